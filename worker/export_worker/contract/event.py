@@ -1,0 +1,25 @@
+"""Completion events: CloudEvents 1.0 in structured JSON (DESIGN 1.6)."""
+
+from typing import Literal
+
+from pydantic import ConfigDict
+
+from export_worker.contract.model import Model, Timestamp
+from export_worker.contract.status import Status
+
+EventType = Literal["export.succeeded", "export.failed", "export.cancelled"]
+
+
+class Event(Model):
+    """An export has reached a terminal phase. `id` is the same in every delivery."""
+
+    model_config = ConfigDict(extra="ignore", strict=False)
+
+    specversion: Literal["1.0"] = "1.0"
+    id: str
+    type: EventType
+    source: str
+    subject: str
+    time: Timestamp
+    datacontenttype: Literal["application/json"] = "application/json"
+    data: Status

@@ -1,0 +1,116 @@
+"""Names in Redis, and the wire form of a queue entry.
+
+One place for both sides: whoever enqueues and whoever works must agree to the letter. Every key of ours begins with
+the namespace. arq's own keys (`arq:job:…`, `arq:in-progress:…`) begin with arq's prefix, which it does not let us
+choose; the namespace stands in the job id behind it.
+"""
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Literal
+
+from export_worker.contract.status import Phase
+
+Role = Literal["control", "transfer"]
+
+STEP_FUNCTION = "export_step.v1"
+"""Name of the one arq function. Queue entries outlive a deployment, so the name carries a version."""
+
+ARQ_JOB_PREFIX = "arq:job:"
+ARQ_IN_PROGRESS_PREFIX = "arq:in-progress:"
+
+JOB_TTL_MS = 86_400_000
+"""A queue entry's payload lives this long beyond its due time; the sweep brings back what outwaits it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Every key of one namespace."""
+
+    namespace: str
+
+    def export(self, export_id: str) -> str:
+        """Hash: the export's record (request, status, state, version, step, phase)."""
+        return f"{self.namespace}:export:{export_id}"
+
+    def timeline(self, export_id: str) -> str:
+        """List of JSON: every transition of the export, oldest first."""
+        return f"{self.namespace}:timeline:{export_id}"
+
+    def lease(self, export_id: str) -> str:
+        """String with a TTL: the owner of the step that runs now."""
+        return f"{self.namespace}:lease:{export_id}"
+
+    @property
+    def open(self) -> str:
+        """Sorted set of open exports by the time (ms) at which somebody must look at them."""
+        return f"{self.namespace}:open"
+
+    @property
+    def created(self) -> str:
+        """Sorted set of all exports by creation (ms)."""
+        return f"{self.namespace}:created"
+
+    @property
+    def ended(self) -> str:
+        """Sorted set of exports in a terminal phase by its time (ms)."""
+        return f"{self.namespace}:ended"
+
+    def phase(self, phase: Phase) -> str:
+        """Sorted set of the exports in one phase by creation (ms)."""
+        return f"{self.namespace}:phase:{phase}"
+
+    def dedupe(self, idempotency_key: str) -> str:
+        """Hash: export id and fingerprint. The key is digested: it is the caller's, of any length and alphabet."""
+        return f"{self.namespace}:dedupe:{sha256(idempotency_key.encode()).hexdigest()}"
+
+    @property
+    def connections(self) -> str:
+        """Hash of connection → platform, announced by workers when they start."""
+        return f"{self.namespace}:connections"
+
+    def event(self, event_id: str) -> str:
+        """String: one event as it is delivered."""
+        return f"{self.namespace}:event:{event_id}"
+
+    def outbox(self, sink: str) -> str:
+        """Sorted set of event ids by the time (ms) of their next delivery to one sink."""
+        return f"{self.namespace}:outbox:{sink}"
+
+    @property
+    def sweep(self) -> str:
+        """String with a TTL: the worker that sweeps."""
+        return f"{self.namespace}:sweep"
+
+    def queue(self, role: Role) -> str:
+        """Arq's queue (sorted set of job ids by due time in ms)."""
+        return f"{self.namespace}:queue:{role}"
+
+    def job_id(self, export_id: str, step: int) -> str:
+        """The export's step as an arq job. The step number keeps the chain single: one id, one entry."""
+        return f"{self.namespace}:{export_id}:{step}"
+
+
+def job_payload(export_id: str, step: int, enqueued_ms: int) -> str:
+    """An arq job that calls the step function. Ids are all it carries: the record is the truth."""
+    return dump_job(
+        {"t": None, "f": STEP_FUNCTION, "a": [export_id, step], "k": {}, "et": enqueued_ms},
+    ).decode()
+
+
+def dump_job(value: object) -> bytes:
+    """Serialize arq's jobs as JSON; its default, pickle, would let whoever writes to Redis run code in a worker."""
+    return json.dumps(value, default=str, separators=(",", ":")).encode()
+
+
+def load_job(data: bytes) -> dict[str, object]:
+    """Deserialize arq's jobs.
+
+    Raises:
+        ValueError: It is no JSON object, so it is not ours.
+    """
+    value = json.loads(data)
+    if not isinstance(value, dict):
+        raise ValueError("a queue entry must be a JSON object")  # noqa: TRY004 - arq counts on any exception here
+    return value

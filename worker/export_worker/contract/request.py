@@ -1,0 +1,207 @@
+"""The export request (DESIGN 1.3): what may be exported, from which platform, and how it shall land."""
+
+import codecs
+import json
+from hashlib import sha256
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+
+from export_worker.contract.model import Model
+
+METADATA_MAX_BYTES = 4096
+"""Travels in the record, in every status and every event, so it stays small."""
+
+PROPERTIES_MAX = 60
+"""GrowingIO REST: the query fails above it (its segment-profile document)."""
+
+
+def _text_codec(name: str) -> str:
+    """Refuse what Python cannot encode and decode as text (`rot13`, `base64` and `zip` are codecs, too)."""
+    try:
+        codecs.lookup(name)
+        "a".encode(name).decode(name)
+    except (LookupError, ValueError, TypeError):
+        raise ValueError("must be a charset that Python knows, e.g. UTF-8, UTF-16LE or GB18030") from None
+    return name
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""Anything that a platform calls something, without control characters."""
+HashId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{8}$")]
+"""GrowingIO: 8 letters or digits (its GraphQL reference)."""
+Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_$#.:-]{1,256}$")]
+"""A platform's key of a tag, segment or property; goes into paths, so it has no slash."""
+PathKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
+"""A project's id or a key that becomes one segment of a URL's path."""
+PlatformCharset = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,39}$")]
+"""Handed to the platform as it stands: no document lists what is accepted."""
+Charset = Annotated[str, StringConstraints(min_length=1, max_length=40), AfterValidator(_text_codec)]
+"""A charset that Python can write."""
+Seconds = Annotated[float, Field(gt=0, le=30 * 86400, strict=False, allow_inf_nan=False)]
+PositiveId = Annotated[int, Field(gt=0, le=2**63 - 1)]
+
+
+class GrowingioTagUsers(Model):
+    """The users of one tag (GrowingIO GraphQL)."""
+
+    kind: Literal["growingio.tag_users"] = "growingio.tag_users"
+    tag_key: Key | None = None
+    tag_id: HashId | None = None
+    properties: list[Name] | None = None
+    charset: PlatformCharset | None = None
+    detail_export: bool | None = None
+    file_name: Name | None = None
+
+    @model_validator(mode="after")
+    def _one_tag(self) -> Self:
+        if (self.tag_key is None) == (self.tag_id is None):
+            raise ValueError("exactly one of tag_key and tag_id is needed")
+        return self
+
+
+class GrowingioSegmentUsers(Model):
+    """The users of one segment (GrowingIO GraphQL); `tags` and `properties` add columns."""
+
+    kind: Literal["growingio.segment_users"] = "growingio.segment_users"
+    project_id: HashId
+    segment_id: HashId
+    tags: list[HashId] | None = None
+    properties: list[Name] | None = None
+    charset: PlatformCharset | None = None
+
+
+class GrowingioAnalysis(Model):
+    """The table of one analysis (GrowingIO GraphQL)."""
+
+    kind: Literal["growingio.analysis"] = "growingio.analysis"
+    project_id: HashId
+    analysis_id: HashId
+    analysis_type: Literal["CHARTS", "FUNNELS", "RETENTIONS", "FREQUENCIES"]
+    charset: PlatformCharset | None = None
+
+
+class _RestFile(Model):
+    properties: Annotated[list[Name], Field(max_length=PROPERTIES_MAX)] | None = None
+    file_format: Literal["csv", "json"] | None = None
+    csv_header_type: Literal["key", "name"] | None = None
+
+    @model_validator(mode="after")
+    def _header_of_csv(self) -> Self:
+        if self.csv_header_type is not None and self.file_format == "json":
+            raise ValueError("csv_header_type is for file_format csv only")
+        return self
+
+
+class GrowingioSegmentProfileUsers(_RestFile):
+    """The users of one segment profile (GrowingIO REST)."""
+
+    kind: Literal["growingio.segment_profile_users"] = "growingio.segment_profile_users"
+    project_id: PathKey
+    segment_key: PathKey
+
+
+class GrowingioUserTagUsers(_RestFile):
+    """The users of one tag (GrowingIO REST), of one project or of the whole data centre."""
+
+    kind: Literal["growingio.user_tag_users"] = "growingio.user_tag_users"
+    tag_key: PathKey
+    project_id: PathKey | None = None
+
+
+class ThinkingdataClusterUsers(Model):
+    """The users of one cluster or tag (ThinkingData), refreshed before unless `refresh` is false."""
+
+    kind: Literal["thinkingdata.cluster_users"] = "thinkingdata.cluster_users"
+    project_id: PositiveId
+    cluster_id: PositiveId | None = None
+    cluster_name: Name | None = None
+    catalog: Literal["cluster", "tag"] = "cluster"
+    refresh: bool = True
+    columns: Annotated[list[Name], Field(min_length=1)] | None = None
+    file_format: Literal["csv", "json"] | None = None
+
+    @model_validator(mode="after")
+    def _one_cluster(self) -> Self:
+        if (self.cluster_id is None) == (self.cluster_name is None):
+            raise ValueError("exactly one of cluster_id and cluster_name is needed")
+        return self
+
+
+class SensorsdataUserGroupUsers(Model):
+    """The users of one user group (Sensors Data), computed before unless `execute` is false."""
+
+    kind: Literal["sensorsdata.user_group_users"] = "sensorsdata.user_group_users"
+    group_id: PositiveId
+    execute: bool = True
+    base_times: (
+        Annotated[
+            list[Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$")]],
+            Field(min_length=1),
+        ]
+        | None
+    ) = None
+    columns: Annotated[list[Name], Field(min_length=1)] | None = None
+    file_format: Literal["csv", "json"] | None = None
+
+
+ExportKind = Annotated[
+    GrowingioTagUsers
+    | GrowingioSegmentUsers
+    | GrowingioAnalysis
+    | GrowingioSegmentProfileUsers
+    | GrowingioUserTagUsers
+    | ThinkingdataClusterUsers
+    | SensorsdataUserGroupUsers,
+    Field(discriminator="kind"),
+]
+
+PLATFORM_OF_KIND: dict[str, str] = {
+    "growingio.tag_users": "growingio",
+    "growingio.segment_users": "growingio",
+    "growingio.analysis": "growingio",
+    "growingio.segment_profile_users": "growingio-rest",
+    "growingio.user_tag_users": "growingio-rest",
+    "thinkingdata.cluster_users": "thinkingdata",
+    "sensorsdata.user_group_users": "sensorsdata",
+}
+
+
+class Output(Model):
+    """How the file shall land: bytes as they come, unless something is said here."""
+
+    charset: Charset | None = None
+    compression: Literal["none", "gzip"] = "none"
+
+
+class ExportRequest(Model):
+    """One export, as a producer asks for it."""
+
+    connection: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    export: ExportKind
+    output: Output = Output()
+    idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
+    deadline_s: Seconds | None = None
+    metadata: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _small_metadata(self) -> Self:
+        size = len(json.dumps(self.metadata, ensure_ascii=False).encode())
+        if size > METADATA_MAX_BYTES:
+            raise ValueError(f"metadata has {size} bytes as JSON; at most {METADATA_MAX_BYTES} are allowed")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Such as `growingio.segment_users`."""
+        return self.export.kind
+
+    @property
+    def platform(self) -> str:
+        """The platform that offers this kind."""
+        return PLATFORM_OF_KIND[self.export.kind]
+
+    def fingerprint(self) -> str:
+        """Digest of everything but the idempotency key: equal for requests that ask for the same."""
+        body = self.model_dump(mode="json", exclude={"idempotency_key"}, exclude_none=True)
+        return sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

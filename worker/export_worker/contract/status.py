@@ -1,0 +1,124 @@
+"""The status document (DESIGN 1.4) and the manifest (DESIGN 1.5)."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from export_worker.contract.codes import ErrorCode
+from export_worker.contract.model import Model, Timestamp
+
+
+class Phase(StrEnum):
+    """Where an export stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    TRANSFERRING = "transferring"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Nothing more will happen by itself."""
+        return self in TERMINAL_PHASES
+
+
+TERMINAL_PHASES = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED})
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Report(Model):
+    """Read leniently: a newer worker may report more than this producer knows."""
+
+    model_config = ConfigDict(extra="ignore", strict=False)
+
+
+class Progress(_Report):
+    """How far a transfer is; unknown totals are null."""
+
+    percent: float | None = None
+    bytes_done: Count = 0
+    bytes_total: Count | None = None
+    files_done: Count = 0
+    files_total: Count | None = None
+
+
+class Counters(_Report):
+    """What the export has cost so far. A poll that says "not yet" is no retry."""
+
+    polls: Count = 0
+    submits: Count = 0
+    retries: Count = 0
+
+
+class ErrorReport(_Report):
+    """The last failure. `step` is submit, poll or transfer."""
+
+    code: ErrorCode | str
+    message: str
+    step: str
+    retryable: bool
+
+
+class StoredObject(_Report):
+    """One file as it stands in S3."""
+
+    uri: str
+    bucket: str
+    key: str
+    bytes: Count
+    etag: str
+    checksum: str
+    file_name: str
+
+
+class Status(_Report):
+    """What `status`, the HTTP API and every event say of an export."""
+
+    export_id: str
+    phase: Phase
+    platform_stage: str | None = None
+    operation_id: str | None = None
+    connection: str
+    kind: str
+    progress: Progress = Progress()
+    counters: Counters = Counters()
+    created_at: Timestamp
+    updated_at: Timestamp
+    due_at: Timestamp | None = None
+    finished_at: Timestamp | None = None
+    error: ErrorReport | None = None
+    objects: list[StoredObject] = []
+    manifest: str | None = None
+    metadata: dict[str, str] = {}
+
+
+class Accepted(_Report):
+    """The answer to an enqueue."""
+
+    export_id: str
+    phase: Phase
+    deduplicated: bool
+
+
+class ManifestObject(StoredObject):
+    """One file as the manifest lists it: with where it came from."""
+
+    source_uri: str
+    source_bytes: Count
+
+
+class Manifest(_Report):
+    """`manifest.json`: everything that one export has stored."""
+
+    version: Literal[1] = 1
+    export_id: str
+    kind: str
+    connection: str
+    operation_id: str | None
+    finished_at: Timestamp
+    objects: list[ManifestObject]
+    total_bytes: Count

@@ -1,0 +1,79 @@
+"""Turns bytes from outside into a request, or into an error that names each field and what is allowed."""
+
+from typing import Any, get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from export_worker.contract.model import Model
+from export_worker.contract.request import PLATFORM_OF_KIND, ExportKind, ExportRequest, Output
+from export_worker.errors import FieldProblem, InvalidRequestError
+
+REQUEST_MAX_BYTES = 64 * 1024
+"""Many times what 60 property names and 4 KiB of metadata need."""
+
+_KIND_MODELS: dict[str, type[Model]] = {
+    model.model_fields["kind"].default: model for model in get_args(get_args(ExportKind)[0])
+}
+
+
+def parse_request(body: bytes | str) -> ExportRequest:
+    """Parse one request from JSON.
+
+    Raises:
+        InvalidRequestError: Not JSON, too large, or a field is wrong; every problem is named.
+    """
+    if len(body) > REQUEST_MAX_BYTES:
+        raise InvalidRequestError([FieldProblem("request", f"must have at most {REQUEST_MAX_BYTES} bytes")])
+    try:
+        return ExportRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise InvalidRequestError([_problem(detail) for detail in error.errors()]) from None
+
+
+def _problem(detail: ErrorDetails) -> FieldProblem:
+    location = detail["loc"]
+    if detail["type"] == "union_tag_invalid" or detail["type"] == "union_tag_not_found":
+        return FieldProblem("export.kind", f"must be one of {', '.join(PLATFORM_OF_KIND)}")
+    path = [str(part) for part in location if part not in PLATFORM_OF_KIND]
+    field = ".".join(path) or "request"
+    return FieldProblem(_field_of_rule(field, detail), _message(location, detail))
+
+
+def _field_of_rule(field: str, detail: ErrorDetails) -> str:
+    """A rule over a whole model is reported at the model; name the field that it speaks of."""
+    if detail["type"] == "value_error" and field == "request" and "metadata" in detail["msg"]:
+        return "metadata"
+    return field
+
+
+def _message(location: tuple[int | str, ...], detail: ErrorDetails) -> str:
+    context: dict[str, Any] = detail.get("ctx", {})
+    match detail["type"]:
+        case "missing":
+            message = "is required"
+        case "extra_forbidden":
+            message = f"unknown field; allowed here: {', '.join(_allowed(location))}"
+        case "literal_error":
+            message = f"must be {context['expected']}"
+        case "string_pattern_mismatch":
+            message = f"must match {context['pattern']}"
+        case "value_error":
+            message = str(context["error"])
+        case "json_invalid":
+            message = f"is not JSON ({context['error']})"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            message = "must be a JSON object"
+        case _:
+            message = detail["msg"].replace("Input should", "must")
+    return message
+
+
+def _allowed(location: tuple[int | str, ...]) -> list[str]:
+    """The fields of the model in which an unknown one was found."""
+    model: type[Model] = ExportRequest
+    for part in location[:-1]:
+        if part == "output":
+            model = Output
+        model = _KIND_MODELS.get(str(part), model)
+    return list(model.model_fields)

@@ -1,0 +1,201 @@
+"""Every error that export-worker raises on purpose.
+
+ExportWorkerError
+├── InvalidRequestError         the request is wrong (exit status 2)
+├── IdempotencyConflictError    the key stands for another request
+├── ExportNotFoundError         no such export (exit status 3)
+├── ConfigError                 the configuration is wrong (exit status 2)
+├── ServiceUnreachableError     Redis or S3 cannot be reached (exit status 4)
+├── LeaseLostError              another worker has the export now
+└── StepError                   a step of an export failed; carries its policy
+    ├── PlatformError           …: refused, malformed, unavailable, throttled, auth
+    ├── DownloadError           …: missing, interrupted, invalid, forbidden
+    ├── TransformError
+    └── StorageError            …: object exists, integrity
+
+An error carries its code, whether a later attempt may succeed, and the earliest moment for it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from export_worker.contract.codes import ErrorCode
+
+
+class ExportWorkerError(Exception):
+    """Root of the tree. `str(error)` is one line for people: what went wrong and what to do."""
+
+    code: ClassVar[ErrorCode] = ErrorCode.INTERNAL_ERROR
+    retryable: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """One thing wrong with one field, e.g. `export.tag_id`: `must be 8 letters or digits`."""
+
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
+class InvalidRequestError(ExportWorkerError):
+    """The request is wrong; `problems` names each field and what is allowed."""
+
+    code = ErrorCode.INVALID_REQUEST
+
+    def __init__(self, problems: Sequence[FieldProblem]) -> None:
+        super().__init__("; ".join(map(str, problems)))
+        self.problems = tuple(problems)
+
+
+class IdempotencyConflictError(ExportWorkerError):
+    """The idempotency key was used before with another body; `export_id` is the export it stands for."""
+
+    code = ErrorCode.IDEMPOTENCY_CONFLICT
+
+    def __init__(self, export_id: str) -> None:
+        super().__init__(f"idempotency_key: stands for export {export_id} with another body; use a new key")
+        self.export_id = export_id
+
+
+class ExportNotFoundError(ExportWorkerError):
+    """No export with this id, or its retention has passed."""
+
+    code = ErrorCode.NOT_FOUND
+
+    def __init__(self, export_id: str) -> None:
+        super().__init__(f"no export {export_id}: the id is wrong, or its retention has passed")
+        self.export_id = export_id
+
+
+class ConfigError(ExportWorkerError):
+    """The configuration is wrong; the message names the setting and what is allowed."""
+
+    code = ErrorCode.INVALID_CONFIG
+
+
+class ServiceUnreachableError(ExportWorkerError):
+    """Redis or S3 cannot be reached; the message says which, where and why."""
+
+    code = ErrorCode.SERVICE_UNREACHABLE
+    retryable = True
+
+
+class LeaseLostError(ExportWorkerError):
+    """The lease on the export has gone to another worker: stop before the next side effect, change nothing."""
+
+
+class StepError(ExportWorkerError):
+    """A step of an export failed.
+
+    Args:
+        message: One line, without secrets.
+        retry_after_s: Seconds that the other side asks us to wait, if it says so.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class PlatformError(StepError):
+    """Something is wrong between us and the platform."""
+
+
+class PlatformRefusedError(PlatformError):
+    """The platform says no, and would again."""
+
+    code = ErrorCode.PLATFORM_REFUSED
+
+
+class PlatformMalformedError(PlatformError):
+    """The answer is not what the platform's documents describe. Gateways in between do that too, so look again."""
+
+    code = ErrorCode.PLATFORM_MALFORMED
+    retryable = True
+
+
+class PlatformUnavailableError(PlatformError):
+    """No answer, or a server error."""
+
+    code = ErrorCode.PLATFORM_UNAVAILABLE
+    retryable = True
+
+
+class PlatformThrottledError(PlatformError):
+    """Too many calls. Waiting is no failure: uses no attempt."""
+
+    code = ErrorCode.PLATFORM_THROTTLED
+    retryable = True
+
+
+class AuthFailedError(PlatformError):
+    """The credential is refused."""
+
+    code = ErrorCode.AUTH_FAILED
+
+
+class DownloadError(StepError):
+    """The platform's file cannot be had."""
+
+    retryable = True
+
+
+class ResultMissingError(DownloadError):
+    """The file is not there (any more)."""
+
+    code = ErrorCode.RESULT_MISSING
+
+
+class DownloadInterruptedError(DownloadError):
+    """Cut, stalled, shorter or longer than announced."""
+
+    code = ErrorCode.DOWNLOAD_INTERRUPTED
+
+
+class DownloadInvalidError(DownloadError):
+    """An error page where a file was announced."""
+
+    code = ErrorCode.DOWNLOAD_INVALID
+
+
+class DownloadForbiddenError(DownloadError):
+    """A host that the connection does not allow; `allow_hosts` is the mend."""
+
+    code = ErrorCode.DOWNLOAD_FORBIDDEN
+    retryable = False
+
+
+class TransformError(StepError):
+    """The bytes do not fit the charset."""
+
+    code = ErrorCode.TRANSFORM_FAILED
+
+
+class StorageError(StepError):
+    """S3 refused a call or did not answer."""
+
+    code = ErrorCode.STORAGE_ERROR
+    retryable = True
+
+
+class StorageRefusedError(StorageError):
+    """S3 says no, and would again: wrong bucket, missing right."""
+
+    retryable = False
+
+
+class ObjectExistsError(StorageError):
+    """The key belongs to another export."""
+
+    code = ErrorCode.OBJECT_EXISTS
+    retryable = False
+
+
+class IntegrityError(StorageError):
+    """S3's checksum is not ours."""
+
+    code = ErrorCode.INTEGRITY_ERROR

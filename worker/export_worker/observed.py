@@ -1,0 +1,77 @@
+"""What a driver or the transfer engine saw: plain values, from which `steps` decides."""
+
+from dataclasses import dataclass
+
+from export_worker.contract.status import ManifestObject
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """One file of a finished operation.
+
+    Args:
+        uri: As the platform gave it.
+        name: Base name of the URI, decoded once. Not made safe yet.
+    """
+
+    uri: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The platform accepted the job.
+
+    Args:
+        operation_id: Opaque handle; the only thing that is polled with.
+        stage: The platform's own word, if it says one.
+        done: The platform says that the job has ended already: look at once.
+    """
+
+    operation_id: str
+    stage: str | None = None
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The platform is still at it. Unknown stages land here, too.
+
+    Args:
+        percent: 0 to 100, where the platform tells.
+    """
+
+    stage: str | None
+    percent: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The platform is done. No files is possible, and means: look again a few times."""
+
+    stage: str | None
+    files: tuple[RemoteFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OperationFailed:
+    """The platform's job ended in failure.
+
+    Args:
+        message: What the platform says of it, or our words where it says nothing.
+    """
+
+    stage: str | None
+    message: str
+
+
+Polled = Pending | Ready | OperationFailed
+"""What one poll can see."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Every file of the export, its manifest and `_SUCCESS` stand in S3."""
+
+    objects: tuple[ManifestObject, ...]
+    manifest_uri: str

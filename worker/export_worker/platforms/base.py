@@ -1,0 +1,63 @@
+"""What a driver is: submit, poll, open a result. Everything else a platform can do is a capability of its own.
+
+A driver is built as `DriverClass(name, settings, redactor)` from the connection's settings and registers itself by an
+entry point of the group `export_worker.platforms`, under the platform's name.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, runtime_checkable
+
+from export_worker.contract.request import ExportKind
+from export_worker.observed import Polled, RemoteFile, Submitted
+
+
+class Download(Protocol):
+    """An open download: the answer's head has been read and is no error; the body has not."""
+
+    @property
+    def total_bytes(self) -> int | None:
+        """Bytes to come as the server announced them; None when it did not, or when it compressed them."""
+
+    @property
+    def content_type(self) -> str:
+        """Media type in lower case without parameters, or an empty string."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes, in pieces of any size.
+
+        Raises:
+            DownloadInterruptedError: The connection broke or stalled.
+        """
+
+
+class Driver(Protocol):
+    """A platform's adapter. Every method raises a `PlatformError` or `DownloadError` and nothing else."""
+
+    async def submit(self, export: ExportKind) -> Submitted:
+        """Start the platform's job."""
+
+    async def poll(self, export: ExportKind, operation_id: str) -> Polled:
+        """Look where the job stands. Never raises because it is not ready."""
+
+    def open_result(self, export: ExportKind, file: RemoteFile) -> AbstractAsyncContextManager[Download]:
+        """Open one file of a finished job."""
+
+    async def close(self) -> None:
+        """Close connections."""
+
+
+@runtime_checkable
+class Catalog(Protocol):
+    """Capability: the platform lists what can be exported."""
+
+    resources: Sequence[str]
+    """Such as `projects` or `segments`; one that stands here can be listed."""
+
+    async def catalog(self, resource: str, project: str | None) -> list[dict[str, Any]]:
+        """List one resource, each item as the platform has it.
+
+        Raises:
+            InvalidRequestError: `project` is needed and missing.
+            PlatformError: The platform does not answer as it should.
+        """

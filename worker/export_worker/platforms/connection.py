@@ -1,0 +1,41 @@
+"""The settings of a connection: what is common to all platforms. Drivers add their own in a subclass."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+
+
+class PollSettings(BaseModel):
+    """How patiently an export of this connection is looked at.
+
+    Args:
+        first_s: Ceiling of the first wait; each further ceiling is twice the one before.
+        max_s: No wait is longer.
+        deadline_s: Seconds from acceptance to the end of patience; a request may say its own.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    first_s: Annotated[float, Field(gt=0)] = 2.0
+    max_s: Annotated[float, Field(gt=0)] = 60.0
+    deadline_s: Annotated[float, Field(gt=0)] = 86_400.0
+
+
+class ConnectionSettings(BaseModel):
+    """A platform with its address, credential and limits.
+
+    Fields that are not named here belong to the platform's driver, which checks them when it is built: a producer
+    reads the same file without having any driver installed.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    platform: Annotated[str, StringConstraints(min_length=1)]
+    base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")]
+    token: SecretStr | None = None
+    client_secret: SecretStr | None = None
+    api_key: SecretStr | None = None
+    poll: PollSettings = PollSettings()
+    max_in_flight: Annotated[int, Field(ge=1)] = 8
+    requests_per_second: Annotated[float, Field(gt=0)] = 5.0
+    allow_hosts: tuple[str, ...] = ()
