@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 from pydantic import SecretStr
 
@@ -84,3 +84,9 @@ class Redactor:
         if isinstance(value, bool | int | float | None):
             return value
         return self.text(str(value))
+
+
+def redis_password(redis_url: str) -> str | None:
+    """The password in a Redis URL, if there is one."""
+    password = urlsplit(redis_url).password
+    return None if password is None else unquote(password)

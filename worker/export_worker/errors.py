@@ -8,7 +8,9 @@ ExportWorkerError
 ├── ServiceUnreachableError     Redis or S3 cannot be reached (exit status 4)
 ├── LeaseLostError              another worker has the export now
 └── StepError                   a step of an export failed; carries its policy
-    ├── PlatformError           …: refused, malformed, unavailable, throttled, auth
+    ├── UnknownConnectionError
+    ├── DefectError
+    ├── PlatformError           …: operation failed, refused, malformed, unavailable, throttled, auth
     ├── DownloadError           …: missing, interrupted, invalid, forbidden
     ├── TransformError
     └── StorageError            …: object exists, integrity
@@ -101,8 +103,28 @@ class StepError(ExportWorkerError):
         self.retry_after_s = retry_after_s
 
 
+class UnknownConnectionError(StepError):
+    """This worker has no such connection. Another may, or its configuration may be on the way."""
+
+    code = ErrorCode.UNKNOWN_CONNECTION
+    retryable = True
+
+
+class DefectError(StepError):
+    """Something that we did not foresee; the log has the traceback. It may depend on the moment, so try again."""
+
+    code = ErrorCode.INTERNAL_ERROR
+    retryable = True
+
+
 class PlatformError(StepError):
     """Something is wrong between us and the platform."""
+
+
+class OperationFailedError(PlatformError):
+    """The platform took the job and ended it in failure at once."""
+
+    code = ErrorCode.PLATFORM_ERROR
 
 
 class PlatformRefusedError(PlatformError):

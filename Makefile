@@ -1,0 +1,38 @@
+# The same targets for a laptop and for CI. Everything lives in .venv; nothing else is installed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo check test format clean
+
+help: ## Show what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## Install everything for every command, and the tools of development
+
+$(VENV)/.installed: pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("export-worker needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[all,dev]'
+	@touch $@
+
+demo: install ## Run every kind of export on this machine, through real workers
+	@$(BIN)/export-worker demo $(ARGS)
+
+check: install ## Lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy worker/export_worker producers/export_producers tests
+
+test: install ## The whole test suite, against a real Redis and a real S3 server that it starts itself
+	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
+
+format: install ## Put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove everything that was installed or cached
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -1,0 +1,186 @@
+"""The commands of the producer side: enqueue, status, list, watch."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+
+import click
+from rich.live import Live
+from rich.text import Text
+
+from export_producers import present
+from export_producers.client import LIST_MAX, ExportQueue
+from export_worker.contract.request import ExportRequest
+from export_worker.contract.status import Phase, Status
+from export_worker.contract.validate import REQUEST_MAX_BYTES, parse_request
+from export_worker.errors import FieldProblem, InvalidRequestError
+
+OpenQueue = Callable[[], ExportQueue]
+"""Opens the queue that the configuration names; what the click context carries for these commands."""
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+
+
+@click.command()
+@click.argument("file", type=click.Path(allow_dash=True))
+@click.option("--idempotency-key", metavar="K", help="The same key with the same request gives the first export back.")
+@click.option("--wait", is_flag=True, help="Show progress until the export ends.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Wait so long.")
+@as_json
+@click.pass_obj
+def enqueue(
+    open_queue: OpenQueue, *, file: str, idempotency_key: str | None, wait: bool, timeout_s: float | None, as_json: bool
+) -> None:
+    """Ask for the export that FILE (or - for standard input) describes as JSON."""
+    if timeout_s is not None and not wait:
+        raise click.UsageError("--timeout goes with --wait")
+    request = read_request(file, idempotency_key)
+
+    async def run() -> Status | None:
+        async with open_queue() as queue:
+            accepted = await queue.enqueue(request)
+            if not wait:
+                if as_json:
+                    click.echo(accepted.model_dump_json())
+                else:
+                    again = " again (same idempotency key)" if accepted.deduplicated else ""
+                    click.echo(f"accepted{again}: export {accepted.export_id} is {accepted.phase}")
+                    click.echo(f"follow it with: export-worker watch {accepted.export_id}")
+                return None
+            async with aclosing(queue.watch(accepted.export_id)) as statuses:
+                return await follow(statuses, timeout_s=timeout_s, show=not as_json)
+
+    status = asyncio.run(run())
+    if status is None:
+        return
+    if as_json:
+        click.echo(status.model_dump_json())
+    if not status.phase.terminal:
+        click.echo(f"still {status.phase} after {timeout_s:g} s; the export goes on", err=True)
+    if status.phase is not Phase.SUCCEEDED:
+        sys.exit(1)
+
+
+def read_request(file: str, idempotency_key: str | None = None) -> ExportRequest:
+    """Read and check a request.
+
+    Raises:
+        InvalidRequestError: It cannot be read, or a field of it is wrong.
+    """
+    try:
+        body = sys.stdin.buffer.read(REQUEST_MAX_BYTES + 1) if file == "-" else _read(Path(file))
+    except OSError as error:
+        raise InvalidRequestError([FieldProblem("FILE", f"cannot read {file} ({error.strerror})")]) from None
+    request = parse_request(body)
+    if idempotency_key is None:
+        return request
+    if request.idempotency_key not in {None, idempotency_key}:
+        problem = FieldProblem("idempotency_key", "differs between the request and --idempotency-key")
+        raise InvalidRequestError([problem])
+    return parse_request(
+        request.model_copy(update={"idempotency_key": idempotency_key}).model_dump_json(exclude_none=True)
+    )
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(REQUEST_MAX_BYTES + 1)
+
+
+async def follow(statuses: AsyncIterator[Status], *, timeout_s: float | None, show: bool) -> Status:
+    """Show each status until the last one, or until the time is up.
+
+    Returns:
+        The last status seen.
+    """
+    last: Status | None = None
+    with _display(show=show) as display:
+        try:
+            async with asyncio.timeout(timeout_s):
+                async for last in statuses:
+                    display(last)
+        except TimeoutError:
+            if last is None:
+                raise
+    if last is None:
+        raise RuntimeError("a watch yields at least one status")
+    return last
+
+
+@contextmanager
+def _display(*, show: bool) -> Iterator[Callable[[Status], None]]:
+    """One line that changes in place in a terminal, one line a change elsewhere."""
+    console = present.console()
+    if not show:
+        yield lambda _: None
+    elif not console.is_terminal:
+        yield lambda status: click.echo(present.line(status))
+    else:
+        with Live(console=console, auto_refresh=False) as live:
+            yield lambda status: live.update(Text(present.line(status), present.STYLE[status.phase]), refresh=True)
+
+
+@click.command()
+@click.argument("export_id")
+@click.option("--timeline", is_flag=True, help="Every transition, too.")
+@as_json
+@click.pass_obj
+def status(open_queue: OpenQueue, *, export_id: str, timeline: bool, as_json: bool) -> None:
+    """Show where the export EXPORT_ID stands."""
+
+    async def run() -> tuple[Status, list[dict[str, object]]]:
+        async with open_queue() as queue:
+            return await queue.status(export_id), await queue.timeline(export_id) if timeline else []
+
+    found, entries = asyncio.run(run())
+    if as_json:
+        document = found.model_dump(mode="json")
+        click.echo(present.dumps(document | {"timeline": entries} if timeline else document))
+        return
+    present.console().print(present.details(found))
+    for entry in entries:
+        click.echo(f"{entry['at']}  {entry['phase']:<12}  {entry['note']}")
+
+
+@click.command("list")
+@click.option("--phase", type=click.Choice([phase.value for phase in Phase]), help="Only exports in this phase.")
+@click.option("--limit", type=click.IntRange(1, LIST_MAX), default=50, show_default=True)
+@as_json
+@click.pass_obj
+def list_(open_queue: OpenQueue, *, phase: str | None, limit: int, as_json: bool) -> None:
+    """List exports, the newest first."""
+
+    async def run() -> list[Status]:
+        async with open_queue() as queue:
+            return await queue.list_exports(Phase(phase) if phase else None, limit)
+
+    found = asyncio.run(run())
+    if as_json:
+        click.echo(present.dumps([item.model_dump(mode="json") for item in found]))
+    elif found:
+        present.console().print(present.table(found))
+    else:
+        click.echo("no exports" + (f" in phase {phase}" if phase else ""))
+
+
+@click.command()
+@click.argument("export_id")
+@as_json
+@click.pass_obj
+def watch(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
+    """Follow the export EXPORT_ID until it ends."""
+
+    async def run() -> Status | None:
+        async with open_queue() as queue, aclosing(queue.watch(export_id)) as statuses:
+            if not as_json:
+                return await follow(statuses, timeout_s=None, show=True)
+            last = None
+            async for last in statuses:
+                click.echo(last.model_dump_json())
+            return last
+
+    last = asyncio.run(run())
+    if last is None or last.phase is not Phase.SUCCEEDED:
+        sys.exit(1)

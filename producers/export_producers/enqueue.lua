@@ -1,0 +1,34 @@
+-- Accept an export: record, indexes, timeline and first queue entry, or nothing at all.
+-- KEYS: export, timeline, open, created, phase:queued, queue, job, connections, [dedupe]
+-- ARGV: export id, request, status, now (ms), job id, job payload, job TTL (ms), timeline entry, fingerprint,
+--       connection, platform
+-- Returns {'accepted'|'duplicate'|'conflict'|'connection', export id or known platform}
+local id = ARGV[1]
+if KEYS[9] then
+  local known = redis.call('HMGET', KEYS[9], 'export_id', 'fingerprint')
+  if known[1] then
+    return {known[2] == ARGV[9] and 'duplicate' or 'conflict', known[1]}
+  end
+end
+-- A retried call whose first answer was lost: it has been accepted already.
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  return {'accepted', id}
+end
+-- Workers announce their connections; as long as none has, whatever is asked for may still come.
+if redis.call('EXISTS', KEYS[8]) == 1 then
+  local platform = redis.call('HGET', KEYS[8], ARGV[10])
+  if platform ~= ARGV[11] then
+    return {'connection', platform or ''}
+  end
+end
+if KEYS[9] then
+  redis.call('HSET', KEYS[9], 'export_id', id, 'fingerprint', ARGV[9])
+end
+redis.call('HSET', KEYS[1], 'request', ARGV[2], 'status', ARGV[3], 'version', 0, 'step', 0)
+redis.call('RPUSH', KEYS[2], ARGV[8])
+redis.call('ZADD', KEYS[3], ARGV[4], id)
+redis.call('ZADD', KEYS[4], ARGV[4], id)
+redis.call('ZADD', KEYS[5], ARGV[4], id)
+redis.call('SET', KEYS[7], ARGV[6], 'PX', ARGV[7])
+redis.call('ZADD', KEYS[6], ARGV[4], ARGV[5])
+return {'accepted', id}

@@ -1,0 +1,214 @@
+"""A real S3-speaking server in a process of its own, and a proxy before it that refuses, loses or alters on demand."""
+
+import http.client
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
+
+import pytest
+
+from export_worker.transfer.client import S3Client, build_client
+
+REGION = "us-east-1"
+
+_SERVER = """
+import logging, sys
+from moto.server import ThreadedMotoServer
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print("listening on %d" % server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+server.stop()
+"""
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """The endpoint of an empty server. It ends with the block, and with the test process."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _SERVER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        line = next(line for line in process.stdout if line.startswith("listening on "))
+        yield f"http://127.0.0.1:{line.split()[-1]}"
+        process.stdin.close()
+
+
+@contextmanager
+def s3_credentials() -> Iterator[None]:
+    """Credentials where boto3's chain finds them, and nothing of this machine's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "AKIDTEST")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test-secret-key")
+        patch.delenv("AWS_SESSION_TOKEN", raising=False)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_CONFIG_FILE", "/dev/null")
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+        yield
+
+
+@contextmanager
+def s3_client(endpoint_url: str, *, attempts: int = 2) -> Iterator[S3Client]:
+    """A client as the worker builds it."""
+    client = build_client(REGION, endpoint_url, 16, attempts=attempts)
+    yield client
+    client.close()
+
+
+def new_bucket(endpoint_url: str) -> str:
+    """A bucket that no other test knows."""
+    name = f"test-{uuid4().hex[:12]}"
+    with s3_client(endpoint_url) as client:
+        client.create_bucket(Bucket=name)  # type: ignore[attr-defined]  # boto3 has it; the worker never creates one
+    return name
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request that reached the proxy."""
+
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    headers: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """As boto3 calls it."""
+        names = {
+            ("PUT", False): "put_object",
+            ("PUT", True): "upload_part",
+            ("POST", False): "create_multipart_upload",
+            ("POST", True): "complete_multipart_upload",
+            ("DELETE", False): "delete_object",
+            ("DELETE", True): "abort_multipart_upload",
+            ("HEAD", False): "head_object",
+            ("GET", False): "list_multipart_uploads",
+        }
+        return names[self.method, "uploadId" in self.query]
+
+    @property
+    def has_checksum(self) -> bool:
+        """Whether it speaks of CRC64NVME anywhere in its head."""
+        return any(name.startswith("x-amz-checksum") for name in self.headers)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error in S3's form."""
+
+    status: int
+    code: str
+
+
+@dataclass(frozen=True)
+class Altered:
+    """The server's answer, with further headers."""
+
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The server acts, and the connection closes without its answer."""
+
+
+Rule = Callable[[Call], Refusal | Altered | Lost | None]
+
+
+@dataclass
+class S3Proxy:
+    """What passes before the server: `rule` may step in for each call; `calls` are those that came."""
+
+    upstream: str
+    rule: Rule = lambda _: None
+    calls: list[Call] = field(default_factory=list)
+    endpoint_url: str = ""
+
+    def names(self) -> list[str]:
+        """Names of all calls so far, in order."""
+        return [call.name for call in self.calls]
+
+
+@contextmanager
+def s3_proxy(upstream: str) -> Iterator[S3Proxy]:
+    """A running proxy before the server at `upstream`."""
+    proxy = S3Proxy(upstream)
+
+    class Handler(_Handler):
+        behind = proxy
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        proxy.endpoint_url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield proxy
+        server.shutdown()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    behind: S3Proxy
+    protocol_version = "HTTP/1.1"
+    timeout = 2  # an idle kept-alive connection must not hold up the end of a test
+
+    def _handle(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = urlsplit(self.path)
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        call = Call(self.command, parts.path, parse_qs(parts.query, keep_blank_values=True), headers)
+        self.behind.calls.append(call)
+        action = self.behind.rule(call)
+        if isinstance(action, Refusal):
+            self._answer(action.status, {"Content-Type": "application/xml"}, _error_body(action.code))
+            return
+        status, answered, content = self._forward(body)
+        if isinstance(action, Lost):
+            self.close_connection = True
+            return
+        if isinstance(action, Altered):
+            answered |= action.headers
+        self._answer(status, answered, content)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle  # noqa: N815  # http.server looks for these names
+
+    def _forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        connection = http.client.HTTPConnection(self.behind.upstream.removeprefix("http://"))
+        headers = {name: value for name, value in self.headers.items() if name.lower() != "content-length"}
+        connection.request(self.command, self.path, body, headers | {"Content-Length": str(len(body))})
+        response = connection.getresponse()
+        content = response.read()
+        connection.close()
+        return response.status, dict(response.getheaders()), content
+
+    def _answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
+        dropped = {"connection", "date", "server", "transfer-encoding"}
+        length = headers.pop("Content-Length", None)
+        self.send_response(status)
+        for name, value in headers.items():
+            if name.lower() not in dropped:
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(length if self.command == "HEAD" and length else len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name is the base class's
+        """Say nothing."""
+
+
+def _error_body(code: str) -> bytes:
+    return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>as the test wants</Message></Error>".encode()

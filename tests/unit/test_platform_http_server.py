@@ -1,0 +1,148 @@
+"""A real HTTP server that answers as told and keeps what it was asked, and a raw one that can break HTTP itself."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qs
+
+import aiohttp
+from aiohttp import web
+
+CANARY = "canary-Token+with/odd=signs"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One request as it stood on the wire."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def form(self) -> dict[str, list[str]]:
+        return parse_qs(self.body.decode())
+
+
+Reply = Callable[[Seen], Awaitable[web.StreamResponse]]
+
+
+def replied(
+    body: bytes | str = b"",
+    status: int = 200,
+    content_type: str = "application/octet-stream",
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
+    async def reply(_: Seen) -> web.StreamResponse:
+        content = body.encode() if isinstance(body, str) else body
+        return web.Response(body=content, status=status, headers={"Content-Type": content_type, **(headers or {})})
+
+    return reply
+
+
+def json_replied(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+    return replied(json.dumps(value), status, "application/json", headers)
+
+
+def redirected(location: str, status: int = 302) -> Reply:
+    return replied(status=status, headers={"Location": location})
+
+
+async def echoed(seen: Seen) -> web.StreamResponse:
+    """An error page that shows the request's own credential, as debug pages do."""
+    shown = f"refused:\r\n\x00 {seen.headers.get('Authorization')} {seen.target} {seen.body.decode()}"
+    return web.Response(text=shown, status=500)
+
+
+class ScriptedServer:
+    """Listens on a free port of the loopback; a path that was not scripted answers 418."""
+
+    def __init__(self) -> None:
+        self.seen: list[Seen] = []
+        self._replies: dict[str, list[Reply]] = {}
+        self._runner: web.ServerRunner | None = None
+        self.url = ""
+
+    def on(self, path: str, *replies: Reply) -> None:
+        """Each reply is given once, the last one for ever."""
+        self._replies[path] = list(replies)
+
+    def asked(self, path: str) -> list[Seen]:
+        return [seen for seen in self.seen if seen.target.partition("?")[0] == path]
+
+    async def __aenter__(self) -> Self:
+        self._runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        port = self._runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{port}"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._runner is not None
+        await self._runner.cleanup()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        seen = Seen(request.method, request.raw_path, request.headers, await request.read())
+        self.seen.append(seen)
+        replies = self._replies.get(seen.target.partition("?")[0])
+        if not replies:
+            return web.Response(status=418, text=f"nothing is scripted for {seen.target}")
+        reply = replies.pop(0) if len(replies) > 1 else replies[0]
+        return await reply(seen)
+
+
+@asynccontextmanager
+async def raw_server(answer: bytes, *, hold: bool = False) -> AsyncIterator[str]:
+    """Sends these bytes whatever it is asked; then closes the connection, or keeps it open in silence."""
+    done = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            await writer.drain()
+            if hold:
+                await done.wait()
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        done.set()
+        server.close()
+        await server.wait_closed()
+
+
+async def test_scripted_replies_come_in_turn_and_the_last_one_stays() -> None:
+    async with ScriptedServer() as server, aiohttp.ClientSession() as session:
+        server.on("/a", replied("one"), replied("two", status=201))
+        texts = []
+        for _ in range(3):
+            async with session.get(f"{server.url}/a?x=1") as response:
+                texts.append((response.status, await response.text()))
+        async with session.get(f"{server.url}/b") as response:
+            assert response.status == 418
+    assert texts == [(200, "one"), (201, "two"), (201, "two")]
+    assert [seen.target for seen in server.asked("/a")] == ["/a?x=1"] * 3
+
+
+async def test_raw_server_sends_its_bytes() -> None:
+    async with (
+        raw_server(b"HTTP/1.1 200 OK\r\n\r\nhello") as url,
+        aiohttp.ClientSession() as session,
+        session.get(url) as response,
+    ):
+        assert await response.text() == "hello"

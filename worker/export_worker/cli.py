@@ -1,0 +1,134 @@
+"""The command `export-worker`: its commands, and how errors become exit statuses (DESIGN 1.1).
+
+Exit status: 0 done · 1 the export failed, was cancelled or ran out of time · 2 the call or the request is wrong ·
+3 no such export · 4 a service that it needs cannot be reached.
+
+The producer side's commands run from the base install; those of the worker are imported when they are called, and say
+which extra they need if it is missing.
+"""
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+from pydantic import BaseModel
+
+from export_producers import cli as producer
+from export_producers.client import ExportQueue
+from export_producers.present import dumps
+from export_worker.config import Config, load_config
+from export_worker.contract.event import Event
+from export_worker.contract.request import ExportRequest
+from export_worker.contract.status import Status
+from export_worker.errors import (
+    ConfigError,
+    ExportNotFoundError,
+    ExportWorkerError,
+    IdempotencyConflictError,
+    InvalidRequestError,
+    PlatformUnavailableError,
+    ServiceUnreachableError,
+)
+
+EXIT_STATUS: dict[type[ExportWorkerError], int] = {
+    InvalidRequestError: 2,
+    IdempotencyConflictError: 2,
+    ConfigError: 2,
+    ExportNotFoundError: 3,
+    ServiceUnreachableError: 4,
+    PlatformUnavailableError: 4,
+}
+"""Anything else that is raised on purpose ends in 1."""
+
+WORKER_COMMANDS = {
+    "run": "export_worker.commands.run:run",
+    "catalog": "export_worker.commands.catalog:catalog",
+    "simulate": "export_worker.commands.simulate:simulate",
+    "demo": "export_worker.demo.command:demo",
+}
+"""Where the commands stand that need more than the base install."""
+
+
+class Commands(click.Group):
+    """A group that imports a worker command only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command, installed or not."""
+        return sorted([*super().list_commands(ctx), *WORKER_COMMANDS])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One command; while help is printed, one whose extra is missing shows that it is."""
+        place = WORKER_COMMANDS.get(cmd_name)
+        if place is None:
+            return super().get_command(ctx, cmd_name)
+        module, attribute = place.split(":")
+        try:
+            command: click.Command = getattr(import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            return _missing(cmd_name, error.name or "a package")
+        return command
+
+
+def _missing(name: str, package: str) -> click.Command:
+    message = f"needs {package}; install it with: pip install 'export-worker[all]'"
+
+    @click.command(name, short_help=f"({message})", context_settings={"ignore_unknown_options": True})
+    @click.argument("arguments", nargs=-1)
+    def missing(**_: Any) -> None:
+        raise click.UsageError(f"{name} {message}")
+
+    return missing
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="export-worker")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Exports segments, tags and analyses from customer-data platforms into S3.
+
+    Configured by export-worker.toml, by the file that EXPORT_CONFIG names, and by EXPORT_… variables.
+    """
+    ctx.obj = open_queue
+
+
+def open_queue() -> ExportQueue:
+    """The queue that the configuration names."""
+    config = load_config()
+    return ExportQueue(config.redis_url, namespace=config.namespace, connections=config.platforms())
+
+
+@cli.command()
+@click.argument("document", type=click.Choice(["request", "status", "event", "config"]))
+def schema(document: str) -> None:
+    """Print the JSON Schema of a document."""
+    written: dict[str, type[BaseModel]] = {"request": ExportRequest, "config": Config}
+    read: dict[str, type[BaseModel]] = {"status": Status, "event": Event}
+    if document in written:
+        found: dict[str, Any] = written[document].model_json_schema(mode="validation")
+    else:
+        found = read[document].model_json_schema(mode="serialization")
+    click.echo(dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **found}))
+
+
+for command in (producer.enqueue, producer.status, producer.list_, producer.watch):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; errors that a user can cause become one line and an exit status, never a traceback."""
+    try:
+        cli(standalone_mode=True)
+    except ExportWorkerError as error:
+        _report(error)
+        sys.exit(next((status for kind, status in EXIT_STATUS.items() if isinstance(error, kind)), 1))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _report(error: ExportWorkerError) -> None:
+    if "--json" in sys.argv:
+        problems = error.problems if isinstance(error, InvalidRequestError) else ()
+        fields = [{"field": problem.field, "message": problem.message} for problem in problems]
+        click.echo(dumps({"error": {"code": error.code, "message": str(error), "fields": fields}}))
+    click.echo(f"error: {error}", err=True)

@@ -1,0 +1,74 @@
+"""`export-worker catalog`: what can be exported, as the platform has it."""
+
+import asyncio
+from typing import Any
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from export_producers import present
+from export_worker.config import Config, load_config
+from export_worker.errors import FieldProblem, InvalidRequestError
+from export_worker.platforms.base import Catalog
+from export_worker.platforms.registry import build_driver
+from export_worker.runtime import build_redactor
+
+RESOURCES = (
+    "projects",
+    "tags",
+    "segments",
+    "funnels",
+    "events",
+    "retentions",
+    "frequencies",
+    "clusters",
+    "user-groups",
+)
+
+
+@click.command()
+@click.argument("connection")
+@click.argument("resource", type=click.Choice(RESOURCES))
+@click.option("--project", metavar="ID", help="The platform's project, where the resource belongs to one.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+def catalog(connection: str, resource: str, *, project: str | None, as_json: bool) -> None:
+    """List what CONNECTION's platform has of RESOURCE."""
+    items = asyncio.run(_items(load_config(), connection, resource, project))
+    if as_json:
+        click.echo(present.dumps(items))
+    elif items:
+        present.console().print(_table(items))
+    else:
+        click.echo(f"no {resource}")
+
+
+async def _items(config: Config, connection: str, resource: str, project: str | None) -> list[dict[str, Any]]:
+    settings = config.connections.get(connection)
+    if settings is None:
+        known = ", ".join(sorted(config.connections)) or "none is configured"
+        raise InvalidRequestError([FieldProblem("connection", f"unknown connection {connection!r}; known: {known}")])
+    driver = build_driver(connection, settings, build_redactor(config))
+    try:
+        if not isinstance(driver, Catalog) or resource not in driver.resources:
+            offered = ", ".join(driver.resources) if isinstance(driver, Catalog) else "nothing"
+            raise InvalidRequestError([FieldProblem("resource", f"{settings.platform} lists {offered}")])
+        return await driver.catalog(resource, project)
+    finally:
+        await driver.close()
+
+
+def _table(items: list[dict[str, Any]]) -> Table:
+    columns = list(dict.fromkeys(name for item in items for name in item))
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        grid.add_column(name, overflow="fold")
+    for item in items:
+        grid.add_row(*(Text(_cell(item.get(name))) for name in columns))
+    return grid
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else present.dumps(value)

@@ -1,0 +1,117 @@
+"""Opens Redis as both sides need it: retrying, with timeouts and checked TLS.
+
+arq's own settings have no socket timeout, do not check host names under `rediss://` and do not decode passwords
+(measured with arq 0.28), so the pool is built here from the URL.
+"""
+
+from collections.abc import Awaitable
+from typing import Any, Protocol, cast
+
+from arq.connections import ArqRedis
+from redis.asyncio.connection import BlockingConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import RedisError
+
+from export_worker.contract.keys import dump_job, load_job
+from export_worker.errors import ConfigError, ServiceUnreachableError
+
+CONNECT_TIMEOUT_S = 5.0
+SOCKET_TIMEOUT_S = 10.0
+"""A Redis that hangs must be noticed before a lease runs out."""
+PRODUCER_RETRIES = 4
+"""About a second in all: whoever calls wants to know soon that the address is dead."""
+WORKER_RETRIES = 12
+"""About 15 s in all: a restart or a fail-over of Redis is ridden out."""
+
+
+def open_redis(redis_url: str, *, retries: int = PRODUCER_RETRIES, max_connections: int = 64) -> ArqRedis:
+    """A client for `redis://`, `rediss://` or `unix://`. Connects with the first command.
+
+    Args:
+        redis_url: A password in it is percent-decoded.
+        retries: How often a call that found no connection is made again.
+        max_connections: Further calls wait for one to be free.
+
+    Raises:
+        ConfigError: The URL is malformed.
+    """
+    # redis-py 5 leaves the host name of a certificate unchecked unless told otherwise.
+    tls: dict[str, Any] = {"ssl_check_hostname": True} if redis_url.startswith("rediss://") else {}
+    retry = Retry(ExponentialWithJitterBackoff(base=0.1, cap=2.0), retries)
+    # A refused connection is an OSError until redis-py has given up, and would not be retried.
+    retry.update_supported_errors([OSError])
+    try:
+        pool = BlockingConnectionPool.from_url(
+            redis_url,
+            max_connections=max_connections,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_timeout=SOCKET_TIMEOUT_S,
+            socket_keepalive=True,
+            health_check_interval=30,
+            retry=retry,
+            **tls,
+        )
+    except ValueError as error:
+        raise ConfigError(f"redis_url: {error}") from None
+    return ArqRedis(connection_pool=pool, job_serializer=dump_job, job_deserializer=load_job)
+
+
+class Commands(Protocol):
+    """The commands that we send outside of scripts.
+
+    redis-py types them for both its clients at once, which no caller can await; here they are as asyncio has them.
+    """
+
+    def hmget(self, key: str, *fields: str) -> Awaitable[list[bytes | None]]:
+        """Several fields of a hash."""
+
+    def hgetall(self, key: str) -> Awaitable[dict[bytes, bytes]]:
+        """A whole hash."""
+
+    def hset(self, key: str, *, mapping: dict[str, str]) -> Awaitable[int]:
+        """Set fields of a hash."""
+
+    def lrange(self, key: str, start: int, end: int) -> Awaitable[list[bytes]]:
+        """A part of a list."""
+
+    def set(self, key: str, value: str, *, nx: bool = False, px: int | None = None) -> Awaitable[bool | None]:
+        """Set a string."""
+
+    def get(self, key: str) -> Awaitable[bytes | None]:
+        """Get a string."""
+
+    def zadd(self, key: str, scores: dict[str, float]) -> Awaitable[int]:
+        """Set scores in a sorted set."""
+
+    def zcard(self, key: str) -> Awaitable[int]:
+        """The size of a sorted set."""
+
+    def zrem(self, key: str, *members: str | bytes) -> Awaitable[int]:
+        """Remove members of a sorted set."""
+
+    def zrangebyscore(
+        self, key: str, lowest: float | str, highest: float | str, *, start: int, num: int
+    ) -> Awaitable[list[bytes]]:
+        """Members of a sorted set by score."""
+
+    def zrevrange(self, key: str, start: int, end: int) -> Awaitable[list[bytes]]:
+        """Members of a sorted set, highest score first."""
+
+    def xadd(
+        self, stream: str, fields: dict[str, str], *, maxlen: int | None = None, approximate: bool = True
+    ) -> Awaitable[bytes]:
+        """Append to a stream."""
+
+
+def commands(redis: ArqRedis) -> Commands:
+    """The client, typed as it behaves."""
+    return cast("Commands", redis)
+
+
+def redis_unreachable(redis_url: str, error: RedisError | OSError) -> ServiceUnreachableError:
+    """The error for people; the URL may hold a password and is told without it."""
+    address = redis_url.rsplit("@", 1)[-1].split("?", 1)[0].removeprefix("redis://").removeprefix("rediss://")
+    return ServiceUnreachableError(
+        f"cannot reach Redis at {address} ({error}); is it running, and is redis_url (EXPORT_REDIS_URL) right?"
+    )

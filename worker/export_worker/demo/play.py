@@ -1,0 +1,69 @@
+"""Enqueues the demo's exports, follows them to their end, and collects their events."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from export_producers.client import ExportQueue
+from export_worker.connect import open_redis
+from export_worker.contract.event import Event
+from export_worker.contract.request import ExportRequest
+from export_worker.contract.status import Phase, Status
+
+LOOK_S = 0.1
+EVENTS_TIMEOUT_S = 15.0
+"""An event follows its export within a second; a dispatcher that died gives its deliveries back after longer."""
+STREAM = "exports:events"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the demo's exports, in the order in which they were enqueued."""
+
+    statuses: Sequence[Status]
+    events: Sequence[Event]
+
+    @property
+    def complete(self) -> bool:
+        """Every export succeeded and was announced."""
+        announced = {event.subject for event in self.events if event.type == "export.succeeded"}
+        return all(status.phase is Phase.SUCCEEDED and status.export_id in announced for status in self.statuses)
+
+
+async def play(
+    redis_url: str, requests: Sequence[ExportRequest], show: Callable[[Sequence[Status]], None], timeout_s: float
+) -> Outcome:
+    """Run the exports to their end.
+
+    Args:
+        show: Called with all statuses whenever they have been looked at.
+        timeout_s: After it, what is still open counts as failed.
+    """
+    async with ExportQueue(redis_url) as queue:
+        accepted = [await queue.enqueue(request) for request in requests]
+        ids = [answer.export_id for answer in accepted]
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            statuses = [await queue.status(export_id) for export_id in ids]
+            show(statuses)
+            if all(status.phase.terminal for status in statuses) or asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(LOOK_S)
+    ended = {status.export_id for status in statuses if status.phase.terminal}
+    return Outcome(statuses, await _events(redis_url, ended))
+
+
+async def _events(redis_url: str, export_ids: set[str]) -> list[Event]:
+    """The events of these exports, oldest first; those that came until the time was up."""
+    redis = open_redis(redis_url)
+    try:
+        deadline = asyncio.get_running_loop().time() + EVENTS_TIMEOUT_S
+        while True:
+            entries = await redis.xrange(STREAM)
+            events = [Event.model_validate_json(fields[b"event"]) for _, fields in entries]
+            found = [event for event in events if event.subject in export_ids]
+            if {event.subject for event in found} == export_ids or asyncio.get_running_loop().time() > deadline:
+                return found
+            await asyncio.sleep(LOOK_S)
+    finally:
+        await redis.aclose()

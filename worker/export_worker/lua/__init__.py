@@ -1,0 +1,8 @@
+"""The scripts that change an export's record. Each is one atomic write in Redis."""
+
+from importlib.resources import files
+
+
+def script(name: str) -> str:
+    """The source of one script, e.g. `commit`."""
+    return (files(__name__) / f"{name}.lua").read_text(encoding="utf-8")

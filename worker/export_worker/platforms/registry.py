@@ -1,0 +1,41 @@
+"""Finds the driver of a platform among what is installed."""
+
+from importlib.metadata import entry_points
+
+from export_worker.credentials import Redactor
+from export_worker.errors import ConfigError
+from export_worker.platforms.base import Driver
+from export_worker.platforms.connection import ConnectionSettings
+
+GROUP = "export_worker.platforms"
+"""Entry points: name = platform, object = a class that is built as `(name, settings, redactor)`."""
+
+
+def installed_platforms() -> list[str]:
+    """The platforms that a connection can name, sorted."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
+
+
+def build_driver(name: str, settings: ConnectionSettings, redactor: Redactor) -> Driver:
+    """The driver of one connection. Opens nothing yet.
+
+    Args:
+        name: Of the connection, for messages.
+        settings: As they stand in the configuration.
+        redactor: Learns the connection's secrets.
+
+    Raises:
+        ConfigError: The platform is not installed, or the driver refuses the settings. Names the setting.
+    """
+    points = [point for point in entry_points(group=GROUP) if point.name == settings.platform]
+    if not points:
+        known = ", ".join(installed_platforms()) or "none"
+        raise ConfigError(f"connections.{name}.platform: {settings.platform!r} is not installed; installed are {known}")
+    try:
+        driver_class = points[0].load()
+    except ImportError as error:
+        raise ConfigError(
+            f"connections.{name}.platform: the driver of {settings.platform} needs {error.name}"
+        ) from None
+    driver: Driver = driver_class(name, settings, redactor)
+    return driver

@@ -1,0 +1,220 @@
+"""A worker process: everything is built once here, runs together, and is closed once, in reverse order."""
+
+import asyncio
+import os
+import random
+import socket
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import boto3
+import structlog
+from arq.connections import ArqRedis
+from redis.exceptions import RedisError
+
+from export_worker.backoff import Backoff
+from export_worker.config import Config
+from export_worker.connect import WORKER_RETRIES, commands, open_redis, redis_unreachable
+from export_worker.contract.keys import Keys, Role
+from export_worker.credentials import Redactor, redis_password, reveal
+from export_worker.errors import ConfigError
+from export_worker.leases import Leases
+from export_worker.machine import Chance, Connection, Machine
+from export_worker.platforms.connection import PollSettings
+from export_worker.platforms.registry import build_driver
+from export_worker.settings import StepWorker, build_worker
+from export_worker.sinks.fanout import Fanout
+from export_worker.sinks.outbox import Outbox
+from export_worker.sinks.redis_stream import RedisStream
+from export_worker.steps import Policy
+from export_worker.store import Store, Terms
+from export_worker.transfer.client import build_client
+from export_worker.transfer.engine import TransferEngine
+from export_worker.transfer.landing import Landing, Layout
+from export_worker.transfer.multipart import S3Store
+
+BURST_LOOK_S = 0.2
+"""How often a worker in burst mode looks whether anything is left."""
+
+_log = structlog.get_logger(__name__)
+
+
+def build_redactor(config: Config) -> Redactor:
+    """A redactor that knows every secret of the configuration that can be read here."""
+    redactor = Redactor()
+    for setting, secret in config.secrets():
+        try:
+            redactor.add(reveal(secret, setting))
+        except ConfigError:
+            # Whoever needs it will say so; a command that does not must not fail for it.
+            continue
+    redactor.add(redis_password(config.redis_url))
+    return redactor
+
+
+def learn_aws_secrets(redactor: Redactor) -> None:
+    """Mask what boto3 will sign with. Reads files, and may ask the instance it runs on."""
+    credentials = boto3.session.Session().get_credentials()
+    if credentials is not None:
+        frozen = credentials.get_frozen_credentials()
+        for value in (frozen.access_key, frozen.secret_key, frozen.token):
+            redactor.add(value)
+
+
+class Runtime:
+    """The parts of one worker process; build it with `open_runtime`."""
+
+    def __init__(
+        self, config: Config, *, redis: ArqRedis, machine: Machine, store: Store, leases: Leases, fanout: Fanout
+    ) -> None:
+        self._config = config
+        self._redis = redis
+        self._keys = Keys(config.namespace)
+        self._machine = machine
+        self._store = store
+        self._leases = leases
+        self._fanout = fanout
+        self._owner = machine.owner
+
+    async def serve(self, roles: Sequence[Role], stop: asyncio.Event, *, burst: bool = False) -> None:
+        """Work until told to stop, or in burst mode until no export is open and every event is delivered.
+
+        Raises:
+            ServiceUnreachableError: Redis is gone for longer than the client retries.
+        """
+        try:
+            await self._store.announce(self._config.platforms())
+            await self._serve(roles, stop, burst=burst)
+        except* (RedisError, OSError) as group:
+            raise redis_unreachable(self._config.redis_url, _first(group)) from None
+
+    async def _serve(self, roles: Sequence[Role], stop: asyncio.Event, *, burst: bool) -> None:
+        workers = [self._worker(role) for role in roles]
+        try:
+            await self._work(workers, roles, stop, burst=burst)
+        finally:
+            # In order this finds nothing left; after a failure it stops what still runs.
+            await asyncio.gather(*(worker.drain(0.0) for worker in workers), return_exceptions=True)
+
+    async def _work(
+        self, workers: list[StepWorker], roles: Sequence[Role], stop: asyncio.Event, *, burst: bool
+    ) -> None:
+        _log.info("worker.started", owner=self._owner, roles=list(roles), connections=sorted(self._config.connections))
+        async with asyncio.TaskGroup() as group:
+            background = [
+                group.create_task(self._leases.run()),
+                group.create_task(self._fanout.run()),
+                group.create_task(self._sweep_forever()),
+                group.create_task(self._until_done(stop) if burst else _forever()),
+            ]
+            running = [group.create_task(_run(worker)) for worker in workers]
+            await stop.wait()
+            _log.info("worker.stopping", owner=self._owner)
+            # Leases are renewed until the last step has ended.
+            await asyncio.gather(*(worker.drain(self._config.worker.drain_s) for worker in workers))
+            for task in [*running, *background]:
+                task.cancel()
+        await self._fanout.flush()
+        _log.info("worker.stopped", owner=self._owner)
+
+    def _worker(self, role: Role) -> StepWorker:
+        settings = self._config.worker
+        max_jobs = settings.control_steps if role == "control" else settings.transfers
+        return build_worker(
+            self._redis, self._keys, role, self._machine, max_jobs=max_jobs, queue_poll_s=settings.queue_poll_s
+        )
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            for export_id in await self._store.sweep(self._owner, datetime.now(UTC)):
+                _log.warning("export.revived", export_id=export_id)
+            await asyncio.sleep(self._config.worker.sweep_s)
+
+    async def _until_done(self, stop: asyncio.Event) -> None:
+        # Other workers end exports, too, so there is nothing to be notified by: only Redis knows.
+        while await self._store.count_open() or not await self._fanout.is_empty():  # noqa: ASYNC110
+            await asyncio.sleep(BURST_LOOK_S)
+        stop.set()
+
+
+async def _run(worker: StepWorker) -> None:
+    """Run an arq worker; `drain` cancels its main task, and that is no error."""
+    try:
+        await worker.async_run()
+    except asyncio.CancelledError:
+        if worker.allow_pick_jobs:
+            raise
+
+
+async def _forever() -> None:
+    await asyncio.Event().wait()
+
+
+def _first(group: BaseExceptionGroup[RedisError | OSError]) -> RedisError | OSError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+@asynccontextmanager
+async def open_runtime(config: Config, redactor: Redactor) -> AsyncIterator[Runtime]:
+    """Build everything that a worker needs, and close it at the end.
+
+    Raises:
+        ConfigError: A connection is wrong, or its secret is missing.
+    """
+    async with AsyncExitStack() as stack:
+        redis = open_redis(config.redis_url, retries=WORKER_RETRIES)
+        stack.push_async_callback(redis.aclose)
+        keys, chance = Keys(config.namespace), Chance(lambda: datetime.now(UTC), random.random)
+        await asyncio.to_thread(learn_aws_secrets, redactor)
+        terms = Terms(lease_s=config.worker.lease_s, retention_s=config.worker.retention_s)
+        store = Store(redis, keys, list(config.sinks), terms)
+        leases = Leases(store, chance.clock)
+        machine = Machine(
+            f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}",
+            store=store,
+            leases=leases,
+            connections=await _connections(config, redactor, stack),
+            fallback=_policy(config, PollSettings()),
+            landing=await asyncio.to_thread(_landing, config, stack),
+            redactor=redactor,
+            chance=chance,
+        )
+        sinks = {
+            name: RedisStream(commands(redis), sink.stream, sink.max_length) for name, sink in config.sinks.items()
+        }
+        fanout = Fanout(Outbox(redis, keys), sinks, chance.clock, chance.draw)
+        yield Runtime(config, redis=redis, machine=machine, store=store, leases=leases, fanout=fanout)
+
+
+async def _connections(config: Config, redactor: Redactor, stack: AsyncExitStack) -> dict[str, Connection]:
+    connections: dict[str, Connection] = {}
+    for name, settings in config.connections.items():
+        driver = build_driver(name, settings, redactor)
+        stack.push_async_callback(driver.close)
+        connections[name] = Connection(settings.platform, driver, _policy(config, settings.poll))
+    return connections
+
+
+def _policy(config: Config, poll: PollSettings) -> Policy:
+    return Policy(
+        poll=Backoff(poll.first_s, poll.max_s),
+        retry=Backoff(config.retry.first_s, config.retry.max_s),
+        max_attempts=config.retry.max_attempts,
+        deadline_s=poll.deadline_s,
+    )
+
+
+def _landing(config: Config, stack: AsyncExitStack) -> Landing:
+    threads = config.worker.transfers * config.transfer.parts_in_flight
+    executor = stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="s3"))
+    client = build_client(config.s3.region, config.s3.endpoint_url, threads)
+    engine = TransferEngine(
+        S3Store(client, executor),
+        parts_in_flight=config.transfer.parts_in_flight,
+        memory_bytes=config.transfer.memory_mib * 2**20,
+    )
+    return Landing(engine, Layout(config.s3.bucket, config.s3.prefix, config.s3.key_template))

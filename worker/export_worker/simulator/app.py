@@ -1,0 +1,43 @@
+"""Puts the simulator together: state, platforms, control."""
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from export_worker.simulator import control, growingio
+from export_worker.simulator.world import RECORD, WORLD, RequestRecord, SimulatorSettings, World
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def build_app(settings: SimulatorSettings | None = None) -> web.Application:
+    """A simulator to be served; its state is at `app[WORLD]`."""
+    app = web.Application(middlewares=[_record_request, control.refuse_wrong_orders])
+    app[WORLD] = World(settings or SimulatorSettings())
+    control.register(app)
+    growingio.register(app)
+    return app
+
+
+@web.middleware
+async def _record_request(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Note every request to a platform, before it is handled: one that never ends shows, too."""
+    if request.path.startswith(control.PREFIX):
+        return await handler(request)
+    world = request.app[WORLD]
+    authorization = request.headers.get("Authorization")
+    record = RequestRecord(
+        method=request.method,
+        target=request.raw_path,
+        headers=list(request.headers),
+        authorized=None if authorization is None else world.tokens.accepts(authorization, world.clock()),
+    )
+    world.record(record)
+    request[RECORD] = record
+    try:
+        response = await handler(request)
+    except web.HTTPException as error:
+        record.status = error.status
+        raise
+    record.status = response.status
+    return response

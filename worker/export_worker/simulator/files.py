@@ -1,0 +1,156 @@
+"""The exported files: CSV with Chinese text, the same bytes for the same description, of any size in little memory.
+
+A file is a header and one block of rows, repeated. Each repetition begins with a row that carries its number, so that
+two parts of a file differ and an exchange of them shows.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from itertools import accumulate
+from random import Random
+
+ROWS_PER_BLOCK = 4096
+"""About 200 KiB: large enough for few writes, small enough to be made in a blink."""
+
+MIN_ROW_BYTES = 16
+"""No row is shorter, so a short file needs no full block to be made for it."""
+
+_CODECS = {
+    "utf-8": "utf-8",
+    "utf8": "utf-8",
+    "utf-16": "utf-16-le",
+    "utf-16le": "utf-16-le",
+    "utf-16-le": "utf-16-le",
+    "utf-16be": "utf-16-be",
+    "utf-16-be": "utf-16-be",
+    "gbk": "gbk",
+    "gb18030": "gb18030",
+}
+"""Python codecs that write no mark of their own, so that blocks can be encoded one by one."""
+
+_SURNAMES = "王李张刘陈杨黄赵周吴徐孙马朱胡郭何高林罗"
+_GIVEN_NAMES = ("伟", "芳", "娜", "秀英", "敏", "静", "丽", "强", "磊", "洋", "艳", "勇", "杰", "娟", "涛", "明")
+_CITIES = ("北京", "上海", "广州", "深圳", "杭州", "成都", "武汉", "西安", "南京", "重庆", '"苏州,园区"')
+
+
+def codec_of(charset: str) -> str | None:
+    """Python's codec for a charset; None when the simulator cannot write it."""
+    return _CODECS.get(charset.lower().replace("_", "-"))
+
+
+@dataclass(frozen=True, slots=True)
+class FileSpec:
+    """Everything that decides a file's bytes.
+
+    Args:
+        seed: Files of different seeds differ.
+        columns: Names in the header.
+        codec: As `codec_of` gives it.
+        rows: Rows below the header.
+        file_bytes: Length instead of `rows`; rounded down to whole characters.
+        bom: Begin with a byte order mark.
+    """
+
+    seed: str
+    columns: tuple[str, ...]
+    codec: str = "utf-8"
+    rows: int = 200
+    file_bytes: int | None = None
+    bom: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Rows as they repeat, without the numbered row before them, and where each of them ends."""
+
+    body: bytes
+    ends: tuple[int, ...]
+
+
+def size_bytes(spec: FileSpec) -> int:
+    """Length of the file."""
+    if spec.file_bytes is not None:
+        return spec.file_bytes - spec.file_bytes % len("x".encode(spec.codec))
+    block = _block_of(spec)
+    stamp_bytes = len(_stamp(spec, 0))
+    full, rest = divmod(spec.rows, ROWS_PER_BLOCK)
+    tail_bytes = stamp_bytes + block.ends[rest - 1] if rest else 0
+    return len(_header(spec)) + full * (stamp_bytes + len(block.body)) + tail_bytes
+
+
+def content(spec: FileSpec) -> Iterator[bytes]:
+    """The file in pieces of a few hundred KiB."""
+    header, rest_bytes = _header(spec), size_bytes(spec)
+    if rest_bytes >= len(header):
+        yield header
+        rest_bytes -= len(header)
+    block, number = _block_of(spec), 0
+    block_bytes = len(_stamp(spec, 0)) + len(block.body)
+    while rest_bytes >= block_bytes and len(block.ends) == ROWS_PER_BLOCK:
+        yield _stamp(spec, number) + block.body
+        rest_bytes -= block_bytes
+        number += 1
+    if rest_bytes:
+        yield _tail(spec, block, number, rest_bytes)
+
+
+@lru_cache(maxsize=4096)
+def digest(spec: FileSpec) -> str:
+    """SHA-256 of the file in hexadecimal. Reads all of it: not for the event loop."""
+    checksum = sha256()
+    for piece in content(spec):
+        checksum.update(piece)
+    return checksum.hexdigest()
+
+
+def _tail(spec: FileSpec, block: _Block, number: int, length_bytes: int) -> bytes:
+    """The last rows: as many as fit, then a row of padding."""
+    stamp = _stamp(spec, number)
+    rows = b""
+    if length_bytes >= len(stamp):
+        fitting = bisect_right(block.ends, length_bytes - len(stamp)) - 1
+        rows = stamp + block.body[: block.ends[fitting]]
+    return rows + _padding(spec, length_bytes - len(rows))
+
+
+def _padding(spec: FileSpec, length_bytes: int) -> bytes:
+    characters = length_bytes // len("x".encode(spec.codec))
+    return ("x" * (characters - 1) + "\n").encode(spec.codec) if characters else b""
+
+
+def _header(spec: FileSpec) -> bytes:
+    mark = "\ufeff" if spec.bom else ""
+    return f"{mark}{','.join(spec.columns)}\n".encode(spec.codec)
+
+
+def _stamp(spec: FileSpec, number: int) -> bytes:
+    """The row that numbers a block; its length is the same in all of them."""
+    fields = (f"{number:012d}", *("区块" for _ in spec.columns[1:]))
+    return f"{','.join(fields)}\n".encode(spec.codec)
+
+
+def _block_of(spec: FileSpec) -> _Block:
+    """The block that a file is made of: no longer than the file needs it, as most files are small."""
+    rows = spec.rows if spec.file_bytes is None else spec.file_bytes // MIN_ROW_BYTES + 1
+    return _block(spec.seed, len(spec.columns), spec.codec, min(rows, ROWS_PER_BLOCK))
+
+
+@lru_cache(maxsize=8)
+def _block(seed: str, width: int, codec: str, count: int) -> _Block:
+    """Rows of one block: `count`, the numbered row among them."""
+    random = Random(seed)
+    rows = [_row(random, width).encode(codec) for _ in range(count - 1)]
+    return _Block(body=b"".join(rows), ends=tuple(accumulate(map(len, rows), initial=0)))
+
+
+def _row(random: Random, width: int) -> str:
+    fields = (
+        f"{random.getrandbits(48):015d}",
+        random.choice(_SURNAMES) + random.choice(_GIVEN_NAMES),
+        random.choice(_CITIES),
+        *(str(random.getrandbits(20)) for _ in range(width - 3)),
+    )
+    return f"{','.join(fields[:width])}\n"

@@ -1,0 +1,1 @@
+"""One file a sink: where completion events go out."""

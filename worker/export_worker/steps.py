@@ -1,0 +1,212 @@
+"""The state machine: (export, what was observed, now) → the next export. Pure: no I/O, no clock, no randomness.
+
+The caller saves the decision and schedules the next step at its `due_at`. Polls and retries are two policies: a poll
+may say "not yet" as often as it likes until the deadline, an attempt may fail a few times only. Being throttled is
+waiting, too.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from export_worker.backoff import Backoff
+from export_worker.contract.codes import ErrorCode
+from export_worker.contract.status import ErrorReport, ManifestObject, Phase
+from export_worker.errors import PlatformThrottledError, ResultMissingError, StepError
+from export_worker.export import Export, Failed, Queued, Running, Succeeded, Transferring
+from export_worker.observed import OperationFailed, Pending, Polled, Ready, Stored, Submitted
+
+EMPTY_LOOKS_MAX = 4
+"""A job that is FINISH may name its files a moment later (seen with replicas); after so many looks it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How patient a connection is.
+
+    Args:
+        poll: Waits between polls.
+        retry: Waits between attempts.
+        max_attempts: Failures in a row after which an export is given up.
+        deadline_s: Seconds from acceptance after which an export is given up, unless its request says its own.
+    """
+
+    poll: Backoff
+    retry: Backoff
+    max_attempts: int
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a decision is taken, and with which luck.
+
+    Args:
+        now: The time, with a zone.
+        draw: A random number from 0 to 1, for jitter.
+    """
+
+    now: datetime
+    draw: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of the export.
+
+    Args:
+        export: The next value; due at `export.due_at` unless its phase is terminal.
+        note: A line for the timeline; None for what happens by the hundred, like a poll that says "not yet".
+    """
+
+    export: Export
+    note: str | None = None
+
+
+def deadline(export: Export, policy: Policy) -> datetime:
+    """The moment at which patience ends."""
+    return export.created_at + timedelta(seconds=export.request.deadline_s or policy.deadline_s)
+
+
+def before_submit(export: Export, moment: Moment) -> Decision:
+    """Note the intent, before the call: a death in between must not hide that the platform may have heard us."""
+    submits = export.counters.submits
+    counters = export.counters.model_copy(update={"submits": submits + 1})
+    note = "submitting" if submits == 0 else "submitting again; an earlier submit may have reached the platform"
+    return Decision(_next(export, moment, counters=counters), note)
+
+
+def after_submit(export: Export, submitted: Submitted, moment: Moment, policy: Policy) -> Decision:
+    """The platform took the job; look at once if it says that it is done, else after the first wait."""
+    wait_s = 0.0 if submitted.done else policy.poll.wait_s(0, moment.draw)
+    state = Running(operation_id=submitted.operation_id, stage=submitted.stage)
+    return Decision(
+        _progressed(export, moment, state=state, due_at=_due(export, moment, wait_s, policy)),
+        f"submitted as {submitted.operation_id}",
+    )
+
+
+def after_poll(export: Export, state: Running, polled: Polled, moment: Moment, policy: Policy) -> Decision:
+    """Wait on, move bytes, or end."""
+    counters = export.counters.model_copy(update={"polls": export.counters.polls + 1})
+    export = _next(export, moment, counters=counters)
+    match polled:
+        case Pending():
+            return _wait(export, state, polled, moment, policy)
+        case Ready(files=()):
+            return _look_again(export, state, polled, moment, policy)
+        case Ready():
+            ready = Transferring(operation_id=state.operation_id, stage=polled.stage, files=list(polled.files))
+            # No progress yet in the sense of `attempt`: a file that is named but never there must not loop for ever.
+            return Decision(
+                _next(export, moment, state=ready, due_at=moment.now, throttled=0),
+                f"ready with {len(polled.files)} file(s)",
+            )
+        case OperationFailed():
+            failed = state.model_copy(update={"stage": polled.stage})
+            return _fail(_next(export, moment, state=failed), ErrorCode.PLATFORM_ERROR, polled.message, moment)
+
+
+def _wait(export: Export, state: Running, polled: Pending, moment: Moment, policy: Policy) -> Decision:
+    waited = state.model_copy(update={"stage": polled.stage, "percent": polled.percent})
+    due_at = _due(export, moment, policy.poll.wait_s(export.counters.polls, moment.draw), policy)
+    note = None if polled.stage == state.stage else f"stage {polled.stage}"
+    return Decision(_progressed(export, moment, state=waited, due_at=due_at), note)
+
+
+def _look_again(export: Export, state: Running, polled: Ready, moment: Moment, policy: Policy) -> Decision:
+    looks = state.empty_looks + 1
+    looked = state.model_copy(update={"stage": polled.stage, "empty_looks": looks})
+    export = _next(export, moment, state=looked)
+    if looks > EMPTY_LOOKS_MAX:
+        message = f"the platform's job is done and named no file in {looks} looks; is the result empty or expired?"
+        return _fail(export, ErrorCode.RESULT_EMPTY, message, moment)
+    due_at = _due(export, moment, policy.retry.wait_s(looks, moment.draw), policy)
+    return Decision(_next(export, moment, due_at=due_at), f"done without files, look {looks}")
+
+
+def after_file(export: Export, state: Transferring, stored: ManifestObject, moment: Moment) -> Decision:
+    """One more file stands in S3."""
+    files = [*state.stored, stored]
+    landed_at = moment.now if len(files) == len(state.files) else None
+    grown = state.model_copy(update={"stored": files, "landed_at": landed_at})
+    return Decision(_progressed(export, moment, state=grown), f"stored {stored.key}")
+
+
+def after_transfer(export: Export, state: Transferring, stored: Stored, moment: Moment) -> Decision:
+    """Everything stands in S3."""
+    succeeded = Succeeded(
+        operation_id=state.operation_id,
+        stage=state.stage,
+        stored=list(stored.objects),
+        manifest_uri=stored.manifest_uri,
+        finished_at=moment.now,
+    )
+    return Decision(_progressed(export, moment, state=succeeded, error=None), "succeeded")
+
+
+def after_failure(export: Export, error: StepError, moment: Moment, policy: Policy) -> Decision:
+    """A step failed: try again later, or give up."""
+    throttled = isinstance(error, PlatformThrottledError)
+    attempt = export.attempt + (0 if throttled else 1)
+    report = ErrorReport(code=error.code, message=str(error), step=export.step_name, retryable=error.retryable)
+    if not error.retryable or attempt >= policy.max_attempts:
+        return _fail(export, error.code, str(error), moment, retryable=error.retryable)
+    waits = export.throttled if throttled else export.attempt
+    wait_s = max(error.retry_after_s or 0.0, policy.retry.wait_s(waits, moment.draw))
+    retries = export.counters.retries + (0 if throttled else 1)
+    retried = _next(
+        export,
+        moment,
+        state=_state_to_retry(export, error),
+        attempt=attempt,
+        throttled=export.throttled + (1 if throttled else 0),
+        counters=export.counters.model_copy(update={"retries": retries}),
+        due_at=_due(export, moment, wait_s, policy),
+        error=report,
+    )
+    return Decision(retried, f"{report.step} failed ({error.code}), again in {wait_s:.1f} s: {error}")
+
+
+def _state_to_retry(export: Export, error: StepError) -> Queued | Running | Transferring:
+    """A file that has gone is asked for anew: the platform may name it under another address."""
+    state = export.state
+    if isinstance(state, Transferring) and isinstance(error, ResultMissingError):
+        return Running(operation_id=state.operation_id, stage=state.stage)
+    if isinstance(state, Succeeded | Failed):
+        raise TypeError(f"an export that has {state.phase} takes no step")
+    return state
+
+
+def after_deadline(export: Export, moment: Moment, policy: Policy) -> Decision:
+    """Time is up."""
+    limit_s = export.request.deadline_s or policy.deadline_s
+    message = f"not done within {limit_s:g} s of acceptance; it was {export.phase}"
+    if export.error is not None:
+        message += f", last failure: {export.error.message}"
+    return _fail(export, ErrorCode.DEADLINE_EXCEEDED, message, moment)
+
+
+def _fail(export: Export, code: ErrorCode, message: str, moment: Moment, *, retryable: bool = False) -> Decision:
+    state = export.state
+    failed = Failed(
+        operation_id=None if isinstance(state, Queued) else state.operation_id,
+        stage=None if isinstance(state, Queued) else state.stage,
+        finished_at=moment.now,
+    )
+    report = ErrorReport(code=code, message=message, step=export.step_name, retryable=retryable)
+    return Decision(_next(export, moment, state=failed, error=report), f"{Phase.FAILED}: {code}: {message}")
+
+
+def _due(export: Export, moment: Moment, wait_s: float, policy: Policy) -> datetime:
+    """The next look, but not later than the deadline: it must be noticed when it comes."""
+    due_at = moment.now + timedelta(seconds=wait_s)
+    return max(moment.now, min(due_at, deadline(export, policy)))
+
+
+def _progressed(export: Export, moment: Moment, **changes: Any) -> Export:
+    return _next(export, moment, attempt=0, throttled=0, **changes)
+
+
+def _next(export: Export, moment: Moment, **changes: Any) -> Export:
+    return export.model_copy(update={"updated_at": moment.now, **changes})

@@ -1,0 +1,67 @@
+"""Logs: structlog on stderr, JSON unless a person watches, and never a secret.
+
+Events are `noun.verb_past` with fields. The export's id and step are bound once, in `machine`, by contextvars. Logs of
+libraries go through the same chain, so the one processor that masks secrets sees them, too.
+"""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+from export_worker.credentials import Redactor
+
+QUIET = {"arq": "WARNING", "botocore": "WARNING", "boto3": "WARNING", "urllib3": "ERROR", "asyncio": "WARNING"}
+"""Libraries that tell at INFO what our own events tell already, or at DEBUG what must not be told."""
+
+
+def configure_logging(redactor: Redactor, level: str = "INFO", *, as_json: bool | None = None) -> None:
+    """Send every log line of the process to stderr, masked.
+
+    Args:
+        redactor: Knows the secrets; those added later are masked from then on.
+        level: The least severe level that is written.
+        as_json: One JSON object a line; by default when stderr is no terminal.
+    """
+    as_json = not sys.stderr.isatty() if as_json is None else as_json
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_final(redactor, as_json=as_json))
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name, quiet_level in QUIET.items():
+        logging.getLogger(name).setLevel(quiet_level)
+
+
+def _final(redactor: Redactor, *, as_json: bool) -> list[Processor]:
+    def mask(_: Any, __: str, event: EventDict) -> EventDict:
+        return {key: redactor.value(value) for key, value in event.items()}
+
+    renderer: Processor
+    if as_json:
+        renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
+    else:
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    return [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        # Exceptions become text before masking: their messages and frames may hold an address with a token.
+        structlog.processors.format_exc_info,
+        mask,
+        renderer,
+    ]

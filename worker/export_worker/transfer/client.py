@@ -1,0 +1,74 @@
+"""The S3 client: the calls that we make, and how boto3's client is built for them."""
+
+from typing import Any, Protocol
+
+import boto3
+from botocore.config import Config
+
+CONNECT_TIMEOUT_S = 10
+READ_TIMEOUT_S = 60
+"""A store needs long for one answer only when it completes a very large upload."""
+ATTEMPTS = 5
+"""Of one call, by botocore's own backoff: a part is cheap to send again, a whole download is not."""
+
+
+class S3Client(Protocol):
+    """What we call, and so what the credentials must allow; each takes and gives what boto3's client does."""
+
+    def put_object(self, **fields: Any) -> dict[str, Any]:
+        """`s3:PutObject`."""
+
+    def create_multipart_upload(self, **fields: Any) -> dict[str, Any]:
+        """`s3:PutObject`."""
+
+    def upload_part(self, **fields: Any) -> dict[str, Any]:
+        """`s3:PutObject`."""
+
+    def complete_multipart_upload(self, **fields: Any) -> dict[str, Any]:
+        """`s3:PutObject`."""
+
+    def abort_multipart_upload(self, **fields: Any) -> dict[str, Any]:
+        """`s3:AbortMultipartUpload`."""
+
+    def list_multipart_uploads(self, **fields: Any) -> dict[str, Any]:
+        """`s3:ListBucketMultipartUploads`."""
+
+    def head_object(self, **fields: Any) -> dict[str, Any]:
+        """`s3:GetObject`, and `s3:ListBucket` to tell a missing key from a refusal."""
+
+    def delete_object(self, **fields: Any) -> dict[str, Any]:
+        """`s3:DeleteObject`; only ever for an object of the same export."""
+
+    def close(self) -> None:
+        """Close the connections."""
+
+
+def build_client(
+    region: str | None, endpoint_url: str | None, max_connections: int, *, attempts: int = ATTEMPTS
+) -> S3Client:
+    """Build boto3's client; once a process, not on the loop: it reads files and may ask for credentials.
+
+    Credentials come from boto3's own chain and from nowhere else. Payloads go unsigned: TLS or the CRC64NVME that is
+    sent with them covers them, and SHA-256 would cost more than everything else together.
+
+    Args:
+        region: AWS region; None leaves it to boto3's configuration.
+        endpoint_url: None means AWS. Other stores are addressed by path, since few have a host name for each bucket.
+        max_connections: As many as threads make calls.
+        attempts: Of one call.
+    """
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
+        tcp_keepalive=True,
+        max_pool_connections=max_connections,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        # The checksum is ours (CRC64NVME of the whole object); botocore would add a CRC32 and chunked signing.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        s3={"payload_signing_enabled": False, "addressing_style": "path" if endpoint_url else "auto"},
+    )
+    # A session of our own: the default one may not be used by several threads.
+    client: Any = boto3.session.Session().client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
+    checked: S3Client = client
+    return checked

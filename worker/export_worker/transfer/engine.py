@@ -1,0 +1,241 @@
+"""Moves one download into one object: reads ahead by one part, sends several at once, holds no more than that.
+
+Memory of one transfer: (parts in flight + the one that is being filled) times the part size. Of all transfers
+together: the pool's budget. A permit is taken before a part is read, so a slow store slows the source down and
+nothing piles up.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from export_worker.errors import StepError, StorageError, StorageRefusedError
+from export_worker.platforms.base import Download
+from export_worker.transfer.buffers import BufferPool, BufferShare, PartBuffer
+from export_worker.transfer.checksum import named_form
+from export_worker.transfer.multipart import MultipartUpload, S3Store, SentPart
+from export_worker.transfer.plan import FIRST_PART_BYTES, MAX_OBJECT_BYTES, part_size
+from export_worker.transfer.reader import PartReader, open_reader
+from export_worker.transfer.source import GuardedSource
+from export_worker.transfer.standing import Target, Written
+from export_worker.transfer.transform import Transform
+
+PARTS_IN_FLIGHT = 4
+"""Enough to fill a fast line, and little memory."""
+MEMORY_BYTES = 2 * (PARTS_IN_FLIGHT + 1) * FIRST_PART_BYTES
+"""80 MiB: two transfers at full speed, or more of them with fewer parts each."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One file as it stands in S3.
+
+    Args:
+        bytes: As stored, after the transform.
+        checksum: `CRC64NVME:` and base64, of the stored bytes.
+        source_bytes: As they came, before the transform.
+        source_checksum: The same, of the source's bytes.
+        adopted: An earlier attempt of the same export had stored it already.
+    """
+
+    bucket: str
+    key: str
+    bytes: int
+    etag: str
+    checksum: str
+    source_bytes: int
+    source_checksum: str
+    adopted: bool
+
+    @property
+    def uri(self) -> str:
+        """`s3://bucket/key`, the key as it stands."""
+        return f"s3://{self.bucket}/{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Transfer:
+    """What one transfer works with."""
+
+    reader: PartReader
+    target: Target
+    total_bytes: int | None
+    share: BufferShare
+
+    async def part(self, number: int) -> PartBuffer:
+        """Room for one part, taken first, then filled as far as the stream goes."""
+        size_bytes = part_size(number, self.total_bytes)
+        if self.total_bytes is not None:
+            size_bytes = min(size_bytes, self.total_bytes - (number - 1) * size_bytes)
+        buffer = await self.share.take(size_bytes)
+        with memoryview(buffer.data) as room:
+            filled = await self.reader.fill(room)
+        buffer.cut(filled)
+        return buffer
+
+
+class TransferEngine:
+    """Stores downloads and documents. One for the whole process; transfers may run side by side.
+
+    Args:
+        store: Its executor should have at least as many threads as parts are in flight over all transfers.
+        parts_in_flight: Of one transfer.
+        memory_bytes: In part buffers, over all transfers. Less than one part is no error: parts then go one by one.
+    """
+
+    def __init__(
+        self, store: S3Store, *, parts_in_flight: int = PARTS_IN_FLIGHT, memory_bytes: int = MEMORY_BYTES
+    ) -> None:
+        self._store = store
+        self._parts_in_flight = parts_in_flight
+        self._pool = BufferPool(memory_bytes)
+
+    async def store_file(
+        self,
+        download: Download,
+        *,
+        bucket: str,
+        key: str,
+        file_name: str,
+        export_id: str,
+        content_type: str,
+        transform: Transform | None,
+        content_encoding: str | None,
+        progress: Callable[[int], None],
+    ) -> StoredFile:
+        """Stream a download into an object. Returns when it stands complete; otherwise nothing stands there.
+
+        After a failure or a cancellation no thread of it runs and no multipart upload of it is open.
+
+        Args:
+            download: Open, its body not read yet.
+            bucket: Where to.
+            key: Where to.
+            file_name: As the platform calls it: says whether JSON is to be expected.
+            export_id: Whose object it is.
+            content_type: Of what is stored.
+            transform: Fresh; None stores the bytes as they come.
+            content_encoding: `gzip` when the transform compresses.
+            progress: Called on the loop with the number of source bytes that have just come.
+
+        Raises:
+            DownloadInvalidError: An error page came.
+            DownloadInterruptedError: It is cut, or shorter or longer than announced.
+            TransformError: The bytes do not fit the charset.
+            ObjectExistsError: The key belongs to another export.
+            StorageError: S3 refused, did not answer, or stored something else.
+        """
+        source = GuardedSource(download, file_name, progress)
+        target = Target(bucket, key, export_id, content_type, content_encoding)
+        # A transform changes the length, so the announced one plans nothing.
+        total_bytes = download.total_bytes if transform is None else None
+        if total_bytes is not None and total_bytes > MAX_OBJECT_BYTES:
+            _refuse_size()
+        with self._pool.share() as share:
+            async with open_reader(source.chunks(), transform, self._store.executor) as reader:
+                written = await self._move(_Transfer(reader, target, total_bytes, share))
+        return _stored(target, written, source.bytes_read, named_form(source.crc))
+
+    async def store_document(self, bucket: str, key: str, body: bytes, content_type: str, export_id: str) -> StoredFile:
+        """Store a small document of ours, such as `manifest.json`, under the same rules as a file.
+
+        Raises:
+            ObjectExistsError: The key belongs to another export.
+            StorageError: S3 refused, did not answer, or stored something else.
+        """
+        target = Target(bucket, key, export_id, content_type)
+        written = await self._store.put(target, body)
+        return _stored(target, written, len(body), named_form(written.crc))
+
+    async def abort_leftovers(self, bucket: str, prefix: str, export_id: str) -> int:
+        """See `S3Store.abort_leftovers`: for an export taken up after a worker's death, and for one that ends."""
+        return await self._store.abort_leftovers(bucket, prefix, export_id)
+
+    async def _move(self, transfer: _Transfer) -> Written:
+        first = await transfer.part(1)
+        if await transfer.reader.at_end():
+            return await self._store.put(transfer.target, first.data)
+        upload = await self._store.begin(transfer.target)
+        try:
+            parts = await self._send(transfer, upload, first)
+            return await upload.complete(parts)
+        except BaseException as error:
+            await _abandon(upload, error)
+            raise
+
+    async def _send(self, transfer: _Transfer, upload: MultipartUpload, first: PartBuffer) -> list[SentPart]:
+        """Read and send until the end. All threads have ended when this does, however it does."""
+        sending = _Sending(upload, transfer.share, self._parts_in_flight)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                await sending.start(tasks, first)
+                while not await transfer.reader.at_end():
+                    await sending.start(tasks, await transfer.part(sending.started + 1))
+        except BaseExceptionGroup as group:
+            raise _telling(group) from None
+        return sending.parts()
+
+
+class _Sending:
+    """The parts of one upload that are on their way or there."""
+
+    def __init__(self, upload: MultipartUpload, share: BufferShare, parts_in_flight: int) -> None:
+        self._upload = upload
+        self._share = share
+        self._slots = asyncio.Semaphore(parts_in_flight)
+        self._tasks: list[asyncio.Task[SentPart]] = []
+        self._bytes = 0
+
+    @property
+    def started(self) -> int:
+        return len(self._tasks)
+
+    async def start(self, tasks: asyncio.TaskGroup, buffer: PartBuffer) -> None:
+        """Send the next part, as soon as few enough are in flight."""
+        self._bytes += len(buffer.data)
+        if self._bytes > MAX_OBJECT_BYTES:
+            _refuse_size()
+        await self._slots.acquire()
+        task = tasks.create_task(self._upload.send(self.started + 1, buffer.data))
+        # A callback, not a `finally` inside: a task that is cancelled before it begins runs none of its body.
+        task.add_done_callback(lambda _: self._ended(buffer))
+        self._tasks.append(task)
+
+    def parts(self) -> list[SentPart]:
+        """All parts in order, when every task has ended well."""
+        return [task.result() for task in self._tasks]
+
+    def _ended(self, buffer: PartBuffer) -> None:
+        self._share.give_back(buffer)
+        self._slots.release()
+
+
+async def _abandon(upload: MultipartUpload, error: BaseException) -> None:
+    """Abort the upload; when even that fails, the first error is still the one to tell."""
+    try:
+        await upload.abort()
+    except StorageError as failure:
+        error.add_note(f"its multipart upload may still be open: {failure}")
+
+
+def _telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that says most: one of ours, if there is one."""
+    return next((error for error in group.exceptions if isinstance(error, StepError)), group.exceptions[0])
+
+
+def _refuse_size() -> NoReturn:
+    raise StorageRefusedError(f"the file has more than {MAX_OBJECT_BYTES} bytes, which is all that one S3 object takes")
+
+
+def _stored(target: Target, written: Written, source_bytes: int, source_checksum: str) -> StoredFile:
+    return StoredFile(
+        bucket=target.bucket,
+        key=target.key,
+        bytes=written.bytes,
+        etag=written.etag,
+        checksum=named_form(written.crc),
+        source_bytes=source_bytes,
+        source_checksum=source_checksum,
+        adopted=written.adopted,
+    )

@@ -1,0 +1,83 @@
+"""Turns what botocore raises into errors of ours: once, in one place.
+
+Messages name call, bucket, S3's error code and request id. S3's own text stays out: it may quote what was sent,
+an access key id among it.
+"""
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
+
+from export_worker.errors import IntegrityError, StorageError, StorageRefusedError
+
+_INTEGRITY_CODES = frozenset({"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"})
+_PASSING_CODES = frozenset(
+    {
+        "ExpiredToken",  # the next attempt fetches a fresh one
+        "InternalError",
+        "NoSuchUpload",  # somebody aborted it; the next attempt begins its own
+        "OperationAborted",
+        "RequestTimeout",
+        "RequestTimeTooSkewed",  # clocks are set right again
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+    }
+)
+"""What a later attempt may overcome, although some of these come with a status of the 400s."""
+_MENDS = {
+    "AccessDenied": "give the worker's role the right to this call on this bucket",
+    "AuthorizationHeaderMalformed": "set s3.region to the bucket's region",
+    "InvalidAccessKeyId": "the AWS credentials are not those of this store",
+    "NoSuchBucket": "create it, or set s3.bucket",
+    "NotImplemented": "the store does not know what we need of this call, such as If-None-Match",
+    "PermanentRedirect": "set s3.region to the bucket's region",
+    "SignatureDoesNotMatch": "the AWS secret key is not the right one",
+}
+
+
+def code_of(error: ClientError) -> str:
+    """S3's error code, or the HTTP status in its place where the answer had no body."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def status_of(error: ClientError) -> int:
+    """The HTTP status; 0 when it is not known."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def storage_error(error: BotoCoreError | ClientError, call: str, bucket: str) -> StorageError:
+    """Our error for what boto3 raised: an IntegrityError, StorageRefusedError (final) or StorageError (try again)."""
+    where = f"{call} on bucket {bucket}"
+    match error:
+        case ClientError():
+            return _of_answer(error, where)
+        case NoCredentialsError() | PartialCredentialsError():
+            mend = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or run with a role"
+            return StorageRefusedError(f"{where}: there are no complete AWS credentials; {mend}")
+        case ParamValidationError():
+            return StorageRefusedError(f"{where}: boto3 does not take the arguments; look at s3.bucket and s3.prefix")
+        case _:
+            return StorageError(f"{where}: S3 cannot be reached or did not answer ({type(error).__name__})")
+
+
+def _of_answer(error: ClientError, where: str) -> StorageError:
+    code, status = code_of(error), status_of(error)
+    request_id = error.response.get("ResponseMetadata", {}).get("RequestId", "")
+    message = f"{where}: {code}, HTTP {status}" + (f", request {request_id}" if request_id else "")
+    if code in _INTEGRITY_CODES:
+        return IntegrityError(f"{message}: what arrived is not what was sent")
+    if code in _PASSING_CODES or status in {409, 412, 429} or (status >= 500 and status != 501):
+        return StorageError(message)
+    mend = _MENDS.get(code)
+    return StorageRefusedError(f"{message}; {mend}" if mend else message)
+
+
+def may_dislike_checksums(error: ClientError) -> bool:
+    """Whether a store that does not know CRC64NVME could have answered so; finding it wrong is another answer."""
+    return status_of(error) in {400, 501} and code_of(error) not in _INTEGRITY_CODES | _PASSING_CODES

@@ -1,0 +1,94 @@
+"""Fills part buffers from a stream: the seam between where bytes come from and where they go.
+
+The engine knows this protocol alone. A reader that receives from a socket straight into the buffer fits it as well.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
+from typing import Protocol
+
+from export_worker.transfer.threads import run_in_thread
+from export_worker.transfer.transform import Transform
+
+TRANSFORM_BYTES = 256 * 1024
+"""What one call of a transform gets at most: bounds its output, and is worth the way to a thread."""
+
+
+class PartReader(Protocol):
+    """Gives the bytes to store, in order."""
+
+    async def fill(self, room: memoryview) -> int:
+        """Fill the room from its start; fewer bytes than it holds mean that the stream has ended.
+
+        Raises:
+            DownloadError: The source failed.
+            TransformError: The bytes do not fit the charset.
+        """
+
+    async def at_end(self) -> bool:
+        """Whether nothing is left; waits until that is certain. Raises as `fill` does."""
+
+
+class StreamReader:
+    """Copies from an iterator of pieces into the room."""
+
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    async def fill(self, room: memoryview) -> int:
+        """See `PartReader`."""
+        filled = 0
+        while filled < len(room) and not await self.at_end():
+            piece = self._rest[: len(room) - filled]
+            room[filled : filled + len(piece)] = piece
+            filled += len(piece)
+            self._rest = self._rest[len(piece) :]
+        return filled
+
+    async def at_end(self) -> bool:
+        """See `PartReader`."""
+        while not self._rest:
+            piece = await anext(self._pieces, None)
+            if piece is None:
+                return True
+            self._rest = memoryview(piece)
+        return False
+
+
+@asynccontextmanager
+async def open_reader(
+    pieces: AsyncGenerator[bytes, None], transform: Transform | None, executor: ThreadPoolExecutor
+) -> AsyncIterator[StreamReader]:
+    """A reader of the pieces, through a transform where there is one; closes what it reads from.
+
+    Args:
+        pieces: The source.
+        transform: Runs in the executor, since compressing would hold up the loop; None costs nothing.
+        executor: Where the transform runs.
+    """
+    async with aclosing(pieces):
+        if transform is None:
+            yield StreamReader(pieces)
+            return
+        async with aclosing(_transformed(pieces, transform, executor)) as changed:
+            yield StreamReader(changed)
+
+
+async def _transformed(
+    pieces: AsyncIterator[bytes], transform: Transform, executor: ThreadPoolExecutor
+) -> AsyncGenerator[bytes, None]:
+    async for piece in pieces:
+        for part in _slices(piece):
+            yield await run_in_thread(executor, partial(transform.feed, part))
+    yield await run_in_thread(executor, transform.finish)
+
+
+def _slices(piece: bytes) -> Iterator[bytes]:
+    if len(piece) <= TRANSFORM_BYTES:
+        yield piece
+        return
+    for start in range(0, len(piece), TRANSFORM_BYTES):
+        yield piece[start : start + TRANSFORM_BYTES]

@@ -1,0 +1,151 @@
+"""Reads a download and refuses what is no file: error pages, cut bodies, bodies longer than announced."""
+
+import json
+import unicodedata
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
+from export_worker.platforms.base import Download
+from export_worker.transfer.checksum import crc_of
+
+SNIFF_BYTES = 64 * 1024
+"""No error page that a gateway writes is larger, and it is little to hold."""
+EXCERPT_CHARACTERS = 200
+
+_JSON_EXTENSIONS = (".json", ".jsonl", ".ndjson")
+_HTML_BEGINNINGS = ("<!doctype html", "<html")
+_LONGEST_BEGINNING = 20
+
+
+class GuardedSource:
+    """The body of one download, checked while it is read.
+
+    Nothing is given out before the beginning has been looked at, and it ends without an error only when the length is
+    right: who stores it must not finish before that.
+
+    Args:
+        download: Open, its body not read yet.
+        file_name: Tells whether JSON is to be expected.
+        progress: Called with the number of bytes that have just come, each time that some do.
+    """
+
+    def __init__(self, download: Download, file_name: str, progress: Callable[[int], None]) -> None:
+        self._download = download
+        self._json_expected = file_name.lower().endswith(_JSON_EXTENSIONS)
+        self._progress = progress
+        self._crc = 0
+        self.bytes_read = 0
+
+    @property
+    def crc(self) -> int:
+        """CRC64NVME of everything read so far."""
+        return self._crc
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body, in pieces of any size.
+
+        Raises:
+            DownloadInvalidError: It is an error page.
+            DownloadInterruptedError: It is cut, or shorter or longer than announced.
+        """
+        head: list[bytes] = []
+        checked = False
+        async with _closed_at_end(self._download.chunks()) as chunks:
+            async for chunk in chunks:
+                self._count(chunk)
+                if checked:
+                    yield chunk
+                    continue
+                head.append(chunk)
+                if self.bytes_read > SNIFF_BYTES:
+                    checked = True
+                    refuse_html(b"".join(head)[:SNIFF_BYTES])
+                    for piece in head:
+                        yield piece
+                    head.clear()
+        if not checked:
+            self._check_whole(b"".join(head))
+        self._check_length()
+        for piece in head:
+            yield piece
+
+    def _count(self, chunk: bytes) -> None:
+        self.bytes_read += len(chunk)
+        self._crc = crc_of(chunk, self._crc)
+        total_bytes = self._download.total_bytes
+        if total_bytes is not None and self.bytes_read > total_bytes:
+            raise DownloadInterruptedError(f"the download is longer than the {total_bytes} bytes that were announced")
+        self._progress(len(chunk))
+
+    def _check_whole(self, body: bytes) -> None:
+        refuse_html(body)
+        if not self._json_expected:
+            refuse_json_object(body)
+
+    def _check_length(self) -> None:
+        total_bytes = self._download.total_bytes
+        if total_bytes is not None and self.bytes_read < total_bytes:
+            raise DownloadInterruptedError(
+                f"the download ended after {self.bytes_read} of the {total_bytes} bytes that were announced"
+            )
+
+
+@asynccontextmanager
+async def _closed_at_end(chunks: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Closes a generator that is left before its end; otherwise its clean-up runs at some later moment."""
+    try:
+        yield chunks
+    finally:
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()
+
+
+def refuse_html(head: bytes) -> None:
+    """Refuse a body that begins as an HTML page does.
+
+    Raises:
+        DownloadInvalidError: It does; the message has its beginning.
+    """
+    text = _text(head)
+    if text.lstrip()[:_LONGEST_BEGINNING].lower().startswith(_HTML_BEGINNINGS):
+        raise DownloadInvalidError(f"the download is an HTML page, not a file: {_excerpt(text)}")
+
+
+def refuse_json_object(body: bytes) -> None:
+    """Refuse a whole body that is one JSON object: a table never is, an error message often.
+
+    Raises:
+        DownloadInvalidError: It is one; the message has its beginning.
+    """
+    text = _text(body)
+    if not text.lstrip().startswith("{"):
+        return
+    try:
+        parsed = json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(parsed, dict):
+        raise DownloadInvalidError(f"the download is a JSON message, not a file: {_excerpt(text)}")
+
+
+def _text(body: bytes) -> str:
+    """The body as text, well enough to look at: marks dropped, UTF-16 also told by its zero bytes."""
+    if body.startswith(BOM_UTF8):
+        return body[len(BOM_UTF8) :].decode("utf-8", "replace")
+    if body.startswith(BOM_UTF16_LE):
+        return body[2:].decode("utf-16-le", "replace")
+    if body.startswith(BOM_UTF16_BE):
+        return body[2:].decode("utf-16-be", "replace")
+    if body[1:2] == b"\0":
+        return body.decode("utf-16-le", "replace")
+    if body[:1] == b"\0":
+        return body.decode("utf-16-be", "replace")
+    return body.decode("utf-8", "replace")
+
+
+def _excerpt(text: str) -> str:
+    """The beginning on one line, fit for a message."""
+    plain = "".join(" " if unicodedata.category(mark).startswith(("C", "Z")) else mark for mark in text[:1000])
+    return " ".join(plain.split())[:EXCERPT_CHARACTERS]
