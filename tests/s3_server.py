@@ -68,11 +68,10 @@ def s3_client(endpoint_url: str, *, attempts: int = 2) -> Iterator[S3Client]:
     client.close()
 
 
-def new_bucket(endpoint_url: str) -> str:
+def new_bucket(client: Any) -> str:
     """A bucket that no other test knows."""
     name = f"test-{uuid4().hex[:12]}"
-    with s3_client(endpoint_url) as client:
-        client.create_bucket(Bucket=name)  # type: ignore[attr-defined]  # boto3 has it; the worker never creates one
+    client.create_bucket(Bucket=name)
     return name
 
 
@@ -116,7 +115,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Altered:
-    """The server's answer, with further headers."""
+    """The server's answer, with these headers (lower case); an empty one is dropped."""
 
     headers: dict[str, str]
 
@@ -137,6 +136,11 @@ class S3Proxy:
     rule: Rule = lambda _: None
     calls: list[Call] = field(default_factory=list)
     endpoint_url: str = ""
+
+    def reset(self) -> None:
+        """Forget what came, and step in no more."""
+        self.rule = lambda _: None
+        self.calls = []
 
     def names(self) -> list[str]:
         """Names of all calls so far, in order."""
@@ -173,14 +177,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.behind.calls.append(call)
         action = self.behind.rule(call)
         if isinstance(action, Refusal):
-            self._answer(action.status, {"Content-Type": "application/xml"}, _error_body(action.code))
+            self._answer(action.status, {"content-type": "application/xml"}, _error_body(action.code))
             return
         status, answered, content = self._forward(body)
         if isinstance(action, Lost):
             self.close_connection = True
             return
         if isinstance(action, Altered):
-            answered |= action.headers
+            answered = {name: value for name, value in (answered | action.headers).items() if value}
         self._answer(status, answered, content)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle  # noqa: N815  # http.server looks for these names
@@ -192,14 +196,14 @@ class _Handler(BaseHTTPRequestHandler):
         response = connection.getresponse()
         content = response.read()
         connection.close()
-        return response.status, dict(response.getheaders()), content
+        return response.status, {name.lower(): value for name, value in response.getheaders()}, content
 
     def _answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
         dropped = {"connection", "date", "server", "transfer-encoding"}
-        length = headers.pop("Content-Length", None)
+        length = headers.pop("content-length", None)
         self.send_response(status)
         for name, value in headers.items():
-            if name.lower() not in dropped:
+            if name not in dropped:
                 self.send_header(name, value)
         self.send_header("Content-Length", str(length if self.command == "HEAD" and length else len(content)))
         self.end_headers()

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from redis.exceptions import RedisError
 
-from export_worker.connect import commands, open_redis, redis_unreachable
+from export_worker.connect import close_redis, commands, open_redis, redis_unreachable
 from export_worker.contract.keys import ARQ_JOB_PREFIX, JOB_TTL_MS, Keys, job_payload
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.request import ExportRequest
@@ -65,7 +65,7 @@ class ExportQueue:
 
     async def close(self) -> None:
         """Close the connections to Redis."""
-        await self._client.aclose()
+        await close_redis(self._client)
 
     async def enqueue(self, request: ExportRequest | str | bytes) -> Accepted:
         """Accept one export. Once this has returned, the export is not lost.

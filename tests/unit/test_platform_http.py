@@ -145,7 +145,7 @@ async def test_wait_that_is_asked_for_is_carried(status: int, kind: type[Platfor
         ("0", 0.0),
         ("12", 12.0),
         (" 1.5 ", 1.5),
-        ("9" * 5000, RETRY_AFTER_MAX_S),
+        pytest.param("9" * 5000, RETRY_AFTER_MAX_S, id="a very large number"),
         (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90.0),
         (format_datetime(NOW - timedelta(seconds=90), usegmt=True), 0.0),
         ("Sun, 22 Nov 2026 03:00:30 -0000", 30.0),
@@ -157,7 +157,11 @@ def test_retry_after(header: str | None, seconds: float | None) -> None:
     assert retry_after_s(header, NOW) == seconds
 
 
-@pytest.mark.parametrize("body", [b"<html>login</html>", b"", b"{", b"\xff\xfe\x00", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>login</html>", b"", b"{", b"\xff\xfe\x00", b"[" * 100_000],
+    ids=["page", "empty", "cut", "no text", "too deep"],
+)
 async def test_answer_that_is_no_json_is_malformed(body: bytes) -> None:
     async with ScriptedServer() as server:
         server.on("/x", replied(body, content_type="application/json"))

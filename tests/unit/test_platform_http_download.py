@@ -112,7 +112,9 @@ async def test_length_that_is_not_announced_is_unknown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("coding", "body"), [("gzip", gzip.compress(b"a,b\n" * 1000)), ("deflate", zlib.compress(b"a,b\n" * 1000))]
+    ("coding", "body"),
+    [("gzip", gzip.compress(b"a,b\n" * 1000)), ("deflate", zlib.compress(b"a,b\n" * 1000))],
+    ids=["gzip", "deflate"],
 )
 async def test_compressed_all_the_same(coding: str, body: bytes) -> None:
     async with ScriptedServer() as server, downloader(server.url) as files:

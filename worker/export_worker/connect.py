@@ -104,6 +104,11 @@ class Commands(Protocol):
         """Append to a stream."""
 
 
+async def close_redis(redis: ArqRedis) -> None:
+    """Close a client and its connections; redis-py leaves a pool open that it was given."""
+    await redis.aclose(close_connection_pool=True)
+
+
 def commands(redis: ArqRedis) -> Commands:
     """The client, typed as it behaves."""
     return cast("Commands", redis)

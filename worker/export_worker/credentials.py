@@ -1,9 +1,11 @@
 """Secrets: given by reference, revealed late, and kept out of everything that leaves the process."""
 
+import json
 import os
+import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, quote_plus, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import SecretStr
 
@@ -45,30 +47,23 @@ def reveal(secret: SecretStr, setting: str) -> str:
 
 
 class Redactor:
-    """Masks known secrets wherever they stand in a text, plain or percent-encoded."""
+    """Masks known secrets wherever they stand in a text: plain, percent-encoded, or escaped as in JSON or a repr."""
 
     def __init__(self) -> None:
-        self._forms: list[str] = []
+        self._patterns: dict[str, re.Pattern[str]] = {}
 
     def add(self, secret: str | None) -> None:
         """Mask this value from now on."""
         if secret is None or len(secret) < MIN_SECRET_LENGTH:
             return
-        forms = {
-            secret,
-            quote(secret),
-            quote(secret, safe=""),
-            quote_plus(secret),
-            secret.encode("unicode_escape").decode(),
-        }
+        self._patterns[secret] = re.compile("".join(map(_any_form, secret)))
         # Longest first, or a secret that begins with another would leave its tail behind.
-        self._forms = sorted({*self._forms, *forms}, key=len, reverse=True)
+        self._patterns = dict(sorted(self._patterns.items(), key=lambda item: len(item[0]), reverse=True))
 
     def text(self, text: str) -> str:
         """The text with every known secret masked."""
-        for form in self._forms:
-            if form in text:
-                text = text.replace(form, MASK)
+        for pattern in self._patterns.values():
+            text = pattern.sub(MASK, text)
         return text
 
     def value(self, value: Any) -> Any:
@@ -86,7 +81,22 @@ class Redactor:
         return self.text(str(value))
 
 
+def _any_form(character: str) -> str:
+    """A pattern for one character as any writer may have left it: each library escapes another set of characters."""
+    if character.isascii() and character.isalnum():
+        return character
+    percent = "".join(f"%{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
+    forms = {character, percent, f"\\{character}", json.dumps(character)[1:-1], ascii(character)[1:-1]}
+    if character == " ":
+        forms.add("+")
+    # JSON within JSON doubles every backslash.
+    patterns = [re.escape(form).replace(r"\\", r"\\+") for form in sorted(forms)]
+    return f"(?i:{'|'.join(patterns)})"
+
+
 def redis_password(redis_url: str) -> str | None:
-    """The password in a Redis URL, if there is one."""
-    password = urlsplit(redis_url).password
-    return None if password is None else unquote(password)
+    """The password in a Redis URL, if there is one, before the host or as a parameter."""
+    url = urlsplit(redis_url)
+    if url.password is not None:
+        return unquote(url.password)
+    return parse_qs(url.query).get("password", [None])[0]

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from export_worker.backoff import Backoff
 from export_worker.config import Config
-from export_worker.connect import WORKER_RETRIES, commands, open_redis, redis_unreachable
+from export_worker.connect import WORKER_RETRIES, close_redis, commands, open_redis, redis_unreachable
 from export_worker.contract.keys import Keys, Role
 from export_worker.credentials import Redactor, redis_password, reveal
 from export_worker.errors import ConfigError
@@ -25,7 +25,7 @@ from export_worker.leases import Leases
 from export_worker.machine import Chance, Connection, Machine
 from export_worker.platforms.connection import PollSettings
 from export_worker.platforms.registry import build_driver
-from export_worker.settings import StepWorker, build_worker
+from export_worker.settings import StepWorker, build_worker, end
 from export_worker.sinks.fanout import Fanout
 from export_worker.sinks.outbox import Outbox
 from export_worker.sinks.redis_stream import RedisStream
@@ -88,37 +88,30 @@ class Runtime:
         try:
             await self._store.announce(self._config.platforms())
             await self._serve(roles, stop, burst=burst)
-        except* (RedisError, OSError) as group:
-            raise redis_unreachable(self._config.redis_url, _first(group)) from None
+            await self._fanout.flush()
+        except (RedisError, OSError) as error:
+            raise redis_unreachable(self._config.redis_url, error) from None
+        _log.info("worker.stopped", owner=self._owner)
 
     async def _serve(self, roles: Sequence[Role], stop: asyncio.Event, *, burst: bool) -> None:
+        """Run everything until the stop, or until something fails."""
         workers = [self._worker(role) for role in roles]
-        try:
-            await self._work(workers, roles, stop, burst=burst)
-        finally:
-            # In order this finds nothing left; after a failure it stops what still runs.
-            await asyncio.gather(*(worker.drain(0.0) for worker in workers), return_exceptions=True)
-
-    async def _work(
-        self, workers: list[StepWorker], roles: Sequence[Role], stop: asyncio.Event, *, burst: bool
-    ) -> None:
         _log.info("worker.started", owner=self._owner, roles=list(roles), connections=sorted(self._config.connections))
-        async with asyncio.TaskGroup() as group:
-            background = [
-                group.create_task(self._leases.run()),
-                group.create_task(self._fanout.run()),
-                group.create_task(self._sweep_forever()),
-                group.create_task(self._until_done(stop) if burst else _forever()),
-            ]
-            running = [group.create_task(_run(worker)) for worker in workers]
-            await stop.wait()
-            _log.info("worker.stopping", owner=self._owner)
-            # Leases are renewed until the last step has ended.
-            await asyncio.gather(*(worker.drain(self._config.worker.drain_s) for worker in workers))
-            for task in [*running, *background]:
-                task.cancel()
-        await self._fanout.flush()
-        _log.info("worker.stopped", owner=self._owner)
+        loops = [self._leases.run(), *self._fanout.loops(), self._sweep_forever()]
+        if burst:
+            loops.append(self._until_done(stop))
+        background = [asyncio.create_task(loop) for loop in loops]
+        running = [asyncio.create_task(worker.async_run()) for worker in workers]
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({*background, *running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        _log.info("worker.stopping", owner=self._owner)
+        # Leases are renewed until the last step has ended.
+        drain_s = self._config.worker.drain_s if stop.is_set() else 0.0
+        await asyncio.gather(*(worker.drain(drain_s) for worker in workers), return_exceptions=True)
+        await asyncio.gather(*map(end, [*background, *running, stopping]))
+        for task in (*background, *running):
+            if not task.cancelled():
+                task.result()
 
     def _worker(self, role: Role) -> StepWorker:
         settings = self._config.worker
@@ -140,24 +133,6 @@ class Runtime:
         stop.set()
 
 
-async def _run(worker: StepWorker) -> None:
-    """Run an arq worker; `drain` cancels its main task, and that is no error."""
-    try:
-        await worker.async_run()
-    except asyncio.CancelledError:
-        if worker.allow_pick_jobs:
-            raise
-
-
-async def _forever() -> None:
-    await asyncio.Event().wait()
-
-
-def _first(group: BaseExceptionGroup[RedisError | OSError]) -> RedisError | OSError:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
-
-
 @asynccontextmanager
 async def open_runtime(config: Config, redactor: Redactor) -> AsyncIterator[Runtime]:
     """Build everything that a worker needs, and close it at the end.
@@ -167,7 +142,7 @@ async def open_runtime(config: Config, redactor: Redactor) -> AsyncIterator[Runt
     """
     async with AsyncExitStack() as stack:
         redis = open_redis(config.redis_url, retries=WORKER_RETRIES)
-        stack.push_async_callback(redis.aclose)
+        stack.push_async_callback(close_redis, redis)
         keys, chance = Keys(config.namespace), Chance(lambda: datetime.now(UTC), random.random)
         await asyncio.to_thread(learn_aws_secrets, redactor)
         terms = Terms(lease_s=config.worker.lease_s, retention_s=config.worker.retention_s)

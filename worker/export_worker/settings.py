@@ -13,8 +13,22 @@ from export_worker.tasks import export_step
 TIMEOUT_S: dict[Role, int] = {"control": 300, "transfer": 7 * 86_400}
 """The last resort: calls and reads have timeouts of their own, and a lease that is not renewed ends a step sooner."""
 
+CANCEL_AGAIN_S = 0.5
+"""Longer than a task needs that has heard the first time."""
+
 TRIES_MAX = 1_000_000
 """arq counts a worker's stop as a try; ours are counted in the record."""
+
+
+async def end(task: asyncio.Task[Any]) -> None:
+    """Cancel a task until it has ended.
+
+    One cancellation is not enough: about one in forty that meets a Redis command is swallowed on the way (seen with
+    redis-py 5.3 and arq 0.28 on Python 3.11), and the task would go on for ever.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)
 
 
 class StepWorker(Worker):
@@ -27,8 +41,7 @@ class StepWorker(Worker):
         """Take no more work, give running steps some time, stop the rest; their leases go back."""
         self.allow_pick_jobs = False
         if self.main_task is not None:
-            self.main_task.cancel()
-            await asyncio.gather(self.main_task, return_exceptions=True)
+            await end(self.main_task)
         if self.tasks:
             await asyncio.wait(self.tasks.values(), timeout=drain_s)
         for task in self.job_tasks.values():

@@ -13,7 +13,7 @@ from export_worker.backoff import Backoff
 from export_worker.contract.codes import ErrorCode
 from export_worker.contract.status import ErrorReport, ManifestObject, Phase
 from export_worker.errors import PlatformThrottledError, ResultMissingError, StepError
-from export_worker.export import Export, Failed, Queued, Running, Succeeded, Transferring
+from export_worker.export import Export, Failed, Open, Queued, Running, Succeeded, Transferring
 from export_worker.observed import OperationFailed, Pending, Polled, Ready, Stored, Submitted
 
 EMPTY_LOOKS_MAX = 4
@@ -168,14 +168,18 @@ def after_failure(export: Export, error: StepError, moment: Moment, policy: Poli
     return Decision(retried, f"{report.step} failed ({error.code}), again in {wait_s:.1f} s: {error}")
 
 
-def _state_to_retry(export: Export, error: StepError) -> Queued | Running | Transferring:
+def _state_to_retry(export: Export, error: StepError) -> Open:
     """A file that has gone is asked for anew: the platform may name it under another address."""
-    state = export.state
+    state = _open_state(export)
     if isinstance(state, Transferring) and isinstance(error, ResultMissingError):
         return Running(operation_id=state.operation_id, stage=state.stage)
-    if isinstance(state, Succeeded | Failed):
-        raise TypeError(f"an export that has {state.phase} takes no step")
     return state
+
+
+def _open_state(export: Export) -> Open:
+    if isinstance(export.state, Succeeded | Failed):
+        raise TypeError(f"an export that has {export.phase} takes no step")
+    return export.state
 
 
 def after_deadline(export: Export, moment: Moment, policy: Policy) -> Decision:
@@ -188,7 +192,7 @@ def after_deadline(export: Export, moment: Moment, policy: Policy) -> Decision:
 
 
 def _fail(export: Export, code: ErrorCode, message: str, moment: Moment, *, retryable: bool = False) -> Decision:
-    state = export.state
+    state = _open_state(export)
     failed = Failed(
         operation_id=None if isinstance(state, Queued) else state.operation_id,
         stage=None if isinstance(state, Queued) else state.stage,
@@ -200,8 +204,9 @@ def _fail(export: Export, code: ErrorCode, message: str, moment: Moment, *, retr
 
 def _due(export: Export, moment: Moment, wait_s: float, policy: Policy) -> datetime:
     """The next look, but not later than the deadline: it must be noticed when it comes."""
-    due_at = moment.now + timedelta(seconds=wait_s)
-    return max(moment.now, min(due_at, deadline(export, policy)))
+    # Bounded before it is added: a wait of any length must not leave the range of datetime.
+    left_s = (deadline(export, policy) - moment.now).total_seconds()
+    return moment.now + timedelta(seconds=max(0.0, min(wait_s, left_s)))
 
 
 def _progressed(export: Export, moment: Moment, **changes: Any) -> Export:

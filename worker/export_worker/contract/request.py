@@ -38,7 +38,7 @@ PlatformCharset = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z
 """Handed to the platform as it stands: no document lists what is accepted."""
 Charset = Annotated[str, StringConstraints(min_length=1, max_length=40), AfterValidator(_text_codec)]
 """A charset that Python can write."""
-Seconds = Annotated[float, Field(gt=0, le=30 * 86400, strict=False, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=30 * 86400, allow_inf_nan=False)]
 PositiveId = Annotated[int, Field(gt=0, le=2**63 - 1)]
 
 

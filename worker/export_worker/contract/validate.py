@@ -23,10 +23,12 @@ def parse_request(body: bytes | str) -> ExportRequest:
     Raises:
         InvalidRequestError: Not JSON, too large, or a field is wrong; every problem is named.
     """
-    if len(body) > REQUEST_MAX_BYTES:
+    # Half of a surrogate pair is left for the parser to refuse.
+    data = body.encode(errors="surrogatepass") if isinstance(body, str) else body
+    if len(data) > REQUEST_MAX_BYTES:
         raise InvalidRequestError([FieldProblem("request", f"must have at most {REQUEST_MAX_BYTES} bytes")])
     try:
-        return ExportRequest.model_validate_json(body)
+        return ExportRequest.model_validate_json(data)
     except ValidationError as error:
         raise InvalidRequestError([_problem(detail) for detail in error.errors()]) from None
 

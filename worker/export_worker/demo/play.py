@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from export_producers.client import ExportQueue
-from export_worker.connect import open_redis
+from export_worker.connect import close_redis, open_redis
 from export_worker.contract.event import Event
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Phase, Status
@@ -66,4 +66,4 @@ async def _events(redis_url: str, export_ids: set[str]) -> list[Event]:
                 return found
             await asyncio.sleep(LOOK_S)
     finally:
-        await redis.aclose()
+        await close_redis(redis)

@@ -12,7 +12,7 @@ from export_worker.credentials import Redactor
 from export_worker.errors import (
     FieldProblem,
     InvalidRequestError,
-    PlatformError,
+    OperationFailedError,
     PlatformMalformedError,
     PlatformRefusedError,
 )
@@ -72,7 +72,8 @@ class GrowingioDriver:
         An `error` object beside any stage but ERROR is no failure: a public sample shows an empty one with FINISH.
 
         Raises:
-            PlatformError: The job ended in ERROR at once; `jobResult` would not say why, this answer does.
+            OperationFailedError: The job ended in ERROR at once; `jobResult` would not say why, this answer does.
+            PlatformError: The platform does not answer as it should.
         """
         document, variables = _submission(export)
         data = await self._graphql.execute(
@@ -87,7 +88,7 @@ class GrowingioDriver:
             raise PlatformMalformedError(f"{document.name}: the answer has no job id")
         stage = _stage(job)
         if stage == _ERROR:
-            raise PlatformError(self._job_error(document, job))
+            raise OperationFailedError(self._job_error(document, job))
         return Submitted(operation_id, stage, done=stage == _FINISH)
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:  # noqa: ARG002 - the protocol's argument

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 
 import structlog
@@ -38,11 +38,9 @@ class Fanout:
         self._draw = draw
         self._failures: Counter[tuple[str, str]] = Counter()
 
-    async def run(self) -> None:
-        """Deliver until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for name in self._sinks:
-                group.create_task(self._run_sink(name))
+    def loops(self) -> list[Coroutine[None, None, None]]:
+        """One loop for each sink, to be run until it is cancelled."""
+        return [self._run_sink(name) for name in self._sinks]
 
     async def flush(self) -> None:
         """Deliver what is due now, once; for the moment before a worker leaves."""

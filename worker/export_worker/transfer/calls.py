@@ -68,7 +68,7 @@ class S3Calls:
             answer = await self.call(name, plain)
             self._refused.add(kind)
             return answer
-        if CHECKSUM_FIELD in answer or "ChecksumAlgorithm" in answer:
+        if answer.get(CHECKSUM_FIELD) or answer.get("ChecksumAlgorithm") == ALGORITHM:
             self._confirmed.add(kind)
         return answer
 

@@ -146,13 +146,19 @@ class MultipartUpload:
         return SentPart(number, len(body), answer["ETag"], crc)
 
     async def complete(self, parts: Sequence[SentPart]) -> Written:
-        """Make the parts, in this order, one object, create-only. Raises as `S3Store.put` does."""
+        """Make the parts, in this order, one object, create-only. Raises as `S3Store.put` does.
+
+        When an equal object of ours stands there already, that one stays and the upload is aborted.
+        """
         crc = _whole_crc(parts)
         plain = self._address | {"IfNoneMatch": "*", "MultipartUpload": {"Parts": [_listed(part) for part in parts]}}
         checked_parts = [_listed(part) | {CHECKSUM_FIELD: wire_form(part.crc)} for part in parts]
         checks = _WHOLE | {CHECKSUM_FIELD: wire_form(crc), "MultipartUpload": {"Parts": checked_parts}}
         size_bytes = sum(part.bytes for part in parts)
-        return await _CreateOnce(self._calls, self._target, size_bytes, crc).write(COMPLETE, plain, checks)
+        written = await _CreateOnce(self._calls, self._target, size_bytes, crc).write(COMPLETE, plain, checks)
+        if written.adopted:
+            await self.abort()
+        return written
 
     async def abort(self) -> None:
         """Drop the upload and its parts, also when the caller is cancelled. One that is gone already is fine.

@@ -1,0 +1,85 @@
+"""Secrets that must never be seen again, and the search for them."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import redis
+
+TOKEN = "canary-token-5c1d9e70"
+OAUTH_SECRET = "canary-oauth+secret/8b2f41aa"
+AWS_ACCESS_KEY = "AKIACANARY3D7E0091"
+AWS_SECRET_KEY = "canary/aws+secret-77ab03f2"
+ALL = (TOKEN, OAUTH_SECRET, AWS_ACCESS_KEY, AWS_SECRET_KEY)
+
+_FORMS = tuple(form.encode() for secret in ALL for form in (secret, secret.replace("+", "%2B").replace("/", "%2F")))
+
+
+@contextmanager
+def aws_credentials() -> Iterator[None]:
+    """The canaries where boto3's chain finds them, and nothing of this machine's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in AWS_ENVIRONMENT.items():
+            patch.setenv(name, value)
+        patch.delenv("AWS_SESSION_TOKEN", raising=False)
+        yield
+
+
+AWS_ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": AWS_ACCESS_KEY,
+    "AWS_SECRET_ACCESS_KEY": AWS_SECRET_KEY,
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": "/dev/null",
+    "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+}
+
+
+def check(where: str, content: bytes) -> None:
+    """Fail if a secret stands in the content."""
+    for form in _FORMS:
+        assert form not in content, f"the secret {form.decode()} stands in {where}"
+
+
+def search_redis(url: str) -> None:
+    """Look through every key and value."""
+    with closing(redis.Redis.from_url(url)) as client:
+        for key in client.scan_iter(count=1000):
+            check("the name of a Redis key", key)
+            check(f"the Redis key {key.decode()}", repr(_value(client, key)).encode())
+
+
+def _value(client: Any, key: bytes) -> Any:
+    readers = {
+        b"string": client.get,
+        b"hash": client.hgetall,
+        b"list": lambda name: client.lrange(name, 0, -1),
+        b"set": client.smembers,
+        b"zset": lambda name: client.zrange(name, 0, -1),
+        b"stream": client.xrange,
+    }
+    kind = client.type(key)
+    return readers[kind](key) if kind in readers else b""
+
+
+def search_s3(url: str) -> None:
+    """Look through every object, its name and its metadata; large ones by their ends."""
+    client = boto3.session.Session().client("s3", endpoint_url=url, region_name="us-east-1")
+    for bucket in client.list_buckets()["Buckets"]:
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket["Name"]):
+            for item in page.get("Contents", []):
+                head = client.head_object(Bucket=bucket["Name"], Key=item["Key"])
+                check(f"the metadata of {item['Key']}", repr([head["Metadata"], head["ContentType"], item]).encode())
+                if item["Size"]:
+                    body = client.get_object(Bucket=bucket["Name"], Key=item["Key"], Range="bytes=0-1048575")["Body"]
+                    check(f"the object {item['Key']}", body.read())
+    client.close()
+
+
+def search_files(directory: Path) -> None:
+    """Look through every file below a directory."""
+    for path in directory.rglob("*"):
+        if path.is_file():
+            check(str(path), path.read_bytes())

@@ -1,0 +1,92 @@
+"""What all tests share: a real Redis and a real S3 server for each test process, and a search for leaked secrets.
+
+Every secret that a test hands to the system is a canary. When a test process ends, everything that it left behind
+(every Redis value, every object and its metadata, every output of a command or worker) is searched for them.
+"""
+
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import redis
+from arq.connections import ArqRedis
+
+import canary
+import s3_server
+from export_worker.connect import close_redis, open_redis
+from export_worker.demo.processes import free_port, redis_binary
+
+
+@pytest.fixture(scope="session")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the output of every command and worker goes, so that it can be searched at the end."""
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Redis of this test process."""
+    port, directory = free_port(), tmp_path_factory.mktemp("redis")
+    command = [redis_binary(), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory)]
+    command += ["--appendonly", "yes", "--appendfsync", "no", "--save", "", "--maxmemory-policy", "noeviction"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        url = f"redis://127.0.0.1:{port}/0"
+        try:
+            _until_answering(url)
+            yield url
+            canary.search_redis(url)
+        finally:
+            server.terminate()
+
+
+def _until_answering(url: str) -> None:
+    deadline = time.monotonic() + 20
+    with closing(redis.Redis.from_url(url)) as client:
+        while True:
+            try:
+                client.ping()
+            except redis.ConnectionError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+
+
+@pytest.fixture(scope="session")
+def s3_url() -> Iterator[str]:
+    """A real S3-speaking server of this test process; boto3's chain finds the canary credentials."""
+    with s3_server.s3_server() as url, canary.aws_credentials():
+        yield url
+        canary.search_s3(url)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_secret_in_outputs(outputs: Path) -> Iterator[None]:
+    yield
+    canary.search_files(outputs)
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A namespace that no other test has."""
+    return f"t{uuid4().hex[:10]}"
+
+
+@pytest.fixture
+def bucket(s3_url: str) -> str:
+    """A bucket that no other test has."""
+    with s3_server.s3_client(s3_url) as client:
+        return s3_server.new_bucket(client)
+
+
+@pytest.fixture
+async def arq_redis(redis_url: str) -> AsyncIterator[ArqRedis]:
+    """A client as the worker has it."""
+    client = open_redis(redis_url)
+    yield client
+    await close_redis(client)

@@ -1,0 +1,142 @@
+"""Every kind of export through a real worker: good, and with everything going wrong that can be mended."""
+
+import gzip
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+
+import harness
+from export_worker.contract.status import Phase, Status
+from export_worker.demo.requests import EXPORTS
+from export_worker.simulator.world import World
+from harness import Site
+
+AWKWARD_TITLE = "a&b#c+d %41?e f 下载用户列表"
+
+
+def request(export: dict[str, Any], **more: Any) -> str:
+    return json.dumps({"connection": "gio", "export": export, **more}, ensure_ascii=False)
+
+
+SEGMENT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
+
+
+async def source_bytes(site: Site, job_id: str, index: int = 0) -> bytes:
+    """What the platform's file holds, asked for beside all faults."""
+    url = f"{site.platform_url}/_sim/content"
+    async with aiohttp.ClientSession() as session, session.get(url, params={"job": job_id, "index": index}) as answer:
+        assert answer.status == 200
+        return await answer.read()
+
+
+@pytest.fixture(params=["good", "flaky"])
+def weather(request: pytest.FixtureRequest, world: World) -> str:
+    """Nothing goes wrong, or everything does once."""
+    world.scenario = world.scenario.model_copy(update={"flaky": request.param == "flaky"})
+    return str(request.param)
+
+
+def name_of(export: dict[str, Any]) -> str:
+    return "-".join(str(export.get(field)) for field in ("kind", "analysis_type", "tag_id") if export.get(field))
+
+
+@pytest.mark.parametrize("kind", EXPORTS, ids=name_of)
+async def test_every_kind_lands_byte_for_byte_and_is_announced_once(
+    site: Site, world: World, weather: str, kind: dict[str, Any]
+) -> None:
+    async with harness.worker(site):
+        status = await harness.export(site, request(kind, metadata={"order": "42"}))
+        events = await site.events(status.export_id)
+
+    assert status.phase is Phase.SUCCEEDED, status.error
+    (job,) = world.jobs
+    assert status.operation_id == job.job_id
+    await assert_landed(site, status)
+    assert [event.type for event in events] == ["export.succeeded"]
+    assert events[0].data == status
+    assert status.metadata == {"order": "42"}
+    assert status.counters.submits == (1 if weather == "good" else 2)
+    assert bool(status.counters.retries) == (weather == "flaky")
+    assert site.open_uploads() == []
+
+
+async def assert_landed(site: Site, status: Status) -> None:
+    """Files, manifest and `_SUCCESS` stand as DESIGN 1.5 says, and nothing else does."""
+    assert status.operation_id is not None
+    assert status.manifest is not None
+    stored = site.objects()
+    prefix = status.manifest.removeprefix(f"s3://{site.bucket}/").removesuffix("manifest.json")
+    date = status.created_at.date().isoformat()
+    assert prefix == f"{status.kind}/dt={date}/{status.export_id}/"
+    names = [item.file_name for item in status.objects]
+    assert sorted(stored) == sorted(prefix + name for name in [*names, "manifest.json", "_SUCCESS"])
+    for index, item in enumerate(status.objects):
+        source = await source_bytes(site, status.operation_id, index)
+        assert stored[item.key] == source
+        assert item.bytes == len(source)
+        assert item.checksum.startswith("CRC64NVME:")
+        assert item.uri == f"s3://{site.bucket}/{item.key}"
+    assert stored[prefix + "_SUCCESS"] == b""
+    manifest = json.loads(stored[prefix + "manifest.json"])
+    assert manifest["version"] == 1
+    assert manifest["export_id"] == status.export_id
+    assert manifest["operation_id"] == status.operation_id
+    assert manifest["total_bytes"] == sum(item.bytes for item in status.objects)
+    assert [entry["key"] for entry in manifest["objects"]] == [item.key for item in status.objects]
+    assert all(entry["source_bytes"] == entry["bytes"] for entry in manifest["objects"])
+
+
+async def test_an_awkward_title_is_encoded_once_on_the_way_and_stands_as_it_is_in_the_key(
+    site: Site, world: World, weather: str
+) -> None:
+    world.scenario = world.scenario.model_copy(update={"title": AWKWARD_TITLE})
+    async with harness.worker(site):
+        status = await harness.export(site, request(SEGMENT))
+
+    assert status.phase is Phase.SUCCEEDED, status.error
+    assert [item.file_name for item in status.objects] == [f"{AWKWARD_TITLE}.csv"]
+    assert status.objects[0].key.endswith(f"/{AWKWARD_TITLE}.csv")
+    await assert_landed(site, status)
+    target = next(record.target for record in world.requests if record.target.startswith("/download"))
+    assert "a%26b%23c%2Bd%20%2541%3Fe%20f%20%E4%B8%8B" in target
+
+
+async def test_files_of_equal_name_are_numbered(site: Site, world: World, weather: str) -> None:
+    world.scenario = world.scenario.model_copy(update={"files": 3, "title": "同名"})
+    async with harness.worker(site):
+        status = await harness.export(site, request(SEGMENT))
+
+    assert status.phase is Phase.SUCCEEDED, status.error
+    assert len({item.file_name for item in status.objects}) == 3
+    await assert_landed(site, status)
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+@pytest.mark.parametrize("file_bytes", [0, 1, 9 * 2**20])
+async def test_any_length_lands_however_it_is_framed(site: Site, world: World, framing: str, file_bytes: int) -> None:
+    world.scenario = world.scenario.model_copy(update={"framing": framing, "file_bytes": file_bytes})
+    async with harness.worker(site):
+        status = await harness.export(site, request(SEGMENT))
+
+    assert status.phase is Phase.SUCCEEDED, status.error
+    assert [item.bytes for item in status.objects] == [file_bytes]
+    await assert_landed(site, status)
+
+
+async def test_output_is_transcoded_and_compressed_while_it_streams(site: Site, world: World, weather: str) -> None:
+    world.scenario = world.scenario.model_copy(update={"bom": True, "rows": 5000})
+    export = {**SEGMENT, "charset": "UTF-16LE"}
+    async with harness.worker(site):
+        status = await harness.export(site, request(export, output={"charset": "GB18030", "compression": "gzip"}))
+
+    assert status.phase is Phase.SUCCEEDED, status.error
+    assert status.operation_id is not None
+    source = await source_bytes(site, status.operation_id)
+    stored = site.objects()[status.objects[0].key]
+    assert gzip.decompress(stored).decode("GB18030") == source.decode("UTF-16")
+    assert status.progress.bytes_done == len(source)
+    client = site.s3()
+    assert client.head_object(Bucket=site.bucket, Key=status.objects[0].key)["ContentEncoding"] == "gzip"
+    client.close()

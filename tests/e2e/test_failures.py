@@ -1,0 +1,155 @@
+"""What cannot be mended ends in a failure of its own code, with nothing left behind."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+import canary
+import harness
+from export_worker.contract.codes import ErrorCode
+from export_worker.contract.status import Phase
+from export_worker.simulator.scenario import Fault
+from export_worker.simulator.world import World
+from harness import Site
+
+SEGMENT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
+REQUEST = json.dumps({"connection": "gio", "export": SEGMENT})
+
+
+@pytest.fixture
+def site(site: Site) -> Site:
+    """Gives up after a few attempts."""
+    site.settings = {"retry": {"first_s": 0.02, "max_s": 0.1, "max_attempts": 3}}
+    return site
+
+
+CASES: list[tuple[Fault, ErrorCode, str]] = [
+    (Fault(on="poll", fault="error_stage", times=None), ErrorCode.PLATFORM_ERROR, "poll"),
+    (Fault(on="submit", fault="error_at_submit", times=None), ErrorCode.PLATFORM_ERROR, "submit"),
+    (Fault(on="submit", fault="graphql_errors", times=None), ErrorCode.PLATFORM_REFUSED, "submit"),
+    (Fault(on="submit", fault="error5xx", times=None), ErrorCode.PLATFORM_UNAVAILABLE, "submit"),
+    (Fault(on="submit", fault="unauthorized", times=None), ErrorCode.AUTH_FAILED, "submit"),
+    (Fault(on="submit", fault="echo_secret", times=None), ErrorCode.PLATFORM_REFUSED, "submit"),
+    (Fault(on="poll", fault="malformed", times=None), ErrorCode.PLATFORM_MALFORMED, "poll"),
+    (Fault(on="poll", fault="error_page", times=None), ErrorCode.PLATFORM_MALFORMED, "poll"),
+    (Fault(on="poll", fault="null_job", times=None), ErrorCode.PLATFORM_MALFORMED, "poll"),
+    (Fault(on="poll", fault="empty_uris", times=None), ErrorCode.RESULT_EMPTY, "poll"),
+    (Fault(on="download", fault="missing", times=None), ErrorCode.RESULT_MISSING, "transfer"),
+    (Fault(on="download", fault="cut", times=None), ErrorCode.DOWNLOAD_INTERRUPTED, "transfer"),
+    (Fault(on="download", fault="short", times=None), ErrorCode.DOWNLOAD_INTERRUPTED, "transfer"),
+    (Fault(on="download", fault="error_page", times=None), ErrorCode.DOWNLOAD_INVALID, "transfer"),
+    (Fault(on="download", fault="error_page", body="json", times=None), ErrorCode.DOWNLOAD_INVALID, "transfer"),
+    (
+        Fault(on="download", fault="redirect", location="http://127.0.0.2:9/elsewhere", times=None),
+        ErrorCode.DOWNLOAD_FORBIDDEN,
+        "transfer",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "step"), CASES, ids=[f"{case[0].on}-{case[0].fault}-{case[0].body}" for case in CASES]
+)
+async def test_a_failure_has_its_code_its_event_and_leaves_nothing(
+    site: Site, world: World, fault: Fault, code: ErrorCode, step: str
+) -> None:
+    world.faults.add(fault)
+    async with harness.worker(site):
+        status = await harness.export(site, REQUEST)
+        events = await site.events(status.export_id)
+
+    assert status.phase is Phase.FAILED
+    assert status.error is not None
+    assert (status.error.code, status.error.step) == (code, step)
+    assert status.due_at is None
+    assert status.finished_at is not None
+    assert canary.TOKEN not in status.model_dump_json()
+    assert [event.type for event in events] == ["export.failed"]
+    assert site.objects() == {}
+    assert site.open_uploads() == []
+
+
+async def test_a_large_download_that_is_always_cut_leaves_no_upload_open(site: Site, world: World) -> None:
+    world.scenario = world.scenario.model_copy(update={"file_bytes": 20 * 2**20, "framing": "chunked"})
+    world.faults.add(Fault(on="download", fault="cut", times=None, after_bytes=17 * 2**20))
+    async with harness.worker(site):
+        status = await harness.export(site, REQUEST)
+
+    assert status.error is not None
+    assert status.error.code == ErrorCode.DOWNLOAD_INTERRUPTED
+    assert site.objects() == {}
+    assert site.open_uploads() == []
+
+
+async def test_the_deadline_ends_a_job_that_never_does(site: Site, world: World) -> None:
+    world.scenario = world.scenario.model_copy(update={"hold_stage": "RUNNING"})
+    async with harness.worker(site):
+        status = await harness.export(site, json.dumps({"connection": "gio", "export": SEGMENT, "deadline_s": 1}))
+
+    assert status.error is not None
+    assert status.error.code == ErrorCode.DEADLINE_EXCEEDED
+    assert status.platform_stage == "RUNNING"
+    assert status.counters.polls > 2
+    assert status.counters.retries == 0
+
+
+async def test_throttling_uses_no_attempt(site: Site, world: World) -> None:
+    world.faults.add(Fault(on="poll", fault="throttled", times=6, retry_after_s=0))
+    async with harness.worker(site):
+        status = await harness.export(site, REQUEST)
+
+    assert status.phase is Phase.SUCCEEDED, status.error
+    assert status.counters.retries == 0
+
+
+@pytest.mark.parametrize("fault", ["finish_at_submit", "list_wrapped", "partial_errors", "unknown_stage"])
+async def test_odd_answers_to_a_submit_are_answers(site: Site, world: World, fault: Any) -> None:
+    world.faults.add(Fault(on="submit", fault=fault))
+    async with harness.worker(site):
+        status = await harness.export(site, REQUEST)
+
+    assert status.phase is Phase.SUCCEEDED, status.error
+    assert status.counters.submits == 1
+    assert len(world.jobs) == 1
+
+
+async def test_an_oauth_token_that_was_revoked_is_fetched_anew_once_for_all(site: Site, world: World) -> None:
+    site.connection = {"token": None, "client_secret": canary.OAUTH_SECRET}
+    world.scenario = world.scenario.model_copy(update={"stage_s": 0.2})
+    async with harness.worker(site), site.queue() as queue:
+        accepted = [await queue.enqueue(REQUEST) for _ in range(5)]
+        while len(world.jobs) < 5:
+            await asyncio.sleep(0.02)
+        world.tokens.revoke(None)
+        ended = [await queue.wait(answer.export_id, 30) for answer in accepted]
+
+    assert [status.phase for status in ended] == [Phase.SUCCEEDED] * 5, ended
+    assert world.tokens.grants == 2
+
+
+async def test_a_key_of_another_export_is_never_overwritten(site: Site, world: World) -> None:
+    site.settings = {"s3": {"bucket": site.bucket, "endpoint_url": site.s3_url, "key_template": "all/{file_name}"}}
+    world.scenario = world.scenario.model_copy(update={"title": "same"})
+    async with harness.worker(site):
+        first = await harness.export(site, REQUEST)
+        before = site.objects()
+        second = await harness.export(site, REQUEST)
+
+    assert first.phase is Phase.SUCCEEDED, first.error
+    assert second.error is not None
+    assert second.error.code == ErrorCode.OBJECT_EXISTS
+    assert "{export_id}" in second.error.message
+    assert site.objects() == before
+
+
+async def test_a_dead_s3_is_a_storage_error_and_a_wrong_bucket_is_final(site: Site) -> None:
+    site.settings |= {"s3": {"bucket": "no-such-bucket-here", "endpoint_url": site.s3_url}}
+    async with harness.worker(site):
+        status = await harness.export(site, REQUEST)
+
+    assert status.error is not None
+    assert status.error.code == ErrorCode.STORAGE_ERROR
+    assert "no-such-bucket-here" in status.error.message
+    assert status.counters.retries == 0
