@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import boto3
+from blockbuster import blockbuster_ctx
 
 import canary
 from export_producers.client import ExportQueue
@@ -182,16 +183,18 @@ def until(happened: Callable[[], bool], timeout_s: float, what: str) -> None:
 
 @asynccontextmanager
 async def worker(site: Site) -> AsyncIterator[None]:
-    """A worker of both roles in this loop."""
+    """A worker of both roles in this loop, watched: a call of its that blocks the loop fails the test."""
     config = site.config()
     stop = asyncio.Event()
     async with open_runtime(config, build_redactor(config)) as runtime:
-        serving = asyncio.create_task(runtime.serve(("control", "transfer"), stop))
-        try:
-            yield
-        finally:
-            stop.set()
-            await serving
+        # What is read once at the start may block; what runs then must not.
+        with blockbuster_ctx(["export_worker"], excluded_modules=["export_worker.simulator"]):
+            serving = asyncio.create_task(runtime.serve(("control", "transfer"), stop))
+            try:
+                yield
+            finally:
+                stop.set()
+                await serving
 
 
 async def export(site: Site, request: str, timeout_s: float = 30.0) -> Status:

@@ -68,7 +68,8 @@ def what_now(status: Status) -> str:
 def _moved(status: Status) -> str:
     progress = status.progress
     total = f" of {human_bytes(progress.bytes_total)}" if progress.bytes_total else ""
-    return f"{human_bytes(progress.bytes_done)}{total}, file {min(progress.files_done + 1, progress.files_total or 1)} of {progress.files_total or '?'}"
+    files = progress.files_total or 1
+    return f"{human_bytes(progress.bytes_done)}{total}, file {min(progress.files_done + 1, files)} of {files}"
 
 
 def line(status: Status) -> str:

@@ -19,7 +19,7 @@ REQUEST: dict[str, Any] = {"connection": "gio", "export": EXPORT}
 def keys(site: Site) -> list[bytes]:
     """Everything in Redis that belongs to this test, arq's own keys among it."""
     with closing(redis.Redis.from_url(site.redis_url)) as client:
-        return [key for key in client.keys("*") if site.namespace.encode() in key]
+        return [key for key in client.scan_iter(count=1000) if site.namespace.encode() in key]
 
 
 def enqueue(site: Site, request: Any, *options: str) -> Ran:

@@ -6,9 +6,20 @@ Lower floors never see it; they take values in their constructors.
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from export_worker.errors import ConfigError
@@ -19,12 +30,7 @@ DEFAULT_FILE = "export-worker.toml"
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _checked_template(template: str) -> str:
-    validate_key_template(template)
-    return template
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class S3Settings(_Section):
@@ -39,7 +45,15 @@ class S3Settings(_Section):
     prefix: str = ""
     region: str = "us-east-1"
     endpoint_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")] | None = None
-    key_template: Annotated[str, AfterValidator(_checked_template)] = "{kind}/dt={date}/{export_id}/{file_name}"
+    key_template: str = "{kind}/dt={date}/{export_id}/{file_name}"
+
+    @model_validator(mode="after")
+    def _template_works(self) -> Self:
+        try:
+            validate_key_template(self.key_template, self.prefix)
+        except ValueError as error:
+            raise ValueError(f"key_template {error}") from None
+        return self
 
 
 class RetrySettings(_Section):
@@ -103,6 +117,19 @@ class GatewaySettings(_Section):
 ConnectionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
+def _checked_url(url: str) -> str:
+    """Refuse what is no Redis URL; the refusal must not show it, for there may be a password in it."""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in {"redis", "rediss", "unix"} and parts.port != 0
+    except ValueError:
+        known = False
+    if not known:
+        advice = "must be redis://, rediss:// or unix://, with what is special in its password percent-encoded"
+        raise PydanticCustomError("redis_url", advice)
+    return url
+
+
 class Config(BaseSettings):
     """Everything that can be set."""
 
@@ -114,7 +141,8 @@ class Config(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: Annotated[str, AfterValidator(_checked_url), Field(repr=False)] = "redis://127.0.0.1:6379/0"
+    """May hold a password, so it is not shown."""
     namespace: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "exports"
     s3: S3Settings = S3Settings()
     connections: dict[ConnectionName, ConnectionSettings] = {}
@@ -187,4 +215,6 @@ def _problem(file: Path, detail: Any) -> str:
     setting = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
         return f"{setting}: unknown setting (in {file})"
+    if detail["type"] == "value_error":
+        return f"{setting}.{detail['ctx']['error']}"
     return f"{setting}: {detail['msg']}"

@@ -16,6 +16,10 @@ MASK = "***"
 MIN_SECRET_LENGTH = 4
 """Shorter values are not masked: `a` as a password would mask half of every log line."""
 
+_PIECES = re.compile(r"\\+|[A-Za-z0-9]+|.", re.DOTALL)
+_ESCAPES = r"\\{0,8}+"
+"""Escaping doubles backslashes at each level; eight are JSON in JSON in JSON. Possessive: never tried again."""
+
 
 def reveal(secret: SecretStr, setting: str) -> str:
     """The secret behind a setting: `env:NAME`, `file:/path`, or the value itself.
@@ -56,7 +60,7 @@ class Redactor:
         """Mask this value from now on."""
         if secret is None or len(secret) < MIN_SECRET_LENGTH:
             return
-        self._patterns[secret] = re.compile("".join(map(_any_form, secret)))
+        self._patterns[secret] = re.compile("".join(map(_any_form, _PIECES.findall(secret))))
         # Longest first, or a secret that begins with another would leave its tail behind.
         self._patterns = dict(sorted(self._patterns.items(), key=lambda item: len(item[0]), reverse=True))
 
@@ -81,17 +85,18 @@ class Redactor:
         return self.text(str(value))
 
 
-def _any_form(character: str) -> str:
-    """A pattern for one character as any writer may have left it: each library escapes another set of characters."""
-    if character.isascii() and character.isalnum():
-        return character
-    percent = "".join(f"%{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
-    forms = {character, percent, f"\\{character}", json.dumps(character)[1:-1], ascii(character)[1:-1]}
-    if character == " ":
+def _any_form(piece: str) -> str:
+    """A pattern for a piece of a secret as any writer may have left it: each library escapes other characters."""
+    if piece.isascii() and piece.isalnum():
+        return piece
+    if piece.startswith("\\"):
+        return rf"(?:\\{{{len(piece)},{8 * len(piece)}}}+|(?i:%5c){{{len(piece)}}})"
+    percent = "".join(f"%{byte:02x}" for byte in piece.encode("utf-8", "surrogatepass"))
+    forms = {piece, percent, json.dumps(piece)[1:-1].lstrip("\\"), ascii(piece)[1:-1].lstrip("\\")}
+    if piece == " ":
         forms.add("+")
-    # JSON within JSON doubles every backslash.
-    patterns = [re.escape(form).replace(r"\\", r"\\+") for form in sorted(forms)]
-    return f"(?i:{'|'.join(patterns)})"
+    patterns = [re.escape(form).replace(r"\\", _ESCAPES) for form in sorted(forms)]
+    return f"{_ESCAPES}(?i:{'|'.join(patterns)})"
 
 
 def redis_password(redis_url: str) -> str | None:

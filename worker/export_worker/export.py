@@ -42,7 +42,8 @@ class Running(_Record):
 class Transferring(_Record):
     """The platform is done and has named its files; `stored` are those that stand in S3 already.
 
-    `landed_at` is when the last of them did. The manifest tells it, so that one written twice is the same twice.
+    `begun` says that a transfer has been under way before, so parts of a dead worker's may lie about.
+    `landed_at` is when the last of the files landed; the manifest tells it, so one written twice is the same twice.
     """
 
     phase: Literal[Phase.TRANSFERRING] = Phase.TRANSFERRING
@@ -50,6 +51,7 @@ class Transferring(_Record):
     stage: str | None = None
     files: list[RemoteFile]
     stored: list[ManifestObject] = []
+    begun: bool = False
     landed_at: Timestamp | None = None
 
 

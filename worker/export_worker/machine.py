@@ -104,9 +104,10 @@ class Machine:
         connection = self._connections.get(export.request.connection)
         policy = connection.policy if connection is not None else self._fallback
         moment = self._chance.moment()
-        if moment.now >= steps.deadline(export, policy):
-            return steps.after_deadline(export, moment, policy)
         try:
+            if moment.now >= steps.deadline(export, policy):
+                await self._clear_away(export)
+                return steps.after_deadline(export, moment, policy)
             return await self._act(held, self._checked(export, connection))
         except StepError as error:
             failure = error
@@ -150,7 +151,15 @@ class Machine:
         submitted = await connection.driver.submit(export.request.export)
         return steps.after_submit(export, submitted, self._chance.moment(), connection.policy)
 
+    async def _clear_away(self, export: Export) -> None:
+        """Abort uploads that a worker which died in the middle has left open."""
+        if isinstance(export.state, Transferring) and export.state.begun:
+            await self._landing.abort_leftovers(export)
+
     async def _transfer(self, held: Held, connection: Connection, state: Transferring) -> Decision:
+        await self._clear_away(held.turn.export)
+        begun = steps.before_transfer(held.turn.export, state, self._chance.moment())
+        held.turn = await self._store.keep(held.turn, begun)
         export = held.turn.export
 
         def open_file(file: RemoteFile) -> AbstractAsyncContextManager[Download]:

@@ -125,6 +125,11 @@ def _look_again(export: Export, state: Running, polled: Ready, moment: Moment, p
     return Decision(_next(export, moment, due_at=due_at), f"done without files, look {looks}")
 
 
+def before_transfer(export: Export, state: Transferring, moment: Moment) -> Decision:
+    """Note that bytes begin to move: whoever takes over from a dead worker must clear away what that one left."""
+    return Decision(_next(export, moment, state=state.model_copy(update={"begun": True})))
+
+
 def after_file(export: Export, state: Transferring, stored: ManifestObject, moment: Moment) -> Decision:
     """One more file stands in S3."""
     files = [*state.stored, stored]

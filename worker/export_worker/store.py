@@ -14,7 +14,14 @@ from datetime import UTC, datetime, timedelta
 from arq.connections import ArqRedis
 
 from export_worker.connect import commands
-from export_worker.contract.keys import ARQ_IN_PROGRESS_PREFIX, ARQ_JOB_PREFIX, JOB_TTL_MS, Keys, job_payload
+from export_worker.contract.keys import (
+    ARQ_IN_PROGRESS_PREFIX,
+    ARQ_JOB_PREFIX,
+    ARQ_RETRY_PREFIX,
+    JOB_TTL_MS,
+    Keys,
+    job_payload,
+)
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Phase, Progress, Status
@@ -212,6 +219,7 @@ class Store:
                 queue,
                 ARQ_JOB_PREFIX + old,
                 ARQ_IN_PROGRESS_PREFIX + old,
+                ARQ_RETRY_PREFIX + old,
                 ARQ_JOB_PREFIX + new,
             ],
             args=[

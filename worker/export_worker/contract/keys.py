@@ -19,6 +19,7 @@ STEP_FUNCTION = "export_step.v1"
 
 ARQ_JOB_PREFIX = "arq:job:"
 ARQ_IN_PROGRESS_PREFIX = "arq:in-progress:"
+ARQ_RETRY_PREFIX = "arq:retry:"
 
 JOB_TTL_MS = 86_400_000
 """A queue entry's payload lives this long beyond its due time; the sweep brings back what outwaits it."""

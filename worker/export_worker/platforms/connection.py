@@ -1,6 +1,7 @@
 """The settings of a connection: what is common to all platforms. Drivers add their own in a subclass."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
@@ -14,11 +15,11 @@ class PollSettings(BaseModel):
         deadline_s: Seconds from acceptance to the end of patience; a request may say its own.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     first_s: Annotated[float, Field(gt=0)] = 2.0
     max_s: Annotated[float, Field(gt=0)] = 60.0
-    deadline_s: Annotated[float, Field(gt=0)] = 86_400.0
+    deadline_s: Annotated[float, Field(gt=0, le=30 * 86_400)] = 86_400.0
 
 
 class ConnectionSettings(BaseModel):
@@ -28,7 +29,7 @@ class ConnectionSettings(BaseModel):
     reads the same file without having any driver installed.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     platform: Annotated[str, StringConstraints(min_length=1)]
     base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")]
@@ -39,3 +40,7 @@ class ConnectionSettings(BaseModel):
     max_in_flight: Annotated[int, Field(ge=1)] = 8
     requests_per_second: Annotated[float, Field(gt=0)] = 5.0
     allow_hosts: tuple[str, ...] = ()
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Only fields known here: a secret under a misspelt name is none to pydantic."""
+        return ((name, value) for name, value in super().__repr_args__() if name in type(self).model_fields)

@@ -97,6 +97,11 @@ class Landing:
             source_bytes=stored.source_bytes,
         )
 
+    async def abort_leftovers(self, export: Export) -> None:
+        """Abort uploads of this export that an earlier attempt has left open; for when it died without a word."""
+        prefix = self._layout.key(export, "")
+        await self._engine.abort_leftovers(self._layout.bucket, prefix, export.export_id)
+
     async def seal(self, export: Export, state: Transferring) -> Stored:
         """Write the manifest, then `_SUCCESS`: whoever sees the latter finds everything complete."""
         if state.landed_at is None:

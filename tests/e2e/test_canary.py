@@ -1,0 +1,64 @@
+"""No secret leaves: each is put where it can be read, echoed or logged, and nothing that comes out holds it.
+
+The whole run is searched once more when it ends (see `conftest`).
+"""
+
+import json
+import logging
+
+import pytest
+
+import canary
+import harness
+from export_worker.simulator.scenario import Fault
+from export_worker.simulator.world import World
+from harness import Site
+
+REQUEST = json.dumps(
+    {
+        "connection": "gio",
+        "export": {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"},
+    }
+)
+
+
+def test_the_search_finds_what_it_looks_for() -> None:
+    for secret in canary.ALL:
+        with pytest.raises(AssertionError):
+            canary.check("here", f"before {secret} after".encode())
+
+
+@pytest.mark.parametrize("scheme", ["Token", "Bearer", "raw"])
+async def test_a_platform_that_echoes_the_credential_does_not_leak_it(
+    site: Site, world: World, scheme: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    site.connection = {"auth_scheme": scheme}
+    site.settings = {"retry": {"first_s": 0.02, "max_s": 0.05, "max_attempts": 2}}
+    for step in ("submit", "poll", "download"):
+        world.faults.clear()
+        world.faults.add(Fault(on=step, fault="echo_secret", times=None))
+        with site.process("run", "--burst", "--log-level", "DEBUG") as running:
+            status = await harness.export(site, REQUEST)
+            running.process.wait(20)
+        assert status.error is not None
+        assert "***" in status.error.message
+        (event,) = await site.events(status.export_id)
+        for text in (status.model_dump_json(), event.model_dump_json(), caplog.text):
+            canary.check("what came out", text.encode())
+
+
+async def test_an_oauth_secret_and_the_token_that_it_buys_stay_inside(site: Site, world: World) -> None:
+    site.connection = {"token": None, "client_secret": canary.OAUTH_SECRET}
+    world.faults.add(Fault(on="token", fault="echo_secret"))
+    world.faults.add(Fault(on="poll", fault="echo_secret"))
+    with site.process("run", "--log-level", "DEBUG") as running:
+        running.until_logged("worker.started")
+        status = await harness.export(site, REQUEST)
+    log = running.log.read_text(encoding="utf-8")
+
+    issued = [record for record in world.requests if record.target.endswith("/access_token")]
+    assert issued
+    assert "sim-" not in log.replace("sim-token", "")
+    canary.check("the log", log.encode())
+    canary.check("the status", status.model_dump_json().encode())

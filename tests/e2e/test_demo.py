@@ -1,0 +1,53 @@
+"""The demo, as a newcomer runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import harness
+from harness import Site
+
+COMMAND = [sys.executable, "-m", "export_worker", "demo"]
+
+
+@pytest.mark.timeout(120)
+def test_the_demo_lands_every_kind_and_leaves_nothing_behind() -> None:
+    done = subprocess.run([*COMMAND, "--json"], capture_output=True, text=True, timeout=110, check=False)
+
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [status["phase"] for status in told["exports"]] == ["succeeded"] * 7
+    assert {event["subject"] for event in told["events"]} == {status["export_id"] for status in told["exports"]}
+    assert len({event["id"] for event in told["events"]}) == 7
+
+
+@pytest.mark.timeout(120)
+def test_the_demo_stays_up_when_it_serves_and_takes_further_requests(site: Site) -> None:
+    log = site.outputs / "demo-serve.txt"
+    with log.open("w", encoding="utf-8") as stream:
+        demo = subprocess.Popen([*COMMAND, "--serve"], stdout=stream, stderr=stream)
+    try:
+        harness.until(lambda: "Ctrl-C ends everything" in log.read_text(encoding="utf-8"), 90, "the demo is up")
+        line = next(line for line in log.read_text(encoding="utf-8").splitlines() if "export EXPORT_CONFIG" in line)
+        environment = dict(pair.split("=", 1) for pair in line.split()[1:])
+        request = {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "tag_payment_times"}}
+        ran = subprocess.run(
+            [sys.executable, "-m", "export_worker", "enqueue", "-", "--wait", "--json"],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=dict(os.environ) | environment,
+            check=False,
+        )
+        assert json.loads(ran.stdout)["phase"] == "succeeded"
+    finally:
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(40) == 0
+    text = log.read_text(encoding="utf-8")
+    assert "7 of 7 exports succeeded, 7 events received" in text
+    assert "Traceback" not in text

@@ -1,0 +1,154 @@
+"""What a worker must bear: large files in little memory, sudden death, and being told to stop."""
+
+import asyncio
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import harness
+from export_worker.contract.status import Phase
+from export_worker.simulator.scenario import Fault
+from export_worker.simulator.world import World
+from harness import Running, Site
+
+REQUEST = json.dumps(
+    {
+        "connection": "gio",
+        "export": {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"},
+    }
+)
+MIB = 2**20
+MEMORY_GROWTH_MAX_MIB = 96
+
+
+def memory_mib(pid: int, field: str) -> float:
+    """Resident memory of a process: `VmRSS` now, `VmHWM` at its highest."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
+@pytest.fixture
+def running(site: Site) -> Iterator[Running]:
+    """A worker as a process."""
+    with site.process("run") as running:
+        running.until_logged("worker.started")
+        yield running
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from /proc, Linux only")
+@pytest.mark.timeout(180)
+async def test_300_mib_of_unknown_length_stream_through_in_little_memory(
+    site: Site, world: World, running: Running
+) -> None:
+    # A small export first: what is loaded and built once is no growth of a transfer.
+    await harness.export(site, REQUEST)
+    before_mib = memory_mib(running.pid, "VmRSS")
+    world.scenario = world.scenario.model_copy(update={"file_bytes": 300 * MIB, "framing": "chunked"})
+
+    status = await harness.export(site, REQUEST, timeout_s=150)
+
+    assert status.phase is Phase.SUCCEEDED, status.error
+    assert status.objects[0].bytes == 300 * MIB
+    grown_mib = memory_mib(running.pid, "VmHWM") - before_mib
+    assert grown_mib < MEMORY_GROWTH_MAX_MIB
+    client = site.s3()
+    client.delete_object(Bucket=site.bucket, Key=status.objects[0].key)
+    client.close()
+
+
+async def test_a_worker_killed_in_a_transfer_is_replaced_and_leaves_no_upload(
+    site: Site, world: World, running: Running
+) -> None:
+    # It hangs behind the first parts, so an upload is open when the worker dies.
+    world.scenario = world.scenario.model_copy(update={"file_bytes": 40 * MIB, "framing": "chunked"})
+    world.faults.add(Fault(on="download", fault="slow", delay_s=60, after_bytes=20 * MIB))
+    async with site.queue() as queue:
+        accepted = await queue.enqueue(REQUEST)
+        while not await asyncio.to_thread(site.open_uploads):
+            await asyncio.sleep(0.05)
+        running.process.send_signal(signal.SIGKILL)
+        with site.process("run"):
+            status = await queue.wait(accepted.export_id, 30)
+        timeline = await queue.timeline(accepted.export_id)
+
+    assert status.phase is Phase.SUCCEEDED, status.error
+    assert status.objects[0].bytes == 40 * MIB
+    assert site.open_uploads() == []
+    assert len(world.jobs) == 1
+    assert len(await site.events(accepted.export_id)) == 1
+    assert any("taken up again" in entry["note"] for entry in timeline)
+
+
+async def test_a_worker_killed_in_a_submit_submits_again_and_says_so(
+    site: Site, world: World, running: Running
+) -> None:
+    world.faults.add(Fault(on="submit", fault="slow", delay_s=30, executed=True))
+    async with site.queue() as queue:
+        accepted = await queue.enqueue(REQUEST)
+        while (await queue.status(accepted.export_id)).counters.submits == 0:
+            await asyncio.sleep(0.02)
+        running.process.send_signal(signal.SIGKILL)
+        with site.process("run"):
+            status = await queue.wait(accepted.export_id, 30)
+        notes = [entry["note"] for entry in await queue.timeline(accepted.export_id)]
+
+    assert status.phase is Phase.SUCCEEDED, status.error
+    assert status.counters.submits == 2
+    assert any("submitting again" in note for note in notes), notes
+
+
+async def test_a_worker_that_is_told_to_stop_hands_over_and_exits_0(site: Site, world: World, running: Running) -> None:
+    world.scenario = world.scenario.model_copy(update={"file_bytes": 40 * MIB, "framing": "chunked"})
+    world.faults.add(Fault(on="download", fault="slow", delay_s=60, after_bytes=20 * MIB))
+    async with site.queue() as queue:
+        accepted = await queue.enqueue(REQUEST)
+        while not await asyncio.to_thread(site.open_uploads):
+            await asyncio.sleep(0.05)
+        running.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(running.process.wait, 25) == 0
+        assert site.open_uploads() == []
+        with site.process("run"):
+            status = await queue.wait(accepted.export_id, 30)
+
+    assert status.phase is Phase.SUCCEEDED, status.error
+    assert "Traceback" not in running.log.read_text(encoding="utf-8")
+
+
+async def test_an_export_whose_queue_entry_is_lost_is_brought_back(site: Site, world: World) -> None:
+    async with site.queue() as queue, harness.worker(site):
+        world.scenario = world.scenario.model_copy(update={"hold_stage": "RUNNING"})
+        accepted = await queue.enqueue(REQUEST)
+        while (await queue.status(accepted.export_id)).counters.polls < 2:
+            await asyncio.sleep(0.02)
+    await drop_queue(site)
+    async with site.queue() as queue, harness.worker(site):
+        world.scenario = world.scenario.model_copy(update={"hold_stage": None})
+        status = await queue.wait(accepted.export_id, 30)
+
+    assert status.phase is Phase.SUCCEEDED, status.error
+    assert len(world.jobs) == 1
+
+
+async def drop_queue(site: Site) -> None:
+    """Lose every queue entry of the namespace, as a Redis without the queue's keys would."""
+    from export_worker.connect import close_redis, open_redis
+
+    client = open_redis(site.redis_url)
+    for pattern in (f"{site.namespace}:queue:*", f"arq:*{site.namespace}:*"):
+        keys = await client.keys(pattern)
+        if keys:
+            await client.delete(*keys)
+    await close_redis(client)
+
+
+async def test_many_exports_wait_at_once_in_one_worker(site: Site, world: World) -> None:
+    world.scenario = world.scenario.model_copy(update={"stage_s": 0.5, "rows": 5})
+    async with harness.worker(site), site.queue() as queue:
+        accepted = [await queue.enqueue(REQUEST) for _ in range(100)]
+        ended = [await queue.wait(answer.export_id, 50) for answer in accepted]
+
+    assert [status.phase for status in ended] == [Phase.SUCCEEDED] * 100
+    assert len(world.jobs) == 100
