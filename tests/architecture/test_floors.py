@@ -277,7 +277,9 @@ def test_every_module_imports_alone(imported_alone: dict[str, dict[str, object]]
 
 def test_producers_pull_in_nothing_of_the_worker_s(imported_alone: dict[str, dict[str, object]]) -> None:
     heavy = {"boto3", "botocore", "aiohttp", "awscrt", "structlog", "graphql", "moto", "flask"}
-    found = {name: loaded(answer) & heavy for name, answer in imported_alone.items() if within(name, "export_producers")}
+    found = {
+        name: loaded(answer) & heavy for name, answer in imported_alone.items() if within(name, "export_producers")
+    }
     assert len(found) >= 4
     assert set.union(*found.values()) == set()
 

@@ -39,10 +39,13 @@ class Pending:
 
     Args:
         percent: 0 to 100, where the platform tells.
+        operation_id: The handle from now on, for platforms on which one job follows another (computing a group, then
+            querying it). None keeps the one there is.
     """
 
     stage: str | None
     percent: float | None = None
+    operation_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,9 +108,12 @@ def after_poll(export: Export, state: Running, polled: Polled, moment: Moment, p
 
 
 def _wait(export: Export, state: Running, polled: Pending, moment: Moment, policy: Policy) -> Decision:
-    waited = state.model_copy(update={"stage": polled.stage, "percent": polled.percent})
+    operation_id = polled.operation_id or state.operation_id
+    waited = state.model_copy(update={"operation_id": operation_id, "stage": polled.stage, "percent": polled.percent})
     due_at = _due(export, moment, policy.poll.wait_s(export.counters.polls, moment.draw), policy)
     note = None if polled.stage == state.stage else f"stage {polled.stage}"
+    if operation_id != state.operation_id:
+        note = f"stage {polled.stage}, goes on as {operation_id}"
     return Decision(_progressed(export, moment, state=waited, due_at=due_at), note)
 
 
