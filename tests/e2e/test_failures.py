@@ -71,8 +71,11 @@ async def test_a_failure_has_its_code_its_event_and_leaves_nothing(
     assert site.open_uploads() == []
 
 
-async def test_a_large_download_that_is_always_cut_leaves_no_upload_open(site: Site, world: World) -> None:
-    world.scenario = world.scenario.model_copy(update={"file_bytes": 20 * 2**20, "framing": "chunked"})
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+async def test_a_large_download_that_is_always_cut_leaves_no_upload_open(
+    site: Site, world: World, framing: str
+) -> None:
+    world.scenario = world.scenario.model_copy(update={"file_bytes": 20 * 2**20, "framing": framing})
     world.faults.add(Fault(on="download", fault="cut", times=None, after_bytes=17 * 2**20))
     async with harness.worker(site):
         status = await harness.export(site, REQUEST)
