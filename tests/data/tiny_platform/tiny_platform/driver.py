@@ -9,7 +9,7 @@ from pydantic import ConfigDict, SecretStr
 
 from export_worker.contract.request import ExportKind
 from export_worker.credentials import Redactor, reveal
-from export_worker.errors import PlatformMalformedError, PlatformRefusedError
+from export_worker.errors import FieldProblem, InvalidRequestError, PlatformMalformedError, PlatformRefusedError
 from export_worker.observed import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
 from export_worker.platforms.answers import Answer, json_value, problem_of
 from export_worker.platforms.auth import StaticAuth, authorization, check_header_value
@@ -93,6 +93,8 @@ class TinyDriver:
 
     async def catalog(self, resource: str, project: str | None) -> list[dict[str, Any]]:
         """The lists."""
+        if resource not in self.resources:
+            raise InvalidRequestError([FieldProblem("resource", f"must be one of {', '.join(self.resources)}")])
         answer = await self._ask(Call("GET", "/tiny/lists"))
         if not isinstance(answer, list):
             raise PlatformMalformedError("GET /tiny/lists: the answer is no list")
