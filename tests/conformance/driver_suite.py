@@ -393,6 +393,7 @@ class DriverSuite:
 def table_problems(name: str, operation: Operation) -> Iterator[str]:
     """What is wrong with an entry of the table."""
     names = [parameter.name for parameter in operation.parameters]
+    places = [(parameter.name, parameter.place) for parameter in operation.parameters]
     in_path = sorted(parameter.name for parameter in operation.parameters if parameter.place == "path")
     groups = (*operation.one_of, *operation.any_of)
     sound = {
@@ -401,7 +402,7 @@ def table_problems(name: str, operation: Operation) -> Iterator[str]:
         "has a method that is none": operation.method in {"GET", "POST", "PUT", "PATCH", "DELETE"},
         "has a path without a slash": operation.path.startswith("/"),
         "has other parameters in its path": sorted(re.findall(r"\{([^}]*)\}", operation.path)) == in_path,
-        "names a parameter twice": len(names) == len(set(names)),
+        "names a parameter twice": len(places) == len(set(places)),
         "has a body, though it is a GET": operation.method != "GET" or operation.body == "none",
         "does not say that it deletes": operation.method != "DELETE" or operation.deletes,
         "has a group of parameters that it has not": all(set(group) <= set(names) for group in groups),

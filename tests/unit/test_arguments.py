@@ -210,7 +210,7 @@ def test_texts_and_a_body_complete_each_other() -> None:
         ({"catalog": 1}, "catalog", "must be a text"),
         ({"projectId": 102}, "projectId", "is given twice: as --param and in the body"),
         ({"level": 1}, "body.level", "does not go into the body; give it as --param"),
-        ({"clusterCatlog": "x"}, "body.clusterCatlog", "unknown parameter; allowed: projectId, clusterName, catalog"),
+        ({"clusterCatlog": "x"}, "body.clusterCatlog", "unknown field; allowed: projectId, clusterName, catalog"),
     ],
 )
 def test_a_wrong_field_of_a_body_is_refused_by_name(fields: dict[str, Any], field: str, message: str) -> None:
@@ -227,6 +227,42 @@ def test_an_integer_in_a_body_is_an_integer(value: Any) -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"\xff{}", b'{"qp": NaN}', b"[" * 100_000])
 def test_a_body_that_is_no_object(body: bytes) -> None:
     assert problems(OPERATION, NEEDED, body) == {"body": "must be a JSON object in UTF-8"}
+
+
+TWICE = Operation(
+    "update-by-name",
+    "POST",
+    "/open/update",
+    "ThinkingData's project travels in the query string and in the body",
+    (
+        Parameter("projectId", "integer", "query", required=True),
+        Parameter("name", "text", "query", required=True),
+        Parameter("projectId", "integer", "json", required=True),
+    ),
+    body="json",
+)
+
+
+@pytest.mark.parametrize(
+    ("texts", "body"),
+    [
+        (["projectId=1"], None),
+        (["projectId=1"], b"{}"),
+        ([], b'{"projectId": 1}'),
+        (["projectId=1"], b'{"projectId": 1}'),
+    ],
+)
+def test_what_travels_in_two_places_may_be_given_for_one_or_both(texts: list[str], body: bytes | None) -> None:
+    assert check_arguments(TWICE, ["name=n", *texts], body) == {"projectId": 1, "name": "n"}
+
+
+def test_what_travels_in_two_places_is_one_thing() -> None:
+    found = problems(TWICE, ["name=n", "projectId=1"], {"projectId": 2})
+    assert found == {"projectId": "differs between --param and the body"}
+    assert problems(TWICE, ["name=n"], {}) == {"projectId": "is required: integer"}
+    assert problems(TWICE, ["name=n"], {"name": "n", "projectId": 1}) == {
+        "body.name": "does not go into the body; give it as --param"
+    }
 
 
 def test_an_operation_without_json_parameters_takes_any_object() -> None:

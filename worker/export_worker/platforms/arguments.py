@@ -70,7 +70,11 @@ class _Check:
 
     def __init__(self, operation: Operation) -> None:
         self._operation = operation
-        self._parameters = {parameter.name: parameter for parameter in operation.parameters}
+        self._parameters: dict[str, Parameter] = {}
+        for parameter in operation.parameters:
+            # One that travels in two places needs to be given once; what stands first in the table speaks for both.
+            self._parameters.setdefault(parameter.name, parameter)
+        self._of_body = {parameter.name: parameter for parameter in operation.parameters if parameter.place == "json"}
         self._given: dict[str, Any] = {}
         self._problems: list[FieldProblem] = []
         self._spoilt: set[str] = set()
@@ -104,22 +108,25 @@ class _Check:
             self._field(name, value)
 
     def _field(self, name: str, value: Any) -> None:
-        parameter = self._parameters.get(name)
-        if parameter is None and not self._names_fields():
-            self._given[name] = value
-        elif parameter is None:
-            self._refuse(f"{BODY}.{name}", self._unknown("json"))
-        elif parameter.place != "json":
-            self._refuse(f"{BODY}.{name}", "does not go into the body; give it as --param")
-        elif name in self._given or name in self._spoilt:
-            self._refuse(name, "is given twice: as --param and in the body")
-        else:
+        parameter = self._of_body.get(name)
+        if parameter is not None and name not in self._given.keys() | self._spoilt:
             self._take(parameter, partial(_checked, parameter, value))
+        elif parameter is not None and self._parameters[name].place == "json":
+            self._refuse(name, "is given twice: as --param and in the body")
+        elif parameter is not None:
+            if self._given.get(name, value) != value:
+                self._refuse(name, "differs between --param and the body")
+        elif name in self._parameters:
+            self._refuse(f"{BODY}.{name}", "does not go into the body; give it as --param")
+        elif self._of_body:
+            self._refuse(f"{BODY}.{name}", f"unknown field; allowed: {', '.join(self._of_body)}")
+        else:
+            self._given[name] = value
 
     def needed(self) -> None:
         """See that nothing is missing, and nothing excludes another."""
         seen = self._given.keys() | self._spoilt
-        for parameter in self._operation.parameters:
+        for parameter in self._parameters.values():
             if parameter.required and parameter.name not in seen:
                 self._refuse(parameter.name, f"is required: {describe(parameter)}")
         for group in self._operation.one_of:
@@ -143,13 +150,8 @@ class _Check:
             self._spoilt.add(parameter.name)
             self._refuse(parameter.name, str(error))
 
-    def _names_fields(self) -> bool:
-        """Whether the table says what stands in the body."""
-        return any(parameter.place == "json" for parameter in self._operation.parameters)
-
-    def _unknown(self, place: str | None = None) -> str:
-        names = [item.name for item in self._operation.parameters if place in {None, item.place}]
-        return f"unknown parameter; allowed: {', '.join(names) or 'none'}"
+    def _unknown(self) -> str:
+        return f"unknown parameter; allowed: {', '.join(self._parameters) or 'none'}"
 
     def _refuse(self, field: str, message: str) -> None:
         self._problems.append(FieldProblem(field, message))
