@@ -128,6 +128,16 @@ async def test_a_kind_that_cannot_be_used_stops_the_command_with_its_name(
     assert "Traceback" not in ran.stderr
 
 
+async def test_a_kind_of_ours_cannot_be_taken(site: Site, tmp_path: Path) -> None:
+    packages = await asyncio.to_thread(install, tmp_path)
+    for file in (*packages.glob("*.dist-info/entry_points.txt"), packages / "tiny_platform" / "kinds.py"):
+        file.write_text(file.read_text(encoding="utf-8").replace(KIND, "growingio.analysis"), encoding="utf-8")
+    async with tiny_site(site, packages) as tiny:
+        ran = await tiny.run("enqueue", "-", "--json", stdin=REQUEST)
+    assert ran.status == 2, ran
+    assert "the kind growingio.analysis is export-worker's own" in ran.stderr
+
+
 async def test_its_catalog_is_listed(site: Site, packages: Path) -> None:
     async with tiny_site(site, packages) as tiny:
         ran = await tiny.run("catalog", "tiny", "segments", "--json")
