@@ -16,9 +16,18 @@ import redis
 from arq.connections import ArqRedis
 
 import canary
+import golden
 import s3_server
 from export_worker.connect import close_redis, open_redis
 from export_worker.demo.processes import free_port, redis_binary
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="Write what was seen into tests/data/golden.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    golden.updating = bool(config.getoption("--update-golden"))
 
 
 @pytest.fixture(scope="session")

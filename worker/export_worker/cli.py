@@ -44,6 +44,7 @@ EXIT_STATUS: dict[type[ExportWorkerError], int] = {
 WORKER_COMMANDS = {
     "run": "export_worker.commands.run:run",
     "catalog": "export_worker.commands.catalog:catalog",
+    "call": "export_worker.commands.call:call",
     "simulate": "export_worker.commands.simulate:simulate",
     "demo": "export_worker.demo.command:demo",
 }

@@ -203,11 +203,12 @@ class Store:
 
     async def _revive(self, export_id: str, now: datetime) -> bool:
         keys, now_ms = self._keys, epoch_ms(now)
-        step, state = await self._redis.hmget(keys.export(export_id), "step", "state")
-        if step is None:
+        step, status = await self._redis.hmget(keys.export(export_id), "step", "status")
+        if step is None or status is None:
             await self._redis.zrem(keys.open, export_id)
             return False
-        phase = Export.model_validate_json(state).phase if state else Phase.QUEUED
+        # Not from the state: it may be of a kind that is not installed at this worker, but at another.
+        phase = Status.model_validate_json(status).phase
         queue = keys.queue("transfer" if phase is Phase.TRANSFERRING else "control")
         old, new = keys.job_id(export_id, int(step)), keys.job_id(export_id, int(step) + 1)
         revived = await self._scripts["revive"](

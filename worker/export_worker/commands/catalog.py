@@ -8,10 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from export_producers import present
+from export_worker.commands.connection import open_driver
 from export_worker.config import Config, load_config
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.platforms.base import Catalog
-from export_worker.platforms.registry import build_driver
 from export_worker.runtime import build_redactor
 
 RESOURCES = (
@@ -44,18 +44,12 @@ def catalog(connection: str, resource: str, *, project: str | None, as_json: boo
 
 
 async def _items(config: Config, connection: str, resource: str, project: str | None) -> list[dict[str, Any]]:
-    settings = config.connections.get(connection)
-    if settings is None:
-        known = ", ".join(sorted(config.connections)) or "none is configured"
-        raise InvalidRequestError([FieldProblem("connection", f"unknown connection {connection!r}; known: {known}")])
-    driver = build_driver(connection, settings, build_redactor(config))
-    try:
+    async with open_driver(config, connection, build_redactor(config)) as driver:
         if not isinstance(driver, Catalog) or resource not in driver.resources:
             offered = ", ".join(driver.resources) if isinstance(driver, Catalog) else "nothing"
-            raise InvalidRequestError([FieldProblem("resource", f"{settings.platform} lists {offered}")])
+            platform = config.connections[connection].platform
+            raise InvalidRequestError([FieldProblem("resource", f"{platform} lists {offered}")])
         return await driver.catalog(resource, project)
-    finally:
-        await driver.close()
 
 
 def _table(items: list[dict[str, Any]]) -> Table:

@@ -2,12 +2,17 @@
 
 import codecs
 import json
+from functools import reduce
 from hashlib import sha256
-from typing import Annotated, Literal, Self
+from operator import or_
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, GetCoreSchemaHandler, StringConstraints, model_validator
+from pydantic_core import CoreSchema
 
+from export_worker.contract.kinds import OtherKind, other_kinds
 from export_worker.contract.model import Model
+from export_worker.errors import ConfigError
 
 METADATA_MAX_BYTES = 4096
 """Travels in the record, in every status and every event, so it stays small."""
@@ -145,16 +150,15 @@ class SensorsdataUserGroupUsers(Model):
     file_format: Literal["csv", "json"] | None = None
 
 
-ExportKind = Annotated[
+OurKind = (
     GrowingioTagUsers
     | GrowingioSegmentUsers
     | GrowingioAnalysis
     | GrowingioSegmentProfileUsers
     | GrowingioUserTagUsers
     | ThinkingdataClusterUsers
-    | SensorsdataUserGroupUsers,
-    Field(discriminator="kind"),
-]
+    | SensorsdataUserGroupUsers
+)
 
 PLATFORM_OF_KIND: dict[str, str] = {
     "growingio.tag_users": "growingio",
@@ -165,6 +169,33 @@ PLATFORM_OF_KIND: dict[str, str] = {
     "thinkingdata.cluster_users": "thinkingdata",
     "sensorsdata.user_group_users": "sensorsdata",
 }
+"""Of our own kinds."""
+
+
+def kind_models() -> dict[str, type[Model]]:
+    """Every kind that can be asked for, ours first, then those of other installed packages.
+
+    Raises:
+        ConfigError: A package adds a kind that cannot be loaded, or that is ours.
+    """
+    ours: dict[str, type[Model]] = {model.model_fields["kind"].default: model for model in get_args(OurKind)}
+    others = other_kinds()
+    if taken := ours.keys() & others.keys():
+        raise ConfigError(f"the kind {min(taken)} is export-worker's own, but another package adds it, too")
+    return ours | others
+
+
+class _OfInstalledKinds:
+    """Makes the type mean one of the kinds that are installed, told apart by `kind`."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """The schema, made when a model that has such a field is first used."""
+        union: Any = reduce(or_, kind_models().values())
+        return handler.generate_schema(Annotated[union, Field(discriminator="kind")])
+
+
+ExportKind = Annotated[OurKind | OtherKind, _OfInstalledKinds()]
+"""What is to be exported. `OtherKind` stands for all the kinds of other packages."""
 
 
 class Output(Model):
@@ -176,6 +207,9 @@ class Output(Model):
 
 class ExportRequest(Model):
     """One export, as a producer asks for it."""
+
+    # Kinds of other packages are looked for when the first request is read or made, not when this is imported.
+    model_config = ConfigDict(defer_build=True)
 
     connection: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
     export: ExportKind
@@ -199,7 +233,8 @@ class ExportRequest(Model):
     @property
     def platform(self) -> str:
         """The platform that offers this kind."""
-        return PLATFORM_OF_KIND[self.export.kind]
+        export = self.export
+        return export.platform if isinstance(export, OtherKind) else PLATFORM_OF_KIND[export.kind]
 
     def fingerprint(self) -> str:
         """Digest of everything but the idempotency key: equal for requests that ask for the same."""

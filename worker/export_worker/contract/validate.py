@@ -1,20 +1,16 @@
 """Turns bytes from outside into a request, or into an error that names each field and what is allowed."""
 
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from export_worker.contract.model import Model
-from export_worker.contract.request import PLATFORM_OF_KIND, ExportKind, ExportRequest, Output
+from export_worker.contract.request import ExportRequest, Output, kind_models
 from export_worker.errors import FieldProblem, InvalidRequestError
 
 REQUEST_MAX_BYTES = 64 * 1024
 """Many times what 60 property names and 4 KiB of metadata need."""
-
-_KIND_MODELS: dict[str, type[Model]] = {
-    model.model_fields["kind"].default: model for model in get_args(get_args(ExportKind)[0])
-}
 
 
 def parse_request(body: bytes | str) -> ExportRequest:
@@ -36,8 +32,8 @@ def parse_request(body: bytes | str) -> ExportRequest:
 def _problem(detail: ErrorDetails) -> FieldProblem:
     location = detail["loc"]
     if detail["type"] == "union_tag_invalid" or detail["type"] == "union_tag_not_found":
-        return FieldProblem("export.kind", f"must be one of {', '.join(PLATFORM_OF_KIND)}")
-    path = [str(part) for part in location if part not in PLATFORM_OF_KIND]
+        return FieldProblem("export.kind", f"must be one of {', '.join(kind_models())}")
+    path = [str(part) for part in location if part not in kind_models()]
     field = ".".join(path) or "request"
     return FieldProblem(_field_of_rule(field, detail), _message(location, detail))
 
@@ -74,8 +70,9 @@ def _message(location: tuple[int | str, ...], detail: ErrorDetails) -> str:
 def _allowed(location: tuple[int | str, ...]) -> list[str]:
     """The fields of the model in which an unknown one was found."""
     model: type[Model] = ExportRequest
+    models = kind_models()
     for part in location[:-1]:
         if part == "output":
             model = Output
-        model = _KIND_MODELS.get(str(part), model)
+        model = models.get(str(part), model)
     return list(model.model_fields)

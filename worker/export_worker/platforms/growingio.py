@@ -2,7 +2,7 @@
 
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 from urllib.parse import quote
@@ -22,6 +22,7 @@ from export_worker.platforms.base import Download
 from export_worker.platforms.connection import ConnectionSettings
 from export_worker.platforms.download import Downloader
 from export_worker.platforms.graphql import Document, GraphQL
+from export_worker.platforms.growingio_operations import DOCUMENT_OF, OPERATIONS
 from export_worker.platforms.growingio_queries import (
     JOB_RESULT,
     LISTINGS,
@@ -33,6 +34,7 @@ from export_worker.platforms.growingio_queries import (
 )
 from export_worker.platforms.growingio_settings import GrowingioSettings, growingio_auth
 from export_worker.platforms.http import SUBMIT_TIMEOUT_S, HttpClient
+from export_worker.platforms.operations import Operation
 from export_worker.platforms.options import platform_settings
 
 _FINISH = "FINISH"
@@ -46,7 +48,7 @@ _HASH_ID = re.compile(r"[A-Za-z0-9]{8}")
 
 
 class GrowingioDriver:
-    """Speaks GrowingIO's GraphQL. Satisfies `Driver` and `Catalog`; may be built outside of a loop.
+    """Speaks GrowingIO's GraphQL. Satisfies `Driver`, `Catalog` and `Operations`; may be built outside of a loop.
 
     Args:
         name: Of the connection.
@@ -57,6 +59,7 @@ class GrowingioDriver:
     """
 
     resources: Sequence[str] = tuple(LISTINGS)
+    operations: Mapping[str, Operation] = OPERATIONS
 
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
         own = platform_settings(name, settings, GrowingioSettings)
@@ -136,6 +139,21 @@ class GrowingioDriver:
         if not isinstance(items, list) or not all(isinstance(item, dict | None) for item in items):
             raise PlatformMalformedError(f"{document.name}: the answer is no list of objects")
         return [item for item in items if item is not None]
+
+    async def call(
+        self,
+        operation: Operation,
+        arguments: Mapping[str, Any],
+        body: AsyncIterator[bytes] | None,  # noqa: ARG002 - the protocol's argument
+    ) -> Any:
+        """Make one call of the table; arguments travel as the document's variables.
+
+        Raises:
+            PlatformError: The platform does not answer as it should.
+        """
+        document = DOCUMENT_OF[operation.name]
+        data = await self._graphql.execute(document, arguments)
+        return data.get(document.field)
 
     async def close(self) -> None:
         """Close connections."""

@@ -19,6 +19,8 @@ class Parameter:
         pattern: Regular expression for the whole text, where the document says which characters it may have.
         choices: The only values, where the document lists them.
         about: A few words for people.
+        maximum: Of a number, as the document limits it.
+        max_items: Of a list, as the document limits it.
     """
 
     name: str
@@ -29,6 +31,8 @@ class Parameter:
     pattern: str | None = None
     choices: tuple[str, ...] = ()
     about: str = ""
+    maximum: int | None = None
+    max_items: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class Operation:
         path: Template; `{parameter}` stands for a parameter of the place `path`.
         body: What `--body` takes: nothing, a JSON object that goes beside the parameters, or CSV that is streamed.
         one_of: Groups of parameters of which exactly one is needed.
+        any_of: Groups of parameters of which at least one is needed.
         aliases: Shorter names for people.
         deletes: Asks before it is sent.
     """
@@ -54,6 +59,7 @@ class Operation:
     one_of: tuple[tuple[str, ...], ...] = ()
     aliases: tuple[str, ...] = ()
     deletes: bool = False
+    any_of: tuple[tuple[str, ...], ...] = ()
 
 
 @runtime_checkable

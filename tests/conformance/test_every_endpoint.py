@@ -1,0 +1,214 @@
+"""Everything that the five documents name can be had: by `call`, by `catalog`, or as a kind of export."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from export_worker.contract.request import PLATFORM_OF_KIND
+from export_worker.credentials import Redactor
+from export_worker.platforms.base import Catalog, Driver
+from export_worker.platforms.connection import ConnectionSettings
+from export_worker.platforms.operations import Operations
+from export_worker.platforms.registry import build_driver, installed_platforms
+
+GUIDE = "growingio-graphql-guide.txt"
+REFERENCE = "growingio-graphql-reference.md"
+REST = "growingio-rest-segment-profile.txt"
+CLUSTERS = "thinkingdata-user-cluster-api.txt"
+GROUPS = "sensorsdata-user-group-api.txt"
+
+PLATFORM_OF_DOCUMENT = {
+    GUIDE: "growingio",
+    REFERENCE: "growingio",
+    REST: "growingio-rest",
+    CLUSTERS: "thinkingdata",
+    GROUPS: "sensorsdata",
+}
+
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    platform: {"platform": platform, "base_url": "https://platform.example.cn", "token": "token-of-nobody"}
+    for platform in PLATFORM_OF_DOCUMENT.values()
+}
+
+Way = Literal["call", "catalog", "kind", "download"]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One thing that a document names, and the ways to it.
+
+    Args:
+        name: Method and path, or a GraphQL field.
+        ways: Way → operation, resource or kind. `download` is what every kind of the platform ends with.
+    """
+
+    document: str
+    name: str
+    ways: Mapping[Way, str]
+
+    @property
+    def platform(self) -> str:
+        return PLATFORM_OF_DOCUMENT[self.document]
+
+    def __str__(self) -> str:
+        return f"{self.platform}: {self.name}"
+
+
+def table(document: str, endpoints: Mapping[str, Mapping[Way, str]]) -> list[Endpoint]:
+    return [Endpoint(document, name, ways) for name, ways in endpoints.items()]
+
+
+def called(*paths: str) -> dict[str, Mapping[Way, str]]:
+    """Endpoints that are operations of the same name: the last part of their path."""
+    return {path: {"call": path.rpartition("/")[2]} for path in paths}
+
+
+ENDPOINTS: list[Endpoint] = [
+    *table(
+        GUIDE,
+        {
+            "projects": {"call": "projects", "catalog": "projects"},
+            "dataCenterTags": {"call": "dataCenterTags", "catalog": "tags"},
+            "tags": {"call": "tags", "catalog": "tags"},
+            "segments": {"call": "segments", "catalog": "segments"},
+            "funnelAnalyses": {"call": "funnelAnalyses", "catalog": "funnels"},
+            "submitTagUserExportJobByKey": {"kind": "growingio.tag_users"},
+            "submitSegmentUserExportJob": {"kind": "growingio.segment_users"},
+            "submitAnalysisExportJob": {"kind": "growingio.analysis"},
+            "jobResult": {"call": "jobResult"},
+            "GET /download": {"download": "growingio.tag_users"},
+        },
+    ),
+    *table(
+        REFERENCE,
+        {
+            "POST /graphql": {"call": "projects"},
+            "submitTagUserExportJob": {"kind": "growingio.tag_users"},
+            "submitSegmentUserExportJob": {"kind": "growingio.segment_users"},
+            "submitAnalysisExportJob": {"kind": "growingio.analysis"},
+            "projects": {"call": "projects", "catalog": "projects"},
+            "jobResult": {"call": "jobResult"},
+            "userProfile": {"call": "userProfile"},
+            "segments": {"call": "segments", "catalog": "segments"},
+            "tags": {"call": "tags", "catalog": "tags"},
+            "funnelAnalyses": {"call": "funnelAnalyses", "catalog": "funnels"},
+            "eventAnalyses": {"call": "eventAnalyses", "catalog": "events"},
+            "retentionAnalyses": {"call": "retentionAnalyses", "catalog": "retentions"},
+            "frequencyAnalyses": {"call": "frequencyAnalyses", "catalog": "frequencies"},
+        },
+    ),
+    *table(
+        REST,
+        {
+            "POST /v1/api/projects/{}/segment_profiles/{}/export_jobs": {"kind": "growingio.segment_profile_users"},
+            "GET /v1/api/job/result/{}": {"call": "job_result"},
+            "GET /download": {"download": "growingio.segment_profile_users"},
+        },
+    ),
+    *table(
+        CLUSTERS,
+        called(
+            "POST /open/user-cluster-add",
+            "GET /open/user-cluster-detail",
+            "POST /open/user-cluster-update",
+            "POST /open/user-cluster-update-by-name",
+            "POST /open/user-cluster-delete",
+            "POST /open/delete-user-cluster-by-name",
+            "POST /open/user-cluster-list",
+            "POST /open/user-cluster-refresh",
+            "POST /open/user-cluster-refresh-by-name",
+            "GET /open/user-cluster-refresh-progress",
+            "GET /open/user-cluster-refresh-progress-by-name",
+            "POST /open/import-id-cluster-add",
+            "POST /open/import-id-cluster-modify",
+            "POST /open/import-id-cluster-modify-by-name",
+        ),
+    ),
+    *table(
+        GROUPS,
+        {
+            "GET /v2/user_groups": {"call": "list", "catalog": "user-groups"},
+            "GET /v2/user_groups/{}": {"call": "get"},
+            "POST /v2/user_groups/{}/execute": {"call": "execute", "kind": "sensorsdata.user_group_users"},
+            "GET /v2/user_groups/{}/status": {"call": "status"},
+            "DELETE /v2/user_groups/{}": {"call": "delete"},
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=str)
+def test_what_a_document_names_can_be_had(endpoint: Endpoint) -> None:
+    if endpoint.platform not in installed_platforms():
+        pytest.skip(f"{endpoint.platform} is not installed")
+    settings = ConnectionSettings.model_validate(SETTINGS[endpoint.platform])
+    driver = build_driver("any", settings, Redactor())
+    assert endpoint.ways
+    assert [problem for way, name in endpoint.ways.items() for problem in problems(driver, endpoint, way, name)] == []
+
+
+def problems(driver: Driver, endpoint: Endpoint, way: Way, name: str) -> Iterator[str]:
+    """What keeps somebody from the endpoint."""
+    match way:
+        case "call":
+            if not isinstance(driver, Operations) or name not in driver.operations:
+                yield f"call does not list {name}"
+            elif not leads_to(f"{driver.operations[name].method} {driver.operations[name].path}", endpoint):
+                yield f"{name} leads to {driver.operations[name].method} {driver.operations[name].path}"
+        case "catalog":
+            if not isinstance(driver, Catalog) or name not in driver.resources:
+                yield f"the catalog does not list {name}"
+        case "kind" | "download":
+            if PLATFORM_OF_KIND.get(name) != endpoint.platform:
+                yield f"{name} is no kind of the platform"
+
+
+def leads_to(call: str, endpoint: Endpoint) -> bool:
+    """Whether an operation's method and path are the endpoint's; a GraphQL field stands in the operation's name."""
+    return re.sub(r"\{[^}]*\}", "{}", call) == (endpoint.name if " /" in endpoint.name else "POST /graphql")
+
+
+def test_every_platform_of_ours_has_a_document_here() -> None:
+    assert set(PLATFORM_OF_DOCUMENT.values()) == set(PLATFORM_OF_KIND.values())
+
+
+def documents() -> Path | None:
+    """The five documents, where they stand beside the checkout."""
+    beside = (parent / "shared" / "seeds" for parent in Path(__file__).resolve().parents)
+    return next((directory for directory in beside if directory.is_dir()), None)
+
+
+NAMED_BY: Mapping[str, str] = {
+    GUIDE: r"^(?:submit[A-Za-z]+|[a-z][A-Za-z]*)(?= ?[({])|(/download)\?file=",
+    REFERENCE: r"^\| (?:Mutation|Query) \| ([A-Za-z]+) \||^\| POST \| (/graphql)",
+    REST: r"\{api-host\}(/v1/api/[^' \n]*|/download)",
+    CLUSTERS: r"^(/open/[a-z-]+)\?",
+    GROUPS: r"\[(?:GET|POST|DELETE|PUT) (/v2/[^ ]+)",
+}
+"""How each document names an endpoint."""
+
+
+@pytest.mark.parametrize("document", PLATFORM_OF_DOCUMENT)
+def test_the_table_leaves_nothing_out(document: str) -> None:
+    directory = documents()
+    if directory is None:
+        pytest.skip("the documents are not here")
+    text = (directory / document).read_text(encoding="utf-8")
+    matches = re.finditer(NAMED_BY[document], text, re.MULTILINE)
+    found = {"".join(filter(None, match.groups())) or match[0] for match in matches}
+    named = {as_template(name) for name in found} - {"query", "mutation", "id", "key", "name", "type", "enum"}
+    listed = {endpoint.name.rpartition(" ")[2] for endpoint in ENDPOINTS if endpoint.document == document}
+    assert named
+    assert named <= listed
+    assert listed <= named | {"/graphql"}
+
+
+def as_template(path: str) -> str:
+    """The path with `{}` for whatever varies, be it named or an example."""
+    path = re.sub(r"\{[^}]*\}", "{}", path)
+    path = re.sub(r"(?<=/projects/)[^/]+(?=/)|(?<=/segment_profiles/)[^/]+(?=/)|(?<=/job/result/)[^/]+", "{}", path)
+    return path.partition("?")[0]

@@ -1,0 +1,15 @@
+"""What a request can ask for. Producers load it, too, so it imports nothing but the contract."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import StringConstraints
+
+from export_worker.contract.kinds import OtherKind
+
+
+class TinyListUsers(OtherKind):
+    """The users of one list."""
+
+    platform: ClassVar[str] = "tiny"
+    kind: Literal["tiny.list_users"] = "tiny.list_users"
+    list_name: Annotated[str, StringConstraints(pattern=r"^[a-z]{1,24}$")]

@@ -1,0 +1,133 @@
+"""Plays the platform for tests, within export-worker's simulator: jobs, files, faults and tokens are the simulator's.
+
+It shares nothing with the driver.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+
+from aiohttp import web
+
+from export_worker.simulator.answers import json_answer, spoilt_answer, unauthorized
+from export_worker.simulator.downloads import Delivery, send_file
+from export_worker.simulator.faults import Target
+from export_worker.simulator.files import FileSpec
+from export_worker.simulator.jobs import Course, Job, JobFile
+from export_worker.simulator.scenario import CallType, Fault
+from export_worker.simulator.world import WORLD, World
+
+LISTS = ("buyers", "sleepers")
+
+
+@dataclass
+class Upload:
+    """A body as it came."""
+
+    headers: dict[str, str]
+    size_bytes: int = 0
+    sha256: str = ""
+
+
+@dataclass
+class Seen:
+    """What was done to the lists."""
+
+    uploads: list[Upload] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+
+
+SEEN = web.AppKey("tiny", Seen)
+
+
+def register(app: web.Application) -> None:
+    """Add the platform's routes."""
+    tiny = _Tiny(app[WORLD], Seen())
+    app[SEEN] = tiny.seen
+    app.router.add_post("/tiny/jobs", tiny.submit)
+    app.router.add_get("/tiny/jobs/{job}", tiny.poll)
+    app.router.add_get("/tiny/files/{file}", tiny.download, allow_head=False)
+    app.router.add_get("/tiny/lists", tiny.lists)
+    app.router.add_post("/tiny/lists", tiny.add)
+    app.router.add_delete("/tiny/lists/{name}", tiny.delete)
+    app.router.add_post("/tiny/lists/{name}/users", tiny.upload)
+
+
+class _Tiny:
+    def __init__(self, world: World, seen: Seen) -> None:
+        self._world = world
+        self.seen = seen
+
+    async def submit(self, request: web.Request) -> web.StreamResponse:
+        name = (await request.json())["list"]
+        instead, fault = await self._spoilt(request, "submit", name)
+        if instead is not None:
+            return instead
+        if name not in LISTS:
+            return json_answer({"error": f"no list {name}"}, 404)
+        return json_answer({"job": self._job(name, fault).job_id})
+
+    def _job(self, name: str, fault: Fault | None) -> Job:
+        world, job_id = self._world, f"tiny-{self._world.run_id}-{len(self._world.jobs)}"
+        fails = fault is not None and fault.fault == "error_stage"
+        course = Course(("waiting", "working", "failed" if fails else "done"), world.scenario.stage_s, not fails)
+        spec = FileSpec(f"tiny/{name}", ("id", "name", "city"), "utf-8", rows=world.scenario.rows)
+        file = JobFile(f"/tiny/files/{job_id}.csv", spec)
+        now = datetime.now(UTC)
+        job = Job(job_id, job_id, "list", "submit", {"list": name}, None, "UTF-8", (file,), course, world.clock(), now)
+        world.jobs.add(job)
+        return job
+
+    async def poll(self, request: web.Request) -> web.StreamResponse:
+        job_id = request.match_info["job"]
+        instead, fault = await self._spoilt(request, "poll", job_id)
+        if instead is not None:
+            return instead
+        job = self._world.jobs.find(job_id)
+        if job is None:
+            return json_answer({"error": f"no job {job_id}"}, 404)
+        if fault is not None and fault.fault == "unknown_stage":
+            return json_answer({"state": fault.stage})
+        return json_answer({"state": self._world.stage(job), "file": job.files[0].uri})
+
+    async def download(self, request: web.Request) -> web.StreamResponse:
+        instead, fault = await self._spoilt(request, "download", request.path)
+        found = self._world.owner(request.path)
+        if instead is not None or found is None:
+            return instead or web.Response(status=404)
+        return await send_file(request, found[1].spec, Delivery(fault=fault))
+
+    async def lists(self, request: web.Request) -> web.StreamResponse:
+        instead, _ = await self._spoilt(request, "list", "lists")
+        return instead or json_answer([{"id": name, "name": name} for name in LISTS])
+
+    async def add(self, request: web.Request) -> web.StreamResponse:
+        return json_answer(await request.json())
+
+    async def delete(self, request: web.Request) -> web.StreamResponse:
+        self.seen.deleted.append(request.match_info["name"])
+        return json_answer({})
+
+    async def upload(self, request: web.Request) -> web.StreamResponse:
+        upload, digest = Upload(dict(request.headers)), sha256()
+        self.seen.uploads.append(upload)
+        async for piece in request.content.iter_any():
+            upload.size_bytes += len(piece)
+            digest.update(piece)
+        upload.sha256 = digest.hexdigest()
+        return json_answer({"users": upload.size_bytes})
+
+    async def _spoilt(
+        self, request: web.Request, on: CallType, name: str
+    ) -> tuple[web.StreamResponse | None, Fault | None]:
+        """The answer in place of the right one, if there is one, and the fault."""
+        world = self._world
+        if not world.tokens.accepts(request.headers.get("Authorization"), world.clock()):
+            return unauthorized(), None
+        fault = world.take_fault(on, Target(name, name))
+        if fault is None:
+            return None, None
+        await asyncio.sleep(fault.wait_s)
+        in_body = on == "download" and fault.fault == "cut"
+        return None if in_body else await spoilt_answer(request, fault), fault
