@@ -19,6 +19,8 @@ class Parameter:
         pattern: Regular expression for the whole text, where the document says which characters it may have.
         choices: The only values, where the document lists them.
         about: A few words for people.
+        maximum: Of a number, as the document limits it.
+        max_items: Of a list, as the document limits it.
     """
 
     name: str
@@ -29,6 +31,8 @@ class Parameter:
     pattern: str | None = None
     choices: tuple[str, ...] = ()
     about: str = ""
+    maximum: int | None = None
+    max_items: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
