@@ -38,7 +38,12 @@ HashId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{8}$")]
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_$#.:-]{1,256}$")]
 """A platform's key of a tag, segment or property; goes into paths, so it has no slash."""
 PathKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
-"""A project's id or a key that becomes one segment of a URL's path."""
+"""A project's id, which becomes one segment of a URL's path."""
+PATH_TEXT_PATTERN = r"^[^\x00-\x20\x7f-\xa0/\\?#%.][^\x00-\x20\x7f-\xa0/\\?#%]{0,127}$"
+"""Text that stays one segment of a URL's path once it is percent-encoded, whoever decodes it on the way, and how often:
+no slash or backslash, nothing that would end a path or decode to something else, and no dot in front (`..`)."""
+PathText = Annotated[str, StringConstraints(pattern=PATH_TEXT_PATTERN)]
+"""A key in a URL's path that people may have chosen in their own language; percent-encoded there."""
 PlatformCharset = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,39}$")]
 """Handed to the platform as it stands: no document lists what is accepted."""
 Charset = Annotated[str, StringConstraints(min_length=1, max_length=40), AfterValidator(_text_codec)]
@@ -103,14 +108,14 @@ class GrowingioSegmentProfileUsers(_RestFile):
 
     kind: Literal["growingio.segment_profile_users"] = "growingio.segment_profile_users"
     project_id: PathKey
-    segment_key: PathKey
+    segment_key: PathText
 
 
 class GrowingioUserTagUsers(_RestFile):
     """The users of one tag (GrowingIO REST), of one project or of the whole data centre."""
 
     kind: Literal["growingio.user_tag_users"] = "growingio.user_tag_users"
-    tag_key: PathKey
+    tag_key: PathText
     project_id: PathKey | None = None
 
 

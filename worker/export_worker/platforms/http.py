@@ -4,7 +4,7 @@ Credentials are put on each request and never on the session: session headers ot
 a redirect to another host (measured with aiohttp 3.14).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -84,7 +84,7 @@ class Call:
 
     Args:
         path: Below the base URL, with a leading slash; percent-encoded already where it must be.
-        query: Plain text; encoded once on the way out.
+        query: Plain text; encoded once on the way out. A parameter with several values is repeated.
         json: Body as JSON, if not None.
         form: Body as a form, if not None.
         timeout_s: Seconds for the whole exchange.
@@ -92,7 +92,7 @@ class Call:
 
     method: str
     path: str
-    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    query: Mapping[str, str | Sequence[str]] = field(default_factory=dict, repr=False)
     json: Any = field(default=None, repr=False)
     form: Mapping[str, str] | None = field(default=None, repr=False)
     timeout_s: float = ANSWER_TIMEOUT_S
@@ -227,12 +227,12 @@ async def read_up_to(response: aiohttp.ClientResponse, limit_bytes: int) -> byte
     return bytes(body[:limit_bytes])
 
 
-def with_query(url: URL, query: Mapping[str, str]) -> URL:
+def with_query(url: URL, query: Mapping[str, str | Sequence[str]]) -> URL:
     """The address with further parameters, each encoded once; what stands there already is left as it is."""
     if not query:
         return url
     mark = "&" if url.raw_query_string else "?"
-    return URL(f"{url}{mark}{urlencode(query, quote_via=quote, safe='')}", encoded=True)
+    return URL(f"{url}{mark}{urlencode(query, doseq=True, quote_via=quote, safe='')}", encoded=True)
 
 
 def can_be_reached(url: URL) -> bool:

@@ -8,6 +8,9 @@ from aiohttp import web
 
 from export_worker.simulator.scenario import Fault, FaultName
 
+PLAIN_ERROR = "Internal Server Error"
+"""All that GrowingIO's REST API says of a key that it does not know."""
+
 _HTML_PAGE = "<!DOCTYPE html>\n<html><head><title>系统维护</title></head><body><h1>系统维护中</h1></body></html>\n"
 _JSON_PAGE = '{"code": 50010, "message": "系统维护中"}'
 _BROKEN_JSON = '{"data": {"jobResult": {"id": "'
@@ -58,6 +61,7 @@ _PAGES: dict[FaultName, Callable[[Fault], web.Response]] = {
     "redirect": lambda fault: web.Response(status=302, headers={"Location": fault.location or "/"}),
     "malformed": lambda _fault: web.Response(text=_BROKEN_JSON, content_type="application/json"),
     "error_page": _error_page,
+    "plain_text": lambda fault: web.Response(status=fault.status or 200, text=PLAIN_ERROR),
 }
 
 

@@ -12,6 +12,8 @@ from hashlib import sha256
 from itertools import accumulate
 from random import Random
 
+from export_worker.simulator.layouts import Layout, header_line, row_line
+
 ROWS_PER_BLOCK = 4096
 """About 200 KiB: large enough for few writes, small enough to be made in a blink."""
 
@@ -52,6 +54,7 @@ class FileSpec:
         rows: Rows below the header.
         file_bytes: Length instead of `rows`; rounded down to whole characters.
         bom: Begin with a byte order mark.
+        layout: How a line is written.
     """
 
     seed: str
@@ -60,6 +63,7 @@ class FileSpec:
     rows: int = 200
     file_bytes: int | None = None
     bom: bool = False
+    layout: Layout = "csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,34 +127,34 @@ def _padding(spec: FileSpec, length_bytes: int) -> bytes:
 
 def _header(spec: FileSpec) -> bytes:
     mark = "\ufeff" if spec.bom else ""
-    return f"{mark}{','.join(spec.columns)}\n".encode(spec.codec)
+    return f"{mark}{header_line(spec.layout, spec.columns)}".encode(spec.codec)
 
 
 def _stamp(spec: FileSpec, number: int) -> bytes:
     """The row that numbers a block; its length is the same in all of them."""
     fields = (f"{number:012d}", *("区块" for _ in spec.columns[1:]))
-    return f"{','.join(fields)}\n".encode(spec.codec)
+    return row_line(spec.layout, spec.columns, fields).encode(spec.codec)
 
 
 def _block_of(spec: FileSpec) -> _Block:
     """The block that a file is made of: no longer than the file needs it, as most files are small."""
     rows = spec.rows if spec.file_bytes is None else spec.file_bytes // MIN_ROW_BYTES + 1
-    return _block(spec.seed, len(spec.columns), spec.codec, min(rows, ROWS_PER_BLOCK))
+    return _block(spec.seed, spec.columns, spec.codec, min(rows, ROWS_PER_BLOCK), spec.layout)
 
 
 @lru_cache(maxsize=8)
-def _block(seed: str, width: int, codec: str, count: int) -> _Block:
+def _block(seed: str, columns: tuple[str, ...], codec: str, count: int, layout: Layout) -> _Block:
     """Rows of one block: `count`, the numbered row among them."""
     random = Random(seed)
-    rows = [_row(random, width).encode(codec) for _ in range(count - 1)]
+    rows = [row_line(layout, columns, _values(random, len(columns))).encode(codec) for _ in range(count - 1)]
     return _Block(body=b"".join(rows), ends=tuple(accumulate(map(len, rows), initial=0)))
 
 
-def _row(random: Random, width: int) -> str:
+def _values(random: Random, width: int) -> tuple[str, ...]:
     fields = (
         f"{random.getrandbits(48):015d}",
         random.choice(_SURNAMES) + random.choice(_GIVEN_NAMES),
         random.choice(_CITIES),
         *(str(random.getrandbits(20)) for _ in range(width - 3)),
     )
-    return f"{','.join(fields[:width])}\n"
+    return fields[:width]

@@ -1,4 +1,4 @@
-"""Plays GrowingIO OP: GraphQL, the OAuth grant and downloads."""
+"""Plays GrowingIO OP: GraphQL, the OAuth grant and downloads, those of its REST API among them."""
 
 import asyncio
 from functools import lru_cache
@@ -13,6 +13,7 @@ from export_worker.simulator.downloads import Delivery, send_file
 from export_worker.simulator.faults import Standing, Target
 from export_worker.simulator.growingio_call import Call, GraphQLRequest, call_of, job_target, submit_target
 from export_worker.simulator.growingio_schema import UNKNOWN_STAGE, Turn, new_schema
+from export_worker.simulator.jobs import Job, JobFile
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import RECORD, WORLD, World
 
@@ -121,10 +122,11 @@ class _GrowingIO:
         world = self._world
         if world.scenario.download_needs_token and not self._authorized(request):
             return unauthorized()
-        uri = _file_of(request.raw_path)
-        if uri is None:
+        asked = _file_of(request.raw_path)
+        if asked is None:
             return web.Response(status=400, text="the request needs a percent-encoded `file`")
-        found = world.owner(uri)
+        uri = unquote(asked)
+        found = self._owner(asked)
         target = Target(key=uri, text=uri) if found is None else job_target(found[0], uri)
         fault = world.take_fault("download", target)
         if fault is not None:
@@ -136,6 +138,13 @@ class _GrowingIO:
         return await send_file(
             request, found[1].spec, Delivery(world.scenario.framing, world.scenario.bytes_per_s, fault)
         )
+
+    def _owner(self, asked: str) -> tuple[Job, JobFile] | None:
+        """Who wrote the file: GraphQL's paths are decoded exactly once, REST's are compared as they came."""
+        if asked.startswith("%2F") and (found := self._world.owner(asked)) is not None:
+            return found
+        uri = unquote(asked)
+        return self._world.owner(uri) if uri.startswith("/") else None
 
     async def _spoilt_download(self, request: web.Request, fault: Fault) -> web.Response | None:
         """The answer in place of the file; None when the file is sent, however badly."""
@@ -182,11 +191,11 @@ def _replaced(value: Any, old: str, new: str) -> Any:
 
 
 def _file_of(target: str) -> str | None:
-    """The `file` of a raw request target, decoded exactly once; None when it has none or is no proper target."""
+    """The `file` of a raw request target as it came; None when it has none or is no proper target."""
     if not target.isascii():
         return None
     for field in target.partition("?")[2].split("&"):
         name, _, value = field.partition("=")
         if name == "file":
-            return unquote(value)
+            return value
     return None

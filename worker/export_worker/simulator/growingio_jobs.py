@@ -64,17 +64,18 @@ def new_job(world: World, order: Order, fault: Fault | None) -> Job:
     number = len(world.jobs)
     token = sha256(f"{world.run_id}/{number}".encode()).hexdigest()
     created_at = datetime.now(UTC)
-    name = _job_name(order.kind, created_at, number)
+    prefix = _NAME_PREFIXES[order.kind]
+    name = job_name(prefix, created_at, number) if prefix is not None else None
     job = Job(
         job_id=_job_id(order.kind, token),
-        short_id=_hash_id(token if order.kind != "analysis" else f"{token}/result"),
+        short_id=hash_id(token if order.kind != "analysis" else f"{token}/result"),
         kind=order.kind,
         call=order.call,
         arguments=order.arguments,
         name=name,
         charset=order.charset or DEFAULT_CHARSET,
         files=tuple(_files(world, order, name, token)),
-        course=_course(world.scenario, fault),
+        course=course_of(world.scenario, fault),
         created_s=world.clock(),
         created_at=created_at,
     )
@@ -82,7 +83,8 @@ def new_job(world: World, order: Order, fault: Fault | None) -> Job:
     return job
 
 
-def _course(scenario: Scenario, fault: Fault | None) -> Course:
+def course_of(scenario: Scenario, fault: Fault | None) -> Course:
+    """How a job goes that was submitted under this fault."""
     match fault.fault if fault is not None else None:
         case "finish_at_submit":
             return Course((FINISH,), 0.0, succeeds=True)
@@ -96,23 +98,20 @@ def _course(scenario: Scenario, fault: Fault | None) -> Course:
 
 def _job_id(kind: Kind, token: str) -> str:
     """Base64 without padding of the type and a hash: 8 letters or digits, or 32 hexadecimal digits."""
-    tail = token[:32] if kind == "analysis" else _hash_id(token)
+    tail = token[:32] if kind == "analysis" else hash_id(token)
     return b64encode(f"{_ID_TYPES[kind]}:{tail}".encode()).decode().rstrip("=")
 
 
-def _hash_id(text: str) -> str:
+def hash_id(text: str) -> str:
     """8 letters or digits."""
     return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in sha256(text.encode()).digest()[:8])
 
 
-def _job_name(kind: Kind, created_at: datetime, number: int) -> str | None:
-    """`DET` or `DES`, the minute, and nanoseconds of the UTC day; None for an analysis.
+def job_name(prefix: str, created_at: datetime, number: int) -> str:
+    """`DET` or `DES`, the minute, and nanoseconds of the UTC day.
 
     The platform's last three digits are zeros. Here they count the jobs, so that two of one microsecond differ.
     """
-    prefix = _NAME_PREFIXES[kind]
-    if prefix is None:
-        return None
     midnight = created_at.replace(hour=0, minute=0, second=0, microsecond=0)
     since = created_at - midnight
     day_ns = (since.seconds * 1_000_000 + since.microseconds) * 1000 + number % 1000

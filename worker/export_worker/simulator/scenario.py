@@ -31,6 +31,7 @@ FaultName = Literal[
     "error_stage",
     "error_at_submit",
     "finish_at_submit",
+    "plain_text",
 ]
 
 _GRAPHQL: tuple[CallType, ...] = ("submit", "poll", "list")
@@ -70,6 +71,8 @@ class Scenario(_Told):
     """Files begin with a byte order mark."""
     title: Annotated[str, Field(min_length=1)] | None = None
     """Base name of the files, without suffix, instead of the platform's own."""
+    odd_quotes: bool = False
+    """GrowingIO REST: values are quoted as its document shows them, curly here and there and not always in pairs."""
     framing: Framing = "length"
     bytes_per_s: Annotated[float, Field(gt=0)] | None = None
     """Pace of each download; as fast as it goes when not told."""
@@ -96,7 +99,7 @@ class Fault(_Told):
     delay_s: Annotated[float, Field(ge=0)] | None = None
     """Wait so long first; 1 second for `slow`, else none."""
     status: Annotated[int, Field(ge=400, le=599)] | None = None
-    """HTTP status of `error5xx` (503) and of `echo_secret` (200 for GraphQL, 400 elsewhere)."""
+    """HTTP status of `error5xx` (503), of `echo_secret` (200 for GraphQL, 400 elsewhere) and of `plain_text` (200)."""
     retry_after_s: Annotated[int, Field(ge=0)] = 1
     after_bytes: Annotated[int, Field(ge=0)] | None = None
     """Where a download is `cut`, `short` (both: half of it) or stalls (`slow`: before its head)."""

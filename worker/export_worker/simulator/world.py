@@ -42,7 +42,7 @@ class RequestRecord:
         target: The request target of the HTTP request line, untouched.
         authorized: Whether its `Authorization` was right; None without one.
         status: HTTP status of the answer; None as long as there is none.
-        body: Of a GraphQL request.
+        body: Of a request that has JSON.
     """
 
     method: str
