@@ -4,7 +4,7 @@ Credentials are put on each request and never on the session: session headers ot
 a redirect to another host (measured with aiohttp 3.14).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -24,6 +24,8 @@ ANSWER_TIMEOUT_S = 60.0
 SUBMIT_TIMEOUT_S = 300.0
 """A call that starts a job: GrowingIO may compute an analysis before it answers (it can say FINISH at submit), and a
 submit that we give up on may have been heard."""
+UPLOAD_TIMEOUT_S = 3600.0
+"""A call that carries a file: its size has no bound that we know, and somebody waits for it at a terminal."""
 READ_TIMEOUT_S = 60.0
 """Between two reads of a download: longer is a stall. A file's size has no bound, so its time has none either."""
 KEEPALIVE_S = 4.0
@@ -87,6 +89,8 @@ class Call:
         query: Plain text; encoded once on the way out. A parameter with several values is repeated.
         json: Body as JSON, if not None.
         form: Body as a form, if not None.
+        data: Body as a stream, if not None. It can be read once, so such a call is never repeated.
+        content_type: Of `data`.
         timeout_s: Seconds for the whole exchange.
     """
 
@@ -95,6 +99,8 @@ class Call:
     query: Mapping[str, str | Sequence[str]] = field(default_factory=dict, repr=False)
     json: Any = field(default=None, repr=False)
     form: Mapping[str, str] | None = field(default=None, repr=False)
+    data: AsyncIterator[bytes] | None = field(default=None, repr=False)
+    content_type: str = "application/octet-stream"
     timeout_s: float = ANSWER_TIMEOUT_S
 
     def __str__(self) -> str:
@@ -129,7 +135,8 @@ class HttpClient:
         """
         credential = await auth.credential()
         answer = await self.exchange(call, credential)
-        if answer.status == 401 and (fresh := await auth.renew(credential)) is not None:
+        repeatable = call.data is None
+        if answer.status == 401 and repeatable and (fresh := await auth.renew(credential)) is not None:
             answer = await self.exchange(call, fresh)
         problem = problem_of(answer, self.redactor)
         if problem is not None:
@@ -144,13 +151,14 @@ class HttpClient:
             PlatformMalformedError: The answer is no HTTP, or too large.
         """
         url = credential.on(with_query(self.address(call.path), call.query))
+        own_headers = {} if call.data is None else {"Content-Type": call.content_type}
         with self.mapped_failures(str(call)):
             async with self._session().request(
                 call.method,
                 url,
                 json=call.json,
-                data=call.form,
-                headers=credential.headers,
+                data=call.form if call.data is None else call.data,
+                headers={**own_headers, **credential.headers},
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=CONNECT_TIMEOUT_S),
             ) as response:

@@ -87,7 +87,7 @@ def _fits(fault: Fault, on: CallType, target: Target, standing: Standing | None)
     match fault.fault:
         case "empty_uris":
             return standing == "finished"
-        case "error_stage":
+        case "error_stage" | "stale_progress":
             return standing == "running"
         case "unknown_stage":
             return fault.times is not None or standing == "running"

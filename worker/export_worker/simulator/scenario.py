@@ -32,6 +32,16 @@ FaultName = Literal[
     "error_at_submit",
     "finish_at_submit",
     "plain_text",
+    "return_code",
+    "stale_progress",
+    "progress_text",
+    "progress_null",
+    "expired_task",
+    "wrong_row_count",
+    "no_final_newline",
+    "crlf",
+    "envelope_line",
+    "odd_quotes",
 ]
 
 _GRAPHQL: tuple[CallType, ...] = ("submit", "poll", "list")
@@ -47,6 +57,15 @@ _CALLS_OF_FAULT: dict[FaultName, tuple[CallType, ...]] = {
     "error_stage": ("submit", "poll"),
     "error_at_submit": ("submit",),
     "finish_at_submit": ("submit",),
+    "stale_progress": ("poll",),
+    "progress_text": ("poll",),
+    "progress_null": ("poll",),
+    "expired_task": ("poll", "download"),
+    "wrong_row_count": ("poll",),
+    "no_final_newline": ("download",),
+    "crlf": ("download",),
+    "envelope_line": ("download",),
+    "odd_quotes": ("download",),
 }
 """A fault that does not stand here can happen to any call."""
 
@@ -109,6 +128,8 @@ class Fault(_Told):
     """The word of `unknown_stage`."""
     location: str | None = None
     """Where a `redirect` leads."""
+    return_code: int = -1
+    """ThinkingData: the code of `return_code`."""
     message: str = "the platform is out of sorts"
     executed: bool = False
     """The call took effect, and its answer alone is lost: a submit has made a job."""
