@@ -4,7 +4,7 @@ Credentials are put on each request and never on the session: session headers ot
 a redirect to another host (measured with aiohttp 3.14).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -84,7 +84,7 @@ class Call:
 
     Args:
         path: Below the base URL, with a leading slash; percent-encoded already where it must be.
-        query: Plain text; encoded once on the way out.
+        query: Plain text; encoded once on the way out. A parameter with several values is repeated.
         json: Body as JSON, if not None.
         form: Body as a form, if not None.
         timeout_s: Seconds for the whole exchange.
@@ -92,7 +92,7 @@ class Call:
 
     method: str
     path: str
-    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    query: Mapping[str, str | Sequence[str]] = field(default_factory=dict, repr=False)
     json: Any = field(default=None, repr=False)
     form: Mapping[str, str] | None = field(default=None, repr=False)
     timeout_s: float = ANSWER_TIMEOUT_S
@@ -174,6 +174,23 @@ class HttpClient:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=self._read_timeout_s),
         )
 
+    async def open_stream(self, call: Call, credential: Credential) -> aiohttp.ClientResponse:
+        """The head of an answer that is read bit by bit, whatever its status; the answer is to be closed.
+
+        `call.timeout_s` bounds each silence, the one before the head among them. Redirects are not followed. Raises
+        aiohttp's own errors: the caller maps them.
+        """
+        return await self._session().request(
+            call.method,
+            credential.on(with_query(self.address(call.path), call.query)),
+            json=call.json,
+            data=call.form,
+            headers=credential.headers,
+            allow_redirects=False,
+            read_bufsize=DOWNLOAD_BUFFER_BYTES,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=call.timeout_s),
+        )
+
     def address(self, path_and_query: str) -> URL:
         """The address of a path (with or without a query string) that is percent-encoded already."""
         return URL(str(self.base_url) + path_and_query, encoded=True)
@@ -227,12 +244,12 @@ async def read_up_to(response: aiohttp.ClientResponse, limit_bytes: int) -> byte
     return bytes(body[:limit_bytes])
 
 
-def with_query(url: URL, query: Mapping[str, str]) -> URL:
+def with_query(url: URL, query: Mapping[str, str | Sequence[str]]) -> URL:
     """The address with further parameters, each encoded once; what stands there already is left as it is."""
     if not query:
         return url
     mark = "&" if url.raw_query_string else "?"
-    return URL(f"{url}{mark}{urlencode(query, quote_via=quote, safe='')}", encoded=True)
+    return URL(f"{url}{mark}{urlencode(query, doseq=True, quote_via=quote, safe='')}", encoded=True)
 
 
 def can_be_reached(url: URL) -> bool:
