@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from export_worker.simulator import control, growingio
+from export_worker.simulator import control, growingio, sensorsdata
 from export_worker.simulator.world import RECORD, WORLD, RequestRecord, SimulatorSettings, World
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -16,6 +16,7 @@ def build_app(settings: SimulatorSettings | None = None) -> web.Application:
     app[WORLD] = World(settings or SimulatorSettings())
     control.register(app)
     growingio.register(app)
+    sensorsdata.register(app)
     return app
 
 

@@ -31,6 +31,11 @@ FaultName = Literal[
     "error_stage",
     "error_at_submit",
     "finish_at_submit",
+    "stale_succeed",
+    "wrong_count",
+    "lagging",
+    "error_line",
+    "strange_lines",
 ]
 
 _GRAPHQL: tuple[CallType, ...] = ("submit", "poll", "list")
@@ -46,6 +51,11 @@ _CALLS_OF_FAULT: dict[FaultName, tuple[CallType, ...]] = {
     "error_stage": ("submit", "poll"),
     "error_at_submit": ("submit",),
     "finish_at_submit": ("submit",),
+    "stale_succeed": ("poll",),
+    "wrong_count": ("poll",),
+    "lagging": ("poll",),
+    "error_line": ("download",),
+    "strange_lines": ("download",),
 }
 """A fault that does not stand here can happen to any call."""
 
