@@ -76,7 +76,7 @@ class Site:
 
     def queue(self) -> ExportQueue:
         """The producer's side."""
-        return ExportQueue(self.redis_url, namespace=self.namespace, connections={"gio": "growingio"})
+        return ExportQueue(self.redis_url, namespace=self.namespace, connections=self.config().platforms())
 
     def s3(self) -> Any:
         """A plain client of the store."""
