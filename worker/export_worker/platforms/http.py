@@ -182,6 +182,23 @@ class HttpClient:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=self._read_timeout_s),
         )
 
+    async def open_stream(self, call: Call, credential: Credential) -> aiohttp.ClientResponse:
+        """The head of an answer that is read bit by bit, whatever its status; the answer is to be closed.
+
+        `call.timeout_s` bounds each silence, the one before the head among them. Redirects are not followed. Raises
+        aiohttp's own errors: the caller maps them.
+        """
+        return await self._session().request(
+            call.method,
+            credential.on(with_query(self.address(call.path), call.query)),
+            json=call.json,
+            data=call.form,
+            headers=credential.headers,
+            allow_redirects=False,
+            read_bufsize=DOWNLOAD_BUFFER_BYTES,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=call.timeout_s),
+        )
+
     def address(self, path_and_query: str) -> URL:
         """The address of a path (with or without a query string) that is percent-encoded already."""
         return URL(str(self.base_url) + path_and_query, encoded=True)

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from export_worker.simulator import control, growingio, growingio_rest, thinkingdata
+from export_worker.simulator import control, growingio, growingio_rest, sensorsdata, thinkingdata
 from export_worker.simulator.world import RECORD, WORLD, RequestRecord, SimulatorSettings, World
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -18,6 +18,7 @@ def build_app(settings: SimulatorSettings | None = None) -> web.Application:
     growingio.register(app)
     growingio_rest.register(app)
     thinkingdata.register(app)
+    sensorsdata.register(app)
     return app
 
 

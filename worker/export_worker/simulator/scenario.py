@@ -42,6 +42,11 @@ FaultName = Literal[
     "crlf",
     "envelope_line",
     "odd_quotes",
+    "stale_succeed",
+    "wrong_count",
+    "lagging",
+    "error_line",
+    "strange_lines",
 ]
 
 _GRAPHQL: tuple[CallType, ...] = ("submit", "poll", "list")
@@ -66,6 +71,11 @@ _CALLS_OF_FAULT: dict[FaultName, tuple[CallType, ...]] = {
     "crlf": ("download",),
     "envelope_line": ("download",),
     "odd_quotes": ("download",),
+    "stale_succeed": ("poll",),
+    "wrong_count": ("poll",),
+    "lagging": ("poll",),
+    "error_line": ("download",),
+    "strange_lines": ("download",),
 }
 """A fault that does not stand here can happen to any call."""
 

@@ -68,6 +68,7 @@ class World:
         self.scenario = self.settings.scenario
         self.faults = FaultBook()
         self.jobs = JobStore()
+        self.deleted_groups: set[int] = set()
         self.tokens = TokenBook(self.settings.tokens)
         self.requests: deque[RequestRecord] = deque(maxlen=self.settings.requests_max)
         self.requests_total = 0
