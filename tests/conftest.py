@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 import redis
 from arq.connections import ArqRedis
+from hypothesis import settings
 
 import canary
 import golden
@@ -28,6 +29,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     golden.updating = bool(config.getoption("--update-golden"))
+
+
+# A slow machine is no defect: how long an example takes is measured in benchmarks, never in a test.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

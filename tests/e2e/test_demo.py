@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import harness
+from export_worker.contract.request import PLATFORM_OF_KIND
 from harness import Site
 
 COMMAND = [sys.executable, "-m", "export_worker", "demo"]
@@ -20,9 +21,14 @@ def test_the_demo_lands_every_kind_and_leaves_nothing_behind() -> None:
 
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert [status["phase"] for status in told["exports"]] == ["succeeded"] * 7
+    assert [status["phase"] for status in told["exports"]] == ["succeeded"] * 26
+    assert {status["kind"] for status in told["exports"]} == set(PLATFORM_OF_KIND)
+    retried = {
+        bool(status["counters"]["retries"]) for status in told["exports"] if status["metadata"]["weather"] == "flaky"
+    }
+    assert retried == {True}
     assert {event["subject"] for event in told["events"]} == {status["export_id"] for status in told["exports"]}
-    assert len({event["id"] for event in told["events"]}) == 7
+    assert len({event["id"] for event in told["events"]}) == 26
 
 
 @pytest.mark.timeout(120)
@@ -49,5 +55,5 @@ def test_the_demo_stays_up_when_it_serves_and_takes_further_requests(site: Site)
         demo.send_signal(signal.SIGINT)
         assert demo.wait(40) == 0
     text = log.read_text(encoding="utf-8")
-    assert "7 of 7 exports succeeded, 7 events received" in text
+    assert "26 of 26 exports succeeded, 26 events received" in text
     assert "Traceback" not in text

@@ -9,7 +9,7 @@ import pytest
 
 import harness
 from export_worker.contract.status import Phase, Status
-from export_worker.demo.requests import EXPORTS
+from export_worker.demo.requests import GROWINGIO
 from export_worker.simulator.world import World
 from harness import Site
 
@@ -42,7 +42,7 @@ def name_of(export: dict[str, Any]) -> str:
     return "-".join(str(export.get(field)) for field in ("kind", "analysis_type", "tag_id") if export.get(field))
 
 
-@pytest.mark.parametrize("kind", EXPORTS, ids=name_of)
+@pytest.mark.parametrize("kind", GROWINGIO, ids=name_of)
 async def test_every_kind_lands_byte_for_byte_and_is_announced_once(
     site: Site, world: World, weather: str, kind: dict[str, Any]
 ) -> None:

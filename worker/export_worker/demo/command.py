@@ -18,7 +18,7 @@ from export_producers import present
 from export_worker.contract.model import isoformat
 from export_worker.contract.status import Status
 from export_worker.demo.play import Outcome, play
-from export_worker.demo.requests import EXPORTS, demo_requests
+from export_worker.demo.requests import EXPORTS
 from export_worker.demo.stage import Stage, open_stage, workers
 
 TIMEOUT_S = 120.0
@@ -29,12 +29,20 @@ Show = Callable[[Sequence[Status]], None]
 
 @click.command()
 @click.option(
-    "--exports", "count", type=click.IntRange(1, 10_000), metavar="N", default=len(EXPORTS), help="At least so many."
+    "--exports",
+    "count",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    default=len(EXPORTS),
+    help="At least so many in good weather.",
 )
 @click.option("--serve", is_flag=True, help="Stay up until Ctrl-C, and print the addresses.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 def demo(count: int, *, serve: bool, as_json: bool) -> None:
-    """Run every kind of export against an embedded Redis, an embedded S3 and a simulated platform."""
+    """Run every kind of export against an embedded Redis, an embedded S3 and simulated platforms.
+
+    Twice: while all goes well, and while the platforms are flaky.
+    """
     with tempfile.TemporaryDirectory(prefix="export-worker-demo-") as directory:
         complete = asyncio.run(_demo(Path(directory), count, serve=serve, as_json=as_json))
     sys.exit(0 if complete else 1)
@@ -43,10 +51,11 @@ def demo(count: int, *, serve: bool, as_json: bool) -> None:
 async def _demo(directory: Path, count: int, *, serve: bool, as_json: bool) -> bool:
     console = present.console(stderr=as_json)
     stop = _stop_on_signals()
-    console.print("starting Redis, S3, the platform simulator and two workers …", style="dim")
+    console.print("starting Redis, S3, the platforms' simulator and two workers …", style="dim")
     async with open_stage(directory) as stage, workers(stage):
         with _display(console) as show:
-            playing = asyncio.create_task(play(stage.redis_url, demo_requests(count), show, TIMEOUT_S + count))
+            show_all = play(stage.redis_url, stage.platform_url, count, show, TIMEOUT_S + count)
+            playing = asyncio.create_task(show_all)
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({playing, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not playing.done():
@@ -87,7 +96,8 @@ def _display(console: Console) -> Iterator[Show]:
             words = f"{status.phase:<12}  {present.what_now(status)}"
             if told.get(status.export_id) != words:
                 told[status.export_id] = words
-                console.print(Text(f"{isoformat(status.updated_at)}  {status.kind:<24}  {words}"))
+                weather = status.metadata.get("weather", "")
+                console.print(Text(f"{isoformat(status.updated_at)}  {status.kind:<31}  {weather:<5}  {words}"))
 
     yield show
 

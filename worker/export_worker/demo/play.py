@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import aiohttp
+
 from export_producers.client import ExportQueue
 from export_worker.connect import close_redis, open_redis
 from export_worker.contract.event import Event
-from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Phase, Status
+from export_worker.demo.requests import demo_requests
 
 LOOK_S = 0.1
 EVENTS_TIMEOUT_S = 15.0
@@ -31,26 +33,51 @@ class Outcome:
 
 
 async def play(
-    redis_url: str, requests: Sequence[ExportRequest], show: Callable[[Sequence[Status]], None], timeout_s: float
+    redis_url: str,
+    platform_url: str,
+    count: int,
+    show: Callable[[Sequence[Status]], None],
+    timeout_s: float,
 ) -> Outcome:
-    """Run the exports to their end.
+    """Run every kind of export twice: while all goes well, and while each call of the platform fails once.
 
     Args:
+        count: Exports in the good round, if that is more than one of each kind.
         show: Called with all statuses whenever they have been looked at.
-        timeout_s: After it, what is still open counts as failed.
+        timeout_s: Of each round; what is still open then counts as failed.
     """
+    ended: list[Status] = []
     async with ExportQueue(redis_url) as queue:
-        accepted = [await queue.enqueue(request) for request in requests]
-        ids = [answer.export_id for answer in accepted]
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        while True:
-            statuses = [await queue.status(export_id) for export_id in ids]
-            show(statuses)
-            if all(status.phase.terminal for status in statuses) or asyncio.get_running_loop().time() > deadline:
-                break
-            await asyncio.sleep(LOOK_S)
-    ended = {status.export_id for status in statuses if status.phase.terminal}
-    return Outcome(statuses, await _events(redis_url, ended))
+        for weather, requests in (("good", demo_requests(count, "good")), ("flaky", demo_requests(0, "flaky"))):
+            await _tell(platform_url, flaky=weather == "flaky")
+            accepted = [await queue.enqueue(request) for request in requests]
+            ids = [answer.export_id for answer in accepted]
+            ended += await _follow(
+                queue, ids, lambda statuses, before=tuple(ended): show([*before, *statuses]), timeout_s
+            )
+    await _tell(platform_url, flaky=False)
+    return Outcome(ended, await _events(redis_url, {status.export_id for status in ended if status.phase.terminal}))
+
+
+async def _follow(
+    queue: ExportQueue, ids: Sequence[str], show: Callable[[Sequence[Status]], None], timeout_s: float
+) -> list[Status]:
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while True:
+        statuses = [await queue.status(export_id) for export_id in ids]
+        show(statuses)
+        if all(status.phase.terminal for status in statuses) or asyncio.get_running_loop().time() > deadline:
+            return statuses
+        await asyncio.sleep(LOOK_S)
+
+
+async def _tell(platform_url: str, *, flaky: bool) -> None:
+    """Tell the simulator how the weather is."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.patch(f"{platform_url}/_sim/scenario", json={"flaky": flaky}) as answer,
+    ):
+        answer.raise_for_status()
 
 
 async def _events(redis_url: str, export_ids: set[str]) -> list[Event]:

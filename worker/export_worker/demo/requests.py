@@ -1,11 +1,12 @@
-"""One request for every kind of export, out of the simulator's world."""
+"""Requests for every kind of export of every platform, out of the simulator's world."""
 
+import json
 from itertools import cycle, islice
 from typing import Any
 
 from export_worker.contract.request import ExportRequest
+from export_worker.contract.validate import parse_request
 
-CONNECTION = "gio"
 _PROJECT = "WlGk4Daj"
 
 
@@ -18,7 +19,7 @@ def _analysis(analysis_id: str, analysis_type: str) -> dict[str, Any]:
     }
 
 
-EXPORTS: tuple[dict[str, Any], ...] = (
+GROWINGIO: tuple[dict[str, Any], ...] = (
     {"kind": "growingio.tag_users", "tag_key": "tag_payment_times"},
     {"kind": "growingio.tag_users", "tag_id": "mgGJj3GA", "charset": "UTF-16LE", "detail_export": True},
     {"kind": "growingio.segment_users", "project_id": _PROJECT, "segment_id": "qgQMXnD3"},
@@ -27,14 +28,53 @@ EXPORTS: tuple[dict[str, Any], ...] = (
     _analysis("rT3nTn01", "RETENTIONS"),
     _analysis("fQ2cyX01", "FREQUENCIES"),
 )
+GROWINGIO_REST: tuple[dict[str, Any], ...] = (
+    {"kind": "growingio.segment_profile_users", "project_id": _PROJECT, "segment_key": "seg_51activity"},
+    {"kind": "growingio.user_tag_users", "tag_key": "tag_rfm", "file_format": "json"},
+)
+THINKINGDATA: tuple[dict[str, Any], ...] = (
+    {"kind": "thinkingdata.cluster_users", "project_id": 102, "cluster_name": "recent_7_days_consume"},
+    {
+        "kind": "thinkingdata.cluster_users",
+        "project_id": 102,
+        "cluster_id": 971,
+        "catalog": "tag",
+        "file_format": "json",
+    },
+)
+SENSORSDATA: tuple[dict[str, Any], ...] = ({"kind": "sensorsdata.user_group_users", "group_id": 42},)
+
+EXPORTS: tuple[tuple[str, dict[str, Any]], ...] = tuple(
+    (connection, export)
+    for connection, exports in (
+        ("gio", GROWINGIO),
+        ("gio-rest", GROWINGIO_REST),
+        ("ta", THINKINGDATA),
+        ("sensors", SENSORSDATA),
+        ("sensors-v3", SENSORSDATA),
+    )
+    for export in exports
+)
+"""Connection of the demo's configuration, and export."""
+
+CONNECTIONS: dict[str, dict[str, str]] = {
+    "gio": {"platform": "growingio", "token": "env:DEMO_TOKEN"},
+    "gio-rest": {"platform": "growingio-rest", "token": "env:DEMO_TOKEN"},
+    "ta": {"platform": "thinkingdata", "token": "env:DEMO_TOKEN"},
+    "sensors": {"platform": "sensorsdata", "token": "env:DEMO_TOKEN", "project": "default"},
+    "sensors-v3": {"platform": "sensorsdata", "api_key": "env:DEMO_TOKEN", "project": "default"},
+}
+"""Settings of each connection beside its address; the secret is a reference, as a real one should be."""
 
 
-def demo_requests(count: int) -> list[ExportRequest]:
-    """At least one request of every kind, and `count` in all."""
+def demo_requests(count: int, weather: str) -> list[ExportRequest]:
+    """At least one request of every kind, and `count` in all.
+
+    Args:
+        weather: `good` or `flaky`; comes back in each status.
+    """
     exports = islice(cycle(EXPORTS), max(count, len(EXPORTS)))
     return [
-        ExportRequest.model_validate(
-            {"connection": CONNECTION, "export": export, "metadata": {"demo": str(number)}}, strict=False
-        )
-        for number, export in enumerate(exports, start=1)
+        parse_request(json.dumps({"connection": connection, "export": export, "metadata": {"weather": weather}}))
+        for connection, export in exports
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import boto3
 
 from export_worker.demo.processes import EXPORT_WORKER, child, plain_environment, redis_server, s3_server, simulator
-from export_worker.demo.requests import CONNECTION
+from export_worker.demo.requests import CONNECTIONS
 
 BUCKET = "demo-exports"
 CONFIG_FILE = "export-worker.toml"
@@ -23,16 +23,17 @@ namespace = "exports"
 [s3]
 bucket = "{bucket}"
 endpoint_url = "{s3_url}"
+"""
 
-[connections.{connection}]
-platform = "growingio"
+_CONNECTION = """
+[connections.{name}]
+{settings}
 base_url = "{platform_url}"
-token = "env:DEMO_TOKEN"
 poll = {{ first_s = 0.3, max_s = 1.0, deadline_s = 600 }}
 """
 
 TOKEN = {"DEMO_TOKEN": "sim-token"}
-"""The simulator's word; a reference in the configuration, as a real one should be."""
+"""The simulator's word, for the references in the configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +63,23 @@ async def open_stage(directory: Path) -> AsyncIterator[Stage]:
         redis_url = await stack.enter_async_context(redis_server(directory))
         s3_url = await stack.enter_async_context(s3_server(directory))
         platform_url = await stack.enter_async_context(simulator(directory))
-        config = _CONFIG.format(
-            redis_url=redis_url, s3_url=s3_url, platform_url=platform_url, bucket=BUCKET, connection=CONNECTION
-        )
+        config = _configuration(redis_url, s3_url, platform_url)
         (directory / CONFIG_FILE).write_text(config, encoding="utf-8")
         await asyncio.to_thread(_make_bucket, s3_url)
         environment = plain_environment() | S3_CREDENTIALS | TOKEN | {"EXPORT_CONFIG": str(directory / CONFIG_FILE)}
         yield Stage(directory, redis_url, s3_url, platform_url, environment)
+
+
+def _configuration(redis_url: str, s3_url: str, platform_url: str) -> str:
+    connections = (
+        _CONNECTION.format(
+            name=name,
+            settings="\n".join(f'{option} = "{value}"' for option, value in settings.items()),
+            platform_url=platform_url,
+        )
+        for name, settings in CONNECTIONS.items()
+    )
+    return _CONFIG.format(redis_url=redis_url, s3_url=s3_url, bucket=BUCKET) + "".join(connections)
 
 
 def _make_bucket(s3_url: str) -> None:
