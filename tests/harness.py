@@ -61,7 +61,7 @@ class Site:
             "connections": {"gio": {name: value for name, value in connection.items() if value is not None}},
             "sinks": {"stream": {"type": "redis-stream", "stream": self.stream}},
             "retry": {"first_s": 0.05, "max_s": 0.3},
-            "worker": {"queue_poll_s": 0.02, "sweep_s": 0.5, "lease_s": 3.0, "drain_s": 2.0},
+            "worker": {"sweep_s": 0.5, "lease_s": 3.0, "drain_s": 2.0},
             **self.settings,
         }
 

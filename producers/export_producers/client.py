@@ -193,6 +193,8 @@ class ExportQueue:
             request.fingerprint(),
             request.connection,
             request.platform,
+            request.kind,
+            self._keys.wake("control"),
         ]
 
 

@@ -97,7 +97,7 @@ async def test_a_worker_killed_in_a_submit_submits_again_and_says_so(
 
     assert status.phase is Phase.SUCCEEDED, status.error
     assert status.counters.submits == 2
-    assert any("submitting again" in note for note in notes), notes
+    assert any("submitted again" in note for note in notes), notes
 
 
 async def test_a_worker_that_is_told_to_stop_hands_over_and_exits_0(site: Site, world: World, running: Running) -> None:

@@ -84,7 +84,6 @@ class WorkerSettings(_Section):
         transfers: Exports that move bytes at once.
         lease_s: A worker that says nothing for so long has lost its step.
         sweep_s: Seconds between looks for overdue exports.
-        queue_poll_s: Seconds between looks into the queue.
         drain_s: Seconds that running steps get when the worker is told to stop.
         retention_s: How long an ended export can be looked at.
     """
@@ -93,7 +92,6 @@ class WorkerSettings(_Section):
     transfers: Annotated[int, Field(ge=1)] = 4
     lease_s: Annotated[float, Field(ge=1)] = 15.0
     sweep_s: Annotated[float, Field(gt=0)] = 5.0
-    queue_poll_s: Annotated[float, Field(gt=0)] = 0.1
     drain_s: Annotated[float, Field(ge=0)] = 10.0
     retention_s: Annotated[float, Field(ge=60)] = 7 * 86_400.0
 
