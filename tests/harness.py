@@ -52,6 +52,8 @@ class Site:
             "base_url": self.platform_url,
             "token": canary.TOKEN,
             "poll": FAST,
+            "max_in_flight": 1000,
+            "requests_per_second": 1000,
             **self.connection,
         }
         return {

@@ -33,13 +33,15 @@ LOOK_S = 1.0
 """Between looks into the queue when no notice comes: notices are sent once and may be lost."""
 AGAIN_S = 0.5
 """Between claims that Redis refuses."""
+CLEAN_UP_S = 8.0
+"""What a step gets to end its S3 calls and to give its lease back before it is cancelled once more."""
 CANCEL_AGAIN_S = 0.5
 """Longer than a task needs that has heard the first time."""
 
 _log = structlog.get_logger(__name__)
 
 
-async def end(task: asyncio.Task[Any]) -> None:
+async def end(task: asyncio.Task[Any], again_s: float = CANCEL_AGAIN_S) -> None:
     """Cancel a task until it has ended.
 
     One cancellation is not enough: about one in forty that meets a Redis command is swallowed on the way (seen with
@@ -47,7 +49,7 @@ async def end(task: asyncio.Task[Any]) -> None:
     """
     while not task.done():
         task.cancel()
-        await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)
+        await asyncio.wait({task}, timeout=again_s)
 
 
 class StepWorker(Worker):
@@ -165,4 +167,4 @@ class StepWorker(Worker):
             await end(self.main_task)
         if self.tasks:
             await asyncio.wait(self.tasks.values(), timeout=drain_s)
-        await asyncio.gather(*map(end, list(self.tasks.values())))
+        await asyncio.gather(*(end(task, CLEAN_UP_S) for task in list(self.tasks.values())))

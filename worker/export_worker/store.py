@@ -156,6 +156,7 @@ class Store:
         """Take up to `most` due steps of one role."""
         order = {
             "now": epoch_ms(now),
+            "at": isoformat(now),
             "lease": _ms(self._terms.lease_s),
             "max": most,
             "scan": SCAN_MAX,

@@ -5,7 +5,7 @@
 -- nothing that others hold, and nothing that must wait, stands in the way of what is behind it.
 --
 -- KEYS: queue, open
--- ARGV: JSON {now, lease, max, scan, prefix, control, limits = {connection = {slots, interval}}}; times in ms
+-- ARGV: JSON {now, at, lease, max, scan, prefix, control, limits = {connection = {slots, interval}}}; times in ms
 -- Returns {score of the next entry or '',
 --          [id, step, version, claims, probe, request, status, state, cancel, retry, durations], ...}
 local c = cjson.decode(ARGV[1])
@@ -90,6 +90,10 @@ local function look(job)
   put_off(job, id, now + c.lease)
   local version = redis.call('HINCRBY', key, 'version', 1)
   local claims = redis.call('HINCRBY', key, 'claims', 1)
+  if claims > 1 then
+    local note = {at = c.at, phase = record[3], step = tonumber(step), note = 'taken up again from a worker that is gone'}
+    redis.call('RPUSH', c.prefix .. 'timeline:' .. id, cjson.encode(note))
+  end
   local document = redis.call('HMGET', key, 'request', 'status', 'state', 'retry', 'kind')
   local durations = {}
   if c.control then
