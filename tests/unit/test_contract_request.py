@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from export_worker.config import Config
@@ -533,6 +533,7 @@ def test_moments_are_told_in_utc_with_milliseconds() -> None:
 
 
 @given(st.datetimes(timezones=st.just(UTC), min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1)))  # noqa: DTZ001
+@example(datetime(2038, 2, 1, 0, 0, 0, 726001, tzinfo=UTC))
 def test_milliseconds_agree_between_documents_and_scores(moment: datetime) -> None:
     told = isoformat(moment)
     status = Status.model_validate(SAMPLE_STATUS | {"created_at": told})

@@ -90,13 +90,17 @@ def _any_form(piece: str) -> str:
     if piece.isascii() and piece.isalnum():
         return piece
     if piece.startswith("\\"):
-        return rf"(?:\\{{{len(piece)},{8 * len(piece)}}}+|(?i:%5c){{{len(piece)}}})"
-    percent = "".join(f"%{byte:02x}" for byte in piece.encode("utf-8", "surrogatepass"))
-    forms = {piece, percent, json.dumps(piece)[1:-1].lstrip("\\"), ascii(piece)[1:-1].lstrip("\\")}
+        return rf"(?:\\{{{len(piece)},{8 * len(piece)}}}+|(?i:{_percent(piece)}))"
+    forms = {piece, json.dumps(piece)[1:-1].lstrip("\\"), ascii(piece)[1:-1].lstrip("\\")}
     if piece == " ":
         forms.add("+")
-    patterns = [re.escape(form).replace(r"\\", _ESCAPES) for form in sorted(forms)]
-    return f"{_ESCAPES}(?i:{'|'.join(patterns)})"
+    escaped = [re.escape(form).replace(r"\\", _ESCAPES) for form in sorted(forms, key=len, reverse=True)]
+    return f"{_ESCAPES}(?i:{'|'.join([_percent(piece), *escaped])})"
+
+
+def _percent(piece: str) -> str:
+    """A URL within a URL has its percent signs encoded again."""
+    return "".join(f"%(?:25){{0,3}}{byte:02x}" for byte in piece.encode("utf-8", "surrogatepass"))
 
 
 def redis_password(redis_url: str) -> str | None:

@@ -161,7 +161,7 @@ def after_failure(export: Export, error: StepError, moment: Moment, policy: Poli
     throttled = isinstance(error, PlatformThrottledError) or (probe and isinstance(error, PlatformUnavailableError))
     attempt = export.attempt + (0 if throttled else 1)
     report = ErrorReport(code=error.code, message=str(error), step=export.step_name, retryable=error.retryable)
-    if not error.retryable or attempt >= policy.max_attempts:
+    if not error.retryable or (attempt >= policy.max_attempts and not throttled):
         return _fail(export, error.code, str(error), moment, retryable=error.retryable)
     waits = export.throttled if throttled else export.attempt
     wait_s = max(error.retry_after_s or 0.0, policy.retry.wait_s(waits, moment.draw))

@@ -4,9 +4,11 @@ Events are `noun.verb_past` with fields. The export's id and step are bound once
 libraries go through the same chain, so the one processor that masks secrets sees them, too.
 """
 
+import json
 import logging
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor
@@ -38,7 +40,7 @@ def configure_logging(redactor: Redactor, level: str = "INFO", *, as_json: bool 
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_final(redactor, as_json=as_json))
     )
@@ -49,9 +51,19 @@ def configure_logging(redactor: Redactor, level: str = "INFO", *, as_json: bool 
         logging.getLogger(name).setLevel(quiet_level)
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    """Names a line that cannot be written. By default logging would show it, with arguments that nobody has masked."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        place = f"{record.pathname}:{record.lineno}"
+        with suppress(OSError, ValueError):
+            self.stream.write(json.dumps({"event": "log.failed", "level": "error", "place": place}) + self.terminator)
+
+
 def _final(redactor: Redactor, *, as_json: bool) -> list[Processor]:
     def mask(_: Any, __: str, event: EventDict) -> EventDict:
-        return {key: redactor.value(value) for key, value in event.items()}
+        masked: EventDict = redactor.value(dict(event))
+        return masked
 
     renderer: Processor
     if as_json:

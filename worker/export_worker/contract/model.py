@@ -1,9 +1,11 @@
 """What all models of the contract have in common."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Model(BaseModel):
@@ -23,4 +25,5 @@ Timestamp = Annotated[datetime, PlainSerializer(isoformat, return_type=str)]
 
 def epoch_ms(moment: datetime) -> int:
     """Milliseconds since the epoch: the unit of every score and deadline in Redis."""
-    return int(moment.timestamp() * 1000)
+    # In whole numbers: a float would round some moments up to the next millisecond.
+    return (moment - _EPOCH) // timedelta(milliseconds=1)

@@ -1,0 +1,349 @@
+"""The configuration: the design's sample as a whole, the environment over it, and refusals that name the setting."""
+
+import os
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from export_worker.config import Config, load_config
+from export_worker.credentials import reveal
+from export_worker.errors import ConfigError
+
+CANARY = "canary-S3cret"
+
+SAMPLE = """
+redis_url = "redis://127.0.0.1:6379/0"     # redis://, rediss://, unix://
+namespace = "exports"                       # first part of every Redis key and of the queue names
+
+[s3]
+bucket = "my-exports"
+prefix = ""                                 # put before every key
+region = "us-east-1"
+endpoint_url = "http://127.0.0.1:9000"      # leave out for AWS
+key_template = "{kind}/dt={date}/{export_id}/{file_name}"
+
+[connections.gio]                           # a request names a connection; it never carries a secret
+platform = "growingio"                      # growingio | growingio-rest | thinkingdata | sensorsdata
+base_url = "https://op.example.cn"
+token = "env:GIO_TOKEN"                     # or client_secret = "…" for the OAuth grant of the platform
+auth_scheme = "Token"                       # Token | Bearer | raw (growingio; default Token)
+poll = { first_s = 2.0, max_s = 60.0, deadline_s = 86400 }
+max_in_flight = 8                           # exports of this connection that run on the platform at once
+requests_per_second = 5
+allow_hosts = []                            # further hosts that a download may come from
+
+[connections.sensors]
+platform = "sensorsdata"
+base_url = "https://sa.example.cn"
+project = "default"
+token = "file:/run/secrets/sa-token"        # or api_key = "…" for the v3 API
+
+[sinks.stream]                              # where completion events go; this one is there when none is named
+type = "redis-stream"                       # redis-stream | webhook | sqs | sns | eventbridge | broker
+stream = "exports:events"
+
+[triggers.segment-ready]
+type = "redis-stream"                       # redis-stream | sqs | broker
+stream = "segment-events"
+group = "export-worker"
+request = { connection = "gio", export = { kind = "growingio.segment_users", project_id = "{data.project}", segment_id = "{data.segment}" } }
+
+[gateway]
+host = "127.0.0.1"
+port = 8080
+api_keys = ["env:GATEWAY_KEY"]
+"""  # noqa: E501 - the sample as the design has it
+
+GIO = '[connections.gio]\nplatform = "growingio"\nbase_url = "https://op.example.cn"\n'
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.upper().startswith("EXPORT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes the file that is read when none is named."""
+
+    def written(text: str) -> Path:
+        file = tmp_path / "export-worker.toml"
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    return written
+
+
+def refusal() -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config()
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+    return str(caught.value)
+
+
+# What loads
+
+
+def test_the_sample_of_the_design(write: Write) -> None:
+    write(SAMPLE)
+    config = load_config()
+    assert (config.redis_url, config.namespace) == ("redis://127.0.0.1:6379/0", "exports")
+    assert config.s3.model_dump() == {
+        "bucket": "my-exports",
+        "prefix": "",
+        "region": "us-east-1",
+        "endpoint_url": "http://127.0.0.1:9000",
+        "key_template": "{kind}/dt={date}/{export_id}/{file_name}",
+    }
+    gio = config.connections["gio"]
+    assert (gio.platform, gio.base_url, gio.token) == ("growingio", "https://op.example.cn", SecretStr("env:GIO_TOKEN"))
+    assert gio.poll.model_dump() == {"first_s": 2.0, "max_s": 60.0, "deadline_s": 86400.0}
+    assert (gio.max_in_flight, gio.requests_per_second, gio.allow_hosts) == (8, 5.0, ())
+    assert gio.model_extra == {"auth_scheme": "Token"}
+    assert config.connections["sensors"].model_extra == {"project": "default"}
+    assert config.platforms() == {"gio": "growingio", "sensors": "sensorsdata"}
+    assert config.sinks["stream"].stream == "exports:events"
+    assert config.triggers["segment-ready"]["request"]["export"]["segment_id"] == "{data.segment}"
+    assert (config.gateway.host, config.gateway.port) == ("127.0.0.1", 8080)
+    assert {setting: secret.get_secret_value() for setting, secret in config.secrets()} == {
+        "connections.gio.token": "env:GIO_TOKEN",
+        "connections.sensors.token": "file:/run/secrets/sa-token",
+        "gateway.api_keys.0": "env:GATEWAY_KEY",
+    }
+
+
+def test_everything_has_a_default() -> None:
+    config = load_config()
+    assert config.redis_url == "redis://127.0.0.1:6379/0"
+    assert config.s3.key_template == "{kind}/dt={date}/{export_id}/{file_name}"
+    assert {name: (sink.type, sink.stream) for name, sink in config.sinks.items()} == {
+        "stream": ("redis-stream", "exports:events")
+    }
+    assert config.connections == {}
+
+
+def test_a_file_is_named_by_the_environment_or_by_the_caller(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / f"{name}.toml").write_text(f'namespace = "{name}"')
+    monkeypatch.setenv("EXPORT_CONFIG", "one.toml")
+    assert load_config().namespace == "one"
+    assert load_config(str(tmp_path / "other.toml")).namespace == "other"
+
+
+# The environment
+
+
+def test_the_environment_wins_at_every_level(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(SAMPLE)
+    for name, value in {
+        "EXPORT_REDIS_URL": f"rediss://:{CANARY}@redis.example:6380/1",
+        "EXPORT_S3__BUCKET": "other-bucket",
+        "EXPORT_CONNECTIONS__GIO__TOKEN": CANARY,
+        "EXPORT_CONNECTIONS__GIO__POLL__FIRST_S": "0.5",
+        "EXPORT_CONNECTIONS__GIO__ALLOW_HOSTS": '["cdn.example.cn"]',
+        "EXPORT_CONNECTIONS__GIO__AUTH_SCHEME": "Bearer",
+        "EXPORT_GATEWAY__PORT": "9090",
+        "EXPORT_GATEWAY__API_KEYS": f'["{CANARY}"]',
+        "EXPORT_WORKER__LEASE_S": "3",
+        "EXPORT_SINKS__STREAM__STREAM": "elsewhere",
+    }.items():
+        monkeypatch.setenv(name, value)
+    config = load_config()
+    assert config.redis_url.endswith("@redis.example:6380/1")
+    assert (config.s3.bucket, config.s3.endpoint_url) == ("other-bucket", "http://127.0.0.1:9000")
+    gio = config.connections["gio"]
+    assert gio.token is not None
+    assert reveal(gio.token, "") == CANARY
+    assert (gio.poll.first_s, gio.poll.deadline_s) == (0.5, 86400.0)
+    assert (gio.base_url, gio.allow_hosts) == ("https://op.example.cn", ("cdn.example.cn",))
+    assert gio.model_extra == {"auth_scheme": "Bearer"}
+    assert (config.gateway.port, config.gateway.host) == (9090, "127.0.0.1")
+    assert config.gateway.api_keys == (SecretStr(CANARY),)
+    assert (config.worker.lease_s, config.worker.transfers) == (3.0, 4)
+    assert (config.sinks["stream"].stream, config.sinks["stream"].max_length) == ("elsewhere", 100_000)
+
+
+@pytest.mark.parametrize("token", ["12345", "true", "null", "[1]", '{"a": 1}', "1e5", " x ", "a__b"])
+def test_a_token_from_the_environment_is_taken_as_it_stands(
+    write: Write, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    write(GIO)
+    monkeypatch.setenv("EXPORT_CONNECTIONS__GIO__TOKEN", token)
+    assert load_config().connections["gio"].token == SecretStr(token)
+
+
+def test_a_connection_from_the_environment_alone(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
+    write(GIO)
+    monkeypatch.setenv("EXPORT_CONNECTIONS__SENSORS__PLATFORM", "sensorsdata")
+    monkeypatch.setenv("EXPORT_CONNECTIONS__SENSORS__BASE_URL", "https://sa.example.cn")
+    monkeypatch.setenv("EXPORT_CONNECTIONS__SENSORS__API_KEY", "env:SA_KEY")
+    config = load_config()
+    assert config.platforms() == {"gio": "growingio", "sensors": "sensorsdata"}
+    assert config.connections["sensors"].api_key == SecretStr("env:SA_KEY")
+
+
+def test_a_whole_section_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPORT_S3", '{"bucket": "json-bucket", "prefix": "p/"}')
+    assert (load_config().s3.bucket, load_config().s3.prefix) == ("json-bucket", "p/")
+
+
+# Refusals
+
+
+REFUSALS = [
+    ('redis_ulr = "x"', "redis_ulr: unknown setting"),
+    ("[s3]\nbuket = 'abc'", "s3.buket: unknown setting"),
+    ("[worker]\nslots = 1", "worker.slots: unknown setting"),
+    ("[gateway]\nkey = 'x'", "gateway.key: unknown setting"),
+    ("[sinks.a]\ncolour = 'x'", "sinks.a.colour: unknown setting"),
+    (GIO + "poll = { first = 1 }", "connections.gio.poll.first: unknown setting"),
+    ("[connections.gio]\nbase_url = 'https://a'", "connections.gio.platform: Field required"),
+    ("[connections.gio]\nplatform = 'growingio'", "connections.gio.base_url: Field required"),
+    ("[connections.gio]\nplatform = ''\nbase_url = 'https://a'", "connections.gio.platform: "),
+    ("[connections.'a b']\nplatform = 'x'\nbase_url = 'https://a'", "connections.a b"),
+    (f"[connections.gio]\nplatform = 'x'\nbase_url = 'https://u:{CANARY}@a'", "connections.gio.base_url: "),
+    (f"[connections.gio]\nplatform = 'x'\nbase_url = 'https://a?token={CANARY}'", "connections.gio.base_url: "),
+    (f"[connections.gio]\nplatform = 'x'\nbase_url = 'ftp://a/{CANARY}'", "connections.gio.base_url: "),
+    (GIO + f"token = ['{CANARY}']", "connections.gio.token: "),
+    (GIO + "token = 5", "connections.gio.token: "),
+    (GIO + "poll = { first_s = 0 }", "connections.gio.poll.first_s: "),
+    (GIO + "poll = { max_s = inf }", "connections.gio.poll.max_s: "),
+    (GIO + "poll = { deadline_s = nan }", "connections.gio.poll.deadline_s: "),
+    (GIO + "poll = { deadline_s = 2592001 }", "connections.gio.poll.deadline_s: "),
+    (GIO + "max_in_flight = 0", "connections.gio.max_in_flight: "),
+    (GIO + "requests_per_second = inf", "connections.gio.requests_per_second: "),
+    (f"connections = '{CANARY}'", "connections: "),
+    (f"[connections]\ngio = '{CANARY}'", "connections.gio: "),
+    ("namespace = 'a b'", "namespace: "),
+    ("namespace = ''", "namespace: "),
+    ("[s3]\nbucket = 'ab'", "s3.bucket: "),
+    ("[s3]\nendpoint_url = '127.0.0.1:9000'", "s3.endpoint_url: "),
+    (f"[s3]\nendpoint_url = 'http://k:{CANARY}@127.0.0.1'", "s3.endpoint_url: "),
+    ("[s3]\nkey_template = '{kind}/{export_id}'", "s3.key_template must contain {file_name}"),
+    ("[s3]\nkey_template = '{kind}/{oops}/{file_name}'", "s3.key_template {oops} is not allowed"),
+    ("[s3]\nkey_template = '{file_name!r}'", "s3.key_template {file_name} is not allowed as it stands"),
+    ("[s3]\nkey_template = '{file_name'", "s3.key_template is no template"),
+    ("[s3]\nkey_template = 'a\\u0007{file_name}'".replace("'", '"'), "s3.key_template must not contain control"),
+    (f"[s3]\nprefix = '{'p' * 900}'", "s3.key_template the key would have up to"),
+    ("[sinks.a]\ntype = 'pigeon'", "sinks.a.type: "),
+    ("[gateway]\nport = 65536", "gateway.port: "),
+    (f"[gateway]\napi_keys = '{CANARY}'", "gateway.api_keys: "),
+    (f"[gateway]\napi_keys = [['{CANARY}']]", "gateway.api_keys.0: "),
+    ("[worker]\nlease_s = inf", "worker.lease_s: "),
+    ("[worker]\nlease_s = 0.5", "worker.lease_s: "),
+    ("[retry]\nmax_attempts = 0", "retry.max_attempts: "),
+    ("[transfer]\nmemory_mib = 8", "transfer.memory_mib: "),
+    (f"redis_url = 'http://:{CANARY}@h'", "redis_url: must be redis://, rediss:// or unix://"),
+    (f"redis_url = 'redis://u:{CANARY}/x@h:6379'", "redis_url: must be redis://"),
+    (f"redis_url = 'redis://[{CANARY}'", "redis_url: must be redis://"),
+    (f"redis_url = ['{CANARY}']", "redis_url: "),
+]
+
+
+@pytest.mark.parametrize(("toml", "said"), [pytest.param(*row, id=row[1].split(":")[0][:40]) for row in REFUSALS])
+def test_refusal_names_the_setting(write: Write, toml: str, said: str) -> None:
+    write(toml)
+    assert refusal().startswith(said)
+
+
+def test_every_problem_is_named_at_once(write: Write) -> None:
+    file = write("namespace = ''\n[s3]\nbuket = 'x'\nbucket = ''\n" + GIO + "max_in_flight = 0")
+    message = refusal()
+    assert f"s3.buket: unknown setting (in {file.name})" in message
+    assert all(f"{name}: " in message for name in ("namespace", "s3.bucket", "connections.gio.max_in_flight"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("EXPORT_S3__BUKET", CANARY, "s3.buket: unknown setting"),
+        ("EXPORT_REDIS_URL", f"redis://u:{CANARY}/x@h", "redis_url: must be"),
+        ("EXPORT_GATEWAY__PORT", CANARY, "gateway.port: "),
+        ("EXPORT_GATEWAY__API_KEYS", CANARY, 'environment: error parsing value for field "gateway"'),
+        ("EXPORT_GATEWAY__API_KEYS", "5", "gateway.api_keys: "),
+        ("EXPORT_CONNECTIONS", CANARY, 'environment: error parsing value for field "connections"'),
+        ("EXPORT_CONNECTIONS", f'"{CANARY}"', "connections: "),
+        ("EXPORT_CONNECTIONS__GIO", CANARY, "connections.gio: "),
+        ("EXPORT_CONNECTIONS__GIO__ALLOW_HOSTS", CANARY, 'environment: error parsing value for field "connections"'),
+        ("EXPORT_CONNECTIONS__GIO__POLL__FIRST_S", CANARY, "connections.gio.poll.first_s: "),
+        ("EXPORT_CONNECTIONS__NEW__TOKEN", CANARY, "connections.new.platform: Field required"),
+        ("EXPORT_S3", "", 'environment: error parsing value for field "s3"'),
+    ],
+)
+def test_refusal_of_what_the_environment_says(
+    write: Write, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    write(GIO)
+    monkeypatch.setenv(name, value)
+    assert refusal().startswith(said)
+
+
+def test_a_named_file_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPORT_CONFIG", "nowhere.toml")
+    assert refusal() == (
+        "cannot read the configuration nowhere.toml (No such file or directory); is EXPORT_CONFIG right?"
+    )
+
+
+def test_a_named_file_that_is_a_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EXPORT_CONFIG", str(tmp_path))
+    assert refusal().startswith(f"cannot read the configuration {tmp_path} (Is a directory)")
+
+
+@pytest.mark.parametrize(
+    "broken", [f"token = {CANARY}", f"token = '{CANARY}", f"[connections\n'{CANARY}'", f"a = '{CANARY}'\na = 1"]
+)
+def test_broken_toml(write: Write, broken: str) -> None:
+    write(broken)
+    message = refusal()
+    assert message.startswith("export-worker.toml is no valid TOML: ")
+    assert " (at " in message
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "export-worker.toml").write_bytes(b"\xff\xfe" + CANARY.encode())
+    assert refusal().startswith("export-worker.toml is no valid TOML: ")
+
+
+# Secrets
+
+
+def full_of_secrets() -> Config:
+    (Path.cwd() / "export-worker.toml").write_text(
+        f"""
+        redis_url = "redis://user:{CANARY}@127.0.0.1:6379/0"
+        [gateway]
+        api_keys = ["{CANARY}"]
+        [connections.gio]
+        platform = "growingio"
+        base_url = "https://op.example.cn"
+        token = "{CANARY}"
+        client_secret = "{CANARY}"
+        api_key = "{CANARY}"
+        tokn = "{CANARY}"
+        """
+    )
+    return load_config()
+
+
+def test_no_secret_in_any_form_of_the_configuration() -> None:
+    config = full_of_secrets()
+    for shown in (repr(config), str(config), repr(config.connections), str(config.gateway), repr(config.secrets())):
+        assert CANARY not in shown
+    assert "growingio" in repr(config)
+
+
+def test_every_secret_is_known_with_its_setting() -> None:
+    assert [setting for setting, _ in full_of_secrets().secrets()] == [
+        "connections.gio.token",
+        "connections.gio.client_secret",
+        "connections.gio.api_key",
+        "gateway.api_keys.0",
+    ]

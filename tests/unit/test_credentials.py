@@ -1,0 +1,235 @@
+"""Secrets are revealed by reference, and masked in whatever form they leave."""
+
+import json
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus, urlencode
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+from yarl import URL
+
+from export_worker.credentials import MASK, MIN_SECRET_LENGTH, Redactor, redis_password, reveal
+from export_worker.errors import ConfigError
+
+CANARY = "canary-S3cret"
+AWKWARD = 'ca/na+ry="quo\'te\\d" & 秘密 😀%41\n'
+"""Every kind of character that some library escapes."""
+
+SETTING = "connections.gio.token"
+
+
+def redactor_of(*secrets: str | None) -> Redactor:
+    redactor = Redactor()
+    for secret in secrets:
+        redactor.add(secret)
+    return redactor
+
+
+def test_a_literal_is_the_secret() -> None:
+    assert reveal(SecretStr(CANARY), SETTING) == CANARY
+    assert reveal(SecretStr("environment:x"), SETTING) == "environment:x"
+
+
+def test_a_secret_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIO_TOKEN", CANARY)
+    assert reveal(SecretStr("env:GIO_TOKEN"), SETTING) == CANARY
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_variable_that_is_not_set(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    monkeypatch.delenv("GIO_TOKEN", raising=False)
+    if value is not None:
+        monkeypatch.setenv("GIO_TOKEN", value)
+    with pytest.raises(ConfigError, match=r"^connections\.gio\.token: environment variable GIO_TOKEN is not set$"):
+        reveal(SecretStr("env:GIO_TOKEN"), SETTING)
+
+
+@pytest.mark.parametrize("written", [CANARY, f"{CANARY}\n", f"\n  {CANARY}\r\n"])
+def test_a_secret_in_a_file_loses_the_white_space_around_it(tmp_path: Path, written: str) -> None:
+    file = tmp_path / "token"
+    file.write_text(written)
+    assert reveal(SecretStr(f"file:{file}"), SETTING) == CANARY
+
+
+def no_file(path: Path) -> None:
+    del path
+
+
+def empty_file(path: Path) -> None:
+    path.write_text(" \n")
+
+
+def no_text(path: Path) -> None:
+    path.write_bytes(b"\xff" + CANARY.encode())
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (no_file, r"cannot read .*/token \(FileNotFoundError\)"),
+        (Path.mkdir, r"cannot read .*/token \(IsADirectoryError\)"),
+        (no_text, r"cannot read .*/token \(UnicodeDecodeError\)"),
+        (empty_file, r".*/token is empty"),
+    ],
+)
+def test_a_file_that_holds_no_secret(tmp_path: Path, make: Callable[[Path], None], said: str) -> None:
+    make(tmp_path / "token")
+    with pytest.raises(ConfigError, match=f"^connections.gio.token: {said}$") as caught:
+        reveal(SecretStr(f"file:{tmp_path / 'token'}"), SETTING)
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_path_that_is_none() -> None:
+    with pytest.raises(ConfigError, match=r"^connections\.gio\.token: cannot read"):
+        reveal(SecretStr("file:/a\x00b"), SETTING)
+
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "plain": str,
+    "quote": quote,
+    "quote without safe characters": lambda secret: quote(secret, safe=""),
+    "quote in lower case": lambda secret: quote(secret).replace("%2B", "%2b").replace("%5C", "%5c"),
+    "quote_plus": quote_plus,
+    "form": lambda secret: urlencode({"token": secret}),
+    "query of yarl": lambda secret: str(URL("https://op.example.cn/a").with_query({"token": secret})),
+    "query of yarl for people": lambda secret: URL("https://op.example.cn").with_query({"t": secret}).human_repr(),
+    "path of yarl": lambda secret: str(URL.build(scheme="https", host="op.example.cn", path=f"/{secret}")),
+    "URL in a URL": lambda secret: str(URL("https://a").with_query({"to": f"https://b/?t={quote(secret)}"})),
+    "password of yarl": lambda secret: str(URL("https://op.example.cn").with_user("u").with_password(secret)),
+    "JSON": json.dumps,
+    "JSON with Unicode": lambda secret: json.dumps(secret, ensure_ascii=False),
+    "JSON in JSON": lambda secret: json.dumps(json.dumps({"token": secret})),
+    "JSON in JSON in JSON": lambda secret: json.dumps(json.dumps(json.dumps(secret), ensure_ascii=False)),
+    "JSON with slashes escaped": lambda secret: json.dumps(secret).replace("/", "\\/"),
+    "repr": repr,
+    "ascii": ascii,
+    "unicode_escape": lambda secret: secret.encode("unicode_escape").decode(),
+    "exception": lambda secret: "".join(traceback.format_exception(ValueError({"token": secret}))),
+    "exception of a key": lambda secret: str(KeyError(secret)),
+}
+
+
+@pytest.mark.parametrize("secret", [CANARY, AWKWARD, "中文密码", "a b c", "%41%", "a+b\\n", "$^.*+?x"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_secret_is_masked_in_every_form_and_nothing_else(form: str, secret: str) -> None:
+    expected = FORMS[form]("x1y2z3").replace("x1y2z3", MASK)
+    assert redactor_of(secret).text(f"<{FORMS[form](secret)}>") == f"<{expected}>"
+
+
+@pytest.mark.parametrize("secret", ['""""', "''''", "\\\\\\\\", "    ", "%%%%", "++++", "....", "\t\t\t\t", "&=&="])
+@pytest.mark.parametrize("form", FORMS)
+def test_no_secret_is_too_strange(form: str, secret: str) -> None:
+    written = FORMS[form](secret)
+    masked = redactor_of(secret).text(f"<{written}>")
+    assert MASK in masked
+    assert written not in masked
+
+
+def test_other_text_stays_as_it_is() -> None:
+    redactor = redactor_of(AWKWARD, CANARY)
+    for text in ("", "canary-S3cre", "nary-S3cret", "CANARY-S3CRET", '{"token": "***"}', "100 % \\ done"):
+        assert redactor.text(text) == text
+
+
+def test_a_secret_is_masked_wherever_it_stands() -> None:
+    redactor = redactor_of(CANARY)
+    assert redactor.text(f"{CANARY}{CANARY} x{CANARY}y") == f"{MASK}{MASK} x{MASK}y"
+
+
+@pytest.mark.parametrize("secret", [None, "", "abc", "a" * (MIN_SECRET_LENGTH - 1)])
+def test_what_is_too_short_is_not_masked(secret: str | None) -> None:
+    assert redactor_of(secret).text("aaaa abc None") == "aaaa abc None"
+
+
+@pytest.mark.parametrize("secrets", [("token", "token-tail"), ("token-tail", "token"), ("tail", "token-tail", "token")])
+def test_the_longest_secret_is_masked_first(secrets: tuple[str, ...]) -> None:
+    assert redactor_of(*secrets).text("<token-tail>") == f"<{MASK}>"
+
+
+def test_a_secret_that_is_learnt_later_is_masked_from_then_on() -> None:
+    redactor = redactor_of("first-secret")
+    assert redactor.text(CANARY) == CANARY
+    redactor.add(CANARY)
+    assert redactor.text(CANARY) == MASK
+    redactor.add(CANARY)
+    assert redactor.text(f"first-secret {CANARY}") == f"{MASK} {MASK}"
+
+
+@dataclass
+class Frame:
+    """Something with a secret in its repr."""
+
+    token: str
+
+
+def test_every_string_in_a_value_is_masked() -> None:
+    value: Any = {
+        CANARY: 1,
+        "list": [CANARY, {"deep": (f"x{CANARY}", 2, None)}],
+        "set": {CANARY},
+        "bytes": CANARY.encode() + b"\xff",
+        "url": URL(f"https://h/?token={CANARY}"),
+        "object": Frame(CANARY),
+        "error": ValueError(CANARY),
+        "path": Path("/") / CANARY,
+        "numbers": [1, 1.5, True, None],
+    }
+    assert redactor_of(CANARY).value(value) == {
+        MASK: 1,
+        "list": [MASK, {"deep": [f"x{MASK}", 2, None]}],
+        "set": [MASK],
+        "bytes": f"{MASK}\\xff",
+        "url": f"https://h/?token={MASK}",
+        "object": f"Frame(token='{MASK}')",
+        "error": MASK,
+        "path": f"/{MASK}",
+        "numbers": [1, 1.5, True, None],
+    }
+
+
+printable = st.text(st.characters(exclude_characters="*", exclude_categories=["Cs"]), max_size=12)
+secrets_st = printable.filter(lambda secret: len(secret) >= MIN_SECRET_LENGTH)
+
+
+@given(st.lists(secrets_st, min_size=1, max_size=4), st.data())
+@example(secrets=["abcd", "bcd-and-a-long-tail"], data=None)
+def test_no_known_secret_survives(secrets: list[str], data: Any) -> None:
+    pieces = data.draw(st.lists(st.sampled_from(secrets) | printable, max_size=6)) if data else ["a", secrets[1]]
+    masked = redactor_of(*secrets).text("".join(pieces))
+    assert not [secret for secret in secrets if secret in masked]
+
+
+@given(st.lists(secrets_st, min_size=1, max_size=3), st.sampled_from(sorted(set(FORMS) - {"path of yarl"})))
+def test_no_known_secret_survives_in_any_form(secrets: list[str], form: str) -> None:
+    redactor = redactor_of(*secrets)
+    for secret in secrets:
+        masked = redactor.text(FORMS[form](secret))
+        assert FORMS[form](secret) not in masked
+        assert MASK in masked
+
+
+@pytest.mark.parametrize("text", ["\\" * 20_000, "%" * 20_000, '"' * 20_000, "\\" * 20_000 + '"', "+ " * 10_000])
+def test_a_text_of_escapes_takes_no_time(text: str) -> None:
+    # The time limit of a test is the check: a pattern that tries every way to read these would never end.
+    assert len(redactor_of("\\" * 30 + "x", '\\"' * 20 + "x", " + %" * 10 + "x", AWKWARD).text(text)) == len(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "password"),
+    [
+        ("redis://127.0.0.1:6379/0", None),
+        ("redis://:secret@h", "secret"),
+        ("rediss://user:se%2Fcret@h:6380/1", "se/cret"),
+        ("unix://user:secret@/run/redis.sock?db=2", "secret"),
+        ("unix:///run/redis.sock?db=1&password=se%2Fcret", "se/cret"),
+        ("redis://user@h", None),
+    ],
+)
+def test_the_password_of_a_redis_url(url: str, password: str | None) -> None:
+    assert redis_password(url) == password
