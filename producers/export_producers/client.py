@@ -12,6 +12,7 @@ from uuid import uuid4
 from redis.exceptions import RedisError
 
 from export_producers.explain import Facts, explanation
+from export_producers.lua import script
 from export_worker.connect import close_redis, commands, open_redis, redis_unreachable
 from export_worker.contract.keys import ARQ_JOB_PREFIX, JOB_TTL_MS, Keys, job_payload
 from export_worker.contract.model import epoch_ms, isoformat

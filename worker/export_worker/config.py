@@ -86,6 +86,8 @@ class WorkerSettings(_Section):
         sweep_s: Seconds between looks for overdue exports.
         drain_s: Seconds that running steps get when the worker is told to stop.
         retention_s: How long an ended export can be looked at.
+        breaker_first_s: How long a platform that does not answer is left alone at first; doubles with each look.
+        breaker_max_s: It is left alone no longer than this.
     """
 
     control_steps: Annotated[int, Field(ge=1)] = 50
@@ -94,6 +96,8 @@ class WorkerSettings(_Section):
     sweep_s: Annotated[float, Field(gt=0)] = 5.0
     drain_s: Annotated[float, Field(ge=0)] = 10.0
     retention_s: Annotated[float, Field(ge=60)] = 7 * 86_400.0
+    breaker_first_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    breaker_max_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
 
 
 class RedisStreamSink(_Section):

@@ -158,7 +158,12 @@ async def open_runtime(config: Config, redactor: Redactor) -> AsyncIterator[Runt
         stack.push_async_callback(close_redis, redis)
         keys, chance = Keys(config.namespace), Chance(lambda: datetime.now(UTC), random.random)
         await asyncio.to_thread(learn_aws_secrets, redactor)
-        terms = Terms(lease_s=config.worker.lease_s, retention_s=config.worker.retention_s)
+        terms = Terms(
+            lease_s=config.worker.lease_s,
+            retention_s=config.worker.retention_s,
+            breaker_first_s=config.worker.breaker_first_s,
+            breaker_max_s=config.worker.breaker_max_s,
+        )
         store = Store(redis, keys, list(config.sinks), _limits(config), terms)
         leases = Leases(store, chance.clock, terms.lease_s)
         machine = Machine(
