@@ -32,7 +32,8 @@ class Queued(_Record):
 class Running(_Record):
     """Submitted. `empty_looks` counts the polls that said "done" without naming a file.
 
-    `submitted_at` is None when it is not known how long the job has run: after a retry by hand.
+    `submitted_at` is None when it is not known how long the job has run: after a retry by hand. `looked_at` is the last
+    look that said "not yet".
     """
 
     phase: Literal[Phase.RUNNING] = Phase.RUNNING
@@ -41,6 +42,7 @@ class Running(_Record):
     percent: float | None = None
     empty_looks: int = 0
     submitted_at: Timestamp | None = None
+    looked_at: Timestamp | None = None
 
 
 class Transferring(_Record):

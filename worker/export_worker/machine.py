@@ -177,7 +177,8 @@ class Machine:
                 polled = await connection.driver.poll(export.request.export, state.operation_id)
                 if isinstance(polled, OperationFailed):
                     polled = replace(polled, message=self._redactor.text(polled.message))
-                return steps.after_poll(export, state, polled, self._chance.moment(), connection.policy)
+                seen_s = held.turn.durations_s
+                return steps.after_poll(export, state, polled, self._chance.moment(), connection.policy, seen_s)
             case Transferring() as state:
                 return await self._transfer(held, connection, state)
             case Succeeded() | Failed() | Cancelled():
@@ -186,11 +187,12 @@ class Machine:
                 assert_never(export.state)
 
     async def _submit(self, held: Held, connection: Connection) -> Decision:
-        claims = held.turn.claims
+        claims, seen_s = held.turn.claims, held.turn.durations_s
         export = steps.submitting(held.turn.export, claims)
         held.turn = replace(held.turn, export=export)
         submitted = await connection.driver.submit(export.request.export)
-        return steps.after_submit(export, submitted, self._chance.moment(), connection.policy, claims=claims)
+        moment = self._chance.moment()
+        return steps.after_submit(export, submitted, moment, connection.policy, claims=claims, seen_s=seen_s)
 
     async def _cancel(self, held: Held, connection: Connection | None) -> Decision:
         """End it here, and on the platform where that can be done."""
@@ -242,10 +244,13 @@ def _learned(before: Export, decision: Decision) -> Effect:
     after = decision.export
     if isinstance(before.state, Transferring):
         return NO_EFFECT
-    submitted_at = before.state.submitted_at if isinstance(before.state, Running) else None
-    if submitted_at is None or not isinstance(after.state, Transferring):
+    state = before.state
+    if not isinstance(state, Running) or state.submitted_at is None or not isinstance(after.state, Transferring):
         return Effect("up")
-    return Effect("up", duration_s=(after.updated_at - submitted_at).total_seconds())
+    # The job ended between the last two looks; nobody knows when.
+    looked_at = state.looked_at or state.submitted_at
+    ended_at = looked_at + (after.updated_at - looked_at) / 2
+    return Effect("up", duration_s=(ended_at - state.submitted_at).total_seconds())
 
 
 def _transferring(held: Held) -> Transferring:

@@ -25,6 +25,7 @@ from export_worker.leases import Leases
 from export_worker.machine import Chance, Connection, Machine
 from export_worker.platforms.connection import PollSettings
 from export_worker.platforms.registry import build_driver
+from export_worker.pollplan import PollPlan
 from export_worker.settings import StepWorker, end
 from export_worker.sinks.fanout import Fanout
 from export_worker.sinks.outbox import Outbox
@@ -202,7 +203,7 @@ def _limits(config: Config) -> dict[str, Limit]:
 
 def _policy(config: Config, poll: PollSettings) -> Policy:
     return Policy(
-        poll=Backoff(poll.first_s, poll.max_s),
+        poll=PollPlan(poll.first_s, poll.max_s),
         retry=Backoff(config.retry.first_s, config.retry.max_s),
         max_attempts=config.retry.max_attempts,
         deadline_s=poll.deadline_s,

@@ -5,6 +5,7 @@ may say "not yet" as often as it likes until the deadline, an attempt may fail a
 waiting, too.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, assert_never
@@ -15,6 +16,7 @@ from export_worker.contract.status import ErrorReport, ManifestObject, Phase
 from export_worker.errors import PlatformThrottledError, PlatformUnavailableError, ResultMissingError, StepError
 from export_worker.export import Cancelled, Ended, Export, Failed, Open, Queued, Running, Succeeded, Transferring
 from export_worker.observed import OperationFailed, Pending, Polled, Ready, Stored, Submitted
+from export_worker.pollplan import PollPlan
 
 EMPTY_LOOKS_MAX = 4
 """A job that is FINISH may name its files a moment later (seen with replicas); after so many looks it has none."""
@@ -31,7 +33,7 @@ class Policy:
         deadline_s: Seconds from acceptance after which an export is given up, unless its request says its own.
     """
 
-    poll: Backoff
+    poll: PollPlan
     retry: Backoff
     max_attempts: int
     deadline_s: float
@@ -79,9 +81,22 @@ def submitting(export: Export, claims: int) -> Export:
     return export.model_copy(update={"counters": export.counters.model_copy(update={"submits": submits})})
 
 
-def after_submit(export: Export, submitted: Submitted, moment: Moment, policy: Policy, *, claims: int = 1) -> Decision:
-    """The platform took the job; look at once if it says that it is done, else after the first wait."""
-    wait_s = 0.0 if submitted.done else policy.poll.wait_s(0, moment.draw)
+def after_submit(
+    export: Export,
+    submitted: Submitted,
+    moment: Moment,
+    policy: Policy,
+    *,
+    claims: int = 1,
+    seen_s: Sequence[float] = (),
+) -> Decision:
+    """The platform took the job; look at once if it says that it is done, else when jobs like it have ended.
+
+    Args:
+        claims: See `submitting`.
+        seen_s: How long the last jobs of this kind took on this connection.
+    """
+    wait_s = 0.0 if submitted.done else policy.poll.wait_s(0, 0.0, seen_s, moment.draw)
     state = Running(operation_id=submitted.operation_id, stage=submitted.stage, submitted_at=moment.now)
     again = "" if claims == 1 else " again (an earlier submit may have reached the platform before its worker died)"
     return Decision(
@@ -90,13 +105,19 @@ def after_submit(export: Export, submitted: Submitted, moment: Moment, policy: P
     )
 
 
-def after_poll(export: Export, state: Running, polled: Polled, moment: Moment, policy: Policy) -> Decision:
-    """Wait on, move bytes, or end."""
+def after_poll(
+    export: Export, state: Running, polled: Polled, moment: Moment, policy: Policy, seen_s: Sequence[float] = ()
+) -> Decision:
+    """Wait on, move bytes, or end.
+
+    Args:
+        seen_s: How long the last jobs of this kind took on this connection.
+    """
     counters = export.counters.model_copy(update={"polls": export.counters.polls + 1})
     export = _next(export, moment, counters=counters)
     match polled:
         case Pending():
-            return _wait(export, state, polled, moment, policy)
+            return _wait(export, state, polled, moment, policy, seen_s)
         case Ready(files=()):
             return _look_again(export, state, polled, moment, policy)
         case Ready():
@@ -111,10 +132,16 @@ def after_poll(export: Export, state: Running, polled: Polled, moment: Moment, p
             return _fail(_next(export, moment, state=failed), ErrorCode.PLATFORM_ERROR, polled.message, moment)
 
 
-def _wait(export: Export, state: Running, polled: Pending, moment: Moment, policy: Policy) -> Decision:
+def _wait(
+    export: Export, state: Running, polled: Pending, moment: Moment, policy: Policy, seen_s: Sequence[float]
+) -> Decision:
     operation_id = polled.operation_id or state.operation_id
-    waited = state.model_copy(update={"operation_id": operation_id, "stage": polled.stage, "percent": polled.percent})
-    due_at = _due(export, moment, policy.poll.wait_s(export.counters.polls, moment.draw), policy)
+    waited = state.model_copy(
+        update={"operation_id": operation_id, "stage": polled.stage, "percent": polled.percent, "looked_at": moment.now}
+    )
+    elapsed_s = 0.0 if state.submitted_at is None else (moment.now - state.submitted_at).total_seconds()
+    wait_s = policy.poll.wait_s(export.counters.polls, elapsed_s, seen_s, moment.draw)
+    due_at = _due(export, moment, wait_s, policy)
     note = None if polled.stage == state.stage else f"stage {polled.stage}"
     if operation_id != state.operation_id:
         note = f"stage {polled.stage}, goes on as {operation_id}"
