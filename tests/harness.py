@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,8 @@ class Site:
             "base_url": self.platform_url,
             "token": canary.TOKEN,
             "poll": FAST,
+            "max_in_flight": 1000,
+            "requests_per_second": 1000,
             **self.connection,
         }
         return {
@@ -61,7 +63,7 @@ class Site:
             "connections": {"gio": {name: value for name, value in connection.items() if value is not None}},
             "sinks": {"stream": {"type": "redis-stream", "stream": self.stream}},
             "retry": {"first_s": 0.05, "max_s": 0.3},
-            "worker": {"queue_poll_s": 0.02, "sweep_s": 0.5, "lease_s": 3.0, "drain_s": 2.0},
+            "worker": {"sweep_s": 0.5, "lease_s": 3.0, "drain_s": 2.0},
             **self.settings,
         }
 
@@ -182,19 +184,20 @@ def until(happened: Callable[[], bool], timeout_s: float, what: str) -> None:
 
 
 @asynccontextmanager
-async def worker(site: Site) -> AsyncIterator[None]:
-    """A worker of both roles in this loop, watched: a call of its that blocks the loop fails the test."""
+async def worker(site: Site, count: int = 1) -> AsyncIterator[None]:
+    """Workers of both roles in this loop, watched: a call of theirs that blocks the loop fails the test."""
     config = site.config()
     stop = asyncio.Event()
-    async with open_runtime(config, build_redactor(config)) as runtime:
+    async with AsyncExitStack() as stack:
+        runtimes = [await stack.enter_async_context(open_runtime(config, build_redactor(config))) for _ in range(count)]
         # What is read once at the start may block; what runs then must not.
         with blockbuster_ctx(["export_worker"], excluded_modules=["export_worker.simulator"]):
-            serving = asyncio.create_task(runtime.serve(("control", "transfer"), stop))
+            serving = [asyncio.create_task(runtime.serve(("control", "transfer"), stop)) for runtime in runtimes]
             try:
                 yield
             finally:
                 stop.set()
-                await serving
+                await asyncio.gather(*serving)
 
 
 async def export(site: Site, request: str, timeout_s: float = 30.0) -> Status:

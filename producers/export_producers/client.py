@@ -5,13 +5,14 @@ import json
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib.resources import files
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 from uuid import uuid4
 
 from redis.exceptions import RedisError
 
+from export_producers.explain import Facts, explanation
+from export_producers.lua import script
 from export_worker.connect import close_redis, commands, open_redis, redis_unreachable
 from export_worker.contract.keys import ARQ_JOB_PREFIX, JOB_TTL_MS, Keys, job_payload
 from export_worker.contract.model import epoch_ms, isoformat
@@ -24,6 +25,8 @@ from export_worker.errors import (
     IdempotencyConflictError,
     InvalidRequestError,
 )
+
+Start = Literal["submit", "poll", "transfer"]
 
 LIST_MAX = 1000
 """Statuses read in one call, so that a listing never outgrows memory."""
@@ -53,7 +56,9 @@ class ExportQueue:
         client = open_redis(redis_url)
         self._client = client
         self._redis = commands(client)
-        self._enqueue = client.register_script((files("export_producers") / "enqueue.lua").read_text(encoding="utf-8"))
+        self._enqueue, self._cancel, self._retry = (
+            client.register_script(script(name)) for name in ("enqueue", "cancel", "retry")
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -152,6 +157,120 @@ class ExportQueue:
                     return status
         raise ExportNotFoundError(export_id)
 
+    async def cancel(self, export_id: str) -> Phase:
+        """Ask for an export's end. It ends as soon as whoever has it hears it, within seconds.
+
+        Returns:
+            The phase in which it was; a terminal one stays as it is.
+
+        Raises:
+            ExportNotFoundError: No such export.
+        """
+        keys = self._keys
+        with _reachable(self._url):
+            verdict, phase = await self._cancel(
+                keys=[keys.export(export_id), keys.open, keys.queue("control"), keys.queue("transfer")],
+                args=[export_id, epoch_ms(datetime.now(UTC)), keys.prefix],
+            )
+        if verdict == b"gone":
+            raise ExportNotFoundError(export_id)
+        return Phase(phase.decode())
+
+    async def retry(self, export_id: str, start: Start | None = None) -> Status:
+        """Set an ended export going again; its next end is announced by an event of its own.
+
+        Args:
+            start: submit, poll or transfer; by default the step that failed. What the record no longer has is done
+                again: without an operation it begins with the submit, without files with the poll.
+
+        Returns:
+            The status now.
+
+        Raises:
+            ExportNotFoundError: No such export.
+            InvalidRequestError: The export has not ended.
+        """
+        status = await self.status(export_id)
+        if not status.phase.terminal:
+            problem = FieldProblem("export_id", f"{export_id} is {status.phase}; only an ended export can be retried")
+            raise InvalidRequestError([problem])
+        start = start or _failed_step(status)
+        phase = Phase.QUEUED if start == "submit" or status.operation_id is None else Phase.RUNNING
+        now = datetime.now(UTC)
+        again = status.model_copy(
+            update={"phase": phase, "updated_at": now, "due_at": now, "finished_at": None, "error": None}
+        )
+        with _reachable(self._url):
+            step, request = await self._redis.hmget(self._keys.export(export_id), "step", "request")
+            if step is None or request is None:
+                raise ExportNotFoundError(export_id)
+            key = ExportRequest.model_validate_json(request).idempotency_key or ""
+            await self._retry(
+                keys=self._retry_keys(status, phase, key), args=self._retry_args(again, int(step), start, now)
+            )
+        return again
+
+    async def explain(self, export_id: str) -> str:
+        """One sentence: why the export waits and until when, or how it ended.
+
+        Raises:
+            ExportNotFoundError: No such export.
+        """
+        status = await self.status(export_id)
+        keys, connection = self._keys, status.connection
+        queue = keys.queue("transfer" if status.phase is Phase.TRANSFERRING else "control")
+        with _reachable(self._url):
+            step, claims, cancel = await self._redis.hmget(keys.export(export_id), "step", "claims", "cancel")
+            job_id = keys.job_id(export_id, int(step or 0))
+            async with self._client.pipeline(transaction=False) as pipe:
+                pipe.zscore(queue, job_id)
+                pipe.zrank(keys.parked(connection), job_id)
+                pipe.zcard(keys.slots(connection))
+                pipe.hmget(keys.breaker(connection), ["failures", "until"])
+                due_ms, parked, slots, (failures, until_ms) = await pipe.execute()
+        return explanation(
+            Facts(
+                status=status,
+                now=datetime.now(UTC),
+                due_ms=due_ms,
+                held=claims is not None,
+                cancelled=cancel is not None,
+                parked=parked,
+                slots=slots,
+                failures=int(failures or 0),
+                paused_until_ms=float(until_ms) if until_ms else None,
+            )
+        )
+
+    def _retry_keys(self, status: Status, phase: Phase, idempotency_key: str) -> list[str]:
+        keys = self._keys
+        return [
+            keys.export(status.export_id),
+            keys.timeline(status.export_id),
+            keys.open,
+            keys.ended,
+            keys.phase(status.phase),
+            keys.phase(phase),
+            keys.queue("control"),
+            keys.dedupe(idempotency_key),
+        ]
+
+    def _retry_args(self, status: Status, step: int, start: Start, now: datetime) -> list[str | int]:
+        now_ms = epoch_ms(now)
+        return [
+            status.export_id,
+            step,
+            status.model_dump_json(),
+            status.phase,
+            start,
+            now_ms,
+            epoch_ms(status.created_at),
+            self._keys.job_id(status.export_id, step),
+            job_payload(status.export_id, step, now_ms),
+            JOB_TTL_MS,
+            self._keys.wake("control"),
+        ]
+
     def _check_connection(self, request: ExportRequest) -> None:
         if self._connections is None:
             return
@@ -193,7 +312,15 @@ class ExportQueue:
             request.fingerprint(),
             request.connection,
             request.platform,
+            request.kind,
+            self._keys.wake("control"),
         ]
+
+
+def _failed_step(status: Status) -> Start:
+    """Where a retry begins if nobody says: at the step that failed, and at the beginning after a success."""
+    steps: dict[str, Start] = {"poll": "poll", "transfer": "transfer"}
+    return "submit" if status.error is None else steps.get(status.error.step, "submit")
 
 
 def _first_status(request: ExportRequest, export_id: str, now: datetime) -> Status:

@@ -14,6 +14,7 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
+from export_producers import actions
 from export_producers import cli as producer
 from export_producers.client import ExportQueue
 from export_producers.present import dumps
@@ -112,7 +113,15 @@ def schema(document: str) -> None:
     click.echo(dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **found}))
 
 
-for command in (producer.enqueue, producer.status, producer.list_, producer.watch):
+for command in (
+    producer.enqueue,
+    producer.status,
+    producer.list_,
+    producer.watch,
+    actions.cancel,
+    actions.retry,
+    actions.explain,
+):
     cli.add_command(command)
 
 

@@ -84,18 +84,20 @@ class WorkerSettings(_Section):
         transfers: Exports that move bytes at once.
         lease_s: A worker that says nothing for so long has lost its step.
         sweep_s: Seconds between looks for overdue exports.
-        queue_poll_s: Seconds between looks into the queue.
         drain_s: Seconds that running steps get when the worker is told to stop.
         retention_s: How long an ended export can be looked at.
+        breaker_first_s: How long a platform that does not answer is left alone at first; doubles with each look.
+        breaker_max_s: It is left alone no longer than this.
     """
 
     control_steps: Annotated[int, Field(ge=1)] = 50
     transfers: Annotated[int, Field(ge=1)] = 4
     lease_s: Annotated[float, Field(ge=1)] = 15.0
     sweep_s: Annotated[float, Field(gt=0)] = 5.0
-    queue_poll_s: Annotated[float, Field(gt=0)] = 0.1
     drain_s: Annotated[float, Field(ge=0)] = 10.0
     retention_s: Annotated[float, Field(ge=60)] = 7 * 86_400.0
+    breaker_first_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    breaker_max_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
 
 
 class RedisStreamSink(_Section):

@@ -30,19 +30,24 @@ class Queued(_Record):
 
 
 class Running(_Record):
-    """Submitted. `empty_looks` counts the polls that said "done" without naming a file."""
+    """Submitted. `empty_looks` counts the polls that said "done" without naming a file.
+
+    `submitted_at` is None when it is not known how long the job has run: after a retry by hand. `looked_at` is the last
+    look that said "not yet".
+    """
 
     phase: Literal[Phase.RUNNING] = Phase.RUNNING
     operation_id: str
     stage: str | None = None
     percent: float | None = None
     empty_looks: int = 0
+    submitted_at: Timestamp | None = None
+    looked_at: Timestamp | None = None
 
 
 class Transferring(_Record):
     """The platform is done and has named its files; `stored` are those that stand in S3 already.
 
-    `begun` says that a transfer has been under way before, so parts of a dead worker's may lie about.
     `landed_at` is when the last of the files landed; the manifest tells it, so one written twice is the same twice.
     """
 
@@ -51,7 +56,6 @@ class Transferring(_Record):
     stage: str | None = None
     files: list[RemoteFile]
     stored: list[ManifestObject] = []
-    begun: bool = False
     landed_at: Timestamp | None = None
 
 
@@ -66,17 +70,30 @@ class Succeeded(_Record):
     finished_at: Timestamp
 
 
-class Failed(_Record):
-    """Given up; the export's error says why."""
+class _Stopped(_Record):
+    """Ended before its time. What it had reached is kept: a retry may go on from there."""
 
-    phase: Literal[Phase.FAILED] = Phase.FAILED
     operation_id: str | None = None
     stage: str | None = None
+    files: list[RemoteFile] = []
+    stored: list[ManifestObject] = []
     finished_at: Timestamp
 
 
+class Failed(_Stopped):
+    """Given up; the export's error says why."""
+
+    phase: Literal[Phase.FAILED] = Phase.FAILED
+
+
+class Cancelled(_Stopped):
+    """Somebody asked for its end."""
+
+    phase: Literal[Phase.CANCELLED] = Phase.CANCELLED
+
+
 Open = Queued | Running | Transferring
-Ended = Succeeded | Failed
+Ended = Succeeded | Failed | Cancelled
 State = Annotated[Open | Ended, Field(discriminator="phase")]
 
 
@@ -87,6 +104,7 @@ class Export(_Record):
         attempt: Failures since the last progress.
         throttled: Refusals for too many calls since the last progress; they use no attempt.
         generation: How many times the export was set going: once, and once more for each retry by hand.
+        set_going_at: When that was last; deadlines count from it.
     """
 
     export_id: str
@@ -99,6 +117,7 @@ class Export(_Record):
     attempt: int = 0
     throttled: int = 0
     generation: int = 1
+    set_going_at: Timestamp
     error: ErrorReport | None = None
 
     @property
@@ -119,7 +138,7 @@ class Export(_Record):
                 return "submit"
             case Running():
                 return "poll"
-            case Transferring() | Succeeded() | Failed():
+            case Transferring() | Succeeded() | Failed() | Cancelled():
                 return "transfer"
             case _:
                 assert_never(self.state)
@@ -134,13 +153,14 @@ def accepted(export_id: str, request: ExportRequest, created_at: datetime) -> Ex
         created_at=created_at,
         updated_at=created_at,
         due_at=created_at,
+        set_going_at=created_at,
     )
 
 
 def status_of(export: Export) -> Status:
     """The status document of an export."""
     state = export.state
-    ended = isinstance(state, Succeeded | Failed)
+    ended = isinstance(state, Ended)
     return Status(
         export_id=export.export_id,
         phase=export.phase,
@@ -153,7 +173,7 @@ def status_of(export: Export) -> Status:
         created_at=export.created_at,
         updated_at=export.updated_at,
         due_at=None if ended else export.due_at,
-        finished_at=state.finished_at if isinstance(state, Succeeded | Failed) else None,
+        finished_at=state.finished_at if isinstance(state, Ended) else None,
         error=export.error,
         objects=[_stored(item) for item in state.stored] if isinstance(state, Transferring | Succeeded) else [],
         manifest=state.manifest_uri if isinstance(state, Succeeded) else None,
@@ -173,7 +193,7 @@ def _progress(state: State) -> Progress:
             total = _source_bytes(state.stored)
             files = len(state.stored)
             return Progress(percent=100.0, bytes_done=total, bytes_total=total, files_done=files, files_total=files)
-        case Queued() | Failed():
+        case Queued() | Failed() | Cancelled():
             return Progress()
         case _:
             assert_never(state)

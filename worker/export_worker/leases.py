@@ -1,6 +1,7 @@
-"""Keeps the leases of the steps that run in this process, and stops a step whose lease has gone."""
+"""Keeps the steps that run in this process, and stops one that is lost or no longer wanted."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from export_worker.errors import LeaseLostError
 from export_worker.store import Store, Turn
 
 HEARTBEAT_S = 1.0
-"""A transfer's progress is as old as this at most; a lease is many times longer."""
+"""A transfer's progress is as old as this at most, and a cancel is heard within it; a lease is many times longer."""
 
 _log = structlog.get_logger(__name__)
 
@@ -24,45 +25,60 @@ class Held:
     """A step that runs here.
 
     Args:
+        valid_until_s: On the monotonic clock: when the lease ends unless it is renewed.
         progress: How far it is; None until there is something to tell.
     """
 
     turn: Turn
     task: asyncio.Task[object]
+    valid_until_s: float
     progress: Progress | None = None
     lost: bool = field(default=False, init=False)
+    cancelled: bool = field(default=False, init=False)
+
+    def check(self) -> None:
+        """To be called before a side effect: a process that was frozen may have lost its step without a word.
+
+        Raises:
+            LeaseLostError: The lease has ended.
+        """
+        if self.lost or time.monotonic() > self.valid_until_s:
+            raise _lost(self.turn)
 
 
 class Leases:
-    """All leases of one process, renewed together."""
+    """All steps of one process, kept together."""
 
-    def __init__(self, store: Store, clock: Callable[[], datetime], heartbeat_s: float = HEARTBEAT_S) -> None:
+    def __init__(
+        self, store: Store, clock: Callable[[], datetime], lease_s: float, heartbeat_s: float = HEARTBEAT_S
+    ) -> None:
         self._store = store
         self._clock = clock
-        self._heartbeat_s = heartbeat_s
+        self._lease_s = lease_s
+        self._heartbeat_s = min(heartbeat_s, lease_s / 3)
         self._held: set[Held] = set()
 
     @asynccontextmanager
     async def holding(self, turn: Turn) -> AsyncIterator[Held]:
-        """Renew the lease while the block runs in the current task; cancel the block when the lease is lost.
+        """Keep a step while the block runs in the current task; cancel the block when the step is lost.
 
-        When the block is cancelled from outside (the worker stops), the lease is given back.
+        When the block is cancelled from outside (the worker stops), the step is given back.
 
         Raises:
             LeaseLostError: Somebody else has the export now.
         """
         task = asyncio.current_task()
         if task is None:
-            raise RuntimeError("a lease is held by a task")
-        held = Held(turn, task)
+            raise RuntimeError("a step is held by a task")
+        held = Held(turn, task, time.monotonic() + self._lease_s)
         self._held.add(held)
         try:
             yield held
         except asyncio.CancelledError:
             if held.lost:
                 task.uncancel()
-                raise LeaseLostError(f"export {turn.export.export_id} was taken over in step {turn.step}") from None
-            await asyncio.shield(self._store.release(turn, self._clock()))
+                raise _lost(turn) from None
+            await asyncio.shield(self._store.release(held.turn, self._clock()))
             raise
         finally:
             self._held.discard(held)
@@ -71,16 +87,28 @@ class Leases:
         """Renew until cancelled."""
         while True:
             await asyncio.sleep(self._heartbeat_s)
-            await self._renew_all()
+            for held in list(self._held):
+                await self._renew(held)
 
-    async def _renew_all(self) -> None:
-        for held in list(self._held):
-            try:
-                kept = await self._store.renew(held.turn, self._clock(), held.progress)
-            except RedisError as error:
-                # The step goes on: should the lease run out meanwhile, its commit will be refused.
-                _log.warning("lease.renewal_failed", export_id=held.turn.export.export_id, error=str(error))
-                continue
-            if not kept and held in self._held:
-                held.lost = True
-                held.task.cancel()
+    async def _renew(self, held: Held) -> None:
+        begun_s, turn = time.monotonic(), held.turn
+        try:
+            answer = await self._store.renew(turn, self._clock(), held.progress)
+        except RedisError as error:
+            # The step goes on: should the lease run out meanwhile, its commit will be refused.
+            _log.warning("lease.renewal_failed", export_id=turn.export.export_id, error=str(error))
+            return
+        if held not in self._held or held.turn is not turn:
+            return
+        if answer is None:
+            held.lost = True
+            held.task.cancel()
+            return
+        held.valid_until_s = begun_s + self._lease_s
+        if answer == "cancel" and not held.cancelled:
+            held.cancelled = True
+            held.task.cancel()
+
+
+def _lost(turn: Turn) -> LeaseLostError:
+    return LeaseLostError(f"export {turn.export.export_id} was taken over in step {turn.step}")

@@ -4,25 +4,41 @@ Everything that an export goes through passes here, so this is where its id is b
 becomes a decision, and where secrets are taken out of what a platform said.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import assert_never
 
 import structlog
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from export_worker import steps
 from export_worker.contract.status import ManifestObject, Progress
 from export_worker.credentials import Redactor
-from export_worker.errors import DefectError, LeaseLostError, PlatformRefusedError, StepError, UnknownConnectionError
-from export_worker.export import Export, Failed, Queued, Running, Succeeded, Transferring
+from export_worker.errors import (
+    DefectError,
+    LeaseLostError,
+    PlatformError,
+    PlatformRefusedError,
+    PlatformThrottledError,
+    PlatformUnavailableError,
+    StepError,
+    UnknownConnectionError,
+)
+from export_worker.export import Cancelled, Export, Failed, Queued, Running, Succeeded, Transferring
 from export_worker.leases import Held, Leases
 from export_worker.observed import OperationFailed, RemoteFile
-from export_worker.platforms.base import Download, Driver
+from export_worker.platforms.base import Cancelling, Download, Driver
 from export_worker.steps import Decision, Moment, Policy
-from export_worker.store import Store
+from export_worker.store import NO_EFFECT, Effect, Store, Turn
 from export_worker.transfer.landing import Landing
+
+COMMIT_AGAIN_S = 0.5
+"""Between tries to save while Redis is away; the client has retried for some seconds before each."""
 
 _log = structlog.get_logger(__name__)
 
@@ -83,41 +99,62 @@ class Machine:
         self._redactor = redactor
         self._chance = chance
 
-    async def step(self, export_id: str, step: int) -> None:
-        """Take one step of one export, unless it is not its turn any more or somebody else is at it."""
-        with structlog.contextvars.bound_contextvars(export_id=export_id, step=step):
-            turn = await self._store.begin(export_id, step, self.owner, self._chance.clock())
-            if turn is None:
-                _log.debug("step.skipped")
-                return
+    async def take(self, turn: Turn) -> None:
+        """Take one step that was claimed."""
+        with structlog.contextvars.bound_contextvars(export_id=turn.export.export_id, step=turn.step):
             try:
                 async with self._leases.holding(turn) as held:
-                    decision = await self._decide(held)
-                    await self._store.commit(held.turn, decision, self._chance.clock())
+                    decision, effect = await self._decide(held)
+                    await self._commit(held, decision, effect)
             except LeaseLostError as error:
                 _log.warning("lease.lost", reason=str(error))
                 return
             _tell(turn.export, decision)
 
-    async def _decide(self, held: Held) -> Decision:
-        export = held.turn.export
+    async def _commit(self, held: Held, decision: Decision, effect: Effect) -> None:
+        """Save, and do not give up while Redis restarts: what the platform has told must not be asked for again."""
+        while True:
+            try:
+                await self._store.commit(held.turn, decision, self._chance.clock(), effect)
+            except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+                _log.warning("commit.delayed", error=str(error))
+                await asyncio.sleep(COMMIT_AGAIN_S)
+            else:
+                return
+
+    async def _decide(self, held: Held) -> tuple[Decision, Effect]:
+        turn, export = held.turn, held.turn.export
         connection = self._connections.get(export.request.connection)
         policy = connection.policy if connection is not None else self._fallback
-        moment = self._chance.moment()
+        if turn.retry:
+            return steps.restart(export, turn.retry, self._chance.moment()), NO_EFFECT
         try:
-            if moment.now >= steps.deadline(export, policy):
-                await self._clear_away(export)
-                return steps.after_deadline(export, moment, policy)
-            return await self._act(held, self._checked(export, connection))
+            if turn.cancel:
+                return await self._cancel(held, connection), NO_EFFECT
+            return await self._next(held, connection, policy)
         except StepError as error:
             failure = error
         except (LeaseLostError, RedisError):
             raise
+        except asyncio.CancelledError:
+            if not held.cancelled or held.lost:
+                raise
+            held.task.uncancel()
+            return await self._cancel(held, connection), NO_EFFECT
         except Exception as error:  # noqa: BLE001 - whatever it is must become a decision, or the export would hang
             _log.exception("step.crashed")
             failure = DefectError(f"unexpected {type(error).__name__}; the worker's log has the traceback")
         failure.args = (self._redactor.text(str(failure)),)
-        return steps.after_failure(held.turn.export, failure, self._chance.moment(), policy)
+        decision = steps.after_failure(held.turn.export, failure, self._chance.moment(), policy, probe=turn.probe)
+        return decision, _effect_of(failure, export)
+
+    async def _next(self, held: Held, connection: Connection | None, policy: Policy) -> tuple[Decision, Effect]:
+        export, moment = held.turn.export, self._chance.moment()
+        if moment.now >= steps.deadline(export, policy):
+            await self._clear_away(held)
+            return steps.after_deadline(export, moment, policy), NO_EFFECT
+        decision = await self._act(held, self._checked(export, connection))
+        return decision, _learned(export, decision)
 
     def _checked(self, export: Export, connection: Connection | None) -> Connection:
         request = export.request
@@ -132,6 +169,7 @@ class Machine:
 
     async def _act(self, held: Held, connection: Connection) -> Decision:
         export = held.turn.export
+        held.check()
         match export.state:
             case Queued():
                 return await self._submit(held, connection)
@@ -139,28 +177,40 @@ class Machine:
                 polled = await connection.driver.poll(export.request.export, state.operation_id)
                 if isinstance(polled, OperationFailed):
                     polled = replace(polled, message=self._redactor.text(polled.message))
-                return steps.after_poll(export, state, polled, self._chance.moment(), connection.policy)
+                seen_s = held.turn.durations_s
+                return steps.after_poll(export, state, polled, self._chance.moment(), connection.policy, seen_s)
             case Transferring() as state:
                 return await self._transfer(held, connection, state)
-            case Succeeded() | Failed():
+            case Succeeded() | Failed() | Cancelled():
                 raise TypeError(f"an export that has {export.phase} takes no step")
+            case _:
+                assert_never(export.state)
 
     async def _submit(self, held: Held, connection: Connection) -> Decision:
-        held.turn = await self._store.keep(held.turn, steps.before_submit(held.turn.export, self._chance.moment()))
-        export = held.turn.export
+        claims, seen_s = held.turn.claims, held.turn.durations_s
+        export = steps.submitting(held.turn.export, claims)
+        held.turn = replace(held.turn, export=export)
         submitted = await connection.driver.submit(export.request.export)
-        return steps.after_submit(export, submitted, self._chance.moment(), connection.policy)
+        moment = self._chance.moment()
+        return steps.after_submit(export, submitted, moment, connection.policy, claims=claims, seen_s=seen_s)
 
-    async def _clear_away(self, export: Export) -> None:
-        """Abort uploads that a worker which died in the middle has left open."""
-        if isinstance(export.state, Transferring) and export.state.begun:
-            await self._landing.abort_leftovers(export)
+    async def _cancel(self, held: Held, connection: Connection | None) -> Decision:
+        """End it here, and on the platform where that can be done."""
+        export = held.turn.export
+        if connection is not None and isinstance(connection.driver, Cancelling) and isinstance(export.state, Running):
+            await connection.driver.cancel(export.request.export, export.state.operation_id)
+        await self._clear_away(held)
+        return steps.after_cancel(export, self._chance.moment())
+
+    async def _clear_away(self, held: Held) -> None:
+        """Abort uploads that a worker has left open which died in the middle."""
+        if isinstance(held.turn.export.state, Transferring):
+            await self._landing.abort_leftovers(held.turn.export)
 
     async def _transfer(self, held: Held, connection: Connection, state: Transferring) -> Decision:
-        await self._clear_away(held.turn.export)
-        begun = steps.before_transfer(held.turn.export, state, self._chance.moment())
-        held.turn = await self._store.keep(held.turn, begun)
         export = held.turn.export
+        if held.turn.claims > 1:
+            await self._clear_away(held)
 
         def open_file(file: RemoteFile) -> AbstractAsyncContextManager[Download]:
             return connection.driver.open_result(export.request.export, file)
@@ -173,8 +223,34 @@ class Machine:
             held.progress = progress
 
         await self._landing.store_files(export, state, open_file, on_stored, on_progress)
+        held.check()
         sealed = await self._landing.seal(held.turn.export, _transferring(held))
         return steps.after_transfer(held.turn.export, _transferring(held), sealed, self._chance.moment())
+
+
+def _effect_of(failure: StepError, export: Export) -> Effect:
+    """What a failure says of the platform: one that cannot be reached is down for every export."""
+    if isinstance(export.state, Transferring):
+        return NO_EFFECT
+    if isinstance(failure, PlatformThrottledError):
+        return Effect("up", pause_s=failure.retry_after_s or 0.0)
+    if isinstance(failure, PlatformUnavailableError):
+        return Effect("down", pause_s=failure.retry_after_s or 0.0)
+    return Effect("up") if isinstance(failure, PlatformError) else NO_EFFECT
+
+
+def _learned(before: Export, decision: Decision) -> Effect:
+    """The platform answered; and how long its job took, if this was its end."""
+    after = decision.export
+    if isinstance(before.state, Transferring):
+        return NO_EFFECT
+    state = before.state
+    if not isinstance(state, Running) or state.submitted_at is None or not isinstance(after.state, Transferring):
+        return Effect("up")
+    # The job ended between the last two looks; nobody knows when.
+    looked_at = state.looked_at or state.submitted_at
+    ended_at = looked_at + (after.updated_at - looked_at) / 2
+    return Effect("up", duration_s=(ended_at - state.submitted_at).total_seconds())
 
 
 def _transferring(held: Held) -> Transferring:

@@ -25,12 +25,14 @@ from export_worker.leases import Leases
 from export_worker.machine import Chance, Connection, Machine
 from export_worker.platforms.connection import PollSettings
 from export_worker.platforms.registry import build_driver
-from export_worker.settings import StepWorker, build_worker, end
+from export_worker.pollplan import PollPlan
+from export_worker.settings import StepWorker, end
 from export_worker.sinks.fanout import Fanout
 from export_worker.sinks.outbox import Outbox
 from export_worker.sinks.redis_stream import RedisStream
 from export_worker.steps import Policy
-from export_worker.store import Store, Terms
+from export_worker.store import Limit, Store, Terms
+from export_worker.sweep import Sweeper
 from export_worker.transfer.client import build_client
 from export_worker.transfer.engine import TransferEngine
 from export_worker.transfer.landing import Landing, Layout
@@ -68,13 +70,22 @@ class Runtime:
     """The parts of one worker process; build it with `open_runtime`."""
 
     def __init__(
-        self, config: Config, *, redis: ArqRedis, machine: Machine, store: Store, leases: Leases, fanout: Fanout
+        self,
+        config: Config,
+        *,
+        redis: ArqRedis,
+        machine: Machine,
+        store: Store,
+        sweeper: Sweeper,
+        leases: Leases,
+        fanout: Fanout,
     ) -> None:
         self._config = config
         self._redis = redis
         self._keys = Keys(config.namespace)
         self._machine = machine
         self._store = store
+        self._sweeper = sweeper
         self._leases = leases
         self._fanout = fanout
         self._owner = machine.owner
@@ -86,7 +97,7 @@ class Runtime:
             ServiceUnreachableError: Redis is gone for longer than the client retries.
         """
         try:
-            await self._store.announce(self._config.platforms())
+            await self._announce()
             await self._serve(roles, stop, burst=burst)
             await self._fanout.flush()
         except (RedisError, OSError) as error:
@@ -113,22 +124,25 @@ class Runtime:
             if not task.cancelled():
                 task.result()
 
+    async def _announce(self) -> None:
+        """Tell producers which connections there are, and of which platform."""
+        if self._config.connections:
+            await commands(self._redis).hset(self._keys.connections, mapping=self._config.platforms())
+
     def _worker(self, role: Role) -> StepWorker:
         settings = self._config.worker
         max_jobs = settings.control_steps if role == "control" else settings.transfers
-        return build_worker(
-            self._redis, self._keys, role, self._machine, max_jobs=max_jobs, queue_poll_s=settings.queue_poll_s
-        )
+        return StepWorker(self._redis, self._keys, role, store=self._store, machine=self._machine, max_jobs=max_jobs)
 
     async def _sweep_forever(self) -> None:
         while True:
-            for export_id in await self._store.sweep(self._owner, datetime.now(UTC)):
+            for export_id in await self._sweeper.sweep(datetime.now(UTC)):
                 _log.warning("export.revived", export_id=export_id)
             await asyncio.sleep(self._config.worker.sweep_s)
 
     async def _until_done(self, stop: asyncio.Event) -> None:
         # Other workers end exports, too, so there is nothing to be notified by: only Redis knows.
-        while await self._store.count_open() or not await self._fanout.is_empty():  # noqa: ASYNC110
+        while await self._redis.zcard(self._keys.open) or not await self._fanout.is_empty():  # noqa: ASYNC110
             await asyncio.sleep(BURST_LOOK_S)
         stop.set()
 
@@ -145,9 +159,14 @@ async def open_runtime(config: Config, redactor: Redactor) -> AsyncIterator[Runt
         stack.push_async_callback(close_redis, redis)
         keys, chance = Keys(config.namespace), Chance(lambda: datetime.now(UTC), random.random)
         await asyncio.to_thread(learn_aws_secrets, redactor)
-        terms = Terms(lease_s=config.worker.lease_s, retention_s=config.worker.retention_s)
-        store = Store(redis, keys, list(config.sinks), terms)
-        leases = Leases(store, chance.clock)
+        terms = Terms(
+            lease_s=config.worker.lease_s,
+            retention_s=config.worker.retention_s,
+            breaker_first_s=config.worker.breaker_first_s,
+            breaker_max_s=config.worker.breaker_max_s,
+        )
+        store = Store(redis, keys, list(config.sinks), _limits(config), terms)
+        leases = Leases(store, chance.clock, terms.lease_s)
         machine = Machine(
             f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}",
             store=store,
@@ -162,7 +181,8 @@ async def open_runtime(config: Config, redactor: Redactor) -> AsyncIterator[Runt
             name: RedisStream(commands(redis), sink.stream, sink.max_length) for name, sink in config.sinks.items()
         }
         fanout = Fanout(Outbox(redis, keys), sinks, chance.clock, chance.draw)
-        yield Runtime(config, redis=redis, machine=machine, store=store, leases=leases, fanout=fanout)
+        sweeper = Sweeper(redis, keys, machine.owner, terms)
+        yield Runtime(config, redis=redis, machine=machine, store=store, sweeper=sweeper, leases=leases, fanout=fanout)
 
 
 async def _connections(config: Config, redactor: Redactor, stack: AsyncExitStack) -> dict[str, Connection]:
@@ -174,9 +194,16 @@ async def _connections(config: Config, redactor: Redactor, stack: AsyncExitStack
     return connections
 
 
+def _limits(config: Config) -> dict[str, Limit]:
+    return {
+        name: Limit(settings.max_in_flight, settings.requests_per_second)
+        for name, settings in config.connections.items()
+    }
+
+
 def _policy(config: Config, poll: PollSettings) -> Policy:
     return Policy(
-        poll=Backoff(poll.first_s, poll.max_s),
+        poll=PollPlan(poll.first_s, poll.max_s),
         retry=Backoff(config.retry.first_s, config.retry.max_s),
         max_attempts=config.retry.max_attempts,
         deadline_s=poll.deadline_s,

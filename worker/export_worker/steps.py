@@ -5,16 +5,18 @@ may say "not yet" as often as it likes until the deadline, an attempt may fail a
 waiting, too.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, assert_never
 
 from export_worker.backoff import Backoff
 from export_worker.contract.codes import ErrorCode
 from export_worker.contract.status import ErrorReport, ManifestObject, Phase
-from export_worker.errors import PlatformThrottledError, ResultMissingError, StepError
-from export_worker.export import Export, Failed, Open, Queued, Running, Succeeded, Transferring
+from export_worker.errors import PlatformThrottledError, PlatformUnavailableError, ResultMissingError, StepError
+from export_worker.export import Cancelled, Ended, Export, Failed, Open, Queued, Running, Succeeded, Transferring
 from export_worker.observed import OperationFailed, Pending, Polled, Ready, Stored, Submitted
+from export_worker.pollplan import PollPlan
 
 EMPTY_LOOKS_MAX = 4
 """A job that is FINISH may name its files a moment later (seen with replicas); after so many looks it has none."""
@@ -31,7 +33,7 @@ class Policy:
         deadline_s: Seconds from acceptance after which an export is given up, unless its request says its own.
     """
 
-    poll: Backoff
+    poll: PollPlan
     retry: Backoff
     max_attempts: int
     deadline_s: float
@@ -65,34 +67,57 @@ class Decision:
 
 def deadline(export: Export, policy: Policy) -> datetime:
     """The moment at which patience ends."""
-    return export.created_at + timedelta(seconds=export.request.deadline_s or policy.deadline_s)
+    return export.set_going_at + timedelta(seconds=export.request.deadline_s or policy.deadline_s)
 
 
-def before_submit(export: Export, moment: Moment) -> Decision:
-    """Note the intent, before the call: a death in between must not hide that the platform may have heard us."""
-    submits = export.counters.submits
-    counters = export.counters.model_copy(update={"submits": submits + 1})
-    note = "submitting" if submits == 0 else "submitting again; an earlier submit may have reached the platform"
-    return Decision(_next(export, moment, counters=counters), note)
+def submitting(export: Export, claims: int) -> Export:
+    """The export with one more submit counted: one for each time that the step was begun.
+
+    Args:
+        claims: More than one means that a worker began this step and never said how it ended: it may have died between
+            the platform's acceptance and our note of it.
+    """
+    submits = export.counters.submits + claims
+    return export.model_copy(update={"counters": export.counters.model_copy(update={"submits": submits})})
 
 
-def after_submit(export: Export, submitted: Submitted, moment: Moment, policy: Policy) -> Decision:
-    """The platform took the job; look at once if it says that it is done, else after the first wait."""
-    wait_s = 0.0 if submitted.done else policy.poll.wait_s(0, moment.draw)
-    state = Running(operation_id=submitted.operation_id, stage=submitted.stage)
+def after_submit(
+    export: Export,
+    submitted: Submitted,
+    moment: Moment,
+    policy: Policy,
+    *,
+    claims: int = 1,
+    seen_s: Sequence[float] = (),
+) -> Decision:
+    """The platform took the job; look at once if it says that it is done, else when jobs like it have ended.
+
+    Args:
+        claims: See `submitting`.
+        seen_s: How long the last jobs of this kind took on this connection.
+    """
+    wait_s = 0.0 if submitted.done else policy.poll.wait_s(0, 0.0, seen_s, moment.draw)
+    state = Running(operation_id=submitted.operation_id, stage=submitted.stage, submitted_at=moment.now)
+    again = "" if claims == 1 else " again (an earlier submit may have reached the platform before its worker died)"
     return Decision(
         _progressed(export, moment, state=state, due_at=_due(export, moment, wait_s, policy)),
-        f"submitted as {submitted.operation_id}",
+        f"submitted{again} as {submitted.operation_id}",
     )
 
 
-def after_poll(export: Export, state: Running, polled: Polled, moment: Moment, policy: Policy) -> Decision:
-    """Wait on, move bytes, or end."""
+def after_poll(
+    export: Export, state: Running, polled: Polled, moment: Moment, policy: Policy, seen_s: Sequence[float] = ()
+) -> Decision:
+    """Wait on, move bytes, or end.
+
+    Args:
+        seen_s: How long the last jobs of this kind took on this connection.
+    """
     counters = export.counters.model_copy(update={"polls": export.counters.polls + 1})
     export = _next(export, moment, counters=counters)
     match polled:
         case Pending():
-            return _wait(export, state, polled, moment, policy)
+            return _wait(export, state, polled, moment, policy, seen_s)
         case Ready(files=()):
             return _look_again(export, state, polled, moment, policy)
         case Ready():
@@ -107,10 +132,16 @@ def after_poll(export: Export, state: Running, polled: Polled, moment: Moment, p
             return _fail(_next(export, moment, state=failed), ErrorCode.PLATFORM_ERROR, polled.message, moment)
 
 
-def _wait(export: Export, state: Running, polled: Pending, moment: Moment, policy: Policy) -> Decision:
+def _wait(
+    export: Export, state: Running, polled: Pending, moment: Moment, policy: Policy, seen_s: Sequence[float]
+) -> Decision:
     operation_id = polled.operation_id or state.operation_id
-    waited = state.model_copy(update={"operation_id": operation_id, "stage": polled.stage, "percent": polled.percent})
-    due_at = _due(export, moment, policy.poll.wait_s(export.counters.polls, moment.draw), policy)
+    waited = state.model_copy(
+        update={"operation_id": operation_id, "stage": polled.stage, "percent": polled.percent, "looked_at": moment.now}
+    )
+    elapsed_s = 0.0 if state.submitted_at is None else (moment.now - state.submitted_at).total_seconds()
+    wait_s = policy.poll.wait_s(export.counters.polls, elapsed_s, seen_s, moment.draw)
+    due_at = _due(export, moment, wait_s, policy)
     note = None if polled.stage == state.stage else f"stage {polled.stage}"
     if operation_id != state.operation_id:
         note = f"stage {polled.stage}, goes on as {operation_id}"
@@ -126,11 +157,6 @@ def _look_again(export: Export, state: Running, polled: Ready, moment: Moment, p
         return _fail(export, ErrorCode.RESULT_EMPTY, message, moment)
     due_at = _due(export, moment, policy.retry.wait_s(looks, moment.draw), policy)
     return Decision(_next(export, moment, due_at=due_at), f"done without files, look {looks}")
-
-
-def before_transfer(export: Export, state: Transferring, moment: Moment) -> Decision:
-    """Note that bytes begin to move: whoever takes over from a dead worker must clear away what that one left."""
-    return Decision(_next(export, moment, state=state.model_copy(update={"begun": True})))
 
 
 def after_file(export: Export, state: Transferring, stored: ManifestObject, moment: Moment) -> Decision:
@@ -153,9 +179,13 @@ def after_transfer(export: Export, state: Transferring, stored: Stored, moment: 
     return Decision(_progressed(export, moment, state=succeeded, error=None), "succeeded")
 
 
-def after_failure(export: Export, error: StepError, moment: Moment, policy: Policy) -> Decision:
-    """A step failed: try again later, or give up."""
-    throttled = isinstance(error, PlatformThrottledError)
+def after_failure(export: Export, error: StepError, moment: Moment, policy: Policy, *, probe: bool = False) -> Decision:
+    """A step failed: try again later, or give up.
+
+    Args:
+        probe: The platform was known to be down, and this was the look whether it still is: no attempt of this export.
+    """
+    throttled = isinstance(error, PlatformThrottledError) or (probe and isinstance(error, PlatformUnavailableError))
     attempt = export.attempt + (0 if throttled else 1)
     report = ErrorReport(code=error.code, message=str(error), step=export.step_name, retryable=error.retryable)
     if not error.retryable or (attempt >= policy.max_attempts and not throttled):
@@ -185,7 +215,7 @@ def _state_to_retry(export: Export, error: StepError) -> Open:
 
 
 def _open_state(export: Export) -> Open:
-    if isinstance(export.state, Succeeded | Failed):
+    if isinstance(export.state, Ended):
         raise TypeError(f"an export that has {export.phase} takes no step")
     return export.state
 
@@ -199,15 +229,62 @@ def after_deadline(export: Export, moment: Moment, policy: Policy) -> Decision:
     return _fail(export, ErrorCode.DEADLINE_EXCEEDED, message, moment)
 
 
-def _fail(export: Export, code: ErrorCode, message: str, moment: Moment, *, retryable: bool = False) -> Decision:
-    state = _open_state(export)
-    failed = Failed(
-        operation_id=None if isinstance(state, Queued) else state.operation_id,
-        stage=None if isinstance(state, Queued) else state.stage,
-        finished_at=moment.now,
+def after_cancel(export: Export, moment: Moment) -> Decision:
+    """Somebody asked for its end."""
+    cancelled = Cancelled(**_reached(export), finished_at=moment.now)
+    return Decision(_next(export, moment, state=cancelled), "cancelled")
+
+
+def restart(export: Export, start: str, moment: Moment) -> Decision:
+    """Set an ended export going again; its next end is another event.
+
+    Args:
+        start: submit, poll or transfer. A start that the export never reached becomes the one before it.
+    """
+    state = _restarted(export, start)
+    again = _progressed(
+        export,
+        moment,
+        state=state,
+        error=None,
+        due_at=moment.now,
+        set_going_at=moment.now,
+        generation=export.generation + 1,
     )
+    return Decision(again, f"set going again from {again.step_name}")
+
+
+def _restarted(export: Export, start: str) -> Open:
+    state = export.state
+    if isinstance(state, Open):
+        return state
+    operation_id, stage = state.operation_id, state.stage
+    if operation_id is None or start == "submit":
+        return Queued()
+    if isinstance(state, Succeeded) or not state.files or start == "poll":
+        return Running(operation_id=operation_id, stage=stage)
+    return Transferring(operation_id=operation_id, stage=stage, files=state.files, stored=state.stored)
+
+
+def _fail(export: Export, code: ErrorCode, message: str, moment: Moment, *, retryable: bool = False) -> Decision:
+    failed = Failed(**_reached(export), finished_at=moment.now)
     report = ErrorReport(code=code, message=message, step=export.step_name, retryable=retryable)
     return Decision(_next(export, moment, state=failed, error=report), f"{Phase.FAILED}: {code}: {message}")
+
+
+def _reached(export: Export) -> dict[str, Any]:
+    """How far the export came, for the one who looks and the one who retries."""
+    match export.state:
+        case Queued():
+            return {}
+        case Running(operation_id=operation_id, stage=stage):
+            return {"operation_id": operation_id, "stage": stage}
+        case Transferring(operation_id=operation_id, stage=stage, files=files, stored=stored):
+            return {"operation_id": operation_id, "stage": stage, "files": files, "stored": stored}
+        case Succeeded() | Failed() | Cancelled():
+            raise TypeError(f"an export that has {export.phase} takes no step")
+        case _:
+            assert_never(export.state)
 
 
 def _due(export: Export, moment: Moment, wait_s: float, policy: Policy) -> datetime:

@@ -1,27 +1,26 @@
 """The export's record in Redis: the truth that every worker works from.
 
-One record is one hash: `request` and `status` (the contract's documents, which producers write and read), `state` (this
-package's own `Export`), `version` (for compare-and-set), `step` (the only one that may run next) and `progress` (how
-far a transfer is, while one runs). Every change is one script: the record, its timeline, its indexes, the next queue
-entry or the outbox, together or not at all, so there is no gap in which an export could be lost.
+One record is one hash (its fields are told in `contract.keys`). Every change is one script: the record, its timeline,
+its indexes, the next queue entry or the outbox, together or not at all, so there is no gap in which an export could be
+lost. A step costs two round trips: the claim, which brings several steps at once with all that they need, and the
+commit.
+
+A queue entry is its own lease. Claiming a step moves its entry to the moment at which the lease ends; while the worker
+lives it moves the entry on; when it dies the entry is due again by itself. The record's version is the fence: a claim
+raises it, so whoever held the step before can change nothing any more.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
 
+import structlog
 from arq.connections import ArqRedis
+from pydantic import ValidationError
 
-from export_worker.connect import commands
-from export_worker.contract.keys import (
-    ARQ_IN_PROGRESS_PREFIX,
-    ARQ_JOB_PREFIX,
-    ARQ_RETRY_PREFIX,
-    JOB_TTL_MS,
-    Keys,
-    job_payload,
-)
+from export_worker.contract.keys import JOB_TTL_MS, Keys, Role, job_payload
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Phase, Progress, Status
@@ -30,21 +29,52 @@ from export_worker.export import Ended, Export, accepted, event_of, status_of
 from export_worker.lua import script
 from export_worker.steps import Decision
 
+_log = structlog.get_logger(__name__)
+
 TIMELINE_MAX = 200
 """Transitions kept of one export: some 20 KiB at the worst, and far more than a healthy one has."""
 
-REVIVE_MAX = 100
-"""Overdue exports looked at in one sweep, so that a sweep ends well before the next one."""
+SCAN_MAX = 1000
+"""Entries looked at in one claim: a few milliseconds of Redis's time, when all of them must wait for something."""
+
+DURATIONS_MAX = 20
+"""Durations kept for each kind on each connection: enough for a median, small enough to travel with each claim."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One step of one export that this worker holds the lease of."""
+    """One step of one export that this worker holds.
+
+    Args:
+        claims: How often this step was claimed; more than once means that somebody began it and never said how it
+            ended.
+        probe: The first call after the breaker was open: its failure is no news.
+        cancel: Somebody asked for the export's end.
+        retry: Where somebody asked it to go on from: submit, poll, transfer, or empty.
+        durations_s: How long the last jobs of this kind took on this connection.
+    """
 
     export: Export
     version: int
     step: int
-    owner: str
+    role: Role
+    claims: int = 1
+    probe: bool = False
+    cancel: bool = False
+    retry: str = ""
+    durations_s: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim brought.
+
+    Args:
+        next_due_ms: When the next entry of the queue is due; None when there is none.
+    """
+
+    turns: list[Turn]
+    next_due_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +85,48 @@ class Terms:
         lease_s: A worker that says nothing for so long has lost its step.
         grace_s: How late a queue entry may be before the sweep looks into it.
         retention_s: How long an ended export can be looked at.
+        breaker_first_s: How long a platform that is down is left alone at first; doubles with each probe that fails.
+        breaker_max_s: No longer than this.
+        breaker_threshold: Failures in a row, over all exports of a connection, that open the breaker.
     """
 
     lease_s: float = 15.0
     grace_s: float = 5.0
     retention_s: float = 7 * 86_400.0
+    breaker_first_s: float = 5.0
+    breaker_max_s: float = 300.0
+    breaker_threshold: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What one connection's platform is asked at most, over all workers.
+
+    Args:
+        slots: Exports on the platform at once.
+        requests_per_second: Calls, with one second's worth at once.
+    """
+
+    slots: int
+    requests_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a step has learned about the platform, for all exports of the connection.
+
+    Args:
+        platform: It answered, or it did not; None when it was not asked.
+        pause_s: It asks to be left alone for so long.
+        duration_s: How long the job took that has just ended.
+    """
+
+    platform: Literal["up", "down"] | None = None
+    pause_s: float = 0.0
+    duration_s: float | None = None
+
+
+NO_EFFECT = Effect()
 
 
 class Store:
@@ -69,184 +136,164 @@ class Store:
         redis: Client of the one Redis that holds the namespace.
         keys: The namespace's keys.
         sinks: Names of the sinks that every completion event goes to.
+        limits: By connection.
         terms: How long things live.
     """
 
-    def __init__(self, redis: ArqRedis, keys: Keys, sinks: Sequence[str], terms: Terms) -> None:
-        self._client = redis
-        self._redis = commands(redis)
+    def __init__(
+        self, redis: ArqRedis, keys: Keys, sinks: Sequence[str], limits: Mapping[str, Limit], terms: Terms
+    ) -> None:
         self._keys = keys
         self._sinks = tuple(sinks)
+        self._limits = {
+            name: {"slots": limit.slots, "interval": 1000.0 / limit.requests_per_second}
+            for name, limit in limits.items()
+        }
         self._terms = terms
-        names = ("begin", "commit", "renew", "release", "revive")
-        self._scripts = {name: redis.register_script(script(name)) for name in names}
+        self._scripts = {name: redis.register_script(script(name)) for name in ("claim", "commit", "renew", "release")}
 
-    async def begin(self, export_id: str, step: int, owner: str, now: datetime) -> Turn | None:
-        """Take the lease of a step. None when it is not the next one any more, or somebody else is at it."""
-        keys, terms = self._keys, self._terms
-        answer = await self._scripts["begin"](
-            keys=[keys.export(export_id), keys.lease(export_id), keys.open],
-            args=[step, owner, _ms(terms.lease_s), epoch_ms(now + timedelta(seconds=terms.lease_s)), export_id],
+    async def claim(self, role: Role, most: int, now: datetime) -> Claimed:
+        """Take up to `most` due steps of one role."""
+        order = {
+            "now": epoch_ms(now),
+            "at": isoformat(now),
+            "lease": _ms(self._terms.lease_s),
+            "max": most,
+            "scan": SCAN_MAX,
+            "prefix": self._keys.prefix,
+            "control": role == "control",
+            "limits": self._limits,
+        }
+        next_due, *taken = await self._scripts["claim"](
+            keys=[self._keys.queue(role), self._keys.open], args=[json.dumps(order)]
         )
-        if answer[0] != b"ok":
-            return None
-        _, version, request, status, state = answer
-        export = Export.model_validate_json(state) if state else _first(request, status)
-        return Turn(export, int(version), step, owner)
+        turns = [turn for item in taken if (turn := _turn(item, role)) is not None]
+        return Claimed(turns, int(float(next_due)) if next_due else None)
 
     async def keep(self, turn: Turn, decision: Decision) -> Turn:
-        """Save a decision in the middle of a step, and go on holding the lease.
+        """Save a decision in the middle of a step, and go on holding it.
 
         Raises:
             LeaseLostError: Somebody else has the export; nothing was changed.
         """
         await self._commit(turn, decision, {"mode": "keep"})
-        return Turn(decision.export, turn.version + 1, turn.step, turn.owner)
+        return replace(turn, export=decision.export)
 
-    async def commit(self, turn: Turn, decision: Decision, now: datetime) -> None:
+    async def commit(self, turn: Turn, decision: Decision, now: datetime, effect: Effect = NO_EFFECT) -> None:
         """Save what a step decided, schedule the next step or put the completion event out, end the lease.
 
         Raises:
             LeaseLostError: Somebody else has the export; nothing was changed.
         """
         export = decision.export
+        ending = self._effects(turn, effect, now) | {"old_job": self._keys.job_id(export.export_id, turn.step)}
         if isinstance(export.state, Ended):
             event = event_of(export, self._keys.namespace)
-            ending = {"mode": "end", "event_id": event.id, "event": event.model_dump_json()}
-            await self._commit(turn, decision, ending | {"now_ms": str(epoch_ms(now))})
-            return
-        due_ms, step = epoch_ms(export.due_at), turn.step + 1
-        schedule = {
-            "mode": "next",
+            ending |= {"mode": "end", "event_id": event.id, "event": event.model_dump_json()}
+        else:
+            ending |= {"mode": "next"} | self._schedule(export, turn.step + 1, now)
+        await self._commit(turn, decision, ending)
+
+    def _effects(self, turn: Turn, effect: Effect, now: datetime) -> dict[str, str]:
+        return {
+            "now_ms": str(epoch_ms(now)),
+            "prefix": self._keys.prefix,
+            "connection": turn.export.request.connection,
+            "kind": turn.export.request.kind,
+            "platform": effect.platform or "",
+            "pause_ms": str(_ms(effect.pause_s)),
+            "duration_ms": "" if effect.duration_s is None else str(_ms(effect.duration_s)),
+            "durations_max": str(DURATIONS_MAX),
+            "breaker_threshold": str(self._terms.breaker_threshold),
+            "breaker_first_ms": str(_ms(self._terms.breaker_first_s)),
+            "breaker_max_ms": str(_ms(self._terms.breaker_max_s)),
+        }
+
+    def _schedule(self, export: Export, step: int, now: datetime) -> dict[str, str]:
+        due_ms, now_ms = epoch_ms(export.due_at), epoch_ms(now)
+        return {
+            "role": export.role,
             "due_ms": str(due_ms),
             "job_id": self._keys.job_id(export.export_id, step),
-            "job": job_payload(export.export_id, step, epoch_ms(now)),
-            "job_ttl_ms": str(max(due_ms - epoch_ms(now), 0) + JOB_TTL_MS),
+            "job": job_payload(export.export_id, step, now_ms),
+            "job_ttl_ms": str(max(due_ms - now_ms, 0) + JOB_TTL_MS),
         }
-        await self._commit(turn, decision, schedule)
 
     async def _commit(self, turn: Turn, decision: Decision, ending: dict[str, str]) -> None:
         export = decision.export
-        event_id = ending.get("event_id", "")
         change = {
-            "owner": turn.owner,
             "version": str(turn.version),
             "export_id": export.export_id,
+            "phase": export.phase,
             "state": export.model_dump_json(exclude_none=True),
             "status": status_of(export).model_dump_json(),
             "created_ms": str(epoch_ms(export.created_at)),
-            "note": _note(export.updated_at, export.phase, turn.step, decision.note) if decision.note else "",
+            "note": timeline_entry(export.updated_at, export.phase, turn.step, decision.note) if decision.note else "",
             "timeline_max": str(TIMELINE_MAX),
             "retention_ms": str(_ms(self._terms.retention_s)),
         }
-        keys = self._commit_keys(turn, export, ending.get("job_id", ""), event_id)
+        keys = self._commit_keys(turn, export, ending.get("event_id", ""))
         if not await self._scripts["commit"](keys=keys, args=[json.dumps(change | ending)]):
             raise LeaseLostError(f"export {export.export_id} was taken over in step {turn.step}")
 
-    def _commit_keys(self, turn: Turn, export: Export, job_id: str, event_id: str) -> list[str]:
+    def _commit_keys(self, turn: Turn, export: Export, event_id: str) -> list[str]:
         keys, export_id = self._keys, export.export_id
         return [
             keys.export(export_id),
-            keys.lease(export_id),
             keys.timeline(export_id),
             keys.open,
             keys.created,
             keys.ended,
             keys.phase(turn.export.phase),
             keys.phase(export.phase),
+            keys.queue(turn.role),
             keys.queue(export.role),
-            ARQ_JOB_PREFIX + job_id,
             keys.event(event_id),
             keys.dedupe(export.request.idempotency_key or ""),
             *map(keys.outbox, self._sinks),
         ]
 
-    async def renew(self, turn: Turn, now: datetime, progress: Progress | None = None) -> bool:
-        """Keep a lease, and tell how far the step is. False when the lease has gone."""
+    async def renew(
+        self, turn: Turn, now: datetime, progress: Progress | None = None
+    ) -> Literal["kept", "cancel"] | None:
+        """Keep a step, and tell how far it is. None when it has gone; `cancel` when somebody asks for its end."""
         keys, export_id = self._keys, turn.export.export_id
         until_ms = epoch_ms(now + timedelta(seconds=self._terms.lease_s))
         told = progress.model_dump_json() if progress is not None else ""
-        renewed = await self._scripts["renew"](
-            keys=[keys.lease(export_id), keys.open, keys.export(export_id)],
-            args=[turn.owner, _ms(self._terms.lease_s), until_ms, export_id, told],
+        answer = await self._scripts["renew"](
+            keys=[keys.export(export_id), keys.queue(turn.role), keys.open],
+            args=[turn.version, until_ms, export_id, keys.job_id(export_id, turn.step), told],
         )
-        return bool(renewed)
+        return (None, "kept", "cancel")[int(answer)]
 
     async def release(self, turn: Turn, now: datetime) -> None:
-        """Give a lease back without a decision, so that another worker can go on at once."""
+        """Give a step back without a decision, so that another worker can go on at once."""
         keys, export_id = self._keys, turn.export.export_id
         await self._scripts["release"](
-            keys=[keys.lease(export_id), keys.open], args=[turn.owner, epoch_ms(now), export_id]
+            keys=[keys.export(export_id), keys.queue(turn.role), keys.open],
+            args=[turn.version, epoch_ms(now), export_id, keys.job_id(export_id, turn.step), keys.wake(turn.role)],
         )
 
-    async def announce(self, connections: dict[str, str]) -> None:
-        """Tell producers which connections there are, and of which platform."""
-        if connections:
-            await self._redis.hset(self._keys.connections, mapping=connections)
 
-    async def count_open(self) -> int:
-        """Exports that have not reached a terminal phase."""
-        return int(await self._redis.zcard(self._keys.open))
-
-    async def sweep(self, owner: str, now: datetime) -> list[str]:
-        """Bring back overdue exports and forget expired ones, unless another worker does that now.
-
-        Returns:
-            The ids of the exports that were brought back.
-        """
-        if not await self._redis.set(self._keys.sweep, owner, nx=True, px=_ms(self._terms.grace_s)):
-            return []
-        await self._forget(now)
-        late = now - timedelta(seconds=self._terms.grace_s)
-        overdue = await self._redis.zrangebyscore(self._keys.open, "-inf", epoch_ms(late), start=0, num=REVIVE_MAX)
-        return [export_id for item in overdue if await self._revive(export_id := item.decode(), now)]
-
-    async def _revive(self, export_id: str, now: datetime) -> bool:
-        keys, now_ms = self._keys, epoch_ms(now)
-        step, status = await self._redis.hmget(keys.export(export_id), "step", "status")
-        if step is None or status is None:
-            await self._redis.zrem(keys.open, export_id)
-            return False
-        # Not from the state: it may be of a kind that is not installed at this worker, but at another.
-        phase = Status.model_validate_json(status).phase
-        queue = keys.queue("transfer" if phase is Phase.TRANSFERRING else "control")
-        old, new = keys.job_id(export_id, int(step)), keys.job_id(export_id, int(step) + 1)
-        revived = await self._scripts["revive"](
-            keys=[
-                keys.export(export_id),
-                keys.lease(export_id),
-                keys.open,
-                keys.timeline(export_id),
-                queue,
-                ARQ_JOB_PREFIX + old,
-                ARQ_IN_PROGRESS_PREFIX + old,
-                ARQ_RETRY_PREFIX + old,
-                ARQ_JOB_PREFIX + new,
-            ],
-            args=[
-                export_id,
-                int(step),
-                now_ms,
-                old,
-                new,
-                job_payload(export_id, int(step) + 1, now_ms),
-                JOB_TTL_MS,
-                _note(now, phase, int(step), "taken up again: its worker died, or its queue entry was lost"),
-                epoch_ms(now + timedelta(seconds=self._terms.lease_s)),
-            ],
-        )
-        return bool(revived)
-
-    async def _forget(self, now: datetime) -> None:
-        """Clear the indexes of exports whose retention has passed; their records expire by themselves."""
-        keys = self._keys
-        until_ms = epoch_ms(now - timedelta(seconds=self._terms.retention_s))
-        gone = await self._redis.zrangebyscore(keys.ended, "-inf", until_ms, start=0, num=1000)
-        if gone:
-            async with self._client.pipeline(transaction=True) as pipe:
-                for index in (keys.ended, keys.created, *map(keys.phase, Phase)):
-                    pipe.zrem(index, *gone)
-                await pipe.execute()
+def _turn(item: list[Any], role: Role) -> Turn | None:
+    """What the script took, read. None for a record that this version cannot read: its entry comes back later."""
+    export_id, step, version, claims, probe, request, status, state, cancel, retry, durations = item
+    try:
+        export = Export.model_validate_json(state) if state else _first(request, status)
+    except ValidationError as error:
+        _log.error("record.unreadable", export_id=export_id.decode(), problems=error.error_count())
+        return None
+    return Turn(
+        export,
+        int(version),
+        int(step),
+        role,
+        claims=int(claims),
+        probe=bool(probe),
+        cancel=bool(cancel),
+        retry=retry.decode(),
+        durations_s=tuple(int(duration) / 1000 for duration in durations),
+    )
 
 
 def _first(request: bytes, status: bytes) -> Export:
@@ -259,5 +306,6 @@ def _ms(seconds: float) -> int:
     return int(seconds * 1000)
 
 
-def _note(at: datetime, phase: Phase, step: int, note: str) -> str:
+def timeline_entry(at: datetime, phase: Phase, step: int, note: str) -> str:
+    """One transition as the timeline keeps it."""
     return json.dumps({"at": isoformat(at), "phase": phase, "step": step, "note": note}, ensure_ascii=False)

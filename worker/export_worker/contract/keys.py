@@ -1,7 +1,7 @@
 """Names in Redis, and the wire form of a queue entry.
 
 One place for both sides: whoever enqueues and whoever works must agree to the letter. Every key of ours begins with
-the namespace. arq's own keys (`arq:job:…`, `arq:in-progress:…`) begin with arq's prefix, which it does not let us
+the namespace. arq's own keys (`arq:job:…`) begin with arq's prefix, which it does not let us
 choose; the namespace stands in the job id behind it.
 """
 
@@ -18,8 +18,6 @@ STEP_FUNCTION = "export_step.v1"
 """Name of the one arq function. Queue entries outlive a deployment, so the name carries a version."""
 
 ARQ_JOB_PREFIX = "arq:job:"
-ARQ_IN_PROGRESS_PREFIX = "arq:in-progress:"
-ARQ_RETRY_PREFIX = "arq:retry:"
 
 JOB_TTL_MS = 86_400_000
 """A queue entry's payload lives this long beyond its due time; the sweep brings back what outwaits it."""
@@ -32,16 +30,18 @@ class Keys:
     namespace: str
 
     def export(self, export_id: str) -> str:
-        """Hash: the export's record (request, status, state, version, step, phase)."""
+        """Hash: the export's record.
+
+        Written by producers: `request`, `status`, `connection`, `kind`, `cancel` and `retry` (what somebody asked for).
+        Written by workers: `state`, `status`, `phase`, `version` (for compare-and-set; whoever claims a step raises it,
+        so it fences off whoever had it before), `step` (the only one that may run next), `claims` (how often that step
+        was claimed) and `progress` (how far a transfer is).
+        """
         return f"{self.namespace}:export:{export_id}"
 
     def timeline(self, export_id: str) -> str:
         """List of JSON: every transition of the export, oldest first."""
         return f"{self.namespace}:timeline:{export_id}"
-
-    def lease(self, export_id: str) -> str:
-        """String with a TTL: the owner of the step that runs now."""
-        return f"{self.namespace}:lease:{export_id}"
 
     @property
     def open(self) -> str:
@@ -87,6 +87,31 @@ class Keys:
     def queue(self, role: Role) -> str:
         """Arq's queue (sorted set of job ids by due time in ms)."""
         return f"{self.namespace}:queue:{role}"
+
+    @property
+    def prefix(self) -> str:
+        """What every key begins with; for scripts, which find some names only as they run."""
+        return f"{self.namespace}:"
+
+    def wake(self, role: Role) -> str:
+        """Channel: something in the queue is due at once."""
+        return f"{self.namespace}:wake:{role}"
+
+    def slots(self, connection: str) -> str:
+        """Sorted set of the exports of one connection that are on its platform now."""
+        return f"{self.namespace}:slots:{connection}"
+
+    def parked(self, connection: str) -> str:
+        """Sorted set of the jobs that wait for a slot of one connection, by the time (ms) since when."""
+        return f"{self.namespace}:parked:{connection}"
+
+    def rate(self, connection: str) -> str:
+        """String: when (ms) one connection's calls so far will have been within its rate."""
+        return f"{self.namespace}:rate:{connection}"
+
+    def breaker(self, connection: str) -> str:
+        """Hash: `failures` in a row of one connection's platform, `until` when (ms) it is left alone."""
+        return f"{self.namespace}:breaker:{connection}"
 
     def job_id(self, export_id: str, step: int) -> str:
         """The export's step as an arq job. The step number keeps the chain single: one id, one entry."""

@@ -30,6 +30,8 @@ _CONNECTION = """
 {settings}
 base_url = "{platform_url}"
 poll = {{ first_s = 0.3, max_s = 1.0, deadline_s = 600 }}
+max_in_flight = 50
+requests_per_second = 100
 """
 
 TOKEN = {"DEMO_TOKEN": "sim-token"}

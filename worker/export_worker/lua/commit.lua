@@ -1,41 +1,83 @@
 -- Save what a step decided: record, timeline, indexes, next queue entry or outbox, and the end of the lease.
--- KEYS: export, lease, timeline, open, created, ended, old phase, new phase, queue, job, event, dedupe, outbox...
--- ARGV: one JSON object; the numbers in it are strings, since Lua would print large ones as 1e+12
--- Returns 1, or 0 when the lease or the version is no longer ours and nothing was changed
+-- KEYS: export, timeline, open, created, ended, old phase, new phase, old queue, new queue, event, dedupe, outbox...
+-- ARGV: JSON; numbers that are kept are strings in it, since Lua would print large ones as 1e+12
+-- Returns 1, or 0 when the version is no longer ours and nothing was changed
 local c = cjson.decode(ARGV[1])
-if redis.call('GET', KEYS[2]) ~= c.owner or redis.call('HGET', KEYS[1], 'version') ~= c.version then
+if redis.call('HGET', KEYS[1], 'version') ~= c.version then
   return 0
 end
-redis.call('HSET', KEYS[1], 'state', c.state, 'status', c.status)
-redis.call('HINCRBY', KEYS[1], 'version', 1)
+redis.call('HSET', KEYS[1], 'state', c.state, 'status', c.status, 'phase', c.phase)
 if c.note ~= '' then
-  redis.call('RPUSH', KEYS[3], c.note)
-  redis.call('LTRIM', KEYS[3], -tonumber(c.timeline_max), -1)
+  redis.call('RPUSH', KEYS[2], c.note)
+  redis.call('LTRIM', KEYS[2], -tonumber(c.timeline_max), -1)
 end
-if KEYS[7] ~= KEYS[8] then
-  redis.call('ZREM', KEYS[7], c.export_id)
-  redis.call('ZADD', KEYS[8], c.created_ms, c.export_id)
+if KEYS[6] ~= KEYS[7] then
+  redis.call('ZREM', KEYS[6], c.export_id)
+  redis.call('ZADD', KEYS[7], c.created_ms, c.export_id)
 end
 if c.mode == 'keep' then
   return 1
 end
+
+-- The step is over: its entry goes, and with it the lease.
+redis.call('HINCRBY', KEYS[1], 'version', 1)
 redis.call('HINCRBY', KEYS[1], 'step', 1)
-redis.call('HDEL', KEYS[1], 'progress')
-redis.call('DEL', KEYS[2])
+redis.call('HDEL', KEYS[1], 'progress', 'claims', 'retry')
+redis.call('ZREM', KEYS[8], c.old_job)
+redis.call('DEL', 'arq:job:' .. c.old_job)
+
+-- What the platform's behaviour means for all exports of the connection.
+local breaker = c.prefix .. 'breaker:' .. c.connection
+if c.platform == 'up' then
+  redis.call('DEL', breaker)
+elseif c.platform == 'down' then
+  local failures = redis.call('HINCRBY', breaker, 'failures', 1) - tonumber(c.breaker_threshold)
+  if failures >= 0 then
+    local pause = math.min(tonumber(c.breaker_max_ms), tonumber(c.breaker_first_ms) * 2 ^ math.min(failures, 20))
+    redis.call('HSET', breaker, 'until', string.format('%.0f', tonumber(c.now_ms) + pause))
+  end
+  redis.call('PEXPIRE', breaker, string.format('%.0f', 2 * tonumber(c.breaker_max_ms)))
+end
+if c.pause_ms ~= '0' then
+  local free_at = string.format('%.0f', tonumber(c.now_ms) + tonumber(c.pause_ms) + 1000)
+  redis.call('SET', c.prefix .. 'rate:' .. c.connection, free_at, 'PX', string.format('%.0f', tonumber(c.pause_ms) + 2000))
+end
+
+-- How long jobs of this kind take on this connection, for the poll plan: the last few are enough.
+if c.duration_ms ~= '' then
+  local durations = c.prefix .. 'durations:' .. c.connection .. ':' .. c.kind
+  redis.call('LPUSH', durations, c.duration_ms)
+  redis.call('LTRIM', durations, 0, tonumber(c.durations_max) - 1)
+  redis.call('PEXPIRE', durations, c.retention_ms)
+end
+
+-- An export that is not on the platform holds none of its slots; the one that has waited longest gets it.
+if c.phase ~= 'running' and redis.call('ZREM', c.prefix .. 'slots:' .. c.connection, c.export_id) == 1 then
+  local parked = redis.call('ZPOPMIN', c.prefix .. 'parked:' .. c.connection)
+  if parked[1] then
+    redis.call('ZADD', c.prefix .. 'queue:control', c.now_ms, parked[1])
+    redis.call('PUBLISH', c.prefix .. 'wake:control', '')
+  end
+end
+
 if c.mode == 'next' then
-  redis.call('ZADD', KEYS[4], c.due_ms, c.export_id)
-  redis.call('SET', KEYS[10], c.job, 'PX', c.job_ttl_ms)
+  redis.call('ZADD', KEYS[3], c.due_ms, c.export_id)
+  redis.call('SET', 'arq:job:' .. c.job_id, c.job, 'PX', c.job_ttl_ms)
   redis.call('ZADD', KEYS[9], c.due_ms, c.job_id)
+  if tonumber(c.due_ms) <= tonumber(c.now_ms) then
+    redis.call('PUBLISH', c.prefix .. 'wake:' .. c.role, '')
+  end
   return 1
 end
-redis.call('ZREM', KEYS[4], c.export_id)
-redis.call('ZADD', KEYS[6], c.now_ms, c.export_id)
-redis.call('SET', KEYS[11], c.event, 'PX', c.retention_ms)
-for i = 13, #KEYS do
+redis.call('ZREM', KEYS[3], c.export_id)
+redis.call('ZADD', KEYS[5], c.now_ms, c.export_id)
+redis.call('SET', KEYS[10], c.event, 'PX', c.retention_ms)
+for i = 12, #KEYS do
   redis.call('ZADD', KEYS[i], c.now_ms, c.event_id)
 end
+redis.call('HDEL', KEYS[1], 'cancel')
 -- Nothing of an ended export outlives its retention; the sweep clears it from the indexes.
-for _, key in ipairs({KEYS[1], KEYS[3], KEYS[12]}) do
+for _, key in ipairs({KEYS[1], KEYS[2], KEYS[11]}) do
   redis.call('PEXPIRE', key, c.retention_ms)
 end
 return 1

@@ -1,8 +1,10 @@
--- Give a lease back without a decision: the worker stops, and somebody else shall go on at once.
--- KEYS: lease, open; ARGV: owner, now (ms), export id
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-  redis.call('DEL', KEYS[1])
-  redis.call('ZADD', KEYS[2], 'XX', ARGV[2], ARGV[3])
-  return 1
+-- Give a step back without a decision: the worker stops, and somebody else shall go on at once.
+-- KEYS: export, queue, open; ARGV: version, now (ms), export id, job id, wake channel
+if redis.call('HGET', KEYS[1], 'version') ~= ARGV[1] then
+  return 0
 end
-return 0
+redis.call('HINCRBY', KEYS[1], 'version', 1)
+redis.call('ZADD', KEYS[2], 'XX', ARGV[2], ARGV[4])
+redis.call('ZADD', KEYS[3], 'XX', ARGV[2], ARGV[3])
+redis.call('PUBLISH', ARGV[5], '')
+return 1

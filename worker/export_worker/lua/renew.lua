@@ -1,12 +1,12 @@
--- Keep a lease that is still ours.
--- KEYS: lease, open, export; ARGV: owner, lease (ms), when it ends (ms), export id, progress (JSON or '')
--- Returns 1, or 0 when the lease has gone
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+-- Keep a step that is still ours.
+-- KEYS: export, queue, open; ARGV: version, when the lease ends (ms), export id, job id, progress (JSON or '')
+-- Returns 0 when it has gone, 2 when somebody asked for the export's end, else 1
+if redis.call('HGET', KEYS[1], 'version') ~= ARGV[1] then
   return 0
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-redis.call('ZADD', KEYS[2], 'XX', ARGV[3], ARGV[4])
+redis.call('ZADD', KEYS[2], 'XX', ARGV[2], ARGV[4])
+redis.call('ZADD', KEYS[3], 'XX', ARGV[2], ARGV[3])
 if ARGV[5] ~= '' then
-  redis.call('HSET', KEYS[3], 'progress', ARGV[5])
+  redis.call('HSET', KEYS[1], 'progress', ARGV[5])
 end
-return 1
+return redis.call('HEXISTS', KEYS[1], 'cancel') + 1

@@ -1,23 +1,21 @@
--- Bring back one overdue export: nobody holds it, and its queue entry is lost or hangs at a dead worker.
--- The new entry has a new step number, so the old one, should it turn up again, is stale and does nothing.
--- KEYS: export, lease, open, timeline, queue, old job, old job in progress, old job's tries, new job
--- ARGV: export id, step, now (ms), old job id, new job id, new job payload, job TTL (ms), timeline entry, look again (ms)
+-- Bring back one overdue export whose queue entry is lost. A backstop: entries come back by themselves when the lease
+-- of their worker ends, so this is for a Redis that has lost a part of its keys.
+-- KEYS: export, open, timeline, queue, parked
+-- ARGV: export id, step, now (ms), job id, job payload, job TTL (ms), timeline entry, look again (ms), wake channel
 -- Returns 1 when it was brought back
 if redis.call('HGET', KEYS[1], 'step') ~= ARGV[2] then
   return 0
 end
-local waits = redis.call('ZSCORE', KEYS[5], ARGV[4])
-  and redis.call('EXISTS', KEYS[6]) == 1 and redis.call('EXISTS', KEYS[7]) == 0
-if redis.call('EXISTS', KEYS[2]) == 1 or waits then
-  redis.call('ZADD', KEYS[3], 'XX', ARGV[9], ARGV[1])
+redis.call('ZADD', KEYS[2], 'XX', ARGV[8], ARGV[1])
+if redis.call('ZSCORE', KEYS[4], ARGV[4]) then
   return 0
 end
-redis.call('ZREM', KEYS[5], ARGV[4])
-redis.call('DEL', KEYS[6], KEYS[7], KEYS[8])
-redis.call('HINCRBY', KEYS[1], 'step', 1)
-redis.call('HINCRBY', KEYS[1], 'version', 1)
-redis.call('RPUSH', KEYS[4], ARGV[8])
-redis.call('SET', KEYS[9], ARGV[6], 'PX', ARGV[7])
-redis.call('ZADD', KEYS[5], ARGV[3], ARGV[5])
-redis.call('ZADD', KEYS[3], ARGV[9], ARGV[1])
-return 1
+-- A parked one goes back into the queue, too: a slot may have become free without a word. It is parked again if not.
+local parked = redis.call('ZREM', KEYS[5], ARGV[4])
+if parked == 0 then
+  redis.call('RPUSH', KEYS[3], ARGV[7])
+end
+redis.call('SET', 'arq:job:' .. ARGV[4], ARGV[5], 'PX', ARGV[6])
+redis.call('ZADD', KEYS[4], ARGV[3], ARGV[4])
+redis.call('PUBLISH', ARGV[9], '')
+return 1 - parked

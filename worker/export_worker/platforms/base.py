@@ -61,3 +61,15 @@ class Catalog(Protocol):
             InvalidRequestError: `project` is needed and missing.
             PlatformError: The platform does not answer as it should.
         """
+
+
+@runtime_checkable
+class Cancelling(Protocol):
+    """Capability: the platform can be told to stop a job."""
+
+    async def cancel(self, export: ExportKind, operation_id: str) -> None:
+        """Stop the job, if it still runs.
+
+        Raises:
+            PlatformError: The platform did not hear, or refused.
+        """

@@ -1,7 +1,7 @@
 -- Accept an export: record, indexes, timeline and first queue entry, or nothing at all.
 -- KEYS: export, timeline, open, created, phase:queued, queue, job, connections, [dedupe]
 -- ARGV: export id, request, status, now (ms), job id, job payload, job TTL (ms), timeline entry, fingerprint,
---       connection, platform
+--       connection, platform, kind, wake channel
 -- Returns {'accepted'|'duplicate'|'conflict'|'connection', export id or known platform}
 local id = ARGV[1]
 if KEYS[9] then
@@ -24,11 +24,13 @@ end
 if KEYS[9] then
   redis.call('HSET', KEYS[9], 'export_id', id, 'fingerprint', ARGV[9])
 end
-redis.call('HSET', KEYS[1], 'request', ARGV[2], 'status', ARGV[3], 'version', 0, 'step', 0)
+redis.call('HSET', KEYS[1], 'request', ARGV[2], 'status', ARGV[3], 'connection', ARGV[10], 'kind', ARGV[12],
+  'phase', 'queued', 'version', 0, 'step', 0)
 redis.call('RPUSH', KEYS[2], ARGV[8])
 redis.call('ZADD', KEYS[3], ARGV[4], id)
 redis.call('ZADD', KEYS[4], ARGV[4], id)
 redis.call('ZADD', KEYS[5], ARGV[4], id)
 redis.call('SET', KEYS[7], ARGV[6], 'PX', ARGV[7])
 redis.call('ZADD', KEYS[6], ARGV[4], ARGV[5])
+redis.call('PUBLISH', ARGV[13], '')
 return {'accepted', id}

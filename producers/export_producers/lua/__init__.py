@@ -1,0 +1,8 @@
+"""The scripts of the producer side. Each is one atomic write in Redis."""
+
+from importlib.resources import files
+
+
+def script(name: str) -> str:
+    """The source of one script, e.g. `enqueue`."""
+    return (files(__name__) / f"{name}.lua").read_text(encoding="utf-8")

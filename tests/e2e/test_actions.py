@@ -1,0 +1,174 @@
+"""Cancel, retry and explain, at every phase."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import harness
+from export_producers.client import ExportQueue
+from export_worker.contract.status import Phase, Status
+from export_worker.simulator.scenario import Fault
+from export_worker.simulator.world import World
+from harness import Site
+
+EXPORT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
+REQUEST = json.dumps({"connection": "gio", "export": EXPORT})
+MIB = 2**20
+
+
+async def reached(queue: ExportQueue, export_id: str, phase: Phase) -> Status:
+    """The first status in a phase."""
+    async with asyncio.timeout(20):
+        async for status in queue.watch(export_id, 0.02):
+            if status.phase is phase:
+                return status
+    raise AssertionError(f"never {phase}")
+
+
+async def test_a_queued_export_is_cancelled_without_asking_the_platform(site: Site, world: World) -> None:
+    async with site.queue() as queue:
+        accepted = await queue.enqueue(REQUEST)
+        assert await queue.cancel(accepted.export_id) is Phase.QUEUED
+        async with harness.worker(site):
+            status = await queue.wait(accepted.export_id, 20)
+            (event,) = await site.events(accepted.export_id)
+
+    assert status.phase is Phase.CANCELLED
+    assert status.error is None
+    assert event.type == "export.cancelled"
+    assert len(world.jobs) == 0
+
+
+async def test_a_waiting_export_is_cancelled_at_once_however_late_its_next_poll_is(site: Site, world: World) -> None:
+    site.connection = {"poll": {"first_s": 3600.0, "max_s": 3600.0, "deadline_s": 86400.0}}
+    world.scenario = world.scenario.model_copy(update={"hold_stage": "RUNNING"})
+    async with harness.worker(site), site.queue() as queue:
+        accepted = await queue.enqueue(REQUEST)
+        await reached(queue, accepted.export_id, Phase.RUNNING)
+        await queue.cancel(accepted.export_id)
+        status = await queue.wait(accepted.export_id, 10)
+
+    assert status.phase is Phase.CANCELLED
+
+
+async def test_a_transfer_is_cancelled_in_the_middle_and_leaves_nothing(site: Site, world: World) -> None:
+    world.scenario = world.scenario.model_copy(update={"file_bytes": 40 * MIB, "framing": "chunked"})
+    world.faults.add(Fault(on="download", fault="slow", delay_s=60, after_bytes=20 * MIB))
+    async with harness.worker(site), site.queue() as queue:
+        accepted = await queue.enqueue(REQUEST)
+        while not await asyncio.to_thread(site.open_uploads):
+            await asyncio.sleep(0.02)
+        await queue.cancel(accepted.export_id)
+        status = await queue.wait(accepted.export_id, 20)
+        events = await site.events(accepted.export_id)
+
+    assert status.phase is Phase.CANCELLED
+    assert [event.type for event in events] == ["export.cancelled"]
+    assert site.objects() == {}
+    assert site.open_uploads() == []
+
+
+async def test_what_has_ended_stays_as_it_is(site: Site) -> None:
+    async with harness.worker(site), site.queue() as queue:
+        status = await harness.export(site, REQUEST)
+        assert await queue.cancel(status.export_id) is Phase.SUCCEEDED
+        assert (await queue.status(status.export_id)).phase is Phase.SUCCEEDED
+    ran = await asyncio.to_thread(site.command, "cancel", status.export_id, "--json")
+    assert ran.status == 1
+    assert json.loads(ran.stdout)["phase"] == "succeeded"
+
+
+CASES: list[tuple[str | None, Fault, int]] = [
+    (None, Fault(on="submit", fault="graphql_errors"), 1),
+    (None, Fault(on="poll", fault="error_stage", per="all"), 1),
+    ("submit", Fault(on="poll", fault="error_stage", per="all"), 2),
+    (None, Fault(on="download", fault="redirect", location="http://127.0.0.2:9/", per="all"), 1),
+    ("poll", Fault(on="download", fault="redirect", location="http://127.0.0.2:9/", per="all"), 1),
+    ("transfer", Fault(on="download", fault="redirect", location="http://127.0.0.2:9/", per="all"), 1),
+    ("submit", Fault(on="download", fault="redirect", location="http://127.0.0.2:9/", per="all"), 2),
+]
+
+
+@pytest.mark.parametrize(("start", "fault", "jobs"), CASES, ids=[f"{case[1].on}-from-{case[0]}" for case in CASES])
+async def test_a_failed_export_goes_on_from_where_it_is_told(
+    site: Site, world: World, start: Any, fault: Fault, jobs: int
+) -> None:
+    world.faults.add(fault)
+    async with harness.worker(site), site.queue() as queue:
+        failed = await harness.export(site, REQUEST)
+        assert failed.phase is Phase.FAILED
+        if failed.error is not None and failed.error.code == "platform_error" and start is None:
+            start = "submit"  # a job that ended in ERROR stays there
+            jobs = 2
+        await queue.retry(failed.export_id, start)
+        status = await queue.wait(failed.export_id, 20)
+        events = await site.events(failed.export_id, 2)
+
+    assert status.phase is Phase.SUCCEEDED, status.error
+    assert status.error is None
+    assert len(world.jobs) == jobs
+    assert [event.type for event in events] == ["export.failed", "export.succeeded"]
+    assert len({event.id for event in events}) == 2
+
+
+async def test_all_failed_exports_with_one_code_are_retried_together(site: Site, world: World) -> None:
+    world.faults.add(Fault(on="submit", fault="graphql_errors", times=2, per="all"))
+    async with harness.worker(site), site.queue() as queue:
+        failed = [(await harness.export(site, REQUEST)).export_id for _ in range(2)]
+        other = ["retry", "--failed", "--error", "platform_error", "--json"]
+        assert json.loads((await asyncio.to_thread(site.command, *other)).stdout) == []
+        bulk = ["retry", "--failed", "--error", "platform_refused", "--json"]
+        dry = json.loads((await asyncio.to_thread(site.command, *bulk, "--dry-run")).stdout)
+        assert {status["export_id"] for status in dry} == set(failed)
+        assert {(await queue.status(export_id)).phase for export_id in failed} == {Phase.FAILED}
+        again = json.loads((await asyncio.to_thread(site.command, *bulk)).stdout)
+        assert {status["export_id"] for status in again} == set(failed)
+        ended = [await queue.wait(export_id, 20) for export_id in failed]
+
+    assert [status.phase for status in ended] == [Phase.SUCCEEDED] * 2
+
+
+async def test_an_open_export_is_not_retried(site: Site) -> None:
+    async with site.queue() as queue:
+        accepted = await queue.enqueue(REQUEST)
+    ran = await asyncio.to_thread(site.command, "retry", accepted.export_id)
+    assert ran.status == 2
+    assert "queued" in ran.stderr
+
+
+@pytest.mark.parametrize("command", ["cancel", "retry", "explain"])
+def test_an_unknown_export_exits_3(site: Site, command: str) -> None:
+    assert site.command(command, "0" * 32).status == 3
+
+
+async def test_every_wait_is_explained(site: Site, world: World) -> None:
+    site.connection = {"poll": {"first_s": 600.0, "max_s": 600.0, "deadline_s": 86400.0}, "max_in_flight": 1}
+    world.scenario = world.scenario.model_copy(update={"hold_stage": "RUNNING"})
+    async with site.queue() as queue:
+        first = (await queue.enqueue(REQUEST)).export_id
+        assert "no control worker has taken it" in await queue.explain(first)
+        async with harness.worker(site):
+            await reached(queue, first, Phase.RUNNING)
+            second = (await queue.enqueue(REQUEST)).export_id
+            await explained(queue, first, lambda words: "for its next poll; the platform says" in words)
+            await explained(queue, second, lambda words: "waits for a free slot of connection gio" in words)
+            await queue.cancel(first)
+            await queue.wait(first, 10)
+            assert "was cancelled" in await queue.explain(first)
+            await reached(queue, second, Phase.RUNNING)
+    told = await asyncio.to_thread(site.command, "explain", second, "--json")
+    assert json.loads(told.stdout)["export_id"] == second
+
+
+async def explained(queue: ExportQueue, export_id: str, right: Callable[[str], bool]) -> None:
+    """Wait for an explanation."""
+    words = ""
+    for _ in range(200):
+        words = await queue.explain(export_id)
+        if right(words):
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(words)

@@ -1,0 +1,106 @@
+"""What a connection's platform is asked at most, over all workers; and what happens when it is down."""
+
+import asyncio
+import json
+import time
+
+import harness
+from export_worker.contract.status import Phase
+from export_worker.simulator.scenario import Fault
+from export_worker.simulator.world import World
+from harness import Site
+
+SEGMENT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
+REQUEST = json.dumps({"connection": "gio", "export": SEGMENT})
+
+
+def on_platform(world: World) -> int:
+    return sum(world.stage(job) not in {"FINISH", "ERROR"} for job in world.jobs)
+
+
+async def test_no_more_exports_run_on_the_platform_than_allowed_over_all_workers(site: Site, world: World) -> None:
+    site.connection = {"max_in_flight": 3}
+    world.scenario = world.scenario.model_copy(update={"stage_s": 0.1})
+    most = 0
+    async with harness.worker(site, count=2), site.queue() as queue:
+        accepted = [await queue.enqueue(REQUEST) for _ in range(12)]
+        waiting = asyncio.gather(*(queue.wait(answer.export_id, 50) for answer in accepted))
+        while not waiting.done():
+            most = max(most, on_platform(world))
+            await asyncio.sleep(0.01)
+        ended = await waiting
+
+    assert [status.phase for status in ended] == [Phase.SUCCEEDED] * 12
+    assert 1 < most <= 3
+
+
+async def test_no_more_calls_are_made_than_allowed_over_all_workers(site: Site, world: World) -> None:
+    site.connection = {"requests_per_second": 10}
+    async with harness.worker(site, count=2), site.queue() as queue:
+        begun_s = time.monotonic()
+        accepted = [await queue.enqueue(REQUEST) for _ in range(10)]
+        ended = [await queue.wait(answer.export_id, 50) for answer in accepted]
+        took_s = time.monotonic() - begun_s
+    calls = sum(record.target == "/graphql" for record in world.requests)
+
+    assert [status.phase for status in ended] == [Phase.SUCCEEDED] * 10
+    # One second's worth may come at once.
+    assert calls <= 10 * took_s + 11
+
+
+async def test_a_platform_that_is_down_pauses_its_connection_and_burns_no_attempts(site: Site, world: World) -> None:
+    site.settings = {
+        "retry": {"first_s": 0.02, "max_s": 0.05, "max_attempts": 6},
+        "worker": {"sweep_s": 0.5, "lease_s": 3.0, "drain_s": 2.0, "breaker_first_s": 0.2, "breaker_max_s": 0.5},
+    }
+    world.faults.add(Fault(on="submit", fault="error5xx", times=None, per="all"))
+    async with harness.worker(site), site.queue() as queue:
+        accepted = [(await queue.enqueue(REQUEST)).export_id for _ in range(6)]
+        await asyncio.sleep(3)
+        calls = len(world.requests)
+        waiting = [await queue.status(export_id) for export_id in accepted]
+        sentences = [await queue.explain(export_id) for export_id in accepted]
+        world.faults.clear()
+        ended = [await queue.wait(export_id, 30) for export_id in accepted]
+
+    assert {status.phase for status in waiting} == {Phase.QUEUED}, [status.error for status in waiting]
+    # Five open the breaker, each pause is ended by one probe; without it there would be a hundred.
+    assert calls < 30
+    assert any("is paused until" in sentence for sentence in sentences), sentences
+    assert [status.phase for status in ended] == [Phase.SUCCEEDED] * 6
+
+
+async def test_a_platform_that_asks_for_peace_gets_it_from_every_export(site: Site, world: World) -> None:
+    world.faults.add(Fault(on="submit", fault="throttled", retry_after_s=2, per="all"))
+    async with harness.worker(site), site.queue() as queue:
+        accepted = [(await queue.enqueue(REQUEST)).export_id for _ in range(2)]
+        while not world.requests:
+            await asyncio.sleep(0.01)
+        refused_s = time.monotonic()
+        late = (await queue.enqueue(REQUEST)).export_id
+        seen = len(world.requests)
+        await asyncio.sleep(1.0)
+        quiet = len(world.requests) - seen
+        ended = [await queue.wait(export_id, 20) for export_id in [*accepted, late]]
+
+    assert [status.phase for status in ended] == [Phase.SUCCEEDED] * 3
+    assert quiet <= 1  # one that was on its way
+    assert time.monotonic() - refused_s >= 2
+
+
+async def test_a_connection_with_much_to_do_does_not_starve_another(site: Site, world: World) -> None:
+    gio = site.tree()["connections"]["gio"]
+    site.settings = {
+        "connections": {"gio": gio | {"max_in_flight": 2}, "other": gio},
+        "worker": {"sweep_s": 0.5, "lease_s": 3.0, "drain_s": 2.0, "control_steps": 2},
+    }
+    world.scenario = world.scenario.model_copy(update={"stage_s": 0.3})
+    async with site.queue() as queue:
+        much = [(await queue.enqueue(REQUEST)).export_id for _ in range(300)]
+        little = (await queue.enqueue(REQUEST.replace('"gio"', '"other"'))).export_id
+        async with harness.worker(site):
+            status = await queue.wait(little, 30)
+            still = [(await queue.status(export_id)).phase for export_id in much]
+
+    assert status.phase is Phase.SUCCEEDED
+    assert still.count(Phase.QUEUED) > 200
