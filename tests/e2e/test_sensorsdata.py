@@ -19,7 +19,7 @@ from harness import Site
 
 DEFAULT_COLUMNS = ["id", "first_id", "second_id"]
 EVERY_COLUMN = ["memo", "id", "$city", "level", "score", "is_member", "name"]
-BEFORE, LATEST = "2026-11-21 00:00:00", "2026-11-22 00:00:00"
+BEFORE, LATEST = "2019-03-04 00:00:00", "2019-03-05 00:00:00"
 
 
 @pytest.fixture(params=["v2", "v3"])

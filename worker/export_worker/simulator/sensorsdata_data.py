@@ -7,10 +7,10 @@ from typing import Any
 
 PROJECT = "default"
 
-LATEST = "2026-11-22 00:00:00"
+LATEST = "2019-03-05 00:00:00"
 """The newest base time of every group."""
 
-BEFORE = ("2026-11-22 00:10:00", "2026-11-22 00:12:30")
+BEFORE = ("2019-03-05 00:10:00", "2019-03-05 00:12:30")
 """Begin and end of what was computed before anybody asked: of the same base time that is computed anew."""
 
 

@@ -108,7 +108,7 @@ class GroupBook:
             "name": group.name,
             "cname": group.cname,
             "user_name": "admin",
-            "create_time": "2026-01-05 10:00:00",
+            "create_time": "2019-01-05 10:00:00",
             "data_type": "BOOL",
             "unit": "DAY",
             "source_type": 1,
