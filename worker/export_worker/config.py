@@ -57,11 +57,14 @@ class S3Settings(_Section):
 
 
 class RetrySettings(_Section):
-    """How often a step may fail in a row, and the waits between (seconds)."""
+    """How often a step may fail in a row, and the waits between (seconds).
 
-    max_attempts: Annotated[int, Field(ge=1)] = 8
+    The defaults ride out some ten minutes; a platform that is down for longer is waited for by the breaker.
+    """
+
+    max_attempts: Annotated[int, Field(ge=1)] = 12
     first_s: Annotated[float, Field(gt=0)] = 1.0
-    max_s: Annotated[float, Field(gt=0)] = 60.0
+    max_s: Annotated[float, Field(gt=0)] = 300.0
 
 
 class TransferSettings(_Section):

@@ -175,7 +175,7 @@ def status_of(export: Export) -> Status:
         due_at=None if ended else export.due_at,
         finished_at=state.finished_at if isinstance(state, Ended) else None,
         error=export.error,
-        objects=[_stored(item) for item in state.stored] if isinstance(state, Transferring | Succeeded) else [],
+        objects=[] if isinstance(state, Queued | Running) else [_stored(item) for item in state.stored],
         manifest=state.manifest_uri if isinstance(state, Succeeded) else None,
         metadata=export.request.metadata,
     )

@@ -5,7 +5,7 @@ becomes a decision, and where secrets are taken out of what a platform said.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -27,6 +27,7 @@ from export_worker.errors import (
     PlatformThrottledError,
     PlatformUnavailableError,
     StepError,
+    StorageError,
     UnknownConnectionError,
 )
 from export_worker.export import Cancelled, Export, Failed, Queued, Running, Succeeded, Transferring
@@ -144,16 +145,21 @@ class Machine:
         except Exception as error:  # noqa: BLE001 - whatever it is must become a decision, or the export would hang
             _log.exception("step.crashed")
             failure = DefectError(f"unexpected {type(error).__name__}; the worker's log has the traceback")
+        for note in getattr(failure, "__notes__", ()):
+            _log.warning("step.left_something", note=self._redactor.text(note))
         failure.args = (self._redactor.text(str(failure)),)
         decision = steps.after_failure(held.turn.export, failure, self._chance.moment(), policy, probe=turn.probe)
         return decision, _effect_of(failure, export)
 
     async def _next(self, held: Held, connection: Connection | None, policy: Policy) -> tuple[Decision, Effect]:
-        export, moment = held.turn.export, self._chance.moment()
-        if moment.now >= steps.deadline(export, policy):
+        export = held.turn.export
+        left_s = (steps.deadline(export, policy) - self._chance.clock()).total_seconds()
+        decision = None
+        if left_s > 0:
+            decision = await _within(left_s, self._act(held, self._checked(export, connection)))
+        if decision is None:
             await self._clear_away(held)
-            return steps.after_deadline(export, moment, policy), NO_EFFECT
-        decision = await self._act(held, self._checked(export, connection))
+            return steps.after_deadline(held.turn.export, self._chance.moment(), policy), NO_EFFECT
         return decision, _learned(export, decision)
 
     def _checked(self, export: Export, connection: Connection | None) -> Connection:
@@ -178,7 +184,7 @@ class Machine:
                 if isinstance(polled, OperationFailed):
                     polled = replace(polled, message=self._redactor.text(polled.message))
                 seen_s = held.turn.durations_s
-                return steps.after_poll(export, state, polled, self._chance.moment(), connection.policy, seen_s)
+                return steps.after_poll(export, state, polled, self._chance.moment(), connection.policy, seen_s=seen_s)
             case Transferring() as state:
                 return await self._transfer(held, connection, state)
             case Succeeded() | Failed() | Cancelled():
@@ -203,9 +209,17 @@ class Machine:
         return steps.after_cancel(export, self._chance.moment())
 
     async def _clear_away(self, held: Held) -> None:
-        """Abort uploads that a worker has left open which died in the middle."""
-        if isinstance(held.turn.export.state, Transferring):
+        """Abort uploads that a worker has left open which died in the middle.
+
+        An S3 that cannot be reached must not keep an export from its end: what stays is logged, for the bucket's
+        lifecycle rule to remove.
+        """
+        if not isinstance(held.turn.export.state, Transferring):
+            return
+        try:
             await self._landing.abort_leftovers(held.turn.export)
+        except StorageError as error:
+            _log.warning("upload.left_open", error=self._redactor.text(str(error)))
 
     async def _transfer(self, held: Held, connection: Connection, state: Transferring) -> Decision:
         export = held.turn.export
@@ -226,6 +240,18 @@ class Machine:
         held.check()
         sealed = await self._landing.seal(held.turn.export, _transferring(held))
         return steps.after_transfer(held.turn.export, _transferring(held), sealed, self._chance.moment())
+
+
+async def _within(left_s: float, acting: Coroutine[None, None, Decision]) -> Decision | None:
+    """What the step decides; None when the time was up before."""
+    patience = asyncio.timeout(left_s)
+    try:
+        async with patience:
+            return await acting
+    except TimeoutError:
+        if not patience.expired():
+            raise
+        return None
 
 
 def _effect_of(failure: StepError, export: Export) -> Effect:

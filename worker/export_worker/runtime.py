@@ -4,15 +4,17 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from uuid import uuid4
 
 import boto3
 import structlog
 from arq.connections import ArqRedis
+from botocore.exceptions import BotoCoreError
 from redis.exceptions import RedisError
 
 from export_worker.backoff import Backoff
@@ -38,6 +40,8 @@ from export_worker.transfer.engine import TransferEngine
 from export_worker.transfer.landing import Landing, Layout
 from export_worker.transfer.multipart import S3Store
 
+AGAIN_S = 1.0
+"""Between tries while Redis is away."""
 BURST_LOOK_S = 0.2
 """How often a worker in burst mode looks whether anything is left."""
 
@@ -108,9 +112,9 @@ class Runtime:
         """Run everything until the stop, or until something fails."""
         workers = [self._worker(role) for role in roles]
         _log.info("worker.started", owner=self._owner, roles=list(roles), connections=sorted(self._config.connections))
-        loops = [self._leases.run(), *self._fanout.loops(), self._sweep_forever()]
+        loops = [self._leases.run(), *map(_persistent, self._fanout.loops()), _persistent(self._sweep)]
         if burst:
-            loops.append(self._until_done(stop))
+            loops.append(_persistent(partial(self._until_done, stop)))
         background = [asyncio.create_task(loop) for loop in loops]
         running = [asyncio.create_task(worker.async_run()) for worker in workers]
         stopping = asyncio.create_task(stop.wait())
@@ -134,17 +138,30 @@ class Runtime:
         max_jobs = settings.control_steps if role == "control" else settings.transfers
         return StepWorker(self._redis, self._keys, role, store=self._store, machine=self._machine, max_jobs=max_jobs)
 
-    async def _sweep_forever(self) -> None:
-        while True:
-            for export_id in await self._sweeper.sweep(datetime.now(UTC)):
-                _log.warning("export.revived", export_id=export_id)
-            await asyncio.sleep(self._config.worker.sweep_s)
+    async def _sweep(self) -> None:
+        for export_id in await self._sweeper.sweep(datetime.now(UTC)):
+            _log.warning("export.revived", export_id=export_id)
+        await asyncio.sleep(self._config.worker.sweep_s)
 
     async def _until_done(self, stop: asyncio.Event) -> None:
         # Other workers end exports, too, so there is nothing to be notified by: only Redis knows.
-        while await self._redis.zcard(self._keys.open) or not await self._fanout.is_empty():  # noqa: ASYNC110
-            await asyncio.sleep(BURST_LOOK_S)
-        stop.set()
+        if not await self._redis.zcard(self._keys.open) and await self._fanout.is_empty():
+            stop.set()
+        await asyncio.sleep(BURST_LOOK_S)
+
+
+async def _persistent(turn: Callable[[], Awaitable[None]]) -> None:
+    """Do it again and again; a Redis that is away is waited for, as the worker's claims do."""
+    away = False
+    while True:
+        try:
+            await turn()
+            away = False
+        except (RedisError, OSError) as error:
+            if not away:
+                _log.warning("redis.unreachable", error=str(error))
+            away = True
+            await asyncio.sleep(AGAIN_S)
 
 
 @asynccontextmanager
@@ -158,7 +175,8 @@ async def open_runtime(config: Config, redactor: Redactor) -> AsyncIterator[Runt
         redis = open_redis(config.redis_url, retries=WORKER_RETRIES)
         stack.push_async_callback(close_redis, redis)
         keys, chance = Keys(config.namespace), Chance(lambda: datetime.now(UTC), random.random)
-        await asyncio.to_thread(learn_aws_secrets, redactor)
+        with _aws_settings():
+            await asyncio.to_thread(learn_aws_secrets, redactor)
         terms = Terms(
             lease_s=config.worker.lease_s,
             retention_s=config.worker.retention_s,
@@ -194,6 +212,15 @@ async def _connections(config: Config, redactor: Redactor, stack: AsyncExitStack
     return connections
 
 
+@contextmanager
+def _aws_settings() -> Iterator[None]:
+    """What boto3 refuses when it is built is a wrong setting, of ours or of its own configuration."""
+    try:
+        yield
+    except (BotoCoreError, ValueError) as error:
+        raise ConfigError(f"s3: {error}; look at [s3] and at the AWS_ variables") from None
+
+
 def _limits(config: Config) -> dict[str, Limit]:
     return {
         name: Limit(settings.max_in_flight, settings.requests_per_second)
@@ -213,7 +240,8 @@ def _policy(config: Config, poll: PollSettings) -> Policy:
 def _landing(config: Config, stack: AsyncExitStack) -> Landing:
     threads = config.worker.transfers * config.transfer.parts_in_flight
     executor = stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="s3"))
-    client = build_client(config.s3.region, config.s3.endpoint_url, threads)
+    with _aws_settings():
+        client = build_client(config.s3.region, config.s3.endpoint_url, threads)
     engine = TransferEngine(
         S3Store(client, executor),
         parts_in_flight=config.transfer.parts_in_flight,

@@ -13,7 +13,13 @@ from typing import Any, assert_never
 from export_worker.backoff import Backoff
 from export_worker.contract.codes import ErrorCode
 from export_worker.contract.status import ErrorReport, ManifestObject, Phase
-from export_worker.errors import PlatformThrottledError, PlatformUnavailableError, ResultMissingError, StepError
+from export_worker.errors import (
+    AuthFailedError,
+    PlatformThrottledError,
+    PlatformUnavailableError,
+    ResultMissingError,
+    StepError,
+)
 from export_worker.export import Cancelled, Ended, Export, Failed, Open, Queued, Running, Succeeded, Transferring
 from export_worker.observed import OperationFailed, Pending, Polled, Ready, Stored, Submitted
 from export_worker.pollplan import PollPlan
@@ -106,7 +112,7 @@ def after_submit(
 
 
 def after_poll(
-    export: Export, state: Running, polled: Polled, moment: Moment, policy: Policy, seen_s: Sequence[float] = ()
+    export: Export, state: Running, polled: Polled, moment: Moment, policy: Policy, *, seen_s: Sequence[float] = ()
 ) -> Decision:
     """Wait on, move bytes, or end.
 
@@ -117,7 +123,7 @@ def after_poll(
     export = _next(export, moment, counters=counters)
     match polled:
         case Pending():
-            return _wait(export, state, polled, moment, policy, seen_s)
+            return _wait(export, state, polled, moment, policy, seen_s=seen_s)
         case Ready(files=()):
             return _look_again(export, state, polled, moment, policy)
         case Ready():
@@ -133,7 +139,7 @@ def after_poll(
 
 
 def _wait(
-    export: Export, state: Running, polled: Pending, moment: Moment, policy: Policy, seen_s: Sequence[float]
+    export: Export, state: Running, polled: Pending, moment: Moment, policy: Policy, *, seen_s: Sequence[float]
 ) -> Decision:
     operation_id = polled.operation_id or state.operation_id
     waited = state.model_copy(
@@ -186,12 +192,15 @@ def after_failure(export: Export, error: StepError, moment: Moment, policy: Poli
         probe: The platform was known to be down, and this was the look whether it still is: no attempt of this export.
     """
     throttled = isinstance(error, PlatformThrottledError) or (probe and isinstance(error, PlatformUnavailableError))
+    # A credential that is refused from the start is wrong; one that a running job has had is being exchanged.
+    retryable = error.retryable or (isinstance(error, AuthFailedError) and not isinstance(export.state, Queued))
     attempt = export.attempt + (0 if throttled else 1)
-    report = ErrorReport(code=error.code, message=str(error), step=export.step_name, retryable=error.retryable)
-    if not error.retryable or (attempt >= policy.max_attempts and not throttled):
-        return _fail(export, error.code, str(error), moment, retryable=error.retryable)
+    report = ErrorReport(code=error.code, message=str(error), step=export.step_name, retryable=retryable)
+    if not retryable or (attempt >= policy.max_attempts and not throttled):
+        return _fail(export, error.code, str(error), moment, retryable=retryable)
     waits = export.throttled if throttled else export.attempt
     wait_s = max(error.retry_after_s or 0.0, policy.retry.wait_s(waits, moment.draw))
+    due_at = _due(export, moment, wait_s, policy)
     retries = export.counters.retries + (0 if throttled else 1)
     retried = _next(
         export,
@@ -200,10 +209,11 @@ def after_failure(export: Export, error: StepError, moment: Moment, policy: Poli
         attempt=attempt,
         throttled=export.throttled + (1 if throttled else 0),
         counters=export.counters.model_copy(update={"retries": retries}),
-        due_at=_due(export, moment, wait_s, policy),
+        due_at=due_at,
         error=report,
     )
-    return Decision(retried, f"{report.step} failed ({error.code}), again in {wait_s:.1f} s: {error}")
+    again_s = (due_at - moment.now).total_seconds()
+    return Decision(retried, f"{report.step} failed ({error.code}), again in {again_s:.1f} s: {error}")
 
 
 def _state_to_retry(export: Export, error: StepError) -> Open:

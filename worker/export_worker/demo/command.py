@@ -4,7 +4,7 @@ import asyncio
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,14 +17,12 @@ from rich.text import Text
 from export_producers import present
 from export_worker.contract.model import isoformat
 from export_worker.contract.status import Status
-from export_worker.demo.play import Outcome, play
+from export_worker.demo.play import Outcome, Show, play
 from export_worker.demo.requests import EXPORTS
 from export_worker.demo.stage import Stage, open_stage, workers
 
 TIMEOUT_S = 120.0
 """For the exports of a default demo; each further one adds a second."""
-
-Show = Callable[[Sequence[Status]], None]
 
 
 @click.command()

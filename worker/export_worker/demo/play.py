@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
 
@@ -16,6 +17,8 @@ LOOK_S = 0.1
 EVENTS_TIMEOUT_S = 15.0
 """An event follows its export within a second; a dispatcher that died gives its deliveries back after longer."""
 STREAM = "exports:events"
+
+Show = Callable[[Sequence[Status]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ async def play(
     redis_url: str,
     platform_url: str,
     count: int,
-    show: Callable[[Sequence[Status]], None],
+    show: Show,
     timeout_s: float,
 ) -> Outcome:
     """Run every kind of export twice: while all goes well, and while each call of the platform fails once.
@@ -52,16 +55,17 @@ async def play(
             await _tell(platform_url, flaky=weather == "flaky")
             accepted = [await queue.enqueue(request) for request in requests]
             ids = [answer.export_id for answer in accepted]
-            ended += await _follow(
-                queue, ids, lambda statuses, before=tuple(ended): show([*before, *statuses]), timeout_s
-            )
+            ended += await _follow(queue, ids, partial(_show_after, show, tuple(ended)), timeout_s)
     await _tell(platform_url, flaky=False)
     return Outcome(ended, await _events(redis_url, {status.export_id for status in ended if status.phase.terminal}))
 
 
-async def _follow(
-    queue: ExportQueue, ids: Sequence[str], show: Callable[[Sequence[Status]], None], timeout_s: float
-) -> list[Status]:
+def _show_after(show: Show, before: Sequence[Status], statuses: Sequence[Status]) -> None:
+    """Show a round below the one before."""
+    show([*before, *statuses])
+
+
+async def _follow(queue: ExportQueue, ids: Sequence[str], show: Show, timeout_s: float) -> list[Status]:
     deadline = asyncio.get_running_loop().time() + timeout_s
     while True:
         statuses = [await queue.status(export_id) for export_id in ids]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from export_worker.errors import PlatformMalformedError
+from export_worker.errors import PlatformMalformedError, PlatformRefusedError
 from export_worker.observed import OperationFailed, Pending
 
 SUCCEED = "SUCCEED"
@@ -73,10 +73,19 @@ class Handle:
 
     @classmethod
     def of(cls, operation_id: str) -> "Handle":
-        """Read an operation id of ours."""
-        fields = json.loads(operation_id)
-        before = fields.get("before")
-        return cls(fields["group_id"], None if before is None else tuple(Partition(**item) for item in before))
+        """Read an operation id of ours.
+
+        Raises:
+            PlatformRefusedError: It is none.
+        """
+        match _json(operation_id):
+            case {"group_id": int(group_id), "before": list(before)}:
+                noted = tuple(item for item in map(_partition, before) if item is not None)
+                if len(noted) == len(before):
+                    return cls(group_id, noted)
+            case {"group_id": int(group_id), **more} if "before" not in more:
+                return cls(group_id)
+        raise PlatformRefusedError("the operation id is none of sensorsdata's")
 
 
 def group_of(answer: Any, call: str) -> Group:
@@ -179,6 +188,14 @@ def _partition(value: Any) -> Partition | None:
         finished_time=_text(value.get("finished_time")),
         user_count=count if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else None,
     )
+
+
+def _json(text: str) -> Any:
+    """The value; None of what is no JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _text(value: Any) -> str | None:

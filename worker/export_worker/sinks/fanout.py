@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -38,9 +39,9 @@ class Fanout:
         self._draw = draw
         self._failures: Counter[tuple[str, str]] = Counter()
 
-    def loops(self) -> list[Coroutine[None, None, None]]:
-        """One loop for each sink, to be run until it is cancelled."""
-        return [self._run_sink(name) for name in self._sinks]
+    def loops(self) -> list[Callable[[], Awaitable[None]]]:
+        """For each sink what is to be done again and again: deliver what is due, or wait a moment."""
+        return [partial(self._turn, name) for name in self._sinks]
 
     async def flush(self) -> None:
         """Deliver what is due now, once; for the moment before a worker leaves."""
@@ -52,10 +53,9 @@ class Fanout:
         """Every event has been delivered to every sink."""
         return all([await self._outbox.is_empty(name) for name in self._sinks])
 
-    async def _run_sink(self, name: str) -> None:
-        while True:
-            if not await self._deliver_due(name):
-                await asyncio.sleep(IDLE_S)
+    async def _turn(self, name: str) -> None:
+        if not await self._deliver_due(name):
+            await asyncio.sleep(IDLE_S)
 
     async def _deliver_due(self, name: str) -> int:
         taken = await self._outbox.take(name, self._clock())
