@@ -23,7 +23,7 @@ SEEN_MIN = 5
 SHARE = 8
 """Each look waits for a further eighth of what was seen: more looks notice an end sooner, and cost polls."""
 GAP_SHARE = 0.17
-"""Part of the ceiling that each end ahead allows a wait to be long. With all 20 of them ahead, that is 3.6 ceilings, and its jitter."""
+"""Part of the ceiling that each end ahead allows a wait to be long, jitter aside. With all 20 ahead: 3.6 ceilings."""
 TAIL_SHARE = 0.08
 """Beyond all that was seen, the next wait is this share of the time so far: late notice stays in proportion."""
 
