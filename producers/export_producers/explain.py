@@ -38,7 +38,7 @@ def explanation(facts: Facts) -> str:
     if status.phase.terminal:
         return _ended(status)
     words = _waiting(facts)
-    return f"somebody asked for its end; {words}" if facts.cancelled else words
+    return f"Somebody asked for its end; {words[0].lower()}{words[1:]}" if facts.cancelled else words
 
 
 def _ended(status: Status) -> str:

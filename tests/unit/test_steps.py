@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from export_worker import steps
 from export_worker.backoff import Backoff
 from export_worker.contract.codes import ErrorCode
+from export_worker.contract.model import isoformat
 from export_worker.contract.request import ExportRequest, GrowingioTagUsers
 from export_worker.contract.status import ManifestObject, Phase, StoredObject
 from export_worker.errors import (
@@ -26,12 +27,26 @@ from export_worker.errors import (
     StepError,
     StorageError,
 )
-from export_worker.export import Export, Failed, Queued, Running, Succeeded, Transferring, accepted, event_of, status_of
+from export_worker.export import (
+    Cancelled,
+    Ended,
+    Export,
+    Failed,
+    Queued,
+    Running,
+    Succeeded,
+    Transferring,
+    accepted,
+    event_of,
+    status_of,
+)
 from export_worker.observed import OperationFailed, Pending, Ready, RemoteFile, Stored, Submitted
+from export_worker.pollplan import PollPlan
 from export_worker.steps import EMPTY_LOOKS_MAX, Decision, Moment, Policy
 
 START = datetime(2026, 11, 22, 3, tzinfo=UTC)
-POLICY = Policy(poll=Backoff(2.0, 60.0), retry=Backoff(1.0, 30.0), max_attempts=3, deadline_s=3600.0)
+POLL = Backoff(2.0, 60.0)
+POLICY = Policy(poll=PollPlan(POLL.first_s, POLL.max_s), retry=Backoff(1.0, 30.0), max_attempts=3, deadline_s=3600.0)
 FILES = (RemoteFile("/a/下载 & 列表.csv", "下载 & 列表.csv"), RemoteFile("/a/b.csv", "b.csv"))
 
 
@@ -59,7 +74,7 @@ def stored(name: str = "b.csv", size_bytes: int = 10) -> ManifestObject:
 
 
 def running(after_s: float = 0.0, **request: Any) -> Export:
-    submitting = steps.before_submit(export_of(**request), at(after_s)).export
+    submitting = steps.submitting(export_of(**request), 1)
     return steps.after_submit(submitting, Submitted("op1", "CREATED"), at(after_s), POLICY).export
 
 
@@ -93,6 +108,19 @@ def failed() -> Export:
     return steps.after_failure(running(), PlatformRefusedError("no such tag"), at(3), POLICY).export
 
 
+def cancelled() -> Export:
+    return steps.after_cancel(running(), at(3)).export
+
+
+def half_stored() -> Export:
+    export = transferring()
+    return steps.after_file(export, transferring_state(export), stored("下载 & 列表.csv"), at(6)).export
+
+
+def given_up(export: Export) -> Export:
+    return steps.after_failure(export, DownloadForbiddenError("no"), at(8), POLICY).export
+
+
 def saved(export: Export) -> Export:
     """As it comes back from the store."""
     return Export.model_validate_json(export.model_dump_json(exclude_none=True))
@@ -110,21 +138,33 @@ def code_of(export: Export) -> str:
 # Submitting
 
 
-def test_the_intent_to_submit_is_noted_before_the_call() -> None:
-    first = steps.before_submit(export_of(), at(1))
-    assert first.note == "submitting"
-    assert first.export.counters.submits == 1
-    assert first.export.phase is Phase.QUEUED
-    second = steps.before_submit(first.export, at(2))
-    assert second.export.counters.submits == 2
-    assert "an earlier submit may have reached the platform" in str(second.note)
+@given(st.integers(1, 50), st.integers(1, 50))
+def test_each_beginning_of_a_submit_counts(first: int, second: int) -> None:
+    export = steps.submitting(export_of(), first)
+    assert export.counters.submits == first
+    again = steps.submitting(export, second)
+    assert again.counters.submits == first + second
+    assert again.model_copy(update={"counters": export_of().counters}) == export_of()
 
 
 def test_a_submitted_export_waits_for_its_first_poll() -> None:
     decision = steps.after_submit(export_of(), Submitted("op1", "CREATED"), at(1, 0.5), POLICY)
-    assert decision.export.state == Running(operation_id="op1", stage="CREATED")
+    assert decision.export.state == Running(operation_id="op1", stage="CREATED", submitted_at=at(1).now)
     assert due_in_s(decision, at(1)) == 1.0
     assert decision.note == "submitted as op1"
+
+
+def test_a_submit_that_was_begun_before_is_told() -> None:
+    decision = steps.after_submit(export_of(), Submitted("op1", "CREATED"), at(1), POLICY, claims=2)
+    assert decision.note == (
+        "submitted again (an earlier submit may have reached the platform before its worker died) as op1"
+    )
+
+
+def test_the_first_look_comes_when_jobs_like_it_have_ended() -> None:
+    seen_s = [30.0] * 20
+    decision = steps.after_submit(export_of(), Submitted("op1"), at(1, 0.5), POLICY, seen_s=seen_s)
+    assert due_in_s(decision, at(1)) == POLICY.poll.wait_s(0, 0.0, seen_s, 0.5) == 30.0
 
 
 def test_a_job_that_is_done_at_submit_is_looked_at_at_once() -> None:
@@ -143,9 +183,33 @@ def test_polls_use_no_attempt_and_grow_patient(count: int) -> None:
         moment = at(number)
         decision = polled(export, Pending("EXECUTING"), moment)
         export = decision.export
-        assert due_in_s(decision, moment) == POLICY.poll.ceiling_s(number + 1)
+        assert due_in_s(decision, moment) == POLL.ceiling_s(number + 1)
+        assert running_state(export).submitted_at == START
+        assert running_state(export).looked_at == moment.now
     assert export.counters.model_dump() == {"polls": count, "submits": 1, "retries": 0}
     assert (export.attempt, export.error) == (0, None)
+
+
+def test_the_next_look_comes_when_more_of_the_jobs_like_it_have_ended() -> None:
+    seen_s = [10.0] * 10 + [30.0] * 10
+    state = running_state(running())
+    decision = steps.after_poll(running(), state, Pending("EXECUTING"), at(12, 0.5), POLICY, seen_s)
+    assert due_in_s(decision, at(12)) == POLICY.poll.wait_s(1, 12.0, seen_s, 0.5) == 18.0
+
+
+def test_a_job_of_unknown_age_counts_as_new() -> None:
+    seen_s = [10.0] * 10 + [30.0] * 10
+    state = Running(operation_id="op1")
+    decision = steps.after_poll(running(), state, Pending("EXECUTING"), at(12, 0.5), POLICY, seen_s)
+    assert due_in_s(decision, at(12)) == POLICY.poll.wait_s(1, 0.0, seen_s, 0.5)
+    assert running_state(decision.export).submitted_at is None
+
+
+def test_an_operation_may_go_on_under_another_handle() -> None:
+    decision = polled(running(), Pending("QUERYING", operation_id="op2"), at(1))
+    assert running_state(decision.export).operation_id == "op2"
+    assert decision.note == "stage QUERYING, goes on as op2"
+    assert polled(decision.export, Pending("QUERYING"), at(2)).note is None
 
 
 def test_only_a_new_stage_is_news() -> None:
@@ -223,8 +287,7 @@ def test_the_platform_s_failure_is_told_in_its_words() -> None:
 
 
 def test_each_file_counts_and_the_last_one_tells_when() -> None:
-    export = steps.before_transfer(transferring(), transferring_state(transferring()), at(5)).export
-    assert transferring_state(export).begun
+    export = transferring()
     export = steps.after_file(export, transferring_state(export), stored("a.csv"), at(6)).export
     assert transferring_state(export).landed_at is None
     assert status_of(export).progress.model_dump() == {
@@ -335,6 +398,30 @@ def test_a_defect_is_tried_again() -> None:
     assert code_of(export) == ErrorCode.INTERNAL_ERROR
 
 
+@given(st.integers(1, 50))
+def test_a_probe_of_a_platform_that_is_down_uses_no_attempt(count: int) -> None:
+    export = running()
+    for number in range(count):
+        error = PlatformUnavailableError("HTTP 502")
+        decision = steps.after_failure(export, error, at(number), POLICY, probe=True)
+        export = decision.export
+        assert due_in_s(decision, at(number)) == POLICY.retry.ceiling_s(number)
+    assert (export.attempt, export.throttled, export.counters.retries) == (0, count, 0)
+    assert code_of(export) == ErrorCode.PLATFORM_UNAVAILABLE
+
+
+@pytest.mark.parametrize("error", [DefectError("KeyError"), StorageError("slow down"), ResultMissingError("404")])
+def test_a_probe_that_fails_for_another_reason_uses_one(error: StepError) -> None:
+    export = steps.after_failure(running(), error, at(1), POLICY, probe=True).export
+    assert (export.attempt, export.counters.retries) == (1, 1)
+
+
+def test_a_probe_that_is_refused_ends_its_export() -> None:
+    assert (
+        steps.after_failure(running(), PlatformRefusedError("no"), at(1), POLICY, probe=True).export.phase == "failed"
+    )
+
+
 # The deadline
 
 
@@ -356,6 +443,13 @@ def test_a_request_may_say_its_own_deadline() -> None:
     assert steps.deadline(export_of(deadline_s=7200), POLICY) == START + timedelta(hours=2)
 
 
+def test_the_deadline_counts_from_when_it_was_set_going() -> None:
+    again = steps.restart(failed(), "submit", at(5000)).export
+    assert again.set_going_at == at(5000).now
+    assert again.created_at == START
+    assert steps.deadline(again, POLICY) == at(8600).now
+
+
 @pytest.mark.parametrize(
     ("make", "step", "operation_id"),
     [(export_of, "submit", None), (running, "poll", "op1"), (transferring, "transfer", "op1")],
@@ -375,6 +469,76 @@ def test_time_is_up_names_the_last_failure() -> None:
     ended = steps.after_deadline(export, at(3600), POLICY).export
     assert ended.error is not None
     assert ended.error.message.endswith("it was running, last failure: HTTP 502")
+
+
+# Cancelling
+
+
+@pytest.mark.parametrize(
+    ("make", "reached"),
+    [
+        (export_of, {}),
+        (running, {"operation_id": "op1", "stage": "CREATED"}),
+        (transferring, {"operation_id": "op1", "stage": "FINISH", "files": list(FILES)}),
+        (half_stored, {"operation_id": "op1", "files": list(FILES), "stored": [stored("下载 & 列表.csv")]}),
+    ],
+)
+def test_cancelling_keeps_what_was_reached(make: Any, reached: dict[str, Any]) -> None:
+    export: Export = make()
+    decision = steps.after_cancel(export, at(9))
+    state = decision.export.state
+    assert isinstance(state, Cancelled)
+    assert {name: getattr(state, name) for name in reached} == reached
+    assert state.finished_at == decision.export.updated_at == at(9).now
+    assert (decision.note, decision.export.error) == ("cancelled", export.error)
+    assert decision.export.counters == export.counters
+
+
+# Setting going again
+
+
+STARTS = ("submit", "poll", "transfer")
+CREATED, FINISHED = Running(operation_id="op1", stage="CREATED"), Running(operation_id="op1", stage="FINISH")
+HALF = Transferring(operation_id="op1", stage="FINISH", files=list(FILES), stored=[stored("下载 & 列表.csv")])
+REACHED = {
+    "nothing": (steps.after_cancel(export_of(), at(3)).export, (Queued(), Queued(), Queued())),
+    "operation": (failed(), (Queued(), CREATED, CREATED)),
+    "operation-cancelled": (cancelled(), (Queued(), CREATED, CREATED)),
+    "half-the-files": (given_up(half_stored()), (Queued(), FINISHED, HALF)),
+    "everything": (succeeded(), (Queued(), FINISHED, FINISHED)),
+}
+
+
+@pytest.mark.parametrize(
+    ("ended", "start", "state"),
+    [
+        pytest.param(ended, start, state, id=f"{name}-{start}")
+        for name, (ended, states) in REACHED.items()
+        for start, state in zip(STARTS, states, strict=True)
+    ],
+)
+def test_an_ended_export_goes_on_from_what_it_had_reached(ended: Export, start: str, state: Any) -> None:
+    decision = steps.restart(ended, start, at(100))
+    again = decision.export
+    assert again.state == state
+    assert again.due_at == again.set_going_at == again.updated_at == at(100).now
+    assert (again.error, again.attempt, again.throttled) == (None, 0, 0)
+    assert again.generation == ended.generation + 1
+    assert (again.created_at, again.counters, again.request) == (ended.created_at, ended.counters, ended.request)
+    assert decision.note == f"set going again from {again.step_name}"
+
+
+def test_files_that_stand_in_s3_are_not_moved_again() -> None:
+    export = half_stored()
+    export = steps.after_file(export, transferring_state(export), stored("b.csv"), at(7)).export
+    again = steps.restart(given_up(export), "transfer", at(100)).export
+    assert len(transferring_state(again).stored) == len(FILES)
+
+
+@pytest.mark.parametrize("make", [export_of, running, transferring])
+def test_an_open_export_keeps_its_state_when_it_is_set_going(make: Any) -> None:
+    export: Export = make()
+    assert steps.restart(export, "submit", at(100)).export.state == export.state
 
 
 # What is told
@@ -449,6 +613,8 @@ def test_status_of_a_failed_export() -> None:
         (running, "control", "poll"),
         (transferring, "transfer", "transfer"),
         (succeeded, "control", "transfer"),
+        (failed, "control", "transfer"),
+        (cancelled, "control", "transfer"),
     ],
 )
 def test_who_looks_at_it_next(make: Any, role: str, step: str) -> None:
@@ -456,7 +622,10 @@ def test_who_looks_at_it_next(make: Any, role: str, step: str) -> None:
     assert (export.role, export.step_name) == (role, step)
 
 
-@pytest.mark.parametrize(("make", "kind"), [(succeeded, "export.succeeded"), (failed, "export.failed")])
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [(succeeded, "export.succeeded"), (failed, "export.failed"), (cancelled, "export.cancelled")],
+)
 def test_the_event_of_an_end_is_the_same_each_time(make: Any, kind: str) -> None:
     export: Export = make()
     event = event_of(export, "exports")
@@ -465,7 +634,7 @@ def test_the_event_of_an_end_is_the_same_each_time(make: Any, kind: str) -> None
     assert event.data == status_of(export)
     assert event.time == event.data.finished_at
     assert event_of(saved(export), "exports").model_dump_json() == event.model_dump_json()
-    again = export.model_copy(update={"generation": 2})
+    again = steps.after_cancel(steps.restart(export, "submit", at(50)).export, at(51)).export
     assert event_of(again, "exports").id == "e1.2"
 
 
@@ -475,13 +644,15 @@ def test_an_open_export_has_no_event(make: Any) -> None:
         event_of(make(), "exports")
 
 
-@pytest.mark.parametrize("make", [succeeded, failed])
+@pytest.mark.parametrize("make", [succeeded, failed, cancelled])
 def test_an_ended_export_takes_no_step(make: Any) -> None:
     for error in (PlatformRefusedError("no"), PlatformUnavailableError("502"), ResultMissingError("404")):
         with pytest.raises(TypeError, match="takes no step"):
             steps.after_failure(make(), error, at(9), POLICY)
     with pytest.raises(TypeError, match="takes no step"):
         steps.after_deadline(make(), at(9), POLICY)
+    with pytest.raises(TypeError, match="takes no step"):
+        steps.after_cancel(make(), at(9))
 
 
 def test_a_newer_worker_may_have_written_more() -> None:
@@ -493,7 +664,7 @@ def test_a_newer_worker_may_have_written_more() -> None:
 # A walk
 
 ORDER = [Phase.QUEUED, Phase.RUNNING, Phase.TRANSFERRING]
-ENDED = {Phase.SUCCEEDED, Phase.FAILED}
+ENDED = {Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED}
 draws = st.floats(0, 1)
 delays_s = st.floats(0, 90)
 stages = st.none() | st.sampled_from(["EXECUTING", "DATA_READY", "UNHEARD_OF"])
@@ -505,6 +676,13 @@ failures = st.one_of(
     st.builds(PlatformRefusedError, st.just("HTTP 400")),
     st.builds(StorageError, st.just("slow down")),
 )
+durations = st.lists(st.floats(0, 7200), max_size=20)
+
+
+def saved_moment(moment: datetime | None) -> str:
+    """As it is kept: to the millisecond."""
+    assert moment is not None
+    return isoformat(moment)
 
 
 class Walk(RuleBasedStateMachine):
@@ -515,6 +693,9 @@ class Walk(RuleBasedStateMachine):
         self.policy = Policy(POLICY.poll, POLICY.retry, 50 if patient else 3, 600.0)
         self.export = export_of(deadline_s=deadline_s)
         self.now = START
+        self.claims = 1
+        self.generation = 1
+        self.submits = 0
 
     @property
     def open(self) -> bool:
@@ -526,6 +707,10 @@ class Walk(RuleBasedStateMachine):
     def look(self, delay_s: float, draw: float) -> bool:
         """Its time has come. False when it has run out."""
         self.now = max(self.now, self.export.due_at) + timedelta(seconds=delay_s)
+        assert (self.now >= steps.deadline(self.export, self.policy)) == (
+            (self.now - self.export.set_going_at).total_seconds()
+            >= (self.export.request.deadline_s or self.policy.deadline_s)
+        )
         if self.now < steps.deadline(self.export, self.policy):
             return True
         self.commit(steps.after_deadline(self.export, self.moment(draw), self.policy))
@@ -534,6 +719,7 @@ class Walk(RuleBasedStateMachine):
     def keep(self, decision: Decision, *, may_step_back: bool = False) -> None:
         before, after = self.export, decision.export
         assert self.open, "a terminal phase has changed"
+        assert (after.generation, after.set_going_at) == (before.generation, before.set_going_at)
         went_back = (before.phase, after.phase) == (Phase.TRANSFERRING, Phase.RUNNING)
         assert after.phase in ENDED or ORDER.index(after.phase) - ORDER.index(before.phase) in {0, 1} or went_back
         assert may_step_back or not went_back
@@ -553,28 +739,55 @@ class Walk(RuleBasedStateMachine):
             assert self.now <= decision.export.due_at <= latest
         self.keep(decision, may_step_back=may_step_back)
 
-    def fail(self, error: StepError, draw: float) -> None:
+    def fail(self, error: StepError, draw: float, *, probe: bool = False) -> None:
         missing = isinstance(error, ResultMissingError)
-        decision = steps.after_failure(self.export, error, self.moment(draw), self.policy)
+        before = self.export
+        decision = steps.after_failure(self.export, error, self.moment(draw), self.policy, probe=probe)
         self.commit(decision, may_step_back=missing)
+        if probe and isinstance(error, PlatformUnavailableError):
+            assert (self.open, self.export.attempt) == (True, before.attempt)
 
     @precondition(lambda self: self.open and isinstance(self.export.state, Queued))
     @rule(
-        delay_s=delays_s, draw=draws, stage=stages, done=st.booleans(), error=st.none() | failures, dies=st.booleans()
+        delay_s=delays_s,
+        draw=draws,
+        stage=stages,
+        done=st.booleans(),
+        error=st.none() | failures,
+        dies=st.booleans(),
+        probe=st.booleans(),
+        seen_s=durations,
     )
     def submit(
-        self, delay_s: float, draw: float, stage: str | None, done: bool, error: StepError | None, dies: bool
+        self,
+        delay_s: float,
+        draw: float,
+        stage: str | None,
+        done: bool,
+        error: StepError | None,
+        dies: bool,
+        probe: bool,
+        seen_s: list[float],
     ) -> None:
         if not self.look(delay_s, draw):
             return
-        self.keep(steps.before_submit(self.export, self.moment(draw)))
         if dies:
+            self.claims += 1
             return
+        claims, self.claims = self.claims, 1
+        self.submits += claims
+        begun = steps.submitting(self.export, claims)
         if error is not None:
-            self.fail(error, draw)
+            self.export = begun
+            self.fail(error, draw, probe=probe)
         else:
             submitted = Submitted("op1", stage, done)
-            self.commit(steps.after_submit(self.export, submitted, self.moment(draw), self.policy))
+            decision = steps.after_submit(
+                begun, submitted, self.moment(draw), self.policy, claims=claims, seen_s=seen_s
+            )
+            assert ("again" in str(decision.note)) == (claims > 1)
+            self.commit(decision)
+            assert saved_moment(running_state(self.export).submitted_at) == saved_moment(self.now)
 
     @precondition(lambda self: self.open and isinstance(self.export.state, Running))
     @rule(
@@ -587,22 +800,33 @@ class Walk(RuleBasedStateMachine):
             st.just(OperationFailed("ERROR", "no such tag")),
             failures,
         ),
+        probe=st.booleans(),
+        seen_s=durations,
     )
-    def poll(self, delay_s: float, draw: float, seen: Pending | Ready | OperationFailed | StepError) -> None:
+    def poll(
+        self,
+        delay_s: float,
+        draw: float,
+        seen: Pending | Ready | OperationFailed | StepError,
+        probe: bool,
+        seen_s: list[float],
+    ) -> None:
         if not self.look(delay_s, draw):
             return
         if isinstance(seen, StepError):
-            self.fail(seen, draw)
-        else:
-            state = running_state(self.export)
-            self.commit(steps.after_poll(self.export, state, seen, self.moment(draw), self.policy))
+            self.fail(seen, draw, probe=probe)
+            return
+        state = running_state(self.export)
+        self.commit(steps.after_poll(self.export, state, seen, self.moment(draw), self.policy, seen_s))
+        if isinstance(seen, Pending):
+            assert running_state(self.export).submitted_at == state.submitted_at
+            assert saved_moment(running_state(self.export).looked_at) == saved_moment(self.now)
 
     @precondition(lambda self: self.open and isinstance(self.export.state, Transferring))
     @rule(delay_s=delays_s, draw=draws, files=st.integers(0, 2), error=st.none() | failures, dies=st.booleans())
     def transfer(self, delay_s: float, draw: float, files: int, error: StepError | None, dies: bool) -> None:
         if not self.look(delay_s, draw):
             return
-        self.keep(steps.before_transfer(self.export, transferring_state(self.export), self.moment(draw)))
         left = FILES[len(transferring_state(self.export).stored) :]
         for file in left if error is None and not dies else left[:files]:
             state = transferring_state(self.export)
@@ -615,11 +839,48 @@ class Walk(RuleBasedStateMachine):
             sealed = Stored(tuple(state.stored), "s3://bucket/k/manifest.json")
             self.commit(steps.after_transfer(self.export, state, sealed, self.moment(draw)))
 
+    @precondition(lambda self: self.open)
+    @rule(delay_s=delays_s, draw=draws)
+    def cancel(self, delay_s: float, draw: float) -> None:
+        self.now += timedelta(seconds=delay_s)
+        before = self.export
+        self.keep(steps.after_cancel(self.export, self.moment(draw)))
+        assert self.export.phase is Phase.CANCELLED
+        assert (self.export.counters, self.export.error) == (before.counters, before.error)
+
+    @precondition(lambda self: not self.open)
+    @rule(delay_s=delays_s, draw=draws, start=st.sampled_from(STARTS))
+    def set_going_again(self, delay_s: float, draw: float, start: str) -> None:
+        before = self.export.state
+        assert isinstance(before, Ended)
+        self.now += timedelta(seconds=delay_s)
+        again = steps.restart(self.export, start, self.moment(draw)).export
+        self.claims = 1
+        self.generation += 1
+        reached = ["submit"] if before.operation_id is None else ["submit", "poll"]
+        if isinstance(before, Failed | Cancelled) and before.files:
+            reached.append("transfer")
+        assert again.step_name == (start if start in reached else reached[-1])
+        if isinstance(again.state, Running | Transferring):
+            assert again.state.operation_id == before.operation_id
+        if isinstance(again.state, Transferring):
+            assert again.state.stored == before.stored
+        assert (again.attempt, again.throttled, again.error) == (0, 0, None)
+        assert again.due_at == again.set_going_at == self.now
+        self.export = saved(again)
+        assert saved(self.export) == self.export
+
     @precondition(lambda self: not self.open)
     @rule(draw=draws, error=failures)
     def nothing_more(self, draw: float, error: StepError) -> None:
         with pytest.raises(TypeError):
             steps.after_failure(self.export, error, self.moment(draw), self.policy)
+        with pytest.raises(TypeError):
+            steps.after_cancel(self.export, self.moment(draw))
+
+    @invariant()
+    def every_begun_submit_is_counted(self) -> None:
+        assert self.export.counters.submits == self.submits
 
     @invariant()
     def open_means_attempts_are_left(self) -> None:
@@ -629,9 +890,11 @@ class Walk(RuleBasedStateMachine):
     def every_end_has_one_event(self) -> None:
         if not self.open:
             event = event_of(self.export, "exports")
-            assert event.id == "e1.1"
+            assert event.id == f"e1.{self.generation}"
             assert event.type == f"export.{self.export.phase}"
-            assert (self.export.error is None) == isinstance(self.export.state, Succeeded)
+            # A cancelled one keeps the failure that it was waiting out, if there was one.
+            assert self.export.error is None or not isinstance(self.export.state, Succeeded)
+            assert self.export.error is not None or not isinstance(self.export.state, Failed)
 
 
 TestWalk = Walk.TestCase
