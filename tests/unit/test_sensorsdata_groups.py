@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from export_worker.errors import PlatformMalformedError
+from export_worker.errors import PlatformMalformedError, PlatformRefusedError
 from export_worker.observed import OperationFailed, Pending
 from export_worker.platforms.sensorsdata_groups import Handle, Partition, group_of, looked_at, noted, partitions_of
 
@@ -109,6 +109,27 @@ def test_what_is_noted_is_every_end_that_the_platform_tells_of() -> None:
 def test_an_operation_id_tells_all(before: tuple[Partition, ...] | None) -> None:
     handle = Handle(42, before)
     assert Handle.of(handle.text()) == handle
+
+
+@pytest.mark.parametrize(
+    "operation_id",
+    [
+        "",
+        "nonsense",
+        "null",
+        "[1]",
+        "[" * 100_000,
+        "{}",
+        '{"group_id": "42"}',
+        '{"group_id": 42, "before": null}',
+        '{"group_id": 42, "before": {}}',
+        '{"group_id": 42, "before": ["x"]}',
+        '{"group_id": 42, "before": [{"status": "FAILED"}]}',
+    ],
+)
+def test_what_is_no_operation_id_of_ours_is_refused(operation_id: str) -> None:
+    with pytest.raises(PlatformRefusedError, match="operation id"):
+        Handle.of(operation_id)
 
 
 @pytest.mark.parametrize("answer", [None, [], {}, {"name": ""}, {"name": 3}, {"name": "x" * 999}, "vip"])
