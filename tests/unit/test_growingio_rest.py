@@ -27,8 +27,7 @@ from export_worker.platforms.base import Catalog, Driver
 from export_worker.platforms.connection import ConnectionSettings
 from export_worker.platforms.growingio_rest import GrowingioRestDriver
 from export_worker.platforms.operations import Operations
-from golden import check_golden
-from unit.test_platform_http_server import CANARY, Reply, ScriptedServer, Seen, echoed, json_replied, replied
+from unit.test_platform_http_server import CANARY, Reply, ScriptedServer, echoed, json_replied, replied
 
 SEGMENT = GrowingioSegmentProfileUsers(project_id="WlGk4Daj", segment_key="seg_51activity")
 SUBMIT = "/v1/api/projects/WlGk4Daj/segment_profiles/seg_51activity/export_jobs"
@@ -77,11 +76,6 @@ async def downloaded(reply: Reply, file: RemoteFile = FILE, **options: Any) -> b
             return body
 
 
-def document_of(seen: Seen) -> dict[str, Any]:
-    path, _, query = seen.target.partition("?")
-    return {"method": seen.method, "path": path, "query": query, "body": seen.json if seen.body else None}
-
-
 def test_driver_has_its_capabilities() -> None:
     settings = ConnectionSettings.model_validate(
         {"platform": "growingio-rest", "base_url": "https://op.example.cn", "token": CANARY}
@@ -89,47 +83,6 @@ def test_driver_has_its_capabilities() -> None:
     rest: Driver = GrowingioRestDriver("rest", settings, Redactor())
     assert isinstance(rest, Catalog)
     assert isinstance(rest, Operations)
-
-
-@pytest.mark.parametrize(
-    ("name", "export"),
-    [
-        (
-            "submit-with-columns",
-            SEGMENT.model_copy(
-                update={
-                    "properties": ["ids_$basic_userId", "usr_gender", "tag_rfm"],
-                    "file_format": "csv",
-                    "csv_header_type": "key",
-                }
-            ),
-        ),
-        ("submit-without-columns", SEGMENT.model_copy(update={"properties": []})),
-    ],
-)
-async def test_submit_is_the_documents_own(name: str, export: ExportKind) -> None:
-    async with ScriptedServer() as server, driver(server) as rest:
-        server.on(SUBMIT, json_replied(SUBMITTED))
-        assert await rest.submit(export) == Submitted(JOB_ID)
-    [seen] = server.seen
-    check_golden(f"growingio-rest/{name}", document_of(seen))
-    assert seen.headers["Authorization"] == f"Bearer {CANARY}"
-    assert seen.headers["Content-Type"] == "application/json"
-    assert "language" not in seen.headers
-
-
-async def test_result_and_download_are_the_documents_own() -> None:
-    async with ScriptedServer() as server, driver(server) as rest:
-        server.on(RESULT, json_replied({"stage": "FINISH", "uris": [URI]}))
-        server.on("/download", replied(ODD_FILE, content_type="text/csv"))
-        assert await rest.poll(SEGMENT, JOB_ID) == Ready("FINISH", (FILE,))
-        async with rest.open_result(SEGMENT, FILE) as download:
-            assert b"".join([chunk async for chunk in download.chunks()]) == ODD_FILE.encode()
-            assert (download.total_bytes, download.content_type) == (len(ODD_FILE.encode()), "text/csv")
-    looked, fetched = server.seen
-    check_golden("growingio-rest/job-result", document_of(looked))
-    check_golden("growingio-rest/download", document_of(fetched))
-    assert [seen.headers["Authorization"] for seen in server.seen] == [f"Bearer {CANARY}"] * 2
 
 
 @pytest.mark.parametrize(

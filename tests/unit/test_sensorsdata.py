@@ -26,7 +26,6 @@ from export_worker.platforms.base import Catalog, Driver
 from export_worker.platforms.connection import ConnectionSettings
 from export_worker.platforms.operations import Operations
 from export_worker.platforms.sensorsdata import SensorsdataDriver
-from golden import check_golden
 from unit.test_platform_http_server import CANARY, Reply, ScriptedServer, Seen, echoed, json_replied, replied
 
 API_KEY = "#K-canary+key/with=signs-0123456789"
@@ -134,38 +133,6 @@ async def test_base_times_travel_where_the_settings_want_them(place: str, in_bod
         assert query_of(seen).get("base_time_list") == (None if in_body else times)
     assert execute.json == ({"base_time_list": times} if in_body else {})
     assert "base_time_list=2019-03-05%2000%3A00%3A00&base_time_list=" in execute.target or in_body
-
-
-SAMPLES: list[tuple[str, dict[str, Any], Any]] = [
-    ("list", {}, []),
-    ("execute", {"id": 42}, {}),
-    ("execute", {"id": 42, "base_time_list": [BASE_TIME]}, {}),
-    ("get", {"id": 42}, DESCRIBED),
-    ("delete", {"id": 42}, {}),
-    ("status", {"id": 42}, [SUCCEED]),
-    ("status", {"id": 42, "base_time_list": [BASE_TIME]}, [SUCCEED]),
-]
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments", "answer"), SAMPLES, ids=["-".join([name, *args]) for name, args, _ in SAMPLES]
-)
-async def test_a_call_goes_out_as_the_document_prints_it(name: str, arguments: dict[str, Any], answer: Any) -> None:
-    async with ScriptedServer() as server, driver(server, api_prefix="") as sensors:
-        operation = sensors.operations[name]
-        path = operation.path.format(**arguments)
-        server.on(path, json_replied(answer))
-        assert await sensors.call(operation, arguments, None) == answer
-    [seen] = server.seen
-    query = {**query_of(seen), "token": ["<token>"]}
-    sample = f"{name}-base-times" if "base_time_list" in arguments else name
-    document = {
-        "method": seen.method,
-        "path": urlsplit(seen.target).path,
-        "query": query,
-        "body": seen.json if seen.body else None,
-    }
-    check_golden(f"sensorsdata/{sample}", document)
 
 
 def test_every_call_of_the_document_is_in_the_table() -> None:
