@@ -193,14 +193,14 @@ def test_polls_use_no_attempt_and_grow_patient(count: int) -> None:
 def test_the_next_look_comes_when_more_of_the_jobs_like_it_have_ended() -> None:
     seen_s = [10.0] * 10 + [30.0] * 10
     state = running_state(running())
-    decision = steps.after_poll(running(), state, Pending("EXECUTING"), at(12, 0.5), POLICY, seen_s)
+    decision = steps.after_poll(running(), state, Pending("EXECUTING"), at(12, 0.5), POLICY, seen_s=seen_s)
     assert due_in_s(decision, at(12)) == POLICY.poll.wait_s(1, 12.0, seen_s, 0.5) == 18.0
 
 
 def test_a_job_of_unknown_age_counts_as_new() -> None:
     seen_s = [10.0] * 10 + [30.0] * 10
     state = Running(operation_id="op1")
-    decision = steps.after_poll(running(), state, Pending("EXECUTING"), at(12, 0.5), POLICY, seen_s)
+    decision = steps.after_poll(running(), state, Pending("EXECUTING"), at(12, 0.5), POLICY, seen_s=seen_s)
     assert due_in_s(decision, at(12)) == POLICY.poll.wait_s(1, 0.0, seen_s, 0.5)
     assert running_state(decision.export).submitted_at is None
 
@@ -362,7 +362,17 @@ def test_attempts_are_used_up(make: Any, step: str) -> None:
     assert export.counters.retries == POLICY.max_attempts - 1
 
 
-@pytest.mark.parametrize("error", [PlatformRefusedError("no"), AuthFailedError("no"), DownloadForbiddenError("no")])
+def test_a_credential_that_a_running_job_has_had_is_waited_for() -> None:
+    waiting = steps.after_failure(running(), AuthFailedError("no"), at(1), POLICY).export
+    assert waiting.phase is Phase.RUNNING
+    assert waiting.error is not None
+    assert waiting.error.retryable
+    refused = steps.after_failure(queued(), AuthFailedError("no"), at(1), POLICY).export
+    assert refused.phase is Phase.FAILED
+    assert code_of(refused) == ErrorCode.AUTH_FAILED
+
+
+@pytest.mark.parametrize("error", [PlatformRefusedError("no"), DownloadForbiddenError("no")])
 def test_what_would_fail_again_is_not_tried_again(error: StepError) -> None:
     export = steps.after_failure(running(), error, at(1), POLICY).export
     assert export.phase is Phase.FAILED
@@ -817,7 +827,7 @@ class Walk(RuleBasedStateMachine):
             self.fail(seen, draw, probe=probe)
             return
         state = running_state(self.export)
-        self.commit(steps.after_poll(self.export, state, seen, self.moment(draw), self.policy, seen_s))
+        self.commit(steps.after_poll(self.export, state, seen, self.moment(draw), self.policy, seen_s=seen_s))
         if isinstance(seen, Pending):
             assert running_state(self.export).submitted_at == state.submitted_at
             assert saved_moment(running_state(self.export).looked_at) == saved_moment(self.now)
