@@ -367,7 +367,7 @@ def test_a_credential_that_a_running_job_has_had_is_waited_for() -> None:
     assert waiting.phase is Phase.RUNNING
     assert waiting.error is not None
     assert waiting.error.retryable
-    refused = steps.after_failure(queued(), AuthFailedError("no"), at(1), POLICY).export
+    refused = steps.after_failure(export_of(), AuthFailedError("no"), at(1), POLICY).export
     assert refused.phase is Phase.FAILED
     assert code_of(refused) == ErrorCode.AUTH_FAILED
 

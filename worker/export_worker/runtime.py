@@ -98,9 +98,11 @@ class Runtime:
         """Work until told to stop, or in burst mode until no export is open and every event is delivered.
 
         Raises:
-            ServiceUnreachableError: Redis is gone for longer than the client retries.
+            ConfigError: Redis may drop keys when its memory is full.
+            ServiceUnreachableError: Redis cannot be reached when the worker starts.
         """
         try:
+            await self._check_redis()
             await self._announce()
             await self._serve(roles, stop, burst=burst)
             await self._fanout.flush()
@@ -127,6 +129,16 @@ class Runtime:
         for task in (*background, *running):
             if not task.cancelled():
                 task.result()
+
+    async def _check_redis(self) -> None:
+        """Refuse a Redis that may drop records to make room: what was accepted would be lost without a word."""
+        memory = await self._redis.info("memory")
+        policy = memory.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            raise ConfigError(
+                f"redis_url: this Redis drops keys when its memory is full (maxmemory-policy {policy}); "
+                "set it to noeviction: CONFIG SET maxmemory-policy noeviction"
+            )
 
     async def _announce(self) -> None:
         """Tell producers which connections there are, and of which platform."""

@@ -1,0 +1,70 @@
+"""What a worker asks of Redis, and what it bears."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from export_worker.contract.status import Phase
+from export_worker.demo.processes import child, free_port, listening, redis_binary
+from export_worker.simulator.world import World
+from harness import Site
+
+REQUEST = json.dumps(
+    {
+        "connection": "gio",
+        "export": {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"},
+    }
+)
+
+
+def server(port: int, directory: Path, *options: str) -> list[str]:
+    return [redis_binary(), "--port", str(port), "--dir", str(directory), "--appendonly", "yes", "--save", "", *options]
+
+
+async def test_a_redis_that_may_drop_records_is_refused(site: Site, tmp_path: Path) -> None:
+    port = free_port()
+    command = server(port, tmp_path, "--bind", "127.0.0.1", "--maxmemory-policy", "allkeys-lru")
+    async with child(command, name="redis", directory=tmp_path) as process:
+        await listening(process, port, name="redis", directory=tmp_path)
+        site.redis_url = f"redis://127.0.0.1:{port}/0"
+        ran = await asyncio.to_thread(site.command, "run", "--burst")
+
+    assert ran.status == 2, ran
+    assert "noeviction" in ran.stderr
+    assert "allkeys-lru" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("away_s", [0.0, 6.0])
+async def test_a_redis_that_restarts_loses_nothing_and_no_worker_leaves(
+    site: Site, world: World, tmp_path: Path, away_s: float
+) -> None:
+    world.scenario = world.scenario.model_copy(update={"stage_s": 0.5})
+    port = free_port()
+    site.redis_url = f"redis://127.0.0.1:{port}/0"
+    command = server(port, tmp_path, "--bind", "127.0.0.1", "--appendfsync", "always")
+    async with child(command, name="redis", directory=tmp_path) as process:
+        await listening(process, port, name="redis", directory=tmp_path)
+        async with site.queue() as queue:
+            accepted = [(await queue.enqueue(REQUEST)).export_id for _ in range(10)]
+        with site.process("run") as running:
+            while len(world.jobs) < 3:
+                await asyncio.sleep(0.02)
+            process.kill()
+            await process.wait()
+            await asyncio.sleep(away_s)
+            async with child(command, name="redis-again", directory=tmp_path) as again:
+                await listening(again, port, name="redis-again", directory=tmp_path)
+                async with site.queue() as queue:
+                    ended = [await queue.wait(export_id, 60) for export_id in accepted]
+                    for export_id in accepted:
+                        assert len(await site.events(export_id)) == 1
+                assert running.process.poll() is None
+                assert "Traceback" not in running.log.read_text(encoding="utf-8")
+                running.process.terminate()
+                await asyncio.to_thread(running.process.wait, 20)
+
+    assert [status.phase for status in ended] == [Phase.SUCCEEDED] * 10
+    assert len(world.jobs) == 10
