@@ -3,9 +3,12 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis.asyncio
 
+import harness
 from export_worker.contract.status import Phase
 from export_worker.demo.processes import child, free_port, listening, redis_binary
 from export_worker.simulator.world import World
@@ -35,6 +38,46 @@ async def test_a_redis_that_may_drop_records_is_refused(site: Site, tmp_path: Pa
     assert "noeviction" in ran.stderr
     assert "allkeys-lru" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def documented_acl() -> str:
+    """The rule as the operations guide prints it."""
+    guide = Path(__file__).parents[2] / "k8s" / "README.md"
+    line = next(line for line in guide.read_text(encoding="utf-8").splitlines() if "ACL SETUSER export-worker" in line)
+    return line.strip().removeprefix("ACL SETUSER export-worker ")
+
+
+async def test_the_documented_rights_are_enough_and_keep_others_keys_out_of_reach(
+    site: Site, world: World, tmp_path: Path
+) -> None:
+    port = free_port()
+    site.namespace = "exports"
+    rights = documented_acl().replace(">PASSWORD", ">canary-redis-word-44d1")
+    async with child(server(port, tmp_path, "--bind", "127.0.0.1"), name="redis", directory=tmp_path) as process:
+        await listening(process, port, name="redis", directory=tmp_path)
+        administrator = redis.asyncio.Redis(port=port)
+        set_user: Any = administrator.execute_command  # redis-py leaves it untyped
+        await set_user("ACL", "SETUSER", "export-worker", *rights.split())
+        await administrator.set("somebody-else", "private")
+        site.redis_url = f"redis://export-worker:canary-redis-word-44d1@127.0.0.1:{port}/0"
+        async with harness.worker(site), site.queue() as queue:
+            done = await harness.export(site, REQUEST)
+            cancelled = (await queue.enqueue(REQUEST)).export_id
+            await queue.cancel(cancelled)
+            await queue.wait(cancelled, 20)
+            await queue.retry(cancelled)
+            again = await queue.wait(cancelled, 20)
+            assert await queue.explain(cancelled)
+            assert len(await queue.list_exports()) == 2
+        denied = [entry[b"object"] for entry in await administrator.acl_log()]
+        user = redis.asyncio.Redis.from_url(site.redis_url)
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            await user.get("somebody-else")
+        await user.aclose()
+        await administrator.aclose()
+
+    assert (done.phase, again.phase) == (Phase.SUCCEEDED, Phase.SUCCEEDED)
+    assert denied == []
 
 
 @pytest.mark.parametrize("away_s", [0.0, 6.0])
