@@ -8,12 +8,13 @@ import click
 from export_producers import present
 from export_producers.cli import OpenQueue, as_json
 from export_producers.client import LIST_MAX, ExportQueue, Start
+from export_producers.options import TEXT
 from export_worker.contract.status import Phase, Status
 from export_worker.errors import ExportWorkerError
 
 
 @click.command()
-@click.argument("export_id")
+@click.argument("export_id", type=TEXT)
 @as_json
 @click.pass_obj
 def cancel(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
@@ -33,10 +34,10 @@ def cancel(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("export_id", required=False)
+@click.argument("export_id", type=TEXT, required=False)
 @click.option("--from", "start", type=click.Choice(["submit", "poll", "transfer"]), help="By default the failed step.")
 @click.option("--failed", is_flag=True, help="Every failed export instead of one.")
-@click.option("--error", "code", metavar="CODE", help="With --failed: only those with this error code.")
+@click.option("--error", "code", type=TEXT, metavar="CODE", help="With --failed: only those with this error code.")
 @click.option("--dry-run", is_flag=True, help="With --failed: only list them.")
 @as_json
 @click.pass_obj
@@ -68,7 +69,7 @@ def retry(
         click.echo(present.dumps(documents if failed else documents[0]))
         return
     for status in again:
-        click.echo(f"{'would retry' if dry_run else 'retrying'} {status.export_id} ({status.kind})")
+        click.echo(present.clean(f"{'would retry' if dry_run else 'retrying'} {status.export_id} ({status.kind})"))
     if not again:
         click.echo("no such failed export")
 
@@ -84,12 +85,12 @@ async def _retry_failed(queue: ExportQueue, start: Start | None, code: str | Non
             again.append(await queue.retry(status.export_id, start))
         except ExportWorkerError as error:
             # Somebody else was quicker, or its retention has just passed: the others go on.
-            click.echo(f"{status.export_id}: {error}", err=True)
+            click.echo(present.clean(f"{status.export_id}: {error}"), err=True)
     return again
 
 
 @click.command()
-@click.argument("export_id")
+@click.argument("export_id", type=TEXT)
 @as_json
 @click.pass_obj
 def explain(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
@@ -100,4 +101,5 @@ def explain(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
             return await queue.explain(export_id)
 
     sentence = asyncio.run(run())
-    click.echo(present.dumps({"export_id": export_id, "explanation": sentence}) if as_json else sentence)
+    document = present.dumps({"export_id": export_id, "explanation": sentence})
+    click.echo(document if as_json else present.clean(sentence))

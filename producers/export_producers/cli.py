@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -12,8 +12,9 @@ from rich.text import Text
 
 from export_producers import present
 from export_producers.client import LIST_MAX, ExportQueue
+from export_producers.options import SECONDS, TEXT
 from export_worker.contract.request import ExportRequest
-from export_worker.contract.status import Phase, Status
+from export_worker.contract.status import Accepted, Phase, Status
 from export_worker.contract.validate import REQUEST_MAX_BYTES, parse_request
 from export_worker.errors import FieldProblem, InvalidRequestError
 
@@ -25,9 +26,11 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and n
 
 @click.command()
 @click.argument("file", type=click.Path(allow_dash=True))
-@click.option("--idempotency-key", metavar="K", help="The same key with the same request gives the first export back.")
+@click.option(
+    "--idempotency-key", type=TEXT, metavar="K", help="The same key with the same request gives the first export back."
+)
 @click.option("--wait", is_flag=True, help="Show progress until the export ends.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Wait so long.")
+@click.option("--timeout", "timeout_s", type=SECONDS, metavar="S", help="Wait so long.")
 @as_json
 @click.pass_obj
 def enqueue(
@@ -40,14 +43,11 @@ def enqueue(
 
     async def run() -> Status | None:
         async with open_queue() as queue:
+            if not await queue.known_connections():
+                raise InvalidRequestError([_no_connection(request)])
             accepted = await queue.enqueue(request)
+            _tell(accepted, wait=wait, as_json=as_json)
             if not wait:
-                if as_json:
-                    click.echo(accepted.model_dump_json())
-                else:
-                    again = " again (same idempotency key)" if accepted.deduplicated else ""
-                    click.echo(f"accepted{again}: export {accepted.export_id} is {accepted.phase}")
-                    click.echo(f"follow it with: export-worker watch {accepted.export_id}")
                 return None
             async with aclosing(queue.watch(accepted.export_id)) as statuses:
                 return await follow(statuses, timeout_s=timeout_s, show=not as_json)
@@ -56,11 +56,27 @@ def enqueue(
     if status is None:
         return
     if as_json:
-        click.echo(status.model_dump_json())
+        click.echo(present.document(status))
     if not status.phase.terminal:
         click.echo(f"still {status.phase} after {timeout_s:g} s; the export goes on", err=True)
     if status.phase is not Phase.SUCCEEDED:
         sys.exit(1)
+
+
+def _no_connection(request: ExportRequest) -> FieldProblem:
+    message = f"{request.connection!r} is unknown: none is configured here (is EXPORT_CONFIG set?), "
+    return FieldProblem("connection", message + "and no worker has announced any")
+
+
+def _tell(accepted: Accepted, *, wait: bool, as_json: bool) -> None:
+    """Show the id before anything else can go wrong; where stdout is for the last status alone, on stderr."""
+    if as_json and not wait:
+        click.echo(present.document(accepted))
+        return
+    again = " again (same idempotency key)" if accepted.deduplicated else ""
+    click.echo(f"accepted{again}: export {accepted.export_id} is {accepted.phase}", err=as_json)
+    if not wait:
+        click.echo(f"follow it with: export-worker watch {accepted.export_id}")
 
 
 def read_request(file: str, idempotency_key: str | None = None) -> ExportRequest:
@@ -70,7 +86,7 @@ def read_request(file: str, idempotency_key: str | None = None) -> ExportRequest
         InvalidRequestError: It cannot be read, or a field of it is wrong.
     """
     try:
-        body = sys.stdin.buffer.read(REQUEST_MAX_BYTES + 1) if file == "-" else _read(Path(file))
+        body = _read_stdin() if file == "-" else _read(Path(file))
     except OSError as error:
         raise InvalidRequestError([FieldProblem("FILE", f"cannot read {file} ({error.strerror})")]) from None
     request = parse_request(body)
@@ -84,6 +100,12 @@ def read_request(file: str, idempotency_key: str | None = None) -> ExportRequest
     )
 
 
+def _read_stdin() -> bytes:
+    if sys.stdin is None:
+        raise InvalidRequestError([FieldProblem("FILE", "standard input is closed")])
+    return sys.stdin.buffer.read(REQUEST_MAX_BYTES + 1)
+
+
 def _read(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(REQUEST_MAX_BYTES + 1)
@@ -95,17 +117,14 @@ async def follow(statuses: AsyncIterator[Status], *, timeout_s: float | None, sh
     Returns:
         The last status seen.
     """
-    last: Status | None = None
     with _display(show=show) as display:
-        try:
+        # Before the clock starts: however short the time is, whoever waits learns where the export stands.
+        last = await anext(statuses)
+        display(last)
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 async for last in statuses:
                     display(last)
-        except TimeoutError:
-            if last is None:
-                raise
-    if last is None:
-        raise RuntimeError("a watch yields at least one status")
     return last
 
 
@@ -123,7 +142,7 @@ def _display(*, show: bool) -> Iterator[Callable[[Status], None]]:
 
 
 @click.command()
-@click.argument("export_id")
+@click.argument("export_id", type=TEXT)
 @click.option("--timeline", is_flag=True, help="Every transition, too.")
 @as_json
 @click.pass_obj
@@ -141,7 +160,7 @@ def status(open_queue: OpenQueue, *, export_id: str, timeline: bool, as_json: bo
         return
     present.console().print(present.details(found))
     for entry in entries:
-        click.echo(f"{entry['at']}  {entry['phase']:<12}  {entry['note']}")
+        click.echo(present.clean(f"{entry['at']}  {entry['phase']:<12}  {entry['note']}"))
 
 
 @click.command("list")
@@ -166,7 +185,7 @@ def list_(open_queue: OpenQueue, *, phase: str | None, limit: int, as_json: bool
 
 
 @click.command()
-@click.argument("export_id")
+@click.argument("export_id", type=TEXT)
 @as_json
 @click.pass_obj
 def watch(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
@@ -178,7 +197,7 @@ def watch(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
                 return await follow(statuses, timeout_s=None, show=True)
             last = None
             async for last in statuses:
-                click.echo(last.model_dump_json())
+                click.echo(present.document(last))
             return last
 
     last = asyncio.run(run())

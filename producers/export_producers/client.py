@@ -72,6 +72,14 @@ class ExportQueue:
         """Close the connections to Redis."""
         await close_redis(self._client)
 
+    async def known_connections(self) -> dict[str, str]:
+        """Connection → platform: those that the caller gave, else those that workers have announced."""
+        if self._connections is not None:
+            return dict(self._connections)
+        with _reachable(self._url):
+            announced = await self._redis.hgetall(self._keys.connections)
+        return {name.decode(): platform.decode() for name, platform in announced.items()}
+
     async def enqueue(self, request: ExportRequest | str | bytes) -> Accepted:
         """Accept one export. Once this has returned, the export is not lost.
 
@@ -94,7 +102,8 @@ class ExportQueue:
         if verdict == "conflict":
             raise IdempotencyConflictError(said)
         if verdict == "connection":
-            raise InvalidRequestError([await self._connection_problem(request, said)])
+            known = await self.known_connections()
+            raise InvalidRequestError([_wrong_connection(request, said or None, known)])
         if verdict == "duplicate":
             return Accepted(export_id=said, phase=(await self.status(said)).phase, deduplicated=True)
         return Accepted(export_id=export_id, phase=Phase.QUEUED, deduplicated=False)
@@ -277,11 +286,6 @@ class ExportQueue:
         platform = self._connections.get(request.connection)
         if platform != request.platform:
             raise InvalidRequestError([_wrong_connection(request, platform, self._connections)])
-
-    async def _connection_problem(self, request: ExportRequest, platform: str) -> FieldProblem:
-        announced = await self._redis.hgetall(self._keys.connections)
-        known = {name.decode(): kind.decode() for name, kind in announced.items()}
-        return _wrong_connection(request, platform or None, known)
 
     def _enqueue_keys(self, request: ExportRequest, export_id: str) -> list[str]:
         keys = self._keys

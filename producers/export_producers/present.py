@@ -1,11 +1,15 @@
 """How exports look in a terminal: one line of progress, tables, and plain lines where there is no terminal."""
 
 import json
+import re
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import assert_never
 
-from rich.console import Console
+from pydantic import BaseModel
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -24,16 +28,39 @@ STYLE = {
 PIPE_WIDTH = 240
 """Columns when nobody watches: ids and keys must not be cut in a file or a pipe."""
 
+NOW_WIDTH_MIN = 24
+"""Columns in which what an export does can still be read."""
 
-def dumps(value: object) -> str:
-    """JSON for people and programs: Chinese stays Chinese."""
-    return json.dumps(value, ensure_ascii=False)
+
+_UNSHOWABLE = "\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+"""Control characters beyond ASCII, those that turn the direction of writing, and halves of surrogate pairs."""
+_IN_TEXT = re.compile(f"[\x00-\x1f{_UNSHOWABLE}]")
+_IN_JSON = re.compile(f"[{_UNSHOWABLE}]")
+"""The others are escaped by `json`."""
+
+
+def clean(text: str) -> str:
+    """One line that a terminal only shows: what others wrote may hold sequences that it would obey."""
+    return _IN_TEXT.sub(lambda found: " " if found[0].isspace() else "\ufffd", text)
+
+
+def dumps(value: object, *, indent: int | None = None) -> str:
+    """JSON for people and programs: Chinese stays Chinese, and what a terminal cannot show is escaped."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return _IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def document(model: BaseModel) -> str:
+    """A document of the contract, as JSON."""
+    return dumps(model.model_dump(mode="json"))
 
 
 def console(*, stderr: bool = False) -> Console:
     """A console that cuts nothing when it is no terminal."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, width=None if stream.isatty() else PIPE_WIDTH, highlight=False)
+    # A stream that was closed before we began is None.
+    terminal = stream is not None and stream.isatty()
+    return Console(stderr=stderr, width=None if terminal else PIPE_WIDTH, highlight=False)
 
 
 def human_bytes(count: float) -> str:
@@ -62,7 +89,7 @@ def what_now(status: Status) -> str:
             assert_never(status.phase)
     if status.error is not None:
         words += f" [{status.error.code}] {status.error.message}"
-    return words.strip()
+    return clean(words).strip()
 
 
 def _moved(status: Status) -> str:
@@ -74,25 +101,57 @@ def _moved(status: Status) -> str:
 
 def line(status: Status) -> str:
     """One plain line: when, which, where it stands."""
-    return f"{isoformat(status.updated_at)}  {status.export_id}  {status.phase:<12}  {what_now(status)}".rstrip()
+    words = f"{isoformat(status.updated_at)}  {status.export_id}  {status.phase:<12}  {what_now(status)}"
+    return clean(words).rstrip()
 
 
-def table(statuses: Sequence[Status]) -> Table:
-    """Exports, one a row."""
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Exports as a table that fits its console: whatever must give way, an id never does."""
+
+    statuses: Sequence[Status]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """One export a row; where that is too wide, what it is and does stands in one column."""
+        wide = [_wide_row(status) for status in self.statuses]
+        needed = sum(max(map(cell_len, column)) + 1 for column in zip(*wide, strict=True)) + NOW_WIDTH_MIN
+        yield self._wide(wide) if options.max_width >= needed else self._narrow()
+
+    def _wide(self, rows: Sequence[Sequence[str]]) -> Table:
+        grid = _grid("EXPORT", "KIND", "CONNECTION", "PHASE", "CREATED")
+        grid.add_column("NOW", overflow="fold")
+        for status, (export_id, kind, connection, phase, created) in zip(self.statuses, rows, strict=True):
+            styled = Text(phase, STYLE[status.phase])
+            grid.add_row(*map(Text, (export_id, kind, connection)), styled, Text(created), Text(what_now(status)))
+        return grid
+
+    def _narrow(self) -> Table:
+        grid = _grid("EXPORT", "PHASE")
+        grid.add_column("WHAT", overflow="fold")
+        for status in self.statuses:
+            export_id, kind, _, phase, _ = _wide_row(status)
+            grid.add_row(
+                Text(export_id), Text(phase, STYLE[status.phase]), Text(f"{kind}\n{what_now(status)}".rstrip())
+            )
+        return grid
+
+
+def _wide_row(status: Status) -> list[str]:
+    told = (status.export_id, status.kind, status.connection, status.phase, isoformat(status.created_at))
+    return [clean(text) for text in told]
+
+
+def _grid(*columns: str) -> Table:
+    """A table whose columns so far keep their width."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("EXPORT", "KIND", "CONNECTION", "PHASE", "CREATED"):
+    for column in columns:
         grid.add_column(column, no_wrap=True)
-    grid.add_column("NOW")
-    for status in statuses:
-        grid.add_row(
-            status.export_id,
-            status.kind,
-            Text(status.connection),
-            Text(status.phase, STYLE[status.phase]),
-            isoformat(status.created_at),
-            Text(what_now(status)),
-        )
     return grid
+
+
+def table(statuses: Sequence[Status]) -> Listing:
+    """Exports, as a table for a console."""
+    return Listing(statuses)
 
 
 def details(status: Status) -> Table:
@@ -115,9 +174,9 @@ def details(status: Status) -> Table:
     }
     for name, fact in facts.items():
         if fact is not None:
-            grid.add_row(name, Text(fact))
+            grid.add_row(name, Text(clean(fact)))
     for item in status.objects:
-        grid.add_row("object", Text(f"{item.uri}  {item.bytes} bytes  {item.checksum}"))
+        grid.add_row("object", Text(clean(f"{item.uri}  {item.bytes} bytes  {item.checksum}")))
     for name, value in status.metadata.items():
-        grid.add_row("metadata", Text(f"{name} = {value}"))
+        grid.add_row("metadata", Text(clean(f"{name} = {value}")))
     return grid

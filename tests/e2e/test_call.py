@@ -98,9 +98,9 @@ async def test_a_call_that_says_too_little_or_too_much_exits_2(site: Site, argum
     assert "Usage" in ran.stderr
 
 
-async def test_what_the_platform_refuses_exits_1(site: Site) -> None:
+async def test_what_the_platform_refuses_exits_2(site: Site) -> None:
     ran = await call(site, "gio", "tags", "--param", "projectId=Unkn0wn1", "--json")
-    assert ran.status == 1
+    assert ran.status == 2
     assert json.loads(ran.stdout)["error"]["code"] == "platform_refused"
 
 

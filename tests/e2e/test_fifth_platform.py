@@ -234,7 +234,7 @@ async def test_a_failing_platform_is_told_as_for_any_other(site: Site, packages:
     async with tiny_site(site, packages) as tiny:
         tiny.world.faults.add(Fault(on="list", fault="unauthorized"))
         ran = await tiny.run("catalog", "tiny", "segments", "--json")
-    assert (ran.status, json.loads(ran.stdout)["error"]["code"]) == (1, "auth_failed")
+    assert (ran.status, json.loads(ran.stdout)["error"]["code"]) == (2, "auth_failed")
 
 
 async def test_the_list_says_what_a_body_is_and_what_deletes(site: Site, packages: Path) -> None:

@@ -1,3 +1,4 @@
+import contextlib
 import gzip
 from itertools import pairwise
 from random import Random
@@ -86,6 +87,20 @@ def test_a_character_that_the_target_lacks(source: str, text: str, offset: int) 
 def test_an_unknown_charset(source: str, target: str) -> None:
     with pytest.raises(TransformError, match="nonsense"):
         build_transform(source, target)
+
+
+@pytest.mark.parametrize("name", ["idna", "punycode", "undefined", "unicode_escape", "UTF-7", "base64", "rot13", "zip"])
+def test_a_codec_that_is_no_charset_of_files(name: str) -> None:
+    for source, target in ((name, "UTF-8"), ("UTF-8", name)):
+        with pytest.raises(TransformError, match=f"cannot turn {source} into {target}: must be a charset"):
+            build_transform(source, target)
+
+
+@pytest.mark.parametrize("charset", ["UTF-8-SIG", "hz", "iso2022_jp", "GBK", "Big5", "cp1252", "UTF-32"])
+def test_whatever_is_accepted_streams_and_fails_as_a_transform(charset: str) -> None:
+    for transform in (Transcoder("UTF-8", charset), Transcoder(charset, "UTF-8")):
+        with contextlib.suppress(TransformError):
+            run(transform, [bytes([byte]) for byte in (TEXT * 3).encode() + bytes(range(256)) * 3])
 
 
 @given(st.binary(max_size=2000), CUTS)

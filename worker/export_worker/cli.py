@@ -1,33 +1,43 @@
 """The command `export-worker`: its commands, and how errors become exit statuses (DESIGN 1.1).
 
-Exit status: 0 done · 1 the export failed, was cancelled or ran out of time · 2 the call or the request is wrong ·
-3 no such export · 4 a service that it needs cannot be reached.
+Exit status: 0 done · 1 the export failed, was cancelled or ran out of time · 2 the call, the request or the
+configuration is wrong, or a platform refuses it · 3 no such export · 4 a service that it needs cannot be reached, or
+gives no usable answer.
 
 The producer side's commands run from the base install; those of the worker are imported when they are called, and say
 which extra they need if it is missing.
 """
 
 import sys
+from collections.abc import Sequence
 from importlib import import_module
+from itertools import takewhile
 from typing import Any
 
 import click
 from pydantic import BaseModel
+from redis.exceptions import RedisError
 
 from export_producers import actions
 from export_producers import cli as producer
 from export_producers.client import ExportQueue
-from export_producers.present import dumps
+from export_producers.present import clean, dumps
 from export_worker.config import Config, load_config
+from export_worker.contract.codes import ErrorCode
 from export_worker.contract.event import Event
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Status
 from export_worker.errors import (
+    AuthFailedError,
     ConfigError,
     ExportNotFoundError,
     ExportWorkerError,
+    FieldProblem,
     IdempotencyConflictError,
     InvalidRequestError,
+    PlatformMalformedError,
+    PlatformRefusedError,
+    PlatformThrottledError,
     PlatformUnavailableError,
     ServiceUnreachableError,
 )
@@ -36,9 +46,13 @@ EXIT_STATUS: dict[type[ExportWorkerError], int] = {
     InvalidRequestError: 2,
     IdempotencyConflictError: 2,
     ConfigError: 2,
+    AuthFailedError: 2,
+    PlatformRefusedError: 2,
     ExportNotFoundError: 3,
     ServiceUnreachableError: 4,
     PlatformUnavailableError: 4,
+    PlatformThrottledError: 4,
+    PlatformMalformedError: 4,
 }
 """Anything else that is raised on purpose ends in 1."""
 
@@ -95,9 +109,9 @@ def cli(ctx: click.Context) -> None:
 
 
 def open_queue() -> ExportQueue:
-    """The queue that the configuration names."""
+    """The queue that the configuration names; if that has no connection, those that workers announced are known."""
     config = load_config()
-    return ExportQueue(config.redis_url, namespace=config.namespace, connections=config.platforms())
+    return ExportQueue(config.redis_url, namespace=config.namespace, connections=config.platforms() or None)
 
 
 @cli.command()
@@ -128,17 +142,54 @@ for command in (
 def main() -> None:
     """Run the command line; errors that a user can cause become one line and an exit status, never a traceback."""
     try:
-        cli(standalone_mode=True)
+        # What a command returns is nothing; an early end such as --help gives its status.
+        ended = cli(standalone_mode=False)
+    except click.ClickException as error:
+        sys.exit(_report_usage(error))
+    except click.Abort as error:
+        click.echo("Aborted!", err=True)
+        sys.exit(130 if isinstance(error.__cause__, KeyboardInterrupt) else 1)
     except ExportWorkerError as error:
-        _report(error)
-        sys.exit(next((status for kind, status in EXIT_STATUS.items() if isinstance(error, kind)), 1))
-    except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(_report(error))
+    except (OSError, RedisError) as error:
+        # A connection that broke where nobody expected it; a traceback would show its address.
+        sys.exit(
+            _report(ServiceUnreachableError(f"a connection or a file failed: {str(error) or type(error).__name__}"))
+        )
+    sys.exit(ended or 0)
 
 
-def _report(error: ExportWorkerError) -> None:
-    if "--json" in sys.argv:
-        problems = error.problems if isinstance(error, InvalidRequestError) else ()
+def _report(error: ExportWorkerError) -> int:
+    """Tell an error; the exit status that it means."""
+    problems = error.problems if isinstance(error, InvalidRequestError) else ()
+    _print_json(error.code, str(error), problems)
+    click.echo(clean(f"error: {error}"), err=True)
+    return next((status for kind, status in EXIT_STATUS.items() if isinstance(error, kind)), 1)
+
+
+def _report_usage(error: click.ClickException) -> int:
+    """Tell what click found wrong with the call; its exit status."""
+    message = error.format_message()
+    _print_json(ErrorCode.INVALID_REQUEST, message, _usage_problems(error))
+    error.show()
+    return error.exit_code
+
+
+def _usage_problems(error: click.ClickException) -> list[FieldProblem]:
+    match error:
+        case click.NoSuchOption():
+            field = error.option_name
+        case click.BadParameter(param=click.Option() as option):
+            field = option.opts[0]
+        case click.BadParameter(param=click.Parameter() as argument):
+            field = argument.human_readable_name
+        case _:
+            return []
+    return [FieldProblem(field, error.message or "is required")]
+
+
+def _print_json(code: ErrorCode, message: str, problems: Sequence[FieldProblem]) -> None:
+    # Not asked of click, which does not get as far as --json when an option before it is wrong.
+    if "--json" in takewhile(lambda argument: argument != "--", sys.argv[1:]):
         fields = [{"field": problem.field, "message": problem.message} for problem in problems]
-        click.echo(dumps({"error": {"code": error.code, "message": str(error), "fields": fields}}))
-    click.echo(f"error: {error}", err=True)
+        click.echo(dumps({"error": {"code": code, "message": message, "fields": fields}}))

@@ -6,6 +6,7 @@ arq's own settings have no socket timeout, do not check host names under `rediss
 
 from collections.abc import Awaitable
 from typing import Any, Protocol, cast
+from urllib.parse import urlsplit
 
 from arq.connections import ArqRedis
 from redis.asyncio.connection import BlockingConnectionPool
@@ -36,8 +37,7 @@ def open_redis(redis_url: str, *, retries: int = PRODUCER_RETRIES, max_connectio
     Raises:
         ConfigError: The URL is malformed.
     """
-    # redis-py 5 leaves the host name of a certificate unchecked unless told otherwise.
-    tls: dict[str, Any] = {"ssl_check_hostname": True} if redis_url.startswith("rediss://") else {}
+    _address(redis_url)  # refuses what is malformed, before redis-py quotes it
     retry = Retry(ExponentialWithJitterBackoff(base=0.1, cap=2.0), retries)
     # A refused connection is an OSError until redis-py has given up, and would not be retried.
     retry.update_supported_errors([OSError])
@@ -47,14 +47,48 @@ def open_redis(redis_url: str, *, retries: int = PRODUCER_RETRIES, max_connectio
             max_connections=max_connections,
             socket_connect_timeout=CONNECT_TIMEOUT_S,
             socket_timeout=SOCKET_TIMEOUT_S,
-            socket_keepalive=True,
             health_check_interval=30,
             retry=retry,
-            **tls,
+            **_options_of(redis_url),
         )
+        # An option that redis-py does not know would otherwise be noticed by the first command.
+        pool.connection_class(**pool.connection_kwargs)
     except ValueError as error:
         raise ConfigError(f"redis_url: {error}") from None
+    except (TypeError, AttributeError):
+        raise ConfigError("redis_url: an option behind its question mark is unknown") from None
     return ArqRedis(connection_pool=pool, job_serializer=dump_job, job_deserializer=load_job)
+
+
+def _options_of(redis_url: str) -> dict[str, Any]:
+    """What only some transports take: a unix socket has neither keepalive nor TLS."""
+    match urlsplit(redis_url).scheme:
+        case "redis":
+            return {"socket_keepalive": True}
+        case "rediss":
+            # redis-py 5 leaves the host name of a certificate unchecked unless told otherwise.
+            return {"socket_keepalive": True, "ssl_check_hostname": True}
+        case _:
+            return {}
+
+
+def _address(redis_url: str) -> str:
+    """Where Redis is, and nothing of the URL that may be a password.
+
+    Raises:
+        ConfigError: The URL is malformed.
+    """
+    try:
+        parts = urlsplit(redis_url)
+        host, port = parts.hostname or "localhost", parts.port or 6379
+    except ValueError:
+        # Python's words show what it took for a port, which may be a piece of the password.
+        advice = "is malformed; what is special in its password must be percent-encoded"
+        raise ConfigError(f"redis_url: {advice}") from None
+    if parts.scheme == "unix":
+        return parts.path
+    database = parts.path if parts.path[1:].isdecimal() else ""
+    return f"[{host}]:{port}{database}" if ":" in host else f"{host}:{port}{database}"
 
 
 class Commands(Protocol):
@@ -116,7 +150,7 @@ def commands(redis: ArqRedis) -> Commands:
 
 def redis_unreachable(redis_url: str, error: RedisError | OSError) -> ServiceUnreachableError:
     """The error for people; the URL may hold a password and is told without it."""
-    address = redis_url.rsplit("@", 1)[-1].split("?", 1)[0].removeprefix("redis://").removeprefix("rediss://")
     return ServiceUnreachableError(
-        f"cannot reach Redis at {address} ({error}); is it running, and is redis_url (EXPORT_REDIS_URL) right?"
+        f"cannot reach Redis at {_address(redis_url)} ({error}); "
+        "is it running, and is redis_url (EXPORT_REDIS_URL) right?"
     )

@@ -1,7 +1,6 @@
 """`export-worker call`: any other call that a platform's document describes, checked before it is sent."""
 
 import asyncio
-import json
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from export_producers import present
+from export_producers.options import TEXT
 from export_worker.commands.connection import open_driver
 from export_worker.config import Config, load_config
 from export_worker.credentials import Redactor
@@ -30,9 +30,9 @@ JSON_BODY_MAX_BYTES = 4 * 1024 * 1024
 
 
 @click.command()
-@click.argument("connection")
-@click.argument("operation", required=False)
-@click.option("--param", "params", metavar="K=V", multiple=True, help="A parameter; repeat it for a list.")
+@click.argument("connection", type=TEXT)
+@click.argument("operation", type=TEXT, required=False)
+@click.option("--param", "params", type=TEXT, metavar="K=V", multiple=True, help="A parameter; repeat it for a list.")
 @click.option("--body", "body", metavar="FILE|-", help="JSON or CSV, as the operation takes it; - is standard input.")
 @click.option("--yes", is_flag=True, help="Do not ask before something is deleted.")
 @click.option("--list", "show", is_flag=True, help="Show every operation of CONNECTION instead.")
@@ -57,7 +57,7 @@ def call(
     if operation is None:
         raise click.UsageError(f"which OPERATION? See: export-worker call {connection} --list")
     answer = asyncio.run(_answer(config, connection, operation, params=params, body=body, yes=yes))
-    click.echo(_printed(answer, as_json=as_json))
+    click.echo(present.dumps(answer, indent=None if as_json else 2))
 
 
 async def _known(config: Config, connection: str) -> list[Operation]:
@@ -95,7 +95,7 @@ def _operations(driver: Driver, platform: str) -> Operations:
 
 def _ask(operation: Operation, connection: str, arguments: dict[str, Any]) -> None:
     """Go on only if somebody says so; where nobody can be asked, that must have been said before."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         message = f"is needed: {operation.name} deletes, and there is no terminal to ask at"
         raise InvalidRequestError([FieldProblem("--yes", message)])
     what = ", ".join(f"{name}={value}" for name, value in arguments.items())
@@ -107,6 +107,8 @@ def _opened(body: str | None) -> Iterator[BinaryIO | None]:
     if body is None:
         yield None
     elif body == "-":
+        if sys.stdin is None:
+            raise InvalidRequestError([FieldProblem("body", "standard input is closed")])
         yield sys.stdin.buffer
     else:
         try:
@@ -128,12 +130,6 @@ async def _chunks(source: BinaryIO) -> AsyncIterator[bytes]:
     """The file as it comes, never more than a piece of it in memory."""
     while chunk := await asyncio.to_thread(source.read, CHUNK_BYTES):
         yield chunk
-
-
-def _printed(answer: Any, *, as_json: bool) -> str:
-    text = present.dumps(answer) if as_json else json.dumps(answer, ensure_ascii=False, indent=2)
-    # JSON can carry half a surrogate pair, which no terminal can.
-    return text.encode(errors="backslashreplace").decode()
 
 
 def _print_list(operations: Sequence[Operation], *, as_json: bool) -> None:

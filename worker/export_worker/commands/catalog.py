@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from export_producers import present
+from export_producers.options import TEXT
 from export_worker.commands.connection import open_driver
 from export_worker.config import Config, load_config
 from export_worker.errors import FieldProblem, InvalidRequestError
@@ -28,9 +29,9 @@ RESOURCES = (
 
 
 @click.command()
-@click.argument("connection")
+@click.argument("connection", type=TEXT)
 @click.argument("resource", type=click.Choice(RESOURCES))
-@click.option("--project", metavar="ID", help="The platform's project, where the resource belongs to one.")
+@click.option("--project", type=TEXT, metavar="ID", help="The platform's project, where the resource belongs to one.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 def catalog(connection: str, resource: str, *, project: str | None, as_json: bool) -> None:
     """List what CONNECTION's platform has of RESOURCE."""
@@ -56,7 +57,7 @@ def _table(items: list[dict[str, Any]]) -> Table:
     columns = list(dict.fromkeys(name for item in items for name in item))
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
-        grid.add_column(name, overflow="fold")
+        grid.add_column(Text(present.clean(name)), overflow="fold")
     for item in items:
         grid.add_row(*(Text(_cell(item.get(name))) for name in columns))
     return grid
@@ -65,4 +66,4 @@ def _table(items: list[dict[str, Any]]) -> Table:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else present.dumps(value)
+    return present.clean(value if isinstance(value, str) else present.dumps(value))

@@ -1,6 +1,5 @@
 """The export request (DESIGN 1.3): what may be exported, from which platform, and how it shall land."""
 
-import codecs
 import json
 from functools import reduce
 from hashlib import sha256
@@ -8,8 +7,9 @@ from operator import or_
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, ConfigDict, Field, GetCoreSchemaHandler, StringConstraints, model_validator
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, PydanticCustomError
 
+from export_worker.contract.charsets import charset_codec
 from export_worker.contract.kinds import OtherKind, other_kinds
 from export_worker.contract.model import Model
 from export_worker.errors import ConfigError
@@ -21,14 +21,24 @@ PROPERTIES_MAX = 60
 """GrowingIO REST: the query fails above it (its segment-profile document)."""
 
 
-def _text_codec(name: str) -> str:
-    """Refuse what Python cannot encode and decode as text (`rot13`, `base64` and `zip` are codecs, too)."""
-    try:
-        codecs.lookup(name)
-        "a".encode(name).decode(name)
-    except (LookupError, ValueError, TypeError):
-        raise ValueError("must be a charset that Python knows, e.g. UTF-8, UTF-16LE or GB18030") from None
+FIELD_RULE = "field_rule"
+"""Type of a validation error over a whole model; its context has the `field` that it is told for, and `rule`."""
+
+
+def _field_rule(field: str, rule: str) -> PydanticCustomError:
+    return PydanticCustomError(FIELD_RULE, "{field}: {rule}", {"field": field, "rule": rule})
+
+
+def _written_charset(name: str) -> str:
+    charset_codec(name)
     return name
+
+
+def _small_metadata(metadata: dict[str, str]) -> dict[str, str]:
+    size = len(json.dumps(metadata, ensure_ascii=False).encode())
+    if size > METADATA_MAX_BYTES:
+        raise ValueError(f"has {size} bytes as JSON; at most {METADATA_MAX_BYTES} are allowed")
+    return metadata
 
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -46,9 +56,9 @@ PathText = Annotated[str, StringConstraints(pattern=PATH_TEXT_PATTERN)]
 """A key in a URL's path that people may have chosen in their own language; percent-encoded there."""
 PlatformCharset = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,39}$")]
 """Handed to the platform as it stands: no document lists what is accepted."""
-Charset = Annotated[str, StringConstraints(min_length=1, max_length=40), AfterValidator(_text_codec)]
+Charset = Annotated[str, StringConstraints(min_length=1, max_length=40), AfterValidator(_written_charset)]
 """A charset that Python can write."""
-Seconds = Annotated[float, Field(gt=0, le=30 * 86400, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0.001, le=30 * 86400, allow_inf_nan=False)]
 PositiveId = Annotated[int, Field(gt=0, le=2**63 - 1)]
 
 
@@ -66,7 +76,7 @@ class GrowingioTagUsers(Model):
     @model_validator(mode="after")
     def _one_tag(self) -> Self:
         if (self.tag_key is None) == (self.tag_id is None):
-            raise ValueError("exactly one of tag_key and tag_id is needed")
+            raise _field_rule("tag_key", "exactly one of tag_key and tag_id is needed")
         return self
 
 
@@ -99,7 +109,7 @@ class _RestFile(Model):
     @model_validator(mode="after")
     def _header_of_csv(self) -> Self:
         if self.csv_header_type is not None and self.file_format == "json":
-            raise ValueError("csv_header_type is for file_format csv only")
+            raise _field_rule("csv_header_type", "is for file_format csv only")
         return self
 
 
@@ -134,7 +144,7 @@ class ThinkingdataClusterUsers(Model):
     @model_validator(mode="after")
     def _one_cluster(self) -> Self:
         if (self.cluster_id is None) == (self.cluster_name is None):
-            raise ValueError("exactly one of cluster_id and cluster_name is needed")
+            raise _field_rule("cluster_id", "exactly one of cluster_id and cluster_name is needed")
         return self
 
 
@@ -221,14 +231,7 @@ class ExportRequest(Model):
     output: Output = Output()
     idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
     deadline_s: Seconds | None = None
-    metadata: dict[str, str] = {}
-
-    @model_validator(mode="after")
-    def _small_metadata(self) -> Self:
-        size = len(json.dumps(self.metadata, ensure_ascii=False).encode())
-        if size > METADATA_MAX_BYTES:
-            raise ValueError(f"metadata has {size} bytes as JSON; at most {METADATA_MAX_BYTES} are allowed")
-        return self
+    metadata: Annotated[dict[str, str], AfterValidator(_small_metadata)] = {}
 
     @property
     def kind(self) -> str:

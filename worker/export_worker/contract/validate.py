@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from export_worker.contract.model import Model
-from export_worker.contract.request import ExportRequest, Output, kind_models
+from export_worker.contract.request import FIELD_RULE, ExportRequest, Output, kind_models
 from export_worker.errors import FieldProblem, InvalidRequestError
 
 REQUEST_MAX_BYTES = 64 * 1024
@@ -34,15 +34,9 @@ def _problem(detail: ErrorDetails) -> FieldProblem:
     if detail["type"] == "union_tag_invalid" or detail["type"] == "union_tag_not_found":
         return FieldProblem("export.kind", f"must be one of {', '.join(kind_models())}")
     path = [str(part) for part in location if part not in kind_models()]
-    field = ".".join(path) or "request"
-    return FieldProblem(_field_of_rule(field, detail), _message(location, detail))
-
-
-def _field_of_rule(field: str, detail: ErrorDetails) -> str:
-    """A rule over a whole model is reported at the model; name the field that it speaks of."""
-    if detail["type"] == "value_error" and field == "request" and "metadata" in detail["msg"]:
-        return "metadata"
-    return field
+    if detail["type"] == FIELD_RULE:
+        path.append(detail["ctx"]["field"])
+    return FieldProblem(".".join(path) or "request", _message(location, detail))
 
 
 def _message(location: tuple[int | str, ...], detail: ErrorDetails) -> str:
@@ -58,6 +52,8 @@ def _message(location: tuple[int | str, ...], detail: ErrorDetails) -> str:
             message = f"must match {context['pattern']}"
         case "value_error":
             message = str(context["error"])
+        case _ if detail["type"] == FIELD_RULE:
+            message = context["rule"]
         case "json_invalid":
             message = f"is not JSON ({context['error']})"
         case "model_type" | "model_attributes_type" | "dict_type":

@@ -1,10 +1,10 @@
 """Changes bytes while they stream past: one charset into another, and gzip. Memory does not grow with the file."""
 
-import codecs
 import zlib
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
+from export_worker.contract.charsets import charset_codec
 from export_worker.errors import TransformError
 
 _GZIP_WBITS = 31
@@ -99,13 +99,12 @@ class Transcoder:
         self._source_charset = source_charset
         self._target_charset = target_charset
         try:
-            self._decoder = codecs.getincrementaldecoder(source_charset)("strict")
-            self._encoder = codecs.getincrementalencoder(target_charset)("strict")
-        except LookupError:
-            message = (
-                f"cannot turn {source_charset} into {target_charset}: one of them is no charset that can be streamed"
-            )
-            raise TransformError(message) from None
+            source, target = charset_codec(source_charset), charset_codec(target_charset)
+        except ValueError as error:
+            raise TransformError(f"cannot turn {source_charset} into {target_charset}: {error}") from None
+        self._decoder = source.incrementaldecoder("strict")
+        self._encoder = target.incrementalencoder("strict")
+        self._source = source
         self._fed_bytes = 0
         self._at_start = True
 
@@ -148,9 +147,12 @@ class Transcoder:
                 f"(about byte {offset} of the {self._source_charset} source)"
             )
             raise TransformError(message) from None
+        except UnicodeError as error:
+            message = f"near byte {self._fed_bytes}: cannot be written in {self._target_charset} ({error})"
+            raise TransformError(message) from None
 
     def _source_bytes(self, text: str) -> int:
         """Bytes that a text takes in the source, close enough for a message."""
-        encoder = codecs.getincrementalencoder(self._source_charset)("replace")
+        encoder = self._source.incrementalencoder("replace")
         encoder.encode("")  # takes the byte order mark out of the count, where the charset has one
         return len(encoder.encode(text, final=True))

@@ -1,0 +1,131 @@
+"""The command line where calls go wrong in ways that no request does: odd bytes, closed streams, taken ports."""
+
+import asyncio
+import json
+import socket
+import subprocess
+from typing import Any
+
+import pytest
+
+import harness
+from export_worker.simulator.scenario import Fault, FaultName
+from export_worker.simulator.world import World
+from harness import COMMAND, Ran, Site
+
+EXPORT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
+REQUEST = json.dumps({"connection": "gio", "export": EXPORT})
+NOT_UTF_8 = "\udcff"
+"""How Python spells the byte 0xFF of a command line."""
+
+
+def refusal(ran: Ran, status: int = 2) -> dict[str, Any]:
+    """The error that stdout has as JSON, and stderr in words."""
+    assert ran.status == status, ran
+    assert ran.stderr
+    assert "Traceback" not in ran.stderr
+    error: dict[str, Any] = json.loads(ran.stdout)["error"]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fields"),
+    [
+        (("list", "--limit", "0"), ["--limit"]),
+        (("list", "--lmit", "5"), ["--lmit"]),
+        (("status",), ["EXPORT_ID"]),
+        (("enqueue", "-", "--timeout", "5"), []),
+        (("enqueue", "-", "--wait", "--timeout", "nan"), ["--timeout"]),
+        (("enqueue", "-", "--wait", "--timeout", "inf"), ["--timeout"]),
+        (("enqueue", "-", "--idempotency-key", NOT_UTF_8), ["--idempotency-key"]),
+        (("enqueue", f"/no/{NOT_UTF_8}"), ["FILE"]),
+        (("status", NOT_UTF_8), ["EXPORT_ID"]),
+        (("no-such-command",), []),
+    ],
+    ids=lambda it: " ".join(it).encode("ascii", "replace").decode(),
+)
+def test_a_wrong_call_is_told_as_json_too(site: Site, arguments: tuple[str, ...], fields: list[str]) -> None:
+    error = refusal(site.command(*arguments, "--json", stdin=REQUEST))
+
+    assert error["code"] == "invalid_request"
+    assert error["message"]
+    assert [problem["field"] for problem in error["fields"]] == fields
+    assert all(problem["message"] for problem in error["fields"])
+
+
+def test_what_comes_behind_two_dashes_is_no_option(site: Site) -> None:
+    ran = site.command("status", "--", "--json")
+    assert (ran.status, ran.stdout) == (3, "")
+
+
+def test_a_closed_standard_input_is_told(site: Site) -> None:
+    shell = ["sh", "-c", 'exec "$@" <&-', "sh", *COMMAND, "enqueue", "-", "--json"]
+    done = subprocess.run(shell, capture_output=True, text=True, timeout=50, env=site.environment(), check=False)
+
+    (problem,) = refusal(Ran(done.returncode, done.stdout, done.stderr))["fields"]
+    assert problem == {"field": "FILE", "message": "standard input is closed"}
+
+
+def test_however_short_the_wait_the_id_is_told(site: Site) -> None:
+    plain = site.command("enqueue", "-", "--wait", "--timeout", "0.0000001", stdin=REQUEST)
+    compact = site.command("enqueue", "-", "--wait", "--timeout", "0.0000001", "--json", stdin=REQUEST)
+
+    assert (plain.status, compact.status) == (1, 1)
+    status = json.loads(compact.stdout)
+    assert compact.stderr.startswith(f"accepted: export {status['export_id']} is queued\n")
+    assert "Traceback" not in plain.stderr + compact.stderr
+    accepted, queued = plain.stdout.splitlines()
+    export_id = accepted.removeprefix("accepted: export ").removesuffix(" is queued")
+    assert export_id in queued
+    assert site.command("status", export_id).status == 0
+
+
+@pytest.mark.parametrize("arguments", [("--port", "taken"), ("--host", "nonsense.invalid"), ("--host", "a..b")])
+def test_a_simulator_that_cannot_listen_says_so_in_one_line(site: Site, arguments: tuple[str, str]) -> None:
+    option, value = arguments
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        ran = site.command("simulate", option, port if value == "taken" else value)
+
+    assert ran.status == 2, ran
+    assert ran.stderr.startswith(f"error: {option}: cannot listen on ")
+    assert ran.stderr.count("\n") == 1
+
+
+async def test_without_connections_the_workers_announcement_counts(site: Site) -> None:
+    bare = Site(site.redis_url, site.s3_url, site.platform_url, site.namespace, site.bucket, site.outputs)
+    bare.settings = {"connections": {}}
+    arguments = ("enqueue", "-", "--json")
+
+    nobody = refusal(await asyncio.to_thread(bare.command, *arguments, stdin=REQUEST))
+    async with harness.worker(site):
+        accepted = await asyncio.to_thread(bare.command, *arguments, stdin=REQUEST)
+        other = REQUEST.replace('"gio"', '"elsewhere"')
+        unknown = refusal(await asyncio.to_thread(bare.command, *arguments, stdin=other))
+
+    assert accepted.status == 0, accepted
+    assert [problem["field"] for problem in nobody["fields"] + unknown["fields"]] == ["connection", "connection"]
+    assert "EXPORT_CONFIG" in nobody["message"]
+    assert "gio" in unknown["message"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "code"),
+    [
+        ("unauthorized", 2, "auth_failed"),
+        ("graphql_errors", 2, "platform_refused"),
+        ("throttled", 4, "platform_throttled"),
+        ("error5xx", 4, "platform_unavailable"),
+        ("malformed", 4, "platform_malformed"),
+    ],
+)
+@pytest.mark.parametrize("command", [("catalog", "gio", "tags", "--project"), ("call", "gio", "tags", "--param")])
+async def test_a_platform_that_gives_no_answer_has_its_exit_status(
+    site: Site, world: World, command: tuple[str, ...], fault: FaultName, status: int, code: str
+) -> None:
+    world.faults.add(Fault(on="list", fault=fault, per="all", times=99))
+    project = "WlGk4Daj" if command[0] == "catalog" else "projectId=WlGk4Daj"
+
+    error = refusal(await asyncio.to_thread(site.command, *command, project, "--json"), status)
+
+    assert error["code"] == code
