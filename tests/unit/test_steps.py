@@ -193,14 +193,14 @@ def test_polls_use_no_attempt_and_grow_patient(count: int) -> None:
 def test_the_next_look_comes_when_more_of_the_jobs_like_it_have_ended() -> None:
     seen_s = [10.0] * 10 + [30.0] * 10
     state = running_state(running())
-    decision = steps.after_poll(running(), state, Pending("EXECUTING"), at(12, 0.5), POLICY, seen_s)
+    decision = steps.after_poll(running(), state, Pending("EXECUTING"), at(12, 0.5), POLICY, seen_s=seen_s)
     assert due_in_s(decision, at(12)) == POLICY.poll.wait_s(1, 12.0, seen_s, 0.5) == 18.0
 
 
 def test_a_job_of_unknown_age_counts_as_new() -> None:
     seen_s = [10.0] * 10 + [30.0] * 10
     state = Running(operation_id="op1")
-    decision = steps.after_poll(running(), state, Pending("EXECUTING"), at(12, 0.5), POLICY, seen_s)
+    decision = steps.after_poll(running(), state, Pending("EXECUTING"), at(12, 0.5), POLICY, seen_s=seen_s)
     assert due_in_s(decision, at(12)) == POLICY.poll.wait_s(1, 0.0, seen_s, 0.5)
     assert running_state(decision.export).submitted_at is None
 
@@ -817,7 +817,7 @@ class Walk(RuleBasedStateMachine):
             self.fail(seen, draw, probe=probe)
             return
         state = running_state(self.export)
-        self.commit(steps.after_poll(self.export, state, seen, self.moment(draw), self.policy, seen_s))
+        self.commit(steps.after_poll(self.export, state, seen, self.moment(draw), self.policy, seen_s=seen_s))
         if isinstance(seen, Pending):
             assert running_state(self.export).submitted_at == state.submitted_at
             assert saved_moment(running_state(self.export).looked_at) == saved_moment(self.now)

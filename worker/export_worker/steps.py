@@ -106,7 +106,7 @@ def after_submit(
 
 
 def after_poll(
-    export: Export, state: Running, polled: Polled, moment: Moment, policy: Policy, seen_s: Sequence[float] = ()
+    export: Export, state: Running, polled: Polled, moment: Moment, policy: Policy, *, seen_s: Sequence[float] = ()
 ) -> Decision:
     """Wait on, move bytes, or end.
 
@@ -117,7 +117,7 @@ def after_poll(
     export = _next(export, moment, counters=counters)
     match polled:
         case Pending():
-            return _wait(export, state, polled, moment, policy, seen_s)
+            return _wait(export, state, polled, moment, policy, seen_s=seen_s)
         case Ready(files=()):
             return _look_again(export, state, polled, moment, policy)
         case Ready():
@@ -133,7 +133,7 @@ def after_poll(
 
 
 def _wait(
-    export: Export, state: Running, polled: Pending, moment: Moment, policy: Policy, seen_s: Sequence[float]
+    export: Export, state: Running, polled: Pending, moment: Moment, policy: Policy, *, seen_s: Sequence[float]
 ) -> Decision:
     operation_id = polled.operation_id or state.operation_id
     waited = state.model_copy(
