@@ -311,6 +311,7 @@ async def test_terms_are_kept(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue()
     turn = await queue_site.one()
     assert await queue_site.due_ms(export_id, 0) == queue_site.now_ms + 500
+    assert await queue_site.redis.zscore(queue_site.keys.open, export_id) == queue_site.now_ms + 500
     await queue_site.commit(turn, steps.after_cancel(turn.export, queue_site.moment()))
     keys = queue_site.keys
     for key in (keys.export(export_id), keys.timeline(export_id), keys.event(f"{export_id}.1")):

@@ -38,6 +38,8 @@ async def test_a_parked_one_is_told_and_gives_notice_when_it_may_go(queue_site: 
     queue_site.limits = {"gio": Limit(1, 1e6)}
     first, second = await queue_site.enqueue(), await queue_site.enqueue()
     turn = await queue_site.one()
+    # The sweep looks whether a slot became free without a word.
+    assert await queue_site.redis.zscore(queue_site.keys.open, second) == queue_site.now_ms + 60_000
     assert "waits for a free slot of connection gio, behind 0 other(s); 1 export(s)" in (
         await queue_site.queue.explain(second)
     )
