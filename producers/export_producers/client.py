@@ -214,10 +214,11 @@ class ExportQueue:
             if step is None or request is None:
                 raise ExportNotFoundError(export_id)
             key = ExportRequest.model_validate_json(request).idempotency_key or ""
-            await self._retry(
+            done = await self._retry(
                 keys=self._retry_keys(status, phase, key), args=self._retry_args(again, int(step), start, now)
             )
-        return again
+        # Somebody else was quicker: what stands there now is theirs.
+        return again if done else await self.status(export_id)
 
     async def explain(self, export_id: str) -> str:
         """One sentence: why the export waits and until when, or how it ended.

@@ -541,8 +541,10 @@ def test_an_ended_export_goes_on_from_what_it_had_reached(ended: Export, start: 
 def test_files_that_stand_in_s3_are_not_moved_again() -> None:
     export = half_stored()
     export = steps.after_file(export, transferring_state(export), stored("b.csv"), at(7)).export
-    again = steps.restart(given_up(export), "transfer", at(100)).export
-    assert len(transferring_state(again).stored) == len(FILES)
+    again = steps.restart(saved(given_up(export)), "transfer", at(100)).export
+    assert transferring_state(again).stored == transferring_state(export).stored
+    # Without it nothing could be sealed: it tells when the last of them landed.
+    assert transferring_state(again).landed_at == at(7).now
 
 
 @pytest.mark.parametrize("make", [export_of, running, transferring])
@@ -875,6 +877,7 @@ class Walk(RuleBasedStateMachine):
             assert again.state.operation_id == before.operation_id
         if isinstance(again.state, Transferring):
             assert again.state.stored == before.stored
+            assert (again.state.landed_at is not None) == (len(before.stored) == len(FILES))
         assert (again.attempt, again.throttled, again.error) == (0, 0, None)
         assert again.due_at == again.set_going_at == self.now
         self.export = saved(again)

@@ -77,6 +77,7 @@ class _Stopped(_Record):
     stage: str | None = None
     files: list[RemoteFile] = []
     stored: list[ManifestObject] = []
+    landed_at: Timestamp | None = None
     finished_at: Timestamp
 
 

@@ -13,7 +13,7 @@ from typing import assert_never
 
 import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from export_worker import steps
@@ -40,6 +40,9 @@ from export_worker.transfer.landing import Landing
 
 COMMIT_AGAIN_S = 0.5
 """Between tries to save while Redis is away; the client has retried for some seconds before each."""
+
+REDIS_AWAY = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OutOfMemoryError, OSError)
+"""It restarts, fails over, or is full: each passes, and nothing was changed."""
 
 _log = structlog.get_logger(__name__)
 
@@ -106,6 +109,8 @@ class Machine:
             try:
                 async with self._leases.holding(turn) as held:
                     decision, effect = await self._decide(held)
+                    # From here on a cancel is for the next step: what has been decided must be saved.
+                    held.cancelled = True
                     await self._commit(held, decision, effect)
             except LeaseLostError as error:
                 _log.warning("lease.lost", reason=str(error))
@@ -117,7 +122,7 @@ class Machine:
         while True:
             try:
                 await self._store.commit(held.turn, decision, self._chance.clock(), effect)
-            except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+            except REDIS_AWAY as error:
                 _log.warning("commit.delayed", error=str(error))
                 await asyncio.sleep(COMMIT_AGAIN_S)
             else:

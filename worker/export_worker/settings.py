@@ -129,7 +129,8 @@ class StepWorker(Worker):
         self.healthy = False
 
     def _start(self, turn: Turn) -> None:
-        job_id = f"{turn.export.export_id}:{turn.step}"
+        # With the version: a step that was lost may come back to this worker before its first task has ended.
+        job_id = f"{turn.export.export_id}:{turn.step}:{turn.version}"
         task = asyncio.create_task(self._run(turn))
         self.tasks[job_id] = task
         task.add_done_callback(lambda _: self._finished(job_id))
@@ -151,8 +152,9 @@ class StepWorker(Worker):
         """Hear of entries that are due at once."""
         while True:
             try:
-                async with self.pool.pubsub(ignore_subscribe_messages=True) as notices:
+                async with self.pool.pubsub() as notices:
                     await notices.subscribe(self._channel)
+                    # The confirmation wakes, too: what came before it, at the start or after a break, gave no notice.
                     while True:
                         # A timeout of its own, below that of the socket: silence is no failure.
                         if await notices.get_message(timeout=LOOK_S) is not None:

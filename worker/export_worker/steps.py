@@ -273,7 +273,9 @@ def _restarted(export: Export, start: str) -> Open:
         return Queued()
     if isinstance(state, Succeeded) or not state.files or start == "poll":
         return Running(operation_id=operation_id, stage=stage)
-    return Transferring(operation_id=operation_id, stage=stage, files=state.files, stored=state.stored)
+    return Transferring(
+        operation_id=operation_id, stage=stage, files=state.files, stored=state.stored, landed_at=state.landed_at
+    )
 
 
 def _fail(export: Export, code: ErrorCode, message: str, moment: Moment, *, retryable: bool = False) -> Decision:
@@ -289,8 +291,8 @@ def _reached(export: Export) -> dict[str, Any]:
             return {}
         case Running(operation_id=operation_id, stage=stage):
             return {"operation_id": operation_id, "stage": stage}
-        case Transferring(operation_id=operation_id, stage=stage, files=files, stored=stored):
-            return {"operation_id": operation_id, "stage": stage, "files": files, "stored": stored}
+        case Transferring() as state:
+            return {name: getattr(state, name) for name in ("operation_id", "stage", "files", "stored", "landed_at")}
         case Succeeded() | Failed() | Cancelled():
             raise TypeError(f"an export that has {export.phase} takes no step")
         case _:

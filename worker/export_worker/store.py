@@ -160,11 +160,12 @@ class Store:
             "lease": _ms(self._terms.lease_s),
             "max": most,
             "scan": SCAN_MAX,
+            "timeline_max": TIMELINE_MAX,
             "prefix": self._keys.prefix,
             "control": role == "control",
             "limits": self._limits,
         }
-        next_due, *taken = await self._scripts["claim"](
+        next_due, taken = await self._scripts["claim"](
             keys=[self._keys.queue(role), self._keys.open], args=[json.dumps(order)]
         )
         turns = [turn for item in taken if (turn := _turn(item, role)) is not None]
@@ -191,16 +192,17 @@ class Store:
             event = event_of(export, self._keys.namespace)
             ending |= {"mode": "end", "event_id": event.id, "event": event.model_dump_json()}
         else:
-            ending |= {"mode": "next"} | self._schedule(export, turn.step + 1, now)
+            heard = {"cancel_heard": "1" if turn.cancel else ""}
+            ending |= {"mode": "next"} | heard | self._schedule(export, turn.step + 1, now)
         await self._commit(turn, decision, ending)
 
     def _effects(self, turn: Turn, effect: Effect, now: datetime) -> dict[str, str]:
         return {
             "now_ms": str(epoch_ms(now)),
-            "prefix": self._keys.prefix,
             "connection": turn.export.request.connection,
             "kind": turn.export.request.kind,
             "platform": effect.platform or "",
+            "probe": "1" if turn.probe else "",
             "pause_ms": str(_ms(effect.pause_s)),
             "duration_ms": "" if effect.duration_s is None else str(_ms(effect.duration_s)),
             "durations_max": str(DURATIONS_MAX),
@@ -224,6 +226,7 @@ class Store:
         change = {
             "version": str(turn.version),
             "export_id": export.export_id,
+            "prefix": self._keys.prefix,
             "phase": export.phase,
             "state": export.model_dump_json(exclude_none=True),
             "status": status_of(export).model_dump_json(),
@@ -244,7 +247,6 @@ class Store:
             keys.open,
             keys.created,
             keys.ended,
-            keys.phase(turn.export.phase),
             keys.phase(export.phase),
             keys.queue(turn.role),
             keys.queue(export.role),

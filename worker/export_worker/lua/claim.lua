@@ -5,9 +5,10 @@
 -- nothing that others hold, and nothing that must wait, stands in the way of what is behind it.
 --
 -- KEYS: queue, open
--- ARGV: JSON {now, at, lease, max, scan, prefix, control, limits = {connection = {slots, interval}}}; times in ms
+-- ARGV: JSON {now, at, lease, max, scan, prefix, control, timeline_max, limits = {connection = {slots, interval}}};
+--       times in ms
 -- Returns {score of the next entry or '',
---          [id, step, version, claims, probe, request, status, state, cancel, retry, durations], ...}
+--          {{id, step, version, claims, probe, request, status, state, cancel, retry, durations}, ...}}
 local c = cjson.decode(ARGV[1])
 local now = c.now
 
@@ -20,20 +21,16 @@ local function put_off(job, id, until_ms)
   redis.call('ZADD', KEYS[2], 'XX', int(until_ms), id)
 end
 
--- Milliseconds until the connection's platform may be called again; 0 lets this call through and counts it.
+-- Milliseconds until the connection's platform may be called again, and whether this call is to find out.
 local function wait_for_breaker(connection)
   local open_until = tonumber(redis.call('HGET', c.prefix .. 'breaker:' .. connection, 'until') or '')
   if not open_until then
     return 0, false
   end
-  if now < open_until then
-    return open_until - now, false
-  end
-  -- Half open: this one is the probe, the others wait for what becomes of it.
-  redis.call('HSET', c.prefix .. 'breaker:' .. connection, 'until', int(now + c.lease))
-  return 0, true
+  return math.max(0, open_until - now), now >= open_until
 end
 
+-- Milliseconds until the connection's rate has room for a call; 0 lets this call through and counts it.
 local function wait_for_rate(connection, interval)
   local key = c.prefix .. 'rate:' .. connection
   local free_at = math.max(now, tonumber(redis.call('GET', key) or '0'))
@@ -62,7 +59,7 @@ local taken = {}
 local function look(job)
   local id, step = string.match(job, '([^:]+):(%d+)$')
   local key = c.prefix .. 'export:' .. (id or '')
-  local record = redis.call('HMGET', key, 'step', 'connection', 'phase', 'cancel')
+  local record = redis.call('HMGET', key, 'step', 'connection', 'phase', 'cancel', 'retry')
   if record[1] ~= step then
     redis.call('ZREM', KEYS[1], job)
     redis.call('DEL', 'arq:job:' .. job)
@@ -70,12 +67,14 @@ local function look(job)
   end
   local limit = c.limits[record[2]]
   local probe = false
-  if c.control and limit and not record[4] then
+  -- One that is cancelled or set going again does not ask the platform for anything new.
+  if c.control and limit and not record[4] and not record[5] then
     local wait
     wait, probe = wait_for_breaker(record[2])
     if wait == 0 and record[3] == 'queued' and not has_slot(record[2], limit.slots, id) then
+      -- Its place in the row is since when it waits, however often it was looked at in vain.
+      redis.call('ZADD', c.prefix .. 'parked:' .. record[2], redis.call('ZSCORE', KEYS[1], job), job)
       redis.call('ZREM', KEYS[1], job)
-      redis.call('ZADD', c.prefix .. 'parked:' .. record[2], int(now), job)
       redis.call('ZADD', KEYS[2], 'XX', int(now + 60000), id)
       return
     end
@@ -86,6 +85,10 @@ local function look(job)
       put_off(job, id, now + wait)
       return
     end
+    if probe then
+      -- The others wait for what becomes of it; should its worker die, there is another one.
+      redis.call('HSET', c.prefix .. 'breaker:' .. record[2], 'until', int(now + c.lease))
+    end
   end
   put_off(job, id, now + c.lease)
   local version = redis.call('HINCRBY', key, 'version', 1)
@@ -93,15 +96,16 @@ local function look(job)
   if claims > 1 then
     local note = {at = c.at, phase = record[3], step = tonumber(step), note = 'taken up again from a worker that is gone'}
     redis.call('RPUSH', c.prefix .. 'timeline:' .. id, cjson.encode(note))
+    redis.call('LTRIM', c.prefix .. 'timeline:' .. id, -c.timeline_max, -1)
   end
-  local document = redis.call('HMGET', key, 'request', 'status', 'state', 'retry', 'kind')
+  local document = redis.call('HMGET', key, 'request', 'status', 'state', 'kind')
   local durations = {}
   if c.control then
-    durations = redis.call('LRANGE', c.prefix .. 'durations:' .. record[2] .. ':' .. (document[5] or ''), 0, -1)
+    durations = redis.call('LRANGE', c.prefix .. 'durations:' .. record[2] .. ':' .. (document[4] or ''), 0, -1)
   end
   taken[#taken + 1] = {
     id, step, version, claims, probe and 1 or 0,
-    document[1], document[2], document[3] or '', record[4] or '', document[4] or '', durations,
+    document[1], document[2], document[3] or '', record[4] or '', record[5] or '', durations,
   }
 end
 
@@ -117,4 +121,4 @@ while #taken < c.max and scanned < c.scan do
   scanned = scanned + #due
 end
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-return {first[2] or '', unpack(taken)}
+return {first[2] or '', taken}

@@ -1,19 +1,20 @@
 -- Save what a step decided: record, timeline, indexes, next queue entry or outbox, and the end of the lease.
--- KEYS: export, timeline, open, created, ended, old phase, new phase, old queue, new queue, event, dedupe, outbox...
+-- KEYS: export, timeline, open, created, ended, new phase, old queue, new queue, event, dedupe, outbox...
 -- ARGV: JSON; numbers that are kept are strings in it, since Lua would print large ones as 1e+12
 -- Returns 1, or 0 when the version is no longer ours and nothing was changed
 local c = cjson.decode(ARGV[1])
 if redis.call('HGET', KEYS[1], 'version') ~= c.version then
   return 0
 end
+local old_phase = redis.call('HGET', KEYS[1], 'phase')
 redis.call('HSET', KEYS[1], 'state', c.state, 'status', c.status, 'phase', c.phase)
 if c.note ~= '' then
   redis.call('RPUSH', KEYS[2], c.note)
   redis.call('LTRIM', KEYS[2], -tonumber(c.timeline_max), -1)
 end
-if KEYS[6] ~= KEYS[7] then
-  redis.call('ZREM', KEYS[6], c.export_id)
-  redis.call('ZADD', KEYS[7], c.created_ms, c.export_id)
+if old_phase ~= c.phase then
+  redis.call('ZREM', c.prefix .. 'phase:' .. old_phase, c.export_id)
+  redis.call('ZADD', KEYS[6], c.created_ms, c.export_id)
 end
 if c.mode == 'keep' then
   return 1
@@ -23,7 +24,7 @@ end
 redis.call('HINCRBY', KEYS[1], 'version', 1)
 redis.call('HINCRBY', KEYS[1], 'step', 1)
 redis.call('HDEL', KEYS[1], 'progress', 'claims', 'retry')
-redis.call('ZREM', KEYS[8], c.old_job)
+redis.call('ZREM', KEYS[7], c.old_job)
 redis.call('DEL', 'arq:job:' .. c.old_job)
 
 -- What the platform's behaviour means for all exports of the connection.
@@ -31,16 +32,20 @@ local breaker = c.prefix .. 'breaker:' .. c.connection
 if c.platform == 'up' then
   redis.call('DEL', breaker)
 elseif c.platform == 'down' then
-  local failures = redis.call('HINCRBY', breaker, 'failures', 1) - tonumber(c.breaker_threshold)
-  if failures >= 0 then
-    local pause = math.min(tonumber(c.breaker_max_ms), tonumber(c.breaker_first_ms) * 2 ^ math.min(failures, 20))
-    redis.call('HSET', breaker, 'until', string.format('%.0f', tonumber(c.now_ms) + pause))
+  -- Calls that were on their way when it opened tell nothing new: only a probe makes the pause longer.
+  if c.probe ~= '' or tonumber(redis.call('HGET', breaker, 'until') or '0') <= tonumber(c.now_ms) then
+    local failures = redis.call('HINCRBY', breaker, 'failures', 1) - tonumber(c.breaker_threshold)
+    if failures >= 0 then
+      local pause = math.min(tonumber(c.breaker_max_ms), tonumber(c.breaker_first_ms) * 2 ^ math.min(failures, 20))
+      redis.call('HSET', breaker, 'until', string.format('%.0f', tonumber(c.now_ms) + pause))
+    end
+    redis.call('PEXPIRE', breaker, string.format('%.0f', 2 * tonumber(c.breaker_max_ms)))
   end
-  redis.call('PEXPIRE', breaker, string.format('%.0f', 2 * tonumber(c.breaker_max_ms)))
 end
-if c.pause_ms ~= '0' then
-  local free_at = string.format('%.0f', tonumber(c.now_ms) + tonumber(c.pause_ms) + 1000)
-  redis.call('SET', c.prefix .. 'rate:' .. c.connection, free_at, 'PX', string.format('%.0f', tonumber(c.pause_ms) + 2000))
+local rate = c.prefix .. 'rate:' .. c.connection
+local free_at = tonumber(c.now_ms) + tonumber(c.pause_ms) + 1000
+if c.pause_ms ~= '0' and free_at > tonumber(redis.call('GET', rate) or '0') then
+  redis.call('SET', rate, string.format('%.0f', free_at), 'PX', string.format('%.0f', tonumber(c.pause_ms) + 2000))
 end
 
 -- How long jobs of this kind take on this connection, for the poll plan: the last few are enough.
@@ -55,15 +60,19 @@ end
 if c.phase ~= 'running' and redis.call('ZREM', c.prefix .. 'slots:' .. c.connection, c.export_id) == 1 then
   local parked = redis.call('ZPOPMIN', c.prefix .. 'parked:' .. c.connection)
   if parked[1] then
-    redis.call('ZADD', c.prefix .. 'queue:control', c.now_ms, parked[1])
+    redis.call('ZADD', c.prefix .. 'queue:control', parked[2], parked[1])
     redis.call('PUBLISH', c.prefix .. 'wake:control', '')
   end
 end
 
 if c.mode == 'next' then
+  if c.cancel_heard == '' and redis.call('HEXISTS', KEYS[1], 'cancel') == 1 then
+    -- Somebody asked for its end while the step ran.
+    c.due_ms = c.now_ms
+  end
   redis.call('ZADD', KEYS[3], c.due_ms, c.export_id)
   redis.call('SET', 'arq:job:' .. c.job_id, c.job, 'PX', c.job_ttl_ms)
-  redis.call('ZADD', KEYS[9], c.due_ms, c.job_id)
+  redis.call('ZADD', KEYS[8], c.due_ms, c.job_id)
   if tonumber(c.due_ms) <= tonumber(c.now_ms) then
     redis.call('PUBLISH', c.prefix .. 'wake:' .. c.role, '')
   end
@@ -71,13 +80,13 @@ if c.mode == 'next' then
 end
 redis.call('ZREM', KEYS[3], c.export_id)
 redis.call('ZADD', KEYS[5], c.now_ms, c.export_id)
-redis.call('SET', KEYS[10], c.event, 'PX', c.retention_ms)
-for i = 12, #KEYS do
+redis.call('SET', KEYS[9], c.event, 'PX', c.retention_ms)
+for i = 11, #KEYS do
   redis.call('ZADD', KEYS[i], c.now_ms, c.event_id)
 end
 redis.call('HDEL', KEYS[1], 'cancel')
 -- Nothing of an ended export outlives its retention; the sweep clears it from the indexes.
-for _, key in ipairs({KEYS[1], KEYS[2], KEYS[11]}) do
+for _, key in ipairs({KEYS[1], KEYS[2], KEYS[10]}) do
   redis.call('PEXPIRE', key, c.retention_ms)
 end
 return 1

@@ -11,11 +11,13 @@ if redis.call('ZSCORE', KEYS[4], ARGV[4]) then
   return 0
 end
 -- A parked one goes back into the queue, too: a slot may have become free without a word. It is parked again if not.
-local parked = redis.call('ZREM', KEYS[5], ARGV[4])
-if parked == 0 then
-  redis.call('RPUSH', KEYS[3], ARGV[7])
-end
+local since = redis.call('ZSCORE', KEYS[5], ARGV[4])
+redis.call('ZREM', KEYS[5], ARGV[4])
 redis.call('SET', 'arq:job:' .. ARGV[4], ARGV[5], 'PX', ARGV[6])
-redis.call('ZADD', KEYS[4], ARGV[3], ARGV[4])
+redis.call('ZADD', KEYS[4], since or ARGV[3], ARGV[4])
 redis.call('PUBLISH', ARGV[9], '')
-return 1 - parked
+if since then
+  return 0
+end
+redis.call('RPUSH', KEYS[3], ARGV[7])
+return 1
