@@ -114,6 +114,6 @@ async def test_a_dead_platform_exits_4(site: Site) -> None:
 async def test_a_credential_that_the_platform_repeats_is_masked(site: Site, world: World) -> None:
     world.faults.add(Fault(on="list", fault="echo_secret"))
     ran = await call(site, "gio", "tags", *PROJECT, "--json")
-    assert ran.status == 1
+    assert ran.status == 2
     assert "***" in ran.stdout
     assert canary.TOKEN not in ran.stdout + ran.stderr
