@@ -104,3 +104,19 @@ async def test_a_connection_with_much_to_do_does_not_starve_another(site: Site, 
 
     assert status.phase is Phase.SUCCEEDED
     assert still.count(Phase.QUEUED) > 200
+
+
+async def test_a_thing_that_the_platform_does_not_know_pauses_nobody_else(site: Site) -> None:
+    connection = site.tree()["connections"]["gio"] | {"platform": "growingio-rest"}
+    site.settings = {"connections": {"rest": connection}, "retry": {"first_s": 0.02, "max_s": 0.05, "max_attempts": 12}}
+    kind = {"kind": "growingio.segment_profile_users", "project_id": "WlGk4Daj"}
+    wrong = json.dumps({"connection": "rest", "export": kind | {"segment_key": "nope"}})
+    right = json.dumps({"connection": "rest", "export": kind | {"segment_key": "seg_51activity"}})
+    async with harness.worker(site):
+        failed = await harness.export(site, wrong)
+        status = await harness.export(site, right, timeout_s=10)
+
+    assert failed.phase is Phase.FAILED
+    assert failed.error is not None
+    assert "does not know" in failed.error.message
+    assert status.phase is Phase.SUCCEEDED, status.error

@@ -134,3 +134,9 @@ def test_a_refresh_is_what_its_id_says(cluster: str, time: str, progress: int | 
 def test_a_query_is_what_its_id_says(task: str, cluster: str, restarts: int) -> None:
     query = Query(task, cluster, restarts)
     assert parse_handle(str(query)) == query
+
+
+@pytest.mark.parametrize("page", [b"Internal Server Error\n", b"1,2\nService Unavailable\n", b"1,2,3\n"])
+def test_a_text_among_the_rows_is_no_user(page: bytes) -> None:
+    with pytest.raises(DownloadInvalidError, match="has not the 2 columns"):
+        converted(CsvTable(COLUMNS), [page], [4])

@@ -147,6 +147,10 @@ class PlatformUnavailableError(PlatformError):
     retryable = True
 
 
+class PlatformUnclearError(PlatformUnavailableError):
+    """A server error that the platform also gives for a thing that it does not know: no word about other exports."""
+
+
 class PlatformThrottledError(PlatformError):
     """Too many calls. Waiting is no failure: uses no attempt."""
 

@@ -26,6 +26,7 @@ from export_worker.errors import (
     PlatformRefusedError,
     PlatformThrottledError,
     PlatformUnavailableError,
+    PlatformUnclearError,
     StepError,
     StorageError,
     UnknownConnectionError,
@@ -261,7 +262,7 @@ async def _within(left_s: float, acting: Coroutine[None, None, Decision]) -> Dec
 
 def _effect_of(failure: StepError, export: Export) -> Effect:
     """What a failure says of the platform: one that cannot be reached is down for every export."""
-    if isinstance(export.state, Transferring):
+    if isinstance(export.state, Transferring) or isinstance(failure, PlatformUnclearError):
         return NO_EFFECT
     if isinstance(failure, PlatformThrottledError):
         return Effect("up", pause_s=failure.retry_after_s or 0.0)

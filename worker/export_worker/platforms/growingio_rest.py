@@ -20,6 +20,7 @@ from export_worker.errors import (
     PlatformMalformedError,
     PlatformRefusedError,
     PlatformUnavailableError,
+    PlatformUnclearError,
 )
 from export_worker.observed import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
 from export_worker.platforms.answers import one_line
@@ -159,7 +160,8 @@ class GrowingioRestDriver:
             if _PLAIN_ERROR not in str(error):
                 raise
             hint = "GrowingIO says so of a project, segment or tag that it does not know, too"
-            raise type(error)(f"{error} ({hint})", retry_after_s=error.retry_after_s) from None
+            kind = PlatformUnclearError if isinstance(error, PlatformUnavailableError) else PlatformMalformedError
+            raise kind(f"{error} ({hint})", retry_after_s=error.retry_after_s) from None
 
     def _result_call(self, export: ExportKind, operation_id: str) -> Call:
         project_id = getattr(export, "project_id", None)

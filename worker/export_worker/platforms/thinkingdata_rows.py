@@ -10,7 +10,7 @@ import json
 import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from export_worker.errors import DownloadInvalidError
 
@@ -127,6 +127,9 @@ class Table(Protocol):
         """The page has ended: its rows count."""
 
 
+EXCERPT_BYTES = 120
+"""Of a line that is no row, for the message."""
+
 _OPENING = re.compile(rb'(?:^|,)"')
 _CLOSING = re.compile(rb'(?:[^"]++|"")*+"')
 
@@ -175,9 +178,18 @@ class CsvTable:
         if rows.startswith(b"\n") or b"\n\n" in rows:
             rows = b"".join(row + b"\n" for row in rows.split(b"\n") if row)
         count = rows.count(b"\n")
+        if rows.count(b",") != count * (len(self._columns) - 1):
+            self._refuse_stray_line(rows)
         self._page_rows += count
         self._page_lines += count
         return rows
+
+    def _refuse_stray_line(self, rows: bytes) -> NoReturn:
+        """A text among the rows, such as a server's error, must not be stored as if it were a user."""
+        separators = len(self._columns) - 1
+        stray = next((row for row in rows.split(b"\n") if row and row.count(b",") != separators), rows)
+        excerpt = stray[:EXCERPT_BYTES].decode(errors="replace")
+        raise DownloadInvalidError(f"a line of the result has not the {len(self._columns)} columns: {excerpt}")
 
     def _take_line(self, line: bytes) -> bytes:
         plain = line.removesuffix(b"\r")
