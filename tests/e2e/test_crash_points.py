@@ -7,11 +7,12 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -57,6 +58,7 @@ class Lab:
     redis_url: str
     s3_url: str
     outputs: Path
+    s3: Any
     turns: asyncio.Semaphore
 
     @asynccontextmanager
@@ -64,25 +66,32 @@ class Lab:
         """One export's place. Its platform's job is not ready at the first look, and done at the second."""
         async with Simulator.start(settings=SETTINGS) as simulator:
             # The download is held until a heartbeat has come.
-            simulator.world.faults.add(Fault(on="download", fault="slow", delay_s=1.0))
+            simulator.world.faults.add(Fault(on="download", fault="slow", delay_s=1.3))
             simulator.world.faults.add(Fault(on="poll", fault="unknown_stage"))
-            bucket = await asyncio.to_thread(self._new_bucket)
+            bucket = await asyncio.to_thread(s3_server.new_bucket, self.s3)
             namespace = f"t{uuid4().hex[:10]}"
             site = Site(self.redis_url, self.s3_url, simulator.url, namespace, bucket, self.outputs)
-            # Long enough that a worker that lives keeps it on a busy machine.
-            site.settings = {"worker": {"sweep_s": 0.5, "lease_s": 2.0, "drain_s": 2.0}}
             yield site, simulator.world
-            await asyncio.to_thread(empty, site)
+            await asyncio.to_thread(self._empty, bucket)
 
-    def _new_bucket(self) -> str:
-        with s3_server.s3_client(self.s3_url) as client:
-            return s3_server.new_bucket(client)
+    def objects(self, bucket: str) -> dict[str, bytes]:
+        listed = self.s3.list_objects_v2(Bucket=bucket).get("Contents", [])
+        return {item["Key"]: self.s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read() for item in listed}
+
+    def open_uploads(self, bucket: str) -> list[str]:
+        return [upload["Key"] for upload in self.s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])]
+
+    def _empty(self, bucket: str) -> None:
+        """The S3 server keeps everything in memory."""
+        for item in self.s3.list_objects_v2(Bucket=bucket).get("Contents", []):
+            self.s3.delete_object(Bucket=bucket, Key=item["Key"])
 
 
 @pytest.fixture
-def lab(redis_url: str, s3_url: str, outputs: Path) -> Lab:
+def lab(redis_url: str, s3_url: str, outputs: Path) -> Iterator[Lab]:
     """A place for each export."""
-    return Lab(redis_url, s3_url, outputs, asyncio.Semaphore(AT_ONCE))
+    with s3_server.s3_client(s3_url) as client:
+        yield Lab(redis_url, s3_url, outputs, client, asyncio.Semaphore(AT_ONCE))
 
 
 @asynccontextmanager
@@ -116,8 +125,8 @@ async def killed_at(site: Site, point: str) -> bool:
 
 @asynccontextmanager
 async def finishing_worker(site: Site) -> AsyncIterator[None]:
-    """Another worker, of this process."""
-    config, stop = site.config(), asyncio.Event()
+    """Another worker, of this process; it keeps what it has, however busy the machine is."""
+    config, stop = replace(site, settings={"worker": {"sweep_s": 0.5}}).config(), asyncio.Event()
     async with open_runtime(config, build_redactor(config)) as runtime:
         serving = asyncio.create_task(runtime.serve(("control", "transfer"), stop))
         try:
@@ -156,7 +165,7 @@ async def problems_after(lab: Lab, *deaths: str) -> list[str]:
         jobs = list(world.jobs)
         found += submitted_wrongly(jobs, notes, deaths)
         found += await announced_wrongly(site, status, deaths)
-        found += await asyncio.to_thread(stored_wrongly, site, status, jobs[-1])
+        found += await asyncio.to_thread(stored_wrongly, lab, site.bucket, status, jobs[-1])
         return [f"{deaths}: {problem} (timeline: {notes})" for problem in found]
 
 
@@ -175,27 +184,19 @@ async def announced_wrongly(site: Site, status: Status, deaths: tuple[str, ...])
     return found
 
 
-def stored_wrongly(site: Site, status: Status, job: Job) -> list[str]:
+def stored_wrongly(lab: Lab, bucket: str, status: Status, job: Job) -> list[str]:
     if status.phase is not Phase.SUCCEEDED:
         return [f"{status.phase}: {status.error}"]
-    objects = {key.rsplit("/", 1)[-1]: body for key, body in site.objects().items()}
+    objects = {key.rsplit("/", 1)[-1]: body for key, body in lab.objects(bucket).items()}
     name = status.objects[0].file_name
     found = [] if set(objects) == {name, "manifest.json", "_SUCCESS"} else [f"objects {sorted(objects)}"]
     if sha256(objects.get(name, b"")).hexdigest() != digest(job.files[0].spec):
         found.append("wrong bytes")
-    return found + [f"open upload of {upload['Key']}" for upload in site.open_uploads()]
+    return found + [f"open upload of {key}" for key in lab.open_uploads(bucket)]
 
 
 def is_timed(point: str) -> bool:
-    return point.split("#")[0] in TIMED
-
-
-def empty(site: Site) -> None:
-    """The S3 server keeps everything in memory."""
-    client = site.s3()
-    for key in site.objects():
-        client.delete_object(Bucket=site.bucket, Key=key)
-    client.close()
+    return point.split("#", maxsplit=1)[0] in TIMED
 
 
 async def problems_at(lab: Lab, effects: list[str], end: str, *deaths: str) -> list[str]:
@@ -224,5 +225,3 @@ async def test_what_takes_up_a_transfer_may_die_as_well(lab: Lab, death: str, en
 
     assert "s3:AbortMultipartUpload#1" in effects
     assert await problems_at(lab, effects, end, death) == []
-
-
