@@ -30,6 +30,8 @@ from export_worker.simulator.server import Simulator
 from export_worker.simulator.world import SimulatorSettings, World
 from harness import Site
 
+PATIENCE_S = 120.0
+"""For a hang, not for slowness."""
 AT_ONCE = 6
 """Exports that run side by side: most of their time they wait for a lease to end."""
 SETTINGS = SimulatorSettings(tokens=(canary.TOKEN,), scenario=Scenario(stage_s=0, file_bytes=8 * 2**20 + 1000))
@@ -48,7 +50,7 @@ UNNOTED_DELIVERY = {"redis:XADD#1:after", "redis:ZREM#1:before"}
 """Here, and nowhere else, an event is delivered again, under the same id."""
 ENDS = {"before", "after"}
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ async def killed_at(site: Site, point: str) -> bool:
     """Run a worker until it has killed itself; False when it never came to the point."""
     async with dying_worker(site, point, site.outputs / f"crash-{uuid4().hex}") as process:
         try:
-            async with asyncio.timeout(40):
+            async with asyncio.timeout(PATIENCE_S):
                 return await process.wait() == -signal.SIGKILL
         except TimeoutError:
             return False
@@ -144,8 +146,8 @@ async def effects_after(lab: Lab, *deaths: str) -> list[str]:
         for point in deaths:
             assert await killed_at(site, point), point
         async with dying_worker(site, "", log):
-            status = await queue.wait(accepted.export_id, 40)
-            assert await remains.in_redis(site) == []
+            status = await queue.wait(accepted.export_id, PATIENCE_S)
+            assert await remains.in_redis(site, PATIENCE_S) == []
     assert status.phase is Phase.SUCCEEDED, status.error
     seen = log.read_text(encoding="utf-8").split("\n")[:-1]
     return [effect for effect in seen if not is_timed(effect) or effect.endswith("#1")]
@@ -159,8 +161,8 @@ async def problems_after(lab: Lab, *deaths: str) -> list[str]:
             if not await killed_at(site, point):
                 return [f"{deaths}: no worker came to {point}"]
         async with finishing_worker(site):
-            status = await queue.wait(accepted.export_id, 40)
-            found = [f"left in Redis: {key}" for key in await remains.in_redis(site)]
+            status = await queue.wait(accepted.export_id, PATIENCE_S)
+            found = [f"left in Redis: {key}" for key in await remains.in_redis(site, PATIENCE_S)]
         notes = " · ".join(entry["note"] for entry in await queue.timeline(accepted.export_id))
         jobs = list(world.jobs)
         found += submitted_wrongly(jobs, notes, deaths)

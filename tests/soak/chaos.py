@@ -133,14 +133,14 @@ class Fleet:
         self.workers[process] = log
 
     async def kill_one(self) -> None:
-        """Kill one that has begun to work: on a slow machine none would ever come so far otherwise."""
-        grown = [process for process, log in self.workers.items() if b"worker.started" in log.read_bytes()]
-        if grown:
-            victim = self.tally.luck.choice(grown)
-            self.tally.counts["workers killed"] += victim.returncode is None
-            self.tally.counts["workers that ended by themselves"] += victim.returncode is not None
-            await self.end(victim)
-            await self.add()
+        """Kill one that has done something: on a busy machine nobody would ever come to work otherwise."""
+        grown = [process for process, log in self.workers.items() if b"step.taken" in log.read_bytes()]
+        if not grown:
+            return
+        victim = self.tally.luck.choice(grown)
+        self.tally.counts["workers killed"] += victim.returncode is None
+        await self.end(victim)
+        await self.add()
 
     async def end(self, process: asyncio.subprocess.Process) -> None:
         del self.workers[process]
@@ -149,8 +149,13 @@ class Fleet:
         await process.wait()
 
     async def rage(self) -> None:
+        """Kill and replace until cancelled. One that has ended by itself is a defect, and replaced as well."""
         while True:
             await asyncio.sleep(self.tally.luck.uniform(*KILL_EVERY_S))
+            for process in [process for process in self.workers if process.returncode is not None]:
+                self.tally.counts["workers that ended by themselves"] += 1
+                await self.end(process)
+                await self.add()
             await self.kill_one()
 
     async def end_all(self) -> None:
