@@ -28,7 +28,7 @@ from export_worker.simulator.jobs import Job
 from export_worker.simulator.scenario import Fault, Scenario
 from export_worker.simulator.server import Simulator
 from export_worker.simulator.world import SimulatorSettings, World
-from harness import Site
+from harness import FAST, Site
 
 PATIENCE_S = 120.0
 """For a hang, not for slowness."""
@@ -73,6 +73,7 @@ class Lab:
             bucket = await asyncio.to_thread(s3_server.new_bucket, self.s3)
             namespace = f"t{uuid4().hex[:10]}"
             site = Site(self.redis_url, self.s3_url, simulator.url, namespace, bucket, self.outputs)
+            site.connection = {"poll": FAST | {"deadline_s": 10 * PATIENCE_S}}
             yield site, simulator.world
             await asyncio.to_thread(self._empty, bucket)
 
@@ -213,7 +214,8 @@ async def test_an_export_survives_a_death_at_each_of_its_effects(lab: Lab, end: 
 
     assert {effect.split(":")[0] for effect in effects} == {"redis", "http", "s3"}
     assert len(effects) >= 20, effects
-    assert await problems_at(lab, effects, end) == []
+    problems = await problems_at(lab, effects, end)
+    assert not problems, "\n".join(problems)
 
 
 @pytest.mark.parametrize("end", sorted(ENDS))
@@ -226,4 +228,5 @@ async def test_what_takes_up_a_transfer_may_die_as_well(lab: Lab, death: str, en
     effects = [effect for effect in await effects_after(lab, death) if effect.startswith("s3:")]
 
     assert "s3:AbortMultipartUpload#1" in effects
-    assert await problems_at(lab, effects, end, death) == []
+    problems = await problems_at(lab, effects, end, death)
+    assert not problems, "\n".join(problems)
