@@ -5,6 +5,7 @@ Run it with `make soak`. It says what happened, and ends in 1 when an export was
 
 import asyncio
 import json
+import logging
 import signal
 import sys
 import tempfile
@@ -130,6 +131,8 @@ async def conclude(site: Site, world: World, ids: list[str], tally: Tally) -> li
 
 def main() -> int:
     """Run a soak and tell of it."""
+    # A worker that is killed in a download is no news, and not worth a traceback of the simulator's server.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     console, tally, begun_s = Console(), Tally(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="soak-") as directory:
         problems = asyncio.run(run(Path(directory), tally))
