@@ -5,6 +5,7 @@ arq's own settings have no socket timeout, do not check host names under `rediss
 """
 
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from redis.asyncio.connection import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from export_worker.contract.keys import dump_job, load_job
 from export_worker.errors import ConfigError, ServiceUnreachableError
@@ -139,8 +141,12 @@ class Commands(Protocol):
 
 
 async def close_redis(redis: ArqRedis) -> None:
-    """Close a client and its connections; redis-py leaves a pool open that it was given."""
-    await redis.aclose(close_connection_pool=True)
+    """Close a client and its connections; redis-py leaves a pool open that it was given.
+
+    A connection that is not closed in time is let go: whatever counted has been answered before.
+    """
+    with suppress(RedisTimeoutError):
+        await redis.aclose(close_connection_pool=True)
 
 
 def commands(redis: ArqRedis) -> Commands:
