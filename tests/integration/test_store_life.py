@@ -76,6 +76,8 @@ async def test_a_waiting_export_is_due_at_once_for_its_end(queue_site: QueueSite
     async with notices(queue_site) as heard:
         await queue_site.cancel(export_id)
     assert len(heard) == 1
+    due_ms = await queue_site.due_ms(export_id, 2)
+    assert due_ms == await queue_site.redis.zscore(queue_site.keys.open, export_id)
     turn = await queue_site.one()
     assert turn.cancel
     await queue_site.commit(turn, steps.after_cancel(turn.export, queue_site.moment()))
@@ -160,6 +162,7 @@ async def test_a_retried_export_expires_no_more_and_has_another_event(queue_site
     assert [await queue_site.redis.pttl(key) for key in kept] == [-1, -1, -1]
     assert await queue_site.members(keys.ended) == []
     assert await queue_site.members(keys.open) == [export_id]
+    assert await queue_site.redis.pttl(ARQ_JOB_PREFIX + keys.job_id(export_id, 2)) > 86_000_000
     turn = await queue_site.one()
     assert (turn.retry, turn.export.phase) == ("poll", Phase.FAILED)
     await queue_site.commit(turn, steps.restart(turn.export, turn.retry, queue_site.moment()))
