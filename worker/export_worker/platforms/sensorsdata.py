@@ -204,6 +204,9 @@ class SensorsdataDriver:
         """The rows of a statement by hand."""
         more = {name: str(arguments[name]) for name in ("limit", "request_id") if name in arguments}
         v3 = self._access.v3
+        if more and not v3:
+            message = "is for a connection with api_key; write LIMIT into the statement"
+            raise InvalidRequestError([FieldProblem(name, message) for name in more])
         queries = QueryClient(
             self._client,
             self._access.sql,

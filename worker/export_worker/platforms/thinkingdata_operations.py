@@ -114,7 +114,7 @@ _TABLE = (
         "/open/user-cluster-update",
         "change the definition of a cluster or tag",
         # Optional by the table, which cannot be meant: nothing else in the call says which one to change.
-        (_id(), _project("json"), *_DEFINITION),
+        (_id(), _project("json"), _new_name("json", required=False), *_DEFINITION),
         body="json",
         aliases=("update",),
     ),
