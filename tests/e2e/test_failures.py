@@ -89,7 +89,7 @@ async def test_a_large_download_that_is_always_cut_leaves_no_upload_open(
 async def test_the_deadline_ends_a_job_that_never_does(site: Site, world: World) -> None:
     world.scenario = world.scenario.model_copy(update={"hold_stage": "RUNNING"})
     async with harness.worker(site):
-        status = await harness.export(site, json.dumps({"connection": "gio", "export": SEGMENT, "deadline_s": 1}))
+        status = await harness.export(site, json.dumps({"connection": "gio", "export": SEGMENT, "deadline_s": 5}))
 
     assert status.error is not None
     assert status.error.code == ErrorCode.DEADLINE_EXCEEDED
