@@ -1,0 +1,31 @@
+"""The section `s3`."""
+
+from typing import Annotated, Self
+
+from pydantic import StringConstraints, model_validator
+
+from export_worker.config.section import Section
+from export_worker.transfer.names import validate_key_template
+
+
+class S3Settings(Section):
+    """Where files land. Credentials come from boto3's own chain and nowhere else.
+
+    Args:
+        endpoint_url: Left out for AWS.
+        key_template: Fields: kind, connection, date (of acceptance, UTC), export_id, file_name.
+    """
+
+    bucket: Annotated[str, StringConstraints(min_length=3, max_length=255)] = "exports"
+    prefix: str = ""
+    region: str = "us-east-1"
+    endpoint_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")] | None = None
+    key_template: str = "{kind}/dt={date}/{export_id}/{file_name}"
+
+    @model_validator(mode="after")
+    def _template_works(self) -> Self:
+        try:
+            validate_key_template(self.key_template, self.prefix)
+        except ValueError as error:
+            raise ValueError(f"key_template {error}") from None
+        return self
