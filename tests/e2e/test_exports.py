@@ -63,7 +63,7 @@ async def test_every_kind_lands_byte_for_byte_and_is_announced_once(
 
 
 async def assert_landed(site: Site, status: Status) -> None:
-    """Files, manifest and `_SUCCESS` stand as DESIGN 1.5 says, and nothing else does."""
+    """Files, manifest and `_SUCCESS` stand as documented, and nothing else does."""
     assert status.operation_id is not None
     assert status.manifest is not None
     stored = site.objects()

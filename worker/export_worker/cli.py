@@ -1,4 +1,4 @@
-"""The command `export-worker`: its commands, and how errors become exit statuses (DESIGN 1.1).
+"""The command `export-worker`: its commands, and how errors become exit statuses.
 
 Exit status: 0 done · 1 the export failed, was cancelled or ran out of time · 2 the call, the request or the
 configuration is wrong, or a platform refuses it · 3 no such export · 4 a service that it needs cannot be reached, or

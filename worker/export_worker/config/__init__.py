@@ -1,4 +1,4 @@
-"""The configuration: one TOML file, every value of which the environment can override (DESIGN 1.2).
+"""The configuration: one TOML file, every value of which the environment can override.
 
 One file a section. Lower floors never see it; they take values in their constructors.
 """

@@ -1,4 +1,4 @@
-"""Completion events: CloudEvents 1.0 in structured JSON (DESIGN 1.6)."""
+"""Completion events: CloudEvents 1.0 in structured JSON."""
 
 from typing import Literal
 

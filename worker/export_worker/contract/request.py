@@ -1,4 +1,4 @@
-"""The export request (DESIGN 1.3): what may be exported, from which platform, and how it shall land."""
+"""The export request: what may be exported, from which platform, and how it shall land."""
 
 import json
 from functools import reduce

@@ -1,4 +1,4 @@
-"""A Redis stream: one entry an event, the JSON in the field `event` (DESIGN 1.6)."""
+"""A Redis stream: one entry an event, the JSON in the field `event`."""
 
 from redis.exceptions import RedisError
 

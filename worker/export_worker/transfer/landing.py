@@ -1,4 +1,4 @@
-"""Lands everything of one export: the files, then `manifest.json`, then `_SUCCESS` (DESIGN 1.5)."""
+"""Lands everything of one export: the files, then `manifest.json`, then `_SUCCESS`."""
 
 import mimetypes
 from collections.abc import Awaitable, Callable
