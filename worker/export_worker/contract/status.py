@@ -1,4 +1,4 @@
-"""The status document and the manifest (DESIGN 1.5)."""
+"""The status document and the manifest."""
 
 from enum import StrEnum
 from typing import Annotated, Literal
