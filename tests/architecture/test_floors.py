@@ -17,7 +17,18 @@ PACKAGES = {"export_worker": ROOT / "worker", "export_producers": ROOT / "produc
 
 FLOORS = {
     0: {"contract", "errors"},
-    1: {"observed", "credentials", "export", "backoff", "pollplan", "steps", "connect", "instrumentation"},
+    1: {
+        "observed",
+        "credentials",
+        "export",
+        "backoff",
+        "pollplan",
+        "steps",
+        "connect",
+        "addresses",
+        "guard",
+        "instrumentation",
+    },
     2: {"platforms", "transfer", "sinks", "store", "sweep", "lua"},
     3: {"config", "telemetry", "leases", "machine", "tasks", "settings", "runtime", "health"},
     4: {"cli", "commands", "simulator", "demo", "__main__"},

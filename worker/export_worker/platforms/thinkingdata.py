@@ -55,7 +55,7 @@ class ThinkingdataDriver:
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
         self._settings = platform_settings(name, settings, ThinkingdataSettings)
         self._redactor = redactor
-        self._client = HttpClient(name, self._settings.base_url, redactor)
+        self._client = HttpClient(name, self._settings.base_url, redactor, reach=self._settings.reach())
         self._auth = thinkingdata_auth(name, self._settings, redactor)
         self._api = ThinkingdataApi(self._client, self._auth, self._settings)
         self._downloader = Downloader(self._client, self._auth, self._settings.allow_hosts)
