@@ -25,6 +25,7 @@ from export_worker.errors import (
 )
 from export_worker.platforms.auth import ClientCredentialsAuth, StaticAuth, authorization
 from export_worker.platforms.base import Download
+from export_worker.platforms.connection import ConnectionSettings
 from export_worker.platforms.download import REDIRECTS_MAX, Downloader
 from export_worker.platforms.http import Auth, Credential, HttpClient
 from unit.test_platform_http_server import (
@@ -47,7 +48,8 @@ async def downloader(
 ) -> AsyncIterator[Downloader]:
     redactor = Redactor()
     redactor.add(CANARY)
-    client = HttpClient("gio", base_url, redactor, read_timeout_s=stall_s)
+    settings = ConnectionSettings(platform="growingio", base_url=base_url, allow_hosts=allow_hosts)
+    client = HttpClient("gio", base_url, redactor, reach=settings.reach(), read_timeout_s=stall_s)
     auth: Auth = StaticAuth(credential or authorization("Token", CANARY))
     if oauth:
         auth = ClientCredentialsAuth(client, CANARY, "Token")

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, StringConstraints
+
+from export_worker.addresses import AddressPolicy, means_itself
 
 
 class PollSettings(BaseModel):
@@ -40,7 +43,15 @@ class ConnectionSettings(BaseModel):
     max_in_flight: Annotated[int, Field(ge=1)] = 8
     requests_per_second: Annotated[float, Field(gt=0)] = 5.0
     allow_hosts: tuple[str, ...] = ()
+    allow_networks: tuple[IPvAnyNetwork, ...] = ()
+    """Private networks that a download may come from, such as 10.1.0.0/16; `base_url` may be private anyway."""
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Only fields known here: a secret under a misspelt name is none to pydantic."""
         return ((name, value) for name, value in super().__repr_args__() if name in type(self).model_fields)
+
+    def reach(self) -> AddressPolicy:
+        """Where requests of this connection may go: the own host wherever it is, others only to public addresses."""
+        named = [urlsplit(f"//{host}").hostname or "" for host in self.allow_hosts]
+        own = urlsplit(self.base_url).hostname or ""
+        return AddressPolicy({own, *filter(means_itself, named)}, self.allow_networks)

@@ -19,6 +19,7 @@ from export_worker.errors import (
     DownloadInvalidError,
     ResultMissingError,
 )
+from export_worker.guard import AddressRefusedError, origin
 from export_worker.platforms.answers import Answer, one_line, problem_of
 from export_worker.platforms.base import Download
 from export_worker.platforms.http import (
@@ -33,6 +34,11 @@ from export_worker.platforms.http import (
 
 REDIRECTS_MAX = 5
 """A link service and a storage in front of the file take two or three."""
+
+EXPANSION_MAX = 200
+"""Bytes out of one compressed byte. CSV and JSON reach 5 to 30, one of nearly equal lines 200; a bomb 1,000."""
+EXPANSION_FREE_BYTES = 16 * 1024 * 1024
+"""Below this nothing is refused: a small file of zeroes hurts nobody."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _READABLE_CODINGS = frozenset({"gzip", "deflate"})
@@ -68,18 +74,28 @@ class HttpDownload:
 
         Raises:
             DownloadInterruptedError: Cut, stalled, or not as long as announced.
+            DownloadInvalidError: It expands as no export does.
         """
         done_bytes = 0
         closed = self._closed()
         with _interruptions(self._place, self._client):
             async for chunk in self._response.content.iter_any():
                 done_bytes += len(chunk)
+                self._check_expansion(done_bytes)
                 yield chunk
             if closed is not None and closed.done():
                 # aiohttp 3.14 takes a reset for the end of a body that has no other; here it raises.
                 closed.result()
         if self.total_bytes is not None and done_bytes != self.total_bytes:
             raise DownloadInterruptedError(f"{self._place}: {done_bytes} bytes where {self.total_bytes} were announced")
+
+    def _check_expansion(self, done_bytes: int) -> None:
+        """Refuse a body that a few bytes blow up: it would fill the bucket, and the line, for nothing."""
+        came_bytes = self._response.content.total_raw_bytes
+        if done_bytes > max(EXPANSION_FREE_BYTES, EXPANSION_MAX * came_bytes):
+            raise DownloadInvalidError(
+                f"{self._place}: {came_bytes} compressed bytes became more than {EXPANSION_MAX} times as many"
+            )
 
     def _closed(self) -> "asyncio.Future[None] | None":
         """How the connection ends: its only word about the end of a body that is neither announced nor chunked."""
@@ -108,7 +124,7 @@ class Downloader:
     def __init__(self, client: HttpClient, auth: Auth, allow_hosts: Sequence[str]) -> None:
         self._client = client
         self._auth = auth
-        self._own = _origin(client.base_url)
+        self._own = origin(client.base_url)
         self._allowed = frozenset(host.lower() for host in allow_hosts)
 
     @asynccontextmanager
@@ -163,6 +179,8 @@ class Downloader:
         with self._client.mapped_failures(place):
             try:
                 response = await self._client.get_stream(url, credential if self._is_own(url) else ANONYMOUS)
+            except AddressRefusedError as error:
+                raise DownloadForbiddenError(f"{place}: {self._clean(str(error))}") from None
             except aiohttp.ClientResponseError as error:
                 # A short body that is longer than announced arrives with its head and breaks the parser here.
                 raise DownloadInterruptedError(f"{place}: {self._client.reason(error)}") from None
@@ -173,7 +191,7 @@ class Downloader:
             raise DownloadForbiddenError(f"{self._place(url)}: leads from {before.scheme} to {self._clean(url.scheme)}")
         if not can_be_reached(url):
             raise DownloadInvalidError(f"{self._place(before)}: a redirect to an address that cannot be used")
-        _, host, port = _origin(url)
+        _, host, port = origin(url)
         if host != self._own[1] and self._allowed.isdisjoint({host, f"{host}:{port}"}):
             raise DownloadForbiddenError(
                 f"{self._place(url)}: {self._clean(host)} is neither the connection's host nor in allow_hosts"
@@ -213,12 +231,12 @@ class Downloader:
             return await read_up_to(head.response, PROBLEM_MAX_BYTES)
 
     def _is_own(self, url: URL) -> bool:
-        return _origin(url) == self._own
+        return origin(url) == self._own
 
     def _place(self, url: URL) -> str:
         """Method and address for messages: without the query string, and without our own origin."""
-        origin = "" if self._is_own(url) else "{}://{}:{}".format(*_origin(url))
-        return self._clean(f"GET {origin}{url.raw_path}")
+        whose = "" if self._is_own(url) else "{}://{}:{}".format(*origin(url))
+        return self._clean(f"GET {whose}{url.raw_path}")
 
     def _clean(self, text: str) -> str:
         return one_line(text, self._client.redactor)
@@ -236,11 +254,6 @@ def _target(head: _Head) -> URL:
     if not usable:
         raise DownloadInvalidError(f"{head.place}: a redirect without an address that can be used")
     return target
-
-
-def _origin(url: URL) -> tuple[str, str, int | None]:
-    """Scheme, host and port, the same for `HTTPS://A.cn` and `https://a.cn:443`."""
-    return url.scheme.lower(), (url.host or "").lower(), url.port
 
 
 def _codings(response: aiohttp.ClientResponse) -> set[str]:

@@ -64,7 +64,7 @@ class GrowingioDriver:
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
         own = platform_settings(name, settings, GrowingioSettings)
         self._redactor = redactor
-        self._client = HttpClient(name, own.base_url, redactor)
+        self._client = HttpClient(name, own.base_url, redactor, reach=own.reach())
         self._auth = growingio_auth(name, own, self._client)
         self._graphql = GraphQL(self._client, self._auth)
         self._downloader = Downloader(self._client, self._auth, own.allow_hosts)

@@ -74,7 +74,7 @@ class GrowingioRestDriver:
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
         self._settings = platform_settings(name, settings, GrowingioRestSettings)
         self._redactor = redactor
-        self._client = HttpClient(name, self._settings.base_url, redactor)
+        self._client = HttpClient(name, self._settings.base_url, redactor, reach=self._settings.reach())
         self._auth = growingio_rest_auth(name, self._settings, self._client)
         self._downloader = Downloader(self._client, self._auth, self._settings.allow_hosts)
 

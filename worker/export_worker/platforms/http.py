@@ -13,8 +13,10 @@ from urllib.parse import quote, urlencode
 import aiohttp
 from yarl import URL
 
+from export_worker.addresses import AddressPolicy
 from export_worker.credentials import Redactor
 from export_worker.errors import ConfigError, PlatformMalformedError, PlatformUnavailableError
+from export_worker.guard import GuardedConnector
 from export_worker.platforms.answers import Answer, json_value, one_line, problem_of
 
 CONNECT_TIMEOUT_S = 10.0
@@ -113,6 +115,7 @@ class HttpClient:
     Args:
         connection: Name of the connection, for messages about its settings.
         base_url: As in the settings.
+        reach: Where its requests may go; by default the own host, and public addresses.
         read_timeout_s: Seconds that a download may stand still.
 
     Raises:
@@ -120,10 +123,17 @@ class HttpClient:
     """
 
     def __init__(
-        self, connection: str, base_url: str, redactor: Redactor, *, read_timeout_s: float = READ_TIMEOUT_S
+        self,
+        connection: str,
+        base_url: str,
+        redactor: Redactor,
+        *,
+        reach: AddressPolicy | None = None,
+        read_timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
         self.base_url = _parse_base_url(connection, base_url)
         self.redactor = redactor
+        self._reach = reach or AddressPolicy({self.base_url.host or ""})
         self._read_timeout_s = read_timeout_s
         self._opened: aiohttp.ClientSession | None = None
 
@@ -234,7 +244,7 @@ class HttpClient:
     def _session(self) -> aiohttp.ClientSession:
         if self._opened is None:
             self._opened = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(keepalive_timeout=KEEPALIVE_S),
+                connector=GuardedConnector(self._reach, keepalive_timeout=KEEPALIVE_S),
                 # A cookie would be a credential that nobody configured.
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "export-worker"},

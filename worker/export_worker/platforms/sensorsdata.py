@@ -57,7 +57,7 @@ class SensorsdataDriver:
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
         self._settings = own = platform_settings(name, settings, SensorsdataSettings)
         self._access = sensorsdata_access(name, own, redactor)
-        self._client = HttpClient(name, own.base_url, redactor)
+        self._client = HttpClient(name, own.base_url, redactor, reach=own.reach())
         self._api = Api(self._client, self._access.groups)
         self._calls = Calls(own)
 

@@ -60,7 +60,7 @@ class TinyDriver:
         setting = f"connections.{name}.token"
         token = check_header_value(reveal(own.token or SecretStr(""), setting), setting)
         redactor.add(token)
-        self._client = HttpClient(name, own.base_url, redactor)
+        self._client = HttpClient(name, own.base_url, redactor, reach=own.reach())
         self._auth = StaticAuth(authorization("Bearer", token))
         self._downloader = Downloader(self._client, self._auth, own.allow_hosts)
 
