@@ -14,6 +14,7 @@ from export_worker.contract.keys import Role
 from export_worker.contract.model import Model, Timestamp
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Counters, ErrorReport, ManifestObject, Phase, Progress, Status, StoredObject
+from export_worker.contract.trace import TraceContext
 from export_worker.observed import RemoteFile
 
 
@@ -208,7 +209,7 @@ def _stored(item: ManifestObject) -> StoredObject:
     return StoredObject.model_validate(item.model_dump())
 
 
-def event_of(export: Export, namespace: str) -> Event:
+def event_of(export: Export, namespace: str, trace: TraceContext | None = None) -> Event:
     """The completion event of an export in a terminal phase. The same export gives the same event, id included."""
     status = status_of(export)
     if status.finished_at is None:
@@ -221,5 +222,6 @@ def event_of(export: Export, namespace: str) -> Event:
             "subject": export.export_id,
             "time": status.finished_at,
             "data": status,
+            "traceparent": None if trace is None else trace.traceparent,
         }
     )

@@ -1,8 +1,8 @@
 """Completion events: CloudEvents 1.0 in structured JSON."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from export_worker.contract.model import Model, Timestamp
 from export_worker.contract.status import Status
@@ -23,3 +23,5 @@ class Event(Model):
     time: Timestamp
     datacontenttype: Literal["application/json"] = "application/json"
     data: Status
+    traceparent: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
+    """The distributed tracing extension: the context of whoever asked for the export."""

@@ -32,7 +32,8 @@ class Keys:
     def export(self, export_id: str) -> str:
         """Hash: the export's record.
 
-        Written by producers: `request`, `status`, `connection`, `kind`, `cancel` and `retry` (what somebody asked for).
+        Written by producers: `request`, `status`, `connection`, `kind`, `trace` (W3C trace context as JSON, if
+        there is one), `cancel` and `retry` (what somebody asked for).
         Written by workers: `state`, `status`, `phase`, `version` (for compare-and-set; whoever claims a step raises it,
         so it fences off whoever had it before), `step` (the only one that may run next), `claims` (how often that step
         was claimed) and `progress` (how far a transfer is).
