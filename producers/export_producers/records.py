@@ -61,7 +61,8 @@ class Offer:
             request.kind,
             keys.wake("control"),
             keys.prefix,
-            "" if self.trace is None else self.trace.model_dump_json(exclude_none=True),
+            "" if self.trace is None else self.trace.traceparent,
+            "" if self.trace is None else self.trace.tracestate or "",
         ]
 
 

@@ -298,7 +298,7 @@ def test_the_documents_of_the_readme_are_what_they_say() -> None:
     request, event = blocks("README.md", "json")
     assert parse_request(request).connection == "gio"
     shown = json.loads(event)
-    assert set(shown) == set(Event.model_fields) - {"traceparent"}
+    assert set(shown) == set(Event.model_fields) - {"traceparent"}, "only a request with a trace has an event with one"
     assert set(shown["data"]) < set(Status.model_fields)
     assert f"`{shown['type']}`" in read("README.md")
 

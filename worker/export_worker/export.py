@@ -14,7 +14,6 @@ from export_worker.contract.keys import Role
 from export_worker.contract.model import Model, Timestamp
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Counters, ErrorReport, ManifestObject, Phase, Progress, Status, StoredObject
-from export_worker.contract.trace import TraceContext
 from export_worker.observed import RemoteFile
 
 
@@ -209,8 +208,12 @@ def _stored(item: ManifestObject) -> StoredObject:
     return StoredObject.model_validate(item.model_dump())
 
 
-def event_of(export: Export, namespace: str, trace: TraceContext | None = None) -> Event:
-    """The completion event of an export in a terminal phase. The same export gives the same event, id included."""
+def event_of(export: Export, namespace: str, trace: str = "") -> Event:
+    """The completion event of an export in a terminal phase. The same export gives the same event, id included.
+
+    Args:
+        trace: The W3C traceparent that came with the request: who hears of the end goes on in the trace of who asked.
+    """
     status = status_of(export)
     if status.finished_at is None:
         raise ValueError("only an ended export has an event")
@@ -221,7 +224,7 @@ def event_of(export: Export, namespace: str, trace: TraceContext | None = None) 
             "source": f"/export-worker/{namespace}",
             "subject": export.export_id,
             "time": status.finished_at,
+            "traceparent": trace or None,
             "data": status,
-            "traceparent": None if trace is None else trace.traceparent,
         }
     )

@@ -24,7 +24,6 @@ from export_worker.contract.keys import JOB_TTL_MS, Keys, Role, job_payload
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Phase, Progress, Status
-from export_worker.contract.trace import TraceContext
 from export_worker.errors import LeaseLostError
 from export_worker.export import Ended, Export, accepted, event_of, status_of
 from export_worker.lua import script
@@ -53,7 +52,7 @@ class Turn:
         cancel: Somebody asked for the export's end.
         retry: Where somebody asked it to go on from: submit, poll, transfer, or empty.
         durations_s: How long the last jobs of this kind took on this connection.
-        trace: The context of whoever asked for the export.
+        trace: The W3C traceparent that came with the request, or empty.
     """
 
     export: Export
@@ -65,7 +64,7 @@ class Turn:
     cancel: bool = False
     retry: str = ""
     durations_s: tuple[float, ...] = ()
-    trace: TraceContext | None = None
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +297,7 @@ def _turn(item: list[Any], role: Role) -> Turn | None:
         cancel=bool(cancel),
         retry=retry.decode(),
         durations_s=tuple(int(duration) / 1000 for duration in durations),
-        trace=TraceContext.of(json.loads(trace)) if trace else None,
+        trace=trace.decode(),
     )
 
 

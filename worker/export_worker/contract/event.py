@@ -22,6 +22,6 @@ class Event(Model):
     subject: str
     time: Timestamp
     datacontenttype: Literal["application/json"] = "application/json"
-    data: Status
     traceparent: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
-    """The distributed tracing extension: the context of whoever asked for the export."""
+    """The trace of whoever asked (W3C Trace Context); left out when there is none."""
+    data: Status

@@ -105,7 +105,8 @@ local function look(job)
   end
   taken[#taken + 1] = {
     id, step, version, claims, probe and 1 or 0,
-    document[1], document[2], document[3] or '', record[4] or '', record[5] or '', durations, document[5] or '',
+    document[1], document[2], document[3] or '', record[4] or '', record[5] or '', durations,
+    document[5] or '',
   }
 end
 

@@ -1,6 +1,7 @@
 """Brings every event to every sink. Each sink has its own loop, so one that is down delays no other."""
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ from functools import partial
 import structlog
 
 from export_worker.backoff import Backoff
+from export_worker.instrumentation import SILENT, EventDelivered, EventRefused, Instrument
 from export_worker.sinks.base import Sink, SinkError
 from export_worker.sinks.outbox import Outbox
 
@@ -28,11 +30,18 @@ class Fanout:
         sinks: By name.
         clock: The time, with a zone.
         draw: Random numbers from 0 to 1, for jitter.
+        instrument: Hears of deliveries.
     """
 
     def __init__(
-        self, outbox: Outbox, sinks: Mapping[str, Sink], clock: Callable[[], datetime], draw: Callable[[], float]
+        self,
+        outbox: Outbox,
+        sinks: Mapping[str, Sink],
+        clock: Callable[[], datetime],
+        draw: Callable[[], float],
+        instrument: Instrument = SILENT,
     ) -> None:
+        self._instrument = instrument
         self._outbox = outbox
         self._sinks = sinks
         self._clock = clock
@@ -69,10 +78,16 @@ class Fanout:
         except SinkError as error:
             failures = self._failures[name, event_id]
             self._failures[name, event_id] += 1
+            self._instrument.on(EventRefused(name))
             wait_s = RETRY.wait_s(failures, self._draw())
             _log.warning("event.refused", sink=name, event_id=event_id, error=str(error), wait_s=round(wait_s, 1))
             await self._outbox.postpone(name, event_id, self._clock() + timedelta(seconds=wait_s))
             return
         self._failures.pop((name, event_id), None)
         await self._outbox.acknowledge(name, event_id)
+        self._instrument.on(EventDelivered(name, self._age_s(event)))
         _log.info("event.delivered", sink=name, event_id=event_id)
+
+    def _age_s(self, event: str) -> float:
+        ended_at = datetime.fromisoformat(json.loads(event)["time"])
+        return max(0.0, (self._clock() - ended_at).total_seconds())
