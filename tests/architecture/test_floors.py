@@ -30,7 +30,7 @@ FLOORS = {
         "instrumentation",
     },
     2: {"platforms", "transfer", "sinks", "store", "sweep", "lua"},
-    3: {"config", "telemetry", "leases", "machine", "tasks", "settings", "runtime", "health"},
+    3: {"config", "telemetry", "leases", "machine", "tasks", "settings", "routes", "runtime", "health"},
     4: {"cli", "commands", "simulator", "demo", "__main__"},
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
