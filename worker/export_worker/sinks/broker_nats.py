@@ -10,7 +10,7 @@ class NatsLink:
 
     def __init__(self, url: str, subject: str, stream: str) -> None:
         # Without its own reconnecting: a link that failed is replaced by a new one.
-        self._broker = NatsBroker(url, allow_reconnect=False, connect_timeout=10, logger=None)
+        self._broker = NatsBroker(url, allow_reconnect=False, max_reconnect_attempts=1, connect_timeout=10, logger=None)
         self._subject = subject
         self._stream = stream
 

@@ -28,7 +28,9 @@ def signing_key(secret: str) -> bytes:
         ValueError: It is no such secret.
     """
     try:
-        key = base64.b64decode(secret.removeprefix(KEY_PREFIX), validate=True)
+        # Whoever made the secret may have left its padding away.
+        text = secret.removeprefix(KEY_PREFIX)
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except binascii.Error:
         raise ValueError("must be base64, as in whsec_…") from None
     if not key:
