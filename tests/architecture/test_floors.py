@@ -29,8 +29,21 @@ FLOORS = {
         "guard",
         "instrumentation",
     },
-    2: {"platforms", "transfer", "sinks", "store", "sweep", "lua"},
-    3: {"config", "telemetry", "leases", "machine", "tasks", "settings", "routes", "runtime", "health"},
+    2: {"platforms", "transfer", "sinks", "store", "sweep", "lua", "gauges"},
+    3: {
+        "config",
+        "telemetry",
+        "leases",
+        "machine",
+        "tasks",
+        "settings",
+        "routes",
+        "runtime",
+        "health",
+        "metrics",
+        "telling",
+        "tracing",
+    },
     4: {"cli", "commands", "simulator", "demo", "__main__"},
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export_worker.backoff import Backoff
+from export_worker.settings import end
 from export_worker.sinks.base import Route, SinkError, SinkGoneError, SinkRefusedError
 from export_worker.sinks.fanout import Again, Fanout, GiveUp, after_failure
 from export_worker.sinks.outbox import Delivery, Outbox
@@ -60,9 +61,7 @@ async def running(fanout: Fanout) -> AsyncIterator[None]:
 
     tasks = [asyncio.create_task(loop(turn)) for turn in fanout.loops()]
     yield
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.gather(*map(end, tasks))
     await fanout.flush()
 
 
@@ -79,10 +78,10 @@ async def end_of(site: QueueSite) -> str:
 
 async def test_each_sink_gets_each_event_once(queue_site: QueueSite) -> None:
     ids = [await end_of(queue_site) for _ in range(5)]
-    sinks = {name: Played() for name in SINKS}
-    async with running(fanout_of(queue_site, **sinks)):
-        await until(lambda: all(len(sink.taken) == 5 for sink in sinks.values()))
-    assert [sorted(sink.tried) for sink in sinks.values()] == [sorted(ids), sorted(ids)]
+    hook, stream = Played(), Played()
+    async with running(fanout_of(queue_site, hook=hook, stream=stream)):
+        await until(lambda: len(hook.taken) == len(stream.taken) == 5)
+    assert sorted(hook.tried) == sorted(stream.tried) == sorted(ids)
     assert "refusals" not in {name.partition(":")[0] for name in await queue_site.left()}
 
 
@@ -160,7 +159,8 @@ async def test_an_event_that_is_refused_for_good_is_given_up_at_once(queue_site:
 
 async def test_a_place_that_is_gone_is_asked_once(queue_site: QueueSite) -> None:
     first = await end_of(queue_site)
-    fanout, hook = fanout_of(queue_site, hook=(hook := Played(SinkGoneError("HTTP 410")))), hook
+    hook = Played(SinkGoneError("HTTP 410"))
+    fanout = fanout_of(queue_site, hook=hook)
     await fanout.flush()
     second = await end_of(queue_site)
     await fanout.flush()

@@ -61,7 +61,6 @@ WORKER_COMMANDS = {
     "catalog": "export_worker.commands.catalog:catalog",
     "call": "export_worker.commands.call:call",
     "events": "export_worker.commands.events:events",
-    "trigger": "export_worker.commands.trigger:trigger",
     "simulate": "export_worker.commands.simulate:simulate",
     "demo": "export_worker.demo.command:demo",
 }

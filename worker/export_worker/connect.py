@@ -117,6 +117,9 @@ class Commands(Protocol):
     def get(self, key: str) -> Awaitable[bytes | None]:
         """Get a string."""
 
+    def delete(self, *keys: str) -> Awaitable[int]:
+        """Remove keys."""
+
     def zadd(self, key: str, scores: dict[str, float]) -> Awaitable[int]:
         """Set scores in a sorted set."""
 

@@ -208,8 +208,12 @@ def _stored(item: ManifestObject) -> StoredObject:
     return StoredObject.model_validate(item.model_dump())
 
 
-def event_of(export: Export, namespace: str) -> Event:
-    """The completion event of an export in a terminal phase. The same export gives the same event, id included."""
+def event_of(export: Export, namespace: str, trace: str = "") -> Event:
+    """The completion event of an export in a terminal phase. The same export gives the same event, id included.
+
+    Args:
+        trace: The W3C traceparent that came with the request: who hears of the end goes on in the trace of who asked.
+    """
     status = status_of(export)
     if status.finished_at is None:
         raise ValueError("only an ended export has an event")
@@ -220,6 +224,7 @@ def event_of(export: Export, namespace: str) -> Event:
             "source": f"/export-worker/{namespace}",
             "subject": export.export_id,
             "time": status.finished_at,
+            "traceparent": trace or None,
             "data": status,
         }
     )

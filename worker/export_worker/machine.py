@@ -5,6 +5,7 @@ becomes a decision, and where secrets are taken out of what a platform said.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
@@ -32,11 +33,13 @@ from export_worker.errors import (
     UnknownConnectionError,
 )
 from export_worker.export import Cancelled, Export, Failed, Queued, Running, Succeeded, Transferring
+from export_worker.instrumentation import SILENT, Instrument, LeaseLost
 from export_worker.leases import Held, Leases
 from export_worker.observed import OperationFailed, RemoteFile
 from export_worker.platforms.base import Cancelling, Download, Driver
 from export_worker.steps import Decision, Moment, Policy
 from export_worker.store import NO_EFFECT, Effect, Store, Turn
+from export_worker.telling import Stopwatch, calling, file_stored, opening, told_of
 from export_worker.transfer.landing import Landing
 
 COMMIT_AGAIN_S = 0.5
@@ -81,6 +84,7 @@ class Machine:
         landing: Brings files into S3.
         redactor: Knows the secrets.
         chance: Time and luck.
+        instrument: Hears what happens.
     """
 
     def __init__(
@@ -94,7 +98,9 @@ class Machine:
         landing: Landing,
         redactor: Redactor,
         chance: Chance,
+        instrument: Instrument = SILENT,
     ) -> None:
+        self._instrument = instrument
         self.owner = owner
         self._store = store
         self._leases = leases
@@ -106,6 +112,7 @@ class Machine:
 
     async def take(self, turn: Turn) -> None:
         """Take one step that was claimed."""
+        begun_s = time.monotonic()
         with structlog.contextvars.bound_contextvars(export_id=turn.export.export_id, step=turn.step):
             try:
                 async with self._leases.holding(turn) as held:
@@ -115,8 +122,11 @@ class Machine:
                     await self._commit(held, decision, effect)
             except LeaseLostError as error:
                 _log.warning("lease.lost", reason=str(error))
+                self._instrument.on(LeaseLost(turn.export.export_id, turn.role))
                 return
             _tell(turn.export, decision)
+            for detail in told_of(turn, decision.export, time.monotonic() - begun_s):
+                self._instrument.on(detail)
 
     async def _commit(self, held: Held, decision: Decision, effect: Effect) -> None:
         """Save, and do not give up while Redis restarts: what the platform has told must not be asked for again."""
@@ -186,7 +196,8 @@ class Machine:
             case Queued():
                 return await self._submit(held, connection)
             case Running() as state:
-                polled = await connection.driver.poll(export.request.export, state.operation_id)
+                with calling(self._instrument, export, "poll"):
+                    polled = await connection.driver.poll(export.request.export, state.operation_id)
                 if isinstance(polled, OperationFailed):
                     polled = replace(polled, message=self._redactor.text(polled.message))
                 seen_s = held.turn.durations_s
@@ -202,7 +213,8 @@ class Machine:
         claims, seen_s = held.turn.claims, held.turn.durations_s
         export = steps.submitting(held.turn.export, claims)
         held.turn = replace(held.turn, export=export)
-        submitted = await connection.driver.submit(export.request.export)
+        with calling(self._instrument, export, "submit"):
+            submitted = await connection.driver.submit(export.request.export)
         moment = self._chance.moment()
         return steps.after_submit(export, submitted, moment, connection.policy, claims=claims, seen_s=seen_s)
 
@@ -210,7 +222,8 @@ class Machine:
         """End it here, and on the platform where that can be done."""
         export = held.turn.export
         if connection is not None and isinstance(connection.driver, Cancelling) and isinstance(export.state, Running):
-            await connection.driver.cancel(export.request.export, export.state.operation_id)
+            with calling(self._instrument, export, "cancel"):
+                await connection.driver.cancel(export.request.export, export.state.operation_id)
         await self._clear_away(held)
         return steps.after_cancel(export, self._chance.moment())
 
@@ -233,9 +246,12 @@ class Machine:
             await self._clear_away(held)
 
         def open_file(file: RemoteFile) -> AbstractAsyncContextManager[Download]:
-            return connection.driver.open_result(export.request.export, file)
+            return opening(self._instrument, export, connection.driver.open_result(export.request.export, file))
+
+        begun = Stopwatch()
 
         async def on_stored(stored: ManifestObject) -> None:
+            self._instrument.on(file_stored(export, stored, begun.lap_s()))
             decision = steps.after_file(held.turn.export, _transferring(held), stored, self._chance.moment())
             held.turn = await self._store.keep(held.turn, decision)
 

@@ -23,8 +23,12 @@ from export_worker.connect import WORKER_RETRIES, close_redis, commands, open_re
 from export_worker.contract.keys import Keys, Role
 from export_worker.credentials import Redactor, reveal, url_password
 from export_worker.errors import ConfigError
+from export_worker.gauges import Gauges
+from export_worker.health import Health, health_server
+from export_worker.instrumentation import Instrument
 from export_worker.leases import Leases
 from export_worker.machine import Chance, Connection, Machine
+from export_worker.metrics import Metrics
 from export_worker.platforms.connection import PollSettings
 from export_worker.platforms.registry import build_driver
 from export_worker.pollplan import PollPlan
@@ -86,8 +90,10 @@ class Runtime:
         sweeper: Sweeper,
         leases: Leases,
         fanout: Fanout,
+        health: Health,
     ) -> None:
         self._config = config
+        self._health = health
         self._redis = redis
         self._keys = Keys(config.namespace)
         self._machine = machine
@@ -107,8 +113,10 @@ class Runtime:
         try:
             await self._check_redis()
             await self._announce()
-            await self._serve(roles, stop, burst=burst)
+            async with self._pages():
+                await self._serve(roles, stop, burst=burst)
             await self._fanout.flush()
+            await self._health.leave()
         except (RedisError, OSError) as error:
             raise redis_unreachable(self._config.redis_url, error) from None
         _log.info("worker.stopped", owner=self._owner)
@@ -117,7 +125,13 @@ class Runtime:
         """Run everything until the stop, or until something fails."""
         workers = [self._worker(role) for role in roles]
         _log.info("worker.started", owner=self._owner, roles=list(roles), connections=sorted(self._config.connections))
-        loops = [self._leases.run(), *map(_persistent, self._fanout.loops()), _persistent(self._sweep)]
+        self._health.watch(workers)
+        loops = [
+            self._leases.run(),
+            self._health.run(),
+            *map(_persistent, self._fanout.loops()),
+            _persistent(self._sweep),
+        ]
         if burst:
             loops.append(_persistent(partial(self._until_done, stop)))
         background = [asyncio.create_task(loop) for loop in loops]
@@ -132,6 +146,21 @@ class Runtime:
         for task in (*background, *running):
             if not task.cancelled():
                 task.result()
+
+    @asynccontextmanager
+    async def _pages(self) -> AsyncIterator[None]:
+        """Serve health and metrics, where the settings say so."""
+        host, port = self._config.worker.health_host, self._config.worker.health_port
+        if port is None:
+            yield
+            return
+        async with AsyncExitStack() as stack:
+            try:
+                bound = await stack.enter_async_context(health_server(self._health, host, port))
+            except OSError as error:
+                raise ConfigError(f"worker.health_port: cannot listen on {host}:{port} ({error.strerror})") from None
+            _log.info("health.served", host=host, port=bound)
+            yield
 
     async def _check_redis(self) -> None:
         """Refuse a Redis that may drop records to make room: what was accepted would be lost without a word."""
@@ -201,6 +230,7 @@ async def open_runtime(config: Config, redactor: Redactor) -> AsyncIterator[Runt
             breaker_first_s=config.worker.breaker_first_s,
             breaker_max_s=config.worker.breaker_max_s,
         )
+        metrics = Metrics()
         store = Store(redis, keys, list(config.sinks), _limits(config), terms)
         leases = Leases(store, chance.clock, terms.lease_s)
         machine = Machine(
@@ -209,15 +239,34 @@ async def open_runtime(config: Config, redactor: Redactor) -> AsyncIterator[Runt
             leases=leases,
             connections=await _connections(config, redactor, stack),
             fallback=_policy(config, PollSettings()),
-            landing=await asyncio.to_thread(_landing, config, stack),
+            landing=await asyncio.to_thread(_landing, config, stack, metrics),
             redactor=redactor,
             chance=chance,
+            instrument=metrics,
         )
         with _aws_settings():
             routes = await build_routes(config, commands(redis), stack)
-        fanout = Fanout(Outbox(redis, keys, terms.retention_s), routes, chance.clock, chance.draw)
+        fanout = Fanout(Outbox(redis, keys, terms.retention_s), routes, chance.clock, chance.draw, metrics)
         sweeper = Sweeper(redis, keys, machine.owner, terms)
-        yield Runtime(config, redis=redis, machine=machine, store=store, sweeper=sweeper, leases=leases, fanout=fanout)
+        health = await _health(config, keys, machine.owner, metrics, stack)
+        yield Runtime(
+            config,
+            redis=redis,
+            machine=machine,
+            store=store,
+            sweeper=sweeper,
+            leases=leases,
+            fanout=fanout,
+            health=health,
+        )
+
+
+async def _health(config: Config, keys: Keys, owner: str, metrics: Metrics, stack: AsyncExitStack) -> Health:
+    """With a client of its own, which neither waits behind the steps' calls nor repeats one."""
+    redis = open_redis(config.redis_url, retries=0, max_connections=4)
+    stack.push_async_callback(close_redis, redis)
+    gauges = Gauges(redis, keys, list(config.connections), list(config.sinks))
+    return Health(redis, keys, owner, gauges=gauges, metrics=metrics, clock=lambda: datetime.now(UTC))
 
 
 async def _connections(config: Config, redactor: Redactor, stack: AsyncExitStack) -> dict[str, Connection]:
@@ -254,13 +303,13 @@ def _policy(config: Config, poll: PollSettings) -> Policy:
     )
 
 
-def _landing(config: Config, stack: AsyncExitStack) -> Landing:
+def _landing(config: Config, stack: AsyncExitStack, instrument: Instrument) -> Landing:
     threads = config.worker.transfers * config.transfer.parts_in_flight
     executor = stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="s3"))
     with _aws_settings():
         client = build_client(config.s3.region, config.s3.endpoint_url, threads)
     engine = TransferEngine(
-        S3Store(client, executor),
+        S3Store(client, executor, instrument),
         parts_in_flight=config.transfer.parts_in_flight,
         memory_bytes=config.transfer.memory_mib * 2**20,
     )

@@ -91,6 +91,11 @@ class StepWorker(Worker):
         self._wake = asyncio.Event()
         self.healthy = True
 
+    @property
+    def running(self) -> int:
+        """Steps that run now."""
+        return len(self.tasks)
+
     async def main(self) -> None:
         """Claim and run until cancelled."""
         listening = asyncio.create_task(self._listen())

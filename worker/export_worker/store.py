@@ -52,6 +52,7 @@ class Turn:
         cancel: Somebody asked for the export's end.
         retry: Where somebody asked it to go on from: submit, poll, transfer, or empty.
         durations_s: How long the last jobs of this kind took on this connection.
+        trace: The W3C traceparent that came with the request, or empty.
     """
 
     export: Export
@@ -63,6 +64,7 @@ class Turn:
     cancel: bool = False
     retry: str = ""
     durations_s: tuple[float, ...] = ()
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,7 @@ class Store:
         export = decision.export
         ending = self._effects(turn, effect, now) | {"old_job": self._keys.job_id(export.export_id, turn.step)}
         if isinstance(export.state, Ended):
-            event = event_of(export, self._keys.namespace)
+            event = event_of(export, self._keys.namespace, turn.trace)
             ending |= {"mode": "end", "event_id": event.id, "event": event.model_dump_json()}
         else:
             heard = {"cancel_heard": "1" if turn.cancel else ""}
@@ -280,7 +282,7 @@ class Store:
 
 def _turn(item: list[Any], role: Role) -> Turn | None:
     """What the script took, read. None for a record that this version cannot read: its entry comes back later."""
-    export_id, step, version, claims, probe, request, status, state, cancel, retry, durations = item
+    export_id, step, version, claims, probe, request, status, state, cancel, retry, durations, trace = item
     try:
         export = Export.model_validate_json(state) if state else _first(request, status)
     except ValidationError as error:
@@ -296,6 +298,7 @@ def _turn(item: list[Any], role: Role) -> Turn | None:
         cancel=bool(cancel),
         retry=retry.decode(),
         durations_s=tuple(int(duration) / 1000 for duration in durations),
+        trace=trace.decode(),
     )
 
 

@@ -4,7 +4,6 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -55,9 +54,7 @@ def events() -> None:
 
 
 @events.command()
-@click.option(
-    "--since", "moment", type=_Since(), required=True, metavar="WHEN", help="A date and time, or 30m, 6h, 2d."
-)
+@click.option("--since", "moment", type=TEXT, callback=_moment, required=True, metavar="WHEN", help="As 6h, or a date.")
 @only_sink
 @click.option("--dry-run", is_flag=True, help="Only list them.")
 @as_json

@@ -30,6 +30,9 @@ class WorkerSettings(Section):
         retention_s: How long an ended export can be looked at.
         breaker_first_s: How long a platform that does not answer is left alone at first; doubles with each look.
         breaker_max_s: It is left alone no longer than this.
+        health_host: Where `/healthz`, `/readyz` and `/metrics` are served.
+        health_port: On which port; 0 takes a free one, which the log names. Left out, nothing is served.
+        tracing: Send spans where the `OTEL_` variables say; needs the extra `tracing`.
     """
 
     control_steps: Annotated[int, Field(ge=1)] = 50
@@ -40,3 +43,6 @@ class WorkerSettings(Section):
     retention_s: Annotated[float, Field(ge=60)] = 7 * 86_400.0
     breaker_first_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
     breaker_max_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
+    health_host: str = "127.0.0.1"
+    health_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    tracing: bool = False

@@ -1,8 +1,8 @@
 """Completion events: CloudEvents 1.0 in structured JSON."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from export_worker.contract.model import Model, Timestamp
 from export_worker.contract.status import Status
@@ -22,4 +22,6 @@ class Event(Model):
     subject: str
     time: Timestamp
     datacontenttype: Literal["application/json"] = "application/json"
+    traceparent: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
+    """The trace of whoever asked (W3C Trace Context); left out when there is none."""
     data: Status

@@ -32,7 +32,8 @@ class Keys:
     def export(self, export_id: str) -> str:
         """Hash: the export's record.
 
-        Written by producers: `request`, `status`, `connection`, `kind`, `cancel` and `retry` (what somebody asked for).
+        Written by producers: `request`, `status`, `connection`, `kind`, `cancel` and `retry` (what somebody asked for),
+        and `trace` (the W3C traceparent of the request, if it had one).
         Written by workers: `state`, `status`, `phase`, `version` (for compare-and-set; whoever claims a step raises it,
         so it fences off whoever had it before), `step` (the only one that may run next), `claims` (how often that step
         was claimed) and `progress` (how far a transfer is).
@@ -109,6 +110,15 @@ class Keys:
     def queue(self, role: Role) -> str:
         """Arq's queue (sorted set of job ids by due time in ms)."""
         return f"{self.namespace}:queue:{role}"
+
+    @property
+    def workers(self) -> str:
+        """Sorted set of workers by the time (ms) at which they last said that they live."""
+        return f"{self.namespace}:workers"
+
+    def worker(self, owner: str) -> str:
+        """String with a TTL: what one worker says of itself, as JSON."""
+        return f"{self.namespace}:worker:{owner}"
 
     @property
     def prefix(self) -> str:

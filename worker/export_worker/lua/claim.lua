@@ -8,7 +8,7 @@
 -- ARGV: JSON {now, at, lease, max, scan, prefix, control, timeline_max, limits = {connection = {slots, interval}}};
 --       times in ms
 -- Returns {score of the next entry or '',
---          {{id, step, version, claims, probe, request, status, state, cancel, retry, durations}, ...}}
+--          {{id, step, version, claims, probe, request, status, state, cancel, retry, durations, trace}, ...}}
 local c = cjson.decode(ARGV[1])
 local now = c.now
 
@@ -98,7 +98,7 @@ local function look(job)
     redis.call('RPUSH', c.prefix .. 'timeline:' .. id, cjson.encode(note))
     redis.call('LTRIM', c.prefix .. 'timeline:' .. id, -c.timeline_max, -1)
   end
-  local document = redis.call('HMGET', key, 'request', 'status', 'state', 'kind')
+  local document = redis.call('HMGET', key, 'request', 'status', 'state', 'kind', 'trace')
   local durations = {}
   if c.control then
     durations = redis.call('LRANGE', c.prefix .. 'durations:' .. record[2] .. ':' .. (document[4] or ''), 0, -1)
@@ -106,6 +106,7 @@ local function look(job)
   taken[#taken + 1] = {
     id, step, version, claims, probe and 1 or 0,
     document[1], document[2], document[3] or '', record[4] or '', record[5] or '', durations,
+    document[5] or '',
   }
 end
 

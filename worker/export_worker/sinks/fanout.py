@@ -1,6 +1,7 @@
 """Brings every event to every sink. Each sink has its own loop, so one that is down delays no other."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from export_worker.contract.model import epoch_ms
+from export_worker.instrumentation import SILENT, EventDelivered, EventRefused, Instrument
 from export_worker.sinks.base import Route, SinkError, SinkGoneError, SinkRefusedError
 from export_worker.sinks.outbox import VISIBILITY_S, Delivery, Outbox
 
@@ -17,6 +19,8 @@ IDLE_S = 0.25
 """Between looks into an empty outbox; events of this process's own exports are announced and do not wait."""
 DELIVERY_S = VISIBILITY_S - 15.0
 """No delivery may take longer: it would come back while it is still on its way."""
+CANCEL_AGAIN_S = 0.5
+"""Longer than a delivery needs that has heard the first time."""
 FLUSH_S = 8.0
 """What deliveries get when the worker leaves; whatever does not end in time comes back elsewhere."""
 
@@ -59,13 +63,22 @@ class Fanout:
         routes: Sinks by name.
         clock: The time, with a zone.
         draw: Random numbers from 0 to 1, for jitter.
+        instrument: Hears of deliveries.
     """
 
     def __init__(
-        self, outbox: Outbox, routes: Mapping[str, Route], clock: Callable[[], datetime], draw: Callable[[], float]
+        self,
+        outbox: Outbox,
+        routes: Mapping[str, Route],
+        clock: Callable[[], datetime],
+        draw: Callable[[], float],
+        instrument: Instrument = SILENT,
     ) -> None:
         self._outbox = outbox
-        self._lanes = {name: _Lane(name, route, outbox, clock, draw) for name, route in routes.items()}
+        self._lanes = {
+            name: _Lane(name, route, outbox, clock=clock, draw=draw, instrument=instrument)
+            for name, route in routes.items()
+        }
 
     def loops(self) -> list[Callable[[], Awaitable[None]]]:
         """For each sink what is to be done again and again: deliver what is due, or wait a moment."""
@@ -87,13 +100,21 @@ class _Lane:
     """The deliveries of one sink."""
 
     def __init__(
-        self, name: str, route: Route, outbox: Outbox, clock: Callable[[], datetime], draw: Callable[[], float]
+        self,
+        name: str,
+        route: Route,
+        outbox: Outbox,
+        *,
+        clock: Callable[[], datetime],
+        draw: Callable[[], float],
+        instrument: Instrument,
     ) -> None:
         self._name = name
         self._route = route
         self._outbox = outbox
         self._clock = clock
         self._draw = draw
+        self._instrument = instrument
         self._running: set[asyncio.Task[None]] = set()
         self._gone: str | None = None
 
@@ -112,9 +133,11 @@ class _Lane:
                 await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
 
     async def stop(self) -> None:
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        # One cancellation that meets a Redis command may be swallowed on the way.
+        while self._running:
+            for task in self._running:
+                task.cancel()
+            await asyncio.wait(self._running, timeout=CANCEL_AGAIN_S)
 
     async def _begin_due(self) -> int:
         free = self._route.at_once - len(self._running)
@@ -134,6 +157,7 @@ class _Lane:
                 await self._failed(delivery, error)
                 return
             await self._outbox.acknowledge(self._name, delivery.event_id)
+            self._instrument.on(EventDelivered(self._name, self._age_s(delivery.event)))
             _log.info("event.delivered", sink=self._name, event_id=delivery.event_id)
         except (RedisError, OSError) as error:
             # Nothing was noted, so nothing is lost: the delivery comes back.
@@ -157,6 +181,7 @@ class _Lane:
 
     async def _failed(self, delivery: Delivery, error: SinkError) -> None:
         now, reason = self._clock(), str(error)
+        self._instrument.on(EventRefused(self._name))
         if isinstance(error, SinkGoneError) and self._gone is None:
             self._gone = reason
             _log.error("sink.gone", sink=self._name, error=reason)
@@ -169,3 +194,7 @@ class _Lane:
                 if not isinstance(error, SinkGoneError):
                     _log.error("event.given_up", **known, error=reason)
                 await self._outbox.give_up(self._name, delivery, now, reason)
+
+    def _age_s(self, event: str) -> float:
+        ended_at = datetime.fromisoformat(json.loads(event)["time"])
+        return max(0.0, (self._clock() - ended_at).total_seconds())

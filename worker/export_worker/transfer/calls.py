@@ -1,5 +1,6 @@
 """Calls of boto3, each in a thread, with the CRC64NVME headers only where the store takes them."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -8,9 +9,10 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from export_worker.instrumentation import SILENT, Instrument, StorageCalled
 from export_worker.transfer.checksum import ALGORITHM
 from export_worker.transfer.client import S3Client
-from export_worker.transfer.failures import may_dislike_checksums, storage_error
+from export_worker.transfer.failures import may_dislike_checksums, status_of, storage_error
 from export_worker.transfer.threads import run_in_thread
 
 CHECKSUM_FIELD = f"Checksum{ALGORITHM}"
@@ -37,16 +39,33 @@ class S3Calls:
         executor: Bounded; nothing of boto3 runs outside it.
     """
 
-    def __init__(self, client: S3Client, executor: ThreadPoolExecutor) -> None:
+    def __init__(self, client: S3Client, executor: ThreadPoolExecutor, instrument: Instrument = SILENT) -> None:
         self._client = client
+        self._instrument = instrument
         self.executor = executor
         self._confirmed: set[str] = set()
         self._refused: set[str] = set()
 
     async def call(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
         """One call as it stands. Raises what botocore raises; see `translated`."""
-        answer: dict[str, Any] = await run_in_thread(self.executor, partial(getattr(self._client, name), **fields))
+        with self._told(name, len(fields.get("Body", b""))):
+            answer: dict[str, Any] = await run_in_thread(self.executor, partial(getattr(self._client, name), **fields))
         return answer
+
+    @contextmanager
+    def _told(self, name: str, sent_bytes: int) -> Iterator[None]:
+        """Tell how long a call took, and how it failed. One that was cancelled says nothing of S3."""
+        begun_s, failure = time.monotonic(), None
+        try:
+            yield
+        except (BotoCoreError, ClientError) as error:
+            # A missing or a standing object is an answer that we ask for.
+            is_answer = isinstance(error, ClientError) and status_of(error) in {404, 409, 412}
+            failure = None if is_answer else type(error).__name__
+            raise
+        finally:
+            duration_s = time.monotonic() - begun_s
+            self._instrument.on(StorageCalled(name, duration_s, 0 if failure else sent_bytes, failure))
 
     async def write(self, name: str, plain: dict[str, Any], checks: dict[str, Any]) -> dict[str, Any]:
         """One call with checksums, and without where the store refuses them.

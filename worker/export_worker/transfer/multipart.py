@@ -20,6 +20,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from export_worker.errors import IntegrityError, StorageError
+from export_worker.instrumentation import SILENT, Instrument
 from export_worker.transfer.calls import (
     ABORT,
     CHECKSUM_FIELD,
@@ -58,11 +59,12 @@ class S3Store:
     Args:
         client: See `build_client`.
         executor: Bounded; every call of boto3 runs in it.
+        instrument: Hears of each call.
     """
 
-    def __init__(self, client: S3Client, executor: ThreadPoolExecutor) -> None:
+    def __init__(self, client: S3Client, executor: ThreadPoolExecutor, instrument: Instrument = SILENT) -> None:
         self.executor = executor
-        self._calls = S3Calls(client, executor)
+        self._calls = S3Calls(client, executor, instrument)
 
     async def put(self, target: Target, body: bytes | bytearray) -> Written:
         """Store a whole object by one call, create-only.

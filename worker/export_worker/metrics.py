@@ -1,0 +1,249 @@
+"""Metrics for Prometheus, named by its rules; labels have few values (connection, kind, role, call, code, sink).
+
+No export id is a label: an id is told by the log and by the trace. "Not yet" is in no error metric.
+"""
+
+import asyncio
+from typing import assert_never
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from export_worker.gauges import Reading
+from export_worker.instrumentation import (
+    Detail,
+    EventDelivered,
+    EventRefused,
+    ExportEnded,
+    FileStored,
+    LeaseLost,
+    PlatformCalled,
+    StepTaken,
+    StorageCalled,
+)
+
+CALL_BUCKETS_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+"""From a local answer to the longest that a submit may take."""
+STEP_BUCKETS_S = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200)
+"""From a poll to the transfer of a very large file."""
+EXPORT_BUCKETS_S = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 86_400)
+"""Exports take seconds or hours; the default deadline is a day."""
+POLL_BUCKETS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 100, 300, 1000)
+AGE_BUCKETS_S = (0.1, 0.5, 1, 5, 15, 60, 300, 3600)
+
+
+class Metrics:
+    """One process's metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._steps = Histogram(
+            "export_worker_step_duration_seconds",
+            "Steps that were taken and saved, by the phase in which they began",
+            ("role", "connection", "phase"),
+            buckets=STEP_BUCKETS_S,
+            registry=registry,
+        )
+        self._retries = Counter(
+            "export_worker_step_retries_total",
+            "Steps that failed and are tried again",
+            ("connection", "code"),
+            registry=registry,
+        )
+        self._ended = Counter(
+            "export_worker_exports_ended_total",
+            "Exports that reached a terminal phase",
+            ("connection", "kind", "phase", "code"),
+            registry=registry,
+        )
+        self._durations = Histogram(
+            "export_worker_export_duration_seconds",
+            "From the moment an export was set going to its end",
+            ("connection", "kind"),
+            buckets=EXPORT_BUCKETS_S,
+            registry=registry,
+        )
+        self._polls = Histogram(
+            "export_worker_export_polls",
+            "Looks at the platform that an export took, those that said not yet included",
+            ("connection", "kind"),
+            buckets=POLL_BUCKETS,
+            registry=registry,
+        )
+        self._leases = Counter(
+            "export_worker_lease_losses_total", "Steps taken over by another worker", ("role",), registry=registry
+        )
+        self._platform = _PlatformMetrics(registry)
+        self._storage = _StorageMetrics(registry)
+        self._events = _EventMetrics(registry)
+        self._queue = _QueueMetrics(registry)
+
+    def on(self, detail: Detail) -> None:
+        """Count it."""
+        match detail:
+            case StepTaken():
+                self._steps.labels(detail.role, detail.connection, detail.before.value).observe(detail.duration_s)
+                if detail.retries:
+                    self._retries.labels(detail.connection, detail.code).inc()
+            case ExportEnded():
+                self._ended.labels(detail.connection, detail.kind, detail.phase.value, detail.code or "").inc()
+                self._durations.labels(detail.connection, detail.kind).observe(detail.duration_s)
+                self._polls.labels(detail.connection, detail.kind).observe(detail.polls)
+            case LeaseLost():
+                self._leases.labels(detail.role).inc()
+            case PlatformCalled():
+                self._platform.on(detail)
+            case StorageCalled() | FileStored():
+                self._storage.on(detail)
+            case EventDelivered() | EventRefused():
+                self._events.on(detail)
+            case _:
+                assert_never(detail)
+
+    async def text(self, reading: Reading | None) -> bytes:
+        """Everything in Prometheus's text form.
+
+        Args:
+            reading: The queue's numbers; None when Redis did not give them, and then there are none here either.
+        """
+        self._queue.set(reading)
+        # The process's own numbers come from /proc, and files are not read on the loop.
+        return await asyncio.to_thread(generate_latest, self._registry)
+
+
+class _PlatformMetrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._durations = Histogram(
+            "export_worker_platform_call_duration_seconds",
+            "Calls to a platform by what was asked",
+            ("connection", "call"),
+            buckets=CALL_BUCKETS_S,
+            registry=registry,
+        )
+        self._errors = Counter(
+            "export_worker_platform_errors_total",
+            "Calls to a platform that failed",
+            ("connection", "call", "code"),
+            registry=registry,
+        )
+
+    def on(self, detail: PlatformCalled) -> None:
+        self._durations.labels(detail.connection, detail.verb).observe(detail.duration_s)
+        if detail.code is not None:
+            self._errors.labels(detail.connection, detail.verb, detail.code).inc()
+
+
+class _StorageMetrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._durations = Histogram(
+            "export_worker_storage_call_duration_seconds",
+            "Calls to S3; those of upload_part are the parts",
+            ("call",),
+            buckets=CALL_BUCKETS_S,
+            registry=registry,
+        )
+        self._errors = Counter(
+            "export_worker_storage_errors_total", "Calls to S3 that failed", ("call", "error"), registry=registry
+        )
+        self._sent = Counter("export_worker_storage_sent_bytes_total", "Bytes that S3 took", registry=registry)
+        self._parts = Counter(
+            "export_worker_parts_sent_total", "Parts of multipart uploads that S3 took", registry=registry
+        )
+        self._source = Counter(
+            "export_worker_transfer_bytes_total",
+            "Bytes of stored files, as they came",
+            ("connection", "kind"),
+            registry=registry,
+        )
+        self._files = Counter(
+            "export_worker_files_stored_total", "Files that stand in S3", ("connection", "kind"), registry=registry
+        )
+        self._seconds = Counter(
+            "export_worker_transfer_seconds_total",
+            "Time that files took to move",
+            ("connection", "kind"),
+            registry=registry,
+        )
+
+    def on(self, detail: StorageCalled | FileStored) -> None:
+        match detail:
+            case StorageCalled():
+                self._durations.labels(detail.call).observe(detail.duration_s)
+                if detail.error is not None:
+                    self._errors.labels(detail.call, detail.error).inc()
+                    return
+                self._sent.inc(detail.sent_bytes)
+                self._parts.inc(detail.call == "upload_part")
+            case FileStored():
+                labels = detail.connection, detail.kind
+                self._source.labels(*labels).inc(detail.source_bytes)
+                self._files.labels(*labels).inc()
+                self._seconds.labels(*labels).inc(detail.duration_s)
+            case _:
+                assert_never(detail)
+
+
+class _EventMetrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._ages = Histogram(
+            "export_worker_event_age_seconds",
+            "From the end of an export to the delivery of its event",
+            ("sink",),
+            buckets=AGE_BUCKETS_S,
+            registry=registry,
+        )
+        self._refused = Counter(
+            "export_worker_event_refusals_total", "Deliveries that a sink did not take", ("sink",), registry=registry
+        )
+
+    def on(self, detail: EventDelivered | EventRefused) -> None:
+        match detail:
+            case EventDelivered():
+                self._ages.labels(detail.sink).observe(detail.age_s)
+            case EventRefused():
+                self._refused.labels(detail.sink).inc()
+            case _:
+                assert_never(detail)
+
+
+class _QueueMetrics:
+    """The namespace's numbers, the same from every process; `max` over processes is right, `sum` is not."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"export_worker_{name}", text, labels, registry=registry)
+
+        self._up = gauge("redis_up", "Whether Redis gave the numbers of the queue")
+        self._due = gauge("due_now", "Steps that are due or run", "role")
+        self._oldest = gauge("oldest_due_age_seconds", "How long the oldest step waits that nobody has taken", "role")
+        self._left = gauge("left_bytes", "Announced bytes that transferring exports have still to move")
+        self._exports = gauge("exports", "Exports by phase", "phase")
+        self._breaker = gauge(
+            "breaker_open", "Whether a platform is left alone because it does not answer", "connection"
+        )
+        self._parked = gauge("parked_exports", "Exports that wait for a slot of their connection", "connection")
+        self._outbox = gauge("events_pending", "Events that a sink has still to take", "sink")
+        self._late = gauge("oldest_event_due_age_seconds", "How long the oldest delivery is overdue", "sink")
+        self._workers = gauge("workers", "Workers that said within the last seconds that they live")
+
+    def set(self, reading: Reading | None) -> None:
+        self._up.set(reading is not None)
+        for labelled in (self._due, self._oldest, self._exports, self._breaker, self._parked, self._outbox, self._late):
+            labelled.clear()
+        if reading is None:
+            self._left.set(float("nan"))
+            self._workers.set(float("nan"))
+            return
+        self._left.set(reading.left_bytes)
+        self._workers.set(reading.workers)
+        for gauge, values in (
+            (self._due, reading.due_now),
+            (self._oldest, reading.oldest_due_age_s),
+            (self._exports, reading.exports),
+            (self._breaker, reading.breaker_open),
+            (self._parked, reading.parked),
+            (self._outbox, reading.events_pending),
+            (self._late, reading.oldest_event_due_age_s),
+        ):
+            for label, value in values.items():
+                gauge.labels(label).set(value)
