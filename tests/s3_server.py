@@ -135,6 +135,8 @@ class S3Proxy:
     upstream: str
     rule: Rule = lambda _: None
     calls: list[Call] = field(default_factory=list)
+    dropped: frozenset[str] = frozenset()
+    """Headers (lower case) that do not pass, as before a store that does not know them."""
     endpoint_url: str = ""
 
     def reset(self) -> None:
@@ -198,7 +200,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection(self.behind.upstream.removeprefix("http://"))
-        headers = {name: value for name, value in self.headers.items() if name.lower() != "content-length"}
+        hidden = self.behind.dropped | {"content-length"}
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in hidden}
         connection.request(self.command, self.path, body, headers | {"Content-Length": str(len(body))})
         response = connection.getresponse()
         content = response.read()

@@ -44,7 +44,7 @@ FLOORS = {
         "telling",
         "tracing",
     },
-    4: {"cli", "commands", "simulator", "demo", "__main__"},
+    4: {"cli", "commands", "doctor", "simulator", "demo", "__main__"},
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 TOP_FLOOR = 4

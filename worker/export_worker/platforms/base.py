@@ -64,6 +64,18 @@ class Catalog(Protocol):
 
 
 @runtime_checkable
+class Checking(Protocol):
+    """Capability: one cheap call that shows whether the platform lets us in, where listing something would not do."""
+
+    async def check(self) -> str:
+        """Ask the platform; says in a few words what was asked.
+
+        Raises:
+            PlatformError: It does not let us in, or does not answer as it should.
+        """
+
+
+@runtime_checkable
 class Cancelling(Protocol):
     """Capability: the platform can be told to stop a job."""
 

@@ -17,9 +17,9 @@ from export_worker.platforms.http import UPLOAD_TIMEOUT_S, Call, HttpClient
 from export_worker.platforms.operations import Operation
 from export_worker.platforms.options import platform_settings
 from export_worker.platforms.thinkingdata_api import ThinkingdataApi
-from export_worker.platforms.thinkingdata_catalog import RESOURCES, list_clusters
+from export_worker.platforms.thinkingdata_catalog import RESOURCES, list_call, list_clusters
 from export_worker.platforms.thinkingdata_handles import DONE, FAILED, Query, Refresh, parse_handle, read_progress
-from export_worker.platforms.thinkingdata_operations import OPERATIONS, request_parts
+from export_worker.platforms.thinkingdata_operations import CATALOGS, OPERATIONS, request_parts
 from export_worker.platforms.thinkingdata_result import PAGE_PATH, SqlPages, SqlResult, result_stat
 from export_worker.platforms.thinkingdata_rows import CsvTable, JsonTable
 from export_worker.platforms.thinkingdata_settings import ThinkingdataSettings, thinkingdata_auth
@@ -189,6 +189,18 @@ class ThinkingdataDriver:
     async def catalog(self, resource: str, project: str | None) -> list[dict[str, Any]]:
         """List one resource of a project; see `list_clusters`."""
         return await list_clusters(self._api, resource, project, self._settings.list_page_size)
+
+    async def check(self) -> str:
+        """List the clusters of a project that cannot be: a good token is told so, a bad one is refused before.
+
+        Raises:
+            PlatformError: The token is refused, or the platform does not answer as it should.
+        """
+        call = list_call(CATALOGS[0], project_id=0, number=1, page_size=1)
+        problem = self._api.problem(await self._api.ask(call))
+        if problem is not None and not isinstance(problem, PlatformRefusedError):
+            raise problem
+        return "the token is known"
 
     async def call(self, operation: Operation, arguments: Mapping[str, Any], body: AsyncIterator[bytes] | None) -> Any:
         """Make one call; see `Operations.call`."""

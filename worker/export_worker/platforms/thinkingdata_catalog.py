@@ -43,13 +43,7 @@ async def _list(api: ThinkingdataApi, project_id: int, catalog: str, page_size: 
     found: dict[str, dict[str, Any]] = {}
     number = 1
     while True:
-        body = {
-            "clusterCatalog": catalog,
-            "clusterTypes": list(_TYPES_OF[catalog]),
-            "pagerHeader": {"pageNum": number, "pageSize": page_size},
-            "projectId": project_id,
-        }
-        call = Call("POST", "/open/user-cluster-list", json=body)
+        call = list_call(catalog, project_id=project_id, number=number, page_size=page_size)
         data = await api.object(call)
         items = _items(data, call)
         # A server that does not page sends everything each time: what is known already is no news, and ends it.
@@ -59,6 +53,17 @@ async def _list(api: ThinkingdataApi, project_id: int, catalog: str, page_size: 
         if len(found) == known or len(found) >= _total(data, more_expected):
             return list(found.values())
         number += 1
+
+
+def list_call(catalog: str, *, project_id: int, number: int, page_size: int) -> Call:
+    """One page of what a catalog holds."""
+    body = {
+        "clusterCatalog": catalog,
+        "clusterTypes": list(_TYPES_OF[catalog]),
+        "pagerHeader": {"pageNum": number, "pageSize": page_size},
+        "projectId": project_id,
+    }
+    return Call("POST", "/open/user-cluster-list", json=body)
 
 
 def _items(data: Mapping[str, Any], call: Call) -> list[dict[str, Any]]:

@@ -1,0 +1,245 @@
+"""`doctor` against good services and broken ones: what it finds, what it says to do, and how it ends."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import redis.asyncio
+
+import canary
+import harness
+import s3_server
+from export_worker.demo.processes import child, free_port, listening, redis_binary
+from export_worker.platforms.connection import ConnectionSettings
+from harness import Ran, Site
+
+
+async def doctor(site: Site, **environment: str) -> tuple[Ran, dict[str, list[dict[str, Any]]]]:
+    """The report by what was looked at."""
+    ran = await doctor_run(site, **environment)
+    assert "Traceback" not in ran.stderr
+    canary.check("the report", (ran.stdout + ran.stderr).encode())
+    report = json.loads(ran.stdout)
+    assert report["ok"] == (ran.status == 0)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for finding in report["findings"]:
+        assert finding["level"] == "ok" or finding["mend"], finding
+        found.setdefault(finding["about"], []).append(finding)
+    return ran, found
+
+
+async def doctor_run(site: Site, *arguments: str, **environment: str) -> Ran:
+    return await asyncio.to_thread(site.command, "doctor", *(arguments or ("--json",)), **environment)
+
+
+def errors(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [finding for findings in found.values() for finding in findings if finding["level"] == "error"]
+
+
+async def test_all_is_well(site: Site) -> None:
+    async with harness.worker(site):
+        ran, found = await doctor(site)
+    assert (ran.status, errors(found)) == (0, [])
+    told = " ".join(finding["says"] for findings in found.values() for finding in findings)
+    for expected in ("answers: ", "noeviction", "append-only", "clock is this machine's", "allows all ", "runs "):
+        assert expected in told
+    assert "refuses to overwrite" in told
+    assert "takes multipart uploads" in told
+    assert "growingio lets us in" in told
+    assert site.objects() == {}
+    assert site.open_uploads() == []
+
+
+def connection(site: Site, platform: str, **more: Any) -> dict[str, Any]:
+    return {"platform": platform, "base_url": site.platform_url, "token": canary.TOKEN} | more
+
+
+async def test_every_platform_is_asked_and_a_wrong_token_is_seen(site: Site) -> None:
+    platforms = {"growingio": {}, "growingio-rest": {}, "thinkingdata": {}, "sensorsdata": {"project": "default"}}
+    site.settings = {
+        "connections": {
+            f"{name}-{platform}": connection(site, platform, token=token, **more)
+            for platform, more in platforms.items()
+            for name, token in {"good": canary.TOKEN, "bad": "canary-wrong-token"}.items()
+        }
+    }
+    ran, found = await doctor(site)
+    assert ran.status == 2
+    for platform in platforms:
+        (fine,), (bad,) = found[f"connection good-{platform}"], found[f"connection bad-{platform}"]
+        assert fine["level"] == "ok", fine
+        assert bad["level"] == "error"
+        assert f"connections.bad-{platform}" in bad["mend"]
+    assert "canary-wrong" not in ran.stdout + ran.stderr
+
+
+async def test_a_platform_that_is_away_is_told_as_unreachable(site: Site) -> None:
+    away = connection(site, "growingio", base_url=f"http://127.0.0.1:{free_port()}")
+    site.settings = {"connections": {"gio": away}}
+    ran, found = await doctor(site)
+    assert ran.status == 4
+    assert "base_url" in found["connection gio"][0]["mend"]
+
+
+async def test_unknown_and_wrong_settings_are_named(site: Site) -> None:
+    ran, found = await doctor(site, EXPORT_S3__BUKET="x", EXPORT_WORKER__TRANSFERS="0")
+    assert ran.status == 2
+    told = " ".join(finding["says"] for finding in found["configuration"])
+    assert "s3.buket: unknown setting" in told
+    assert "worker.transfers" in told
+
+
+async def test_an_option_that_a_driver_does_not_know_and_a_secret_that_is_not_there_are_named(site: Site) -> None:
+    odd = connection(site, "growingio", token="env:NOT_SET_ANYWHERE", pol=1)
+    site.settings = {"connections": {"gio": odd}}
+    ran, found = await doctor(site)
+    assert ran.status == 2
+    assert "NOT_SET_ANYWHERE is not set" in " ".join(finding["says"] for finding in found["configuration"])
+    assert "connections.gio" in found["connection gio"][0]["says"]
+
+
+@asynccontextmanager
+async def own_redis(site: Site, directory: Path, *options: str) -> AsyncIterator[redis.asyncio.Redis]:
+    port = free_port()
+    command = [redis_binary(), "--port", str(port), "--dir", str(directory), "--bind", "127.0.0.1", *options]
+    async with child(command, name="redis", directory=directory) as process:
+        await listening(process, port, name="redis", directory=directory)
+        site.redis_url = f"redis://127.0.0.1:{port}/0"
+        client = redis.asyncio.Redis(port=port)
+        yield client
+        await client.aclose()
+
+
+async def test_a_redis_that_drops_keys_and_forgets_is_told(site: Site, tmp_path: Path) -> None:
+    async with own_redis(site, tmp_path, "--maxmemory-policy", "allkeys-lru", "--appendonly", "no"):
+        ran, found = await doctor(site)
+    assert ran.status == 2
+    told = {finding["mend"]: finding["level"] for finding in found["redis"]}
+    assert told["CONFIG SET maxmemory-policy noeviction"] == "error"
+    assert told["set appendonly yes"] == "warning"
+
+
+async def test_a_wrong_password_is_told_without_it(site: Site, tmp_path: Path) -> None:
+    async with own_redis(site, tmp_path, "--requirepass", "canary-redis-word-44d1"):
+        site.redis_url = site.redis_url.replace("redis://", "redis://:canary-redis-wrong-9f2a@")
+        ran, found = await doctor(site)
+    assert ran.status == 2
+    assert found["redis"][0]["says"] == "refuses the user or the password"
+    assert "canary-redis" not in ran.stdout + ran.stderr
+
+
+async def test_a_replica_is_told_as_read_only(site: Site, tmp_path: Path) -> None:
+    async with own_redis(site, tmp_path, "--replicaof", "127.0.0.1 1"):
+        ran, found = await doctor(site)
+    assert ran.status == 2
+    assert any("read-only" in finding["says"] for finding in found["redis"])
+
+
+async def test_rights_that_are_missing_are_named(site: Site, tmp_path: Path) -> None:
+    async with own_redis(site, tmp_path) as administrator:
+        rule = ["+@all", "-zadd", "-publish", "-info", "-time"]
+        set_user: Any = administrator.execute_command  # redis-py leaves it untyped
+        await set_user("ACL", "SETUSER", "few", "on", "nopass", "~*", "&*", *rule)
+        site.redis_url = site.redis_url.replace("redis://", "redis://few:any@")
+        ran, found = await doctor(site)
+        assert await administrator.keys(f"*{site.namespace}:doctor*") == []
+    assert ran.status == 2
+    told = " ".join(finding["says"] for finding in found["redis"])
+    assert "the user may not ZADD, PUBLISH within" in told
+    assert "settings cannot be read" in told
+    assert "clock cannot be read" in told
+
+
+async def test_a_redis_that_is_away_is_told_as_unreachable(site: Site) -> None:
+    site.redis_url = f"redis://127.0.0.1:{free_port()}/0"
+    ran, found = await doctor(site)
+    assert ran.status == 4
+    assert "EXPORT_REDIS_URL" in found["redis"][0]["mend"]
+    assert "workers" not in found
+
+
+async def test_a_bucket_that_is_not_there_is_told(site: Site) -> None:
+    site.bucket = "no-such-bucket-here"
+    ran, found = await doctor(site)
+    assert ran.status == 2
+    (finding,) = found["s3"]
+    assert "NoSuchBucket" in finding["says"]
+    assert "s3.bucket" in finding["mend"]
+
+
+async def test_a_store_that_is_away_is_told_as_unreachable(site: Site) -> None:
+    site.s3_url = f"http://127.0.0.1:{free_port()}"
+    ran, found = await doctor(site)
+    assert ran.status == 4
+    assert "endpoint_url" in found["s3"][0]["mend"]
+
+
+async def test_what_a_store_lacks_is_told_with_what_follows(site: Site) -> None:
+    """One that ignores If-None-Match and refuses newer checksums."""
+    with s3_server.s3_proxy(site.s3_url) as proxy:
+        proxy.rule = lambda call: s3_server.Refusal(400, "InvalidArgument") if call.has_checksum else None
+        proxy.dropped = frozenset({"if-none-match"})
+        behind, site.s3_url = site.s3_url, proxy.endpoint_url
+        ran, found = await doctor(site)
+        site.s3_url = behind
+    told = {finding["says"].partition(":")[0]: finding["level"] for finding in found["s3"]}
+    assert ran.status == 0
+    assert told["does not take CRC64NVME"] == "warning"
+    assert told["ignores If-None-Match"] == "warning"
+    assert site.objects() == {}
+
+
+async def test_a_failure_in_the_middle_leaves_nothing_in_the_bucket(site: Site) -> None:
+    with s3_server.s3_proxy(site.s3_url) as proxy:
+        proxy.rule = lambda call: s3_server.Refusal(403, "AccessDenied") if call.name == "upload_part" else None
+        behind, site.s3_url = site.s3_url, proxy.endpoint_url
+        ran, found = await doctor(site)
+        site.s3_url = behind
+    assert ran.status == 2
+    assert any("upload_part" in finding["says"] and "AccessDenied" in finding["says"] for finding in found["s3"])
+    assert site.objects() == {}
+    assert site.open_uploads() == []
+
+
+async def test_a_lifecycle_rule_is_seen(site: Site) -> None:
+    client = site.s3()
+    client.put_bucket_lifecycle_configuration(
+        Bucket=site.bucket,
+        LifecycleConfiguration={
+            "Rules": [
+                {
+                    "ID": "uploads",
+                    "Status": "Enabled",
+                    "Filter": {"Prefix": ""},
+                    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 2},
+                }
+            ]
+        },
+    )
+    client.close()
+    _, found = await doctor(site)
+    assert any("removes incomplete uploads" in finding["says"] for finding in found["s3"])
+
+
+async def test_the_report_for_people_is_one_line_each(site: Site) -> None:
+    ran = await doctor_run(site, "--")
+    lines = ran.stdout.splitlines()
+    assert ran.status == 0, ran
+    assert len(lines) > 8
+    assert all(line.startswith(("ok ", "warning ", "ERROR ")) for line in lines)
+    assert any(" -> start one: export-worker run" in line for line in lines)
+
+
+def test_the_settings_of_a_connection_say_where_it_may_go() -> None:
+    settings = ConnectionSettings.model_validate(
+        {
+            "platform": "growingio",
+            "base_url": "https://op.example.cn",
+            "allow_hosts": ["127.0.0.1:9000", "cdn.example.cn"],
+        }
+    )
+    reach = settings.reach()
+    assert [reach.allows_host(host) for host in ("op.example.cn", "127.0.0.1", "cdn.cn")] == [True, True, False]

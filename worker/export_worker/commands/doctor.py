@@ -1,0 +1,108 @@
+"""`export-worker doctor`: whether everything that a worker needs is there, and what to do where it is not.
+
+Exit status: 0 all is well (warnings may stand) · 2 something is set wrong · 4 something cannot be reached.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+
+import click
+from botocore.exceptions import BotoCoreError
+
+from export_producers import present
+from export_worker.config import Config, load_config
+from export_worker.connect import close_redis, open_redis
+from export_worker.contract.keys import Keys
+from export_worker.credentials import Redactor, reveal
+from export_worker.doctor.finding import Finding, good, warning, wrong
+from export_worker.doctor.platforms import check_connection
+from export_worker.doctor.redis import check_redis
+from export_worker.doctor.s3 import check_s3
+from export_worker.doctor.workers import check_workers
+from export_worker.errors import ConfigError
+from export_worker.runtime import build_redactor, learn_aws_secrets
+from export_worker.transfer.client import build_client
+
+MARKS = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+def doctor(*, as_json: bool) -> None:
+    """Check the configuration, Redis, S3, every connection and the workers, for real."""
+    findings = asyncio.run(_told(as_json=as_json))
+    status = max((finding.status for finding in findings), default=0)
+    if as_json:
+        told = [{name: value for name, value in asdict(finding).items() if name != "status"} for finding in findings]
+        click.echo(present.dumps({"ok": status == 0, "findings": told}))
+    raise click.exceptions.Exit(status)
+
+
+async def _told(*, as_json: bool) -> list[Finding]:
+    findings = []
+    async for finding in _examine():
+        findings.append(finding)
+        if not as_json:
+            mend = f" -> {finding.mend}" if finding.mend else ""
+            click.echo(present.clean(f"{MARKS[finding.level]} {finding.about}: {finding.says}{mend}"))
+    return findings
+
+
+async def _examine() -> AsyncIterator[Finding]:
+    try:
+        config = load_config()
+    except ConfigError as error:
+        # Each problem names its setting; an unknown one is among them.
+        for problem in str(error).split("; "):
+            yield wrong("configuration", problem, "correct this setting")
+        return
+    redactor = build_redactor(config)
+    yield good("configuration", "every setting is known")
+    for finding in _secrets(config):
+        yield finding
+    async for finding in _redis(config):
+        yield finding
+    for finding in await _s3(config, redactor):
+        yield finding
+    if not config.connections:
+        yield warning("connections", "none is configured here", "add a section [connections.NAME]")
+    checks = [check_connection(name, settings, redactor) for name, settings in config.connections.items()]
+    for finding in await asyncio.gather(*checks):
+        yield finding
+
+
+def _secrets(config: Config) -> list[Finding]:
+    findings = []
+    for setting, secret in config.secrets():
+        try:
+            reveal(secret, setting)
+        except ConfigError as error:
+            findings.append(wrong("configuration", str(error), "set it, or change the reference"))
+    return findings
+
+
+async def _redis(config: Config) -> AsyncIterator[Finding]:
+    redis, keys = open_redis(config.redis_url, retries=0, max_connections=4), Keys(config.namespace)
+    reached = True
+    try:
+        async for finding in check_redis(redis, keys, config.redis_url):
+            yield finding
+            reached = reached and finding.level != "error"
+        if reached:
+            for finding in await check_workers(redis, keys):
+                yield finding
+    finally:
+        await close_redis(redis)
+
+
+async def _s3(config: Config, redactor: Redactor) -> list[Finding]:
+    try:
+        await asyncio.to_thread(learn_aws_secrets, redactor)
+        client = await asyncio.to_thread(build_client, config.s3.region, config.s3.endpoint_url, 1, attempts=2)
+    except (BotoCoreError, ValueError) as error:
+        return [wrong("s3", redactor.text(str(error)), "look at [s3] and at the AWS_ variables")]
+    try:
+        return await check_s3(client, config.s3.bucket, config.s3.prefix)
+    finally:
+        client.close()
