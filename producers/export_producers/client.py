@@ -114,7 +114,7 @@ class ExportQueue:
     async def _enqueue_all(
         self, requests: Sequence[AnyRequest], trace: TraceContext | None
     ) -> list[Accepted | EnqueueError]:
-        offers = [self._offer(request, trace) for request in requests]
+        offers = await self._with_known_sinks([self._offer(request, trace) for request in requests])
         said = iter(await self._send([offer for offer in offers if isinstance(offer, Offer)]))
         return [await self._answer(offer, next(said)) if isinstance(offer, Offer) else offer for offer in offers]
 
@@ -128,6 +128,17 @@ class ExportQueue:
             if platform != checked.platform:
                 return wrong_connection(checked, platform, self._connections)
         return Offer(checked, uuid4().hex, datetime.now(UTC), trace)
+
+    async def _with_known_sinks(
+        self, offers: Sequence[Offer | InvalidRequestError]
+    ) -> Sequence[Offer | InvalidRequestError]:
+        """Workers announce their sinks; as long as none has, whatever is named may still come."""
+        if all(isinstance(offer, InvalidRequestError) or offer.request.notify is None for offer in offers):
+            return offers
+        with _reachable(self._url):
+            announced = await self._redis.hgetall(self._keys.sinks)
+        known = sorted(name.decode() for name in announced)
+        return [offer.naming(known) if isinstance(offer, Offer) else offer for offer in offers]
 
     async def _send(self, offers: Sequence[Offer]) -> list[list[bytes]]:
         """What the script says to each; a Redis that has just started is given the script first."""

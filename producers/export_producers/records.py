@@ -1,7 +1,7 @@
 """What the producer side writes into Redis and reads from it. Pure."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from json import dumps
@@ -25,6 +25,14 @@ class Offer:
     export_id: str
     now: datetime
     trace: TraceContext | None = None
+
+    def naming(self, sinks: Sequence[str]) -> "Offer | InvalidRequestError":
+        """Itself, unless it names a sink that is none of these; while none is known, any may be."""
+        unknown = [name for name in self.request.notify or () if name not in sinks]
+        if not sinks or not unknown:
+            return self
+        message = f"unknown sink {unknown[0]!r}; known: {', '.join(sinks)}"
+        return InvalidRequestError([FieldProblem("notify", message)])
 
     def keys(self, keys: Keys) -> list[str]:
         """As `enqueue.lua` wants them."""
