@@ -14,7 +14,6 @@ from opentelemetry.trace import StatusCode
 from export_worker.connect import close_redis, commands, open_redis
 from export_worker.contract.keys import Keys
 from export_worker.contract.status import Phase
-from export_worker.contract.trace import TraceContext
 from export_worker.demo.processes import free_port
 from export_worker.runtime import build_redactor, open_runtime
 from export_worker.simulator.scenario import Fault
@@ -33,6 +32,14 @@ SPAN_ID = "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE_ID}-{SPAN_ID}-01"
 
 
+async def note_trace(site: Site, export_id: str, traceparent: str) -> None:
+    """As a producer notes it."""
+    redis = open_redis(site.redis_url)
+    noted = {"trace": json.dumps({"traceparent": traceparent})}
+    await commands(redis).hset(Keys(site.namespace).export(export_id), mapping=noted)
+    await close_redis(redis)
+
+
 async def run_one(site: Site, traceparent: str | None) -> tuple[str, list[ReadableSpan]]:
     """One export from its request to its end; its id, and the spans of the worker."""
     exporter = InMemorySpanExporter()
@@ -40,8 +47,9 @@ async def run_one(site: Site, traceparent: str | None) -> tuple[str, list[Readab
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     config, stop = site.config(), asyncio.Event()
     async with site.queue() as queue:
-        trace = None if traceparent is None else TraceContext(traceparent=traceparent)
-        export_id = (await queue.enqueue(REQUEST, trace=trace)).export_id
+        export_id = (await queue.enqueue(REQUEST)).export_id
+        if traceparent is not None:
+            await note_trace(site, export_id, traceparent)
         async with open_runtime(config, build_redactor(config), [Tracing(provider)]) as runtime:
             serving = asyncio.create_task(runtime.serve(("control", "transfer"), stop))
             status = await queue.wait(export_id, 60)
@@ -82,9 +90,7 @@ async def test_calls_and_files_stand_within_their_step_and_a_failure_is_marked(s
     world.faults.add(Fault(on="submit", fault="error5xx"))
     _, spans = await run_one(site, TRACEPARENT)
     by_id = {span.context.span_id: span for span in spans if span.context is not None}
-    within = {
-        (by_id[span.parent.span_id].name, span.name): span for span in spans if span.parent is not None
-    }
+    within = {(by_id[span.parent.span_id].name, span.name): span for span in spans if span.parent is not None}
     assert {
         ("export.step queued", "platform.submit"),
         ("export.step running", "platform.poll"),
@@ -111,14 +117,12 @@ async def test_an_export_without_a_trace_has_steps_without_links_and_an_event_wi
 
 
 async def test_a_trace_that_cannot_be_read_stops_nothing(site: Site) -> None:
-    redis = open_redis(site.redis_url)
     async with site.queue() as queue:
         export_id = (await queue.enqueue(REQUEST)).export_id
-        odd = json.dumps({"traceparent": "00-zz", "tracestate": "a" * 9000})
-        await commands(redis).hset(Keys(site.namespace).export(export_id), mapping={"trace": odd})
+        await note_trace(site, export_id, "00-zz")
         ran = await asyncio.to_thread(site.command, "run", "--burst")
         assert ran.status == 0
-        assert (await queue.get(export_id)).phase is Phase.SUCCEEDED
+        assert (await queue.status(export_id)).phase is Phase.SUCCEEDED
     await close_redis(redis)
 
 
@@ -140,12 +144,11 @@ async def collector() -> AsyncIterator[tuple[str, list[bytes]]]:
     await runner.cleanup()
 
 
-async def test_a_worker_sends_its_spans_where_the_variables_say(
-    site: Site, collector: tuple[str, list[bytes]]
-) -> None:
+async def test_a_worker_sends_its_spans_where_the_variables_say(site: Site, collector: tuple[str, list[bytes]]) -> None:
     address, came = collector
     async with site.queue() as queue:
-        export_id = (await queue.enqueue(REQUEST, trace=TraceContext(traceparent=TRACEPARENT))).export_id
+        export_id = (await queue.enqueue(REQUEST)).export_id
+        await note_trace(site, export_id, TRACEPARENT)
     ran = await asyncio.to_thread(
         site.command,
         "run",

@@ -22,7 +22,7 @@ from export_worker.backoff import Backoff
 from export_worker.config import Config
 from export_worker.connect import WORKER_RETRIES, close_redis, commands, open_redis, redis_unreachable
 from export_worker.contract.keys import Keys, Role
-from export_worker.credentials import Redactor, redis_password, reveal
+from export_worker.credentials import Redactor, reveal, url_password
 from export_worker.errors import ConfigError
 from export_worker.gauges import Gauges
 from export_worker.health import Health, health_server
@@ -33,10 +33,10 @@ from export_worker.metrics import Metrics
 from export_worker.platforms.connection import PollSettings
 from export_worker.platforms.registry import build_driver
 from export_worker.pollplan import PollPlan
+from export_worker.routes import build_routes
 from export_worker.settings import StepWorker, end
 from export_worker.sinks.fanout import Fanout
 from export_worker.sinks.outbox import Outbox
-from export_worker.sinks.redis_stream import RedisStream
 from export_worker.steps import Policy
 from export_worker.store import Limit, Store, Terms
 from export_worker.sweep import Sweeper
@@ -58,11 +58,14 @@ def build_redactor(config: Config) -> Redactor:
     redactor = Redactor()
     for setting, secret in config.secrets():
         try:
-            redactor.add(reveal(secret, setting))
+            value = reveal(secret, setting)
         except ConfigError:
             # Whoever needs it will say so; a command that does not must not fail for it.
             continue
-    redactor.add(redis_password(config.redis_url))
+        redactor.add(value)
+        if "://" in value:
+            redactor.add(url_password(value))
+    redactor.add(url_password(config.redis_url))
     return redactor
 
 
@@ -171,9 +174,12 @@ class Runtime:
             )
 
     async def _announce(self) -> None:
-        """Tell producers which connections there are, and of which platform."""
+        """Tell producers which connections there are, of which platform, and which sinks."""
+        redis = commands(self._redis)
         if self._config.connections:
-            await commands(self._redis).hset(self._keys.connections, mapping=self._config.platforms())
+            await redis.hset(self._keys.connections, mapping=self._config.platforms())
+        if self._config.sinks:
+            await redis.hset(self._keys.sinks, mapping={name: sink.type for name, sink in self._config.sinks.items()})
 
     def _worker(self, role: Role) -> StepWorker:
         settings = self._config.worker
@@ -245,10 +251,9 @@ async def open_runtime(
             chance=chance,
             instrument=instrument,
         )
-        sinks = {
-            name: RedisStream(commands(redis), sink.stream, sink.max_length) for name, sink in config.sinks.items()
-        }
-        fanout = Fanout(Outbox(redis, keys), sinks, chance.clock, chance.draw, instrument)
+        with _aws_settings():
+            routes = await build_routes(config, commands(redis), stack)
+        fanout = Fanout(Outbox(redis, keys, terms.retention_s), routes, chance.clock, chance.draw, instrument)
         sweeper = Sweeper(redis, keys, machine.owner, terms)
         health = await _health(config, keys, machine.owner, metrics, stack)
         yield Runtime(
