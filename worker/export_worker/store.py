@@ -298,8 +298,17 @@ def _turn(item: list[Any], role: Role) -> Turn | None:
         cancel=bool(cancel),
         retry=retry.decode(),
         durations_s=tuple(int(duration) / 1000 for duration in durations),
-        trace=trace.decode(),
+        trace=_traceparent(trace),
     )
+
+
+def _traceparent(trace: bytes) -> str:
+    """What the producer noted; without one that can be read the export goes on all the same."""
+    try:
+        noted = json.loads(trace) if trace else {}
+    except ValueError:
+        return ""
+    return str(noted.get("traceparent", "")) if isinstance(noted, dict) else ""
 
 
 def _first(request: bytes, status: bytes) -> Export:
