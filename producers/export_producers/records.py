@@ -69,8 +69,7 @@ class Offer:
             request.kind,
             keys.wake("control"),
             keys.prefix,
-            "" if self.trace is None else self.trace.traceparent,
-            "" if self.trace is None else self.trace.tracestate or "",
+            "" if self.trace is None else self.trace.model_dump_json(exclude_none=True),
         ]
 
 

@@ -38,8 +38,8 @@ class Real:
 
     async def trace(self, export_id: str) -> TraceContext | None:
         """What stands in the record."""
-        record = await self.site.record(export_id)
-        return TraceContext(traceparent=record["trace"], tracestate=record["tracestate"]) if "trace" in record else None
+        found = (await self.site.record(export_id)).get("trace")
+        return None if found is None else TraceContext.model_validate_json(found)
 
 
 class Awaited:

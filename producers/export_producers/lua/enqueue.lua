@@ -1,7 +1,7 @@
 -- Accept an export: record, indexes, timeline and first queue entry, or nothing at all.
 -- KEYS: export, timeline, open, created, phase:queued, queue, job, connections, [dedupe]
 -- ARGV: export id, request, status, now (ms), job id, job payload, job TTL (ms), timeline entry, fingerprint,
---       connection, platform, kind, wake channel, prefix, traceparent or '', tracestate or ''
+--       connection, platform, kind, wake channel, prefix, trace context (JSON or '')
 -- Returns {'accepted'|'duplicate'|'conflict'|'connection', export id or known platform, phase}
 local id = ARGV[1]
 -- A retried call whose first answer was lost: it has been accepted already.
@@ -31,9 +31,6 @@ redis.call('HSET', KEYS[1], 'request', ARGV[2], 'status', ARGV[3], 'connection',
   'phase', 'queued', 'version', 0, 'step', 0)
 if ARGV[15] ~= '' then
   redis.call('HSET', KEYS[1], 'trace', ARGV[15])
-end
-if ARGV[16] ~= '' then
-  redis.call('HSET', KEYS[1], 'tracestate', ARGV[16])
 end
 redis.call('RPUSH', KEYS[2], ARGV[8])
 redis.call('ZADD', KEYS[3], ARGV[4], id)

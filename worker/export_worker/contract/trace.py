@@ -17,7 +17,7 @@ _CONFIG = Model.model_config | {"regex_engine": "python-re"}
 
 
 class TraceContext(Model):
-    """Stands in the record as `trace` and `tracestate`, and in the completion event as its extension `traceparent`."""
+    """Stands in the record's field `trace` as JSON, and in the completion event as its extension `traceparent`."""
 
     model_config = _CONFIG
 
