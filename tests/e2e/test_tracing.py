@@ -123,7 +123,6 @@ async def test_a_trace_that_cannot_be_read_stops_nothing(site: Site) -> None:
         ran = await asyncio.to_thread(site.command, "run", "--burst")
         assert ran.status == 0
         assert (await queue.status(export_id)).phase is Phase.SUCCEEDED
-    await close_redis(redis)
 
 
 @pytest.fixture
