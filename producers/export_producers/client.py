@@ -93,6 +93,7 @@ class ExportQueue:
         if not isinstance(request, ExportRequest):
             request = parse_request(request)
         self._check_connection(request)
+        await self._check_sinks(request)
         export_id, now = uuid4().hex, datetime.now(UTC)
         with _reachable(self._url):
             answer = await self._enqueue(
@@ -289,6 +290,17 @@ class ExportQueue:
         platform = self._connections.get(request.connection)
         if platform != request.platform:
             raise InvalidRequestError([_wrong_connection(request, platform, self._connections)])
+
+    async def _check_sinks(self, request: ExportRequest) -> None:
+        """Workers announce their sinks; as long as none has, whatever is named may still come."""
+        if request.notify is None:
+            return
+        with _reachable(self._url):
+            known = sorted(name.decode() for name in await self._redis.hgetall(self._keys.sinks))
+        unknown = [name for name in request.notify if name not in known]
+        if known and unknown:
+            message = f"unknown sink {unknown[0]!r}; known: {', '.join(known)}"
+            raise InvalidRequestError([FieldProblem("notify", message)])
 
     def _enqueue_keys(self, request: ExportRequest, export_id: str) -> list[str]:
         keys = self._keys

@@ -283,7 +283,9 @@ def test_the_table_of_commands_is_complete() -> None:
     for row in rows:
         command = cli.get_command(context, row.split()[0])
         assert command is not None
-        known = {name for parameter in command.params for name in parameter.opts if name.startswith("--")}
+        parts = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
+        parameters = [parameter for part in parts for parameter in part.params]
+        known = {name for parameter in parameters for name in parameter.opts if name.startswith("--")}
         assert set(re.findall(r"--[a-z-]+", row)) == known, row
 
 
@@ -306,7 +308,6 @@ def test_the_documents_of_the_readme_are_what_they_say() -> None:
 def test_what_the_readme_says_is_to_come_is_not_there_yet() -> None:
     _, _, coming = read("README.md").partition("Next, not there yet:")
     names = set(re.findall(r"`([a-z-]+)`", coming.partition("\n## ")[0]))
-    assert "doctor" in names
     assert names.isdisjoint({*cli.list_commands(click.Context(cli)), *installed_platforms()})
 
 

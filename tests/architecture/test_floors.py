@@ -37,6 +37,7 @@ FLOORS = {
         "machine",
         "tasks",
         "settings",
+        "routes",
         "runtime",
         "health",
         "metrics",

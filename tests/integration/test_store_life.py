@@ -380,8 +380,9 @@ async def test_what_is_open_or_was_set_going_again_is_not_forgotten(queue_site: 
 async def test_a_delivery_comes_back_until_it_is_acknowledged(queue_site: QueueSite) -> None:
     export_id = await queue_site.ended()
     outbox, sink = Outbox(queue_site.redis, queue_site.keys), "stream"
-    ((event_id, event),) = await outbox.take(sink, queue_site.now)
-    assert (event_id, '"type":"export.failed"' in event) == (f"{export_id}.1", True)
+    (delivery,) = await outbox.take(sink, queue_site.now)
+    event_id = delivery.event_id
+    assert (event_id, '"type":"export.failed"' in delivery.event) == (f"{export_id}.1", True)
     assert await outbox.take(sink, queue_site.now) == []
     queue_site.later(VISIBILITY_S)
     assert len(await outbox.take(sink, queue_site.now)) == 1

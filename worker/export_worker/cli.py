@@ -60,6 +60,7 @@ WORKER_COMMANDS = {
     "run": "export_worker.commands.run:run",
     "catalog": "export_worker.commands.catalog:catalog",
     "call": "export_worker.commands.call:call",
+    "events": "export_worker.commands.events:events",
     "doctor": "export_worker.commands.doctor:doctor",
     "simulate": "export_worker.commands.simulate:simulate",
     "demo": "export_worker.demo.command:demo",

@@ -144,7 +144,7 @@ class Store:
     Args:
         redis: Client of the one Redis that holds the namespace.
         keys: The namespace's keys.
-        sinks: Names of the sinks that every completion event goes to.
+        sinks: Names of the sinks that a completion event goes to unless the request names its own.
         limits: By connection.
         terms: How long things live.
     """
@@ -267,7 +267,8 @@ class Store:
             keys.queue(export.role),
             keys.event(event_id),
             keys.dedupe(export.request.idempotency_key or ""),
-            *map(keys.outbox, self._sinks),
+            keys.events,
+            *map(keys.outbox, self._sinks if export.request.notify is None else export.request.notify),
         ]
 
     async def renew(
@@ -310,8 +311,17 @@ def _turn(item: list[Any], role: Role) -> Turn | None:
         cancel=bool(cancel),
         retry=retry.decode(),
         durations_s=tuple(int(duration) / 1000 for duration in durations),
-        trace=trace.decode(),
+        trace=_traceparent(trace),
     )
+
+
+def _traceparent(trace: bytes) -> str:
+    """What the producer noted; without one that can be read the export goes on all the same."""
+    try:
+        noted = json.loads(trace) if trace else {}
+    except ValueError:
+        return ""
+    return str(noted.get("traceparent", "")) if isinstance(noted, dict) else ""
 
 
 def _first(request: bytes, status: bytes) -> Export:

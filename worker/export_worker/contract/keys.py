@@ -73,13 +73,35 @@ class Keys:
         """Hash of connection → platform, announced by workers when they start."""
         return f"{self.namespace}:connections"
 
+    @property
+    def sinks(self) -> str:
+        """Hash of sink → type, announced by workers when they start."""
+        return f"{self.namespace}:sinks"
+
     def event(self, event_id: str) -> str:
         """String: one event as it is delivered."""
         return f"{self.namespace}:event:{event_id}"
 
+    @property
+    def events(self) -> str:
+        """Sorted set of the ids of events that are kept, by the time (ms) at which they came about."""
+        return f"{self.namespace}:events-at"
+
     def outbox(self, sink: str) -> str:
         """Sorted set of event ids by the time (ms) of their next delivery to one sink."""
         return f"{self.namespace}:outbox:{sink}"
+
+    def refusals(self, sink: str) -> str:
+        """Hash of event id → `failures:first`: how often one sink did not take it, and since when (ms)."""
+        return f"{self.namespace}:refusals:{sink}"
+
+    def undelivered(self, sink: str) -> str:
+        """Hash of event id → JSON: what was given up for one sink, when and why."""
+        return f"{self.namespace}:undelivered:{sink}"
+
+    def dead(self, trigger: str) -> str:
+        """Stream: messages that one trigger could not use, in the fields `id`, `reason` and `message`."""
+        return f"{self.namespace}:dead:{trigger}"
 
     @property
     def sweep(self) -> str:

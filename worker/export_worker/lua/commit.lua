@@ -1,5 +1,6 @@
 -- Save what a step decided: record, timeline, indexes, next queue entry or outbox, and the end of the lease.
--- KEYS: export, timeline, open, created, ended, new phase, old queue, new queue, event, dedupe, outbox...
+-- KEYS: export, timeline, open, created, ended, new phase, old queue, new queue, event, dedupe, events,
+--       outbox...
 -- ARGV: JSON; numbers that are kept are strings in it, since Lua would print large ones as 1e+12
 -- Returns 1, or 0 when the version is no longer ours and nothing was changed
 local c = cjson.decode(ARGV[1])
@@ -86,8 +87,11 @@ end
 redis.call('ZREM', KEYS[3], c.export_id)
 redis.call('ZADD', KEYS[5], c.now_ms, c.export_id)
 redis.call('SET', KEYS[9], c.event, 'PX', c.retention_ms)
+redis.call('ZREMRANGEBYSCORE', KEYS[11], '-inf', string.format('%.0f', tonumber(c.now_ms) - tonumber(c.retention_ms)))
 for i = 11, #KEYS do
   redis.call('ZADD', KEYS[i], c.now_ms, c.event_id)
+  -- When the last event's retention has passed, nothing is left to deliver, and no sink may be there to find that out.
+  redis.call('PEXPIRE', KEYS[i], c.retention_ms)
 end
 redis.call('HDEL', KEYS[1], 'cancel')
 -- Nothing of an ended export outlives its retention; the sweep clears it from the indexes.
