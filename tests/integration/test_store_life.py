@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from export_producers.records import Offer
 from export_worker import steps
 from export_worker.contract.keys import ARQ_JOB_PREFIX
 from export_worker.contract.status import Phase
@@ -36,13 +37,13 @@ async def test_an_accepted_export_stands_everywhere_and_gives_notice(queue_site:
 
 
 async def test_a_call_that_is_made_again_is_accepted_once(queue_site: QueueSite) -> None:
-    request, queue = request_of(), queue_site.queue
-    keys, args = queue._enqueue_keys(request, "e1"), queue._enqueue_args(request, "e1", queue_site.now)
-    assert await queue._enqueue(keys=keys, args=args) == [b"accepted", b"e1"]
+    queue, offer = queue_site.queue, Offer(request_of(idempotency_key="k"), "e1", queue_site.now)
+    keys, args = offer.keys(queue_site.keys), offer.arguments(queue_site.keys)
+    assert await queue._enqueue(keys=keys, args=args) == [b"accepted", b"e1", b"queued"]
     queue_site.catch_up()
     await queue_site.submit(await queue_site.one())
     before = await queue_site.everything()
-    assert await queue._enqueue(keys=keys, args=args) == [b"accepted", b"e1"]
+    assert await queue._enqueue(keys=keys, args=args) == [b"accepted", b"e1", b"running"]
     assert await queue_site.everything() == before
 
 

@@ -33,7 +33,7 @@ class Keys:
         """Hash: the export's record.
 
         Written by producers: `request`, `status`, `connection`, `kind`, `cancel` and `retry` (what somebody asked for),
-        and `trace` (the W3C traceparent of the request, if it had one).
+        and `trace` (the W3C trace context of the request as JSON, if it had one).
         Written by workers: `state`, `status`, `phase`, `version` (for compare-and-set; whoever claims a step raises it,
         so it fences off whoever had it before), `step` (the only one that may run next), `claims` (how often that step
         was claimed), `released` (its last holder gave it back), `going` (ms since when its deadline counts) and
