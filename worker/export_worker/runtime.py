@@ -311,7 +311,7 @@ def _aws_settings() -> Iterator[None]:
 
 def _limits(config: Config) -> dict[str, Limit]:
     return {
-        name: Limit(settings.max_in_flight, settings.requests_per_second)
+        name: Limit(settings.max_in_flight, settings.requests_per_second, settings.poll.deadline_s)
         for name, settings in config.connections.items()
     }
 
