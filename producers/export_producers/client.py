@@ -310,7 +310,9 @@ class ExportQueue:
         keys, connection = self._keys, status.connection
         queue = keys.queue("transfer" if status.phase is Phase.TRANSFERRING else "control")
         with _reachable(self._url):
-            step, claims, cancel = await self._redis.hmget(keys.export(export_id), "step", "claims", "cancel")
+            step, claims, released, cancel = await self._redis.hmget(
+                keys.export(export_id), "step", "claims", "released", "cancel"
+            )
             job_id = keys.job_id(export_id, int(step or 0))
             async with self._client.pipeline(transaction=False) as pipe:
                 pipe.zscore(queue, job_id)
@@ -323,7 +325,7 @@ class ExportQueue:
                 status=status,
                 now=datetime.now(UTC),
                 due_ms=due_ms,
-                held=claims is not None,
+                held=claims is not None and released is None,
                 cancelled=cancel is not None,
                 parked=parked,
                 slots=slots,

@@ -337,7 +337,7 @@ async def go_on(site: QueueSite, turn: Turn) -> None:
             await site.succeed(turn)
 
 
-async def test_after_the_retention_nothing_is_left_but_the_connections(queue_site: QueueSite) -> None:
+async def test_after_the_retention_only_what_workers_say_of_themselves_is_left(queue_site: QueueSite) -> None:
     queue_site.terms = Terms(grace_s=0.05, retention_s=0.5, breaker_max_s=0.1, breaker_threshold=1)
     queue_site.limits = {"gio": Limit(1, 1000.0)}
     await queue_site.redis.hset(queue_site.keys.connections, "gio", "growingio")
@@ -357,7 +357,7 @@ async def test_after_the_retention_nothing_is_left_but_the_connections(queue_sit
             await outbox.acknowledge(sink, event_id)
     queue_site.later(1)
     async with asyncio.timeout(20):
-        while await queue_site.left() != {"connections"}:
+        while await queue_site.left() != {"connections", "contact"}:
             await queue_site.sweep()
             await asyncio.sleep(0.1)
 

@@ -236,7 +236,7 @@ async def open_runtime(
             breaker_first_s=config.worker.breaker_first_s,
             breaker_max_s=config.worker.breaker_max_s,
         )
-        metrics = Metrics()
+        metrics = Metrics(list(config.connections), list(config.sinks))
         instrument = Chorus([metrics, *instruments, *await _tracing(config, stack)])
         store = Store(redis, keys, list(config.sinks), _limits(config), terms)
         leases = Leases(store, chance.clock, terms.lease_s)
@@ -311,7 +311,7 @@ def _aws_settings() -> Iterator[None]:
 
 def _limits(config: Config) -> dict[str, Limit]:
     return {
-        name: Limit(settings.max_in_flight, settings.requests_per_second)
+        name: Limit(settings.max_in_flight, settings.requests_per_second, settings.poll.deadline_s)
         for name, settings in config.connections.items()
     }
 
