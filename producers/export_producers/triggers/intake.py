@@ -64,6 +64,7 @@ class Intake:
         self._template = template
         self._stop = stop
         self._away = False
+        self._stopped = False
 
     async def take(self, message: Message) -> None:
         """Enqueue a message, or lay it aside. Once this has returned, the message may be acknowledged.
@@ -72,6 +73,9 @@ class Intake:
             StoppedError: Told to stop while Redis was away.
         """
         while True:
+            if self._stopped:
+                # A message behind one that was left must not be acknowledged: with Kafka that would be for both.
+                raise StoppedError
             try:
                 await self._take(message)
             except (ServiceUnreachableError, RedisError, OSError) as error:
@@ -93,6 +97,7 @@ class Intake:
             async with asyncio.timeout(AGAIN_S * random.uniform(0.5, 1.0)):
                 await self._stop.wait()
         if self._stop.is_set():
+            self._stopped = True
             raise StoppedError
 
     async def _take(self, message: Message) -> None:
@@ -101,6 +106,12 @@ class Intake:
             accepted = await self._queue.enqueue(request)
         except (UnusableMessageError, InvalidRequestError, IdempotencyConflictError) as error:
             await self._lay_aside(message, str(error))
+            return
+        except (ServiceUnreachableError, RedisError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - one message that meets a defect must not hold up all the others
+            _log.exception("trigger.crashed", trigger=self._trigger, message_id=message.id)
+            await self._lay_aside(message, f"failed unexpectedly ({type(error).__name__})")
             return
         _log.info(
             "trigger.enqueued",

@@ -28,7 +28,7 @@ from export_worker.connect import close_redis, open_redis
 from export_worker.contract.keys import Keys
 from export_worker.credentials import reveal
 from export_worker.errors import ConfigError, FieldProblem, InvalidRequestError
-from export_worker.runtime import build_redactor
+from export_worker.runtime import build_redactor, learn_aws_secrets
 from export_worker.telemetry import configure_logging
 
 _log = structlog.get_logger(__name__)
@@ -40,11 +40,14 @@ _log = structlog.get_logger(__name__)
 def trigger(name: str, *, log_level: str) -> None:
     """Take messages from the place that [triggers.NAME] describes, and enqueue the exports that they ask for."""
     config = load_config()
-    configure_logging(build_redactor(config), log_level)
+    redactor = build_redactor(config)
+    configure_logging(redactor, log_level)
     settings = config.triggers.get(name)
     if settings is None:
         known = ", ".join(sorted(config.triggers)) or "none is configured"
         raise InvalidRequestError([FieldProblem("NAME", f"unknown trigger {name!r}; known: {known}")])
+    if isinstance(settings, settings_of.SqsTrigger):
+        learn_aws_secrets(redactor)
     place = f"triggers.{name}"
     template = Template(f"{place}.request", settings.request) if settings.request is not None else None
 
