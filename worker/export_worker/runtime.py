@@ -236,7 +236,7 @@ async def open_runtime(
             breaker_first_s=config.worker.breaker_first_s,
             breaker_max_s=config.worker.breaker_max_s,
         )
-        metrics = Metrics()
+        metrics = Metrics(list(config.connections), list(config.sinks))
         instrument = Chorus([metrics, *instruments, *await _tracing(config, stack)])
         store = Store(redis, keys, list(config.sinks), _limits(config), terms)
         leases = Leases(store, chance.clock, terms.lease_s)
