@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test soak soak-trigger bench-poll format clean
+.PHONY: help install demo check test audit soak soak-trigger bench-poll format clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ check: install ## Lint, format and types
 
 test: install ## The whole test suite, against a real Redis and a real S3 server that it starts itself
 	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
+
+audit: install ## Look the pinned dependencies up among known vulnerabilities, if that can be reached from here
+	@.ci/audit
 
 soak: install ## 200 exports while workers die, Redis restarts, and S3 and the platform fail one call in ten
 	@PYTHONPATH=tests $(BIN)/python -m soak
