@@ -64,6 +64,7 @@ WORKER_COMMANDS = {
     "events": "export_worker.commands.events:events",
     "doctor": "export_worker.commands.doctor:doctor",
     "gateway": "export_worker.commands.gateway:gateway",
+    "trigger": "export_worker.commands.trigger:trigger",
     "simulate": "export_worker.commands.simulate:simulate",
     "demo": "export_worker.demo.command:demo",
 }
