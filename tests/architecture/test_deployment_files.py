@@ -17,10 +17,11 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # comes with moto; its stubs are not among our tools
 
 from export_producers import ExportQueue
+from export_producers.gateway import openapi
 from export_worker.cli import cli
 from export_worker.config import Config, load_config
 from export_worker.contract.event import Event
-from export_worker.contract.status import Status
+from export_worker.contract.status import Phase, Status
 from export_worker.contract.validate import parse_request
 from export_worker.credentials import Redactor
 from export_worker.demo.processes import EXPORT_WORKER, child, free_port, listening, plain_environment
@@ -283,7 +284,9 @@ def test_the_table_of_commands_is_complete() -> None:
     for row in rows:
         command = cli.get_command(context, row.split()[0])
         assert command is not None
-        known = {name for parameter in command.params for name in parameter.opts if name.startswith("--")}
+        parts = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
+        parameters = [parameter for part in parts for parameter in part.params]
+        known = {name for parameter in parameters for name in parameter.opts if name.startswith("--")}
         assert set(re.findall(r"--[a-z-]+", row)) == known, row
 
 
@@ -306,7 +309,6 @@ def test_the_documents_of_the_readme_are_what_they_say() -> None:
 def test_what_the_readme_says_is_to_come_is_not_there_yet() -> None:
     _, _, coming = read("README.md").partition("Next, not there yet:")
     names = set(re.findall(r"`([a-z-]+)`", coming.partition("\n## ")[0]))
-    assert "doctor" in names
     assert names.isdisjoint({*cli.list_commands(click.Context(cli)), *installed_platforms()})
 
 
@@ -360,10 +362,18 @@ async def test_the_example_of_the_readme_works_with_the_services_of_the_compose_
 
 
 async def test_the_code_of_the_producers_readme_works(redis_url: str, namespace: str) -> None:
-    (code,) = blocks("producers/README.md", "python")
+    code = "\n".join(blocks("producers/README.md", "python"))
     names: dict[str, Any] = {}
     exec(compile(code, "producers/README.md", "exec"), names)
     async with ExportQueue(redis_url, namespace=namespace) as queue:
         first, second = await names["ask"](queue), await names["ask"](queue)
     assert (first.deduplicated, second.deduplicated) == (False, True)
     assert first.export_id == second.export_id
+    in_memory = names["queue"]
+    assert (await in_memory.wait((await names["ask"](in_memory)).export_id)).phase is Phase.SUCCEEDED
+
+
+def test_the_calls_of_the_producers_readme_are_those_of_the_api() -> None:
+    told = set(re.findall(r"`(?:GET|POST) (/[^`?]*)", read("producers/README.md")))
+    paths = {path.replace("{export_id}", "{id}") for path in openapi.document()["paths"]}
+    assert {path for path in paths if path.startswith("/v1/")} <= told

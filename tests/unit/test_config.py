@@ -9,6 +9,8 @@ import pytest
 from pydantic import SecretStr
 
 from export_worker.config import Config, load_config
+from export_worker.config.sinks import RedisStreamSink
+from export_worker.config.triggers import RedisStreamTrigger
 from export_worker.credentials import reveal
 from export_worker.errors import ConfigError
 
@@ -109,8 +111,12 @@ def test_the_sample_of_the_design(write: Write) -> None:
     assert gio.model_extra == {"auth_scheme": "Token"}
     assert config.connections["sensors"].model_extra == {"project": "default"}
     assert config.platforms() == {"gio": "growingio", "sensors": "sensorsdata"}
-    assert config.sinks["stream"].stream == "exports:events"
-    assert config.triggers["segment-ready"]["request"]["export"]["segment_id"] == "{data.segment}"
+    assert config.sinks["stream"] == RedisStreamSink(stream="exports:events")
+    trigger = config.triggers["segment-ready"]
+    assert isinstance(trigger, RedisStreamTrigger)
+    assert (trigger.stream, trigger.group) == ("segment-events", "export-worker")
+    assert trigger.request is not None
+    assert trigger.request["export"]["segment_id"] == "{data.segment}"
     assert (config.gateway.host, config.gateway.port) == ("127.0.0.1", 8080)
     assert {setting: secret.get_secret_value() for setting, secret in config.secrets()} == {
         "connections.gio.token": "env:GIO_TOKEN",
@@ -123,9 +129,7 @@ def test_everything_has_a_default() -> None:
     config = load_config()
     assert config.redis_url == "redis://127.0.0.1:6379/0"
     assert config.s3.key_template == "{kind}/dt={date}/{export_id}/{file_name}"
-    assert {name: (sink.type, sink.stream) for name, sink in config.sinks.items()} == {
-        "stream": ("redis-stream", "exports:events")
-    }
+    assert config.sinks == {"stream": RedisStreamSink(stream="exports:events")}
     assert config.connections == {}
 
 
@@ -167,7 +171,7 @@ def test_the_environment_wins_at_every_level(write: Write, monkeypatch: pytest.M
     assert (config.gateway.port, config.gateway.host) == (9090, "127.0.0.1")
     assert config.gateway.api_keys == (SecretStr(CANARY),)
     assert (config.worker.lease_s, config.worker.transfers) == (3.0, 4)
-    assert (config.sinks["stream"].stream, config.sinks["stream"].max_length) == ("elsewhere", 100_000)
+    assert config.sinks == {"stream": RedisStreamSink(stream="elsewhere", max_length=100_000)}
 
 
 @pytest.mark.parametrize("token", ["12345", "true", "null", "[1]", '{"a": 1}', "1e5", " x ", "a__b"])
@@ -197,6 +201,8 @@ def test_a_whole_section_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
 # Refusals
 
 
+HOOK = "[sinks.a]\ntype = 'webhook'\nurl = 'https://a'\nsecret = 'x'\n"
+BROKER = f"[{{}}.a]\ntype = 'broker'\nbroker = '{{}}'\nurl = '{CANARY}'\n"
 REFUSALS = [
     ('redis_ulr = "x"', "redis_ulr: unknown setting"),
     ("[s3]\nbuket = 'abc'", "s3.buket: unknown setting"),
@@ -233,6 +239,18 @@ REFUSALS = [
     ("[s3]\nkey_template = 'a\\u0007{file_name}'".replace("'", '"'), "s3.key_template must not contain control"),
     (f"[s3]\nprefix = '{'p' * 900}'", "s3.key_template the key would have up to"),
     ("[sinks.a]\ntype = 'pigeon'", "sinks.a.type: "),
+    (HOOK + "colour = 'x'", "sinks.a.colour: unknown setting"),
+    (HOOK + "timeout_s = 31", "sinks.a.timeout_s: "),
+    (f"[sinks.a]\ntype = 'webhook'\nurl = 'ftp://{CANARY}'\nsecret = 'x'", "sinks.a.url: must be an http"),
+    ("[sinks.a]\ntype = 'webhook'\nurl = 'https://a'", "sinks.a.secret: Field required"),
+    ("[sinks.a]\ntype = 'sqs'", "sinks.a.queue_url: Field required"),
+    ("[sinks.a]\ntype = 'sns'\ntopic_arn = 'x'", "sinks.a.topic_arn: "),
+    (BROKER.format("sinks", "nats") + "destination = 'x'", "sinks.a.stream is needed for nats"),
+    (BROKER.format("sinks", "kafka") + "destination = 'x'\nexchange = 'y'", "sinks.a.exchange is for rabbitmq"),
+    (BROKER.format("triggers", "kafka") + "source = 'x'\nstream = 'y'", "triggers.a.stream is needed for nats"),
+    ("[triggers.a]\nstream = 'x'", "triggers.a.type: "),
+    ("[triggers.a]\ntype = 'redis-stream'", "triggers.a.stream: Field required"),
+    ("[triggers.a]\ntype = 'sqs'\nqueue_url = 'http://q'\nvisibility_s = 2", "triggers.a.visibility_s: "),
     ("[gateway]\nport = 65536", "gateway.port: "),
     (f"[gateway]\napi_keys = '{CANARY}'", "gateway.api_keys: "),
     (f"[gateway]\napi_keys = [['{CANARY}']]", "gateway.api_keys.0: "),
@@ -328,6 +346,21 @@ def full_of_secrets() -> Config:
         client_secret = "{CANARY}"
         api_key = "{CANARY}"
         tokn = "{CANARY}"
+        [sinks.hook]
+        type = "webhook"
+        url = "https://{CANARY}"
+        secret = "{CANARY}"
+        previous_secret = "{CANARY}"
+        [sinks.rabbit]
+        type = "broker"
+        broker = "rabbitmq"
+        url = "amqp://u:{CANARY}@h"
+        destination = "q"
+        [triggers.rabbit]
+        type = "broker"
+        broker = "rabbitmq"
+        url = "amqp://u:{CANARY}@h"
+        source = "q"
         """
     )
     return load_config()
@@ -345,5 +378,10 @@ def test_every_secret_is_known_with_its_setting() -> None:
         "connections.gio.token",
         "connections.gio.client_secret",
         "connections.gio.api_key",
+        "sinks.hook.url",
+        "sinks.hook.secret",
+        "sinks.hook.previous_secret",
+        "sinks.rabbit.url",
+        "triggers.rabbit.url",
         "gateway.api_keys.0",
     ]

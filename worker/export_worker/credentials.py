@@ -103,9 +103,9 @@ def _percent(piece: str) -> str:
     return "".join(f"%(?:25){{0,3}}{byte:02x}" for byte in piece.encode("utf-8", "surrogatepass"))
 
 
-def redis_password(redis_url: str) -> str | None:
-    """The password in a Redis URL, if there is one, before the host or as a parameter."""
-    url = urlsplit(redis_url)
+def url_password(address: str) -> str | None:
+    """The password in the URL of a server such as Redis, if there is one, before the host or as a parameter."""
+    url = urlsplit(address)
     if url.password is not None:
         return unquote(url.password)
     return parse_qs(url.query).get("password", [None])[0]

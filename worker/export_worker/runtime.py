@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from importlib import import_module
 from uuid import uuid4
 
 import boto3
@@ -21,21 +22,21 @@ from export_worker.backoff import Backoff
 from export_worker.config import Config
 from export_worker.connect import WORKER_RETRIES, close_redis, commands, open_redis, redis_unreachable
 from export_worker.contract.keys import Keys, Role
-from export_worker.credentials import Redactor, redis_password, reveal
+from export_worker.credentials import Redactor, reveal, url_password
 from export_worker.errors import ConfigError
 from export_worker.gauges import Gauges
 from export_worker.health import Health, health_server
-from export_worker.instrumentation import Instrument
+from export_worker.instrumentation import Chorus, Instrument
 from export_worker.leases import Leases
 from export_worker.machine import Chance, Connection, Machine
 from export_worker.metrics import Metrics
 from export_worker.platforms.connection import PollSettings
 from export_worker.platforms.registry import build_driver
 from export_worker.pollplan import PollPlan
+from export_worker.routes import build_routes
 from export_worker.settings import StepWorker, end
 from export_worker.sinks.fanout import Fanout
 from export_worker.sinks.outbox import Outbox
-from export_worker.sinks.redis_stream import RedisStream
 from export_worker.steps import Policy
 from export_worker.store import Limit, Store, Terms
 from export_worker.sweep import Sweeper
@@ -57,11 +58,14 @@ def build_redactor(config: Config) -> Redactor:
     redactor = Redactor()
     for setting, secret in config.secrets():
         try:
-            redactor.add(reveal(secret, setting))
+            value = reveal(secret, setting)
         except ConfigError:
             # Whoever needs it will say so; a command that does not must not fail for it.
             continue
-    redactor.add(redis_password(config.redis_url))
+        redactor.add(value)
+        if "://" in value:
+            redactor.add(url_password(value))
+    redactor.add(url_password(config.redis_url))
     return redactor
 
 
@@ -170,9 +174,12 @@ class Runtime:
             )
 
     async def _announce(self) -> None:
-        """Tell producers which connections there are, and of which platform."""
+        """Tell producers which connections there are, of which platform, and which sinks."""
+        redis = commands(self._redis)
         if self._config.connections:
-            await commands(self._redis).hset(self._keys.connections, mapping=self._config.platforms())
+            await redis.hset(self._keys.connections, mapping=self._config.platforms())
+        if self._config.sinks:
+            await redis.hset(self._keys.sinks, mapping={name: sink.type for name, sink in self._config.sinks.items()})
 
     def _worker(self, role: Role) -> StepWorker:
         settings = self._config.worker
@@ -206,8 +213,13 @@ async def _persistent(turn: Callable[[], Awaitable[None]]) -> None:
 
 
 @asynccontextmanager
-async def open_runtime(config: Config, redactor: Redactor) -> AsyncIterator[Runtime]:
+async def open_runtime(
+    config: Config, redactor: Redactor, instruments: Sequence[Instrument] = ()
+) -> AsyncIterator[Runtime]:
     """Build everything that a worker needs, and close it at the end.
+
+    Args:
+        instruments: Hear what happens, beside those that the configuration asks for.
 
     Raises:
         ConfigError: A connection is wrong, or its secret is missing.
@@ -224,7 +236,8 @@ async def open_runtime(config: Config, redactor: Redactor) -> AsyncIterator[Runt
             breaker_first_s=config.worker.breaker_first_s,
             breaker_max_s=config.worker.breaker_max_s,
         )
-        metrics = Metrics()
+        metrics = Metrics(list(config.connections), list(config.sinks))
+        instrument = Chorus([metrics, *instruments, *await _tracing(config, stack)])
         store = Store(redis, keys, list(config.sinks), _limits(config), terms)
         leases = Leases(store, chance.clock, terms.lease_s)
         machine = Machine(
@@ -233,15 +246,14 @@ async def open_runtime(config: Config, redactor: Redactor) -> AsyncIterator[Runt
             leases=leases,
             connections=await _connections(config, redactor, stack),
             fallback=_policy(config, PollSettings()),
-            landing=await asyncio.to_thread(_landing, config, stack, metrics),
+            landing=await asyncio.to_thread(_landing, config, stack, instrument),
             redactor=redactor,
             chance=chance,
-            instrument=metrics,
+            instrument=instrument,
         )
-        sinks = {
-            name: RedisStream(commands(redis), sink.stream, sink.max_length) for name, sink in config.sinks.items()
-        }
-        fanout = Fanout(Outbox(redis, keys), sinks, chance.clock, chance.draw, metrics)
+        with _aws_settings():
+            routes = await build_routes(config, commands(redis), stack)
+        fanout = Fanout(Outbox(redis, keys, terms.retention_s), routes, chance.clock, chance.draw, instrument)
         sweeper = Sweeper(redis, keys, machine.owner, terms)
         health = await _health(config, keys, machine.owner, metrics, stack)
         yield Runtime(
@@ -264,6 +276,21 @@ async def _health(config: Config, keys: Keys, owner: str, metrics: Metrics, stac
     return Health(redis, keys, owner, gauges=gauges, metrics=metrics, clock=lambda: datetime.now(UTC))
 
 
+async def _tracing(config: Config, stack: AsyncExitStack) -> list[Instrument]:
+    """What sends spans, if the settings ask for them."""
+    if not config.worker.tracing:
+        return []
+    try:
+        # Imported here: the extra is a heavy one, and few need it.
+        tracing = await asyncio.to_thread(import_module, "export_worker.tracing")
+    except ModuleNotFoundError as error:
+        advice = "install it with: pip install 'export-worker[tracing]'"
+        raise ConfigError(f"worker.tracing: needs {error.name}; {advice}") from None
+    spans = await asyncio.to_thread(tracing.open_tracing, config.namespace)
+    stack.push_async_callback(spans.close)
+    return [spans]
+
+
 async def _connections(config: Config, redactor: Redactor, stack: AsyncExitStack) -> dict[str, Connection]:
     connections: dict[str, Connection] = {}
     for name, settings in config.connections.items():
@@ -284,7 +311,7 @@ def _aws_settings() -> Iterator[None]:
 
 def _limits(config: Config) -> dict[str, Limit]:
     return {
-        name: Limit(settings.max_in_flight, settings.requests_per_second)
+        name: Limit(settings.max_in_flight, settings.requests_per_second, settings.poll.deadline_s)
         for name, settings in config.connections.items()
     }
 

@@ -15,7 +15,17 @@ from structlog.typing import EventDict, Processor
 
 from export_worker.credentials import Redactor
 
-QUIET = {"arq": "WARNING", "botocore": "WARNING", "boto3": "WARNING", "urllib3": "ERROR", "asyncio": "WARNING"}
+QUIET = {
+    "aio_pika": "WARNING",
+    "aiokafka": "WARNING",
+    "aiormq": "WARNING",
+    "arq": "WARNING",
+    "asyncio": "WARNING",
+    "boto3": "WARNING",
+    "botocore": "WARNING",
+    "nats": "WARNING",
+    "urllib3": "ERROR",
+}
 """Libraries that tell at INFO what our own events tell already, or at DEBUG what must not be told."""
 
 

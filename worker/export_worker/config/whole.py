@@ -2,18 +2,20 @@
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, StringConstraints, ValidationError
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from export_worker.config.gateway import GatewaySettings
 from export_worker.config.s3 import S3Settings
-from export_worker.config.sinks import RedisStreamSink
+from export_worker.config.sinks import AnySink, RedisStreamSink
 from export_worker.config.transfer import TransferSettings
+from export_worker.config.triggers import AnyTrigger
 from export_worker.config.worker import RetrySettings, WorkerSettings
 from export_worker.errors import ConfigError
 from export_worker.platforms.connection import ConnectionSettings
@@ -36,6 +38,11 @@ def _checked_url(url: str) -> str:
     return url
 
 
+def _typed_sink(sink: Any) -> Any:
+    """A sink that says no type is a Redis stream, as it was when there was no other."""
+    return {"type": "redis-stream", **sink} if isinstance(sink, dict) else sink
+
+
 class Config(BaseSettings):
     """Everything that can be set."""
 
@@ -52,8 +59,8 @@ class Config(BaseSettings):
     namespace: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "exports"
     s3: S3Settings = S3Settings()
     connections: dict[ConnectionName, ConnectionSettings] = {}
-    sinks: dict[ConnectionName, RedisStreamSink] = {"stream": RedisStreamSink()}
-    triggers: dict[str, dict[str, Any]] = {}
+    sinks: dict[ConnectionName, Annotated[AnySink, BeforeValidator(_typed_sink)]] = {"stream": RedisStreamSink()}
+    triggers: dict[ConnectionName, AnyTrigger] = {}
     gateway: GatewaySettings = GatewaySettings()
     retry: RetrySettings = RetrySettings()
     transfer: TransferSettings = TransferSettings()
@@ -78,9 +85,15 @@ class Config(BaseSettings):
 
     def secrets(self) -> list[tuple[str, SecretStr]]:
         """Every secret with the setting in which it stands."""
+        sections: dict[str, Mapping[str, BaseModel]] = {
+            "connections": self.connections,
+            "sinks": self.sinks,
+            "triggers": self.triggers,
+        }
         found = [
-            (f"connections.{name}.{field}", value)
-            for name, settings in self.connections.items()
+            (f"{section}.{name}.{field}", value)
+            for section, members in sections.items()
+            for name, settings in members.items()
             for field, value in settings
             if isinstance(value, SecretStr)
         ]
@@ -118,7 +131,13 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _problem(file: Path, detail: Any) -> str:
-    setting = ".".join(str(part) for part in detail["loc"])
+    place = list(detail["loc"])
+    if detail["type"].startswith("union_tag"):
+        return f"{'.'.join(map(str, place))}.type: {detail['msg']}"
+    if place[0] in {"sinks", "triggers"}:
+        # Which of the types it is stands in the path as well, where the file has no such level.
+        del place[2:3]
+    setting = ".".join(map(str, place))
     if detail["type"] == "extra_forbidden":
         return f"{setting}: unknown setting (in {file})"
     if detail["type"] == "value_error":

@@ -33,10 +33,11 @@ class Keys:
         """Hash: the export's record.
 
         Written by producers: `request`, `status`, `connection`, `kind`, `cancel` and `retry` (what somebody asked for),
-        and `trace` (the W3C traceparent of the request, if it had one).
+        and `trace` (the W3C trace context of the request as JSON, if it had one).
         Written by workers: `state`, `status`, `phase`, `version` (for compare-and-set; whoever claims a step raises it,
         so it fences off whoever had it before), `step` (the only one that may run next), `claims` (how often that step
-        was claimed) and `progress` (how far a transfer is).
+        was claimed), `released` (its last holder gave it back), `going` (ms since when its deadline counts) and
+        `progress` (how far a transfer is).
         """
         return f"{self.namespace}:export:{export_id}"
 
@@ -72,13 +73,35 @@ class Keys:
         """Hash of connection → platform, announced by workers when they start."""
         return f"{self.namespace}:connections"
 
+    @property
+    def sinks(self) -> str:
+        """Hash of sink → type, announced by workers when they start."""
+        return f"{self.namespace}:sinks"
+
     def event(self, event_id: str) -> str:
         """String: one event as it is delivered."""
         return f"{self.namespace}:event:{event_id}"
 
+    @property
+    def events(self) -> str:
+        """Sorted set of the ids of events that are kept, by the time (ms) at which they came about."""
+        return f"{self.namespace}:events-at"
+
     def outbox(self, sink: str) -> str:
         """Sorted set of event ids by the time (ms) of their next delivery to one sink."""
         return f"{self.namespace}:outbox:{sink}"
+
+    def refusals(self, sink: str) -> str:
+        """Hash of event id → `failures:first`: how often one sink did not take it, and since when (ms)."""
+        return f"{self.namespace}:refusals:{sink}"
+
+    def undelivered(self, sink: str) -> str:
+        """Hash of event id → JSON: what was given up for one sink, when and why."""
+        return f"{self.namespace}:undelivered:{sink}"
+
+    def dead(self, trigger: str) -> str:
+        """Stream: messages that one trigger could not use, in the fields `id`, `reason` and `message`."""
+        return f"{self.namespace}:dead:{trigger}"
 
     @property
     def sweep(self) -> str:
@@ -97,6 +120,16 @@ class Keys:
     def worker(self, owner: str) -> str:
         """String with a TTL: what one worker says of itself, as JSON."""
         return f"{self.namespace}:worker:{owner}"
+
+    @property
+    def contact(self) -> str:
+        """String: when (ms) a worker claimed last. A long silence means that Redis was away."""
+        return f"{self.namespace}:contact"
+
+    @property
+    def spared(self) -> str:
+        """String with a TTL: until when (ms), after an outage, nothing that is held is taken from its holder."""
+        return f"{self.namespace}:spared"
 
     @property
     def prefix(self) -> str:

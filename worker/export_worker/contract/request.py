@@ -58,6 +58,8 @@ PlatformCharset = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z
 """Handed to the platform as it stands: no document lists what is accepted."""
 Charset = Annotated[str, StringConstraints(min_length=1, max_length=40), AfterValidator(_written_charset)]
 """A charset that Python can write."""
+SinkName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+"""As the configuration names a sink."""
 Seconds = Annotated[float, Field(ge=0.001, le=30 * 86400, allow_inf_nan=False)]
 PositiveId = Annotated[int, Field(gt=0, le=2**63 - 1)]
 
@@ -232,6 +234,8 @@ class ExportRequest(Model):
     idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
     deadline_s: Seconds | None = None
     metadata: Annotated[dict[str, str], AfterValidator(_small_metadata)] = {}
+    notify: Annotated[list[SinkName], Field(min_length=1, max_length=20)] | None = None
+    """Names of the sinks that hear of the end; all of them if nothing is said."""
 
     @property
     def kind(self) -> str:

@@ -1,10 +1,30 @@
 """What a sink is."""
 
+from dataclasses import dataclass
 from typing import Protocol
+
+from export_worker.backoff import Backoff
 
 
 class SinkError(Exception):
-    """The event was not taken; it comes again. `str(error)` says why, without secrets."""
+    """The event was not taken; it comes again. `str(error)` says why, without secrets.
+
+    Args:
+        message: One line.
+        retry_after_s: Seconds that the other side asks us to wait, if it says so.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class SinkRefusedError(SinkError):
+    """The event will never be taken as it is: it is given up."""
+
+
+class SinkGoneError(SinkError):
+    """The other side wants no more events: this one and all that follow are given up."""
 
 
 class Sink(Protocol):
@@ -20,3 +40,22 @@ class Sink(Protocol):
         Raises:
             SinkError: It was not taken.
         """
+
+    async def close(self) -> None:
+        """Close the connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A sink, and how it is treated.
+
+    Args:
+        at_once: Deliveries that may be on their way; one slow delivery must not hold up the others.
+        retry: Waits between deliveries of one event.
+        give_up_after_s: An event that is refused for so long is given up; counted from the first refusal.
+    """
+
+    sink: Sink
+    at_once: int
+    retry: Backoff
+    give_up_after_s: float

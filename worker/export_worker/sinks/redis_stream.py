@@ -20,3 +20,6 @@ class RedisStream:
             await self._redis.xadd(self._stream, {"id": event_id, "event": event}, maxlen=self._max_length)
         except RedisError as error:
             raise SinkError(f"stream {self._stream}: {error}") from None
+
+    async def close(self) -> None:
+        """Nothing: the client is the worker's."""

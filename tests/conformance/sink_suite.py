@@ -1,0 +1,96 @@
+"""What every sink must do, whatever stands behind it."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+from cloudevents.core.bindings.http import HTTPMessage, from_structured_event
+
+import canary
+from export_worker.contract.event import Event
+from export_worker.contract.request import ExportRequest, GrowingioTagUsers
+from export_worker.export import Failed, accepted, event_of
+from export_worker.sinks.base import Sink, SinkError
+
+
+def new_event() -> Event:
+    """The end of an export that nobody else has."""
+    now = datetime.now(UTC)
+    request = ExportRequest(connection="gio", export=GrowingioTagUsers(tag_key="t"), metadata={"a": "日本"})
+    export = accepted(uuid4().hex, request, now)
+    return event_of(export.model_copy(update={"state": Failed(finished_at=now)}), "exports")
+
+
+def check_cloudevent(text: str) -> str:
+    """Read an event as another service would; its id."""
+    event = from_structured_event(HTTPMessage({"content-type": "application/cloudevents+json"}, text.encode()))
+    assert event.get_type() == "export.failed"
+    assert event.get_source() == "/export-worker/exports"
+    data = event.get_data()
+    assert isinstance(data, dict)
+    assert event.get_subject() == data["export_id"]
+    return event.get_id()
+
+
+@dataclass
+class Bench:
+    """A sink and what stands behind it.
+
+    Args:
+        sink: Leads there.
+        received: Every event that has arrived, in any order.
+        broken: A sink of the same kind that leads nowhere.
+    """
+
+    sink: Sink
+    received: Callable[[], Awaitable[list[str]]]
+    broken: Sink
+    seen: list[str] = field(default_factory=list)
+
+    async def until(self, count: int, timeout_s: float = 30.0) -> list[str]:
+        """Everything that arrived, once it is so much."""
+        async with asyncio.timeout(timeout_s):
+            while len(self.seen) < count:
+                self.seen += await self.received()
+                await asyncio.sleep(0.02)
+        return self.seen
+
+
+class SinkSuite:
+    """Inherited by the tests of each sink, which give the fixture `bench`."""
+
+    async def test_an_event_arrives_as_it_is(self, bench: Bench) -> None:
+        event = new_event()
+        await bench.sink.deliver(event.id, event.model_dump_json())
+        (received,) = await bench.until(1)
+        assert json.loads(received) == json.loads(event.model_dump_json())
+        assert check_cloudevent(received) == event.id
+
+    async def test_an_event_that_comes_again_has_the_same_id(self, bench: Bench) -> None:
+        event, marker = new_event(), new_event()
+        for sent in (event, event, marker):
+            await bench.sink.deliver(sent.id, sent.model_dump_json())
+        async with asyncio.timeout(30):
+            # A place that knows doubles by their id may keep one.
+            while marker.id not in (ids := [check_cloudevent(text) for text in await bench.until(1)]):
+                bench.seen += await bench.received()
+        assert set(ids) == {event.id, marker.id}
+
+    async def test_many_at_once_all_arrive(self, bench: Bench) -> None:
+        events = [new_event() for _ in range(25)]
+        await asyncio.gather(*(bench.sink.deliver(event.id, event.model_dump_json()) for event in events))
+        assert {check_cloudevent(text) for text in await bench.until(25)} == {event.id for event in events}
+
+    async def test_what_leads_nowhere_says_so_and_tells_no_secret(self, bench: Bench) -> None:
+        event = new_event()
+        for _ in range(2):
+            with pytest.raises(SinkError) as caught:
+                await bench.broken.deliver(event.id, event.model_dump_json())
+            canary.check("the error of a sink", str(caught.value).encode())
+            assert caught.value.__cause__ is None
+        await bench.sink.deliver(event.id, event.model_dump_json())
+        assert len(await bench.until(1)) == 1

@@ -1,0 +1,134 @@
+"""Completion events from a whole worker: to a webhook, to the sinks that a request names, and again by `replay`."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from aiohttp import web
+from standardwebhooks.webhooks import Webhook as Verifier
+
+import harness
+from export_worker.commands.events import since
+from export_worker.demo.processes import free_port
+from export_worker.errors import ConfigError, InvalidRequestError
+from harness import Site
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+REQUEST: dict[str, Any] = {
+    "connection": "gio",
+    "export": {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"},
+}
+NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
+
+
+@pytest.fixture
+async def hook() -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
+    """A receiver that answers 503 to its first call; what it verified."""
+    verified: list[dict[str, Any]] = []
+    calls = 0
+
+    async def take(request: web.Request) -> web.Response:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            return web.Response(status=503)
+        verified.append(Verifier(SECRET).verify(await request.read(), dict(request.headers)))
+        return web.Response(status=204)
+
+    app = web.Application()
+    app.router.add_post("/hook", take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    yield f"http://127.0.0.1:{port}/hook", verified
+    await runner.cleanup()
+
+
+def with_hook(site: Site, url: str) -> None:
+    stream = {"type": "redis-stream", "stream": site.stream}
+    hook = {"type": "webhook", "url": url, "secret": SECRET, "allow_private": True, "retry_first_s": 0.1}
+    site.settings = {"sinks": {"stream": stream, "hook": hook}}
+
+
+async def arrived(verified: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    async with asyncio.timeout(30):
+        while len(verified) < count:
+            await asyncio.sleep(0.02)
+    return verified
+
+
+async def test_events_go_out_to_every_sink_and_again_under_the_same_ids(
+    site: Site, hook: tuple[str, list[dict[str, Any]]]
+) -> None:
+    url, verified = hook
+    with_hook(site, url)
+    async with harness.worker(site):
+        status = await harness.export(site, json.dumps(REQUEST))
+        (event,) = await site.events(status.export_id)
+        (sent,) = await arrived(verified, 1)
+        assert (sent["id"], sent["data"]["phase"]) == (event.id, "succeeded")
+
+        ran = await asyncio.to_thread(site.command, "events", "replay", "--since", "1h", "--dry-run", "--json")
+        assert ran.status == 0, ran.stderr
+        (listed,) = json.loads(ran.stdout)
+        assert (listed["event_id"], sorted(listed["sinks"])) == (event.id, ["hook", "stream"])
+        ran = await asyncio.to_thread(site.command, "events", "replay", "--since", "1h", "--sink", "hook")
+        assert ran.stdout.startswith(f"delivering {event.id} (export.succeeded) to hook")
+        assert [item["id"] for item in await arrived(verified, 2)] == [event.id] * 2
+        assert len(await site.events(status.export_id)) == 1
+
+
+async def test_a_request_names_its_sinks_and_an_unknown_one_is_refused(
+    site: Site, hook: tuple[str, list[dict[str, Any]]]
+) -> None:
+    url, verified = hook
+    with_hook(site, url)
+    async with harness.worker(site):
+        only = await harness.export(site, json.dumps(REQUEST | {"notify": ["stream"]}))
+        both = await harness.export(site, json.dumps(REQUEST | {"notify": ["stream", "hook"]}))
+        assert [item["subject"] for item in await arrived(verified, 1)] == [both.export_id]
+        assert len(await site.events(only.export_id)) == 1
+        with pytest.raises(InvalidRequestError, match="notify: unknown sink 'pigeon'; known: hook, stream"):
+            await harness.export(site, json.dumps(REQUEST | {"notify": ["pigeon"]}))
+
+
+def test_what_was_given_up_is_listed(site: Site) -> None:
+    ran = site.command("events", "undelivered", "--json")
+    assert (ran.status, json.loads(ran.stdout)) == (0, [])
+    ran = site.command("events", "undelivered", "--sink", "pigeon")
+    assert (ran.status, "--sink: unknown sink 'pigeon'; known: stream" in ran.stderr) == (2, True)
+    ran = site.command("events", "replay", "--since", "yesterday")
+    assert (ran.status, "neither a date and time" in ran.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("30s", "2026-11-22T02:59:30+00:00"),
+        ("2d", "2026-11-20T03:00:00+00:00"),
+        ("2026-11-22T03:00:00Z", "2026-11-22T03:00:00+00:00"),
+        ("2026-11-22T11:00:00+08:00", "2026-11-22T03:00:00+00:00"),
+        ("2026-11-22", "2026-11-22T00:00:00+00:00"),
+    ],
+)
+def test_since_when(text: str, moment: str) -> None:
+    assert since(text, NOW) == datetime.fromisoformat(moment)
+
+
+@pytest.mark.parametrize(
+    ("hook", "said"),
+    [
+        ({"secret": "env:NO_SUCH_VARIABLE"}, "sinks.hook.secret: environment variable NO_SUCH_VARIABLE is not set"),
+        ({"secret": "no base64!"}, "sinks.hook.secret: must be base64"),
+        ({"url": "env:HOME"}, "sinks.hook.url: must be an http:// or https:// address"),
+    ],
+)
+async def test_a_wrong_webhook_is_refused_when_a_worker_starts(site: Site, hook: dict[str, str], said: str) -> None:
+    site.settings = {"sinks": {"hook": {"type": "webhook", "url": "https://a.example", "secret": SECRET} | hook}}
+    with pytest.raises(ConfigError, match=said):
+        async with harness.worker(site):
+            pass

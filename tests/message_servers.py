@@ -1,0 +1,78 @@
+"""Message brokers for tests: real servers where the machine has them, else a skip that says what is missing."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from export_worker.demo.processes import free_port
+
+RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+"""The server itself; the one on the PATH changes the user first."""
+START_S = 90.0
+
+
+@contextmanager
+def rabbitmq_server(directory: Path) -> Iterator[str]:
+    """An empty RabbitMQ of its own; yields its URL."""
+    epmd = shutil.which("epmd")
+    if not RABBITMQ.exists() or epmd is None:
+        pytest.skip("RabbitMQ is not installed (Debian: rabbitmq-server)")
+    port, names = free_port(), free_port()
+    environment = os.environ | {
+        "HOME": str(directory),
+        "ERL_EPMD_PORT": str(names),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODENAME": f"test{port}@localhost",
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODE_PORT": str(port),
+        "RABBITMQ_DIST_PORT": str(free_port()),
+        "RABBITMQ_MNESIA_BASE": str(directory / "data"),
+        "RABBITMQ_LOG_BASE": str(directory / "log"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "plugins"),
+        "RABBITMQ_CONFIG_FILE": str(directory / "none"),
+    }
+    # In the foreground and beside the server, or it would outlive the test as a daemon.
+    with _running([epmd, "-address", "127.0.0.1", "-port", str(names)], names), _running([RABBITMQ], port, environment):
+        yield f"amqp://guest:guest@127.0.0.1:{port}/"
+
+
+@contextmanager
+def nats_server(directory: Path) -> Iterator[str]:
+    """An empty NATS server with JetStream; yields its URL."""
+    binary = shutil.which("nats-server")
+    if binary is None:
+        pytest.skip("NATS is not installed (Debian: nats-server)")
+    port = free_port()
+    with _running([binary, "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(directory)], port):
+        yield f"nats://127.0.0.1:{port}"
+
+
+@contextmanager
+def _running(command: list[str | Path], port: int, environment: dict[str, str] | None = None) -> Iterator[None]:
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            _until_listening(process, port)
+            yield
+        finally:
+            process.terminate()
+
+
+def _until_listening(process: "subprocess.Popen[bytes]", port: int) -> None:
+    deadline = time.monotonic() + START_S
+    while True:
+        assert process.poll() is None, f"{process.args!r} ended with {process.returncode}"
+        assert time.monotonic() < deadline, f"{process.args!r} did not listen within {START_S} s"
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)

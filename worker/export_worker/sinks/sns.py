@@ -1,0 +1,28 @@
+"""An SNS topic: one message an event, the CloudEvent as its text and the type as an attribute to filter by."""
+
+import json
+
+from export_worker.sinks.aws import AwsCalls, AwsPlace
+from export_worker.sinks.sqs import fifo_fields
+
+
+class Sns:
+    """Publishes to one topic."""
+
+    def __init__(self, topic_arn: str, place: AwsPlace, at_once: int) -> None:
+        self._topic_arn = topic_arn
+        self._calls = AwsCalls("sns", place, at_once)
+
+    async def deliver(self, event_id: str, event: str) -> None:
+        """Publish one event."""
+        await self._calls.call(
+            "publish",
+            TopicArn=self._topic_arn,
+            Message=event,
+            MessageAttributes={"type": {"DataType": "String", "StringValue": json.loads(event)["type"]}},
+            **fifo_fields(self._topic_arn, event_id),
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._calls.close()
