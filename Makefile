@@ -42,6 +42,9 @@ bench-queue: install ## Steps a second and Redis calls a step, beside arq's no-o
 soak-trigger: install ## A trigger killed a thousand times between receiving and acknowledging: one export each time
 	@TRIGGER_KILLS=1000 $(BIN)/pytest tests/e2e/test_trigger.py -k killed
 
+soak-trigger: install ## A trigger killed two hundred times between receiving and acknowledging: one export each time
+	@TRIGGER_KILLS=200 $(BIN)/pytest tests/e2e/test_trigger.py -k killed
+
 bench-poll: install ## Polls for an export and delay after its end: the plan beside plain backoff
 	@$(BIN)/python tests/benchmarks/bench_poll.py
 
