@@ -39,9 +39,6 @@ soak: install ## 200 exports while workers die, Redis restarts, and S3 and the p
 bench-queue: install ## Steps a second and Redis calls a step, beside arq's no-op jobs, with 1, 2 and 4 workers
 	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_queue.py
 
-soak-trigger: install ## A trigger killed a thousand times between receiving and acknowledging: one export each time
-	@TRIGGER_KILLS=1000 $(BIN)/pytest tests/e2e/test_trigger.py -k killed
-
 soak-trigger: install ## A trigger killed two hundred times between receiving and acknowledging: one export each time
 	@TRIGGER_KILLS=200 $(BIN)/pytest tests/e2e/test_trigger.py -k killed
 
