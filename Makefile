@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test soak bench-poll format clean
+.PHONY: help install demo check test audit soak soak-trigger bench-poll format clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,8 +30,14 @@ check: install ## Lint, format and types
 test: install ## The whole test suite, against a real Redis and a real S3 server that it starts itself
 	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
+audit: install ## Look the pinned dependencies up among known vulnerabilities, if that can be reached from here
+	@.ci/audit
+
 soak: install ## 200 exports while workers die, Redis restarts, and S3 and the platform fail one call in ten
 	@PYTHONPATH=tests $(BIN)/python -m soak
+
+soak-trigger: install ## A trigger killed a thousand times between receiving and acknowledging: one export each time
+	@TRIGGER_KILLS=1000 $(BIN)/pytest tests/e2e/test_trigger.py -k killed
 
 bench-poll: install ## Polls for an export and delay after its end: the plan beside plain backoff
 	@$(BIN)/python tests/benchmarks/bench_poll.py

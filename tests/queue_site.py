@@ -55,6 +55,7 @@ class QueueSite:
     Args:
         redis: The client; redis-py types its commands for both its clients at once, which no caller can await.
         now: The time that workers see. Producers have the real one, so it is never behind that.
+        alone: No other worker talks to Redis while time passes.
     """
 
     redis: Any
@@ -63,6 +64,7 @@ class QueueSite:
     limits: Mapping[str, Limit] = field(default_factory=lambda: {"gio": MANY})
     terms: Terms = field(default_factory=Terms)
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    alone: bool = False
 
     @property
     def store(self) -> Store:
@@ -104,6 +106,8 @@ class QueueSite:
 
     async def claimed(self, most: int = 100, role: Role = "control") -> Claimed:
         """Whatever may run now, and when the next is due."""
+        if not self.alone:
+            await self.redis.set(self.keys.contact, self.now_ms)
         return await self.store.claim(role, most, self.now)
 
     async def one(self, role: Role = "control") -> Turn:

@@ -7,8 +7,9 @@ import click
 
 from export_producers import present
 from export_producers.cli import OpenQueue, as_json
-from export_producers.client import LIST_MAX, ExportQueue, Start
+from export_producers.client import LIST_MAX, ExportQueue
 from export_producers.options import TEXT
+from export_producers.records import Start
 from export_worker.contract.status import Phase, Status
 from export_worker.errors import ExportWorkerError
 

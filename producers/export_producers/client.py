@@ -2,31 +2,34 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 from uuid import uuid4
 
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from export_producers.explain import Facts, explanation
 from export_producers.lua import script
+from export_producers.records import Offer, Page, Place, Start, place_of, read_status, retried, wrong_connection
 from export_worker.connect import close_redis, commands, open_redis, redis_unreachable
-from export_worker.contract.keys import ARQ_JOB_PREFIX, JOB_TTL_MS, Keys, job_payload
-from export_worker.contract.model import epoch_ms, isoformat
+from export_worker.contract.keys import JOB_TTL_MS, Keys, job_payload
+from export_worker.contract.model import epoch_ms
 from export_worker.contract.request import ExportRequest
-from export_worker.contract.status import Accepted, Phase, Progress, Status
+from export_worker.contract.status import Accepted, Phase, Status
+from export_worker.contract.trace import TraceContext
 from export_worker.contract.validate import parse_request
-from export_worker.errors import (
-    ExportNotFoundError,
-    FieldProblem,
-    IdempotencyConflictError,
-    InvalidRequestError,
-)
+from export_worker.errors import ExportNotFoundError, IdempotencyConflictError, InvalidRequestError
 
-Start = Literal["submit", "poll", "transfer"]
+AnyRequest = ExportRequest | str | bytes
+"""A request, or its JSON."""
+EnqueueError = InvalidRequestError | IdempotencyConflictError
+"""Why a request was not accepted."""
+
+BATCH_MAX = 1000
+"""Requests in one round trip: some hundred milliseconds of Redis's time, within which it hears nobody else."""
 
 LIST_MAX = 1000
 """Statuses read in one call, so that a listing never outgrows memory."""
@@ -80,34 +83,91 @@ class ExportQueue:
             announced = await self._redis.hgetall(self._keys.connections)
         return {name.decode(): platform.decode() for name, platform in announced.items()}
 
-    async def enqueue(self, request: ExportRequest | str | bytes) -> Accepted:
+    async def enqueue(self, request: AnyRequest, *, trace: TraceContext | None = None) -> Accepted:
         """Accept one export. Once this has returned, the export is not lost.
 
         Args:
             request: A request, or its JSON.
+            trace: Of whoever asks; the worker's spans and the completion event go on with it.
 
         Raises:
             InvalidRequestError: A field is wrong, or no worker knows the connection; nothing was enqueued.
             IdempotencyConflictError: The idempotency key stands for another request.
         """
-        if not isinstance(request, ExportRequest):
-            request = parse_request(request)
-        self._check_connection(request)
-        await self._check_sinks(request)
-        export_id, now = uuid4().hex, datetime.now(UTC)
+        (answer,) = await self._enqueue_all([request], trace)
+        if isinstance(answer, Accepted):
+            return answer
+        raise answer
+
+    async def enqueue_many(
+        self, requests: Iterable[AnyRequest], *, trace: TraceContext | None = None
+    ) -> list[Accepted | EnqueueError]:
+        """Accept many exports, each for itself, in one round trip for every thousand.
+
+        Returns:
+            For each request, in order, what `enqueue` would have returned or raised.
+        """
+        given = list(requests)
+        batches = [given[first : first + BATCH_MAX] for first in range(0, len(given), BATCH_MAX)]
+        return [answer for batch in batches for answer in await self._enqueue_all(batch, trace)]
+
+    async def _enqueue_all(
+        self, requests: Sequence[AnyRequest], trace: TraceContext | None
+    ) -> list[Accepted | EnqueueError]:
+        offers = await self._with_known_sinks([self._offer(request, trace) for request in requests])
+        said = iter(await self._send([offer for offer in offers if isinstance(offer, Offer)]))
+        return [await self._answer(offer, next(said)) if isinstance(offer, Offer) else offer for offer in offers]
+
+    def _offer(self, request: AnyRequest, trace: TraceContext | None) -> Offer | InvalidRequestError:
+        try:
+            checked = request if isinstance(request, ExportRequest) else parse_request(request)
+        except InvalidRequestError as error:
+            return error
+        if self._connections is not None:
+            platform = self._connections.get(checked.connection)
+            if platform != checked.platform:
+                return wrong_connection(checked, platform, self._connections)
+        return Offer(checked, uuid4().hex, datetime.now(UTC), trace)
+
+    async def _with_known_sinks(
+        self, offers: Sequence[Offer | InvalidRequestError]
+    ) -> Sequence[Offer | InvalidRequestError]:
+        """Workers announce their sinks; as long as none has, whatever is named may still come."""
+        if all(isinstance(offer, InvalidRequestError) or offer.request.notify is None for offer in offers):
+            return offers
         with _reachable(self._url):
-            answer = await self._enqueue(
-                keys=self._enqueue_keys(request, export_id), args=self._enqueue_args(request, export_id, now)
-            )
-        verdict, said = (item.decode() for item in answer)
+            announced = await self._redis.hgetall(self._keys.sinks)
+        known = sorted(name.decode() for name in announced)
+        return [offer.naming(known) if isinstance(offer, Offer) else offer for offer in offers]
+
+    async def _send(self, offers: Sequence[Offer]) -> list[list[bytes]]:
+        """What the script says to each; a Redis that has just started is given the script first."""
+        calls = [(offer.keys(self._keys), offer.arguments(self._keys)) for offer in offers]
+        with _reachable(self._url):
+            if len(calls) == 1:
+                ((keys, arguments),) = calls
+                return [await self._enqueue(keys=keys, args=arguments)]
+            try:
+                return await self._pipelined(calls)
+            except NoScriptError:
+                # Nothing of it was done; and what was done would not be done twice, for the ids stay.
+                await self._client.script_load(self._enqueue.script)
+                return await self._pipelined(calls)
+
+    async def _pipelined(self, calls: Sequence[tuple[list[str], list[str | int]]]) -> list[list[bytes]]:
+        async with self._client.pipeline(transaction=False) as pipe:
+            for keys, arguments in calls:
+                pipe.evalsha(self._enqueue.sha, len(keys), *keys, *map(str, arguments))
+            answers: list[list[bytes]] = await pipe.execute()
+        return answers
+
+    async def _answer(self, offer: Offer, answer: Sequence[bytes]) -> Accepted | EnqueueError:
+        verdict, said, phase = (item.decode() for item in answer)
         if verdict == "conflict":
-            raise IdempotencyConflictError(said)
+            return IdempotencyConflictError(said)
         if verdict == "connection":
-            known = await self.known_connections()
-            raise InvalidRequestError([_wrong_connection(request, said or None, known)])
-        if verdict == "duplicate":
-            return Accepted(export_id=said, phase=(await self.status(said)).phase, deduplicated=True)
-        return Accepted(export_id=export_id, phase=Phase.QUEUED, deduplicated=False)
+            return wrong_connection(offer.request, said or None, await self.known_connections())
+        return Accepted(export_id=said, phase=Phase(phase), deduplicated=verdict == "duplicate")
 
     async def status(self, export_id: str) -> Status:
         """The status of one export.
@@ -119,18 +179,38 @@ class ExportQueue:
             status, progress = await self._redis.hmget(self._keys.export(export_id), "status", "progress")
         if status is None:
             raise ExportNotFoundError(export_id)
-        return _status(status, progress)
+        return read_status(status, progress)
 
     async def list_exports(self, phase: Phase | None = None, limit: int = 50) -> list[Status]:
         """The newest exports first, of one phase or of all; at most `limit` (1 to 1000)."""
+        return (await self.page(phase, limit)).statuses
+
+    async def page(self, phase: Phase | None = None, limit: int = 50, cursor: str | None = None) -> Page:
+        """As `list_exports`, and on from where an earlier page ended; exports that come meanwhile move nothing.
+
+        Raises:
+            InvalidRequestError: The cursor is none of ours.
+        """
         index = self._keys.created if phase is None else self._keys.phase(phase)
+        limit = max(1, min(limit, LIST_MAX))
         with _reachable(self._url):
-            ids = await self._redis.zrevrange(index, 0, min(limit, LIST_MAX) - 1)
+            found = await self._after(index, limit + 1, None if cursor is None else place_of(cursor))
             async with self._client.pipeline(transaction=False) as pipe:
-                for item in ids:
-                    pipe.hmget(self._keys.export(item.decode()), ["status", "progress"])
-                found = await pipe.execute()
-        return [_status(status, progress) for status, progress in found if status is not None]
+                for place in found[:limit]:
+                    pipe.hmget(self._keys.export(place.export_id), ["status", "progress"])
+                records = await pipe.execute()
+        statuses = [read_status(status, progress) for status, progress in records if status is not None]
+        return Page(statuses, found[limit - 1].cursor if len(found) > limit else None)
+
+    async def _after(self, index: str, most: int, place: Place | None) -> list[Place]:
+        """What stands in an index behind a place. Equal times stand in the order of their ids."""
+        if place is None:
+            return _places(await self._client.zrevrange(index, 0, most - 1, withscores=True))
+        async with self._client.pipeline(transaction=False) as pipe:
+            pipe.zrevrangebyscore(index, place.created_ms, place.created_ms, withscores=True)
+            pipe.zrevrangebyscore(index, f"({place.created_ms}", "-inf", start=0, num=most, withscores=True)
+            same, older = await pipe.execute()
+        return [*(other for other in _places(same) if other.export_id < place.export_id), *_places(older)][:most]
 
     async def timeline(self, export_id: str) -> list[dict[str, Any]]:
         """Every transition of one export, oldest first: `at`, `phase`, `step`, `note`."""
@@ -154,15 +234,22 @@ class ExportQueue:
                 return
             await asyncio.sleep(interval_s)
 
-    async def wait(self, export_id: str, timeout_s: float | None = None) -> Status:
+    async def wait(
+        self, export_id: str, timeout_s: float | None = None, *, on_change: Callable[[Status], None] | None = None
+    ) -> Status:
         """The status once the export has reached a terminal phase.
+
+        Args:
+            on_change: Called with the status now, then with each change of it.
 
         Raises:
             ExportNotFoundError: No such export.
             TimeoutError: It is still open after `timeout_s` seconds. The export goes on.
         """
-        async with asyncio.timeout(timeout_s):
-            async for status in self.watch(export_id):
+        async with asyncio.timeout(timeout_s), aclosing(self.watch(export_id)) as statuses:
+            async for status in statuses:
+                if on_change is not None:
+                    on_change(status)
                 if status.phase.terminal:
                     return status
         raise ExportNotFoundError(export_id)
@@ -200,23 +287,15 @@ class ExportQueue:
             ExportNotFoundError: No such export.
             InvalidRequestError: The export has not ended.
         """
-        status = await self.status(export_id)
-        if not status.phase.terminal:
-            problem = FieldProblem("export_id", f"{export_id} is {status.phase}; only an ended export can be retried")
-            raise InvalidRequestError([problem])
-        start = start or _failed_step(status)
-        phase = Phase.QUEUED if start == "submit" or status.operation_id is None else Phase.RUNNING
-        now = datetime.now(UTC)
-        again = status.model_copy(
-            update={"phase": phase, "updated_at": now, "due_at": now, "finished_at": None, "error": None}
-        )
+        status, now = await self.status(export_id), datetime.now(UTC)
+        start, again = retried(status, start, now)
         with _reachable(self._url):
             step, request = await self._redis.hmget(self._keys.export(export_id), "step", "request")
             if step is None or request is None:
                 raise ExportNotFoundError(export_id)
             key = ExportRequest.model_validate_json(request).idempotency_key or ""
             done = await self._retry(
-                keys=self._retry_keys(status, phase, key), args=self._retry_args(again, int(step), start, now)
+                keys=self._retry_keys(status, again.phase, key), args=self._retry_args(again, int(step), start, now)
             )
         # Somebody else was quicker: what stands there now is theirs.
         return again if done else await self.status(export_id)
@@ -231,7 +310,9 @@ class ExportQueue:
         keys, connection = self._keys, status.connection
         queue = keys.queue("transfer" if status.phase is Phase.TRANSFERRING else "control")
         with _reachable(self._url):
-            step, claims, cancel = await self._redis.hmget(keys.export(export_id), "step", "claims", "cancel")
+            step, claims, released, cancel = await self._redis.hmget(
+                keys.export(export_id), "step", "claims", "released", "cancel"
+            )
             job_id = keys.job_id(export_id, int(step or 0))
             async with self._client.pipeline(transaction=False) as pipe:
                 pipe.zscore(queue, job_id)
@@ -244,7 +325,7 @@ class ExportQueue:
                 status=status,
                 now=datetime.now(UTC),
                 due_ms=due_ms,
-                held=claims is not None,
+                held=claims is not None and released is None,
                 cancelled=cancel is not None,
                 parked=parked,
                 slots=slots,
@@ -282,93 +363,9 @@ class ExportQueue:
             self._keys.wake("control"),
         ]
 
-    def _check_connection(self, request: ExportRequest) -> None:
-        if self._connections is None:
-            return
-        platform = self._connections.get(request.connection)
-        if platform != request.platform:
-            raise InvalidRequestError([_wrong_connection(request, platform, self._connections)])
 
-    async def _check_sinks(self, request: ExportRequest) -> None:
-        """Workers announce their sinks; as long as none has, whatever is named may still come."""
-        if request.notify is None:
-            return
-        with _reachable(self._url):
-            known = sorted(name.decode() for name in await self._redis.hgetall(self._keys.sinks))
-        unknown = [name for name in request.notify if name not in known]
-        if known and unknown:
-            message = f"unknown sink {unknown[0]!r}; known: {', '.join(known)}"
-            raise InvalidRequestError([FieldProblem("notify", message)])
-
-    def _enqueue_keys(self, request: ExportRequest, export_id: str) -> list[str]:
-        keys = self._keys
-        dedupe = [keys.dedupe(request.idempotency_key)] if request.idempotency_key else []
-        return [
-            keys.export(export_id),
-            keys.timeline(export_id),
-            keys.open,
-            keys.created,
-            keys.phase(Phase.QUEUED),
-            keys.queue("control"),
-            ARQ_JOB_PREFIX + keys.job_id(export_id, 0),
-            keys.connections,
-            *dedupe,
-        ]
-
-    def _enqueue_args(self, request: ExportRequest, export_id: str, now: datetime) -> list[str | int]:
-        now_ms = epoch_ms(now)
-        return [
-            export_id,
-            request.model_dump_json(exclude_none=True),
-            _first_status(request, export_id, now).model_dump_json(),
-            now_ms,
-            self._keys.job_id(export_id, 0),
-            job_payload(export_id, 0, now_ms),
-            JOB_TTL_MS,
-            json.dumps({"at": isoformat(now), "phase": Phase.QUEUED, "step": 0, "note": "accepted"}),
-            request.fingerprint(),
-            request.connection,
-            request.platform,
-            request.kind,
-            self._keys.wake("control"),
-        ]
-
-
-def _failed_step(status: Status) -> Start:
-    """Where a retry begins if nobody says: at the step that failed, and at the beginning after a success."""
-    steps: dict[str, Start] = {"poll": "poll", "transfer": "transfer"}
-    return "submit" if status.error is None else steps.get(status.error.step, "submit")
-
-
-def _first_status(request: ExportRequest, export_id: str, now: datetime) -> Status:
-    return Status(
-        export_id=export_id,
-        phase=Phase.QUEUED,
-        connection=request.connection,
-        kind=request.kind,
-        created_at=now,
-        updated_at=now,
-        due_at=now,
-        metadata=request.metadata,
-    )
-
-
-def _status(status: bytes, progress: bytes | None) -> Status:
-    told = Status.model_validate_json(status)
-    if progress is None:
-        return told
-    return told.model_copy(update={"progress": Progress.model_validate_json(progress)})
-
-
-def _wrong_connection(request: ExportRequest, platform: str | None, known: Mapping[str, str]) -> FieldProblem:
-    names = ", ".join(f"{name} ({kind})" for name, kind in sorted(known.items())) or "none is configured"
-    if platform is None:
-        return FieldProblem("connection", f"unknown connection {request.connection!r}; known: {names}")
-    return FieldProblem(
-        "connection",
-        f"{request.connection!r} is of platform {platform}, but {request.kind} needs {request.platform}; "
-        f"known: {names}",
-    )
+def _places(scored: Iterable[tuple[bytes, float]]) -> list[Place]:
+    return [Place(int(created_ms), export_id.decode()) for export_id, created_ms in scored]
 
 
 @contextmanager

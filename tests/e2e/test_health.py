@@ -125,11 +125,11 @@ async def test_the_queue_s_numbers_count_what_is_due_and_nothing_that_waits(
         await until_status(f"{url}/readyz", 200)
         async with asyncio.timeout(PATIENCE_S):
             while total(found := await samples(url), "export_worker_exports", phase="running") < 3 or total(
-                found, "export_worker_due_now", role="control"
+                found, "export_worker_queue_due", role="control"
             ):
                 await asyncio.sleep(0.1)
-        assert total(found, "export_worker_oldest_due_age_seconds") == 0
-        assert total(found, "export_worker_left_bytes") == 0
+        assert total(found, "export_worker_queue_oldest_due_age_seconds") == 0
+        assert total(found, "export_worker_transfer_left_bytes") == 0
         record = await client.zrange(f"{site.namespace}:workers", 0, -1)
         told = WorkerRecord.model_validate_json(await client.get(f"{site.namespace}:worker:{record[0].decode()}"))
         assert set(told.running) == {"control", "transfer"}

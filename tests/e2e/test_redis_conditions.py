@@ -80,12 +80,11 @@ async def test_the_documented_rights_are_enough_and_keep_others_keys_out_of_reac
     assert denied == []
 
 
-@pytest.mark.parametrize("away_s", [0.0, 6.0])
+@pytest.mark.parametrize(("away_s", "lease_s"), [(0.0, 15.0), (6.0, 3.0)], ids=["restarted", "away-beyond-the-lease"])
 async def test_a_redis_that_restarts_loses_nothing_and_no_worker_leaves(
-    site: Site, world: World, tmp_path: Path, away_s: float
+    site: Site, world: World, tmp_path: Path, away_s: float, lease_s: float
 ) -> None:
-    # A lease outlives the outage, as by default: what a step has learned is then saved by the worker that took it.
-    site.settings = {"worker": {"lease_s": 15.0, "sweep_s": 0.5, "drain_s": 2.0}}
+    site.settings = {"worker": {"lease_s": lease_s, "sweep_s": 0.5, "drain_s": 2.0}}
     world.scenario = world.scenario.model_copy(update={"stage_s": 0.5})
     port = free_port()
     site.redis_url = f"redis://127.0.0.1:{port}/0"

@@ -107,7 +107,7 @@ async def test_thirty_hours_of_polling_use_no_retry_and_leave_no_litter(
     ]
     assert await idle(queue_site)
     left = {name.partition(":")[0] for name in await queue_site.left()}
-    assert left - {"rate"} == {
+    assert left - {"rate", "contact"} == {
         "export",
         "timeline",
         "created",

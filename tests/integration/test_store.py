@@ -14,8 +14,10 @@ from export_worker.contract.model import epoch_ms
 from export_worker.contract.status import Phase, Progress
 from export_worker.errors import LeaseLostError
 from export_worker.export import Running, Transferring
-from export_worker.store import DURATIONS_MAX, TIMELINE_MAX, Effect, Limit, Terms
+from export_worker.store import DURATIONS_MAX, SPARE_S, TIMELINE_MAX, Effect, Limit, Terms
 from queue_site import MANY, SINKS, QueueSite, ids_of, notices
+
+LEASE_S = Terms().lease_s
 
 # Claiming
 
@@ -103,6 +105,41 @@ async def test_a_record_that_cannot_be_read_comes_back_and_stops_nobody(queue_si
 
 
 # Leases
+
+
+async def test_an_outage_stops_the_clock_of_leases_so_that_the_living_can_save(queue_site: QueueSite) -> None:
+    export_id = await queue_site.enqueue()
+    held = await queue_site.one()
+    fresh = await queue_site.enqueue()
+    queue_site.alone = True
+    queue_site.later(LEASE_S + 100)
+    # Nobody could renew meanwhile. What nobody holds goes on at once.
+    assert await queue_site.ids() == [fresh]
+    queue_site.later(SPARE_S - 0.001)
+    assert await queue_site.claim() == []
+    await queue_site.submit(held)
+    assert (await queue_site.queue.status(export_id)).operation_id == "op1"
+
+
+async def test_whoever_died_in_an_outage_loses_the_step_a_moment_later(queue_site: QueueSite) -> None:
+    await queue_site.enqueue()
+    held = await queue_site.one()
+    queue_site.alone = True
+    queue_site.later(LEASE_S + 100)
+    assert await queue_site.claim() == []
+    queue_site.later(SPARE_S)
+    assert (await queue_site.one()).claims == 2
+    with pytest.raises(LeaseLostError):
+        await queue_site.submit(held)
+
+
+async def test_what_was_given_back_before_an_outage_is_held_by_nobody(queue_site: QueueSite) -> None:
+    export_id = await queue_site.enqueue()
+    await queue_site.store.release(await queue_site.one(), queue_site.now)
+    assert "worker has it" not in await queue_site.queue.explain(export_id)
+    queue_site.alone = True
+    queue_site.later(LEASE_S + 100)
+    assert (await queue_site.one()).claims == 2
 
 
 async def test_a_lease_that_ends_gives_the_step_to_another_and_fences_the_first(queue_site: QueueSite) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from export_producers.records import Offer
 from export_worker import steps
 from export_worker.contract.keys import ARQ_JOB_PREFIX
 from export_worker.contract.status import Phase
@@ -36,13 +37,13 @@ async def test_an_accepted_export_stands_everywhere_and_gives_notice(queue_site:
 
 
 async def test_a_call_that_is_made_again_is_accepted_once(queue_site: QueueSite) -> None:
-    request, queue = request_of(), queue_site.queue
-    keys, args = queue._enqueue_keys(request, "e1"), queue._enqueue_args(request, "e1", queue_site.now)
-    assert await queue._enqueue(keys=keys, args=args) == [b"accepted", b"e1"]
+    queue, offer = queue_site.queue, Offer(request_of(idempotency_key="k"), "e1", queue_site.now)
+    keys, args = offer.keys(queue_site.keys), offer.arguments(queue_site.keys)
+    assert await queue._enqueue(keys=keys, args=args) == [b"accepted", b"e1", b"queued"]
     queue_site.catch_up()
     await queue_site.submit(await queue_site.one())
     before = await queue_site.everything()
-    assert await queue._enqueue(keys=keys, args=args) == [b"accepted", b"e1"]
+    assert await queue._enqueue(keys=keys, args=args) == [b"accepted", b"e1", b"running"]
     assert await queue_site.everything() == before
 
 
@@ -336,7 +337,7 @@ async def go_on(site: QueueSite, turn: Turn) -> None:
             await site.succeed(turn)
 
 
-async def test_after_the_retention_nothing_is_left_but_the_connections(queue_site: QueueSite) -> None:
+async def test_after_the_retention_only_what_workers_say_of_themselves_is_left(queue_site: QueueSite) -> None:
     queue_site.terms = Terms(grace_s=0.05, retention_s=0.5, breaker_max_s=0.1, breaker_threshold=1)
     queue_site.limits = {"gio": Limit(1, 1000.0)}
     await queue_site.redis.hset(queue_site.keys.connections, "gio", "growingio")
@@ -356,7 +357,7 @@ async def test_after_the_retention_nothing_is_left_but_the_connections(queue_sit
             await outbox.acknowledge(sink, event_id)
     queue_site.later(1)
     async with asyncio.timeout(20):
-        while await queue_site.left() != {"connections"}:
+        while await queue_site.left() != {"connections", "contact"}:
             await queue_site.sweep()
             await asyncio.sleep(0.1)
 

@@ -62,6 +62,7 @@ WORKER_COMMANDS = {
     "call": "export_worker.commands.call:call",
     "events": "export_worker.commands.events:events",
     "doctor": "export_worker.commands.doctor:doctor",
+    "trigger": "export_worker.commands.trigger:trigger",
     "simulate": "export_worker.commands.simulate:simulate",
     "demo": "export_worker.demo.command:demo",
 }

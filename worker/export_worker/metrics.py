@@ -4,10 +4,13 @@ No export id is a label: an id is told by the log and by the trace. "Not yet" is
 """
 
 import asyncio
-from typing import assert_never
+from collections.abc import Sequence
+from typing import assert_never, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
+from export_worker.contract.codes import ErrorCode
+from export_worker.contract.keys import Role
 from export_worker.gauges import Reading
 from export_worker.instrumentation import (
     Detail,
@@ -17,6 +20,7 @@ from export_worker.instrumentation import (
     FileStored,
     LeaseLost,
     PlatformCalled,
+    PlatformVerb,
     StepTaken,
     StorageCalled,
 )
@@ -32,9 +36,15 @@ AGE_BUCKETS_S = (0.1, 0.5, 1, 5, 15, 60, 300, 3600)
 
 
 class Metrics:
-    """One process's metrics, in a registry of their own."""
+    """One process's metrics, in a registry of their own.
 
-    def __init__(self) -> None:
+    Args:
+        connections: Whose refused credentials are counted from zero on: a counter that begins with one does not seem to
+            have grown, and an alert would miss the first.
+        sinks: Whose refusals are, likewise.
+    """
+
+    def __init__(self, connections: Sequence[str] = (), sinks: Sequence[str] = ()) -> None:
         registry = self._registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self._steps = Histogram(
@@ -77,6 +87,12 @@ class Metrics:
         self._storage = _StorageMetrics(registry)
         self._events = _EventMetrics(registry)
         self._queue = _QueueMetrics(registry)
+        for role in get_args(Role):
+            self._leases.labels(role)
+        for name in connections:
+            self._platform.expect(name)
+        for name in sinks:
+            self._events.expect(name)
 
     def on(self, detail: Detail) -> None:
         """Count it."""
@@ -99,6 +115,10 @@ class Metrics:
                 self._events.on(detail)
             case _:
                 assert_never(detail)
+
+    def names(self) -> set[str]:
+        """Every metric, as the text form names its kind."""
+        return {family.name for family in self._registry.collect()}
 
     async def text(self, reading: Reading | None) -> bytes:
         """Everything in Prometheus's text form.
@@ -126,6 +146,10 @@ class _PlatformMetrics:
             ("connection", "call", "code"),
             registry=registry,
         )
+
+    def expect(self, connection: str) -> None:
+        for verb in get_args(PlatformVerb):
+            self._errors.labels(connection, verb, ErrorCode.AUTH_FAILED.value)
 
     def on(self, detail: PlatformCalled) -> None:
         self._durations.labels(detail.connection, detail.verb).observe(detail.duration_s)
@@ -196,6 +220,9 @@ class _EventMetrics:
             "export_worker_event_refusals_total", "Deliveries that a sink did not take", ("sink",), registry=registry
         )
 
+    def expect(self, sink: str) -> None:
+        self._refused.labels(sink)
+
     def on(self, detail: EventDelivered | EventRefused) -> None:
         match detail:
             case EventDelivered():
@@ -214,9 +241,11 @@ class _QueueMetrics:
             return Gauge(f"export_worker_{name}", text, labels, registry=registry)
 
         self._up = gauge("redis_up", "Whether Redis gave the numbers of the queue")
-        self._due = gauge("due_now", "Steps that are due or run", "role")
-        self._oldest = gauge("oldest_due_age_seconds", "How long the oldest step waits that nobody has taken", "role")
-        self._left = gauge("left_bytes", "Announced bytes that transferring exports have still to move")
+        self._due = gauge("queue_due", "Steps that are due or run", "role")
+        self._oldest = gauge(
+            "queue_oldest_due_age_seconds", "How long the oldest step waits that nobody has taken", "role"
+        )
+        self._left = gauge("transfer_left_bytes", "Announced bytes that transferring exports have still to move")
         self._exports = gauge("exports", "Exports by phase", "phase")
         self._breaker = gauge(
             "breaker_open", "Whether a platform is left alone because it does not answer", "connection"

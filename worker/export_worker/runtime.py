@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from importlib import import_module
 from uuid import uuid4
 
 import boto3
@@ -25,7 +26,7 @@ from export_worker.credentials import Redactor, reveal, url_password
 from export_worker.errors import ConfigError
 from export_worker.gauges import Gauges
 from export_worker.health import Health, health_server
-from export_worker.instrumentation import Instrument
+from export_worker.instrumentation import Chorus, Instrument
 from export_worker.leases import Leases
 from export_worker.machine import Chance, Connection, Machine
 from export_worker.metrics import Metrics
@@ -212,8 +213,13 @@ async def _persistent(turn: Callable[[], Awaitable[None]]) -> None:
 
 
 @asynccontextmanager
-async def open_runtime(config: Config, redactor: Redactor) -> AsyncIterator[Runtime]:
+async def open_runtime(
+    config: Config, redactor: Redactor, instruments: Sequence[Instrument] = ()
+) -> AsyncIterator[Runtime]:
     """Build everything that a worker needs, and close it at the end.
+
+    Args:
+        instruments: Hear what happens, beside those that the configuration asks for.
 
     Raises:
         ConfigError: A connection is wrong, or its secret is missing.
@@ -230,7 +236,8 @@ async def open_runtime(config: Config, redactor: Redactor) -> AsyncIterator[Runt
             breaker_first_s=config.worker.breaker_first_s,
             breaker_max_s=config.worker.breaker_max_s,
         )
-        metrics = Metrics()
+        metrics = Metrics(list(config.connections), list(config.sinks))
+        instrument = Chorus([metrics, *instruments, *await _tracing(config, stack)])
         store = Store(redis, keys, list(config.sinks), _limits(config), terms)
         leases = Leases(store, chance.clock, terms.lease_s)
         machine = Machine(
@@ -239,14 +246,14 @@ async def open_runtime(config: Config, redactor: Redactor) -> AsyncIterator[Runt
             leases=leases,
             connections=await _connections(config, redactor, stack),
             fallback=_policy(config, PollSettings()),
-            landing=await asyncio.to_thread(_landing, config, stack, metrics),
+            landing=await asyncio.to_thread(_landing, config, stack, instrument),
             redactor=redactor,
             chance=chance,
-            instrument=metrics,
+            instrument=instrument,
         )
         with _aws_settings():
             routes = await build_routes(config, commands(redis), stack)
-        fanout = Fanout(Outbox(redis, keys, terms.retention_s), routes, chance.clock, chance.draw, metrics)
+        fanout = Fanout(Outbox(redis, keys, terms.retention_s), routes, chance.clock, chance.draw, instrument)
         sweeper = Sweeper(redis, keys, machine.owner, terms)
         health = await _health(config, keys, machine.owner, metrics, stack)
         yield Runtime(
@@ -269,6 +276,21 @@ async def _health(config: Config, keys: Keys, owner: str, metrics: Metrics, stac
     return Health(redis, keys, owner, gauges=gauges, metrics=metrics, clock=lambda: datetime.now(UTC))
 
 
+async def _tracing(config: Config, stack: AsyncExitStack) -> list[Instrument]:
+    """What sends spans, if the settings ask for them."""
+    if not config.worker.tracing:
+        return []
+    try:
+        # Imported here: the extra is a heavy one, and few need it.
+        tracing = await asyncio.to_thread(import_module, "export_worker.tracing")
+    except ModuleNotFoundError as error:
+        advice = "install it with: pip install 'export-worker[tracing]'"
+        raise ConfigError(f"worker.tracing: needs {error.name}; {advice}") from None
+    spans = await asyncio.to_thread(tracing.open_tracing, config.namespace)
+    stack.push_async_callback(spans.close)
+    return [spans]
+
+
 async def _connections(config: Config, redactor: Redactor, stack: AsyncExitStack) -> dict[str, Connection]:
     connections: dict[str, Connection] = {}
     for name, settings in config.connections.items():
@@ -289,7 +311,7 @@ def _aws_settings() -> Iterator[None]:
 
 def _limits(config: Config) -> dict[str, Limit]:
     return {
-        name: Limit(settings.max_in_flight, settings.requests_per_second)
+        name: Limit(settings.max_in_flight, settings.requests_per_second, settings.poll.deadline_s)
         for name, settings in config.connections.items()
     }
 

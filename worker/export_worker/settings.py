@@ -110,9 +110,12 @@ class StepWorker(Worker):
             await end(listening)
 
     async def _claim(self) -> float:
-        """Start what is due, as far as there is room; returns how long nothing will be due."""
+        """Start what is due, as far as there is room; returns how long nothing will be due.
+
+        Without room it asks for nothing, but asks: a silence of all workers would mean that Redis was away.
+        """
         free = self.max_jobs - len(self.tasks)
-        if free <= 0 or not self.allow_pick_jobs:
+        if not self.allow_pick_jobs:
             return LOOK_S
         try:
             claimed = await self._store.claim(self.role, free, self._clock())
@@ -122,7 +125,7 @@ class StepWorker(Worker):
         self.healthy = True
         for turn in claimed.turns:
             self._start(turn)
-        if claimed.next_due_ms is None:
+        if claimed.next_due_ms is None or free <= 0:
             return LOOK_S
         return min(LOOK_S, max(0.0, (claimed.next_due_ms - epoch_ms(self._clock())) / 1000))
 

@@ -37,6 +37,10 @@ TIMELINE_MAX = 200
 SCAN_MAX = 1000
 """Entries looked at in one claim: a few milliseconds of Redis's time, when all of them must wait for something."""
 
+SPARE_S = 5.0
+"""What living workers need to renew their leases after an outage of Redis: their clients look for it every two seconds
+at the latest, and the heartbeat comes once a second."""
+
 DURATIONS_MAX = 20
 """Durations kept for each kind on each connection: enough for a median, small enough to travel with each claim."""
 
@@ -107,10 +111,13 @@ class Limit:
     Args:
         slots: Exports on the platform at once.
         requests_per_second: Calls, with one second's worth at once.
+        patience_s: Seconds until an export's deadline, unless its request says its own: noticed also while it waits for
+            a slot or for the platform.
     """
 
     slots: int
     requests_per_second: float
+    patience_s: float = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +155,11 @@ class Store:
         self._keys = keys
         self._sinks = tuple(sinks)
         self._limits = {
-            name: {"slots": limit.slots, "interval": 1000.0 / limit.requests_per_second}
+            name: {
+                "slots": limit.slots,
+                "interval": 1000.0 / limit.requests_per_second,
+                "patience": _ms(limit.patience_s),
+            }
             for name, limit in limits.items()
         }
         self._terms = terms
@@ -160,6 +171,7 @@ class Store:
             "now": epoch_ms(now),
             "at": isoformat(now),
             "lease": _ms(self._terms.lease_s),
+            "spare": _ms(min(SPARE_S, self._terms.lease_s)),
             "max": most,
             "scan": SCAN_MAX,
             "timeline_max": TIMELINE_MAX,
@@ -233,6 +245,7 @@ class Store:
             "state": export.model_dump_json(exclude_none=True),
             "status": status_of(export).model_dump_json(),
             "created_ms": str(epoch_ms(export.created_at)),
+            "going_ms": str(epoch_ms(export.set_going_at)),
             "note": timeline_entry(export.updated_at, export.phase, turn.step, decision.note) if decision.note else "",
             "timeline_max": str(TIMELINE_MAX),
             "retention_ms": str(_ms(self._terms.retention_s)),
@@ -298,8 +311,17 @@ def _turn(item: list[Any], role: Role) -> Turn | None:
         cancel=bool(cancel),
         retry=retry.decode(),
         durations_s=tuple(int(duration) / 1000 for duration in durations),
-        trace=trace.decode(),
+        trace=_traceparent(trace),
     )
+
+
+def _traceparent(trace: bytes) -> str:
+    """What the producer noted; without one that can be read the export goes on all the same."""
+    try:
+        noted = json.loads(trace) if trace else {}
+    except ValueError:
+        return ""
+    return str(noted.get("traceparent", "")) if isinstance(noted, dict) else ""
 
 
 def _first(request: bytes, status: bytes) -> Export:

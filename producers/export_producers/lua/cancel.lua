@@ -2,7 +2,7 @@
 -- KEYS: export, open, queue:control, queue:transfer
 -- ARGV: export id, now (ms), prefix
 -- Returns {'gone' | 'ended' | 'asked', phase}
-local record = redis.call('HMGET', KEYS[1], 'phase', 'step', 'claims', 'connection')
+local record = redis.call('HMGET', KEYS[1], 'phase', 'step', 'claims', 'connection', 'released')
 local phase = record[1]
 if not phase then
   return {'gone', ''}
@@ -11,7 +11,7 @@ if phase == 'succeeded' or phase == 'failed' or phase == 'cancelled' then
   return {'ended', phase}
 end
 redis.call('HSET', KEYS[1], 'cancel', ARGV[2])
-if not record[3] then
+if not record[3] or record[5] then
   local job = ARGV[3] .. ARGV[1] .. ':' .. record[2]
   local role = phase == 'transferring' and 'transfer' or 'control'
   redis.call('ZREM', ARGV[3] .. 'parked:' .. record[4], job)

@@ -33,10 +33,11 @@ class Keys:
         """Hash: the export's record.
 
         Written by producers: `request`, `status`, `connection`, `kind`, `cancel` and `retry` (what somebody asked for),
-        and `trace` (the W3C traceparent of the request, if it had one).
+        and `trace` (the W3C trace context of the request as JSON, if it had one).
         Written by workers: `state`, `status`, `phase`, `version` (for compare-and-set; whoever claims a step raises it,
         so it fences off whoever had it before), `step` (the only one that may run next), `claims` (how often that step
-        was claimed) and `progress` (how far a transfer is).
+        was claimed), `released` (its last holder gave it back), `going` (ms since when its deadline counts) and
+        `progress` (how far a transfer is).
         """
         return f"{self.namespace}:export:{export_id}"
 
@@ -119,6 +120,16 @@ class Keys:
     def worker(self, owner: str) -> str:
         """String with a TTL: what one worker says of itself, as JSON."""
         return f"{self.namespace}:worker:{owner}"
+
+    @property
+    def contact(self) -> str:
+        """String: when (ms) a worker claimed last. A long silence means that Redis was away."""
+        return f"{self.namespace}:contact"
+
+    @property
+    def spared(self) -> str:
+        """String with a TTL: until when (ms), after an outage, nothing that is held is taken from its holder."""
+        return f"{self.namespace}:spared"
 
     @property
     def prefix(self) -> str:

@@ -4,9 +4,14 @@
 -- its connection may be called again, parked until its connection has a free slot, or dropped because it is stale. So
 -- nothing that others hold, and nothing that must wait, stands in the way of what is behind it.
 --
+-- An outage of Redis stops the clock of leases: nobody could renew them. When no worker has been here for a whole lease,
+-- what is held is spared for a moment, in which its holder can save what it has learned.
+--
+-- An export whose deadline has passed is let through all limits, for nothing is asked of its platform any more.
+--
 -- KEYS: queue, open
--- ARGV: JSON {now, at, lease, max, scan, prefix, control, timeline_max, limits = {connection = {slots, interval}}};
---       times in ms
+-- ARGV: JSON {now, at, lease, max, scan, prefix, control, timeline_max, limits = {connection = {slots, interval, patience}},
+--       spare}; times in ms
 -- Returns {score of the next entry or '',
 --          {{id, step, version, claims, probe, request, status, state, cancel, retry, durations, trace}, ...}}
 local c = cjson.decode(ARGV[1])
@@ -15,6 +20,15 @@ local now = c.now
 local function int(number)
   return string.format('%.0f', number)
 end
+
+local contact = c.prefix .. 'contact'
+local spared = c.prefix .. 'spared'
+local last = tonumber(redis.call('GET', contact) or '') or now
+if now - last >= c.lease then
+  redis.call('SET', spared, int(now + c.spare), 'PX', int(c.spare))
+end
+redis.call('SET', contact, int(math.max(now, last)), 'PX', 86400000)
+local spared_until = tonumber(redis.call('GET', spared) or '0')
 
 local function put_off(job, id, until_ms)
   redis.call('ZADD', KEYS[1], int(until_ms), job)
@@ -54,45 +68,79 @@ local function has_slot(connection, slots, id)
   return true
 end
 
+-- When an export's patience ends; of a record that no worker has saved yet it counts from acceptance.
+local function deadline(key, id, patience)
+  local record = redis.call('HMGET', key, 'going', 'request')
+  local going = tonumber(record[1] or redis.call('ZSCORE', c.prefix .. 'created', id) or now)
+  local own = cjson.decode(record[2] or '{}').deadline_s
+  return going + (own and own * 1000 or patience)
+end
+
+local ahead = {}
+
+-- Whether the connection's limits let a step through; if not, it is parked or put off.
+local function may_ask(job, id, key, connection, phase, limit)
+  local wait, probe = wait_for_breaker(connection)
+  local slot = wait > 0 or phase ~= 'queued' or has_slot(connection, limit.slots, id)
+  if slot and wait == 0 then
+    wait = wait_for_rate(connection, limit.interval)
+    if wait > 0 then
+      -- Each of those who wait for the rate comes back when it may be its turn, not all of them at once.
+      wait = wait + (ahead[connection] or 0) * limit.interval
+      ahead[connection] = (ahead[connection] or 0) + 1
+    end
+  end
+  if slot and wait == 0 then
+    if probe then
+      -- The others wait for what becomes of it; should its worker die, there is another one.
+      redis.call('HSET', c.prefix .. 'breaker:' .. connection, 'until', int(now + c.lease))
+    end
+    return true, probe
+  end
+  local ends = deadline(key, id, limit.patience)
+  if ends <= now then
+    return true, false
+  end
+  if slot then
+    put_off(job, id, math.min(now + wait, ends))
+    return false
+  end
+  -- Its place in the row is since when it waits, however often it was looked at in vain.
+  redis.call('ZADD', c.prefix .. 'parked:' .. connection, redis.call('ZSCORE', KEYS[1], job), job)
+  redis.call('ZREM', KEYS[1], job)
+  redis.call('ZADD', KEYS[2], 'XX', int(math.min(now + 60000, ends)), id)
+  return false
+end
+
 local taken = {}
 
 local function look(job)
   local id, step = string.match(job, '([^:]+):(%d+)$')
   local key = c.prefix .. 'export:' .. (id or '')
-  local record = redis.call('HMGET', key, 'step', 'connection', 'phase', 'cancel', 'retry')
+  local record = redis.call('HMGET', key, 'step', 'connection', 'phase', 'cancel', 'retry', 'claims', 'released')
   if record[1] ~= step then
     redis.call('ZREM', KEYS[1], job)
     redis.call('DEL', 'arq:job:' .. job)
+    return
+  end
+  if now < spared_until and record[6] and not record[7] then
+    put_off(job, id, spared_until)
     return
   end
   local limit = c.limits[record[2]]
   local probe = false
   -- One that is cancelled or set going again does not ask the platform for anything new.
   if c.control and limit and not record[4] and not record[5] then
-    local wait
-    wait, probe = wait_for_breaker(record[2])
-    if wait == 0 and record[3] == 'queued' and not has_slot(record[2], limit.slots, id) then
-      -- Its place in the row is since when it waits, however often it was looked at in vain.
-      redis.call('ZADD', c.prefix .. 'parked:' .. record[2], redis.call('ZSCORE', KEYS[1], job), job)
-      redis.call('ZREM', KEYS[1], job)
-      redis.call('ZADD', KEYS[2], 'XX', int(now + 60000), id)
+    local may
+    may, probe = may_ask(job, id, key, record[2], record[3], limit)
+    if not may then
       return
-    end
-    if wait == 0 then
-      wait = wait_for_rate(record[2], limit.interval)
-    end
-    if wait > 0 then
-      put_off(job, id, now + wait)
-      return
-    end
-    if probe then
-      -- The others wait for what becomes of it; should its worker die, there is another one.
-      redis.call('HSET', c.prefix .. 'breaker:' .. record[2], 'until', int(now + c.lease))
     end
   end
   put_off(job, id, now + c.lease)
   local version = redis.call('HINCRBY', key, 'version', 1)
   local claims = redis.call('HINCRBY', key, 'claims', 1)
+  redis.call('HDEL', key, 'released')
   if claims > 1 then
     local note = {at = c.at, phase = record[3], step = tonumber(step), note = 'taken up again from a worker that is gone'}
     redis.call('RPUSH', c.prefix .. 'timeline:' .. id, cjson.encode(note))

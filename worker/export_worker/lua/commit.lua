@@ -8,7 +8,8 @@ if redis.call('HGET', KEYS[1], 'version') ~= c.version then
   return 0
 end
 local old_phase = redis.call('HGET', KEYS[1], 'phase')
-redis.call('HSET', KEYS[1], 'state', c.state, 'status', c.status, 'phase', c.phase)
+redis.call('HSET', KEYS[1], 'state', c.state, 'status', c.status, 'phase', c.phase,
+  'going', c.going_ms)
 if c.note ~= '' then
   redis.call('RPUSH', KEYS[2], c.note)
   redis.call('LTRIM', KEYS[2], -tonumber(c.timeline_max), -1)
@@ -24,7 +25,7 @@ end
 -- The step is over: its entry goes, and with it the lease.
 redis.call('HINCRBY', KEYS[1], 'version', 1)
 redis.call('HINCRBY', KEYS[1], 'step', 1)
-redis.call('HDEL', KEYS[1], 'progress', 'claims', 'retry')
+redis.call('HDEL', KEYS[1], 'progress', 'claims', 'released', 'retry')
 redis.call('ZREM', KEYS[7], c.old_job)
 redis.call('DEL', 'arq:job:' .. c.old_job)
 
@@ -57,6 +58,10 @@ if c.duration_ms ~= '' then
   redis.call('PEXPIRE', durations, c.retention_ms)
 end
 
+-- One whose file has gone asks the platform again, so it counts once more, even beyond the limit.
+if c.phase == 'running' and old_phase == 'transferring' then
+  redis.call('ZADD', c.prefix .. 'slots:' .. c.connection, c.now_ms, c.export_id)
+end
 -- An export that is not on the platform holds none of its slots; the one that has waited longest gets it.
 if c.phase ~= 'running' and redis.call('ZREM', c.prefix .. 'slots:' .. c.connection, c.export_id) == 1 then
   local parked = redis.call('ZPOPMIN', c.prefix .. 'parked:' .. c.connection)

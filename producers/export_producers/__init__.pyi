@@ -1,0 +1,10 @@
+from export_producers.client import EnqueueError as EnqueueError
+from export_producers.client import ExportQueue as ExportQueue
+from export_producers.queue import Queue as Queue
+from export_producers.records import Page as Page
+from export_producers.sync import SyncExportQueue as SyncExportQueue
+from export_worker.contract.request import ExportRequest as ExportRequest
+from export_worker.contract.status import Accepted as Accepted
+from export_worker.contract.status import Phase as Phase
+from export_worker.contract.status import Status as Status
+from export_worker.contract.trace import TraceContext as TraceContext

@@ -1,0 +1,150 @@
+"""`SyncExportQueue`: the queue for services that have no event loop."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Mapping
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from threading import Lock, Thread
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from export_producers.client import WATCH_INTERVAL_S, AnyRequest, EnqueueError, ExportQueue
+from export_producers.records import Page, Start
+from export_worker.contract.status import Accepted, Phase, Status
+from export_worker.contract.trace import TraceContext
+
+T = TypeVar("T")
+
+
+async def _next(statuses: AsyncGenerator[Status, None]) -> Status | None:
+    return await anext(statuses, None)
+
+
+class SyncExportQueue:
+    """`ExportQueue` without `await`. Use as a context manager, or call `close`; any thread may call it at any time.
+
+    Its calls run in one loop in a thread of its own, so that they share connections. A process that is forked has no
+    such thread: open the queue after the fork.
+
+    Arguments, results and errors are those of `ExportQueue`. A closed queue raises `RuntimeError`.
+    """
+
+    def __init__(
+        self, redis_url: str, *, namespace: str = "exports", connections: Mapping[str, str] | None = None
+    ) -> None:
+        self._queue = ExportQueue(redis_url, namespace=namespace, connections=connections)
+        self._loop = asyncio.new_event_loop()
+        # A service that forgets to close must still be able to end.
+        self._thread = Thread(target=self._loop.run_forever, name="export-queue", daemon=True)
+        self._lock = Lock()
+        self._closed = False
+        self._process = os.getpid()
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections to Redis and end the thread. Calls that still wait end in `RuntimeError`."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        # Whatever was called before stands in front of this in the loop; nothing comes behind it.
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._queue.close()
+
+    def _run(self, call: Coroutine[Any, Any, T]) -> T:
+        if self._process != os.getpid():
+            call.close()
+            raise RuntimeError("this SyncExportQueue was opened before a fork; open one in each process")
+        with self._lock:
+            if self._closed:
+                call.close()
+                raise RuntimeError("this SyncExportQueue is closed")
+            running = asyncio.run_coroutine_threadsafe(call, self._loop)
+        try:
+            return running.result()
+        except CancelledError:
+            raise RuntimeError("this SyncExportQueue was closed meanwhile") from None
+        finally:
+            # Ctrl-C in the caller's thread must not leave its call running in ours.
+            running.cancel()
+
+    def known_connections(self) -> dict[str, str]:
+        """See `ExportQueue.known_connections`."""
+        return self._run(self._queue.known_connections())
+
+    def enqueue(self, request: AnyRequest, *, trace: TraceContext | None = None) -> Accepted:
+        """See `ExportQueue.enqueue`."""
+        return self._run(self._queue.enqueue(request, trace=trace))
+
+    def enqueue_many(
+        self, requests: Iterable[AnyRequest], *, trace: TraceContext | None = None
+    ) -> list[Accepted | EnqueueError]:
+        """See `ExportQueue.enqueue_many`."""
+        # Read here: a generator of the caller's may block.
+        return self._run(self._queue.enqueue_many(list(requests), trace=trace))
+
+    def status(self, export_id: str) -> Status:
+        """See `ExportQueue.status`."""
+        return self._run(self._queue.status(export_id))
+
+    def list_exports(self, phase: Phase | None = None, limit: int = 50) -> list[Status]:
+        """See `ExportQueue.list_exports`."""
+        return self._run(self._queue.list_exports(phase, limit))
+
+    def page(self, phase: Phase | None = None, limit: int = 50, cursor: str | None = None) -> Page:
+        """See `ExportQueue.page`."""
+        return self._run(self._queue.page(phase, limit, cursor))
+
+    def timeline(self, export_id: str) -> list[dict[str, Any]]:
+        """See `ExportQueue.timeline`."""
+        return self._run(self._queue.timeline(export_id))
+
+    def watch(self, export_id: str, interval_s: float = WATCH_INTERVAL_S) -> Generator[Status, None, None]:
+        """See `ExportQueue.watch`."""
+        statuses = self._queue.watch(export_id, interval_s)
+        try:
+            while True:
+                status = self._run(_next(statuses))
+                if status is None:
+                    return
+                yield status
+        finally:
+            # A closed queue has ended it already.
+            with suppress(RuntimeError):
+                self._run(statuses.aclose())
+
+    def wait(
+        self, export_id: str, timeout_s: float | None = None, *, on_change: Callable[[Status], None] | None = None
+    ) -> Status:
+        """See `ExportQueue.wait`. `on_change` is called in the queue's thread and must not block."""
+        return self._run(self._queue.wait(export_id, timeout_s, on_change=on_change))
+
+    def cancel(self, export_id: str) -> Phase:
+        """See `ExportQueue.cancel`."""
+        return self._run(self._queue.cancel(export_id))
+
+    def retry(self, export_id: str, start: Start | None = None) -> Status:
+        """See `ExportQueue.retry`."""
+        return self._run(self._queue.retry(export_id, start))
+
+    def explain(self, export_id: str) -> str:
+        """See `ExportQueue.explain`."""
+        return self._run(self._queue.explain(export_id))

@@ -1,0 +1,322 @@
+"""`InMemoryExportQueue`: the queue for the tests of services, without Redis, workers or a platform.
+
+It passes the same conformance suite as the real queue. What a worker would do is scripted:
+
+    queue = InMemoryExportQueue(then=[Succeeds(["users.csv"]), Fails("platform_error")])
+    first = await queue.enqueue(request)
+    assert (await queue.wait(first.export_id)).objects[0].file_name == "users.csv"
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any, Literal, Self
+from uuid import uuid4
+
+from export_producers.client import LIST_MAX, AnyRequest, EnqueueError
+from export_producers.explain import Facts, explanation
+from export_producers.records import Page, Place, Start, first_status, place_of, retried, wrong_connection
+from export_worker.contract.codes import ErrorCode
+from export_worker.contract.model import epoch_ms, isoformat
+from export_worker.contract.request import ExportRequest
+from export_worker.contract.status import Accepted, ErrorReport, Phase, Status, StoredObject
+from export_worker.contract.trace import TraceContext
+from export_worker.contract.validate import parse_request
+from export_worker.errors import ExportNotFoundError, IdempotencyConflictError, InvalidRequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeds:
+    """The export ends well, with these files of so many bytes each."""
+
+    file_names: Sequence[str] = ("export.csv",)
+    file_bytes: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Fails:
+    """The export fails in this step."""
+
+    code: ErrorCode | str = ErrorCode.PLATFORM_ERROR
+    message: str = "scripted"
+    step: Literal["submit", "poll", "transfer"] = "poll"
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stays:
+    """The export is running until somebody cancels it, or `end` is called."""
+
+
+End = Succeeds | Fails | Stays
+
+
+@dataclass(slots=True)
+class _Record:
+    request: ExportRequest
+    status: Status
+    end: End
+    trace: TraceContext | None
+    cancelled: bool = False
+    timeline: list[dict[str, Any]] = field(default_factory=list)
+
+
+class InMemoryExportQueue:
+    """See `ExportQueue`. An export moves on by one phase whenever it is watched or waited for, and by no clock.
+
+    Args:
+        connections: Connection → platform; without it whatever a request names is known.
+        then: How the exports end that are accepted next, in order.
+        otherwise: How all further ones end.
+    """
+
+    def __init__(
+        self, *, connections: Mapping[str, str] | None = None, then: Iterable[End] = (), otherwise: End = Succeeds()
+    ) -> None:
+        self._connections = connections
+        self._then = deque(then)
+        self._otherwise = otherwise
+        self._records: dict[str, _Record] = {}
+        self._now = datetime.now(UTC)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    # What a test says and sees
+
+    def then(self, *ends: End) -> None:
+        """Script how the exports end that are accepted next."""
+        self._then.extend(ends)
+
+    @property
+    def requests(self) -> list[ExportRequest]:
+        """Everything that was accepted, the oldest first."""
+        return [record.request for record in self._records.values()]
+
+    def trace(self, export_id: str) -> TraceContext | None:
+        """The context that an export was asked for with."""
+        return self._record(export_id).trace
+
+    def end(self, export_id: str, end: End | None = None) -> Status:
+        """End an export now, as was scripted or as is told."""
+        record = self._record(export_id)
+        record.end = end or record.end
+        while not record.status.phase.terminal:
+            before = record.status
+            self._move_on(record)
+            if record.status == before:
+                break
+        return record.status
+
+    # What a service calls
+
+    async def known_connections(self) -> dict[str, str]:
+        """See `ExportQueue.known_connections`."""
+        return dict(self._connections or {})
+
+    async def enqueue(self, request: AnyRequest, *, trace: TraceContext | None = None) -> Accepted:
+        """See `ExportQueue.enqueue`."""
+        checked = request if isinstance(request, ExportRequest) else parse_request(request)
+        if self._connections is not None:
+            platform = self._connections.get(checked.connection)
+            if platform != checked.platform:
+                raise wrong_connection(checked, platform, self._connections)
+        known = self._with_key(checked.idempotency_key)
+        if known is not None:
+            if known.request.fingerprint() != checked.fingerprint():
+                raise IdempotencyConflictError(known.status.export_id)
+            return Accepted(export_id=known.status.export_id, phase=known.status.phase, deduplicated=True)
+        status = first_status(checked, uuid4().hex, self._tick())
+        record = _Record(checked, status, self._then.popleft() if self._then else self._otherwise, trace)
+        self._records[status.export_id] = record
+        _note(record, "accepted")
+        return Accepted(export_id=status.export_id, phase=status.phase, deduplicated=False)
+
+    async def enqueue_many(
+        self, requests: Iterable[AnyRequest], *, trace: TraceContext | None = None
+    ) -> list[Accepted | EnqueueError]:
+        """See `ExportQueue.enqueue_many`."""
+        answers: list[Accepted | EnqueueError] = []
+        for request in requests:
+            try:
+                answers.append(await self.enqueue(request, trace=trace))
+            except (InvalidRequestError, IdempotencyConflictError) as error:
+                answers.append(error)
+        return answers
+
+    async def status(self, export_id: str) -> Status:
+        """See `ExportQueue.status`."""
+        return self._record(export_id).status
+
+    async def list_exports(self, phase: Phase | None = None, limit: int = 50) -> list[Status]:
+        """See `ExportQueue.list_exports`."""
+        return (await self.page(phase, limit)).statuses
+
+    async def page(self, phase: Phase | None = None, limit: int = 50, cursor: str | None = None) -> Page:
+        """See `ExportQueue.page`."""
+        limit = max(1, min(limit, LIST_MAX))
+        after = None if cursor is None else place_of(cursor).created_ms
+        wanted = [
+            record.status
+            for record in reversed(self._records.values())
+            if phase in {None, record.status.phase} and (after is None or epoch_ms(record.status.created_at) < after)
+        ]
+        page = wanted[:limit]
+        more = len(wanted) > limit
+        return Page(page, Place(epoch_ms(page[-1].created_at), page[-1].export_id).cursor if more else None)
+
+    async def timeline(self, export_id: str) -> list[dict[str, Any]]:
+        """See `ExportQueue.timeline`."""
+        record = self._records.get(export_id)
+        return [] if record is None else list(record.timeline)
+
+    async def watch(self, export_id: str, interval_s: float = 0.0) -> AsyncGenerator[Status, None]:
+        """See `ExportQueue.watch`."""
+        record = self._record(export_id)
+        seen: Status | None = None
+        while True:
+            if record.status != seen:
+                seen = record.status
+                yield seen
+            if seen.phase.terminal:
+                return
+            self._move_on(record)
+            # One that stays is looked at again and again; the loop must not spin.
+            await asyncio.sleep(interval_s if record.status != seen else max(interval_s, 0.01))
+
+    async def wait(
+        self, export_id: str, timeout_s: float | None = None, *, on_change: Callable[[Status], None] | None = None
+    ) -> Status:
+        """See `ExportQueue.wait`."""
+        async with asyncio.timeout(timeout_s), aclosing(self.watch(export_id)) as statuses:
+            async for status in statuses:
+                if on_change is not None:
+                    on_change(status)
+                if status.phase.terminal:
+                    return status
+        raise ExportNotFoundError(export_id)
+
+    async def cancel(self, export_id: str) -> Phase:
+        """See `ExportQueue.cancel`."""
+        record = self._record(export_id)
+        record.cancelled = not record.status.phase.terminal
+        return record.status.phase
+
+    async def retry(self, export_id: str, start: Start | None = None) -> Status:
+        """See `ExportQueue.retry`. It ends as the next export would."""
+        record = self._record(export_id)
+        start, record.status = retried(record.status, start, self._tick())
+        record.end = self._then.popleft() if self._then else self._otherwise
+        _note(record, f"retried from {start}")
+        return record.status
+
+    async def explain(self, export_id: str) -> str:
+        """See `ExportQueue.explain`."""
+        record = self._record(export_id)
+        return explanation(
+            Facts(
+                status=record.status,
+                now=self._now,
+                due_ms=epoch_ms(record.status.updated_at),
+                held=False,
+                cancelled=record.cancelled,
+                parked=None,
+                slots=0,
+                failures=0,
+                paused_until_ms=None,
+            )
+        )
+
+    # What a worker would do
+
+    def _record(self, export_id: str) -> _Record:
+        record = self._records.get(export_id)
+        if record is None:
+            raise ExportNotFoundError(export_id)
+        return record
+
+    def _with_key(self, key: str | None) -> _Record | None:
+        return next(
+            (record for record in self._records.values() if key and record.request.idempotency_key == key), None
+        )
+
+    def _tick(self) -> datetime:
+        """A millisecond later than ever before: equal times would have no order."""
+        self._now += timedelta(milliseconds=1)
+        return self._now
+
+    def _move_on(self, record: _Record) -> None:
+        now, change = self._tick(), _next(record)
+        if not change:
+            return
+        ended = change["phase"].terminal
+        times = {"updated_at": now, "due_at": None if ended else now, "finished_at": now if ended else None}
+        record.status = record.status.model_copy(update=times | change)
+        record.cancelled = record.cancelled and not ended
+        _note(record, "scripted")
+
+
+def _next(record: _Record) -> dict[str, Any]:
+    """What changes when the export moves on by one phase; nothing if it stays."""
+    status = record.status
+    if record.cancelled:
+        return {"phase": Phase.CANCELLED}
+    match record.end:
+        case Fails(step=step) as end if step == _STEP[status.phase]:
+            return _failure(end)
+        case Succeeds() as end if status.phase is Phase.TRANSFERRING:
+            return _success(status, end)
+        case Stays() if status.phase is not Phase.QUEUED:
+            return {}
+        case _:
+            return _onward(status)
+
+
+_STEP = {Phase.QUEUED: "submit", Phase.RUNNING: "poll", Phase.TRANSFERRING: "transfer"}
+
+
+def _onward(status: Status) -> dict[str, Any]:
+    if status.phase is not Phase.QUEUED:
+        return {"phase": Phase.TRANSFERRING, "platform_stage": "FINISH"}
+    counters = status.counters.model_copy(update={"submits": status.counters.submits + 1})
+    operation_id = f"operation-{status.export_id[:8]}"
+    return {"phase": Phase.RUNNING, "counters": counters, "operation_id": operation_id, "platform_stage": "RUNNING"}
+
+
+def _failure(end: Fails) -> dict[str, Any]:
+    error = ErrorReport(code=end.code, message=end.message, step=end.step, retryable=end.retryable)
+    return {"phase": Phase.FAILED, "error": error}
+
+
+def _success(status: Status, end: Succeeds) -> dict[str, Any]:
+    prefix = f"{status.kind}/{status.export_id}"
+    stored = [
+        StoredObject(
+            uri=f"s3://in-memory/{prefix}/{name}",
+            bucket="in-memory",
+            key=f"{prefix}/{name}",
+            bytes=end.file_bytes,
+            etag="0" * 32,
+            checksum="CRC64NVME:AAAAAAAAAAA=",
+            file_name=name,
+        )
+        for name in end.file_names
+    ]
+    return {"phase": Phase.SUCCEEDED, "objects": stored, "manifest": f"s3://in-memory/{prefix}/manifest.json"}
+
+
+def _note(record: _Record, note: str) -> None:
+    at = isoformat(record.status.updated_at)
+    record.timeline.append({"at": at, "phase": record.status.phase, "step": len(record.timeline), "note": note})

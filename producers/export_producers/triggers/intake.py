@@ -1,0 +1,129 @@
+"""What every trigger does with a message: enqueue it, or lay it aside with the reason."""
+
+import asyncio
+import json
+import random
+from contextlib import suppress
+from typing import Protocol
+
+import structlog
+from arq.connections import ArqRedis
+from redis.exceptions import RedisError
+
+from export_producers.client import ExportQueue
+from export_producers.triggers.message import Message, UnusableMessageError, understand
+from export_producers.triggers.template import Template
+from export_worker.contract.keys import Keys
+from export_worker.errors import IdempotencyConflictError, InvalidRequestError, ServiceUnreachableError
+
+AGAIN_S = 1.0
+"""Between tries while Redis is away."""
+DEAD_MAX = 1000
+"""Messages that a dead-letter stream keeps, about."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Trigger(Protocol):
+    """Takes messages from one place."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Take messages until told to stop; what is in hand is finished."""
+
+
+class StoppedError(Exception):
+    """Told to stop while Redis was away: the message is not enqueued, and must not be acknowledged."""
+
+
+class Intake:
+    """Takes messages in.
+
+    Args:
+        trigger: Its name.
+        queue: Where exports are enqueued.
+        redis: Where messages that cannot be used are laid aside.
+        keys: The namespace's keys.
+        template: Without it a message is a request itself.
+        stop: Ends waiting for a Redis that is away.
+    """
+
+    def __init__(
+        self,
+        trigger: str,
+        *,
+        queue: ExportQueue,
+        redis: ArqRedis,
+        keys: Keys,
+        template: Template | None,
+        stop: asyncio.Event,
+    ) -> None:
+        self._trigger = trigger
+        self._queue = queue
+        self._redis = redis
+        self._dead = keys.dead(trigger)
+        self._template = template
+        self._stop = stop
+        self._away = False
+        self._stopped = False
+
+    async def take(self, message: Message) -> None:
+        """Enqueue a message, or lay it aside. Once this has returned, the message may be acknowledged.
+
+        Raises:
+            StoppedError: Told to stop while Redis was away.
+        """
+        while True:
+            if self._stopped:
+                # A message behind one that was left must not be acknowledged: with Kafka that would be for both.
+                raise StoppedError
+            try:
+                await self._take(message)
+            except (ServiceUnreachableError, RedisError, OSError) as error:
+                await self.wait(error)
+            else:
+                self._away = False
+                return
+
+    async def wait(self, error: Exception) -> None:
+        """Wait a moment for what is away; says so once.
+
+        Raises:
+            StoppedError: Told to stop meanwhile.
+        """
+        if not self._away:
+            _log.warning("trigger.waiting", trigger=self._trigger, error=str(error) or type(error).__name__)
+        self._away = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(AGAIN_S * random.uniform(0.5, 1.0)):
+                await self._stop.wait()
+        if self._stop.is_set():
+            self._stopped = True
+            raise StoppedError
+
+    async def _take(self, message: Message) -> None:
+        try:
+            request = understand(self._trigger, message, self._template)
+            accepted = await self._queue.enqueue(request)
+        except (UnusableMessageError, InvalidRequestError, IdempotencyConflictError) as error:
+            await self._lay_aside(message, str(error))
+            return
+        except (ServiceUnreachableError, RedisError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - one message that meets a defect must not hold up all the others
+            _log.exception("trigger.crashed", trigger=self._trigger, message_id=message.id)
+            await self._lay_aside(message, f"failed unexpectedly ({type(error).__name__})")
+            return
+        _log.info(
+            "trigger.enqueued",
+            trigger=self._trigger,
+            message_id=message.id,
+            export_id=accepted.export_id,
+            deduplicated=accepted.deduplicated,
+        )
+
+    async def _lay_aside(self, message: Message, reason: str) -> None:
+        fields: dict[str, str | bytes] = {"id": message.id, "reason": reason, "message": message.body}
+        if message.headers:
+            fields["headers"] = json.dumps(dict(message.headers), ensure_ascii=False)
+        await self._redis.xadd(self._dead, fields, maxlen=DEAD_MAX)  # type: ignore[arg-type] # invariant in redis-py
+        _log.error("trigger.unusable", trigger=self._trigger, message_id=message.id, reason=reason)

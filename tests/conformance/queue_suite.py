@@ -1,0 +1,177 @@
+"""What every queue of the producer side must do: the real one, its synchronous twin, and the one in memory."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import pytest
+
+from export_producers import Accepted, ExportRequest, Phase, Queue, Status, TraceContext
+from export_worker.errors import ExportNotFoundError, IdempotencyConflictError, InvalidRequestError
+from queue_site import request_of
+
+TRACE = TraceContext(traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", tracestate="a=b")
+CONNECTIONS = {"gio": "growingio", "sa": "sensorsdata"}
+NOBODY = "0" * 32
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A queue under test.
+
+    Args:
+        end: Brings the only open export to its end, well or not.
+        trace: The context that stands with an export.
+    """
+
+    queue: Queue
+    end: Callable[[str, bool], Awaitable[None]]
+    trace: Callable[[str], Awaitable[TraceContext | None]]
+
+
+class QueueSuite:
+    """Inherit it, and add a fixture `subject`."""
+
+    async def test_an_accepted_export_is_queued(self, subject: Subject) -> None:
+        accepted = await subject.queue.enqueue(request_of(metadata={"order": "42"}))
+        status = await subject.queue.status(accepted.export_id)
+        assert accepted == Accepted(export_id=status.export_id, phase=Phase.QUEUED, deduplicated=False)
+        assert (status.connection, status.kind, status.phase) == ("gio", "growingio.tag_users", Phase.QUEUED)
+        assert status.metadata == {"order": "42"}
+        assert status.due_at == status.created_at == status.updated_at
+        assert [entry["note"] for entry in await subject.queue.timeline(accepted.export_id)] == ["accepted"]
+
+    async def test_json_is_as_good_as_a_request(self, subject: Subject) -> None:
+        accepted = await subject.queue.enqueue(request_of().model_dump_json(exclude_none=True))
+        assert (await subject.queue.status(accepted.export_id)).kind == "growingio.tag_users"
+
+    @pytest.mark.parametrize(
+        ("request_", "field"),
+        [("{}", "connection"), ("[]", "request"), (b"\xff", "request"), (request_of("nobody"), "connection")],
+    )
+    async def test_a_wrong_request_is_refused_by_field(
+        self, subject: Subject, request_: ExportRequest | str | bytes, field: str
+    ) -> None:
+        with pytest.raises(InvalidRequestError) as refused:
+            await subject.queue.enqueue(request_)
+        assert field in {problem.field for problem in refused.value.problems}
+        assert await subject.queue.list_exports() == []
+
+    async def test_a_connection_of_another_platform_is_refused(self, subject: Subject) -> None:
+        with pytest.raises(InvalidRequestError, match="'sa' is of platform sensorsdata"):
+            await subject.queue.enqueue(request_of("sa"))
+
+    async def test_one_key_stands_for_one_request(self, subject: Subject) -> None:
+        first = await subject.queue.enqueue(request_of(idempotency_key="k"))
+        answers = await asyncio.gather(*(subject.queue.enqueue(request_of(idempotency_key="k")) for _ in range(5)))
+        assert {answer.export_id for answer in answers} == {first.export_id}
+        assert {answer.deduplicated for answer in answers} == {True}
+        with pytest.raises(IdempotencyConflictError) as refused:
+            await subject.queue.enqueue(request_of(idempotency_key="k", deadline_s=5.0))
+        assert refused.value.export_id == first.export_id
+        assert len(await subject.queue.list_exports()) == 1
+
+    async def test_many_are_answered_one_by_one_and_in_order(self, subject: Subject) -> None:
+        requests: list[ExportRequest | str | bytes] = [
+            request_of(idempotency_key="a"),
+            "{}",
+            request_of(idempotency_key="a"),
+            request_of(idempotency_key="a", deadline_s=5.0),
+            request_of("nobody"),
+            request_of(),
+        ]
+        first, malformed, same, conflict, unknown, last = await subject.queue.enqueue_many(requests)
+        assert isinstance(first, Accepted)
+        assert same == Accepted(export_id=first.export_id, phase=Phase.QUEUED, deduplicated=True)
+        assert isinstance(malformed, InvalidRequestError)
+        assert isinstance(unknown, InvalidRequestError)
+        assert isinstance(conflict, IdempotencyConflictError)
+        assert isinstance(last, Accepted)
+        assert {status.export_id for status in await subject.queue.list_exports()} == {first.export_id, last.export_id}
+
+    async def test_nothing_is_enqueued_for_nothing(self, subject: Subject) -> None:
+        assert await subject.queue.enqueue_many([]) == []
+
+    async def test_a_trace_stands_with_its_export(self, subject: Subject) -> None:
+        traced = await subject.queue.enqueue(request_of(), trace=TRACE)
+        (many,) = await subject.queue.enqueue_many([request_of()], trace=TRACE)
+        plain = await subject.queue.enqueue(request_of())
+        assert isinstance(many, Accepted)
+        assert [await subject.trace(one.export_id) for one in (traced, many, plain)] == [TRACE, TRACE, None]
+
+    async def test_an_export_is_waited_for_and_its_changes_are_told(self, subject: Subject) -> None:
+        accepted = await subject.queue.enqueue(request_of())
+        changes: list[Status] = []
+        waiting = asyncio.create_task(subject.queue.wait(accepted.export_id, 30, on_change=changes.append))
+        while not changes:
+            await asyncio.sleep(0.01)
+        await subject.end(accepted.export_id, True)
+        status = await waiting
+        assert (status.phase, status.error) == (Phase.SUCCEEDED, None)
+        assert (len(status.objects), status.due_at) == (1, None)
+        assert status.finished_at is not None
+        assert changes[0].phase is Phase.QUEUED
+        assert changes[-1] == status == await subject.queue.status(accepted.export_id)
+
+    async def test_failed_is_an_answer(self, subject: Subject) -> None:
+        accepted = await subject.queue.enqueue(request_of())
+        await subject.end(accepted.export_id, False)
+        status = await subject.queue.wait(accepted.export_id, 10)
+        assert status.phase is Phase.FAILED
+        assert status.error is not None
+        assert "failed" in await subject.queue.explain(accepted.export_id)
+
+    async def test_watching_ends_with_the_export(self, subject: Subject) -> None:
+        accepted = await subject.queue.enqueue(request_of())
+        await subject.end(accepted.export_id, True)
+        async with aclosing(subject.queue.watch(accepted.export_id)) as statuses:
+            assert [status.phase async for status in statuses] == [Phase.SUCCEEDED]
+
+    async def test_waiting_has_an_end(self, subject: Subject) -> None:
+        accepted = await subject.queue.enqueue(request_of())
+        with pytest.raises(TimeoutError):
+            await subject.queue.wait(accepted.export_id, 0.05)
+
+    async def test_an_open_export_is_told_to_end(self, subject: Subject) -> None:
+        accepted = await subject.queue.enqueue(request_of())
+        assert await subject.queue.cancel(accepted.export_id) is Phase.QUEUED
+        assert (await subject.queue.explain(accepted.export_id)).startswith("Somebody asked for its end")
+
+    async def test_what_has_ended_stays_until_it_is_set_going_again(self, subject: Subject) -> None:
+        accepted = await subject.queue.enqueue(request_of())
+        with pytest.raises(InvalidRequestError, match="only an ended export can be retried"):
+            await subject.queue.retry(accepted.export_id)
+        await subject.end(accepted.export_id, False)
+        assert await subject.queue.cancel(accepted.export_id) is Phase.FAILED
+        again = await subject.queue.retry(accepted.export_id, "submit")
+        assert (again.phase, again.error, again.finished_at) == (Phase.QUEUED, None, None)
+        assert (await subject.queue.status(accepted.export_id)).phase is Phase.QUEUED
+
+    async def test_pages_neither_repeat_nor_miss_whatever_comes_meanwhile(self, subject: Subject) -> None:
+        answers = await subject.queue.enqueue_many([request_of() for _ in range(7)])
+        before = {answer.export_id for answer in answers if isinstance(answer, Accepted)}
+        seen: list[str] = []
+        cursor = None
+        for expected in (3, 3, 1):
+            page = await subject.queue.page(Phase.QUEUED, 3, cursor)
+            await subject.queue.enqueue(request_of())
+            assert len(page.statuses) == expected
+            seen += [status.export_id for status in page.statuses]
+            cursor = page.cursor
+        assert cursor is None
+        assert (len(seen), set(seen)) == (7, before)
+        assert await subject.queue.list_exports(Phase.FAILED) == []
+
+    @pytest.mark.parametrize("cursor", ["", "x", "MTIz", "ÿ", "MTIzLmFi="])
+    async def test_a_cursor_of_no_page_is_refused(self, subject: Subject, cursor: str) -> None:
+        with pytest.raises(InvalidRequestError, match="cursor"):
+            await subject.queue.page(None, 3, cursor)
+
+    @pytest.mark.parametrize("call", ["status", "wait", "cancel", "retry", "explain"])
+    async def test_an_unknown_export_is_not_found(self, subject: Subject, call: str) -> None:
+        with pytest.raises(ExportNotFoundError):
+            await getattr(subject.queue, call)(NOBODY)
+
+    async def test_the_known_connections_are_those_that_were_given(self, subject: Subject) -> None:
+        assert await subject.queue.known_connections() == CONNECTIONS

@@ -1,0 +1,164 @@
+"""RabbitMQ and NATS, as real servers where they are installed.
+
+Kafka goes by FastStream's own double: there is no server in Debian or PyPI that a test could start.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from functools import partial
+from uuid import uuid4
+
+import aio_pika
+import nats
+import pytest
+from arq.connections import ArqRedis
+from faststream.kafka import KafkaBroker, TestKafkaBroker
+
+import canary
+import message_servers
+from conformance.sink_suite import Bench, SinkSuite, check_cloudevent, new_event
+from conformance.trigger_suite import REQUEST, Desk, Post, TriggerSuite, open_desk
+from export_producers.triggers import broker_kafka, broker_nats, broker_rabbitmq
+from export_producers.triggers.broker import BrokerTrigger
+from export_producers.triggers.intake import Intake
+from export_worker.demo.processes import free_port
+from export_worker.sinks.broker import Broker
+from export_worker.sinks.broker_kafka import KafkaLink
+from export_worker.sinks.broker_nats import NatsLink
+from export_worker.sinks.broker_rabbitmq import RabbitmqLink
+
+
+@pytest.fixture(scope="module")
+def rabbitmq_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with message_servers.rabbitmq_server(tmp_path_factory.mktemp("rabbitmq")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with message_servers.nats_server(tmp_path_factory.mktemp("nats")) as url:
+        yield url
+
+
+@pytest.fixture
+async def desk(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIterator[Desk]:
+    async with open_desk(arq_redis, redis_url, namespace) as desk:
+        yield desk
+
+
+@pytest.fixture
+async def channel(rabbitmq_url: str) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
+    async with await aio_pika.connect(rabbitmq_url) as connection:
+        yield await connection.channel()
+
+
+class TestRabbitmqSink(SinkSuite):
+    @pytest.fixture
+    async def bench(self, rabbitmq_url: str, channel: aio_pika.abc.AbstractChannel) -> AsyncIterator[Bench]:
+        queue = await channel.declare_queue(f"q{uuid4().hex}", durable=True)
+
+        async def received() -> list[str]:
+            message = await queue.get(fail=False)
+            if message is None:
+                return []
+            await message.ack()
+            assert message.delivery_mode is aio_pika.DeliveryMode.PERSISTENT
+            return [message.body.decode()]
+
+        nowhere = f"amqp://guest:{canary.TOKEN}@127.0.0.1:{free_port()}/"
+        sink = Broker("rabbitmq", lambda: RabbitmqLink(rabbitmq_url, queue.name, None))
+        broken = Broker("rabbitmq", lambda: RabbitmqLink(nowhere, "q", None))
+        yield Bench(sink, received, broken)
+        await sink.close()
+        await broken.close()
+
+
+class TestRabbitmqTrigger(TriggerSuite):
+    @pytest.fixture
+    async def post(self, rabbitmq_url: str, channel: aio_pika.abc.AbstractChannel) -> Post:
+        name = f"q{uuid4().hex}"
+        await channel.declare_queue(name, durable=True)
+
+        async def publish(body: bytes, headers: Mapping[str, str]) -> None:
+            message = aio_pika.Message(body, headers=dict(headers), message_id=uuid4().hex)
+            await channel.default_exchange.publish(message, name)
+
+        async def waiting() -> int:
+            return (await channel.declare_queue(name, passive=True)).declaration_result.message_count or 0
+
+        subscribe = partial(broker_rabbitmq.subscribe, rabbitmq_url, name)
+        return Post(lambda intake: BrokerTrigger(intake, subscribe), publish, waiting)
+
+
+class TestNatsSink(SinkSuite):
+    @pytest.fixture
+    async def bench(self, nats_url: str) -> AsyncIterator[Bench]:
+        name = f"s{uuid4().hex}"
+        client = await nats.connect(nats_url)
+        stream = client.jetstream()
+        await stream.add_stream(name=name, subjects=[f"{name}.*"])
+        subscription = await stream.pull_subscribe(f"{name}.*", "d")
+
+        async def received() -> list[str]:
+            try:
+                messages = await subscription.fetch(10, timeout=0.2)
+            except nats.errors.TimeoutError:
+                return []
+            for message in messages:
+                await message.ack()
+            return [message.data.decode() for message in messages]
+
+        sink = Broker("nats", lambda: NatsLink(nats_url, f"{name}.events", name))
+        broken = Broker("nats", lambda: NatsLink(nats_url, f"{name}.events", "not-there"))
+        yield Bench(sink, received, broken)
+        await sink.close()
+        await broken.close()
+        await client.close()
+
+
+class TestNatsTrigger(TriggerSuite):
+    @pytest.fixture
+    async def post(self, nats_url: str) -> AsyncIterator[Post]:
+        name = f"s{uuid4().hex}"
+        client = await nats.connect(nats_url)
+        stream = client.jetstream()
+        await stream.add_stream(name=name, subjects=[f"{name}.*"])
+
+        async def publish(body: bytes, headers: Mapping[str, str]) -> None:
+            await stream.publish(f"{name}.in", body, headers=dict(headers))
+
+        async def waiting() -> int:
+            try:
+                known = await stream.consumer_info(name, "g")
+            except nats.js.errors.NotFoundError:
+                # Before the trigger has made it, nothing has been taken.
+                return 1
+            return (known.num_pending or 0) + (known.num_ack_pending or 0)
+
+        subscribe = partial(broker_nats.subscribe, nats_url, f"{name}.in", "g", name)
+        yield Post(lambda intake: BrokerTrigger(intake, subscribe), publish, waiting)
+        await client.close()
+
+
+async def test_kafka_publishes_and_takes_by_faststream_s_double(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = asyncio.Event()
+    intake = Intake("t", queue=desk.queue, redis=desk.redis, keys=desk.keys, template=None, stop=stop)
+    broker = broker_kafka.subscribe("127.0.0.1:9092", "requests", "g", intake.take)
+    async with TestKafkaBroker(broker):
+        await broker.publish(json.dumps(REQUEST).encode(), "requests")
+        await desk.exports(1)
+
+    taken: list[bytes] = []
+    played = KafkaBroker(logger=None)
+
+    @played.subscriber("events", auto_offset_reset="earliest")
+    async def take(body: bytes) -> None:
+        taken.append(body)
+
+    link, event = KafkaLink("127.0.0.1:9092", "events"), new_event()
+    monkeypatch.setattr(link, "_broker", played)
+    async with TestKafkaBroker(played):
+        await link.publish(event.id, event.model_dump_json().encode())
+    (body,) = taken
+    assert check_cloudevent(body.decode()) == event.id

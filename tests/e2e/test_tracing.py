@@ -1,0 +1,162 @@
+"""A request's trace goes on through every step of its export, as links, and through the event."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
+
+from export_worker.connect import close_redis, commands, open_redis
+from export_worker.contract.keys import Keys
+from export_worker.contract.status import Phase
+from export_worker.demo.processes import free_port
+from export_worker.runtime import build_redactor, open_runtime
+from export_worker.simulator.scenario import Fault
+from export_worker.simulator.world import World
+from export_worker.tracing import Tracing
+from harness import Site
+
+REQUEST = json.dumps(
+    {
+        "connection": "gio",
+        "export": {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"},
+    }
+)
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+SPAN_ID = "00f067aa0ba902b7"
+TRACEPARENT = f"00-{TRACE_ID}-{SPAN_ID}-01"
+
+
+async def note_trace(site: Site, export_id: str, traceparent: str) -> None:
+    """As a producer notes it."""
+    redis = open_redis(site.redis_url)
+    noted = {"trace": json.dumps({"traceparent": traceparent})}
+    await commands(redis).hset(Keys(site.namespace).export(export_id), mapping=noted)
+    await close_redis(redis)
+
+
+async def run_one(site: Site, traceparent: str | None) -> tuple[str, list[ReadableSpan]]:
+    """One export from its request to its end; its id, and the spans of the worker."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    config, stop = site.config(), asyncio.Event()
+    async with site.queue() as queue:
+        export_id = (await queue.enqueue(REQUEST)).export_id
+        if traceparent is not None:
+            await note_trace(site, export_id, traceparent)
+        async with open_runtime(config, build_redactor(config), [Tracing(provider)]) as runtime:
+            serving = asyncio.create_task(runtime.serve(("control", "transfer"), stop))
+            status = await queue.wait(export_id, 60)
+            await site.events(export_id)
+            stop.set()
+            await serving
+    assert status.phase is Phase.SUCCEEDED
+    provider.shutdown()
+    return export_id, list(exporter.get_finished_spans())
+
+
+def steps(spans: list[ReadableSpan]) -> list[ReadableSpan]:
+    return [span for span in spans if span.name.startswith("export.step")]
+
+
+async def test_every_step_is_linked_to_the_request_and_the_event_goes_on_with_it(site: Site, world: World) -> None:
+    world.faults.add(Fault(on="submit", fault="error5xx"))
+    export_id, spans = await run_one(site, TRACEPARENT)
+    names = [span.name for span in steps(spans)]
+    assert names[:2] == ["export.step queued", "export.step queued"]
+    assert {"export.step running", "export.step transferring"} <= set(names)
+    for span in steps(spans):
+        (link,) = span.links
+        assert (f"{link.context.trace_id:032x}", f"{link.context.span_id:016x}") == (TRACE_ID, SPAN_ID)
+        assert span.context is not None
+        assert f"{span.context.trace_id:032x}" != TRACE_ID, "a step is a trace of its own"
+        assert span.parent is None
+        assert span.attributes is not None
+        assert span.attributes["export.id"] == export_id
+        assert span.start_time is not None
+        assert span.end_time is not None
+        assert span.start_time <= span.end_time
+    (event,) = await site.events(export_id)
+    assert event.traceparent == TRACEPARENT
+
+
+async def test_calls_and_files_stand_within_their_step_and_a_failure_is_marked(site: Site, world: World) -> None:
+    world.faults.add(Fault(on="submit", fault="error5xx"))
+    _, spans = await run_one(site, TRACEPARENT)
+    by_id = {span.context.span_id: span for span in spans if span.context is not None}
+    within = {(by_id[span.parent.span_id].name, span.name): span for span in spans if span.parent is not None}
+    assert {
+        ("export.step queued", "platform.submit"),
+        ("export.step running", "platform.poll"),
+        ("export.step transferring", "platform.open"),
+        ("export.step transferring", "file.store"),
+    } <= set(within)
+    failed = [span for span in spans if span.status.status_code is StatusCode.ERROR]
+    assert {span.name for span in failed} == {"export.step queued", "platform.submit"}
+    assert {span.status.description for span in failed} == {"platform_unavailable"}
+    polls = [span for span in spans if span.name == "platform.poll"]
+    assert all(span.status.status_code is not StatusCode.ERROR for span in polls), "not yet is no error"
+
+
+async def test_an_export_without_a_trace_has_steps_without_links_and_an_event_without_one(site: Site) -> None:
+    export_id, spans = await run_one(site, None)
+    assert steps(spans)
+    assert all(not span.links for span in steps(spans))
+    (event,) = await site.events(export_id)
+    assert event.traceparent is None
+    redis = open_redis(site.redis_url)
+    (told,) = [fields[b"event"] for _, fields in await redis.xrange(site.stream)]
+    assert "traceparent" not in json.loads(told)
+    await close_redis(redis)
+
+
+async def test_a_trace_that_cannot_be_read_stops_nothing(site: Site) -> None:
+    async with site.queue() as queue:
+        export_id = (await queue.enqueue(REQUEST)).export_id
+        await note_trace(site, export_id, "00-zz")
+        ran = await asyncio.to_thread(site.command, "run", "--burst")
+        assert ran.status == 0
+        assert (await queue.status(export_id)).phase is Phase.SUCCEEDED
+
+
+@pytest.fixture
+async def collector() -> AsyncIterator[tuple[str, list[bytes]]]:
+    """An OTLP receiver: its address, and what came."""
+    came: list[bytes] = []
+
+    async def take(request: web.Request) -> web.Response:
+        came.append(await request.read())
+        return web.Response(content_type="application/x-protobuf")
+
+    app = web.Application()
+    app.add_routes([web.post("/v1/traces", take)])
+    runner, port = web.AppRunner(app, shutdown_timeout=1.0), free_port()
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    yield f"http://127.0.0.1:{port}", came
+    await runner.cleanup()
+
+
+async def test_a_worker_sends_its_spans_where_the_variables_say(site: Site, collector: tuple[str, list[bytes]]) -> None:
+    address, came = collector
+    async with site.queue() as queue:
+        export_id = (await queue.enqueue(REQUEST)).export_id
+        await note_trace(site, export_id, TRACEPARENT)
+    ran = await asyncio.to_thread(
+        site.command,
+        "run",
+        "--burst",
+        EXPORT_WORKER__TRACING="true",
+        OTEL_EXPORTER_OTLP_ENDPOINT=address,
+        OTEL_EXPORTER_OTLP_COMPRESSION="none",
+    )
+    assert ran.status == 0, ran
+    sent = b"".join(came)
+    assert export_id.encode() in sent
+    assert bytes.fromhex(TRACE_ID) in sent

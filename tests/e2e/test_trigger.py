@@ -1,0 +1,108 @@
+"""Triggers as real processes: killed in the middle, told to stop, without Redis, and wrongly configured."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from arq.connections import ArqRedis
+
+import harness
+from export_producers.client import ExportQueue
+from export_worker.contract.keys import Keys
+from harness import Site
+
+REQUEST = '{"connection":"gio","export":{"kind":"growingio.tag_users","tag_key":"t"},"metadata":{"n":"%d"}}'
+CRASH = Path(__file__).parents[1] / "trigger_crash.py"
+KILLS = int(os.environ.get("TRIGGER_KILLS", "200"))
+"""`make soak-trigger` asks for more."""
+
+
+async def test_a_trigger_that_is_killed_in_the_middle_makes_exactly_one_export_each_time(
+    arq_redis: ArqRedis, redis_url: str, namespace: str, outputs: Path
+) -> None:
+    stream = f"{namespace}:in"
+    for number in range(KILLS):
+        await arq_redis.xadd(stream, {"request": REQUEST % number})
+    command = [sys.executable, str(CRASH), redis_url, namespace, str(KILLS)]
+    with (outputs / f"crash-{namespace}.log").open("wb") as log:
+        ran = await asyncio.to_thread(
+            subprocess.run, command, stdout=subprocess.PIPE, stderr=log, timeout=160, check=True
+        )
+    assert int(ran.stdout) == KILLS
+    # The last message is still in a dead hand; a trigger in good health takes it over.
+    settings = {"type": "redis-stream", "stream": stream, "group": "g", "claim_after_s": 0.1}
+    site = Site(redis_url, "http://127.0.0.1:1", "http://127.0.0.1:1", namespace, "bucket", outputs)
+    site.settings = {"triggers": {"t": settings}}
+    with site.process("trigger", "t") as running:
+        async with ExportQueue(redis_url, namespace=namespace) as queue, asyncio.timeout(60):
+            while (await arq_redis.xinfo_groups(stream))[0]["pending"]:
+                await asyncio.sleep(0.05)
+            found = await queue.list_exports(limit=1000)
+        running.process.terminate()
+        assert await asyncio.to_thread(running.process.wait, 30) == 0
+    assert sorted(int(status.metadata["n"]) for status in found) == list(range(KILLS))
+    assert not await arq_redis.exists(Keys(namespace).dead("t"))
+
+
+async def test_a_cloudevent_on_a_stream_ends_as_a_file_in_s3(site: Site, arq_redis: ArqRedis) -> None:
+    site.settings = {
+        "triggers": {
+            "ready": {
+                "type": "redis-stream",
+                "stream": f"{site.namespace}:in",
+                "request": {
+                    "connection": "gio",
+                    "export": {
+                        "kind": "growingio.segment_users",
+                        "project_id": "{data.project}",
+                        "segment_id": "{data.segment}",
+                    },
+                },
+            }
+        }
+    }
+    data = {"project": "WlGk4Daj", "segment": "qgQMXnD3"}
+    event = {"specversion": "1.0", "id": "1", "source": "/segments", "type": "segment.ready", "data": data}
+    environment = {"EXPORT_TRIGGERS": json.dumps(site.tree()["triggers"])}
+    with site.process("trigger", "ready", **environment) as running:
+        running.until_logged("trigger.started")
+        for _ in range(2):
+            await arq_redis.xadd(f"{site.namespace}:in", {"event": json.dumps(event)})
+        async with harness.worker(site), site.queue() as queue:
+            async with asyncio.timeout(30):
+                while len(found := await queue.list_exports()) < 1:
+                    await asyncio.sleep(0.05)
+            assert (await queue.wait(found[0].export_id, 30)).phase == "succeeded"
+            running.until_logged('"deduplicated": true')
+            assert len(await queue.list_exports()) == 1
+        running.process.terminate()
+        assert await asyncio.to_thread(running.process.wait, 30) == 0
+
+
+STREAM = {"type": "redis-stream", "stream": "s"}
+NATS = {"type": "broker", "broker": "nats", "source": "a", "stream": "s"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "NAME: unknown trigger 't'; known: none is configured"),
+        (
+            {"t": {"type": "redis-stream", "stream": "s", "request": {"connection": "{"}}},
+            "triggers.t.request.connection",
+        ),
+        (
+            {"t": {"type": "broker", "broker": "nats", "url": "env:NOT_SET", "source": "a", "stream": "s"}},
+            "triggers.t.url",
+        ),
+    ],
+)
+def test_a_wrong_trigger_is_refused_by_its_setting(site: Site, settings: dict[str, object], said: str) -> None:
+    ran = site.command("trigger", "t", EXPORT_TRIGGERS=json.dumps(settings))
+    assert ran.status == 2
+    assert said in ran.stderr
+    assert "Traceback" not in ran.stderr

@@ -1,0 +1,77 @@
+"""What an intake does when something is wrong with us, not with the message."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from arq.connections import ArqRedis
+
+from export_producers.client import ExportQueue
+from export_producers.triggers.intake import Intake, StoppedError
+from export_producers.triggers.message import Message
+from export_worker.connect import close_redis, open_redis
+from export_worker.contract.keys import Keys
+from export_worker.demo.processes import free_port
+
+BODY = json.dumps({"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "t"}}).encode()
+
+
+async def test_a_defect_lays_one_message_aside_and_the_next_is_taken(
+    arq_redis: ArqRedis, redis_url: str, namespace: str
+) -> None:
+    class Broken(ExportQueue):
+        broken = True
+
+        async def enqueue(self, *arguments: Any, **more: Any) -> Any:
+            if self.broken:
+                raise ZeroDivisionError
+            return await super().enqueue(*arguments, **more)
+
+    keys = Keys(namespace)
+    async with Broken(redis_url, namespace=namespace) as queue:
+        intake = Intake("t", queue=queue, redis=arq_redis, keys=keys, template=None, stop=asyncio.Event())
+        await intake.take(Message("1", BODY, {"h": "v"}))
+        queue.broken = False
+        await intake.take(Message("2", BODY))
+        assert len(await queue.list_exports()) == 1
+    ((_, fields),) = await arq_redis.xrange(keys.dead("t"))
+    assert fields == {
+        b"id": b"1",
+        b"reason": b"failed unexpectedly (ZeroDivisionError)",
+        b"message": BODY,
+        b"headers": b'{"h": "v"}',
+    }
+
+
+async def test_a_stop_while_redis_is_away_leaves_the_message_and_all_behind_it(redis_url: str, namespace: str) -> None:
+    nowhere = f"redis://127.0.0.1:{free_port()}"
+    away, stop = open_redis(nowhere, retries=0), asyncio.Event()
+    async with ExportQueue(nowhere, namespace=namespace) as queue:
+        intake = Intake("t", queue=queue, redis=away, keys=Keys(namespace), template=None, stop=stop)
+        taking = asyncio.create_task(intake.take(Message("1", BODY)))
+        await asyncio.sleep(0.5)
+        assert not taking.done()
+        stop.set()
+        with pytest.raises(StoppedError):
+            await taking
+    async with ExportQueue(redis_url, namespace=namespace) as queue:
+        # Even if Redis is back by now: with Kafka an acknowledgement would be for the first one, too.
+        intake._queue = queue
+        with pytest.raises(StoppedError):
+            await intake.take(Message("2", BODY))
+        assert await queue.list_exports() == []
+    await close_redis(away)
+
+
+async def test_a_redis_that_comes_back_gets_the_message(redis_url: str, arq_redis: ArqRedis, namespace: str) -> None:
+    nowhere = f"redis://127.0.0.1:{free_port()}"
+    async with ExportQueue(nowhere) as away, ExportQueue(redis_url, namespace=namespace) as back:
+        stop = asyncio.Event()
+        intake = Intake("t", queue=away, redis=arq_redis, keys=Keys(namespace), template=None, stop=stop)
+        taking = asyncio.create_task(intake.take(Message("1", BODY)))
+        await asyncio.sleep(0.5)
+        intake._queue = back
+        async with asyncio.timeout(30):
+            await taking
+        assert len(await back.list_exports()) == 1

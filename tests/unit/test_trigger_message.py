@@ -1,0 +1,101 @@
+"""A message is a request or a CloudEvent, known by its id; anything else is unusable, with the reason."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from export_producers.triggers.message import BODY_MAX_BYTES, Message, UnusableMessageError, understand
+from export_producers.triggers.template import Template
+
+REQUEST: dict[str, Any] = {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "t"}}
+EVENT: dict[str, Any] = {
+    "specversion": "1.0",
+    "id": "e-1",
+    "source": "/segments",
+    "type": "segment.ready",
+    "data": {"project": 3, "cluster": "c1"},
+}
+TEMPLATE = Template(
+    "triggers.t.request",
+    {
+        "connection": "ta",
+        "export": {
+            "kind": "thinkingdata.cluster_users",
+            "project_id": "{data.project}",
+            "cluster_name": "{data.cluster}",
+        },
+        "metadata": {"from": "{type}"},
+    },
+)
+
+
+def message(body: Any, message_id: str = "m-1", **headers: str) -> Message:
+    return Message(message_id, body if isinstance(body, bytes) else json.dumps(body).encode(), headers)
+
+
+def reason(given: Message, template: Template | None = None) -> str:
+    with pytest.raises(UnusableMessageError) as caught:
+        understand("t", given, template)
+    return str(caught.value)
+
+
+def test_a_request_is_keyed_by_the_message_s_id_unless_it_says_its_own() -> None:
+    assert understand("t", message(REQUEST), None).idempotency_key == "t/m-1"
+    own = message(REQUEST | {"idempotency_key": "own"}, "")
+    assert understand("t", own, None).idempotency_key == "own"
+    assert "has no message id" in reason(message(REQUEST, ""))
+
+
+def test_a_structured_cloudevent_becomes_a_request_with_its_types() -> None:
+    request = understand("t", message(EVENT), TEMPLATE)
+    assert request.idempotency_key == "t//segments#e-1"
+    assert request.model_dump(mode="json")["export"]["project_id"] == 3
+    assert request.metadata == {"from": "segment.ready"}
+
+
+@pytest.mark.parametrize("prefix", ["ce-", "ce_", "CE-", "cloudEvents:", "cloudEvents_"])
+def test_a_binary_cloudevent_says_the_same(prefix: str) -> None:
+    attributes = {f"{prefix}{name}": value for name, value in EVENT.items() if name != "data"}
+    assert understand("t", message(EVENT["data"], **attributes), TEMPLATE) == understand("t", message(EVENT), TEMPLATE)
+
+
+def test_a_long_identity_is_digested() -> None:
+    keys = {understand("t", message(REQUEST, "x" * 300 + end), None).idempotency_key for end in "abaa"}
+    assert len(keys) == 2
+    assert all(key is not None and len(key) <= 255 for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
+        (b"[" * 100_000, "is n"),
+        ([1], "not a JSON object"),
+        ({"id": "1"}, "specversion, source, type must be text"),
+        (EVENT | {"id": 5}, "id must be text"),
+        (EVENT | {"data": {"project": "3", "cluster": "c"}}, "export.project_id: must be a valid integer"),
+        (EVENT | {"data": {}}, "export.project_id: is required"),
+        (EVENT | {"data": None}, "export.project_id: is required"),
+    ],
+)
+def test_what_is_no_usable_event_says_why(body: Any, said: str) -> None:
+    assert said in reason(message(body), TEMPLATE)
+
+
+def test_a_body_that_is_too_large_is_not_read() -> None:
+    assert "has more than" in reason(message(b" " * (BODY_MAX_BYTES + 1)), TEMPLATE)
+
+
+@given(body=st.binary(max_size=200) | st.text(max_size=100).map(lambda text: json.dumps(text).encode()))
+def test_no_body_is_met_with_anything_but_a_reason(body: bytes) -> None:
+    for template in (None, TEMPLATE):
+        assert reason(message(body), template)
+
+
+@given(event=st.fixed_dictionaries({name: st.text() for name in ("specversion", "id", "source", "type")}))
+def test_no_event_without_data_gets_through(event: dict[str, str]) -> None:
+    assert reason(message(event), TEMPLATE)
