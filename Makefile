@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test audit soak soak-trigger bench-poll format clean
+.PHONY: help install demo check test audit soak soak-trigger bench-queue bench-poll bench-enqueue format clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,11 +36,17 @@ audit: install ## Look the pinned dependencies up among known vulnerabilities, i
 soak: install ## 200 exports while workers die, Redis restarts, and S3 and the platform fail one call in ten
 	@PYTHONPATH=tests $(BIN)/python -m soak
 
-soak-trigger: install ## A trigger killed a thousand times between receiving and acknowledging: one export each time
-	@TRIGGER_KILLS=1000 $(BIN)/pytest tests/e2e/test_trigger.py -k killed
+bench-queue: install ## Steps a second and Redis calls a step, beside arq's no-op jobs, with 1, 2 and 4 workers
+	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_queue.py
+
+soak-trigger: install ## A trigger killed two hundred times between receiving and acknowledging: one export each time
+	@TRIGGER_KILLS=200 $(BIN)/pytest tests/e2e/test_trigger.py -k killed
 
 bench-poll: install ## Polls for an export and delay after its end: the plan beside plain backoff
 	@$(BIN)/python tests/benchmarks/bench_poll.py
+
+bench-enqueue: install ## Requests a second into the queue: library, HTTP, and plain arq beside them
+	@$(BIN)/python tests/benchmarks/bench_enqueue.py
 
 format: install ## Put the code in order
 	$(BIN)/ruff check --fix .

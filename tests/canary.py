@@ -13,7 +13,8 @@ TOKEN = "canary-token-5c1d9e70"
 OAUTH_SECRET = "canary-oauth+secret/8b2f41aa"
 AWS_ACCESS_KEY = "AKIACANARY3D7E0091"
 AWS_SECRET_KEY = "canary/aws+secret-77ab03f2"
-ALL = (TOKEN, OAUTH_SECRET, AWS_ACCESS_KEY, AWS_SECRET_KEY)
+GATEWAY_KEY = "canary-gateway-key-41e6b7d2"
+ALL = (TOKEN, OAUTH_SECRET, AWS_ACCESS_KEY, AWS_SECRET_KEY, GATEWAY_KEY)
 
 _FORMS = tuple(form.encode() for secret in ALL for form in (secret, secret.replace("+", "%2B").replace("/", "%2F")))
 

@@ -17,10 +17,11 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # comes with moto; its stubs are not among our tools
 
 from export_producers import ExportQueue
+from export_producers.gateway import openapi
 from export_worker.cli import cli
 from export_worker.config import Config, load_config
 from export_worker.contract.event import Event
-from export_worker.contract.status import Status
+from export_worker.contract.status import Phase, Status
 from export_worker.contract.validate import parse_request
 from export_worker.credentials import Redactor
 from export_worker.demo.processes import EXPORT_WORKER, child, free_port, listening, plain_environment
@@ -361,10 +362,18 @@ async def test_the_example_of_the_readme_works_with_the_services_of_the_compose_
 
 
 async def test_the_code_of_the_producers_readme_works(redis_url: str, namespace: str) -> None:
-    (code,) = blocks("producers/README.md", "python")
+    code = "\n".join(blocks("producers/README.md", "python"))
     names: dict[str, Any] = {}
     exec(compile(code, "producers/README.md", "exec"), names)
     async with ExportQueue(redis_url, namespace=namespace) as queue:
         first, second = await names["ask"](queue), await names["ask"](queue)
     assert (first.deduplicated, second.deduplicated) == (False, True)
     assert first.export_id == second.export_id
+    in_memory = names["queue"]
+    assert (await in_memory.wait((await names["ask"](in_memory)).export_id)).phase is Phase.SUCCEEDED
+
+
+def test_the_calls_of_the_producers_readme_are_those_of_the_api() -> None:
+    told = set(re.findall(r"`(?:GET|POST) (/[^`?]*)", read("producers/README.md")))
+    paths = {path.replace("{export_id}", "{id}") for path in openapi.document()["paths"]}
+    assert {path for path in paths if path.startswith("/v1/")} <= told

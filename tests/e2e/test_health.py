@@ -103,6 +103,7 @@ async def test_metrics_tell_what_a_worker_did(site: Site, world: World) -> None:
     assert total(found, "export_worker_event_age_seconds_count", sink="stream") >= 1
     assert total(found, "export_worker_lease_losses_total") == 0
     assert total(found, "export_worker_exports", phase="succeeded") == 2
+    assert found["export_worker_events_undelivered", (("sink", "stream"),)] == 0
     assert total(found, "export_worker_redis_up") == 1
     assert total(found, "export_worker_workers") == 1
     assert total(found, "process_resident_memory_bytes") > 0

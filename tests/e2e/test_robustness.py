@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -153,3 +154,22 @@ async def test_many_exports_wait_at_once_in_one_worker(site: Site, world: World)
 
     assert [status.phase for status in ended] == [Phase.SUCCEEDED] * 100
     assert len(world.jobs) == 100
+
+
+async def test_a_killed_worker_is_followed_within_30_s_by_default(site: Site, world: World) -> None:
+    site.settings = {"worker": {}}
+    world.faults.add(Fault(on="poll", fault="slow", delay_s=300))
+    async with site.queue() as queue:
+        with site.process("run") as first:
+            export_id = (await queue.enqueue(REQUEST)).export_id
+            while (await queue.status(export_id)).phase is not Phase.RUNNING or world.requests[-1].status is not None:
+                await asyncio.sleep(0.02)
+            with site.process("run") as second:
+                second.until_logged("worker.started")
+                first.process.kill()
+                killed_s = time.monotonic()
+                await queue.wait(export_id, 60)
+                took_s = time.monotonic() - killed_s
+            assert len(world.jobs) == 1
+
+    assert took_s < 30

@@ -17,8 +17,8 @@ from harness import Site
 
 REQUEST = '{"connection":"gio","export":{"kind":"growingio.tag_users","tag_key":"t"},"metadata":{"n":"%d"}}'
 CRASH = Path(__file__).parents[1] / "trigger_crash.py"
-KILLS = int(os.environ.get("TRIGGER_KILLS", "200"))
-"""`make soak-trigger` asks for more."""
+KILLS = int(os.environ.get("TRIGGER_KILLS", "60"))
+"""`make soak-trigger` asks for two hundred."""
 
 
 async def test_a_trigger_that_is_killed_in_the_middle_makes_exactly_one_export_each_time(

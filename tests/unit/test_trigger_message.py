@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export_producers.triggers.message import BODY_MAX_BYTES, Message, UnusableMessageError, understand
+from export_producers.triggers.message import BODY_MAX_BYTES, Message, UnusableMessageError, trace_of, understand
 from export_producers.triggers.template import Template
 
 REQUEST: dict[str, Any] = {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "t"}}
@@ -99,3 +99,29 @@ def test_no_body_is_met_with_anything_but_a_reason(body: bytes) -> None:
 @given(event=st.fixed_dictionaries({name: st.text() for name in ("specversion", "id", "source", "type")}))
 def test_no_event_without_data_gets_through(event: dict[str, str]) -> None:
     assert reason(message(event), TEMPLATE)
+
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize(
+    "given_message",
+    [
+        message(REQUEST, traceparent=PARENT),
+        message(REQUEST, TraceParent=PARENT),
+        message(EVENT["data"], ce_id="1", ce_traceparent=PARENT),
+        message(EVENT | {"traceparent": PARENT}),
+    ],
+)
+def test_a_trace_goes_on_from_a_header_or_an_extension(given_message: Message) -> None:
+    trace = trace_of(given_message)
+    assert trace is not None
+    assert trace.traceparent == PARENT
+
+
+@pytest.mark.parametrize(
+    "given_message",
+    [message(EVENT), message(EVENT, traceparent="x"), message(EVENT | {"traceparent": 5}), message(b"")],
+)
+def test_without_a_trace_there_is_none(given_message: Message) -> None:
+    assert trace_of(given_message) is None

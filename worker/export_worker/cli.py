@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 from export_producers import actions
 from export_producers import cli as producer
 from export_producers.client import ExportQueue
+from export_producers.gateway import openapi
 from export_producers.present import clean, dumps
 from export_worker.config import Config, load_config
 from export_worker.contract.codes import ErrorCode
@@ -62,6 +63,7 @@ WORKER_COMMANDS = {
     "call": "export_worker.commands.call:call",
     "events": "export_worker.commands.events:events",
     "doctor": "export_worker.commands.doctor:doctor",
+    "gateway": "export_worker.commands.gateway:gateway",
     "trigger": "export_worker.commands.trigger:trigger",
     "simulate": "export_worker.commands.simulate:simulate",
     "demo": "export_worker.demo.command:demo",
@@ -118,9 +120,12 @@ def open_queue() -> ExportQueue:
 
 
 @cli.command()
-@click.argument("document", type=click.Choice(["request", "status", "event", "config"]))
+@click.argument("document", type=click.Choice(["request", "status", "event", "config", "openapi"]))
 def schema(document: str) -> None:
     """Print the JSON Schema of a document."""
+    if document == "openapi":
+        click.echo(dumps(openapi.document()))
+        return
     written: dict[str, type[BaseModel]] = {"request": ExportRequest, "config": Config}
     read: dict[str, type[BaseModel]] = {"status": Status, "event": Event}
     if document in written:

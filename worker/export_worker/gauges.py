@@ -37,6 +37,7 @@ class Reading:
         breaker_open: By connection.
         parked: By connection.
         events_pending: By sink.
+        events_undelivered: By sink: given up, and still to be replayed by hand.
         oldest_event_due_age_s: By sink.
         workers: That are alive.
     """
@@ -48,6 +49,7 @@ class Reading:
     breaker_open: dict[str, bool]
     parked: dict[str, int]
     events_pending: dict[str, int]
+    events_undelivered: dict[str, int]
     oldest_event_due_age_s: dict[str, float]
     workers: int
 
@@ -80,13 +82,14 @@ class Gauges:
                 pipe.zcard(keys.parked(connection))
             for sink in self._sinks:
                 pipe.zcard(keys.outbox(sink))
+                pipe.hlen(keys.undelivered(sink))
             pipe.zrange(keys.phase(Phase.TRANSFERRING), 0, TRANSFERS_MAX - 1)
             pipe.zrangebyscore(keys.workers, epoch_ms(now - timedelta(seconds=ALIVE_S)), "+inf", 0, WORKERS_MAX)
             answers = iter(await pipe.execute())
         due = {name: _due(next(answers), next(answers), now_ms) for name in (*ROLES, *self._sinks)}
         exports = {phase.value: int(next(answers)) for phase in Phase}
         waiting = {name: (_is_open(next(answers), now_ms), int(next(answers))) for name in self._connections}
-        pending = {name: int(next(answers)) for name in self._sinks}
+        events = {name: (int(next(answers)), int(next(answers))) for name in self._sinks}
         left_bytes, running, alive = await self._details(next(answers), next(answers))
         return Reading(
             due_now={role: due[role][0] + running.get(role, 0) for role in ROLES},
@@ -95,7 +98,8 @@ class Gauges:
             exports=exports,
             breaker_open={name: is_open for name, (is_open, _) in waiting.items()},
             parked={name: count for name, (_, count) in waiting.items()},
-            events_pending=pending,
+            events_pending={name: pending for name, (pending, _) in events.items()},
+            events_undelivered={name: given_up for name, (_, given_up) in events.items()},
             oldest_event_due_age_s={name: due[name][1] for name in self._sinks},
             workers=alive,
         )

@@ -27,12 +27,15 @@ class Held:
     Args:
         valid_until_s: On the monotonic clock: when the lease ends unless it is renewed.
         progress: How far it is; None until there is something to tell.
+        saving: Its end is on the way to Redis, which tells by itself whether the step was still ours. A renewal that
+            comes right behind finds the step gone, and means nothing.
     """
 
     turn: Turn
     task: asyncio.Task[object]
     valid_until_s: float
     progress: Progress | None = None
+    saving: bool = field(default=False, init=False)
     lost: bool = field(default=False, init=False)
     cancelled: bool = field(default=False, init=False)
 
@@ -98,7 +101,7 @@ class Leases:
             # The step goes on: should the lease run out meanwhile, its commit will be refused.
             _log.warning("lease.renewal_failed", export_id=turn.export.export_id, error=str(error))
             return
-        if held not in self._held or held.turn is not turn:
+        if held not in self._held or held.turn is not turn or (held.saving and answer is None):
             return
         if answer is None:
             held.lost = True

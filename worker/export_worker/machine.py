@@ -118,7 +118,7 @@ class Machine:
                 async with self._leases.holding(turn) as held:
                     decision, effect = await self._decide(held)
                     # From here on a cancel is for the next step: what has been decided must be saved.
-                    held.cancelled = True
+                    held.cancelled = held.saving = True
                     await self._commit(held, decision, effect)
             except LeaseLostError as error:
                 _log.warning("lease.lost", reason=str(error))

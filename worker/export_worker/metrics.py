@@ -252,12 +252,15 @@ class _QueueMetrics:
         )
         self._parked = gauge("parked_exports", "Exports that wait for a slot of their connection", "connection")
         self._outbox = gauge("events_pending", "Events that a sink has still to take", "sink")
+        self._given_up = gauge("events_undelivered", "Events that were given up for a sink", "sink")
         self._late = gauge("oldest_event_due_age_seconds", "How long the oldest delivery is overdue", "sink")
         self._workers = gauge("workers", "Workers that said within the last seconds that they live")
 
     def set(self, reading: Reading | None) -> None:
         self._up.set(reading is not None)
-        for labelled in (self._due, self._oldest, self._exports, self._breaker, self._parked, self._outbox, self._late):
+        for labelled in (self._due, self._oldest, self._exports, self._breaker, self._parked):
+            labelled.clear()
+        for labelled in (self._outbox, self._given_up, self._late):
             labelled.clear()
         if reading is None:
             self._left.set(float("nan"))
@@ -272,6 +275,7 @@ class _QueueMetrics:
             (self._breaker, reading.breaker_open),
             (self._parked, reading.parked),
             (self._outbox, reading.events_pending),
+            (self._given_up, reading.events_undelivered),
             (self._late, reading.oldest_event_due_age_s),
         ):
             for label, value in values.items():

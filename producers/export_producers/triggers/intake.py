@@ -11,7 +11,7 @@ from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
 from export_producers.client import ExportQueue
-from export_producers.triggers.message import Message, UnusableMessageError, understand
+from export_producers.triggers.message import Message, UnusableMessageError, trace_of, understand
 from export_producers.triggers.template import Template
 from export_worker.contract.keys import Keys
 from export_worker.errors import IdempotencyConflictError, InvalidRequestError, ServiceUnreachableError
@@ -103,7 +103,7 @@ class Intake:
     async def _take(self, message: Message) -> None:
         try:
             request = understand(self._trigger, message, self._template)
-            accepted = await self._queue.enqueue(request)
+            accepted = await self._queue.enqueue(request, trace=trace_of(message))
         except (UnusableMessageError, InvalidRequestError, IdempotencyConflictError) as error:
             await self._lay_aside(message, str(error))
             return

@@ -8,6 +8,7 @@ from typing import Any
 
 from export_producers.triggers.template import Template, TemplateError
 from export_worker.contract.request import ExportRequest
+from export_worker.contract.trace import TraceContext
 from export_worker.contract.validate import parse_request
 from export_worker.errors import InvalidRequestError
 
@@ -62,19 +63,34 @@ def understand(trigger: str, message: Message, template: Template | None) -> Exp
         raise UnusableMessageError("is nested too deeply") from None
 
 
+def trace_of(message: Message) -> TraceContext | None:
+    """The trace that a message belongs to, once it is understood: by a header, or by the event's extension."""
+    carrier = _attributes(message) | {name.lower(): value for name, value in message.headers.items()}
+    if "traceparent" not in carrier:
+        body = _json(message.body) if message.body else None
+        carrier = (
+            {name: value for name, value in body.items() if isinstance(value, str)} if isinstance(body, dict) else {}
+        )
+    return TraceContext.of(carrier)
+
+
+def _attributes(message: Message) -> dict[str, str]:
+    """A binary CloudEvent's attributes, by their plain names."""
+    return {
+        name.lower().removeprefix(prefix): value
+        for name, value in message.headers.items()
+        for prefix in BINARY_PREFIXES
+        if name.lower().startswith(prefix)
+    }
+
+
 def cloudevent(message: Message) -> dict[str, Any]:
     """The CloudEvent of a message, structured or binary, with its `data` read.
 
     Raises:
         UnusableMessageError: It is none.
     """
-    headers = {name.lower(): value for name, value in message.headers.items()}
-    attributes = {
-        name.removeprefix(prefix): value
-        for name, value in headers.items()
-        for prefix in BINARY_PREFIXES
-        if name.startswith(prefix)
-    }
+    attributes: dict[str, Any] = dict(_attributes(message))
     if "id" in attributes:
         return _checked(attributes | ({"data": _json(message.body)} if message.body else {}))
     event = _json(message.body)

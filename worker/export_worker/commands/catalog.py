@@ -1,6 +1,7 @@
 """`export-worker catalog`: what can be exported, as the platform has it."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import click
@@ -8,24 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 from export_producers import present
+from export_producers.gateway.openapi import RESOURCES
 from export_producers.options import TEXT
 from export_worker.commands.connection import open_driver
 from export_worker.config import Config, load_config
+from export_worker.credentials import Redactor
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.platforms.base import Catalog
 from export_worker.runtime import build_redactor
-
-RESOURCES = (
-    "projects",
-    "tags",
-    "segments",
-    "funnels",
-    "events",
-    "retentions",
-    "frequencies",
-    "clusters",
-    "user-groups",
-)
 
 
 @click.command()
@@ -35,7 +26,8 @@ RESOURCES = (
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 def catalog(connection: str, resource: str, *, project: str | None, as_json: bool) -> None:
     """List what CONNECTION's platform has of RESOURCE."""
-    items = asyncio.run(_items(load_config(), connection, resource, project))
+    config = load_config()
+    items = asyncio.run(listing(config, build_redactor(config))(connection, resource, project))
     if as_json:
         click.echo(present.dumps(items))
     elif items:
@@ -44,13 +36,20 @@ def catalog(connection: str, resource: str, *, project: str | None, as_json: boo
         click.echo(f"no {resource}")
 
 
-async def _items(config: Config, connection: str, resource: str, project: str | None) -> list[dict[str, Any]]:
-    async with open_driver(config, connection, build_redactor(config)) as driver:
-        if not isinstance(driver, Catalog) or resource not in driver.resources:
-            offered = ", ".join(driver.resources) if isinstance(driver, Catalog) else "nothing"
-            platform = config.connections[connection].platform
-            raise InvalidRequestError([FieldProblem("resource", f"{platform} lists {offered}")])
-        return await driver.catalog(resource, project)
+def listing(
+    config: Config, redactor: Redactor
+) -> Callable[[str, str, str | None], Coroutine[Any, Any, list[dict[str, Any]]]]:
+    """What lists a resource of a connection, in a project if one is named."""
+
+    async def items(connection: str, resource: str, project: str | None) -> list[dict[str, Any]]:
+        async with open_driver(config, connection, redactor) as driver:
+            if not isinstance(driver, Catalog) or resource not in driver.resources:
+                offered = ", ".join(driver.resources) if isinstance(driver, Catalog) else "nothing"
+                platform = config.connections[connection].platform
+                raise InvalidRequestError([FieldProblem("resource", f"{platform} lists {offered}")])
+            return await driver.catalog(resource, project)
+
+    return items
 
 
 def _table(items: list[dict[str, Any]]) -> Table:

@@ -132,6 +132,7 @@ def _commands(scratch: _Scratch) -> dict[str, Callable[[Any], Any]]:
         "HGET": lambda to: to.hget(scratch.hash, "a"),
         "HMGET": lambda to: to.hmget(scratch.hash, ["a"]),
         "HGETALL": lambda to: to.hgetall(scratch.hash),
+        "HLEN": lambda to: to.hlen(scratch.hash),
         "HEXISTS": lambda to: to.hexists(scratch.hash, "a"),
         "HINCRBY": lambda to: to.hincrby(scratch.hash, "n", 1),
         "HDEL": lambda to: to.hdel(scratch.hash, "n"),

@@ -1,0 +1,1 @@
+"""The HTTP API: the queue, for services in any language."""

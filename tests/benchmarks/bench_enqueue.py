@@ -1,0 +1,168 @@
+"""Requests a second into the queue: library, synchronous twin and HTTP, beside plain arq, interleaved in one run.
+
+Every way enqueues `ROUND` exports in turn, `ROUNDS` times; the figure is the median of its rounds, so that a machine
+that is busy for a moment is busy for all. Run it with `make bench-enqueue`.
+"""
+
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import aiohttp
+from arq.connections import ArqRedis
+from rich.console import Console
+from rich.table import Table
+
+from export_producers import ExportQueue, ExportRequest, SyncExportQueue
+from export_worker.connect import close_redis, open_redis
+from export_worker.demo.processes import child, free_port, listening, plain_environment, redis_binary
+
+ROUND = 500
+ROUNDS = 7
+AT_ONCE = 20
+"""Calls in flight where a way takes several at once: as a service with so many requests of its own."""
+REQUEST = (
+    '{"connection": "gio", "metadata": {"order": "42"},'
+    ' "export": {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}}'
+)
+
+Way = Callable[[], Awaitable[None]]
+
+
+@dataclass
+class Tally:
+    """How long the rounds of one way took, and the processor time of this process in them."""
+
+    wall_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+
+
+async def at_once(call: Callable[[], Awaitable[object]]) -> None:
+    """One round, `AT_ONCE` calls in flight."""
+
+    async def some() -> None:
+        for _ in range(ROUND // AT_ONCE):
+            await call()
+
+    await asyncio.gather(*(some() for _ in range(AT_ONCE)))
+
+
+async def one_by_one(call: Callable[[], Awaitable[object]]) -> None:
+    """One round, each call when the one before has been answered."""
+    for _ in range(ROUND):
+        await call()
+
+
+def ways(
+    redis: ArqRedis, queue: ExportQueue, sync: SyncExportQueue, client: aiohttp.ClientSession, url: str
+) -> Iterator[tuple[str, Way]]:
+    """Every way, by its name."""
+    request = ExportRequest.model_validate_json(REQUEST)
+
+    async def plain() -> object:
+        return await redis.enqueue_job("export", REQUEST, _queue_name="plain")
+
+    async def http() -> object:
+        async with client.post(f"{url}/v1/exports", data=REQUEST, headers={"Content-Type": "application/json"}) as told:
+            return await told.json()
+
+    def synchronously() -> None:
+        for _ in range(ROUND):
+            sync.enqueue(REQUEST)
+
+    yield "arq.enqueue_job, one by one", lambda: one_by_one(plain)
+    yield "library, one by one", lambda: one_by_one(lambda: queue.enqueue(REQUEST))
+    yield "synchronous twin, one by one", lambda: asyncio.to_thread(synchronously)
+    yield "gateway, one by one", lambda: one_by_one(http)
+    yield f"arq.enqueue_job, {AT_ONCE} at once", lambda: at_once(plain)
+    yield f"library, {AT_ONCE} at once", lambda: at_once(lambda: queue.enqueue(REQUEST))
+    yield f"library, enqueue_many({ROUND})", lambda: _many(queue, request)
+    yield f"gateway, {AT_ONCE} at once", lambda: at_once(http)
+
+
+async def _many(queue: ExportQueue, request: ExportRequest) -> None:
+    await queue.enqueue_many([request] * ROUND)
+
+
+@asynccontextmanager
+async def servers(directory: Path) -> AsyncIterator[tuple[str, str]]:
+    """A Redis with its log on disk and a gateway, as processes of their own; gives their addresses."""
+    redis_port, gateway_port = free_port(), free_port()
+    redis_url = f"redis://127.0.0.1:{redis_port}/0"
+    command = [redis_binary(), "--bind", "127.0.0.1", "--port", str(redis_port), "--dir", str(directory)]
+    command += ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]
+    environment = plain_environment() | {
+        "EXPORT_REDIS_URL": redis_url,
+        "EXPORT_GATEWAY__PORT": str(gateway_port),
+        "EXPORT_GATEWAY__REQUESTS_PER_SECOND": "1000000",
+        "EXPORT_GATEWAY__BURST": "1000000",
+    }
+    async with AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(child(command, name="redis", directory=directory))
+        await listening(redis, redis_port, name="redis", directory=directory)
+        gateway = await stack.enter_async_context(
+            child(
+                [sys.executable, "-m", "export_worker", "gateway"],
+                name="gateway",
+                directory=directory,
+                env=environment,
+            )
+        )
+        await listening(gateway, gateway_port, name="gateway", directory=directory)
+        yield redis_url, f"http://127.0.0.1:{gateway_port}"
+
+
+@contextmanager
+def measured(tally: Tally) -> Iterator[None]:
+    """Add one round."""
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
+    yield
+    tally.wall_s.append(time.perf_counter() - wall_s)
+    tally.cpu_s.append(time.process_time() - cpu_s)
+
+
+async def measure() -> dict[str, Tally]:
+    """Every way in turn, again and again; the first round warms up and is left out."""
+    with tempfile.TemporaryDirectory() as directory:
+        async with servers(Path(directory)) as (redis_url, url), aiohttp.ClientSession() as client:
+            redis = open_redis(redis_url)
+            with SyncExportQueue(redis_url) as sync:
+                async with ExportQueue(redis_url) as queue:
+                    tallies: dict[str, Tally] = {}
+                    for number in range(ROUNDS + 1):
+                        for name, way in ways(redis, queue, sync, client, url):
+                            with measured(tallies.setdefault(name, Tally()) if number else Tally()):
+                                await way()
+            await close_redis(redis)
+    return tallies
+
+
+def main() -> None:
+    """Print the table."""
+    tallies = asyncio.run(measure())
+    title = f"{ROUNDS} rounds of {ROUND} each, interleaved; {os.cpu_count()} processors"
+    grid = Table(title=title, title_justify="left", box=None)
+    for column in ("WAY", "REQUESTS/S", "SLOWEST ROUND", "CALLER'S CPU MS EACH", "OF PLAIN ARQ"):
+        grid.add_column(column, justify="left" if column == "WAY" else "right")
+    plain = {way: median(tally.wall_s) for way, tally in tallies.items() if way.startswith("arq")}
+    for way, tally in tallies.items():
+        beside = next(
+            (wall_s for name, wall_s in plain.items() if name.partition(", ")[2] == way.partition(", ")[2]), None
+        )
+        beside = beside or list(plain.values())[-1]
+        rates = [ROUND / wall_s for wall_s in tally.wall_s]
+        cpu_ms = median(tally.cpu_s) / ROUND * 1000
+        share = beside / median(tally.wall_s)
+        grid.add_row(way, f"{median(rates):,.0f}", f"{min(rates):,.0f}", f"{cpu_ms:.2f}", f"{share:.0%}")
+    Console(width=120).print(grid)
+
+
+if __name__ == "__main__":
+    main()
