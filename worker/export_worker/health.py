@@ -18,7 +18,6 @@ from aiohttp import web
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
-from export_worker.connect import commands
 from export_worker.contract.keys import Keys, Role
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.worker import WorkerRecord
@@ -68,7 +67,6 @@ class Health:
         clock: Callable[[], datetime],
     ) -> None:
         self._client = redis
-        self._redis = commands(redis)
         self._keys = keys
         self._owner = owner
         self._gauges = gauges
@@ -130,8 +128,10 @@ class Health:
         """Take the record away: the worker ends on purpose."""
         try:
             async with asyncio.timeout(REDIS_PATIENCE_S):
-                await self._redis.zrem(self._keys.workers, self._owner)
-                await self._redis.delete(self._keys.worker(self._owner))
+                async with self._client.pipeline(transaction=True) as pipe:
+                    pipe.zrem(self._keys.workers, self._owner)
+                    pipe.delete(self._keys.worker(self._owner))
+                    await pipe.execute()
         except (RedisError, OSError) as error:
             _log.debug("worker.record_left", error=str(error))
 

@@ -1,6 +1,7 @@
 """The OpenAPI 3.1 document, from the models that the API reads and writes. Needs pydantic alone."""
 
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -59,8 +60,9 @@ _SECONDS = {"description": "Seconds until something may have changed.", "schema"
 _LOCATION = {"description": "Where the export is looked at.", "schema": {"type": "string"}}
 
 
+@cache
 def document() -> Json:
-    """The whole document."""
+    """The whole document; not to be changed by whoever reads it."""
     _, schemas = models_json_schema(
         [
             (ExportRequest, "validation"),
