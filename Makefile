@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test audit soak soak-trigger bench-queue bench-poll bench-enqueue format clean
+.PHONY: help install demo check test audit soak soak-trigger bench-queue bench-poll bench-enqueue bench-transfer format clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ soak-trigger: install ## A trigger killed two hundred times between receiving an
 
 bench-poll: install ## Polls for an export and delay after its end: the plan beside plain backoff
 	@$(BIN)/python tests/benchmarks/bench_poll.py
+
+bench-transfer: install ## Bytes from a platform into S3: this engine beside its peers (ARGS=--help)
+	@$(BIN)/python tests/benchmarks/transfer $(ARGS)
 
 bench-enqueue: install ## Requests a second into the queue: library, HTTP, and plain arq beside them
 	@$(BIN)/python tests/benchmarks/bench_enqueue.py

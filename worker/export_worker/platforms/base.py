@@ -4,7 +4,7 @@ A driver is built as `DriverClass(name, settings, redactor)` from the connection
 entry point of the group `export_worker.platforms`, under the platform's name.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, runtime_checkable
 
@@ -28,6 +28,37 @@ class Download(Protocol):
 
         Raises:
             DownloadInterruptedError: The connection broke or stalled.
+        """
+
+
+class Receiver(Protocol):
+    """Gives a body into memory of the caller's."""
+
+    left_bytes: int
+    """To come until the announced end."""
+
+    async def receive_into(self, room: memoryview) -> int:
+        """Fill the room from its start; fewer bytes than it holds mean that the body has ended, as announced.
+
+        Nothing is written into the room once this has returned, raised or been cancelled.
+
+        Raises:
+            DownloadInterruptedError: The connection broke or stalled before the announced end.
+        """
+
+
+@runtime_checkable
+class Direct(Protocol):
+    """Capability of a download: its bytes come into the caller's memory without a copy on the way."""
+
+    def receiver(self, progress: Callable[[int], None]) -> Receiver | None:
+        """The body by another way than `chunks`, which gives nothing from then on.
+
+        Args:
+            progress: Called with the number of bytes that have just come.
+
+        Returns:
+            None when this answer needs more than copying; it is read by `chunks` then.
         """
 
 

@@ -5,7 +5,7 @@ the connection does not allow.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -21,7 +21,8 @@ from export_worker.errors import (
 )
 from export_worker.guard import AddressRefusedError, origin
 from export_worker.platforms.answers import Answer, one_line, problem_of
-from export_worker.platforms.base import Download
+from export_worker.platforms.base import Download, Receiver
+from export_worker.platforms.direct import direct_body
 from export_worker.platforms.http import (
     ANONYMOUS,
     PROBLEM_MAX_BYTES,
@@ -88,6 +89,10 @@ class HttpDownload:
                 closed.result()
         if self.total_bytes is not None and done_bytes != self.total_bytes:
             raise DownloadInterruptedError(f"{self._place}: {done_bytes} bytes where {self.total_bytes} were announced")
+
+    def receiver(self, progress: Callable[[int], None]) -> Receiver | None:
+        """See `platforms.base.Direct`."""
+        return direct_body(self._place, self._response, stall_s=self._client.read_timeout_s, progress=progress)
 
     def _check_expansion(self, done_bytes: int) -> None:
         """Refuse a body that a few bytes blow up: it would fill the bucket, and the line, for nothing."""

@@ -2,7 +2,7 @@
 
 import posixpath
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -10,7 +10,7 @@ from export_worker.credentials import Redactor
 from export_worker.errors import DownloadInvalidError, PlatformMalformedError
 from export_worker.observed import RemoteFile
 from export_worker.platforms.answers import one_line
-from export_worker.platforms.base import Download
+from export_worker.platforms.base import Direct, Download, Receiver
 
 _ENCODED = re.compile(r"(?:[A-Za-z0-9._~!$'()*+,;:@/-]|%[0-9A-Fa-f]{2}){1,4096}")
 """What may stand in the value of a query parameter as it is: anything else would add parameters, or end the address."""
@@ -88,6 +88,10 @@ class UserListDownload:
             self._check(b"".join(held))
         for piece in held:
             yield piece
+
+    def receiver(self, progress: Callable[[int], None]) -> Receiver | None:
+        """See `platforms.base.Direct`. No message is as long as what is received so."""
+        return self._download.receiver(progress) if isinstance(self._download, Direct) else None
 
     def _check(self, body: bytes) -> None:
         # Without the zero bytes of UTF-16: no document names the charset.

@@ -134,7 +134,7 @@ class HttpClient:
         self.base_url = _parse_base_url(connection, base_url)
         self.redactor = redactor
         self._reach = reach or AddressPolicy({self.base_url.host or ""})
-        self._read_timeout_s = read_timeout_s
+        self.read_timeout_s = read_timeout_s
         self._opened: aiohttp.ClientSession | None = None
 
     async def call(self, call: Call, auth: Auth) -> Any:
@@ -189,7 +189,7 @@ class HttpClient:
             headers={"Accept-Encoding": "identity", **credential.headers},
             allow_redirects=False,
             read_bufsize=DOWNLOAD_BUFFER_BYTES,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=self._read_timeout_s),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=self.read_timeout_s),
         )
 
     async def open_stream(self, call: Call, credential: Credential) -> aiohttp.ClientResponse:

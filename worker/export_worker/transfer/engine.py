@@ -126,15 +126,17 @@ class TransferEngine:
             ObjectExistsError: The key belongs to another export.
             StorageError: S3 refused, did not answer, or stored something else.
         """
-        source = GuardedSource(download, file_name, progress)
+        source = GuardedSource(download, file_name, progress, hashed=transform is not None)
         target = Target(bucket, key, export_id, content_type, content_encoding)
         # A transform changes the length, so the announced one plans nothing.
         total_bytes = download.total_bytes if transform is None else None
         if total_bytes is not None and total_bytes > MAX_OBJECT_BYTES:
             _refuse_size()
         with self._pool.share() as share:
-            async with open_reader(source.chunks(), transform, self._store.executor) as reader:
+            async with open_reader(source, transform, self._store.executor) as reader:
                 written = await self._move(_Transfer(reader, target, total_bytes, share))
+        if transform is None:
+            return _stored(target, written, written.bytes, named_form(written.crc))
         return _stored(target, written, source.bytes_read, named_form(source.crc))
 
     async def store_document(self, bucket: str, key: str, body: bytes, content_type: str, export_id: str) -> StoredFile:

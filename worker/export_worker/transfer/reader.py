@@ -1,6 +1,7 @@
 """Fills part buffers from a stream: the seam between where bytes come from and where they go.
 
-The engine knows this protocol alone. A reader that receives from a socket straight into the buffer fits it as well.
+The engine knows this protocol alone. Bytes that are stored as they come are received into the buffer by the socket
+itself where the download can do that; all others are copied out of the pieces in which they come.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -9,6 +10,8 @@ from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Protocol
 
+from export_worker.platforms.base import Receiver
+from export_worker.transfer.source import SNIFF_BYTES, GuardedSource, refuse_html
 from export_worker.transfer.threads import run_in_thread
 from export_worker.transfer.transform import Transform
 
@@ -58,18 +61,46 @@ class StreamReader:
         return False
 
 
+class DirectReader:
+    """Lets the socket write into the room. Its body is longer than any error page that is no HTML."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._at_start = True
+
+    async def fill(self, room: memoryview) -> int:
+        """See `PartReader`.
+
+        Raises:
+            DownloadInvalidError: The body begins as an HTML page does.
+        """
+        filled = await self._receiver.receive_into(room)
+        if self._at_start:
+            self._at_start = False
+            refuse_html(bytes(room[: min(filled, SNIFF_BYTES)]))
+        return filled
+
+    async def at_end(self) -> bool:
+        """See `PartReader`."""
+        return self._receiver.left_bytes == 0
+
+
 @asynccontextmanager
 async def open_reader(
-    pieces: AsyncGenerator[bytes, None], transform: Transform | None, executor: ThreadPoolExecutor
-) -> AsyncIterator[StreamReader]:
-    """A reader of the pieces, through a transform where there is one; closes what it reads from.
+    source: GuardedSource, transform: Transform | None, executor: ThreadPoolExecutor
+) -> AsyncIterator[PartReader]:
+    """A reader of the source, through a transform where there is one; closes what it reads from.
 
     Args:
-        pieces: The source.
+        source: Not read yet.
         transform: Runs in the executor, since compressing would hold up the loop; None costs nothing.
         executor: Where the transform runs.
     """
-    async with aclosing(pieces):
+    receiver = source.receiver() if transform is None else None
+    if receiver is not None:
+        yield DirectReader(receiver)
+        return
+    async with aclosing(source.chunks()) as pieces:
         if transform is None:
             yield StreamReader(pieces)
             return

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
-from export_worker.platforms.base import Download
+from export_worker.platforms.base import Direct, Download, Receiver
 from export_worker.transfer.checksum import crc_of
 
 SNIFF_BYTES = 64 * 1024
@@ -29,18 +29,22 @@ class GuardedSource:
         download: Open, its body not read yet.
         file_name: Tells whether JSON is to be expected.
         progress: Called with the number of bytes that have just come, each time that some do.
+        hashed: Keep a CRC; whoever stores the bytes as they come has it already.
     """
 
-    def __init__(self, download: Download, file_name: str, progress: Callable[[int], None]) -> None:
+    def __init__(
+        self, download: Download, file_name: str, progress: Callable[[int], None], *, hashed: bool = True
+    ) -> None:
         self._download = download
         self._json_expected = file_name.lower().endswith(_JSON_EXTENSIONS)
         self._progress = progress
+        self._hashed = hashed
         self._crc = 0
         self.bytes_read = 0
 
     @property
     def crc(self) -> int:
-        """CRC64NVME of everything read so far."""
+        """CRC64NVME of everything that `chunks` has read so far, where it is kept."""
         return self._crc
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
@@ -71,9 +75,14 @@ class GuardedSource:
         for piece in head:
             yield piece
 
+    def receiver(self) -> Receiver | None:
+        """The body without `chunks`, where it can be had so; nothing of it has been looked at then."""
+        return self._download.receiver(self._progress) if isinstance(self._download, Direct) else None
+
     def _count(self, chunk: bytes) -> None:
         self.bytes_read += len(chunk)
-        self._crc = crc_of(chunk, self._crc)
+        if self._hashed:
+            self._crc = crc_of(chunk, self._crc)
         total_bytes = self._download.total_bytes
         if total_bytes is not None and self.bytes_read > total_bytes:
             raise DownloadInterruptedError(f"the download is longer than the {total_bytes} bytes that were announced")

@@ -1,0 +1,197 @@
+"""A source and a sink that are not the limit: the source sends pages of one file, the sink throws away what comes.
+
+Neither copies a body over plain HTTP: the source by sendfile, the sink by MSG_TRUNC, which lets the kernel drop what it
+has received. Over TLS both must touch every byte. Run as `python servers.py source|sink [CERTIFICATE]`: prints its
+port, ends when its standard input does. Needs Python and Linux alone.
+"""
+
+import itertools
+import os
+import re
+import socket
+import ssl
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import BinaryIO
+from urllib.parse import parse_qs, urlsplit
+
+BLOCK_BYTES = 32 * 2**20
+"""The source's file; a longer body is the same again and again."""
+PIECE_BYTES = 1 << 20
+Head = dict[str, str]
+Handler = Callable[[socket.socket, BinaryIO, str, str, Head], bool]
+
+_uploads = itertools.count(1)
+
+
+def read_head(stream: BinaryIO) -> tuple[str, str, Head] | None:
+    """Method, target and fields in lower case; None at the end of the connection."""
+    line = stream.readline().decode("latin-1")
+    if not line:
+        return None
+    method, target, _ = line.split(" ", 2)
+    fields: Head = {}
+    while (line := stream.readline().decode("latin-1").rstrip("\r\n")) != "":
+        name, _, value = line.partition(":")
+        fields[name.lower()] = value.strip()
+    return method, target, fields
+
+
+class Block:
+    """The source's bytes, in a file of the system's memory."""
+
+    def __init__(self) -> None:
+        self.file = tempfile.TemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)  # noqa: PTH112, SIM115
+        self.file.write(os.urandom(BLOCK_BYTES))
+        self.file.flush()
+        self.data = memoryview(os.pread(self.file.fileno(), BLOCK_BYTES, 0))
+
+    def send(self, connection: socket.socket, begin: int, length: int) -> None:
+        """Send bytes of the endless repetition."""
+        while length:
+            at = begin % BLOCK_BYTES
+            count = min(length, BLOCK_BYTES - at)
+            if isinstance(connection, ssl.SSLSocket):
+                count = min(count, PIECE_BYTES)
+                connection.sendall(self.data[at : at + count])
+            else:
+                count = os.sendfile(connection.fileno(), self.file.fileno(), at, count)
+            begin, length = begin + count, length - count
+
+
+def source(block: Block) -> Handler:
+    """`GET /name?bytes=N&framing=length|chunked|close`, with Range."""
+
+    def handle(connection: socket.socket, _: BinaryIO, method: str, target: str, fields: Head) -> bool:
+        query = parse_qs(urlsplit(target).query)
+        total, framing = int(query["bytes"][0]), query.get("framing", ["length"])[0]
+        begin, end, status = 0, total, "200 OK"
+        head = ["Content-Type: text/csv", 'ETag: "bench"', "Last-Modified: Sun, 22 Nov 2026 03:00:00 GMT"]
+        if wanted := re.fullmatch(r"bytes=(\d+)-(\d*)", fields.get("range", "")):
+            begin, end = int(wanted[1]), min(total, int(wanted[2]) + 1) if wanted[2] else total
+            status = "206 Partial Content"
+            head.append(f"Content-Range: bytes {begin}-{end - 1}/{total}")
+        framings = {"chunked": "Transfer-Encoding: chunked", "close": "Connection: close"}
+        head.append(framings.get(framing, f"Content-Length: {end - begin}\r\nAccept-Ranges: bytes"))
+        connection.sendall("\r\n".join([f"HTTP/1.1 {status}", *head, "", ""]).encode())
+        if method == "HEAD":
+            return True
+        if framing != "chunked":
+            block.send(connection, begin, end - begin)
+            return framing == "length"
+        for at in range(begin, end, PIECE_BYTES):
+            count = min(PIECE_BYTES, end - at)
+            connection.sendall(f"{count:x}\r\n".encode())
+            block.send(connection, at, count)
+            connection.sendall(b"\r\n")
+        connection.sendall(b"0\r\n\r\n")
+        return True
+
+    return handle
+
+
+def drop(connection: socket.socket, stream: BinaryIO, length: int, room: memoryview) -> None:
+    """Receive so many bytes and keep none."""
+    while length and (ready := stream.peek(1)):  # type: ignore[attr-defined]  # a BufferedReader has it
+        length -= len(stream.read(min(length, len(ready))))
+        if length:
+            length = _drop_unread(connection, length, room)
+
+
+def _drop_unread(connection: socket.socket, length: int, room: memoryview) -> int:
+    """What is not in the stream's own buffer; asked for all at once, so that the kernel need not wake us often."""
+    plain = not isinstance(connection, ssl.SSLSocket)
+    flags = socket.MSG_TRUNC | socket.MSG_WAITALL if plain else 0
+    while length:
+        count = connection.recv_into(room, min(length, len(room)), flags)
+        if not count:
+            raise ConnectionError("cut")
+        length -= count
+    return 0
+
+
+def drop_chunks(connection: socket.socket, stream: BinaryIO, room: memoryview) -> None:
+    """A chunked body, such as boto3 sends with a checksum behind it."""
+    while True:
+        count = int(stream.readline().split(b";")[0], 16)
+        if not count:
+            while stream.readline().rstrip():
+                pass
+            return
+        _drop_in_stream(stream, count + 2, room)
+
+
+def _drop_in_stream(stream: BinaryIO, length: int, room: memoryview) -> None:
+    while length:
+        length -= stream.readinto(room[:length])  # type: ignore[attr-defined]  # a BufferedReader has it
+
+
+def sink() -> Handler:
+    """As much of S3 as uploads need: puts, multipart uploads; answers the CRC that it was told."""
+    rooms = threading.local()
+
+    def handle(connection: socket.socket, stream: BinaryIO, method: str, target: str, fields: Head) -> bool:
+        if not hasattr(rooms, "room"):
+            rooms.room = memoryview(bytearray(PIECE_BYTES))
+        if fields.get("expect", "").lower() == "100-continue":
+            connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if "chunked" in fields.get("transfer-encoding", ""):
+            drop_chunks(connection, stream, rooms.room)
+        else:
+            drop(connection, stream, int(fields.get("content-length", "0")), rooms.room)
+        connection.sendall(_answer(method, urlsplit(target).query, fields))
+        return True
+
+    return handle
+
+
+def _answer(method: str, query: str, fields: Head) -> bytes:
+    status, body = "200 OK", ""
+    if method == "POST" and "uploadId" in query:
+        body = '<CompleteMultipartUploadResult><ETag>"0"</ETag></CompleteMultipartUploadResult>'
+    elif method == "POST":
+        name = "InitiateMultipartUploadResult"
+        body = f"<{name}><Bucket>b</Bucket><Key>k</Key><UploadId>{next(_uploads)}</UploadId></{name}>"
+    elif method == "DELETE":
+        status = "204 No Content"
+    elif method in {"HEAD", "GET"}:
+        status = "404 Not Found"
+    told = [f"{name}: {value}" for name, value in fields.items() if name.startswith("x-amz-checksum-")]
+    head = ['ETag: "0123456789abcdef0123456789abcdef"', "Content-Type: application/xml", *told]
+    return "\r\n".join([f"HTTP/1.1 {status}", *head, f"Content-Length: {len(body)}", "", body]).encode()
+
+
+def converse(connection: socket.socket, context: ssl.SSLContext | None, handler: Handler) -> None:
+    """One connection, to its end."""
+    with suppress(OSError, ValueError):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        talking = context.wrap_socket(connection, server_side=True) if context else connection
+        with talking, talking.makefile("rb") as stream:
+            while (head := read_head(stream)) and handler(talking, stream, *head):
+                pass
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    handler = source(Block()) if sys.argv[1] == "source" else sink()
+    context = None
+    if len(sys.argv) > 2:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(sys.argv[2])
+    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+
+    def accept() -> None:
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=converse, args=(connection, context, handler), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    print(listener.getsockname()[1], flush=True)  # noqa: T201  # whoever started it reads it
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""From a real HTTP server through the socket's own path into a real S3 server, beside the path through aiohttp."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import pytest
+from blockbuster import blockbuster_ctx
+from yarl import URL
+
+from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
+from export_worker.platforms.base import Direct
+from export_worker.transfer.checksum import crc_of, named_form
+from export_worker.transfer.engine import StoredFile, TransferEngine
+from export_worker.transfer.multipart import S3Store
+from export_worker.transfer.plan import FIRST_PART_BYTES
+from export_worker.transfer.transform import Transform, build_transform
+from s3_server import new_bucket, s3_client, s3_credentials, s3_server
+from unit.test_platform_http_download import downloader
+from unit.test_platform_http_server import ScriptedServer, raw_server, replied
+
+NOISE = Random(13).randbytes(2 * FIRST_PART_BYTES + 12_345)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    with s3_credentials(), s3_server() as endpoint_url, s3_client(endpoint_url) as s3:
+        yield s3
+
+
+@dataclass
+class World:
+    engine: TransferEngine
+    s3: Any
+    bucket: str
+    progress: list[int] = field(default_factory=list)
+
+    async def store(self, base_url: str, transform: Transform | None = None) -> StoredFile:
+        url = URL(base_url + "/download?file=/a.csv", encoded=True)
+        async with downloader(base_url) as files, files.open(url, "a.csv") as download:
+            assert isinstance(download, Direct)
+            return await self.engine.store_file(
+                download,
+                bucket=self.bucket,
+                key="a.csv",
+                file_name="a.csv",
+                export_id="export-1",
+                content_type="text/csv",
+                transform=transform,
+                content_encoding=None,
+                progress=self.progress.append,
+            )
+
+    async def standing(self) -> bytes:
+        def get() -> bytes:
+            body: bytes = self.s3.get_object(Bucket=self.bucket, Key="a.csv")["Body"].read()
+            return body
+
+        return await asyncio.to_thread(get)
+
+    async def assert_untouched(self) -> None:
+        listed = await asyncio.to_thread(self.s3.list_objects_v2, Bucket=self.bucket)
+        assert listed.get("Contents", []) == []
+        uploads = await asyncio.to_thread(self.s3.list_multipart_uploads, Bucket=self.bucket)
+        assert uploads.get("Uploads", []) == []
+        assert self.engine._pool.taken_bytes == 0
+
+
+@pytest.fixture
+def world(client: Any) -> Iterator[World]:
+    with ThreadPoolExecutor(4) as executor, blockbuster_ctx("export_worker"):
+        yield World(TransferEngine(S3Store(client, executor)), client, new_bucket(client))
+
+
+@pytest.mark.parametrize("parts", [0, 1, 2])
+@pytest.mark.parametrize("beside", [-1, 0, 1])
+async def test_every_size_lands_byte_for_byte(world: World, parts: int, beside: int) -> None:
+    body = NOISE[: max(0, parts * FIRST_PART_BYTES + beside)]
+    async with ScriptedServer() as server:
+        server.on("/download", replied(body, content_type="text/csv"))
+        stored = await world.store(server.url)
+    assert await world.standing() == body
+    assert (stored.bytes, stored.source_bytes) == (len(body), len(body))
+    assert stored.checksum == stored.source_checksum == named_form(crc_of(body))
+    assert sum(world.progress) == len(body)
+
+
+async def test_a_transform_sees_the_pieces(world: World) -> None:
+    text = "".join(f"{number},用户\r\n" for number in range(100_000))
+    async with ScriptedServer() as server:
+        server.on("/download", replied(text.encode("utf-16-le"), content_type="text/csv"))
+        stored = await world.store(server.url, build_transform("UTF-16LE", "UTF-8"))
+    assert (await world.standing()).decode() == text
+    assert stored.source_checksum == named_form(crc_of(text.encode("utf-16-le")))
+
+
+@pytest.mark.parametrize("size", [FIRST_PART_BYTES - 1, FIRST_PART_BYTES, FIRST_PART_BYTES + 1, len(NOISE) - 1])
+async def test_a_cut_leaves_nothing(world: World, size: int) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\nContent-Length: {len(NOISE)}\r\n\r\n".encode()
+    async with raw_server(head + NOISE[:size]) as base_url:
+        with pytest.raises(DownloadInterruptedError, match="before its announced end"):
+            await world.store(base_url)
+    await world.assert_untouched()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16-le"])
+async def test_a_long_page_is_no_file(world: World, encoding: str) -> None:
+    page = ("<!DOCTYPE html><html>" + " " * len(NOISE)).encode(encoding)
+    async with ScriptedServer() as server:
+        server.on("/download", replied(page, content_type="text/csv"))
+        with pytest.raises(DownloadInvalidError, match="HTML page, not a file"):
+            await world.store(server.url)
+    await world.assert_untouched()
