@@ -8,7 +8,7 @@ the queue's.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Protocol
@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 from export_worker.contract.keys import Keys, Role
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.worker import WorkerRecord
+from export_worker.errors import ConfigError
 from export_worker.gauges import ALIVE_S, Gauges, Reading
 from export_worker.metrics import Metrics
 
@@ -45,6 +46,16 @@ class Claiming(Protocol):
     @property
     def running(self) -> int:
         """Steps that it runs now."""
+
+
+class Pages(Protocol):
+    """What the pages tell of a process."""
+
+    def problems(self) -> dict[str, str]:
+        """What keeps it from working, by part; empty when nothing does."""
+
+    async def metrics(self) -> bytes:
+        """What Prometheus gets."""
 
 
 class Health:
@@ -153,7 +164,26 @@ def _told(error: Exception) -> str:
 
 
 @asynccontextmanager
-async def health_server(health: Health, host: str, port: int) -> AsyncIterator[int]:
+async def pages_served(pages: Pages, host: str, port: int | None) -> AsyncIterator[None]:
+    """Serve the pages while the block runs, where the settings name a port.
+
+    Raises:
+        ConfigError: The port is taken.
+    """
+    if port is None:
+        yield
+        return
+    async with AsyncExitStack() as stack:
+        try:
+            bound = await stack.enter_async_context(health_server(pages, host, port))
+        except OSError as error:
+            raise ConfigError(f"worker.health_port: cannot listen on {host}:{port} ({error.strerror})") from None
+        _log.info("health.served", host=host, port=bound)
+        yield
+
+
+@asynccontextmanager
+async def health_server(health: Pages, host: str, port: int) -> AsyncIterator[int]:
     """Serve the three pages while the block runs; gives the port, which is a free one for port 0.
 
     Raises:

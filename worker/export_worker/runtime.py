@@ -25,7 +25,7 @@ from export_worker.contract.keys import Keys, Role
 from export_worker.credentials import Redactor, reveal, url_password
 from export_worker.errors import ConfigError
 from export_worker.gauges import Gauges
-from export_worker.health import Health, health_server
+from export_worker.health import Health, pages_served
 from export_worker.instrumentation import Chorus, Instrument
 from export_worker.leases import Leases
 from export_worker.machine import Chance, Connection, Machine
@@ -114,7 +114,8 @@ class Runtime:
         try:
             await self._check_redis()
             await self._announce()
-            async with self._pages():
+            settings = self._config.worker
+            async with pages_served(self._health, settings.health_host, settings.health_port):
                 await self._serve(roles, stop, burst=burst)
             await self._fanout.flush()
             await self._health.leave()
@@ -147,21 +148,6 @@ class Runtime:
         for task in (*background, *running):
             if not task.cancelled():
                 task.result()
-
-    @asynccontextmanager
-    async def _pages(self) -> AsyncIterator[None]:
-        """Serve health and metrics, where the settings say so."""
-        host, port = self._config.worker.health_host, self._config.worker.health_port
-        if port is None:
-            yield
-            return
-        async with AsyncExitStack() as stack:
-            try:
-                bound = await stack.enter_async_context(health_server(self._health, host, port))
-            except OSError as error:
-                raise ConfigError(f"worker.health_port: cannot listen on {host}:{port} ({error.strerror})") from None
-            _log.info("health.served", host=host, port=bound)
-            yield
 
     async def _check_redis(self) -> None:
         """Refuse a Redis that may drop records to make room: what was accepted would be lost without a word."""

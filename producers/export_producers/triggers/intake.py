@@ -3,8 +3,9 @@
 import asyncio
 import json
 import random
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import Literal, Protocol
 
 import structlog
 from arq.connections import ArqRedis
@@ -20,6 +21,8 @@ AGAIN_S = 1.0
 """Between tries while Redis is away."""
 DEAD_MAX = 1000
 """Messages that a dead-letter stream keeps, about."""
+
+Outcome = Literal["enqueued", "deduplicated", "unusable"]
 
 _log = structlog.get_logger(__name__)
 
@@ -45,6 +48,7 @@ class Intake:
         keys: The namespace's keys.
         template: Without it a message is a request itself.
         stop: Ends waiting for a Redis that is away.
+        told: Called for each message with what became of it: enqueued, deduplicated or unusable.
     """
 
     def __init__(
@@ -56,8 +60,10 @@ class Intake:
         keys: Keys,
         template: Template | None,
         stop: asyncio.Event,
+        told: Callable[[Outcome], None] = lambda _: None,
     ) -> None:
         self._trigger = trigger
+        self._told = told
         self._queue = queue
         self._redis = redis
         self._dead = keys.dead(trigger)
@@ -65,6 +71,11 @@ class Intake:
         self._stop = stop
         self._away = False
         self._stopped = False
+
+    @property
+    def waiting(self) -> bool:
+        """Redis, or the place that messages come from, is away."""
+        return self._away
 
     async def take(self, message: Message) -> None:
         """Enqueue a message, or lay it aside. Once this has returned, the message may be acknowledged.
@@ -113,6 +124,7 @@ class Intake:
             _log.exception("trigger.crashed", trigger=self._trigger, message_id=message.id)
             await self._lay_aside(message, f"failed unexpectedly ({type(error).__name__})")
             return
+        self._told("deduplicated" if accepted.deduplicated else "enqueued")
         _log.info(
             "trigger.enqueued",
             trigger=self._trigger,
@@ -126,4 +138,5 @@ class Intake:
         if message.headers:
             fields["headers"] = json.dumps(dict(message.headers), ensure_ascii=False)
         await self._redis.xadd(self._dead, fields, maxlen=DEAD_MAX)  # type: ignore[arg-type] # invariant in redis-py
+        self._told("unusable")
         _log.error("trigger.unusable", trigger=self._trigger, message_id=message.id, reason=reason)

@@ -13,11 +13,12 @@ from uuid import uuid4
 import click
 import structlog
 from arq.connections import ArqRedis
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 
 from export_producers.client import ExportQueue
 from export_producers.options import TEXT
 from export_producers.triggers.broker import BrokerTrigger, Subscribed, Take
-from export_producers.triggers.intake import Intake, Trigger
+from export_producers.triggers.intake import Intake, Outcome, Trigger
 from export_producers.triggers.redis_stream import RedisStreamTrigger
 from export_producers.triggers.sqs import SqsTrigger
 from export_producers.triggers.template import Template
@@ -28,6 +29,7 @@ from export_worker.connect import close_redis, open_redis
 from export_worker.contract.keys import Keys
 from export_worker.credentials import reveal
 from export_worker.errors import ConfigError, FieldProblem, InvalidRequestError
+from export_worker.health import pages_served
 from export_worker.runtime import build_redactor, learn_aws_secrets
 from export_worker.telemetry import configure_logging
 
@@ -70,14 +72,46 @@ async def serve(config: Config, name: str, template: Template | None, stop: asyn
     redis = open_redis(config.redis_url)
     queue = ExportQueue(config.redis_url, namespace=config.namespace, connections=config.platforms() or None)
     try:
-        intake = Intake(name, queue=queue, redis=redis, keys=Keys(config.namespace), template=template, stop=stop)
+        pages = TriggerPages(name)
+        keys = Keys(config.namespace)
+        intake = Intake(name, queue=queue, redis=redis, keys=keys, template=template, stop=stop, told=pages.count)
+        pages.intake = intake
         running = build_trigger(f"triggers.{name}", config.triggers[name], redis, intake)
-        _log.info("trigger.started", trigger=name)
-        await running.run(stop)
+        async with pages_served(pages, config.worker.health_host, config.worker.health_port):
+            _log.info("trigger.started", trigger=name)
+            await running.run(stop)
         _log.info("trigger.stopped", trigger=name)
     finally:
         await queue.close()
         await close_redis(redis)
+
+
+class TriggerPages:
+    """What a trigger tells Kubernetes and Prometheus. It is ready while nothing keeps it from taking messages."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._registry = CollectorRegistry()
+        self._messages = Counter(
+            "export_trigger_messages",
+            "Messages by what became of them",
+            ["trigger", "outcome"],
+            registry=self._registry,
+        )
+        self.intake: Intake | None = None
+
+    def count(self, outcome: Outcome) -> None:
+        """One more message is done with."""
+        self._messages.labels(self._name, outcome).inc()
+
+    def problems(self) -> dict[str, str]:
+        """See `Pages`."""
+        waiting = self.intake is not None and self.intake.waiting
+        return {"intake": "Redis, or the place that messages come from, is away"} if waiting else {}
+
+    async def metrics(self) -> bytes:
+        """See `Pages`."""
+        return generate_latest(self._registry)
 
 
 def build_trigger(place: str, settings: settings_of.AnyTrigger, redis: ArqRedis, intake: Intake) -> Trigger:

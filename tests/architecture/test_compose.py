@@ -1,0 +1,197 @@
+"""The compose file: valid, its settings understood, and its very commands bring exports through."""
+
+import asyncio
+import json
+import re
+import sys
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from compose_spec import PyCompose
+
+from deployment import COMMAND_SERVICES, COMPOSE, OWN_IMAGE, OWN_SERVICES, SERVICES, blocks, check_settings, parsed
+from export_worker.config import Config, load_config
+from export_worker.demo.processes import EXPORT_WORKER, child, free_port, listening, plain_environment
+
+PROCESSES = {"control", "transfer", "gateway", "trigger"}
+EXAMPLE_REDIS = '"redis://127.0.0.1:6379/0"'
+"""The address in the README's example; a test puts its own there."""
+
+
+def test_it_is_a_compose_file() -> None:
+    PyCompose.from_json(json.dumps(COMPOSE)).validate()
+
+
+@pytest.mark.parametrize("wrong", ["read_olny", "depends_onn"])
+def test_a_wrong_key_is_seen(wrong: str) -> None:
+    text = json.dumps(COMPOSE | {"services": SERVICES | {"control": SERVICES["control"] | {wrong: True}}})
+    with pytest.raises(ValueError, match=wrong):
+        PyCompose.from_json(text)
+
+
+def test_everything_that_an_export_needs_is_there() -> None:
+    plain = {name for name, service in SERVICES.items() if "profiles" not in service}
+    assert plain == {"redis", "s3", "bucket", "simulator", "requests", *PROCESSES}
+    roles = [parsed(SERVICES[role]["command"]).params["role"] for role in ("control", "transfer")]
+    assert roles == ["control", "transfer"]
+
+
+@pytest.mark.parametrize("name", COMMAND_SERVICES)
+def test_the_commands_are_real(name: str) -> None:
+    assert parsed(SERVICES[name]["command"]).command.name == SERVICES[name]["command"][0]
+
+
+def test_the_settings_are_understood(clean_environment: pytest.MonkeyPatch) -> None:
+    Path("export-worker.toml").write_text(COMPOSE["configs"]["export-worker"]["content"], encoding="utf-8")
+    for variable, value in SERVICES["control"]["environment"].items():
+        clean_environment.setenv(variable, value)
+    config = load_config()
+    check_settings(config)
+    assert config.platforms() == {"gio": "growingio"}
+    assert parsed(SERVICES["trigger"]["command"]).params["name"] in config.triggers
+
+
+def test_every_image_is_pinned() -> None:
+    for service in SERVICES.values():
+        _, _, tag = service["image"].rpartition("/")[2].partition(":")
+        assert re.match(r"v?\d+\.\d+", tag), f"{service['image']} names no version"
+    assert {SERVICES[name]["image"] for name in OWN_SERVICES} == {OWN_IMAGE}
+
+
+@pytest.mark.parametrize("name", OWN_SERVICES)
+def test_our_services_can_do_little(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+
+
+def test_nothing_is_reached_from_outside() -> None:
+    assert all(port.startswith("127.0.0.1:") for service in SERVICES.values() for port in service.get("ports", []))
+
+
+@pytest.mark.parametrize("name", sorted(PROCESSES))
+def test_processes_wait_for_what_they_need_and_may_drain(name: str) -> None:
+    service = SERVICES[name]
+    assert int(service["stop_grace_period"].removesuffix("s")) > Config().worker.drain_s
+    for needed, how in service["depends_on"].items():
+        healthy = how["condition"] == "service_healthy"
+        assert healthy == ("healthcheck" in SERVICES[needed]), needed
+
+
+def test_redis_keeps_what_it_is_given() -> None:
+    redis = SERVICES["redis"]
+    options = dict(zip(redis["command"][1::2], redis["command"][2::2], strict=True))
+    assert options["--appendonly"] == "yes"
+    assert options["--maxmemory-policy"] == "noeviction"
+    (volume,) = redis["volumes"]
+    assert volume.partition(":")[0] in COMPOSE["volumes"]
+
+
+# --- its commands, as processes ----------------------------------------------------------------------------------
+
+
+def program(service: dict[str, Any]) -> list[str]:
+    """What a service runs, with this installation in place of the image."""
+    entrypoint = service.get("entrypoint", ["export-worker"])
+    own = {"export-worker": [*EXPORT_WORKER], "python": [sys.executable]}
+    return [*own[entrypoint[0]], *entrypoint[1:], *service["command"]]
+
+
+class Composed:
+    """The services of the compose file as processes: the same commands, settings and words, other ports.
+
+    Args:
+        redis_url: The compose file's Redis is started by the tests already.
+    """
+
+    def __init__(self, directory: Path, redis_url: str, namespace: str, stack: AsyncExitStack) -> None:
+        self._directory = directory
+        self._stack = stack
+        self._s3, self._simulator, self.gateway, control, transfer = (str(free_port()) for _ in range(5))
+        self._health = {"control": control, "transfer": transfer}
+        self._places = {
+            "redis://redis:6379/0": redis_url,
+            "http://s3:9000": f"http://127.0.0.1:{self._s3}",
+            "http://simulator:8099": f"http://127.0.0.1:{self._simulator}",
+            "0.0.0.0": "127.0.0.1",
+            "port = 8080": f"port = {self.gateway}",
+        }
+        self._words = {"9000": self._s3, "8099": self._simulator, "0.0.0.0": "127.0.0.1"}
+        self._namespace = namespace
+
+    async def start(self, name: str) -> asyncio.subprocess.Process:
+        """Start one service."""
+        service = SERVICES[name]
+        text = COMPOSE["configs"]["export-worker"]["content"]
+        for place, here in {**self._places, "9100": self._health.get(name, "0")}.items():
+            text = text.replace(place, here)
+        file = self._directory / f"{self._namespace}-{name}.toml"
+        file.write_text(text, encoding="utf-8")
+        env = plain_environment() | service.get("environment", {})
+        env |= {"EXPORT_CONFIG": str(file), "EXPORT_NAMESPACE": self._namespace}
+        command = [self._words.get(word, word) for word in program(service)]
+        return await self._stack.enter_async_context(child(command, name=name, directory=self._directory, env=env))
+
+    async def listen(self, name: str, port: str) -> None:
+        """Start one service, and wait until it listens."""
+        await listening(await self.start(name), int(port), name=name, directory=self._directory)
+
+    async def up(self) -> None:
+        """Start all in the order of their needs."""
+        await self.listen("s3", self._s3)
+        await self.listen("simulator", self._simulator)
+        bucket = await self.start("bucket")
+        assert await bucket.wait() == 0, (self._directory / "bucket.log").read_text(encoding="utf-8")
+        for role, port in self._health.items():
+            await self.listen(role, port)
+        await self.listen("gateway", self.gateway)
+        await self.start("trigger")
+
+    def log(self, name: str) -> str:
+        """What a service has printed."""
+        return (self._directory / f"{name}.log").read_text(encoding="utf-8")
+
+
+@asynccontextmanager
+async def composed(directory: Path, redis_url: str, namespace: str) -> AsyncIterator[Composed]:
+    """All services up."""
+    async with AsyncExitStack() as stack:
+        services = Composed(directory, redis_url, namespace, stack)
+        await services.up()
+        yield services
+
+
+async def test_its_services_bring_exports_through(tmp_path: Path, redis_url: str, namespace: str) -> None:
+    (code,) = blocks("README.md", "python")
+    assert code.count(EXAMPLE_REDIS) == 1
+    example = code.replace(EXAMPLE_REDIS, f"{redis_url!r}, namespace={namespace!r}")
+    async with composed(tmp_path, redis_url, namespace) as services:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", example, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        printed, _ = await process.communicate()
+        assert printed.decode().startswith("succeeded ['s3://exports/growingio.segment_users/dt="), printed
+        await services.start("requests")
+        async with asyncio.timeout(60):
+            while "succeeded s3://exports/" not in services.log("requests"):
+                await asyncio.sleep(0.1)
+            while "trigger.enqueued" not in services.log("trigger"):
+                await asyncio.sleep(0.1)
+        listed = await asyncio.to_thread(exports_of, services)
+
+    assert len(listed) >= 2
+
+
+def exports_of(services: Composed) -> list[dict[str, Any]]:
+    """What the gateway tells."""
+    key = SERVICES["gateway"]["environment"]["GATEWAY_KEY"]
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{services.gateway}/v1/exports", headers={"Authorization": f"Bearer {key}"}
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        found: list[dict[str, Any]] = json.load(answer)["exports"]
+    return found

@@ -1,0 +1,36 @@
+"""The image is what the READMEs say, and holds nothing that it does not need."""
+
+import re
+
+from deployment import OWN_IMAGE, PROJECT, ROOT, instructions, parsed, read
+
+
+def copied() -> list[str]:
+    return [source for copy in instructions("COPY") if not copy[0].startswith("--from") for source in copy[:-1]]
+
+
+def test_what_the_image_copies_exists_and_reaches_the_builder() -> None:
+    ignored = read(".dockerignore").splitlines()
+    assert ignored[1] == "*"
+    assert {line[1:] for line in ignored if line.startswith("!")} == set(copied())
+    assert [source for source in copied() if not (ROOT / source).exists()] == []
+
+
+def test_the_image_copies_all_that_the_build_reads() -> None:
+    packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    files = ["pyproject.toml", "requirements.lock", PROJECT["project"]["readme"], *PROJECT["project"]["license-files"]]
+    assert set(copied()) == {*packages, *files}
+
+
+def test_the_image_runs_the_command_as_nobody_special() -> None:
+    assert instructions("ENTRYPOINT") == [["[export-worker]"]]
+    assert instructions("CMD") == [["[run]"]]
+    assert parsed(["run"]).params["role"] == "all"
+    (user,) = instructions("USER")[-1]
+    assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", user)
+
+
+def test_its_bases_are_pinned_and_its_own_tag_is_the_version() -> None:
+    for arguments in instructions("FROM"):
+        assert re.search(r":\d+\.\d+", arguments[0]), arguments
+    assert f"--tag {OWN_IMAGE} " in read("worker/Dockerfile")

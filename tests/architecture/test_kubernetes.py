@@ -1,0 +1,200 @@
+"""The Kubernetes manifests: as the real kustomize builds them, valid in two versions, honest and restricted."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]  # comes with moto; its stubs are not among our tools
+from cloudcoil.models.keda.v1alpha1 import ScaledObject
+from kubernetes_validate import SchemaNotFoundError, ValidationError, validate
+
+from deployment import OWN_IMAGE, ROOT, check_settings, instructions, parsed, read
+from export_worker.config import load_config
+from export_worker.metrics import Metrics
+
+K8S = ROOT / "k8s"
+VERSIONS = ("1.33", "1.36")
+BUILDS = ("base", "overlays/dev", "overlays/production")
+DEPLOYMENTS = ("control", "transfer", "gateway", "trigger-segment-ready")
+STOP_S = 25
+"""What any process of ours needs to stop, at most."""
+IDLE_MIB = 110
+"""Of a worker that has done some exports (measured)."""
+
+
+@cache
+def built(name: str) -> list[dict[str, Any]]:
+    """Everything that `kubectl apply --kustomize` would send."""
+    kubectl = Path(sys.executable).with_name("kubectl")
+    done = subprocess.run([kubectl, "kustomize", K8S / name], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [item for item in yaml.safe_load_all(done.stdout) if item]
+
+
+def of_kind(name: str, kind: str) -> dict[str, dict[str, Any]]:
+    return {item["metadata"]["name"]: item for item in built(name) if item["kind"] == kind}
+
+
+def pod(name: str, build: str = "overlays/production") -> dict[str, Any]:
+    found: dict[str, Any] = of_kind(build, "Deployment")[name]["spec"]["template"]["spec"]
+    return found
+
+
+def container(name: str, build: str = "overlays/production") -> dict[str, Any]:
+    (found,) = pod(name, build)["containers"]
+    return dict(found)
+
+
+def config_text(build: str) -> str:
+    (item,) = of_kind(build, "ConfigMap").values()
+    text: str = item["data"]["export-worker.toml"]
+    return text
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("build", BUILDS)
+def test_every_manifest_is_valid(build: str, version: str) -> None:
+    for item in built(build):
+        if item["apiVersion"].startswith("keda.sh/"):
+            with pytest.raises(SchemaNotFoundError):
+                validate(item, version, strict=True)
+        else:
+            validate(item, version, strict=True)
+
+
+def test_a_wrong_field_is_seen() -> None:
+    item = of_kind("base", "Deployment")["control"]
+    with pytest.raises(ValidationError):
+        validate(item | {"spec": item["spec"] | {"replica": 2}}, VERSIONS[0], strict=True)
+
+
+def test_scaled_objects_are_what_keda_takes_and_ask_for_metrics_that_there_are() -> None:
+    scaled = of_kind("overlays/production", "ScaledObject")
+    assert set(scaled) == {"control", "transfer"}
+    for item in scaled.values():
+        # A field that KEDA does not know would be dropped without a word.
+        assert ScaledObject.model_validate(item).model_dump(by_alias=True, exclude_unset=True, mode="json") == item
+        for trigger in item["spec"]["triggers"]:
+            assert trigger["metadata"]["valueLocation"].partition("{")[0] in Metrics().names()
+        assert item["spec"]["scaleTargetRef"]["name"] in of_kind("overlays/production", "Deployment")
+
+
+def test_the_plain_autoscalers_are_valid() -> None:
+    for item in yaml.safe_load_all(read("k8s/components/hpa/autoscalers.yaml")):
+        for version in VERSIONS:
+            validate(item, version, strict=True)
+        assert item["spec"]["scaleTargetRef"]["name"] in DEPLOYMENTS
+
+
+def test_every_file_is_used() -> None:
+    folders = [K8S / "base", K8S / "overlays/dev", K8S / "overlays/production", *(K8S / "components").iterdir()]
+    for folder in folders:
+        told = (folder / "kustomization.yaml").read_text(encoding="utf-8")
+        unused = [path.name for path in folder.iterdir() if path.name not in told and path.name != "kustomization.yaml"]
+        assert unused == [], folder
+
+
+def test_only_dev_carries_a_secret_and_that_has_words_of_simulators_alone() -> None:
+    assert not of_kind("base", "Secret")
+    assert not of_kind("overlays/production", "Secret")
+    assert set(of_kind("overlays/dev", "StatefulSet")) == {"redis"}
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_the_settings_are_understood(build: str, tmp_path: Path, clean_environment: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "export-worker.toml"
+    file.write_text(config_text(build), encoding="utf-8")
+    clean_environment.setenv("GIO_TOKEN", "word")
+    config = load_config(str(file))
+    check_settings(config)
+    assert config.platforms() == {"gio": "growingio"}
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_the_commands_are_real(name: str) -> None:
+    args = container(name)["args"]
+    assert "command" not in container(name)
+    assert parsed(args).command.name == args[0]
+    if args[0] == "run":
+        assert parsed(args).params["role"] == name
+    if args[0] == "trigger":
+        assert args[1] in tomllib.loads(config_text("overlays/production"))["triggers"]
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_pods_get_the_file_and_every_secret(name: str) -> None:
+    found = container(name)
+    sources = {item["name"]: item["valueFrom"]["secretKeyRef"] for item in found["env"] if "valueFrom" in item}
+    place = Path(next(item["value"] for item in found["env"] if item["name"] == "EXPORT_CONFIG"))
+    mounted = {item["mountPath"]: item["name"] for item in found["volumeMounts"]}
+    volume = next(item for item in pod(name)["volumes"] if item["name"] == mounted[str(place.parent)])
+    assert volume["configMap"]["name"] in of_kind("overlays/production", "ConfigMap")
+    assert instructions("WORKDIR")[-1] == [str(place.parent)]
+    wanted = {"GIO_TOKEN", "GATEWAY_KEY"} if name == "gateway" else {"GIO_TOKEN"}
+    assert {variable for variable, source in sources.items() if not source.get("optional")} == wanted
+    for source in sources.values():
+        assert f"generic {source['name']} " in read("k8s/README.md")
+        assert f"--from-file={source['key']}=" in read("k8s/README.md")
+
+
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [(build, name) for build in ("overlays/dev", "overlays/production") for name in of_kind(build, "Deployment")],
+)
+def test_pods_are_restricted(build: str, name: str) -> None:
+    found = pod(name, build)
+    assert found["automountServiceAccountToken"] is False
+    assert found["securityContext"]["runAsNonRoot"] is True
+    assert found["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container(name, build)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert (
+        f"{found['securityContext']['runAsUser']}:{found['securityContext']['runAsGroup']}"
+        == instructions("USER")[-1][0]
+    )
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_pods_are_asked_how_they_are(name: str) -> None:
+    found = container(name)
+    ports = {item["name"] for item in found["ports"]}
+    for probe, path in (("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):
+        assert found[probe]["httpGet"]["path"] == path
+        assert found[probe]["httpGet"]["port"] in ports
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_pods_have_room_and_time(name: str) -> None:
+    settings = tomllib.loads(config_text("overlays/production"))
+    assert pod(name)["terminationGracePeriodSeconds"] > STOP_S > settings["worker"]["drain_s"]
+    resources = container(name)["resources"]
+    assert set(resources["requests"]) == set(resources["limits"]) == {"cpu", "memory"}
+    buffers_mib = settings["transfer"]["memory_mib"] if name == "transfer" else 0
+    assert int(resources["limits"]["memory"].removesuffix("Mi")) >= 1.5 * (IDLE_MIB + buffers_mib)
+
+
+def test_images_are_pinned_and_ours_has_one_tag() -> None:
+    for build in BUILDS:
+        for item in built(build):
+            if item["kind"] in {"Deployment", "StatefulSet"}:
+                (only,) = item["spec"]["template"]["spec"]["containers"]
+                _, _, tag = only["image"].rpartition("/")[2].partition(":")
+                assert re.match(r"\d+\.\d+", tag), only["image"]
+                if "export-worker" in only["image"]:
+                    assert tag == OWN_IMAGE.partition(":")[2]
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_each_deployment_is_disrupted_one_pod_at_a_time(name: str) -> None:
+    budget = of_kind("overlays/production", "PodDisruptionBudget")[name]["spec"]
+    labels = of_kind("overlays/production", "Deployment")[name]["spec"]["template"]["metadata"]["labels"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"]["matchLabels"].items() <= labels.items()
