@@ -25,6 +25,7 @@ FLOORS = {
         "pollplan",
         "steps",
         "connect",
+        "sentinel",
         "addresses",
         "guard",
         "instrumentation",

@@ -18,6 +18,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from export_worker.contract.keys import dump_job, load_job
 from export_worker.errors import ConfigError, ServiceUnreachableError
+from export_worker.sentinel import is_sentinel_url, parse_sentinel_url, sentinel_pool
 
 CONNECT_TIMEOUT_S = 5.0
 SOCKET_TIMEOUT_S = 10.0
@@ -29,7 +30,7 @@ WORKER_RETRIES = 12
 
 
 def open_redis(redis_url: str, *, retries: int = PRODUCER_RETRIES, max_connections: int = 64) -> ArqRedis:
-    """A client for `redis://`, `rediss://` or `unix://`. Connects with the first command.
+    """A client for `redis://`, `rediss://`, `unix://`, `sentinel(s)://`. Connects with the first command.
 
     Args:
         redis_url: A password in it is percent-decoded.
@@ -43,16 +44,18 @@ def open_redis(redis_url: str, *, retries: int = PRODUCER_RETRIES, max_connectio
     retry = Retry(ExponentialWithJitterBackoff(base=0.1, cap=2.0), retries)
     # A refused connection is an OSError until redis-py has given up, and would not be retried.
     retry.update_supported_errors([OSError])
+    options = _options_of(redis_url) | {
+        "max_connections": max_connections,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": SOCKET_TIMEOUT_S,
+        "health_check_interval": 30,
+        "retry": retry,
+    }
     try:
-        pool = BlockingConnectionPool.from_url(
-            redis_url,
-            max_connections=max_connections,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            socket_timeout=SOCKET_TIMEOUT_S,
-            health_check_interval=30,
-            retry=retry,
-            **_options_of(redis_url),
-        )
+        if is_sentinel_url(redis_url):
+            pool: BlockingConnectionPool = sentinel_pool(redis_url, **options)
+        else:
+            pool = BlockingConnectionPool.from_url(redis_url, **options)
         # An option that redis-py does not know would otherwise be noticed by the first command.
         pool.connection_class(**pool.connection_kwargs)
     except ValueError as error:
@@ -65,7 +68,7 @@ def open_redis(redis_url: str, *, retries: int = PRODUCER_RETRIES, max_connectio
 def _options_of(redis_url: str) -> dict[str, Any]:
     """What only some transports take: a unix socket has neither keepalive nor TLS."""
     match urlsplit(redis_url).scheme:
-        case "redis":
+        case "redis" | "sentinel" | "sentinels":
             return {"socket_keepalive": True}
         case "rediss":
             # redis-py 5 leaves the host name of a certificate unchecked unless told otherwise.
@@ -80,6 +83,11 @@ def _address(redis_url: str) -> str:
     Raises:
         ConfigError: The URL is malformed.
     """
+    if is_sentinel_url(redis_url):
+        try:
+            return parse_sentinel_url(redis_url).address
+        except ValueError as error:
+            raise ConfigError(f"redis_url: {error}") from None
     try:
         parts = urlsplit(redis_url)
         host, port = parts.hostname or "localhost", parts.port or 6379

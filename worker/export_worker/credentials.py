@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import SecretStr
 
@@ -103,9 +103,8 @@ def _percent(piece: str) -> str:
     return "".join(f"%(?:25){{0,3}}{byte:02x}" for byte in piece.encode("utf-8", "surrogatepass"))
 
 
-def url_password(address: str) -> str | None:
-    """The password in the URL of a server such as Redis, if there is one, before the host or as a parameter."""
+def url_passwords(address: str) -> list[str]:
+    """Every password in the URL of a server such as Redis: before the host, or as a parameter."""
     url = urlsplit(address)
-    if url.password is not None:
-        return unquote(url.password)
-    return parse_qs(url.query).get("password", [None])[0]
+    before = [] if url.password is None else [unquote(url.password)]
+    return before + [value for name, value in parse_qsl(url.query) if name.endswith("password")]

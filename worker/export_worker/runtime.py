@@ -22,7 +22,7 @@ from export_worker.backoff import Backoff
 from export_worker.config import Config
 from export_worker.connect import WORKER_RETRIES, close_redis, commands, open_redis, redis_unreachable
 from export_worker.contract.keys import Keys, Role
-from export_worker.credentials import Redactor, reveal, url_password
+from export_worker.credentials import Redactor, reveal, url_passwords
 from export_worker.errors import ConfigError
 from export_worker.gauges import Gauges
 from export_worker.health import Health, pages_served
@@ -64,8 +64,10 @@ def build_redactor(config: Config) -> Redactor:
             continue
         redactor.add(value)
         if "://" in value:
-            redactor.add(url_password(value))
-    redactor.add(url_password(config.redis_url))
+            for password in url_passwords(value):
+                redactor.add(password)
+    for password in url_passwords(config.redis_url):
+        redactor.add(password)
     return redactor
 
 

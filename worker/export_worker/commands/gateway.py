@@ -10,7 +10,7 @@ from export_producers.client import ExportQueue
 from export_producers.gateway.parts import CatalogCall
 from export_producers.gateway.server import Options, check, serve
 from export_worker.config import Config, load_config
-from export_worker.credentials import Redactor, reveal, url_password
+from export_worker.credentials import Redactor, reveal, url_passwords
 from export_worker.telemetry import configure_logging
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -24,7 +24,7 @@ def gateway(log_level: str) -> None:
     options = _options(config)
     check(options)
     redactor = Redactor()
-    for secret in (*options.api_keys, url_password(config.redis_url)):
+    for secret in (*options.api_keys, *url_passwords(config.redis_url)):
         redactor.add(secret)
     configure_logging(redactor, log_level)
     catalog = _catalog(config, redactor)

@@ -19,6 +19,7 @@ from export_worker.config.triggers import AnyTrigger
 from export_worker.config.worker import RetrySettings, WorkerSettings
 from export_worker.errors import ConfigError
 from export_worker.platforms.connection import ConnectionSettings
+from export_worker.sentinel import is_sentinel_url
 
 DEFAULT_FILE = "export-worker.toml"
 
@@ -29,11 +30,13 @@ def _checked_url(url: str) -> str:
     """Refuse what is no Redis URL; the refusal must not show it, for there may be a password in it."""
     try:
         parts = urlsplit(url)
-        known = parts.scheme in {"redis", "rediss", "unix"} and parts.port != 0
+        known = is_sentinel_url(url) or (parts.scheme in {"redis", "rediss", "unix"} and parts.port != 0)
     except ValueError:
         known = False
     if not known:
-        advice = "must be redis://, rediss:// or unix://, with what is special in its password percent-encoded"
+        advice = (
+            "must be redis://, rediss://, unix:// or sentinel://, with what is special in its password percent-encoded"
+        )
         raise PydanticCustomError("redis_url", advice)
     return url
 
