@@ -82,13 +82,20 @@ def pythons(folder: Path, wanted: list[str], console: Console) -> dict[str, str]
             console.print(f"left out: {name} ({PROGRAMS[name]} is not on the PATH)")
         elif name in PEERS:
             python = folder / name / "bin" / "python"
-            if python.exists() or installed(folder / name, PEERS[name]):
+            if ready(folder / name, name) or installed(folder / name, PEERS[name]):
                 found[name] = str(python)
             else:
                 console.print(f"left out: {name} (pip cannot install {PEERS[name]})")
         else:
             found[name] = sys.executable
     return found
+
+
+def ready(folder: Path, module: str) -> bool:
+    """Whether an earlier run has installed a peer to the end."""
+    python = folder / "bin" / "python"
+    check = f"import {module}, aiohttp, boto3" if module == "smart_open" else f"import {module}, aiohttp"
+    return python.exists() and not subprocess.run([python, "-c", check], check=False, capture_output=True).returncode
 
 
 def installed(folder: Path, requirement: str) -> bool:

@@ -13,10 +13,11 @@ import ssl
 import sys
 import tempfile
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from typing import BinaryIO
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 BLOCK_BYTES = 32 * 2**20
 """The source's file; a longer body is the same again and again."""
@@ -25,6 +26,8 @@ Head = dict[str, str]
 Handler = Callable[[socket.socket, BinaryIO, str, str, Head], bool]
 
 _uploads = itertools.count(1)
+_stored: defaultdict[str, int] = defaultdict(int)
+"""Bytes under each key, complete or not: some movers ask for them at their end."""
 
 
 def read_head(stream: BinaryIO) -> tuple[str, str, Head] | None:
@@ -142,14 +145,16 @@ def sink() -> Handler:
             drop_chunks(connection, stream, rooms.room)
         else:
             drop(connection, stream, int(fields.get("content-length", "0")), rooms.room)
-        connection.sendall(_answer(method, urlsplit(target).query, fields))
+        connection.sendall(_answer(method, urlsplit(target), fields))
         return True
 
     return handle
 
 
-def _answer(method: str, query: str, fields: Head) -> bytes:
-    status, body = "200 OK", ""
+def _answer(method: str, target: SplitResult, fields: Head) -> bytes:
+    status, body, query = "200 OK", "", target.query
+    if method == "PUT":
+        _stored[target.path] += int(fields.get("x-amz-decoded-content-length", fields.get("content-length", "0")))
     if method == "POST" and "uploadId" in query:
         body = '<CompleteMultipartUploadResult><ETag>"0"</ETag></CompleteMultipartUploadResult>'
     elif method == "POST":
@@ -157,11 +162,13 @@ def _answer(method: str, query: str, fields: Head) -> bytes:
         body = f"<{name}><Bucket>b</Bucket><Key>k</Key><UploadId>{next(_uploads)}</UploadId></{name}>"
     elif method == "DELETE":
         status = "204 No Content"
-    elif method in {"HEAD", "GET"}:
-        status = "404 Not Found"
+    elif method == "GET" or not _stored.get(target.path):
+        status = "200 OK" if method == "PUT" else "404 Not Found"
     told = [f"{name}: {value}" for name, value in fields.items() if name.startswith("x-amz-checksum-")]
     head = ['ETag: "0123456789abcdef0123456789abcdef"', "Content-Type: application/xml", *told]
-    return "\r\n".join([f"HTTP/1.1 {status}", *head, f"Content-Length: {len(body)}", "", body]).encode()
+    length = _stored.get(target.path, 0) if method == "HEAD" else len(body)
+    head.append("Last-Modified: Sun, 22 Nov 2026 03:00:00 GMT")
+    return "\r\n".join([f"HTTP/1.1 {status}", *head, f"Content-Length: {length}", "", body]).encode()
 
 
 def converse(connection: socket.socket, context: ssl.SSLContext | None, handler: Handler) -> None:
