@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]  # comes with moto; its stubs are not among our tools
-from cloudcoil.models.keda.v1alpha1 import ScaledObject
 from kubernetes_validate import SchemaNotFoundError, ValidationError, validate
 
 from deployment import OWN_IMAGE, ROOT, check_settings, instructions, parsed, read
@@ -74,6 +73,9 @@ def test_a_wrong_field_is_seen() -> None:
 
 
 def test_scaled_objects_are_what_keda_takes_and_ask_for_metrics_that_there_are() -> None:
+    # Here alone: its models take seconds and hundreds of MiB, which every test process would pay for.
+    from cloudcoil.models.keda.v1alpha1 import ScaledObject
+
     scaled = of_kind("overlays/production", "ScaledObject")
     assert set(scaled) == {"control", "transfer"}
     for item in scaled.values():
