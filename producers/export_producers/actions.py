@@ -6,8 +6,8 @@ import sys
 import click
 
 from export_producers import present
-from export_producers.cli import OpenQueue, as_json
-from export_producers.client import LIST_MAX, ExportQueue
+from export_producers.cli import OpenQueue, as_json, failed_exports
+from export_producers.client import ExportQueue
 from export_producers.options import TEXT
 from export_producers.records import Start
 from export_worker.contract.status import Phase, Status
@@ -76,8 +76,7 @@ def retry(
 
 
 async def _retry_failed(queue: ExportQueue, start: Start | None, code: str | None, *, dry_run: bool) -> list[Status]:
-    found = await queue.list_exports(Phase.FAILED, LIST_MAX)
-    wanted = [status for status in found if code is None or (status.error is not None and status.error.code == code)]
+    wanted = [status async for status in failed_exports(queue, code)]
     if dry_run:
         return wanted
     again: list[Status] = []

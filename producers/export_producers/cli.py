@@ -163,17 +163,35 @@ def status(open_queue: OpenQueue, *, export_id: str, timeline: bool, as_json: bo
         click.echo(present.clean(f"{entry['at']}  {entry['phase']:<12}  {entry['note']}"))
 
 
+async def failed_exports(queue: ExportQueue, code: str | None) -> AsyncIterator[Status]:
+    """The dead letters, the newest first: every failed export, or those of one error code."""
+    cursor: str | None = None
+    while True:
+        page = await queue.page(Phase.FAILED, LIST_MAX, cursor)
+        for status in page.statuses:
+            if code is None or (status.error is not None and status.error.code == code):
+                yield status
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
 @click.command("list")
 @click.option("--phase", type=click.Choice([phase.value for phase in Phase]), help="Only exports in this phase.")
+@click.option("--error", "code", type=TEXT, metavar="CODE", help="Only exports that failed with this code.")
 @click.option("--limit", type=click.IntRange(1, LIST_MAX), default=50, show_default=True)
 @as_json
 @click.pass_obj
-def list_(open_queue: OpenQueue, *, phase: str | None, limit: int, as_json: bool) -> None:
-    """List exports, the newest first."""
+def list_(open_queue: OpenQueue, *, phase: str | None, code: str | None, limit: int, as_json: bool) -> None:
+    """List exports, the newest first; those in phase `failed` are the dead letters."""
+    if code is not None and phase not in {None, Phase.FAILED}:
+        raise click.UsageError("--error goes with --phase failed")
 
     async def run() -> list[Status]:
         async with open_queue() as queue:
-            return await queue.list_exports(Phase(phase) if phase else None, limit)
+            if code is None:
+                return await queue.list_exports(Phase(phase) if phase else None, limit)
+            return [status async for status in failed_exports(queue, code)][:limit]
 
     found = asyncio.run(run())
     if as_json:
@@ -181,7 +199,7 @@ def list_(open_queue: OpenQueue, *, phase: str | None, limit: int, as_json: bool
     elif found:
         present.console().print(present.table(found))
     else:
-        click.echo("no exports" + (f" in phase {phase}" if phase else ""))
+        click.echo("no exports" + (f" in phase {phase}" if phase else "") + (f" with error {code}" if code else ""))
 
 
 @click.command()

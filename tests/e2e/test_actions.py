@@ -118,6 +118,10 @@ async def test_all_failed_exports_with_one_code_are_retried_together(site: Site,
     world.faults.add(Fault(on="submit", fault="graphql_errors", times=2, per="all"))
     async with harness.worker(site), site.queue() as queue:
         failed = [(await harness.export(site, REQUEST)).export_id for _ in range(2)]
+        listed = await asyncio.to_thread(site.command, "list", "--error", "platform_refused", "--json")
+        assert [item["error"]["code"] for item in json.loads(listed.stdout)] == ["platform_refused"] * len(failed)
+        none = await asyncio.to_thread(site.command, "list", "--error", "platform_error", "--phase", "failed")
+        assert none.stdout == "no exports in phase failed with error platform_error\n"
         other = ["retry", "--failed", "--error", "platform_error", "--json"]
         assert json.loads((await asyncio.to_thread(site.command, *other)).stdout) == []
         bulk = ["retry", "--failed", "--error", "platform_refused", "--json"]
