@@ -11,8 +11,10 @@ import pytest
 from blockbuster import blockbuster_ctx
 from yarl import URL
 
+from export_worker.credentials import Redactor
 from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
 from export_worker.platforms.base import Direct
+from export_worker.platforms.growingio_rest_files import UserListDownload
 from export_worker.transfer.checksum import crc_of, named_form
 from export_worker.transfer.engine import StoredFile, TransferEngine
 from export_worker.transfer.multipart import S3Store
@@ -104,6 +106,18 @@ async def test_a_cut_leaves_nothing(world: World, size: int) -> None:
         with pytest.raises(DownloadInterruptedError, match="before its announced end"):
             await world.store(base_url)
     await world.assert_untouched()
+
+
+async def test_a_list_of_users_takes_the_same_way() -> None:
+    async with ScriptedServer() as server, downloader(server.url) as files:
+        server.on("/download", replied(NOISE, content_type="text/csv"))
+        async with files.open(URL(server.url + "/download", encoded=True), "a.csv") as download:
+            users = UserListDownload(download, "user_id", Redactor())
+            receiver = users.receiver(lambda _: None)
+            assert receiver is not None
+            room = bytearray(len(NOISE) + 1)
+            assert await receiver.receive_into(memoryview(room)) == len(NOISE)
+            assert room[:-1] == NOISE
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16-le"])
