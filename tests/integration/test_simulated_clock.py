@@ -114,6 +114,7 @@ async def test_thirty_hours_of_polling_use_no_retry_and_leave_no_litter(
         "ended",
         "phase",
         "event",
+        "events-at",
         "outbox",
         "durations",
         "sweep",
