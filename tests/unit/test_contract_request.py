@@ -287,6 +287,9 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     (body(GROUP, {"base_times": []}), "export.base_times", "at least 1 item"),
     (body(GROUP, {"base_times": ["2026-11-22"]}), "export.base_times.0", "must match"),
     (body(GROUP, {"base_times": ["2026-11-22T00:00:00"]}), "export.base_times.0", "must match"),
+    (body(GROUP, {"base_times": ["٢٠٢٦-01-01 00:00:00"]}), "export.base_times.0", "must match"),
+    (body(GROUP, {"base_times": ["2026-02-30 00:00:00"]}), "export.base_times.0", "a date and a time that there are"),
+    (body(GROUP, {"base_times": ["2026-02-03 00:00:00"] * 2}), "export.base_times", "must not name one twice"),
     (body(GROUP, {"columns": [None]}), "export.columns.0", "must be a valid string"),
     (body(GROUP, {"file_format": "gzip"}), "export.file_format", "must be 'csv' or 'json'"),
 ]

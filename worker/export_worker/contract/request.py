@@ -1,6 +1,7 @@
 """The export request: what may be exported, from which platform, and how it shall land."""
 
 import json
+from datetime import datetime
 from functools import reduce
 from hashlib import sha256
 from operator import or_
@@ -34,6 +35,20 @@ def _written_charset(name: str) -> str:
     return name
 
 
+def _real_time(text: str) -> str:
+    try:
+        datetime.strptime(text, "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007 - the platform's own time, without a zone
+    except ValueError:
+        raise ValueError("must be a date and a time that there are") from None
+    return text
+
+
+def _once_each(texts: list[str]) -> list[str]:
+    if len(set(texts)) < len(texts):
+        raise ValueError("must not name one twice")
+    return texts
+
+
 def _small_metadata(metadata: dict[str, str]) -> dict[str, str]:
     size = len(json.dumps(metadata, ensure_ascii=False).encode())
     if size > METADATA_MAX_BYTES:
@@ -61,6 +76,12 @@ Charset = Annotated[str, StringConstraints(min_length=1, max_length=40), AfterVa
 SinkName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 """As the configuration names a sink."""
 Seconds = Annotated[float, Field(ge=0.001, le=30 * 86400, allow_inf_nan=False)]
+BaseTime = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$"),
+    AfterValidator(_real_time),
+]
+"""Sensors Data: the time that a partition of a user group is of (its user-group document)."""
 PositiveId = Annotated[int, Field(gt=0, le=2**63 - 1)]
 
 
@@ -156,13 +177,7 @@ class SensorsdataUserGroupUsers(Model):
     kind: Literal["sensorsdata.user_group_users"] = "sensorsdata.user_group_users"
     group_id: PositiveId
     execute: bool = True
-    base_times: (
-        Annotated[
-            list[Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$")]],
-            Field(min_length=1),
-        ]
-        | None
-    ) = None
+    base_times: Annotated[list[BaseTime], Field(min_length=1), AfterValidator(_once_each)] | None = None
     columns: Annotated[list[Name], Field(min_length=1)] | None = None
     file_format: Literal["csv", "json"] | None = None
 
