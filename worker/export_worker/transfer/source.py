@@ -35,12 +35,17 @@ class GuardedSource:
         self._download = download
         self._json_expected = file_name.lower().endswith(_JSON_EXTENSIONS)
         self._progress = progress
+        self._is_rest = False
         self._crc = 0
         self.bytes_read = 0
 
+    def go_on_behind(self, bytes_before: int, crc_before: int) -> None:
+        """Take these bytes of the file as read: the download brings what follows them."""
+        self._is_rest, self.bytes_read, self._crc = True, bytes_before, crc_before
+
     @property
     def crc(self) -> int:
-        """CRC64NVME of everything read so far."""
+        """CRC64NVME of everything read so far, by earlier attempts, too."""
         return self._crc
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
@@ -51,7 +56,7 @@ class GuardedSource:
             DownloadInterruptedError: It is cut, or shorter or longer than announced.
         """
         head: list[bytes] = []
-        checked = False
+        checked = self._is_rest  # its beginning was looked at when it came
         async with _closed_at_end(self._download.chunks()) as chunks:
             async for chunk in chunks:
                 self._count(chunk)
