@@ -325,6 +325,7 @@ def loaded(answer: dict[str, object]) -> set[str]:
     return set(names)
 
 
+@pytest.mark.timeout(900)  # two hundred processes: on a busy machine they take minutes
 def test_every_module_imports_alone(imported_alone: dict[str, dict[str, object]]) -> None:
     heavy = [name for name in modules() if not name.endswith("__main__") and not is_light(name)]
     # Packages of others are imported once, before the fork: they take most of the time and cannot import ours.
