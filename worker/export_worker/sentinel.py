@@ -1,8 +1,8 @@
-"""Redis behind Sentinels: `sentinel://user:password@host:26379,host:26379/service/0`, or `sentinels://` with TLS.
+"""Redis behind Sentinels: `sentinel://host:26379,host:26379/service/0`, or `sentinels://` with TLS.
 
-The user and the password are those of Redis; `?sentinel_username=…&sentinel_password=…` are the Sentinels' own. Every
-new connection asks the Sentinels who is the primary. A connection to one that was demoted ends with its first refused
-write, so a fail-over is ridden out by the retries that ride out a restart.
+User and password before an `@` are those of Redis; `?sentinel_username=…&sentinel_password=…` are the Sentinels' own.
+Every new connection asks the Sentinels who is the primary. A connection to one that was demoted ends with its first
+refused write, so a fail-over is ridden out by the retries that ride out a restart.
 """
 
 from dataclasses import dataclass
