@@ -99,7 +99,7 @@ class HttpDownload:
         with _interruptions(self._place, self._client):
             async for chunk in self._response.content.iter_any():
                 done_bytes += len(chunk)
-                self._check_expansion(done_bytes)
+                self._check_expansion(done_bytes - self.offset_bytes)
                 yield chunk
             if closed is not None and closed.done():
                 # aiohttp 3.14 takes a reset for the end of a body that has no other; here it raises.
