@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import s3_server
+from export_worker.connect import end
 from export_worker.contract.keys import Role
 from export_worker.contract.request import ExportKind
 from export_worker.credentials import Redactor
@@ -132,5 +133,4 @@ class Parts:
             yield worker
         finally:
             await worker.drain(1.0)
-            renewing.cancel()
-            await asyncio.wait({renewing, working})
+            await end(renewing, working)

@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 
 from export_producers.client import WATCH_INTERVAL_S, AnyRequest, EnqueueError, ExportQueue
 from export_producers.records import Page, Start
+from export_worker.connect import end
 from export_worker.contract.status import Accepted, Phase, Status
 from export_worker.contract.trace import TraceContext
 
@@ -63,10 +64,7 @@ class SyncExportQueue:
         self._loop.close()
 
     async def _end(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await end(*(task for task in asyncio.all_tasks() if task is not asyncio.current_task()))
         await self._queue.close()
 
     def _run(self, call: Coroutine[Any, Any, T]) -> T:

@@ -5,6 +5,8 @@ import json
 import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
@@ -142,6 +144,26 @@ class TestSyncExportQueue(QueueSuite):
         queue.close()
         with pytest.raises(RuntimeError, match="is closed"):
             queue.status(export_id)
+
+    def test_closing_ends_also_what_does_not_hear_at_once(
+        self, redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looking = threading.Event()
+
+        async def deaf(*_: object) -> None:
+            # As redis-py does now and then.
+            with suppress(asyncio.CancelledError):
+                looking.set()
+                await asyncio.Event().wait()
+            await asyncio.Event().wait()
+
+        queue = SyncExportQueue(redis_url, namespace=namespace)
+        monkeypatch.setattr(ExportQueue, "status", deaf)
+        with ThreadPoolExecutor(2) as threads:
+            waiting = threads.submit(queue.status, "e1")
+            assert looking.wait(20)
+            threads.submit(queue.close).result(20)
+            assert isinstance(waiting.exception(20), RuntimeError)
 
     def test_a_watch_that_is_left_early_leaves_nothing(self, redis_url: str, namespace: str) -> None:
         with SyncExportQueue(redis_url, namespace=namespace) as queue:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export_worker.backoff import Backoff
-from export_worker.settings import end
+from export_worker.connect import end
 from export_worker.sinks.base import Route, SinkError, SinkGoneError, SinkRefusedError
 from export_worker.sinks.fanout import Again, Fanout, GiveUp, after_failure
 from export_worker.sinks.outbox import Delivery, Outbox

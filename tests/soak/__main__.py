@@ -20,7 +20,7 @@ from rich.console import Console
 import canary
 import remains
 import s3_server
-from export_worker.connect import close_redis, open_redis
+from export_worker.connect import close_redis, end, open_redis
 from export_worker.contract.keys import Keys
 from export_worker.demo.processes import free_port
 from export_worker.simulator.scenario import Scenario
@@ -81,8 +81,7 @@ async def bear(site: Site, redis: Redis, fleet: Fleet) -> None:
             fleet.tally.counts["Redis restarts"] += 1
         await until_ended(site, EXPORTS)
     finally:
-        raging.cancel()
-        await asyncio.wait([raging])
+        await end(raging)
     # An event that its dispatcher died with comes again.
     await remains.in_redis(site)
 

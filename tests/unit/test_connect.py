@@ -1,15 +1,17 @@
 """Redis as it is opened: every transport, and no password in any refusal."""
 
+import asyncio
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from export_producers.client import ExportQueue
-from export_worker.connect import close_redis, open_redis, redis_unreachable
+from export_worker.connect import close_redis, end, open_redis, redis_unreachable
 from export_worker.demo.processes import redis_binary
 from export_worker.errors import ConfigError, ServiceUnreachableError
 
@@ -92,3 +94,17 @@ def test_a_malformed_url_is_refused_and_not_quoted(url: str) -> None:
     with pytest.raises(ConfigError, match="redis_url: ") as caught:
         _ = open_redis(url)
     assert "SECRET" not in str(caught.value)
+
+
+async def test_a_task_ends_also_when_a_cancellation_is_swallowed() -> None:
+    async def deaf(times: int) -> None:
+        for _ in range(times):
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    tasks = [asyncio.create_task(deaf(times)) for times in (0, 1, 3)]
+    await asyncio.sleep(0)
+    await end(*tasks, again_s=0.01)
+    await end(*tasks)
+    assert all(task.cancelled() for task in tasks)

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from export_worker.backoff import Backoff
 from export_worker.config import Config
-from export_worker.connect import WORKER_RETRIES, close_redis, commands, open_redis, redis_unreachable
+from export_worker.connect import WORKER_RETRIES, close_redis, commands, end, open_redis, redis_unreachable
 from export_worker.contract.keys import Keys, Role
 from export_worker.credentials import Redactor, reveal, url_passwords
 from export_worker.errors import ConfigError
@@ -34,7 +34,7 @@ from export_worker.platforms.connection import PollSettings
 from export_worker.platforms.registry import build_driver
 from export_worker.pollplan import PollPlan
 from export_worker.routes import build_routes
-from export_worker.settings import StepWorker, end
+from export_worker.settings import StepWorker
 from export_worker.sinks.fanout import Fanout
 from export_worker.sinks.outbox import Outbox
 from export_worker.steps import Policy
@@ -146,7 +146,7 @@ class Runtime:
         # Leases are renewed until the last step has ended.
         drain_s = self._config.worker.drain_s if stop.is_set() else 0.0
         await asyncio.gather(*(worker.drain(drain_s) for worker in workers), return_exceptions=True)
-        await asyncio.gather(*map(end, [*background, *running, stopping]))
+        await end(*background, *running, stopping)
         for task in (*background, *running):
             if not task.cancelled():
                 task.result()

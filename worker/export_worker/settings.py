@@ -14,7 +14,6 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 from arq.connections import ArqRedis
@@ -23,6 +22,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from export_worker.connect import end
 from export_worker.contract.keys import STEP_FUNCTION, Keys, Role, dump_job, load_job
 from export_worker.contract.model import epoch_ms
 from export_worker.machine import Machine
@@ -35,21 +35,8 @@ AGAIN_S = 0.5
 """Between claims that Redis refuses."""
 CLEAN_UP_S = 8.0
 """What a step gets to end its S3 calls and to give its lease back before it is cancelled once more."""
-CANCEL_AGAIN_S = 0.5
-"""Longer than a task needs that has heard the first time."""
 
 _log = structlog.get_logger(__name__)
-
-
-async def end(task: asyncio.Task[Any], again_s: float = CANCEL_AGAIN_S) -> None:
-    """Cancel a task until it has ended.
-
-    One cancellation is not enough: about one in forty that meets a Redis command is swallowed on the way (seen with
-    redis-py 5.3 and arq 0.28 on Python 3.11), and the task would go on for ever.
-    """
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=again_s)
 
 
 class StepWorker(Worker):
@@ -177,4 +164,4 @@ class StepWorker(Worker):
             await end(self.main_task)
         if self.tasks:
             await asyncio.wait(self.tasks.values(), timeout=drain_s)
-        await asyncio.gather(*(end(task, CLEAN_UP_S) for task in list(self.tasks.values())))
+        await end(*self.tasks.values(), again_s=CLEAN_UP_S)

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from export_producers import present
+from export_worker.connect import end
 from export_worker.contract.model import isoformat
 from export_worker.contract.status import Status
 from export_worker.demo.play import Outcome, Show, play
@@ -57,8 +58,7 @@ async def _demo(directory: Path, count: int, *, serve: bool, as_json: bool) -> b
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({playing, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not playing.done():
-            playing.cancel()
-            await asyncio.gather(playing, return_exceptions=True)
+            await end(playing)
             console.print("stopped before the end")
             return False
         outcome = await playing

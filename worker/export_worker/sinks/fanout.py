@@ -10,6 +10,7 @@ from datetime import datetime
 import structlog
 from redis.exceptions import RedisError
 
+from export_worker.connect import end
 from export_worker.contract.model import epoch_ms
 from export_worker.instrumentation import SILENT, EventDelivered, EventRefused, Instrument
 from export_worker.sinks.base import Route, SinkError, SinkGoneError, SinkRefusedError
@@ -19,8 +20,6 @@ IDLE_S = 0.25
 """Between looks into an empty outbox; events of this process's own exports are announced and do not wait."""
 DELIVERY_S = VISIBILITY_S - 15.0
 """No delivery may take longer: it would come back while it is still on its way."""
-CANCEL_AGAIN_S = 0.5
-"""Longer than a delivery needs that has heard the first time."""
 FLUSH_S = 8.0
 """What deliveries get when the worker leaves; whatever does not end in time comes back elsewhere."""
 
@@ -133,11 +132,7 @@ class _Lane:
                 await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
 
     async def stop(self) -> None:
-        # One cancellation that meets a Redis command may be swallowed on the way.
-        while self._running:
-            for task in self._running:
-                task.cancel()
-            await asyncio.wait(self._running, timeout=CANCEL_AGAIN_S)
+        await end(*self._running)
 
     async def _begin_due(self) -> int:
         free = self._route.at_once - len(self._running)
