@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test audit soak soak-trigger bench-queue bench-poll bench-enqueue bench-transfer format clean
+.PHONY: help install demo check test audit soak soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer format clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ bench-queue: install ## Steps a second and Redis calls a step, beside arq's no-o
 
 soak-trigger: install ## A trigger killed two hundred times between receiving and acknowledging: one export each time
 	@TRIGGER_KILLS=200 $(BIN)/pytest tests/e2e/test_trigger.py -k killed
+
+scale: install ## 600 exports that drive 1 -> 4 -> 1 workers by the metric of what is due, as KEDA would
+	@SCALE_EXPORTS=600 $(BIN)/pytest tests/e2e/test_scale_out.py -o log_cli=true --log-cli-level=INFO
 
 bench-poll: install ## Polls for an export and delay after its end: the plan beside plain backoff
 	@$(BIN)/python tests/benchmarks/bench_poll.py
