@@ -238,7 +238,7 @@ class Machine:
         if not isinstance(state, Transferring) and not (isinstance(state, Running) and state.upload is not None):
             return
         try:
-            await self._landing.abort_leftovers(held.turn.export, keep)
+            await self._landing.of(held.turn.export).abort_leftovers(held.turn.export, keep)
         except StorageError as error:
             _log.warning("upload.left_open", error=self._redactor.text(str(error)))
 
@@ -266,9 +266,9 @@ class Machine:
             held.progress = progress
 
         dealings = Dealings(open_file, on_stored, on_upload, on_progress)
-        await self._landing.store_files(export, state, dealings)
+        await self._landing.of(export).store_files(export, state, dealings)
         held.check()
-        sealed = await self._landing.seal(held.turn.export, _transferring(held))
+        sealed = await self._landing.of(export).seal(held.turn.export, _transferring(held))
         return steps.after_transfer(held.turn.export, _transferring(held), sealed, self._chance.moment())
 
 
