@@ -47,6 +47,11 @@ class Broker:
             await self._drop(link)
             raise
 
+    async def check(self) -> str:
+        """Connect, as the first event would."""
+        await self._started()
+        return f"{self._name} lets us in"
+
     async def close(self) -> None:
         """Disconnect."""
         if self._link is not None:
