@@ -12,6 +12,7 @@ from export_worker.observed import RemoteFile, Stored
 from export_worker.platforms.base import Download
 from export_worker.transfer.engine import TransferEngine
 from export_worker.transfer.names import render_key, safe_name, unique_names
+from export_worker.transfer.rows import counted, rows_of
 from export_worker.transfer.transform import build_transform
 
 OpenFile = Callable[[RemoteFile], AbstractAsyncContextManager[Download]]
@@ -73,7 +74,9 @@ class Landing:
         self, export: Export, file: RemoteFile, name: str, download: Download, gauge: "_Gauge"
     ) -> ManifestObject:
         key = self._layout.key(export, name)
-        output = export.request.output
+        output, charset = export.request.output, _charset_of(export)
+        transform = build_transform(charset, output.charset, output.compression)
+        rows = rows_of(name) if output.count_rows else None
         stored = await self._engine.store_file(
             download,
             bucket=self._layout.bucket,
@@ -82,7 +85,7 @@ class Landing:
             export_id=export.export_id,
             content_type=mimetypes.guess_type(name)[0] or "application/octet-stream",
             content_encoding="gzip" if output.compression == "gzip" else None,
-            transform=build_transform(_charset_of(export), output.charset, output.compression),
+            transform=transform if rows is None else counted(transform, rows, charset),
             progress=gauge,
         )
         return ManifestObject(
@@ -95,6 +98,8 @@ class Landing:
             file_name=name,
             source_uri=file.uri,
             source_bytes=stored.source_bytes,
+            source_checksum=stored.source_checksum,
+            rows=None if rows is None else rows.count,
         )
 
     async def abort_leftovers(self, export: Export) -> None:
