@@ -69,6 +69,8 @@ async def test_the_documented_rights_are_enough_and_keep_others_keys_out_of_reac
             again = await queue.wait(cancelled, 20)
             assert await queue.explain(cancelled)
             assert len(await queue.list_exports()) == 2
+            first = await queue.page(limit=1)
+            assert len((await queue.page(limit=1, cursor=first.cursor)).statuses) == 1
         denied = [entry[b"object"] for entry in await administrator.acl_log()]
         user = redis.asyncio.Redis.from_url(site.redis_url)
         with pytest.raises(redis.exceptions.NoPermissionError):

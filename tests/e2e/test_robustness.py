@@ -168,8 +168,9 @@ async def test_a_killed_worker_is_followed_within_30_s_by_default(site: Site, wo
                 second.until_logged("worker.started")
                 first.process.kill()
                 killed_s = time.monotonic()
-                await queue.wait(export_id, 60)
+                status = await queue.wait(export_id, 60)
                 took_s = time.monotonic() - killed_s
             assert len(world.jobs) == 1
 
+    assert status.phase is Phase.SUCCEEDED, status.error
     assert took_s < 30

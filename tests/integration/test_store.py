@@ -121,6 +121,30 @@ async def test_an_outage_stops_the_clock_of_leases_so_that_the_living_can_save(q
     assert (await queue_site.queue.status(export_id)).operation_id == "op1"
 
 
+@pytest.mark.parametrize("away_s", [LEASE_S - SPARE_S, 12.0, LEASE_S - 0.001])
+async def test_an_outage_that_is_a_little_shorter_than_a_lease_spares_too(queue_site: QueueSite, away_s: float) -> None:
+    export_id = await queue_site.enqueue()
+    held = await queue_site.one()
+    queue_site.alone = True
+    queue_site.later(away_s)
+    assert await queue_site.claim() == []
+    # Its holder's client is not back before this, though the lease has ended.
+    queue_site.later(SPARE_S - 0.001)
+    assert await queue_site.claim() == []
+    await queue_site.submit(held)
+    assert (await queue_site.queue.status(export_id)).operation_id == "op1"
+
+
+async def test_a_silence_that_leaves_time_to_renew_spares_nothing(queue_site: QueueSite) -> None:
+    await queue_site.enqueue()
+    await queue_site.one()
+    queue_site.alone = True
+    queue_site.later(LEASE_S - SPARE_S - 0.001)
+    assert await queue_site.claim() == []
+    queue_site.later(SPARE_S + 0.001)
+    assert (await queue_site.one()).claims == 2
+
+
 async def test_whoever_died_in_an_outage_loses_the_step_a_moment_later(queue_site: QueueSite) -> None:
     await queue_site.enqueue()
     held = await queue_site.one()

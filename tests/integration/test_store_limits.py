@@ -1,6 +1,5 @@
 """What a connection's platform is asked at most: slots, rate, and the breaker that leaves it alone when it is down."""
 
-from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
@@ -324,56 +323,6 @@ async def test_a_pause_is_explained(queue_site: QueueSite) -> None:
     export_id, *_ = await opened(queue_site, 3)
     assert await queue_site.claim() == []
     assert "Connection gio is paused until" in await queue_site.queue.explain(export_id)
-
-
-# Deadlines
-
-
-async def test_a_deadline_is_noticed_also_without_a_slot(queue_site: QueueSite) -> None:
-    queue_site.limits = {"gio": Limit(1, 1e6, patience_s=3600.0)}
-    await queue_site.enqueue()
-    held = await queue_site.one()
-    own, common = await queue_site.enqueue(deadline_s=40.0), await queue_site.enqueue()
-    assert await queue_site.claim() == []
-    accepted_ms = {item: await queue_site.redis.zscore(queue_site.keys.created, item) for item in (own, common)}
-    # The sweep looks then, and finds that nothing is to be waited for any more.
-    assert await queue_site.redis.zscore(queue_site.keys.open, own) == accepted_ms[own] + 40_000
-    queue_site.later(46)
-    await queue_site.store.renew(held, queue_site.now)
-    await queue_site.sweep()
-    assert await queue_site.ids() == [own]
-    queue_site.later(3600)
-    await queue_site.store.renew(held, queue_site.now)
-    await queue_site.sweep()
-    assert common in await queue_site.ids()
-
-
-async def test_a_deadline_is_noticed_while_the_platform_is_left_alone(queue_site: QueueSite) -> None:
-    queue_site.terms = BREAKER
-    await queue_site.running()
-    for _ in range(BREAKER.breaker_threshold + 3):
-        queue_site.later(61)
-        await queue_site.down(await queue_site.one())
-    # Accepted by the real clock, which is behind the one of this site.
-    ahead_s = (queue_site.now - datetime.now(UTC)).total_seconds()
-    export_id = await queue_site.enqueue(deadline_s=ahead_s + 10.0)
-    assert await queue_site.claim() == []
-    due_ms = await queue_site.due_ms(export_id, 0)
-    assert due_ms is not None
-    assert queue_site.now_ms < due_ms <= queue_site.now_ms + 11_000
-    queue_site.later(11)
-    (turn,) = await queue_site.claim()
-    assert (turn.export.export_id, turn.probe) == (export_id, False)
-
-
-async def test_a_deadline_counts_anew_for_what_was_set_going_again(queue_site: QueueSite) -> None:
-    queue_site.limits = {"gio": Limit(1, 1e6, patience_s=100.0)}
-    export_id = await queue_site.ended()
-    queue_site.later(1000)
-    await queue_site.queue.retry(export_id, "submit")
-    turn = await queue_site.one()
-    await queue_site.commit(turn, steps.restart(turn.export, "submit", queue_site.moment()))
-    assert int((await queue_site.record(export_id))["going"]) == queue_site.now_ms
 
 
 # What waits for the rate

@@ -236,7 +236,7 @@ class Machine:
         if not isinstance(held.turn.export.state, Transferring):
             return
         try:
-            await self._landing.abort_leftovers(held.turn.export)
+            await self._landing.of(held.turn.export).abort_leftovers(held.turn.export)
         except StorageError as error:
             _log.warning("upload.left_open", error=self._redactor.text(str(error)))
 
@@ -258,9 +258,9 @@ class Machine:
         def on_progress(progress: Progress) -> None:
             held.progress = progress
 
-        await self._landing.store_files(export, state, open_file, on_stored, on_progress)
+        await self._landing.of(export).store_files(export, state, open_file, on_stored, on_progress)
         held.check()
-        sealed = await self._landing.seal(held.turn.export, _transferring(held))
+        sealed = await self._landing.of(export).seal(held.turn.export, _transferring(held))
         return steps.after_transfer(held.turn.export, _transferring(held), sealed, self._chance.moment())
 
 

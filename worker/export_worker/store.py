@@ -39,7 +39,8 @@ SCAN_MAX = 1000
 
 SPARE_S = 5.0
 """What living workers need to renew their leases after an outage of Redis: their clients look for it every two seconds
-at the latest, and the heartbeat comes once a second."""
+at the latest, and the heartbeat comes once a second. A silence that leaves no more than this of a lease counts as an
+outage, but not one below half a lease: workers claim once a second only."""
 
 DURATIONS_MAX = 20
 """Durations kept for each kind on each connection: enough for a median, small enough to travel with each claim."""
@@ -167,11 +168,13 @@ class Store:
 
     async def claim(self, role: Role, most: int, now: datetime) -> Claimed:
         """Take up to `most` due steps of one role."""
+        lease_s = self._terms.lease_s
         order = {
             "now": epoch_ms(now),
             "at": isoformat(now),
-            "lease": _ms(self._terms.lease_s),
-            "spare": _ms(min(SPARE_S, self._terms.lease_s)),
+            "lease": _ms(lease_s),
+            "spare": _ms(min(SPARE_S, lease_s)),
+            "silence": _ms(max(lease_s - SPARE_S, lease_s / 2)),
             "max": most,
             "scan": SCAN_MAX,
             "timeline_max": TIMELINE_MAX,

@@ -4,14 +4,16 @@
 -- its connection may be called again, parked until its connection has a free slot, or dropped because it is stale. So
 -- nothing that others hold, and nothing that must wait, stands in the way of what is behind it.
 --
--- An outage of Redis stops the clock of leases: nobody could renew them. When no worker has been here for a whole lease,
--- what is held is spared for a moment, in which its holder can save what it has learned.
+-- An outage of Redis stops the clock of leases: nobody could renew them. When no worker has been here for so long that a
+-- lease could end before its holder is back, what is held is spared for a moment, in which it can save what it has
+-- learned.
 --
--- An export whose deadline has passed is let through all limits, for nothing is asked of its platform any more.
+-- An export whose deadline has passed is let through all limits and uses none of them up, for nothing is asked of its
+-- platform any more.
 --
 -- KEYS: queue, open
 -- ARGV: JSON {now, at, lease, max, scan, prefix, control, timeline_max, limits = {connection = {slots, interval, patience}},
---       spare}; times in ms
+--       spare, silence}; times in ms
 -- Returns {score of the next entry or '',
 --          {{id, step, version, claims, probe, request, status, state, cancel, retry, durations, trace}, ...}}
 local c = cjson.decode(ARGV[1])
@@ -24,7 +26,7 @@ end
 local contact = c.prefix .. 'contact'
 local spared = c.prefix .. 'spared'
 local last = tonumber(redis.call('GET', contact) or '') or now
-if now - last >= c.lease then
+if now - last >= c.silence then
   redis.call('SET', spared, int(now + c.spare), 'PX', int(c.spare))
 end
 redis.call('SET', contact, int(math.max(now, last)), 'PX', 86400000)
@@ -69,17 +71,17 @@ local function has_slot(connection, slots, id)
 end
 
 -- When an export's patience ends; of a record that no worker has saved yet it counts from acceptance.
-local function deadline(key, id, patience)
-  local record = redis.call('HMGET', key, 'going', 'request')
-  local going = tonumber(record[1] or redis.call('ZSCORE', c.prefix .. 'created', id) or now)
-  local own = cjson.decode(record[2] or '{}').deadline_s
-  return going + (own and own * 1000 or patience)
+local function deadline(id, going, request, patience)
+  local since = tonumber(going or redis.call('ZSCORE', c.prefix .. 'created', id) or now)
+  -- Few requests have one of their own, and this is asked for every step.
+  local own = string.find(request or '', 'deadline_s', 1, true) and cjson.decode(request).deadline_s
+  return since + (own and own * 1000 or patience)
 end
 
 local ahead = {}
 
--- Whether the connection's limits let a step through; if not, it is parked or put off.
-local function may_ask(job, id, key, connection, phase, limit)
+-- Whether the connection's limits let a step through before its deadline; if not, it is parked or put off.
+local function may_ask(job, id, connection, phase, limit, ends)
   local wait, probe = wait_for_breaker(connection)
   local slot = wait > 0 or phase ~= 'queued' or has_slot(connection, limit.slots, id)
   if slot and wait == 0 then
@@ -97,10 +99,6 @@ local function may_ask(job, id, key, connection, phase, limit)
     end
     return true, probe
   end
-  local ends = deadline(key, id, limit.patience)
-  if ends <= now then
-    return true, false
-  end
   if slot then
     put_off(job, id, math.min(now + wait, ends))
     return false
@@ -117,7 +115,8 @@ local taken = {}
 local function look(job)
   local id, step = string.match(job, '([^:]+):(%d+)$')
   local key = c.prefix .. 'export:' .. (id or '')
-  local record = redis.call('HMGET', key, 'step', 'connection', 'phase', 'cancel', 'retry', 'claims', 'released')
+  local record = redis.call('HMGET', key,
+    'step', 'connection', 'phase', 'cancel', 'retry', 'claims', 'released', 'going', 'request')
   if record[1] ~= step then
     redis.call('ZREM', KEYS[1], job)
     redis.call('DEL', 'arq:job:' .. job)
@@ -131,8 +130,11 @@ local function look(job)
   local probe = false
   -- One that is cancelled or set going again does not ask the platform for anything new.
   if c.control and limit and not record[4] and not record[5] then
-    local may
-    may, probe = may_ask(job, id, key, record[2], record[3], limit)
+    local ends = deadline(id, record[8], record[9], limit.patience)
+    local may = ends <= now
+    if not may then
+      may, probe = may_ask(job, id, record[2], record[3], limit, ends)
+    end
     if not may then
       return
     end
@@ -146,15 +148,15 @@ local function look(job)
     redis.call('RPUSH', c.prefix .. 'timeline:' .. id, cjson.encode(note))
     redis.call('LTRIM', c.prefix .. 'timeline:' .. id, -c.timeline_max, -1)
   end
-  local document = redis.call('HMGET', key, 'request', 'status', 'state', 'kind', 'trace')
+  local document = redis.call('HMGET', key, 'status', 'state', 'kind', 'trace')
   local durations = {}
   if c.control then
-    durations = redis.call('LRANGE', c.prefix .. 'durations:' .. record[2] .. ':' .. (document[4] or ''), 0, -1)
+    durations = redis.call('LRANGE', c.prefix .. 'durations:' .. record[2] .. ':' .. (document[3] or ''), 0, -1)
   end
   taken[#taken + 1] = {
     id, step, version, claims, probe and 1 or 0,
-    document[1], document[2], document[3] or '', record[4] or '', record[5] or '', durations,
-    document[5] or '',
+    record[9], document[1], document[2] or '', record[4] or '', record[5] or '', durations,
+    document[4] or '',
   }
 end
 

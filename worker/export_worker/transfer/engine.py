@@ -76,20 +76,26 @@ class _Transfer:
 
 
 class TransferEngine:
-    """Stores downloads and documents. One for the whole process; transfers may run side by side.
+    """Stores downloads and documents. One for each store; transfers may run side by side.
 
     Args:
         store: Its executor should have at least as many threads as parts are in flight over all transfers.
         parts_in_flight: Of one transfer.
         memory_bytes: In part buffers, over all transfers. Less than one part is no error: parts then go one by one.
+        pool: Buffers that are shared with other engines, in place of `memory_bytes`.
     """
 
     def __init__(
-        self, store: S3Store, *, parts_in_flight: int = PARTS_IN_FLIGHT, memory_bytes: int = MEMORY_BYTES
+        self,
+        store: S3Store,
+        *,
+        parts_in_flight: int = PARTS_IN_FLIGHT,
+        memory_bytes: int = MEMORY_BYTES,
+        pool: BufferPool | None = None,
     ) -> None:
         self._store = store
         self._parts_in_flight = parts_in_flight
-        self._pool = BufferPool(memory_bytes)
+        self._pool = pool or BufferPool(memory_bytes)
 
     async def store_file(
         self,

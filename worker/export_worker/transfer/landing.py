@@ -1,7 +1,7 @@
 """Lands everything of one export: the files, then `manifest.json`, then `_SUCCESS`."""
 
 import mimetypes
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC
@@ -42,11 +42,22 @@ class Layout:
 
 
 class Landing:
-    """Brings an export's files into S3 and seals them."""
+    """Brings an export's files into S3 and seals them.
 
-    def __init__(self, engine: TransferEngine, layout: Layout) -> None:
+    Args:
+        engine: Moves the bytes.
+        layout: Where objects stand.
+        apart: Landings of connections that store in a way of their own.
+    """
+
+    def __init__(self, engine: TransferEngine, layout: Layout, apart: Mapping[str, "Landing"] | None = None) -> None:
         self._engine = engine
         self._layout = layout
+        self._apart = apart or {}
+
+    def of(self, export: Export) -> "Landing":
+        """Where this export lands: as its connection says, or here."""
+        return self._apart.get(export.request.connection, self)
 
     async def store_files(
         self, export: Export, state: Transferring, open_file: OpenFile, on_stored: OnStored, on_progress: OnProgress
