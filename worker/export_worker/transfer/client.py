@@ -36,6 +36,9 @@ class S3Client(Protocol):
     def list_multipart_uploads(self, **fields: Any) -> dict[str, Any]:
         """`s3:ListBucketMultipartUploads`."""
 
+    def list_parts(self, **fields: Any) -> dict[str, Any]:
+        """`s3:ListMultipartUploadParts`."""
+
     def head_object(self, **fields: Any) -> dict[str, Any]:
         """`s3:GetObject`, and `s3:ListBucket` to tell a missing key from a refusal."""
 

@@ -14,7 +14,15 @@ from botocore.exceptions import (
 
 from export_worker.errors import IntegrityError, StorageError, StorageRefusedError
 
-_INTEGRITY_CODES = frozenset({"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"})
+_INTEGRITY_CODES = frozenset(
+    {
+        "BadDigest",
+        "InvalidDigest",
+        "InvalidPart",  # another worker has sent this part, too, and the store has that one
+        "XAmzContentChecksumMismatch",
+        "XAmzContentSHA256Mismatch",
+    }
+)
 _PASSING_CODES = frozenset(
     {
         "ExpiredToken",  # the next attempt fetches a fresh one
