@@ -41,7 +41,7 @@ def is_of_transfer(call: Call) -> bool:
     [
         pytest.param(100_000, ["put_object"] * 3, id="put"),
         pytest.param(
-            12 * MIB,
+            9 * MIB,
             ["create_multipart_upload", *["upload_part"] * 2, "complete_multipart_upload", *["put_object"] * 2],
             id="multipart",
         ),
