@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test audit soak soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer format clean
+.PHONY: help install demo check test audit soak soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size format clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ bench-transfer: install ## Bytes from a platform into S3: this engine beside its
 
 bench-enqueue: install ## Requests a second into the queue: library, HTTP, and plain arq beside them
 	@$(BIN)/python tests/benchmarks/bench_enqueue.py
+
+bench-size: install ## Memory and processor time of workers, idle and at work: the sizing table
+	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_size.py
 
 format: install ## Put the code in order
 	$(BIN)/ruff check --fix .

@@ -21,7 +21,7 @@ from typing import Any
 from arq.connections import ArqRedis
 from redis.exceptions import NoScriptError
 
-from export_worker import cli, runtime
+from export_worker import cli, landings
 from export_worker.lua import script
 from export_worker.platforms.http import HttpClient
 from export_worker.transfer.client import build_client
@@ -130,7 +130,7 @@ def meter_s3(meter: Meter) -> None:
     def note(event_name: str, side: str) -> None:
         meter.pass_by(f"s3:{event_name.rsplit('.', 1)[-1]}", side)
 
-    patched: Any = runtime
+    patched: Any = landings
     patched.build_client = build
 
 

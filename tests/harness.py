@@ -170,7 +170,7 @@ class Running:
         """Its process id."""
         return self.process.pid
 
-    def until_logged(self, text: str, timeout_s: float = 20.0) -> None:
+    def until_logged(self, text: str, timeout_s: float = 60.0) -> None:
         """Wait for a word in its log."""
         until(lambda: text in self.log.read_text(encoding="utf-8"), timeout_s, f"{text!r} in {self.log}")
 

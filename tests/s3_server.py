@@ -20,7 +20,24 @@ REGION = "us-east-1"
 
 _SERVER = """
 import logging, sys
+from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
+from export_worker.transfer.checksum import crc_of, wire_form
+
+bare_list = S3Response.list_parts
+
+def list_parts(self):
+    # As S3 does, and moto does not: with the checksums of the parts, where the upload was begun with any.
+    status, headers, body = bare_list(self)
+    upload = self.backend.get_bucket(self.bucket_name).multiparts[self._get_param("uploadId")]
+    if upload.metadata.get("x-amz-checksum-algorithm") == "CRC64NVME":
+        for number, part in upload.parts.items():
+            told = "<PartNumber>%d</PartNumber>" % number
+            crc = wire_form(crc_of(part.value))
+            body = body.replace(told, told + "<ChecksumCRC64NVME>" + crc + "</ChecksumCRC64NVME>")
+    return status, headers, body
+
+S3Response.list_parts = list_parts
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 server.start()
@@ -96,6 +113,7 @@ class Call:
             ("DELETE", True): "abort_multipart_upload",
             ("HEAD", False): "head_object",
             ("GET", False): "list_multipart_uploads",
+            ("GET", True): "list_parts",
         }
         return names[self.method, "uploadId" in self.query]
 
@@ -161,9 +179,11 @@ def s3_proxy(upstream: str) -> Iterator[S3Proxy]:
         proxy.endpoint_url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
-        yield proxy
-        server.shutdown()
-        thread.join()
+        try:
+            yield proxy
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class _Server(ThreadingHTTPServer):

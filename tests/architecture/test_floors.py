@@ -34,6 +34,7 @@ FLOORS = {
     3: {
         "config",
         "telemetry",
+        "landings",
         "leases",
         "machine",
         "tasks",

@@ -25,6 +25,7 @@ READMES = (
     "producers/README.md",
     "worker/PLATFORMS.md",
     "worker/README.md",
+    "worker/README.zh.md",
     "worker/SECURITY.md",
 )
 
@@ -33,6 +34,24 @@ READMES = (
 def test_links_lead_somewhere(path: str) -> None:
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", read(path)):
         assert (ROOT / path).parent.joinpath(target).exists(), target
+
+
+@pytest.mark.parametrize("language", ["python", "json", "toml"])
+def test_the_chinese_readme_shows_the_same_code(language: str) -> None:
+    assert blocks("worker/README.zh.md", language) == blocks("README.md", language)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        pytest.param(r"^\$ .+$", id="commands of the console"),
+        pytest.param(r"^\| (`.+?`|\d) \|", id="first column of the tables"),
+    ],
+)
+def test_the_chinese_readme_tells_of_the_same(told: str) -> None:
+    found = re.findall(told, read("worker/README.zh.md"), re.MULTILINE)
+    assert found == re.findall(told, read("README.md"), re.MULTILINE)
+    assert found
 
 
 def test_the_table_of_commands_is_complete() -> None:

@@ -34,8 +34,10 @@ PATIENCE_S = 120.0
 """For a hang, not for slowness."""
 AT_ONCE = 6
 """Exports that run side by side: most of their time they wait for a lease to end."""
-SETTINGS = SimulatorSettings(tokens=(canary.TOKEN,), scenario=Scenario(stage_s=0, file_bytes=8 * 2**20 + 1000))
-"""A file of two parts."""
+SETTINGS = SimulatorSettings(tokens=(canary.TOKEN,), scenario=Scenario(stage_s=0, file_bytes=16 * 2**20 + 1000))
+"""A file of three parts: after two of them it is worth while to go on in the middle."""
+DYING = {"worker": {"lease_s": 6.0}, "transfer": {"parts_in_flight": 1}}
+"""Whoever follows waits for the lease's end; parts one by one, so that the second is the second each time."""
 REQUEST = json.dumps(
     {
         "connection": "gio",
@@ -73,6 +75,7 @@ class Lab:
             bucket = await asyncio.to_thread(s3_server.new_bucket, self.s3)
             namespace = f"t{uuid4().hex[:10]}"
             site = Site(self.redis_url, self.s3_url, simulator.url, namespace, bucket, self.outputs)
+            site.settings = DYING
             site.connection = {"poll": FAST | {"deadline_s": 10 * PATIENCE_S}}
             yield site, simulator.world
             await asyncio.to_thread(self._empty, bucket)
@@ -218,15 +221,22 @@ async def test_an_export_survives_a_death_at_each_of_its_effects(lab: Lab, end: 
     assert not problems, "\n".join(problems)
 
 
-@pytest.mark.parametrize("end", sorted(ENDS))
 @pytest.mark.parametrize(
-    "death",
-    ["s3:UploadPart#2:after", "s3:CompleteMultipartUpload#1:after"],
-    ids=["upload left open", "upload complete and not noted"],
+    ("death", "until"),
+    [
+        ("s3:UploadPart#1:after", "s3:AbortMultipartUpload#1"),
+        ("s3:UploadPart#2:after", "s3:UploadPart#1"),
+        ("s3:UploadPart#3:after", "s3:CompleteMultipartUpload#1"),
+        ("s3:CompleteMultipartUpload#1:after", "s3:HeadObject#1"),
+    ],
+    ids=["begun anew", "gone on with", "completed", "complete and not noted"],
 )
-async def test_what_takes_up_a_transfer_may_die_as_well(lab: Lab, death: str, end: str) -> None:
+async def test_what_takes_up_a_transfer_may_die_as_well(lab: Lab, death: str, until: str) -> None:
+    """Up to the effect that tells its way apart: what follows is what every transfer does."""
     effects = [effect for effect in await effects_after(lab, death) if effect.startswith("s3:")]
 
-    assert "s3:AbortMultipartUpload#1" in effects
-    problems = await problems_at(lab, effects, end, death)
+    effects = effects[: effects.index(until) + 1]
+    assert "s3:ListParts#1" in effects
+    found = await asyncio.gather(*(problems_at(lab, effects, end, death) for end in sorted(ENDS)))
+    problems = [problem for problems in found for problem in problems]
     assert not problems, "\n".join(problems)

@@ -5,6 +5,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from export_worker.contract.status import Phase
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from harness import Running, Site
+from unit.test_platform_http_server import raw_server
 
 REQUEST = json.dumps(
     {
@@ -174,3 +176,21 @@ async def test_a_killed_worker_is_followed_within_30_s_by_default(site: Site, wo
 
     assert status.phase is Phase.SUCCEEDED, status.error
     assert took_s < 30
+
+
+async def test_a_worker_leaves_in_time_though_s3_is_silent(site: Site) -> None:
+    """A thread that waits for an answer cannot be stopped; its export comes back when the lease ends."""
+    async with raw_server(b"", hold=True) as silent_url, site.queue() as queue:
+        with replace(site, s3_url=silent_url).process("run") as running:
+            running.until_logged("worker.started")
+            accepted = await queue.enqueue(REQUEST)
+            async with asyncio.timeout(60):
+                while (await queue.status(accepted.export_id)).phase is not Phase.TRANSFERRING:
+                    await asyncio.sleep(0.05)
+            running.process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(running.process.wait, 25) == 0
+        assert "worker.stop_forced" in running.log.read_text(encoding="utf-8")
+        with site.process("run"):
+            status = await queue.wait(accepted.export_id, 60)
+
+    assert status.phase is Phase.SUCCEEDED, status.error

@@ -19,6 +19,7 @@ from export_worker.transfer.checksum import crc_of, named_form
 from export_worker.transfer.engine import StoredFile, TransferEngine
 from export_worker.transfer.multipart import S3Store
 from export_worker.transfer.plan import FIRST_PART_BYTES
+from export_worker.transfer.standing import Target
 from export_worker.transfer.transform import Transform, build_transform
 from s3_server import new_bucket, s3_client, s3_credentials, s3_server
 from unit.test_platform_http_download import downloader
@@ -46,13 +47,9 @@ class World:
             assert isinstance(download, Direct)
             return await self.engine.store_file(
                 download,
-                bucket=self.bucket,
-                key="a.csv",
+                Target(self.bucket, "a.csv", "export-1", "text/csv"),
                 file_name="a.csv",
-                export_id="export-1",
-                content_type="text/csv",
                 transform=transform,
-                content_encoding=None,
                 progress=self.progress.append,
             )
 

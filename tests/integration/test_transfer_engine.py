@@ -96,13 +96,9 @@ class World:
     ) -> StoredFile:
         return await self.engine.store_file(
             download,
-            bucket=self.bucket,
-            key=key,
+            Target(self.bucket, key, export_id, "text/csv", content_encoding),
             file_name=file_name,
-            export_id=export_id,
-            content_type="text/csv",
             transform=transform,
-            content_encoding=content_encoding,
             progress=self.progress.append,
         )
 

@@ -97,12 +97,9 @@ def test_the_sample_of_the_design(write: Write) -> None:
     write(SAMPLE)
     config = load_config()
     assert (config.redis_url, config.namespace) == ("redis://127.0.0.1:6379/0", "exports")
-    assert config.s3.model_dump() == {
+    assert config.s3.model_dump(exclude_defaults=True) == {
         "bucket": "my-exports",
-        "prefix": "",
-        "region": "us-east-1",
         "endpoint_url": "http://127.0.0.1:9000",
-        "key_template": "{kind}/dt={date}/{export_id}/{file_name}",
     }
     gio = config.connections["gio"]
     assert (gio.platform, gio.base_url, gio.token) == ("growingio", "https://op.example.cn", SecretStr("env:GIO_TOKEN"))
@@ -206,6 +203,18 @@ BROKER = f"[{{}}.a]\ntype = 'broker'\nbroker = '{{}}'\nurl = '{CANARY}'\n"
 REFUSALS = [
     ('redis_ulr = "x"', "redis_ulr: unknown setting"),
     ("[s3]\nbuket = 'abc'", "s3.buket: unknown setting"),
+    ("[s3]\nserver_side_encryption = 'AES128'", "s3.server_side_encryption: Input should be 'AES256', 'aws:kms' or"),
+    ("[s3]\nsse_kms_key_id = 'k'", "s3.sse_kms_key_id needs server_side_encryption"),
+    ("[s3]\nserver_side_encryption = 'AES256'\nsse_kms_key_id = 'k'", "s3.sse_kms_key_id needs server_side_encryption"),
+    ("[s3]\nstorage_class = 'COLD'", "s3.storage_class: Input should be 'STANDARD'"),
+    ("[s3]\nexpected_bucket_owner = 'me'", "s3.expected_bucket_owner: "),
+    ("[s3]\ntags = { 'a&b' = 'x' }", "s3.tags.a&b.[key]: "),
+    ("[s3]\ntags = { 'aws:x' = 'x' }", "s3.tags must not begin with aws:"),
+    ("[s3.tags]\n" + "\n".join(f"t{n} = 'x'" for n in range(11)), "s3.tags: "),
+    ("[s3]\nrole_arn = 'exports'", "s3.role_arn: "),
+    ("[s3]\nexternal_id = 'x7'", "s3.external_id needs role_arn"),
+    (GIO + "s3 = { sse_kms_key_id = 'k' }", "connections.gio.s3.sse_kms_key_id needs server_side_encryption"),
+    (GIO + "s3 = { bucket = 'other' }", "connections.gio.s3.bucket: unknown setting"),
     ("[worker]\nslots = 1", "worker.slots: unknown setting"),
     ("[gateway]\nkey = 'x'", "gateway.key: unknown setting"),
     ("[sinks.a]\ncolour = 'x'", "sinks.a.colour: unknown setting"),

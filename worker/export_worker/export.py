@@ -14,7 +14,7 @@ from export_worker.contract.keys import Role
 from export_worker.contract.model import Model, Timestamp
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Counters, ErrorReport, ManifestObject, Phase, Progress, Status, StoredObject
-from export_worker.observed import RemoteFile
+from export_worker.observed import OpenUpload, RemoteFile
 
 
 class _Record(Model):
@@ -33,7 +33,7 @@ class Running(_Record):
     """Submitted. `empty_looks` counts the polls that said "done" without naming a file.
 
     `submitted_at` is None when it is not known how long the job has run: after a retry by hand. `looked_at` is the last
-    look that said "not yet".
+    look that said "not yet". `upload` is one that waits for its file to be named anew.
     """
 
     phase: Literal[Phase.RUNNING] = Phase.RUNNING
@@ -43,12 +43,14 @@ class Running(_Record):
     empty_looks: int = 0
     submitted_at: Timestamp | None = None
     looked_at: Timestamp | None = None
+    upload: OpenUpload | None = None
 
 
 class Transferring(_Record):
     """The platform is done and has named its files; `stored` are those that stand in S3 already.
 
     `landed_at` is when the last of the files landed; the manifest tells it, so one written twice is the same twice.
+    `upload` is the one that whoever takes the transfer up goes on with.
     """
 
     phase: Literal[Phase.TRANSFERRING] = Phase.TRANSFERRING
@@ -57,6 +59,7 @@ class Transferring(_Record):
     files: list[RemoteFile]
     stored: list[ManifestObject] = []
     landed_at: Timestamp | None = None
+    upload: OpenUpload | None = None
 
 
 class Succeeded(_Record):

@@ -35,12 +35,12 @@ from export_worker.errors import (
 from export_worker.export import Cancelled, Export, Failed, Queued, Running, Succeeded, Transferring
 from export_worker.instrumentation import SILENT, Instrument, LeaseLost
 from export_worker.leases import Held, Leases
-from export_worker.observed import OperationFailed, RemoteFile
-from export_worker.platforms.base import Cancelling, Download, Driver
+from export_worker.observed import OpenUpload, OperationFailed, RemoteFile
+from export_worker.platforms.base import Cancelling, Download, Driver, Mark, Resuming
 from export_worker.steps import Decision, Moment, Policy
 from export_worker.store import NO_EFFECT, Effect, Store, Turn
 from export_worker.telling import Stopwatch, calling, file_stored, opening, told_of
-from export_worker.transfer.landing import Landing
+from export_worker.transfer.landing import Dealings, Landing
 
 COMMIT_AGAIN_S = 0.5
 """Between tries to save while Redis is away; the client has retried for some seconds before each."""
@@ -118,7 +118,10 @@ class Machine:
                 async with self._leases.holding(turn) as held:
                     decision, effect = await self._decide(held)
                     # From here on a cancel is for the next step: what has been decided must be saved.
-                    held.cancelled = held.saving = True
+                    held.cancelled = True
+                    if isinstance(decision.export.state, Failed | Cancelled):
+                        await self._clear_away(held)
+                    held.saving = True
                     await self._commit(held, decision, effect)
             except LeaseLostError as error:
                 _log.warning("lease.lost", reason=str(error))
@@ -174,7 +177,6 @@ class Machine:
         if left_s > 0:
             decision = await _within(left_s, self._act(held, self._checked(export, connection)))
         if decision is None:
-            await self._clear_away(held)
             return steps.after_deadline(held.turn.export, self._chance.moment(), policy), NO_EFFECT
         return decision, _learned(export, decision)
 
@@ -224,29 +226,29 @@ class Machine:
         if connection is not None and isinstance(connection.driver, Cancelling) and isinstance(export.state, Running):
             with calling(self._instrument, export, "cancel"):
                 await connection.driver.cancel(export.request.export, export.state.operation_id)
-        await self._clear_away(held)
         return steps.after_cancel(export, self._chance.moment())
 
-    async def _clear_away(self, held: Held) -> None:
-        """Abort uploads that a worker has left open which died in the middle.
+    async def _clear_away(self, held: Held, keep: OpenUpload | None = None) -> None:
+        """Abort uploads that attempts have left open, but for the one that is gone on with.
 
         An S3 that cannot be reached must not keep an export from its end: what stays is logged, for the bucket's
         lifecycle rule to remove.
         """
-        if not isinstance(held.turn.export.state, Transferring):
+        state = held.turn.export.state
+        if not isinstance(state, Transferring) and not (isinstance(state, Running) and state.upload is not None):
             return
         try:
-            await self._landing.abort_leftovers(held.turn.export)
+            await self._landing.of(held.turn.export).abort_leftovers(held.turn.export, keep)
         except StorageError as error:
             _log.warning("upload.left_open", error=self._redactor.text(str(error)))
 
     async def _transfer(self, held: Held, connection: Connection, state: Transferring) -> Decision:
         export = held.turn.export
         if held.turn.claims > 1:
-            await self._clear_away(held)
+            await self._clear_away(held, state.upload)
 
-        def open_file(file: RemoteFile) -> AbstractAsyncContextManager[Download]:
-            return opening(self._instrument, export, connection.driver.open_result(export.request.export, file))
+        def open_file(file: RemoteFile, mark: Mark | None) -> AbstractAsyncContextManager[Download]:
+            return opening(self._instrument, export, _opened(connection.driver, export, file, mark))
 
         begun = Stopwatch()
 
@@ -255,13 +257,28 @@ class Machine:
             decision = steps.after_file(held.turn.export, _transferring(held), stored, self._chance.moment())
             held.turn = await self._store.keep(held.turn, decision)
 
+        async def on_upload(upload: OpenUpload | None, note: str | None) -> None:
+            state = _transferring(held)
+            decision = steps.after_upload(held.turn.export, state, upload, self._chance.moment(), note)
+            held.turn = await self._store.keep(held.turn, decision)
+
         def on_progress(progress: Progress) -> None:
             held.progress = progress
 
-        await self._landing.store_files(export, state, open_file, on_stored, on_progress)
+        dealings = Dealings(open_file, on_stored, on_upload, on_progress)
+        await self._landing.of(export).store_files(export, state, dealings)
         held.check()
-        sealed = await self._landing.seal(held.turn.export, _transferring(held))
+        sealed = await self._landing.of(export).seal(held.turn.export, _transferring(held))
         return steps.after_transfer(held.turn.export, _transferring(held), sealed, self._chance.moment())
+
+
+def _opened(
+    driver: Driver, export: Export, file: RemoteFile, mark: Mark | None
+) -> AbstractAsyncContextManager[Download]:
+    """One file: from its beginning, or at the mark where the platform has that."""
+    if mark is not None and isinstance(driver, Resuming):
+        return driver.resume_result(export.request.export, file, mark)
+    return driver.open_result(export.request.export, file)
 
 
 async def _within(left_s: float, acting: Coroutine[None, None, Decision]) -> Decision | None:

@@ -19,6 +19,25 @@ class RemoteFile:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenUpload:
+    """A multipart upload with which the next worker can go on where this one stopped.
+
+    Args:
+        key: Of the object that it becomes.
+        upload_id: As S3 calls it.
+        token: Stands in that object's metadata and in no other's: tells whether what stands there came of this upload.
+        validator: Of the source's version whose bytes it has; see `platforms.base.Versioned`.
+        total_bytes: Of that version.
+    """
+
+    key: str
+    upload_id: str
+    token: str
+    validator: str
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Submitted:
     """The platform accepted the job.
 

@@ -4,18 +4,15 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
 from uuid import uuid4
 
-import boto3
 import structlog
 from arq.connections import ArqRedis
-from botocore.exceptions import BotoCoreError
 from redis.exceptions import RedisError
 
 from export_worker.backoff import Backoff
@@ -27,6 +24,7 @@ from export_worker.errors import ConfigError
 from export_worker.gauges import Gauges
 from export_worker.health import Health, pages_served
 from export_worker.instrumentation import Chorus, Instrument
+from export_worker.landings import aws_settings, build_landing, learn_aws_secrets
 from export_worker.leases import Leases
 from export_worker.machine import Chance, Connection, Machine
 from export_worker.metrics import Metrics
@@ -40,10 +38,6 @@ from export_worker.sinks.outbox import Outbox
 from export_worker.steps import Policy
 from export_worker.store import Limit, Store, Terms
 from export_worker.sweep import Sweeper
-from export_worker.transfer.client import build_client
-from export_worker.transfer.engine import TransferEngine
-from export_worker.transfer.landing import Landing, Layout
-from export_worker.transfer.multipart import S3Store
 
 AGAIN_S = 1.0
 """Between tries while Redis is away."""
@@ -69,15 +63,6 @@ def build_redactor(config: Config) -> Redactor:
     for password in url_passwords(config.redis_url):
         redactor.add(password)
     return redactor
-
-
-def learn_aws_secrets(redactor: Redactor) -> None:
-    """Mask what boto3 will sign with. Reads files, and may ask the instance it runs on."""
-    credentials = boto3.session.Session().get_credentials()
-    if credentials is not None:
-        frozen = credentials.get_frozen_credentials()
-        for value in (frozen.access_key, frozen.secret_key, frozen.token):
-            redactor.add(value)
 
 
 class Runtime:
@@ -216,7 +201,7 @@ async def open_runtime(
         redis = open_redis(config.redis_url, retries=WORKER_RETRIES)
         stack.push_async_callback(close_redis, redis)
         keys, chance = Keys(config.namespace), Chance(lambda: datetime.now(UTC), random.random)
-        with _aws_settings():
+        with aws_settings():
             await asyncio.to_thread(learn_aws_secrets, redactor)
         terms = Terms(
             lease_s=config.worker.lease_s,
@@ -234,12 +219,12 @@ async def open_runtime(
             leases=leases,
             connections=await _connections(config, redactor, stack),
             fallback=_policy(config, PollSettings()),
-            landing=await asyncio.to_thread(_landing, config, stack, instrument),
+            landing=await asyncio.to_thread(build_landing, config, stack, redactor, instrument),
             redactor=redactor,
             chance=chance,
             instrument=instrument,
         )
-        with _aws_settings():
+        with aws_settings():
             routes = await build_routes(config, commands(redis), stack)
         fanout = Fanout(Outbox(redis, keys, terms.retention_s), routes, chance.clock, chance.draw, instrument)
         sweeper = Sweeper(redis, keys, machine.owner, terms)
@@ -288,15 +273,6 @@ async def _connections(config: Config, redactor: Redactor, stack: AsyncExitStack
     return connections
 
 
-@contextmanager
-def _aws_settings() -> Iterator[None]:
-    """What boto3 refuses when it is built is a wrong setting, of ours or of its own configuration."""
-    try:
-        yield
-    except (BotoCoreError, ValueError) as error:
-        raise ConfigError(f"s3: {error}; look at [s3] and at the AWS_ variables") from None
-
-
 def _limits(config: Config) -> dict[str, Limit]:
     return {
         name: Limit(settings.max_in_flight, settings.requests_per_second, settings.poll.deadline_s)
@@ -311,16 +287,3 @@ def _policy(config: Config, poll: PollSettings) -> Policy:
         max_attempts=config.retry.max_attempts,
         deadline_s=poll.deadline_s,
     )
-
-
-def _landing(config: Config, stack: AsyncExitStack, instrument: Instrument) -> Landing:
-    threads = config.worker.transfers * config.transfer.parts_in_flight
-    executor = stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="s3"))
-    with _aws_settings():
-        client = build_client(config.s3.region, config.s3.endpoint_url, threads)
-    engine = TransferEngine(
-        S3Store(client, executor, instrument),
-        parts_in_flight=config.transfer.parts_in_flight,
-        memory_bytes=config.transfer.memory_mib * 2**20,
-    )
-    return Landing(engine, Layout(config.s3.bucket, config.s3.prefix, config.s3.key_template))

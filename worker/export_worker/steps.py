@@ -21,7 +21,7 @@ from export_worker.errors import (
     StepError,
 )
 from export_worker.export import Cancelled, Ended, Export, Failed, Open, Queued, Running, Succeeded, Transferring
-from export_worker.observed import OperationFailed, Pending, Polled, Ready, Stored, Submitted
+from export_worker.observed import OpenUpload, OperationFailed, Pending, Polled, Ready, Stored, Submitted
 from export_worker.pollplan import PollPlan
 
 EMPTY_LOOKS_MAX = 4
@@ -127,7 +127,9 @@ def after_poll(
         case Ready(files=()):
             return _look_again(export, state, polled, moment, policy)
         case Ready():
-            ready = Transferring(operation_id=state.operation_id, stage=polled.stage, files=list(polled.files))
+            ready = Transferring(
+                operation_id=state.operation_id, stage=polled.stage, files=list(polled.files), upload=state.upload
+            )
             # No progress yet in the sense of `attempt`: a file that is named but never there must not loop for ever.
             return Decision(
                 _next(export, moment, state=ready, due_at=moment.now, throttled=0),
@@ -165,11 +167,18 @@ def _look_again(export: Export, state: Running, polled: Ready, moment: Moment, p
     return Decision(_next(export, moment, due_at=due_at), f"done without files, look {looks}")
 
 
+def after_upload(
+    export: Export, state: Transferring, upload: OpenUpload | None, moment: Moment, note: str | None
+) -> Decision:
+    """An upload was begun or is gone on with, or None is left to go on with. No progress in the sense of `attempt`."""
+    return Decision(_next(export, moment, state=state.model_copy(update={"upload": upload})), note)
+
+
 def after_file(export: Export, state: Transferring, stored: ManifestObject, moment: Moment) -> Decision:
     """One more file stands in S3."""
     files = [*state.stored, stored]
     landed_at = moment.now if len(files) == len(state.files) else None
-    grown = state.model_copy(update={"stored": files, "landed_at": landed_at})
+    grown = state.model_copy(update={"stored": files, "landed_at": landed_at, "upload": None})
     return Decision(_progressed(export, moment, state=grown), f"stored {stored.key}")
 
 
@@ -220,7 +229,7 @@ def _state_to_retry(export: Export, error: StepError) -> Open:
     """A file that has gone is asked for anew: the platform may name it under another address."""
     state = _open_state(export)
     if isinstance(state, Transferring) and isinstance(error, ResultMissingError):
-        return Running(operation_id=state.operation_id, stage=state.stage)
+        return Running(operation_id=state.operation_id, stage=state.stage, upload=state.upload)
     return state
 
 

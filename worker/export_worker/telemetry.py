@@ -23,10 +23,11 @@ QUIET = {
     "asyncio": "WARNING",
     "boto3": "WARNING",
     "botocore": "WARNING",
+    "botocore.credentials": "CRITICAL",
     "nats": "WARNING",
     "urllib3": "ERROR",
 }
-"""Libraries that tell at INFO what our own events tell already, or at DEBUG what must not be told."""
+"""Libraries that tell at INFO, or with a traceback, what we tell already, or at DEBUG what must not be told."""
 
 
 def configure_logging(redactor: Redactor, level: str = "INFO", *, as_json: bool | None = None) -> None:

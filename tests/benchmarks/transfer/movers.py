@@ -95,6 +95,7 @@ def ours(order: Order) -> Meter:
     from export_worker.transfer.client import build_client
     from export_worker.transfer.engine import TransferEngine
     from export_worker.transfer.multipart import S3Store
+    from export_worker.transfer.standing import Target
 
     base_url = order.source.rsplit("/", 1)[0]
     threads = AT_ONCE * order.at_once
@@ -112,13 +113,9 @@ def ours(order: Order) -> Meter:
                 async with downloader.open(URL(order.source, encoded=True), "a.csv") as download:
                     await engine.store_file(
                         download,
-                        bucket=BUCKET,
-                        key=key,
+                        Target(BUCKET, key, "e", "text/csv"),
                         file_name="a.csv",
-                        export_id="e",
-                        content_type="text/csv",
                         transform=None,
-                        content_encoding=None,
                         progress=lambda _: None,
                     )
 

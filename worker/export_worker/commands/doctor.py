@@ -5,7 +5,8 @@ Exit status: 0 all is well (warnings may stand) · 2 something is set wrong · 4
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 
 import click
 from botocore.exceptions import BotoCoreError
@@ -21,8 +22,10 @@ from export_worker.doctor.redis import check_redis
 from export_worker.doctor.s3 import check_s3
 from export_worker.doctor.workers import check_workers
 from export_worker.errors import ConfigError
-from export_worker.runtime import build_redactor, learn_aws_secrets
+from export_worker.landings import learn_aws_secrets, ways_of_storing
+from export_worker.runtime import build_redactor
 from export_worker.transfer.client import build_client
+from export_worker.transfer.storing import StoringSettings
 
 MARKS = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
 
@@ -97,9 +100,21 @@ async def _redis(config: Config) -> AsyncIterator[Finding]:
 
 
 async def _s3(config: Config, redactor: Redactor) -> list[Finding]:
+    """As `[s3]` says, and as each connection says that stores in a way of its own."""
+    own = ways_of_storing(config)
+    findings = [] if own and own.keys() == config.connections.keys() else await _storing(config, redactor, config.s3)
+    for name, storing in own.items():
+        findings += [
+            replace(finding, about=f"connections.{name}.s3") for finding in await _storing(config, redactor, storing)
+        ]
+    return findings
+
+
+async def _storing(config: Config, redactor: Redactor, storing: StoringSettings) -> list[Finding]:
+    build = partial(build_client, attempts=2, storing=storing, learn=redactor.add)
     try:
         await asyncio.to_thread(learn_aws_secrets, redactor)
-        client = await asyncio.to_thread(build_client, config.s3.region, config.s3.endpoint_url, 1, attempts=2)
+        client = await asyncio.to_thread(build, config.s3.region, config.s3.endpoint_url, 1)
     except (BotoCoreError, ValueError) as error:
         return [wrong("s3", redactor.text(str(error)), "look at [s3] and at the AWS_ variables")]
     try:

@@ -1,13 +1,17 @@
 """`export-worker run`: a worker."""
 
 import asyncio
+import os
 import signal
+import threading
 
 import click
+import structlog
 
 from export_worker.config import load_config
 from export_worker.contract.keys import Role
 from export_worker.runtime import build_redactor, open_runtime
+from export_worker.settings import CLEAN_UP_S
 from export_worker.telemetry import configure_logging
 
 ROLES: dict[str, tuple[Role, ...]] = {
@@ -16,6 +20,10 @@ ROLES: dict[str, tuple[Role, ...]] = {
     "transfer": ("transfer",),
 }
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+FAREWELL_S = 5.0
+"""On top of what steps get: to deliver what is left of the events, and to close connections."""
+
+_log = structlog.get_logger(__name__)
 
 
 @click.command()
@@ -31,9 +39,31 @@ def run(role: str, *, burst: bool, log_level: str) -> None:
     async def work() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
+        limit_s = config.worker.drain_s + CLEAN_UP_S + FAREWELL_S
+
+        def told_to_stop() -> None:
+            if not stop.is_set():
+                _leave_after(limit_s)
+            stop.set()
+
         for signal_number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signal_number, stop.set)
+            loop.add_signal_handler(signal_number, told_to_stop)
         async with open_runtime(config, redactor) as runtime:
             await runtime.serve(ROLES[role], stop, burst=burst)
 
     asyncio.run(work())
+
+
+def _leave_after(limit_s: float) -> None:
+    """End the process by then, whatever still hangs: a thread in a call to an S3 that is silent cannot be stopped.
+
+    Nothing is lost by it: what this worker holds is taken up by another one when its lease ends, as after a death.
+    """
+
+    def leave() -> None:
+        _log.warning("worker.stop_forced", after_s=limit_s, hint="S3 or a sink did not answer; others go on")
+        os._exit(0)
+
+    timer = threading.Timer(limit_s, leave)
+    timer.daemon = True
+    timer.start()

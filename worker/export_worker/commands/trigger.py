@@ -30,7 +30,8 @@ from export_worker.contract.keys import Keys
 from export_worker.credentials import reveal
 from export_worker.errors import ConfigError, FieldProblem, InvalidRequestError
 from export_worker.health import pages_served
-from export_worker.runtime import build_redactor, learn_aws_secrets
+from export_worker.landings import learn_aws_secrets
+from export_worker.runtime import build_redactor
 from export_worker.telemetry import configure_logging
 
 _log = structlog.get_logger(__name__)

@@ -6,9 +6,10 @@ from pydantic import StringConstraints, model_validator
 
 from export_worker.config.section import Section
 from export_worker.transfer.names import validate_key_template
+from export_worker.transfer.storing import StoringSettings
 
 
-class S3Settings(Section):
+class S3Settings(StoringSettings, Section):
     """Where files land. Credentials come from boto3's own chain and nowhere else.
 
     Args:

@@ -6,6 +6,7 @@ entry point of the group `export_worker.platforms`, under the platform's name.
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from export_worker.contract.request import ExportKind
@@ -62,6 +63,33 @@ class Direct(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where to go on in a file of which the beginning has been read before.
+
+    Args:
+        validator: As the download told it that the beginning came from.
+        total_bytes: Of the whole file, as announced then.
+    """
+
+    offset_bytes: int
+    validator: str
+    total_bytes: int
+
+
+@runtime_checkable
+class Versioned(Download, Protocol):
+    """Capability of a download: it tells which version of the file it brings, and from where on."""
+
+    @property
+    def validator(self) -> str | None:
+        """Equal for equal bytes only: a strong ETag or a Last-Modified as HTTP has it; None when there is none."""
+
+    @property
+    def offset_bytes(self) -> int:
+        """How many bytes of the file come before those that this download brings; `total_bytes` counts them, too."""
+
+
 class Driver(Protocol):
     """A platform's adapter. Every method raises a `PlatformError` or `DownloadError` and nothing else."""
 
@@ -76,6 +104,17 @@ class Driver(Protocol):
 
     async def close(self) -> None:
         """Close connections."""
+
+
+@runtime_checkable
+class Resuming(Protocol):
+    """Capability: a file can be read on from the middle."""
+
+    def resume_result(self, export: ExportKind, file: RemoteFile, mark: Mark) -> AbstractAsyncContextManager[Versioned]:
+        """Open one file at the mark, or from its beginning where the server or another version wants that.
+
+        Whoever asks looks at `offset_bytes`: it is the mark's or zero.
+        """
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, StringConstraints
 
 from export_worker.addresses import AddressPolicy, means_itself
+from export_worker.transfer.storing import PLAIN, StoringSettings
 
 
 class PollSettings(BaseModel):
@@ -45,6 +46,8 @@ class ConnectionSettings(BaseModel):
     allow_hosts: tuple[str, ...] = ()
     allow_networks: tuple[IPvAnyNetwork, ...] = ()
     """Private networks that a download may come from, such as 10.1.0.0/16; `base_url` may be private anyway."""
+    s3: StoringSettings = PLAIN
+    """How the files of this connection are stored, where that differs from the section `s3`."""
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Only fields known here: a secret under a misspelt name is none to pydantic."""

@@ -5,7 +5,7 @@ the connection does not allow.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -21,10 +21,11 @@ from export_worker.errors import (
 )
 from export_worker.guard import AddressRefusedError, origin
 from export_worker.platforms.answers import Answer, one_line, problem_of
-from export_worker.platforms.base import Download, Receiver
+from export_worker.platforms.base import Mark, Receiver
 from export_worker.platforms.direct import direct_body
 from export_worker.platforms.http import (
     ANONYMOUS,
+    NO_HEADERS,
     PROBLEM_MAX_BYTES,
     Auth,
     Credential,
@@ -32,6 +33,7 @@ from export_worker.platforms.http import (
     can_be_reached,
     read_up_to,
 )
+from export_worker.platforms.ranges import goes_on, range_headers, validator_of
 
 REDIRECTS_MAX = 5
 """A link service and a storage in front of the file take two or three."""
@@ -51,14 +53,29 @@ _URL_PUNCTUATION = "%:/?#[]@!$&'()*+,;=~"
 class HttpDownload:
     """A download whose head is good. See `platforms.base.Download`."""
 
-    def __init__(self, place: str, response: aiohttp.ClientResponse, client: HttpClient) -> None:
+    def __init__(
+        self, place: str, response: aiohttp.ClientResponse, client: HttpClient, mark: Mark | None = None
+    ) -> None:
         self._place = place
         self._response = response
         self._client = client
+        self._mark = mark
+
+    @property
+    def offset_bytes(self) -> int:
+        """Those that the server left out, as it was asked to."""
+        return 0 if self._mark is None else self._mark.offset_bytes
+
+    @property
+    def validator(self) -> str | None:
+        """Of the answer; see `ranges.validator_of`."""
+        return None if _codings(self._response) else validator_of(self._response.headers)
 
     @property
     def total_bytes(self) -> int | None:
-        """The Content-Length. None when there is none, or when it counts compressed bytes, which nobody will see."""
+        """Of the whole file. None when no length was told, or one of compressed bytes, which nobody will see."""
+        if self._mark is not None:
+            return self._mark.total_bytes
         return None if _codings(self._response) else self._response.content_length
 
     @property
@@ -77,12 +94,12 @@ class HttpDownload:
             DownloadInterruptedError: Cut, stalled, or not as long as announced.
             DownloadInvalidError: It expands as no export does.
         """
-        done_bytes = 0
+        done_bytes = self.offset_bytes
         closed = self._closed()
         with _interruptions(self._place, self._client):
             async for chunk in self._response.content.iter_any():
                 done_bytes += len(chunk)
-                self._check_expansion(done_bytes)
+                self._check_expansion(done_bytes - self.offset_bytes)
                 yield chunk
             if closed is not None and closed.done():
                 # aiohttp 3.14 takes a reset for the end of a body that has no other; here it raises.
@@ -133,27 +150,34 @@ class Downloader:
         self._allowed = frozenset(host.lower() for host in allow_hosts)
 
     @asynccontextmanager
-    async def open(self, url: URL, file_name: str) -> AsyncIterator[Download]:
+    async def open(self, url: URL, file_name: str, mark: Mark | None = None) -> AsyncIterator[HttpDownload]:
         """Open one file.
 
         Args:
             url: Finished, `encoded=True`: sent as it stands.
             file_name: A JSON answer is an error page unless the name ends in .json, .jsonl or .ndjson.
+            mark: Where to go on. A server that does not, or has another version by now, gives the whole file.
 
         Raises:
             DownloadError: No such file, a forbidden host, or an error page.
             PlatformError: No answer, an error status, or a refused credential.
         """
-        head = await self._open(url)
+        head = await self._open(url, NO_HEADERS if mark is None else range_headers(mark))
+        if mark is not None and not goes_on(head.response, mark):
+            mark = None
+            if head.response.status in {206, 416}:
+                # Not what was asked for, and not the whole file.
+                head.response.close()
+                head = await self._open(url, NO_HEADERS)
         try:
-            await self._check(head, file_name)
-            yield HttpDownload(head.place, head.response, self._client)
+            await self._check(head, file_name, 200 if mark is None else 206)
+            yield HttpDownload(head.place, head.response, self._client, mark)
         finally:
             head.response.close()
 
-    async def _open(self, url: URL) -> _Head:
+    async def _open(self, url: URL, headers: Mapping[str, str]) -> _Head:
         credential = await self._auth.credential()
-        head = await self._follow(url, credential)
+        head = await self._follow(url, credential, headers)
         if head.response.status != 401 or not self._is_own(head.url):
             return head
         try:
@@ -164,13 +188,13 @@ class Downloader:
         if fresh is None:
             return head
         head.response.close()
-        return await self._follow(url, fresh)
+        return await self._follow(url, fresh, headers)
 
-    async def _follow(self, url: URL, credential: Credential) -> _Head:
+    async def _follow(self, url: URL, credential: Credential, headers: Mapping[str, str]) -> _Head:
         """The first answer that is no redirect."""
         self._check_hop(self._client.base_url, url)
         for _ in range(REDIRECTS_MAX + 1):
-            head = await self._get(url, credential)
+            head = await self._get(url, credential, headers)
             if head.response.status not in _REDIRECTS:
                 return head
             head.response.close()
@@ -179,11 +203,11 @@ class Downloader:
             url = target
         raise DownloadInvalidError(f"{self._place(url)}: more than {REDIRECTS_MAX} redirects")
 
-    async def _get(self, url: URL, credential: Credential) -> _Head:
+    async def _get(self, url: URL, credential: Credential, headers: Mapping[str, str]) -> _Head:
         place = self._place(url)
         with self._client.mapped_failures(place):
             try:
-                response = await self._client.get_stream(url, credential if self._is_own(url) else ANONYMOUS)
+                response = await self._client.get_stream(url, credential if self._is_own(url) else ANONYMOUS, headers)
             except AddressRefusedError as error:
                 raise DownloadForbiddenError(f"{place}: {self._clean(str(error))}") from None
             except aiohttp.ClientResponseError as error:
@@ -202,9 +226,9 @@ class Downloader:
                 f"{self._place(url)}: {self._clean(host)} is neither the connection's host nor in allow_hosts"
             )
 
-    async def _check(self, head: _Head, file_name: str) -> None:
+    async def _check(self, head: _Head, file_name: str, good: int) -> None:
         """Raise the error that the head stands for, unless it is that of a file."""
-        if head.response.status != 200:
+        if head.response.status != good:
             raise await self._problem(head)
         if unreadable := _codings(head.response) - _READABLE_CODINGS:
             coding = self._clean(min(unreadable))

@@ -7,6 +7,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 from urllib.parse import quote
 
+from yarl import URL
+
 from export_worker.contract.request import ExportKind, GrowingioAnalysis, GrowingioSegmentUsers, GrowingioTagUsers
 from export_worker.credentials import Redactor
 from export_worker.errors import (
@@ -18,7 +20,7 @@ from export_worker.errors import (
 )
 from export_worker.observed import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
 from export_worker.platforms.answers import one_line
-from export_worker.platforms.base import Download
+from export_worker.platforms.base import Download, Mark, Versioned
 from export_worker.platforms.connection import ConnectionSettings
 from export_worker.platforms.download import Downloader
 from export_worker.platforms.graphql import Document, GraphQL
@@ -121,8 +123,19 @@ class GrowingioDriver:
         file: RemoteFile,
     ) -> AbstractAsyncContextManager[Download]:
         """Open one file. Its URI is raw, so it is encoded here, once; see `Downloader.open` for errors."""
-        url = self._client.address("/download?file=" + quote(file.uri, safe="/"))
-        return self._downloader.open(url, file.name)
+        return self._downloader.open(self._address(file), file.name)
+
+    def resume_result(
+        self,
+        export: ExportKind,  # noqa: ARG002 - the protocol's argument
+        file: RemoteFile,
+        mark: Mark,
+    ) -> AbstractAsyncContextManager[Versioned]:
+        """Open one file at the mark. No document speaks of ranges, so whether it goes on there is for the server."""
+        return self._downloader.open(self._address(file), file.name, mark)
+
+    def _address(self, file: RemoteFile) -> URL:
+        return self._client.address("/download?file=" + quote(file.uri, safe="/"))
 
     async def catalog(self, resource: str, project: str | None) -> list[dict[str, Any]]:
         """List one resource; tags of all projects when none is given.

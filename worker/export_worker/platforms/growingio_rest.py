@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
 
+from yarl import URL
+
 from export_worker.contract.request import (
     PATH_TEXT_PATTERN,
     ExportKind,
@@ -24,7 +26,7 @@ from export_worker.errors import (
 )
 from export_worker.observed import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
 from export_worker.platforms.answers import one_line
-from export_worker.platforms.base import Download
+from export_worker.platforms.base import Download, Mark, Versioned
 from export_worker.platforms.connection import ConnectionSettings
 from export_worker.platforms.download import Downloader
 from export_worker.platforms.growingio_rest_files import UserListDownload, remote_files
@@ -117,9 +119,24 @@ class GrowingioRestDriver:
         file: RemoteFile,
     ) -> AsyncIterator[Download]:
         """Open one file. Its URI is percent-encoded already and goes out untouched; see `Downloader.open`."""
-        url = self._client.address("/download?file=" + file.uri)
-        async with self._downloader.open(url, file.name) as download:
+        async with self._downloader.open(self._address(file), file.name) as download:
             yield UserListDownload(download, self._settings.id_column, self._redactor)
+
+    @asynccontextmanager
+    async def resume_result(
+        self,
+        export: ExportKind,  # noqa: ARG002 - the protocol's argument
+        file: RemoteFile,
+        mark: Mark,
+    ) -> AsyncIterator[Versioned]:
+        """Open one file at the mark. No document speaks of ranges, so whether it goes on there is for the server."""
+        async with self._downloader.open(self._address(file), file.name, mark) as download:
+            # What comes before the mark was looked at when it came.
+            is_rest = download.offset_bytes > 0
+            yield download if is_rest else UserListDownload(download, self._settings.id_column, self._redactor)
+
+    def _address(self, file: RemoteFile) -> URL:
+        return self._client.address("/download?file=" + file.uri)
 
     async def catalog(self, resource: str, project: str | None) -> list[dict[str, Any]]:
         """List one resource, all pages of it; tags of the data centre when no project is given.

@@ -10,7 +10,7 @@ from export_worker.credentials import Redactor
 from export_worker.errors import DownloadInvalidError, PlatformMalformedError
 from export_worker.observed import RemoteFile
 from export_worker.platforms.answers import one_line
-from export_worker.platforms.base import Direct, Download, Receiver
+from export_worker.platforms.base import Direct, Receiver, Versioned
 
 _ENCODED = re.compile(r"(?:[A-Za-z0-9._~!$'()*+,;:@/-]|%[0-9A-Fa-f]{2}){1,4096}")
 """What may stand in the value of a query parameter as it is: anything else would add parameters, or end the address."""
@@ -48,7 +48,7 @@ class UserListDownload:
         id_column: That identifier. Empty: everything passes.
     """
 
-    def __init__(self, download: Download, id_column: str, redactor: Redactor) -> None:
+    def __init__(self, download: Versioned, id_column: str, redactor: Redactor) -> None:
         self._download = download
         self._id_column = id_column.encode()
         self._redactor = redactor
@@ -57,6 +57,16 @@ class UserListDownload:
     def total_bytes(self) -> int | None:
         """As the server announced them."""
         return self._download.total_bytes
+
+    @property
+    def validator(self) -> str | None:
+        """As the server says."""
+        return self._download.validator
+
+    @property
+    def offset_bytes(self) -> int:
+        """As the server says."""
+        return self._download.offset_bytes
 
     @property
     def content_type(self) -> str:

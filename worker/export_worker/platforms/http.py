@@ -7,6 +7,7 @@ a redirect to another host (measured with aiohttp 3.14).
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
@@ -59,6 +60,7 @@ class Credential:
 
 
 ANONYMOUS = Credential()
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Auth(Protocol):
@@ -178,7 +180,9 @@ class HttpClient:
                     raise PlatformMalformedError(f"{call}: the answer has more than {limit_bytes} bytes")
                 return Answer(str(call), response.status, response.headers, body)
 
-    async def get_stream(self, url: URL, credential: Credential) -> aiohttp.ClientResponse:
+    async def get_stream(
+        self, url: URL, credential: Credential, headers: Mapping[str, str] = NO_HEADERS
+    ) -> aiohttp.ClientResponse:
         """The head of a download's answer, whatever its status; the body is still to be read, the answer to be closed.
 
         Redirects are not followed. Raises aiohttp's own errors: the caller maps them.
@@ -186,7 +190,7 @@ class HttpClient:
         return await self._session().get(
             credential.on(url),
             # Compressed bytes are not the file's: neither their number nor their checksum says anything of it.
-            headers={"Accept-Encoding": "identity", **credential.headers},
+            headers={"Accept-Encoding": "identity", **headers, **credential.headers},
             allow_redirects=False,
             read_bufsize=DOWNLOAD_BUFFER_BYTES,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=self.read_timeout_s),

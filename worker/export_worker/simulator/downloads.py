@@ -10,7 +10,9 @@ from aiohttp import HttpVersion11, web
 
 from export_worker.simulator.answers import break_off
 from export_worker.simulator.files import FileSpec, content, size_bytes
-from export_worker.simulator.scenario import Fault, Framing
+from export_worker.simulator.ranges import changed, start_asked, version_of
+from export_worker.simulator.scenario import Fault, Framing, Validator
+from export_worker.simulator.world import RECORD
 
 READ_BEFORE_RESET_S = 0.05
 """A reset throws away what the client has not read; without a pause it would not even see the head."""
@@ -26,12 +28,16 @@ class Delivery:
     Args:
         framing: How the end is marked.
         bytes_per_s: Pace; None means as fast as it goes.
-        fault: `cut`, `short` or a `slow` that stalls; others change nothing here.
+        fault: `cut`, `short`, `changed` or a `slow` that stalls; others change nothing here.
+        ranges: Whether it goes on in the middle of a file; only one of known length can.
+        validator: What the head says of the file's version.
     """
 
     framing: Framing = "length"
     bytes_per_s: float | None = None
     fault: Fault | None = None
+    ranges: bool = True
+    validator: Validator = "etag"
 
 
 class _UnframedResponse(web.StreamResponse):
@@ -41,13 +47,23 @@ class _UnframedResponse(web.StreamResponse):
 
 
 async def send_file(request: web.Request, spec: FileSpec, delivery: Delivery) -> web.StreamResponse:
-    """Stream one file."""
+    """Stream one file, or what a range asks of it."""
     fault = delivery.fault
+    if fault is not None and fault.fault == "changed":
+        spec = changed(spec)
     length_bytes = size_bytes(spec)
-    response = _head(request, delivery, length_bytes)
+    version = version_of(spec, delivery.validator)
+    start = start_asked(request, version) if delivery.ranges and delivery.framing == "length" else None
+    if start is not None and start >= length_bytes:
+        return web.Response(status=416, headers=version | {"Content-Range": f"bytes */{length_bytes}"})
+    response = _head(request, delivery, length_bytes, start)
+    response.headers.update(version)
     await response.prepare(request)
+    first = start or 0
     turn_bytes = _turning_point(fault, length_bytes)
-    await _send_body(response, split_at(content(spec), turn_bytes), turn_bytes, delivery)
+    left_bytes = None if turn_bytes is None else max(0, turn_bytes - first)
+    body = _Body(request, response, delivery)
+    await body.send(split_at(content(spec, first), left_bytes), left_bytes)
     if fault is not None and fault.fault == "cut":
         await _reset(request, delivery.framing)
     return response
@@ -65,7 +81,7 @@ def split_at(pieces: Iterable[bytes], offset: int | None) -> Iterator[bytes]:
         position += len(piece)
 
 
-def _head(request: web.Request, delivery: Delivery, length_bytes: int) -> web.StreamResponse:
+def _head(request: web.Request, delivery: Delivery, length_bytes: int, start: int | None) -> web.StreamResponse:
     old_client = request.version < HttpVersion11
     unframed = delivery.framing == "close" or (delivery.framing == "chunked" and old_client)
     response = _UnframedResponse() if unframed else web.StreamResponse()
@@ -73,9 +89,13 @@ def _head(request: web.Request, delivery: Delivery, length_bytes: int) -> web.St
     if unframed or (delivery.fault is not None and delivery.fault.fault == "short"):
         response.force_close()
     if delivery.framing == "length":
-        response.content_length = length_bytes
+        response.content_length = length_bytes - (start or 0)
+        response.headers["Accept-Ranges"] = "bytes" if delivery.ranges else "none"
     elif not unframed:
         response.enable_chunked_encoding()
+    if start is not None:
+        response.set_status(206)
+        response.headers["Content-Range"] = f"bytes {start}-{length_bytes - 1}/{length_bytes}"
     return response
 
 
@@ -92,19 +112,32 @@ def _turning_point(fault: Fault | None, length_bytes: int) -> int | None:
             return None
 
 
-async def _send_body(
-    response: web.StreamResponse, pieces: Iterable[bytes], turn_bytes: int | None, delivery: Delivery
-) -> None:
-    sent_bytes = 0
-    for piece in pieces:
-        if sent_bytes == turn_bytes and delivery.fault is not None:
-            if delivery.fault.fault != "slow":
-                return
-            await asyncio.sleep(delivery.fault.wait_s)
-        await response.write(piece)
-        sent_bytes += len(piece)
-        if delivery.bytes_per_s is not None:
-            await asyncio.sleep(len(piece) / delivery.bytes_per_s)
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """Sends what follows a head, and keeps count of it where the request is recorded."""
+
+    request: web.Request
+    response: web.StreamResponse
+    delivery: Delivery
+
+    async def send(self, pieces: Iterable[bytes], turn_bytes: int | None) -> None:
+        """All pieces, or as many as stand before the turn."""
+        sent_bytes = 0
+        for piece in pieces:
+            if sent_bytes == turn_bytes and self.delivery.fault is not None:
+                if self.delivery.fault.fault != "slow":
+                    return
+                await asyncio.sleep(self.delivery.fault.wait_s)
+            await self.response.write(piece)
+            sent_bytes += len(piece)
+            self._count(len(piece))
+            if self.delivery.bytes_per_s is not None:
+                await asyncio.sleep(len(piece) / self.delivery.bytes_per_s)
+
+    def _count(self, sent_bytes: int) -> None:
+        record = self.request.get(RECORD)
+        if record is not None:
+            record.sent_bytes += sent_bytes
 
 
 async def _reset(request: web.Request, framing: Framing) -> None:

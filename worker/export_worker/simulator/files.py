@@ -85,20 +85,36 @@ def size_bytes(spec: FileSpec) -> int:
     return len(_header(spec)) + full * (stamp_bytes + len(block.body)) + tail_bytes
 
 
-def content(spec: FileSpec) -> Iterator[bytes]:
-    """The file in pieces of a few hundred KiB."""
-    header, rest_bytes = _header(spec), size_bytes(spec)
-    if rest_bytes >= len(header):
-        yield header
-        rest_bytes -= len(header)
-    block, number = _block_of(spec), 0
+def content(spec: FileSpec, start_bytes: int = 0) -> Iterator[bytes]:
+    """The file in pieces of a few hundred KiB, from its beginning or from the middle: blocks before are not made."""
+    passed_bytes, pieces = _pieces_from(spec, start_bytes)
+    skip_bytes = start_bytes - passed_bytes
+    for piece in pieces:
+        if skip_bytes < len(piece):
+            yield piece[skip_bytes:]
+        skip_bytes = max(0, skip_bytes - len(piece))
+
+
+def _pieces_from(spec: FileSpec, start_bytes: int) -> tuple[int, Iterator[bytes]]:
+    """The pieces, but for whole blocks before the start; and how many bytes those have."""
+    header, all_bytes = _header(spec), size_bytes(spec)
+    if all_bytes < len(header):
+        header = b""
+    block = _block_of(spec)
     block_bytes = len(_stamp(spec, 0)) + len(block.body)
-    while rest_bytes >= block_bytes and len(block.ends) == ROWS_PER_BLOCK:
+    full = (all_bytes - len(header)) // block_bytes if len(block.ends) == ROWS_PER_BLOCK else 0
+    first = min(full, max(0, start_bytes - len(header)) // block_bytes)
+    tail_bytes = all_bytes - len(header) - full * block_bytes
+    return first * block_bytes, _pieces(spec, header, range(first, full), tail_bytes)
+
+
+def _pieces(spec: FileSpec, header: bytes, numbers: range, tail_bytes: int) -> Iterator[bytes]:
+    block = _block_of(spec)
+    yield header
+    for number in numbers:
         yield _stamp(spec, number) + block.body
-        rest_bytes -= block_bytes
-        number += 1
-    if rest_bytes:
-        yield _tail(spec, block, number, rest_bytes)
+    if tail_bytes:
+        yield _tail(spec, block, numbers.stop, tail_bytes)
 
 
 @lru_cache(maxsize=4096)

@@ -135,9 +135,9 @@ class _GrowingIO:
                 return instead
         if found is None:
             return web.Response(status=404, text="no such file")
-        return await send_file(
-            request, found[1].spec, Delivery(world.scenario.framing, world.scenario.bytes_per_s, fault)
-        )
+        told = world.scenario
+        delivery = Delivery(told.framing, told.bytes_per_s, fault, told.ranges, told.validator)
+        return await send_file(request, found[1].spec, delivery)
 
     def _owner(self, asked: str) -> tuple[Job, JobFile] | None:
         """Who wrote the file: GraphQL's paths are decoded exactly once, REST's are compared as they came."""

@@ -10,6 +10,9 @@ CallType = Literal["submit", "poll", "download", "token", "list"]
 Framing = Literal["length", "chunked", "close"]
 """How a download says where it ends: its length, chunks, or nothing but the end of the connection."""
 
+Validator = Literal["etag", "weak_etag", "last_modified", "none"]
+"""What the head of a download says of the file's version."""
+
 FaultName = Literal[
     "slow",
     "throttled",
@@ -22,6 +25,7 @@ FaultName = Literal[
     "echo_secret",
     "cut",
     "short",
+    "changed",
     "list_wrapped",
     "graphql_errors",
     "partial_errors",
@@ -53,6 +57,7 @@ _GRAPHQL: tuple[CallType, ...] = ("submit", "poll", "list")
 
 _CALLS_OF_FAULT: dict[FaultName, tuple[CallType, ...]] = {
     "short": ("download",),
+    "changed": ("download",),
     "list_wrapped": _GRAPHQL,
     "graphql_errors": _GRAPHQL,
     "partial_errors": _GRAPHQL,
@@ -105,6 +110,9 @@ class Scenario(_Told):
     framing: Framing = "length"
     bytes_per_s: Annotated[float, Field(gt=0)] | None = None
     """Pace of each download; as fast as it goes when not told."""
+    ranges: bool = True
+    """A download of known length goes on in the middle of a file for who asks so; otherwise it is sent whole."""
+    validator: Validator = "etag"
     download_needs_token: bool = True
     token_ttl_s: Annotated[float, Field(gt=0)] = 7200.0
     """Life of an OAuth token, as `expires_in` says it."""
@@ -131,7 +139,7 @@ class Fault(_Told):
     """HTTP status of `error5xx` (503), of `echo_secret` (200 for GraphQL, 400 elsewhere) and of `plain_text` (200)."""
     retry_after_s: Annotated[int, Field(ge=0)] = 1
     after_bytes: Annotated[int, Field(ge=0)] | None = None
-    """Where a download is `cut`, `short` (both: half of it) or stalls (`slow`: before its head)."""
+    """Where in the file a download is `cut`, `short` (both: half of it) or stalls (`slow`: before its head)."""
     body: Literal["html", "json"] = "html"
     """What an `error_page` is."""
     stage: str = "TENCENT_PORTRAIT_RUNNING"

@@ -43,6 +43,7 @@ class RequestRecord:
         authorized: Whether its `Authorization` was right; None without one.
         status: HTTP status of the answer; None as long as there is none.
         body: Of a request that has JSON.
+        sent_bytes: Of a file's body, handed to the connection so far.
     """
 
     method: str
@@ -51,6 +52,7 @@ class RequestRecord:
     authorized: bool | None
     status: int | None = None
     body: Any = None
+    sent_bytes: int = 0
 
 
 class World:

@@ -23,6 +23,7 @@ PART = "upload_part"
 COMPLETE = "complete_multipart_upload"
 ABORT = "abort_multipart_upload"
 LIST = "list_multipart_uploads"
+LIST_PARTS = "list_parts"
 HEAD = "head_object"
 DELETE = "delete_object"
 

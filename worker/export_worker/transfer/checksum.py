@@ -1,6 +1,6 @@
 """CRC64NVME, the checksum that S3 can keep of a whole object, also of one that came in parts."""
 
-from base64 import b64encode
+from base64 import b64decode, b64encode
 
 from awscrt import checksums
 
@@ -24,6 +24,11 @@ def combined(first: int, second: int, second_bytes: int) -> int:
 def wire_form(crc: int) -> str:
     """As S3 writes it in headers: eight bytes, big-endian, in base64."""
     return b64encode(crc.to_bytes(8, "big")).decode("ascii")
+
+
+def from_wire(text: str) -> int:
+    """The number of a wire form."""
+    return int.from_bytes(b64decode(text), "big")
 
 
 def named_form(crc: int) -> str:

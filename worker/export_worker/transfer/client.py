@@ -2,9 +2,11 @@
 
 from typing import Any, Protocol
 
-import boto3
 from botocore import auth
 from botocore.config import Config
+
+from export_worker.transfer.role import Learn, forget, session_for
+from export_worker.transfer.storing import PLAIN, StoringSettings
 
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60
@@ -34,6 +36,9 @@ class S3Client(Protocol):
     def list_multipart_uploads(self, **fields: Any) -> dict[str, Any]:
         """`s3:ListBucketMultipartUploads`."""
 
+    def list_parts(self, **fields: Any) -> dict[str, Any]:
+        """`s3:ListMultipartUploadParts`."""
+
     def head_object(self, **fields: Any) -> dict[str, Any]:
         """`s3:GetObject`, and `s3:ListBucket` to tell a missing key from a refusal."""
 
@@ -45,7 +50,13 @@ class S3Client(Protocol):
 
 
 def build_client(
-    region: str | None, endpoint_url: str | None, max_connections: int, *, attempts: int = ATTEMPTS
+    region: str | None,
+    endpoint_url: str | None,
+    max_connections: int,
+    *,
+    attempts: int = ATTEMPTS,
+    storing: StoringSettings = PLAIN,
+    learn: Learn = forget,
 ) -> S3Client:
     """Build boto3's client; once a process, not on the loop: it reads files and may ask for credentials.
 
@@ -57,6 +68,8 @@ def build_client(
         endpoint_url: None means AWS. Other stores are addressed by path, since few have a host name for each bucket.
         max_connections: As many as threads make calls.
         attempts: Of one call.
+        storing: Added to every call that it concerns; names the role, if one is to be assumed.
+        learn: Told each secret of that role.
     """
     config = Config(
         connect_timeout=CONNECT_TIMEOUT_S,
@@ -73,6 +86,12 @@ def build_client(
     # each thread's own heap, twice the memory of the part buffers. Its own signer reads the head alone.
     auth.AUTH_TYPE_MAPS["s3v4"] = auth.S3SigV4Auth
     # A session of our own: the default one may not be used by several threads.
-    client: Any = boto3.session.Session().client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
+    session = session_for(storing, region, learn)
+    client: Any = session.client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
+
+    def add(params: dict[str, Any], model: Any, **_: Any) -> None:
+        params.update(storing.added(model.name, model.input_shape.members))
+
+    client.meta.events.register("before-parameter-build.s3", add)
     checked: S3Client = client
     return checked

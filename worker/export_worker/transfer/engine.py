@@ -6,17 +6,21 @@ nothing piles up.
 """
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from secrets import token_hex
 from typing import NoReturn
 
-from export_worker.errors import StepError, StorageError, StorageRefusedError
-from export_worker.platforms.base import Download
+from export_worker.errors import DownloadInvalidError, IntegrityError, StepError, StorageError, StorageRefusedError
+from export_worker.observed import OpenUpload
+from export_worker.platforms.base import Download, Versioned
 from export_worker.transfer.buffers import BufferPool, BufferShare, PartBuffer
 from export_worker.transfer.checksum import named_form
 from export_worker.transfer.multipart import MultipartUpload, S3Store, SentPart
 from export_worker.transfer.plan import FIRST_PART_BYTES, MAX_OBJECT_BYTES, part_size
 from export_worker.transfer.reader import PartReader, open_reader
+from export_worker.transfer.resume import Kept, Unfit, recover
 from export_worker.transfer.source import GuardedSource
 from export_worker.transfer.standing import Target, Written
 from export_worker.transfer.transform import Transform
@@ -25,6 +29,8 @@ PARTS_IN_FLIGHT = 4
 """Enough to fill a fast line, and little memory."""
 MEMORY_BYTES = 2 * (PARTS_IN_FLIGHT + 1) * FIRST_PART_BYTES
 """80 MiB: two transfers at full speed, or more of them with fewer parts each."""
+
+OnBegun = Callable[[OpenUpload], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +62,19 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class _Transfer:
-    """What one transfer works with."""
+    """What one transfer works with.
+
+    Args:
+        noting: How to note an upload; None when it is of no use to anybody else.
+        kept: What an earlier attempt has left.
+    """
 
     reader: PartReader
     target: Target
     total_bytes: int | None
     share: BufferShare
+    noting: "_Noting | None"
+    kept: Kept | None
 
     async def part(self, number: int) -> PartBuffer:
         """Room for one part, taken first, then filled as far as the stream goes."""
@@ -75,49 +88,79 @@ class _Transfer:
         return buffer
 
 
+@dataclass(frozen=True, slots=True)
+class _Noting:
+    """What is known of the source before an upload is begun, and who wants to know."""
+
+    on_begun: OnBegun
+    validator: str
+    total_bytes: int
+
+    async def note(self, key: str, upload_id: str, token: str) -> None:
+        await self.on_begun(OpenUpload(key, upload_id, token, self.validator, self.total_bytes))
+
+
 class TransferEngine:
-    """Stores downloads and documents. One for the whole process; transfers may run side by side.
+    """Stores downloads and documents. One for each store; transfers may run side by side.
 
     Args:
         store: Its executor should have at least as many threads as parts are in flight over all transfers.
         parts_in_flight: Of one transfer.
         memory_bytes: In part buffers, over all transfers. Less than one part is no error: parts then go one by one.
+        pool: Buffers that are shared with other engines, in place of `memory_bytes`.
     """
 
     def __init__(
-        self, store: S3Store, *, parts_in_flight: int = PARTS_IN_FLIGHT, memory_bytes: int = MEMORY_BYTES
+        self,
+        store: S3Store,
+        *,
+        parts_in_flight: int = PARTS_IN_FLIGHT,
+        memory_bytes: int = MEMORY_BYTES,
+        pool: BufferPool | None = None,
     ) -> None:
         self._store = store
         self._parts_in_flight = parts_in_flight
-        self._pool = BufferPool(memory_bytes)
+        self._pool = pool or BufferPool(memory_bytes)
+
+    async def recover(self, target: Target, noted: OpenUpload) -> Kept | StoredFile | Unfit:
+        """What has become of an upload that was noted; one that has all its parts is completed here.
+
+        Raises:
+            ObjectExistsError: The key belongs to another export.
+            StorageError: S3 refused, did not answer, or stored something else.
+        """
+        found = await recover(self._store, target, noted)
+        if isinstance(found, Kept) and found.is_whole:
+            async with _open_until(found.upload, is_noted=True):
+                found = await found.upload.complete(found.parts)
+        # As it came, so it was stored: what is noted went through no transform.
+        return _stored(target, found, found.bytes, named_form(found.crc)) if isinstance(found, Written) else found
 
     async def store_file(
         self,
         download: Download,
+        target: Target,
         *,
-        bucket: str,
-        key: str,
         file_name: str,
-        export_id: str,
-        content_type: str,
         transform: Transform | None,
-        content_encoding: str | None,
         progress: Callable[[int], None],
+        on_begun: OnBegun | None = None,
+        kept: Kept | None = None,
     ) -> StoredFile:
         """Stream a download into an object. Returns when it stands complete; otherwise nothing stands there.
 
-        After a failure or a cancellation no thread of it runs and no multipart upload of it is open.
+        After a failure or a cancellation no thread of it runs. A multipart upload of it is open only when it was
+        noted, and nothing is wrong with its parts: the next attempt, here or elsewhere, may `recover` it.
 
         Args:
-            download: Open, its body not read yet.
-            bucket: Where to.
-            key: Where to.
+            download: Open, its body not read yet; behind `kept`, if that is given.
+            target: Where to.
             file_name: As the platform calls it: says whether JSON is to be expected.
-            export_id: Whose object it is.
-            content_type: Of what is stored.
             transform: Fresh; None stores the bytes as they come.
-            content_encoding: `gzip` when the transform compresses.
             progress: Called on the loop with the number of source bytes that have just come.
+            on_begun: Notes an upload that can be resumed, before its first part is sent. Only a file of known length
+                that is stored as it comes can be, from a source that tells its version.
+            kept: What `recover` found.
 
         Raises:
             DownloadInvalidError: An error page came.
@@ -127,14 +170,19 @@ class TransferEngine:
             StorageError: S3 refused, did not answer, or stored something else.
         """
         source = GuardedSource(download, file_name, progress, hashed=transform is not None)
-        target = Target(bucket, key, export_id, content_type, content_encoding)
+        if kept is not None:
+            progress(kept.bytes)
+            source.go_on_behind(kept.bytes)
         # A transform changes the length, so the announced one plans nothing.
         total_bytes = download.total_bytes if transform is None else None
         if total_bytes is not None and total_bytes > MAX_OBJECT_BYTES:
             _refuse_size()
+        noting = None
+        if on_begun is not None and total_bytes is not None and (validator := _validator_of(download)) is not None:
+            noting = _Noting(on_begun, validator, total_bytes)
         with self._pool.share() as share:
             async with open_reader(source, transform, self._store.executor) as reader:
-                written = await self._move(_Transfer(reader, target, total_bytes, share))
+                written = await self._move(_Transfer(reader, target, total_bytes, share, noting, kept))
         if transform is None:
             return _stored(target, written, written.bytes, named_form(written.crc))
         return _stored(target, written, source.bytes_read, named_form(source.crc))
@@ -150,25 +198,41 @@ class TransferEngine:
         written = await self._store.put(target, body)
         return _stored(target, written, len(body), named_form(written.crc))
 
-    async def abort_leftovers(self, bucket: str, prefix: str, export_id: str) -> int:
+    async def abort_leftovers(self, bucket: str, prefix: str, export_id: str, keep: str | None = None) -> int:
         """See `S3Store.abort_leftovers`: for an export taken up after a worker's death, and for one that ends."""
-        return await self._store.abort_leftovers(bucket, prefix, export_id)
+        return await self._store.abort_leftovers(bucket, prefix, export_id, keep)
 
     async def _move(self, transfer: _Transfer) -> Written:
+        kept = transfer.kept
+        if kept is not None:
+            first = await transfer.part(len(kept.parts) + 1)
+            return await self._finish(transfer, kept.upload, first, is_noted=True)
         first = await transfer.part(1)
         if await transfer.reader.at_end():
             return await self._store.put(transfer.target, first.data)
-        upload = await self._store.begin(transfer.target)
-        try:
-            parts = await self._send(transfer, upload, first)
-            return await upload.complete(parts)
-        except BaseException as error:
-            await _abandon(upload, error)
-            raise
+        upload = await self._begin(transfer)
+        return await self._finish(transfer, upload, first, is_noted=transfer.noting is not None)
+
+    async def _begin(self, transfer: _Transfer) -> MultipartUpload:
+        noting = transfer.noting
+        if noting is None:
+            return await self._store.begin(transfer.target)
+        token = token_hex(8)
+        upload = await self._store.begin(replace(transfer.target, token=token))
+        async with _open_until(upload, is_noted=False):
+            await noting.note(transfer.target.key, upload.upload_id, token)
+        return upload
+
+    async def _finish(
+        self, transfer: _Transfer, upload: MultipartUpload, first: PartBuffer, *, is_noted: bool
+    ) -> Written:
+        async with _open_until(upload, is_noted=is_noted):
+            return await upload.complete(await self._send(transfer, upload, first))
 
     async def _send(self, transfer: _Transfer, upload: MultipartUpload, first: PartBuffer) -> list[SentPart]:
         """Read and send until the end. All threads have ended when this does, however it does."""
-        sending = _Sending(upload, transfer.share, self._parts_in_flight)
+        before = () if transfer.kept is None else transfer.kept.parts
+        sending = _Sending(upload, transfer.share, self._parts_in_flight, before)
         try:
             async with asyncio.TaskGroup() as tasks:
                 await sending.start(tasks, first)
@@ -182,16 +246,19 @@ class TransferEngine:
 class _Sending:
     """The parts of one upload that are on their way or there."""
 
-    def __init__(self, upload: MultipartUpload, share: BufferShare, parts_in_flight: int) -> None:
+    def __init__(
+        self, upload: MultipartUpload, share: BufferShare, parts_in_flight: int, before: tuple[SentPart, ...]
+    ) -> None:
         self._upload = upload
         self._share = share
         self._slots = asyncio.Semaphore(parts_in_flight)
+        self._before = before
         self._tasks: list[asyncio.Task[SentPart]] = []
-        self._bytes = 0
+        self._bytes = sum(part.bytes for part in before)
 
     @property
     def started(self) -> int:
-        return len(self._tasks)
+        return len(self._before) + len(self._tasks)
 
     async def start(self, tasks: asyncio.TaskGroup, buffer: PartBuffer) -> None:
         """Send the next part, as soon as few enough are in flight."""
@@ -206,11 +273,33 @@ class _Sending:
 
     def parts(self) -> list[SentPart]:
         """All parts in order, when every task has ended well."""
-        return [task.result() for task in self._tasks]
+        return [*self._before, *(task.result() for task in self._tasks)]
 
     def _ended(self, buffer: PartBuffer) -> None:
         self._share.give_back(buffer)
         self._slots.release()
+
+
+@asynccontextmanager
+async def _open_until(upload: MultipartUpload, *, is_noted: bool) -> AsyncIterator[None]:
+    """Keep an upload open until the block has ended well, or until somebody goes on with it who knows of it."""
+    try:
+        yield
+    except BaseException as error:
+        if not is_noted or _spoils(error):
+            await _abandon(upload, error)
+        raise
+
+
+def _spoils(error: BaseException) -> bool:
+    """Whether nobody should build upon an upload that ended so."""
+    if isinstance(error, IntegrityError | DownloadInvalidError):
+        return True
+    return isinstance(error, StepError) and not error.retryable
+
+
+def _validator_of(download: Download) -> str | None:
+    return download.validator if isinstance(download, Versioned) else None
 
 
 async def _abandon(upload: MultipartUpload, error: BaseException) -> None:

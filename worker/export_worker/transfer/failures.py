@@ -14,7 +14,15 @@ from botocore.exceptions import (
 
 from export_worker.errors import IntegrityError, StorageError, StorageRefusedError
 
-_INTEGRITY_CODES = frozenset({"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"})
+_INTEGRITY_CODES = frozenset(
+    {
+        "BadDigest",
+        "InvalidDigest",
+        "InvalidPart",  # another worker has sent this part, too, and the store has that one
+        "XAmzContentChecksumMismatch",
+        "XAmzContentSHA256Mismatch",
+    }
+)
 _PASSING_CODES = frozenset(
     {
         "ExpiredToken",  # the next attempt fetches a fresh one
@@ -31,14 +39,22 @@ _PASSING_CODES = frozenset(
 )
 """What a later attempt may overcome, although some of these come with a status of the 400s."""
 _MENDS = {
-    "AccessDenied": "give the worker's role the right to this call on this bucket",
+    "AccessDenied": "give the worker's role the right to this call on this bucket (and to its KMS key), and see that "
+    "s3.expected_bucket_owner, where it is set, names the bucket's owner",
     "AuthorizationHeaderMalformed": "set s3.region to the bucket's region",
     "InvalidAccessKeyId": "the AWS credentials are not those of this store",
+    "InvalidStorageClass": "the store does not have this s3.storage_class",
+    "KMS.DisabledException": "enable the key of s3.sse_kms_key_id",
+    "KMS.NotFoundException": "correct s3.sse_kms_key_id",
     "NoSuchBucket": "create it, or set s3.bucket",
     "NotImplemented": "the store does not know what we need of this call, such as If-None-Match",
     "PermanentRedirect": "set s3.region to the bucket's region",
     "SignatureDoesNotMatch": "the AWS secret key is not the right one",
 }
+
+
+_ASSUME_ROLE = "AssumeRole"
+_ROLE_MEND = "correct s3.role_arn and external_id, and let that role's trust policy name the worker's own identity"
 
 
 def code_of(error: ClientError) -> str:
@@ -68,13 +84,15 @@ def storage_error(error: BotoCoreError | ClientError, call: str, bucket: str) ->
 
 def _of_answer(error: ClientError, where: str) -> StorageError:
     code, status = code_of(error), status_of(error)
+    of_role = error.operation_name == _ASSUME_ROLE
+    where = f"{where}: assume_role" if of_role else where
     request_id = error.response.get("ResponseMetadata", {}).get("RequestId", "")
     message = f"{where}: {code}, HTTP {status}" + (f", request {request_id}" if request_id else "")
     if code in _INTEGRITY_CODES:
         return IntegrityError(f"{message}: what arrived is not what was sent")
     if code in _PASSING_CODES or status in {409, 412, 429} or (status >= 500 and status != 501):
         return StorageError(message)
-    mend = _MENDS.get(code)
+    mend = _ROLE_MEND if of_role else _MENDS.get(code)
     return StorageRefusedError(f"{message}; {mend}" if mend else message)
 
 

@@ -1,22 +1,39 @@
 """Lands everything of one export: the files, then `manifest.json`, then `_SUCCESS`."""
 
 import mimetypes
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC
 
 from export_worker.contract.status import Manifest, ManifestObject, Progress
 from export_worker.export import Export, Transferring
-from export_worker.observed import RemoteFile, Stored
-from export_worker.platforms.base import Download
-from export_worker.transfer.engine import TransferEngine
+from export_worker.observed import OpenUpload, RemoteFile, Stored
+from export_worker.platforms.base import Download, Mark
+from export_worker.transfer.engine import StoredFile, TransferEngine
 from export_worker.transfer.names import render_key, safe_name, unique_names
-from export_worker.transfer.transform import build_transform
+from export_worker.transfer.resume import Kept, Unfit, why_anew
+from export_worker.transfer.standing import Target
+from export_worker.transfer.transform import Transform, build_transform
 
-OpenFile = Callable[[RemoteFile], AbstractAsyncContextManager[Download]]
-OnStored = Callable[[ManifestObject], Awaitable[None]]
-OnProgress = Callable[[Progress], None]
+
+@dataclass(frozen=True, slots=True)
+class Dealings:
+    """What a transfer asks of the outside, and what it tells.
+
+    Args:
+        open_file: Opens one download, at a mark where it is to go on.
+        on_stored: Told of each file once it stands in S3.
+        on_upload: Told which upload is to be gone on with, should this attempt not end it, and a line for the timeline.
+        on_progress: Called often; must be quick.
+
+    What the first three raise ends the transfer.
+    """
+
+    open_file: Callable[[RemoteFile, Mark | None], AbstractAsyncContextManager[Download]]
+    on_stored: Callable[[ManifestObject], Awaitable[None]]
+    on_upload: Callable[[OpenUpload | None, str | None], Awaitable[None]]
+    on_progress: Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,66 +58,96 @@ class Layout:
 
 
 class Landing:
-    """Brings an export's files into S3 and seals them."""
+    """Brings an export's files into S3 and seals them.
 
-    def __init__(self, engine: TransferEngine, layout: Layout) -> None:
+    Args:
+        engine: Moves the bytes.
+        layout: Where objects stand.
+        apart: Landings of connections that store in a way of their own.
+    """
+
+    def __init__(self, engine: TransferEngine, layout: Layout, apart: Mapping[str, "Landing"] | None = None) -> None:
         self._engine = engine
         self._layout = layout
+        self._apart = apart or {}
 
-    async def store_files(
-        self, export: Export, state: Transferring, open_file: OpenFile, on_stored: OnStored, on_progress: OnProgress
-    ) -> None:
+    def of(self, export: Export) -> "Landing":
+        """Where this export lands: as its connection says, or here."""
+        return self._apart.get(export.request.connection, self)
+
+    async def store_files(self, export: Export, state: Transferring, dealings: Dealings) -> None:
         """Store every file that does not stand in S3 yet, one after the other.
 
         Args:
             export: Whose files they are.
-            state: Which files there are, and which of them are done.
-            open_file: Opens one download.
-            on_stored: Called with each file once it stands in S3; what it raises ends the transfer.
-            on_progress: Called often; must be quick.
+            state: Which files there are, which of them are done, and which upload is open.
+            dealings: With platform and record.
         """
         names = unique_names([safe_name(file.name) for file in state.files])
-        done = sum(item.source_bytes for item in state.stored)
+        done, noted = sum(item.source_bytes for item in state.stored), state.upload
         for index in range(len(state.stored), len(state.files)):
-            file, name = state.files[index], names[index]
-            async with open_file(file) as download:
-                gauge = _Gauge(on_progress, done, index, len(state.files), download.total_bytes)
-                stored = await self._store(export, file, name, download, gauge)
-            done += stored.source_bytes
-            await on_stored(stored)
+            gauge = _Gauge(dealings.on_progress, done, index, len(state.files))
+            target = self._target(export, names[index])
+            piece = _Piece(export, state.files[index], names[index], target, gauge)
+            stored = await self._recovered(piece, noted, dealings)
+            done, noted = done + stored.source_bytes, None
+            await dealings.on_stored(_listed(piece, stored))
 
-    async def _store(
-        self, export: Export, file: RemoteFile, name: str, download: Download, gauge: "_Gauge"
-    ) -> ManifestObject:
-        key = self._layout.key(export, name)
-        output = export.request.output
-        stored = await self._engine.store_file(
-            download,
-            bucket=self._layout.bucket,
-            key=key,
-            file_name=name,
-            export_id=export.export_id,
-            content_type=mimetypes.guess_type(name)[0] or "application/octet-stream",
-            content_encoding="gzip" if output.compression == "gzip" else None,
-            transform=build_transform(_charset_of(export), output.charset, output.compression),
-            progress=gauge,
-        )
-        return ManifestObject(
-            uri=f"s3://{self._layout.bucket}/{key}",
-            bucket=self._layout.bucket,
-            key=key,
-            bytes=stored.bytes,
-            etag=stored.etag,
-            checksum=stored.checksum,
-            file_name=name,
-            source_uri=file.uri,
-            source_bytes=stored.source_bytes,
+    async def _recovered(self, piece: "_Piece", noted: OpenUpload | None, dealings: Dealings) -> StoredFile:
+        """Store one file, from where an earlier attempt has come to."""
+        if noted is None:
+            return await self._store(piece, None, dealings)
+        found = await self._engine.recover(piece.target, noted)
+        if isinstance(found, Unfit):
+            await dealings.on_upload(None, _anew(noted, found))
+            return await self._store(piece, None, dealings)
+        if isinstance(found, StoredFile):
+            piece.gauge.whole(noted.total_bytes)
+            return found
+        return await self._store(piece, found, dealings)
+
+    async def _store(self, piece: "_Piece", kept: Kept | None, dealings: Dealings) -> StoredFile:
+        async with dealings.open_file(piece.file, None if kept is None else kept.mark) as download:
+            if kept is not None:
+                kept = await self._gone_on(kept, download, dealings)
+            return await self._engine.store_file(
+                download,
+                piece.target,
+                file_name=piece.name,
+                transform=piece.transform(),
+                progress=piece.gauge.of(download),
+                on_begun=lambda begun: dealings.on_upload(begun, None),
+                kept=kept,
+            )
+
+    async def _gone_on(self, kept: Kept, download: Download, dealings: Dealings) -> Kept | None:
+        """Say how it goes on; without what was kept where the source brings the whole file.
+
+        The bytes before the mark are never read only to be thrown away: sending them again saves nothing but the way to
+        S3, and keeps no doubt whether they are the same.
+        """
+        unfit = why_anew(download, kept.noted)
+        if unfit is None:
+            await dealings.on_upload(kept.noted, f"goes on with {kept}")
+            return kept
+        await kept.upload.abort()
+        await dealings.on_upload(None, _anew(kept.noted, unfit))
+        return None
+
+    def _target(self, export: Export, name: str) -> Target:
+        return Target(
+            self._layout.bucket,
+            self._layout.key(export, name),
+            export.export_id,
+            mimetypes.guess_type(name)[0] or "application/octet-stream",
+            "gzip" if export.request.output.compression == "gzip" else None,
         )
 
-    async def abort_leftovers(self, export: Export) -> None:
-        """Abort uploads of this export that an earlier attempt has left open; for when it died without a word."""
+    async def abort_leftovers(self, export: Export, keep: OpenUpload | None = None) -> None:
+        """Abort uploads of this export that an earlier attempt has left open, but for the one that is gone on with."""
         prefix = self._layout.key(export, "")
-        await self._engine.abort_leftovers(self._layout.bucket, prefix, export.export_id)
+        kept_id = None if keep is None else keep.upload_id
+        await self._engine.abort_leftovers(self._layout.bucket, prefix, export.export_id, kept_id)
 
     async def seal(self, export: Export, state: Transferring) -> Stored:
         """Write the manifest, then `_SUCCESS`: whoever sees the latter finds everything complete."""
@@ -131,16 +178,57 @@ def _charset_of(export: Export) -> str:
     return getattr(export.request.export, "charset", None) or "UTF-8"
 
 
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """One file on its way."""
+
+    export: Export
+    file: RemoteFile
+    name: str
+    target: Target
+    gauge: "_Gauge"
+
+    def transform(self) -> Transform | None:
+        output = self.export.request.output
+        return build_transform(_charset_of(self.export), output.charset, output.compression)
+
+
+def _listed(piece: _Piece, stored: StoredFile) -> ManifestObject:
+    return ManifestObject(
+        uri=stored.uri,
+        bucket=stored.bucket,
+        key=stored.key,
+        bytes=stored.bytes,
+        etag=stored.etag,
+        checksum=stored.checksum,
+        file_name=piece.name,
+        source_uri=piece.file.uri,
+        source_bytes=stored.source_bytes,
+    )
+
+
+def _anew(noted: OpenUpload, unfit: Unfit) -> str:
+    return f"begins {noted.key} anew, its upload cannot be gone on with: {unfit.reason}"
+
+
 @dataclass(slots=True)
 class _Gauge:
     """Turns the bytes of the current file into the progress of the export."""
 
-    tell: OnProgress
+    tell: Callable[[Progress], None]
     bytes_before: int
     files_done: int
     files_total: int
-    file_bytes: int | None
+    file_bytes: int | None = None
     bytes_now: int = 0
+
+    def of(self, download: Download) -> "_Gauge":
+        self.file_bytes = download.total_bytes
+        return self
+
+    def whole(self, file_bytes: int) -> None:
+        self.file_bytes = file_bytes
+        self(file_bytes)
 
     def __call__(self, more_bytes: int) -> None:
         self.bytes_now += more_bytes

@@ -27,15 +27,16 @@ from export_worker.transfer.calls import (
     COMPLETE,
     CREATE,
     LIST,
+    LIST_PARTS,
     PART,
     PUT,
     S3Calls,
     translated,
 )
-from export_worker.transfer.checksum import ALGORITHM, combined, crc_of, wire_form
+from export_worker.transfer.checksum import ALGORITHM, combined, crc_of, from_wire, wire_form
 from export_worker.transfer.client import S3Client
 from export_worker.transfer.failures import code_of, status_of
-from export_worker.transfer.standing import Target, Written, delete_ours, look, told_checksum, unquoted
+from export_worker.transfer.standing import Standing, Target, Written, delete_ours, look, told_checksum, unquoted
 from export_worker.transfer.threads import finish, run_in_thread
 
 RACE_PAUSES_S = (0.2, 0.5, 1.0)
@@ -51,6 +52,16 @@ class SentPart:
     bytes: int
     etag: str
     crc: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPart:
+    """One part as the store lists it; some list no checksums."""
+
+    number: int
+    bytes: int
+    etag: str
+    crc: int | None
 
 
 class S3Store:
@@ -94,11 +105,43 @@ class S3Store:
             raise asyncio.CancelledError
         return upload
 
-    async def abort_leftovers(self, bucket: str, prefix: str, export_id: str) -> int:
+    def upload(self, target: Target, upload_id: str) -> "MultipartUpload":
+        """One that was begun before, here or elsewhere."""
+        return MultipartUpload(self._calls, target, upload_id)
+
+    async def parts(self, target: Target, upload_id: str) -> list[ListedPart] | None:
+        """The parts that an open upload has; None when there is no such upload.
+
+        Raises:
+            StorageError: S3 refused or did not answer.
+        """
+        listed: list[ListedPart] = []
+        page = target.address | {"UploadId": upload_id}
+        with translated(LIST_PARTS, target.bucket):
+            try:
+                while True:
+                    answer = await self._calls.call(LIST_PARTS, page)
+                    listed += map(_listed_part, answer.get("Parts", []))
+                    if not answer.get("IsTruncated"):
+                        return listed
+                    page["PartNumberMarker"] = answer["NextPartNumberMarker"]
+            except ClientError as error:
+                if code_of(error) != "NoSuchUpload":
+                    raise
+                return None
+
+    async def look(self, target: Target) -> Standing | None:
+        """See `standing.look`."""
+        return await look(self._calls, target)
+
+    async def abort_leftovers(self, bucket: str, prefix: str, export_id: str, keep: str | None = None) -> int:
         """Abort what a killed worker has left open: uploads under the prefix whose key names the export.
 
         No upload of this export may be running. Keys that do not hold the export id are left alone, since they could
         be another's.
+
+        Args:
+            keep: The upload that is to be resumed.
 
         Returns:
             How many were aborted.
@@ -108,7 +151,7 @@ class S3Store:
         """
         aborted = 0
         for upload in await self._open_uploads(bucket, prefix):
-            if export_id in upload["Key"]:
+            if export_id in upload["Key"] and upload["UploadId"] != keep:
                 target = Target(bucket, upload["Key"], export_id, "")
                 await MultipartUpload(self._calls, target, upload["UploadId"]).abort()
                 aborted += 1
@@ -131,6 +174,7 @@ class MultipartUpload:
     """One open upload."""
 
     def __init__(self, calls: S3Calls, target: Target, upload_id: str) -> None:
+        self.upload_id = upload_id
         self._calls = calls
         self._target = target
         self._address = target.address | {"UploadId": upload_id}
@@ -152,7 +196,7 @@ class MultipartUpload:
 
         When an equal object of ours stands there already, that one stays and the upload is aborted.
         """
-        crc = _whole_crc(parts)
+        crc = whole_crc(parts)
         plain = self._address | {"IfNoneMatch": "*", "MultipartUpload": {"Parts": [_listed(part) for part in parts]}}
         checked_parts = [_listed(part) | {CHECKSUM_FIELD: wire_form(part.crc)} for part in parts]
         checks = _WHOLE | {CHECKSUM_FIELD: wire_form(crc), "MultipartUpload": {"Parts": checked_parts}}
@@ -227,7 +271,12 @@ class _CreateOnce:
         return Written(unquoted(answer["ETag"]), self._size_bytes, self._crc)
 
 
-def _whole_crc(parts: Sequence[SentPart]) -> int:
+def _listed_part(item: dict[str, Any]) -> ListedPart:
+    told = item.get(CHECKSUM_FIELD)
+    return ListedPart(item["PartNumber"], item["Size"], item["ETag"], None if told is None else from_wire(told))
+
+
+def whole_crc(parts: Sequence[SentPart]) -> int:
     """The CRC64NVME of all parts in this order."""
     crc = 0
     for part in parts:

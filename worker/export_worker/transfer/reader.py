@@ -62,11 +62,16 @@ class StreamReader:
 
 
 class DirectReader:
-    """Lets the socket write into the room. Its body is longer than any error page that is no HTML."""
+    """Lets the socket write into the room. Its body is longer than any error page that is no HTML.
 
-    def __init__(self, receiver: Receiver) -> None:
+    Args:
+        receiver: Not read yet.
+        is_rest: It begins in the middle of a file, whose beginning has been looked at before.
+    """
+
+    def __init__(self, receiver: Receiver, *, is_rest: bool) -> None:
         self._receiver = receiver
-        self._at_start = True
+        self._at_start = not is_rest
 
     async def fill(self, room: memoryview) -> int:
         """See `PartReader`.
@@ -98,7 +103,7 @@ async def open_reader(
     """
     receiver = source.receiver() if transform is None else None
     if receiver is not None:
-        yield DirectReader(receiver)
+        yield DirectReader(receiver, is_rest=source.is_rest)
         return
     async with aclosing(source.chunks()) as pieces:
         if transform is None:

@@ -39,8 +39,13 @@ class GuardedSource:
         self._json_expected = file_name.lower().endswith(_JSON_EXTENSIONS)
         self._progress = progress
         self._hashed = hashed
+        self.is_rest = False
         self._crc = 0
         self.bytes_read = 0
+
+    def go_on_behind(self, bytes_before: int) -> None:
+        """Take these bytes of the file as read and looked at: the download brings what follows them."""
+        self.is_rest, self.bytes_read = True, bytes_before
 
     @property
     def crc(self) -> int:
@@ -55,7 +60,7 @@ class GuardedSource:
             DownloadInterruptedError: It is cut, or shorter or longer than announced.
         """
         head: list[bytes] = []
-        checked = False
+        checked = self.is_rest  # its beginning was looked at when it came
         async with _closed_at_end(self._download.chunks()) as chunks:
             async for chunk in chunks:
                 self._count(chunk)

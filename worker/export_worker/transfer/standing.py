@@ -12,6 +12,8 @@ from export_worker.transfer.failures import status_of
 
 OWNER_FIELD = "export-id"
 """The one metadata field of every object: tells an earlier attempt of ours from another export."""
+UPLOAD_FIELD = "upload"
+"""Of what came by an upload that can be resumed: tells which one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class Target:
     export_id: str
     content_type: str
     content_encoding: str | None = None
+    token: str | None = None
 
     @property
     def address(self) -> dict[str, str]:
@@ -33,7 +36,9 @@ class Target:
     def head(self) -> dict[str, Any]:
         """The fields with which an object is created."""
         encoding = {"ContentEncoding": self.content_encoding} if self.content_encoding else {}
-        return self.address | encoding | {"ContentType": self.content_type, "Metadata": {OWNER_FIELD: self.export_id}}
+        token = {UPLOAD_FIELD: self.token} if self.token else {}
+        metadata = {OWNER_FIELD: self.export_id} | token
+        return self.address | encoding | {"ContentType": self.content_type, "Metadata": metadata}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class Standing:
     """An object as the store describes it.
 
     Args:
+        token: Of the resumable upload that it came by, if it did.
         checksum: CRC64NVME of the whole object in its wire form, where the store tells.
     """
 
@@ -62,6 +68,7 @@ class Standing:
     etag: str
     bytes: int
     checksum: str | None
+    token: str | None
 
     @classmethod
     def of(cls, answer: dict[str, Any]) -> Self:
@@ -71,6 +78,7 @@ class Standing:
             etag=unquoted(answer["ETag"]),
             bytes=answer["ContentLength"],
             checksum=told_checksum(answer),
+            token=answer.get("Metadata", {}).get(UPLOAD_FIELD),
         )
 
     def equals(self, size_bytes: int, crc: int) -> bool:

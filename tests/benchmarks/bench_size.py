@@ -1,0 +1,176 @@
+"""What a worker takes: resident memory and processor time, idle and at work, for the sizing table of k8s/README.md.
+
+Run it with `make bench-size`. Linux only: both are read from /proc. Each row is a process of its own, measured after it
+has done one small export, so that what is loaded once is no work of the row.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import canary
+import s3_server
+from export_worker.demo.processes import redis_server
+from export_worker.simulator.scenario import Scenario
+from export_worker.simulator.server import Simulator
+from export_worker.simulator.world import SimulatorSettings, World
+from harness import Running, Site
+
+REQUEST = json.dumps(
+    {
+        "connection": "gio",
+        "export": {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"},
+    }
+)
+MIB = 2**20
+IDLE_S = 20.0
+POLLING_S = 15.0
+POLLED = (10, 50)
+"""Exports that wait on the platform, and are each looked at about twice a second."""
+TRANSFERS = (1, 8)
+FILE_MIB = 96
+PACE_MIB_S = 5
+"""Of each transfer: a test machine's S3 server takes no more of eight of them."""
+TICKS_S = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process had taken at one moment.
+
+    Args:
+        peak_mib: The highest resident memory since it was forgotten last.
+    """
+
+    at_s: float
+    cpu_s: float
+    now_mib: float
+    peak_mib: float
+
+
+def usage(pid: int) -> Usage:
+    """Read from /proc."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    told = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines())
+    now_mib, peak_mib = (int(told[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
+    return Usage(time.monotonic(), (int(fields[11]) + int(fields[12])) / TICKS_S, now_mib, peak_mib)
+
+
+def forget_peak(pid: int) -> None:
+    """Let VmHWM begin anew (man 5 proc, clear_refs)."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where the rows are measured."""
+
+    site: Site
+    world: World
+    console: Console
+
+    def tell(self, name: str, before: Usage, after: Usage) -> None:
+        """One row of the table."""
+        took_s = after.at_s - before.at_s
+        cpu = (after.cpu_s - before.cpu_s) / took_s * 1000
+        row = f"| {name} | {after.now_mib:.0f} MiB | {after.peak_mib:.0f} MiB | {cpu:.0f}m | {took_s:.0f} s |"
+        self.console.print(row, soft_wrap=True, markup=False)
+
+    @asynccontextmanager
+    async def workers(self, measured: str) -> AsyncIterator[Running]:
+        """A worker of each role that has done one export; yields the one of the role that is measured."""
+        self.world.scenario = Scenario(stage_s=0.05)
+        other = "transfer" if measured == "control" else "control"
+        with self.site.process("run", "--role", measured) as running, self.site.process("run", "--role", other):
+            async with self.site.queue() as queue:
+                await queue.wait((await queue.enqueue(REQUEST)).export_id, 60)
+            yield running
+
+    async def idle(self, role: str) -> None:
+        """Nothing to do."""
+        async with self.workers(role) as running:
+            forget_peak(running.pid)
+            before = usage(running.pid)
+            await asyncio.sleep(IDLE_S)
+            self.tell(f"{role}, idle", before, usage(running.pid))
+
+    async def polling(self, exports: int) -> None:
+        """So many exports wait on the platform."""
+        async with self.workers("control") as running, self.site.queue() as queue:
+            self.world.scenario = Scenario(hold_stage="RUNNING")
+            begun = len(self.world.jobs)
+            ids = [(await queue.enqueue(REQUEST)).export_id for _ in range(exports)]
+            while len(self.world.jobs) < begun + exports:
+                await asyncio.sleep(0.1)
+            forget_peak(running.pid)
+            before, calls = usage(running.pid), self.world.requests_total
+            await asyncio.sleep(POLLING_S)
+            after = usage(running.pid)
+            rate = (self.world.requests_total - calls) / (after.at_s - before.at_s)
+            self.tell(f"control, {rate:.0f} steps/s", before, after)
+            self.world.scenario = Scenario(stage_s=0)
+            for export_id in ids:
+                await queue.cancel(export_id)
+            for export_id in ids:
+                await queue.wait(export_id, 60)
+
+    async def moving(self, transfers: int) -> None:
+        """So many files at once."""
+        async with self.workers("transfer") as running, self.site.queue() as queue:
+            self.world.scenario = Scenario(stage_s=0.05, file_bytes=FILE_MIB * MIB, bytes_per_s=PACE_MIB_S * MIB)
+            forget_peak(running.pid)
+            before = usage(running.pid)
+            ids = [(await queue.enqueue(REQUEST)).export_id for _ in range(transfers)]
+            ended = [await queue.wait(export_id, 300) for export_id in ids]
+            after = usage(running.pid)
+        mib_s = sum(item.bytes for status in ended for item in status.objects) / MIB / (after.at_s - before.at_s)
+        self.tell(f"transfer, {transfers} at once ({mib_s:.0f} MiB/s)", before, after)
+
+
+@asynccontextmanager
+async def bench(directory: Path) -> AsyncIterator[Bench]:
+    """Redis, S3 and a platform of its own."""
+    settings: dict[str, Any] = {"worker": {"transfers": max(TRANSFERS), "control_steps": 50}}
+    poll = {"first_s": 1.0, "max_s": 1.0, "deadline_s": 3600.0}
+    async with AsyncExitStack() as stack:
+        redis_url = await stack.enter_async_context(redis_server(directory))
+        s3_url = stack.enter_context(s3_server.s3_server())
+        stack.enter_context(canary.aws_credentials())
+        simulator = await stack.enter_async_context(Simulator.start(settings=SimulatorSettings(tokens=(canary.TOKEN,))))
+        with s3_server.s3_client(s3_url) as client:
+            bucket = s3_server.new_bucket(client)
+        site = Site(redis_url, s3_url, simulator.url, "size", bucket, directory, {"poll": poll}, settings)
+        yield Bench(site, simulator.world, Console())
+
+
+async def run(directory: Path) -> None:
+    """Every row."""
+    async with bench(directory) as measured:
+        measured.console.print("| worker | memory | at its highest | processor | measured for |\n|---|---|---|---|---|")
+        await measured.idle("control")
+        await measured.idle("transfer")
+        for exports in POLLED:
+            await measured.polling(exports)
+        for transfers in TRANSFERS:
+            await measured.moving(transfers)
+
+
+def main() -> int:
+    """Measure, and print a table in Markdown."""
+    with tempfile.TemporaryDirectory(prefix="size-") as directory:
+        asyncio.run(run(Path(directory)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

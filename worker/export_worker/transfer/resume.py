@@ -1,0 +1,123 @@
+"""Going on with an upload that an earlier attempt has left: S3's list of parts says how far it came.
+
+Only parts of our own plan are taken over, from the first one without a gap. What stands behind a gap is sent again
+under its number. Anything odd, and the upload is dropped: beginning anew costs time, a wrong part would cost the file.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from export_worker.errors import StorageRefusedError
+from export_worker.observed import OpenUpload
+from export_worker.platforms.base import Download, Mark, Versioned
+from export_worker.transfer.checksum import from_wire
+from export_worker.transfer.multipart import ListedPart, MultipartUpload, S3Store, SentPart, whole_crc
+from export_worker.transfer.plan import part_size
+from export_worker.transfer.standing import Target, Written
+
+PARTS_MIN = 2
+"""What a single part saves is not worth a question to the source that it may not understand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An open upload, and the parts of it that can be built upon."""
+
+    upload: MultipartUpload
+    target: Target
+    parts: tuple[SentPart, ...]
+    noted: OpenUpload
+
+    @property
+    def bytes(self) -> int:
+        """Of the file, from its beginning."""
+        return sum(part.bytes for part in self.parts)
+
+    @property
+    def crc(self) -> int:
+        """CRC64NVME of these bytes."""
+        return whole_crc(self.parts)
+
+    @property
+    def is_whole(self) -> bool:
+        """Nothing is missing but its completion."""
+        return self.bytes == self.noted.total_bytes
+
+    @property
+    def mark(self) -> Mark:
+        """Where the source is to go on."""
+        return Mark(self.bytes, self.noted.validator, self.noted.total_bytes)
+
+    def __str__(self) -> str:
+        return f"{self.target.key} at {self.bytes} of {self.noted.total_bytes} bytes, after part {len(self.parts)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """Nothing to go on with."""
+
+    reason: str
+
+
+async def recover(store: S3Store, target: Target, noted: OpenUpload) -> Kept | Written | Unfit:
+    """What has become of an upload: open and fit to go on with, complete already, or of no use and aborted.
+
+    Raises:
+        ObjectExistsError: The key belongs to another export.
+        StorageError: S3 refused the rest, or did not answer.
+    """
+    upload = store.upload(target, noted.upload_id)
+    if noted.key != target.key:
+        await store.upload(Target(target.bucket, noted.key, target.export_id, ""), noted.upload_id).abort()
+        return Unfit("it was of another file")
+    try:
+        listed = await store.parts(target, noted.upload_id)
+    except StorageRefusedError as error:
+        # A right that nothing else needs: without it transfers work, and begin anew.
+        await upload.abort()
+        return Unfit(f"its parts cannot be listed ({error})")
+    if listed is None:
+        return await _completed(store, target, noted)
+    parts = fit_parts(listed, noted.total_bytes)
+    if isinstance(parts, Unfit):
+        await upload.abort()
+        return parts
+    return Kept(upload, target, tuple(parts), noted)
+
+
+async def _completed(store: S3Store, target: Target, noted: OpenUpload) -> Written | Unfit:
+    """An upload that is gone has been completed by a worker that could not say so any more, or was aborted."""
+    standing = await store.look(target)
+    if standing is None or (standing.token, standing.bytes) != (noted.token, noted.total_bytes):
+        return Unfit("it is not open any more")
+    if standing.checksum is None:
+        return Unfit("it is complete, but the store does not tell its checksum")
+    return Written(standing.etag, standing.bytes, from_wire(standing.checksum), adopted=True)
+
+
+def fit_parts(listed: Sequence[ListedPart], total_bytes: int) -> list[SentPart] | Unfit:
+    """The parts from the first one on that are as the plan has them; all that are listed must be."""
+    size_bytes = part_size(1, total_bytes)
+    sent: list[SentPart] = []
+    for part in sorted(listed, key=lambda item: item.number):
+        planned_bytes = min(size_bytes, total_bytes - (part.number - 1) * size_bytes)
+        if part.bytes != planned_bytes:
+            return Unfit(f"its part {part.number} has {part.bytes} bytes where {max(0, planned_bytes)} were planned")
+        if part.number == len(sent) + 1:
+            if part.crc is None:
+                return Unfit("the store does not list the checksums of its parts")
+            sent.append(SentPart(part.number, part.bytes, part.etag, part.crc))
+    if len(sent) < PARTS_MIN:
+        return Unfit(f"it has {len(sent)} part(s) to begin with")
+    return sent
+
+
+def why_anew(download: Download, noted: OpenUpload) -> Unfit | None:
+    """Why a source that was asked to go on brings the whole file; None when it does go on."""
+    if not isinstance(download, Versioned):
+        return Unfit("the platform cannot go on in the middle of a file")
+    if download.offset_bytes:
+        return None
+    if (download.validator, download.total_bytes) == (noted.validator, noted.total_bytes):
+        return Unfit("the server does not go on in the middle of a file")
+    return Unfit("the file has changed at its source")
