@@ -14,7 +14,7 @@ import canary
 from export_worker.contract.event import Event
 from export_worker.contract.request import ExportRequest, GrowingioTagUsers
 from export_worker.export import Failed, accepted, event_of
-from export_worker.sinks.base import Sink, SinkError
+from export_worker.sinks.base import Checking, Sink, SinkError
 
 
 def new_event() -> Event:
@@ -94,3 +94,14 @@ class SinkSuite:
             assert caught.value.__cause__ is None
         await bench.sink.deliver(event.id, event.model_dump_json())
         assert len(await bench.until(1)) == 1
+
+    async def test_a_look_sends_nothing_and_sees_what_leads_nowhere(self, bench: Bench) -> None:
+        event = new_event()
+        assert isinstance(bench.sink, Checking)
+        assert await bench.sink.check()
+        assert isinstance(bench.broken, Checking)
+        with pytest.raises(SinkError) as caught:
+            await bench.broken.check()
+        canary.check("what a look tells", str(caught.value).encode())
+        await bench.sink.deliver(event.id, event.model_dump_json())
+        assert [check_cloudevent(text) for text in await bench.until(1)] == [event.id]

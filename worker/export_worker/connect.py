@@ -149,9 +149,18 @@ class Commands(Protocol):
         """Members of a sorted set, highest score first."""
 
     def xadd(
-        self, stream: str, fields: dict[str, str], *, maxlen: int | None = None, approximate: bool = True
+        self,
+        stream: str,
+        fields: dict[str, str],
+        id: str = "*",  # noqa: A002 - redis-py calls it so
+        *,
+        maxlen: int | None = None,
+        approximate: bool = True,
     ) -> Awaitable[bytes]:
         """Append to a stream."""
+
+    def xrange(self, stream: str, *, count: int) -> Awaitable[list[tuple[bytes, dict[bytes, bytes]]]]:
+        """The first entries of a stream."""
 
 
 async def close_redis(redis: ArqRedis) -> None:

@@ -13,13 +13,17 @@ from botocore.exceptions import BotoCoreError
 
 from export_producers import present
 from export_worker.config import Config, load_config
-from export_worker.connect import close_redis, open_redis
+from export_worker.config.sinks import RedisStreamSink
+from export_worker.config.triggers import RedisStreamTrigger
+from export_worker.connect import close_redis, commands, open_redis
 from export_worker.contract.keys import Keys
 from export_worker.credentials import Redactor, reveal
 from export_worker.doctor.finding import Finding, good, warning, wrong
 from export_worker.doctor.platforms import check_connection
 from export_worker.doctor.redis import check_redis
 from export_worker.doctor.s3 import check_s3
+from export_worker.doctor.sinks import check_sink
+from export_worker.doctor.triggers import check_trigger
 from export_worker.doctor.workers import check_workers
 from export_worker.errors import ConfigError
 from export_worker.landings import learn_aws_secrets, ways_of_storing
@@ -33,7 +37,7 @@ MARKS = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 def doctor(*, as_json: bool) -> None:
-    """Check the configuration, Redis, S3, every connection and the workers, for real."""
+    """Check the configuration, Redis, S3, connections, sinks, triggers and the workers, for real."""
     findings = asyncio.run(_told(as_json=as_json))
     status = max((finding.status for finding in findings), default=0)
     if as_json:
@@ -64,14 +68,16 @@ async def _examine() -> AsyncIterator[Finding]:
     yield good("configuration", "every setting is known")
     for finding in _secrets(config):
         yield finding
+    redis_well = True
     async for finding in _redis(config):
+        redis_well = redis_well and finding.level != "error"
         yield finding
     for finding in await _s3(config, redactor):
         yield finding
     if not config.connections:
         yield warning("connections", "none is configured here", "add a section [connections.NAME]")
     checks = [check_connection(name, settings, redactor) for name, settings in config.connections.items()]
-    for finding in await asyncio.gather(*checks):
+    for finding in (*await asyncio.gather(*checks), *await _events(config, redactor, redis_well=redis_well)):
         yield finding
 
 
@@ -95,6 +101,25 @@ async def _redis(config: Config) -> AsyncIterator[Finding]:
         if reached:
             for finding in await check_workers(redis, keys):
                 yield finding
+    finally:
+        await close_redis(redis)
+
+
+async def _events(config: Config, redactor: Redactor, *, redis_well: bool) -> list[Finding]:
+    """Where events go, and where messages come from; streams only in a Redis of which nothing bad was told before."""
+    redis = open_redis(config.redis_url, retries=0, max_connections=4)
+    try:
+        sinks = (
+            check_sink(name, sink, commands(redis), redactor)
+            for name, sink in config.sinks.items()
+            if redis_well or not isinstance(sink, RedisStreamSink)
+        )
+        triggers = (
+            check_trigger(name, trigger, redis, redactor)
+            for name, trigger in config.triggers.items()
+            if redis_well or not isinstance(trigger, RedisStreamTrigger)
+        )
+        return await asyncio.gather(*sinks, *triggers)
     finally:
         await close_redis(redis)
 

@@ -11,7 +11,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from export_worker.sinks.base import SinkError, SinkRefusedError
+from export_worker.sinks.base import SinkAbsentError, SinkDeniedError, SinkError, SinkRefusedError
 
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 15
@@ -20,6 +20,9 @@ ATTEMPTS = 2
 
 REFUSED = {"InvalidMessageContents", "BatchRequestTooLong", "MessageTooLong", "ValidationException"}
 """Codes that stand for the event itself: too long, or with characters that are not allowed."""
+
+DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "AuthorizationErrorException"}
+ABSENT = {"NonExistentQueue", "QueueDoesNotExist", "NotFound", "NotFoundException", "ResourceNotFoundException"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +72,7 @@ class AwsCalls:
             return await asyncio.get_running_loop().run_in_executor(self._executor, partial(method, **fields))
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", "unknown"))
-            refused = code.rpartition(".")[2] in REFUSED
-            raise (SinkRefusedError if refused else SinkError)(f"{self._service} refused {operation}: {code}") from None
+            raise _error_of(code)(f"{self._service} refused {operation}: {code}") from None
         except BotoCoreError as error:
             raise SinkError(f"{self._service} cannot be called: {type(error).__name__}") from None
 
@@ -78,3 +80,13 @@ class AwsCalls:
         """Close the connections; a call that hangs is not waited for."""
         self._executor.shutdown(wait=False, cancel_futures=True)
         self._client.close()
+
+
+def _error_of(code: str) -> type[SinkError]:
+    """What a code stands for; some have the service's name before a dot."""
+    name = code.rpartition(".")[2]
+    if name in REFUSED:
+        return SinkRefusedError
+    if name in ABSENT:
+        return SinkAbsentError
+    return SinkDeniedError if name in DENIED else SinkError

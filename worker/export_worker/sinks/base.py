@@ -1,7 +1,7 @@
 """What a sink is."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from export_worker.backoff import Backoff
 
@@ -27,6 +27,14 @@ class SinkGoneError(SinkError):
     """The other side wants no more events: this one and all that follow are given up."""
 
 
+class SinkDeniedError(SinkError):
+    """The other side knows us, and does not allow this call."""
+
+
+class SinkAbsentError(SinkError):
+    """What the sink names is not there."""
+
+
 class Sink(Protocol):
     """Takes events out. May see an event more than once, always under the same id."""
 
@@ -43,6 +51,18 @@ class Sink(Protocol):
 
     async def close(self) -> None:
         """Close the connections."""
+
+
+@runtime_checkable
+class Checking(Protocol):
+    """Capability: look whether events would be taken, without one."""
+
+    async def check(self) -> str:
+        """Look; says in a few words what was found.
+
+        Raises:
+            SinkError: Events would not be taken.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,13 @@ class Link(Protocol):
     async def publish(self, event_id: str, event: bytes) -> None:
         """Publish one event, and wait for the broker's word."""
 
+    async def look(self) -> None:
+        """See whether the broker has what events are published to, as far as it tells without one.
+
+        Raises:
+            SinkAbsentError: It has not.
+        """
+
     async def stop(self) -> None:
         """Disconnect."""
 
@@ -47,6 +54,16 @@ class Broker:
             await self._drop(link)
             raise
 
+    async def check(self) -> str:
+        """Connect, as the first event would, and see what is there."""
+        link = await self._started()
+        try:
+            await self._within(PUBLISH_S, link.look())
+        except SinkError:
+            await self._drop(link)
+            raise
+        return f"{self._name} lets us in"
+
     async def close(self) -> None:
         """Disconnect."""
         if self._link is not None:
@@ -70,6 +87,8 @@ class Broker:
                 await doing
         except TimeoutError:
             raise SinkError(f"{self._name} did not answer within {seconds:g} s") from None
+        except SinkError:
+            raise
         except Exception as error:  # noqa: BLE001 - each broker's client has errors of its own, without a common root
             # Its text may hold the address, and that a password.
             raise SinkError(f"{self._name} did not take it ({type(error).__name__})") from None

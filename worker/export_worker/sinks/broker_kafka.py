@@ -25,6 +25,9 @@ class KafkaLink:
             headers={"content-type": CONTENT_TYPE, "ce_id": event_id},
         )
 
+    async def look(self) -> None:
+        """Nothing more: connecting has asked for the cluster; a topic may be made by the first event."""
+
     async def stop(self) -> None:
         """Disconnect."""
         await self._broker.stop()

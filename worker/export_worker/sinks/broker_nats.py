@@ -1,7 +1,9 @@
 """NATS JetStream: the stream's acknowledgement for each event, and its id against doubles."""
 
 from faststream.nats import NatsBroker
+from nats.js.errors import NotFoundError
 
+from export_worker.sinks.base import SinkAbsentError
 from export_worker.sinks.broker import CONTENT_TYPE
 
 
@@ -22,6 +24,16 @@ class NatsLink:
         """Publish one event, and wait for the stream's acknowledgement."""
         headers = {"Nats-Msg-Id": event_id, "content-type": CONTENT_TYPE}
         await self._broker.publish(event, self._subject, headers=headers, stream=self._stream, timeout=10)
+
+    async def look(self) -> None:
+        """See that the stream keeps the subject."""
+        client = await self._broker.connect()
+        try:
+            kept_by = await client.jetstream().find_stream_name_by_subject(self._subject)
+        except NotFoundError:
+            kept_by = None
+        if kept_by != self._stream:
+            raise SinkAbsentError(f"nats has no stream {self._stream} that keeps {self._subject}")
 
     async def stop(self) -> None:
         """Disconnect."""

@@ -32,6 +32,9 @@ class RabbitmqLink:
             content_type=CONTENT_TYPE,
         )
 
+    async def look(self) -> None:
+        """Nothing more: connecting has declared the queue; an exchange tells only when it is published to."""
+
     async def stop(self) -> None:
         """Disconnect."""
         await self._broker.stop()

@@ -30,6 +30,11 @@ class EventBridge:
             code = answer["Entries"][0].get("ErrorCode", "unknown")
             raise SinkError(f"the bus {self._event_bus} did not take it: {code}")
 
+    async def check(self) -> str:
+        """Look at the bus (`events:DescribeEventBus`, which putting events does not need)."""
+        await self._calls.call("describe_event_bus", Name=self._event_bus)
+        return "the bus is there"
+
     async def close(self) -> None:
         """Close the connections."""
         await self._calls.close()

@@ -23,6 +23,11 @@ class Sns:
             **fifo_fields(self._topic_arn, event_id),
         )
 
+    async def check(self) -> str:
+        """Look at the topic (`sns:GetTopicAttributes`, which publishing does not need)."""
+        await self._calls.call("get_topic_attributes", TopicArn=self._topic_arn)
+        return "the topic is there"
+
     async def close(self) -> None:
         """Close the connections."""
         await self._calls.close()

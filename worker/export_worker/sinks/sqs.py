@@ -18,6 +18,12 @@ class Sqs:
             "send_message", QueueUrl=self._queue_url, MessageBody=event, **fifo_fields(self._queue_url, event_id)
         )
 
+    async def check(self) -> str:
+        """Look at the queue (`sqs:GetQueueAttributes`, which sending does not need)."""
+        asked = ["QueueArn", "ApproximateNumberOfMessages"]
+        told = await self._calls.call("get_queue_attributes", QueueUrl=self._queue_url, AttributeNames=asked)
+        return f"the queue is there; some {told['Attributes'].get('ApproximateNumberOfMessages', '0')} messages wait"
+
     async def close(self) -> None:
         """Close the connections."""
         await self._calls.close()

@@ -4,7 +4,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
@@ -104,9 +104,28 @@ class Webhook:
             "webhook-timestamp": str(timestamp),
             "webhook-signature": signature(self._keys, event_id, timestamp, body),
         }
+        response = await self._ask("POST", body, headers)
+        self._judge(response.status, response.headers.get("Retry-After"))
+
+    async def check(self) -> str:
+        """Ask for nothing (HEAD): a receiver that takes nothing but events refuses that (4xx or 501), and is there."""
+        status = (await self._ask("HEAD", None, {"user-agent": "export-worker"})).status
+        if 300 <= status < 400 or status == 410 or (status >= 500 and status != 501):
+            self._judge(status, None)
+        return f"{self._host} answers"
+
+    async def _ask(self, method: str, body: bytes | None, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """One request; its answer, read and closed.
+
+        Raises:
+            SinkError: There was none.
+        """
         try:
-            async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
+            async with self._session.request(
+                method, self._url, data=body, headers=headers, allow_redirects=False
+            ) as response:
                 await _drain(response)
+                return response
         except AddressRefusedError:
             message = f"{self._host} leads to an address that is not public; allow_private is the mend"
             raise SinkError(message) from None
@@ -115,7 +134,6 @@ class Webhook:
         except (aiohttp.ClientError, OSError) as error:
             # Its text may hold the address, and that a secret.
             raise SinkError(f"{self._host} cannot be reached ({type(error).__name__})") from None
-        self._judge(response.status, response.headers.get("Retry-After"))
 
     def _judge(self, status: int, retry_after: str | None) -> None:
         if 200 <= status < 300:
