@@ -176,7 +176,8 @@ def details(status: Status) -> Table:
         if fact is not None:
             grid.add_row(name, Text(clean(fact)))
     for item in status.objects:
-        grid.add_row("object", Text(clean(f"{item.uri}  {item.bytes} bytes  {item.checksum}")))
+        rows = "" if item.rows is None else f"  {item.rows} rows"
+        grid.add_row("object", Text(clean(f"{item.uri}  {item.bytes} bytes{rows}  {item.checksum}")))
     for name, value in status.metadata.items():
         grid.add_row("metadata", Text(clean(f"{name} = {value}")))
     return grid

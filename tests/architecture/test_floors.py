@@ -30,7 +30,7 @@ FLOORS = {
         "guard",
         "instrumentation",
     },
-    2: {"platforms", "transfer", "sinks", "store", "sweep", "lua", "gauges"},
+    2: {"platforms", "transfer", "sinks", "store", "sweep", "leftovers", "lua", "gauges"},
     3: {
         "config",
         "telemetry",

@@ -1,7 +1,9 @@
 """Every kind of export through a real worker: good, and with everything going wrong that can be mended."""
 
+import csv
 import gzip
 import json
+from io import StringIO
 from typing import Any
 
 import aiohttp
@@ -11,6 +13,7 @@ import harness
 from export_worker.contract.status import Phase, Status
 from export_worker.demo.requests import GROWINGIO
 from export_worker.simulator.world import World
+from export_worker.transfer.checksum import crc_of, named_form
 from harness import Site
 
 AWKWARD_TITLE = "a&b#c+d %41?e f 下载用户列表"
@@ -86,6 +89,8 @@ async def assert_landed(site: Site, status: Status) -> None:
     assert manifest["total_bytes"] == sum(item.bytes for item in status.objects)
     assert [entry["key"] for entry in manifest["objects"]] == [item.key for item in status.objects]
     assert all(entry["source_bytes"] == entry["bytes"] for entry in manifest["objects"])
+    assert all(entry["source_checksum"] == entry["checksum"] for entry in manifest["objects"])
+    assert all("rows" not in entry for entry in manifest["objects"])
 
 
 async def test_an_awkward_title_is_encoded_once_on_the_way_and_stands_as_it_is_in_the_key(
@@ -128,15 +133,23 @@ async def test_any_length_lands_however_it_is_framed(site: Site, world: World, f
 async def test_output_is_transcoded_and_compressed_while_it_streams(site: Site, world: World, weather: str) -> None:
     world.scenario = world.scenario.model_copy(update={"bom": True, "rows": 5000})
     export = {**SEGMENT, "charset": "UTF-16LE"}
+    output = {"charset": "GB18030", "compression": "gzip", "count_rows": True}
     async with harness.worker(site):
-        status = await harness.export(site, request(export, output={"charset": "GB18030", "compression": "gzip"}))
+        status = await harness.export(site, request(export, output=output))
 
     assert status.phase is Phase.SUCCEEDED, status.error
     assert status.operation_id is not None
     source = await source_bytes(site, status.operation_id)
-    stored = site.objects()[status.objects[0].key]
+    stored_objects = site.objects()
+    stored = stored_objects[status.objects[0].key]
     assert gzip.decompress(stored).decode("GB18030") == source.decode("UTF-16")
     assert status.progress.bytes_done == len(source)
+    assert status.manifest is not None
+    (entry,) = json.loads(stored_objects[status.manifest.removeprefix(f"s3://{site.bucket}/")])["objects"]
+    assert entry["source_checksum"] == named_form(crc_of(source)) != entry["checksum"]
+    assert (
+        status.objects[0].rows == entry["rows"] == len(list(csv.reader(StringIO(source.decode("UTF-16"), newline=""))))
+    )
     client = site.s3()
     assert client.head_object(Bucket=site.bucket, Key=status.objects[0].key)["ContentEncoding"] == "gzip"
     client.close()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from typing import Any
+from uuid import uuid4
 
 import canary
 import harness
@@ -66,3 +67,14 @@ async def test_doctor_tells_of_a_role_that_is_not_given(site: Site) -> None:
     assert status == 4
     assert found["connections.other.s3"][0]["level"] == "error"
     assert "cannot be reached" in found["connections.other.s3"][0]["says"]
+
+
+async def test_a_worker_aborts_what_was_left_long_ago(site: Site) -> None:
+    client = site.s3()
+    key = f"growingio.segment_users/dt=2026-11-22/{uuid4().hex}/a.csv"
+    client.create_multipart_upload(Bucket=site.bucket, Key=key)
+    client.close()
+    async with harness.worker(site):
+        async with asyncio.timeout(30):
+            while await asyncio.to_thread(site.open_uploads):
+                await asyncio.sleep(0.05)

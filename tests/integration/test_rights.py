@@ -45,6 +45,7 @@ def rights(call: Call) -> set[str]:
         ("DELETE", ""): {"s3:DeleteObject"},
         ("DELETE", "uploadId"): {"s3:AbortMultipartUpload"},
         ("HEAD", ""): {"s3:GetObject", "s3:ListBucket"},
+        ("GET", "uploadId"): {"s3:ListMultipartUploadParts"},
         ("GET", "uploads"): {"s3:ListBucketMultipartUploads"},
         ("GET", "lifecycle"): {"s3:GetLifecycleConfiguration"},
     }[call.method, first]
@@ -71,7 +72,7 @@ async def test_the_documented_policy_is_the_least_that_works(proxy: S3Proxy, cli
 
 
 async def whole_life(store: S3Store, bucket: str) -> None:
-    """Every call of a transfer: put, adopted, replaced; in parts; given up; left behind."""
+    """Every call of a transfer: put, adopted, replaced; in parts; given up; left behind, and looked at."""
     target = Target(bucket, "landing/one", "e", "text/csv")
     await store.put(target, b"x")
     assert (await store.put(target, b"x")).adopted
@@ -79,5 +80,8 @@ async def whole_life(store: S3Store, bucket: str) -> None:
     upload = await store.begin(Target(bucket, "landing/parts", "e", "text/csv"))
     await upload.complete([await upload.send(1, bytearray(FIRST_PART_BYTES)), await upload.send(2, bytearray(b"end"))])
     await (await store.begin(Target(bucket, "landing/given-up", "e", "text/csv"))).abort()
-    await store.begin(Target(bucket, "landing/left-e", "e", "text/csv"))
+    left = Target(bucket, "landing/left-e", "e", "text/csv")
+    await store.begin(left)
+    (listed,) = await store.uploads(bucket, "landing/")
+    assert await store.parts(left, listed.upload_id) == []
     assert await store.abort_leftovers(bucket, "landing/", "e") == 1

@@ -187,6 +187,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     (body(output="gzip"), "output", "must be a JSON object"),
     (body(output={"compression": "zip"}), "output.compression", "must be 'none' or 'gzip'"),
     (body(output={"compression": None}), "output.compression", "must be 'none' or 'gzip'"),
+    (body(output={"count_rows": "yes"}), "output.count_rows", "must be a valid boolean"),
     (body(output={"charset": 8}), "output.charset", "must be a valid string"),
     (body(output={"charset": "c" * 41}), "output.charset", "at most 40 characters"),
     (body(output={"charset": ""}), "output.charset", "at least 1 character"),
@@ -364,6 +365,7 @@ SAME = [
     (body(SEGMENT), body(SEGMENT) | {"export": dict(reversed(body(SEGMENT)["export"].items()))}),
     (body(), body(output={"compression": "none"})),
     (body(), body(output={"charset": None})),
+    (body(), body(output={"count_rows": False})),
     (body(), body(metadata={}, deadline_s=None, idempotency_key=None)),
     (body(), body(export={"properties": None, "tag_id": None})),
     (body(CLUSTER), body(CLUSTER, {"refresh": True, "catalog": "cluster"})),
@@ -378,6 +380,7 @@ OTHER = [
     (body(), body(export={"tag_key": "tag_abd"})),
     (body(), body(output={"compression": "gzip"})),
     (body(), body(output={"charset": "UTF-8"})),
+    (body(), body(output={"count_rows": True})),
     (body(), body(deadline_s=60)),
     (body(), body(metadata={"a": "1"})),
     (body(), body(export={"properties": []})),
@@ -385,6 +388,12 @@ OTHER = [
     (body(CLUSTER), body(CLUSTER, {"refresh": False})),
     (body(metadata={"a": "1"}), body(metadata={"1": "a"})),
 ]
+
+
+def test_a_request_of_before_there_were_rows_to_count_is_still_the_same() -> None:
+    request = {"connection": "gio", "export": {"kind": TAG, "tag_key": "t"}, "output": {"compression": "gzip"}}
+    assert parse(request).fingerprint() == "6aa783693a56f4d4b5905e11d50a3ce5e441d068168292dc4eb8ee0323f29a24"
+    assert "count_rows" not in parse(request).model_dump_json()
 
 
 @pytest.mark.parametrize(("one", "other"), SAME)
@@ -611,5 +620,5 @@ def test_the_schema_of_a_request_says_what_is_refused() -> None:
 def test_the_schema_of_a_status_has_every_field_of_the_design() -> None:
     schema = SCHEMAS["status"]
     assert set(schema["properties"]) == set(SAMPLE_STATUS)
-    assert set(schema["$defs"]["StoredObject"]["properties"]) == set(SAMPLE_STATUS["objects"][0])
+    assert set(schema["$defs"]["StoredObject"]["properties"]) == {*SAMPLE_STATUS["objects"][0], "rows"}
     assert schema["$defs"]["Phase"]["enum"] == [phase.value for phase in Phase]

@@ -1,21 +1,26 @@
 """Builds what brings files into S3: a client for `[s3]`, and one for each connection that stores in its own way."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
 
 import boto3
+from arq.connections import ArqRedis
 from botocore.exceptions import BotoCoreError
 
 from export_worker.config import Config
+from export_worker.contract.keys import Keys
 from export_worker.credentials import Redactor
 from export_worker.errors import ConfigError
 from export_worker.instrumentation import SILENT, Instrument
+from export_worker.leftovers import UploadSweeper
 from export_worker.transfer.buffers import BufferPool
 from export_worker.transfer.client import build_client
 from export_worker.transfer.engine import TransferEngine
 from export_worker.transfer.landing import Landing, Layout
 from export_worker.transfer.multipart import S3Store
+from export_worker.transfer.names import key_pattern
 from export_worker.transfer.storing import PLAIN, StoringSettings
 
 
@@ -42,9 +47,17 @@ def ways_of_storing(config: Config) -> dict[str, StoringSettings]:
     return {name: settings.s3.over(config.s3) for name, settings in config.connections.items() if settings.s3 != PLAIN}
 
 
-def build_landing(
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """What a worker has of S3: where exports land, and a store for each way of storing."""
+
+    landing: Landing
+    stores: tuple[S3Store, ...]
+
+
+def build_storage(
     config: Config, stack: AsyncExitStack, redactor: Redactor, instrument: Instrument = SILENT
-) -> Landing:
+) -> Storage:
     """Build it; not on the loop, since boto3 reads files and may ask for credentials.
 
     Args:
@@ -59,13 +72,35 @@ def build_landing(
     pool = BufferPool(config.transfer.memory_mib * 2**20)
     layout = Layout(config.s3.bucket, config.s3.prefix, config.s3.key_template)
 
-    def engine(storing: StoringSettings) -> TransferEngine:
+    stores: list[S3Store] = []
+
+    def landing(storing: StoringSettings, apart: dict[str, Landing]) -> Landing:
         with aws_settings():
             client = build_client(
                 config.s3.region, config.s3.endpoint_url, threads, storing=storing, learn=redactor.add
             )
-        store = S3Store(client, executor, instrument)
-        return TransferEngine(store, parts_in_flight=config.transfer.parts_in_flight, pool=pool)
+        stores.append(S3Store(client, executor, instrument))
+        engine = TransferEngine(stores[-1], parts_in_flight=config.transfer.parts_in_flight, pool=pool)
+        return Landing(engine, layout, apart)
 
-    apart = {name: Landing(engine(storing), layout) for name, storing in ways_of_storing(config).items()}
-    return Landing(engine(config.s3), layout, apart)
+    apart = {name: landing(storing, {}) for name, storing in ways_of_storing(config).items()}
+    return Storage(landing(config.s3, apart), tuple(stores))
+
+
+def build_upload_sweeper(
+    config: Config, redis: ArqRedis, keys: Keys, owner: str, stores: Sequence[S3Store]
+) -> UploadSweeper | None:
+    """None when it is not wanted, or when keys do not tell whose they are."""
+    pattern = key_pattern(config.s3.prefix, config.s3.key_template)
+    if pattern is None or not config.s3.sweep_uploads:
+        return None
+    return UploadSweeper(
+        redis,
+        keys,
+        owner,
+        stores=stores,
+        bucket=config.s3.bucket,
+        prefix=config.s3.prefix,
+        pattern=pattern,
+        after_s=config.s3.sweep_uploads_after_s,
+    )

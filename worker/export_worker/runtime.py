@@ -24,8 +24,9 @@ from export_worker.errors import ConfigError
 from export_worker.gauges import Gauges
 from export_worker.health import Health, pages_served
 from export_worker.instrumentation import Chorus, Instrument
-from export_worker.landings import aws_settings, build_landing, learn_aws_secrets
+from export_worker.landings import aws_settings, build_storage, build_upload_sweeper, learn_aws_secrets
 from export_worker.leases import Leases
+from export_worker.leftovers import UploadSweeper
 from export_worker.machine import Chance, Connection, Machine
 from export_worker.metrics import Metrics
 from export_worker.platforms.connection import PollSettings
@@ -41,6 +42,8 @@ from export_worker.sweep import Sweeper
 
 AGAIN_S = 1.0
 """Between tries while Redis is away."""
+UPLOAD_SWEEP_S = 300.0
+"""Between offers to look for uploads that are left in S3; one in an hour is taken up, of whichever worker."""
 BURST_LOOK_S = 0.2
 """How often a worker in burst mode looks whether anything is left."""
 
@@ -76,6 +79,7 @@ class Runtime:
         machine: Machine,
         store: Store,
         sweeper: Sweeper,
+        uploads: UploadSweeper | None,
         leases: Leases,
         fanout: Fanout,
         health: Health,
@@ -87,6 +91,7 @@ class Runtime:
         self._machine = machine
         self._store = store
         self._sweeper = sweeper
+        self._uploads = uploads
         self._leases = leases
         self._fanout = fanout
         self._owner = machine.owner
@@ -121,6 +126,8 @@ class Runtime:
             *map(_persistent, self._fanout.loops()),
             _persistent(self._sweep),
         ]
+        if self._uploads and "transfer" in roles:
+            loops.append(_persistent(partial(self._sweep_uploads, self._uploads)))
         if burst:
             loops.append(_persistent(partial(self._until_done, stop)))
         background = [asyncio.create_task(loop) for loop in loops]
@@ -163,6 +170,10 @@ class Runtime:
         for export_id in await self._sweeper.sweep(datetime.now(UTC)):
             _log.warning("export.revived", export_id=export_id)
         await asyncio.sleep(self._config.worker.sweep_s)
+
+    async def _sweep_uploads(self, uploads: UploadSweeper) -> None:
+        await uploads.sweep(datetime.now(UTC))
+        await asyncio.sleep(UPLOAD_SWEEP_S)
 
     async def _until_done(self, stop: asyncio.Event) -> None:
         # Other workers end exports, too, so there is nothing to be notified by: only Redis knows.
@@ -213,13 +224,14 @@ async def open_runtime(
         instrument = Chorus([metrics, *instruments, *await _tracing(config, stack)])
         store = Store(redis, keys, list(config.sinks), _limits(config), terms)
         leases = Leases(store, chance.clock, terms.lease_s)
+        storage = await asyncio.to_thread(build_storage, config, stack, redactor, instrument)
         machine = Machine(
             f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}",
             store=store,
             leases=leases,
             connections=await _connections(config, redactor, stack),
             fallback=_policy(config, PollSettings()),
-            landing=await asyncio.to_thread(build_landing, config, stack, redactor, instrument),
+            landing=storage.landing,
             redactor=redactor,
             chance=chance,
             instrument=instrument,
@@ -235,6 +247,7 @@ async def open_runtime(
             machine=machine,
             store=store,
             sweeper=sweeper,
+            uploads=build_upload_sweeper(config, redis, keys, machine.owner, storage.stores),
             leases=leases,
             fanout=fanout,
             health=health,

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Self
 
-from pydantic import StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from export_worker.config.section import Section
 from export_worker.transfer.names import validate_key_template
@@ -15,6 +15,9 @@ class S3Settings(StoringSettings, Section):
     Args:
         endpoint_url: Left out for AWS.
         key_template: Fields: kind, connection, date (of acceptance, UTC), export_id, file_name.
+        sweep_uploads: Abort multipart uploads of ours that nobody will complete. Not for a bucket in which a second
+            namespace writes under the same prefix: its exports are not known here.
+        sweep_uploads_after_s: Only those that were begun longer ago.
     """
 
     bucket: Annotated[str, StringConstraints(min_length=3, max_length=255)] = "exports"
@@ -22,6 +25,9 @@ class S3Settings(StoringSettings, Section):
     region: str = "us-east-1"
     endpoint_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")] | None = None
     key_template: str = "{kind}/dt={date}/{export_id}/{file_name}"
+
+    sweep_uploads: bool = True
+    sweep_uploads_after_s: Annotated[float, Field(ge=3600)] = 86_400.0
 
     @model_validator(mode="after")
     def _template_works(self) -> Self:

@@ -108,6 +108,11 @@ class Keys:
         """String with a TTL: the worker that sweeps."""
         return f"{self.namespace}:sweep"
 
+    @property
+    def upload_sweep(self) -> str:
+        """String with a TTL: the worker that has looked for uploads that are left in S3."""
+        return f"{self.namespace}:upload-sweep"
+
     def queue(self, role: Role) -> str:
         """Arq's queue (sorted set of job ids by due time in ms)."""
         return f"{self.namespace}:queue:{role}"

@@ -4,7 +4,7 @@ import json
 from datetime import datetime
 from functools import reduce
 from hashlib import sha256
-from operator import or_
+from operator import not_, or_
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, ConfigDict, Field, GetCoreSchemaHandler, StringConstraints, model_validator
@@ -231,10 +231,16 @@ ExportKind = Annotated[OurKind | OtherKind, _OfInstalledKinds()]
 
 
 class Output(Model):
-    """How the file shall land: bytes as they come, unless something is said here."""
+    """How the file shall land: bytes as they come, unless something is said here.
+
+    `count_rows` counts the records of CSV and NDJSON, a header line included.
+    """
 
     charset: Charset | None = None
     compression: Literal["none", "gzip"] = "none"
+    # Left out unless it is asked for: a worker that does not know it reads the request, and the fingerprint of one that
+    # was accepted before there was such a field is still the same.
+    count_rows: Annotated[bool, Field(exclude_if=not_)] = False
 
 
 class ExportRequest(Model):

@@ -64,7 +64,7 @@ class ErrorReport(_Report):
 
 
 class StoredObject(_Report):
-    """One file as it stands in S3."""
+    """One file as it stands in S3. `rows` is there when `output.count_rows` asked for it and the file is a table."""
 
     uri: str
     bucket: str
@@ -73,6 +73,7 @@ class StoredObject(_Report):
     etag: str
     checksum: str
     file_name: str
+    rows: Annotated[Count | None, Field(exclude_if=lambda rows: rows is None)] = None
 
 
 class Status(_Report):
@@ -105,10 +106,15 @@ class Accepted(_Report):
 
 
 class ManifestObject(StoredObject):
-    """One file as the manifest lists it: with where it came from."""
+    """One file as the manifest lists it: with where it came from.
+
+    `source_checksum` is of the bytes as they came, before anything changed them; null where a worker stored the file
+    that did not tell it yet.
+    """
 
     source_uri: str
     source_bytes: Count
+    source_checksum: str | None = None
 
 
 class Manifest(_Report):

@@ -13,6 +13,7 @@ from export_worker.platforms.base import Download, Mark
 from export_worker.transfer.engine import StoredFile, TransferEngine
 from export_worker.transfer.names import render_key, safe_name, unique_names
 from export_worker.transfer.resume import Kept, Unfit, why_anew
+from export_worker.transfer.rows import Rows, counted, rows_of
 from export_worker.transfer.standing import Target
 from export_worker.transfer.transform import Transform, build_transform
 
@@ -88,7 +89,8 @@ class Landing:
         for index in range(len(state.stored), len(state.files)):
             gauge = _Gauge(dealings.on_progress, done, index, len(state.files))
             target = self._target(export, names[index])
-            piece = _Piece(export, state.files[index], names[index], target, gauge)
+            rows = rows_of(names[index]) if export.request.output.count_rows else None
+            piece = _Piece(export, state.files[index], names[index], target, gauge, rows)
             stored = await self._recovered(piece, noted, dealings)
             done, noted = done + stored.source_bytes, None
             await dealings.on_stored(_listed(piece, stored))
@@ -187,10 +189,12 @@ class _Piece:
     name: str
     target: Target
     gauge: "_Gauge"
+    rows: Rows | None
 
     def transform(self) -> Transform | None:
-        output = self.export.request.output
-        return build_transform(_charset_of(self.export), output.charset, output.compression)
+        output, charset = self.export.request.output, _charset_of(self.export)
+        transform = build_transform(charset, output.charset, output.compression)
+        return transform if self.rows is None else counted(transform, self.rows, charset)
 
 
 def _listed(piece: _Piece, stored: StoredFile) -> ManifestObject:
@@ -204,6 +208,8 @@ def _listed(piece: _Piece, stored: StoredFile) -> ManifestObject:
         file_name=piece.name,
         source_uri=piece.file.uri,
         source_bytes=stored.source_bytes,
+        source_checksum=stored.source_checksum,
+        rows=None if piece.rows is None else piece.rows.count,
     )
 
 

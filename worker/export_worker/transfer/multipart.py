@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -52,6 +53,15 @@ class SentPart:
     bytes: int
     etag: str
     crc: int
+
+
+@dataclass(frozen=True, slots=True)
+class StandingUpload:
+    """An upload that is open, whosever it is."""
+
+    key: str
+    upload_id: str
+    begun_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +166,19 @@ class S3Store:
                 await MultipartUpload(self._calls, target, upload["UploadId"]).abort()
                 aborted += 1
         return aborted
+
+    async def uploads(self, bucket: str, prefix: str) -> list[StandingUpload]:
+        """Every upload that is open under a prefix.
+
+        Raises:
+            StorageError: S3 refused or did not answer.
+        """
+        found = await self._open_uploads(bucket, prefix)
+        return [StandingUpload(upload["Key"], upload["UploadId"], upload["Initiated"]) for upload in found]
+
+    async def abort(self, bucket: str, upload: StandingUpload) -> None:
+        """Drop an upload with its parts. Raises as `MultipartUpload.abort` does."""
+        await MultipartUpload(self._calls, Target(bucket, upload.key, "", ""), upload.upload_id).abort()
 
     async def _open_uploads(self, bucket: str, prefix: str) -> list[dict[str, Any]]:
         uploads: list[dict[str, Any]] = []

@@ -1,6 +1,7 @@
 """The names of what lands in S3: safe, distinct within one export, and put into the key template. Pure."""
 
 import datetime as dt
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import count
@@ -14,6 +15,13 @@ RESERVED_NAMES = frozenset({"manifest.json", "_SUCCESS"})
 """Ours, beside the files of an export."""
 KEY_FIELDS = ("kind", "connection", "date", "export_id", "file_name")
 
+_SHAPES = {
+    "kind": r"[^/]+",
+    "connection": r"[A-Za-z0-9_-]{1,64}",
+    "date": r"\d{4}-\d\d-\d\d",
+    "export_id": r"[0-9a-f]{32}",
+    "file_name": r".+",
+}
 _NO_NAME = "download"
 _EXTENSION_MAX_BYTES = 20
 """A longer tail after a dot is part of a title, not an extension."""
@@ -99,6 +107,21 @@ def render_key(
     key = prefix + _fill(template, values)
     _check_length(key)
     return key
+
+
+def key_pattern(prefix: str, template: str) -> re.Pattern[str] | None:
+    """Matches every key that `render_key` can give, the export's id in the group `export_id`.
+
+    None for a template without `{export_id}`: whose a key is cannot be told then.
+    """
+    seen = set[str]()
+    pattern = re.escape(prefix)
+    for literal, field in _pieces(template):
+        pattern += re.escape(literal)
+        if field is not None:
+            pattern += f"(?P={field})" if field in seen else f"(?P<{field}>{_SHAPES[field]})"
+            seen.add(field)
+    return re.compile(pattern, re.DOTALL) if "export_id" in seen else None
 
 
 def _wanted(character: str) -> bool:

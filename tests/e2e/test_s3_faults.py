@@ -1,0 +1,95 @@
+"""A store that fails: each call of an export in turn, and the right bytes stand there at the end all the same."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+import harness
+import s3_server
+from export_worker import landings
+from export_worker.contract.status import Phase
+from export_worker.simulator.world import World
+from export_worker.transfer.client import build_client
+from harness import Site
+from s3_server import Call, Refusal, S3Proxy
+
+MIB = 2**20
+SEGMENT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
+REFUSALS = [Refusal(500, "InternalError"), Refusal(503, "SlowDown")]
+
+
+@pytest.fixture
+def proxy(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
+    """Before a worker whose client repeats nothing: what fails is then the machine's to mend."""
+    monkeypatch.setattr(landings, "build_client", partial(build_client, attempts=1))
+    with s3_server.s3_proxy(s3_url) as proxy:
+        yield proxy
+
+
+def is_of_transfer(call: Call) -> bool:
+    """Not of the sweep for uploads, which a worker makes when it starts."""
+    return not (call.method == "GET" and "uploads" in call.query)
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: str(refusal.code))
+@pytest.mark.parametrize(
+    ("file_bytes", "calls"),
+    [
+        pytest.param(100_000, ["put_object"] * 3, id="put"),
+        pytest.param(
+            12 * MIB,
+            ["create_multipart_upload", *["upload_part"] * 2, "complete_multipart_upload", *["put_object"] * 2],
+            id="multipart",
+        ),
+    ],
+)
+async def test_each_call_fails_in_turn_and_the_bytes_are_right(
+    site: Site, world: World, proxy: S3Proxy, refusal: Refusal, file_bytes: int, calls: list[str]
+) -> None:
+    world.scenario = world.scenario.model_copy(update={"file_bytes": file_bytes})
+    through = replace(site, s3_url=proxy.endpoint_url)
+    request = json.dumps({"connection": "gio", "export": SEGMENT})
+    async with harness.worker(through):
+        good = await harness.export(through, request)
+        assert good.phase is Phase.SUCCEEDED
+        assert sorted(filter(is_named, names(proxy))) == sorted(calls)
+        for number in range(len(calls)):
+            proxy.reset()
+            proxy.rule = fail_once(number, refusal)
+            status = await harness.export(through, request)
+            assert status.phase is Phase.SUCCEEDED, (number, status.error)
+            assert status.counters.retries == 1, number
+            assert [item.checksum for item in status.objects] == [item.checksum for item in good.objects]
+            assert await asyncio.to_thread(site.open_uploads) == []
+    objects = await asyncio.to_thread(site.objects)
+    files = {body for key, body in objects.items() if key.endswith(".csv")}
+    assert len(files) == 1
+    assert len(next(iter(files))) == file_bytes
+    assert sum(key.endswith("/_SUCCESS") for key in objects) == len(calls) + 1
+
+
+def is_named(name: str) -> bool:
+    """The calls that write; what else there is looks."""
+    return name not in {"head_object", "list_multipart_uploads", "list_parts"}
+
+
+def names(proxy: S3Proxy) -> list[str]:
+    return [call.name for call in proxy.calls if is_of_transfer(call)]
+
+
+def fail_once(number: int, refusal: Refusal) -> s3_server.Rule:
+    """Refuse the call of this number, counted from zero."""
+    seen = 0
+
+    def rule(call: Call) -> Refusal | None:
+        nonlocal seen
+        if not is_of_transfer(call):
+            return None
+        seen += 1
+        return refusal if seen == number + 1 else None
+
+    return rule
