@@ -1,0 +1,56 @@
+"""Calls that look, replace or clear away fail in turn: a clean failure, and the next attempt ends well."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import s3_server
+from export_worker.errors import StorageError
+from export_worker.transfer.multipart import S3Store
+from export_worker.transfer.standing import Target
+from s3_server import Refusal, S3Proxy
+
+CALLS = ["head_object", "delete_object", "list_parts", "list_multipart_uploads", "abort_multipart_upload"]
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[S3Proxy]:
+    with s3_server.s3_credentials(), s3_server.s3_server() as url, s3_server.s3_proxy(url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def client(proxy: S3Proxy) -> Iterator[Any]:
+    proxy.reset()
+    with s3_server.s3_client(proxy.endpoint_url, attempts=1) as client:
+        yield client
+
+
+async def replace_and_clear_away(store: S3Store, bucket: str) -> None:
+    """An object of an earlier attempt gives way, and an upload of it, too."""
+    await store.put(Target(bucket, "e/a.csv", "e", "text/csv"), b"new")
+    for upload in await store.uploads(bucket, "e/"):
+        assert await store.parts(Target(bucket, upload.key, "e", "text/csv"), upload.upload_id) == []
+    await store.abort_leftovers(bucket, "e/", "e")
+
+
+@pytest.mark.parametrize(
+    "refusal", [Refusal(500, "InternalError"), Refusal(503, "SlowDown")], ids=lambda told: told.code
+)
+@pytest.mark.parametrize("name", CALLS)
+async def test_the_next_attempt_ends_well(proxy: S3Proxy, client: Any, name: str, refusal: Refusal) -> None:
+    bucket, left = s3_server.new_bucket(client), [refusal]
+    with ThreadPoolExecutor(1) as executor:
+        store = S3Store(client, executor)
+        await store.put(Target(bucket, "e/a.csv", "e", "text/csv"), b"an earlier attempt")
+        await store.begin(Target(bucket, "e/b.csv", "e", "text/csv"))
+        proxy.rule = lambda call: left.pop() if call.name == name and left else None
+        with pytest.raises(StorageError, match=rf"^{name} on bucket {bucket}: ") as caught:
+            await replace_and_clear_away(store, bucket)
+        assert caught.value.retryable
+        assert left == []
+        await replace_and_clear_away(store, bucket)
+    assert client.get_object(Bucket=bucket, Key="e/a.csv")["Body"].read() == b"new"
+    assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
