@@ -177,6 +177,18 @@ async def test_a_stream_that_breaks_off_is_gone_on_with_by_the_same_worker(
     assert downloads(world)[-1].sent_bytes <= FILE_BYTES - 2 * FIRST_PART_BYTES
 
 
+@pytest.mark.parametrize("beside", [-1, 0, 1])
+@pytest.mark.parametrize("parts", [2, 5])
+async def test_a_cut_beside_a_parts_border_costs_no_byte(site: Site, world: World, parts: int, beside: int) -> None:
+    tell(world)
+    world.faults.add(Fault(on="download", fault="cut", after_bytes=parts * FIRST_PART_BYTES + beside))
+    async with harness.worker(site):
+        status = await harness.export(site, REQUEST, PATIENCE_S)
+
+    lands(site, status, spec_of(world))
+    assert len(downloads(world)) == 2
+
+
 async def test_a_file_that_has_changed_begins_anew(site: Site, world: World) -> None:
     tell(world)
     stall(world)
