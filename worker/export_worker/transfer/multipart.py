@@ -160,10 +160,9 @@ class S3Store:
             StorageError: S3 refused or did not answer.
         """
         aborted = 0
-        for upload in await self._open_uploads(bucket, prefix):
-            if export_id in upload["Key"] and upload["UploadId"] != keep:
-                target = Target(bucket, upload["Key"], export_id, "")
-                await MultipartUpload(self._calls, target, upload["UploadId"]).abort()
+        for upload in await self.uploads(bucket, prefix):
+            if export_id in upload.key and upload.upload_id != keep:
+                await self.abort(bucket, upload)
                 aborted += 1
         return aborted
 
@@ -173,24 +172,20 @@ class S3Store:
         Raises:
             StorageError: S3 refused or did not answer.
         """
-        found = await self._open_uploads(bucket, prefix)
-        return [StandingUpload(upload["Key"], upload["UploadId"], upload["Initiated"]) for upload in found]
-
-    async def abort(self, bucket: str, upload: StandingUpload) -> None:
-        """Drop an upload with its parts. Raises as `MultipartUpload.abort` does."""
-        await MultipartUpload(self._calls, Target(bucket, upload.key, "", ""), upload.upload_id).abort()
-
-    async def _open_uploads(self, bucket: str, prefix: str) -> list[dict[str, Any]]:
-        uploads: list[dict[str, Any]] = []
+        found: list[StandingUpload] = []
         page = {"Bucket": bucket, "Prefix": prefix}
         with translated(LIST, bucket):
             while True:
                 answer = await self._calls.call(LIST, page)
-                uploads += answer.get("Uploads", [])
+                found += map(_standing_upload, answer.get("Uploads", []))
                 if not answer.get("IsTruncated"):
-                    return uploads
+                    return found
                 page["KeyMarker"] = answer["NextKeyMarker"]
                 page["UploadIdMarker"] = answer["NextUploadIdMarker"]
+
+    async def abort(self, bucket: str, upload: StandingUpload) -> None:
+        """Drop an upload with its parts. Raises as `MultipartUpload.abort` does."""
+        await MultipartUpload(self._calls, Target(bucket, upload.key, "", ""), upload.upload_id).abort()
 
 
 class MultipartUpload:
@@ -292,6 +287,10 @@ class _CreateOnce:
                 f"we sent {wire_form(self._crc)}"
             )
         return Written(unquoted(answer["ETag"]), self._size_bytes, self._crc)
+
+
+def _standing_upload(item: dict[str, Any]) -> StandingUpload:
+    return StandingUpload(item["Key"], item["UploadId"], item["Initiated"])
 
 
 def _listed_part(item: dict[str, Any]) -> ListedPart:
