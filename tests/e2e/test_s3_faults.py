@@ -15,11 +15,11 @@ from export_worker.contract.status import Phase
 from export_worker.simulator.world import World
 from export_worker.transfer.client import build_client
 from harness import Site
-from s3_server import Call, Refusal, S3Proxy
+from s3_server import Call, Lost, Refusal, S3Proxy
 
 MIB = 2**20
 SEGMENT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
-REFUSALS = [Refusal(500, "InternalError"), Refusal(503, "SlowDown")]
+FAULTS = [Refusal(500, "InternalError"), Refusal(503, "SlowDown"), Lost()]
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def is_of_transfer(call: Call) -> bool:
     return not (call.method == "GET" and "uploads" in call.query)
 
 
-@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: str(refusal.code))
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
 @pytest.mark.parametrize(
     ("file_bytes", "calls"),
     [
@@ -48,7 +48,7 @@ def is_of_transfer(call: Call) -> bool:
     ],
 )
 async def test_each_call_fails_in_turn_and_the_bytes_are_right(
-    site: Site, world: World, proxy: S3Proxy, refusal: Refusal, file_bytes: int, calls: list[str]
+    site: Site, world: World, proxy: S3Proxy, fault: Refusal | Lost, file_bytes: int, calls: list[str]
 ) -> None:
     world.scenario = world.scenario.model_copy(update={"file_bytes": file_bytes})
     through = replace(site, s3_url=proxy.endpoint_url)
@@ -59,7 +59,7 @@ async def test_each_call_fails_in_turn_and_the_bytes_are_right(
         assert sorted(filter(is_named, names(proxy))) == sorted(calls)
         for number in range(len(calls)):
             proxy.reset()
-            proxy.rule = fail_once(number, refusal)
+            proxy.rule = fail_once(number, fault)
             status = await harness.export(through, request)
             assert status.phase is Phase.SUCCEEDED, (number, status.error)
             assert status.counters.retries == 1, number
@@ -81,15 +81,15 @@ def names(proxy: S3Proxy) -> list[str]:
     return [call.name for call in proxy.calls if is_of_transfer(call)]
 
 
-def fail_once(number: int, refusal: Refusal) -> s3_server.Rule:
-    """Refuse the call of this number, counted from zero."""
+def fail_once(number: int, fault: Refusal | Lost) -> s3_server.Rule:
+    """Spoil the call of this number, counted from zero."""
     seen = 0
 
-    def rule(call: Call) -> Refusal | None:
+    def rule(call: Call) -> Refusal | Lost | None:
         nonlocal seen
         if not is_of_transfer(call):
             return None
         seen += 1
-        return refusal if seen == number + 1 else None
+        return fault if seen == number + 1 else None
 
     return rule

@@ -10,7 +10,7 @@ import s3_server
 from export_worker.errors import StorageError
 from export_worker.transfer.multipart import S3Store
 from export_worker.transfer.standing import Target
-from s3_server import Refusal, S3Proxy
+from s3_server import Lost, Refusal, S3Proxy
 
 CALLS = ["head_object", "delete_object", "list_parts", "list_multipart_uploads", "abort_multipart_upload"]
 
@@ -54,3 +54,14 @@ async def test_the_next_attempt_ends_well(proxy: S3Proxy, client: Any, name: str
         await replace_and_clear_away(store, bucket)
     assert client.get_object(Bucket=bucket, Key="e/a.csv")["Body"].read() == b"new"
     assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
+
+
+async def test_an_upload_whose_beginning_was_lost_is_not_left_beside_its_repetition(proxy: S3Proxy) -> None:
+    proxy.reset()
+    with s3_server.s3_client(proxy.endpoint_url, attempts=3) as client, ThreadPoolExecutor(1) as executor:
+        bucket, left = s3_server.new_bucket(client), [Lost()]
+        proxy.rule = lambda call: left.pop() if call.name == "create_multipart_upload" and left else None
+        upload = await S3Store(client, executor).begin(Target(bucket, "e/a.csv", "e", "text/csv"))
+        standing = client.list_multipart_uploads(Bucket=bucket)["Uploads"]
+    assert left == []
+    assert [item["UploadId"] for item in standing] == [upload.upload_id]

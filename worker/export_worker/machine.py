@@ -244,7 +244,8 @@ class Machine:
 
     async def _transfer(self, held: Held, connection: Connection, state: Transferring) -> Decision:
         export = held.turn.export
-        if held.turn.claims > 1:
+        # A worker that died and a call whose answer was lost may each have left an upload that nobody knows.
+        if held.turn.claims > 1 or export.attempt:
             await self._clear_away(held, state.upload)
 
         def open_file(file: RemoteFile, mark: Mark | None) -> AbstractAsyncContextManager[Download]:

@@ -106,13 +106,20 @@ class S3Store:
         Raises:
             StorageError: S3 refused or did not answer.
         """
-        checks = _WHOLE | {"ChecksumAlgorithm": ALGORITHM}
-        with translated(CREATE, target.bucket):
-            answer, cancelled = await finish(self._calls.write(CREATE, target.head, checks))
-        upload = MultipartUpload(self._calls, target, answer["UploadId"])
+        upload, cancelled = await finish(self._begin(target))
         if cancelled:
             await upload.abort()
             raise asyncio.CancelledError
+        return upload
+
+    async def _begin(self, target: Target) -> "MultipartUpload":
+        checks = _WHOLE | {"ChecksumAlgorithm": ALGORITHM}
+        with translated(CREATE, target.bucket):
+            answer = await self._calls.write(CREATE, target.head, checks)
+        upload = MultipartUpload(self._calls, target, answer["UploadId"])
+        if answer["ResponseMetadata"].get("RetryAttempts"):
+            # A call whose answer was lost has opened another one.
+            await self.abort_leftovers(target.bucket, target.key, target.export_id, upload.upload_id)
         return upload
 
     def upload(self, target: Target, upload_id: str) -> "MultipartUpload":
