@@ -13,6 +13,8 @@ from export_worker.transfer.checksum import crc_of
 SNIFF_BYTES = 64 * 1024
 """No error page that a gateway writes is larger, and it is little to hold."""
 EXCERPT_CHARACTERS = 200
+_PEEK_BYTES = 4096
+"""Enough for the excerpt in any charset."""
 
 _JSON_EXTENSIONS = (".json", ".jsonl", ".ndjson")
 _HTML_BEGINNINGS = ("<!doctype html", "<html")
@@ -122,8 +124,8 @@ def refuse_html(head: bytes) -> None:
     Raises:
         DownloadInvalidError: It does; the message has its beginning.
     """
-    text = _text(head)
-    if text.lstrip()[:_LONGEST_BEGINNING].lower().startswith(_HTML_BEGINNINGS):
+    text = _beginning(head)
+    if text[:_LONGEST_BEGINNING].lower().startswith(_HTML_BEGINNINGS):
         raise DownloadInvalidError(f"the download is an HTML page, not a file: {_excerpt(text)}")
 
 
@@ -133,15 +135,21 @@ def refuse_json_object(body: bytes) -> None:
     Raises:
         DownloadInvalidError: It is one; the message has its beginning.
     """
-    text = _text(body)
-    if not text.lstrip().startswith("{"):
+    if not _beginning(body).startswith("{"):
         return
+    text = _text(body)
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError):
         return
     if isinstance(parsed, dict):
         raise DownloadInvalidError(f"the download is a JSON message, not a file: {_excerpt(text)}")
+
+
+def _beginning(body: bytes) -> str:
+    """How the text begins behind what is blank. Decoding all of it took a quarter of the time of a small transfer."""
+    text = _text(body[:_PEEK_BYTES]).lstrip()
+    return text if len(text) >= _LONGEST_BEGINNING or len(body) <= _PEEK_BYTES else _text(body).lstrip()
 
 
 def _text(body: bytes) -> str:
