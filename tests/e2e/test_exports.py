@@ -3,11 +3,13 @@
 import csv
 import gzip
 import json
+from collections.abc import Callable
 from io import StringIO
 from typing import Any
 
 import aiohttp
 import pytest
+import zstandard
 
 import harness
 from export_worker.contract.status import Phase, Status
@@ -130,10 +132,20 @@ async def test_any_length_lands_however_it_is_framed(site: Site, world: World, f
     await assert_landed(site, status)
 
 
-async def test_output_is_transcoded_and_compressed_while_it_streams(site: Site, world: World, weather: str) -> None:
+def unzstd(data: bytes) -> bytes:
+    return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+
+
+UNDONE: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.decompress, "zstd": unzstd}
+
+
+@pytest.mark.parametrize("compression", UNDONE)
+async def test_output_is_transcoded_and_compressed_while_it_streams(
+    site: Site, world: World, weather: str, compression: str
+) -> None:
     world.scenario = world.scenario.model_copy(update={"bom": True, "rows": 5000})
     export = {**SEGMENT, "charset": "UTF-16LE"}
-    output = {"charset": "GB18030", "compression": "gzip", "count_rows": True}
+    output = {"charset": "GB18030", "compression": compression, "count_rows": True}
     async with harness.worker(site):
         status = await harness.export(site, request(export, output=output))
 
@@ -142,7 +154,7 @@ async def test_output_is_transcoded_and_compressed_while_it_streams(site: Site, 
     source = await source_bytes(site, status.operation_id)
     stored_objects = site.objects()
     stored = stored_objects[status.objects[0].key]
-    assert gzip.decompress(stored).decode("GB18030") == source.decode("UTF-16")
+    assert UNDONE[compression](stored).decode("GB18030") == source.decode("UTF-16")
     assert status.progress.bytes_done == len(source)
     assert status.manifest is not None
     (entry,) = json.loads(stored_objects[status.manifest.removeprefix(f"s3://{site.bucket}/")])["objects"]
@@ -151,5 +163,5 @@ async def test_output_is_transcoded_and_compressed_while_it_streams(site: Site, 
         status.objects[0].rows == entry["rows"] == len(list(csv.reader(StringIO(source.decode("UTF-16"), newline=""))))
     )
     client = site.s3()
-    assert client.head_object(Bucket=site.bucket, Key=status.objects[0].key)["ContentEncoding"] == "gzip"
+    assert client.head_object(Bucket=site.bucket, Key=status.objects[0].key)["ContentEncoding"] == compression
     client.close()

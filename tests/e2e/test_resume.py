@@ -216,7 +216,7 @@ async def test_a_server_without_ranges_sends_everything_again(site: Site, world:
 
 @pytest.mark.parametrize(
     ("told", "output"),
-    [({"validator": "none"}, {}), ({"validator": "weak_etag"}, {}), ({}, {"compression": "gzip"})],
+    [({"validator": "none"}, {}), ({"validator": "weak_etag"}, {}), ({}, {"compression": "zstd"})],
     ids=["no validator", "weak validator", "compressed"],
 )
 async def test_what_cannot_be_gone_on_with_leaves_no_upload_to_anybody(

@@ -185,8 +185,8 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     # The output.
     (body(output=None), "output", "must be a JSON object"),
     (body(output="gzip"), "output", "must be a JSON object"),
-    (body(output={"compression": "zip"}), "output.compression", "must be 'none' or 'gzip'"),
-    (body(output={"compression": None}), "output.compression", "must be 'none' or 'gzip'"),
+    (body(output={"compression": "zip"}), "output.compression", "must be 'none', 'gzip' or 'zstd'"),
+    (body(output={"compression": None}), "output.compression", "must be 'none', 'gzip' or 'zstd'"),
     (body(output={"count_rows": "yes"}), "output.count_rows", "must be a valid boolean"),
     (body(output={"charset": 8}), "output.charset", "must be a valid string"),
     (body(output={"charset": "c" * 41}), "output.charset", "at most 40 characters"),
@@ -379,6 +379,7 @@ OTHER = [
     (body(), body(USER_TAG, {"tag_key": "tag_abc"})),
     (body(), body(export={"tag_key": "tag_abd"})),
     (body(), body(output={"compression": "gzip"})),
+    (body(output={"compression": "zstd"}), body(output={"compression": "gzip"})),
     (body(), body(output={"charset": "UTF-8"})),
     (body(), body(output={"count_rows": True})),
     (body(), body(deadline_s=60)),

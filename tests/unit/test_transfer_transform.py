@@ -1,14 +1,17 @@
 import contextlib
 import gzip
+from collections.abc import Callable
 from itertools import pairwise
 from random import Random
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from export_worker.contract.request import Compression
 from export_worker.errors import TransformError
-from export_worker.transfer.transform import Gzip, Transcoder, Transform, build_transform
+from export_worker.transfer.transform import Gzip, Transcoder, Transform, Zstd, build_transform
 
 TEXT = "用户,标签,Straße\r\n😀,\u3000,x\r\n" * 3
 SOURCES = ["UTF-8", "UTF-16", "UTF-16LE", "UTF-16BE", "UTF-32", "GB18030", "UTF-8-SIG"]
@@ -23,6 +26,17 @@ def split(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(borders)]
 
 
+def unzstd(data: bytes) -> bytes:
+    """One frame and nothing behind it."""
+    decompressor = zstandard.ZstdDecompressor().decompressobj()
+    found = decompressor.decompress(data)
+    assert decompressor.eof
+    assert decompressor.unused_data == b""
+    return found
+
+
+NOISE = Random(1).randbytes(65536)
+UNDONE = [("gzip", gzip.decompress), ("zstd", unzstd)]
 CUTS = st.lists(st.integers(0, 400), max_size=30)
 
 
@@ -114,15 +128,35 @@ def test_gzip_is_deterministic_and_has_no_time() -> None:
     assert first[4:8] == bytes(4)
 
 
-def test_charset_first_then_gzip() -> None:
-    transform = build_transform("UTF-16LE", "UTF-8", "gzip")
+@given(st.binary(max_size=2000), CUTS)
+def test_zstd_gives_back_what_came(data: bytes, cuts: list[int]) -> None:
+    assert unzstd(run(Zstd(), split(data, cuts))) == data
+
+
+@given(CUTS)
+def test_zstd_is_the_same_however_its_source_is_cut(cuts: list[int]) -> None:
+    source = TEXT.encode() * 1500 + NOISE
+    pieces = split(source, [cut * (len(source) // 400) for cut in cuts])
+    assert run(Zstd(), pieces) == run(Zstd(), [source])
+
+
+def test_zstd_has_a_checksum_and_a_window_that_every_reader_takes() -> None:
+    frame = zstandard.get_frame_parameters(run(Zstd(), [NOISE] * 200))
+    assert frame.has_checksum
+    assert frame.window_size <= 8 * 2**20
+
+
+@pytest.mark.parametrize(("compression", "undo"), UNDONE)
+def test_charset_first_then_compression(compression: Compression, undo: Callable[[bytes], bytes]) -> None:
+    transform = build_transform("UTF-16LE", "UTF-8", compression)
     assert transform is not None
     pieces = [bytes([byte]) for byte in TEXT.encode("UTF-16LE")]
-    assert gzip.decompress(run(transform, pieces)) == TEXT.encode()
+    assert undo(run(transform, pieces)) == TEXT.encode()
 
 
-def test_a_cut_character_is_noticed_behind_gzip() -> None:
-    transform = build_transform("UTF-16LE", "UTF-8", "gzip")
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_a_cut_character_is_noticed_behind_compression(compression: Compression) -> None:
+    transform = build_transform("UTF-16LE", "UTF-8", compression)
     assert transform is not None
     with pytest.raises(TransformError, match="byte 2 does not fit"):
         run(transform, [b"a\0b"])
@@ -132,9 +166,9 @@ def test_nothing_to_do_costs_nothing() -> None:
     assert build_transform("never looked at", None, "none") is None
 
 
-def test_gzip_output_streams() -> None:
-    transform = build_transform("UTF-8", None, "gzip")
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_compressed_output_streams(compression: Compression) -> None:
+    transform = build_transform("UTF-8", None, compression)
     assert transform is not None
-    noise = Random(1).randbytes(65536)
-    early = sum(len(transform.feed(noise)) for _ in range(4))
+    early = sum(len(transform.feed(NOISE)) for _ in range(8))
     assert early > len(transform.finish()), "it keeps what it should give"

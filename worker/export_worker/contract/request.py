@@ -230,6 +230,10 @@ ExportKind = Annotated[OurKind | OtherKind, _OfInstalledKinds()]
 """What is to be exported. `OtherKind` stands for all the kinds of other packages."""
 
 
+Compression = Literal["none", "gzip", "zstd"]
+"""Of the whole file."""
+
+
 class Output(Model):
     """How the file shall land: bytes as they come, unless something is said here.
 
@@ -237,7 +241,7 @@ class Output(Model):
     """
 
     charset: Charset | None = None
-    compression: Literal["none", "gzip"] = "none"
+    compression: Compression = "none"
     # Left out unless it is asked for: a worker that does not know it reads the request, and the fingerprint of one that
     # was accepted before there was such a field is still the same.
     count_rows: Annotated[bool, Field(exclude_if=not_)] = False

@@ -142,7 +142,7 @@ class Landing:
             self._layout.key(export, name),
             export.export_id,
             mimetypes.guess_type(name)[0] or "application/octet-stream",
-            "gzip" if export.request.output.compression == "gzip" else None,
+            _encoding_of(export),
         )
 
     async def abort_leftovers(self, export: Export, keep: OpenUpload | None = None) -> None:
@@ -173,6 +173,12 @@ class Landing:
         await self._engine.store_document(
             bucket=self._layout.bucket, key=key, body=body, content_type=content_type, export_id=export.export_id
         )
+
+
+def _encoding_of(export: Export) -> str | None:
+    """`Content-Encoding`, which names them as we do (RFC 9110; RFC 8878 for zstd)."""
+    compression = export.request.output.compression
+    return None if compression == "none" else compression
 
 
 def _charset_of(export: Export) -> str:
