@@ -10,6 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 import zstandard
+from pyarrow import BufferReader
+from pyarrow.parquet import read_table
 
 import harness
 from export_worker.contract.status import Phase, Status
@@ -165,3 +167,40 @@ async def test_output_is_transcoded_and_compressed_while_it_streams(
     client = site.s3()
     assert client.head_object(Bucket=site.bucket, Key=status.objects[0].key)["ContentEncoding"] == compression
     client.close()
+
+
+async def test_csv_becomes_parquet_while_it_streams(site: Site, world: World, weather: str) -> None:
+    world.scenario = world.scenario.model_copy(update={"bom": True, "rows": 30_000, "title": "用户"})
+    export = {**SEGMENT, "charset": "UTF-16LE"}
+    output = {"format": "parquet", "schema": {"用户ID": "int64"}, "compression": "zstd", "count_rows": True}
+    async with harness.worker(site):
+        status = await harness.export(site, request(export, output=output))
+
+    assert status.phase is Phase.SUCCEEDED, status.error
+    assert status.operation_id is not None
+    source = await source_bytes(site, status.operation_id)
+    header, *rows = csv.reader(StringIO(source.decode("UTF-16"), newline=""))
+    (item,) = status.objects
+    assert item.file_name == "用户.parquet"
+    table = read_table(BufferReader(site.objects()[item.key]), use_threads=False)
+    assert table.column_names == header
+    assert [list(row.values()) for row in table.to_pylist()] == [[int(first), *rest] for first, *rest in rows]
+    assert item.rows == 1 + len(rows)
+    client = site.s3()
+    head = client.head_object(Bucket=site.bucket, Key=item.key)
+    client.close()
+    assert head["ContentType"] == "application/vnd.apache.parquet"
+    assert "ContentEncoding" not in head
+
+
+async def test_what_cannot_become_parquet_fails_for_good_and_leaves_nothing(site: Site, world: World) -> None:
+    output = {"format": "parquet", "schema": {"nobody": "int64"}}
+    async with harness.worker(site):
+        status = await harness.export(site, request(SEGMENT, output=output))
+
+    assert status.phase is Phase.FAILED
+    assert status.error is not None
+    assert (status.error.code, status.error.retryable) == ("transform_failed", False)
+    assert "output.schema names the column 'nobody'" in status.error.message
+    assert site.objects() == {}
+    assert site.open_uploads() == []

@@ -69,6 +69,10 @@ def body(kind: str = TAG, export: dict[str, Any] | None = None, **top: Any) -> d
     return {"connection": "gio", "export": {"kind": kind, **MINIMAL[kind], **(export or {})}, **top}
 
 
+def parquet(kind: str = TAG, export: dict[str, Any] | None = None, **output: Any) -> dict[str, Any]:
+    return body(kind, export, output={"format": "parquet", **output})
+
+
 def without(document: dict[str, Any], *path: str) -> dict[str, Any]:
     copy: dict[str, Any] = json.loads(json.dumps(document))
     inner = copy
@@ -130,6 +134,18 @@ def test_the_sample_of_the_design() -> None:
     assert request.deadline_s == 7200.0
 
 
+@pytest.mark.parametrize("charset", [None, "UTF-8", "utf8", "U8"])
+@pytest.mark.parametrize(
+    ("kind", "export"), [(TAG, {"charset": "UTF-16LE"}), (PROFILE, {"file_format": "csv"}), (GROUP, {})]
+)
+def test_parquet_of_every_kind_that_gives_csv(kind: str, export: dict[str, Any], charset: str | None) -> None:
+    document = parquet(kind, export, charset=charset, schema={"年 \n龄": "int64", "": "date"}, count_rows=True)
+    request = parse(document)
+    assert request.output.column_types == {"年 \n龄": "int64", "": "date"}
+    assert parse_request(request.model_dump_json(exclude_none=True)) == request
+    assert request.model_dump(mode="json")["output"] == document["output"] | {"compression": "none"}
+
+
 @pytest.mark.parametrize(
     "charset", ["UTF-8", "utf_16", "UTF-16LE", "GB18030", "gbk", "Big5", "latin-1", "UTF-8-SIG", "hz"]
 )
@@ -188,6 +204,19 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     (body(output={"compression": "zip"}), "output.compression", "must be 'none', 'gzip' or 'zstd'"),
     (body(output={"compression": None}), "output.compression", "must be 'none', 'gzip' or 'zstd'"),
     (body(output={"count_rows": "yes"}), "output.count_rows", "must be a valid boolean"),
+    (body(output={"format": "csv"}), "output.format", "must be 'parquet'"),
+    (body(output={"schema": {"a": "int64"}}), "output.schema", 'is for format "parquet" only'),
+    (parquet(schema={}), "output.schema", "at least 1 item"),
+    (parquet(schema=["a"]), "output.schema", "must be a JSON object"),
+    (parquet(schema={"a": "int"}), "output.schema.a", "must be 'string', 'int64', 'float64', 'bool', 'date' or"),
+    (parquet(column_types={"a": "int64"}), "output.column_types", "compression, count_rows, format, schema"),
+    *(
+        (parquet(charset=name), "output.charset", "must be UTF-8 or left out")
+        for name in ("GBK", "UTF-8-SIG", "utf_16")
+    ),
+    (parquet(PROFILE, {"file_format": "json"}), "output.format", "parquet is made of CSV"),
+    (parquet(CLUSTER, {"file_format": "json"}), "output.format", "parquet is made of CSV"),
+    (parquet(GROUP, {"file_format": "json"}), "output.format", "leave out export.file_format, or make it csv"),
     (body(output={"charset": 8}), "output.charset", "must be a valid string"),
     (body(output={"charset": "c" * 41}), "output.charset", "at most 40 characters"),
     (body(output={"charset": ""}), "output.charset", "at least 1 character"),
@@ -366,6 +395,8 @@ SAME = [
     (body(), body(output={"compression": "none"})),
     (body(), body(output={"charset": None})),
     (body(), body(output={"count_rows": False})),
+    (body(), body(output={"format": None, "schema": None})),
+    (parquet(schema={"a": "bool", "b": "date"}), parquet(schema={"b": "date", "a": "bool"})),
     (body(), body(metadata={}, deadline_s=None, idempotency_key=None)),
     (body(), body(export={"properties": None, "tag_id": None})),
     (body(CLUSTER), body(CLUSTER, {"refresh": True, "catalog": "cluster"})),
@@ -382,6 +413,9 @@ OTHER = [
     (body(output={"compression": "zstd"}), body(output={"compression": "gzip"})),
     (body(), body(output={"charset": "UTF-8"})),
     (body(), body(output={"count_rows": True})),
+    (body(), parquet()),
+    (parquet(), parquet(schema={"a": "string"})),
+    (parquet(schema={"a": "int64"}), parquet(schema={"a": "float64"})),
     (body(), body(deadline_s=60)),
     (body(), body(metadata={"a": "1"})),
     (body(), body(export={"properties": []})),
@@ -394,7 +428,7 @@ OTHER = [
 def test_a_request_of_before_there_were_rows_to_count_is_still_the_same() -> None:
     request = {"connection": "gio", "export": {"kind": TAG, "tag_key": "t"}, "output": {"compression": "gzip"}}
     assert parse(request).fingerprint() == "6aa783693a56f4d4b5905e11d50a3ce5e441d068168292dc4eb8ee0323f29a24"
-    assert "count_rows" not in parse(request).model_dump_json()
+    assert parse(request).output.model_dump() == {"charset": None, "compression": "gzip"}
 
 
 @pytest.mark.parametrize(("one", "other"), SAME)

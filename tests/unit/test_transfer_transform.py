@@ -9,7 +9,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export_worker.contract.request import Compression
+from export_worker.contract.output import Compression
 from export_worker.errors import TransformError
 from export_worker.transfer.transform import Gzip, Transcoder, Transform, Zstd, build_transform
 

@@ -196,7 +196,7 @@ class DownloadForbiddenError(DownloadError):
 
 
 class TransformError(StepError):
-    """The bytes do not fit the charset."""
+    """The file cannot become what was asked for: its bytes do not fit the charset, or it is no table for Parquet."""
 
     code = ErrorCode.TRANSFORM_FAILED
 

@@ -41,7 +41,7 @@ class ErrorCode(StrEnum):
     DOWNLOAD_FORBIDDEN = "download_forbidden"
     """The download leads to a host that the connection does not allow."""
     TRANSFORM_FAILED = "transform_failed"
-    """The file cannot be read in its charset, or not written in the charset asked for."""
+    """The file cannot be read in its charset, or not written in the charset or format asked for."""
     STORAGE_ERROR = "storage_error"
     """S3 refused a call or did not answer."""
     OBJECT_EXISTS = "object_exists"

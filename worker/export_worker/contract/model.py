@@ -4,8 +4,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer
+from pydantic_core import PydanticCustomError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+FIELD_RULE = "field_rule"
+"""Type of a validation error over a whole model; its context has the `field` that it is told for, and `rule`."""
+
+
+def field_rule(field: str, rule: str) -> PydanticCustomError:
+    """The error of a rule over several fields, told for one of them."""
+    return PydanticCustomError(FIELD_RULE, "{field}: {rule}", {"field": field, "rule": rule})
 
 
 class Model(BaseModel):

@@ -4,15 +4,15 @@ import json
 from datetime import datetime
 from functools import reduce
 from hashlib import sha256
-from operator import not_, or_
+from operator import or_
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, ConfigDict, Field, GetCoreSchemaHandler, StringConstraints, model_validator
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema
 
-from export_worker.contract.charsets import charset_codec
 from export_worker.contract.kinds import OtherKind, other_kinds
-from export_worker.contract.model import Model
+from export_worker.contract.model import Model, field_rule
+from export_worker.contract.output import Output
 from export_worker.errors import ConfigError
 
 METADATA_MAX_BYTES = 4096
@@ -20,19 +20,6 @@ METADATA_MAX_BYTES = 4096
 
 PROPERTIES_MAX = 60
 """GrowingIO REST: the query fails above it (its segment-profile document)."""
-
-
-FIELD_RULE = "field_rule"
-"""Type of a validation error over a whole model; its context has the `field` that it is told for, and `rule`."""
-
-
-def _field_rule(field: str, rule: str) -> PydanticCustomError:
-    return PydanticCustomError(FIELD_RULE, "{field}: {rule}", {"field": field, "rule": rule})
-
-
-def _written_charset(name: str) -> str:
-    charset_codec(name)
-    return name
 
 
 def _real_time(text: str) -> str:
@@ -71,8 +58,6 @@ PathText = Annotated[str, StringConstraints(pattern=PATH_TEXT_PATTERN)]
 """A key in a URL's path that people may have chosen in their own language; percent-encoded there."""
 PlatformCharset = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,39}$")]
 """Handed to the platform as it stands: no document lists what is accepted."""
-Charset = Annotated[str, StringConstraints(min_length=1, max_length=40), AfterValidator(_written_charset)]
-"""A charset that Python can write."""
 SinkName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 """As the configuration names a sink."""
 Seconds = Annotated[float, Field(ge=0.001, le=30 * 86400, allow_inf_nan=False)]
@@ -99,7 +84,7 @@ class GrowingioTagUsers(Model):
     @model_validator(mode="after")
     def _one_tag(self) -> Self:
         if (self.tag_key is None) == (self.tag_id is None):
-            raise _field_rule("tag_key", "exactly one of tag_key and tag_id is needed")
+            raise field_rule("tag_key", "exactly one of tag_key and tag_id is needed")
         return self
 
 
@@ -132,7 +117,7 @@ class _RestFile(Model):
     @model_validator(mode="after")
     def _header_of_csv(self) -> Self:
         if self.csv_header_type is not None and self.file_format == "json":
-            raise _field_rule("csv_header_type", "is for file_format csv only")
+            raise field_rule("csv_header_type", "is for file_format csv only")
         return self
 
 
@@ -167,7 +152,7 @@ class ThinkingdataClusterUsers(Model):
     @model_validator(mode="after")
     def _one_cluster(self) -> Self:
         if (self.cluster_id is None) == (self.cluster_name is None):
-            raise _field_rule("cluster_id", "exactly one of cluster_id and cluster_name is needed")
+            raise field_rule("cluster_id", "exactly one of cluster_id and cluster_name is needed")
         return self
 
 
@@ -230,23 +215,6 @@ ExportKind = Annotated[OurKind | OtherKind, _OfInstalledKinds()]
 """What is to be exported. `OtherKind` stands for all the kinds of other packages."""
 
 
-Compression = Literal["none", "gzip", "zstd"]
-"""Of the whole file."""
-
-
-class Output(Model):
-    """How the file shall land: bytes as they come, unless something is said here.
-
-    `count_rows` counts the records of CSV and NDJSON, a header line included.
-    """
-
-    charset: Charset | None = None
-    compression: Compression = "none"
-    # Left out unless it is asked for: a worker that does not know it reads the request, and the fingerprint of one that
-    # was accepted before there was such a field is still the same.
-    count_rows: Annotated[bool, Field(exclude_if=not_)] = False
-
-
 class ExportRequest(Model):
     """One export, as a producer asks for it."""
 
@@ -261,6 +229,12 @@ class ExportRequest(Model):
     metadata: Annotated[dict[str, str], AfterValidator(_small_metadata)] = {}
     notify: Annotated[list[SinkName], Field(min_length=1, max_length=20)] | None = None
     """Names of the sinks that hear of the end; all of them if nothing is said."""
+
+    @model_validator(mode="after")
+    def _parquet_of_csv(self) -> Self:
+        if self.output.format == "parquet" and getattr(self.export, "file_format", None) == "json":
+            raise field_rule("output.format", "parquet is made of CSV: leave out export.file_format, or make it csv")
+        return self
 
     @property
     def kind(self) -> str:

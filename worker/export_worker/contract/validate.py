@@ -5,8 +5,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from export_worker.contract.model import Model
-from export_worker.contract.request import FIELD_RULE, ExportRequest, Output, kind_models
+from export_worker.contract.model import FIELD_RULE, Model
+from export_worker.contract.output import Output
+from export_worker.contract.request import ExportRequest, kind_models
 from export_worker.errors import FieldProblem, InvalidRequestError
 
 REQUEST_MAX_BYTES = 64 * 1024
@@ -71,4 +72,4 @@ def _allowed(location: tuple[int | str, ...]) -> list[str]:
         if part == "output":
             model = Output
         model = models.get(str(part), model)
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -1,6 +1,5 @@
 """Lands everything of one export: the files, then `manifest.json`, then `_SUCCESS`."""
 
-import mimetypes
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -11,11 +10,11 @@ from export_worker.export import Export, Transferring
 from export_worker.observed import OpenUpload, RemoteFile, Stored
 from export_worker.platforms.base import Download, Mark
 from export_worker.transfer.engine import StoredFile, TransferEngine
-from export_worker.transfer.names import render_key, safe_name, unique_names
+from export_worker.transfer.landed import LandedFile, landed_files
+from export_worker.transfer.names import render_key
 from export_worker.transfer.resume import Kept, Unfit, why_anew
-from export_worker.transfer.rows import Rows, counted, rows_of
+from export_worker.transfer.rows import Rows
 from export_worker.transfer.standing import Target
-from export_worker.transfer.transform import Transform, build_transform
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +82,16 @@ class Landing:
             export: Whose files they are.
             state: Which files there are, which of them are done, and which upload is open.
             dealings: With platform and record.
+
+        Raises:
+            StepError: As `TransferEngine.store_file` and `landed_files` say.
         """
-        names = unique_names([safe_name(file.name) for file in state.files])
+        files = await landed_files(export.request, [file.name for file in state.files])
         done, noted = sum(item.source_bytes for item in state.stored), state.upload
         for index in range(len(state.stored), len(state.files)):
             gauge = _Gauge(dealings.on_progress, done, index, len(state.files))
-            target = self._target(export, names[index])
-            rows = rows_of(names[index]) if export.request.output.count_rows else None
-            piece = _Piece(export, state.files[index], names[index], target, gauge, rows)
+            target = self._target(export, files[index])
+            piece = _Piece(state.files[index], files[index], target, gauge, files[index].rows())
             stored = await self._recovered(piece, noted, dealings)
             done, noted = done + stored.source_bytes, None
             await dealings.on_stored(_listed(piece, stored))
@@ -115,8 +116,8 @@ class Landing:
             return await self._engine.store_file(
                 download,
                 piece.target,
-                file_name=piece.name,
-                transform=piece.transform(),
+                file_name=piece.landed.source_name,
+                transform=piece.landed.transform(piece.rows),
                 progress=piece.gauge.of(download),
                 on_begun=lambda begun: dealings.on_upload(begun, None),
                 kept=kept,
@@ -136,13 +137,13 @@ class Landing:
         await dealings.on_upload(None, _anew(kept.noted, unfit))
         return None
 
-    def _target(self, export: Export, name: str) -> Target:
+    def _target(self, export: Export, file: LandedFile) -> Target:
         return Target(
             self._layout.bucket,
-            self._layout.key(export, name),
+            self._layout.key(export, file.name),
             export.export_id,
-            mimetypes.guess_type(name)[0] or "application/octet-stream",
-            _encoding_of(export),
+            file.content_type,
+            file.content_encoding,
         )
 
     async def abort_leftovers(self, export: Export, keep: OpenUpload | None = None) -> None:
@@ -175,32 +176,15 @@ class Landing:
         )
 
 
-def _encoding_of(export: Export) -> str | None:
-    """`Content-Encoding`, which names them as we do (RFC 9110; RFC 8878 for zstd)."""
-    compression = export.request.output.compression
-    return None if compression == "none" else compression
-
-
-def _charset_of(export: Export) -> str:
-    """What the platform was asked to write; UTF-8 is its default, as far as anybody knows (no document says)."""
-    return getattr(export.request.export, "charset", None) or "UTF-8"
-
-
 @dataclass(frozen=True, slots=True)
 class _Piece:
     """One file on its way."""
 
-    export: Export
     file: RemoteFile
-    name: str
+    landed: LandedFile
     target: Target
     gauge: "_Gauge"
     rows: Rows | None
-
-    def transform(self) -> Transform | None:
-        output, charset = self.export.request.output, _charset_of(self.export)
-        transform = build_transform(charset, output.charset, output.compression)
-        return transform if self.rows is None else counted(transform, self.rows, charset)
 
 
 def _listed(piece: _Piece, stored: StoredFile) -> ManifestObject:
@@ -211,7 +195,7 @@ def _listed(piece: _Piece, stored: StoredFile) -> ManifestObject:
         bytes=stored.bytes,
         etag=stored.etag,
         checksum=stored.checksum,
-        file_name=piece.name,
+        file_name=piece.landed.name,
         source_uri=piece.file.uri,
         source_bytes=stored.source_bytes,
         source_checksum=stored.source_checksum,

@@ -124,12 +124,26 @@ def _begun(plain: bytes) -> int:
     return plain.count(b"\n") - plain.endswith(b"\n")
 
 
+def last_record_end(text: bytes) -> int:
+    """Where the last whole record ends of a CSV that begins with one; 0 when none does."""
+    plain = _QUOTED_FIELDS.sub(lambda field: b"x" * len(field[0]), text)
+    return max(plain.rfind(b"\n"), plain.rfind(b"\r")) + 1
+
+
+def is_csv(file_name: str) -> bool:
+    """Whether a file of this name is one."""
+    return _extension(file_name) == ".csv"
+
+
 def rows_of(file_name: str) -> Rows | None:
     """A fresh counter for a file of this name; None when it is no table that can be counted."""
-    extension = PurePosixPath(file_name.lower()).suffix
-    if extension in {".json", ".jsonl", ".ndjson"}:
+    if _extension(file_name) in {".json", ".jsonl", ".ndjson"}:
         return JsonRows()
-    return CsvRows() if extension == ".csv" else None
+    return CsvRows() if is_csv(file_name) else None
+
+
+def _extension(file_name: str) -> str:
+    return PurePosixPath(file_name.lower()).suffix
 
 
 class Counting:

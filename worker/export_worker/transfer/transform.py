@@ -7,7 +7,7 @@ from typing import Protocol
 import zstandard
 
 from export_worker.contract.charsets import charset_codec
-from export_worker.contract.request import Compression
+from export_worker.contract.output import Compression
 from export_worker.errors import TransformError
 
 _GZIP_WBITS = 31
