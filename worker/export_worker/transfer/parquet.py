@@ -28,7 +28,7 @@ from pyarrow import parquet as arrow_parquet
 
 from export_worker.contract.output import ColumnType, Compression
 from export_worker.errors import TransformError
-from export_worker.transfer.tables import CsvTables, Part
+from export_worker.transfer.tables import CsvTables, Part, shown
 
 ROW_GROUP_BYTES = 8 * 2**20
 """As Arrow holds them; what is written is smaller. Readers would like more, but a worker moves four files at once."""
@@ -101,7 +101,9 @@ class CsvToParquet:
         if self._writer is None:
             names = self._csv.names
             if unknown := sorted(self._types.keys() - set(names)):
-                raise TransformError(f"output.schema names the column {unknown[0]!r}, which the header does not have")
+                raise TransformError(
+                    f"output.schema names the column {shown(unknown[0])}, which the header does not have"
+                )
             schema = pa.schema([(name, _ARROW_TYPES[self._types.get(name, "string")]) for name in names])
             sink = pa.PythonFile(self._sink, mode="w")
             self._writer = arrow_parquet.ParquetWriter(sink, schema, compression=self._compression)
@@ -117,7 +119,7 @@ class CsvToParquet:
         except pa.ArrowInvalid:
             row = part.first_row + _first_misfit(values, field.type)
             kind = self._types[field.name]
-            raise TransformError(f"row {row} (the header is row 1), column {field.name!r}: no {kind}") from None
+            raise TransformError(f"row {row} (the header is row 1), column {shown(field.name)}: no {kind}") from None
 
 
 def _cast(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:

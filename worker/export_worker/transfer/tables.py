@@ -28,6 +28,7 @@ RECORD_MAX_BYTES = 16 * 2**20
 """A longer one is a quote that nobody has closed."""
 COLUMNS_MAX = 10_000
 """Each takes some hundred bytes of every block and of the footer, however little is in it."""
+SHOWN_CHARACTERS = 80
 _MARK = "x"
 """The last field of our row behind a block; within an open field, a line end would stand before it."""
 
@@ -104,6 +105,11 @@ class CsvTables:
             yield Part(table, first_row)
 
 
+def shown(name: str) -> str:
+    """A column's name as an error tells it: a header may hold anything."""
+    return repr(name if len(name) <= SHOWN_CHARACTERS else f"{name[:SHOWN_CHARACTERS]}…")
+
+
 def _header(text: bytes, *, is_whole: bool) -> list[str]:
     """The names of the columns, by Python's csv: a first row cannot be asked from Arrow before they are known."""
     lines = StringIO(text.decode("utf-8", "ignore"), newline="")  # the last character may be cut
@@ -118,7 +124,7 @@ def _header(text: bytes, *, is_whole: bool) -> list[str]:
     seen = set[str]()
     for name in names:
         if name in seen:
-            raise TransformError(f"the header names the column {name!r} twice, and Parquet's columns need names")
+            raise TransformError(f"the header names the column {shown(name)} twice, and Parquet's columns need names")
         seen.add(name)
     return names
 
