@@ -14,8 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -26,7 +25,8 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.transfer.movers import MOVERS, Order
-from certificates import Certificate, certificate
+from benchmarks.transfer.servers import running
+from certificates import certificate
 
 HERE = Path(__file__).parent
 PEERS = {"aioboto3": "aioboto3", "smart_open": "smart_open[s3]", "obstore": "obstore"}
@@ -61,17 +61,6 @@ COURSES = {
     "tls": Course("one file, TLS on both sides", GIB, tls=True),
     "small": Course("500 files of 100 KiB, 16 at once", 100 * 1024, files=500, at_once=16),
 }
-
-
-@contextmanager
-def server(role: str, tls: Certificate | None) -> Iterator[str]:
-    """A running source or sink."""
-    command = [sys.executable, str(HERE / "servers.py"), role, *([str(tls.path_with_key)] if tls else [])]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        if process.stdout is None or process.stdin is None:
-            raise RuntimeError("pipes were asked for")
-        yield f"{'https' if tls else 'http'}://localhost:{int(process.stdout.readline())}"
-        process.stdin.close()
 
 
 def pythons(folder: Path, wanted: list[str], console: Console) -> dict[str, str]:
@@ -139,8 +128,9 @@ def race(course: Course, movers: dict[str, str], runs: int) -> dict[str, list[di
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         tls = certificate(folder) if course.tls else None
-        source = stack.enter_context(server("source", tls))
-        endpoint = stack.enter_context(server("sink", tls))
+        key = str(tls.path_with_key) if tls else None
+        source = stack.enter_context(running("source", key))
+        endpoint = stack.enter_context(running("sink", key))
         order = Order(
             source=f"{source}/a.csv?bytes={course.bytes}&framing={course.framing}",
             endpoint=endpoint,
