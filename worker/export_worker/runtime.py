@@ -248,7 +248,9 @@ async def open_runtime(
             machine=machine,
             store=store,
             sweeper=sweeper,
-            uploads=build_upload_sweeper(config, redis, keys, machine.owner, storage.stores),
+            uploads=build_upload_sweeper(
+                config, redis, keys, owner=machine.owner, stores=storage.stores, instrument=instrument
+            ),
             leases=leases,
             fanout=fanout,
             health=health,
