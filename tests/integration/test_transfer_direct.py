@@ -109,6 +109,18 @@ async def test_a_cut_leaves_nothing(world: World, size: int) -> None:
     await world.assert_untouched()
 
 
+@pytest.mark.parametrize("size", [1000, FIRST_PART_BYTES, FIRST_PART_BYTES + 1, len(NOISE) - 1])
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+async def test_a_source_that_stands_still_ends_cleanly(world: World, framing: str, size: int) -> None:
+    chunked = f"Transfer-Encoding: chunked\r\n\r\n{len(NOISE):x}\r\n"
+    rest = chunked if framing == "chunked" else f"Content-Length: {len(NOISE)}\r\n\r\n"
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\n{rest}".encode()
+    async with raw_server(head + NOISE[:size], hold=True) as base_url:
+        with pytest.raises(DownloadInterruptedError, match="the body stands still"):
+            await world.store(base_url, stall_s=0.3)
+    await world.assert_untouched()
+
+
 async def test_a_list_of_users_takes_the_same_way() -> None:
     async with ScriptedServer() as server, downloader(server.url) as files:
         server.on("/download", replied(NOISE, content_type="text/csv"))
