@@ -3,10 +3,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-JOBS ?= 2
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test audit soak soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size format clean
+.PHONY: help install demo check test audit soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size format clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ audit: install ## Look the pinned dependencies up among known vulnerabilities, i
 
 soak: install ## 200 exports while workers die, Redis restarts, and S3 and the platform fail one call in ten
 	@PYTHONPATH=tests $(BIN)/python -m soak
+
+soak-transfer: install ## 20 GiB of unknown length through a worker whose memory stays flat
+	@PYTHONPATH=tests $(BIN)/python -m soak.transfer
 
 bench-queue: install ## Steps a second and Redis calls a step, beside arq's no-op jobs, with 1, 2 and 4 workers
 	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_queue.py

@@ -96,7 +96,10 @@ def _moved(status: Status) -> str:
     progress = status.progress
     total = f" of {human_bytes(progress.bytes_total)}" if progress.bytes_total else ""
     files = progress.files_total or 1
-    return f"{human_bytes(progress.bytes_done)}{total}, file {min(progress.files_done + 1, files)} of {files}"
+    words = f"{human_bytes(progress.bytes_done)}{total}, file {min(progress.files_done + 1, files)} of {files}"
+    if progress.parts_done:
+        words += f", {progress.parts_done} part(s)"
+    return words if progress.bytes_per_s is None else f"{words}, {human_bytes(progress.bytes_per_s)}/s"
 
 
 def line(status: Status) -> str:

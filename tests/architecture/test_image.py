@@ -1,8 +1,13 @@
 """The image is what the READMEs say, and holds nothing that it does not need."""
 
+import asyncio
 import re
+import sys
+
+import pytest
 
 from deployment import OWN_IMAGE, PROJECT, ROOT, instructions, parsed, read
+from unit.test_platform_http_server import ScriptedServer, replied
 
 
 def copied() -> list[str]:
@@ -28,6 +33,19 @@ def test_the_image_runs_the_command_as_nobody_special() -> None:
     assert parsed(["run"]).params["role"] == "all"
     (user,) = instructions("USER")[-1]
     assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", user)
+
+
+@pytest.mark.parametrize(("status", "healthy"), [(None, True), (200, True), (503, False)])
+async def test_the_image_asks_whether_it_is_well(status: int | None, healthy: bool) -> None:
+    ((*_, command, python, flag, code),) = instructions("HEALTHCHECK")
+    assert (command, python, flag) == ("CMD", "python", "-c")
+    async with ScriptedServer() as server:
+        server.on("/readyz", replied(status=status or 500))
+        url = f"{server.url}/readyz" if status else ""
+        asked = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", code), env={"HEALTH_URL": url}, stderr=asyncio.subprocess.DEVNULL
+        )
+        assert (await asked.wait() == 0) == healthy
 
 
 def test_its_bases_are_pinned_and_its_own_tag_is_the_version() -> None:

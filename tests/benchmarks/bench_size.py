@@ -1,4 +1,4 @@
-"""What a worker takes: resident memory and processor time, idle and at work, for the sizing table of k8s/README.md.
+"""What a worker, the gateway and a trigger take, idle and at work, for the sizing table of k8s/README.md.
 
 Run it with `make bench-size`. Linux only: both are read from /proc. Each row is a process of its own, measured after it
 has done one small export, so that what is loaded once is no work of the row.
@@ -7,19 +7,22 @@ has done one small export, so that what is loaded once is no work of the row.
 import asyncio
 import json
 import os
+import re
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from rich.console import Console
 
 import canary
 import s3_server
+from export_worker.connect import close_redis, open_redis
 from export_worker.demo.processes import redis_server
 from export_worker.simulator.scenario import Scenario
 from export_worker.simulator.server import Simulator
@@ -41,6 +44,10 @@ TRANSFERS = (1, 8)
 FILE_MIB = 96
 PACE_MIB_S = 5
 """Of each transfer: a test machine's S3 server takes no more of eight of them."""
+TRIGGER = {"type": "redis-stream", "stream": "size:in"}
+ASKING_S = 15.0
+ASKED_PER_S = 100
+"""Requests, or messages, each of which makes an export."""
 TICKS_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -136,11 +143,56 @@ class Bench:
         mib_s = sum(item.bytes for status in ended for item in status.objects) / MIB / (after.at_s - before.at_s)
         self.tell(f"transfer, {transfers} at once ({mib_s:.0f} MiB/s)", before, after)
 
+    async def gateway(self) -> None:
+        """Requests over HTTP, some at once."""
+        with self.site.process("gateway") as running:
+            running.until_logged("gateway: http://")
+            found = re.search(r"gateway: (http://\S+)", running.log.read_text(encoding="utf-8"))
+            if found is None:
+                raise RuntimeError("the gateway tells no address")
+            async with aiohttp.ClientSession(f"{found[1]}/") as client:
+
+                async def ask() -> None:
+                    async with client.post("v1/exports", json=json.loads(REQUEST)) as answer:
+                        answer.raise_for_status()
+
+                await ask()
+                await self.asked("gateway", running.pid, ask)
+
+    async def trigger(self) -> None:
+        """Messages on a Redis stream."""
+        queue_redis = open_redis(self.site.redis_url)
+        try:
+            with self.site.process("trigger", "size", EXPORT_TRIGGERS=json.dumps({"size": TRIGGER})) as running:
+                running.until_logged("trigger.started")
+
+                async def ask() -> None:
+                    await queue_redis.xadd(TRIGGER["stream"], {"request": REQUEST})
+
+                await ask()
+                await self.asked("trigger", running.pid, ask)
+        finally:
+            await close_redis(queue_redis)
+
+    async def asked(self, name: str, pid: int, ask: Callable[[], Awaitable[None]]) -> None:
+        """Idle for a while, then at its pace."""
+        for per_s in (0, ASKED_PER_S):
+            forget_peak(pid)
+            before = usage(pid)
+            while (passed_s := time.monotonic() - before.at_s) < ASKING_S:
+                await asyncio.gather(*(ask() for _ in range(per_s // 10)))
+                await asyncio.sleep(max(0.0, 0.1 - (time.monotonic() - before.at_s - passed_s)))
+            words = f"{per_s} exports/s" if per_s else "idle"
+            self.tell(f"{name}, {words}", before, usage(pid))
+
 
 @asynccontextmanager
 async def bench(directory: Path) -> AsyncIterator[Bench]:
     """Redis, S3 and a platform of its own."""
-    settings: dict[str, Any] = {"worker": {"transfers": max(TRANSFERS), "control_steps": 50}}
+    settings: dict[str, Any] = {
+        "worker": {"transfers": max(TRANSFERS), "control_steps": 50},
+        "gateway": {"port": 0, "requests_per_second": 1e6, "burst": 1_000_000},
+    }
     poll = {"first_s": 1.0, "max_s": 1.0, "deadline_s": 3600.0}
     async with AsyncExitStack() as stack:
         redis_url = await stack.enter_async_context(redis_server(directory))
@@ -156,13 +208,17 @@ async def bench(directory: Path) -> AsyncIterator[Bench]:
 async def run(directory: Path) -> None:
     """Every row."""
     async with bench(directory) as measured:
-        measured.console.print("| worker | memory | at its highest | processor | measured for |\n|---|---|---|---|---|")
+        measured.console.print(
+            "| process | memory | at its highest | processor | measured for |\n|---|---|---|---|---|"
+        )
         await measured.idle("control")
         await measured.idle("transfer")
         for exports in POLLED:
             await measured.polling(exports)
         for transfers in TRANSFERS:
             await measured.moving(transfers)
+        await measured.gateway()
+        await measured.trigger()
 
 
 def main() -> int:

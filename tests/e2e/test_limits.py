@@ -123,3 +123,25 @@ async def test_a_thing_that_the_platform_does_not_know_pauses_nobody_else(site: 
     assert failed.error is not None
     assert "does not know" in failed.error.message
     assert status.phase is Phase.SUCCEEDED, status.error
+
+
+async def test_a_ceiling_of_bandwidth_holds_and_progress_tells_rate_and_parts(site: Site, world: World) -> None:
+    site.connection = {"mib_per_second": 5.0}
+    world.scenario = world.scenario.model_copy(update={"file_bytes": 17 * 2**20})
+    async with harness.worker(site), site.queue() as queue:
+        begun_s = time.monotonic()
+        export_id = (await queue.enqueue(REQUEST)).export_id
+        seen = []
+        while not (status := await queue.status(export_id)).phase.terminal:
+            seen.append(status.progress)
+            await asyncio.sleep(0.1)
+        took_s = time.monotonic() - begun_s
+
+    assert status.phase is Phase.SUCCEEDED
+    assert took_s >= 16 / 5
+    assert max(told.parts_done or 0 for told in seen) >= 1
+    rates = [told.bytes_per_s / 2**20 for told in seen if told.bytes_per_s]
+    assert rates
+    # One piece more or less between two readings.
+    assert max(rates) <= 5.0 * 2
+    assert set(status.progress.model_dump()) == {"percent", "bytes_done", "bytes_total", "files_done", "files_total"}

@@ -10,7 +10,9 @@ import pytest
 
 import s3_server
 from export_worker.contract.status import Phase
+from export_worker.instrumentation import SILENT, Instrument
 from export_worker.leftovers import UploadSweeper
+from export_worker.metrics import Metrics
 from export_worker.transfer.multipart import S3Store
 from export_worker.transfer.names import key_pattern
 from queue_site import QueueSite
@@ -34,11 +36,21 @@ def store(client: Any) -> Iterator[S3Store]:
         yield S3Store(client, executor)
 
 
-def sweeper(site: QueueSite, store: S3Store, bucket: str, owner: str = "w") -> UploadSweeper:
+def sweeper(
+    site: QueueSite, store: S3Store, bucket: str, owner: str = "w", instrument: Instrument = SILENT
+) -> UploadSweeper:
     pattern = key_pattern(PREFIX, TEMPLATE)
     assert pattern is not None
     return UploadSweeper(
-        site.redis, site.keys, owner, stores=[store], bucket=bucket, prefix=PREFIX, pattern=pattern, after_s=DAY_S
+        site.redis,
+        site.keys,
+        owner,
+        stores=[store],
+        bucket=bucket,
+        prefix=PREFIX,
+        pattern=pattern,
+        after_s=DAY_S,
+        instrument=instrument,
     )
 
 
@@ -64,10 +76,11 @@ async def test_what_has_ended_or_is_gone_is_aborted_and_nothing_else(
     left = {key_of(ended), key_of(ended, "下载 用户.csv"), key_of(uuid4().hex)}
     others = {key_of(is_open), f"{PREFIX}backup/{uuid4().hex}", f"elsewhere/{key_of(uuid4().hex)}"}
     begin(client, bucket, *left, *others)
-    now = datetime.now(UTC)
+    now, metrics = datetime.now(UTC), Metrics()
 
-    assert set(await sweeper(queue_site, store, bucket).sweep(now)) == left
+    assert set(await sweeper(queue_site, store, bucket, instrument=metrics).sweep(now)) == left
     assert still_open(client, bucket) == others
+    assert b"export_worker_uploads_swept_total 3.0" in await metrics.text(None)
 
 
 async def test_a_young_upload_is_left_alone(queue_site: QueueSite, store: S3Store, client: Any, bucket: str) -> None:

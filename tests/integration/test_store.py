@@ -164,6 +164,7 @@ async def test_what_was_given_back_before_an_outage_is_held_by_nobody(queue_site
     queue_site.alone = True
     queue_site.later(LEASE_S + 100)
     assert (await queue_site.one()).claims == 2
+    assert (await queue_site.notes(export_id))[-1] == "handed over by a worker that stopped"
 
 
 async def test_a_lease_that_ends_gives_the_step_to_another_and_fences_the_first(queue_site: QueueSite) -> None:

@@ -18,6 +18,7 @@ from export_worker.platforms.growingio_rest_files import UserListDownload
 from export_worker.transfer.checksum import crc_of, named_form
 from export_worker.transfer.engine import StoredFile, TransferEngine
 from export_worker.transfer.multipart import S3Store
+from export_worker.transfer.pace import UNPACED, Pace
 from export_worker.transfer.plan import FIRST_PART_BYTES
 from export_worker.transfer.standing import Target
 from export_worker.transfer.transform import Transform, build_transform
@@ -41,9 +42,11 @@ class World:
     bucket: str
     progress: list[int] = field(default_factory=list)
 
-    async def store(self, base_url: str, transform: Transform | None = None) -> StoredFile:
+    async def store(
+        self, base_url: str, transform: Transform | None = None, *, pace: Pace = UNPACED, stall_s: float = 10
+    ) -> StoredFile:
         url = URL(base_url + "/download?file=/a.csv", encoded=True)
-        async with downloader(base_url) as files, files.open(url, "a.csv") as download:
+        async with downloader(base_url, stall_s=stall_s) as files, files.open(url, "a.csv") as download:
             assert isinstance(download, Direct)
             return await self.engine.store_file(
                 download,
@@ -51,6 +54,7 @@ class World:
                 file_name="a.csv",
                 transform=transform,
                 progress=self.progress.append,
+                pace=pace,
             )
 
     async def standing(self) -> bytes:
@@ -105,6 +109,18 @@ async def test_a_cut_leaves_nothing(world: World, size: int) -> None:
     await world.assert_untouched()
 
 
+@pytest.mark.parametrize("size", [1000, FIRST_PART_BYTES, FIRST_PART_BYTES + 1, len(NOISE) - 1])
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+async def test_a_source_that_stands_still_ends_cleanly(world: World, framing: str, size: int) -> None:
+    chunked = f"Transfer-Encoding: chunked\r\n\r\n{len(NOISE):x}\r\n"
+    rest = chunked if framing == "chunked" else f"Content-Length: {len(NOISE)}\r\n\r\n"
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\n{rest}".encode()
+    async with raw_server(head + NOISE[:size], hold=True) as base_url:
+        with pytest.raises(DownloadInterruptedError, match="the body stands still"):
+            await world.store(base_url, stall_s=0.3)
+    await world.assert_untouched()
+
+
 async def test_a_list_of_users_takes_the_same_way() -> None:
     async with ScriptedServer() as server, downloader(server.url) as files:
         server.on("/download", replied(NOISE, content_type="text/csv"))
@@ -125,3 +141,16 @@ async def test_a_long_page_is_no_file(world: World, encoding: str) -> None:
         with pytest.raises(DownloadInvalidError, match="HTML page, not a file"):
             await world.store(server.url)
     await world.assert_untouched()
+
+
+@pytest.mark.parametrize("transformed", [False, True])
+async def test_a_ceiling_slows_the_source_down_and_is_no_stall(world: World, *, transformed: bool) -> None:
+    body, pace = b"1,2\n" * 500_000, Pace(4_000_000)
+    async with ScriptedServer() as server:
+        server.on("/download", replied(body, content_type="text/csv"))
+        begun_s = asyncio.get_running_loop().time()
+        transform = build_transform("UTF-8", "UTF-8") if transformed else None
+        # Each piece waits longer than the source may stand still.
+        await world.store(server.url, transform, pace=pace, stall_s=0.1)
+    assert asyncio.get_running_loop().time() - begun_s >= 0.45
+    assert await world.standing() == body

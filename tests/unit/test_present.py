@@ -55,6 +55,13 @@ def test_a_listing_of_nothing_has_a_head() -> None:
     assert shown(present.table([]), 80).startswith("EXPORT")
 
 
+def test_a_transfer_tells_its_bytes_parts_and_rate() -> None:
+    progress = {"bytes_done": 3 * 2**20, "bytes_total": 2**23, "files_done": 1, "files_total": 2}
+    assert present.what_now(status(progress=progress)) == "3.0 MiB of 8.0 MiB, file 2 of 2"
+    moving = progress | {"parts_done": 4, "bytes_per_s": 2**21}
+    assert present.what_now(status(progress=moving)) == "3.0 MiB of 8.0 MiB, file 2 of 2, 4 part(s), 2.0 MiB/s"
+
+
 def test_markup_of_others_is_text() -> None:
     assert "[red]users[/red]" in shown(present.table([status(kind="[red]users[/red]")]), 240)
 

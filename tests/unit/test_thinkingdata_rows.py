@@ -44,6 +44,11 @@ def written(rows: list[tuple[str, str]], end: str) -> bytes:
     return text.getvalue().encode()
 
 
+def test_a_piece_without_a_line_end_adds_nothing_to_a_quoted_value() -> None:
+    page = b'"%s","a\nbcdef"' % (b"x" * 80)
+    assert converted(CsvTable(COLUMNS), [page], [88, 1, 1]) == page + b"\n"
+
+
 @settings(deadline=None)
 @given(pages=st.lists(ROWS, max_size=3), cuts=CUTS, end=st.sampled_from(["\n", "\r\n"]), final=st.booleans())
 def test_csv_pages_cut_anywhere_give_the_same_rows(

@@ -97,6 +97,20 @@ async def test_spare_buffers_give_way() -> None:
     pool.give_back(held)
 
 
+async def test_larger_parts_take_the_place_of_smaller_ones() -> None:
+    pool = BufferPool(20 * FIRST_PART_BYTES)
+    held, most = await pool.take(1), 0
+    for size_bytes in [FIRST_PART_BYTES, 2 * FIRST_PART_BYTES, 4 * FIRST_PART_BYTES]:
+        for _ in range(2):
+            buffers = [await pool.take(size_bytes) for _ in range(3)]
+            for buffer in buffers:
+                pool.give_back(buffer)
+            most = max(most, sum(map(len, pool._spare)))
+            assert len(pool._spare) == 3, "used again"
+        assert most == 3 * size_bytes
+    pool.give_back(held)
+
+
 async def test_a_cut_buffer_keeps_its_beginning() -> None:
     pool = BufferPool(100)
     buffer = await pool.take(10)

@@ -108,6 +108,11 @@ class LeaseLost:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadSwept:
+    """An incomplete upload of an export that has ended, or is gone, was aborted."""
+
+
+@dataclass(frozen=True, slots=True)
 class EventDelivered:
     """A sink has taken an event, `age_s` after its export ended."""
 
@@ -123,7 +128,15 @@ class EventRefused:
 
 
 Detail = (
-    StepTaken | ExportEnded | PlatformCalled | StorageCalled | FileStored | LeaseLost | EventDelivered | EventRefused
+    StepTaken
+    | ExportEnded
+    | PlatformCalled
+    | StorageCalled
+    | FileStored
+    | UploadSwept
+    | LeaseLost
+    | EventDelivered
+    | EventRefused
 )
 
 

@@ -88,7 +88,7 @@ def build_storage(
 
 
 def build_upload_sweeper(
-    config: Config, redis: ArqRedis, keys: Keys, owner: str, stores: Sequence[S3Store]
+    config: Config, redis: ArqRedis, keys: Keys, *, owner: str, stores: Sequence[S3Store], instrument: Instrument
 ) -> UploadSweeper | None:
     """None when it is not wanted, or when keys do not tell whose they are."""
     pattern = key_pattern(config.s3.prefix, config.s3.key_template)
@@ -103,4 +103,5 @@ def build_upload_sweeper(
         prefix=config.s3.prefix,
         pattern=pattern,
         after_s=config.s3.sweep_uploads_after_s,
+        instrument=instrument,
     )

@@ -10,9 +10,9 @@ from datetime import datetime
 import structlog
 from redis.exceptions import RedisError
 
-from export_worker.contract.status import Progress
 from export_worker.errors import LeaseLostError
 from export_worker.store import Store, Turn
+from export_worker.transfer.gauge import Gauge
 
 HEARTBEAT_S = 1.0
 """A transfer's progress is as old as this at most, and a cancel is heard within it; a lease is many times longer."""
@@ -26,7 +26,7 @@ class Held:
 
     Args:
         valid_until_s: On the monotonic clock: when the lease ends unless it is renewed.
-        progress: How far it is; None until there is something to tell.
+        gauge: Tells how far it is; None until there is something to tell.
         saving: Its end is on the way to Redis, which tells by itself whether the step was still ours. A renewal that
             comes right behind finds the step gone, and means nothing.
     """
@@ -34,7 +34,7 @@ class Held:
     turn: Turn
     task: asyncio.Task[object]
     valid_until_s: float
-    progress: Progress | None = None
+    gauge: Gauge | None = None
     saving: bool = field(default=False, init=False)
     lost: bool = field(default=False, init=False)
     cancelled: bool = field(default=False, init=False)
@@ -96,7 +96,8 @@ class Leases:
     async def _renew(self, held: Held) -> None:
         begun_s, turn = time.monotonic(), held.turn
         try:
-            answer = await self._store.renew(turn, self._clock(), held.progress)
+            progress = None if held.gauge is None else held.gauge.read()
+            answer = await self._store.renew(turn, self._clock(), progress)
         except RedisError as error:
             # The step goes on: should the lease run out meanwhile, its commit will be refused.
             _log.warning("lease.renewal_failed", export_id=turn.export.export_id, error=str(error))

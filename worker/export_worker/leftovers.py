@@ -16,6 +16,7 @@ from export_worker.connect import commands
 from export_worker.contract.keys import Keys
 from export_worker.contract.status import Phase
 from export_worker.errors import StorageError
+from export_worker.instrumentation import SILENT, Instrument, UploadSwept
 from export_worker.transfer.multipart import S3Store, StandingUpload
 
 EVERY_S = 3600
@@ -34,6 +35,7 @@ class UploadSweeper:
         prefix: Before every key.
         pattern: Matches a whole key of ours, with a group `export_id`; see `key_pattern`.
         after_s: A younger upload is left alone, whosever it is.
+        instrument: Hears of each upload that was aborted.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class UploadSweeper:
         prefix: str,
         pattern: re.Pattern[str],
         after_s: float,
+        instrument: Instrument = SILENT,
     ) -> None:
         self._redis = commands(redis)
         self._keys = keys
@@ -56,6 +59,7 @@ class UploadSweeper:
         self._prefix = prefix
         self._pattern = pattern
         self._after = timedelta(seconds=after_s)
+        self._instrument = instrument
 
     async def sweep(self, now: datetime) -> list[str]:
         """Abort what is left, unless a worker has looked within the hour. A store that refuses is told in the log.
@@ -72,6 +76,7 @@ class UploadSweeper:
                     if await self._is_left(upload, now):
                         await store.abort(self._bucket, upload)
                         _log.warning("upload.swept", key=upload.key, begun_at=upload.begun_at.isoformat())
+                        self._instrument.on(UploadSwept())
                         aborted.append(upload.key)
             except StorageError as error:
                 _log.warning("upload.sweep_failed", error=str(error))

@@ -18,7 +18,7 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from export_worker import steps
-from export_worker.contract.status import ManifestObject, Progress
+from export_worker.contract.status import ManifestObject
 from export_worker.credentials import Redactor
 from export_worker.errors import (
     DefectError,
@@ -40,7 +40,9 @@ from export_worker.platforms.base import Cancelling, Download, Driver, Mark, Res
 from export_worker.steps import Decision, Moment, Policy
 from export_worker.store import NO_EFFECT, Effect, Store, Turn
 from export_worker.telling import Stopwatch, calling, file_stored, opening, told_of
+from export_worker.transfer.gauge import Gauge
 from export_worker.transfer.landing import Dealings, Landing
+from export_worker.transfer.pace import UNPACED, Pace
 
 COMMIT_AGAIN_S = 0.5
 """Between tries to save while Redis is away; the client has retried for some seconds before each."""
@@ -53,11 +55,16 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A platform that this worker can talk to."""
+    """A platform that this worker can talk to.
+
+    Args:
+        pace: At which its files are read.
+    """
 
     platform: str
     driver: Driver
     policy: Policy
+    pace: Pace = UNPACED
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,10 +270,10 @@ class Machine:
             decision = steps.after_upload(held.turn.export, state, upload, self._chance.moment(), note)
             held.turn = await self._store.keep(held.turn, decision)
 
-        def on_progress(progress: Progress) -> None:
-            held.progress = progress
+        def on_gauge(gauge: Gauge) -> None:
+            held.gauge = gauge
 
-        dealings = Dealings(open_file, on_stored, on_upload, on_progress)
+        dealings = Dealings(open_file, on_stored, on_upload, on_gauge, connection.pace)
         await self._landing.of(export).store_files(export, state, dealings)
         held.check()
         sealed = await self._landing.of(export).seal(held.turn.export, _transferring(held))

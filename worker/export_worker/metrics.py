@@ -23,6 +23,7 @@ from export_worker.instrumentation import (
     PlatformVerb,
     StepTaken,
     StorageCalled,
+    UploadSwept,
 )
 
 CALL_BUCKETS_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -109,7 +110,7 @@ class Metrics:
                 self._leases.labels(detail.role).inc()
             case PlatformCalled():
                 self._platform.on(detail)
-            case StorageCalled() | FileStored():
+            case StorageCalled() | FileStored() | UploadSwept():
                 self._storage.on(detail)
             case EventDelivered() | EventRefused():
                 self._events.on(detail)
@@ -179,6 +180,11 @@ class _StorageMetrics:
             ("connection", "kind"),
             registry=registry,
         )
+        self._swept = Counter(
+            "export_worker_uploads_swept_total",
+            "Incomplete uploads of exports that had ended or gone, aborted after a day",
+            registry=registry,
+        )
         self._files = Counter(
             "export_worker_files_stored_total", "Files that stand in S3", ("connection", "kind"), registry=registry
         )
@@ -189,7 +195,7 @@ class _StorageMetrics:
             registry=registry,
         )
 
-    def on(self, detail: StorageCalled | FileStored) -> None:
+    def on(self, detail: StorageCalled | FileStored | UploadSwept) -> None:
         match detail:
             case StorageCalled():
                 self._durations.labels(detail.call).observe(detail.duration_s)
@@ -203,6 +209,8 @@ class _StorageMetrics:
                 self._source.labels(*labels).inc(detail.source_bytes)
                 self._files.labels(*labels).inc()
                 self._seconds.labels(*labels).inc(detail.duration_s)
+            case UploadSwept():
+                self._swept.inc()
             case _:
                 assert_never(detail)
 

@@ -39,6 +39,7 @@ from export_worker.sinks.outbox import Outbox
 from export_worker.steps import Policy
 from export_worker.store import Limit, Store, Terms
 from export_worker.sweep import Sweeper
+from export_worker.transfer.pace import Pace
 
 AGAIN_S = 1.0
 """Between tries while Redis is away."""
@@ -247,7 +248,9 @@ async def open_runtime(
             machine=machine,
             store=store,
             sweeper=sweeper,
-            uploads=build_upload_sweeper(config, redis, keys, machine.owner, storage.stores),
+            uploads=build_upload_sweeper(
+                config, redis, keys, owner=machine.owner, stores=storage.stores, instrument=instrument
+            ),
             leases=leases,
             fanout=fanout,
             health=health,
@@ -279,11 +282,17 @@ async def _tracing(config: Config, stack: AsyncExitStack) -> list[Instrument]:
 
 async def _connections(config: Config, redactor: Redactor, stack: AsyncExitStack) -> dict[str, Connection]:
     connections: dict[str, Connection] = {}
+    whole = Pace(_bytes_per_s(config.transfer.mib_per_second))
     for name, settings in config.connections.items():
         driver = build_driver(name, settings, redactor)
         stack.push_async_callback(driver.close)
-        connections[name] = Connection(settings.platform, driver, _policy(config, settings.poll))
+        pace = Pace(_bytes_per_s(settings.mib_per_second), whole)
+        connections[name] = Connection(settings.platform, driver, _policy(config, settings.poll), pace)
     return connections
+
+
+def _bytes_per_s(mib_per_second: float | None) -> float | None:
+    return None if mib_per_second is None else mib_per_second * 2**20
 
 
 def _limits(config: Config) -> dict[str, Limit]:

@@ -14,8 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -25,8 +24,9 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from benchmarks.transfer.movers import MOVERS, Order
-from certificates import Certificate, certificate
+from benchmarks.transfer.movers import DESIGNS, MOVERS, Order
+from benchmarks.transfer.servers import running
+from certificates import certificate
 
 HERE = Path(__file__).parent
 PEERS = {"aioboto3": "aioboto3", "smart_open": "smart_open[s3]", "obstore": "obstore"}
@@ -59,19 +59,12 @@ COURSES = {
     "unknown": Course("one file, unknown length", GIB, framing="chunked"),
     "eight": Course("eight files at once", GIB // 8, files=8, at_once=8),
     "tls": Course("one file, TLS on both sides", GIB, tls=True),
+    "eight-unknown": Course("eight files at once, unknown length", GIB // 8, files=8, at_once=8, framing="chunked"),
+    "eight-tls": Course("eight files at once, TLS on both sides", GIB // 8, files=8, at_once=8, tls=True),
+    "unknown-tls": Course("one file, unknown length, TLS on both sides", GIB, framing="chunked", tls=True),
     "small": Course("500 files of 100 KiB, 16 at once", 100 * 1024, files=500, at_once=16),
 }
-
-
-@contextmanager
-def server(role: str, tls: Certificate | None) -> Iterator[str]:
-    """A running source or sink."""
-    command = [sys.executable, str(HERE / "servers.py"), role, *([str(tls.path_with_key)] if tls else [])]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        if process.stdout is None or process.stdin is None:
-            raise RuntimeError("pipes were asked for")
-        yield f"{'https' if tls else 'http'}://localhost:{int(process.stdout.readline())}"
-        process.stdin.close()
+USUAL = ["known", "unknown", "eight", "tls", "small"]
 
 
 def pythons(folder: Path, wanted: list[str], console: Console) -> dict[str, str]:
@@ -117,6 +110,8 @@ def run(name: str, python: str, order: Order) -> dict[str, float] | None:
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": "/dev/null",
     }
+    if python == sys.executable:
+        environment["PYTHONPATH"] = str(HERE.parents[1])
     if order.certificate:
         environment |= {"AWS_CA_BUNDLE": order.certificate, "SSL_CERT_FILE": order.certificate}
     command = [python, str(HERE / "movers.py"), name, json.dumps(asdict(order))]
@@ -139,8 +134,9 @@ def race(course: Course, movers: dict[str, str], runs: int) -> dict[str, list[di
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         tls = certificate(folder) if course.tls else None
-        source = stack.enter_context(server("source", tls))
-        endpoint = stack.enter_context(server("sink", tls))
+        key = str(tls.path_with_key) if tls else None
+        source = stack.enter_context(running("source", key))
+        endpoint = stack.enter_context(running("sink", key))
         order = Order(
             source=f"{source}/a.csv?bytes={course.bytes}&framing={course.framing}",
             endpoint=endpoint,
@@ -181,8 +177,8 @@ def main() -> None:
     """Race, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--courses", nargs="+", default=list(COURSES), choices=list(COURSES))
-    parser.add_argument("--movers", nargs="+", default=list(MOVERS), choices=list(MOVERS))
+    parser.add_argument("--courses", nargs="+", default=USUAL, choices=list(COURSES))
+    parser.add_argument("--movers", nargs="+", default=list(MOVERS), choices=[*MOVERS, *DESIGNS])
     parser.add_argument("--peers", type=Path, default=Path(".bench-peers"), help="where peers are installed")
     told, console = parser.parse_args(), Console(width=120)
     movers = pythons(told.peers.resolve(), told.movers, console)

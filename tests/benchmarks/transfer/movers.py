@@ -13,9 +13,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 REGION, BUCKET = "us-east-1", "b"
@@ -83,12 +84,16 @@ class Meter:
         self.memory_mib = memory_mib() - self.memory_mib
 
 
-def ours(order: Order) -> Meter:
-    """The engine, as a worker builds it."""
+def ours(order: Order, design: str = "direct") -> Meter:
+    """The engine, as a worker builds it; by another design, see `designs`, where one is named."""
+    from contextlib import asynccontextmanager
+
     from yarl import URL
 
+    from benchmarks.transfer.designs import Pieces, blocking
     from export_worker.credentials import Redactor
     from export_worker.platforms.auth import StaticAuth, authorization
+    from export_worker.platforms.base import Download
     from export_worker.platforms.connection import ConnectionSettings
     from export_worker.platforms.download import Downloader
     from export_worker.platforms.http import HttpClient
@@ -109,8 +114,17 @@ def ours(order: Order) -> Meter:
             client.put_object(Bucket=BUCKET, Key="warm", Body=b"")
             engine = TransferEngine(S3Store(client, executor), memory_bytes=order.at_once * 5 * PART_BYTES)
 
-            async def move(key: str) -> None:
+            @asynccontextmanager
+            async def opened() -> AsyncIterator[Download]:
+                if design == "thread":
+                    async with blocking(order.source) as answer:
+                        yield answer
+                    return
                 async with downloader.open(URL(order.source, encoded=True), "a.csv") as download:
+                    yield download if design == "direct" else Pieces(download)
+
+            async def move(key: str) -> None:
+                async with opened() as download:
                     await engine.store_file(
                         download,
                         Target(BUCKET, key, "e", "text/csv"),
@@ -291,6 +305,11 @@ def floor(order: Order) -> Meter:
     return meter
 
 
+DESIGNS: dict[str, Callable[[Order], Meter]] = {
+    "pieces": partial(ours, design="pieces"),
+    "direct": ours,
+    "thread": partial(ours, design="thread"),
+}
 MOVERS: dict[str, Callable[[Order], Meter]] = {
     "export-worker": ours,
     "boto3 tuned": boto3_tuned,
@@ -306,7 +325,7 @@ MOVERS: dict[str, Callable[[Order], Meter]] = {
 
 def main() -> None:
     """Move, and print what it cost."""
-    meter = MOVERS[sys.argv[1]](Order(**json.loads(sys.argv[2])))
+    meter = (MOVERS | DESIGNS)[sys.argv[1]](Order(**json.loads(sys.argv[2])))
     told = {"wall_s": meter.wall_s, "cpu_s": meter.cpu_s, "memory_mib": meter.memory_mib}
     print(json.dumps(told))  # noqa: T201  # the bench reads it
 

@@ -10,12 +10,13 @@ import os
 import re
 import socket
 import ssl
+import subprocess
 import sys
 import tempfile
 import threading
 from collections import defaultdict
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
@@ -179,6 +180,21 @@ def converse(connection: socket.socket, context: ssl.SSLContext | None, handler:
         with talking, talking.makefile("rb") as stream:
             while (head := read_head(stream)) and handler(talking, stream, *head):
                 pass
+
+
+@contextmanager
+def running(role: str, certificate: str | None = None) -> Iterator[str]:
+    """A source or a sink as a process of its own; its address.
+
+    Args:
+        certificate: File with certificate and key; plain HTTP without it.
+    """
+    command = [sys.executable, __file__, role, *([certificate] if certificate else [])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        if process.stdout is None or process.stdin is None:
+            raise RuntimeError("pipes were asked for")
+        yield f"{'https' if certificate else 'http'}://localhost:{int(process.stdout.readline())}"
+        process.stdin.close()
 
 
 def main() -> None:

@@ -13,7 +13,9 @@ class TransferSettings(Section):
     Args:
         memory_mib: Buffers of all transfers of one process together.
         parts_in_flight: Parts of one file that upload at once.
+        mib_per_second: That all transfers of one process may read; without it there is no ceiling.
     """
 
     memory_mib: Annotated[int, Field(ge=16)] = 128
     parts_in_flight: Annotated[int, Field(ge=1, le=32)] = 4
+    mib_per_second: Annotated[float, Field(gt=0)] | None = None

@@ -30,6 +30,11 @@ TERMINAL_PHASES = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED})
 Count = Annotated[int, Field(ge=0)]
 
 
+def _is_none(value: object) -> bool:
+    """For what is left out of a document while there is nothing to say."""
+    return value is None
+
+
 class _Report(Model):
     """Read leniently: a newer worker may report more than this producer knows."""
 
@@ -37,13 +42,15 @@ class _Report(Model):
 
 
 class Progress(_Report):
-    """How far a transfer is; unknown totals are null."""
+    """How far a transfer is; unknown totals are null. Parts and rate are there while one runs."""
 
     percent: float | None = None
     bytes_done: Count = 0
     bytes_total: Count | None = None
     files_done: Count = 0
     files_total: Count | None = None
+    parts_done: Annotated[Count | None, Field(exclude_if=_is_none)] = None
+    bytes_per_s: Annotated[Count | None, Field(exclude_if=_is_none)] = None
 
 
 class Counters(_Report):
@@ -73,7 +80,7 @@ class StoredObject(_Report):
     etag: str
     checksum: str
     file_name: str
-    rows: Annotated[Count | None, Field(exclude_if=lambda rows: rows is None)] = None
+    rows: Annotated[Count | None, Field(exclude_if=_is_none)] = None
 
 
 class Status(_Report):

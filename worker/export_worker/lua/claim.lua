@@ -144,7 +144,8 @@ local function look(job)
   local claims = redis.call('HINCRBY', key, 'claims', 1)
   redis.call('HDEL', key, 'released')
   if claims > 1 then
-    local note = {at = c.at, phase = record[3], step = tonumber(step), note = 'taken up again from a worker that is gone'}
+    local why = record[7] and 'handed over by a worker that stopped' or 'taken up again from a worker that is gone'
+    local note = {at = c.at, phase = record[3], step = tonumber(step), note = why}
     redis.call('RPUSH', c.prefix .. 'timeline:' .. id, cjson.encode(note))
     redis.call('LTRIM', c.prefix .. 'timeline:' .. id, -c.timeline_max, -1)
   end

@@ -43,6 +43,8 @@ class ConnectionSettings(BaseModel):
     poll: PollSettings = PollSettings()
     max_in_flight: Annotated[int, Field(ge=1)] = 8
     requests_per_second: Annotated[float, Field(gt=0)] = 5.0
+    mib_per_second: Annotated[float, Field(gt=0)] | None = None
+    """What the transfers of one worker may read from it; with several workers it is several times as much."""
     allow_hosts: tuple[str, ...] = ()
     allow_networks: tuple[IPvAnyNetwork, ...] = ()
     """Private networks that a download may come from, such as 10.1.0.0/16; `base_url` may be private anyway."""

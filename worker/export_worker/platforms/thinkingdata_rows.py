@@ -161,6 +161,8 @@ class CsvTable:
 
     def take(self, lines: bytes) -> bytes:
         """See `Table`."""
+        if not lines:
+            return b""  # within a quoted value an empty line would be one
         if not self._within and b'"' not in lines:
             return self._take_plain(lines)
         return b"".join(map(self._take_line, lines.removesuffix(b"\n").split(b"\n")))

@@ -28,7 +28,7 @@ class PartBuffer:
 
 
 class BufferPool:
-    """A budget of bytes, first come, first served; buffers of the usual size are used again.
+    """A budget of bytes, first come, first served; buffers of whole parts are used again.
 
     Args:
         budget_bytes: Bytes in buffers over all transfers. A single larger buffer is let through when nothing else is
@@ -61,18 +61,28 @@ class BufferPool:
 
     def give_back(self, buffer: PartBuffer) -> None:
         """Return a buffer that nobody reads or writes any more."""
-        if len(buffer.data) == FIRST_PART_BYTES:
+        if len(buffer.data) == buffer.permit_bytes >= FIRST_PART_BYTES:
             self._spare.append(buffer.data)
         self._free(buffer.permit_bytes)
         if not self.taken_bytes:
             self._spare.clear()  # an idle worker is a small one
 
     def _room(self, size_bytes: int) -> bytearray:
-        room = self._spare.pop() if self._spare and size_bytes == FIRST_PART_BYTES else None
-        # Spare buffers are memory, too: they give way to other sizes.
-        while self._spare and self.taken_bytes + len(self._spare) * FIRST_PART_BYTES > self._budget_bytes:
-            self._spare.pop()
-        return bytearray(size_bytes) if room is None else room
+        for position, spare in enumerate(self._spare):
+            if len(spare) == size_bytes:
+                return self._spare.pop(position)
+        # Spare buffers are memory, too. Larger parts than before take the place of those that had the old size; a small
+        # one only asks that the budget holds.
+        to_free = (
+            size_bytes if size_bytes > FIRST_PART_BYTES else self.taken_bytes + self._spare_bytes - self._budget_bytes
+        )
+        while self._spare and to_free > 0:
+            to_free -= len(self._spare.pop())
+        return bytearray(size_bytes)
+
+    @property
+    def _spare_bytes(self) -> int:
+        return sum(map(len, self._spare))
 
     async def _turn(self, permit_bytes: int) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()

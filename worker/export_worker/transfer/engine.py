@@ -18,6 +18,7 @@ from export_worker.platforms.base import Download, Versioned
 from export_worker.transfer.buffers import BufferPool, BufferShare, PartBuffer
 from export_worker.transfer.checksum import named_form
 from export_worker.transfer.multipart import MultipartUpload, S3Store, SentPart
+from export_worker.transfer.pace import UNPACED, Pace
 from export_worker.transfer.plan import FIRST_PART_BYTES, MAX_OBJECT_BYTES, part_size
 from export_worker.transfer.reader import PartReader, open_reader
 from export_worker.transfer.resume import Kept, Unfit, recover
@@ -31,6 +32,11 @@ MEMORY_BYTES = 2 * (PARTS_IN_FLIGHT + 1) * FIRST_PART_BYTES
 """80 MiB: two transfers at full speed, or more of them with fewer parts each."""
 
 OnBegun = Callable[[OpenUpload], Awaitable[None]]
+OnPart = Callable[[], None]
+
+
+def _untold() -> None:
+    """For who does not want to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,7 @@ class _Transfer:
     Args:
         noting: How to note an upload; None when it is of no use to anybody else.
         kept: What an earlier attempt has left.
+        on_part: Whom to tell of each part that S3 has taken.
     """
 
     reader: PartReader
@@ -75,6 +82,7 @@ class _Transfer:
     share: BufferShare
     noting: "_Noting | None"
     kept: Kept | None
+    on_part: OnPart
 
     async def part(self, number: int) -> PartBuffer:
         """Room for one part, taken first, then filled as far as the stream goes."""
@@ -144,6 +152,8 @@ class TransferEngine:
         file_name: str,
         transform: Transform | None,
         progress: Callable[[int], None],
+        on_part: OnPart = _untold,
+        pace: Pace = UNPACED,
         on_begun: OnBegun | None = None,
         kept: Kept | None = None,
     ) -> StoredFile:
@@ -158,6 +168,8 @@ class TransferEngine:
             file_name: As the platform calls it: says whether JSON is to be expected.
             transform: Fresh; None stores the bytes as they come.
             progress: Called on the loop with the number of source bytes that have just come.
+            on_part: Called on the loop when S3 has taken a part, or a file that is a single one.
+            pace: At which the source is read.
             on_begun: Notes an upload that can be resumed, before its first part is sent. Only a file of known length
                 that is stored as it comes can be, from a source that tells its version.
             kept: What `recover` found.
@@ -169,9 +181,8 @@ class TransferEngine:
             ObjectExistsError: The key belongs to another export.
             StorageError: S3 refused, did not answer, or stored something else.
         """
-        source = GuardedSource(download, file_name, progress, hashed=transform is not None)
+        source = GuardedSource(download, file_name, progress, pace=pace, hashed=transform is not None)
         if kept is not None:
-            progress(kept.bytes)
             source.go_on_behind(kept.bytes)
         # A transform changes the length, so the announced one plans nothing.
         total_bytes = download.total_bytes if transform is None else None
@@ -182,7 +193,7 @@ class TransferEngine:
             noting = _Noting(on_begun, validator, total_bytes)
         with self._pool.share() as share:
             async with open_reader(source, transform, self._store.executor) as reader:
-                written = await self._move(_Transfer(reader, target, total_bytes, share, noting, kept))
+                written = await self._move(_Transfer(reader, target, total_bytes, share, noting, kept, on_part))
         if transform is None:
             return _stored(target, written, written.bytes, named_form(written.crc))
         return _stored(target, written, source.bytes_read, named_form(source.crc))
@@ -209,7 +220,9 @@ class TransferEngine:
             return await self._finish(transfer, kept.upload, first, is_noted=True)
         first = await transfer.part(1)
         if await transfer.reader.at_end():
-            return await self._store.put(transfer.target, first.data)
+            written = await self._store.put(transfer.target, first.data)
+            transfer.on_part()
+            return written
         upload = await self._begin(transfer)
         return await self._finish(transfer, upload, first, is_noted=transfer.noting is not None)
 
@@ -231,8 +244,7 @@ class TransferEngine:
 
     async def _send(self, transfer: _Transfer, upload: MultipartUpload, first: PartBuffer) -> list[SentPart]:
         """Read and send until the end. All threads have ended when this does, however it does."""
-        before = () if transfer.kept is None else transfer.kept.parts
-        sending = _Sending(upload, transfer.share, self._parts_in_flight, before)
+        sending = _Sending(upload, transfer, self._parts_in_flight)
         try:
             async with asyncio.TaskGroup() as tasks:
                 await sending.start(tasks, first)
@@ -246,15 +258,14 @@ class TransferEngine:
 class _Sending:
     """The parts of one upload that are on their way or there."""
 
-    def __init__(
-        self, upload: MultipartUpload, share: BufferShare, parts_in_flight: int, before: tuple[SentPart, ...]
-    ) -> None:
+    def __init__(self, upload: MultipartUpload, transfer: _Transfer, parts_in_flight: int) -> None:
         self._upload = upload
-        self._share = share
+        self._share = transfer.share
+        self._on_part = transfer.on_part
         self._slots = asyncio.Semaphore(parts_in_flight)
-        self._before = before
+        self._before = () if transfer.kept is None else transfer.kept.parts
         self._tasks: list[asyncio.Task[SentPart]] = []
-        self._bytes = sum(part.bytes for part in before)
+        self._bytes = sum(part.bytes for part in self._before)
 
     @property
     def started(self) -> int:
@@ -268,14 +279,16 @@ class _Sending:
         await self._slots.acquire()
         task = tasks.create_task(self._upload.send(self.started + 1, buffer.data))
         # A callback, not a `finally` inside: a task that is cancelled before it begins runs none of its body.
-        task.add_done_callback(lambda _: self._ended(buffer))
+        task.add_done_callback(lambda ended: self._ended(ended, buffer))
         self._tasks.append(task)
 
     def parts(self) -> list[SentPart]:
         """All parts in order, when every task has ended well."""
         return [*self._before, *(task.result() for task in self._tasks)]
 
-    def _ended(self, buffer: PartBuffer) -> None:
+    def _ended(self, task: asyncio.Task[SentPart], buffer: PartBuffer) -> None:
+        if not task.cancelled() and task.exception() is None:
+            self._on_part()
         self._share.give_back(buffer)
         self._slots.release()
 

@@ -5,13 +5,15 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC
 
-from export_worker.contract.status import Manifest, ManifestObject, Progress
+from export_worker.contract.status import Manifest, ManifestObject
 from export_worker.export import Export, Transferring
 from export_worker.observed import OpenUpload, RemoteFile, Stored
 from export_worker.platforms.base import Download, Mark
 from export_worker.transfer.engine import StoredFile, TransferEngine
+from export_worker.transfer.gauge import Gauge
 from export_worker.transfer.landed import LandedFile, landed_files
 from export_worker.transfer.names import render_key
+from export_worker.transfer.pace import UNPACED, Pace
 from export_worker.transfer.resume import Kept, Unfit, why_anew
 from export_worker.transfer.rows import Rows
 from export_worker.transfer.standing import Target
@@ -25,7 +27,8 @@ class Dealings:
         open_file: Opens one download, at a mark where it is to go on.
         on_stored: Told of each file once it stands in S3.
         on_upload: Told which upload is to be gone on with, should this attempt not end it, and a line for the timeline.
-        on_progress: Called often; must be quick.
+        on_gauge: Given what tells how far this attempt is, before its first file.
+        pace: Of the connection.
 
     What the first three raise ends the transfer.
     """
@@ -33,7 +36,8 @@ class Dealings:
     open_file: Callable[[RemoteFile, Mark | None], AbstractAsyncContextManager[Download]]
     on_stored: Callable[[ManifestObject], Awaitable[None]]
     on_upload: Callable[[OpenUpload | None, str | None], Awaitable[None]]
-    on_progress: Callable[[Progress], None]
+    on_gauge: Callable[[Gauge], None]
+    pace: Pace = UNPACED
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +91,15 @@ class Landing:
             StepError: As `TransferEngine.store_file` and `landed_files` say.
         """
         files = await landed_files(export.request, [file.name for file in state.files])
-        done, noted = sum(item.source_bytes for item in state.stored), state.upload
+        gauge = Gauge(len(state.files), len(state.stored), sum(item.source_bytes for item in state.stored))
+        dealings.on_gauge(gauge)
+        noted = state.upload
         for index in range(len(state.stored), len(state.files)):
-            gauge = _Gauge(dealings.on_progress, done, index, len(state.files))
             target = self._target(export, files[index])
             piece = _Piece(state.files[index], files[index], target, gauge, files[index].rows())
             stored = await self._recovered(piece, noted, dealings)
-            done, noted = done + stored.source_bytes, None
+            noted = None
+            gauge.file_stored(stored.source_bytes)
             await dealings.on_stored(_listed(piece, stored))
 
     async def _recovered(self, piece: "_Piece", noted: OpenUpload | None, dealings: Dealings) -> StoredFile:
@@ -105,7 +111,6 @@ class Landing:
             await dealings.on_upload(None, _anew(noted, found))
             return await self._store(piece, None, dealings)
         if isinstance(found, StoredFile):
-            piece.gauge.whole(noted.total_bytes)
             return found
         return await self._store(piece, found, dealings)
 
@@ -113,12 +118,15 @@ class Landing:
         async with dealings.open_file(piece.file, None if kept is None else kept.mark) as download:
             if kept is not None:
                 kept = await self._gone_on(kept, download, dealings)
+            piece.begin(download, kept)
             return await self._engine.store_file(
                 download,
                 piece.target,
                 file_name=piece.landed.source_name,
                 transform=piece.landed.transform(piece.rows),
-                progress=piece.gauge.of(download),
+                progress=piece.gauge.came,
+                on_part=piece.gauge.part_stored,
+                pace=dealings.pace,
                 on_begun=lambda begun: dealings.on_upload(begun, None),
                 kept=kept,
             )
@@ -183,8 +191,14 @@ class _Piece:
     file: RemoteFile
     landed: LandedFile
     target: Target
-    gauge: "_Gauge"
+    gauge: Gauge
     rows: Rows | None
+
+    def begin(self, download: Download, kept: Kept | None) -> None:
+        if kept is None:
+            self.gauge.begin(download.total_bytes)
+        else:
+            self.gauge.begin(download.total_bytes, kept.bytes, len(kept.parts))
 
 
 def _listed(piece: _Piece, stored: StoredFile) -> ManifestObject:
@@ -205,37 +219,3 @@ def _listed(piece: _Piece, stored: StoredFile) -> ManifestObject:
 
 def _anew(noted: OpenUpload, unfit: Unfit) -> str:
     return f"begins {noted.key} anew, its upload cannot be gone on with: {unfit.reason}"
-
-
-@dataclass(slots=True)
-class _Gauge:
-    """Turns the bytes of the current file into the progress of the export."""
-
-    tell: Callable[[Progress], None]
-    bytes_before: int
-    files_done: int
-    files_total: int
-    file_bytes: int | None = None
-    bytes_now: int = 0
-
-    def of(self, download: Download) -> "_Gauge":
-        self.file_bytes = download.total_bytes
-        return self
-
-    def whole(self, file_bytes: int) -> None:
-        self.file_bytes = file_bytes
-        self(file_bytes)
-
-    def __call__(self, more_bytes: int) -> None:
-        self.bytes_now += more_bytes
-        done = self.bytes_before + self.bytes_now
-        total = self.file_bytes if self.files_total == 1 else None
-        self.tell(
-            Progress(
-                percent=round(100.0 * done / total, 1) if total else None,
-                bytes_done=done,
-                bytes_total=total,
-                files_done=self.files_done,
-                files_total=self.files_total,
-            )
-        )

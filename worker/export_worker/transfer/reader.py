@@ -11,6 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from export_worker.platforms.base import Receiver
+from export_worker.transfer.pace import Pace
 from export_worker.transfer.source import SNIFF_BYTES, GuardedSource, refuse_html
 from export_worker.transfer.threads import run_in_thread
 from export_worker.transfer.transform import Transform
@@ -66,11 +67,13 @@ class DirectReader:
 
     Args:
         receiver: Not read yet.
+        pace: At which it may come.
         is_rest: It begins in the middle of a file, whose beginning has been looked at before.
     """
 
-    def __init__(self, receiver: Receiver, *, is_rest: bool) -> None:
+    def __init__(self, receiver: Receiver, pace: Pace, *, is_rest: bool) -> None:
         self._receiver = receiver
+        self._pace = pace
         self._at_start = not is_rest
 
     async def fill(self, room: memoryview) -> int:
@@ -79,7 +82,7 @@ class DirectReader:
         Raises:
             DownloadInvalidError: The body begins as an HTML page does.
         """
-        filled = await self._receiver.receive_into(room)
+        filled = await self._receive(room)
         if self._at_start:
             self._at_start = False
             refuse_html(bytes(room[: min(filled, SNIFF_BYTES)]))
@@ -88,6 +91,15 @@ class DirectReader:
     async def at_end(self) -> bool:
         """See `PartReader`."""
         return self._receiver.left_bytes == 0
+
+    async def _receive(self, room: memoryview) -> int:
+        """A whole part at once, unless a ceiling wants smaller pieces."""
+        filled, piece_bytes = 0, self._pace.piece_bytes or len(room)
+        while filled < len(room) and not await self.at_end():
+            came = await self._receiver.receive_into(room[filled : filled + piece_bytes])
+            await self._pace.spend(came)
+            filled += came
+        return filled
 
 
 @asynccontextmanager
@@ -103,7 +115,7 @@ async def open_reader(
     """
     receiver = source.receiver() if transform is None else None
     if receiver is not None:
-        yield DirectReader(receiver, is_rest=source.is_rest)
+        yield DirectReader(receiver, source.pace, is_rest=source.is_rest)
         return
     async with aclosing(source.chunks()) as pieces:
         if transform is None:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
 from export_worker.platforms.base import Direct, Download, Receiver
 from export_worker.transfer.checksum import crc_of
+from export_worker.transfer.pace import UNPACED, Pace
 
 SNIFF_BYTES = 64 * 1024
 """No error page that a gateway writes is larger, and it is little to hold."""
@@ -31,15 +32,23 @@ class GuardedSource:
         download: Open, its body not read yet.
         file_name: Tells whether JSON is to be expected.
         progress: Called with the number of bytes that have just come, each time that some do.
+        pace: At which they may come.
         hashed: Keep a CRC; whoever stores the bytes as they come has it already.
     """
 
     def __init__(
-        self, download: Download, file_name: str, progress: Callable[[int], None], *, hashed: bool = True
+        self,
+        download: Download,
+        file_name: str,
+        progress: Callable[[int], None],
+        *,
+        pace: Pace = UNPACED,
+        hashed: bool = True,
     ) -> None:
         self._download = download
         self._json_expected = file_name.lower().endswith(_JSON_EXTENSIONS)
         self._progress = progress
+        self.pace = pace
         self._hashed = hashed
         self.is_rest = False
         self._crc = 0
@@ -66,6 +75,7 @@ class GuardedSource:
         async with _closed_at_end(self._download.chunks()) as chunks:
             async for chunk in chunks:
                 self._count(chunk)
+                await self.pace.spend(len(chunk))
                 if checked:
                     yield chunk
                     continue
