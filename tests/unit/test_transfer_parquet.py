@@ -164,6 +164,29 @@ def test_a_schema_gives_types_and_nulls() -> None:
     assert rows_of(table) == [["", *[None] * 6], ["x", "a,b", -12, 1000.0, True, dt.date(2026, 11, 22), when]]
 
 
+TYPED = st.tuples(
+    st.none() | st.integers(-(2**63), 2**63 - 1),
+    st.none() | st.text(st.sampled_from('",\r\n a用'), min_size=1, max_size=8),
+    st.none() | st.floats(allow_nan=False),
+)
+
+
+@given(st.lists(TYPED, max_size=20), CUTS, st.integers(20, 200))
+@example([(None, None, None), (-12, "a", None), (7, None, 0.5)], [], 99)
+def test_values_of_every_block_are_read_as_they_were_written(
+    rows: list[tuple[Any, ...]], cuts: list[int], block_bytes: int
+) -> None:
+    written = io.StringIO(newline="")
+    csv.writer(written).writerows([["i", "s", "f"], *rows])
+    patch = in_blocks(block_bytes)
+    try:
+        types: dict[str, ColumnType] = {"i": "int64", "s": "string", "f": "float64"}
+        stored = run(CsvToParquet(types), split(written.getvalue().encode(), cuts))
+    finally:
+        patch.undo()
+    assert rows_of(read(stored)) == [list(row) for row in rows]
+
+
 @pytest.mark.parametrize(
     ("kind", "value"),
     [
