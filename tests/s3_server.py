@@ -22,7 +22,7 @@ _SERVER = """
 import logging, sys
 from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
-from export_worker.transfer.checksum import crc_of, wire_form
+from export_worker.transfer.checksum import ALGORITHMS, Checksum
 
 bare_list = S3Response.list_parts
 
@@ -30,11 +30,13 @@ def list_parts(self):
     # As S3 does, and moto does not: with the checksums of the parts, where the upload was begun with any.
     status, headers, body = bare_list(self)
     upload = self.backend.get_bucket(self.bucket_name).multiparts[self._get_param("uploadId")]
-    if upload.metadata.get("x-amz-checksum-algorithm") == "CRC64NVME":
+    for algorithm in ALGORITHMS:
+        if upload.metadata.get("x-amz-checksum-algorithm") != algorithm.name:
+            continue
         for number, part in upload.parts.items():
             told = "<PartNumber>%d</PartNumber>" % number
-            crc = wire_form(crc_of(part.value))
-            body = body.replace(told, told + "<ChecksumCRC64NVME>" + crc + "</ChecksumCRC64NVME>")
+            crc = Checksum.of(part.value, algorithm).wire
+            body = body.replace(told, told + "<%s>%s</%s>" % (algorithm.field, crc, algorithm.field))
     return status, headers, body
 
 S3Response.list_parts = list_parts
@@ -119,7 +121,7 @@ class Call:
 
     @property
     def has_checksum(self) -> bool:
-        """Whether it speaks of CRC64NVME anywhere in its head."""
+        """Whether it speaks of a checksum of S3's anywhere in its head."""
         return any(name.startswith("x-amz-checksum") for name in self.headers)
 
 

@@ -17,7 +17,7 @@ import harness
 from export_worker.contract.status import Phase, Status
 from export_worker.demo.requests import GROWINGIO
 from export_worker.simulator.world import World
-from export_worker.transfer.checksum import crc_of, named_form
+from export_worker.transfer.checksum import Checksum
 from harness import Site
 
 AWKWARD_TITLE = "a&b#c+d %41?e f 下载用户列表"
@@ -160,7 +160,7 @@ async def test_output_is_transcoded_and_compressed_while_it_streams(
     assert status.progress.bytes_done == len(source)
     assert status.manifest is not None
     (entry,) = json.loads(stored_objects[status.manifest.removeprefix(f"s3://{site.bucket}/")])["objects"]
-    assert entry["source_checksum"] == named_form(crc_of(source)) != entry["checksum"]
+    assert entry["source_checksum"] == str(Checksum.of(source)) != entry["checksum"]
     assert (
         status.objects[0].rows == entry["rows"] == len(list(csv.reader(StringIO(source.decode("UTF-16"), newline=""))))
     )

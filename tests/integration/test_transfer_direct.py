@@ -15,7 +15,7 @@ from export_worker.credentials import Redactor
 from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
 from export_worker.platforms.base import Direct
 from export_worker.platforms.growingio_rest_files import UserListDownload
-from export_worker.transfer.checksum import crc_of, named_form
+from export_worker.transfer.checksum import Checksum
 from export_worker.transfer.engine import StoredFile, TransferEngine
 from export_worker.transfer.multipart import S3Store
 from export_worker.transfer.pace import UNPACED, Pace
@@ -87,7 +87,7 @@ async def test_every_size_lands_byte_for_byte(world: World, parts: int, beside: 
         stored = await world.store(server.url)
     assert await world.standing() == body
     assert (stored.bytes, stored.source_bytes) == (len(body), len(body))
-    assert stored.checksum == stored.source_checksum == named_form(crc_of(body))
+    assert stored.checksum == stored.source_checksum == str(Checksum.of(body))
     assert sum(world.progress) == len(body)
 
 
@@ -97,7 +97,7 @@ async def test_a_transform_sees_the_pieces(world: World) -> None:
         server.on("/download", replied(text.encode("utf-16-le"), content_type="text/csv"))
         stored = await world.store(server.url, build_transform("UTF-16LE", "UTF-8"))
     assert (await world.standing()).decode() == text
-    assert stored.source_checksum == named_form(crc_of(text.encode("utf-16-le")))
+    assert stored.source_checksum == str(Checksum.of(text.encode("utf-16-le")))
 
 
 @pytest.mark.parametrize("size", [FIRST_PART_BYTES - 1, FIRST_PART_BYTES, FIRST_PART_BYTES + 1, len(NOISE) - 1])

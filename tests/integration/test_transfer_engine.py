@@ -23,9 +23,10 @@ from export_worker.errors import (
     StorageRefusedError,
     TransformError,
 )
-from export_worker.transfer.checksum import crc_of, named_form, wire_form
+from export_worker.transfer.checksum import ALGORITHMS, CRC64NVME, Checksum
 from export_worker.transfer.client import S3Client
 from export_worker.transfer.engine import StoredFile, TransferEngine
+from export_worker.transfer.guards import LADDER
 from export_worker.transfer.multipart import S3Store
 from export_worker.transfer.plan import FIRST_PART_BYTES, MIB
 from export_worker.transfer.standing import Target
@@ -201,9 +202,9 @@ async def test_every_size_lands_byte_for_byte(world: World, proxy: S3Proxy, size
         key="k/a.csv",
         bytes=size,
         etag=standing["ETag"].strip('"'),
-        checksum=named_form(crc_of(body)),
+        checksum=str(Checksum.of(body)),
         source_bytes=size,
-        source_checksum=named_form(crc_of(body)),
+        source_checksum=str(Checksum.of(body)),
         adopted=False,
     )
     assert sum(world.progress) == size
@@ -224,7 +225,7 @@ async def test_payloads_go_unsigned_with_their_checksum(world: World, proxy: S3P
     await world.store(Body(b"hello"))
     (put,) = proxy.calls
     assert put.headers["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
-    assert put.headers["x-amz-checksum-crc64nvme"] == wire_form(crc_of(b"hello"))
+    assert put.headers["x-amz-checksum-crc64nvme"] == Checksum.of(b"hello").wire
     assert put.headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=AKIDTEST/")
     assert put.headers["if-none-match"] == "*"
     assert "x-amz-checksum-crc32" not in put.headers
@@ -251,9 +252,9 @@ async def test_transcoded_and_compressed(world: World, lines: int) -> None:
     assert gzip.decompress(standing["Body"]).decode() == text
     assert standing["ContentEncoding"] == "gzip"
     assert stored.bytes == len(standing["Body"])
-    assert stored.checksum == named_form(crc_of(standing["Body"]))
+    assert stored.checksum == str(Checksum.of(standing["Body"]))
     assert stored.source_bytes == len(source)
-    assert stored.source_checksum == named_form(crc_of(source))
+    assert stored.source_checksum == str(Checksum.of(source))
 
 
 async def test_a_transform_that_grows_into_several_parts(world: World) -> None:
@@ -372,7 +373,7 @@ async def test_a_lost_answer_is_no_failure(world: World, proxy: S3Proxy, size: i
     proxy.rule = on_call(name, Lost())
     stored = await world.store(Body(NOISE[:size]))
     assert proxy.names().count(name) == 2
-    assert stored.checksum == named_form(crc_of(NOISE[:size]))
+    assert stored.checksum == str(Checksum.of(NOISE[:size]))
     assert (await world.get())["Body"] == NOISE[:size]
     await world.assert_tidy()
 
@@ -412,7 +413,7 @@ async def test_an_endless_race_ends(world: World, proxy: S3Proxy) -> None:
 
 
 async def test_what_the_store_kept_is_compared(world: World, proxy: S3Proxy) -> None:
-    wrong = {"x-amz-checksum-crc64nvme": wire_form(1), "x-amz-checksum-type": "FULL_OBJECT"}
+    wrong = {"x-amz-checksum-crc64nvme": Checksum(CRC64NVME, 1).wire, "x-amz-checksum-type": "FULL_OBJECT"}
     proxy.rule = on_call("put_object", Altered(wrong))
     with pytest.raises(IntegrityError, match="S3 stored CRC64NVME"):
         await world.store(Body(NOISE[:SHORT]))
@@ -440,9 +441,9 @@ async def test_a_store_without_these_checksums(
 ) -> None:
     proxy.rule = refuses_checksums(*refusal)
     stored = await world.store(Body(NOISE[:size]))
-    assert stored.checksum == named_form(crc_of(NOISE[:size]))
+    assert stored.checksum == str(Checksum.of(NOISE[:size]))
     assert (await world.get())["Body"] == NOISE[:size]
-    assert sum(call.has_checksum for call in proxy.calls) == 1, "one call finds it out"
+    assert sum(call.has_checksum for call in proxy.calls) == len(ALGORITHMS), "one call for each finds it out"
     proxy.calls.clear()
     await world.store(Body(NOISE[:size]), key="second")
     assert not any(call.has_checksum for call in proxy.calls), "and it is remembered"
@@ -463,7 +464,7 @@ async def test_a_store_that_refuses_them_at_the_parts_only(world: World, proxy: 
 
 
 async def test_a_refusal_for_another_reason_teaches_nothing(world: World, proxy: S3Proxy) -> None:
-    proxy.rule = on_call("put_object", *[Refusal(400, "InvalidRequest")] * 2)
+    proxy.rule = on_call("put_object", *[Refusal(400, "InvalidRequest")] * len(LADDER))
     with pytest.raises(StorageRefusedError, match="InvalidRequest"):
         await world.store(Body(b"x"))
     await world.store(Body(b"x"))

@@ -25,7 +25,7 @@ from export_worker.simulator.files import content
 from export_worker.simulator.scenario import Scenario
 from export_worker.simulator.server import Simulator
 from export_worker.simulator.world import SimulatorSettings, World
-from export_worker.transfer.checksum import crc_of, named_form
+from export_worker.transfer.checksum import CRC64NVME, Checksum
 from harness import Site
 
 FILE_BYTES = 20 * 2**30
@@ -67,12 +67,12 @@ def growth_mib(samples: list[Sample]) -> float:
     return within(0.9, 1.0) - within(0.1, 0.2)
 
 
-def crc_of_file(world: World) -> str:
+def checksum_of_file(world: World) -> str:
     """Of the one file that was asked for, made anew."""
-    crc = 0
+    checksum = Checksum(CRC64NVME)
     for piece in content(next(iter(world.jobs)).files[0].spec):
-        crc = crc_of(piece, crc)
-    return named_form(crc)
+        checksum = checksum.over(piece)
+    return str(checksum)
 
 
 async def transfer(site: Site, console: Console) -> tuple[str, list[Sample]]:
@@ -104,7 +104,7 @@ async def run(directory: Path, console: Console) -> list[str]:
         # The sink lists nothing, and keeps nothing that a sweep could find.
         site = Site(redis_url, sink, simulator.url, "soak", BUCKET, directory, settings={"s3": _s3(sink)})
         checksum, samples = await transfer(site, console)
-        wanted = await asyncio.to_thread(crc_of_file, simulator.world)
+        wanted = await asyncio.to_thread(checksum_of_file, simulator.world)
     grown_mib, peak_mib = growth_mib(samples), max(sample.memory_mib for sample in samples)
     console.print(f"memory of the worker: {peak_mib:.0f} MiB at its peak, {grown_mib:+.0f} MiB from the first GiBs on")
     problems = []

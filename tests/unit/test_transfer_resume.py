@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from export_worker.platforms.base import Mark
+from export_worker.transfer.checksum import CRC32C, CRC64NVME, Checksum
 from export_worker.transfer.multipart import ListedPart, SentPart
 from export_worker.transfer.plan import FIRST_PART_BYTES, part_size
 from export_worker.transfer.resume import PARTS_MIN, Unfit, fit_parts
@@ -16,6 +17,7 @@ from unit.test_platform_http_server import Reply, ScriptedServer, replied
 
 TOTAL_BYTES = 3 * FIRST_PART_BYTES + 1000
 FILE = bytes(range(256)) * 8
+OTHER = Checksum(CRC64NVME, 7)
 OFFSET = 1500
 MARK = Mark(OFFSET, '"v1"', len(FILE))
 GOOD = {"ETag": '"v1"', "Content-Range": f"bytes {OFFSET}-{len(FILE) - 1}/{len(FILE)}"}
@@ -24,7 +26,7 @@ GOOD = {"ETag": '"v1"', "Content-Range": f"bytes {OFFSET}-{len(FILE) - 1}/{len(F
 def planned(number: int, total_bytes: int = TOTAL_BYTES) -> ListedPart:
     size_bytes = part_size(1, total_bytes)
     part_bytes = min(size_bytes, total_bytes - (number - 1) * size_bytes)
-    return ListedPart(number, part_bytes, f'"{number}"', number)
+    return ListedPart(number, part_bytes, f'"{number}"', Checksum(CRC64NVME, number))
 
 
 def numbers(parts: Sequence[SentPart] | Unfit) -> list[int]:
@@ -47,10 +49,11 @@ def test_what_stands_behind_a_gap_is_sent_again() -> None:
         ([], "0 part"),
         ([planned(1)], "1 part"),
         ([planned(2), planned(3)], "0 part"),
-        ([planned(1), ListedPart(2, FIRST_PART_BYTES - 1, '"x"', 2)], "part 2 has"),
-        ([planned(1), planned(2), ListedPart(9, 5, '"x"', 9)], "0 were planned"),
-        ([planned(1), planned(2), ListedPart(4, 1001, '"x"', 4)], "1000 were planned"),
+        ([planned(1), ListedPart(2, FIRST_PART_BYTES - 1, '"x"', OTHER)], "part 2 has"),
+        ([planned(1), planned(2), ListedPart(9, 5, '"x"', OTHER)], "0 were planned"),
+        ([planned(1), planned(2), ListedPart(4, 1001, '"x"', OTHER)], "1000 were planned"),
         ([planned(1), ListedPart(2, FIRST_PART_BYTES, '"x"', None)], "checksums"),
+        ([planned(1), ListedPart(2, FIRST_PART_BYTES, '"x"', Checksum(CRC32C, 7))], "checksums"),
     ],
 )
 def test_anything_odd_is_not_built_upon(listed: list[ListedPart], reason: str) -> None:

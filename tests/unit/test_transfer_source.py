@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
-from export_worker.transfer.checksum import crc_of
+from export_worker.transfer.checksum import Checksum
 from export_worker.transfer.source import SNIFF_BYTES, GuardedSource
 
 
@@ -43,7 +43,7 @@ async def test_a_good_body_passes_unchanged(pieces: list[bytes], known: bool) ->
     source = GuardedSource(Body(pieces, len(body) if known else None), "a.csv", seen.append)
     assert b"".join([chunk async for chunk in source.chunks()]) == body
     assert sum(seen) == source.bytes_read == len(body)
-    assert source.crc == crc_of(body)
+    assert source.checksum == Checksum.of(body)
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1, SNIFF_BYTES])

@@ -12,8 +12,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from export_worker.doctor.finding import Finding, good, unreachable, warning, wrong
 from export_worker.errors import StorageRefusedError
-from export_worker.transfer.checksum import ALGORITHM, crc_of, wire_form
 from export_worker.transfer.failures import code_of, may_dislike_checksums, status_of, storage_error
+from export_worker.transfer.guards import LADDER, Body
 
 ABOUT = "s3"
 BODY = b"export-worker doctor: may be deleted\n"
@@ -65,7 +65,7 @@ class _Calls:
     def put(self, suffix: str, **more: Any) -> dict[str, Any]:
         key = f"{self.key}/{suffix}"
         self._keys.add(key)
-        answer: dict[str, Any] = self._client.put_object(Bucket=self.bucket, Key=key, Body=BODY, **more)
+        answer: dict[str, Any] = self._client.put_object(**{"Bucket": self.bucket, "Key": key, "Body": BODY} | more)
         return answer
 
     def head(self, suffix: str) -> dict[str, Any]:
@@ -157,18 +157,25 @@ def _create_only(calls: _Calls) -> Finding:
 
 
 def _checksums(calls: _Calls) -> Finding:
-    lacks = f"does not take {ALGORITHM}: we send without it, and only TLS and the sizes cover what is on the way"
-    mend = "use https for s3.endpoint_url, or a store with newer checksums"
-    try:
-        answer = calls.put("checksum", **{f"Checksum{ALGORITHM}": wire_form(crc_of(BODY))})
-    except ClientError as error:
-        if may_dislike_checksums(error):
-            return warning(ABOUT, lacks, mend)
-        with _needed(calls, "put_object"):
-            raise
-    if answer.get(f"Checksum{ALGORITHM}") is None:
-        return warning(ABOUT, lacks.replace("does not take", "does not answer"), mend)
-    return good(ABOUT, f"checks {ALGORITHM}")
+    """The best guard that a put may have; a transfer finds it out in the same way."""
+    for guard in LADDER:
+        body, name = Body(BODY), guard.algorithm.name
+        try:
+            answer = calls.put("checksum", **body.fields(guard))
+        except ClientError as error:
+            if may_dislike_checksums(error) and guard != LADDER[-1]:
+                continue
+            with _needed(calls, "put_object"):
+                raise
+        if guard.by_md5:
+            mend = "use a store with newer checksums: MD5 takes two processor seconds a GiB"
+            return warning(ABOUT, "takes no CRC: Content-MD5 goes along instead", mend)
+        if answer.get(guard.algorithm.field) is None:
+            says = f"does not answer {name}: if it does not look at it, only TLS and the sizes cover what is on the way"
+            return warning(ABOUT, says, "use https for s3.endpoint_url, or a store with newer checksums")
+        better = "" if guard == LADDER[0] else f", though not {LADDER[0].algorithm.name}"
+        return good(ABOUT, f"checks {name}{better}")
+    raise AssertionError("the last guard returns or raises")
 
 
 def _multipart(calls: _Calls) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Calls of boto3, each in a thread, with the CRC64NVME headers only where the store takes them."""
+"""Calls of boto3, each in a thread, under the best guard that the store takes."""
 
 import time
 from collections.abc import Iterator
@@ -10,12 +10,10 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from export_worker.instrumentation import SILENT, Instrument, StorageCalled
-from export_worker.transfer.checksum import ALGORITHM
 from export_worker.transfer.client import S3Client
 from export_worker.transfer.failures import may_dislike_checksums, status_of, storage_error
+from export_worker.transfer.guards import LADDER, Fields, Guard
 from export_worker.transfer.threads import run_in_thread
-
-CHECKSUM_FIELD = f"Checksum{ALGORITHM}"
 
 PUT = "put_object"
 CREATE = "create_multipart_upload"
@@ -31,9 +29,9 @@ _SINGLE, _MULTIPART = "single", "multipart"
 
 
 class S3Calls:
-    """One S3 endpoint, and what has been found out about its checksums.
+    """One S3 endpoint, and what has been found out about the guards that it takes.
 
-    A store may take them with single puts and not with multipart uploads, so the two are remembered apart.
+    A store may take one with single puts and not with multipart uploads, so the two are remembered apart.
 
     Args:
         client: See `build_client`.
@@ -44,12 +42,12 @@ class S3Calls:
         self._client = client
         self._instrument = instrument
         self.executor = executor
-        self._confirmed: set[str] = set()
-        self._refused: set[str] = set()
+        self._ladders = {_SINGLE: LADDER, _MULTIPART: LADDER}
+        self._confirmed: set[tuple[str, Guard]] = set()
 
     async def call(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
         """One call as it stands. Raises what botocore raises; see `translated`."""
-        with self._told(name, len(fields.get("Body", b""))):
+        with self._told(name, 0):
             answer: dict[str, Any] = await run_in_thread(self.executor, partial(getattr(self._client, name), **fields))
         return answer
 
@@ -68,29 +66,47 @@ class S3Calls:
             duration_s = time.monotonic() - begun_s
             self._instrument.on(StorageCalled(name, duration_s, 0 if failure else sent_bytes, failure))
 
-    async def write(self, name: str, plain: dict[str, Any], checks: dict[str, Any]) -> dict[str, Any]:
-        """One call with checksums, and without where the store refuses them.
+    async def write(
+        self, name: str, plain: dict[str, Any], fields: Fields, *, begun: Guard | None = None, sent_bytes: int = 0
+    ) -> tuple[dict[str, Any], Guard]:
+        """One call under a guard. One that the store refuses is found out once, and not tried again.
 
         Args:
             name: The call.
-            plain: Its fields without checksums.
-            checks: What checksums add or change.
+            plain: Its fields without a guard.
+            fields: What a guard adds; asked in the thread that makes the call.
+            begun: The guard of the upload that this belongs to: it cannot have another, only none of the store's own.
+            sent_bytes: Of its body.
+
+        Returns:
+            The answer, and the guard under which it was given.
         """
         kind = _SINGLE if name == PUT else _MULTIPART
-        if kind in self._refused:
-            return await self.call(name, plain)
-        try:
-            answer = await self.call(name, plain | checks)
-        except ClientError as error:
-            if kind in self._confirmed or not may_dislike_checksums(error):
-                raise
-            # Only a guess. When the checksums were not the reason, this fails as well, and says why.
-            answer = await self.call(name, plain)
-            self._refused.add(kind)
-            return answer
-        if answer.get(CHECKSUM_FIELD) or answer.get("ChecksumAlgorithm") == ALGORITHM:
-            self._confirmed.add(kind)
+        ladder = self._ladders[kind] if begun is None else tuple(dict.fromkeys((begun, begun.weakest)))
+        for guard in ladder:
+            try:
+                with self._told(name, sent_bytes):
+                    answer = await run_in_thread(self.executor, partial(self._send, name, plain, fields, guard))
+            except ClientError as error:
+                if guard == ladder[-1] or (name, guard) in self._confirmed or not may_dislike_checksums(error):
+                    raise
+                continue
+            if guard != ladder[0]:
+                # Only now: had the checksums not been the reason, this would have failed as well.
+                self._forget(kind, ladder[ladder.index(guard) - 1])
+            if guard.algorithm.field in answer or answer.get("ChecksumAlgorithm") == guard.algorithm.name:
+                self._confirmed.add((name, guard))
+            return answer, guard
+        raise AssertionError("the last guard returns or raises")
+
+    def _send(self, name: str, plain: dict[str, Any], fields: Fields, guard: Guard) -> dict[str, Any]:
+        answer: dict[str, Any] = getattr(self._client, name)(**plain, **fields(guard))
         return answer
+
+    def _forget(self, kind: str, refused: Guard) -> None:
+        """Begin below a guard that the store has refused."""
+        if refused in self._ladders[kind]:
+            self._ladders[kind] = self._ladders[kind][self._ladders[kind].index(refused) + 1 :]
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from export_worker.errors import DownloadInvalidError, IntegrityError, StepError
 from export_worker.observed import OpenUpload
 from export_worker.platforms.base import Download, Versioned
 from export_worker.transfer.buffers import BufferPool, BufferShare, PartBuffer
-from export_worker.transfer.checksum import named_form
+from export_worker.transfer.checksum import Checksum
 from export_worker.transfer.multipart import MultipartUpload, S3Store, SentPart
 from export_worker.transfer.pace import UNPACED, Pace
 from export_worker.transfer.plan import FIRST_PART_BYTES, MAX_OBJECT_BYTES, part_size
@@ -45,7 +45,7 @@ class StoredFile:
 
     Args:
         bytes: As stored, after the transform.
-        checksum: `CRC64NVME:` and base64, of the stored bytes.
+        checksum: Algorithm and base64, such as `CRC64NVME:…`, of the stored bytes.
         source_bytes: As they came, before the transform.
         source_checksum: The same, of the source's bytes.
         adopted: An earlier attempt of the same export had stored it already.
@@ -142,7 +142,7 @@ class TransferEngine:
             async with _open_until(found.upload, is_noted=True):
                 found = await found.upload.complete(found.parts)
         # As it came, so it was stored: what is noted went through no transform.
-        return _stored(target, found, found.bytes, named_form(found.crc)) if isinstance(found, Written) else found
+        return _stored(target, found, found.bytes, found.checksum) if isinstance(found, Written) else found
 
     async def store_file(
         self,
@@ -195,8 +195,8 @@ class TransferEngine:
             async with open_reader(source, transform, self._store.executor) as reader:
                 written = await self._move(_Transfer(reader, target, total_bytes, share, noting, kept, on_part))
         if transform is None:
-            return _stored(target, written, written.bytes, named_form(written.crc))
-        return _stored(target, written, source.bytes_read, named_form(source.crc))
+            return _stored(target, written, written.bytes, written.checksum)
+        return _stored(target, written, source.bytes_read, source.checksum)
 
     async def store_document(self, bucket: str, key: str, body: bytes, content_type: str, export_id: str) -> StoredFile:
         """Store a small document of ours, such as `manifest.json`, under the same rules as a file.
@@ -207,7 +207,7 @@ class TransferEngine:
         """
         target = Target(bucket, key, export_id, content_type)
         written = await self._store.put(target, body)
-        return _stored(target, written, len(body), named_form(written.crc))
+        return _stored(target, written, len(body), written.checksum)
 
     async def abort_leftovers(self, bucket: str, prefix: str, export_id: str, keep: str | None = None) -> int:
         """See `S3Store.abort_leftovers`: for an export taken up after a worker's death, and for one that ends."""
@@ -332,14 +332,14 @@ def _refuse_size() -> NoReturn:
     raise StorageRefusedError(f"the file has more than {MAX_OBJECT_BYTES} bytes, which is all that one S3 object takes")
 
 
-def _stored(target: Target, written: Written, source_bytes: int, source_checksum: str) -> StoredFile:
+def _stored(target: Target, written: Written, source_bytes: int, source_checksum: Checksum) -> StoredFile:
     return StoredFile(
         bucket=target.bucket,
         key=target.key,
         bytes=written.bytes,
         etag=written.etag,
-        checksum=named_form(written.crc),
+        checksum=str(written.checksum),
         source_bytes=source_bytes,
-        source_checksum=source_checksum,
+        source_checksum=str(source_checksum),
         adopted=written.adopted,
     )

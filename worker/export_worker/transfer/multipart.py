@@ -4,18 +4,18 @@ A key is written only when nothing stands there (`If-None-Match: *`). Where some
 is: an equal object of the same export is adopted, a different one of the same export (an earlier attempt) is replaced,
 another export's is never touched.
 
-CRC64NVME goes with every write. A store that refuses it is written to without, which is found out once and kept in
-the `S3Store`; the checksum that we report is then ours alone, and nothing but the transport guards the way (ETags are
-not compared: they are no MD5 as soon as a store encrypts).
+A checksum of the whole object goes with every write, and what S3 answers is compared: CRC64NVME, or what else the
+store takes; see `guards`. That is found out once and kept in the `S3Store`. ETags are not compared: they are no MD5 as
+soon as a store encrypts. Where there is no CRC, Content-MD5 says as much of every part, and completing names their
+ETags.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -24,7 +24,6 @@ from export_worker.errors import IntegrityError, StorageError
 from export_worker.instrumentation import SILENT, Instrument
 from export_worker.transfer.calls import (
     ABORT,
-    CHECKSUM_FIELD,
     COMPLETE,
     CREATE,
     LIST,
@@ -34,15 +33,16 @@ from export_worker.transfer.calls import (
     S3Calls,
     translated,
 )
-from export_worker.transfer.checksum import ALGORITHM, combined, crc_of, from_wire, wire_form
+from export_worker.transfer.checksum import CRC64NVME, Algorithm, Checksum
 from export_worker.transfer.client import S3Client
 from export_worker.transfer.failures import code_of, status_of
-from export_worker.transfer.standing import Standing, Target, Written, delete_ours, look, told_checksum, unquoted
-from export_worker.transfer.threads import finish, run_in_thread
+from export_worker.transfer.guards import LADDER, Body, Guard, told_checksums, whole
+from export_worker.transfer.standing import Standing, Target, Written, delete_ours, look, unquoted
+from export_worker.transfer.threads import finish
 
 RACE_PAUSES_S = (0.2, 0.5, 1.0)
 """Between looks at a key that another writer is busy with."""
-_WHOLE = {"ChecksumType": "FULL_OBJECT"}
+Write = Callable[[], Awaitable[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class SentPart:
     number: int
     bytes: int
     etag: str
-    crc: int
+    checksum: Checksum
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class ListedPart:
     number: int
     bytes: int
     etag: str
-    crc: int | None
+    checksum: Checksum | None
 
 
 class S3Store:
@@ -95,10 +95,13 @@ class S3Store:
             IntegrityError: S3 stored something else; it has been removed.
             StorageError: S3 refused or did not answer.
         """
-        crc = await run_in_thread(self.executor, partial(crc_of, body))
-        plain = target.head | {"Body": body, "IfNoneMatch": "*"}
-        checks = {CHECKSUM_FIELD: wire_form(crc)}
-        return await _CreateOnce(self._calls, target, len(body), crc).write(PUT, plain, checks)
+        guarded, plain = Body(body), target.head | {"IfNoneMatch": "*"}
+
+        async def write() -> dict[str, Any]:
+            answer, _ = await self._calls.write(PUT, plain, guarded.fields, sent_bytes=len(body))
+            return answer
+
+        return await _CreateOnce(self._calls, target, len(body)).write(PUT, write, lambda: guarded.checksum)
 
     async def begin(self, target: Target) -> "MultipartUpload":
         """Open a multipart upload, to be completed or aborted. Cancelled meanwhile, this leaves none open.
@@ -113,18 +116,20 @@ class S3Store:
         return upload
 
     async def _begin(self, target: Target) -> "MultipartUpload":
-        checks = _WHOLE | {"ChecksumAlgorithm": ALGORITHM}
+        def fields(guard: Guard) -> dict[str, Any]:
+            return whole(guard) if guard.by_md5 else whole(guard) | {"ChecksumAlgorithm": guard.algorithm.name}
+
         with translated(CREATE, target.bucket):
-            answer = await self._calls.write(CREATE, target.head, checks)
-        upload = MultipartUpload(self._calls, target, answer["UploadId"])
+            answer, guard = await self._calls.write(CREATE, target.head, fields)
+        upload = MultipartUpload(self._calls, target, answer["UploadId"], guard)
         if answer["ResponseMetadata"].get("RetryAttempts"):
             # A call whose answer was lost has opened another one.
             await self.abort_leftovers(target.bucket, target.key, target.export_id, upload.upload_id)
         return upload
 
-    def upload(self, target: Target, upload_id: str) -> "MultipartUpload":
-        """One that was begun before, here or elsewhere."""
-        return MultipartUpload(self._calls, target, upload_id)
+    def upload(self, target: Target, upload_id: str, algorithm: Algorithm = CRC64NVME) -> "MultipartUpload":
+        """One that was begun before, here or elsewhere, with checksums of this algorithm."""
+        return MultipartUpload(self._calls, target, upload_id, Guard(algorithm))
 
     async def parts(self, target: Target, upload_id: str) -> list[ListedPart] | None:
         """The parts that an open upload has; None when there is no such upload.
@@ -192,14 +197,19 @@ class S3Store:
 
     async def abort(self, bucket: str, upload: StandingUpload) -> None:
         """Drop an upload with its parts. Raises as `MultipartUpload.abort` does."""
-        await MultipartUpload(self._calls, Target(bucket, upload.key, "", ""), upload.upload_id).abort()
+        await MultipartUpload(self._calls, Target(bucket, upload.key, "", ""), upload.upload_id, LADDER[0]).abort()
 
 
 class MultipartUpload:
-    """One open upload."""
+    """One open upload.
 
-    def __init__(self, calls: S3Calls, target: Target, upload_id: str) -> None:
+    Args:
+        guard: With which it was begun.
+    """
+
+    def __init__(self, calls: S3Calls, target: Target, upload_id: str, guard: Guard) -> None:
         self.upload_id = upload_id
+        self._guard = guard
         self._calls = calls
         self._target = target
         self._address = target.address | {"UploadId": upload_id}
@@ -210,23 +220,30 @@ class MultipartUpload:
         Raises:
             StorageError: S3 refused or did not answer.
         """
-        crc = await run_in_thread(self._calls.executor, partial(crc_of, body))
-        plain = self._address | {"PartNumber": number, "Body": body}
+        guarded, plain = Body(body), self._address | {"PartNumber": number}
         with translated(PART, self._target.bucket):
-            answer = await self._calls.write(PART, plain, {CHECKSUM_FIELD: wire_form(crc)})
-        return SentPart(number, len(body), answer["ETag"], crc)
+            answer, self._guard = await self._calls.write(
+                PART, plain, guarded.fields, begun=self._guard, sent_bytes=len(body)
+            )
+        return SentPart(number, len(body), answer["ETag"], guarded.checksum)
 
     async def complete(self, parts: Sequence[SentPart]) -> Written:
         """Make the parts, in this order, one object, create-only. Raises as `S3Store.put` does.
 
         When an equal object of ours stands there already, that one stays and the upload is aborted.
         """
-        crc = whole_crc(parts)
-        plain = self._address | {"IfNoneMatch": "*", "MultipartUpload": {"Parts": [_listed(part) for part in parts]}}
-        checked_parts = [_listed(part) | {CHECKSUM_FIELD: wire_form(part.crc)} for part in parts]
-        checks = _WHOLE | {CHECKSUM_FIELD: wire_form(crc), "MultipartUpload": {"Parts": checked_parts}}
+        checksum, plain = whole_checksum(parts), self._address | {"IfNoneMatch": "*"}
+
+        def fields(guard: Guard) -> dict[str, Any]:
+            own = {} if guard.by_md5 else {guard.algorithm.field: checksum.wire}
+            return whole(guard) | own | {"MultipartUpload": {"Parts": [_listed(part, guard) for part in parts]}}
+
+        async def write() -> dict[str, Any]:
+            answer, self._guard = await self._calls.write(COMPLETE, plain, fields, begun=self._guard)
+            return answer
+
         size_bytes = sum(part.bytes for part in parts)
-        written = await _CreateOnce(self._calls, self._target, size_bytes, crc).write(COMPLETE, plain, checks)
+        written = await _CreateOnce(self._calls, self._target, size_bytes).write(COMPLETE, write, lambda: checksum)
         if written.adopted:
             await self.abort()
         return written
@@ -253,47 +270,44 @@ class MultipartUpload:
 class _CreateOnce:
     """Writes an object under a key that must be free, and decides when it is not."""
 
-    def __init__(self, calls: S3Calls, target: Target, size_bytes: int, crc: int) -> None:
+    def __init__(self, calls: S3Calls, target: Target, size_bytes: int) -> None:
         self._calls = calls
         self._target = target
         self._size_bytes = size_bytes
-        self._crc = crc
 
-    async def write(self, name: str, plain: dict[str, Any], checks: dict[str, Any]) -> Written:
+    async def write(self, name: str, call: Write, checksum: Callable[[], Checksum]) -> Written:
+        """Make the call; `checksum` is that of the whole object, known at the latest when it has been made."""
         for pause_s in RACE_PAUSES_S:
             with translated(name, self._target.bucket):
-                answer = await self._try(name, plain, checks)
+                answer = await self._try(name, call)
             if answer is not None:
-                return await self._confirmed(answer)
+                return await self._confirmed(answer, checksum())
             standing = await look(self._calls, self._target)
             if standing is None:
                 await asyncio.sleep(pause_s)
-            elif standing.equals(self._size_bytes, self._crc):
-                return Written(standing.etag, self._size_bytes, self._crc, adopted=True)
+            elif standing.equals(self._size_bytes, checksum()):
+                return Written(standing.etag, self._size_bytes, checksum(), adopted=True)
             else:
                 await delete_ours(self._calls, self._target)
         raise StorageError(f"{name} on bucket {self._target.bucket}: another writer is busy with {self._target.key}")
 
-    async def _try(self, name: str, plain: dict[str, Any], checks: dict[str, Any]) -> dict[str, Any] | None:
+    async def _try(self, name: str, call: Write) -> dict[str, Any] | None:
         """None when the key is, or may be, taken."""
         try:
-            return await self._calls.write(name, plain, checks)
+            return await call()
         except ClientError as error:
             # An upload that is gone may have been completed by a call whose answer was lost.
             if status_of(error) in {409, 412} or (name == COMPLETE and code_of(error) == "NoSuchUpload"):
                 return None
             raise
 
-    async def _confirmed(self, answer: dict[str, Any]) -> Written:
-        told = told_checksum(answer)
-        if told not in {None, wire_form(self._crc)}:
+    async def _confirmed(self, answer: dict[str, Any], sent: Checksum) -> Written:
+        told = told_checksums(answer).get(sent.algorithm, sent)
+        if told != sent:
             with suppress(StorageError):  # the next attempt replaces it; what matters is said below
                 await delete_ours(self._calls, self._target)
-            raise IntegrityError(
-                f"s3://{self._target.bucket}/{self._target.key}: S3 stored {ALGORITHM} {told}, "
-                f"we sent {wire_form(self._crc)}"
-            )
-        return Written(unquoted(answer["ETag"]), self._size_bytes, self._crc)
+            raise IntegrityError(f"s3://{self._target.bucket}/{self._target.key}: S3 stored {told}, we sent {sent}")
+        return Written(unquoted(answer["ETag"]), self._size_bytes, sent)
 
 
 def _standing_upload(item: dict[str, Any]) -> StandingUpload:
@@ -301,17 +315,18 @@ def _standing_upload(item: dict[str, Any]) -> StandingUpload:
 
 
 def _listed_part(item: dict[str, Any]) -> ListedPart:
-    told = item.get(CHECKSUM_FIELD)
-    return ListedPart(item["PartNumber"], item["Size"], item["ETag"], None if told is None else from_wire(told))
+    told = next(iter(told_checksums(item).values()), None)
+    return ListedPart(item["PartNumber"], item["Size"], item["ETag"], told)
 
 
-def whole_crc(parts: Sequence[SentPart]) -> int:
-    """The CRC64NVME of all parts in this order."""
-    crc = 0
-    for part in parts:
-        crc = combined(crc, part.crc, part.bytes)
-    return crc
+def whole_checksum(parts: Sequence[SentPart]) -> Checksum:
+    """Of all parts in this order; they are of one algorithm."""
+    whole = parts[0].checksum
+    for part in parts[1:]:
+        whole = whole.followed_by(part.checksum, part.bytes)
+    return whole
 
 
-def _listed(part: SentPart) -> dict[str, Any]:
-    return {"PartNumber": part.number, "ETag": part.etag}
+def _listed(part: SentPart, guard: Guard) -> dict[str, Any]:
+    own = {} if guard.by_md5 else {guard.algorithm.field: part.checksum.wire}
+    return {"PartNumber": part.number, "ETag": part.etag} | own

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from export_worker.errors import StorageRefusedError
 from export_worker.observed import OpenUpload
 from export_worker.platforms.base import Download, Mark, Versioned
-from export_worker.transfer.checksum import from_wire
-from export_worker.transfer.multipart import ListedPart, MultipartUpload, S3Store, SentPart, whole_crc
+from export_worker.transfer.checksum import Checksum
+from export_worker.transfer.multipart import ListedPart, MultipartUpload, S3Store, SentPart, whole_checksum
 from export_worker.transfer.plan import part_size
 from export_worker.transfer.standing import Target, Written
 
@@ -34,9 +34,9 @@ class Kept:
         return sum(part.bytes for part in self.parts)
 
     @property
-    def crc(self) -> int:
-        """CRC64NVME of these bytes."""
-        return whole_crc(self.parts)
+    def checksum(self) -> Checksum:
+        """Of these bytes."""
+        return whole_checksum(self.parts)
 
     @property
     def is_whole(self) -> bool:
@@ -82,7 +82,7 @@ async def recover(store: S3Store, target: Target, noted: OpenUpload) -> Kept | W
     if isinstance(parts, Unfit):
         await upload.abort()
         return parts
-    return Kept(upload, target, tuple(parts), noted)
+    return Kept(store.upload(target, noted.upload_id, parts[0].checksum.algorithm), target, tuple(parts), noted)
 
 
 async def _completed(store: S3Store, target: Target, noted: OpenUpload) -> Written | Unfit:
@@ -90,9 +90,10 @@ async def _completed(store: S3Store, target: Target, noted: OpenUpload) -> Writt
     standing = await store.look(target)
     if standing is None or (standing.token, standing.bytes) != (noted.token, noted.total_bytes):
         return Unfit("it is not open any more")
-    if standing.checksum is None:
+    checksum = next(iter(standing.checksums.values()), None)
+    if checksum is None:
         return Unfit("it is complete, but the store does not tell its checksum")
-    return Written(standing.etag, standing.bytes, from_wire(standing.checksum), adopted=True)
+    return Written(standing.etag, standing.bytes, checksum, adopted=True)
 
 
 def fit_parts(listed: Sequence[ListedPart], total_bytes: int) -> list[SentPart] | Unfit:
@@ -104,9 +105,9 @@ def fit_parts(listed: Sequence[ListedPart], total_bytes: int) -> list[SentPart] 
         if part.bytes != planned_bytes:
             return Unfit(f"its part {part.number} has {part.bytes} bytes where {max(0, planned_bytes)} were planned")
         if part.number == len(sent) + 1:
-            if part.crc is None:
+            if part.checksum is None or (sent and part.checksum.algorithm != sent[0].checksum.algorithm):
                 return Unfit("the store does not list the checksums of its parts")
-            sent.append(SentPart(part.number, part.bytes, part.etag, part.crc))
+            sent.append(SentPart(part.number, part.bytes, part.etag, part.checksum))
     if len(sent) < PARTS_MIN:
         return Unfit(f"it has {len(sent)} part(s) to begin with")
     return sent

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
 from export_worker.platforms.base import Direct, Download, Receiver
-from export_worker.transfer.checksum import crc_of
+from export_worker.transfer.checksum import CRC64NVME, Checksum
 from export_worker.transfer.pace import UNPACED, Pace
 
 SNIFF_BYTES = 64 * 1024
@@ -33,7 +33,7 @@ class GuardedSource:
         file_name: Tells whether JSON is to be expected.
         progress: Called with the number of bytes that have just come, each time that some do.
         pace: At which they may come.
-        hashed: Keep a CRC; whoever stores the bytes as they come has it already.
+        hashed: Keep a checksum; whoever stores the bytes as they come has it already.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class GuardedSource:
         self.pace = pace
         self._hashed = hashed
         self.is_rest = False
-        self._crc = 0
+        self._checksum = Checksum(CRC64NVME)
         self.bytes_read = 0
 
     def go_on_behind(self, bytes_before: int) -> None:
@@ -59,9 +59,9 @@ class GuardedSource:
         self.is_rest, self.bytes_read = True, bytes_before
 
     @property
-    def crc(self) -> int:
-        """CRC64NVME of everything that `chunks` has read so far, where it is kept."""
-        return self._crc
+    def checksum(self) -> Checksum:
+        """Of everything that `chunks` has read so far, where it is kept."""
+        return self._checksum
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body, in pieces of any size.
@@ -99,7 +99,7 @@ class GuardedSource:
     def _count(self, chunk: bytes) -> None:
         self.bytes_read += len(chunk)
         if self._hashed:
-            self._crc = crc_of(chunk, self._crc)
+            self._checksum = self._checksum.over(chunk)
         total_bytes = self._download.total_bytes
         if total_bytes is not None and self.bytes_read > total_bytes:
             raise DownloadInterruptedError(f"the download is longer than the {total_bytes} bytes that were announced")

@@ -6,9 +6,10 @@ from typing import Any, Self
 from botocore.exceptions import ClientError
 
 from export_worker.errors import ObjectExistsError
-from export_worker.transfer.calls import CHECKSUM_FIELD, DELETE, HEAD, S3Calls, translated
-from export_worker.transfer.checksum import wire_form
+from export_worker.transfer.calls import DELETE, HEAD, S3Calls, translated
+from export_worker.transfer.checksum import Algorithm, Checksum
 from export_worker.transfer.failures import status_of
+from export_worker.transfer.guards import told_checksums
 
 OWNER_FIELD = "export-id"
 """The one metadata field of every object: tells an earlier attempt of ours from another export."""
@@ -51,7 +52,7 @@ class Written:
 
     etag: str
     bytes: int
-    crc: int
+    checksum: Checksum
     adopted: bool = False
 
 
@@ -61,13 +62,13 @@ class Standing:
 
     Args:
         token: Of the resumable upload that it came by, if it did.
-        checksum: CRC64NVME of the whole object in its wire form, where the store tells.
+        checksums: Of the whole object, those that the store tells.
     """
 
     export_id: str | None
     etag: str
     bytes: int
-    checksum: str | None
+    checksums: dict[Algorithm, Checksum]
     token: str | None
 
     @classmethod
@@ -77,13 +78,13 @@ class Standing:
             export_id=answer.get("Metadata", {}).get(OWNER_FIELD),
             etag=unquoted(answer["ETag"]),
             bytes=answer["ContentLength"],
-            checksum=told_checksum(answer),
+            checksums=told_checksums(answer),
             token=answer.get("Metadata", {}).get(UPLOAD_FIELD),
         )
 
-    def equals(self, size_bytes: int, crc: int) -> bool:
-        """Same size, and same checksum if the store tells one."""
-        return self.bytes == size_bytes and self.checksum in {None, wire_form(crc)}
+    def equals(self, size_bytes: int, checksum: Checksum) -> bool:
+        """Same size, and same checksum if the store tells one by the same algorithm."""
+        return self.bytes == size_bytes and self.checksums.get(checksum.algorithm, checksum) == checksum
 
 
 async def look(calls: S3Calls, target: Target) -> Standing | None:
@@ -113,14 +114,6 @@ async def delete_ours(calls: S3Calls, target: Target) -> None:
     """Delete an object that `look` has found to be our own."""
     with translated(DELETE, target.bucket):
         await calls.call(DELETE, target.address)
-
-
-def told_checksum(answer: dict[str, Any]) -> str | None:
-    """The CRC64NVME of the whole object, where an answer has one."""
-    if answer.get("ChecksumType") == "COMPOSITE":
-        return None
-    told: str | None = answer.get(CHECKSUM_FIELD)
-    return told
 
 
 def unquoted(etag: str) -> str:

@@ -1,0 +1,64 @@
+"""What goes along with a body, so that the store refuses it when it came damaged.
+
+A store takes the best of these: CRC64NVME, CRC32C, CRC32, each kept over the whole object, and Content-MD5, which every
+store has always known. It costs more than everything else together, so it stands last; the checksum that we report is
+then ours alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from export_worker.transfer.checksum import ALGORITHMS, CRC64NVME, Algorithm, Checksum, content_md5
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """One way.
+
+    Args:
+        algorithm: Of the checksum that we report.
+        by_md5: It is not sent; Content-MD5 is.
+    """
+
+    algorithm: Algorithm
+    by_md5: bool = False
+
+    @property
+    def weakest(self) -> "Guard":
+        """What is left to an upload when the store does not take the checksums with which it was begun."""
+        return replace(self, by_md5=True)
+
+
+LADDER = (*map(Guard, ALGORITHMS), Guard(CRC64NVME, by_md5=True))
+Fields = Callable[[Guard], dict[str, Any]]
+
+
+class Body:
+    """The bytes of one call, with the checksum that was asked of them last. Computes: not for the event loop."""
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        self.data = data
+        self.checksum = Checksum(CRC64NVME)
+
+    def fields(self, guard: Guard) -> dict[str, Any]:
+        """The fields of a call that sends them."""
+        self.checksum = Checksum.of(self.data, guard.algorithm)
+        if guard.by_md5:
+            return {"Body": self.data, "ContentMD5": content_md5(self.data)}
+        return {"Body": self.data, guard.algorithm.field: self.checksum.wire}
+
+
+def whole(guard: Guard) -> dict[str, Any]:
+    """The fields that make a checksum one of the whole object, not one of the parts' checksums."""
+    return {} if guard.by_md5 else {"ChecksumType": "FULL_OBJECT"}
+
+
+def told_checksums(answer: dict[str, Any]) -> dict[Algorithm, Checksum]:
+    """What an answer tells of the whole object, or of a part."""
+    if answer.get("ChecksumType") == "COMPOSITE":
+        return {}
+    found = (
+        Checksum.parse(algorithm, answer[algorithm.field]) for algorithm in ALGORITHMS if answer.get(algorithm.field)
+    )
+    return {checksum.algorithm: checksum for checksum in found if checksum is not None}
