@@ -145,7 +145,12 @@ class Lost:
     """The server acts, and the connection closes without its answer."""
 
 
-Rule = Callable[[Call], Refusal | Altered | Lost | None]
+@dataclass(frozen=True)
+class Damaged:
+    """One bit of the body is another when it arrives."""
+
+
+Rule = Callable[[Call], Refusal | Altered | Lost | Damaged | None]
 
 
 @dataclass
@@ -210,6 +215,8 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(action, Refusal):
             self._answer(action.status, {"content-type": "application/xml"}, _error_body(action.code))
             return
+        if isinstance(action, Damaged):
+            body = body[:-1] + bytes([body[-1] ^ 1])
         status, answered, content = self._forward(body)
         if isinstance(action, Lost):
             self.close_connection = True

@@ -1,0 +1,131 @@
+"""OpenStack Swift with its S3 API: a store that checks signatures, digests, checksums, part sizes and If-None-Match.
+
+Four processes on one disk, as the project's own "all in one" set-up has them, with one replica. Run as
+`python swift_server.py DIRECTORY`: prints the endpoint's port, ends when its standard input does.
+"""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from export_worker.demo.processes import START_TIMEOUT_S, free_port
+
+ACCESS_KEY, SECRET_KEY = "test:tester", "swift-secret-key"
+STORES = ("account", "container", "object")
+"""The servers behind the proxy; each has a ring that names it."""
+
+_COMMON = """[DEFAULT]
+bind_ip = 127.0.0.1
+bind_port = {port}
+swift_dir = {root}
+devices = {root}/devices
+mount_check = false
+workers = 0
+log_level = ERROR
+"""
+_STORE = """[pipeline:main]
+pipeline = {name}-server
+[app:{name}-server]
+use = egg:swift#{name}
+"""
+_PROXY = f"""[pipeline:main]
+pipeline = catch_errors gatekeeper s3api tempauth slo proxy-server
+[app:proxy-server]
+use = egg:swift#proxy
+account_autocreate = true
+[filter:catch_errors]
+use = egg:swift#catch_errors
+[filter:gatekeeper]
+use = egg:swift#gatekeeper
+[filter:s3api]
+use = egg:swift#s3api
+location = us-east-1
+[filter:tempauth]
+use = egg:swift#tempauth
+user_test_tester = {SECRET_KEY} .admin
+[filter:slo]
+use = egg:swift#slo
+"""
+_HASHES = """[swift-hash]
+swift_hash_path_suffix = tests
+[storage-policy:0]
+name = one
+default = yes
+"""
+
+
+@contextmanager
+def swift_server(directory: Path) -> Iterator[str]:
+    """The endpoint of an empty store in this directory. It ends with the block, and with the test process."""
+    pytest.importorskip("swift", reason="Swift is not installed (pip install 'export-worker[dev]')")
+    command = [sys.executable, __file__, str(directory)]
+    with (
+        (directory / "swift.log").open("wb") as log,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        process.stdin.close()
+
+
+def _configure(root: Path, ports: dict[str, int]) -> None:
+    from swift.common.ring import RingBuilder  # type: ignore[import-untyped]
+
+    (root / "devices" / "disk").mkdir(parents=True)
+    (root / "swift.conf").write_text(_HASHES, encoding="ascii")
+    for name, port in ports.items():
+        own = _PROXY if name == "proxy" else _STORE.format(name=name)
+        (root / f"{name}.conf").write_text(_COMMON.format(port=port, root=root) + own, encoding="ascii")
+    for name in STORES:
+        address = {"ip": "127.0.0.1", "port": ports[name]}
+        device = {"id": 0, "region": 1, "zone": 1, "device": "disk", "weight": 1.0, "meta": "", **address}
+        ring = RingBuilder(1, 1, 1)
+        ring.add_dev(device | {"replication_ip": address["ip"], "replication_port": address["port"]})
+        ring.rebalance()
+        ring.get_ring().save(str(root / f"{name}.ring.gz"))
+
+
+def _await(port: int) -> None:
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    root = Path(sys.argv[1])
+    ports = {name: free_port() for name in (*STORES, "proxy")}
+    _configure(root, ports)
+    programs = Path(sys.executable).parent
+    servers = [
+        subprocess.Popen([programs / f"swift-{name}-server", root / f"{name}.conf"], stdout=subprocess.DEVNULL)
+        for name in ports
+    ]
+    try:
+        for port in ports.values():
+            _await(port)
+        print(ports["proxy"], flush=True)  # noqa: T201  # whoever started it reads it
+        sys.stdin.read()
+    finally:
+        for server in servers:
+            server.terminate()
+        for server in servers:
+            server.wait()
+
+
+if __name__ == "__main__":
+    main()
