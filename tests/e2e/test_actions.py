@@ -114,6 +114,24 @@ async def test_a_failed_export_goes_on_from_where_it_is_told(
     assert len({event.id for event in events}) == 2
 
 
+async def test_one_that_had_succeeded_and_is_set_going_again_does_not_seem_complete(site: Site, world: World) -> None:
+    async with harness.worker(site), site.queue() as queue:
+        export_id = (await harness.export(site, REQUEST)).export_id
+        before = await asyncio.to_thread(site.objects)
+        assert any(key.endswith("/_SUCCESS") for key in before)
+        world.faults.add(Fault(on="download", fault="redirect", location="http://127.0.0.2:9/", per="all"))
+        await queue.retry(export_id, "submit")
+        assert (await queue.wait(export_id, 20)).phase is Phase.FAILED
+        between = await asyncio.to_thread(site.objects)
+        world.faults.clear()
+        await queue.retry(export_id, "submit")
+        assert (await queue.wait(export_id, 20)).phase is Phase.SUCCEEDED
+        after = await asyncio.to_thread(site.objects)
+
+    assert not [key for key in between if key.endswith(("/_SUCCESS", "/manifest.json"))]
+    assert set(after) == set(before)
+
+
 async def test_all_failed_exports_with_one_code_are_retried_together(site: Site, world: World) -> None:
     world.faults.add(Fault(on="submit", fault="graphql_errors", times=2, per="all"))
     async with harness.worker(site), site.queue() as queue:

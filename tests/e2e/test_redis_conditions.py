@@ -11,6 +11,7 @@ import redis.asyncio
 import harness
 from export_worker.contract.status import Phase
 from export_worker.demo.processes import child, free_port, listening, redis_binary
+from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from harness import Site
 
@@ -80,6 +81,31 @@ async def test_the_documented_rights_are_enough_and_keep_others_keys_out_of_reac
 
     assert (done.phase, again.phase) == (Phase.SUCCEEDED, Phase.SUCCEEDED)
     assert denied == []
+
+
+async def test_a_redis_that_has_too_few_replicas_for_a_while_leads_to_no_second_submit(
+    site: Site, world: World, tmp_path: Path
+) -> None:
+    site.settings = {"worker": {"lease_s": 3.0, "sweep_s": 0.5, "drain_s": 2.0}}
+    port = free_port()
+    site.redis_url = f"redis://127.0.0.1:{port}/0"
+    async with child(server(port, tmp_path), name="redis", directory=tmp_path) as process:
+        await listening(process, port, name="redis", directory=tmp_path)
+        administrator = redis.asyncio.Redis.from_url(site.redis_url)
+        set_to: Any = administrator.config_set  # redis-py types it for both its clients at once
+        world.faults.add(Fault(on="submit", fault="slow", delay_s=1.0))
+        async with harness.worker(site), site.queue() as queue:
+            export_id = (await queue.enqueue(REQUEST)).export_id
+            while not world.jobs:
+                await asyncio.sleep(0.01)
+            await set_to("min-replicas-to-write", 1)
+            await asyncio.sleep(2.0)
+            await set_to("min-replicas-to-write", 0)
+            status = await queue.wait(export_id, 30)
+        await administrator.aclose()
+
+    assert status.phase is Phase.SUCCEEDED, status.error
+    assert (len(world.jobs), status.counters.submits) == (1, 1)
 
 
 @pytest.mark.parametrize(("away_s", "lease_s"), [(0.0, 15.0), (6.0, 3.0)], ids=["restarted", "away-beyond-the-lease"])

@@ -109,7 +109,7 @@ async def test_a_rolling_restart_under_load_loses_nothing_and_holds_up_no_event(
 
     assert [status.phase for status in statuses] == [Phase.SUCCEEDED] * len(ids)
     assert len(world.jobs) == len(ids) >= EXPORTS_MIN, "one operation an export"
-    assert any("taken up again" in note for note in notes), "no step was under way when its worker was told to stop"
+    assert any("handed over" in note for note in notes), "no step was under way when its worker was told to stop"
     assert left == []
     assert site.open_uploads() == []
     came = await arrivals(site)

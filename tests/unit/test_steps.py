@@ -1,5 +1,6 @@
 """The state machine on its way: submits, polls, files."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,12 +15,13 @@ from export_worker.errors import (
     StorageError,
 )
 from export_worker.export import (
+    Export,
     Failed,
     Running,
     Transferring,
     status_of,
 )
-from export_worker.observed import OperationFailed, Pending, Ready, Stored, Submitted
+from export_worker.observed import OperationFailed, Pending, Ready, RemoteFile, Stored, Submitted
 from export_worker.steps import EMPTY_LOOKS_MAX
 from one_export import (
     FILES,
@@ -224,7 +226,8 @@ def test_success_forgets_the_failures_on_the_way() -> None:
 
 def test_a_missing_result_is_asked_for_anew() -> None:
     decision = steps.after_failure(transferring(), ResultMissingError("404"), at(6), POLICY)
-    assert decision.export.state == Running(operation_id="op1", stage="FINISH")
+    names = [file.name for file in FILES]
+    assert decision.export.state == Running(operation_id="op1", stage="FINISH", names=names)
     assert decision.export.attempt == 1
     assert code_of(decision.export) == ErrorCode.RESULT_MISSING
 
@@ -238,6 +241,46 @@ def test_a_result_that_is_named_but_never_there_does_not_loop_for_ever() -> None
     export = steps.after_failure(export, ResultMissingError("404"), at(9), POLICY).export
     assert export.phase is Phase.FAILED
     assert code_of(export) == ErrorCode.RESULT_MISSING
+
+
+def one_stored(then: Ready) -> Export:
+    """Of two files the first one stands in S3 and the second one has gone; then the platform was asked again."""
+    export = transferring()
+    export = steps.after_file(export, transferring_state(export), stored("下载 & 列表.csv"), at(6)).export
+    export = steps.after_failure(export, ResultMissingError("410"), at(7), POLICY).export
+    return polled(export, then, at(8)).export
+
+
+def test_a_file_that_stands_is_not_moved_again_when_another_is_named_anew() -> None:
+    anew = tuple(RemoteFile(f"/fresh{file.uri}", file.name) for file in FILES)
+    state = transferring_state(one_stored(Ready("FINISH", anew)))
+    assert [item.file_name for item in state.stored] == ["下载 & 列表.csv"]
+    assert state.files == list(anew)
+
+
+@pytest.mark.parametrize("files", [FILES[:1], FILES[::-1], (*FILES, RemoteFile("/a/c.csv", "c.csv"))])
+def test_other_names_are_another_result(files: tuple[RemoteFile, ...]) -> None:
+    assert transferring_state(one_stored(Ready("FINISH", files))).stored == []
+
+
+def test_the_files_of_another_operation_are_moved_from_the_first_on() -> None:
+    export = transferring()
+    export = steps.after_file(export, transferring_state(export), stored("下载 & 列表.csv"), at(6)).export
+    export = steps.after_failure(export, ResultMissingError("410"), at(7), POLICY).export
+    export = polled(export, Pending("AGAIN", operation_id="op2"), at(8)).export
+    export = polled(export, Ready("FINISH", FILES), at(9)).export
+    assert transferring_state(export).stored == []
+
+
+def test_a_second_file_that_is_never_there_does_not_loop_for_ever() -> None:
+    export = one_stored(Ready("FINISH", FILES))
+    attempts = 1
+    while export.phase is Phase.TRANSFERRING:
+        export = steps.after_failure(export, ResultMissingError("410"), at(9 + attempts), POLICY).export
+        attempts += 1
+        if export.phase is Phase.RUNNING:
+            export = polled(export, Ready("FINISH", FILES), at(9 + attempts)).export
+    assert (export.phase, attempts) == (Phase.FAILED, POLICY.max_attempts)
 
 
 def test_a_missing_answer_to_a_submit_or_poll_steps_nowhere() -> None:

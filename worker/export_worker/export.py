@@ -33,7 +33,8 @@ class Running(_Record):
     """Submitted. `empty_looks` counts the polls that said "done" without naming a file.
 
     `submitted_at` is None when it is not known how long the job has run: after a retry by hand. `looked_at` is the last
-    look that said "not yet". `upload` is one that waits for its file to be named anew.
+    look that said "not yet". `upload` is one that waits for its file to be named anew, and so are the files that are
+    `stored`: of those that the platform had named, in this order, as `names`.
     """
 
     phase: Literal[Phase.RUNNING] = Phase.RUNNING
@@ -44,6 +45,8 @@ class Running(_Record):
     submitted_at: Timestamp | None = None
     looked_at: Timestamp | None = None
     upload: OpenUpload | None = None
+    names: list[str] = []
+    stored: list[ManifestObject] = []
 
 
 class Transferring(_Record):

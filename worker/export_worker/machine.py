@@ -49,6 +49,8 @@ COMMIT_AGAIN_S = 0.5
 
 REDIS_AWAY = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OutOfMemoryError, OSError)
 """It restarts, fails over, or is full: each passes, and nothing was changed."""
+REFUSED_FOR_NOW = ("NOREPLICAS", "MISCONF", "MASTERDOWN")
+"""Too few replicas, a full disk, a replica without its master: redis-py has no classes of their own for them."""
 
 _log = structlog.get_logger(__name__)
 
@@ -143,7 +145,9 @@ class Machine:
         while True:
             try:
                 await self._store.commit(held.turn, decision, self._chance.clock(), effect)
-            except REDIS_AWAY as error:
+            except (RedisError, OSError) as error:
+                if not _passes(error):
+                    raise
                 _log.warning("commit.delayed", error=str(error))
                 await asyncio.sleep(COMMIT_AGAIN_S)
             else:
@@ -156,18 +160,18 @@ class Machine:
         if turn.retry:
             return steps.restart(export, turn.retry, self._chance.moment()), NO_EFFECT
         try:
-            if turn.cancel:
-                return await self._cancel(held, connection), NO_EFFECT
-            return await self._next(held, connection, policy)
+            if not turn.cancel:
+                try:
+                    return await self._next(held, connection, policy)
+                except asyncio.CancelledError:
+                    if not held.cancelled or held.lost:
+                        raise
+                    held.task.uncancel()
+            return await self._cancel(held, connection), NO_EFFECT
         except StepError as error:
             failure = error
         except (LeaseLostError, RedisError):
             raise
-        except asyncio.CancelledError:
-            if not held.cancelled or held.lost:
-                raise
-            held.task.uncancel()
-            return await self._cancel(held, connection), NO_EFFECT
         except Exception as error:  # noqa: BLE001 - whatever it is must become a decision, or the export would hang
             _log.exception("step.crashed")
             failure = DefectError(f"unexpected {type(error).__name__}; the worker's log has the traceback")
@@ -273,6 +277,9 @@ class Machine:
         def on_gauge(gauge: Gauge) -> None:
             held.gauge = gauge
 
+        if export.generation > 1 and state.landed_at is None:
+            # Set going again: what an earlier end has sealed must not seem complete while its files change.
+            await self._landing.of(export).unseal(export)
         dealings = Dealings(open_file, on_stored, on_upload, on_gauge, connection.pace)
         await self._landing.of(export).store_files(export, state, dealings)
         held.check()
@@ -324,6 +331,11 @@ def _learned(before: Export, decision: Decision) -> Effect:
     looked_at = state.looked_at or state.submitted_at
     ended_at = looked_at + (after.updated_at - looked_at) / 2
     return Effect("up", duration_s=(ended_at - state.submitted_at).total_seconds())
+
+
+def _passes(error: Exception) -> bool:
+    """Whether Redis will take the same call later."""
+    return isinstance(error, REDIS_AWAY) or any(word in str(error) for word in REFUSED_FOR_NOW)
 
 
 def _transferring(held: Held) -> Transferring:

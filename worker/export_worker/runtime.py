@@ -6,6 +6,7 @@ import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
@@ -47,6 +48,9 @@ UPLOAD_SWEEP_S = 300.0
 """Between offers to look for uploads that are left in S3; one in an hour is taken up, of whichever worker."""
 BURST_LOOK_S = 0.2
 """How often a worker in burst mode looks whether anything is left."""
+
+UNKNOWN_DEADLINE_S = 10 * 365 * 86_400.0
+"""Of an export whose connection is not configured here: its patience is for a worker that knows it to say."""
 
 _log = structlog.get_logger(__name__)
 
@@ -231,7 +235,7 @@ async def open_runtime(
             store=store,
             leases=leases,
             connections=await _connections(config, redactor, stack),
-            fallback=_policy(config, PollSettings()),
+            fallback=replace(_policy(config, PollSettings()), deadline_s=UNKNOWN_DEADLINE_S),
             landing=storage.landing,
             redactor=redactor,
             chance=chance,

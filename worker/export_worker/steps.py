@@ -128,7 +128,11 @@ def after_poll(
             return _look_again(export, state, polled, moment, policy)
         case Ready():
             ready = Transferring(
-                operation_id=state.operation_id, stage=polled.stage, files=list(polled.files), upload=state.upload
+                operation_id=state.operation_id,
+                stage=polled.stage,
+                files=list(polled.files),
+                stored=_still_named(state, polled),
+                upload=state.upload,
             )
             # No progress yet in the sense of `attempt`: a file that is named but never there must not loop for ever.
             return Decision(
@@ -138,6 +142,11 @@ def after_poll(
         case OperationFailed():
             failed = state.model_copy(update={"stage": polled.stage})
             return _fail(_next(export, moment, state=failed), ErrorCode.PLATFORM_ERROR, polled.message, moment)
+
+
+def _still_named(state: Running, polled: Ready) -> list[ManifestObject]:
+    """What stands in S3 of files that are named anew, and need not be moved again. Other names: another result."""
+    return state.stored if state.names == [file.name for file in polled.files] else []
 
 
 def _wait(
@@ -153,6 +162,7 @@ def _wait(
     note = None if polled.stage == state.stage else f"stage {polled.stage}"
     if operation_id != state.operation_id:
         note = f"stage {polled.stage}, goes on as {operation_id}"
+        waited = waited.model_copy(update={"names": [], "stored": []})  # another operation, other files
     return Decision(_progressed(export, moment, state=waited, due_at=due_at), note)
 
 
@@ -229,7 +239,13 @@ def _state_to_retry(export: Export, error: StepError) -> Open:
     """A file that has gone is asked for anew: the platform may name it under another address."""
     state = _open_state(export)
     if isinstance(state, Transferring) and isinstance(error, ResultMissingError):
-        return Running(operation_id=state.operation_id, stage=state.stage, upload=state.upload)
+        return Running(
+            operation_id=state.operation_id,
+            stage=state.stage,
+            upload=state.upload,
+            names=[file.name for file in state.files],
+            stored=state.stored,
+        )
     return state
 
 

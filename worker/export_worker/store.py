@@ -34,6 +34,9 @@ _log = structlog.get_logger(__name__)
 TIMELINE_MAX = 200
 """Transitions kept of one export: some 20 KiB at the worst, and far more than a healthy one has."""
 
+UNREADABLE_S = 60.0
+"""Until a record that this version cannot read is looked at again: by one that can, it may be hoped."""
+
 SCAN_MAX = 1000
 """Entries looked at in one claim: a few milliseconds of Redis's time, when all of them must wait for something."""
 
@@ -164,7 +167,9 @@ class Store:
             for name, limit in limits.items()
         }
         self._terms = terms
-        self._scripts = {name: redis.register_script(script(name)) for name in ("claim", "commit", "renew", "release")}
+        self._scripts = {
+            name: redis.register_script(script(name)) for name in ("claim", "commit", "renew", "release", "refuse")
+        }
 
     async def claim(self, role: Role, most: int, now: datetime) -> Claimed:
         """Take up to `most` due steps of one role."""
@@ -185,8 +190,22 @@ class Store:
         next_due, taken = await self._scripts["claim"](
             keys=[self._keys.queue(role), self._keys.open], args=[json.dumps(order)]
         )
-        turns = [turn for item in taken if (turn := _turn(item, role)) is not None]
+        turns = []
+        for item in taken:
+            turn = _turn(item, role)
+            if turn is not None:
+                turns.append(turn)
+            else:
+                await self._refuse(item, role, now)
         return Claimed(turns, int(float(next_due)) if next_due else None)
+
+    async def _refuse(self, item: list[Any], role: Role, now: datetime) -> None:
+        export_id, step, version = item[0].decode(), int(item[1]), item[2]
+        keys, again_ms = self._keys, epoch_ms(now + timedelta(seconds=UNREADABLE_S))
+        await self._scripts["refuse"](
+            keys=[keys.export(export_id), keys.queue(role), keys.open],
+            args=[version, again_ms, export_id, keys.job_id(export_id, step), keys.prefix],
+        )
 
     async def keep(self, turn: Turn, decision: Decision) -> Turn:
         """Save a decision in the middle of a step, and go on holding it.
@@ -297,7 +316,7 @@ class Store:
 
 
 def _turn(item: list[Any], role: Role) -> Turn | None:
-    """What the script took, read. None for a record that this version cannot read: its entry comes back later."""
+    """What the script took, read. None for a record that this version cannot read: another may."""
     export_id, step, version, claims, probe, request, status, state, cancel, retry, durations, trace = item
     try:
         export = Export.model_validate_json(state) if state else _first(request, status)

@@ -74,8 +74,14 @@ end
 local function deadline(id, going, request, patience)
   local since = tonumber(going or redis.call('ZSCORE', c.prefix .. 'created', id) or now)
   -- Few requests have one of their own, and this is asked for every step.
-  local own = string.find(request or '', 'deadline_s', 1, true) and cjson.decode(request).deadline_s
-  return since + (own and own * 1000 or patience)
+  if string.find(request or '', 'deadline_s', 1, true) then
+    local fine, told = pcall(cjson.decode, request)
+    local own = fine and type(told) == 'table' and told.deadline_s
+    if type(own) == 'number' then
+      return since + own * 1000
+    end
+  end
+  return since + patience
 end
 
 local ahead = {}
@@ -168,7 +174,10 @@ while #taken < c.max and scanned < c.scan do
     break
   end
   for _, job in ipairs(due) do
-    look(job)
+    if not pcall(look, job) then
+      -- One odd record must not stop all others. When it is Redis that refuses, this fails as well, and says why.
+      redis.call('ZADD', KEYS[1], int(now + 60000), job)
+    end
   end
   scanned = scanned + #due
 end

@@ -209,6 +209,15 @@ class TransferEngine:
         written = await self._store.put(target, body)
         return _stored(target, written, len(body), written.checksum)
 
+    async def remove_document(self, bucket: str, key: str, export_id: str) -> None:
+        """Remove what stands under a key, if anything does.
+
+        Raises:
+            ObjectExistsError: The key belongs to another export.
+            StorageError: S3 refused or did not answer.
+        """
+        await self._store.remove(Target(bucket, key, export_id, ""))
+
     async def abort_leftovers(self, bucket: str, prefix: str, export_id: str, keep: str | None = None) -> int:
         """See `S3Store.abort_leftovers`: for an export taken up after a worker's death, and for one that ends."""
         return await self._store.abort_leftovers(bucket, prefix, export_id, keep)

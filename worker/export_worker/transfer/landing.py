@@ -160,6 +160,16 @@ class Landing:
         kept_id = None if keep is None else keep.upload_id
         await self._engine.abort_leftovers(self._layout.bucket, prefix, export.export_id, kept_id)
 
+    async def unseal(self, export: Export) -> None:
+        """Remove `_SUCCESS`, then the manifest, of an earlier end of this export, if it had one.
+
+        Raises:
+            ObjectExistsError: They belong to another export.
+            StorageError: S3 refused or did not answer.
+        """
+        for name in ("_SUCCESS", "manifest.json"):
+            await self._engine.remove_document(self._layout.bucket, self._layout.key(export, name), export.export_id)
+
     async def seal(self, export: Export, state: Transferring) -> Stored:
         """Write the manifest, then `_SUCCESS`: whoever sees the latter finds everything complete."""
         if state.landed_at is None:

@@ -152,6 +152,11 @@ class S3Store:
                     raise
                 return None
 
+    async def remove(self, target: Target) -> None:
+        """Remove an object of ours, if there is one. Raises as `standing.look` does."""
+        if await look(self._calls, target) is not None:
+            await delete_ours(self._calls, target)
+
     async def look(self, target: Target) -> Standing | None:
         """See `standing.look`."""
         return await look(self._calls, target)
