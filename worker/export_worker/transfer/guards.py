@@ -7,7 +7,7 @@ then ours alone.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from export_worker.transfer.checksum import ALGORITHMS, CRC64NVME, Algorithm, Checksum, content_md5
 
@@ -34,6 +34,17 @@ LADDER = (*map(Guard, ALGORITHMS), Guard(CRC64NVME, by_md5=True))
 Fields = Callable[[Guard], dict[str, Any]]
 
 
+class Content(Protocol):
+    """All bytes of one object that is written."""
+
+    @property
+    def checksum(self) -> Checksum:
+        """The one that we report."""
+
+    def by(self, algorithm: Algorithm) -> Checksum | None:
+        """Another one; None where the bytes are not at hand any more. Computes: not for the event loop."""
+
+
 class Body:
     """The bytes of one call, with the checksum that was asked of them last. Computes: not for the event loop."""
 
@@ -47,6 +58,21 @@ class Body:
         if guard.by_md5:
             return {"Body": self.data, "ContentMD5": content_md5(self.data)}
         return {"Body": self.data, guard.algorithm.field: self.checksum.wire}
+
+    def by(self, algorithm: Algorithm) -> Checksum:
+        """See `Content`."""
+        return Checksum.of(self.data, algorithm)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Parts that have been sent."""
+
+    checksum: Checksum
+
+    def by(self, algorithm: Algorithm) -> Checksum | None:
+        """See `Content`."""
+        return self.checksum if self.checksum.algorithm == algorithm else None
 
 
 def whole(guard: Guard) -> dict[str, Any]:
