@@ -242,6 +242,19 @@ async def test_an_upload_goes_on_when_the_store_takes_its_checksum_no_more(site:
     assert await site.standing() == LONG
 
 
+async def test_an_upload_of_before_does_not_change_what_new_ones_are_begun_with(site: Site) -> None:
+    site.proxy.rule = refuses("CRC64NVME")
+    noted = await broken_off(site, site.target, 2)
+    site.proxy.rule = refuses("CRC32C", "CRC32")
+    worker = site.worker()
+    kept = await worker.recover(site.target, noted)
+    assert isinstance(kept, Kept)
+    assert (await site.store(worker, LONG, kept=kept)).checksum == str(Checksum.of(LONG, CRC32C))
+    site.proxy.calls.clear()
+    await site.store(worker, LONG[::-1])
+    assert guards(site.proxy.calls) == [{"CRC64NVME"}] * 3
+
+
 async def test_parts_without_checksums_are_not_built_upon(site: Site) -> None:
     site.proxy.rule = refuses(*NAMES[:-1])
     noted = await broken_off(site, site.target, 2)
