@@ -82,7 +82,7 @@ class S3Calls:
             The answer, and the guard under which it was given.
         """
         kind = _SINGLE if name == PUT else _MULTIPART
-        ladder = self._ladders[kind] if begun is None else tuple(dict.fromkeys((begun, begun.weakest)))
+        ladder = self._ladders[kind] if begun is None else begun.of_upload
         for guard in ladder:
             try:
                 with self._told(name, sent_bytes):

@@ -29,6 +29,11 @@ class Guard:
         """What is left to an upload when the store does not take the checksums with which it was begun."""
         return replace(self, by_md5=True)
 
+    @property
+    def of_upload(self) -> tuple["Guard", ...]:
+        """What calls of an upload may have that was begun with this one: no other CRC fits its parts."""
+        return tuple(dict.fromkeys((self, self.weakest)))
+
 
 LADDER = (*map(Guard, ALGORITHMS), Guard(CRC64NVME, by_md5=True))
 Fields = Callable[[Guard], dict[str, Any]]
@@ -78,6 +83,11 @@ class Joined:
 def whole(guard: Guard) -> dict[str, Any]:
     """The fields that make a checksum one of the whole object, not one of the parts' checksums."""
     return {} if guard.by_md5 else {"ChecksumType": "FULL_OBJECT"}
+
+
+def beginning(guard: Guard) -> dict[str, Any]:
+    """The fields with which an upload is begun."""
+    return whole(guard) if guard.by_md5 else whole(guard) | {"ChecksumAlgorithm": guard.algorithm.name}
 
 
 def told_checksums(answer: dict[str, Any]) -> dict[Algorithm, Checksum]:

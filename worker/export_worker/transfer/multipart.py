@@ -37,7 +37,7 @@ from export_worker.transfer.calls import (
 from export_worker.transfer.checksum import CRC64NVME, Algorithm, Checksum
 from export_worker.transfer.client import S3Client
 from export_worker.transfer.failures import code_of, status_of
-from export_worker.transfer.guards import LADDER, Body, Content, Guard, Joined, told_checksums, whole
+from export_worker.transfer.guards import LADDER, Body, Content, Guard, Joined, beginning, told_checksums, whole
 from export_worker.transfer.standing import Standing, Target, Written, delete_ours, look, unquoted
 from export_worker.transfer.threads import finish, run_in_thread
 
@@ -117,11 +117,8 @@ class S3Store:
         return upload
 
     async def _begin(self, target: Target) -> "MultipartUpload":
-        def fields(guard: Guard) -> dict[str, Any]:
-            return whole(guard) if guard.by_md5 else whole(guard) | {"ChecksumAlgorithm": guard.algorithm.name}
-
         with translated(CREATE, target.bucket):
-            answer, guard = await self._calls.write(CREATE, target.head, fields)
+            answer, guard = await self._calls.write(CREATE, target.head, beginning)
         upload = MultipartUpload(self._calls, target, answer["UploadId"], guard)
         if answer["ResponseMetadata"].get("RetryAttempts"):
             # A call whose answer was lost has opened another one.
