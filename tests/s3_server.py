@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
@@ -18,42 +19,14 @@ from export_worker.transfer.client import S3Client, build_client
 
 REGION = "us-east-1"
 
-_SERVER = """
-import logging, sys
-from moto.s3.responses import S3Response
-from moto.server import ThreadedMotoServer
-from export_worker.transfer.checksum import ALGORITHMS, Checksum
-
-bare_list = S3Response.list_parts
-
-def list_parts(self):
-    # As S3 does, and moto does not: with the checksums of the parts, where the upload was begun with any.
-    status, headers, body = bare_list(self)
-    upload = self.backend.get_bucket(self.bucket_name).multiparts[self._get_param("uploadId")]
-    for algorithm in ALGORITHMS:
-        if upload.metadata.get("x-amz-checksum-algorithm") != algorithm.name:
-            continue
-        for number, part in upload.parts.items():
-            told = "<PartNumber>%d</PartNumber>" % number
-            crc = Checksum.of(part.value, algorithm).wire
-            body = body.replace(told, told + "<%s>%s</%s>" % (algorithm.field, crc, algorithm.field))
-    return status, headers, body
-
-S3Response.list_parts = list_parts
-logging.getLogger("werkzeug").setLevel(logging.ERROR)
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-print("listening on %d" % server.get_host_and_port()[1], flush=True)
-sys.stdin.read()
-server.stop()
-"""
+_SERVER = Path(__file__).with_name("s3_process.py")
 
 
 @contextmanager
 def s3_server() -> Iterator[str]:
     """The endpoint of an empty server. It ends with the block, and with the test process."""
     with subprocess.Popen(
-        [sys.executable, "-c", _SERVER],
+        [sys.executable, str(_SERVER)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -120,9 +93,17 @@ class Call:
         return names[self.method, "uploadId" in self.query]
 
     @property
+    def checksums(self) -> set[str]:
+        """The algorithms that its head speaks of, and `MD5`."""
+        prefix = "x-amz-checksum-"
+        named = {name.removeprefix(prefix) for name in self.headers if name.startswith(prefix)}
+        named |= {self.headers.get(prefix + "algorithm", "")} | ({"md5"} if "content-md5" in self.headers else set())
+        return {name.upper() for name in named - {"", "algorithm", "mode", "type"}}
+
+    @property
     def has_checksum(self) -> bool:
-        """Whether it speaks of a checksum of S3's anywhere in its head."""
-        return any(name.startswith("x-amz-checksum") for name in self.headers)
+        """Whether it speaks of one of those that S3 keeps, which not every store knows."""
+        return bool(self.checksums - {"MD5"})
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from export_worker.doctor.s3 import check_s3
 from export_worker.errors import IntegrityError, ObjectExistsError, StorageRefusedError
 from export_worker.observed import OpenUpload
 from export_worker.transfer.checksum import ALGORITHMS, Algorithm, Checksum, content_md5
@@ -178,6 +179,16 @@ async def test_parts_are_listed_and_an_upload_that_is_aborted_is_gone(world: Wor
     found = await recover(world.store, world.target(), noted)
     assert found == Unfit("the store does not list the checksums of its parts")
     assert await world.store.parts(world.target(), upload.upload_id) is None
+    await world.assert_tidy()
+
+
+async def test_the_doctor_sees_what_it_checks(world: World) -> None:
+    """It answers no checksum, and has no lifecycles, which it says by an empty answer."""
+    said = {finding.says: finding.level for finding in await check_s3(world.client, world.bucket, "p/")}
+    assert said["checks CRC64NVME of single objects"] == said["checks CRC64NVME of multipart uploads"] == "ok"
+    assert said["refuses to overwrite (If-None-Match)"] == "ok"
+    assert said["has no lifecycle rule for incomplete uploads"] == "warning"
+    assert set(said.values()) == {"ok", "warning"}
     await world.assert_tidy()
 
 

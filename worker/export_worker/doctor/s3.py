@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -13,11 +13,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 from export_worker.doctor.finding import Finding, good, unreachable, warning, wrong
 from export_worker.errors import StorageRefusedError
 from export_worker.transfer.failures import code_of, may_dislike_checksums, status_of, storage_error
-from export_worker.transfer.guards import LADDER, Body
+from export_worker.transfer.guards import LADDER, Body, Guard, beginning, whole
 
 ABOUT = "s3"
 BODY = b"export-worker doctor: may be deleted\n"
 LIFECYCLE_MEND = "add a lifecycle rule with AbortIncompleteMultipartUpload, DaysAfterInitiation 2"
+
+T = TypeVar("T")
 
 _ANSWERED = {"NoSuchLifecycleConfiguration", "AccessDenied", "NotImplemented", "MethodNotAllowed", "403", "501", "405"}
 
@@ -79,7 +81,7 @@ class _Calls:
         return address | {"UploadId": upload_id}
 
     def part(self, upload: dict[str, str], **more: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = self._client.upload_part(**upload, PartNumber=1, Body=BODY, **more)
+        answer: dict[str, Any] = self._client.upload_part(**upload, **{"PartNumber": 1, "Body": BODY} | more)
         return answer
 
     def complete(self, upload: dict[str, str], **more: Any) -> dict[str, Any]:
@@ -102,7 +104,8 @@ class _Calls:
             self._keys.discard(key)
 
     def lifecycle(self) -> list[dict[str, Any]]:
-        rules: list[dict[str, Any]] = self._client.get_bucket_lifecycle_configuration(Bucket=self.bucket)["Rules"]
+        answer = self._client.get_bucket_lifecycle_configuration(Bucket=self.bucket)
+        rules: list[dict[str, Any]] = answer.get("Rules") or []  # a store without lifecycles may answer an empty one
         return rules
 
     def clear_away(self) -> None:
@@ -142,7 +145,9 @@ def _puts(calls: _Calls) -> Iterator[Finding]:
     if metadata.get("export-id") != "doctor":
         yield wrong(ABOUT, "keeps no metadata: whose an object is cannot be told", "use a store that keeps x-amz-meta-")
     yield _create_only(calls)
-    yield _checksums(calls)
+    put = partial(calls.put, "checksum")
+    guard, _ = _guarded(calls, "put_object", lambda guard: put(**Body(BODY).fields(guard)))
+    yield _checksums("single objects", guard, looks=_looks(calls, "put_object", put, guard))
 
 
 def _create_only(calls: _Calls) -> Finding:
@@ -156,35 +161,46 @@ def _create_only(calls: _Calls) -> Finding:
     return warning(ABOUT, "ignores If-None-Match: an object of another export could be overwritten", mend)
 
 
-def _checksums(calls: _Calls) -> Finding:
-    """The best guard that a put may have; a transfer finds it out in the same way."""
-    for guard in LADDER:
-        body, name = Body(BODY), guard.algorithm.name
+def _guarded(
+    calls: _Calls, name: str, attempt: Callable[[Guard], T], ladder: tuple[Guard, ...] = LADDER
+) -> tuple[Guard, T]:
+    """The best guard with which a call goes well, found out as a transfer does, and what came of it."""
+    *better, last = ladder
+    with _needed(calls, name):
+        for guard in better:
+            try:
+                return guard, attempt(guard)
+            except ClientError as error:
+                if not may_dislike_checksums(error):
+                    raise
+        return last, attempt(last)
+
+
+def _looks(calls: _Calls, name: str, send: Callable[..., Any], guard: Guard) -> bool:
+    """Whether the store refuses a body that is not what was announced; some pass over what they do not know."""
+    with _needed(calls, name):
         try:
-            answer = calls.put("checksum", **body.fields(guard))
+            send(**Body(BODY[::-1]).fields(guard) | {"Body": BODY})
         except ClientError as error:
-            if may_dislike_checksums(error) and guard != LADDER[-1]:
-                continue
-            with _needed(calls, "put_object"):
+            if status_of(error) != 400:
                 raise
-        if guard.by_md5:
-            mend = "use a store with newer checksums: MD5 takes two processor seconds a GiB"
-            return warning(ABOUT, "takes no CRC: Content-MD5 goes along instead", mend)
-        if answer.get(guard.algorithm.field) is None:
-            says = f"does not answer {name}: if it does not look at it, only TLS and the sizes cover what is on the way"
-            return warning(ABOUT, says, "use https for s3.endpoint_url, or a store with newer checksums")
-        better = "" if guard == LADDER[0] else f", though not {LADDER[0].algorithm.name}"
-        return good(ABOUT, f"checks {name}{better}")
-    raise AssertionError("the last guard returns or raises")
+            return True
+    return False
+
+
+def _checksums(of: str, guard: Guard, *, looks: bool) -> Finding:
+    name, best = "Content-MD5" if guard.by_md5 else guard.algorithm.name, LADDER[0].algorithm.name
+    if not looks:
+        says = f"takes {name} of {of} and does not look at it: only TLS and the sizes cover what is on the way"
+        return warning(ABOUT, says, "use https for s3.endpoint_url, or a store with newer checksums")
+    if guard.by_md5:
+        mend = "use a store with newer checksums: MD5 takes two processor seconds a GiB"
+        return warning(ABOUT, f"takes no CRC of {of}: Content-MD5 goes along instead", mend)
+    return good(ABOUT, f"checks {name} of {of}" + ("" if name == best else f", though not {best}"))
 
 
 def _multipart(calls: _Calls) -> Iterator[Finding]:
-    with _needed(calls, "create_multipart_upload"):
-        upload = calls.begin("parts")
-    with _needed(calls, "upload_part"):
-        part = {"PartNumber": 1, "ETag": calls.part(upload)["ETag"]}
-    with _needed(calls, "complete_multipart_upload"):
-        calls.complete(upload, IfNoneMatch="*", MultipartUpload={"Parts": [part]})
+    checksums = _upload(calls)
     with _needed(calls, "abort_multipart_upload"):
         dropped = calls.begin("dropped")
         calls.part(dropped)
@@ -192,8 +208,25 @@ def _multipart(calls: _Calls) -> Iterator[Finding]:
     with _needed(calls, "list_multipart_uploads"):
         left = calls.open_uploads()
     yield good(ABOUT, "takes multipart uploads, and drops them")
+    yield checksums
     if left:
         yield warning(ABOUT, f"still lists {len(left)} upload(s) that were dropped", LIFECYCLE_MEND)
+
+
+def _upload(calls: _Calls) -> Finding:
+    """One upload from its beginning to its end, under the guard that it was begun with."""
+    guard, upload = _guarded(calls, "create_multipart_upload", lambda guard: calls.begin("parts", **beginning(guard)))
+    body, send = Body(BODY), partial(calls.part, upload)
+    guard, sent = _guarded(calls, "upload_part", lambda guard: send(**body.fields(guard)), guard.of_upload)
+    looks = _looks(calls, "upload_part", partial(send, PartNumber=2), guard)  # which completing leaves out
+
+    def complete(guard: Guard) -> dict[str, Any]:
+        own = {} if guard.by_md5 else {guard.algorithm.field: body.checksum.wire}
+        parts = {"Parts": [{"PartNumber": 1, "ETag": sent["ETag"]} | own]}
+        return calls.complete(upload, IfNoneMatch="*", MultipartUpload=parts, **whole(guard), **own)
+
+    guard, _ = _guarded(calls, "complete_multipart_upload", complete, guard.of_upload)
+    return _checksums("multipart uploads", guard, looks=looks)
 
 
 def _deletes(calls: _Calls) -> Finding:

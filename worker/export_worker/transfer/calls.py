@@ -82,7 +82,7 @@ class S3Calls:
             The answer, and the guard under which it was given.
         """
         kind = _SINGLE if name == PUT else _MULTIPART
-        ladder = self._ladders[kind] if begun is None else tuple(dict.fromkeys((begun, begun.weakest)))
+        ladder = self._ladders[kind] if begun is None else begun.of_upload
         for guard in ladder:
             try:
                 with self._told(name, sent_bytes):
@@ -91,8 +91,9 @@ class S3Calls:
                 if guard == ladder[-1] or (name, guard) in self._confirmed or not may_dislike_checksums(error):
                     raise
                 continue
-            if guard != ladder[0]:
-                # Only now: had the checksums not been the reason, this would have failed as well.
+            if guard != ladder[0] and begun in {None, self._ladders[kind][0]}:
+                # Only now: had the checksums not been the reason, this would have failed as well. An upload of before,
+                # begun with another one than a new upload would be, tells nothing of those above it.
                 self._forget(kind, ladder[ladder.index(guard) - 1])
             if guard.algorithm.field in answer or answer.get("ChecksumAlgorithm") == guard.algorithm.name:
                 self._confirmed.add((name, guard))

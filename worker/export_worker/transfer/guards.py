@@ -7,7 +7,7 @@ then ours alone.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from export_worker.transfer.checksum import ALGORITHMS, CRC64NVME, Algorithm, Checksum, content_md5
 
@@ -29,9 +29,25 @@ class Guard:
         """What is left to an upload when the store does not take the checksums with which it was begun."""
         return replace(self, by_md5=True)
 
+    @property
+    def of_upload(self) -> tuple["Guard", ...]:
+        """What calls of an upload may have that was begun with this one: no other CRC fits its parts."""
+        return tuple(dict.fromkeys((self, self.weakest)))
+
 
 LADDER = (*map(Guard, ALGORITHMS), Guard(CRC64NVME, by_md5=True))
 Fields = Callable[[Guard], dict[str, Any]]
+
+
+class Content(Protocol):
+    """All bytes of one object that is written."""
+
+    @property
+    def checksum(self) -> Checksum:
+        """The one that we report."""
+
+    def by(self, algorithm: Algorithm) -> Checksum | None:
+        """Another one; None where the bytes are not at hand any more. Computes: not for the event loop."""
 
 
 class Body:
@@ -48,10 +64,30 @@ class Body:
             return {"Body": self.data, "ContentMD5": content_md5(self.data)}
         return {"Body": self.data, guard.algorithm.field: self.checksum.wire}
 
+    def by(self, algorithm: Algorithm) -> Checksum:
+        """See `Content`."""
+        return Checksum.of(self.data, algorithm)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Parts that have been sent."""
+
+    checksum: Checksum
+
+    def by(self, algorithm: Algorithm) -> Checksum | None:
+        """See `Content`."""
+        return self.checksum if self.checksum.algorithm == algorithm else None
+
 
 def whole(guard: Guard) -> dict[str, Any]:
     """The fields that make a checksum one of the whole object, not one of the parts' checksums."""
     return {} if guard.by_md5 else {"ChecksumType": "FULL_OBJECT"}
+
+
+def beginning(guard: Guard) -> dict[str, Any]:
+    """The fields with which an upload is begun."""
+    return whole(guard) if guard.by_md5 else whole(guard) | {"ChecksumAlgorithm": guard.algorithm.name}
 
 
 def told_checksums(answer: dict[str, Any]) -> dict[Algorithm, Checksum]:

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -36,9 +37,9 @@ from export_worker.transfer.calls import (
 from export_worker.transfer.checksum import CRC64NVME, Algorithm, Checksum
 from export_worker.transfer.client import S3Client
 from export_worker.transfer.failures import code_of, status_of
-from export_worker.transfer.guards import LADDER, Body, Guard, told_checksums, whole
+from export_worker.transfer.guards import LADDER, Body, Content, Guard, Joined, beginning, told_checksums, whole
 from export_worker.transfer.standing import Standing, Target, Written, delete_ours, look, unquoted
-from export_worker.transfer.threads import finish
+from export_worker.transfer.threads import finish, run_in_thread
 
 RACE_PAUSES_S = (0.2, 0.5, 1.0)
 """Between looks at a key that another writer is busy with."""
@@ -101,7 +102,7 @@ class S3Store:
             answer, _ = await self._calls.write(PUT, plain, guarded.fields, sent_bytes=len(body))
             return answer
 
-        return await _CreateOnce(self._calls, target, len(body)).write(PUT, write, lambda: guarded.checksum)
+        return await _CreateOnce(self._calls, target, len(body)).write(PUT, write, guarded)
 
     async def begin(self, target: Target) -> "MultipartUpload":
         """Open a multipart upload, to be completed or aborted. Cancelled meanwhile, this leaves none open.
@@ -116,11 +117,8 @@ class S3Store:
         return upload
 
     async def _begin(self, target: Target) -> "MultipartUpload":
-        def fields(guard: Guard) -> dict[str, Any]:
-            return whole(guard) if guard.by_md5 else whole(guard) | {"ChecksumAlgorithm": guard.algorithm.name}
-
         with translated(CREATE, target.bucket):
-            answer, guard = await self._calls.write(CREATE, target.head, fields)
+            answer, guard = await self._calls.write(CREATE, target.head, beginning)
         upload = MultipartUpload(self._calls, target, answer["UploadId"], guard)
         if answer["ResponseMetadata"].get("RetryAttempts"):
             # A call whose answer was lost has opened another one.
@@ -248,7 +246,7 @@ class MultipartUpload:
             return answer
 
         size_bytes = sum(part.bytes for part in parts)
-        written = await _CreateOnce(self._calls, self._target, size_bytes).write(COMPLETE, write, lambda: checksum)
+        written = await _CreateOnce(self._calls, self._target, size_bytes).write(COMPLETE, write, Joined(checksum))
         if written.adopted:
             await self.abort()
         return written
@@ -280,18 +278,19 @@ class _CreateOnce:
         self._target = target
         self._size_bytes = size_bytes
 
-    async def write(self, name: str, call: Write, checksum: Callable[[], Checksum]) -> Written:
-        """Make the call; `checksum` is that of the whole object, known at the latest when it has been made."""
+    async def write(self, name: str, call: Write, content: Content) -> Written:
+        """Make the call; its checksum is known at the latest when it has been made."""
         for pause_s in RACE_PAUSES_S:
             with translated(name, self._target.bucket):
                 answer = await self._try(name, call)
             if answer is not None:
-                return await self._confirmed(answer, checksum())
+                return await self._confirmed(answer, content)
             standing = await look(self._calls, self._target)
             if standing is None:
                 await asyncio.sleep(pause_s)
-            elif standing.equals(self._size_bytes, checksum()):
-                return Written(standing.etag, self._size_bytes, checksum(), adopted=True)
+            elif await self._equals(standing, content):
+                checksum = _own_or_first(standing.checksums, content) or content.checksum
+                return Written(standing.etag, self._size_bytes, checksum, adopted=True)
             else:
                 await delete_ours(self._calls, self._target)
         raise StorageError(f"{name} on bucket {self._target.bucket}: another writer is busy with {self._target.key}")
@@ -306,13 +305,37 @@ class _CreateOnce:
                 return None
             raise
 
-    async def _confirmed(self, answer: dict[str, Any], sent: Checksum) -> Written:
-        told = told_checksums(answer).get(sent.algorithm, sent)
-        if told != sent:
+    async def _equals(self, standing: Standing, content: Content) -> bool:
+        """Same size, and same checksum if the store tells any.
+
+        One by another algorithm than that of parts which are gone cannot be compared: it may be of other bytes.
+        """
+        if standing.bytes != self._size_bytes:
+            return False
+        return not standing.checksums or await self._agrees(standing.checksums, content) is True
+
+    async def _confirmed(self, answer: dict[str, Any], content: Content) -> Written:
+        told = told_checksums(answer)
+        if await self._agrees(told, content) is False:
             with suppress(StorageError):  # the next attempt replaces it; what matters is said below
                 await delete_ours(self._calls, self._target)
-            raise IntegrityError(f"s3://{self._target.bucket}/{self._target.key}: S3 stored {told}, we sent {sent}")
-        return Written(unquoted(answer["ETag"]), self._size_bytes, sent)
+            stored, where = _own_or_first(told, content), f"s3://{self._target.bucket}/{self._target.key}"
+            raise IntegrityError(f"{where}: S3 stored {stored}, we sent {content.checksum}")
+        return Written(unquoted(answer["ETag"]), self._size_bytes, content.checksum)
+
+    async def _agrees(self, told: dict[Algorithm, Checksum], content: Content) -> bool | None:
+        """Whether the store tells what is true of these bytes; None where it tells nothing that can be compared."""
+        checksum, ours = _own_or_first(told, content), content.checksum
+        if checksum is None:
+            return None
+        if checksum.algorithm == ours.algorithm:
+            return checksum == ours
+        other = await run_in_thread(self._calls.executor, partial(content.by, checksum.algorithm))
+        return None if other is None else checksum == other
+
+
+def _own_or_first(told: dict[Algorithm, Checksum], content: Content) -> Checksum | None:
+    return told.get(content.checksum.algorithm) or next(iter(told.values()), None)
 
 
 def _standing_upload(item: dict[str, Any]) -> StandingUpload:

@@ -82,10 +82,6 @@ class Standing:
             token=answer.get("Metadata", {}).get(UPLOAD_FIELD),
         )
 
-    def equals(self, size_bytes: int, checksum: Checksum) -> bool:
-        """Same size, and same checksum if the store tells one by the same algorithm."""
-        return self.bytes == size_bytes and self.checksums.get(checksum.algorithm, checksum) == checksum
-
 
 async def look(calls: S3Calls, target: Target) -> Standing | None:
     """What stands under the key; None when nothing does.
