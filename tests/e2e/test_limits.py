@@ -138,7 +138,8 @@ async def test_a_ceiling_of_bandwidth_holds_and_progress_tells_rate_and_parts(si
         took_s = time.monotonic() - begun_s
 
     assert status.phase is Phase.SUCCEEDED
-    assert took_s >= 16 / 5
+    # What is on its way when it begins is free: a quarter of a second.
+    assert took_s >= 15 / 5
     assert max(told.parts_done or 0 for told in seen) >= 1
     rates = [told.bytes_per_s / 2**20 for told in seen if told.bytes_per_s]
     assert rates

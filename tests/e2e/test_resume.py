@@ -263,11 +263,13 @@ def spoil(site: Site, upload_id: str, odd: str) -> None:
     client = site.s3()
     (key,) = [upload["Key"] for upload in client.list_multipart_uploads(Bucket=site.bucket)["Uploads"]]
     where = {"Bucket": site.bucket, "Key": key, "UploadId": upload_id}
+    # A part of another algorithm than the upload was begun with would be refused.
+    part = where | {"Body": bytes(5 * MIB), "ChecksumAlgorithm": "CRC64NVME"}
     match odd:
         case "size":
-            client.upload_part(**where, PartNumber=2, Body=bytes(5 * MIB))
+            client.upload_part(**part, PartNumber=2)
         case "number":
-            client.upload_part(**where, PartNumber=9, Body=bytes(5 * MIB))
+            client.upload_part(**part, PartNumber=9)
         case _:
             client.abort_multipart_upload(**where)
     client.close()

@@ -194,6 +194,8 @@ async def test_every_size_lands_byte_for_byte(world: World, proxy: S3Proxy, size
     stored = await world.store(Body(body, size if known else None))
     standing = await world.get()
     assert standing["Body"] == body
+    token = standing["Metadata"].pop("upload", None)
+    assert (token is None) == (size <= FIRST_PART_BYTES), "which upload it came by"
     assert standing["Metadata"] == {"export-id": "export-1"}
     assert standing["ContentType"] == "text/csv"
     assert "ContentEncoding" not in standing

@@ -7,14 +7,27 @@ from typing import Any
 
 import pytest
 
-from export_worker.errors import IntegrityError
+from export_worker.errors import IntegrityError, StorageError
 from export_worker.observed import OpenUpload
 from export_worker.transfer.checksum import ALGORITHMS, CRC32C, CRC64NVME, Algorithm, Checksum, content_md5
 from export_worker.transfer.multipart import S3Store
 from export_worker.transfer.plan import FIRST_PART_BYTES
 from export_worker.transfer.resume import Kept, recover
 from export_worker.transfer.standing import Target, Written
-from s3_server import Altered, Call, Refusal, Rule, S3Proxy, new_bucket, s3_client, s3_credentials, s3_proxy, s3_server
+from s3_server import (
+    Altered,
+    Call,
+    Damaged,
+    Lost,
+    Refusal,
+    Rule,
+    S3Proxy,
+    new_bucket,
+    s3_client,
+    s3_credentials,
+    s3_proxy,
+    s3_server,
+)
 
 NOISE = Random(5).randbytes(2 * FIRST_PART_BYTES + 100)
 PARTS = [bytearray(NOISE[at : at + FIRST_PART_BYTES]) for at in range(0, len(NOISE), FIRST_PART_BYTES)]
@@ -82,10 +95,11 @@ async def test_a_put_has_the_best_that_the_store_takes(
     assert written.checksum == Checksum.of(SHORT, best or CRC64NVME)
     assert refused(proxy) == RUNGS.index(best)
     assert speaks_of(proxy.calls[-1]) == ({best.name} if best else set())
-    assert proxy.calls[-1].headers.get("content-md5") == (None if best else content_md5(SHORT))
+    assert proxy.calls[-1].headers["content-md5"] == content_md5(SHORT), "no answer was seen yet"
     proxy.calls.clear()
     await store.put(another(target), SHORT)
-    assert len(proxy.calls) == 1, "it is known by now"
+    (call,) = proxy.calls  # it is known by now
+    assert call.headers.get("content-md5") == (None if best else content_md5(SHORT))
 
 
 @pytest.mark.parametrize("best", RUNGS)
@@ -98,7 +112,7 @@ async def test_an_upload_has_the_best_that_the_store_takes(
     assert refused(proxy) == RUNGS.index(best)
     sent = [call for call in proxy.calls if call.name == "upload_part"]
     assert [speaks_of(call) for call in sent] == [{best.name} if best else set()] * len(PARTS)
-    wanted = [None if best else content_md5(part) for part in PARTS]
+    wanted = [None if best and number else content_md5(part) for number, part in enumerate(PARTS)]
     assert [call.headers.get("content-md5") for call in sent] == wanted
     standing = await store.look(target)
     assert standing is not None
@@ -172,3 +186,45 @@ async def test_a_guard_that_was_answered_is_not_doubted_later(proxy: S3Proxy, st
     with pytest.raises(Exception, match="InvalidRequest"):
         await multipart(store, another(target))
     assert len(proxy.calls) == 1
+
+
+async def test_a_store_that_passes_over_checksums_without_a_word_still_sees_damage(
+    proxy: S3Proxy, store: S3Store, target: Target
+) -> None:
+    dropped = {f"x-amz-checksum-{algorithm.name.lower()}" for algorithm in ALGORITHMS}
+    proxy.dropped = frozenset({*dropped, "x-amz-checksum-algorithm", "x-amz-checksum-type"})
+    try:
+        for _ in range(2):
+            proxy.rule = lambda call: Damaged() if call.name == "put_object" else None
+            with pytest.raises(IntegrityError, match="BadDigest"):
+                await store.put(target, SHORT)
+            proxy.rule = lambda call: Damaged() if call.name == "upload_part" else None
+            with pytest.raises(IntegrityError, match="BadDigest"):
+                await multipart(store, target)
+            proxy.rule = lambda _: None
+            assert (await multipart(store, target)).checksum == Checksum.of(NOISE)
+    finally:
+        proxy.dropped = frozenset()
+
+
+async def test_what_an_earlier_attempt_has_left_is_not_taken_for_equal_by_its_size(
+    proxy: S3Proxy, store: S3Store, target: Target
+) -> None:
+    """Before a store that tells no checksum: the source may have changed."""
+    proxy.rule = takes(None)
+    await store.put(target, SHORT[::-1])
+    assert not (await store.put(target, SHORT)).adopted
+    await multipart(store, another(target))
+    assert not (await multipart(store, another(target))).adopted
+
+
+async def test_an_answer_to_a_completion_that_was_lost_is_known_by_its_token(
+    proxy: S3Proxy, store: S3Store, target: Target
+) -> None:
+    told, left = takes(None), [Refusal(412, "PreconditionFailed"), Lost()]
+    proxy.rule = lambda call: told(call) or (left.pop() if call.name == "complete_multipart_upload" and left else None)
+    upload = await store.begin(target)
+    parts = [await upload.send(number, part) for number, part in enumerate(PARTS, 1)]
+    with pytest.raises(StorageError):
+        await upload.complete(parts)
+    assert (await upload.complete(parts)).adopted

@@ -51,6 +51,18 @@ async def test_a_cancelled_waiter_frees_its_place() -> None:
     assert pool.taken_bytes == 0
 
 
+async def test_cancelled_just_before_a_buffer_comes_back() -> None:
+    pool = BufferPool(100)
+    first = await pool.take(100)
+    waiting = asyncio.create_task(pool.take(50))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    pool.give_back(first)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert pool.taken_bytes == 0
+
+
 async def test_cancelled_just_after_its_turn_has_come() -> None:
     pool = BufferPool(100)
     first = await pool.take(100)

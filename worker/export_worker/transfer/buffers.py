@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -91,7 +92,8 @@ class BufferPool:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._waiting.remove((permit_bytes, turn))
+                with suppress(ValueError):  # a buffer that came back meanwhile has taken it out already
+                    self._waiting.remove((permit_bytes, turn))
                 self._serve()
             else:
                 self._free(permit_bytes)  # our turn had come just before

@@ -25,6 +25,7 @@ _INTEGRITY_CODES = frozenset(
 )
 _PASSING_CODES = frozenset(
     {
+        "IncompleteBody",  # cut on the way
         "ExpiredToken",  # the next attempt fetches a fresh one
         "InternalError",
         "NoSuchUpload",  # somebody aborted it; the next attempt begins its own

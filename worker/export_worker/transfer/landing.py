@@ -40,6 +40,9 @@ class Dealings:
     pace: Pace = UNPACED
 
 
+_NAME = "0-name-that-no-file-has-0"
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Where an export's objects stand: bucket, prefix before every key, and the key's template."""
@@ -156,7 +159,8 @@ class Landing:
 
     async def abort_leftovers(self, export: Export, keep: OpenUpload | None = None) -> None:
         """Abort uploads of this export that an earlier attempt has left open, but for the one that is gone on with."""
-        prefix = self._layout.key(export, "")
+        # Up to the first file's name: what stands behind it is not of every key.
+        prefix = self._layout.key(export, _NAME).partition(_NAME)[0]
         kept_id = None if keep is None else keep.upload_id
         await self._engine.abort_leftovers(self._layout.bucket, prefix, export.export_id, kept_id)
 

@@ -14,9 +14,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from secrets import token_hex
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -110,19 +111,23 @@ class S3Store:
         Raises:
             StorageError: S3 refused or did not answer.
         """
-        upload, cancelled = await finish(self._begin(target))
+        # The token tells an object that came by this upload from what an earlier attempt has left.
+        upload, cancelled = await finish(self._begin(replace(target, token=target.token or token_hex(8))))
         if cancelled:
-            await upload.abort()
+            with suppress(StorageError):  # whoever comes next aborts it
+                await upload.abort()
             raise asyncio.CancelledError
         return upload
 
     async def _begin(self, target: Target) -> "MultipartUpload":
         with translated(CREATE, target.bucket):
             answer, guard = await self._calls.write(CREATE, target.head, beginning)
-        upload = MultipartUpload(self._calls, target, answer["UploadId"], guard)
+        is_whole = answer.get("ChecksumType") == "FULL_OBJECT"
+        upload = MultipartUpload(self._calls, target, answer["UploadId"], guard, is_whole=is_whole)
         if answer["ResponseMetadata"].get("RetryAttempts"):
-            # A call whose answer was lost has opened another one.
-            await self.abort_leftovers(target.bucket, target.key, target.export_id, upload.upload_id)
+            # A call whose answer was lost has opened another one. What cannot be aborted now, the sweep will.
+            with suppress(StorageError):
+                await self.abort_leftovers(target.bucket, target.key, target.export_id, upload.upload_id)
         return upload
 
     def upload(self, target: Target, upload_id: str, algorithm: Algorithm = CRC64NVME) -> "MultipartUpload":
@@ -208,11 +213,14 @@ class MultipartUpload:
 
     Args:
         guard: With which it was begun.
+        is_whole: The store has said that it keeps the checksum of the whole object. One that has not may know one of
+            the parts' checksums only, and take ours for wrong; those of the parts are named to it all the same.
     """
 
-    def __init__(self, calls: S3Calls, target: Target, upload_id: str, guard: Guard) -> None:
+    def __init__(self, calls: S3Calls, target: Target, upload_id: str, guard: Guard, *, is_whole: bool = True) -> None:
         self.upload_id = upload_id
         self._guard = guard
+        self._is_whole = is_whole
         self._calls = calls
         self._target = target
         self._address = target.address | {"UploadId": upload_id}
@@ -238,8 +246,8 @@ class MultipartUpload:
         checksum, plain = whole_checksum(parts), self._address | {"IfNoneMatch": "*"}
 
         def fields(guard: Guard) -> dict[str, Any]:
-            own = {} if guard.by_md5 else {guard.algorithm.field: checksum.wire}
-            return whole(guard) | own | {"MultipartUpload": {"Parts": [_listed(part, guard) for part in parts]}}
+            own = {guard.algorithm.field: checksum.wire} | whole(guard) if self._is_whole and not guard.by_md5 else {}
+            return own | {"MultipartUpload": {"Parts": [_listed(part, guard) for part in parts]}}
 
         async def write() -> dict[str, Any]:
             answer, self._guard = await self._calls.write(COMPLETE, plain, fields, begun=self._guard)
@@ -306,13 +314,15 @@ class _CreateOnce:
             raise
 
     async def _equals(self, standing: Standing, content: Content) -> bool:
-        """Same size, and same checksum if the store tells any.
+        """Same size, and proof: the same checksum, or where the store tells none, that it came by this very upload.
 
-        One by another algorithm than that of parts which are gone cannot be compared: it may be of other bytes.
+        A checksum by another algorithm than that of parts which are gone cannot be compared: it may be of other bytes.
         """
         if standing.bytes != self._size_bytes:
             return False
-        return not standing.checksums or await self._agrees(standing.checksums, content) is True
+        if not standing.checksums:
+            return standing.token is not None and standing.token == self._target.token
+        return await self._agrees(standing.checksums, content) is True
 
     async def _confirmed(self, answer: dict[str, Any], content: Content) -> Written:
         told = told_checksums(answer)

@@ -38,12 +38,20 @@ class Pace:
 
     async def spend(self, count_bytes: int) -> None:
         """Wait until so many bytes more are within every ceiling."""
-        if self._bytes_per_s is not None:
-            now_s = self._clock()
-            self._free_at_s = max(now_s, self._free_at_s) + count_bytes / self._bytes_per_s
-            await asyncio.sleep(self._free_at_s - now_s)
-        if self._within is not None:
-            await self._within.spend(count_bytes)
+        wait_s = self.book(count_bytes)
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+
+    def book(self, count_bytes: int) -> float:
+        """Take the time that these bytes may take, in every ceiling at once; how long to wait until it is over."""
+        wider_s = 0.0 if self._within is None else self._within.book(count_bytes)
+        if self._bytes_per_s is None:
+            return wider_s
+        now_s = self._clock()
+        # The time in which the last piece was on its way counts, but no pause earns more than that.
+        begun_s = max(self._free_at_s, now_s - count_bytes / self._bytes_per_s)
+        self._free_at_s = begun_s + count_bytes / self._bytes_per_s
+        return max(wider_s, self._free_at_s - now_s)
 
 
 UNPACED = Pace()

@@ -31,6 +31,8 @@ from export_worker.errors import TransformError
 from export_worker.transfer.tables import CsvTables, Part, shown
 
 ROW_GROUP_BYTES = 8 * 2**20
+ROW_GROUP_COLUMN_BYTES = 64 * 1024
+"""Of each column at least: the footer of a wide table would grow faster than its rows, and is kept until the end."""
 """As Arrow holds them; what is written is smaller. Readers would like more, but a worker moves four files at once."""
 _ARROW_TYPES: dict[ColumnType, pa.DataType] = {
     "string": pa.string(),
@@ -86,7 +88,7 @@ class CsvToParquet:
         table = pa.table(columns, schema=schema)
         self._gathered.append(table)
         self._gathered_bytes += table.nbytes
-        if self._gathered_bytes >= ROW_GROUP_BYTES:
+        if self._gathered_bytes >= max(ROW_GROUP_BYTES, ROW_GROUP_COLUMN_BYTES * len(schema)):
             self._write_group()
 
     def _write_group(self) -> None:

@@ -5,7 +5,7 @@ under its number. Anything odd, and the upload is dropped: beginning anew costs 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from export_worker.errors import StorageRefusedError
 from export_worker.observed import OpenUpload
@@ -66,6 +66,7 @@ async def recover(store: S3Store, target: Target, noted: OpenUpload) -> Kept | W
         ObjectExistsError: The key belongs to another export.
         StorageError: S3 refused the rest, or did not answer.
     """
+    target = replace(target, token=noted.token)
     upload = store.upload(target, noted.upload_id)
     if noted.key != target.key:
         await store.upload(Target(target.bucket, noted.key, target.export_id, ""), noted.upload_id).abort()

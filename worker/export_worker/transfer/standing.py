@@ -14,7 +14,7 @@ from export_worker.transfer.guards import told_checksums
 OWNER_FIELD = "export-id"
 """The one metadata field of every object: tells an earlier attempt of ours from another export."""
 UPLOAD_FIELD = "upload"
-"""Of what came by an upload that can be resumed: tells which one."""
+"""Of what came by a multipart upload: tells which one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Standing:
     """An object as the store describes it.
 
     Args:
-        token: Of the resumable upload that it came by, if it did.
+        token: Of the multipart upload that it came by, if it did.
         checksums: Of the whole object, those that the store tells.
     """
 

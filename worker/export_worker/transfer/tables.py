@@ -151,7 +151,9 @@ def _guessed_end(text: bytes) -> int:
 
 
 def _line_end(text: bytes, before: int) -> int:
-    return max(text.rfind(b"\n", 0, before), text.rfind(b"\r", 0, before)) + 1
+    end = text.rfind(b"\n", 0, before) + 1
+    # Not before it: where there is no CR, each search would go through all of the text.
+    return max(end, text.rfind(b"\r", end, before) + 1)
 
 
 @dataclass(frozen=True, slots=True)
