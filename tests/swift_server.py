@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from export_worker.demo.processes import START_TIMEOUT_S, free_port
 
@@ -74,7 +76,9 @@ def swift_server(directory: Path) -> Iterator[str]:
         assert process.stdout is not None
         port = process.stdout.readline()
         assert port, (directory / "swift.log").read_text()
-        yield f"http://127.0.0.1:{int(port)}"
+        url = f"http://127.0.0.1:{int(port)}"
+        _warm(url)
+        yield url
         process.stdin.close()
 
 
@@ -86,6 +90,23 @@ def _skip_where_it_cannot_run(directory: Path) -> None:
         os.setxattr(directory, "user.swift", b"tried")
     except OSError as error:
         pytest.skip(f"Swift keeps metadata in extended attributes, which {directory} does not take ({error})")
+
+
+def _warm(url: str) -> None:
+    """Its first answers on a busy machine may be refusals: it looks for accounts and containers that it is making."""
+    session = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name="us-east-1")
+    client, deadline_s = session.client("s3", endpoint_url=url), time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            client.create_bucket(Bucket="warm")
+            client.put_object(Bucket="warm", Key="k", Body=b"")
+        except ClientError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.2)
+        else:
+            client.close()
+            return
 
 
 def _configure(root: Path, ports: dict[str, int]) -> None:

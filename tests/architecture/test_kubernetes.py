@@ -192,6 +192,15 @@ def test_images_are_pinned_and_ours_has_one_tag() -> None:
                 assert re.match(r"\d+\.\d+", tag), only["image"]
                 if "export-worker" in only["image"]:
                     assert tag == OWN_IMAGE.partition(":")[2]
+                    # What was built on this machine, or what a registry has.
+                    assert (only["image"] == OWN_IMAGE) == (build != "overlays/production")
+
+
+def test_an_apply_does_not_set_back_what_an_autoscaler_has_set() -> None:
+    deployments = of_kind("overlays/production", "Deployment")
+    for item in of_kind("overlays/production", "ScaledObject").values():
+        assert "replicas" not in deployments[item["spec"]["scaleTargetRef"]["name"]]["spec"]
+    assert "replicas" in deployments["gateway"]["spec"]
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)

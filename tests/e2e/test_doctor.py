@@ -101,6 +101,14 @@ async def test_an_option_that_a_driver_does_not_know_and_a_secret_that_is_not_th
     assert "connections.gio" in found["connection gio"][0]["says"]
 
 
+async def test_a_key_of_the_gateway_is_missed_by_the_gateway_alone(site: Site) -> None:
+    site.settings = {"gateway": {"api_keys": '["env:NOT_SET_ANYWHERE"]'}}
+    ran, found = await doctor(site)
+    assert ran.status == 0
+    (told,) = [finding for finding in found["configuration"] if "NOT_SET_ANYWHERE" in finding["says"]]
+    assert told["level"] == "warning"
+
+
 @asynccontextmanager
 async def own_redis(site: Site, directory: Path, *options: str) -> AsyncIterator[redis.asyncio.Redis]:
     port = free_port()

@@ -10,6 +10,7 @@ from arq.connections import ArqRedis
 from export_producers.client import ExportQueue
 from export_producers.triggers.intake import Intake, StoppedError
 from export_producers.triggers.message import Message
+from export_producers.triggers.redis_stream import RedisStreamTrigger
 from export_worker.connect import close_redis, open_redis
 from export_worker.contract.keys import Keys
 from export_worker.demo.processes import free_port
@@ -75,3 +76,26 @@ async def test_a_redis_that_comes_back_gets_the_message(redis_url: str, arq_redi
         async with asyncio.timeout(30):
             await taking
         assert len(await back.list_exports()) == 1
+
+
+async def test_an_answer_without_a_message_says_as_well_that_redis_is_back(
+    redis_url: str, arq_redis: ArqRedis, namespace: str
+) -> None:
+    """Or a quiet trigger would stay unready for as long as nothing comes."""
+    nowhere, stop = open_redis(f"redis://127.0.0.1:{free_port()}", retries=0), asyncio.Event()
+    async with ExportQueue(redis_url, namespace=namespace) as queue:
+        keys = Keys(namespace)
+        intake = Intake("t", queue=queue, redis=arq_redis, keys=keys, template=None, stop=stop)
+        trigger = RedisStreamTrigger(
+            nowhere, intake, stream=f"{namespace}:in", group="g", consumer="c", field="request", claim_after_s=60.0
+        )
+        running = asyncio.create_task(trigger.run(stop))
+        async with asyncio.timeout(20):
+            while not intake.waiting:
+                await asyncio.sleep(0.02)
+            trigger._redis = arq_redis
+            while intake.waiting:
+                await asyncio.sleep(0.02)
+        stop.set()
+        await running
+    await close_redis(nowhere)

@@ -221,7 +221,8 @@ async def test_what_an_earlier_attempt_has_left_is_not_taken_for_equal_by_its_si
 async def test_an_answer_to_a_completion_that_was_lost_is_known_by_its_token(
     proxy: S3Proxy, store: S3Store, target: Target
 ) -> None:
-    told, left = takes(None), [Refusal(412, "PreconditionFailed"), Lost()]
+    told = takes(None)
+    left: list[Refusal | Lost] = [Refusal(412, "PreconditionFailed"), Lost()]
     proxy.rule = lambda call: told(call) or (left.pop() if call.name == "complete_multipart_upload" and left else None)
     upload = await store.begin(target)
     parts = [await upload.send(number, part) for number, part in enumerate(PARTS, 1)]

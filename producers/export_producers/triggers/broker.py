@@ -57,6 +57,7 @@ class BrokerTrigger:
                 with suppress(StoppedError):
                     await self._intake.wait(ConnectionError(f"broker: {type(error).__name__}"))
             else:
+                self._intake.back()
                 return broker
         return None
 

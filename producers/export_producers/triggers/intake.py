@@ -92,8 +92,14 @@ class Intake:
             except (ServiceUnreachableError, RedisError, OSError) as error:
                 await self.wait(error)
             else:
-                self._away = False
+                self.back()
                 return
+
+    def back(self) -> None:
+        """What was away has answered, if only that there is nothing to take."""
+        if self._away:
+            _log.info("trigger.goes_on", trigger=self._trigger)
+        self._away = False
 
     async def wait(self, error: Exception) -> None:
         """Wait a moment for what is away; says so once.

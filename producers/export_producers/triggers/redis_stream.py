@@ -65,6 +65,7 @@ class RedisStreamTrigger:
                     self._prepared = False
                     await self._intake.wait(error)
                     continue
+                self._intake.back()
                 for entry in entries:
                     await self._take(entry)
         await self._leave()

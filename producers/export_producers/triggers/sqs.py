@@ -80,6 +80,7 @@ class SqsTrigger:
         except (BotoCoreError, ClientError) as error:
             await self._intake.wait(error)
             return []
+        self._intake.back()
         return list(answer.get("Messages", []))
 
     async def _take(self, received: Mapping[str, Any]) -> None:
