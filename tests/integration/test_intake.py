@@ -78,6 +78,11 @@ async def test_a_redis_that_comes_back_gets_the_message(redis_url: str, arq_redi
         assert len(await back.list_exports()) == 1
 
 
+async def until(intake: Intake, *, waiting: bool) -> None:
+    while intake.waiting is not waiting:
+        await asyncio.sleep(0.02)
+
+
 async def test_an_answer_without_a_message_says_as_well_that_redis_is_back(
     redis_url: str, arq_redis: ArqRedis, namespace: str
 ) -> None:
@@ -91,11 +96,9 @@ async def test_an_answer_without_a_message_says_as_well_that_redis_is_back(
         )
         running = asyncio.create_task(trigger.run(stop))
         async with asyncio.timeout(20):
-            while not intake.waiting:
-                await asyncio.sleep(0.02)
+            await until(intake, waiting=True)
             trigger._redis = arq_redis
-            while intake.waiting:
-                await asyncio.sleep(0.02)
+            await until(intake, waiting=False)
         stop.set()
         await running
     await close_redis(nowhere)
