@@ -93,17 +93,14 @@ async def test_a_worker_without_the_package_leaves_the_export_to_one_that_has_it
         async with harness.worker(site), site.queue() as queue:
             ours = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
             other = await harness.export(site, json.dumps({"connection": "gio", "export": ours}))
-            # It has taken the step, given up, and swept it back into the queue.
-            async with asyncio.timeout(30):
-                while not any(
-                    "taken up again" in entry["note"] for entry in await queue.timeline(accepted["export_id"])
-                ):
-                    await asyncio.sleep(0.1)
+            # It was accepted before: the worker has looked at it, and given it back.
             worked = await tiny.run("run", "--burst")
             status = await queue.status(accepted["export_id"])
+            notes = [entry["note"] for entry in await queue.timeline(accepted["export_id"])]
 
     assert (other.phase, status.phase) == ("succeeded", "succeeded")
     assert worked.status == 0, worked
+    assert not any("again" in note for note in notes), "whoever cannot read it has done nothing to it"
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ TIMELINE_MAX = 200
 """Transitions kept of one export: some 20 KiB at the worst, and far more than a healthy one has."""
 
 UNREADABLE_S = 10.0
-"""Until a record that this version cannot read is looked at again: by a worker that can, it may be hoped, so not late."""
+"""Until a record that this version cannot read is looked at again: soon, for the next to look may be able to."""
 
 SCAN_MAX = 1000
 """Entries looked at in one claim: a few milliseconds of Redis's time, when all of them must wait for something."""
