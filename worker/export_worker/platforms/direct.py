@@ -4,17 +4,23 @@ aiohttp reads the head of an answer. Where the body is no more than so many byte
 chunks, no compression), its transport is then handed over to the protocol below, into whose buffer asyncio receives:
 no copy, no object a piece. Everything else stays with aiohttp's parser.
 
-Three ways to a part's buffer were measured, one file of 1 GiB over loopback, each part sent on with its CRC64NVME
-(processor seconds per GiB of the whole process, boto3's share of about 0.6 included; two cores that others used, too,
-so that only the order tells):
+Three ways to a part's buffer were measured, each part sent on with its CRC64NVME: processor seconds per GiB of the
+whole process, boto3's share among them, medians of three runs over loopback on two cores at rest (`make bench-transfer
+ARGS='--movers direct thread pieces'`; a row is one file of 1 GiB or eight of 128 MiB at once):
 
-- blocking reads of a duplicated socket in a thread, a whole part a call: 1.58 and 1.73
-- this one: 1.83 and 1.83; with SO_RCVLOWAT raised to 512 KiB: 1.76 and 1.68
-- aiohttp's `iter_any`, copied into the buffer: 1.88 and 2.18
+                                      this one    blocking reads    pieces of aiohttp's,
+                                                  in a thread       copied
+    known length                        0.77          0.75              1.22
+    known length, eight                 0.86          1.11              1.25
+    known length, TLS                   2.05          2.19              2.22
+    known length, TLS, eight            2.18          2.33              2.47
+    unknown length                      (1.24)        1.09              1.23
+    unknown length, eight               (1.34)        1.40              1.30
+    unknown length, TLS                 (2.34)        2.35              2.36
 
-The thread is the cheapest over plain HTTP by a little, and cannot be had over TLS, which production speaks; this
-one is the same code for both, can be cancelled at any moment, and sees a stall by a timer. It is called 600 to 1,000
-times a GiB, with one to two MiB each, so there is little left to gain. `make bench-transfer` measures the whole.
+A thread for each file is no cheaper but for a single one over plain HTTP, cannot be cancelled in a read, and needs a
+client of its own. This one is the same code with and without TLS, can be cancelled at any moment, and sees a stall by
+a timer. Bodies of unknown length go by pieces in any case, which costs a copy and buys every framing and coding.
 """
 
 import asyncio
