@@ -11,7 +11,8 @@ class TransferSettings(Section):
     """How bytes are moved.
 
     Args:
-        memory_mib: Buffers of all transfers of one process together.
+        memory_mib: Buffers of all transfers of one process together. A single part that is larger (of a file beyond
+            120 GiB whose length is not known, or beyond 1.2 TiB, with the default) takes all of it while it fills.
         parts_in_flight: Parts of one file that upload at once.
         mib_per_second: That all transfers of one process may read; without it there is no ceiling.
     """
