@@ -175,6 +175,12 @@ class Running:
         until(lambda: text in self.log.read_text(encoding="utf-8"), timeout_s, f"{text!r} in {self.log}")
 
 
+def memory_mib(pid: int, field: str) -> float:
+    """Resident memory of a process: `VmRSS` now, `VmHWM` at its highest."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
 def until(happened: Callable[[], bool], timeout_s: float, what: str) -> None:
     """Wait for something to happen."""
     deadline = time.monotonic() + timeout_s

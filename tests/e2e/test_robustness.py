@@ -14,7 +14,7 @@ import harness
 from export_worker.contract.status import Phase
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
-from harness import Running, Site
+from harness import Running, Site, memory_mib
 from unit.test_platform_http_server import raw_server
 
 REQUEST = json.dumps(
@@ -25,12 +25,6 @@ REQUEST = json.dumps(
 )
 MIB = 2**20
 MEMORY_GROWTH_MAX_MIB = 96
-
-
-def memory_mib(pid: int, field: str) -> float:
-    """Resident memory of a process: `VmRSS` now, `VmHWM` at its highest."""
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from export_worker.simulator.scenario import Scenario
 from export_worker.simulator.server import Simulator
 from export_worker.simulator.world import SimulatorSettings, World
 from export_worker.transfer.checksum import CRC64NVME, Checksum
-from harness import Site
+from harness import Site, memory_mib
 
 FILE_BYTES = 20 * 2**30
 BUCKET = "soak"
@@ -49,12 +49,6 @@ class Sample:
 
     done_bytes: int
     memory_mib: float
-
-
-def memory_mib(pid: int) -> float:
-    """Resident now."""
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
 
 def growth_mib(samples: list[Sample]) -> float:
@@ -83,7 +77,7 @@ async def transfer(site: Site, console: Console) -> tuple[str, list[Sample]]:
         async with asyncio.timeout(LIMIT_S), site.queue() as queue:
             export_id = (await queue.enqueue(REQUEST)).export_id
             while not (status := await queue.status(export_id)).phase.terminal:
-                samples.append(Sample(status.progress.bytes_done, memory_mib(running.pid)))
+                samples.append(Sample(status.progress.bytes_done, memory_mib(running.pid, "VmRSS")))
                 await asyncio.sleep(SAMPLE_S)
     if status.phase is not Phase.SUCCEEDED:
         raise SystemExit(f"the export {status.phase}: {status.error}")
