@@ -221,7 +221,7 @@ def _upload(calls: _Calls) -> Finding:
     looks = _looks(calls, "upload_part", partial(send, PartNumber=2), guard)  # which completing leaves out
 
     def complete(guard: Guard) -> dict[str, Any]:
-        own = {} if guard.by_md5 else {guard.algorithm.field: body.checksum.wire}
+        own = guard.named(body.checksum)
         parts = {"Parts": [{"PartNumber": 1, "ETag": sent["ETag"]} | own]}
         return calls.complete(upload, IfNoneMatch="*", MultipartUpload=parts, **whole(guard), **own)
 

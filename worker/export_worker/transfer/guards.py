@@ -29,6 +29,10 @@ class Guard:
         """What is left to an upload when the store does not take the checksums with which it was begun."""
         return replace(self, by_md5=True)
 
+    def named(self, checksum: Checksum) -> dict[str, Any]:
+        """The field that tells a checksum to the store; none where MD5 stands in its place."""
+        return {} if self.by_md5 else {self.algorithm.field: checksum.wire}
+
     @property
     def of_upload(self) -> tuple["Guard", ...]:
         """What calls of an upload may have that was begun with this one: no other CRC fits its parts."""
@@ -60,9 +64,8 @@ class Body:
     def fields(self, guard: Guard) -> dict[str, Any]:
         """The fields of a call that sends them."""
         self.checksum = Checksum.of(self.data, guard.algorithm)
-        if guard.by_md5:
-            return {"Body": self.data, "ContentMD5": content_md5(self.data)}
-        return {"Body": self.data, guard.algorithm.field: self.checksum.wire}
+        md5 = {"ContentMD5": content_md5(self.data)} if guard.by_md5 else {}
+        return {"Body": self.data} | md5 | guard.named(self.checksum)
 
     def by(self, algorithm: Algorithm) -> Checksum:
         """See `Content`."""
@@ -87,7 +90,7 @@ def whole(guard: Guard) -> dict[str, Any]:
 
 def beginning(guard: Guard) -> dict[str, Any]:
     """The fields with which an upload is begun."""
-    return whole(guard) if guard.by_md5 else whole(guard) | {"ChecksumAlgorithm": guard.algorithm.name}
+    return {} if guard.by_md5 else whole(guard) | {"ChecksumAlgorithm": guard.algorithm.name}
 
 
 def told_checksums(answer: dict[str, Any]) -> dict[Algorithm, Checksum]:

@@ -246,7 +246,7 @@ class MultipartUpload:
         checksum, plain = whole_checksum(parts), self._address | {"IfNoneMatch": "*"}
 
         def fields(guard: Guard) -> dict[str, Any]:
-            own = {guard.algorithm.field: checksum.wire} | whole(guard) if self._is_whole and not guard.by_md5 else {}
+            own = guard.named(checksum) | whole(guard) if self._is_whole else {}
             return own | {"MultipartUpload": {"Parts": [_listed(part, guard) for part in parts]}}
 
         async def write() -> dict[str, Any]:
@@ -366,5 +366,4 @@ def whole_checksum(parts: Sequence[SentPart]) -> Checksum:
 
 
 def _listed(part: SentPart, guard: Guard) -> dict[str, Any]:
-    own = {} if guard.by_md5 else {guard.algorithm.field: part.checksum.wire}
-    return {"PartNumber": part.number, "ETag": part.etag} | own
+    return {"PartNumber": part.number, "ETag": part.etag} | guard.named(part.checksum)
