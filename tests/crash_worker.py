@@ -28,7 +28,8 @@ from export_worker.transfer.client import build_client
 
 WRITES = {"HSET", "SET", "ZADD", "ZREM", "XADD", "DEL"}
 SCRIPTS = {
-    sha1(script(name).encode()).hexdigest(): name for name in ("claim", "commit", "renew", "release", "revive", "take")
+    sha1(script(name).encode()).hexdigest(): name
+    for name in ("claim", "commit", "rate", "renew", "release", "revive", "take")
 }
 
 

@@ -24,6 +24,7 @@ from export_worker.errors import (
     DefectError,
     LeaseLostError,
     PlatformError,
+    PlatformPausedError,
     PlatformRefusedError,
     PlatformThrottledError,
     PlatformUnavailableError,
@@ -36,7 +37,9 @@ from export_worker.export import Cancelled, Export, Failed, Queued, Running, Suc
 from export_worker.instrumentation import SILENT, Instrument, LeaseLost
 from export_worker.leases import Held, Leases
 from export_worker.observed import OpenUpload, OperationFailed, RemoteFile
+from export_worker.platforms.admission import Admission, admitting
 from export_worker.platforms.base import Cancelling, Download, Driver, Mark, Resuming
+from export_worker.rate import Rate
 from export_worker.steps import Decision, Moment, Policy
 from export_worker.store import NO_EFFECT, Effect, Store, Turn
 from export_worker.telling import Stopwatch, calling, file_stored, opening, told_of
@@ -61,12 +64,20 @@ class Connection:
 
     Args:
         pace: At which its files are read.
+        rate: Of its requests; without one they wait for nothing.
     """
 
     platform: str
     driver: Driver
     policy: Policy
     pace: Pace = UNPACED
+    rate: Rate | None = None
+
+    def admission(self, turn: Turn) -> Admission | None:
+        """What the requests of a step wait for. Its claim has counted the first one, but not for a cancel."""
+        if self.rate is None:
+            return None
+        return self.rate.for_transfer() if turn.role == "transfer" else self.rate.for_control(0 if turn.cancel else 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +197,9 @@ class Machine:
         left_s = (steps.deadline(export, policy) - self._chance.clock()).total_seconds()
         decision = None
         if left_s > 0:
-            decision = await _within(left_s, self._act(held, self._checked(export, connection)))
+            known = self._checked(export, connection)
+            with admitting(known.admission(held.turn)):
+                decision = await _within(left_s, self._act(held, known))
         if decision is None:
             return steps.after_deadline(held.turn.export, self._chance.moment(), policy), NO_EFFECT
         return decision, _learned(export, decision)
@@ -235,7 +248,7 @@ class Machine:
         """End it here, and on the platform where that can be done."""
         export = held.turn.export
         if connection is not None and isinstance(connection.driver, Cancelling) and isinstance(export.state, Running):
-            with calling(self._instrument, export, "cancel"):
+            with admitting(connection.admission(held.turn)), calling(self._instrument, export, "cancel"):
                 await connection.driver.cancel(export.request.export, export.state.operation_id)
         return steps.after_cancel(export, self._chance.moment())
 
@@ -310,7 +323,7 @@ async def _within(left_s: float, acting: Coroutine[None, None, Decision]) -> Dec
 
 def _effect_of(failure: StepError, export: Export) -> Effect:
     """What a failure says of the platform: one that cannot be reached is down for every export."""
-    if isinstance(export.state, Transferring) or isinstance(failure, PlatformUnclearError):
+    if isinstance(export.state, Transferring) or isinstance(failure, PlatformUnclearError | PlatformPausedError):
         return NO_EFFECT
     if isinstance(failure, PlatformThrottledError):
         return Effect("up", pause_s=failure.retry_after_s or 0.0)
