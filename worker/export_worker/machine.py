@@ -226,8 +226,15 @@ class Machine:
                     polled = await connection.driver.poll(export.request.export, state.operation_id)
                 if isinstance(polled, OperationFailed):
                     polled = replace(polled, message=self._redactor.text(polled.message))
-                seen_s = held.turn.durations_s
-                return steps.after_poll(export, state, polled, self._chance.moment(), connection.policy, seen_s=seen_s)
+                return steps.after_poll(
+                    export,
+                    state,
+                    polled,
+                    self._chance.moment(),
+                    connection.policy,
+                    claims=held.turn.claims,
+                    seen_s=held.turn.durations_s,
+                )
             case Transferring() as state:
                 return await self._transfer(held, connection, state)
             case Succeeded() | Failed() | Cancelled():
