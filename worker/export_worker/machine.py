@@ -136,6 +136,9 @@ class Machine:
         with structlog.contextvars.bound_contextvars(export_id=turn.export.export_id, step=turn.step):
             try:
                 async with self._leases.holding(turn) as held:
+                    # Only a transfer is cut by a cancel: what a call begins on the platform must be known, and the
+                    # next step, which comes at once, can end it there.
+                    held.cancelled = turn.role == "control"
                     decision, effect = await self._decide(held)
                     # From here on a cancel is for the next step: what has been decided must be saved.
                     held.cancelled = True
@@ -175,10 +178,10 @@ class Machine:
                 try:
                     return await self._next(held, connection, policy)
                 except asyncio.CancelledError:
-                    if not held.cancelled or held.lost:
+                    if turn.role == "control" or not held.cancelled or held.lost:
                         raise
                     held.task.uncancel()
-            return await self._cancel(held, connection), NO_EFFECT
+            return await self._cancel(held, connection, policy), NO_EFFECT
         except StepError as error:
             failure = error
         except (LeaseLostError, RedisError):
@@ -195,14 +198,14 @@ class Machine:
     async def _next(self, held: Held, connection: Connection | None, policy: Policy) -> tuple[Decision, Effect]:
         export = held.turn.export
         left_s = (steps.deadline(export, policy) - self._chance.clock()).total_seconds()
-        decision = None
         if left_s > 0:
             known = self._checked(export, connection)
             with admitting(known.admission(held.turn)):
                 decision = await _within(left_s, self._act(held, known))
-        if decision is None:
-            return steps.after_deadline(held.turn.export, self._chance.moment(), policy), NO_EFFECT
-        return decision, _learned(export, decision)
+            if decision is not None:
+                return decision, _learned(export, decision)
+        moment, export = self._chance.moment(), held.turn.export
+        return steps.after_deadline(export, moment, policy, cut=left_s > 0, claims=held.turn.claims), NO_EFFECT
 
     def _checked(self, export: Export, connection: Connection | None) -> Connection:
         request = export.request
@@ -251,13 +254,21 @@ class Machine:
         moment = self._chance.moment()
         return steps.after_submit(export, submitted, moment, connection.policy, claims=claims, seen_s=seen_s)
 
-    async def _cancel(self, held: Held, connection: Connection | None) -> Decision:
+    async def _cancel(self, held: Held, connection: Connection | None, policy: Policy) -> Decision:
         """End it here, and on the platform where that can be done."""
-        export = held.turn.export
-        if connection is not None and isinstance(connection.driver, Cancelling) and isinstance(export.state, Running):
-            with admitting(connection.admission(held.turn)), calling(self._instrument, export, "cancel"):
-                await connection.driver.cancel(export.request.export, export.state.operation_id)
-        return steps.after_cancel(export, self._chance.moment())
+        told = await self._cancel_there(held.turn, connection, policy)
+        return steps.after_cancel(held.turn.export, self._chance.moment(), told=told, claims=held.turn.claims)
+
+    async def _cancel_there(self, turn: Turn, connection: Connection | None, policy: Policy) -> bool:
+        """Whether the platform has cancelled the operation. Nothing is asked of it behind the deadline."""
+        export, state = turn.export, turn.export.state
+        if connection is None or not isinstance(connection.driver, Cancelling) or not isinstance(state, Running):
+            return False
+        if self._chance.clock() >= steps.deadline(export, policy):
+            return False
+        with admitting(connection.admission(turn)), calling(self._instrument, export, "cancel"):
+            await connection.driver.cancel(export.request.export, state.operation_id)
+        return True
 
     async def _clear_away(self, held: Held, keep: OpenUpload | None = None) -> None:
         """Abort uploads that attempts have left open, but for the one that is gone on with.

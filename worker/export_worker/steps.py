@@ -27,6 +27,8 @@ from export_worker.pollplan import PollPlan
 EMPTY_LOOKS_MAX = 4
 """A job that is FINISH may name its files a moment later (seen with replicas); after so many looks it has none."""
 
+_UNHEARD = "the platform may have the job of a submit whose answer nobody heard"
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -277,19 +279,41 @@ def _open_state(export: Export) -> Open:
     return export.state
 
 
-def after_deadline(export: Export, moment: Moment, policy: Policy) -> Decision:
-    """Time is up."""
+def after_deadline(export: Export, moment: Moment, policy: Policy, *, cut: bool = False, claims: int = 1) -> Decision:
+    """Time is up.
+
+    Args:
+        cut: It was up in the middle of the step.
+        claims: See `submitting`.
+    """
     limit_s = export.request.deadline_s or policy.deadline_s
     message = f"not done within {limit_s:g} s of acceptance; it was {export.phase}"
+    if isinstance(export.state, Queued) and (cut or claims > 1):
+        message += f", and {_UNHEARD}"
+    elif isinstance(export.state, Running) and cut:
+        message += ", and a look was cut: what it may have begun on the platform goes on"
     if export.error is not None:
         message += f", last failure: {export.error.message}"
     return _fail(export, ErrorCode.DEADLINE_EXCEEDED, message, moment)
 
 
-def after_cancel(export: Export, moment: Moment) -> Decision:
-    """Somebody asked for its end."""
+def after_cancel(export: Export, moment: Moment, *, told: bool = False, claims: int = 1) -> Decision:
+    """Somebody asked for its end.
+
+    Args:
+        told: The platform has cancelled its operation, too.
+        claims: See `submitting`.
+    """
     cancelled = Cancelled(**_reached(export), finished_at=moment.now)
-    return Decision(_next(export, moment, state=cancelled), "cancelled")
+    note = "cancelled"
+    match export.state:
+        case Running(operation_id=operation_id):
+            note += (
+                f", and so is {operation_id} on the platform" if told else f"; the platform goes on with {operation_id}"
+            )
+        case Queued() if claims > 1:
+            note += f"; {_UNHEARD}"
+    return Decision(_next(export, moment, state=cancelled), note)
 
 
 def restart(export: Export, start: str, moment: Moment) -> Decision:
