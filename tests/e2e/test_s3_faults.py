@@ -12,6 +12,7 @@ import harness
 import s3_server
 from export_worker import landings
 from export_worker.contract.status import Phase
+from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from export_worker.transfer.client import build_client
 from harness import Site
@@ -70,6 +71,62 @@ async def test_each_call_fails_in_turn_and_the_bytes_are_right(
     assert len(files) == 1
     assert len(next(iter(files))) == file_bytes
     assert sum(key.endswith("/_SUCCESS") for key in objects) == len(calls) + 1
+
+
+SHORT = {
+    "retry": {"first_s": 0.02, "max_s": 0.05, "max_attempts": 6},
+    "worker": {"sweep_s": 0.5, "lease_s": 3.0, "drain_s": 2.0, "breaker_first_s": 0.1, "breaker_max_s": 0.3},
+}
+"""What would end an export within a second, if an outage counted as its own failures."""
+
+
+async def outlasted(site: Site, over: asyncio.Event) -> None:
+    """Exports that meet an outage, and end well behind it."""
+    async with harness.worker(site), site.queue() as queue:
+        request = json.dumps({"connection": "gio", "export": SEGMENT})
+        ids = [(await queue.enqueue(request)).export_id for _ in range(3)]
+        said = ""
+        while "paused until" not in said:
+            await asyncio.sleep(0.02)
+            said = (await asyncio.gather(*map(queue.explain, ids)))[0]
+        await asyncio.wait_for(over.wait(), 30)
+        ended = [await queue.wait(export_id, 30) for export_id in ids]
+    assert [status.phase for status in ended] == [Phase.SUCCEEDED] * 3, [status.error for status in ended]
+    assert max(status.counters.retries for status in ended) <= 5
+    assert said.startswith("Transfers of connection gio are paused until")
+    assert await asyncio.to_thread(site.open_uploads) == []
+
+
+async def test_an_outage_of_s3_uses_up_no_export(site: Site, proxy: S3Proxy) -> None:
+    site.settings = SHORT
+    over, loop, refused = asyncio.Event(), asyncio.get_running_loop(), 0
+
+    def rule(call: Call) -> Refusal | None:
+        nonlocal refused
+        if not is_of_transfer(call) or refused >= 30:
+            return None
+        refused += 1
+        if refused == 30:
+            loop.call_soon_threadsafe(over.set)
+        return Refusal(503, "ServiceUnavailable")
+
+    proxy.rule = rule
+    await outlasted(replace(site, s3_url=proxy.endpoint_url), over)
+
+
+async def test_an_outage_of_the_files_host_uses_up_no_export(site: Site, world: World) -> None:
+    site.settings = SHORT
+    world.faults.add(Fault(on="download", fault="error5xx", times=None, per="all"))
+    over = asyncio.Event()
+
+    async def end_it() -> None:
+        # Three exports with six attempts each would be used up by then.
+        while world.faults.listing()[0]["hits"] < 20:
+            await asyncio.sleep(0.02)
+        world.faults.clear()
+        over.set()
+
+    await asyncio.gather(outlasted(site, over), end_it())
 
 
 def is_named(name: str) -> bool:
