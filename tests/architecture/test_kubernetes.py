@@ -1,58 +1,24 @@
 """The Kubernetes manifests: as the real kustomize builds them, valid in two versions, honest and restricted."""
 
 import re
-import subprocess
-import sys
 import tomllib
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]  # comes with moto; its stubs are not among our tools
 from kubernetes_validate import SchemaNotFoundError, ValidationError, validate
 
-from deployment import OWN_IMAGE, ROOT, check_settings, instructions, parsed, read
+from deployment import OWN_IMAGE, check_settings, instructions, parsed, read
 from export_worker.config import load_config
 from export_worker.metrics import Metrics
+from manifests import DEPLOYMENTS, K8S, built, config_text, container, of_kind, pod
 
-K8S = ROOT / "k8s"
 VERSIONS = ("1.33", "1.36")
 BUILDS = ("base", "overlays/dev", "overlays/production")
-DEPLOYMENTS = ("control", "transfer", "gateway", "trigger-segment-ready")
 STOP_S = 25
 """What any process of ours needs to stop, at most."""
 IDLE_MIB = 110
 """Of a worker that has done some exports (measured)."""
-
-
-@cache
-def built(name: str) -> list[dict[str, Any]]:
-    """Everything that `kubectl apply --kustomize` would send."""
-    kubectl = Path(sys.executable).with_name("kubectl")
-    done = subprocess.run([kubectl, "kustomize", K8S / name], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return [item for item in yaml.safe_load_all(done.stdout) if item]
-
-
-def of_kind(name: str, kind: str) -> dict[str, dict[str, Any]]:
-    return {item["metadata"]["name"]: item for item in built(name) if item["kind"] == kind}
-
-
-def pod(name: str, build: str = "overlays/production") -> dict[str, Any]:
-    found: dict[str, Any] = of_kind(build, "Deployment")[name]["spec"]["template"]["spec"]
-    return found
-
-
-def container(name: str, build: str = "overlays/production") -> dict[str, Any]:
-    (found,) = pod(name, build)["containers"]
-    return dict(found)
-
-
-def config_text(build: str) -> str:
-    (item,) = of_kind(build, "ConfigMap").values()
-    text: str = item["data"]["export-worker.toml"]
-    return text
 
 
 @pytest.mark.parametrize("version", VERSIONS)
