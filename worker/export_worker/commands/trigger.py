@@ -25,7 +25,7 @@ from export_producers.triggers.template import Template
 from export_worker.commands.run import LEVELS
 from export_worker.config import Config, load_config
 from export_worker.config import triggers as settings_of
-from export_worker.connect import close_redis, open_redis
+from export_worker.connect import close_redis, first_contact, open_redis
 from export_worker.contract.keys import Keys
 from export_worker.credentials import reveal
 from export_worker.errors import ConfigError, FieldProblem, InvalidRequestError
@@ -69,6 +69,7 @@ async def serve(config: Config, name: str, template: Template | None, stop: asyn
 
     Raises:
         ConfigError: A secret is missing, or a broker's extra is not installed.
+        ServiceUnreachableError: Redis cannot be reached when the trigger starts.
     """
     redis = open_redis(config.redis_url)
     queue = ExportQueue(config.redis_url, namespace=config.namespace, connections=config.platforms() or None)
@@ -78,6 +79,7 @@ async def serve(config: Config, name: str, template: Template | None, stop: asyn
         intake = Intake(name, queue=queue, redis=redis, keys=keys, template=template, stop=stop, told=pages.count)
         pages.intake = intake
         running = build_trigger(f"triggers.{name}", config.triggers[name], redis, intake)
+        await first_contact(config.redis_url, stop)
         async with pages_served(pages, config.worker.health_host, config.worker.health_port):
             _log.info("trigger.started", trigger=name)
             await running.run(stop)
