@@ -20,8 +20,13 @@ DEPLOYMENTS = ("control", "transfer", "gateway", "trigger-segment-ready")
 @cache
 def built(name: str) -> list[dict[str, Any]]:
     """Everything that `kubectl apply --kustomize` would send."""
+    return kustomized(K8S / name)
+
+
+def kustomized(folder: Path) -> list[dict[str, Any]]:
+    """What kustomize makes of a folder."""
     kubectl = Path(sys.executable).with_name("kubectl")
-    done = subprocess.run([kubectl, "kustomize", K8S / name], capture_output=True, text=True, check=False)
+    done = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [item for item in yaml.safe_load_all(done.stdout) if item]
 

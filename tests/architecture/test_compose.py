@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]  # comes with moto; its stubs are not among our tools
 from compose_spec import PyCompose
 
 from deployed import GATEWAY_PORT, HEALTH_PORT, S3_PORT, SIMULATOR_PORT, Deployed
@@ -129,7 +130,14 @@ class Composed(Deployed):
         for name in ("control", "transfer"):
             await self.listens(name, await self.run(name), HEALTH_PORT)
         await self.listens("gateway", await self.run("gateway"), GATEWAY_PORT)
-        await self.run("trigger")
+        await self.listens("trigger", await self.run("trigger"), HEALTH_PORT)
+
+    async def healthy(self, name: str) -> bool:
+        """What a service's own check says."""
+        kind, *words = SERVICES[name]["healthcheck"]["test"]
+        assert kind == "CMD"
+        check = await asyncio.create_subprocess_exec(*self.here(name, installed(words)))
+        return await check.wait() == 0
 
 
 @asynccontextmanager
@@ -158,8 +166,29 @@ async def test_its_services_bring_exports_through(tmp_path: Path, redis_url: str
             while "trigger.enqueued" not in services.log("trigger"):
                 await asyncio.sleep(0.1)
         listed = await asyncio.to_thread(exports_of, services)
+        healthy = await asyncio.gather(*map(services.healthy, sorted(PROCESSES)))
+        scraped = [await asyncio.to_thread(page_of, services, target) for target in scrape_targets()]
 
     assert len(listed) >= 2
+    assert healthy == [True] * len(PROCESSES)
+    assert len(scraped) == len(PROCESSES)
+    assert all("_redis_up 1.0" in page for page in scraped)
+
+
+def prometheus_settings() -> Any:
+    return yaml.safe_load(COMPOSE["configs"]["prometheus"]["content"])
+
+
+def scrape_targets() -> list[str]:
+    (job,) = prometheus_settings()["scrape_configs"]
+    return [target for each in job["static_configs"] for target in each["targets"]]
+
+
+def page_of(services: Composed, target: str) -> str:
+    """What Prometheus gets from one service."""
+    name, _, port = target.partition(":")
+    with urllib.request.urlopen(f"http://127.0.0.1:{services.places(name)[port]}/metrics", timeout=20) as answer:
+        return str(answer.read().decode())
 
 
 def exports_of(services: Composed) -> list[dict[str, Any]]:

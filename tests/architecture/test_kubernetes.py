@@ -1,6 +1,8 @@
 """The Kubernetes manifests: as the real kustomize builds them, valid in two versions, honest and restricted."""
 
+import os
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from kubernetes_validate import SchemaNotFoundError, ValidationError, validate
 from deployment import OWN_IMAGE, check_settings, instructions, parsed, read
 from export_worker.config import load_config
 from export_worker.metrics import Metrics
-from manifests import DEPLOYMENTS, K8S, built, config_text, container, of_kind, pod
+from manifests import DEPLOYMENTS, K8S, built, config_text, container, kustomized, of_kind, pod
 
 VERSIONS = ("1.33", "1.36")
 BUILDS = ("base", "overlays/dev", "overlays/production")
@@ -30,6 +32,12 @@ def test_every_manifest_is_valid(build: str, version: str) -> None:
                 validate(item, version, strict=True)
         else:
             validate(item, version, strict=True)
+
+
+@pytest.mark.parametrize("build", ["overlays/dev", "overlays/production"])
+def test_everything_is_in_the_namespace(build: str) -> None:
+    places = {item["metadata"].get("namespace") for item in built(build) if item["kind"] != "Namespace"}
+    assert places == {"export-worker"}
 
 
 def test_a_wrong_field_is_seen() -> None:
@@ -57,6 +65,45 @@ def test_the_plain_autoscalers_are_valid() -> None:
         for version in VERSIONS:
             validate(item, version, strict=True)
         assert item["spec"]["scaleTargetRef"]["name"] in DEPLOYMENTS
+
+
+def test_the_pod_monitor_is_what_the_operator_takes_and_finds_every_pod(tmp_path: Path) -> None:
+    from cloudcoil.models.prometheus_operator.v1 import PodMonitor
+
+    overlay = tmp_path / "kustomization.yaml"
+    parts = {"resources": ["overlays/production"], "components": ["components/prometheus"]}
+    told = {name: [os.path.relpath(K8S / each, tmp_path.resolve()) for each in found] for name, found in parts.items()}
+    overlay.write_text(yaml.safe_dump(told | {"namespace": "export-worker"}), encoding="utf-8")
+    (item,) = [item for item in kustomized(tmp_path.resolve()) if item["kind"] == "PodMonitor"]
+    assert item["metadata"]["namespace"] == "export-worker"
+    # A field that the operator does not know would be dropped without a word.
+    assert PodMonitor.model_validate(item).model_dump(by_alias=True, exclude_unset=True, mode="json") == item
+    ports = {endpoint["port"] for endpoint in item["spec"]["podMetricsEndpoints"]}
+    for name in DEPLOYMENTS:
+        labels = of_kind("base", "Deployment")[name]["spec"]["template"]["metadata"]["labels"]
+        assert item["spec"]["selector"]["matchLabels"].items() <= labels.items()
+        assert len([port for port in container(name)["ports"] if port["name"] in ports]) == 1, "scraped once"
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_a_prometheus_without_the_operator_finds_every_pod_once(name: str) -> None:
+    (job,) = yaml.safe_load(read("k8s/monitoring/prometheus.yaml"))["scrape_configs"]
+    assert job["kubernetes_sd_configs"] == [{"role": "pod", "namespaces": {"names": ["export-worker"]}}]
+    label, port, _ = job["relabel_configs"]
+    labels = of_kind("base", "Deployment")[name]["spec"]["template"]["metadata"]["labels"]
+    assert re.fullmatch(label["regex"], labels["app.kubernetes.io/name"])
+    assert len([each for each in container(name)["ports"] if re.fullmatch(port["regex"], each["name"])]) == 1
+
+
+def test_a_namespace_of_one_s_own_is_where_keda_asks(tmp_path: Path) -> None:
+    shutil.copytree(K8S, tmp_path / "k8s")
+    overlay = tmp_path / "k8s/overlays/production"
+    file = overlay / "kustomization.yaml"
+    text = file.read_text(encoding="utf-8").replace("namespace: export-worker\n", "namespace: another\n", 1)
+    file.write_text(text, encoding="utf-8")
+    scaled = [item for item in kustomized(overlay) if item["kind"] == "ScaledObject"]
+    urls = {trigger["metadata"]["url"] for item in scaled for trigger in item["spec"]["triggers"]}
+    assert urls == {"http://control.another.svc:9100/metrics"}
 
 
 def test_every_file_is_used() -> None:

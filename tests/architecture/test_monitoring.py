@@ -11,6 +11,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # comes with moto; its stubs are not among our tools
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # comes with schemathesis
 
+from deployment import COMPOSE
 from export_producers.gateway.metrics import Metrics as GatewayMetrics
 from export_worker.commands.trigger_pages import TriggerPages
 from export_worker.config.triggers import RedisStreamTrigger
@@ -147,6 +148,25 @@ def test_promtool_takes_the_rules_and_their_examples(arguments: list[str]) -> No
     assert PROMTOOL is not None
     done = subprocess.run([PROMTOOL, *arguments], cwd=MONITORING, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
+@pytest.mark.parametrize(
+    "settings",
+    [COMPOSE["configs"]["prometheus"]["content"], (MONITORING / "prometheus.yaml").read_text(encoding="utf-8")],
+    ids=["compose", "kubernetes"],
+)
+def test_promtool_takes_the_settings_of_prometheus(settings: str, tmp_path: Path) -> None:
+    shutil.copy(MONITORING / "alerts.yaml", tmp_path)
+    file = tmp_path / "prometheus.yml"
+    # Debian builds promtool without discovery by Kubernetes; how targets are found is no matter of the rest.
+    found = re.sub(r"kubernetes_sd_configs:\n(?: {6,}.*\n)+", "static_configs: [{targets: [localhost]}]\n", settings)
+    file.write_text(found, encoding="utf-8")
+    assert "runbooks" in yaml.safe_load(settings)["global"]["external_labels"]
+    assert PROMTOOL is not None
+    done = subprocess.run([PROMTOOL, "check", "config", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(RULES)} rules found" in done.stdout
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
