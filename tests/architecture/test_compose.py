@@ -98,6 +98,7 @@ def test_redis_keeps_what_it_is_given() -> None:
     options = dict(zip(redis["command"][1::2], redis["command"][2::2], strict=True))
     assert options["--appendonly"] == "yes"
     assert options["--maxmemory-policy"] == "noeviction"
+    assert options["--maxmemory"].endswith("mb")
     (volume,) = redis["volumes"]
     assert volume.partition(":")[0] in COMPOSE["volumes"]
 

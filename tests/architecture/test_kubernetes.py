@@ -120,6 +120,14 @@ def test_only_dev_carries_a_secret_and_that_has_words_of_simulators_alone() -> N
     assert set(of_kind("overlays/dev", "StatefulSet")) == {"redis"}
 
 
+def test_the_redis_of_development_keeps_what_it_is_given_and_refuses_before_the_kernel_ends_it() -> None:
+    (only,) = of_kind("overlays/dev", "StatefulSet")["redis"]["spec"]["template"]["spec"]["containers"]
+    options = dict(zip(only["args"][1::2], only["args"][2::2], strict=True))
+    assert (options["--appendonly"], options["--maxmemory-policy"]) == ("yes", "noeviction")
+    limit_mib = int(only["resources"]["limits"]["memory"].removesuffix("Mi"))
+    assert 1.5 * int(options["--maxmemory"].removesuffix("mb")) <= limit_mib
+
+
 @pytest.mark.parametrize("build", BUILDS)
 def test_the_settings_are_understood(build: str, tmp_path: Path, clean_environment: pytest.MonkeyPatch) -> None:
     file = tmp_path / "export-worker.toml"

@@ -174,9 +174,10 @@ async def test_its_pods_bring_exports_through_answer_their_probes_and_stop_in_ti
 
 
 def assert_well(findings: list[dict[str, Any]]) -> None:
-    """Nothing is to be mended but what a store that forgets and a trial's words cannot have."""
+    """All is there and well; the tests' Redis syncs seldom, and the S3 server forgets, of which doctor warns."""
     assert {finding["about"] for finding in findings} >= {"redis", "s3", "connection gio", "workers"}
-    levels = [finding["level"] for finding in findings if finding["about"] in {"redis", "workers", "connection gio"}]
+    assert not [finding for finding in findings if finding["level"] == "error"]
+    levels = [finding["level"] for finding in findings if finding["about"] in {"workers", "connection gio"}]
     assert {*levels} == {"ok"}, findings
 
 
