@@ -24,7 +24,9 @@ from harness import Running, Site
 Silent = Callable[[], AbstractContextManager[int]]
 WORD = "canary-redis-silent-5e1c"
 BEGIN_S = 3.0
-"""What a process needs until it asks Redis, on a machine that does other things."""
+"""What a process needs until it asks Redis."""
+PATIENCE_S = 60.0
+"""For a machine that does other things."""
 
 
 @contextmanager
@@ -72,7 +74,7 @@ async def test_the_first_contact_is_bounded_and_says_what_it_waits_for(
     began_s = time.monotonic()
     with silent() as port, caplog.at_level(logging.WARNING), pytest.raises(ServiceUnreachableError) as caught:
         await first_contact(address(port))
-    assert time.monotonic() - began_s < connect.FIRST_CONTACT_S + 1
+    assert time.monotonic() - began_s < connect.FIRST_CONTACT_S + BEGIN_S
     assert f"cannot reach Redis at 127.0.0.1:{port}/0" in str(caught.value)
     assert [record.getMessage() for record in caplog.records] == [f"waiting for Redis at 127.0.0.1:{port}/0"]
     assert WORD not in caplog.text + str(caught.value)
@@ -87,7 +89,7 @@ async def test_a_producer_s_call_is_bounded_and_says_what_it_waits_for(
         async with ExportQueue(address(port)) as queue:
             with pytest.raises(ServiceUnreachableError, match=f"cannot reach Redis at 127.0.0.1:{port}/0"):
                 await queue.status("0" * 32)
-    assert time.monotonic() - began_s < connect.CALL_MAX_S + 1
+    assert time.monotonic() - began_s < connect.CALL_MAX_S + BEGIN_S
     assert caplog.messages == [f"waiting for Redis at 127.0.0.1:{port}/0"]
 
 
@@ -117,7 +119,7 @@ async def test_a_wrong_password_is_not_waited_for(tmp_path: Path) -> None:
 
 def ended(running: Running) -> str:
     """What a process has told that ended by itself, or was told to while it waited."""
-    assert running.process.wait(connect.FIRST_CONTACT_S + BEGIN_S) == 4
+    assert running.process.wait(PATIENCE_S) == 4
     told = running.log.read_text(encoding="utf-8")
     assert "Traceback" not in told
     assert WORD not in told
