@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # comes with moto; its stubs are not among our tools
 from kubernetes_validate import SchemaNotFoundError, ValidationError, validate
 
-from deployment import OWN_IMAGE, check_settings, instructions, parsed, read
+from deployment import OWN_IMAGE, ROOT, blocks, check_settings, instructions, parsed, read
 from export_worker.config import load_config
 from export_worker.metrics import Metrics
 from manifests import DEPLOYMENTS, K8S, built, config_text, container, kustomized, of_kind, pod
@@ -83,6 +84,18 @@ def test_the_pod_monitor_is_what_the_operator_takes_and_finds_every_pod(tmp_path
         labels = of_kind("base", "Deployment")[name]["spec"]["template"]["metadata"]["labels"]
         assert item["spec"]["selector"]["matchLabels"].items() <= labels.items()
         assert len([port for port in container(name)["ports"] if port["name"] in ports]) == 1, "scraped once"
+
+
+def test_the_rules_become_what_the_operator_takes() -> None:
+    from cloudcoil.models.prometheus_operator.v1 import PrometheusRule
+
+    (command,) = blocks("k8s/README.md", "sh")
+    made, _, applied = command.rpartition(" | ")
+    assert applied == "kubectl --namespace export-worker apply --filename -\n"
+    printed = subprocess.run(["sh", "-c", made], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    item = yaml.safe_load(printed)
+    assert PrometheusRule.model_validate(item).model_dump(by_alias=True, exclude_unset=True, mode="json") == item
+    assert item["spec"] == yaml.safe_load(read("k8s/monitoring/alerts.yaml"))
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
