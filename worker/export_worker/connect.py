@@ -233,12 +233,15 @@ async def reachable(redis_url: str) -> AsyncIterator[None]:
 @contextmanager
 def _told_what_for(redis_url: str) -> Iterator[None]:
     """Say once that Redis is waited for, if the block takes longer than a moment."""
-    loop = asyncio.get_running_loop()
-    telling = loop.call_later(TELL_AFTER_S, _log.warning, "waiting for Redis at %s", _address(redis_url))
+    telling = asyncio.get_running_loop().call_later(TELL_AFTER_S, _tell_what_for, redis_url)
     try:
         yield
     finally:
         telling.cancel()
+
+
+def _tell_what_for(redis_url: str) -> None:
+    _log.warning("waiting for Redis at %s", _address(redis_url))
 
 
 async def first_contact(redis_url: str, stop: asyncio.Event | None = None) -> None:
