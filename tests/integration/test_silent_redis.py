@@ -15,8 +15,11 @@ from pathlib import Path
 import pytest
 
 from export_producers import ExportQueue
+from export_producers.triggers.intake import Intake
+from export_producers.triggers.redis_stream import RedisStreamTrigger
 from export_worker import connect
-from export_worker.connect import first_contact
+from export_worker.connect import close_redis, first_contact, open_redis
+from export_worker.contract.keys import Keys
 from export_worker.demo.processes import child, free_port, listening, redis_binary
 from export_worker.errors import ServiceUnreachableError
 from harness import Running, Site
@@ -25,6 +28,8 @@ Silent = Callable[[], AbstractContextManager[int]]
 WORD = "canary-redis-silent-5e1c"
 BEGIN_S = 3.0
 """What a process needs until it asks Redis."""
+GRACE_S = 45.0
+"""As the manifests grant it."""
 PATIENCE_S = 60.0
 """For a machine that does other things."""
 
@@ -58,7 +63,7 @@ def address(port: int) -> str:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same patience, a twentieth of it."""
-    for name in ("CONNECT_TIMEOUT_S", "CALL_MAX_S", "FIRST_CONTACT_S", "TELL_AFTER_S"):
+    for name in ("CONNECT_TIMEOUT_S", "SOCKET_TIMEOUT_S", "CALL_MAX_S", "FIRST_CONTACT_S", "TELL_AFTER_S"):
         monkeypatch.setattr(connect, name, getattr(connect, name) / 20)
 
 
@@ -115,6 +120,24 @@ async def test_a_wrong_password_is_not_waited_for(tmp_path: Path) -> None:
         with pytest.raises(ServiceUnreachableError, match=r"invalid username-password|WRONGPASS"):
             await first_contact(address(port))
         assert time.monotonic() - began_s < 1
+
+
+@SILENT
+async def test_a_trigger_whose_redis_has_fallen_silent_stops(silent: Silent, impatient: None, namespace: str) -> None:
+    stop = asyncio.Event()
+    with silent() as port:
+        redis = open_redis(address(port))
+        async with ExportQueue(address(port), namespace=namespace) as queue:
+            intake = Intake("t", queue=queue, redis=redis, keys=Keys(namespace), template=None, stop=stop)
+            trigger = RedisStreamTrigger(
+                redis, intake, stream="s", group="g", consumer="c", field="request", claim_after_s=60.0
+            )
+            running = asyncio.create_task(trigger.run(stop))
+            await asyncio.sleep(0.1)
+            stop.set()
+            async with asyncio.timeout(GRACE_S / 20 + 2 * BEGIN_S):
+                await running
+        await close_redis(redis)
 
 
 def ended(running: Running) -> str:

@@ -14,6 +14,8 @@ from export_producers.triggers.message import Message
 BATCH = 16
 BLOCK_MS = 1000
 """Of one read that finds nothing; a stop waits for its end."""
+LEAVE_S = 2.0
+"""A courtesy to those that stay; a Redis that is silent must not keep a process that was told to stop."""
 FORGET_IDLE_MS = 3_600_000
 """A consumer that has nothing and has not asked for so long is dead; a live one asks every second."""
 
@@ -121,9 +123,13 @@ class RedisStreamTrigger:
     async def _leave(self) -> None:
         """Take this consumer from the group if it holds nothing; what it holds is claimed by others."""
         with suppress(RedisError, OSError):
-            for known in await self._redis.xinfo_consumers(self._stream, self._group):
-                if known["name"].decode() == self._consumer and known["pending"] == 0:
-                    await self._redis.xgroup_delconsumer(self._stream, self._group, self._consumer)
+            async with asyncio.timeout(LEAVE_S):
+                await self._forget_this()
+
+    async def _forget_this(self) -> None:
+        for known in await self._redis.xinfo_consumers(self._stream, self._group):
+            if known["name"].decode() == self._consumer and known["pending"] == 0:
+                await self._redis.xgroup_delconsumer(self._stream, self._group, self._consumer)
 
 
 async def lag_s(redis: ArqRedis, stream: str, group: str, now_s: float) -> float | None:
