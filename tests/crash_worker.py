@@ -27,8 +27,13 @@ from export_worker.platforms.http import HttpClient
 from export_worker.transfer.client import build_client
 
 WRITES = {"HSET", "SET", "ZADD", "ZREM", "XADD", "DEL"}
-SCRIPTS = {
-    sha1(script(name).encode()).hexdigest(): name for name in ("claim", "commit", "renew", "release", "revive", "take")
+SOURCES = {
+    sha1(source.encode()).hexdigest(): (name, source)
+    for name, source in (
+        ("claim", script("claim", "claim_control")),
+        ("claim", script("claim", "claim_transfer")),
+        *((name, script(name)) for name in ("commit", "give_back", "renew", "release", "revive", "take")),
+    )
 }
 
 
@@ -76,17 +81,17 @@ def meter_redis(meter: Meter) -> None:
                 return await send(self, *command, **options)
 
     async def run_script(client: ArqRedis, command: tuple[Any, ...], options: Any) -> Any:
-        name = SCRIPTS[command[1]]
+        name, source = SOURCES[command[1]]
         if not await has_work(client, name, command):
-            return await once_loaded(client, name, command, options)
+            return await once_loaded(client, source, command, options)
         with meter.around(f"redis:{name}"):
-            return await once_loaded(client, name, command, options)
+            return await once_loaded(client, source, command, options)
 
-    async def once_loaded(client: ArqRedis, name: str, command: tuple[Any, ...], options: Any) -> Any:
+    async def once_loaded(client: ArqRedis, source: str, command: tuple[Any, ...], options: Any) -> Any:
         try:
             return await send(client, *command, **options)
         except NoScriptError:
-            await send(client, "SCRIPT LOAD", script(name))
+            await send(client, "SCRIPT LOAD", source)
             return await send(client, *command, **options)
 
     async def has_work(client: ArqRedis, name: str, command: tuple[Any, ...]) -> bool:

@@ -56,6 +56,7 @@ class QueueSite:
         redis: The client; redis-py types its commands for both its clients at once, which no caller can await.
         now: The time that workers see. Producers have the real one, so it is never behind that.
         alone: No other worker talks to Redis while time passes.
+        owner: The worker that claims.
     """
 
     redis: Any
@@ -65,11 +66,12 @@ class QueueSite:
     terms: Terms = field(default_factory=Terms)
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     alone: bool = False
+    owner: str = "w1"
 
     @property
     def store(self) -> Store:
         """A worker's store, with what is set now."""
-        return Store(self.redis, self.keys, SINKS, self.limits, self.terms)
+        return Store(self.redis, self.keys, SINKS, self.limits, self.terms, owner=self.owner)
 
     @property
     def now_ms(self) -> int:

@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -13,9 +14,20 @@ from redis.exceptions import NoScriptError
 
 from export_producers.explain import Facts, explanation
 from export_producers.lua import script
-from export_producers.records import Offer, Page, Place, Start, place_of, read_status, retried, wrong_connection
+from export_producers.records import (
+    Offer,
+    Page,
+    Place,
+    Restart,
+    Start,
+    place_of,
+    read_status,
+    retried,
+    wrong_connection,
+)
 from export_worker.connect import close_redis, commands, open_redis, reachable
-from export_worker.contract.keys import JOB_TTL_MS, Keys, job_payload
+from export_worker.contract.clock import SharedClock
+from export_worker.contract.keys import Keys, Role
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Accepted, Phase, Status
@@ -33,6 +45,9 @@ BATCH_MAX = 1000
 
 LIST_MAX = 1000
 """Statuses read in one call, so that a listing never outgrows memory."""
+
+CLOCK_S = 60.0
+"""How long the clock is trusted before Redis is asked again: no host's clock strays by a millisecond in that."""
 
 WATCH_INTERVAL_S = 0.2
 """How often a waiting producer looks: quick for people, cheap for Redis (one HMGET)."""
@@ -56,6 +71,7 @@ class ExportQueue:
         self._url = redis_url
         self._keys = Keys(namespace)
         self._connections = connections
+        self._clock, self._hear_again_s = SharedClock(), 0.0
         client = open_redis(redis_url)
         self._client = client
         self._redis = commands(client)
@@ -114,11 +130,20 @@ class ExportQueue:
     async def _enqueue_all(
         self, requests: Sequence[AnyRequest], trace: TraceContext | None
     ) -> list[Accepted | EnqueueError]:
-        offers = await self._with_known_sinks([self._offer(request, trace) for request in requests])
+        checked = [self._checked(request) for request in requests]
+        if not any(isinstance(each, ExportRequest) for each in checked):
+            return [each for each in checked if isinstance(each, InvalidRequestError)]
+        now = await self._now()
+        offers = await self._with_known_sinks(
+            [
+                each if isinstance(each, InvalidRequestError) else Offer(each, uuid4().hex, now, trace)
+                for each in checked
+            ]
+        )
         said = iter(await self._send([offer for offer in offers if isinstance(offer, Offer)]))
         return [await self._answer(offer, next(said)) if isinstance(offer, Offer) else offer for offer in offers]
 
-    def _offer(self, request: AnyRequest, trace: TraceContext | None) -> Offer | InvalidRequestError:
+    def _checked(self, request: AnyRequest) -> ExportRequest | InvalidRequestError:
         try:
             checked = request if isinstance(request, ExportRequest) else parse_request(request)
         except InvalidRequestError as error:
@@ -127,7 +152,17 @@ class ExportQueue:
             platform = self._connections.get(checked.connection)
             if platform != checked.platform:
                 return wrong_connection(checked, platform, self._connections)
-        return Offer(checked, uuid4().hex, datetime.now(UTC), trace)
+        return checked
+
+    async def _now(self) -> datetime:
+        """The time that workers have, too. Redis tells it now and then."""
+        asked_s = time.monotonic()
+        if asked_s >= self._hear_again_s:
+            async with reachable(self._url):
+                seconds, microseconds = await self._redis.time()
+            self._clock.heard(seconds * 1000 + microseconds // 1000, asked_s)
+            self._hear_again_s = asked_s + CLOCK_S
+        return self._clock()
 
     async def _with_known_sinks(
         self, offers: Sequence[Offer | InvalidRequestError]
@@ -267,7 +302,7 @@ class ExportQueue:
         async with reachable(self._url):
             verdict, phase = await self._cancel(
                 keys=[keys.export(export_id), keys.open, keys.queue("control"), keys.queue("transfer")],
-                args=[export_id, epoch_ms(datetime.now(UTC)), keys.prefix],
+                args=[export_id, epoch_ms(await self._now()), keys.prefix],
             )
         if verdict == b"gone":
             raise ExportNotFoundError(export_id)
@@ -287,16 +322,15 @@ class ExportQueue:
             ExportNotFoundError: No such export.
             InvalidRequestError: The export has not ended.
         """
-        status, now = await self.status(export_id), datetime.now(UTC)
+        status, now = await self.status(export_id), await self._now()
         start, again = retried(status, start, now)
         async with reachable(self._url):
             step, request = await self._redis.hmget(self._keys.export(export_id), "step", "request")
             if step is None or request is None:
                 raise ExportNotFoundError(export_id)
             key = ExportRequest.model_validate_json(request).idempotency_key or ""
-            done = await self._retry(
-                keys=self._retry_keys(status, again.phase, key), args=self._retry_args(again, int(step), start, now)
-            )
+            restart = Restart(status, again, int(step), start, now)
+            done = await self._retry(keys=restart.keys(self._keys, key), args=restart.arguments(self._keys))
         # Somebody else was quicker: what stands there now is theirs.
         return again if done else await self.status(export_id)
 
@@ -308,60 +342,35 @@ class ExportQueue:
         """
         status = await self.status(export_id)
         keys, connection = self._keys, status.connection
-        queue = keys.queue("transfer" if status.phase is Phase.TRANSFERRING else "control")
+        role: Role = "transfer" if status.phase is Phase.TRANSFERRING else "control"
         async with reachable(self._url):
             step, claims, released, cancel = await self._redis.hmget(
                 keys.export(export_id), "step", "claims", "released", "cancel"
             )
             job_id = keys.job_id(export_id, int(step or 0))
             async with self._client.pipeline(transaction=False) as pipe:
-                pipe.zscore(queue, job_id)
+                pipe.zscore(keys.queue(role), job_id)
                 pipe.zrank(keys.parked(connection), job_id)
+                pipe.zrank(keys.waiting(connection), job_id)
+                pipe.zscore(keys.aside(role), job_id)
                 pipe.zcard(keys.slots(connection))
-                pipe.hmget(keys.breaker(connection), ["failures", "until"])
-                due_ms, parked, slots, (failures, until_ms) = await pipe.execute()
+                pipe.hmget(keys.breaker(connection, role), ["failures", "until"])
+                due_ms, parked, waiting, aside, slots, (failures, until_ms) = await pipe.execute()
         return explanation(
             Facts(
                 status=status,
-                now=datetime.now(UTC),
+                now=await self._now(),
                 due_ms=due_ms,
                 held=claims is not None and released is None,
                 cancelled=cancel is not None,
                 parked=parked,
+                waiting=waiting,
+                aside=aside is not None,
                 slots=slots,
                 failures=int(failures or 0),
                 paused_until_ms=float(until_ms) if until_ms else None,
             )
         )
-
-    def _retry_keys(self, status: Status, phase: Phase, idempotency_key: str) -> list[str]:
-        keys = self._keys
-        return [
-            keys.export(status.export_id),
-            keys.timeline(status.export_id),
-            keys.open,
-            keys.ended,
-            keys.phase(status.phase),
-            keys.phase(phase),
-            keys.queue("control"),
-            keys.dedupe(idempotency_key),
-        ]
-
-    def _retry_args(self, status: Status, step: int, start: Start, now: datetime) -> list[str | int]:
-        now_ms = epoch_ms(now)
-        return [
-            status.export_id,
-            step,
-            status.model_dump_json(),
-            status.phase,
-            start,
-            now_ms,
-            epoch_ms(status.created_at),
-            self._keys.job_id(status.export_id, step),
-            job_payload(status.export_id, step, now_ms),
-            JOB_TTL_MS,
-            self._keys.wake("control"),
-        ]
 
 
 def _places(scored: Iterable[tuple[bytes, float]]) -> list[Place]:

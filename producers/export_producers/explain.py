@@ -16,9 +16,12 @@ class Facts:
         held: A worker has begun its step, and has not said how it ended.
         cancelled: Somebody asked for its end.
         parked: How many wait before it for a slot of its connection; None when it does not wait for one.
+        waiting: How many transfers of its connection wait before it for a worker; None when it does not wait for one.
+        aside: The last worker that looked at it could do nothing for it, and the others are asked.
         slots: Exports of its connection that are on the platform.
-        failures: Calls in a row that the connection's platform has not answered.
-        paused_until_ms: When the connection may be called again; None when it is not paused.
+        failures: Failures in a row of what its next step needs: the connection's platform, or for a transfer the host
+            of its files, or S3.
+        paused_until_ms: When that may be called again; None when it is not paused.
     """
 
     status: Status
@@ -27,6 +30,8 @@ class Facts:
     held: bool
     cancelled: bool
     parked: int | None
+    waiting: int | None
+    aside: bool
     slots: int
     failures: int
     paused_until_ms: float | None
@@ -64,23 +69,44 @@ def _waiting(facts: Facts) -> str:
             f"It waits for a free slot of connection {status.connection}, behind {facts.parked} other(s); "
             f"{facts.slots} export(s) are on the platform now (max_in_flight)."
         )
+    if facts.aside:
+        return (
+            f"The worker that looked at it last does not know connection {status.connection}, or is of an older "
+            "version; the others are asked, and within seconds all of them again."
+        )
+    paused = _paused(facts)
+    if facts.waiting is not None:
+        return paused or (
+            f"It waits for a transfer worker that has room, behind {facts.waiting} other(s) of connection "
+            f"{status.connection}; connections take turns."
+        )
     if facts.due_ms is None:
         return "Its queue entry is missing; the next sweep of a worker brings it back within a minute."
     due_at = datetime.fromtimestamp(facts.due_ms / 1000, UTC)
     if facts.held:
         return f"A worker is at it now ({_step(status)}); should it die, another takes over after {isoformat(due_at)}."
-    return _due(facts, due_at)
+    return paused or _due(facts, due_at)
+
+
+def _paused(facts: Facts) -> str | None:
+    """What its next step needs is out of reach."""
+    status, paused_ms = facts.status, facts.paused_until_ms
+    if paused_ms is None or paused_ms <= facts.now.timestamp() * 1000:
+        return None
+    until = isoformat(datetime.fromtimestamp(paused_ms / 1000, UTC))
+    if status.phase is Phase.TRANSFERRING:
+        return (
+            f"Transfers of connection {status.connection} are paused until {until}: the host of its files, or S3, was "
+            f"out of reach {facts.failures} times in a row; one export then looks again, and all go on when it can."
+        )
+    return (
+        f"Connection {status.connection} is paused until {until}: its platform has not answered "
+        f"{facts.failures} times in a row; it is then looked at by one export, and goes on for all."
+    )
 
 
 def _due(facts: Facts, due_at: datetime) -> str:
     status = facts.status
-    paused_ms = facts.paused_until_ms
-    if status.phase is not Phase.TRANSFERRING and paused_ms is not None and paused_ms > facts.now.timestamp() * 1000:
-        until = isoformat(datetime.fromtimestamp(paused_ms / 1000, UTC))
-        return (
-            f"Connection {status.connection} is paused until {until}: its platform has not answered "
-            f"{facts.failures} times in a row; it is then looked at by one export, and goes on for all."
-        )
     if due_at > facts.now:
         return f"It waits until {isoformat(due_at)} for its next {_step(status)}{_because(status)}."
     role = "transfer" if status.phase is Phase.TRANSFERRING else "control"

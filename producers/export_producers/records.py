@@ -114,6 +114,54 @@ def place_of(cursor: str) -> Place:
     return place
 
 
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """An ended export on its way to be set going again.
+
+    Args:
+        before: Its status as it was read.
+        after: Its status then.
+        step: The step that the record had when it was read.
+    """
+
+    before: Status
+    after: Status
+    step: int
+    start: Start
+    now: datetime
+
+    def keys(self, keys: Keys, idempotency_key: str) -> list[str]:
+        """As `retry.lua` wants them."""
+        export_id = self.before.export_id
+        return [
+            keys.export(export_id),
+            keys.timeline(export_id),
+            keys.open,
+            keys.ended,
+            keys.phase(self.before.phase),
+            keys.phase(self.after.phase),
+            keys.queue("control"),
+            keys.dedupe(idempotency_key),
+        ]
+
+    def arguments(self, keys: Keys) -> list[str | int]:
+        """As `retry.lua` wants them."""
+        export_id, now_ms = self.before.export_id, epoch_ms(self.now)
+        return [
+            export_id,
+            self.step,
+            self.after.model_dump_json(),
+            self.after.phase,
+            self.start,
+            now_ms,
+            epoch_ms(self.before.created_at),
+            keys.job_id(export_id, self.step),
+            job_payload(export_id, self.step, now_ms),
+            JOB_TTL_MS,
+            keys.wake("control"),
+        ]
+
+
 def first_status(request: ExportRequest, export_id: str, now: datetime) -> Status:
     """The status of an export that has just been accepted."""
     return Status(

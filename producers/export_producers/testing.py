@@ -233,6 +233,8 @@ class InMemoryExportQueue:
                 held=False,
                 cancelled=record.cancelled,
                 parked=None,
+                waiting=None,
+                aside=False,
                 slots=0,
                 failures=0,
                 paused_until_ms=None,

@@ -11,7 +11,7 @@ from export_worker.commands.trigger_pages import TriggerPages
 from export_worker.config.triggers import RedisStreamTrigger
 from export_worker.connect import close_redis, open_redis
 from export_worker.contract.keys import Keys
-from export_worker.gauges import TRANSFERS, Gauges, Reading
+from export_worker.gauges import Gauges, Reading
 from export_worker.metrics import QUEUE_METRICS, Metrics
 from export_worker.sinks.outbox import Outbox
 from export_worker.store import Effect, Terms
@@ -41,8 +41,21 @@ async def test_a_platform_is_down_until_it_has_answered(queue_site: QueueSite) -
 
 
 async def test_downloads_that_are_left_alone_are_told_as_well(queue_site: QueueSite) -> None:
-    await queue_site.redis.hset(queue_site.keys.breaker("other") + TRANSFERS, "until", queue_site.now_ms)
+    await queue_site.redis.hset(queue_site.keys.breaker("other", "transfer"), "until", queue_site.now_ms)
     assert (await read(queue_site)).breaker_open == {"gio": False, "other": True}
+
+
+async def test_transfers_that_wait_for_their_turn_are_due(queue_site: QueueSite) -> None:
+    for _ in range(3):
+        await queue_site.transferring()
+    # One claim sorts all of them in, and takes the first.
+    assert len(await queue_site.claim(1, "transfer")) == 1
+    queue_site.later(10)
+    waiting = await read(queue_site)
+    assert waiting.due_now["transfer"] == 2
+    assert waiting.oldest_due_age_s["transfer"] == pytest.approx(10, abs=2)
+    await queue_site.redis.hset(queue_site.keys.breaker("gio", "transfer"), "until", queue_site.now_ms)
+    assert (await read(queue_site)).due_now["transfer"] == 0, "no worker could take them now"
 
 
 async def test_a_sink_that_refuses_a_single_event_is_told_by_its_age(queue_site: QueueSite) -> None:

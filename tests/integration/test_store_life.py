@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from export_producers.records import Offer
+from export_producers.records import Offer, Restart
 from export_worker import steps
 from export_worker.contract.keys import ARQ_JOB_PREFIX
 from export_worker.contract.status import Phase
@@ -177,7 +177,7 @@ async def test_a_retried_export_expires_no_more_and_has_another_event(queue_site
 async def test_a_retried_export_stands_in_one_phase_alone(queue_site: QueueSite, start: Any) -> None:
     export_id = await queue_site.transferring()
     turn = await queue_site.one("transfer")
-    turn = await queue_site.store.keep(turn, queue_site.file_stored(turn))
+    turn = await queue_site.store.keep(turn, queue_site.file_stored(turn), queue_site.now)
     await queue_site.fail(turn, REFUSED)
 
     async def phases() -> list[Phase]:
@@ -215,9 +215,10 @@ async def test_a_retry_that_comes_second_tells_what_the_first_made_of_it(queue_s
     await queue.retry(export_id, "submit")
     before = await queue_site.everything()
     # As one that has read the status just before.
-    keys = queue._retry_keys(seen, Phase.RUNNING, "")
-    assert await queue._retry(keys=keys, args=queue._retry_args(seen, 2, "poll", queue_site.now)) == 0
-    assert await queue._retry(keys=keys, args=queue._retry_args(seen, 1, "poll", queue_site.now)) == 0
+    for step in (2, 1):
+        late = Restart(seen, seen.model_copy(update={"phase": Phase.RUNNING}), step, "poll", queue_site.now)
+        done = await queue._retry(keys=late.keys(queue_site.keys, ""), args=late.arguments(queue_site.keys))
+        assert done == 0
     assert await queue_site.everything() == before
 
 

@@ -142,13 +142,11 @@ async def test_setting_going_again_passes_every_limit_and_is_no_probe(queue_site
     assert await queue_site.members(queue_site.keys.parked("gio")) == [queue_site.keys.job_id(export_id, 3)]
 
 
-async def test_a_transfer_and_an_unknown_connection_know_no_limits(queue_site: QueueSite) -> None:
+async def test_a_transfer_knows_no_limits_of_the_platform(queue_site: QueueSite) -> None:
     await queue_site.transferring()
     queue_site.limits = {"gio": Limit(0, 0.001)}
     await queue_site.redis.hset(queue_site.keys.breaker("gio"), "until", queue_site.now_ms + 60_000)
     assert (await queue_site.one("transfer")).export.phase is Phase.TRANSFERRING
-    await queue_site.enqueue("unheard-of")
-    assert (await queue_site.one()).export.request.connection == "unheard-of"
 
 
 # Rate

@@ -2,7 +2,7 @@
 
 import pytest
 
-from export_worker.store import UNREADABLE_S, Limit
+from export_worker.store import ASIDE_S, Limit
 from queue_site import QueueSite
 
 
@@ -31,7 +31,7 @@ async def test_what_this_version_cannot_read_is_left_to_others_as_it_was(queue_s
     await queue_site.redis.hset(key, "request", '{"connection": "gio", "of": "tomorrow"}')
     for _ in range(3):
         assert odd not in await queue_site.ids()
-        queue_site.later(UNREADABLE_S)
+        queue_site.later(ASIDE_S)
     assert await queue_site.redis.hget(key, "claims") is None
     assert await queue_site.notes(odd) == ["accepted"]
     await queue_site.redis.hset(key, "request", kept)

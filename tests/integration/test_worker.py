@@ -15,6 +15,8 @@ from structlog.testing import capture_logs
 
 from export_worker import settings
 from export_worker.connect import WORKER_RETRIES, close_redis, open_redis
+from export_worker.contract.clock import SharedClock
+from export_worker.contract.model import epoch_ms
 from export_worker.contract.status import Phase
 from export_worker.demo.processes import free_port, redis_binary
 from export_worker.observed import OperationFailed, Pending, Polled
@@ -152,6 +154,36 @@ async def test_a_step_that_runs_is_finished(queue_site: QueueSite) -> None:
         await asyncio.sleep(0.2)
         assert driver.submits == 1
     assert (await queue_site.queue.status(export_id)).operation_id == "op1"
+
+
+async def test_a_claim_on_its_way_is_given_back_as_it_was(own_site: QueueSite) -> None:
+    """Its answer comes when the worker has been told to stop: nobody may wait for the end of a lease."""
+    driver = ScriptedDriver()
+    async with Parts(own_site, driver, real_time).running() as worker:
+        await until(lambda: listening(own_site))
+        # Reads pass, so the export gets in: scripts are what waits.
+        await own_site.enqueue()
+        await until(lambda: driver.submits)
+        await own_site.redis.client_pause(1000, all=False)
+        waiting = asyncio.create_task(own_site.enqueue())
+        worker._wake.set()
+        await asyncio.sleep(0.1)
+        await worker.drain(1.0)
+        export_id = await waiting
+    own_site.catch_up()
+    turn = next(turn for turn in await own_site.claim() if turn.export.export_id == export_id)
+    assert (driver.submits, turn.claims) == (1, 1)
+
+
+async def test_workers_whose_hosts_disagree_about_the_time_agree_with_redis(queue_site: QueueSite) -> None:
+    fast = SharedClock()
+    fast.heard(epoch_ms(real_time()) + 3_600_000, time.monotonic())
+    driver = ScriptedDriver(ended_after(0))
+    async with Parts(queue_site, driver, fast).running():
+        await until(lambda: abs((fast() - real_time()).total_seconds()) < 1)
+        export_id = await queue_site.enqueue()
+        status = await queue_site.queue.wait(export_id, 10)
+    assert abs((status.updated_at - real_time()).total_seconds()) < 10
 
 
 async def test_a_defect_in_a_step_ends_no_other(queue_site: QueueSite) -> None:

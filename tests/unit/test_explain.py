@@ -39,6 +39,8 @@ def explained(phase: Phase = Phase.RUNNING, *, about: dict[str, Any] | None = No
         "held": False,
         "cancelled": False,
         "parked": None,
+        "waiting": None,
+        "aside": False,
         "slots": 0,
         "failures": 0,
         "paused_until_ms": None,
@@ -127,8 +129,17 @@ def test_a_pause_that_is_over_is_no_reason(until: datetime) -> None:
     assert explained(failures=7, paused_until_ms=epoch_ms(until)) == explained()
 
 
-def test_a_transfer_does_not_wait_for_the_platform() -> None:
-    assert explained(Phase.TRANSFERRING, failures=7, paused_until_ms=epoch_ms(LATER)) == explained(Phase.TRANSFERRING)
+def test_paused_transfers_say_what_may_be_out_of_reach() -> None:
+    assert explained(Phase.TRANSFERRING, failures=7, paused_until_ms=epoch_ms(LATER)) == (
+        "Transfers of connection gio are paused until 2026-11-22T03:05:00.000Z: the host of its files, or S3, was out "
+        "of reach 7 times in a row; one export then looks again, and all go on when it can."
+    )
+
+
+def test_one_in_the_row_of_its_connection_says_behind_how_many() -> None:
+    assert explained(Phase.TRANSFERRING, waiting=4, due_ms=None) == (
+        "It waits for a transfer worker that has room, behind 4 other(s) of connection gio; connections take turns."
+    )
 
 
 def test_a_poll_to_come_says_what_the_platform_said_last() -> None:
@@ -175,6 +186,8 @@ waiting = st.fixed_dictionaries(
         "due_ms": st.none() | st.integers(0, 4 * 10**12).map(float),
         "held": st.booleans(),
         "parked": st.none() | st.integers(0, 10**6),
+        "waiting": st.none() | st.integers(0, 10**6),
+        "aside": st.booleans(),
         "slots": st.integers(0, 10**6),
         "failures": st.integers(0, 10**6),
         "paused_until_ms": st.none() | st.integers(0, 4 * 10**12).map(float),

@@ -157,6 +157,9 @@ class Commands(Protocol):
     def get(self, key: str) -> Awaitable[bytes | None]:
         """Get a string."""
 
+    def time(self) -> Awaitable[tuple[int, int]]:
+        """Redis's clock: seconds and microseconds since the epoch."""
+
     def delete(self, *keys: str) -> Awaitable[int]:
         """Remove keys."""
 

@@ -98,6 +98,9 @@ class StepError(ExportWorkerError):
         retry_after_s: Seconds that the other side asks us to wait, if it says so.
     """
 
+    outage: ClassVar[bool] = False
+    """What was asked is out of reach for every export of the connection, not for this one alone."""
+
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
@@ -145,10 +148,13 @@ class PlatformUnavailableError(PlatformError):
 
     code = ErrorCode.PLATFORM_UNAVAILABLE
     retryable = True
+    outage = True
 
 
 class PlatformUnclearError(PlatformUnavailableError):
     """A server error that the platform also gives for a thing that it does not know: no word about other exports."""
+
+    outage = False
 
 
 class PlatformThrottledError(PlatformError):
@@ -206,6 +212,12 @@ class StorageError(StepError):
 
     code = ErrorCode.STORAGE_ERROR
     retryable = True
+
+
+class StorageUnavailableError(StorageError):
+    """S3 did not answer, or not in a state to serve anybody."""
+
+    outage = True
 
 
 class StorageRefusedError(StorageError):

@@ -5,8 +5,8 @@ first entries, the progress of at most `TRANSFERS_MAX` exports, and the refusals
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
@@ -26,8 +26,6 @@ EVENTS_MAX = 100
 """Events of one sink that are looked at for the one that was refused first, in the order of their next delivery: with
 more of them it may be another one, and still tells that the sink takes nothing."""
 WORKERS_MAX = 1000
-TRANSFERS = ":transfer"
-"""Behind a breaker's key: the breaker of the same connection's downloads, where they have one of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +37,8 @@ class Reading:
         oldest_due_age_s: By role: how long the step has waited that waits longest; 0 when none does.
         left_bytes: Announced and not yet moved; a transfer of unknown size adds nothing.
         exports: By phase.
-        breaker_open: By connection. One that is tried, or that nobody tries, is still open: it is closed when the
-            platform has answered.
+        breaker_open: By connection, of its calls or its downloads. One that is tried, or that nobody tries, is still
+            open: it is closed when the platform has answered.
         parked: By connection.
         events_pending: By sink.
         events_undelivered: By sink: given up, and still to be replayed by hand.
@@ -61,6 +59,22 @@ class Reading:
     oldest_event_due_age_s: dict[str, float]
     oldest_refusal_age_s: dict[str, float]
     workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Platform:
+    """What Redis answers about one connection, in the order in which it is asked."""
+
+    calls_open: int
+    transfers_open: int
+    parked: int
+    waiting: int
+    first: list[tuple[bytes, float]]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its calls or its downloads are left alone."""
+        return bool(self.calls_open or self.transfers_open)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +109,12 @@ class Gauges:
             for phase in Phase:
                 pipe.zcard(keys.phase(phase))
             for connection in self._connections:
-                pipe.hexists(keys.breaker(connection), "until")
-                pipe.hexists(keys.breaker(connection) + TRANSFERS, "until")
+                for role in ROLES:
+                    pipe.hexists(keys.breaker(connection, role), "until")
                 pipe.zcard(keys.parked(connection))
+                # Due transfers leave the queue for a row of their connection; what was begun before has the score 0.
+                pipe.zcard(keys.waiting(connection))
+                pipe.zrangebyscore(keys.waiting(connection), "(0", "+inf", 0, 1, withscores=True)
             for sink in self._sinks:
                 pipe.zcard(keys.outbox(sink))
                 pipe.hlen(keys.undelivered(sink))
@@ -107,17 +124,18 @@ class Gauges:
             answers = iter(await pipe.execute())
         due = {name: _due(next(answers), next(answers), now_ms) for name in (*ROLES, *self._sinks)}
         exports = {phase.value: int(next(answers)) for phase in Phase}
-        waiting = {name: (any([next(answers), next(answers)]), int(next(answers))) for name in self._connections}
+        platforms = {name: _Platform(*(next(answers) for _ in fields(_Platform))) for name in self._connections}
         events = {name: (int(next(answers)), int(next(answers)), next(answers)) for name in self._sinks}
         pending = {name: ids for name, (*_, ids) in events.items() if ids}
+        rows = {"control": [due["control"]], "transfer": [due["transfer"], *_rows(platforms.values(), now_ms)]}
         details = await self._details(next(answers), next(answers), pending, now_ms)
         return Reading(
-            due_now={role: due[role][0] + details.running.get(role, 0) for role in ROLES},
-            oldest_due_age_s={role: due[role][1] for role in ROLES},
+            due_now={role: sum(count for count, _ in rows[role]) + details.running.get(role, 0) for role in ROLES},
+            oldest_due_age_s={role: max(age_s for _, age_s in rows[role]) for role in ROLES},
             left_bytes=_estimated(details.left_bytes, exports[Phase.TRANSFERRING]),
             exports=exports,
-            breaker_open={name: is_open for name, (is_open, _) in waiting.items()},
-            parked={name: count for name, (_, count) in waiting.items()},
+            breaker_open={name: each.is_open for name, each in platforms.items()},
+            parked={name: int(each.parked) for name, each in platforms.items()},
             events_pending={name: waits for name, (waits, _, _) in events.items()},
             events_undelivered={name: given_up for name, (_, given_up, _) in events.items()},
             oldest_event_due_age_s={name: due[name][1] for name in self._sinks},
@@ -143,6 +161,14 @@ class Gauges:
         running = {role: sum(record.running.get(role, 0) for record in records) for role in ROLES}
         refused_for_s = {sink: _refused_for_s(next(answers), now_ms) for sink in pending}
         return _Details(left, running, len(records), refused_for_s)
+
+
+def _rows(platforms: Iterable[_Platform], now_ms: int) -> list[tuple[int, float]]:
+    """How many transfers wait, and how long the first of them, by connection; not of one whose files are out of reach.
+
+    A worker more would be of no use to those.
+    """
+    return [_due(each.waiting, each.first, now_ms) for each in platforms if not each.transfers_open]
 
 
 def _due(count: int, first: list[tuple[bytes, float]], now_ms: int) -> tuple[int, float]:

@@ -15,7 +15,7 @@ from export_worker.store import Store, Turn
 from export_worker.transfer.gauge import Gauge
 
 HEARTBEAT_S = 1.0
-"""A transfer's progress is as old as this at most, and a cancel is heard within it; a lease is many times longer."""
+"""A transfer's progress is as old as this at most, and its cancel heard within it; a lease is many times longer."""
 
 _log = structlog.get_logger(__name__)
 
@@ -73,7 +73,7 @@ class Leases:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a step is held by a task")
-        held = Held(turn, task, time.monotonic() + self._lease_s)
+        held = Held(turn, task, turn.since_s + self._lease_s)
         self._held.add(held)
         try:
             yield held

@@ -26,7 +26,6 @@ from export_worker.errors import (
     PlatformError,
     PlatformRefusedError,
     PlatformThrottledError,
-    PlatformUnavailableError,
     PlatformUnclearError,
     StepError,
     StorageError,
@@ -111,6 +110,7 @@ class Machine:
     ) -> None:
         self._instrument = instrument
         self.owner = owner
+        self.clock = chance.clock
         self._store = store
         self._leases = leases
         self._connections = connections
@@ -267,12 +267,14 @@ class Machine:
         async def on_stored(stored: ManifestObject) -> None:
             self._instrument.on(file_stored(export, stored, begun.lap_s()))
             decision = steps.after_file(held.turn.export, _transferring(held), stored, self._chance.moment())
-            held.turn = await self._store.keep(held.turn, decision)
+            held.turn = await self._store.keep(held.turn, decision, self._chance.clock(), Effect("up"))
 
         async def on_upload(upload: OpenUpload | None, note: str | None) -> None:
             state = _transferring(held)
             decision = steps.after_upload(held.turn.export, state, upload, self._chance.moment(), note)
-            held.turn = await self._store.keep(held.turn, decision)
+            # Both sides have answered. Those who wait for the probe need not wait for its last byte.
+            effect = Effect("up") if upload is not None and held.turn.probe else NO_EFFECT
+            held.turn = await self._store.keep(held.turn, decision, self._chance.clock(), effect)
 
         def on_gauge(gauge: Gauge) -> None:
             held.gauge = gauge
@@ -309,22 +311,22 @@ async def _within(left_s: float, acting: Coroutine[None, None, Decision]) -> Dec
 
 
 def _effect_of(failure: StepError, export: Export) -> Effect:
-    """What a failure says of the platform: one that cannot be reached is down for every export."""
-    if isinstance(export.state, Transferring) or isinstance(failure, PlatformUnclearError):
-        return NO_EFFECT
+    """What a failure says of the platform (for a transfer: of both ends): out of reach, it is so for every export."""
+    if isinstance(export.state, Transferring):
+        # Whoever asks for a pause there may be another host than the platform's API.
+        return Effect("down") if failure.outage else NO_EFFECT
     if isinstance(failure, PlatformThrottledError):
         return Effect("up", pause_s=failure.retry_after_s or 0.0)
-    if isinstance(failure, PlatformUnavailableError):
+    if failure.outage:
         return Effect("down", pause_s=failure.retry_after_s or 0.0)
+    if isinstance(failure, PlatformUnclearError):
+        return NO_EFFECT
     return Effect("up") if isinstance(failure, PlatformError) else NO_EFFECT
 
 
 def _learned(before: Export, decision: Decision) -> Effect:
     """The platform answered; and how long its job took, if this was its end."""
-    after = decision.export
-    if isinstance(before.state, Transferring):
-        return NO_EFFECT
-    state = before.state
+    after, state = decision.export, before.state
     if not isinstance(state, Running) or state.submitted_at is None or not isinstance(after.state, Transferring):
         return Effect("up")
     # The job ended between the last two looks; nobody knows when.

@@ -7,7 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from importlib import import_module
 from uuid import uuid4
@@ -27,6 +27,7 @@ from export_worker.connect import (
     open_redis,
     redis_unreachable,
 )
+from export_worker.contract.clock import SharedClock
 from export_worker.contract.keys import Keys, Role
 from export_worker.credentials import Redactor, reveal, url_passwords
 from export_worker.errors import ConfigError
@@ -108,6 +109,7 @@ class Runtime:
         self._leases = leases
         self._fanout = fanout
         self._owner = machine.owner
+        self._clock = machine.clock
 
     async def serve(self, roles: Sequence[Role], stop: asyncio.Event, *, burst: bool = False) -> None:
         """Work until told to stop, or in burst mode until no export is open and every event is delivered.
@@ -178,15 +180,23 @@ class Runtime:
     def _worker(self, role: Role) -> StepWorker:
         settings = self._config.worker
         max_jobs = settings.control_steps if role == "control" else settings.transfers
-        return StepWorker(self._redis, self._keys, role, store=self._store, machine=self._machine, max_jobs=max_jobs)
+        return StepWorker(
+            self._redis,
+            self._keys,
+            role,
+            store=self._store,
+            machine=self._machine,
+            max_jobs=max_jobs,
+            clock=self._clock,
+        )
 
     async def _sweep(self) -> None:
-        for export_id in await self._sweeper.sweep(datetime.now(UTC)):
+        for export_id in await self._sweeper.sweep(self._clock()):
             _log.warning("export.revived", export_id=export_id)
         await asyncio.sleep(self._config.worker.sweep_s)
 
     async def _sweep_uploads(self, uploads: UploadSweeper) -> None:
-        await uploads.sweep(datetime.now(UTC))
+        await uploads.sweep(self._clock())
         await asyncio.sleep(UPLOAD_SWEEP_S)
 
     async def _until_done(self, stop: asyncio.Event) -> None:
@@ -225,7 +235,8 @@ async def open_runtime(
     async with AsyncExitStack() as stack:
         redis = open_redis(config.redis_url, retries=WORKER_RETRIES)
         stack.push_async_callback(close_redis, redis)
-        keys, chance = Keys(config.namespace), Chance(lambda: datetime.now(UTC), random.random)
+        keys, chance = Keys(config.namespace), Chance(SharedClock(), random.random)
+        owner = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         with aws_settings():
             await asyncio.to_thread(learn_aws_secrets, redactor)
         terms = Terms(
@@ -236,11 +247,11 @@ async def open_runtime(
         )
         metrics = Metrics(list(config.connections), list(config.sinks))
         instrument = Chorus([metrics, *instruments, *await _tracing(config, stack)])
-        store = Store(redis, keys, list(config.sinks), _limits(config), terms)
+        store = Store(redis, keys, list(config.sinks), _limits(config), terms, owner=owner)
         leases = Leases(store, chance.clock, terms.lease_s)
         storage = await asyncio.to_thread(build_storage, config, stack, redactor, instrument)
         machine = Machine(
-            f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}",
+            owner,
             store=store,
             leases=leases,
             connections=await _connections(config, redactor, stack),
@@ -254,7 +265,7 @@ async def open_runtime(
             routes = await build_routes(config, commands(redis), stack)
         fanout = Fanout(Outbox(redis, keys, terms.retention_s), routes, chance.clock, chance.draw, instrument)
         sweeper = Sweeper(redis, keys, machine.owner, terms)
-        health = await _health(config, keys, machine.owner, metrics, stack)
+        health = await _health(config, keys, owner, metrics, clock=chance.clock, stack=stack)
         yield Runtime(
             config,
             redis=redis,
@@ -270,12 +281,14 @@ async def open_runtime(
         )
 
 
-async def _health(config: Config, keys: Keys, owner: str, metrics: Metrics, stack: AsyncExitStack) -> Health:
+async def _health(
+    config: Config, keys: Keys, owner: str, metrics: Metrics, *, clock: Callable[[], datetime], stack: AsyncExitStack
+) -> Health:
     """With a client of its own, which neither waits behind the steps' calls nor repeats one."""
     redis = open_redis(config.redis_url, retries=0, max_connections=4)
     stack.push_async_callback(close_redis, redis)
     gauges = Gauges(redis, keys, list(config.connections), list(config.sinks))
-    return Health(redis, keys, owner, gauges=gauges, metrics=metrics, clock=lambda: datetime.now(UTC))
+    return Health(redis, keys, owner, gauges=gauges, metrics=metrics, clock=clock)
 
 
 async def _tracing(config: Config, stack: AsyncExitStack) -> list[Instrument]:

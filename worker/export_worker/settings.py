@@ -11,6 +11,7 @@ What of arq's loop is replaced, and why:
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from export_worker.connect import end
+from export_worker.contract.clock import SharedClock
 from export_worker.contract.keys import STEP_FUNCTION, Keys, Role, dump_job, load_job
 from export_worker.contract.model import epoch_ms
 from export_worker.machine import Machine
@@ -33,6 +35,8 @@ LOOK_S = 1.0
 """Between looks into the queue when no notice comes: notices are sent once and may be lost."""
 AGAIN_S = 0.5
 """Between claims that Redis refuses."""
+CLAIM_S = 2.0
+"""How long a claim that is on its way when the worker is told to stop is heard out."""
 CLEAN_UP_S = 8.0
 """What a step gets to end its S3 calls and to give its lease back before it is cancelled once more."""
 
@@ -47,7 +51,7 @@ class StepWorker(Worker):
         role: Whose queue.
         machine: Takes the steps.
         max_jobs: Steps at once.
-        clock: The time, with a zone.
+        clock: The time, with a zone. One that all share is set by what Redis says with each claim.
     """
 
     def __init__(
@@ -84,10 +88,10 @@ class StepWorker(Worker):
         return len(self.tasks)
 
     async def main(self) -> None:
-        """Claim and run until cancelled."""
+        """Claim and run until told to take no more."""
         listening = asyncio.create_task(self._listen())
         try:
-            while True:
+            while self.allow_pick_jobs:
                 self._wake.clear()
                 wait_s = await self._claim()
                 with suppress(TimeoutError):
@@ -101,11 +105,15 @@ class StepWorker(Worker):
 
         Without room it asks for nothing, but asks: a silence of all workers would mean that Redis was away.
         """
-        free = self.max_jobs - len(self.tasks)
-        if not self.allow_pick_jobs:
-            return LOOK_S
+        free, asked_s = self.max_jobs - len(self.tasks), time.monotonic()
         try:
             claimed = await self._store.claim(self.role, free, self._clock())
+            if isinstance(self._clock, SharedClock):
+                self._clock.heard(claimed.redis_ms, asked_s)
+            if not self.allow_pick_jobs:
+                # Told to stop meanwhile: nobody shall wait for the end of a lease on what was never begun.
+                await asyncio.gather(*(self._store.unclaim(turn, self._clock()) for turn in claimed.turns))
+                return 0.0
         except (RedisError, OSError) as error:
             self._unhealthy(error)
             return AGAIN_S
@@ -160,7 +168,10 @@ class StepWorker(Worker):
     async def drain(self, drain_s: float) -> None:
         """Take no more work, give running steps some time, stop the rest; their leases go back."""
         self.allow_pick_jobs = False
+        self._wake.set()
         if self.main_task is not None:
+            # A claim on its way is heard out; one that hangs is not waited for.
+            await asyncio.wait({self.main_task}, timeout=CLAIM_S)
             await end(self.main_task)
         if self.tasks:
             await asyncio.wait(self.tasks.values(), timeout=drain_s)

@@ -16,7 +16,6 @@ from export_worker.contract.status import ErrorReport, ManifestObject, Phase
 from export_worker.errors import (
     AuthFailedError,
     PlatformThrottledError,
-    PlatformUnavailableError,
     ResultMissingError,
     StepError,
 )
@@ -208,9 +207,10 @@ def after_failure(export: Export, error: StepError, moment: Moment, policy: Poli
     """A step failed: try again later, or give up.
 
     Args:
-        probe: The platform was known to be down, and this was the look whether it still is: no attempt of this export.
+        probe: What the step needs was known to be out of reach, and this was the look whether it still is. It uses no
+            attempt of this export.
     """
-    throttled = isinstance(error, PlatformThrottledError) or (probe and isinstance(error, PlatformUnavailableError))
+    throttled = isinstance(error, PlatformThrottledError) or (probe and error.outage)
     # A credential that is refused from the start is wrong; one that a running job has had is being exchanged.
     retryable = error.retryable or (isinstance(error, AuthFailedError) and not isinstance(export.state, Queued))
     attempt = export.attempt + (0 if throttled else 1)

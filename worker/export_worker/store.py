@@ -7,18 +7,22 @@ commit.
 
 A queue entry is its own lease. Claiming a step moves its entry to the moment at which the lease ends; while the worker
 lives it moves the entry on; when it dies the entry is due again by itself. The record's version is the fence: a claim
-raises it, so whoever held the step before can change nothing any more.
+sets it to a random number, so whoever held the step before can change nothing any more, even when a fail-over of Redis
+has forgotten one of both claims.
 """
 
 import json
+import secrets
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import structlog
 from arq.connections import ArqRedis
 from pydantic import ValidationError
+from redis.commands.core import AsyncScript
 
 from export_worker.contract.keys import JOB_TTL_MS, Keys, Role, job_payload
 from export_worker.contract.model import epoch_ms, isoformat
@@ -34,8 +38,9 @@ _log = structlog.get_logger(__name__)
 TIMELINE_MAX = 200
 """Transitions kept of one export: some 20 KiB at the worst, and far more than a healthy one has."""
 
-UNREADABLE_S = 10.0
-"""Until a record that this version cannot read is looked at again: soon, for the next to look may be able to."""
+ASIDE_S = 10.0
+"""How long only others are offered a step that a worker can do nothing for: it cannot read the record, or does not know
+the connection. Idle workers look at once, busy ones when a step ends."""
 
 SCAN_MAX = 1000
 """Entries looked at in one claim: a few milliseconds of Redis's time, when all of them must wait for something."""
@@ -44,6 +49,9 @@ SPARE_S = 5.0
 """What living workers need to renew their leases after an outage of Redis: their clients look for it every two seconds
 at the latest, and the heartbeat comes once a second. A silence that leaves no more than this of a lease counts as an
 outage, but not one below half a lease: workers claim once a second only."""
+
+FENCE_BITS = 52
+"""Of the random number that fences a claim; Lua's numbers are exact up to 53."""
 
 DURATIONS_MAX = 20
 """Durations kept for each kind on each connection: enough for a median, small enough to travel with each claim."""
@@ -61,6 +69,7 @@ class Turn:
         retry: Where somebody asked it to go on from: submit, poll, transfer, or empty.
         durations_s: How long the last jobs of this kind took on this connection.
         trace: The W3C traceparent that came with the request, or empty.
+        since_s: When it was asked for, on the monotonic clock: its lease has run from then on at the latest.
     """
 
     export: Export
@@ -73,6 +82,7 @@ class Turn:
     retry: str = ""
     durations_s: tuple[float, ...] = ()
     trace: str = ""
+    since_s: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +90,13 @@ class Claimed:
     """What a claim brought.
 
     Args:
-        next_due_ms: When the next entry of the queue is due; None when there is none.
+        next_due_ms: When the next entry is due; None when there is none.
+        redis_ms: Redis's own time.
     """
 
     turns: list[Turn]
     next_due_ms: int | None
+    redis_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +163,21 @@ class Store:
         sinks: Names of the sinks that a completion event goes to unless the request names its own.
         limits: By connection.
         terms: How long things live.
+        owner: This process, in what it refuses; unique.
     """
 
     def __init__(
-        self, redis: ArqRedis, keys: Keys, sinks: Sequence[str], limits: Mapping[str, Limit], terms: Terms
+        self,
+        redis: ArqRedis,
+        keys: Keys,
+        sinks: Sequence[str],
+        limits: Mapping[str, Limit],
+        terms: Terms,
+        *,
+        owner: str = "",
     ) -> None:
         self._keys = keys
+        self._owner = owner or secrets.token_hex(8)
         self._sinks = tuple(sinks)
         self._limits = {
             name: {
@@ -168,12 +189,15 @@ class Store:
         }
         self._terms = terms
         self._scripts = {
-            name: redis.register_script(script(name)) for name in ("claim", "commit", "renew", "release", "refuse")
+            name: redis.register_script(script(name)) for name in ("commit", "renew", "release", "give_back")
+        }
+        self._claim: dict[Role, AsyncScript] = {
+            role: redis.register_script(script("claim", f"claim_{role}")) for role in get_args(Role)
         }
 
     async def claim(self, role: Role, most: int, now: datetime) -> Claimed:
         """Take up to `most` due steps of one role."""
-        lease_s = self._terms.lease_s
+        lease_s, since_s = self._terms.lease_s, time.monotonic()
         order = {
             "now": epoch_ms(now),
             "at": isoformat(now),
@@ -184,36 +208,44 @@ class Store:
             "scan": SCAN_MAX,
             "timeline_max": TIMELINE_MAX,
             "prefix": self._keys.prefix,
-            "control": role == "control",
+            "role": role,
+            "owner": self._owner,
+            "fence": secrets.randbits(FENCE_BITS),
+            "aside": _ms(ASIDE_S),
             "limits": self._limits,
         }
-        next_due, taken = await self._scripts["claim"](
-            keys=[self._keys.queue(role), self._keys.open], args=[json.dumps(order)]
-        )
+        keys = [self._keys.queue(role), self._keys.open, self._keys.aside(role)]
+        next_due, redis_ms, taken = await self._claim[role](keys=keys, args=[json.dumps(order)])
         turns = []
         for item in taken:
-            turn = _turn(item, role)
+            turn = _turn(item, role, since_s)
             if turn is not None:
                 turns.append(turn)
             else:
-                await self._refuse(item, role, now)
-        return Claimed(turns, int(float(next_due)) if next_due else None)
+                await self._give_back(item[0].decode(), int(item[1]), int(item[2]), role, now, refused=True)
+        return Claimed(turns, int(float(next_due)) if next_due else None, int(redis_ms))
 
-    async def _refuse(self, item: list[Any], role: Role, now: datetime) -> None:
-        export_id, step, version = item[0].decode(), int(item[1]), item[2]
-        keys, again_ms = self._keys, epoch_ms(now + timedelta(seconds=UNREADABLE_S))
-        await self._scripts["refuse"](
-            keys=[keys.export(export_id), keys.queue(role), keys.open],
-            args=[version, again_ms, export_id, keys.job_id(export_id, step), keys.prefix],
+    async def unclaim(self, turn: Turn, now: datetime) -> None:
+        """Give a step back that was never begun, for anybody to take at once."""
+        await self._give_back(turn.export.export_id, turn.step, turn.version, turn.role, now)
+
+    async def _give_back(
+        self, export_id: str, step: int, version: int, role: Role, now: datetime, *, refused: bool = False
+    ) -> None:
+        keys, job_id = self._keys, self._keys.job_id(export_id, step)
+        refusal: list[str | int] = [self._owner, epoch_ms(now + timedelta(seconds=ASIDE_S))] if refused else ["", 0]
+        await self._scripts["give_back"](
+            keys=[keys.export(export_id), keys.queue(role), keys.open, keys.aside(role)],
+            args=[version, export_id, job_id, keys.prefix, epoch_ms(now), keys.wake(role), *refusal],
         )
 
-    async def keep(self, turn: Turn, decision: Decision) -> Turn:
+    async def keep(self, turn: Turn, decision: Decision, now: datetime, effect: Effect = NO_EFFECT) -> Turn:
         """Save a decision in the middle of a step, and go on holding it.
 
         Raises:
             LeaseLostError: Somebody else has the export; nothing was changed.
         """
-        await self._commit(turn, decision, {"mode": "keep"})
+        await self._commit(turn, decision, self._effects(turn, effect, now) | {"mode": "keep"})
         return replace(turn, export=decision.export)
 
     async def commit(self, turn: Turn, decision: Decision, now: datetime, effect: Effect = NO_EFFECT) -> None:
@@ -236,6 +268,7 @@ class Store:
         return {
             "now_ms": str(epoch_ms(now)),
             "connection": turn.export.request.connection,
+            "old_role": turn.role,
             "kind": turn.export.request.kind,
             "platform": effect.platform or "",
             "probe": "1" if turn.probe else "",
@@ -315,7 +348,7 @@ class Store:
         )
 
 
-def _turn(item: list[Any], role: Role) -> Turn | None:
+def _turn(item: list[Any], role: Role, since_s: float) -> Turn | None:
     """What the script took, read. None for a record that this version cannot read: another may."""
     export_id, step, version, claims, probe, request, status, state, cancel, retry, durations, trace = item
     try:
@@ -334,6 +367,7 @@ def _turn(item: list[Any], role: Role) -> Turn | None:
         retry=retry.decode(),
         durations_s=tuple(int(duration) / 1000 for duration in durations),
         trace=_traceparent(trace),
+        since_s=since_s,
     )
 
 

@@ -62,7 +62,7 @@ class Sweeper:
                 keys.open,
                 keys.timeline(export_id),
                 keys.queue(role),
-                keys.parked(connection.decode()),
+                (keys.parked if role == "control" else keys.waiting)(connection.decode()),
             ],
             args=[
                 export_id,

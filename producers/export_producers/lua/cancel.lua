@@ -14,7 +14,9 @@ redis.call('HSET', KEYS[1], 'cancel', ARGV[2])
 if not record[3] or record[5] then
   local job = ARGV[3] .. ARGV[1] .. ':' .. record[2]
   local role = phase == 'transferring' and 'transfer' or 'control'
-  redis.call('ZREM', ARGV[3] .. 'parked:' .. record[4], job)
+  for _, place in ipairs({'parked:' .. record[4], 'waiting:' .. record[4], 'aside:' .. role}) do
+    redis.call('ZREM', ARGV[3] .. place, job)
+  end
   redis.call('ZADD', role == 'control' and KEYS[3] or KEYS[4], ARGV[2], job)
   redis.call('ZADD', KEYS[2], 'XX', ARGV[2], ARGV[1])
   redis.call('PUBLISH', ARGV[3] .. 'wake:' .. role, '')

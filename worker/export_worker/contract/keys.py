@@ -34,10 +34,11 @@ class Keys:
 
         Written by producers: `request`, `status`, `connection`, `kind`, `cancel` and `retry` (what somebody asked for),
         and `trace` (the W3C trace context of the request as JSON, if it had one).
-        Written by workers: `state`, `status`, `phase`, `version` (for compare-and-set; whoever claims a step raises it,
-        so it fences off whoever had it before), `step` (the only one that may run next), `claims` (how often that step
-        was claimed), `released` (its last holder gave it back), `going` (ms since when its deadline counts) and
-        `progress` (how far a transfer is).
+        Written by workers: `state`, `status`, `phase`, `version` (for compare-and-set; whoever claims a step sets it to
+        a random number, so it fences off whoever had it before), `saved` (the version whose step was saved last),
+        `step` (the only one that may run next), `claims` (how often that step was claimed), `released` (its last holder
+        gave it back), `refused` (workers that could do nothing for it, or `all` when nobody took it in time), `going`
+        (ms since when its deadline counts) and `progress` (how far a transfer is).
         """
         return f"{self.namespace}:export:{export_id}"
 
@@ -153,13 +154,29 @@ class Keys:
         """Sorted set of the jobs that wait for a slot of one connection, by the time (ms) since when."""
         return f"{self.namespace}:parked:{connection}"
 
+    def waiting(self, connection: str) -> str:
+        """Sorted set of the jobs of one connection that wait for a transfer worker, by the time (ms) since when."""
+        return f"{self.namespace}:waiting:{connection}"
+
+    @property
+    def ring(self) -> str:
+        """Sorted set of the connections that have transfers waiting, in the order in which they are served next."""
+        return f"{self.namespace}:ring"
+
+    def aside(self, role: Role) -> str:
+        """Sorted set of the jobs that are offered to others than who could do nothing for them, by until when (ms)."""
+        return f"{self.namespace}:aside:{role}"
+
     def rate(self, connection: str) -> str:
         """String: when (ms) one connection's calls so far will have been within its rate."""
         return f"{self.namespace}:rate:{connection}"
 
-    def breaker(self, connection: str) -> str:
-        """Hash: `failures` in a row of one connection's platform, `until` when (ms) it is left alone."""
-        return f"{self.namespace}:breaker:{connection}"
+    def breaker(self, connection: str, role: Role = "control") -> str:
+        """Hash: `failures` in a row, `until` when (ms) it is left alone.
+
+        For control steps of one connection's platform; for transfers of wherever its files come from, and of S3.
+        """
+        return f"{self.namespace}:breaker:{connection}{':transfer' if role == 'transfer' else ''}"
 
     def job_id(self, export_id: str, step: int) -> str:
         """The export's step as an arq job. The step number keeps the chain single: one id, one entry."""

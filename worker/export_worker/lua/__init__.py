@@ -5,6 +5,6 @@ from importlib.resources import files
 
 
 @cache
-def script(name: str) -> str:
-    """The source of one script, e.g. `commit`."""
-    return (files(__name__) / f"{name}.lua").read_text(encoding="utf-8")
+def script(*names: str) -> str:
+    """The source of one script, e.g. `commit`; of several files when they build on each other."""
+    return "\n".join((files(__name__) / f"{name}.lua").read_text(encoding="utf-8") for name in names)

@@ -1,8 +1,9 @@
--- Claim due steps of one role: all that may run now, up to `max`, with everything that a step needs.
+-- Claim due steps of one role: all that may run now, up to `max`, with everything that a step needs. This is what the
+-- roles have in common; `claim_control.lua` or `claim_transfer.lua` stands behind it in the same script.
 --
--- Every entry that is looked at leaves the due range: it is taken (and comes back when its lease ends), put off until
--- its connection may be called again, parked until its connection has a free slot, or dropped because it is stale. So
--- nothing that others hold, and nothing that must wait, stands in the way of what is behind it.
+-- Every entry that is looked at leaves the due range: it is taken (and comes back when its lease ends), put off, set
+-- aside for workers that can do more, or dropped because it is stale. So nothing that others hold, and nothing that must
+-- wait, stands in the way of what is behind it.
 --
 -- An outage of Redis stops the clock of leases: nobody could renew them. When no worker has been here for so long that a
 -- lease could end before its holder is back, what is held is spared for a moment, in which it can save what it has
@@ -11,13 +12,15 @@
 -- An export whose deadline has passed is let through all limits and uses none of them up, for nothing is asked of its
 -- platform any more.
 --
--- KEYS: queue, open
--- ARGV: JSON {now, at, lease, max, scan, prefix, control, timeline_max, limits = {connection = {slots, interval, patience}},
---       spare, silence}; times in ms
--- Returns {score of the next entry or '',
+-- KEYS: queue, open, aside
+-- ARGV: JSON {now, at, role, lease, max, scan, prefix, owner, fence, aside, timeline_max, spare, silence,
+--       limits = {connection = {slots, interval, patience}}}; times in ms; `fence` is a random number, and the versions
+--       of the steps that are taken count from it, so no claim, also none that a fail-over has forgotten, has had them
+-- Returns {when the next entry is due or '', Redis's time,
 --          {{id, step, version, claims, probe, request, status, state, cancel, retry, durations, trace}, ...}}
 local c = cjson.decode(ARGV[1])
 local now = c.now
+local own_name = '|' .. c.owner .. '|'
 
 local function int(number)
   return string.format('%.0f', number)
@@ -32,50 +35,58 @@ end
 redis.call('SET', contact, int(math.max(now, last)), 'PX', 86400000)
 local spared_until = tonumber(redis.call('GET', spared) or '0')
 
+local taken = {}
+local next_due = nil
+
+local function not_before(at)
+  next_due = math.min(next_due or at, at)
+end
+
 local function put_off(job, id, until_ms)
   redis.call('ZADD', KEYS[1], int(until_ms), job)
   redis.call('ZADD', KEYS[2], 'XX', int(until_ms), id)
 end
 
--- Milliseconds until the connection's platform may be called again, and whether this call is to find out.
-local function wait_for_breaker(connection)
-  local open_until = tonumber(redis.call('HGET', c.prefix .. 'breaker:' .. connection, 'until') or '')
+-- Keep an export out of the queue; the sweep looks into it now and then, and when its time is up.
+local function keep_out(job, id, ends)
+  redis.call('ZREM', KEYS[1], job)
+  redis.call('ZADD', KEYS[2], 'XX', int(math.min(now + 60000, ends)), id)
+end
+
+local function has_refused(refused)
+  return refused and string.find(refused, own_name, 1, true)
+end
+
+-- Offer an export that this worker can do nothing for to the others; then it is anybody's again.
+local function set_aside(job, id, refused)
+  keep_out(job, id, now + 60000)
+  redis.call('ZADD', KEYS[3], int(now + c.aside), job)
+  if not has_refused(refused) then
+    redis.call('HSET', c.prefix .. 'export:' .. id, 'refused', (refused or '') .. own_name)
+    redis.call('PUBLISH', c.prefix .. 'wake:' .. c.role, '')
+  end
+end
+
+-- Milliseconds until what a breaker guards may be asked again, and whether this is to find out.
+local function wait_for_breaker(key)
+  local open_until = tonumber(redis.call('HGET', key, 'until') or '')
   if not open_until then
     return 0, false
   end
   return math.max(0, open_until - now), now >= open_until
 end
 
--- Milliseconds until the connection's rate has room for a call; 0 lets this call through and counts it.
-local function wait_for_rate(connection, interval)
-  local key = c.prefix .. 'rate:' .. connection
-  local free_at = math.max(now, tonumber(redis.call('GET', key) or '0'))
-  -- One second's worth may come at once.
-  if free_at - now > 1000 then
-    return free_at - now - 1000
-  end
-  redis.call('SET', key, int(free_at + interval), 'PX', int(free_at + interval - now + 1000))
-  return 0
-end
-
--- True when the export may go on; it holds one of its connection's slots then.
-local function has_slot(connection, slots, id)
-  local key = c.prefix .. 'slots:' .. connection
-  if not redis.call('ZSCORE', key, id) then
-    if redis.call('ZCARD', key) >= slots then
-      return false
-    end
-    redis.call('ZADD', key, int(now), id)
-  end
-  return true
+-- The others wait for what becomes of the probe; should its worker die, there is another one.
+local function mark_probe(key)
+  redis.call('HSET', key, 'until', int(now + c.lease))
 end
 
 -- When an export's patience ends; of a record that no worker has saved yet it counts from acceptance.
-local function deadline(id, going, request, patience)
-  local since = tonumber(going or redis.call('ZSCORE', c.prefix .. 'created', id) or now)
+local function deadline(export, patience)
+  local since = tonumber(export.going or redis.call('ZSCORE', c.prefix .. 'created', export.id) or now)
   -- Few requests have one of their own, and this is asked for every step.
-  if string.find(request or '', 'deadline_s', 1, true) then
-    local fine, told = pcall(cjson.decode, request)
+  if string.find(export.request or '', 'deadline_s', 1, true) then
+    local fine, told = pcall(cjson.decode, export.request)
     local own = fine and type(told) == 'table' and told.deadline_s
     if type(own) == 'number' then
       return since + own * 1000
@@ -84,102 +95,113 @@ local function deadline(id, going, request, patience)
   return since + patience
 end
 
-local ahead = {}
-
--- Whether the connection's limits let a step through before its deadline; if not, it is parked or put off.
-local function may_ask(job, id, connection, phase, limit, ends)
-  local wait, probe = wait_for_breaker(connection)
-  local slot = wait > 0 or phase ~= 'queued' or has_slot(connection, limit.slots, id)
-  if slot and wait == 0 then
-    wait = wait_for_rate(connection, limit.interval)
-    if wait > 0 then
-      -- Each of those who wait for the rate comes back when it may be its turn, not all of them at once.
-      wait = wait + (ahead[connection] or 0) * limit.interval
-      ahead[connection] = (ahead[connection] or 0) + 1
-    end
-  end
-  if slot and wait == 0 then
-    if probe then
-      -- The others wait for what becomes of it; should its worker die, there is another one.
-      redis.call('HSET', c.prefix .. 'breaker:' .. connection, 'until', int(now + c.lease))
-    end
-    return true, probe
-  end
-  if slot then
-    put_off(job, id, math.min(now + wait, ends))
-    return false
-  end
-  -- Its place in the row is since when it waits, however often it was looked at in vain.
-  redis.call('ZADD', c.prefix .. 'parked:' .. connection, redis.call('ZSCORE', KEYS[1], job), job)
-  redis.call('ZREM', KEYS[1], job)
-  redis.call('ZADD', KEYS[2], 'XX', int(math.min(now + 60000, ends)), id)
-  return false
-end
-
-local taken = {}
-
-local function look(job)
+-- The record behind an entry; nil when there is nothing for this worker to do about it now.
+local function read(job)
   local id, step = string.match(job, '([^:]+):(%d+)$')
-  local key = c.prefix .. 'export:' .. (id or '')
-  local record = redis.call('HMGET', key,
-    'step', 'connection', 'phase', 'cancel', 'retry', 'claims', 'released', 'going', 'request')
+  local record = redis.call('HMGET', c.prefix .. 'export:' .. (id or ''), 'step', 'connection', 'phase', 'cancel',
+    'retry', 'claims', 'released', 'going', 'request', 'refused')
   if record[1] ~= step then
     redis.call('ZREM', KEYS[1], job)
     redis.call('DEL', 'arq:job:' .. job)
-    return
+    return nil
   end
-  if now < spared_until and record[6] and not record[7] then
+  local export = {
+    job = job, id = id, step = step, connection = record[2], phase = record[3], claims = record[6],
+    released = record[7], going = record[8], request = record[9],
+    -- One that is cancelled or set going again does not ask the platform for anything new.
+    asks = not record[4] and not record[5], limit = c.limits[record[2]],
+  }
+  if now < spared_until and export.claims and not export.released then
     put_off(job, id, spared_until)
-    return
+    return nil
   end
-  local limit = c.limits[record[2]]
-  local probe = false
-  -- One that is cancelled or set going again does not ask the platform for anything new.
-  if c.control and limit and not record[4] and not record[5] then
-    local ends = deadline(id, record[8], record[9], limit.patience)
-    local may = ends <= now
-    if not may then
-      may, probe = may_ask(job, id, record[2], record[3], limit, ends)
-    end
-    if not may then
-      return
-    end
+  local refused = record[10]
+  if export.asks and ((not export.limit and refused ~= 'all') or has_refused(refused)) then
+    set_aside(job, id, refused)
+    return nil
   end
-  put_off(job, id, now + c.lease)
-  local version = redis.call('HINCRBY', key, 'version', 1)
+  return export
+end
+
+local function take(export, probe)
+  local id, key = export.id, c.prefix .. 'export:' .. export.id
+  put_off(export.job, id, now + c.lease)
+  local version = int(c.fence + #taken)
+  redis.call('HSET', key, 'version', version)
   local claims = redis.call('HINCRBY', key, 'claims', 1)
   redis.call('HDEL', key, 'released')
   if claims > 1 then
-    local why = record[7] and 'handed over by a worker that stopped' or 'taken up again from a worker that is gone'
-    local note = {at = c.at, phase = record[3], step = tonumber(step), note = why}
+    local why = export.released and 'handed over by a worker that stopped' or 'taken up again from a worker that is gone'
+    local note = {at = c.at, phase = export.phase, step = tonumber(export.step), note = why}
     redis.call('RPUSH', c.prefix .. 'timeline:' .. id, cjson.encode(note))
     redis.call('LTRIM', c.prefix .. 'timeline:' .. id, -c.timeline_max, -1)
   end
-  local document = redis.call('HMGET', key, 'status', 'state', 'kind', 'trace')
+  local document = redis.call('HMGET', key, 'status', 'state', 'cancel', 'retry', 'trace', 'kind')
   local durations = {}
-  if c.control then
-    durations = redis.call('LRANGE', c.prefix .. 'durations:' .. record[2] .. ':' .. (document[3] or ''), 0, -1)
+  if c.role == 'control' then
+    durations = redis.call('LRANGE', c.prefix .. 'durations:' .. export.connection .. ':' .. (document[6] or ''), 0, -1)
   end
   taken[#taken + 1] = {
-    id, step, version, claims, probe and 1 or 0,
-    record[9], document[1], document[2] or '', record[4] or '', record[5] or '', durations,
-    document[4] or '',
+    id, export.step, version, claims, probe and 1 or 0, export.request, document[1], document[2] or '',
+    document[3] or '', document[4] or '', durations, document[5] or '',
   }
 end
 
-local scanned = 0
-while #taken < c.max and scanned < c.scan do
-  local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now), 'LIMIT', 0, c.max - #taken)
-  if #due == 0 then
-    break
-  end
-  for _, job in ipairs(due) do
+-- Look at entries, one by one. One odd record must not stop all others; when it is Redis that refuses, putting it off
+-- fails as well, and says why.
+local function each(jobs, look)
+  for _, job in ipairs(jobs) do
     if not pcall(look, job) then
-      -- One odd record must not stop all others. When it is Redis that refuses, this fails as well, and says why.
       redis.call('ZADD', KEYS[1], int(now + 60000), job)
     end
   end
-  scanned = scanned + #due
 end
-local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-return {first[2] or '', taken}
+
+-- Look at what is due in the queue, as long as there is room for `most()` more.
+local function each_due(most, look)
+  local scanned = 0
+  while most() > 0 and scanned < c.scan do
+    local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now), 'LIMIT', 0, most())
+    if #due == 0 then
+      break
+    end
+    each(due, look)
+    scanned = scanned + #due
+  end
+end
+
+-- Look at what others have set aside. What none of them has taken in time is anybody's again.
+local function each_aside(look)
+  for _, job in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', int(now), 'LIMIT', 0, c.scan)) do
+    redis.call('ZREM', KEYS[3], job)
+    local id = string.match(job, '([^:]+):%d+$')
+    if redis.call('HEXISTS', c.prefix .. 'export:' .. id, 'refused') == 1 then
+      redis.call('HSET', c.prefix .. 'export:' .. id, 'refused', 'all')
+      redis.call('ZADD', KEYS[1], 'NX', int(now), job)
+    end
+  end
+  local first = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
+  if not first[1] then
+    return
+  end
+  not_before(tonumber(first[2]))
+  for _, job in ipairs(redis.call('ZRANGE', KEYS[3], 0, 99)) do
+    if #taken >= c.max then
+      return
+    end
+    local id = string.match(job, '([^:]+):%d+$')
+    if not has_refused(redis.call('HGET', c.prefix .. 'export:' .. id, 'refused')) then
+      redis.call('ZREM', KEYS[3], job)
+      each({job}, look)
+    end
+  end
+end
+
+local function answer()
+  local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+  if first[2] then
+    not_before(tonumber(first[2]))
+  end
+  local time = redis.call('TIME')
+  return {next_due and int(next_due) or '', time[1] * 1000 + math.floor(time[2] / 1000), taken}
+end

@@ -4,8 +4,10 @@
 -- ARGV: JSON; numbers that are kept are strings in it, since Lua would print large ones as 1e+12
 -- Returns 1, or 0 when the version is no longer ours and nothing was changed
 local c = cjson.decode(ARGV[1])
-if redis.call('HGET', KEYS[1], 'version') ~= c.version then
-  return 0
+local stands = redis.call('HMGET', KEYS[1], 'version', 'saved')
+if stands[1] ~= c.version then
+  -- The answer to this very call may have been lost, and the client has asked again.
+  return c.mode ~= 'keep' and stands[2] == c.version and 1 or 0
 end
 local old_phase = redis.call('HGET', KEYS[1], 'phase')
 redis.call('HSET', KEYS[1], 'state', c.state, 'status', c.status, 'phase', c.phase,
@@ -18,21 +20,13 @@ if old_phase ~= c.phase then
   redis.call('ZREM', c.prefix .. 'phase:' .. old_phase, c.export_id)
   redis.call('ZADD', KEYS[6], c.created_ms, c.export_id)
 end
-if c.mode == 'keep' then
-  return 1
-end
-
--- The step is over: its entry goes, and with it the lease.
-redis.call('HINCRBY', KEYS[1], 'version', 1)
-redis.call('HINCRBY', KEYS[1], 'step', 1)
-redis.call('HDEL', KEYS[1], 'progress', 'claims', 'released', 'retry')
-redis.call('ZREM', KEYS[7], c.old_job)
-redis.call('DEL', 'arq:job:' .. c.old_job)
 
 -- What the platform's behaviour means for all exports of the connection.
-local breaker = c.prefix .. 'breaker:' .. c.connection
+local breaker = c.prefix .. 'breaker:' .. c.connection .. (c.old_role == 'transfer' and ':transfer' or '')
 if c.platform == 'up' then
-  redis.call('DEL', breaker)
+  if redis.call('DEL', breaker) == 1 then
+    redis.call('PUBLISH', c.prefix .. 'wake:' .. c.old_role, '')
+  end
 elseif c.platform == 'down' then
   -- Calls that were on their way when it opened tell nothing new: only a probe makes the pause longer.
   if c.probe ~= '' or tonumber(redis.call('HGET', breaker, 'until') or '0') <= tonumber(c.now_ms) then
@@ -44,6 +38,18 @@ elseif c.platform == 'down' then
     redis.call('PEXPIRE', breaker, string.format('%.0f', 2 * tonumber(c.breaker_max_ms)))
   end
 end
+if c.mode == 'keep' then
+  return 1
+end
+
+-- The step is over: its entry goes, and with it the lease.
+redis.call('HINCRBY', KEYS[1], 'version', 1)
+redis.call('HINCRBY', KEYS[1], 'step', 1)
+redis.call('HSET', KEYS[1], 'saved', c.version)
+redis.call('HDEL', KEYS[1], 'progress', 'claims', 'released', 'refused', 'retry')
+redis.call('ZREM', KEYS[7], c.old_job)
+redis.call('DEL', 'arq:job:' .. c.old_job)
+
 local rate = c.prefix .. 'rate:' .. c.connection
 local free_at = tonumber(c.now_ms) + tonumber(c.pause_ms) + 1000
 if c.pause_ms ~= '0' and free_at > tonumber(redis.call('GET', rate) or '0') then

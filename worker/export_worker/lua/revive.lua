@@ -1,6 +1,6 @@
 -- Bring back one overdue export whose queue entry is lost. A backstop: entries come back by themselves when the lease
 -- of their worker ends, so this is for a Redis that has lost a part of its keys.
--- KEYS: export, open, timeline, queue, parked
+-- KEYS: export, open, timeline, queue, parked or waiting
 -- ARGV: export id, step, now (ms), job id, job payload, job TTL (ms), timeline entry, look again (ms), wake channel
 -- Returns 1 when it was brought back
 if redis.call('HGET', KEYS[1], 'step') ~= ARGV[2] then
@@ -10,7 +10,8 @@ redis.call('ZADD', KEYS[2], 'XX', ARGV[8], ARGV[1])
 if redis.call('ZSCORE', KEYS[4], ARGV[4]) then
   return 0
 end
--- A parked one goes back into the queue, too: a slot may have become free without a word. It is parked again if not.
+-- One that waits for a slot, or in the row of its connection's transfers, goes back into the queue, too: a slot may have
+-- become free without a word. It waits again if not.
 local since = redis.call('ZSCORE', KEYS[5], ARGV[4])
 redis.call('ZREM', KEYS[5], ARGV[4])
 redis.call('SET', 'arq:job:' .. ARGV[4], ARGV[5], 'PX', ARGV[6])

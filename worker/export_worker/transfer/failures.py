@@ -12,7 +12,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
-from export_worker.errors import IntegrityError, StorageError, StorageRefusedError
+from export_worker.errors import IntegrityError, StorageError, StorageRefusedError, StorageUnavailableError
 
 _INTEGRITY_CODES = frozenset(
     {
@@ -69,7 +69,7 @@ def status_of(error: ClientError) -> int:
 
 
 def storage_error(error: BotoCoreError | ClientError, call: str, bucket: str) -> StorageError:
-    """Our error for what boto3 raised: an IntegrityError, StorageRefusedError (final) or StorageError (try again)."""
+    """Our error for what boto3 raised: IntegrityError, StorageRefusedError (final), StorageError (try again)."""
     where = f"{call} on bucket {bucket}"
     match error:
         case ClientError():
@@ -80,7 +80,7 @@ def storage_error(error: BotoCoreError | ClientError, call: str, bucket: str) ->
         case ParamValidationError():
             return StorageRefusedError(f"{where}: boto3 does not take the arguments; look at s3.bucket and s3.prefix")
         case _:
-            return StorageError(f"{where}: S3 cannot be reached or did not answer ({type(error).__name__})")
+            return StorageUnavailableError(f"{where}: S3 cannot be reached or did not answer ({type(error).__name__})")
 
 
 def _of_answer(error: ClientError, where: str) -> StorageError:
@@ -91,7 +91,9 @@ def _of_answer(error: ClientError, where: str) -> StorageError:
     message = f"{where}: {code}, HTTP {status}" + (f", request {request_id}" if request_id else "")
     if code in _INTEGRITY_CODES:
         return IntegrityError(f"{message}: what arrived is not what was sent")
-    if code in _PASSING_CODES or status in {409, 412, 429} or (status >= 500 and status != 501):
+    if status == 429 or (status >= 500 and status != 501):
+        return StorageUnavailableError(message)
+    if code in _PASSING_CODES or status in {409, 412}:
         return StorageError(message)
     mend = _ROLE_MEND if of_role else _MENDS.get(code)
     return StorageRefusedError(f"{message}; {mend}" if mend else message)
