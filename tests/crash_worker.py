@@ -32,7 +32,7 @@ SOURCES = {
     for name, source in (
         ("claim", script("claim", "claim_control")),
         ("claim", script("claim", "claim_transfer")),
-        *((name, script(name)) for name in ("commit", "give_back", "renew", "release", "revive", "take")),
+        *((name, script(name)) for name in ("commit", "give_back", "rate", "renew", "release", "revive", "take")),
     )
 }
 

@@ -1,6 +1,7 @@
 """A platform in a package of its own, as `tests/data/tiny_platform` has it: built, installed beside us, and played."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import tomllib
@@ -51,12 +52,17 @@ class TinySite:
 
     async def run(self, *arguments: str, stdin: str | None = None) -> Ran:
         """Run `export-worker` to its end, beside the loop in which the platform lives."""
-        return await asyncio.to_thread(self.site.command, *arguments, stdin=stdin, PYTHONPATH=str(self.packages))
+        return await asyncio.to_thread(self.site.command, *arguments, stdin=stdin, PYTHONPATH=self.path)
 
     @property
     def environment(self) -> dict[str, str]:
         """Of its processes."""
-        return self.site.environment() | {"PYTHONPATH": str(self.packages)}
+        return self.site.environment() | {"PYTHONPATH": self.path}
+
+    @property
+    def path(self) -> str:
+        """Where its processes find packages, before what they inherit."""
+        return os.pathsep.join([str(self.packages), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 @asynccontextmanager

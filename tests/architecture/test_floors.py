@@ -30,7 +30,7 @@ FLOORS = {
         "guard",
         "instrumentation",
     },
-    2: {"platforms", "transfer", "sinks", "store", "sweep", "leftovers", "lua", "gauges"},
+    2: {"platforms", "transfer", "sinks", "store", "sweep", "leftovers", "lua", "gauges", "rate"},
     3: {
         "config",
         "telemetry",

@@ -54,6 +54,41 @@ async def test_a_waiting_export_is_cancelled_at_once_however_late_its_next_poll_
     assert status.phase is Phase.CANCELLED
 
 
+async def test_a_submit_under_way_is_heard_to_its_end_and_its_job_named(site: Site, world: World) -> None:
+    # Longer than a heartbeat, which hears of the cancel.
+    world.faults.add(Fault(on="submit", fault="slow", delay_s=1.5))
+    async with harness.worker(site), site.queue() as queue:
+        accepted = await queue.enqueue(REQUEST)
+        while not world.requests:
+            await asyncio.sleep(0.02)
+        await queue.cancel(accepted.export_id)
+        status = await queue.wait(accepted.export_id, 20)
+        notes = [entry["note"] for entry in await queue.timeline(accepted.export_id)]
+
+    (job,) = world.jobs
+    assert (status.phase, status.operation_id, job.polls) == (Phase.CANCELLED, job.job_id, 0)
+    assert notes[-2:] == [f"submitted as {job.job_id}", f"cancelled; the platform goes on with {job.job_id}"]
+
+
+async def test_so_is_a_poll_that_submits(site: Site, world: World) -> None:
+    connection = site.tree()["connections"]["gio"] | {"platform": "thinkingdata"}
+    site.settings = {"connections": {"ta": connection}}
+    world.faults.add(Fault(on="submit", fault="slow", delay_s=1.5, match="submit-sql"))
+    kind = {"kind": "thinkingdata.cluster_users", "project_id": 102, "cluster_id": 970}
+    async with harness.worker(site), site.queue() as queue:
+        accepted = await queue.enqueue(json.dumps({"connection": "ta", "export": kind}))
+        while not any("submit-sql" in record.target for record in world.requests):
+            await asyncio.sleep(0.02)
+        await queue.cancel(accepted.export_id)
+        status = await queue.wait(accepted.export_id, 20)
+        notes = [entry["note"] for entry in await queue.timeline(accepted.export_id)]
+
+    (job,) = world.jobs
+    assert (status.phase, job.polls) == (Phase.CANCELLED, 0)
+    assert f"task={job.job_id}&" in str(status.operation_id)
+    assert notes[-1] == f"cancelled; the platform goes on with {status.operation_id}"
+
+
 async def test_a_transfer_is_cancelled_in_the_middle_and_leaves_nothing(site: Site, world: World) -> None:
     world.scenario = world.scenario.model_copy(update={"file_bytes": 40 * MIB, "framing": "chunked"})
     world.faults.add(Fault(on="download", fault="slow", delay_s=60, after_bytes=20 * MIB))
@@ -97,9 +132,12 @@ async def test_a_failed_export_goes_on_from_where_it_is_told(
     site: Site, world: World, start: Any, fault: Fault, jobs: int
 ) -> None:
     world.faults.add(fault)
+    # A job may only fail while it runs: it is not done before the first look, however slow this machine is.
+    world.scenario = world.scenario.model_copy(update={"hold_stage": "RUNNING" if fault.on == "poll" else None})
     async with harness.worker(site), site.queue() as queue:
         failed = await harness.export(site, REQUEST)
         assert failed.phase is Phase.FAILED
+        world.scenario = world.scenario.model_copy(update={"hold_stage": None})
         if failed.error is not None and failed.error.code == "platform_error" and start is None:
             start = "submit"  # a job that ended in ERROR stays there
             jobs = 2

@@ -133,7 +133,8 @@ async def killed_at(site: Site, point: str) -> bool:
 @asynccontextmanager
 async def finishing_worker(site: Site) -> AsyncIterator[None]:
     """Another worker, of this process; it keeps what it has, however busy the machine is."""
-    config, stop = replace(site, settings={"worker": {"sweep_s": 0.5}}).config(), asyncio.Event()
+    lively = site.settings | {"worker": {"sweep_s": 0.5}, "transfer": {}}
+    config, stop = replace(site, settings=lively).config(), asyncio.Event()
     async with open_runtime(config, build_redactor(config)) as runtime:
         serving = asyncio.create_task(runtime.serve(("control", "transfer"), stop))
         try:
@@ -204,6 +205,29 @@ def stored_wrongly(lab: Lab, bucket: str, status: Status, job: Job) -> list[str]
 
 def is_timed(point: str) -> bool:
     return point.split("#", maxsplit=1)[0] in TIMED
+
+
+async def test_a_death_in_a_poll_that_submits_is_told(lab: Lab) -> None:
+    """ThinkingData's query begins in the look that finds its cluster refreshed."""
+    kind = {"kind": "thinkingdata.cluster_users", "project_id": 102, "cluster_id": 970}
+    async with lab.place() as (site, world):
+        world.faults.clear()
+        site.settings = DYING | {
+            "connections": {"ta": site.tree()["connections"]["gio"] | {"platform": "thinkingdata"}}
+        }
+        async with site.queue() as queue:
+            accepted = await queue.enqueue(json.dumps({"connection": "ta", "export": kind}))
+            assert await killed_at(site, "http:POST#2:after")
+            async with finishing_worker(site):
+                status = await queue.wait(accepted.export_id, PATIENCE_S)
+            notes = [entry["note"] for entry in await queue.timeline(accepted.export_id)]
+
+    assert status.phase is Phase.SUCCEEDED, status.error
+    assert [job.kind for job in world.jobs] == ["sql", "sql"]
+    told = "submitted again (an earlier submit may have reached the platform before its worker died) as sql?task="
+    assert [told in note for note in notes].count(True) == 1, notes
+    # The refresh, and two queries.
+    assert status.counters.submits == 3
 
 
 async def problems_at(lab: Lab, effects: list[str], end: str, *deaths: str) -> list[str]:

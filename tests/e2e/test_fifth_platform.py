@@ -103,6 +103,25 @@ async def test_a_worker_without_the_package_leaves_the_export_to_one_that_has_it
     assert not any("again" in note for note in notes), "whoever cannot read it has done nothing to it"
 
 
+async def test_a_cancel_in_the_middle_of_a_submit_reaches_the_platform(site: Site, packages: Path) -> None:
+    async with tiny_site(site, packages) as tiny:
+        # Longer than a heartbeat, which hears of the cancel.
+        tiny.world.faults.add(Fault(on="submit", fault="slow", delay_s=1.5))
+        accepted = json.loads((await tiny.run("enqueue", "-", "--json", stdin=REQUEST)).stdout)
+        async with tiny.site.queue() as queue:
+            with tiny.site.process("run", PYTHONPATH=tiny.path):
+                async with asyncio.timeout(30):
+                    while not tiny.world.requests:
+                        await asyncio.sleep(0.02)
+                await queue.cancel(accepted["export_id"])
+                status = await queue.wait(accepted["export_id"], 30)
+            notes = [entry["note"] for entry in await queue.timeline(accepted["export_id"])]
+
+    [job] = tiny.world.jobs
+    assert (status.phase, status.operation_id, tiny.seen.cancelled) == ("cancelled", job.job_id, [job.job_id])
+    assert notes[-2:] == [f"submitted as {job.job_id}", f"cancelled, and so is {job.job_id} on the platform"]
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [

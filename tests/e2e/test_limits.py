@@ -3,9 +3,13 @@
 import asyncio
 import json
 import time
+from hashlib import sha1
+
+from arq.connections import ArqRedis
 
 import harness
 from export_worker.contract.status import Phase
+from export_worker.lua import script
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from harness import Site
@@ -46,6 +50,63 @@ async def test_no_more_calls_are_made_than_allowed_over_all_workers(site: Site, 
     assert [status.phase for status in ended] == [Phase.SUCCEEDED] * 10
     # One second's worth may come at once.
     assert calls <= 10 * took_s + 11
+
+
+SENSORS = json.dumps(
+    {"connection": "sensors", "export": {"kind": "sensorsdata.user_group_users", "group_id": 42, "execute": False}}
+)
+PER_SECOND = 20
+JITTER_S = 0.25
+"""Between the permission and the request's arrival; the machine may be busy."""
+
+
+def too_many(world: World) -> list[str]:
+    """Stretches of time with more requests than the rate allows: one second's worth, and one more, may come at once."""
+    at_s = [record.at_s for record in world.requests]
+    return [
+        f"{later - sooner + 1} requests in {at_s[later] - at_s[sooner]:.3f} s"
+        for sooner in range(len(at_s))
+        for later in range(sooner, len(at_s))
+        if later - sooner > PER_SECOND * (at_s[later] - at_s[sooner] + JITTER_S) + PER_SECOND
+    ]
+
+
+async def test_every_request_counts_those_of_transfers_in_several_workers_too(site: Site, world: World) -> None:
+    connection = site.tree()["connections"]["gio"] | {"platform": "sensorsdata", "requests_per_second": PER_SECOND}
+    site.settings = {"connections": {"sensors": connection | {"page_rows": 10}}}
+    async with harness.worker(site, count=2), site.queue() as queue:
+        accepted = [await queue.enqueue(SENSORS) for _ in range(6)]
+        ended = [await queue.wait(answer.export_id, 50) for answer in accepted]
+    paths = [record.target.partition("?")[0] for record in world.requests]
+
+    assert [status.phase for status in ended] == [Phase.SUCCEEDED] * 6
+    # Ten full pages, and one that shows the end.
+    assert paths.count("/api/sql/query") == 6 * 11
+    assert too_many(world) == []
+    took_s = world.requests[-1].at_s - world.requests[0].at_s
+    assert took_s < 2 * len(paths) / PER_SECOND, "nobody waits for long while there is room"
+
+
+CLAIM, COMMIT, RATE = (
+    sha1(script(*names).encode()).hexdigest() for names in (("claim", "claim_control"), ("commit",), ("rate",))
+)
+"""What Redis calls the scripts."""
+
+
+async def test_a_step_of_one_request_costs_no_call_to_redis_more(site: Site, world: World, arq_redis: ArqRedis) -> None:
+    world.scenario = world.scenario.model_copy(update={"hold_stage": "RUNNING"})
+    await arq_redis.script_flush()
+    async with harness.worker(site), site.queue() as queue:
+        export_id = (await queue.enqueue(REQUEST)).export_id
+        while (await queue.status(export_id)).counters.polls < 3:
+            await asyncio.sleep(0.02)
+        # A client loads a script when it calls it for the first time.
+        used = await arq_redis.script_exists(CLAIM, COMMIT, RATE)
+        world.scenario = world.scenario.model_copy(update={"hold_stage": None})
+        await queue.wait(export_id, 30)
+        and_for_the_file = await arq_redis.script_exists(RATE)
+
+    assert (used, and_for_the_file) == ([True, True, False], [True])
 
 
 async def test_a_platform_that_is_down_pauses_its_connection_and_burns_no_attempts(site: Site, world: World) -> None:

@@ -195,7 +195,7 @@ async def test_a_shorter_wish_does_not_end_a_longer_peace(queue_site: QueueSite)
     await queue_site.fail(second, UNAVAILABLE, Effect("up", pause_s=1))
     queue_site.later(29.9)
     assert await queue_site.claim() == []
-    queue_site.later(0.1)
+    queue_site.later(0.101)
     assert len(await queue_site.claim()) == 2
 
 

@@ -118,6 +118,27 @@ def test_an_operation_may_go_on_under_another_handle() -> None:
     assert polled(decision.export, Pending("QUERYING"), at(2)).note is None
 
 
+def test_a_look_that_submits_is_told_and_counted() -> None:
+    decision = polled(running(), Pending("QUERYING", operation_id="op2", submitted=True), at(1))
+    assert decision.note == "stage QUERYING, submitted as op2"
+    assert decision.export.counters.submits == 2
+
+
+def test_a_look_that_submits_and_was_begun_before_is_told() -> None:
+    seen = Pending("QUERYING", operation_id="op2", submitted=True)
+    decision = steps.after_poll(running(), running_state(running()), seen, at(1), POLICY, claims=2)
+    told = "submitted again (an earlier submit may have reached the platform before its worker died) as op2"
+    assert decision.note == f"stage QUERYING, {told}"
+    assert decision.export.counters.submits == 3
+
+
+@pytest.mark.parametrize("claims", [1, 2])
+def test_a_look_that_submits_nothing_counts_none(claims: int) -> None:
+    seen = Pending("QUERYING", operation_id="op2")
+    decision = steps.after_poll(running(), running_state(running()), seen, at(1), POLICY, claims=claims)
+    assert (decision.note, decision.export.counters.submits) == ("stage QUERYING, goes on as op2", 1)
+
+
 def test_only_a_new_stage_is_news() -> None:
     first = polled(running(), Pending("EXECUTING"), at(1))
     assert first.note == "stage EXECUTING"

@@ -48,8 +48,15 @@ def test_cancelling_keeps_what_was_reached(make: Any, reached: dict[str, Any]) -
     assert isinstance(state, Cancelled)
     assert {name: getattr(state, name) for name in reached} == reached
     assert state.finished_at == decision.export.updated_at == at(9).now
-    assert (decision.note, decision.export.error) == ("cancelled", export.error)
+    goes_on = "; the platform goes on with op1" if isinstance(export.state, Running) else ""
+    assert (decision.note, decision.export.error) == (f"cancelled{goes_on}", export.error)
     assert decision.export.counters == export.counters
+
+
+def test_cancelling_tells_what_has_become_of_the_platform_s_job() -> None:
+    assert steps.after_cancel(running(), at(9), told=True).note == "cancelled, and so is op1 on the platform"
+    begun_before = steps.after_cancel(export_of(), at(9), claims=2)
+    assert begun_before.note == "cancelled; the platform may have the job of a submit whose answer nobody heard"
 
 
 # Setting going again

@@ -160,6 +160,22 @@ def test_time_is_up(make: Any, step: str, operation_id: str | None) -> None:
     assert ended.error.message == f"not done within 3600 s of acceptance; it was {export.phase}"
 
 
+@pytest.mark.parametrize(
+    ("make", "cut", "claims", "told"),
+    [
+        (export_of, True, 1, "queued, and the platform may have the job of a submit whose answer nobody heard"),
+        (export_of, False, 2, "queued, and the platform may have the job of a submit whose answer nobody heard"),
+        (running, True, 1, "running, and a look was cut: what it may have begun on the platform goes on"),
+        (running, False, 2, "running"),
+        (transferring, True, 1, "transferring"),
+    ],
+)
+def test_time_is_up_in_the_middle_of_a_step(make: Any, cut: bool, claims: int, told: str) -> None:
+    ended = steps.after_deadline(make(), at(3600), POLICY, cut=cut, claims=claims).export
+    assert ended.error is not None
+    assert ended.error.message == f"not done within 3600 s of acceptance; it was {told}"
+
+
 def test_time_is_up_names_the_last_failure() -> None:
     export = steps.after_failure(running(), PlatformUnavailableError("HTTP 502"), at(1), POLICY).export
     ended = steps.after_deadline(export, at(3600), POLICY).export

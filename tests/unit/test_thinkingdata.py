@@ -127,7 +127,7 @@ WAS_RUNNING = "refresh?cluster=recent&before=2020-01-10+10%3A51%3A14&progress=1"
 HAD_FAILED = "refresh?cluster=recent&before=2020-01-10+10%3A51%3A14&progress=-1"
 UNKNOWN = "refresh?cluster=recent&before="
 LATER = detail(time="2020-01-10 10:51:15")
-QUERY = Pending("SQL_SUBMITTED", operation_id=SQL_ID)
+QUERY = Pending("SQL_SUBMITTED", operation_id=SQL_ID, submitted=True)
 
 
 async def test_submit_notes_what_was_there_before_and_refreshes_once() -> None:
@@ -276,7 +276,7 @@ async def test_a_failed_query_says_why() -> None:
 @pytest.mark.parametrize("gone", [bad(-1008, "参数错误"), bad(-1, "任务已过期"), bad(-7, "Task NOT FOUND")])
 async def test_a_query_that_has_gone_is_begun_anew(gone: Reply) -> None:
     polled = await poll_query(gone)
-    assert polled == Pending("SQL_SUBMITTED", operation_id="sql?task=t-2&cluster=recent&restarts=1")
+    assert polled == Pending("SQL_SUBMITTED", operation_id="sql?task=t-2&cluster=recent&restarts=1", submitted=True)
 
 
 async def test_a_query_that_goes_again_and_again_is_given_up() -> None:

@@ -164,6 +164,10 @@ class PlatformThrottledError(PlatformError):
     retryable = True
 
 
+class PlatformPausedError(PlatformThrottledError):
+    """We hold our own request back: the connection's rate has no room for so long. No word of the platform's."""
+
+
 class AuthFailedError(PlatformError):
     """The credential is refused."""
 

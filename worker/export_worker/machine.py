@@ -24,6 +24,7 @@ from export_worker.errors import (
     DefectError,
     LeaseLostError,
     PlatformError,
+    PlatformPausedError,
     PlatformRefusedError,
     PlatformThrottledError,
     PlatformUnclearError,
@@ -35,7 +36,9 @@ from export_worker.export import Cancelled, Export, Failed, Queued, Running, Suc
 from export_worker.instrumentation import SILENT, Instrument, LeaseLost
 from export_worker.leases import Held, Leases
 from export_worker.observed import OpenUpload, OperationFailed, RemoteFile
+from export_worker.platforms.admission import Admission, admitting
 from export_worker.platforms.base import Cancelling, Download, Driver, Mark, Resuming
+from export_worker.rate import Rate
 from export_worker.steps import Decision, Moment, Policy
 from export_worker.store import NO_EFFECT, Effect, Store, Turn
 from export_worker.telling import Stopwatch, calling, file_stored, opening, told_of
@@ -60,12 +63,20 @@ class Connection:
 
     Args:
         pace: At which its files are read.
+        rate: Of its requests; without one they wait for nothing.
     """
 
     platform: str
     driver: Driver
     policy: Policy
     pace: Pace = UNPACED
+    rate: Rate | None = None
+
+    def admission(self, turn: Turn) -> Admission | None:
+        """What the requests of a step wait for. Its claim has counted the first one, but not for a cancel."""
+        if self.rate is None:
+            return None
+        return self.rate.for_transfer() if turn.role == "transfer" else self.rate.for_control(0 if turn.cancel else 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +136,9 @@ class Machine:
         with structlog.contextvars.bound_contextvars(export_id=turn.export.export_id, step=turn.step):
             try:
                 async with self._leases.holding(turn) as held:
+                    # Only a transfer is cut by a cancel: what a call begins on the platform must be known, and the
+                    # next step, which comes at once, can end it there.
+                    held.cancelled = turn.role == "control"
                     decision, effect = await self._decide(held)
                     # From here on a cancel is for the next step: what has been decided must be saved.
                     held.cancelled = True
@@ -164,10 +178,10 @@ class Machine:
                 try:
                     return await self._next(held, connection, policy)
                 except asyncio.CancelledError:
-                    if not held.cancelled or held.lost:
+                    if turn.role == "control" or not held.cancelled or held.lost:
                         raise
                     held.task.uncancel()
-            return await self._cancel(held, connection), NO_EFFECT
+            return await self._cancel(held, connection, policy), NO_EFFECT
         except StepError as error:
             failure = error
         except (LeaseLostError, RedisError):
@@ -184,12 +198,14 @@ class Machine:
     async def _next(self, held: Held, connection: Connection | None, policy: Policy) -> tuple[Decision, Effect]:
         export = held.turn.export
         left_s = (steps.deadline(export, policy) - self._chance.clock()).total_seconds()
-        decision = None
         if left_s > 0:
-            decision = await _within(left_s, self._act(held, self._checked(export, connection)))
-        if decision is None:
-            return steps.after_deadline(held.turn.export, self._chance.moment(), policy), NO_EFFECT
-        return decision, _learned(export, decision)
+            known = self._checked(export, connection)
+            with admitting(known.admission(held.turn)):
+                decision = await _within(left_s, self._act(held, known))
+            if decision is not None:
+                return decision, _learned(export, decision)
+        moment, export = self._chance.moment(), held.turn.export
+        return steps.after_deadline(export, moment, policy, cut=left_s > 0, claims=held.turn.claims), NO_EFFECT
 
     def _checked(self, export: Export, connection: Connection | None) -> Connection:
         request = export.request
@@ -213,8 +229,15 @@ class Machine:
                     polled = await connection.driver.poll(export.request.export, state.operation_id)
                 if isinstance(polled, OperationFailed):
                     polled = replace(polled, message=self._redactor.text(polled.message))
-                seen_s = held.turn.durations_s
-                return steps.after_poll(export, state, polled, self._chance.moment(), connection.policy, seen_s=seen_s)
+                return steps.after_poll(
+                    export,
+                    state,
+                    polled,
+                    self._chance.moment(),
+                    connection.policy,
+                    claims=held.turn.claims,
+                    seen_s=held.turn.durations_s,
+                )
             case Transferring() as state:
                 return await self._transfer(held, connection, state)
             case Succeeded() | Failed() | Cancelled():
@@ -231,13 +254,21 @@ class Machine:
         moment = self._chance.moment()
         return steps.after_submit(export, submitted, moment, connection.policy, claims=claims, seen_s=seen_s)
 
-    async def _cancel(self, held: Held, connection: Connection | None) -> Decision:
+    async def _cancel(self, held: Held, connection: Connection | None, policy: Policy) -> Decision:
         """End it here, and on the platform where that can be done."""
-        export = held.turn.export
-        if connection is not None and isinstance(connection.driver, Cancelling) and isinstance(export.state, Running):
-            with calling(self._instrument, export, "cancel"):
-                await connection.driver.cancel(export.request.export, export.state.operation_id)
-        return steps.after_cancel(export, self._chance.moment())
+        told = await self._cancel_there(held.turn, connection, policy)
+        return steps.after_cancel(held.turn.export, self._chance.moment(), told=told, claims=held.turn.claims)
+
+    async def _cancel_there(self, turn: Turn, connection: Connection | None, policy: Policy) -> bool:
+        """Whether the platform has cancelled the operation. Nothing is asked of it behind the deadline."""
+        export, state = turn.export, turn.export.state
+        if connection is None or not isinstance(connection.driver, Cancelling) or not isinstance(state, Running):
+            return False
+        if self._chance.clock() >= steps.deadline(export, policy):
+            return False
+        with admitting(connection.admission(turn)), calling(self._instrument, export, "cancel"):
+            await connection.driver.cancel(export.request.export, state.operation_id)
+        return True
 
     async def _clear_away(self, held: Held, keep: OpenUpload | None = None) -> None:
         """Abort uploads that attempts have left open, but for the one that is gone on with.
@@ -315,12 +346,12 @@ def _effect_of(failure: StepError, export: Export) -> Effect:
     if isinstance(export.state, Transferring):
         # Whoever asks for a pause there may be another host than the platform's API.
         return Effect("down") if failure.outage else NO_EFFECT
+    if isinstance(failure, PlatformUnclearError | PlatformPausedError):
+        return NO_EFFECT
     if isinstance(failure, PlatformThrottledError):
         return Effect("up", pause_s=failure.retry_after_s or 0.0)
     if failure.outage:
         return Effect("down", pause_s=failure.retry_after_s or 0.0)
-    if isinstance(failure, PlatformUnclearError):
-        return NO_EFFECT
     return Effect("up") if isinstance(failure, PlatformError) else NO_EFFECT
 
 

@@ -60,11 +60,14 @@ class Pending:
         percent: 0 to 100, where the platform tells.
         operation_id: The handle from now on, for platforms on which one job follows another (computing a group, then
             querying it). None keeps the one there is.
+        submitted: This look has begun the job of the new handle. A handle may also change because it holds what was
+            seen.
     """
 
     stage: str | None
     percent: float | None = None
     operation_id: str | None = None
+    submitted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

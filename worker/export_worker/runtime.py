@@ -42,6 +42,7 @@ from export_worker.metrics import Metrics
 from export_worker.platforms.connection import PollSettings
 from export_worker.platforms.registry import build_driver
 from export_worker.pollplan import PollPlan
+from export_worker.rate import Rate
 from export_worker.routes import build_routes
 from export_worker.settings import StepWorker
 from export_worker.sinks.fanout import Fanout
@@ -254,7 +255,7 @@ async def open_runtime(
             owner,
             store=store,
             leases=leases,
-            connections=await _connections(config, redactor, stack),
+            connections=await _connections(config, redactor, _rates(config, redis, keys, chance.clock), stack),
             fallback=replace(_policy(config, PollSettings()), deadline_s=UNKNOWN_DEADLINE_S),
             landing=storage.landing,
             redactor=redactor,
@@ -306,15 +307,25 @@ async def _tracing(config: Config, stack: AsyncExitStack) -> list[Instrument]:
     return [spans]
 
 
-async def _connections(config: Config, redactor: Redactor, stack: AsyncExitStack) -> dict[str, Connection]:
+async def _connections(
+    config: Config, redactor: Redactor, rates: dict[str, Rate], stack: AsyncExitStack
+) -> dict[str, Connection]:
     connections: dict[str, Connection] = {}
     whole = Pace(_bytes_per_s(config.transfer.mib_per_second))
     for name, settings in config.connections.items():
         driver = build_driver(name, settings, redactor)
         stack.push_async_callback(driver.close)
         pace = Pace(_bytes_per_s(settings.mib_per_second), whole)
-        connections[name] = Connection(settings.platform, driver, _policy(config, settings.poll), pace)
+        policy = _policy(config, settings.poll)
+        connections[name] = Connection(settings.platform, driver, policy, pace, rates[name])
     return connections
+
+
+def _rates(config: Config, redis: ArqRedis, keys: Keys, clock: Callable[[], datetime]) -> dict[str, Rate]:
+    return {
+        name: Rate(redis, name, keys.rate(name), settings.requests_per_second, clock)
+        for name, settings in config.connections.items()
+    }
 
 
 def _bytes_per_s(mib_per_second: float | None) -> float | None:

@@ -26,6 +26,8 @@ from export_worker.pollplan import PollPlan
 EMPTY_LOOKS_MAX = 4
 """A job that is FINISH may name its files a moment later (seen with replicas); after so many looks it has none."""
 
+_UNHEARD = "the platform may have the job of a submit whose answer nobody heard"
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -86,6 +88,11 @@ def submitting(export: Export, claims: int) -> Export:
     return export.model_copy(update={"counters": export.counters.model_copy(update={"submits": submits})})
 
 
+def _again(claims: int) -> str:
+    """What to say of a submit in a step that was begun before."""
+    return "" if claims == 1 else " again (an earlier submit may have reached the platform before its worker died)"
+
+
 def after_submit(
     export: Export,
     submitted: Submitted,
@@ -103,26 +110,35 @@ def after_submit(
     """
     wait_s = 0.0 if submitted.done else policy.poll.wait_s(0, 0.0, seen_s, moment.draw)
     state = Running(operation_id=submitted.operation_id, stage=submitted.stage, submitted_at=moment.now)
-    again = "" if claims == 1 else " again (an earlier submit may have reached the platform before its worker died)"
     return Decision(
         _progressed(export, moment, state=state, due_at=_due(export, moment, wait_s, policy)),
-        f"submitted{again} as {submitted.operation_id}",
+        f"submitted{_again(claims)} as {submitted.operation_id}",
     )
 
 
 def after_poll(
-    export: Export, state: Running, polled: Polled, moment: Moment, policy: Policy, *, seen_s: Sequence[float] = ()
+    export: Export,
+    state: Running,
+    polled: Polled,
+    moment: Moment,
+    policy: Policy,
+    *,
+    claims: int = 1,
+    seen_s: Sequence[float] = (),
 ) -> Decision:
     """Wait on, move bytes, or end.
 
     Args:
+        claims: See `submitting`: some looks submit, too.
         seen_s: How long the last jobs of this kind took on this connection.
     """
     counters = export.counters.model_copy(update={"polls": export.counters.polls + 1})
     export = _next(export, moment, counters=counters)
     match polled:
+        case Pending(submitted=True):
+            return _wait(submitting(export, claims), state, polled, moment, policy, claims=claims, seen_s=seen_s)
         case Pending():
-            return _wait(export, state, polled, moment, policy, seen_s=seen_s)
+            return _wait(export, state, polled, moment, policy, claims=claims, seen_s=seen_s)
         case Ready(files=()):
             return _look_again(export, state, polled, moment, policy)
         case Ready():
@@ -149,7 +165,14 @@ def _still_named(state: Running, polled: Ready) -> list[ManifestObject]:
 
 
 def _wait(
-    export: Export, state: Running, polled: Pending, moment: Moment, policy: Policy, *, seen_s: Sequence[float]
+    export: Export,
+    state: Running,
+    polled: Pending,
+    moment: Moment,
+    policy: Policy,
+    *,
+    claims: int,
+    seen_s: Sequence[float],
 ) -> Decision:
     operation_id = polled.operation_id or state.operation_id
     waited = state.model_copy(
@@ -160,7 +183,8 @@ def _wait(
     due_at = _due(export, moment, wait_s, policy)
     note = None if polled.stage == state.stage else f"stage {polled.stage}"
     if operation_id != state.operation_id:
-        note = f"stage {polled.stage}, goes on as {operation_id}"
+        how = f"submitted{_again(claims)}" if polled.submitted else "goes on"
+        note = f"stage {polled.stage}, {how} as {operation_id}"
         waited = waited.model_copy(update={"names": [], "stored": []})  # another operation, other files
     return Decision(_progressed(export, moment, state=waited, due_at=due_at), note)
 
@@ -255,19 +279,41 @@ def _open_state(export: Export) -> Open:
     return export.state
 
 
-def after_deadline(export: Export, moment: Moment, policy: Policy) -> Decision:
-    """Time is up."""
+def after_deadline(export: Export, moment: Moment, policy: Policy, *, cut: bool = False, claims: int = 1) -> Decision:
+    """Time is up.
+
+    Args:
+        cut: It was up in the middle of the step.
+        claims: See `submitting`.
+    """
     limit_s = export.request.deadline_s or policy.deadline_s
     message = f"not done within {limit_s:g} s of acceptance; it was {export.phase}"
+    if isinstance(export.state, Queued) and (cut or claims > 1):
+        message += f", and {_UNHEARD}"
+    elif isinstance(export.state, Running) and cut:
+        message += ", and a look was cut: what it may have begun on the platform goes on"
     if export.error is not None:
         message += f", last failure: {export.error.message}"
     return _fail(export, ErrorCode.DEADLINE_EXCEEDED, message, moment)
 
 
-def after_cancel(export: Export, moment: Moment) -> Decision:
-    """Somebody asked for its end."""
+def after_cancel(export: Export, moment: Moment, *, told: bool = False, claims: int = 1) -> Decision:
+    """Somebody asked for its end.
+
+    Args:
+        told: The platform has cancelled its operation, too.
+        claims: See `submitting`.
+    """
     cancelled = Cancelled(**_reached(export), finished_at=moment.now)
-    return Decision(_next(export, moment, state=cancelled), "cancelled")
+    note = "cancelled"
+    match export.state:
+        case Running(operation_id=operation_id):
+            note += (
+                f", and so is {operation_id} on the platform" if told else f"; the platform goes on with {operation_id}"
+            )
+        case Queued() if claims > 1:
+            note += f"; {_UNHEARD}"
+    return Decision(_next(export, moment, state=cancelled), note)
 
 
 def restart(export: Export, start: str, moment: Moment) -> Decision:

@@ -126,7 +126,7 @@ class Limit:
 
     Args:
         slots: Exports on the platform at once.
-        requests_per_second: Calls, with one second's worth at once.
+        requests_per_second: Requests, with one second's worth at once.
         patience_s: Seconds until an export's deadline, unless its request says its own: noticed also while it waits for
             a slot or for the platform.
     """

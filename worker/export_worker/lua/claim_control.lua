@@ -14,7 +14,7 @@ local function wait_for_rate(connection, interval)
     ahead[connection] = (ahead[connection] or 0) + 1
     return wait
   end
-  redis.call('SET', key, int(free_at + interval), 'PX', int(free_at + interval - now + 1000))
+  redis.call('SET', key, string.format('%.3f', free_at + interval), 'PX', int(free_at + interval - now + 1000))
   return 0
 end
 

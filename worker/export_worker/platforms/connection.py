@@ -43,6 +43,10 @@ class ConnectionSettings(BaseModel):
     poll: PollSettings = PollSettings()
     max_in_flight: Annotated[int, Field(ge=1)] = 8
     requests_per_second: Annotated[float, Field(gt=0)] = 5.0
+    """What the platform is asked at most, over all workers, with one second's worth (and one more) at once. Counted is
+    every request to the origin of `base_url`: submits, polls, pages of a result, downloads, tokens. Files that come
+    from elsewhere (object stores, CDNs) are not the platform's API, and not counted; neither is what `call`, `catalog`
+    and `doctor` ask."""
     mib_per_second: Annotated[float, Field(gt=0)] | None = None
     """What the transfers of one worker may read from it; with several workers it is several times as much."""
     allow_hosts: tuple[str, ...] = ()

@@ -17,7 +17,8 @@ from yarl import URL
 from export_worker.addresses import AddressPolicy
 from export_worker.credentials import Redactor
 from export_worker.errors import ConfigError, PlatformMalformedError, PlatformUnavailableError
-from export_worker.guard import GuardedConnector
+from export_worker.guard import GuardedConnector, origin
+from export_worker.platforms.admission import admitted
 from export_worker.platforms.answers import Answer, json_value, one_line, problem_of
 
 CONNECT_TIMEOUT_S = 10.0
@@ -114,6 +115,8 @@ class Call:
 class HttpClient:
     """Calls one platform. May be built outside of a loop; its session opens with the first call.
 
+    Each request to the platform's own origin waits until it may go out (see `admission`), before its time limit begins.
+
     Args:
         connection: Name of the connection, for messages about its settings.
         base_url: As in the settings.
@@ -159,9 +162,11 @@ class HttpClient:
         """One question, one answer, whatever its status. Redirects are not followed.
 
         Raises:
+            PlatformThrottledError: It must not go out for longer than a step waits.
             PlatformUnavailableError: No connection, or no answer in time.
             PlatformMalformedError: The answer is no HTTP, or too large.
         """
+        await admitted()
         url = credential.on(with_query(self.address(call.path), call.query))
         own_headers = {} if call.data is None else {"Content-Type": call.content_type}
         with self.mapped_failures(str(call)):
@@ -187,6 +192,8 @@ class HttpClient:
 
         Redirects are not followed. Raises aiohttp's own errors: the caller maps them.
         """
+        if origin(url) == origin(self.base_url):
+            await admitted()
         return await self._session().get(
             credential.on(url),
             # Compressed bytes are not the file's: neither their number nor their checksum says anything of it.
@@ -202,6 +209,7 @@ class HttpClient:
         `call.timeout_s` bounds each silence, the one before the head among them. Redirects are not followed. Raises
         aiohttp's own errors: the caller maps them.
         """
+        await admitted()
         return await self._session().request(
             call.method,
             credential.on(with_query(self.address(call.path), call.query)),

@@ -112,7 +112,6 @@ class SensorsdataDriver:
             columns=columns,
             ndjson=wanted.file_format == "json",
             user_count=int(count[0]) if count else None,
-            page_pause_s=1.0 / self._settings.requests_per_second,
         )
         yield UserList(self._queries(asked), order)
 

@@ -1,8 +1,6 @@
 """The users of a group as one file: queries by key range, one after the other, each turned into lines as it comes."""
 
-import asyncio
 import json
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -28,14 +26,12 @@ class Order:
         columns: Of the file, in order.
         ndjson: One JSON object a line; otherwise CSV with a header.
         user_count: Users that the platform has announced; None when it has not, or when it is not to be trusted.
-        page_pause_s: From the beginning of one query to that of the next, at least.
     """
 
     listing: Listing
     columns: tuple[str, ...]
     ndjson: bool
     user_count: int | None
-    page_pause_s: float
 
 
 class QueryClient:
@@ -131,13 +127,11 @@ class UserList:
             yield csv_line(self._order.columns)
         more = True
         while more:
-            began_s, before = time.monotonic(), self._count
+            before = self._count
             async with aclosing(self._queries.rows(self._order.listing.statement(self._last_key))) as answer:
                 async for rows in answer:
                     yield self._written(rows)
             more = self._has_more(self._count - before)
-            if more:
-                await asyncio.sleep(began_s + self._order.page_pause_s - time.monotonic())
         self._check_count()
 
     def _written(self, rows: list[Row]) -> bytes:

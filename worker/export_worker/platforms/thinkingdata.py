@@ -112,7 +112,7 @@ class ThinkingdataDriver:
             return self._failed_refresh(refresh, news=news)
         if progress == DONE and news:
             query = await self._query(asked, refresh.cluster)
-            return Pending(QUERY_SUBMITTED, operation_id=str(query))
+            return Pending(QUERY_SUBMITTED, operation_id=str(query), submitted=True)
         if not news:
             return Pending(WAITING)
         return Pending(REFRESHING, progress, None if refresh.seen else str(refresh.now_seen()))
@@ -146,7 +146,8 @@ class ThinkingdataDriver:
         if query.restarts >= self._settings.sql_restarts:
             said = one_line(message, self._redactor)
             raise ResultMissingError(f"SQL tasks have gone {query.restarts + 1} times before their end: {said}")
-        return Pending(QUERY_SUBMITTED, operation_id=str(await self._query(asked, query.cluster, query.restarts + 1)))
+        again = await self._query(asked, query.cluster, query.restarts + 1)
+        return Pending(QUERY_SUBMITTED, operation_id=str(again), submitted=True)
 
     async def _query(self, asked: ThinkingdataClusterUsers, cluster: str, restarts: int = 0) -> Query:
         form = {

@@ -34,6 +34,7 @@ async def _record_request(request: web.Request, handler: Handler) -> web.StreamR
         target=request.raw_path,
         headers=list(request.headers),
         authorized=None if authorization is None else world.tokens.accepts(authorization, world.clock()),
+        at_s=world.clock(),
     )
     world.record(record)
     request[RECORD] = record

@@ -44,6 +44,7 @@ class RequestRecord:
         status: HTTP status of the answer; None as long as there is none.
         body: Of a request that has JSON.
         sent_bytes: Of a file's body, handed to the connection so far.
+        at_s: When it came, on the simulator's clock.
     """
 
     method: str
@@ -53,6 +54,7 @@ class RequestRecord:
     status: int | None = None
     body: Any = None
     sent_bytes: int = 0
+    at_s: float = 0.0
 
 
 class World:

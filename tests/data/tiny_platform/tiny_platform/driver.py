@@ -50,7 +50,7 @@ class TinySettings(ConnectionSettings):
 
 
 class TinyDriver:
-    """Satisfies `Driver`, `Catalog` and `Operations`."""
+    """Satisfies `Driver`, `Cancelling`, `Catalog` and `Operations`."""
 
     resources: Sequence[str] = ("segments",)
     operations: Mapping[str, Operation] = OPERATIONS
@@ -82,6 +82,10 @@ class TinyDriver:
                 return OperationFailed(state, "the platform's job failed")
             case _:
                 return Pending(state)
+
+    async def cancel(self, export: ExportKind, operation_id: str) -> None:
+        """Stop a job."""
+        await self._ask(Call("DELETE", f"/tiny/jobs/{operation_id}"))
 
     def open_result(
         self,

@@ -32,10 +32,11 @@ class Upload:
 
 @dataclass
 class Seen:
-    """What was done to the lists."""
+    """What was done to lists and jobs."""
 
     uploads: list[Upload] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
 
 
 SEEN = web.AppKey("tiny", Seen)
@@ -47,6 +48,7 @@ def register(app: web.Application) -> None:
     app[SEEN] = tiny.seen
     app.router.add_post("/tiny/jobs", tiny.submit)
     app.router.add_get("/tiny/jobs/{job}", tiny.poll)
+    app.router.add_delete("/tiny/jobs/{job}", tiny.cancel)
     app.router.add_get("/tiny/files/{file}", tiny.download, allow_head=False)
     app.router.add_get("/tiny/lists", tiny.lists)
     app.router.add_post("/tiny/lists", tiny.add)
@@ -90,6 +92,14 @@ class _Tiny:
         if fault is not None and fault.fault == "unknown_stage":
             return json_answer({"state": fault.stage})
         return json_answer({"state": self._world.stage(job), "file": job.files[0].uri})
+
+    async def cancel(self, request: web.Request) -> web.StreamResponse:
+        job = self._world.jobs.find(request.match_info["job"])
+        if job is None:
+            return json_answer({"error": "no such job"}, 404)
+        job.fail("failed")
+        self.seen.cancelled.append(job.job_id)
+        return json_answer({})
 
     async def download(self, request: web.Request) -> web.StreamResponse:
         instead, fault = await self._spoilt(request, "download", request.path)
