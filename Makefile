@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test audit soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size format clean
+.PHONY: help install demo check test audit soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size bench-memory format clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ bench-enqueue: install ## Requests a second into the queue: library, HTTP, and p
 
 bench-size: install ## Memory and processor time of workers, idle and at work: the sizing table
 	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_size.py
+
+bench-memory: install ## What an export takes in Redis, over some hundred exports of the demo (ARGS=--exports=N)
+	@$(BIN)/python tests/benchmarks/bench_memory.py $(ARGS)
 
 format: install ## Put the code in order
 	$(BIN)/ruff check --fix .

@@ -2,7 +2,9 @@
 
 import re
 import shlex
+import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import yaml  # type: ignore[import-untyped]  # comes with moto; its stubs are no
 from export_worker.cli import cli
 from export_worker.config import Config
 from export_worker.credentials import Redactor
+from export_worker.demo.processes import EXPORT_WORKER
 from export_worker.platforms.registry import build_driver
 
 ROOT = Path(__file__).parents[1]
@@ -40,6 +43,12 @@ def parsed(arguments: list[str]) -> click.Context:
     name, command, rest = cli.resolve_command(group, list(arguments))
     assert command is not None
     return command.make_context(name, rest, parent=group)
+
+
+def installed(words: Sequence[str]) -> list[str]:
+    """A command of the image, as this installation has it."""
+    own = {"export-worker": [*EXPORT_WORKER], "python": [sys.executable]}
+    return [*own[words[0]], *words[1:]]
 
 
 def check_settings(config: Config) -> None:

@@ -3,14 +3,14 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
 from export_producers.explain import Facts, explanation
 from export_producers.lua import script
@@ -25,7 +25,7 @@ from export_producers.records import (
     retried,
     wrong_connection,
 )
-from export_worker.connect import close_redis, commands, open_redis, redis_unreachable
+from export_worker.connect import close_redis, commands, open_redis, reachable
 from export_worker.contract.clock import SharedClock
 from export_worker.contract.keys import Keys, Role
 from export_worker.contract.model import epoch_ms
@@ -95,7 +95,7 @@ class ExportQueue:
         """Connection → platform: those that the caller gave, else those that workers have announced."""
         if self._connections is not None:
             return dict(self._connections)
-        with _reachable(self._url):
+        async with reachable(self._url):
             announced = await self._redis.hgetall(self._keys.connections)
         return {name.decode(): platform.decode() for name, platform in announced.items()}
 
@@ -158,7 +158,7 @@ class ExportQueue:
         """The time that workers have, too. Redis tells it now and then."""
         asked_s = time.monotonic()
         if asked_s >= self._hear_again_s:
-            with _reachable(self._url):
+            async with reachable(self._url):
                 seconds, microseconds = await self._redis.time()
             self._clock.heard(seconds * 1000 + microseconds // 1000, asked_s)
             self._hear_again_s = asked_s + CLOCK_S
@@ -170,7 +170,7 @@ class ExportQueue:
         """Workers announce their sinks; as long as none has, whatever is named may still come."""
         if all(isinstance(offer, InvalidRequestError) or offer.request.notify is None for offer in offers):
             return offers
-        with _reachable(self._url):
+        async with reachable(self._url):
             announced = await self._redis.hgetall(self._keys.sinks)
         known = sorted(name.decode() for name in announced)
         return [offer.naming(known) if isinstance(offer, Offer) else offer for offer in offers]
@@ -178,7 +178,7 @@ class ExportQueue:
     async def _send(self, offers: Sequence[Offer]) -> list[list[bytes]]:
         """What the script says to each; a Redis that has just started is given the script first."""
         calls = [(offer.keys(self._keys), offer.arguments(self._keys)) for offer in offers]
-        with _reachable(self._url):
+        async with reachable(self._url):
             if len(calls) == 1:
                 ((keys, arguments),) = calls
                 return [await self._enqueue(keys=keys, args=arguments)]
@@ -210,7 +210,7 @@ class ExportQueue:
         Raises:
             ExportNotFoundError: No such export.
         """
-        with _reachable(self._url):
+        async with reachable(self._url):
             status, progress = await self._redis.hmget(self._keys.export(export_id), "status", "progress")
         if status is None:
             raise ExportNotFoundError(export_id)
@@ -228,7 +228,7 @@ class ExportQueue:
         """
         index = self._keys.created if phase is None else self._keys.phase(phase)
         limit = max(1, min(limit, LIST_MAX))
-        with _reachable(self._url):
+        async with reachable(self._url):
             found = await self._after(index, limit + 1, None if cursor is None else place_of(cursor))
             async with self._client.pipeline(transaction=False) as pipe:
                 for place in found[:limit]:
@@ -249,7 +249,7 @@ class ExportQueue:
 
     async def timeline(self, export_id: str) -> list[dict[str, Any]]:
         """Every transition of one export, oldest first: `at`, `phase`, `step`, `note`."""
-        with _reachable(self._url):
+        async with reachable(self._url):
             entries = await self._redis.lrange(self._keys.timeline(export_id), 0, -1)
         return [json.loads(entry) for entry in entries]
 
@@ -299,7 +299,7 @@ class ExportQueue:
             ExportNotFoundError: No such export.
         """
         keys = self._keys
-        with _reachable(self._url):
+        async with reachable(self._url):
             verdict, phase = await self._cancel(
                 keys=[keys.export(export_id), keys.open, keys.queue("control"), keys.queue("transfer")],
                 args=[export_id, epoch_ms(await self._now()), keys.prefix],
@@ -324,7 +324,7 @@ class ExportQueue:
         """
         status, now = await self.status(export_id), await self._now()
         start, again = retried(status, start, now)
-        with _reachable(self._url):
+        async with reachable(self._url):
             step, request = await self._redis.hmget(self._keys.export(export_id), "step", "request")
             if step is None or request is None:
                 raise ExportNotFoundError(export_id)
@@ -343,7 +343,7 @@ class ExportQueue:
         status = await self.status(export_id)
         keys, connection = self._keys, status.connection
         role: Role = "transfer" if status.phase is Phase.TRANSFERRING else "control"
-        with _reachable(self._url):
+        async with reachable(self._url):
             step, claims, released, cancel = await self._redis.hmget(
                 keys.export(export_id), "step", "claims", "released", "cancel"
             )
@@ -375,11 +375,3 @@ class ExportQueue:
 
 def _places(scored: Iterable[tuple[bytes, float]]) -> list[Place]:
     return [Place(int(created_ms), export_id.decode()) for export_id, created_ms in scored]
-
-
-@contextmanager
-def _reachable(redis_url: str) -> Iterator[None]:
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise redis_unreachable(redis_url, error) from None

@@ -11,11 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]  # comes with moto; its stubs are not among our tools
 from compose_spec import PyCompose
 
-from deployment import COMMAND_SERVICES, COMPOSE, OWN_IMAGE, OWN_SERVICES, SERVICES, blocks, check_settings, parsed
+from deployed import GATEWAY_PORT, HEALTH_PORT, S3_PORT, SIMULATOR_PORT, Deployed
+from deployment import (
+    COMMAND_SERVICES,
+    COMPOSE,
+    OWN_IMAGE,
+    OWN_SERVICES,
+    SERVICES,
+    blocks,
+    check_settings,
+    installed,
+    parsed,
+)
 from export_worker.config import Config, load_config
-from export_worker.demo.processes import EXPORT_WORKER, child, free_port, listening, plain_environment
 
 PROCESSES = {"control", "transfer", "gateway", "trigger"}
 EXAMPLE_REDIS = '"redis://127.0.0.1:6379/0"'
@@ -87,6 +98,7 @@ def test_redis_keeps_what_it_is_given() -> None:
     options = dict(zip(redis["command"][1::2], redis["command"][2::2], strict=True))
     assert options["--appendonly"] == "yes"
     assert options["--maxmemory-policy"] == "noeviction"
+    assert options["--maxmemory"].endswith("mb")
     (volume,) = redis["volumes"]
     assert volume.partition(":")[0] in COMPOSE["volumes"]
 
@@ -96,64 +108,37 @@ def test_redis_keeps_what_it_is_given() -> None:
 
 def program(service: dict[str, Any]) -> list[str]:
     """What a service runs, with this installation in place of the image."""
-    entrypoint = service.get("entrypoint", ["export-worker"])
-    own = {"export-worker": [*EXPORT_WORKER], "python": [sys.executable]}
-    return [*own[entrypoint[0]], *entrypoint[1:], *service["command"]]
+    return installed([*service.get("entrypoint", ["export-worker"]), *service["command"]])
 
 
-class Composed:
-    """The services of the compose file as processes: the same commands, settings and words, other ports.
+class Composed(Deployed):
+    """The services of the compose file."""
 
-    Args:
-        redis_url: The compose file's Redis is started by the tests already.
-    """
-
-    def __init__(self, directory: Path, redis_url: str, namespace: str, stack: AsyncExitStack) -> None:
-        self._directory = directory
-        self._stack = stack
-        self._s3, self._simulator, self.gateway, control, transfer = (str(free_port()) for _ in range(5))
-        self._health = {"control": control, "transfer": transfer}
-        self._places = {
-            "redis://redis:6379/0": redis_url,
-            "http://s3:9000": f"http://127.0.0.1:{self._s3}",
-            "http://simulator:8099": f"http://127.0.0.1:{self._simulator}",
-            "0.0.0.0": "127.0.0.1",
-            "port = 8080": f"port = {self.gateway}",
-        }
-        self._words = {"9000": self._s3, "8099": self._simulator, "0.0.0.0": "127.0.0.1"}
-        self._namespace = namespace
-
-    async def start(self, name: str) -> asyncio.subprocess.Process:
+    async def run(self, name: str) -> asyncio.subprocess.Process:
         """Start one service."""
         service = SERVICES[name]
-        text = COMPOSE["configs"]["export-worker"]["content"]
-        for place, here in {**self._places, "9100": self._health.get(name, "0")}.items():
-            text = text.replace(place, here)
-        file = self._directory / f"{self._namespace}-{name}.toml"
-        file.write_text(text, encoding="utf-8")
-        env = plain_environment() | service.get("environment", {})
-        env |= {"EXPORT_CONFIG": str(file), "EXPORT_NAMESPACE": self._namespace}
-        command = [self._words.get(word, word) for word in program(service)]
-        return await self._stack.enter_async_context(child(command, name=name, directory=self._directory, env=env))
-
-    async def listen(self, name: str, port: str) -> None:
-        """Start one service, and wait until it listens."""
-        await listening(await self.start(name), int(port), name=name, directory=self._directory)
+        settings = COMPOSE["configs"]["export-worker"]["content"]
+        return await self.start(
+            name, program(service), self.environment(name, service.get("environment", {}), settings)
+        )
 
     async def up(self) -> None:
         """Start all in the order of their needs."""
-        await self.listen("s3", self._s3)
-        await self.listen("simulator", self._simulator)
-        bucket = await self.start("bucket")
-        assert await bucket.wait() == 0, (self._directory / "bucket.log").read_text(encoding="utf-8")
-        for role, port in self._health.items():
-            await self.listen(role, port)
-        await self.listen("gateway", self.gateway)
-        await self.start("trigger")
+        await self.listens("s3", await self.run("s3"), S3_PORT)
+        await self.listens("simulator", await self.run("simulator"), SIMULATOR_PORT)
+        bucket = await self.run("bucket")
+        assert await bucket.wait() == 0, self.log("bucket")
+        for name in ("control", "transfer"):
+            await self.listens(name, await self.run(name), HEALTH_PORT)
+        await self.listens("gateway", await self.run("gateway"), GATEWAY_PORT)
+        await self.listens("trigger", await self.run("trigger"), HEALTH_PORT)
 
-    def log(self, name: str) -> str:
-        """What a service has printed."""
-        return (self._directory / f"{name}.log").read_text(encoding="utf-8")
+    async def healthy(self, name: str) -> bool:
+        """What a service's own check says."""
+        kind, *words = SERVICES[name]["healthcheck"]["test"]
+        assert kind == "CMD"
+        check = await asyncio.create_subprocess_exec(*self.here(name, installed(words)))
+        return await check.wait() == 0
 
 
 @asynccontextmanager
@@ -175,15 +160,36 @@ async def test_its_services_bring_exports_through(tmp_path: Path, redis_url: str
         )
         printed, _ = await process.communicate()
         assert printed.decode().startswith("succeeded ['s3://exports/growingio.segment_users/dt="), printed
-        await services.start("requests")
+        await services.run("requests")
         async with asyncio.timeout(60):
             while "succeeded s3://exports/" not in services.log("requests"):
                 await asyncio.sleep(0.1)
             while "trigger.enqueued" not in services.log("trigger"):
                 await asyncio.sleep(0.1)
         listed = await asyncio.to_thread(exports_of, services)
+        healthy = await asyncio.gather(*map(services.healthy, sorted(PROCESSES)))
+        scraped = [await asyncio.to_thread(page_of, services, target) for target in scrape_targets()]
 
     assert len(listed) >= 2
+    assert healthy == [True] * len(PROCESSES)
+    assert len(scraped) == len(PROCESSES)
+    assert all("_redis_up 1.0" in page for page in scraped)
+
+
+def prometheus_settings() -> Any:
+    return yaml.safe_load(COMPOSE["configs"]["prometheus"]["content"])
+
+
+def scrape_targets() -> list[str]:
+    (job,) = prometheus_settings()["scrape_configs"]
+    return [target for each in job["static_configs"] for target in each["targets"]]
+
+
+def page_of(services: Composed, target: str) -> str:
+    """What Prometheus gets from one service."""
+    name, _, port = target.partition(":")
+    with urllib.request.urlopen(f"http://127.0.0.1:{services.places(name)[port]}/metrics", timeout=20) as answer:
+        return str(answer.read().decode())
 
 
 def exports_of(services: Composed) -> list[dict[str, Any]]:

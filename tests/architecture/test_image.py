@@ -49,6 +49,12 @@ async def test_the_image_asks_whether_it_is_well(status: int | None, healthy: bo
 
 
 def test_its_bases_are_pinned_and_its_own_tag_is_the_version() -> None:
-    for arguments in instructions("FROM"):
-        assert re.search(r":\d+\.\d+", arguments[0]), arguments
+    bases = {arguments[0] for arguments in instructions("FROM")}
+    assert len(bases) == 1, "built and run on the same"
+    # A tag without patch and suite becomes another system one day.
+    assert re.fullmatch(r"python:3\.\d+\.\d+-slim-[a-z]+", bases.pop())
     assert f"--tag {OWN_IMAGE} " in read("worker/Dockerfile")
+
+
+def test_what_builds_the_package_is_pinned() -> None:
+    assert all(re.fullmatch(r"[a-z]+==[\d.]+", needed) for needed in PROJECT["build-system"]["requires"])

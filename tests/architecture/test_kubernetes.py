@@ -1,58 +1,27 @@
 """The Kubernetes manifests: as the real kustomize builds them, valid in two versions, honest and restricted."""
 
+import os
 import re
+import shutil
 import subprocess
-import sys
 import tomllib
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]  # comes with moto; its stubs are not among our tools
 from kubernetes_validate import SchemaNotFoundError, ValidationError, validate
 
-from deployment import OWN_IMAGE, ROOT, check_settings, instructions, parsed, read
+from deployment import OWN_IMAGE, ROOT, blocks, check_settings, instructions, parsed, read
 from export_worker.config import load_config
 from export_worker.metrics import Metrics
+from manifests import DEPLOYMENTS, K8S, built, config_text, container, kustomized, of_kind, pod
 
-K8S = ROOT / "k8s"
 VERSIONS = ("1.33", "1.36")
 BUILDS = ("base", "overlays/dev", "overlays/production")
-DEPLOYMENTS = ("control", "transfer", "gateway", "trigger-segment-ready")
 STOP_S = 25
 """What any process of ours needs to stop, at most."""
 IDLE_MIB = 110
 """Of a worker that has done some exports (measured)."""
-
-
-@cache
-def built(name: str) -> list[dict[str, Any]]:
-    """Everything that `kubectl apply --kustomize` would send."""
-    kubectl = Path(sys.executable).with_name("kubectl")
-    done = subprocess.run([kubectl, "kustomize", K8S / name], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return [item for item in yaml.safe_load_all(done.stdout) if item]
-
-
-def of_kind(name: str, kind: str) -> dict[str, dict[str, Any]]:
-    return {item["metadata"]["name"]: item for item in built(name) if item["kind"] == kind}
-
-
-def pod(name: str, build: str = "overlays/production") -> dict[str, Any]:
-    found: dict[str, Any] = of_kind(build, "Deployment")[name]["spec"]["template"]["spec"]
-    return found
-
-
-def container(name: str, build: str = "overlays/production") -> dict[str, Any]:
-    (found,) = pod(name, build)["containers"]
-    return dict(found)
-
-
-def config_text(build: str) -> str:
-    (item,) = of_kind(build, "ConfigMap").values()
-    text: str = item["data"]["export-worker.toml"]
-    return text
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -64,6 +33,12 @@ def test_every_manifest_is_valid(build: str, version: str) -> None:
                 validate(item, version, strict=True)
         else:
             validate(item, version, strict=True)
+
+
+@pytest.mark.parametrize("build", ["overlays/dev", "overlays/production"])
+def test_everything_is_in_the_namespace(build: str) -> None:
+    places = {item["metadata"].get("namespace") for item in built(build) if item["kind"] != "Namespace"}
+    assert places == {"export-worker"}
 
 
 def test_a_wrong_field_is_seen() -> None:
@@ -93,6 +68,57 @@ def test_the_plain_autoscalers_are_valid() -> None:
         assert item["spec"]["scaleTargetRef"]["name"] in DEPLOYMENTS
 
 
+def test_the_pod_monitor_is_what_the_operator_takes_and_finds_every_pod(tmp_path: Path) -> None:
+    from cloudcoil.models.prometheus_operator.v1 import PodMonitor
+
+    overlay = tmp_path / "kustomization.yaml"
+    parts = {"resources": ["overlays/production"], "components": ["components/prometheus"]}
+    told = {name: [os.path.relpath(K8S / each, tmp_path.resolve()) for each in found] for name, found in parts.items()}
+    overlay.write_text(yaml.safe_dump(told | {"namespace": "export-worker"}), encoding="utf-8")
+    (item,) = [item for item in kustomized(tmp_path.resolve()) if item["kind"] == "PodMonitor"]
+    assert item["metadata"]["namespace"] == "export-worker"
+    # A field that the operator does not know would be dropped without a word.
+    assert PodMonitor.model_validate(item).model_dump(by_alias=True, exclude_unset=True, mode="json") == item
+    ports = {endpoint["port"] for endpoint in item["spec"]["podMetricsEndpoints"]}
+    for name in DEPLOYMENTS:
+        labels = of_kind("base", "Deployment")[name]["spec"]["template"]["metadata"]["labels"]
+        assert item["spec"]["selector"]["matchLabels"].items() <= labels.items()
+        assert len([port for port in container(name)["ports"] if port["name"] in ports]) == 1, "scraped once"
+
+
+def test_the_rules_become_what_the_operator_takes() -> None:
+    from cloudcoil.models.prometheus_operator.v1 import PrometheusRule
+
+    (command,) = blocks("k8s/README.md", "sh")
+    made, _, applied = command.rpartition(" | ")
+    assert applied == "kubectl --namespace export-worker apply --filename -\n"
+    printed = subprocess.run(["sh", "-c", made], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    item = yaml.safe_load(printed)
+    assert PrometheusRule.model_validate(item).model_dump(by_alias=True, exclude_unset=True, mode="json") == item
+    assert item["spec"] == yaml.safe_load(read("k8s/monitoring/alerts.yaml"))
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_a_prometheus_without_the_operator_finds_every_pod_once(name: str) -> None:
+    (job,) = yaml.safe_load(read("k8s/monitoring/prometheus.yaml"))["scrape_configs"]
+    assert job["kubernetes_sd_configs"] == [{"role": "pod", "namespaces": {"names": ["export-worker"]}}]
+    label, port, _ = job["relabel_configs"]
+    labels = of_kind("base", "Deployment")[name]["spec"]["template"]["metadata"]["labels"]
+    assert re.fullmatch(label["regex"], labels["app.kubernetes.io/name"])
+    assert len([each for each in container(name)["ports"] if re.fullmatch(port["regex"], each["name"])]) == 1
+
+
+def test_a_namespace_of_one_s_own_is_where_keda_asks(tmp_path: Path) -> None:
+    shutil.copytree(K8S, tmp_path / "k8s")
+    overlay = tmp_path / "k8s/overlays/production"
+    file = overlay / "kustomization.yaml"
+    text = file.read_text(encoding="utf-8").replace("namespace: export-worker\n", "namespace: another\n", 1)
+    file.write_text(text, encoding="utf-8")
+    scaled = [item for item in kustomized(overlay) if item["kind"] == "ScaledObject"]
+    urls = {trigger["metadata"]["url"] for item in scaled for trigger in item["spec"]["triggers"]}
+    assert urls == {"http://control.another.svc:9100/metrics"}
+
+
 def test_every_file_is_used() -> None:
     folders = [K8S / "base", K8S / "overlays/dev", K8S / "overlays/production", *(K8S / "components").iterdir()]
     for folder in folders:
@@ -105,6 +131,14 @@ def test_only_dev_carries_a_secret_and_that_has_words_of_simulators_alone() -> N
     assert not of_kind("base", "Secret")
     assert not of_kind("overlays/production", "Secret")
     assert set(of_kind("overlays/dev", "StatefulSet")) == {"redis"}
+
+
+def test_the_redis_of_development_keeps_what_it_is_given_and_refuses_before_the_kernel_ends_it() -> None:
+    (only,) = of_kind("overlays/dev", "StatefulSet")["redis"]["spec"]["template"]["spec"]["containers"]
+    options = dict(zip(only["args"][1::2], only["args"][2::2], strict=True))
+    assert (options["--appendonly"], options["--maxmemory-policy"]) == ("yes", "noeviction")
+    limit_mib = int(only["resources"]["limits"]["memory"].removesuffix("Mi"))
+    assert 1.5 * int(options["--maxmemory"].removesuffix("mb")) <= limit_mib
 
 
 @pytest.mark.parametrize("build", BUILDS)

@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]  # comes with moto; its stubs are not among our tools
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # comes with schemathesis
 
+from deployment import COMPOSE
+from export_producers.gateway.metrics import Metrics as GatewayMetrics
+from export_worker.commands.trigger_pages import TriggerPages
+from export_worker.config.triggers import RedisStreamTrigger
+from export_worker.connect import open_redis
+from export_worker.contract.keys import Keys
 from export_worker.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
@@ -22,24 +29,38 @@ RULES: list[dict[str, Any]] = [
 DASHBOARD: dict[str, Any] = json.loads((MONITORING / "dashboard.json").read_text(encoding="utf-8"))
 PANELS: list[dict[str, Any]] = DASHBOARD["panels"]
 SUFFIXES = ("_bucket", "_count", "_sum", "_total")
+DASHBOARD_SCHEMA = json.loads((ROOT / "tests" / "data" / "dashboard.schema.json").read_text(encoding="utf-8"))
+RUNBOOKS = "{{ $externalLabels.runbooks }}"
+"""Before a path of this repository; whoever runs Prometheus says where that is read."""
 GRID_COLUMNS = 24
 """Of Grafana."""
 
 
 def exported() -> set[str]:
-    return Metrics().names()
+    """What the three kinds of process tell."""
+    settings = RedisStreamTrigger(type="redis-stream", stream="s")
+    trigger = TriggerPages("t", open_redis("redis://127.0.0.1:1/0"), Keys("exports"), settings)
+    return Metrics().names() | GatewayMetrics().names() | trigger.names()
+
+
+def own(names: set[str]) -> set[str]:
+    """Those that are not Prometheus's own of a process."""
+    return {name for name in names if name.startswith("export_")}
 
 
 def used(text: str) -> set[str]:
     """Every metric of ours that an expression names, without the suffix of its kind."""
-    names = set(re.findall(r"\b(?:export_worker|process)_[a-z0-9_]+", text))
+    names = set(re.findall(r"\b(?:export_(?:worker|gateway|trigger)|process)_[a-z0-9_]+", text))
     return {next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name) for name in names}
+
+
+def panel_expressions() -> list[str]:
+    return [target["expr"] for panel in PANELS for target in panel["targets"]]
 
 
 def expressions() -> list[str]:
     queries = [variable["query"] for variable in DASHBOARD["templating"]["list"] if variable["type"] == "query"]
-    panels = [target["expr"] for panel in PANELS for target in panel["targets"]]
-    return [*(rule["expr"] for rule in RULES), *panels, *(query["query"] for query in queries)]
+    return [*(rule["expr"] for rule in RULES), *panel_expressions(), *(query["query"] for query in queries)]
 
 
 def test_what_is_named_is_exported() -> None:
@@ -49,38 +70,47 @@ def test_what_is_named_is_exported() -> None:
 
 
 def test_what_is_exported_stands_on_the_dashboard_or_in_a_rule() -> None:
-    own = {name for name in exported() if name.startswith("export_worker_")}
-    assert own - {name for expression in expressions() for name in used(expression)} == set()
+    assert own(exported()) - {name for expression in expressions() for name in used(expression)} == set()
 
 
 def test_what_is_exported_is_told_in_the_architecture_page() -> None:
     page = (ROOT / "worker" / "README.md").read_text(encoding="utf-8")
-    own = {name for name in exported() if name.startswith("export_worker_")}
-    assert own - used(page) == set()
+    assert own(exported()) - used(page) == set()
+    assert own(used(page)) - exported() == set()
 
 
 @pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])
 def test_an_alert_says_how_bad_it_is_and_what_to_do(rule: dict[str, Any]) -> None:
     assert rule["labels"]["severity"] in {"critical", "warning"}
     assert rule["annotations"]["summary"]
-    page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+    page, _, anchor = rule["annotations"]["runbook_url"].removeprefix(RUNBOOKS).partition("#")
     headings = re.findall(r"^### (\w+)$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
     assert anchor == rule["alert"].lower()
     assert anchor in map(str.lower, headings)
 
 
+def test_the_runbook_has_no_entry_that_no_alert_leads_to() -> None:
+    section = (ROOT / "k8s/README.md").read_text(encoding="utf-8").partition("## When an alert comes")[2]
+    assert sorted(re.findall(r"^### (\w+)$", section, re.MULTILINE)) == sorted(rule["alert"] for rule in RULES)
+
+
+def test_every_alert_has_an_example_in_which_it_fires_and_one_in_which_it_does_not() -> None:
+    tests = yaml.safe_load((MONITORING / "alerts_test.yaml").read_text(encoding="utf-8"))["tests"]
+    examples = [example for test in tests for example in test["alert_rule_test"]]
+    for fires in (True, False):
+        shown = {example["alertname"] for example in examples if bool(example.get("exp_alerts")) == fires}
+        assert {rule["alert"] for rule in RULES} - shown == set()
+    # A series whose name is wrong would be a good example of an alert that does not fire.
+    series = " ".join(item["series"] for test in tests for item in test["input_series"])
+    assert used(series) - exported() == set()
+
+
 def test_the_dashboard_has_the_shape_that_grafana_takes() -> None:
-    assert DASHBOARD["schemaVersion"] >= 39
-    assert DASHBOARD["uid"]
-    assert "id" not in DASHBOARD, "an import gets an id of its own"
+    Draft202012Validator(DASHBOARD_SCHEMA).validate(DASHBOARD)
     assert len({panel["id"] for panel in PANELS}) == len(PANELS)
     taken: set[tuple[int, int]] = set()
     for panel in PANELS:
-        assert panel["type"] in {"stat", "timeseries"}
-        assert panel["title"]
-        assert panel["targets"]
         assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
-        assert panel["datasource"]["uid"] == "${datasource}", "which data source is the reader's choice"
         place = panel["gridPos"]
         assert place["x"] + place["w"] <= GRID_COLUMNS
         cells = {
@@ -95,6 +125,20 @@ def test_the_dashboard_has_the_shape_that_grafana_takes() -> None:
     assert named - variables == {"__rate_interval"}
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"id": 7},
+        {"panels": [PANELS[0] | {"gridpos": PANELS[0]["gridPos"]}]},
+        {"panels": [PANELS[0] | {"options": {"legend": {}}}]},
+        {"panels": [PANELS[0] | {"datasource": {"type": "prometheus", "uid": "mine"}}]},
+    ],
+    ids=["an-id-of-its-own", "a-field-that-there-is-not", "options-of-another-panel", "a-source-that-is-not-chosen"],
+)
+def test_a_wrong_dashboard_is_seen(wrong: dict[str, Any]) -> None:
+    assert not Draft202012Validator(DASHBOARD_SCHEMA).is_valid(DASHBOARD | wrong)
+
+
 PROMTOOL = shutil.which("promtool")
 
 
@@ -103,4 +147,36 @@ PROMTOOL = shutil.which("promtool")
 def test_promtool_takes_the_rules_and_their_examples(arguments: list[str]) -> None:
     assert PROMTOOL is not None
     done = subprocess.run([PROMTOOL, *arguments], cwd=MONITORING, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
+@pytest.mark.parametrize(
+    "settings",
+    [COMPOSE["configs"]["prometheus"]["content"], (MONITORING / "prometheus.yaml").read_text(encoding="utf-8")],
+    ids=["compose", "kubernetes"],
+)
+def test_promtool_takes_the_settings_of_prometheus(settings: str, tmp_path: Path) -> None:
+    shutil.copy(MONITORING / "alerts.yaml", tmp_path)
+    file = tmp_path / "prometheus.yml"
+    # Debian builds promtool without discovery by Kubernetes; how targets are found is no matter of the rest.
+    found = re.sub(r"kubernetes_sd_configs:\n(?: {6,}.*\n)+", "static_configs: [{targets: [localhost]}]\n", settings)
+    file.write_text(found, encoding="utf-8")
+    assert "runbooks" in yaml.safe_load(settings)["global"]["external_labels"]
+    assert PROMTOOL is not None
+    done = subprocess.run([PROMTOOL, "check", "config", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(RULES)} rules found" in done.stdout
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
+def test_promtool_understands_what_the_panels_ask(tmp_path: Path) -> None:
+    def plain(expression: str) -> str:
+        return expression.replace("$__rate_interval", "5m").replace("$connection", ".*").replace("$job", ".*")
+
+    rules = [{"record": f"panel:{number}", "expr": plain(each)} for number, each in enumerate(panel_expressions())]
+    file = tmp_path / "panels.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}), encoding="utf-8")
+    assert PROMTOOL is not None
+    done = subprocess.run([PROMTOOL, "check", "rules", file], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -7,12 +7,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis.asyncio
 
 import canary
 import harness
 import s3_server
+from deployment import blocks
+from export_worker.connect import close_redis, open_redis
+from export_worker.contract.keys import Keys
 from export_worker.demo.processes import child, free_port, listening, redis_binary
+from export_worker.doctor.redis import check_redis
 from export_worker.platforms.connection import ConnectionSettings
 from harness import Ran, Site
 
@@ -125,9 +130,36 @@ async def test_a_redis_that_drops_keys_and_forgets_is_told(site: Site, tmp_path:
     async with own_redis(site, tmp_path, "--maxmemory-policy", "allkeys-lru", "--appendonly", "no"):
         ran, found = await doctor(site)
     assert ran.status == 2
-    told = {finding["mend"]: finding["level"] for finding in found["redis"]}
-    assert told["CONFIG SET maxmemory-policy noeviction"] == "error"
-    assert told["set appendonly yes"] == "warning"
+    told = {finding["mend"]: finding for finding in found["redis"]}
+    assert told["CONFIG SET maxmemory-policy noeviction"]["level"] == "error"
+    assert told["set appendonly yes"]["level"] == "warning"
+    assert "forgets what came since the last of its snapshots (save " in told["set appendonly yes"]["says"]
+
+
+@pytest.mark.parametrize(
+    ("options", "level", "says"),
+    [
+        (["--appendonly", "no", "--save", ""], "warning", "it forgets everything when it ends"),
+        (["--appendonly", "no", "--rename-command", "CONFIG", ""], "warning", "CONFIG GET is refused"),
+        (["--appendonly", "yes", "--rename-command", "CONFIG", ""], "ok", "does not tell how often it is synced"),
+        (["--appendonly", "yes", "--appendfsync", "always"], "ok", "what was accepted stays"),
+        (["--appendonly", "yes", "--appendfsync", "no"], "warning", "synced when the kernel likes"),
+        (["--maxmemory", "64mb"], "ok", "% of maxmemory"),
+        (["--maxmemory", "1200kb"], "warning", "at 100% nothing is accepted or saved"),
+        (["--maxmemory", "0"], "ok", "has no maxmemory: its machine's memory is the limit"),
+    ],
+)
+async def test_what_a_redis_keeps_and_how_much_room_it_has_is_told(
+    redis_url: str, namespace: str, tmp_path: Path, options: list[str], level: str, says: str
+) -> None:
+    site = Site(redis_url, "", "", namespace, "bucket", tmp_path)
+    async with own_redis(site, tmp_path, *options):
+        client = open_redis(site.redis_url)
+        findings = [finding async for finding in check_redis(client, Keys(namespace), site.redis_url)]
+        await close_redis(client)
+    (found,) = [finding for finding in findings if says in finding.says]
+    assert found.level == level
+    assert (found.level == "ok") == (not found.mend)
 
 
 async def test_a_wrong_password_is_told_without_it(site: Site, tmp_path: Path) -> None:
@@ -212,24 +244,17 @@ async def test_a_failure_in_the_middle_leaves_nothing_in_the_bucket(site: Site) 
     assert site.open_uploads() == []
 
 
-async def test_a_lifecycle_rule_is_seen(site: Site) -> None:
+async def test_the_bucket_of_the_operations_guide_is_one_and_its_lifecycle_is_seen(site: Site) -> None:
+    lifecycle, policy = blocks("k8s/README.md", "json")
     client = site.s3()
-    client.put_bucket_lifecycle_configuration(
-        Bucket=site.bucket,
-        LifecycleConfiguration={
-            "Rules": [
-                {
-                    "ID": "uploads",
-                    "Status": "Enabled",
-                    "Filter": {"Prefix": ""},
-                    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 2},
-                }
-            ]
-        },
-    )
-    client.close()
+    client.put_bucket_lifecycle_configuration(Bucket=site.bucket, LifecycleConfiguration=json.loads(lifecycle))
     _, found = await doctor(site)
+    # Only now: with it the server refuses us, who come without TLS.
+    client.put_bucket_policy(Bucket=site.bucket, Policy=policy.replace("my-exports", site.bucket))
+    client.delete_bucket_policy(Bucket=site.bucket)
+    client.close()
     assert any("removes incomplete uploads" in finding["says"] for finding in found["s3"])
+    assert not errors(found)
 
 
 async def test_the_report_for_people_is_one_line_each(site: Site) -> None:

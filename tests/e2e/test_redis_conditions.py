@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import redis.asyncio
 
@@ -81,6 +83,39 @@ async def test_the_documented_rights_are_enough_and_keep_others_keys_out_of_reac
 
     assert (done.phase, again.phase) == (Phase.SUCCEEDED, Phase.SUCCEEDED)
     assert denied == []
+
+
+def documented_acl_of_a_trigger() -> list[str]:
+    """What the guide adds for a trigger on the stream `segment-events`."""
+    guide = Path(__file__).parents[2] / "k8s" / "README.md"
+    (rule,) = re.findall(r"^`(~segment-events [^`]+)`", guide.read_text(encoding="utf-8"), re.MULTILINE)
+    return str(rule).split()
+
+
+async def test_the_documented_rights_of_a_trigger_are_enough(site: Site, tmp_path: Path) -> None:
+    site.namespace, port = "exports", free_port()
+    rights = documented_acl().replace(">PASSWORD", ">canary-redis-word-44d1").split()
+    async with child(server(port, tmp_path, "--bind", "127.0.0.1"), name="redis", directory=tmp_path) as process:
+        await listening(process, port, name="redis", directory=tmp_path)
+        administrator: Any = redis.asyncio.Redis(port=port)
+        await administrator.execute_command("ACL", "SETUSER", "export-worker", *rights, *documented_acl_of_a_trigger())
+        site.redis_url = f"redis://export-worker:canary-redis-word-44d1@127.0.0.1:{port}/0"
+        pages = free_port()
+        site.settings = {"worker": {"health_port": pages}}
+        triggers = {"t": {"type": "redis-stream", "stream": "segment-events"}}
+        await administrator.xadd("segment-events", {"request": REQUEST})
+        with site.process("trigger", "t", EXPORT_TRIGGERS=json.dumps(triggers)) as running:
+            await asyncio.to_thread(running.until_logged, "trigger.enqueued")
+            async with aiohttp.ClientSession() as client, client.get(f"http://127.0.0.1:{pages}/metrics") as answer:
+                told = await answer.text()
+            running.process.terminate()
+            assert await asyncio.to_thread(running.process.wait, 30) == 0
+        denied = [entry[b"object"] for entry in await administrator.acl_log()]
+        await administrator.aclose()
+
+    assert denied == []
+    assert 'export_trigger_lag_seconds{trigger="t"} 0.0' in told
+    assert 'export_trigger_dead_letters{trigger="t"} 0.0' in told
 
 
 async def test_a_redis_that_has_too_few_replicas_for_a_while_leads_to_no_second_submit(

@@ -372,11 +372,14 @@ async def test_metrics_know_routes_and_no_paths(gateway: GatewaySite) -> None:
     assert 'export_gateway_requests_total{method="GET",route="unmatched",status="404"} 1.0' in text
     assert 'export_gateway_request_seconds_count{method="POST",route="/v1/exports"} 1.0' in text
     assert not [word for word in (export_id, "hush", "made-up", "PROPFIND") if word in text]
+    assert "export_gateway_redis_up 1.0" in text
+    assert "process_resident_memory_bytes " in text
 
 
 async def test_a_redis_that_is_gone_is_told_without_its_address(arq_redis: ArqRedis, namespace: str) -> None:
     async with open_gateway(arq_redis, f"redis://:{canary.TOKEN}@127.0.0.1:1/0", namespace) as gateway:
         assert (await gateway.call("GET", "/healthz")).status == 200
+        assert b"export_gateway_redis_up 0.0" in (await gateway.call("GET", "/metrics")).body
         for method, path, document in (("GET", "/readyz", None), ("POST", "/v1/exports", REQUEST)):
             answer = await gateway.call(method, path, document)
             assert (answer.status, answer.json["code"], answer.headers["Retry-After"]) == (

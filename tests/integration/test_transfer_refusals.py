@@ -5,13 +5,17 @@ import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import pytest
+from botocore.exceptions import ClientError
 
 from export_worker.errors import IntegrityError, StorageError, StorageRefusedError
+from export_worker.instrumentation import Detail, StorageCalled
+from export_worker.transfer.calls import S3Calls
 from export_worker.transfer.multipart import S3Store
 from export_worker.transfer.standing import Target
-from s3_server import Refusal, S3Proxy, s3_client, s3_credentials, s3_proxy, s3_server
+from s3_server import Refusal, S3Proxy, new_bucket, s3_client, s3_credentials, s3_proxy, s3_server
 
 TARGET = Target("no-such-bucket", "k", "export-1", "text/csv")
 
@@ -20,6 +24,16 @@ TARGET = Target("no-such-bucket", "k", "export-1", "text/csv")
 def credentials() -> Iterator[None]:
     with s3_credentials():
         yield
+
+
+@dataclass
+class Ear:
+    """Keeps what it hears."""
+
+    heard: list[Detail]
+
+    def on(self, detail: Detail) -> None:
+        self.heard.append(detail)
 
 
 @contextmanager
@@ -58,6 +72,18 @@ async def test_a_wrong_bucket_is_final(store: S3Store) -> None:
         await store.begin(TARGET)
     with pytest.raises(StorageRefusedError, match="list_multipart_uploads on bucket no-such-bucket"):
         await store.abort_leftovers("no-such-bucket", "", "export-1")
+
+
+async def test_a_bucket_that_is_not_there_is_an_error_and_an_object_that_is_not_is_an_answer(proxy: S3Proxy) -> None:
+    proxy.reset()
+    heard: list[Detail] = []
+    with ThreadPoolExecutor(2) as executor, s3_client(proxy.endpoint_url) as client:
+        calls = S3Calls(client, executor, Ear(heard))
+        with pytest.raises(ClientError, match="NoSuchBucket"):
+            await calls.call("put_object", {"Bucket": "no-such-bucket", "Key": "k", "Body": b"x"})
+        with pytest.raises(ClientError, match="NoSuchKey"):
+            await calls.call("get_object", {"Bucket": new_bucket(client), "Key": "k"})
+    assert [each.error for each in heard if isinstance(each, StorageCalled)] == ["NoSuchBucket", None]
 
 
 @pytest.mark.parametrize(

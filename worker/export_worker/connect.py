@@ -5,8 +5,9 @@ arq's own settings have no socket timeout, do not check host names under `rediss
 """
 
 import asyncio
-from collections.abc import Awaitable
-from contextlib import suppress
+import logging
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
@@ -14,7 +15,8 @@ from arq.connections import ArqRedis
 from redis.asyncio.connection import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from export_worker.contract.keys import dump_job, load_job
@@ -28,8 +30,20 @@ PRODUCER_RETRIES = 4
 """About a second in all: whoever calls wants to know soon that the address is dead."""
 WORKER_RETRIES = 12
 """About 15 s in all: a restart or a fail-over of Redis is ridden out."""
+HEALTH_CHECK_S = 30
+"""A connection that was idle for longer is tried before it is used."""
+CALL_MAX_S = 12.0
+"""Of one call of a producer, repetitions included: longer than a Redis that answers at all needs."""
+FIRST_CONTACT_S = 12.0
+"""What Redis gets to answer a process that has just started: both may start together."""
+ASK_AGAIN_S = 0.2
+TELL_AFTER_S = 1.0
+"""Whoever waits for longer wants to know what for."""
 CANCEL_AGAIN_S = 0.5
 """Longer than a task needs that has heard the first time."""
+
+# Of the standard library: also a command, which sets up no log, and a service with one of its own show what is told.
+_log = logging.getLogger(__name__)
 
 
 def open_redis(redis_url: str, *, retries: int = PRODUCER_RETRIES, max_connections: int = 64) -> ArqRedis:
@@ -51,7 +65,8 @@ def open_redis(redis_url: str, *, retries: int = PRODUCER_RETRIES, max_connectio
         "max_connections": max_connections,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_timeout": SOCKET_TIMEOUT_S,
-        "health_check_interval": 30,
+        "health_check_interval": HEALTH_CHECK_S,
+        "redis_connect_func": _greet,
         "retry": retry,
     }
     try:
@@ -66,6 +81,20 @@ def open_redis(redis_url: str, *, retries: int = PRODUCER_RETRIES, max_connectio
     except (TypeError, AttributeError):
         raise ConfigError("redis_url: an option behind its question mark is unknown") from None
     return ArqRedis(connection_pool=pool, job_serializer=dump_job, job_deserializer=load_job)
+
+
+async def _greet(connection: Any) -> None:
+    """Introduce a connection, within the time that a connection gets.
+
+    By itself redis-py (5.3) tries the health of a connection before it has introduced it, with all repetitions and
+    within each of them again: a Redis that takes connections and says nothing is waited for more than two minutes.
+    """
+    connection.next_health_check = asyncio.get_running_loop().time() + HEALTH_CHECK_S
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await connection.on_connect()
+    except TimeoutError:
+        raise RedisTimeoutError("it takes the connection and does not answer") from None
 
 
 def _options_of(redis_url: str) -> dict[str, Any]:
@@ -182,10 +211,80 @@ def commands(redis: ArqRedis) -> Commands:
 
 def redis_unreachable(redis_url: str, error: RedisError | OSError) -> ServiceUnreachableError:
     """The error for people; the URL may hold a password and is told without it."""
+    said = str(error) or "it does not answer in time"
     return ServiceUnreachableError(
-        f"cannot reach Redis at {_address(redis_url)} ({error}); "
+        f"cannot reach Redis at {_address(redis_url)} ({said}); "
         "is it running, and is redis_url (EXPORT_REDIS_URL) right?"
     )
+
+
+@asynccontextmanager
+async def reachable(redis_url: str) -> AsyncIterator[None]:
+    """Around one call of a producer.
+
+    Raises:
+        ServiceUnreachableError: Redis cannot be reached, or has not answered within `CALL_MAX_S`.
+    """
+    try:
+        async with asyncio.timeout(CALL_MAX_S):
+            with _told_what_for(redis_url):
+                yield
+    except (RedisError, OSError) as error:
+        raise redis_unreachable(redis_url, error) from None
+
+
+@contextmanager
+def _told_what_for(redis_url: str) -> Iterator[None]:
+    """Say once that Redis is waited for, if the block takes longer than a moment."""
+    telling = asyncio.get_running_loop().call_later(TELL_AFTER_S, _tell_what_for, redis_url)
+    try:
+        yield
+    finally:
+        telling.cancel()
+
+
+def _tell_what_for(redis_url: str) -> None:
+    _log.warning("waiting for Redis at %s", _address(redis_url))
+
+
+async def first_contact(redis_url: str, stop: asyncio.Event | None = None) -> None:
+    """Wait until Redis answers a process that has just started.
+
+    Args:
+        stop: Ends the waiting as well.
+
+    Raises:
+        ServiceUnreachableError: It has not answered within `FIRST_CONTACT_S`, or refuses the password.
+    """
+    redis = open_redis(redis_url, retries=0, max_connections=1)
+    failures: list[RedisError | OSError] = []
+    asking = asyncio.create_task(_until_answered(redis, failures))
+    stopping = asyncio.create_task((stop or asyncio.Event()).wait())
+    try:
+        with _told_what_for(redis_url):
+            await asyncio.wait({asking, stopping}, timeout=FIRST_CONTACT_S, return_when=asyncio.FIRST_COMPLETED)
+        if not asking.done():
+            raise redis_unreachable(redis_url, failures[-1] if failures else TimeoutError())
+        asking.result()
+    except AuthenticationError as error:
+        raise redis_unreachable(redis_url, error) from None
+    finally:
+        await end(asking, stopping)
+        await close_redis(redis)
+
+
+async def _until_answered(redis: ArqRedis, failures: list[RedisError | OSError]) -> None:
+    while True:
+        try:
+            await redis.ping()
+        except AuthenticationError:
+            # Told among the connections' errors, and waiting does not mend it.
+            raise
+        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+            failures[:] = [error]
+            await asyncio.sleep(ASK_AGAIN_S)
+        else:
+            return
 
 
 async def end(*tasks: asyncio.Task[Any], again_s: float = CANCEL_AGAIN_S) -> None:

@@ -4,10 +4,12 @@ No export id is a label: an id is told by the log and by the trace. "Not yet" is
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import assert_never, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from export_worker.contract.codes import ErrorCode
 from export_worker.contract.keys import Role
@@ -34,6 +36,34 @@ EXPORT_BUCKETS_S = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 86_400)
 """Exports take seconds or hours; the default deadline is a day."""
 POLL_BUCKETS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 100, 300, 1000)
 AGE_BUCKETS_S = (0.1, 0.5, 1, 5, 15, 60, 300, 3600)
+
+PREFIX = "export_worker_"
+QUEUE_METRICS = {
+    "queue_due": ("due_now", "role", "Steps that are due or run"),
+    "queue_oldest_due_age_seconds": (
+        "oldest_due_age_s",
+        "role",
+        "How long the oldest step waits that nobody has taken",
+    ),
+    "transfer_left_bytes": ("left_bytes", "", "Announced bytes that transferring exports have still to move"),
+    "exports": ("exports", "phase", "Exports by phase"),
+    "breaker_open": (
+        "breaker_open",
+        "connection",
+        "Whether a platform is left alone, or tried again, because it did not answer",
+    ),
+    "parked_exports": ("parked", "connection", "Exports that wait for a slot of their connection"),
+    "events_pending": ("events_pending", "sink", "Events that a sink has still to take"),
+    "events_undelivered": ("events_undelivered", "sink", "Events that were given up for a sink"),
+    "oldest_event_due_age_seconds": ("oldest_event_due_age_s", "sink", "How long the oldest delivery is overdue"),
+    "oldest_event_refused_age_seconds": (
+        "oldest_refusal_age_s",
+        "sink",
+        "How long a sink has refused the event that it has refused for longest",
+    ),
+    "workers": ("workers", "", "Workers that said within the last seconds that they live"),
+}
+"""Numbers of the namespace: the field of the reading, its label or none, and what it tells."""
 
 
 class Metrics:
@@ -241,50 +271,30 @@ class _EventMetrics:
                 assert_never(detail)
 
 
-class _QueueMetrics:
-    """The namespace's numbers, the same from every process; `max` over processes is right, `sum` is not."""
+class _QueueMetrics(Collector):
+    """The namespace's numbers, the same from every process; `max` over processes is right, `sum` is not.
+
+    While Redis does not give them there are none: a NaN would get into sums, and into what an autoscaler reads.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"export_worker_{name}", text, labels, registry=registry)
-
-        self._up = gauge("redis_up", "Whether Redis gave the numbers of the queue")
-        self._due = gauge("queue_due", "Steps that are due or run", "role")
-        self._oldest = gauge(
-            "queue_oldest_due_age_seconds", "How long the oldest step waits that nobody has taken", "role"
-        )
-        self._left = gauge("transfer_left_bytes", "Announced bytes that transferring exports have still to move")
-        self._exports = gauge("exports", "Exports by phase", "phase")
-        self._breaker = gauge(
-            "breaker_open", "Whether a platform is left alone because it does not answer", "connection"
-        )
-        self._parked = gauge("parked_exports", "Exports that wait for a slot of their connection", "connection")
-        self._outbox = gauge("events_pending", "Events that a sink has still to take", "sink")
-        self._given_up = gauge("events_undelivered", "Events that were given up for a sink", "sink")
-        self._late = gauge("oldest_event_due_age_seconds", "How long the oldest delivery is overdue", "sink")
-        self._workers = gauge("workers", "Workers that said within the last seconds that they live")
+        self._reading: Reading | None = None
+        registry.register(self)
 
     def set(self, reading: Reading | None) -> None:
-        self._up.set(reading is not None)
-        for labelled in (self._due, self._oldest, self._exports, self._breaker, self._parked):
-            labelled.clear()
-        for labelled in (self._outbox, self._given_up, self._late):
-            labelled.clear()
-        if reading is None:
-            self._left.set(float("nan"))
-            self._workers.set(float("nan"))
-            return
-        self._left.set(reading.left_bytes)
-        self._workers.set(reading.workers)
-        for gauge, values in (
-            (self._due, reading.due_now),
-            (self._oldest, reading.oldest_due_age_s),
-            (self._exports, reading.exports),
-            (self._breaker, reading.breaker_open),
-            (self._parked, reading.parked),
-            (self._outbox, reading.events_pending),
-            (self._given_up, reading.events_undelivered),
-            (self._late, reading.oldest_event_due_age_s),
-        ):
-            for label, value in values.items():
-                gauge.labels(label).set(value)
+        self._reading = reading
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric, those of which nothing is known without a sample."""
+        reading = self._reading
+        up = GaugeMetricFamily(f"{PREFIX}redis_up", "Whether Redis gave the numbers of the queue")
+        up.add_metric([], float(reading is not None))
+        yield up
+        for name, (field, label, text) in QUEUE_METRICS.items():
+            family = GaugeMetricFamily(PREFIX + name, text, labels=[label] if label else [])
+            value = None if reading is None else getattr(reading, field)
+            for key, number in value.items() if label and value is not None else ():
+                family.add_metric([key], float(number))
+            if not label and value is not None:
+                family.add_metric([], float(value))
+            yield family

@@ -18,7 +18,15 @@ from redis.exceptions import RedisError
 
 from export_worker.backoff import Backoff
 from export_worker.config import Config
-from export_worker.connect import WORKER_RETRIES, close_redis, commands, end, open_redis, redis_unreachable
+from export_worker.connect import (
+    WORKER_RETRIES,
+    close_redis,
+    commands,
+    end,
+    first_contact,
+    open_redis,
+    redis_unreachable,
+)
 from export_worker.contract.clock import SharedClock
 from export_worker.contract.keys import Keys, Role
 from export_worker.credentials import Redactor, reveal, url_passwords
@@ -111,6 +119,7 @@ class Runtime:
             ConfigError: Redis may drop keys when its memory is full.
             ServiceUnreachableError: Redis cannot be reached when the worker starts.
         """
+        await first_contact(self._config.redis_url, stop)
         try:
             await self._check_redis()
             await self._announce()

@@ -1,5 +1,6 @@
 """The application: its routes, and what happens around each of them."""
 
+import asyncio
 from time import monotonic
 
 import structlog
@@ -14,10 +15,13 @@ from export_producers.gateway.parts import PARTS, Parts, json_answer
 from export_producers.gateway.problems import SECURITY_HEADERS, ProblemError, answer
 from export_producers.present import dumps
 from export_worker.contract.validate import REQUEST_MAX_BYTES
+from export_worker.errors import ServiceUnreachableError
 
 EXPORT = "/v1/exports/{export_id:[0-9A-Za-z-]{1,64}}"
 GUARDED = "/v1/"
 """What stands below it needs a key; all else says nothing about any export."""
+REDIS_PATIENCE_S = 2.0
+"""Of a scrape: a Redis that takes longer for one small read hangs."""
 CALLER = web.RequestKey("caller", int)
 
 _log = structlog.get_logger(__name__)
@@ -123,4 +127,12 @@ async def readyz(request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     """For Prometheus."""
-    return request.app[PARTS].metrics.answer()
+    parts = request.app[PARTS]
+    try:
+        async with asyncio.timeout(REDIS_PATIENCE_S):
+            await parts.queue.list_exports(limit=1)
+    except (ServiceUnreachableError, TimeoutError):
+        redis_up = False
+    else:
+        redis_up = True
+    return await parts.metrics.answer(redis_up=redis_up)

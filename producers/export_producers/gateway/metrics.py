@@ -1,7 +1,9 @@
 """Counts and durations, by the template of a route: what clients make up never becomes a label."""
 
+import asyncio
+
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -14,6 +16,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
         labels = ["method", "route"]
         self._requests = Counter(
             "export_gateway_requests", "Requests answered.", [*labels, "status"], registry=self._registry
@@ -26,6 +29,12 @@ class Metrics:
         )
         self.streams = Gauge("export_gateway_streams", "Event streams that are open.", registry=self._registry)
 
+        self._up = Gauge("export_gateway_redis_up", "Whether Redis answered this scrape.", registry=self._registry)
+
+    def names(self) -> set[str]:
+        """Every metric, as the text form names its kind."""
+        return {family.name for family in self._registry.collect()}
+
     def served(self, method: str, route: str, status: int, seconds: float, *, stream: bool) -> None:
         """Count one request."""
         method = method if method in METHODS else "other"
@@ -33,9 +42,12 @@ class Metrics:
         if not stream:
             self._seconds.labels(method, route).observe(seconds)
 
-    def answer(self) -> web.Response:
+    async def answer(self, *, redis_up: bool) -> web.Response:
         """Everything, in Prometheus's text format."""
-        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        self._up.set(redis_up)
+        # The process's own numbers come from /proc, and files are not read on the loop.
+        text = await asyncio.to_thread(generate_latest, self._registry)
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def route_of(request: web.Request) -> str:

@@ -14,6 +14,8 @@ from export_producers.triggers.message import Message
 BATCH = 16
 BLOCK_MS = 1000
 """Of one read that finds nothing; a stop waits for its end."""
+LEAVE_S = 2.0
+"""A courtesy to those that stay; a Redis that is silent must not keep a process that was told to stop."""
 FORGET_IDLE_MS = 3_600_000
 """A consumer that has nothing and has not asked for so long is dead; a live one asks every second."""
 
@@ -121,6 +123,29 @@ class RedisStreamTrigger:
     async def _leave(self) -> None:
         """Take this consumer from the group if it holds nothing; what it holds is claimed by others."""
         with suppress(RedisError, OSError):
-            for known in await self._redis.xinfo_consumers(self._stream, self._group):
-                if known["name"].decode() == self._consumer and known["pending"] == 0:
-                    await self._redis.xgroup_delconsumer(self._stream, self._group, self._consumer)
+            async with asyncio.timeout(LEAVE_S):
+                await self._forget_this()
+
+    async def _forget_this(self) -> None:
+        for known in await self._redis.xinfo_consumers(self._stream, self._group):
+            if known["name"].decode() == self._consumer and known["pending"] == 0:
+                await self._redis.xgroup_delconsumer(self._stream, self._group, self._consumer)
+
+
+async def lag_s(redis: ArqRedis, stream: str, group: str, now_s: float) -> float | None:
+    """How long the first entry waits that no consumer of the group has read, by the time in its id.
+
+    What Redis itself calls lag is a count, which it has from 7.0 on and loses when entries are deleted.
+
+    Args:
+        now_s: Since the epoch.
+
+    Returns:
+        None where the group is not there yet. Raises what redis-py raises, which includes a stream that is not there.
+    """
+    reader: Any = redis
+    read_to = {known["name"].decode(): known["last-delivered-id"] for known in await reader.xinfo_groups(stream)}
+    if group not in read_to:
+        return None
+    first = await reader.xrange(stream, min=b"(" + read_to[group], count=1)
+    return max(0.0, now_s - int(first[0][0].partition(b"-")[0]) / 1000) if first else 0.0

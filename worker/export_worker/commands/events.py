@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from export_producers import present
 from export_producers.options import TEXT
 from export_worker.config import Config, load_config
-from export_worker.connect import close_redis, open_redis, redis_unreachable
+from export_worker.connect import close_redis, open_redis, reachable, redis_unreachable
 from export_worker.contract.keys import Keys
 from export_worker.contract.model import isoformat
 from export_worker.errors import FieldProblem, InvalidRequestError
@@ -136,6 +136,8 @@ def _chosen_sinks(config: Config, sink: str | None) -> list[str]:
 async def _redis(config: Config) -> AsyncIterator[ArqRedis]:
     redis = open_redis(config.redis_url)
     try:
+        async with reachable(config.redis_url):
+            await redis.ping()
         yield redis
     except (RedisError, OSError) as error:
         raise redis_unreachable(config.redis_url, error) from None

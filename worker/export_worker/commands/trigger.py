@@ -13,19 +13,19 @@ from uuid import uuid4
 import click
 import structlog
 from arq.connections import ArqRedis
-from prometheus_client import CollectorRegistry, Counter, generate_latest
 
 from export_producers.client import ExportQueue
 from export_producers.options import TEXT
 from export_producers.triggers.broker import BrokerTrigger, Subscribed, Take
-from export_producers.triggers.intake import Intake, Outcome, Trigger
+from export_producers.triggers.intake import Intake, Trigger
 from export_producers.triggers.redis_stream import RedisStreamTrigger
 from export_producers.triggers.sqs import SqsTrigger
 from export_producers.triggers.template import Template
 from export_worker.commands.run import LEVELS
+from export_worker.commands.trigger_pages import TriggerPages
 from export_worker.config import Config, load_config
 from export_worker.config import triggers as settings_of
-from export_worker.connect import close_redis, open_redis
+from export_worker.connect import close_redis, first_contact, open_redis
 from export_worker.contract.keys import Keys
 from export_worker.credentials import reveal
 from export_worker.errors import ConfigError, FieldProblem, InvalidRequestError
@@ -69,15 +69,18 @@ async def serve(config: Config, name: str, template: Template | None, stop: asyn
 
     Raises:
         ConfigError: A secret is missing, or a broker's extra is not installed.
+        ServiceUnreachableError: Redis cannot be reached when the trigger starts.
     """
     redis = open_redis(config.redis_url)
+    asked = open_redis(config.redis_url, retries=0, max_connections=2)
     queue = ExportQueue(config.redis_url, namespace=config.namespace, connections=config.platforms() or None)
     try:
-        pages = TriggerPages(name)
         keys = Keys(config.namespace)
+        pages = TriggerPages(name, asked, keys, config.triggers[name])
         intake = Intake(name, queue=queue, redis=redis, keys=keys, template=template, stop=stop, told=pages.count)
         pages.intake = intake
         running = build_trigger(f"triggers.{name}", config.triggers[name], redis, intake)
+        await first_contact(config.redis_url, stop)
         async with pages_served(pages, config.worker.health_host, config.worker.health_port):
             _log.info("trigger.started", trigger=name)
             await running.run(stop)
@@ -85,34 +88,7 @@ async def serve(config: Config, name: str, template: Template | None, stop: asyn
     finally:
         await queue.close()
         await close_redis(redis)
-
-
-class TriggerPages:
-    """What a trigger tells Kubernetes and Prometheus. It is ready while nothing keeps it from taking messages."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._registry = CollectorRegistry()
-        self._messages = Counter(
-            "export_trigger_messages",
-            "Messages by what became of them",
-            ["trigger", "outcome"],
-            registry=self._registry,
-        )
-        self.intake: Intake | None = None
-
-    def count(self, outcome: Outcome) -> None:
-        """One more message is done with."""
-        self._messages.labels(self._name, outcome).inc()
-
-    def problems(self) -> dict[str, str]:
-        """See `Pages`."""
-        waiting = self.intake is not None and self.intake.waiting
-        return {"intake": "Redis, or the place that messages come from, is away"} if waiting else {}
-
-    async def metrics(self) -> bytes:
-        """See `Pages`."""
-        return generate_latest(self._registry)
+        await close_redis(asked)
 
 
 def build_trigger(place: str, settings: settings_of.AnyTrigger, redis: ArqRedis, intake: Intake) -> Trigger:

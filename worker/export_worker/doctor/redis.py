@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from arq.connections import ArqRedis
-from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyError, RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyError, RedisError, ResponseError
 
 from export_worker.connect import redis_unreachable
 from export_worker.contract.keys import ARQ_JOB_PREFIX, Keys
@@ -20,6 +20,12 @@ VERSION_MIN = (6, 2)
 SKEW_WARN_S, SKEW_MAX_S = 1.0, 5.0
 """Workers schedule by their own clocks: a skew delays steps, and one near the lease (15 s) lets two workers race."""
 ABOUT = "redis"
+MEMORY_WARN_PERCENT = 80
+_SYNCING = {
+    "always": "synced with every write: what was accepted stays",
+    "everysec": "synced every second: a machine that loses power may lose the last second's",
+    "no": "synced when the kernel likes: a machine that loses power may lose half a minute's",
+}
 GUIDE = "give the user the rights that k8s/README.md lists"
 
 _REFUSALS = (NoPermissionError, ReadOnlyError)
@@ -38,7 +44,7 @@ async def check_redis(redis: ArqRedis, keys: Keys, redis_url: str) -> Findings:
         said, _, mend = str(redis_unreachable(redis_url, error)).partition("; ")
         yield unreachable(ABOUT, said, mend)
         return
-    for finding in (*_settings(info), *await _skew(redis), await _rights(redis, keys)):
+    for finding in (*_settings(info), *await _keeping(redis, info), *await _skew(redis), await _rights(redis, keys)):
         yield finding
 
 
@@ -64,11 +70,46 @@ def _settings(info: Mapping[str, Any]) -> list[Finding]:
         findings.append(wrong(ABOUT, says, "CONFIG SET maxmemory-policy noeviction"))
     else:
         findings.append(good(ABOUT, "keeps every key (maxmemory-policy noeviction)"))
-    if info.get("aof_enabled"):
-        findings.append(good(ABOUT, "writes an append-only file"))
-    else:
-        findings.append(warning(ABOUT, "has no append-only file: it forgets when it ends", "set appendonly yes"))
+    findings.append(_memory(int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))))
     return findings
+
+
+def _memory(used: int, limit: int) -> Finding:
+    """How far it is to the limit at which nothing is accepted any more."""
+    told = f"{used / 2**20:.1f} MiB"
+    if not limit:
+        says = f"uses {told} and has no maxmemory: its machine's memory is the limit, and beyond it the kernel ends it"
+        return good(ABOUT, says)
+    percent = 100 * used / limit
+    says = f"uses {told}, {percent:.0f}% of maxmemory"
+    if percent < MEMORY_WARN_PERCENT:
+        return good(ABOUT, says)
+    return warning(ABOUT, f"{says}: at 100% nothing is accepted or saved", "raise it, or shorten worker.retention_s")
+
+
+async def _keeping(redis: ArqRedis, info: Mapping[str, Any]) -> list[Finding]:
+    """What is left of it when its process or its machine ends."""
+    if not info:
+        return []
+    settings = await _config(redis, "appendfsync", "save")
+    if info.get("aof_enabled"):
+        how = settings.get("appendfsync", "")
+        says = f"writes an append-only file, {_SYNCING.get(how, 'and does not tell how often it is synced')}"
+        return [good(ABOUT, says) if how != "no" else warning(ABOUT, says, "CONFIG SET appendfsync everysec")]
+    if "save" not in settings:
+        says = "has no append-only file; whether it keeps snapshots it does not tell (CONFIG GET is refused)"
+        return [warning(ABOUT, says, "set appendonly yes; of a managed one see k8s/README.md, What Redis must keep")]
+    lost = f"what came since the last of its snapshots (save {settings['save']})" if settings["save"] else "everything"
+    return [warning(ABOUT, f"has no append-only file: it forgets {lost} when it ends", "set appendonly yes")]
+
+
+async def _config(redis: ArqRedis, *names: str) -> dict[str, str]:
+    """Settings by name; none of a server, or for a user, that does not tell them: managed ones often refuse."""
+    asking: Any = redis
+    try:
+        return {name: value for each in names for name, value in (await asking.config_get(each)).items()}
+    except ResponseError:
+        return {}
 
 
 async def _skew(redis: ArqRedis) -> list[Finding]:

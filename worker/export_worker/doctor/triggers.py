@@ -56,6 +56,8 @@ def _commands(stream: str) -> dict[str, tuple[str, ...]]:
     nobody = f"export-worker-doctor-{uuid4().hex[:12]}"
     return {
         "XINFO CONSUMERS": (stream, nobody),
+        "XINFO GROUPS": (stream,),
+        "XRANGE": (stream, "-", "-"),
         "XGROUP CREATE": (stream, nobody, "no-id"),
         "XGROUP DELCONSUMER": (stream, nobody, "doctor"),
         "XREADGROUP": ("GROUP", nobody, "doctor", "COUNT", "1", "STREAMS", stream, ">"),

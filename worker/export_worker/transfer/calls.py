@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from export_worker.instrumentation import SILENT, Instrument, StorageCalled
 from export_worker.transfer.checksum import content_md5
 from export_worker.transfer.client import S3Client
-from export_worker.transfer.failures import may_dislike_checksums, status_of, storage_error
+from export_worker.transfer.failures import code_of, may_dislike_checksums, status_of, storage_error
 from export_worker.transfer.guards import LADDER, Fields, Guard
 from export_worker.transfer.threads import run_in_thread
 
@@ -59,8 +59,12 @@ class S3Calls:
         try:
             yield
         except (BotoCoreError, ClientError) as error:
-            # A missing or a standing object is an answer that we ask for.
-            is_answer = isinstance(error, ClientError) and status_of(error) in {404, 409, 412}
+            # A missing or a standing object is an answer that we ask for; a missing bucket is none.
+            is_answer = (
+                isinstance(error, ClientError)
+                and status_of(error) in {404, 409, 412}
+                and code_of(error) != "NoSuchBucket"
+            )
             failure = None if is_answer else type(error).__name__
             raise
         finally:
