@@ -62,6 +62,14 @@ async def test_the_sweep_finds_nothing_lost(queue_site: QueueSite, role: Role) -
     assert await queue_site.ids(role=role) == [export_id]
 
 
+async def test_nothing_is_lost_while_nobody_has_room_for_it(queue_site: QueueSite, strange: str) -> None:
+    queue_site.later(90)
+    assert await queue_site.claim(0) == []
+    assert await queue_site.sweep() == []
+    assert await queue_site.notes(strange) == ["accepted"]
+    assert await queue_site.ids() == [strange]
+
+
 async def test_a_cancel_needs_nobody_who_knows_it(queue_site: QueueSite, strange: str) -> None:
     await queue_site.cancel(strange)
     turn = await queue_site.one()
