@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 import pytest
 
 import s3_server
-from export_worker.errors import StorageError, StorageRefusedError
+from export_worker.errors import StorageError, StorageRefusedError, StorageUnavailableError
 from export_worker.transfer.client import build_client
 from export_worker.transfer.multipart import S3Store
 from export_worker.transfer.plan import FIRST_PART_BYTES
@@ -163,7 +163,7 @@ async def test_a_role_is_assumed_once_and_signs_every_call(endpoint: str, proxy:
     [
         (Refusal(403, "AccessDenied"), StorageRefusedError, r"assume_role: AccessDenied, HTTP 403.*s3\.role_arn"),
         (Refusal(400, "ValidationError"), StorageRefusedError, r"assume_role: ValidationError.*s3\.role_arn"),
-        (Refusal(503, "ServiceUnavailable"), StorageError, "assume_role: ServiceUnavailable, HTTP 503$"),
+        (Refusal(503, "ServiceUnavailable"), StorageUnavailableError, "assume_role: ServiceUnavailable, HTTP 503$"),
     ],
 )
 async def test_a_role_that_is_not_given_is_told_as_such(

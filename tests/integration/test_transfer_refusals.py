@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 from botocore.exceptions import ClientError
 
-from export_worker.errors import IntegrityError, StorageError, StorageRefusedError
+from export_worker.errors import IntegrityError, StorageError, StorageRefusedError, StorageUnavailableError
 from export_worker.instrumentation import Detail, StorageCalled
 from export_worker.transfer.calls import S3Calls
 from export_worker.transfer.multipart import S3Store
@@ -99,10 +99,10 @@ async def test_a_bucket_that_is_not_there_is_an_error_and_an_object_that_is_not_
         (Refusal(403, "RequestTimeTooSkewed"), StorageError, ""),
         (Refusal(400, "ExpiredToken"), StorageError, ""),
         (Refusal(400, "RequestTimeout"), StorageError, ""),
-        (Refusal(429, "TooManyRequests"), StorageError, ""),
-        (Refusal(500, "InternalError"), StorageError, ""),
-        (Refusal(503, "SlowDown"), StorageError, ""),
-        (Refusal(507, "InsufficientStorage"), StorageError, ""),
+        (Refusal(429, "TooManyRequests"), StorageUnavailableError, ""),
+        (Refusal(500, "InternalError"), StorageUnavailableError, ""),
+        (Refusal(503, "SlowDown"), StorageUnavailableError, ""),
+        (Refusal(507, "InsufficientStorage"), StorageUnavailableError, ""),
         (Refusal(400, "BadDigest"), IntegrityError, "what arrived"),
     ],
 )
@@ -128,7 +128,7 @@ async def test_a_dead_endpoint_may_come_back() -> None:
     with store_at(f"http://127.0.0.1:{port}") as store:
         with pytest.raises(StorageError, match=r"cannot be reached.*\(EndpointConnectionError\)") as caught:
             await store.put(TARGET, b"x")
-        assert type(caught.value) is StorageError
+        assert type(caught.value) is StorageUnavailableError
         assert caught.value.retryable
         assert_no_secret(caught.value)
 
