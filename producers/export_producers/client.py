@@ -25,7 +25,7 @@ from export_producers.records import (
     retried,
     wrong_connection,
 )
-from export_worker.connect import close_redis, commands, open_redis, reachable
+from export_worker.connect import close_redis, commands, open_redis, reachable, set_clock
 from export_worker.contract.clock import SharedClock
 from export_worker.contract.keys import Keys, Role
 from export_worker.contract.model import epoch_ms
@@ -159,8 +159,7 @@ class ExportQueue:
         asked_s = time.monotonic()
         if asked_s >= self._hear_again_s:
             async with reachable(self._url):
-                seconds, microseconds = await self._redis.time()
-            self._clock.heard(seconds * 1000 + microseconds // 1000, asked_s)
+                await set_clock(self._clock, self._client)
             self._hear_again_s = asked_s + CLOCK_S
         return self._clock()
 

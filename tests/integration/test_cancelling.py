@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 from export_worker.contract.request import ExportKind
 from export_worker.contract.status import Phase
-from export_worker.errors import PlatformThrottledError
+from export_worker.errors import PlatformThrottledError, StepError
 from export_worker.observed import Pending
-from queue_site import POLICY, QueueSite
+from queue_site import POLICY, REFUSED, UNAVAILABLE, QueueSite
 from scripted import Parts, ScriptedDriver
 
 HEARTBEATS_S = 0.5
@@ -24,6 +24,7 @@ class CancellingDriver(ScriptedDriver):
     """A platform that can be told to stop, and that may be too busy for it."""
 
     busy: bool = False
+    refusal: StepError | None = None
     cancelled: list[str] = field(default_factory=list)
 
     async def cancel(self, export: ExportKind, operation_id: str) -> None:
@@ -31,6 +32,8 @@ class CancellingDriver(ScriptedDriver):
         self.cancelled.append(operation_id)
         if self.busy:
             raise PlatformThrottledError("HTTP 429")
+        if self.refusal is not None:
+            raise self.refusal
 
 
 async def under_way(driver: ScriptedDriver) -> None:
@@ -67,6 +70,29 @@ async def test_a_worker_that_stops_still_gives_a_step_back_in_the_middle_of_a_su
     assert (await queue_site.notes(export_id))[-1] == (
         "cancelled; the platform may have the job of a submit whose answer nobody heard"
     )
+
+
+async def test_a_platform_that_will_not_cancel_does_not_make_it_a_failure(queue_site: QueueSite) -> None:
+    driver = CancellingDriver(lambda _: Pending("EXECUTING"), refusal=REFUSED)
+    parts = Parts(queue_site, driver, lambda: queue_site.now)
+    export_id = await queue_site.running()
+    await queue_site.cancel(export_id)
+    await parts.machine.take(await queue_site.one())
+    status = await queue_site.queue.status(export_id)
+    assert (status.phase, status.error) == (Phase.CANCELLED, None)
+    assert (await queue_site.notes(export_id))[-1] == "cancelled; the platform goes on with op1"
+
+
+async def test_a_platform_that_stays_away_is_asked_to_cancel_a_few_times(queue_site: QueueSite) -> None:
+    driver = CancellingDriver(lambda _: Pending("EXECUTING"), refusal=UNAVAILABLE)
+    parts = Parts(queue_site, driver, lambda: queue_site.now, policy=replace(POLICY, max_attempts=3))
+    export_id = await queue_site.running()
+    await queue_site.cancel(export_id)
+    for _ in range(3):
+        await parts.machine.take(await queue_site.one())
+        queue_site.later(60)
+    assert (await queue_site.queue.status(export_id)).phase is Phase.CANCELLED
+    assert driver.cancelled == ["op1"] * 3
 
 
 async def test_behind_the_deadline_nothing_is_asked_of_the_platform(queue_site: QueueSite) -> None:

@@ -62,6 +62,14 @@ async def test_the_sweep_finds_nothing_lost(queue_site: QueueSite, role: Role) -
     assert await queue_site.ids(role=role) == [export_id]
 
 
+async def test_nothing_is_lost_while_nobody_has_room_for_it(queue_site: QueueSite, strange: str) -> None:
+    queue_site.later(90)
+    assert await queue_site.claim(0) == []
+    assert await queue_site.sweep() == []
+    assert await queue_site.notes(strange) == ["accepted"]
+    assert await queue_site.ids() == [strange]
+
+
 async def test_a_cancel_needs_nobody_who_knows_it(queue_site: QueueSite, strange: str) -> None:
     await queue_site.cancel(strange)
     turn = await queue_site.one()
@@ -109,3 +117,15 @@ async def test_one_that_others_had_begun_still_counts_them(queue_site: QueueSite
     await queue_site.store.unclaim(await queue_site.one(), queue_site.now)
     (turn,) = await queue_site.claim()
     assert (turn.claims, ids_of([turn])) == (2, [turn.export.export_id])
+
+
+async def test_what_stands_in_the_queue_too_is_not_taken_from_its_holder(queue_site: QueueSite, strange: str) -> None:
+    """As a producer leaves it that is of a version before this: its cancel knows the queue alone."""
+    site, job_id = queue_site, queue_site.keys.job_id(strange, 0)
+    await site.redis.hset(site.keys.export(strange), "cancel", site.now_ms)
+    await site.redis.zadd(site.keys.queue("control"), {job_id: site.now_ms})
+    turn = await site.one()
+    of_worker(site, "w2", "gio", "other")
+    assert await site.claim() == []
+    assert await site.members(site.keys.aside("control")) == []
+    assert await site.store.renew(turn, site.now) == "cancel"

@@ -207,6 +207,21 @@ async def test_one_connection_s_limits_are_its_own(queue_site: QueueSite) -> Non
     assert sorted(found) == ["gio", "other", "other"]
 
 
+async def test_a_free_slot_takes_nothing_from_its_holder(queue_site: QueueSite) -> None:
+    """Whatever has put one that waits for a slot into the queue as well."""
+    queue_site.limits = {"gio": Limit(1, 1e6)}
+    await queue_site.running()
+    export_id = await queue_site.enqueue()
+    first = await queue_site.one()
+    job_id = queue_site.keys.job_id(export_id, 0)
+    assert await queue_site.members(queue_site.keys.parked("gio")) == [job_id]
+    await queue_site.redis.hset(queue_site.keys.export(export_id), "cancel", queue_site.now_ms)
+    await queue_site.redis.zadd(queue_site.keys.queue("control"), {job_id: queue_site.now_ms})
+    assert await queue_site.ids() == [export_id]
+    await queue_site.ready(first)
+    assert await queue_site.claim() == []
+
+
 # The breaker
 
 
@@ -298,6 +313,27 @@ async def test_a_probe_whose_worker_dies_is_followed_by_another(queue_site: Queu
     queue_site.later(15)
     turn = await queue_site.one()
     assert turn.probe
+
+
+async def test_one_that_always_fails_is_not_the_probe_each_time(queue_site: QueueSite) -> None:
+    """Only its own request is answered so. By its id it stands before all that wait for the same moment."""
+    queue_site.terms = BREAKER
+    failing, *fine = sorted([await queue_site.enqueue() for _ in range(3)])
+    for turn in await queue_site.claim():
+        await queue_site.submit(turn)
+    polls = {turn.export.export_id: turn for turn in await queue_site.claim()}
+    for export_id in fine:
+        await queue_site.pend(polls[export_id], draw=1.0)
+    await queue_site.down(polls[failing])
+    for _ in range(2):
+        await queue_site.down(await queue_site.one())
+    for _ in range(20):
+        queue_site.later(5)
+        for turn in await queue_site.claim():
+            if turn.export.export_id in fine:
+                return
+            await queue_site.down(turn)
+    pytest.fail("the others have waited for 100 s")
 
 
 async def test_one_that_must_wait_for_something_else_is_no_probe(queue_site: QueueSite) -> None:

@@ -7,7 +7,7 @@ import pytest
 from export_worker.contract.status import Phase
 from export_worker.errors import DownloadInterruptedError, StorageUnavailableError
 from export_worker.store import Effect, Terms
-from queue_site import MANY, UNAVAILABLE, QueueSite, ids_of
+from queue_site import MANY, REFUSED, UNAVAILABLE, QueueSite, ids_of
 
 S3_AWAY = StorageUnavailableError("put_object on bucket b: S3 cannot be reached")
 
@@ -61,6 +61,16 @@ async def test_what_was_begun_goes_first(queue_site: QueueSite) -> None:
     assert await queue_site.ids(2, "transfer") == [waiting["gio"][0], waiting["gio"][1]]
 
 
+async def test_one_that_kills_every_worker_lets_others_by(queue_site: QueueSite) -> None:
+    """With room for one only, as whoever comes next dies of it as well."""
+    waiting = await ready(queue_site, gio=2)
+    taken = []
+    for _ in range(8):
+        taken += await queue_site.ids(1, "transfer")
+        queue_site.later(15)
+    assert taken == [waiting["gio"][0]] * 6 + [waiting["gio"][1]] * 2
+
+
 async def test_many_wait_and_hide_nothing(queue_site: QueueSite) -> None:
     """More than one claim looks at: each claim sorts in as many as it may, until all stand in their rows."""
     queue_site.limits = {"gio": MANY, "other": MANY}
@@ -95,6 +105,16 @@ async def test_one_that_waits_can_be_cancelled_at_once_and_once(queue_site: Queu
     turns = await queue_site.claim(5, "transfer")
     assert sorted(ids_of(turns)) == sorted(waiting["gio"][1:])
     assert {turn.export.export_id: turn.cancel for turn in turns}[waiting["gio"][2]]
+
+
+async def test_nothing_is_left_of_a_connection_that_nobody_has_any_more(queue_site: QueueSite) -> None:
+    waiting = await ready(queue_site, gio=2)
+    assert await queue_site.ids(1, "transfer") == waiting["gio"][:1]
+    queue_site.limits = {"other": MANY}
+    await queue_site.cancel(waiting["gio"][1])
+    (turn,) = await queue_site.claim(role="transfer")
+    await queue_site.fail(turn, REFUSED)
+    assert await queue_site.redis.exists(queue_site.keys.ring) == 0
 
 
 async def test_one_that_waits_is_explained_and_is_due(queue_site: QueueSite) -> None:

@@ -6,6 +6,7 @@ arq's own settings have no socket timeout, do not check host names under `rediss
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Protocol, cast
@@ -19,6 +20,7 @@ from redis.exceptions import AuthenticationError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from export_worker.contract.clock import SharedClock
 from export_worker.contract.keys import dump_job, load_job
 from export_worker.errors import ConfigError, ServiceUnreachableError
 from export_worker.sentinel import is_sentinel_url, parse_sentinel_url, sentinel_pool
@@ -285,6 +287,13 @@ async def _until_answered(redis: ArqRedis, failures: list[RedisError | OSError])
             await asyncio.sleep(ASK_AGAIN_S)
         else:
             return
+
+
+async def set_clock(clock: SharedClock, redis: ArqRedis) -> None:
+    """Ask Redis for its time."""
+    asked_s = time.monotonic()
+    seconds, microseconds = await commands(redis).time()
+    clock.heard(seconds * 1000 + microseconds // 1000, asked_s)
 
 
 async def end(*tasks: asyncio.Task[Any], again_s: float = CANCEL_AGAIN_S) -> None:

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from export_worker.errors import LeaseLostError
 from export_worker.store import Store, Turn
 from export_worker.transfer.gauge import Gauge
+from export_worker.transfer.permission import only_while
 
 HEARTBEAT_S = 1.0
 """A transfer's progress is as old as this at most, and its cancel heard within it; a lease is many times longer."""
@@ -76,7 +77,8 @@ class Leases:
         held = Held(turn, task, turn.since_s + self._lease_s)
         self._held.add(held)
         try:
-            yield held
+            with only_while(held.check):
+                yield held
         except asyncio.CancelledError:
             if held.lost:
                 task.uncancel()

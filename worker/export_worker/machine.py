@@ -193,6 +193,9 @@ class Machine:
             _log.warning("step.left_something", note=self._redactor.text(note))
         failure.args = (self._redactor.text(str(failure)),)
         decision = steps.after_failure(held.turn.export, failure, self._chance.moment(), policy, probe=turn.probe)
+        if turn.cancel and isinstance(decision.export.state, Failed):
+            # The platform will not hear of it; the export ends here all the same, as it was asked to.
+            decision = steps.after_cancel(export, self._chance.moment(), claims=turn.claims)
         return decision, _effect_of(failure, export)
 
     async def _next(self, held: Held, connection: Connection | None, policy: Policy) -> tuple[Decision, Effect]:

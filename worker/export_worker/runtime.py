@@ -26,6 +26,7 @@ from export_worker.connect import (
     first_contact,
     open_redis,
     redis_unreachable,
+    set_clock,
 )
 from export_worker.contract.clock import SharedClock
 from export_worker.contract.keys import Keys, Role
@@ -123,6 +124,10 @@ class Runtime:
         try:
             await self._check_redis()
             await self._announce()
+            if isinstance(self._clock, SharedClock):
+                # Before anything goes by it: a host whose clock is ahead would take what others hold, and the sweep
+                # would forget what is not old.
+                await set_clock(self._clock, self._redis)
             settings = self._config.worker
             async with pages_served(self._health, settings.health_host, settings.health_port):
                 await self._serve(roles, stop, burst=burst)

@@ -63,6 +63,7 @@ class Sweeper:
                 keys.timeline(export_id),
                 keys.queue(role),
                 (keys.parked if role == "control" else keys.waiting)(connection.decode()),
+                keys.aside(role),
             ],
             args=[
                 export_id,

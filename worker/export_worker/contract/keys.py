@@ -172,7 +172,7 @@ class Keys:
         return f"{self.namespace}:rate:{connection}"
 
     def breaker(self, connection: str, role: Role = "control") -> str:
-        """Hash: `failures` in a row, `until` when (ms) it is left alone.
+        """Hash: `failures` in a row, `until` when (ms) it is left alone, `vain:ID` how often that export was the probe.
 
         For control steps of one connection's platform; for transfers of wherever its files come from, and of S3.
         """

@@ -192,7 +192,10 @@ local function each_aside(look)
     local id = string.match(job, '([^:]+):%d+$')
     if not has_refused(redis.call('HGET', c.prefix .. 'export:' .. id, 'refused')) then
       redis.call('ZREM', KEYS[3], job)
-      each({job}, look)
+      -- One that stands in the queue, too, was brought back meanwhile, and somebody may hold it.
+      if not redis.call('ZSCORE', KEYS[1], job) then
+        each({job}, look)
+      end
     end
   end
 end

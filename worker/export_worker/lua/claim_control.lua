@@ -50,6 +50,10 @@ local function look(job)
   end
   local breaker = c.prefix .. 'breaker:' .. export.connection
   local wait, probe = wait_for_breaker(breaker)
+  if wait > 0 then
+    -- Whoever has been the probe in vain comes behind the others: it may be the only one that fails.
+    wait = wait + tonumber(redis.call('HGET', breaker, 'vain:' .. export.id) or '0')
+  end
   if wait == 0 and export.phase == 'queued' and not has_slot(export.connection, limit.slots, export.id) then
     park(export, ends)
     return

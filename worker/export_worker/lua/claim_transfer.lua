@@ -6,6 +6,8 @@
 -- over until its breaker lets one through.
 
 local ring = c.prefix .. 'ring'
+-- How often a transfer goes first because it was begun: one that kills every worker must let others by.
+local first_turns = 5
 
 local function row_of(connection)
   return c.prefix .. 'waiting:' .. connection
@@ -28,7 +30,8 @@ local function sort_in(job)
     return
   end
   -- What was begun goes first: it has an upload to go on with, and a link that ends.
-  local since = export.claims and '0' or redis.call('ZSCORE', KEYS[1], job) or int(now)
+  local begun = export.claims and tonumber(export.claims) <= first_turns
+  local since = begun and '0' or redis.call('ZSCORE', KEYS[1], job) or int(now)
   redis.call('ZADD', row_of(export.connection), since, job)
   keep_out(job, export.id, ends)
   if not redis.call('ZSCORE', ring, export.connection) then
@@ -71,7 +74,12 @@ if c.max > 0 then
   while served and #taken < c.max do
     served = false
     for _, connection in ipairs(redis.call('ZRANGE', ring, 0, -1)) do
-      if #taken < c.max and c.limits[connection] and serve(connection) then
+      if not c.limits[connection] then
+        -- Its last worker may have gone; what stood in its row has been set aside.
+        if redis.call('EXISTS', row_of(connection)) == 0 then
+          redis.call('ZREM', ring, connection)
+        end
+      elseif #taken < c.max and serve(connection) then
         served = true
       end
     end

@@ -35,6 +35,9 @@ elseif c.platform == 'down' then
       local pause = math.min(tonumber(c.breaker_max_ms), tonumber(c.breaker_first_ms) * 2 ^ math.min(failures, 20))
       redis.call('HSET', breaker, 'until', string.format('%.0f', tonumber(c.now_ms) + pause))
     end
+    if c.probe ~= '' then
+      redis.call('HINCRBY', breaker, 'vain:' .. c.export_id, 1)
+    end
     redis.call('PEXPIRE', breaker, string.format('%.0f', 2 * tonumber(c.breaker_max_ms)))
   end
 end
@@ -72,7 +75,7 @@ end
 if c.phase ~= 'running' and redis.call('ZREM', c.prefix .. 'slots:' .. c.connection, c.export_id) == 1 then
   local parked = redis.call('ZPOPMIN', c.prefix .. 'parked:' .. c.connection)
   if parked[1] then
-    redis.call('ZADD', c.prefix .. 'queue:control', parked[2], parked[1])
+    redis.call('ZADD', c.prefix .. 'queue:control', 'NX', parked[2], parked[1])
     redis.call('PUBLISH', c.prefix .. 'wake:control', '')
   end
 end

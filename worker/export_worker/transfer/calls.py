@@ -14,6 +14,7 @@ from export_worker.transfer.checksum import content_md5
 from export_worker.transfer.client import S3Client
 from export_worker.transfer.failures import code_of, may_dislike_checksums, status_of, storage_error
 from export_worker.transfer.guards import LADDER, Fields, Guard
+from export_worker.transfer.permission import check_permission
 from export_worker.transfer.threads import run_in_thread
 
 PUT = "put_object"
@@ -26,6 +27,8 @@ LIST_PARTS = "list_parts"
 HEAD = "head_object"
 DELETE = "delete_object"
 
+_CHANGES = frozenset({PUT, CREATE, COMPLETE, DELETE})
+"""What must not be done for an export that somebody else has. A part that nobody joins is nothing yet."""
 _SINGLE, _MULTIPART = "single", "multipart"
 
 
@@ -48,6 +51,7 @@ class S3Calls:
 
     async def call(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
         """One call as it stands. Raises what botocore raises; see `translated`."""
+        _permit(name)
         with self._told(name, 0):
             answer: dict[str, Any] = await run_in_thread(self.executor, partial(getattr(self._client, name), **fields))
         return answer
@@ -89,6 +93,7 @@ class S3Calls:
         kind = _SINGLE if name == PUT else _MULTIPART
         ladder = self._ladders[kind] if begun is None else begun.of_upload
         for guard in ladder:
+            _permit(name)
             try:
                 with self._told(name, sent_bytes):
                     answer = await run_in_thread(self.executor, partial(self._send, name, plain, fields, guard))
@@ -118,6 +123,11 @@ class S3Calls:
         """Begin below a guard that the store has refused."""
         if refused in self._ladders[kind]:
             self._ladders[kind] = self._ladders[kind][self._ladders[kind].index(refused) + 1 :]
+
+
+def _permit(name: str) -> None:
+    if name in _CHANGES:
+        check_permission()
 
 
 @contextmanager
