@@ -68,6 +68,24 @@ def test_the_plain_autoscalers_are_valid() -> None:
         assert item["spec"]["scaleTargetRef"]["name"] in DEPLOYMENTS
 
 
+def test_the_adapter_is_told_to_take_one_worker_s_word_for_the_whole_namespace() -> None:
+    (block,) = blocks("k8s/README.md", "yaml")
+    (rule,) = yaml.safe_load(block)["externalRules"]
+    metrics = [
+        metric["external"]["metric"]
+        for item in yaml.safe_load_all(read("k8s/components/hpa/autoscalers.yaml"))
+        for metric in item["spec"]["metrics"]
+        if metric["type"] == "External"
+    ]
+    for metric in metrics:
+        assert rule["seriesQuery"] == f'{{__name__="{metric["name"]}"}}'
+        # A sum would grow with each worker that it starts.
+        by = ", ".join(metric["selector"]["matchLabels"])
+        assert rule["metricsQuery"] == f"max by ({by}) (<<.Series>>{{<<.LabelMatchers>>}})"
+        assert metric["name"] in Metrics().names()
+    assert metrics
+
+
 def test_the_pod_monitor_is_what_the_operator_takes_and_finds_every_pod(tmp_path: Path) -> None:
     from cloudcoil.models.prometheus_operator.v1 import PodMonitor
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
 from pathlib import Path
@@ -179,9 +180,12 @@ async def test_analyses_share_a_path_and_the_newest_job_owns_it(simulator: Simul
 
 
 async def test_a_pace_slows_a_download_but_changes_nothing_of_it(simulator: SimulatorClient) -> None:
-    await simulator.tell(bytes_per_s=1e8)
+    await simulator.tell(file_bytes=3000, bytes_per_s=30_000)
     uri = await simulator.exported_uri()
+    begun_s = time.monotonic()
     assert sha256(await read(simulator, uri)).hexdigest() == (await simulator.job())["files"][0]["sha256"]
+    # The last byte keeps to the pace as well, or a small file would not be slow at all.
+    assert time.monotonic() - begun_s >= 0.1
 
 
 MEMORY_PROBE = """

@@ -128,11 +128,12 @@ class _Body:
                 if self.delivery.fault.fault != "slow":
                     return
                 await asyncio.sleep(self.delivery.fault.wait_s)
+            # Before it is sent: who has the last piece has the file, and would not wait any more.
+            if self.delivery.bytes_per_s is not None:
+                await asyncio.sleep(len(piece) / self.delivery.bytes_per_s)
             await self.response.write(piece)
             sent_bytes += len(piece)
             self._count(len(piece))
-            if self.delivery.bytes_per_s is not None:
-                await asyncio.sleep(len(piece) / self.delivery.bytes_per_s)
 
     def _count(self, sent_bytes: int) -> None:
         record = self.request.get(RECORD)

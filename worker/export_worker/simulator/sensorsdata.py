@@ -154,9 +154,9 @@ class _SensorsData:
             body = body[: body.rfind(b"\n", 0, len(body) // 2) + 1]
         for start in range(0, len(body), _PIECE_BYTES):
             piece = body[start : start + _PIECE_BYTES]
-            await response.write(piece)
             if self._world.scenario.bytes_per_s is not None:
                 await asyncio.sleep(len(piece) / self._world.scenario.bytes_per_s)
+            await response.write(piece)
         if fault is not None and fault.fault == "cut":
             break_off(request)
         return response

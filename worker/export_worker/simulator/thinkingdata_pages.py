@@ -65,9 +65,9 @@ async def send_page(
         body = body[: len(body) // 2 if fault.after_bytes is None else fault.after_bytes]
     for start in range(0, len(body), PIECE_BYTES):
         piece = body[start : start + PIECE_BYTES]
-        await response.write(piece)
         if bytes_per_s is not None:
             await asyncio.sleep(len(piece) / bytes_per_s)
+        await response.write(piece)
     if broken:
         break_off(request)
     return response
