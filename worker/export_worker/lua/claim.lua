@@ -147,6 +147,20 @@ local function take(export, probe)
   }
 end
 
+-- The export behind an entry that must ask for room, with when its patience ends. One that need not ask is taken at once.
+local function asking(job)
+  local export = read(job)
+  if not export then
+    return nil
+  end
+  export.ends = export.limit and deadline(export, export.limit.patience)
+  if not export.asks or not export.limit or export.ends <= now then
+    take(export, false)
+    return nil
+  end
+  return export
+end
+
 -- Look at entries, one by one. One odd record must not stop all others; when it is Redis that refuses, putting it off
 -- fails as well, and says why.
 local function each(jobs, look)

@@ -38,16 +38,11 @@ local function park(export, ends)
 end
 
 local function look(job)
-  local export = read(job)
+  local export = asking(job)
   if not export then
     return
   end
-  local limit = export.limit
-  local ends = limit and deadline(export, limit.patience)
-  if not export.asks or not limit or ends <= now then
-    take(export, false)
-    return
-  end
+  local limit, ends = export.limit, export.ends
   local breaker = c.prefix .. 'breaker:' .. export.connection
   local wait, probe = wait_for_breaker(breaker)
   if wait > 0 then

@@ -19,21 +19,15 @@ local function to_the_end(connection)
 end
 
 local function sort_in(job)
-  local export = read(job)
+  local export = asking(job)
   if not export then
-    return
-  end
-  local limit = export.limit
-  local ends = limit and deadline(export, limit.patience)
-  if not export.asks or not limit or ends <= now then
-    take(export, false)
     return
   end
   -- What was begun goes first: it has an upload to go on with, and a link that ends.
   local begun = export.claims and tonumber(export.claims) <= first_turns
   local since = begun and '0' or redis.call('ZSCORE', KEYS[1], job) or int(now)
   redis.call('ZADD', row_of(export.connection), since, job)
-  keep_out(job, export.id, ends)
+  keep_out(job, export.id, export.ends)
   if not redis.call('ZSCORE', ring, export.connection) then
     to_the_end(export.connection)
   end
