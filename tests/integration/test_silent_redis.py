@@ -117,7 +117,7 @@ async def test_a_wrong_password_is_not_waited_for(tmp_path: Path) -> None:
     async with child(command, name="redis", directory=tmp_path) as process:
         await listening(process, port, name="redis", directory=tmp_path)
         began_s = time.monotonic()
-        with pytest.raises(ServiceUnreachableError, match=r"invalid username-password|WRONGPASS"):
+        with pytest.raises(ServiceUnreachableError, match=r"refuses the user or the password \(.*; correct redis_url"):
             await first_contact(address(port))
         assert time.monotonic() - began_s < 1
 
@@ -155,8 +155,8 @@ def test_every_command_ends_with_status_4_and_the_address(namespace: str, output
         site = Site(address(port), "http://127.0.0.1:1", "http://127.0.0.1:1", namespace, "bucket", outputs)
         site.settings = {"triggers": {"t": {"type": "redis-stream", "stream": "s"}}, "gateway": {"port": 0}}
         started = [stack.enter_context(site.process(*command)) for command in commands]
-        for running in started[3:]:
-            # Told to stop while they wait, workers and triggers do so at once.
+        for running in (started[0], *started[3:]):
+            # Told to stop while they wait, gateways, workers and triggers do so at once.
             running.until_logged("waiting for Redis")
             running.process.send_signal(signal.SIGTERM)
         for told in map(ended, started):

@@ -214,6 +214,11 @@ def commands(redis: ArqRedis) -> Commands:
 def redis_unreachable(redis_url: str, error: RedisError | OSError) -> ServiceUnreachableError:
     """The error for people; the URL may hold a password and is told without it."""
     said = str(error) or "it does not answer in time"
+    if isinstance(error, AuthenticationError):
+        return ServiceUnreachableError(
+            f"Redis at {_address(redis_url)} refuses the user or the password ({said}); "
+            "correct redis_url (EXPORT_REDIS_URL)"
+        )
     return ServiceUnreachableError(
         f"cannot reach Redis at {_address(redis_url)} ({said}); "
         "is it running, and is redis_url (EXPORT_REDIS_URL) right?"

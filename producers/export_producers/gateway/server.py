@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -75,8 +75,16 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-async def serve(options: Options, queue: ExportQueue, catalog: CatalogCall | None) -> None:
+async def serve(
+    options: Options,
+    queue: ExportQueue,
+    catalog: CatalogCall | None,
+    contact: Callable[[asyncio.Event], Awaitable[None]],
+) -> None:
     """Print one line with the address, then serve until SIGTERM or SIGINT; what runs then may end.
+
+    Args:
+        contact: Waits for Redis, until the event is set.
 
     Raises:
         ConfigError: The address cannot be bound, or must not be.
@@ -87,6 +95,7 @@ async def serve(options: Options, queue: ExportQueue, catalog: CatalogCall | Non
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     # A gateway that never had its Redis is a wrong address; one that loses it later says so at /readyz.
+    await contact(stop)
     await queue.list_exports(limit=1)
     async with listening(options, queue, catalog) as url:
         sys.stdout.write(f"gateway: {url}\n")

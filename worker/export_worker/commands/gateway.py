@@ -1,6 +1,7 @@
 """`export-worker gateway`: the HTTP API."""
 
 import asyncio
+from functools import partial
 from importlib import import_module
 from typing import cast
 
@@ -10,6 +11,7 @@ from export_producers.client import ExportQueue
 from export_producers.gateway.parts import CatalogCall
 from export_producers.gateway.server import Options, check, serve
 from export_worker.config import Config, load_config
+from export_worker.connect import first_contact
 from export_worker.credentials import Redactor, reveal, url_passwords
 from export_worker.telemetry import configure_logging
 
@@ -32,7 +34,7 @@ def gateway(log_level: str) -> None:
     async def work() -> None:
         platforms = config.platforms() or None
         async with ExportQueue(config.redis_url, namespace=config.namespace, connections=platforms) as queue:
-            await serve(options, queue, catalog)
+            await serve(options, queue, catalog, partial(first_contact, config.redis_url))
 
     asyncio.run(work())
 
