@@ -214,6 +214,7 @@ REFUSALS = [
     ("[s3]\nrole_arn = 'exports'", "s3.role_arn: "),
     ("[s3]\nexternal_id = 'x7'", "s3.external_id needs role_arn"),
     (GIO + "s3 = { sse_kms_key_id = 'k' }", "connections.gio.s3.sse_kms_key_id needs server_side_encryption"),
+    ("[s3]\nendpoint_url = 's3:9000'", "s3.endpoint_url: must be http://HOST or https://HOST"),
     (GIO + "s3 = { bucket = 'other' }", "connections.gio.s3.bucket: unknown setting"),
     ("[worker]\nslots = 1", "worker.slots: unknown setting"),
     ("[gateway]\nkey = 'x'", "gateway.key: unknown setting"),
@@ -290,7 +291,7 @@ def test_every_problem_is_named_at_once(write: Write) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("EXPORT_S3__BUKET", CANARY, "s3.buket: unknown setting"),
+        ("EXPORT_S3__BUKET", CANARY, "s3.buket: unknown setting (in EXPORT_S3__BUKET)"),
         ("EXPORT_REDIS_URL", f"redis://u:{CANARY}/x@h", "redis_url: must be"),
         ("EXPORT_GATEWAY__PORT", CANARY, "gateway.port: "),
         ("EXPORT_GATEWAY__API_KEYS", CANARY, 'environment: error parsing value for field "gateway"'),

@@ -142,7 +142,15 @@ def _problem(file: Path, detail: Any) -> str:
         del place[2:3]
     setting = ".".join(map(str, place))
     if detail["type"] == "extra_forbidden":
-        return f"{setting}: unknown setting (in {file})"
+        return f"{setting}: unknown setting (in {_written_in(file, place)})"
     if detail["type"] == "value_error":
         return f"{setting}.{detail['ctx']['error']}"
+    if detail["type"] == "string_pattern_mismatch" and detail["ctx"]["pattern"].startswith("^https?://"):
+        return f"{setting}: must be http://HOST or https://HOST, with port and path if need be, and nothing else"
     return f"{setting}: {detail['msg']}"
+
+
+def _written_in(file: Path, place: list[Any]) -> str:
+    """The variable that says a setting, else the file."""
+    variable = "EXPORT_" + "__".join(map(str, place)).upper()
+    return variable if variable in map(str.upper, os.environ) else str(file)
