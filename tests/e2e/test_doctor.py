@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -42,6 +43,17 @@ async def doctor_run(site: Site, *arguments: str, **environment: str) -> Ran:
 
 def errors(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     return [finding for findings in found.values() for finding in findings if finding["level"] == "error"]
+
+
+def test_a_reader_that_has_seen_enough_is_no_defect(site: Site) -> None:
+    """As `doctor | head -2` is."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*harness.COMMAND, "doctor"], stdout=pipe, stderr=pipe, env=site.environment()) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert [process.stdout.readline()[:2] for _ in range(2)] == [b"ok", b"ok"]
+        process.stdout.close()
+        assert process.stderr.read() == b""
 
 
 async def test_all_is_well(site: Site) -> None:

@@ -4,7 +4,8 @@ Exit status: 0 all is well (warnings may stand) · 2 something is set wrong · 4
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import asdict, replace
 from functools import partial
 
@@ -48,15 +49,16 @@ def doctor(*, as_json: bool) -> None:
 
 async def _told(*, as_json: bool) -> list[Finding]:
     findings = []
-    async for finding in _examine():
-        findings.append(finding)
-        if not as_json:
-            mend = f" -> {finding.mend}" if finding.mend else ""
-            click.echo(present.clean(f"{MARKS[finding.level]} {finding.about}: {finding.says}{mend}"))
+    async with aclosing(_examine()) as examined:
+        async for finding in examined:
+            findings.append(finding)
+            if not as_json:
+                mend = f" -> {finding.mend}" if finding.mend else ""
+                click.echo(present.clean(f"{MARKS[finding.level]} {finding.about}: {finding.says}{mend}"))
     return findings
 
 
-async def _examine() -> AsyncIterator[Finding]:
+async def _examine() -> AsyncGenerator[Finding, None]:
     try:
         config = load_config()
     except ConfigError as error:
@@ -69,9 +71,10 @@ async def _examine() -> AsyncIterator[Finding]:
     for finding in _secrets(config):
         yield finding
     redis_well = True
-    async for finding in _redis(config):
-        redis_well = redis_well and finding.level != "error"
-        yield finding
+    async with aclosing(_redis(config)) as looked:
+        async for finding in looked:
+            redis_well = redis_well and finding.level != "error"
+            yield finding
     for finding in await _s3(config, redactor):
         yield finding
     if not config.connections:
@@ -96,7 +99,7 @@ def _secrets(config: Config) -> list[Finding]:
     return findings
 
 
-async def _redis(config: Config) -> AsyncIterator[Finding]:
+async def _redis(config: Config) -> AsyncGenerator[Finding, None]:
     redis, keys = open_redis(config.redis_url, retries=0, max_connections=4), Keys(config.namespace)
     reached = True
     try:

@@ -17,7 +17,7 @@ from export_worker.transfer.guards import LADDER, Body, Guard, beginning, whole
 
 ABOUT = "s3"
 BODY = b"export-worker doctor: may be deleted\n"
-LIFECYCLE_MEND = "add a lifecycle rule with AbortIncompleteMultipartUpload, DaysAfterInitiation 2"
+LIFECYCLE_MEND = "add a lifecycle rule with AbortIncompleteMultipartUpload, DaysAfterInitiation 7"
 
 T = TypeVar("T")
 
