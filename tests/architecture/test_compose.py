@@ -25,10 +25,12 @@ from deployment import (
     check_settings,
     installed,
     parsed,
+    read,
 )
 from export_worker.config import Config, load_config
 
 PROCESSES = {"control", "transfer", "gateway", "trigger"}
+SETTINGS = read(COMPOSE["configs"]["export-worker"]["file"])
 EXAMPLE_REDIS = '"redis://127.0.0.1:6379/0"'
 """The address in the README's example; a test puts its own there."""
 
@@ -57,7 +59,7 @@ def test_the_commands_are_real(name: str) -> None:
 
 
 def test_the_settings_are_understood(clean_environment: pytest.MonkeyPatch) -> None:
-    Path("export-worker.toml").write_text(COMPOSE["configs"]["export-worker"]["content"], encoding="utf-8")
+    Path("export-worker.toml").write_text(SETTINGS, encoding="utf-8")
     for variable, value in SERVICES["control"]["environment"].items():
         clean_environment.setenv(variable, value)
     config = load_config()
@@ -78,6 +80,13 @@ def test_our_services_can_do_little(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
+
+
+@pytest.mark.parametrize("name", OWN_SERVICES)
+def test_our_configurations_are_files(name: str) -> None:
+    """Compose refuses a configuration by `content` where the file system is read-only (docker/compose issue 12031)."""
+    for config in SERVICES[name].get("configs", []):
+        assert set(COMPOSE["configs"][config["source"]]) == {"file"}
 
 
 def test_nothing_is_reached_from_outside() -> None:
@@ -117,9 +126,8 @@ class Composed(Deployed):
     async def run(self, name: str) -> asyncio.subprocess.Process:
         """Start one service."""
         service = SERVICES[name]
-        settings = COMPOSE["configs"]["export-worker"]["content"]
         return await self.start(
-            name, program(service), self.environment(name, service.get("environment", {}), settings)
+            name, program(service), self.environment(name, service.get("environment", {}), SETTINGS)
         )
 
     async def up(self) -> None:
