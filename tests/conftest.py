@@ -1,12 +1,13 @@
 """What all tests share: a real Redis and a real S3 server for each test process, and a search for leaked secrets.
 
-Every secret that a test hands to the system is a canary. When a test process ends, everything that it left behind
-(every Redis value, every object and its metadata, every output of a command or worker) is searched for them.
+Every secret that a test hands to the system is a canary. What a test printed or logged is searched for them as it ends;
+when a test process ends, everything that it left behind (every Redis value, every object and its metadata, every output
+of a command or worker).
 """
 
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
@@ -29,6 +30,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     golden.updating = bool(config.getoption("--update-golden"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that passed fails if it printed or logged a secret, as a worker within its process may."""
+    report = yield
+    if report.passed:
+        try:
+            for title, text in report.sections:
+                canary.check(title, text.encode())
+        except AssertionError as error:
+            report.outcome, report.longrepr = "failed", str(error)
+    return report
 
 
 # A slow machine is no defect: how long an example takes is measured in benchmarks, never in a test.
