@@ -24,6 +24,9 @@ from export_worker.transfer.names import key_pattern
 from export_worker.transfer.role import own_session
 from export_worker.transfer.storing import PLAIN, StoringSettings
 
+ROLE_SECRETS = 9
+"""Three a session; one before and one after it are masked as well."""
+
 
 @contextmanager
 def aws_settings() -> Iterator[None]:
@@ -81,9 +84,8 @@ def build_storage(
 
     def landing(storing: StoringSettings, apart: dict[str, Landing]) -> Landing:
         with aws_settings():
-            client = build_client(
-                config.s3.region, config.s3.endpoint_url, threads, storing=storing, learn=redactor.add
-            )
+            learn = redactor.rotating(ROLE_SECRETS)
+            client = build_client(config.s3.region, config.s3.endpoint_url, threads, storing=storing, learn=learn)
         stores.append(S3Store(client, executor, instrument))
         engine = TransferEngine(stores[-1], parts_in_flight=config.transfer.parts_in_flight, pool=pool)
         return Landing(engine, layout, apart)
