@@ -64,6 +64,7 @@ _MENDS = {
     "AccessDenied": _RIGHT,
     "AuthorizationHeaderMalformed": "set s3.region to the bucket's region",
     "InvalidAccessKeyId": "the AWS credentials are not those of this store",
+    "InvalidTag": "the store does not take s3.tags as they are",
     "InvalidStorageClass": "the store does not have this s3.storage_class",
     "KMS.DisabledException": "enable the key of s3.sse_kms_key_id",
     "KMS.NotFoundException": "correct s3.sse_kms_key_id",
