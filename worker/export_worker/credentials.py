@@ -136,3 +136,13 @@ def url_passwords(address: str) -> list[str]:
     url = urlsplit(address)
     before = [] if url.password is None else [unquote(url.password)]
     return before + [value for name, value in parse_qsl(url.query) if name.endswith("password")]
+
+
+def url_secrets(address: str) -> list[str]:
+    """Everything in a URL that may let somebody in: its password, and every value behind its question mark."""
+    try:
+        url = urlsplit(address)
+    except ValueError:
+        return []
+    before = [] if url.password is None else [unquote(url.password)]
+    return before + [value for _, value in parse_qsl(url.query)]
