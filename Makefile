@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test audit soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size bench-memory format clean
+.PHONY: help install demo check test lock audit soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size bench-memory format clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ check: install ## Lint, format and types
 
 test: install ## The whole test suite, against a real Redis and a real S3 server that it starts itself
 	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
+
+lock: install ## Choose the newest dependencies that fit each other, and write both lock files
+	@.ci/lock
 
 audit: install ## Look the pinned dependencies up among known vulnerabilities, if that can be reached from here
 	@.ci/audit

@@ -1,12 +1,16 @@
 """A worker that dies at a chosen side effect: `export-worker run`, with every effect counted on its way out.
 
-`CRASH_AT` names the effect and the side of it, such as `s3:UploadPart#2:after`: the process kills itself right before
-the call is made, or right after its answer has come and before anybody has seen it. `CRASH_LOG` is a file that gets
-one line an effect, as it begins. What only looks (a claim that finds nothing, a poll of the outbox) is no effect.
+The effect and the side of it are given as `s3:UploadPart#2:after`: the process kills itself right before the call is
+made, or right after its answer has come and before anybody has seen it. A file gets one line an effect, as it begins.
+What only looks (a claim that finds nothing, a poll of the outbox) is no effect.
+
+Workers are forked from a process that has imported all that they need: they are many, and importing is most of what one
+costs.
 """
 
 import asyncio
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -24,6 +28,7 @@ from redis.exceptions import NoScriptError
 from export_worker import cli, landings
 from export_worker.lua import script
 from export_worker.platforms.http import HttpClient
+from export_worker.sinks import outbox
 from export_worker.transfer.client import build_client
 
 WRITES = {"HSET", "SET", "ZADD", "ZREM", "XADD", "DEL"}
@@ -35,6 +40,10 @@ SOURCES = {
         *((name, script(name)) for name in ("commit", "give_back", "rate", "renew", "release", "revive", "take")),
     )
 }
+
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload([__name__, "export_worker.runtime"])
 
 
 class Meter:
@@ -139,15 +148,24 @@ def meter_s3(meter: Meter) -> None:
     patched.build_client = build
 
 
-def main() -> None:
-    """Run a worker."""
-    meter = Meter(Path(os.environ.pop("CRASH_LOG")), os.environ.pop("CRASH_AT", ""))
+def main(environment: dict[str, str], at: str, effects: Path, output: Path) -> None:
+    """Run a worker; what it prints goes to a file.
+
+    Args:
+        environment: All the variables that it gets.
+        at: The effect, and the side of it, at which it dies; empty for one that lives.
+        effects: Where its effects are noted.
+    """
+    os.environ.clear()
+    os.environ.update(environment)
+    with output.open("wb") as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
+    # As short as the tests' lease of an export: what it has taken comes back a minute later otherwise.
+    outbox.VISIBILITY_S = 6.0
+    meter = Meter(effects, at)
     meter_redis(meter)
     meter_http(meter)
     meter_s3(meter)
-    sys.argv[1:] = ["run", "--log-level", "DEBUG"]
+    sys.argv = ["export-worker", "run", "--log-level", "DEBUG"]
     cli.main()
-
-
-if __name__ == "__main__":
-    main()

@@ -5,11 +5,11 @@ import sys
 
 import click
 
-from export_producers import present
 from export_producers.cli import OpenQueue, as_json, failed_exports
 from export_producers.client import ExportQueue
 from export_producers.options import TEXT
 from export_producers.records import Start
+from export_worker.contract.printable import clean, dumps
 from export_worker.contract.status import Phase, Status
 from export_worker.errors import ExportWorkerError
 
@@ -27,7 +27,7 @@ def cancel(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
 
     phase = asyncio.run(run())
     if as_json:
-        click.echo(present.dumps({"export_id": export_id, "phase": phase, "cancelling": not phase.terminal}))
+        click.echo(dumps({"export_id": export_id, "phase": phase, "cancelling": not phase.terminal}))
     else:
         click.echo(f"export {export_id} has {phase} already" if phase.terminal else f"cancelling export {export_id}")
     if phase.terminal and phase is not Phase.CANCELLED:
@@ -67,10 +67,10 @@ def retry(
     again = asyncio.run(run())
     if as_json:
         documents = [status.model_dump(mode="json") for status in again]
-        click.echo(present.dumps(documents if failed else documents[0]))
+        click.echo(dumps(documents if failed else documents[0]))
         return
     for status in again:
-        click.echo(present.clean(f"{'would retry' if dry_run else 'retrying'} {status.export_id} ({status.kind})"))
+        click.echo(clean(f"{'would retry' if dry_run else 'retrying'} {status.export_id} ({status.kind})"))
     if not again:
         click.echo("no such failed export")
 
@@ -85,7 +85,7 @@ async def _retry_failed(queue: ExportQueue, start: Start | None, code: str | Non
             again.append(await queue.retry(status.export_id, start))
         except ExportWorkerError as error:
             # Somebody else was quicker, or its retention has just passed: the others go on.
-            click.echo(present.clean(f"{status.export_id}: {error}"), err=True)
+            click.echo(clean(f"{status.export_id}: {error}"), err=True)
     return again
 
 
@@ -101,5 +101,5 @@ def explain(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
             return await queue.explain(export_id)
 
     sentence = asyncio.run(run())
-    document = present.dumps({"export_id": export_id, "explanation": sentence})
-    click.echo(document if as_json else present.clean(sentence))
+    document = dumps({"export_id": export_id, "explanation": sentence})
+    click.echo(document if as_json else clean(sentence))

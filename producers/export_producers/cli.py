@@ -14,6 +14,7 @@ from rich.text import Text
 from export_producers import present
 from export_producers.client import LIST_MAX, ExportQueue
 from export_producers.options import SECONDS, TEXT
+from export_worker.contract.printable import clean, dumps
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Accepted, Phase, Status
 from export_worker.contract.trace import TraceContext
@@ -163,11 +164,11 @@ def status(open_queue: OpenQueue, *, export_id: str, timeline: bool, as_json: bo
     found, entries = asyncio.run(run())
     if as_json:
         document = found.model_dump(mode="json")
-        click.echo(present.dumps(document | {"timeline": entries} if timeline else document))
+        click.echo(dumps(document | {"timeline": entries} if timeline else document))
         return
     present.console().print(present.details(found))
     for entry in entries:
-        click.echo(present.clean(f"{entry['at']}  {entry['phase']:<12}  {entry['note']}"))
+        click.echo(clean(f"{entry['at']}  {entry['phase']:<12}  {entry['note']}"))
 
 
 async def failed_exports(queue: ExportQueue, code: str | None) -> AsyncIterator[Status]:
@@ -202,7 +203,7 @@ def list_(open_queue: OpenQueue, *, phase: str | None, code: str | None, limit: 
 
     found = asyncio.run(run())
     if as_json:
-        click.echo(present.dumps([item.model_dump(mode="json") for item in found]))
+        click.echo(dumps([item.model_dump(mode="json") for item in found]))
     elif found:
         present.console().print(present.table(found))
     else:

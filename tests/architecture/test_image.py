@@ -3,8 +3,11 @@
 import asyncio
 import re
 import sys
+from importlib import metadata
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from deployment import OWN_IMAGE, PROJECT, ROOT, instructions, parsed, read
 from unit.test_platform_http_server import ScriptedServer, replied
@@ -23,8 +26,8 @@ def test_what_the_image_copies_exists_and_reaches_the_builder() -> None:
 
 def test_the_image_copies_all_that_the_build_reads() -> None:
     packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    files = ["pyproject.toml", "requirements.lock", PROJECT["project"]["readme"], *PROJECT["project"]["license-files"]]
-    assert set(copied()) == {*packages, *files}
+    named = {PROJECT["project"]["readme"], *PROJECT["project"]["license-files"]}
+    assert set(copied()) == {"pyproject.toml", "worker/requirements.lock", *packages, *named}
 
 
 def test_the_image_runs_the_command_as_nobody_special() -> None:
@@ -48,12 +51,25 @@ async def test_the_image_asks_whether_it_is_well(status: int | None, healthy: bo
         assert (await asked.wait() == 0) == healthy
 
 
-def test_its_bases_are_pinned_and_its_own_tag_is_the_version() -> None:
-    bases = {arguments[0] for arguments in instructions("FROM")}
-    assert len(bases) == 1, "built and run on the same"
-    # A tag without patch and suite becomes another system one day.
-    assert re.fullmatch(r"python:3\.\d+\.\d+-slim-[a-z]+", bases.pop())
+def test_its_base_is_pinned_and_its_own_tag_is_the_version() -> None:
+    ((base,),) = instructions("ARG")
+    # A tag without patch and suite becomes another system one day; a digest stays, and the tag tells people what it is.
+    assert re.fullmatch(r"PYTHON=python:3\.\d+\.\d+-slim-[a-z]+@sha256:[0-9a-f]{64}", base)
+    assert {arguments[0] for arguments in instructions("FROM")} == {"${PYTHON}"}, "built and run on the same"
     assert f"--tag {OWN_IMAGE} " in read("worker/Dockerfile")
+
+
+def locked(path: str) -> dict[str, str]:
+    """Versions by name."""
+    return dict(re.findall(r"^([\w.-]+)==([^\s;]+)", read(path), re.MULTILINE))
+
+
+def test_the_image_gets_versions_that_the_tests_ran_with() -> None:
+    image, everything = locked("worker/requirements.lock"), locked("requirements.lock")
+    assert image.items() <= everything.items()
+    wanted = [Requirement(line) for line in metadata.requires("export-worker") or []]
+    needed = [each for each in wanted if each.marker is None or each.marker.evaluate({"extra": "all"})]
+    assert {canonicalize_name(each.name) for each in needed} <= image.keys()
 
 
 def test_what_builds_the_package_is_pinned() -> None:

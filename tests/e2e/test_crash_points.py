@@ -6,11 +6,11 @@ The effects are counted once, then the export is run again for each of them. See
 import asyncio
 import json
 import signal
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -32,7 +32,7 @@ from harness import FAST, Site
 
 PATIENCE_S = 120.0
 """For a hang, not for slowness."""
-AT_ONCE = 6
+AT_ONCE = 12
 """Exports that run side by side: most of their time they wait for a lease to end."""
 SETTINGS = SimulatorSettings(tokens=(canary.TOKEN,), scenario=Scenario(stage_s=0, file_bytes=16 * 2**20 + 1000))
 """A file of three parts: after two of them it is worth while to go on in the middle."""
@@ -101,23 +101,31 @@ def lab(redis_url: str, s3_url: str, outputs: Path) -> Iterator[Lab]:
 
 
 @asynccontextmanager
-async def dying_worker(site: Site, point: str, log: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+async def dying_worker(site: Site, point: str, log: Path) -> AsyncIterator[ForkServerProcess]:
     """A worker process that kills itself at one point; killed at the end in any case."""
-    with log.with_suffix(".log").open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, crash_worker.__file__),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            # Without the sweep of uploads: it comes by the clock, and looks like what a transfer that is taken up does.
-            env=site.environment() | {"CRASH_LOG": str(log), "CRASH_AT": point, "EXPORT_S3__SWEEP_UPLOADS": "false"},
-        )
+    # Without the sweep of uploads: it comes by the clock, and looks like what a transfer that is taken up does.
+    environment = site.environment() | {"EXPORT_S3__SWEEP_UPLOADS": "false"}
+    process = crash_worker.FORKS.Process(
+        target=crash_worker.main, args=(environment, point, log, log.with_suffix(".log")), daemon=True
+    )
+    await asyncio.to_thread(process.start)
     try:
         yield process
     finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        process.kill()
+        await ended(process)
+
+
+async def ended(process: ForkServerProcess) -> None:
+    """Wait for a process, without a thread: many are waited for at once."""
+    gone = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(process.sentinel, gone.set)
+    try:
+        await gone.wait()
+    finally:
+        loop.remove_reader(process.sentinel)
+    process.join()
 
 
 async def killed_at(site: Site, point: str) -> bool:
@@ -125,9 +133,10 @@ async def killed_at(site: Site, point: str) -> bool:
     async with dying_worker(site, point, site.outputs / f"crash-{uuid4().hex}") as process:
         try:
             async with asyncio.timeout(PATIENCE_S):
-                return await process.wait() == -signal.SIGKILL
+                await ended(process)
         except TimeoutError:
             return False
+        return process.exitcode == -signal.SIGKILL
 
 
 @asynccontextmanager

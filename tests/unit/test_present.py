@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from export_producers import present
+from export_worker.contract.printable import clean, dumps
 from export_worker.contract.status import Status
 
 NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
@@ -93,12 +94,12 @@ def test_a_terminal_is_never_told_what_others_wrote(width: int) -> None:
 
 
 def test_words_stay_words() -> None:
-    assert present.clean("用户\tStraße 😀") == "用户 Straße 😀"
+    assert clean("用户\tStraße 😀") == "用户 Straße 😀"
 
 
 @pytest.mark.parametrize("indent", [None, 2])
 def test_json_is_valid_utf_8_and_says_the_same(indent: int | None) -> None:
     value = {"用户": EVIL, "half": "\udcff"}
-    text = present.dumps(value, indent=indent)
+    text = dumps(value, indent=indent)
     assert "用户" in text
     assert json.loads(text.encode()) == value

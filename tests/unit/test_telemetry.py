@@ -5,6 +5,8 @@ import contextlib
 import io
 import json
 import logging
+import re
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -312,6 +314,24 @@ def test_lines_for_people_are_masked_too(redactor: Redactor) -> None:
     assert "step.crashed" in shown
     assert f"crashed with {MASK}" in shown
     assert f"KeyError: '{MASK}'" in shown
+
+
+HOSTILE = "a\x1b[2J\x9b31m\u202eb\r\nerror fake.line \ud800"
+"""What clears a screen, turns writing around, makes a line of its own, and cannot be written at all."""
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_terminal_only_shows_what_others_wrote(redactor: Redactor, *, as_json: bool) -> None:
+    stream = configured(redactor, as_json=as_json)
+    log = structlog.get_logger("t")
+    log.info("plain")
+    log.warning("message.unusable", reason=HOSTILE, listed=[HOSTILE], **{HOSTILE: 1})
+    logging.getLogger("some.library").warning(HOSTILE)
+    log.error("step.crashed", exc_info=ValueError(HOSTILE))
+    shown = re.sub(r"\x1b\[\d*m", "", stream.getvalue())
+    assert [character for character in shown if character != "\n" and unicodedata.category(character)[0] == "C"] == []
+    assert not any(line.startswith("error fake") for line in shown.splitlines())
+    shown.encode()
 
 
 def test_configuring_twice_writes_once(redactor: Redactor) -> None:

@@ -22,10 +22,10 @@ from export_producers import actions
 from export_producers import cli as producer
 from export_producers.client import ExportQueue
 from export_producers.gateway import openapi
-from export_producers.present import clean, dumps
 from export_worker.config import Config, load_config
 from export_worker.contract.codes import ErrorCode
 from export_worker.contract.event import Event
+from export_worker.contract.printable import clean, dumps
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Status
 from export_worker.errors import (

@@ -38,6 +38,8 @@ POLL_BUCKETS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 100, 300, 1000)
 AGE_BUCKETS_S = (0.1, 0.5, 1, 5, 15, 60, 300, 3600)
 
 PREFIX = "export_worker_"
+OTHER = "other"
+"""Every connection that is not configured here: whoever asks for exports could make up as many series as names."""
 QUEUE_METRICS = {
     "queue_due": ("due_now", "role", "Steps that are due or run"),
     "queue_oldest_due_age_seconds": (
@@ -70,12 +72,13 @@ class Metrics:
     """One process's metrics, in a registry of their own.
 
     Args:
-        connections: Whose refused credentials are counted from zero on: a counter that begins with one does not seem to
-            have grown, and an alert would miss the first.
+        connections: That are told by name. Their refused credentials are counted from zero on: a counter that begins
+            with one does not seem to have grown, and a graph would miss the first.
         sinks: Whose refusals are, likewise.
     """
 
     def __init__(self, connections: Sequence[str] = (), sinks: Sequence[str] = ()) -> None:
+        self._connections = frozenset(connections)
         registry = self._registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self._steps = Histogram(
@@ -129,13 +132,15 @@ class Metrics:
         """Count it."""
         match detail:
             case StepTaken():
-                self._steps.labels(detail.role, detail.connection, detail.before.value).observe(detail.duration_s)
+                connection = self._named(detail.connection)
+                self._steps.labels(detail.role, connection, detail.before.value).observe(detail.duration_s)
                 if detail.retries:
-                    self._retries.labels(detail.connection, detail.code).inc()
+                    self._retries.labels(connection, detail.code).inc()
             case ExportEnded():
-                self._ended.labels(detail.connection, detail.kind, detail.phase.value, detail.code or "").inc()
-                self._durations.labels(detail.connection, detail.kind).observe(detail.duration_s)
-                self._polls.labels(detail.connection, detail.kind).observe(detail.polls)
+                connection = self._named(detail.connection)
+                self._ended.labels(connection, detail.kind, detail.phase.value, detail.code or "").inc()
+                self._durations.labels(connection, detail.kind).observe(detail.duration_s)
+                self._polls.labels(connection, detail.kind).observe(detail.polls)
             case LeaseLost():
                 self._leases.labels(detail.role).inc()
             case PlatformCalled():
@@ -146,6 +151,9 @@ class Metrics:
                 self._events.on(detail)
             case _:
                 assert_never(detail)
+
+    def _named(self, connection: str) -> str:
+        return connection if connection in self._connections else OTHER
 
     def names(self) -> set[str]:
         """Every metric, as the text form names its kind."""

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor
 
+from export_worker.contract.printable import clean, dumps
 from export_worker.credentials import Redactor
 
 QUIET = {
@@ -77,15 +78,25 @@ def _final(redactor: Redactor, *, as_json: bool) -> list[Processor]:
         masked: EventDict = redactor.value(dict(event))
         return masked
 
-    renderer: Processor
-    if as_json:
-        renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
-    else:
-        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    plain = structlog.dev.plain_traceback
+    for_people: list[Processor] = [_cleaned, structlog.dev.ConsoleRenderer(exception_formatter=plain)]
+    for_programs: list[Processor] = [structlog.processors.JSONRenderer(lambda event, **_: dumps(event))]
     return [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         # Exceptions become text before masking: their messages and frames may hold an address with a token.
         structlog.processors.format_exc_info,
         mask,
-        renderer,
+        *(for_programs if as_json else for_people),
     ]
+
+
+def _cleaned(_: Any, __: str, event: EventDict) -> EventDict:
+    """What a terminal would obey becomes what it shows; nested values are shown by their repr, and so are clean."""
+    return {clean(name): _shown(name, value) for name, value in event.items()}
+
+
+def _shown(name: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    # A traceback keeps its lines, each of them indented: none of them looks like a line of the log.
+    return "\n    ".join(map(clean, value.split("\n"))) if name in {"exception", "stack"} else clean(value)

@@ -13,7 +13,7 @@ from export_producers.gateway.metrics import route_of
 from export_producers.gateway.openapi import document
 from export_producers.gateway.parts import PARTS, Parts, json_answer
 from export_producers.gateway.problems import SECURITY_HEADERS, ProblemError, answer
-from export_producers.present import dumps
+from export_worker.contract.printable import dumps
 from export_worker.contract.validate import REQUEST_MAX_BYTES
 from export_worker.errors import ServiceUnreachableError
 

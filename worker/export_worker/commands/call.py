@@ -16,6 +16,7 @@ from export_producers import present
 from export_producers.options import TEXT
 from export_worker.commands.connection import open_driver
 from export_worker.config import Config, load_config
+from export_worker.contract.printable import dumps
 from export_worker.credentials import Redactor
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.platforms.arguments import body_problem, check_arguments, describe, find_operation
@@ -57,7 +58,7 @@ def call(
     if operation is None:
         raise click.UsageError(f"which OPERATION? See: export-worker call {connection} --list")
     answer = asyncio.run(_answer(config, connection, operation, params=params, body=body, yes=yes))
-    click.echo(present.dumps(answer, indent=None if as_json else 2))
+    click.echo(dumps(answer, indent=None if as_json else 2))
 
 
 async def _known(config: Config, connection: str) -> list[Operation]:
@@ -134,7 +135,7 @@ async def _chunks(source: BinaryIO) -> AsyncIterator[bytes]:
 
 def _print_list(operations: Sequence[Operation], *, as_json: bool) -> None:
     if as_json:
-        click.echo(present.dumps([asdict(operation) for operation in operations]))
+        click.echo(dumps([asdict(operation) for operation in operations]))
     else:
         present.console().print(_table(operations))
 

@@ -13,6 +13,7 @@ from export_producers.gateway.openapi import RESOURCES
 from export_producers.options import TEXT
 from export_worker.commands.connection import open_driver
 from export_worker.config import Config, load_config
+from export_worker.contract.printable import clean, dumps
 from export_worker.credentials import Redactor
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.platforms.base import Catalog
@@ -29,7 +30,7 @@ def catalog(connection: str, resource: str, *, project: str | None, as_json: boo
     config = load_config()
     items = asyncio.run(listing(config, build_redactor(config))(connection, resource, project))
     if as_json:
-        click.echo(present.dumps(items))
+        click.echo(dumps(items))
     elif items:
         present.console().print(_table(items))
     else:
@@ -56,7 +57,7 @@ def _table(items: list[dict[str, Any]]) -> Table:
     columns = list(dict.fromkeys(name for item in items for name in item))
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
-        grid.add_column(Text(present.clean(name)), overflow="fold")
+        grid.add_column(Text(clean(name)), overflow="fold")
     for item in items:
         grid.add_row(*(Text(_cell(item.get(name))) for name in columns))
     return grid
@@ -65,4 +66,4 @@ def _table(items: list[dict[str, Any]]) -> Table:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return present.clean(value if isinstance(value, str) else present.dumps(value))
+    return clean(value if isinstance(value, str) else dumps(value))

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import click
 
-from export_producers import present
 from export_worker.config import DEFAULT_FILE, FILE_VARIABLE, Config, load_config, passed_over
 from export_worker.config.sinks import RedisStreamSink
 from export_worker.config.triggers import RedisStreamTrigger
 from export_worker.connect import close_redis, commands, open_redis
 from export_worker.contract.keys import Keys
+from export_worker.contract.printable import clean, dumps
 from export_worker.credentials import Redactor, reveal
 from export_worker.doctor.finding import Finding, good, unreachable, warning, wrong
 from export_worker.doctor.platforms import check_connection
@@ -46,7 +46,7 @@ def doctor(*, as_json: bool) -> None:
     status = max((finding.status for finding in findings), default=0)
     if as_json:
         told = [{name: value for name, value in asdict(finding).items() if name != "status"} for finding in findings]
-        click.echo(present.dumps({"ok": status == 0, "findings": told}))
+        click.echo(dumps({"ok": status == 0, "findings": told}))
     raise click.exceptions.Exit(status)
 
 
@@ -56,7 +56,7 @@ async def _told(*, as_json: bool) -> list[Finding]:
         findings.append(finding)
         if not as_json:
             mend = f" -> {finding.mend}" if finding.mend else ""
-            click.echo(present.clean(f"{MARKS[finding.level]} {finding.about}: {finding.says}{mend}"))
+            click.echo(clean(f"{MARKS[finding.level]} {finding.about}: {finding.says}{mend}"))
     return findings
 
 

@@ -11,12 +11,12 @@ import click
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
-from export_producers import present
 from export_producers.options import TEXT
 from export_worker.config import Config, load_config
 from export_worker.connect import close_redis, open_redis, reachable, redis_unreachable
 from export_worker.contract.keys import Keys
 from export_worker.contract.model import isoformat
+from export_worker.contract.printable import clean, dumps
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.sinks.outbox import Outbox
 from export_worker.sinks.replay import Replay, Replayed
@@ -70,11 +70,11 @@ def replay(*, moment: datetime, sink: str | None, dry_run: bool, as_json: bool) 
 
     found = asyncio.run(run())
     if as_json:
-        click.echo(present.dumps([_document(item) for item in found]))
+        click.echo(dumps([_document(item) for item in found]))
         return
     for item in found:
         words = "would deliver" if dry_run else "delivering"
-        click.echo(present.clean(f"{words} {item.event_id} ({item.type}) to {', '.join(item.sinks)}"))
+        click.echo(clean(f"{words} {item.event_id} ({item.type}) to {', '.join(item.sinks)}"))
     if not found:
         click.echo("no such event is kept")
 
@@ -104,11 +104,11 @@ def undelivered(*, sink: str | None, as_json: bool) -> None:
 
     found = asyncio.run(run())
     if as_json:
-        click.echo(present.dumps(found))
+        click.echo(dumps(found))
         return
     for item in found:
         words = f"{item['at']}  {item['sink']}  {item['event_id']}  after {item['failures']} tries: {item['reason']}"
-        click.echo(present.clean(words))
+        click.echo(clean(words))
     if not found:
         click.echo("none was given up")
 

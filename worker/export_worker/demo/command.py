@@ -17,6 +17,7 @@ from rich.text import Text
 from export_producers import present
 from export_worker.connect import end
 from export_worker.contract.model import isoformat
+from export_worker.contract.printable import dumps
 from export_worker.contract.status import Status
 from export_worker.demo.play import Outcome, Show, play
 from export_worker.demo.requests import EXPORTS
@@ -63,7 +64,7 @@ async def _demo(directory: Path, count: int, *, serve: bool, as_json: bool) -> b
             return False
         outcome = await playing
         if as_json:
-            click.echo(present.dumps(_document(stage, outcome)))
+            click.echo(dumps(_document(stage, outcome)))
         else:
             _report(console, outcome)
         if serve:
