@@ -1,6 +1,7 @@
 """The commands of the producer side: enqueue, status, list, watch."""
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
@@ -16,6 +17,7 @@ from export_producers.options import SECONDS, TEXT
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Accepted, Phase, Status
+from export_worker.contract.trace import TraceContext
 from export_worker.contract.validate import REQUEST_MAX_BYTES, parse_request
 from export_worker.errors import FieldProblem, InvalidRequestError
 
@@ -37,7 +39,10 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and n
 def enqueue(
     open_queue: OpenQueue, *, file: str, idempotency_key: str | None, wait: bool, timeout_s: float | None, as_json: bool
 ) -> None:
-    """Ask for the export that FILE (or - for standard input) describes as JSON."""
+    """Ask for the export that FILE (or - for standard input) describes as JSON.
+
+    The variables TRACEPARENT and TRACESTATE, where they are set, say to which trace it belongs.
+    """
     if timeout_s is not None and not wait:
         raise click.UsageError("--timeout goes with --wait")
     request = read_request(file, idempotency_key)
@@ -46,7 +51,9 @@ def enqueue(
         async with open_queue() as queue:
             if not await queue.known_connections():
                 raise InvalidRequestError([_no_connection(request)])
-            accepted = await queue.enqueue(request)
+            # As OpenTelemetry's specification names them ("Environment Variables as Context Propagation Carriers").
+            carrier = {name: os.environ.get(name.upper()) for name in ("traceparent", "tracestate")}
+            accepted = await queue.enqueue(request, trace=TraceContext.of(carrier))
             _tell(accepted, wait=wait, as_json=as_json)
             if not wait:
                 return None

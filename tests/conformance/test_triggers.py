@@ -37,8 +37,9 @@ class TestRedisStream(TriggerSuite):
     async def post(self, arq_redis: ArqRedis, namespace: str) -> Post:
         stream = f"{namespace}:in"
 
-        async def publish(body: bytes, _: Mapping[str, str]) -> None:
-            await arq_redis.xadd(stream, {b"request": body})
+        async def publish(body: bytes, fields: Mapping[str, str]) -> None:
+            entry: dict[Any, Any] = {"request": body, **fields}
+            await arq_redis.xadd(stream, entry)
 
         async def waiting() -> int:
             groups = await arq_redis.xinfo_groups(stream)

@@ -18,6 +18,7 @@ from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Status
 
 REQUEST: dict[str, Any] = {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "t"}}
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 TEMPLATE = {
     "connection": "gio",
     "export": {"kind": "growingio.tag_users", "tag_key": "{data.tag}"},
@@ -117,6 +118,19 @@ class TriggerSuite:
             found = await desk.exports(12)
             await until_acknowledged(post)
         assert {status.metadata["n"] for status in found} == {str(number) for number in range(12)}
+
+    async def test_a_trace_goes_on_and_what_is_none_harms_nothing(self, post: Post, desk: Desk) -> None:
+        for number, traceparent in enumerate((TRACEPARENT, "00-zz", "x" * 5000)):
+            body = json.dumps(REQUEST | {"metadata": {"n": str(number)}}).encode()
+            await post.publish(body, {"traceparent": traceparent, "tracestate": "a=b"})
+        async with running(post, desk):
+            found = {status.metadata["n"]: status.export_id for status in await desk.exports(3)}
+        noted = {number: await desk.redis.hget(desk.keys.export(found[number]), "trace") for number in found}
+        assert {number: json.loads(trace) if trace else None for number, trace in noted.items()} == {
+            "0": {"traceparent": TRACEPARENT, "tracestate": "a=b"},
+            "1": None,
+            "2": None,
+        }
 
     async def test_equal_messages_are_two_exports_and_one_key_is_one(self, post: Post, desk: Desk) -> None:
         for _ in range(2):

@@ -21,6 +21,7 @@ from export_worker.demo.processes import child, free_port, listening, redis_bina
 from export_worker.doctor.redis import check_redis
 from export_worker.platforms.connection import ConnectionSettings
 from harness import Ran, Site
+from odd_server import answering, http
 
 
 async def doctor(site: Site, **environment: str) -> tuple[Ran, dict[str, list[dict[str, Any]]]]:
@@ -99,6 +100,47 @@ async def test_a_platform_that_is_away_is_told_as_unreachable(site: Site) -> Non
     ran, found = await doctor(site)
     assert ran.status == 4
     assert "base_url" in found["connection gio"][0]["mend"]
+
+
+async def test_a_file_that_is_not_there_is_one_line_with_its_mend(site: Site) -> None:
+    ran, found = await doctor(site, EXPORT_CONFIG="/no/such/file.toml")
+    assert ran.status == 2
+    (told,) = found["configuration"]
+    assert (told["says"].partition("(")[0], told["mend"]) == (
+        "cannot read the configuration /no/such/file.toml ",
+        "is EXPORT_CONFIG right?",
+    )
+
+
+async def test_a_variable_that_names_nothing_is_told_and_what_kubernetes_sets_is_not(site: Site) -> None:
+    links = {"EXPORT_GATEWAY_SERVICE_HOST": "10.0.0.1", "EXPORT_GATEWAY_PORT_8080_TCP_ADDR": "10.0.0.1"}
+    ran, found = await doctor(site, EXPORT_REDISURL="x", EXPORT_WORKR__TRANSFERS="3", **links)
+    assert ran.status == 0
+    warned = [told["says"].partition(" ")[0] for told in found["configuration"] if told["level"] == "warning"]
+    assert warned == ["EXPORT_REDISURL", "EXPORT_WORKR__TRANSFERS"]
+
+
+async def test_what_breaks_one_part_lets_the_others_be_told(site: Site, tmp_path: Path) -> None:
+    """Settings that only their users refuse: an option of Redis, and an identity of AWS that is not there."""
+    site.redis_url += "?no_such_option=1"
+    token = {"AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/x", "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "none")}
+    ran, found = await doctor(site, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="", **token)
+    assert ran.status == 2
+    assert "option behind its question mark" in found["redis"][0]["says"]
+    assert "No such file" in found["s3"][0]["says"]
+    assert "AWS_ variables" in found["s3"][0]["mend"]
+    assert found["connection gio"][0]["level"] == "ok"
+
+
+async def test_an_identity_that_sts_refuses_is_told(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("a-web-identity")
+    token = {"AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/x", "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token")}
+    refused = b"<ErrorResponse><Error><Code>InvalidIdentityToken</Code></Error></ErrorResponse>"
+    async with answering(http("400 Bad Request", refused)) as url:
+        sts = {"AWS_ENDPOINT_URL_STS": url, "AWS_REGION": "us-east-1"}
+        ran, found = await doctor(site, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="", **token, **sts)
+    assert ran.status == 2
+    assert "InvalidIdentityToken" in found["s3"][0]["says"]
 
 
 async def test_unknown_and_wrong_settings_are_named(site: Site) -> None:
@@ -240,7 +282,7 @@ async def test_what_a_store_lacks_is_told_with_what_follows(site: Site) -> None:
     told = {finding["says"].partition(":")[0]: finding["level"] for finding in found["s3"]}
     assert ran.status == 0
     assert told["takes no CRC of single objects"] == told["takes no CRC of multipart uploads"] == "warning"
-    assert told["ignores If-None-Match"] == "warning"
+    assert told["ignores If-None-Match with single objects"] == "warning"
     assert site.objects() == {}
 
 

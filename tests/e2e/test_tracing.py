@@ -15,11 +15,13 @@ from export_worker.connect import close_redis, commands, open_redis
 from export_worker.contract.keys import Keys
 from export_worker.contract.status import Phase
 from export_worker.demo.processes import free_port
+from export_worker.instrumentation import FileStored, StepTaken
 from export_worker.runtime import build_redactor, open_runtime
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
-from export_worker.tracing import Tracing
+from export_worker.tracing import PARTS_MAX, Tracing, open_tracing, secrets
 from harness import Site
+from odd_server import answering
 
 REQUEST = json.dumps(
     {
@@ -30,12 +32,24 @@ REQUEST = json.dumps(
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN_ID = "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE_ID}-{SPAN_ID}-01"
+STEP = StepTaken(
+    export_id="e",
+    connection="c",
+    kind="k",
+    role="transfer",
+    trace=TRACEPARENT,
+    step=1,
+    before=Phase.TRANSFERRING,
+    after=Phase.SUCCEEDED,
+    duration_s=1.0,
+)
 
 
-async def note_trace(site: Site, export_id: str, traceparent: str) -> None:
-    """As a producer notes it."""
+async def note_trace(site: Site, export_id: str, traceparent: object) -> None:
+    """As a producer notes it; what is no JSON object, as it is."""
     redis = open_redis(site.redis_url)
-    noted = {"trace": json.dumps({"traceparent": traceparent})}
+    is_whole = isinstance(traceparent, str) and traceparent.startswith("[")
+    noted = {"trace": str(traceparent) if is_whole else json.dumps({"traceparent": traceparent})}
     await commands(redis).hset(Keys(site.namespace).export(export_id), mapping=noted)
     await close_redis(redis)
 
@@ -116,13 +130,82 @@ async def test_an_export_without_a_trace_has_steps_without_links_and_an_event_wi
     await close_redis(redis)
 
 
-async def test_a_trace_that_cannot_be_read_stops_nothing(site: Site) -> None:
+async def test_a_trace_that_cannot_be_read_stops_nothing_and_goes_nowhere(site: Site) -> None:
     async with site.queue() as queue:
-        export_id = (await queue.enqueue(REQUEST)).export_id
-        await note_trace(site, export_id, "00-zz")
+        export_ids = []
+        for trace in ("00-zz", None, {"a": 1}, "[" * 100_000, f"{TRACEPARENT}\r\nx: y"):
+            export_ids.append((await queue.enqueue(REQUEST)).export_id)
+            await note_trace(site, export_ids[-1], trace)
         ran = await asyncio.to_thread(site.command, "run", "--burst")
         assert ran.status == 0
-        assert (await queue.status(export_id)).phase is Phase.SUCCEEDED
+        for export_id in export_ids:
+            assert (await queue.status(export_id)).phase is Phase.SUCCEEDED
+            (event,) = await site.events(export_id)
+            assert event.traceparent is None
+
+
+async def test_the_command_hands_on_what_its_environment_says(site: Site) -> None:
+    ran = await asyncio.to_thread(
+        site.command, "enqueue", "--json", "-", stdin=REQUEST, TRACEPARENT=TRACEPARENT, TRACESTATE="a=b"
+    )
+    redis = open_redis(site.redis_url)
+    noted = await commands(redis).hmget(Keys(site.namespace).export(json.loads(ran.stdout)["export_id"]), "trace")
+    await close_redis(redis)
+    assert noted == [json.dumps({"traceparent": TRACEPARENT, "tracestate": "a=b"}, separators=(",", ":")).encode()]
+
+
+async def test_of_many_parts_the_first_have_a_span_and_the_rest_are_counted() -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracing = Tracing(provider)
+    for _ in range(PARTS_MAX + 7):
+        tracing.on(FileStored("e", "c", "k", 1, 1, 0.1))
+    tracing.on(STEP)
+    tracing.on(STEP)
+    first, second = steps(list(exporter.get_finished_spans()))
+    assert len(exporter.get_finished_spans()) == 2 + PARTS_MAX
+    assert first.attributes is not None
+    assert first.attributes["export.parts_left_out"] == 7
+    assert second.attributes is not None
+    assert "export.parts_left_out" not in second.attributes
+
+
+async def test_a_silent_collector_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("export_worker.tracing.FLUSH_MAX_S", 0.3)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
+    async with answering(None) as url:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+        tracing = open_tracing("exports")
+        tracing.on(STEP)
+        async with asyncio.timeout(1.5):
+            await tracing.close()
+
+
+def test_the_variables_name_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "exports-of-cn")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=prod")
+    attributes = open_tracing("exports").provider.resource.attributes
+    assert attributes["service.name"] == "exports-of-cn"
+    assert attributes["service.namespace"] == "exports"
+    assert attributes["deployment.environment"] == "prod"
+
+
+def test_what_lets_somebody_into_the_collector_is_known() -> None:
+    environment = {
+        "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Basic%20canary-basic,x=canary-x",
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS": "canary-bare",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://collector/v1/traces?token=canary-query",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://[broken",
+    }
+    assert {"Basic canary-basic", "canary-x", "canary-query", "canary-bare"} <= set(secrets(environment))
+
+
+@pytest.mark.parametrize("name", ["OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"])
+async def test_a_variable_that_is_wrong_is_told(site: Site, name: str) -> None:
+    ran = await asyncio.to_thread(site.command, "run", "--burst", **{"EXPORT_WORKER__TRACING": "true", name: "-1"})
+    assert ran.status == 2
+    assert "worker.tracing: " in ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 @pytest.fixture

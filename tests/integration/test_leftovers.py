@@ -1,9 +1,14 @@
 """Uploads that nobody will complete are aborted; those of an open export, of others, and young ones never are."""
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 from uuid import uuid4
 
 import pytest
@@ -37,7 +42,7 @@ def store(client: Any) -> Iterator[S3Store]:
 
 
 def sweeper(
-    site: QueueSite, store: S3Store, bucket: str, owner: str = "w", instrument: Instrument = SILENT
+    site: QueueSite, store: S3Store, bucket: str, owner: str = "w", *others: S3Store, instrument: Instrument = SILENT
 ) -> UploadSweeper:
     pattern = key_pattern(PREFIX, TEMPLATE)
     assert pattern is not None
@@ -45,7 +50,7 @@ def sweeper(
         site.redis,
         site.keys,
         owner,
-        stores=[store],
+        stores=[store, *others],
         bucket=bucket,
         prefix=PREFIX,
         pattern=pattern,
@@ -103,6 +108,94 @@ async def test_one_worker_looks_and_the_next_in_an_hour(
 
 async def test_a_store_that_refuses_ends_no_worker(queue_site: QueueSite, store: S3Store) -> None:
     assert await sweeper(queue_site, store, "no-such-bucket").sweep(datetime.now(UTC)) == []
+
+
+async def test_one_that_is_refused_keeps_no_other_standing(
+    queue_site: QueueSite, s3_url: str, client: Any, bucket: str
+) -> None:
+    """As a role that may abort uploads of its own connection alone."""
+    theirs, ours = key_of("a" * 32), key_of("b" * 32)
+    begin(client, bucket, theirs, ours)
+    with s3_server.s3_proxy(s3_url) as proxy, ThreadPoolExecutor(1) as executor:
+        proxy.rule = lambda call: (
+            s3_server.Refusal(403, "AccessDenied") if call.method == "DELETE" and "a" * 32 in call.path else None
+        )
+        with s3_server.s3_client(proxy.endpoint_url) as bound:
+            swept = await sweeper(queue_site, S3Store(bound, executor), bucket).sweep(datetime.now(UTC))
+    assert swept == [ours]
+    assert still_open(client, bucket) == {theirs}
+
+
+async def test_an_export_whose_phase_is_not_known_here_is_taken_for_open(
+    queue_site: QueueSite, store: S3Store, client: Any, bucket: str
+) -> None:
+    newer = await queue_site.enqueue()
+    await queue_site.redis.hset(queue_site.keys.export(newer), "phase", "paused")
+    begin(client, bucket, key_of(newer))
+    assert await sweeper(queue_site, store, bucket).sweep(datetime.now(UTC)) == []
+
+
+@contextmanager
+def paging(keys: list[str], *, tells_upload: bool = True, goes_on: bool = True) -> Iterator[tuple[S3Store, list[str]]]:
+    """A store that lists a thousand uploads at once, as S3 does and moto does not; and the keys that were aborted.
+
+    Args:
+        tells_upload: Also names the upload at which a page ends; some stores name its key alone.
+        goes_on: Some say that there is more, and begin again.
+    """
+    aborted: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            query = parse_qs(urlsplit(self.path).query)
+            marker = query.get("key-marker", [""])[0] if goes_on else ""
+            left = [key for key in keys if key > marker]
+            page, more = left[:1000], len(left) > 1000
+            uploads = "".join(f"<Upload><Key>{key}</Key><UploadId>u</UploadId>{BEGUN}</Upload>" for key in page)
+            ends = f"<NextKeyMarker>{page[-1]}</NextKeyMarker>" if more else ""
+            ends += "<NextUploadIdMarker>u</NextUploadIdMarker>" if more and tells_upload else ""
+            told = f"<IsTruncated>{str(more).lower()}</IsTruncated>"
+            self._answer(f"<ListMultipartUploadsResult>{told}{ends}{uploads}</ListMultipartUploadsResult>".encode())
+
+        def do_DELETE(self) -> None:
+            aborted.append(unquote(urlsplit(self.path).path).partition("/bucket/")[2])
+            self._answer(b"")
+
+        def _answer(self, body: bytes) -> None:
+            self.send_response(200 if body else 204)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name is the base class's
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, ThreadPoolExecutor(1) as executor:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        with s3_server.s3_credentials(), s3_server.s3_client(f"http://127.0.0.1:{server.server_port}") as client:
+            yield S3Store(client, executor), aborted
+        server.shutdown()
+        thread.join()
+
+
+BEGUN = "<Initiated>2010-11-10T20:48:33.000Z</Initiated>"
+
+
+@pytest.mark.parametrize("tells_upload", [True, False])
+async def test_no_page_is_left_out_and_none_of_others_is_touched(queue_site: QueueSite, tells_upload: bool) -> None:
+    theirs = [f"landing/other/{number:04}" for number in range(1500)] + [f"landing2/{key_of('c' * 32)}"]
+    ours = [key_of(f"{number:032x}") for number in range(600, 603)]
+    is_open = key_of(await queue_site.enqueue())
+    with paging(sorted([*theirs, *ours, is_open]), tells_upload=tells_upload) as (store, aborted):
+        assert await sweeper(queue_site, store, "bucket").sweep(datetime.now(UTC)) == ours
+    assert aborted == ours
+
+
+async def test_a_listing_that_never_ends_is_given_up(queue_site: QueueSite) -> None:
+    with paging([f"landing/{number:04}" for number in range(1500)], goes_on=False) as (store, _):
+        async with asyncio.timeout(20):
+            assert await sweeper(queue_site, store, "bucket").sweep(datetime.now(UTC)) == []
 
 
 @pytest.mark.parametrize(

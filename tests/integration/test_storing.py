@@ -1,5 +1,6 @@
 """Encryption, tags, storage class, owner and role, as a real server gets them."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+from botocore.config import Config
 
 import s3_server
 from export_worker.errors import StorageError, StorageRefusedError, StorageUnavailableError
@@ -18,6 +20,7 @@ from export_worker.transfer.multipart import S3Store
 from export_worker.transfer.plan import FIRST_PART_BYTES
 from export_worker.transfer.standing import Target
 from export_worker.transfer.storing import PLAIN, StoringSettings
+from odd_server import HTML, answering, http
 from s3_server import Call, Refusal, S3Proxy
 
 OWNER = "123456789012"
@@ -249,3 +252,38 @@ def _given(number: int) -> str:
 
 def _refused(refusal: Refusal) -> str:
     return f"<ErrorResponse {_STS}><Error><Code>{refusal.code}</Code><Message>no</Message></Error></ErrorResponse>"
+
+
+# What is no S3
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "words"),
+    [
+        (http("301 Moved", b"", b"Location: https://example.com/\r\n"), StorageRefusedError, "301.*s3.endpoint_url"),
+        (http("200 OK", HTML), StorageUnavailableError, "no S3.*s3.endpoint_url"),
+    ],
+)
+async def test_a_file_is_not_taken_for_stored_by_what_is_no_store(
+    endpoint: str, answer: bytes, expected: type[StorageError], words: str
+) -> None:
+    async with answering(answer) as url:
+        with store_that(PLAIN, url) as store:
+            with pytest.raises(StorageError, match=words) as caught:
+                await store.put(Target("bucket", "one", "e", "text/csv"), b"x")
+            assert type(caught.value) is expected
+            with pytest.raises(expected, match=words):
+                await store.begin(Target("bucket", "one", "e", "text/csv"))
+
+
+async def test_an_sts_that_is_silent_holds_nobody_up(
+    endpoint: str, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = Config(connect_timeout=1, read_timeout=0.2, retries={"mode": "standard", "total_max_attempts": 1})
+    monkeypatch.setattr("export_worker.transfer.role.ASKING", waits)
+    async with answering(None) as url, asyncio.timeout(10):
+        with (
+            store_that(ROLE.model_copy(update={"sts_endpoint_url": url}), endpoint) as store,
+            pytest.raises(StorageUnavailableError, match="ReadTimeoutError"),
+        ):
+            await store.put(Target(bucket, "one", "e", "text/csv"), b"x")

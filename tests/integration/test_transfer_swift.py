@@ -187,7 +187,7 @@ async def test_the_doctor_sees_what_it_checks(world: World) -> None:
     """It answers no checksum, and has no lifecycles, which it says by an empty answer."""
     said = {finding.says: finding.level for finding in await check_s3(world.client, world.bucket, "p/")}
     assert said["checks CRC64NVME of single objects"] == said["checks CRC64NVME of multipart uploads"] == "ok"
-    assert said["refuses to overwrite (If-None-Match)"] == "ok"
+    assert said["refuses to overwrite with single objects (If-None-Match)"] == "ok"
     assert said["has no lifecycle rule for incomplete uploads"] == "warning"
     assert set(said.values()) == {"ok", "warning"}
     await world.assert_tidy()

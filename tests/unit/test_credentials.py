@@ -1,6 +1,8 @@
 """Secrets are revealed by reference, and masked in whatever form they leave."""
 
 import json
+import sys
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -233,3 +235,31 @@ def test_a_text_of_escapes_takes_no_time(text: str) -> None:
 )
 def test_the_password_of_a_redis_url(url: str, password: str | None) -> None:
     assert url_passwords(url) == ([] if password is None else [password])
+
+
+def test_of_secrets_that_replace_each_other_the_last_are_masked() -> None:
+    redactor = Redactor()
+    redactor.add("always-secret")
+    learn = redactor.rotating(2)
+    for secret in ("first-secret", None, "x", "second-secret", "third-secret"):
+        learn(secret)
+    assert redactor.text("first-secret second-secret third-secret always-secret") == "first-secret *** *** ***"
+
+
+def test_one_thread_may_add_while_another_masks() -> None:
+    redactor, switch_s = Redactor(), sys.getswitchinterval()
+
+    def add() -> None:
+        for number in range(300):
+            redactor.add(f"secret-number-{number}")
+
+    adding = threading.Thread(target=add)
+    sys.setswitchinterval(1e-5)
+    try:
+        adding.start()
+        while adding.is_alive():
+            redactor.text("secret-number-0 and more words")
+    finally:
+        sys.setswitchinterval(switch_s)
+        adding.join()
+    assert redactor.text("secret-number-299") == "***"

@@ -1,5 +1,8 @@
 """What a connection stores otherwise than `[s3]` says."""
 
+import pytest
+from pydantic import ValidationError
+
 from export_worker.transfer.storing import PLAIN, StoringSettings
 
 ROLE = "arn:aws:iam::123456789012:role/exports"
@@ -32,4 +35,16 @@ def test_only_what_creates_an_object_describes_it() -> None:
     assert BASE.added("UploadPart", known) == {"ExpectedBucketOwner": "123456789012"}
     assert BASE.added("CreateBucket", {}) == {}
     assert PLAIN.added("PutObject", known) == {}
-    assert StoringSettings(tags={"a b": "c/d", "é": ""}).added("PutObject", {}) == {"Tagging": "a+b=c%2Fd&%C3%A9="}
+    assert StoringSettings(tags={"a b": "c/d", "é": ""}).added("PutObject", {}) == {"Tagging": "a%20b=c%2Fd&%C3%A9="}
+
+
+@pytest.mark.parametrize("account", ["123456789012", "", "RGW12345678901234567", "tenant-1"])
+def test_a_role_may_be_of_any_store(account: str) -> None:
+    arn = f"arn:aws:iam::{account}:role/application_abc/S3Access"
+    assert StoringSettings(role_arn=arn).role_arn == arn
+
+
+@pytest.mark.parametrize("tags", [{"a\nb": "c"}, {"a": "b\tc"}, {"a": "b&c"}, {"aws:a": "b"}, {"": "b"}])
+def test_tags_that_s3_would_refuse_are_refused(tags: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="tags"):
+        StoringSettings(tags=tags)

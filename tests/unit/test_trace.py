@@ -34,5 +34,15 @@ def test_what_is_invalid_is_left_out(parent: str) -> None:
         TraceContext(traceparent=parent)
 
 
+@pytest.mark.parametrize("state", ["a=b\r\nset-cookie: x", "a=é", "a=\ud800", 5, ["a=b"], "a" * 10_000, ""])
+def test_a_state_that_is_invalid_is_left_out_alone(state: object) -> None:
+    assert TraceContext.of({"traceparent": PARENT, "tracestate": state}) == TraceContext(traceparent=PARENT)
+
+
+@pytest.mark.parametrize("parent", [None, 5, {"a": 1}, "\ud800", PARENT * 1000, f"{PARENT}\r\nset-cookie: x"])
+def test_what_is_no_traceparent_is_none(parent: object) -> None:
+    assert TraceContext.of({"traceparent": parent, "tracestate": "a=b"}) is None
+
+
 def test_nothing_is_no_context() -> None:
     assert TraceContext.of({"tracestate": "a=b"}) is None

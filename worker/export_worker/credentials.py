@@ -3,7 +3,10 @@
 import json
 import os
 import re
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -55,14 +58,39 @@ class Redactor:
 
     def __init__(self) -> None:
         self._patterns: dict[str, re.Pattern[str]] = {}
+        self._changing = Lock()
 
     def add(self, secret: str | None) -> None:
         """Mask this value from now on."""
         if secret is None or len(secret) < MIN_SECRET_LENGTH:
             return
-        self._patterns[secret] = re.compile("".join(map(_any_form, _PIECES.findall(secret))))
-        # Longest first, or a secret that begins with another would leave its tail behind.
-        self._patterns = dict(sorted(self._patterns.items(), key=lambda item: len(item[0]), reverse=True))
+        pattern = re.compile("".join(map(_any_form, _PIECES.findall(secret))))
+        with self._changing:
+            # Longest first, or a secret that begins with another would leave its tail behind. A new dictionary: threads
+            # that fetch credentials add to it while others mask by the one that stands.
+            known = {**self._patterns, secret: pattern}
+            self._patterns = dict(sorted(known.items(), key=lambda item: len(item[0]), reverse=True))
+
+    def rotating(self, count: int) -> Callable[[str | None], None]:
+        """An `add` for secrets that replace each other: the last `count` are masked, and those before them no more.
+
+        Each secret costs every line that is masked, and a role has others each hour.
+        """
+        last = deque[str]()
+
+        def add(secret: str | None) -> None:
+            self.add(secret)
+            if secret is None or len(secret) < MIN_SECRET_LENGTH:
+                return
+            last.append(secret)
+            if len(last) > count:
+                self._forget(last.popleft())
+
+        return add
+
+    def _forget(self, secret: str) -> None:
+        with self._changing:
+            self._patterns = {known: pattern for known, pattern in self._patterns.items() if known != secret}
 
     def text(self, text: str) -> str:
         """The text with every known secret masked."""
@@ -108,3 +136,13 @@ def url_passwords(address: str) -> list[str]:
     url = urlsplit(address)
     before = [] if url.password is None else [unquote(url.password)]
     return before + [value for name, value in parse_qsl(url.query) if name.endswith("password")]
+
+
+def url_secrets(address: str) -> list[str]:
+    """Everything in a URL that may let somebody in: its password, and every value behind its question mark."""
+    try:
+        url = urlsplit(address)
+    except ValueError:
+        return []
+    before = [] if url.password is None else [unquote(url.password)]
+    return before + [value for _, value in parse_qsl(url.query)]

@@ -74,9 +74,13 @@ class ExportNotFoundError(ExportWorkerError):
 
 
 class ConfigError(ExportWorkerError):
-    """The configuration is wrong; the message names the setting and what is allowed."""
+    """The configuration is wrong; each of `problems` names the setting and what is allowed."""
 
     code = ErrorCode.INVALID_CONFIG
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 class ServiceUnreachableError(ExportWorkerError):

@@ -5,9 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 
-import boto3
 from arq.connections import ArqRedis
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from export_worker.config import Config
 from export_worker.contract.keys import Keys
@@ -18,10 +17,15 @@ from export_worker.leftovers import UploadSweeper
 from export_worker.transfer.buffers import BufferPool
 from export_worker.transfer.client import build_client
 from export_worker.transfer.engine import TransferEngine
+from export_worker.transfer.failures import code_of, status_of
 from export_worker.transfer.landing import Landing, Layout
 from export_worker.transfer.multipart import S3Store
 from export_worker.transfer.names import key_pattern
+from export_worker.transfer.role import own_session
 from export_worker.transfer.storing import PLAIN, StoringSettings
+
+ROLE_SECRETS = 9
+"""Three a session; one before and one after it are masked as well."""
 
 
 @contextmanager
@@ -29,13 +33,17 @@ def aws_settings() -> Iterator[None]:
     """What boto3 refuses when it is built is a wrong setting, of ours or of its own configuration."""
     try:
         yield
-    except (BotoCoreError, ValueError) as error:
+    except ClientError as error:
+        # STS, for a web identity or a profile with a role; its own text may quote what was sent.
+        said = f"{error.operation_name} was answered {code_of(error)}, HTTP {status_of(error)}"
+        raise ConfigError(f"s3: {said}; look at the AWS_ variables, and at the role that they name") from None
+    except (BotoCoreError, OSError, ValueError) as error:
         raise ConfigError(f"s3: {error}; look at [s3] and at the AWS_ variables") from None
 
 
 def learn_aws_secrets(redactor: Redactor) -> None:
     """Mask what boto3 will sign with. Reads files, and may ask the instance it runs on."""
-    credentials = boto3.session.Session().get_credentials()
+    credentials = own_session().get_credentials()
     if credentials is not None:
         frozen = credentials.get_frozen_credentials()
         for value in (frozen.access_key, frozen.secret_key, frozen.token):
@@ -76,9 +84,8 @@ def build_storage(
 
     def landing(storing: StoringSettings, apart: dict[str, Landing]) -> Landing:
         with aws_settings():
-            client = build_client(
-                config.s3.region, config.s3.endpoint_url, threads, storing=storing, learn=redactor.add
-            )
+            learn = redactor.rotating(ROLE_SECRETS)
+            client = build_client(config.s3.region, config.s3.endpoint_url, threads, storing=storing, learn=learn)
         stores.append(S3Store(client, executor, instrument))
         engine = TransferEngine(stores[-1], parts_in_flight=config.transfer.parts_in_flight, pool=pool)
         return Landing(engine, layout, apart)

@@ -15,12 +15,15 @@ from arq.connections import ArqRedis
 from export_worker.connect import commands
 from export_worker.contract.keys import Keys
 from export_worker.contract.status import Phase
-from export_worker.errors import StorageError
+from export_worker.errors import StorageError, StorageRefusedError
 from export_worker.instrumentation import SILENT, Instrument, UploadSwept
 from export_worker.transfer.multipart import S3Store, StandingUpload
 
 EVERY_S = 3600
 """Between looks of all workers together: uploads are told as left after a day, and listing costs a request."""
+
+_ENDED = frozenset(phase.value for phase in Phase if phase.terminal)
+"""A phase that is not known here is a newer worker's, and may be open."""
 
 _log = structlog.get_logger(__name__)
 
@@ -72,14 +75,27 @@ class UploadSweeper:
         aborted: list[str] = []
         for store in self._stores:
             try:
-                for upload in await store.uploads(self._bucket, self._prefix):
-                    if await self._is_left(upload, now):
-                        await store.abort(self._bucket, upload)
-                        _log.warning("upload.swept", key=upload.key, begun_at=upload.begun_at.isoformat())
-                        self._instrument.on(UploadSwept())
-                        aborted.append(upload.key)
+                uploads = await store.uploads(self._bucket, self._prefix)
+                aborted += await self._abort(store, uploads, now)
             except StorageError as error:
                 _log.warning("upload.sweep_failed", error=str(error))
+        return aborted
+
+    async def _abort(self, store: S3Store, uploads: Sequence[StandingUpload], now: datetime) -> list[str]:
+        """Abort what is left of these. One that is refused, for it is another connection's, keeps no other standing."""
+        aborted, refused = list[str](), list[StorageRefusedError]()
+        for upload in uploads:
+            if await self._is_left(upload, now):
+                try:
+                    await store.abort(self._bucket, upload)
+                except StorageRefusedError as error:
+                    refused.append(error)
+                    continue
+                _log.warning("upload.swept", key=upload.key, begun_at=upload.begun_at.isoformat())
+                self._instrument.on(UploadSwept())
+                aborted.append(upload.key)
+        if refused:
+            _log.warning("upload.sweep_failed", error=str(refused[0]), uploads=len(refused))
         return aborted
 
     async def _is_left(self, upload: StandingUpload, now: datetime) -> bool:
@@ -88,4 +104,4 @@ class UploadSweeper:
         if match is None or now - upload.begun_at < self._after:
             return False
         (phase,) = await self._redis.hmget(self._keys.export(match["export_id"]), "phase")
-        return phase is None or Phase(phase.decode()).terminal
+        return phase is None or phase.decode() in _ENDED

@@ -252,7 +252,7 @@ async def open_runtime(
             breaker_max_s=config.worker.breaker_max_s,
         )
         metrics = Metrics(list(config.connections), list(config.sinks))
-        instrument = Chorus([metrics, *instruments, *await _tracing(config, stack)])
+        instrument = Chorus([metrics, *instruments, *await _tracing(config, redactor, stack)])
         store = Store(redis, keys, list(config.sinks), _limits(config), terms, owner=owner)
         leases = Leases(store, chance.clock, terms.lease_s)
         storage = await asyncio.to_thread(build_storage, config, stack, redactor, instrument)
@@ -297,17 +297,21 @@ async def _health(
     return Health(redis, keys, owner, gauges=gauges, metrics=metrics, clock=clock)
 
 
-async def _tracing(config: Config, stack: AsyncExitStack) -> list[Instrument]:
+async def _tracing(config: Config, redactor: Redactor, stack: AsyncExitStack) -> list[Instrument]:
     """What sends spans, if the settings ask for them."""
     if not config.worker.tracing:
         return []
     try:
         # Imported here: the extra is a heavy one, and few need it.
         tracing = await asyncio.to_thread(import_module, "export_worker.tracing")
+        for secret in tracing.secrets(os.environ):
+            redactor.add(secret)
+        spans = await asyncio.to_thread(tracing.open_tracing, config.namespace)
     except ModuleNotFoundError as error:
         advice = "install it with: pip install 'export-worker[tracing]'"
         raise ConfigError(f"worker.tracing: needs {error.name}; {advice}") from None
-    spans = await asyncio.to_thread(tracing.open_tracing, config.namespace)
+    except ValueError as error:
+        raise ConfigError(f"worker.tracing: {error}; look at the OTEL_ variables") from None
     stack.push_async_callback(spans.close)
     return [spans]
 

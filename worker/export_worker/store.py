@@ -28,6 +28,7 @@ from export_worker.contract.keys import JOB_TTL_MS, Keys, Role, job_payload
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Phase, Progress, Status
+from export_worker.contract.trace import TraceContext
 from export_worker.errors import LeaseLostError
 from export_worker.export import Ended, Export, accepted, event_of, status_of
 from export_worker.lua import script
@@ -374,10 +375,9 @@ def _turn(item: list[Any], role: Role, since_s: float) -> Turn | None:
 def _traceparent(trace: bytes) -> str:
     """What the producer noted; without one that can be read the export goes on all the same."""
     try:
-        noted = json.loads(trace) if trace else {}
-    except ValueError:
+        return TraceContext.model_validate_json(trace).traceparent if trace else ""
+    except ValidationError:
         return ""
-    return str(noted.get("traceparent", "")) if isinstance(noted, dict) else ""
 
 
 def _first(request: bytes, status: bytes) -> Export:

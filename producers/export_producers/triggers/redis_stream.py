@@ -86,7 +86,10 @@ class RedisStreamTrigger:
 
     def _message(self, entry_id: str, fields: Mapping[bytes, bytes]) -> Message:
         body = next(iter(fields.values())) if len(fields) == 1 else fields.get(self._field, b"")
-        return Message(entry_id, body)
+        # What other brokers have as headers stands beside the body here.
+        trace = {name: fields.get(name.encode()) for name in ("traceparent", "tracestate")}
+        headers = {name: value.decode(errors="replace") for name, value in trace.items() if value is not None}
+        return Message(entry_id, body, headers)
 
     async def _prepare(self) -> None:
         """Create the group unless it is there, and forget consumers that died long ago."""

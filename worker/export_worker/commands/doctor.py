@@ -4,22 +4,23 @@ Exit status: 0 all is well (warnings may stand) · 2 something is set wrong · 4
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+import os
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 
 import click
-from botocore.exceptions import BotoCoreError
 
-from export_worker.config import Config, load_config
+from export_worker.config import DEFAULT_FILE, FILE_VARIABLE, Config, load_config, passed_over
 from export_worker.config.sinks import RedisStreamSink
 from export_worker.config.triggers import RedisStreamTrigger
 from export_worker.connect import close_redis, commands, open_redis
 from export_worker.contract.keys import Keys
 from export_worker.contract.printable import clean, dumps
 from export_worker.credentials import Redactor, reveal
-from export_worker.doctor.finding import Finding, good, warning, wrong
+from export_worker.doctor.finding import Finding, good, unreachable, warning, wrong
 from export_worker.doctor.platforms import check_connection
 from export_worker.doctor.redis import check_redis
 from export_worker.doctor.s3 import check_s3
@@ -27,11 +28,14 @@ from export_worker.doctor.sinks import check_sink
 from export_worker.doctor.triggers import check_trigger
 from export_worker.doctor.workers import check_workers
 from export_worker.errors import ConfigError
-from export_worker.landings import learn_aws_secrets, ways_of_storing
+from export_worker.landings import aws_settings, learn_aws_secrets, ways_of_storing
 from export_worker.runtime import build_redactor
 from export_worker.transfer.client import build_client
-from export_worker.transfer.storing import StoringSettings
+from export_worker.transfer.storing import PLAIN, StoringSettings
 
+READ_TIMEOUT_S = 10.0
+"""Of S3, which answers a scratch object sooner than a very large upload; each call is tried twice."""
+WAYS_AT_ONCE = 32
 MARKS = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
 
 
@@ -59,29 +63,48 @@ async def _told(*, as_json: bool) -> list[Finding]:
 
 
 async def _examine() -> AsyncGenerator[Finding, None]:
+    """All that is to be said, in order. Everything is asked at once: the slowest of them is what it takes."""
     try:
         config = load_config()
     except ConfigError as error:
-        # Each problem names its setting; an unknown one is among them.
-        for problem in str(error).split("; "):
-            yield wrong("configuration", problem, "correct this setting")
+        for problem in error.problems:
+            says, _, mend = problem.partition("; ")
+            yield wrong("configuration", says, mend or "correct this setting")
         return
     redactor = build_redactor(config)
-    yield good("configuration", "every setting is known")
-    for finding in _secrets(config):
+    for finding in _configuration(config):
         yield finding
-    redis_well = True
-    async with aclosing(_redis(config)) as looked:
-        async for finding in looked:
-            redis_well = redis_well and finding.level != "error"
+    redis = asyncio.create_task(_whole("redis", _redis(config), redactor))
+    parts = [
+        redis,
+        asyncio.create_task(_whole("s3", _s3(config, redactor), redactor)),
+        asyncio.create_task(_whole("connections", _connections(config, redactor), redactor)),
+        asyncio.create_task(_whole("sinks and triggers", _events(config, redactor, redis), redactor)),
+    ]
+    for part in parts:
+        for finding in await part:
             yield finding
-    for finding in await _s3(config, redactor):
-        yield finding
-    if not config.connections:
-        yield warning("connections", "none is configured here", "add a section [connections.NAME]")
-    checks = [check_connection(name, settings, redactor) for name, settings in config.connections.items()]
-    for finding in (*await asyncio.gather(*checks), *await _events(config, redactor, redis_well=redis_well)):
-        yield finding
+
+
+async def _whole(about: str, part: Awaitable[list[Finding]], redactor: Redactor) -> list[Finding]:
+    """One part of the report. Whatever breaks in it must not keep the others from being told."""
+    try:
+        return await part
+    except ConfigError as error:
+        return [wrong(about, redactor.text(str(error)), "correct this setting")]
+    except Exception as error:  # noqa: BLE001 - see above; checks tell what they foresee themselves
+        says = redactor.text(f"could not be looked at to its end ({type(error).__name__}: {error})")
+        return [unreachable(about, says, "mend what the other lines name first; should it stay, report it")]
+
+
+def _configuration(config: Config) -> list[Finding]:
+    file = os.environ.get(FILE_VARIABLE, DEFAULT_FILE)
+    read = file if Path(file).exists() else f"there is no {file}; from EXPORT_ variables alone"
+    found = [good("configuration", f"every setting is known ({read})")]
+    for name in passed_over(os.environ):
+        mend = "correct its name (export-worker schema config lists them all), or take it away"
+        found.append(warning("configuration", f"{name} names no setting and is passed over", mend))
+    return found + _secrets(config)
 
 
 def _secrets(config: Config) -> list[Finding]:
@@ -99,22 +122,29 @@ def _secrets(config: Config) -> list[Finding]:
     return findings
 
 
-async def _redis(config: Config) -> AsyncGenerator[Finding, None]:
+async def _redis(config: Config) -> list[Finding]:
     redis, keys = open_redis(config.redis_url, retries=0, max_connections=4), Keys(config.namespace)
-    reached = True
     try:
-        async for finding in check_redis(redis, keys, config.redis_url):
-            yield finding
-            reached = reached and finding.level != "error"
-        if reached:
-            for finding in await check_workers(redis, keys):
-                yield finding
+        findings = [finding async for finding in check_redis(redis, keys, config.redis_url)]
+        return findings + (await check_workers(redis, keys) if _is_well(findings) else [])
     finally:
         await close_redis(redis)
 
 
-async def _events(config: Config, redactor: Redactor, *, redis_well: bool) -> list[Finding]:
-    """Where events go, and where messages come from; streams only in a Redis of which nothing bad was told before."""
+def _is_well(findings: list[Finding]) -> bool:
+    return all(finding.level != "error" for finding in findings)
+
+
+async def _connections(config: Config, redactor: Redactor) -> list[Finding]:
+    if not config.connections:
+        return [warning("connections", "none is configured here", "add a section [connections.NAME]")]
+    checks = (check_connection(name, settings, redactor) for name, settings in config.connections.items())
+    return list(await asyncio.gather(*checks))
+
+
+async def _events(config: Config, redactor: Redactor, looked: Awaitable[list[Finding]]) -> list[Finding]:
+    """Where events go, and where messages come from; streams only in a Redis of which nothing bad was told."""
+    redis_well = _is_well(await looked)
     redis = open_redis(config.redis_url, retries=0, max_connections=4)
     try:
         sinks = (
@@ -133,23 +163,34 @@ async def _events(config: Config, redactor: Redactor, *, redis_well: bool) -> li
 
 
 async def _s3(config: Config, redactor: Redactor) -> list[Finding]:
-    """As `[s3]` says, and as each connection says that stores in a way of its own."""
+    """As `[s3]` says, and as each connection says that stores in a way of its own; equal ways are tried once."""
     own = ways_of_storing(config)
-    findings = [] if own and own.keys() == config.connections.keys() else await _storing(config, redactor, config.s3)
+    ways = [] if own and own.keys() == config.connections.keys() else [(["s3"], PLAIN.over(config.s3))]
     for name, storing in own.items():
-        findings += [
-            replace(finding, about=f"connections.{name}.s3") for finding in await _storing(config, redactor, storing)
-        ]
-    return findings
+        names = next((names for names, known in ways if known == storing), None)
+        if names is None:
+            ways.append(([f"connections.{name}.s3"], storing))
+        else:
+            names.append(f"connections.{name}.s3")
+    turns = asyncio.Semaphore(WAYS_AT_ONCE)
+
+    async def tried(names: list[str], storing: StoringSettings) -> list[Finding]:
+        async with turns:
+            return [replace(finding, about=", ".join(names)) for finding in await _storing(config, redactor, storing)]
+
+    looks = await asyncio.gather(*(_whole(", ".join(way[0]), tried(*way), redactor) for way in ways))
+    return [finding for look in looks for finding in look]
 
 
 async def _storing(config: Config, redactor: Redactor, storing: StoringSettings) -> list[Finding]:
-    build = partial(build_client, attempts=2, storing=storing, learn=redactor.add)
+    build = partial(build_client, attempts=2, read_timeout_s=READ_TIMEOUT_S, storing=storing, learn=redactor.add)
     try:
-        await asyncio.to_thread(learn_aws_secrets, redactor)
-        client = await asyncio.to_thread(build, config.s3.region, config.s3.endpoint_url, 1)
-    except (BotoCoreError, ValueError) as error:
-        return [wrong("s3", redactor.text(str(error)), "look at [s3] and at the AWS_ variables")]
+        with aws_settings():
+            await asyncio.to_thread(learn_aws_secrets, redactor)
+            client = await asyncio.to_thread(build, config.s3.region, config.s3.endpoint_url, 1)
+    except ConfigError as error:
+        says, _, mend = redactor.text(str(error)).partition("; ")
+        return [wrong("s3", says.removeprefix("s3: "), mend)]
     try:
         return await check_s3(client, config.s3.bucket, config.s3.prefix)
     finally:

@@ -3,6 +3,6 @@
 One file a section. Lower floors never see it; they take values in their constructors.
 """
 
-from export_worker.config.whole import Config, load_config
+from export_worker.config.whole import DEFAULT_FILE, FILE_VARIABLE, Config, load_config, passed_over
 
-__all__ = ["Config", "load_config"]
+__all__ = ["DEFAULT_FILE", "FILE_VARIABLE", "Config", "load_config", "passed_over"]

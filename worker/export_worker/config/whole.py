@@ -1,6 +1,7 @@
 """The whole configuration, and how it is read."""
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,9 @@ from export_worker.platforms.connection import ConnectionSettings
 from export_worker.sentinel import is_sentinel_url
 
 DEFAULT_FILE = "export-worker.toml"
+FILE_VARIABLE = "EXPORT_CONFIG"
+_SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$")
+"""What Kubernetes sets in every pod for a Service, such as one of the name `export-gateway`."""
 
 ConnectionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
@@ -112,16 +116,26 @@ def load_config(path: str | None = None) -> Config:
     Raises:
         ConfigError: The file is missing or no TOML, or a setting is wrong; each is named.
     """
-    named = path or os.environ.get("EXPORT_CONFIG")
+    named = path or os.environ.get(FILE_VARIABLE)
     file = Path(named or DEFAULT_FILE)
     settings = _read(file) if named or file.exists() else {}
     try:
         return Config(**settings)
     except ValidationError as error:
-        raise ConfigError("; ".join(_problem(file, detail) for detail in error.errors(include_input=False))) from None
+        raise ConfigError(*(_problem(file, detail) for detail in error.errors(include_input=False))) from None
     except ValueError as error:
         # pydantic-settings: a variable that should hold JSON does not.
         raise ConfigError(f"environment: {error}") from None
+
+
+def passed_over(environment: Mapping[str, str]) -> list[str]:
+    """Variables that begin as ours do and name no setting; within a section, such a one is an error anyway."""
+    known = {FILE_VARIABLE, *(f"EXPORT_{name.upper()}" for name in Config.model_fields)}
+    return sorted(
+        name
+        for name in environment
+        if name.startswith("EXPORT_") and name.partition("__")[0] not in known and not _SERVICE_LINK.search(name)
+    )
 
 
 def _read(file: Path) -> dict[str, Any]:

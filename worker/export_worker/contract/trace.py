@@ -1,14 +1,16 @@
 """W3C trace context: what ties an export to the request of a service that asked for it."""
 
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import StringConstraints, ValidationError
 
 from export_worker.contract.model import Model
 
 TRACEPARENT = r"^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z"
 """Version, trace id, parent id, flags; ids of zeros alone and version ff are invalid (W3C Trace Context, 3.2.2)."""
+TRACESTATE = r"^[\x20-\x7e]*\Z"
+"""Printable ASCII (W3C Trace Context, 3.3.1.3)."""
 TRACESTATE_MAX = 512
 """Characters that everyone must pass on (W3C Trace Context, 3.3.1.5)."""
 
@@ -22,18 +24,18 @@ class TraceContext(Model):
     model_config = _CONFIG
 
     traceparent: Annotated[str, StringConstraints(pattern=TRACEPARENT)]
-    tracestate: Annotated[str, Field(max_length=TRACESTATE_MAX)] | None = None
+    tracestate: Annotated[str, StringConstraints(max_length=TRACESTATE_MAX, pattern=TRACESTATE)] | None = None
 
     @classmethod
-    def of(cls, carrier: Mapping[str, str]) -> Self | None:
+    def of(cls, carrier: Mapping[str, Any]) -> Self | None:
         """What a carrier such as the headers of a request holds; None when that is nothing, or is invalid.
 
-        Whoever cannot read a context goes on without one (W3C Trace Context, 4.3), so this raises nothing.
+        A tracestate that is invalid is left out alone. Whoever cannot read a context goes on without one (W3C Trace
+        Context, 4.3), so this raises nothing.
         """
-        parent, state = carrier.get("traceparent"), carrier.get("tracestate")
-        if parent is None:
-            return None
-        try:
-            return cls(traceparent=parent, tracestate=state if state and len(state) <= TRACESTATE_MAX else None)
-        except ValidationError:
-            return None
+        for state in (carrier.get("tracestate") or None, None):
+            try:
+                return cls.model_validate({"traceparent": carrier.get("traceparent"), "tracestate": state})
+            except ValidationError:
+                continue
+        return None

@@ -2,8 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from hashlib import sha1
 from typing import Any
 from uuid import uuid4
 
@@ -37,15 +39,18 @@ async def check_redis(redis: ArqRedis, keys: Keys, redis_url: str) -> Findings:
         async with asyncio.timeout(PATIENCE_S):
             await redis.ping()
             info = await _info(redis)
+        for finding in _settings(info):
+            yield finding
+        for look in (partial(_keeping, info=info), _skew, partial(_rights, keys=keys)):
+            for finding in await look(redis):
+                yield finding
     except AuthenticationError:
         yield wrong(ABOUT, "refuses the user or the password", "correct redis_url (EXPORT_REDIS_URL)")
-        return
+    except NoPermissionError as error:
+        yield wrong(ABOUT, f"refuses what everybody needs ({error})", GUIDE)
     except (RedisError, OSError) as error:
         said, _, mend = str(redis_unreachable(redis_url, error)).partition("; ")
         yield unreachable(ABOUT, said, mend)
-        return
-    for finding in (*_settings(info), *await _keeping(redis, info), *await _skew(redis), await _rights(redis, keys)):
-        yield finding
 
 
 async def _info(redis: ArqRedis) -> Mapping[str, Any]:
@@ -58,13 +63,17 @@ async def _info(redis: ArqRedis) -> Mapping[str, Any]:
 
 def _settings(info: Mapping[str, Any]) -> list[Finding]:
     if not info:
-        return [warning(ABOUT, "answers; its settings cannot be read", "allow INFO to the user, to have them checked")]
+        says = "answers; its settings cannot be read, and no worker starts without (the user may not INFO)"
+        return [wrong(ABOUT, says, GUIDE)]
     name = "Valkey" if "valkey_version" in info else "Redis"
     told = str(info.get("valkey_version") or info.get("redis_version", "0"))
     version = tuple(int(part) for part in told.split(".")[:2] if part.isdecimal())
     findings = [good(ABOUT, f"answers: {name} {told}")]
+    if info.get("cluster_enabled"):
+        says = "is a cluster, and scripts here touch keys of several of its slots"
+        findings.append(wrong(ABOUT, says, "use a Redis without cluster mode; for fail-over, Sentinel"))
     if version < VERSION_MIN:
-        findings = [warning(ABOUT, f"answers: {name} {told} is old", "use Redis 6.2 or newer, or Valkey")]
+        findings[0] = warning(ABOUT, f"answers: {name} {told} is old", "use Redis 6.2 or newer, or Valkey")
     if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
         says = f"drops keys when its memory is full (maxmemory-policy {policy}): what was accepted would be lost"
         findings.append(wrong(ABOUT, says, "CONFIG SET maxmemory-policy noeviction"))
@@ -117,7 +126,7 @@ async def _skew(redis: ArqRedis) -> list[Finding]:
     try:
         seconds, microseconds = await redis.time()
     except NoPermissionError:
-        return [warning(ABOUT, "its clock cannot be read", "allow TIME to the user, to have it compared")]
+        return [wrong(ABOUT, "its clock cannot be read, and no worker starts without (the user may not TIME)", GUIDE)]
     ended_s = time.time()
     skew_s = seconds + microseconds / 1e6 - (begun_s + ended_s) / 2
     # Half of the way there and back is not known.
@@ -160,6 +169,8 @@ def _scratch(keys: Keys) -> _Scratch:
 
 
 SCRIPT = "return redis.call('HGET', KEYS[1], 'a')"
+SCRIPT_ID = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+"""As Redis names it."""
 _TTL_MS = 60_000
 
 
@@ -197,6 +208,7 @@ def _commands(scratch: _Scratch) -> dict[str, Callable[[Any], Any]]:
         "XRANGE": lambda to: to.xrange(scratch.stream, count=1),
         "EVAL": lambda to: to.eval(SCRIPT, 1, scratch.hash),
         "SCRIPT LOAD": lambda to: to.script_load(SCRIPT),
+        "EVALSHA": lambda to: to.evalsha(SCRIPT_ID, 1, scratch.hash),
         "PUBLISH": lambda to: to.publish(scratch.channel, ""),
         "PERSIST": lambda to: to.persist(scratch.hash),
         "PEXPIRE": lambda to: to.pexpire(scratch.hash, _TTL_MS),
@@ -205,7 +217,7 @@ def _commands(scratch: _Scratch) -> dict[str, Callable[[Any], Any]]:
     }
 
 
-async def _rights(redis: ArqRedis, keys: Keys) -> Finding:
+async def _rights(redis: ArqRedis, keys: Keys) -> list[Finding]:
     scratch = _scratch(keys)
     tried = _commands(scratch)
     async with redis.pipeline(transaction=False) as pipe:
@@ -213,13 +225,45 @@ async def _rights(redis: ArqRedis, keys: Keys) -> Finding:
             call(pipe)
         answers = await pipe.execute(raise_on_error=False)
     failures = {name: answer for name, answer in zip(tried, answers, strict=True) if isinstance(answer, Exception)}
+    failures |= await _apart(redis, scratch)
+    return [_told(failures, len(tried) + len(_APART), keys.prefix)]
+
+
+async def _apart(redis: ArqRedis, scratch: _Scratch) -> dict[str, Exception]:
+    failures: dict[str, Exception] = {}
+    for name, call in _APART.items():
+        try:
+            await call(redis, scratch)
+        except ResponseError as error:
+            is_right = any(words in str(error) for words in ("NOPERM", "without MULTI"))
+            failures[name] = NoPermissionError(str(error)) if is_right else error
+    return failures
+
+
+async def _multi(redis: ArqRedis, scratch: _Scratch) -> None:
+    async with redis.pipeline(transaction=True) as pipe:
+        pipe.exists(scratch.hash)
+        await pipe.execute()
+
+
+async def _subscribe(redis: ArqRedis, scratch: _Scratch) -> None:
+    async with redis.pubsub() as notices:
+        await notices.subscribe(scratch.channel)
+        await notices.get_message(timeout=PATIENCE_S)
+
+
+_APART: Mapping[str, Callable[[ArqRedis, _Scratch], Awaitable[None]]] = {"MULTI": _multi, "SUBSCRIBE": _subscribe}
+"""What cannot stand in a pipeline."""
+
+
+def _told(failures: Mapping[str, Exception], tried: int, prefix: str) -> Finding:
     if any(isinstance(answer, ReadOnlyError) for answer in failures.values()):
         mend = "let redis_url name the primary; during a fail-over, wait for its end"
         return wrong(ABOUT, "is read-only: nothing can be accepted or saved", mend)
     refused = [name for name, answer in failures.items() if isinstance(answer, _REFUSALS)]
     if refused:
-        return wrong(ABOUT, f"the user may not {', '.join(refused)} within {keys.prefix}*", GUIDE)
+        return wrong(ABOUT, f"the user may not {', '.join(refused)} within {prefix}*", GUIDE)
     if failures:
         name, answer = next(iter(failures.items()))
         return unreachable(ABOUT, f"{name} fails: {answer}", "look at the server's memory and log")
-    return good(ABOUT, f"allows all {len(tried)} commands within {keys.prefix}*")
+    return good(ABOUT, f"allows all {tried} commands within {prefix}*")

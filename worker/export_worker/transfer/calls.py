@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from export_worker.instrumentation import SILENT, Instrument, StorageCalled
 from export_worker.transfer.checksum import content_md5
 from export_worker.transfer.client import S3Client
-from export_worker.transfer.failures import code_of, may_dislike_checksums, status_of, storage_error
+from export_worker.transfer.failures import FAILED, code_of, may_dislike_checksums, status_of, storage_error
 from export_worker.transfer.guards import LADDER, Fields, Guard
 from export_worker.transfer.permission import check_permission
 from export_worker.transfer.threads import run_in_thread
@@ -62,7 +62,7 @@ class S3Calls:
         begun_s, failure = time.monotonic(), None
         try:
             yield
-        except (BotoCoreError, ClientError) as error:
+        except FAILED as error:
             # A missing or a standing object is an answer that we ask for; a missing bucket is none.
             is_answer = (
                 isinstance(error, ClientError)
@@ -135,5 +135,5 @@ def translated(name: str, bucket: str) -> Iterator[None]:
     """Turns what botocore raises into errors of ours."""
     try:
         yield
-    except (BotoCoreError, ClientError) as error:
+    except FAILED as error:
         raise storage_error(error, name, bucket) from None

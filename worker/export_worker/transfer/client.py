@@ -5,6 +5,7 @@ from typing import Any, Protocol
 from botocore import auth
 from botocore.config import Config
 
+from export_worker.transfer.failures import NotS3Error
 from export_worker.transfer.role import Learn, forget, session_for
 from export_worker.transfer.storing import PLAIN, StoringSettings
 
@@ -13,6 +14,14 @@ READ_TIMEOUT_S = 60
 """A store needs long for one answer only when it completes a very large upload."""
 ATTEMPTS = 5
 """Of one call, by botocore's own backoff: a part is cheap to send again, a whole download is not."""
+_TOLD = {
+    "PutObject": "ETag",
+    "CreateMultipartUpload": "UploadId",
+    "UploadPart": "ETag",
+    "CompleteMultipartUpload": "ETag",
+    "HeadObject": "ETag",
+}
+"""What S3 tells in every good answer."""
 
 
 class S3Client(Protocol):
@@ -55,6 +64,7 @@ def build_client(
     max_connections: int,
     *,
     attempts: int = ATTEMPTS,
+    read_timeout_s: float = READ_TIMEOUT_S,
     storing: StoringSettings = PLAIN,
     learn: Learn = forget,
 ) -> S3Client:
@@ -68,12 +78,13 @@ def build_client(
         endpoint_url: None means AWS. Other stores are addressed by path, since few have a host name for each bucket.
         max_connections: As many as threads make calls.
         attempts: Of one call.
+        read_timeout_s: Without a byte of the answer.
         storing: Added to every call that it concerns; names the role, if one is to be assumed.
         learn: Told each secret of that role.
     """
     config = Config(
         connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=READ_TIMEOUT_S,
+        read_timeout=read_timeout_s,
         tcp_keepalive=True,
         max_pool_connections=max_connections,
         # Stores see who asks. botocore's own is put together anew for each call, a tenth of what a small put costs.
@@ -95,5 +106,23 @@ def build_client(
         params.update(storing.added(model.name, model.input_shape.members))
 
     client.meta.events.register("before-parameter-build.s3", add)
+    client.meta.events.register("before-call.s3.HeadBucket", _ask_once)
+    client.meta.events.register("after-call.s3", _check_answer)
     checked: S3Client = client
     return checked
+
+
+def _ask_once(params: dict[str, Any], **_: Any) -> None:
+    """Follow no redirect of the call by which botocore (1.44) asks a redirecting S3 for a bucket's region.
+
+    It would ask for that call's region as well, and so on until Python's stack ends: whatever redirects without a
+    region does so each time, such as a proxy that sends http:// to https://.
+    """
+    params["context"].setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _check_answer(http_response: Any, parsed: dict[str, Any], model: Any, **_: Any) -> None:
+    """Refuse a good answer that is none of S3's, before anybody takes a file for stored."""
+    field = _TOLD.get(model.name)
+    if http_response.status_code < 300 and field is not None and field not in parsed:
+        raise NotS3Error(operation=model.name, field=field)

@@ -149,7 +149,7 @@ class S3Store:
                     listed += map(_listed_part, answer.get("Parts", []))
                     if not answer.get("IsTruncated"):
                         return listed
-                    page["PartNumberMarker"] = answer["NextPartNumberMarker"]
+                    page |= _following(page, PartNumberMarker=answer.get("NextPartNumberMarker"))
             except ClientError as error:
                 if code_of(error) != "NoSuchUpload":
                     raise
@@ -200,8 +200,8 @@ class S3Store:
                 found += map(_standing_upload, answer.get("Uploads", []))
                 if not answer.get("IsTruncated"):
                     return found
-                page["KeyMarker"] = answer["NextKeyMarker"]
-                page["UploadIdMarker"] = answer["NextUploadIdMarker"]
+                key, upload_id = answer.get("NextKeyMarker"), answer.get("NextUploadIdMarker") or ""
+                page |= _following(page, KeyMarker=key, UploadIdMarker=upload_id)
 
     async def abort(self, bucket: str, upload: StandingUpload) -> None:
         """Drop an upload with its parts. Raises as `MultipartUpload.abort` does."""
@@ -346,6 +346,13 @@ class _CreateOnce:
 
 def _own_or_first(told: dict[Algorithm, Checksum], content: Content) -> Checksum | None:
     return told.get(content.checksum.algorithm) or next(iter(told.values()), None)
+
+
+def _following(page: dict[str, Any], **markers: Any) -> dict[str, Any]:
+    """Where the next page begins. A store that says no other place than before would be asked for ever."""
+    if all(page.get(name) == marker for name, marker in markers.items()) or None in markers.values():
+        raise StorageError(f"bucket {page['Bucket']}: a listing goes on, and the store does not tell from where")
+    return markers
 
 
 def _standing_upload(item: dict[str, Any]) -> StandingUpload:

@@ -6,6 +6,7 @@ from typing import Any
 
 import boto3
 import botocore.session
+from botocore.config import Config
 from botocore.credentials import (
     AssumeRoleCredentialFetcher,
     CredentialProvider,
@@ -16,6 +17,8 @@ from botocore.credentials import (
 from export_worker.transfer.storing import StoringSettings
 
 SESSION_NAME = "export-worker"
+ASKING = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
+"""Every call to S3 waits meanwhile; by itself botocore would hold them for five minutes when STS is silent."""
 
 Learn = Callable[[str | None], None]
 
@@ -36,10 +39,17 @@ def session_for(storing: StoringSettings, region: str | None, learn: Learn = for
         learn: Told each secret of the role when it is fetched.
     """
     if storing.role_arn is None:
-        return boto3.session.Session()
+        return own_session()
     provider = _RoleProvider(storing.role_arn, storing, region, learn)
     session = botocore.session.Session()
     session.register_component("credential_provider", CredentialResolver([provider]))
+    return boto3.session.Session(botocore_session=session)
+
+
+def own_session() -> boto3.session.Session:
+    """A session with the process's own credentials. These may come from STS as well, by a web identity or a profile."""
+    session = botocore.session.Session()
+    session.set_default_client_config(ASKING)
     return boto3.session.Session(botocore_session=session)
 
 
@@ -57,10 +67,12 @@ class _RoleProvider(CredentialProvider):
 
     def load(self) -> DeferredRefreshableCredentials | None:
         own = botocore.session.Session()
+        own.set_default_client_config(ASKING)
         credentials = own.get_credentials()
         if credentials is None:
             return None
-        create = partial(own.create_client, region_name=self._region, endpoint_url=self._storing.sts_endpoint_url)
+        sts_url = self._storing.sts_endpoint_url
+        create = partial(own.create_client, region_name=self._region, endpoint_url=sts_url)
         more = {"RoleSessionName": self._storing.role_session_name or SESSION_NAME}
         if self._storing.external_id:
             more["ExternalId"] = self._storing.external_id

@@ -6,7 +6,7 @@ boto3 names the arguments, and are added to the calls by a hook of its client: n
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -24,7 +24,7 @@ StorageClass = Literal[
 ]
 TAGS_MAX = 10
 """Of one object (S3 user guide, "Categorizing your storage using tags"), as are the lengths and letters below."""
-_TAG_LETTERS = r"^[\w\s+\-=.:/@]*$"
+_TAG_LETTERS = r"^[\w +\-=.:/@]*$"
 TagKey = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_TAG_LETTERS)]
 TagValue = Annotated[str, StringConstraints(max_length=256, pattern=_TAG_LETTERS)]
 
@@ -32,8 +32,9 @@ _ID_LETTERS = r"^[A-Za-z0-9_+=,.@:/-]*$"
 _NAME_LETTERS = r"^[A-Za-z0-9_+=,.@-]*$"
 """As STS has them (API reference, AssumeRole), as are the lengths."""
 RoleArn = Annotated[
-    str, StringConstraints(max_length=2048, pattern=r"^arn:[a-z0-9-]+:iam::\d{12}:role/[A-Za-z0-9_+=,.@/-]+$")
+    str, StringConstraints(max_length=2048, pattern=r"^arn:[a-z0-9-]+:iam::[A-Za-z0-9_-]*:role/[A-Za-z0-9_+=,.@/-]+$")
 ]
+"""Other stores have no account there, or a tenant (Ceph, "STS in Ceph")."""
 
 _CREATING = frozenset({"PutObject", "CreateMultipartUpload"})
 _GROUPS = (
@@ -108,7 +109,8 @@ class StoringSettings(BaseModel):
                 "ServerSideEncryption": self.server_side_encryption,
                 "SSEKMSKeyId": self.sse_kms_key_id,
                 "StorageClass": self.storage_class,
-                "Tagging": urlencode(self.tags) or None,
+                # %20, not +: few stores say which of the two they take for a space, and all know the former.
+                "Tagging": urlencode(self.tags, quote_via=quote) or None,
             }
         return {name: value for name, value in fields.items() if value is not None}
 
