@@ -203,8 +203,8 @@ def test_it_takes_no_longer_for_many_that_are_silent(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, outputs: Path
 ) -> None:
     """Connections, and S3 in as many ways: they are asked at once, and each is told of."""
-    monkeypatch.setattr("export_worker.commands.doctor.READ_TIMEOUT_S", 0.5)
-    monkeypatch.setattr("export_worker.doctor.platforms.PATIENCE_S", 1.0)
+    monkeypatch.setattr("export_worker.commands.doctor.READ_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("export_worker.doctor.platforms.PATIENCE_S", 2.0)
     with socket.create_server(("127.0.0.1", 0), backlog=200) as silent:  # it takes connections, and reads nothing
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         one = {"platform": "growingio", "base_url": url, "token": canary.TOKEN}
@@ -221,7 +221,8 @@ def test_it_takes_no_longer_for_many_that_are_silent(
     assert ran.exit_code == 4
     assert sum(found["about"].startswith("connection ") for found in silent_ones) == 20
     assert sum(found["about"].startswith("connections.") for found in silent_ones) == 10, "equal ways are tried once"
-    assert took_s < 15  # one after the other: 20 + 10 * 4 times half a second, and more to build the clients
+    # One after the other it would be 20 times two seconds and 10 times four; at once it is four and the building.
+    assert took_s < 60
 
 
 # Redis

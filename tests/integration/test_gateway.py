@@ -398,7 +398,7 @@ CATALOG: list[tuple[Exception, int]] = [
     (PlatformUnavailableError("HTTP 502"), 503),
     (PlatformThrottledError("HTTP 429", retry_after_s=7.0), 503),
     (ConfigError("connections.gio.token: environment variable T is not set"), 500),
-    (RuntimeError(canary.TOKEN), 500),
+    (RuntimeError("inner words"), 500),
 ]
 
 
@@ -415,7 +415,7 @@ async def test_what_a_platform_answers_is_told(
         assert (await gateway.call("GET", "/v1/catalog/gio/tags")).json == [{"id": "gio/tags", "name": "标签"}]
         answer = await gateway.call("GET", "/v1/catalog/gio/tags?project=p")
     assert answer.status == status, answer.body
-    assert canary.TOKEN.encode() not in answer.body
+    assert b"inner words" not in answer.body
     assert answer.headers.get("Retry-After") == {503: "7" if isinstance(error, PlatformThrottledError) else "5"}.get(
         status
     )
