@@ -6,7 +6,7 @@ Every secret that a test hands to the system is a canary. When a test process en
 
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
@@ -29,6 +29,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     golden.updating = bool(config.getoption("--update-golden"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Search what a test has printed and logged: its own process is searched nowhere else, and workers run in it."""
+    report = yield
+    if call.when == "teardown":
+        for name, text in report.sections:
+            try:
+                canary.check(f"{name} of {item.nodeid}", text.encode())
+            except AssertionError as error:
+                report.outcome, report.longrepr = "failed", str(error)
+    return report
 
 
 # A slow machine is no defect: how long an example takes is measured in benchmarks, never in a test.
