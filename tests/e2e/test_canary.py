@@ -5,6 +5,10 @@ The whole run is searched once more when it ends (see `conftest`).
 
 import json
 import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +30,25 @@ def test_the_search_finds_what_it_looks_for() -> None:
     for secret in canary.ALL:
         with pytest.raises(AssertionError):
             canary.check("here", f"before {secret} after".encode())
+
+
+LEAKING = """
+import logging, sys, canary
+def test_prints(): print(canary.TOKEN)
+def test_complains(): sys.stderr.write(canary.AWS_SECRET_KEY)
+def test_logs(): logging.error("%s", canary.TOKEN)
+def test_is_clean(): print("canary")
+"""
+
+
+def test_what_a_test_s_own_process_prints_or_logs_is_searched(tmp_path: Path) -> None:
+    leaking, tests = tmp_path / "test_leaking.py", Path(canary.__file__).parent
+    leaking.write_text(LEAKING, encoding="utf-8")
+    settings = str(tests.parent / "pyproject.toml")
+    command = [sys.executable, "-m", "pytest", "-c", settings, "-p", "conftest", str(leaking)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tests), *sys.path])}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "4 passed, 3 errors" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("scheme", ["Token", "Bearer", "raw"])

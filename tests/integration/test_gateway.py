@@ -10,6 +10,7 @@ import pytest
 from arq.connections import ArqRedis
 
 import canary
+from export_producers.gateway import server
 from export_worker.contract.status import Phase
 from export_worker.errors import (
     AuthFailedError,
@@ -23,6 +24,8 @@ from gateway_site import ENOUGH, REQUEST, GatewaySite, open_gateway
 from queue_site import REFUSED
 
 NOBODY = "0" * 32
+INNER = "words-of-a-defect"
+"""Are for the log alone."""
 JSON = {"Content-Type": "application/json"}
 
 
@@ -119,6 +122,27 @@ async def test_a_key_whose_request_is_still_coming_is_in_flight(gateway: Gateway
     go_on.set()
     assert (await slow).status == 202
     assert (await gateway.call("POST", "/v1/exports", REQUEST, headers={"Idempotency-Key": "k"})).json["deduplicated"]
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /healthz HTTP/1.1\r\nHost: g\r\n\r\n"], ids=["first", "second"])
+async def test_a_head_that_never_ends_holds_no_connection(
+    gateway: GatewaySite, monkeypatch: pytest.MonkeyPatch, before: bytes
+) -> None:
+    monkeypatch.setattr(server, "IDLE_S", 0.3)
+    host, port = gateway.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(before + b"GET /healthz HTTP/1.1\r\nX-Slow: ")
+
+    async def trickle() -> None:
+        while True:
+            writer.write(b"x")
+            await asyncio.sleep(0.02)
+
+    trickling = asyncio.create_task(trickle())
+    answers = await asyncio.wait_for(reader.read(), 5)
+    assert answers.count(b"HTTP/1.1 200") == bool(before)
+    trickling.cancel()
+    writer.close()
 
 
 # Errors
@@ -398,7 +422,7 @@ CATALOG: list[tuple[Exception, int]] = [
     (PlatformUnavailableError("HTTP 502"), 503),
     (PlatformThrottledError("HTTP 429", retry_after_s=7.0), 503),
     (ConfigError("connections.gio.token: environment variable T is not set"), 500),
-    (RuntimeError("inner words"), 500),
+    (RuntimeError(INNER), 500),
 ]
 
 
@@ -415,7 +439,7 @@ async def test_what_a_platform_answers_is_told(
         assert (await gateway.call("GET", "/v1/catalog/gio/tags")).json == [{"id": "gio/tags", "name": "标签"}]
         answer = await gateway.call("GET", "/v1/catalog/gio/tags?project=p")
     assert answer.status == status, answer.body
-    assert b"inner words" not in answer.body
+    assert INNER.encode() not in answer.body
     assert answer.headers.get("Retry-After") == {503: "7" if isinstance(error, PlatformThrottledError) else "5"}.get(
         status
     )

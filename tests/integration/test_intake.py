@@ -8,8 +8,8 @@ import pytest
 from arq.connections import ArqRedis
 
 from export_producers.client import ExportQueue
-from export_producers.triggers.intake import Intake, StoppedError
-from export_producers.triggers.message import Message
+from export_producers.triggers.intake import DEAD_TEXT_MAX, Intake, StoppedError
+from export_producers.triggers.message import BODY_MAX_BYTES, Message
 from export_producers.triggers.redis_stream import RedisStreamTrigger
 from export_worker.connect import close_redis, open_redis
 from export_worker.contract.keys import Keys
@@ -43,6 +43,22 @@ async def test_a_defect_lays_one_message_aside_and_the_next_is_taken(
         b"message": BODY,
         b"headers": b'{"h": "v"}',
     }
+
+
+async def test_what_is_laid_aside_has_a_bound(arq_redis: ArqRedis, redis_url: str, namespace: str) -> None:
+    """A broker carries messages of any size, and a thousand of them are kept."""
+    keys = Keys(namespace)
+    endless = b"x" * (2 * BODY_MAX_BYTES)
+    wrong = json.dumps({f"field-{number}": 1 for number in range(5000)}).encode()
+    async with ExportQueue(redis_url, namespace=namespace) as queue:
+        intake = Intake("t", queue=queue, redis=arq_redis, keys=keys, template=None, stop=asyncio.Event())
+        for body in (endless, wrong):
+            await intake.take(Message("i" * 5000, body, {"h": "v" * (2 * BODY_MAX_BYTES)}))
+    (_, cut), (_, kept) = await arq_redis.xrange(keys.dead("t"))
+    assert cut[b"message"] == endless[:BODY_MAX_BYTES]
+    assert kept[b"message"] == wrong
+    for fields in (cut, kept):
+        assert [len(fields[name]) for name in (b"id", b"reason", b"headers") if len(fields[name]) > DEAD_TEXT_MAX] == []
 
 
 async def test_a_stop_while_redis_is_away_leaves_the_message_and_all_behind_it(redis_url: str, namespace: str) -> None:

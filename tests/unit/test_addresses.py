@@ -43,6 +43,12 @@ INSIDE = [
     "::ffff:169.254.169.254",
     "64:ff9b::7f00:1",
     "2002:7f00:1::",
+    "::127.0.0.1",  # IPv4-compatible
+    "::ffff:0:127.0.0.1",  # IPv4-translated
+    "64:ff9b:1::7f00:1",  # NAT64 within a network
+    "fec0::1",  # site-local, as unique local addresses were before
+    "2001:0:7f00:1::",  # Teredo
+    "5f00::1",
 ]
 
 

@@ -24,7 +24,7 @@ from export_worker.contract.request import (
     kind_models,
 )
 from export_worker.contract.status import Accepted, Manifest, Phase, Status
-from export_worker.contract.validate import REQUEST_MAX_BYTES, parse_request
+from export_worker.contract.validate import PROBLEMS_MAX, REQUEST_MAX_BYTES, parse_request
 from export_worker.errors import InvalidRequestError
 
 MINIMAL: dict[str, dict[str, Any]] = {
@@ -365,6 +365,12 @@ def test_what_is_no_request_at_all(text: bytes | str, said: str) -> None:
 def padded(size_bytes: int) -> bytes:
     start = json.dumps(body()).encode()
     return start + b" " * (size_bytes - len(start))
+
+
+def test_a_refusal_is_not_many_times_as_large_as_its_request() -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        parse_request(json.dumps({f"f{number}": 1 for number in range(5000)}))
+    assert len(caught.value.problems) == PROBLEMS_MAX
 
 
 def test_size_of_a_request_is_bounded_in_bytes() -> None:

@@ -145,6 +145,7 @@ async def test_retry_after_is_told_on() -> None:
         ("soon", None),
         ("-5", None),
         ("1.5", None),
+        ("Mon, 01 Jan 2024 00:00:00 +99999999999999", None),
     ],
 )
 def test_retry_after_in_both_forms(value: str | None, seconds: float | None) -> None:

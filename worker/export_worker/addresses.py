@@ -17,6 +17,9 @@ SERVICES = (ip_network("168.63.129.16/32"),)
 of the other clouds have link-local, private or shared addresses, and are refused as such."""
 
 _NAT64 = ip_network("64:ff9b::/96")
+_GLOBAL_IPV6 = ip_network("2000::/3")
+"""All that is handed out of IPv6 (IANA). Python calls public what is in no list of its own: site-local addresses, NAT64
+within a network, and old forms that hold an IPv4 address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class AddressPolicy:
 def is_public(address: Address) -> bool:
     """Whether an address is one of the Internet: not private, loopback, link-local, shared, multicast or reserved."""
     inner = _inner(address)
+    if isinstance(inner, IPv6Address) and inner not in _GLOBAL_IPV6:
+        return False
     return inner.is_global and not inner.is_multicast and not any(inner in network for network in SERVICES)
 
 

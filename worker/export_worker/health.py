@@ -31,6 +31,8 @@ REDIS_PATIENCE_S = 2.0
 """A Redis that takes longer for one small write hangs; the clients of the steps wait longer, since they may."""
 SILENCE_MAX_S = 3 * (BEAT_S + REDIS_PATIENCE_S)
 """Without a good write for so long the worker is not ready, whatever the last one said."""
+IDLE_S = 75.0
+"""A connection that asks for nothing, or whose question never ends, is closed; aiohttp's own hour lets many pile up."""
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _log = structlog.get_logger(__name__)
@@ -204,7 +206,7 @@ async def health_server(health: Pages, host: str, port: int) -> AsyncIterator[in
 
     app = web.Application(client_max_size=1024)
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, keepalive_timeout=IDLE_S)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port)

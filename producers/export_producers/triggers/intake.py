@@ -12,7 +12,7 @@ from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
 from export_producers.client import ExportQueue
-from export_producers.triggers.message import Message, UnusableMessageError, trace_of, understand
+from export_producers.triggers.message import BODY_MAX_BYTES, Message, UnusableMessageError, trace_of, understand
 from export_producers.triggers.template import Template
 from export_worker.contract.keys import Keys
 from export_worker.errors import IdempotencyConflictError, InvalidRequestError, ServiceUnreachableError
@@ -21,6 +21,8 @@ AGAIN_S = 1.0
 """Between tries while Redis is away."""
 DEAD_MAX = 1000
 """Messages that a dead-letter stream keeps, about."""
+DEAD_TEXT_MAX = 16 * 1024
+"""Characters of what stands beside the message, each; the message itself is cut where none would be read further."""
 
 Outcome = Literal["enqueued", "deduplicated", "unusable"]
 
@@ -140,9 +142,11 @@ class Intake:
         )
 
     async def _lay_aside(self, message: Message, reason: str) -> None:
-        fields: dict[str, str | bytes] = {"id": message.id, "reason": reason, "message": message.body}
+        message_id, reason = message.id[:DEAD_TEXT_MAX], reason[:DEAD_TEXT_MAX]
+        body = message.body[:BODY_MAX_BYTES]
+        fields: dict[str, str | bytes] = {"id": message_id, "reason": reason, "message": body}
         if message.headers:
-            fields["headers"] = json.dumps(dict(message.headers), ensure_ascii=False)
+            fields["headers"] = json.dumps(dict(message.headers), ensure_ascii=False)[:DEAD_TEXT_MAX]
         await self._redis.xadd(self._dead, fields, maxlen=DEAD_MAX)  # type: ignore[arg-type] # invariant in redis-py
         self._told("unusable")
-        _log.error("trigger.unusable", trigger=self._trigger, message_id=message.id, reason=reason)
+        _log.error("trigger.unusable", trigger=self._trigger, message_id=message_id, reason=reason)

@@ -13,12 +13,15 @@ from export_worker.errors import FieldProblem, InvalidRequestError
 REQUEST_MAX_BYTES = 64 * 1024
 """Many times what 60 property names and 4 KiB of metadata need."""
 
+PROBLEMS_MAX = 100
+"""Named of one request: thousands of wrong fields would come back many times as large."""
+
 
 def parse_request(body: bytes | str) -> ExportRequest:
     """Parse one request from JSON.
 
     Raises:
-        InvalidRequestError: Not JSON, too large, or a field is wrong; every problem is named.
+        InvalidRequestError: Not JSON, too large, or a field is wrong; every problem is named, up to `PROBLEMS_MAX`.
     """
     # Half of a surrogate pair is left for the parser to refuse.
     data = body.encode(errors="surrogatepass") if isinstance(body, str) else body
@@ -27,7 +30,7 @@ def parse_request(body: bytes | str) -> ExportRequest:
     try:
         return ExportRequest.model_validate_json(data)
     except ValidationError as error:
-        raise InvalidRequestError([_problem(detail) for detail in error.errors()]) from None
+        raise InvalidRequestError([_problem(detail) for detail in error.errors()[:PROBLEMS_MAX]]) from None
 
 
 def _problem(detail: ErrorDetails) -> FieldProblem:
