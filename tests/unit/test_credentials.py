@@ -246,6 +246,15 @@ def test_of_secrets_that_replace_each_other_the_last_are_masked() -> None:
     assert redactor.text("first-secret second-secret third-secret always-secret") == "first-secret *** *** ***"
 
 
+def test_a_secret_that_comes_again_stays_masked() -> None:
+    """A store's own STS may hand out the same session until it expires."""
+    redactor = redactor_of()
+    learn = redactor.rotating(2)
+    for secret in ("first-secret", "second-secret", "first-secret", "second-secret", "second-secret"):
+        learn(secret)
+    assert redactor.text("first-secret second-secret") == "*** ***"
+
+
 def test_one_thread_may_add_while_another_masks() -> None:
     redactor, switch_s = Redactor(), sys.getswitchinterval()
 

@@ -80,8 +80,10 @@ class Redactor:
 
         def add(secret: str | None) -> None:
             self.add(secret)
-            if secret is None or len(secret) < MIN_SECRET_LENGTH:
+            if secret is None or secret not in self._patterns:
                 return
+            if secret in last:
+                last.remove(secret)
             last.append(secret)
             if len(last) > count:
                 self._forget(last.popleft())
