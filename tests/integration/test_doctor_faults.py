@@ -27,18 +27,6 @@ from odd_server import HTML, answering, http
 from s3_server import Altered, Call, Refusal, S3Proxy
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with s3_server.s3_credentials(), s3_server.s3_server() as url:
-        yield url
-
-
-@pytest.fixture
-def proxy(endpoint: str) -> Iterator[S3Proxy]:
-    with s3_server.s3_proxy(endpoint) as proxy:
-        yield proxy
-
-
 @pytest.fixture
 def scratch(endpoint: str) -> Iterator[str]:
     """A bucket in which nothing is left."""

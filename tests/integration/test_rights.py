@@ -20,12 +20,6 @@ from s3_server import Call, S3Proxy
 STORING = StoringSettings(server_side_encryption="aws:kms", sse_kms_key_id="alias/exports", tags={"team": "data"})
 
 
-@pytest.fixture(scope="module")
-def proxy() -> Iterator[S3Proxy]:
-    with s3_server.s3_credentials(), s3_server.s3_server() as url, s3_server.s3_proxy(url) as proxy:
-        yield proxy
-
-
 @pytest.fixture
 def client(proxy: S3Proxy) -> Iterator[S3Client]:
     """Of a worker that encrypts and tags."""

@@ -15,15 +15,8 @@ from s3_server import Lost, Refusal, S3Proxy
 CALLS = ["head_object", "delete_object", "list_parts", "list_multipart_uploads", "abort_multipart_upload"]
 
 
-@pytest.fixture(scope="module")
-def proxy() -> Iterator[S3Proxy]:
-    with s3_server.s3_credentials(), s3_server.s3_server() as url, s3_server.s3_proxy(url) as proxy:
-        yield proxy
-
-
 @pytest.fixture
 def client(proxy: S3Proxy) -> Iterator[Any]:
-    proxy.reset()
     with s3_server.s3_client(proxy.endpoint_url, attempts=1) as client:
         yield client
 

@@ -37,12 +37,6 @@ ROLE = StoringSettings(
 
 
 @pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with s3_server.s3_credentials(), s3_server.s3_server() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
 def direct(endpoint: str) -> Iterator[Any]:
     with s3_server.s3_client(endpoint) as client:
         yield client
@@ -51,12 +45,6 @@ def direct(endpoint: str) -> Iterator[Any]:
 @pytest.fixture
 def bucket(direct: Any) -> str:
     return s3_server.new_bucket(direct)
-
-
-@pytest.fixture
-def proxy(endpoint: str) -> Iterator[S3Proxy]:
-    with s3_server.s3_proxy(endpoint) as proxy:
-        yield proxy
 
 
 @contextmanager

@@ -31,17 +31,11 @@ from export_worker.transfer.multipart import S3Store
 from export_worker.transfer.plan import FIRST_PART_BYTES, MIB
 from export_worker.transfer.standing import Target
 from export_worker.transfer.transform import Transform, build_transform
-from s3_server import Altered, Call, Lost, Refusal, S3Proxy, new_bucket, s3_client, s3_credentials, s3_proxy, s3_server
+from s3_server import Altered, Call, Lost, Refusal, S3Proxy, new_bucket, s3_client, s3_proxy
 
 PIECE_BYTES = 200_001
 """Fits no part: pieces cross the borders."""
 NOISE = Random(7).randbytes(3 * FIRST_PART_BYTES + 12_345)
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with s3_credentials(), s3_server() as endpoint_url:
-        yield endpoint_url
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,6 @@ from s3_server import S3Proxy
 CHANGES = ["put_object", "create_multipart_upload", "complete_multipart_upload", "delete_object"]
 
 
-@pytest.fixture(scope="module")
-def proxy() -> Iterator[S3Proxy]:
-    with s3_server.s3_credentials(), s3_server.s3_server() as url, s3_server.s3_proxy(url) as proxy:
-        yield proxy
-
-
 @pytest.fixture
 def client(proxy: S3Proxy) -> Iterator[Any]:
     with s3_server.s3_client(proxy.endpoint_url, attempts=1) as client:
