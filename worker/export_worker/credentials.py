@@ -135,16 +135,20 @@ def _percent(piece: str) -> str:
 
 def url_passwords(address: str) -> list[str]:
     """Every password in the URL of a server such as Redis: before the host, or as a parameter."""
-    url = urlsplit(address)
-    before = [] if url.password is None else [unquote(url.password)]
-    return before + [value for name, value in parse_qsl(url.query) if name.endswith("password")]
+    before, values = _within(address)
+    return before + [value for name, value in values if name.endswith("password")]
 
 
 def url_secrets(address: str) -> list[str]:
     """Everything in a URL that may let somebody in: its password, and every value behind its question mark."""
     try:
-        url = urlsplit(address)
+        before, values = _within(address)
     except ValueError:
         return []
-    before = [] if url.password is None else [unquote(url.password)]
-    return before + [value for _, value in parse_qsl(url.query)]
+    return before + [value for _, value in values]
+
+
+def _within(address: str) -> tuple[list[str], list[tuple[str, str]]]:
+    """The password before the host, if there is one, and what stands behind the question mark."""
+    url = urlsplit(address)
+    return [] if url.password is None else [unquote(url.password)], parse_qsl(url.query)

@@ -48,9 +48,13 @@ def session_for(storing: StoringSettings, region: str | None, learn: Learn = for
 
 def own_session() -> boto3.session.Session:
     """A session with the process's own credentials. These may come from STS as well, by a web identity or a profile."""
+    return boto3.session.Session(botocore_session=_asking())
+
+
+def _asking() -> botocore.session.Session:
     session = botocore.session.Session()
     session.set_default_client_config(ASKING)
-    return boto3.session.Session(botocore_session=session)
+    return session
 
 
 class _RoleProvider(CredentialProvider):
@@ -66,13 +70,11 @@ class _RoleProvider(CredentialProvider):
         self._learn = learn
 
     def load(self) -> DeferredRefreshableCredentials | None:
-        own = botocore.session.Session()
-        own.set_default_client_config(ASKING)
+        own = _asking()
         credentials = own.get_credentials()
         if credentials is None:
             return None
-        sts_url = self._storing.sts_endpoint_url
-        create = partial(own.create_client, region_name=self._region, endpoint_url=sts_url)
+        create = partial(own.create_client, region_name=self._region, endpoint_url=self._storing.sts_endpoint_url)
         more = {"RoleSessionName": self._storing.role_session_name or SESSION_NAME}
         if self._storing.external_id:
             more["ExternalId"] = self._storing.external_id
