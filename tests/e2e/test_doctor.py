@@ -112,6 +112,12 @@ async def test_a_file_that_is_not_there_is_one_line_with_its_mend(site: Site) ->
     )
 
 
+async def test_an_empty_name_of_a_file_is_none(site: Site) -> None:
+    _, found = await doctor(site, EXPORT_CONFIG="")
+    says = "every setting is known (there is no export-worker.toml; from EXPORT_ variables alone)"
+    assert found["configuration"][0]["says"] == says
+
+
 async def test_a_variable_that_names_nothing_is_told_and_what_kubernetes_sets_is_not(site: Site) -> None:
     links = {"EXPORT_GATEWAY_SERVICE_HOST": "10.0.0.1", "EXPORT_GATEWAY_PORT_8080_TCP_ADDR": "10.0.0.1"}
     ran, found = await doctor(site, EXPORT_REDISURL="x", EXPORT_WORKR__TRANSFERS="3", **links)

@@ -9,11 +9,10 @@ from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 
 import click
 
-from export_worker.config import DEFAULT_FILE, FILE_VARIABLE, Config, load_config, passed_over
+from export_worker.config import DEFAULT_FILE, Config, load_config, passed_over, settings_file
 from export_worker.config.sinks import RedisStreamSink
 from export_worker.config.triggers import RedisStreamTrigger
 from export_worker.connect import close_redis, commands, open_redis
@@ -98,8 +97,7 @@ async def _whole(about: str, part: Awaitable[list[Finding]], redactor: Redactor)
 
 
 def _configuration(config: Config) -> list[Finding]:
-    file = os.environ.get(FILE_VARIABLE, DEFAULT_FILE)
-    read = file if Path(file).exists() else f"there is no {file}; from EXPORT_ variables alone"
+    read = settings_file() or f"there is no {DEFAULT_FILE}; from EXPORT_ variables alone"
     found = [good("configuration", f"every setting is known ({read})")]
     for name in passed_over(os.environ):
         mend = "correct its name (export-worker schema config lists them all), or take it away"

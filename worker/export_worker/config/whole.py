@@ -116,16 +116,23 @@ def load_config(path: str | None = None) -> Config:
     Raises:
         ConfigError: The file is missing or no TOML, or a setting is wrong; each is named.
     """
-    named = path or os.environ.get(FILE_VARIABLE)
-    file = Path(named or DEFAULT_FILE)
-    settings = _read(file) if named or file.exists() else {}
+    file = Path(path) if path else settings_file()
+    settings = _read(file) if file else {}
     try:
         return Config(**settings)
     except ValidationError as error:
-        raise ConfigError(*(_problem(file, detail) for detail in error.errors(include_input=False))) from None
+        told = error.errors(include_input=False)
+        raise ConfigError(*(_problem(file or Path(DEFAULT_FILE), detail) for detail in told)) from None
     except ValueError as error:
         # pydantic-settings: a variable that should hold JSON does not.
         raise ConfigError(f"environment: {error}") from None
+
+
+def settings_file() -> Path | None:
+    """The one that `EXPORT_CONFIG` names, else `export-worker.toml` if it is there."""
+    named = os.environ.get(FILE_VARIABLE)
+    file = Path(named or DEFAULT_FILE)
+    return file if named or file.exists() else None
 
 
 def passed_over(environment: Mapping[str, str]) -> list[str]:
