@@ -17,11 +17,9 @@ import redis
 from arq.connections import ArqRedis
 from hypothesis import settings
 
-import canary
-import golden
-import s3_server
-from export_worker.connect import close_redis, open_redis
 from export_worker.demo.processes import free_port, redis_binary
+from export_worker.redis.client import close_redis, open_redis
+from support import golden_files, s3_server, secret_canaries
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    golden.updating = bool(config.getoption("--update-golden"))
+    golden_files.updating = bool(config.getoption("--update-golden"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -39,7 +37,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     if report.passed:
         try:
             for title, text in report.sections:
-                canary.check(title, text.encode())
+                secret_canaries.check(title, text.encode())
         except AssertionError as error:
             report.outcome, report.longrepr = "failed", str(error)
     return report
@@ -67,7 +65,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         try:
             _until_answering(url)
             yield url
-            canary.search_redis(url)
+            secret_canaries.search_redis(url)
         finally:
             server.terminate()
 
@@ -89,15 +87,15 @@ def _until_answering(url: str) -> None:
 @pytest.fixture(scope="session")
 def s3_url() -> Iterator[str]:
     """A real S3-speaking server of this test process; boto3's chain finds the canary credentials."""
-    with s3_server.s3_server() as url, canary.aws_credentials():
+    with s3_server.s3_server() as url, secret_canaries.aws_credentials():
         yield url
-        canary.search_s3(url)
+        secret_canaries.search_s3(url)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_secret_in_outputs(outputs: Path) -> Iterator[None]:
     yield
-    canary.search_files(outputs)
+    secret_canaries.search_files(outputs)
 
 
 @pytest.fixture

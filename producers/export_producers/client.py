@@ -25,15 +25,15 @@ from export_producers.records import (
     retried,
     wrong_connection,
 )
-from export_worker.connect import close_redis, commands, open_redis, reachable, set_clock
-from export_worker.contract.clock import SharedClock
-from export_worker.contract.keys import Keys, Role
 from export_worker.contract.model import epoch_ms
+from export_worker.contract.parsing import parse_request
+from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Accepted, Phase, Status
 from export_worker.contract.trace import TraceContext
-from export_worker.contract.validate import parse_request
 from export_worker.errors import ExportNotFoundError, IdempotencyConflictError, InvalidRequestError
+from export_worker.redis.client import close_redis, commands, open_redis, reachable
+from export_worker.redis.clock import SharedClock, set_clock
 
 AnyRequest = ExportRequest | str | bytes
 """A request, or its JSON."""

@@ -7,8 +7,9 @@ from datetime import datetime
 from json import dumps
 from typing import Literal
 
-from export_worker.contract.keys import ARQ_JOB_PREFIX, JOB_TTL_MS, Keys, job_payload
 from export_worker.contract.model import epoch_ms, isoformat
+from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX, JOB_TTL_MS, job_payload
+from export_worker.contract.redis_keys import Keys
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Phase, Progress, Status
 from export_worker.contract.trace import TraceContext

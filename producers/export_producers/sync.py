@@ -11,9 +11,9 @@ from typing import Any, Self, TypeVar
 
 from export_producers.client import WATCH_INTERVAL_S, AnyRequest, EnqueueError, ExportQueue
 from export_producers.records import Page, Start
-from export_worker.connect import end
 from export_worker.contract.status import Accepted, Phase, Status
 from export_worker.contract.trace import TraceContext
+from export_worker.redis.cancellation import end
 
 T = TypeVar("T")
 

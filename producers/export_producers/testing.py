@@ -20,13 +20,12 @@ from uuid import uuid4
 from export_producers.client import LIST_MAX, AnyRequest, EnqueueError
 from export_producers.explain import Facts, explanation
 from export_producers.records import Page, Place, Start, first_status, place_of, retried, wrong_connection
-from export_worker.contract.codes import ErrorCode
 from export_worker.contract.model import epoch_ms, isoformat
+from export_worker.contract.parsing import parse_request
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Accepted, ErrorReport, Phase, Status, StoredObject
 from export_worker.contract.trace import TraceContext
-from export_worker.contract.validate import parse_request
-from export_worker.errors import ExportNotFoundError, IdempotencyConflictError, InvalidRequestError
+from export_worker.errors import ErrorCode, ExportNotFoundError, IdempotencyConflictError, InvalidRequestError
 
 
 @dataclass(frozen=True, slots=True)

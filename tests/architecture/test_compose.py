@@ -14,8 +14,8 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # comes with moto; its stubs are not among our tools
 from compose_spec import PyCompose
 
-from deployed import GATEWAY_PORT, HEALTH_PORT, S3_PORT, SIMULATOR_PORT, Deployed
-from deployment import (
+from export_worker.config import Config, load_config
+from support.deployment import (
     COMMAND_SERVICES,
     COMPOSE,
     OWN_IMAGE,
@@ -27,7 +27,7 @@ from deployment import (
     parsed,
     read,
 )
-from export_worker.config import Config, load_config
+from support.deployment_processes import GATEWAY_PORT, HEALTH_PORT, S3_PORT, SIMULATOR_PORT, Deployed
 
 PROCESSES = {"control", "transfer", "gateway", "trigger"}
 SETTINGS = read(COMPOSE["configs"]["export-worker"]["file"])

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from support.paths import ROOT
+
 PACKAGES = {"export_worker": ROOT / "worker", "export_producers": ROOT / "producers"}
 
 FLOORS = {

@@ -9,8 +9,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from deployment import OWN_IMAGE, PROJECT, ROOT, instructions, parsed, read
-from unit.test_platform_http_server import ScriptedServer, replied
+from support.deployment import OWN_IMAGE, PROJECT, instructions, parsed, read
+from support.paths import ROOT
+from support.scripted_server import ScriptedServer, replied
 
 
 def copied() -> list[str]:

@@ -11,10 +11,11 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # comes with moto; its stubs are not among our tools
 from kubernetes_validate import SchemaNotFoundError, ValidationError, validate
 
-from deployment import OWN_IMAGE, ROOT, blocks, check_settings, instructions, parsed, read
 from export_worker.config import load_config
-from export_worker.metrics import Metrics
-from manifests import DEPLOYMENTS, K8S, built, config_text, container, kustomized, of_kind, pod
+from export_worker.telemetry.metrics import Metrics
+from support.deployment import OWN_IMAGE, blocks, check_settings, instructions, parsed, read
+from support.manifests import DEPLOYMENTS, K8S, built, config_text, container, kustomized, of_kind, pod
+from support.paths import ROOT
 
 VERSIONS = ("1.33", "1.36")
 BUILDS = ("base", "overlays/dev", "overlays/production")

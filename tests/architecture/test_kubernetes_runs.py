@@ -14,13 +14,13 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from deployed import Deployed
-from deployment import installed
 from export_producers import ExportQueue
-from export_worker.connect import close_redis, commands, open_redis
 from export_worker.contract.status import Phase
 from export_worker.demo.processes import EXPORT_WORKER
-from manifests import (
+from export_worker.redis.client import close_redis, commands, open_redis
+from support.deployment import installed
+from support.deployment_processes import Deployed
+from support.manifests import (
     DEPLOYMENTS,
     DEVELOPMENT,
     PRODUCTION,

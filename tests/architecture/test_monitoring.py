@@ -11,15 +11,15 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # comes with moto; its stubs are not among our tools
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # comes with schemathesis
 
-from deployment import COMPOSE
 from export_producers.gateway.metrics import Metrics as GatewayMetrics
-from export_worker.commands.trigger_pages import TriggerPages
+from export_producers.triggers.metrics import TriggerPages
 from export_worker.config.triggers import RedisStreamTrigger
-from export_worker.connect import open_redis
-from export_worker.contract.keys import Keys
-from export_worker.metrics import Metrics
+from export_worker.contract.redis_keys import Keys
+from export_worker.redis.client import open_redis
+from export_worker.telemetry.metrics import Metrics
+from support.deployment import COMPOSE
+from support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "k8s" / "monitoring"
 RECORDED_AND_ALERTS: list[dict[str, Any]] = [
     rule

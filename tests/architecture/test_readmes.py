@@ -8,15 +8,16 @@ from typing import Any
 import click
 import pytest
 
-from deployment import ROOT, blocks, check_settings, read
 from export_producers import ExportQueue
 from export_producers.gateway import openapi
 from export_worker.cli import cli
 from export_worker.config import load_config
 from export_worker.contract.event import Event
+from export_worker.contract.parsing import parse_request
 from export_worker.contract.status import Phase, Status
-from export_worker.contract.validate import parse_request
 from export_worker.platforms.registry import installed_platforms
+from support.deployment import blocks, check_settings, read
+from support.paths import ROOT
 
 READMES = (
     "README.md",

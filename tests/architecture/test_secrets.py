@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from support.paths import ROOT
 
 FORMS = {
     "an AWS access key": r"\b(?:AKIA|ASIA|AROA)[0-9A-Z]{16}\b",

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from export_producers import ExportQueue, ExportRequest, SyncExportQueue
-from export_worker.connect import close_redis, open_redis
 from export_worker.demo.processes import child, free_port, listening, plain_environment, redis_binary
+from export_worker.redis.client import close_redis, open_redis
 
 ROUND = 500
 ROUNDS = 7

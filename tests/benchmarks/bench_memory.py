@@ -16,9 +16,9 @@ from typing import Any
 
 import click
 
-from export_worker.connect import close_redis, open_redis
 from export_worker.demo.play import play
 from export_worker.demo.stage import open_stage, workers
+from export_worker.redis.client import close_redis, open_redis
 
 TIMEOUT_S = 600.0
 EXPORT_ID = re.compile(rb"[0-9a-f]{32}")

@@ -12,9 +12,9 @@ from statistics import fmean, median
 from rich.console import Console
 from rich.table import Table
 
-from export_worker.backoff import Backoff
-from export_worker.pollplan import PollPlan
-from export_worker.store import DURATIONS_MAX
+from export_worker.lifecycle.backoff import Backoff
+from export_worker.lifecycle.poll_schedule import PollPlan
+from export_worker.redis.record_store import DURATIONS_MAX
 
 FIRST_S, MAX_S = 2.0, 60.0
 EXPORTS = 20_000

@@ -28,15 +28,15 @@ from rich.console import Console
 from rich.table import Table
 
 from export_producers.client import ExportQueue
-from export_worker.connect import close_redis, open_redis
-from export_worker.contract.keys import Keys
+from export_worker.contract.redis_keys import Keys
 from export_worker.credentials import Redactor
 from export_worker.demo.processes import redis_server
-from export_worker.observed import Submitted
-from export_worker.store import Limit
-from export_worker.telemetry import configure_logging
-from queue_site import QueueSite, request_of
-from scripted import Parts, ScriptedDriver
+from export_worker.lifecycle.observations import Submitted
+from export_worker.redis.claims import Limit
+from export_worker.redis.client import close_redis, open_redis
+from export_worker.telemetry.logs import configure_logging
+from support.redis_site import QueueSite, request_of
+from support.scripted_worker import Parts, ScriptedDriver
 
 STEPS = 6_000
 AT_ONCE = 50

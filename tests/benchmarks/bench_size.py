@@ -20,14 +20,13 @@ from typing import Any
 import aiohttp
 from rich.console import Console
 
-import canary
-import s3_server
-from export_worker.connect import close_redis, open_redis
 from export_worker.demo.processes import redis_server
+from export_worker.redis.client import close_redis, open_redis
 from export_worker.simulator.scenario import Scenario
 from export_worker.simulator.server import Simulator
 from export_worker.simulator.world import SimulatorSettings, World
-from harness import Running, Site
+from support import s3_server, secret_canaries
+from support.worker_site import Running, Site
 
 REQUEST = json.dumps(
     {
@@ -197,8 +196,10 @@ async def bench(directory: Path) -> AsyncIterator[Bench]:
     async with AsyncExitStack() as stack:
         redis_url = await stack.enter_async_context(redis_server(directory))
         s3_url = stack.enter_context(s3_server.s3_server())
-        stack.enter_context(canary.aws_credentials())
-        simulator = await stack.enter_async_context(Simulator.start(settings=SimulatorSettings(tokens=(canary.TOKEN,))))
+        stack.enter_context(secret_canaries.aws_credentials())
+        simulator = await stack.enter_async_context(
+            Simulator.start(settings=SimulatorSettings(tokens=(secret_canaries.TOKEN,)))
+        )
         with s3_server.s3_client(s3_url) as client:
             bucket = s3_server.new_bucket(client)
         site = Site(redis_url, s3_url, simulator.url, "size", bucket, directory, {"poll": poll}, settings)

@@ -14,7 +14,6 @@ from urllib.parse import quote
 
 import pytest
 
-import canary
 from export_worker.contract.request import ExportKind, GrowingioSegmentUsers, SensorsdataUserGroupUsers
 from export_worker.credentials import MASK, Redactor
 from export_worker.demo.processes import free_port
@@ -32,15 +31,16 @@ from export_worker.errors import (
     ResultMissingError,
     StepError,
 )
-from export_worker.observed import OperationFailed, Pending, Polled, Ready, RemoteFile
+from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile
 from export_worker.platforms.base import Catalog, Driver
-from export_worker.platforms.connection import ConnectionSettings
 from export_worker.platforms.operations import Operation, Operations, Parameter
 from export_worker.platforms.registry import build_driver
+from export_worker.platforms.settings import ConnectionSettings
 from export_worker.simulator.files import content
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.server import Simulator
 from export_worker.simulator.world import SimulatorSettings, World
+from support import secret_canaries
 
 Step = Literal["submit", "poll", "download"]
 EVERY_STEP = pytest.mark.parametrize("step", ["submit", "poll", "download"])
@@ -60,9 +60,9 @@ class DriverSuite:
     unknown_export: ClassVar[ExportKind]
     """The same of a thing that the played platform does not have."""
 
-    settings: ClassVar[Mapping[str, Any]] = {"token": canary.TOKEN}
+    settings: ClassVar[Mapping[str, Any]] = {"token": secret_canaries.TOKEN}
     """Of the connection, beside `platform` and `base_url`."""
-    secrets: ClassVar[tuple[str, ...]] = (canary.TOKEN,)
+    secrets: ClassVar[tuple[str, ...]] = (secret_canaries.TOKEN,)
     """Those of the settings."""
     renews: ClassVar[bool] = False
     """Whether a refused credential is replaced by a fresh one."""
@@ -85,7 +85,7 @@ class DriverSuite:
     @pytest.fixture
     async def simulator(self) -> AsyncIterator[Simulator]:
         """The played platform, whose jobs are quick."""
-        settings = SimulatorSettings(tokens=(canary.TOKEN,), client_secret=canary.OAUTH_SECRET)
+        settings = SimulatorSettings(tokens=(secret_canaries.TOKEN,), client_secret=secret_canaries.OAUTH_SECRET)
         async with Simulator.start(settings=settings) as simulator:
             simulator.world.scenario = simulator.world.scenario.model_copy(update={"stage_s": 0.01})
             yield simulator

@@ -9,7 +9,7 @@ import pytest
 
 from export_producers import Accepted, ExportRequest, Phase, Queue, Status, TraceContext
 from export_worker.errors import ExportNotFoundError, IdempotencyConflictError, InvalidRequestError
-from queue_site import request_of
+from support.redis_site import request_of
 
 TRACE = TraceContext(traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", tracestate="a=b")
 CONNECTIONS = {"gio": "growingio", "sa": "sensorsdata"}

@@ -10,11 +10,11 @@ from uuid import uuid4
 import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_structured_event
 
-import canary
 from export_worker.contract.event import Event
 from export_worker.contract.request import ExportRequest, GrowingioTagUsers
-from export_worker.export import Failed, accepted, event_of
+from export_worker.lifecycle.export import Failed, accepted, event_of
 from export_worker.sinks.base import Checking, Sink, SinkError
+from support import secret_canaries
 
 
 def new_event() -> Event:
@@ -90,7 +90,7 @@ class SinkSuite:
         for _ in range(2):
             with pytest.raises(SinkError) as caught:
                 await bench.broken.deliver(event.id, event.model_dump_json())
-            canary.check("the error of a sink", str(caught.value).encode())
+            secret_canaries.check("the error of a sink", str(caught.value).encode())
             assert caught.value.__cause__ is None
         await bench.sink.deliver(event.id, event.model_dump_json())
         assert len(await bench.until(1)) == 1
@@ -102,6 +102,6 @@ class SinkSuite:
         assert isinstance(bench.broken, Checking)
         with pytest.raises(SinkError) as caught:
             await bench.broken.check()
-        canary.check("what a look tells", str(caught.value).encode())
+        secret_canaries.check("what a look tells", str(caught.value).encode())
         await bench.sink.deliver(event.id, event.model_dump_json())
         assert [check_cloudevent(text) for text in await bench.until(1)] == [event.id]

@@ -15,18 +15,19 @@ import pytest
 from arq.connections import ArqRedis
 from faststream.kafka import KafkaBroker, TestKafkaBroker
 
-import canary
-import message_servers
 from conformance.sink_suite import Bench, SinkSuite, check_cloudevent, new_event
 from conformance.trigger_suite import REQUEST, Desk, Post, TriggerSuite, open_desk
-from export_producers.triggers import broker_kafka, broker_nats, broker_rabbitmq
-from export_producers.triggers.broker import BrokerTrigger
+from export_producers.triggers.brokers import kafka as broker_kafka
+from export_producers.triggers.brokers import nats as broker_nats
+from export_producers.triggers.brokers import rabbitmq as broker_rabbitmq
+from export_producers.triggers.brokers.trigger import BrokerTrigger
 from export_producers.triggers.intake import Intake
 from export_worker.demo.processes import free_port
-from export_worker.sinks.broker import Broker
-from export_worker.sinks.broker_kafka import KafkaLink
-from export_worker.sinks.broker_nats import NatsLink
-from export_worker.sinks.broker_rabbitmq import RabbitmqLink
+from export_worker.sinks.brokers.kafka import KafkaLink
+from export_worker.sinks.brokers.nats import NatsLink
+from export_worker.sinks.brokers.rabbitmq import RabbitmqLink
+from export_worker.sinks.brokers.sink import Broker
+from support import message_servers, secret_canaries
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ class TestRabbitmqSink(SinkSuite):
             assert message.delivery_mode is aio_pika.DeliveryMode.PERSISTENT
             return [message.body.decode()]
 
-        nowhere = f"amqp://guest:{canary.TOKEN}@127.0.0.1:{free_port()}/"
+        nowhere = f"amqp://guest:{secret_canaries.TOKEN}@127.0.0.1:{free_port()}/"
         sink = Broker("rabbitmq", lambda: RabbitmqLink(rabbitmq_url, queue.name, None))
         broken = Broker("rabbitmq", lambda: RabbitmqLink(nowhere, "q", None))
         yield Bench(sink, received, broken)

@@ -11,9 +11,9 @@ import pytest
 from export_worker.contract.request import PLATFORM_OF_KIND
 from export_worker.credentials import Redactor
 from export_worker.platforms.base import Catalog, Driver
-from export_worker.platforms.connection import ConnectionSettings
 from export_worker.platforms.operations import Operations
 from export_worker.platforms.registry import build_driver
+from export_worker.platforms.settings import ConnectionSettings
 
 GUIDE = "growingio-graphql-guide.txt"
 REFERENCE = "growingio-graphql-reference.md"

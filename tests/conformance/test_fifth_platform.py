@@ -10,9 +10,9 @@ from tiny_platform.kinds import TinyListUsers
 from conformance.driver_suite import NAME, DriverSuite
 from export_worker.credentials import Redactor
 from export_worker.platforms.base import Driver
-from export_worker.platforms.connection import ConnectionSettings
+from export_worker.platforms.settings import ConnectionSettings
 from export_worker.simulator.server import Simulator
-from tiny import tiny_simulator
+from support.tiny_platform import tiny_simulator
 
 
 class TestTiny(DriverSuite):

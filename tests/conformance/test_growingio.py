@@ -2,9 +2,9 @@
 
 from typing import ClassVar
 
-import canary
 from conformance.driver_suite import DriverSuite
 from export_worker.contract.request import ExportKind, GrowingioSegmentUsers, GrowingioTagUsers
+from support import secret_canaries
 
 PROJECT = "WlGk4Daj"
 
@@ -19,6 +19,6 @@ class TestGrowingio(DriverSuite):
 class TestGrowingioOAuth(TestGrowingio):
     export = GrowingioTagUsers(tag_key="tag_payment_times")
     unknown_export = GrowingioTagUsers(tag_key="tag_of_nobody")
-    settings: ClassVar = {"client_secret": canary.OAUTH_SECRET}
-    secrets: ClassVar = (canary.OAUTH_SECRET,)
+    settings: ClassVar = {"client_secret": secret_canaries.OAUTH_SECRET}
+    secrets: ClassVar = (secret_canaries.OAUTH_SECRET,)
     renews = True

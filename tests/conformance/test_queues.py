@@ -15,9 +15,9 @@ from arq.connections import ArqRedis
 from conformance.queue_suite import CONNECTIONS, QueueSuite, Subject
 from export_producers import Accepted, ExportQueue, Phase, Queue, Status, SyncExportQueue, TraceContext
 from export_producers.testing import End, Fails, InMemoryExportQueue, Stays, Succeeds
-from export_worker.contract.keys import Keys
+from export_worker.contract.redis_keys import Keys
 from export_worker.errors import ServiceUnreachableError
-from queue_site import REFUSED, QueueSite, request_of
+from support.redis_site import REFUSED, QueueSite, request_of
 
 
 class Real:

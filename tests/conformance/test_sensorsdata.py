@@ -4,13 +4,13 @@ import csv
 import io
 from typing import ClassVar
 
-import canary
 from conformance.driver_suite import DriverSuite
 from export_worker.contract.request import ExportKind, SensorsdataUserGroupUsers
 from export_worker.errors import PlatformRefusedError
-from export_worker.simulator.sensorsdata_data import GROUPS, users_of
-from export_worker.simulator.sensorsdata_groups import GroupBook
+from export_worker.simulator.sensorsdata.data import GROUPS, users_of
+from export_worker.simulator.sensorsdata.groups import GroupBook
 from export_worker.simulator.world import World
+from support import secret_canaries
 
 COLUMNS = ("id", "first_id", "second_id")
 """What is exported unless a request or a setting says otherwise."""
@@ -34,4 +34,4 @@ class TestSensorsdata(DriverSuite):
 
 
 class TestSensorsdataV3(TestSensorsdata):
-    settings: ClassVar = {"token": None, "api_key": canary.TOKEN}
+    settings: ClassVar = {"token": None, "api_key": secret_canaries.TOKEN}

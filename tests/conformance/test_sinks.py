@@ -11,10 +11,9 @@ import pytest
 from aiohttp import web
 from arq.connections import ArqRedis
 
-import canary
 from conformance.sink_suite import Bench, SinkSuite
-from export_worker.connect import close_redis, commands, open_redis
 from export_worker.demo.processes import free_port
+from export_worker.redis.client import close_redis, commands, open_redis
 from export_worker.sinks.aws import AwsPlace
 from export_worker.sinks.base import Sink
 from export_worker.sinks.eventbridge import EventBridge
@@ -22,6 +21,7 @@ from export_worker.sinks.redis_stream import RedisStream
 from export_worker.sinks.sns import Sns
 from export_worker.sinks.sqs import Sqs
 from export_worker.sinks.webhook import Webhook
+from support import secret_canaries
 
 REGION = "us-east-1"
 
@@ -71,7 +71,7 @@ class TestWebhook(SinkSuite):
         await web.TCPSite(runner, "127.0.0.1", port).start()
         sink = Webhook(f"http://127.0.0.1:{port}/hook", [b"key"], timeout_s=20, allow_private=True)
         broken = Webhook(
-            f"http://127.0.0.1:{free_port()}/?token={canary.TOKEN}", [b"key"], timeout_s=20, allow_private=True
+            f"http://127.0.0.1:{free_port()}/?token={secret_canaries.TOKEN}", [b"key"], timeout_s=20, allow_private=True
         )
         async with closing(sink, broken):
             yield Bench(sink, received, broken)

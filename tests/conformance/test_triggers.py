@@ -14,8 +14,8 @@ from conformance.trigger_suite import REQUEST, Desk, Post, TriggerSuite, open_de
 from export_producers.triggers.intake import Intake, Trigger
 from export_producers.triggers.redis_stream import RedisStreamTrigger
 from export_producers.triggers.sqs import SqsTrigger
-from export_worker.connect import close_redis, open_redis
 from export_worker.demo.processes import free_port
+from export_worker.redis.client import close_redis, open_redis
 
 REGION = "us-east-1"
 

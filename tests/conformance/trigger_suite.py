@@ -13,7 +13,7 @@ from arq.connections import ArqRedis
 from export_producers.client import ExportQueue
 from export_producers.triggers.intake import Intake, Trigger
 from export_producers.triggers.template import Template
-from export_worker.contract.keys import Keys
+from export_worker.contract.redis_keys import Keys
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Status
 

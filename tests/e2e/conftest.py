@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-import canary
 from export_worker.simulator.server import Simulator
 from export_worker.simulator.world import SimulatorSettings, World
-from harness import Site
+from support import secret_canaries
+from support.worker_site import Site
 
-SETTINGS = SimulatorSettings(tokens=(canary.TOKEN,), client_secret=canary.OAUTH_SECRET)
+SETTINGS = SimulatorSettings(tokens=(secret_canaries.TOKEN,), client_secret=secret_canaries.OAUTH_SECRET)
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-import harness
 from export_producers.client import ExportQueue
 from export_worker.contract.status import Phase, Status
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
-from harness import Site
+from support import worker_site
+from support.worker_site import Site
 
 EXPORT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
 REQUEST = json.dumps({"connection": "gio", "export": EXPORT})
@@ -32,7 +32,7 @@ async def test_a_queued_export_is_cancelled_without_asking_the_platform(site: Si
     async with site.queue() as queue:
         accepted = await queue.enqueue(REQUEST)
         assert await queue.cancel(accepted.export_id) is Phase.QUEUED
-        async with harness.worker(site):
+        async with worker_site.worker(site):
             status = await queue.wait(accepted.export_id, 20)
             (event,) = await site.events(accepted.export_id)
 
@@ -45,7 +45,7 @@ async def test_a_queued_export_is_cancelled_without_asking_the_platform(site: Si
 async def test_a_waiting_export_is_cancelled_at_once_however_late_its_next_poll_is(site: Site, world: World) -> None:
     site.connection = {"poll": {"first_s": 3600.0, "max_s": 3600.0, "deadline_s": 86400.0}}
     world.scenario = world.scenario.model_copy(update={"hold_stage": "RUNNING"})
-    async with harness.worker(site), site.queue() as queue:
+    async with worker_site.worker(site), site.queue() as queue:
         accepted = await queue.enqueue(REQUEST)
         await reached(queue, accepted.export_id, Phase.RUNNING)
         await queue.cancel(accepted.export_id)
@@ -57,7 +57,7 @@ async def test_a_waiting_export_is_cancelled_at_once_however_late_its_next_poll_
 async def test_a_submit_under_way_is_heard_to_its_end_and_its_job_named(site: Site, world: World) -> None:
     # Longer than a heartbeat, which hears of the cancel.
     world.faults.add(Fault(on="submit", fault="slow", delay_s=1.5))
-    async with harness.worker(site), site.queue() as queue:
+    async with worker_site.worker(site), site.queue() as queue:
         accepted = await queue.enqueue(REQUEST)
         while not world.requests:
             await asyncio.sleep(0.02)
@@ -75,7 +75,7 @@ async def test_so_is_a_poll_that_submits(site: Site, world: World) -> None:
     site.settings = {"connections": {"ta": connection}}
     world.faults.add(Fault(on="submit", fault="slow", delay_s=1.5, match="submit-sql"))
     kind = {"kind": "thinkingdata.cluster_users", "project_id": 102, "cluster_id": 970}
-    async with harness.worker(site), site.queue() as queue:
+    async with worker_site.worker(site), site.queue() as queue:
         accepted = await queue.enqueue(json.dumps({"connection": "ta", "export": kind}))
         while not any("submit-sql" in record.target for record in world.requests):
             await asyncio.sleep(0.02)
@@ -92,7 +92,7 @@ async def test_so_is_a_poll_that_submits(site: Site, world: World) -> None:
 async def test_a_transfer_is_cancelled_in_the_middle_and_leaves_nothing(site: Site, world: World) -> None:
     world.scenario = world.scenario.model_copy(update={"file_bytes": 40 * MIB, "framing": "chunked"})
     world.faults.add(Fault(on="download", fault="slow", delay_s=60, after_bytes=20 * MIB))
-    async with harness.worker(site), site.queue() as queue:
+    async with worker_site.worker(site), site.queue() as queue:
         accepted = await queue.enqueue(REQUEST)
         while not await asyncio.to_thread(site.open_uploads):
             await asyncio.sleep(0.02)
@@ -107,8 +107,8 @@ async def test_a_transfer_is_cancelled_in_the_middle_and_leaves_nothing(site: Si
 
 
 async def test_what_has_ended_stays_as_it_is(site: Site) -> None:
-    async with harness.worker(site), site.queue() as queue:
-        status = await harness.export(site, REQUEST)
+    async with worker_site.worker(site), site.queue() as queue:
+        status = await worker_site.export(site, REQUEST)
         assert await queue.cancel(status.export_id) is Phase.SUCCEEDED
         assert (await queue.status(status.export_id)).phase is Phase.SUCCEEDED
     ran = await asyncio.to_thread(site.command, "cancel", status.export_id, "--json")
@@ -134,8 +134,8 @@ async def test_a_failed_export_goes_on_from_where_it_is_told(
     world.faults.add(fault)
     # A job may only fail while it runs: it is not done before the first look, however slow this machine is.
     world.scenario = world.scenario.model_copy(update={"hold_stage": "RUNNING" if fault.on == "poll" else None})
-    async with harness.worker(site), site.queue() as queue:
-        failed = await harness.export(site, REQUEST)
+    async with worker_site.worker(site), site.queue() as queue:
+        failed = await worker_site.export(site, REQUEST)
         assert failed.phase is Phase.FAILED
         world.scenario = world.scenario.model_copy(update={"hold_stage": None})
         if failed.error is not None and failed.error.code == "platform_error" and start is None:
@@ -153,8 +153,8 @@ async def test_a_failed_export_goes_on_from_where_it_is_told(
 
 
 async def test_one_that_had_succeeded_and_is_set_going_again_does_not_seem_complete(site: Site, world: World) -> None:
-    async with harness.worker(site), site.queue() as queue:
-        export_id = (await harness.export(site, REQUEST)).export_id
+    async with worker_site.worker(site), site.queue() as queue:
+        export_id = (await worker_site.export(site, REQUEST)).export_id
         before = await asyncio.to_thread(site.objects)
         assert any(key.endswith("/_SUCCESS") for key in before)
         world.faults.add(Fault(on="download", fault="redirect", location="http://127.0.0.2:9/", per="all"))
@@ -172,8 +172,8 @@ async def test_one_that_had_succeeded_and_is_set_going_again_does_not_seem_compl
 
 async def test_all_failed_exports_with_one_code_are_retried_together(site: Site, world: World) -> None:
     world.faults.add(Fault(on="submit", fault="graphql_errors", times=2, per="all"))
-    async with harness.worker(site), site.queue() as queue:
-        failed = [(await harness.export(site, REQUEST)).export_id for _ in range(2)]
+    async with worker_site.worker(site), site.queue() as queue:
+        failed = [(await worker_site.export(site, REQUEST)).export_id for _ in range(2)]
         listed = await asyncio.to_thread(site.command, "list", "--error", "platform_refused", "--json")
         assert [item["error"]["code"] for item in json.loads(listed.stdout)] == ["platform_refused"] * len(failed)
         none = await asyncio.to_thread(site.command, "list", "--error", "platform_error", "--phase", "failed")
@@ -210,7 +210,7 @@ async def test_every_wait_is_explained(site: Site, world: World) -> None:
     async with site.queue() as queue:
         first = (await queue.enqueue(REQUEST)).export_id
         assert "no control worker has taken it" in await queue.explain(first)
-        async with harness.worker(site):
+        async with worker_site.worker(site):
             await reached(queue, first, Phase.RUNNING)
             second = (await queue.enqueue(REQUEST)).export_id
             await explained(queue, first, lambda words: "for its next poll; the platform says" in words)

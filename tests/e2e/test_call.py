@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-import canary
 from export_worker.demo.processes import free_port
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
-from harness import Ran, Site
+from support import secret_canaries
+from support.worker_site import Ran, Site
 
 PROJECT = ("--param", "projectId=WlGk4Daj")
 
@@ -116,4 +116,4 @@ async def test_a_credential_that_the_platform_repeats_is_masked(site: Site, worl
     ran = await call(site, "gio", "tags", *PROJECT, "--json")
     assert ran.status == 2
     assert "***" in ran.stdout
-    assert canary.TOKEN not in ran.stdout + ran.stderr
+    assert secret_canaries.TOKEN not in ran.stdout + ran.stderr

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-import canary
-import harness
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
-from harness import Site
+from support import secret_canaries, worker_site
+from support.worker_site import Site
 
 REQUEST = json.dumps(
     {
@@ -27,22 +26,22 @@ REQUEST = json.dumps(
 
 
 def test_the_search_finds_what_it_looks_for() -> None:
-    for secret in canary.ALL:
+    for secret in secret_canaries.ALL:
         with pytest.raises(AssertionError):
-            canary.check("here", f"before {secret} after".encode())
+            secret_canaries.check("here", f"before {secret} after".encode())
 
 
 LEAKING = """
 import logging, sys, canary
-def test_prints(): print(canary.TOKEN)
-def test_complains(): sys.stderr.write(canary.AWS_SECRET_KEY)
-def test_logs(): logging.error("%s", canary.TOKEN)
+def test_prints(): print(secret_canaries.TOKEN)
+def test_complains(): sys.stderr.write(secret_canaries.AWS_SECRET_KEY)
+def test_logs(): logging.error("%s", secret_canaries.TOKEN)
 def test_is_clean(): print("canary")
 """
 
 
 def test_what_a_test_s_own_process_prints_or_logs_is_searched(tmp_path: Path) -> None:
-    leaking, tests = tmp_path / "test_leaking.py", Path(canary.__file__).parent
+    leaking, tests = tmp_path / "test_leaking.py", Path(secret_canaries.__file__).parent
     leaking.write_text(LEAKING, encoding="utf-8")
     settings = str(tests.parent / "pyproject.toml")
     command = [sys.executable, "-m", "pytest", "-c", settings, "-p", "conftest", str(leaking)]
@@ -62,26 +61,26 @@ async def test_a_platform_that_echoes_the_credential_does_not_leak_it(
         world.faults.clear()
         world.faults.add(Fault(on=step, fault="echo_secret", times=None))
         with site.process("run", "--burst", "--log-level", "DEBUG") as running:
-            status = await harness.export(site, REQUEST)
+            status = await worker_site.export(site, REQUEST)
             running.process.wait(20)
         assert status.error is not None
         assert "***" in status.error.message
         (event,) = await site.events(status.export_id)
         for text in (status.model_dump_json(), event.model_dump_json(), caplog.text):
-            canary.check("what came out", text.encode())
+            secret_canaries.check("what came out", text.encode())
 
 
 async def test_an_oauth_secret_and_the_token_that_it_buys_stay_inside(site: Site, world: World) -> None:
-    site.connection = {"token": None, "client_secret": canary.OAUTH_SECRET}
+    site.connection = {"token": None, "client_secret": secret_canaries.OAUTH_SECRET}
     world.faults.add(Fault(on="token", fault="echo_secret"))
     world.faults.add(Fault(on="poll", fault="echo_secret"))
     with site.process("run", "--log-level", "DEBUG") as running:
         running.until_logged("worker.started")
-        status = await harness.export(site, REQUEST)
+        status = await worker_site.export(site, REQUEST)
     log = running.log.read_text(encoding="utf-8")
 
     issued = [record for record in world.requests if record.target.endswith("/access_token")]
     assert issued
     assert "sim-" not in log.replace("sim-token", "")
-    canary.check("the log", log.encode())
-    canary.check("the status", status.model_dump_json().encode())
+    secret_canaries.check("the log", log.encode())
+    secret_canaries.check("the status", status.model_dump_json().encode())

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import redis
 
-import harness
 from export_worker.demo.processes import free_port
-from harness import Ran, Site
+from support import worker_site
+from support.worker_site import Ran, Site
 
 EXPORT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
 REQUEST: dict[str, Any] = {"connection": "gio", "export": EXPORT}
@@ -191,7 +191,7 @@ def test_the_same_idempotency_key_gives_the_first_export_back_or_is_refused(site
 async def test_waiting_ends_with_the_last_status(site: Site) -> None:
     import asyncio
 
-    async with harness.worker(site):
+    async with worker_site.worker(site):
         ran = await asyncio.to_thread(enqueue, site, REQUEST, "--wait", "--timeout", "30", "--json")
         plain = await asyncio.to_thread(enqueue, site, REQUEST, "--wait")
 
@@ -214,7 +214,7 @@ def test_waiting_too_long_exits_1_and_the_export_goes_on(site: Site) -> None:
 async def test_a_failed_export_exits_1(site: Site) -> None:
     import asyncio
 
-    async with harness.worker(site):
+    async with worker_site.worker(site):
         ran = await asyncio.to_thread(enqueue, site, changed(segment_id="Unkn0wn1"), "--wait", "--json")
         export_id = json.loads(ran.stdout)["export_id"]
         watched = await asyncio.to_thread(site.command, "watch", export_id, "--json")

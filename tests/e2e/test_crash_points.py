@@ -17,24 +17,24 @@ from uuid import uuid4
 
 import pytest
 
-import canary
-import crash_worker
-import remains
-import s3_server
 from export_worker.contract.status import Phase, Status
-from export_worker.runtime import build_redactor, open_runtime
 from export_worker.simulator.files import digest
 from export_worker.simulator.jobs import Job
 from export_worker.simulator.scenario import Fault, Scenario
 from export_worker.simulator.server import Simulator
 from export_worker.simulator.world import SimulatorSettings, World
-from harness import FAST, Site
+from export_worker.wiring.secrets import build_redactor
+from export_worker.wiring.worker import open_runtime
+from support import crash_worker, leftovers, s3_server, secret_canaries
+from support.worker_site import FAST, Site
 
 PATIENCE_S = 120.0
 """For a hang, not for slowness."""
 AT_ONCE = 12
 """Exports that run side by side: most of their time they wait for a lease to end."""
-SETTINGS = SimulatorSettings(tokens=(canary.TOKEN,), scenario=Scenario(stage_s=0, file_bytes=16 * 2**20 + 1000))
+SETTINGS = SimulatorSettings(
+    tokens=(secret_canaries.TOKEN,), scenario=Scenario(stage_s=0, file_bytes=16 * 2**20 + 1000)
+)
 """A file of three parts: after two of them it is worth while to go on in the middle."""
 DYING = {"worker": {"lease_s": 6.0}, "transfer": {"parts_in_flight": 1}}
 """Whoever follows waits for the lease's end; parts one by one, so that the second is the second each time."""
@@ -162,7 +162,7 @@ async def effects_after(lab: Lab, *deaths: str) -> list[str]:
             assert await killed_at(site, point), point
         async with dying_worker(site, "", log):
             status = await queue.wait(accepted.export_id, PATIENCE_S)
-            assert await remains.in_redis(site, PATIENCE_S) == []
+            assert await leftovers.in_redis(site, PATIENCE_S) == []
     assert status.phase is Phase.SUCCEEDED, status.error
     seen = log.read_text(encoding="utf-8").split("\n")[:-1]
     return [effect for effect in seen if not is_timed(effect) or effect.endswith("#1")]
@@ -177,7 +177,7 @@ async def problems_after(lab: Lab, *deaths: str) -> list[str]:
                 return [f"{deaths}: no worker came to {point}"]
         async with finishing_worker(site):
             status = await queue.wait(accepted.export_id, PATIENCE_S)
-            found = [f"left in Redis: {key}" for key in await remains.in_redis(site, PATIENCE_S)]
+            found = [f"left in Redis: {key}" for key in await leftovers.in_redis(site, PATIENCE_S)]
         notes = " · ".join(entry["note"] for entry in await queue.timeline(accepted.export_id))
         jobs = list(world.jobs)
         found += submitted_wrongly(jobs, notes, deaths)

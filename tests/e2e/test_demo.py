@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-import harness
 from export_worker.contract.request import PLATFORM_OF_KIND
-from harness import Site
+from support import worker_site
+from support.worker_site import Site
 
 COMMAND = [sys.executable, "-m", "export_worker", "demo"]
 
@@ -37,7 +37,7 @@ def test_the_demo_stays_up_when_it_serves_and_takes_further_requests(site: Site)
     with log.open("w", encoding="utf-8") as stream:
         demo = subprocess.Popen([*COMMAND, "--serve"], stdout=stream, stderr=stream)
     try:
-        harness.until(lambda: "Ctrl-C ends everything" in log.read_text(encoding="utf-8"), 90, "the demo is up")
+        worker_site.until(lambda: "Ctrl-C ends everything" in log.read_text(encoding="utf-8"), 90, "the demo is up")
         line = next(line for line in log.read_text(encoding="utf-8").splitlines() if "export EXPORT_CONFIG" in line)
         environment = dict(pair.split("=", 1) for pair in line.split()[1:])
         request = {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "tag_payment_times"}}

@@ -11,24 +11,22 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-import canary
-import harness
-import s3_server
-from deployment import blocks
-from export_worker.connect import close_redis, open_redis
-from export_worker.contract.keys import Keys
+from export_worker.contract.redis_keys import Keys
 from export_worker.demo.processes import child, free_port, listening, redis_binary
 from export_worker.doctor.redis import check_redis
-from export_worker.platforms.connection import ConnectionSettings
-from harness import Ran, Site
-from odd_server import answering, http
+from export_worker.platforms.settings import ConnectionSettings
+from export_worker.redis.client import close_redis, open_redis
+from support import s3_server, secret_canaries, worker_site
+from support.deployment import blocks
+from support.misbehaving_server import answering, http
+from support.worker_site import Ran, Site
 
 
 async def doctor(site: Site, **environment: str) -> tuple[Ran, dict[str, list[dict[str, Any]]]]:
     """The report by what was looked at."""
     ran = await doctor_run(site, **environment)
     assert "Traceback" not in ran.stderr
-    canary.check("the report", (ran.stdout + ran.stderr).encode())
+    secret_canaries.check("the report", (ran.stdout + ran.stderr).encode())
     report = json.loads(ran.stdout)
     assert report["ok"] == (ran.status == 0)
     found: dict[str, list[dict[str, Any]]] = {}
@@ -49,7 +47,9 @@ def errors(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
 def test_a_reader_that_has_seen_enough_is_no_defect(site: Site) -> None:
     """As `doctor | head -2` is."""
     pipe = subprocess.PIPE
-    with subprocess.Popen([*harness.COMMAND, "doctor"], stdout=pipe, stderr=pipe, env=site.environment()) as process:
+    with subprocess.Popen(
+        [*worker_site.COMMAND, "doctor"], stdout=pipe, stderr=pipe, env=site.environment()
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert [process.stdout.readline()[:2] for _ in range(2)] == [b"ok", b"ok"]
@@ -58,7 +58,7 @@ def test_a_reader_that_has_seen_enough_is_no_defect(site: Site) -> None:
 
 
 async def test_all_is_well(site: Site) -> None:
-    async with harness.worker(site):
+    async with worker_site.worker(site):
         ran, found = await doctor(site)
     assert (ran.status, errors(found)) == (0, [])
     told = " ".join(finding["says"] for findings in found.values() for finding in findings)
@@ -72,7 +72,7 @@ async def test_all_is_well(site: Site) -> None:
 
 
 def connection(site: Site, platform: str, **more: Any) -> dict[str, Any]:
-    return {"platform": platform, "base_url": site.platform_url, "token": canary.TOKEN} | more
+    return {"platform": platform, "base_url": site.platform_url, "token": secret_canaries.TOKEN} | more
 
 
 async def test_every_platform_is_asked_and_a_wrong_token_is_seen(site: Site) -> None:
@@ -81,7 +81,7 @@ async def test_every_platform_is_asked_and_a_wrong_token_is_seen(site: Site) -> 
         "connections": {
             f"{name}-{platform}": connection(site, platform, token=token, **more)
             for platform, more in platforms.items()
-            for name, token in {"good": canary.TOKEN, "bad": "canary-wrong-token"}.items()
+            for name, token in {"good": secret_canaries.TOKEN, "bad": "canary-wrong-token"}.items()
         }
     }
     ran, found = await doctor(site)

@@ -11,10 +11,10 @@ import boto3
 import pytest
 from aiohttp import web
 
-import canary
-from export_worker.connect import close_redis, open_redis
 from export_worker.demo.processes import free_port
-from harness import Ran, Site
+from export_worker.redis.client import close_redis, open_redis
+from support import secret_canaries
+from support.worker_site import Ran, Site
 
 REGION = "us-east-1"
 SECRET = "whsec_Y2FuYXJ5LWhvb2s="
@@ -25,7 +25,7 @@ async def doctor(site: Site, sinks: dict[str, Any], triggers: dict[str, Any]) ->
     """The findings about sinks and triggers, one each, by what was looked at."""
     site.settings = {"sinks": sinks, "triggers": triggers}
     ran = await asyncio.to_thread(site.command, "doctor", "--json")
-    canary.check("the report", (ran.stdout + ran.stderr).encode())
+    secret_canaries.check("the report", (ran.stdout + ran.stderr).encode())
     assert "Traceback" not in ran.stderr
     found = [item for item in json.loads(ran.stdout)["findings"] if item["about"].startswith(("sink ", "trigger "))]
     assert [item["about"] for item in found] == [f"sink {name}" for name in sinks] + [f"trigger {n}" for n in triggers]
@@ -47,7 +47,7 @@ async def receiver(status: int) -> AsyncIterator[tuple[str, list[str]]]:
     runner, port = web.AppRunner(app), free_port()
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
-    yield f"http://127.0.0.1:{port}/hook?token={canary.TOKEN}", asked
+    yield f"http://127.0.0.1:{port}/hook?token={secret_canaries.TOKEN}", asked
     await runner.cleanup()
 
 
@@ -107,7 +107,7 @@ async def test_broken_ones_are_told_each_with_the_mend(site: Site) -> None:
     async with receiver(410) as (gone, _):
         sinks = {
             "gone": hook(gone),
-            "away": hook(f"http://127.0.0.1:{free_port()}/?token={canary.TOKEN}"),
+            "away": hook(f"http://127.0.0.1:{free_port()}/?token={secret_canaries.TOKEN}"),
             "unsigned": hook(gone) | {"secret": "whsec_!"},
             "queue": {"type": "sqs", "queue_url": f"{queue_url}-not", **place},
             "topic": {"type": "sns", "topic_arn": f"{topic_arn}-not", **place},
@@ -116,7 +116,7 @@ async def test_broken_ones_are_told_each_with_the_mend(site: Site) -> None:
             "nats": {
                 "type": "broker",
                 "broker": "nats",
-                "url": f"nats://u:{canary.TOKEN}@127.0.0.1:{free_port()}",
+                "url": f"nats://u:{secret_canaries.TOKEN}@127.0.0.1:{free_port()}",
                 "destination": "d",
                 "stream": "s",
             },

@@ -10,11 +10,11 @@ import pytest
 from aiohttp import web
 from standardwebhooks.webhooks import Webhook as Verifier
 
-import harness
 from export_worker.commands.events import since
 from export_worker.demo.processes import free_port
 from export_worker.errors import ConfigError, InvalidRequestError
-from harness import Site
+from support import worker_site
+from support.worker_site import Site
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 REQUEST: dict[str, Any] = {
@@ -66,8 +66,8 @@ async def test_events_go_out_to_every_sink_and_again_under_the_same_ids(
 ) -> None:
     url, verified = hook
     with_hook(site, url)
-    async with harness.worker(site):
-        status = await harness.export(site, json.dumps(REQUEST))
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, json.dumps(REQUEST))
         (event,) = await site.events(status.export_id)
         (sent,) = await arrived(verified, 1)
         assert (sent["id"], sent["data"]["phase"]) == (event.id, "succeeded")
@@ -87,13 +87,13 @@ async def test_a_request_names_its_sinks_and_an_unknown_one_is_refused(
 ) -> None:
     url, verified = hook
     with_hook(site, url)
-    async with harness.worker(site):
-        only = await harness.export(site, json.dumps(REQUEST | {"notify": ["stream"]}))
-        both = await harness.export(site, json.dumps(REQUEST | {"notify": ["stream", "hook"]}))
+    async with worker_site.worker(site):
+        only = await worker_site.export(site, json.dumps(REQUEST | {"notify": ["stream"]}))
+        both = await worker_site.export(site, json.dumps(REQUEST | {"notify": ["stream", "hook"]}))
         assert [item["subject"] for item in await arrived(verified, 1)] == [both.export_id]
         assert len(await site.events(only.export_id)) == 1
         with pytest.raises(InvalidRequestError, match="notify: unknown sink 'pigeon'; known: hook, stream"):
-            await harness.export(site, json.dumps(REQUEST | {"notify": ["pigeon"]}))
+            await worker_site.export(site, json.dumps(REQUEST | {"notify": ["pigeon"]}))
 
 
 def test_what_was_given_up_is_listed(site: Site) -> None:
@@ -130,5 +130,5 @@ def test_since_when(text: str, moment: str) -> None:
 async def test_a_wrong_webhook_is_refused_when_a_worker_starts(site: Site, hook: dict[str, str], said: str) -> None:
     site.settings = {"sinks": {"hook": {"type": "webhook", "url": "https://a.example", "secret": SECRET} | hook}}
     with pytest.raises(ConfigError, match=said):
-        async with harness.worker(site):
+        async with worker_site.worker(site):
             pass

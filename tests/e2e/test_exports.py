@@ -13,12 +13,12 @@ import zstandard
 from pyarrow import BufferReader
 from pyarrow.parquet import read_table
 
-import harness
 from export_worker.contract.status import Phase, Status
 from export_worker.demo.requests import GROWINGIO
+from export_worker.s3.checksums import Checksum
 from export_worker.simulator.world import World
-from export_worker.transfer.checksum import Checksum
-from harness import Site
+from support import worker_site
+from support.worker_site import Site
 
 AWKWARD_TITLE = "a&b#c+d %41?e f 下载用户列表"
 
@@ -53,8 +53,8 @@ def name_of(export: dict[str, Any]) -> str:
 async def test_every_kind_lands_byte_for_byte_and_is_announced_once(
     site: Site, world: World, weather: str, kind: dict[str, Any]
 ) -> None:
-    async with harness.worker(site):
-        status = await harness.export(site, request(kind, metadata={"order": "42"}))
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, request(kind, metadata={"order": "42"}))
         events = await site.events(status.export_id)
 
     assert status.phase is Phase.SUCCEEDED, status.error
@@ -101,8 +101,8 @@ async def test_an_awkward_title_is_encoded_once_on_the_way_and_stands_as_it_is_i
     site: Site, world: World, weather: str
 ) -> None:
     world.scenario = world.scenario.model_copy(update={"title": AWKWARD_TITLE})
-    async with harness.worker(site):
-        status = await harness.export(site, request(SEGMENT))
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, request(SEGMENT))
 
     assert status.phase is Phase.SUCCEEDED, status.error
     assert [item.file_name for item in status.objects] == [f"{AWKWARD_TITLE}.csv"]
@@ -114,8 +114,8 @@ async def test_an_awkward_title_is_encoded_once_on_the_way_and_stands_as_it_is_i
 
 async def test_files_of_equal_name_are_numbered(site: Site, world: World, weather: str) -> None:
     world.scenario = world.scenario.model_copy(update={"files": 3, "title": "同名"})
-    async with harness.worker(site):
-        status = await harness.export(site, request(SEGMENT))
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, request(SEGMENT))
 
     assert status.phase is Phase.SUCCEEDED, status.error
     assert len({item.file_name for item in status.objects}) == 3
@@ -126,8 +126,8 @@ async def test_files_of_equal_name_are_numbered(site: Site, world: World, weathe
 @pytest.mark.parametrize("file_bytes", [0, 1, 9 * 2**20])
 async def test_any_length_lands_however_it_is_framed(site: Site, world: World, framing: str, file_bytes: int) -> None:
     world.scenario = world.scenario.model_copy(update={"framing": framing, "file_bytes": file_bytes})
-    async with harness.worker(site):
-        status = await harness.export(site, request(SEGMENT))
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, request(SEGMENT))
 
     assert status.phase is Phase.SUCCEEDED, status.error
     assert [item.bytes for item in status.objects] == [file_bytes]
@@ -148,8 +148,8 @@ async def test_output_is_transcoded_and_compressed_while_it_streams(
     world.scenario = world.scenario.model_copy(update={"bom": True, "rows": 5000})
     export = {**SEGMENT, "charset": "UTF-16LE"}
     output = {"charset": "GB18030", "compression": compression, "count_rows": True}
-    async with harness.worker(site):
-        status = await harness.export(site, request(export, output=output))
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, request(export, output=output))
 
     assert status.phase is Phase.SUCCEEDED, status.error
     assert status.operation_id is not None
@@ -173,8 +173,8 @@ async def test_csv_becomes_parquet_while_it_streams(site: Site, world: World, we
     world.scenario = world.scenario.model_copy(update={"bom": True, "rows": 30_000, "title": "用户"})
     export = {**SEGMENT, "charset": "UTF-16LE"}
     output = {"format": "parquet", "schema": {"用户ID": "int64"}, "compression": "zstd", "count_rows": True}
-    async with harness.worker(site):
-        status = await harness.export(site, request(export, output=output))
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, request(export, output=output))
 
     assert status.phase is Phase.SUCCEEDED, status.error
     assert status.operation_id is not None
@@ -195,8 +195,8 @@ async def test_csv_becomes_parquet_while_it_streams(site: Site, world: World, we
 
 async def test_what_cannot_become_parquet_fails_for_good_and_leaves_nothing(site: Site, world: World) -> None:
     output = {"format": "parquet", "schema": {"nobody": "int64"}}
-    async with harness.worker(site):
-        status = await harness.export(site, request(SEGMENT, output=output))
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, request(SEGMENT, output=output))
 
     assert status.phase is Phase.FAILED
     assert status.error is not None

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-import canary
-import harness
-from export_worker.contract.codes import ErrorCode
 from export_worker.contract.status import Phase
+from export_worker.errors import ErrorCode
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
-from harness import Site
+from support import secret_canaries, worker_site
+from support.worker_site import Site
 
 SEGMENT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
 REQUEST = json.dumps({"connection": "gio", "export": SEGMENT})
@@ -56,8 +55,8 @@ async def test_a_failure_has_its_code_its_event_and_leaves_nothing(
     site: Site, world: World, fault: Fault, code: ErrorCode, step: str
 ) -> None:
     world.faults.add(fault)
-    async with harness.worker(site):
-        status = await harness.export(site, REQUEST)
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, REQUEST)
         events = await site.events(status.export_id)
 
     assert status.phase is Phase.FAILED
@@ -65,7 +64,7 @@ async def test_a_failure_has_its_code_its_event_and_leaves_nothing(
     assert (status.error.code, status.error.step) == (code, step)
     assert status.due_at is None
     assert status.finished_at is not None
-    assert canary.TOKEN not in status.model_dump_json()
+    assert secret_canaries.TOKEN not in status.model_dump_json()
     assert [event.type for event in events] == ["export.failed"]
     assert site.objects() == {}
     assert site.open_uploads() == []
@@ -77,8 +76,8 @@ async def test_a_large_download_that_is_always_cut_leaves_no_upload_open(
 ) -> None:
     world.scenario = world.scenario.model_copy(update={"file_bytes": 20 * 2**20, "framing": framing})
     world.faults.add(Fault(on="download", fault="cut", times=None, after_bytes=17 * 2**20))
-    async with harness.worker(site):
-        status = await harness.export(site, REQUEST)
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, REQUEST)
 
     assert status.error is not None
     assert status.error.code == ErrorCode.DOWNLOAD_INTERRUPTED
@@ -88,8 +87,8 @@ async def test_a_large_download_that_is_always_cut_leaves_no_upload_open(
 
 async def test_the_deadline_ends_a_job_that_never_does(site: Site, world: World) -> None:
     world.scenario = world.scenario.model_copy(update={"hold_stage": "RUNNING"})
-    async with harness.worker(site):
-        status = await harness.export(site, json.dumps({"connection": "gio", "export": SEGMENT, "deadline_s": 5}))
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, json.dumps({"connection": "gio", "export": SEGMENT, "deadline_s": 5}))
 
     assert status.error is not None
     assert status.error.code == ErrorCode.DEADLINE_EXCEEDED
@@ -100,8 +99,8 @@ async def test_the_deadline_ends_a_job_that_never_does(site: Site, world: World)
 
 async def test_throttling_uses_no_attempt(site: Site, world: World) -> None:
     world.faults.add(Fault(on="poll", fault="throttled", times=6, retry_after_s=0))
-    async with harness.worker(site):
-        status = await harness.export(site, REQUEST)
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, REQUEST)
 
     assert status.phase is Phase.SUCCEEDED, status.error
     assert status.counters.retries == 0
@@ -110,8 +109,8 @@ async def test_throttling_uses_no_attempt(site: Site, world: World) -> None:
 @pytest.mark.parametrize("fault", ["finish_at_submit", "list_wrapped", "partial_errors", "unknown_stage"])
 async def test_odd_answers_to_a_submit_are_answers(site: Site, world: World, fault: Any) -> None:
     world.faults.add(Fault(on="submit", fault=fault))
-    async with harness.worker(site):
-        status = await harness.export(site, REQUEST)
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, REQUEST)
 
     assert status.phase is Phase.SUCCEEDED, status.error
     assert status.counters.submits == 1
@@ -119,9 +118,9 @@ async def test_odd_answers_to_a_submit_are_answers(site: Site, world: World, fau
 
 
 async def test_an_oauth_token_that_was_revoked_is_fetched_anew_once_for_all(site: Site, world: World) -> None:
-    site.connection = {"token": None, "client_secret": canary.OAUTH_SECRET}
+    site.connection = {"token": None, "client_secret": secret_canaries.OAUTH_SECRET}
     world.scenario = world.scenario.model_copy(update={"stage_s": 0.2})
-    async with harness.worker(site), site.queue() as queue:
+    async with worker_site.worker(site), site.queue() as queue:
         accepted = [await queue.enqueue(REQUEST) for _ in range(5)]
         while len(world.jobs) < 5:
             await asyncio.sleep(0.02)
@@ -135,10 +134,10 @@ async def test_an_oauth_token_that_was_revoked_is_fetched_anew_once_for_all(site
 async def test_a_key_of_another_export_is_never_overwritten(site: Site, world: World) -> None:
     site.settings = {"s3": {"bucket": site.bucket, "endpoint_url": site.s3_url, "key_template": "all/{file_name}"}}
     world.scenario = world.scenario.model_copy(update={"title": "same"})
-    async with harness.worker(site):
-        first = await harness.export(site, REQUEST)
+    async with worker_site.worker(site):
+        first = await worker_site.export(site, REQUEST)
         before = site.objects()
-        second = await harness.export(site, REQUEST)
+        second = await worker_site.export(site, REQUEST)
 
     assert first.phase is Phase.SUCCEEDED, first.error
     assert second.error is not None
@@ -149,8 +148,8 @@ async def test_a_key_of_another_export_is_never_overwritten(site: Site, world: W
 
 async def test_a_dead_s3_is_a_storage_error_and_a_wrong_bucket_is_final(site: Site) -> None:
     site.settings |= {"s3": {"bucket": "no-such-bucket-here", "endpoint_url": site.s3_url}}
-    async with harness.worker(site):
-        status = await harness.export(site, REQUEST)
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, REQUEST)
 
     assert status.error is not None
     assert status.error.code == ErrorCode.STORAGE_ERROR

@@ -11,10 +11,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-import harness
 from export_worker.simulator.scenario import Fault
-from harness import COMMAND, Ran, Site
-from tiny import EXPORT, TinySite, install, tiny_site
+from support import worker_site
+from support.tiny_platform import EXPORT, TinySite, install, tiny_site
+from support.worker_site import COMMAND, Ran, Site
 
 REQUEST = json.dumps({"connection": "tiny", "export": EXPORT})
 KIND = "tiny.list_users"
@@ -90,9 +90,9 @@ async def test_without_the_package_the_kind_is_refused_and_the_platform_is_unkno
 async def test_a_worker_without_the_package_leaves_the_export_to_one_that_has_it(site: Site, packages: Path) -> None:
     async with tiny_site(site, packages) as tiny:
         accepted = json.loads((await tiny.run("enqueue", "-", "--json", stdin=REQUEST)).stdout)
-        async with harness.worker(site), site.queue() as queue:
+        async with worker_site.worker(site), site.queue() as queue:
             ours = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
-            other = await harness.export(site, json.dumps({"connection": "gio", "export": ours}))
+            other = await worker_site.export(site, json.dumps({"connection": "gio", "export": ours}))
             # It was accepted before: the worker has looked at it, and given it back.
             worked = await tiny.run("run", "--burst")
             status = await queue.status(accepted["export_id"])

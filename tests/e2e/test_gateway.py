@@ -17,18 +17,17 @@ import aiohttp
 import pytest
 from arq.connections import ArqRedis
 
-import canary
-import harness
 from export_producers.client import ExportQueue
-from export_worker.contract.keys import Keys
+from export_worker.contract.redis_keys import Keys
 from export_worker.simulator.world import World
-from harness import Running, Site
+from support import secret_canaries, worker_site
+from support.worker_site import Running, Site
 
 SEED = "7"
 EXAMPLES = "8"
 """For each operation: enough for every kind of wrong parameter, and few enough for each run of the suite."""
 REQUEST = {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "t"}}
-KEYED = {"Authorization": f"Bearer {canary.GATEWAY_KEY}"}
+KEYED = {"Authorization": f"Bearer {secret_canaries.GATEWAY_KEY}"}
 
 
 @pytest.fixture
@@ -80,18 +79,18 @@ async def test_keys_are_read_by_reference_and_never_told(site: Site, tmp_path: P
     file = tmp_path / "key"
     file.write_text("another-key-of-eight\n", encoding="utf-8")
     keys = json.dumps(["env:SOME_KEY", f"file:{file}"])
-    with running(site, EXPORT_GATEWAY__API_KEYS=keys, SOME_KEY=canary.GATEWAY_KEY) as (url, process):
+    with running(site, EXPORT_GATEWAY__API_KEYS=keys, SOME_KEY=secret_canaries.GATEWAY_KEY) as (url, process):
         async with aiohttp.ClientSession() as client:
             for headers, status in ((KEYED, 200), ({"Authorization": "Bearer another-key-of-eight"}, 200), ({}, 401)):
                 async with client.get(f"{url}/v1/exports", headers=headers) as response:
                     assert response.status == status
-            async with client.get(f"{url}/v1/exports?k={canary.GATEWAY_KEY}", headers=KEYED) as response:
+            async with client.get(f"{url}/v1/exports?k={secret_canaries.GATEWAY_KEY}", headers=KEYED) as response:
                 assert response.status == 400
-                assert canary.GATEWAY_KEY not in await response.text()
+                assert secret_canaries.GATEWAY_KEY not in await response.text()
     told = process.log.read_text(encoding="utf-8")
     assert '"route": "/v1/exports"' in told
     assert "another-key-of-eight" not in told
-    canary.check("the log", told.encode())
+    secret_canaries.check("the log", told.encode())
 
 
 WRONG = [
@@ -103,7 +102,7 @@ WRONG = [
     ({"EXPORT_GATEWAY__API_KEYS": '["k"]', "EXPORT_GATEWAY__HOST": "no.such.host.invalid"}, 2, "is no address"),
     ({"EXPORT_GATEWAY__PORT": "70000"}, 2, "gateway.port"),
     ({"EXPORT_GATEWAY__BURST": "0"}, 2, "gateway.burst"),
-    ({"EXPORT_REDIS_URL": f"redis://:{canary.TOKEN}@127.0.0.1:1/0"}, 4, "cannot reach Redis at 127.0.0.1:1/0"),
+    ({"EXPORT_REDIS_URL": f"redis://:{secret_canaries.TOKEN}@127.0.0.1:1/0"}, 4, "cannot reach Redis at 127.0.0.1:1/0"),
 ]
 
 
@@ -177,7 +176,7 @@ async def test_an_export_goes_from_http_to_s3(
     site = Site(redis_url, s3_url, simulator.url, namespace, bucket, outputs)
     site.settings = {"gateway": {"port": 0}}
     export = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
-    async with harness.worker(site):
+    async with worker_site.worker(site):
         with running(site) as (url, _):
             async with aiohttp.ClientSession() as client:
                 async with client.post(f"{url}/v1/exports", json={"connection": "gio", "export": export}) as response:

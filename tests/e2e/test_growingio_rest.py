@@ -8,13 +8,12 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 
-import canary
-import harness
-from export_worker.contract.codes import ErrorCode
 from export_worker.contract.status import Phase, Status
+from export_worker.errors import ErrorCode
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
-from harness import Site
+from support import secret_canaries, worker_site
+from support.worker_site import Site
 
 AWKWARD_TITLE = "a&b#c+d %41?e=f;下载用户列表"
 PROJECT = "WlGk4Daj"
@@ -49,8 +48,8 @@ def weather(request: pytest.FixtureRequest, world: World) -> str:
 
 
 async def exported(site: Site, export: dict[str, Any], **more: Any) -> Status:
-    async with harness.worker(site):
-        return await harness.export(site, json.dumps({"connection": "gio", "export": export, **more}))
+    async with worker_site.worker(site):
+        return await worker_site.export(site, json.dumps({"connection": "gio", "export": export, **more}))
 
 
 async def source_bytes(site: Site, status: Status, index: int = 0) -> bytes:
@@ -182,15 +181,15 @@ async def test_a_failure_has_its_code_its_event_and_leaves_nothing(
 ) -> None:
     site.settings = {"retry": {"first_s": 0.02, "max_s": 0.1, "max_attempts": 3}}
     world.faults.add(fault)
-    async with harness.worker(site):
+    async with worker_site.worker(site):
         request = {"connection": "gio", "export": {**SEGMENT, "file_format": file_format}}
-        status = await harness.export(site, json.dumps(request))
+        status = await worker_site.export(site, json.dumps(request))
         events = await site.events(status.export_id)
 
     assert status.phase is Phase.FAILED
     assert status.error is not None
     assert (status.error.code, status.error.step) == (code, step)
-    assert canary.TOKEN not in status.model_dump_json()
+    assert secret_canaries.TOKEN not in status.model_dump_json()
     assert [event.type for event in events] == ["export.failed"]
     assert site.objects() == {}
     assert site.open_uploads() == []
@@ -215,12 +214,12 @@ async def test_odd_answers_to_a_submit_are_answers(site: Site, world: World, fau
 
 
 async def test_a_wrong_token_is_told_and_not_shown(site: Site, world: World) -> None:
-    world.tokens.revoke(canary.TOKEN)
+    world.tokens.revoke(secret_canaries.TOKEN)
     status = await exported(site, SEGMENT)
 
     assert status.error is not None
     assert status.error.code == ErrorCode.AUTH_FAILED
-    assert canary.TOKEN not in status.model_dump_json()
+    assert secret_canaries.TOKEN not in status.model_dump_json()
 
 
 async def test_catalog_lists_what_there_is(site: Site) -> None:

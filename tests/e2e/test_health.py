@@ -14,14 +14,14 @@ import pytest
 import redis.asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
-import harness
-from export_worker.connect import close_redis, open_redis
 from export_worker.contract.status import Phase
-from export_worker.contract.worker import WorkerRecord
+from export_worker.contract.worker_record import WorkerRecord
 from export_worker.demo.processes import child, free_port, listening, redis_binary
+from export_worker.redis.client import close_redis, open_redis
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
-from harness import Site
+from support import worker_site
+from support.worker_site import Site
 
 REQUEST = json.dumps(
     {
@@ -76,12 +76,12 @@ def total(found: dict[tuple[str, tuple[tuple[str, str], ...]], float], name: str
 async def test_metrics_tell_what_a_worker_did(site: Site, world: World) -> None:
     url = with_pages(site)
     world.scenario = world.scenario.model_copy(update={"stage_s": 0.3})
-    async with harness.worker(site):
+    async with worker_site.worker(site):
         await until_status(f"{url}/readyz", 200)
-        done = await harness.export(site, REQUEST)
+        done = await worker_site.export(site, REQUEST)
         await site.events(done.export_id)
         world.faults.add(Fault(on="submit", fault="error5xx"))
-        again = await harness.export(site, REQUEST)
+        again = await worker_site.export(site, REQUEST)
         found = await samples(url)
         assert await page(f"{url}/healthz")
 
@@ -122,7 +122,7 @@ async def test_the_queue_s_numbers_count_what_is_due_and_nothing_that_waits(
             await queue.enqueue(REQUEST)
     client = open_redis(redis_url)
     assert await client.zcount(f"{site.namespace}:queue:control", "-inf", "+inf") == 3
-    async with harness.worker(site):
+    async with worker_site.worker(site):
         await until_status(f"{url}/readyz", 200)
         async with asyncio.timeout(PATIENCE_S):
             while total(found := await samples(url), "export_worker_exports", phase="running") < 3 or total(
@@ -154,7 +154,7 @@ async def own_redis(site: Site, directory: Path) -> AsyncIterator[tuple[redis.as
 
 async def test_a_redis_that_hangs_turns_readiness_red_and_one_that_comes_back_green(site: Site, tmp_path: Path) -> None:
     url = with_pages(site)
-    async with own_redis(site, tmp_path) as (_, pid), harness.worker(site):
+    async with own_redis(site, tmp_path) as (_, pid), worker_site.worker(site):
         await until_status(f"{url}/readyz", 200)
         os.kill(pid, signal.SIGSTOP)
         try:
@@ -169,7 +169,7 @@ async def test_a_redis_that_hangs_turns_readiness_red_and_one_that_comes_back_gr
 
 async def test_a_redis_that_has_become_read_only_turns_readiness_red(site: Site, tmp_path: Path) -> None:
     url = with_pages(site)
-    async with own_redis(site, tmp_path) as (client, _), harness.worker(site):
+    async with own_redis(site, tmp_path) as (client, _), worker_site.worker(site):
         await until_status(f"{url}/readyz", 200)
         await client.execute_command("REPLICAOF", "127.0.0.1", "1")  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
         async with asyncio.timeout(PATIENCE_S):

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-import harness
-from export_worker.connect import close_redis, open_redis
-from export_worker.contract import clock
-from export_worker.contract.keys import Keys
+from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Phase
-from harness import Site
+from export_worker.redis import clock
+from export_worker.redis.client import close_redis, open_redis
+from support import worker_site
+from support.worker_site import Site
 
 SEGMENT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
 REQUEST = json.dumps({"connection": "gio", "export": SEGMENT})
@@ -33,11 +33,11 @@ class FastClock:
 async def test_a_clock_that_is_ahead_forgets_nothing_and_hides_no_outage(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with harness.worker(site):
-        ended = await harness.export(site, REQUEST)
+    async with worker_site.worker(site):
+        ended = await worker_site.export(site, REQUEST)
     monkeypatch.setattr(clock, "time", FastClock)
-    async with harness.worker(site):
-        again = await harness.export(site, REQUEST)
+    async with worker_site.worker(site):
+        again = await worker_site.export(site, REQUEST)
     async with site.queue() as queue:
         listed = [status.export_id for status in await queue.list_exports(Phase.SUCCEEDED)]
     assert sorted(listed) == sorted([ended.export_id, again.export_id])

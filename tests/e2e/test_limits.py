@@ -7,12 +7,12 @@ from hashlib import sha1
 
 from arq.connections import ArqRedis
 
-import harness
 from export_worker.contract.status import Phase
-from export_worker.lua import script
+from export_worker.redis.lua import script
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
-from harness import Site
+from support import worker_site
+from support.worker_site import Site
 
 SEGMENT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
 REQUEST = json.dumps({"connection": "gio", "export": SEGMENT})
@@ -26,7 +26,7 @@ async def test_no_more_exports_run_on_the_platform_than_allowed_over_all_workers
     site.connection = {"max_in_flight": 3}
     world.scenario = world.scenario.model_copy(update={"stage_s": 0.1})
     most = 0
-    async with harness.worker(site, count=2), site.queue() as queue:
+    async with worker_site.worker(site, count=2), site.queue() as queue:
         accepted = [await queue.enqueue(REQUEST) for _ in range(12)]
         waiting = asyncio.gather(*(queue.wait(answer.export_id, 50) for answer in accepted))
         while not waiting.done():
@@ -40,7 +40,7 @@ async def test_no_more_exports_run_on_the_platform_than_allowed_over_all_workers
 
 async def test_no_more_calls_are_made_than_allowed_over_all_workers(site: Site, world: World) -> None:
     site.connection = {"requests_per_second": 10}
-    async with harness.worker(site, count=2), site.queue() as queue:
+    async with worker_site.worker(site, count=2), site.queue() as queue:
         begun_s = time.monotonic()
         accepted = [await queue.enqueue(REQUEST) for _ in range(10)]
         ended = [await queue.wait(answer.export_id, 50) for answer in accepted]
@@ -74,7 +74,7 @@ def too_many(world: World) -> list[str]:
 async def test_every_request_counts_those_of_transfers_in_several_workers_too(site: Site, world: World) -> None:
     connection = site.tree()["connections"]["gio"] | {"platform": "sensorsdata", "requests_per_second": PER_SECOND}
     site.settings = {"connections": {"sensors": connection | {"page_rows": 10}}}
-    async with harness.worker(site, count=2), site.queue() as queue:
+    async with worker_site.worker(site, count=2), site.queue() as queue:
         accepted = [await queue.enqueue(SENSORS) for _ in range(6)]
         ended = [await queue.wait(answer.export_id, 50) for answer in accepted]
     paths = [record.target.partition("?")[0] for record in world.requests]
@@ -96,7 +96,7 @@ CLAIM, COMMIT, RATE = (
 async def test_a_step_of_one_request_costs_no_call_to_redis_more(site: Site, world: World, arq_redis: ArqRedis) -> None:
     world.scenario = world.scenario.model_copy(update={"hold_stage": "RUNNING"})
     await arq_redis.script_flush()
-    async with harness.worker(site), site.queue() as queue:
+    async with worker_site.worker(site), site.queue() as queue:
         export_id = (await queue.enqueue(REQUEST)).export_id
         while (await queue.status(export_id)).counters.polls < 3:
             await asyncio.sleep(0.02)
@@ -115,7 +115,7 @@ async def test_a_platform_that_is_down_pauses_its_connection_and_burns_no_attemp
         "worker": {"sweep_s": 0.5, "lease_s": 3.0, "drain_s": 2.0, "breaker_first_s": 0.2, "breaker_max_s": 0.5},
     }
     world.faults.add(Fault(on="submit", fault="error5xx", times=None, per="all"))
-    async with harness.worker(site), site.queue() as queue:
+    async with worker_site.worker(site), site.queue() as queue:
         begun_s = time.monotonic()
         accepted = [(await queue.enqueue(REQUEST)).export_id for _ in range(6)]
         sentences: list[str] = []
@@ -135,7 +135,7 @@ async def test_a_platform_that_is_down_pauses_its_connection_and_burns_no_attemp
 
 async def test_a_platform_that_asks_for_peace_gets_it_from_every_export(site: Site, world: World) -> None:
     world.faults.add(Fault(on="submit", fault="throttled", retry_after_s=2, per="all"))
-    async with harness.worker(site), site.queue() as queue:
+    async with worker_site.worker(site), site.queue() as queue:
         begun_s = time.monotonic()
         refused = (await queue.enqueue(REQUEST)).export_id
         while (await queue.status(refused)).error is None:
@@ -162,7 +162,7 @@ async def test_a_connection_with_much_to_do_does_not_starve_another(site: Site, 
     async with site.queue() as queue:
         much = [(await queue.enqueue(REQUEST)).export_id for _ in range(300)]
         little = (await queue.enqueue(REQUEST.replace('"gio"', '"other"'))).export_id
-        async with harness.worker(site):
+        async with worker_site.worker(site):
             status = await queue.wait(little, 30)
             still = [(await queue.status(export_id)).phase for export_id in much]
 
@@ -176,9 +176,9 @@ async def test_a_thing_that_the_platform_does_not_know_pauses_nobody_else(site: 
     kind = {"kind": "growingio.segment_profile_users", "project_id": "WlGk4Daj"}
     wrong = json.dumps({"connection": "rest", "export": kind | {"segment_key": "nope"}})
     right = json.dumps({"connection": "rest", "export": kind | {"segment_key": "seg_51activity"}})
-    async with harness.worker(site):
-        failed = await harness.export(site, wrong)
-        status = await harness.export(site, right, timeout_s=10)
+    async with worker_site.worker(site):
+        failed = await worker_site.export(site, wrong)
+        status = await worker_site.export(site, right, timeout_s=10)
 
     assert failed.phase is Phase.FAILED
     assert failed.error is not None
@@ -189,7 +189,7 @@ async def test_a_thing_that_the_platform_does_not_know_pauses_nobody_else(site: 
 async def test_a_ceiling_of_bandwidth_holds_and_progress_tells_rate_and_parts(site: Site, world: World) -> None:
     site.connection = {"mib_per_second": 5.0}
     world.scenario = world.scenario.model_copy(update={"file_bytes": 17 * 2**20})
-    async with harness.worker(site), site.queue() as queue:
+    async with worker_site.worker(site), site.queue() as queue:
         begun_s = time.monotonic()
         export_id = (await queue.enqueue(REQUEST)).export_id
         seen = []

@@ -10,12 +10,13 @@ import aiohttp
 import pytest
 import redis.asyncio
 
-import harness
 from export_worker.contract.status import Phase
 from export_worker.demo.processes import child, free_port, listening, redis_binary
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
-from harness import Site
+from support import worker_site
+from support.paths import ROOT
+from support.worker_site import Site
 
 REQUEST = json.dumps(
     {
@@ -45,7 +46,7 @@ async def test_a_redis_that_may_drop_records_is_refused(site: Site, tmp_path: Pa
 
 def documented_acl() -> str:
     """The rule as the operations guide prints it."""
-    guide = Path(__file__).parents[2] / "k8s" / "README.md"
+    guide = ROOT / "k8s" / "README.md"
     line = next(line for line in guide.read_text(encoding="utf-8").splitlines() if "ACL SETUSER export-worker" in line)
     return line.strip().removeprefix("ACL SETUSER export-worker ")
 
@@ -63,8 +64,8 @@ async def test_the_documented_rights_are_enough_and_keep_others_keys_out_of_reac
         await set_user("ACL", "SETUSER", "export-worker", *rights.split())
         await administrator.set("somebody-else", "private")
         site.redis_url = f"redis://export-worker:canary-redis-word-44d1@127.0.0.1:{port}/0"
-        async with harness.worker(site), site.queue() as queue:
-            done = await harness.export(site, REQUEST)
+        async with worker_site.worker(site), site.queue() as queue:
+            done = await worker_site.export(site, REQUEST)
             cancelled = (await queue.enqueue(REQUEST)).export_id
             await queue.cancel(cancelled)
             await queue.wait(cancelled, 20)
@@ -87,7 +88,7 @@ async def test_the_documented_rights_are_enough_and_keep_others_keys_out_of_reac
 
 def documented_acl_of_a_trigger() -> list[str]:
     """What the guide adds for a trigger on the stream `segment-events`."""
-    guide = Path(__file__).parents[2] / "k8s" / "README.md"
+    guide = ROOT / "k8s" / "README.md"
     (rule,) = re.findall(r"^`(~segment-events [^`]+)`", guide.read_text(encoding="utf-8"), re.MULTILINE)
     return str(rule).split()
 
@@ -129,7 +130,7 @@ async def test_a_redis_that_has_too_few_replicas_for_a_while_leads_to_no_second_
         administrator = redis.asyncio.Redis.from_url(site.redis_url)
         set_to: Any = administrator.config_set  # redis-py types it for both its clients at once
         world.faults.add(Fault(on="submit", fault="slow", delay_s=1.0))
-        async with harness.worker(site), site.queue() as queue:
+        async with worker_site.worker(site), site.queue() as queue:
             export_id = (await queue.enqueue(REQUEST)).export_id
             while not world.jobs:
                 await asyncio.sleep(0.01)

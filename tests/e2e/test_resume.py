@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-import harness
 from export_producers.client import ExportQueue
 from export_worker.contract.status import Phase, Status
 from export_worker.simulator.files import FileSpec, digest
 from export_worker.simulator.ranges import changed
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import RequestRecord, World
-from export_worker.transfer.plan import FIRST_PART_BYTES
-from harness import Running, Site
+from export_worker.transfer.part_sizes import FIRST_PART_BYTES
+from support import worker_site
+from support.worker_site import Running, Site
 
 REQUEST = json.dumps(
     {
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.timeout(180)
 def site(site: Site) -> Site:
     """Whose dead workers are noticed soon, and whose failures are soon tried again."""
     site.settings = {"worker": {"lease_s": 3.0, "drain_s": 1.0}, "retry": {"first_s": 0.05, "max_s": 0.2}}
-    site.connection = {"poll": harness.FAST | {"deadline_s": 600.0}}
+    site.connection = {"poll": worker_site.FAST | {"deadline_s": 600.0}}
     return site
 
 
@@ -115,7 +115,7 @@ def lands(site: Site, status: Status, spec: FileSpec) -> None:
 async def test_a_killed_workers_transfer_goes_on_where_its_parts_end(site: Site, world: World, validator: str) -> None:
     tell(world, validator=validator)
     stall(world)
-    async with stopped(site, signal.SIGKILL) as (queue, export_id, _), harness.worker(site):
+    async with stopped(site, signal.SIGKILL) as (queue, export_id, _), worker_site.worker(site):
         status = await queue.wait(export_id, PATIENCE_S)
         told = await notes(queue, export_id)
 
@@ -131,7 +131,7 @@ async def test_a_killed_workers_transfer_goes_on_where_its_parts_end(site: Site,
 async def test_a_worker_that_is_told_to_stop_leaves_its_upload_to_the_next(site: Site, world: World) -> None:
     tell(world)
     stall(world)
-    async with stopped(site, signal.SIGTERM) as (queue, export_id, _), harness.worker(site):
+    async with stopped(site, signal.SIGTERM) as (queue, export_id, _), worker_site.worker(site):
         status = await queue.wait(export_id, PATIENCE_S)
         told = await notes(queue, export_id)
 
@@ -152,7 +152,7 @@ async def test_a_stop_in_the_middle_of_50_gb_takes_seconds(site: Site, world: Wo
             assert await asyncio.to_thread(running.process.wait, 25) == 0
             assert time.monotonic() - begun_s < 25
         assert len(await asyncio.to_thread(site.open_uploads)) == 1
-        async with harness.worker(site):
+        async with worker_site.worker(site):
             await queue.cancel(accepted.export_id)
             status = await queue.wait(accepted.export_id, PATIENCE_S)
 
@@ -168,8 +168,8 @@ async def test_a_stream_that_breaks_off_is_gone_on_with_by_the_same_worker(
     tell(world)
     world.faults.add(Fault(on="download", fault=fault, after_bytes=STALL_BYTES))
     world.faults.add(Fault(on="download", fault="error5xx"))
-    async with harness.worker(site):
-        status = await harness.export(site, REQUEST, PATIENCE_S)
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, REQUEST, PATIENCE_S)
 
     lands(site, status, spec_of(world))
     assert [request.status for request in downloads(world)] == [200, 503, 206]
@@ -182,8 +182,8 @@ async def test_a_stream_that_breaks_off_is_gone_on_with_by_the_same_worker(
 async def test_a_cut_beside_a_parts_border_costs_no_byte(site: Site, world: World, parts: int, beside: int) -> None:
     tell(world)
     world.faults.add(Fault(on="download", fault="cut", after_bytes=parts * FIRST_PART_BYTES + beside))
-    async with harness.worker(site):
-        status = await harness.export(site, REQUEST, PATIENCE_S)
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, REQUEST, PATIENCE_S)
 
     lands(site, status, spec_of(world))
     assert len(downloads(world)) == 2
@@ -192,7 +192,7 @@ async def test_a_cut_beside_a_parts_border_costs_no_byte(site: Site, world: Worl
 async def test_a_file_that_has_changed_begins_anew(site: Site, world: World) -> None:
     tell(world)
     stall(world)
-    async with stopped(site, signal.SIGKILL) as (queue, export_id, _), harness.worker(site):
+    async with stopped(site, signal.SIGKILL) as (queue, export_id, _), worker_site.worker(site):
         world.faults.add(Fault(on="download", fault="changed", times=None))
         status = await queue.wait(export_id, PATIENCE_S)
         told = await notes(queue, export_id)
@@ -205,7 +205,7 @@ async def test_a_file_that_has_changed_begins_anew(site: Site, world: World) -> 
 async def test_a_server_without_ranges_sends_everything_again(site: Site, world: World) -> None:
     tell(world, ranges=False)
     stall(world)
-    async with stopped(site, signal.SIGKILL) as (queue, export_id, _), harness.worker(site):
+    async with stopped(site, signal.SIGKILL) as (queue, export_id, _), worker_site.worker(site):
         status = await queue.wait(export_id, PATIENCE_S)
         told = await notes(queue, export_id)
 
@@ -224,8 +224,8 @@ async def test_what_cannot_be_gone_on_with_leaves_no_upload_to_anybody(
 ) -> None:
     tell(world, **told)
     world.faults.add(Fault(on="download", fault="cut", after_bytes=STALL_BYTES))
-    async with harness.worker(site):
-        status = await harness.export(site, json.dumps({**json.loads(REQUEST), "output": output}), PATIENCE_S)
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, json.dumps({**json.loads(REQUEST), "output": output}), PATIENCE_S)
 
     assert status.phase is Phase.SUCCEEDED, status.error
     assert [request.status for request in downloads(world)] == [200, 200]
@@ -236,8 +236,8 @@ async def test_a_file_that_is_named_anew_is_gone_on_with(site: Site, world: Worl
     tell(world)
     world.faults.add(Fault(on="download", fault="cut", after_bytes=STALL_BYTES))
     world.faults.add(Fault(on="download", fault="missing"))
-    async with harness.worker(site):
-        status = await harness.export(site, REQUEST, PATIENCE_S)
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, REQUEST, PATIENCE_S)
 
     lands(site, status, spec_of(world))
     assert [request.status for request in downloads(world)] == [200, 404, 206]
@@ -249,7 +249,7 @@ async def test_parts_that_are_not_of_the_plan_are_not_taken_over(site: Site, wor
     stall(world)
     async with stopped(site, signal.SIGKILL) as (queue, export_id, upload_id):
         await asyncio.to_thread(spoil, site, upload_id, odd)
-        async with harness.worker(site):
+        async with worker_site.worker(site):
             status = await queue.wait(export_id, PATIENCE_S)
             told = await notes(queue, export_id)
 
@@ -285,7 +285,7 @@ async def test_an_end_before_the_file_leaves_no_upload(site: Site, world: World,
         else:
             site.settings = site.settings | {"retry": {"first_s": 0.05, "max_s": 0.2, "max_attempts": 2}}
             world.faults.add(Fault(on="download", fault="cut", after_bytes=STALL_BYTES, times=None))
-        async with harness.worker(site):
+        async with worker_site.worker(site):
             if how == "cancel":
                 async with asyncio.timeout(PATIENCE_S):
                     while "goes on with" not in await notes(queue, export_id):

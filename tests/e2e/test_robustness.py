@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-import harness
 from export_worker.contract.status import Phase
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
-from harness import Running, Site, memory_mib
-from unit.test_platform_http_server import raw_server
+from support import worker_site
+from support.scripted_server import raw_server
+from support.worker_site import Running, Site, memory_mib
 
 REQUEST = json.dumps(
     {
@@ -41,11 +41,11 @@ async def test_300_mib_of_unknown_length_stream_through_in_little_memory(
     site: Site, world: World, running: Running
 ) -> None:
     # A small export first: what is loaded and built once is no growth of a transfer.
-    await harness.export(site, REQUEST)
+    await worker_site.export(site, REQUEST)
     before_mib = memory_mib(running.pid, "VmRSS")
     world.scenario = world.scenario.model_copy(update={"file_bytes": 300 * MIB, "framing": "chunked"})
 
-    status = await harness.export(site, REQUEST, timeout_s=150)
+    status = await worker_site.export(site, REQUEST, timeout_s=150)
 
     assert status.phase is Phase.SUCCEEDED, status.error
     assert status.objects[0].bytes == 300 * MIB
@@ -116,13 +116,13 @@ async def test_a_worker_that_is_told_to_stop_hands_over_and_exits_0(site: Site, 
 
 
 async def test_an_export_whose_queue_entry_is_lost_is_brought_back(site: Site, world: World) -> None:
-    async with site.queue() as queue, harness.worker(site):
+    async with site.queue() as queue, worker_site.worker(site):
         world.scenario = world.scenario.model_copy(update={"hold_stage": "RUNNING"})
         accepted = await queue.enqueue(REQUEST)
         while (await queue.status(accepted.export_id)).counters.polls < 2:
             await asyncio.sleep(0.02)
     await drop_queue(site)
-    async with site.queue() as queue, harness.worker(site):
+    async with site.queue() as queue, worker_site.worker(site):
         world.scenario = world.scenario.model_copy(update={"hold_stage": None})
         status = await queue.wait(accepted.export_id, 30)
 
@@ -132,7 +132,7 @@ async def test_an_export_whose_queue_entry_is_lost_is_brought_back(site: Site, w
 
 async def drop_queue(site: Site) -> None:
     """Lose every queue entry of the namespace, as a Redis without the queue's keys would."""
-    from export_worker.connect import close_redis, open_redis
+    from export_worker.redis.client import close_redis, open_redis
 
     client = open_redis(site.redis_url)
     for pattern in (f"{site.namespace}:queue:*", f"arq:*{site.namespace}:*"):
@@ -144,7 +144,7 @@ async def drop_queue(site: Site) -> None:
 
 async def test_many_exports_wait_at_once_in_one_worker(site: Site, world: World) -> None:
     world.scenario = world.scenario.model_copy(update={"stage_s": 0.5, "rows": 5})
-    async with harness.worker(site), site.queue() as queue:
+    async with worker_site.worker(site), site.queue() as queue:
         accepted = [await queue.enqueue(REQUEST) for _ in range(100)]
         ended = [await queue.wait(answer.export_id, 50) for answer in accepted]
 

@@ -13,12 +13,11 @@ from itertools import count
 import aiohttp
 from arq.connections import ArqRedis
 
-import canary
-import harness
 from export_worker.contract.status import Phase
-from harness import Running, Site
+from support import secret_canaries, worker_site
+from support.worker_site import Running, Site
 
-KEYED = {"Authorization": f"Bearer {canary.GATEWAY_KEY}"}
+KEYED = {"Authorization": f"Bearer {secret_canaries.GATEWAY_KEY}"}
 CLIENTS = 3
 BURST = 24
 """Requests, and messages, that are there when a process is told to stop: more than it can take until then."""
@@ -86,7 +85,7 @@ async def send(redis: ArqRedis, stream: str, names: list[str]) -> None:
 
 async def start(site: Site, stack: AsyncExitStack, *command: str) -> Running:
     triggers = {"ready": {"type": "redis-stream", "stream": f"{site.namespace}:in", "request": request("{data.name}")}}
-    keys = json.dumps([canary.GATEWAY_KEY])
+    keys = json.dumps([secret_canaries.GATEWAY_KEY])
     running = stack.enter_context(
         site.process(*command, EXPORT_TRIGGERS=json.dumps(triggers), EXPORT_GATEWAY__API_KEYS=keys)
     )
@@ -153,7 +152,7 @@ async def test_gateways_and_triggers_replaced_under_load_lose_nothing_and_double
         replaced.set()
         for told in await asyncio.gather(*asking):
             accepted |= told
-        async with harness.worker(site), site.queue() as queue, asyncio.timeout(PATIENCE_S):
+        async with worker_site.worker(site), site.queue() as queue, asyncio.timeout(PATIENCE_S):
             names = [*accepted, *sent]
             while len(found := await queue.list_exports(limit=1000)) < len(names):
                 await asyncio.sleep(0.05)

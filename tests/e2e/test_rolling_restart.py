@@ -7,13 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
 
-import remains
-from export_worker.connect import close_redis, open_redis
 from export_worker.contract.event import Event
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.status import Phase
+from export_worker.redis.client import close_redis, open_redis
 from export_worker.simulator.world import World
-from harness import Running, Site
+from support import leftovers
+from support.worker_site import Running, Site
 
 REQUEST = json.dumps(
     {
@@ -105,7 +105,7 @@ async def test_a_rolling_restart_under_load_loses_nothing_and_holds_up_no_event(
         async with site.queue() as queue:
             statuses = [await queue.wait(export_id, PATIENCE_S) for export_id in ids]
             notes = [entry["note"] for export_id in ids for entry in await queue.timeline(export_id)]
-        left = await remains.in_redis(site)
+        left = await leftovers.in_redis(site)
 
     assert [status.phase for status in statuses] == [Phase.SUCCEEDED] * len(ids)
     assert len(world.jobs) == len(ids) >= EXPORTS_MIN, "one operation an export"

@@ -8,15 +8,14 @@ from functools import partial
 
 import pytest
 
-import harness
-import s3_server
-from export_worker import landings
 from export_worker.contract.status import Phase
+from export_worker.s3.client import build_client
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
-from export_worker.transfer.client import build_client
-from harness import Site
-from s3_server import Call, Lost, Refusal, S3Proxy
+from export_worker.wiring import storage
+from support import s3_server, worker_site
+from support.s3_server import Call, Lost, Refusal, S3Proxy
+from support.worker_site import Site
 
 MIB = 2**20
 SEGMENT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
@@ -26,7 +25,7 @@ FAULTS = [Refusal(500, "InternalError"), Refusal(503, "SlowDown"), Lost()]
 @pytest.fixture
 def proxy(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
     """Before a worker whose client repeats nothing: what fails is then the machine's to mend."""
-    monkeypatch.setattr(landings, "build_client", partial(build_client, attempts=1))
+    monkeypatch.setattr(storage, "build_client", partial(build_client, attempts=1))
     with s3_server.s3_proxy(s3_url) as proxy:
         yield proxy
 
@@ -54,14 +53,14 @@ async def test_each_call_fails_in_turn_and_the_bytes_are_right(
     world.scenario = world.scenario.model_copy(update={"file_bytes": file_bytes})
     through = replace(site, s3_url=proxy.endpoint_url)
     request = json.dumps({"connection": "gio", "export": SEGMENT})
-    async with harness.worker(through):
-        good = await harness.export(through, request)
+    async with worker_site.worker(through):
+        good = await worker_site.export(through, request)
         assert good.phase is Phase.SUCCEEDED
         assert sorted(filter(is_named, names(proxy))) == sorted(calls)
         for number in range(len(calls)):
             proxy.reset()
             proxy.rule = fail_once(number, fault)
-            status = await harness.export(through, request)
+            status = await worker_site.export(through, request)
             assert status.phase is Phase.SUCCEEDED, (number, status.error)
             assert status.counters.retries == 1, number
             assert [item.checksum for item in status.objects] == [item.checksum for item in good.objects]
@@ -82,7 +81,7 @@ SHORT = {
 
 async def outlasted(site: Site, over: asyncio.Event) -> None:
     """Exports that meet an outage, and end well behind it."""
-    async with harness.worker(site), site.queue() as queue:
+    async with worker_site.worker(site), site.queue() as queue:
         request = json.dumps({"connection": "gio", "export": SEGMENT})
         ids = [(await queue.enqueue(request)).export_id for _ in range(3)]
         said = ""

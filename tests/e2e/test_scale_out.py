@@ -21,14 +21,14 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # comes with moto; its stubs are not among our tools
 from prometheus_client.parser import text_string_to_metric_families
 
-import remains
-from deployment import read
-from export_worker.connect import close_redis, open_redis
 from export_worker.contract.event import Event
 from export_worker.contract.status import Phase, Status
 from export_worker.demo.processes import free_port
+from export_worker.redis.client import close_redis, open_redis
 from export_worker.simulator.world import World
-from harness import Running, Site
+from support import leftovers
+from support.deployment import read
+from support.worker_site import Running, Site
 
 REQUEST = json.dumps(
     {
@@ -158,7 +158,7 @@ async def test_what_is_due_drives_one_to_four_to_one_workers_and_throughput_foll
             ids += [(await queue.enqueue(REQUEST)).export_id for _ in range(TOGETHER)]
             statuses = [await queue.wait(export_id, PATIENCE_S) for export_id in ids]
         await until_one(scaler, scaling)
-        left = await remains.in_redis(site)
+        left = await leftovers.in_redis(site)
 
     assert [status.phase for status in statuses] == [Phase.SUCCEEDED] * EXPORTS
     assert len(world.jobs) == EXPORTS

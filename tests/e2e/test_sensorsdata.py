@@ -9,13 +9,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-import canary
-import harness
-from export_worker.contract.codes import ErrorCode
 from export_worker.contract.status import Phase, Status
+from export_worker.errors import ErrorCode
 from export_worker.simulator.scenario import Fault, FaultName
 from export_worker.simulator.world import World
-from harness import Site
+from support import secret_canaries, worker_site
+from support.worker_site import Site
 
 DEFAULT_COLUMNS = ["id", "first_id", "second_id"]
 EVERY_COLUMN = ["memo", "id", "$city", "level", "score", "is_member", "name"]
@@ -26,7 +25,7 @@ BEFORE, LATEST = "2019-03-04 00:00:00", "2019-03-05 00:00:00"
 def site(site: Site, request: pytest.FixtureRequest) -> Site:
     """A connection to Sensors Data, by token or by api-key. Gives up after a few attempts."""
     secret = "token" if request.param == "v2" else "api_key"
-    site.settings = connected(site, **{secret: canary.TOKEN})
+    site.settings = connected(site, **{secret: secret_canaries.TOKEN})
     return site
 
 
@@ -43,7 +42,7 @@ def connected(site: Site, **options: Any) -> dict[str, Any]:
         "base_url": site.platform_url,
         "project": "default",
         "requests_per_second": 1000,
-        "poll": harness.FAST,
+        "poll": worker_site.FAST,
         **options,
     }
     return {
@@ -103,8 +102,8 @@ async def assert_lists(site: Site, status: Status, columns: list[str], group_id:
 
 
 async def test_a_group_is_computed_and_lands_byte_for_byte(site: Site, world: World, weather: str) -> None:
-    async with harness.worker(site):
-        status = await harness.export(site, request())
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, request())
         events = await site.events(status.export_id)
 
     await assert_lists(site, status, DEFAULT_COLUMNS)
@@ -123,10 +122,10 @@ async def test_a_group_is_computed_and_lands_byte_for_byte(site: Site, world: Wo
 
 
 async def test_values_that_are_hard_to_carry_arrive_in_any_form(site: Site, weather: str) -> None:
-    async with harness.worker(site):
-        as_csv = await harness.export(site, request(columns=EVERY_COLUMN))
+    async with worker_site.worker(site):
+        as_csv = await worker_site.export(site, request(columns=EVERY_COLUMN))
         await assert_lists(site, as_csv, EVERY_COLUMN)
-        as_json = await harness.export(site, request(columns=EVERY_COLUMN, execute=False, file_format="json"))
+        as_json = await worker_site.export(site, request(columns=EVERY_COLUMN, execute=False, file_format="json"))
 
     assert as_json.phase is Phase.SUCCEEDED, as_json.error
     assert [item.file_name for item in as_json.objects] == ["vip_users.json"]
@@ -134,8 +133,8 @@ async def test_values_that_are_hard_to_carry_arrive_in_any_form(site: Site, weat
 
 
 async def test_without_execute_the_result_from_before_is_exported(site: Site, world: World) -> None:
-    async with harness.worker(site):
-        status = await harness.export(site, request(execute=False))
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, request(execute=False))
 
     await assert_lists(site, status, DEFAULT_COLUMNS)
     assert len(list(world.jobs)) == 0
@@ -143,9 +142,9 @@ async def test_without_execute_the_result_from_before_is_exported(site: Site, wo
 
 
 async def test_a_group_that_was_never_computed_has_nothing_without_execute(site: Site) -> None:
-    async with harness.worker(site):
-        refused = await harness.export(site, request(44, execute=False))
-        computed = await harness.export(site, request(44))
+    async with worker_site.worker(site):
+        refused = await worker_site.export(site, request(44, execute=False))
+        computed = await worker_site.export(site, request(44))
 
     assert refused.error is not None
     assert refused.error.code == ErrorCode.PLATFORM_ERROR
@@ -156,8 +155,8 @@ async def test_a_group_that_was_never_computed_has_nothing_without_execute(site:
 @pytest.mark.parametrize("page_rows", [1, 7, 199, 200, 201, 0])
 async def test_pages_of_any_size_make_one_file(site: Site, page_rows: int) -> None:
     change(site, page_rows=page_rows)
-    async with harness.worker(site):
-        status = await harness.export(site, request())
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, request())
 
     # Without pages the platform says no order, and none is asked for.
     users = await members(site)
@@ -171,8 +170,8 @@ async def test_pages_of_any_size_make_one_file(site: Site, page_rows: int) -> No
 async def test_a_server_that_allows_fewer_rows_than_asked_for_is_asked_again(site: Site, world: World) -> None:
     tell(world, rows=25_000)
     change(site, page_rows=20_000)
-    async with harness.worker(site):
-        status = await harness.export(site, request())
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, request())
 
     await assert_lists(site, status, DEFAULT_COLUMNS)
     assert status.progress.bytes_done == status.objects[0].bytes
@@ -182,16 +181,16 @@ async def test_a_server_that_allows_fewer_rows_than_asked_for_is_asked_again(sit
 
 async def test_an_empty_group_is_a_header(site: Site, world: World) -> None:
     tell(world, rows=0)
-    async with harness.worker(site):
-        status = await harness.export(site, request())
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, request())
 
     assert site.objects()[status.objects[0].key] == b"id,first_id,second_id\n"
 
 
 async def test_several_base_times_succeed_together(site: Site, world: World, weather: str) -> None:
     world.faults.add(Fault(on="poll", fault="lagging", times=6))
-    async with harness.worker(site):
-        status = await harness.export(site, request(base_times=[BEFORE, LATEST]))
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, request(base_times=[BEFORE, LATEST]))
 
     await assert_lists(site, status, DEFAULT_COLUMNS)
     assert [job.arguments["base_time"] for job in world.jobs] == [BEFORE, LATEST]
@@ -199,10 +198,10 @@ async def test_several_base_times_succeed_together(site: Site, world: World, wea
 
 
 async def test_the_list_of_an_older_base_time_is_not_measured_by_its_count(site: Site, world: World) -> None:
-    async with harness.worker(site):
-        await harness.export(site, request(execute=True))
+    async with worker_site.worker(site):
+        await worker_site.export(site, request(execute=True))
         tell(world, rows=30)
-        status = await harness.export(site, request(base_times=[BEFORE]))
+        status = await worker_site.export(site, request(base_times=[BEFORE]))
 
     current = await members(site)
     assert status.phase is Phase.SUCCEEDED, status.error
@@ -211,10 +210,10 @@ async def test_the_list_of_an_older_base_time_is_not_measured_by_its_count(site:
 
 async def test_a_success_from_before_is_none(site: Site, world: World) -> None:
     world.faults.add(Fault(on="poll", fault="stale_succeed", times=5))
-    async with harness.worker(site):
-        first = await harness.export(site, request())
+    async with worker_site.worker(site):
+        first = await worker_site.export(site, request())
         await assert_lists(site, first, DEFAULT_COLUMNS)
-        second = await harness.export(site, request())
+        second = await worker_site.export(site, request())
 
     assert first.counters.polls >= 5
     assert second.phase is Phase.SUCCEEDED, second.error
@@ -226,8 +225,8 @@ async def test_strange_lines_mean_nothing(site: Site, world: World) -> None:
     if "token" in site.settings["connections"]["sensors"]:
         pytest.skip("v2 has no such lines")
     world.faults.add(Fault(on="download", fault="strange_lines", times=None))
-    async with harness.worker(site):
-        status = await harness.export(site, request(columns=EVERY_COLUMN))
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, request(columns=EVERY_COLUMN))
 
     await assert_lists(site, status, EVERY_COLUMN)
     assert status.counters.retries == 0
@@ -237,8 +236,8 @@ async def test_the_text_form_of_v2(site: Site) -> None:
     if "api_key" in site.settings["connections"]["sensors"]:
         pytest.skip("v3 has no such form")
     change(site, sql_format="text", page_rows=50)
-    async with harness.worker(site):
-        status = await harness.export(site, request(columns=["first_id", "$city", "level"]))
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, request(columns=["first_id", "$city", "level"]))
 
     await assert_lists(site, status, ["first_id", "$city", "level"])
 
@@ -268,8 +267,8 @@ async def test_a_failure_has_its_code_and_leaves_nothing(
 ) -> None:
     world.faults.add(fault)
     tell(world, stage_s=0.1)
-    async with harness.worker(site):
-        status = await harness.export(site, request())
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, request())
         events = await site.events(status.export_id)
 
     assert status.phase is Phase.FAILED
@@ -285,8 +284,8 @@ async def test_a_failure_has_its_code_and_leaves_nothing(
 async def test_a_failed_base_time_is_named(site: Site, world: World) -> None:
     world.faults.add(Fault(on="poll", fault="error_stage", times=None))
     tell(world, stage_s=0.2)
-    async with harness.worker(site):
-        status = await harness.export(site, request(base_times=[LATEST, BEFORE]))
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, request(base_times=[LATEST, BEFORE]))
 
     assert status.error is not None
     assert status.error.code == ErrorCode.PLATFORM_ERROR
@@ -296,9 +295,9 @@ async def test_a_failed_base_time_is_named(site: Site, world: World) -> None:
 async def test_an_unknown_status_runs_until_the_deadline(site: Site, world: World) -> None:
     tell(world, hold_stage="COMPUTING")
     world.faults.add(Fault(on="poll", fault="unknown_stage", times=None, stage="DENY"))
-    async with harness.worker(site):
+    async with worker_site.worker(site):
         body = json.loads(request())
-        status = await harness.export(site, json.dumps({**body, "deadline_s": 1}))
+        status = await worker_site.export(site, json.dumps({**body, "deadline_s": 1}))
 
     assert status.error is not None
     assert status.error.code == ErrorCode.DEADLINE_EXCEEDED
@@ -309,15 +308,15 @@ async def test_an_unknown_status_runs_until_the_deadline(site: Site, world: Worl
 async def test_a_wrong_count_can_be_let_pass(site: Site, world: World) -> None:
     change(site, check_user_count=False)
     world.faults.add(Fault(on="poll", fault="wrong_count", times=None))
-    async with harness.worker(site):
-        status = await harness.export(site, request())
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, request())
 
     await assert_lists(site, status, DEFAULT_COLUMNS)
 
 
 async def test_an_unknown_column_is_refused_by_the_platform_at_once(site: Site) -> None:
-    async with harness.worker(site):
-        status = await harness.export(site, request(columns=["id", "no such"]))
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, request(columns=["id", "no such"]))
 
     assert status.error is not None
     assert status.error.code == ErrorCode.PLATFORM_REFUSED
@@ -327,8 +326,8 @@ async def test_an_unknown_column_is_refused_by_the_platform_at_once(site: Site) 
 async def test_a_wrong_secret_is_refused(site: Site) -> None:
     [secret] = {"token", "api_key"} & site.settings["connections"]["sensors"].keys()
     change(site, **{secret: "another-word"})
-    async with harness.worker(site):
-        status = await harness.export(site, request())
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, request())
 
     assert status.error is not None
     assert (status.error.code, status.error.step) == (ErrorCode.AUTH_FAILED, "submit")
@@ -340,14 +339,14 @@ async def test_a_wrong_secret_is_refused(site: Site) -> None:
 async def test_the_secret_is_shown_nowhere(site: Site, world: World, step: Any, fault: FaultName) -> None:
     world.faults.add(Fault(on=step, fault=fault, times=None))
     with site.process("run", "--burst", "--log-level", "DEBUG") as running:
-        status = await harness.export(site, request())
+        status = await worker_site.export(site, request())
         running.process.wait(20)
 
     assert status.error is not None
     [event] = await site.events(status.export_id)
     log = running.log.read_text(encoding="utf-8")
     for text in (status.model_dump_json(), event.model_dump_json(), log):
-        canary.check("what came out", text.encode())
+        secret_canaries.check("what came out", text.encode())
     if fault == "echo_secret":
         assert "***" in status.error.message
 

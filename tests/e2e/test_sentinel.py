@@ -13,7 +13,7 @@ from export_worker.contract.status import Phase, Status
 from export_worker.demo.processes import child, free_port, listening, redis_binary
 from export_worker.errors import ServiceUnreachableError
 from export_worker.simulator.world import World
-from harness import Site
+from support.worker_site import Site
 
 REQUEST = json.dumps(
     {

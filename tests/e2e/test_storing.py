@@ -5,10 +5,9 @@ import json
 from typing import Any
 from uuid import uuid4
 
-import canary
-import harness
 from export_worker.contract.status import Phase
-from harness import Site
+from support import secret_canaries, worker_site
+from support.worker_site import Site
 
 SEGMENT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
 ROLE = "arn:aws:iam::123456789012:role/exports"
@@ -28,7 +27,7 @@ async def doctor(site: Site) -> tuple[int, dict[str, list[dict[str, Any]]]]:
     """Its exit status, and the findings by what was looked at."""
     connections = json.dumps(site.settings["connections"])
     ran = await asyncio.to_thread(site.command, "doctor", "--json", EXPORT_CONNECTIONS=connections)
-    canary.check("the report", (ran.stdout + ran.stderr).encode())
+    secret_canaries.check("the report", (ran.stdout + ran.stderr).encode())
     found: dict[str, list[dict[str, Any]]] = {}
     for finding in json.loads(ran.stdout)["findings"]:
         found.setdefault(finding["about"], []).append(finding)
@@ -38,9 +37,9 @@ async def doctor(site: Site) -> tuple[int, dict[str, list[dict[str, Any]]]]:
 async def test_each_connection_stores_in_its_own_way(site: Site) -> None:
     two_ways(site)
     classes = {}
-    async with harness.worker(site):
+    async with worker_site.worker(site):
         for connection in ("gio", "other"):
-            status = await harness.export(site, json.dumps({"connection": connection, "export": SEGMENT}))
+            status = await worker_site.export(site, json.dumps({"connection": connection, "export": SEGMENT}))
             assert status.phase is Phase.SUCCEEDED, status.error
             client = site.s3()
             key = status.objects[0].key
@@ -74,7 +73,7 @@ async def test_a_worker_aborts_what_was_left_long_ago(site: Site) -> None:
     key = f"growingio.segment_users/dt=2026-11-22/{uuid4().hex}/a.csv"
     client.create_multipart_upload(Bucket=site.bucket, Key=key)
     client.close()
-    async with harness.worker(site):
+    async with worker_site.worker(site):
         async with asyncio.timeout(30):
             while await asyncio.to_thread(site.open_uploads):
                 await asyncio.sleep(0.05)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-import harness
 from export_worker.simulator.scenario import Fault, FaultName
 from export_worker.simulator.world import World
-from harness import COMMAND, Ran, Site
+from support import worker_site
+from support.worker_site import COMMAND, Ran, Site
 
 EXPORT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
 REQUEST = json.dumps({"connection": "gio", "export": EXPORT})
@@ -98,7 +98,7 @@ async def test_without_connections_the_workers_announcement_counts(site: Site) -
     arguments = ("enqueue", "-", "--json")
 
     nobody = refusal(await asyncio.to_thread(bare.command, *arguments, stdin=REQUEST))
-    async with harness.worker(site):
+    async with worker_site.worker(site):
         accepted = await asyncio.to_thread(bare.command, *arguments, stdin=REQUEST)
         other = REQUEST.replace('"gio"', '"elsewhere"')
         unknown = refusal(await asyncio.to_thread(bare.command, *arguments, stdin=other))

@@ -9,14 +9,13 @@ import aiohttp
 import pytest
 from yarl import URL
 
-import canary
-import harness
-from export_worker.contract.codes import ErrorCode
 from export_worker.contract.status import Phase, Status
+from export_worker.errors import ErrorCode
 from export_worker.simulator.scenario import Fault
-from export_worker.simulator.thinkingdata_pages import with_odd_quotes
+from export_worker.simulator.thinkingdata.pages import with_odd_quotes
 from export_worker.simulator.world import World
-from harness import Site
+from support import secret_canaries, worker_site
+from support.worker_site import Site
 
 KIND = {"kind": "thinkingdata.cluster_users", "project_id": 102}
 BY_ID = {**KIND, "cluster_id": 970}
@@ -39,8 +38,8 @@ def site(site: Site) -> Site:
     connection = {
         "platform": "thinkingdata",
         "base_url": site.platform_url,
-        "token": canary.TOKEN,
-        "poll": harness.FAST,
+        "token": secret_canaries.TOKEN,
+        "poll": worker_site.FAST,
         "requests_per_second": 1000,
         "page_rows": 1000,
         "page_retries": 1,
@@ -57,11 +56,11 @@ def weather(request: pytest.FixtureRequest, world: World) -> str:
 
 
 async def run(site: Site, export: dict[str, Any], **more: Any) -> Status:
-    async with harness.worker(site):
-        status = await harness.export(site, json.dumps({"connection": "ta", "export": export, **more}))
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, json.dumps({"connection": "ta", "export": export, **more}))
         events = await site.events(status.export_id)
     assert [event.type for event in events] == [f"export.{status.phase}"]
-    assert canary.TOKEN not in status.model_dump_json()
+    assert secret_canaries.TOKEN not in status.model_dump_json()
     assert site.open_uploads() == []
     return status
 

@@ -11,17 +11,18 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from export_worker.connect import close_redis, commands, open_redis
-from export_worker.contract.keys import Keys
+from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Phase
 from export_worker.demo.processes import free_port
-from export_worker.instrumentation import FileStored, StepTaken
-from export_worker.runtime import build_redactor, open_runtime
+from export_worker.redis.client import close_redis, commands, open_redis
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
-from export_worker.tracing import PARTS_MAX, Tracing, open_tracing, secrets
-from harness import Site
-from odd_server import answering
+from export_worker.telemetry.instrumentation import FileStored, StepTaken
+from export_worker.telemetry.tracing import PARTS_MAX, Tracing, open_tracing, secrets
+from export_worker.wiring.secrets import build_redactor
+from export_worker.wiring.worker import open_runtime
+from support.misbehaving_server import answering
+from support.worker_site import Site
 
 REQUEST = json.dumps(
     {
@@ -171,7 +172,7 @@ async def test_of_many_parts_the_first_have_a_span_and_the_rest_are_counted() ->
 
 
 async def test_a_silent_collector_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("export_worker.tracing.FLUSH_MAX_S", 0.3)
+    monkeypatch.setattr("export_worker.telemetry.tracing.FLUSH_MAX_S", 0.3)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
     async with answering(None) as url:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from arq.connections import ArqRedis
 
-import harness
 from export_producers.client import ExportQueue
-from export_worker.contract.keys import Keys
-from harness import Site
+from export_worker.contract.redis_keys import Keys
+from support import worker_site
+from support.paths import SUPPORT
+from support.worker_site import Site
 
 REQUEST = '{"connection":"gio","export":{"kind":"growingio.tag_users","tag_key":"t"},"metadata":{"n":"%d"}}'
-CRASH = Path(__file__).parents[1] / "trigger_crash.py"
+CRASH = SUPPORT / "trigger_crash.py"
 KILLS = int(os.environ.get("TRIGGER_KILLS", "60"))
 """`make soak-trigger` asks for two hundred."""
 
@@ -72,7 +73,7 @@ async def test_a_cloudevent_on_a_stream_ends_as_a_file_in_s3(site: Site, arq_red
         running.until_logged("trigger.started")
         for _ in range(2):
             await arq_redis.xadd(f"{site.namespace}:in", {"event": json.dumps(event)})
-        async with harness.worker(site), site.queue() as queue:
+        async with worker_site.worker(site), site.queue() as queue:
             async with asyncio.timeout(30):
                 while len(found := await queue.list_exports()) < 1:
                     await asyncio.sleep(0.05)

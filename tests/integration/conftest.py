@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from arq.connections import ArqRedis
 
-import s3_server
-from queue_site import QueueSite, open_site
-from s3_server import S3Proxy
+from support import s3_server
+from support.redis_site import QueueSite, open_site
+from support.s3_server import S3Proxy
 
 
 @pytest.fixture

@@ -17,18 +17,17 @@ from typing import Any
 from redis.exceptions import RedisError
 from rich.console import Console
 
-import canary
-import remains
-import s3_server
-from export_worker.connect import close_redis, end, open_redis
-from export_worker.contract.keys import Keys
+from export_worker.contract.redis_keys import Keys
 from export_worker.demo.processes import free_port
+from export_worker.redis.cancellation import end
+from export_worker.redis.client import close_redis, open_redis
 from export_worker.simulator.scenario import Scenario
 from export_worker.simulator.server import Simulator
 from export_worker.simulator.world import SimulatorSettings, World
-from harness import Site
 from soak.chaos import Fleet, Redis, Tally, Unlucky, unlucky_s3
 from soak.verdict import judge
+from support import leftovers, s3_server, secret_canaries
+from support.worker_site import Site
 
 EXPORTS = 200
 WORKERS = 3
@@ -83,7 +82,7 @@ async def bear(site: Site, redis: Redis, fleet: Fleet) -> None:
     finally:
         await end(raging)
     # An event that its dispatcher died with comes again.
-    await remains.in_redis(site)
+    await leftovers.in_redis(site)
 
 
 async def run(directory: Path, tally: Tally) -> list[str]:
@@ -92,9 +91,9 @@ async def run(directory: Path, tally: Tally) -> list[str]:
         redis = Redis(free_port(), directory, stack)
         await redis.start()
         proxy = stack.enter_context(s3_server.s3_proxy(stack.enter_context(s3_server.s3_server())))
-        stack.enter_context(canary.aws_credentials())
+        stack.enter_context(secret_canaries.aws_credentials())
         scenario = Scenario(stage_s=0.3)
-        settings = SimulatorSettings(tokens=(canary.TOKEN,), scenario=scenario)
+        settings = SimulatorSettings(tokens=(secret_canaries.TOKEN,), scenario=scenario)
         simulator = await stack.enter_async_context(Simulator.start(settings=settings))
         with s3_server.s3_client(proxy.upstream) as client:
             bucket = s3_server.new_bucket(client)
@@ -135,7 +134,7 @@ def main() -> int:
     console, tally, begun_s = Console(), Tally(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="soak-") as directory:
         problems = asyncio.run(run(Path(directory), tally))
-        canary.search_files(Path(directory))
+        secret_canaries.search_files(Path(directory))
     console.print(f"{EXPORTS} exports in {time.monotonic() - begun_s:.0f} s")
     for what, count in sorted(tally.counts.items()):
         console.print(f"  {count:6} {what}")

@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import s3_server
 from export_worker.demo.processes import child, listening, redis_binary
 from export_worker.simulator.faults import FaultBook, Standing, Target
 from export_worker.simulator.scenario import CallType, Fault
 from export_worker.simulator.world import World
-from harness import COMMAND, Site
+from support import s3_server
+from support.worker_site import COMMAND, Site
 
 FAILING = 0.1
 """Of all calls to S3, and of all calls to the platform."""

@@ -17,16 +17,16 @@ from statistics import median
 
 from rich.console import Console
 
-import canary
 from benchmarks.transfer.servers import running as server
 from export_worker.contract.status import Phase
 from export_worker.demo.processes import redis_server
+from export_worker.s3.checksums import CRC64NVME, Checksum
 from export_worker.simulator.files import content
 from export_worker.simulator.scenario import Scenario
 from export_worker.simulator.server import Simulator
 from export_worker.simulator.world import SimulatorSettings, World
-from export_worker.transfer.checksum import CRC64NVME, Checksum
-from harness import Site, memory_mib
+from support import secret_canaries
+from support.worker_site import Site, memory_mib
 
 FILE_BYTES = 20 * 2**30
 BUCKET = "soak"
@@ -90,10 +90,10 @@ async def run(directory: Path, console: Console) -> list[str]:
     """One soak; what was found wrong."""
     async with AsyncExitStack() as stack:
         redis_url = await stack.enter_async_context(redis_server(directory))
-        stack.enter_context(canary.aws_credentials())
+        stack.enter_context(secret_canaries.aws_credentials())
         sink = stack.enter_context(server("sink"))
         scenario = Scenario(stage_s=0.1, file_bytes=FILE_BYTES, framing="chunked")
-        settings = SimulatorSettings(tokens=(canary.TOKEN,), scenario=scenario)
+        settings = SimulatorSettings(tokens=(secret_canaries.TOKEN,), scenario=scenario)
         simulator = await stack.enter_async_context(Simulator.start(settings=settings))
         # The sink lists nothing, and keeps nothing that a sweep could find.
         site = Site(redis_url, sink, simulator.url, "soak", BUCKET, directory, settings={"s3": _s3(sink)})

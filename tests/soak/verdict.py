@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-import remains
-from export_worker.connect import close_redis, open_redis
 from export_worker.contract.event import Event
 from export_worker.contract.status import Phase, Status
+from export_worker.redis.client import close_redis, open_redis
 from export_worker.simulator.files import digest
 from export_worker.simulator.world import World
-from harness import Site
+from support import leftovers
+from support.worker_site import Site
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Verdict:
 
 async def judge(site: Site, world: World, ids: list[str]) -> Verdict:
     """Look at every export, and at what is left."""
-    left = await remains.in_redis(site)
+    left = await leftovers.in_redis(site)
     async with site.queue() as queue:
         statuses = [await queue.status(export_id) for export_id in ids]
         notes = {export_id: [entry["note"] for entry in await queue.timeline(export_id)] for export_id in ids}

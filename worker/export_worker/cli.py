@@ -18,12 +18,11 @@ import click
 from pydantic import BaseModel
 from redis.exceptions import RedisError
 
-from export_producers import actions
-from export_producers import cli as producer
 from export_producers.client import ExportQueue
+from export_producers.commands import actions
+from export_producers.commands import exports as producer
 from export_producers.gateway import openapi
 from export_worker.config import Config, load_config
-from export_worker.contract.codes import ErrorCode
 from export_worker.contract.event import Event
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.request import ExportRequest
@@ -31,6 +30,7 @@ from export_worker.contract.status import Status
 from export_worker.errors import (
     AuthFailedError,
     ConfigError,
+    ErrorCode,
     ExportNotFoundError,
     ExportWorkerError,
     FieldProblem,

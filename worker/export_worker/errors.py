@@ -20,9 +20,61 @@ An error carries its code, whether a later attempt may succeed, and the earliest
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import ClassVar
 
-from export_worker.contract.codes import ErrorCode
+
+class ErrorCode(StrEnum):
+    """Why something failed, in one stable word. Values are never renamed; new ones may be added."""
+
+    INVALID_REQUEST = "invalid_request"
+    """The request is wrong; the message names the field and what is allowed."""
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict"
+    """The idempotency key stands for another request already."""
+    NOT_FOUND = "not_found"
+    """There is no such export."""
+    INVALID_CONFIG = "invalid_config"
+    """The configuration is wrong; the message names the setting."""
+    SERVICE_UNREACHABLE = "service_unreachable"
+    """A service that we need (Redis, S3) cannot be reached."""
+    UNKNOWN_CONNECTION = "unknown_connection"
+    """No worker is configured with the connection that the request names."""
+    PLATFORM_ERROR = "platform_error"
+    """The platform ended its job in failure."""
+    PLATFORM_REFUSED = "platform_refused"
+    """The platform refused the call: wrong id, missing right, invalid argument."""
+    PLATFORM_MALFORMED = "platform_malformed"
+    """The platform's answer is not what its documents describe."""
+    PLATFORM_UNAVAILABLE = "platform_unavailable"
+    """The platform did not answer, or with a server error."""
+    PLATFORM_THROTTLED = "platform_throttled"
+    """The platform asks for fewer calls."""
+    AUTH_FAILED = "auth_failed"
+    """The platform refused the credential, also after a fresh token."""
+    RESULT_EMPTY = "result_empty"
+    """The platform's job is done and names no file."""
+    RESULT_MISSING = "result_missing"
+    """The file that the platform names is not there (any more)."""
+    DOWNLOAD_INTERRUPTED = "download_interrupted"
+    """The download was cut, stalled, or is shorter or longer than announced."""
+    DOWNLOAD_INVALID = "download_invalid"
+    """An error page came where a file was announced."""
+    DOWNLOAD_FORBIDDEN = "download_forbidden"
+    """The download leads to a host that the connection does not allow."""
+    TRANSFORM_FAILED = "transform_failed"
+    """The file cannot be read in its charset, or not written in the charset or format asked for."""
+    STORAGE_ERROR = "storage_error"
+    """S3 refused a call or did not answer."""
+    OBJECT_EXISTS = "object_exists"
+    """The key belongs to another export; keys are never overwritten."""
+    INTEGRITY_ERROR = "integrity_error"
+    """What S3 stored is not what we sent."""
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    """The export ran out of its time."""
+    CANCELLED = "cancelled"
+    """Somebody asked for it to stop."""
+    INTERNAL_ERROR = "internal_error"
+    """A defect of ours; the log of the step has the traceback."""
 
 
 class ExportWorkerError(Exception):

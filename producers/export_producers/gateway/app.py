@@ -8,13 +8,13 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from export_producers.gateway import exports, streams
-from export_producers.gateway.documents import Health
+from export_producers.gateway.context import PARTS, Parts, json_answer
 from export_producers.gateway.metrics import route_of
 from export_producers.gateway.openapi import document
-from export_producers.gateway.parts import PARTS, Parts, json_answer
 from export_producers.gateway.problems import SECURITY_HEADERS, ProblemError, answer
+from export_producers.gateway.schemas import Health
+from export_worker.contract.parsing import REQUEST_MAX_BYTES
 from export_worker.contract.printable import dumps
-from export_worker.contract.validate import REQUEST_MAX_BYTES
 from export_worker.errors import ServiceUnreachableError
 
 EXPORT = "/v1/exports/{export_id:[0-9A-Za-z-]{1,64}}"

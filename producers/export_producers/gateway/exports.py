@@ -4,17 +4,16 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from export_producers.client import LIST_MAX
-from export_producers.gateway.documents import Cancelling, ExportPage, RetryOrder
+from export_producers.gateway.context import PARTS, due_header, json_answer, json_body, location, query
 from export_producers.gateway.openapi import KEY_MAX, RESOURCES
-from export_producers.gateway.parts import PARTS, due_header, json_answer, json_body, location, query
 from export_producers.gateway.problems import ProblemError, wrong_parameter
+from export_producers.gateway.schemas import Cancelling, ExportPage, RetryOrder
 from export_producers.records import Start
-from export_worker.contract.codes import ErrorCode
+from export_worker.contract.parsing import parse_request
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Phase
 from export_worker.contract.trace import TraceContext
-from export_worker.contract.validate import parse_request
-from export_worker.errors import InvalidRequestError
+from export_worker.errors import ErrorCode, InvalidRequestError
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 STARTS: dict[str, Start] = {"submit": "submit", "poll": "poll", "transfer": "transfer"}

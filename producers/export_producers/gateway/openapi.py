@@ -8,14 +8,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from export_producers.client import LIST_MAX
-from export_producers.gateway.documents import (
-    PROBLEM_TYPE,
-    Cancelling,
-    ExportPage,
-    Health,
-    Problem,
-    RetryOrder,
-)
+from export_producers.gateway.schemas import PROBLEM_TYPE, Cancelling, ExportPage, Health, Problem, RetryOrder
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Accepted, Phase, Status
 

@@ -6,9 +6,9 @@ from http import HTTPStatus
 import structlog
 from aiohttp import web
 
-from export_producers.gateway.documents import PROBLEM_PREFIX, PROBLEM_TYPE, FieldError, Problem
-from export_worker.contract.codes import ErrorCode
+from export_producers.gateway.schemas import PROBLEM_PREFIX, PROBLEM_TYPE, FieldError, Problem
 from export_worker.errors import (
+    ErrorCode,
     ExportNotFoundError,
     ExportWorkerError,
     FieldProblem,

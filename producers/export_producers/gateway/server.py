@@ -17,8 +17,8 @@ from aiohttp import web
 
 from export_producers.client import ExportQueue
 from export_producers.gateway.app import build_app
-from export_producers.gateway.keys import Keyring, RateLimit
-from export_producers.gateway.parts import CatalogCall, Parts
+from export_producers.gateway.auth import Keyring, RateLimit
+from export_producers.gateway.context import CatalogCall, Parts
 from export_producers.gateway.problems import answer, of_status
 from export_worker.errors import ConfigError
 

@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 from aiohttp import web
 
-from export_producers.gateway.parts import PARTS, Parts, query
+from export_producers.gateway.context import PARTS, Parts, query
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.status import Status
 from export_worker.errors import ExportWorkerError

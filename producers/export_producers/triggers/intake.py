@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from export_producers.client import ExportQueue
 from export_producers.triggers.message import BODY_MAX_BYTES, Message, UnusableMessageError, trace_of, understand
 from export_producers.triggers.template import Template
-from export_worker.contract.keys import Keys
+from export_worker.contract.redis_keys import Keys
 from export_worker.errors import IdempotencyConflictError, InvalidRequestError, ServiceUnreachableError
 
 AGAIN_S = 1.0

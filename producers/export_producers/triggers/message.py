@@ -7,9 +7,9 @@ from hashlib import sha256
 from typing import Any
 
 from export_producers.triggers.template import Template, TemplateError
+from export_worker.contract.parsing import parse_request
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.trace import TraceContext
-from export_worker.contract.validate import parse_request
 from export_worker.errors import InvalidRequestError
 
 BODY_MAX_BYTES = 1024 * 1024

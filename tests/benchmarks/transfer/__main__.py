@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.transfer.movers import DESIGNS, MOVERS, Order
 from benchmarks.transfer.servers import running
-from certificates import certificate
+from support.certificates import certificate
 
 HERE = Path(__file__).parent
 PEERS = {"aioboto3": "aioboto3", "smart_open": "smart_open[s3]", "obstore": "obstore"}

@@ -92,15 +92,15 @@ def ours(order: Order, design: str = "direct") -> Meter:
 
     from benchmarks.transfer.designs import Pieces, blocking
     from export_worker.credentials import Redactor
-    from export_worker.platforms.auth import StaticAuth, authorization
     from export_worker.platforms.base import Download
-    from export_worker.platforms.connection import ConnectionSettings
-    from export_worker.platforms.download import Downloader
-    from export_worker.platforms.http import HttpClient
-    from export_worker.transfer.client import build_client
+    from export_worker.platforms.http.auth import StaticAuth, authorization
+    from export_worker.platforms.http.client import HttpClient
+    from export_worker.platforms.http.downloads import Downloader
+    from export_worker.platforms.settings import ConnectionSettings
+    from export_worker.s3.client import build_client
+    from export_worker.s3.objects import Target
+    from export_worker.s3.store import S3Store
     from export_worker.transfer.engine import TransferEngine
-    from export_worker.transfer.multipart import S3Store
-    from export_worker.transfer.standing import Target
 
     base_url = order.source.rsplit("/", 1)[0]
     threads = AT_ONCE * order.at_once

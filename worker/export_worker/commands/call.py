@@ -12,9 +12,8 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from export_producers import present
-from export_producers.options import TEXT
-from export_worker.commands.connection import open_driver
+from export_producers.commands import rendering
+from export_producers.commands.options import TEXT
 from export_worker.config import Config, load_config
 from export_worker.contract.printable import dumps
 from export_worker.credentials import Redactor
@@ -22,7 +21,8 @@ from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.platforms.arguments import body_problem, check_arguments, describe, find_operation
 from export_worker.platforms.base import Driver
 from export_worker.platforms.operations import Operation, Operations, Parameter
-from export_worker.runtime import build_redactor
+from export_worker.wiring.connections import open_driver
+from export_worker.wiring.secrets import build_redactor
 
 CHUNK_BYTES = 64 * 1024
 """Of a CSV body, read at once."""
@@ -137,7 +137,7 @@ def _print_list(operations: Sequence[Operation], *, as_json: bool) -> None:
     if as_json:
         click.echo(dumps([asdict(operation) for operation in operations]))
     else:
-        present.console().print(_table(operations))
+        rendering.console().print(_table(operations))
 
 
 def _table(operations: Iterable[Operation]) -> Table:

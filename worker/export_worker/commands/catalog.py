@@ -8,16 +8,16 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from export_producers import present
+from export_producers.commands import rendering
+from export_producers.commands.options import TEXT
 from export_producers.gateway.openapi import RESOURCES
-from export_producers.options import TEXT
-from export_worker.commands.connection import open_driver
 from export_worker.config import Config, load_config
 from export_worker.contract.printable import clean, dumps
 from export_worker.credentials import Redactor
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.platforms.base import Catalog
-from export_worker.runtime import build_redactor
+from export_worker.wiring.connections import open_driver
+from export_worker.wiring.secrets import build_redactor
 
 
 @click.command()
@@ -32,7 +32,7 @@ def catalog(connection: str, resource: str, *, project: str | None, as_json: boo
     if as_json:
         click.echo(dumps(items))
     elif items:
-        present.console().print(_table(items))
+        rendering.console().print(_table(items))
     else:
         click.echo(f"no {resource}")
 

@@ -15,22 +15,22 @@ import click
 from export_worker.config import DEFAULT_FILE, Config, load_config, passed_over, settings_file
 from export_worker.config.sinks import RedisStreamSink
 from export_worker.config.triggers import RedisStreamTrigger
-from export_worker.connect import close_redis, commands, open_redis
-from export_worker.contract.keys import Keys
 from export_worker.contract.printable import clean, dumps
+from export_worker.contract.redis_keys import Keys
 from export_worker.credentials import Redactor, reveal
+from export_worker.doctor.connections import check_connection
 from export_worker.doctor.finding import Finding, good, unreachable, warning, wrong
-from export_worker.doctor.platforms import check_connection
 from export_worker.doctor.redis import check_redis
 from export_worker.doctor.s3 import check_s3
 from export_worker.doctor.sinks import check_sink
 from export_worker.doctor.triggers import check_trigger
 from export_worker.doctor.workers import check_workers
 from export_worker.errors import ConfigError
-from export_worker.landings import aws_settings, learn_aws_secrets, ways_of_storing
-from export_worker.runtime import build_redactor
-from export_worker.transfer.client import build_client
-from export_worker.transfer.storing import PLAIN, StoringSettings
+from export_worker.redis.client import close_redis, commands, open_redis
+from export_worker.s3.client import build_client
+from export_worker.s3.settings import PLAIN, StoringSettings
+from export_worker.wiring.secrets import aws_settings, build_redactor, learn_aws_secrets
+from export_worker.wiring.storage import ways_of_storing
 
 READ_TIMEOUT_S = 10.0
 """Of S3, which answers a scratch object sooner than a very large upload; each call is tried twice."""

@@ -11,15 +11,15 @@ import click
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
-from export_producers.options import TEXT
+from export_producers.commands.options import TEXT
 from export_worker.config import Config, load_config
-from export_worker.connect import close_redis, open_redis, reachable, redis_unreachable
-from export_worker.contract.keys import Keys
 from export_worker.contract.model import isoformat
 from export_worker.contract.printable import clean, dumps
+from export_worker.contract.redis_keys import Keys
 from export_worker.errors import FieldProblem, InvalidRequestError
-from export_worker.sinks.outbox import Outbox
-from export_worker.sinks.replay import Replay, Replayed
+from export_worker.redis.client import close_redis, open_redis, reachable, redis_unreachable
+from export_worker.redis.outbox import Outbox
+from export_worker.redis.replay import Replay, Replayed
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 

@@ -8,12 +8,12 @@ from typing import cast
 import click
 
 from export_producers.client import ExportQueue
-from export_producers.gateway.parts import CatalogCall
+from export_producers.gateway.context import CatalogCall
 from export_producers.gateway.server import Options, check, serve
 from export_worker.config import Config, load_config
-from export_worker.connect import first_contact
 from export_worker.credentials import Redactor, reveal, url_passwords
-from export_worker.telemetry import configure_logging
+from export_worker.redis.client import first_contact
+from export_worker.telemetry.logs import configure_logging
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 

@@ -9,10 +9,11 @@ import click
 import structlog
 
 from export_worker.config import load_config
-from export_worker.contract.keys import Role
-from export_worker.runtime import build_redactor, open_runtime
-from export_worker.settings import CLEAN_UP_S
-from export_worker.telemetry import configure_logging
+from export_worker.contract.redis_keys import Role
+from export_worker.telemetry.logs import configure_logging
+from export_worker.wiring.secrets import build_redactor
+from export_worker.wiring.worker import open_runtime
+from export_worker.worker.claim_loop import CLEAN_UP_S
 
 ROLES: dict[str, tuple[Role, ...]] = {
     "all": ("control", "transfer"),

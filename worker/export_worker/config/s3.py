@@ -5,8 +5,8 @@ from typing import Annotated, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from export_worker.config.section import Section
-from export_worker.transfer.names import validate_key_template
-from export_worker.transfer.storing import StoringSettings
+from export_worker.s3.object_keys import validate_key_template
+from export_worker.s3.settings import StoringSettings
 
 
 class S3Settings(StoringSettings, Section):

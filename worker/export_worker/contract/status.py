@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from export_worker.contract.codes import ErrorCode
 from export_worker.contract.model import Model, Timestamp
+from export_worker.errors import ErrorCode
 
 
 class Phase(StrEnum):

@@ -14,14 +14,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from export_producers import present
-from export_worker.connect import end
+from export_producers.commands import rendering
 from export_worker.contract.model import isoformat
 from export_worker.contract.printable import dumps
 from export_worker.contract.status import Status
 from export_worker.demo.play import Outcome, Show, play
 from export_worker.demo.requests import EXPORTS
 from export_worker.demo.stage import Stage, open_stage, workers
+from export_worker.redis.cancellation import end
 
 TIMEOUT_S = 120.0
 """For the exports of a default demo; each further one adds a second."""
@@ -49,7 +49,7 @@ def demo(count: int, *, serve: bool, as_json: bool) -> None:
 
 
 async def _demo(directory: Path, count: int, *, serve: bool, as_json: bool) -> bool:
-    console = present.console(stderr=as_json)
+    console = rendering.console(stderr=as_json)
     stop = _stop_on_signals()
     console.print("starting Redis, S3, the platforms' simulator and two workers …", style="dim")
     async with open_stage(directory) as stage, workers(stage):
@@ -86,13 +86,13 @@ def _display(console: Console) -> Iterator[Show]:
     """A table that changes in place in a terminal, one line a change elsewhere."""
     if console.is_terminal:
         with Live(console=console, auto_refresh=False) as live:
-            yield lambda statuses: live.update(present.table(statuses), refresh=True)
+            yield lambda statuses: live.update(rendering.table(statuses), refresh=True)
         return
     told: dict[str, str] = {}
 
     def show(statuses: Sequence[Status]) -> None:
         for status in statuses:
-            words = f"{status.phase:<12}  {present.what_now(status)}"
+            words = f"{status.phase:<12}  {rendering.what_now(status)}"
             if told.get(status.export_id) != words:
                 told[status.export_id] = words
                 weather = status.metadata.get("weather", "")
@@ -123,7 +123,7 @@ def _landed(statuses: Sequence[Status]) -> Table:
         for item in status.objects:
             grid.add_row(Text(item.key), f"{item.bytes:,}", item.checksum)
         if not status.objects:
-            grid.add_row(Text(f"({status.kind}: {status.phase} {present.what_now(status)})"), "", "")
+            grid.add_row(Text(f"({status.kind}: {status.phase} {rendering.what_now(status)})"), "", "")
     return grid
 
 

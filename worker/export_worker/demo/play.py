@@ -8,10 +8,10 @@ from functools import partial
 import aiohttp
 
 from export_producers.client import ExportQueue
-from export_worker.connect import close_redis, open_redis
 from export_worker.contract.event import Event
 from export_worker.contract.status import Phase, Status
 from export_worker.demo.requests import demo_requests
+from export_worker.redis.client import close_redis, open_redis
 
 LOOK_S = 0.1
 EVENTS_TIMEOUT_S = 15.0

@@ -4,8 +4,8 @@ import json
 from itertools import cycle, islice
 from typing import Any
 
+from export_worker.contract.parsing import parse_request
 from export_worker.contract.request import ExportRequest
-from export_worker.contract.validate import parse_request
 
 _PROJECT = "WlGk4Daj"
 

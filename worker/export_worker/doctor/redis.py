@@ -12,9 +12,10 @@ from uuid import uuid4
 from arq.connections import ArqRedis
 from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyError, RedisError, ResponseError
 
-from export_worker.connect import redis_unreachable
-from export_worker.contract.keys import ARQ_JOB_PREFIX, Keys
+from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX
+from export_worker.contract.redis_keys import Keys
 from export_worker.doctor.finding import Finding, Findings, good, unreachable, warning, wrong
+from export_worker.redis.client import redis_unreachable
 
 PATIENCE_S = 10.0
 VERSION_MIN = (6, 2)

@@ -11,8 +11,8 @@ from botocore.exceptions import ClientError
 
 from export_worker.doctor.finding import Finding, good, warning, wrong
 from export_worker.doctor.s3_calls import ABOUT, BODY, Calls, GivenUpError, needed
-from export_worker.transfer.failures import code_of, may_dislike_checksums, status_of
-from export_worker.transfer.guards import LADDER, Body, Guard, beginning, whole
+from export_worker.s3.checksum_modes import LADDER, Body, Guard, beginning, whole
+from export_worker.s3.errors import code_of, may_dislike_checksums, status_of
 
 LIFECYCLE_MEND = "add a lifecycle rule with AbortIncompleteMultipartUpload, DaysAfterInitiation 7"
 

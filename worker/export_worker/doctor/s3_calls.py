@@ -7,7 +7,7 @@ from typing import Any
 
 from export_worker.doctor.finding import Finding, unreachable, wrong
 from export_worker.errors import StorageRefusedError
-from export_worker.transfer.failures import FAILED, storage_error
+from export_worker.s3.errors import FAILED, storage_error
 
 ABOUT = "s3"
 BODY = b"export-worker doctor: may be deleted\n"

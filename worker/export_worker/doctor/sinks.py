@@ -5,12 +5,12 @@ import asyncio
 from botocore.exceptions import BotoCoreError
 
 from export_worker.config.sinks import AnySink, BrokerSink, RedisStreamSink, WebhookSink
-from export_worker.connect import Commands
 from export_worker.credentials import Redactor
 from export_worker.doctor.finding import Finding, good, unreachable, warning, wrong
 from export_worker.errors import ConfigError
-from export_worker.routes import build_sink
+from export_worker.redis.client import Commands
 from export_worker.sinks.base import Checking, Sink, SinkAbsentError, SinkDeniedError, SinkError, SinkGoneError
+from export_worker.wiring.sinks import build_sink
 
 PATIENCE_S = 30.0
 

@@ -10,11 +10,11 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 from export_producers.triggers.template import Template
 from export_worker.config.sinks import AnySink, BrokerSink, SqsSink
 from export_worker.config.triggers import AnyTrigger, BrokerTrigger, RedisStreamTrigger, SqsTrigger
-from export_worker.connect import commands
 from export_worker.credentials import Redactor
 from export_worker.doctor.finding import Finding, good, unreachable, wrong
 from export_worker.doctor.sinks import check_place
 from export_worker.errors import ConfigError
+from export_worker.redis.client import commands
 
 PATIENCE_S = 10.0
 UNTOUCHED = "amq.direct"

@@ -6,12 +6,12 @@ from arq.connections import ArqRedis
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
-from export_worker.connect import commands
-from export_worker.contract.keys import Keys
 from export_worker.contract.model import epoch_ms
-from export_worker.contract.worker import WorkerRecord
+from export_worker.contract.redis_keys import Keys
+from export_worker.contract.worker_record import WorkerRecord
 from export_worker.doctor.finding import Finding, good, unreachable, warning
-from export_worker.gauges import ALIVE_S, WORKERS_MAX
+from export_worker.redis.client import commands
+from export_worker.telemetry.queue_stats import ALIVE_S, WORKERS_MAX
 
 ABOUT = "workers"
 

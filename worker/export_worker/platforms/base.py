@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from export_worker.contract.request import ExportKind
-from export_worker.observed import Polled, RemoteFile, Submitted
+from export_worker.lifecycle.observations import Polled, RemoteFile, Submitted
 
 
 class Download(Protocol):

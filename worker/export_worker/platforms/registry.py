@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 from export_worker.credentials import Redactor
 from export_worker.errors import ConfigError
 from export_worker.platforms.base import Driver
-from export_worker.platforms.connection import ConnectionSettings
+from export_worker.platforms.settings import ConnectionSettings
 
 GROUP = "export_worker.platforms"
 """Entry points: name = platform, object = a class that is built as `(name, settings, redactor)`."""

@@ -4,7 +4,11 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from export_worker.simulator import control, growingio, growingio_rest, sensorsdata, thinkingdata
+from export_worker.simulator import control
+from export_worker.simulator.growingio import routes as growingio
+from export_worker.simulator.growingio_rest import routes as growingio_rest
+from export_worker.simulator.sensorsdata import routes as sensorsdata
+from export_worker.simulator.thinkingdata import routes as thinkingdata
 from export_worker.simulator.world import RECORD, WORLD, RequestRecord, SimulatorSettings, World
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -12,7 +12,7 @@ from hashlib import sha256
 from itertools import accumulate
 from random import Random
 
-from export_worker.simulator.layouts import Layout, header_line, row_line
+from export_worker.simulator.line_formats import Layout, header_line, row_line
 
 ROWS_PER_BLOCK = 4096
 """About 200 KiB: large enough for few writes, small enough to be made in a blink."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from export_worker.backoff import Backoff
+from export_worker.lifecycle.backoff import Backoff
 
 
 class SinkError(Exception):

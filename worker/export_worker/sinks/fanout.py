@@ -10,11 +10,11 @@ from datetime import datetime
 import structlog
 from redis.exceptions import RedisError
 
-from export_worker.connect import end
 from export_worker.contract.model import epoch_ms
-from export_worker.instrumentation import SILENT, EventDelivered, EventRefused, Instrument
+from export_worker.redis.cancellation import end
+from export_worker.redis.outbox import VISIBILITY_S, Delivery, Outbox
 from export_worker.sinks.base import Route, SinkError, SinkGoneError, SinkRefusedError
-from export_worker.sinks.outbox import VISIBILITY_S, Delivery, Outbox
+from export_worker.telemetry.instrumentation import SILENT, EventDelivered, EventRefused, Instrument
 
 IDLE_S = 0.25
 """Between looks into an empty outbox; events of this process's own exports are announced and do not wait."""

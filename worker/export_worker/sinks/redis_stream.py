@@ -2,7 +2,7 @@
 
 from redis.exceptions import NoPermissionError, ReadOnlyError, RedisError, ResponseError
 
-from export_worker.connect import Commands
+from export_worker.redis.client import Commands
 from export_worker.sinks.base import SinkAbsentError, SinkDeniedError, SinkError
 
 NO_ID = "0-0"

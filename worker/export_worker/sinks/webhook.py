@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
-from export_worker.addresses import AddressPolicy
-from export_worker.guard import AddressRefusedError, GuardedConnector
+from export_worker.egress.address_policy import AddressPolicy
+from export_worker.egress.connector import AddressRefusedError, GuardedConnector
 from export_worker.sinks.base import SinkError, SinkGoneError
 
 ANSWER_MAX_BYTES = 16 * 1024

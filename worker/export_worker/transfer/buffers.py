@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from export_worker.transfer.plan import FIRST_PART_BYTES
+from export_worker.transfer.part_sizes import FIRST_PART_BYTES
 
 
 @dataclass(eq=False, slots=True)

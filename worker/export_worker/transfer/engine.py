@@ -13,18 +13,19 @@ from secrets import token_hex
 from typing import NoReturn
 
 from export_worker.errors import DownloadInvalidError, IntegrityError, StepError, StorageError, StorageRefusedError
-from export_worker.observed import OpenUpload
+from export_worker.lifecycle.observations import OpenUpload
 from export_worker.platforms.base import Download, Versioned
+from export_worker.s3.checksums import Checksum
+from export_worker.s3.multipart import MultipartUpload, SentPart
+from export_worker.s3.objects import Target, Written
+from export_worker.s3.store import S3Store
+from export_worker.transfer.bandwidth import UNPACED, Pace
 from export_worker.transfer.buffers import BufferPool, BufferShare, PartBuffer
-from export_worker.transfer.checksum import Checksum
-from export_worker.transfer.multipart import MultipartUpload, S3Store, SentPart
-from export_worker.transfer.pace import UNPACED, Pace
-from export_worker.transfer.plan import FIRST_PART_BYTES, MAX_OBJECT_BYTES, part_size
+from export_worker.transfer.part_sizes import FIRST_PART_BYTES, MAX_OBJECT_BYTES, part_size
 from export_worker.transfer.reader import PartReader, open_reader
 from export_worker.transfer.resume import Kept, Unfit, recover
 from export_worker.transfer.source import GuardedSource
-from export_worker.transfer.standing import Target, Written
-from export_worker.transfer.transform import Transform
+from export_worker.transfer.transforms.base import Transform
 
 PARTS_IN_FLIGHT = 4
 """Enough to fill a fast line, and little memory."""

@@ -11,10 +11,10 @@ from functools import partial
 from typing import Protocol
 
 from export_worker.platforms.base import Receiver
-from export_worker.transfer.pace import Pace
+from export_worker.s3.threads import run_in_thread
+from export_worker.transfer.bandwidth import Pace
 from export_worker.transfer.source import SNIFF_BYTES, GuardedSource, refuse_html
-from export_worker.transfer.threads import run_in_thread
-from export_worker.transfer.transform import Transform
+from export_worker.transfer.transforms.base import Transform
 
 TRANSFORM_BYTES = 256 * 1024
 """What one call of a transform gets at most: bounds its output, and is worth the way to a thread."""

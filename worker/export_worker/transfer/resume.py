@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from export_worker.errors import StorageRefusedError
-from export_worker.observed import OpenUpload
+from export_worker.lifecycle.observations import OpenUpload
 from export_worker.platforms.base import Download, Mark, Versioned
-from export_worker.transfer.checksum import Checksum
-from export_worker.transfer.multipart import ListedPart, MultipartUpload, S3Store, SentPart, whole_checksum
-from export_worker.transfer.plan import part_size
-from export_worker.transfer.standing import Target, Written
+from export_worker.s3.checksums import Checksum
+from export_worker.s3.multipart import MultipartUpload, SentPart, whole_checksum
+from export_worker.s3.objects import Target, Written
+from export_worker.s3.store import ListedPart, S3Store
+from export_worker.transfer.part_sizes import part_size
 
 PARTS_MIN = 2
 """What a single part saves is not worth a question to the source that it may not understand."""

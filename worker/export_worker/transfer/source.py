@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
 from export_worker.platforms.base import Direct, Download, Receiver
-from export_worker.transfer.checksum import CRC64NVME, Checksum
-from export_worker.transfer.pace import UNPACED, Pace
+from export_worker.s3.checksums import CRC64NVME, Checksum
+from export_worker.transfer.bandwidth import UNPACED, Pace
 
 SNIFF_BYTES = 64 * 1024
 """No error page that a gateway writes is larger, and it is little to hold."""

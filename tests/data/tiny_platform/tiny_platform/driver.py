@@ -10,15 +10,14 @@ from pydantic import ConfigDict, SecretStr
 from export_worker.contract.request import ExportKind
 from export_worker.credentials import Redactor, reveal
 from export_worker.errors import FieldProblem, InvalidRequestError, PlatformMalformedError, PlatformRefusedError
-from export_worker.observed import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
-from export_worker.platforms.answers import Answer, json_value, problem_of
-from export_worker.platforms.auth import StaticAuth, authorization, check_header_value
+from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
 from export_worker.platforms.base import Download
-from export_worker.platforms.connection import ConnectionSettings
-from export_worker.platforms.download import Downloader
-from export_worker.platforms.http import Call, HttpClient
+from export_worker.platforms.http.auth import StaticAuth, authorization, check_header_value
+from export_worker.platforms.http.client import Call, HttpClient
+from export_worker.platforms.http.downloads import Downloader
+from export_worker.platforms.http.responses import Answer, json_value, problem_of
 from export_worker.platforms.operations import Operation, Parameter
-from export_worker.platforms.options import platform_settings
+from export_worker.platforms.settings import ConnectionSettings, platform_settings
 from tiny_platform.kinds import TinyListUsers
 
 _NAME = Parameter("name", "text", "path", required=True, max_chars=24, pattern="[a-z]+", about="of the list")

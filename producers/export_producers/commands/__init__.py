@@ -1,0 +1,1 @@
+"""The commands that a producer needs: enqueue, status, list, watch, explain, cancel, retry."""

@@ -1,0 +1,231 @@
+"""The commands of the producer side: enqueue, status, list, watch."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from pathlib import Path
+
+import click
+from rich.live import Live
+from rich.text import Text
+
+from export_producers.client import LIST_MAX, ExportQueue
+from export_producers.commands import rendering
+from export_producers.commands.options import SECONDS, TEXT
+from export_worker.contract.parsing import REQUEST_MAX_BYTES, parse_request
+from export_worker.contract.printable import clean, dumps
+from export_worker.contract.request import ExportRequest
+from export_worker.contract.status import Accepted, Phase, Status
+from export_worker.contract.trace import TraceContext
+from export_worker.errors import FieldProblem, InvalidRequestError
+
+OpenQueue = Callable[[], ExportQueue]
+"""Opens the queue that the configuration names; what the click context carries for these commands."""
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+
+
+@click.command()
+@click.argument("file", type=click.Path(allow_dash=True))
+@click.option(
+    "--idempotency-key", type=TEXT, metavar="K", help="The same key with the same request gives the first export back."
+)
+@click.option("--wait", is_flag=True, help="Show progress until the export ends.")
+@click.option("--timeout", "timeout_s", type=SECONDS, metavar="S", help="Wait so long.")
+@as_json
+@click.pass_obj
+def enqueue(
+    open_queue: OpenQueue, *, file: str, idempotency_key: str | None, wait: bool, timeout_s: float | None, as_json: bool
+) -> None:
+    """Ask for the export that FILE (or - for standard input) describes as JSON.
+
+    The variables TRACEPARENT and TRACESTATE, where they are set, say to which trace it belongs.
+    """
+    if timeout_s is not None and not wait:
+        raise click.UsageError("--timeout goes with --wait")
+    request = read_request(file, idempotency_key)
+
+    async def run() -> Status | None:
+        async with open_queue() as queue:
+            if not await queue.known_connections():
+                raise InvalidRequestError([_no_connection(request)])
+            # As OpenTelemetry's specification names them ("Environment Variables as Context Propagation Carriers").
+            carrier = {name: os.environ.get(name.upper()) for name in ("traceparent", "tracestate")}
+            accepted = await queue.enqueue(request, trace=TraceContext.of(carrier))
+            _tell(accepted, wait=wait, as_json=as_json)
+            if not wait:
+                return None
+            async with aclosing(queue.watch(accepted.export_id)) as statuses:
+                return await follow(statuses, timeout_s=timeout_s, show=not as_json)
+
+    status = asyncio.run(run())
+    if status is None:
+        return
+    if as_json:
+        click.echo(rendering.document(status))
+    if not status.phase.terminal:
+        click.echo(f"still {status.phase} after {timeout_s:g} s; the export goes on", err=True)
+    if status.phase is not Phase.SUCCEEDED:
+        sys.exit(1)
+
+
+def _no_connection(request: ExportRequest) -> FieldProblem:
+    message = f"{request.connection!r} is unknown: none is configured here (is EXPORT_CONFIG set?), "
+    return FieldProblem("connection", message + "and no worker has announced any")
+
+
+def _tell(accepted: Accepted, *, wait: bool, as_json: bool) -> None:
+    """Show the id before anything else can go wrong; where stdout is for the last status alone, on stderr."""
+    if as_json and not wait:
+        click.echo(rendering.document(accepted))
+        return
+    again = " again (same idempotency key)" if accepted.deduplicated else ""
+    click.echo(f"accepted{again}: export {accepted.export_id} is {accepted.phase}", err=as_json)
+    if not wait:
+        click.echo(f"follow it with: export-worker watch {accepted.export_id}")
+
+
+def read_request(file: str, idempotency_key: str | None = None) -> ExportRequest:
+    """Read and check a request.
+
+    Raises:
+        InvalidRequestError: It cannot be read, or a field of it is wrong.
+    """
+    try:
+        body = _read_stdin() if file == "-" else _read(Path(file))
+    except OSError as error:
+        raise InvalidRequestError([FieldProblem("FILE", f"cannot read {file} ({error.strerror})")]) from None
+    request = parse_request(body)
+    if idempotency_key is None:
+        return request
+    if request.idempotency_key not in {None, idempotency_key}:
+        problem = FieldProblem("idempotency_key", "differs between the request and --idempotency-key")
+        raise InvalidRequestError([problem])
+    return parse_request(
+        request.model_copy(update={"idempotency_key": idempotency_key}).model_dump_json(exclude_none=True)
+    )
+
+
+def _read_stdin() -> bytes:
+    if sys.stdin is None:
+        raise InvalidRequestError([FieldProblem("FILE", "standard input is closed")])
+    return sys.stdin.buffer.read(REQUEST_MAX_BYTES + 1)
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(REQUEST_MAX_BYTES + 1)
+
+
+async def follow(statuses: AsyncIterator[Status], *, timeout_s: float | None, show: bool) -> Status:
+    """Show each status until the last one, or until the time is up.
+
+    Returns:
+        The last status seen.
+    """
+    with _display(show=show) as display:
+        # Before the clock starts: however short the time is, whoever waits learns where the export stands.
+        last = await anext(statuses)
+        display(last)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                async for last in statuses:
+                    display(last)
+    return last
+
+
+@contextmanager
+def _display(*, show: bool) -> Iterator[Callable[[Status], None]]:
+    """One line that changes in place in a terminal, one line a change elsewhere."""
+    console = rendering.console()
+    if not show:
+        yield lambda _: None
+    elif not console.is_terminal:
+        yield lambda status: click.echo(rendering.line(status))
+    else:
+        with Live(console=console, auto_refresh=False) as live:
+            yield lambda status: live.update(Text(rendering.line(status), rendering.STYLE[status.phase]), refresh=True)
+
+
+@click.command()
+@click.argument("export_id", type=TEXT)
+@click.option("--timeline", is_flag=True, help="Every transition, too.")
+@as_json
+@click.pass_obj
+def status(open_queue: OpenQueue, *, export_id: str, timeline: bool, as_json: bool) -> None:
+    """Show where the export EXPORT_ID stands."""
+
+    async def run() -> tuple[Status, list[dict[str, object]]]:
+        async with open_queue() as queue:
+            return await queue.status(export_id), await queue.timeline(export_id) if timeline else []
+
+    found, entries = asyncio.run(run())
+    if as_json:
+        document = found.model_dump(mode="json")
+        click.echo(dumps(document | {"timeline": entries} if timeline else document))
+        return
+    rendering.console().print(rendering.details(found))
+    for entry in entries:
+        click.echo(clean(f"{entry['at']}  {entry['phase']:<12}  {entry['note']}"))
+
+
+async def failed_exports(queue: ExportQueue, code: str | None) -> AsyncIterator[Status]:
+    """The dead letters, the newest first: every failed export, or those of one error code."""
+    cursor: str | None = None
+    while True:
+        page = await queue.page(Phase.FAILED, LIST_MAX, cursor)
+        for status in page.statuses:
+            if code is None or (status.error is not None and status.error.code == code):
+                yield status
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+@click.command("list")
+@click.option("--phase", type=click.Choice([phase.value for phase in Phase]), help="Only exports in this phase.")
+@click.option("--error", "code", type=TEXT, metavar="CODE", help="Only exports that failed with this code.")
+@click.option("--limit", type=click.IntRange(1, LIST_MAX), default=50, show_default=True)
+@as_json
+@click.pass_obj
+def list_(open_queue: OpenQueue, *, phase: str | None, code: str | None, limit: int, as_json: bool) -> None:
+    """List exports, the newest first; those in phase `failed` are the dead letters."""
+    if code is not None and phase not in {None, Phase.FAILED}:
+        raise click.UsageError("--error goes with --phase failed")
+
+    async def run() -> list[Status]:
+        async with open_queue() as queue:
+            if code is None:
+                return await queue.list_exports(Phase(phase) if phase else None, limit)
+            return [status async for status in failed_exports(queue, code)][:limit]
+
+    found = asyncio.run(run())
+    if as_json:
+        click.echo(dumps([item.model_dump(mode="json") for item in found]))
+    elif found:
+        rendering.console().print(rendering.table(found))
+    else:
+        click.echo("no exports" + (f" in phase {phase}" if phase else "") + (f" with error {code}" if code else ""))
+
+
+@click.command()
+@click.argument("export_id", type=TEXT)
+@as_json
+@click.pass_obj
+def watch(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
+    """Follow the export EXPORT_ID until it ends."""
+
+    async def run() -> Status | None:
+        async with open_queue() as queue, aclosing(queue.watch(export_id)) as statuses:
+            if not as_json:
+                return await follow(statuses, timeout_s=None, show=True)
+            last = None
+            async for last in statuses:
+                click.echo(rendering.document(last))
+            return last
+
+    last = asyncio.run(run())
+    if last is None or last.phase is not Phase.SUCCEEDED:
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""Triggers that consume messages from brokers."""

@@ -1,0 +1,141 @@
+"""The rate of a connection's requests, kept in a real Redis by several workers at once."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import pytest
+from structlog.testing import capture_logs
+
+from export_worker.demo.processes import free_port
+from export_worker.errors import PlatformPausedError
+from export_worker.redis.claims import Limit
+from export_worker.redis.client import close_redis, open_redis
+from export_worker.redis.rate_limit import Rate
+from export_worker.step_context import Admission
+from support.redis_site import QueueSite
+
+
+def real_time() -> datetime:
+    return datetime.now(UTC)
+
+
+def rate_of(site: QueueSite, per_second: float) -> Rate:
+    """As a worker of its own has it."""
+    return Rate(site.redis, "gio", site.keys.rate("gio"), per_second, real_time)
+
+
+async def free_in_s(site: QueueSite) -> float:
+    """How far ahead the calls so far reach."""
+    free_at_ms = float(await site.redis.get(site.keys.rate("gio")) or 0)
+    return free_at_ms / 1000 - time.time()
+
+
+async def paused(site: QueueSite, pause_s: float) -> None:
+    """As a commit pauses a connection."""
+    await site.redis.set(site.keys.rate("gio"), int((time.time() + pause_s + 1) * 1000))
+
+
+@contextmanager
+def taking(at_least_s: float, at_most_s: float) -> Iterator[None]:
+    begun_s = time.monotonic()
+    yield
+    assert at_least_s <= time.monotonic() - begun_s <= at_most_s
+
+
+async def times(admission: Admission, count: int) -> None:
+    for _ in range(count):
+        await admission()
+
+
+async def test_what_the_claim_has_counted_asks_redis_nothing(queue_site: QueueSite) -> None:
+    admission = rate_of(queue_site, 10).for_control(1)
+    await admission()
+    assert await queue_site.redis.exists(queue_site.keys.rate("gio")) == 0
+    await admission()
+    assert 0.0 < await free_in_s(queue_site) <= 0.1
+
+
+async def test_claims_and_requests_share_one_rate(queue_site: QueueSite) -> None:
+    queue_site.limits = {"gio": Limit(100, 10)}
+    for _ in range(12):
+        await queue_site.enqueue()
+    assert len(await queue_site.claim()) == 11
+    with taking(0.05, 1.0):
+        await rate_of(queue_site, 10).for_transfer()()
+    queue_site.now = real_time()
+    assert await queue_site.claim() == []
+
+
+async def test_all_that_wait_in_two_workers_keep_to_the_rate_together(queue_site: QueueSite) -> None:
+    rates = [rate_of(queue_site, 40) for _ in range(2)]
+    admissions = [admission for rate in rates for admission in (rate.for_transfer(), rate.for_control(0))]
+    with taking(1.4, 4.0):
+        await asyncio.gather(*(times(admission, 25) for admission in admissions))
+
+
+async def test_a_control_step_gives_way_to_a_long_pause_at_once(queue_site: QueueSite) -> None:
+    await paused(queue_site, 60)
+    with taking(0.0, 1.0), pytest.raises(PlatformPausedError) as caught:
+        await rate_of(queue_site, 10).for_control(0)()
+    assert caught.value.retry_after_s is not None
+    assert 59 < caught.value.retry_after_s <= 60
+    assert 60 < await free_in_s(queue_site) <= 61, "it counts as no request"
+
+
+async def test_it_waits_for_a_short_one(queue_site: QueueSite) -> None:
+    await paused(queue_site, 0.3)
+    with taking(0.29, 2.0):
+        await rate_of(queue_site, 10).for_control(0)()
+
+
+async def test_a_transfer_sits_a_pause_out_holds_up_no_step_and_can_be_cancelled(queue_site: QueueSite) -> None:
+    await paused(queue_site, 60)
+    rate = rate_of(queue_site, 10)
+    waiting = [asyncio.create_task(times(rate.for_transfer(), 1)) for _ in range(2)]
+    await asyncio.sleep(0.05)
+    with taking(0.0, 1.0), pytest.raises(PlatformPausedError):
+        await rate.for_control(0)()
+    assert not any(task.done() for task in waiting)
+    for task in waiting:
+        task.cancel()
+    assert all(
+        isinstance(end, asyncio.CancelledError) for end in await asyncio.gather(*waiting, return_exceptions=True)
+    )
+
+
+async def test_a_step_of_several_requests_gets_through_a_rate_of_one_in_half_a_minute(queue_site: QueueSite) -> None:
+    rate = rate_of(queue_site, 1 / 30)
+    await rate.for_control(0)()
+    waiting = asyncio.create_task(times(rate.for_control(0), 1))
+    await asyncio.sleep(0.1)
+    assert not waiting.done(), "it waits, for it would find no more room the next time"
+    waiting.cancel()
+
+
+async def test_a_redis_that_is_away_fails_nothing_and_is_told_of_once() -> None:
+    redis = open_redis(f"redis://127.0.0.1:{free_port()}/0", retries=0)
+    rate = Rate(redis, "gio", "t:rate:gio", 20, real_time)
+    with capture_logs() as logs, taking(4 / 20, 3.0):
+        await times(rate.for_control(1), 3)
+        await times(rate.for_transfer(), 2)
+    await close_redis(redis)
+    assert [(entry["event"], entry["connection"]) for entry in logs] == [("rate.not_counted", "gio")]
+
+
+async def test_one_that_hangs_holds_a_request_up_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silence(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await asyncio.sleep(30)
+        finally:
+            writer.close()
+
+    monkeypatch.setattr("export_worker.redis.rate_limit.ASK_S", 0.1)
+    server = await asyncio.start_server(silence, "127.0.0.1", 0)
+    redis = open_redis(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+    with taking(0.1, 2.0):
+        await Rate(redis, "gio", "t:rate:gio", 1000, real_time).for_transfer()()
+    await close_redis(redis)
+    server.close()

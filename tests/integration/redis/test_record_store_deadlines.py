@@ -1,0 +1,84 @@
+"""Deadlines: noticed while an export waits for whatever, and ahead of every limit."""
+
+from datetime import UTC, datetime
+
+from export_worker.lifecycle import transitions
+from export_worker.redis.claims import Limit, Terms
+from support.redis_site import QueueSite
+
+BREAKER = Terms(lease_s=15.0, breaker_first_s=5.0, breaker_max_s=60.0, breaker_threshold=3)
+
+
+async def test_a_deadline_is_noticed_also_without_a_slot(queue_site: QueueSite) -> None:
+    queue_site.limits = {"gio": Limit(1, 1e6, patience_s=3600.0)}
+    await queue_site.enqueue()
+    held = await queue_site.one()
+    own, common = await queue_site.enqueue(deadline_s=40.0), await queue_site.enqueue()
+    assert await queue_site.claim() == []
+    accepted_ms = {item: await queue_site.redis.zscore(queue_site.keys.created, item) for item in (own, common)}
+    # The sweep looks then, and finds that nothing is to be waited for any more.
+    assert await queue_site.redis.zscore(queue_site.keys.open, own) == accepted_ms[own] + 40_000
+    queue_site.later(46)
+    await queue_site.store.renew(held, queue_site.now)
+    await queue_site.sweep()
+    assert await queue_site.ids() == [own]
+    queue_site.later(3600)
+    await queue_site.store.renew(held, queue_site.now)
+    await queue_site.sweep()
+    assert common in await queue_site.ids()
+
+
+async def test_a_deadline_is_noticed_while_the_platform_is_left_alone(queue_site: QueueSite) -> None:
+    queue_site.terms = BREAKER
+    await queue_site.running()
+    for _ in range(BREAKER.breaker_threshold + 3):
+        queue_site.later(61)
+        await queue_site.down(await queue_site.one())
+    # Accepted by the real clock, which is behind the one of this site.
+    ahead_s = (queue_site.now - datetime.now(UTC)).total_seconds()
+    export_id = await queue_site.enqueue(deadline_s=ahead_s + 10.0)
+    assert await queue_site.claim() == []
+    due_ms = await queue_site.due_ms(export_id, 0)
+    assert due_ms is not None
+    assert queue_site.now_ms < due_ms <= queue_site.now_ms + 11_000
+    queue_site.later(11)
+    (turn,) = await queue_site.claim()
+    assert (turn.export.export_id, turn.probe) == (export_id, False)
+
+
+async def overdue(site: QueueSite) -> str:
+    """An export that nobody has submitted, and whose deadline has passed; it is the first in the queue."""
+    export_id = await site.enqueue(deadline_s=0.5)
+    site.later(1)
+    return export_id
+
+
+async def test_one_whose_deadline_has_passed_takes_no_slot(queue_site: QueueSite) -> None:
+    queue_site.limits = {"gio": Limit(1, 1e6)}
+    late, next_one = await overdue(queue_site), await queue_site.enqueue()
+    assert await queue_site.ids() == [late, next_one]
+    assert await queue_site.members(queue_site.keys.slots("gio")) == [next_one]
+
+
+async def test_one_whose_deadline_has_passed_counts_no_call(queue_site: QueueSite) -> None:
+    queue_site.limits = {"gio": Limit(10, 1.0)}
+    late = await overdue(queue_site)
+    assert await queue_site.ids() == [late]
+    assert await queue_site.redis.exists(queue_site.keys.rate("gio")) == 0
+
+
+async def test_one_whose_deadline_has_passed_is_no_probe(queue_site: QueueSite) -> None:
+    late, next_one = await overdue(queue_site), await queue_site.enqueue()
+    await queue_site.redis.hset(queue_site.keys.breaker("gio"), "until", queue_site.now_ms - 1)
+    turns = await queue_site.claim()
+    assert [(turn.export.export_id, turn.probe) for turn in turns] == [(late, False), (next_one, True)]
+
+
+async def test_a_deadline_counts_anew_for_what_was_set_going_again(queue_site: QueueSite) -> None:
+    queue_site.limits = {"gio": Limit(1, 1e6, patience_s=100.0)}
+    export_id = await queue_site.ended()
+    queue_site.later(1000)
+    await queue_site.queue.retry(export_id, "submit")
+    turn = await queue_site.one()
+    await queue_site.commit(turn, transitions.restart(turn.export, "submit", queue_site.moment()))
+    assert int((await queue_site.record(export_id))["going"]) == queue_site.now_ms

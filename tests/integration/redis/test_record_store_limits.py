@@ -1,0 +1,382 @@
+"""What a connection's platform is asked at most: slots, rate, and the breaker that leaves it alone when it is down."""
+
+from itertools import pairwise
+
+import pytest
+
+from export_worker.contract.status import Phase
+from export_worker.errors import ResultMissingError
+from export_worker.lifecycle import transitions
+from export_worker.redis.claims import NO_EFFECT, Effect, Limit, Terms
+from support.redis_site import MANY, POLICY, REFUSED, UNAVAILABLE, QueueSite, ids_of, notices
+
+BREAKER = Terms(lease_s=15.0, breaker_first_s=5.0, breaker_max_s=60.0, breaker_threshold=3)
+
+# Slots
+
+
+async def test_no_more_are_on_the_platform_than_allowed_and_the_longest_waiting_is_next(queue_site: QueueSite) -> None:
+    queue_site.limits = {"gio": Limit(2, 1e6)}
+    enqueued = [await queue_site.enqueue() for _ in range(6)]
+    running = await queue_site.claim()
+    order = ids_of(running)
+    assert await queue_site.members(queue_site.keys.parked("gio")) == [
+        queue_site.keys.job_id(export_id, 0) for export_id in enqueued[2:]
+    ]
+    while running:
+        assert len(running) <= 2
+        assert sorted(await queue_site.members(queue_site.keys.slots("gio"))) == sorted(ids_of(running))
+        await queue_site.submit(running[0])
+        await queue_site.ready(await queue_site.one())
+        freed, *running = running
+        assert freed.export.export_id not in await queue_site.members(queue_site.keys.slots("gio"))
+        # It came to the front by the commit alone, and there it is the only one.
+        more = await queue_site.claim()
+        order += ids_of(more)
+        running += more
+    assert order == enqueued
+
+
+async def test_a_parked_one_is_told_and_gives_notice_when_it_may_go(queue_site: QueueSite) -> None:
+    queue_site.limits = {"gio": Limit(1, 1e6)}
+    first, second = await queue_site.enqueue(), await queue_site.enqueue()
+    turn = await queue_site.one()
+    # The sweep looks whether a slot became free without a word.
+    assert await queue_site.redis.zscore(queue_site.keys.open, second) == queue_site.now_ms + 60_000
+    assert "waits for a free slot of connection gio, behind 0 other(s); 1 export(s)" in (
+        await queue_site.queue.explain(second)
+    )
+    await queue_site.submit(turn)
+    poll = await queue_site.one()
+    assert poll.export.export_id == first
+    async with notices(queue_site) as heard:
+        await queue_site.fail(poll, REFUSED)
+    assert len(heard) == 1
+    assert await queue_site.ids() == [second]
+
+
+async def test_nobody_is_called_when_nobody_waits(queue_site: QueueSite) -> None:
+    queue_site.limits = {"gio": Limit(1, 1e6)}
+    await queue_site.running()
+    poll = await queue_site.one()
+    async with notices(queue_site) as heard:
+        await queue_site.ready(poll)
+    assert heard == []
+
+
+async def test_a_slot_is_given_back_when_the_submit_fails(queue_site: QueueSite) -> None:
+    queue_site.limits = {"gio": Limit(1, 1e6)}
+    first, second = await queue_site.enqueue(), await queue_site.enqueue()
+    turn = await queue_site.one()
+    assert turn.export.export_id == first
+    decision = transitions.after_failure(turn.export, UNAVAILABLE, queue_site.moment(draw=1.0), POLICY)
+    await queue_site.commit(turn, decision)
+    turn = await queue_site.one()
+    assert turn.export.export_id == second
+    assert await queue_site.members(queue_site.keys.slots("gio")) == [second]
+    await queue_site.fail(turn, REFUSED)
+    assert await queue_site.members(queue_site.keys.slots("gio")) == []
+
+
+async def test_a_slot_is_kept_over_polls_releases_and_deaths(queue_site: QueueSite) -> None:
+    queue_site.limits = {"gio": Limit(1, 1e6)}
+    first = await queue_site.enqueue()
+    await queue_site.store.release(await queue_site.one(), queue_site.now)
+    await queue_site.one()
+    queue_site.later(15)
+    await queue_site.submit(await queue_site.one())
+    await queue_site.pend(await queue_site.one())
+    second = await queue_site.enqueue()
+    turn = await queue_site.one()
+    assert turn.export.export_id == first
+    await queue_site.fail(turn)
+    assert await queue_site.ids() == [first]
+    assert await queue_site.members(queue_site.keys.parked("gio")) == [queue_site.keys.job_id(second, 0)]
+
+
+async def test_one_that_is_looked_at_in_vain_keeps_its_place(queue_site: QueueSite) -> None:
+    queue_site.limits = {"gio": Limit(1, 1e6)}
+    await queue_site.enqueue()
+    held = await queue_site.one()
+    waiting = [await queue_site.enqueue() for _ in range(3)]
+    assert await queue_site.claim() == []
+    row = await queue_site.members(queue_site.keys.parked("gio"))
+    assert row == [queue_site.keys.job_id(export_id, 0) for export_id in waiting]
+    # The sweep lets the first one look again; there is still no slot.
+    queue_site.later(120)
+    await queue_site.store.renew(held, queue_site.now)
+    await queue_site.sweep()
+    assert await queue_site.members(queue_site.keys.parked("gio")) == []
+    assert await queue_site.claim() == []
+    assert await queue_site.members(queue_site.keys.parked("gio")) == row
+    await queue_site.fail(held, REFUSED)
+    # One that has come since does not overtake it.
+    await queue_site.enqueue()
+    assert await queue_site.ids() == waiting[:1]
+
+
+async def test_a_cancel_passes_every_limit(queue_site: QueueSite) -> None:
+    queue_site.terms, queue_site.limits = BREAKER, {"gio": Limit(1, 0.001)}
+    await queue_site.enqueue()
+    await queue_site.one()
+    waiting = await queue_site.enqueue()
+    assert await queue_site.claim() == []
+    await queue_site.redis.hset(queue_site.keys.breaker("gio"), "until", queue_site.now_ms + 60_000)
+    await queue_site.cancel(waiting)
+    assert await queue_site.members(queue_site.keys.parked("gio")) == []
+    turn = await queue_site.one()
+    assert (turn.export.export_id, turn.cancel, turn.probe) == (waiting, True, False)
+
+
+async def test_setting_going_again_passes_every_limit_and_is_no_probe(queue_site: QueueSite) -> None:
+    export_id = await queue_site.ended()
+    queue_site.terms, queue_site.limits = BREAKER, {"gio": Limit(0, 0.001)}
+    await queue_site.redis.hset(queue_site.keys.breaker("gio"), "until", queue_site.now_ms - 1)
+    await queue_site.queue.retry(export_id, "submit")
+    queue_site.catch_up()
+    turn = await queue_site.one()
+    assert (turn.retry, turn.probe) == ("submit", False)
+    await queue_site.commit(turn, transitions.restart(turn.export, turn.retry, queue_site.moment()))
+    # The submit itself asks the platform, and waits for its slot.
+    assert await queue_site.claim() == []
+    assert await queue_site.members(queue_site.keys.parked("gio")) == [queue_site.keys.job_id(export_id, 3)]
+
+
+async def test_a_transfer_knows_no_limits_of_the_platform(queue_site: QueueSite) -> None:
+    await queue_site.transferring()
+    queue_site.limits = {"gio": Limit(0, 0.001)}
+    await queue_site.redis.hset(queue_site.keys.breaker("gio"), "until", queue_site.now_ms + 60_000)
+    assert (await queue_site.one("transfer")).export.phase is Phase.TRANSFERRING
+
+
+# Rate
+
+
+@pytest.mark.parametrize("per_second", [0.5, 5.0, 40.0])
+async def test_calls_are_no_more_and_not_much_fewer_than_the_rate(queue_site: QueueSite, per_second: float) -> None:
+    queue_site.limits = {"gio": Limit(1000, per_second)}
+    count = int(per_second * 4) + 4
+    for _ in range(count):
+        await queue_site.enqueue()
+    begun = queue_site.now
+    taken_at_s: list[float] = []
+    while len(taken_at_s) < count:
+        claimed = await queue_site.claimed(7)
+        elapsed_s = (queue_site.now - begun).total_seconds()
+        for turn in claimed.turns:
+            taken_at_s.append(elapsed_s)
+            await queue_site.commit(turn, transitions.after_cancel(turn.export, queue_site.moment()))
+        assert claimed.next_due_ms is not None or len(taken_at_s) == count
+        wait_ms = 0 if claimed.next_due_ms is None else claimed.next_due_ms - queue_site.now_ms
+        # To the millisecond: a score has no more.
+        queue_site.later(max(wait_ms, 1) / 1000)
+    for number, at_s in enumerate(taken_at_s):
+        # One second's worth may come at once, and one more.
+        assert number + 1 <= per_second * (at_s + 1) + 1
+        assert at_s <= max(0.0, (number - int(per_second)) / per_second) + 0.001 * (number + 2)
+
+
+async def test_a_platform_that_asks_for_peace_gets_it_from_every_export(queue_site: QueueSite) -> None:
+    await queue_site.running()
+    poll = await queue_site.one()
+    await queue_site.fail(poll, REFUSED, Effect("up", pause_s=30))
+    export_id = await queue_site.enqueue()
+    assert await queue_site.claim() == []
+    assert await queue_site.due_ms(export_id, 0) == pytest.approx(queue_site.now_ms + 30_000, abs=2000)
+    queue_site.later(30)
+    assert await queue_site.ids() == [export_id]
+
+
+async def test_a_shorter_wish_does_not_end_a_longer_peace(queue_site: QueueSite) -> None:
+    await queue_site.enqueue()
+    await queue_site.enqueue()
+    first, second = await queue_site.claim()
+    await queue_site.fail(first, UNAVAILABLE, Effect("up", pause_s=30))
+    await queue_site.fail(second, UNAVAILABLE, Effect("up", pause_s=1))
+    queue_site.later(29.9)
+    assert await queue_site.claim() == []
+    queue_site.later(0.101)
+    assert len(await queue_site.claim()) == 2
+
+
+async def test_one_connection_s_limits_are_its_own(queue_site: QueueSite) -> None:
+    queue_site.limits = {"gio": Limit(1, 1e6), "other": MANY}
+    for connection in ("gio", "gio", "other", "other"):
+        await queue_site.enqueue(connection)
+    found = [turn.export.request.connection for turn in await queue_site.claim()]
+    assert sorted(found) == ["gio", "other", "other"]
+
+
+async def test_a_free_slot_takes_nothing_from_its_holder(queue_site: QueueSite) -> None:
+    """Whatever has put one that waits for a slot into the queue as well."""
+    queue_site.limits = {"gio": Limit(1, 1e6)}
+    await queue_site.running()
+    export_id = await queue_site.enqueue()
+    first = await queue_site.one()
+    job_id = queue_site.keys.job_id(export_id, 0)
+    assert await queue_site.members(queue_site.keys.parked("gio")) == [job_id]
+    await queue_site.redis.hset(queue_site.keys.export(export_id), "cancel", queue_site.now_ms)
+    await queue_site.redis.zadd(queue_site.keys.queue("control"), {job_id: queue_site.now_ms})
+    assert await queue_site.ids() == [export_id]
+    await queue_site.ready(first)
+    assert await queue_site.claim() == []
+
+
+# The breaker
+
+
+async def opened(site: QueueSite, exports: int = 5) -> list[str]:
+    """A breaker that has just opened, and exports that wait for it."""
+    site.terms = BREAKER
+    enqueued = [await site.enqueue() for _ in range(exports)]
+    for turn in (await site.claim())[: BREAKER.breaker_threshold]:
+        await site.down(turn)
+    return enqueued
+
+
+async def breaker(site: QueueSite) -> tuple[int, int]:
+    """Failures, and for how many seconds it is open."""
+    failures, until_ms = await site.redis.hmget(site.keys.breaker("gio"), "failures", "until")
+    return int(failures), (int(until_ms or site.now_ms) - site.now_ms) // 1000
+
+
+async def test_the_breaker_opens_after_the_threshold(queue_site: QueueSite) -> None:
+    queue_site.terms = BREAKER
+    await queue_site.enqueue()
+    for failure in (1, 2):
+        await queue_site.down(await queue_site.one())
+        assert await breaker(queue_site) == (failure, 0)
+    await queue_site.down(await queue_site.one())
+    assert await breaker(queue_site) == (3, 5)
+    assert await queue_site.claim() == []
+
+
+async def test_an_answer_in_between_ends_the_row(queue_site: QueueSite) -> None:
+    queue_site.terms = BREAKER
+    await queue_site.enqueue()
+    for _ in range(3):
+        await queue_site.down(await queue_site.one())
+        await queue_site.down(await queue_site.one())
+        await queue_site.fail(await queue_site.one(), UNAVAILABLE, Effect("up"))
+        assert await queue_site.redis.exists(queue_site.keys.breaker("gio")) == 0
+
+
+async def test_a_step_that_does_not_ask_says_nothing(queue_site: QueueSite) -> None:
+    queue_site.terms = BREAKER
+    await queue_site.enqueue()
+    await queue_site.down(await queue_site.one())
+    await queue_site.fail(await queue_site.one(), UNAVAILABLE, NO_EFFECT)
+    assert await breaker(queue_site) == (1, 0)
+
+
+async def test_one_probe_looks_and_its_success_lets_all_go_on(queue_site: QueueSite) -> None:
+    enqueued = await opened(queue_site, 3)
+    queue_site.later(4.9)
+    assert await queue_site.claim() == []
+    queue_site.later(0.1)
+    probe = await queue_site.one()
+    assert probe.probe
+    assert await queue_site.claim() == []
+    await queue_site.submit(probe, Effect("up"))
+    assert await queue_site.redis.exists(queue_site.keys.breaker("gio")) == 0
+    queue_site.later(15)
+    turns = await queue_site.claim()
+    assert sorted(ids_of(turns)) == sorted(enqueued)
+    assert not any(turn.probe for turn in turns)
+
+
+async def test_each_probe_that_fails_doubles_the_pause_up_to_the_most(queue_site: QueueSite) -> None:
+    await opened(queue_site, 3)
+    for failures, pause_s in ((4, 10), (5, 20), (6, 40), (7, 60), (8, 60)):
+        queue_site.later((await breaker(queue_site))[1])
+        probe = await queue_site.one()
+        attempt = probe.export.attempt
+        await queue_site.down(probe)
+        assert await breaker(queue_site) == (failures, pause_s)
+        saved = await queue_site.queue.status(probe.export.export_id)
+        assert (saved.phase, saved.counters.retries, attempt) == (Phase.QUEUED, 1, 1)
+
+
+async def test_calls_that_were_on_their_way_do_not_lengthen_the_pause(queue_site: QueueSite) -> None:
+    queue_site.terms = BREAKER
+    for _ in range(10):
+        await queue_site.enqueue()
+    for turn in await queue_site.claim():
+        await queue_site.down(turn)
+    assert await breaker(queue_site) == (3, 5)
+
+
+async def test_a_probe_whose_worker_dies_is_followed_by_another(queue_site: QueueSite) -> None:
+    await opened(queue_site, 3)
+    queue_site.later(5)
+    assert (await queue_site.one()).probe
+    queue_site.later(15)
+    turn = await queue_site.one()
+    assert turn.probe
+
+
+async def test_one_that_always_fails_is_not_the_probe_each_time(queue_site: QueueSite) -> None:
+    """Only its own request is answered so. By its id it stands before all that wait for the same moment."""
+    queue_site.terms = BREAKER
+    failing, *fine = sorted([await queue_site.enqueue() for _ in range(3)])
+    for turn in await queue_site.claim():
+        await queue_site.submit(turn)
+    polls = {turn.export.export_id: turn for turn in await queue_site.claim()}
+    for export_id in fine:
+        await queue_site.pend(polls[export_id], draw=1.0)
+    await queue_site.down(polls[failing])
+    for _ in range(2):
+        await queue_site.down(await queue_site.one())
+    for _ in range(20):
+        queue_site.later(5)
+        for turn in await queue_site.claim():
+            if turn.export.export_id in fine:
+                return
+            await queue_site.down(turn)
+    pytest.fail("the others have waited for 100 s")
+
+
+async def test_one_that_must_wait_for_something_else_is_no_probe(queue_site: QueueSite) -> None:
+    queue_site.limits = {"gio": Limit(1, 1e6)}
+    running = await queue_site.running()
+    await queue_site.pend(await queue_site.one(), draw=1.0)
+    parked = [queue_site.keys.job_id(await queue_site.enqueue(), 0) for _ in range(3)]
+    queue_site.later(60)
+    await queue_site.redis.hset(queue_site.keys.breaker("gio"), "until", queue_site.now_ms - 1)
+    turn = await queue_site.one()
+    assert (turn.export.export_id, turn.probe) == (running, True)
+    assert await queue_site.members(queue_site.keys.parked("gio")) == parked
+
+
+async def test_a_breaker_that_nobody_needs_any_more_goes(queue_site: QueueSite) -> None:
+    await opened(queue_site, 3)
+    assert 0 < await queue_site.redis.pttl(queue_site.keys.breaker("gio")) <= 120_000
+
+
+async def test_a_pause_is_explained(queue_site: QueueSite) -> None:
+    export_id, *_ = await opened(queue_site, 3)
+    assert await queue_site.claim() == []
+    assert "Connection gio is paused until" in await queue_site.queue.explain(export_id)
+
+
+# What waits for the rate
+
+
+async def test_those_who_wait_for_the_rate_come_back_one_after_the_other(queue_site: QueueSite) -> None:
+    queue_site.limits = {"gio": Limit(10_000, 10.0)}
+    for _ in range(20):
+        await queue_site.enqueue()
+    assert len(await queue_site.claim()) == 11
+    scores = [
+        score for _, score in await queue_site.redis.zrange(queue_site.keys.queue("control"), 0, -1, withscores=True)
+    ]
+    waiting = sorted(score for score in scores if score < queue_site.now_ms + 10_000)
+    assert len(waiting) == 9
+    assert all(90 <= later - sooner <= 110 for sooner, later in pairwise(waiting))
+
+
+async def test_one_whose_file_has_gone_counts_as_on_the_platform_again(queue_site: QueueSite) -> None:
+    export_id = await queue_site.transferring()
+    assert await queue_site.members(queue_site.keys.slots("gio")) == []
+    await queue_site.fail(await queue_site.one("transfer"), ResultMissingError("gone"))
+    assert await queue_site.members(queue_site.keys.slots("gio")) == [export_id]

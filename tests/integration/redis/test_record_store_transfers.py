@@ -1,0 +1,196 @@
+"""Transfers: whoever has room takes the next, of each connection in turn, and none of one that is out of reach."""
+
+import asyncio
+
+import pytest
+
+from export_worker.contract.status import Phase
+from export_worker.errors import DownloadInterruptedError, StorageUnavailableError
+from export_worker.redis.claims import Effect, Terms
+from support.redis_site import MANY, REFUSED, UNAVAILABLE, QueueSite, ids_of
+
+S3_AWAY = StorageUnavailableError("put_object on bucket b: S3 cannot be reached")
+
+
+async def ready(site: QueueSite, **counts: int) -> dict[str, list[str]]:
+    """Exports of some connections whose files are there."""
+    site.limits = dict.fromkeys(counts, MANY)
+    waiting: dict[str, list[str]] = {}
+    for connection, count in counts.items():
+        waiting[connection] = [await site.transferring(connection) for _ in range(count)]
+    return waiting
+
+
+def connections(site_turns: list[str], waiting: dict[str, list[str]]) -> str:
+    """Whose they are, a letter each."""
+    return "".join(next(name[0] for name, ids in waiting.items() if each in ids) for each in site_turns)
+
+
+async def test_each_connection_has_its_turn(queue_site: QueueSite) -> None:
+    waiting = await ready(queue_site, many=8, few=2, one=1)
+    order = [each for _ in range(11) for each in await queue_site.ids(1, "transfer")]
+    assert connections(order, waiting) == "mfomfmmmmmm"
+    assert [each for each in order if each in waiting["many"]] == waiting["many"], "first come, first served"
+
+
+async def test_one_that_comes_later_does_not_wait_behind_all(queue_site: QueueSite) -> None:
+    waiting = await ready(queue_site, many=5)
+    assert await queue_site.ids(2, "transfer") == waiting["many"][:2]
+    waiting |= await ready(queue_site, late=2)
+    queue_site.limits = {"many": MANY, "late": MANY}
+    order = await queue_site.ids(3, "transfer")
+    assert connections(order, waiting) == "mlm"
+
+
+async def test_one_that_comes_again_and_again_does_not_go_first_each_time(queue_site: QueueSite) -> None:
+    waiting = await ready(queue_site, many=4)
+    served = ""
+    for _ in range(4):
+        later = await ready(queue_site, drip=1)
+        queue_site.limits = {"many": MANY, "drip": MANY}
+        waiting["drip"] = [*waiting.get("drip", []), *later["drip"]]
+        served += connections(await queue_site.ids(1, "transfer"), waiting)
+    assert served == "mdmd"
+
+
+async def test_what_was_begun_goes_first(queue_site: QueueSite) -> None:
+    waiting = await ready(queue_site, gio=4)
+    first = await queue_site.claim(1, "transfer")
+    queue_site.later(1)
+    await queue_site.store.release(first[0], queue_site.now)
+    assert await queue_site.ids(2, "transfer") == [waiting["gio"][0], waiting["gio"][1]]
+
+
+async def test_one_that_kills_every_worker_lets_others_by(queue_site: QueueSite) -> None:
+    """With room for one only, as whoever comes next dies of it as well."""
+    waiting = await ready(queue_site, gio=2)
+    taken = []
+    for _ in range(8):
+        taken += await queue_site.ids(1, "transfer")
+        queue_site.later(15)
+    assert taken == [waiting["gio"][0]] * 6 + [waiting["gio"][1]] * 2
+
+
+async def test_many_wait_and_hide_nothing(queue_site: QueueSite) -> None:
+    """More than one claim looks at: each claim sorts in as many as it may, until all stand in their rows."""
+    queue_site.limits = {"gio": MANY, "other": MANY}
+    other = await queue_site.transferring("other")
+    await queue_site.redis.zadd(
+        queue_site.keys.queue("transfer"), {queue_site.keys.job_id(other, 2): queue_site.now_ms}
+    )
+    await asyncio.gather(*(queue_site.enqueue() for _ in range(1500)))
+    for turn in await queue_site.claim(2000):
+        await queue_site.submit(turn)
+    for turn in await queue_site.claim(2000):
+        await queue_site.ready(turn)
+    queue_site.later(1)
+    taken = [each for _ in range(3) for each in await queue_site.ids(1, "transfer")]
+    assert other in taken
+
+
+async def test_a_transfer_that_waits_is_found_by_the_sweep_only_when_it_is_late(queue_site: QueueSite) -> None:
+    waiting = await ready(queue_site, gio=3)
+    await queue_site.claim(1, "transfer")
+    queue_site.later(10)
+    assert await queue_site.sweep() == []
+    await queue_site.redis.delete(queue_site.keys.waiting("gio"), queue_site.keys.ring)
+    queue_site.later(60)
+    assert sorted(await queue_site.sweep()) == sorted(waiting["gio"][1:])
+
+
+async def test_one_that_waits_can_be_cancelled_at_once_and_once(queue_site: QueueSite) -> None:
+    waiting = await ready(queue_site, gio=3)
+    await queue_site.claim(1, "transfer")
+    await queue_site.cancel(waiting["gio"][2])
+    turns = await queue_site.claim(5, "transfer")
+    assert sorted(ids_of(turns)) == sorted(waiting["gio"][1:])
+    assert {turn.export.export_id: turn.cancel for turn in turns}[waiting["gio"][2]]
+
+
+async def test_nothing_is_left_of_a_connection_that_nobody_has_any_more(queue_site: QueueSite) -> None:
+    waiting = await ready(queue_site, gio=2)
+    assert await queue_site.ids(1, "transfer") == waiting["gio"][:1]
+    queue_site.limits = {"other": MANY}
+    await queue_site.cancel(waiting["gio"][1])
+    (turn,) = await queue_site.claim(role="transfer")
+    await queue_site.fail(turn, REFUSED)
+    assert await queue_site.redis.exists(queue_site.keys.ring) == 0
+
+
+async def test_one_that_waits_is_explained_and_is_due(queue_site: QueueSite) -> None:
+    waiting = await ready(queue_site, gio=4)
+    await queue_site.claim(1, "transfer")
+    assert await queue_site.queue.explain(waiting["gio"][2]) == (
+        "It waits for a transfer worker that has room, behind 1 other(s) of connection gio; connections take turns."
+    )
+
+
+# Out of reach
+
+
+@pytest.fixture
+async def open_breaker(queue_site: QueueSite) -> list[str]:
+    """Three exports of a connection whose files cannot be moved, and one of another."""
+    queue_site.terms = Terms(breaker_threshold=3, breaker_first_s=5.0, breaker_max_s=60.0)
+    waiting = await ready(queue_site, gio=3, other=1)
+    for turn in await queue_site.claim(4, "transfer"):
+        if turn.export.request.connection == "gio":
+            await queue_site.fail(turn, S3_AWAY, Effect("down"))
+        else:
+            await queue_site.store.release(turn, queue_site.now)
+    return [*waiting["gio"], *waiting["other"]]
+
+
+async def test_an_outage_uses_no_further_attempts(queue_site: QueueSite, open_breaker: list[str]) -> None:
+    *ours, other = open_breaker
+    queue_site.later(1)
+    assert await queue_site.ids(role="transfer") == [other], "only the others go on"
+    for pause_s in (5, 10, 20, 40, 60, 60):
+        queue_site.later(pause_s)
+        probe = next(turn for turn in await queue_site.claim(role="transfer") if turn.probe)
+        assert probe.export.attempt == 1
+        await queue_site.fail(probe, S3_AWAY, Effect("down"))
+    for export_id in ours:
+        status = await queue_site.queue.status(export_id)
+        assert (status.phase, status.counters.retries) == (Phase.TRANSFERRING, 1)
+
+
+async def test_the_next_look_is_told(queue_site: QueueSite, open_breaker: list[str]) -> None:
+    assert open_breaker
+    await queue_site.claim(role="transfer")
+    assert (await queue_site.claimed(role="transfer")).next_due_ms == queue_site.now_ms + 5000
+
+
+async def test_an_answer_in_the_middle_of_the_probe_lets_all_go_on(
+    queue_site: QueueSite, open_breaker: list[str]
+) -> None:
+    await queue_site.claim(role="transfer")
+    queue_site.later(5)
+    (probe,) = await queue_site.claim(role="transfer")
+    assert probe.probe
+    assert await queue_site.claim(role="transfer") == []
+    await queue_site.store.keep(probe, queue_site.file_stored(probe), queue_site.now, Effect("up"))
+    rest = await queue_site.claim(role="transfer")
+    assert {probe.export.export_id, *ids_of(rest)} == set(open_breaker[:3])
+    assert not any(turn.probe for turn in rest)
+
+
+async def test_the_platform_s_own_breaker_is_another(queue_site: QueueSite, open_breaker: list[str]) -> None:
+    assert open_breaker
+    await queue_site.running()
+    poll = await queue_site.one()
+    await queue_site.fail(poll, UNAVAILABLE, Effect("down"))
+    assert await queue_site.redis.hget(queue_site.keys.breaker("gio"), "failures") == b"1"
+    assert await queue_site.redis.hget(queue_site.keys.breaker("gio", "transfer"), "failures") == b"3"
+
+
+async def test_a_pause_of_transfers_is_explained(queue_site: QueueSite, open_breaker: list[str]) -> None:
+    await queue_site.claim(role="transfer")
+    said = await queue_site.queue.explain(open_breaker[0])
+    assert said.startswith("Transfers of connection gio are paused until ")
+
+
+async def test_a_cut_says_nothing_of_others(queue_site: QueueSite) -> None:
+    assert not DownloadInterruptedError.outage
+    assert S3_AWAY.outage
+    assert UNAVAILABLE.outage

@@ -1,0 +1,72 @@
+"""TLS to Redis is real TLS: a right certificate is taken, one for another name or of a stranger is not."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import pytest
+
+from export_producers.client import ExportQueue
+from export_worker.errors import ServiceUnreachableError
+from support.certificates import Certificate, certificate
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """A certificate of `localhost` and 127.0.0.1."""
+    return certificate(tmp_path_factory.mktemp("tls"))
+
+
+@asynccontextmanager
+async def behind_tls(redis_url: str, shown: Certificate) -> AsyncIterator[int]:
+    """Ends TLS in front of the real Redis, as a managed one or a sidecar does; gives the port."""
+    place = urlsplit(redis_url)
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection(place.hostname, place.port)
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(pump(reader, inner_writer))
+                both.create_task(pump(inner_reader, writer))
+        except* OSError:
+            pass  # either side hung up
+        finally:
+            inner_writer.close()
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=shown.server())
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_a_right_certificate_is_taken(redis_url: str, namespace: str, made: Certificate) -> None:
+    async with behind_tls(redis_url, made) as port:
+        url = f"rediss://localhost:{port}/0?ssl_ca_certs={made.path}"
+        async with ExportQueue(url, namespace=namespace) as queue:
+            assert await queue.list_exports() == []
+
+
+async def test_a_certificate_of_a_stranger_is_refused(redis_url: str, namespace: str, made: Certificate) -> None:
+    async with behind_tls(redis_url, made) as port:
+        queue = ExportQueue(f"rediss://:hidden-word@localhost:{port}/0", namespace=namespace)
+        with pytest.raises(ServiceUnreachableError, match="certificate") as refused:
+            await queue.list_exports()
+        await queue.close()
+    assert "hidden-word" not in str(refused.value)
+
+
+async def test_a_certificate_for_another_name_is_refused(redis_url: str, namespace: str, made: Certificate) -> None:
+    async with behind_tls(redis_url, made) as port:
+        # The same machine by an address that the certificate does not name.
+        url = f"rediss://127.0.0.2:{port}/0?ssl_ca_certs={made.path}"
+        server = await asyncio.start_server(lambda *_: None, "127.0.0.2", port, ssl=made.server())
+        async with server, ExportQueue(url, namespace=namespace) as queue:
+            with pytest.raises(ServiceUnreachableError, match="IP address mismatch"):
+                await queue.list_exports()

@@ -1,0 +1,277 @@
+"""Encryption, tags, storage class, owner and role, as a real server gets them."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+from botocore.config import Config
+
+from export_worker.errors import StorageError, StorageRefusedError, StorageUnavailableError
+from export_worker.s3.client import build_client
+from export_worker.s3.objects import Target
+from export_worker.s3.settings import PLAIN, StoringSettings
+from export_worker.s3.store import S3Store
+from export_worker.transfer.part_sizes import FIRST_PART_BYTES
+from support import s3_server
+from support.misbehaving_server import HTML, answering, http
+from support.s3_server import Call, Refusal, S3Proxy
+
+OWNER = "123456789012"
+FULL = StoringSettings(
+    server_side_encryption="aws:kms",
+    sse_kms_key_id="alias/exports",
+    tags={"team": "data", "cost centre": "a/b"},
+    expected_bucket_owner=OWNER,
+    storage_class="STANDARD_IA",
+)
+ROLE = StoringSettings(
+    role_arn=f"arn:aws:iam::{OWNER}:role/exports", external_id="x-7", role_session_name="nightly.exports"
+)
+
+
+@pytest.fixture(scope="module")
+def direct(endpoint: str) -> Iterator[Any]:
+    with s3_server.s3_client(endpoint) as client:
+        yield client
+
+
+@pytest.fixture
+def bucket(direct: Any) -> str:
+    return s3_server.new_bucket(direct)
+
+
+@contextmanager
+def store_that(
+    storing: StoringSettings, endpoint_url: str, learned: list[str | None] | None = None
+) -> Iterator[S3Store]:
+    client = build_client(
+        s3_server.REGION,
+        endpoint_url,
+        2,
+        attempts=1,
+        storing=storing,
+        learn=([] if learned is None else learned).append,
+    )
+    with ThreadPoolExecutor(2) as executor:
+        yield S3Store(client, executor)
+    client.close()
+
+
+async def in_parts(store: S3Store, target: Target) -> None:
+    upload = await store.begin(target)
+    parts = [await upload.send(1, bytearray(FIRST_PART_BYTES)), await upload.send(2, bytearray(b"end"))]
+    await upload.complete(parts)
+
+
+async def every_call(store: S3Store, bucket: str) -> None:
+    await store.put(Target(bucket, "one", "e", "text/csv"), b"x")
+    await store.put(Target(bucket, "one", "e", "text/csv"), b"other")
+    await in_parts(store, Target(bucket, "parts", "e", "text/csv"))
+    await store.begin(Target(bucket, "left-e", "e", "text/csv"))
+    assert await store.abort_leftovers(bucket, "left", "e") == 1
+
+
+async def test_objects_are_stored_as_the_settings_say(proxy: S3Proxy, direct: Any, bucket: str) -> None:
+    with store_that(FULL, proxy.endpoint_url) as store:
+        await every_call(store, bucket)
+    for key in ("one", "parts"):
+        tags = direct.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
+        assert {tag["Key"]: tag["Value"] for tag in tags} == FULL.tags
+        head = direct.head_object(Bucket=bucket, Key=key)
+        assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", "alias/exports")
+        assert head["StorageClass"] == "STANDARD_IA"
+    assert {call.headers.get("x-amz-expected-bucket-owner") for call in proxy.calls} == {OWNER}
+    encrypted = {call.name for call in proxy.calls if "x-amz-server-side-encryption" in call.headers}
+    assert encrypted == {"put_object", "create_multipart_upload"}
+
+
+async def test_what_is_not_set_is_not_sent(proxy: S3Proxy, direct: Any, bucket: str) -> None:
+    with store_that(PLAIN, proxy.endpoint_url) as store:
+        await every_call(store, bucket)
+    told = {name for call in proxy.calls for name in call.headers}
+    assert not told & {
+        "x-amz-expected-bucket-owner",
+        "x-amz-server-side-encryption",
+        "x-amz-storage-class",
+        "x-amz-tagging",
+        "x-amz-security-token",
+    }
+    assert direct.get_object_tagging(Bucket=bucket, Key="one")["TagSet"] == []
+
+
+async def test_s3_managed_keys(endpoint: str, direct: Any, bucket: str) -> None:
+    with store_that(StoringSettings(server_side_encryption="AES256"), endpoint) as store:
+        await in_parts(store, Target(bucket, "parts", "e", "text/csv"))
+    head = direct.head_object(Bucket=bucket, Key="parts")
+    assert head["ServerSideEncryption"] == "AES256"
+    assert "SSEKMSKeyId" not in head
+
+
+async def test_the_bucket_of_another_owner_is_refused_with_the_mend(proxy: S3Proxy, bucket: str) -> None:
+    def only_its_owner(call: Call) -> Refusal | None:
+        """As S3 does; moto reads the header not at all."""
+        return None if call.headers.get("x-amz-expected-bucket-owner") == OWNER else Refusal(403, "AccessDenied")
+
+    proxy.rule = only_its_owner
+    wrong = FULL.model_copy(update={"expected_bucket_owner": "999999999999"})
+    with store_that(wrong, proxy.endpoint_url) as store:
+        with pytest.raises(StorageRefusedError, match=r"put_object.*AccessDenied.*s3\.expected_bucket_owner"):
+            await store.put(Target(bucket, "one", "e", "text/csv"), b"x")
+        with pytest.raises(StorageRefusedError, match=r"create_multipart_upload.*s3\.expected_bucket_owner"):
+            await store.begin(Target(bucket, "one", "e", "text/csv"))
+    with store_that(FULL, proxy.endpoint_url) as store:
+        await store.put(Target(bucket, "one", "e", "text/csv"), b"x")
+
+
+# Roles
+
+
+async def test_a_role_is_assumed_once_and_signs_every_call(endpoint: str, proxy: S3Proxy, bucket: str) -> None:
+    learned: list[str | None] = []
+    with s3_server.s3_proxy(endpoint) as sts:
+        storing = ROLE.model_copy(update={"sts_endpoint_url": sts.endpoint_url})
+        with store_that(storing, proxy.endpoint_url, learned) as store:
+            assert sts.calls == [], "nothing is asked before it is needed"
+            await every_call(store, bucket)
+        assert [call.path for call in sts.calls] == ["/"]
+        assert "AKIDTEST" in sts.calls[0].headers["authorization"]
+    assert proxy.calls
+    assert all("AKIDTEST" not in call.headers["authorization"] for call in proxy.calls)
+    (token,) = {call.headers["x-amz-security-token"] for call in proxy.calls}
+    assert len(learned) == 3
+    assert token in learned
+
+
+@pytest.mark.parametrize(
+    ("refusal", "expected", "words"),
+    [
+        (Refusal(403, "AccessDenied"), StorageRefusedError, r"assume_role: AccessDenied, HTTP 403.*s3\.role_arn"),
+        (Refusal(400, "ValidationError"), StorageRefusedError, r"assume_role: ValidationError.*s3\.role_arn"),
+        (Refusal(503, "ServiceUnavailable"), StorageUnavailableError, "assume_role: ServiceUnavailable, HTTP 503$"),
+    ],
+)
+async def test_a_role_that_is_not_given_is_told_as_such(
+    proxy: S3Proxy, bucket: str, refusal: Refusal, expected: type[StorageError], words: str
+) -> None:
+    with (
+        sts_server(refusal) as (url, _),
+        store_that(ROLE.model_copy(update={"sts_endpoint_url": url}), proxy.endpoint_url) as store,
+        pytest.raises(StorageError, match=words) as caught,
+    ):
+        await store.put(Target(bucket, "one", "e", "text/csv"), b"x")
+    assert type(caught.value) is expected
+    assert "AKIDTEST" not in str(caught.value)
+    assert proxy.calls == []
+
+
+async def test_without_credentials_of_its_own_no_role_can_be_assumed(
+    endpoint: str, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with store_that(ROLE, endpoint) as store, pytest.raises(StorageRefusedError, match="no complete AWS credentials"):
+        await store.put(Target(bucket, "one", "e", "text/csv"), b"x")
+
+
+async def test_credentials_are_fetched_anew_before_they_expire(proxy: S3Proxy, bucket: str) -> None:
+    with (
+        sts_server() as (url, asked),
+        store_that(ROLE.model_copy(update={"sts_endpoint_url": url}), proxy.endpoint_url) as store,
+    ):
+        await store.put(Target(bucket, "one", "e", "text/csv"), b"x")
+        await store.put(Target(bucket, "two", "e", "text/csv"), b"x")
+    assert len(asked) == 2
+    assert {name: asked[0][name] for name in ("Action", "RoleArn", "ExternalId", "RoleSessionName")} == {
+        "Action": ["AssumeRole"],
+        "RoleArn": [ROLE.role_arn],
+        "ExternalId": ["x-7"],
+        "RoleSessionName": ["nightly.exports"],
+    }
+    assert [call.headers["x-amz-security-token"] for call in proxy.calls] == ["token-1", "token-2"]
+
+
+@contextmanager
+def sts_server(refusal: Refusal | None = None) -> Iterator[tuple[str, list[dict[str, list[str]]]]]:
+    """An STS whose credentials live for a minute: botocore takes fresh ones ten minutes before the end."""
+    asked: list[dict[str, list[str]]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append(parse_qs(body.decode()))
+            answer = (_refused(refusal) if refusal else _given(len(asked))).encode()
+            self.send_response(refusal.status if refusal else 200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name is the base class's
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+_STS = "xmlns='https://sts.amazonaws.com/doc/2011-06-15/'"
+
+
+def _given(number: int) -> str:
+    until = (datetime.now(UTC) + timedelta(minutes=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return (
+        f"<AssumeRoleResponse {_STS}><AssumeRoleResult><Credentials>"
+        f"<AccessKeyId>ASIA{number}</AccessKeyId><SecretAccessKey>secret</SecretAccessKey>"
+        f"<SessionToken>token-{number}</SessionToken><Expiration>{until}</Expiration>"
+        "</Credentials></AssumeRoleResult></AssumeRoleResponse>"
+    )
+
+
+def _refused(refusal: Refusal) -> str:
+    return f"<ErrorResponse {_STS}><Error><Code>{refusal.code}</Code><Message>no</Message></Error></ErrorResponse>"
+
+
+# What is no S3
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "words"),
+    [
+        (http("301 Moved", b"", b"Location: https://example.com/\r\n"), StorageRefusedError, "301.*s3.endpoint_url"),
+        (http("200 OK", HTML), StorageUnavailableError, "no S3.*s3.endpoint_url"),
+    ],
+)
+async def test_a_file_is_not_taken_for_stored_by_what_is_no_store(
+    endpoint: str, answer: bytes, expected: type[StorageError], words: str
+) -> None:
+    async with answering(answer) as url:
+        with store_that(PLAIN, url) as store:
+            with pytest.raises(StorageError, match=words) as caught:
+                await store.put(Target("bucket", "one", "e", "text/csv"), b"x")
+            assert type(caught.value) is expected
+            with pytest.raises(expected, match=words):
+                await store.begin(Target("bucket", "one", "e", "text/csv"))
+
+
+async def test_an_sts_that_is_silent_holds_nobody_up(
+    endpoint: str, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = Config(connect_timeout=1, read_timeout=0.2, retries={"mode": "standard", "total_max_attempts": 1})
+    monkeypatch.setattr("export_worker.s3.sessions.ASKING", waits)
+    async with answering(None) as url, asyncio.timeout(10):
+        with (
+            store_that(ROLE.model_copy(update={"sts_endpoint_url": url}), endpoint) as store,
+            pytest.raises(StorageUnavailableError, match="ReadTimeoutError"),
+        ):
+            await store.put(Target(bucket, "one", "e", "text/csv"), b"x")

@@ -1,0 +1,67 @@
+"""Nothing is made or deleted in S3 for an export that somebody else has."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from export_worker.errors import LeaseLostError
+from export_worker.s3.objects import Target
+from export_worker.s3.store import S3Store
+from export_worker.step_context import only_while
+from support import s3_server
+from support.s3_server import S3Proxy
+
+CHANGES = ["put_object", "create_multipart_upload", "complete_multipart_upload", "delete_object"]
+
+
+@pytest.fixture
+def client(proxy: S3Proxy) -> Iterator[Any]:
+    with s3_server.s3_client(proxy.endpoint_url, attempts=1) as client:
+        yield client
+
+
+class Lease:
+    """Lost before the change of this number."""
+
+    def __init__(self, lost_at: int) -> None:
+        self._left = lost_at
+
+    def check(self) -> None:
+        """As `Held.check`."""
+        self._left -= 1
+        if self._left < 0:
+            raise LeaseLostError("export e was taken over in step 2")
+
+
+async def changes(store: S3Store, bucket: str) -> None:
+    """One of each, in the order of their names above; the last replaces what an earlier attempt has left."""
+    await store.put(Target(bucket, "e/a.csv", "e", "text/csv"), b"bytes")
+    upload = await store.begin(Target(bucket, "e/b.csv", "e", "text/csv"))
+    await upload.complete([await upload.send(1, bytearray(b"bytes"))])
+    await store.put(Target(bucket, "e/a.csv", "e", "text/csv"), b"others")
+
+
+async def lost_before(change: Callable[[], Awaitable[None]], lease: Lease) -> None:
+    with only_while(lease.check), pytest.raises(LeaseLostError):
+        await change()
+
+
+@pytest.mark.parametrize("number", range(5))
+async def test_a_lost_lease_stops_the_next_change(proxy: S3Proxy, client: Any, number: int) -> None:
+    bucket = s3_server.new_bucket(client)
+    proxy.reset()
+    with ThreadPoolExecutor(1) as executor:
+        store = S3Store(client, executor)
+        await lost_before(lambda: changes(store, bucket), Lease(number))
+    # The put that is to replace finds what stands there before it deletes.
+    done = [*CHANGES[:3], "put_object", "delete_object"][:number]
+    assert [call.name for call in proxy.calls if call.name in CHANGES] == done
+
+
+async def test_without_a_lease_nothing_is_asked(proxy: S3Proxy, client: Any) -> None:
+    bucket = s3_server.new_bucket(client)
+    with ThreadPoolExecutor(1) as executor:
+        await changes(S3Store(client, executor), bucket)
+    assert client.get_object(Bucket=bucket, Key="e/a.csv")["Body"].read() == b"others"

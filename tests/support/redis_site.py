@@ -1,0 +1,258 @@
+"""The queue as its own tests use it: the producer's side, the store, and a clock that the test sets."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from arq.connections import ArqRedis
+
+from export_producers.client import ExportQueue
+from export_worker.contract.model import epoch_ms
+from export_worker.contract.redis_keys import Keys, Role
+from export_worker.contract.request import ExportRequest, GrowingioTagUsers
+from export_worker.contract.status import ManifestObject
+from export_worker.errors import PlatformRefusedError, PlatformUnavailableError, StepError
+from export_worker.lifecycle import transitions
+from export_worker.lifecycle.backoff import Backoff
+from export_worker.lifecycle.export import Running, Transferring
+from export_worker.lifecycle.observations import Pending, Ready, RemoteFile, Stored, Submitted
+from export_worker.lifecycle.poll_schedule import PollPlan
+from export_worker.lifecycle.transitions import Decision, Moment, Policy
+from export_worker.redis.claims import NO_EFFECT, Claimed, Effect, Limit, Terms, Turn
+from export_worker.redis.record_store import Store
+from export_worker.redis.sweeper import Sweeper
+
+POLICY = Policy(poll=PollPlan(2.0, 60.0), retry=Backoff(1.0, 30.0), max_attempts=50, deadline_s=86_400.0)
+MANY = Limit(10_000, 1_000_000.0)
+SINKS = ("stream", "hook")
+FILE = RemoteFile("/a/b.csv", "b.csv")
+STORED = ManifestObject(
+    uri="s3://bucket/k/b.csv",
+    bucket="bucket",
+    key="k/b.csv",
+    bytes=5,
+    etag="0cc1",
+    checksum="CRC64NVME:AAAAAAAAAAA=",
+    file_name="b.csv",
+    source_uri="/a/b.csv",
+    source_bytes=5,
+)
+UNAVAILABLE = PlatformUnavailableError("HTTP 502")
+REFUSED = PlatformRefusedError("no such tag")
+
+
+def request_of(connection: str = "gio", **more: Any) -> ExportRequest:
+    """A request for whatever connection."""
+    return ExportRequest(connection=connection, export=GrowingioTagUsers(tag_key="t"), **more)
+
+
+@dataclass
+class QueueSite:
+    """One namespace.
+
+    Args:
+        redis: The client; redis-py types its commands for both its clients at once, which no caller can await.
+        now: The time that workers see. Producers have the real one, so it is never behind that.
+        alone: No other worker talks to Redis while time passes.
+        owner: The worker that claims.
+    """
+
+    redis: Any
+    queue: ExportQueue
+    keys: Keys
+    limits: Mapping[str, Limit] = field(default_factory=lambda: {"gio": MANY})
+    terms: Terms = field(default_factory=Terms)
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    alone: bool = False
+    owner: str = "w1"
+
+    @property
+    def store(self) -> Store:
+        """A worker's store, with what is set now."""
+        return Store(self.redis, self.keys, SINKS, self.limits, self.terms, owner=self.owner)
+
+    @property
+    def now_ms(self) -> int:
+        """The time as scores have it."""
+        return epoch_ms(self.now)
+
+    def moment(self, draw: float = 0.0) -> Moment:
+        """Now; without luck nothing waits."""
+        return Moment(self.now, draw)
+
+    def later(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+
+    def catch_up(self) -> None:
+        """Be no earlier than producers."""
+        self.now = max(self.now, datetime.now(UTC) + timedelta(milliseconds=1))
+
+    async def enqueue(self, connection: str = "gio", **more: Any) -> str:
+        """Accept an export that is due now, and a millisecond later than the one before."""
+        accepted = await self.queue.enqueue(request_of(connection, **more))
+        await asyncio.sleep(0.001)
+        self.catch_up()
+        return accepted.export_id
+
+    async def cancel(self, export_id: str) -> None:
+        """Ask for an export's end."""
+        await self.queue.cancel(export_id)
+        self.catch_up()
+
+    async def claim(self, most: int = 100, role: Role = "control") -> list[Turn]:
+        """Whatever may run now."""
+        return (await self.claimed(most, role)).turns
+
+    async def claimed(self, most: int = 100, role: Role = "control") -> Claimed:
+        """Whatever may run now, and when the next is due."""
+        if not self.alone:
+            await self.redis.set(self.keys.contact, self.now_ms)
+        return await self.store.claim(role, most, self.now)
+
+    async def one(self, role: Role = "control") -> Turn:
+        """The only step that may run now."""
+        (turn,) = await self.claim(role=role)
+        return turn
+
+    async def ids(self, most: int = 100, role: Role = "control") -> list[str]:
+        """The exports whose steps may run now."""
+        return [turn.export.export_id for turn in await self.claim(most, role)]
+
+    async def commit(self, turn: Turn, decision: Decision, effect: Effect = NO_EFFECT) -> None:
+        """Save a decision."""
+        await self.store.commit(turn, decision, self.now, effect)
+
+    async def submit(self, turn: Turn, effect: Effect = NO_EFFECT) -> None:
+        """The platform took it; the first poll is due at once."""
+        submitted = Submitted("op1", "CREATED", done=True)
+        await self.commit(turn, transitions.after_submit(turn.export, submitted, self.moment(), POLICY), effect)
+
+    async def pend(self, turn: Turn, draw: float = 0.0) -> None:
+        """The platform is not ready."""
+        await self.commit(turn, self.pending(turn, draw))
+
+    def pending(self, turn: Turn, draw: float = 0.0, stage: str = "EXECUTING") -> Decision:
+        """What a poll decides that is told to wait."""
+        assert isinstance(turn.export.state, Running)
+        return transitions.after_poll(turn.export, turn.export.state, Pending(stage), self.moment(draw), POLICY)
+
+    async def ready(self, turn: Turn, effect: Effect = NO_EFFECT) -> None:
+        """The platform is done."""
+        assert isinstance(turn.export.state, Running)
+        seen = Ready("FINISH", (FILE,))
+        await self.commit(
+            turn, transitions.after_poll(turn.export, turn.export.state, seen, self.moment(), POLICY), effect
+        )
+
+    def file_stored(self, turn: Turn) -> Decision:
+        """What is decided when a file stands in S3."""
+        assert isinstance(turn.export.state, Transferring)
+        return transitions.after_file(turn.export, turn.export.state, STORED, self.moment())
+
+    async def succeed(self, turn: Turn) -> None:
+        """Everything stands in S3."""
+        assert isinstance(turn.export.state, Transferring)
+        stored = Stored((STORED,), "s3://bucket/k/manifest.json")
+        await self.commit(turn, transitions.after_transfer(turn.export, turn.export.state, stored, self.moment()))
+
+    async def fail(self, turn: Turn, error: StepError = UNAVAILABLE, effect: Effect = NO_EFFECT) -> None:
+        """The step failed; it is due again at once if it may be."""
+        decision = transitions.after_failure(turn.export, error, self.moment(), POLICY, probe=turn.probe)
+        await self.commit(turn, decision, effect)
+
+    async def down(self, turn: Turn) -> None:
+        """The platform did not answer."""
+        await self.fail(turn, UNAVAILABLE, Effect("down"))
+
+    async def running(self, connection: str = "gio") -> str:
+        """An export whose poll is due now. Nothing else may be due."""
+        export_id = await self.enqueue(connection)
+        await self.submit(await self.one())
+        return export_id
+
+    async def transferring(self, connection: str = "gio") -> str:
+        """An export whose transfer is due now. Nothing else may be due."""
+        export_id = await self.running(connection)
+        await self.ready(await self.one())
+        return export_id
+
+    async def ended(self, error: StepError | None = REFUSED) -> str:
+        """An export that has failed, or succeeded if there is no error. Nothing else may be due."""
+        if error is None:
+            export_id = await self.transferring()
+            await self.succeed(await self.one("transfer"))
+        else:
+            export_id = await self.running()
+            await self.fail(await self.one(), error)
+        return export_id
+
+    async def sweep(self, owner: str = "w1") -> list[str]:
+        """Bring back what is overdue, and forget what is expired; as if the last sweep were long ago."""
+        await self.redis.delete(self.keys.sweep)
+        return await Sweeper(self.redis, self.keys, owner, self.terms).sweep(self.now)
+
+    async def record(self, export_id: str) -> dict[str, str]:
+        """The record as it stands."""
+        found = await self.redis.hgetall(self.keys.export(export_id))
+        return {name.decode(): value.decode() for name, value in found.items()}
+
+    async def due_ms(self, export_id: str, step: int, role: Role = "control") -> float | None:
+        """Score of a queue entry."""
+        score: float | None = await self.redis.zscore(self.keys.queue(role), self.keys.job_id(export_id, step))
+        return score
+
+    async def members(self, key: str) -> list[str]:
+        """A sorted set, lowest score first."""
+        return [item.decode() for item in await self.redis.zrange(key, 0, -1)]
+
+    async def notes(self, export_id: str) -> list[str]:
+        """The timeline's words."""
+        return [entry["note"] for entry in await self.queue.timeline(export_id)]
+
+    async def everything(self) -> dict[str, bytes]:
+        """Every key of the namespace with its value as Redis dumps it."""
+        names = sorted([key async for key in self.redis.scan_iter(f"*{self.keys.prefix}*", count=1000)])
+        return {name.decode(): await self.redis.dump(name) for name in names}
+
+    async def left(self) -> set[str]:
+        """Every key of the namespace, by what stands behind its prefix."""
+        return {name.partition(self.keys.prefix)[2] for name in await self.everything()}
+
+
+@asynccontextmanager
+async def notices(site: QueueSite, role: Role = "control") -> AsyncIterator[list[str]]:
+    """Everything that is told on a role's channel within the block stands in the list behind it."""
+    heard: list[str] = []
+    channel = site.keys.wake(role)
+    async with site.redis.pubsub() as listener:
+        await listener.subscribe(channel)
+        await _until(listener, "subscribe", heard)
+        yield heard
+        # Its own last word shows that nothing is on its way any more.
+        await site.redis.publish(channel, "end")
+        await _until(listener, "end", heard)
+
+
+async def _until(listener: Any, last: str, heard: list[str]) -> None:
+    while True:
+        message = await listener.get_message(timeout=10)
+        assert message is not None, f"never heard {last}"
+        if message["type"] == last or message["data"] == last.encode():
+            return
+        heard.append(message["channel"].decode())
+
+
+@asynccontextmanager
+async def open_site(redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIterator[QueueSite]:
+    """A namespace to try things in."""
+    async with ExportQueue(redis_url, namespace=namespace) as queue:
+        yield QueueSite(redis, queue, Keys(namespace))
+
+
+def ids_of(turns: Sequence[Turn]) -> list[str]:
+    """Whose steps they are."""
+    return [turn.export.export_id for turn in turns]

@@ -1,0 +1,223 @@
+"""Workers as tests run them: in the test's own loop, or as real processes."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import boto3
+from blockbuster import blockbuster_ctx
+
+from export_producers.client import ExportQueue
+from export_worker.config import Config
+from export_worker.contract.event import Event
+from export_worker.contract.status import Status
+from export_worker.redis.client import close_redis, open_redis
+from export_worker.wiring.secrets import build_redactor
+from export_worker.wiring.worker import open_runtime
+from support import secret_canaries
+
+FAST = {"first_s": 0.05, "max_s": 0.2, "deadline_s": 60.0}
+COMMAND = (sys.executable, "-m", "export_worker")
+
+
+@dataclass
+class Site:
+    """Where everything is for one test."""
+
+    redis_url: str
+    s3_url: str
+    platform_url: str
+    namespace: str
+    bucket: str
+    outputs: Path
+    connection: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def stream(self) -> str:
+        """The stream of completion events."""
+        return f"{self.namespace}:events"
+
+    def tree(self) -> dict[str, Any]:
+        """The configuration, as a file would have it."""
+        connection = {
+            "platform": "growingio",
+            "base_url": self.platform_url,
+            "token": secret_canaries.TOKEN,
+            "poll": FAST,
+            "max_in_flight": 1000,
+            "requests_per_second": 1000,
+            **self.connection,
+        }
+        return {
+            "redis_url": self.redis_url,
+            "namespace": self.namespace,
+            "s3": {"bucket": self.bucket, "endpoint_url": self.s3_url},
+            "connections": {"gio": {name: value for name, value in connection.items() if value is not None}},
+            "sinks": {"stream": {"type": "redis-stream", "stream": self.stream}},
+            "retry": {"first_s": 0.05, "max_s": 0.3},
+            "worker": {"sweep_s": 0.5, "lease_s": 3.0, "drain_s": 2.0},
+            **self.settings,
+        }
+
+    def config(self) -> Config:
+        """The configuration, read."""
+        return Config(**self.tree())
+
+    def environment(self) -> dict[str, str]:
+        """The configuration as a process gets it: by variables alone."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("EXPORT_")}
+        return inherited | secret_canaries.AWS_ENVIRONMENT | dict(_variables("EXPORT", self.tree()))
+
+    def queue(self) -> ExportQueue:
+        """The producer's side."""
+        return ExportQueue(self.redis_url, namespace=self.namespace, connections=self.config().platforms())
+
+    def s3(self) -> Any:
+        """A plain client of the store."""
+        return boto3.session.Session().client("s3", endpoint_url=self.s3_url, region_name="us-east-1")
+
+    def objects(self) -> dict[str, bytes]:
+        """Everything in the bucket."""
+        client = self.s3()
+        listed = client.list_objects_v2(Bucket=self.bucket).get("Contents", [])
+        found = {item["Key"]: client.get_object(Bucket=self.bucket, Key=item["Key"])["Body"].read() for item in listed}
+        client.close()
+        return found
+
+    def open_uploads(self) -> list[Any]:
+        """Multipart uploads that nobody has ended."""
+        client = self.s3()
+        uploads: list[Any] = client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
+        client.close()
+        return uploads
+
+    async def events(self, subject: str, count: int = 1, timeout_s: float = 10.0) -> list[Event]:
+        """The events about one export, as soon as there are so many."""
+        client = open_redis(self.redis_url)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    entries = await client.xrange(self.stream)
+                    events = [Event.model_validate_json(fields[b"event"]) for _, fields in entries]
+                    found = [event for event in events if event.subject == subject]
+                    if len(found) >= count:
+                        return found
+                    await asyncio.sleep(0.02)
+        finally:
+            await close_redis(client)
+
+    def command(self, *arguments: str, stdin: str | None = None, **environment: str) -> "Ran":
+        """Run `export-worker` to its end."""
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=50,
+            env=self.environment() | environment,
+            check=False,
+        )
+        ran = Ran(done.returncode, done.stdout, done.stderr)
+        (self.outputs / f"command-{uuid4().hex}.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
+        return ran
+
+    @contextmanager
+    def process(self, *arguments: str, **environment: str) -> Iterator["Running"]:
+        """A long-running `export-worker`, killed at the end if it still runs."""
+        log = self.outputs / f"process-{uuid4().hex}.log"
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                [*COMMAND, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                env=self.environment() | environment,
+            )
+        try:
+            yield Running(process, log)
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that has ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True)
+class Running:
+    """A process that runs."""
+
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    def until_logged(self, text: str, timeout_s: float = 60.0) -> None:
+        """Wait for a word in its log."""
+        until(lambda: text in self.log.read_text(encoding="utf-8"), timeout_s, f"{text!r} in {self.log}")
+
+
+def memory_mib(pid: int, field: str) -> float:
+    """Resident memory of a process: `VmRSS` now, `VmHWM` at its highest."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
+def until(happened: Callable[[], bool], timeout_s: float, what: str) -> None:
+    """Wait for something to happen."""
+    deadline = time.monotonic() + timeout_s
+    while not happened():
+        assert time.monotonic() < deadline, f"did not happen within {timeout_s} s: {what}"
+        time.sleep(0.02)
+
+
+@asynccontextmanager
+async def worker(site: Site, count: int = 1) -> AsyncIterator[None]:
+    """Workers of both roles in this loop, watched: a call of theirs that blocks the loop fails the test."""
+    config = site.config()
+    stop = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        runtimes = [await stack.enter_async_context(open_runtime(config, build_redactor(config))) for _ in range(count)]
+        # What is read once at the start may block; what runs then must not.
+        with blockbuster_ctx(["export_worker"], excluded_modules=["export_worker.simulator"]):
+            serving = [asyncio.create_task(runtime.serve(("control", "transfer"), stop)) for runtime in runtimes]
+            try:
+                yield
+            finally:
+                stop.set()
+                await asyncio.gather(*serving)
+
+
+async def export(site: Site, request: str, timeout_s: float = 30.0) -> Status:
+    """Enqueue and wait for the end."""
+    async with site.queue() as queue:
+        accepted = await queue.enqueue(request)
+        return await queue.wait(accepted.export_id, timeout_s)
+
+
+def _variables(prefix: str, tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in tree.items():
+        variable = f"{prefix}_{name.upper()}" if prefix == "EXPORT" else f"{prefix}__{name.upper()}"
+        if isinstance(value, Mapping):
+            yield from _variables(variable, value)
+        else:
+            yield variable, str(value)

@@ -1,0 +1,219 @@
+"""Where requests may go: literal addresses, names that lead inside, redirects, and bodies that blow up."""
+
+import socket
+import zlib
+from ipaddress import ip_address, ip_network
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from export_worker.credentials import Redactor
+from export_worker.egress.address_policy import AddressPolicy, is_public, means_itself
+from export_worker.egress.connector import AddressRefusedError, GuardedConnector, origin
+from export_worker.errors import DownloadForbiddenError, DownloadInvalidError, PlatformMalformedError
+from export_worker.platforms.http.auth import StaticAuth, authorization
+from export_worker.platforms.http.client import ANSWER_MAX_BYTES, Call, HttpClient
+from export_worker.platforms.http.downloads import EXPANSION_FREE_BYTES, Downloader
+from export_worker.platforms.settings import ConnectionSettings
+from support.scripted_server import CANARY, ScriptedServer, redirected, replied
+
+PUBLIC = ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "64:ff9b::101:101", "::ffff:8.8.8.8"]
+INSIDE = [
+    "127.0.0.1",
+    "127.8.8.8",
+    "0.0.0.0",
+    "10.0.0.1",
+    "172.16.0.1",
+    "192.168.1.1",
+    "169.254.169.254",
+    "100.100.100.200",
+    "168.63.129.16",
+    "224.0.0.1",
+    "239.255.255.250",
+    "255.255.255.255",
+    "240.0.0.1",
+    "::",
+    "::1",
+    "fe80::1",
+    "fd00:ec2::254",
+    "ff02::1",
+    "ff0e::1",
+    "::ffff:127.0.0.1",
+    "::ffff:169.254.169.254",
+    "64:ff9b::7f00:1",
+    "2002:7f00:1::",
+    "::127.0.0.1",  # IPv4-compatible
+    "::ffff:0:127.0.0.1",  # IPv4-translated
+    "64:ff9b:1::7f00:1",  # NAT64 within a network
+    "fec0::1",  # site-local, as unique local addresses were before
+    "2001:0:7f00:1::",  # Teredo
+    "5f00::1",
+]
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_a_public_address_is_allowed(address: str) -> None:
+    assert is_public(ip_address(address))
+    assert AddressPolicy().allows(ip_address(address))
+
+
+@pytest.mark.parametrize("address", INSIDE)
+def test_an_inner_address_is_not(address: str) -> None:
+    assert not is_public(ip_address(address))
+    assert not AddressPolicy().allows(ip_address(address))
+
+
+def test_a_network_opens_itself_and_nothing_else() -> None:
+    policy = AddressPolicy(networks=[ip_network("10.1.0.0/16"), ip_network("fd00::/8")])
+    assert policy.allows(ip_address("10.1.2.3"))
+    assert policy.allows(ip_address("::ffff:10.1.2.3"))
+    assert policy.allows(ip_address("fd00::7"))
+    assert not policy.allows(ip_address("10.2.0.1"))
+    assert not policy.allows(ip_address("127.0.0.1"))
+
+
+def test_only_what_names_one_address_is_allowed_by_its_name() -> None:
+    assert [means_itself(host) for host in ("127.0.0.1", "[::1]", "localhost", "LOCALHOST.", "s3.localhost")] == [
+        True,
+        False,  # brackets belong to a URL; its host comes without them
+        True,
+        True,
+        True,
+    ]
+    assert not means_itself("storage.example.cn")
+    assert not means_itself("localhost.example.cn")
+
+
+def test_an_origin_is_compared_as_a_browser_does() -> None:
+    assert origin(URL("HTTPS://A.cn")) == origin(URL("https://a.cn:443/x"))
+    assert origin(URL("http://a.cn")) != origin(URL("https://a.cn"))
+
+
+async def ask(policy: AddressPolicy, url: str) -> str:
+    async with aiohttp.ClientSession(connector=GuardedConnector(policy)) as session, session.get(url) as response:
+        return await response.text()
+
+
+def other_name(url: str, host: str = "localhost") -> str:
+    return str(URL(url).with_host(host))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::ffff:127.0.0.1"])
+async def test_nothing_is_sent_to_an_inner_address(host: str) -> None:
+    async with ScriptedServer() as server:
+        server.on("/", replied(b"secret"))
+        with pytest.raises(AddressRefusedError, match="allow_networks"):
+            await ask(AddressPolicy(), other_name(server.url, host) + "/?token=abc")
+        assert server.seen == []
+
+
+@pytest.mark.parametrize("host", ["2130706433", "127.1", "0x7f000001"])
+async def test_no_other_spelling_of_an_inner_address_helps(host: str) -> None:
+    async with ScriptedServer() as server:
+        port = URL(server.url).port
+        with pytest.raises(aiohttp.ClientError):
+            await ask(AddressPolicy(), f"http://{host}:{port}/")
+        assert server.seen == []
+
+
+async def test_what_the_configuration_names_is_reached() -> None:
+    async with ScriptedServer() as server:
+        server.on("/", replied(b"inside"))
+        assert await ask(AddressPolicy({"localhost"}), other_name(server.url) + "/") == "inside"
+        assert await ask(AddressPolicy({"127.0.0.1"}), server.url + "/") == "inside"
+        assert await ask(AddressPolicy(networks=[ip_network("127.0.0.0/8")]), other_name(server.url) + "/") == "inside"
+
+
+async def test_a_redirect_that_aiohttp_follows_is_checked() -> None:
+    async with ScriptedServer() as server, ScriptedServer() as inner:
+        server.on("/", redirected(other_name(inner.url) + "/"))
+        inner.on("/", replied(b"inside"))
+        with pytest.raises(AddressRefusedError):
+            await ask(AddressPolicy({"127.0.0.1"}), server.url + "/")
+        assert inner.seen == []
+
+
+async def test_the_address_that_was_checked_is_the_one_that_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that leads outside when it is checked and inside a moment later: it is looked up once."""
+    asked = []
+    real = socket.getaddrinfo
+
+    def rebinding(host: str, *arguments: object, **options: object) -> object:
+        asked.append(host)
+        return real("127.0.0.1", *arguments, **options)  # type: ignore[arg-type]  # passed on as they came
+
+    async with ScriptedServer() as server:
+        server.on("/", replied(b"inside"))
+        monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+        with pytest.raises(AddressRefusedError):
+            await ask(AddressPolicy(), f"http://rebind.example:{URL(server.url).port}/")
+        assert await ask(
+            AddressPolicy(networks=[ip_network("127.0.0.0/8")]), f"http://rebind.example:{URL(server.url).port}/"
+        )
+    assert asked == ["rebind.example", "rebind.example"]
+
+
+def downloader(settings: ConnectionSettings) -> tuple[HttpClient, Downloader]:
+    client = HttpClient("gio", settings.base_url, Redactor(), reach=settings.reach())
+    return client, Downloader(client, StaticAuth(authorization("Token", CANARY)), settings.allow_hosts)
+
+
+async def fetch(base_url: str, **settings: object) -> int:
+    connection = ConnectionSettings.model_validate({"platform": "growingio", "base_url": base_url} | settings)
+    client, files = downloader(connection)
+    try:
+        async with files.open(URL(base_url + "/a.csv"), "a.csv") as download:
+            return sum([len(chunk) async for chunk in download.chunks()])
+    finally:
+        await client.close()
+
+
+async def test_an_allowed_name_that_leads_inside_needs_its_network_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda _, *rest, **options: real("127.0.0.1", *rest, **options))
+    async with ScriptedServer() as server, ScriptedServer() as storage:
+        server.on("/a.csv", redirected(other_name(storage.url, "files.example.cn") + "/b.csv"))
+        storage.on("/b.csv", replied(b"abc"))
+        with pytest.raises(DownloadForbiddenError, match=r"files\.example\.cn leads to an address that is not public"):
+            await fetch(server.url, allow_hosts=["files.example.cn"])
+        assert storage.seen == []
+        allowed = await fetch(server.url, allow_hosts=["files.example.cn"], allow_networks=["127.0.0.0/8"])
+        assert allowed == 3
+        assert "Authorization" not in storage.seen[0].headers
+
+
+async def test_a_decompression_bomb_is_refused_early() -> None:
+    bomb = zlib.compress(bytes(8 * EXPANSION_FREE_BYTES), 9)
+    async with ScriptedServer() as server:
+        server.on("/a.csv", replied(bomb, headers={"Content-Encoding": "deflate"}))
+        with pytest.raises(DownloadInvalidError, match="compressed bytes became more than"):
+            await fetch(server.url)
+
+
+async def test_a_file_that_compresses_well_is_no_bomb() -> None:
+    rows = b"".join(b"%08d,2026-11-25,CN,zh,web\n" % number for number in range(800_000))
+    assert len(rows) > EXPANSION_FREE_BYTES
+    async with ScriptedServer() as server:
+        server.on("/a.csv", replied(zlib.compress(rows, 1), headers={"Content-Encoding": "deflate"}))
+        assert await fetch(server.url) == len(rows)
+
+
+@pytest.mark.parametrize("headers", [{"X-Long": "x" * 10_000}, {f"X-{number}": "x" for number in range(200)}])
+async def test_a_head_without_end_is_refused(headers: dict[str, str]) -> None:
+    async with ScriptedServer() as server:
+        server.on("/api", replied(b"{}", headers=headers))
+        client = HttpClient("gio", server.url, Redactor())
+        with pytest.raises(PlatformMalformedError):
+            await client.exchange(Call("GET", "/api"))
+        await client.close()
+
+
+async def test_an_answer_that_expands_without_end_is_refused() -> None:
+    bomb = zlib.compress(bytes(ANSWER_MAX_BYTES + 1), 9)
+    async with ScriptedServer() as server:
+        server.on("/api", replied(bomb, headers={"Content-Encoding": "deflate"}))
+        client = HttpClient("gio", server.url, Redactor())
+        with pytest.raises(PlatformMalformedError, match="more than"):
+            await client.exchange(Call("GET", "/api"))
+        await client.close()

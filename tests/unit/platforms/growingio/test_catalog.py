@@ -1,0 +1,62 @@
+"""What the GrowingIO driver lists, and what it refuses to ask for."""
+
+from typing import Any
+
+import pytest
+
+from export_worker.errors import InvalidRequestError, PlatformMalformedError
+from support.scripted_server import ScriptedServer, json_replied
+from unit.platforms.growingio.test_driver import GRAPHQL, driver, root_field
+
+
+@pytest.mark.parametrize(
+    ("resource", "project", "field"),
+    [
+        ("projects", None, "projects"),
+        ("tags", None, "dataCenterTags"),
+        ("tags", "WlGk4Daj", "tags"),
+        ("segments", "WlGk4Daj", "segments"),
+        ("funnels", "WlGk4Daj", "funnelAnalyses"),
+        ("events", "WlGk4Daj", "eventAnalyses"),
+        ("retentions", "WlGk4Daj", "retentionAnalyses"),
+        ("frequencies", "WlGk4Daj", "frequencyAnalyses"),
+    ],
+)
+async def test_catalog(resource: str, project: str | None, field: str) -> None:
+    async with ScriptedServer() as server, driver(server) as gio:
+        server.on(GRAPHQL, json_replied({"data": {field: [{"id": "AVpZBzpK", "name": "分群1"}, None]}}))
+        assert await gio.catalog(resource, project) == [{"id": "AVpZBzpK", "name": "分群1"}]
+    [seen] = server.seen
+    assert root_field(seen.json["query"]) == ("query", field)
+    assert seen.json["variables"] == ({} if project is None else {"projectId": project})
+
+
+@pytest.mark.parametrize(
+    ("resource", "project", "problem"),
+    [
+        ("clusters", None, "resource: must be one of projects, tags"),
+        ("segments", None, "project: is required to list segments"),
+        ("projects", "WlGk4Daj", "project: is not used to list projects"),
+        ("segments", "a/b", "project: must be 8 letters or digits"),
+        ("tags", "WlGk4Daj\n", "project: must be 8 letters or digits"),
+    ],
+)
+async def test_catalog_refuses_before_it_asks(resource: str, project: str | None, problem: str) -> None:
+    async with ScriptedServer() as server, driver(server) as gio:
+        with pytest.raises(InvalidRequestError, match=f"^{problem}"):
+            await gio.catalog(resource, project)
+    assert server.seen == []
+
+
+async def test_catalog_that_is_null_is_empty() -> None:
+    async with ScriptedServer() as server, driver(server) as gio:
+        server.on(GRAPHQL, json_replied({"data": {"projects": None}}))
+        assert await gio.catalog("projects", None) == []
+
+
+@pytest.mark.parametrize("items", [{}, "x", [1], ["x"], [[]]])
+async def test_catalog_of_odd_shape_is_malformed(items: Any) -> None:
+    async with ScriptedServer() as server, driver(server) as gio:
+        server.on(GRAPHQL, json_replied({"data": {"projects": items}}))
+        with pytest.raises(PlatformMalformedError):
+            await gio.catalog("projects", None)

@@ -1,0 +1,375 @@
+"""The GrowingIO driver against a scripted server: what it sends, and what it makes of the answers."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from graphql import FieldNode, OperationDefinitionNode, parse
+
+from export_worker.contract.request import (
+    ExportKind,
+    GrowingioAnalysis,
+    GrowingioSegmentUsers,
+    GrowingioTagUsers,
+    SensorsdataUserGroupUsers,
+)
+from export_worker.credentials import Redactor
+from export_worker.errors import (
+    ErrorCode,
+    OperationFailedError,
+    PlatformMalformedError,
+    PlatformRefusedError,
+    PlatformUnavailableError,
+)
+from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
+from export_worker.platforms.base import Catalog, Driver
+from export_worker.platforms.growingio.driver import GrowingioDriver
+from export_worker.platforms.settings import ConnectionSettings
+from support.scripted_server import CANARY, Reply, ScriptedServer, echoed, json_replied, replied
+
+GRAPHQL = "/graphql"
+JOB_ID = "VGFnVXNlckV4cG9ydEpvYkR0bzpBYlEzWEFwWQ"
+TAG = GrowingioTagUsers(tag_key="tag_payment_times")
+SEGMENT = GrowingioSegmentUsers(project_id="WlGk4Daj", segment_id="qgQMXnD3", charset="UTF-16LE")
+
+
+@asynccontextmanager
+async def driver(server: ScriptedServer) -> AsyncIterator[GrowingioDriver]:
+    settings = ConnectionSettings.model_validate(
+        {"platform": "growingio", "base_url": server.url, "token": CANARY, "allow_hosts": []}
+    )
+    built = GrowingioDriver("gio", settings, Redactor())
+    try:
+        yield built
+    finally:
+        await built.close()
+
+
+def submitted(field: str = "submitTagUserExportJobByKey", **job: Any) -> dict[str, Any]:
+    return {"data": {field: {"id": JOB_ID, "stage": "NONE", "error": None, **job}}}
+
+
+def result(**fields: Any) -> dict[str, Any]:
+    return {"data": {"jobResult": {"id": "AbQ3XApY", "stage": "RUNNING", "uris": None, **fields}}}
+
+
+async def submit(*replies: Reply, export: ExportKind = TAG) -> Submitted:
+    async with ScriptedServer() as server, driver(server) as gio:
+        server.on(GRAPHQL, *replies)
+        return await gio.submit(export)
+
+
+async def poll(*replies: Reply) -> Polled:
+    async with ScriptedServer() as server, driver(server) as gio:
+        server.on(GRAPHQL, *replies)
+        return await gio.poll(TAG, JOB_ID)
+
+
+def test_driver_has_its_capabilities() -> None:
+    settings = ConnectionSettings.model_validate(
+        {"platform": "growingio", "base_url": "https://op.example.cn", "token": CANARY}
+    )
+    gio: Driver = GrowingioDriver("gio", settings, Redactor())
+    assert isinstance(gio, Catalog)
+    assert set(gio.resources) == {"projects", "tags", "segments", "funnels", "events", "retentions", "frequencies"}
+
+
+GOLDEN_SUBMITS: list[tuple[str, ExportKind, str, str, dict[str, Any]]] = [
+    (
+        "guide: tag by key",
+        TAG,
+        "SubmitTagUserExportJobByKey",
+        "submitTagUserExportJobByKey",
+        {"parameter": {"tagKey": "tag_payment_times"}},
+    ),
+    (
+        "tag by key with everything",
+        GrowingioTagUsers(
+            tag_key="tag_payment_times",
+            properties=["usr_name"],
+            charset="UTF-16LE",
+            detail_export=False,
+            file_name="订单",
+        ),
+        "SubmitTagUserExportJobByKey",
+        "submitTagUserExportJobByKey",
+        {
+            "parameter": {
+                "tagKey": "tag_payment_times",
+                "properties": ["usr_name"],
+                "charset": "UTF-16LE",
+                "detailExport": False,
+                "exportFileName": "订单",
+            }
+        },
+    ),
+    (
+        "reference: tag by id",
+        GrowingioTagUsers(tag_id="mgGJj3GA", charset="UTF-16LE", detail_export=False),
+        "SubmitTagUserExportJob",
+        "submitTagUserExportJob",
+        {"tagId": "mgGJj3GA", "charset": "UTF-16LE", "detailExport": False},
+    ),
+    (
+        "tag by id with a file name",
+        GrowingioTagUsers(tag_id="mgGJj3GA", file_name="订单"),
+        "SubmitTagUserExportJob",
+        "submitTagUserExportJob",
+        {"tagId": "mgGJj3GA", "exportFileName": "订单"},
+    ),
+    (
+        "guide and reference: segment",
+        SEGMENT,
+        "SubmitSegmentUserExportJob",
+        "submitSegmentUserExportJob",
+        {"projectId": "WlGk4Daj", "segmentId": "qgQMXnD3", "charset": "UTF-16LE"},
+    ),
+    (
+        "segment with columns",
+        GrowingioSegmentUsers(project_id="WlGk4Daj", segment_id="qgQMXnD3", tags=["mgGJj3GA"], properties=[]),
+        "SubmitSegmentUserExportJob",
+        "submitSegmentUserExportJob",
+        {"projectId": "WlGk4Daj", "segmentId": "qgQMXnD3", "tags": ["mgGJj3GA"], "properties": []},
+    ),
+    (
+        "guide: analysis",
+        GrowingioAnalysis(project_id="WlGk4Daj", analysis_id="klGvyp7E", analysis_type="FUNNELS", charset="UTF-16LE"),
+        "SubmitAnalysisExportJob",
+        "submitAnalysisExportJob",
+        {"projectId": "WlGk4Daj", "id": "klGvyp7E", "param": {"analysisType": "FUNNELS"}, "charset": "UTF-16LE"},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("export", "name", "field", "variables"),
+    [case[1:] for case in GOLDEN_SUBMITS],
+    ids=[case[0] for case in GOLDEN_SUBMITS],
+)
+async def test_submit_as_it_goes_out(export: ExportKind, name: str, field: str, variables: dict[str, Any]) -> None:
+    async with ScriptedServer() as server, driver(server) as gio:
+        server.on(GRAPHQL, json_replied(submitted(field)))
+        assert await gio.submit(export) == Submitted(JOB_ID, "NONE", done=False)
+    [seen] = server.seen
+    assert (seen.method, seen.target) == ("POST", GRAPHQL)
+    assert seen.headers["Authorization"] == f"Token {CANARY}"
+    assert set(seen.json) == {"operationName", "query", "variables"}
+    assert seen.json["operationName"] == name
+    assert seen.json["variables"] == variables
+    assert root_field(seen.json["query"]) == ("mutation", field)
+
+
+def root_field(text: str) -> tuple[str, str]:
+    [operation] = parse(text).definitions
+    assert isinstance(operation, OperationDefinitionNode)
+    [field] = operation.selection_set.selections
+    assert isinstance(field, FieldNode)
+    return operation.operation.value, field.name.value
+
+
+async def test_poll_as_it_goes_out() -> None:
+    async with ScriptedServer() as server, driver(server) as gio:
+        server.on(GRAPHQL, json_replied(result()))
+        await gio.poll(TAG, JOB_ID)
+    [seen] = server.seen
+    assert (seen.method, seen.target) == ("POST", GRAPHQL)
+    assert seen.json["variables"] == {"id": JOB_ID}
+    assert root_field(seen.json["query"]) == ("query", "jobResult")
+
+
+@pytest.mark.parametrize(
+    ("job", "stage", "done"),
+    [
+        ({"stage": "NONE"}, "NONE", False),
+        ({"stage": "READY"}, "READY", False),
+        ({"stage": "DATA_READY"}, "DATA_READY", False),
+        ({"stage": "A_NEW_ONE"}, "A_NEW_ONE", False),
+        ({"stage": None}, None, False),
+        ({"stage": 3}, None, False),
+        ({"stage": "FINISH"}, "FINISH", True),
+        ({"stage": "FINISH", "error": {"code": "", "message": None}}, "FINISH", True),
+        ({"stage": "RUNNING", "error": {"code": ""}}, "RUNNING", False),
+        ({"stage": "NONE", "error": "odd"}, "NONE", False),
+    ],
+)
+async def test_stage_at_submit(job: dict[str, Any], stage: str | None, done: bool) -> None:
+    assert await submit(json_replied(submitted(**job))) == Submitted(JOB_ID, stage, done=done)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ({"code": "E17", "message": "no\nsuch tag"}, "E17: no such tag"),
+        ({"code": "", "message": "no such tag"}, "no such tag"),
+        ({"code": "", "message": None}, "the platform does not say why"),
+        (None, "the platform does not say why"),
+        ("odd", "the platform does not say why"),
+    ],
+)
+async def test_error_at_submit_says_why(error: Any, said: str) -> None:
+    with pytest.raises(OperationFailedError) as caught:
+        await submit(json_replied(submitted(stage="ERROR", error=error)))
+    assert str(caught.value).endswith(f"ended in ERROR at once: {said}")
+    assert caught.value.code == ErrorCode.PLATFORM_ERROR
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    "job", [None, {}, {"id": None}, {"id": ""}, {"id": 17}, {"id": "a\ud800"}, {"id": "a" * 5000}, [], "text"]
+)
+async def test_submit_without_an_id_is_malformed(job: Any) -> None:
+    with pytest.raises(PlatformMalformedError):
+        await submit(json_replied({"data": {"submitTagUserExportJobByKey": job}}))
+
+
+async def test_kind_of_another_platform_is_refused() -> None:
+    with pytest.raises(PlatformRefusedError, match=r"sensorsdata\.user_group_users"):
+        await submit(export=SensorsdataUserGroupUsers(group_id=1))
+
+
+@pytest.mark.parametrize("stage", ["NONE", "READY", "RUNNING", "DATA_READY", "TENCENT_PORTRAIT_RUNNING", "finish", "x"])
+async def test_stage_that_is_not_terminal_is_pending(stage: str) -> None:
+    assert await poll(json_replied(result(stage=stage, uris=["/too/early.csv"]))) == Pending(stage)
+
+
+async def test_finish_names_the_files() -> None:
+    uris = ["/jobs/results/DES-1/下载用户列表.csv", "/jobs-results/downloads/a%41 b.csv"]
+    assert await poll(json_replied(result(stage="FINISH", uris=uris))) == Ready(
+        "FINISH", (RemoteFile(uris[0], "下载用户列表.csv"), RemoteFile(uris[1], "a%41 b.csv"))
+    )
+
+
+@pytest.mark.parametrize("uris", [None, []])
+async def test_finish_may_name_no_file(uris: Any) -> None:
+    assert await poll(json_replied(result(stage="FINISH", uris=uris))) == Ready("FINISH", ())
+
+
+async def test_error_fails_the_operation() -> None:
+    polled = await poll(json_replied(result(stage="ERROR")))
+    assert isinstance(polled, OperationFailed)
+    assert polled.stage == "ERROR"
+
+
+@pytest.mark.parametrize(
+    "uris", [[None], [17], [""], ["relative.csv"], ["https://evil.cn/a.csv"], ["/a/"], "/a.csv", {}, ["/\ud800.csv"]]
+)
+async def test_uri_that_is_no_absolute_path_is_malformed(uris: Any) -> None:
+    with pytest.raises(PlatformMalformedError) as caught:
+        await poll(json_replied(result(stage="FINISH", uris=uris)))
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize("answer", [None, {}, {"stage": None}, {"stage": 1}, "text", []])
+async def test_poll_that_tells_no_stage_is_malformed(answer: Any) -> None:
+    with pytest.raises(PlatformMalformedError):
+        await poll(json_replied({"data": {"jobResult": answer}}))
+
+
+async def test_unknown_job_is_looked_for_again() -> None:
+    with pytest.raises(PlatformMalformedError, match=f"knows no job {JOB_ID}") as caught:
+        await poll(json_replied({"data": {"jobResult": None}}))
+    assert caught.value.retryable
+
+
+async def test_answer_within_a_list_of_one() -> None:
+    assert (await submit(json_replied([submitted()]))).operation_id == JOB_ID
+    assert await poll(json_replied([result()])) == Pending("RUNNING")
+
+
+@pytest.mark.parametrize(
+    "answer", [[], [{}, {}], [[{}]], {}, "x", 1, None, {"data": None}, {"data": []}, {"errors": []}]
+)
+async def test_answer_that_is_no_graphql(answer: Any) -> None:
+    with pytest.raises(PlatformMalformedError):
+        await poll(json_replied(answer))
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [
+        [{"message": "no such"}, {"message": "job"}],
+        [{"message": "no such", "extensions": {"classification": "ValidationError"}}, "job"],
+        [{"message": "no such", "extensions": {"code": "INTERNAL"}}, {"message": "job"}],
+    ],
+)
+async def test_errors_beside_status_200_are_a_refusal(errors: Any) -> None:
+    with pytest.raises(PlatformRefusedError, match=r"^JobResult: no such; job$"):
+        await poll(json_replied({"data": None, "errors": errors}))
+
+
+@pytest.mark.parametrize("errors", ["odd", {"message": "odd"}, [17], [None], [{}], [{"message": 3}]])
+async def test_errors_of_any_shape_are_errors(errors: Any) -> None:
+    with pytest.raises(PlatformRefusedError):
+        await poll(json_replied({"errors": errors}))
+
+
+@pytest.mark.parametrize(
+    "extensions", [{"code": "INTERNAL_SERVER_ERROR"}, {"classification": "Internal"}, {"code": "TIMEOUT"}]
+)
+async def test_errors_that_the_server_calls_its_own_pass(extensions: Any) -> None:
+    with pytest.raises(PlatformUnavailableError):
+        await poll(json_replied({"errors": [{"message": "oh", "extensions": extensions}]}))
+
+
+async def test_errors_are_cut_and_masked() -> None:
+    with pytest.raises(PlatformRefusedError) as caught:
+        await poll(json_replied({"errors": [{"message": f"bad {CANARY}\n"}, {"message": "x" * 9999}]}))
+    assert str(caught.value).startswith("JobResult: bad *** ; xxx")
+    assert len(str(caught.value)) < 400
+
+
+async def test_partial_data_with_an_id_is_kept() -> None:
+    answer = submitted(stage=None) | {"errors": [{"message": "stage: timed out", "path": ["stage"]}]}
+    assert await submit(json_replied(answer)) == Submitted(JOB_ID, None)
+
+
+async def test_partial_data_without_an_id_is_refused() -> None:
+    answer = {"data": {"submitTagUserExportJobByKey": None}, "errors": [{"message": "no right"}]}
+    with pytest.raises(PlatformRefusedError, match="no right"):
+        await submit(json_replied(answer))
+
+
+async def test_partial_result_is_not_trusted() -> None:
+    with pytest.raises(PlatformRefusedError):
+        await poll(json_replied(result(stage="FINISH") | {"errors": [{"message": "uris: gone"}]}))
+
+
+@pytest.mark.parametrize("body", ["<html>login</html>", "{", ""])
+async def test_page_with_status_200_is_malformed(body: str) -> None:
+    with pytest.raises(PlatformMalformedError, match=r"^POST /graphql: the answer is not JSON"):
+        await poll(replied(body, content_type="text/html"))
+
+
+async def test_secret_on_an_error_page_is_masked() -> None:
+    with pytest.raises(PlatformUnavailableError) as caught:
+        await poll(echoed)
+    assert "***" in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "target"),
+    [
+        (
+            "/jobs/results/DES-1/下载 a&b#c+d%41?e.csv",
+            "/download?file=/jobs/results/DES-1/%E4%B8%8B%E8%BD%BD%20a%26b%23c%2Bd%2541%3Fe.csv",
+        ),
+        ("/jobs/results/DET-1/c6be148a.csv", "/download?file=/jobs/results/DET-1/c6be148a.csv"),
+        ("//x/a=b;c\"d'.csv", "/download?file=//x/a%3Db%3Bc%22d%27.csv"),
+    ],
+)
+async def test_title_reaches_the_server_with_exactly_one_encoding(uri: str, target: str) -> None:
+    async with ScriptedServer() as server, driver(server) as gio:
+        server.on(GRAPHQL, json_replied(result(stage="FINISH", uris=[uri])))
+        server.on("/download", replied("内容".encode(), content_type="text/csv"))
+        polled = await gio.poll(TAG, JOB_ID)
+        assert isinstance(polled, Ready)
+        [file] = polled.files
+        async with gio.open_result(TAG, file) as download:
+            assert b"".join([chunk async for chunk in download.chunks()]) == "内容".encode()
+            assert download.total_bytes == 6
+    assert file.name == uri.rpartition("/")[2]
+    [seen] = server.asked("/download")
+    assert seen.target == target
+    assert seen.headers["Authorization"] == f"Token {CANARY}"

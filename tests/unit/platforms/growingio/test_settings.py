@@ -1,0 +1,103 @@
+"""The settings of a GrowingIO connection, and how its driver is found."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from export_worker.contract.request import GrowingioTagUsers
+from export_worker.credentials import Redactor
+from export_worker.errors import ConfigError
+from export_worker.lifecycle.observations import Pending
+from export_worker.platforms.growingio.driver import GrowingioDriver
+from export_worker.platforms.registry import build_driver, installed_platforms
+from export_worker.platforms.settings import ConnectionSettings
+from support.scripted_server import CANARY, ScriptedServer, json_replied
+
+BASE = {"platform": "growingio", "base_url": "https://op.example.cn"}
+
+
+def settings(**options: Any) -> ConnectionSettings:
+    return ConnectionSettings.model_validate({**BASE, **options})
+
+
+def refusal(**options: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        build_driver("gio", settings(**options), Redactor())
+    assert "canary" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_driver_is_found_by_the_name_of_its_platform() -> None:
+    built = build_driver("gio", settings(token=CANARY), Redactor())
+    assert isinstance(built, GrowingioDriver)
+    assert "growingio" in installed_platforms()
+    asyncio.run(built.close())
+
+
+def test_platform_that_is_not_installed() -> None:
+    message = refusal(platform="growing", token=CANARY)
+    assert message.startswith("connections.gio.platform: 'growing' is not installed; installed are ")
+    assert "growingio" in message
+
+
+def test_driver_of_another_package_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "elsewhere-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[export_worker.platforms]\nelsewhere = no_such_module_here:Driver\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert "elsewhere" in installed_platforms()
+    assert refusal(platform="elsewhere", token=CANARY).endswith("the driver of elsewhere needs no_such_module_here")
+
+
+def test_unknown_option_is_refused_by_name_and_without_its_value() -> None:
+    message = refusal(token=CANARY, tokn=CANARY)
+    assert message.startswith("connections.gio.tokn: unknown option; known are allow_hosts, ")
+    assert "auth_scheme" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "start"),
+    [
+        ({}, "connections.gio: exactly one of token and client_secret is needed"),
+        ({"token": CANARY, "client_secret": CANARY}, "connections.gio: exactly one of token and client_secret"),
+        ({"token": CANARY, "api_key": CANARY}, "connections.gio: growingio takes no api_key"),
+        ({"token": CANARY, "auth_scheme": "token"}, "connections.gio.auth_scheme: must be 'Token', 'Bearer' or 'raw'"),
+        ({"token": f"{CANARY}\n"}, "connections.gio.token: must be printable ASCII"),
+        ({"token": "env:NO_SUCH_VARIABLE_HERE"}, "connections.gio.token: environment variable NO_SUCH_VARIABLE_HERE"),
+        ({"client_secret": "file:/no/such/file"}, "connections.gio.client_secret: cannot read /no/such/file"),
+        ({"token": CANARY, "base_url": "https://a:99999"}, "connections.gio.base_url: must be like"),
+    ],
+)
+def test_wrong_settings_name_the_setting(options: dict[str, Any], start: str) -> None:
+    assert refusal(**options).startswith(start)
+
+
+def test_secret_is_revealed_and_known_to_the_redactor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIO_TOKEN", CANARY)
+    redactor = Redactor()
+    build_driver("gio", settings(token="env:GIO_TOKEN"), redactor)
+    assert redactor.text(f"a {CANARY}") == "a ***"
+
+
+@pytest.mark.parametrize(
+    ("options", "header"),
+    [
+        ({"token": CANARY}, f"Token {CANARY}"),
+        ({"token": CANARY, "auth_scheme": "Bearer"}, f"Bearer {CANARY}"),
+        ({"token": CANARY, "auth_scheme": "raw"}, CANARY),
+        ({"client_secret": CANARY}, "Token fresh-token"),
+        ({"client_secret": CANARY, "auth_scheme": "Bearer"}, "Bearer fresh-token"),
+    ],
+)
+async def test_settings_decide_how_we_are_let_in(options: dict[str, Any], header: str) -> None:
+    async with ScriptedServer() as server:
+        server.on("/accounts/oauth/access_token", json_replied({"access_token": "fresh-token"}))
+        server.on("/graphql", json_replied({"data": {"jobResult": {"stage": "READY"}}}))
+        built = build_driver("gio", settings(**options, base_url=server.url), Redactor())
+        assert await built.poll(GrowingioTagUsers(tag_key="tag_a"), "id") == Pending("READY")
+        await built.close()
+    assert server.asked("/graphql")[0].headers["Authorization"] == header

@@ -1,0 +1,344 @@
+"""The GrowingIO REST driver against a scripted server: what it sends, and what it makes of the answers."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from export_worker.contract.request import (
+    ExportKind,
+    GrowingioSegmentProfileUsers,
+    GrowingioUserTagUsers,
+    SensorsdataUserGroupUsers,
+)
+from export_worker.credentials import Redactor
+from export_worker.errors import (
+    AuthFailedError,
+    DownloadInvalidError,
+    ErrorCode,
+    PlatformError,
+    PlatformMalformedError,
+    PlatformRefusedError,
+    PlatformUnavailableError,
+)
+from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
+from export_worker.platforms.base import Catalog, Driver
+from export_worker.platforms.growingio_rest.driver import GrowingioRestDriver
+from export_worker.platforms.operations import Operations
+from export_worker.platforms.settings import ConnectionSettings
+from support.scripted_server import CANARY, Reply, ScriptedServer, echoed, json_replied, replied
+
+SEGMENT = GrowingioSegmentProfileUsers(project_id="WlGk4Daj", segment_key="seg_51activity")
+SUBMIT = "/v1/api/projects/WlGk4Daj/segment_profiles/seg_51activity/export_jobs"
+JOB_ID = "kqQeWeGr"
+RESULT = f"/v1/api/job/result/{JOB_ID}"
+SUBMITTED = {"id": JOB_ID, "name": "DES-202205240136-5818534160000"}
+URI = (
+    "%2Fjobs%2Fresults%2FDES-202205240136-5818534160000%2F"
+    "zxm_%E7%94%A8%E6%88%B7_%E5%AD%97%E7%AC%A6%E4%B8%B2_%E5%8A%A0%E5%AF%86_2022-04-26_UserList.csv"
+)
+FILE = RemoteFile(URI, "zxm_用户_字符串_加密_2022-04-26_UserList.csv")
+ODD_FILE = '“gio_id","d_$basic_userId","usr_gender","tag_rfm"\n"603542","C001","男”,\n"605419","C004",,"低"\n'
+"""As the document prints it."""
+
+
+@asynccontextmanager
+async def driver(server: ScriptedServer, **options: Any) -> AsyncIterator[GrowingioRestDriver]:
+    settings = ConnectionSettings.model_validate(
+        {"platform": "growingio-rest", "base_url": server.url, "token": CANARY, **options}
+    )
+    built = GrowingioRestDriver("rest", settings, Redactor())
+    try:
+        yield built
+    finally:
+        await built.close()
+
+
+async def submit(*replies: Reply, export: ExportKind = SEGMENT) -> Submitted:
+    async with ScriptedServer() as server, driver(server) as rest:
+        server.on(SUBMIT, *replies)
+        return await rest.submit(export)
+
+
+async def poll(*replies: Reply) -> Polled:
+    async with ScriptedServer() as server, driver(server) as rest:
+        server.on(RESULT, *replies)
+        return await rest.poll(SEGMENT, JOB_ID)
+
+
+async def downloaded(reply: Reply, file: RemoteFile = FILE, **options: Any) -> bytes:
+    async with ScriptedServer() as server, driver(server, **options) as rest:
+        server.on("/download", reply)
+        async with rest.open_result(SEGMENT, file) as download:
+            body = b"".join([chunk async for chunk in download.chunks()])
+            assert download.total_bytes in {None, len(body)}
+            return body
+
+
+def test_driver_has_its_capabilities() -> None:
+    settings = ConnectionSettings.model_validate(
+        {"platform": "growingio-rest", "base_url": "https://op.example.cn", "token": CANARY}
+    )
+    rest: Driver = GrowingioRestDriver("rest", settings, Redactor())
+    assert isinstance(rest, Catalog)
+    assert isinstance(rest, Operations)
+
+
+@pytest.mark.parametrize(
+    ("export", "options", "path"),
+    [
+        (GrowingioUserTagUsers(tag_key="tag_rfm"), {}, "/v1/api/user_tags/tag_rfm/export_jobs"),
+        (
+            GrowingioUserTagUsers(tag_key="tag_rfm", project_id="WlGk4Daj"),
+            {},
+            "/v1/api/projects/WlGk4Daj/user_tags/tag_rfm/export_jobs",
+        ),
+        (
+            SEGMENT,
+            {"space_id": "VKwkPmqX"},
+            "/v1/api/projects/WlGk4Daj/spaces/VKwkPmqX/segment_profiles/seg_51activity/export_jobs",
+        ),
+        (
+            GrowingioUserTagUsers(tag_key="tag_rfm", project_id="WlGk4Daj"),
+            {"space_id": "VKwkPmqX"},
+            "/v1/api/projects/WlGk4Daj/spaces/VKwkPmqX/user_tags/tag_rfm/export_jobs",
+        ),
+        (
+            GrowingioUserTagUsers(tag_key="tag_rfm"),
+            {"space_id": "VKwkPmqX"},
+            "/v1/api/user_tags/tag_rfm/export_jobs",
+        ),
+        (
+            GrowingioSegmentProfileUsers(project_id="WlGk4Daj", segment_key="流失{tag_key}&用户;a=b"),
+            {},
+            SUBMIT.replace("seg_51activity", "%E6%B5%81%E5%A4%B1%7Btag_key%7D%26%E7%94%A8%E6%88%B7%3Ba%3Db"),
+        ),
+    ],
+)
+async def test_submit_goes_where_the_export_belongs(export: ExportKind, options: dict[str, Any], path: str) -> None:
+    async with ScriptedServer() as server, driver(server, **options) as rest:
+        server.on(path, json_replied(SUBMITTED))
+        assert await rest.submit(export) == Submitted(JOB_ID)
+    [seen] = server.seen
+    assert (seen.method, seen.target, seen.json) == ("POST", path, {})
+
+
+@pytest.mark.parametrize(
+    ("export", "path"),
+    [
+        (SEGMENT, f"/v1/api/projects/WlGk4Daj/job/result/{JOB_ID}"),
+        (GrowingioUserTagUsers(tag_key="tag_rfm", project_id="p2"), f"/v1/api/projects/p2/job/result/{JOB_ID}"),
+        (GrowingioUserTagUsers(tag_key="tag_rfm"), RESULT),
+    ],
+)
+async def test_result_is_looked_for_where_the_setting_says(export: ExportKind, path: str) -> None:
+    template = "/v1/api/projects/{project_id}/job/result/{id}"
+    async with ScriptedServer() as server, driver(server, result_path=template) as rest:
+        server.on(path, json_replied({"stage": "RUNNING"}))
+        assert await rest.poll(export, JOB_ID) == Pending("RUNNING")
+    assert [seen.target for seen in server.seen] == [path]
+
+
+async def test_language_is_sent_when_it_is_set() -> None:
+    async with ScriptedServer() as server, driver(server, language="US") as rest:
+        server.on(RESULT, json_replied({"stage": "RUNNING"}))
+        await rest.poll(SEGMENT, JOB_ID)
+    assert server.seen[0].headers["language"] == "US"
+
+
+async def test_kind_of_another_platform_is_refused() -> None:
+    with pytest.raises(PlatformRefusedError, match=r"sensorsdata\.user_group_users"):
+        await submit(export=SensorsdataUserGroupUsers(group_id=1))
+
+
+async def test_answers_within_a_list_of_one() -> None:
+    assert await submit(json_replied([SUBMITTED])) == Submitted(JOB_ID)
+    assert await poll(json_replied([{"stage": "READY"}])) == Pending("READY")
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        None,
+        {},
+        {"id": None},
+        {"id": ""},
+        {"id": 17},
+        {"id": ".."},
+        {"id": "a/../b"},
+        {"id": "a\ud800"},
+        [],
+        [{}, {}],
+        1,
+    ],
+)
+async def test_submit_without_a_usable_id_is_malformed(job: Any) -> None:
+    with pytest.raises(PlatformMalformedError, match="has no job id: ") as caught:
+        await submit(json_replied(job))
+    assert caught.value.retryable
+
+
+async def test_what_stands_in_place_of_an_id_is_told_and_masked() -> None:
+    with pytest.raises(PlatformMalformedError, match=r'has no job id: \{"message": "系统维护中 \*\*\*"\}'):
+        await submit(json_replied({"message": f"系统维护中 {CANARY}"}))
+
+
+@pytest.mark.parametrize("stage", ["NONE", "READY", "RUNNING", "DATA_READY", "TENCENT_PORTRAIT_RUNNING", "finish", "x"])
+async def test_stage_that_is_not_terminal_is_pending(stage: str) -> None:
+    assert await poll(json_replied({"stage": stage, "uris": [URI]})) == Pending(stage)
+
+
+@pytest.mark.parametrize("answer", [{}, {"uris": None}, {"uris": []}])
+async def test_finish_may_name_no_file(answer: dict[str, Any]) -> None:
+    assert await poll(json_replied({"stage": "FINISH", **answer})) == Ready("FINISH", ())
+
+
+async def test_error_fails_the_operation_and_says_what_it_can() -> None:
+    polled = await poll(json_replied({"stage": "ERROR", "message": "no users"}))
+    assert polled == OperationFailed(
+        "ERROR", 'the platform\'s job ended in ERROR: {"stage": "ERROR", "message": "no users"}'
+    )
+
+
+@pytest.mark.parametrize(
+    "answer", [None, {}, {"stage": None}, {"stage": 1}, {"stage": ""}, {"stage": "x" * 300}, "text", [], [1], 3]
+)
+async def test_poll_that_tells_no_stage_is_malformed(answer: Any) -> None:
+    with pytest.raises(PlatformMalformedError, match="has no stage"):
+        await poll(json_replied(answer))
+
+
+@pytest.mark.parametrize(
+    "uris",
+    [
+        [None],
+        [17],
+        [""],
+        ["relative.csv"],
+        ["https%3A%2F%2Fevil.cn%2Fa.csv"],
+        ["%2Fa%2F"],
+        ["%2Fa b.csv"],
+        ["%2Fa.csv&token=x"],
+        ["%2Fa.csv#x"],
+        ["%2Fa?b.csv"],
+        ["%2Fa\r\n.csv"],
+        ["%2F%zz.csv"],
+        ["/下载.csv"],
+        ["%2F" + "a" * 5000],
+        {},
+        "%2Fa.csv",
+    ],
+)
+async def test_uri_that_is_no_encoded_path_is_malformed(uris: Any) -> None:
+    with pytest.raises(PlatformMalformedError) as caught:
+        await poll(json_replied({"stage": "FINISH", "uris": uris}))
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("%2Fjobs%2Fa%26b%23c%2Bd%20%2541%3Fe.csv", "a&b#c+d %41?e.csv"),
+        ("%2fjobs%2fa.csv", "a.csv"),
+        ("/jobs/a%2520b.csv", "a%20b.csv"),
+        ("%2Fjobs%2Fa%252Fb.csv", "a%2Fb.csv"),
+        ("%2Fjobs%2F%FF.csv", "�.csv"),
+        ("%2Fjobs%2F..%2F(x)'~*!,;:@%3D$.csv", "(x)'~*!,;:@=$.csv"),
+    ],
+)
+async def test_uri_goes_out_untouched_and_is_decoded_once_for_the_name(uri: str, name: str) -> None:
+    async with ScriptedServer() as server, driver(server) as rest:
+        server.on(RESULT, json_replied({"stage": "FINISH", "uris": [uri]}))
+        server.on("/download", replied("gio_id\n", content_type="text/csv"))
+        polled = await rest.poll(SEGMENT, JOB_ID)
+        assert polled == Ready("FINISH", (RemoteFile(uri, name),))
+        async with rest.open_result(SEGMENT, RemoteFile(uri, name)):
+            pass
+    assert server.seen[-1].target == f"/download?file={uri}"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "code"),
+    [
+        (200, PlatformMalformedError, ErrorCode.PLATFORM_MALFORMED),
+        (500, PlatformUnavailableError, ErrorCode.PLATFORM_UNAVAILABLE),
+    ],
+)
+async def test_plain_text_error_has_a_code_and_a_hint(status: int, kind: type[PlatformError], code: ErrorCode) -> None:
+    plain = replied("Internal Server Error", status=status, content_type="text/plain")
+    for asked in (submit, poll):
+        with pytest.raises(
+            kind, match=r"Internal Server Error \(GrowingIO says so of a project, segment or tag"
+        ) as caught:
+            await asked(plain)
+        assert caught.value.code == code
+
+
+async def test_another_error_has_no_such_hint() -> None:
+    with pytest.raises(PlatformUnavailableError) as caught:
+        await submit(replied("bad gateway", status=502, headers={"Retry-After": "7"}))
+    assert "knows" not in str(caught.value)
+    assert caught.value.retry_after_s == 7
+
+
+async def test_wrong_token_is_final() -> None:
+    with pytest.raises(AuthFailedError) as caught:
+        await submit(json_replied({"error": "unauthorized"}, status=401))
+    assert not caught.value.retryable
+
+
+async def test_secret_on_an_error_page_is_masked() -> None:
+    for asked in (submit, poll, downloaded):
+        with pytest.raises(PlatformUnavailableError) as caught:
+            await asked(echoed)
+        assert "***" in str(caught.value)
+        assert "canary" not in str(caught.value)
+
+
+JSON_FILE = RemoteFile("%2Fa.json", "a.json")
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "file"),
+    [
+        ("Internal Server Error", "text/plain", FILE),
+        ("Internal Server Error", "text/csv", JSON_FILE),
+        ('{"code": 50010, "message": "系统维护中"}', "application/json", JSON_FILE),
+        ("x" * 4096, "text/csv", FILE),
+    ],
+)
+async def test_message_in_place_of_a_list_of_users_is_invalid(body: str, content_type: str, file: RemoteFile) -> None:
+    with pytest.raises(DownloadInvalidError, match="is a message, not a list of users") as caught:
+        await downloaded(replied(body, content_type=content_type), file)
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("body", "file"),
+    [
+        (b"", FILE),
+        (b"\n", FILE),
+        (b'{"gio_id": 603542}', JSON_FILE),
+        ("\ufeffgio_id\n1\n".encode("utf-16-le"), FILE),
+        (b"x" * 4097, FILE),
+        (b"gio_id\n" + b"1\n" * 200_000, FILE),
+    ],
+)
+async def test_list_of_users_comes_as_it_is(body: bytes, file: RemoteFile) -> None:
+    assert await downloaded(replied(body, content_type="text/csv"), file) == body
+
+
+async def test_look_for_the_identifier_can_be_turned_off_or_changed() -> None:
+    other = replied("user_id\n1\n", content_type="text/csv")
+    assert await downloaded(other, id_column="") == b"user_id\n1\n"
+    assert await downloaded(other, id_column="user_id") == b"user_id\n1\n"
+
+
+async def test_download_that_is_left_early_is_closed() -> None:
+    async with ScriptedServer() as server, driver(server) as rest:
+        server.on("/download", replied(b"gio_id\n" + b"1\n" * 500_000, content_type="text/csv"))
+        async with rest.open_result(SEGMENT, FILE) as download:
+            async for chunk in download.chunks():
+                assert chunk.startswith(b"gio_id")
+                break

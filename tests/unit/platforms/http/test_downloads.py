@@ -1,0 +1,377 @@
+"""Downloads: where they may come from, what goes along, and what is no file."""
+
+import asyncio
+import gzip
+import traceback
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+from yarl import URL
+
+from export_worker.credentials import Redactor
+from export_worker.errors import (
+    AuthFailedError,
+    DownloadForbiddenError,
+    DownloadInterruptedError,
+    DownloadInvalidError,
+    PlatformRefusedError,
+    PlatformThrottledError,
+    PlatformUnavailableError,
+    ResultMissingError,
+    StepError,
+)
+from export_worker.platforms.base import Download
+from export_worker.platforms.http.auth import ClientCredentialsAuth, StaticAuth, authorization
+from export_worker.platforms.http.client import Auth, Credential, HttpClient
+from export_worker.platforms.http.downloads import REDIRECTS_MAX, Downloader
+from export_worker.platforms.settings import ConnectionSettings
+from support.scripted_server import CANARY, ScriptedServer, Seen, echoed, json_replied, raw_server, redirected, replied
+
+FILE = "/download?file=/jobs/a.csv"
+
+
+@asynccontextmanager
+async def downloader(
+    base_url: str, *allow_hosts: str, oauth: bool = False, credential: Credential | None = None, stall_s: float = 10
+) -> AsyncIterator[Downloader]:
+    redactor = Redactor()
+    redactor.add(CANARY)
+    settings = ConnectionSettings(platform="growingio", base_url=base_url, allow_hosts=allow_hosts)
+    client = HttpClient("gio", base_url, redactor, reach=settings.reach(), read_timeout_s=stall_s)
+    auth: Auth = StaticAuth(credential or authorization("Token", CANARY))
+    if oauth:
+        auth = ClientCredentialsAuth(client, CANARY, "Token")
+    try:
+        yield Downloader(client, auth, allow_hosts)
+    finally:
+        await auth.close()
+        await client.close()
+
+
+async def read(download: Download) -> bytes:
+    return b"".join([chunk async for chunk in download.chunks()])
+
+
+async def fetch(base_url: str, *allow_hosts: str, target: str = FILE, name: str = "a.csv") -> bytes:
+    url = URL(base_url + target, encoded=True)
+    async with downloader(base_url, *allow_hosts) as files, files.open(url, name) as download:
+        return await read(download)
+
+
+async def failure(base_url: str, *allow_hosts: str, target: str = FILE, name: str = "a.csv") -> StepError:
+    with pytest.raises(StepError) as caught:
+        await fetch(base_url, *allow_hosts, target=target, name=name)
+    assert "?" not in str(caught.value).partition(": ")[0]
+    return caught.value
+
+
+async def test_file_comes_as_it_is() -> None:
+    async with ScriptedServer() as server, downloader(server.url) as files:
+        server.on("/download", replied(b"a,b\n" * 100_000, content_type="Text/CSV; charset=utf-16le"))
+        async with files.open(URL(server.url + FILE, encoded=True), "a.csv") as download:
+            assert download.total_bytes == 400_000
+            assert download.content_type == "text/csv"
+            assert await read(download) == b"a,b\n" * 100_000
+    [seen] = server.seen
+    assert seen.target == FILE
+    assert seen.headers["Accept-Encoding"] == "identity"
+    assert seen.headers["Authorization"] == f"Token {CANARY}"
+
+
+async def test_empty_file_has_no_bytes() -> None:
+    async with ScriptedServer() as server, downloader(server.url) as files:
+        server.on("/download", replied(b""))
+        async with files.open(URL(server.url + FILE, encoded=True), "a.csv") as download:
+            assert download.total_bytes == 0
+            assert await read(download) == b""
+
+
+async def test_length_that_is_not_announced_is_unknown() -> None:
+    async def chunked(_: Seen) -> web.StreamResponse:
+        return web.Response(body=iterated(b"ab", b"cd"))
+
+    async def iterated(*parts: bytes) -> AsyncIterator[bytes]:
+        for part in parts:
+            yield part
+
+    async with ScriptedServer() as server, downloader(server.url) as files:
+        server.on("/download", chunked)
+        async with files.open(URL(server.url + FILE, encoded=True), "a.csv") as download:
+            assert download.total_bytes is None
+            assert await read(download) == b"abcd"
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [("gzip", gzip.compress(b"a,b\n" * 1000)), ("deflate", zlib.compress(b"a,b\n" * 1000))],
+    ids=["gzip", "deflate"],
+)
+async def test_compressed_all_the_same(coding: str, body: bytes) -> None:
+    async with ScriptedServer() as server, downloader(server.url) as files:
+        server.on("/download", replied(body, headers={"Content-Encoding": coding}))
+        async with files.open(URL(server.url + FILE, encoded=True), "a.csv") as download:
+            assert download.total_bytes is None
+            assert await read(download) == b"a,b\n" * 1000
+
+
+async def test_compressed_in_a_way_that_cannot_be_undone() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Encoding: x-lzma\r\n\r\nabc"
+    async with raw_server(answer) as url:
+        error = await failure(url)
+    assert type(error) is DownloadInvalidError
+    assert "x-lzma" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (204, DownloadInvalidError),
+        (206, DownloadInvalidError),
+        (304, PlatformRefusedError),
+        (400, PlatformRefusedError),
+        (401, AuthFailedError),
+        (403, AuthFailedError),
+        (404, ResultMissingError),
+        (410, ResultMissingError),
+        (429, PlatformThrottledError),
+        (500, PlatformUnavailableError),
+        (503, PlatformUnavailableError),
+    ],
+)
+async def test_status_becomes_an_error(status: int, kind: type[StepError]) -> None:
+    async with ScriptedServer() as server:
+        server.on("/download", replied("why", status=status, headers={"Retry-After": "9"}))
+        error = await failure(server.url)
+    assert type(error) is kind
+    assert str(error).startswith("GET /download: ")
+    assert len(server.seen) == 1
+    assert error.retry_after_s == (9.0 if status in {429, 500, 503} else None)
+
+
+async def test_secret_on_an_error_page_is_masked() -> None:
+    async with ScriptedServer() as server:
+        server.on("/download", echoed)
+        error = await failure(server.url)
+    assert "***" in str(error)
+    assert "canary" not in "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize(
+    ("content_type", "name"),
+    [
+        ("text/html; charset=utf-8", "a.csv"),
+        ("TEXT/HTML", "a.json"),
+        ("application/json", "a.csv"),
+        ("application/json", "json"),
+        ("application/problem+json", "a.csv"),
+    ],
+)
+async def test_error_page_with_status_200(content_type: str, name: str) -> None:
+    async with ScriptedServer() as server:
+        server.on("/download", replied(f"sorry,\n{CANARY}", content_type=content_type))
+        error = await failure(server.url, name=name)
+    assert type(error) is DownloadInvalidError
+    assert str(error).endswith("where a file was announced: sorry, ***")
+    assert error.retryable
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.JSON", "a.jsonl", "a.ndjson"])
+async def test_json_file_may_be_json(name: str) -> None:
+    async with ScriptedServer() as server:
+        server.on("/download", json_replied({"gio_id": 1}))
+        assert await fetch(server.url, name=name) == b'{"gio_id": 1}'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(b"abc" * 99)[:5],
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Encoding: gzip\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcdef",
+    ],
+    ids=["short", "chunks without end", "short and compressed", "not compressed", "long"],
+)
+async def test_body_that_is_cut_or_not_as_announced(answer: bytes) -> None:
+    async with raw_server(answer) as url:
+        error = await failure(url)
+    assert type(error) is DownloadInterruptedError
+    assert error.__suppress_context__
+
+
+async def test_body_that_stands_still() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"
+    async with (
+        raw_server(answer, hold=True) as url,
+        downloader(url, stall_s=0.1) as files,
+        files.open(URL(url + FILE, encoded=True), "a.csv") as download,
+    ):
+        chunks = download.chunks()
+        assert await anext(chunks) == b"abc"
+        with pytest.raises(DownloadInterruptedError, match="stands still"):
+            await anext(chunks)
+
+
+async def test_head_that_never_comes() -> None:
+    async with raw_server(b"", hold=True) as url, downloader(url, stall_s=0.1) as files:
+        with pytest.raises(PlatformUnavailableError, match=r"^GET /download: no answer in time$"):
+            async with files.open(URL(url + FILE, encoded=True), "a.csv"):
+                pass
+
+
+async def test_download_that_is_left_early_is_closed() -> None:
+    async with ScriptedServer() as server, downloader(server.url) as files:
+        server.on("/download", replied(b"x" * 5_000_000))
+        with pytest.raises(KeyError):
+            async with files.open(URL(server.url + FILE, encoded=True), "a.csv"):
+                raise KeyError
+        async with files.open(URL(server.url + FILE, encoded=True), "a.csv") as download:
+            assert len(await read(download)) == 5_000_000
+
+
+async def test_redirect_on_the_own_origin_keeps_the_credential() -> None:
+    async with ScriptedServer() as server:
+        server.on("/download", redirected("/files/a.csv?sign=%2F%41+b"))
+        server.on("/files/a.csv", replied(b"abc"))
+        assert await fetch(server.url) == b"abc"
+    [seen] = server.asked("/files/a.csv")
+    assert seen.target == "/files/a.csv?sign=%2F%41+b"
+    assert seen.headers["Authorization"] == f"Token {CANARY}"
+
+
+async def test_redirect_to_another_origin_loses_the_credential() -> None:
+    # Another port of the own host is another origin.
+    async with ScriptedServer() as server, ScriptedServer() as storage:
+        server.on("/download", redirected(f"{storage.url}/a.csv?X-Signature=abc", status=307))
+        storage.on("/a.csv", replied(b"abc"))
+        assert await fetch(server.url) == b"abc"
+    [seen] = storage.seen
+    assert "Authorization" not in seen.headers
+    assert CANARY not in str(seen)
+
+
+async def test_credential_of_the_query_string_is_lost_as_well() -> None:
+    async with ScriptedServer() as server, ScriptedServer() as storage:
+        server.on("/download", redirected(f"{storage.url}/a.csv"))
+        storage.on("/a.csv", replied(b"abc"))
+        url = URL(server.url + FILE, encoded=True)
+        in_query = Credential(query={"token": CANARY})
+        async with downloader(server.url, credential=in_query) as files, files.open(url, "a.csv") as download:
+            assert await read(download) == b"abc"
+    assert server.seen[0].target == f"{FILE}&token=canary-Token%2Bwith%2Fodd%3Dsigns"
+    assert storage.seen[0].target == "/a.csv"
+
+
+async def test_host_that_is_not_allowed_is_not_asked() -> None:
+    async with ScriptedServer() as server, ScriptedServer() as storage:
+        port = URL(storage.url).port
+        server.on("/download", redirected(f"http://localhost:{port}/a.csv"))
+        storage.on("/a.csv", replied(b"abc"))
+        error = await failure(server.url)
+        assert storage.seen == []
+        assert await fetch(server.url, "LOCALHOST") == b"abc"
+        assert await fetch(server.url, f"localhost:{port}") == b"abc"
+        assert type(await failure(server.url, "localhost:1")) is DownloadForbiddenError
+    assert type(error) is DownloadForbiddenError
+    assert "localhost is neither the connection's host nor in allow_hosts" in str(error)
+    assert not error.retryable
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, ResultMissingError), (403, ResultMissingError)])
+async def test_link_that_another_host_refuses_has_ended(status: int, kind: type[StepError]) -> None:
+    async with ScriptedServer() as server, ScriptedServer() as storage:
+        server.on("/download", redirected(f"{storage.url}/a.csv"))
+        storage.on("/a.csv", replied("expired", status=status))
+        error = await failure(server.url)
+    assert type(error) is kind
+    assert "expired" in str(error)
+
+
+async def test_raw_characters_in_a_redirect_are_encoded_once() -> None:
+    answer = "HTTP/1.1 302 Found\r\nLocation: /files/下载 a%41.csv\r\nContent-Length: 0\r\n\r\n".encode()
+    async with raw_server(answer) as url, downloader(url) as files:
+        with pytest.raises(DownloadInvalidError) as caught:
+            async with files.open(URL(url + FILE, encoded=True), "a.csv"):
+                pass
+    assert "GET /files/%E4%B8%8B%E8%BD%BD%20a%41.csv: more than" in str(caught.value)
+
+
+async def test_redirects_have_an_end() -> None:
+    async with ScriptedServer() as server:
+        server.on("/download", redirected("/download?again"))
+        error = await failure(server.url)
+    assert type(error) is DownloadInvalidError
+    assert len(server.seen) == REDIRECTS_MAX + 1
+
+
+async def test_as_many_redirects_as_allowed() -> None:
+    async with ScriptedServer() as server:
+        server.on("/download", *[redirected("/download") for _ in range(REDIRECTS_MAX)], replied(b"abc"))
+        assert await fetch(server.url) == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("location", "kind"),
+    [
+        ("", DownloadInvalidError),
+        ("http://[bad/", DownloadInvalidError),
+        ("http://127.0.0.1:99999/", DownloadInvalidError),
+        ("http://a..b/", DownloadInvalidError),
+        ("http://user:word@127.0.0.1/", DownloadInvalidError),
+        ("file:///etc/passwd", DownloadForbiddenError),
+        ("mailto:a@b.cn", DownloadForbiddenError),
+    ],
+)
+async def test_redirect_to_nowhere(location: str, kind: type[StepError]) -> None:
+    async with ScriptedServer() as server:
+        server.on("/download", redirected(location))
+        assert type(await failure(server.url)) is kind
+
+
+async def test_from_https_to_http_is_refused_before_anything_is_sent() -> None:
+    async with ScriptedServer() as server, downloader(server.url.replace("http:", "https:")) as files:
+        with pytest.raises(DownloadForbiddenError, match="leads from https to http"):
+            async with files.open(URL(server.url + FILE, encoded=True), "a.csv"):
+                pass
+    assert server.seen == []
+
+
+async def test_token_is_renewed_once_for_downloads_that_wait_together() -> None:
+    async def answer(seen: Seen) -> web.StreamResponse:
+        good = seen.headers.get("Authorization") == "Token second-token"
+        return web.Response(body=b"abc") if good else web.Response(status=401)
+
+    async with ScriptedServer() as server, downloader(server.url, oauth=True) as files:
+        tokens = [json_replied({"access_token": token}) for token in ("first-token", "second-token")]
+        server.on("/accounts/oauth/access_token", *tokens)
+        server.on("/download", answer)
+
+        async def one() -> bytes:
+            async with files.open(URL(server.url + FILE, encoded=True), "a.csv") as download:
+                return await read(download)
+
+        assert await asyncio.gather(*(one() for _ in range(5))) == [b"abc"] * 5
+    assert len(server.asked("/accounts/oauth/access_token")) == 2
+
+
+async def test_second_401_of_a_download_is_final() -> None:
+    async with ScriptedServer() as server, downloader(server.url, oauth=True) as files:
+        server.on("/accounts/oauth/access_token", json_replied({"access_token": "some-token"}))
+        server.on("/download", replied(status=401))
+        with pytest.raises(AuthFailedError):
+            async with files.open(URL(server.url + FILE, encoded=True), "a.csv"):
+                pass
+    assert len(server.asked("/download")) == 2
+
+
+async def test_renewal_that_fails_leaves_no_answer_open() -> None:
+    async with ScriptedServer() as server, downloader(server.url, oauth=True) as files:
+        server.on("/accounts/oauth/access_token", json_replied({"access_token": "some-token"}), replied(status=503))
+        server.on("/download", replied(status=401))
+        with pytest.raises(PlatformUnavailableError, match="access_token"):
+            async with files.open(URL(server.url + FILE, encoded=True), "a.csv"):
+                pass

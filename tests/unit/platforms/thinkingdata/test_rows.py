@@ -1,0 +1,147 @@
+"""Pages to tables: cut anywhere, the same rows come out, and they are counted right."""
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from export_worker.errors import DownloadInvalidError
+from export_worker.platforms.thinkingdata.operation_ids import Query, Refresh, parse_handle
+from export_worker.platforms.thinkingdata.rows import LINE_MAX_BYTES, CsvTable, JsonTable, PageReader, Table
+from export_worker.platforms.thinkingdata.sql import identifier, literal
+from export_worker.simulator.thinkingdata.sql import read_statement
+
+COLUMNS = ("a", "b")
+TEXTS = st.text(st.sampled_from("ab\",{}\r\n'“” 中"), max_size=6)
+ROWS = st.lists(st.tuples(TEXTS, TEXTS), max_size=6)
+CUTS = st.lists(st.integers(1, 9), min_size=1, max_size=50)
+
+
+def is_envelope(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("return_code") == 0
+
+
+def converted(table: Table, pages: list[bytes], cuts: list[int]) -> bytes:
+    parts = []
+    for page in pages:
+        reader = PageReader(is_envelope)
+        position = 0
+        for size in cuts:
+            parts.append(table.take(reader.feed(page[position : position + size])))
+            position += size
+        parts += [table.take(reader.feed(page[position:])), table.take(reader.finish())]
+        table.end_page()
+    return b"".join(parts)
+
+
+def written(rows: list[tuple[str, str]], end: str) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator=end, quoting=csv.QUOTE_ALL).writerows(rows)
+    return text.getvalue().encode()
+
+
+def test_a_piece_without_a_line_end_adds_nothing_to_a_quoted_value() -> None:
+    page = b'"%s","a\nbcdef"' % (b"x" * 80)
+    assert converted(CsvTable(COLUMNS), [page], [88, 1, 1]) == page + b"\n"
+
+
+@settings(deadline=None)
+@given(pages=st.lists(ROWS, max_size=3), cuts=CUTS, end=st.sampled_from(["\n", "\r\n"]), final=st.booleans())
+def test_csv_pages_cut_anywhere_give_the_same_rows(
+    pages: list[list[tuple[str, str]]], cuts: list[int], end: str, final: bool
+) -> None:
+    sent = [written(rows, end) for rows in pages]
+    table = CsvTable(COLUMNS)
+    content = converted(table, sent if final else [page.removesuffix(end.encode()) for page in sent], cuts)
+    rows = [row for page in pages for row in page]
+    assert table.rows == len(rows)
+    assert content == written(rows, "\n")
+
+
+@settings(deadline=None)
+@given(pages=st.lists(ROWS, max_size=3), cuts=CUTS)
+def test_json_pages_cut_anywhere_give_the_same_rows(pages: list[list[tuple[str, str]]], cuts: list[int]) -> None:
+    sent = ["\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode() for rows in pages]
+    table = JsonTable(COLUMNS)
+    lines = converted(table, sent, cuts).decode().split("\n")[:-1]
+    rows = [row for page in pages for row in page]
+    assert [tuple(json.loads(line).values()) for line in lines] == rows
+    assert table.rows == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("page", "rows", "content"),
+    [
+        (b"", 0, b""),
+        (b"\n\r\n", 0, b""),
+        (b"1,2\n\n3,4\r\n\r\n", 2, b"1,2\n3,4\n"),
+        ('1,“a"\n2,b"c\n'.encode(), 2, '1,“a"\n2,b"c\n'.encode()),
+        (b'1,"never closed\n2,x\n3,y', 3, b'1,"never closed\n2,x\n3,y\n'),
+        (b'1,"a"b\n"2,x\n3,"y"\n', 3, b'1,"a"b\n"2,x\n3,"y"\n'),
+        (b'1,"a\r\nb"\r\n', 1, b'1,"a\r\nb"\n'),
+        (b"\xef\xbb\xbf1,2\n", 1, b"1,2\n"),
+        (b'{"return_code":0}\n1,2', 1, b"1,2\n"),
+        (b'{\n"return_code":\n0\n}', 0, b""),
+        (b"{a,b}\n{c,d}", 2, b"{a,b}\n{c,d}\n"),
+        (b'"{",2\n', 1, b'"{",2\n'),
+    ],
+)
+@pytest.mark.parametrize("cuts", [[1] * 60, [1000]])
+def test_odd_pages(page: bytes, rows: int, content: bytes, cuts: list[int]) -> None:
+    table = CsvTable(COLUMNS)
+    assert converted(table, [page], cuts) == content
+    assert table.rows == rows
+
+
+def test_a_page_with_quotes_that_do_not_add_up_spoils_no_other() -> None:
+    table = CsvTable(COLUMNS)
+    converted(table, [b'1,"x\n2,y\n', b'3,"two\nlines"\n'], [1000])
+    assert table.rows == 3
+
+
+@pytest.mark.parametrize("line", [b"[1]\n", b"[1,2,3]\n", b'{"a":1}\n', b"[1,2\n", b"17\n", b"[1,\xff]\n", b"[" * 9999])
+def test_what_is_no_row_of_json_is_refused(line: bytes) -> None:
+    with pytest.raises(DownloadInvalidError):
+        JsonTable(COLUMNS).take(line)
+
+
+def test_a_line_without_end_is_refused() -> None:
+    reader = PageReader(is_envelope)
+    assert reader.feed(b"x" * LINE_MAX_BYTES) == b""
+    with pytest.raises(DownloadInvalidError, match="a line of the result"):
+        reader.feed(b"x")
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_names_of_any_text_are_quoted_so_that_another_parser_reads_them(text: str) -> None:
+    sql = (
+        f"SELECT u.{identifier(text)} FROM ta.user_result_cluster_7 c LEFT JOIN ta.v_user_7 u "
+        f'ON c."#user_id" = u."#user_id" WHERE c.cluster_name = {literal(text)}'
+    )
+    selection = read_statement(sql)
+    assert (selection.project, selection.cluster, selection.columns) == ("7", text, (text,))
+
+
+@settings(deadline=None)
+@given(cluster=st.text(min_size=1), time=st.text(), progress=st.none() | st.integers(-1, 100), seen=st.booleans())
+def test_a_refresh_is_what_its_id_says(cluster: str, time: str, progress: int | None, seen: bool) -> None:
+    refresh = Refresh(cluster, time, progress, seen=seen)
+    assert parse_handle(str(refresh)) == refresh
+
+
+@settings(deadline=None)
+@given(task=st.text(min_size=1), cluster=st.text(min_size=1), restarts=st.integers(0, 9))
+def test_a_query_is_what_its_id_says(task: str, cluster: str, restarts: int) -> None:
+    query = Query(task, cluster, restarts)
+    assert parse_handle(str(query)) == query
+
+
+@pytest.mark.parametrize("page", [b"Internal Server Error\n", b"1,2\nService Unavailable\n", b"1,2,3\n"])
+def test_a_text_among_the_rows_is_no_user(page: bytes) -> None:
+    with pytest.raises(DownloadInvalidError, match="has not the 2 columns"):
+        converted(CsvTable(COLUMNS), [page], [4])

@@ -1,0 +1,105 @@
+"""What people see in a terminal, and what a terminal must never be told."""
+
+import io
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from export_producers.commands import rendering
+from export_worker.contract.printable import clean, dumps
+from export_worker.contract.status import Status
+
+NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
+KINDS = ["growingio.segment_profile_users", "sensorsdata.user_group_users"]
+EVIL = "a\x1b[2Jb\x9b31mc\u202ed\r\ne"
+
+
+def status(**fields: Any) -> Status:
+    told = {
+        "export_id": "0123456789abcdef" * 2,
+        "phase": "transferring",
+        "connection": "gio",
+        "kind": KINDS[0],
+        "created_at": NOW,
+        "updated_at": NOW,
+    }
+    return Status.model_validate(told | fields)
+
+
+def shown(what: RenderableType, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    console.print(what)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 160, 240])
+def test_a_listing_never_cuts_an_id_or_a_kind(width: int) -> None:
+    ids = [f"{number:032x}" for number in range(1, 4)]
+    error = {"code": "platform_error", "message": "words " * 30, "step": "poll", "retryable": True}
+    listing = [status(export_id=name, kind=KINDS[number % 2], error=error) for number, name in enumerate(ids)]
+
+    text = shown(rendering.table(listing), width)
+
+    assert all(name in text for name in ids)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    if width >= 80:
+        assert all(kind in text for kind in KINDS)
+    assert ("CONNECTION" in text) == (width >= 160)
+
+
+def test_a_listing_of_nothing_has_a_head() -> None:
+    assert shown(rendering.table([]), 80).startswith("EXPORT")
+
+
+def test_a_transfer_tells_its_bytes_parts_and_rate() -> None:
+    progress = {"bytes_done": 3 * 2**20, "bytes_total": 2**23, "files_done": 1, "files_total": 2}
+    assert rendering.what_now(status(progress=progress)) == "3.0 MiB of 8.0 MiB, file 2 of 2"
+    moving = progress | {"parts_done": 4, "bytes_per_s": 2**21}
+    assert rendering.what_now(status(progress=moving)) == "3.0 MiB of 8.0 MiB, file 2 of 2, 4 part(s), 2.0 MiB/s"
+
+
+def test_markup_of_others_is_text() -> None:
+    assert "[red]users[/red]" in shown(rendering.table([status(kind="[red]users[/red]")]), 240)
+
+
+@pytest.mark.parametrize("width", [80, 240])
+def test_a_terminal_is_never_told_what_others_wrote(width: int) -> None:
+    error = {"code": "platform_error", "message": EVIL, "step": "poll", "retryable": True}
+    written = status(
+        error=error,
+        metadata={EVIL: EVIL},
+        connection=EVIL,
+        kind=EVIL,
+        operation_id=EVIL,
+        manifest=EVIL,
+        export_id=EVIL,
+        platform_stage=EVIL,
+    )
+    texts = [
+        shown(rendering.table([written]), width),
+        shown(rendering.details(written), width),
+        rendering.line(written),
+        rendering.what_now(written),
+        rendering.line(written.model_copy(update={"phase": "running"})),
+        rendering.document(written),
+    ]
+    for text in texts:
+        assert not set(text) & set("\x1b\x9b\u202e\r"), text
+    assert "\n" not in rendering.line(written)
+
+
+def test_words_stay_words() -> None:
+    assert clean("用户\tStraße 😀") == "用户 Straße 😀"
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_json_is_valid_utf_8_and_says_the_same(indent: int | None) -> None:
+    value = {"用户": EVIL, "half": "\udcff"}
+    text = dumps(value, indent=indent)
+    assert "用户" in text
+    assert json.loads(text.encode()) == value

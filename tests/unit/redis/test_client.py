@@ -1,0 +1,111 @@
+"""Redis as it is opened: every transport, and no password in any refusal."""
+
+import asyncio
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from export_producers.client import ExportQueue
+from export_worker.demo.processes import redis_binary
+from export_worker.errors import ConfigError, ServiceUnreachableError
+from export_worker.redis.cancellation import end
+from export_worker.redis.client import close_redis, open_redis, redis_unreachable
+
+
+@pytest.fixture
+def unix_redis(tmp_path: Path) -> Iterator[str]:
+    """A real Redis that listens on a unix socket alone."""
+    socket = tmp_path / "r.sock"
+    command = [redis_binary(), "--port", "0", "--unixsocket", str(socket), "--dir", str(tmp_path), "--save", ""]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            deadline = time.monotonic() + 20
+            while not socket.exists():
+                assert time.monotonic() < deadline, "no socket"
+                time.sleep(0.02)
+            yield f"unix://{socket}"
+        finally:
+            server.terminate()
+
+
+async def test_a_unix_socket_is_spoken_to(unix_redis: str) -> None:
+    client = open_redis(f"{unix_redis}?db=3")
+    assert await client.set("a", "b")
+    assert await client.get("a") == b"b"
+    await close_redis(client)
+    async with ExportQueue(unix_redis) as queue:
+        assert await queue.list_exports() == []
+
+
+async def test_a_dead_unix_socket_is_told_with_its_path(tmp_path: Path) -> None:
+    async with ExportQueue(f"unix://:hidden-word@{tmp_path}/no.sock?db=1") as queue:
+        with pytest.raises(ServiceUnreachableError, match=r"/no\.sock") as caught:
+            await queue.list_exports()
+    assert "hidden-word" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("scheme", "checked"), [("redis", None), ("rediss", True)])
+async def test_a_dead_peer_and_a_wrong_certificate_are_noticed(scheme: str, checked: bool | None) -> None:
+    client = open_redis(f"{scheme}://127.0.0.1:1")
+    options = client.connection_pool.connection_kwargs
+    assert options["socket_keepalive"] is True
+    assert options.get("ssl_check_hostname") is checked
+    await close_redis(client)
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis://localhost", "localhost:6379"),
+        ("redis://:abc@h:7/2", "h:7/2"),
+        ("redis://u:abc%40SECRET@h:7/2?db=3", "h:7/2"),
+        ("redis://h:7/0?password=abc@SECRET", "h:7/0"),
+        ("redis://h:7?password=SECRET", "h:7"),
+        ("rediss://:SECRET@[::1]:7/1", "[::1]:7/1"),
+        ("redis://:12/SECRET@h/0", "localhost:12"),
+        ("unix:///run/x.sock?password=a@SECRET", "/run/x.sock"),
+        ("unix://:SECRET@/run/x.sock", "/run/x.sock"),
+        ("redis:///0", "localhost:6379/0"),
+    ],
+)
+def test_an_address_is_told_without_what_may_be_a_password(url: str, address: str) -> None:
+    message = str(redis_unreachable(url, RedisConnectionError("refused")))
+    assert f"cannot reach Redis at {address} (refused)" in message
+    assert "SECRET" not in message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:SECRET/x@h:6379/0",
+        "redis://[SECRET",
+        "redis://h?SECRET=1",
+        "redis://h?socket_timeout=SECRET",
+        "redis://h?retry=SECRET",
+        "unix:///x.sock?socket_keepalive=SECRET",
+        "http://SECRET@h",
+    ],
+)
+def test_a_malformed_url_is_refused_and_not_quoted(url: str) -> None:
+    with pytest.raises(ConfigError, match="redis_url: ") as caught:
+        _ = open_redis(url)
+    assert "SECRET" not in str(caught.value)
+
+
+async def test_a_task_ends_also_when_a_cancellation_is_swallowed() -> None:
+    async def deaf(times: int) -> None:
+        for _ in range(times):
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    tasks = [asyncio.create_task(deaf(times)) for times in (0, 1, 3)]
+    await asyncio.sleep(0)
+    await end(*tasks, again_s=0.01)
+    await end(*tasks)
+    assert all(task.cancelled() for task in tasks)

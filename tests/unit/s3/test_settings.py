@@ -1,0 +1,50 @@
+"""What a connection stores otherwise than `[s3]` says."""
+
+import pytest
+from pydantic import ValidationError
+
+from export_worker.s3.settings import PLAIN, StoringSettings
+
+ROLE = "arn:aws:iam::123456789012:role/exports"
+BASE = StoringSettings(
+    server_side_encryption="aws:kms",
+    sse_kms_key_id="alias/exports",
+    tags={"team": "data"},
+    storage_class="STANDARD_IA",
+    expected_bucket_owner="123456789012",
+    role_arn=ROLE,
+    external_id="x-7",
+)
+
+
+def test_what_is_not_set_is_inherited() -> None:
+    assert PLAIN.over(BASE) == BASE
+    assert BASE.over(PLAIN) == BASE
+    own = StoringSettings(tags={"team": "ads"}).over(BASE)
+    assert own == BASE.model_copy(update={"tags": {"team": "ads"}})
+
+
+def test_a_key_goes_with_its_algorithm_and_an_external_id_with_its_role() -> None:
+    own = StoringSettings(server_side_encryption="AES256", role_arn=f"{ROLE}-2").over(BASE)
+    assert (own.server_side_encryption, own.sse_kms_key_id) == ("AES256", None)
+    assert (own.role_arn, own.external_id) == (f"{ROLE}-2", None)
+
+
+def test_only_what_creates_an_object_describes_it() -> None:
+    known = {"ExpectedBucketOwner": None}
+    assert BASE.added("UploadPart", known) == {"ExpectedBucketOwner": "123456789012"}
+    assert BASE.added("CreateBucket", {}) == {}
+    assert PLAIN.added("PutObject", known) == {}
+    assert StoringSettings(tags={"a b": "c/d", "é": ""}).added("PutObject", {}) == {"Tagging": "a%20b=c%2Fd&%C3%A9="}
+
+
+@pytest.mark.parametrize("account", ["123456789012", "", "RGW12345678901234567", "tenant-1"])
+def test_a_role_may_be_of_any_store(account: str) -> None:
+    arn = f"arn:aws:iam::{account}:role/application_abc/S3Access"
+    assert StoringSettings(role_arn=arn).role_arn == arn
+
+
+@pytest.mark.parametrize("tags", [{"a\nb": "c"}, {"a": "b\tc"}, {"a": "b&c"}, {"aws:a": "b"}, {"": "b"}])
+def test_tags_that_s3_would_refuse_are_refused(tags: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="tags"):
+        StoringSettings(tags=tags)

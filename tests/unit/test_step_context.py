@@ -1,0 +1,115 @@
+"""Which requests wait until they may go out: all to the platform's own origin, and no others."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from yarl import URL
+
+from export_worker.credentials import Redactor
+from export_worker.errors import PlatformPausedError, PlatformThrottledError
+from export_worker.platforms.base import Mark
+from export_worker.platforms.http.auth import ClientCredentialsAuth, StaticAuth
+from export_worker.platforms.http.client import ANONYMOUS, Call, HttpClient
+from export_worker.platforms.http.downloads import Downloader
+from export_worker.step_context import admitted, admitting
+from support.scripted_server import CANARY, ScriptedServer, json_replied, redirected, replied
+
+
+class Counter:
+    """Lets everything through, and counts it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def __call__(self) -> None:
+        self.count += 1
+
+
+@asynccontextmanager
+async def opened(server: ScriptedServer) -> AsyncIterator[HttpClient]:
+    client = HttpClient("gio", server.url, Redactor())
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def test_calls_and_the_tokens_for_them() -> None:
+    counter = Counter()
+    async with ScriptedServer() as server, opened(server) as client:
+        server.on(
+            "/accounts/oauth/access_token", json_replied({"access_token": "t"}), json_replied({"access_token": "u"})
+        )
+        server.on("/x", json_replied({}, status=401), json_replied({}))
+        auth = ClientCredentialsAuth(client, CANARY, "Token")
+        with admitting(counter):
+            await client.call(Call("GET", "/x"), auth)
+        await auth.close()
+        # A token, the call, another token since the first was refused, and the call again.
+        assert counter.count == len(server.seen) == 4
+
+
+async def test_answers_that_are_read_bit_by_bit() -> None:
+    counter = Counter()
+    async with ScriptedServer() as server, opened(server) as client:
+        server.on("/x", json_replied({}))
+        with admitting(counter):
+            (await client.open_stream(Call("POST", "/x"), ANONYMOUS)).close()
+        assert counter.count == 1
+
+
+@pytest.mark.parametrize("mark", [None, Mark(1, '"a"', 3)], ids=["whole", "from the middle"])
+async def test_downloads_from_the_own_origin_each_hop_of_them(mark: Mark | None) -> None:
+    counter = Counter()
+    async with ScriptedServer() as server, opened(server) as client:
+        server.on("/download", redirected("/files/a.csv"))
+        server.on("/files/a.csv", replied(b"abc"))
+        files = Downloader(client, StaticAuth(ANONYMOUS), ())
+        with admitting(counter):
+            async with files.open(URL(f"{server.url}/download?file=a"), "a.csv", mark):
+                pass
+        assert counter.count == len(server.seen) == 2
+
+
+async def test_files_from_elsewhere_are_not_the_platform_s() -> None:
+    counter = Counter()
+    async with ScriptedServer() as server, ScriptedServer() as storage, opened(server) as client:
+        server.on("/download", redirected(f"{storage.url}/a.csv"))
+        storage.on("/a.csv", replied(b"abc"))
+        host = storage.url.removeprefix("http://")
+        files = Downloader(client, StaticAuth(ANONYMOUS), (host,))
+        with admitting(counter):
+            async with files.open(URL(f"{server.url}/download?file=a"), "a.csv"):
+                pass
+        assert (counter.count, len(storage.seen)) == (1, 1)
+
+
+async def test_one_that_must_not_go_out_does_not() -> None:
+    async def never() -> None:
+        raise PlatformPausedError("paused", retry_after_s=60)
+
+    async with ScriptedServer() as server, opened(server) as client:
+        files = Downloader(client, StaticAuth(ANONYMOUS), ())
+        with admitting(never):
+            with pytest.raises(PlatformThrottledError):
+                await client.exchange(Call("GET", "/x"))
+            with pytest.raises(PlatformThrottledError):
+                await client.open_stream(Call("GET", "/x"), ANONYMOUS)
+            with pytest.raises(PlatformThrottledError):
+                async with files.open(URL(f"{server.url}/x"), "a.csv"):
+                    pass
+        assert server.seen == []
+
+
+async def test_tasks_inherit_it_and_nobody_else_does() -> None:
+    counter, other = Counter(), Counter()
+    with admitting(counter):
+        begun = asyncio.create_task(admitted())
+        with admitting(None):
+            await admitted()
+    with admitting(other):
+        await begun
+    await admitted()
+    assert (counter.count, other.count) == (1, 0)

@@ -1,0 +1,137 @@
+"""Which parts of an upload can be built upon, and which answers are the rest that was asked for."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from yarl import URL
+
+from export_worker.platforms.base import Mark
+from export_worker.s3.checksums import CRC32C, CRC64NVME, Checksum
+from export_worker.s3.multipart import SentPart
+from export_worker.s3.store import ListedPart
+from export_worker.transfer.part_sizes import FIRST_PART_BYTES, part_size
+from export_worker.transfer.resume import PARTS_MIN, Unfit, fit_parts
+from support.scripted_server import Reply, ScriptedServer, replied
+from unit.platforms.http.test_downloads import downloader
+
+TOTAL_BYTES = 3 * FIRST_PART_BYTES + 1000
+FILE = bytes(range(256)) * 8
+OTHER = Checksum(CRC64NVME, 7)
+OFFSET = 1500
+MARK = Mark(OFFSET, '"v1"', len(FILE))
+GOOD = {"ETag": '"v1"', "Content-Range": f"bytes {OFFSET}-{len(FILE) - 1}/{len(FILE)}"}
+
+
+def planned(number: int, total_bytes: int = TOTAL_BYTES) -> ListedPart:
+    size_bytes = part_size(1, total_bytes)
+    part_bytes = min(size_bytes, total_bytes - (number - 1) * size_bytes)
+    return ListedPart(number, part_bytes, f'"{number}"', Checksum(CRC64NVME, number))
+
+
+def numbers(parts: Sequence[SentPart] | Unfit) -> list[int]:
+    assert not isinstance(parts, Unfit), parts
+    return [part.number for part in parts]
+
+
+def test_parts_of_the_plan_are_taken_over_in_order() -> None:
+    assert numbers(fit_parts([planned(3), planned(1), planned(2)], TOTAL_BYTES)) == [1, 2, 3]
+    assert numbers(fit_parts([planned(number) for number in range(1, 5)], TOTAL_BYTES)) == [1, 2, 3, 4]
+
+
+def test_what_stands_behind_a_gap_is_sent_again() -> None:
+    assert numbers(fit_parts([planned(1), planned(2), planned(4)], TOTAL_BYTES)) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("listed", "reason"),
+    [
+        ([], "0 part"),
+        ([planned(1)], "1 part"),
+        ([planned(2), planned(3)], "0 part"),
+        ([planned(1), ListedPart(2, FIRST_PART_BYTES - 1, '"x"', OTHER)], "part 2 has"),
+        ([planned(1), planned(2), ListedPart(9, 5, '"x"', OTHER)], "0 were planned"),
+        ([planned(1), planned(2), ListedPart(4, 1001, '"x"', OTHER)], "1000 were planned"),
+        ([planned(1), ListedPart(2, FIRST_PART_BYTES, '"x"', None)], "checksums"),
+        ([planned(1), ListedPart(2, FIRST_PART_BYTES, '"x"', Checksum(CRC32C, 7))], "checksums"),
+    ],
+)
+def test_anything_odd_is_not_built_upon(listed: list[ListedPart], reason: str) -> None:
+    unfit = fit_parts(listed, TOTAL_BYTES)
+    assert isinstance(unfit, Unfit)
+    assert reason in unfit.reason
+
+
+@given(
+    total_bytes=st.integers(2 * FIRST_PART_BYTES + 1, 5 * 2**40),
+    there=st.sets(st.integers(1, 40), min_size=1),
+)
+def test_what_is_taken_over_is_the_beginning_of_the_file(total_bytes: int, there: set[int]) -> None:
+    count = -(-total_bytes // part_size(1, total_bytes))
+    listed = [planned(number, total_bytes) for number in there if number <= count]
+    unbroken = next(number for number in range(1, 42) if number not in there or number > count) - 1
+
+    parts = fit_parts(listed, total_bytes)
+
+    if unbroken < PARTS_MIN:
+        assert isinstance(parts, Unfit)
+    else:
+        assert numbers(parts) == list(range(1, unbroken + 1))
+        assert not isinstance(parts, Unfit)
+        assert sum(part.bytes for part in parts) == min(total_bytes, unbroken * part_size(1, total_bytes))
+
+
+async def read_at_the_mark(*replies: Reply) -> tuple[int, bytes, list[str | None]]:
+    """Where the download begins, what it brings, and the ranges that were asked for."""
+    async with ScriptedServer() as server:
+        server.on("/a.csv", *replies)
+        url = URL(server.url + "/a.csv", encoded=True)
+        async with downloader(server.url) as files, files.open(url, "a.csv", MARK) as download:
+            body = b"".join([chunk async for chunk in download.chunks()])
+            assert download.total_bytes == len(FILE)
+            return download.offset_bytes, body, [seen.headers.get("Range") for seen in server.seen]
+
+
+async def test_the_rest_of_the_same_version_is_believed() -> None:
+    rest = replied(FILE[OFFSET:], status=206, headers=GOOD)
+    assert await read_at_the_mark(rest) == (OFFSET, FILE[OFFSET:], [f"bytes={OFFSET}-"])
+
+
+async def test_a_small_rest_of_a_large_file_is_no_decompression_bomb() -> None:
+    total_bytes = 300 * 2**20
+    mark = Mark(total_bytes - 1000, '"v1"', total_bytes)
+    told = {"ETag": '"v1"', "Content-Range": f"bytes {mark.offset_bytes}-{total_bytes - 1}/{total_bytes}"}
+    async with ScriptedServer() as server:
+        server.on("/a.csv", replied(bytes(1000), status=206, headers=told))
+        url = URL(server.url + "/a.csv", encoded=True)
+        async with downloader(server.url) as files, files.open(url, "a.csv", mark) as download:
+            assert sum([len(chunk) async for chunk in download.chunks()]) == 1000
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"Content-Range": f"bytes {OFFSET - 1}-{len(FILE) - 1}/{len(FILE)}"},
+        {"Content-Range": f"bytes {OFFSET}-{len(FILE) - 2}/{len(FILE)}"},
+        {"Content-Range": f"bytes {OFFSET}-{len(FILE) - 1}/{len(FILE) + 1}"},
+        {"Content-Range": f"bytes {OFFSET}-{len(FILE) - 1}/*"},
+        {"Content-Range": "nonsense"},
+        {"ETag": '"v2"'},
+        {"ETag": 'W/"v1"'},
+        {"Content-Encoding": "gzip"},
+    ],
+)
+async def test_another_rest_is_not(told: dict[str, str]) -> None:
+    wrong = replied(FILE[OFFSET:], status=206, headers=GOOD | told)
+    whole = replied(FILE)
+    assert await read_at_the_mark(wrong, whole) == (0, FILE, [f"bytes={OFFSET}-", None])
+
+
+async def test_a_range_that_cannot_be_had_is_followed_by_the_whole_file() -> None:
+    refused = replied(b"", status=416, headers={"Content-Range": "bytes */10"})
+    assert await read_at_the_mark(refused, replied(FILE)) == (0, FILE, [f"bytes={OFFSET}-", None])
+
+
+async def test_a_server_that_ignores_ranges_gives_the_whole_file_at_once() -> None:
+    assert await read_at_the_mark(replied(FILE)) == (0, FILE, [f"bytes={OFFSET}-"])

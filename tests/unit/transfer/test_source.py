@@ -1,0 +1,136 @@
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
+from export_worker.s3.checksums import Checksum
+from export_worker.transfer.source import SNIFF_BYTES, GuardedSource
+
+
+class Body:
+    """A download out of memory."""
+
+    content_type = "text/csv"
+
+    def __init__(self, pieces: Sequence[bytes], total_bytes: int | None = None) -> None:
+        self.pieces = pieces
+        self.total_bytes = total_bytes
+        self.closed = False
+        self.given = 0
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        try:
+            for piece in self.pieces:
+                self.given += 1
+                yield piece
+        finally:
+            self.closed = True
+
+
+async def read(pieces: Sequence[bytes], total_bytes: int | None = None, file_name: str = "a.csv") -> bytes:
+    source = GuardedSource(Body(pieces, total_bytes), file_name, lambda _: None)
+    return b"".join([chunk async for chunk in source.chunks()])
+
+
+@given(st.lists(st.binary(max_size=50)), st.booleans())
+async def test_a_good_body_passes_unchanged(pieces: list[bytes], known: bool) -> None:
+    body = b"".join(pieces)
+    if body.strip().startswith((b"{", b"<")):
+        return
+    seen: list[int] = []
+    source = GuardedSource(Body(pieces, len(body) if known else None), "a.csv", seen.append)
+    assert b"".join([chunk async for chunk in source.chunks()]) == body
+    assert sum(seen) == source.bytes_read == len(body)
+    assert source.checksum == Checksum.of(body)
+
+
+@pytest.mark.parametrize("over", [-1, 0, 1, SNIFF_BYTES])
+async def test_a_body_around_the_sniffed_size(over: int) -> None:
+    body = bytes(range(1, 251)) * 600
+    body = body[: SNIFF_BYTES + over]
+    assert await read([body[:100], body[100:-1], body[-1:]], len(body)) == body
+
+
+PAGES = [
+    "<!DOCTYPE html><html>gone</html>",
+    "<!doctype HTML>",
+    "<html lang='zh'>登录</html>",
+    "\r\n\t <HTML><head>",
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("padding", [0, 3 * SNIFF_BYTES])
+async def test_an_html_page_is_no_file(page: str, encoding: str, padding: int) -> None:
+    body = (page + " " * padding).encode(encoding)
+    pieces = [body[start : start + 40_000] for start in range(0, len(body), 40_000)]
+    with pytest.raises(DownloadInvalidError, match=r"(?i)HTML page, not a file: <(!doctype|html)"):
+        await read(pieces, len(body))
+
+
+async def test_a_page_ends_the_reading_and_nothing_has_been_given_out() -> None:
+    body = Body([b"<html>", *[b" " * SNIFF_BYTES] * 10])
+    source = GuardedSource(body, "a.csv", lambda _: None)
+    given_out = []
+    with pytest.raises(DownloadInvalidError):
+        given_out += [chunk async for chunk in source.chunks()]
+    assert given_out == []
+    assert body.given == 2
+    assert body.closed
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+async def test_a_json_object_is_no_table(encoding: str) -> None:
+    with pytest.raises(DownloadInvalidError, match=r'JSON message, not a file: \{"error": "登录 expired"\}'):
+        await read(['\n{"error":\x00\n"登录\texpired"}'.replace("\x00", "").replace("\t", " ").encode(encoding)])
+
+
+async def test_an_excerpt_is_short_and_plain() -> None:
+    with pytest.raises(DownloadInvalidError) as caught:
+        await read([b'{"a":\r\n"' + b"x" * 5000 + b'"}'])
+    message = str(caught.value)
+    assert message.isprintable()
+    assert len(message) < 300
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.JSON", "a.jsonl", "a.ndjson"])
+async def test_json_where_json_is_expected(name: str) -> None:
+    assert await read([b'{"a":1}'], file_name=name) == b'{"a":1}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[1, 2]",
+        b'{"a":1}\n{"a":2}\n',
+        b"{not json",
+        b'"text"',
+        b"<htm",
+        b"<xml>",
+        b"a,<html>",
+        b"",
+        b'{"a":' * 30_000 + b"1" + b"}" * 30_000,
+        b'{"a": "' + b"x" * SNIFF_BYTES + b'"}',
+    ],
+    ids=lambda body: f"{body[:12]!r}-{len(body)}",
+)
+async def test_what_only_looks_like_an_error_passes(body: bytes) -> None:
+    assert await read([body]) == body
+
+
+@pytest.mark.parametrize("total_bytes", [1, 10, 200_000, 200_001])
+@pytest.mark.parametrize("difference", [-1, 1])
+async def test_a_length_other_than_announced(total_bytes: int, difference: int) -> None:
+    body = b"x" * (total_bytes + difference)
+    pieces = [body[start : start + 30_000] for start in range(0, len(body), 30_000)]
+    with pytest.raises(DownloadInterruptedError, match=f"{total_bytes} bytes that were announced"):
+        await read(pieces, total_bytes)
+
+
+async def test_more_than_nothing() -> None:
+    with pytest.raises(DownloadInterruptedError, match="longer than the 0 bytes"):
+        await read([b"x"], 0)
+    assert await read([], 0) == b""

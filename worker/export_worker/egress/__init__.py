@@ -1,0 +1,1 @@
+"""Which network addresses outgoing requests may reach (SSRF protection)."""

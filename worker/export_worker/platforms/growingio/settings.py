@@ -1,0 +1,52 @@
+"""What a GrowingIO connection can be told, and how it is let in."""
+
+from typing import Self
+
+from pydantic import ConfigDict, SecretStr, model_validator
+
+from export_worker.credentials import Redactor, reveal
+from export_worker.platforms.http.auth import (
+    AuthScheme,
+    ClientCredentialsAuth,
+    StaticAuth,
+    authorization,
+    check_header_value,
+)
+from export_worker.platforms.http.client import Auth, HttpClient
+from export_worker.platforms.settings import ConnectionSettings
+
+
+class GrowingioSettings(ConnectionSettings):
+    """A GrowingIO connection: a token, or the API secret of the deployment that tokens are given for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    auth_scheme: AuthScheme = "Token"
+
+    @model_validator(mode="after")
+    def _one_credential(self) -> Self:
+        if self.api_key is not None:
+            raise ValueError("growingio takes no api_key; give token or client_secret")
+        if (self.token is None) == (self.client_secret is None):
+            raise ValueError("exactly one of token and client_secret is needed")
+        return self
+
+
+def growingio_auth(name: str, settings: GrowingioSettings, client: HttpClient) -> Auth:
+    """The way in that the settings of the connection `name` describe. The client's redactor learns the secret.
+
+    Raises:
+        ConfigError: The secret cannot be read, or cannot stand in a header. Names the setting.
+    """
+    if settings.client_secret is not None:
+        secret = _reveal(settings.client_secret, f"connections.{name}.client_secret", client.redactor)
+        return ClientCredentialsAuth(client, secret, settings.auth_scheme)
+    setting = f"connections.{name}.token"
+    token = _reveal(settings.token or SecretStr(""), setting, client.redactor)
+    return StaticAuth(authorization(settings.auth_scheme, check_header_value(token, setting)))
+
+
+def _reveal(secret: SecretStr, setting: str, redactor: Redactor) -> str:
+    value = reveal(secret, setting)
+    redactor.add(value)
+    return value

@@ -1,0 +1,196 @@
+"""GrowingIO's REST API as a table: every call of its document and of the pages around it."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from export_worker.contract.request import PATH_TEXT_PATTERN, PROPERTIES_MAX
+from export_worker.errors import FieldProblem, InvalidRequestError
+from export_worker.platforms.http.client import ANSWER_TIMEOUT_S, SUBMIT_TIMEOUT_S, Call
+from export_worker.platforms.operations import Operation, Parameter, Place
+
+PAGE_MAX = 1000
+"""Items of one page, in every listing of the platform."""
+_PROPERTIES_OF_A_PAGE_MAX = 20
+"""The platform fails above it; an export may have 60."""
+
+
+def _in_path(name: str, about: str) -> Parameter:
+    return Parameter(name, "text", "path", required=True, pattern=PATH_TEXT_PATTERN, about=about)
+
+
+_PROJECT = _in_path("project_ID", "the project")
+_SEGMENT = _in_path("segment_key", "the segment profile's key")
+_TAG = _in_path("tag_key", "the tag's key")
+_JOB = _in_path("id", "the job, as export_jobs answers it")
+
+_PAGE = (
+    Parameter("limit", "integer", "query", maximum=PAGE_MAX, about="items of one page, 1000 when left out"),
+    Parameter("offset", "integer", "query", about="items before the page, 0 when left out"),
+)
+_PAGE_OF_USERS = (
+    *_PAGE,
+    Parameter(
+        "properties[]",
+        "list",
+        "query",
+        max_items=_PROPERTIES_OF_A_PAGE_MAX,
+        about="keys of identities, user properties and tags",
+    ),
+)
+_FILE = (
+    Parameter(
+        "properties", "list", "json", max_items=PROPERTIES_MAX, about="keys of identities, user properties and tags"
+    ),
+    Parameter("fileFormat", "text", "json", choices=("csv", "json"), about="csv when left out"),
+    Parameter("csvHeaderType", "text", "json", choices=("key", "name"), about="key when left out; for csv only"),
+)
+
+_API = "/v1/api"
+_OF_PROJECT = f"{_API}/projects/{{project_ID}}"
+_SEGMENTS = f"{_OF_PROJECT}/segment_profiles"
+_TAGS = f"{_OF_PROJECT}/user_tags"
+_ALL_TAGS = f"{_API}/user_tags"
+
+PROJECTS = Operation("projects", "GET", f"{_API}/projects", "the projects that the token may see")
+SEGMENT_PROFILES = Operation(
+    "segment_profiles", "GET", _SEGMENTS, "a project's segment profiles, one page", (_PROJECT, *_PAGE)
+)
+USER_TAGS = Operation("user_tags", "GET", _TAGS, "a project's tags, one page", (_PROJECT, *_PAGE))
+DC_USER_TAGS = Operation("dc_user_tags", "GET", _ALL_TAGS, "the data centre's tags, one page", _PAGE)
+EXPORT_SEGMENT = Operation(
+    "segment_profile_export_jobs",
+    "POST",
+    f"{_SEGMENTS}/{{segment_key}}/export_jobs",
+    "start an export of a segment profile's users",
+    (_PROJECT, _SEGMENT, *_FILE),
+    body="json",
+    aliases=("export_jobs",),
+)
+EXPORT_TAG = Operation(
+    "user_tag_export_jobs",
+    "POST",
+    f"{_TAGS}/{{tag_key}}/export_jobs",
+    "start an export of a tag's users, of one project",
+    (_PROJECT, _TAG, *_FILE),
+    body="json",
+)
+EXPORT_DC_TAG = Operation(
+    "dc_user_tag_export_jobs",
+    "POST",
+    f"{_ALL_TAGS}/{{tag_key}}/export_jobs",
+    "start an export of a tag's users, of the data centre",
+    (_TAG, *_FILE),
+    body="json",
+)
+
+OPERATIONS: Mapping[str, Operation] = {
+    operation.name: operation
+    for operation in (
+        PROJECTS,
+        SEGMENT_PROFILES,
+        USER_TAGS,
+        DC_USER_TAGS,
+        Operation(
+            "segment_profile_users",
+            "GET",
+            f"{_SEGMENTS}/{{segment_key}}/users",
+            "a segment profile's users, one page",
+            (_PROJECT, _SEGMENT, *_PAGE_OF_USERS),
+        ),
+        Operation(
+            "user_tag_users",
+            "GET",
+            f"{_TAGS}/{{tag_key}}/users",
+            "a tag's users of one project, one page",
+            (_PROJECT, _TAG, *_PAGE_OF_USERS),
+        ),
+        Operation(
+            "dc_user_tag_users",
+            "GET",
+            f"{_ALL_TAGS}/{{tag_key}}/users",
+            "a tag's users of the data centre, one page",
+            (_TAG, *_PAGE_OF_USERS),
+        ),
+        Operation(
+            "segment_profile_computes",
+            "POST",
+            f"{_SEGMENTS}/{{segment_key}}/computes",
+            "compute a segment profile anew; only when it is not being computed",
+            (_PROJECT, _SEGMENT),
+        ),
+        Operation(
+            "user_tag_computes",
+            "POST",
+            f"{_TAGS}/{{tag_key}}/computes",
+            "compute a tag anew; only when it is not being computed",
+            (_PROJECT, _TAG),
+        ),
+        EXPORT_SEGMENT,
+        EXPORT_TAG,
+        EXPORT_DC_TAG,
+        Operation(
+            "job_result",
+            "GET",
+            f"{_API}/job/result/{{id}}",
+            "where a job stands, and its files",
+            (_JOB,),
+            aliases=("result",),
+        ),
+        Operation(
+            "project_job_result",
+            "GET",
+            f"{_OF_PROJECT}/job/result/{{id}}",
+            "as job_result, with the path of 4.x",
+            (_PROJECT, _JOB),
+        ),
+    )
+}
+
+
+def call_of(operation: Operation, arguments: Mapping[str, Any], space_id: str | None = None) -> Call:
+    """The call with what is given of its arguments.
+
+    Args:
+        space_id: Goes into the paths of segment profiles and tags of a project.
+
+    Raises:
+        InvalidRequestError: More than the platform takes.
+    """
+    _check_limits(operation, arguments)
+    path = operation.path
+    if space_id is not None and path.startswith((_SEGMENTS, _TAGS)):
+        path = path.replace(_OF_PROJECT, f"{_OF_PROJECT}/spaces/{space_id}")
+    for name, value in _placed(operation, arguments, "path").items():
+        path = path.replace(f"{{{name}}}", quote(value, safe=""))
+    has_body = any(parameter.place == "json" for parameter in operation.parameters)
+    return Call(
+        operation.method,
+        path,
+        query={name: _query(value) for name, value in _placed(operation, arguments, "query").items()},
+        json=_placed(operation, arguments, "json") if has_body else None,
+        # Whatever is posted starts something.
+        timeout_s=SUBMIT_TIMEOUT_S if operation.method == "POST" else ANSWER_TIMEOUT_S,
+    )
+
+
+def _check_limits(operation: Operation, arguments: Mapping[str, Any]) -> None:
+    problems = []
+    for parameter in operation.parameters:
+        value = arguments.get(parameter.name)
+        if parameter.maximum is not None and value is not None and value > parameter.maximum:
+            problems.append(FieldProblem(parameter.name, f"must be at most {parameter.maximum}"))
+        if parameter.max_items is not None and value is not None and len(value) > parameter.max_items:
+            problems.append(FieldProblem(parameter.name, f"must have at most {parameter.max_items} items"))
+    if problems:
+        raise InvalidRequestError(problems)
+
+
+def _placed(operation: Operation, arguments: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """The arguments of one place that are given, in the table's order."""
+    names = [parameter.name for parameter in operation.parameters if parameter.place == place]
+    return {name: arguments[name] for name in names if arguments.get(name) is not None}
+
+
+def _query(value: Any) -> str | list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else str(value)

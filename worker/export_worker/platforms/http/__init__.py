@@ -1,0 +1,1 @@
+"""The HTTP toolkit of drivers: requests, credentials, downloads, GraphQL."""

@@ -1,0 +1,1 @@
+"""Plays GrowingIO's GraphQL API."""

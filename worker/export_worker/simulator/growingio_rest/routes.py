@@ -1,0 +1,190 @@
+"""Plays GrowingIO's REST API (`/v1/api`). Its files are downloaded where those of GraphQL are."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any, cast
+
+from aiohttp import web
+
+from export_worker.simulator.answers import PLAIN_ERROR, json_answer, spoilt_answer, unauthorized
+from export_worker.simulator.faults import Standing, Target
+from export_worker.simulator.growingio.calls import job_target
+from export_worker.simulator.growingio.jobs import ERROR, FINISH
+from export_worker.simulator.growingio_rest.data import ALL_TAGS, PROJECTS, SEGMENTS, TAGS, USERS_IN_ALL, user
+from export_worker.simulator.growingio_rest.jobs import Kind, Order, new_job, problem_of
+from export_worker.simulator.jobs import Job
+from export_worker.simulator.scenario import CallType, Fault
+from export_worker.simulator.world import RECORD, WORLD, World
+
+_API = "/v1/api"
+_PAGE_MAX = 1000
+_PROPERTIES_OF_A_PAGE_MAX = 20
+_KIND = "{kind:segment_profiles|user_tags}"
+
+
+def register(app: web.Application) -> None:
+    """Add the routes, those of 4.x with spaces among them."""
+    platform = _GrowingIORest(app[WORLD])
+    router = app.router
+    router.add_get(f"{_API}/projects", platform.projects)
+    for project in ("", "/projects/{project}", "/projects/{project}/spaces/{space}"):
+        kind = _KIND if project else "{kind:user_tags}"
+        router.add_get(f"{_API}{project}/{kind}", platform.listing)
+        router.add_get(f"{_API}{project}/{kind}/{{key}}/users", platform.users)
+        router.add_post(f"{_API}{project}/{kind}/{{key}}/computes", platform.compute)
+        router.add_post(f"{_API}{project}/{kind}/{{key}}/export_jobs", platform.submit)
+    router.add_get(f"{_API}/job/result/{{id}}", platform.result)
+    router.add_get(f"{_API}/projects/{{project}}/job/result/{{id}}", platform.result)
+
+
+class _GrowingIORest:
+    """The handlers, over the simulator's state."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def projects(self, request: web.Request) -> web.StreamResponse:
+        """`GET projects`: a bare list."""
+        return await self._listed(request, list(PROJECTS))
+
+    async def listing(self, request: web.Request) -> web.StreamResponse:
+        """`GET segment_profiles` or `user_tags`, a page."""
+        entities = _entities(request)
+        if entities is None:
+            return await self._listed(request, None)
+        return await self._listed(request, _page(request, len(entities), lambda number: entities[number]))
+
+    async def users(self, request: web.Request) -> web.StreamResponse:
+        """`GET …/{key}/users`, a page."""
+        columns = request.query.getall("properties[]", [])
+        if _entity(request) is None or len(columns) > _PROPERTIES_OF_A_PAGE_MAX:
+            return await self._listed(request, None)
+        return await self._listed(request, _page(request, USERS_IN_ALL, lambda number: user(number, columns)))
+
+    async def compute(self, request: web.Request) -> web.StreamResponse:
+        """`POST …/{key}/computes`."""
+        known = _entity(request) is not None
+        return await self._listed(request, {"value": True, "message": "触发计算成功"} if known else None)
+
+    async def submit(self, request: web.Request) -> web.StreamResponse:
+        """`POST …/{key}/export_jobs`."""
+        if not self._authorized(request):
+            return unauthorized()
+        body, entity = _json(await request.read()), _entity(request)
+        request[RECORD].body = body
+        text = f"{request.path} {json.dumps(body, ensure_ascii=False, sort_keys=True)}"
+        fault = self._world.take_fault("submit", Target(key=text, text=text))
+        instead = await self._spoilt(request, fault)
+        if instead is not None and fault is not None and not fault.executed:
+            return instead
+        if entity is None or problem_of(body) is not None:
+            return instead or _plain_error()
+        kind = cast("Kind", request.match_info["kind"])
+        job = new_job(self._world, Order(kind, request.match_info.get("project"), entity, body), fault)
+        return instead or _answer({"id": job.job_id, "name": job.name}, fault)
+
+    async def result(self, request: web.Request) -> web.StreamResponse:
+        """`GET job/result/{id}`."""
+        if not self._authorized(request):
+            return unauthorized()
+        job_id = request.match_info["id"]
+        job = self._job(request)
+        target, standing = Target(key=job_id, text=job_id), cast("Standing | None", None)
+        if job is not None:
+            job.polls += 1
+            target, standing = job_target(job), self._world.standing(job)
+        fault = self._world.take_fault("poll", target, standing)
+        instead = await self._spoilt(request, fault)
+        if instead is not None:
+            return instead
+        return _plain_error() if job is None else self._looked_at(job, fault)
+
+    def _looked_at(self, job: Job, fault: Fault | None) -> web.Response:
+        name = None if fault is None else fault.fault
+        if name == "error_stage":
+            job.fail(ERROR)
+        stage = self._world.stage(job)
+        if name == "null_job":
+            return _answer(None, fault)
+        if name == "unknown_stage" and fault is not None:
+            return _answer({"stage": fault.stage}, fault)
+        if stage != FINISH:
+            return _answer({"stage": stage}, fault)
+        uris = [] if name == "empty_uris" else [file.uri for file in job.files]
+        return _answer({"stage": stage, "uris": uris}, fault)
+
+    def _job(self, request: web.Request) -> Job | None:
+        """The job, if it is one of this API and of the project that the path names."""
+        job = self._world.jobs.find(request.match_info["id"])
+        if job is None or job.kind not in {"segment_profiles", "user_tags"}:
+            return None
+        project = request.match_info.get("project")
+        return job if project is None or project == job.arguments.get("project") else None
+
+    async def _listed(self, request: web.Request, right: Any) -> web.StreamResponse:
+        """The right answer to a call that changes nothing, or what a fault makes of it; None is a key not known."""
+        if not self._authorized(request):
+            return unauthorized()
+        on: CallType = "list"
+        fault = self._world.take_fault(on, Target(key=request.path, text=request.path))
+        instead = await self._spoilt(request, fault)
+        if instead is not None:
+            return instead
+        return _plain_error() if right is None else _answer(right, fault)
+
+    async def _spoilt(self, request: web.Request, fault: Fault | None) -> web.Response | None:
+        if fault is None:
+            return None
+        await asyncio.sleep(fault.wait_s)
+        return await spoilt_answer(request, fault)
+
+    def _authorized(self, request: web.Request) -> bool:
+        """This API takes `Bearer` alone."""
+        authorization = request.headers.get("Authorization", "")
+        return authorization.startswith("Bearer ") and self._world.tokens.accepts(authorization, self._world.clock())
+
+
+def _entities(request: web.Request) -> Sequence[dict[str, Any]] | None:
+    """The segments or tags that the path speaks of; None when there is no such project."""
+    project = request.match_info.get("project")
+    if project is None:
+        return ALL_TAGS
+    return (SEGMENTS if request.match_info["kind"] == "segment_profiles" else TAGS).get(project)
+
+
+def _entity(request: web.Request) -> dict[str, Any] | None:
+    key = request.match_info["key"]
+    return next((entity for entity in _entities(request) or () if entity["key"] == key), None)
+
+
+def _page(request: web.Request, total: int, item: Any) -> dict[str, Any] | None:
+    """One page; None when its bounds make no sense. The numbers are written as the platform does."""
+    limit, offset = request.query.get("limit", "1000"), request.query.get("offset", "0")
+    if not limit.isdecimal() or not offset.isdecimal() or not 0 < int(limit) <= _PAGE_MAX:
+        return None
+    first, end = int(offset), min(int(offset) + int(limit), total)
+    return {
+        "offset": float(first),
+        "limit": float(limit),
+        "totalCount": float(total),
+        "hasNextPage": end < total,
+        "hasPreviousPage": first > 0,
+        "values": [item(number) for number in range(first, end)],
+    }
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
+def _answer(body: Any, fault: Fault | None) -> web.Response:
+    wrapped = fault is not None and fault.fault == "list_wrapped"
+    return json_answer([body] if wrapped else body)
+
+
+def _plain_error() -> web.Response:
+    return web.Response(status=500, text=PLAIN_ERROR)

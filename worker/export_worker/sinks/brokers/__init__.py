@@ -1,0 +1,1 @@
+"""Sinks that publish completion events to message brokers."""

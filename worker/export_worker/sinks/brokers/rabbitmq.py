@@ -1,0 +1,40 @@
+"""RabbitMQ: durable messages, and the broker's confirmation for each."""
+
+from faststream.rabbit import Channel, RabbitBroker, RabbitExchange, RabbitQueue
+
+from export_worker.sinks.brokers.sink import CONTENT_TYPE
+
+
+class RabbitmqLink:
+    """Publishes to a queue, which is declared durable, or to an exchange that exists."""
+
+    def __init__(self, url: str, destination: str, exchange: str | None) -> None:
+        # A message that reaches no queue is an error: it would be gone without a word.
+        channel = Channel(publisher_confirms=True, on_return_raises=True)
+        self._broker = RabbitBroker(url, default_channel=channel, logger=None)
+        self._destination = destination
+        self._exchange = RabbitExchange(exchange, declare=False) if exchange is not None else None
+
+    async def start(self) -> None:
+        """Connect; declare the queue."""
+        await self._broker.connect()
+        if self._exchange is None:
+            await self._broker.declare_queue(RabbitQueue(self._destination, durable=True))
+
+    async def publish(self, event_id: str, event: bytes) -> None:
+        """Publish one event, and wait for the broker's confirmation."""
+        await self._broker.publish(
+            event,
+            exchange=self._exchange,
+            routing_key=self._destination,
+            persist=True,
+            message_id=event_id,
+            content_type=CONTENT_TYPE,
+        )
+
+    async def look(self) -> None:
+        """Nothing more: connecting has declared the queue; an exchange tells only when it is published to."""
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        await self._broker.stop()

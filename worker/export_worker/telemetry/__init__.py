@@ -1,0 +1,1 @@
+"""Instruments, logs, metrics, traces and health pages."""

@@ -1,0 +1,195 @@
+"""The namespace's numbers as Redis has them now: what is due, what waits, how many bytes are left.
+
+Read once a scrape, in two round trips, at a cost that does not grow with the backlog: counts of sorted sets and their
+first entries, the progress of at most `TRANSFERS_MAX` exports, and the refusals of as few events.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any, get_args
+
+from arq.connections import ArqRedis
+
+from export_worker.contract.model import epoch_ms
+from export_worker.contract.redis_keys import Keys, Role
+from export_worker.contract.status import Phase
+from export_worker.contract.worker_record import WorkerRecord
+
+ROLES: tuple[Role, ...] = get_args(Role)
+ALIVE_S = 15.0
+"""A worker that has said nothing for so long is gone; it says something every few seconds."""
+TRANSFERS_MAX = 500
+"""Exports whose progress is read; with more of them their bytes left are estimated from these."""
+EVENTS_MAX = 100
+"""Events of one sink that are looked at for the one that was refused first, in the order of their next delivery: with
+more of them it may be another one, and still tells that the sink takes nothing."""
+WORKERS_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The numbers of one moment.
+
+    Args:
+        due_now: By role: steps whose time has come, and those that run.
+        oldest_due_age_s: By role: how long the step has waited that waits longest; 0 when none does.
+        left_bytes: Announced and not yet moved; a transfer of unknown size adds nothing.
+        exports: By phase.
+        breaker_open: By connection, of its calls or its downloads. One that is tried, or that nobody tries, is still
+            open: it is closed when the platform has answered.
+        parked: By connection.
+        events_pending: By sink.
+        events_undelivered: By sink: given up, and still to be replayed by hand.
+        oldest_event_due_age_s: By sink.
+        oldest_refusal_age_s: By sink: since when it has refused the event that it has refused for longest; 0 when it
+            has refused none that still waits.
+        workers: That are alive.
+    """
+
+    due_now: dict[str, int]
+    oldest_due_age_s: dict[str, float]
+    left_bytes: int
+    exports: dict[str, int]
+    breaker_open: dict[str, bool]
+    parked: dict[str, int]
+    events_pending: dict[str, int]
+    events_undelivered: dict[str, int]
+    oldest_event_due_age_s: dict[str, float]
+    oldest_refusal_age_s: dict[str, float]
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Platform:
+    """What Redis answers about one connection, in the order in which it is asked."""
+
+    calls_open: int
+    transfers_open: int
+    parked: int
+    waiting: int
+    first: list[tuple[bytes, float]]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its calls or its downloads are left alone."""
+        return bool(self.calls_open or self.transfers_open)
+
+
+@dataclass(frozen=True, slots=True)
+class _Details:
+    left_bytes: list[int]
+    running: Mapping[Role, int]
+    alive: int
+    refused_for_s: dict[str, float]
+
+
+class Gauges:
+    """Reads the numbers of one namespace.
+
+    Args:
+        connections: Whose breakers are read.
+        sinks: Whose outboxes are read.
+    """
+
+    def __init__(self, redis: ArqRedis, keys: Keys, connections: Sequence[str], sinks: Sequence[str]) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._connections = tuple(connections)
+        self._sinks = tuple(sinks)
+
+    async def read(self, now: datetime) -> Reading:
+        """The numbers now. Raises what redis-py raises."""
+        keys, now_ms = self._keys, epoch_ms(now)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name in (*map(keys.queue, ROLES), *map(keys.outbox, self._sinks)):
+                pipe.zcount(name, "-inf", now_ms)
+                pipe.zrange(name, 0, 0, withscores=True)
+            for phase in Phase:
+                pipe.zcard(keys.phase(phase))
+            for connection in self._connections:
+                for role in ROLES:
+                    pipe.hexists(keys.breaker(connection, role), "until")
+                pipe.zcard(keys.parked(connection))
+                # Due transfers leave the queue for a row of their connection; what was begun before has the score 0.
+                pipe.zcard(keys.waiting(connection))
+                pipe.zrangebyscore(keys.waiting(connection), "(0", "+inf", 0, 1, withscores=True)
+            for sink in self._sinks:
+                pipe.zcard(keys.outbox(sink))
+                pipe.hlen(keys.undelivered(sink))
+                pipe.zrange(keys.outbox(sink), 0, EVENTS_MAX - 1)
+            pipe.zrange(keys.phase(Phase.TRANSFERRING), 0, TRANSFERS_MAX - 1)
+            pipe.zrangebyscore(keys.workers, epoch_ms(now - timedelta(seconds=ALIVE_S)), "+inf", 0, WORKERS_MAX)
+            answers = iter(await pipe.execute())
+        due = {name: _due(next(answers), next(answers), now_ms) for name in (*ROLES, *self._sinks)}
+        exports = {phase.value: int(next(answers)) for phase in Phase}
+        platforms = {name: _Platform(*(next(answers) for _ in fields(_Platform))) for name in self._connections}
+        events = {name: (int(next(answers)), int(next(answers)), next(answers)) for name in self._sinks}
+        pending = {name: ids for name, (*_, ids) in events.items() if ids}
+        rows = {"control": [due["control"]], "transfer": [due["transfer"], *_rows(platforms.values(), now_ms)]}
+        details = await self._details(next(answers), next(answers), pending, now_ms)
+        return Reading(
+            due_now={role: sum(count for count, _ in rows[role]) + details.running.get(role, 0) for role in ROLES},
+            oldest_due_age_s={role: max(age_s for _, age_s in rows[role]) for role in ROLES},
+            left_bytes=_estimated(details.left_bytes, exports[Phase.TRANSFERRING]),
+            exports=exports,
+            breaker_open={name: each.is_open for name, each in platforms.items()},
+            parked={name: int(each.parked) for name, each in platforms.items()},
+            events_pending={name: waits for name, (waits, _, _) in events.items()},
+            events_undelivered={name: given_up for name, (_, given_up, _) in events.items()},
+            oldest_event_due_age_s={name: due[name][1] for name in self._sinks},
+            oldest_refusal_age_s={name: details.refused_for_s.get(name, 0.0) for name in self._sinks},
+            workers=details.alive,
+        )
+
+    async def _details(
+        self, transferring: list[bytes], workers: list[bytes], pending: Mapping[str, list[bytes]], now_ms: int
+    ) -> _Details:
+        """Bytes left of each transfer, steps that run, workers that are alive, and what each sink has refused."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for export_id in transferring:
+                pipe.hget(self._keys.export(export_id.decode()), "progress")
+            for owner in workers:
+                pipe.get(self._keys.worker(owner.decode()))
+            for sink, ids in pending.items():
+                pipe.hmget(self._keys.refusals(sink), [each.decode() for each in ids])
+            answers = iter(await pipe.execute() if transferring or workers or pending else [])
+        left = [_left(next(answers)) for _ in transferring]
+        told = [next(answers) for _ in workers]
+        records = [WorkerRecord.model_validate_json(each) for each in told if each is not None]
+        running = {role: sum(record.running.get(role, 0) for record in records) for role in ROLES}
+        refused_for_s = {sink: _refused_for_s(next(answers), now_ms) for sink in pending}
+        return _Details(left, running, len(records), refused_for_s)
+
+
+def _rows(platforms: Iterable[_Platform], now_ms: int) -> list[tuple[int, float]]:
+    """How many transfers wait, and how long the first of them, by connection; not of one whose files are out of reach.
+
+    A worker more would be of no use to those.
+    """
+    return [_due(each.waiting, each.first, now_ms) for each in platforms if not each.transfers_open]
+
+
+def _due(count: int, first: list[tuple[bytes, float]], now_ms: int) -> tuple[int, float]:
+    """How many are due, and for how many seconds the first of them has been."""
+    late_ms = now_ms - first[0][1] if first else 0
+    return int(count), max(0.0, late_ms / 1000)
+
+
+def _refused_for_s(refusals: Sequence[bytes | None], now_ms: int) -> float:
+    """Since the first of the refusals, each `failures:first`; 0 when there is none."""
+    first_ms = [int(each.partition(b":")[2]) for each in refusals if each]
+    return max(0.0, (now_ms - min(first_ms)) / 1000) if first_ms else 0.0
+
+
+def _left(progress: bytes | None) -> int:
+    told: dict[str, Any] = json.loads(progress) if progress else {}
+    total = told.get("bytes_total")
+    return max(0, int(total) - int(told.get("bytes_done") or 0)) if total else 0
+
+
+def _estimated(left_bytes: Sequence[int], transferring: int) -> int:
+    if not left_bytes:
+        return 0
+    return sum(left_bytes) * max(transferring, len(left_bytes)) // len(left_bytes)

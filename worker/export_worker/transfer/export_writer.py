@@ -1,0 +1,235 @@
+"""Lands everything of one export: the files, then `manifest.json`, then `_SUCCESS`."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC
+
+from export_worker.contract.status import Manifest, ManifestObject
+from export_worker.lifecycle.export import Export, Transferring
+from export_worker.lifecycle.observations import OpenUpload, RemoteFile, Stored
+from export_worker.platforms.base import Download, Mark
+from export_worker.s3.object_keys import render_key
+from export_worker.s3.objects import Target
+from export_worker.transfer.bandwidth import UNPACED, Pace
+from export_worker.transfer.engine import StoredFile, TransferEngine
+from export_worker.transfer.output_files import LandedFile, landed_files
+from export_worker.transfer.progress import Gauge
+from export_worker.transfer.resume import Kept, Unfit, why_anew
+from export_worker.transfer.transforms.row_count import Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Dealings:
+    """What a transfer asks of the outside, and what it tells.
+
+    Args:
+        open_file: Opens one download, at a mark where it is to go on.
+        on_stored: Told of each file once it stands in S3.
+        on_upload: Told which upload is to be gone on with, should this attempt not end it, and a line for the timeline.
+        on_gauge: Given what tells how far this attempt is, before its first file.
+        pace: Of the connection.
+
+    What the first three raise ends the transfer.
+    """
+
+    open_file: Callable[[RemoteFile, Mark | None], AbstractAsyncContextManager[Download]]
+    on_stored: Callable[[ManifestObject], Awaitable[None]]
+    on_upload: Callable[[OpenUpload | None, str | None], Awaitable[None]]
+    on_gauge: Callable[[Gauge], None]
+    pace: Pace = UNPACED
+
+
+_NAME = "0-name-that-no-file-has-0"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where an export's objects stand: bucket, prefix before every key, and the key's template."""
+
+    bucket: str
+    prefix: str
+    template: str
+
+    def key(self, export: Export, file_name: str) -> str:
+        """The key of one file. The date is that of acceptance, so that a retry lands in the same place."""
+        return render_key(
+            self.prefix,
+            self.template,
+            kind=export.request.kind,
+            connection=export.request.connection,
+            date=export.created_at.astimezone(UTC).date(),
+            export_id=export.export_id,
+            file_name=file_name,
+        )
+
+
+class Landing:
+    """Brings an export's files into S3 and seals them.
+
+    Args:
+        engine: Moves the bytes.
+        layout: Where objects stand.
+        apart: Landings of connections that store in a way of their own.
+    """
+
+    def __init__(self, engine: TransferEngine, layout: Layout, apart: Mapping[str, "Landing"] | None = None) -> None:
+        self._engine = engine
+        self._layout = layout
+        self._apart = apart or {}
+
+    def of(self, export: Export) -> "Landing":
+        """Where this export lands: as its connection says, or here."""
+        return self._apart.get(export.request.connection, self)
+
+    async def store_files(self, export: Export, state: Transferring, dealings: Dealings) -> None:
+        """Store every file that does not stand in S3 yet, one after the other.
+
+        Args:
+            export: Whose files they are.
+            state: Which files there are, which of them are done, and which upload is open.
+            dealings: With platform and record.
+
+        Raises:
+            StepError: As `TransferEngine.store_file` and `landed_files` say.
+        """
+        files = await landed_files(export.request, [file.name for file in state.files])
+        gauge = Gauge(len(state.files), len(state.stored), sum(item.source_bytes for item in state.stored))
+        dealings.on_gauge(gauge)
+        noted = state.upload
+        for index in range(len(state.stored), len(state.files)):
+            target = self._target(export, files[index])
+            piece = _Piece(state.files[index], files[index], target, gauge, files[index].rows())
+            stored = await self._recovered(piece, noted, dealings)
+            noted = None
+            gauge.file_stored(stored.source_bytes)
+            await dealings.on_stored(_listed(piece, stored))
+
+    async def _recovered(self, piece: "_Piece", noted: OpenUpload | None, dealings: Dealings) -> StoredFile:
+        """Store one file, from where an earlier attempt has come to."""
+        if noted is None:
+            return await self._store(piece, None, dealings)
+        found = await self._engine.recover(piece.target, noted)
+        if isinstance(found, Unfit):
+            await dealings.on_upload(None, _anew(noted, found))
+            return await self._store(piece, None, dealings)
+        if isinstance(found, StoredFile):
+            return found
+        return await self._store(piece, found, dealings)
+
+    async def _store(self, piece: "_Piece", kept: Kept | None, dealings: Dealings) -> StoredFile:
+        async with dealings.open_file(piece.file, None if kept is None else kept.mark) as download:
+            if kept is not None:
+                kept = await self._gone_on(kept, download, dealings)
+            piece.begin(download, kept)
+            return await self._engine.store_file(
+                download,
+                piece.target,
+                file_name=piece.landed.source_name,
+                transform=piece.landed.transform(piece.rows),
+                progress=piece.gauge.came,
+                on_part=piece.gauge.part_stored,
+                pace=dealings.pace,
+                on_begun=lambda begun: dealings.on_upload(begun, None),
+                kept=kept,
+            )
+
+    async def _gone_on(self, kept: Kept, download: Download, dealings: Dealings) -> Kept | None:
+        """Say how it goes on; without what was kept where the source brings the whole file.
+
+        The bytes before the mark are never read only to be thrown away: sending them again saves nothing but the way to
+        S3, and keeps no doubt whether they are the same.
+        """
+        unfit = why_anew(download, kept.noted)
+        if unfit is None:
+            await dealings.on_upload(kept.noted, f"goes on with {kept}")
+            return kept
+        await kept.upload.abort()
+        await dealings.on_upload(None, _anew(kept.noted, unfit))
+        return None
+
+    def _target(self, export: Export, file: LandedFile) -> Target:
+        return Target(
+            self._layout.bucket,
+            self._layout.key(export, file.name),
+            export.export_id,
+            file.content_type,
+            file.content_encoding,
+        )
+
+    async def abort_leftovers(self, export: Export, keep: OpenUpload | None = None) -> None:
+        """Abort uploads of this export that an earlier attempt has left open, but for the one that is gone on with."""
+        # Up to the first file's name: what stands behind it is not of every key.
+        prefix = self._layout.key(export, _NAME).partition(_NAME)[0]
+        kept_id = None if keep is None else keep.upload_id
+        await self._engine.abort_leftovers(self._layout.bucket, prefix, export.export_id, kept_id)
+
+    async def unseal(self, export: Export) -> None:
+        """Remove `_SUCCESS`, then the manifest, of an earlier end of this export, if it had one.
+
+        Raises:
+            ObjectExistsError: They belong to another export.
+            StorageError: S3 refused or did not answer.
+        """
+        for name in ("_SUCCESS", "manifest.json"):
+            await self._engine.remove_document(self._layout.bucket, self._layout.key(export, name), export.export_id)
+
+    async def seal(self, export: Export, state: Transferring) -> Stored:
+        """Write the manifest, then `_SUCCESS`: whoever sees the latter finds everything complete."""
+        if state.landed_at is None:
+            raise ValueError("an export is sealed after its last file has landed")
+        manifest = Manifest(
+            export_id=export.export_id,
+            kind=export.request.kind,
+            connection=export.request.connection,
+            operation_id=state.operation_id,
+            finished_at=state.landed_at,
+            objects=state.stored,
+            total_bytes=sum(item.bytes for item in state.stored),
+        )
+        key = self._layout.key(export, "manifest.json")
+        await self._document(export, key, manifest.model_dump_json(indent=2).encode(), "application/json")
+        await self._document(export, self._layout.key(export, "_SUCCESS"), b"", "application/octet-stream")
+        return Stored(tuple(state.stored), f"s3://{self._layout.bucket}/{key}")
+
+    async def _document(self, export: Export, key: str, body: bytes, content_type: str) -> None:
+        await self._engine.store_document(
+            bucket=self._layout.bucket, key=key, body=body, content_type=content_type, export_id=export.export_id
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """One file on its way."""
+
+    file: RemoteFile
+    landed: LandedFile
+    target: Target
+    gauge: Gauge
+    rows: Rows | None
+
+    def begin(self, download: Download, kept: Kept | None) -> None:
+        if kept is None:
+            self.gauge.begin(download.total_bytes)
+        else:
+            self.gauge.begin(download.total_bytes, kept.bytes, len(kept.parts))
+
+
+def _listed(piece: _Piece, stored: StoredFile) -> ManifestObject:
+    return ManifestObject(
+        uri=stored.uri,
+        bucket=stored.bucket,
+        key=stored.key,
+        bytes=stored.bytes,
+        etag=stored.etag,
+        checksum=stored.checksum,
+        file_name=piece.landed.name,
+        source_uri=piece.file.uri,
+        source_bytes=stored.source_bytes,
+        source_checksum=stored.source_checksum,
+        rows=None if piece.rows is None else piece.rows.count,
+    )
+
+
+def _anew(noted: OpenUpload, unfit: Unfit) -> str:
+    return f"begins {noted.key} anew, its upload cannot be gone on with: {unfit.reason}"

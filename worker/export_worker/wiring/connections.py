@@ -1,0 +1,85 @@
+"""The driver of a connection, for the commands that ask a platform directly."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
+
+from arq.connections import ArqRedis
+
+from export_worker.config import Config
+from export_worker.contract.redis_keys import Keys
+from export_worker.credentials import Redactor
+from export_worker.errors import FieldProblem, InvalidRequestError
+from export_worker.lifecycle.backoff import Backoff
+from export_worker.lifecycle.poll_schedule import PollPlan
+from export_worker.lifecycle.transitions import Policy
+from export_worker.platforms.base import Driver
+from export_worker.platforms.registry import build_driver
+from export_worker.platforms.settings import PollSettings
+from export_worker.redis.claims import Limit
+from export_worker.redis.rate_limit import Rate
+from export_worker.transfer.bandwidth import Pace
+from export_worker.worker.connections import Connection
+
+UNKNOWN_DEADLINE_S = 10 * 365 * 86_400.0
+"""Of an export whose connection is not configured here: its patience is for a worker that knows it to say."""
+
+
+@asynccontextmanager
+async def open_driver(config: Config, connection: str, redactor: Redactor) -> AsyncIterator[Driver]:
+    """The driver of one connection, closed at the end.
+
+    Raises:
+        InvalidRequestError: No such connection is configured.
+        ConfigError: Its settings are wrong.
+    """
+    settings = config.connections.get(connection)
+    if settings is None:
+        known = ", ".join(sorted(config.connections)) or "none is configured"
+        raise InvalidRequestError([FieldProblem("connection", f"unknown connection {connection!r}; known: {known}")])
+    driver = build_driver(connection, settings, redactor)
+    try:
+        yield driver
+    finally:
+        await driver.close()
+
+
+async def _connections(
+    config: Config, redactor: Redactor, rates: dict[str, Rate], stack: AsyncExitStack
+) -> dict[str, Connection]:
+    connections: dict[str, Connection] = {}
+    whole = Pace(_bytes_per_s(config.transfer.mib_per_second))
+    for name, settings in config.connections.items():
+        driver = build_driver(name, settings, redactor)
+        stack.push_async_callback(driver.close)
+        pace = Pace(_bytes_per_s(settings.mib_per_second), whole)
+        policy = _policy(config, settings.poll)
+        connections[name] = Connection(settings.platform, driver, policy, pace, rates[name])
+    return connections
+
+
+def _rates(config: Config, redis: ArqRedis, keys: Keys, clock: Callable[[], datetime]) -> dict[str, Rate]:
+    return {
+        name: Rate(redis, name, keys.rate(name), settings.requests_per_second, clock)
+        for name, settings in config.connections.items()
+    }
+
+
+def _bytes_per_s(mib_per_second: float | None) -> float | None:
+    return None if mib_per_second is None else mib_per_second * 2**20
+
+
+def _limits(config: Config) -> dict[str, Limit]:
+    return {
+        name: Limit(settings.max_in_flight, settings.requests_per_second, settings.poll.deadline_s)
+        for name, settings in config.connections.items()
+    }
+
+
+def _policy(config: Config, poll: PollSettings) -> Policy:
+    return Policy(
+        poll=PollPlan(poll.first_s, poll.max_s),
+        retry=Backoff(config.retry.first_s, config.retry.max_s),
+        max_attempts=config.retry.max_attempts,
+        deadline_s=poll.deadline_s,
+    )

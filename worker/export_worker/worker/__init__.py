@@ -1,0 +1,1 @@
+"""The worker process: claims steps, runs them, renews leases, sweeps up."""

@@ -1,0 +1,97 @@
+"""What a step has to tell of itself: the details for the instruments, made from what the machine holds anyway."""
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+
+from export_worker.contract.status import ManifestObject
+from export_worker.errors import StepError
+from export_worker.lifecycle.export import Ended, Export
+from export_worker.platforms.base import Download
+from export_worker.redis.claims import Turn
+from export_worker.telemetry.instrumentation import (
+    Detail,
+    ExportEnded,
+    FileStored,
+    Instrument,
+    PlatformCalled,
+    PlatformVerb,
+    StepTaken,
+)
+
+
+class Stopwatch:
+    """Seconds since it was made, or since it was last asked."""
+
+    def __init__(self) -> None:
+        self._since_s = time.monotonic()
+
+    def lap_s(self) -> float:
+        """Seconds since the last lap."""
+        before_s, self._since_s = self._since_s, time.monotonic()
+        return self._since_s - before_s
+
+
+def told_of(turn: Turn, after: Export, duration_s: float) -> Iterator[Detail]:
+    """What a step that was saved has done."""
+    before, request = turn.export, turn.export.request
+    code = None if after.error is None or after.error is before.error else str(after.error.code)
+    yield StepTaken(
+        export_id=after.export_id,
+        connection=request.connection,
+        kind=request.kind,
+        role=turn.role,
+        trace=turn.trace,
+        step=turn.step,
+        before=before.phase,
+        after=after.phase,
+        duration_s=duration_s,
+        code=code,
+        retries=code is not None and not isinstance(after.state, Ended),
+    )
+    if isinstance(after.state, Ended):
+        yield ExportEnded(
+            connection=request.connection,
+            kind=request.kind,
+            phase=after.phase,
+            code=None if after.error is None else str(after.error.code),
+            polls=after.counters.polls,
+            duration_s=(after.state.finished_at - after.set_going_at).total_seconds(),
+        )
+
+
+def file_stored(export: Export, stored: ManifestObject, duration_s: float) -> FileStored:
+    """One file has landed."""
+    return FileStored(
+        export_id=export.export_id,
+        connection=export.request.connection,
+        kind=export.request.kind,
+        source_bytes=stored.source_bytes,
+        stored_bytes=stored.bytes,
+        duration_s=duration_s,
+    )
+
+
+@contextmanager
+def calling(instrument: Instrument, export: Export, verb: PlatformVerb) -> Iterator[None]:
+    """Tell of one call to the platform: how long it took, and the code with which it failed."""
+    begun_s, code = time.monotonic(), None
+    try:
+        yield
+    except StepError as error:
+        code = str(error.code)
+        raise
+    finally:
+        connection, duration_s = export.request.connection, time.monotonic() - begun_s
+        instrument.on(PlatformCalled(export.export_id, connection, verb, duration_s, code))
+
+
+@asynccontextmanager
+async def opening(
+    instrument: Instrument, export: Export, opened: AbstractAsyncContextManager[Download]
+) -> AsyncIterator[Download]:
+    """A download, and the tale of how its head came. What breaks later is told by the step."""
+    async with AsyncExitStack() as stack:
+        with calling(instrument, export, "open"):
+            download = await stack.enter_async_context(opened)
+        yield download
