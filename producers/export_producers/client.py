@@ -32,7 +32,7 @@ from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Accepted, Phase, Status
 from export_worker.contract.trace import TraceContext
 from export_worker.errors import ExportNotFoundError, IdempotencyConflictError, InvalidRequestError
-from export_worker.redis.client import close_redis, commands, open_redis, reachable
+from export_worker.redis.client import close_redis, commands, open_redis, translate_redis_errors
 from export_worker.redis.clock import SharedClock, set_clock
 
 AnyRequest = ExportRequest | str | bytes
@@ -95,7 +95,7 @@ class ExportQueue:
         """Connection → platform: those that the caller gave, else those that workers have announced."""
         if self._connections is not None:
             return dict(self._connections)
-        async with reachable(self._url):
+        async with translate_redis_errors(self._url):
             announced = await self._redis.hgetall(self._keys.connections)
         return {name.decode(): platform.decode() for name, platform in announced.items()}
 
@@ -158,7 +158,7 @@ class ExportQueue:
         """The time that workers have, too. Redis tells it now and then."""
         asked_s = time.monotonic()
         if asked_s >= self._hear_again_s:
-            async with reachable(self._url):
+            async with translate_redis_errors(self._url):
                 await set_clock(self._clock, self._client)
             self._hear_again_s = asked_s + CLOCK_S
         return self._clock()
@@ -169,7 +169,7 @@ class ExportQueue:
         """Workers announce their sinks; as long as none has, whatever is named may still come."""
         if all(isinstance(offer, InvalidRequestError) or offer.request.notify is None for offer in offers):
             return offers
-        async with reachable(self._url):
+        async with translate_redis_errors(self._url):
             announced = await self._redis.hgetall(self._keys.sinks)
         known = sorted(name.decode() for name in announced)
         return [offer.naming(known) if isinstance(offer, Offer) else offer for offer in offers]
@@ -177,7 +177,7 @@ class ExportQueue:
     async def _send(self, offers: Sequence[Offer]) -> list[list[bytes]]:
         """What the script says to each; a Redis that has just started is given the script first."""
         calls = [(offer.keys(self._keys), offer.arguments(self._keys)) for offer in offers]
-        async with reachable(self._url):
+        async with translate_redis_errors(self._url):
             if len(calls) == 1:
                 ((keys, arguments),) = calls
                 return [await self._enqueue(keys=keys, args=arguments)]
@@ -209,7 +209,7 @@ class ExportQueue:
         Raises:
             ExportNotFoundError: No such export.
         """
-        async with reachable(self._url):
+        async with translate_redis_errors(self._url):
             status, progress = await self._redis.hmget(self._keys.export(export_id), "status", "progress")
         if status is None:
             raise ExportNotFoundError(export_id)
@@ -227,7 +227,7 @@ class ExportQueue:
         """
         index = self._keys.created if phase is None else self._keys.phase(phase)
         limit = max(1, min(limit, LIST_MAX))
-        async with reachable(self._url):
+        async with translate_redis_errors(self._url):
             found = await self._after(index, limit + 1, None if cursor is None else place_of(cursor))
             async with self._client.pipeline(transaction=False) as pipe:
                 for place in found[:limit]:
@@ -248,7 +248,7 @@ class ExportQueue:
 
     async def timeline(self, export_id: str) -> list[dict[str, Any]]:
         """Every transition of one export, oldest first: `at`, `phase`, `step`, `note`."""
-        async with reachable(self._url):
+        async with translate_redis_errors(self._url):
             entries = await self._redis.lrange(self._keys.timeline(export_id), 0, -1)
         return [json.loads(entry) for entry in entries]
 
@@ -298,7 +298,7 @@ class ExportQueue:
             ExportNotFoundError: No such export.
         """
         keys = self._keys
-        async with reachable(self._url):
+        async with translate_redis_errors(self._url):
             verdict, phase = await self._cancel(
                 keys=[keys.export(export_id), keys.open, keys.queue("control"), keys.queue("transfer")],
                 args=[export_id, epoch_ms(await self._now()), keys.prefix],
@@ -323,7 +323,7 @@ class ExportQueue:
         """
         status, now = await self.status(export_id), await self._now()
         start, again = retried(status, start, now)
-        async with reachable(self._url):
+        async with translate_redis_errors(self._url):
             step, request = await self._redis.hmget(self._keys.export(export_id), "step", "request")
             if step is None or request is None:
                 raise ExportNotFoundError(export_id)
@@ -342,7 +342,7 @@ class ExportQueue:
         status = await self.status(export_id)
         keys, connection = self._keys, status.connection
         role: Role = "transfer" if status.phase is Phase.TRANSFERRING else "control"
-        async with reachable(self._url):
+        async with translate_redis_errors(self._url):
             step, claims, released, cancel = await self._redis.hmget(
                 keys.export(export_id), "step", "claims", "released", "cancel"
             )

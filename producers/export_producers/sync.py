@@ -13,7 +13,7 @@ from export_producers.client import WATCH_INTERVAL_S, AnyRequest, EnqueueError, 
 from export_producers.records import Page, Start
 from export_worker.contract.status import Accepted, Phase, Status
 from export_worker.contract.trace import TraceContext
-from export_worker.redis.cancellation import end
+from export_worker.redis.cancellation import cancel_and_wait
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ class SyncExportQueue:
         self._loop.close()
 
     async def _end(self) -> None:
-        await end(*(task for task in asyncio.all_tasks() if task is not asyncio.current_task()))
+        await cancel_and_wait(*(task for task in asyncio.all_tasks() if task is not asyncio.current_task()))
         await self._queue.close()
 
     def _run(self, call: Coroutine[Any, Any, T]) -> T:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from export_worker.lifecycle.backoff import Backoff
-from export_worker.lifecycle.poll_schedule import PollPlan
+from export_worker.lifecycle.poll_schedule import PollSchedule
 from export_worker.redis.record_store import DURATIONS_MAX
 
 FIRST_S, MAX_S = 2.0, 60.0
@@ -57,7 +57,7 @@ def play(draw: Draw, wait: Wait, seed: int) -> Tally:
 
 def main() -> None:
     """Print the table."""
-    plain, plan = Backoff(FIRST_S, MAX_S), PollPlan(FIRST_S, MAX_S)
+    plain, plan = Backoff(FIRST_S, MAX_S), PollSchedule(FIRST_S, MAX_S)
     policies: dict[str, Wait] = {
         "exponential": lambda polls, _, __, draw: plain.wait_s(polls, draw),
         "planned": plan.wait_s,

@@ -32,7 +32,7 @@ from export_worker.contract.redis_keys import Keys
 from export_worker.credentials import Redactor
 from export_worker.demo.processes import redis_server
 from export_worker.lifecycle.observations import Submitted
-from export_worker.redis.claims import Limit
+from export_worker.redis.claims import ConnectionLimits
 from export_worker.redis.client import close_redis, open_redis
 from export_worker.telemetry.logs import configure_logging
 from support.redis_site import QueueSite, request_of
@@ -110,7 +110,7 @@ async def work_as_we_do(url: str, name: str) -> None:
     """Take steps until no export is open, or for ever when the name says so."""
     redis: Any = open_redis(url)
     async with ExportQueue(url, namespace=name) as queue:
-        site = QueueSite(redis, queue, Keys(name), limits={"gio": Limit(10**6, 1e6)})
+        site = QueueSite(redis, queue, Keys(name), limits={"gio": ConnectionLimits(10**6, 1e6)})
         parts = Parts(site, InstantDriver(), lambda: datetime.now(UTC), draw=random.random)
         async with parts.running(max_jobs=AT_ONCE):
             await go(redis, name)
@@ -129,7 +129,7 @@ async def work_until_killed(url: str, name: str) -> None:
             return await super().submit(export)
 
     async with ExportQueue(url, namespace=name) as queue:
-        site = QueueSite(redis, queue, Keys(name), limits={"gio": Limit(10**6, 1e6)})
+        site = QueueSite(redis, queue, Keys(name), limits={"gio": ConnectionLimits(10**6, 1e6)})
         async with Parts(site, Noting(), lambda: datetime.now(UTC)).running(max_jobs=AT_ONCE):
             await go(redis, name)
             await asyncio.sleep(3600)

@@ -31,11 +31,11 @@ class Real:
         site = self.site
         site.catch_up()
         await site.submit(await site.one())
-        turn = await site.one()
-        assert turn.export.export_id == export_id
+        claimed = await site.one()
+        assert claimed.export.export_id == export_id
         if not succeeds:
-            return await site.fail(turn, REFUSED)
-        await site.ready(turn)
+            return await site.fail(claimed, REFUSED)
+        await site.ready(claimed)
         return await site.succeed(await site.one("transfer"))
 
     async def trace(self, export_id: str) -> TraceContext | None:

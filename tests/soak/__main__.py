@@ -19,7 +19,7 @@ from rich.console import Console
 
 from export_worker.contract.redis_keys import Keys
 from export_worker.demo.processes import free_port
-from export_worker.redis.cancellation import end
+from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.client import close_redis, open_redis
 from export_worker.simulator.scenario import Scenario
 from export_worker.simulator.server import Simulator
@@ -80,7 +80,7 @@ async def bear(site: Site, redis: Redis, fleet: Fleet) -> None:
             fleet.tally.counts["Redis restarts"] += 1
         await until_ended(site, EXPORTS)
     finally:
-        await end(raging)
+        await cancel_and_wait(raging)
     # An event that its dispatcher died with comes again.
     await leftovers.in_redis(site)
 

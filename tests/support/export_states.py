@@ -13,12 +13,14 @@ from export_worker.lifecycle import transitions
 from export_worker.lifecycle.backoff import Backoff
 from export_worker.lifecycle.export import Export, Running, Transferring, accepted
 from export_worker.lifecycle.observations import OperationFailed, Pending, Ready, RemoteFile, Stored, Submitted
-from export_worker.lifecycle.poll_schedule import PollPlan
+from export_worker.lifecycle.poll_schedule import PollSchedule
 from export_worker.lifecycle.transitions import Decision, Moment, Policy
 
 START = datetime(2026, 11, 22, 3, tzinfo=UTC)
 POLL = Backoff(2.0, 60.0)
-POLICY = Policy(poll=PollPlan(POLL.first_s, POLL.max_s), retry=Backoff(1.0, 30.0), max_attempts=3, deadline_s=3600.0)
+POLICY = Policy(
+    poll=PollSchedule(POLL.first_s, POLL.max_s), retry=Backoff(1.0, 30.0), max_attempts=3, deadline_s=3600.0
+)
 FILES = (RemoteFile("/a/下载 & 列表.csv", "下载 & 列表.csv"), RemoteFile("/a/b.csv", "b.csv"))
 STARTS = ("submit", "poll", "transfer")
 

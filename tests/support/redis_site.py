@@ -19,14 +19,14 @@ from export_worker.lifecycle import transitions
 from export_worker.lifecycle.backoff import Backoff
 from export_worker.lifecycle.export import Running, Transferring
 from export_worker.lifecycle.observations import Pending, Ready, RemoteFile, Stored, Submitted
-from export_worker.lifecycle.poll_schedule import PollPlan
+from export_worker.lifecycle.poll_schedule import PollSchedule
 from export_worker.lifecycle.transitions import Decision, Moment, Policy
-from export_worker.redis.claims import NO_EFFECT, Claimed, Effect, Limit, Terms, Turn
+from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, ClaimResult, ConnectionLimits, PlatformSignal, Timings
 from export_worker.redis.record_store import Store
 from export_worker.redis.sweeper import Sweeper
 
-POLICY = Policy(poll=PollPlan(2.0, 60.0), retry=Backoff(1.0, 30.0), max_attempts=50, deadline_s=86_400.0)
-MANY = Limit(10_000, 1_000_000.0)
+POLICY = Policy(poll=PollSchedule(2.0, 60.0), retry=Backoff(1.0, 30.0), max_attempts=50, deadline_s=86_400.0)
+MANY = ConnectionLimits(10_000, 1_000_000.0)
 SINKS = ("stream", "hook")
 FILE = RemoteFile("/a/b.csv", "b.csv")
 STORED = ManifestObject(
@@ -63,8 +63,8 @@ class QueueSite:
     redis: Any
     queue: ExportQueue
     keys: Keys
-    limits: Mapping[str, Limit] = field(default_factory=lambda: {"gio": MANY})
-    terms: Terms = field(default_factory=Terms)
+    limits: Mapping[str, ConnectionLimits] = field(default_factory=lambda: {"gio": MANY})
+    timings: Timings = field(default_factory=Timings)
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     alone: bool = False
     owner: str = "w1"
@@ -72,7 +72,7 @@ class QueueSite:
     @property
     def store(self) -> Store:
         """A worker's store, with what is set now."""
-        return Store(self.redis, self.keys, SINKS, self.limits, self.terms, owner=self.owner)
+        return Store(self.redis, self.keys, SINKS, self.limits, self.timings, owner=self.owner)
 
     @property
     def now_ms(self) -> int:
@@ -103,70 +103,74 @@ class QueueSite:
         await self.queue.cancel(export_id)
         self.catch_up()
 
-    async def claim(self, most: int = 100, role: Role = "control") -> list[Turn]:
+    async def claim(self, most: int = 100, role: Role = "control") -> list[ClaimedStep]:
         """Whatever may run now."""
-        return (await self.claimed(most, role)).turns
+        return (await self.claimed(most, role)).steps
 
-    async def claimed(self, most: int = 100, role: Role = "control") -> Claimed:
+    async def claimed(self, most: int = 100, role: Role = "control") -> ClaimResult:
         """Whatever may run now, and when the next is due."""
         if not self.alone:
             await self.redis.set(self.keys.contact, self.now_ms)
         return await self.store.claim(role, most, self.now)
 
-    async def one(self, role: Role = "control") -> Turn:
+    async def one(self, role: Role = "control") -> ClaimedStep:
         """The only step that may run now."""
-        (turn,) = await self.claim(role=role)
-        return turn
+        (claimed,) = await self.claim(role=role)
+        return claimed
 
     async def ids(self, most: int = 100, role: Role = "control") -> list[str]:
         """The exports whose steps may run now."""
-        return [turn.export.export_id for turn in await self.claim(most, role)]
+        return [claimed.export.export_id for claimed in await self.claim(most, role)]
 
-    async def commit(self, turn: Turn, decision: Decision, effect: Effect = NO_EFFECT) -> None:
+    async def commit(self, claimed: ClaimedStep, decision: Decision, signal: PlatformSignal = NO_SIGNAL) -> None:
         """Save a decision."""
-        await self.store.commit(turn, decision, self.now, effect)
+        await self.store.commit(claimed, decision, self.now, signal)
 
-    async def submit(self, turn: Turn, effect: Effect = NO_EFFECT) -> None:
+    async def submit(self, claimed: ClaimedStep, signal: PlatformSignal = NO_SIGNAL) -> None:
         """The platform took it; the first poll is due at once."""
         submitted = Submitted("op1", "CREATED", done=True)
-        await self.commit(turn, transitions.after_submit(turn.export, submitted, self.moment(), POLICY), effect)
+        await self.commit(claimed, transitions.after_submit(claimed.export, submitted, self.moment(), POLICY), signal)
 
-    async def pend(self, turn: Turn, draw: float = 0.0) -> None:
+    async def pend(self, claimed: ClaimedStep, draw: float = 0.0) -> None:
         """The platform is not ready."""
-        await self.commit(turn, self.pending(turn, draw))
+        await self.commit(claimed, self.pending(claimed, draw))
 
-    def pending(self, turn: Turn, draw: float = 0.0, stage: str = "EXECUTING") -> Decision:
+    def pending(self, claimed: ClaimedStep, draw: float = 0.0, stage: str = "EXECUTING") -> Decision:
         """What a poll decides that is told to wait."""
-        assert isinstance(turn.export.state, Running)
-        return transitions.after_poll(turn.export, turn.export.state, Pending(stage), self.moment(draw), POLICY)
+        assert isinstance(claimed.export.state, Running)
+        return transitions.after_poll(claimed.export, claimed.export.state, Pending(stage), self.moment(draw), POLICY)
 
-    async def ready(self, turn: Turn, effect: Effect = NO_EFFECT) -> None:
+    async def ready(self, claimed: ClaimedStep, signal: PlatformSignal = NO_SIGNAL) -> None:
         """The platform is done."""
-        assert isinstance(turn.export.state, Running)
+        assert isinstance(claimed.export.state, Running)
         seen = Ready("FINISH", (FILE,))
         await self.commit(
-            turn, transitions.after_poll(turn.export, turn.export.state, seen, self.moment(), POLICY), effect
+            claimed, transitions.after_poll(claimed.export, claimed.export.state, seen, self.moment(), POLICY), signal
         )
 
-    def file_stored(self, turn: Turn) -> Decision:
+    def file_stored(self, claimed: ClaimedStep) -> Decision:
         """What is decided when a file stands in S3."""
-        assert isinstance(turn.export.state, Transferring)
-        return transitions.after_file(turn.export, turn.export.state, STORED, self.moment())
+        assert isinstance(claimed.export.state, Transferring)
+        return transitions.after_file(claimed.export, claimed.export.state, STORED, self.moment())
 
-    async def succeed(self, turn: Turn) -> None:
+    async def succeed(self, claimed: ClaimedStep) -> None:
         """Everything stands in S3."""
-        assert isinstance(turn.export.state, Transferring)
+        assert isinstance(claimed.export.state, Transferring)
         stored = Stored((STORED,), "s3://bucket/k/manifest.json")
-        await self.commit(turn, transitions.after_transfer(turn.export, turn.export.state, stored, self.moment()))
+        await self.commit(
+            claimed, transitions.after_transfer(claimed.export, claimed.export.state, stored, self.moment())
+        )
 
-    async def fail(self, turn: Turn, error: StepError = UNAVAILABLE, effect: Effect = NO_EFFECT) -> None:
+    async def fail(
+        self, claimed: ClaimedStep, error: StepError = UNAVAILABLE, signal: PlatformSignal = NO_SIGNAL
+    ) -> None:
         """The step failed; it is due again at once if it may be."""
-        decision = transitions.after_failure(turn.export, error, self.moment(), POLICY, probe=turn.probe)
-        await self.commit(turn, decision, effect)
+        decision = transitions.after_failure(claimed.export, error, self.moment(), POLICY, probe=claimed.probe)
+        await self.commit(claimed, decision, signal)
 
-    async def down(self, turn: Turn) -> None:
+    async def down(self, claimed: ClaimedStep) -> None:
         """The platform did not answer."""
-        await self.fail(turn, UNAVAILABLE, Effect("down"))
+        await self.fail(claimed, UNAVAILABLE, PlatformSignal("down"))
 
     async def running(self, connection: str = "gio") -> str:
         """An export whose poll is due now. Nothing else may be due."""
@@ -193,7 +197,7 @@ class QueueSite:
     async def sweep(self, owner: str = "w1") -> list[str]:
         """Bring back what is overdue, and forget what is expired; as if the last sweep were long ago."""
         await self.redis.delete(self.keys.sweep)
-        return await Sweeper(self.redis, self.keys, owner, self.terms).sweep(self.now)
+        return await Sweeper(self.redis, self.keys, owner, self.timings).sweep(self.now)
 
     async def record(self, export_id: str) -> dict[str, str]:
         """The record as it stands."""
@@ -253,6 +257,6 @@ async def open_site(redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIte
         yield QueueSite(redis, queue, Keys(namespace))
 
 
-def ids_of(turns: Sequence[Turn]) -> list[str]:
+def ids_of(turns: Sequence[ClaimedStep]) -> list[str]:
     """Whose steps they are."""
-    return [turn.export.export_id for turn in turns]
+    return [claimed.export.export_id for claimed in turns]

@@ -13,15 +13,15 @@ from export_worker.contract.request import ExportKind
 from export_worker.credentials import Redactor
 from export_worker.lifecycle.observations import OperationFailed, Polled, RemoteFile, Submitted
 from export_worker.lifecycle.transitions import Policy
-from export_worker.redis.cancellation import end
+from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.s3.client import build_client
 from export_worker.s3.store import S3Store
 from export_worker.transfer.engine import TransferEngine
-from export_worker.transfer.export_writer import Landing, Layout
-from export_worker.worker.claim_loop import StepWorker
+from export_worker.transfer.export_writer import ExportWriter, Layout
+from export_worker.worker.claim_loop import ClaimLoop
 from export_worker.worker.connections import Connection
 from export_worker.worker.leases import Leases
-from export_worker.worker.step_runner import Chance, Machine
+from export_worker.worker.step_runner import ClockAndRandom, StepRunner
 from support import s3_server
 from support.redis_site import POLICY, QueueSite
 
@@ -80,11 +80,11 @@ class Content:
 
 
 @contextmanager
-def landing(s3_url: str, bucket: str) -> Iterator[Landing]:
+def landing(s3_url: str, bucket: str) -> Iterator[ExportWriter]:
     """As a worker builds it. Connects with the first transfer only."""
     with ThreadPoolExecutor(2) as executor:
         client = build_client(s3_server.REGION, s3_url, 2)
-        yield Landing(TransferEngine(S3Store(client, executor), memory_bytes=2**25), Layout(bucket, "", TEMPLATE))
+        yield ExportWriter(TransferEngine(S3Store(client, executor), memory_bytes=2**25), Layout(bucket, "", TEMPLATE))
         client.close()
 
 
@@ -106,27 +106,27 @@ class Parts:
 
     def __post_init__(self) -> None:
         self.store = self.site.store
-        self.leases = Leases(self.store, self.clock, self.site.terms.lease_s, 0.1)
-        self.machine = Machine(
+        self.leases = Leases(self.store, self.clock, self.site.timings.lease_s, 0.1)
+        self.runner = StepRunner(
             "w1",
             store=self.store,
             leases=self.leases,
             connections={"gio": Connection("growingio", self.driver, self.policy)},
             fallback=self.policy,
-            landing=self.landing,
+            writer=self.landing,
             redactor=Redactor(),
-            chance=Chance(self.clock, self.draw),
+            sources=ClockAndRandom(self.clock, self.draw),
         )
 
-    def worker(self, role: Role = "control", max_jobs: int = 10) -> StepWorker:
+    def worker(self, role: Role = "control", max_jobs: int = 10) -> ClaimLoop:
         """Claims what is due."""
         site = self.site
-        return StepWorker(
-            site.redis, site.keys, role, store=self.store, machine=self.machine, max_jobs=max_jobs, clock=self.clock
+        return ClaimLoop(
+            site.redis, site.keys, role, store=self.store, runner=self.runner, max_jobs=max_jobs, clock=self.clock
         )
 
     @asynccontextmanager
-    async def running(self, max_jobs: int = 10) -> AsyncIterator[StepWorker]:
+    async def running(self, max_jobs: int = 10) -> AsyncIterator[ClaimLoop]:
         """A control worker that works within the block, and drains behind it."""
         worker = self.worker(max_jobs=max_jobs)
         renewing, working = asyncio.create_task(self.leases.run()), asyncio.create_task(worker.async_run())
@@ -134,4 +134,4 @@ class Parts:
             yield worker
         finally:
             await worker.drain(1.0)
-            await end(renewing, working)
+            await cancel_and_wait(renewing, working)

@@ -13,7 +13,7 @@ from export_worker.platforms.base import Mark
 from export_worker.platforms.http.auth import ClientCredentialsAuth, StaticAuth
 from export_worker.platforms.http.client import ANONYMOUS, Call, HttpClient
 from export_worker.platforms.http.downloads import Downloader
-from export_worker.step_context import admitted, admitting
+from export_worker.step_context import gated, wait_for_gate
 from support.scripted_server import CANARY, ScriptedServer, json_replied, redirected, replied
 
 
@@ -44,7 +44,7 @@ async def test_calls_and_the_tokens_for_them() -> None:
         )
         server.on("/x", json_replied({}, status=401), json_replied({}))
         auth = ClientCredentialsAuth(client, CANARY, "Token")
-        with admitting(counter):
+        with gated(counter):
             await client.call(Call("GET", "/x"), auth)
         await auth.close()
         # A token, the call, another token since the first was refused, and the call again.
@@ -55,7 +55,7 @@ async def test_answers_that_are_read_bit_by_bit() -> None:
     counter = Counter()
     async with ScriptedServer() as server, opened(server) as client:
         server.on("/x", json_replied({}))
-        with admitting(counter):
+        with gated(counter):
             (await client.open_stream(Call("POST", "/x"), ANONYMOUS)).close()
         assert counter.count == 1
 
@@ -67,7 +67,7 @@ async def test_downloads_from_the_own_origin_each_hop_of_them(mark: Mark | None)
         server.on("/download", redirected("/files/a.csv"))
         server.on("/files/a.csv", replied(b"abc"))
         files = Downloader(client, StaticAuth(ANONYMOUS), ())
-        with admitting(counter):
+        with gated(counter):
             async with files.open(URL(f"{server.url}/download?file=a"), "a.csv", mark):
                 pass
         assert counter.count == len(server.seen) == 2
@@ -80,7 +80,7 @@ async def test_files_from_elsewhere_are_not_the_platform_s() -> None:
         storage.on("/a.csv", replied(b"abc"))
         host = storage.url.removeprefix("http://")
         files = Downloader(client, StaticAuth(ANONYMOUS), (host,))
-        with admitting(counter):
+        with gated(counter):
             async with files.open(URL(f"{server.url}/download?file=a"), "a.csv"):
                 pass
         assert (counter.count, len(storage.seen)) == (1, 1)
@@ -92,7 +92,7 @@ async def test_one_that_must_not_go_out_does_not() -> None:
 
     async with ScriptedServer() as server, opened(server) as client:
         files = Downloader(client, StaticAuth(ANONYMOUS), ())
-        with admitting(never):
+        with gated(never):
             with pytest.raises(PlatformThrottledError):
                 await client.exchange(Call("GET", "/x"))
             with pytest.raises(PlatformThrottledError):
@@ -105,11 +105,11 @@ async def test_one_that_must_not_go_out_does_not() -> None:
 
 async def test_tasks_inherit_it_and_nobody_else_does() -> None:
     counter, other = Counter(), Counter()
-    with admitting(counter):
-        begun = asyncio.create_task(admitted())
-        with admitting(None):
-            await admitted()
-    with admitting(other):
+    with gated(counter):
+        begun = asyncio.create_task(wait_for_gate())
+        with gated(None):
+            await wait_for_gate()
+    with gated(other):
         await begun
-    await admitted()
+    await wait_for_gate()
     assert (counter.count, other.count) == (1, 0)

@@ -13,7 +13,7 @@ _CHECK: ContextVar[Callable[[], None] | None] = ContextVar("check", default=None
 
 
 @contextmanager
-def only_while(check: Callable[[], None]) -> Iterator[None]:
+def require_lease(check: Callable[[], None]) -> Iterator[None]:
     """Call this before each change of S3 within the block; what it raises keeps the change from being made."""
     token = _CHECK.set(check)
     try:
@@ -22,7 +22,7 @@ def only_while(check: Callable[[], None]) -> Iterator[None]:
         _CHECK.reset(token)
 
 
-def check_permission() -> None:
+def check_lease() -> None:
     """To be called before something is made or deleted.
 
     Raises:
@@ -33,29 +33,29 @@ def check_permission() -> None:
         check()
 
 
-Admission = Callable[[], Awaitable[None]]
+RequestGate = Callable[[], Awaitable[None]]
 """Returns when one more request may go out; raises PlatformThrottledError when that would take too long."""
 
 
-_ADMISSION: ContextVar[Admission | None] = ContextVar("admission", default=None)
+_REQUEST_GATE: ContextVar[RequestGate | None] = ContextVar("admission", default=None)
 
 
 @contextmanager
-def admitting(admission: Admission | None) -> Iterator[None]:
+def gated(request_gate: RequestGate | None) -> Iterator[None]:
     """Let the requests that are made within the block wait for this; None lets them through."""
-    token = _ADMISSION.set(admission)
+    token = _REQUEST_GATE.set(request_gate)
     try:
         yield
     finally:
-        _ADMISSION.reset(token)
+        _REQUEST_GATE.reset(token)
 
 
-async def admitted() -> None:
+async def wait_for_gate() -> None:
     """To be awaited before each request to the platform's own API, by a driver that makes it without `HttpClient`.
 
     Raises:
         PlatformThrottledError: It must not go out for longer than a step waits.
     """
-    admission = _ADMISSION.get()
-    if admission is not None:
-        await admission()
+    request_gate = _REQUEST_GATE.get()
+    if request_gate is not None:
+        await request_gate()

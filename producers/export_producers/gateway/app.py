@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from export_producers.gateway import exports, streams
-from export_producers.gateway.context import PARTS, Parts, json_answer
+from export_producers.gateway.context import CONTEXT, GatewayContext, json_answer
 from export_producers.gateway.metrics import route_of
 from export_producers.gateway.openapi import document
 from export_producers.gateway.problems import SECURITY_HEADERS, ProblemError, answer
@@ -27,10 +27,10 @@ CALLER = web.RequestKey("caller", int)
 _log = structlog.get_logger(__name__)
 
 
-def build_app(parts: Parts) -> web.Application:
+def build_app(parts: GatewayContext) -> web.Application:
     """The application around one gateway's parts."""
-    app = web.Application(client_max_size=REQUEST_MAX_BYTES, middlewares=[observed, told, admitted])
-    app[PARTS] = parts
+    app = web.Application(client_max_size=REQUEST_MAX_BYTES, middlewares=[access_log, error_middleware, authenticate])
+    app[CONTEXT] = parts
     app.add_routes(
         [
             web.post("/v1/exports", exports.enqueue),
@@ -56,11 +56,11 @@ async def _secure(_: web.Request, response: web.StreamResponse) -> None:
 
 
 async def _stop(app: web.Application) -> None:
-    app[PARTS].stopping.set()
+    app[CONTEXT].stopping.set()
 
 
 @web.middleware
-async def observed(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def access_log(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Count each request, and tell it in the log: by its route, for a path may hold what somebody put there."""
     started, status = monotonic(), 499  # as nginx calls a client that did not wait
     response = None
@@ -71,7 +71,7 @@ async def observed(request: web.Request, handler: Handler) -> web.StreamResponse
     finally:
         seconds, route = monotonic() - started, route_of(request)
         stream = response is not None and not isinstance(response, web.Response)
-        request.app[PARTS].metrics.served(request.method, route, status, seconds, stream=stream)
+        request.app[CONTEXT].metrics.served(request.method, route, status, seconds, stream=stream)
         fields = {"method": request.method, "route": route, "status": status, "duration_s": round(seconds, 4)}
         if "export_id" in request.match_info:
             fields["export_id"] = request.match_info["export_id"]
@@ -79,7 +79,7 @@ async def observed(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 @web.middleware
-async def told(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def error_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer every error with a problem."""
     try:
         return await handler(request)
@@ -88,11 +88,11 @@ async def told(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 @web.middleware
-async def admitted(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let those in who have a key, and not too often."""
     if not request.path.startswith(GUARDED):
         return await handler(request)
-    parts = request.app[PARTS]
+    parts = request.app[CONTEXT]
     caller = parts.keyring.caller(request.headers.get("Authorization"))
     if caller is None:
         headers = {"WWW-Authenticate": 'Bearer realm="export-worker"'}
@@ -118,7 +118,7 @@ async def healthz(_: web.Request) -> web.Response:
 
 async def readyz(request: web.Request) -> web.Response:
     """Redis can be reached; 503 if not, or while the gateway stops."""
-    parts = request.app[PARTS]
+    parts = request.app[CONTEXT]
     if parts.stopping.is_set():
         raise ProblemError(503, "stopping", "the gateway is about to stop", headers={"Retry-After": "1"})
     await parts.queue.list_exports(limit=1)
@@ -127,7 +127,7 @@ async def readyz(request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     """For Prometheus."""
-    parts = request.app[PARTS]
+    parts = request.app[CONTEXT]
     try:
         async with asyncio.timeout(REDIS_PATIENCE_S):
             await parts.queue.list_exports(limit=1)

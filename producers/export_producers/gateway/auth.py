@@ -10,7 +10,7 @@ NOBODY = -1
 """Whoever calls a gateway without keys."""
 
 
-class Keyring:
+class ApiKeys:
     """The bearer keys.
 
     Args:

@@ -12,7 +12,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from export_producers.client import ExportQueue
-from export_producers.gateway.auth import Keyring, RateLimit
+from export_producers.gateway.auth import ApiKeys, RateLimit
 from export_producers.gateway.metrics import Metrics
 from export_producers.gateway.problems import ProblemError, wrong_parameter
 from export_worker.contract.status import Status
@@ -25,7 +25,7 @@ BODY_S = 20.0
 
 
 @dataclass(frozen=True)
-class Parts:
+class GatewayContext:
     """One gateway.
 
     Args:
@@ -35,7 +35,7 @@ class Parts:
     """
 
     queue: ExportQueue
-    keyring: Keyring
+    keyring: ApiKeys
     rate: RateLimit
     catalog: CatalogCall | None
     streams_max: int
@@ -82,7 +82,7 @@ class Parts:
             self.metrics.streams.set(len(self.streams))
 
 
-PARTS = web.AppKey("parts", Parts)
+CONTEXT = web.AppKey("parts", GatewayContext)
 
 
 def json_answer(document: BaseModel, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

@@ -4,7 +4,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from export_producers.client import LIST_MAX
-from export_producers.gateway.context import PARTS, due_header, json_answer, json_body, location, query
+from export_producers.gateway.context import CONTEXT, due_header, json_answer, json_body, location, query
 from export_producers.gateway.openapi import KEY_MAX, RESOURCES
 from export_producers.gateway.problems import ProblemError, wrong_parameter
 from export_producers.gateway.schemas import Cancelling, ExportPage, RetryOrder
@@ -21,7 +21,7 @@ STARTS: dict[str, Start] = {"submit": "submit", "poll": "poll", "transfer": "tra
 
 async def enqueue(request: web.Request) -> web.Response:
     """Accept an export; the same key with the same request gives the first one back."""
-    parts = request.app[PARTS]
+    parts = request.app[CONTEXT]
     query(request)
     key = _idempotency_key(request)
     with parts.flight(key):
@@ -66,7 +66,7 @@ async def listing(request: web.Request) -> web.Response:
     if not (limit.isascii() and limit.isdecimal() and len(limit) <= len(str(LIST_MAX)) and 1 <= int(limit) <= LIST_MAX):
         raise wrong_parameter("limit", f"must be a whole number from 1 to {LIST_MAX}")
     try:
-        page = await request.app[PARTS].queue.page(Phase(phase) if phase else None, int(limit), asked.get("cursor"))
+        page = await request.app[CONTEXT].queue.page(Phase(phase) if phase else None, int(limit), asked.get("cursor"))
     except InvalidRequestError as error:
         raise ProblemError(400, error.code, str(error), errors=error.problems) from None
     headers = {}
@@ -79,7 +79,7 @@ async def listing(request: web.Request) -> web.Response:
 async def status(request: web.Request) -> web.Response:
     """Where an export stands."""
     query(request)
-    found = await request.app[PARTS].queue.status(request.match_info["export_id"])
+    found = await request.app[CONTEXT].queue.status(request.match_info["export_id"])
     return json_answer(found, headers=due_header(found))
 
 
@@ -87,14 +87,14 @@ async def cancel(request: web.Request) -> web.Response:
     """Ask for an export's end."""
     query(request)
     export_id = request.match_info["export_id"]
-    phase = await request.app[PARTS].queue.cancel(export_id)
+    phase = await request.app[CONTEXT].queue.cancel(export_id)
     answer = Cancelling(export_id=export_id, phase=phase, cancelling=not phase.terminal)
     return json_answer(answer, status=202 if answer.cancelling else 200)
 
 
 async def retry(request: web.Request) -> web.Response:
     """Set an ended export going again."""
-    parts, export_id = request.app[PARTS], request.match_info["export_id"]
+    parts, export_id = request.app[CONTEXT], request.match_info["export_id"]
     start = await _start(request)
     try:
         again = await parts.queue.retry(export_id, start)
@@ -123,7 +123,7 @@ async def _start(request: web.Request) -> Start | None:
 
 async def catalog(request: web.Request) -> web.Response:
     """What a connection's platform has of a resource."""
-    call = request.app[PARTS].catalog
+    call = request.app[CONTEXT].catalog
     connection, resource = request.match_info["connection"], request.match_info["resource"]
     project = query(request, "project").get("project")
     if resource not in RESOURCES:

@@ -17,8 +17,8 @@ from aiohttp import web
 
 from export_producers.client import ExportQueue
 from export_producers.gateway.app import build_app
-from export_producers.gateway.auth import Keyring, RateLimit
-from export_producers.gateway.context import CatalogCall, Parts
+from export_producers.gateway.auth import ApiKeys, RateLimit
+from export_producers.gateway.context import CatalogCall, GatewayContext
 from export_producers.gateway.problems import answer, of_status
 from export_worker.errors import ConfigError
 
@@ -117,9 +117,9 @@ async def listening(
     Raises:
         ConfigError: The address cannot be bound.
     """
-    parts = Parts(
+    parts = GatewayContext(
         queue=queue,
-        keyring=Keyring(options.api_keys),
+        keyring=ApiKeys(options.api_keys),
         rate=RateLimit(options.requests_per_second, options.burst, clock),
         catalog=catalog,
         streams_max=options.streams_max,

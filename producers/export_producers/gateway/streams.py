@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 from aiohttp import web
 
-from export_producers.gateway.context import PARTS, Parts, query
+from export_producers.gateway.context import CONTEXT, GatewayContext, query
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.status import Status
 from export_worker.errors import ExportWorkerError
@@ -22,7 +22,7 @@ async def events(request: web.Request) -> web.StreamResponse:
 
     A status stands for itself: a client that was away gets the newest, not all that it missed.
     """
-    parts, export_id = request.app[PARTS], request.match_info["export_id"]
+    parts, export_id = request.app[CONTEXT], request.match_info["export_id"]
     query(request)
     status = await parts.queue.status(export_id)
     last = request.headers.get("Last-Event-ID")
@@ -38,7 +38,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def _follow(response: web.StreamResponse, parts: Parts, status: Status, last: str | None) -> None:
+async def _follow(response: web.StreamResponse, parts: GatewayContext, status: Status, last: str | None) -> None:
     await response.write(f"retry: {RECONNECT_MS}\n\n".encode())
     loop = asyncio.get_running_loop()
     quiet_since = loop.time()
@@ -55,7 +55,7 @@ async def _follow(response: web.StreamResponse, parts: Parts, status: Status, la
         status = await parts.queue.status(status.export_id)
 
 
-async def _stopped(parts: Parts) -> bool:
+async def _stopped(parts: GatewayContext) -> bool:
     """Wait for the next look, or for the gateway's end."""
     with suppress(TimeoutError):
         async with asyncio.timeout(LOOK_S):

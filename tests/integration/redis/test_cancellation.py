@@ -66,7 +66,7 @@ async def test_a_worker_that_stops_still_gives_a_step_back_in_the_middle_of_a_su
     queue_site.catch_up()
     record = await queue_site.record(export_id)
     assert (record["phase"], record["claims"], record["released"]) == ("queued", "1", "1")
-    await Parts(queue_site, driver, real_time).machine.take(await queue_site.one())
+    await Parts(queue_site, driver, real_time).runner.run(await queue_site.one())
     assert (await queue_site.notes(export_id))[-1] == (
         "cancelled; the platform may have the job of a submit whose answer nobody heard"
     )
@@ -77,7 +77,7 @@ async def test_a_platform_that_will_not_cancel_does_not_make_it_a_failure(queue_
     parts = Parts(queue_site, driver, lambda: queue_site.now)
     export_id = await queue_site.running()
     await queue_site.cancel(export_id)
-    await parts.machine.take(await queue_site.one())
+    await parts.runner.run(await queue_site.one())
     status = await queue_site.queue.status(export_id)
     assert (status.phase, status.error) == (Phase.CANCELLED, None)
     assert (await queue_site.notes(export_id))[-1] == "cancelled; the platform goes on with op1"
@@ -89,7 +89,7 @@ async def test_a_platform_that_stays_away_is_asked_to_cancel_a_few_times(queue_s
     export_id = await queue_site.running()
     await queue_site.cancel(export_id)
     for _ in range(3):
-        await parts.machine.take(await queue_site.one())
+        await parts.runner.run(await queue_site.one())
         queue_site.later(60)
     assert (await queue_site.queue.status(export_id)).phase is Phase.CANCELLED
     assert driver.cancelled == ["op1"] * 3
@@ -101,10 +101,10 @@ async def test_behind_the_deadline_nothing_is_asked_of_the_platform(queue_site: 
     parts = Parts(queue_site, driver, lambda: queue_site.now)
     export_id = await queue_site.running()
     await queue_site.cancel(export_id)
-    await parts.machine.take(await queue_site.one())
+    await parts.runner.run(await queue_site.one())
     assert (await queue_site.queue.status(export_id)).phase is Phase.RUNNING
     queue_site.now += timedelta(seconds=POLICY.deadline_s)
-    await parts.machine.take(await queue_site.one())
+    await parts.runner.run(await queue_site.one())
     assert (await queue_site.queue.status(export_id)).phase is Phase.CANCELLED
     assert driver.cancelled == ["op1"]
     assert (await queue_site.notes(export_id))[-1] == "cancelled; the platform goes on with op1"

@@ -11,10 +11,10 @@ from structlog.testing import capture_logs
 
 from export_worker.demo.processes import free_port
 from export_worker.errors import PlatformPausedError
-from export_worker.redis.claims import Limit
+from export_worker.redis.claims import ConnectionLimits
 from export_worker.redis.client import close_redis, open_redis
 from export_worker.redis.rate_limit import Rate
-from export_worker.step_context import Admission
+from export_worker.step_context import RequestGate
 from support.redis_site import QueueSite
 
 
@@ -45,7 +45,7 @@ def taking(at_least_s: float, at_most_s: float) -> Iterator[None]:
     assert at_least_s <= time.monotonic() - begun_s <= at_most_s
 
 
-async def times(admission: Admission, count: int) -> None:
+async def times(admission: RequestGate, count: int) -> None:
     for _ in range(count):
         await admission()
 
@@ -59,7 +59,7 @@ async def test_what_the_claim_has_counted_asks_redis_nothing(queue_site: QueueSi
 
 
 async def test_claims_and_requests_share_one_rate(queue_site: QueueSite) -> None:
-    queue_site.limits = {"gio": Limit(100, 10)}
+    queue_site.limits = {"gio": ConnectionLimits(100, 10)}
     for _ in range(12):
         await queue_site.enqueue()
     assert len(await queue_site.claim()) == 11

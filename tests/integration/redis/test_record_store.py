@@ -14,11 +14,11 @@ from export_worker.contract.status import Phase, Progress
 from export_worker.errors import LeaseLostError
 from export_worker.lifecycle import transitions
 from export_worker.lifecycle.export import Running, Transferring
-from export_worker.redis.claims import Effect, Limit, Terms
+from export_worker.redis.claims import ConnectionLimits, PlatformSignal, Timings
 from export_worker.redis.record_store import DURATIONS_MAX, SPARE_S, TIMELINE_MAX
 from support.redis_site import MANY, SINKS, QueueSite, ids_of, notices
 
-LEASE_S = Terms().lease_s
+LEASE_S = Timings().lease_s
 
 # Claiming
 
@@ -33,33 +33,44 @@ async def test_each_due_step_is_taken_once_however_many_claim(queue_site: QueueS
 
 async def test_an_empty_queue_has_no_next(queue_site: QueueSite) -> None:
     claimed = await queue_site.claimed()
-    assert (claimed.turns, claimed.next_due_ms) == ([], None)
+    assert (claimed.steps, claimed.next_due_ms) == ([], None)
 
 
 async def test_what_is_not_due_is_told_not_taken(queue_site: QueueSite) -> None:
     export_id = await queue_site.running()
     await queue_site.pend(await queue_site.one(), draw=1.0)
     claimed = await queue_site.claimed()
-    assert claimed.turns == []
+    assert claimed.steps == []
     assert claimed.next_due_ms == epoch_ms((await queue_site.queue.status(export_id)).due_at or queue_site.now)
     assert claimed.next_due_ms == queue_site.now_ms + 4000
 
 
 async def test_a_first_claim_brings_the_request_and_a_later_one_the_state(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue(metadata={"order": "42"})
-    turn = await queue_site.one()
-    assert (turn.export.export_id, turn.export.phase, turn.step) == (export_id, Phase.QUEUED, 0)
-    assert turn.export.request.metadata == {"order": "42"}
-    assert turn.export.created_at == (await queue_site.queue.status(export_id)).created_at
-    assert (turn.claims, turn.probe, turn.cancel, turn.retry, turn.durations_s) == (1, False, False, "", ())
-    await queue_site.submit(turn)
-    turn = await queue_site.one()
-    assert isinstance(turn.export.state, Running)
-    assert (turn.step, turn.claims) == (1, 1)
+    claimed = await queue_site.one()
+    assert (claimed.export.export_id, claimed.export.phase, claimed.step) == (export_id, Phase.QUEUED, 0)
+    assert claimed.export.request.metadata == {"order": "42"}
+    assert claimed.export.created_at == (await queue_site.queue.status(export_id)).created_at
+    assert (claimed.claims, claimed.probe, claimed.cancel, claimed.retry, claimed.durations_s) == (
+        1,
+        False,
+        False,
+        "",
+        (),
+    )
+    await queue_site.submit(claimed)
+    claimed = await queue_site.one()
+    assert isinstance(claimed.export.state, Running)
+    assert (claimed.step, claimed.claims) == (1, 1)
 
 
 async def test_held_parked_and_limited_entries_hide_nothing(queue_site: QueueSite) -> None:
-    queue_site.limits = {"much": MANY, "slots": Limit(1, 1e6), "rate": Limit(10_000, 1.0), "gio": MANY}
+    queue_site.limits = {
+        "much": MANY,
+        "slots": ConnectionLimits(1, 1e6),
+        "rate": ConnectionLimits(10_000, 1.0),
+        "gio": MANY,
+    }
     for connection, count in (("much", 2000), ("slots", 500), ("rate", 502)):
         for first in range(0, count, 50):
             await asyncio.gather(*(queue_site.enqueue(connection) for _ in range(first, min(count, first + 50))))
@@ -69,7 +80,7 @@ async def test_held_parked_and_limited_entries_hide_nothing(queue_site: QueueSit
 
     found: list[str] = []
     for _ in range(2):
-        found += [turn.export.request.connection for turn in await queue_site.claim(4)]
+        found += [claimed.export.request.connection for claimed in await queue_site.claim(4)]
     assert sorted(found) == ["gio", "rate", "rate", "slots"]
     assert await queue_site.due_ms(behind, 0) == queue_site.now_ms + 15_000
 
@@ -181,7 +192,9 @@ async def test_a_lease_that_ends_gives_the_step_to_another_and_fences_the_first(
     with pytest.raises(LeaseLostError, match=f"export {export_id} was taken over in step 0"):
         await queue_site.submit(first)
     with pytest.raises(LeaseLostError):
-        await queue_site.store.keep(first, transitions.after_cancel(first.export, queue_site.moment()), queue_site.now)
+        await queue_site.store.checkpoint(
+            first, transitions.after_cancel(first.export, queue_site.moment()), queue_site.now
+        )
     assert await queue_site.store.renew(first, queue_site.now, Progress(files_done=1)) is None
     await queue_site.store.release(first, queue_site.now)
     assert await queue_site.everything() == before
@@ -190,72 +203,74 @@ async def test_a_lease_that_ends_gives_the_step_to_another_and_fences_the_first(
 
 async def test_a_commit_whose_answer_was_lost_is_found_to_be_done(queue_site: QueueSite) -> None:
     await queue_site.enqueue()
-    turn = await queue_site.one()
-    await queue_site.submit(turn)
+    claimed = await queue_site.one()
+    await queue_site.submit(claimed)
     before = await queue_site.everything()
-    await queue_site.submit(turn)
+    await queue_site.submit(claimed)
     assert await queue_site.everything() == before, "and is not done twice"
 
 
 async def test_who_has_committed_is_fenced_too(queue_site: QueueSite) -> None:
     await queue_site.enqueue()
-    turn = await queue_site.one()
-    await queue_site.submit(turn)
+    claimed = await queue_site.one()
+    await queue_site.submit(claimed)
     before = await queue_site.everything()
     with pytest.raises(LeaseLostError):
-        await queue_site.store.keep(turn, transitions.after_cancel(turn.export, queue_site.moment()), queue_site.now)
-    assert await queue_site.store.renew(turn, queue_site.now) is None
+        await queue_site.store.checkpoint(
+            claimed, transitions.after_cancel(claimed.export, queue_site.moment()), queue_site.now
+        )
+    assert await queue_site.store.renew(claimed, queue_site.now) is None
     assert await queue_site.everything() == before
 
 
 async def test_a_renewed_step_stays(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue()
-    turn = await queue_site.one()
+    claimed = await queue_site.one()
     for _ in range(3):
         queue_site.later(14)
-        assert await queue_site.store.renew(turn, queue_site.now) == "kept"
+        assert await queue_site.store.renew(claimed, queue_site.now) == "kept"
         assert await queue_site.claim() == []
     assert await queue_site.due_ms(export_id, 0) == queue_site.now_ms + 15_000
     assert await queue_site.redis.zscore(queue_site.keys.open, export_id) == queue_site.now_ms + 15_000
-    await queue_site.submit(turn)
+    await queue_site.submit(claimed)
 
 
 async def test_a_renewal_tells_how_far_it_is_until_the_step_ends(queue_site: QueueSite) -> None:
     export_id = await queue_site.transferring()
-    turn = await queue_site.one("transfer")
-    await queue_site.store.renew(turn, queue_site.now, Progress(bytes_done=7, files_total=1))
+    claimed = await queue_site.one("transfer")
+    await queue_site.store.renew(claimed, queue_site.now, Progress(bytes_done=7, files_total=1))
     assert (await queue_site.queue.status(export_id)).progress == Progress(bytes_done=7, files_total=1)
-    await queue_site.store.renew(turn, queue_site.now)
+    await queue_site.store.renew(claimed, queue_site.now)
     assert (await queue_site.queue.status(export_id)).progress.bytes_done == 7
-    await queue_site.fail(turn)
+    await queue_site.fail(claimed)
     assert (await queue_site.queue.status(export_id)).progress.bytes_done == 0
 
 
 async def test_a_renewal_says_that_somebody_asked_for_the_end(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue()
-    turn = await queue_site.one()
+    claimed = await queue_site.one()
     await queue_site.cancel(export_id)
-    assert await queue_site.store.renew(turn, queue_site.now) == "cancel"
+    assert await queue_site.store.renew(claimed, queue_site.now) == "cancel"
 
 
 async def test_a_renewal_brings_back_no_entry(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue()
-    turn = await queue_site.one()
+    claimed = await queue_site.one()
     await queue_site.redis.delete(queue_site.keys.queue("control"), queue_site.keys.open)
-    assert await queue_site.store.renew(turn, queue_site.now) == "kept"
+    assert await queue_site.store.renew(claimed, queue_site.now) == "kept"
     assert await queue_site.due_ms(export_id, 0) is None
     assert await queue_site.redis.zscore(queue_site.keys.open, export_id) is None
 
 
 async def test_a_released_step_is_due_at_once(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue()
-    turn = await queue_site.one()
+    claimed = await queue_site.one()
     async with notices(queue_site) as heard:
-        await queue_site.store.release(turn, queue_site.now)
+        await queue_site.store.release(claimed, queue_site.now)
     assert len(heard) == 1
     assert await queue_site.redis.zscore(queue_site.keys.open, export_id) == queue_site.now_ms
     with pytest.raises(LeaseLostError):
-        await queue_site.submit(turn)
+        await queue_site.submit(claimed)
     assert (await queue_site.one()).claims == 2
 
 
@@ -296,10 +311,10 @@ async def test_a_transfer_stands_in_the_other_queue(queue_site: QueueSite) -> No
 
 async def test_an_entry_s_payload_outlives_its_wait(queue_site: QueueSite) -> None:
     export_id = await queue_site.running()
-    turn = await queue_site.one()
-    decision = queue_site.pending(turn)
+    claimed = await queue_site.one()
+    decision = queue_site.pending(claimed)
     late = replace(decision, export=decision.export.model_copy(update={"due_at": queue_site.now.replace(year=2100)}))
-    await queue_site.commit(turn, late)
+    await queue_site.commit(claimed, late)
     ttl_ms = await queue_site.redis.pttl(ARQ_JOB_PREFIX + queue_site.keys.job_id(export_id, 2))
     assert ttl_ms > epoch_ms(late.export.due_at) - queue_site.now_ms + 86_000_000
 
@@ -310,18 +325,18 @@ async def test_what_is_no_news_is_not_in_the_timeline_which_is_bounded(queue_sit
     await queue_site.pend(await queue_site.one())
     assert await queue_site.notes(export_id) == ["accepted", "submitted as op1", "stage EXECUTING"]
     for number in range(TIMELINE_MAX):
-        turn = await queue_site.one()
-        await queue_site.commit(turn, queue_site.pending(turn, stage=f"S{number}"))
+        claimed = await queue_site.one()
+        await queue_site.commit(claimed, queue_site.pending(claimed, stage=f"S{number}"))
     notes = await queue_site.notes(export_id)
     assert (len(notes), notes[0], notes[-1]) == (TIMELINE_MAX, "stage S0", f"stage S{TIMELINE_MAX - 1}")
 
 
 async def test_a_decision_in_the_middle_is_kept_with_the_lease(queue_site: QueueSite) -> None:
     export_id = await queue_site.transferring()
-    turn = await queue_site.one("transfer")
+    claimed = await queue_site.one("transfer")
     due_ms = await queue_site.due_ms(export_id, 2, "transfer")
-    kept = await queue_site.store.keep(turn, queue_site.file_stored(turn), queue_site.now)
-    assert (kept.version, kept.step) == (turn.version, turn.step)
+    kept = await queue_site.store.checkpoint(claimed, queue_site.file_stored(claimed), queue_site.now)
+    assert (kept.version, kept.step) == (claimed.version, claimed.step)
     assert isinstance(kept.export.state, Transferring)
     assert len(kept.export.state.stored) == 1
     assert len((await queue_site.queue.status(export_id)).objects) == 1
@@ -333,9 +348,9 @@ async def test_a_decision_in_the_middle_is_kept_with_the_lease(queue_site: Queue
 
 async def test_an_end_is_announced_to_every_sink_in_the_same_write(queue_site: QueueSite) -> None:
     export_id = await queue_site.transferring()
-    turn = await queue_site.one("transfer")
-    await queue_site.store.renew(turn, queue_site.now, Progress(bytes_done=1))
-    await queue_site.succeed(turn)
+    claimed = await queue_site.one("transfer")
+    await queue_site.store.renew(claimed, queue_site.now, Progress(bytes_done=1))
+    await queue_site.succeed(claimed)
     keys = queue_site.keys
     for sink in SINKS:
         assert await queue_site.redis.zrange(keys.outbox(sink), 0, -1, withscores=True) == [
@@ -356,10 +371,10 @@ async def test_durations_are_learned_for_each_kind_and_the_last_few_kept(queue_s
     queue_site.limits = {"gio": MANY, "other": MANY}
     await queue_site.running()
     for number in range(DURATIONS_MAX + 5):
-        turn = await queue_site.one()
-        assert turn.durations_s == tuple(1.5 + late for late in reversed(range(max(0, number - 20), number)))
-        decision = queue_site.pending(turn)
-        await queue_site.commit(turn, decision, Effect("up", duration_s=1.5 + number))
+        claimed = await queue_site.one()
+        assert claimed.durations_s == tuple(1.5 + late for late in reversed(range(max(0, number - 20), number)))
+        decision = queue_site.pending(claimed)
+        await queue_site.commit(claimed, decision, PlatformSignal("up", duration_s=1.5 + number))
     await queue_site.ready(await queue_site.one())
     # A transfer has no use for them, nor has another connection.
     assert (await queue_site.one("transfer")).durations_s == ()
@@ -392,12 +407,12 @@ async def test_a_claim_that_a_fail_over_has_forgotten_is_fenced_by_the_one_that_
 
 
 async def test_terms_are_kept(queue_site: QueueSite) -> None:
-    queue_site.terms = Terms(lease_s=0.5, retention_s=1000)
+    queue_site.timings = Timings(lease_s=0.5, retention_s=1000)
     export_id = await queue_site.enqueue()
-    turn = await queue_site.one()
+    claimed = await queue_site.one()
     assert await queue_site.due_ms(export_id, 0) == queue_site.now_ms + 500
     assert await queue_site.redis.zscore(queue_site.keys.open, export_id) == queue_site.now_ms + 500
-    await queue_site.commit(turn, transitions.after_cancel(turn.export, queue_site.moment()))
+    await queue_site.commit(claimed, transitions.after_cancel(claimed.export, queue_site.moment()))
     keys = queue_site.keys
     for key in (keys.export(export_id), keys.timeline(export_id), keys.event(f"{export_id}.1")):
         assert 900_000 < await queue_site.redis.pttl(key) <= 1_000_000

@@ -3,7 +3,7 @@
 import pytest
 
 from export_worker.contract.redis_keys import Role
-from export_worker.redis.record_store import ASIDE_S
+from export_worker.redis.record_store import OFFERED_TO_OTHERS_S
 from support.redis_site import MANY, QueueSite, ids_of, notices
 
 
@@ -22,9 +22,9 @@ async def strange(queue_site: QueueSite) -> str:
 
 async def test_who_knows_the_connection_has_it_at_once(queue_site: QueueSite, strange: str) -> None:
     of_worker(queue_site, "w2", "gio", "other")
-    turn = await queue_site.one()
-    assert (turn.export.export_id, turn.claims) == (strange, 1)
-    await queue_site.submit(turn)
+    claimed = await queue_site.one()
+    assert (claimed.export.export_id, claimed.claims) == (strange, 1)
+    await queue_site.submit(claimed)
     assert "refused" not in await queue_site.record(strange)
     assert await queue_site.members(queue_site.keys.aside("control")) == []
 
@@ -40,7 +40,7 @@ async def test_others_are_told(queue_site: QueueSite) -> None:
 async def test_it_is_anybody_s_when_none_of_the_others_took_it(queue_site: QueueSite, strange: str) -> None:
     of_worker(queue_site, "w2", "gio")
     assert await queue_site.claim() == []
-    queue_site.later(ASIDE_S - 0.1)
+    queue_site.later(OFFERED_TO_OTHERS_S - 0.1)
     assert await queue_site.claim() == []
     queue_site.later(0.2)
     assert (await queue_site.one()).export.export_id == strange
@@ -48,7 +48,7 @@ async def test_it_is_anybody_s_when_none_of_the_others_took_it(queue_site: Queue
 
 async def test_the_next_due_moment_is_told(queue_site: QueueSite, strange: str) -> None:
     assert strange
-    assert (await queue_site.claimed()).next_due_ms == queue_site.now_ms + ASIDE_S * 1000
+    assert (await queue_site.claimed()).next_due_ms == queue_site.now_ms + OFFERED_TO_OTHERS_S * 1000
 
 
 @pytest.mark.parametrize("role", ["control", "transfer"])
@@ -56,7 +56,7 @@ async def test_the_sweep_finds_nothing_lost(queue_site: QueueSite, role: Role) -
     export_id = await (queue_site.enqueue() if role == "control" else queue_site.transferring())
     queue_site.limits = {}
     assert await queue_site.claim(role=role) == []
-    queue_site.later(ASIDE_S - 1)
+    queue_site.later(OFFERED_TO_OTHERS_S - 1)
     assert await queue_site.sweep() == []
     of_worker(queue_site, "w2", "gio")
     assert await queue_site.ids(role=role) == [export_id]
@@ -72,9 +72,9 @@ async def test_nothing_is_lost_while_nobody_has_room_for_it(queue_site: QueueSit
 
 async def test_a_cancel_needs_nobody_who_knows_it(queue_site: QueueSite, strange: str) -> None:
     await queue_site.cancel(strange)
-    turn = await queue_site.one()
-    assert (turn.export.export_id, turn.cancel) == (strange, True)
-    queue_site.later(ASIDE_S)
+    claimed = await queue_site.one()
+    assert (claimed.export.export_id, claimed.cancel) == (strange, True)
+    queue_site.later(OFFERED_TO_OTHERS_S)
     assert await queue_site.claim() == [], "whoever has it has it alone"
 
 
@@ -102,11 +102,11 @@ async def test_an_export_that_waits_so_is_explained(queue_site: QueueSite, stran
 async def test_a_step_that_was_never_begun_is_given_back_as_it_was(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue()
     async with notices(queue_site) as heard:
-        await queue_site.store.unclaim(await queue_site.one(), queue_site.now)
+        await queue_site.store.hand_back(await queue_site.one(), queue_site.now)
     assert len(heard) == 1
     assert await queue_site.members(queue_site.keys.slots("gio")) == []
-    turn = await queue_site.one()
-    assert (turn.export.export_id, turn.claims) == (export_id, 1)
+    claimed = await queue_site.one()
+    assert (claimed.export.export_id, claimed.claims) == (export_id, 1)
     assert await queue_site.notes(export_id) == ["accepted"]
 
 
@@ -114,9 +114,9 @@ async def test_one_that_others_had_begun_still_counts_them(queue_site: QueueSite
     await queue_site.enqueue()
     await queue_site.claim()
     queue_site.later(15)
-    await queue_site.store.unclaim(await queue_site.one(), queue_site.now)
-    (turn,) = await queue_site.claim()
-    assert (turn.claims, ids_of([turn])) == (2, [turn.export.export_id])
+    await queue_site.store.hand_back(await queue_site.one(), queue_site.now)
+    (claimed,) = await queue_site.claim()
+    assert (claimed.claims, ids_of([claimed])) == (2, [claimed.export.export_id])
 
 
 async def test_what_stands_in_the_queue_too_is_not_taken_from_its_holder(queue_site: QueueSite, strange: str) -> None:
@@ -124,8 +124,8 @@ async def test_what_stands_in_the_queue_too_is_not_taken_from_its_holder(queue_s
     site, job_id = queue_site, queue_site.keys.job_id(strange, 0)
     await site.redis.hset(site.keys.export(strange), "cancel", site.now_ms)
     await site.redis.zadd(site.keys.queue("control"), {job_id: site.now_ms})
-    turn = await site.one()
+    claimed = await site.one()
     of_worker(site, "w2", "gio", "other")
     assert await site.claim() == []
     assert await site.members(site.keys.aside("control")) == []
-    assert await site.store.renew(turn, site.now) == "cancel"
+    assert await site.store.renew(claimed, site.now) == "cancel"

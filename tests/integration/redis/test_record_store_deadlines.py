@@ -3,14 +3,14 @@
 from datetime import UTC, datetime
 
 from export_worker.lifecycle import transitions
-from export_worker.redis.claims import Limit, Terms
+from export_worker.redis.claims import ConnectionLimits, Timings
 from support.redis_site import QueueSite
 
-BREAKER = Terms(lease_s=15.0, breaker_first_s=5.0, breaker_max_s=60.0, breaker_threshold=3)
+BREAKER = Timings(lease_s=15.0, breaker_first_s=5.0, breaker_max_s=60.0, breaker_threshold=3)
 
 
 async def test_a_deadline_is_noticed_also_without_a_slot(queue_site: QueueSite) -> None:
-    queue_site.limits = {"gio": Limit(1, 1e6, patience_s=3600.0)}
+    queue_site.limits = {"gio": ConnectionLimits(1, 1e6, patience_s=3600.0)}
     await queue_site.enqueue()
     held = await queue_site.one()
     own, common = await queue_site.enqueue(deadline_s=40.0), await queue_site.enqueue()
@@ -29,7 +29,7 @@ async def test_a_deadline_is_noticed_also_without_a_slot(queue_site: QueueSite) 
 
 
 async def test_a_deadline_is_noticed_while_the_platform_is_left_alone(queue_site: QueueSite) -> None:
-    queue_site.terms = BREAKER
+    queue_site.timings = BREAKER
     await queue_site.running()
     for _ in range(BREAKER.breaker_threshold + 3):
         queue_site.later(61)
@@ -42,8 +42,8 @@ async def test_a_deadline_is_noticed_while_the_platform_is_left_alone(queue_site
     assert due_ms is not None
     assert queue_site.now_ms < due_ms <= queue_site.now_ms + 11_000
     queue_site.later(11)
-    (turn,) = await queue_site.claim()
-    assert (turn.export.export_id, turn.probe) == (export_id, False)
+    (claimed,) = await queue_site.claim()
+    assert (claimed.export.export_id, claimed.probe) == (export_id, False)
 
 
 async def overdue(site: QueueSite) -> str:
@@ -54,14 +54,14 @@ async def overdue(site: QueueSite) -> str:
 
 
 async def test_one_whose_deadline_has_passed_takes_no_slot(queue_site: QueueSite) -> None:
-    queue_site.limits = {"gio": Limit(1, 1e6)}
+    queue_site.limits = {"gio": ConnectionLimits(1, 1e6)}
     late, next_one = await overdue(queue_site), await queue_site.enqueue()
     assert await queue_site.ids() == [late, next_one]
     assert await queue_site.members(queue_site.keys.slots("gio")) == [next_one]
 
 
 async def test_one_whose_deadline_has_passed_counts_no_call(queue_site: QueueSite) -> None:
-    queue_site.limits = {"gio": Limit(10, 1.0)}
+    queue_site.limits = {"gio": ConnectionLimits(10, 1.0)}
     late = await overdue(queue_site)
     assert await queue_site.ids() == [late]
     assert await queue_site.redis.exists(queue_site.keys.rate("gio")) == 0
@@ -71,14 +71,14 @@ async def test_one_whose_deadline_has_passed_is_no_probe(queue_site: QueueSite) 
     late, next_one = await overdue(queue_site), await queue_site.enqueue()
     await queue_site.redis.hset(queue_site.keys.breaker("gio"), "until", queue_site.now_ms - 1)
     turns = await queue_site.claim()
-    assert [(turn.export.export_id, turn.probe) for turn in turns] == [(late, False), (next_one, True)]
+    assert [(claimed.export.export_id, claimed.probe) for claimed in turns] == [(late, False), (next_one, True)]
 
 
 async def test_a_deadline_counts_anew_for_what_was_set_going_again(queue_site: QueueSite) -> None:
-    queue_site.limits = {"gio": Limit(1, 1e6, patience_s=100.0)}
+    queue_site.limits = {"gio": ConnectionLimits(1, 1e6, patience_s=100.0)}
     export_id = await queue_site.ended()
     queue_site.later(1000)
     await queue_site.queue.retry(export_id, "submit")
-    turn = await queue_site.one()
-    await queue_site.commit(turn, transitions.restart(turn.export, "submit", queue_site.moment()))
+    claimed = await queue_site.one()
+    await queue_site.commit(claimed, transitions.restart(claimed.export, "submit", queue_site.moment()))
     assert int((await queue_site.record(export_id))["going"]) == queue_site.now_ms

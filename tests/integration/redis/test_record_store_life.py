@@ -16,7 +16,7 @@ from export_worker.errors import (
 )
 from export_worker.lifecycle import transitions
 from export_worker.lifecycle.export import Transferring
-from export_worker.redis.claims import Effect, Limit, Terms, Turn
+from export_worker.redis.claims import ClaimedStep, ConnectionLimits, PlatformSignal, Timings
 from export_worker.redis.outbox import VISIBILITY_S, Outbox
 from export_worker.redis.sweeper import Sweeper
 from support.redis_site import POLICY, REFUSED, SINKS, STORED, QueueSite, notices, request_of
@@ -79,9 +79,9 @@ async def test_a_waiting_export_is_due_at_once_for_its_end(queue_site: QueueSite
     assert len(heard) == 1
     due_ms = await queue_site.due_ms(export_id, 2)
     assert due_ms == await queue_site.redis.zscore(queue_site.keys.open, export_id)
-    turn = await queue_site.one()
-    assert turn.cancel
-    await queue_site.commit(turn, transitions.after_cancel(turn.export, queue_site.moment()))
+    claimed = await queue_site.one()
+    assert claimed.cancel
+    await queue_site.commit(claimed, transitions.after_cancel(claimed.export, queue_site.moment()))
     assert (await queue_site.queue.status(export_id)).phase is Phase.CANCELLED
     assert "cancel" not in await queue_site.record(export_id)
 
@@ -98,21 +98,21 @@ async def test_a_waiting_transfer_is_due_at_once_in_its_own_queue(queue_site: Qu
 
 async def test_a_held_step_is_left_to_whoever_holds_it(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue()
-    turn = await queue_site.one()
+    claimed = await queue_site.one()
     due_ms = await queue_site.due_ms(export_id, 0)
     async with notices(queue_site) as heard:
         await queue_site.cancel(export_id)
     assert heard == []
     assert await queue_site.due_ms(export_id, 0) == due_ms
-    assert await queue_site.store.renew(turn, queue_site.now) == "cancel"
+    assert await queue_site.store.renew(claimed, queue_site.now) == "cancel"
 
 
 async def test_a_cancel_that_comes_too_late_for_a_step_is_heard_by_the_next_at_once(queue_site: QueueSite) -> None:
     export_id = await queue_site.running()
-    turn = await queue_site.one()
+    claimed = await queue_site.one()
     await queue_site.cancel(export_id)
     async with notices(queue_site) as heard:
-        await queue_site.pend(turn, draw=1.0)
+        await queue_site.pend(claimed, draw=1.0)
     assert len(heard) == 1
     assert (await queue_site.one()).cancel
 
@@ -120,11 +120,11 @@ async def test_a_cancel_that_comes_too_late_for_a_step_is_heard_by_the_next_at_o
 async def test_a_cancel_that_the_platform_did_not_take_is_tried_again_in_its_time(queue_site: QueueSite) -> None:
     export_id = await queue_site.running()
     await queue_site.cancel(export_id)
-    turn = await queue_site.one()
+    claimed = await queue_site.one()
     decision = transitions.after_failure(
-        turn.export, PlatformThrottledError("429"), queue_site.moment(draw=1.0), POLICY
+        claimed.export, PlatformThrottledError("429"), queue_site.moment(draw=1.0), POLICY
     )
-    await queue_site.commit(turn, decision)
+    await queue_site.commit(claimed, decision)
     assert await queue_site.claim() == []
     queue_site.later(1)
     assert (await queue_site.one()).cancel
@@ -166,21 +166,21 @@ async def test_a_retried_export_expires_no_more_and_has_another_event(queue_site
     assert await queue_site.members(keys.ended) == []
     assert await queue_site.members(keys.open) == [export_id]
     assert await queue_site.redis.pttl(ARQ_JOB_PREFIX + keys.job_id(export_id, 2)) > 86_000_000
-    turn = await queue_site.one()
-    assert (turn.retry, turn.export.phase) == ("poll", Phase.FAILED)
-    await queue_site.commit(turn, transitions.restart(turn.export, turn.retry, queue_site.moment()))
-    turn = await queue_site.one()
-    assert (turn.retry, turn.export.phase, turn.export.generation) == ("", Phase.RUNNING, 2)
-    await queue_site.fail(turn, REFUSED)
+    claimed = await queue_site.one()
+    assert (claimed.retry, claimed.export.phase) == ("poll", Phase.FAILED)
+    await queue_site.commit(claimed, transitions.restart(claimed.export, claimed.retry, queue_site.moment()))
+    claimed = await queue_site.one()
+    assert (claimed.retry, claimed.export.phase, claimed.export.generation) == ("", Phase.RUNNING, 2)
+    await queue_site.fail(claimed, REFUSED)
     assert sorted(await queue_site.members(keys.outbox("stream"))) == [f"{export_id}.1", f"{export_id}.2"]
 
 
 @pytest.mark.parametrize("start", ["submit", "poll", "transfer"])
 async def test_a_retried_export_stands_in_one_phase_alone(queue_site: QueueSite, start: Any) -> None:
     export_id = await queue_site.transferring()
-    turn = await queue_site.one("transfer")
-    turn = await queue_site.store.keep(turn, queue_site.file_stored(turn), queue_site.now)
-    await queue_site.fail(turn, REFUSED)
+    claimed = await queue_site.one("transfer")
+    claimed = await queue_site.store.checkpoint(claimed, queue_site.file_stored(claimed), queue_site.now)
+    await queue_site.fail(claimed, REFUSED)
 
     async def phases() -> list[Phase]:
         return [phase for phase in Phase if export_id in await queue_site.members(queue_site.keys.phase(phase))]
@@ -189,15 +189,15 @@ async def test_a_retried_export_stands_in_one_phase_alone(queue_site: QueueSite,
     told = await queue_site.queue.retry(export_id, start)
     queue_site.catch_up()
     assert await phases() == [told.phase]
-    turn = await queue_site.one()
-    await queue_site.commit(turn, transitions.restart(turn.export, turn.retry, queue_site.moment()))
+    claimed = await queue_site.one()
+    await queue_site.commit(claimed, transitions.restart(claimed.export, claimed.retry, queue_site.moment()))
     now = (await queue_site.queue.status(export_id)).phase
     assert now is {"submit": Phase.QUEUED, "poll": Phase.RUNNING, "transfer": Phase.TRANSFERRING}[start]
     assert await phases() == [now]
-    turn = await queue_site.one("transfer" if start == "transfer" else "control")
-    if isinstance(turn.export.state, Transferring):
-        assert turn.export.state.stored == [STORED]
-    await queue_site.commit(turn, transitions.after_cancel(turn.export, queue_site.moment()))
+    claimed = await queue_site.one("transfer" if start == "transfer" else "control")
+    if isinstance(claimed.export.state, Transferring):
+        assert claimed.export.state.stored == [STORED]
+    await queue_site.commit(claimed, transitions.after_cancel(claimed.export, queue_site.moment()))
     assert await phases() == [Phase.CANCELLED]
 
 
@@ -248,7 +248,7 @@ async def test_a_lost_queue_entry_comes_back(queue_site: QueueSite, role: Any) -
 async def test_a_lost_parked_entry_comes_back_and_one_that_is_there_looks_again_in_silence(
     queue_site: QueueSite,
 ) -> None:
-    queue_site.limits = {"gio": Limit(1, 1e6)}
+    queue_site.limits = {"gio": ConnectionLimits(1, 1e6)}
     await queue_site.enqueue()
     held = await queue_site.one()
     lost, there = await queue_site.enqueue(), await queue_site.enqueue()
@@ -265,7 +265,7 @@ async def test_a_lost_parked_entry_comes_back_and_one_that_is_there_looks_again_
 
 
 async def test_a_slot_that_was_freed_without_a_word_is_found(queue_site: QueueSite) -> None:
-    queue_site.limits = {"gio": Limit(1, 1e6)}
+    queue_site.limits = {"gio": ConnectionLimits(1, 1e6)}
     await queue_site.enqueue()
     await queue_site.one()
     waiting = await queue_site.enqueue()
@@ -278,9 +278,9 @@ async def test_a_slot_that_was_freed_without_a_word_is_found(queue_site: QueueSi
 
 async def test_what_is_held_or_late_for_want_of_workers_is_left_in_its_place(queue_site: QueueSite) -> None:
     held, late = await queue_site.enqueue(), await queue_site.enqueue()
-    (turn,) = await queue_site.claim(1)
+    (claimed,) = await queue_site.claim(1)
     queue_site.later(14)
-    await queue_site.store.renew(turn, queue_site.now)
+    await queue_site.store.renew(claimed, queue_site.now)
     due_ms = await queue_site.due_ms(late, 0)
     assert await queue_site.sweep() == []
     assert await queue_site.due_ms(late, 0) == due_ms
@@ -293,7 +293,7 @@ async def test_what_is_held_or_late_for_want_of_workers_is_left_in_its_place(que
 async def test_a_step_that_has_been_taken_meanwhile_is_not_brought_back(queue_site: QueueSite) -> None:
     export_id = await queue_site.running()
     before = await queue_site.everything()
-    sweeper, keys = Sweeper(queue_site.redis, queue_site.keys, "w1", queue_site.terms), queue_site.keys
+    sweeper, keys = Sweeper(queue_site.redis, queue_site.keys, "w1", queue_site.timings), queue_site.keys
     names = [keys.export(export_id), keys.open, keys.timeline(export_id), keys.queue("control"), keys.parked("gio")]
     arguments: list[str | int] = [
         export_id,
@@ -317,40 +317,40 @@ async def test_an_export_without_a_record_is_given_up(queue_site: QueueSite) -> 
 
 
 async def test_one_worker_at_a_time_sweeps(queue_site: QueueSite) -> None:
-    queue_site.terms = Terms(grace_s=0.3)
+    queue_site.timings = Timings(grace_s=0.3)
     for _ in range(5):
         await queue_site.enqueue()
     await queue_site.redis.delete(queue_site.keys.queue("control"))
     queue_site.later(1)
-    sweepers = [Sweeper(queue_site.redis, queue_site.keys, f"w{number}", queue_site.terms) for number in range(4)]
+    sweepers = [Sweeper(queue_site.redis, queue_site.keys, f"w{number}", queue_site.timings) for number in range(4)]
     found = await asyncio.gather(*(sweeper.sweep(queue_site.now) for sweeper in sweepers))
     assert sorted(map(len, found)) == [0, 0, 0, 5]
     while await queue_site.redis.exists(queue_site.keys.sweep):
         await asyncio.sleep(0.02)
 
 
-async def go_on(site: QueueSite, turn: Turn) -> None:
+async def go_on(site: QueueSite, claimed: ClaimedStep) -> None:
     """Take the step, and let everything be learned from it that can be."""
-    match turn.export.phase:
+    match claimed.export.phase:
         case Phase.QUEUED:
-            await site.submit(turn, Effect("down", pause_s=0.2))
+            await site.submit(claimed, PlatformSignal("down", pause_s=0.2))
         case Phase.RUNNING:
-            await site.ready(turn, Effect("up", duration_s=1.0))
+            await site.ready(claimed, PlatformSignal("up", duration_s=1.0))
         case _:
-            await site.succeed(turn)
+            await site.succeed(claimed)
 
 
 async def test_after_the_retention_only_what_workers_say_of_themselves_is_left(queue_site: QueueSite) -> None:
-    queue_site.terms = Terms(grace_s=0.05, retention_s=0.5, breaker_max_s=0.1, breaker_threshold=1)
-    queue_site.limits = {"gio": Limit(1, 1000.0)}
+    queue_site.timings = Timings(grace_s=0.05, retention_s=0.5, breaker_max_s=0.1, breaker_threshold=1)
+    queue_site.limits = {"gio": ConnectionLimits(1, 1000.0)}
     await queue_site.redis.hset(queue_site.keys.connections, "gio", "growingio")
     for number in range(3):
         await queue_site.enqueue(idempotency_key=f"k{number}")
     seen: set[str] = set()
     while len(await queue_site.members(queue_site.keys.ended)) < 3:
         queue_site.later(0.5)
-        for turn in [*await queue_site.claim(), *await queue_site.claim(role="transfer")]:
-            await go_on(queue_site, turn)
+        for claimed in [*await queue_site.claim(), *await queue_site.claim(role="transfer")]:
+            await go_on(queue_site, claimed)
         seen |= {name.partition(":")[0] for name in await queue_site.left()}
     assert seen >= {"slots", "parked", "breaker", "rate", "durations", "dedupe", "event", "outbox", "timeline", "phase"}
 
@@ -366,7 +366,7 @@ async def test_after_the_retention_only_what_workers_say_of_themselves_is_left(q
 
 
 async def test_what_is_open_or_was_set_going_again_is_not_forgotten(queue_site: QueueSite) -> None:
-    queue_site.terms = Terms(retention_s=0.2)
+    queue_site.timings = Timings(retention_s=0.2)
     again = await queue_site.ended()
     await queue_site.queue.retry(again)
     waiting = await queue_site.enqueue()

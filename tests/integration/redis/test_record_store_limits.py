@@ -7,16 +7,16 @@ import pytest
 from export_worker.contract.status import Phase
 from export_worker.errors import ResultMissingError
 from export_worker.lifecycle import transitions
-from export_worker.redis.claims import NO_EFFECT, Effect, Limit, Terms
+from export_worker.redis.claims import NO_SIGNAL, ConnectionLimits, PlatformSignal, Timings
 from support.redis_site import MANY, POLICY, REFUSED, UNAVAILABLE, QueueSite, ids_of, notices
 
-BREAKER = Terms(lease_s=15.0, breaker_first_s=5.0, breaker_max_s=60.0, breaker_threshold=3)
+BREAKER = Timings(lease_s=15.0, breaker_first_s=5.0, breaker_max_s=60.0, breaker_threshold=3)
 
 # Slots
 
 
 async def test_no_more_are_on_the_platform_than_allowed_and_the_longest_waiting_is_next(queue_site: QueueSite) -> None:
-    queue_site.limits = {"gio": Limit(2, 1e6)}
+    queue_site.limits = {"gio": ConnectionLimits(2, 1e6)}
     enqueued = [await queue_site.enqueue() for _ in range(6)]
     running = await queue_site.claim()
     order = ids_of(running)
@@ -38,15 +38,15 @@ async def test_no_more_are_on_the_platform_than_allowed_and_the_longest_waiting_
 
 
 async def test_a_parked_one_is_told_and_gives_notice_when_it_may_go(queue_site: QueueSite) -> None:
-    queue_site.limits = {"gio": Limit(1, 1e6)}
+    queue_site.limits = {"gio": ConnectionLimits(1, 1e6)}
     first, second = await queue_site.enqueue(), await queue_site.enqueue()
-    turn = await queue_site.one()
+    claimed = await queue_site.one()
     # The sweep looks whether a slot became free without a word.
     assert await queue_site.redis.zscore(queue_site.keys.open, second) == queue_site.now_ms + 60_000
     assert "waits for a free slot of connection gio, behind 0 other(s); 1 export(s)" in (
         await queue_site.queue.explain(second)
     )
-    await queue_site.submit(turn)
+    await queue_site.submit(claimed)
     poll = await queue_site.one()
     assert poll.export.export_id == first
     async with notices(queue_site) as heard:
@@ -56,7 +56,7 @@ async def test_a_parked_one_is_told_and_gives_notice_when_it_may_go(queue_site: 
 
 
 async def test_nobody_is_called_when_nobody_waits(queue_site: QueueSite) -> None:
-    queue_site.limits = {"gio": Limit(1, 1e6)}
+    queue_site.limits = {"gio": ConnectionLimits(1, 1e6)}
     await queue_site.running()
     poll = await queue_site.one()
     async with notices(queue_site) as heard:
@@ -65,21 +65,21 @@ async def test_nobody_is_called_when_nobody_waits(queue_site: QueueSite) -> None
 
 
 async def test_a_slot_is_given_back_when_the_submit_fails(queue_site: QueueSite) -> None:
-    queue_site.limits = {"gio": Limit(1, 1e6)}
+    queue_site.limits = {"gio": ConnectionLimits(1, 1e6)}
     first, second = await queue_site.enqueue(), await queue_site.enqueue()
-    turn = await queue_site.one()
-    assert turn.export.export_id == first
-    decision = transitions.after_failure(turn.export, UNAVAILABLE, queue_site.moment(draw=1.0), POLICY)
-    await queue_site.commit(turn, decision)
-    turn = await queue_site.one()
-    assert turn.export.export_id == second
+    claimed = await queue_site.one()
+    assert claimed.export.export_id == first
+    decision = transitions.after_failure(claimed.export, UNAVAILABLE, queue_site.moment(draw=1.0), POLICY)
+    await queue_site.commit(claimed, decision)
+    claimed = await queue_site.one()
+    assert claimed.export.export_id == second
     assert await queue_site.members(queue_site.keys.slots("gio")) == [second]
-    await queue_site.fail(turn, REFUSED)
+    await queue_site.fail(claimed, REFUSED)
     assert await queue_site.members(queue_site.keys.slots("gio")) == []
 
 
 async def test_a_slot_is_kept_over_polls_releases_and_deaths(queue_site: QueueSite) -> None:
-    queue_site.limits = {"gio": Limit(1, 1e6)}
+    queue_site.limits = {"gio": ConnectionLimits(1, 1e6)}
     first = await queue_site.enqueue()
     await queue_site.store.release(await queue_site.one(), queue_site.now)
     await queue_site.one()
@@ -87,15 +87,15 @@ async def test_a_slot_is_kept_over_polls_releases_and_deaths(queue_site: QueueSi
     await queue_site.submit(await queue_site.one())
     await queue_site.pend(await queue_site.one())
     second = await queue_site.enqueue()
-    turn = await queue_site.one()
-    assert turn.export.export_id == first
-    await queue_site.fail(turn)
+    claimed = await queue_site.one()
+    assert claimed.export.export_id == first
+    await queue_site.fail(claimed)
     assert await queue_site.ids() == [first]
     assert await queue_site.members(queue_site.keys.parked("gio")) == [queue_site.keys.job_id(second, 0)]
 
 
 async def test_one_that_is_looked_at_in_vain_keeps_its_place(queue_site: QueueSite) -> None:
-    queue_site.limits = {"gio": Limit(1, 1e6)}
+    queue_site.limits = {"gio": ConnectionLimits(1, 1e6)}
     await queue_site.enqueue()
     held = await queue_site.one()
     waiting = [await queue_site.enqueue() for _ in range(3)]
@@ -116,7 +116,7 @@ async def test_one_that_is_looked_at_in_vain_keeps_its_place(queue_site: QueueSi
 
 
 async def test_a_cancel_passes_every_limit(queue_site: QueueSite) -> None:
-    queue_site.terms, queue_site.limits = BREAKER, {"gio": Limit(1, 0.001)}
+    queue_site.timings, queue_site.limits = BREAKER, {"gio": ConnectionLimits(1, 0.001)}
     await queue_site.enqueue()
     await queue_site.one()
     waiting = await queue_site.enqueue()
@@ -124,19 +124,19 @@ async def test_a_cancel_passes_every_limit(queue_site: QueueSite) -> None:
     await queue_site.redis.hset(queue_site.keys.breaker("gio"), "until", queue_site.now_ms + 60_000)
     await queue_site.cancel(waiting)
     assert await queue_site.members(queue_site.keys.parked("gio")) == []
-    turn = await queue_site.one()
-    assert (turn.export.export_id, turn.cancel, turn.probe) == (waiting, True, False)
+    claimed = await queue_site.one()
+    assert (claimed.export.export_id, claimed.cancel, claimed.probe) == (waiting, True, False)
 
 
 async def test_setting_going_again_passes_every_limit_and_is_no_probe(queue_site: QueueSite) -> None:
     export_id = await queue_site.ended()
-    queue_site.terms, queue_site.limits = BREAKER, {"gio": Limit(0, 0.001)}
+    queue_site.timings, queue_site.limits = BREAKER, {"gio": ConnectionLimits(0, 0.001)}
     await queue_site.redis.hset(queue_site.keys.breaker("gio"), "until", queue_site.now_ms - 1)
     await queue_site.queue.retry(export_id, "submit")
     queue_site.catch_up()
-    turn = await queue_site.one()
-    assert (turn.retry, turn.probe) == ("submit", False)
-    await queue_site.commit(turn, transitions.restart(turn.export, turn.retry, queue_site.moment()))
+    claimed = await queue_site.one()
+    assert (claimed.retry, claimed.probe) == ("submit", False)
+    await queue_site.commit(claimed, transitions.restart(claimed.export, claimed.retry, queue_site.moment()))
     # The submit itself asks the platform, and waits for its slot.
     assert await queue_site.claim() == []
     assert await queue_site.members(queue_site.keys.parked("gio")) == [queue_site.keys.job_id(export_id, 3)]
@@ -144,7 +144,7 @@ async def test_setting_going_again_passes_every_limit_and_is_no_probe(queue_site
 
 async def test_a_transfer_knows_no_limits_of_the_platform(queue_site: QueueSite) -> None:
     await queue_site.transferring()
-    queue_site.limits = {"gio": Limit(0, 0.001)}
+    queue_site.limits = {"gio": ConnectionLimits(0, 0.001)}
     await queue_site.redis.hset(queue_site.keys.breaker("gio"), "until", queue_site.now_ms + 60_000)
     assert (await queue_site.one("transfer")).export.phase is Phase.TRANSFERRING
 
@@ -154,20 +154,20 @@ async def test_a_transfer_knows_no_limits_of_the_platform(queue_site: QueueSite)
 
 @pytest.mark.parametrize("per_second", [0.5, 5.0, 40.0])
 async def test_calls_are_no_more_and_not_much_fewer_than_the_rate(queue_site: QueueSite, per_second: float) -> None:
-    queue_site.limits = {"gio": Limit(1000, per_second)}
+    queue_site.limits = {"gio": ConnectionLimits(1000, per_second)}
     count = int(per_second * 4) + 4
     for _ in range(count):
         await queue_site.enqueue()
     begun = queue_site.now
     taken_at_s: list[float] = []
     while len(taken_at_s) < count:
-        claimed = await queue_site.claimed(7)
+        result = await queue_site.claimed(7)
         elapsed_s = (queue_site.now - begun).total_seconds()
-        for turn in claimed.turns:
+        for claimed in result.steps:
             taken_at_s.append(elapsed_s)
-            await queue_site.commit(turn, transitions.after_cancel(turn.export, queue_site.moment()))
-        assert claimed.next_due_ms is not None or len(taken_at_s) == count
-        wait_ms = 0 if claimed.next_due_ms is None else claimed.next_due_ms - queue_site.now_ms
+            await queue_site.commit(claimed, transitions.after_cancel(claimed.export, queue_site.moment()))
+        assert result.next_due_ms is not None or len(taken_at_s) == count
+        wait_ms = 0 if result.next_due_ms is None else result.next_due_ms - queue_site.now_ms
         # To the millisecond: a score has no more.
         queue_site.later(max(wait_ms, 1) / 1000)
     for number, at_s in enumerate(taken_at_s):
@@ -179,7 +179,7 @@ async def test_calls_are_no_more_and_not_much_fewer_than_the_rate(queue_site: Qu
 async def test_a_platform_that_asks_for_peace_gets_it_from_every_export(queue_site: QueueSite) -> None:
     await queue_site.running()
     poll = await queue_site.one()
-    await queue_site.fail(poll, REFUSED, Effect("up", pause_s=30))
+    await queue_site.fail(poll, REFUSED, PlatformSignal("up", pause_s=30))
     export_id = await queue_site.enqueue()
     assert await queue_site.claim() == []
     assert await queue_site.due_ms(export_id, 0) == pytest.approx(queue_site.now_ms + 30_000, abs=2000)
@@ -191,8 +191,8 @@ async def test_a_shorter_wish_does_not_end_a_longer_peace(queue_site: QueueSite)
     await queue_site.enqueue()
     await queue_site.enqueue()
     first, second = await queue_site.claim()
-    await queue_site.fail(first, UNAVAILABLE, Effect("up", pause_s=30))
-    await queue_site.fail(second, UNAVAILABLE, Effect("up", pause_s=1))
+    await queue_site.fail(first, UNAVAILABLE, PlatformSignal("up", pause_s=30))
+    await queue_site.fail(second, UNAVAILABLE, PlatformSignal("up", pause_s=1))
     queue_site.later(29.9)
     assert await queue_site.claim() == []
     queue_site.later(0.101)
@@ -200,16 +200,16 @@ async def test_a_shorter_wish_does_not_end_a_longer_peace(queue_site: QueueSite)
 
 
 async def test_one_connection_s_limits_are_its_own(queue_site: QueueSite) -> None:
-    queue_site.limits = {"gio": Limit(1, 1e6), "other": MANY}
+    queue_site.limits = {"gio": ConnectionLimits(1, 1e6), "other": MANY}
     for connection in ("gio", "gio", "other", "other"):
         await queue_site.enqueue(connection)
-    found = [turn.export.request.connection for turn in await queue_site.claim()]
+    found = [claimed.export.request.connection for claimed in await queue_site.claim()]
     assert sorted(found) == ["gio", "other", "other"]
 
 
 async def test_a_free_slot_takes_nothing_from_its_holder(queue_site: QueueSite) -> None:
     """Whatever has put one that waits for a slot into the queue as well."""
-    queue_site.limits = {"gio": Limit(1, 1e6)}
+    queue_site.limits = {"gio": ConnectionLimits(1, 1e6)}
     await queue_site.running()
     export_id = await queue_site.enqueue()
     first = await queue_site.one()
@@ -227,10 +227,10 @@ async def test_a_free_slot_takes_nothing_from_its_holder(queue_site: QueueSite) 
 
 async def opened(site: QueueSite, exports: int = 5) -> list[str]:
     """A breaker that has just opened, and exports that wait for it."""
-    site.terms = BREAKER
+    site.timings = BREAKER
     enqueued = [await site.enqueue() for _ in range(exports)]
-    for turn in (await site.claim())[: BREAKER.breaker_threshold]:
-        await site.down(turn)
+    for claimed in (await site.claim())[: BREAKER.breaker_threshold]:
+        await site.down(claimed)
     return enqueued
 
 
@@ -241,7 +241,7 @@ async def breaker(site: QueueSite) -> tuple[int, int]:
 
 
 async def test_the_breaker_opens_after_the_threshold(queue_site: QueueSite) -> None:
-    queue_site.terms = BREAKER
+    queue_site.timings = BREAKER
     await queue_site.enqueue()
     for failure in (1, 2):
         await queue_site.down(await queue_site.one())
@@ -252,20 +252,20 @@ async def test_the_breaker_opens_after_the_threshold(queue_site: QueueSite) -> N
 
 
 async def test_an_answer_in_between_ends_the_row(queue_site: QueueSite) -> None:
-    queue_site.terms = BREAKER
+    queue_site.timings = BREAKER
     await queue_site.enqueue()
     for _ in range(3):
         await queue_site.down(await queue_site.one())
         await queue_site.down(await queue_site.one())
-        await queue_site.fail(await queue_site.one(), UNAVAILABLE, Effect("up"))
+        await queue_site.fail(await queue_site.one(), UNAVAILABLE, PlatformSignal("up"))
         assert await queue_site.redis.exists(queue_site.keys.breaker("gio")) == 0
 
 
 async def test_a_step_that_does_not_ask_says_nothing(queue_site: QueueSite) -> None:
-    queue_site.terms = BREAKER
+    queue_site.timings = BREAKER
     await queue_site.enqueue()
     await queue_site.down(await queue_site.one())
-    await queue_site.fail(await queue_site.one(), UNAVAILABLE, NO_EFFECT)
+    await queue_site.fail(await queue_site.one(), UNAVAILABLE, NO_SIGNAL)
     assert await breaker(queue_site) == (1, 0)
 
 
@@ -277,12 +277,12 @@ async def test_one_probe_looks_and_its_success_lets_all_go_on(queue_site: QueueS
     probe = await queue_site.one()
     assert probe.probe
     assert await queue_site.claim() == []
-    await queue_site.submit(probe, Effect("up"))
+    await queue_site.submit(probe, PlatformSignal("up"))
     assert await queue_site.redis.exists(queue_site.keys.breaker("gio")) == 0
     queue_site.later(15)
     turns = await queue_site.claim()
     assert sorted(ids_of(turns)) == sorted(enqueued)
-    assert not any(turn.probe for turn in turns)
+    assert not any(claimed.probe for claimed in turns)
 
 
 async def test_each_probe_that_fails_doubles_the_pause_up_to_the_most(queue_site: QueueSite) -> None:
@@ -298,11 +298,11 @@ async def test_each_probe_that_fails_doubles_the_pause_up_to_the_most(queue_site
 
 
 async def test_calls_that_were_on_their_way_do_not_lengthen_the_pause(queue_site: QueueSite) -> None:
-    queue_site.terms = BREAKER
+    queue_site.timings = BREAKER
     for _ in range(10):
         await queue_site.enqueue()
-    for turn in await queue_site.claim():
-        await queue_site.down(turn)
+    for claimed in await queue_site.claim():
+        await queue_site.down(claimed)
     assert await breaker(queue_site) == (3, 5)
 
 
@@ -311,17 +311,17 @@ async def test_a_probe_whose_worker_dies_is_followed_by_another(queue_site: Queu
     queue_site.later(5)
     assert (await queue_site.one()).probe
     queue_site.later(15)
-    turn = await queue_site.one()
-    assert turn.probe
+    claimed = await queue_site.one()
+    assert claimed.probe
 
 
 async def test_one_that_always_fails_is_not_the_probe_each_time(queue_site: QueueSite) -> None:
     """Only its own request is answered so. By its id it stands before all that wait for the same moment."""
-    queue_site.terms = BREAKER
+    queue_site.timings = BREAKER
     failing, *fine = sorted([await queue_site.enqueue() for _ in range(3)])
-    for turn in await queue_site.claim():
-        await queue_site.submit(turn)
-    polls = {turn.export.export_id: turn for turn in await queue_site.claim()}
+    for claimed in await queue_site.claim():
+        await queue_site.submit(claimed)
+    polls = {claimed.export.export_id: claimed for claimed in await queue_site.claim()}
     for export_id in fine:
         await queue_site.pend(polls[export_id], draw=1.0)
     await queue_site.down(polls[failing])
@@ -329,22 +329,22 @@ async def test_one_that_always_fails_is_not_the_probe_each_time(queue_site: Queu
         await queue_site.down(await queue_site.one())
     for _ in range(20):
         queue_site.later(5)
-        for turn in await queue_site.claim():
-            if turn.export.export_id in fine:
+        for claimed in await queue_site.claim():
+            if claimed.export.export_id in fine:
                 return
-            await queue_site.down(turn)
+            await queue_site.down(claimed)
     pytest.fail("the others have waited for 100 s")
 
 
 async def test_one_that_must_wait_for_something_else_is_no_probe(queue_site: QueueSite) -> None:
-    queue_site.limits = {"gio": Limit(1, 1e6)}
+    queue_site.limits = {"gio": ConnectionLimits(1, 1e6)}
     running = await queue_site.running()
     await queue_site.pend(await queue_site.one(), draw=1.0)
     parked = [queue_site.keys.job_id(await queue_site.enqueue(), 0) for _ in range(3)]
     queue_site.later(60)
     await queue_site.redis.hset(queue_site.keys.breaker("gio"), "until", queue_site.now_ms - 1)
-    turn = await queue_site.one()
-    assert (turn.export.export_id, turn.probe) == (running, True)
+    claimed = await queue_site.one()
+    assert (claimed.export.export_id, claimed.probe) == (running, True)
     assert await queue_site.members(queue_site.keys.parked("gio")) == parked
 
 
@@ -363,7 +363,7 @@ async def test_a_pause_is_explained(queue_site: QueueSite) -> None:
 
 
 async def test_those_who_wait_for_the_rate_come_back_one_after_the_other(queue_site: QueueSite) -> None:
-    queue_site.limits = {"gio": Limit(10_000, 10.0)}
+    queue_site.limits = {"gio": ConnectionLimits(10_000, 10.0)}
     for _ in range(20):
         await queue_site.enqueue()
     assert len(await queue_site.claim()) == 11

@@ -6,7 +6,7 @@ import pytest
 
 from export_worker.contract.status import Phase
 from export_worker.errors import DownloadInterruptedError, StorageUnavailableError
-from export_worker.redis.claims import Effect, Terms
+from export_worker.redis.claims import PlatformSignal, Timings
 from support.redis_site import MANY, REFUSED, UNAVAILABLE, QueueSite, ids_of
 
 S3_AWAY = StorageUnavailableError("put_object on bucket b: S3 cannot be reached")
@@ -79,10 +79,10 @@ async def test_many_wait_and_hide_nothing(queue_site: QueueSite) -> None:
         queue_site.keys.queue("transfer"), {queue_site.keys.job_id(other, 2): queue_site.now_ms}
     )
     await asyncio.gather(*(queue_site.enqueue() for _ in range(1500)))
-    for turn in await queue_site.claim(2000):
-        await queue_site.submit(turn)
-    for turn in await queue_site.claim(2000):
-        await queue_site.ready(turn)
+    for claimed in await queue_site.claim(2000):
+        await queue_site.submit(claimed)
+    for claimed in await queue_site.claim(2000):
+        await queue_site.ready(claimed)
     queue_site.later(1)
     taken = [each for _ in range(3) for each in await queue_site.ids(1, "transfer")]
     assert other in taken
@@ -104,7 +104,7 @@ async def test_one_that_waits_can_be_cancelled_at_once_and_once(queue_site: Queu
     await queue_site.cancel(waiting["gio"][2])
     turns = await queue_site.claim(5, "transfer")
     assert sorted(ids_of(turns)) == sorted(waiting["gio"][1:])
-    assert {turn.export.export_id: turn.cancel for turn in turns}[waiting["gio"][2]]
+    assert {claimed.export.export_id: claimed.cancel for claimed in turns}[waiting["gio"][2]]
 
 
 async def test_nothing_is_left_of_a_connection_that_nobody_has_any_more(queue_site: QueueSite) -> None:
@@ -112,8 +112,8 @@ async def test_nothing_is_left_of_a_connection_that_nobody_has_any_more(queue_si
     assert await queue_site.ids(1, "transfer") == waiting["gio"][:1]
     queue_site.limits = {"other": MANY}
     await queue_site.cancel(waiting["gio"][1])
-    (turn,) = await queue_site.claim(role="transfer")
-    await queue_site.fail(turn, REFUSED)
+    (claimed,) = await queue_site.claim(role="transfer")
+    await queue_site.fail(claimed, REFUSED)
     assert await queue_site.redis.exists(queue_site.keys.ring) == 0
 
 
@@ -131,13 +131,13 @@ async def test_one_that_waits_is_explained_and_is_due(queue_site: QueueSite) -> 
 @pytest.fixture
 async def open_breaker(queue_site: QueueSite) -> list[str]:
     """Three exports of a connection whose files cannot be moved, and one of another."""
-    queue_site.terms = Terms(breaker_threshold=3, breaker_first_s=5.0, breaker_max_s=60.0)
+    queue_site.timings = Timings(breaker_threshold=3, breaker_first_s=5.0, breaker_max_s=60.0)
     waiting = await ready(queue_site, gio=3, other=1)
-    for turn in await queue_site.claim(4, "transfer"):
-        if turn.export.request.connection == "gio":
-            await queue_site.fail(turn, S3_AWAY, Effect("down"))
+    for claimed in await queue_site.claim(4, "transfer"):
+        if claimed.export.request.connection == "gio":
+            await queue_site.fail(claimed, S3_AWAY, PlatformSignal("down"))
         else:
-            await queue_site.store.release(turn, queue_site.now)
+            await queue_site.store.release(claimed, queue_site.now)
     return [*waiting["gio"], *waiting["other"]]
 
 
@@ -147,9 +147,9 @@ async def test_an_outage_uses_no_further_attempts(queue_site: QueueSite, open_br
     assert await queue_site.ids(role="transfer") == [other], "only the others go on"
     for pause_s in (5, 10, 20, 40, 60, 60):
         queue_site.later(pause_s)
-        probe = next(turn for turn in await queue_site.claim(role="transfer") if turn.probe)
+        probe = next(claimed for claimed in await queue_site.claim(role="transfer") if claimed.probe)
         assert probe.export.attempt == 1
-        await queue_site.fail(probe, S3_AWAY, Effect("down"))
+        await queue_site.fail(probe, S3_AWAY, PlatformSignal("down"))
     for export_id in ours:
         status = await queue_site.queue.status(export_id)
         assert (status.phase, status.counters.retries) == (Phase.TRANSFERRING, 1)
@@ -169,17 +169,17 @@ async def test_an_answer_in_the_middle_of_the_probe_lets_all_go_on(
     (probe,) = await queue_site.claim(role="transfer")
     assert probe.probe
     assert await queue_site.claim(role="transfer") == []
-    await queue_site.store.keep(probe, queue_site.file_stored(probe), queue_site.now, Effect("up"))
+    await queue_site.store.checkpoint(probe, queue_site.file_stored(probe), queue_site.now, PlatformSignal("up"))
     rest = await queue_site.claim(role="transfer")
     assert {probe.export.export_id, *ids_of(rest)} == set(open_breaker[:3])
-    assert not any(turn.probe for turn in rest)
+    assert not any(claimed.probe for claimed in rest)
 
 
 async def test_the_platform_s_own_breaker_is_another(queue_site: QueueSite, open_breaker: list[str]) -> None:
     assert open_breaker
     await queue_site.running()
     poll = await queue_site.one()
-    await queue_site.fail(poll, UNAVAILABLE, Effect("down"))
+    await queue_site.fail(poll, UNAVAILABLE, PlatformSignal("down"))
     assert await queue_site.redis.hget(queue_site.keys.breaker("gio"), "failures") == b"1"
     assert await queue_site.redis.hget(queue_site.keys.breaker("gio", "transfer"), "failures") == b"3"
 

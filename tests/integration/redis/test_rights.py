@@ -10,14 +10,14 @@ import pytest
 from export_worker.doctor.s3 import check_s3
 from export_worker.s3.client import S3Client, build_client
 from export_worker.s3.objects import Target
-from export_worker.s3.settings import StoringSettings
+from export_worker.s3.settings import StorageSettings
 from export_worker.s3.store import S3Store
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES
 from support import s3_server
 from support.deployment import blocks
 from support.s3_server import Call, S3Proxy
 
-STORING = StoringSettings(server_side_encryption="aws:kms", sse_kms_key_id="alias/exports", tags={"team": "data"})
+STORING = StorageSettings(server_side_encryption="aws:kms", sse_kms_key_id="alias/exports", tags={"team": "data"})
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from export_worker.contract.redis_keys import Keys
 from export_worker.demo.processes import child, free_port, listening, redis_binary
 from export_worker.errors import ServiceUnreachableError
 from export_worker.redis import client
-from export_worker.redis.client import close_redis, first_contact, open_redis
+from export_worker.redis.client import close_redis, open_redis, wait_for_redis
 from support.worker_site import Running, Site
 
 Silent = Callable[[], AbstractContextManager[int]]
@@ -78,7 +78,7 @@ async def test_the_first_contact_is_bounded_and_says_what_it_waits_for(
 ) -> None:
     began_s = time.monotonic()
     with silent() as port, caplog.at_level(logging.WARNING), pytest.raises(ServiceUnreachableError) as caught:
-        await first_contact(address(port))
+        await wait_for_redis(address(port))
     assert time.monotonic() - began_s < client.FIRST_CONTACT_S + BEGIN_S
     assert f"cannot reach Redis at 127.0.0.1:{port}/0" in str(caught.value)
     assert [record.getMessage() for record in caplog.records] == [f"waiting for Redis at 127.0.0.1:{port}/0"]
@@ -102,7 +102,7 @@ async def test_a_redis_that_comes_a_little_later_is_waited_for(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     port = free_port()
-    waiting = asyncio.create_task(first_contact(f"redis://127.0.0.1:{port}/0"))
+    waiting = asyncio.create_task(wait_for_redis(f"redis://127.0.0.1:{port}/0"))
     await asyncio.sleep(0.3)
     assert not waiting.done()
     command = [redis_binary(), "--port", str(port), "--dir", str(tmp_path), "--bind", "127.0.0.1", "--save", ""]
@@ -118,7 +118,7 @@ async def test_a_wrong_password_is_not_waited_for(tmp_path: Path) -> None:
         await listening(process, port, name="redis", directory=tmp_path)
         began_s = time.monotonic()
         with pytest.raises(ServiceUnreachableError, match=r"refuses the user or the password \(.*; correct redis_url"):
-            await first_contact(address(port))
+            await wait_for_redis(address(port))
         assert time.monotonic() - began_s < 1
 
 

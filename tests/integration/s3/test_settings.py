@@ -16,7 +16,7 @@ from botocore.config import Config
 from export_worker.errors import StorageError, StorageRefusedError, StorageUnavailableError
 from export_worker.s3.client import build_client
 from export_worker.s3.objects import Target
-from export_worker.s3.settings import PLAIN, StoringSettings
+from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
 from export_worker.s3.store import S3Store
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES
 from support import s3_server
@@ -24,14 +24,14 @@ from support.misbehaving_server import HTML, answering, http
 from support.s3_server import Call, Refusal, S3Proxy
 
 OWNER = "123456789012"
-FULL = StoringSettings(
+FULL = StorageSettings(
     server_side_encryption="aws:kms",
     sse_kms_key_id="alias/exports",
     tags={"team": "data", "cost centre": "a/b"},
     expected_bucket_owner=OWNER,
     storage_class="STANDARD_IA",
 )
-ROLE = StoringSettings(
+ROLE = StorageSettings(
     role_arn=f"arn:aws:iam::{OWNER}:role/exports", external_id="x-7", role_session_name="nightly.exports"
 )
 
@@ -49,7 +49,7 @@ def bucket(direct: Any) -> str:
 
 @contextmanager
 def store_that(
-    storing: StoringSettings, endpoint_url: str, learned: list[str | None] | None = None
+    storing: StorageSettings, endpoint_url: str, learned: list[str | None] | None = None
 ) -> Iterator[S3Store]:
     client = build_client(
         s3_server.REGION,
@@ -93,7 +93,7 @@ async def test_objects_are_stored_as_the_settings_say(proxy: S3Proxy, direct: An
 
 
 async def test_what_is_not_set_is_not_sent(proxy: S3Proxy, direct: Any, bucket: str) -> None:
-    with store_that(PLAIN, proxy.endpoint_url) as store:
+    with store_that(BUCKET_DEFAULTS, proxy.endpoint_url) as store:
         await every_call(store, bucket)
     told = {name for call in proxy.calls for name in call.headers}
     assert not told & {
@@ -107,7 +107,7 @@ async def test_what_is_not_set_is_not_sent(proxy: S3Proxy, direct: Any, bucket: 
 
 
 async def test_s3_managed_keys(endpoint: str, direct: Any, bucket: str) -> None:
-    with store_that(StoringSettings(server_side_encryption="AES256"), endpoint) as store:
+    with store_that(StorageSettings(server_side_encryption="AES256"), endpoint) as store:
         await in_parts(store, Target(bucket, "parts", "e", "text/csv"))
     head = direct.head_object(Bucket=bucket, Key="parts")
     assert head["ServerSideEncryption"] == "AES256"
@@ -256,7 +256,7 @@ async def test_a_file_is_not_taken_for_stored_by_what_is_no_store(
     endpoint: str, answer: bytes, expected: type[StorageError], words: str
 ) -> None:
     async with answering(answer) as url:
-        with store_that(PLAIN, url) as store:
+        with store_that(BUCKET_DEFAULTS, url) as store:
             with pytest.raises(StorageError, match=words) as caught:
                 await store.put(Target("bucket", "one", "e", "text/csv"), b"x")
             assert type(caught.value) is expected

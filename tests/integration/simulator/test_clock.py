@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from export_worker.contract.status import Phase, Status
 from export_worker.errors import PlatformThrottledError
 from export_worker.lifecycle.observations import Pending, Polled, Ready, RemoteFile
-from export_worker.lifecycle.poll_schedule import PollPlan
+from export_worker.lifecycle.poll_schedule import PollSchedule
 from export_worker.lifecycle.transitions import Policy
 from support import s3_server
 from support.redis_site import POLICY, SINKS, QueueSite
@@ -20,7 +20,7 @@ from support.scripted_worker import CONTENT, Parts, ScriptedDriver, landing
 LONG = timedelta(hours=30)
 MAX_S = 300.0
 """As somebody sets it whose jobs take a day."""
-PATIENT = Policy(PollPlan(2.0, MAX_S), POLICY.retry, max_attempts=2, deadline_s=48 * 3600.0)
+PATIENT = Policy(PollSchedule(2.0, MAX_S), POLICY.retry, max_attempts=2, deadline_s=48 * 3600.0)
 POLLS_MAX = 400
 BUSY_S = 90.0
 DONE = Ready("FINISH", (RemoteFile("/a/b.csv", "b.csv"),))
@@ -50,12 +50,12 @@ async def live(site: QueueSite, parts: Parts, export_id: str) -> Status:
     """Take every step at the moment at which it is due, as a worker does, until the export has ended."""
     for looked in range(4 * POLLS_MAX):
         claimed = await parts.store.claim("control", 1, site.now)
-        if not claimed.turns and claimed.next_due_ms is None:
+        if not claimed.steps and claimed.next_due_ms is None:
             claimed = await parts.store.claim("transfer", 1, site.now)
         if looked % 100 == 0:
             assert await site.sweep() == []
-        if claimed.turns:
-            await parts.machine.take(claimed.turns[0])
+        if claimed.steps:
+            await parts.runner.run(claimed.steps[0])
         elif claimed.next_due_ms is None:
             return await site.queue.status(export_id)
         else:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export_worker.lifecycle.backoff import Backoff
-from export_worker.redis.cancellation import end
+from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.outbox import Delivery, Outbox
 from export_worker.redis.replay import Replay
-from export_worker.sinks.base import Route, SinkError, SinkGoneError, SinkRefusedError
+from export_worker.sinks.base import SinkError, SinkGoneError, SinkRefusedError, SinkRoute
 from export_worker.sinks.fanout import Again, Fanout, GiveUp, after_failure
 from support.redis_site import REFUSED, SINKS, QueueSite
 
@@ -49,19 +49,19 @@ def outbox_of(site: QueueSite) -> Outbox:
 
 
 def fanout_of(site: QueueSite, draw: float = 1.0, at_once: int = 4, **sinks: Played) -> Fanout:
-    routes = {name: Route(sink, at_once, RETRY, GIVE_UP_S) for name, sink in sinks.items()}
+    routes = {name: SinkRoute(sink, at_once, RETRY, GIVE_UP_S) for name, sink in sinks.items()}
     return Fanout(outbox_of(site), routes, lambda: site.now, lambda: draw)
 
 
 @asynccontextmanager
 async def running(fanout: Fanout) -> AsyncIterator[None]:
-    async def loop(turn: Callable[[], object]) -> None:
+    async def loop(claimed: Callable[[], object]) -> None:
         while True:
-            await turn()  # type: ignore[misc]  # an awaitable each time
+            await claimed()  # type: ignore[misc]  # an awaitable each time
 
-    tasks = [asyncio.create_task(loop(turn)) for turn in fanout.loops()]
+    tasks = [asyncio.create_task(loop(claimed)) for claimed in fanout.loops()]
     yield
-    await asyncio.gather(*map(end, tasks))
+    await asyncio.gather(*map(cancel_and_wait, tasks))
     await fanout.flush()
 
 
@@ -212,7 +212,7 @@ def test_a_wait_is_bounded_obeys_and_ends(
 ) -> None:
     now_ms = 10**12
     first_ms = None if refused_s is None else now_ms - int(refused_s * 1000)
-    route, delivery = Route(Played(), 1, RETRY, GIVE_UP_S), Delivery("e.1", "{}", failures, first_ms)
+    route, delivery = SinkRoute(Played(), 1, RETRY, GIVE_UP_S), Delivery("e.1", "{}", failures, first_ms)
     decided = after_failure(route, delivery, SinkError("x", retry_after_s=asked_s), now_ms, draw)
     if refused_s is not None and int(refused_s * 1000) >= GIVE_UP_S * 1000:
         assert decided == GiveUp()

@@ -10,22 +10,22 @@ from export_producers.triggers.metrics import TriggerPages
 from export_producers.triggers.redis_stream import lag_s
 from export_worker.config.triggers import RedisStreamTrigger
 from export_worker.contract.redis_keys import Keys
-from export_worker.redis.claims import Effect, Terms
+from export_worker.redis.claims import PlatformSignal, Timings
 from export_worker.redis.client import close_redis, open_redis
 from export_worker.redis.outbox import Outbox
 from export_worker.telemetry.metrics import QUEUE_METRICS, Metrics
-from export_worker.telemetry.queue_stats import Gauges, Reading
+from export_worker.telemetry.queue_stats import QueueSnapshot, QueueStats
 from support.redis_site import REFUSED, SINKS, QueueSite
 
-BREAKER = Terms(breaker_threshold=2, breaker_first_s=5.0, breaker_max_s=60.0, lease_s=3.0)
+BREAKER = Timings(breaker_threshold=2, breaker_first_s=5.0, breaker_max_s=60.0, lease_s=3.0)
 
 
-async def read(site: QueueSite) -> Reading:
-    return await Gauges(site.redis, site.keys, ["gio", "other"], SINKS).read(site.now)
+async def read(site: QueueSite) -> QueueSnapshot:
+    return await QueueStats(site.redis, site.keys, ["gio", "other"], SINKS).read(site.now)
 
 
 async def test_a_platform_is_down_until_it_has_answered(queue_site: QueueSite) -> None:
-    queue_site.terms = BREAKER
+    queue_site.timings = BREAKER
     await queue_site.enqueue()
     await queue_site.down(await queue_site.one())
     assert not (await read(queue_site)).breaker_open["gio"], "one failure leaves nothing alone"
@@ -36,7 +36,7 @@ async def test_a_platform_is_down_until_it_has_answered(queue_site: QueueSite) -
     probe = await queue_site.one()
     queue_site.later(BREAKER.lease_s + 1)
     assert (await read(queue_site)).breaker_open["gio"], "a look that takes longer than a lease has not ended"
-    await queue_site.submit(probe, Effect("up"))
+    await queue_site.submit(probe, PlatformSignal("up"))
     assert not (await read(queue_site)).breaker_open["gio"]
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from export_worker.errors import IntegrityError, StorageError
-from export_worker.lifecycle.observations import OpenUpload
+from export_worker.lifecycle.observations import ResumableUpload
 from export_worker.s3.checksums import ALGORITHMS, CRC32C, CRC64NVME, Algorithm, Checksum, content_md5
 from export_worker.s3.objects import Target, Written
 from export_worker.s3.store import S3Store
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES
-from export_worker.transfer.resume import Kept, recover
+from export_worker.transfer.resume import RecoveredUpload, recover
 from support.s3_server import (
     Altered,
     Call,
@@ -114,7 +114,7 @@ async def test_an_upload_has_the_best_that_the_store_takes(
     assert [speaks_of(call) for call in sent] == [{best.name} if best else set()] * len(PARTS)
     wanted = [None if best and number else content_md5(part) for number, part in enumerate(PARTS)]
     assert [call.headers.get("content-md5") for call in sent] == wanted
-    standing = await store.look(target)
+    standing = await store.head_object(target)
     assert standing is not None
     assert set(standing.checksums) == ({best} if best else set())
     assert set(standing.checksums.values()) == ({written.checksum} if best else set())
@@ -134,8 +134,8 @@ async def test_an_upload_goes_on_with_the_checksums_that_it_has(
     with ThreadPoolExecutor(1) as executor, s3_client(proxy.endpoint_url) as client:
         # Another worker, which has found nothing out yet.
         other = S3Store(client, executor)
-        kept = await recover(other, target, OpenUpload(target.key, upload.upload_id, "t", '"v"', len(NOISE)))
-        assert isinstance(kept, Kept)
+        kept = await recover(other, target, ResumableUpload(target.key, upload.upload_id, "t", '"v"', len(NOISE)))
+        assert isinstance(kept, RecoveredUpload)
         assert kept.checksum == Checksum.of(NOISE[: 2 * FIRST_PART_BYTES], best)
         written = await kept.upload.complete([*kept.parts, await kept.upload.send(3, PARTS[2])])
     assert written.checksum == Checksum.of(NOISE, best)
@@ -166,7 +166,7 @@ async def test_what_the_store_answers_is_compared(
     proxy.rule = lambda call: told(call) or (wrong if call.name == "put_object" else None)
     with pytest.raises(IntegrityError, match=f"S3 stored {best.name}:"):
         await store.put(target, SHORT)
-    assert await store.look(target) is None
+    assert await store.head_object(target) is None
 
 
 async def test_a_refusal_of_something_else_is_told_and_teaches_nothing(

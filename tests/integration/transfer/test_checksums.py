@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from export_worker.errors import IntegrityError
-from export_worker.lifecycle.observations import OpenUpload
-from export_worker.s3.checksum_modes import told_checksums
+from export_worker.lifecycle.observations import ResumableUpload
+from export_worker.s3.checksum_modes import checksums_in
 from export_worker.s3.checksums import ALGORITHMS, CRC32C, CRC64NVME, Algorithm, Checksum
 from export_worker.s3.client import S3Client
 from export_worker.s3.objects import Target
 from export_worker.s3.store import S3Store
 from export_worker.transfer.engine import StoredFile, TransferEngine
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES
-from export_worker.transfer.resume import Kept, Unfit
+from export_worker.transfer.resume import NotResumable, RecoveredUpload
 from export_worker.transfer.transforms.base import Transform, build_transform
 from support.s3_server import (
     Call,
@@ -92,7 +92,12 @@ class Site:
         return TransferEngine(S3Store(self.client, self.executor))
 
     async def store(
-        self, engine: TransferEngine, body: bytes, *, transform: Transform | None = None, kept: Kept | None = None
+        self,
+        engine: TransferEngine,
+        body: bytes,
+        *,
+        transform: Transform | None = None,
+        kept: RecoveredUpload | None = None,
     ) -> StoredFile:
         return await engine.store_file(
             Rest(body, 0 if kept is None else kept.bytes),
@@ -113,7 +118,7 @@ class Site:
         return body
 
     async def told(self) -> Checksum | None:
-        told = told_checksums(await self.ask("head_object", Key=self.target.key, ChecksumMode="ENABLED"))
+        told = checksums_in(await self.ask("head_object", Key=self.target.key, ChecksumMode="ENABLED"))
         return next(iter(told.values()), None)
 
     async def assert_untouched(self) -> None:
@@ -205,12 +210,12 @@ async def test_a_file_that_is_changed_on_the_way_has_both_checksums(site: Site) 
     assert stored.source_checksum == str(Checksum.of(SHORT))
 
 
-async def broken_off(site: Site, target: Target, parts: int) -> OpenUpload:
+async def broken_off(site: Site, target: Target, parts: int) -> ResumableUpload:
     """An upload whose worker died behind so many parts."""
     upload = await S3Store(site.client, site.executor).begin(target)
     for number in range(1, parts + 1):
         await upload.send(number, bytearray(LONG[(number - 1) * FIRST_PART_BYTES : number * FIRST_PART_BYTES]))
-    return OpenUpload(target.key, upload.upload_id, "token", VALIDATOR, len(LONG))
+    return ResumableUpload(target.key, upload.upload_id, "token", VALIDATOR, len(LONG))
 
 
 @pytest.mark.parametrize("rung", NAMES[:-1])
@@ -221,7 +226,7 @@ async def test_an_upload_goes_on_with_what_it_was_begun_with(site: Site, rung: s
     site.proxy.reset()
     worker = site.worker()
     kept = await worker.recover(site.target, noted)
-    assert isinstance(kept, Kept)
+    assert isinstance(kept, RecoveredUpload)
     stored = await site.store(worker, LONG, kept=kept)
     assert guards(site.proxy.calls) == [{rung}], "only what was missing was sent"
     assert stored.checksum == stored.source_checksum == str(Checksum.of(LONG, of(rung)))
@@ -245,7 +250,7 @@ async def test_an_upload_goes_on_when_the_store_takes_its_checksum_no_more(site:
     site.proxy.rule = refuses(*NAMES[:-1])
     worker = site.worker()
     kept = await worker.recover(site.target, noted)
-    assert isinstance(kept, Kept)
+    assert isinstance(kept, RecoveredUpload)
     stored = await site.store(worker, LONG, kept=kept)
     assert guards(site.proxy.calls)[2:] == [{"CRC64NVME"}, {"MD5"}]
     assert stored.checksum == str(Checksum.of(LONG))
@@ -258,7 +263,7 @@ async def test_an_upload_of_before_does_not_change_what_new_ones_are_begun_with(
     site.proxy.rule = refuses("CRC32C", "CRC32")
     worker = site.worker()
     kept = await worker.recover(site.target, noted)
-    assert isinstance(kept, Kept)
+    assert isinstance(kept, RecoveredUpload)
     assert (await site.store(worker, LONG, kept=kept)).checksum == str(Checksum.of(LONG, CRC32C))
     site.proxy.calls.clear()
     await site.store(worker, LONG[::-1])
@@ -269,5 +274,5 @@ async def test_parts_without_checksums_are_not_built_upon(site: Site) -> None:
     site.proxy.rule = refuses(*NAMES[:-1])
     noted = await broken_off(site, site.target, 2)
     found = await site.worker().recover(site.target, noted)
-    assert found == Unfit("the store does not list the checksums of its parts")
+    assert found == NotResumable("the store does not list the checksums of its parts")
     await site.assert_untouched()

@@ -18,7 +18,7 @@ from export_worker.platforms.growingio_rest.files import UserListDownload
 from export_worker.s3.checksums import Checksum
 from export_worker.s3.objects import Target
 from export_worker.s3.store import S3Store
-from export_worker.transfer.bandwidth import UNPACED, Pace
+from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
 from export_worker.transfer.engine import StoredFile, TransferEngine
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES
 from export_worker.transfer.transforms.base import Transform, build_transform
@@ -43,7 +43,12 @@ class World:
     progress: list[int] = field(default_factory=list)
 
     async def store(
-        self, base_url: str, transform: Transform | None = None, *, pace: Pace = UNPACED, stall_s: float = 10
+        self,
+        base_url: str,
+        transform: Transform | None = None,
+        *,
+        bandwidth: BandwidthLimit = UNLIMITED,
+        stall_s: float = 10,
     ) -> StoredFile:
         url = URL(base_url + "/download?file=/a.csv", encoded=True)
         async with downloader(base_url, stall_s=stall_s) as files, files.open(url, "a.csv") as download:
@@ -54,7 +59,7 @@ class World:
                 file_name="a.csv",
                 transform=transform,
                 progress=self.progress.append,
-                pace=pace,
+                bandwidth=bandwidth,
             )
 
     async def standing(self) -> bytes:
@@ -145,12 +150,12 @@ async def test_a_long_page_is_no_file(world: World, encoding: str) -> None:
 
 @pytest.mark.parametrize("transformed", [False, True])
 async def test_a_ceiling_slows_the_source_down_and_is_no_stall(world: World, *, transformed: bool) -> None:
-    body, pace = b"1,2\n" * 500_000, Pace(4_000_000)
+    body, bandwidth = b"1,2\n" * 500_000, BandwidthLimit(4_000_000)
     async with ScriptedServer() as server:
         server.on("/download", replied(body, content_type="text/csv"))
         begun_s = asyncio.get_running_loop().time()
         transform = build_transform("UTF-8", "UTF-8") if transformed else None
         # Each piece waits longer than the source may stand still.
-        await world.store(server.url, transform, pace=pace, stall_s=0.1)
+        await world.store(server.url, transform, bandwidth=bandwidth, stall_s=0.1)
     assert asyncio.get_running_loop().time() - begun_s >= 0.2
     assert await world.standing() == body

@@ -23,7 +23,7 @@ from export_worker.errors import (
     StorageRefusedError,
     TransformError,
 )
-from export_worker.s3.checksum_modes import LADDER
+from export_worker.s3.checksum_modes import CHECKSUM_MODES
 from export_worker.s3.checksums import ALGORITHMS, CRC64NVME, Checksum
 from export_worker.s3.client import S3Client
 from export_worker.s3.objects import Target
@@ -460,7 +460,7 @@ async def test_a_store_that_refuses_them_at_the_parts_only(world: World, proxy: 
 
 
 async def test_a_refusal_for_another_reason_teaches_nothing(world: World, proxy: S3Proxy) -> None:
-    proxy.rule = on_call("put_object", *[Refusal(400, "InvalidRequest")] * len(LADDER))
+    proxy.rule = on_call("put_object", *[Refusal(400, "InvalidRequest")] * len(CHECKSUM_MODES))
     with pytest.raises(StorageRefusedError, match="InvalidRequest"):
         await world.store(Body(b"x"))
     await world.store(Body(b"x"))

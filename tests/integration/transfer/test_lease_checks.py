@@ -9,7 +9,7 @@ import pytest
 from export_worker.errors import LeaseLostError
 from export_worker.s3.objects import Target
 from export_worker.s3.store import S3Store
-from export_worker.step_context import only_while
+from export_worker.step_context import require_lease
 from support import s3_server
 from support.s3_server import S3Proxy
 
@@ -29,7 +29,7 @@ class Lease:
         self._left = lost_at
 
     def check(self) -> None:
-        """As `Held.check`."""
+        """As `HeldStep.check`."""
         self._left -= 1
         if self._left < 0:
             raise LeaseLostError("export e was taken over in step 2")
@@ -44,7 +44,7 @@ async def changes(store: S3Store, bucket: str) -> None:
 
 
 async def lost_before(change: Callable[[], Awaitable[None]], lease: Lease) -> None:
-    with only_while(lease.check), pytest.raises(LeaseLostError):
+    with require_lease(lease.check), pytest.raises(LeaseLostError):
         await change()
 
 

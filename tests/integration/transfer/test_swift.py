@@ -11,13 +11,13 @@ import pytest
 
 from export_worker.doctor.s3 import check_s3
 from export_worker.errors import IntegrityError, ObjectExistsError, StorageRefusedError
-from export_worker.lifecycle.observations import OpenUpload
+from export_worker.lifecycle.observations import ResumableUpload
 from export_worker.s3.checksums import ALGORITHMS, Algorithm, Checksum, content_md5
 from export_worker.s3.objects import Target
 from export_worker.s3.store import S3Store
 from export_worker.transfer.engine import StoredFile, TransferEngine
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES
-from export_worker.transfer.resume import Unfit, recover
+from export_worker.transfer.resume import NotResumable, recover
 from export_worker.transfer.transforms.base import Transform, build_transform
 from support.s3_server import Damaged, Refusal, Rule, new_bucket, s3_client, s3_proxy
 from support.swift_server import ACCESS_KEY, SECRET_KEY, swift_server
@@ -176,9 +176,9 @@ async def test_parts_are_listed_and_an_upload_that_is_aborted_is_gone(world: Wor
     assert [(part.number, part.bytes, part.checksum) for part in listed] == [
         (number, FIRST_PART_BYTES, None) for number in (1, 2)
     ]
-    noted = OpenUpload("e/a.csv", upload.upload_id, "t", '"v"', len(NOISE))
+    noted = ResumableUpload("e/a.csv", upload.upload_id, "t", '"v"', len(NOISE))
     found = await recover(world.store, world.target(), noted)
-    assert found == Unfit("the store does not list the checksums of its parts")
+    assert found == NotResumable("the store does not list the checksums of its parts")
     assert await world.store.parts(world.target(), upload.upload_id) is None
     await world.assert_tidy()
 

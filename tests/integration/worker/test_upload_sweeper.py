@@ -16,7 +16,7 @@ import pytest
 from export_worker.contract.status import Phase
 from export_worker.s3.object_keys import key_pattern
 from export_worker.s3.store import S3Store
-from export_worker.telemetry.instrumentation import SILENT, Instrument
+from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument
 from export_worker.telemetry.metrics import Metrics
 from export_worker.worker.upload_sweeper import UploadSweeper
 from support import s3_server
@@ -42,7 +42,12 @@ def store(client: Any) -> Iterator[S3Store]:
 
 
 def sweeper(
-    site: QueueSite, store: S3Store, bucket: str, owner: str = "w", *others: S3Store, instrument: Instrument = SILENT
+    site: QueueSite,
+    store: S3Store,
+    bucket: str,
+    owner: str = "w",
+    *others: S3Store,
+    instrument: Instrument = NULL_INSTRUMENT,
 ) -> UploadSweeper:
     pattern = key_pattern(PREFIX, TEMPLATE)
     assert pattern is not None

@@ -17,7 +17,7 @@ from export_worker.contract.model import epoch_ms
 from export_worker.contract.status import Phase
 from export_worker.demo.processes import free_port, redis_binary
 from export_worker.lifecycle.observations import OperationFailed, Pending, Polled
-from export_worker.redis.claims import Terms
+from export_worker.redis.claims import Timings
 from export_worker.redis.client import WORKER_RETRIES, close_redis, open_redis
 from export_worker.redis.clock import SharedClock
 from export_worker.worker import claim_loop
@@ -136,8 +136,8 @@ async def test_a_worker_that_stops_hands_its_steps_over(queue_site: QueueSite) -
         await worker.drain(0.1)
         assert worker.tasks == {}
     queue_site.catch_up()
-    turn = await queue_site.one()
-    assert (turn.export.export_id, turn.claims) == (export_id, 2)
+    claimed = await queue_site.one()
+    assert (claimed.export.export_id, claimed.claims) == (export_id, 2)
 
 
 async def test_a_step_that_runs_is_finished(queue_site: QueueSite) -> None:
@@ -171,8 +171,8 @@ async def test_a_claim_on_its_way_is_given_back_as_it_was(own_site: QueueSite) -
         await worker.drain(1.0)
         export_id = await waiting
     own_site.catch_up()
-    turn = next(turn for turn in await own_site.claim() if turn.export.export_id == export_id)
-    assert (driver.submits, turn.claims) == (1, 1)
+    claimed = next(claimed for claimed in await own_site.claim() if claimed.export.export_id == export_id)
+    assert (driver.submits, claimed.claims) == (1, 1)
 
 
 async def test_workers_whose_hosts_disagree_about_the_time_agree_with_redis(queue_site: QueueSite) -> None:
@@ -262,7 +262,7 @@ def own_redis(tmp_path: Path) -> Iterator[OwnRedis]:
 async def own_site(own_redis: OwnRedis, namespace: str) -> AsyncIterator[QueueSite]:
     client = open_redis(own_redis.url, retries=WORKER_RETRIES)
     async with open_site(client, own_redis.url, namespace) as site:
-        site.terms = Terms(lease_s=10.0, grace_s=0.5)
+        site.timings = Timings(lease_s=10.0, grace_s=0.5)
         yield site
     await close_redis(client)
 

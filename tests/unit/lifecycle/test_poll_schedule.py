@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export_worker.lifecycle.backoff import Backoff
-from export_worker.lifecycle.poll_schedule import GAP_SHARE, SEEN_MIN, PollPlan
+from export_worker.lifecycle.poll_schedule import GAP_SHARE, SEEN_MIN, PollSchedule
 from export_worker.redis.record_store import DURATIONS_MAX
 
-DEFAULT = PollPlan(first_s=2.0, max_s=60.0)
+DEFAULT = PollSchedule(first_s=2.0, max_s=60.0)
 JITTER_MAX = 1.03
 GAP_SHARES_MAX = (DURATIONS_MAX + 1) * GAP_SHARE * JITTER_MAX
 """In ceilings: the longest sleep that experience can plan."""
 ROUNDING = 1 + 1e-9
 
-plans = st.builds(PollPlan, first_s=st.floats(1e-3, 600), max_s=st.floats(1e-3, 7200))
+plans = st.builds(PollSchedule, first_s=st.floats(1e-3, 600), max_s=st.floats(1e-3, 7200))
 draws = st.floats(0, 1)
 polls = st.integers(0, 10_000)
 elapsed = st.floats(0, 1e6)
@@ -27,7 +27,7 @@ durations = st.lists(st.floats(0, 1e6), min_size=SEEN_MIN, max_size=DURATIONS_MA
 too_few = st.lists(st.floats(0, 1e6), max_size=SEEN_MIN - 1)
 
 
-def looks(plan: PollPlan, duration_s: float, seen_s: Sequence[float], draw: Iterable[float]) -> Iterator[float]:
+def looks(plan: PollSchedule, duration_s: float, seen_s: Sequence[float], draw: Iterable[float]) -> Iterator[float]:
     """When a job is looked at, until a look finds it ended."""
     at_s, drawn = 0.0, iter(draw)
     for number in range(100_000):
@@ -46,21 +46,21 @@ def luck(seed: int) -> Iterator[float]:
 
 @given(plans, polls, elapsed, too_few, draws)
 def test_without_experience_it_is_exponential_with_full_jitter(
-    plan: PollPlan, count: int, elapsed_s: float, seen_s: list[float], draw: float
+    plan: PollSchedule, count: int, elapsed_s: float, seen_s: list[float], draw: float
 ) -> None:
     assert plan.wait_s(count, elapsed_s, seen_s, draw) == Backoff(plan.first_s, plan.max_s).wait_s(count, draw)
 
 
 @given(plans, polls, elapsed, durations, draws)
 def test_a_planned_wait_is_never_shorter_than_half_of_the_first(
-    plan: PollPlan, count: int, elapsed_s: float, seen_s: list[float], draw: float
+    plan: PollSchedule, count: int, elapsed_s: float, seen_s: list[float], draw: float
 ) -> None:
     assert plan.wait_s(count, elapsed_s, seen_s, draw) >= plan.first_s * (0.5 + 0.5 * draw)
 
 
 @given(plans, polls, elapsed, durations, draws)
 def test_no_wait_is_longer_than_the_ends_ahead_allow(
-    plan: PollPlan, count: int, elapsed_s: float, seen_s: list[float], draw: float
+    plan: PollSchedule, count: int, elapsed_s: float, seen_s: list[float], draw: float
 ) -> None:
     ahead = sum(end_s > elapsed_s for end_s in seen_s)
     allowed_s = max(plan.first_s, plan.max_s * max(1.0, (ahead + 1) * GAP_SHARE * JITTER_MAX))
@@ -69,7 +69,7 @@ def test_no_wait_is_longer_than_the_ends_ahead_allow(
 
 @given(plans, elapsed, durations, draws)
 def test_the_next_look_is_not_past_the_last_end_that_was_seen(
-    plan: PollPlan, elapsed_s: float, seen_s: list[float], draw: float
+    plan: PollSchedule, elapsed_s: float, seen_s: list[float], draw: float
 ) -> None:
     if any(end_s > elapsed_s + plan.first_s for end_s in seen_s):
         wait_s = plan.wait_s(1, elapsed_s, seen_s, draw)
@@ -78,7 +78,7 @@ def test_the_next_look_is_not_past_the_last_end_that_was_seen(
 
 @given(plans, polls, elapsed, durations, draws, st.randoms())
 def test_neither_the_order_nor_the_number_of_looks_matters(
-    plan: PollPlan, count: int, elapsed_s: float, seen_s: list[float], draw: float, random: Random
+    plan: PollSchedule, count: int, elapsed_s: float, seen_s: list[float], draw: float, random: Random
 ) -> None:
     shuffled = random.sample(seen_s, len(seen_s))
     assert plan.wait_s(count, elapsed_s, shuffled, draw) == plan.wait_s(0, elapsed_s, seen_s, draw)
@@ -86,7 +86,7 @@ def test_neither_the_order_nor_the_number_of_looks_matters(
 
 @given(plans, elapsed, durations)
 def test_jitter_spreads_exports_that_were_submitted_together(
-    plan: PollPlan, elapsed_s: float, seen_s: list[float]
+    plan: PollSchedule, elapsed_s: float, seen_s: list[float]
 ) -> None:
     early_s, *waits = [plan.wait_s(1, elapsed_s, seen_s, draw / 10) for draw in range(11)]
     assert all(early <= late for early, late in pairwise(waits))
@@ -127,7 +127,7 @@ def test_nobody_looks_where_nothing_ever_ended() -> None:
 
 @given(plans, durations, st.floats(0, 1e6), st.integers(0, 2**32))
 def test_a_job_that_became_quicker_is_noticed_within_the_bound(
-    plan: PollPlan, seen_s: list[float], quick_s: float, seed: int
+    plan: PollSchedule, seen_s: list[float], quick_s: float, seed: int
 ) -> None:
     slow_s = [end_s + quick_s for end_s in seen_s]
     first_s = next(looks(plan, quick_s, slow_s, luck(seed)))
@@ -158,7 +158,7 @@ def test_a_platform_that_became_slower_is_learned() -> None:
 
 
 @given(plans, st.floats(0, 1e6), durations, st.integers(0, 2**32))
-def test_every_job_is_found(plan: PollPlan, duration_s: float, seen_s: list[float], seed: int) -> None:
+def test_every_job_is_found(plan: PollSchedule, duration_s: float, seen_s: list[float], seed: int) -> None:
     # A look is never further than the bound behind an end, wherever that lies.
     start_s = max(0.0, duration_s - 5 * (plan.max_s + plan.first_s))
     at_s, number, draw = start_s, 0, luck(seed)

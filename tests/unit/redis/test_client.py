@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from export_producers.client import ExportQueue
 from export_worker.demo.processes import redis_binary
 from export_worker.errors import ConfigError, ServiceUnreachableError
-from export_worker.redis.cancellation import end
+from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.client import close_redis, open_redis, redis_unreachable
 
 
@@ -106,6 +106,6 @@ async def test_a_task_ends_also_when_a_cancellation_is_swallowed() -> None:
 
     tasks = [asyncio.create_task(deaf(times)) for times in (0, 1, 3)]
     await asyncio.sleep(0)
-    await end(*tasks, again_s=0.01)
-    await end(*tasks)
+    await cancel_and_wait(*tasks, again_s=0.01)
+    await cancel_and_wait(*tasks)
     assert all(task.cancelled() for task in tasks)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export_worker.s3.checksum_modes import told_checksums
+from export_worker.s3.checksum_modes import checksums_in
 from export_worker.s3.checksums import ALGORITHMS, CRC32, CRC32C, CRC64NVME, Algorithm, Checksum, content_md5
 
 CHECK = b"123456789"
@@ -44,8 +44,8 @@ def test_what_is_no_wire_form_tells_nothing(wire: str) -> None:
 
 def test_a_checksum_of_checksums_tells_nothing_of_the_object() -> None:
     told = {"ChecksumCRC32": Checksum.of(CHECK, CRC32).wire, "ChecksumSHA256": "x"}
-    assert told_checksums(told) == {CRC32: Checksum.of(CHECK, CRC32)}
-    assert told_checksums(told | {"ChecksumType": "COMPOSITE"}) == {}
+    assert checksums_in(told) == {CRC32: Checksum.of(CHECK, CRC32)}
+    assert checksums_in(told | {"ChecksumType": "COMPOSITE"}) == {}
 
 
 def test_md5_is_that_of_rfc_1864() -> None:

@@ -3,10 +3,10 @@
 import pytest
 from pydantic import ValidationError
 
-from export_worker.s3.settings import PLAIN, StoringSettings
+from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
 
 ROLE = "arn:aws:iam::123456789012:role/exports"
-BASE = StoringSettings(
+BASE = StorageSettings(
     server_side_encryption="aws:kms",
     sse_kms_key_id="alias/exports",
     tags={"team": "data"},
@@ -18,33 +18,35 @@ BASE = StoringSettings(
 
 
 def test_what_is_not_set_is_inherited() -> None:
-    assert PLAIN.over(BASE) == BASE
-    assert BASE.over(PLAIN) == BASE
-    own = StoringSettings(tags={"team": "ads"}).over(BASE)
+    assert BUCKET_DEFAULTS.merged_over(BASE) == BASE
+    assert BASE.merged_over(BUCKET_DEFAULTS) == BASE
+    own = StorageSettings(tags={"team": "ads"}).merged_over(BASE)
     assert own == BASE.model_copy(update={"tags": {"team": "ads"}})
 
 
 def test_a_key_goes_with_its_algorithm_and_an_external_id_with_its_role() -> None:
-    own = StoringSettings(server_side_encryption="AES256", role_arn=f"{ROLE}-2").over(BASE)
+    own = StorageSettings(server_side_encryption="AES256", role_arn=f"{ROLE}-2").merged_over(BASE)
     assert (own.server_side_encryption, own.sse_kms_key_id) == ("AES256", None)
     assert (own.role_arn, own.external_id) == (f"{ROLE}-2", None)
 
 
 def test_only_what_creates_an_object_describes_it() -> None:
     known = {"ExpectedBucketOwner": None}
-    assert BASE.added("UploadPart", known) == {"ExpectedBucketOwner": "123456789012"}
-    assert BASE.added("CreateBucket", {}) == {}
-    assert PLAIN.added("PutObject", known) == {}
-    assert StoringSettings(tags={"a b": "c/d", "é": ""}).added("PutObject", {}) == {"Tagging": "a%20b=c%2Fd&%C3%A9="}
+    assert BASE.call_arguments("UploadPart", known) == {"ExpectedBucketOwner": "123456789012"}
+    assert BASE.call_arguments("CreateBucket", {}) == {}
+    assert BUCKET_DEFAULTS.call_arguments("PutObject", known) == {}
+    assert StorageSettings(tags={"a b": "c/d", "é": ""}).call_arguments("PutObject", {}) == {
+        "Tagging": "a%20b=c%2Fd&%C3%A9="
+    }
 
 
 @pytest.mark.parametrize("account", ["123456789012", "", "RGW12345678901234567", "tenant-1"])
 def test_a_role_may_be_of_any_store(account: str) -> None:
     arn = f"arn:aws:iam::{account}:role/application_abc/S3Access"
-    assert StoringSettings(role_arn=arn).role_arn == arn
+    assert StorageSettings(role_arn=arn).role_arn == arn
 
 
 @pytest.mark.parametrize("tags", [{"a\nb": "c"}, {"a": "b\tc"}, {"a": "b&c"}, {"aws:a": "b"}, {"": "b"}])
 def test_tags_that_s3_would_refuse_are_refused(tags: dict[str, str]) -> None:
     with pytest.raises(ValidationError, match="tags"):
-        StoringSettings(tags=tags)
+        StorageSettings(tags=tags)

@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
-from export_worker.transfer.bandwidth import UNPACED, Pace
-from export_worker.transfer.progress import Gauge
+from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
+from export_worker.transfer.progress import TransferProgress
 
 
 class Time:
@@ -28,21 +28,21 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
     return Time(monkeypatch)
 
 
-async def spend(pace: Pace, pieces: int, piece_bytes: int) -> None:
+async def spend(bandwidth: BandwidthLimit, pieces: int, piece_bytes: int) -> None:
     for _ in range(pieces):
-        await pace.spend(piece_bytes)
+        await bandwidth.spend(piece_bytes)
 
 
 async def test_a_ceiling_holds_over_all_that_share_it(clock: Time) -> None:
-    pace = Pace(100, clock=clock)
-    await asyncio.gather(*(spend(pace, 5, 20) for _ in range(4)))
+    bandwidth = BandwidthLimit(100, clock=clock)
+    await asyncio.gather(*(spend(bandwidth, 5, 20) for _ in range(4)))
     # The first piece was on its way before, and is free.
     assert clock.now_s == pytest.approx(103.8)
 
 
 async def test_the_narrower_ceiling_decides(clock: Time) -> None:
-    whole = Pace(100, clock=clock)
-    slow, fast = Pace(10, whole, clock=clock), Pace(1000, whole, clock=clock)
+    whole = BandwidthLimit(100, clock=clock)
+    slow, fast = BandwidthLimit(10, whole, clock=clock), BandwidthLimit(1000, whole, clock=clock)
     await spend(slow, 2, 10)
     assert clock.now_s == pytest.approx(101.0)
     await spend(fast, 10, 100)
@@ -50,31 +50,37 @@ async def test_the_narrower_ceiling_decides(clock: Time) -> None:
 
 
 async def test_a_pause_earns_nothing(clock: Time) -> None:
-    pace = Pace(100, clock=clock)
-    await pace.spend(100)
+    bandwidth = BandwidthLimit(100, clock=clock)
+    await bandwidth.spend(100)
     clock.now_s += 1000
     before_s = clock.now_s
-    await spend(pace, 2, 100)
+    await spend(bandwidth, 2, 100)
     assert clock.now_s - before_s == pytest.approx(1.0)
 
 
 async def test_without_a_ceiling_nothing_waits(clock: Time) -> None:
-    await spend(UNPACED, 10, 10**12)
-    await spend(Pace(None, Pace(clock=clock), clock=clock), 10, 10**12)
+    await spend(UNLIMITED, 10, 10**12)
+    await spend(BandwidthLimit(None, BandwidthLimit(clock=clock), clock=clock), 10, 10**12)
     assert clock.now_s == 100.0
 
 
 @pytest.mark.parametrize(
     ("pace", "piece_bytes"),
-    [(Pace(), None), (Pace(400), 100), (Pace(400, Pace(80)), 20), (Pace(None, Pace(80)), 20), (Pace(0.5), 1)],
+    [
+        (BandwidthLimit(), None),
+        (BandwidthLimit(400), 100),
+        (BandwidthLimit(400, BandwidthLimit(80)), 20),
+        (BandwidthLimit(None, BandwidthLimit(80)), 20),
+        (BandwidthLimit(0.5), 1),
+    ],
 )
-def test_pieces_are_small_enough_to_look_even(pace: Pace, piece_bytes: int | None) -> None:
-    assert pace.piece_bytes == piece_bytes
+def test_pieces_are_small_enough_to_look_even(bandwidth: BandwidthLimit, piece_bytes: int | None) -> None:
+    assert bandwidth.piece_bytes == piece_bytes
 
 
 def test_the_rate_is_that_of_the_last_readings() -> None:
     now_s = 0.0
-    gauge = Gauge(1, 0, 0, clock=lambda: now_s)
+    gauge = TransferProgress(1, 0, 0, clock=lambda: now_s)
     gauge.begin(1_000_000, kept_bytes=500_000, kept_parts=2)
     rates = []
     for moved_bytes in [100, 100, 100, 0, 0, 0, 0, 0, 0, 0]:
@@ -86,7 +92,7 @@ def test_the_rate_is_that_of_the_last_readings() -> None:
 
 
 def test_files_and_parts_are_counted_on() -> None:
-    gauge = Gauge(3, 1, 50)
+    gauge = TransferProgress(3, 1, 50)
     gauge.begin(None)
     gauge.came(7)
     gauge.part_stored()
@@ -98,7 +104,7 @@ def test_files_and_parts_are_counted_on() -> None:
 
 
 def test_a_single_file_of_known_length_has_a_share() -> None:
-    gauge = Gauge(1, 0, 0)
+    gauge = TransferProgress(1, 0, 0)
     gauge.begin(200, kept_bytes=50, kept_parts=1)
     gauge.came(50)
     told = gauge.read()

@@ -8,18 +8,18 @@ from pyarrow import parquet
 
 from export_worker.contract.request import ExportRequest
 from export_worker.errors import TransformError
-from export_worker.transfer.output_files import LandedFile, landed_files
+from export_worker.transfer.output_files import OutputFile, plan_output
 
 TYPES = {"id": "int64"}
 
 
-async def landed(names: list[str], charset: str | None = None, **output: Any) -> list[LandedFile]:
+async def landed(names: list[str], charset: str | None = None, **output: Any) -> list[OutputFile]:
     export = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3", "charset": charset}
     request = ExportRequest.model_validate({"connection": "gio", "export": export, "output": output})
-    return await landed_files(request, names)
+    return await plan_output(request, names)
 
 
-def head(file: LandedFile) -> tuple[str, str, str | None]:
+def head(file: OutputFile) -> tuple[str, str, str | None]:
     return file.name, file.content_type, file.content_encoding
 
 

@@ -12,7 +12,7 @@ from export_worker.s3.checksums import CRC32C, CRC64NVME, Checksum
 from export_worker.s3.multipart import SentPart
 from export_worker.s3.store import ListedPart
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES, part_size
-from export_worker.transfer.resume import PARTS_MIN, Unfit, fit_parts
+from export_worker.transfer.resume import PARTS_MIN, NotResumable, fit_parts
 from support.scripted_server import Reply, ScriptedServer, replied
 from unit.platforms.http.test_downloads import downloader
 
@@ -30,8 +30,8 @@ def planned(number: int, total_bytes: int = TOTAL_BYTES) -> ListedPart:
     return ListedPart(number, part_bytes, f'"{number}"', Checksum(CRC64NVME, number))
 
 
-def numbers(parts: Sequence[SentPart] | Unfit) -> list[int]:
-    assert not isinstance(parts, Unfit), parts
+def numbers(parts: Sequence[SentPart] | NotResumable) -> list[int]:
+    assert not isinstance(parts, NotResumable), parts
     return [part.number for part in parts]
 
 
@@ -59,7 +59,7 @@ def test_what_stands_behind_a_gap_is_sent_again() -> None:
 )
 def test_anything_odd_is_not_built_upon(listed: list[ListedPart], reason: str) -> None:
     unfit = fit_parts(listed, TOTAL_BYTES)
-    assert isinstance(unfit, Unfit)
+    assert isinstance(unfit, NotResumable)
     assert reason in unfit.reason
 
 
@@ -75,10 +75,10 @@ def test_what_is_taken_over_is_the_beginning_of_the_file(total_bytes: int, there
     parts = fit_parts(listed, total_bytes)
 
     if unbroken < PARTS_MIN:
-        assert isinstance(parts, Unfit)
+        assert isinstance(parts, NotResumable)
     else:
         assert numbers(parts) == list(range(1, unbroken + 1))
-        assert not isinstance(parts, Unfit)
+        assert not isinstance(parts, NotResumable)
         assert sum(part.bytes for part in parts) == min(total_bytes, unbroken * part_size(1, total_bytes))
 
 

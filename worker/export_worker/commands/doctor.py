@@ -12,7 +12,7 @@ from functools import partial
 
 import click
 
-from export_worker.config import DEFAULT_FILE, Config, load_config, passed_over, settings_file
+from export_worker.config import DEFAULT_FILE, Config, ignored_variables, load_config, settings_file
 from export_worker.config.sinks import RedisStreamSink
 from export_worker.config.triggers import RedisStreamTrigger
 from export_worker.contract.printable import clean, dumps
@@ -28,9 +28,9 @@ from export_worker.doctor.workers import check_workers
 from export_worker.errors import ConfigError
 from export_worker.redis.client import close_redis, commands, open_redis
 from export_worker.s3.client import build_client
-from export_worker.s3.settings import PLAIN, StoringSettings
+from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
 from export_worker.wiring.secrets import aws_settings, build_redactor, learn_aws_secrets
-from export_worker.wiring.storage import ways_of_storing
+from export_worker.wiring.storage import per_connection_storage
 
 READ_TIMEOUT_S = 10.0
 """Of S3, which answers a scratch object sooner than a very large upload; each call is tried twice."""
@@ -99,7 +99,7 @@ async def _whole(about: str, part: Awaitable[list[Finding]], redactor: Redactor)
 def _configuration(config: Config) -> list[Finding]:
     read = settings_file() or f"there is no {DEFAULT_FILE}; from EXPORT_ variables alone"
     found = [good("configuration", f"every setting is known ({read})")]
-    for name in passed_over(os.environ):
+    for name in ignored_variables(os.environ):
         mend = "correct its name (export-worker schema config lists them all), or take it away"
         found.append(warning("configuration", f"{name} names no setting and is passed over", mend))
     return found + _secrets(config)
@@ -162,8 +162,8 @@ async def _events(config: Config, redactor: Redactor, looked: Awaitable[list[Fin
 
 async def _s3(config: Config, redactor: Redactor) -> list[Finding]:
     """As `[s3]` says, and as each connection says that stores in a way of its own; equal ways are tried once."""
-    own = ways_of_storing(config)
-    ways = [] if own and own.keys() == config.connections.keys() else [(["s3"], PLAIN.over(config.s3))]
+    own = per_connection_storage(config)
+    ways = [] if own and own.keys() == config.connections.keys() else [(["s3"], BUCKET_DEFAULTS.merged_over(config.s3))]
     for name, storing in own.items():
         names = next((names for names, known in ways if known == storing), None)
         if names is None:
@@ -172,7 +172,7 @@ async def _s3(config: Config, redactor: Redactor) -> list[Finding]:
             names.append(f"connections.{name}.s3")
     turns = asyncio.Semaphore(WAYS_AT_ONCE)
 
-    async def tried(names: list[str], storing: StoringSettings) -> list[Finding]:
+    async def tried(names: list[str], storing: StorageSettings) -> list[Finding]:
         async with turns:
             return [replace(finding, about=", ".join(names)) for finding in await _storing(config, redactor, storing)]
 
@@ -180,7 +180,7 @@ async def _s3(config: Config, redactor: Redactor) -> list[Finding]:
     return [finding for look in looks for finding in look]
 
 
-async def _storing(config: Config, redactor: Redactor, storing: StoringSettings) -> list[Finding]:
+async def _storing(config: Config, redactor: Redactor, storing: StorageSettings) -> list[Finding]:
     build = partial(build_client, attempts=2, read_timeout_s=READ_TIMEOUT_S, storing=storing, learn=redactor.add)
     try:
         with aws_settings():

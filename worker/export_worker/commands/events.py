@@ -17,7 +17,7 @@ from export_worker.contract.model import isoformat
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.redis_keys import Keys
 from export_worker.errors import FieldProblem, InvalidRequestError
-from export_worker.redis.client import close_redis, open_redis, reachable, redis_unreachable
+from export_worker.redis.client import close_redis, open_redis, redis_unreachable, translate_redis_errors
 from export_worker.redis.outbox import Outbox
 from export_worker.redis.replay import Replay, Replayed
 
@@ -136,7 +136,7 @@ def _chosen_sinks(config: Config, sink: str | None) -> list[str]:
 async def _redis(config: Config) -> AsyncIterator[ArqRedis]:
     redis = open_redis(config.redis_url)
     try:
-        async with reachable(config.redis_url):
+        async with translate_redis_errors(config.redis_url):
             await redis.ping()
         yield redis
     except (RedisError, OSError) as error:

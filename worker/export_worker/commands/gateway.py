@@ -12,7 +12,7 @@ from export_producers.gateway.context import CatalogCall
 from export_producers.gateway.server import Options, check, serve
 from export_worker.config import Config, load_config
 from export_worker.credentials import Redactor, reveal, url_passwords
-from export_worker.redis.client import first_contact
+from export_worker.redis.client import wait_for_redis
 from export_worker.telemetry.logs import configure_logging
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -34,7 +34,7 @@ def gateway(log_level: str) -> None:
     async def work() -> None:
         platforms = config.platforms() or None
         async with ExportQueue(config.redis_url, namespace=config.namespace, connections=platforms) as queue:
-            await serve(options, queue, catalog, partial(first_contact, config.redis_url))
+            await serve(options, queue, catalog, partial(wait_for_redis, config.redis_url))
 
     asyncio.run(work())
 

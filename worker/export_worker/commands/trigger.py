@@ -16,7 +16,7 @@ from export_worker.config import Config, load_config
 from export_worker.config import triggers as settings_of
 from export_worker.contract.redis_keys import Keys
 from export_worker.errors import FieldProblem, InvalidRequestError
-from export_worker.redis.client import close_redis, first_contact, open_redis
+from export_worker.redis.client import close_redis, open_redis, wait_for_redis
 from export_worker.telemetry.health_pages import pages_served
 from export_worker.telemetry.logs import configure_logging
 from export_worker.wiring.secrets import build_redactor, learn_aws_secrets
@@ -68,7 +68,7 @@ async def serve(config: Config, name: str, template: Template | None, stop: asyn
         intake = Intake(name, queue=queue, redis=redis, keys=keys, template=template, stop=stop, told=pages.count)
         pages.intake = intake
         running = build_trigger(f"triggers.{name}", config.triggers[name], redis, intake)
-        await first_contact(config.redis_url, stop)
+        await wait_for_redis(config.redis_url, stop)
         async with pages_served(pages, config.worker.health_host, config.worker.health_port):
             _log.info("trigger.started", trigger=name)
             await running.run(stop)

@@ -3,6 +3,6 @@
 One file a section. Lower floors never see it; they take values in their constructors.
 """
 
-from export_worker.config.config import DEFAULT_FILE, Config, load_config, passed_over, settings_file
+from export_worker.config.config import DEFAULT_FILE, Config, ignored_variables, load_config, settings_file
 
-__all__ = ["DEFAULT_FILE", "Config", "load_config", "passed_over", "settings_file"]
+__all__ = ["DEFAULT_FILE", "Config", "ignored_variables", "load_config", "settings_file"]

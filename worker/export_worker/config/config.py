@@ -135,7 +135,7 @@ def settings_file() -> Path | None:
     return file if named or file.exists() else None
 
 
-def passed_over(environment: Mapping[str, str]) -> list[str]:
+def ignored_variables(environment: Mapping[str, str]) -> list[str]:
     """Variables that begin as ours do and name no setting; within a section, such a one is an error anyway."""
     known = {FILE_VARIABLE, *(f"EXPORT_{name.upper()}" for name in Config.model_fields)}
     return sorted(

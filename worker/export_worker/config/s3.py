@@ -6,10 +6,10 @@ from pydantic import Field, StringConstraints, model_validator
 
 from export_worker.config.section import Section
 from export_worker.s3.object_keys import validate_key_template
-from export_worker.s3.settings import StoringSettings
+from export_worker.s3.settings import StorageSettings
 
 
-class S3Settings(StoringSettings, Section):
+class S3Settings(StorageSettings, Section):
     """Where files land. Credentials come from boto3's own chain and nowhere else.
 
     Args:

@@ -21,7 +21,7 @@ from export_worker.contract.status import Status
 from export_worker.demo.play import Outcome, Show, play
 from export_worker.demo.requests import EXPORTS
 from export_worker.demo.stage import Stage, open_stage, workers
-from export_worker.redis.cancellation import end
+from export_worker.redis.cancellation import cancel_and_wait
 
 TIMEOUT_S = 120.0
 """For the exports of a default demo; each further one adds a second."""
@@ -59,7 +59,7 @@ async def _demo(directory: Path, count: int, *, serve: bool, as_json: bool) -> b
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({playing, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not playing.done():
-            await end(playing)
+            await cancel_and_wait(playing)
             console.print("stopped before the end")
             return False
         outcome = await playing

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from export_worker.doctor.finding import Finding, good, warning, wrong
 from export_worker.doctor.s3_calls import ABOUT, BODY, Calls, GivenUpError, needed
-from export_worker.s3.checksum_modes import LADDER, Body, Guard, beginning, whole
+from export_worker.s3.checksum_modes import CHECKSUM_MODES, Body, ChecksumMode, beginning, whole
 from export_worker.s3.errors import code_of, may_dislike_checksums, status_of
 
 LIFECYCLE_MEND = "add a lifecycle rule with AbortIncompleteMultipartUpload, DaysAfterInitiation 7"
@@ -51,19 +51,19 @@ def _look(client: Any, bucket: str, key: str) -> list[Finding]:
 def _puts(calls: Calls) -> Iterator[Finding]:
     metadata = {"export-id": "doctor"}
     # With its checksum at once, as a transfer does: a bucket with Object Lock takes no object without.
-    guard, _ = _guarded(calls, "put_object", lambda guard: calls.put("put", Metadata=metadata, **_fields(guard)))
+    mode, _ = _guarded(calls, "put_object", lambda mode: calls.put("put", Metadata=metadata, **_fields(mode)))
     with needed(calls, "head_object"):
         kept = calls.head("put").get("Metadata", {})
     yield good(ABOUT, f"takes objects in bucket {calls.bucket}")
     if kept.get("export-id") != "doctor":
         yield wrong(ABOUT, "keeps no metadata: whose an object is cannot be told", "use a store that keeps x-amz-meta-")
     yield from _absent(calls)
-    yield _create_only(calls, "put_object", "single objects", partial(calls.put, "put", **_fields(guard)))
-    yield _checksums("single objects", guard, looks=_looks(calls, "put_object", partial(calls.put, "put"), guard))
+    yield _create_only(calls, "put_object", "single objects", partial(calls.put, "put", **_fields(mode)))
+    yield _checksums("single objects", mode, looks=_looks(calls, "put_object", partial(calls.put, "put"), mode))
 
 
-def _fields(guard: Guard) -> dict[str, Any]:
-    return Body(BODY).fields(guard)
+def _fields(mode: ChecksumMode) -> dict[str, Any]:
+    return Body(BODY).fields(mode)
 
 
 def _absent(calls: Calls) -> Iterator[Finding]:
@@ -94,25 +94,25 @@ def _create_only(calls: Calls, name: str, of: str, again: Callable[..., Any]) ->
 
 
 def _guarded(
-    calls: Calls, name: str, attempt: Callable[[Guard], T], ladder: tuple[Guard, ...] = LADDER
-) -> tuple[Guard, T]:
+    calls: Calls, name: str, attempt: Callable[[ChecksumMode], T], ladder: tuple[ChecksumMode, ...] = CHECKSUM_MODES
+) -> tuple[ChecksumMode, T]:
     """The best guard with which a call goes well, found out as a transfer does, and what came of it."""
     *better, last = ladder
     with needed(calls, name):
-        for guard in better:
+        for mode in better:
             try:
-                return guard, attempt(guard)
+                return mode, attempt(mode)
             except ClientError as error:
                 if not may_dislike_checksums(error):
                     raise
         return last, attempt(last)
 
 
-def _looks(calls: Calls, name: str, send: Callable[..., Any], guard: Guard) -> bool:
+def _looks(calls: Calls, name: str, send: Callable[..., Any], mode: ChecksumMode) -> bool:
     """Whether the store refuses a body that is not what was announced; some pass over what they do not know."""
     with needed(calls, name):
         try:
-            send(**Body(BODY[::-1]).fields(guard) | {"Body": BODY})
+            send(**Body(BODY[::-1]).fields(mode) | {"Body": BODY})
         except ClientError as error:
             if status_of(error) != 400:
                 raise
@@ -120,12 +120,12 @@ def _looks(calls: Calls, name: str, send: Callable[..., Any], guard: Guard) -> b
     return False
 
 
-def _checksums(of: str, guard: Guard, *, looks: bool) -> Finding:
-    name, best = "Content-MD5" if guard.by_md5 else guard.algorithm.name, LADDER[0].algorithm.name
+def _checksums(of: str, mode: ChecksumMode, *, looks: bool) -> Finding:
+    name, best = "Content-MD5" if mode.by_md5 else mode.algorithm.name, CHECKSUM_MODES[0].algorithm.name
     if not looks:
         says = f"takes {name} of {of} and does not look at it: only TLS and the sizes cover what is on the way"
         return warning(ABOUT, says, "use https for s3.endpoint_url, or a store with newer checksums")
-    if guard.by_md5:
+    if mode.by_md5:
         mend = "use a store with newer checksums: MD5 takes two processor seconds a GiB"
         return warning(ABOUT, f"takes no CRC of {of}: Content-MD5 goes along instead", mend)
     return good(ABOUT, f"checks {name} of {of}" + ("" if name == best else f", though not {best}"))
@@ -144,25 +144,25 @@ def _multipart(calls: Calls) -> Iterator[Finding]:
 
 def _upload(calls: Calls) -> Iterator[Finding]:
     """One upload from its beginning to its end, under the guard that it was begun with; then another to its key."""
-    guard, upload = _guarded(calls, "create_multipart_upload", lambda guard: calls.begin("parts", **beginning(guard)))
-    begun, body, send = guard, Body(BODY), partial(calls.part, upload)
-    guard, sent = _guarded(calls, "upload_part", lambda guard: send(**body.fields(guard)), guard.of_upload)
-    looks = _looks(calls, "upload_part", partial(send, PartNumber=2), guard)  # which completing leaves out
+    mode, upload = _guarded(calls, "create_multipart_upload", lambda mode: calls.begin("parts", **beginning(mode)))
+    begun, body, send = mode, Body(BODY), partial(calls.part, upload)
+    mode, sent = _guarded(calls, "upload_part", lambda mode: send(**body.fields(mode)), mode.of_upload)
+    looks = _looks(calls, "upload_part", partial(send, PartNumber=2), mode)  # which completing leaves out
     resumes = _resumes(calls, upload)
 
-    def complete(upload: dict[str, str], sent: dict[str, Any], guard: Guard, **more: Any) -> dict[str, Any]:
-        own = guard.named(body.checksum)
+    def complete(upload: dict[str, str], sent: dict[str, Any], mode: ChecksumMode, **more: Any) -> dict[str, Any]:
+        own = mode.named(body.checksum)
         parts = {"Parts": [{"PartNumber": 1, "ETag": sent["ETag"]} | own]}
-        return calls.complete(upload, MultipartUpload=parts, **whole(guard), **own, **more)
+        return calls.complete(upload, MultipartUpload=parts, **whole(mode), **own, **more)
 
     first = partial(complete, upload, sent, IfNoneMatch="*")
-    guard, _ = _guarded(calls, "complete_multipart_upload", first, guard.of_upload)
+    mode, _ = _guarded(calls, "complete_multipart_upload", first, mode.of_upload)
     with needed(calls, "upload_part"):
         second = calls.begin("parts", **beginning(begun))
-        again = partial(complete, second, calls.part(second, **body.fields(guard)), guard)
+        again = partial(complete, second, calls.part(second, **body.fields(mode)), mode)
     yield _create_only(calls, "complete_multipart_upload", "multipart uploads", again)
     yield from resumes
-    yield _checksums("multipart uploads", guard, looks=looks)
+    yield _checksums("multipart uploads", mode, looks=looks)
 
 
 def _resumes(calls: Calls, upload: dict[str, str]) -> list[Finding]:

@@ -14,7 +14,7 @@ from export_worker.contract.model import Model, Timestamp
 from export_worker.contract.redis_keys import Role
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Counters, ErrorReport, ManifestObject, Phase, Progress, Status, StoredObject
-from export_worker.lifecycle.observations import OpenUpload, RemoteFile
+from export_worker.lifecycle.observations import RemoteFile, ResumableUpload
 
 
 class _Record(Model):
@@ -44,7 +44,7 @@ class Running(_Record):
     empty_looks: int = 0
     submitted_at: Timestamp | None = None
     looked_at: Timestamp | None = None
-    upload: OpenUpload | None = None
+    upload: ResumableUpload | None = None
     names: list[str] = []
     stored: list[ManifestObject] = []
 
@@ -62,7 +62,7 @@ class Transferring(_Record):
     files: list[RemoteFile]
     stored: list[ManifestObject] = []
     landed_at: Timestamp | None = None
-    upload: OpenUpload | None = None
+    upload: ResumableUpload | None = None
 
 
 class Succeeded(_Record):

@@ -19,7 +19,7 @@ class RemoteFile:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenUpload:
+class ResumableUpload:
     """A multipart upload with which the next worker can go on where this one stopped.
 
     Args:

@@ -29,7 +29,7 @@ TAIL_SHARE = 0.08
 
 
 @dataclass(frozen=True, slots=True)
-class PollPlan:
+class PollSchedule:
     """How patient one connection is.
 
     Args:

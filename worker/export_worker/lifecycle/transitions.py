@@ -30,8 +30,16 @@ from export_worker.lifecycle.export import (
     Succeeded,
     Transferring,
 )
-from export_worker.lifecycle.observations import OpenUpload, OperationFailed, Pending, Polled, Ready, Stored, Submitted
-from export_worker.lifecycle.poll_schedule import PollPlan
+from export_worker.lifecycle.observations import (
+    OperationFailed,
+    Pending,
+    Polled,
+    Ready,
+    ResumableUpload,
+    Stored,
+    Submitted,
+)
+from export_worker.lifecycle.poll_schedule import PollSchedule
 
 EMPTY_LOOKS_MAX = 4
 """A job that is FINISH may name its files a moment later (seen with replicas); after so many looks it has none."""
@@ -50,7 +58,7 @@ class Policy:
         deadline_s: Seconds from acceptance after which an export is given up, unless its request says its own.
     """
 
-    poll: PollPlan
+    poll: PollSchedule
     retry: Backoff
     max_attempts: int
     deadline_s: float
@@ -211,7 +219,7 @@ def _look_again(export: Export, state: Running, polled: Ready, moment: Moment, p
 
 
 def after_upload(
-    export: Export, state: Transferring, upload: OpenUpload | None, moment: Moment, note: str | None
+    export: Export, state: Transferring, upload: ResumableUpload | None, moment: Moment, note: str | None
 ) -> Decision:
     """An upload was begun or is gone on with, or None is left to go on with. No progress in the sense of `attempt`."""
     return Decision(_next(export, moment, state=state.model_copy(update={"upload": upload})), note)

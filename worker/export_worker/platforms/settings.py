@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 
 from export_worker.egress.address_policy import AddressPolicy, means_itself
 from export_worker.errors import ConfigError
-from export_worker.s3.settings import PLAIN, StoringSettings
+from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
 
 
 class PollSettings(BaseModel):
@@ -54,7 +54,7 @@ class ConnectionSettings(BaseModel):
     allow_hosts: tuple[str, ...] = ()
     allow_networks: tuple[IPvAnyNetwork, ...] = ()
     """Private networks that a download may come from, such as 10.1.0.0/16; `base_url` may be private anyway."""
-    s3: StoringSettings = PLAIN
+    s3: StorageSettings = BUCKET_DEFAULTS
     """How the files of this connection are stored, where that differs from the section `s3`."""
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:

@@ -7,7 +7,7 @@ CANCEL_AGAIN_S = 0.5
 """Longer than a task needs that has heard the first time."""
 
 
-async def end(*tasks: asyncio.Task[Any], again_s: float = CANCEL_AGAIN_S) -> None:
+async def cancel_and_wait(*tasks: asyncio.Task[Any], again_s: float = CANCEL_AGAIN_S) -> None:
     """Cancel tasks that talk to Redis until all have ended; what they raised stays in them.
 
     One cancellation is not enough: about one in forty that meets a Redis command is swallowed on the way (seen with

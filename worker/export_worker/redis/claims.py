@@ -9,7 +9,7 @@ from export_worker.lifecycle.export import Export
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class ClaimedStep:
     """One step of one export that this worker holds.
 
     Args:
@@ -37,7 +37,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class ClaimResult:
     """What a claim brought.
 
     Args:
@@ -45,13 +45,13 @@ class Claimed:
         redis_ms: Redis's own time.
     """
 
-    turns: list[Turn]
+    steps: list[ClaimedStep]
     next_due_ms: int | None
     redis_ms: int
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class Timings:
     """How long things live.
 
     Args:
@@ -72,7 +72,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class ConnectionLimits:
     """What one connection's platform is asked at most, over all workers.
 
     Args:
@@ -88,7 +88,7 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
+class PlatformSignal:
     """What a step has learned about the platform, for all exports of the connection.
 
     Args:
@@ -102,4 +102,4 @@ class Effect:
     duration_s: float | None = None
 
 
-NO_EFFECT = Effect()
+NO_SIGNAL = PlatformSignal()

@@ -21,7 +21,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from export_worker.contract.queue_jobs import dump_job, load_job
 from export_worker.errors import ConfigError, ServiceUnreachableError
-from export_worker.redis.cancellation import end
+from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.sentinel import is_sentinel_url, parse_sentinel_url, sentinel_pool
 
 CONNECT_TIMEOUT_S = 5.0
@@ -65,7 +65,7 @@ def open_redis(redis_url: str, *, retries: int = PRODUCER_RETRIES, max_connectio
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_timeout": SOCKET_TIMEOUT_S,
         "health_check_interval": HEALTH_CHECK_S,
-        "redis_connect_func": _greet,
+        "redis_connect_func": _handshake,
         "retry": retry,
     }
     try:
@@ -82,7 +82,7 @@ def open_redis(redis_url: str, *, retries: int = PRODUCER_RETRIES, max_connectio
     return ArqRedis(connection_pool=pool, job_serializer=dump_job, job_deserializer=load_job)
 
 
-async def _greet(connection: Any) -> None:
+async def _handshake(connection: Any) -> None:
     """Introduce a connection, within the time that a connection gets.
 
     By itself redis-py (5.3) tries the health of a connection before it has introduced it, with all repetitions and
@@ -147,7 +147,7 @@ class Commands(Protocol):
     def hset(self, key: str, *, mapping: dict[str, str]) -> Awaitable[int]:
         """Set fields of a hash."""
 
-    def lrange(self, key: str, start: int, end: int) -> Awaitable[list[bytes]]:
+    def lrange(self, key: str, start: int, cancel_and_wait: int) -> Awaitable[list[bytes]]:
         """A part of a list."""
 
     def set(self, key: str, value: str, *, nx: bool = False, px: int | None = None) -> Awaitable[bool | None]:
@@ -176,7 +176,7 @@ class Commands(Protocol):
     ) -> Awaitable[list[bytes]]:
         """Members of a sorted set by score."""
 
-    def zrevrange(self, key: str, start: int, end: int) -> Awaitable[list[bytes]]:
+    def zrevrange(self, key: str, start: int, cancel_and_wait: int) -> Awaitable[list[bytes]]:
         """Members of a sorted set, highest score first."""
 
     def xadd(
@@ -223,7 +223,7 @@ def redis_unreachable(redis_url: str, error: RedisError | OSError) -> ServiceUnr
 
 
 @asynccontextmanager
-async def reachable(redis_url: str) -> AsyncIterator[None]:
+async def translate_redis_errors(redis_url: str) -> AsyncIterator[None]:
     """Around one call of a producer.
 
     Raises:
@@ -251,7 +251,7 @@ def _tell_what_for(redis_url: str) -> None:
     _log.warning("waiting for Redis at %s", _address(redis_url))
 
 
-async def first_contact(redis_url: str, stop: asyncio.Event | None = None) -> None:
+async def wait_for_redis(redis_url: str, stop: asyncio.Event | None = None) -> None:
     """Wait until Redis answers a process that has just started.
 
     Args:
@@ -273,7 +273,7 @@ async def first_contact(redis_url: str, stop: asyncio.Event | None = None) -> No
     except AuthenticationError as error:
         raise redis_unreachable(redis_url, error) from None
     finally:
-        await end(asking, stopping)
+        await cancel_and_wait(asking, stopping)
         await close_redis(redis)
 
 

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from export_worker.contract.model import epoch_ms
 from export_worker.errors import PlatformPausedError
 from export_worker.redis.lua import script
-from export_worker.step_context import Admission
+from export_worker.step_context import RequestGate
 
 PATIENCE_S = 15.0
 """A control step that would wait longer for one request gives its place to others. So long only a pause lasts, or a
@@ -55,7 +55,7 @@ class Rate:
         self._control, self._transfers = asyncio.Lock(), asyncio.Lock()
         self._away = False
 
-    def for_control(self, counted: int) -> Admission:
+    def for_control(self, counted: int) -> RequestGate:
         """What the requests of one control step wait for.
 
         Args:
@@ -63,22 +63,22 @@ class Rate:
         """
         left = counted
 
-        async def admission() -> None:
+        async def request_gate() -> None:
             nonlocal left
             if left > 0:
                 left -= 1
             else:
                 await self._wait(self._control, self._patience_s)
 
-        return admission
+        return request_gate
 
-    def for_transfer(self) -> Admission:
+    def for_transfer(self) -> RequestGate:
         """What the requests of one transfer wait for, however long it takes."""
 
-        async def admission() -> None:
+        async def request_gate() -> None:
             await self._wait(self._transfers, float("inf"))
 
-        return admission
+        return request_gate
 
     async def _wait(self, row: asyncio.Lock, patience_s: float) -> None:
         async with row:

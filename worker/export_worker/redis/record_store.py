@@ -33,7 +33,7 @@ from export_worker.contract.trace import TraceContext
 from export_worker.errors import LeaseLostError
 from export_worker.lifecycle.export import Ended, Export, accepted, event_of, status_of
 from export_worker.lifecycle.transitions import Decision
-from export_worker.redis.claims import NO_EFFECT, Claimed, Effect, Limit, Terms, Turn
+from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, ClaimResult, ConnectionLimits, PlatformSignal, Timings
 from export_worker.redis.lua import script
 
 _log = structlog.get_logger(__name__)
@@ -41,7 +41,7 @@ _log = structlog.get_logger(__name__)
 TIMELINE_MAX = 200
 """Transitions kept of one export: some 20 KiB at the worst, and far more than a healthy one has."""
 
-ASIDE_S = 10.0
+OFFERED_TO_OTHERS_S = 10.0
 """How long only others are offered a step that a worker can do nothing for: it cannot read the record, or does not know
 the connection. Idle workers look at once, busy ones when a step ends."""
 
@@ -77,8 +77,8 @@ class Store:
         redis: ArqRedis,
         keys: Keys,
         sinks: Sequence[str],
-        limits: Mapping[str, Limit],
-        terms: Terms,
+        limits: Mapping[str, ConnectionLimits],
+        timings: Timings,
         *,
         owner: str = "",
     ) -> None:
@@ -93,7 +93,7 @@ class Store:
             }
             for name, limit in limits.items()
         }
-        self._terms = terms
+        self._timings = timings
         self._scripts = {
             name: redis.register_script(script(name)) for name in ("commit", "renew", "release", "give_back")
         }
@@ -101,9 +101,9 @@ class Store:
             role: redis.register_script(script("claim", f"claim_{role}")) for role in get_args(Role)
         }
 
-    async def claim(self, role: Role, most: int, now: datetime) -> Claimed:
+    async def claim(self, role: Role, most: int, now: datetime) -> ClaimResult:
         """Take up to `most` due steps of one role."""
-        lease_s, since_s = self._terms.lease_s, time.monotonic()
+        lease_s, since_s = self._timings.lease_s, time.monotonic()
         order = {
             "now": epoch_ms(now),
             "at": isoformat(now),
@@ -117,73 +117,81 @@ class Store:
             "role": role,
             "owner": self._owner,
             "fence": secrets.randbits(FENCE_BITS),
-            "aside": _ms(ASIDE_S),
+            "aside": _ms(OFFERED_TO_OTHERS_S),
             "limits": self._limits,
         }
         keys = [self._keys.queue(role), self._keys.open, self._keys.aside(role)]
         next_due, redis_ms, taken = await self._claim[role](keys=keys, args=[json.dumps(order)])
-        turns = []
+        steps = []
         for item in taken:
-            turn = _turn(item, role, since_s)
-            if turn is not None:
-                turns.append(turn)
+            claimed = _read_step(item, role, since_s)
+            if claimed is not None:
+                steps.append(claimed)
             else:
                 await self._give_back(item[0].decode(), int(item[1]), int(item[2]), role, now, refused=True)
-        return Claimed(turns, int(float(next_due)) if next_due else None, int(redis_ms))
+        return ClaimResult(steps, int(float(next_due)) if next_due else None, int(redis_ms))
 
-    async def unclaim(self, turn: Turn, now: datetime) -> None:
+    async def hand_back(self, claimed: ClaimedStep, now: datetime) -> None:
         """Give a step back that was never begun, for anybody to take at once."""
-        await self._give_back(turn.export.export_id, turn.step, turn.version, turn.role, now)
+        await self._give_back(claimed.export.export_id, claimed.step, claimed.version, claimed.role, now)
 
     async def _give_back(
         self, export_id: str, step: int, version: int, role: Role, now: datetime, *, refused: bool = False
     ) -> None:
         keys, job_id = self._keys, self._keys.job_id(export_id, step)
-        refusal: list[str | int] = [self._owner, epoch_ms(now + timedelta(seconds=ASIDE_S))] if refused else ["", 0]
+        refusal: list[str | int] = (
+            [self._owner, epoch_ms(now + timedelta(seconds=OFFERED_TO_OTHERS_S))] if refused else ["", 0]
+        )
         await self._scripts["give_back"](
             keys=[keys.export(export_id), keys.queue(role), keys.open, keys.aside(role)],
             args=[version, export_id, job_id, keys.prefix, epoch_ms(now), keys.wake(role), *refusal],
         )
 
-    async def keep(self, turn: Turn, decision: Decision, now: datetime, effect: Effect = NO_EFFECT) -> Turn:
+    async def checkpoint(
+        self, claimed: ClaimedStep, decision: Decision, now: datetime, signal: PlatformSignal = NO_SIGNAL
+    ) -> ClaimedStep:
         """Save a decision in the middle of a step, and go on holding it.
 
         Raises:
             LeaseLostError: Somebody else has the export; nothing was changed.
         """
-        await self._commit(turn, decision, self._effects(turn, effect, now) | {"mode": "keep"})
-        return replace(turn, export=decision.export)
+        await self._commit(claimed, decision, self._signal_fields(claimed, signal, now) | {"mode": "keep"})
+        return replace(claimed, export=decision.export)
 
-    async def commit(self, turn: Turn, decision: Decision, now: datetime, effect: Effect = NO_EFFECT) -> None:
+    async def commit(
+        self, claimed: ClaimedStep, decision: Decision, now: datetime, signal: PlatformSignal = NO_SIGNAL
+    ) -> None:
         """Save what a step decided, schedule the next step or put the completion event out, end the lease.
 
         Raises:
             LeaseLostError: Somebody else has the export; nothing was changed.
         """
         export = decision.export
-        ending = self._effects(turn, effect, now) | {"old_job": self._keys.job_id(export.export_id, turn.step)}
+        ending = self._signal_fields(claimed, signal, now) | {
+            "old_job": self._keys.job_id(export.export_id, claimed.step)
+        }
         if isinstance(export.state, Ended):
-            event = event_of(export, self._keys.namespace, turn.trace)
+            event = event_of(export, self._keys.namespace, claimed.trace)
             ending |= {"mode": "end", "event_id": event.id, "event": event.model_dump_json()}
         else:
-            heard = {"cancel_heard": "1" if turn.cancel else ""}
-            ending |= {"mode": "next"} | heard | self._schedule(export, turn.step + 1, now)
-        await self._commit(turn, decision, ending)
+            heard = {"cancel_heard": "1" if claimed.cancel else ""}
+            ending |= {"mode": "next"} | heard | self._schedule(export, claimed.step + 1, now)
+        await self._commit(claimed, decision, ending)
 
-    def _effects(self, turn: Turn, effect: Effect, now: datetime) -> dict[str, str]:
+    def _signal_fields(self, claimed: ClaimedStep, signal: PlatformSignal, now: datetime) -> dict[str, str]:
         return {
             "now_ms": str(epoch_ms(now)),
-            "connection": turn.export.request.connection,
-            "old_role": turn.role,
-            "kind": turn.export.request.kind,
-            "platform": effect.platform or "",
-            "probe": "1" if turn.probe else "",
-            "pause_ms": str(_ms(effect.pause_s)),
-            "duration_ms": "" if effect.duration_s is None else str(_ms(effect.duration_s)),
+            "connection": claimed.export.request.connection,
+            "old_role": claimed.role,
+            "kind": claimed.export.request.kind,
+            "platform": signal.platform or "",
+            "probe": "1" if claimed.probe else "",
+            "pause_ms": str(_ms(signal.pause_s)),
+            "duration_ms": "" if signal.duration_s is None else str(_ms(signal.duration_s)),
             "durations_max": str(DURATIONS_MAX),
-            "breaker_threshold": str(self._terms.breaker_threshold),
-            "breaker_first_ms": str(_ms(self._terms.breaker_first_s)),
-            "breaker_max_ms": str(_ms(self._terms.breaker_max_s)),
+            "breaker_threshold": str(self._timings.breaker_threshold),
+            "breaker_first_ms": str(_ms(self._timings.breaker_first_s)),
+            "breaker_max_ms": str(_ms(self._timings.breaker_max_s)),
         }
 
     def _schedule(self, export: Export, step: int, now: datetime) -> dict[str, str]:
@@ -196,10 +204,10 @@ class Store:
             "job_ttl_ms": str(max(due_ms - now_ms, 0) + JOB_TTL_MS),
         }
 
-    async def _commit(self, turn: Turn, decision: Decision, ending: dict[str, str]) -> None:
+    async def _commit(self, claimed: ClaimedStep, decision: Decision, ending: dict[str, str]) -> None:
         export = decision.export
         change = {
-            "version": str(turn.version),
+            "version": str(claimed.version),
             "export_id": export.export_id,
             "prefix": self._keys.prefix,
             "phase": export.phase,
@@ -207,15 +215,17 @@ class Store:
             "status": status_of(export).model_dump_json(),
             "created_ms": str(epoch_ms(export.created_at)),
             "going_ms": str(epoch_ms(export.set_going_at)),
-            "note": timeline_entry(export.updated_at, export.phase, turn.step, decision.note) if decision.note else "",
+            "note": timeline_entry(export.updated_at, export.phase, claimed.step, decision.note)
+            if decision.note
+            else "",
             "timeline_max": str(TIMELINE_MAX),
-            "retention_ms": str(_ms(self._terms.retention_s)),
+            "retention_ms": str(_ms(self._timings.retention_s)),
         }
-        keys = self._commit_keys(turn, export, ending.get("event_id", ""))
+        keys = self._commit_keys(claimed, export, ending.get("event_id", ""))
         if not await self._scripts["commit"](keys=keys, args=[json.dumps(change | ending)]):
-            raise LeaseLostError(f"export {export.export_id} was taken over in step {turn.step}")
+            raise LeaseLostError(f"export {export.export_id} was taken over in step {claimed.step}")
 
-    def _commit_keys(self, turn: Turn, export: Export, event_id: str) -> list[str]:
+    def _commit_keys(self, claimed: ClaimedStep, export: Export, event_id: str) -> list[str]:
         keys, export_id = self._keys, export.export_id
         return [
             keys.export(export_id),
@@ -224,7 +234,7 @@ class Store:
             keys.created,
             keys.ended,
             keys.phase(export.phase),
-            keys.queue(turn.role),
+            keys.queue(claimed.role),
             keys.queue(export.role),
             keys.event(event_id),
             keys.dedupe(export.request.idempotency_key or ""),
@@ -233,28 +243,34 @@ class Store:
         ]
 
     async def renew(
-        self, turn: Turn, now: datetime, progress: Progress | None = None
+        self, claimed: ClaimedStep, now: datetime, progress: Progress | None = None
     ) -> Literal["kept", "cancel"] | None:
         """Keep a step, and tell how far it is. None when it has gone; `cancel` when somebody asks for its end."""
-        keys, export_id = self._keys, turn.export.export_id
-        until_ms = epoch_ms(now + timedelta(seconds=self._terms.lease_s))
+        keys, export_id = self._keys, claimed.export.export_id
+        until_ms = epoch_ms(now + timedelta(seconds=self._timings.lease_s))
         told = progress.model_dump_json() if progress is not None else ""
         answer = await self._scripts["renew"](
-            keys=[keys.export(export_id), keys.queue(turn.role), keys.open],
-            args=[turn.version, until_ms, export_id, keys.job_id(export_id, turn.step), told],
+            keys=[keys.export(export_id), keys.queue(claimed.role), keys.open],
+            args=[claimed.version, until_ms, export_id, keys.job_id(export_id, claimed.step), told],
         )
         return (None, "kept", "cancel")[int(answer)]
 
-    async def release(self, turn: Turn, now: datetime) -> None:
+    async def release(self, claimed: ClaimedStep, now: datetime) -> None:
         """Give a step back without a decision, so that another worker can go on at once."""
-        keys, export_id = self._keys, turn.export.export_id
+        keys, export_id = self._keys, claimed.export.export_id
         await self._scripts["release"](
-            keys=[keys.export(export_id), keys.queue(turn.role), keys.open],
-            args=[turn.version, epoch_ms(now), export_id, keys.job_id(export_id, turn.step), keys.wake(turn.role)],
+            keys=[keys.export(export_id), keys.queue(claimed.role), keys.open],
+            args=[
+                claimed.version,
+                epoch_ms(now),
+                export_id,
+                keys.job_id(export_id, claimed.step),
+                keys.wake(claimed.role),
+            ],
         )
 
 
-def _turn(item: list[Any], role: Role, since_s: float) -> Turn | None:
+def _read_step(item: list[Any], role: Role, since_s: float) -> ClaimedStep | None:
     """What the script took, read. None for a record that this version cannot read: another may."""
     export_id, step, version, claims, probe, request, status, state, cancel, retry, durations, trace = item
     try:
@@ -262,7 +278,7 @@ def _turn(item: list[Any], role: Role, since_s: float) -> Turn | None:
     except ValidationError as error:
         _log.error("record.unreadable", export_id=export_id.decode(), problems=error.error_count())
         return None
-    return Turn(
+    return ClaimedStep(
         export,
         int(version),
         int(step),

@@ -12,7 +12,7 @@ from export_worker.contract.model import epoch_ms
 from export_worker.contract.queue_jobs import JOB_TTL_MS, job_payload
 from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.status import Phase
-from export_worker.redis.claims import Terms
+from export_worker.redis.claims import Timings
 from export_worker.redis.client import commands
 from export_worker.redis.lua import script
 from export_worker.redis.record_store import timeline_entry
@@ -29,12 +29,12 @@ class Sweeper:
         owner: This worker's name.
     """
 
-    def __init__(self, redis: ArqRedis, keys: Keys, owner: str, terms: Terms) -> None:
+    def __init__(self, redis: ArqRedis, keys: Keys, owner: str, timings: Timings) -> None:
         self._client = redis
         self._redis = commands(redis)
         self._keys = keys
         self._owner = owner
-        self._terms = terms
+        self._timings = timings
         self._revive_script = redis.register_script(script("revive"))
 
     async def sweep(self, now: datetime) -> list[str]:
@@ -43,11 +43,11 @@ class Sweeper:
         Returns:
             The ids of the exports that were brought back.
         """
-        lease_ms = int(self._terms.grace_s * 1000)
+        lease_ms = int(self._timings.grace_s * 1000)
         if not await self._redis.set(self._keys.sweep, self._owner, nx=True, px=lease_ms):
             return []
         await self._forget(now)
-        late = now - timedelta(seconds=self._terms.grace_s)
+        late = now - timedelta(seconds=self._timings.grace_s)
         overdue = await self._redis.zrangebyscore(self._keys.open, "-inf", epoch_ms(late), start=0, num=REVIVE_MAX)
         return [export_id for item in overdue if await self._revive(export_id := item.decode(), now)]
 
@@ -75,7 +75,7 @@ class Sweeper:
                 job_payload(export_id, int(step), now_ms),
                 JOB_TTL_MS,
                 timeline_entry(now, Phase(phase.decode()), int(step), "taken up again: its queue entry was lost"),
-                epoch_ms(now + timedelta(seconds=self._terms.lease_s)),
+                epoch_ms(now + timedelta(seconds=self._timings.lease_s)),
                 keys.wake(role),
             ],
         )
@@ -84,7 +84,7 @@ class Sweeper:
     async def _forget(self, now: datetime) -> None:
         """Clear the indexes of exports whose retention has passed; their records expire by themselves."""
         keys = self._keys
-        until_ms = epoch_ms(now - timedelta(seconds=self._terms.retention_s))
+        until_ms = epoch_ms(now - timedelta(seconds=self._timings.retention_s))
         gone = await self._redis.zrangebyscore(keys.ended, "-inf", until_ms, start=0, num=FORGET_MAX)
         if gone:
             async with self._client.pipeline(transaction=True) as pipe:

@@ -9,13 +9,13 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from export_worker.s3.checksum_modes import LADDER, Fields, Guard
+from export_worker.s3.checksum_modes import CHECKSUM_MODES, ChecksumMode, Fields
 from export_worker.s3.checksums import content_md5
 from export_worker.s3.client import S3Client
 from export_worker.s3.errors import FAILED, code_of, may_dislike_checksums, status_of, storage_error
 from export_worker.s3.threads import run_in_thread
-from export_worker.step_context import check_permission
-from export_worker.telemetry.instrumentation import SILENT, Instrument, StorageCalled
+from export_worker.step_context import check_lease
+from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument, StorageCalled
 
 PUT = "put_object"
 CREATE = "create_multipart_upload"
@@ -42,12 +42,14 @@ class S3Calls:
         executor: Bounded; nothing of boto3 runs outside it.
     """
 
-    def __init__(self, client: S3Client, executor: ThreadPoolExecutor, instrument: Instrument = SILENT) -> None:
+    def __init__(
+        self, client: S3Client, executor: ThreadPoolExecutor, instrument: Instrument = NULL_INSTRUMENT
+    ) -> None:
         self._client = client
         self._instrument = instrument
         self.executor = executor
-        self._ladders = {_SINGLE: LADDER, _MULTIPART: LADDER}
-        self._confirmed: set[tuple[str, Guard]] = set()
+        self._ladders = {_SINGLE: CHECKSUM_MODES, _MULTIPART: CHECKSUM_MODES}
+        self._confirmed: set[tuple[str, ChecksumMode]] = set()
 
     async def call(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
         """One call as it stands. Raises what botocore raises; see `translated`."""
@@ -76,8 +78,14 @@ class S3Calls:
             self._instrument.on(StorageCalled(name, duration_s, 0 if failure else sent_bytes, failure))
 
     async def write(
-        self, name: str, plain: dict[str, Any], fields: Fields, *, begun: Guard | None = None, sent_bytes: int = 0
-    ) -> tuple[dict[str, Any], Guard]:
+        self,
+        name: str,
+        plain: dict[str, Any],
+        fields: Fields,
+        *,
+        begun: ChecksumMode | None = None,
+        sent_bytes: int = 0,
+    ) -> tuple[dict[str, Any], ChecksumMode]:
         """One call under a guard. One that the store refuses is found out once, and not tried again.
 
         Args:
@@ -92,34 +100,34 @@ class S3Calls:
         """
         kind = _SINGLE if name == PUT else _MULTIPART
         ladder = self._ladders[kind] if begun is None else begun.of_upload
-        for guard in ladder:
+        for mode in ladder:
             _permit(name)
             try:
                 with self._told(name, sent_bytes):
-                    answer = await run_in_thread(self.executor, partial(self._send, name, plain, fields, guard))
+                    answer = await run_in_thread(self.executor, partial(self._send, name, plain, fields, mode))
             except ClientError as error:
-                if guard == ladder[-1] or (name, guard) in self._confirmed or not may_dislike_checksums(error):
+                if mode == ladder[-1] or (name, mode) in self._confirmed or not may_dislike_checksums(error):
                     raise
                 continue
-            if guard != ladder[0] and begun in {None, self._ladders[kind][0]}:
+            if mode != ladder[0] and begun in {None, self._ladders[kind][0]}:
                 # Only now: had the checksums not been the reason, this would have failed as well. An upload of before,
                 # begun with another one than a new upload would be, tells nothing of those above it.
-                self._forget(kind, ladder[ladder.index(guard) - 1])
-            if guard.algorithm.field in answer or answer.get("ChecksumAlgorithm") == guard.algorithm.name:
-                self._confirmed.add((name, guard))
-            return answer, guard
+                self._forget(kind, ladder[ladder.index(mode) - 1])
+            if mode.algorithm.field in answer or answer.get("ChecksumAlgorithm") == mode.algorithm.name:
+                self._confirmed.add((name, mode))
+            return answer, mode
         raise AssertionError("the last guard returns or raises")
 
-    def _send(self, name: str, plain: dict[str, Any], fields: Fields, guard: Guard) -> dict[str, Any]:
-        added = fields(guard)
-        if "Body" in added and not guard.by_md5 and (name, guard) not in self._confirmed:
+    def _send(self, name: str, plain: dict[str, Any], fields: Fields, mode: ChecksumMode) -> dict[str, Any]:
+        added = fields(mode)
+        if "Body" in added and not mode.by_md5 and (name, mode) not in self._confirmed:
             # A store that does not know a checksum may pass over it without a word. Until it has answered one, MD5 goes
             # along; AWS answers the first.
             added["ContentMD5"] = content_md5(added["Body"])
         answer: dict[str, Any] = getattr(self._client, name)(**plain, **added)
         return answer
 
-    def _forget(self, kind: str, refused: Guard) -> None:
+    def _forget(self, kind: str, refused: ChecksumMode) -> None:
         """Begin below a guard that the store has refused."""
         if refused in self._ladders[kind]:
             self._ladders[kind] = self._ladders[kind][self._ladders[kind].index(refused) + 1 :]
@@ -127,7 +135,7 @@ class S3Calls:
 
 def _permit(name: str) -> None:
     if name in _CHANGES:
-        check_permission()
+        check_lease()
 
 
 @contextmanager

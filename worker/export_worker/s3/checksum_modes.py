@@ -13,7 +13,7 @@ from export_worker.s3.checksums import ALGORITHMS, CRC64NVME, Algorithm, Checksu
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
+class ChecksumMode:
     """One way.
 
     Args:
@@ -25,7 +25,7 @@ class Guard:
     by_md5: bool = False
 
     @property
-    def weakest(self) -> "Guard":
+    def weakest(self) -> "ChecksumMode":
         """What is left to an upload when the store does not take the checksums with which it was begun."""
         return replace(self, by_md5=True)
 
@@ -34,13 +34,13 @@ class Guard:
         return {} if self.by_md5 else {self.algorithm.field: checksum.wire}
 
     @property
-    def of_upload(self) -> tuple["Guard", ...]:
+    def of_upload(self) -> tuple["ChecksumMode", ...]:
         """What calls of an upload may have that was begun with this one: no other CRC fits its parts."""
         return tuple(dict.fromkeys((self, self.weakest)))
 
 
-LADDER = (*map(Guard, ALGORITHMS), Guard(CRC64NVME, by_md5=True))
-Fields = Callable[[Guard], dict[str, Any]]
+CHECKSUM_MODES = (*map(ChecksumMode, ALGORITHMS), ChecksumMode(CRC64NVME, by_md5=True))
+Fields = Callable[[ChecksumMode], dict[str, Any]]
 
 
 class Content(Protocol):
@@ -61,11 +61,11 @@ class Body:
         self.data = data
         self.checksum = Checksum(CRC64NVME)
 
-    def fields(self, guard: Guard) -> dict[str, Any]:
+    def fields(self, mode: ChecksumMode) -> dict[str, Any]:
         """The fields of a call that sends them."""
-        self.checksum = Checksum.of(self.data, guard.algorithm)
-        md5 = {"ContentMD5": content_md5(self.data)} if guard.by_md5 else {}
-        return {"Body": self.data} | md5 | guard.named(self.checksum)
+        self.checksum = Checksum.of(self.data, mode.algorithm)
+        md5 = {"ContentMD5": content_md5(self.data)} if mode.by_md5 else {}
+        return {"Body": self.data} | md5 | mode.named(self.checksum)
 
     def by(self, algorithm: Algorithm) -> Checksum:
         """See `Content`."""
@@ -83,17 +83,17 @@ class Joined:
         return self.checksum if self.checksum.algorithm == algorithm else None
 
 
-def whole(guard: Guard) -> dict[str, Any]:
+def whole(mode: ChecksumMode) -> dict[str, Any]:
     """The fields that make a checksum one of the whole object, not one of the parts' checksums."""
-    return {} if guard.by_md5 else {"ChecksumType": "FULL_OBJECT"}
+    return {} if mode.by_md5 else {"ChecksumType": "FULL_OBJECT"}
 
 
-def beginning(guard: Guard) -> dict[str, Any]:
+def beginning(mode: ChecksumMode) -> dict[str, Any]:
     """The fields with which an upload is begun."""
-    return {} if guard.by_md5 else whole(guard) | {"ChecksumAlgorithm": guard.algorithm.name}
+    return {} if mode.by_md5 else whole(mode) | {"ChecksumAlgorithm": mode.algorithm.name}
 
 
-def told_checksums(answer: dict[str, Any]) -> dict[Algorithm, Checksum]:
+def checksums_in(answer: dict[str, Any]) -> dict[Algorithm, Checksum]:
     """What an answer tells of the whole object, or of a part."""
     if answer.get("ChecksumType") == "COMPOSITE":
         return {}

@@ -6,8 +6,8 @@ from botocore import auth
 from botocore.config import Config
 
 from export_worker.s3.errors import NotS3Error
-from export_worker.s3.sessions import Learn, forget, session_for
-from export_worker.s3.settings import PLAIN, StoringSettings
+from export_worker.s3.sessions import OnSecret, ignore_secret, session_for
+from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
 
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60
@@ -65,8 +65,8 @@ def build_client(
     *,
     attempts: int = ATTEMPTS,
     read_timeout_s: float = READ_TIMEOUT_S,
-    storing: StoringSettings = PLAIN,
-    learn: Learn = forget,
+    storing: StorageSettings = BUCKET_DEFAULTS,
+    learn: OnSecret = ignore_secret,
 ) -> S3Client:
     """Build boto3's client; once a process, not on the loop: it reads files and may ask for credentials.
 
@@ -103,7 +103,7 @@ def build_client(
     client: Any = session.client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
 
     def add(params: dict[str, Any], model: Any, **_: Any) -> None:
-        params.update(storing.added(model.name, model.input_shape.members))
+        params.update(storing.call_arguments(model.name, model.input_shape.members))
 
     client.meta.events.register("before-parameter-build.s3", add)
     client.meta.events.register("before-call.s3.HeadBucket", _ask_once)

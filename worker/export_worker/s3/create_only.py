@@ -10,10 +10,10 @@ from botocore.exceptions import ClientError
 
 from export_worker.errors import IntegrityError, StorageError
 from export_worker.s3.calls import COMPLETE, S3Calls, translated
-from export_worker.s3.checksum_modes import Content, told_checksums
+from export_worker.s3.checksum_modes import Content, checksums_in
 from export_worker.s3.checksums import Algorithm, Checksum
 from export_worker.s3.errors import code_of, status_of
-from export_worker.s3.objects import Standing, Target, Written, delete_ours, look, unquoted
+from export_worker.s3.objects import ObjectHead, Target, Written, delete_ours, head_object, unquoted
 from export_worker.s3.threads import run_in_thread
 
 RACE_PAUSES_S = (0.2, 0.5, 1.0)
@@ -38,12 +38,12 @@ class _CreateOnce:
                 answer = await self._try(name, call)
             if answer is not None:
                 return await self._confirmed(answer, content)
-            standing = await look(self._calls, self._target)
-            if standing is None:
+            head = await head_object(self._calls, self._target)
+            if head is None:
                 await asyncio.sleep(pause_s)
-            elif await self._equals(standing, content):
-                checksum = _own_or_first(standing.checksums, content) or content.checksum
-                return Written(standing.etag, self._size_bytes, checksum, adopted=True)
+            elif await self._equals(head, content):
+                checksum = _own_or_first(head.checksums, content) or content.checksum
+                return Written(head.etag, self._size_bytes, checksum, adopted=True)
             else:
                 await delete_ours(self._calls, self._target)
         raise StorageError(f"{name} on bucket {self._target.bucket}: another writer is busy with {self._target.key}")
@@ -58,19 +58,19 @@ class _CreateOnce:
                 return None
             raise
 
-    async def _equals(self, standing: Standing, content: Content) -> bool:
+    async def _equals(self, head: ObjectHead, content: Content) -> bool:
         """Same size, and proof: the same checksum, or where the store tells none, that it came by this very upload.
 
         A checksum by another algorithm than that of parts which are gone cannot be compared: it may be of other bytes.
         """
-        if standing.bytes != self._size_bytes:
+        if head.bytes != self._size_bytes:
             return False
-        if not standing.checksums:
-            return standing.token is not None and standing.token == self._target.token
-        return await self._agrees(standing.checksums, content) is True
+        if not head.checksums:
+            return head.token is not None and head.token == self._target.token
+        return await self._agrees(head.checksums, content) is True
 
     async def _confirmed(self, answer: dict[str, Any], content: Content) -> Written:
-        told = told_checksums(answer)
+        told = checksums_in(answer)
         if await self._agrees(told, content) is False:
             with suppress(StorageError):  # the next attempt replaces it; what matters is said below
                 await delete_ours(self._calls, self._target)

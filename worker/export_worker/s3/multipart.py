@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from export_worker.s3.calls import ABORT, COMPLETE, PART, S3Calls, translated
-from export_worker.s3.checksum_modes import Body, Guard, Joined, whole
+from export_worker.s3.checksum_modes import Body, ChecksumMode, Joined, whole
 from export_worker.s3.checksums import Checksum
 from export_worker.s3.create_only import _CreateOnce
 from export_worker.s3.errors import code_of
@@ -35,9 +35,11 @@ class MultipartUpload:
             the parts' checksums only, and take ours for wrong; those of the parts are named to it all the same.
     """
 
-    def __init__(self, calls: S3Calls, target: Target, upload_id: str, guard: Guard, *, is_whole: bool = True) -> None:
+    def __init__(
+        self, calls: S3Calls, target: Target, upload_id: str, mode: ChecksumMode, *, is_whole: bool = True
+    ) -> None:
         self.upload_id = upload_id
-        self._guard = guard
+        self._mode = mode
         self._is_whole = is_whole
         self._calls = calls
         self._target = target
@@ -51,8 +53,8 @@ class MultipartUpload:
         """
         guarded, plain = Body(body), self._address | {"PartNumber": number}
         with translated(PART, self._target.bucket):
-            answer, self._guard = await self._calls.write(
-                PART, plain, guarded.fields, begun=self._guard, sent_bytes=len(body)
+            answer, self._mode = await self._calls.write(
+                PART, plain, guarded.fields, begun=self._mode, sent_bytes=len(body)
             )
         return SentPart(number, len(body), answer["ETag"], guarded.checksum)
 
@@ -63,12 +65,12 @@ class MultipartUpload:
         """
         checksum, plain = whole_checksum(parts), self._address | {"IfNoneMatch": "*"}
 
-        def fields(guard: Guard) -> dict[str, Any]:
-            own = guard.named(checksum) | whole(guard) if self._is_whole else {}
-            return own | {"MultipartUpload": {"Parts": [_listed(part, guard) for part in parts]}}
+        def fields(mode: ChecksumMode) -> dict[str, Any]:
+            own = mode.named(checksum) | whole(mode) if self._is_whole else {}
+            return own | {"MultipartUpload": {"Parts": [_listed(part, mode) for part in parts]}}
 
         async def write() -> dict[str, Any]:
-            answer, self._guard = await self._calls.write(COMPLETE, plain, fields, begun=self._guard)
+            answer, self._mode = await self._calls.write(COMPLETE, plain, fields, begun=self._mode)
             return answer
 
         size_bytes = sum(part.bytes for part in parts)
@@ -104,5 +106,5 @@ def whole_checksum(parts: Sequence[SentPart]) -> Checksum:
     return whole
 
 
-def _listed(part: SentPart, guard: Guard) -> dict[str, Any]:
-    return {"PartNumber": part.number, "ETag": part.etag} | guard.named(part.checksum)
+def _listed(part: SentPart, mode: ChecksumMode) -> dict[str, Any]:
+    return {"PartNumber": part.number, "ETag": part.etag} | mode.named(part.checksum)

@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 
 from export_worker.errors import ObjectExistsError
 from export_worker.s3.calls import DELETE, HEAD, S3Calls, translated
-from export_worker.s3.checksum_modes import told_checksums
+from export_worker.s3.checksum_modes import checksums_in
 from export_worker.s3.checksums import Algorithm, Checksum
 from export_worker.s3.errors import status_of
 
@@ -57,7 +57,7 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ObjectHead:
     """An object as the store describes it.
 
     Args:
@@ -78,12 +78,12 @@ class Standing:
             export_id=answer.get("Metadata", {}).get(OWNER_FIELD),
             etag=unquoted(answer["ETag"]),
             bytes=answer["ContentLength"],
-            checksums=told_checksums(answer),
+            checksums=checksums_in(answer),
             token=answer.get("Metadata", {}).get(UPLOAD_FIELD),
         )
 
 
-async def look(calls: S3Calls, target: Target) -> Standing | None:
+async def head_object(calls: S3Calls, target: Target) -> ObjectHead | None:
     """What stands under the key; None when nothing does.
 
     Raises:
@@ -97,17 +97,17 @@ async def look(calls: S3Calls, target: Target) -> Standing | None:
             if status_of(error) == 404:
                 return None
             raise
-    standing = Standing.of(answer)
-    if standing.export_id != target.export_id:
+    head = ObjectHead.of(answer)
+    if head.export_id != target.export_id:
         raise ObjectExistsError(
             f"s3://{target.bucket}/{target.key} belongs to another export and is left alone; "
             "put {export_id} into s3.key_template, so that every export has keys of its own"
         )
-    return standing
+    return head
 
 
 async def delete_ours(calls: S3Calls, target: Target) -> None:
-    """Delete an object that `look` has found to be our own."""
+    """Delete an object that `head_object` has found to be our own."""
     with translated(DELETE, target.bucket):
         await calls.call(DELETE, target.address)
 

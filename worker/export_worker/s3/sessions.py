@@ -14,21 +14,21 @@ from botocore.credentials import (
     DeferredRefreshableCredentials,
 )
 
-from export_worker.s3.settings import StoringSettings
+from export_worker.s3.settings import StorageSettings
 
 SESSION_NAME = "export-worker"
 ASKING = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
 """Every call to S3 waits meanwhile; by itself botocore would hold them for five minutes when STS is silent."""
 
-Learn = Callable[[str | None], None]
+OnSecret = Callable[[str | None], None]
 
 
-def forget(secret: str | None) -> None:
+def ignore_secret(secret: str | None) -> None:
     """Learns nothing, for where nothing is logged."""
     del secret
 
 
-def session_for(storing: StoringSettings, region: str | None, learn: Learn = forget) -> boto3.session.Session:
+def session_for(storing: StorageSettings, region: str | None, learn: OnSecret = ignore_secret) -> boto3.session.Session:
     """A session of boto3 with its own credentials, or with those of the role that the settings name.
 
     Not on the loop: it reads files and may ask the instance it runs on. STS is asked by the first call to S3 only.
@@ -39,14 +39,14 @@ def session_for(storing: StoringSettings, region: str | None, learn: Learn = for
         learn: Told each secret of the role when it is fetched.
     """
     if storing.role_arn is None:
-        return own_session()
+        return process_session()
     provider = _RoleProvider(storing.role_arn, storing, region, learn)
     session = botocore.session.Session()
     session.register_component("credential_provider", CredentialResolver([provider]))
     return boto3.session.Session(botocore_session=session)
 
 
-def own_session() -> boto3.session.Session:
+def process_session() -> boto3.session.Session:
     """A session with the process's own credentials. These may come from STS as well, by a web identity or a profile."""
     return boto3.session.Session(botocore_session=_asking())
 
@@ -62,7 +62,7 @@ class _RoleProvider(CredentialProvider):
 
     METHOD = "assume-role"
 
-    def __init__(self, role_arn: str, storing: StoringSettings, region: str | None, learn: Learn) -> None:
+    def __init__(self, role_arn: str, storing: StorageSettings, region: str | None, learn: OnSecret) -> None:
         super().__init__()
         self._role_arn = role_arn
         self._storing = storing

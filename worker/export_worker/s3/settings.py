@@ -48,7 +48,7 @@ _GROUPS = (
 """What a connection replaces together: a key without its algorithm, or an id without its role, means nothing."""
 
 
-class StoringSettings(BaseModel):
+class StorageSettings(BaseModel):
     """How the objects of `[s3]`, or of one connection, are stored.
 
     Args:
@@ -88,15 +88,15 @@ class StoringSettings(BaseModel):
             raise ValueError("tags must not begin with aws:, which AWS keeps for itself")
         return self
 
-    def over(self, base: "StoringSettings") -> "StoringSettings":
+    def merged_over(self, base: "StorageSettings") -> "StorageSettings":
         """What is set here, and the rest as `base` says."""
         values: dict[str, Any] = {}
         for group in _GROUPS:
             chosen = self if getattr(self, group[0]) else base
             values |= {name: getattr(chosen, name) for name in group}
-        return StoringSettings(**values)
+        return StorageSettings(**values)
 
-    def added(self, operation: str, known: Mapping[str, Any]) -> dict[str, str]:
+    def call_arguments(self, operation: str, known: Mapping[str, Any]) -> dict[str, str]:
         """The fields that a call gets besides its own.
 
         Args:
@@ -115,5 +115,5 @@ class StoringSettings(BaseModel):
         return {name: value for name, value in fields.items() if value is not None}
 
 
-PLAIN = StoringSettings()
+BUCKET_DEFAULTS = StorageSettings()
 """As the bucket's defaults say, by the worker's own credentials."""

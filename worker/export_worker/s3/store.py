@@ -22,19 +22,19 @@ from botocore.exceptions import ClientError
 
 from export_worker.errors import StorageError
 from export_worker.s3.calls import CREATE, LIST, LIST_PARTS, PUT, S3Calls, translated
-from export_worker.s3.checksum_modes import LADDER, Body, Guard, beginning, told_checksums
+from export_worker.s3.checksum_modes import CHECKSUM_MODES, Body, ChecksumMode, beginning, checksums_in
 from export_worker.s3.checksums import CRC64NVME, Algorithm, Checksum
 from export_worker.s3.client import S3Client
 from export_worker.s3.create_only import _CreateOnce
 from export_worker.s3.errors import code_of
 from export_worker.s3.multipart import MultipartUpload
-from export_worker.s3.objects import Standing, Target, Written, delete_ours, look
+from export_worker.s3.objects import ObjectHead, Target, Written, delete_ours, head_object
 from export_worker.s3.threads import finish
-from export_worker.telemetry.instrumentation import SILENT, Instrument
+from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument
 
 
 @dataclass(frozen=True, slots=True)
-class StandingUpload:
+class IncompleteUpload:
     """An upload that is open, whosever it is."""
 
     key: str
@@ -61,7 +61,9 @@ class S3Store:
         instrument: Hears of each call.
     """
 
-    def __init__(self, client: S3Client, executor: ThreadPoolExecutor, instrument: Instrument = SILENT) -> None:
+    def __init__(
+        self, client: S3Client, executor: ThreadPoolExecutor, instrument: Instrument = NULL_INSTRUMENT
+    ) -> None:
         self.executor = executor
         self._calls = S3Calls(client, executor, instrument)
 
@@ -97,9 +99,9 @@ class S3Store:
 
     async def _begin(self, target: Target) -> "MultipartUpload":
         with translated(CREATE, target.bucket):
-            answer, guard = await self._calls.write(CREATE, target.head, beginning)
+            answer, mode = await self._calls.write(CREATE, target.head, beginning)
         is_whole = answer.get("ChecksumType") == "FULL_OBJECT"
-        upload = MultipartUpload(self._calls, target, answer["UploadId"], guard, is_whole=is_whole)
+        upload = MultipartUpload(self._calls, target, answer["UploadId"], mode, is_whole=is_whole)
         if answer["ResponseMetadata"].get("RetryAttempts"):
             # A call whose answer was lost has opened another one. What cannot be aborted now, the sweep will.
             with suppress(StorageError):
@@ -108,7 +110,7 @@ class S3Store:
 
     def upload(self, target: Target, upload_id: str, algorithm: Algorithm = CRC64NVME) -> "MultipartUpload":
         """One that was begun before, here or elsewhere, with checksums of this algorithm."""
-        return MultipartUpload(self._calls, target, upload_id, Guard(algorithm))
+        return MultipartUpload(self._calls, target, upload_id, ChecksumMode(algorithm))
 
     async def parts(self, target: Target, upload_id: str) -> list[ListedPart] | None:
         """The parts that an open upload has; None when there is no such upload.
@@ -132,13 +134,13 @@ class S3Store:
                 return None
 
     async def remove(self, target: Target) -> None:
-        """Remove an object of ours, if there is one. Raises as `standing.look` does."""
-        if await look(self._calls, target) is not None:
+        """Remove an object of ours, if there is one. Raises as `head.head_object` does."""
+        if await head_object(self._calls, target) is not None:
             await delete_ours(self._calls, target)
 
-    async def look(self, target: Target) -> Standing | None:
-        """See `standing.look`."""
-        return await look(self._calls, target)
+    async def head_object(self, target: Target) -> ObjectHead | None:
+        """See `head.head_object`."""
+        return await head_object(self._calls, target)
 
     async def abort_leftovers(self, bucket: str, prefix: str, export_id: str, keep: str | None = None) -> int:
         """Abort what a killed worker has left open: uploads under the prefix whose key names the export.
@@ -162,13 +164,13 @@ class S3Store:
                 aborted += 1
         return aborted
 
-    async def uploads(self, bucket: str, prefix: str) -> list[StandingUpload]:
+    async def uploads(self, bucket: str, prefix: str) -> list[IncompleteUpload]:
         """Every upload that is open under a prefix.
 
         Raises:
             StorageError: S3 refused or did not answer.
         """
-        found: list[StandingUpload] = []
+        found: list[IncompleteUpload] = []
         page = {"Bucket": bucket, "Prefix": prefix}
         with translated(LIST, bucket):
             while True:
@@ -179,9 +181,11 @@ class S3Store:
                 key, upload_id = answer.get("NextKeyMarker"), answer.get("NextUploadIdMarker") or ""
                 page |= _following(page, KeyMarker=key, UploadIdMarker=upload_id)
 
-    async def abort(self, bucket: str, upload: StandingUpload) -> None:
+    async def abort(self, bucket: str, upload: IncompleteUpload) -> None:
         """Drop an upload with its parts. Raises as `MultipartUpload.abort` does."""
-        await MultipartUpload(self._calls, Target(bucket, upload.key, "", ""), upload.upload_id, LADDER[0]).abort()
+        await MultipartUpload(
+            self._calls, Target(bucket, upload.key, "", ""), upload.upload_id, CHECKSUM_MODES[0]
+        ).abort()
 
 
 def _following(page: dict[str, Any], **markers: Any) -> dict[str, Any]:
@@ -191,10 +195,10 @@ def _following(page: dict[str, Any], **markers: Any) -> dict[str, Any]:
     return markers
 
 
-def _standing_upload(item: dict[str, Any]) -> StandingUpload:
-    return StandingUpload(item["Key"], item["UploadId"], item["Initiated"])
+def _standing_upload(item: dict[str, Any]) -> IncompleteUpload:
+    return IncompleteUpload(item["Key"], item["UploadId"], item["Initiated"])
 
 
 def _listed_part(item: dict[str, Any]) -> ListedPart:
-    told = next(iter(told_checksums(item).values()), None)
+    told = next(iter(checksums_in(item).values()), None)
     return ListedPart(item["PartNumber"], item["Size"], item["ETag"], told)

@@ -66,7 +66,7 @@ class Checking(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class SinkRoute:
     """A sink, and how it is treated.
 
     Args:

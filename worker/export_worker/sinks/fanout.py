@@ -11,10 +11,10 @@ import structlog
 from redis.exceptions import RedisError
 
 from export_worker.contract.model import epoch_ms
-from export_worker.redis.cancellation import end
+from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.outbox import VISIBILITY_S, Delivery, Outbox
-from export_worker.sinks.base import Route, SinkError, SinkGoneError, SinkRefusedError
-from export_worker.telemetry.instrumentation import SILENT, EventDelivered, EventRefused, Instrument
+from export_worker.sinks.base import SinkError, SinkGoneError, SinkRefusedError, SinkRoute
+from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, EventDelivered, EventRefused, Instrument
 
 IDLE_S = 0.25
 """Between looks into an empty outbox; events of this process's own exports are announced and do not wait."""
@@ -38,7 +38,7 @@ class GiveUp:
     """Deliver it no more."""
 
 
-def after_failure(route: Route, delivery: Delivery, error: SinkError, now_ms: int, draw: float) -> Again | GiveUp:
+def after_failure(route: SinkRoute, delivery: Delivery, error: SinkError, now_ms: int, draw: float) -> Again | GiveUp:
     """What follows from a delivery that failed.
 
     Args:
@@ -68,15 +68,15 @@ class Fanout:
     def __init__(
         self,
         outbox: Outbox,
-        routes: Mapping[str, Route],
+        sinks: Mapping[str, SinkRoute],
         clock: Callable[[], datetime],
         draw: Callable[[], float],
-        instrument: Instrument = SILENT,
+        instrument: Instrument = NULL_INSTRUMENT,
     ) -> None:
         self._outbox = outbox
         self._lanes = {
             name: _Lane(name, route, outbox, clock=clock, draw=draw, instrument=instrument)
-            for name, route in routes.items()
+            for name, route in sinks.items()
         }
 
     def loops(self) -> list[Callable[[], Awaitable[None]]]:
@@ -101,7 +101,7 @@ class _Lane:
     def __init__(
         self,
         name: str,
-        route: Route,
+        route: SinkRoute,
         outbox: Outbox,
         *,
         clock: Callable[[], datetime],
@@ -132,7 +132,7 @@ class _Lane:
                 await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
 
     async def stop(self) -> None:
-        await end(*self._running)
+        await cancel_and_wait(*self._running)
 
     async def _begin_due(self) -> int:
         free = self._route.at_once - len(self._running)

@@ -20,7 +20,7 @@ from export_worker.contract.model import epoch_ms
 from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.worker_record import WorkerRecord
 from export_worker.telemetry.metrics import Metrics
-from export_worker.telemetry.queue_stats import ALIVE_S, Gauges, Reading
+from export_worker.telemetry.queue_stats import ALIVE_S, QueueSnapshot, QueueStats
 
 BEAT_S = 2.0
 """Between records: readiness is as old as this at most."""
@@ -59,7 +59,7 @@ class Health:
         keys: Keys,
         owner: str,
         *,
-        gauges: Gauges,
+        gauges: QueueStats,
         metrics: Metrics,
         clock: Callable[[], datetime],
     ) -> None:
@@ -136,7 +136,7 @@ class Health:
         """What Prometheus gets; without the queue's numbers while Redis is away."""
         return await self._metrics.text(await self._reading())
 
-    async def _reading(self) -> Reading | None:
+    async def _reading(self) -> QueueSnapshot | None:
         try:
             async with asyncio.timeout(REDIS_PATIENCE_S):
                 return await self._gauges.read(self._clock())

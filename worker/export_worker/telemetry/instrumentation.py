@@ -147,17 +147,17 @@ class Instrument(Protocol):
         """Something happened."""
 
 
-class Silent:
+class NullInstrument:
     """Listens to nothing."""
 
     def on(self, detail: Detail) -> None:
         """Forget it."""
 
 
-SILENT = Silent()
+NULL_INSTRUMENT = NullInstrument()
 
 
-class Chorus:
+class CompositeInstrument:
     """Several instruments as one."""
 
     def __init__(self, instruments: Sequence[Instrument]) -> None:

@@ -26,7 +26,7 @@ from export_worker.telemetry.instrumentation import (
     StorageCalled,
     UploadSwept,
 )
-from export_worker.telemetry.queue_stats import Reading
+from export_worker.telemetry.queue_stats import QueueSnapshot
 
 CALL_BUCKETS_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 """From a local answer to the longest that a submit may take."""
@@ -159,7 +159,7 @@ class Metrics:
         """Every metric, as the text form names its kind."""
         return {family.name for family in self._registry.collect()}
 
-    async def text(self, reading: Reading | None) -> bytes:
+    async def text(self, reading: QueueSnapshot | None) -> bytes:
         """Everything in Prometheus's text form.
 
         Args:
@@ -286,10 +286,10 @@ class _QueueMetrics(Collector):
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._reading: Reading | None = None
+        self._reading: QueueSnapshot | None = None
         registry.register(self)
 
-    def set(self, reading: Reading | None) -> None:
+    def set(self, reading: QueueSnapshot | None) -> None:
         self._reading = reading
 
     def collect(self) -> Iterator[Metric]:

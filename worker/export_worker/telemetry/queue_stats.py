@@ -29,7 +29,7 @@ WORKERS_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class QueueSnapshot:
     """The numbers of one moment.
 
     Args:
@@ -85,7 +85,7 @@ class _Details:
     refused_for_s: dict[str, float]
 
 
-class Gauges:
+class QueueStats:
     """Reads the numbers of one namespace.
 
     Args:
@@ -99,7 +99,7 @@ class Gauges:
         self._connections = tuple(connections)
         self._sinks = tuple(sinks)
 
-    async def read(self, now: datetime) -> Reading:
+    async def read(self, now: datetime) -> QueueSnapshot:
         """The numbers now. Raises what redis-py raises."""
         keys, now_ms = self._keys, epoch_ms(now)
         async with self._redis.pipeline(transaction=False) as pipe:
@@ -129,7 +129,7 @@ class Gauges:
         pending = {name: ids for name, (*_, ids) in events.items() if ids}
         rows = {"control": [due["control"]], "transfer": [due["transfer"], *_rows(platforms.values(), now_ms)]}
         details = await self._details(next(answers), next(answers), pending, now_ms)
-        return Reading(
+        return QueueSnapshot(
             due_now={role: sum(count for count, _ in rows[role]) + details.running.get(role, 0) for role in ROLES},
             oldest_due_age_s={role: max(age_s for _, age_s in rows[role]) for role in ROLES},
             left_bytes=_estimated(details.left_bytes, exports[Phase.TRANSFERRING]),

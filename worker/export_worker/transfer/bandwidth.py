@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 
-class Pace:
+class BandwidthLimit:
     """One ceiling; shared by the transfers of a process or of a connection.
 
     Args:
@@ -21,7 +21,7 @@ class Pace:
     def __init__(
         self,
         bytes_per_s: float | None = None,
-        within: "Pace | None" = None,
+        within: "BandwidthLimit | None" = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bytes_per_s = bytes_per_s
@@ -54,4 +54,4 @@ class Pace:
         return max(wider_s, self._free_at_s - now_s)
 
 
-UNPACED = Pace()
+UNLIMITED = BandwidthLimit()

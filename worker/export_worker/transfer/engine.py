@@ -13,17 +13,17 @@ from secrets import token_hex
 from typing import NoReturn
 
 from export_worker.errors import DownloadInvalidError, IntegrityError, StepError, StorageError, StorageRefusedError
-from export_worker.lifecycle.observations import OpenUpload
+from export_worker.lifecycle.observations import ResumableUpload
 from export_worker.platforms.base import Download, Versioned
 from export_worker.s3.checksums import Checksum
 from export_worker.s3.multipart import MultipartUpload, SentPart
 from export_worker.s3.objects import Target, Written
 from export_worker.s3.store import S3Store
-from export_worker.transfer.bandwidth import UNPACED, Pace
+from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
 from export_worker.transfer.buffers import BufferPool, BufferShare, PartBuffer
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES, MAX_OBJECT_BYTES, part_size
 from export_worker.transfer.reader import PartReader, open_reader
-from export_worker.transfer.resume import Kept, Unfit, recover
+from export_worker.transfer.resume import NotResumable, RecoveredUpload, recover
 from export_worker.transfer.source import GuardedSource
 from export_worker.transfer.transforms.base import Transform
 
@@ -32,7 +32,7 @@ PARTS_IN_FLIGHT = 4
 MEMORY_BYTES = 2 * (PARTS_IN_FLIGHT + 1) * FIRST_PART_BYTES
 """80 MiB: two transfers at full speed, or more of them with fewer parts each."""
 
-OnBegun = Callable[[OpenUpload], Awaitable[None]]
+OnBegun = Callable[[ResumableUpload], Awaitable[None]]
 OnPart = Callable[[], None]
 
 
@@ -82,7 +82,7 @@ class _Transfer:
     total_bytes: int | None
     share: BufferShare
     noting: "_Noting | None"
-    kept: Kept | None
+    kept: RecoveredUpload | None
     on_part: OnPart
 
     async def part(self, number: int) -> PartBuffer:
@@ -106,7 +106,7 @@ class _Noting:
     total_bytes: int
 
     async def note(self, key: str, upload_id: str, token: str) -> None:
-        await self.on_begun(OpenUpload(key, upload_id, token, self.validator, self.total_bytes))
+        await self.on_begun(ResumableUpload(key, upload_id, token, self.validator, self.total_bytes))
 
 
 class TransferEngine:
@@ -131,7 +131,7 @@ class TransferEngine:
         self._parts_in_flight = parts_in_flight
         self._pool = pool or BufferPool(memory_bytes)
 
-    async def recover(self, target: Target, noted: OpenUpload) -> Kept | StoredFile | Unfit:
+    async def recover(self, target: Target, noted: ResumableUpload) -> RecoveredUpload | StoredFile | NotResumable:
         """What has become of an upload that was noted; one that has all its parts is completed here.
 
         Raises:
@@ -139,7 +139,7 @@ class TransferEngine:
             StorageError: S3 refused, did not answer, or stored something else.
         """
         found = await recover(self._store, target, noted)
-        if isinstance(found, Kept) and found.is_whole:
+        if isinstance(found, RecoveredUpload) and found.is_whole:
             async with _open_until(found.upload, is_noted=True):
                 found = await found.upload.complete(found.parts)
         # As it came, so it was stored: what is noted went through no transform.
@@ -154,9 +154,9 @@ class TransferEngine:
         transform: Transform | None,
         progress: Callable[[int], None],
         on_part: OnPart = _untold,
-        pace: Pace = UNPACED,
+        bandwidth: BandwidthLimit = UNLIMITED,
         on_begun: OnBegun | None = None,
-        kept: Kept | None = None,
+        kept: RecoveredUpload | None = None,
     ) -> StoredFile:
         """Stream a download into an object. Returns when it stands complete; otherwise nothing stands there.
 
@@ -182,7 +182,7 @@ class TransferEngine:
             ObjectExistsError: The key belongs to another export.
             StorageError: S3 refused, did not answer, or stored something else.
         """
-        source = GuardedSource(download, file_name, progress, pace=pace, hashed=transform is not None)
+        source = GuardedSource(download, file_name, progress, bandwidth=bandwidth, hashed=transform is not None)
         if kept is not None:
             source.go_on_behind(kept.bytes)
         # A transform changes the length, so the announced one plans nothing.

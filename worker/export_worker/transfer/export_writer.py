@@ -7,20 +7,20 @@ from datetime import UTC
 
 from export_worker.contract.status import Manifest, ManifestObject
 from export_worker.lifecycle.export import Export, Transferring
-from export_worker.lifecycle.observations import OpenUpload, RemoteFile, Stored
+from export_worker.lifecycle.observations import RemoteFile, ResumableUpload, Stored
 from export_worker.platforms.base import Download, Mark
 from export_worker.s3.object_keys import render_key
 from export_worker.s3.objects import Target
-from export_worker.transfer.bandwidth import UNPACED, Pace
+from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
 from export_worker.transfer.engine import StoredFile, TransferEngine
-from export_worker.transfer.output_files import LandedFile, landed_files
-from export_worker.transfer.progress import Gauge
-from export_worker.transfer.resume import Kept, Unfit, why_anew
+from export_worker.transfer.output_files import OutputFile, plan_output
+from export_worker.transfer.progress import TransferProgress
+from export_worker.transfer.resume import NotResumable, RecoveredUpload, restart_reason
 from export_worker.transfer.transforms.row_count import Rows
 
 
 @dataclass(frozen=True, slots=True)
-class Dealings:
+class TransferCallbacks:
     """What a transfer asks of the outside, and what it tells.
 
     Args:
@@ -35,9 +35,9 @@ class Dealings:
 
     open_file: Callable[[RemoteFile, Mark | None], AbstractAsyncContextManager[Download]]
     on_stored: Callable[[ManifestObject], Awaitable[None]]
-    on_upload: Callable[[OpenUpload | None, str | None], Awaitable[None]]
-    on_gauge: Callable[[Gauge], None]
-    pace: Pace = UNPACED
+    on_upload: Callable[[ResumableUpload | None, str | None], Awaitable[None]]
+    on_gauge: Callable[[TransferProgress], None]
+    bandwidth: BandwidthLimit = UNLIMITED
 
 
 _NAME = "0-name-that-no-file-has-0"
@@ -64,7 +64,7 @@ class Layout:
         )
 
 
-class Landing:
+class ExportWriter:
     """Brings an export's files into S3 and seals them.
 
     Args:
@@ -73,16 +73,18 @@ class Landing:
         apart: Landings of connections that store in a way of their own.
     """
 
-    def __init__(self, engine: TransferEngine, layout: Layout, apart: Mapping[str, "Landing"] | None = None) -> None:
+    def __init__(
+        self, engine: TransferEngine, layout: Layout, per_connection: Mapping[str, "ExportWriter"] | None = None
+    ) -> None:
         self._engine = engine
         self._layout = layout
-        self._apart = apart or {}
+        self._per_connection = per_connection or {}
 
-    def of(self, export: Export) -> "Landing":
+    def for_export(self, export: Export) -> "ExportWriter":
         """Where this export lands: as its connection says, or here."""
-        return self._apart.get(export.request.connection, self)
+        return self._per_connection.get(export.request.connection, self)
 
-    async def store_files(self, export: Export, state: Transferring, dealings: Dealings) -> None:
+    async def store_files(self, export: Export, state: Transferring, dealings: TransferCallbacks) -> None:
         """Store every file that does not stand in S3 yet, one after the other.
 
         Args:
@@ -91,33 +93,37 @@ class Landing:
             dealings: With platform and record.
 
         Raises:
-            StepError: As `TransferEngine.store_file` and `landed_files` say.
+            StepError: As `TransferEngine.store_file` and `plan_output` say.
         """
-        files = await landed_files(export.request, [file.name for file in state.files])
-        gauge = Gauge(len(state.files), len(state.stored), sum(item.source_bytes for item in state.stored))
+        files = await plan_output(export.request, [file.name for file in state.files])
+        gauge = TransferProgress(len(state.files), len(state.stored), sum(item.source_bytes for item in state.stored))
         dealings.on_gauge(gauge)
         noted = state.upload
         for index in range(len(state.stored), len(state.files)):
             target = self._target(export, files[index])
-            piece = _Piece(state.files[index], files[index], target, gauge, files[index].rows())
+            piece = _FileTransfer(state.files[index], files[index], target, gauge, files[index].rows())
             stored = await self._recovered(piece, noted, dealings)
             noted = None
             gauge.file_stored(stored.source_bytes)
             await dealings.on_stored(_listed(piece, stored))
 
-    async def _recovered(self, piece: "_Piece", noted: OpenUpload | None, dealings: Dealings) -> StoredFile:
+    async def _recovered(
+        self, piece: "_FileTransfer", noted: ResumableUpload | None, dealings: TransferCallbacks
+    ) -> StoredFile:
         """Store one file, from where an earlier attempt has come to."""
         if noted is None:
             return await self._store(piece, None, dealings)
         found = await self._engine.recover(piece.target, noted)
-        if isinstance(found, Unfit):
+        if isinstance(found, NotResumable):
             await dealings.on_upload(None, _anew(noted, found))
             return await self._store(piece, None, dealings)
         if isinstance(found, StoredFile):
             return found
         return await self._store(piece, found, dealings)
 
-    async def _store(self, piece: "_Piece", kept: Kept | None, dealings: Dealings) -> StoredFile:
+    async def _store(
+        self, piece: "_FileTransfer", kept: RecoveredUpload | None, dealings: TransferCallbacks
+    ) -> StoredFile:
         async with dealings.open_file(piece.file, None if kept is None else kept.mark) as download:
             if kept is not None:
                 kept = await self._gone_on(kept, download, dealings)
@@ -129,26 +135,28 @@ class Landing:
                 transform=piece.landed.transform(piece.rows),
                 progress=piece.gauge.came,
                 on_part=piece.gauge.part_stored,
-                pace=dealings.pace,
+                bandwidth=dealings.bandwidth,
                 on_begun=lambda begun: dealings.on_upload(begun, None),
                 kept=kept,
             )
 
-    async def _gone_on(self, kept: Kept, download: Download, dealings: Dealings) -> Kept | None:
+    async def _gone_on(
+        self, kept: RecoveredUpload, download: Download, dealings: TransferCallbacks
+    ) -> RecoveredUpload | None:
         """Say how it goes on; without what was kept where the source brings the whole file.
 
         The bytes before the mark are never read only to be thrown away: sending them again saves nothing but the way to
         S3, and keeps no doubt whether they are the same.
         """
-        unfit = why_anew(download, kept.noted)
-        if unfit is None:
+        not_resumable = restart_reason(download, kept.noted)
+        if not_resumable is None:
             await dealings.on_upload(kept.noted, f"goes on with {kept}")
             return kept
         await kept.upload.abort()
-        await dealings.on_upload(None, _anew(kept.noted, unfit))
+        await dealings.on_upload(None, _anew(kept.noted, not_resumable))
         return None
 
-    def _target(self, export: Export, file: LandedFile) -> Target:
+    def _target(self, export: Export, file: OutputFile) -> Target:
         return Target(
             self._layout.bucket,
             self._layout.key(export, file.name),
@@ -157,14 +165,14 @@ class Landing:
             file.content_encoding,
         )
 
-    async def abort_leftovers(self, export: Export, keep: OpenUpload | None = None) -> None:
+    async def abort_leftovers(self, export: Export, keep: ResumableUpload | None = None) -> None:
         """Abort uploads of this export that an earlier attempt has left open, but for the one that is gone on with."""
         # Up to the first file's name: what stands behind it is not of every key.
         prefix = self._layout.key(export, _NAME).partition(_NAME)[0]
         kept_id = None if keep is None else keep.upload_id
         await self._engine.abort_leftovers(self._layout.bucket, prefix, export.export_id, kept_id)
 
-    async def unseal(self, export: Export) -> None:
+    async def remove_success(self, export: Export) -> None:
         """Remove `_SUCCESS`, then the manifest, of an earlier end of this export, if it had one.
 
         Raises:
@@ -174,7 +182,7 @@ class Landing:
         for name in ("_SUCCESS", "manifest.json"):
             await self._engine.remove_document(self._layout.bucket, self._layout.key(export, name), export.export_id)
 
-    async def seal(self, export: Export, state: Transferring) -> Stored:
+    async def write_success(self, export: Export, state: Transferring) -> Stored:
         """Write the manifest, then `_SUCCESS`: whoever sees the latter finds everything complete."""
         if state.landed_at is None:
             raise ValueError("an export is sealed after its last file has landed")
@@ -199,23 +207,23 @@ class Landing:
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class _FileTransfer:
     """One file on its way."""
 
     file: RemoteFile
-    landed: LandedFile
+    landed: OutputFile
     target: Target
-    gauge: Gauge
+    gauge: TransferProgress
     rows: Rows | None
 
-    def begin(self, download: Download, kept: Kept | None) -> None:
+    def begin(self, download: Download, kept: RecoveredUpload | None) -> None:
         if kept is None:
             self.gauge.begin(download.total_bytes)
         else:
             self.gauge.begin(download.total_bytes, kept.bytes, len(kept.parts))
 
 
-def _listed(piece: _Piece, stored: StoredFile) -> ManifestObject:
+def _listed(piece: _FileTransfer, stored: StoredFile) -> ManifestObject:
     return ManifestObject(
         uri=stored.uri,
         bucket=stored.bucket,
@@ -231,5 +239,5 @@ def _listed(piece: _Piece, stored: StoredFile) -> ManifestObject:
     )
 
 
-def _anew(noted: OpenUpload, unfit: Unfit) -> str:
-    return f"begins {noted.key} anew, its upload cannot be gone on with: {unfit.reason}"
+def _anew(noted: ResumableUpload, not_resumable: NotResumable) -> str:
+    return f"begins {noted.key} anew, its upload cannot be gone on with: {not_resumable.reason}"

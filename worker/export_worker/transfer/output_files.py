@@ -20,7 +20,7 @@ _SUFFIX_LENGTH = len(".csv")
 
 
 @dataclass(frozen=True, slots=True)
-class LandedFile:
+class OutputFile:
     """One file of an export.
 
     Args:
@@ -64,14 +64,14 @@ class LandedFile:
         return build_transform(self.charset, self.output.charset, self.output.compression)
 
     def _parquet(self) -> Transform:
-        # Loaded by `landed_files`, off the loop.
+        # Loaded by `plan_output`, off the loop.
         from export_worker.transfer.transforms.parquet import CsvToParquet  # noqa: PLC0415
 
         to_parquet = CsvToParquet(self.output.column_types or {}, self.output.compression)
         return Pipeline([Transcoder(self.charset, "UTF-8"), to_parquet])
 
 
-async def landed_files(request: ExportRequest, names: Sequence[str]) -> list[LandedFile]:
+async def plan_output(request: ExportRequest, names: Sequence[str]) -> list[OutputFile]:
     """How each of these files lands, in the same order.
 
     Args:
@@ -88,7 +88,7 @@ async def landed_files(request: ExportRequest, names: Sequence[str]) -> list[Lan
         wanted = [_parquet_name(name) for name in source_names]
     charset = _charset_of(request)
     return [
-        LandedFile(name, source_name, output, charset)
+        OutputFile(name, source_name, output, charset)
         for name, source_name in zip(unique_names(wanted), source_names, strict=True)
     ]
 

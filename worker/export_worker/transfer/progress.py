@@ -10,7 +10,7 @@ READINGS = 6
 """The rate is that of the last so many readings: with one a second, it has forgotten a pause after five seconds."""
 
 
-class Gauge:
+class TransferProgress:
     """Counts what comes and what is stored.
 
     Args:

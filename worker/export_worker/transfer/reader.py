@@ -12,7 +12,7 @@ from typing import Protocol
 
 from export_worker.platforms.base import Receiver
 from export_worker.s3.threads import run_in_thread
-from export_worker.transfer.bandwidth import Pace
+from export_worker.transfer.bandwidth import BandwidthLimit
 from export_worker.transfer.source import SNIFF_BYTES, GuardedSource, refuse_html
 from export_worker.transfer.transforms.base import Transform
 
@@ -71,9 +71,9 @@ class DirectReader:
         is_rest: It begins in the middle of a file, whose beginning has been looked at before.
     """
 
-    def __init__(self, receiver: Receiver, pace: Pace, *, is_rest: bool) -> None:
+    def __init__(self, receiver: Receiver, bandwidth: BandwidthLimit, *, is_rest: bool) -> None:
         self._receiver = receiver
-        self._pace = pace
+        self._bandwidth = bandwidth
         self._at_start = not is_rest
 
     async def fill(self, room: memoryview) -> int:
@@ -94,10 +94,10 @@ class DirectReader:
 
     async def _receive(self, room: memoryview) -> int:
         """A whole part at once, unless a ceiling wants smaller pieces."""
-        filled, piece_bytes = 0, self._pace.piece_bytes or len(room)
+        filled, piece_bytes = 0, self._bandwidth.piece_bytes or len(room)
         while filled < len(room) and not await self.at_end():
             came = await self._receiver.receive_into(room[filled : filled + piece_bytes])
-            await self._pace.spend(came)
+            await self._bandwidth.spend(came)
             filled += came
         return filled
 
@@ -115,7 +115,7 @@ async def open_reader(
     """
     receiver = source.receiver() if transform is None else None
     if receiver is not None:
-        yield DirectReader(receiver, source.pace, is_rest=source.is_rest)
+        yield DirectReader(receiver, source.bandwidth, is_rest=source.is_rest)
         return
     async with aclosing(source.chunks()) as pieces:
         if transform is None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from export_worker.errors import StorageRefusedError
-from export_worker.lifecycle.observations import OpenUpload
+from export_worker.lifecycle.observations import ResumableUpload
 from export_worker.platforms.base import Download, Mark, Versioned
 from export_worker.s3.checksums import Checksum
 from export_worker.s3.multipart import MultipartUpload, SentPart, whole_checksum
@@ -21,13 +21,13 @@ PARTS_MIN = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class RecoveredUpload:
     """An open upload, and the parts of it that can be built upon."""
 
     upload: MultipartUpload
     target: Target
     parts: tuple[SentPart, ...]
-    noted: OpenUpload
+    noted: ResumableUpload
 
     @property
     def bytes(self) -> int:
@@ -54,13 +54,13 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Unfit:
+class NotResumable:
     """Nothing to go on with."""
 
     reason: str
 
 
-async def recover(store: S3Store, target: Target, noted: OpenUpload) -> Kept | Written | Unfit:
+async def recover(store: S3Store, target: Target, noted: ResumableUpload) -> RecoveredUpload | Written | NotResumable:
     """What has become of an upload: open and fit to go on with, complete already, or of no use and aborted.
 
     Raises:
@@ -71,56 +71,60 @@ async def recover(store: S3Store, target: Target, noted: OpenUpload) -> Kept | W
     upload = store.upload(target, noted.upload_id)
     if noted.key != target.key:
         await store.upload(Target(target.bucket, noted.key, target.export_id, ""), noted.upload_id).abort()
-        return Unfit("it was of another file")
+        return NotResumable("it was of another file")
     try:
         listed = await store.parts(target, noted.upload_id)
     except StorageRefusedError as error:
         # A right that nothing else needs: without it transfers work, and begin anew.
         await upload.abort()
-        return Unfit(f"its parts cannot be listed ({error})")
+        return NotResumable(f"its parts cannot be listed ({error})")
     if listed is None:
         return await _completed(store, target, noted)
     parts = fit_parts(listed, noted.total_bytes)
-    if isinstance(parts, Unfit):
+    if isinstance(parts, NotResumable):
         await upload.abort()
         return parts
-    return Kept(store.upload(target, noted.upload_id, parts[0].checksum.algorithm), target, tuple(parts), noted)
+    return RecoveredUpload(
+        store.upload(target, noted.upload_id, parts[0].checksum.algorithm), target, tuple(parts), noted
+    )
 
 
-async def _completed(store: S3Store, target: Target, noted: OpenUpload) -> Written | Unfit:
+async def _completed(store: S3Store, target: Target, noted: ResumableUpload) -> Written | NotResumable:
     """An upload that is gone has been completed by a worker that could not say so any more, or was aborted."""
-    standing = await store.look(target)
-    if standing is None or (standing.token, standing.bytes) != (noted.token, noted.total_bytes):
-        return Unfit("it is not open any more")
-    checksum = next(iter(standing.checksums.values()), None)
+    head = await store.head_object(target)
+    if head is None or (head.token, head.bytes) != (noted.token, noted.total_bytes):
+        return NotResumable("it is not open any more")
+    checksum = next(iter(head.checksums.values()), None)
     if checksum is None:
-        return Unfit("it is complete, but the store does not tell its checksum")
-    return Written(standing.etag, standing.bytes, checksum, adopted=True)
+        return NotResumable("it is complete, but the store does not tell its checksum")
+    return Written(head.etag, head.bytes, checksum, adopted=True)
 
 
-def fit_parts(listed: Sequence[ListedPart], total_bytes: int) -> list[SentPart] | Unfit:
+def fit_parts(listed: Sequence[ListedPart], total_bytes: int) -> list[SentPart] | NotResumable:
     """The parts from the first one on that are as the plan has them; all that are listed must be."""
     size_bytes = part_size(1, total_bytes)
     sent: list[SentPart] = []
     for part in sorted(listed, key=lambda item: item.number):
         planned_bytes = min(size_bytes, total_bytes - (part.number - 1) * size_bytes)
         if part.bytes != planned_bytes:
-            return Unfit(f"its part {part.number} has {part.bytes} bytes where {max(0, planned_bytes)} were planned")
+            return NotResumable(
+                f"its part {part.number} has {part.bytes} bytes where {max(0, planned_bytes)} were planned"
+            )
         if part.number == len(sent) + 1:
             if part.checksum is None or (sent and part.checksum.algorithm != sent[0].checksum.algorithm):
-                return Unfit("the store does not list the checksums of its parts")
+                return NotResumable("the store does not list the checksums of its parts")
             sent.append(SentPart(part.number, part.bytes, part.etag, part.checksum))
     if len(sent) < PARTS_MIN:
-        return Unfit(f"it has {len(sent)} part(s) to begin with")
+        return NotResumable(f"it has {len(sent)} part(s) to begin with")
     return sent
 
 
-def why_anew(download: Download, noted: OpenUpload) -> Unfit | None:
+def restart_reason(download: Download, noted: ResumableUpload) -> NotResumable | None:
     """Why a source that was asked to go on brings the whole file; None when it does go on."""
     if not isinstance(download, Versioned):
-        return Unfit("the platform cannot go on in the middle of a file")
+        return NotResumable("the platform cannot go on in the middle of a file")
     if download.offset_bytes:
         return None
     if (download.validator, download.total_bytes) == (noted.validator, noted.total_bytes):
-        return Unfit("the server does not go on in the middle of a file")
-    return Unfit("the file has changed at its source")
+        return NotResumable("the server does not go on in the middle of a file")
+    return NotResumable("the file has changed at its source")

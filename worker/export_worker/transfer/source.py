@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
 from export_worker.platforms.base import Direct, Download, Receiver
 from export_worker.s3.checksums import CRC64NVME, Checksum
-from export_worker.transfer.bandwidth import UNPACED, Pace
+from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
 
 SNIFF_BYTES = 64 * 1024
 """No error page that a gateway writes is larger, and it is little to hold."""
@@ -42,13 +42,13 @@ class GuardedSource:
         file_name: str,
         progress: Callable[[int], None],
         *,
-        pace: Pace = UNPACED,
+        bandwidth: BandwidthLimit = UNLIMITED,
         hashed: bool = True,
     ) -> None:
         self._download = download
         self._json_expected = file_name.lower().endswith(_JSON_EXTENSIONS)
         self._progress = progress
-        self.pace = pace
+        self.bandwidth = bandwidth
         self._hashed = hashed
         self.is_rest = False
         self._checksum = Checksum(CRC64NVME)
@@ -75,7 +75,7 @@ class GuardedSource:
         async with _closed_at_end(self._download.chunks()) as chunks:
             async for chunk in chunks:
                 self._count(chunk)
-                await self.pace.spend(len(chunk))
+                await self.bandwidth.spend(len(chunk))
                 if checked:
                     yield chunk
                     continue

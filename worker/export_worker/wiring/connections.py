@@ -11,14 +11,14 @@ from export_worker.contract.redis_keys import Keys
 from export_worker.credentials import Redactor
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.lifecycle.backoff import Backoff
-from export_worker.lifecycle.poll_schedule import PollPlan
+from export_worker.lifecycle.poll_schedule import PollSchedule
 from export_worker.lifecycle.transitions import Policy
 from export_worker.platforms.base import Driver
 from export_worker.platforms.registry import build_driver
 from export_worker.platforms.settings import PollSettings
-from export_worker.redis.claims import Limit
+from export_worker.redis.claims import ConnectionLimits
 from export_worker.redis.rate_limit import Rate
-from export_worker.transfer.bandwidth import Pace
+from export_worker.transfer.bandwidth import BandwidthLimit
 from export_worker.worker.connections import Connection
 
 UNKNOWN_DEADLINE_S = 10 * 365 * 86_400.0
@@ -48,13 +48,13 @@ async def _connections(
     config: Config, redactor: Redactor, rates: dict[str, Rate], stack: AsyncExitStack
 ) -> dict[str, Connection]:
     connections: dict[str, Connection] = {}
-    whole = Pace(_bytes_per_s(config.transfer.mib_per_second))
+    whole = BandwidthLimit(_bytes_per_s(config.transfer.mib_per_second))
     for name, settings in config.connections.items():
         driver = build_driver(name, settings, redactor)
         stack.push_async_callback(driver.close)
-        pace = Pace(_bytes_per_s(settings.mib_per_second), whole)
+        bandwidth = BandwidthLimit(_bytes_per_s(settings.mib_per_second), whole)
         policy = _policy(config, settings.poll)
-        connections[name] = Connection(settings.platform, driver, policy, pace, rates[name])
+        connections[name] = Connection(settings.platform, driver, policy, bandwidth, rates[name])
     return connections
 
 
@@ -69,16 +69,16 @@ def _bytes_per_s(mib_per_second: float | None) -> float | None:
     return None if mib_per_second is None else mib_per_second * 2**20
 
 
-def _limits(config: Config) -> dict[str, Limit]:
+def _limits(config: Config) -> dict[str, ConnectionLimits]:
     return {
-        name: Limit(settings.max_in_flight, settings.requests_per_second, settings.poll.deadline_s)
+        name: ConnectionLimits(settings.max_in_flight, settings.requests_per_second, settings.poll.deadline_s)
         for name, settings in config.connections.items()
     }
 
 
 def _policy(config: Config, poll: PollSettings) -> Policy:
     return Policy(
-        poll=PollPlan(poll.first_s, poll.max_s),
+        poll=PollSchedule(poll.first_s, poll.max_s),
         retry=Backoff(config.retry.first_s, config.retry.max_s),
         max_attempts=config.retry.max_attempts,
         deadline_s=poll.deadline_s,

@@ -9,7 +9,7 @@ from export_worker.config import Config
 from export_worker.credentials import Redactor, reveal, url_passwords
 from export_worker.errors import ConfigError
 from export_worker.s3.errors import code_of, status_of
-from export_worker.s3.sessions import own_session
+from export_worker.s3.sessions import process_session
 
 
 def build_redactor(config: Config) -> Redactor:
@@ -45,7 +45,7 @@ def aws_settings() -> Iterator[None]:
 
 def learn_aws_secrets(redactor: Redactor) -> None:
     """Mask what boto3 will sign with. Reads files, and may ask the instance it runs on."""
-    credentials = own_session().get_credentials()
+    credentials = process_session().get_credentials()
     if credentials is not None:
         frozen = credentials.get_frozen_credentials()
         for value in (frozen.access_key, frozen.secret_key, frozen.token):

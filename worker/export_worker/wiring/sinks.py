@@ -25,7 +25,7 @@ from export_worker.errors import ConfigError
 from export_worker.lifecycle.backoff import Backoff
 from export_worker.redis.client import Commands
 from export_worker.sinks.aws import AwsPlace
-from export_worker.sinks.base import Route, Sink
+from export_worker.sinks.base import Sink, SinkRoute
 from export_worker.sinks.brokers.sink import Broker, Link
 from export_worker.sinks.eventbridge import EventBridge
 from export_worker.sinks.redis_stream import RedisStream
@@ -34,20 +34,20 @@ from export_worker.sinks.sqs import Sqs
 from export_worker.sinks.webhook import Webhook, signing_key
 
 
-async def build_routes(config: Config, redis: Commands, stack: AsyncExitStack) -> dict[str, Route]:
+async def build_sinks(config: Config, redis: Commands, stack: AsyncExitStack) -> dict[str, SinkRoute]:
     """Every sink of the configuration, by name; the stack closes them.
 
     Raises:
         ConfigError: A secret is missing or wrong, or a broker's extra is not installed.
     """
-    routes: dict[str, Route] = {}
+    routes: dict[str, SinkRoute] = {}
     for name, settings in config.sinks.items():
         sink = build_sink(f"sinks.{name}", settings, redis)
         stack.push_async_callback(sink.close)
         # One after the other keeps the order of a stream; it takes a fraction of a millisecond.
         at_once = 1 if isinstance(settings, RedisStreamSink) else settings.at_once
         retry = Backoff(settings.retry_first_s, settings.retry_max_s)
-        routes[name] = Route(sink, at_once, retry, settings.give_up_after_s)
+        routes[name] = SinkRoute(sink, at_once, retry, settings.give_up_after_s)
     return routes
 
 

@@ -12,12 +12,12 @@ from export_worker.contract.redis_keys import Keys
 from export_worker.credentials import Redactor
 from export_worker.s3.client import build_client
 from export_worker.s3.object_keys import key_pattern
-from export_worker.s3.settings import PLAIN, StoringSettings
+from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
 from export_worker.s3.store import S3Store
-from export_worker.telemetry.instrumentation import SILENT, Instrument
+from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument
 from export_worker.transfer.buffers import BufferPool
 from export_worker.transfer.engine import TransferEngine
-from export_worker.transfer.export_writer import Landing, Layout
+from export_worker.transfer.export_writer import ExportWriter, Layout
 from export_worker.wiring.secrets import aws_settings
 from export_worker.worker.upload_sweeper import UploadSweeper
 
@@ -25,21 +25,25 @@ ROLE_SECRETS = 9
 """Three a session; one before and one after it are masked as well."""
 
 
-def ways_of_storing(config: Config) -> dict[str, StoringSettings]:
+def per_connection_storage(config: Config) -> dict[str, StorageSettings]:
     """Of each connection that stores otherwise than `[s3]` says, how."""
-    return {name: settings.s3.over(config.s3) for name, settings in config.connections.items() if settings.s3 != PLAIN}
+    return {
+        name: settings.s3.merged_over(config.s3)
+        for name, settings in config.connections.items()
+        if settings.s3 != BUCKET_DEFAULTS
+    }
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
     """What a worker has of S3: where exports land, and a store for each way of storing."""
 
-    landing: Landing
+    writer: ExportWriter
     stores: tuple[S3Store, ...]
 
 
 def build_storage(
-    config: Config, stack: AsyncExitStack, redactor: Redactor, instrument: Instrument = SILENT
+    config: Config, stack: AsyncExitStack, redactor: Redactor, instrument: Instrument = NULL_INSTRUMENT
 ) -> Storage:
     """Build it; not on the loop, since boto3 reads files and may ask for credentials.
 
@@ -57,16 +61,16 @@ def build_storage(
 
     stores: list[S3Store] = []
 
-    def landing(storing: StoringSettings, apart: dict[str, Landing]) -> Landing:
+    def writer(storing: StorageSettings, per_connection: dict[str, ExportWriter]) -> ExportWriter:
         with aws_settings():
             learn = redactor.rotating(ROLE_SECRETS)
             client = build_client(config.s3.region, config.s3.endpoint_url, threads, storing=storing, learn=learn)
         stores.append(S3Store(client, executor, instrument))
         engine = TransferEngine(stores[-1], parts_in_flight=config.transfer.parts_in_flight, pool=pool)
-        return Landing(engine, layout, apart)
+        return ExportWriter(engine, layout, per_connection)
 
-    apart = {name: landing(storing, {}) for name, storing in ways_of_storing(config).items()}
-    return Storage(landing(config.s3, apart), tuple(stores))
+    per_connection = {name: writer(storing, {}) for name, storing in per_connection_storage(config).items()}
+    return Storage(writer(config.s3, per_connection), tuple(stores))
 
 
 def build_upload_sweeper(

@@ -16,7 +16,7 @@ from export_worker.contract.redis_keys import Keys
 from export_worker.credentials import Redactor
 from export_worker.errors import ConfigError
 from export_worker.platforms.settings import PollSettings
-from export_worker.redis.claims import Terms
+from export_worker.redis.claims import Timings
 from export_worker.redis.client import WORKER_RETRIES, close_redis, commands, open_redis
 from export_worker.redis.clock import SharedClock
 from export_worker.redis.outbox import Outbox
@@ -24,16 +24,16 @@ from export_worker.redis.record_store import Store
 from export_worker.redis.sweeper import Sweeper
 from export_worker.sinks.fanout import Fanout
 from export_worker.telemetry.health import Health
-from export_worker.telemetry.instrumentation import Chorus, Instrument
+from export_worker.telemetry.instrumentation import CompositeInstrument, Instrument
 from export_worker.telemetry.metrics import Metrics
-from export_worker.telemetry.queue_stats import Gauges
+from export_worker.telemetry.queue_stats import QueueStats
 from export_worker.wiring.connections import UNKNOWN_DEADLINE_S, _connections, _limits, _policy, _rates
 from export_worker.wiring.secrets import aws_settings, learn_aws_secrets
-from export_worker.wiring.sinks import build_routes
+from export_worker.wiring.sinks import build_sinks
 from export_worker.wiring.storage import build_storage, build_upload_sweeper
 from export_worker.worker.leases import Leases
 from export_worker.worker.runtime import Runtime
-from export_worker.worker.step_runner import Chance, Machine
+from export_worker.worker.step_runner import ClockAndRandom, StepRunner
 
 
 @asynccontextmanager
@@ -51,45 +51,45 @@ async def open_runtime(
     async with AsyncExitStack() as stack:
         redis = open_redis(config.redis_url, retries=WORKER_RETRIES)
         stack.push_async_callback(close_redis, redis)
-        keys, chance = Keys(config.namespace), Chance(SharedClock(), random.random)
+        keys, sources = Keys(config.namespace), ClockAndRandom(SharedClock(), random.random)
         owner = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         with aws_settings():
             await asyncio.to_thread(learn_aws_secrets, redactor)
-        terms = Terms(
+        timings = Timings(
             lease_s=config.worker.lease_s,
             retention_s=config.worker.retention_s,
             breaker_first_s=config.worker.breaker_first_s,
             breaker_max_s=config.worker.breaker_max_s,
         )
         metrics = Metrics(list(config.connections), list(config.sinks))
-        instrument = Chorus([metrics, *instruments, *await _tracing(config, redactor, stack)])
-        store = Store(redis, keys, list(config.sinks), _limits(config), terms, owner=owner)
-        leases = Leases(store, chance.clock, terms.lease_s)
+        instrument = CompositeInstrument([metrics, *instruments, *await _tracing(config, redactor, stack)])
+        store = Store(redis, keys, list(config.sinks), _limits(config), timings, owner=owner)
+        leases = Leases(store, sources.clock, timings.lease_s)
         storage = await asyncio.to_thread(build_storage, config, stack, redactor, instrument)
-        machine = Machine(
+        runner = StepRunner(
             owner,
             store=store,
             leases=leases,
-            connections=await _connections(config, redactor, _rates(config, redis, keys, chance.clock), stack),
+            connections=await _connections(config, redactor, _rates(config, redis, keys, sources.clock), stack),
             fallback=replace(_policy(config, PollSettings()), deadline_s=UNKNOWN_DEADLINE_S),
-            landing=storage.landing,
+            writer=storage.writer,
             redactor=redactor,
-            chance=chance,
+            sources=sources,
             instrument=instrument,
         )
         with aws_settings():
-            routes = await build_routes(config, commands(redis), stack)
-        fanout = Fanout(Outbox(redis, keys, terms.retention_s), routes, chance.clock, chance.draw, instrument)
-        sweeper = Sweeper(redis, keys, machine.owner, terms)
-        health = await _health(config, keys, owner, metrics, clock=chance.clock, stack=stack)
+            sinks = await build_sinks(config, commands(redis), stack)
+        fanout = Fanout(Outbox(redis, keys, timings.retention_s), sinks, sources.clock, sources.draw, instrument)
+        sweeper = Sweeper(redis, keys, runner.owner, timings)
+        health = await _health(config, keys, owner, metrics, clock=sources.clock, stack=stack)
         yield Runtime(
             config,
             redis=redis,
-            machine=machine,
+            runner=runner,
             store=store,
             sweeper=sweeper,
             uploads=build_upload_sweeper(
-                config, redis, keys, owner=machine.owner, stores=storage.stores, instrument=instrument
+                config, redis, keys, owner=runner.owner, stores=storage.stores, instrument=instrument
             ),
             leases=leases,
             fanout=fanout,
@@ -103,7 +103,7 @@ async def _health(
     """With a client of its own, which neither waits behind the steps' calls nor repeats one."""
     redis = open_redis(config.redis_url, retries=0, max_connections=4)
     stack.push_async_callback(close_redis, redis)
-    gauges = Gauges(redis, keys, list(config.connections), list(config.sinks))
+    gauges = QueueStats(redis, keys, list(config.connections), list(config.sinks))
     return Health(redis, keys, owner, gauges=gauges, metrics=metrics, clock=clock)
 
 

@@ -27,11 +27,11 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.queue_jobs import STEP_FUNCTION, dump_job, load_job
 from export_worker.contract.redis_keys import Keys, Role
-from export_worker.redis.cancellation import end
-from export_worker.redis.claims import Turn
+from export_worker.redis.cancellation import cancel_and_wait
+from export_worker.redis.claims import ClaimedStep
 from export_worker.redis.clock import SharedClock
 from export_worker.redis.record_store import Store
-from export_worker.worker.step_runner import Machine
+from export_worker.worker.step_runner import StepRunner
 
 LOOK_S = 1.0
 """Between looks into the queue when no notice comes: notices are sent once and may be lost."""
@@ -45,7 +45,7 @@ CLEAN_UP_S = 8.0
 _log = structlog.get_logger(__name__)
 
 
-class StepWorker(Worker):
+class ClaimLoop(Worker):
     """Claims due steps of one role and runs them, as many at once as it has slots.
 
     Args:
@@ -63,7 +63,7 @@ class StepWorker(Worker):
         role: Role,
         *,
         store: Store,
-        machine: Machine,
+        runner: StepRunner,
         max_jobs: int,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -71,7 +71,7 @@ class StepWorker(Worker):
             functions=[func(export_step, name=STEP_FUNCTION)],
             queue_name=keys.queue(role),
             redis_pool=redis,
-            ctx={"machine": machine},
+            ctx={"machine": runner},
             handle_signals=False,
             max_jobs=max_jobs,
             job_serializer=dump_job,
@@ -100,7 +100,7 @@ class StepWorker(Worker):
                     async with asyncio.timeout(wait_s):
                         await self._wake.wait()
         finally:
-            await end(listening)
+            await cancel_and_wait(listening)
 
     async def _claim(self) -> float:
         """Start what is due, as far as there is room; returns how long nothing will be due.
@@ -109,22 +109,22 @@ class StepWorker(Worker):
         """
         free, asked_s = self.max_jobs - len(self.tasks), time.monotonic()
         try:
-            claimed = await self._store.claim(self.role, free, self._clock())
+            batch = await self._store.claim(self.role, free, self._clock())
             if isinstance(self._clock, SharedClock):
-                self._clock.heard(claimed.redis_ms, asked_s)
+                self._clock.heard(batch.redis_ms, asked_s)
             if not self.allow_pick_jobs:
                 # Told to stop meanwhile: nobody shall wait for the end of a lease on what was never begun.
-                await asyncio.gather(*(self._store.unclaim(turn, self._clock()) for turn in claimed.turns))
+                await asyncio.gather(*(self._store.hand_back(claimed, self._clock()) for claimed in batch.steps))
                 return 0.0
         except (RedisError, OSError) as error:
             self._unhealthy(error)
             return AGAIN_S
         self.healthy = True
-        for turn in claimed.turns:
-            self._start(turn)
-        if claimed.next_due_ms is None or free <= 0:
+        for claimed in batch.steps:
+            self._start(claimed)
+        if batch.next_due_ms is None or free <= 0:
             return LOOK_S
-        return min(LOOK_S, max(0.0, (claimed.next_due_ms - epoch_ms(self._clock())) / 1000))
+        return min(LOOK_S, max(0.0, (batch.next_due_ms - epoch_ms(self._clock())) / 1000))
 
     def _unhealthy(self, error: Exception) -> None:
         """Say once why nothing is claimed: an unreachable Redis, or one that refuses (read-only, full, no right)."""
@@ -133,21 +133,21 @@ class StepWorker(Worker):
             _log.error("redis.unreachable" if gone else "redis.refused", role=self.role, error=str(error))
         self.healthy = False
 
-    def _start(self, turn: Turn) -> None:
+    def _start(self, claimed: ClaimedStep) -> None:
         # With the version: a step that was lost may come back to this worker before its first task has ended.
-        job_id = f"{turn.export.export_id}:{turn.step}:{turn.version}"
-        task = asyncio.create_task(self._run(turn))
+        job_id = f"{claimed.export.export_id}:{claimed.step}:{claimed.version}"
+        task = asyncio.create_task(self._run(claimed))
         self.tasks[job_id] = task
         task.add_done_callback(lambda _: self._finished(job_id))
 
-    async def _run(self, turn: Turn) -> None:
+    async def _run(self, claimed: ClaimedStep) -> None:
         try:
-            await self.functions[STEP_FUNCTION].coroutine(self.ctx, turn)
+            await self.functions[STEP_FUNCTION].coroutine(self.ctx, claimed)
         except RedisError as error:
             # Nothing was saved, so nothing is lost: the step comes back when its lease ends.
-            _log.warning("step.not_saved", export_id=turn.export.export_id, step=turn.step, error=str(error))
+            _log.warning("step.not_saved", export_id=claimed.export.export_id, step=claimed.step, error=str(error))
         except Exception:  # noqa: BLE001 - one step's defect must not end the others; the entry comes back
-            _log.exception("step.crashed", export_id=turn.export.export_id, step=turn.step)
+            _log.exception("step.crashed", export_id=claimed.export.export_id, step=claimed.step)
 
     def _finished(self, job_id: str) -> None:
         self.tasks.pop(job_id, None)
@@ -174,13 +174,13 @@ class StepWorker(Worker):
         if self.main_task is not None:
             # A claim on its way is heard out; one that hangs is not waited for.
             await asyncio.wait({self.main_task}, timeout=CLAIM_S)
-            await end(self.main_task)
+            await cancel_and_wait(self.main_task)
         if self.tasks:
             await asyncio.wait(self.tasks.values(), timeout=drain_s)
-        await end(*self.tasks.values(), again_s=CLEAN_UP_S)
+        await cancel_and_wait(*self.tasks.values(), again_s=CLEAN_UP_S)
 
 
-async def export_step(ctx: dict[Any, Any], turn: Turn) -> None:
+async def export_step(ctx: dict[Any, Any], claimed: ClaimedStep) -> None:
     """Take one step of one export."""
-    machine: Machine = ctx["machine"]
-    await machine.take(turn)
+    runner: StepRunner = ctx["machine"]
+    await runner.run(claimed)

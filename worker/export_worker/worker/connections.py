@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from export_worker.lifecycle.transitions import Policy
 from export_worker.platforms.base import Driver
-from export_worker.redis.claims import Turn
+from export_worker.redis.claims import ClaimedStep
 from export_worker.redis.rate_limit import Rate
-from export_worker.step_context import Admission
-from export_worker.transfer.bandwidth import UNPACED, Pace
+from export_worker.step_context import RequestGate
+from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,15 @@ class Connection:
     platform: str
     driver: Driver
     policy: Policy
-    pace: Pace = UNPACED
+    bandwidth: BandwidthLimit = UNLIMITED
     rate: Rate | None = None
 
-    def admission(self, turn: Turn) -> Admission | None:
+    def request_gate(self, claimed: ClaimedStep) -> RequestGate | None:
         """What the requests of a step wait for. Its claim has counted the first one, but not for a cancel."""
         if self.rate is None:
             return None
-        return self.rate.for_transfer() if turn.role == "transfer" else self.rate.for_control(0 if turn.cancel else 1)
+        return (
+            self.rate.for_transfer()
+            if claimed.role == "transfer"
+            else self.rate.for_control(0 if claimed.cancel else 1)
+        )

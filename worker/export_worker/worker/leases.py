@@ -11,10 +11,10 @@ import structlog
 from redis.exceptions import RedisError
 
 from export_worker.errors import LeaseLostError
-from export_worker.redis.claims import Turn
+from export_worker.redis.claims import ClaimedStep
 from export_worker.redis.record_store import Store
-from export_worker.step_context import only_while
-from export_worker.transfer.progress import Gauge
+from export_worker.step_context import require_lease
+from export_worker.transfer.progress import TransferProgress
 
 HEARTBEAT_S = 1.0
 """A transfer's progress is as old as this at most, and its cancel heard within it; a lease is many times longer."""
@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(eq=False, slots=True)
-class Held:
+class HeldStep:
     """A step that runs here.
 
     Args:
@@ -33,10 +33,10 @@ class Held:
             comes right behind finds the step gone, and means nothing.
     """
 
-    turn: Turn
+    claimed: ClaimedStep
     task: asyncio.Task[object]
     valid_until_s: float
-    gauge: Gauge | None = None
+    gauge: TransferProgress | None = None
     saving: bool = field(default=False, init=False)
     lost: bool = field(default=False, init=False)
     cancelled: bool = field(default=False, init=False)
@@ -48,7 +48,7 @@ class Held:
             LeaseLostError: The lease has ended.
         """
         if self.lost or time.monotonic() > self.valid_until_s:
-            raise _lost(self.turn)
+            raise _lost(self.claimed)
 
 
 class Leases:
@@ -61,10 +61,10 @@ class Leases:
         self._clock = clock
         self._lease_s = lease_s
         self._heartbeat_s = min(heartbeat_s, lease_s / 3)
-        self._held: set[Held] = set()
+        self._held: set[HeldStep] = set()
 
     @asynccontextmanager
-    async def holding(self, turn: Turn) -> AsyncIterator[Held]:
+    async def holding(self, claimed: ClaimedStep) -> AsyncIterator[HeldStep]:
         """Keep a step while the block runs in the current task; cancel the block when the step is lost.
 
         When the block is cancelled from outside (the worker stops), the step is given back.
@@ -75,16 +75,16 @@ class Leases:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a step is held by a task")
-        held = Held(turn, task, turn.since_s + self._lease_s)
+        held = HeldStep(claimed, task, claimed.since_s + self._lease_s)
         self._held.add(held)
         try:
-            with only_while(held.check):
+            with require_lease(held.check):
                 yield held
         except asyncio.CancelledError:
             if held.lost:
                 task.uncancel()
-                raise _lost(turn) from None
-            await asyncio.shield(self._store.release(held.turn, self._clock()))
+                raise _lost(claimed) from None
+            await asyncio.shield(self._store.release(held.claimed, self._clock()))
             raise
         finally:
             self._held.discard(held)
@@ -96,16 +96,16 @@ class Leases:
             for held in list(self._held):
                 await self._renew(held)
 
-    async def _renew(self, held: Held) -> None:
-        begun_s, turn = time.monotonic(), held.turn
+    async def _renew(self, held: HeldStep) -> None:
+        begun_s, claimed = time.monotonic(), held.claimed
         try:
             progress = None if held.gauge is None else held.gauge.read()
-            answer = await self._store.renew(turn, self._clock(), progress)
+            answer = await self._store.renew(claimed, self._clock(), progress)
         except RedisError as error:
             # The step goes on: should the lease run out meanwhile, its commit will be refused.
-            _log.warning("lease.renewal_failed", export_id=turn.export.export_id, error=str(error))
+            _log.warning("lease.renewal_failed", export_id=claimed.export.export_id, error=str(error))
             return
-        if held not in self._held or held.turn is not turn or (held.saving and answer is None):
+        if held not in self._held or held.claimed is not claimed or (held.saving and answer is None):
             return
         if answer is None:
             held.lost = True
@@ -117,5 +117,5 @@ class Leases:
             held.task.cancel()
 
 
-def _lost(turn: Turn) -> LeaseLostError:
-    return LeaseLostError(f"export {turn.export.export_id} was taken over in step {turn.step}")
+def _lost(claimed: ClaimedStep) -> LeaseLostError:
+    return LeaseLostError(f"export {claimed.export.export_id} was taken over in step {claimed.step}")

@@ -11,11 +11,11 @@ from redis.exceptions import RedisError
 from export_worker.config import Config
 from export_worker.contract.redis_keys import Keys, Role
 from export_worker.errors import ConfigError
-from export_worker.redis.cancellation import end
+from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.client import (
     commands,
-    first_contact,
     redis_unreachable,
+    wait_for_redis,
 )
 from export_worker.redis.clock import SharedClock, set_clock
 from export_worker.redis.record_store import Store
@@ -23,9 +23,9 @@ from export_worker.redis.sweeper import Sweeper
 from export_worker.sinks.fanout import Fanout
 from export_worker.telemetry.health import Health
 from export_worker.telemetry.health_pages import pages_served
-from export_worker.worker.claim_loop import StepWorker
+from export_worker.worker.claim_loop import ClaimLoop
 from export_worker.worker.leases import Leases
-from export_worker.worker.step_runner import Machine
+from export_worker.worker.step_runner import StepRunner
 from export_worker.worker.upload_sweeper import UploadSweeper
 
 AGAIN_S = 1.0
@@ -47,7 +47,7 @@ class Runtime:
         config: Config,
         *,
         redis: ArqRedis,
-        machine: Machine,
+        runner: StepRunner,
         store: Store,
         sweeper: Sweeper,
         uploads: UploadSweeper | None,
@@ -59,14 +59,14 @@ class Runtime:
         self._health = health
         self._redis = redis
         self._keys = Keys(config.namespace)
-        self._machine = machine
+        self._machine = runner
         self._store = store
         self._sweeper = sweeper
         self._uploads = uploads
         self._leases = leases
         self._fanout = fanout
-        self._owner = machine.owner
-        self._clock = machine.clock
+        self._owner = runner.owner
+        self._clock = runner.clock
 
     async def serve(self, roles: Sequence[Role], stop: asyncio.Event, *, burst: bool = False) -> None:
         """Work until told to stop, or in burst mode until no export is open and every event is delivered.
@@ -75,7 +75,7 @@ class Runtime:
             ConfigError: Redis may drop keys when its memory is full.
             ServiceUnreachableError: Redis cannot be reached when the worker starts.
         """
-        await first_contact(self._config.redis_url, stop)
+        await wait_for_redis(self._config.redis_url, stop)
         try:
             await self._check_redis()
             await self._announce()
@@ -115,7 +115,7 @@ class Runtime:
         # Leases are renewed until the last step has ended.
         drain_s = self._config.worker.drain_s if stop.is_set() else 0.0
         await asyncio.gather(*(worker.drain(drain_s) for worker in workers), return_exceptions=True)
-        await end(*background, *running, stopping)
+        await cancel_and_wait(*background, *running, stopping)
         for task in (*background, *running):
             if not task.cancelled():
                 task.result()
@@ -138,15 +138,15 @@ class Runtime:
         if self._config.sinks:
             await redis.hset(self._keys.sinks, mapping={name: sink.type for name, sink in self._config.sinks.items()})
 
-    def _worker(self, role: Role) -> StepWorker:
+    def _worker(self, role: Role) -> ClaimLoop:
         settings = self._config.worker
         max_jobs = settings.control_steps if role == "control" else settings.transfers
-        return StepWorker(
+        return ClaimLoop(
             self._redis,
             self._keys,
             role,
             store=self._store,
-            machine=self._machine,
+            runner=self._machine,
             max_jobs=max_jobs,
             clock=self._clock,
         )
@@ -167,12 +167,12 @@ class Runtime:
         await asyncio.sleep(BURST_LOOK_S)
 
 
-async def _persistent(turn: Callable[[], Awaitable[None]]) -> None:
+async def _persistent(claimed: Callable[[], Awaitable[None]]) -> None:
     """Do it again and again; a Redis that is away is waited for, as the worker's claims do."""
     away = False
     while True:
         try:
-            await turn()
+            await claimed()
             away = False
         except (RedisError, OSError) as error:
             if not away:

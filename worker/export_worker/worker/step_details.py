@@ -8,7 +8,7 @@ from export_worker.contract.status import ManifestObject
 from export_worker.errors import StepError
 from export_worker.lifecycle.export import Ended, Export
 from export_worker.platforms.base import Download
-from export_worker.redis.claims import Turn
+from export_worker.redis.claims import ClaimedStep
 from export_worker.telemetry.instrumentation import (
     Detail,
     ExportEnded,
@@ -32,17 +32,17 @@ class Stopwatch:
         return self._since_s - before_s
 
 
-def told_of(turn: Turn, after: Export, duration_s: float) -> Iterator[Detail]:
+def step_details(claimed: ClaimedStep, after: Export, duration_s: float) -> Iterator[Detail]:
     """What a step that was saved has done."""
-    before, request = turn.export, turn.export.request
+    before, request = claimed.export, claimed.export.request
     code = None if after.error is None or after.error is before.error else str(after.error.code)
     yield StepTaken(
         export_id=after.export_id,
         connection=request.connection,
         kind=request.kind,
-        role=turn.role,
-        trace=turn.trace,
-        step=turn.step,
+        role=claimed.role,
+        trace=claimed.trace,
+        step=claimed.step,
         before=before.phase,
         after=after.phase,
         duration_s=duration_s,
@@ -73,7 +73,7 @@ def file_stored(export: Export, stored: ManifestObject, duration_s: float) -> Fi
 
 
 @contextmanager
-def calling(instrument: Instrument, export: Export, verb: PlatformVerb) -> Iterator[None]:
+def timed_call(instrument: Instrument, export: Export, verb: PlatformVerb) -> Iterator[None]:
     """Tell of one call to the platform: how long it took, and the code with which it failed."""
     begun_s, code = time.monotonic(), None
     try:
@@ -87,11 +87,11 @@ def calling(instrument: Instrument, export: Export, verb: PlatformVerb) -> Itera
 
 
 @asynccontextmanager
-async def opening(
+async def timed_open(
     instrument: Instrument, export: Export, opened: AbstractAsyncContextManager[Download]
 ) -> AsyncIterator[Download]:
     """A download, and the tale of how its head came. What breaks later is told by the step."""
     async with AsyncExitStack() as stack:
-        with calling(instrument, export, "open"):
+        with timed_call(instrument, export, "open"):
             download = await stack.enter_async_context(opened)
         yield download

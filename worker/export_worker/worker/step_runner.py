@@ -33,18 +33,18 @@ from export_worker.errors import (
 )
 from export_worker.lifecycle import transitions
 from export_worker.lifecycle.export import Cancelled, Export, Failed, Queued, Running, Succeeded, Transferring
-from export_worker.lifecycle.observations import OpenUpload, OperationFailed, RemoteFile
+from export_worker.lifecycle.observations import OperationFailed, RemoteFile, ResumableUpload
 from export_worker.lifecycle.transitions import Decision, Moment, Policy
 from export_worker.platforms.base import Cancelling, Download, Driver, Mark, Resuming
-from export_worker.redis.claims import NO_EFFECT, Effect, Turn
+from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, PlatformSignal
 from export_worker.redis.record_store import Store
-from export_worker.step_context import admitting
-from export_worker.telemetry.instrumentation import SILENT, Instrument, LeaseLost
-from export_worker.transfer.export_writer import Dealings, Landing
-from export_worker.transfer.progress import Gauge
+from export_worker.step_context import gated
+from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument, LeaseLost
+from export_worker.transfer.export_writer import ExportWriter, TransferCallbacks
+from export_worker.transfer.progress import TransferProgress
 from export_worker.worker.connections import Connection
-from export_worker.worker.leases import Held, Leases
-from export_worker.worker.step_details import Stopwatch, calling, file_stored, opening, told_of
+from export_worker.worker.leases import HeldStep, Leases
+from export_worker.worker.step_details import Stopwatch, file_stored, step_details, timed_call, timed_open
 
 COMMIT_AGAIN_S = 0.5
 """Between tries to save while Redis is away; the client has retried for some seconds before each."""
@@ -58,7 +58,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Chance:
+class ClockAndRandom:
     """What is not pure: the time, and luck. Both are given, so that a test can hold them."""
 
     clock: Callable[[], datetime]
@@ -69,7 +69,7 @@ class Chance:
         return Moment(self.clock(), self.draw())
 
 
-class Machine:
+class StepRunner:
     """Takes steps.
 
     Args:
@@ -92,51 +92,51 @@ class Machine:
         leases: Leases,
         connections: Mapping[str, Connection],
         fallback: Policy,
-        landing: Landing,
+        writer: ExportWriter,
         redactor: Redactor,
-        chance: Chance,
-        instrument: Instrument = SILENT,
+        sources: ClockAndRandom,
+        instrument: Instrument = NULL_INSTRUMENT,
     ) -> None:
         self._instrument = instrument
         self.owner = owner
-        self.clock = chance.clock
+        self.clock = sources.clock
         self._store = store
         self._leases = leases
         self._connections = connections
         self._fallback = fallback
-        self._landing = landing
+        self._writer = writer
         self._redactor = redactor
-        self._chance = chance
+        self._sources = sources
 
-    async def take(self, turn: Turn) -> None:
+    async def run(self, claimed: ClaimedStep) -> None:
         """Take one step that was claimed."""
         begun_s = time.monotonic()
-        with structlog.contextvars.bound_contextvars(export_id=turn.export.export_id, step=turn.step):
+        with structlog.contextvars.bound_contextvars(export_id=claimed.export.export_id, step=claimed.step):
             try:
-                async with self._leases.holding(turn) as held:
+                async with self._leases.holding(claimed) as held:
                     # Only a transfer is cut by a cancel: what a call begins on the platform must be known, and the
                     # next step, which comes at once, can end it there.
-                    held.cancelled = turn.role == "control"
-                    decision, effect = await self._decide(held)
+                    held.cancelled = claimed.role == "control"
+                    decision, signal = await self._decide(held)
                     # From here on a cancel is for the next step: what has been decided must be saved.
                     held.cancelled = True
                     if isinstance(decision.export.state, Failed | Cancelled):
                         await self._clear_away(held)
                     held.saving = True
-                    await self._commit(held, decision, effect)
+                    await self._commit(held, decision, signal)
             except LeaseLostError as error:
                 _log.warning("lease.lost", reason=str(error))
-                self._instrument.on(LeaseLost(turn.export.export_id, turn.role))
+                self._instrument.on(LeaseLost(claimed.export.export_id, claimed.role))
                 return
-            _tell(turn.export, decision)
-            for detail in told_of(turn, decision.export, time.monotonic() - begun_s):
+            _tell(claimed.export, decision)
+            for detail in step_details(claimed, decision.export, time.monotonic() - begun_s):
                 self._instrument.on(detail)
 
-    async def _commit(self, held: Held, decision: Decision, effect: Effect) -> None:
+    async def _commit(self, held: HeldStep, decision: Decision, signal: PlatformSignal) -> None:
         """Save, and do not give up while Redis restarts: what the platform has told must not be asked for again."""
         while True:
             try:
-                await self._store.commit(held.turn, decision, self._chance.clock(), effect)
+                await self._store.commit(held.claimed, decision, self._sources.clock(), signal)
             except (RedisError, OSError) as error:
                 if not _passes(error):
                     raise
@@ -145,21 +145,21 @@ class Machine:
             else:
                 return
 
-    async def _decide(self, held: Held) -> tuple[Decision, Effect]:
-        turn, export = held.turn, held.turn.export
+    async def _decide(self, held: HeldStep) -> tuple[Decision, PlatformSignal]:
+        claimed, export = held.claimed, held.claimed.export
         connection = self._connections.get(export.request.connection)
         policy = connection.policy if connection is not None else self._fallback
-        if turn.retry:
-            return transitions.restart(export, turn.retry, self._chance.moment()), NO_EFFECT
+        if claimed.retry:
+            return transitions.restart(export, claimed.retry, self._sources.moment()), NO_SIGNAL
         try:
-            if not turn.cancel:
+            if not claimed.cancel:
                 try:
                     return await self._next(held, connection, policy)
                 except asyncio.CancelledError:
-                    if turn.role == "control" or not held.cancelled or held.lost:
+                    if claimed.role == "control" or not held.cancelled or held.lost:
                         raise
                     held.task.uncancel()
-            return await self._cancel(held, connection, policy), NO_EFFECT
+            return await self._cancel(held, connection, policy), NO_SIGNAL
         except StepError as error:
             failure = error
         except (LeaseLostError, RedisError):
@@ -170,23 +170,27 @@ class Machine:
         for note in getattr(failure, "__notes__", ()):
             _log.warning("step.left_something", note=self._redactor.text(note))
         failure.args = (self._redactor.text(str(failure)),)
-        decision = transitions.after_failure(held.turn.export, failure, self._chance.moment(), policy, probe=turn.probe)
-        if turn.cancel and isinstance(decision.export.state, Failed):
+        decision = transitions.after_failure(
+            held.claimed.export, failure, self._sources.moment(), policy, probe=claimed.probe
+        )
+        if claimed.cancel and isinstance(decision.export.state, Failed):
             # The platform will not hear of it; the export ends here all the same, as it was asked to.
-            decision = transitions.after_cancel(export, self._chance.moment(), claims=turn.claims)
-        return decision, _effect_of(failure, export)
+            decision = transitions.after_cancel(export, self._sources.moment(), claims=claimed.claims)
+        return decision, _signal_of(failure, export)
 
-    async def _next(self, held: Held, connection: Connection | None, policy: Policy) -> tuple[Decision, Effect]:
-        export = held.turn.export
-        left_s = (transitions.deadline(export, policy) - self._chance.clock()).total_seconds()
+    async def _next(
+        self, held: HeldStep, connection: Connection | None, policy: Policy
+    ) -> tuple[Decision, PlatformSignal]:
+        export = held.claimed.export
+        left_s = (transitions.deadline(export, policy) - self._sources.clock()).total_seconds()
         if left_s > 0:
             known = self._checked(export, connection)
-            with admitting(known.admission(held.turn)):
+            with gated(known.request_gate(held.claimed)):
                 decision = await _within(left_s, self._act(held, known))
             if decision is not None:
                 return decision, _learned(export, decision)
-        moment, export = self._chance.moment(), held.turn.export
-        return transitions.after_deadline(export, moment, policy, cut=left_s > 0, claims=held.turn.claims), NO_EFFECT
+        moment, export = self._sources.moment(), held.claimed.export
+        return transitions.after_deadline(export, moment, policy, cut=left_s > 0, claims=held.claimed.claims), NO_SIGNAL
 
     def _checked(self, export: Export, connection: Connection | None) -> Connection:
         request = export.request
@@ -199,14 +203,14 @@ class Machine:
             )
         return connection
 
-    async def _act(self, held: Held, connection: Connection) -> Decision:
-        export = held.turn.export
+    async def _act(self, held: HeldStep, connection: Connection) -> Decision:
+        export = held.claimed.export
         held.check()
         match export.state:
             case Queued():
                 return await self._submit(held, connection)
             case Running() as state:
-                with calling(self._instrument, export, "poll"):
+                with timed_call(self._instrument, export, "poll"):
                     polled = await connection.driver.poll(export.request.export, state.operation_id)
                 if isinstance(polled, OperationFailed):
                     polled = replace(polled, message=self._redactor.text(polled.message))
@@ -214,10 +218,10 @@ class Machine:
                     export,
                     state,
                     polled,
-                    self._chance.moment(),
+                    self._sources.moment(),
                     connection.policy,
-                    claims=held.turn.claims,
-                    seen_s=held.turn.durations_s,
+                    claims=held.claimed.claims,
+                    seen_s=held.claimed.durations_s,
                 )
             case Transferring() as state:
                 return await self._transfer(held, connection, state)
@@ -226,79 +230,83 @@ class Machine:
             case _:
                 assert_never(export.state)
 
-    async def _submit(self, held: Held, connection: Connection) -> Decision:
-        claims, seen_s = held.turn.claims, held.turn.durations_s
-        export = transitions.submitting(held.turn.export, claims)
-        held.turn = replace(held.turn, export=export)
-        with calling(self._instrument, export, "submit"):
+    async def _submit(self, held: HeldStep, connection: Connection) -> Decision:
+        claims, seen_s = held.claimed.claims, held.claimed.durations_s
+        export = transitions.submitting(held.claimed.export, claims)
+        held.claimed = replace(held.claimed, export=export)
+        with timed_call(self._instrument, export, "submit"):
             submitted = await connection.driver.submit(export.request.export)
-        moment = self._chance.moment()
+        moment = self._sources.moment()
         return transitions.after_submit(export, submitted, moment, connection.policy, claims=claims, seen_s=seen_s)
 
-    async def _cancel(self, held: Held, connection: Connection | None, policy: Policy) -> Decision:
+    async def _cancel(self, held: HeldStep, connection: Connection | None, policy: Policy) -> Decision:
         """End it here, and on the platform where that can be done."""
-        told = await self._cancel_there(held.turn, connection, policy)
-        return transitions.after_cancel(held.turn.export, self._chance.moment(), told=told, claims=held.turn.claims)
+        told = await self._cancel_there(held.claimed, connection, policy)
+        return transitions.after_cancel(
+            held.claimed.export, self._sources.moment(), told=told, claims=held.claimed.claims
+        )
 
-    async def _cancel_there(self, turn: Turn, connection: Connection | None, policy: Policy) -> bool:
+    async def _cancel_there(self, claimed: ClaimedStep, connection: Connection | None, policy: Policy) -> bool:
         """Whether the platform has cancelled the operation. Nothing is asked of it behind the deadline."""
-        export, state = turn.export, turn.export.state
+        export, state = claimed.export, claimed.export.state
         if connection is None or not isinstance(connection.driver, Cancelling) or not isinstance(state, Running):
             return False
-        if self._chance.clock() >= transitions.deadline(export, policy):
+        if self._sources.clock() >= transitions.deadline(export, policy):
             return False
-        with admitting(connection.admission(turn)), calling(self._instrument, export, "cancel"):
+        with gated(connection.request_gate(claimed)), timed_call(self._instrument, export, "cancel"):
             await connection.driver.cancel(export.request.export, state.operation_id)
         return True
 
-    async def _clear_away(self, held: Held, keep: OpenUpload | None = None) -> None:
+    async def _clear_away(self, held: HeldStep, keep: ResumableUpload | None = None) -> None:
         """Abort uploads that attempts have left open, but for the one that is gone on with.
 
         An S3 that cannot be reached must not keep an export from its end: what stays is logged, for the bucket's
         lifecycle rule to remove.
         """
-        state = held.turn.export.state
+        state = held.claimed.export.state
         if not isinstance(state, Transferring) and not (isinstance(state, Running) and state.upload is not None):
             return
         try:
-            await self._landing.of(held.turn.export).abort_leftovers(held.turn.export, keep)
+            await self._writer.for_export(held.claimed.export).abort_leftovers(held.claimed.export, keep)
         except StorageError as error:
             _log.warning("upload.left_open", error=self._redactor.text(str(error)))
 
-    async def _transfer(self, held: Held, connection: Connection, state: Transferring) -> Decision:
-        export = held.turn.export
+    async def _transfer(self, held: HeldStep, connection: Connection, state: Transferring) -> Decision:
+        export = held.claimed.export
         # A worker that died and a call whose answer was lost may each have left an upload that nobody knows.
-        if held.turn.claims > 1 or export.attempt:
+        if held.claimed.claims > 1 or export.attempt:
             await self._clear_away(held, state.upload)
 
         def open_file(file: RemoteFile, mark: Mark | None) -> AbstractAsyncContextManager[Download]:
-            return opening(self._instrument, export, _opened(connection.driver, export, file, mark))
+            return timed_open(self._instrument, export, _opened(connection.driver, export, file, mark))
 
         begun = Stopwatch()
 
         async def on_stored(stored: ManifestObject) -> None:
             self._instrument.on(file_stored(export, stored, begun.lap_s()))
-            decision = transitions.after_file(held.turn.export, _transferring(held), stored, self._chance.moment())
-            held.turn = await self._store.keep(held.turn, decision, self._chance.clock(), Effect("up"))
+            decision = transitions.after_file(held.claimed.export, _transferring(held), stored, self._sources.moment())
+            held.claimed = await self._store.checkpoint(
+                held.claimed, decision, self._sources.clock(), PlatformSignal("up")
+            )
 
-        async def on_upload(upload: OpenUpload | None, note: str | None) -> None:
+        async def on_upload(upload: ResumableUpload | None, note: str | None) -> None:
             state = _transferring(held)
-            decision = transitions.after_upload(held.turn.export, state, upload, self._chance.moment(), note)
+            decision = transitions.after_upload(held.claimed.export, state, upload, self._sources.moment(), note)
             # Both sides have answered. Those who wait for the probe need not wait for its last byte.
-            effect = Effect("up") if upload is not None and held.turn.probe else NO_EFFECT
-            held.turn = await self._store.keep(held.turn, decision, self._chance.clock(), effect)
+            signal = PlatformSignal("up") if upload is not None and held.claimed.probe else NO_SIGNAL
+            held.claimed = await self._store.checkpoint(held.claimed, decision, self._sources.clock(), signal)
 
-        def on_gauge(gauge: Gauge) -> None:
+        def on_gauge(gauge: TransferProgress) -> None:
             held.gauge = gauge
 
         if export.generation > 1 and state.landed_at is None:
             # Set going again: what an earlier end has sealed must not seem complete while its files change.
-            await self._landing.of(export).unseal(export)
-        dealings = Dealings(open_file, on_stored, on_upload, on_gauge, connection.pace)
-        await self._landing.of(export).store_files(export, state, dealings)
+            await self._writer.for_export(export).remove_success(export)
+        dealings = TransferCallbacks(open_file, on_stored, on_upload, on_gauge, connection.bandwidth)
+        await self._writer.for_export(export).store_files(export, state, dealings)
         held.check()
-        sealed = await self._landing.of(export).seal(held.turn.export, _transferring(held))
-        return transitions.after_transfer(held.turn.export, _transferring(held), sealed, self._chance.moment())
+        sealed = await self._writer.for_export(export).write_success(held.claimed.export, _transferring(held))
+        return transitions.after_transfer(held.claimed.export, _transferring(held), sealed, self._sources.moment())
 
 
 def _opened(
@@ -322,29 +330,29 @@ async def _within(left_s: float, acting: Coroutine[None, None, Decision]) -> Dec
         return None
 
 
-def _effect_of(failure: StepError, export: Export) -> Effect:
+def _signal_of(failure: StepError, export: Export) -> PlatformSignal:
     """What a failure says of the platform (for a transfer: of both ends): out of reach, it is so for every export."""
     if isinstance(export.state, Transferring):
         # Whoever asks for a pause there may be another host than the platform's API.
-        return Effect("down") if failure.outage else NO_EFFECT
+        return PlatformSignal("down") if failure.outage else NO_SIGNAL
     if isinstance(failure, PlatformUnclearError | PlatformPausedError):
-        return NO_EFFECT
+        return NO_SIGNAL
     if isinstance(failure, PlatformThrottledError):
-        return Effect("up", pause_s=failure.retry_after_s or 0.0)
+        return PlatformSignal("up", pause_s=failure.retry_after_s or 0.0)
     if failure.outage:
-        return Effect("down", pause_s=failure.retry_after_s or 0.0)
-    return Effect("up") if isinstance(failure, PlatformError) else NO_EFFECT
+        return PlatformSignal("down", pause_s=failure.retry_after_s or 0.0)
+    return PlatformSignal("up") if isinstance(failure, PlatformError) else NO_SIGNAL
 
 
-def _learned(before: Export, decision: Decision) -> Effect:
+def _learned(before: Export, decision: Decision) -> PlatformSignal:
     """The platform answered; and how long its job took, if this was its end."""
     after, state = decision.export, before.state
     if not isinstance(state, Running) or state.submitted_at is None or not isinstance(after.state, Transferring):
-        return Effect("up")
+        return PlatformSignal("up")
     # The job ended between the last two looks; nobody knows when.
     looked_at = state.looked_at or state.submitted_at
     ended_at = looked_at + (after.updated_at - looked_at) / 2
-    return Effect("up", duration_s=(ended_at - state.submitted_at).total_seconds())
+    return PlatformSignal("up", duration_s=(ended_at - state.submitted_at).total_seconds())
 
 
 def _passes(error: Exception) -> bool:
@@ -352,8 +360,8 @@ def _passes(error: Exception) -> bool:
     return isinstance(error, REDIS_AWAY) or any(word in str(error) for word in REFUSED_FOR_NOW)
 
 
-def _transferring(held: Held) -> Transferring:
-    state = held.turn.export.state
+def _transferring(held: HeldStep) -> Transferring:
+    state = held.claimed.export.state
     if not isinstance(state, Transferring):
         raise TypeError("only a transferring export stores files")
     return state

@@ -16,8 +16,8 @@ from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Phase
 from export_worker.errors import StorageError, StorageRefusedError
 from export_worker.redis.client import commands
-from export_worker.s3.store import S3Store, StandingUpload
-from export_worker.telemetry.instrumentation import SILENT, Instrument, UploadSwept
+from export_worker.s3.store import IncompleteUpload, S3Store
+from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument, UploadSwept
 
 EVERY_S = 3600
 """Between looks of all workers together: uploads are told as left after a day, and listing costs a request."""
@@ -52,7 +52,7 @@ class UploadSweeper:
         prefix: str,
         pattern: re.Pattern[str],
         after_s: float,
-        instrument: Instrument = SILENT,
+        instrument: Instrument = NULL_INSTRUMENT,
     ) -> None:
         self._redis = commands(redis)
         self._keys = keys
@@ -81,7 +81,7 @@ class UploadSweeper:
                 _log.warning("upload.sweep_failed", error=str(error))
         return aborted
 
-    async def _abort(self, store: S3Store, uploads: Sequence[StandingUpload], now: datetime) -> list[str]:
+    async def _abort(self, store: S3Store, uploads: Sequence[IncompleteUpload], now: datetime) -> list[str]:
         """Abort what is left of these. One that is refused, for it is another connection's, keeps no other standing."""
         aborted, refused = list[str](), list[StorageRefusedError]()
         for upload in uploads:
@@ -98,7 +98,7 @@ class UploadSweeper:
             _log.warning("upload.sweep_failed", error=str(refused[0]), uploads=len(refused))
         return aborted
 
-    async def _is_left(self, upload: StandingUpload, now: datetime) -> bool:
+    async def _is_left(self, upload: IncompleteUpload, now: datetime) -> bool:
         """Ours, old, and of an export that is not open. Asked just before the abort: a retry may have opened it."""
         match = self._pattern.fullmatch(upload.key)
         if match is None or now - upload.begun_at < self._after:

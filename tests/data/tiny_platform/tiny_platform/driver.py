@@ -15,7 +15,7 @@ from export_worker.platforms.base import Download
 from export_worker.platforms.http.auth import StaticAuth, authorization, check_header_value
 from export_worker.platforms.http.client import Call, HttpClient
 from export_worker.platforms.http.downloads import Downloader
-from export_worker.platforms.http.responses import Answer, json_value, problem_of
+from export_worker.platforms.http.responses import HttpResponse, error_for, json_value
 from export_worker.platforms.operations import Operation, Parameter
 from export_worker.platforms.settings import ConnectionSettings, platform_settings
 from tiny_platform.kinds import TinyListUsers
@@ -126,8 +126,8 @@ class TinyDriver:
                 aiohttp.ClientSession() as session,
                 session.post(self._client.address(path), data=body, headers=headers, allow_redirects=False) as response,
             ):
-                answer = Answer(f"POST {path}", response.status, response.headers, await response.read())
-        problem = problem_of(answer, self._client.redactor)
+                answer = HttpResponse(f"POST {path}", response.status, response.headers, await response.read())
+        problem = error_for(answer, self._client.redactor)
         if problem is not None:
             raise problem
         return json_value(answer, self._client.redactor)

@@ -50,10 +50,10 @@ def as_csv_reads(text: str) -> list[list[str]]:
     return [row for row in csv.reader(io.StringIO(text, newline="")) if row]
 
 
-PLAIN = st.builds(
+BUCKET_DEFAULTS = st.builds(
     str.__add__, st.sampled_from(["", "a", " ", "用", "\ufeff"]), st.text(st.sampled_from('" a用'), max_size=4)
 )
-PLAIN_FIELD = PLAIN.filter(lambda text: not text.startswith('"'))
+PLAIN_FIELD = BUCKET_DEFAULTS.filter(lambda text: not text.startswith('"'))
 QUOTED = st.text(st.sampled_from('",\r\n a用'), max_size=8).map(lambda text: '"' + text.replace('"', '""') + '"')
 FIELD = PLAIN_FIELD | QUOTED | st.builds(str.__add__, QUOTED, PLAIN_FIELD.filter(bool))
 """As writers of CSV do it, and as they should not: quotes within a plain field, text behind a quoted one."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from export_worker.credentials import Redactor
 from export_worker.errors import AuthFailedError, ConfigError, PlatformMalformedError, PlatformRefusedError
 from export_worker.platforms.http.client import ANONYMOUS, Call, Credential, HttpClient
-from export_worker.platforms.http.responses import Answer, one_line, problem_of
+from export_worker.platforms.http.responses import HttpResponse, error_for, one_line
 
 AuthScheme = Literal["Token", "Bearer", "raw"]
 """The word before the token; `raw` has none. GrowingIO's documents show all three, and `Token` for GraphQL."""
@@ -122,7 +122,7 @@ class ClientCredentialsAuth:
     async def _obtain(self) -> Credential:
         answer = await self._client.exchange(self._call, ANONYMOUS)
         redactor = self._client.redactor
-        problem = problem_of(answer, redactor)
+        problem = error_for(answer, redactor)
         if isinstance(problem, PlatformRefusedError):
             raise AuthFailedError(str(problem))
         if problem is not None:
@@ -136,7 +136,7 @@ class ClientCredentialsAuth:
         return self._current
 
 
-def _grant(answer: Answer, redactor: Redactor) -> dict[str, Any]:
+def _grant(answer: HttpResponse, redactor: Redactor) -> dict[str, Any]:
     """The platform's answer, with a token in it. No message quotes it: it may hold a token that we cannot read."""
     try:
         grant = json.loads(answer.body)

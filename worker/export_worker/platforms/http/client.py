@@ -18,8 +18,8 @@ from export_worker.credentials import Redactor
 from export_worker.egress.address_policy import AddressPolicy
 from export_worker.egress.connector import GuardedConnector, origin
 from export_worker.errors import ConfigError, PlatformMalformedError, PlatformUnavailableError
-from export_worker.platforms.http.responses import Answer, json_value, one_line, problem_of
-from export_worker.step_context import admitted
+from export_worker.platforms.http.responses import HttpResponse, error_for, json_value, one_line
+from export_worker.step_context import wait_for_gate
 
 CONNECT_TIMEOUT_S = 10.0
 """Two lost SYNs are ridden out (repeated after 1 s and 3 s); a host that is down is told soon."""
@@ -115,7 +115,7 @@ class Call:
 class HttpClient:
     """Calls one platform. May be built outside of a loop; its session opens with the first call.
 
-    Each request to the platform's own origin waits until it may go out (see `admission`), before its time limit begins.
+    Each request to the platform's own origin waits at the `RequestGate` before its time limit begins.
 
     Args:
         connection: Name of the connection, for messages about its settings.
@@ -153,12 +153,12 @@ class HttpClient:
         repeatable = call.data is None
         if answer.status == 401 and repeatable and (fresh := await auth.renew(credential)) is not None:
             answer = await self.exchange(call, fresh)
-        problem = problem_of(answer, self.redactor)
+        problem = error_for(answer, self.redactor)
         if problem is not None:
             raise problem
         return json_value(answer, self.redactor)
 
-    async def exchange(self, call: Call, credential: Credential = ANONYMOUS) -> Answer:
+    async def exchange(self, call: Call, credential: Credential = ANONYMOUS) -> HttpResponse:
         """One question, one answer, whatever its status. Redirects are not followed.
 
         Raises:
@@ -166,7 +166,7 @@ class HttpClient:
             PlatformUnavailableError: No connection, or no answer in time.
             PlatformMalformedError: The answer is no HTTP, or too large.
         """
-        await admitted()
+        await wait_for_gate()
         url = credential.on(with_query(self.address(call.path), call.query))
         own_headers = {} if call.data is None else {"Content-Type": call.content_type}
         with self.mapped_failures(str(call)):
@@ -183,7 +183,7 @@ class HttpClient:
                 body = await read_up_to(response, limit_bytes + 1)
                 if response.ok and len(body) > limit_bytes:
                     raise PlatformMalformedError(f"{call}: the answer has more than {limit_bytes} bytes")
-                return Answer(str(call), response.status, response.headers, body)
+                return HttpResponse(str(call), response.status, response.headers, body)
 
     async def get_stream(
         self, url: URL, credential: Credential, headers: Mapping[str, str] = NO_HEADERS
@@ -193,7 +193,7 @@ class HttpClient:
         Redirects are not followed. Raises aiohttp's own errors: the caller maps them.
         """
         if origin(url) == origin(self.base_url):
-            await admitted()
+            await wait_for_gate()
         return await self._session().get(
             credential.on(url),
             # Compressed bytes are not the file's: neither their number nor their checksum says anything of it.
@@ -209,7 +209,7 @@ class HttpClient:
         `call.timeout_s` bounds each silence, the one before the head among them. Redirects are not followed. Raises
         aiohttp's own errors: the caller maps them.
         """
-        await admitted()
+        await wait_for_gate()
         return await self._session().request(
             call.method,
             credential.on(with_query(self.address(call.path), call.query)),

@@ -33,7 +33,7 @@ from export_worker.platforms.http.client import (
 )
 from export_worker.platforms.http.direct_body import direct_body
 from export_worker.platforms.http.ranges import goes_on, range_headers, validator_of
-from export_worker.platforms.http.responses import Answer, one_line, problem_of
+from export_worker.platforms.http.responses import HttpResponse, error_for, one_line
 
 REDIRECTS_MAX = 5
 """A link service and a storage in front of the file take two or three."""
@@ -246,8 +246,8 @@ class Downloader:
         if status in {401, 403} and not self._is_own(head.url):
             # Our credential was not sent there: it is the link that has ended, and the platform can give another.
             return ResultMissingError(f"{head.place}: the link is refused (HTTP {status}){await self._tail(head)}")
-        answer = Answer(head.place, status, head.response.headers, await self._beginning(head))
-        problem = problem_of(answer, self._client.redactor)
+        answer = HttpResponse(head.place, status, head.response.headers, await self._beginning(head))
+        problem = error_for(answer, self._client.redactor)
         return problem or DownloadInvalidError(f"{head.place}: HTTP {status} where a whole file was announced")
 
     async def _tail(self, head: _Head) -> str:

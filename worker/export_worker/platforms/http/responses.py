@@ -30,7 +30,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """One answer, read to its end.
 
     Args:
@@ -55,7 +55,7 @@ def one_line(text: str, redactor: Redactor, limit: int = EXCERPT_CHARS) -> str:
     return masked if len(masked) <= limit else masked[: limit - 1] + "…"
 
 
-def json_value(answer: Answer, redactor: Redactor) -> Any:
+def json_value(answer: HttpResponse, redactor: Redactor) -> Any:
     """The JSON value that a good answer carries.
 
     Raises:
@@ -67,7 +67,7 @@ def json_value(answer: Answer, redactor: Redactor) -> Any:
         raise PlatformMalformedError(_message(answer, "is not JSON", redactor)) from None
 
 
-def problem_of(answer: Answer, redactor: Redactor) -> PlatformError | None:
+def error_for(answer: HttpResponse, redactor: Redactor) -> PlatformError | None:
     """The error that the answer's status stands for; None when it is a good one (2xx)."""
     status = answer.status
     if 200 <= status < 300:
@@ -103,7 +103,7 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
     return min(max((moment - now).total_seconds(), 0.0), RETRY_AFTER_MAX_S)
 
 
-def _message(answer: Answer, what: str, redactor: Redactor) -> str:
+def _message(answer: HttpResponse, what: str, redactor: Redactor) -> str:
     excerpt = one_line(answer.body.decode(errors="replace"), redactor)
     message = f"{answer.call}: the answer {what}"
     return f"{message}: {excerpt}" if excerpt else message

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from export_worker.credentials import Redactor
 from export_worker.errors import PlatformRefusedError
 from export_worker.platforms.http.client import SUBMIT_TIMEOUT_S, Auth, Call, HttpClient
-from export_worker.platforms.http.responses import json_value, one_line, problem_of
+from export_worker.platforms.http.responses import error_for, json_value, one_line
 from export_worker.platforms.sensorsdata.operations import GROUPS_PATH, SQL_V2_PATH, SQL_V3_PATH
 from export_worker.platforms.sensorsdata.settings import SensorsdataSettings
 from export_worker.platforms.sensorsdata.sql import EnvelopeLines, JsonLines, Reader, TextLines
@@ -104,7 +104,7 @@ class Api:
             PlatformError: No answer, an error status, or no JSON.
         """
         answer = await self._client.exchange(call, await self._auth.credential())
-        problem = problem_of(answer, self.redactor)
+        problem = error_for(answer, self.redactor)
         if problem is not None:
             raise problem
         if not answer.body.strip():

@@ -10,7 +10,7 @@ import aiohttp
 
 from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
 from export_worker.platforms.http.client import PROBLEM_MAX_BYTES, Auth, Call, HttpClient, read_up_to
-from export_worker.platforms.http.responses import Answer, one_line, problem_of
+from export_worker.platforms.http.responses import HttpResponse, error_for, one_line
 from export_worker.platforms.sensorsdata.sql import Listing, Reader, Row
 
 LINE_MAX_BYTES = 8 * 1024 * 1024
@@ -92,7 +92,7 @@ class QueryClient:
             return
         with self._client.mapped_failures(str(call)):
             body = await read_up_to(response, PROBLEM_MAX_BYTES)
-        problem = problem_of(Answer(str(call), response.status, response.headers, body), self._client.redactor)
+        problem = error_for(HttpResponse(str(call), response.status, response.headers, body), self._client.redactor)
         if problem is not None:
             raise problem
         text = body.decode(errors="replace")
