@@ -215,7 +215,7 @@ def test_a_line_that_cannot_be_written_gives_nothing_away(written: Written, monk
     structlog.get_logger("t").info("goes on")
     *failed, last = written()
     assert [event["event"] for event in failed] == ["log.failed"] * 2
-    assert all("test_logs.py:" in event["place"] for event in failed)
+    assert all("test_logs.py:" in event["source"] for event in failed)
     assert last["event"] == "goes on"
 
 
