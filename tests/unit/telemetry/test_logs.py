@@ -207,7 +207,9 @@ def test_lines_of_libraries_are_masked_and_json(written: Written) -> None:
     assert f"KeyError: '{MASK}'" in events[4]["exception"]
 
 
-def test_line_that_cannot_be_written_is_reported_without_its_arguments(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_line_that_cannot_be_written_is_reported_without_arguments(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", root.handlers[:1])  # without those of pytest, which raise
     logging.getLogger("some.library").warning("two %s and %s", CANARY)  # noqa: PLE1206 - on purpose
