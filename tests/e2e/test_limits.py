@@ -88,7 +88,7 @@ async def test_every_request_counts_those_of_transfers_in_several_workers_too(si
 
 
 CLAIM, COMMIT, RATE = (
-    sha1(script(*names).encode()).hexdigest() for names in (("claim", "claim_control"), ("commit",), ("rate",))
+    sha1(script(*names).encode()).hexdigest() for names in (("claim", "claim_control"), ("commit",), ("rate_limit",))
 )
 """What Redis calls the scripts."""
 

@@ -132,7 +132,7 @@ async def test_one_that_hangs_holds_a_request_up_for_a_moment_only(monkeypatch: 
         finally:
             writer.close()
 
-    monkeypatch.setattr("export_worker.redis.rate_limit.ASK_S", 0.1)
+    monkeypatch.setattr("export_worker.redis.rate_limit.REDIS_TIMEOUT_S", 0.1)
     server = await asyncio.start_server(silence, "127.0.0.1", 0)
     redis = open_redis(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
     with taking(0.1, 2.0):

@@ -174,7 +174,7 @@ async def test_what_was_given_back_before_an_outage_is_held_by_nobody(queue_site
     queue_site.alone = True
     queue_site.later(LEASE_S + 100)
     assert (await queue_site.one()).claims == 2
-    assert (await queue_site.notes(export_id))[-1] == "handed over by a worker that stopped"
+    assert (await queue_site.notes(export_id))[-1] == "resumed: its previous worker shut down"
 
 
 async def test_a_lease_that_ends_gives_the_step_to_another_and_fences_the_first(queue_site: QueueSite) -> None:
@@ -186,7 +186,7 @@ async def test_a_lease_that_ends_gives_the_step_to_another_and_fences_the_first(
     second = await queue_site.one()
     assert (second.step, second.claims) == (0, 2)
     assert second.version != first.version
-    assert (await queue_site.notes(export_id))[-1] == "taken up again from a worker that is gone"
+    assert (await queue_site.notes(export_id))[-1] == "resumed: its previous worker stopped responding"
 
     before = await queue_site.everything()
     with pytest.raises(LeaseLostError, match=f"export {export_id} was taken over in step 0"):

@@ -10,7 +10,7 @@ BREAKER = Timings(lease_s=15.0, breaker_first_s=5.0, breaker_max_s=60.0, breaker
 
 
 async def test_a_deadline_is_noticed_also_without_a_slot(queue_site: QueueSite) -> None:
-    queue_site.limits = {"gio": ConnectionLimits(1, 1e6, patience_s=3600.0)}
+    queue_site.limits = {"gio": ConnectionLimits(1, 1e6, deadline_s=3600.0)}
     await queue_site.enqueue()
     held = await queue_site.one()
     own, common = await queue_site.enqueue(deadline_s=40.0), await queue_site.enqueue()
@@ -75,7 +75,7 @@ async def test_one_whose_deadline_has_passed_is_no_probe(queue_site: QueueSite) 
 
 
 async def test_a_deadline_counts_anew_for_what_was_set_going_again(queue_site: QueueSite) -> None:
-    queue_site.limits = {"gio": ConnectionLimits(1, 1e6, patience_s=100.0)}
+    queue_site.limits = {"gio": ConnectionLimits(1, 1e6, deadline_s=100.0)}
     export_id = await queue_site.ended()
     queue_site.later(1000)
     await queue_site.queue.retry(export_id, "submit")

@@ -38,12 +38,13 @@ async def test_an_accepted_export_stands_everywhere_and_gives_notice(queue_site:
 
 async def test_a_call_that_is_made_again_is_accepted_once(queue_site: QueueSite) -> None:
     queue, offer = queue_site.queue, Offer(request_of(idempotency_key="k"), "e1", queue_site.now)
-    keys, args = offer.keys(queue_site.keys), offer.arguments(queue_site.keys)
-    assert await queue._enqueue(keys=keys, args=args) == [b"accepted", b"e1", b"queued"]
+    keys, arguments = offer.keys(queue_site.keys), offer.arguments(queue_site.keys)
+    accepted = {"verdict": "accepted", "export_id": "e1", "phase": "queued"}
+    assert await queue._enqueue.document(keys, arguments) == accepted
     queue_site.catch_up()
     await queue_site.submit(await queue_site.one())
     before = await queue_site.everything()
-    assert await queue._enqueue(keys=keys, args=args) == [b"accepted", b"e1", b"running"]
+    assert await queue._enqueue.document(keys, arguments) == accepted | {"phase": "running"}
     assert await queue_site.everything() == before
 
 
@@ -219,8 +220,7 @@ async def test_a_retry_that_comes_second_tells_what_the_first_made_of_it(queue_s
     # As one that has read the status just before.
     for step in (2, 1):
         late = Restart(seen, seen.model_copy(update={"phase": Phase.RUNNING}), step, "poll", queue_site.now)
-        done = await queue._retry(keys=late.keys(queue_site.keys, ""), args=late.arguments(queue_site.keys))
-        assert done == 0
+        assert await queue._retry.word(late.keys(queue_site.keys, ""), late.arguments(queue_site.keys)) == "changed"
     assert await queue_site.everything() == before
 
 
@@ -239,7 +239,7 @@ async def test_a_lost_queue_entry_comes_back(queue_site: QueueSite, role: Any) -
     async with notices(queue_site, role) as heard:
         assert await queue_site.sweep() == [export_id]
     assert len(heard) == 1
-    assert (await queue_site.notes(export_id))[-1] == "taken up again: its queue entry was lost"
+    assert (await queue_site.notes(export_id))[-1] == "enqueued again: its queue entry was lost"
     assert await queue_site.redis.pttl(job) > 86_000_000
     assert await queue_site.sweep() == []
     assert (await queue_site.one(role)).export.export_id == export_id
@@ -293,20 +293,10 @@ async def test_what_is_held_or_late_for_want_of_workers_is_left_in_its_place(que
 async def test_a_step_that_has_been_taken_meanwhile_is_not_brought_back(queue_site: QueueSite) -> None:
     export_id = await queue_site.running()
     before = await queue_site.everything()
-    sweeper, keys = Sweeper(queue_site.redis, queue_site.keys, "w1", queue_site.timings), queue_site.keys
-    names = [keys.export(export_id), keys.open, keys.timeline(export_id), keys.queue("control"), keys.parked("gio")]
-    arguments: list[str | int] = [
-        export_id,
-        0,
-        queue_site.now_ms,
-        keys.job_id(export_id, 0),
-        "{}",
-        1000,
-        "{}",
-        0,
-        keys.wake("control"),
-    ]
-    assert await sweeper._revive_script(keys=names, args=arguments) == 0
+    sweeper = Sweeper(queue_site.redis, queue_site.keys, "w1", queue_site.timings)
+    keys = sweeper._requeue_keys(export_id, 0, "gio", "control")
+    arguments = sweeper._requeue_arguments(export_id, 0, Phase.QUEUED, queue_site.now)
+    assert await sweeper._requeue_script.word(keys, arguments) == "changed"
     assert await queue_site.everything() == before
 
 

@@ -106,6 +106,6 @@ async def test_a_task_ends_also_when_a_cancellation_is_swallowed() -> None:
 
     tasks = [asyncio.create_task(deaf(times)) for times in (0, 1, 3)]
     await asyncio.sleep(0)
-    await cancel_and_wait(*tasks, again_s=0.01)
+    await cancel_and_wait(*tasks, retry_s=0.01)
     await cancel_and_wait(*tasks)
     assert all(task.cancelled() for task in tasks)

@@ -17,7 +17,7 @@ def test_without_a_word_it_is_the_own_time() -> None:
 @pytest.mark.parametrize("ahead_s", [-7200.0, -0.5, 0.5, 86_400.0])
 def test_a_word_sets_it(ahead_s: float) -> None:
     clock = SharedClock()
-    clock.heard(epoch_ms(datetime.now(UTC)) + int(ahead_s * 1000), time.monotonic())
+    clock.synchronize(epoch_ms(datetime.now(UTC)) + int(ahead_s * 1000), time.monotonic())
     assert clock().timestamp() == pytest.approx(time.time() + ahead_s, abs=0.05)
 
 
@@ -25,11 +25,11 @@ def test_what_an_answer_leaves_open_moves_nothing() -> None:
     clock = SharedClock()
     before_s = clock().timestamp() - time.monotonic()
     for late_ms in (-40, 40, 0):
-        clock.heard(epoch_ms(datetime.now(UTC)) - 100 + late_ms, time.monotonic() - 0.2)
+        clock.synchronize(epoch_ms(datetime.now(UTC)) - 100 + late_ms, time.monotonic() - 0.2)
     assert clock().timestamp() - time.monotonic() == pytest.approx(before_s, abs=1e-3)
 
 
 def test_a_slow_answer_says_nothing() -> None:
     clock = SharedClock()
-    clock.heard(0, time.monotonic() - 5)
+    clock.synchronize(0, time.monotonic() - 5)
     assert clock().timestamp() == pytest.approx(time.time(), abs=0.05)
