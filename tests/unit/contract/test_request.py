@@ -205,7 +205,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     (body(output={"compression": None}), "output.compression", "must be 'none', 'gzip' or 'zstd'"),
     (body(output={"count_rows": "yes"}), "output.count_rows", "must be a valid boolean"),
     (body(output={"format": "csv"}), "output.format", "must be 'parquet'"),
-    (body(output={"schema": {"a": "int64"}}), "output.schema", 'is for format "parquet" only'),
+    (body(output={"schema": {"a": "int64"}}), "output.schema", 'is allowed only with format "parquet"'),
     (parquet(schema={}), "output.schema", "at least 1 item"),
     (parquet(schema=["a"]), "output.schema", "must be a JSON object"),
     (parquet(schema={"a": "int"}), "output.schema.a", "must be 'string', 'int64', 'float64', 'bool', 'date' or"),
@@ -214,9 +214,9 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
         (parquet(charset=name), "output.charset", "must be UTF-8 or left out")
         for name in ("GBK", "UTF-8-SIG", "utf_16")
     ),
-    (parquet(PROFILE, {"file_format": "json"}), "output.format", "parquet is made of CSV"),
-    (parquet(CLUSTER, {"file_format": "json"}), "output.format", "parquet is made of CSV"),
-    (parquet(GROUP, {"file_format": "json"}), "output.format", "leave out export.file_format, or make it csv"),
+    (parquet(PROFILE, {"file_format": "json"}), "output.format", "Parquet is made from CSV"),
+    (parquet(CLUSTER, {"file_format": "json"}), "output.format", "Parquet is made from CSV"),
+    (parquet(GROUP, {"file_format": "json"}), "output.format", "leave out export.file_format, or set it to csv"),
     (body(output={"charset": 8}), "output.charset", "must be a valid string"),
     (body(output={"charset": "c" * 41}), "output.charset", "at most 40 characters"),
     (body(output={"charset": ""}), "output.charset", "at least 1 character"),
@@ -226,7 +226,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     ),
     *((body(output={"charset": name}), "output.charset", CHARSET) for name in ("UTF-9", "gbk\0", "ü", "aliases", ".")),
     *(
-        (body(output={"charset": name}), "output.charset", f"must be a charset that files have; {name} is")
+        (body(output={"charset": name}), "output.charset", f"must be a charset of files; {name} is")
         for name in ("idna", "punycode", "unicode-escape", "raw_unicode_escape", "UTF-7", "u7", "charmap")
     ),
     # The deadline.
@@ -288,7 +288,11 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     (body(PROFILE, {"properties": ["p"] * 61}), "export.properties", "at most 60 items"),
     (body(PROFILE, {"file_format": "xml"}), "export.file_format", "must be 'csv' or 'json'"),
     (body(PROFILE, {"csv_header_type": "id"}), "export.csv_header_type", "must be 'key' or 'name'"),
-    (body(PROFILE, {"file_format": "json", "csv_header_type": "key"}), "export.csv_header_type", "is for file_format"),
+    (
+        body(PROFILE, {"file_format": "json", "csv_header_type": "key"}),
+        "export.csv_header_type",
+        "is allowed only with file_format",
+    ),
     (without(body(USER_TAG), "export", "tag_key"), "export.tag_key", "is required"),
     (body(USER_TAG, {"tag_key": "a?b"}), "export.tag_key", PATH_TEXT),
     (body(USER_TAG, {"project_id": "%2e"}), "export.project_id", PATH_KEY),
@@ -318,8 +322,8 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     (body(GROUP, {"base_times": ["2026-11-22"]}), "export.base_times.0", "must match"),
     (body(GROUP, {"base_times": ["2026-11-22T00:00:00"]}), "export.base_times.0", "must match"),
     (body(GROUP, {"base_times": ["٢٠٢٦-01-01 00:00:00"]}), "export.base_times.0", "must match"),
-    (body(GROUP, {"base_times": ["2026-02-30 00:00:00"]}), "export.base_times.0", "a date and a time that there are"),
-    (body(GROUP, {"base_times": ["2026-02-03 00:00:00"] * 2}), "export.base_times", "must not name one twice"),
+    (body(GROUP, {"base_times": ["2026-02-30 00:00:00"]}), "export.base_times.0", "must be an existing date and time"),
+    (body(GROUP, {"base_times": ["2026-02-03 00:00:00"] * 2}), "export.base_times", "must not contain a value twice"),
     (body(GROUP, {"columns": [None]}), "export.columns.0", "must be a valid string"),
     (body(GROUP, {"file_format": "gzip"}), "export.file_format", "must be 'csv' or 'json'"),
 ]
