@@ -18,6 +18,8 @@ from typing import Any
 
 from arq.connections import ArqRedis
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 class Script:
     """One Lua script, registered with a client. The client loads it into Redis with the first call.
@@ -51,7 +53,7 @@ class Script:
 def encode_arguments(arguments: Mapping[str, object]) -> str:
     """Returns ARGV[1] of a script: one JSON object, without the fields that are None."""
     given = {name: value for name, value in arguments.items() if value is not None}
-    return json.dumps(given, ensure_ascii=False, separators=(",", ":"))
+    return _encode(given)
 
 
 def decode_document(answer: bytes) -> dict[str, Any]:

@@ -130,6 +130,7 @@ local function read(job)
   local export = {
     job = job, id = id, step = step, connection = record[2], phase = record[3], claims = record[6],
     released = record[7], going = record[8], request = record[9], limits = args.limits[record[2]],
+    cancel = cancel, retry = retry,
     -- A step that cancels or restarts an export makes no call that the limits are for.
     calls_platform = not cancel and not retry,
   }
@@ -151,13 +152,16 @@ local function add_note(export, note)
   redis.call('LTRIM', timeline, -args.timeline_max, -1)
 end
 
--- The durations of the last operations of this kind on this connection, or nil.
-local function durations_of(export, kind)
+local known_durations = {}
+
+-- The durations of the last operations of a kind on a connection, or nil. Read once for all steps that are claimed.
+local function durations_of(connection, kind)
   if args.role ~= 'control' then
     return nil
   end
-  local durations = redis.call('LRANGE', args.prefix .. 'durations:' .. export.connection .. ':' .. (kind or ''), 0, -1)
-  return #durations > 0 and durations or nil
+  local key = args.prefix .. 'durations:' .. connection .. ':' .. (kind or '')
+  known_durations[key] = known_durations[key] or redis.call('LRANGE', key, 0, -1)
+  return #known_durations[key] > 0 and known_durations[key] or nil
 end
 
 local function claim(export, probe)
@@ -166,16 +170,19 @@ local function claim(export, probe)
   local version = int(args.fence + #claimed)
   redis.call('HSET', key, 'version', version)
   local claims = redis.call('HINCRBY', key, 'claims', 1)
-  redis.call('HDEL', key, 'released')
+  if export.released then
+    redis.call('HDEL', key, 'released')
+  end
   if claims > 1 then
     add_note(export, export.released and 'resumed: its previous worker shut down'
       or 'resumed: its previous worker stopped responding')
   end
-  local record = redis.call('HMGET', key, 'status', 'state', 'cancel', 'retry', 'trace', 'kind')
+  local record = redis.call('HMGET', key, 'status', 'state', 'trace', 'kind')
   claimed[#claimed + 1] = {
     export_id = export.id, step = tonumber(export.step), version = version, claims = claims, probe = probe,
-    cancel = record[3] and true or false, request = export.request or nil, status = record[1] or nil,
-    state = record[2] or nil, retry = record[4] or nil, trace = record[5] or nil, durations_ms = durations_of(export, record[6]),
+    cancel = export.cancel and true or false, retry = export.retry or nil, request = export.request or nil,
+    status = record[1] or nil, state = record[2] or nil, trace = record[3] or nil,
+    durations_ms = durations_of(export.connection, record[4]),
   }
 end
 
