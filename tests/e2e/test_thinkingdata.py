@@ -117,8 +117,8 @@ async def test_pages_are_stored_as_one_file_with_one_header(site: Site, world: W
     assert content.startswith("#account_id,#distinct_id,#user_id,tag_value\n")
     assert content.count("\n") == 4322
     assert status.objects[0].file_name == "tag_20200615_1.csv"
-    asked = [URL(record.target).query for record in world.requests if "sql-result-page" in record.target]
-    assert {query["pageId"] for query in asked} == {"0", "1", "2", "3", "4"}
+    queries = [URL(record.target).query for record in world.requests if "sql-result-page" in record.target]
+    assert {query["pageId"] for query in queries} == {"0", "1", "2", "3", "4"}
 
 
 async def test_empty_cluster_is_stored_as_header_only(site: Site, world: World) -> None:

@@ -162,7 +162,7 @@ class _Check:
 
 
 def describe(parameter: Parameter) -> str:
-    """Describes what a parameter accepts, in a few words: `text, at most 24 characters`."""
+    """Describes briefly what a parameter accepts: `text, at most 24 characters`."""
     type_names = {"list": "list of texts", "object": "JSON object", "boolean": "true or false"}
     limits = [type_names.get(parameter.type, parameter.type)]
     if parameter.max_chars is not None:

@@ -101,7 +101,7 @@ class Driver(Protocol):
         """Starts the platform's job."""
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:
-        """Asks the platform once for the state of the job. Never raises because the job is not ready."""
+        """Requests the state of the job once. Never raises because the job is not ready."""
 
     def open_result(self, export: ExportKind, file: RemoteFile) -> AbstractAsyncContextManager[Download]:
         """Opens one file of a finished job."""
@@ -148,7 +148,7 @@ class Checking(Protocol):
     """
 
     async def check(self) -> str:
-        """Calls the platform and returns what was checked, in a few words.
+        """Calls the platform and returns a short description of what was checked.
 
         Raises:
             PlatformError: The platform refused the credential, or did not give a usable response.

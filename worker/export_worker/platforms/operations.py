@@ -18,7 +18,7 @@ class Parameter:
         max_chars: Limit that the document states for a text.
         pattern: Regular expression for the whole text, where the document states the allowed characters.
         choices: The only allowed values, where the document lists them.
-        about: A few words for people.
+        about: A short description for people.
         maximum: Limit that the document states for a number.
         max_items: Limit that the document states for a list.
     """
@@ -43,7 +43,7 @@ class Operation:
         name: The document's name for it: the last segment of the path, or a GraphQL field.
         method: HTTP method.
         path: Template; `{name}` stands for the parameter of that name with the location `path`.
-        about: A few words for people.
+        about: A short description for people.
         body: What `--body` accepts: nothing, a JSON object that is merged with the parameters, or CSV that is streamed.
         one_of: Groups of parameters of which exactly one must be given.
         aliases: Shorter names for people.

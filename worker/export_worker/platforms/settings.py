@@ -45,7 +45,7 @@ class ConnectionSettings(BaseModel):
     poll: PollSettings = PollSettings()
     max_in_flight: Annotated[int, Field(ge=1)] = 8
     requests_per_second: Annotated[float, Field(gt=0)] = 5.0
-    """Rate limit for requests to the platform, over all workers; a burst can have one second's worth and one more.
+    """Rate limit for requests to the platform, over all workers. A burst may have the requests of one second, and one more.
 
     Every request to the origin of `base_url` counts: submits, polls, pages of a result, downloads, tokens. Files from
     other hosts (object stores, CDNs) do not count. The calls of `call`, `catalog` and `doctor` do not count either.
@@ -59,7 +59,7 @@ class ConnectionSettings(BaseModel):
     """How the files of this connection are stored, where that differs from the section `s3`."""
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """Yields known fields only: pydantic would show a secret that stands under a misspelt name."""
+        """Yields known fields only: pydantic would show a secret whose option is misspelt."""
         return ((name, value) for name, value in super().__repr_args__() if name in type(self).model_fields)
 
     def address_policy(self) -> AddressPolicy:

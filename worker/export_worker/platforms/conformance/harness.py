@@ -30,7 +30,7 @@ Step = Literal["submit", "poll", "download"]
 CONNECTION = "conformance"
 """Name of the connection of every driver that the suite builds."""
 
-TOKEN = "canary-token-5c1d9e70"  # noqa: S105 - a simulator has no secrets, only texts that look like them
+TOKEN = "canary-token-5c1d9e70"  # noqa: S105 - a simulator has no secrets, only texts that look like secrets
 """The token that the played platform accepts."""
 CLIENT_SECRET = "canary-oauth+secret/8b2f41aa"  # noqa: S105 - as TOKEN
 """The secret for which the played platform issues tokens. It has characters that a query string encodes."""

@@ -16,7 +16,7 @@ _ENCODED = re.compile(r"(?:[A-Za-z0-9._~!$'()*+,;:@/-]|%[0-9A-Fa-f]{2}){1,4096}"
 """Characters that are allowed in the value of a query parameter. Others would add parameters or end the URL."""
 
 SHORT_BODY_BYTES = 4096
-"""Bodies up to this size are checked. The platform's error texts have a few words, a gateway's a few hundred bytes."""
+"""Bodies up to this size are checked. The platform's error texts are short; a gateway's have a few hundred bytes."""
 
 
 def remote_files(call: str, uris: Any) -> tuple[RemoteFile, ...]:

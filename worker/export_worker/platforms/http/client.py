@@ -36,7 +36,7 @@ KEEPALIVE_S = 4.0
 """Below the shortest common idle timeout of servers (5 s): a submit on a connection that the server is closing would
 fail, and a POST is not repeated silently."""
 RESPONSE_MAX_BYTES = 16 * 1024 * 1024
-"""Listings have no pages, so there must be space for tens of thousands of items. A response without end is cut off."""
+"""Listings have no pages, so a response may have tens of thousands of items. The limit stops an endless response."""
 ERROR_BODY_MAX_BYTES = 16 * 1024
 """Bytes that are read of an error page: the excerpt in the message is far shorter."""
 DOWNLOAD_BUFFER_BYTES = 256 * 1024

@@ -9,7 +9,7 @@ import aiohttp
 from export_worker.platforms.base import ResumePoint
 
 LAST_MODIFIED_AGE_S = 1.0
-"""A file may change twice within the whole second that Last-Modified states. A later Date shows that it is over."""
+"""A file may change twice within the second that Last-Modified states. A later Date shows that the second is over."""
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
