@@ -45,7 +45,7 @@ class ConnectionSettings(BaseModel):
     poll: PollSettings = PollSettings()
     max_in_flight: Annotated[int, Field(ge=1)] = 8
     requests_per_second: Annotated[float, Field(gt=0)] = 5.0
-    """Rate limit for requests to the platform, over all workers. A burst may have the requests of one second, and one more.
+    """Rate limit for requests to the platform, over all workers. A burst may have one second's requests and one more.
 
     Every request to the origin of `base_url` counts: submits, polls, pages of a result, downloads, tokens. Files from
     other hosts (object stores, CDNs) do not count. The calls of `call`, `catalog` and `doctor` do not count either.
