@@ -108,13 +108,13 @@ async def test_a_file_that_is_not_there_is_one_line_with_its_mend(site: Site) ->
     (told,) = found["configuration"]
     assert (told["says"].partition("(")[0], told["mend"]) == (
         "cannot read the configuration /no/such/file.toml ",
-        "is EXPORT_CONFIG right?",
+        "check EXPORT_CONFIG",
     )
 
 
 async def test_an_empty_name_of_a_file_is_none(site: Site) -> None:
     _, found = await doctor(site, EXPORT_CONFIG="")
-    says = "every setting is known (there is no export-worker.toml; from EXPORT_ variables alone)"
+    says = "every setting is known (export-worker.toml does not exist; only EXPORT_ variables are used)"
     assert found["configuration"][0]["says"] == says
 
 

@@ -94,7 +94,7 @@ async def test_good_ones_are_told_so_and_see_no_event(site: Site) -> None:
     assert ran.status == 0, found
     assert {finding["level"] for finding in found.values()} == {"ok"}
     assert asked == ["HEAD"]
-    assert "some 1 messages wait" in found["trigger queue"]["says"]
+    assert "about 1 messages wait in it" in found["trigger queue"]["says"]
     assert "the trigger makes it" in found["trigger stream"]["says"]
     client = open_redis(site.redis_url)
     assert await client.exists(site.stream, f"{site.namespace}:in") == 0
@@ -162,5 +162,5 @@ async def test_rights_on_streams_are_tried(site: Site, narrow: str) -> None:
     assert ran.status == 2
     assert found["sink good"]["level"] == "ok"
     assert found["sink foreign"]["mend"] == "give the user the rights that k8s/README.md lists"
-    assert found["sink string"]["says"] == "the key in is there, and is no stream"
+    assert found["sink string"]["says"] == "the key in exists, and is not a stream"
     assert "may not XAUTOCLAIM, XACK on stream" in found["trigger stream"]["says"]
