@@ -334,5 +334,5 @@ def test_the_settings_of_a_connection_say_where_it_may_go() -> None:
             "allow_hosts": ["127.0.0.1:9000", "cdn.example.cn"],
         }
     )
-    reach = settings.reach()
+    reach = settings.address_policy()
     assert [reach.allows_host(host) for host in ("op.example.cn", "127.0.0.1", "cdn.cn")] == [True, True, False]

@@ -13,7 +13,7 @@ from export_worker.egress.address_policy import AddressPolicy, is_public, means_
 from export_worker.egress.connector import AddressRefusedError, GuardedConnector, origin
 from export_worker.errors import DownloadForbiddenError, DownloadInvalidError, PlatformMalformedError
 from export_worker.platforms.http.auth import StaticAuth, authorization
-from export_worker.platforms.http.client import ANSWER_MAX_BYTES, Call, HttpClient
+from export_worker.platforms.http.client import RESPONSE_MAX_BYTES, Call, HttpClient
 from export_worker.platforms.http.downloads import EXPANSION_FREE_BYTES, Downloader
 from export_worker.platforms.settings import ConnectionSettings
 from support.scripted_server import CANARY, ScriptedServer, redirected, replied
@@ -155,7 +155,7 @@ async def test_the_address_that_was_checked_is_the_one_that_is_used(monkeypatch:
 
 
 def downloader(settings: ConnectionSettings) -> tuple[HttpClient, Downloader]:
-    client = HttpClient("gio", settings.base_url, Redactor(), reach=settings.reach())
+    client = HttpClient("gio", settings.base_url, Redactor(), address_policy=settings.address_policy())
     return client, Downloader(client, StaticAuth(authorization("Token", CANARY)), settings.allow_hosts)
 
 
@@ -210,7 +210,7 @@ async def test_a_head_without_end_is_refused(headers: dict[str, str]) -> None:
 
 
 async def test_an_answer_that_expands_without_end_is_refused() -> None:
-    bomb = zlib.compress(bytes(ANSWER_MAX_BYTES + 1), 9)
+    bomb = zlib.compress(bytes(RESPONSE_MAX_BYTES + 1), 9)
     async with ScriptedServer() as server:
         server.on("/api", replied(bomb, headers={"Content-Encoding": "deflate"}))
         client = HttpClient("gio", server.url, Redactor())

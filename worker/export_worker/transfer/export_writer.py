@@ -8,7 +8,7 @@ from datetime import UTC
 from export_worker.contract.status import Manifest, ManifestObject
 from export_worker.lifecycle.export import Export, Transferring
 from export_worker.lifecycle.observations import RemoteFile, ResumableUpload, Stored
-from export_worker.platforms.base import Download, Mark
+from export_worker.platforms.base import Download, ResumePoint
 from export_worker.s3.object_keys import render_key
 from export_worker.s3.objects import Target
 from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
@@ -33,7 +33,7 @@ class TransferCallbacks:
     What the first three raise ends the transfer.
     """
 
-    open_file: Callable[[RemoteFile, Mark | None], AbstractAsyncContextManager[Download]]
+    open_file: Callable[[RemoteFile, ResumePoint | None], AbstractAsyncContextManager[Download]]
     on_stored: Callable[[ManifestObject], Awaitable[None]]
     on_upload: Callable[[ResumableUpload | None, str | None], Awaitable[None]]
     on_gauge: Callable[[TransferProgress], None]
