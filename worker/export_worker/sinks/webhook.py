@@ -13,7 +13,7 @@ import aiohttp
 from yarl import URL
 
 from export_worker.egress.address_policy import AddressPolicy
-from export_worker.egress.connector import AddressRefusedError, GuardedConnector
+from export_worker.egress.connector import AddressRefusedError, PolicyConnector
 from export_worker.sinks.base import SinkError, SinkGoneError
 
 ANSWER_MAX_BYTES = 16 * 1024
@@ -88,7 +88,7 @@ class Webhook:
         # Whatever the configuration's own host resolves to is allowed only if it says so.
         policy = AddressPolicy(hosts=(self._host,) if allow_private else ())
         self._session = aiohttp.ClientSession(
-            connector=GuardedConnector(policy, limit=at_once),
+            connector=PolicyConnector(policy, limit=at_once),
             timeout=aiohttp.ClientTimeout(total=timeout_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
