@@ -16,7 +16,7 @@ from export_worker.transfer.engine import StoredFile, TransferEngine
 from export_worker.transfer.output_files import OutputFile, plan_output
 from export_worker.transfer.progress import TransferProgress
 from export_worker.transfer.resume import NotResumable, RecoveredUpload, restart_reason
-from export_worker.transfer.transforms.row_count import Rows
+from export_worker.transfer.transforms.row_count import RowCounter
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ class _FileTransfer:
     landed: OutputFile
     target: Target
     gauge: TransferProgress
-    rows: Rows | None
+    rows: RowCounter | None
 
     def begin(self, download: Download, kept: RecoveredUpload | None) -> None:
         if kept is None:
