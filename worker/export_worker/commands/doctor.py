@@ -6,8 +6,8 @@ Exit status: 0 all is well (warnings may stand) · 2 something is set wrong · 4
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable
-from contextlib import aclosing
-from dataclasses import asdict, replace
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import replace
 from functools import partial
 
 import click
@@ -26,10 +26,14 @@ from export_worker.doctor.sinks import check_sink
 from export_worker.doctor.triggers import check_trigger
 from export_worker.doctor.workers import check_workers
 from export_worker.errors import ConfigError
+from export_worker.platforms.base import Driver
 from export_worker.redis.client import close_redis, commands, open_redis
-from export_worker.s3.client import build_client
+from export_worker.s3.client import CallLimits, build_client
 from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
+from export_worker.sinks.base import Sink
+from export_worker.wiring.connections import open_driver
 from export_worker.wiring.secrets import aws_settings, build_redactor, learn_aws_secrets
+from export_worker.wiring.sinks import open_sink, open_trigger_source
 from export_worker.wiring.storage import per_connection_storage
 
 READ_TIMEOUT_S = 10.0
@@ -45,8 +49,7 @@ def doctor(*, as_json: bool) -> None:
     findings = asyncio.run(_told(as_json=as_json))
     status = max((finding.status for finding in findings), default=0)
     if as_json:
-        told = [{name: value for name, value in asdict(finding).items() if name != "status"} for finding in findings]
-        click.echo(dumps({"ok": status == 0, "findings": told}))
+        click.echo(dumps({"ok": status == 0, "findings": [finding.document() for finding in findings]}))
     raise click.exceptions.Exit(status)
 
 
@@ -56,8 +59,8 @@ async def _told(*, as_json: bool) -> list[Finding]:
         async for finding in examined:
             findings.append(finding)
             if not as_json:
-                mend = f" -> {finding.mend}" if finding.mend else ""
-                click.echo(clean(f"{MARKS[finding.level]} {finding.about}: {finding.says}{mend}"))
+                fix = f" -> {finding.fix}" if finding.fix else ""
+                click.echo(clean(f"{MARKS[finding.level]} {finding.about}: {finding.says}{fix}"))
     return findings
 
 
@@ -136,7 +139,13 @@ def _is_well(findings: list[Finding]) -> bool:
 async def _connections(config: Config, redactor: Redactor) -> list[Finding]:
     if not config.connections:
         return [warning("connections", "none is configured here", "add a section [connections.NAME]")]
-    checks = (check_connection(name, settings, redactor) for name, settings in config.connections.items())
+
+    def opened(name: str) -> AbstractAsyncContextManager[Driver]:
+        return open_driver(config, name, redactor)
+
+    checks = (
+        check_connection(name, settings.platform, opened, redactor) for name, settings in config.connections.items()
+    )
     return list(await asyncio.gather(*checks))
 
 
@@ -144,14 +153,21 @@ async def _events(config: Config, redactor: Redactor, looked: Awaitable[list[Fin
     """Where events go, and where messages come from; streams only in a Redis of which nothing bad was told."""
     redis_well = _is_well(await looked)
     redis = open_redis(config.redis_url, retries=0, max_connections=4)
+
+    def sink_opened(name: str) -> AbstractAsyncContextManager[Sink]:
+        return open_sink(config, name, commands(redis))
+
+    def source_opened(name: str) -> AbstractAsyncContextManager[Sink]:
+        return open_trigger_source(config, name, commands(redis))
+
     try:
         sinks = (
-            check_sink(name, sink, commands(redis), redactor)
+            check_sink(name, sink, sink_opened, redactor)
             for name, sink in config.sinks.items()
             if redis_well or not isinstance(sink, RedisStreamSink)
         )
         triggers = (
-            check_trigger(name, trigger, redis, redactor)
+            check_trigger(name, trigger, redis, source_opened, redactor)
             for name, trigger in config.triggers.items()
             if redis_well or not isinstance(trigger, RedisStreamTrigger)
         )
@@ -181,7 +197,8 @@ async def _s3(config: Config, redactor: Redactor) -> list[Finding]:
 
 
 async def _storing(config: Config, redactor: Redactor, storing: StorageSettings) -> list[Finding]:
-    build = partial(build_client, attempts=2, read_timeout_s=READ_TIMEOUT_S, storing=storing, learn=redactor.add)
+    limits = CallLimits(attempts=2, read_timeout_s=READ_TIMEOUT_S)
+    build = partial(build_client, limits=limits, settings=storing, on_secret=redactor.add)
     try:
         with aws_settings():
             await asyncio.to_thread(learn_aws_secrets, redactor)

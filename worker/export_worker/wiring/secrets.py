@@ -31,16 +31,20 @@ def build_redactor(config: Config) -> Redactor:
 
 
 @contextmanager
-def aws_settings() -> Iterator[None]:
-    """What boto3 refuses when it is built is a wrong setting, of ours or of its own configuration."""
+def aws_settings(section: str = "s3") -> Iterator[None]:
+    """Raise errors of boto3 as ConfigError while it builds a client: a setting or boto3's own configuration is wrong.
+
+    Args:
+        section: Section of the configuration that describes the client.
+    """
     try:
         yield
     except ClientError as error:
         # STS, for a web identity or a profile with a role; its own text may quote what was sent.
         said = f"{error.operation_name} was answered {code_of(error)}, HTTP {status_of(error)}"
-        raise ConfigError(f"s3: {said}; look at the AWS_ variables, and at the role that they name") from None
+        raise ConfigError(f"{section}: {said}; check the AWS_ variables, and the IAM role that they name") from None
     except (BotoCoreError, OSError, ValueError) as error:
-        raise ConfigError(f"s3: {error}; look at [s3] and at the AWS_ variables") from None
+        raise ConfigError(f"{section}: {error}; check [{section}] and the AWS_ variables") from None
 
 
 def learn_aws_secrets(redactor: Redactor) -> None:

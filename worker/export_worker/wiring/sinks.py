@@ -1,7 +1,7 @@
 """The sinks that the configuration asks for, built."""
 
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib import import_module
 from typing import Any, assert_never
@@ -20,6 +20,7 @@ from export_worker.config.sinks import (
     WebhookSink,
     is_web_address,
 )
+from export_worker.config.triggers import AnyTrigger, BrokerTrigger, SqsTrigger
 from export_worker.credentials import reveal
 from export_worker.errors import ConfigError
 from export_worker.lifecycle.backoff import Backoff
@@ -32,6 +33,10 @@ from export_worker.sinks.redis_stream import RedisStream
 from export_worker.sinks.sns import Sns
 from export_worker.sinks.sqs import Sqs
 from export_worker.sinks.webhook import Webhook, signing_key
+from export_worker.wiring.secrets import aws_settings
+
+UNTOUCHED_EXCHANGE = "amq.direct"
+"""An exchange that every RabbitMQ has. If an exchange is named, the client declares no queue when it connects."""
 
 
 async def build_sinks(config: Config, redis: Commands, stack: AsyncExitStack) -> dict[str, SinkRoute]:
@@ -49,6 +54,62 @@ async def build_sinks(config: Config, redis: Commands, stack: AsyncExitStack) ->
         retry = Backoff(settings.retry_first_s, settings.retry_max_s)
         routes[name] = SinkRoute(sink, at_once, retry, settings.give_up_after_s)
     return routes
+
+
+@asynccontextmanager
+async def open_sink(config: Config, name: str, redis: Commands) -> AsyncIterator[Sink]:
+    """Build one sink of the configuration, and close it at the end.
+
+    Raises:
+        ConfigError: A setting or a secret is wrong, or a broker's extra is not installed.
+    """
+    async with _opened(f"sinks.{name}", config.sinks[name], redis) as sink:
+        yield sink
+
+
+@asynccontextmanager
+async def open_trigger_source(config: Config, name: str, redis: Commands) -> AsyncIterator[Sink]:
+    """Open the queue or broker that a trigger reads as a sink, and close it at the end. Nothing is read.
+
+    Raises:
+        ConfigError: As `open_sink`; or the trigger reads a stream of Redis.
+    """
+    section = f"triggers.{name}"
+    async with _opened(section, _as_sink(section, config.triggers[name]), redis) as sink:
+        yield sink
+
+
+@asynccontextmanager
+async def _opened(section: str, settings: AnySink, redis: Commands) -> AsyncIterator[Sink]:
+    with aws_settings(section):
+        sink = build_sink(section, settings, redis)
+    try:
+        yield sink
+    finally:
+        await sink.close()
+
+
+def _as_sink(section: str, settings: AnyTrigger) -> AnySink:
+    """Return the settings of a sink that writes to what a trigger reads: both are reached in the same way."""
+    match settings:
+        case SqsTrigger():
+            return SqsSink(
+                type="sqs",
+                queue_url=settings.queue_url,
+                region=settings.region,
+                endpoint_url=settings.endpoint_url,
+            )
+        case BrokerTrigger():
+            return BrokerSink(
+                type="broker",
+                broker=settings.broker,
+                url=settings.url,
+                destination=settings.source,
+                exchange=UNTOUCHED_EXCHANGE if settings.broker == "rabbitmq" else None,
+                stream=settings.stream,
+            )
+        case _:
+            raise ConfigError(f"{section}: a stream of Redis is not opened as a sink")
 
 
 def build_sink(place: str, settings: AnySink, redis: Commands) -> Sink:

@@ -63,8 +63,10 @@ def build_storage(
 
     def writer(storing: StorageSettings, per_connection: dict[str, ExportWriter]) -> ExportWriter:
         with aws_settings():
-            learn = redactor.rotating(ROLE_SECRETS)
-            client = build_client(config.s3.region, config.s3.endpoint_url, threads, storing=storing, learn=learn)
+            on_secret = redactor.rotating(ROLE_SECRETS)
+            client = build_client(
+                config.s3.region, config.s3.endpoint_url, threads, settings=storing, on_secret=on_secret
+            )
         stores.append(S3Store(client, executor, instrument))
         engine = TransferEngine(stores[-1], parts_in_flight=config.transfer.parts_in_flight, pool=pool)
         return ExportWriter(engine, layout, per_connection)
