@@ -24,7 +24,7 @@ from support.worker_site import Ran, Site
 
 
 async def doctor(site: Site, **environment: str) -> tuple[Ran, dict[str, list[dict[str, Any]]]]:
-    """Run `doctor --json`. Returns the findings by what they are about."""
+    """Runs `doctor --json`. Returns the findings by what they are about."""
     ran = await doctor_run(site, **environment)
     assert "Traceback" not in ran.stderr
     secret_canaries.check("the report", (ran.stdout + ran.stderr).encode())
@@ -135,7 +135,7 @@ async def test_failure_in_one_part_keeps_the_findings_of_the_others(site: Site, 
     token = {"AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/x", "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "none")}
     ran, found = await doctor(site, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="", **token)
     assert ran.status == 2
-    assert "option behind its question mark" in found["redis"][0]["says"]
+    assert "unknown option" in found["redis"][0]["says"]
     assert "No such file" in found["s3"][0]["says"]
     assert "AWS_ variables" in found["s3"][0][FIX_FIELD]
     assert found["connection gio"][0]["level"] == "ok"

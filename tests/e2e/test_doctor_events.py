@@ -23,7 +23,7 @@ REQUEST = {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_k
 
 
 async def doctor(site: Site, sinks: dict[str, Any], triggers: dict[str, Any]) -> tuple[Ran, dict[str, dict[str, str]]]:
-    """Run `doctor --json`. Returns the findings about sinks and triggers, one each, by what they are about."""
+    """Runs `doctor --json`. Returns the findings about sinks and triggers, one each, by what they are about."""
     site.settings = {"sinks": sinks, "triggers": triggers}
     ran = await asyncio.to_thread(site.command, "doctor", "--json")
     secret_canaries.check("the report", (ran.stdout + ran.stderr).encode())
@@ -36,7 +36,7 @@ async def doctor(site: Site, sinks: dict[str, Any], triggers: dict[str, Any]) ->
 
 @asynccontextmanager
 async def receiver(status: int) -> AsyncIterator[tuple[str, list[str]]]:
-    """Run the receiver of a webhook. Yields its URL, and the methods of the requests so far."""
+    """Runs the receiver of a webhook. Yields its URL, and the methods of the requests so far."""
     methods: list[str] = []
 
     async def receive(request: web.Request) -> web.Response:
@@ -61,7 +61,7 @@ def aws(s3_url: str, **more: str) -> dict[str, Any]:
 
 
 def create_endpoints(s3_url: str) -> tuple[str, str, str]:
-    """Create a queue with one message, a topic and an event bus."""
+    """Creates a queue with one message, a topic and an event bus."""
     name = f"d{uuid4().hex}"
     session = boto3.session.Session()
     queues = session.client("sqs", endpoint_url=s3_url, region_name=REGION)

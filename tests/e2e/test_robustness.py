@@ -78,7 +78,7 @@ async def test_export_of_a_worker_killed_in_a_transfer_succeeds_and_leaves_no_up
     assert site.open_uploads() == []
     assert len(world.jobs) == 1
     assert len(events) == 1
-    assert any("taken up again" in entry["note"] for entry in timeline)
+    assert any("resumed: its previous worker stopped responding" in entry["note"] for entry in timeline)
 
 
 async def test_export_of_a_worker_killed_in_a_submit_is_submitted_again_with_a_note(
@@ -134,7 +134,7 @@ async def test_export_whose_queue_entry_is_lost_is_enqueued_again(site: Site, wo
 
 
 async def drop_queue(site: Site) -> None:
-    """Delete every queue entry of the namespace, as if Redis had lost the queue's keys."""
+    """Deletes every queue entry of the namespace, as if Redis had lost the queue's keys."""
     client = open_redis(site.redis_url)
     for pattern in (f"{site.namespace}:queue:*", f"arq:*{site.namespace}:*"):
         keys = await client.keys(pattern)

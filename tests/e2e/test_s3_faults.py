@@ -80,7 +80,7 @@ SHORT_LIMITS = {
 
 
 async def run_through_outage(site: Site, over: asyncio.Event) -> None:
-    """Run exports during an outage. They must succeed after its end, and their limits must not be used up."""
+    """Runs exports during an outage. They must succeed after its end, and their limits must not be used up."""
     async with worker_site.worker(site), site.queue() as queue:
         request = json.dumps({"connection": "gio", "export": SEGMENT})
         ids = [(await queue.enqueue(request)).export_id for _ in range(3)]
@@ -138,7 +138,7 @@ def names(proxy: S3Proxy) -> list[str]:
 
 
 def fail_once(number: int, fault: Refusal | Lost) -> s3_server.Rule:
-    """Return a rule that makes one call fail. Calls are counted from zero."""
+    """Returns a rule that makes one call fail. Calls are counted from zero."""
     seen = 0
 
     def rule(call: Call) -> Refusal | Lost | None:

@@ -14,7 +14,7 @@ ROLE_ARN = "arn:aws:iam::123456789012:role/exports"
 
 
 def configure_two_connections(site: Site) -> None:
-    """Configure `gio` with the settings of `[s3]`, and `other` with its own storage class and IAM role."""
+    """Configures `gio` with the settings of `[s3]`, and `other` with its own storage class and IAM role."""
     gio = site.tree()["connections"]["gio"]
     own = {"storage_class": "ONEZONE_IA", "role_arn": ROLE_ARN, "sts_endpoint_url": site.s3_url}
     site.settings = {
@@ -24,7 +24,7 @@ def configure_two_connections(site: Site) -> None:
 
 
 async def doctor(site: Site) -> tuple[int, dict[str, list[dict[str, Any]]]]:
-    """Run `doctor --json`. Returns its exit status, and the findings by what they are about."""
+    """Runs `doctor --json`. Returns its exit status, and the findings by what they are about."""
     connections = json.dumps(site.settings["connections"])
     ran = await asyncio.to_thread(site.command, "doctor", "--json", EXPORT_CONNECTIONS=connections)
     secret_canaries.check("the report", (ran.stdout + ran.stderr).encode())

@@ -26,18 +26,18 @@ class Certificate:
     path_with_key: Path
 
     def server(self) -> ssl.SSLContext:
-        """Return the context of a server that presents the certificate."""
+        """Returns the context of a server that presents the certificate."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(self.path_with_key)
         return context
 
     def client(self) -> ssl.SSLContext:
-        """Return the context of a client that trusts only this certificate."""
+        """Returns the context of a client that trusts only this certificate."""
         return ssl.create_default_context(cafile=str(self.path))
 
 
 def certificate(folder: Path) -> Certificate:
-    """Create a certificate that is valid for a day."""
+    """Creates a certificate that is valid for a day."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)

@@ -28,14 +28,14 @@ def header(algorithm: Algorithm) -> str:
 
 
 def sent_checksums(server: S3Response) -> dict[Algorithm, str]:
-    """Return the checksums in a request's headers."""
+    """Returns the checksums in a request's headers."""
     return {
         algorithm: server.headers[header(algorithm)] for algorithm in ALGORITHMS if header(algorithm) in server.headers
     }
 
 
 def verifying_body(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a write, so that it refuses a body that does not match its checksum."""
+    """Wraps a write, so that it refuses a body that does not match its checksum."""
 
     def write(server: S3Response, *args: Any, **named: Any) -> Any:
         body = server.body or b""
@@ -49,7 +49,7 @@ def verifying_body(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def verifying_algorithm(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap the upload of a part, so that it refuses an algorithm that is not that of the upload."""
+    """Wraps the upload of a part, so that it refuses an algorithm that is not that of the upload."""
 
     def upload_part(server: S3Response) -> Any:
         algorithm = upload_algorithm(server)
@@ -61,14 +61,14 @@ def verifying_algorithm(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def upload_algorithm(server: S3Response) -> Algorithm | None:
-    """Return the checksum algorithm with which the request's upload was created."""
+    """Returns the checksum algorithm with which the request's upload was created."""
     upload = server.backend.get_bucket(server.bucket_name).multiparts.get(server._get_param("uploadId"))
     name = upload and upload.metadata.get("x-amz-checksum-algorithm")
     return next((algorithm for algorithm in ALGORITHMS if algorithm.name == name), None)
 
 
 def reading_any_checksum(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap moto's reading of checksums, so that it does not need a separate header with the algorithm's name."""
+    """Wraps moto's reading of checksums, so that it does not need a separate header with the algorithm's name."""
 
     def get_checksum(server: S3Response, headers: dict[str, Any]) -> Any:
         for algorithm, wire in sent_checksums(server).items():
@@ -80,7 +80,7 @@ def reading_any_checksum(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def listing_checksums(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap the list of parts, so that it contains the checksum of each part."""
+    """Wraps the list of parts, so that it contains the checksum of each part."""
 
     def list_parts(server: S3Response) -> Any:
         status, headers, body = original(server)
@@ -97,7 +97,7 @@ def listing_checksums(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def returning_checksum(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap the completion of an upload, so that its response contains the checksum of the whole object."""
+    """Wraps the completion of an upload, so that its response contains the checksum of the whole object."""
 
     def post(server: S3Response, request: Any, sent: bytes, bucket: str, query: dict[str, Any], key: str) -> Any:
         algorithm = upload_algorithm(server) if "uploadId" in query else None
@@ -116,7 +116,7 @@ def element(algorithm: Algorithm, wire: str) -> str:
 
 
 def add_checksums(server: Any) -> None:
-    """Replace methods of moto's S3 by the wrapped ones."""
+    """Replaces methods of moto's S3 by the wrapped ones."""
     server.put_object = verifying_body(server.put_object)
     server.upload_part = verifying_algorithm(verifying_body(server.upload_part))
     server.list_parts = listing_checksums(server.list_parts)

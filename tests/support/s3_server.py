@@ -24,7 +24,7 @@ _SERVER = Path(__file__).with_name("s3_process.py")
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """Yield the endpoint of an empty server. It stops with the block and with the test process."""
+    """Yields the endpoint of an empty server. It stops with the block and with the test process."""
     with subprocess.Popen(
         [sys.executable, str(_SERVER)],
         stdin=subprocess.PIPE,
@@ -41,7 +41,7 @@ def s3_server() -> Iterator[str]:
 
 @contextmanager
 def s3_credentials() -> Iterator[None]:
-    """Set credentials that boto3's chain finds, and hide those of this machine."""
+    """Sets credentials that boto3's chain finds, and hides those of this machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", "AKIDTEST")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test-secret-key")
@@ -54,14 +54,14 @@ def s3_credentials() -> Iterator[None]:
 
 @contextmanager
 def s3_client(endpoint_url: str, *, attempts: int = 2) -> Iterator[S3Client]:
-    """Yield a client that is built as the worker builds it."""
+    """Yields a client that is built as the worker builds it."""
     client = build_client(REGION, endpoint_url, 16, limits=CallLimits(attempts=attempts))
     yield client
     client.close()
 
 
 def new_bucket(client: Any) -> str:
-    """Create a bucket that no other test uses; returns its name."""
+    """Creates a bucket that no other test uses; returns its name."""
     name = f"test-{uuid4().hex[:12]}"
     client.create_bucket(Bucket=name)
     return name
@@ -154,18 +154,18 @@ class S3Proxy:
     endpoint_url: str = ""
 
     def reset(self) -> None:
-        """Clear the calls and remove the rule."""
+        """Clears the calls and removes the rule."""
         self.rule = lambda _: None
         self.calls = []
 
     def names(self) -> list[str]:
-        """Return the names of all calls so far, in order."""
+        """Returns the names of all calls so far, in order."""
         return [call.name for call in self.calls]
 
 
 @contextmanager
 def s3_proxy(upstream: str) -> Iterator[S3Proxy]:
-    """Yield a running proxy in front of a server."""
+    """Yields a running proxy in front of a server."""
     proxy = S3Proxy(upstream)
 
     class Handler(_Handler):
@@ -184,7 +184,7 @@ def s3_proxy(upstream: str) -> Iterator[S3Proxy]:
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore errors of connections, which a killed worker leaves open; report all others."""
+        """Ignores errors of connections, which a killed worker leaves open, and reports all others."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
@@ -240,7 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name is the base class's
-        """Log nothing."""
+        """Logs nothing."""
 
 
 def _error_body(code: str) -> bytes:

@@ -65,7 +65,7 @@ default = yes
 
 @contextmanager
 def swift_server(directory: Path) -> Iterator[str]:
-    """Yield the endpoint of an empty store in a directory. It stops with the block and with the test process."""
+    """Yields the endpoint of an empty store in a directory. It stops with the block and with the test process."""
     _skip_where_it_cannot_run(directory)
     command = [sys.executable, __file__, str(directory)]
     with (
@@ -93,7 +93,7 @@ def _skip_where_it_cannot_run(directory: Path) -> None:
 
 
 def _wait_until_ready(url: str) -> None:
-    """Repeat a write until it succeeds: a busy Swift refuses its first calls while it creates the account."""
+    """Repeats a write until it succeeds: a busy Swift refuses its first calls while it creates the account."""
     session = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name="us-east-1")
     client, deadline_s = session.client("s3", endpoint_url=url), time.monotonic() + START_TIMEOUT_S
     while True:
@@ -140,7 +140,7 @@ def _wait_for_port(port: int) -> None:
 
 
 def main() -> None:
-    """Run Swift until standard input ends."""
+    """Runs Swift until standard input ends."""
     root = Path(sys.argv[1])
     ports = {name: free_port() for name in (*STORES, "proxy")}
     _configure(root, ports)

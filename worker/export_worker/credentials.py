@@ -26,7 +26,7 @@ pattern never backtracks into it."""
 
 
 def reveal(secret: SecretStr, setting: str) -> str:
-    """Return the secret that a setting refers to: `env:NAME`, `file:/path`, or the value itself.
+    """Returns the secret that a setting refers to: `env:NAME`, `file:/path`, or the value itself.
 
     Args:
         secret: The value in the configuration.
@@ -62,7 +62,7 @@ class Redactor:
         self._lock = Lock()
 
     def add(self, secret: str | None) -> None:
-        """Mask this value from now on. None and short values are ignored."""
+        """Masks this value from now on. None and short values are ignored."""
         if secret is None or len(secret) < MIN_SECRET_LENGTH:
             return
         pattern = re.compile("".join(map(_any_form, _PIECES.findall(secret))))
@@ -73,7 +73,7 @@ class Redactor:
             self._patterns = dict(sorted(known.items(), key=lambda item: len(item[0]), reverse=True))
 
     def rotating(self, count: int) -> Callable[[str | None], None]:
-        """Return an `add` for secrets that replace each other: only the last `count` of them are masked.
+        """Returns an `add` for secrets that replace each other: only the last `count` of them are masked.
 
         Each known secret makes every masked line slower, and an assumed IAM role has new secrets each hour.
         """
@@ -96,13 +96,13 @@ class Redactor:
             self._patterns = {known: pattern for known, pattern in self._patterns.items() if known != secret}
 
     def text(self, text: str) -> str:
-        """Return the text with every known secret masked."""
+        """Returns the text with every known secret masked."""
         for pattern in self._patterns.values():
             text = pattern.sub(MASK, text)
         return text
 
     def value(self, value: Any) -> Any:
-        """Return a value for a log or document, with every string in it masked."""
+        """Returns a value for a log or document, with every string in it masked."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, bytes):
@@ -117,7 +117,7 @@ class Redactor:
 
 
 def _any_form(piece: str) -> str:
-    """Return a pattern for every form of a piece of a secret: each library escapes other characters."""
+    """Returns a pattern for every form of a piece of a secret: each library escapes other characters."""
     if piece.isascii() and piece.isalnum():
         return piece
     if piece.startswith("\\"):
@@ -130,18 +130,18 @@ def _any_form(piece: str) -> str:
 
 
 def _percent(piece: str) -> str:
-    """Return a pattern for the percent-encoded piece. In a URL within a URL, the percent signs are encoded again."""
+    """Returns a pattern for the percent-encoded piece. In a URL within a URL, the percent signs are encoded again."""
     return "".join(f"%(?:25){{0,3}}{byte:02x}" for byte in piece.encode("utf-8", "surrogatepass"))
 
 
 def url_passwords(address: str) -> list[str]:
-    """Return every password in the URL of a server such as Redis: before the host, or as a query parameter."""
+    """Returns every password in the URL of a server such as Redis: before the host, or as a query parameter."""
     before_host, values = _password_and_query(address)
     return before_host + [value for name, value in values if name.endswith("password")]
 
 
 def url_secrets(address: str) -> list[str]:
-    """Return everything in a URL that may be a credential: its password, and every value of its query string."""
+    """Returns everything in a URL that may be a credential: its password, and every value of its query string."""
     try:
         before_host, values = _password_and_query(address)
     except ValueError:
@@ -150,6 +150,6 @@ def url_secrets(address: str) -> list[str]:
 
 
 def _password_and_query(address: str) -> tuple[list[str], list[tuple[str, str]]]:
-    """Return the password before the host, if there is one, and the names and values of the query string."""
+    """Returns the password before the host, if there is one, and the names and values of the query string."""
     url = urlsplit(address)
     return [] if url.password is None else [unquote(url.password)], parse_qsl(url.query)

@@ -30,7 +30,7 @@ def client(proxied: tuple[S3Proxy, Any]) -> Any:
 
 
 async def checksum_findings(client: Any, bucket: str) -> dict[str, str]:
-    """Run the check. Returns the findings about checksums with their levels. Nothing may remain in the bucket."""
+    """Runs the check. Returns the findings about checksums with their levels. Nothing may remain in the bucket."""
     found = await check_s3(client, bucket, "p/")
     assert "Contents" not in client.list_objects_v2(Bucket=bucket)
     assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)

@@ -51,7 +51,7 @@ def bucket(direct: Any) -> str:
 def store_with(
     settings: StorageSettings, endpoint_url: str, secrets: list[str | None] | None = None
 ) -> Iterator[S3Store]:
-    """Yield a store whose client tries each call once. `secrets` receives the secrets of the assumed role."""
+    """Yields a store whose client tries each call once. `secrets` receives the secrets of the assumed role."""
     client = build_client(
         s3_server.REGION,
         endpoint_url,
@@ -119,7 +119,7 @@ async def test_objects_are_encrypted_with_keys_of_s3(endpoint: str, direct: Any,
 
 async def test_bucket_of_another_owner_is_refused_with_the_setting_to_check(proxy: S3Proxy, bucket: str) -> None:
     def only_its_owner(call: Call) -> Refusal | None:
-        """Refuse calls with another owner, as S3 does; moto ignores the header."""
+        """Refuses calls with another owner, as S3 does; moto ignores the header."""
         return None if call.headers.get("x-amz-expected-bucket-owner") == OWNER else Refusal(403, "AccessDenied")
 
     proxy.rule = only_its_owner
@@ -205,7 +205,7 @@ async def test_credentials_of_the_role_are_replaced_before_they_expire(proxy: S3
 
 @contextmanager
 def sts_server(refusal: Refusal | None = None) -> Iterator[tuple[str, list[dict[str, list[str]]]]]:
-    """Run an STS whose credentials live for a minute: botocore replaces them ten minutes before their end.
+    """Runs an STS whose credentials live for a minute: botocore replaces them ten minutes before their end.
 
     Yields:
         Its address, and the parameters of the requests so far.
@@ -223,7 +223,7 @@ def sts_server(refusal: Refusal | None = None) -> Iterator[tuple[str, list[dict[
             self.wfile.write(answer)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name is the base class's
-            """Log nothing."""
+            """Logs nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

@@ -16,7 +16,7 @@ DriverOpener = Callable[[str], AbstractAsyncContextManager[Driver]]
 
 
 async def check_connection(name: str, platform: str, open_driver: DriverOpener, redactor: Redactor) -> Finding:
-    """Check one connection.
+    """Checks one connection.
 
     Args:
         name: Name of the connection.
@@ -52,7 +52,7 @@ def _failure(about: str, name: str, error: Exception, redactor: Redactor) -> Fin
 
 
 async def _cheap_call(driver: Driver) -> str | None:
-    """Make one cheap call. Returns what it found, or None if the driver offers none."""
+    """Makes one cheap call. Returns what it found, or None if the driver offers none."""
     match driver:
         case Checking():
             return await driver.check()

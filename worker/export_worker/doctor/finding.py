@@ -28,7 +28,7 @@ class Finding:
     status: int = 0
 
     def document(self) -> dict[str, str]:
-        """Return the finding as `doctor --json` prints it; the names of its fields are public."""
+        """Returns the finding as `doctor --json` prints it; the names of its fields are public."""
         return {"about": self.about, "level": self.level, "says": self.says, FIX_FIELD: self.fix}
 
 
@@ -36,20 +36,20 @@ Findings = AsyncIterator[Finding]
 
 
 def good(about: str, says: str) -> Finding:
-    """Return a finding about a service that works."""
+    """Returns a finding about a service that works."""
     return Finding(about, "ok", says)
 
 
 def warning(about: str, says: str, fix: str) -> Finding:
-    """Return a finding about a service that works, but not as well as it should."""
+    """Returns a finding about a service that works, but not as well as it should."""
     return Finding(about, "warning", says, fix)
 
 
 def wrong(about: str, says: str, fix: str) -> Finding:
-    """Return a finding about a wrong setting or a missing permission."""
+    """Returns a finding about a wrong setting or a missing permission."""
     return Finding(about, "error", says, fix, 2)
 
 
 def unreachable(about: str, says: str, fix: str) -> Finding:
-    """Return a finding about a service that cannot be reached, or that gives no usable answer."""
+    """Returns a finding about a service that cannot be reached, or that gives no usable answer."""
     return Finding(about, "error", says, fix, 4)

@@ -36,7 +36,7 @@ _REFUSALS = (NoPermissionError, ReadOnlyError)
 
 
 async def check_redis(redis: ArqRedis, keys: Keys, redis_url: str) -> Findings:
-    """Check Redis. If it does not answer, one finding says so and no other follows."""
+    """Checks Redis. If it does not answer, one finding says so and no other follows."""
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
             await redis.ping()
@@ -56,7 +56,7 @@ async def check_redis(redis: ArqRedis, keys: Keys, redis_url: str) -> Findings:
 
 
 async def _info(redis: ArqRedis) -> Mapping[str, Any]:
-    """Return what Redis reports about itself; empty if the user may not ask."""
+    """Returns what Redis reports about itself; empty if the user may not ask."""
     try:
         info: Mapping[str, Any] = await redis.info()
     except NoPermissionError:
@@ -100,7 +100,7 @@ def _check_memory(used: int, limit: int) -> Finding:
 
 
 async def _check_durability(redis: ArqRedis, info: Mapping[str, Any]) -> list[Finding]:
-    """Report what Redis still has after its process or its machine ends."""
+    """Reports what Redis still has after its process or its machine ends."""
     if not info:
         return []
     settings = await _config(redis, "appendfsync", "save")
@@ -119,7 +119,7 @@ async def _check_durability(redis: ArqRedis, info: Mapping[str, Any]) -> list[Fi
 
 
 async def _config(redis: ArqRedis, *names: str) -> dict[str, str]:
-    """Return settings by name; empty if Redis refuses to report them, as managed services often do."""
+    """Returns settings by name; empty if Redis refuses to report them, as managed services often do."""
     client: Any = redis
     try:
         return {name: value for each in names for name, value in (await client.config_get(each)).items()}
@@ -182,7 +182,7 @@ _TTL_MS = 60_000
 
 
 def _commands(scratch: _ScratchKeys) -> dict[str, Callable[[Any], Any]]:
-    """Return one call for each permission that workers and producers need, in an order in which each call succeeds."""
+    """Returns one call for each permission that workers and producers need, in an order in which each call succeeds."""
     return {
         "SET": lambda pipe: pipe.set(scratch.string, "1", px=_TTL_MS),
         "GET": lambda pipe: pipe.get(scratch.string),

@@ -42,7 +42,7 @@ class _Check:
 
     @contextmanager
     def required(self, operation: str) -> Iterator[None]:
-        """Stop the check if a call in the block fails, or if the time is over before it is made."""
+        """Stops the check if a call in the block fails, or if the time is over before it is made."""
         if time.monotonic() > self._deadline_s:
             says = f"the check was stopped before {operation}: the calls before it took {CHECK_TIMEOUT_S:.0f} s"
             raise _StoppedError(unreachable(ABOUT, says, "check the store's load and the network"))
@@ -57,7 +57,7 @@ class _Check:
         attempt: Callable[[ChecksumMode], T],
         modes: tuple[ChecksumMode, ...] = CHECKSUM_MODES,
     ) -> tuple[ChecksumMode, T]:
-        """Make a call in the best checksum mode that the store supports, as a transfer does.
+        """Makes a call in the best checksum mode that the store supports, as a transfer does.
 
         Returns:
             The mode, and the result of the call.
@@ -85,7 +85,7 @@ class _Check:
 
 
 async def check_s3(client: S3Client, bucket: str, prefix: str) -> list[Finding]:
-    """Make the calls of a transfer. If the store is slow, this takes a minute and the time of one call.
+    """Makes the calls of a transfer. If the store is slow, this takes a minute and the time of one call.
 
     Args:
         client: See `build_client`.
@@ -98,7 +98,7 @@ async def check_s3(client: S3Client, bucket: str, prefix: str) -> list[Finding]:
 
 
 def _findings(store: ScratchStore) -> list[Finding]:
-    """Run all checks. If one cannot continue, its findings so far are kept and the later checks are skipped."""
+    """Runs all checks. If one cannot continue, its findings so far are kept and the later checks are skipped."""
     check, found = _Check(store), list[Finding]()
     try:
         for part in (_check_single_objects, _check_multipart, _check_deletion, _check_lifecycle):
@@ -149,7 +149,7 @@ def _check_free_key(check: _Check) -> Iterator[Finding]:
 
 
 def _create_only_finding(check: _Check, operation: str, kind: str, write: Callable[..., object]) -> Finding:
-    """Report whether the store refuses to overwrite an object. The key of `write` must be taken."""
+    """Reports whether the store refuses to overwrite an object. The key of `write` must be taken."""
     fix = "use a store with conditional writes"
     with check.required(operation):
         try:
@@ -190,7 +190,7 @@ def _check_multipart(check: _Check) -> Iterator[Finding]:
 
 
 def _check_uploads(check: _Check) -> Iterator[Finding]:
-    """Create, fill and complete an upload in the mode of its creation, then complete another one under the same key."""
+    """Creates, fills and completes an upload in one checksum mode, then completes another one under the same key."""
     store = check.store
     create_mode, upload = check.best_mode(CREATE, lambda mode: store.create_upload("parts", mode))
     mode, etag = check.best_mode(PART, partial(store.send_part, upload), create_mode.modes_of_upload)
@@ -208,7 +208,7 @@ def _check_uploads(check: _Check) -> Iterator[Finding]:
 
 
 def _check_part_list(check: _Check, upload: ScratchUpload) -> list[Finding]:
-    """Report whether another worker could resume an upload."""
+    """Reports whether another worker could resume an upload."""
     with check.required(LIST_PARTS):
         try:
             check.store.list_parts(upload)
@@ -240,7 +240,7 @@ def _check_lifecycle(check: _Check) -> Iterator[Finding]:
 
 
 def _unread_lifecycle(error: ScratchCallError) -> Finding:
-    """Report why the lifecycle rules were not read. Raises an error that does not concern them."""
+    """Reports why the lifecycle rules were not read. Raises an error that does not concern them."""
     if error.code == "NoSuchLifecycleConfiguration":
         says = "the bucket has no lifecycle rules, so uploads of a killed worker may remain"
         return warning(ABOUT, says, FIX_LIFECYCLE)

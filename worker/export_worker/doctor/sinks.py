@@ -10,7 +10,7 @@ from export_worker.credentials import Redactor
 from export_worker.doctor.finding import Finding, good, unreachable, warning, wrong
 from export_worker.doctor.redis import FIX_PERMISSIONS
 from export_worker.errors import ConfigError
-from export_worker.sinks.base import Checking, Sink, SinkAbsentError, SinkDeniedError, SinkError, SinkGoneError
+from export_worker.sinks.base import Checking, Sink, SinkDeniedError, SinkDisabledError, SinkError, SinkNotFoundError
 
 CHECK_TIMEOUT_S = 30.0
 
@@ -21,7 +21,7 @@ Endpoint = AnySink | SqsTrigger | BrokerTrigger
 
 
 async def check_sink(name: str, settings: AnySink, open_sink: SinkOpener, redactor: Redactor) -> Finding:
-    """Check one sink.
+    """Checks one sink.
 
     Args:
         name: Name of the sink.
@@ -39,7 +39,7 @@ async def check_endpoint(
     opening: AbstractAsyncContextManager[Sink],
     redactor: Redactor,
 ) -> Finding:
-    """Check one sink, or the source of a trigger that is opened as a sink.
+    """Checks one sink, or the source of a trigger that is opened as a sink.
 
     Args:
         about: What the finding is about.
@@ -76,16 +76,16 @@ def _failure(about: str, section: str, says: str, error: SinkError, settings: En
         case SinkDeniedError():
             # The check needs another permission than the delivery of an event, so events may still be accepted.
             return warning(about, says, "allow this call, so that doctor can check it")
-        case SinkAbsentError():
+        case SinkNotFoundError():
             return wrong(about, says, f"correct {section}, or create what it names")
-        case SinkGoneError():
+        case SinkDisabledError():
             return wrong(about, says, f"correct {section}.url, or remove this sink")
         case _:
             return unreachable(about, says, _fix_address(section, settings))
 
 
 def _fix_address(section: str, settings: Endpoint) -> str:
-    """Return what to check if the other side does not answer."""
+    """Returns what to check if the other side does not answer."""
     match settings:
         case RedisStreamSink():
             return "see the findings about redis"

@@ -27,7 +27,7 @@ SourceOpener = Callable[[str], AbstractAsyncContextManager[Sink]]
 async def check_trigger(
     name: str, settings: AnyTrigger, redis: ArqRedis, open_source: SourceOpener, redactor: Redactor
 ) -> Finding:
-    """Check one trigger.
+    """Checks one trigger.
 
     Args:
         name: Name of the trigger.
@@ -50,7 +50,7 @@ async def check_trigger(
 
 
 def _stream_commands(stream: str) -> dict[str, tuple[str, ...]]:
-    """Return the commands of a trigger, for a group that does not exist.
+    """Returns the commands of a trigger, for a group that does not exist.
 
     Redis checks the user's permissions first, so a refusal shows a missing permission. All other commands fail because
     the group does not exist, and change nothing.

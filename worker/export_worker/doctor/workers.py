@@ -17,7 +17,7 @@ ABOUT = "workers"
 
 
 async def check_workers(redis: ArqRedis, keys: Keys) -> list[Finding]:
-    """Report every running worker, and the roles that no running worker has."""
+    """Reports every running worker, and the roles that no running worker has."""
     client, now = commands(redis), datetime.now(UTC)
     since_ms = epoch_ms(now - timedelta(seconds=ALIVE_S))
     try:

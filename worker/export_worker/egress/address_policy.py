@@ -59,7 +59,7 @@ def is_fixed_host(host: str) -> bool:
 
 
 def parse_address(host: str) -> Address | None:
-    """Return the IP address that a URL's host consists of, or None if the host is a name."""
+    """Returns the IP address that a URL's host consists of, or None if the host is a name."""
     try:
         return ip_address(host)
     except ValueError:
@@ -67,7 +67,7 @@ def parse_address(host: str) -> Address | None:
 
 
 def _embedded_ipv4(address: Address) -> Address:
-    """Return the IPv4 address that an IPv6 address contains, or else the address itself."""
+    """Returns the IPv4 address that an IPv6 address contains, or else the address itself."""
     if isinstance(address, IPv4Address):
         return address
     if address in _NAT64:

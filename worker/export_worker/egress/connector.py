@@ -20,7 +20,7 @@ class AddressRefusedError(aiohttp.ClientError):
 
 
 def origin(url: URL) -> tuple[str, str, int | None]:
-    """Return scheme, host and port: the same for `HTTPS://A.cn` and `https://a.cn:443`.
+    """Returns scheme, host and port: the same for `HTTPS://A.cn` and `https://a.cn:443`.
 
     A credential is sent only to the origin that it belongs to.
     """
@@ -43,7 +43,7 @@ class PolicyConnector(aiohttp.TCPConnector):
         traces: list[Any],
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
     ) -> aiohttp.connector.Connection:
-        """Check a URL whose host is an IP address: aiohttp does not call the resolver for it."""
+        """Checks a URL whose host is an IP address: aiohttp does not call the resolver for it."""
         host = req.url.host or ""
         address = parse_address(host)
         if address is not None and not self._policy.allows_host(host) and not self._policy.allows(address):

@@ -53,7 +53,7 @@ class S3Calls:
         self._confirmed: set[tuple[str, ChecksumMode]] = set()
 
     async def call(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Make one call without a checksum. Raises botocore's errors; see `storage_errors`."""
+        """Makes one call without a checksum. Raises botocore's errors; see `storage_errors`."""
         _require_lease_for(operation)
         with self._measured(operation, 0):
             send = partial(getattr(self._client, operation), **arguments)
@@ -62,7 +62,7 @@ class S3Calls:
 
     @contextmanager
     def _measured(self, operation: str, sent_bytes: int) -> Iterator[None]:
-        """Report the duration and result of the call in the block. A cancelled call counts as no failure of S3."""
+        """Reports the duration and result of the call in the block. A cancelled call counts as no failure of S3."""
         started_s, failure = time.monotonic(), None
         try:
             yield
@@ -88,7 +88,7 @@ class S3Calls:
         upload_mode: ChecksumMode | None = None,
         sent_bytes: int = 0,
     ) -> tuple[dict[str, Any], ChecksumMode]:
-        """Make one call in the best checksum mode that the store supports. A refused mode is not used again.
+        """Makes one call in the best checksum mode that the store supports. A refused mode is not used again.
 
         Args:
             operation: Name of the call.
@@ -133,7 +133,7 @@ class S3Calls:
         return response
 
     def _exclude(self, kind: str, refused: ChecksumMode) -> None:
-        """Start later calls with the mode after one that the store has refused."""
+        """Starts later calls with the mode after one that the store has refused."""
         if refused in self._modes[kind]:
             self._modes[kind] = self._modes[kind][self._modes[kind].index(refused) + 1 :]
 

@@ -35,7 +35,7 @@ class ChecksumMode:
         return tuple(dict.fromkeys((self, self.md5_fallback)))
 
     def checksum_argument(self, checksum: Checksum) -> dict[str, Any]:
-        """Return the argument that sends a checksum to the store; empty in MD5 mode."""
+        """Returns the argument that sends a checksum to the store; empty in MD5 mode."""
         return {} if self.by_md5 else {self.algorithm.field: checksum.wire}
 
     @property
@@ -44,7 +44,7 @@ class ChecksumMode:
         return {} if self.by_md5 else {"ChecksumType": "FULL_OBJECT"}
 
     def create_upload_arguments(self) -> dict[str, Any]:
-        """Return the arguments with which a multipart upload is created."""
+        """Returns the arguments with which a multipart upload is created."""
         return {} if self.by_md5 else self.full_object_argument | {"ChecksumAlgorithm": self.algorithm.name}
 
 
@@ -63,7 +63,7 @@ class ObjectContent(Protocol):
         """The checksum that the worker reports."""
 
     def checksum_by(self, algorithm: Algorithm) -> Checksum | None:
-        """Return the checksum by another algorithm, or None if the bytes are no longer in memory.
+        """Returns the checksum by another algorithm, or None if the bytes are no longer in memory.
 
         Uses CPU time, so it must not be called on the event loop.
         """
@@ -80,7 +80,7 @@ class RequestBody:
         self.checksum = Checksum(CRC64NVME)
 
     def arguments(self, mode: ChecksumMode) -> dict[str, Any]:
-        """Return the arguments of a call that sends these bytes in a checksum mode."""
+        """Returns the arguments of a call that sends these bytes in a checksum mode."""
         self.checksum = Checksum.of(self.data, mode.algorithm)
         md5 = {"ContentMD5": content_md5(self.data)} if mode.by_md5 else {}
         return {"Body": self.data} | md5 | mode.checksum_argument(self.checksum)
@@ -102,7 +102,7 @@ class UploadedParts:
 
 
 def checksums_in(response: dict[str, Any]) -> dict[Algorithm, Checksum]:
-    """Return the checksums in a response about a whole object or a part. Composite checksums are ignored."""
+    """Returns the checksums in a response about a whole object or a part. Composite checksums are ignored."""
     if response.get("ChecksumType") == "COMPOSITE":
         return {}
     found = (

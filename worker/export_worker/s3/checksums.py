@@ -50,12 +50,12 @@ class Checksum:
 
     @classmethod
     def of(cls, data: Bytes, algorithm: Algorithm = CRC64NVME) -> Self:
-        """Compute the checksum of some bytes; 8 MiB take a millisecond."""
+        """Computes the checksum of some bytes; 8 MiB take a millisecond."""
         return cls(algorithm, algorithm.crc(data, 0))
 
     @classmethod
     def parse(cls, algorithm: Algorithm, wire: str) -> Self | None:
-        """Read a checksum from S3's text form; None for any other text, such as a checksum of checksums (`…-3`)."""
+        """Reads a checksum from S3's text form; None for any other text, such as a checksum of checksums (`…-3`)."""
         try:
             raw = b64decode(wire, validate=True)
         except Base64Error:
@@ -63,11 +63,11 @@ class Checksum:
         return cls(algorithm, int.from_bytes(raw, "big")) if len(raw) == algorithm.size_bytes else None
 
     def over(self, data: Bytes) -> Self:
-        """Return the checksum of all bytes so far, followed by these."""
+        """Returns the checksum of all bytes so far, followed by these."""
         return type(self)(self.algorithm, self.algorithm.crc(data, self.value))
 
     def followed_by(self, second: "Checksum", second_bytes: int) -> Self:
-        """Return the checksum of two consecutive pieces from the checksum of each; no byte is read again."""
+        """Returns the checksum of two consecutive pieces from the checksum of each; no byte is read again."""
         return type(self)(self.algorithm, self.algorithm.combine(self.value, second.value, second_bytes))
 
     @property
@@ -81,5 +81,5 @@ class Checksum:
 
 
 def content_md5(data: Bytes) -> str:
-    """Return the header `Content-MD5`, by which S3 rejects a damaged body. It costs two CPU seconds a GiB."""
+    """Returns the header `Content-MD5`, by which S3 rejects a damaged body. It costs two CPU seconds a GiB."""
     return b64encode(md5(data, usedforsecurity=False).digest()).decode("ascii")

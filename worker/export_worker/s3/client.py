@@ -62,7 +62,7 @@ class S3Client(Protocol):
         """`s3:GetLifecycleConfiguration`; called only by `doctor`."""
 
     def close(self) -> None:
-        """Close the connections."""
+        """Closes the connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def build_client(
     settings: StorageSettings = BUCKET_DEFAULTS,
     on_secret: OnSecret = ignore_secret,
 ) -> S3Client:
-    """Build boto3's S3 client.
+    """Builds boto3's S3 client.
 
     Must not be called on the event loop: it reads files and may ask for credentials. Credentials come from boto3's own
     chain and from nowhere else. Payloads are not signed: TLS or the checksum in the request protects them, and SHA-256
@@ -136,7 +136,7 @@ def build_client(
 
 
 def _follow_no_redirect(params: dict[str, Any], **_: Any) -> None:
-    """Do not follow a redirect of HeadBucket.
+    """Does not follow a redirect of HeadBucket.
 
     When S3 redirects a call, botocore (1.44) asks for the bucket's region by HeadBucket. If that call is redirected
     too, botocore asks for its region in the same way, until Python's stack is full. This happens with every server that
@@ -146,7 +146,7 @@ def _follow_no_redirect(params: dict[str, Any], **_: Any) -> None:
 
 
 def _check_response(http_response: Any, parsed: dict[str, Any], model: Any, **_: Any) -> None:
-    """Refuse a successful response that does not come from S3, before the caller counts a file as stored.
+    """Refuses a successful response that does not come from S3, before the caller counts a file as stored.
 
     Raises:
         NotS3Error: The response lacks a field that S3 always sends.

@@ -40,7 +40,7 @@ class CreateOnlyWrite:
         self._size_bytes = size_bytes
 
     async def run(self, operation: str, write: Write, content: ObjectContent) -> Written:
-        """Make the call until the object is written or adopted.
+        """Makes the call until the object is written or adopted.
 
         Args:
             operation: Name of the call, for errors.
@@ -70,7 +70,7 @@ class CreateOnlyWrite:
         )
 
     async def _response_if_free(self, operation: str, write: Write) -> dict[str, Any] | None:
-        """Make the call. Returns None if the key is taken, or may be."""
+        """Makes the call. Returns None if the key is taken, or may be."""
         try:
             return await write()
         except ClientError as error:
@@ -113,5 +113,5 @@ class CreateOnlyWrite:
 
 
 def _comparable_checksum(stored: dict[Algorithm, Checksum], content: ObjectContent) -> Checksum | None:
-    """Return the store's checksum by the content's own algorithm, or else the first one, if there is any."""
+    """Returns the store's checksum by the content's own algorithm, or else the first one, if there is any."""
     return stored.get(content.checksum.algorithm) or next(iter(stored.values()), None)

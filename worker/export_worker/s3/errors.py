@@ -82,17 +82,17 @@ _FIX_ROLE = "correct s3.role_arn and external_id, and allow the worker's own ide
 
 
 def code_of(error: ClientError) -> str:
-    """Return S3's error code, or the HTTP status if the response had no body."""
+    """Returns S3's error code, or the HTTP status if the response had no body."""
     return str(error.response.get("Error", {}).get("Code") or status_of(error) or "")
 
 
 def status_of(error: ClientError) -> int:
-    """Return the HTTP status; 0 if it is not known."""
+    """Returns the HTTP status; 0 if it is not known."""
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def storage_error(error: CallError, operation: str, bucket: str) -> StorageError:
-    """Convert an error of boto3.
+    """Converts an error of boto3.
 
     Returns:
         IntegrityError if data was damaged, StorageRefusedError if a retry cannot help, StorageUnavailableError if S3

@@ -51,7 +51,7 @@ class MultipartUpload:
         self._address = target.address | {"UploadId": upload_id}
 
     async def send(self, number: int, body: bytearray) -> SentPart:
-        """Send one part. Parts may be sent at the same time and in any order.
+        """Sends one part. Parts may be sent at the same time and in any order.
 
         If the caller is cancelled, this method returns only when its thread has ended.
 
@@ -66,7 +66,7 @@ class MultipartUpload:
         return SentPart(number, len(body), response["ETag"], request_body.checksum)
 
     async def complete(self, parts: Sequence[SentPart]) -> Written:
-        """Make one object of the parts, in this order, if its key is free. Raises what `S3Store.put` raises.
+        """Makes one object of the parts, in this order, if its key is free. Raises what `S3Store.put` raises.
 
         If an equal object of the same export exists, it stays, and the upload is aborted.
         """
@@ -88,7 +88,7 @@ class MultipartUpload:
         return written
 
     async def abort(self) -> None:
-        """Delete the upload and its parts, even if the caller is cancelled. Does nothing if the upload does not exist.
+        """Deletes the upload and its parts, even if the caller is cancelled. Does nothing if the upload does not exist.
 
         Raises:
             StorageError: S3 refused the call or did not answer.
@@ -107,7 +107,7 @@ class MultipartUpload:
 
 
 def whole_checksum(parts: Sequence[SentPart]) -> Checksum:
-    """Return the checksum of all parts in this order. The parts' checksums must be by one algorithm."""
+    """Returns the checksum of all parts in this order. The parts' checksums must be by one algorithm."""
     whole = parts[0].checksum
     for part in parts[1:]:
         whole = whole.followed_by(part.checksum, part.bytes)

@@ -45,7 +45,7 @@ class KeyFields:
     export_id: str
 
     def values(self) -> dict[str, str]:
-        """Return the values as text, by the name of the template's field."""
+        """Returns the values as text, by the name of the template's field."""
         return {
             "kind": self.kind,
             "connection": self.connection,
@@ -55,7 +55,7 @@ class KeyFields:
 
 
 def safe_name(name: str) -> str:
-    """Return a name that is valid in an S3 key and as a file on any disk.
+    """Returns a name that is valid in an S3 key and as a file on any disk.
 
     Unicode, spaces and `& # + % ?` are kept. Path separators and control characters are removed. The result has at most
     200 bytes in UTF-8, and keeps the extension.
@@ -68,7 +68,7 @@ def safe_name(name: str) -> str:
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """Return distinct names in the same order: a second `a.csv` becomes `a-2.csv`, a third `a-3.csv`.
+    """Returns distinct names in the same order: a second `a.csv` becomes `a-2.csv`, a third `a-3.csv`.
 
     A name that occurs once is unchanged, even if it looks like a numbered one. `manifest.json` and `_SUCCESS` count as
     used.
@@ -87,7 +87,7 @@ def unique_names(names: Sequence[str]) -> list[str]:
 
 
 def validate_key_template(template: str, prefix: str = "") -> None:
-    """Refuse a key template that cannot work, before an export needs it.
+    """Refuses a key template that cannot work, before an export needs it.
 
     Raises:
         ValueError: The braces are wrong, a field is not allowed, `{file_name}` is missing, or a key could be longer
@@ -102,7 +102,7 @@ def validate_key_template(template: str, prefix: str = "") -> None:
 
 
 def render_key(prefix: str, template: str, fields: KeyFields, file_name: str) -> str:
-    """Return the key of one object: the prefix, unchanged, then the template with its fields filled in.
+    """Returns the key of one object: the prefix, unchanged, then the template with its fields filled in.
 
     Braces within a value are not read as a template.
 
@@ -115,7 +115,7 @@ def render_key(prefix: str, template: str, fields: KeyFields, file_name: str) ->
 
 
 def key_prefix(prefix: str, template: str, fields: KeyFields) -> str:
-    """Return the part that the keys of all files of one export begin with: everything before the file name.
+    """Returns the part that the keys of all files of one export begin with: everything before the file name.
 
     Raises:
         ValueError: The template is wrong (see `validate_key_template`).
@@ -130,7 +130,7 @@ def key_prefix(prefix: str, template: str, fields: KeyFields) -> str:
 
 
 def key_pattern(prefix: str, template: str) -> re.Pattern[str] | None:
-    """Return a pattern for every key of `render_key`, with the export's id in the group `export_id`.
+    """Returns a pattern for every key of `render_key`, with the export's id in the group `export_id`.
 
     Returns None for a template without `{export_id}`: its keys do not show which export they belong to.
     """
@@ -149,7 +149,7 @@ def _is_allowed(character: str) -> bool:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Return stem and extension. `.csv.gz` is one extension; a leading dot does not begin an extension."""
+    """Returns stem and extension. `.csv.gz` is one extension; a leading dot does not begin an extension."""
     stem, extension = _split_once(name)
     if extension.lower() in _COMPRESSED:
         inner_stem, inner_extension = _split_once(stem)
@@ -165,13 +165,13 @@ def _split_once(name: str) -> tuple[str, str]:
 
 
 def _joined(stem: str, extension: str) -> str:
-    """Return stem and extension, shortened to the limit. No character is cut in two."""
+    """Returns stem and extension, shortened to the limit. No character is cut in two."""
     room = NAME_MAX_BYTES - len(extension.encode())
     return stem.encode()[:room].decode("utf-8", "ignore") + extension
 
 
 def _numbered(name: str) -> Iterator[str]:
-    """Yield the name with the numbers 2, 3, … Only the stem is shortened: the number makes the name distinct."""
+    """Yields the name with the numbers 2, 3, … Only the stem is shortened: the number makes the name distinct."""
     stem, extension = _split(name)
     return (_joined(stem, f"-{number}{extension}") for number in count(2))
 

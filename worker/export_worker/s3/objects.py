@@ -78,7 +78,7 @@ class ObjectHead:
 
     @classmethod
     def of(cls, response: dict[str, Any]) -> Self:
-        """Read the response to a head_object call."""
+        """Reads the response to a head_object call."""
         return cls(
             export_id=response.get("Metadata", {}).get(OWNER_FIELD),
             etag=unquoted(response["ETag"]),
@@ -89,7 +89,7 @@ class ObjectHead:
 
 
 async def head_object(calls: S3Calls, target: Target) -> ObjectHead | None:
-    """Return the description of the object under a key, or None if the key is free.
+    """Returns the description of the object under a key, or None if the key is free.
 
     Raises:
         ObjectExistsError: The object belongs to another export.
@@ -112,11 +112,11 @@ async def head_object(calls: S3Calls, target: Target) -> ObjectHead | None:
 
 
 async def delete_own_object(calls: S3Calls, target: Target) -> None:
-    """Delete an object. The caller has checked by `head_object` that it belongs to the same export."""
+    """Deletes an object. The caller has checked by `head_object` that it belongs to the same export."""
     with storage_errors(DELETE, target.bucket):
         await calls.call(DELETE, target.address)
 
 
 def unquoted(etag: str) -> str:
-    """Return an ETag without the quotes that HTTP puts around it."""
+    """Returns an ETag without the quotes that HTTP puts around it."""
     return etag.strip('"')

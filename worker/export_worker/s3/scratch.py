@@ -62,7 +62,7 @@ class ScratchStore:
         self._uploads: set[ScratchUpload] = set()
 
     def put(self, name: str, mode: ChecksumMode, *, create_only: bool = False, wrong_checksum: bool = False) -> None:
-        """Write an object in a checksum mode.
+        """Writes an object in a checksum mode.
 
         Args:
             name: Name of the object below the prefix.
@@ -81,14 +81,14 @@ class ScratchStore:
         self._has_accepted_object = True
 
     def owner(self, name: str) -> str | None:
-        """Return the owner in an object's metadata; doctor's own objects have `OWNER`."""
+        """Returns the owner in an object's metadata; doctor's own objects have `OWNER`."""
         with self._reported(HEAD):
             response = self._client.head_object(Bucket=self.bucket, Key=f"{self.prefix}/{name}", ChecksumMode="ENABLED")
         owner: str | None = response.get("Metadata", {}).get(OWNER_FIELD)
         return owner
 
     def create_upload(self, name: str, mode: ChecksumMode) -> ScratchUpload:
-        """Create a multipart upload in a checksum mode."""
+        """Creates a multipart upload in a checksum mode."""
         key = f"{self.prefix}/{name}"
         with self._reported(CREATE):
             response = self._client.create_multipart_upload(
@@ -101,7 +101,7 @@ class ScratchStore:
     def send_part(
         self, upload: ScratchUpload, mode: ChecksumMode, *, number: int = 1, wrong_checksum: bool = False
     ) -> str:
-        """Send a part and return its ETag. `wrong_checksum` sends the checksum of other bytes."""
+        """Sends a part and returns its ETag. `wrong_checksum` sends the checksum of other bytes."""
         with self._reported(PART):
             response = self._client.upload_part(
                 **self._address(upload), PartNumber=number, **_body_arguments(mode, wrong_checksum=wrong_checksum)
@@ -110,12 +110,12 @@ class ScratchStore:
         return etag
 
     def list_parts(self, upload: ScratchUpload) -> None:
-        """List the parts of an upload; the list is ignored."""
+        """Lists the parts of an upload; the list is ignored."""
         with self._reported(LIST_PARTS):
             self._client.list_parts(**self._address(upload))
 
     def complete(self, upload: ScratchUpload, etag: str, mode: ChecksumMode, *, create_only: bool = False) -> None:
-        """Make an object of the upload's first part. `create_only`: only if the key is free."""
+        """Makes an object of the upload's first part. `create_only`: only if the key is free."""
         self._keys.add(upload.key)
         checksum = mode.checksum_argument(Checksum.of(_BODY, mode.algorithm))
         parts = {"Parts": [{"PartNumber": 1, "ETag": etag} | checksum]}
@@ -130,20 +130,20 @@ class ScratchStore:
         self._uploads.discard(upload)
 
     def abort_uploads(self) -> None:
-        """Abort every open upload that these calls created."""
+        """Aborts every open upload that these calls created."""
         for upload in list(self._uploads):
             with self._reported(ABORT):
                 self._client.abort_multipart_upload(**self._address(upload))
             self._uploads.discard(upload)
 
     def open_uploads(self) -> int:
-        """Return how many open uploads the store lists under the prefix."""
+        """Returns how many open uploads the store lists under the prefix."""
         with self._reported(LIST):
             response = self._client.list_multipart_uploads(Bucket=self.bucket, Prefix=self.prefix)
         return len(response.get("Uploads") or [])
 
     def delete_objects(self) -> None:
-        """Delete every object that these calls wrote."""
+        """Deletes every object that these calls wrote."""
         for key in sorted(self._keys):
             with self._reported(DELETE):
                 self._client.delete_object(Bucket=self.bucket, Key=key)
@@ -158,7 +158,7 @@ class ScratchStore:
         return any(rule.get("Status") == "Enabled" and "AbortIncompleteMultipartUpload" in rule for rule in rules)
 
     def clear_away(self) -> int:
-        """Remove what is left after a failure, as far as the store allows.
+        """Removes what is left after a failure, as far as the store allows.
 
         Returns:
             The number of objects and uploads that remain. 0 if the store has never accepted an object.

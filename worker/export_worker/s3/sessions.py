@@ -28,14 +28,14 @@ OnSecret = Callable[[str | None], None]
 
 
 def ignore_secret(secret: str | None) -> None:
-    """Do nothing with a secret; for programs that log nothing."""
+    """Does nothing with a secret; for programs that log nothing."""
     del secret
 
 
 def session_for(
     settings: StorageSettings, region: str | None, on_secret: OnSecret = ignore_secret
 ) -> boto3.session.Session:
-    """Return a session with the credentials of the IAM role in the settings, or else with the process's own.
+    """Returns a session with the credentials of the IAM role in the settings, or else with the process's own.
 
     Must not be called on the event loop: it reads files and may ask the machine's metadata service. STS is called only
     by the first call to S3.
@@ -54,12 +54,12 @@ def session_for(
 
 
 def process_session() -> boto3.session.Session:
-    """Return a session with the process's own credentials. They may come from STS: by a web identity or a profile."""
+    """Returns a session with the process's own credentials. They may come from STS: by a web identity or a profile."""
     return boto3.session.Session(botocore_session=_botocore_session())
 
 
 def _botocore_session() -> botocore.session.Session:
-    """Return a session with the process's own credentials, whose calls of STS are limited in time."""
+    """Returns a session with the process's own credentials, whose calls of STS are limited in time."""
     session = botocore.session.Session()
     session.set_default_client_config(STS_CONFIG)
     return session
@@ -78,7 +78,7 @@ class _AssumedRoleProvider(CredentialProvider):
         self._on_secret = on_secret
 
     def load(self) -> DeferredRefreshableCredentials | None:
-        """Return the role's credentials, or None if the process has no credentials to assume the role with."""
+        """Returns the role's credentials, or None if the process has no credentials to assume the role with."""
         own = _botocore_session()
         credentials = own.get_credentials()
         if credentials is None:

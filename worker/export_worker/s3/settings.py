@@ -93,7 +93,7 @@ class StorageSettings(BaseModel):
         return self
 
     def merged_over(self, base: "StorageSettings") -> "StorageSettings":
-        """Return the settings of `base`, replaced by those that are set here."""
+        """Returns the settings of `base`, replaced by those that are set here."""
         values: dict[str, Any] = {}
         for group in _REPLACED_TOGETHER:
             chosen = self if getattr(self, group[0]) else base
@@ -101,7 +101,7 @@ class StorageSettings(BaseModel):
         return StorageSettings(**values)
 
     def call_arguments(self, operation: str, accepted: Mapping[str, Any]) -> dict[str, str]:
-        """Return the arguments that these settings add to a call.
+        """Returns the arguments that these settings add to a call.
 
         Args:
             operation: S3's name of the call, such as `PutObject`.

@@ -68,7 +68,7 @@ class S3Store:
         self._calls = S3Calls(client, executor, instrument)
 
     async def put(self, target: Target, body: bytes | bytearray) -> Written:
-        """Write a whole object with one call, if its key is free.
+        """Writes a whole object with one call, if its key is free.
 
         Raises:
             ObjectExistsError: The key belongs to another export.
@@ -84,7 +84,7 @@ class S3Store:
         return await CreateOnlyWrite(self._calls, target, len(body)).run(PUT, write, request_body)
 
     async def begin(self, target: Target) -> MultipartUpload:
-        """Create a multipart upload. The caller must complete or abort it.
+        """Creates a multipart upload. The caller must complete or abort it.
 
         If the caller is cancelled meanwhile, no upload stays open.
 
@@ -113,11 +113,11 @@ class S3Store:
         return upload
 
     def upload(self, target: Target, upload_id: str, algorithm: Algorithm = CRC64NVME) -> MultipartUpload:
-        """Return an upload that this or another worker created with checksums of this algorithm."""
+        """Returns an upload that this or another worker created with checksums of this algorithm."""
         return MultipartUpload(self._calls, target, upload_id, ChecksumMode(algorithm))
 
     async def parts(self, target: Target, upload_id: str) -> list[ListedPart] | None:
-        """Return the parts of an open upload, or None if there is no such upload.
+        """Returns the parts of an open upload, or None if there is no such upload.
 
         Raises:
             StorageError: S3 refused the call or did not answer.
@@ -138,7 +138,7 @@ class S3Store:
                 return None
 
     async def remove(self, target: Target) -> None:
-        """Delete an object of the same export, if there is one. Raises what `head_object` raises."""
+        """Deletes an object of the same export, if there is one. Raises what `head_object` raises."""
         if await head_object(self._calls, target) is not None:
             await delete_own_object(self._calls, target)
 
@@ -147,7 +147,7 @@ class S3Store:
         return await head_object(self._calls, target)
 
     async def abort_leftovers(self, bucket: str, prefix: str, export_id: str, keep: str | None = None) -> int:
-        """Abort the uploads that a killed worker left open: those under a prefix whose key contains the export's id.
+        """Aborts the uploads that a killed worker left open: those under a prefix whose key contains the export's id.
 
         No upload of this export may be running. Uploads whose keys do not contain the id are not aborted, since they
         may belong to other exports.
@@ -169,7 +169,7 @@ class S3Store:
         return aborted
 
     async def uploads(self, bucket: str, prefix: str) -> list[IncompleteUpload]:
-        """Return every open upload under a prefix.
+        """Returns every open upload under a prefix.
 
         Raises:
             StorageError: S3 refused the call or did not answer.
@@ -186,13 +186,13 @@ class S3Store:
                 page |= _next_page(page, KeyMarker=key, UploadIdMarker=upload_id)
 
     async def abort(self, bucket: str, upload: IncompleteUpload) -> None:
-        """Delete an upload and its parts. Raises what `MultipartUpload.abort` raises."""
+        """Deletes an upload and its parts. Raises what `MultipartUpload.abort` raises."""
         target = Target(bucket, upload.key, "", "")
         await MultipartUpload(self._calls, target, upload.upload_id, CHECKSUM_MODES[0]).abort()
 
 
 def _next_page(page: dict[str, Any], **markers: Any) -> dict[str, Any]:
-    """Return the arguments of the next page.
+    """Returns the arguments of the next page.
 
     Raises:
         StorageError: The store repeated the last marker or gave none, so the listing would never end.

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 async def run_in_thread(executor: ThreadPoolExecutor, call: Callable[[], T]) -> T:
-    """Run a blocking call in the executor.
+    """Runs a blocking call in the executor.
 
     If the caller is cancelled before the call has started, the call never starts. If the caller is cancelled later,
     this function waits for the end of the call and then raises CancelledError; the result is lost.
@@ -29,7 +29,7 @@ async def run_in_thread(executor: ThreadPoolExecutor, call: Callable[[], T]) -> 
 
 
 async def finish(work: Coroutine[Any, Any, T]) -> tuple[T, bool]:
-    """Run a coroutine to its end, even if the caller is cancelled meanwhile.
+    """Runs a coroutine to its end, even if the caller is cancelled meanwhile.
 
     Returns:
         The result, and whether the caller was cancelled. If it was, the caller must deal with the result and then
@@ -46,7 +46,7 @@ async def finish(work: Coroutine[Any, Any, T]) -> tuple[T, bool]:
 
 
 async def _wait_for_end(future: asyncio.Future[T]) -> bool:
-    """Wait until the future is done, however often the waiter is cancelled. The result is not read.
+    """Waits until the future is done, however often the waiter is cancelled. The result is not read.
 
     Returns:
         Whether the waiter was cancelled.

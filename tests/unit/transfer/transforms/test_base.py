@@ -29,7 +29,7 @@ def split(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def unzstd(data: bytes) -> bytes:
-    """Decompress one frame; nothing may follow it."""
+    """Decompresses one frame; nothing may follow it."""
     decompressor = zstandard.ZstdDecompressor().decompressobj()
     found = decompressor.decompress(data)
     assert decompressor.eof

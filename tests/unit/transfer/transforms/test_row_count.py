@@ -44,7 +44,7 @@ def count(rows: RowCounter, text: str, charset: str, cuts: list[int]) -> int:
 
 
 def as_csv_reads(text: str) -> int:
-    """Return how many rows Python's csv finds; empty lines do not count."""
+    """Returns how many rows Python's csv finds; empty lines do not count."""
     return sum(1 for row in csv.reader(io.StringIO(text, newline="")) if row)
 
 

@@ -19,14 +19,14 @@ class Transform(Protocol):
     """Changes one stream of bytes. An instance serves one stream."""
 
     def feed(self, data: bytes) -> bytes:
-        """Accept the next bytes of the source and return the output that is ready.
+        """Accepts the next bytes of the source and returns the output that is ready.
 
         Raises:
             TransformError: The bytes are not valid in the source's charset.
         """
 
     def finish(self) -> bytes:
-        """Return the rest of the output after the end of the source.
+        """Returns the rest of the output after the end of the source.
 
         Raises:
             TransformError: The source ends within a character.
@@ -36,7 +36,7 @@ class Transform(Protocol):
 def build_transform(
     source_charset: str, target_charset: str | None, compression: Compression = "none"
 ) -> Transform | None:
-    """Return the transform of one file, or None if the bytes are stored unchanged.
+    """Returns the transform of one file, or None if the bytes are stored unchanged.
 
     Args:
         source_charset: Charset of the platform's file.
@@ -175,7 +175,7 @@ class Transcoder:
             raise TransformError(message) from None
 
     def _source_bytes(self, text: str) -> int:
-        """Return about how many bytes a text takes in the source; exact enough for a message."""
+        """Returns about how many bytes a text takes in the source; exact enough for a message."""
         encoder = self._source.incrementalencoder("replace")
         encoder.encode("")  # removes the byte order mark from the count, if the charset has one
         return len(encoder.encode(text, final=True))

@@ -58,7 +58,7 @@ class CsvTables:
         self._rows = 0
 
     def feed(self, data: bytes) -> Iterator[TablePart]:
-        """Accept the next bytes and yield the tables that are ready.
+        """Accepts the next bytes and yields the tables that are ready.
 
         Raises:
             TransformError: There is no header, the header names a column twice, or a row has too many or too few
@@ -69,7 +69,7 @@ class CsvTables:
             yield from self._next_block()
 
     def finish(self) -> Iterator[TablePart]:
-        """Yield the rest after the end of the file. Raises what `feed` raises, also if a quoted field is still open."""
+        """Yields the rest after the end of the file. Raises what `feed` raises, also if a quoted field is open."""
         text = bytes(self._buffer)
         self._buffer.clear()
         if not self.names:
@@ -98,7 +98,7 @@ class CsvTables:
             )
 
     def _parts(self, block: "_Block") -> Iterator[TablePart]:
-        """Count the rows of a parsed block, and yield them without the header. Raises as `feed` for a ragged row."""
+        """Counts the rows of a parsed block, and yields them without the header. Raises TransformError for a ragged row."""
         if block.ragged is not None:
             number, fields = block.ragged
             expected = f"the header (row 1) has {len(self.names)}"
@@ -112,12 +112,12 @@ class CsvTables:
 
 
 def shown(name: str) -> str:
-    """Return a column's name for an error message, quoted and shortened: a header may contain anything."""
+    """Returns a column's name for an error message, quoted and shortened: a header may contain anything."""
     return repr(name if len(name) <= SHOWN_CHARACTERS else f"{name[:SHOWN_CHARACTERS]}…")
 
 
 def _header(text: bytes, *, is_whole: bool) -> list[str]:
-    """Return the names of the columns, read by Python's csv: Arrow needs the names before it can parse a row."""
+    """Returns the names of the columns, read by Python's csv: Arrow needs the names before it can parse a row."""
     lines = StringIO(text.decode("utf-8", "ignore"), newline="")  # the last character may be incomplete
     try:
         names = next((row for row in csv.reader(lines) if row), None)
@@ -136,7 +136,7 @@ def _header(text: bytes, *, is_whole: bool) -> list[str]:
 
 
 def _record_ends(text: bytes) -> Iterator[int]:
-    """Yield offsets at which a record may end: first a fast guess, then the exact one."""
+    """Yields offsets at which a record may end: first a fast guess, then the exact one."""
     guess = _guessed_end(text)
     if guess:
         yield guess
@@ -146,7 +146,7 @@ def _record_ends(text: bytes) -> Iterator[int]:
 
 
 def _guessed_end(text: bytes) -> int:
-    """Return the offset after the last line end that has an even number of quotes before it; 0 if there is none."""
+    """Returns the offset after the last line end that has an even number of quotes before it; 0 if there is none."""
     end = _line_end(text, len(text))
     is_open = text.count(b'"', 0, end) % 2 == 1
     while is_open:
@@ -157,7 +157,7 @@ def _guessed_end(text: bytes) -> int:
 
 
 def _line_end(text: bytes, before: int) -> int:
-    """Return the offset after the last line end before an offset; 0 if there is none."""
+    """Returns the offset after the last line end before an offset; 0 if there is none."""
     end = text.rfind(b"\n", 0, before) + 1
     # CR is searched only after the last LF: in a text without CR, each search would read all of it.
     return max(end, text.rfind(b"\r", end, before) + 1)

@@ -102,7 +102,7 @@ class CsvToParquet:
         pa.default_memory_pool().release_unused()
 
     def _opened_writer(self) -> arrow_parquet.ParquetWriter:
-        """Return the writer; open it with the first call. The header must be known."""
+        """Returns the writer; open it with the first call. The header must be known."""
         if self._writer is None:
             names = self._csv.names
             if unknown := sorted(self._types.keys() - set(names)):
@@ -129,14 +129,14 @@ class CsvToParquet:
 
 
 def _cast(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Return the values in a type. Raises `pa.ArrowInvalid` if a value does not fit it."""
+    """Returns the values in a type. Raises `pa.ArrowInvalid` if a value does not fit it."""
     if kind == pa.int64() and compute.any(compute.invert(compute.match_substring_regex(values, _WHOLE_NUMBER))).as_py():
         raise pa.ArrowInvalid("not a whole number")
     return values.cast(kind)
 
 
 def _first_invalid(values: pa.ChunkedArray, kind: pa.DataType) -> int:
-    """Return the index of the first value that does not fit a type; there must be one.
+    """Returns the index of the first value that does not fit a type; there must be one.
 
     Arrow does not report the index, so it is found by bisection.
     """
@@ -164,12 +164,12 @@ class _Output:
         return self._buffer.write(data)
 
     def flush(self) -> None:
-        """Do nothing: every write is in the buffer at once."""
+        """Does nothing: every write is in the buffer at once."""
 
     def close(self) -> None:
         self.closed = True
 
     def take(self) -> bytes:
-        """Return the bytes that were written since the last call."""
+        """Returns the bytes that were written since the last call."""
         buffer, self._buffer = self._buffer, BytesIO()
         return buffer.getvalue()  # returns the buffer itself, without a copy

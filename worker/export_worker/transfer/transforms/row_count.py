@@ -33,7 +33,7 @@ class RowCounter(Protocol):
     count: int
 
     def feed(self, data: bytes) -> None:
-        """Accept the next bytes. Their charset must encode line ends, commas and quotes as in ASCII."""
+        """Accepts the next bytes. Their charset must encode line ends, commas and quotes as in ASCII."""
 
 
 class CsvRowCounter:
@@ -74,7 +74,7 @@ class JsonRowCounter:
 
 
 def _without_quoted(text: bytes) -> tuple[bytes, int]:
-    """Return the text with each quoted field replaced by `x`, and the number of quotes in those fields."""
+    """Returns the text with each quoted field replaced by `x`, and the number of quotes in those fields."""
     quotes = text.count(b'"')
     if not quotes:
         return text, 0
@@ -86,7 +86,7 @@ def _without_quoted(text: bytes) -> tuple[bytes, int]:
 
 
 def _without_regular_quoted(text: bytes) -> bytes | None:
-    """Do the same many times faster, if every quote opens a field, closes a field, or is one of a pair within it.
+    """Does the same many times faster, if every quote opens a field, closes a field, or is one of a pair within it.
 
     Returns None for other texts. A pair of quotes does not change whether a later quote opens or closes a field, so the
     pairs are removed first. Then every second piece between quotes is outside of fields, and each of these pieces must
@@ -103,7 +103,7 @@ def _without_regular_quoted(text: bytes) -> bytes | None:
 
 
 def _with_lf(plain: bytes) -> bytes:
-    """Return the text with LF for every line end. A CR LF that is split between two pieces becomes an empty line."""
+    """Returns the text with LF for every line end. A CR LF that is split between two pieces becomes an empty line."""
     returns = plain.count(b"\r")
     if returns == plain.count(b"\r\n"):
         return plain.translate(None, b"\r") if returns else plain
@@ -111,7 +111,7 @@ def _with_lf(plain: bytes) -> bytes:
 
 
 def _next_context(text: bytes, plain: bytes, quotes: int) -> bytes:
-    """Return the bytes that represent this piece and all before it for the next piece; see `CsvRowCounter`.
+    """Returns the bytes that represent this piece and all before it for the next piece; see `CsvRowCounter`.
 
     Args:
         text: This piece after its own context.
@@ -129,12 +129,12 @@ def _next_context(text: bytes, plain: bytes, quotes: int) -> bytes:
 
 
 def _rows_begun(plain: bytes) -> int:
-    """Return how many rows begin: the number of line ends that another byte follows. No line may be empty."""
+    """Returns how many rows begin: the number of line ends that another byte follows. No line may be empty."""
     return plain.count(b"\n") - plain.endswith(b"\n")
 
 
 def last_record_end(text: bytes) -> int:
-    """Return the offset after the last complete record of a CSV that begins with a record; 0 if there is none."""
+    """Returns the offset after the last complete record of a CSV that begins with a record; 0 if there is none."""
     plain = _QUOTED_FIELDS.sub(lambda field: b"x" * len(field[0]), text)
     return max(plain.rfind(b"\n"), plain.rfind(b"\r")) + 1
 
@@ -145,7 +145,7 @@ def is_csv(file_name: str) -> bool:
 
 
 def row_counter_for(file_name: str) -> RowCounter | None:
-    """Return a new counter for a file of this name, or None if its rows cannot be counted."""
+    """Returns a new counter for a file of this name, or None if its rows cannot be counted."""
     if _extension(file_name) in {".json", ".jsonl", ".ndjson"}:
         return JsonRowCounter()
     return CsvRowCounter() if is_csv(file_name) else None
@@ -199,7 +199,7 @@ class RowCountingTransform:
 
 
 def with_row_count(transform: Transform | None, rows: RowCounter, charset: str) -> Transform:
-    """Return a transform that counts rows before the bytes enter another transform.
+    """Returns a transform that counts rows before the bytes enter another transform.
 
     Args:
         transform: The other transform; None stores the bytes unchanged.
@@ -222,5 +222,5 @@ def _codec_name(charset: str) -> str:
 
 
 def _byte_order_mark(codec_name: str) -> bytes:
-    """Return the byte order mark in a charset; empty if the charset has none."""
+    """Returns the byte order mark in a charset; empty if the charset has none."""
     return codecs.encode("\ufeff", codec_name, "ignore")
