@@ -98,7 +98,7 @@ class CsvTables:
             )
 
     def _parts(self, block: "_Block") -> Iterator[TablePart]:
-        """Counts the rows of a parsed block, and yields them without the header. Raises TransformError for a ragged row."""
+        """Counts the rows of a parsed block, and yields them without the header. Raises what `feed` raises."""
         if block.ragged is not None:
             number, fields = block.ragged
             expected = f"the header (row 1) has {len(self.names)}"

@@ -102,7 +102,7 @@ class CsvToParquet:
         pa.default_memory_pool().release_unused()
 
     def _opened_writer(self) -> arrow_parquet.ParquetWriter:
-        """Returns the writer; open it with the first call. The header must be known."""
+        """Returns the writer, which the first call opens. The header must be known."""
         if self._writer is None:
             names = self._csv.names
             if unknown := sorted(self._types.keys() - set(names)):

@@ -86,11 +86,11 @@ def _without_quoted(text: bytes) -> tuple[bytes, int]:
 
 
 def _without_regular_quoted(text: bytes) -> bytes | None:
-    """Does the same many times faster, if every quote opens a field, closes a field, or is one of a pair within it.
+    """Returns the text of `_without_quoted` many times faster, or None if a quote is not where CSV requires it.
 
-    Returns None for other texts. A pair of quotes does not change whether a later quote opens or closes a field, so the
-    pairs are removed first. Then every second piece between quotes is outside of fields, and each of these pieces must
-    end where a field can begin.
+    Every quote must open a field, close a field, or be one of a pair within a field. A pair does not change whether a
+    later quote opens or closes a field, so the pairs are removed first. Then every second piece between quotes is
+    outside of fields, and each of these pieces must end where a field can begin.
     """
     if text.endswith(b'""'):
         return None
