@@ -163,5 +163,5 @@ async def test_missing_permissions_on_streams_are_named(site: Site, restricted_u
     assert ran.status == 2
     assert found["sink good"]["level"] == "ok"
     assert found["sink foreign"][FIX_FIELD] == "give the user the permissions that k8s/README.md lists"
-    assert found["sink string"]["says"] == "the key in is there, and is no stream"
+    assert found["sink string"]["says"] == "the key in exists, and is not a stream"
     assert "may not run XAUTOCLAIM, XACK on stream" in found["trigger stream"]["says"]
