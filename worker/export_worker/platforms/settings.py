@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
-from export_worker.egress.address_policy import AddressPolicy, is_fixed_host
+from export_worker.egress.address_policy import AddressPolicy, means_itself
 from export_worker.errors import ConfigError
 from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
 
@@ -45,7 +45,7 @@ class ConnectionSettings(BaseModel):
     poll: PollSettings = PollSettings()
     max_in_flight: Annotated[int, Field(ge=1)] = 8
     requests_per_second: Annotated[float, Field(gt=0)] = 5.0
-    """Rate limit for requests to the platform, over all workers. A burst may have one second of requests, and one more.
+    """Rate limit for requests to the platform, over all workers. A burst may have one second's requests and one more.
 
     Every request to the origin of `base_url` counts: submits, polls, pages of a result, downloads, tokens. Files from
     other hosts (object stores, CDNs) do not count. The calls of `call`, `catalog` and `doctor` do not count either.
@@ -70,7 +70,7 @@ class ConnectionSettings(BaseModel):
         """
         named = [urlsplit(f"//{host}").hostname or "" for host in self.allow_hosts]
         own = urlsplit(self.base_url).hostname or ""
-        return AddressPolicy({own, *filter(is_fixed_host, named)}, self.allow_networks)
+        return AddressPolicy({own, *filter(means_itself, named)}, self.allow_networks)
 
 
 S = TypeVar("S", bound=ConnectionSettings)
