@@ -16,7 +16,7 @@ from yarl import URL
 
 from export_worker.credentials import Redactor
 from export_worker.egress.address_policy import AddressPolicy
-from export_worker.egress.connector import GuardedConnector, origin
+from export_worker.egress.connector import PolicyConnector, origin
 from export_worker.errors import ConfigError, PlatformMalformedError, PlatformUnavailableError
 from export_worker.platforms.http.responses import HttpResponse, error_for, json_value, one_line
 from export_worker.step_context import wait_for_gate
@@ -267,7 +267,7 @@ class HttpClient:
     def _session(self) -> aiohttp.ClientSession:
         if self._opened is None:
             self._opened = aiohttp.ClientSession(
-                connector=GuardedConnector(self._address_policy, keepalive_timeout=KEEPALIVE_S),
+                connector=PolicyConnector(self._address_policy, keepalive_timeout=KEEPALIVE_S),
                 # A cookie would be a credential that is not in the configuration.
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "export-worker"},
