@@ -8,6 +8,7 @@ import structlog
 
 from export_producers.client import ExportQueue
 from export_producers.commands.options import TEXT
+from export_producers.triggers.dead_letters import DeadLetters
 from export_producers.triggers.intake import Intake
 from export_producers.triggers.metrics import TriggerPages
 from export_producers.triggers.template import Template
@@ -20,7 +21,7 @@ from export_worker.redis.client import close_redis, open_redis, wait_for_redis
 from export_worker.telemetry.health_pages import pages_served
 from export_worker.telemetry.logs import configure_logging
 from export_worker.wiring.secrets import build_redactor, learn_aws_secrets
-from export_worker.wiring.triggers import build_trigger
+from export_worker.wiring.triggers import build_trigger, consumer_group
 
 _log = structlog.get_logger(__name__)
 
@@ -64,9 +65,11 @@ async def serve(config: Config, name: str, template: Template | None, stop: asyn
     queue = ExportQueue(config.redis_url, namespace=config.namespace, connections=config.platforms() or None)
     try:
         keys = Keys(config.namespace)
-        pages = TriggerPages(name, asked, keys, config.triggers[name])
-        intake = Intake(name, queue=queue, redis=redis, keys=keys, template=template, stop=stop, told=pages.count)
-        pages.intake = intake
+        dead_letters = DeadLetters(redis, keys.dead(name))
+        pages = TriggerPages(name, asked, keys, consumer_group(config.triggers[name]))
+        pages.intake = intake = Intake(
+            name, queue=queue, dead_letters=dead_letters, template=template, stop=stop, on_outcome=pages.count
+        )
         running = build_trigger(f"triggers.{name}", config.triggers[name], redis, intake)
         await wait_for_redis(config.redis_url, stop)
         async with pages_served(pages, config.worker.health_host, config.worker.health_port):

@@ -10,9 +10,9 @@ from uuid import uuid4
 
 from arq.connections import ArqRedis
 
-from export_producers.triggers.brokers.trigger import BrokerTrigger, Subscribed, Take
+from export_producers.triggers.brokers.trigger import Accept, BrokerTrigger, Subscribed
 from export_producers.triggers.intake import Intake, Trigger
-from export_producers.triggers.redis_stream import RedisStreamTrigger
+from export_producers.triggers.redis_stream import Consumer, ConsumerGroup, RedisStreamTrigger
 from export_producers.triggers.sqs import SqsTrigger
 from export_worker.config import triggers as settings_of
 from export_worker.credentials import reveal
@@ -30,15 +30,7 @@ def build_trigger(place: str, settings: settings_of.AnyTrigger, redis: ArqRedis,
     """
     match settings:
         case settings_of.RedisStreamTrigger():
-            return RedisStreamTrigger(
-                redis,
-                intake,
-                stream=settings.stream,
-                group=settings.group,
-                consumer=f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}",
-                field="request" if settings.request is None else "event",
-                claim_after_s=settings.claim_after_s,
-            )
+            return RedisStreamTrigger(redis, intake, _consumer(settings))
         case settings_of.SqsTrigger():
             return SqsTrigger(
                 intake,
@@ -54,7 +46,23 @@ def build_trigger(place: str, settings: settings_of.AnyTrigger, redis: ArqRedis,
             assert_never(settings)
 
 
-def _subscribe(place: str, settings: settings_of.BrokerTrigger) -> Callable[[Take], Subscribed]:
+def consumer_group(settings: settings_of.AnyTrigger) -> ConsumerGroup | None:
+    """Return the consumer group of a trigger that reads a Redis stream, else None."""
+    if isinstance(settings, settings_of.RedisStreamTrigger):
+        return ConsumerGroup(settings.stream, settings.group)
+    return None
+
+
+def _consumer(settings: settings_of.RedisStreamTrigger) -> Consumer:
+    return Consumer(
+        ConsumerGroup(settings.stream, settings.group),
+        name=f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}",
+        field="request" if settings.request is None else "event",
+        claim_after_s=settings.claim_after_s,
+    )
+
+
+def _subscribe(place: str, settings: settings_of.BrokerTrigger) -> Callable[[Accept], Subscribed]:
     url = reveal(settings.url, f"{place}.url")
     module: Any
     try:
