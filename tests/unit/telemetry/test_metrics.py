@@ -48,7 +48,7 @@ async def worker() -> bytes:
 async def gateway() -> bytes:
     metrics = GatewayMetrics()
     metrics.served("GET", "/healthz", 200, 0.1, stream=False)
-    body = (await metrics.answer(redis_up=True)).body
+    body = (await metrics.response(redis_up=True)).body
     assert isinstance(body, bytes)
     return body
 

@@ -9,7 +9,8 @@ import click
 
 from export_producers.client import ExportQueue
 from export_producers.gateway.context import CatalogCall
-from export_producers.gateway.server import Options, check, serve
+from export_producers.gateway.options import GatewayOptions
+from export_producers.gateway.server import serve
 from export_worker.config import Config, load_config
 from export_worker.credentials import Redactor, reveal, url_passwords
 from export_worker.redis.client import wait_for_redis
@@ -24,7 +25,7 @@ def gateway(log_level: str) -> None:
     """Serve the HTTP API: the queue, for services in any language."""
     config = load_config()
     options = _options(config)
-    check(options)
+    options.check()
     redactor = Redactor()
     for secret in (*options.api_keys, *url_passwords(config.redis_url)):
         redactor.add(secret)
@@ -39,19 +40,10 @@ def gateway(log_level: str) -> None:
     asyncio.run(work())
 
 
-def _options(config: Config) -> Options:
+def _options(config: Config) -> GatewayOptions:
     settings = config.gateway
-    keys = [reveal(key, f"gateway.api_keys.{index}") for index, key in enumerate(settings.api_keys)]
-    return Options(
-        host=settings.host,
-        port=settings.port,
-        api_keys=tuple(keys),
-        requests_per_second=settings.requests_per_second,
-        burst=settings.burst,
-        streams_max=settings.max_streams,
-        keep_alive_s=settings.keep_alive_s,
-        stop_s=settings.stop_s,
-    )
+    keys = tuple(reveal(key, f"gateway.api_keys.{index}") for index, key in enumerate(settings.api_keys))
+    return GatewayOptions(**(dict(settings) | {"api_keys": keys}))
 
 
 def _catalog(config: Config, redactor: Redactor) -> CatalogCall | None:
