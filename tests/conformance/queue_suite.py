@@ -136,7 +136,7 @@ class QueueSuite:
     async def test_an_open_export_is_told_to_end(self, subject: Subject) -> None:
         accepted = await subject.queue.enqueue(request_of())
         assert await subject.queue.cancel(accepted.export_id) is Phase.QUEUED
-        assert (await subject.queue.explain(accepted.export_id)).startswith("Somebody asked for its end")
+        assert (await subject.queue.explain(accepted.export_id)).startswith("Cancellation requested. ")
 
     async def test_what_has_ended_stays_until_it_is_set_going_again(self, subject: Subject) -> None:
         accepted = await subject.queue.enqueue(request_of())

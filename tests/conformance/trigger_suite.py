@@ -28,7 +28,7 @@ TEMPLATE = {
 
 
 def cloudevent(event_id: str, tag: Any = "t") -> dict[str, Any]:
-    """Return an event from which `TEMPLATE` makes a request."""
+    """Returns an event from which `TEMPLATE` makes a request."""
     return {"specversion": "1.0", "id": event_id, "source": "/tags", "type": "tag.ready", "data": {"tag": tag}}
 
 
@@ -63,18 +63,18 @@ class IntakeSite:
         return DeadLetters(self.redis, self.keys.dead("t"))
 
     async def exports(self, count: int) -> list[Status]:
-        """Wait until there are `count` exports, and return all of them."""
+        """Waits until there are `count` exports, and returns all of them."""
         async with asyncio.timeout(40):
             while len(found := await self.queue.list_exports()) < count:
                 await asyncio.sleep(0.02)
         return found
 
     async def request(self, export_id: str) -> ExportRequest:
-        """Return the request of an export."""
+        """Returns the request of an export."""
         return ExportRequest.model_validate_json(await self.redis.hget(self.keys.export(export_id), "request"))
 
     async def dead(self, count: int) -> list[dict[str, str]]:
-        """Wait until there are `count` dead letters, and return all of them."""
+        """Waits until there are `count` dead letters, and returns all of them."""
         async with asyncio.timeout(40):
             while len(entries := await self.redis.xrange(self.keys.dead("t"))) < count:
                 await asyncio.sleep(0.02)
@@ -85,7 +85,7 @@ class IntakeSite:
 
 @asynccontextmanager
 async def open_intake_site(redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIterator[IntakeSite]:
-    """Open a namespace in which the connection `gio` is announced."""
+    """Opens a namespace in which the connection `gio` is announced."""
     keys = Keys(namespace)
     await redis.hset(keys.connections, mapping={"gio": "growingio"})  # type: ignore[misc] # redis-py types both clients
     async with ExportQueue(redis_url, namespace=namespace) as queue:
@@ -96,7 +96,7 @@ async def open_intake_site(redis: ArqRedis, redis_url: str, namespace: str) -> A
 async def running(
     source: MessageSource, site: IntakeSite, template: Mapping[str, Any] | None = None
 ) -> AsyncIterator[None]:
-    """Run the trigger while the block runs. At the end, stop it as SIGTERM does, and wait for it."""
+    """Runs the trigger while the block runs. At the end, stops it as SIGTERM does, and waits for it."""
     stop = asyncio.Event()
     compiled = Template("triggers.t.request", template) if template is not None else None
     intake = Intake("t", queue=site.queue, dead_letters=site.dead_letters, template=compiled, stop=stop)
@@ -110,7 +110,7 @@ async def running(
 
 
 async def until_acknowledged(source: MessageSource) -> None:
-    """Wait until every message is acknowledged."""
+    """Waits until every message is acknowledged."""
     async with asyncio.timeout(40):
         while await source.unacknowledged():
             await asyncio.sleep(0.05)

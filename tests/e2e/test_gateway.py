@@ -40,7 +40,7 @@ def site(redis_url: str, namespace: str, outputs: Path) -> Site:
 
 @contextmanager
 def running(site: Site, **environment: str) -> Iterator[tuple[str, Running]]:
-    """Run a gateway process while the block runs. Yields its URL and the process."""
+    """Runs a gateway process while the block runs. Yields its URL and the process."""
     with site.process("gateway", **environment) as process:
         process.until_logged("gateway: http://")
         found = re.search(r"gateway: (http://\S+)", process.log.read_text(encoding="utf-8"))

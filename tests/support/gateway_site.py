@@ -59,14 +59,14 @@ class GatewaySite:
     now_s: list[float] = field(default_factory=lambda: [0.0])
 
     async def call(self, method: str, path: str, document: Any = None, **more: Any) -> Response:
-        """Send one request, with a document as JSON."""
+        """Sends one request, with a document as JSON."""
         if document is not None:
             more["json"] = document
         async with self.client.request(method, self.url + path, **more) as response:
             return Response(response.status, response.headers, await response.read())
 
     async def enqueue(self, **more: Any) -> str:
-        """Enqueue an export over HTTP and return its id."""
+        """Enqueues an export over HTTP and returns its id."""
         response = await self.call("POST", "/v1/exports", REQUEST | more)
         assert response.status == 202, response.body
         export_id: str = response.json["export_id"]
@@ -74,7 +74,7 @@ class GatewaySite:
         return export_id
 
     async def raw(self, sent: bytes) -> Response:
-        """Send bytes that no HTTP client would send, and read the response until the connection is closed."""
+        """Sends bytes that no HTTP client would send, and reads the response until the connection is closed."""
         host, port = self.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(sent)
@@ -94,7 +94,7 @@ async def open_gateway(
     options: GatewayOptions = OPTIONS,
     catalog: CatalogCall | None = None,
 ) -> AsyncIterator[GatewaySite]:
-    """Run a gateway with the connection `gio` while the block runs."""
+    """Runs a gateway with the connection `gio` while the block runs."""
     now_s = [0.0]
     async with (
         ExportQueue(redis_url, namespace=namespace, connections={"gio": "growingio"}) as queue,

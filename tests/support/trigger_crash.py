@@ -28,7 +28,7 @@ class CrashingIntake(Intake):
     received_before = 0
 
     async def accept(self, message: Message) -> None:
-        """Accept a message of an earlier process normally. Kill the process in the middle of a new message."""
+        """Accepts a message of an earlier process normally. Kills the process in the middle of a new message."""
         is_new = int(message.body.rpartition(b'"n":"')[2].partition(b'"')[0]) >= self.received_before
         if is_new and self.kill_before:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -38,7 +38,7 @@ class CrashingIntake(Intake):
 
 
 async def serve(redis_url: str, namespace: str, number: int) -> None:
-    """Run one trigger process until it is killed."""
+    """Runs one trigger process until it is killed."""
     stop, redis = asyncio.Event(), open_redis(redis_url)
     async with ExportQueue(redis_url, namespace=namespace) as queue:
         dead_letters = DeadLetters(redis, Keys(namespace).dead("t"))
@@ -51,7 +51,7 @@ async def serve(redis_url: str, namespace: str, number: int) -> None:
 
 
 def main(redis_url: str, namespace: str, count: int) -> None:
-    """Run `count` trigger processes one after the other, and print how many of them were killed."""
+    """Runs `count` trigger processes one after the other, and prints how many of them were killed."""
     configure_logging(Redactor(), "WARNING")
     killed = 0
     for number in range(count):

@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 
 def build_app(context: GatewayContext) -> web.Application:
-    """Build the application of one gateway."""
+    """Builds the application of one gateway."""
     app = web.Application(client_max_size=REQUEST_MAX_BYTES, middlewares=[access_log, error_middleware, authenticate])
     app[CONTEXT] = context
     app.add_routes(
@@ -63,7 +63,7 @@ async def _stop_streams(app: web.Application) -> None:
 
 @web.middleware
 async def access_log(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Count and log each request. The log has the route, not the path, because a path may hold a secret."""
+    """Counts and logs each request. The log has the route, not the path, because a path may hold a secret."""
     started, status = monotonic(), STATUS_CLIENT_CLOSED
     response = None
     try:
@@ -82,7 +82,7 @@ async def access_log(request: web.Request, handler: Handler) -> web.StreamRespon
 
 @web.middleware
 async def error_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn every error into a problem response."""
+    """Turns every error into a problem response."""
     try:
         return await handler(request)
     except Exception as error:  # noqa: BLE001 - every error becomes a response; the log gets the details
@@ -91,7 +91,7 @@ async def error_middleware(request: web.Request, handler: Handler) -> web.Stream
 
 @web.middleware
 async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse requests without a valid key, and requests above the rate limit of their key."""
+    """Refuses requests without a valid key, and requests above the rate limit of their key."""
     if not request.path.startswith(KEY_REQUIRED_PREFIX):
         return await handler(request)
     context = request.app[CONTEXT]
@@ -109,17 +109,17 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
 
 
 async def openapi(_: web.Request) -> web.Response:
-    """Return the OpenAPI document."""
+    """Returns the OpenAPI document."""
     return web.json_response(document(), dumps=dumps)
 
 
 async def healthz(_: web.Request) -> web.Response:
-    """Report that the process runs."""
+    """Reports that the process runs."""
     return json_response(Health())
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Report whether Redis is reachable. The status is 503 if it is not, or if the gateway is stopping."""
+    """Reports whether Redis is reachable. The status is 503 if it is not, or if the gateway is stopping."""
     context = request.app[CONTEXT]
     if context.stopping.is_set():
         raise ProblemError(503, "stopping", "the gateway is stopping", headers={"Retry-After": "1"})
@@ -128,7 +128,7 @@ async def readyz(request: web.Request) -> web.Response:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """Return the metrics for Prometheus."""
+    """Returns the metrics for Prometheus."""
     context = request.app[CONTEXT]
     try:
         async with asyncio.timeout(REDIS_CHECK_TIMEOUT_S):

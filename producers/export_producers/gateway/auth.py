@@ -22,7 +22,7 @@ class ApiKeys:
         self._digests = [_digest(key) for key in keys]
 
     def caller(self, authorization: str | None) -> int | None:
-        """Return the index of the key in the header `Authorization`, or None if it holds no valid key."""
+        """Returns the index of the key in the header `Authorization`, or None if it holds no valid key."""
         if not self._digests:
             return ANONYMOUS
         scheme, _, key = (authorization or "").partition(" ")
@@ -58,7 +58,7 @@ class RateLimit:
         self._buckets: dict[int, _Bucket] = {}
 
     def wait_s(self, caller: int) -> int:
-        """Take a token for one request. Returns 0 if there was one, else the whole seconds until there is one."""
+        """Takes a token for one request. Returns 0 if there was one, else the whole seconds until there is one."""
         now = self._clock()
         bucket = self._buckets.setdefault(caller, _Bucket(self._burst, now))
         bucket.tokens = min(self._burst, bucket.tokens + (now - bucket.filled_at) * self._per_second)

@@ -48,7 +48,7 @@ class GatewayContext:
 
     @contextmanager
     def hold_key(self, key: str | None) -> Iterator[None]:
-        """Reserve an idempotency key while its request is in progress.
+        """Reserves an idempotency key while its request is in progress.
 
         Raises:
             ProblemError: Another request with this key is in progress.
@@ -67,7 +67,7 @@ class GatewayContext:
 
     @contextmanager
     def open_stream(self, request: web.Request) -> Iterator[None]:
-        """Count an event stream while it is open.
+        """Counts an event stream while it is open.
 
         Raises:
             ProblemError: Too many event streams are open.
@@ -88,13 +88,13 @@ CONTEXT = web.AppKey("context", GatewayContext)
 
 
 def json_response(document: BaseModel, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    """Return a response with a model as JSON."""
+    """Returns a response with a model as JSON."""
     body = document.model_dump_json().encode()
     return web.Response(status=status, body=body, headers=headers, content_type="application/json")
 
 
 def query(request: web.Request, *allowed: str) -> dict[str, str]:
-    """Return the parameters of the query string.
+    """Returns the parameters of the query string.
 
     Raises:
         ProblemError: A parameter is unknown or is given twice.
@@ -108,7 +108,7 @@ def query(request: web.Request, *allowed: str) -> dict[str, str]:
 
 
 async def json_body(request: web.Request) -> bytes:
-    """Read the body.
+    """Reads the body.
 
     Raises:
         ProblemError: Its content type is not JSON, or it takes too long to arrive.
@@ -124,12 +124,12 @@ async def json_body(request: web.Request) -> bytes:
 
 
 def retry_after(status: Status) -> dict[str, str]:
-    """Return the header `Retry-After` with the time until the export's next step, before which nothing changes."""
+    """Returns the header `Retry-After` with the time until the export's next step, before which nothing changes."""
     if status.due_at is None:
         return {}
     return {"Retry-After": str(max(1, ceil((status.due_at - datetime.now(UTC)).total_seconds())))}
 
 
 def location(export_id: str) -> dict[str, str]:
-    """Return the header `Location` with the path of an export's status."""
+    """Returns the header `Location` with the path of an export's status."""
     return {"Location": f"/v1/exports/{export_id}"}

@@ -20,13 +20,13 @@ STARTS: dict[str, Start] = {"submit": "submit", "poll": "poll", "transfer": "tra
 
 
 async def enqueue(request: web.Request) -> web.Response:
-    """Accept an export. The same idempotency key with the same request returns the first export."""
+    """Accepts an export. The same idempotency key with the same request returns the first export."""
     context = request.app[CONTEXT]
     query(request)
     key = _idempotency_key(request)
     with context.hold_key(key):
-        wanted = _with_key(parse_request(await json_body(request)), key)
-        accepted = await context.queue.enqueue(wanted, trace=_trace(request))
+        export_request = _with_key(parse_request(await json_body(request)), key)
+        accepted = await context.queue.enqueue(export_request, trace=_trace(request))
     headers = location(accepted.export_id) | {"Retry-After": "1"}
     if accepted.deduplicated:
         headers |= retry_after(await context.queue.status(accepted.export_id))
@@ -43,12 +43,12 @@ def _idempotency_key(request: web.Request) -> str | None:
     return key
 
 
-def _with_key(wanted: ExportRequest, key: str | None) -> ExportRequest:
-    if key is None or wanted.idempotency_key == key:
-        return wanted
-    if wanted.idempotency_key is not None:
+def _with_key(export_request: ExportRequest, key: str | None) -> ExportRequest:
+    if key is None or export_request.idempotency_key == key:
+        return export_request
+    if export_request.idempotency_key is not None:
         raise invalid_parameter(IDEMPOTENCY_KEY, "differs from the idempotency_key of the body")
-    return wanted.model_copy(update={"idempotency_key": key})
+    return export_request.model_copy(update={"idempotency_key": key})
 
 
 def _trace(request: web.Request) -> TraceContext | None:
@@ -57,7 +57,7 @@ def _trace(request: web.Request) -> TraceContext | None:
 
 
 async def list_exports(request: web.Request) -> web.Response:
-    """Return one page of exports."""
+    """Returns one page of exports."""
     parameters = query(request, "phase", "limit", "cursor")
     phase = parameters.get("phase")
     if phase is not None and phase not in set(Phase):
@@ -81,14 +81,14 @@ def _limit(text: str) -> int:
 
 
 async def status(request: web.Request) -> web.Response:
-    """Return the status of an export."""
+    """Returns the status of an export."""
     query(request)
     found = await request.app[CONTEXT].queue.status(request.match_info["export_id"])
     return json_response(found, headers=retry_after(found))
 
 
 async def cancel(request: web.Request) -> web.Response:
-    """Request the cancellation of an export."""
+    """Requests the cancellation of an export."""
     query(request)
     export_id = request.match_info["export_id"]
     phase = await request.app[CONTEXT].queue.cancel(export_id)
@@ -97,7 +97,7 @@ async def cancel(request: web.Request) -> web.Response:
 
 
 async def retry(request: web.Request) -> web.Response:
-    """Restart an export that has ended."""
+    """Restarts an export that has ended."""
     context, export_id = request.app[CONTEXT], request.match_info["export_id"]
     start = await _start(request)
     try:
@@ -108,7 +108,7 @@ async def retry(request: web.Request) -> web.Response:
 
 
 async def _start(request: web.Request) -> Start | None:
-    """Return the step from which to restart, as the query string or the body names it."""
+    """Returns the step from which to restart, as the query string or the body names it."""
     in_query = query(request, "from").get("from")
     if in_query is not None and in_query not in STARTS:
         raise invalid_parameter("from", f"must be one of {', '.join(STARTS)}")
@@ -126,7 +126,7 @@ async def _start(request: web.Request) -> Start | None:
 
 
 async def catalog(request: web.Request) -> web.Response:
-    """Return what a connection's platform has of a resource."""
+    """Returns what a connection's platform has of a resource."""
     call = request.app[CONTEXT].catalog
     connection, resource = request.match_info["connection"], request.match_info["resource"]
     project = query(request, "project").get("project")

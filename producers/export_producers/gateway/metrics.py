@@ -32,18 +32,18 @@ class Metrics:
         self._up = Gauge("export_gateway_redis_up", "Whether Redis answered this scrape.", registry=self._registry)
 
     def names(self) -> set[str]:
-        """Return the names of all metrics, as the text format's `TYPE` lines have them."""
+        """Returns the names of all metrics, as the text format's `TYPE` lines have them."""
         return {family.name for family in self._registry.collect()}
 
     def served(self, method: str, route: str, status: int, seconds: float, *, stream: bool) -> None:
-        """Count one request. The duration of an event stream is not recorded."""
+        """Counts one request. The duration of an event stream is not recorded."""
         method = method if method in METHODS else "other"
         self._requests.labels(method, route, str(status)).inc()
         if not stream:
             self._seconds.labels(method, route).observe(seconds)
 
     async def response(self, *, redis_up: bool) -> web.Response:
-        """Return all metrics in Prometheus's text format."""
+        """Returns all metrics in Prometheus's text format."""
         self._up.set(redis_up)
         # The process metrics are read from files in /proc, which must not block the event loop.
         text = await asyncio.to_thread(generate_latest, self._registry)
@@ -51,6 +51,6 @@ class Metrics:
 
 
 def route_of(request: web.Request) -> str:
-    """Return the template of a request's route, such as `/v1/exports/{export_id}`."""
+    """Returns the template of a request's route, such as `/v1/exports/{export_id}`."""
     resource = request.match_info.route.resource
     return UNMATCHED if resource is None else resource.canonical

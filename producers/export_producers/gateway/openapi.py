@@ -55,7 +55,7 @@ _LOCATION = {"description": "The path of the export's status.", "schema": {"type
 
 @cache
 def document() -> Json:
-    """Return the document. It is cached, so callers must not modify it."""
+    """Returns the document. It is cached, so callers must not modify it."""
     _, schemas = models_json_schema(
         [
             (ExportRequest, "validation"),
@@ -187,7 +187,7 @@ def _catalog() -> Json:
 
 
 def _open(name: str, about: str, content: Json, *problems: int) -> Json:
-    """Return an operation that needs no key and has no rate limit."""
+    """Returns an operation that needs no key and has no rate limit."""
     answers = {"200": _answer(about, content)} | _problems((*problems, 500))
     return {"operationId": name, "summary": about, "security": [], "responses": answers}
 

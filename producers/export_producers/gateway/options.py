@@ -29,7 +29,7 @@ class GatewayOptions:
     stop_s: float
 
     def check(self) -> None:
-        """Check that a gateway with these options is not open to everyone on the network.
+        """Checks that a gateway with these options is not open to everyone on the network.
 
         Raises:
             ConfigError: There is no key and the address is not a loopback address, or a key is empty.

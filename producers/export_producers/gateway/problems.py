@@ -59,13 +59,13 @@ class ProblemError(Exception):
 
 
 def invalid_parameter(name: str, message: str) -> ProblemError:
-    """Return the error for an invalid parameter or header."""
+    """Returns the error for an invalid parameter or header."""
     problem = FieldProblem(name, message)
     return ProblemError(400, ErrorCode.INVALID_REQUEST, str(problem), errors=[problem])
 
 
 def error_response(error: Exception) -> web.Response:
-    """Return the problem response for an error. An unexpected error is logged, and its text is not sent."""
+    """Returns the problem response for an error. An unexpected error is logged, and its text is not sent."""
     match error:
         case ProblemError():
             return problem_response(error.status, error.code, error.detail, errors=error.errors, headers=error.headers)
@@ -89,7 +89,7 @@ def problem_response(
     errors: Sequence[FieldProblem] = (),
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
-    """Return a response with a problem document."""
+    """Returns a response with a problem document."""
     document = Problem(
         type=PROBLEM_PREFIX + code,
         title=HTTPStatus(status).phrase,
@@ -105,7 +105,7 @@ def problem_response(
 
 
 def status_response(status: int, detail: str | None = None, headers: Mapping[str, str] | None = None) -> web.Response:
-    """Return the problem response for an HTTP status. Code and title are the status's standard name."""
+    """Returns the problem response for an HTTP status. Code and title are the status's standard name."""
     known = HTTPStatus(status)
     detail = detail or known.description or known.phrase
     return problem_response(status, known.name.lower(), detail, headers=headers)
@@ -140,7 +140,7 @@ def _from_our_error(error: ExportWorkerError) -> web.Response:
 
 
 def _internal(error: ExportWorkerError) -> web.Response:
-    """Return the response for an error behind the gateway. Its addresses and settings are only logged."""
+    """Returns the response for an error behind the gateway. Its addresses and settings are only logged."""
     _log.error("request.failed", code=error.code, error=str(error))
     if isinstance(error, ServiceUnreachableError):
         return _unavailable(error, "a service that the gateway needs is unreachable; retry later", RETRY_AFTER_S)

@@ -35,7 +35,7 @@ async def serve(
     catalog: CatalogCall | None,
     wait_for_redis: Callable[[asyncio.Event], Awaitable[None]],
 ) -> None:
-    """Print one line with the address, then serve until SIGTERM or SIGINT. Running requests are finished then.
+    """Prints one line with the address, then serves until SIGTERM or SIGINT and finishes running requests.
 
     Args:
         wait_for_redis: Returns when Redis answers, or when the event is set.
@@ -66,7 +66,7 @@ async def listening(
     catalog: CatalogCall | None = None,
     clock: Callable[[], float] = monotonic,
 ) -> AsyncIterator[str]:
-    """Serve while the block runs. Yields the base URL, without a slash at the end.
+    """Serves while the block runs. Yields the base URL, without a slash at the end.
 
     Args:
         clock: The clock of the rate limit.
@@ -103,7 +103,7 @@ async def _bind(runner: web.AppRunner, options: GatewayOptions) -> None:
 
 
 def _url_host(host: str) -> str:
-    """Return the host for a URL. A server that is bound to all addresses is reachable at the loopback address."""
+    """Returns the host for a URL. A server that is bound to all addresses is reachable at the loopback address."""
     if host in {"", "0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host

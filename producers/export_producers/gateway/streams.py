@@ -18,7 +18,7 @@ RECONNECT_MS = 2000
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    """Send the current status, then every change, until the export has ended.
+    """Sends the current status, then every change, until the export has ended.
 
     Each event is a complete status. So a client that was disconnected gets the current status, and no history. If the
     client already has the current status (`Last-Event-ID`), it is not sent again.
@@ -57,7 +57,7 @@ async def _follow(response: web.StreamResponse, context: GatewayContext, status:
 
 
 async def _stopped(context: GatewayContext) -> bool:
-    """Wait until the next read of the status. Returns True if the gateway is stopping."""
+    """Waits until the next read of the status. Returns True if the gateway is stopping."""
     with suppress(TimeoutError):
         async with asyncio.timeout(STATUS_POLL_S):
             await context.stopping.wait()
@@ -65,6 +65,6 @@ async def _stopped(context: GatewayContext) -> bool:
 
 
 def event_id(status: Status) -> str:
-    """Return the event id of a status. All gateways return the same id for the same status."""
+    """Returns the event id of a status. All gateways return the same id for the same status."""
     digest = blake2b(status.model_dump_json().encode(), digest_size=6).hexdigest()
     return f"{epoch_ms(status.updated_at)}-{digest}"

@@ -26,7 +26,7 @@ class DeadLetters:
     stream: str
 
     async def add(self, message: Message, reason: str) -> None:
-        """Append a message with the reason why it cannot become an export.
+        """Appends a message with the reason why it cannot become an export.
 
         Raises:
             RedisError: Redis refuses the write or cannot be reached.

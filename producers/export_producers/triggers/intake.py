@@ -1,4 +1,4 @@
-"""What every trigger does with a message: enqueue its export, or move the message to the dead-letter stream."""
+"""What every trigger does with a message: enqueue its export, or moves the message to the dead-letter stream."""
 
 import asyncio
 import random
@@ -29,7 +29,7 @@ class Trigger(Protocol):
     """Reads messages from one source."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Read messages until `stop` is set, then finish the messages that were received."""
+        """Reads messages until `stop` is set, then finishes the messages that were received."""
 
 
 class StoppedError(Exception):
@@ -73,7 +73,7 @@ class Intake:
         return self._waiting
 
     async def accept(self, message: Message) -> None:
-        """Enqueue the message's export, or move the message to the dead-letter stream.
+        """Enqueues the message's export, or moves the message to the dead-letter stream.
 
         When this returns, the message may be acknowledged. While Redis is unreachable, this retries.
 
@@ -93,13 +93,13 @@ class Intake:
                 return
 
     def mark_reachable(self) -> None:
-        """Record that Redis, or the source of the messages, answered, even if it had no message."""
+        """Records that Redis, or the source of the messages, answered, even if it had no message."""
         if self._waiting:
             _log.info("trigger.resumed", trigger=self._trigger)
         self._waiting = False
 
     async def wait_to_retry(self, error: Exception) -> None:
-        """Wait about `INTAKE_RETRY_S` before the next try. Only the first wait of an outage is logged.
+        """Waits about `INTAKE_RETRY_S` before the next try. Only the first wait of an outage is logged.
 
         Raises:
             StoppedError: `stop` was set.

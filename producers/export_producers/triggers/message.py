@@ -42,7 +42,7 @@ class Message:
 
 
 def parse_message(trigger: str, message: Message, template: Template | None) -> ExportRequest:
-    """Return the request that a message holds. Without an idempotency key, the message's id becomes the key.
+    """Returns the request that a message holds. Without an idempotency key, the message's id becomes the key.
 
     Args:
         trigger: The trigger's name. It is part of the key, because ids are unique only within one trigger.
@@ -66,7 +66,7 @@ def parse_message(trigger: str, message: Message, template: Template | None) -> 
 
 
 def trace_of(message: Message) -> TraceContext | None:
-    """Return the trace context of a parsed message: from its headers, else from the CloudEvent's extension."""
+    """Returns the trace context of a parsed message: from its headers, else from the CloudEvent's extension."""
     carrier = _attributes(message) | {name.lower(): value for name, value in message.headers.items()}
     if "traceparent" not in carrier:
         body = _json(message.body) if message.body else None
@@ -77,7 +77,7 @@ def trace_of(message: Message) -> TraceContext | None:
 
 
 def _attributes(message: Message) -> dict[str, str]:
-    """Return the attributes of a binary CloudEvent without their header prefixes."""
+    """Returns the attributes of a binary CloudEvent without their header prefixes."""
     return {
         name.lower().removeprefix(prefix): value
         for name, value in message.headers.items()
@@ -87,7 +87,7 @@ def _attributes(message: Message) -> dict[str, str]:
 
 
 def parse_cloudevent(message: Message) -> dict[str, Any]:
-    """Return the CloudEvent of a message, in structured or binary mode, with its `data` parsed from JSON.
+    """Returns the CloudEvent of a message, in structured or binary mode, with its `data` parsed from JSON.
 
     Raises:
         UnusableMessageError: The message is not a CloudEvent.

@@ -52,20 +52,20 @@ class TriggerPages:
         self.intake: Intake | None = None
 
     def count(self, outcome: Outcome) -> None:
-        """Count one message."""
+        """Counts one message."""
         self._messages.labels(self._name, outcome).inc()
 
     def names(self) -> set[str]:
-        """Return the names of all metrics, as the text format's `TYPE` lines have them."""
+        """Returns the names of all metrics, as the text format's `TYPE` lines have them."""
         return {family.name for family in self._registry.collect()}
 
     def problems(self) -> dict[str, str]:
-        """Return why the trigger is not ready, or nothing. See `Pages`."""
+        """Returns why the trigger is not ready, or nothing. See `Pages`."""
         waiting = self.intake is not None and self.intake.waiting
         return {"intake": "Redis, or the source of the messages, is unreachable"} if waiting else {}
 
     async def metrics(self) -> bytes:
-        """Return all metrics. Values that Redis does not return are left out. See `Pages`."""
+        """Returns all metrics. Values that Redis does not return are left out. See `Pages`."""
         self._dead.clear()
         self._lag.clear()
         try:

@@ -65,7 +65,7 @@ class RedisStreamTrigger:
         self._prepared = False
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Read entries until `stop` is set."""
+        """Reads entries until `stop` is set."""
         with suppress(StoppedError):
             while not stop.is_set():
                 try:
@@ -101,7 +101,7 @@ class RedisStreamTrigger:
         return Message(entry_id, body, headers)
 
     async def _prepare(self) -> None:
-        """Create the group unless it exists, and delete consumers that died long ago."""
+        """Creates the group unless it exists, and deletes consumers that died long ago."""
         if self._prepared:
             return
         try:
@@ -115,7 +115,7 @@ class RedisStreamTrigger:
         self._prepared = True
 
     async def _claimed(self) -> list[Entry]:
-        """Claim entries that another consumer has not acknowledged in time.
+        """Claims entries that another consumer has not acknowledged in time.
 
         After a claim that finds nothing, the next one runs half of `claim_after_s` later.
         """
@@ -136,7 +136,7 @@ class RedisStreamTrigger:
         return [entry for _, entries in found or [] for entry in entries]
 
     async def _leave(self) -> None:
-        """Delete this consumer from the group if it has no pending entries. Others claim pending entries."""
+        """Deletes this consumer from the group if it has no pending entries. Others claim pending entries."""
         with suppress(RedisError, OSError):
             async with asyncio.timeout(LEAVE_TIMEOUT_S):
                 await self._delete_this_consumer()
@@ -148,7 +148,7 @@ class RedisStreamTrigger:
 
 
 async def lag_s(redis: ArqRedis, group: ConsumerGroup, now_s: float) -> float | None:
-    """Return the age of the oldest entry that no consumer of the group has read, by the time in its id.
+    """Returns the age of the oldest entry that no consumer of the group has read, by the time in its id.
 
     The field `lag` of Redis is no replacement: it is a count, exists only from Redis 7.0 on, and is lost when entries
     are deleted.

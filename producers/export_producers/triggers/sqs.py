@@ -59,7 +59,7 @@ class SqsTrigger:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Read messages until `stop` is set. A poll that is running then is awaited: it may return messages."""
+        """Reads messages until `stop` is set. A poll that is running then is awaited: it may return messages."""
         try:
             with suppress(StoppedError):
                 while not stop.is_set():
@@ -84,7 +84,7 @@ class SqsTrigger:
         return list(response.get("Messages", []))
 
     async def _handle(self, received: Mapping[str, Any]) -> None:
-        """Accept one message and delete it. If either fails, SQS delivers it again with the same id."""
+        """Accepts one message and deletes it. If either fails, SQS delivers it again with the same id."""
         hiding = asyncio.create_task(self._keep_hidden(received["ReceiptHandle"]))
         try:
             await self._intake.accept(_message(received))

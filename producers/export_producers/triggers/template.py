@@ -68,7 +68,7 @@ class Template:
         self._tree = _compile(setting, dict(tree))
 
     def render(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the request that the template makes from an event. The request is not validated yet.
+        """Returns the request that the template makes from an event. The request is not validated yet.
 
         Raises:
             TemplateError: The event lacks a value that the template needs.
@@ -92,7 +92,7 @@ def _compile(setting: str, node: Any) -> _Node:
 
 
 def _parts(text: str) -> Iterator[str | _Expression]:
-    """Split a string into plain text and expressions.
+    """Splits a string into plain text and expressions.
 
     Raises:
         ValueError: A brace is unmatched, or an expression is not valid JMESPath.
@@ -112,7 +112,7 @@ def _parts(text: str) -> Iterator[str | _Expression]:
 
 
 def _end(text: str, begin: int) -> int:
-    """Return the position behind the closing brace that matches the opening brace at `begin`."""
+    """Returns the position behind the closing brace that matches the opening brace at `begin`."""
     depth, quote, position = 0, "", begin
     while position < len(text):
         character = text[position]

@@ -170,7 +170,7 @@ async def test_whoever_died_in_an_outage_loses_the_step_a_moment_later(queue_sit
 async def test_what_was_given_back_before_an_outage_is_held_by_nobody(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue()
     await queue_site.store.release(await queue_site.one(), queue_site.now)
-    assert "worker has it" not in await queue_site.queue.explain(export_id)
+    assert "A worker is running" not in await queue_site.queue.explain(export_id)
     queue_site.alone = True
     queue_site.later(LEASE_S + 100)
     assert (await queue_site.one()).claims == 2

@@ -94,9 +94,7 @@ async def test_what_cannot_be_read_goes_to_each_of_the_others_once(queue_site: Q
 
 async def test_an_export_that_waits_so_is_explained(queue_site: QueueSite, strange: str) -> None:
     said = await queue_site.queue.explain(strange)
-    assert said.startswith(
-        "The worker that looked at it last does not know connection other, or is of an older version"
-    )
+    assert said.startswith("The last worker that claimed it does not know connection other, or runs an older version.")
 
 
 async def test_a_step_that_was_never_begun_is_given_back_as_it_was(queue_site: QueueSite) -> None:

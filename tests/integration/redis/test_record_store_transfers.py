@@ -121,7 +121,8 @@ async def test_one_that_waits_is_explained_and_is_due(queue_site: QueueSite) -> 
     waiting = await ready(queue_site, gio=4)
     await queue_site.claim(1, "transfer")
     assert await queue_site.queue.explain(waiting["gio"][2]) == (
-        "It waits for a transfer worker that has room, behind 1 other(s) of connection gio; connections take turns."
+        "Waiting for a transfer worker with free capacity. Exports of connection gio ahead of it: 1. "
+        "Connections take turns."
     )
 
 

@@ -10,7 +10,7 @@ from export_producers.triggers.message import Message
 
 
 def subscribe(servers: str, topic: str, group: str, accept: Accept) -> KafkaBroker:
-    """Return a broker that is not started yet."""
+    """Returns a broker that is not started yet."""
     broker = KafkaBroker(
         servers.split(","), apply_types=False, decoder=keep_encoded, graceful_timeout=STOP_TIMEOUT_S, logger=None
     )
@@ -24,6 +24,6 @@ def subscribe(servers: str, topic: str, group: str, accept: Accept) -> KafkaBrok
 
 
 def message_of(raw: Any) -> Message:
-    """Convert a message of aiokafka. Its id is made from topic, partition and offset."""
+    """Converts a message of aiokafka. Its id is made from topic, partition and offset."""
     headers = {name: value.decode(errors="replace") for name, value in raw.headers or ()}
     return Message(f"{raw.topic}/{raw.partition}/{raw.offset}", raw.value or b"", headers)

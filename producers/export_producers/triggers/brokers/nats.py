@@ -16,7 +16,7 @@ ACK_WAIT_S = 60.0
 
 
 def subscribe(url: str, subject: str, group: str, stream: str, accept: Accept) -> Subscribed:
-    """Return a broker that is not started yet."""
+    """Returns a broker that is not started yet."""
     broker = NatsBroker(
         url,
         apply_types=False,
@@ -44,7 +44,7 @@ def subscribe(url: str, subject: str, group: str, stream: str, accept: Accept) -
 
 
 def message_of(raw: Any) -> Message:
-    """Convert a message of nats-py. Its id is the publisher's `Nats-Msg-Id`, else its stream and sequence number."""
+    """Converts a message of nats-py. Its id is the publisher's `Nats-Msg-Id`, else its stream and sequence number."""
     headers = dict(raw.headers or {})
     metadata = raw.metadata
     return Message(headers.get("Nats-Msg-Id") or f"{metadata.stream}/{metadata.sequence.stream}", raw.data, headers)

@@ -13,7 +13,7 @@ PREFETCH = 16
 
 
 def subscribe(url: str, queue: str, accept: Accept) -> Subscribed:
-    """Return a broker that is not started yet."""
+    """Returns a broker that is not started yet."""
     broker = RabbitBroker(
         url,
         default_channel=Channel(prefetch_count=PREFETCH),
@@ -32,6 +32,6 @@ def subscribe(url: str, queue: str, accept: Accept) -> Subscribed:
 
 
 def message_of(raw: Any) -> Message:
-    """Convert a message of aio-pika. Its id is the publisher's `message_id`; RabbitMQ itself sets none."""
+    """Converts a message of aio-pika. Its id is the publisher's `message_id`; RabbitMQ itself sets none."""
     headers = {name: str(value) for name, value in raw.headers.items()}
     return Message(raw.message_id or "", raw.body, headers)

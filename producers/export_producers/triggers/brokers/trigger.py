@@ -23,10 +23,10 @@ class Subscribed(Protocol):
     """A FastStream broker with one subscriber."""
 
     async def start(self) -> None:
-        """Connect and start to receive messages."""
+        """Connects and starts to receive messages."""
 
     async def stop(self) -> None:
-        """Finish the messages in progress and disconnect."""
+        """Finishes the messages in progress and disconnects."""
 
 
 class BrokerTrigger:
@@ -42,7 +42,7 @@ class BrokerTrigger:
         self._subscribe = subscribe
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Receive messages until `stop` is set."""
+        """Receives messages until `stop` is set."""
         broker = await self._started(stop)
         if broker is None:
             return
@@ -74,5 +74,5 @@ async def _stop(broker: Subscribed) -> None:
 
 
 async def keep_encoded(message: Any) -> Any:
-    """Return a message unchanged. Used as FastStream's decoder, because the intake parses the body itself."""
+    """Returns a message unchanged. Used as FastStream's decoder, because the intake parses the body itself."""
     return message

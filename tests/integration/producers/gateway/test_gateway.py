@@ -52,9 +52,9 @@ async def test_retry_after_is_the_time_until_the_next_step_is_due(gateway: Gatew
     site = gateway.site
     await site.submit(await site.one())
     await site.pend(await site.one())
-    again = await gateway.call("POST", "/v1/exports", REQUEST | {"idempotency_key": "k"})
-    assert again.json == {"export_id": export_id, "phase": "running", "deduplicated": True}
-    assert again.headers["Retry-After"] in {"1", "2"}
+    repeated = await gateway.call("POST", "/v1/exports", REQUEST | {"idempotency_key": "k"})
+    assert repeated.json == {"export_id": export_id, "phase": "running", "deduplicated": True}
+    assert repeated.headers["Retry-After"] in {"1", "2"}
     site.later(3)
     await site.fail(await site.one(), REFUSED)
     assert "Retry-After" not in (await gateway.call("GET", f"/v1/exports/{export_id}")).headers
@@ -73,12 +73,12 @@ async def test_trace_headers_of_the_request_are_stored_with_the_export(gateway: 
 async def test_enqueue_with_the_same_key_returns_the_same_export_or_a_conflict(gateway: GatewaySite) -> None:
     headers = {"Idempotency-Key": "order-42"}
     first = await gateway.call("POST", "/v1/exports", REQUEST, headers=headers)
-    again = await gateway.call("POST", "/v1/exports", REQUEST, headers=headers)
+    repeated = await gateway.call("POST", "/v1/exports", REQUEST, headers=headers)
     in_body = await gateway.call("POST", "/v1/exports", REQUEST | {"idempotency_key": "order-42"}, headers=headers)
-    assert (first.status, again.status, in_body.status) == (202, 202, 202)
-    assert first.json["export_id"] == again.json["export_id"] == in_body.json["export_id"]
-    assert [response.json["deduplicated"] for response in (first, again, in_body)] == [False, True, True]
-    assert first.headers["Location"] == again.headers["Location"]
+    assert (first.status, repeated.status, in_body.status) == (202, 202, 202)
+    assert first.json["export_id"] == repeated.json["export_id"] == in_body.json["export_id"]
+    assert [response.json["deduplicated"] for response in (first, repeated, in_body)] == [False, True, True]
+    assert first.headers["Location"] == repeated.headers["Location"]
 
     other = await gateway.call("POST", "/v1/exports", REQUEST | {"deadline_s": 5}, headers=headers)
     assert (other.status, other.json["code"]) == (422, "idempotency_conflict")
@@ -256,18 +256,18 @@ async def test_cancel_and_retry_depend_on_whether_the_export_has_ended(gateway: 
     await gateway.site.fail(await gateway.site.one(), REFUSED)
     ended = await gateway.call("POST", f"/v1/exports/{export_id}/cancel")
     assert (ended.status, ended.json["phase"], ended.json["cancelling"]) == (200, "failed", False)
-    again = await gateway.call("POST", f"/v1/exports/{export_id}/retry", {"from": "submit"})
-    assert (again.status, again.json["phase"]) == (202, "queued")
-    assert again.headers["Location"] == f"/v1/exports/{export_id}"
-    assert again.headers["Retry-After"] == "1"
+    restarted = await gateway.call("POST", f"/v1/exports/{export_id}/retry", {"from": "submit"})
+    assert (restarted.status, restarted.json["phase"]) == (202, "queued")
+    assert restarted.headers["Location"] == f"/v1/exports/{export_id}"
+    assert restarted.headers["Retry-After"] == "1"
 
 
 async def test_retry_takes_the_step_from_the_query_string(gateway: GatewaySite) -> None:
     export_id = await gateway.enqueue()
     await gateway.site.submit(await gateway.site.one())
     await gateway.site.fail(await gateway.site.one(), REFUSED)
-    again = await gateway.call("POST", f"/v1/exports/{export_id}/retry?from=submit")
-    assert (again.status, again.json["phase"]) == (202, "queued")
+    restarted = await gateway.call("POST", f"/v1/exports/{export_id}/retry?from=submit")
+    assert (restarted.status, restarted.json["phase"]) == (202, "queued")
 
 
 async def test_next_links_lead_through_all_pages_while_exports_are_added(gateway: GatewaySite) -> None:
@@ -287,13 +287,13 @@ async def test_next_links_lead_through_all_pages_while_exports_are_added(gateway
 
 
 def parsed(text: str) -> list[dict[str, str]]:
-    """Parse the events of a stream. A comment has no field name."""
+    """Parses the events of a stream. A comment has no field name."""
     blocks = [block.splitlines() for block in text.split("\n\n") if block]
     return [{line.partition(": ")[0]: line.partition(": ")[2] for line in block} for block in blocks]
 
 
 async def followed(gateway: GatewaySite, export_id: str, last: str | None = None) -> list[dict[str, str]]:
-    """Read a stream until it ends, and return its events."""
+    """Reads a stream until it ends, and returns its events."""
     headers = {} if last is None else {"Last-Event-ID": last}
     response = await gateway.call("GET", f"/v1/exports/{export_id}/events", headers=headers)
     assert response.headers["Content-Type"] == "text/event-stream"
