@@ -134,7 +134,7 @@ class ExportQueue:
         if not any(isinstance(each, ExportRequest) for each in checked):
             return [each for each in checked if isinstance(each, InvalidRequestError)]
         now = await self._now()
-        offers = await self._with_known_sinks(
+        offers = await self._with_checked_sinks(
             [
                 each if isinstance(each, InvalidRequestError) else Offer(each, uuid4().hex, now, trace)
                 for each in checked
@@ -163,7 +163,7 @@ class ExportQueue:
             self._next_clock_sync_s = now_s + CLOCK_SYNC_S
         return self._clock()
 
-    async def _with_known_sinks(
+    async def _with_checked_sinks(
         self, offers: Sequence[Offer | InvalidRequestError]
     ) -> Sequence[Offer | InvalidRequestError]:
         """Replaces offers that name an unknown sink by errors. Until workers have announced sinks, all are allowed."""

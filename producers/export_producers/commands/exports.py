@@ -200,7 +200,9 @@ async def failed_exports(queue: ExportQueue, code: str | None) -> AsyncIterator[
 @click.command("list")
 @click.option("--phase", type=click.Choice([phase.value for phase in Phase]), help="Only exports in this phase.")
 @click.option("--error", "code", type=TEXT, metavar="CODE", help="Only exports that failed with this code.")
-@click.option("--limit", type=click.IntRange(1, LIST_MAX), default=50, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, LIST_MAX), default=50, show_default=True, help="List at most so many exports."
+)
 @as_json
 @click.pass_obj
 def list_(open_queue: OpenQueue, *, phase: str | None, code: str | None, limit: int, as_json: bool) -> None:
