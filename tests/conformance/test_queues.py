@@ -139,7 +139,7 @@ class TestSyncExportQueue(QueueSuite):
         assert looking.wait(20)
         queue.close()
         waiting.join(20)
-        assert told == ["this SyncExportQueue was closed meanwhile"]
+        assert told == ["this SyncExportQueue was closed during the call"]
         assert threading.active_count() == before
         queue.close()
         with pytest.raises(RuntimeError, match="is closed"):
