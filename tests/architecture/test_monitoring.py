@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # c
 
 from export_producers.gateway.metrics import Metrics as GatewayMetrics
 from export_producers.triggers.metrics import TriggerPages
-from export_worker.config.triggers import RedisStreamTrigger
+from export_producers.triggers.redis_stream import ConsumerGroup
 from export_worker.contract.redis_keys import Keys
 from export_worker.redis.client import open_redis
 from export_worker.telemetry.metrics import Metrics
@@ -39,8 +39,7 @@ GRID_COLUMNS = 24
 
 def exported() -> set[str]:
     """Returns the metrics of all three kinds of process."""
-    settings = RedisStreamTrigger(type="redis-stream", stream="s")
-    trigger = TriggerPages("t", open_redis("redis://127.0.0.1:1/0"), Keys("exports"), settings)
+    trigger = TriggerPages("t", open_redis("redis://127.0.0.1:1/0"), Keys("exports"), ConsumerGroup("s", "g"))
     return Metrics().names() | GatewayMetrics().names() | trigger.names()
 
 
