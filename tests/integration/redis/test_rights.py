@@ -49,7 +49,7 @@ def rights(call: Call) -> set[str]:
 
 def allowed() -> set[str]:
     """Every action of the policy in the documentation."""
-    (policy,) = (json.loads(block) for block in blocks("worker/README.md", "json"))
+    (policy,) = (json.loads(block) for block in blocks("worker/OPERATING.md", "json") if "Statement" in block)
     actions = [statement["Action"] for statement in policy["Statement"]]
     return {action for told in actions for action in ([told] if isinstance(told, str) else told)}
 
