@@ -79,7 +79,7 @@ def test_what_is_exported_stands_on_the_dashboard_or_in_a_rule() -> None:
 
 
 def test_what_is_exported_is_told_in_the_architecture_page() -> None:
-    page = (ROOT / "worker" / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "worker" / "OPERATING.md").read_text(encoding="utf-8")
     assert own(exported()) - used(page) == set()
     assert own(used(page)) - exported() == set()
 
@@ -95,7 +95,7 @@ def test_an_alert_says_how_bad_it_is_and_what_to_do(rule: dict[str, Any]) -> Non
 
 
 def test_the_runbook_has_no_entry_that_no_alert_leads_to() -> None:
-    section = (ROOT / "k8s/README.md").read_text(encoding="utf-8").partition("## When an alert comes")[2]
+    section = (ROOT / "k8s/README.md").read_text(encoding="utf-8").partition("## Respond to alerts")[2]
     assert sorted(re.findall(r"^### (\w+)$", section, re.MULTILINE)) == sorted(rule["alert"] for rule in RULES)
 
 
