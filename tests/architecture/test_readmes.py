@@ -5,6 +5,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
@@ -189,7 +190,7 @@ def test_table_of_platforms_has_every_option() -> None:
     for cell, options in rows.items():
         name, path = re.findall(r"\[`([a-z-]+)`\]\((.+)\)", cell)[0]
         (model,) = re.findall(r"^class (\w+)\(ConnectionSettings\)", read(f"worker/{path}"), re.MULTILINE)
-        module = __import__(path.removesuffix(".py").replace("/", "."), fromlist=[model])
+        module = import_module(path.removesuffix(".py").replace("/", "."))
         own = set(getattr(module, model).model_fields) - set(ConnectionSettings.model_fields)
         assert set(re.findall(r"`([a-z_]+)`", options)) == own, name
     assert {re.findall(r"`([a-z-]+)`", cell)[0] for cell in rows} == {
