@@ -106,6 +106,17 @@ def test_chinese_readme_links_to_the_same_pages_and_marks_english_ones() -> None
     assert unmarked == ["../README.md", "../CHANGELOG.md"], "the second one shares the mark of the next link"
 
 
+def test_shown_output_of_the_demo_has_its_real_headings() -> None:
+    demo, _ = blocks("README.md", "console")
+    shown = [
+        line
+        for line in demo.splitlines()
+        if line[0].isupper() and not line.isupper() and not line.startswith(("KEY", "TIME"))
+    ]
+    assert len(shown) == 3
+    assert [line for line in shown if f'"{line}"' not in source_text()] == []
+
+
 def test_table_of_commands_is_complete() -> None:
     section = read("README.md").split("## Commands")[1].split("\n## ")[0]
     rows = [row for row in re.findall(r"^\| `(.+?)` \|", section, re.MULTILINE) if row[0].isalpha()]
