@@ -172,7 +172,7 @@ async def test_of_many_parts_the_first_have_a_span_and_the_rest_are_counted() ->
 
 
 async def test_a_silent_collector_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("export_worker.telemetry.tracing.FLUSH_MAX_S", 0.3)
+    monkeypatch.setattr("export_worker.telemetry.tracing.FLUSH_TIMEOUT_S", 0.3)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
     async with answering(None) as url:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)

@@ -107,7 +107,7 @@ def ours(order: Order, design: str = "direct") -> Meter:
 
     async def run() -> Meter:
         settings = ConnectionSettings(platform="growingio", base_url=base_url)
-        http = HttpClient("bench", base_url, Redactor(), reach=settings.reach())
+        http = HttpClient("bench", base_url, Redactor(), address_policy=settings.address_policy())
         downloader = Downloader(http, StaticAuth(authorization("Token", "t")), ())
         with ThreadPoolExecutor(threads) as executor:
             client = build_client(REGION, order.endpoint, threads)

@@ -22,9 +22,9 @@ from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
 from export_worker.transfer.engine import StoredFile, TransferEngine
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES
 from export_worker.transfer.transforms.base import Transform, build_transform
+from support.drivers import downloader
 from support.s3_server import new_bucket, s3_client, s3_credentials, s3_server
 from support.scripted_server import ScriptedServer, raw_server, replied
-from unit.platforms.http.test_downloads import downloader
 
 NOISE = Random(13).randbytes(2 * FIRST_PART_BYTES + 12_345)
 
