@@ -77,8 +77,8 @@ def test_every_exported_metric_is_in_a_rule_or_on_the_dashboard() -> None:
     assert own(exported()) - {name for expression in expressions() for name in used(expression)} == set()
 
 
-def test_what_is_exported_is_told_in_the_architecture_page() -> None:
-    page = (ROOT / "worker" / "README.md").read_text(encoding="utf-8")
+def test_operating_page_documents_exactly_the_exported_metrics() -> None:
+    page = (ROOT / "worker" / "OPERATING.md").read_text(encoding="utf-8")
     assert own(exported()) - used(page) == set()
     assert own(used(page)) - exported() == set()
 
@@ -94,7 +94,7 @@ def test_alert_has_severity_summary_and_runbook_entry(rule: dict[str, Any]) -> N
 
 
 def test_every_runbook_entry_belongs_to_an_alert() -> None:
-    section = (ROOT / "k8s/README.md").read_text(encoding="utf-8").partition("## When an alert comes")[2]
+    section = (ROOT / "k8s/README.md").read_text(encoding="utf-8").partition("## Respond to alerts")[2]
     assert sorted(re.findall(r"^### (\w+)$", section, re.MULTILINE)) == sorted(rule["alert"] for rule in RULES)
 
 
