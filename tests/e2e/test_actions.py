@@ -209,12 +209,12 @@ async def test_every_wait_is_explained(site: Site, world: World) -> None:
     world.scenario = world.scenario.model_copy(update={"hold_stage": "RUNNING"})
     async with site.queue() as queue:
         first = (await queue.enqueue(REQUEST)).export_id
-        assert "no control worker has taken it" in await queue.explain(first)
+        assert "Check that a control worker is running." in await queue.explain(first)
         async with worker_site.worker(site):
             await reached(queue, first, Phase.RUNNING)
             second = (await queue.enqueue(REQUEST)).export_id
-            await explained(queue, first, lambda words: "for its next poll; the platform says" in words)
-            await explained(queue, second, lambda words: "waits for a free slot of connection gio" in words)
+            await explained(queue, first, lambda words: "for its next poll step. The platform" in words)
+            await explained(queue, second, lambda words: "Waiting for a free slot of connection gio" in words)
             await queue.cancel(first)
             await queue.wait(first, 10)
             assert "was cancelled" in await queue.explain(first)

@@ -52,7 +52,7 @@ def rights(call: Call) -> set[str]:
 
 def allowed() -> set[str]:
     """Returns every action of the policy in the documentation."""
-    (policy,) = (json.loads(block) for block in blocks("worker/README.md", "json"))
+    (policy,) = (json.loads(block) for block in blocks("worker/OPERATING.md", "json") if "Statement" in block)
     actions = [statement["Action"] for statement in policy["Statement"]]
     return {name for action in actions for name in ([action] if isinstance(action, str) else action)}
 

@@ -92,7 +92,7 @@ def _display(console: Console) -> Iterator[Show]:
 
     def show(statuses: Sequence[Status]) -> None:
         for status in statuses:
-            words = f"{status.phase:<12}  {rendering.what_now(status)}"
+            words = f"{status.phase:<12}  {rendering.activity(status)}"
             if told.get(status.export_id) != words:
                 told[status.export_id] = words
                 weather = status.metadata.get("weather", "")
@@ -123,7 +123,7 @@ def _landed(statuses: Sequence[Status]) -> Table:
         for item in status.objects:
             grid.add_row(Text(item.key), f"{item.bytes:,}", item.checksum)
         if not status.objects:
-            grid.add_row(Text(f"({status.kind}: {status.phase} {rendering.what_now(status)})"), "", "")
+            grid.add_row(Text(f"({status.kind}: {status.phase} {rendering.activity(status)})"), "", "")
     return grid
 
 

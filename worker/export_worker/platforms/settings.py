@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
-from export_worker.egress.address_policy import AddressPolicy, means_itself
+from export_worker.egress.address_policy import AddressPolicy, is_fixed_host
 from export_worker.errors import ConfigError
 from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
 
@@ -70,7 +70,7 @@ class ConnectionSettings(BaseModel):
         """
         named = [urlsplit(f"//{host}").hostname or "" for host in self.allow_hosts]
         own = urlsplit(self.base_url).hostname or ""
-        return AddressPolicy({own, *filter(means_itself, named)}, self.allow_networks)
+        return AddressPolicy({own, *filter(is_fixed_host, named)}, self.allow_networks)
 
 
 S = TypeVar("S", bound=ConnectionSettings)
