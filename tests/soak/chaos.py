@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from export_worker.demo.processes import child, listening, redis_binary
-from export_worker.simulator.faults import FaultBook, Standing, Target
+from export_worker.simulator.faults import FaultStore, JobState, Target
 from export_worker.simulator.scenario import CallType, Fault
 from export_worker.simulator.world import World
 from support import s3_server
@@ -55,7 +55,7 @@ class Tally:
         return True
 
 
-class Unlucky(FaultBook):
+class Unlucky(FaultStore):
     """Spoils one call in ten in a way that a later attempt overcomes, and makes some files large."""
 
     def __init__(self, tally: Tally, world: World) -> None:
@@ -63,9 +63,9 @@ class Unlucky(FaultBook):
         self._tally = tally
         self._world = world
 
-    def take(self, on: CallType, target: Target, *, flaky: bool, standing: Standing | None = None) -> Fault | None:
+    def take(self, on: CallType, target: Target, *, flaky: bool, state: JobState | None = None) -> Fault | None:
         """The fault of this call."""
-        del target, flaky, standing
+        del target, flaky, state
         if on == "submit":
             told = {"file_bytes": LARGE_BYTES if self._tally.luck.random() < LARGE else None}
             self._world.scenario = self._world.scenario.model_copy(update=told)

@@ -14,8 +14,8 @@ LISTING = "{ projects { id } }"
 
 WHOLE_ANSWERS = [
     ("throttled", {"retry_after_s": 7}, 429, "slow down"),
-    ("error5xx", {"status": 502}, 502, "out of sorts"),
-    ("error5xx", {}, 503, "out of sorts"),
+    ("error5xx", {"status": 502}, 502, "simulated platform failure"),
+    ("error5xx", {}, 503, "simulated platform failure"),
     ("unauthorized", {}, 401, "unauthorized"),
     ("missing", {}, 404, "no such file"),
     ("redirect", {"location": "http://elsewhere.invalid/x"}, 302, ""),

@@ -14,7 +14,7 @@ from export_worker.simulator.answers import json_answer, spoilt_answer, unauthor
 from export_worker.simulator.downloads import Delivery, send_file
 from export_worker.simulator.faults import Target
 from export_worker.simulator.files import FileSpec
-from export_worker.simulator.jobs import Course, Job, JobFile
+from export_worker.simulator.jobs import Job, JobFile, StagePlan
 from export_worker.simulator.scenario import CallType, Fault
 from export_worker.simulator.world import WORLD, World
 
@@ -73,11 +73,11 @@ class _Tiny:
     def _job(self, name: str, fault: Fault | None) -> Job:
         world, job_id = self._world, f"tiny-{self._world.run_id}-{len(self._world.jobs)}"
         fails = fault is not None and fault.fault == "error_stage"
-        course = Course(("waiting", "working", "failed" if fails else "done"), world.scenario.stage_s, not fails)
+        plan = StagePlan(("waiting", "working", "failed" if fails else "done"), world.scenario.stage_s, not fails)
         spec = FileSpec(f"tiny/{name}", ("id", "name", "city"), "utf-8", rows=world.scenario.rows)
         file = JobFile(f"/tiny/files/{job_id}.csv", spec)
         now = datetime.now(UTC)
-        job = Job(job_id, job_id, "list", "submit", {"list": name}, None, "UTF-8", (file,), course, world.clock(), now)
+        job = Job(job_id, job_id, "list", "submit", {"list": name}, None, "UTF-8", (file,), plan, world.clock(), now)
         world.jobs.add(job)
         return job
 
@@ -103,7 +103,7 @@ class _Tiny:
 
     async def download(self, request: web.Request) -> web.StreamResponse:
         instead, fault = await self._spoilt(request, "download", request.path)
-        found = self._world.owner(request.path)
+        found = self._world.find_file(request.path)
         if instead is not None or found is None:
             return instead or web.Response(status=404)
         return await send_file(request, found[1].spec, Delivery(fault=fault))
