@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from export_producers import ExportQueue, ExportRequest, SyncExportQueue
-from export_worker.demo.processes import child, free_port, listening, plain_environment, redis_binary
+from export_worker.demo.processes import child, free_port, plain_environment, redis_binary, wait_until_listening
 from export_worker.redis.client import close_redis, open_redis
 
 ROUND = 500
@@ -106,7 +106,7 @@ async def servers(directory: Path) -> AsyncIterator[tuple[str, str]]:
     }
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(child(command, name="redis", directory=directory))
-        await listening(redis, redis_port, name="redis", directory=directory)
+        await wait_until_listening(redis, redis_port, name="redis", directory=directory)
         gateway = await stack.enter_async_context(
             child(
                 [sys.executable, "-m", "export_worker", "gateway"],
@@ -115,7 +115,7 @@ async def servers(directory: Path) -> AsyncIterator[tuple[str, str]]:
                 env=environment,
             )
         )
-        await listening(gateway, gateway_port, name="gateway", directory=directory)
+        await wait_until_listening(gateway, gateway_port, name="gateway", directory=directory)
         yield redis_url, f"http://127.0.0.1:{gateway_port}"
 
 

@@ -12,7 +12,7 @@ import pytest
 import redis.asyncio
 
 from export_worker.contract.redis_keys import Keys
-from export_worker.demo.processes import child, free_port, listening, redis_binary
+from export_worker.demo.processes import child, free_port, redis_binary, wait_until_listening
 from export_worker.doctor.redis import check_redis
 from export_worker.platforms.settings import ConnectionSettings
 from export_worker.redis.client import close_redis, open_redis
@@ -179,7 +179,7 @@ async def own_redis(site: Site, directory: Path, *options: str) -> AsyncIterator
     port = free_port()
     command = [redis_binary(), "--port", str(port), "--dir", str(directory), "--bind", "127.0.0.1", *options]
     async with child(command, name="redis", directory=directory) as process:
-        await listening(process, port, name="redis", directory=directory)
+        await wait_until_listening(process, port, name="redis", directory=directory)
         site.redis_url = f"redis://127.0.0.1:{port}/0"
         client = redis.asyncio.Redis(port=port)
         yield client

@@ -11,7 +11,7 @@ import pytest
 import redis.asyncio
 
 from export_worker.contract.status import Phase
-from export_worker.demo.processes import child, free_port, listening, redis_binary
+from export_worker.demo.processes import child, free_port, redis_binary, wait_until_listening
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from support import worker_site
@@ -34,7 +34,7 @@ async def test_a_redis_that_may_drop_records_is_refused(site: Site, tmp_path: Pa
     port = free_port()
     command = server(port, tmp_path, "--bind", "127.0.0.1", "--maxmemory-policy", "allkeys-lru")
     async with child(command, name="redis", directory=tmp_path) as process:
-        await listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_listening(process, port, name="redis", directory=tmp_path)
         site.redis_url = f"redis://127.0.0.1:{port}/0"
         ran = await asyncio.to_thread(site.command, "run", "--burst")
 
@@ -58,7 +58,7 @@ async def test_the_documented_rights_are_enough_and_keep_others_keys_out_of_reac
     site.namespace = "exports"
     rights = documented_acl().replace(">PASSWORD", ">canary-redis-word-44d1")
     async with child(server(port, tmp_path, "--bind", "127.0.0.1"), name="redis", directory=tmp_path) as process:
-        await listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_listening(process, port, name="redis", directory=tmp_path)
         administrator = redis.asyncio.Redis(port=port)
         set_user: Any = administrator.execute_command  # redis-py leaves it untyped
         await set_user("ACL", "SETUSER", "export-worker", *rights.split())
@@ -97,7 +97,7 @@ async def test_the_documented_rights_of_a_trigger_are_enough(site: Site, tmp_pat
     site.namespace, port = "exports", free_port()
     rights = documented_acl().replace(">PASSWORD", ">canary-redis-word-44d1").split()
     async with child(server(port, tmp_path, "--bind", "127.0.0.1"), name="redis", directory=tmp_path) as process:
-        await listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_listening(process, port, name="redis", directory=tmp_path)
         administrator: Any = redis.asyncio.Redis(port=port)
         await administrator.execute_command("ACL", "SETUSER", "export-worker", *rights, *documented_acl_of_a_trigger())
         site.redis_url = f"redis://export-worker:canary-redis-word-44d1@127.0.0.1:{port}/0"
@@ -126,7 +126,7 @@ async def test_a_redis_that_has_too_few_replicas_for_a_while_leads_to_no_second_
     port = free_port()
     site.redis_url = f"redis://127.0.0.1:{port}/0"
     async with child(server(port, tmp_path), name="redis", directory=tmp_path) as process:
-        await listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_listening(process, port, name="redis", directory=tmp_path)
         administrator = redis.asyncio.Redis.from_url(site.redis_url)
         set_to: Any = administrator.config_set  # redis-py types it for both its clients at once
         world.faults.add(Fault(on="submit", fault="slow", delay_s=1.0))
@@ -154,7 +154,7 @@ async def test_a_redis_that_restarts_loses_nothing_and_no_worker_leaves(
     site.redis_url = f"redis://127.0.0.1:{port}/0"
     command = server(port, tmp_path, "--bind", "127.0.0.1", "--appendfsync", "always")
     async with child(command, name="redis", directory=tmp_path) as process:
-        await listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_listening(process, port, name="redis", directory=tmp_path)
         async with site.queue() as queue:
             accepted = [(await queue.enqueue(REQUEST)).export_id for _ in range(10)]
         with site.process("run") as running:
@@ -164,7 +164,7 @@ async def test_a_redis_that_restarts_loses_nothing_and_no_worker_leaves(
             await process.wait()
             await asyncio.sleep(away_s)
             async with child(command, name="redis-again", directory=tmp_path) as again:
-                await listening(again, port, name="redis-again", directory=tmp_path)
+                await wait_until_listening(again, port, name="redis-again", directory=tmp_path)
                 async with site.queue() as queue:
                     ended = [await queue.wait(export_id, 60) for export_id in accepted]
                     for export_id in accepted:

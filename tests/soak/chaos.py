@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from export_worker.demo.processes import child, listening, redis_binary
+from export_worker.demo.processes import child, redis_binary, wait_until_listening
 from export_worker.simulator.faults import FaultStore, JobState, Target
 from export_worker.simulator.scenario import CallType, Fault
 from export_worker.simulator.world import World
@@ -101,7 +101,7 @@ class Redis:
         command = [redis_binary(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.directory)]
         command += ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]
         self.process = await self.stack.enter_async_context(child(command, name="redis", directory=self.directory))
-        await listening(self.process, self.port, name="redis", directory=self.directory)
+        await wait_until_listening(self.process, self.port, name="redis", directory=self.directory)
 
     async def restart(self, how: signal.Signals) -> None:
         """End it and start it again on the same file."""

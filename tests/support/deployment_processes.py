@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from export_worker.demo.processes import child, free_port, listening, plain_environment
+from export_worker.demo.processes import child, free_port, plain_environment, wait_until_listening
 
 S3_PORT, SIMULATOR_PORT, GATEWAY_PORT, HEALTH_PORT = "9000", "8099", "8080", "9100"
 """As compose file and manifests have them."""
@@ -78,7 +78,7 @@ class Deployed:
     async def listens(self, name: str, process: asyncio.subprocess.Process, port: str) -> None:
         """Wait until a process listens, at the port that stands for the deployment's."""
         here = self.places(name)[port]
-        await listening(process, int(here), name=name, directory=self._directory)
+        await wait_until_listening(process, int(here), name=name, directory=self._directory)
 
     def log(self, name: str) -> str:
         """What a process has printed."""
