@@ -49,9 +49,8 @@ async def _measure(exports: int) -> None:
     assert outcome.complete
     click.echo(f"{count} exports")
     for kind, found in sorted(sizes.items(), key=lambda item: -sum(item[1])):
-        click.echo(
-            f"  {kind:<24} {sum(found) / count / 1024:6.2f} KiB per export ({len(found)} keys, largest {max(found):,} B)"
-        )
+        per_export_kib = sum(found) / count / 1024
+        click.echo(f"  {kind:<24} {per_export_kib:6.2f} KiB per export ({len(found)} keys, largest {max(found):,} B)")
     click.echo(f"  {'the whole server':<24} {(after - before) / count / 1024:6.2f} KiB per export")
 
 
