@@ -27,7 +27,7 @@ from support.deployment import (
     parsed,
     read,
 )
-from support.deployment_processes import GATEWAY_PORT, HEALTH_PORT, S3_PORT, SIMULATOR_PORT, Deployed
+from support.deployment_processes import GATEWAY_PORT, HEALTH_PORT, S3_PORT, SIMULATOR_PORT, LocalDeployment
 
 PROCESSES = {"control", "transfer", "gateway", "trigger"}
 SETTINGS = read(COMPOSE["configs"]["export-worker"]["file"])
@@ -120,7 +120,7 @@ def program(service: dict[str, Any]) -> list[str]:
     return installed([*service.get("entrypoint", ["export-worker"]), *service["command"]])
 
 
-class Composed(Deployed):
+class Composed(LocalDeployment):
     """The services of the compose file."""
 
     async def run(self, name: str) -> asyncio.subprocess.Process:
@@ -132,21 +132,21 @@ class Composed(Deployed):
 
     async def up(self) -> None:
         """Start all in the order of their needs."""
-        await self.listens("s3", await self.run("s3"), S3_PORT)
-        await self.listens("simulator", await self.run("simulator"), SIMULATOR_PORT)
+        await self.wait_until_listening("s3", await self.run("s3"), S3_PORT)
+        await self.wait_until_listening("simulator", await self.run("simulator"), SIMULATOR_PORT)
         async with asyncio.timeout(20):
             while not await self.healthy("s3"):
                 await asyncio.sleep(0.1)
         for name in ("control", "transfer"):
-            await self.listens(name, await self.run(name), HEALTH_PORT)
-        await self.listens("gateway", await self.run("gateway"), GATEWAY_PORT)
-        await self.listens("trigger", await self.run("trigger"), HEALTH_PORT)
+            await self.wait_until_listening(name, await self.run(name), HEALTH_PORT)
+        await self.wait_until_listening("gateway", await self.run("gateway"), GATEWAY_PORT)
+        await self.wait_until_listening("trigger", await self.run("trigger"), HEALTH_PORT)
 
     async def healthy(self, name: str) -> bool:
         """What a service's own check says."""
         kind, *words = SERVICES[name]["healthcheck"]["test"]
         assert kind == "CMD"
-        check = await asyncio.create_subprocess_exec(*self.here(name, installed(words)))
+        check = await asyncio.create_subprocess_exec(*self.local_command(name, installed(words)))
         return await check.wait() == 0
 
 
@@ -197,7 +197,7 @@ def scrape_targets() -> list[str]:
 def page_of(services: Composed, target: str) -> str:
     """What Prometheus gets from one service."""
     name, _, port = target.partition(":")
-    with urllib.request.urlopen(f"http://127.0.0.1:{services.places(name)[port]}/metrics", timeout=20) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{services.replacements(name)[port]}/metrics", timeout=20) as answer:
         return str(answer.read().decode())
 
 

@@ -19,7 +19,7 @@ from export_worker.contract.status import Phase
 from export_worker.demo.processes import EXPORT_WORKER
 from export_worker.redis.client import close_redis, commands, open_redis
 from support.deployment import installed
-from support.deployment_processes import Deployed
+from support.deployment_processes import LocalDeployment
 from support.manifests import (
     DEPLOYMENTS,
     DEVELOPMENT,
@@ -28,7 +28,7 @@ from support.manifests import (
     container,
     of_kind,
     pod,
-    secret_words,
+    secret_values,
     variables,
 )
 
@@ -49,7 +49,7 @@ def test_what_runs_in_development_runs_in_production(name: str) -> None:
         assert settings[section] == others[section]
 
 
-class Cluster(Deployed):
+class Cluster(LocalDeployment):
     """The pods of the development overlay, one of each Deployment."""
 
     async def run(self, name: str) -> asyncio.subprocess.Process:
@@ -67,7 +67,7 @@ class Cluster(Deployed):
         for name in ("s3", "simulator"):
             process = await self.run(name)
             (port,) = container(name, DEVELOPMENT)["ports"]
-            await self.listens(name, process, str(port["containerPort"]))
+            await self.wait_until_listening(name, process, str(port["containerPort"]))
         hook = container("s3", DEVELOPMENT)["lifecycle"]["postStart"]["exec"]["command"]
         made = await self.start("s3-post-start", installed(hook), self.environment_of("s3"))
         assert await made.wait() == 0, self.log("s3-post-start")
@@ -75,7 +75,7 @@ class Cluster(Deployed):
     def port(self, name: str, port: str) -> str:
         """The port of this machine in place of a container's, which goes by its name."""
         numbers = {item["name"]: str(item["containerPort"]) for item in container(name, DEVELOPMENT)["ports"]}
-        return self.places(name)[numbers[port]]
+        return self.replacements(name)[numbers[port]]
 
     async def probe(self, client: aiohttp.ClientSession, name: str, probe: str) -> None:
         """Ask as the kubelet does, until the answer is good or its patience is at an end."""
@@ -104,7 +104,7 @@ async def cluster(directory: Path, redis_url: str, namespace: str) -> AsyncItera
 
 async def ask(client: aiohttp.ClientSession, url: str) -> str:
     """Ask the gateway for one export; its id."""
-    headers = {"Authorization": f"Bearer {secret_words(DEVELOPMENT)['gateway-key']}"}
+    headers = {"Authorization": f"Bearer {secret_values(DEVELOPMENT)['gateway-key']}"}
     body = {"connection": "gio", "export": SEGMENT}
     async with client.post(f"{url}/v1/exports", json=body, headers=headers) as response:
         assert response.status == 202, await response.text()
@@ -155,7 +155,7 @@ async def test_its_pods_bring_exports_through_answer_their_probes_and_stop_in_ti
             await asyncio.gather(*(pods.probe(client, name, probe) for name in DEPLOYMENTS))
         for name, process in processes.items():
             for port in container(name, DEVELOPMENT)["ports"]:
-                await pods.listens(name, process, str(port["containerPort"]))
+                await pods.wait_until_listening(name, process, str(port["containerPort"]))
         url = f"http://127.0.0.1:{pods.port('gateway', 'http')}"
         asked = [await ask(client, url) for _ in range(3)]
         await tell_trigger(pods)

@@ -36,7 +36,7 @@ def test_demo_with_serve_accepts_further_exports_until_interrupted(site: Site) -
     with log.open("w", encoding="utf-8") as stream:
         demo = subprocess.Popen([*COMMAND, "--serve"], stdout=stream, stderr=stream)
     try:
-        worker_site.until(lambda: "Press Ctrl-C to stop" in log.read_text(encoding="utf-8"), 90, "the demo is up")
+        worker_site.wait_until(lambda: "Press Ctrl-C to stop" in log.read_text(encoding="utf-8"), 90, "the demo is up")
         line = next(line for line in log.read_text(encoding="utf-8").splitlines() if "export EXPORT_CONFIG" in line)
         environment = dict(pair.split("=", 1) for pair in line.split()[1:])
         request = {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "tag_payment_times"}}

@@ -19,10 +19,10 @@ from export_worker.redis.client import close_redis, open_redis
 from support import s3_server, secret_canaries, worker_site
 from support.deployment import blocks
 from support.misbehaving_server import answering, http
-from support.worker_site import Ran, Site
+from support.worker_site import CommandResult, Site
 
 
-async def doctor(site: Site, **environment: str) -> tuple[Ran, dict[str, list[dict[str, Any]]]]:
+async def doctor(site: Site, **environment: str) -> tuple[CommandResult, dict[str, list[dict[str, Any]]]]:
     """The report by what was looked at."""
     ran = await doctor_run(site, **environment)
     assert "Traceback" not in ran.stderr
@@ -36,7 +36,7 @@ async def doctor(site: Site, **environment: str) -> tuple[Ran, dict[str, list[di
     return ran, found
 
 
-async def doctor_run(site: Site, *arguments: str, **environment: str) -> Ran:
+async def doctor_run(site: Site, *arguments: str, **environment: str) -> CommandResult:
     return await asyncio.to_thread(site.command, "doctor", *(arguments or ("--json",)), **environment)
 
 

@@ -14,14 +14,16 @@ from aiohttp import web
 from export_worker.demo.processes import free_port
 from export_worker.redis.client import close_redis, open_redis
 from support import secret_canaries
-from support.worker_site import Ran, Site
+from support.worker_site import CommandResult, Site
 
 REGION = "us-east-1"
 SECRET = "whsec_Y2FuYXJ5LWhvb2s="
 REQUEST = {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "{data.key}"}}
 
 
-async def doctor(site: Site, sinks: dict[str, Any], triggers: dict[str, Any]) -> tuple[Ran, dict[str, dict[str, str]]]:
+async def doctor(
+    site: Site, sinks: dict[str, Any], triggers: dict[str, Any]
+) -> tuple[CommandResult, dict[str, dict[str, str]]]:
     """The findings about sinks and triggers, one each, by what was looked at."""
     site.settings = {"sinks": sinks, "triggers": triggers}
     ran = await asyncio.to_thread(site.command, "doctor", "--json")

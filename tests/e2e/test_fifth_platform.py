@@ -14,7 +14,7 @@ import pytest
 from export_worker.simulator.scenario import Fault
 from support import worker_site
 from support.tiny_platform import EXPORT, TinySite, install, tiny_site
-from support.worker_site import COMMAND, Ran, Site
+from support.worker_site import COMMAND, CommandResult, Site
 
 REQUEST = json.dumps({"connection": "tiny", "export": EXPORT})
 KIND = "tiny.list_users"
@@ -26,7 +26,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install(tmp_path_factory.mktemp("tiny"))
 
 
-def refusal(ran: Ran) -> dict[str, str]:
+def refusal(ran: CommandResult) -> dict[str, str]:
     """What was refused: field → message."""
     assert ran.status == 2, ran
     assert "Traceback" not in ran.stderr

@@ -21,7 +21,7 @@ from export_worker.simulator.server import Simulator
 from export_worker.simulator.world import WORLD, SimulatorSettings, World
 from support import secret_canaries
 from support.paths import DATA
-from support.worker_site import FAST, Ran, Site
+from support.worker_site import FAST_POLL, CommandResult, Site
 
 PROJECT = DATA / "tiny_platform"
 EXPORT = {"kind": "tiny.list_users", "list_name": "buyers"}
@@ -51,7 +51,7 @@ class TinySite:
     world: World
     seen: played.Seen
 
-    async def run(self, *arguments: str, stdin: str | None = None) -> Ran:
+    async def run(self, *arguments: str, stdin: str | None = None) -> CommandResult:
         """Run `export-worker` to its end, beside the loop in which the platform lives."""
         return await asyncio.to_thread(self.site.command, *arguments, stdin=stdin, PYTHONPATH=self.path)
 
@@ -70,7 +70,7 @@ class TinySite:
 async def tiny_site(site: Site, packages: Path) -> AsyncIterator[TinySite]:
     """Play the platform, and put a site around it."""
     async with tiny_simulator() as (simulator, seen):
-        connection = {"platform": "tiny", "base_url": simulator.url, "token": secret_canaries.TOKEN, "poll": FAST}
+        connection = {"platform": "tiny", "base_url": simulator.url, "token": secret_canaries.TOKEN, "poll": FAST_POLL}
         tiny = replace(site, settings={"connections": {"tiny": connection}})
         yield TinySite(tiny, packages, simulator.world, seen)
 
