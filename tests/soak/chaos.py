@@ -45,12 +45,12 @@ class Tally:
     """Counts of the events of a soak test, and the source of randomness."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    random: random.Random = field(default_factory=random.Random)
+    rng: random.Random = field(default_factory=random.Random)
 
     def next_fails(self, what: str) -> bool:
         """Counts a call, and returns whether it fails."""
         self.counts[f"{what} calls"] += 1
-        if self.random.random() >= FAILING_SHARE:
+        if self.rng.random() >= FAILING_SHARE:
             return False
         self.counts[f"{what} calls failed"] += 1
         return True
@@ -68,17 +68,17 @@ class RandomFaults(FaultStore):
         """Returns the fault of this call, if it has one."""
         del target, flaky, state
         if on == "submit":
-            changes = {"file_bytes": LARGE_BYTES if self._tally.random.random() < LARGE_SHARE else None}
+            changes = {"file_bytes": LARGE_BYTES if self._tally.rng.random() < LARGE_SHARE else None}
             self._world.scenario = self._world.scenario.model_copy(update=changes)
         if on not in FAULTS or not self._tally.next_fails("platform"):
             return None
-        return self._tally.random.choice(FAULTS[on])
+        return self._tally.rng.choice(FAULTS[on])
 
 
 def random_s3_faults(tally: Tally) -> s3_server.Rule:
     """Returns a rule that fails one call in ten: S3 refuses it, or carries it out and the answer is lost."""
     failures = (s3_server.Refusal(503, "SlowDown"), s3_server.Refusal(500, "InternalError"), s3_server.Lost())
-    return lambda _: tally.random.choice(failures) if tally.next_fails("S3") else None
+    return lambda _: tally.rng.choice(failures) if tally.next_fails("S3") else None
 
 
 @dataclass
@@ -141,7 +141,7 @@ class Fleet:
         active = [process for process, log in self.workers.items() if b"step.taken" in log.read_bytes()]
         if not active:
             return
-        victim = self.tally.random.choice(active)
+        victim = self.tally.rng.choice(active)
         self.tally.counts["workers killed"] += victim.returncode is None
         await self.end(victim)
         await self.add()
@@ -155,7 +155,7 @@ class Fleet:
     async def kill_repeatedly(self) -> None:
         """Kills and replaces workers until cancelled. A worker that exits by itself is a defect, and replaced, too."""
         while True:
-            await asyncio.sleep(self.tally.random.uniform(*KILL_INTERVAL_S))
+            await asyncio.sleep(self.tally.rng.uniform(*KILL_INTERVAL_S))
             for process in [process for process in self.workers if process.returncode is not None]:
                 self.tally.counts["workers that ended by themselves"] += 1
                 await self.end(process)
