@@ -34,6 +34,7 @@ from export_worker.contract.trace import TraceContext
 from export_worker.errors import ExportNotFoundError, IdempotencyConflictError, InvalidRequestError
 from export_worker.redis.client import close_redis, commands, open_redis, translate_redis_errors
 from export_worker.redis.clock import SharedClock, set_clock
+from export_worker.redis.scripts import Script, decode_document, encode_arguments
 
 AnyRequest = ExportRequest | str | bytes
 """A request, or its JSON."""
@@ -76,7 +77,7 @@ class ExportQueue:
         self._client = client
         self._redis = commands(client)
         self._enqueue, self._cancel, self._retry = (
-            client.register_script(script(name)) for name in ("enqueue", "cancel", "retry")
+            Script(client, script(name)) for name in ("enqueue", "cancel", "retry")
         )
 
     async def __aenter__(self) -> Self:
@@ -174,34 +175,34 @@ class ExportQueue:
         known = sorted(name.decode() for name in announced)
         return [offer.naming(known) if isinstance(offer, Offer) else offer for offer in offers]
 
-    async def _send(self, offers: Sequence[Offer]) -> list[list[bytes]]:
-        """What the script says to each; a Redis that has just started is given the script first."""
+    async def _send(self, offers: Sequence[Offer]) -> list[dict[str, Any]]:
+        """Returns the script's answer to each offer. A Redis that does not have the script yet gets it first."""
         calls = [(offer.keys(self._keys), offer.arguments(self._keys)) for offer in offers]
         async with translate_redis_errors(self._url):
             if len(calls) == 1:
                 ((keys, arguments),) = calls
-                return [await self._enqueue(keys=keys, args=arguments)]
+                return [await self._enqueue.document(keys, arguments)]
             try:
                 return await self._pipelined(calls)
             except NoScriptError:
                 # Nothing of it was done; and what was done would not be done twice, for the ids stay.
-                await self._client.script_load(self._enqueue.script)
+                await self._client.script_load(self._enqueue.source)
                 return await self._pipelined(calls)
 
-    async def _pipelined(self, calls: Sequence[tuple[list[str], list[str | int]]]) -> list[list[bytes]]:
+    async def _pipelined(self, calls: Sequence[tuple[list[str], dict[str, object]]]) -> list[dict[str, Any]]:
         async with self._client.pipeline(transaction=False) as pipe:
             for keys, arguments in calls:
-                pipe.evalsha(self._enqueue.sha, len(keys), *keys, *map(str, arguments))
-            answers: list[list[bytes]] = await pipe.execute()
-        return answers
+                pipe.evalsha(self._enqueue.sha, len(keys), *keys, encode_arguments(arguments))
+            return [decode_document(answer) for answer in await pipe.execute()]
 
-    async def _answer(self, offer: Offer, answer: Sequence[bytes]) -> Accepted | EnqueueError:
-        verdict, said, phase = (item.decode() for item in answer)
+    async def _answer(self, offer: Offer, answer: Mapping[str, Any]) -> Accepted | EnqueueError:
+        verdict = answer["verdict"]
         if verdict == "conflict":
-            return IdempotencyConflictError(said)
-        if verdict == "connection":
-            return wrong_connection(offer.request, said or None, await self.known_connections())
-        return Accepted(export_id=said, phase=Phase(phase), deduplicated=verdict == "duplicate")
+            return IdempotencyConflictError(answer["export_id"])
+        if verdict == "wrong_connection":
+            return wrong_connection(offer.request, answer.get("platform"), await self.known_connections())
+        phase = Phase(answer["phase"])
+        return Accepted(export_id=answer["export_id"], phase=phase, deduplicated=verdict == "duplicate")
 
     async def status(self, export_id: str) -> Status:
         """The status of one export.
@@ -299,13 +300,13 @@ class ExportQueue:
         """
         keys = self._keys
         async with translate_redis_errors(self._url):
-            verdict, phase = await self._cancel(
-                keys=[keys.export(export_id), keys.open, keys.queue("control"), keys.queue("transfer")],
-                args=[export_id, epoch_ms(await self._now()), keys.prefix],
+            answer = await self._cancel.document(
+                [keys.export(export_id), keys.open, keys.queue("control"), keys.queue("transfer")],
+                {"export_id": export_id, "now_ms": epoch_ms(await self._now()), "prefix": keys.prefix},
             )
-        if verdict == b"gone":
+        if answer["verdict"] == "not_found":
             raise ExportNotFoundError(export_id)
-        return Phase(phase.decode())
+        return Phase(answer["phase"])
 
     async def retry(self, export_id: str, start: Start | None = None) -> Status:
         """Set an ended export going again; its next end is announced by an event of its own.
@@ -329,9 +330,9 @@ class ExportQueue:
                 raise ExportNotFoundError(export_id)
             key = ExportRequest.model_validate_json(request).idempotency_key or ""
             restart = Restart(status, again, int(step), start, now)
-            done = await self._retry(keys=restart.keys(self._keys, key), args=restart.arguments(self._keys))
+            answer = await self._retry.word(restart.keys(self._keys, key), restart.arguments(self._keys))
         # Somebody else was quicker: what stands there now is theirs.
-        return again if done else await self.status(export_id)
+        return again if answer == "restarted" else await self.status(export_id)
 
     async def explain(self, export_id: str) -> str:
         """One sentence: why the export waits and until when, or how it ended.

@@ -36,7 +36,7 @@ class Offer:
         return InvalidRequestError([FieldProblem("notify", message)])
 
     def keys(self, keys: Keys) -> list[str]:
-        """As `enqueue.lua` wants them."""
+        """The keys of `enqueue.lua`."""
         request, export_id = self.request, self.export_id
         dedupe = [keys.dedupe(request.idempotency_key)] if request.idempotency_key else []
         return [
@@ -51,27 +51,27 @@ class Offer:
             *dedupe,
         ]
 
-    def arguments(self, keys: Keys) -> list[str | int]:
-        """As `enqueue.lua` wants them."""
+    def arguments(self, keys: Keys) -> dict[str, object]:
+        """The argument of `enqueue.lua`."""
         request, export_id, now_ms = self.request, self.export_id, epoch_ms(self.now)
-        return [
-            export_id,
-            request.model_dump_json(exclude_none=True),
-            first_status(request, export_id, self.now).model_dump_json(),
-            now_ms,
-            keys.job_id(export_id, 0),
-            job_payload(export_id, 0, now_ms),
-            JOB_TTL_MS,
-            dumps({"at": isoformat(self.now), "phase": Phase.QUEUED, "step": 0, "note": "accepted"}),
-            # Compared with that of the same key alone.
-            request.fingerprint() if request.idempotency_key else "",
-            request.connection,
-            request.platform,
-            request.kind,
-            keys.wake("control"),
-            keys.prefix,
-            "" if self.trace is None else self.trace.model_dump_json(exclude_none=True),
-        ]
+        return {
+            "export_id": export_id,
+            "now_ms": now_ms,
+            "prefix": keys.prefix,
+            "wake": keys.wake("control"),
+            "request": request.model_dump_json(exclude_none=True),
+            "status": first_status(request, export_id, self.now).model_dump_json(),
+            "connection": request.connection,
+            "platform": request.platform,
+            "kind": request.kind,
+            # The script compares fingerprints only for an idempotency key.
+            "fingerprint": request.fingerprint() if request.idempotency_key else None,
+            "trace": None if self.trace is None else self.trace.model_dump_json(exclude_none=True),
+            "note": dumps({"at": isoformat(self.now), "phase": Phase.QUEUED, "step": 0, "note": "accepted"}),
+            "job_id": keys.job_id(export_id, 0),
+            "payload": job_payload(export_id, 0, now_ms),
+            "payload_ttl_ms": JOB_TTL_MS,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class Restart:
     now: datetime
 
     def keys(self, keys: Keys, idempotency_key: str) -> list[str]:
-        """As `retry.lua` wants them."""
+        """The keys of `retry.lua`."""
         export_id = self.before.export_id
         return [
             keys.export(export_id),
@@ -143,24 +143,25 @@ class Restart:
             keys.phase(self.after.phase),
             keys.queue("control"),
             keys.dedupe(idempotency_key),
+            ARQ_JOB_PREFIX + keys.job_id(export_id, self.step),
         ]
 
-    def arguments(self, keys: Keys) -> list[str | int]:
-        """As `retry.lua` wants them."""
+    def arguments(self, keys: Keys) -> dict[str, object]:
+        """The argument of `retry.lua`."""
         export_id, now_ms = self.before.export_id, epoch_ms(self.now)
-        return [
-            export_id,
-            self.step,
-            self.after.model_dump_json(),
-            self.after.phase,
-            self.start,
-            now_ms,
-            epoch_ms(self.before.created_at),
-            keys.job_id(export_id, self.step),
-            job_payload(export_id, self.step, now_ms),
-            JOB_TTL_MS,
-            keys.wake("control"),
-        ]
+        return {
+            "export_id": export_id,
+            "now_ms": now_ms,
+            "wake": keys.wake("control"),
+            "step": str(self.step),
+            "status": self.after.model_dump_json(),
+            "phase": self.after.phase,
+            "start": self.start,
+            "created_ms": epoch_ms(self.before.created_at),
+            "job_id": keys.job_id(export_id, self.step),
+            "payload": job_payload(export_id, self.step, now_ms),
+            "payload_ttl_ms": JOB_TTL_MS,
+        }
 
 
 def first_status(request: ExportRequest, export_id: str, now: datetime) -> Status:

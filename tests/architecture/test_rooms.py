@@ -41,6 +41,7 @@ PRODUCERS_MAY_IMPORT = (
     "export_worker.redis.client",
     "export_worker.redis.clock",
     "export_worker.redis.cancellation",
+    "export_worker.redis.scripts",
 )
 PRODUCERS_ARE_KNOWN_FROM = FLOOR_OF["wiring"]
 """Rooms from here on up may start what producers offer: the gateway, triggers, commands."""

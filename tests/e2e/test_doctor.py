@@ -132,7 +132,7 @@ async def test_what_breaks_one_part_lets_the_others_be_told(site: Site, tmp_path
     token = {"AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/x", "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "none")}
     ran, found = await doctor(site, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="", **token)
     assert ran.status == 2
-    assert "option behind its question mark" in found["redis"][0]["says"]
+    assert "unknown option" in found["redis"][0]["says"]
     assert "No such file" in found["s3"][0]["says"]
     assert "AWS_ variables" in found["s3"][0]["mend"]
     assert found["connection gio"][0]["level"] == "ok"

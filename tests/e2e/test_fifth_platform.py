@@ -127,7 +127,7 @@ async def test_a_cancel_in_the_middle_of_a_submit_reaches_the_platform(site: Sit
     [
         ("raise RuntimeError('no licence')", "cannot be loaded: no licence"),
         ("import no_such_package", "cannot be loaded: No module named 'no_such_package'"),
-        ("class TinyListUsers: pass", "is no subclass of OtherKind"),
+        ("class TinyListUsers: pass", "must be a subclass of OtherKind"),
         ("from export_worker.contract.kinds import OtherKind as TinyListUsers", "must have kind = 'tiny.list_users'"),
     ],
 )
@@ -151,7 +151,7 @@ async def test_a_kind_of_ours_cannot_be_taken(site: Site, tmp_path: Path) -> Non
     async with tiny_site(site, packages) as tiny:
         ran = await tiny.run("enqueue", "-", "--json", stdin=REQUEST)
     assert ran.status == 2, ran
-    assert "the kind growingio.analysis is export-worker's own" in ran.stderr
+    assert "the kind growingio.analysis is built into export-worker" in ran.stderr
 
 
 async def test_its_catalog_is_listed(site: Site, packages: Path) -> None:

@@ -77,7 +77,7 @@ async def test_a_worker_killed_in_a_transfer_is_replaced_and_leaves_no_upload(
     assert site.open_uploads() == []
     assert len(world.jobs) == 1
     assert len(events) == 1
-    assert any("taken up again" in entry["note"] for entry in timeline)
+    assert any("resumed: its previous worker stopped responding" in entry["note"] for entry in timeline)
 
 
 async def test_a_worker_killed_in_a_submit_submits_again_and_says_so(

@@ -174,7 +174,7 @@ async def test_only_first_parts_of_a_step_have_spans_and_the_rest_are_counted() 
 
 
 async def test_close_does_not_wait_for_a_collector_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("export_worker.telemetry.tracing.FLUSH_MAX_S", 0.3)
+    monkeypatch.setattr("export_worker.telemetry.tracing.FLUSH_TIMEOUT_S", 0.3)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
     async with answering(None) as url:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)

@@ -38,7 +38,10 @@ SOURCES = {
     for name, source in (
         ("claim", script("claim", "claim_control")),
         ("claim", script("claim", "claim_transfer")),
-        *((name, script(name)) for name in ("commit", "give_back", "rate", "renew", "release", "revive", "take")),
+        *(
+            (name, script(name))
+            for name in ("commit", "hand_back", "rate_limit", "renew", "release", "requeue", "take_deliveries")
+        ),
     )
 }
 
@@ -107,10 +110,10 @@ def meter_redis(meter: Meter) -> None:
     async def has_work(client: ArqRedis, name: str, command: tuple[Any, ...]) -> bool:
         """Whether a script that takes what is due finds anything; the others always write."""
         keys = int(command[2])
-        queue, told = command[3], command[3 + keys]
-        if name not in {"claim", "take"}:
+        queue, arguments = command[3], command[3 + keys]
+        if name not in {"claim", "take_deliveries"}:
             return True
-        now_ms = json.loads(told)["now"] if name == "claim" else told
+        now_ms = json.loads(arguments)["now_ms"]
         return bool(await send(client, "ZCOUNT", queue, "-inf", now_ms))
 
     patched: Any = ArqRedis

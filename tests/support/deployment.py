@@ -1,4 +1,4 @@
-"""Reads the files of the deployment (image, compose file, READMEs) for tests that check them against the code."""
+"""Reads the image, the compose file and the READMEs for the tests that check them."""
 
 import re
 import shlex
@@ -24,7 +24,7 @@ def read(path: str) -> str:
 
 
 def blocks(path: str, language: str) -> list[str]:
-    """Returns the fenced blocks of one language in a Markdown file."""
+    """Returns the fenced code blocks of one language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", read(path), re.DOTALL | re.MULTILINE)
 
 
@@ -37,26 +37,26 @@ OWN_IMAGE = f"export-worker:{PROJECT['project']['version']}"
 
 
 def parsed(arguments: list[str]) -> click.Context:
-    """Parses a command line with click, and runs nothing."""
+    """Returns the command line as click parses it. Runs no command."""
     group = cli.make_context("export-worker", list(arguments))
     name, command, rest = cli.resolve_command(group, list(arguments))
     assert command is not None
     return command.make_context(name, rest, parent=group)
 
 
-def installed(words: Sequence[str]) -> list[str]:
+def installed(arguments: Sequence[str]) -> list[str]:
     """Returns a command of the image with the programs of this installation."""
     own = {"export-worker": [*EXPORT_WORKER], "python": [sys.executable]}
-    return [*own[words[0]], *words[1:]]
+    return [*own[arguments[0]], *arguments[1:]]
 
 
 def check_settings(config: Config) -> None:
-    """Builds the driver of each connection. A driver refuses wrong settings."""
+    """Builds the driver of every connection, so that each checks its settings."""
     for name, settings in config.connections.items():
         build_driver(name, settings, Redactor())
 
 
 def instructions(name: str) -> list[list[str]]:
-    """Returns the arguments of all instructions of one kind in the Dockerfile."""
+    """Returns the arguments of every instruction of one kind in the Dockerfile."""
     lines = read("worker/Dockerfile").replace("\\\n", " ").splitlines()
     return [shlex.split(line)[1:] for line in lines if line.startswith(f"{name} ")]

@@ -1,4 +1,4 @@
-"""Builds the Kubernetes manifests with the real kustomize, and reads them for tests."""
+"""Builds the Kubernetes manifests with kustomize, and reads them for the tests that check them."""
 
 import base64
 import subprocess
@@ -19,7 +19,7 @@ DEPLOYMENTS = ("control", "transfer", "gateway", "trigger-segment-ready")
 
 @cache
 def built(name: str) -> list[dict[str, Any]]:
-    """Returns all objects that `kubectl apply --kustomize` sends for a folder of `k8s/`."""
+    """Returns every object that `kubectl apply --kustomize` would send."""
     return kustomized(K8S / name)
 
 
@@ -37,19 +37,19 @@ def of_kind(name: str, kind: str) -> dict[str, dict[str, Any]]:
 
 
 def pod(name: str, build: str = PRODUCTION) -> dict[str, Any]:
-    """Returns the pod spec of a Deployment."""
+    """Returns the pod specification of one Deployment."""
     found: dict[str, Any] = of_kind(build, "Deployment")[name]["spec"]["template"]["spec"]
     return found
 
 
 def container(name: str, build: str = PRODUCTION) -> dict[str, Any]:
-    """Returns the only container of a Deployment's pod."""
+    """Returns the only container of the Deployment's pod."""
     (found,) = pod(name, build)["containers"]
     return dict(found)
 
 
 def config_text(build: str) -> str:
-    """Returns the settings file that all pods mount."""
+    """Returns the settings file of the pods."""
     (item,) = of_kind(build, "ConfigMap").values()
     text: str = item["data"]["export-worker.toml"]
     return text
@@ -62,9 +62,9 @@ def secret_values(build: str) -> dict[str, str]:
 
 
 def variables(found: Mapping[str, Any], build: str) -> dict[str, str]:
-    """Returns a container's environment as the kubelet resolves it: a missing optional key is omitted.
+    """Returns a container's environment as the kubelet resolves it. It leaves out an optional key that does not exist.
 
-    No container uses `envFrom`. If one does, this function fails, so that the variables are not silently ignored.
+    No container uses `envFrom`. The function refuses it, because it does not resolve it.
     """
     assert "envFrom" not in found
     (secret,) = of_kind(build, "Secret")
@@ -77,5 +77,5 @@ def variables(found: Mapping[str, Any], build: str) -> dict[str, str]:
         elif reference["name"] == secret and reference["key"] in values:
             resolved[item["name"]] = values[reference["key"]]
         else:
-            assert reference.get("optional"), f"{item['name']}: the kubelet does not start this container"
+            assert reference.get("optional"), f"{item['name']}: the kubelet would not start this container"
     return resolved

@@ -12,7 +12,7 @@ from export_producers.triggers.intake import Intake, Outcome
 from export_producers.triggers.redis_stream import lag_s
 from export_worker.config.triggers import AnyTrigger, RedisStreamTrigger
 from export_worker.contract.redis_keys import Keys
-from export_worker.telemetry.health import REDIS_PATIENCE_S
+from export_worker.telemetry.health import REDIS_TIMEOUT_S
 
 
 class TriggerPages:
@@ -67,7 +67,7 @@ class TriggerPages:
         self._dead.clear()
         self._lag.clear()
         try:
-            async with asyncio.timeout(REDIS_PATIENCE_S):
+            async with asyncio.timeout(REDIS_TIMEOUT_S):
                 await self._redis.ping()
                 await self._look()
         except ResponseError:

@@ -189,7 +189,7 @@ def test_it_takes_no_longer_for_many_that_are_silent(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, outputs: Path
 ) -> None:
     """Connections, and S3 in as many ways: they are asked at once, and each is told of."""
-    monkeypatch.setattr("export_worker.commands.doctor.READ_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("export_worker.wiring.storage.CHECK_READ_TIMEOUT_S", 1.0)
     monkeypatch.setattr("export_worker.doctor.connections.PATIENCE_S", 2.0)
     with socket.create_server(("127.0.0.1", 0), backlog=200) as silent:  # it takes connections, and reads nothing
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"

@@ -177,7 +177,7 @@ async def test_a_claim_on_its_way_is_given_back_as_it_was(own_site: QueueSite) -
 
 async def test_workers_whose_hosts_disagree_about_the_time_agree_with_redis(queue_site: QueueSite) -> None:
     fast = SharedClock()
-    fast.heard(epoch_ms(real_time()) + 3_600_000, time.monotonic())
+    fast.synchronize(epoch_ms(real_time()) + 3_600_000, time.monotonic())
     driver = ScriptedDriver(ended_after(0))
     async with Parts(queue_site, driver, fast).running():
         await until(lambda: abs((fast() - real_time()).total_seconds()) < 1)

@@ -1,4 +1,4 @@
-"""What the metrics of each process are called, and that nobody outside decides how many there are."""
+"""The metrics of each kind of process: valid names and help texts, and a bounded number of series."""
 
 import shutil
 import subprocess
@@ -30,7 +30,7 @@ async def connections(metrics: Metrics) -> set[str]:
     return {sample.labels.get("connection", "") for family in families for sample in family.samples} - {""}
 
 
-async def test_connections_that_requests_make_up_become_one_label() -> None:
+async def test_unknown_connections_share_one_label() -> None:
     metrics = Metrics(["gio"])
     for name in ("gio", *(f"made-up-{number}" for number in range(50))):
         for detail in ended(name):
@@ -64,7 +64,7 @@ async def trigger() -> bytes:
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
 @pytest.mark.parametrize("process", [worker, gateway, trigger])
-async def test_names_and_helps_are_as_prometheus_wants_them(process: Callable[[], Awaitable[bytes]]) -> None:
+async def test_promtool_accepts_names_and_help_texts(process: Callable[[], Awaitable[bytes]]) -> None:
     assert PROMTOOL is not None
     done = subprocess.run([PROMTOOL, "check", "metrics"], input=await process(), capture_output=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -9,7 +9,7 @@ from export_worker.credentials import Redactor
 from export_worker.doctor.finding import Finding, good, unreachable, warning, wrong
 from export_worker.errors import ConfigError
 from export_worker.redis.client import Commands
-from export_worker.sinks.base import Checking, Sink, SinkAbsentError, SinkDeniedError, SinkError, SinkGoneError
+from export_worker.sinks.base import Checking, Sink, SinkDeniedError, SinkDisabledError, SinkError, SinkNotFoundError
 from export_worker.wiring.sinks import build_sink
 
 PATIENCE_S = 30.0
@@ -58,9 +58,9 @@ def _told(about: str, place: str, says: str, error: SinkError, settings: AnySink
         case SinkDeniedError():
             # Looking is another right than delivering, which only an event would show.
             return warning(about, says, "allow this call, to have it checked")
-        case SinkAbsentError():
+        case SinkNotFoundError():
             return wrong(about, says, f"correct {place}, or make what it names")
-        case SinkGoneError():
+        case SinkDisabledError():
             return wrong(about, says, f"correct {place}.url, or take this sink out")
         case _:
             return unreachable(about, says, _reach(place, settings))

@@ -111,7 +111,7 @@ class ClaimLoop(Worker):
         try:
             batch = await self._store.claim(self.role, free, self._clock())
             if isinstance(self._clock, SharedClock):
-                self._clock.heard(batch.redis_ms, asked_s)
+                self._clock.synchronize(batch.redis_ms, asked_s)
             if not self.allow_pick_jobs:
                 # Told to stop meanwhile: nobody shall wait for the end of a lease on what was never begun.
                 await asyncio.gather(*(self._store.hand_back(claimed, self._clock()) for claimed in batch.steps))
@@ -177,7 +177,7 @@ class ClaimLoop(Worker):
             await cancel_and_wait(self.main_task)
         if self.tasks:
             await asyncio.wait(self.tasks.values(), timeout=drain_s)
-        await cancel_and_wait(*self.tasks.values(), again_s=CLEAN_UP_S)
+        await cancel_and_wait(*self.tasks.values(), retry_s=CLEAN_UP_S)
 
 
 async def export_step(ctx: dict[Any, Any], claimed: ClaimedStep) -> None:

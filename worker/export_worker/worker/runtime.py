@@ -20,7 +20,7 @@ from export_worker.redis.client import (
 from export_worker.redis.clock import SharedClock, set_clock
 from export_worker.redis.record_store import Store
 from export_worker.redis.sweeper import Sweeper
-from export_worker.sinks.fanout import Fanout
+from export_worker.sinks.dispatcher import EventDispatcher
 from export_worker.telemetry.health import Health
 from export_worker.telemetry.health_pages import pages_served
 from export_worker.worker.claim_loop import ClaimLoop
@@ -52,7 +52,7 @@ class Runtime:
         sweeper: Sweeper,
         uploads: UploadSweeper | None,
         leases: Leases,
-        fanout: Fanout,
+        fanout: EventDispatcher,
         health: Health,
     ) -> None:
         self._config = config

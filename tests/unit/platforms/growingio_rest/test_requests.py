@@ -60,7 +60,7 @@ def test_sixty_properties_are_the_most() -> None:
 def test_header_type_is_for_csv(file_format: str | None) -> None:
     fields = {"csv_header_type": "name", **({} if file_format is None else {"file_format": file_format})}
     if file_format == "json":
-        with pytest.raises(InvalidRequestError, match="csv_header_type: is for file_format csv only"):
+        with pytest.raises(InvalidRequestError, match="csv_header_type: is allowed only with file_format csv"):
             parsed(**fields)
     else:
         assert parsed(**fields).csv_header_type == "name"

@@ -1,4 +1,4 @@
-"""The policy of the documentation allows what is called, and nothing else."""
+"""The IAM policy in the documentation allows the calls that are made, and no others."""
 
 import json
 from collections.abc import Iterator
@@ -22,14 +22,17 @@ STORING = StorageSettings(server_side_encryption="aws:kms", sse_kms_key_id="alia
 
 @pytest.fixture
 def client(proxy: S3Proxy) -> Iterator[S3Client]:
-    """Of a worker that encrypts and tags."""
+    """The client of a worker that encrypts and tags objects."""
     client = build_client(s3_server.REGION, proxy.endpoint_url, 2, attempts=1, storing=STORING)
     yield client
     client.close()
 
 
 def rights(call: Call) -> set[str]:
-    """What AWS asks for (service authorization reference; multipart and checksums of SSE-KMS need kms:Decrypt)."""
+    """Returns the actions that a call needs, as in the AWS service authorization reference.
+
+    Multipart uploads and checksums with SSE-KMS need kms:Decrypt.
+    """
     first = next((name for name in ("uploads", "uploadId", "lifecycle") if name in call.query), "")
     needed = {
         ("PUT", ""): {"s3:PutObject"},
@@ -48,25 +51,25 @@ def rights(call: Call) -> set[str]:
 
 
 def allowed() -> set[str]:
-    """Every action of the policy in the documentation."""
+    """Returns every action of the policy in the documentation."""
     (policy,) = (json.loads(block) for block in blocks("worker/README.md", "json"))
     actions = [statement["Action"] for statement in policy["Statement"]]
-    return {action for told in actions for action in ([told] if isinstance(told, str) else told)}
+    return {name for action in actions for name in ([action] if isinstance(action, str) else action)}
 
 
-async def test_the_documented_policy_is_the_least_that_works(proxy: S3Proxy, client: S3Client) -> None:
+async def test_documented_policy_allows_exactly_the_calls_that_are_made(proxy: S3Proxy, client: S3Client) -> None:
     plain: Any = client
     bucket = s3_server.new_bucket(plain)
     proxy.reset()
     with ThreadPoolExecutor(2) as executor:
-        await whole_life(S3Store(client, executor), bucket)
+        await every_call(S3Store(client, executor), bucket)
     assert {finding.level for finding in await check_s3(client, bucket, "landing/")} <= {"ok", "warning"}
     called = {right for call in proxy.calls for right in rights(call)}
     assert allowed() == called
 
 
-async def whole_life(store: S3Store, bucket: str) -> None:
-    """Every call of a transfer: put, adopted, replaced; in parts; given up; left behind, and looked at."""
+async def every_call(store: S3Store, bucket: str) -> None:
+    """Makes every call of a transfer: put, adopt, replace; upload in parts; abort; list and abort leftovers."""
     target = Target(bucket, "landing/one", "e", "text/csv")
     await store.put(target, b"x")
     assert (await store.put(target, b"x")).adopted

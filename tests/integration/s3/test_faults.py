@@ -1,4 +1,4 @@
-"""Calls that look, replace or clear away fail in turn: a clean failure, and the next attempt ends well."""
+"""Calls that read, replace or remove fail in turn: each raises a clean error, and the next attempt succeeds."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +21,8 @@ def client(proxy: S3Proxy) -> Iterator[Any]:
         yield client
 
 
-async def replace_and_clear_away(store: S3Store, bucket: str) -> None:
-    """An object of an earlier attempt gives way, and an upload of it, too."""
+async def replace_and_remove(store: S3Store, bucket: str) -> None:
+    """Replaces the object and the upload of an earlier attempt."""
     await store.put(Target(bucket, "e/a.csv", "e", "text/csv"), b"new")
     for upload in await store.uploads(bucket, "e/"):
         assert await store.parts(Target(bucket, upload.key, "e", "text/csv"), upload.upload_id) == []
@@ -30,10 +30,10 @@ async def replace_and_clear_away(store: S3Store, bucket: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "refusal", [Refusal(500, "InternalError"), Refusal(503, "SlowDown")], ids=lambda told: told.code
+    "refusal", [Refusal(500, "InternalError"), Refusal(503, "SlowDown")], ids=lambda refusal: refusal.code
 )
 @pytest.mark.parametrize("name", CALLS)
-async def test_the_next_attempt_ends_well(proxy: S3Proxy, client: Any, name: str, refusal: Refusal) -> None:
+async def test_attempt_after_a_failed_call_succeeds(proxy: S3Proxy, client: Any, name: str, refusal: Refusal) -> None:
     bucket, left = s3_server.new_bucket(client), [refusal]
     with ThreadPoolExecutor(1) as executor:
         store = S3Store(client, executor)
@@ -41,20 +41,20 @@ async def test_the_next_attempt_ends_well(proxy: S3Proxy, client: Any, name: str
         await store.begin(Target(bucket, "e/b.csv", "e", "text/csv"))
         proxy.rule = lambda call: left.pop() if call.name == name and left else None
         with pytest.raises(StorageError, match=rf"^{name} on bucket {bucket}: ") as caught:
-            await replace_and_clear_away(store, bucket)
+            await replace_and_remove(store, bucket)
         assert caught.value.retryable
         assert left == []
-        await replace_and_clear_away(store, bucket)
+        await replace_and_remove(store, bucket)
     assert client.get_object(Bucket=bucket, Key="e/a.csv")["Body"].read() == b"new"
     assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
 
 
-async def test_an_upload_whose_beginning_was_lost_is_not_left_beside_its_repetition(proxy: S3Proxy) -> None:
+async def test_repeated_create_of_an_upload_leaves_only_one_upload(proxy: S3Proxy) -> None:
     proxy.reset()
     with s3_server.s3_client(proxy.endpoint_url, attempts=3) as client, ThreadPoolExecutor(1) as executor:
         bucket, left = s3_server.new_bucket(client), [Lost()]
         proxy.rule = lambda call: left.pop() if call.name == "create_multipart_upload" and left else None
         upload = await S3Store(client, executor).begin(Target(bucket, "e/a.csv", "e", "text/csv"))
-        standing = client.list_multipart_uploads(Bucket=bucket)["Uploads"]
+        uploads = client.list_multipart_uploads(Bucket=bucket)["Uploads"]
     assert left == []
-    assert [item["UploadId"] for item in standing] == [upload.upload_id]
+    assert [item["UploadId"] for item in uploads] == [upload.upload_id]
