@@ -67,7 +67,7 @@ async def test_a_submit_under_way_is_heard_to_its_end_and_its_job_named(site: Si
 
     (job,) = world.jobs
     assert (status.phase, status.operation_id, job.polls) == (Phase.CANCELLED, job.job_id, 0)
-    assert notes[-2:] == [f"submitted as {job.job_id}", f"cancelled; the platform goes on with {job.job_id}"]
+    assert notes[-2:] == [f"submitted as {job.job_id}", f"cancelled; {job.job_id} continues on the platform"]
 
 
 async def test_so_is_a_poll_that_submits(site: Site, world: World) -> None:
@@ -86,7 +86,7 @@ async def test_so_is_a_poll_that_submits(site: Site, world: World) -> None:
     (job,) = world.jobs
     assert (status.phase, job.polls) == (Phase.CANCELLED, 0)
     assert f"task={job.job_id}&" in str(status.operation_id)
-    assert notes[-1] == f"cancelled; the platform goes on with {status.operation_id}"
+    assert notes[-1] == f"cancelled; {status.operation_id} continues on the platform"
 
 
 async def test_a_transfer_is_cancelled_in_the_middle_and_leaves_nothing(site: Site, world: World) -> None:

@@ -124,7 +124,7 @@ async def test_a_killed_workers_transfer_goes_on_where_its_parts_end(site: Site,
     assert second.status == 206
     assert first.sent_bytes + second.sent_bytes < FILE_BYTES + 2 * FIRST_PART_BYTES
     assert second.sent_bytes <= FILE_BYTES - 3 * FIRST_PART_BYTES
-    assert "goes on with" in told
+    assert "resumed the upload of" in told
     assert "after part 3" in told
 
 
@@ -211,7 +211,7 @@ async def test_a_server_without_ranges_sends_everything_again(site: Site, world:
 
     lands(site, status, spec_of(world))
     assert [request.status for request in downloads(world)] == [None, 200]
-    assert "the server does not go on in the middle of a file" in told
+    assert "the server does not resume in the middle of a file" in told
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ async def test_parts_that_are_not_of_the_plan_are_not_taken_over(site: Site, wor
 
     lands(site, status, spec_of(world))
     assert [request.status for request in downloads(world)] == [None, 200]
-    assert "anew, its upload cannot be gone on with" in told
+    assert "from the beginning: its upload cannot be resumed" in told
 
 
 def spoil(site: Site, upload_id: str, odd: str) -> None:
@@ -288,7 +288,7 @@ async def test_an_end_before_the_file_leaves_no_upload(site: Site, world: World,
         async with worker_site.worker(site):
             if how == "cancel":
                 async with asyncio.timeout(PATIENCE_S):
-                    while "goes on with" not in await notes(queue, export_id):
+                    while "resumed the upload of" not in await notes(queue, export_id):
                         await asyncio.sleep(0.05)
                 await queue.cancel(export_id)
             status = await queue.wait(export_id, PATIENCE_S)

@@ -9,12 +9,12 @@ from export_worker.errors import (
     DownloadForbiddenError,
     PlatformRefusedError,
 )
-from export_worker.lifecycle import transitions
+from export_worker.lifecycle import endings, transitions
 from export_worker.lifecycle.backoff import Backoff
+from export_worker.lifecycle.decisions import Decision, Moment, Policy
 from export_worker.lifecycle.export import Export, Running, Transferring, accepted
 from export_worker.lifecycle.observations import OperationFailed, Pending, Ready, RemoteFile, Stored, Submitted
 from export_worker.lifecycle.poll_schedule import PollSchedule
-from export_worker.lifecycle.transitions import Decision, Moment, Policy
 
 START = datetime(2026, 11, 22, 3, tzinfo=UTC)
 POLL = Backoff(2.0, 60.0)
@@ -49,7 +49,7 @@ def stored(name: str = "b.csv", size_bytes: int = 10) -> ManifestObject:
 
 
 def running(after_s: float = 0.0, **request: Any) -> Export:
-    submitting = transitions.submitting(export_of(**request), 1)
+    submitting = transitions.count_submit(export_of(**request), 1)
     return transitions.after_submit(submitting, Submitted("op1", "CREATED"), at(after_s), POLICY).export
 
 
@@ -80,11 +80,11 @@ def succeeded() -> Export:
 
 
 def failed() -> Export:
-    return transitions.after_failure(running(), PlatformRefusedError("no such tag"), at(3), POLICY).export
+    return endings.after_failure(running(), PlatformRefusedError("no such tag"), at(3), POLICY).export
 
 
 def cancelled() -> Export:
-    return transitions.after_cancel(running(), at(3)).export
+    return endings.after_cancel(running(), at(3)).export
 
 
 def half_stored() -> Export:
@@ -93,7 +93,7 @@ def half_stored() -> Export:
 
 
 def given_up(export: Export) -> Export:
-    return transitions.after_failure(export, DownloadForbiddenError("no"), at(8), POLICY).export
+    return endings.after_failure(export, DownloadForbiddenError("no"), at(8), POLICY).export
 
 
 def saved(export: Export) -> Export:

@@ -100,7 +100,8 @@ def ours(order: Order, design: str = "direct") -> Meter:
     from export_worker.s3.client import build_client
     from export_worker.s3.objects import Target
     from export_worker.s3.store import S3Store
-    from export_worker.transfer.engine import TransferEngine
+    from export_worker.transfer.engine import ReadOptions, TransferEngine
+    from support.transfers import idle_callbacks, progress_of_one_file
 
     base_url = order.source.rsplit("/", 1)[0]
     threads = AT_ONCE * order.at_once
@@ -128,9 +129,9 @@ def ours(order: Order, design: str = "direct") -> Meter:
                     await engine.store_file(
                         download,
                         Target(BUCKET, key, "e", "text/csv"),
-                        file_name="a.csv",
-                        transform=None,
-                        progress=lambda _: None,
+                        ReadOptions("a.csv"),
+                        progress=progress_of_one_file(),
+                        callbacks=idle_callbacks(),
                     )
 
             with Meter() as meter:

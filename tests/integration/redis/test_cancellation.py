@@ -53,7 +53,10 @@ async def test_a_submit_is_heard_to_its_end_and_its_job_cancelled(queue_site: Qu
         driver.gate.set()
         status = await queue_site.queue.wait(export_id, 10)
     assert (status.phase, driver.submits, driver.polls, driver.cancelled) == (Phase.CANCELLED, 1, 0, ["op1"])
-    assert (await queue_site.notes(export_id))[-2:] == ["submitted as op1", "cancelled, and so is op1 on the platform"]
+    assert (await queue_site.notes(export_id))[-2:] == [
+        "submitted as op1",
+        "cancelled; op1 is cancelled on the platform",
+    ]
 
 
 async def test_a_worker_that_stops_still_gives_a_step_back_in_the_middle_of_a_submit(queue_site: QueueSite) -> None:
@@ -68,7 +71,7 @@ async def test_a_worker_that_stops_still_gives_a_step_back_in_the_middle_of_a_su
     assert (record["phase"], record["claims"], record["released"]) == ("queued", "1", "1")
     await Parts(queue_site, driver, real_time).runner.run(await queue_site.one())
     assert (await queue_site.notes(export_id))[-1] == (
-        "cancelled; the platform may have the job of a submit whose answer nobody heard"
+        "cancelled; a submit whose response was lost may have started a job on the platform"
     )
 
 
@@ -80,7 +83,7 @@ async def test_a_platform_that_will_not_cancel_does_not_make_it_a_failure(queue_
     await parts.runner.run(await queue_site.one())
     status = await queue_site.queue.status(export_id)
     assert (status.phase, status.error) == (Phase.CANCELLED, None)
-    assert (await queue_site.notes(export_id))[-1] == "cancelled; the platform goes on with op1"
+    assert (await queue_site.notes(export_id))[-1] == "cancelled; op1 continues on the platform"
 
 
 async def test_a_platform_that_stays_away_is_asked_to_cancel_a_few_times(queue_site: QueueSite) -> None:
@@ -107,7 +110,7 @@ async def test_behind_the_deadline_nothing_is_asked_of_the_platform(queue_site: 
     await parts.runner.run(await queue_site.one())
     assert (await queue_site.queue.status(export_id)).phase is Phase.CANCELLED
     assert driver.cancelled == ["op1"]
-    assert (await queue_site.notes(export_id))[-1] == "cancelled; the platform goes on with op1"
+    assert (await queue_site.notes(export_id))[-1] == "cancelled; op1 continues on the platform"
 
 
 async def test_a_deadline_that_cuts_a_submit_says_so(queue_site: QueueSite) -> None:
@@ -118,4 +121,4 @@ async def test_a_deadline_that_cuts_a_submit_says_so(queue_site: QueueSite) -> N
         status = await queue_site.queue.wait(export_id, 10)
     assert (status.phase, driver.submits) == (Phase.FAILED, 1)
     assert status.error is not None
-    assert status.error.message.endswith("the platform may have the job of a submit whose answer nobody heard")
+    assert status.error.message.endswith("a submit whose response was lost may have started a job on the platform")

@@ -12,7 +12,7 @@ from export_worker.contract.model import epoch_ms
 from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX, STEP_FUNCTION, load_job
 from export_worker.contract.status import Phase, Progress
 from export_worker.errors import LeaseLostError
-from export_worker.lifecycle import transitions
+from export_worker.lifecycle import endings
 from export_worker.lifecycle.export import Running, Transferring
 from export_worker.redis.claims import ConnectionLimits, PlatformSignal, Timings
 from export_worker.redis.record_store import DURATIONS_MAX, SPARE_S, TIMELINE_MAX
@@ -193,7 +193,7 @@ async def test_a_lease_that_ends_gives_the_step_to_another_and_fences_the_first(
         await queue_site.submit(first)
     with pytest.raises(LeaseLostError):
         await queue_site.store.checkpoint(
-            first, transitions.after_cancel(first.export, queue_site.moment()), queue_site.now
+            first, endings.after_cancel(first.export, queue_site.moment()), queue_site.now
         )
     assert await queue_site.store.renew(first, queue_site.now, Progress(files_done=1)) is None
     await queue_site.store.release(first, queue_site.now)
@@ -217,7 +217,7 @@ async def test_who_has_committed_is_fenced_too(queue_site: QueueSite) -> None:
     before = await queue_site.everything()
     with pytest.raises(LeaseLostError):
         await queue_site.store.checkpoint(
-            claimed, transitions.after_cancel(claimed.export, queue_site.moment()), queue_site.now
+            claimed, endings.after_cancel(claimed.export, queue_site.moment()), queue_site.now
         )
     assert await queue_site.store.renew(claimed, queue_site.now) is None
     assert await queue_site.everything() == before
@@ -412,7 +412,7 @@ async def test_terms_are_kept(queue_site: QueueSite) -> None:
     claimed = await queue_site.one()
     assert await queue_site.due_ms(export_id, 0) == queue_site.now_ms + 500
     assert await queue_site.redis.zscore(queue_site.keys.open, export_id) == queue_site.now_ms + 500
-    await queue_site.commit(claimed, transitions.after_cancel(claimed.export, queue_site.moment()))
+    await queue_site.commit(claimed, endings.after_cancel(claimed.export, queue_site.moment()))
     keys = queue_site.keys
     for key in (keys.export(export_id), keys.timeline(export_id), keys.event(f"{export_id}.1")):
         assert 900_000 < await queue_site.redis.pttl(key) <= 1_000_000

@@ -14,7 +14,7 @@ from export_worker.errors import (
     InvalidRequestError,
     PlatformThrottledError,
 )
-from export_worker.lifecycle import transitions
+from export_worker.lifecycle import endings, transitions
 from export_worker.lifecycle.export import Transferring
 from export_worker.redis.claims import ClaimedStep, ConnectionLimits, PlatformSignal, Timings
 from export_worker.redis.outbox import VISIBILITY_S, Outbox
@@ -81,7 +81,7 @@ async def test_a_waiting_export_is_due_at_once_for_its_end(queue_site: QueueSite
     assert due_ms == await queue_site.redis.zscore(queue_site.keys.open, export_id)
     claimed = await queue_site.one()
     assert claimed.cancel
-    await queue_site.commit(claimed, transitions.after_cancel(claimed.export, queue_site.moment()))
+    await queue_site.commit(claimed, endings.after_cancel(claimed.export, queue_site.moment()))
     assert (await queue_site.queue.status(export_id)).phase is Phase.CANCELLED
     assert "cancel" not in await queue_site.record(export_id)
 
@@ -121,9 +121,7 @@ async def test_a_cancel_that_the_platform_did_not_take_is_tried_again_in_its_tim
     export_id = await queue_site.running()
     await queue_site.cancel(export_id)
     claimed = await queue_site.one()
-    decision = transitions.after_failure(
-        claimed.export, PlatformThrottledError("429"), queue_site.moment(draw=1.0), POLICY
-    )
+    decision = endings.after_failure(claimed.export, PlatformThrottledError("429"), queue_site.moment(draw=1.0), POLICY)
     await queue_site.commit(claimed, decision)
     assert await queue_site.claim() == []
     queue_site.later(1)
@@ -197,7 +195,7 @@ async def test_a_retried_export_stands_in_one_phase_alone(queue_site: QueueSite,
     claimed = await queue_site.one("transfer" if start == "transfer" else "control")
     if isinstance(claimed.export.state, Transferring):
         assert claimed.export.state.stored == [STORED]
-    await queue_site.commit(claimed, transitions.after_cancel(claimed.export, queue_site.moment()))
+    await queue_site.commit(claimed, endings.after_cancel(claimed.export, queue_site.moment()))
     assert await phases() == [Phase.CANCELLED]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from export_worker.contract.status import Phase
 from export_worker.errors import ResultMissingError
-from export_worker.lifecycle import transitions
+from export_worker.lifecycle import endings, transitions
 from export_worker.redis.claims import NO_SIGNAL, ConnectionLimits, PlatformSignal, Timings
 from support.redis_site import MANY, POLICY, REFUSED, UNAVAILABLE, QueueSite, ids_of, notices
 
@@ -69,7 +69,7 @@ async def test_a_slot_is_given_back_when_the_submit_fails(queue_site: QueueSite)
     first, second = await queue_site.enqueue(), await queue_site.enqueue()
     claimed = await queue_site.one()
     assert claimed.export.export_id == first
-    decision = transitions.after_failure(claimed.export, UNAVAILABLE, queue_site.moment(draw=1.0), POLICY)
+    decision = endings.after_failure(claimed.export, UNAVAILABLE, queue_site.moment(draw=1.0), POLICY)
     await queue_site.commit(claimed, decision)
     claimed = await queue_site.one()
     assert claimed.export.export_id == second
@@ -165,7 +165,7 @@ async def test_calls_are_no_more_and_not_much_fewer_than_the_rate(queue_site: Qu
         elapsed_s = (queue_site.now - begun).total_seconds()
         for claimed in result.steps:
             taken_at_s.append(elapsed_s)
-            await queue_site.commit(claimed, transitions.after_cancel(claimed.export, queue_site.moment()))
+            await queue_site.commit(claimed, endings.after_cancel(claimed.export, queue_site.moment()))
         assert result.next_due_ms is not None or len(taken_at_s) == count
         wait_ms = 0 if result.next_due_ms is None else result.next_due_ms - queue_site.now_ms
         # To the millisecond: a score has no more.

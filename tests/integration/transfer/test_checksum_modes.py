@@ -134,10 +134,10 @@ async def test_an_upload_goes_on_with_the_checksums_that_it_has(
     with ThreadPoolExecutor(1) as executor, s3_client(proxy.endpoint_url) as client:
         # Another worker, which has found nothing out yet.
         other = S3Store(client, executor)
-        kept = await recover(other, target, ResumableUpload(target.key, upload.upload_id, "t", '"v"', len(NOISE)))
-        assert isinstance(kept, RecoveredUpload)
-        assert kept.checksum == Checksum.of(NOISE[: 2 * FIRST_PART_BYTES], best)
-        written = await kept.upload.complete([*kept.parts, await kept.upload.send(3, PARTS[2])])
+        recovered = await recover(other, target, ResumableUpload(target.key, upload.upload_id, "t", '"v"', len(NOISE)))
+        assert isinstance(recovered, RecoveredUpload)
+        assert recovered.checksum == Checksum.of(NOISE[: 2 * FIRST_PART_BYTES], best)
+        written = await recovered.upload.complete([*recovered.parts, await recovered.upload.send(3, PARTS[2])])
     assert written.checksum == Checksum.of(NOISE, best)
 
 

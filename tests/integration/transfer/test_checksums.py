@@ -16,7 +16,7 @@ from export_worker.s3.checksums import ALGORITHMS, CRC32C, CRC64NVME, Algorithm,
 from export_worker.s3.client import S3Client
 from export_worker.s3.objects import Target
 from export_worker.s3.store import S3Store
-from export_worker.transfer.engine import StoredFile, TransferEngine
+from export_worker.transfer.engine import ReadOptions, StoredFile, TransferEngine
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES
 from export_worker.transfer.resume import NotResumable, RecoveredUpload
 from export_worker.transfer.transforms.base import Transform, build_transform
@@ -31,6 +31,7 @@ from support.s3_server import (
     s3_proxy,
     s3_server,
 )
+from support.transfers import idle_callbacks, progress_of_one_file
 
 NOISE = Random(17).randbytes(2 * FIRST_PART_BYTES + 12_345)
 SHORT, LONG = NOISE[:1000], NOISE
@@ -97,15 +98,15 @@ class Site:
         body: bytes,
         *,
         transform: Transform | None = None,
-        kept: RecoveredUpload | None = None,
+        recovered: RecoveredUpload | None = None,
     ) -> StoredFile:
         return await engine.store_file(
-            Rest(body, 0 if kept is None else kept.bytes),
+            Rest(body, 0 if recovered is None else recovered.bytes),
             self.target,
-            file_name="a.csv",
-            transform=transform,
-            progress=lambda _: None,
-            kept=kept,
+            ReadOptions("a.csv", transform),
+            progress=progress_of_one_file(),
+            callbacks=idle_callbacks(),
+            recovered=recovered,
         )
 
     async def ask(self, name: str, **more: Any) -> dict[str, Any]:
@@ -222,12 +223,12 @@ async def broken_off(site: Site, target: Target, parts: int) -> ResumableUpload:
 async def test_an_upload_goes_on_with_what_it_was_begun_with(site: Site, rung: str) -> None:
     """Also where a new one would be begun with another by now."""
     site.proxy.rule = refuses(*better_than(rung))
-    noted = await broken_off(site, site.target, 2)
+    resumable = await broken_off(site, site.target, 2)
     site.proxy.reset()
     worker = site.worker()
-    kept = await worker.recover(site.target, noted)
-    assert isinstance(kept, RecoveredUpload)
-    stored = await site.store(worker, LONG, kept=kept)
+    recovered = await worker.recover(site.target, resumable)
+    assert isinstance(recovered, RecoveredUpload)
+    stored = await site.store(worker, LONG, recovered=recovered)
     assert guards(site.proxy.calls) == [{rung}], "only what was missing was sent"
     assert stored.checksum == stored.source_checksum == str(Checksum.of(LONG, of(rung)))
     assert await site.told() == Checksum.of(LONG, of(rung))
@@ -237,21 +238,21 @@ async def test_an_upload_goes_on_with_what_it_was_begun_with(site: Site, rung: s
 @pytest.mark.parametrize("rung", NAMES[:-1])
 async def test_an_upload_that_lacks_only_its_completion_is_completed(site: Site, rung: str) -> None:
     site.proxy.rule = refuses(*better_than(rung))
-    noted = await broken_off(site, site.target, 3)
+    resumable = await broken_off(site, site.target, 3)
     site.proxy.reset()
-    stored = await site.worker().recover(site.target, noted)
+    stored = await site.worker().recover(site.target, resumable)
     assert isinstance(stored, StoredFile)
     assert stored.checksum == str(Checksum.of(LONG, of(rung)))
     assert await site.standing() == LONG
 
 
 async def test_an_upload_goes_on_when_the_store_takes_its_checksum_no_more(site: Site) -> None:
-    noted = await broken_off(site, site.target, 2)
+    resumable = await broken_off(site, site.target, 2)
     site.proxy.rule = refuses(*NAMES[:-1])
     worker = site.worker()
-    kept = await worker.recover(site.target, noted)
-    assert isinstance(kept, RecoveredUpload)
-    stored = await site.store(worker, LONG, kept=kept)
+    recovered = await worker.recover(site.target, resumable)
+    assert isinstance(recovered, RecoveredUpload)
+    stored = await site.store(worker, LONG, recovered=recovered)
     assert guards(site.proxy.calls)[2:] == [{"CRC64NVME"}, {"MD5"}]
     assert stored.checksum == str(Checksum.of(LONG))
     assert await site.standing() == LONG
@@ -259,12 +260,12 @@ async def test_an_upload_goes_on_when_the_store_takes_its_checksum_no_more(site:
 
 async def test_an_upload_of_before_does_not_change_what_new_ones_are_begun_with(site: Site) -> None:
     site.proxy.rule = refuses("CRC64NVME")
-    noted = await broken_off(site, site.target, 2)
+    resumable = await broken_off(site, site.target, 2)
     site.proxy.rule = refuses("CRC32C", "CRC32")
     worker = site.worker()
-    kept = await worker.recover(site.target, noted)
-    assert isinstance(kept, RecoveredUpload)
-    assert (await site.store(worker, LONG, kept=kept)).checksum == str(Checksum.of(LONG, CRC32C))
+    recovered = await worker.recover(site.target, resumable)
+    assert isinstance(recovered, RecoveredUpload)
+    assert (await site.store(worker, LONG, recovered=recovered)).checksum == str(Checksum.of(LONG, CRC32C))
     site.proxy.calls.clear()
     await site.store(worker, LONG[::-1])
     assert guards(site.proxy.calls) == [{"CRC64NVME"}] * 3
@@ -272,7 +273,7 @@ async def test_an_upload_of_before_does_not_change_what_new_ones_are_begun_with(
 
 async def test_parts_without_checksums_are_not_built_upon(site: Site) -> None:
     site.proxy.rule = refuses(*NAMES[:-1])
-    noted = await broken_off(site, site.target, 2)
-    found = await site.worker().recover(site.target, noted)
+    resumable = await broken_off(site, site.target, 2)
+    found = await site.worker().recover(site.target, resumable)
     assert found == NotResumable("the store does not list the checksums of its parts")
     await site.assert_untouched()

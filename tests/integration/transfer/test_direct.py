@@ -19,11 +19,13 @@ from export_worker.s3.checksums import Checksum
 from export_worker.s3.objects import Target
 from export_worker.s3.store import S3Store
 from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
-from export_worker.transfer.engine import StoredFile, TransferEngine
+from export_worker.transfer.engine import ReadOptions, StoredFile, TransferEngine
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES
+from export_worker.transfer.progress import TransferProgress
 from export_worker.transfer.transforms.base import Transform, build_transform
 from support.s3_server import new_bucket, s3_client, s3_credentials, s3_server
 from support.scripted_server import ScriptedServer, raw_server, replied
+from support.transfers import idle_callbacks, progress_of_one_file
 from unit.platforms.http.test_downloads import downloader
 
 NOISE = Random(13).randbytes(2 * FIRST_PART_BYTES + 12_345)
@@ -40,7 +42,7 @@ class World:
     engine: TransferEngine
     s3: Any
     bucket: str
-    progress: list[int] = field(default_factory=list)
+    progress: TransferProgress = field(default_factory=progress_of_one_file)
 
     async def store(
         self,
@@ -56,10 +58,9 @@ class World:
             return await self.engine.store_file(
                 download,
                 Target(self.bucket, "a.csv", "export-1", "text/csv"),
-                file_name="a.csv",
-                transform=transform,
-                progress=self.progress.append,
-                bandwidth=bandwidth,
+                ReadOptions("a.csv", transform, bandwidth),
+                progress=self.progress,
+                callbacks=idle_callbacks(),
             )
 
     async def standing(self) -> bytes:
@@ -93,7 +94,7 @@ async def test_every_size_lands_byte_for_byte(world: World, parts: int, beside: 
     assert await world.standing() == body
     assert (stored.bytes, stored.source_bytes) == (len(body), len(body))
     assert stored.checksum == stored.source_checksum == str(Checksum.of(body))
-    assert sum(world.progress) == len(body)
+    assert world.progress.read().bytes_done == len(body)
 
 
 async def test_a_transform_sees_the_pieces(world: World) -> None:

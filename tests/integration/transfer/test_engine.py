@@ -28,10 +28,12 @@ from export_worker.s3.checksums import ALGORITHMS, CRC64NVME, Checksum
 from export_worker.s3.client import S3Client
 from export_worker.s3.objects import Target
 from export_worker.s3.store import S3Store
-from export_worker.transfer.engine import StoredFile, TransferEngine
+from export_worker.transfer.engine import ReadOptions, StoredFile, TransferEngine
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES, MIB
+from export_worker.transfer.progress import TransferProgress
 from export_worker.transfer.transforms.base import Transform, build_transform
 from support.s3_server import Altered, Call, Lost, Refusal, S3Proxy, new_bucket, s3_client, s3_proxy
+from support.transfers import idle_callbacks, progress_of_one_file
 
 PIECE_BYTES = 200_001
 """Fits no part: pieces cross the borders."""
@@ -77,7 +79,11 @@ class World:
     bucket: str
     direct: Any
     executor: ThreadPoolExecutor
-    progress: list[int] = field(default_factory=list)
+    progress: TransferProgress = field(default_factory=progress_of_one_file)
+
+    @property
+    def received_bytes(self) -> int:
+        return self.progress.read().bytes_done
 
     async def store(
         self,
@@ -92,9 +98,9 @@ class World:
         return await self.engine.store_file(
             download,
             Target(self.bucket, key, export_id, "text/csv", content_encoding),
-            file_name=file_name,
-            transform=transform,
-            progress=self.progress.append,
+            ReadOptions(file_name, transform),
+            progress=self.progress,
+            callbacks=idle_callbacks(),
         )
 
     async def get(self, key: str = "k/a.csv") -> dict[str, Any]:
@@ -203,7 +209,7 @@ async def test_every_size_lands_byte_for_byte(world: World, proxy: S3Proxy, size
         source_checksum=str(Checksum.of(body)),
         adopted=False,
     )
-    assert sum(world.progress) == size
+    assert world.received_bytes == size
     parts = -(-size // FIRST_PART_BYTES)
     expected = ["put_object"] if parts <= 1 else ["create_multipart_upload", "complete_multipart_upload"]
     assert sorted(proxy.names()) == sorted(expected + ["upload_part"] * (parts if parts > 1 else 0))
@@ -568,7 +574,7 @@ async def test_no_more_is_read_than_there_is_room_for(world: World, proxy: S3Pro
     task = asyncio.create_task(world.store(Body(NOISE)))
     assert await asyncio.to_thread(gate.reached.wait, 30)
     await asyncio.sleep(0.2)
-    assert sum(world.progress) <= 2 * FIRST_PART_BYTES + PIECE_BYTES, "one part in flight, one filled"
+    assert world.received_bytes <= 2 * FIRST_PART_BYTES + PIECE_BYTES, "one part in flight, one filled"
     assert world.engine._pool.taken_bytes <= 2 * FIRST_PART_BYTES
     gate.opened.set()
     await task
@@ -630,4 +636,4 @@ async def test_a_file_too_large_for_s3_is_refused_unread(world: World, proxy: S3
     with pytest.raises(StorageRefusedError, match="bytes"):
         await world.store(body)
     assert proxy.calls == []
-    assert world.progress == []
+    assert world.received_bytes == 0

@@ -15,12 +15,13 @@ from export_worker.lifecycle.observations import ResumableUpload
 from export_worker.s3.checksums import ALGORITHMS, Algorithm, Checksum, content_md5
 from export_worker.s3.objects import Target
 from export_worker.s3.store import S3Store
-from export_worker.transfer.engine import StoredFile, TransferEngine
+from export_worker.transfer.engine import ReadOptions, StoredFile, TransferEngine
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES
 from export_worker.transfer.resume import NotResumable, recover
 from export_worker.transfer.transforms.base import Transform, build_transform
 from support.s3_server import Damaged, Refusal, Rule, new_bucket, s3_client, s3_proxy
 from support.swift_server import ACCESS_KEY, SECRET_KEY, swift_server
+from support.transfers import idle_callbacks, progress_of_one_file
 
 NOISE = Random(17).randbytes(2 * FIRST_PART_BYTES + 4321)
 
@@ -69,9 +70,9 @@ class World:
         return await TransferEngine(self.store).store_file(
             Pieces(body, len(body) if known else None),
             self.target(),
-            file_name="a.csv",
-            transform=transform,
-            progress=lambda _: None,
+            ReadOptions("a.csv", transform),
+            progress=progress_of_one_file(),
+            callbacks=idle_callbacks(),
         )
 
     async def asked(self, call: Callable[..., Any], **fields: Any) -> Any:
@@ -176,8 +177,8 @@ async def test_parts_are_listed_and_an_upload_that_is_aborted_is_gone(world: Wor
     assert [(part.number, part.bytes, part.checksum) for part in listed] == [
         (number, FIRST_PART_BYTES, None) for number in (1, 2)
     ]
-    noted = ResumableUpload("e/a.csv", upload.upload_id, "t", '"v"', len(NOISE))
-    found = await recover(world.store, world.target(), noted)
+    resumable = ResumableUpload("e/a.csv", upload.upload_id, "t", '"v"', len(NOISE))
+    found = await recover(world.store, world.target(), resumable)
     assert found == NotResumable("the store does not list the checksums of its parts")
     assert await world.store.parts(world.target(), upload.upload_id) is None
     await world.assert_tidy()

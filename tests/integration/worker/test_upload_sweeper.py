@@ -18,7 +18,7 @@ from export_worker.s3.object_keys import key_pattern
 from export_worker.s3.store import S3Store
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument
 from export_worker.telemetry.metrics import Metrics
-from export_worker.worker.upload_sweeper import UploadSweeper
+from export_worker.worker.upload_sweeper import UploadScope, UploadSweeper
 from support import s3_server
 from support.redis_site import QueueSite
 
@@ -56,10 +56,7 @@ def sweeper(
         site.keys,
         owner,
         stores=[store, *others],
-        bucket=bucket,
-        prefix=PREFIX,
-        pattern=pattern,
-        after_s=DAY_S,
+        scope=UploadScope(bucket, PREFIX, pattern, DAY_S),
         instrument=instrument,
     )
 

@@ -43,7 +43,7 @@ def ended_after(polls: int) -> Callable[[int], Polled]:
 @pytest.fixture
 def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     """It hardly ever looks by itself, so whatever is quick was noticed."""
-    monkeypatch.setattr(claim_loop, "LOOK_S", 60.0)
+    monkeypatch.setattr(claim_loop, "QUEUE_POLL_S", 60.0)
 
 
 async def submitted(driver: ScriptedDriver, count: int) -> None:
@@ -112,7 +112,7 @@ async def test_what_came_while_it_could_not_hear_is_found(queue_site: QueueSite)
 
 
 async def test_without_notices_it_looks_by_itself(queue_site: QueueSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claim_loop, "LOOK_S", 0.1)
+    monkeypatch.setattr(claim_loop, "QUEUE_POLL_S", 0.1)
     driver = ScriptedDriver()
     export_id = await queue_site.enqueue()
     job = queue_site.keys.job_id(export_id, 0)
@@ -277,7 +277,7 @@ async def test_a_redis_that_takes_no_writes_is_told_once_and_work_goes_on_after_
         async with Parts(own_site, driver, real_time).running() as worker:
             await until(lambda: not worker.healthy)
             # Long enough for several more claims.
-            await asyncio.sleep(3 * claim_loop.AGAIN_S)
+            await asyncio.sleep(3 * claim_loop.CLAIM_RETRY_S)
             assert driver.submits == 0
             await asyncio.to_thread(own_redis.take_writes)
             status = await own_site.queue.wait(export_id, 20)

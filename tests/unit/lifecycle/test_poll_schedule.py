@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export_worker.lifecycle.backoff import Backoff
-from export_worker.lifecycle.poll_schedule import GAP_SHARE, SEEN_MIN, PollSchedule
+from export_worker.lifecycle.poll_schedule import DURATIONS_MIN, GAP_SHARE, PollSchedule
 from export_worker.redis.record_store import DURATIONS_MAX
 
 DEFAULT = PollSchedule(first_s=2.0, max_s=60.0)
@@ -23,8 +23,8 @@ plans = st.builds(PollSchedule, first_s=st.floats(1e-3, 600), max_s=st.floats(1e
 draws = st.floats(0, 1)
 polls = st.integers(0, 10_000)
 elapsed = st.floats(0, 1e6)
-durations = st.lists(st.floats(0, 1e6), min_size=SEEN_MIN, max_size=DURATIONS_MAX)
-too_few = st.lists(st.floats(0, 1e6), max_size=SEEN_MIN - 1)
+durations = st.lists(st.floats(0, 1e6), min_size=DURATIONS_MIN, max_size=DURATIONS_MAX)
+too_few = st.lists(st.floats(0, 1e6), max_size=DURATIONS_MIN - 1)
 
 
 def looks(plan: PollSchedule, duration_s: float, seen_s: Sequence[float], draw: Iterable[float]) -> Iterator[float]:

@@ -13,10 +13,11 @@ from export_worker.errors import (
     ResultMissingError,
     StorageError,
 )
-from export_worker.lifecycle import transitions
+from export_worker.lifecycle import endings, transitions
+from export_worker.lifecycle.decisions import StepHistory
 from export_worker.lifecycle.export import Export, Failed, Running, Transferring, status_of
 from export_worker.lifecycle.observations import OperationFailed, Pending, Ready, RemoteFile, Stored, Submitted
-from export_worker.lifecycle.transitions import EMPTY_LOOKS_MAX
+from export_worker.lifecycle.transitions import EMPTY_POLLS_MAX
 from support.export_states import (
     FILES,
     POLICY,
@@ -40,9 +41,9 @@ from support.export_states import (
 
 @given(st.integers(1, 50), st.integers(1, 50))
 def test_each_beginning_of_a_submit_counts(first: int, second: int) -> None:
-    export = transitions.submitting(export_of(), first)
+    export = transitions.count_submit(export_of(), first)
     assert export.counters.submits == first
-    again = transitions.submitting(export, second)
+    again = transitions.count_submit(export, second)
     assert again.counters.submits == first + second
     assert again.model_copy(update={"counters": export_of().counters}) == export_of()
 
@@ -55,16 +56,18 @@ def test_a_submitted_export_waits_for_its_first_poll() -> None:
 
 
 def test_a_submit_that_was_begun_before_is_told() -> None:
-    decision = transitions.after_submit(export_of(), Submitted("op1", "CREATED"), at(1), POLICY, claims=2)
+    decision = transitions.after_submit(export_of(), Submitted("op1", "CREATED"), at(1), POLICY, history=StepHistory(2))
     assert decision.note == (
         "submitted again (an earlier submit may have reached the platform before its worker died) as op1"
     )
 
 
 def test_the_first_look_comes_when_jobs_like_it_have_ended() -> None:
-    seen_s = [30.0] * 20
-    decision = transitions.after_submit(export_of(), Submitted("op1"), at(1, 0.5), POLICY, seen_s=seen_s)
-    assert due_in_s(decision, at(1)) == POLICY.poll.wait_s(0, 0.0, seen_s, 0.5) == 30.0
+    durations_s = [30.0] * 20
+    decision = transitions.after_submit(
+        export_of(), Submitted("op1"), at(1, 0.5), POLICY, history=StepHistory(1, durations_s)
+    )
+    assert due_in_s(decision, at(1)) == POLICY.poll.wait_s(0, 0.0, durations_s, 0.5) == 30.0
 
 
 def test_a_job_that_is_done_at_submit_is_looked_at_at_once() -> None:
@@ -91,24 +94,28 @@ def test_polls_use_no_attempt_and_grow_patient(count: int) -> None:
 
 
 def test_the_next_look_comes_when_more_of_the_jobs_like_it_have_ended() -> None:
-    seen_s = [10.0] * 10 + [30.0] * 10
+    durations_s = [10.0] * 10 + [30.0] * 10
     state = running_state(running())
-    decision = transitions.after_poll(running(), state, Pending("EXECUTING"), at(12, 0.5), POLICY, seen_s=seen_s)
-    assert due_in_s(decision, at(12)) == POLICY.poll.wait_s(1, 12.0, seen_s, 0.5) == 18.0
+    decision = transitions.after_poll(
+        running(), state, Pending("EXECUTING"), at(12, 0.5), POLICY, history=StepHistory(1, durations_s)
+    )
+    assert due_in_s(decision, at(12)) == POLICY.poll.wait_s(1, 12.0, durations_s, 0.5) == 18.0
 
 
 def test_a_job_of_unknown_age_counts_as_new() -> None:
-    seen_s = [10.0] * 10 + [30.0] * 10
+    durations_s = [10.0] * 10 + [30.0] * 10
     state = Running(operation_id="op1")
-    decision = transitions.after_poll(running(), state, Pending("EXECUTING"), at(12, 0.5), POLICY, seen_s=seen_s)
-    assert due_in_s(decision, at(12)) == POLICY.poll.wait_s(1, 0.0, seen_s, 0.5)
+    decision = transitions.after_poll(
+        running(), state, Pending("EXECUTING"), at(12, 0.5), POLICY, history=StepHistory(1, durations_s)
+    )
+    assert due_in_s(decision, at(12)) == POLICY.poll.wait_s(1, 0.0, durations_s, 0.5)
     assert running_state(decision.export).submitted_at is None
 
 
 def test_an_operation_may_go_on_under_another_handle() -> None:
     decision = polled(running(), Pending("QUERYING", operation_id="op2"), at(1))
     assert running_state(decision.export).operation_id == "op2"
-    assert decision.note == "stage QUERYING, goes on as op2"
+    assert decision.note == "stage QUERYING, continues as op2"
     assert polled(decision.export, Pending("QUERYING"), at(2)).note is None
 
 
@@ -120,7 +127,7 @@ def test_a_look_that_submits_is_told_and_counted() -> None:
 
 def test_a_look_that_submits_and_was_begun_before_is_told() -> None:
     seen = Pending("QUERYING", operation_id="op2", submitted=True)
-    decision = transitions.after_poll(running(), running_state(running()), seen, at(1), POLICY, claims=2)
+    decision = transitions.after_poll(running(), running_state(running()), seen, at(1), POLICY, history=StepHistory(2))
     told = "submitted again (an earlier submit may have reached the platform before its worker died) as op2"
     assert decision.note == f"stage QUERYING, {told}"
     assert decision.export.counters.submits == 3
@@ -129,8 +136,10 @@ def test_a_look_that_submits_and_was_begun_before_is_told() -> None:
 @pytest.mark.parametrize("claims", [1, 2])
 def test_a_look_that_submits_nothing_counts_none(claims: int) -> None:
     seen = Pending("QUERYING", operation_id="op2")
-    decision = transitions.after_poll(running(), running_state(running()), seen, at(1), POLICY, claims=claims)
-    assert (decision.note, decision.export.counters.submits) == ("stage QUERYING, goes on as op2", 1)
+    decision = transitions.after_poll(
+        running(), running_state(running()), seen, at(1), POLICY, history=StepHistory(claims)
+    )
+    assert (decision.note, decision.export.counters.submits) == ("stage QUERYING, continues as op2", 1)
 
 
 def test_only_a_new_stage_is_news() -> None:
@@ -148,8 +157,8 @@ def test_an_unknown_stage_is_still_running(stage: str | None, percent: float | N
 
 
 def test_a_poll_that_is_answered_ends_a_row_of_failures() -> None:
-    export = transitions.after_failure(running(), PlatformUnavailableError("502"), at(1), POLICY).export
-    export = transitions.after_failure(export, PlatformThrottledError("429"), at(2), POLICY).export
+    export = endings.after_failure(running(), PlatformUnavailableError("502"), at(1), POLICY).export
+    export = endings.after_failure(export, PlatformThrottledError("429"), at(2), POLICY).export
     assert (export.attempt, export.throttled) == (1, 1)
     export = polled(export, Pending("EXECUTING"), at(3)).export
     assert (export.attempt, export.throttled) == (0, 0)
@@ -165,7 +174,7 @@ def test_named_files_are_moved_at_once() -> None:
 
 def test_done_without_files_is_looked_at_again_and_then_failed() -> None:
     export = running()
-    for look in range(1, EMPTY_LOOKS_MAX + 1):
+    for look in range(1, EMPTY_POLLS_MAX + 1):
         decision = polled(export, Ready("FINISH", ()), at(look))
         export = decision.export
         assert export.phase is Phase.RUNNING
@@ -174,12 +183,12 @@ def test_done_without_files_is_looked_at_again_and_then_failed() -> None:
     export = polled(export, Ready("FINISH", ()), at(60)).export
     assert export.phase is Phase.FAILED
     assert code_of(export) == ErrorCode.RESULT_EMPTY
-    assert export.counters.polls == EMPTY_LOOKS_MAX + 1
+    assert export.counters.polls == EMPTY_POLLS_MAX + 1
 
 
 def test_empty_looks_are_bounded_whatever_comes_between() -> None:
     export = running()
-    for _ in range(EMPTY_LOOKS_MAX):
+    for _ in range(EMPTY_POLLS_MAX):
         export = polled(export, Ready("FINISH", ()), at(1)).export
         export = polled(export, Pending("EXECUTING"), at(1)).export
     assert polled(export, Ready("FINISH", ()), at(2)).export.phase is Phase.FAILED
@@ -224,14 +233,14 @@ def test_each_file_counts_and_the_last_one_tells_when() -> None:
 
 
 def test_a_file_that_stands_ends_a_row_of_failures() -> None:
-    export = transitions.after_failure(transferring(), DownloadInterruptedError("cut"), at(6), POLICY).export
+    export = endings.after_failure(transferring(), DownloadInterruptedError("cut"), at(6), POLICY).export
     assert export.attempt == 1
     export = transitions.after_file(export, transferring_state(export), stored(), at(7)).export
     assert export.attempt == 0
 
 
 def test_success_forgets_the_failures_on_the_way() -> None:
-    export = transitions.after_failure(transferring(), StorageError("slow down"), at(6), POLICY).export
+    export = endings.after_failure(transferring(), StorageError("slow down"), at(6), POLICY).export
     assert export.error is not None
     sealed = Stored((stored(),), "s3://bucket/k/manifest.json")
     ended = transitions.after_transfer(export, transferring_state(export), sealed, at(7)).export
@@ -240,7 +249,7 @@ def test_success_forgets_the_failures_on_the_way() -> None:
 
 
 def test_a_missing_result_is_asked_for_anew() -> None:
-    decision = transitions.after_failure(transferring(), ResultMissingError("404"), at(6), POLICY)
+    decision = endings.after_failure(transferring(), ResultMissingError("404"), at(6), POLICY)
     names = [file.name for file in FILES]
     assert decision.export.state == Running(operation_id="op1", stage="FINISH", names=names)
     assert decision.export.attempt == 1
@@ -250,10 +259,10 @@ def test_a_missing_result_is_asked_for_anew() -> None:
 def test_a_result_that_is_named_but_never_there_does_not_loop_for_ever() -> None:
     export = transferring()
     for attempt in range(1, POLICY.max_attempts):
-        export = transitions.after_failure(export, ResultMissingError("404"), at(attempt), POLICY).export
+        export = endings.after_failure(export, ResultMissingError("404"), at(attempt), POLICY).export
         assert export.phase is Phase.RUNNING
         export = polled(export, Ready("FINISH", FILES), at(attempt)).export
-    export = transitions.after_failure(export, ResultMissingError("404"), at(9), POLICY).export
+    export = endings.after_failure(export, ResultMissingError("404"), at(9), POLICY).export
     assert export.phase is Phase.FAILED
     assert code_of(export) == ErrorCode.RESULT_MISSING
 
@@ -262,7 +271,7 @@ def one_stored(then: Ready) -> Export:
     """Of two files the first one stands in S3 and the second one has gone; then the platform was asked again."""
     export = transferring()
     export = transitions.after_file(export, transferring_state(export), stored("下载 & 列表.csv"), at(6)).export
-    export = transitions.after_failure(export, ResultMissingError("410"), at(7), POLICY).export
+    export = endings.after_failure(export, ResultMissingError("410"), at(7), POLICY).export
     return polled(export, then, at(8)).export
 
 
@@ -281,7 +290,7 @@ def test_other_names_are_another_result(files: tuple[RemoteFile, ...]) -> None:
 def test_the_files_of_another_operation_are_moved_from_the_first_on() -> None:
     export = transferring()
     export = transitions.after_file(export, transferring_state(export), stored("下载 & 列表.csv"), at(6)).export
-    export = transitions.after_failure(export, ResultMissingError("410"), at(7), POLICY).export
+    export = endings.after_failure(export, ResultMissingError("410"), at(7), POLICY).export
     export = polled(export, Pending("AGAIN", operation_id="op2"), at(8)).export
     export = polled(export, Ready("FINISH", FILES), at(9)).export
     assert transferring_state(export).stored == []
@@ -291,7 +300,7 @@ def test_a_second_file_that_is_never_there_does_not_loop_for_ever() -> None:
     export = one_stored(Ready("FINISH", FILES))
     attempts = 1
     while export.phase is Phase.TRANSFERRING:
-        export = transitions.after_failure(export, ResultMissingError("410"), at(9 + attempts), POLICY).export
+        export = endings.after_failure(export, ResultMissingError("410"), at(9 + attempts), POLICY).export
         attempts += 1
         if export.phase is Phase.RUNNING:
             export = polled(export, Ready("FINISH", FILES), at(9 + attempts)).export
@@ -300,5 +309,5 @@ def test_a_second_file_that_is_never_there_does_not_loop_for_ever() -> None:
 
 def test_a_missing_answer_to_a_submit_or_poll_steps_nowhere() -> None:
     for export in (export_of(), running()):
-        again = transitions.after_failure(export, ResultMissingError("404"), at(1), POLICY).export
+        again = endings.after_failure(export, ResultMissingError("404"), at(1), POLICY).export
         assert again.state == export.state

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from export_worker.lifecycle import transitions
+from export_worker.lifecycle import endings, transitions
 from export_worker.lifecycle.export import Cancelled, Export, Queued, Running, Transferring
 from support.export_states import (
     FILES,
@@ -37,20 +37,22 @@ from support.export_states import (
 )
 def test_cancelling_keeps_what_was_reached(make: Any, reached: dict[str, Any]) -> None:
     export: Export = make()
-    decision = transitions.after_cancel(export, at(9))
+    decision = endings.after_cancel(export, at(9))
     state = decision.export.state
     assert isinstance(state, Cancelled)
     assert {name: getattr(state, name) for name in reached} == reached
     assert state.finished_at == decision.export.updated_at == at(9).now
-    goes_on = "; the platform goes on with op1" if isinstance(export.state, Running) else ""
+    goes_on = "; op1 continues on the platform" if isinstance(export.state, Running) else ""
     assert (decision.note, decision.export.error) == (f"cancelled{goes_on}", export.error)
     assert decision.export.counters == export.counters
 
 
 def test_cancelling_tells_what_has_become_of_the_platform_s_job() -> None:
-    assert transitions.after_cancel(running(), at(9), told=True).note == "cancelled, and so is op1 on the platform"
-    begun_before = transitions.after_cancel(export_of(), at(9), claims=2)
-    assert begun_before.note == "cancelled; the platform may have the job of a submit whose answer nobody heard"
+    assert (
+        endings.after_cancel(running(), at(9), on_platform=True).note == "cancelled; op1 is cancelled on the platform"
+    )
+    begun_before = endings.after_cancel(export_of(), at(9), claims=2)
+    assert begun_before.note == "cancelled; a submit whose response was lost may have started a job on the platform"
 
 
 # Setting going again
@@ -59,7 +61,7 @@ def test_cancelling_tells_what_has_become_of_the_platform_s_job() -> None:
 CREATED, FINISHED = Running(operation_id="op1", stage="CREATED"), Running(operation_id="op1", stage="FINISH")
 HALF = Transferring(operation_id="op1", stage="FINISH", files=list(FILES), stored=[stored("下载 & 列表.csv")])
 REACHED = {
-    "nothing": (transitions.after_cancel(export_of(), at(3)).export, (Queued(), Queued(), Queued())),
+    "nothing": (endings.after_cancel(export_of(), at(3)).export, (Queued(), Queued(), Queued())),
     "operation": (failed(), (Queued(), CREATED, CREATED)),
     "operation-cancelled": (cancelled(), (Queued(), CREATED, CREATED)),
     "half-the-files": (given_up(half_stored()), (Queued(), FINISHED, HALF)),
@@ -83,7 +85,7 @@ def test_an_ended_export_goes_on_from_what_it_had_reached(ended: Export, start: 
     assert (again.error, again.attempt, again.throttled) == (None, 0, 0)
     assert again.generation == ended.generation + 1
     assert (again.created_at, again.counters, again.request) == (ended.created_at, ended.counters, ended.request)
-    assert decision.note == f"set going again from {again.step_name}"
+    assert decision.note == f"restarted from {again.step_name}"
 
 
 def test_files_that_stand_in_s3_are_not_moved_again() -> None:

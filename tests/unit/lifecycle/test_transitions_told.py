@@ -11,7 +11,7 @@ from export_worker.errors import (
     PlatformUnavailableError,
     ResultMissingError,
 )
-from export_worker.lifecycle import transitions
+from export_worker.lifecycle import endings, transitions
 from export_worker.lifecycle.export import Export, event_of, status_of
 from export_worker.lifecycle.observations import Pending
 from support.export_states import (
@@ -120,7 +120,7 @@ def test_the_event_of_an_end_is_the_same_each_time(make: Any, kind: str) -> None
     assert event.data == status_of(export)
     assert event.time == event.data.finished_at
     assert event_of(saved(export), "exports").model_dump_json() == event.model_dump_json()
-    again = transitions.after_cancel(transitions.restart(export, "submit", at(50)).export, at(51)).export
+    again = endings.after_cancel(transitions.restart(export, "submit", at(50)).export, at(51)).export
     assert event_of(again, "exports").id == "e1.2"
 
 
@@ -134,11 +134,11 @@ def test_an_open_export_has_no_event(make: Any) -> None:
 def test_an_ended_export_takes_no_step(make: Any) -> None:
     for error in (PlatformRefusedError("no"), PlatformUnavailableError("502"), ResultMissingError("404")):
         with pytest.raises(TypeError, match="takes no step"):
-            transitions.after_failure(make(), error, at(9), POLICY)
+            endings.after_failure(make(), error, at(9), POLICY)
     with pytest.raises(TypeError, match="takes no step"):
-        transitions.after_deadline(make(), at(9), POLICY)
+        endings.after_deadline(make(), at(9), POLICY)
     with pytest.raises(TypeError, match="takes no step"):
-        transitions.after_cancel(make(), at(9))
+        endings.after_cancel(make(), at(9))
 
 
 def test_a_newer_worker_may_have_written_more() -> None:

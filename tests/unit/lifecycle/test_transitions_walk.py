@@ -17,7 +17,8 @@ from export_worker.errors import (
     StepError,
     StorageError,
 )
-from export_worker.lifecycle import transitions
+from export_worker.lifecycle import decisions, endings, transitions
+from export_worker.lifecycle.decisions import Decision, Moment, Policy, StepHistory
 from export_worker.lifecycle.export import (
     Cancelled,
     Ended,
@@ -30,7 +31,6 @@ from export_worker.lifecycle.export import (
     status_of,
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Ready, Stored, Submitted
-from export_worker.lifecycle.transitions import Decision, Moment, Policy
 from support.export_states import (
     FILES,
     POLICY,
@@ -87,13 +87,13 @@ class Walk(RuleBasedStateMachine):
     def look(self, delay_s: float, draw: float) -> bool:
         """Its time has come. False when it has run out."""
         self.now = max(self.now, self.export.due_at) + timedelta(seconds=delay_s)
-        assert (self.now >= transitions.deadline(self.export, self.policy)) == (
+        assert (self.now >= decisions.deadline(self.export, self.policy)) == (
             (self.now - self.export.set_going_at).total_seconds()
             >= (self.export.request.deadline_s or self.policy.deadline_s)
         )
-        if self.now < transitions.deadline(self.export, self.policy):
+        if self.now < decisions.deadline(self.export, self.policy):
             return True
-        self.commit(transitions.after_deadline(self.export, self.moment(draw), self.policy))
+        self.commit(endings.after_deadline(self.export, self.moment(draw), self.policy))
         return False
 
     def keep(self, decision: Decision, *, may_step_back: bool = False) -> None:
@@ -115,14 +115,14 @@ class Walk(RuleBasedStateMachine):
 
     def commit(self, decision: Decision, *, may_step_back: bool = False) -> None:
         if not decision.export.phase.terminal:
-            latest = max(self.now, transitions.deadline(decision.export, self.policy))
+            latest = max(self.now, decisions.deadline(decision.export, self.policy))
             assert self.now <= decision.export.due_at <= latest
         self.keep(decision, may_step_back=may_step_back)
 
     def fail(self, error: StepError, draw: float, *, probe: bool = False) -> None:
         missing = isinstance(error, ResultMissingError)
         before = self.export
-        decision = transitions.after_failure(self.export, error, self.moment(draw), self.policy, probe=probe)
+        decision = endings.after_failure(self.export, error, self.moment(draw), self.policy, probe=probe)
         self.commit(decision, may_step_back=missing)
         if probe and isinstance(error, PlatformUnavailableError):
             assert (self.open, self.export.attempt) == (True, before.attempt)
@@ -136,7 +136,7 @@ class Walk(RuleBasedStateMachine):
         error=st.none() | failures,
         dies=st.booleans(),
         probe=st.booleans(),
-        seen_s=durations,
+        durations_s=durations,
     )
     def submit(
         self,
@@ -147,7 +147,7 @@ class Walk(RuleBasedStateMachine):
         error: StepError | None,
         dies: bool,
         probe: bool,
-        seen_s: list[float],
+        durations_s: list[float],
     ) -> None:
         if not self.look(delay_s, draw):
             return
@@ -156,14 +156,14 @@ class Walk(RuleBasedStateMachine):
             return
         claims, self.claims = self.claims, 1
         self.submits += claims
-        begun = transitions.submitting(self.export, claims)
+        begun = transitions.count_submit(self.export, claims)
         if error is not None:
             self.export = begun
             self.fail(error, draw, probe=probe)
         else:
             submitted = Submitted("op1", stage, done)
             decision = transitions.after_submit(
-                begun, submitted, self.moment(draw), self.policy, claims=claims, seen_s=seen_s
+                begun, submitted, self.moment(draw), self.policy, history=StepHistory(claims, durations_s)
             )
             assert ("again" in str(decision.note)) == (claims > 1)
             self.commit(decision)
@@ -181,7 +181,7 @@ class Walk(RuleBasedStateMachine):
             failures,
         ),
         probe=st.booleans(),
-        seen_s=durations,
+        durations_s=durations,
     )
     def poll(
         self,
@@ -189,7 +189,7 @@ class Walk(RuleBasedStateMachine):
         draw: float,
         seen: Pending | Ready | OperationFailed | StepError,
         probe: bool,
-        seen_s: list[float],
+        durations_s: list[float],
     ) -> None:
         if not self.look(delay_s, draw):
             return
@@ -197,7 +197,11 @@ class Walk(RuleBasedStateMachine):
             self.fail(seen, draw, probe=probe)
             return
         state = running_state(self.export)
-        self.commit(transitions.after_poll(self.export, state, seen, self.moment(draw), self.policy, seen_s=seen_s))
+        self.commit(
+            transitions.after_poll(
+                self.export, state, seen, self.moment(draw), self.policy, history=StepHistory(1, durations_s)
+            )
+        )
         if isinstance(seen, Pending):
             assert running_state(self.export).submitted_at == state.submitted_at
             assert saved_moment(running_state(self.export).looked_at) == saved_moment(self.now)
@@ -224,7 +228,7 @@ class Walk(RuleBasedStateMachine):
     def cancel(self, delay_s: float, draw: float) -> None:
         self.now += timedelta(seconds=delay_s)
         before = self.export
-        self.keep(transitions.after_cancel(self.export, self.moment(draw)))
+        self.keep(endings.after_cancel(self.export, self.moment(draw)))
         assert self.export.phase is Phase.CANCELLED
         assert (self.export.counters, self.export.error) == (before.counters, before.error)
 
@@ -255,9 +259,9 @@ class Walk(RuleBasedStateMachine):
     @rule(draw=draws, error=failures)
     def nothing_more(self, draw: float, error: StepError) -> None:
         with pytest.raises(TypeError):
-            transitions.after_failure(self.export, error, self.moment(draw), self.policy)
+            endings.after_failure(self.export, error, self.moment(draw), self.policy)
         with pytest.raises(TypeError):
-            transitions.after_cancel(self.export, self.moment(draw))
+            endings.after_cancel(self.export, self.moment(draw))
 
     @invariant()
     def every_begun_submit_is_counted(self) -> None:

@@ -81,11 +81,11 @@ def test_pieces_are_small_enough_to_look_even(bandwidth: BandwidthLimit, piece_b
 def test_the_rate_is_that_of_the_last_readings() -> None:
     now_s = 0.0
     gauge = TransferProgress(1, 0, 0, clock=lambda: now_s)
-    gauge.begin(1_000_000, kept_bytes=500_000, kept_parts=2)
+    gauge.start_file(1_000_000, recovered_bytes=500_000, recovered_parts=2)
     rates = []
     for moved_bytes in [100, 100, 100, 0, 0, 0, 0, 0, 0, 0]:
         now_s += 1.0
-        gauge.came(moved_bytes)
+        gauge.add_bytes(moved_bytes)
         rates.append(gauge.read().bytes_per_s)
     assert rates[:3] == [100, 100, 100], "what an earlier attempt has stored is not counted"
     assert rates[-1] == 0
@@ -93,19 +93,19 @@ def test_the_rate_is_that_of_the_last_readings() -> None:
 
 def test_files_and_parts_are_counted_on() -> None:
     gauge = TransferProgress(3, 1, 50)
-    gauge.begin(None)
-    gauge.came(7)
-    gauge.part_stored()
+    gauge.start_file(None)
+    gauge.add_bytes(7)
+    gauge.add_part()
     told = gauge.read()
     assert (told.bytes_done, told.files_done, told.parts_done) == (57, 1, 1)
-    gauge.file_stored(10)
+    gauge.finish_file(10)
     told = gauge.read()
     assert (told.bytes_done, told.files_done, told.percent, told.bytes_total) == (60, 2, None, None)
 
 
 def test_a_single_file_of_known_length_has_a_share() -> None:
     gauge = TransferProgress(1, 0, 0)
-    gauge.begin(200, kept_bytes=50, kept_parts=1)
-    gauge.came(50)
+    gauge.start_file(200, recovered_bytes=50, recovered_parts=1)
+    gauge.add_bytes(50)
     told = gauge.read()
     assert (told.percent, told.bytes_done, told.bytes_total, told.parts_done) == (50.0, 100, 200, 1)

@@ -66,7 +66,9 @@ async def test_rows_are_counted_by_the_source_s_name_before_it_becomes_parquet()
 
 @pytest.mark.parametrize("name", ["a.json", "a.tsv", "a.csv.gz", "a", ".csv", "csv"])
 async def test_a_file_that_is_no_csv_cannot_become_parquet(name: str) -> None:
-    with pytest.raises(TransformError, match=f"parquet is made of CSV, which '{name}' is not") as caught:
+    with pytest.raises(
+        TransformError, match=f"parquet needs CSV files, but the name '{name}' does not end with .csv"
+    ) as caught:
         await landed(["first.csv", name], format="parquet")
     assert not caught.value.retryable
 

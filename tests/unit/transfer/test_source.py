@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
 from export_worker.s3.checksums import Checksum
-from export_worker.transfer.source import SNIFF_BYTES, GuardedSource
+from export_worker.transfer.source import SNIFF_BYTES, ValidatedSource
 
 
 class Body:
@@ -30,7 +30,7 @@ class Body:
 
 
 async def read(pieces: Sequence[bytes], total_bytes: int | None = None, file_name: str = "a.csv") -> bytes:
-    source = GuardedSource(Body(pieces, total_bytes), file_name, lambda _: None)
+    source = ValidatedSource(Body(pieces, total_bytes), file_name, lambda _: None)
     return b"".join([chunk async for chunk in source.chunks()])
 
 
@@ -40,7 +40,7 @@ async def test_a_good_body_passes_unchanged(pieces: list[bytes], known: bool) ->
     if body.strip().startswith((b"{", b"<")):
         return
     seen: list[int] = []
-    source = GuardedSource(Body(pieces, len(body) if known else None), "a.csv", seen.append)
+    source = ValidatedSource(Body(pieces, len(body) if known else None), "a.csv", seen.append)
     assert b"".join([chunk async for chunk in source.chunks()]) == body
     assert sum(seen) == source.bytes_read == len(body)
     assert source.checksum == Checksum.of(body)
@@ -73,7 +73,7 @@ async def test_an_html_page_is_no_file(page: str, encoding: str, padding: int) -
 
 async def test_a_page_ends_the_reading_and_nothing_has_been_given_out() -> None:
     body = Body([b"<html>", *[b" " * SNIFF_BYTES] * 10])
-    source = GuardedSource(body, "a.csv", lambda _: None)
+    source = ValidatedSource(body, "a.csv", lambda _: None)
     given_out = []
     with pytest.raises(DownloadInvalidError):
         given_out += [chunk async for chunk in source.chunks()]

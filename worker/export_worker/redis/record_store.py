@@ -31,8 +31,8 @@ from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Phase, Progress, Status
 from export_worker.contract.trace import TraceContext
 from export_worker.errors import LeaseLostError
+from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.export import Ended, Export, accepted, event_of, status_of
-from export_worker.lifecycle.transitions import Decision
 from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, ClaimResult, ConnectionLimits, PlatformSignal, Timings
 from export_worker.redis.lua import script
 

@@ -19,7 +19,7 @@ from export_worker.transfer.buffers import BufferPool
 from export_worker.transfer.engine import TransferEngine
 from export_worker.transfer.export_writer import ExportWriter, Layout
 from export_worker.wiring.secrets import aws_settings
-from export_worker.worker.upload_sweeper import UploadSweeper
+from export_worker.worker.upload_sweeper import UploadScope, UploadSweeper
 
 ROLE_SECRETS = 9
 """Three a session; one before and one after it are masked as well."""
@@ -80,14 +80,5 @@ def build_upload_sweeper(
     pattern = key_pattern(config.s3.prefix, config.s3.key_template)
     if pattern is None or not config.s3.sweep_uploads:
         return None
-    return UploadSweeper(
-        redis,
-        keys,
-        owner,
-        stores=stores,
-        bucket=config.s3.bucket,
-        prefix=config.s3.prefix,
-        pattern=pattern,
-        after_s=config.s3.sweep_uploads_after_s,
-        instrument=instrument,
-    )
+    scope = UploadScope(config.s3.bucket, config.s3.prefix, pattern, config.s3.sweep_uploads_after_s)
+    return UploadSweeper(redis, keys, owner, stores=stores, scope=scope, instrument=instrument)

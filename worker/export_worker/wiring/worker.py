@@ -31,9 +31,13 @@ from export_worker.wiring.connections import UNKNOWN_DEADLINE_S, _connections, _
 from export_worker.wiring.secrets import aws_settings, learn_aws_secrets
 from export_worker.wiring.sinks import build_sinks
 from export_worker.wiring.storage import build_storage, build_upload_sweeper
+from export_worker.worker.clock import ClockAndRandom
+from export_worker.worker.connections import Connections
 from export_worker.worker.leases import Leases
-from export_worker.worker.runtime import Runtime
-from export_worker.worker.step_runner import ClockAndRandom, StepRunner
+from export_worker.worker.runtime import Runtime, Sweepers
+from export_worker.worker.step_queue import StepQueue
+from export_worker.worker.step_runner import StepRunner
+from export_worker.worker.transfer_step import TransferStep
 
 
 @asynccontextmanager
@@ -51,7 +55,7 @@ async def open_runtime(
     async with AsyncExitStack() as stack:
         redis = open_redis(config.redis_url, retries=WORKER_RETRIES)
         stack.push_async_callback(close_redis, redis)
-        keys, sources = Keys(config.namespace), ClockAndRandom(SharedClock(), random.random)
+        keys, clock = Keys(config.namespace), ClockAndRandom(SharedClock(), random.random)
         owner = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         with aws_settings():
             await asyncio.to_thread(learn_aws_secrets, redactor)
@@ -64,37 +68,24 @@ async def open_runtime(
         metrics = Metrics(list(config.connections), list(config.sinks))
         instrument = CompositeInstrument([metrics, *instruments, *await _tracing(config, redactor, stack)])
         store = Store(redis, keys, list(config.sinks), _limits(config), timings, owner=owner)
-        leases = Leases(store, sources.clock, timings.lease_s)
+        queue = StepQueue(redis, keys, store, clock.now, owner)
+        leases = Leases(store, clock.now, timings.lease_s)
         storage = await asyncio.to_thread(build_storage, config, stack, redactor, instrument)
-        runner = StepRunner(
-            owner,
-            store=store,
-            leases=leases,
-            connections=await _connections(config, redactor, _rates(config, redis, keys, sources.clock), stack),
+        connections = Connections(
+            await _connections(config, redactor, _rates(config, redis, keys, clock.now), stack),
             fallback=replace(_policy(config, PollSettings()), deadline_s=UNKNOWN_DEADLINE_S),
-            writer=storage.writer,
-            redactor=redactor,
-            sources=sources,
-            instrument=instrument,
         )
+        transfer_step = TransferStep(leases, storage.writer, clock, instrument)
+        runner = StepRunner(leases, connections, transfer_step, redactor=redactor, clock=clock, instrument=instrument)
         with aws_settings():
             sinks = await build_sinks(config, commands(redis), stack)
-        fanout = Fanout(Outbox(redis, keys, timings.retention_s), sinks, sources.clock, sources.draw, instrument)
-        sweeper = Sweeper(redis, keys, runner.owner, timings)
-        health = await _health(config, keys, owner, metrics, clock=sources.clock, stack=stack)
-        yield Runtime(
-            config,
-            redis=redis,
-            runner=runner,
-            store=store,
-            sweeper=sweeper,
-            uploads=build_upload_sweeper(
-                config, redis, keys, owner=runner.owner, stores=storage.stores, instrument=instrument
-            ),
-            leases=leases,
-            fanout=fanout,
-            health=health,
+        fanout = Fanout(Outbox(redis, keys, timings.retention_s), sinks, clock.now, clock.draw, instrument)
+        health = await _health(config, keys, owner, metrics, clock=clock.now, stack=stack)
+        sweepers = Sweepers(
+            Sweeper(redis, keys, owner, timings),
+            build_upload_sweeper(config, redis, keys, owner=owner, stores=storage.stores, instrument=instrument),
         )
+        yield Runtime(config, queue, runner, sweepers=sweepers, fanout=fanout, health=health)
 
 
 async def _health(
