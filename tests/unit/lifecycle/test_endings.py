@@ -1,4 +1,4 @@
-"""What a failure leads to, and the end of patience."""
+"""Failures, deadlines and cancellations: retry or end."""
 
 from datetime import timedelta
 from typing import Any
@@ -21,15 +21,29 @@ from export_worker.errors import (
     StorageError,
 )
 from export_worker.lifecycle import decisions, endings, transitions
-from export_worker.lifecycle.export import Export, Failed
+from export_worker.lifecycle.export import Cancelled, Export, Failed, Running
 from export_worker.lifecycle.observations import Pending, Ready, Submitted
-from support.export_states import POLICY, START, at, code_of, due_in_s, export_of, failed, polled, running, transferring
+from support.export_states import (
+    FILES,
+    POLICY,
+    START,
+    at,
+    code_of,
+    due_in_s,
+    export_of,
+    failed,
+    half_stored,
+    polled,
+    running,
+    stored,
+    transferring,
+)
 
-# Failing
+# Failures
 
 
 @pytest.mark.parametrize(("make", "step"), [(export_of, "submit"), (running, "poll"), (transferring, "transfer")])
-def test_attempts_are_used_up(make: Any, step: str) -> None:
+def test_failure_is_retried_until_attempts_are_used_up(make: Any, step: str) -> None:
     export: Export = make()
     for attempt in range(1, POLICY.max_attempts):
         decision = endings.after_failure(export, PlatformUnavailableError("HTTP 502"), at(10), POLICY)
@@ -45,7 +59,7 @@ def test_attempts_are_used_up(make: Any, step: str) -> None:
     assert export.counters.retries == POLICY.max_attempts - 1
 
 
-def test_a_credential_that_a_running_job_has_had_is_waited_for() -> None:
+def test_refused_credential_is_retried_only_after_submit() -> None:
     waiting = endings.after_failure(running(), AuthFailedError("no"), at(1), POLICY).export
     assert waiting.phase is Phase.RUNNING
     assert waiting.error is not None
@@ -56,7 +70,7 @@ def test_a_credential_that_a_running_job_has_had_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("error", [PlatformRefusedError("no"), DownloadForbiddenError("no")])
-def test_what_would_fail_again_is_not_tried_again(error: StepError) -> None:
+def test_failure_that_is_not_retryable_fails_export(error: StepError) -> None:
     export = endings.after_failure(running(), error, at(1), POLICY).export
     assert export.phase is Phase.FAILED
     assert export.error is not None
@@ -65,7 +79,7 @@ def test_what_would_fail_again_is_not_tried_again(error: StepError) -> None:
 
 
 @given(st.integers(1, 50))
-def test_throttling_uses_no_attempt(count: int) -> None:
+def test_throttled_request_uses_no_attempt(count: int) -> None:
     export = running()
     for number in range(count):
         decision = endings.after_failure(export, PlatformThrottledError("429"), at(number), POLICY)
@@ -77,7 +91,7 @@ def test_throttling_uses_no_attempt(count: int) -> None:
 
 
 @given(st.floats(0, 1e18), st.floats(0, 1), st.booleans())
-def test_the_other_side_may_ask_for_a_longer_wait_up_to_the_deadline(wait_s: float, draw: float, slow: bool) -> None:
+def test_retry_waits_as_long_as_requested_up_to_deadline(wait_s: float, draw: float, slow: bool) -> None:
     kind = PlatformThrottledError if slow else PlatformUnavailableError
     moment = at(10, draw)
     decision = endings.after_failure(running(), kind("wait", retry_after_s=wait_s), moment, POLICY)
@@ -85,14 +99,14 @@ def test_the_other_side_may_ask_for_a_longer_wait_up_to_the_deadline(wait_s: flo
     assert due_in_s(decision, moment) == pytest.approx(least_s, abs=1e-5)
 
 
-def test_a_defect_is_tried_again() -> None:
+def test_defect_is_retried() -> None:
     export = endings.after_failure(running(), DefectError("unexpected KeyError"), at(1), POLICY).export
     assert export.phase is Phase.RUNNING
     assert code_of(export) == ErrorCode.INTERNAL_ERROR
 
 
 @given(st.integers(1, 50))
-def test_a_probe_of_a_platform_that_is_down_uses_no_attempt(count: int) -> None:
+def test_probe_of_unreachable_platform_uses_no_attempt(count: int) -> None:
     export = running()
     for number in range(count):
         error = PlatformUnavailableError("HTTP 502")
@@ -104,12 +118,12 @@ def test_a_probe_of_a_platform_that_is_down_uses_no_attempt(count: int) -> None:
 
 
 @pytest.mark.parametrize("error", [DefectError("KeyError"), StorageError("slow down"), ResultMissingError("404")])
-def test_a_probe_that_fails_for_another_reason_uses_one(error: StepError) -> None:
+def test_probe_that_fails_for_another_reason_uses_an_attempt(error: StepError) -> None:
     export = endings.after_failure(running(), error, at(1), POLICY, probe=True).export
     assert (export.attempt, export.counters.retries) == (1, 1)
 
 
-def test_a_probe_that_is_refused_ends_its_export() -> None:
+def test_refused_probe_fails_export() -> None:
     assert (
         endings.after_failure(running(), PlatformRefusedError("no"), at(1), POLICY, probe=True).export.phase == "failed"
     )
@@ -119,7 +133,7 @@ def test_a_probe_that_is_refused_ends_its_export() -> None:
 
 
 @given(st.floats(0, 7200), st.floats(0, 1), st.none() | st.floats(0.001, 7200))
-def test_no_wait_leads_past_the_deadline_nor_into_the_past(after_s: float, draw: float, limit_s: float | None) -> None:
+def test_next_step_is_due_between_now_and_deadline(after_s: float, draw: float, limit_s: float | None) -> None:
     moment = at(after_s, draw)
     for decision in (
         polled(running(deadline_s=limit_s), Pending("EXECUTING"), moment),
@@ -131,12 +145,12 @@ def test_no_wait_leads_past_the_deadline_nor_into_the_past(after_s: float, draw:
         assert moment.now <= decision.export.due_at <= latest
 
 
-def test_a_request_may_say_its_own_deadline() -> None:
+def test_deadline_of_request_replaces_that_of_policy() -> None:
     assert decisions.deadline(export_of(), POLICY) == START + timedelta(hours=1)
     assert decisions.deadline(export_of(deadline_s=7200), POLICY) == START + timedelta(hours=2)
 
 
-def test_the_deadline_counts_from_when_it_was_set_going() -> None:
+def test_deadline_counts_from_restart() -> None:
     again = transitions.restart(failed(), "submit", at(5000)).export
     assert again.set_going_at == at(5000).now
     assert again.created_at == START
@@ -147,7 +161,7 @@ def test_the_deadline_counts_from_when_it_was_set_going() -> None:
     ("make", "step", "operation_id"),
     [(export_of, "submit", None), (running, "poll", "op1"), (transferring, "transfer", "op1")],
 )
-def test_time_is_up(make: Any, step: str, operation_id: str | None) -> None:
+def test_deadline_fails_export_in_every_open_phase(make: Any, step: str, operation_id: str | None) -> None:
     export: Export = make()
     ended = endings.after_deadline(export, at(3600), POLICY).export
     assert isinstance(ended.state, Failed)
@@ -158,7 +172,7 @@ def test_time_is_up(make: Any, step: str, operation_id: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "interrupted", "claims", "told"),
+    ("make", "interrupted", "claims", "message"),
     [
         (export_of, True, 1, "queued; a submit whose response was lost may have started a job on the platform"),
         (export_of, False, 2, "queued; a submit whose response was lost may have started a job on the platform"),
@@ -167,14 +181,48 @@ def test_time_is_up(make: Any, step: str, operation_id: str | None) -> None:
         (transferring, True, 1, "transferring"),
     ],
 )
-def test_time_is_up_in_the_middle_of_a_step(make: Any, interrupted: bool, claims: int, told: str) -> None:
+def test_deadline_in_the_middle_of_a_step_warns_of_started_jobs(
+    make: Any, interrupted: bool, claims: int, message: str
+) -> None:
     ended = endings.after_deadline(make(), at(3600), POLICY, interrupted=interrupted, claims=claims).export
     assert ended.error is not None
-    assert ended.error.message == f"not finished within 3600 s of acceptance; its phase was {told}"
+    assert ended.error.message == f"not finished within 3600 s of acceptance; its phase was {message}"
 
 
-def test_time_is_up_names_the_last_failure() -> None:
+def test_deadline_message_contains_last_failure() -> None:
     export = endings.after_failure(running(), PlatformUnavailableError("HTTP 502"), at(1), POLICY).export
     ended = endings.after_deadline(export, at(3600), POLICY).export
     assert ended.error is not None
     assert ended.error.message.endswith("its phase was running; last failure: HTTP 502")
+
+
+# Cancellations
+
+
+@pytest.mark.parametrize(
+    ("make", "reached"),
+    [
+        (export_of, {}),
+        (running, {"operation_id": "op1", "stage": "CREATED"}),
+        (transferring, {"operation_id": "op1", "stage": "FINISH", "files": list(FILES)}),
+        (half_stored, {"operation_id": "op1", "files": list(FILES), "stored": [stored("下载 & 列表.csv")]}),
+    ],
+)
+def test_cancel_keeps_results_so_far(make: Any, reached: dict[str, Any]) -> None:
+    export: Export = make()
+    decision = endings.after_cancel(export, at(9))
+    state = decision.export.state
+    assert isinstance(state, Cancelled)
+    assert {name: getattr(state, name) for name in reached} == reached
+    assert state.finished_at == decision.export.updated_at == at(9).now
+    continues = "; op1 continues on the platform" if isinstance(export.state, Running) else ""
+    assert (decision.note, decision.export.error) == (f"cancelled{continues}", export.error)
+    assert decision.export.counters == export.counters
+
+
+def test_cancel_note_reports_operation_on_platform() -> None:
+    assert (
+        endings.after_cancel(running(), at(9), on_platform=True).note == "cancelled; op1 is cancelled on the platform"
+    )
+    second_claim = endings.after_cancel(export_of(), at(9), claims=2)
+    assert second_claim.note == "cancelled; a submit whose response was lost may have started a job on the platform"
