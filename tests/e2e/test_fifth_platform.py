@@ -139,7 +139,7 @@ async def test_cancel_during_submit_cancels_job_on_platform(site: Site, packages
 
     [job] = tiny.world.jobs
     assert (status.phase, status.operation_id, tiny.seen.cancelled) == ("cancelled", job.job_id, [job.job_id])
-    assert notes[-2:] == [f"submitted as {job.job_id}", f"cancelled, and so is {job.job_id} on the platform"]
+    assert notes[-2:] == [f"submitted as {job.job_id}", f"cancelled; {job.job_id} is cancelled on the platform"]
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,8 @@ def export_worker_engine(workload: Workload, design: str = "direct") -> Meter:
     from export_worker.s3.client import build_client
     from export_worker.s3.objects import Target
     from export_worker.s3.store import S3Store
-    from export_worker.transfer.engine import TransferEngine
+    from export_worker.transfer.engine import ReadOptions, TransferEngine
+    from support.transfers import idle_callbacks, progress_of_one_file
 
     base_url = workload.source.rsplit("/", 1)[0]
     threads = PARTS_IN_FLIGHT * workload.at_once
@@ -129,9 +130,9 @@ def export_worker_engine(workload: Workload, design: str = "direct") -> Meter:
                     await engine.store_file(
                         download,
                         Target(BUCKET, key, "e", "text/csv"),
-                        file_name="a.csv",
-                        transform=None,
-                        progress=lambda _: None,
+                        ReadOptions("a.csv"),
+                        progress=progress_of_one_file(),
+                        callbacks=idle_callbacks(),
                     )
 
             with Meter() as meter:

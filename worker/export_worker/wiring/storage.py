@@ -21,7 +21,7 @@ from export_worker.transfer.buffers import BufferPool
 from export_worker.transfer.engine import TransferEngine
 from export_worker.transfer.export_writer import ExportWriter, Layout
 from export_worker.wiring.aws import mask_aws_credentials, translate_aws_errors
-from export_worker.worker.upload_sweeper import UploadSweeper
+from export_worker.worker.upload_sweeper import UploadScope, UploadSweeper
 
 IAM_ROLE_SECRETS = 9
 """Of each assumed IAM role the redactor masks three sessions with three secrets each: the previous, this, the next."""
@@ -99,17 +99,8 @@ def build_upload_sweeper(
     pattern = key_pattern(config.s3.prefix, config.s3.key_template)
     if pattern is None or not config.s3.sweep_uploads:
         return None
-    return UploadSweeper(
-        redis,
-        keys,
-        owner,
-        stores=stores,
-        bucket=config.s3.bucket,
-        prefix=config.s3.prefix,
-        pattern=pattern,
-        after_s=config.s3.sweep_uploads_after_s,
-        instrument=instrument,
-    )
+    scope = UploadScope(config.s3.bucket, config.s3.prefix, pattern, config.s3.sweep_uploads_after_s)
+    return UploadSweeper(redis, keys, owner, stores=stores, scope=scope, instrument=instrument)
 
 
 @asynccontextmanager
