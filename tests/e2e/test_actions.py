@@ -67,7 +67,7 @@ async def test_cancel_during_submit_waits_for_the_answer_and_notes_the_operation
 
     (job,) = world.jobs
     assert (status.phase, status.operation_id, job.polls) == (Phase.CANCELLED, job.job_id, 0)
-    assert notes[-2:] == [f"submitted as {job.job_id}", f"cancelled; the platform goes on with {job.job_id}"]
+    assert notes[-2:] == [f"submitted as {job.job_id}", f"cancelled; {job.job_id} continues on the platform"]
 
 
 async def test_cancel_during_poll_that_submits_waits_for_the_answer_and_notes_the_operation(
@@ -88,7 +88,7 @@ async def test_cancel_during_poll_that_submits_waits_for_the_answer_and_notes_th
     (job,) = world.jobs
     assert (status.phase, job.polls) == (Phase.CANCELLED, 0)
     assert f"task={job.job_id}&" in str(status.operation_id)
-    assert notes[-1] == f"cancelled; the platform goes on with {status.operation_id}"
+    assert notes[-1] == f"cancelled; {status.operation_id} continues on the platform"
 
 
 async def test_cancel_during_transfer_leaves_no_object_and_no_upload(site: Site, world: World) -> None:
@@ -211,12 +211,12 @@ async def test_explain_names_the_reason_of_each_wait(site: Site, world: World) -
     world.scenario = world.scenario.model_copy(update={"hold_stage": "RUNNING"})
     async with site.queue() as queue:
         first = (await queue.enqueue(REQUEST)).export_id
-        assert "no control worker has taken it" in await queue.explain(first)
+        assert "Check that a control worker is running." in await queue.explain(first)
         async with worker_site.worker(site):
             await wait_for_phase(queue, first, Phase.RUNNING)
             second = (await queue.enqueue(REQUEST)).export_id
-            await explained(queue, first, lambda words: "for its next poll; the platform says" in words)
-            await explained(queue, second, lambda words: "waits for a free slot of connection gio" in words)
+            await explained(queue, first, lambda words: "for its next poll step. The platform" in words)
+            await explained(queue, second, lambda words: "Waiting for a free slot of connection gio" in words)
             await queue.cancel(first)
             await queue.wait(first, 10)
             assert "was cancelled" in await queue.explain(first)

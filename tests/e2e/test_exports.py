@@ -1,4 +1,4 @@
-"""Every kind of export through a real worker: good, and with everything going wrong that can be mended."""
+"""Every kind of export through a real worker: without faults, and with every fault that a retry overcomes."""
 
 import csv
 import gzip
@@ -20,7 +20,7 @@ from export_worker.simulator.world import World
 from support import worker_site
 from support.worker_site import Site
 
-AWKWARD_TITLE = "a&b#c+d %41?e f 下载用户列表"
+SPECIAL_TITLE = "a&b#c+d %41?e f 下载用户列表"
 
 
 def request(export: dict[str, Any], **more: Any) -> str:
@@ -31,17 +31,17 @@ SEGMENT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment
 
 
 async def source_bytes(site: Site, job_id: str, index: int = 0) -> bytes:
-    """What the platform's file holds, asked for beside all faults."""
+    """Returns the content of a file at the platform. Faults do not affect this request."""
     url = f"{site.platform_url}/_sim/content"
     async with aiohttp.ClientSession() as session, session.get(url, params={"job": job_id, "index": index}) as answer:
         assert answer.status == 200
         return await answer.read()
 
 
-@pytest.fixture(params=["good", "flaky"])
-def weather(request: pytest.FixtureRequest, world: World) -> str:
-    """Nothing goes wrong, or everything does once."""
-    world.scenario = world.scenario.model_copy(update={"flaky": request.param == "flaky"})
+@pytest.fixture(params=["none", "each once"])
+def faults(request: pytest.FixtureRequest, world: World) -> str:
+    """Either no fault happens, or each one happens once."""
+    world.scenario = world.scenario.model_copy(update={"flaky": request.param == "each once"})
     return str(request.param)
 
 
@@ -50,8 +50,8 @@ def name_of(export: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("kind", GROWINGIO, ids=name_of)
-async def test_every_kind_lands_byte_for_byte_and_is_announced_once(
-    site: Site, world: World, weather: str, kind: dict[str, Any]
+async def test_export_of_every_kind_is_stored_byte_for_byte_with_one_event(
+    site: Site, world: World, faults: str, kind: dict[str, Any]
 ) -> None:
     async with worker_site.worker(site):
         status = await worker_site.export(site, request(kind, metadata={"order": "42"}))
@@ -60,17 +60,17 @@ async def test_every_kind_lands_byte_for_byte_and_is_announced_once(
     assert status.phase is Phase.SUCCEEDED, status.error
     (job,) = world.jobs
     assert status.operation_id == job.job_id
-    await assert_landed(site, status)
+    await assert_stored(site, status)
     assert [event.type for event in events] == ["export.succeeded"]
     assert events[0].data == status
     assert status.metadata == {"order": "42"}
-    assert status.counters.submits == (1 if weather == "good" else 2)
-    assert bool(status.counters.retries) == (weather == "flaky")
+    assert status.counters.submits == (1 if faults == "none" else 2)
+    assert bool(status.counters.retries) == (faults == "each once")
     assert site.open_uploads() == []
 
 
-async def assert_landed(site: Site, status: Status) -> None:
-    """Files, manifest and `_SUCCESS` stand as documented, and nothing else does."""
+async def assert_stored(site: Site, status: Status) -> None:
+    """Asserts that files, manifest and `_SUCCESS` are stored as documented, and nothing else."""
     assert status.operation_id is not None
     assert status.manifest is not None
     stored = site.objects()
@@ -97,54 +97,54 @@ async def assert_landed(site: Site, status: Status) -> None:
     assert all("rows" not in entry for entry in manifest["objects"])
 
 
-async def test_an_awkward_title_is_encoded_once_on_the_way_and_stands_as_it_is_in_the_key(
-    site: Site, world: World, weather: str
+async def test_special_characters_in_title_are_encoded_in_url_and_unchanged_in_key(
+    site: Site, world: World, faults: str
 ) -> None:
-    world.scenario = world.scenario.model_copy(update={"title": AWKWARD_TITLE})
+    world.scenario = world.scenario.model_copy(update={"title": SPECIAL_TITLE})
     async with worker_site.worker(site):
         status = await worker_site.export(site, request(SEGMENT))
 
     assert status.phase is Phase.SUCCEEDED, status.error
-    assert [item.file_name for item in status.objects] == [f"{AWKWARD_TITLE}.csv"]
-    assert status.objects[0].key.endswith(f"/{AWKWARD_TITLE}.csv")
-    await assert_landed(site, status)
+    assert [item.file_name for item in status.objects] == [f"{SPECIAL_TITLE}.csv"]
+    assert status.objects[0].key.endswith(f"/{SPECIAL_TITLE}.csv")
+    await assert_stored(site, status)
     target = next(record.target for record in world.requests if record.target.startswith("/download"))
     assert "a%26b%23c%2Bd%20%2541%3Fe%20f%20%E4%B8%8B" in target
 
 
-async def test_files_of_equal_name_are_numbered(site: Site, world: World, weather: str) -> None:
+async def test_files_with_equal_names_are_numbered(site: Site, world: World, faults: str) -> None:
     world.scenario = world.scenario.model_copy(update={"files": 3, "title": "同名"})
     async with worker_site.worker(site):
         status = await worker_site.export(site, request(SEGMENT))
 
     assert status.phase is Phase.SUCCEEDED, status.error
     assert len({item.file_name for item in status.objects}) == 3
-    await assert_landed(site, status)
+    await assert_stored(site, status)
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 @pytest.mark.parametrize("file_bytes", [0, 1, 9 * 2**20])
-async def test_any_length_lands_however_it_is_framed(site: Site, world: World, framing: str, file_bytes: int) -> None:
+async def test_file_of_any_length_and_framing_is_stored(
+    site: Site, world: World, framing: str, file_bytes: int
+) -> None:
     world.scenario = world.scenario.model_copy(update={"framing": framing, "file_bytes": file_bytes})
     async with worker_site.worker(site):
         status = await worker_site.export(site, request(SEGMENT))
 
     assert status.phase is Phase.SUCCEEDED, status.error
     assert [item.bytes for item in status.objects] == [file_bytes]
-    await assert_landed(site, status)
+    await assert_stored(site, status)
 
 
 def unzstd(data: bytes) -> bytes:
     return zstandard.ZstdDecompressor().decompressobj().decompress(data)
 
 
-UNDONE: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.decompress, "zstd": unzstd}
+DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.decompress, "zstd": unzstd}
 
 
-@pytest.mark.parametrize("compression", UNDONE)
-async def test_output_is_transcoded_and_compressed_while_it_streams(
-    site: Site, world: World, weather: str, compression: str
-) -> None:
+@pytest.mark.parametrize("compression", DECOMPRESS)
+async def test_output_is_transcoded_and_compressed(site: Site, world: World, faults: str, compression: str) -> None:
     world.scenario = world.scenario.model_copy(update={"bom": True, "rows": 5000})
     export = {**SEGMENT, "charset": "UTF-16LE"}
     output = {"charset": "GB18030", "compression": compression, "count_rows": True}
@@ -156,7 +156,7 @@ async def test_output_is_transcoded_and_compressed_while_it_streams(
     source = await source_bytes(site, status.operation_id)
     stored_objects = site.objects()
     stored = stored_objects[status.objects[0].key]
-    assert UNDONE[compression](stored).decode("GB18030") == source.decode("UTF-16")
+    assert DECOMPRESS[compression](stored).decode("GB18030") == source.decode("UTF-16")
     assert status.progress.bytes_done == len(source)
     assert status.manifest is not None
     (entry,) = json.loads(stored_objects[status.manifest.removeprefix(f"s3://{site.bucket}/")])["objects"]
@@ -169,7 +169,7 @@ async def test_output_is_transcoded_and_compressed_while_it_streams(
     client.close()
 
 
-async def test_csv_becomes_parquet_while_it_streams(site: Site, world: World, weather: str) -> None:
+async def test_csv_is_converted_to_parquet(site: Site, world: World, faults: str) -> None:
     world.scenario = world.scenario.model_copy(update={"bom": True, "rows": 30_000, "title": "用户"})
     export = {**SEGMENT, "charset": "UTF-16LE"}
     output = {"format": "parquet", "schema": {"用户ID": "int64"}, "compression": "zstd", "count_rows": True}
@@ -193,14 +193,14 @@ async def test_csv_becomes_parquet_while_it_streams(site: Site, world: World, we
     assert "ContentEncoding" not in head
 
 
-async def test_what_cannot_become_parquet_fails_for_good_and_leaves_nothing(site: Site, world: World) -> None:
-    output = {"format": "parquet", "schema": {"nobody": "int64"}}
+async def test_parquet_with_unknown_column_fails_without_retry_and_leaves_nothing(site: Site, world: World) -> None:
+    output = {"format": "parquet", "schema": {"unknown": "int64"}}
     async with worker_site.worker(site):
         status = await worker_site.export(site, request(SEGMENT, output=output))
 
     assert status.phase is Phase.FAILED
     assert status.error is not None
     assert (status.error.code, status.error.retryable) == ("transform_failed", False)
-    assert "output.schema names the column 'nobody'" in status.error.message
+    assert "output.schema names the column 'unknown'" in status.error.message
     assert site.objects() == {}
     assert site.open_uploads() == []

@@ -1,4 +1,4 @@
-"""What cannot be mended ends in a failure of its own code, with nothing left behind."""
+"""Faults that no retry overcomes fail the export with their own code, and leave nothing behind."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ REQUEST = json.dumps({"connection": "gio", "export": SEGMENT})
 
 @pytest.fixture
 def site(site: Site) -> Site:
-    """Gives up after a few attempts."""
+    """A site whose worker fails an export after three attempts."""
     site.settings = {"retry": {"first_s": 0.02, "max_s": 0.1, "max_attempts": 3}}
     return site
 
@@ -51,7 +51,7 @@ CASES: list[tuple[Fault, ErrorCode, str]] = [
 @pytest.mark.parametrize(
     ("fault", "code", "step"), CASES, ids=[f"{case[0].on}-{case[0].fault}-{case[0].body}" for case in CASES]
 )
-async def test_a_failure_has_its_code_its_event_and_leaves_nothing(
+async def test_permanent_fault_fails_export_with_its_code_and_leaves_nothing(
     site: Site, world: World, fault: Fault, code: ErrorCode, step: str
 ) -> None:
     world.faults.add(fault)
@@ -71,7 +71,7 @@ async def test_a_failure_has_its_code_its_event_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
-async def test_a_large_download_that_is_always_cut_leaves_no_upload_open(
+async def test_large_download_that_is_always_interrupted_leaves_no_upload(
     site: Site, world: World, framing: str
 ) -> None:
     world.scenario = world.scenario.model_copy(update={"file_bytes": 20 * 2**20, "framing": framing})
@@ -85,7 +85,7 @@ async def test_a_large_download_that_is_always_cut_leaves_no_upload_open(
     assert site.open_uploads() == []
 
 
-async def test_the_deadline_ends_a_job_that_never_does(site: Site, world: World) -> None:
+async def test_deadline_fails_export_whose_operation_never_ends(site: Site, world: World) -> None:
     world.scenario = world.scenario.model_copy(update={"hold_stage": "RUNNING"})
     async with worker_site.worker(site):
         status = await worker_site.export(site, json.dumps({"connection": "gio", "export": SEGMENT, "deadline_s": 5}))
@@ -97,7 +97,7 @@ async def test_the_deadline_ends_a_job_that_never_does(site: Site, world: World)
     assert status.counters.retries == 0
 
 
-async def test_throttling_uses_no_attempt(site: Site, world: World) -> None:
+async def test_throttled_polls_use_no_attempt(site: Site, world: World) -> None:
     world.faults.add(Fault(on="poll", fault="throttled", times=6, retry_after_s=0))
     async with worker_site.worker(site):
         status = await worker_site.export(site, REQUEST)
@@ -107,7 +107,7 @@ async def test_throttling_uses_no_attempt(site: Site, world: World) -> None:
 
 
 @pytest.mark.parametrize("fault", ["finish_at_submit", "list_wrapped", "partial_errors", "unknown_stage"])
-async def test_odd_answers_to_a_submit_are_answers(site: Site, world: World, fault: Any) -> None:
+async def test_unusual_responses_to_submit_are_accepted(site: Site, world: World, fault: Any) -> None:
     world.faults.add(Fault(on="submit", fault=fault))
     async with worker_site.worker(site):
         status = await worker_site.export(site, REQUEST)
@@ -117,7 +117,7 @@ async def test_odd_answers_to_a_submit_are_answers(site: Site, world: World, fau
     assert len(world.jobs) == 1
 
 
-async def test_an_oauth_token_that_was_revoked_is_fetched_anew_once_for_all(site: Site, world: World) -> None:
+async def test_revoked_oauth_token_is_fetched_again_once_for_all_exports(site: Site, world: World) -> None:
     site.connection = {"token": None, "client_secret": secret_canaries.OAUTH_SECRET}
     world.scenario = world.scenario.model_copy(update={"stage_s": 0.2})
     async with worker_site.worker(site), site.queue() as queue:
@@ -131,7 +131,7 @@ async def test_an_oauth_token_that_was_revoked_is_fetched_anew_once_for_all(site
     assert world.tokens.grants == 2
 
 
-async def test_a_key_of_another_export_is_never_overwritten(site: Site, world: World) -> None:
+async def test_key_of_another_export_is_never_overwritten(site: Site, world: World) -> None:
     site.settings = {"s3": {"bucket": site.bucket, "endpoint_url": site.s3_url, "key_template": "all/{file_name}"}}
     world.scenario = world.scenario.model_copy(update={"title": "same"})
     async with worker_site.worker(site):
@@ -146,7 +146,7 @@ async def test_a_key_of_another_export_is_never_overwritten(site: Site, world: W
     assert site.objects() == before
 
 
-async def test_a_dead_s3_is_a_storage_error_and_a_wrong_bucket_is_final(site: Site) -> None:
+async def test_missing_bucket_fails_export_without_retry(site: Site) -> None:
     site.settings |= {"s3": {"bucket": "no-such-bucket-here", "endpoint_url": site.s3_url}}
     async with worker_site.worker(site):
         status = await worker_site.export(site, REQUEST)

@@ -1,4 +1,4 @@
-"""A transfer that died, was stopped or broke off goes on where S3's parts end; where it cannot, it begins anew."""
+"""A transfer that was killed, stopped or interrupted resumes after S3's parts. If it cannot, it restarts."""
 
 import asyncio
 import json
@@ -30,35 +30,35 @@ REQUEST = json.dumps(
 MIB = 2**20
 FILE_BYTES = 5 * FIRST_PART_BYTES + 1000
 STALL_BYTES = 3 * FIRST_PART_BYTES + 3 * MIB
-"""Behind the third part, in the middle of the fourth."""
-PATIENCE_S = 60.0
+"""In the middle of the fourth part."""
+TIMEOUT_S = 60.0
 
 pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
 def site(site: Site) -> Site:
-    """Whose dead workers are noticed soon, and whose failures are soon tried again."""
+    """A site with short leases and short waits before retries."""
     site.settings = {"worker": {"lease_s": 3.0, "drain_s": 1.0}, "retry": {"first_s": 0.05, "max_s": 0.2}}
     site.connection = {"poll": worker_site.FAST_POLL | {"deadline_s": 600.0}}
     return site
 
 
-def tell(world: World, **told: Any) -> None:
-    world.scenario = world.scenario.model_copy(update={"file_bytes": FILE_BYTES, **told})
+def set_scenario(world: World, **changes: Any) -> None:
+    world.scenario = world.scenario.model_copy(update={"file_bytes": FILE_BYTES, **changes})
 
 
 def stall(world: World) -> None:
-    """The first download stands still in the middle."""
+    """Makes the first download stall in the middle."""
     world.faults.add(Fault(on="download", fault="slow", delay_s=300, after_bytes=STALL_BYTES))
 
 
 def downloads(world: World) -> list[RequestRecord]:
-    """One whose client went away in the middle has no status."""
+    """Returns the requests for files. A request whose client disconnected has no status."""
     return [request for request in world.requests if request.target.startswith("/download")]
 
 
-def spec_of(world: World) -> FileSpec:
+def file_spec(world: World) -> FileSpec:
     return list(world.jobs)[-1].files[0].spec
 
 
@@ -66,8 +66,8 @@ async def notes(queue: ExportQueue, export_id: str) -> str:
     return " · ".join(entry["note"] for entry in await queue.timeline(export_id))
 
 
-def parts_there(site: Site) -> int:
-    """Parts of the one upload that is open; none when there is none."""
+def count_parts(site: Site) -> int:
+    """Returns the number of parts in open uploads."""
     client = site.s3()
     listed = client.list_multipart_uploads(Bucket=site.bucket).get("Uploads", [])
     parts = [client.list_parts(Bucket=site.bucket, Key=one["Key"], UploadId=one["UploadId"]) for one in listed]
@@ -76,8 +76,8 @@ def parts_there(site: Site) -> int:
 
 
 async def until_parts(site: Site, count: int) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while await asyncio.to_thread(parts_there, site) < count:
+    async with asyncio.timeout(TIMEOUT_S):
+        while await asyncio.to_thread(count_parts, site) < count:
             await asyncio.sleep(0.05)
 
 
@@ -90,7 +90,7 @@ def process(site: Site) -> Iterator[Running]:
 
 @asynccontextmanager
 async def stopped(site: Site, how: signal.Signals) -> AsyncIterator[tuple[ExportQueue, str, str]]:
-    """An export whose first worker was ended behind its third part: the queue, its id, and the upload that is open."""
+    """Yields the queue, the export's id and its open upload, after the first worker was ended behind the third part."""
     async with site.queue() as queue:
         with process(site) as running:
             accepted = await queue.enqueue(REQUEST)
@@ -102,8 +102,8 @@ async def stopped(site: Site, how: signal.Signals) -> AsyncIterator[tuple[Export
         yield queue, accepted.export_id, upload["UploadId"]
 
 
-def lands(site: Site, status: Status, spec: FileSpec) -> None:
-    """Everything is as it must be at the end."""
+def assert_succeeded(site: Site, status: Status, spec: FileSpec) -> None:
+    """Asserts that the export succeeded, its object has the bytes of the source, and no upload is open."""
     assert status.phase is Phase.SUCCEEDED, status.error
     assert status.objects[0].bytes == FILE_BYTES
     body = site.objects()[status.objects[0].key]
@@ -112,49 +112,49 @@ def lands(site: Site, status: Status, spec: FileSpec) -> None:
 
 
 @pytest.mark.parametrize("validator", ["etag", "last_modified"])
-async def test_a_killed_workers_transfer_goes_on_where_its_parts_end(site: Site, world: World, validator: str) -> None:
-    tell(world, validator=validator)
+async def test_transfer_of_killed_worker_is_resumed_after_its_parts(site: Site, world: World, validator: str) -> None:
+    set_scenario(world, validator=validator)
     stall(world)
     async with stopped(site, signal.SIGKILL) as (queue, export_id, _), worker_site.worker(site):
-        status = await queue.wait(export_id, PATIENCE_S)
-        told = await notes(queue, export_id)
+        status = await queue.wait(export_id, TIMEOUT_S)
+        timeline = await notes(queue, export_id)
 
-    lands(site, status, spec_of(world))
+    assert_succeeded(site, status, file_spec(world))
     first, second = downloads(world)
     assert second.status == 206
     assert first.sent_bytes + second.sent_bytes < FILE_BYTES + 2 * FIRST_PART_BYTES
     assert second.sent_bytes <= FILE_BYTES - 3 * FIRST_PART_BYTES
-    assert "goes on with" in told
-    assert "after part 3" in told
+    assert "resumed the upload of" in timeline
+    assert "after part 3" in timeline
 
 
-async def test_a_worker_that_is_told_to_stop_leaves_its_upload_to_the_next(site: Site, world: World) -> None:
-    tell(world)
+async def test_transfer_of_stopped_worker_is_resumed_by_next_one(site: Site, world: World) -> None:
+    set_scenario(world)
     stall(world)
     async with stopped(site, signal.SIGTERM) as (queue, export_id, _), worker_site.worker(site):
-        status = await queue.wait(export_id, PATIENCE_S)
-        told = await notes(queue, export_id)
+        status = await queue.wait(export_id, TIMEOUT_S)
+        timeline = await notes(queue, export_id)
 
-    lands(site, status, spec_of(world))
+    assert_succeeded(site, status, file_spec(world))
     assert [request.status for request in downloads(world)] == [None, 206]
-    assert "after part 3" in told
+    assert "after part 3" in timeline
 
 
-async def test_a_stop_in_the_middle_of_50_gb_takes_seconds(site: Site, world: World) -> None:
+async def test_worker_stops_within_seconds_during_transfer_of_50_gb(site: Site, world: World) -> None:
     site.settings = {}
-    tell(world, file_bytes=50 * 10**9, bytes_per_s=20.0 * MIB)
+    set_scenario(world, file_bytes=50 * 10**9, bytes_per_s=20.0 * MIB)
     async with site.queue() as queue:
         with process(site) as running:
             accepted = await queue.enqueue(REQUEST)
             await until_parts(site, 2)
             running.process.send_signal(signal.SIGTERM)
-            begun_s = time.monotonic()
+            started_s = time.monotonic()
             assert await asyncio.to_thread(running.process.wait, 25) == 0
-            assert time.monotonic() - begun_s < 25
+            assert time.monotonic() - started_s < 25
         assert len(await asyncio.to_thread(site.open_uploads)) == 1
         async with worker_site.worker(site):
             await queue.cancel(accepted.export_id)
-            status = await queue.wait(accepted.export_id, PATIENCE_S)
+            status = await queue.wait(accepted.export_id, TIMEOUT_S)
 
     assert status.phase is Phase.CANCELLED
     assert site.open_uploads() == []
@@ -162,110 +162,110 @@ async def test_a_stop_in_the_middle_of_50_gb_takes_seconds(site: Site, world: Wo
 
 
 @pytest.mark.parametrize("fault", ["cut", "short"])
-async def test_a_stream_that_breaks_off_is_gone_on_with_by_the_same_worker(
-    site: Site, world: World, fault: Any
-) -> None:
-    tell(world)
+async def test_interrupted_download_is_resumed_by_same_worker(site: Site, world: World, fault: Any) -> None:
+    set_scenario(world)
     world.faults.add(Fault(on="download", fault=fault, after_bytes=STALL_BYTES))
     world.faults.add(Fault(on="download", fault="error5xx"))
     async with worker_site.worker(site):
-        status = await worker_site.export(site, REQUEST, PATIENCE_S)
+        status = await worker_site.export(site, REQUEST, TIMEOUT_S)
 
-    lands(site, status, spec_of(world))
+    assert_succeeded(site, status, file_spec(world))
     assert [request.status for request in downloads(world)] == [200, 503, 206]
-    # The third part may have been given up before its call had begun.
+    # The third part may have been dropped before its call started.
     assert downloads(world)[-1].sent_bytes <= FILE_BYTES - 2 * FIRST_PART_BYTES
 
 
 @pytest.mark.parametrize("beside", [-1, 0, 1])
 @pytest.mark.parametrize("parts", [2, 5])
-async def test_a_cut_beside_a_parts_border_costs_no_byte(site: Site, world: World, parts: int, beside: int) -> None:
-    tell(world)
+async def test_download_interrupted_near_border_of_parts_is_resumed(
+    site: Site, world: World, parts: int, beside: int
+) -> None:
+    set_scenario(world)
     world.faults.add(Fault(on="download", fault="cut", after_bytes=parts * FIRST_PART_BYTES + beside))
     async with worker_site.worker(site):
-        status = await worker_site.export(site, REQUEST, PATIENCE_S)
+        status = await worker_site.export(site, REQUEST, TIMEOUT_S)
 
-    lands(site, status, spec_of(world))
+    assert_succeeded(site, status, file_spec(world))
     assert len(downloads(world)) == 2
 
 
-async def test_a_file_that_has_changed_begins_anew(site: Site, world: World) -> None:
-    tell(world)
+async def test_changed_file_is_restarted_from_beginning(site: Site, world: World) -> None:
+    set_scenario(world)
     stall(world)
     async with stopped(site, signal.SIGKILL) as (queue, export_id, _), worker_site.worker(site):
         world.faults.add(Fault(on="download", fault="changed", times=None))
-        status = await queue.wait(export_id, PATIENCE_S)
-        told = await notes(queue, export_id)
+        status = await queue.wait(export_id, TIMEOUT_S)
+        timeline = await notes(queue, export_id)
 
-    lands(site, status, changed(spec_of(world)))
+    assert_succeeded(site, status, changed(file_spec(world)))
     assert [request.status for request in downloads(world)] == [None, 200]
-    assert "the file has changed at its source" in told
+    assert "the file has changed at its source" in timeline
 
 
-async def test_a_server_without_ranges_sends_everything_again(site: Site, world: World) -> None:
-    tell(world, ranges=False)
+async def test_transfer_from_server_without_ranges_is_restarted(site: Site, world: World) -> None:
+    set_scenario(world, ranges=False)
     stall(world)
     async with stopped(site, signal.SIGKILL) as (queue, export_id, _), worker_site.worker(site):
-        status = await queue.wait(export_id, PATIENCE_S)
-        told = await notes(queue, export_id)
+        status = await queue.wait(export_id, TIMEOUT_S)
+        timeline = await notes(queue, export_id)
 
-    lands(site, status, spec_of(world))
+    assert_succeeded(site, status, file_spec(world))
     assert [request.status for request in downloads(world)] == [None, 200]
-    assert "the server does not go on in the middle of a file" in told
+    assert "the server does not resume in the middle of a file" in timeline
 
 
 @pytest.mark.parametrize(
-    ("told", "output"),
+    ("changes", "output"),
     [({"validator": "none"}, {}), ({"validator": "weak_etag"}, {}), ({}, {"compression": "zstd"})],
     ids=["no validator", "weak validator", "compressed"],
 )
-async def test_what_cannot_be_gone_on_with_leaves_no_upload_to_anybody(
-    site: Site, world: World, told: dict[str, Any], output: dict[str, Any]
+async def test_transfer_that_cannot_be_resumed_leaves_no_upload(
+    site: Site, world: World, changes: dict[str, Any], output: dict[str, Any]
 ) -> None:
-    tell(world, **told)
+    set_scenario(world, **changes)
     world.faults.add(Fault(on="download", fault="cut", after_bytes=STALL_BYTES))
     async with worker_site.worker(site):
-        status = await worker_site.export(site, json.dumps({**json.loads(REQUEST), "output": output}), PATIENCE_S)
+        status = await worker_site.export(site, json.dumps({**json.loads(REQUEST), "output": output}), TIMEOUT_S)
 
     assert status.phase is Phase.SUCCEEDED, status.error
     assert [request.status for request in downloads(world)] == [200, 200]
     assert site.open_uploads() == []
 
 
-async def test_a_file_that_is_named_anew_is_gone_on_with(site: Site, world: World) -> None:
-    tell(world)
+async def test_file_with_new_address_is_resumed(site: Site, world: World) -> None:
+    set_scenario(world)
     world.faults.add(Fault(on="download", fault="cut", after_bytes=STALL_BYTES))
     world.faults.add(Fault(on="download", fault="missing"))
     async with worker_site.worker(site):
-        status = await worker_site.export(site, REQUEST, PATIENCE_S)
+        status = await worker_site.export(site, REQUEST, TIMEOUT_S)
 
-    lands(site, status, spec_of(world))
+    assert_succeeded(site, status, file_spec(world))
     assert [request.status for request in downloads(world)] == [200, 404, 206]
 
 
-@pytest.mark.parametrize("odd", ["size", "number", "first missing"])
-async def test_parts_that_are_not_of_the_plan_are_not_taken_over(site: Site, world: World, odd: str) -> None:
-    tell(world)
+@pytest.mark.parametrize("defect", ["size", "number", "first missing"])
+async def test_upload_with_unexpected_parts_is_restarted(site: Site, world: World, defect: str) -> None:
+    set_scenario(world)
     stall(world)
     async with stopped(site, signal.SIGKILL) as (queue, export_id, upload_id):
-        await asyncio.to_thread(spoil, site, upload_id, odd)
+        await asyncio.to_thread(spoil, site, upload_id, defect)
         async with worker_site.worker(site):
-            status = await queue.wait(export_id, PATIENCE_S)
-            told = await notes(queue, export_id)
+            status = await queue.wait(export_id, TIMEOUT_S)
+            timeline = await notes(queue, export_id)
 
-    lands(site, status, spec_of(world))
+    assert_succeeded(site, status, file_spec(world))
     assert [request.status for request in downloads(world)] == [None, 200]
-    assert "anew, its upload cannot be gone on with" in told
+    assert "from the beginning: its upload cannot be resumed" in timeline
 
 
-def spoil(site: Site, upload_id: str, odd: str) -> None:
-    """Do to an open upload what no worker of ours does."""
+def spoil(site: Site, upload_id: str, defect: str) -> None:
+    """Changes an open upload as no worker does."""
     client = site.s3()
     (key,) = [upload["Key"] for upload in client.list_multipart_uploads(Bucket=site.bucket)["Uploads"]]
     where = {"Bucket": site.bucket, "Key": key, "UploadId": upload_id}
-    # A part of another algorithm than the upload was begun with would be refused.
+    # A part with another algorithm than that of the upload would be refused.
     part = where | {"Body": bytes(5 * MIB), "ChecksumAlgorithm": "CRC64NVME"}
-    match odd:
+    match defect:
         case "size":
             client.upload_part(**part, PartNumber=2)
         case "number":
@@ -276,8 +276,8 @@ def spoil(site: Site, upload_id: str, odd: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["cancel", "give up"])
-async def test_an_end_before_the_file_leaves_no_upload(site: Site, world: World, how: str) -> None:
-    tell(world)
+async def test_cancelled_or_failed_export_leaves_no_upload(site: Site, world: World, how: str) -> None:
+    set_scenario(world)
     stall(world)
     async with stopped(site, signal.SIGKILL) as (queue, export_id, _):
         if how == "cancel":
@@ -287,11 +287,11 @@ async def test_an_end_before_the_file_leaves_no_upload(site: Site, world: World,
             world.faults.add(Fault(on="download", fault="cut", after_bytes=STALL_BYTES, times=None))
         async with worker_site.worker(site):
             if how == "cancel":
-                async with asyncio.timeout(PATIENCE_S):
-                    while "goes on with" not in await notes(queue, export_id):
+                async with asyncio.timeout(TIMEOUT_S):
+                    while "resumed the upload of" not in await notes(queue, export_id):
                         await asyncio.sleep(0.05)
                 await queue.cancel(export_id)
-            status = await queue.wait(export_id, PATIENCE_S)
+            status = await queue.wait(export_id, TIMEOUT_S)
 
     assert status.phase is (Phase.CANCELLED if how == "cancel" else Phase.FAILED)
     assert site.open_uploads() == []

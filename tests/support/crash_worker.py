@@ -1,11 +1,11 @@
-"""A worker that dies at a chosen side effect: `export-worker run`, with every effect counted on its way out.
+"""A worker that kills itself at a chosen side effect: `export-worker run`, with every effect counted.
 
-The effect and the side of it are given as `s3:UploadPart#2:after`: the process kills itself right before the call is
-made, or right after its answer has come and before anybody has seen it. A file gets one line an effect, as it begins.
-What only looks (a claim that finds nothing, a poll of the outbox) is no effect.
+A point such as `s3:UploadPart#2:after` names the effect and a side of it. The process kills itself right before the
+call, or right after the response has arrived and before the worker has read it. Each effect is written to a file when
+it starts, one per line. Calls that only read (a claim that finds nothing, a poll of the outbox) are no effects.
 
-Workers are forked from a process that has imported all that they need: they are many, and importing is most of what one
-costs.
+Workers are forked from a process that has imported all modules. There are many workers, and imports are most of the
+cost of one.
 """
 
 import asyncio
@@ -51,16 +51,16 @@ FORKS.set_forkserver_preload([__name__, "export_worker.wiring.worker"])
 
 
 class Meter:
-    """Counts effects by name, and ends the process at the chosen one."""
+    """Counts effects by name, and kills the process at the chosen one."""
 
     def __init__(self, log: Path, at: str) -> None:
         self._log = log
         self._at = at
         self._seen: Counter[tuple[str, str]] = Counter()
-        self._lock = threading.Lock()  # parts go out from several threads
+        self._lock = threading.Lock()  # several threads send parts
 
-    def pass_by(self, effect: str, side: str) -> None:
-        """One side of an effect."""
+    def count(self, effect: str, side: str) -> None:
+        """Counts one side of an effect, and kills the process there if it was chosen."""
         with self._lock:
             self._seen[effect, side] += 1
             name = f"{effect}#{self._seen[effect, side]}"
@@ -72,14 +72,14 @@ class Meter:
 
     @contextmanager
     def around(self, effect: str) -> Iterator[None]:
-        """An effect; one that fails has no other side."""
-        self.pass_by(effect, "before")
+        """Counts both sides of an effect. An effect that fails has only the first."""
+        self.count(effect, "before")
         yield
-        self.pass_by(effect, "after")
+        self.count(effect, "after")
 
 
 def meter_redis(meter: Meter) -> None:
-    """Count commands and scripts that write. One at a time, so that what a look finds is still there for the claim."""
+    """Counts commands and scripts that write. They run one at a time, so that `has_work` holds for its script."""
     send: Any = ArqRedis.execute_command
     one_by_one = asyncio.Lock()
 
@@ -108,7 +108,7 @@ def meter_redis(meter: Meter) -> None:
             return await send(client, *command, **options)
 
     async def has_work(client: ArqRedis, name: str, command: tuple[Any, ...]) -> bool:
-        """Whether a script that takes what is due finds anything; the others always write."""
+        """Returns whether a script will write. Those that claim or take due entries write only if there are any."""
         keys = int(command[2])
         queue, arguments = command[3], command[3 + keys]
         if name not in {"claim", "take_deliveries"}:
@@ -121,7 +121,7 @@ def meter_redis(meter: Meter) -> None:
 
 
 def meter_http(meter: Meter) -> None:
-    """Count calls to the platform; of a download, its head."""
+    """Counts calls to the platform. Of a download, only the response head is counted."""
     exchange, get_stream = HttpClient.exchange, HttpClient.get_stream
 
     async def counted_exchange(self: HttpClient, call: Any, *rest: Any) -> Any:
@@ -137,35 +137,36 @@ def meter_http(meter: Meter) -> None:
 
 
 def meter_s3(meter: Meter) -> None:
-    """Count requests to S3, each repetition for itself."""
+    """Counts requests to S3. Each retry is counted separately."""
 
     def build(*arguments: Any, **options: Any) -> Any:
         client: Any = build_client(*arguments, **options)
-        client.meta.events.register("before-send.s3", lambda event_name, **_: note(event_name, "before"))
-        client.meta.events.register("response-received.s3", lambda event_name, **_: note(event_name, "after"))
+        client.meta.events.register("before-send.s3", lambda event_name, **_: count(event_name, "before"))
+        client.meta.events.register("response-received.s3", lambda event_name, **_: count(event_name, "after"))
         return client
 
-    def note(event_name: str, side: str) -> None:
-        meter.pass_by(f"s3:{event_name.rsplit('.', 1)[-1]}", side)
+    def count(event_name: str, side: str) -> None:
+        meter.count(f"s3:{event_name.rsplit('.', 1)[-1]}", side)
 
     patched: Any = storage
     patched.build_client = build
 
 
 def main(environment: dict[str, str], at: str, effects: Path, output: Path) -> None:
-    """Run a worker; what it prints goes to a file.
+    """Runs a worker.
 
     Args:
-        environment: All the variables that it gets.
-        at: The effect, and the side of it, at which it dies; empty for one that lives.
-        effects: Where its effects are noted.
+        environment: All its environment variables.
+        at: The effect and the side of it at which it kills itself; empty for never.
+        effects: The file of its effects.
+        output: The file of its output.
     """
     os.environ.clear()
     os.environ.update(environment)
     with output.open("wb") as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
-    # As short as the tests' lease of an export: what it has taken comes back a minute later otherwise.
+    # As short as the leases in these tests. Otherwise, events that it had taken would be due again a minute later.
     outbox.VISIBILITY_S = 6.0
     meter = Meter(effects, at)
     meter_redis(meter)

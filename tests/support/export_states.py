@@ -1,4 +1,4 @@
-"""One export in every phase, and what a step makes of it: the building blocks of the state machine's tests."""
+"""One export in every phase, for the tests of the state machine."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,12 +9,12 @@ from export_worker.errors import (
     DownloadForbiddenError,
     PlatformRefusedError,
 )
-from export_worker.lifecycle import transitions
+from export_worker.lifecycle import endings, transitions
 from export_worker.lifecycle.backoff import Backoff
+from export_worker.lifecycle.decisions import Decision, Moment, Policy
 from export_worker.lifecycle.export import Export, Running, Transferring, accepted
 from export_worker.lifecycle.observations import OperationFailed, Pending, Ready, RemoteFile, Stored, Submitted
 from export_worker.lifecycle.poll_schedule import PollSchedule
-from export_worker.lifecycle.transitions import Decision, Moment, Policy
 
 START = datetime(2026, 11, 22, 3, tzinfo=UTC)
 POLL = Backoff(2.0, 60.0)
@@ -49,8 +49,8 @@ def stored(name: str = "b.csv", size_bytes: int = 10) -> ManifestObject:
 
 
 def running(after_s: float = 0.0, **request: Any) -> Export:
-    submitting = transitions.submitting(export_of(**request), 1)
-    return transitions.after_submit(submitting, Submitted("op1", "CREATED"), at(after_s), POLICY).export
+    counted = transitions.count_submit(export_of(**request), 1)
+    return transitions.after_submit(counted, Submitted("op1", "CREATED"), at(after_s), POLICY).export
 
 
 def running_state(export: Export) -> Running:
@@ -75,16 +75,16 @@ def succeeded() -> Export:
     export = transferring()
     for name in ("下载 & 列表.csv", "b.csv"):
         export = transitions.after_file(export, transferring_state(export), stored(name), at(6)).export
-    sealed = Stored(tuple(transferring_state(export).stored), "s3://bucket/k/manifest.json")
-    return transitions.after_transfer(export, transferring_state(export), sealed, at(7)).export
+    stored_all = Stored(tuple(transferring_state(export).stored), "s3://bucket/k/manifest.json")
+    return transitions.after_transfer(export, transferring_state(export), stored_all, at(7)).export
 
 
 def failed() -> Export:
-    return transitions.after_failure(running(), PlatformRefusedError("no such tag"), at(3), POLICY).export
+    return endings.after_failure(running(), PlatformRefusedError("no such tag"), at(3), POLICY).export
 
 
 def cancelled() -> Export:
-    return transitions.after_cancel(running(), at(3)).export
+    return endings.after_cancel(running(), at(3)).export
 
 
 def half_stored() -> Export:
@@ -93,11 +93,11 @@ def half_stored() -> Export:
 
 
 def given_up(export: Export) -> Export:
-    return transitions.after_failure(export, DownloadForbiddenError("no"), at(8), POLICY).export
+    return endings.after_failure(export, DownloadForbiddenError("no"), at(8), POLICY).export
 
 
 def saved(export: Export) -> Export:
-    """As it comes back from the store."""
+    """Returns the export as the record store reads it."""
     return Export.model_validate_json(export.model_dump_json(exclude_none=True))
 
 

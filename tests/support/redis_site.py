@@ -15,12 +15,12 @@ from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.request import ExportRequest, GrowingioTagUsers
 from export_worker.contract.status import ManifestObject
 from export_worker.errors import PlatformRefusedError, PlatformUnavailableError, StepError
-from export_worker.lifecycle import transitions
+from export_worker.lifecycle import endings, transitions
 from export_worker.lifecycle.backoff import Backoff
+from export_worker.lifecycle.decisions import Decision, Moment, Policy
 from export_worker.lifecycle.export import Running, Transferring
 from export_worker.lifecycle.observations import Pending, Ready, RemoteFile, Stored, Submitted
 from export_worker.lifecycle.poll_schedule import PollSchedule
-from export_worker.lifecycle.transitions import Decision, Moment, Policy
 from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, ClaimResult, ConnectionLimits, PlatformSignal, Timings
 from export_worker.redis.record_store import Store
 from export_worker.redis.sweeper import Sweeper
@@ -165,7 +165,7 @@ class QueueSite:
         self, claimed: ClaimedStep, error: StepError = UNAVAILABLE, signal: PlatformSignal = NO_SIGNAL
     ) -> None:
         """Saves that the step failed. If it may be retried, it is due at once."""
-        decision = transitions.after_failure(claimed.export, error, self.moment(), POLICY, probe=claimed.probe)
+        decision = endings.after_failure(claimed.export, error, self.moment(), POLICY, probe=claimed.probe)
         await self.commit(claimed, decision, signal)
 
     async def down(self, claimed: ClaimedStep) -> None:

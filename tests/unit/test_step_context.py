@@ -1,4 +1,4 @@
-"""Which requests wait until they may go out: all to the platform's own origin, and no others."""
+"""The request gate: all requests to the platform's own origin wait for it, and no others."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ from yarl import URL
 
 from export_worker.credentials import Redactor
 from export_worker.errors import PlatformPausedError, PlatformThrottledError
-from export_worker.platforms.base import Mark
+from export_worker.platforms.base import ResumePoint
 from export_worker.platforms.http.auth import ClientCredentialsAuth, StaticAuth
 from export_worker.platforms.http.client import ANONYMOUS, Call, HttpClient
 from export_worker.platforms.http.downloads import Downloader
@@ -18,7 +18,7 @@ from support.scripted_server import CANARY, ScriptedServer, json_replied, redire
 
 
 class Counter:
-    """Lets everything through, and counts it."""
+    """A gate that allows every request, and counts them."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -36,7 +36,7 @@ async def opened(server: ScriptedServer) -> AsyncIterator[HttpClient]:
         await client.close()
 
 
-async def test_calls_and_the_tokens_for_them() -> None:
+async def test_gate_counts_calls_and_token_requests() -> None:
     counter = Counter()
     async with ScriptedServer() as server, opened(server) as client:
         server.on(
@@ -47,11 +47,11 @@ async def test_calls_and_the_tokens_for_them() -> None:
         with gated(counter):
             await client.call(Call("GET", "/x"), auth)
         await auth.close()
-        # A token, the call, another token since the first was refused, and the call again.
+        # A token, the call, a second token after the first was refused, and the call again.
         assert counter.count == len(server.seen) == 4
 
 
-async def test_answers_that_are_read_bit_by_bit() -> None:
+async def test_gate_counts_streamed_responses() -> None:
     counter = Counter()
     async with ScriptedServer() as server, opened(server) as client:
         server.on("/x", json_replied({}))
@@ -60,8 +60,8 @@ async def test_answers_that_are_read_bit_by_bit() -> None:
         assert counter.count == 1
 
 
-@pytest.mark.parametrize("mark", [None, Mark(1, '"a"', 3)], ids=["whole", "from the middle"])
-async def test_downloads_from_the_own_origin_each_hop_of_them(mark: Mark | None) -> None:
+@pytest.mark.parametrize("mark", [None, ResumePoint(1, '"a"', 3)], ids=["whole", "from the middle"])
+async def test_gate_counts_each_hop_of_download_from_platform(mark: ResumePoint | None) -> None:
     counter = Counter()
     async with ScriptedServer() as server, opened(server) as client:
         server.on("/download", redirected("/files/a.csv"))
@@ -73,7 +73,7 @@ async def test_downloads_from_the_own_origin_each_hop_of_them(mark: Mark | None)
         assert counter.count == len(server.seen) == 2
 
 
-async def test_files_from_elsewhere_are_not_the_platform_s() -> None:
+async def test_gate_does_not_count_downloads_from_other_hosts() -> None:
     counter = Counter()
     async with ScriptedServer() as server, ScriptedServer() as storage, opened(server) as client:
         server.on("/download", redirected(f"{storage.url}/a.csv"))
@@ -86,7 +86,7 @@ async def test_files_from_elsewhere_are_not_the_platform_s() -> None:
         assert (counter.count, len(storage.seen)) == (1, 1)
 
 
-async def test_one_that_must_not_go_out_does_not() -> None:
+async def test_request_refused_by_gate_is_not_sent() -> None:
     async def never() -> None:
         raise PlatformPausedError("paused", retry_after_s=60)
 
@@ -103,13 +103,13 @@ async def test_one_that_must_not_go_out_does_not() -> None:
         assert server.seen == []
 
 
-async def test_tasks_inherit_it_and_nobody_else_does() -> None:
+async def test_gate_is_inherited_by_tasks_only() -> None:
     counter, other = Counter(), Counter()
     with gated(counter):
-        begun = asyncio.create_task(wait_for_gate())
+        inherited = asyncio.create_task(wait_for_gate())
         with gated(None):
             await wait_for_gate()
     with gated(other):
-        await begun
+        await inherited
     await wait_for_gate()
     assert (counter.count, other.count) == (1, 0)

@@ -1,20 +1,22 @@
-"""What must hold right before something in S3 is made or deleted: that the step is still ours.
+"""What every call within a step observes: whether the step's lease is still held, and the rate limit of requests.
 
-A process that was frozen wakes up in the middle of a transfer that another has long taken over, and its heartbeat tells
-it so only a moment later. A context variable carries the check to the calls, through engine and store, which know
-nothing of leases; tasks that they start inherit it. Outside of a worker nothing is set, and nothing is checked.
+Context variables carry both to the calls, so that drivers, the transfer engine and the S3 store need no reference to
+leases or rate limits. Tasks that are started within a block inherit them. Outside of a worker nothing is checked.
+
+A process that was frozen may continue in the middle of a transfer that another worker has taken over, before its own
+heartbeat reports the loss. So the lease is checked before each change of S3.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-_CHECK: ContextVar[Callable[[], None] | None] = ContextVar("check", default=None)
+_CHECK: ContextVar[Callable[[], None] | None] = ContextVar("lease_check", default=None)
 
 
 @contextmanager
 def require_lease(check: Callable[[], None]) -> Iterator[None]:
-    """Call this before each change of S3 within the block; what it raises keeps the change from being made."""
+    """Calls `check` before each change of S3 within the block. If it raises, the change is not made."""
     token = _CHECK.set(check)
     try:
         yield
@@ -23,10 +25,10 @@ def require_lease(check: Callable[[], None]) -> Iterator[None]:
 
 
 def check_lease() -> None:
-    """To be called before something is made or deleted.
+    """Checks that this worker still holds the lease. Called before each write to or delete from S3.
 
     Raises:
-        LeaseLostError: Somebody else has the export now.
+        LeaseLostError: Another worker has the export now.
     """
     check = _CHECK.get()
     if check is not None:
@@ -34,15 +36,15 @@ def check_lease() -> None:
 
 
 RequestGate = Callable[[], Awaitable[None]]
-"""Returns when one more request may go out; raises PlatformThrottledError when that would take too long."""
+"""Returns when one more request may be sent. Raises PlatformThrottledError if that would take too long."""
 
 
-_REQUEST_GATE: ContextVar[RequestGate | None] = ContextVar("admission", default=None)
+_REQUEST_GATE: ContextVar[RequestGate | None] = ContextVar("request_gate", default=None)
 
 
 @contextmanager
 def gated(request_gate: RequestGate | None) -> Iterator[None]:
-    """Let the requests that are made within the block wait for this; None lets them through."""
+    """Makes requests within the block wait for this gate. With None they are not limited."""
     token = _REQUEST_GATE.set(request_gate)
     try:
         yield
@@ -51,10 +53,12 @@ def gated(request_gate: RequestGate | None) -> Iterator[None]:
 
 
 async def wait_for_gate() -> None:
-    """To be awaited before each request to the platform's own API, by a driver that makes it without `HttpClient`.
+    """Waits until one more request to the platform may be sent. `HttpClient` calls it before each request.
+
+    A driver that sends requests without `HttpClient` calls it itself.
 
     Raises:
-        PlatformThrottledError: It must not go out for longer than a step waits.
+        PlatformThrottledError: The wait would be longer than a step may wait.
     """
     request_gate = _REQUEST_GATE.get()
     if request_gate is not None:

@@ -101,14 +101,15 @@ def export_worker_engine(workload: Workload, design: str = "direct") -> Meter:
     from export_worker.s3.client import build_client
     from export_worker.s3.objects import Target
     from export_worker.s3.store import S3Store
-    from export_worker.transfer.engine import TransferEngine
+    from export_worker.transfer.engine import ReadOptions, TransferEngine
+    from support.transfers import idle_callbacks, progress_of_one_file
 
     base_url = workload.source.rsplit("/", 1)[0]
     threads = PARTS_IN_FLIGHT * workload.at_once
 
     async def run() -> Meter:
         settings = ConnectionSettings(platform="growingio", base_url=base_url)
-        http = HttpClient("bench", base_url, Redactor(), reach=settings.reach())
+        http = HttpClient("bench", base_url, Redactor(), address_policy=settings.address_policy())
         downloader = Downloader(http, StaticAuth(authorization("Token", "t")), ())
         with ThreadPoolExecutor(threads) as executor:
             client = build_client(REGION, workload.endpoint, threads)
@@ -129,9 +130,9 @@ def export_worker_engine(workload: Workload, design: str = "direct") -> Meter:
                     await engine.store_file(
                         download,
                         Target(BUCKET, key, "e", "text/csv"),
-                        file_name="a.csv",
-                        transform=None,
-                        progress=lambda _: None,
+                        ReadOptions("a.csv"),
+                        progress=progress_of_one_file(),
+                        callbacks=idle_callbacks(),
                     )
 
             with Meter() as meter:

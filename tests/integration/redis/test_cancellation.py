@@ -53,7 +53,10 @@ async def test_cancel_during_a_submit_waits_for_its_answer_and_cancels_the_opera
         driver.gate.set()
         status = await queue_site.queue.wait(export_id, 10)
     assert (status.phase, driver.submits, driver.polls, driver.cancelled) == (Phase.CANCELLED, 1, 0, ["op1"])
-    assert (await queue_site.notes(export_id))[-2:] == ["submitted as op1", "cancelled, and so is op1 on the platform"]
+    assert (await queue_site.notes(export_id))[-2:] == [
+        "submitted as op1",
+        "cancelled; op1 is cancelled on the platform",
+    ]
 
 
 async def test_worker_shutdown_during_a_submit_releases_the_step(queue_site: QueueSite) -> None:
@@ -68,7 +71,7 @@ async def test_worker_shutdown_during_a_submit_releases_the_step(queue_site: Que
     assert (record["phase"], record["claims"], record["released"]) == ("queued", "1", "1")
     await Parts(queue_site, driver, real_time).runner.run(await queue_site.one())
     assert (await queue_site.notes(export_id))[-1] == (
-        "cancelled; the platform may have the job of a submit whose answer nobody heard"
+        "cancelled; a submit whose response was lost may have started a job on the platform"
     )
 
 
@@ -80,7 +83,7 @@ async def test_export_is_cancelled_although_the_platform_refuses_to_cancel(queue
     await parts.runner.run(await queue_site.one())
     status = await queue_site.queue.status(export_id)
     assert (status.phase, status.error) == (Phase.CANCELLED, None)
-    assert (await queue_site.notes(export_id))[-1] == "cancelled; the platform goes on with op1"
+    assert (await queue_site.notes(export_id))[-1] == "cancelled; op1 continues on the platform"
 
 
 async def test_cancel_call_to_an_unavailable_platform_is_retried_up_to_the_maximum(queue_site: QueueSite) -> None:
@@ -107,7 +110,7 @@ async def test_cancel_after_the_deadline_makes_no_call_to_the_platform(queue_sit
     await parts.runner.run(await queue_site.one())
     assert (await queue_site.queue.status(export_id)).phase is Phase.CANCELLED
     assert driver.cancelled == ["op1"]
-    assert (await queue_site.notes(export_id))[-1] == "cancelled; the platform goes on with op1"
+    assert (await queue_site.notes(export_id))[-1] == "cancelled; op1 continues on the platform"
 
 
 async def test_deadline_during_a_submit_is_reported_as_unclear(queue_site: QueueSite) -> None:
@@ -118,4 +121,4 @@ async def test_deadline_during_a_submit_is_reported_as_unclear(queue_site: Queue
         status = await queue_site.queue.wait(export_id, 10)
     assert (status.phase, driver.submits) == (Phase.FAILED, 1)
     assert status.error is not None
-    assert status.error.message.endswith("the platform may have the job of a submit whose answer nobody heard")
+    assert status.error.message.endswith("a submit whose response was lost may have started a job on the platform")

@@ -12,7 +12,7 @@ from export_worker.contract.model import epoch_ms
 from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX, STEP_FUNCTION, load_job
 from export_worker.contract.status import Phase, Progress
 from export_worker.errors import LeaseLostError
-from export_worker.lifecycle import transitions
+from export_worker.lifecycle import endings
 from export_worker.lifecycle.export import Running, Transferring
 from export_worker.redis.claims import ConnectionLimits, PlatformSignal, Timings
 from export_worker.redis.record_store import DURATIONS_MAX, SPARE_S, TIMELINE_MAX
@@ -197,7 +197,7 @@ async def test_step_is_claimed_again_after_its_lease_expires_and_its_first_worke
         await queue_site.submit(first)
     with pytest.raises(LeaseLostError):
         await queue_site.store.checkpoint(
-            first, transitions.after_cancel(first.export, queue_site.moment()), queue_site.now
+            first, endings.after_cancel(first.export, queue_site.moment()), queue_site.now
         )
     assert await queue_site.store.renew(first, queue_site.now, Progress(files_done=1)) is None
     await queue_site.store.release(first, queue_site.now)
@@ -221,7 +221,7 @@ async def test_checkpoint_and_renewal_after_the_commit_are_refused(queue_site: Q
     before = await queue_site.everything()
     with pytest.raises(LeaseLostError):
         await queue_site.store.checkpoint(
-            claimed, transitions.after_cancel(claimed.export, queue_site.moment()), queue_site.now
+            claimed, endings.after_cancel(claimed.export, queue_site.moment()), queue_site.now
         )
     assert await queue_site.store.renew(claimed, queue_site.now) is None
     assert await queue_site.everything() == before
@@ -416,7 +416,7 @@ async def test_lease_and_retention_follow_the_timings(queue_site: QueueSite) -> 
     claimed = await queue_site.one()
     assert await queue_site.due_ms(export_id, 0) == queue_site.now_ms + 500
     assert await queue_site.redis.zscore(queue_site.keys.open, export_id) == queue_site.now_ms + 500
-    await queue_site.commit(claimed, transitions.after_cancel(claimed.export, queue_site.moment()))
+    await queue_site.commit(claimed, endings.after_cancel(claimed.export, queue_site.moment()))
     keys = queue_site.keys
     for key in (keys.export(export_id), keys.timeline(export_id), keys.event(f"{export_id}.1")):
         assert 900_000 < await queue_site.redis.pttl(key) <= 1_000_000

@@ -14,7 +14,7 @@ from export_worker.errors import (
     InvalidRequestError,
     PlatformThrottledError,
 )
-from export_worker.lifecycle import transitions
+from export_worker.lifecycle import endings, transitions
 from export_worker.lifecycle.export import Transferring
 from export_worker.redis.claims import ClaimedStep, ConnectionLimits, PlatformSignal, Timings
 from export_worker.redis.outbox import VISIBILITY_S, Outbox
@@ -82,7 +82,7 @@ async def test_cancel_makes_a_waiting_export_due_at_once(queue_site: QueueSite) 
     assert due_ms == await queue_site.redis.zscore(queue_site.keys.open, export_id)
     claimed = await queue_site.one()
     assert claimed.cancel
-    await queue_site.commit(claimed, transitions.after_cancel(claimed.export, queue_site.moment()))
+    await queue_site.commit(claimed, endings.after_cancel(claimed.export, queue_site.moment()))
     assert (await queue_site.queue.status(export_id)).phase is Phase.CANCELLED
     assert "cancel" not in await queue_site.record(export_id)
 
@@ -122,9 +122,7 @@ async def test_cancel_that_the_platform_throttles_is_retried_after_the_backoff(q
     export_id = await queue_site.running()
     await queue_site.cancel(export_id)
     claimed = await queue_site.one()
-    decision = transitions.after_failure(
-        claimed.export, PlatformThrottledError("429"), queue_site.moment(draw=1.0), POLICY
-    )
+    decision = endings.after_failure(claimed.export, PlatformThrottledError("429"), queue_site.moment(draw=1.0), POLICY)
     await queue_site.commit(claimed, decision)
     assert await queue_site.claim() == []
     queue_site.later(1)
@@ -198,7 +196,7 @@ async def test_retried_export_is_in_the_index_of_one_phase_only(queue_site: Queu
     claimed = await queue_site.one("transfer" if start == "transfer" else "control")
     if isinstance(claimed.export.state, Transferring):
         assert claimed.export.state.stored == [STORED]
-    await queue_site.commit(claimed, transitions.after_cancel(claimed.export, queue_site.moment()))
+    await queue_site.commit(claimed, endings.after_cancel(claimed.export, queue_site.moment()))
     assert await phases() == [Phase.CANCELLED]
 
 

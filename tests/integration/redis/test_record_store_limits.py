@@ -6,7 +6,7 @@ import pytest
 
 from export_worker.contract.status import Phase
 from export_worker.errors import ResultMissingError
-from export_worker.lifecycle import transitions
+from export_worker.lifecycle import endings, transitions
 from export_worker.redis.claims import NO_SIGNAL, ConnectionLimits, PlatformSignal, Timings
 from support.redis_site import MANY, POLICY, REFUSED, UNAVAILABLE, QueueSite, ids_of, notices
 
@@ -45,8 +45,9 @@ async def test_parked_export_is_explained_and_wakes_workers_when_a_slot_is_free(
     claimed = await queue_site.one()
     # The sweep then tests whether a slot became free without notice.
     assert await queue_site.redis.zscore(queue_site.keys.open, second) == queue_site.now_ms + 60_000
-    assert "waits for a free slot of connection gio, behind 0 other(s); 1 export(s)" in (
-        await queue_site.queue.explain(second)
+    assert await queue_site.queue.explain(second) == (
+        "Waiting for a free slot of connection gio (max_in_flight). Exports ahead of it: 0. "
+        "Exports running on the platform: 1."
     )
     await queue_site.submit(claimed)
     poll = await queue_site.one()
@@ -71,7 +72,7 @@ async def test_failed_submit_frees_its_slot(queue_site: QueueSite) -> None:
     first, second = await queue_site.enqueue(), await queue_site.enqueue()
     claimed = await queue_site.one()
     assert claimed.export.export_id == first
-    decision = transitions.after_failure(claimed.export, UNAVAILABLE, queue_site.moment(draw=1.0), POLICY)
+    decision = endings.after_failure(claimed.export, UNAVAILABLE, queue_site.moment(draw=1.0), POLICY)
     await queue_site.commit(claimed, decision)
     claimed = await queue_site.one()
     assert claimed.export.export_id == second
@@ -167,7 +168,7 @@ async def test_claims_follow_the_rate_of_the_connection(queue_site: QueueSite, p
         elapsed_s = (queue_site.now - started).total_seconds()
         for claimed in result.steps:
             taken_at_s.append(elapsed_s)
-            await queue_site.commit(claimed, transitions.after_cancel(claimed.export, queue_site.moment()))
+            await queue_site.commit(claimed, endings.after_cancel(claimed.export, queue_site.moment()))
         assert result.next_due_ms is not None or len(taken_at_s) == count
         wait_ms = 0 if result.next_due_ms is None else result.next_due_ms - queue_site.now_ms
         # A score has milliseconds.

@@ -1,4 +1,4 @@
-"""Stores that do not take every checksum: what goes along instead, and that it is found out once."""
+"""Stores that refuse some checksums: which mode is used instead, and that it is detected once."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,8 +32,8 @@ from support.s3_server import (
 NOISE = Random(5).randbytes(2 * FIRST_PART_BYTES + 100)
 PARTS = [bytearray(NOISE[at : at + FIRST_PART_BYTES]) for at in range(0, len(NOISE), FIRST_PART_BYTES)]
 SHORT = NOISE[:1000]
-RUNGS = [*ALGORITHMS, None]
-"""None: no CRC at all."""
+BEST_ALGORITHMS = [*ALGORITHMS, None]
+"""The best algorithm that a store accepts; None for no CRC."""
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +61,16 @@ def target(proxy: S3Proxy, behind: tuple[S3Proxy, Any]) -> Target:
     return target
 
 
-def speaks_of(call: Call) -> set[str]:
-    """The algorithms that a call names."""
+def algorithms_in(call: Call) -> set[str]:
+    """Returns the algorithms that a call names."""
     named = {algorithm.name for algorithm in ALGORITHMS if f"x-amz-checksum-{algorithm.name.lower()}" in call.headers}
     return (named | {call.headers.get("x-amz-checksum-algorithm", "")}) - {""}
 
 
-def takes(best: Algorithm | None) -> Rule:
-    """A store that knows no algorithm above this one."""
-    unknown = {algorithm.name for algorithm in ALGORITHMS[: RUNGS.index(best)]}
-    return lambda call: Refusal(400, "InvalidArgument") if speaks_of(call) & unknown else None
+def accepts_up_to(best: Algorithm | None) -> Rule:
+    """Returns a rule: a store that refuses all algorithms better than this one."""
+    unknown = {algorithm.name for algorithm in ALGORITHMS[: BEST_ALGORITHMS.index(best)]}
+    return lambda call: Refusal(400, "InvalidArgument") if algorithms_in(call) & unknown else None
 
 
 def refused(proxy: S3Proxy) -> int:
@@ -86,72 +86,70 @@ async def multipart(store: S3Store, target: Target) -> Written:
     return await upload.complete([await upload.send(number, part) for number, part in enumerate(PARTS, 1)])
 
 
-@pytest.mark.parametrize("best", RUNGS)
-async def test_a_put_has_the_best_that_the_store_takes(
+@pytest.mark.parametrize("best", BEST_ALGORITHMS)
+async def test_put_uses_best_mode_that_store_accepts(
     proxy: S3Proxy, store: S3Store, target: Target, best: Algorithm | None
 ) -> None:
-    proxy.rule = takes(best)
+    proxy.rule = accepts_up_to(best)
     written = await store.put(target, SHORT)
     assert written.checksum == Checksum.of(SHORT, best or CRC64NVME)
-    assert refused(proxy) == RUNGS.index(best)
-    assert speaks_of(proxy.calls[-1]) == ({best.name} if best else set())
-    assert proxy.calls[-1].headers["content-md5"] == content_md5(SHORT), "no answer was seen yet"
+    assert refused(proxy) == BEST_ALGORITHMS.index(best)
+    assert algorithms_in(proxy.calls[-1]) == ({best.name} if best else set())
+    assert proxy.calls[-1].headers["content-md5"] == content_md5(SHORT), "no response has confirmed the checksum yet"
     proxy.calls.clear()
     await store.put(another(target), SHORT)
-    (call,) = proxy.calls  # it is known by now
+    (call,) = proxy.calls  # the store remembers the mode
     assert call.headers.get("content-md5") == (None if best else content_md5(SHORT))
 
 
-@pytest.mark.parametrize("best", RUNGS)
-async def test_an_upload_has_the_best_that_the_store_takes(
+@pytest.mark.parametrize("best", BEST_ALGORITHMS)
+async def test_upload_uses_best_mode_that_store_accepts(
     proxy: S3Proxy, store: S3Store, target: Target, best: Algorithm | None
 ) -> None:
-    proxy.rule = takes(best)
+    proxy.rule = accepts_up_to(best)
     written = await multipart(store, target)
     assert written.checksum == Checksum.of(NOISE, best or CRC64NVME)
-    assert refused(proxy) == RUNGS.index(best)
+    assert refused(proxy) == BEST_ALGORITHMS.index(best)
     sent = [call for call in proxy.calls if call.name == "upload_part"]
-    assert [speaks_of(call) for call in sent] == [{best.name} if best else set()] * len(PARTS)
+    assert [algorithms_in(call) for call in sent] == [{best.name} if best else set()] * len(PARTS)
     wanted = [None if best and number else content_md5(part) for number, part in enumerate(PARTS)]
     assert [call.headers.get("content-md5") for call in sent] == wanted
-    standing = await store.head_object(target)
-    assert standing is not None
-    assert set(standing.checksums) == ({best} if best else set())
-    assert set(standing.checksums.values()) == ({written.checksum} if best else set())
+    head = await store.head_object(target)
+    assert head is not None
+    assert set(head.checksums) == ({best} if best else set())
+    assert set(head.checksums.values()) == ({written.checksum} if best else set())
     proxy.calls.clear()
     await multipart(store, another(target))
     assert refused(proxy) == 0
 
 
 @pytest.mark.parametrize("best", ALGORITHMS)
-async def test_an_upload_goes_on_with_the_checksums_that_it_has(
+async def test_recovered_upload_keeps_its_algorithm(
     proxy: S3Proxy, store: S3Store, target: Target, best: Algorithm
 ) -> None:
-    proxy.rule = takes(best)
+    proxy.rule = accepts_up_to(best)
     upload = await store.begin(target)
     for number in (1, 2):
         await upload.send(number, PARTS[number - 1])
     with ThreadPoolExecutor(1) as executor, s3_client(proxy.endpoint_url) as client:
-        # Another worker, which has found nothing out yet.
+        # Another worker, which has detected no mode yet.
         other = S3Store(client, executor)
-        kept = await recover(other, target, ResumableUpload(target.key, upload.upload_id, "t", '"v"', len(NOISE)))
-        assert isinstance(kept, RecoveredUpload)
-        assert kept.checksum == Checksum.of(NOISE[: 2 * FIRST_PART_BYTES], best)
-        written = await kept.upload.complete([*kept.parts, await kept.upload.send(3, PARTS[2])])
+        recovered = await recover(other, target, ResumableUpload(target.key, upload.upload_id, "t", '"v"', len(NOISE)))
+        assert isinstance(recovered, RecoveredUpload)
+        assert recovered.checksum == Checksum.of(NOISE[: 2 * FIRST_PART_BYTES], best)
+        written = await recovered.upload.complete([*recovered.parts, await recovered.upload.send(3, PARTS[2])])
     assert written.checksum == Checksum.of(NOISE, best)
 
 
-async def test_a_store_that_begins_with_checksums_and_then_takes_none(
-    proxy: S3Proxy, store: S3Store, target: Target
-) -> None:
-    """Of that upload, parts go by MD5; the next one begins with what is left to try."""
+async def test_store_that_refuses_checksums_of_parts_gets_md5(proxy: S3Proxy, store: S3Store, target: Target) -> None:
+    """The parts of this upload are sent with MD5. The next upload starts with the next algorithm."""
     proxy.rule = lambda call: (
-        Refusal(501, "NotImplemented") if call.name == "upload_part" and CRC64NVME.name in speaks_of(call) else None
+        Refusal(501, "NotImplemented") if call.name == "upload_part" and CRC64NVME.name in algorithms_in(call) else None
     )
-    # As moto answers, it knows the algorithm: only what a part is answered counts for a part.
+    # moto's response to the start names the algorithm, but only the response to a part counts for parts.
     written = await multipart(store, target)
     assert written.checksum == Checksum.of(NOISE)
-    assert refused(proxy) == 1, "the first part finds it out"
+    assert refused(proxy) == 1, "the first part detects it"
     proxy.calls.clear()
     written = await multipart(store, another(target))
     assert written.checksum == Checksum.of(NOISE, CRC32C)
@@ -159,17 +157,17 @@ async def test_a_store_that_begins_with_checksums_and_then_takes_none(
 
 
 @pytest.mark.parametrize("best", ALGORITHMS)
-async def test_what_the_store_answers_is_compared(
+async def test_wrong_checksum_in_response_is_an_integrity_error(
     proxy: S3Proxy, store: S3Store, target: Target, best: Algorithm
 ) -> None:
-    told, wrong = takes(best), Altered({f"x-amz-checksum-{best.name.lower()}": Checksum(best, 1).wire})
-    proxy.rule = lambda call: told(call) or (wrong if call.name == "put_object" else None)
+    accepts, wrong = accepts_up_to(best), Altered({f"x-amz-checksum-{best.name.lower()}": Checksum(best, 1).wire})
+    proxy.rule = lambda call: accepts(call) or (wrong if call.name == "put_object" else None)
     with pytest.raises(IntegrityError, match=f"S3 stored {best.name}:"):
         await store.put(target, SHORT)
     assert await store.head_object(target) is None
 
 
-async def test_a_refusal_of_something_else_is_told_and_teaches_nothing(
+async def test_refusal_for_other_reason_is_raised_and_keeps_mode(
     proxy: S3Proxy, store: S3Store, target: Target
 ) -> None:
     proxy.rule = lambda _: Refusal(400, "InvalidStorageClass")
@@ -179,7 +177,7 @@ async def test_a_refusal_of_something_else_is_told_and_teaches_nothing(
     assert (await store.put(target, SHORT)).checksum.algorithm == CRC64NVME
 
 
-async def test_a_guard_that_was_answered_is_not_doubted_later(proxy: S3Proxy, store: S3Store, target: Target) -> None:
+async def test_mode_that_was_accepted_is_not_changed_later(proxy: S3Proxy, store: S3Store, target: Target) -> None:
     await multipart(store, target)
     proxy.calls.clear()
     proxy.rule = lambda call: Refusal(400, "InvalidRequest") if call.name == "create_multipart_upload" else None
@@ -188,7 +186,7 @@ async def test_a_guard_that_was_answered_is_not_doubted_later(proxy: S3Proxy, st
     assert len(proxy.calls) == 1
 
 
-async def test_a_store_that_passes_over_checksums_without_a_word_still_sees_damage(
+async def test_store_that_ignores_checksums_still_detects_damage(
     proxy: S3Proxy, store: S3Store, target: Target
 ) -> None:
     dropped = {f"x-amz-checksum-{algorithm.name.lower()}" for algorithm in ALGORITHMS}
@@ -207,23 +205,25 @@ async def test_a_store_that_passes_over_checksums_without_a_word_still_sees_dama
         proxy.dropped = frozenset()
 
 
-async def test_what_an_earlier_attempt_has_left_is_not_taken_for_equal_by_its_size(
+async def test_existing_object_without_checksum_is_never_adopted(
     proxy: S3Proxy, store: S3Store, target: Target
 ) -> None:
-    """Before a store that tells no checksum: the source may have changed."""
-    proxy.rule = takes(None)
+    """The store returns no checksum, and the source may have changed."""
+    proxy.rule = accepts_up_to(None)
     await store.put(target, SHORT[::-1])
     assert not (await store.put(target, SHORT)).adopted
     await multipart(store, another(target))
     assert not (await multipart(store, another(target))).adopted
 
 
-async def test_an_answer_to_a_completion_that_was_lost_is_known_by_its_token(
+async def test_completion_with_lost_response_is_recognized_by_token(
     proxy: S3Proxy, store: S3Store, target: Target
 ) -> None:
-    told = takes(None)
+    accepts = accepts_up_to(None)
     left: list[Refusal | Lost] = [Refusal(412, "PreconditionFailed"), Lost()]
-    proxy.rule = lambda call: told(call) or (left.pop() if call.name == "complete_multipart_upload" and left else None)
+    proxy.rule = lambda call: (
+        accepts(call) or (left.pop() if call.name == "complete_multipart_upload" and left else None)
+    )
     upload = await store.begin(target)
     parts = [await upload.send(number, part) for number, part in enumerate(PARTS, 1)]
     with pytest.raises(StorageError):

@@ -1,4 +1,4 @@
-"""From a real HTTP server through the socket's own path into a real S3 server, beside the path through aiohttp."""
+"""Transfers from a real HTTP server into a real S3 server, directly from the socket and through aiohttp."""
 
 import asyncio
 from collections.abc import Iterator
@@ -19,12 +19,14 @@ from export_worker.s3.checksums import Checksum
 from export_worker.s3.objects import Target
 from export_worker.s3.store import S3Store
 from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
-from export_worker.transfer.engine import StoredFile, TransferEngine
+from export_worker.transfer.engine import ReadOptions, StoredFile, TransferEngine
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES
+from export_worker.transfer.progress import TransferProgress
 from export_worker.transfer.transforms.base import Transform, build_transform
+from support.drivers import downloader
 from support.s3_server import new_bucket, s3_client, s3_credentials, s3_server
 from support.scripted_server import ScriptedServer, raw_server, replied
-from unit.platforms.http.test_downloads import downloader
+from support.transfers import idle_callbacks, progress_of_one_file
 
 NOISE = Random(13).randbytes(2 * FIRST_PART_BYTES + 12_345)
 
@@ -40,7 +42,7 @@ class World:
     engine: TransferEngine
     s3: Any
     bucket: str
-    progress: list[int] = field(default_factory=list)
+    progress: TransferProgress = field(default_factory=progress_of_one_file)
 
     async def store(
         self,
@@ -56,13 +58,12 @@ class World:
             return await self.engine.store_file(
                 download,
                 Target(self.bucket, "a.csv", "export-1", "text/csv"),
-                file_name="a.csv",
-                transform=transform,
-                progress=self.progress.append,
-                bandwidth=bandwidth,
+                ReadOptions("a.csv", transform, bandwidth),
+                progress=self.progress,
+                callbacks=idle_callbacks(),
             )
 
-    async def standing(self) -> bytes:
+    async def stored_bytes(self) -> bytes:
         def get() -> bytes:
             body: bytes = self.s3.get_object(Bucket=self.bucket, Key="a.csv")["Body"].read()
             return body
@@ -85,28 +86,28 @@ def world(client: Any) -> Iterator[World]:
 
 @pytest.mark.parametrize("parts", [0, 1, 2])
 @pytest.mark.parametrize("beside", [-1, 0, 1])
-async def test_every_size_lands_byte_for_byte(world: World, parts: int, beside: int) -> None:
+async def test_file_of_every_size_is_stored_byte_for_byte(world: World, parts: int, beside: int) -> None:
     body = NOISE[: max(0, parts * FIRST_PART_BYTES + beside)]
     async with ScriptedServer() as server:
         server.on("/download", replied(body, content_type="text/csv"))
         stored = await world.store(server.url)
-    assert await world.standing() == body
+    assert await world.stored_bytes() == body
     assert (stored.bytes, stored.source_bytes) == (len(body), len(body))
     assert stored.checksum == stored.source_checksum == str(Checksum.of(body))
-    assert sum(world.progress) == len(body)
+    assert world.progress.read().bytes_done == len(body)
 
 
-async def test_a_transform_sees_the_pieces(world: World) -> None:
+async def test_transformed_file_is_read_in_pieces(world: World) -> None:
     text = "".join(f"{number},用户\r\n" for number in range(100_000))
     async with ScriptedServer() as server:
         server.on("/download", replied(text.encode("utf-16-le"), content_type="text/csv"))
         stored = await world.store(server.url, build_transform("UTF-16LE", "UTF-8"))
-    assert (await world.standing()).decode() == text
+    assert (await world.stored_bytes()).decode() == text
     assert stored.source_checksum == str(Checksum.of(text.encode("utf-16-le")))
 
 
 @pytest.mark.parametrize("size", [FIRST_PART_BYTES - 1, FIRST_PART_BYTES, FIRST_PART_BYTES + 1, len(NOISE) - 1])
-async def test_a_cut_leaves_nothing(world: World, size: int) -> None:
+async def test_interrupted_download_leaves_nothing(world: World, size: int) -> None:
     head = f"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\nContent-Length: {len(NOISE)}\r\n\r\n".encode()
     async with raw_server(head + NOISE[:size]) as base_url:
         with pytest.raises(DownloadInterruptedError, match="before its announced end"):
@@ -116,17 +117,17 @@ async def test_a_cut_leaves_nothing(world: World, size: int) -> None:
 
 @pytest.mark.parametrize("size", [1000, FIRST_PART_BYTES, FIRST_PART_BYTES + 1, len(NOISE) - 1])
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-async def test_a_source_that_stands_still_ends_cleanly(world: World, framing: str, size: int) -> None:
+async def test_stalled_source_fails_and_leaves_nothing(world: World, framing: str, size: int) -> None:
     chunked = f"Transfer-Encoding: chunked\r\n\r\n{len(NOISE):x}\r\n"
     rest = chunked if framing == "chunked" else f"Content-Length: {len(NOISE)}\r\n\r\n"
     head = f"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\n{rest}".encode()
     async with raw_server(head + NOISE[:size], hold=True) as base_url:
-        with pytest.raises(DownloadInterruptedError, match="the body stands still"):
+        with pytest.raises(DownloadInterruptedError, match="the body stalled"):
             await world.store(base_url, stall_s=0.3)
     await world.assert_untouched()
 
 
-async def test_a_list_of_users_takes_the_same_way() -> None:
+async def test_user_list_is_received_directly() -> None:
     async with ScriptedServer() as server, downloader(server.url) as files:
         server.on("/download", replied(NOISE, content_type="text/csv"))
         async with files.open(URL(server.url + "/download", encoded=True), "a.csv") as download:
@@ -139,7 +140,7 @@ async def test_a_list_of_users_takes_the_same_way() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16-le"])
-async def test_a_long_page_is_no_file(world: World, encoding: str) -> None:
+async def test_long_html_page_is_refused(world: World, encoding: str) -> None:
     page = ("<!DOCTYPE html><html>" + " " * len(NOISE)).encode(encoding)
     async with ScriptedServer() as server:
         server.on("/download", replied(page, content_type="text/csv"))
@@ -149,13 +150,13 @@ async def test_a_long_page_is_no_file(world: World, encoding: str) -> None:
 
 
 @pytest.mark.parametrize("transformed", [False, True])
-async def test_a_ceiling_slows_the_source_down_and_is_no_stall(world: World, *, transformed: bool) -> None:
+async def test_bandwidth_limit_slows_source_and_is_no_stall(world: World, *, transformed: bool) -> None:
     body, bandwidth = b"1,2\n" * 500_000, BandwidthLimit(4_000_000)
     async with ScriptedServer() as server:
         server.on("/download", replied(body, content_type="text/csv"))
-        begun_s = asyncio.get_running_loop().time()
+        started_s = asyncio.get_running_loop().time()
         transform = build_transform("UTF-8", "UTF-8") if transformed else None
-        # Each piece waits longer than the source may stand still.
+        # Each piece waits longer than the stall timeout of the source.
         await world.store(server.url, transform, bandwidth=bandwidth, stall_s=0.1)
-    assert asyncio.get_running_loop().time() - begun_s >= 0.2
-    assert await world.standing() == body
+    assert asyncio.get_running_loop().time() - started_s >= 0.2
+    assert await world.stored_bytes() == body

@@ -1,4 +1,4 @@
-"""Whole transfers into a real S3 server, while a detector watches that the loop never blocks."""
+"""Whole transfers into a real S3 server. A detector fails the test if the event loop is blocked."""
 
 import asyncio
 import gzip
@@ -28,19 +28,21 @@ from export_worker.s3.checksums import ALGORITHMS, CRC64NVME, Checksum
 from export_worker.s3.client import S3Client
 from export_worker.s3.objects import Target
 from export_worker.s3.store import S3Store
-from export_worker.transfer.engine import StoredFile, TransferEngine
+from export_worker.transfer.engine import ReadOptions, StoredFile, TransferEngine
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES, MIB
+from export_worker.transfer.progress import TransferProgress
 from export_worker.transfer.transforms.base import Transform, build_transform
 from support.s3_server import Altered, Call, Lost, Refusal, S3Proxy, new_bucket, s3_client, s3_proxy
+from support.transfers import idle_callbacks, progress_of_one_file
 
 PIECE_BYTES = 200_001
-"""Fits no part: pieces cross the borders."""
+"""No multiple of it is a part size, so pieces cross the borders of parts."""
 NOISE = Random(7).randbytes(3 * FIRST_PART_BYTES + 12_345)
 
 
 @pytest.fixture(scope="module")
 def direct(endpoint: str) -> Iterator[Any]:
-    """A client that goes past the proxy."""
+    """A client without the proxy."""
     with s3_client(endpoint) as client:
         yield client
 
@@ -71,13 +73,17 @@ def never_blocking() -> Iterator[None]:
 
 @dataclass
 class World:
-    """An engine before a bucket of its own, and a direct way to the server to see what it did."""
+    """An engine with its own bucket, and a direct client to check what it stored."""
 
     engine: TransferEngine
     bucket: str
     direct: Any
     executor: ThreadPoolExecutor
-    progress: list[int] = field(default_factory=list)
+    progress: TransferProgress = field(default_factory=progress_of_one_file)
+
+    @property
+    def received_bytes(self) -> int:
+        return self.progress.read().bytes_done
 
     async def store(
         self,
@@ -92,9 +98,9 @@ class World:
         return await self.engine.store_file(
             download,
             Target(self.bucket, key, export_id, "text/csv", content_encoding),
-            file_name=file_name,
-            transform=transform,
-            progress=self.progress.append,
+            ReadOptions(file_name, transform),
+            progress=self.progress,
+            callbacks=idle_callbacks(),
         )
 
     async def get(self, key: str = "k/a.csv") -> dict[str, Any]:
@@ -113,7 +119,7 @@ class World:
         return [item["Key"] for item in answer.get("Uploads", [])]
 
     async def assert_untouched(self) -> None:
-        """Nothing stands, nothing is open, nothing is held, nothing runs."""
+        """Asserts that there is no object, no open upload, no buffer in use and no running thread."""
         assert await self.keys() == []
         await self.assert_tidy()
 
@@ -121,7 +127,7 @@ class World:
         assert await self.open_uploads() == []
         assert self.engine._pool.taken_bytes == 0
         assert self.executor._work_queue.empty()
-        # Only when every thread is free can all of them meet.
+        # All threads can meet only if every one is free.
         meeting = threading.Barrier(self.executor._max_workers)
         meetings = [self.executor.submit(meeting.wait, 10) for _ in range(meeting.parties)]
         await asyncio.to_thread(wait, meetings)
@@ -135,7 +141,7 @@ def world(proxy: S3Proxy, proxied: S3Client, direct: Any) -> Iterator[World]:
 
 
 class Body:
-    """A download out of memory; may break, or wait for ever, after its last piece."""
+    """A download from memory. It may break or wait forever after its last piece."""
 
     content_type = "text/csv"
 
@@ -146,13 +152,13 @@ class Body:
         self.total_bytes = total_bytes
         self.cut = cut
         self.hang = hang
-        self.all_given = asyncio.Event()
+        self.all_yielded = asyncio.Event()
 
     async def chunks(self) -> AsyncIterator[bytes]:
         for piece in self.pieces:
             yield piece
             await asyncio.sleep(0)
-        self.all_given.set()
+        self.all_yielded.set()
         if self.hang:
             await asyncio.Event().wait()
         if self.cut:
@@ -165,7 +171,7 @@ def split(data: bytes) -> Iterator[bytes]:
 
 
 def on_call(name: str, *actions: Any) -> Callable[[Call], Any]:
-    """A rule: the first calls of this name meet these actions, one each."""
+    """Returns a rule that applies these actions to the first calls of this name, one each."""
     left = list(actions)
     return lambda call: left.pop(0) if call.name == name and left else None
 
@@ -183,41 +189,41 @@ SIZES = [
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
-async def test_every_size_lands_byte_for_byte(world: World, proxy: S3Proxy, size: int, known: bool) -> None:
+async def test_file_of_every_size_is_stored_byte_for_byte(world: World, proxy: S3Proxy, size: int, known: bool) -> None:
     body = NOISE[:size]
     stored = await world.store(Body(body, size if known else None))
-    standing = await world.get()
-    assert standing["Body"] == body
-    token = standing["Metadata"].pop("upload", None)
-    assert (token is None) == (size <= FIRST_PART_BYTES), "which upload it came by"
-    assert standing["Metadata"] == {"export-id": "export-1"}
-    assert standing["ContentType"] == "text/csv"
-    assert "ContentEncoding" not in standing
+    stored_object = await world.get()
+    assert stored_object["Body"] == body
+    token = stored_object["Metadata"].pop("upload", None)
+    assert (token is None) == (size <= FIRST_PART_BYTES), "the token of its upload"
+    assert stored_object["Metadata"] == {"export-id": "export-1"}
+    assert stored_object["ContentType"] == "text/csv"
+    assert "ContentEncoding" not in stored_object
     assert stored == StoredFile(
         bucket=world.bucket,
         key="k/a.csv",
         bytes=size,
-        etag=standing["ETag"].strip('"'),
+        etag=stored_object["ETag"].strip('"'),
         checksum=str(Checksum.of(body)),
         source_bytes=size,
         source_checksum=str(Checksum.of(body)),
         adopted=False,
     )
-    assert sum(world.progress) == size
+    assert world.received_bytes == size
     parts = -(-size // FIRST_PART_BYTES)
     expected = ["put_object"] if parts <= 1 else ["create_multipart_upload", "complete_multipart_upload"]
     assert sorted(proxy.names()) == sorted(expected + ["upload_part"] * (parts if parts > 1 else 0))
     await world.assert_tidy()
 
 
-async def test_the_server_computes_the_same_checksum_of_the_whole(world: World) -> None:
+async def test_checksum_of_multipart_upload_is_that_of_server(world: World) -> None:
     stored = await world.store(Body(NOISE))
     head = await asyncio.to_thread(world.direct.head_object, Bucket=world.bucket, Key="k/a.csv", ChecksumMode="ENABLED")
     assert stored.checksum == f"CRC64NVME:{head['ChecksumCRC64NVME']}"
     assert head["ChecksumType"] == "FULL_OBJECT"
 
 
-async def test_payloads_go_unsigned_with_their_checksum(world: World, proxy: S3Proxy) -> None:
+async def test_put_sends_unsigned_payload_with_checksum(world: World, proxy: S3Proxy) -> None:
     await world.store(Body(b"hello"))
     (put,) = proxy.calls
     assert put.headers["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
@@ -232,28 +238,28 @@ async def test_payloads_go_unsigned_with_their_checksum(world: World, proxy: S3P
     ["a & b#c+d%41?e 下载用户列表.csv", "dir with space/%2F/a+b&c=d.csv", "plus+plus/=&?#/😀.csv", "a'b\"c<d>.csv"],
 )
 @pytest.mark.parametrize("size", [3, FIRST_PART_BYTES + 3])
-async def test_titles_become_keys_as_they_stand(world: World, key: str, size: int) -> None:
+async def test_key_with_special_characters_is_unchanged(world: World, key: str, size: int) -> None:
     await world.store(Body(NOISE[:size]), key=key)
     assert await world.keys() == [key]
     assert (await world.get(key))["Body"] == NOISE[:size]
 
 
 @pytest.mark.parametrize("lines", [3, 400_000])
-async def test_transcoded_and_compressed(world: World, lines: int) -> None:
+async def test_transcoded_and_compressed_file_is_stored(world: World, lines: int) -> None:
     text = "".join(f"{number},用户\r\n" for number in range(lines))
     source = ("\ufeff" + text).encode("UTF-16LE")
     transform = build_transform("UTF-16LE", "UTF-8", "gzip")
     stored = await world.store(Body(source, len(source)), transform=transform, content_encoding="gzip")
-    standing = await world.get()
-    assert gzip.decompress(standing["Body"]).decode() == text
-    assert standing["ContentEncoding"] == "gzip"
-    assert stored.bytes == len(standing["Body"])
-    assert stored.checksum == str(Checksum.of(standing["Body"]))
+    stored_object = await world.get()
+    assert gzip.decompress(stored_object["Body"]).decode() == text
+    assert stored_object["ContentEncoding"] == "gzip"
+    assert stored.bytes == len(stored_object["Body"])
+    assert stored.checksum == str(Checksum.of(stored_object["Body"]))
     assert stored.source_bytes == len(source)
     assert stored.source_checksum == str(Checksum.of(source))
 
 
-async def test_a_transform_that_grows_into_several_parts(world: World) -> None:
+async def test_transform_that_grows_into_several_parts_is_stored(world: World) -> None:
     text = "用户\r\n" * 2_000_000
     source = text.encode("GB18030")
     await world.store(Body(source, len(source)), transform=build_transform("GB18030", "UTF-8"))
@@ -262,7 +268,7 @@ async def test_a_transform_that_grows_into_several_parts(world: World) -> None:
 
 
 class Sleepy:
-    """A transform that would hold up the loop."""
+    """A transform that would block the event loop."""
 
     def feed(self, data: bytes) -> bytes:
         time.sleep(0.001)
@@ -272,7 +278,7 @@ class Sleepy:
         return b""
 
 
-async def test_a_transform_does_not_run_on_the_loop(world: World) -> None:
+async def test_transform_does_not_block_event_loop(world: World) -> None:
     await world.store(Body(b"hello"), transform=Sleepy())
     assert (await world.get())["Body"] == b"hello"
 
@@ -282,7 +288,7 @@ SHORT, LONG = 1000, 2 * FIRST_PART_BYTES + 1000
 
 @pytest.mark.parametrize("size", [SHORT, LONG])
 @pytest.mark.parametrize("transform", [None, "gzip"])
-async def test_a_cut_stream_leaves_nothing(world: World, size: int, transform: str | None) -> None:
+async def test_interrupted_download_leaves_nothing(world: World, size: int, transform: str | None) -> None:
     change = build_transform("UTF-8", None, "gzip") if transform else None
     with pytest.raises(DownloadInterruptedError, match="the connection broke"):
         await world.store(Body(NOISE[:size], size + 1, cut=True), transform=change)
@@ -291,36 +297,36 @@ async def test_a_cut_stream_leaves_nothing(world: World, size: int, transform: s
 
 @pytest.mark.parametrize("size", [SHORT, LONG])
 @pytest.mark.parametrize("difference", [-1, 1])
-async def test_a_body_of_another_length_leaves_nothing(world: World, size: int, difference: int) -> None:
+async def test_body_of_other_length_than_announced_leaves_nothing(world: World, size: int, difference: int) -> None:
     with pytest.raises(DownloadInterruptedError, match="announced"):
         await world.store(Body(NOISE[:size], size + difference))
     await world.assert_untouched()
 
 
 @pytest.mark.parametrize("page", [b"<!DOCTYPE html><title>502</title>", b'{"error": "expired"}'])
-async def test_an_error_page_never_reaches_the_store(world: World, proxy: S3Proxy, page: bytes) -> None:
+async def test_error_page_is_refused_without_call_to_s3(world: World, proxy: S3Proxy, page: bytes) -> None:
     with pytest.raises(DownloadInvalidError):
         await world.store(Body(page, len(page)))
     assert proxy.calls == []
     await world.assert_untouched()
 
 
-async def test_a_long_html_page_never_reaches_the_store(world: World, proxy: S3Proxy) -> None:
+async def test_long_html_page_is_refused_without_call_to_s3(world: World, proxy: S3Proxy) -> None:
     with pytest.raises(DownloadInvalidError):
         await world.store(Body(b"<html>" + bytes(LONG)))
     assert proxy.calls == []
     await world.assert_untouched()
 
 
-async def test_bytes_that_do_not_fit_leave_nothing(world: World) -> None:
+async def test_bytes_outside_charset_leave_nothing(world: World) -> None:
     body = b"a" * LONG + b"\xff"
-    with pytest.raises(TransformError, match=f"byte {LONG} does not fit"):
+    with pytest.raises(TransformError, match=f"byte {LONG} is invalid"):
         await world.store(Body(body), transform=build_transform("UTF-8", "UTF-16LE"))
     await world.assert_untouched()
 
 
 @pytest.mark.parametrize("size", [SHORT, LONG])
-async def test_another_exports_object_is_never_touched(world: World, size: int) -> None:
+async def test_object_of_another_export_is_never_overwritten(world: World, size: int) -> None:
     await world.store(Body(b"theirs"), export_id="export-0")
     with pytest.raises(ObjectExistsError, match=r"\{export_id\} into s3.key_template"):
         await world.store(Body(NOISE[:size]))
@@ -328,7 +334,7 @@ async def test_another_exports_object_is_never_touched(world: World, size: int) 
     await world.assert_tidy()
 
 
-async def test_an_object_of_nobody_is_never_touched(world: World) -> None:
+async def test_object_without_export_id_is_never_overwritten(world: World) -> None:
     await asyncio.to_thread(world.direct.put_object, Bucket=world.bucket, Key="k/a.csv", Body=b"a person's")
     with pytest.raises(ObjectExistsError):
         await world.store(Body(b"ours"))
@@ -336,7 +342,7 @@ async def test_an_object_of_nobody_is_never_touched(world: World) -> None:
 
 
 @pytest.mark.parametrize("size", [0, SHORT, LONG])
-async def test_our_own_object_is_adopted(world: World, proxy: S3Proxy, size: int) -> None:
+async def test_same_object_of_same_export_is_adopted(world: World, proxy: S3Proxy, size: int) -> None:
     first = await world.store(Body(NOISE[:size]))
     proxy.calls.clear()
     second = await world.store(Body(NOISE[:size]))
@@ -349,7 +355,7 @@ async def test_our_own_object_is_adopted(world: World, proxy: S3Proxy, size: int
 
 @pytest.mark.parametrize("size", [SHORT, LONG])
 @pytest.mark.parametrize("earlier", [SHORT - 1, LONG - 1])
-async def test_our_own_object_of_another_size_is_replaced(world: World, size: int, earlier: int) -> None:
+async def test_object_of_same_export_with_other_size_is_replaced(world: World, size: int, earlier: int) -> None:
     await world.store(Body(NOISE[:earlier]))
     stored = await world.store(Body(NOISE[:size]))
     assert not stored.adopted
@@ -357,14 +363,14 @@ async def test_our_own_object_of_another_size_is_replaced(world: World, size: in
     await world.assert_tidy()
 
 
-async def test_our_own_object_of_the_same_size_with_another_checksum_is_replaced(world: World) -> None:
+async def test_object_of_same_export_with_other_checksum_is_replaced(world: World) -> None:
     await world.store(Body(NOISE[:LONG]))
     await world.store(Body(NOISE[1 : LONG + 1]))
     assert (await world.get())["Body"] == NOISE[1 : LONG + 1]
 
 
 @pytest.mark.parametrize("size", [SHORT, LONG])
-async def test_a_lost_answer_is_no_failure(world: World, proxy: S3Proxy, size: int) -> None:
+async def test_lost_response_of_s3_is_retried(world: World, proxy: S3Proxy, size: int) -> None:
     name = "put_object" if size == SHORT else "complete_multipart_upload"
     proxy.rule = on_call(name, Lost())
     stored = await world.store(Body(NOISE[:size]))
@@ -374,7 +380,7 @@ async def test_a_lost_answer_is_no_failure(world: World, proxy: S3Proxy, size: i
     await world.assert_tidy()
 
 
-async def test_an_upload_that_is_gone_after_completion_was_ours(world: World, proxy: S3Proxy) -> None:
+async def test_upload_missing_at_completion_adopts_same_object(world: World, proxy: S3Proxy) -> None:
     body = NOISE[:LONG]
     await world.store(Body(body))
     proxy.rule = on_call("complete_multipart_upload", Refusal(404, "NoSuchUpload"))
@@ -384,7 +390,7 @@ async def test_an_upload_that_is_gone_after_completion_was_ours(world: World, pr
 
 @pytest.mark.parametrize("size", [SHORT, LONG])
 @pytest.mark.parametrize("taken", [False, True])
-async def test_a_race_is_looked_at_again(world: World, proxy: S3Proxy, size: int, taken: bool) -> None:
+async def test_conflict_with_another_writer_is_retried(world: World, proxy: S3Proxy, size: int, taken: bool) -> None:
     if taken:
         await world.store(Body(b"theirs"), export_id="export-0")
     name = "put_object" if size == SHORT else "complete_multipart_upload"
@@ -400,7 +406,7 @@ async def test_a_race_is_looked_at_again(world: World, proxy: S3Proxy, size: int
     await world.assert_tidy()
 
 
-async def test_an_endless_race_ends(world: World, proxy: S3Proxy) -> None:
+async def test_endless_conflict_with_another_writer_fails_with_retry(world: World, proxy: S3Proxy) -> None:
     proxy.rule = on_call("put_object", *[Refusal(409, "ConditionalRequestConflict")] * 9)
     with pytest.raises(StorageError, match="another writer is busy") as caught:
         await world.store(Body(b"x"))
@@ -408,7 +414,7 @@ async def test_an_endless_race_ends(world: World, proxy: S3Proxy) -> None:
     assert proxy.names() == ["put_object", "head_object"] * 3
 
 
-async def test_what_the_store_kept_is_compared(world: World, proxy: S3Proxy) -> None:
+async def test_wrong_checksum_in_response_is_an_integrity_error(world: World, proxy: S3Proxy) -> None:
     wrong = {"x-amz-checksum-crc64nvme": Checksum(CRC64NVME, 1).wire, "x-amz-checksum-type": "FULL_OBJECT"}
     proxy.rule = on_call("put_object", Altered(wrong))
     with pytest.raises(IntegrityError, match="S3 stored CRC64NVME"):
@@ -418,7 +424,7 @@ async def test_what_the_store_kept_is_compared(world: World, proxy: S3Proxy) -> 
 
 @pytest.mark.parametrize("code", ["BadDigest", "XAmzContentChecksumMismatch"])
 @pytest.mark.parametrize("name", ["put_object", "upload_part", "complete_multipart_upload"])
-async def test_a_checksum_that_the_store_finds_wrong(world: World, proxy: S3Proxy, name: str, code: str) -> None:
+async def test_checksum_refused_by_s3_is_an_integrity_error(world: World, proxy: S3Proxy, name: str, code: str) -> None:
     proxy.rule = on_call(name, Refusal(400, code))
     with pytest.raises(IntegrityError, match=code) as caught:
         await world.store(Body(NOISE[: SHORT if name == "put_object" else LONG]))
@@ -432,24 +438,24 @@ def refuses_checksums(status: int, code: str) -> Callable[[Call], Any]:
 
 @pytest.mark.parametrize("refusal", [(400, "InvalidArgument"), (501, "NotImplemented"), (400, "InvalidRequest")])
 @pytest.mark.parametrize("size", [SHORT, LONG])
-async def test_a_store_without_these_checksums(
+async def test_store_without_checksums_is_detected_once(
     world: World, proxy: S3Proxy, size: int, refusal: tuple[int, str]
 ) -> None:
     proxy.rule = refuses_checksums(*refusal)
     stored = await world.store(Body(NOISE[:size]))
     assert stored.checksum == str(Checksum.of(NOISE[:size]))
     assert (await world.get())["Body"] == NOISE[:size]
-    assert sum(call.has_checksum for call in proxy.calls) == len(ALGORITHMS), "one call for each finds it out"
+    assert sum(call.has_checksum for call in proxy.calls) == len(ALGORITHMS), "one refused call for each algorithm"
     proxy.calls.clear()
     await world.store(Body(NOISE[:size]), key="second")
-    assert not any(call.has_checksum for call in proxy.calls), "and it is remembered"
+    assert not any(call.has_checksum for call in proxy.calls), "the store remembers which checksums are refused"
     await world.assert_tidy()
 
 
-async def test_a_store_that_refuses_them_at_the_parts_only(world: World, proxy: S3Proxy) -> None:
+async def test_store_that_refuses_checksums_of_parts_only_is_detected(world: World, proxy: S3Proxy) -> None:
     def rule(call: Call) -> Any:
         if call.name == "create_multipart_upload":
-            # What a store answers that does not know the header: nothing about checksums.
+            # The response of a store that ignores the header: nothing about checksums.
             return Altered({"x-amz-checksum-algorithm": "", "x-amz-checksum-type": ""})
         return Refusal(400, "InvalidArgument") if call.has_checksum else None
 
@@ -459,7 +465,7 @@ async def test_a_store_that_refuses_them_at_the_parts_only(world: World, proxy: 
     await world.assert_tidy()
 
 
-async def test_a_refusal_for_another_reason_teaches_nothing(world: World, proxy: S3Proxy) -> None:
+async def test_refusal_for_other_reason_does_not_disable_checksums(world: World, proxy: S3Proxy) -> None:
     proxy.rule = on_call("put_object", *[Refusal(400, "InvalidRequest")] * len(CHECKSUM_MODES))
     with pytest.raises(StorageRefusedError, match="InvalidRequest"):
         await world.store(Body(b"x"))
@@ -471,7 +477,7 @@ async def test_a_refusal_for_another_reason_teaches_nothing(world: World, proxy:
 @pytest.mark.parametrize(
     ("refusal", "retryable"), [(Refusal(403, "AccessDenied"), False), (Refusal(503, "SlowDown"), True)]
 )
-async def test_a_failure_on_the_way_leaves_nothing(
+async def test_failed_s3_call_leaves_nothing(
     world: World, proxy: S3Proxy, name: str, refusal: Refusal, retryable: bool
 ) -> None:
     proxy.rule = lambda call: refusal if call.name == name else None
@@ -481,14 +487,14 @@ async def test_a_failure_on_the_way_leaves_nothing(
     await world.assert_untouched()
 
 
-async def test_a_refused_part_ends_the_reading_of_a_source_that_stands_still(world: World, proxy: S3Proxy) -> None:
+async def test_refused_part_ends_transfer_from_stalled_source(world: World, proxy: S3Proxy) -> None:
     proxy.rule = lambda call: Refusal(403, "AccessDenied") if call.name == "upload_part" else None
     with pytest.raises(StorageRefusedError):
         await world.store(Body(NOISE[:LONG], hang=True))
     await world.assert_untouched()
 
 
-async def test_a_failed_abort_does_not_hide_the_failure(world: World, proxy: S3Proxy) -> None:
+async def test_failed_abort_is_a_note_of_first_error(world: World, proxy: S3Proxy) -> None:
     refused = {"upload_part": Refusal(403, "AccessDenied"), "abort_multipart_upload": Refusal(403, "AccessDenied")}
     proxy.rule = lambda call: refused.get(call.name)
     with pytest.raises(StorageRefusedError, match="upload_part") as caught:
@@ -497,7 +503,7 @@ async def test_a_failed_abort_does_not_hide_the_failure(world: World, proxy: S3P
     assert await world.open_uploads() == ["k/a.csv"]
 
 
-async def test_passing_trouble_is_overcome(world: World, proxy: S3Proxy) -> None:
+async def test_temporary_s3_errors_are_retried(world: World, proxy: S3Proxy) -> None:
     proxy.rule = on_call("upload_part", Refusal(503, "SlowDown"), Refusal(500, "InternalError"))
     await world.store(Body(NOISE))
     assert (await world.get())["Body"] == NOISE
@@ -505,7 +511,7 @@ async def test_passing_trouble_is_overcome(world: World, proxy: S3Proxy) -> None
 
 @dataclass
 class Gate:
-    """Holds calls of one name back until it is opened."""
+    """Blocks calls of one name until it is opened."""
 
     name: str
     reached: threading.Event = field(default_factory=threading.Event)
@@ -518,7 +524,7 @@ class Gate:
 
 
 @pytest.mark.parametrize("name", ["create_multipart_upload", "upload_part", "complete_multipart_upload"])
-async def test_cancelled_in_the_middle_of_a_call(world: World, proxy: S3Proxy, name: str) -> None:
+async def test_cancel_during_multipart_call_waits_for_its_thread(world: World, proxy: S3Proxy, name: str) -> None:
     gate = Gate(name)
     proxy.rule = gate
     task = asyncio.create_task(world.store(Body(NOISE)))
@@ -530,12 +536,12 @@ async def test_cancelled_in_the_middle_of_a_call(world: World, proxy: S3Proxy, n
     gate.opened.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    # A completion that had begun may have come through: then the object is whole, and the next attempt adopts it.
+    # A completion that had started may have succeeded. Then the object is complete, and the next attempt adopts it.
     assert await world.keys() == (["k/a.csv"] if name == "complete_multipart_upload" else [])
     await world.assert_tidy()
 
 
-async def test_cancelled_during_a_single_put(world: World, proxy: S3Proxy) -> None:
+async def test_cancel_during_put_waits_for_its_thread(world: World, proxy: S3Proxy) -> None:
     gate = Gate("put_object")
     proxy.rule = gate
     task = asyncio.create_task(world.store(Body(b"x")))
@@ -550,10 +556,10 @@ async def test_cancelled_during_a_single_put(world: World, proxy: S3Proxy) -> No
 
 
 @pytest.mark.parametrize("size", [SHORT, LONG])
-async def test_cancelled_while_the_source_stands_still(world: World, size: int) -> None:
+async def test_cancel_while_source_is_stalled_leaves_nothing(world: World, size: int) -> None:
     body = Body(NOISE[:size], hang=True)
     task = asyncio.create_task(world.store(body))
-    await body.all_given.wait()
+    await body.all_yielded.wait()
     await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -561,21 +567,21 @@ async def test_cancelled_while_the_source_stands_still(world: World, size: int) 
     await world.assert_untouched()
 
 
-async def test_no_more_is_read_than_there_is_room_for(world: World, proxy: S3Proxy) -> None:
+async def test_source_is_read_only_as_far_as_buffers_allow(world: World, proxy: S3Proxy) -> None:
     gate = Gate("upload_part")
     proxy.rule = gate
     world.engine = TransferEngine(world.engine._store, parts_in_flight=1, memory_bytes=10 * FIRST_PART_BYTES)
     task = asyncio.create_task(world.store(Body(NOISE)))
     assert await asyncio.to_thread(gate.reached.wait, 30)
     await asyncio.sleep(0.2)
-    assert sum(world.progress) <= 2 * FIRST_PART_BYTES + PIECE_BYTES, "one part in flight, one filled"
+    assert world.received_bytes <= 2 * FIRST_PART_BYTES + PIECE_BYTES, "one part in flight, one filled"
     assert world.engine._pool.taken_bytes <= 2 * FIRST_PART_BYTES
     gate.opened.set()
     await task
     assert (await world.get())["Body"] == NOISE
 
 
-async def test_a_part_goes_out_without_a_copy(world: World) -> None:
+async def test_part_is_sent_without_a_copy(world: World) -> None:
     store = S3Store(world.direct, world.executor)  # the proxy runs in this process and would be counted
     upload = await store.begin(Target(world.bucket, "k", "export-1", "text/csv"))
     body = bytearray(FIRST_PART_BYTES)
@@ -590,7 +596,7 @@ async def test_a_part_goes_out_without_a_copy(world: World) -> None:
 
 
 @pytest.mark.parametrize("memory_bytes", [1, FIRST_PART_BYTES, 2 * FIRST_PART_BYTES])
-async def test_many_transfers_share_little_memory(world: World, memory_bytes: int) -> None:
+async def test_concurrent_transfers_share_memory_budget(world: World, memory_bytes: int) -> None:
     world.engine = TransferEngine(world.engine._store, memory_bytes=memory_bytes)
     sizes = [0, 1, SHORT, LONG, FIRST_PART_BYTES]
     await asyncio.gather(
@@ -601,7 +607,7 @@ async def test_many_transfers_share_little_memory(world: World, memory_bytes: in
     await world.assert_tidy()
 
 
-async def test_documents_are_written_once_too(world: World) -> None:
+async def test_document_is_adopted_or_replaced_like_a_file(world: World) -> None:
     async def write(body: bytes, export_id: str = "export-1") -> StoredFile:
         return await world.engine.store_document(world.bucket, "manifest.json", body, "application/json", export_id)
 
@@ -616,7 +622,7 @@ async def test_documents_are_written_once_too(world: World) -> None:
     assert (first.bytes, empty.bytes) == (2, 0)
 
 
-async def test_what_a_killed_worker_left_open_is_found(world: World) -> None:
+async def test_abort_leftovers_aborts_uploads_of_export_under_prefix(world: World) -> None:
     keys = ["p/export-1/a.csv", "p/export-1/b.csv", "p/export-2/a.csv", "q/export-1/a.csv"]
     for key in keys:
         await asyncio.to_thread(world.direct.create_multipart_upload, Bucket=world.bucket, Key=key)
@@ -625,9 +631,9 @@ async def test_what_a_killed_worker_left_open_is_found(world: World) -> None:
     assert await world.engine.abort_leftovers(world.bucket, "p/", "export-1") == 0
 
 
-async def test_a_file_too_large_for_s3_is_refused_unread(world: World, proxy: S3Proxy) -> None:
+async def test_file_larger_than_s3_allows_is_refused_before_reading(world: World, proxy: S3Proxy) -> None:
     body = Body(b"x", 5 * 1024**4 + 1)
     with pytest.raises(StorageRefusedError, match="bytes"):
         await world.store(body)
     assert proxy.calls == []
-    assert world.progress == []
+    assert world.received_bytes == 0

@@ -1,4 +1,4 @@
-"""Nothing is made or deleted in S3 for an export that somebody else has."""
+"""Nothing is written to or deleted from S3 for an export whose lease is lost."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,20 +23,20 @@ def client(proxy: S3Proxy) -> Iterator[Any]:
 
 
 class Lease:
-    """Lost before the change of this number."""
+    """A lease that is lost before the change with this number."""
 
     def __init__(self, lost_at: int) -> None:
         self._left = lost_at
 
     def check(self) -> None:
-        """As `HeldStep.check`."""
+        """See `HeldStep.check`."""
         self._left -= 1
         if self._left < 0:
             raise LeaseLostError("export e was taken over in step 2")
 
 
 async def changes(store: S3Store, bucket: str) -> None:
-    """One of each, in the order of their names above; the last replaces what an earlier attempt has left."""
+    """Makes one change of each kind, in the order of `CHANGES`. The last put replaces an earlier object."""
     await store.put(Target(bucket, "e/a.csv", "e", "text/csv"), b"bytes")
     upload = await store.begin(Target(bucket, "e/b.csv", "e", "text/csv"))
     await upload.complete([await upload.send(1, bytearray(b"bytes"))])
@@ -49,18 +49,18 @@ async def lost_before(change: Callable[[], Awaitable[None]], lease: Lease) -> No
 
 
 @pytest.mark.parametrize("number", range(5))
-async def test_a_lost_lease_stops_the_next_change(proxy: S3Proxy, client: Any, number: int) -> None:
+async def test_lost_lease_prevents_next_change_of_s3(proxy: S3Proxy, client: Any, number: int) -> None:
     bucket = s3_server.new_bucket(client)
     proxy.reset()
     with ThreadPoolExecutor(1) as executor:
         store = S3Store(client, executor)
         await lost_before(lambda: changes(store, bucket), Lease(number))
-    # The put that is to replace finds what stands there before it deletes.
+    # The put that replaces an object is refused first, then the old object is deleted.
     done = [*CHANGES[:3], "put_object", "delete_object"][:number]
     assert [call.name for call in proxy.calls if call.name in CHANGES] == done
 
 
-async def test_without_a_lease_nothing_is_asked(proxy: S3Proxy, client: Any) -> None:
+async def test_without_lease_check_every_change_is_made(proxy: S3Proxy, client: Any) -> None:
     bucket = s3_server.new_bucket(client)
     with ThreadPoolExecutor(1) as executor:
         await changes(S3Store(client, executor), bucket)

@@ -1,4 +1,4 @@
-"""What cannot work, and what may work later: the error says which, names the place, and holds no secret."""
+"""Errors of S3: each says whether a retry can succeed and which call failed, and contains no secret."""
 
 import asyncio
 import socket
@@ -27,13 +27,13 @@ def credentials() -> Iterator[None]:
 
 
 @dataclass
-class Ear:
-    """Keeps what it hears."""
+class Recorder:
+    """An instrument that keeps every detail."""
 
-    heard: list[Detail]
+    details: list[Detail]
 
     def on(self, detail: Detail) -> None:
-        self.heard.append(detail)
+        self.details.append(detail)
 
 
 @contextmanager
@@ -56,12 +56,12 @@ def store(proxy: S3Proxy) -> Iterator[S3Store]:
 
 
 def assert_no_secret(error: BaseException) -> None:
-    told = f"{error!r} {error.__cause__!r} {error.__notes__ if hasattr(error, '__notes__') else ''}"
-    assert "AKIDTEST" not in told
-    assert "test-secret-key" not in told
+    text = f"{error!r} {error.__cause__!r} {error.__notes__ if hasattr(error, '__notes__') else ''}"
+    assert "AKIDTEST" not in text
+    assert "test-secret-key" not in text
 
 
-async def test_a_wrong_bucket_is_final(store: S3Store) -> None:
+async def test_missing_bucket_fails_without_retry(store: S3Store) -> None:
     with pytest.raises(
         StorageRefusedError, match=r"put_object on bucket no-such-bucket: NoSuchBucket, HTTP 404.*create it"
     ) as caught:
@@ -74,20 +74,20 @@ async def test_a_wrong_bucket_is_final(store: S3Store) -> None:
         await store.abort_leftovers("no-such-bucket", "", "export-1")
 
 
-async def test_a_bucket_that_is_not_there_is_an_error_and_an_object_that_is_not_is_an_answer(proxy: S3Proxy) -> None:
+async def test_missing_bucket_is_reported_as_error_and_missing_object_is_not(proxy: S3Proxy) -> None:
     proxy.reset()
-    heard: list[Detail] = []
+    details: list[Detail] = []
     with ThreadPoolExecutor(2) as executor, s3_client(proxy.endpoint_url) as client:
-        calls = S3Calls(client, executor, Ear(heard))
+        calls = S3Calls(client, executor, Recorder(details))
         with pytest.raises(ClientError, match="NoSuchBucket"):
             await calls.call("put_object", {"Bucket": "no-such-bucket", "Key": "k", "Body": b"x"})
         with pytest.raises(ClientError, match="NoSuchKey"):
             await calls.call("get_object", {"Bucket": new_bucket(client), "Key": "k"})
-    assert [each.error for each in heard if isinstance(each, StorageCalled)] == ["NoSuchBucket", None]
+    assert [each.error for each in details if isinstance(each, StorageCalled)] == ["NoSuchBucket", None]
 
 
 @pytest.mark.parametrize(
-    ("refusal", "expected", "mend"),
+    ("refusal", "expected", "advice"),
     [
         (Refusal(403, "AccessDenied"), StorageRefusedError, "role"),
         (Refusal(403, "InvalidAccessKeyId"), StorageRefusedError, "credentials"),
@@ -103,13 +103,13 @@ async def test_a_bucket_that_is_not_there_is_an_error_and_an_object_that_is_not_
         (Refusal(500, "InternalError"), StorageUnavailableError, ""),
         (Refusal(503, "SlowDown"), StorageUnavailableError, ""),
         (Refusal(507, "InsufficientStorage"), StorageUnavailableError, ""),
-        (Refusal(400, "BadDigest"), IntegrityError, "what arrived"),
+        (Refusal(400, "BadDigest"), IntegrityError, "other bytes"),
     ],
 )
-async def test_every_answer_has_its_policy(
-    store: S3Store, proxy: S3Proxy, refusal: Refusal, expected: type[StorageError], mend: str
+async def test_each_s3_error_has_its_class_and_advice(
+    store: S3Store, proxy: S3Proxy, refusal: Refusal, expected: type[StorageError], advice: str
 ) -> None:
-    # HEAD passes: botocore looks for the bucket's region by it.
+    # HEAD is not refused: botocore uses it to find the bucket's region.
     proxy.rule = lambda call: None if call.method == "HEAD" else refusal
     with pytest.raises(
         StorageError, match=f"put_object on bucket no-such-bucket: {refusal.code}, HTTP {refusal.status}"
@@ -117,12 +117,12 @@ async def test_every_answer_has_its_policy(
         await store.put(TARGET, b"x")
     assert type(caught.value) is expected
     assert caught.value.retryable is (expected is not StorageRefusedError)
-    assert mend in str(caught.value)
-    assert "as the test wants" not in str(caught.value), "S3's own text may quote what was sent"
+    assert advice in str(caught.value)
+    assert "as the test wants" not in str(caught.value), "S3's own message may contain what was sent"
     assert_no_secret(caught.value)
 
 
-async def test_a_dead_endpoint_may_come_back() -> None:
+async def test_unreachable_endpoint_is_retryable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with store_at(f"http://127.0.0.1:{port}") as store:
@@ -133,7 +133,7 @@ async def test_a_dead_endpoint_may_come_back() -> None:
         assert_no_secret(caught.value)
 
 
-async def test_an_endpoint_that_closes_may_come_back() -> None:
+async def test_endpoint_that_closes_connections_is_retryable() -> None:
     async def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
         await writer.wait_closed()
@@ -146,7 +146,7 @@ async def test_an_endpoint_that_closes_may_come_back() -> None:
             assert caught.value.retryable
 
 
-async def test_an_answer_that_is_not_s3s() -> None:
+async def test_response_of_a_gateway_is_retryable() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>")
@@ -163,7 +163,7 @@ async def test_an_answer_that_is_not_s3s() -> None:
 
 
 @pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
-async def test_missing_credentials_are_final_and_say_the_mend(
+async def test_missing_credentials_fail_without_retry_and_with_advice(
     proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     proxy.reset()
@@ -175,12 +175,12 @@ async def test_missing_credentials_are_final_and_say_the_mend(
     assert proxy.calls == []
 
 
-async def test_a_bucket_name_that_boto3_does_not_take(store: S3Store) -> None:
-    with pytest.raises(StorageRefusedError, match=r"look at s3\.bucket"):
+async def test_bucket_name_that_boto3_refuses_fails_with_advice(store: S3Store) -> None:
+    with pytest.raises(StorageRefusedError, match=r"check s3\.bucket"):
         await store.put(Target("not a bucket", "k", "export-1", "text/csv"), b"x")
 
 
-async def test_an_upload_that_is_gone_can_be_aborted(store: S3Store, proxy: S3Proxy) -> None:
+async def test_abort_of_missing_upload_succeeds(store: S3Store, proxy: S3Proxy) -> None:
     proxy.rule = lambda call: Refusal(404, "NoSuchUpload") if call.name == "abort_multipart_upload" else None
     with s3_client(proxy.endpoint_url) as client:
         client.create_bucket(Bucket="here")  # type: ignore[attr-defined]  # boto3 has it; the worker never creates one

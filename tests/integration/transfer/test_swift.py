@@ -1,4 +1,4 @@
-"""The engine before OpenStack Swift, which checks what S3 checks: signatures, digests, sizes of parts, conditions."""
+"""The engine with OpenStack Swift, which checks the same as S3: signatures, digests, sizes of parts, conditions."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -15,12 +15,13 @@ from export_worker.lifecycle.observations import ResumableUpload
 from export_worker.s3.checksums import ALGORITHMS, Algorithm, Checksum, content_md5
 from export_worker.s3.objects import Target
 from export_worker.s3.store import S3Store
-from export_worker.transfer.engine import StoredFile, TransferEngine
+from export_worker.transfer.engine import ReadOptions, StoredFile, TransferEngine
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES
 from export_worker.transfer.resume import NotResumable, recover
 from export_worker.transfer.transforms.base import Transform, build_transform
 from support.s3_server import Damaged, Refusal, Rule, new_bucket, s3_client, s3_proxy
 from support.swift_server import ACCESS_KEY, SECRET_KEY, swift_server
+from support.transfers import idle_callbacks, progress_of_one_file
 
 NOISE = Random(17).randbytes(2 * FIRST_PART_BYTES + 4321)
 
@@ -42,8 +43,8 @@ def client(endpoint: str) -> Iterator[Any]:
 
 
 @dataclass
-class Pieces:
-    """A download of unknown or announced length."""
+class Body:
+    """A download from memory, of unknown or announced length."""
 
     body: bytes
     total_bytes: int | None
@@ -56,7 +57,7 @@ class Pieces:
 
 @dataclass
 class World:
-    """A bucket of its own."""
+    """A store with its own bucket."""
 
     store: S3Store
     client: Any
@@ -65,25 +66,25 @@ class World:
     def target(self, key: str = "e/a.csv", export_id: str = "e") -> Target:
         return Target(self.bucket, key, export_id, "text/csv")
 
-    async def move(self, body: bytes, *, known: bool = True, transform: Transform | None = None) -> StoredFile:
+    async def store_file(self, body: bytes, *, known: bool = True, transform: Transform | None = None) -> StoredFile:
         return await TransferEngine(self.store).store_file(
-            Pieces(body, len(body) if known else None),
+            Body(body, len(body) if known else None),
             self.target(),
-            file_name="a.csv",
-            transform=transform,
-            progress=lambda _: None,
+            ReadOptions("a.csv", transform),
+            progress=progress_of_one_file(),
+            callbacks=idle_callbacks(),
         )
 
-    async def asked(self, call: Callable[..., Any], **fields: Any) -> Any:
+    async def call(self, call: Callable[..., Any], **fields: Any) -> Any:
         return await asyncio.to_thread(call, Bucket=self.bucket, **fields)
 
-    async def standing(self) -> bytes:
-        answer = await self.asked(self.client.get_object, Key="e/a.csv")
+    async def stored_bytes(self) -> bytes:
+        answer = await self.call(self.client.get_object, Key="e/a.csv")
         body: bytes = await asyncio.to_thread(answer["Body"].read)
         return body
 
     async def assert_tidy(self) -> None:
-        assert (await self.asked(self.client.list_multipart_uploads)).get("Uploads", []) == []
+        assert (await self.call(self.client.list_multipart_uploads)).get("Uploads", []) == []
 
 
 @pytest.fixture
@@ -94,80 +95,83 @@ def world(client: Any) -> Iterator[World]:
 
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("size", [0, 1, FIRST_PART_BYTES, FIRST_PART_BYTES + 1, 2 * FIRST_PART_BYTES, len(NOISE)])
-async def test_every_size_lands_byte_for_byte(world: World, size: int, known: bool) -> None:
-    stored = await world.move(NOISE[:size], known=known)
-    assert await world.standing() == NOISE[:size]
+async def test_file_of_every_size_is_stored_byte_for_byte(world: World, size: int, known: bool) -> None:
+    stored = await world.store_file(NOISE[:size], known=known)
+    assert await world.stored_bytes() == NOISE[:size]
     assert stored.checksum == str(Checksum.of(NOISE[:size]))
     await world.assert_tidy()
 
 
-async def test_a_transform_lands_byte_for_byte(world: World) -> None:
+async def test_transformed_file_is_stored_byte_for_byte(world: World) -> None:
     text = "".join(f"{number},用户\r\n" for number in range(600_000))
-    await world.move(text.encode("gb18030"), transform=build_transform("GB18030", "UTF-8"))
-    assert (await world.standing()).decode() == text
+    await world.store_file(text.encode("gb18030"), transform=build_transform("GB18030", "UTF-8"))
+    assert (await world.stored_bytes()).decode() == text
 
 
 @pytest.mark.parametrize("size", [1000, len(NOISE)])
-async def test_a_second_attempt_replaces_and_another_export_is_left_alone(world: World, size: int) -> None:
-    """It tells no checksum of what stands, so that size alone would have to prove that it is the same."""
-    await world.move(bytes(size))
-    assert not (await world.move(NOISE[:size])).adopted
+async def test_object_of_same_export_is_replaced_and_other_export_is_refused(world: World, size: int) -> None:
+    """Swift returns no checksum of an object, and an equal size does not prove equal bytes."""
+    await world.store_file(bytes(size))
+    assert not (await world.store_file(NOISE[:size])).adopted
     with pytest.raises(ObjectExistsError):
         await world.store.put(world.target(export_id="another"), NOISE[:size])
-    assert await world.standing() == NOISE[:size]
+    assert await world.stored_bytes() == NOISE[:size]
     await world.assert_tidy()
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-async def test_a_damaged_body_is_refused(world: World, algorithm: Algorithm) -> None:
-    """That the store looks at each checksum that we may send."""
+async def test_swift_refuses_damaged_body_by_each_algorithm(world: World, algorithm: Algorithm) -> None:
+    """Swift checks each checksum that a worker may send."""
     wrong = {algorithm.field: Checksum.of(b"something else", algorithm).wire}
     with pytest.raises(world.client.exceptions.ClientError, match="BadDigest"):
-        await world.asked(world.client.put_object, Key="x", Body=b"damaged", **wrong)
+        await world.call(world.client.put_object, Key="x", Body=b"damaged", **wrong)
     with pytest.raises(world.client.exceptions.ClientError, match="BadDigest"):
-        await world.asked(world.client.put_object, Key="x", Body=b"damaged", ContentMD5=content_md5(b"else"))
+        await world.call(world.client.put_object, Key="x", Body=b"damaged", ContentMD5=content_md5(b"else"))
 
 
 def refusing(unknown: Sequence[Algorithm]) -> Rule:
-    """A store that does not know these."""
+    """Returns a rule: a store that refuses these algorithms."""
     names = [algorithm.name.lower() for algorithm in unknown]
-    return lambda call: Refusal(400, "InvalidArgument") if any(name in _told(call.headers) for name in names) else None
+    return lambda call: (
+        Refusal(400, "InvalidArgument") if any(name in _checksum_headers(call.headers) for name in names) else None
+    )
 
 
-@pytest.mark.parametrize("rung", range(len(ALGORITHMS) + 1))
-async def test_every_guard_is_taken_and_sees_a_bit_that_flips(world: World, endpoint: str, rung: int) -> None:
+@pytest.mark.parametrize("refused_count", range(len(ALGORITHMS) + 1))
+async def test_flipped_bit_is_detected_in_every_mode(world: World, endpoint: str, refused_count: int) -> None:
     with s3_proxy(endpoint) as proxy, s3_client(proxy.endpoint_url) as client, ThreadPoolExecutor(4) as executor:
-        behind, rule = World(S3Store(client, executor), world.client, world.bucket), refusing(ALGORITHMS[:rung])
+        behind, rule = (
+            World(S3Store(client, executor), world.client, world.bucket),
+            refusing(ALGORITHMS[:refused_count]),
+        )
         proxy.rule = lambda call: rule(call) or (Damaged() if call.query.get("partNumber") == ["2"] else None)
         with pytest.raises(IntegrityError, match=r"upload_part on bucket .*: BadDigest"):
-            await behind.move(NOISE)
+            await behind.store_file(NOISE)
         await world.assert_tidy()
         proxy.rule = rule
-        stored = await behind.move(NOISE)
-    assert stored.checksum == str(Checksum.of(NOISE, [*ALGORITHMS, ALGORITHMS[0]][rung]))
-    assert await world.standing() == NOISE
+        stored = await behind.store_file(NOISE)
+    assert stored.checksum == str(Checksum.of(NOISE, [*ALGORITHMS, ALGORITHMS[0]][refused_count]))
+    assert await world.stored_bytes() == NOISE
 
 
-def _told(headers: dict[str, str]) -> str:
-    """All that a call's head says of checksums."""
+def _checksum_headers(headers: dict[str, str]) -> str:
+    """Returns all checksum headers of a call as one text."""
     return " ".join(f"{name} {value}" for name, value in headers.items() if name.startswith("x-amz-checksum")).lower()
 
 
-async def test_a_wrong_secret_is_told_with_the_mend(
-    world: World, endpoint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_wrong_secret_key_fails_with_advice(world: World, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
-    said = r"SignatureDoesNotMatch.*secret key"
+    message = r"SignatureDoesNotMatch.*secret key"
     with (
         s3_client(endpoint) as client,
         ThreadPoolExecutor(1) as executor,
-        pytest.raises(StorageRefusedError, match=said),
+        pytest.raises(StorageRefusedError, match=message),
     ):
         await S3Store(client, executor).put(world.target(), b"x")
 
 
-async def test_parts_are_listed_and_an_upload_that_is_aborted_is_gone(world: World) -> None:
-    """It lists no checksums of parts: a transfer begins anew, and says why."""
+async def test_upload_without_checksums_of_parts_is_aborted(world: World) -> None:
+    """Swift lists no checksums of parts, so a transfer restarts and reports the reason."""
     upload = await world.store.begin(world.target())
     for number in (1, 2):
         await upload.send(number, bytearray(NOISE[:FIRST_PART_BYTES]))
@@ -176,24 +180,25 @@ async def test_parts_are_listed_and_an_upload_that_is_aborted_is_gone(world: Wor
     assert [(part.number, part.bytes, part.checksum) for part in listed] == [
         (number, FIRST_PART_BYTES, None) for number in (1, 2)
     ]
-    noted = ResumableUpload("e/a.csv", upload.upload_id, "t", '"v"', len(NOISE))
-    found = await recover(world.store, world.target(), noted)
+    resumable = ResumableUpload("e/a.csv", upload.upload_id, "t", '"v"', len(NOISE))
+    found = await recover(world.store, world.target(), resumable)
     assert found == NotResumable("the store does not list the checksums of its parts")
     assert await world.store.parts(world.target(), upload.upload_id) is None
     await world.assert_tidy()
 
 
-async def test_the_doctor_sees_what_it_checks(world: World) -> None:
-    """It answers no checksum, and has no lifecycles, which it says by an empty answer."""
-    said = {finding.says: finding.level for finding in await check_s3(world.client, world.bucket, "p/")}
-    assert said["checks CRC64NVME of single objects"] == said["checks CRC64NVME of multipart uploads"] == "ok"
-    assert said["refuses to overwrite with single objects (If-None-Match)"] == "ok"
-    assert said["has no lifecycle rule for incomplete uploads"] == "warning"
-    assert set(said.values()) == {"ok", "warning"}
+async def test_doctor_reports_findings_about_swift(world: World) -> None:
+    """Swift returns no checksums, and has no lifecycle rules: its response is empty."""
+    levels = {finding.says: finding.level for finding in await check_s3(world.client, world.bucket, "p/")}
+    assert levels["CRC64NVME of single objects is verified"] == "ok"
+    assert levels["CRC64NVME of multipart uploads is verified"] == "ok"
+    assert levels["existing objects are not overwritten by single objects (If-None-Match)"] == "ok"
+    assert levels["no lifecycle rule aborts incomplete uploads"] == "warning"
+    assert set(levels.values()) == {"ok", "warning"}
     await world.assert_tidy()
 
 
-async def test_a_part_that_is_too_small_is_refused(world: World) -> None:
+async def test_too_small_part_is_refused(world: World) -> None:
     upload = await world.store.begin(world.target())
     parts = [await upload.send(number, bytearray(b"small")) for number in (1, 2)]
     with pytest.raises(StorageRefusedError, match="EntityTooSmall"):

@@ -10,12 +10,12 @@ from structlog.testing import capture_logs
 
 from export_worker.contract.status import Phase, Status
 from export_worker.errors import PlatformThrottledError
+from export_worker.lifecycle.decisions import Policy
 from export_worker.lifecycle.observations import Pending, Polled, Ready, RemoteFile
 from export_worker.lifecycle.poll_schedule import PollSchedule
-from export_worker.lifecycle.transitions import Policy
 from support import s3_server
 from support.redis_site import POLICY, SINKS, QueueSite
-from support.scripted_worker import CONTENT, Parts, ScriptedDriver, landing
+from support.scripted_worker import CONTENT, Parts, ScriptedDriver, export_writer
 
 LONG = timedelta(hours=30)
 MAX_S = 300.0
@@ -83,8 +83,8 @@ async def test_export_of_thirty_hours_uses_no_retry_and_leaves_no_keys(
     queue_site: QueueSite, s3_url: str, bucket: str
 ) -> None:
     driver = ScriptedDriver(Platform(queue_site).poll)
-    with landing(s3_url, bucket) as real_landing:
-        parts = Parts(queue_site, driver, lambda: queue_site.now, real_landing, LONG_DEADLINE, draw=lambda: 1.0)
+    with export_writer(s3_url, bucket) as writer:
+        parts = Parts(queue_site, driver, lambda: queue_site.now, writer, LONG_DEADLINE, draw=lambda: 1.0)
         export_id = await queue_site.enqueue()
         started, started_s = queue_site.now, time.process_time()
         status = await run_until_ended(queue_site, parts, export_id)

@@ -1,4 +1,4 @@
-"""A worker's loop: what wakes it, and what it does while Redis refuses or is gone."""
+"""The claim loop: what starts a claim, how it stops, and what it does while Redis refuses or is unreachable."""
 
 import asyncio
 import subprocess
@@ -30,24 +30,24 @@ def real_time() -> datetime:
 
 
 async def until(happened: Callable[[], Any], timeout_s: float = 20.0) -> None:
-    """Wait for something that is plain to see, or that can be asked for."""
+    """Waits until a function, or the coroutine that it returns, returns a true value."""
     async with asyncio.timeout(timeout_s):
         while not (await answer if asyncio.iscoroutine(answer := happened()) else answer):
             await asyncio.sleep(0.02)
 
 
-def ended_after(polls: int) -> Callable[[int], Polled]:
+def ends_after(polls: int) -> Callable[[int], Polled]:
     return lambda count: OperationFailed("ERROR", "no such tag") if count > polls else Pending("EXECUTING")
 
 
 @pytest.fixture
-def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It hardly ever looks by itself, so whatever is quick was noticed."""
-    monkeypatch.setattr(claim_loop, "LOOK_S", 60.0)
+def rare_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes polls of the queue so rare that a quick claim must have been started by something else."""
+    monkeypatch.setattr(claim_loop, "QUEUE_POLL_S", 60.0)
 
 
 async def submitted(driver: ScriptedDriver, count: int) -> None:
-    """Wait until the platform has been asked so often."""
+    """Waits until the driver has submitted this many operations."""
     await until(lambda: driver.submits == count, 10)
 
 
@@ -56,11 +56,11 @@ async def listening(site: QueueSite) -> bool:
     return bool(count)
 
 
-# What wakes it
+# What starts a claim
 
 
-@pytest.mark.usefixtures("seldom")
-async def test_an_idle_worker_takes_up_at_once_what_it_is_told_of(queue_site: QueueSite) -> None:
+@pytest.mark.usefixtures("rare_polls")
+async def test_notification_starts_claim_of_idle_worker_at_once(queue_site: QueueSite) -> None:
     driver = ScriptedDriver()
     async with Parts(queue_site, driver, real_time).running():
         await until(lambda: listening(queue_site))
@@ -70,24 +70,24 @@ async def test_an_idle_worker_takes_up_at_once_what_it_is_told_of(queue_site: Qu
             await submitted(driver, count)
 
 
-@pytest.mark.usefixtures("seldom")
-async def test_what_was_there_before_is_taken_up_too(queue_site: QueueSite) -> None:
+@pytest.mark.usefixtures("rare_polls")
+async def test_step_enqueued_before_start_is_claimed(queue_site: QueueSite) -> None:
     driver = ScriptedDriver()
     await queue_site.enqueue()
     async with Parts(queue_site, driver, real_time).running():
         await until(lambda: driver.submits, 10)
 
 
-@pytest.mark.usefixtures("seldom")
-async def test_a_step_is_taken_when_it_is_due(queue_site: QueueSite) -> None:
-    driver = ScriptedDriver(ended_after(2))
+@pytest.mark.usefixtures("rare_polls")
+async def test_step_is_claimed_when_it_is_due(queue_site: QueueSite) -> None:
+    driver = ScriptedDriver(ends_after(2))
     async with Parts(queue_site, driver, real_time, draw=lambda: 0.1).running():
         export_id = await queue_site.enqueue()
         assert (await queue_site.queue.wait(export_id, 10)).counters.polls == 3
 
 
-@pytest.mark.usefixtures("seldom")
-async def test_a_slot_that_becomes_free_is_used(queue_site: QueueSite) -> None:
+@pytest.mark.usefixtures("rare_polls")
+async def test_free_slot_starts_next_claim(queue_site: QueueSite) -> None:
     driver = ScriptedDriver()
     driver.gate.clear()
     async with Parts(queue_site, driver, real_time).running(max_jobs=1):
@@ -100,8 +100,8 @@ async def test_a_slot_that_becomes_free_is_used(queue_site: QueueSite) -> None:
         await until(lambda: driver.submits == 3, 10)
 
 
-@pytest.mark.usefixtures("seldom")
-async def test_what_came_while_it_could_not_hear_is_found(queue_site: QueueSite) -> None:
+@pytest.mark.usefixtures("rare_polls")
+async def test_step_enqueued_while_subscription_is_broken_is_claimed(queue_site: QueueSite) -> None:
     driver = ScriptedDriver()
     async with Parts(queue_site, driver, real_time).running():
         for count in (1, 2, 3):
@@ -111,8 +111,8 @@ async def test_what_came_while_it_could_not_hear_is_found(queue_site: QueueSite)
             await submitted(driver, count)
 
 
-async def test_without_notices_it_looks_by_itself(queue_site: QueueSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claim_loop, "LOOK_S", 0.1)
+async def test_queue_is_polled_without_notifications(queue_site: QueueSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claim_loop, "QUEUE_POLL_S", 0.1)
     driver = ScriptedDriver()
     export_id = await queue_site.enqueue()
     job = queue_site.keys.job_id(export_id, 0)
@@ -124,10 +124,10 @@ async def test_without_notices_it_looks_by_itself(queue_site: QueueSite, monkeyp
         await until(lambda: driver.submits, 10)
 
 
-# When it stops
+# Stopping
 
 
-async def test_a_worker_that_stops_hands_its_steps_over(queue_site: QueueSite) -> None:
+async def test_stopping_worker_releases_its_leases(queue_site: QueueSite) -> None:
     driver = ScriptedDriver()
     driver.gate.clear()
     async with Parts(queue_site, driver, real_time).running() as worker:
@@ -140,7 +140,7 @@ async def test_a_worker_that_stops_hands_its_steps_over(queue_site: QueueSite) -
     assert (claimed.export.export_id, claimed.claims) == (export_id, 2)
 
 
-async def test_a_step_that_runs_is_finished(queue_site: QueueSite) -> None:
+async def test_stopping_worker_finishes_running_steps(queue_site: QueueSite) -> None:
     driver = ScriptedDriver()
     driver.gate.clear()
     async with Parts(queue_site, driver, real_time).running() as worker:
@@ -156,12 +156,12 @@ async def test_a_step_that_runs_is_finished(queue_site: QueueSite) -> None:
     assert (await queue_site.queue.status(export_id)).operation_id == "op1"
 
 
-async def test_a_claim_on_its_way_is_given_back_as_it_was(own_site: QueueSite) -> None:
-    """Its answer comes when the worker has been told to stop: nobody may wait for the end of a lease."""
+async def test_claim_answered_while_stopping_is_handed_back(own_site: QueueSite) -> None:
+    """Redis answers a claim after the worker has begun to stop. The step must be due at once, without its lease."""
     driver = ScriptedDriver()
     async with Parts(own_site, driver, real_time).running() as worker:
         await until(lambda: listening(own_site))
-        # Reads pass, so the export gets in: scripts are what waits.
+        # Reads are answered and only scripts wait, so this export is accepted.
         await own_site.enqueue()
         await until(lambda: driver.submits)
         await own_site.redis.client_pause(1000, all=False)
@@ -175,10 +175,10 @@ async def test_a_claim_on_its_way_is_given_back_as_it_was(own_site: QueueSite) -
     assert (driver.submits, claimed.claims) == (1, 1)
 
 
-async def test_workers_whose_hosts_disagree_about_the_time_agree_with_redis(queue_site: QueueSite) -> None:
+async def test_worker_with_wrong_host_clock_uses_time_of_redis(queue_site: QueueSite) -> None:
     fast = SharedClock()
     fast.synchronize(epoch_ms(real_time()) + 3_600_000, time.monotonic())
-    driver = ScriptedDriver(ended_after(0))
+    driver = ScriptedDriver(ends_after(0))
     async with Parts(queue_site, driver, fast).running():
         await until(lambda: abs((fast() - real_time()).total_seconds()) < 1)
         export_id = await queue_site.enqueue()
@@ -186,24 +186,24 @@ async def test_workers_whose_hosts_disagree_about_the_time_agree_with_redis(queu
     assert abs((status.updated_at - real_time()).total_seconds()) < 10
 
 
-async def test_a_defect_in_a_step_ends_no_other(queue_site: QueueSite) -> None:
-    def see(count: int) -> Polled:
+async def test_defect_in_one_step_ends_no_other_step(queue_site: QueueSite) -> None:
+    def poll(count: int) -> Polled:
         if count == 1:
             raise KeyError("surprise")
         return OperationFailed("ERROR", "no such tag")
 
     with capture_logs() as logs:
-        async with Parts(queue_site, ScriptedDriver(see), real_time).running():
+        async with Parts(queue_site, ScriptedDriver(poll), real_time).running():
             for _ in range(3):
                 await queue_site.queue.wait(await queue_site.enqueue(), 20)
     assert [entry["event"] for entry in logs].count("step.crashed") == 1
 
 
-# When Redis refuses
+# Redis refuses or is unreachable
 
 
 class OwnRedis:
-    """A Redis that one test may do anything to. It keeps an append-only file."""
+    """A Redis server of one test, with an append-only file."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -212,7 +212,7 @@ class OwnRedis:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, and wait until it has read its file."""
+        """Starts the server and waits until it has read its file."""
         command = [redis_binary(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self._directory)]
         command += ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -228,24 +228,24 @@ class OwnRedis:
                 return
 
     def kill(self) -> None:
-        """End it in the middle of whatever it does."""
+        """Kills the server."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def restart(self) -> None:
-        """As after a crash."""
+        """Kills the server and starts it again."""
         self.kill()
         self.start()
 
     def refuse_writes(self) -> None:
-        """Be a replica of nobody, as after a fail-over."""
+        """Makes it a replica of a server that does not exist, as after a failover."""
         with closing(redis.Redis.from_url(self.url)) as client:
             client.replicaof("127.0.0.1", str(free_port()))
 
-    def take_writes(self) -> None:
-        """Be a master again."""
+    def accept_writes(self) -> None:
+        """Makes it a master again."""
         with closing(redis.Redis.from_url(self.url)) as client:
             client.replicaof("NO", "ONE")
 
@@ -267,7 +267,7 @@ async def own_site(own_redis: OwnRedis, namespace: str) -> AsyncIterator[QueueSi
     await close_redis(client)
 
 
-async def test_a_redis_that_takes_no_writes_is_told_once_and_work_goes_on_after_it(
+async def test_read_only_redis_is_logged_once_and_work_continues_after_it(
     own_redis: OwnRedis, own_site: QueueSite
 ) -> None:
     driver = ScriptedDriver()
@@ -277,9 +277,9 @@ async def test_a_redis_that_takes_no_writes_is_told_once_and_work_goes_on_after_
         async with Parts(own_site, driver, real_time).running() as worker:
             await until(lambda: not worker.healthy)
             # Long enough for several more claims.
-            await asyncio.sleep(3 * claim_loop.AGAIN_S)
+            await asyncio.sleep(3 * claim_loop.CLAIM_RETRY_S)
             assert driver.submits == 0
-            await asyncio.to_thread(own_redis.take_writes)
+            await asyncio.to_thread(own_redis.accept_writes)
             status = await own_site.queue.wait(export_id, 20)
             assert worker.healthy
     assert (status.phase, status.counters.submits, driver.submits) == (Phase.FAILED, 1, 1)
@@ -288,9 +288,7 @@ async def test_a_redis_that_takes_no_writes_is_told_once_and_work_goes_on_after_
     assert "read only" in refused["error"]
 
 
-async def test_what_the_platform_has_told_is_saved_once_redis_takes_writes_again(
-    own_redis: OwnRedis, own_site: QueueSite
-) -> None:
+async def test_commit_is_retried_until_redis_accepts_writes(own_redis: OwnRedis, own_site: QueueSite) -> None:
     driver = ScriptedDriver()
     driver.gate.clear()
     with capture_logs() as logs:
@@ -300,13 +298,13 @@ async def test_what_the_platform_has_told_is_saved_once_redis_takes_writes_again
             await asyncio.to_thread(own_redis.refuse_writes)
             driver.gate.set()
             await until(lambda: any(entry["event"] == "commit.delayed" for entry in logs))
-            await asyncio.to_thread(own_redis.take_writes)
+            await asyncio.to_thread(own_redis.accept_writes)
             status = await own_site.queue.wait(export_id, 20)
     assert (status.counters.submits, driver.submits, status.operation_id) == (1, 1, "op1")
 
 
-async def test_a_restart_of_redis_loses_nothing(own_redis: OwnRedis, own_site: QueueSite) -> None:
-    driver = ScriptedDriver(ended_after(60))
+async def test_restart_of_redis_loses_no_step(own_redis: OwnRedis, own_site: QueueSite) -> None:
+    driver = ScriptedDriver(ends_after(60))
     exports = [await own_site.enqueue() for _ in range(20)]
     with capture_logs() as logs:
         async with Parts(own_site, driver, real_time, draw=lambda: 0.02).running() as worker:

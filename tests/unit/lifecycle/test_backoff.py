@@ -1,4 +1,4 @@
-"""How long a wait may be."""
+"""Exponential waits with full jitter."""
 
 import math
 
@@ -15,22 +15,22 @@ draws = st.floats(0, 1)
 
 
 @given(backoffs, waits, draws)
-def test_a_wait_is_within_its_ceiling_and_no_ceiling_above_the_last(backoff: Backoff, count: int, draw: float) -> None:
+def test_wait_is_within_ceiling_and_ceiling_within_maximum(backoff: Backoff, count: int, draw: float) -> None:
     assert 0 <= backoff.wait_s(count, draw) <= backoff.ceiling_s(count) <= backoff.max_s
 
 
 @given(backoffs, waits)
-def test_ceilings_never_fall(backoff: Backoff, count: int) -> None:
+def test_ceilings_never_decrease(backoff: Backoff, count: int) -> None:
     assert backoff.ceiling_s(count) <= backoff.ceiling_s(count + 1)
 
 
 @given(backoffs, st.integers(0, DOUBLINGS_MAX - 1))
-def test_a_ceiling_is_twice_the_one_before_until_the_last(backoff: Backoff, count: int) -> None:
+def test_ceiling_doubles_until_maximum(backoff: Backoff, count: int) -> None:
     assert backoff.ceiling_s(count + 1) == min(backoff.max_s, 2 * backoff.ceiling_s(count))
 
 
 @given(backoffs)
-def test_the_last_ceiling_is_reached_and_kept(backoff: Backoff) -> None:
+def test_maximum_is_reached_and_kept(backoff: Backoff) -> None:
     needed = max(0, math.ceil(math.log2(backoff.max_s / backoff.first_s)))
     assert backoff.ceiling_s(10_000) == backoff.ceiling_s(DOUBLINGS_MAX)
     if needed <= DOUBLINGS_MAX:
@@ -38,7 +38,7 @@ def test_the_last_ceiling_is_reached_and_kept(backoff: Backoff) -> None:
 
 
 @given(backoffs, waits)
-def test_jitter_uses_the_whole_interval(backoff: Backoff, count: int) -> None:
+def test_jitter_covers_whole_interval(backoff: Backoff, count: int) -> None:
     assert backoff.wait_s(count, 0.0) == 0.0
     assert backoff.wait_s(count, 1.0) == backoff.ceiling_s(count)
     assert backoff.wait_s(count, 0.5) == backoff.ceiling_s(count) / 2
@@ -47,9 +47,9 @@ def test_jitter_uses_the_whole_interval(backoff: Backoff, count: int) -> None:
 @pytest.mark.parametrize(
     ("count", "ceiling_s"), [(0, 2), (1, 4), (2, 8), (3, 16), (4, 32), (5, 60), (6, 60), (10**9, 60)]
 )
-def test_the_ceilings_of_the_defaults(count: int, ceiling_s: float) -> None:
+def test_ceilings_of_default_settings(count: int, ceiling_s: float) -> None:
     assert Backoff(first_s=2.0, max_s=60.0).ceiling_s(count) == ceiling_s
 
 
-def test_a_first_wait_above_the_last_is_cut() -> None:
+def test_first_wait_above_maximum_is_limited() -> None:
     assert Backoff(first_s=90.0, max_s=60.0).ceiling_s(0) == 60.0

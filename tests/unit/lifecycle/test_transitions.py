@@ -1,4 +1,4 @@
-"""The state machine on its way: submits, polls, files."""
+"""Transitions after submits, polls and stored files."""
 
 import pytest
 from hypothesis import given
@@ -13,10 +13,11 @@ from export_worker.errors import (
     ResultMissingError,
     StorageError,
 )
-from export_worker.lifecycle import transitions
+from export_worker.lifecycle import endings, transitions
+from export_worker.lifecycle.decisions import StepHistory
 from export_worker.lifecycle.export import Export, Failed, Running, Transferring, status_of
 from export_worker.lifecycle.observations import OperationFailed, Pending, Ready, RemoteFile, Stored, Submitted
-from export_worker.lifecycle.transitions import EMPTY_LOOKS_MAX
+from export_worker.lifecycle.transitions import EMPTY_POLLS_MAX
 from support.export_states import (
     FILES,
     POLICY,
@@ -35,49 +36,51 @@ from support.export_states import (
     transferring_state,
 )
 
-# Submitting
+# Submits
 
 
 @given(st.integers(1, 50), st.integers(1, 50))
-def test_each_beginning_of_a_submit_counts(first: int, second: int) -> None:
-    export = transitions.submitting(export_of(), first)
+def test_count_submit_adds_one_for_each_claim(first: int, second: int) -> None:
+    export = transitions.count_submit(export_of(), first)
     assert export.counters.submits == first
-    again = transitions.submitting(export, second)
+    again = transitions.count_submit(export, second)
     assert again.counters.submits == first + second
     assert again.model_copy(update={"counters": export_of().counters}) == export_of()
 
 
-def test_a_submitted_export_waits_for_its_first_poll() -> None:
+def test_submit_schedules_first_poll() -> None:
     decision = transitions.after_submit(export_of(), Submitted("op1", "CREATED"), at(1, 0.5), POLICY)
     assert decision.export.state == Running(operation_id="op1", stage="CREATED", submitted_at=at(1).now)
     assert due_in_s(decision, at(1)) == 1.0
     assert decision.note == "submitted as op1"
 
 
-def test_a_submit_that_was_begun_before_is_told() -> None:
-    decision = transitions.after_submit(export_of(), Submitted("op1", "CREATED"), at(1), POLICY, claims=2)
+def test_submit_in_second_claim_warns_in_note() -> None:
+    decision = transitions.after_submit(export_of(), Submitted("op1", "CREATED"), at(1), POLICY, history=StepHistory(2))
     assert decision.note == (
         "submitted again (an earlier submit may have reached the platform before its worker died) as op1"
     )
 
 
-def test_the_first_look_comes_when_jobs_like_it_have_ended() -> None:
-    seen_s = [30.0] * 20
-    decision = transitions.after_submit(export_of(), Submitted("op1"), at(1, 0.5), POLICY, seen_s=seen_s)
-    assert due_in_s(decision, at(1)) == POLICY.poll.wait_s(0, 0.0, seen_s, 0.5) == 30.0
+def test_submit_with_known_durations_schedules_first_poll_at_their_end() -> None:
+    durations_s = [30.0] * 20
+    decision = transitions.after_submit(
+        export_of(), Submitted("op1"), at(1, 0.5), POLICY, history=StepHistory(1, durations_s)
+    )
+    assert due_in_s(decision, at(1)) == POLICY.poll.wait_s(0, 0.0, durations_s, 0.5) == 30.0
 
 
-def test_a_job_that_is_done_at_submit_is_looked_at_at_once() -> None:
+def test_submit_of_finished_operation_is_polled_at_once() -> None:
     decision = transitions.after_submit(export_of(), Submitted("op1", "FINISH", done=True), at(1), POLICY)
     assert decision.export.phase is Phase.RUNNING
     assert due_in_s(decision, at(1)) == 0.0
 
 
-# Polling
+# Polls
 
 
 @given(st.integers(1, 300))
-def test_polls_use_no_attempt_and_grow_patient(count: int) -> None:
+def test_pending_polls_use_no_attempt_and_back_off(count: int) -> None:
     export = running()
     for number in range(count):
         moment = at(number)
@@ -90,72 +93,78 @@ def test_polls_use_no_attempt_and_grow_patient(count: int) -> None:
     assert (export.attempt, export.error) == (0, None)
 
 
-def test_the_next_look_comes_when_more_of_the_jobs_like_it_have_ended() -> None:
-    seen_s = [10.0] * 10 + [30.0] * 10
+def test_pending_poll_with_known_durations_waits_for_next_end() -> None:
+    durations_s = [10.0] * 10 + [30.0] * 10
     state = running_state(running())
-    decision = transitions.after_poll(running(), state, Pending("EXECUTING"), at(12, 0.5), POLICY, seen_s=seen_s)
-    assert due_in_s(decision, at(12)) == POLICY.poll.wait_s(1, 12.0, seen_s, 0.5) == 18.0
+    decision = transitions.after_poll(
+        running(), state, Pending("EXECUTING"), at(12, 0.5), POLICY, history=StepHistory(1, durations_s)
+    )
+    assert due_in_s(decision, at(12)) == POLICY.poll.wait_s(1, 12.0, durations_s, 0.5) == 18.0
 
 
-def test_a_job_of_unknown_age_counts_as_new() -> None:
-    seen_s = [10.0] * 10 + [30.0] * 10
+def test_pending_poll_of_operation_of_unknown_age_counts_it_as_new() -> None:
+    durations_s = [10.0] * 10 + [30.0] * 10
     state = Running(operation_id="op1")
-    decision = transitions.after_poll(running(), state, Pending("EXECUTING"), at(12, 0.5), POLICY, seen_s=seen_s)
-    assert due_in_s(decision, at(12)) == POLICY.poll.wait_s(1, 0.0, seen_s, 0.5)
+    decision = transitions.after_poll(
+        running(), state, Pending("EXECUTING"), at(12, 0.5), POLICY, history=StepHistory(1, durations_s)
+    )
+    assert due_in_s(decision, at(12)) == POLICY.poll.wait_s(1, 0.0, durations_s, 0.5)
     assert running_state(decision.export).submitted_at is None
 
 
-def test_an_operation_may_go_on_under_another_handle() -> None:
+def test_pending_poll_may_replace_operation_id() -> None:
     decision = polled(running(), Pending("QUERYING", operation_id="op2"), at(1))
     assert running_state(decision.export).operation_id == "op2"
-    assert decision.note == "stage QUERYING, goes on as op2"
+    assert decision.note == "stage QUERYING, continues as op2"
     assert polled(decision.export, Pending("QUERYING"), at(2)).note is None
 
 
-def test_a_look_that_submits_is_told_and_counted() -> None:
+def test_poll_that_submits_is_noted_and_counted() -> None:
     decision = polled(running(), Pending("QUERYING", operation_id="op2", submitted=True), at(1))
     assert decision.note == "stage QUERYING, submitted as op2"
     assert decision.export.counters.submits == 2
 
 
-def test_a_look_that_submits_and_was_begun_before_is_told() -> None:
+def test_poll_that_submits_in_second_claim_warns_in_note() -> None:
     seen = Pending("QUERYING", operation_id="op2", submitted=True)
-    decision = transitions.after_poll(running(), running_state(running()), seen, at(1), POLICY, claims=2)
-    told = "submitted again (an earlier submit may have reached the platform before its worker died) as op2"
-    assert decision.note == f"stage QUERYING, {told}"
+    decision = transitions.after_poll(running(), running_state(running()), seen, at(1), POLICY, history=StepHistory(2))
+    note = "submitted again (an earlier submit may have reached the platform before its worker died) as op2"
+    assert decision.note == f"stage QUERYING, {note}"
     assert decision.export.counters.submits == 3
 
 
 @pytest.mark.parametrize("claims", [1, 2])
-def test_a_look_that_submits_nothing_counts_none(claims: int) -> None:
+def test_poll_without_submit_counts_no_submit(claims: int) -> None:
     seen = Pending("QUERYING", operation_id="op2")
-    decision = transitions.after_poll(running(), running_state(running()), seen, at(1), POLICY, claims=claims)
-    assert (decision.note, decision.export.counters.submits) == ("stage QUERYING, goes on as op2", 1)
+    decision = transitions.after_poll(
+        running(), running_state(running()), seen, at(1), POLICY, history=StepHistory(claims)
+    )
+    assert (decision.note, decision.export.counters.submits) == ("stage QUERYING, continues as op2", 1)
 
 
-def test_only_a_new_stage_is_news() -> None:
+def test_pending_poll_has_note_only_for_new_stage() -> None:
     first = polled(running(), Pending("EXECUTING"), at(1))
     assert first.note == "stage EXECUTING"
     assert polled(first.export, Pending("EXECUTING"), at(2)).note is None
 
 
 @given(st.none() | st.text(max_size=20), st.none() | st.floats(0, 100))
-def test_an_unknown_stage_is_still_running(stage: str | None, percent: float | None) -> None:
+def test_poll_with_unknown_stage_keeps_export_running(stage: str | None, percent: float | None) -> None:
     export = polled(running(), Pending(stage, percent), at(1)).export
     assert export.phase is Phase.RUNNING
     assert status_of(export).platform_stage == stage
     assert status_of(export).progress.percent == percent
 
 
-def test_a_poll_that_is_answered_ends_a_row_of_failures() -> None:
-    export = transitions.after_failure(running(), PlatformUnavailableError("502"), at(1), POLICY).export
-    export = transitions.after_failure(export, PlatformThrottledError("429"), at(2), POLICY).export
+def test_pending_poll_resets_failures_in_a_row() -> None:
+    export = endings.after_failure(running(), PlatformUnavailableError("502"), at(1), POLICY).export
+    export = endings.after_failure(export, PlatformThrottledError("429"), at(2), POLICY).export
     assert (export.attempt, export.throttled) == (1, 1)
     export = polled(export, Pending("EXECUTING"), at(3)).export
     assert (export.attempt, export.throttled) == (0, 0)
 
 
-def test_named_files_are_moved_at_once() -> None:
+def test_ready_poll_starts_transfer_at_once() -> None:
     decision = polled(running(), Ready("FINISH", FILES), at(5))
     assert decision.export.state == Transferring(operation_id="op1", stage="FINISH", files=list(FILES))
     assert due_in_s(decision, at(5)) == 0.0
@@ -163,34 +172,34 @@ def test_named_files_are_moved_at_once() -> None:
     assert decision.note == "ready with 2 file(s)"
 
 
-def test_done_without_files_is_looked_at_again_and_then_failed() -> None:
+def test_ready_poll_without_files_is_repeated_and_then_fails() -> None:
     export = running()
-    for look in range(1, EMPTY_LOOKS_MAX + 1):
-        decision = polled(export, Ready("FINISH", ()), at(look))
+    for poll in range(1, EMPTY_POLLS_MAX + 1):
+        decision = polled(export, Ready("FINISH", ()), at(poll))
         export = decision.export
         assert export.phase is Phase.RUNNING
         assert export.attempt == 0
-        assert due_in_s(decision, at(look)) == POLICY.retry.ceiling_s(look)
+        assert due_in_s(decision, at(poll)) == POLICY.retry.ceiling_s(poll)
     export = polled(export, Ready("FINISH", ()), at(60)).export
     assert export.phase is Phase.FAILED
     assert code_of(export) == ErrorCode.RESULT_EMPTY
-    assert export.counters.polls == EMPTY_LOOKS_MAX + 1
+    assert export.counters.polls == EMPTY_POLLS_MAX + 1
 
 
-def test_empty_looks_are_bounded_whatever_comes_between() -> None:
+def test_polls_without_files_are_bounded_with_pending_polls_between() -> None:
     export = running()
-    for _ in range(EMPTY_LOOKS_MAX):
+    for _ in range(EMPTY_POLLS_MAX):
         export = polled(export, Ready("FINISH", ()), at(1)).export
         export = polled(export, Pending("EXECUTING"), at(1)).export
     assert polled(export, Ready("FINISH", ()), at(2)).export.phase is Phase.FAILED
 
 
-def test_files_that_are_named_late_are_files() -> None:
+def test_ready_poll_with_files_after_one_without_starts_transfer() -> None:
     export = polled(running(), Ready("FINISH", ()), at(1)).export
     assert polled(export, Ready("FINISH", FILES), at(2)).export.phase is Phase.TRANSFERRING
 
 
-def test_the_platform_s_failure_is_told_in_its_words() -> None:
+def test_failed_operation_fails_export_with_platform_message() -> None:
     decision = polled(running(), OperationFailed("ERROR", "no such tag"), at(1))
     export = decision.export
     assert export.state == Failed(operation_id="op1", stage="ERROR", finished_at=at(1).now)
@@ -204,10 +213,10 @@ def test_the_platform_s_failure_is_told_in_its_words() -> None:
     assert decision.note == "failed: platform_error: no such tag"
 
 
-# Moving
+# Transfers
 
 
-def test_each_file_counts_and_the_last_one_tells_when() -> None:
+def test_stored_files_are_counted_and_last_one_is_timed() -> None:
     export = transferring()
     export = transitions.after_file(export, transferring_state(export), stored("a.csv"), at(6)).export
     assert transferring_state(export).landed_at is None
@@ -223,82 +232,82 @@ def test_each_file_counts_and_the_last_one_tells_when() -> None:
     assert saved(export).state == export.state
 
 
-def test_a_file_that_stands_ends_a_row_of_failures() -> None:
-    export = transitions.after_failure(transferring(), DownloadInterruptedError("cut"), at(6), POLICY).export
+def test_stored_file_resets_failures_in_a_row() -> None:
+    export = endings.after_failure(transferring(), DownloadInterruptedError("cut"), at(6), POLICY).export
     assert export.attempt == 1
     export = transitions.after_file(export, transferring_state(export), stored(), at(7)).export
     assert export.attempt == 0
 
 
-def test_success_forgets_the_failures_on_the_way() -> None:
-    export = transitions.after_failure(transferring(), StorageError("slow down"), at(6), POLICY).export
+def test_success_clears_error_and_keeps_retry_count() -> None:
+    export = endings.after_failure(transferring(), StorageError("slow down"), at(6), POLICY).export
     assert export.error is not None
-    sealed = Stored((stored(),), "s3://bucket/k/manifest.json")
-    ended = transitions.after_transfer(export, transferring_state(export), sealed, at(7)).export
+    stored_all = Stored((stored(),), "s3://bucket/k/manifest.json")
+    ended = transitions.after_transfer(export, transferring_state(export), stored_all, at(7)).export
     assert ended.error is None
     assert ended.counters.retries == 1
 
 
-def test_a_missing_result_is_asked_for_anew() -> None:
-    decision = transitions.after_failure(transferring(), ResultMissingError("404"), at(6), POLICY)
+def test_missing_file_returns_export_to_polling() -> None:
+    decision = endings.after_failure(transferring(), ResultMissingError("404"), at(6), POLICY)
     names = [file.name for file in FILES]
     assert decision.export.state == Running(operation_id="op1", stage="FINISH", names=names)
     assert decision.export.attempt == 1
     assert code_of(decision.export) == ErrorCode.RESULT_MISSING
 
 
-def test_a_result_that_is_named_but_never_there_does_not_loop_for_ever() -> None:
+def test_file_that_stays_missing_fails_export() -> None:
     export = transferring()
     for attempt in range(1, POLICY.max_attempts):
-        export = transitions.after_failure(export, ResultMissingError("404"), at(attempt), POLICY).export
+        export = endings.after_failure(export, ResultMissingError("404"), at(attempt), POLICY).export
         assert export.phase is Phase.RUNNING
         export = polled(export, Ready("FINISH", FILES), at(attempt)).export
-    export = transitions.after_failure(export, ResultMissingError("404"), at(9), POLICY).export
+    export = endings.after_failure(export, ResultMissingError("404"), at(9), POLICY).export
     assert export.phase is Phase.FAILED
     assert code_of(export) == ErrorCode.RESULT_MISSING
 
 
 def one_stored(then: Ready) -> Export:
-    """Of two files the first one stands in S3 and the second one has gone; then the platform was asked again."""
+    """Of two files, the first is stored in S3 and the second was missing. Then the platform was polled again."""
     export = transferring()
     export = transitions.after_file(export, transferring_state(export), stored("下载 & 列表.csv"), at(6)).export
-    export = transitions.after_failure(export, ResultMissingError("410"), at(7), POLICY).export
+    export = endings.after_failure(export, ResultMissingError("410"), at(7), POLICY).export
     return polled(export, then, at(8)).export
 
 
-def test_a_file_that_stands_is_not_moved_again_when_another_is_named_anew() -> None:
-    anew = tuple(RemoteFile(f"/fresh{file.uri}", file.name) for file in FILES)
-    state = transferring_state(one_stored(Ready("FINISH", anew)))
+def test_stored_file_is_kept_when_platform_names_same_files_again() -> None:
+    renamed = tuple(RemoteFile(f"/fresh{file.uri}", file.name) for file in FILES)
+    state = transferring_state(one_stored(Ready("FINISH", renamed)))
     assert [item.file_name for item in state.stored] == ["下载 & 列表.csv"]
-    assert state.files == list(anew)
+    assert state.files == list(renamed)
 
 
 @pytest.mark.parametrize("files", [FILES[:1], FILES[::-1], (*FILES, RemoteFile("/a/c.csv", "c.csv"))])
-def test_other_names_are_another_result(files: tuple[RemoteFile, ...]) -> None:
+def test_stored_files_are_dropped_when_platform_names_other_files(files: tuple[RemoteFile, ...]) -> None:
     assert transferring_state(one_stored(Ready("FINISH", files))).stored == []
 
 
-def test_the_files_of_another_operation_are_moved_from_the_first_on() -> None:
+def test_stored_files_are_dropped_for_another_operation() -> None:
     export = transferring()
     export = transitions.after_file(export, transferring_state(export), stored("下载 & 列表.csv"), at(6)).export
-    export = transitions.after_failure(export, ResultMissingError("410"), at(7), POLICY).export
+    export = endings.after_failure(export, ResultMissingError("410"), at(7), POLICY).export
     export = polled(export, Pending("AGAIN", operation_id="op2"), at(8)).export
     export = polled(export, Ready("FINISH", FILES), at(9)).export
     assert transferring_state(export).stored == []
 
 
-def test_a_second_file_that_is_never_there_does_not_loop_for_ever() -> None:
+def test_second_file_that_stays_missing_fails_export() -> None:
     export = one_stored(Ready("FINISH", FILES))
     attempts = 1
     while export.phase is Phase.TRANSFERRING:
-        export = transitions.after_failure(export, ResultMissingError("410"), at(9 + attempts), POLICY).export
+        export = endings.after_failure(export, ResultMissingError("410"), at(9 + attempts), POLICY).export
         attempts += 1
         if export.phase is Phase.RUNNING:
             export = polled(export, Ready("FINISH", FILES), at(9 + attempts)).export
     assert (export.phase, attempts) == (Phase.FAILED, POLICY.max_attempts)
 
 
-def test_a_missing_answer_to_a_submit_or_poll_steps_nowhere() -> None:
+def test_missing_result_of_submit_or_poll_keeps_state() -> None:
     for export in (export_of(), running()):
-        again = transitions.after_failure(export, ResultMissingError("404"), at(1), POLICY).export
+        again = endings.after_failure(export, ResultMissingError("404"), at(1), POLICY).export
         assert again.state == export.state

@@ -1,4 +1,4 @@
-"""A walk through all decisions of the state machine, as a worker takes them."""
+"""A random walk through all decisions of the state machine, as a worker makes them."""
 
 from datetime import datetime, timedelta
 
@@ -17,7 +17,8 @@ from export_worker.errors import (
     StepError,
     StorageError,
 )
-from export_worker.lifecycle import transitions
+from export_worker.lifecycle import decisions, endings, transitions
+from export_worker.lifecycle.decisions import Decision, Moment, Policy, StepHistory
 from export_worker.lifecycle.export import (
     Cancelled,
     Ended,
@@ -30,7 +31,6 @@ from export_worker.lifecycle.export import (
     status_of,
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Ready, Stored, Submitted
-from export_worker.lifecycle.transitions import Decision, Moment, Policy
 from support.export_states import (
     FILES,
     POLICY,
@@ -47,7 +47,7 @@ ORDER = [Phase.QUEUED, Phase.RUNNING, Phase.TRANSFERRING]
 ENDED = {Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED}
 draws = st.floats(0, 1)
 delays_s = st.floats(0, 90)
-stages = st.none() | st.sampled_from(["EXECUTING", "DATA_READY", "UNHEARD_OF"])
+stages = st.none() | st.sampled_from(["EXECUTING", "DATA_READY", "UNKNOWN"])
 retry_afters = st.none() | st.floats(0, 1e12)
 failures = st.one_of(
     st.builds(PlatformUnavailableError, st.just("HTTP 502"), retry_after_s=retry_afters),
@@ -60,17 +60,17 @@ durations = st.lists(st.floats(0, 7200), max_size=20)
 
 
 def saved_moment(moment: datetime | None) -> str:
-    """As it is kept: to the millisecond."""
+    """Returns the time as a record contains it: in milliseconds."""
     assert moment is not None
     return isoformat(moment)
 
 
 class Walk(RuleBasedStateMachine):
-    """Takes steps as the worker does: read the record, decide, save."""
+    """Runs steps as the worker does: read the record, decide, save."""
 
-    @initialize(deadline_s=st.none() | st.floats(1, 3600), patient=st.booleans())
-    def accept(self, deadline_s: float | None, patient: bool) -> None:
-        self.policy = Policy(POLICY.poll, POLICY.retry, 50 if patient else 3, 600.0)
+    @initialize(deadline_s=st.none() | st.floats(1, 3600), many_attempts=st.booleans())
+    def accept(self, deadline_s: float | None, many_attempts: bool) -> None:
+        self.policy = Policy(POLICY.poll, POLICY.retry, 50 if many_attempts else 3, 600.0)
         self.export = export_of(deadline_s=deadline_s)
         self.now = START
         self.claims = 1
@@ -84,45 +84,45 @@ class Walk(RuleBasedStateMachine):
     def moment(self, draw: float) -> Moment:
         return Moment(self.now, draw)
 
-    def look(self, delay_s: float, draw: float) -> bool:
-        """Its time has come. False when it has run out."""
+    def is_in_time(self, delay_s: float, draw: float) -> bool:
+        """Moves the time to the next step. Returns False if the deadline has passed and the export was ended."""
         self.now = max(self.now, self.export.due_at) + timedelta(seconds=delay_s)
-        assert (self.now >= transitions.deadline(self.export, self.policy)) == (
+        assert (self.now >= decisions.deadline(self.export, self.policy)) == (
             (self.now - self.export.set_going_at).total_seconds()
             >= (self.export.request.deadline_s or self.policy.deadline_s)
         )
-        if self.now < transitions.deadline(self.export, self.policy):
+        if self.now < decisions.deadline(self.export, self.policy):
             return True
-        self.commit(transitions.after_deadline(self.export, self.moment(draw), self.policy))
+        self.commit(endings.after_deadline(self.export, self.moment(draw), self.policy))
         return False
 
-    def keep(self, decision: Decision, *, may_step_back: bool = False) -> None:
+    def save(self, decision: Decision, *, may_step_back: bool = False) -> None:
         before, after = self.export, decision.export
         assert self.open, "a terminal phase has changed"
         assert (after.generation, after.set_going_at) == (before.generation, before.set_going_at)
-        went_back = (before.phase, after.phase) == (Phase.TRANSFERRING, Phase.RUNNING)
-        assert after.phase in ENDED or ORDER.index(after.phase) - ORDER.index(before.phase) in {0, 1} or went_back
-        assert may_step_back or not went_back
+        stepped_back = (before.phase, after.phase) == (Phase.TRANSFERRING, Phase.RUNNING)
+        assert after.phase in ENDED or ORDER.index(after.phase) - ORDER.index(before.phase) in {0, 1} or stepped_back
+        assert may_step_back or not stepped_back
         for name, count in before.counters:
             assert getattr(after.counters, name) >= count
         assert after.updated_at == self.now
         assert (after.export_id, after.request, after.created_at) == (before.export_id, before.request, START)
         self.export = saved(after)
-        # Moments are kept to the millisecond; everything else, to the letter.
+        # Times are saved in milliseconds, everything else exactly.
         assert self.export.model_dump(mode="json") == after.model_dump(mode="json")
         assert status_of(self.export).model_dump_json() == status_of(after).model_dump_json()
         assert saved(self.export) == self.export
 
     def commit(self, decision: Decision, *, may_step_back: bool = False) -> None:
         if not decision.export.phase.terminal:
-            latest = max(self.now, transitions.deadline(decision.export, self.policy))
+            latest = max(self.now, decisions.deadline(decision.export, self.policy))
             assert self.now <= decision.export.due_at <= latest
-        self.keep(decision, may_step_back=may_step_back)
+        self.save(decision, may_step_back=may_step_back)
 
     def fail(self, error: StepError, draw: float, *, probe: bool = False) -> None:
         missing = isinstance(error, ResultMissingError)
         before = self.export
-        decision = transitions.after_failure(self.export, error, self.moment(draw), self.policy, probe=probe)
+        decision = endings.after_failure(self.export, error, self.moment(draw), self.policy, probe=probe)
         self.commit(decision, may_step_back=missing)
         if probe and isinstance(error, PlatformUnavailableError):
             assert (self.open, self.export.attempt) == (True, before.attempt)
@@ -136,7 +136,7 @@ class Walk(RuleBasedStateMachine):
         error=st.none() | failures,
         dies=st.booleans(),
         probe=st.booleans(),
-        seen_s=durations,
+        durations_s=durations,
     )
     def submit(
         self,
@@ -147,23 +147,23 @@ class Walk(RuleBasedStateMachine):
         error: StepError | None,
         dies: bool,
         probe: bool,
-        seen_s: list[float],
+        durations_s: list[float],
     ) -> None:
-        if not self.look(delay_s, draw):
+        if not self.is_in_time(delay_s, draw):
             return
         if dies:
             self.claims += 1
             return
         claims, self.claims = self.claims, 1
         self.submits += claims
-        begun = transitions.submitting(self.export, claims)
+        counted = transitions.count_submit(self.export, claims)
         if error is not None:
-            self.export = begun
+            self.export = counted
             self.fail(error, draw, probe=probe)
         else:
             submitted = Submitted("op1", stage, done)
             decision = transitions.after_submit(
-                begun, submitted, self.moment(draw), self.policy, claims=claims, seen_s=seen_s
+                counted, submitted, self.moment(draw), self.policy, history=StepHistory(claims, durations_s)
             )
             assert ("again" in str(decision.note)) == (claims > 1)
             self.commit(decision)
@@ -181,7 +181,7 @@ class Walk(RuleBasedStateMachine):
             failures,
         ),
         probe=st.booleans(),
-        seen_s=durations,
+        durations_s=durations,
     )
     def poll(
         self,
@@ -189,15 +189,19 @@ class Walk(RuleBasedStateMachine):
         draw: float,
         seen: Pending | Ready | OperationFailed | StepError,
         probe: bool,
-        seen_s: list[float],
+        durations_s: list[float],
     ) -> None:
-        if not self.look(delay_s, draw):
+        if not self.is_in_time(delay_s, draw):
             return
         if isinstance(seen, StepError):
             self.fail(seen, draw, probe=probe)
             return
         state = running_state(self.export)
-        self.commit(transitions.after_poll(self.export, state, seen, self.moment(draw), self.policy, seen_s=seen_s))
+        self.commit(
+            transitions.after_poll(
+                self.export, state, seen, self.moment(draw), self.policy, history=StepHistory(1, durations_s)
+            )
+        )
         if isinstance(seen, Pending):
             assert running_state(self.export).submitted_at == state.submitted_at
             assert saved_moment(running_state(self.export).looked_at) == saved_moment(self.now)
@@ -205,32 +209,32 @@ class Walk(RuleBasedStateMachine):
     @precondition(lambda self: self.open and isinstance(self.export.state, Transferring))
     @rule(delay_s=delays_s, draw=draws, files=st.integers(0, 2), error=st.none() | failures, dies=st.booleans())
     def transfer(self, delay_s: float, draw: float, files: int, error: StepError | None, dies: bool) -> None:
-        if not self.look(delay_s, draw):
+        if not self.is_in_time(delay_s, draw):
             return
         left = FILES[len(transferring_state(self.export).stored) :]
         for file in left if error is None and not dies else left[:files]:
             state = transferring_state(self.export)
-            self.keep(transitions.after_file(self.export, state, stored(file.name), self.moment(draw)))
+            self.save(transitions.after_file(self.export, state, stored(file.name), self.moment(draw)))
         state = transferring_state(self.export)
         assert (state.landed_at is not None) == (len(state.stored) == len(FILES))
         if error is not None:
             self.fail(error, draw)
         elif not dies:
-            sealed = Stored(tuple(state.stored), "s3://bucket/k/manifest.json")
-            self.commit(transitions.after_transfer(self.export, state, sealed, self.moment(draw)))
+            stored_all = Stored(tuple(state.stored), "s3://bucket/k/manifest.json")
+            self.commit(transitions.after_transfer(self.export, state, stored_all, self.moment(draw)))
 
     @precondition(lambda self: self.open)
     @rule(delay_s=delays_s, draw=draws)
     def cancel(self, delay_s: float, draw: float) -> None:
         self.now += timedelta(seconds=delay_s)
         before = self.export
-        self.keep(transitions.after_cancel(self.export, self.moment(draw)))
+        self.save(endings.after_cancel(self.export, self.moment(draw)))
         assert self.export.phase is Phase.CANCELLED
         assert (self.export.counters, self.export.error) == (before.counters, before.error)
 
     @precondition(lambda self: not self.open)
     @rule(delay_s=delays_s, draw=draws, start=st.sampled_from(STARTS))
-    def set_going_again(self, delay_s: float, draw: float, start: str) -> None:
+    def restart(self, delay_s: float, draw: float, start: str) -> None:
         before = self.export.state
         assert isinstance(before, Ended)
         self.now += timedelta(seconds=delay_s)
@@ -253,27 +257,27 @@ class Walk(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.open)
     @rule(draw=draws, error=failures)
-    def nothing_more(self, draw: float, error: StepError) -> None:
+    def ended_export_takes_no_step(self, draw: float, error: StepError) -> None:
         with pytest.raises(TypeError):
-            transitions.after_failure(self.export, error, self.moment(draw), self.policy)
+            endings.after_failure(self.export, error, self.moment(draw), self.policy)
         with pytest.raises(TypeError):
-            transitions.after_cancel(self.export, self.moment(draw))
+            endings.after_cancel(self.export, self.moment(draw))
 
     @invariant()
-    def every_begun_submit_is_counted(self) -> None:
+    def every_started_submit_is_counted(self) -> None:
         assert self.export.counters.submits == self.submits
 
     @invariant()
-    def open_means_attempts_are_left(self) -> None:
+    def open_export_has_attempts_left(self) -> None:
         assert not self.open or self.export.attempt < self.policy.max_attempts
 
     @invariant()
-    def every_end_has_one_event(self) -> None:
+    def every_end_has_one_event_id(self) -> None:
         if not self.open:
             event = event_of(self.export, "exports")
             assert event.id == f"e1.{self.generation}"
             assert event.type == f"export.{self.export.phase}"
-            # A cancelled one keeps the failure that it was waiting out, if there was one.
+            # A cancelled export keeps the failure after which it was waiting, if there was one.
             assert self.export.error is None or not isinstance(self.export.state, Succeeded)
             assert self.export.error is not None or not isinstance(self.export.state, Failed)
 

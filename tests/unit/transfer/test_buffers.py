@@ -1,15 +1,14 @@
+"""The budget of part buffers: order, cancellations, reuse."""
+
 import asyncio
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from export_worker.s3.threads import finish, run_in_thread
 from export_worker.transfer.buffers import BufferPool
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES
 
 
-async def test_the_budget_holds_and_turns_are_fair() -> None:
+async def test_waiting_transfers_are_served_in_order() -> None:
     pool = BufferPool(100)
     first = await pool.take(60)
     large = asyncio.create_task(pool.take(60))
@@ -17,14 +16,14 @@ async def test_the_budget_holds_and_turns_are_fair() -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert pool.taken_bytes == 60
-    assert not small.done(), "it must not pass the one before it"
+    assert not small.done(), "the transfer before it has not been served"
     pool.give_back(first)
     pool.give_back(await large)
     pool.give_back(await small)
     assert pool.taken_bytes == 0
 
 
-async def test_more_than_the_budget_goes_alone() -> None:
+async def test_buffer_larger_than_budget_waits_until_it_is_alone() -> None:
     pool = BufferPool(100)
     small = await pool.take(1)
     large = asyncio.create_task(pool.take(1000))
@@ -37,7 +36,7 @@ async def test_more_than_the_budget_goes_alone() -> None:
     pool.give_back(buffer)
 
 
-async def test_a_cancelled_waiter_frees_its_place() -> None:
+async def test_cancelled_waiter_does_not_block_next_one() -> None:
     pool = BufferPool(100)
     first = await pool.take(60)
     large = asyncio.create_task(pool.take(60))
@@ -51,7 +50,7 @@ async def test_a_cancelled_waiter_frees_its_place() -> None:
     assert pool.taken_bytes == 0
 
 
-async def test_cancelled_just_before_a_buffer_comes_back() -> None:
+async def test_waiter_cancelled_just_before_buffer_is_given_back() -> None:
     pool = BufferPool(100)
     first = await pool.take(100)
     waiting = asyncio.create_task(pool.take(50))
@@ -63,7 +62,7 @@ async def test_cancelled_just_before_a_buffer_comes_back() -> None:
     assert pool.taken_bytes == 0
 
 
-async def test_cancelled_just_after_its_turn_has_come() -> None:
+async def test_waiter_cancelled_just_after_buffer_was_granted() -> None:
     pool = BufferPool(100)
     first = await pool.take(100)
     waiting = asyncio.create_task(pool.take(100))
@@ -75,7 +74,7 @@ async def test_cancelled_just_after_its_turn_has_come() -> None:
     assert pool.taken_bytes == 0
 
 
-async def test_a_share_comes_back_as_a_whole() -> None:
+async def test_share_gives_back_all_buffers_at_end() -> None:
     pool = BufferPool(100)
     with pool.share() as share:
         share.give_back(await share.take(10))
@@ -85,7 +84,7 @@ async def test_a_share_comes_back_as_a_whole() -> None:
     assert pool.taken_bytes == 0
 
 
-async def test_usual_buffers_are_used_again_and_dropped_when_idle() -> None:
+async def test_part_buffers_are_reused_and_dropped_when_idle() -> None:
     pool = BufferPool(3 * FIRST_PART_BYTES)
     held = await pool.take(1)
     buffer = await pool.take(FIRST_PART_BYTES)
@@ -98,7 +97,7 @@ async def test_usual_buffers_are_used_again_and_dropped_when_idle() -> None:
     assert pool._spare == []
 
 
-async def test_spare_buffers_give_way() -> None:
+async def test_spare_buffers_are_freed_for_larger_ones() -> None:
     pool = BufferPool(3 * FIRST_PART_BYTES)
     held = await pool.take(1)
     for buffer in [await pool.take(FIRST_PART_BYTES), await pool.take(FIRST_PART_BYTES)]:
@@ -109,7 +108,7 @@ async def test_spare_buffers_give_way() -> None:
     pool.give_back(held)
 
 
-async def test_larger_parts_take_the_place_of_smaller_ones() -> None:
+async def test_larger_buffers_replace_smaller_spare_ones() -> None:
     pool = BufferPool(20 * FIRST_PART_BYTES)
     held, most = await pool.take(1), 0
     for size_bytes in [FIRST_PART_BYTES, 2 * FIRST_PART_BYTES, 4 * FIRST_PART_BYTES]:
@@ -118,12 +117,12 @@ async def test_larger_parts_take_the_place_of_smaller_ones() -> None:
             for buffer in buffers:
                 pool.give_back(buffer)
             most = max(most, sum(map(len, pool._spare)))
-            assert len(pool._spare) == 3, "used again"
+            assert len(pool._spare) == 3, "spare buffers are reused"
         assert most == 3 * size_bytes
     pool.give_back(held)
 
 
-async def test_a_cut_buffer_keeps_its_beginning() -> None:
+async def test_cut_buffer_keeps_its_beginning() -> None:
     pool = BufferPool(100)
     buffer = await pool.take(10)
     buffer.data[:3] = b"abc"
@@ -131,76 +130,3 @@ async def test_a_cut_buffer_keeps_its_beginning() -> None:
     assert buffer.data == b"abc"
     pool.give_back(buffer)
     assert pool.taken_bytes == 0
-
-
-async def test_a_cancelled_call_ends_with_its_thread() -> None:
-    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
-
-    def call() -> None:
-        begun.set()
-        go_on.wait(30)
-        ended.set()
-
-    with ThreadPoolExecutor(1) as executor:
-        task = asyncio.create_task(run_in_thread(executor, call))
-        assert await asyncio.to_thread(begun.wait, 30)
-        for _ in range(3):
-            task.cancel()
-            await asyncio.sleep(0.001)
-            assert not task.done()
-        go_on.set()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert ended.is_set()
-
-
-async def test_a_call_that_has_not_begun_never_does() -> None:
-    go_on, called = threading.Event(), threading.Event()
-    with ThreadPoolExecutor(1) as executor:
-        blocker = asyncio.create_task(run_in_thread(executor, lambda: go_on.wait(30)))
-        waiting = asyncio.create_task(run_in_thread(executor, called.set))
-        await asyncio.sleep(0.01)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        go_on.set()
-        assert await blocker
-    assert not called.is_set()
-
-
-async def test_results_and_errors_come_through() -> None:
-    with ThreadPoolExecutor(1) as executor:
-        assert await run_in_thread(executor, lambda: 42) == 42
-        with pytest.raises(ZeroDivisionError):
-            await run_in_thread(executor, lambda: 1 // 0)
-
-
-async def test_finish_gives_the_result_also_to_the_cancelled() -> None:
-    begun, go_on = asyncio.Event(), asyncio.Event()
-
-    async def work() -> int:
-        begun.set()
-        await go_on.wait()
-        return 42
-
-    task = asyncio.create_task(finish(work()))
-    await begun.wait()
-    task.cancel()
-    await asyncio.sleep(0)
-    go_on.set()
-    assert await task == (42, True)
-    assert await finish(work()) == (42, False)
-
-
-async def test_finish_of_a_failure() -> None:
-    async def fail() -> None:
-        await asyncio.sleep(0.01)
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        await finish(fail())
-    task = asyncio.create_task(finish(fail()))
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task

@@ -1,3 +1,5 @@
+"""Names, headers and transforms of the files that an export stores."""
+
 import subprocess
 import sys
 from typing import Any
@@ -13,7 +15,7 @@ from export_worker.transfer.output_files import OutputFile, plan_output
 TYPES = {"id": "int64"}
 
 
-async def landed(names: list[str], charset: str | None = None, **output: Any) -> list[OutputFile]:
+async def planned(names: list[str], charset: str | None = None, **output: Any) -> list[OutputFile]:
     export = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3", "charset": charset}
     request = ExportRequest.model_validate({"connection": "gio", "export": export, "output": output})
     return await plan_output(request, names)
@@ -24,36 +26,36 @@ def head(file: OutputFile) -> tuple[str, str, str | None]:
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
-async def test_a_file_keeps_its_name_and_tells_its_compression(compression: str) -> None:
+async def test_file_keeps_its_name_and_has_content_encoding(compression: str) -> None:
     encoding = None if compression == "none" else compression
-    assert [head(file) for file in await landed(["a.csv", "b", "a.csv"], compression=compression)] == [
+    assert [head(file) for file in await planned(["a.csv", "b", "a.csv"], compression=compression)] == [
         ("a.csv", "text/csv", encoding),
         ("b", "application/octet-stream", encoding),
         ("a-2.csv", "text/csv", encoding),
     ]
 
 
-async def test_bytes_that_stay_as_they_come_need_no_transform() -> None:
-    (file,) = await landed(["a.csv"])
+async def test_unchanged_bytes_need_no_transform() -> None:
+    (file,) = await planned(["a.csv"])
     assert file.rows() is None
     assert file.transform(None) is None
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
-async def test_parquet_has_a_name_and_a_type_of_its_own_and_no_encoding(compression: str) -> None:
-    files = await landed(["用户.csv", "x/A.CSV", "a.csv", "a.CSV"], format="parquet", compression=compression)
+async def test_parquet_file_has_new_extension_and_type_and_no_encoding(compression: str) -> None:
+    files = await planned(["用户.csv", "x/A.CSV", "a.csv", "a.CSV"], format="parquet", compression=compression)
     assert [file.name for file in files] == ["用户.parquet", "xA.parquet", "a.parquet", "a-2.parquet"]
     assert {head(file)[1:] for file in files} == {("application/vnd.apache.parquet", None)}
 
 
-async def test_a_long_name_stays_within_its_bound() -> None:
-    (file,) = await landed(["用" * 100 + ".csv"], format="parquet")
+async def test_long_parquet_name_stays_within_limit() -> None:
+    (file,) = await planned(["用" * 100 + ".csv"], format="parquet")
     assert file.name.endswith("用.parquet")
     assert len(file.name.encode()) <= 200
 
 
-async def test_rows_are_counted_by_the_source_s_name_before_it_becomes_parquet() -> None:
-    (file,) = await landed(["a.csv"], "UTF-16LE", format="parquet", schema=TYPES, count_rows=True)
+async def test_rows_of_source_are_counted_before_parquet() -> None:
+    (file,) = await planned(["a.csv"], "UTF-16LE", format="parquet", schema=TYPES, count_rows=True)
     rows = file.rows()
     assert rows is not None
     transform = file.transform(rows)
@@ -65,22 +67,24 @@ async def test_rows_are_counted_by_the_source_s_name_before_it_becomes_parquet()
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.tsv", "a.csv.gz", "a", ".csv", "csv"])
-async def test_a_file_that_is_no_csv_cannot_become_parquet(name: str) -> None:
-    with pytest.raises(TransformError, match=f"parquet is made of CSV, which '{name}' is not") as caught:
-        await landed(["first.csv", name], format="parquet")
+async def test_parquet_of_file_that_is_no_csv_is_refused(name: str) -> None:
+    with pytest.raises(
+        TransformError, match=f"parquet needs CSV files, but the name '{name}' does not end with .csv"
+    ) as caught:
+        await planned(["first.csv", name], format="parquet")
     assert not caught.value.retryable
 
 
-async def test_a_worker_without_the_extra_says_so_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_parquet_without_extra_fails_without_retry(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("parquet", "csv_tables"):
         monkeypatch.delitem(sys.modules, f"export_worker.transfer.transforms.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(TransformError, match=r"needs pyarrow, .* pip install 'export-worker\[parquet\]'") as caught:
-        await landed(["a.csv"], format="parquet")
+        await planned(["a.csv"], format="parquet")
     assert not caught.value.retryable
-    assert [file.name for file in await landed(["a.csv"])] == ["a.csv"]
+    assert [file.name for file in await planned(["a.csv"])] == ["a.csv"]
 
 
-def test_a_worker_without_the_extra_starts() -> None:
+def test_worker_without_extra_starts() -> None:
     script = "import sys; sys.modules['pyarrow'] = None; import export_worker.wiring.worker"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

@@ -1,3 +1,5 @@
+"""Sizes of parts for known and unknown lengths."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +23,7 @@ def parts_needed(total_bytes: int) -> int:
 
 
 @given(st.integers(0, MAX_OBJECT_BYTES))
-def test_every_known_length_fits(total_bytes: int) -> None:
+def test_every_known_length_fits_into_allowed_parts(total_bytes: int) -> None:
     size = part_size(1, total_bytes)
     assert MIN_PART_BYTES <= size <= MAX_PART_BYTES
     assert size % MIB == 0
@@ -30,7 +32,7 @@ def test_every_known_length_fits(total_bytes: int) -> None:
 
 
 @given(st.integers(1, 700), st.integers(-1, 1))
-def test_a_part_size_changes_exactly_where_it_must(size_mib: int, step: int) -> None:
+def test_part_size_grows_exactly_at_limit_of_parts(size_mib: int, step: int) -> None:
     total_bytes = size_mib * MIB * MAX_PARTS + step
     if total_bytes > MAX_OBJECT_BYTES:
         return
@@ -38,7 +40,7 @@ def test_a_part_size_changes_exactly_where_it_must(size_mib: int, step: int) -> 
 
 
 @given(st.integers(1, MAX_PARTS), st.integers(0, MAX_OBJECT_BYTES))
-def test_all_parts_of_a_known_length_are_equal(part_number: int, total_bytes: int) -> None:
+def test_all_parts_of_known_length_have_same_size(part_number: int, total_bytes: int) -> None:
     assert part_size(part_number, total_bytes) == part_size(1, total_bytes)
 
 
@@ -56,7 +58,7 @@ def test_all_parts_of_a_known_length_are_equal(part_number: int, total_bytes: in
         (MAX_OBJECT_BYTES, 525),
     ],
 )
-def test_known_lengths(total_bytes: int, size_mib: int) -> None:
+def test_part_size_of_known_length(total_bytes: int, size_mib: int) -> None:
     assert part_size(1, total_bytes) == size_mib * MIB
 
 
@@ -74,30 +76,30 @@ def test_known_lengths(total_bytes: int, size_mib: int) -> None:
         (10_000, 4_096),
     ],
 )
-def test_unknown_lengths(part_number: int, size_mib: int) -> None:
+def test_part_size_of_unknown_length(part_number: int, size_mib: int) -> None:
     assert part_size(part_number, None) == size_mib * MIB
 
 
-def test_five_tib_of_unknown_length_fit() -> None:
+def test_five_tib_of_unknown_length_fit_into_allowed_parts() -> None:
     sizes = [part_size(number, None) for number in range(1, MAX_PARTS + 1)]
     assert sum(sizes) >= MAX_OBJECT_BYTES
     assert sizes == sorted(sizes)
     assert max(sizes) <= MAX_PART_BYTES
 
 
-def test_the_first_gib_of_unknown_length_goes_in_small_parts() -> None:
+def test_first_gib_of_unknown_length_has_small_parts() -> None:
     assert PARTS_OF_ONE_SIZE * FIRST_PART_BYTES >= GIB
     assert {part_size(number, None) for number in range(1, GIB // FIRST_PART_BYTES + 1)} == {FIRST_PART_BYTES}
 
 
 @pytest.mark.parametrize("part_number", [-1, 0, MAX_PARTS + 1])
 @pytest.mark.parametrize("total_bytes", [None, 1])
-def test_a_part_number_that_s3_refuses(part_number: int, total_bytes: int | None) -> None:
+def test_part_number_that_s3_refuses_is_refused(part_number: int, total_bytes: int | None) -> None:
     with pytest.raises(ValueError, match="part number"):
         part_size(part_number, total_bytes)
 
 
 @pytest.mark.parametrize("total_bytes", [-1, MAX_OBJECT_BYTES + 1])
-def test_a_length_that_s3_refuses(total_bytes: int) -> None:
+def test_length_that_s3_refuses_is_refused(total_bytes: int) -> None:
     with pytest.raises(ValueError, match="an object of"):
         part_size(1, total_bytes)

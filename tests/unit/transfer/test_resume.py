@@ -1,4 +1,4 @@
-"""Which parts of an upload can be built upon, and which answers are the rest that was asked for."""
+"""Which parts of an upload can be reused, and which responses have the requested range."""
 
 from collections.abc import Sequence
 
@@ -7,20 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from export_worker.platforms.base import Mark
+from export_worker.platforms.base import ResumePoint
 from export_worker.s3.checksums import CRC32C, CRC64NVME, Checksum
 from export_worker.s3.multipart import SentPart
 from export_worker.s3.store import ListedPart
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES, part_size
 from export_worker.transfer.resume import PARTS_MIN, NotResumable, fit_parts
+from support.drivers import downloader
 from support.scripted_server import Reply, ScriptedServer, replied
-from unit.platforms.http.test_downloads import downloader
 
 TOTAL_BYTES = 3 * FIRST_PART_BYTES + 1000
 FILE = bytes(range(256)) * 8
 OTHER = Checksum(CRC64NVME, 7)
 OFFSET = 1500
-MARK = Mark(OFFSET, '"v1"', len(FILE))
+MARK = ResumePoint(OFFSET, '"v1"', len(FILE))
 GOOD = {"ETag": '"v1"', "Content-Range": f"bytes {OFFSET}-{len(FILE) - 1}/{len(FILE)}"}
 
 
@@ -35,12 +35,12 @@ def numbers(parts: Sequence[SentPart] | NotResumable) -> list[int]:
     return [part.number for part in parts]
 
 
-def test_parts_of_the_plan_are_taken_over_in_order() -> None:
+def test_planned_parts_are_reused_in_order() -> None:
     assert numbers(fit_parts([planned(3), planned(1), planned(2)], TOTAL_BYTES)) == [1, 2, 3]
     assert numbers(fit_parts([planned(number) for number in range(1, 5)], TOTAL_BYTES)) == [1, 2, 3, 4]
 
 
-def test_what_stands_behind_a_gap_is_sent_again() -> None:
+def test_parts_behind_a_gap_are_not_reused() -> None:
     assert numbers(fit_parts([planned(1), planned(2), planned(4)], TOTAL_BYTES)) == [1, 2]
 
 
@@ -57,17 +57,17 @@ def test_what_stands_behind_a_gap_is_sent_again() -> None:
         ([planned(1), ListedPart(2, FIRST_PART_BYTES, '"x"', Checksum(CRC32C, 7))], "checksums"),
     ],
 )
-def test_anything_odd_is_not_built_upon(listed: list[ListedPart], reason: str) -> None:
-    unfit = fit_parts(listed, TOTAL_BYTES)
-    assert isinstance(unfit, NotResumable)
-    assert reason in unfit.reason
+def test_unexpected_parts_are_not_resumable(listed: list[ListedPart], reason: str) -> None:
+    not_resumable = fit_parts(listed, TOTAL_BYTES)
+    assert isinstance(not_resumable, NotResumable)
+    assert reason in not_resumable.reason
 
 
 @given(
     total_bytes=st.integers(2 * FIRST_PART_BYTES + 1, 5 * 2**40),
     there=st.sets(st.integers(1, 40), min_size=1),
 )
-def test_what_is_taken_over_is_the_beginning_of_the_file(total_bytes: int, there: set[int]) -> None:
+def test_reused_parts_are_the_beginning_of_the_file(total_bytes: int, there: set[int]) -> None:
     count = -(-total_bytes // part_size(1, total_bytes))
     listed = [planned(number, total_bytes) for number in there if number <= count]
     unbroken = next(number for number in range(1, 42) if number not in there or number > count) - 1
@@ -82,8 +82,8 @@ def test_what_is_taken_over_is_the_beginning_of_the_file(total_bytes: int, there
         assert sum(part.bytes for part in parts) == min(total_bytes, unbroken * part_size(1, total_bytes))
 
 
-async def read_at_the_mark(*replies: Reply) -> tuple[int, bytes, list[str | None]]:
-    """Where the download begins, what it brings, and the ranges that were asked for."""
+async def read_at_mark(*replies: Reply) -> tuple[int, bytes, list[str | None]]:
+    """Returns the offset of the download, its body, and the ranges that were requested."""
     async with ScriptedServer() as server:
         server.on("/a.csv", *replies)
         url = URL(server.url + "/a.csv", encoded=True)
@@ -93,24 +93,24 @@ async def read_at_the_mark(*replies: Reply) -> tuple[int, bytes, list[str | None
             return download.offset_bytes, body, [seen.headers.get("Range") for seen in server.seen]
 
 
-async def test_the_rest_of_the_same_version_is_believed() -> None:
+async def test_range_of_same_version_is_accepted() -> None:
     rest = replied(FILE[OFFSET:], status=206, headers=GOOD)
-    assert await read_at_the_mark(rest) == (OFFSET, FILE[OFFSET:], [f"bytes={OFFSET}-"])
+    assert await read_at_mark(rest) == (OFFSET, FILE[OFFSET:], [f"bytes={OFFSET}-"])
 
 
-async def test_a_small_rest_of_a_large_file_is_no_decompression_bomb() -> None:
+async def test_small_range_of_large_file_is_no_decompression_bomb() -> None:
     total_bytes = 300 * 2**20
-    mark = Mark(total_bytes - 1000, '"v1"', total_bytes)
-    told = {"ETag": '"v1"', "Content-Range": f"bytes {mark.offset_bytes}-{total_bytes - 1}/{total_bytes}"}
+    mark = ResumePoint(total_bytes - 1000, '"v1"', total_bytes)
+    headers = {"ETag": '"v1"', "Content-Range": f"bytes {mark.offset_bytes}-{total_bytes - 1}/{total_bytes}"}
     async with ScriptedServer() as server:
-        server.on("/a.csv", replied(bytes(1000), status=206, headers=told))
+        server.on("/a.csv", replied(bytes(1000), status=206, headers=headers))
         url = URL(server.url + "/a.csv", encoded=True)
         async with downloader(server.url) as files, files.open(url, "a.csv", mark) as download:
             assert sum([len(chunk) async for chunk in download.chunks()]) == 1000
 
 
 @pytest.mark.parametrize(
-    "told",
+    "headers",
     [
         {"Content-Range": f"bytes {OFFSET - 1}-{len(FILE) - 1}/{len(FILE)}"},
         {"Content-Range": f"bytes {OFFSET}-{len(FILE) - 2}/{len(FILE)}"},
@@ -122,16 +122,16 @@ async def test_a_small_rest_of_a_large_file_is_no_decompression_bomb() -> None:
         {"Content-Encoding": "gzip"},
     ],
 )
-async def test_another_rest_is_not(told: dict[str, str]) -> None:
-    wrong = replied(FILE[OFFSET:], status=206, headers=GOOD | told)
+async def test_other_range_is_refused_and_whole_file_requested(headers: dict[str, str]) -> None:
+    wrong = replied(FILE[OFFSET:], status=206, headers=GOOD | headers)
     whole = replied(FILE)
-    assert await read_at_the_mark(wrong, whole) == (0, FILE, [f"bytes={OFFSET}-", None])
+    assert await read_at_mark(wrong, whole) == (0, FILE, [f"bytes={OFFSET}-", None])
 
 
-async def test_a_range_that_cannot_be_had_is_followed_by_the_whole_file() -> None:
+async def test_refused_range_is_followed_by_whole_file() -> None:
     refused = replied(b"", status=416, headers={"Content-Range": "bytes */10"})
-    assert await read_at_the_mark(refused, replied(FILE)) == (0, FILE, [f"bytes={OFFSET}-", None])
+    assert await read_at_mark(refused, replied(FILE)) == (0, FILE, [f"bytes={OFFSET}-", None])
 
 
-async def test_a_server_that_ignores_ranges_gives_the_whole_file_at_once() -> None:
-    assert await read_at_the_mark(replied(FILE)) == (0, FILE, [f"bytes={OFFSET}-"])
+async def test_whole_file_of_server_without_ranges_is_accepted() -> None:
+    assert await read_at_mark(replied(FILE)) == (0, FILE, [f"bytes={OFFSET}-"])

@@ -1,3 +1,5 @@
+"""Which bodies are files, and which are error pages or incomplete."""
+
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -6,11 +8,11 @@ from hypothesis import strategies as st
 
 from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
 from export_worker.s3.checksums import Checksum
-from export_worker.transfer.source import SNIFF_BYTES, GuardedSource
+from export_worker.transfer.source import SNIFF_BYTES, ValidatedSource
 
 
 class Body:
-    """A download out of memory."""
+    """A download from memory."""
 
     content_type = "text/csv"
 
@@ -30,24 +32,24 @@ class Body:
 
 
 async def read(pieces: Sequence[bytes], total_bytes: int | None = None, file_name: str = "a.csv") -> bytes:
-    source = GuardedSource(Body(pieces, total_bytes), file_name, lambda _: None)
+    source = ValidatedSource(Body(pieces, total_bytes), file_name, lambda _: None)
     return b"".join([chunk async for chunk in source.chunks()])
 
 
 @given(st.lists(st.binary(max_size=50)), st.booleans())
-async def test_a_good_body_passes_unchanged(pieces: list[bytes], known: bool) -> None:
+async def test_valid_body_is_unchanged(pieces: list[bytes], known: bool) -> None:
     body = b"".join(pieces)
     if body.strip().startswith((b"{", b"<")):
         return
     seen: list[int] = []
-    source = GuardedSource(Body(pieces, len(body) if known else None), "a.csv", seen.append)
+    source = ValidatedSource(Body(pieces, len(body) if known else None), "a.csv", seen.append)
     assert b"".join([chunk async for chunk in source.chunks()]) == body
     assert sum(seen) == source.bytes_read == len(body)
     assert source.checksum == Checksum.of(body)
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1, SNIFF_BYTES])
-async def test_a_body_around_the_sniffed_size(over: int) -> None:
+async def test_body_around_sniffed_size_is_unchanged(over: int) -> None:
     body = bytes(range(1, 251)) * 600
     body = body[: SNIFF_BYTES + over]
     assert await read([body[:100], body[100:-1], body[-1:]], len(body)) == body
@@ -64,31 +66,31 @@ PAGES = [
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("padding", [0, 3 * SNIFF_BYTES])
-async def test_an_html_page_is_no_file(page: str, encoding: str, padding: int) -> None:
+async def test_html_page_is_refused(page: str, encoding: str, padding: int) -> None:
     body = (page + " " * padding).encode(encoding)
     pieces = [body[start : start + 40_000] for start in range(0, len(body), 40_000)]
     with pytest.raises(DownloadInvalidError, match=r"(?i)HTML page, not a file: <(!doctype|html)"):
         await read(pieces, len(body))
 
 
-async def test_a_page_ends_the_reading_and_nothing_has_been_given_out() -> None:
+async def test_refused_page_ends_reading_before_any_chunk() -> None:
     body = Body([b"<html>", *[b" " * SNIFF_BYTES] * 10])
-    source = GuardedSource(body, "a.csv", lambda _: None)
-    given_out = []
+    source = ValidatedSource(body, "a.csv", lambda _: None)
+    yielded = []
     with pytest.raises(DownloadInvalidError):
-        given_out += [chunk async for chunk in source.chunks()]
-    assert given_out == []
+        yielded += [chunk async for chunk in source.chunks()]
+    assert yielded == []
     assert body.given == 2
     assert body.closed
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-async def test_a_json_object_is_no_table(encoding: str) -> None:
+async def test_json_object_is_refused(encoding: str) -> None:
     with pytest.raises(DownloadInvalidError, match=r'JSON message, not a file: \{"error": "登录 expired"\}'):
         await read(['\n{"error":\x00\n"登录\texpired"}'.replace("\x00", "").replace("\t", " ").encode(encoding)])
 
 
-async def test_an_excerpt_is_short_and_plain() -> None:
+async def test_excerpt_in_error_is_short_and_printable() -> None:
     with pytest.raises(DownloadInvalidError) as caught:
         await read([b'{"a":\r\n"' + b"x" * 5000 + b'"}'])
     message = str(caught.value)
@@ -97,7 +99,7 @@ async def test_an_excerpt_is_short_and_plain() -> None:
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.JSON", "a.jsonl", "a.ndjson"])
-async def test_json_where_json_is_expected(name: str) -> None:
+async def test_json_object_is_accepted_for_json_file_name(name: str) -> None:
     assert await read([b'{"a":1}'], file_name=name) == b'{"a":1}'
 
 
@@ -117,20 +119,20 @@ async def test_json_where_json_is_expected(name: str) -> None:
     ],
     ids=lambda body: f"{body[:12]!r}-{len(body)}",
 )
-async def test_what_only_looks_like_an_error_passes(body: bytes) -> None:
+async def test_body_similar_to_error_message_is_accepted(body: bytes) -> None:
     assert await read([body]) == body
 
 
 @pytest.mark.parametrize("total_bytes", [1, 10, 200_000, 200_001])
 @pytest.mark.parametrize("difference", [-1, 1])
-async def test_a_length_other_than_announced(total_bytes: int, difference: int) -> None:
+async def test_body_of_other_length_than_announced_is_refused(total_bytes: int, difference: int) -> None:
     body = b"x" * (total_bytes + difference)
     pieces = [body[start : start + 30_000] for start in range(0, len(body), 30_000)]
     with pytest.raises(DownloadInterruptedError, match=f"{total_bytes} bytes that were announced"):
         await read(pieces, total_bytes)
 
 
-async def test_more_than_nothing() -> None:
+async def test_body_longer_than_announced_empty_one_is_refused() -> None:
     with pytest.raises(DownloadInterruptedError, match="longer than the 0 bytes"):
         await read([b"x"], 0)
     assert await read([], 0) == b""

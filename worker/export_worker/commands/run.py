@@ -14,7 +14,7 @@ from export_worker.contract.redis_keys import Role
 from export_worker.telemetry.logs import configure_logging
 from export_worker.wiring.secrets import build_redactor
 from export_worker.wiring.worker import open_runtime
-from export_worker.worker.claim_loop import CLEAN_UP_S
+from export_worker.worker.claim_loop import CLEANUP_TIMEOUT_S
 
 ROLES: dict[str, tuple[Role, ...]] = {
     "all": ("control", "transfer"),
@@ -46,7 +46,7 @@ def run(role: str, *, burst: bool, log_level: str) -> None:
     async def work() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        limit_s = config.worker.drain_s + CLEAN_UP_S + CLOSING_S
+        limit_s = config.worker.drain_s + CLEANUP_TIMEOUT_S + CLOSING_S
 
         def begin_stop() -> None:
             if not stop.is_set():

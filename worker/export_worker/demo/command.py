@@ -92,7 +92,7 @@ def _display(console: Console) -> Iterator[ShowStatuses]:
 
     def show(statuses: Sequence[Status]) -> None:
         for status in statuses:
-            text = f"{status.phase:<12}  {rendering.what_now(status)}"
+            text = f"{status.phase:<12}  {rendering.activity(status)}"
             if printed.get(status.export_id) != text:
                 printed[status.export_id] = text
                 round_name = status.metadata.get(ROUND_KEY, "")
@@ -123,7 +123,7 @@ def _objects_table(statuses: Sequence[Status]) -> Table:
         for item in status.objects:
             grid.add_row(Text(item.key), f"{item.bytes:,}", item.checksum)
         if not status.objects:
-            grid.add_row(Text(f"({status.kind}: {status.phase} {rendering.what_now(status)})"), "", "")
+            grid.add_row(Text(f"({status.kind}: {status.phase} {rendering.activity(status)})"), "", "")
     return grid
 
 

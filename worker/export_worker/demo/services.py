@@ -6,10 +6,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import boto3
-
 from export_worker.demo.processes import EXPORT_WORKER, child, plain_environment, redis_server, s3_server, simulator
 from export_worker.demo.requests import CONNECTIONS
+from export_worker.s3.buckets import create_bucket
 
 BUCKET = "demo-exports"
 CONFIG_FILE = "export-worker.toml"
@@ -89,12 +88,12 @@ def _configuration(redis_url: str, s3_url: str, platform_url: str) -> str:
 
 
 def _create_bucket(s3_url: str) -> None:
-    client = boto3.session.Session(
-        aws_access_key_id=S3_CREDENTIALS["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=S3_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-    ).client("s3", endpoint_url=s3_url, region_name="us-east-1")
-    client.create_bucket(Bucket=BUCKET)
-    client.close()
+    create_bucket(
+        s3_url,
+        BUCKET,
+        access_key_id=S3_CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        secret_access_key=S3_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+    )
 
 
 @asynccontextmanager

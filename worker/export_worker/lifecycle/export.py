@@ -1,7 +1,7 @@
-"""An export as the worker sees it: what was asked for, and where it stands.
+"""An export as the worker sees it: its request and its state.
 
-A state is a type. A running export *has* an operation id and a transferring one *has* files, so nobody asks for None.
-The whole value is immutable; `steps` makes the next one, `store` keeps it.
+Each state is a type. A running export *has* an operation id and a transferring one *has* files, so no code checks them
+for None. An export is immutable: `transitions` returns the next value, and the record store saves it.
 """
 
 from datetime import datetime
@@ -18,23 +18,25 @@ from export_worker.lifecycle.observations import RemoteFile, ResumableUpload
 
 
 class _Record(Model):
-    """Read back from Redis: a newer worker may have written more than this one knows."""
+    """Read from Redis. Unknown fields are ignored, since a newer worker may have written them."""
 
     model_config = Model.model_config | {"extra": "ignore", "strict": False}
 
 
 class Queued(_Record):
-    """Accepted; the platform does not know of it, or we do not know that it does."""
+    """Accepted, and not known to be submitted."""
 
     phase: Literal[Phase.QUEUED] = Phase.QUEUED
 
 
 class Running(_Record):
-    """Submitted. `empty_looks` counts the polls that said "done" without naming a file.
+    """Submitted. `empty_looks` counts the polls that found the operation finished without a file.
 
-    `submitted_at` is None when it is not known how long the job has run: after a retry by hand. `looked_at` is the last
-    look that said "not yet". `upload` is one that waits for its file to be named anew, and so are the files that are
-    `stored`: of those that the platform had named, in this order, as `names`.
+    `submitted_at` is None after a retry by hand, when the age of the operation is unknown. `looked_at` is the time of
+    the last poll that returned "not yet".
+
+    After a file was missing at the source, the platform is polled for its new address. `names` are then the files that
+    the platform had named, in order, `stored` those of them that are in S3, and `upload` the one that can be resumed.
     """
 
     phase: Literal[Phase.RUNNING] = Phase.RUNNING
@@ -50,10 +52,10 @@ class Running(_Record):
 
 
 class Transferring(_Record):
-    """The platform is done and has named its files; `stored` are those that stand in S3 already.
+    """The platform has finished and named its files; `stored` are those that are in S3 already.
 
-    `landed_at` is when the last of the files landed; the manifest tells it, so one written twice is the same twice.
-    `upload` is the one that whoever takes the transfer up goes on with.
+    `landed_at` is the time at which the last file was stored. The manifest contains it, so that a manifest that is
+    written twice has the same bytes. `upload` is the multipart upload that the next attempt resumes.
     """
 
     phase: Literal[Phase.TRANSFERRING] = Phase.TRANSFERRING
@@ -66,7 +68,7 @@ class Transferring(_Record):
 
 
 class Succeeded(_Record):
-    """Every file stands in S3, then the manifest, then `_SUCCESS`."""
+    """Every file is in S3, and so are the manifest and `_SUCCESS`."""
 
     phase: Literal[Phase.SUCCEEDED] = Phase.SUCCEEDED
     operation_id: str
@@ -77,7 +79,7 @@ class Succeeded(_Record):
 
 
 class _Stopped(_Record):
-    """Ended before its time. What it had reached is kept: a retry may go on from there."""
+    """Ended without success. The results so far are kept, so that a retry by hand can continue from there."""
 
     operation_id: str | None = None
     stage: str | None = None
@@ -88,13 +90,13 @@ class _Stopped(_Record):
 
 
 class Failed(_Stopped):
-    """Given up; the export's error says why."""
+    """Failed; `Export.error` has the reason."""
 
     phase: Literal[Phase.FAILED] = Phase.FAILED
 
 
 class Cancelled(_Stopped):
-    """Somebody asked for its end."""
+    """Ended, because its cancellation was requested."""
 
     phase: Literal[Phase.CANCELLED] = Phase.CANCELLED
 
@@ -109,9 +111,9 @@ class Export(_Record):
 
     Args:
         attempt: Failures since the last progress.
-        throttled: Refusals for too many calls since the last progress; they use no attempt.
-        generation: How many times the export was set going: once, and once more for each retry by hand.
-        set_going_at: When that was last; deadlines count from it.
+        throttled: Refusals for too many requests since the last progress. They use no attempt.
+        generation: One, plus one for each retry by hand.
+        set_going_at: Time of acceptance, or of the last retry by hand. The deadline counts from it.
     """
 
     export_id: str
@@ -129,17 +131,17 @@ class Export(_Record):
 
     @property
     def phase(self) -> Phase:
-        """Where it stands."""
+        """The phase of its state."""
         return self.state.phase
 
     @property
     def role(self) -> Role:
-        """Which workers look at it next."""
+        """The role of the workers that run its next step."""
         return "transfer" if isinstance(self.state, Transferring) else "control"
 
     @property
     def step_name(self) -> str:
-        """The step that comes next: submit, poll or transfer."""
+        """The next step: submit, poll or transfer."""
         match self.state:
             case Queued():
                 return "submit"
@@ -152,7 +154,7 @@ class Export(_Record):
 
 
 def accepted(export_id: str, request: ExportRequest, created_at: datetime) -> Export:
-    """An export that has just been accepted."""
+    """Returns the export of a request that has just been accepted."""
     return Export(
         export_id=export_id,
         request=request,
@@ -165,7 +167,7 @@ def accepted(export_id: str, request: ExportRequest, created_at: datetime) -> Ex
 
 
 def status_of(export: Export) -> Status:
-    """The status document of an export."""
+    """Returns the status document of an export."""
     state = export.state
     ended = isinstance(state, Ended)
     return Status(
@@ -215,10 +217,10 @@ def _stored(item: ManifestObject) -> StoredObject:
 
 
 def event_of(export: Export, namespace: str, trace: str = "") -> Event:
-    """The completion event of an export in a terminal phase. The same export gives the same event, id included.
+    """Returns the completion event of an ended export. The same export gives the same event, with the same id.
 
     Args:
-        trace: The W3C traceparent that came with the request: who hears of the end goes on in the trace of who asked.
+        trace: The W3C traceparent of the request, so that consumers of the event continue the caller's trace.
     """
     status = status_of(export)
     if status.finished_at is None:

@@ -1,4 +1,4 @@
-"""What a driver or the transfer engine saw: plain values, from which `steps` decides."""
+"""What a driver or the transfer engine observed: plain values, from which `transitions` decides."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ class RemoteFile:
     """One file of a finished operation.
 
     Args:
-        uri: As the platform gave it.
-        name: Base name of the URI, decoded once. Not made safe yet.
+        uri: As the platform returned it.
+        name: Base name of the URI, decoded once. It may contain characters that are unsafe in a key.
     """
 
     uri: str
@@ -20,14 +20,14 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class ResumableUpload:
-    """A multipart upload with which the next worker can go on where this one stopped.
+    """A multipart upload that the next worker can resume.
 
     Args:
-        key: Of the object that it becomes.
-        upload_id: As S3 calls it.
-        token: Stands in that object's metadata and in no other's: tells whether what stands there came of this upload.
-        validator: Of the source's version whose bytes it has; see `platforms.base.Versioned`.
-        total_bytes: Of that version.
+        key: Key of the object that the upload creates.
+        upload_id: S3's id of the upload.
+        token: A random value in the metadata of the created object. An object with this token came from this upload.
+        validator: Version of the source file whose bytes were uploaded; see `platforms.base.Versioned`.
+        total_bytes: Length of that version.
     """
 
     key: str
@@ -39,12 +39,12 @@ class ResumableUpload:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """The platform accepted the job.
+    """The platform accepted the operation.
 
     Args:
-        operation_id: Opaque handle; the only thing that is polled with.
-        stage: The platform's own word, if it says one.
-        done: The platform says that the job has ended already: look at once.
+        operation_id: Opaque handle, with which the operation is polled.
+        stage: The platform's name of the operation's state, if it returns one.
+        done: The operation has ended already, so it is polled at once.
     """
 
     operation_id: str
@@ -54,14 +54,14 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """The platform is still at it. Unknown stages land here, too.
+    """The operation has not ended. Unknown stages count as this, too.
 
     Args:
-        percent: 0 to 100, where the platform tells.
-        operation_id: The handle from now on, for platforms on which one job follows another (computing a group, then
-            querying it). None keeps the one there is.
-        submitted: This look has begun the job of the new handle. A handle may also change because it holds what was
-            seen.
+        percent: 0 to 100, if the platform reports it.
+        operation_id: The new handle, on platforms where one operation follows another (first a group is computed, then
+            it is queried). None keeps the handle.
+        submitted: This poll started the operation of the new handle. A handle may also change without a submit, if it
+            contains what the poll observed.
     """
 
     stage: str | None
@@ -72,7 +72,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The platform is done. No files is possible, and means: look again a few times."""
+    """The operation has ended. Without files, it is polled a few times more."""
 
     stage: str | None
     files: tuple[RemoteFile, ...]
@@ -80,10 +80,10 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class OperationFailed:
-    """The platform's job ended in failure.
+    """The operation failed on the platform.
 
     Args:
-        message: What the platform says of it, or our words where it says nothing.
+        message: The platform's message, or the driver's own if the platform returned none.
     """
 
     stage: str | None
@@ -91,12 +91,12 @@ class OperationFailed:
 
 
 Polled = Pending | Ready | OperationFailed
-"""What one poll can see."""
+"""The possible results of a poll."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Every file of the export, its manifest and `_SUCCESS` stand in S3."""
+    """Every file of the export, its manifest and `_SUCCESS` are in S3."""
 
     objects: tuple[ManifestObject, ...]
     manifest_uri: str

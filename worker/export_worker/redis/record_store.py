@@ -26,8 +26,8 @@ from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX, JOB_TTL_MS, job_pa
 from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.status import Phase, Progress
 from export_worker.errors import LeaseLostError
+from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.export import Ended, Export, event_of, status_of
-from export_worker.lifecycle.transitions import Decision
 from export_worker.redis.claims import (
     NO_SIGNAL,
     ClaimedStep,

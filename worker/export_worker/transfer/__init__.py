@@ -1,1 +1,1 @@
-"""Streams an open download into S3: planner, reader, multipart upload, engine. No file is ever held."""
+"""Streams a platform's files into S3 with bounded memory, transforms them, and resumes after interruptions."""

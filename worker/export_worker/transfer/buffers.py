@@ -1,4 +1,4 @@
-"""Part buffers out of one budget for the whole process: memory is bounded by construction, not by hope."""
+"""Part buffers from one budget for the whole process, which bounds the memory of all transfers."""
 
 import asyncio
 from collections import deque
@@ -12,28 +12,28 @@ from export_worker.transfer.part_sizes import FIRST_PART_BYTES
 
 @dataclass(eq=False, slots=True)
 class PartBuffer:
-    """Room for one part.
+    """The buffer of one part.
 
     Args:
-        data: The room; cut to the part's length when that is shorter.
-        permit_bytes: What it takes from the budget until it is released.
+        data: The bytes; cut to the part's length if that is shorter.
+        permit_bytes: Bytes of the budget that it uses until it is given back.
     """
 
     data: bytearray
     permit_bytes: int
 
     def cut(self, length_bytes: int) -> None:
-        """Keep the first bytes only."""
+        """Keeps only the first bytes."""
         if length_bytes < len(self.data):
             del self.data[length_bytes:]
 
 
 class BufferPool:
-    """A budget of bytes, first come, first served; buffers of whole parts are used again.
+    """A budget of bytes, served in order of arrival. Buffers of whole parts are reused.
 
     Args:
-        budget_bytes: Bytes in buffers over all transfers. A single larger buffer is let through when nothing else is
-            out, or a very large file could never be stored.
+        budget_bytes: Bytes in the buffers of all transfers. One larger buffer is allowed while no other is in use,
+            since a very large file could not be stored otherwise.
     """
 
     def __init__(self, budget_bytes: int) -> None:
@@ -44,36 +44,36 @@ class BufferPool:
 
     @property
     def taken_bytes(self) -> int:
-        """Bytes that are out now."""
+        """Bytes in use."""
         return self._budget_bytes - self._free_bytes
 
     def share(self) -> "BufferShare":
-        """What one transfer takes; all of it comes back at the end of the `with` block."""
+        """Returns the buffers of one transfer. All of them are given back at the end of the `with` block."""
         return BufferShare(self)
 
     async def take(self, size_bytes: int) -> PartBuffer:
-        """A buffer of this size, as soon as the budget allows it."""
+        """Returns a buffer of this size, as soon as the budget allows it."""
         permit_bytes = min(size_bytes, self._budget_bytes)
         if self._waiting or permit_bytes > self._free_bytes:
-            await self._turn(permit_bytes)
+            await self._wait(permit_bytes)
         else:
             self._free_bytes -= permit_bytes
-        return PartBuffer(self._room(size_bytes), permit_bytes)
+        return PartBuffer(self._allocate(size_bytes), permit_bytes)
 
     def give_back(self, buffer: PartBuffer) -> None:
-        """Return a buffer that nobody reads or writes any more."""
+        """Gives back a buffer that is not read or written any more."""
         if len(buffer.data) == buffer.permit_bytes >= FIRST_PART_BYTES:
             self._spare.append(buffer.data)
         self._free(buffer.permit_bytes)
         if not self.taken_bytes:
-            self._spare.clear()  # an idle worker is a small one
+            self._spare.clear()  # an idle worker keeps no memory
 
-    def _room(self, size_bytes: int) -> bytearray:
+    def _allocate(self, size_bytes: int) -> bytearray:
         for position, spare in enumerate(self._spare):
             if len(spare) == size_bytes:
                 return self._spare.pop(position)
-        # Spare buffers are memory, too. Larger parts than before take the place of those that had the old size; a small
-        # one only asks that the budget holds.
+        # Spare buffers use memory, too. A larger buffer replaces spare ones of the old size. A small one frees only as
+        # many as the budget requires.
         to_free = (
             size_bytes if size_bytes > FIRST_PART_BYTES else self.taken_bytes + self._spare_bytes - self._budget_bytes
         )
@@ -85,18 +85,18 @@ class BufferPool:
     def _spare_bytes(self) -> int:
         return sum(map(len, self._spare))
 
-    async def _turn(self, permit_bytes: int) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((permit_bytes, turn))
+    async def _wait(self, permit_bytes: int) -> None:
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((permit_bytes, granted))
         try:
-            await turn
+            await granted
         except asyncio.CancelledError:
-            if turn.cancelled():
-                with suppress(ValueError):  # a buffer that came back meanwhile has taken it out already
-                    self._waiting.remove((permit_bytes, turn))
+            if granted.cancelled():
+                with suppress(ValueError):  # `_serve` may have removed it already
+                    self._waiting.remove((permit_bytes, granted))
                 self._serve()
             else:
-                self._free(permit_bytes)  # our turn had come just before
+                self._free(permit_bytes)  # the budget was granted just before the cancellation
             raise
 
     def _free(self, permit_bytes: int) -> None:
@@ -105,15 +105,15 @@ class BufferPool:
 
     def _serve(self) -> None:
         while self._waiting and self._waiting[0][0] <= self._free_bytes:
-            permit_bytes, turn = self._waiting.popleft()
-            if turn.cancelled():
+            permit_bytes, granted = self._waiting.popleft()
+            if granted.cancelled():
                 continue
             self._free_bytes -= permit_bytes
-            turn.set_result(None)
+            granted.set_result(None)
 
 
 class BufferShare:
-    """The buffers of one transfer."""
+    """The buffers that one transfer uses."""
 
     def __init__(self, pool: BufferPool) -> None:
         self._pool = pool

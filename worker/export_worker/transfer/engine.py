@@ -1,12 +1,12 @@
-"""Moves one download into one object: reads ahead by one part, sends several at once, holds no more than that.
+"""Moves one download into one object: fills one part while several others are being sent.
 
-Memory of one transfer: (parts in flight + the one that is being filled) times the part size. Of all transfers
-together: the pool's budget. A permit is taken before a part is read, so a slow store slows the source down and
-nothing piles up.
+The memory of one transfer is (parts in flight + the one that is being filled) times the part size. The pool's budget
+bounds all transfers together. A buffer is taken before a part is read, so a slow store slows the source down, and no
+bytes pile up.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from secrets import token_hex
@@ -21,34 +21,29 @@ from export_worker.s3.objects import Target, Written
 from export_worker.s3.store import S3Store
 from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
 from export_worker.transfer.buffers import BufferPool, BufferShare, PartBuffer
+from export_worker.transfer.callbacks import TransferCallbacks
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES, MAX_OBJECT_BYTES, part_size
+from export_worker.transfer.progress import TransferProgress
 from export_worker.transfer.reader import PartReader, open_reader
 from export_worker.transfer.resume import NotResumable, RecoveredUpload, recover
-from export_worker.transfer.source import GuardedSource
+from export_worker.transfer.source import ValidatedSource
 from export_worker.transfer.transforms.base import Transform
 
 PARTS_IN_FLIGHT = 4
-"""Enough to fill a fast line, and little memory."""
+"""Enough to use a fast connection fully, and little memory."""
 MEMORY_BYTES = 2 * (PARTS_IN_FLIGHT + 1) * FIRST_PART_BYTES
-"""80 MiB: two transfers at full speed, or more of them with fewer parts each."""
-
-OnBegun = Callable[[ResumableUpload], Awaitable[None]]
-OnPart = Callable[[], None]
-
-
-def _untold() -> None:
-    """For who does not want to know."""
+"""80 MiB: two transfers at full speed, or more transfers with fewer parts in flight each."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One file as it stands in S3.
+    """One file that is stored in S3.
 
     Args:
-        bytes: As stored, after the transform.
-        checksum: Algorithm and base64, such as `CRC64NVME:…`, of the stored bytes.
-        source_bytes: As they came, before the transform.
-        source_checksum: The same, of the source's bytes.
+        bytes: Stored bytes, after the transform.
+        checksum: Algorithm and base64 of the stored bytes' checksum, such as `CRC64NVME:…`.
+        source_bytes: Received bytes, before the transform.
+        source_checksum: The same of the received bytes.
         adopted: An earlier attempt of the same export had stored it already.
     """
 
@@ -63,8 +58,36 @@ class StoredFile:
 
     @property
     def uri(self) -> str:
-        """`s3://bucket/key`, the key as it stands."""
+        """`s3://bucket/key`, with the key unchanged."""
         return f"s3://{self.bucket}/{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How a download is read.
+
+    Args:
+        file_name: Name of the file at the platform. Its extension shows whether JSON is expected.
+        transform: A new transform; None stores the bytes unchanged.
+        bandwidth: Limit at which the source is read.
+    """
+
+    file_name: str
+    transform: Transform | None = None
+    bandwidth: BandwidthLimit = UNLIMITED
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorder:
+    """Saves an upload in the export's record, so that the next attempt can resume it."""
+
+    callbacks: TransferCallbacks
+    validator: str
+    total_bytes: int
+
+    async def save(self, key: str, upload_id: str, token: str) -> None:
+        upload = ResumableUpload(key, upload_id, token, self.validator, self.total_bytes)
+        await self.callbacks.on_upload_changed(upload, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,51 +95,38 @@ class _Transfer:
     """What one transfer works with.
 
     Args:
-        noting: How to note an upload; None when it is of no use to anybody else.
-        kept: What an earlier attempt has left.
-        on_part: Whom to tell of each part that S3 has taken.
+        recorder: Saves the upload; None if it cannot be resumed.
+        recovered: What an earlier attempt has left; None to start at the beginning.
     """
 
     reader: PartReader
     target: Target
     total_bytes: int | None
     share: BufferShare
-    noting: "_Noting | None"
-    kept: RecoveredUpload | None
-    on_part: OnPart
+    progress: TransferProgress
+    recorder: _Recorder | None
+    recovered: RecoveredUpload | None
 
-    async def part(self, number: int) -> PartBuffer:
-        """Room for one part, taken first, then filled as far as the stream goes."""
+    async def read_part(self, number: int) -> PartBuffer:
+        """Takes a buffer for one part, then fills it until it is full or the stream ends."""
         size_bytes = part_size(number, self.total_bytes)
         if self.total_bytes is not None:
             size_bytes = min(size_bytes, self.total_bytes - (number - 1) * size_bytes)
         buffer = await self.share.take(size_bytes)
-        with memoryview(buffer.data) as room:
-            filled = await self.reader.fill(room)
+        with memoryview(buffer.data) as view:
+            filled = await self.reader.fill(view)
         buffer.cut(filled)
         return buffer
 
 
-@dataclass(frozen=True, slots=True)
-class _Noting:
-    """What is known of the source before an upload is begun, and who wants to know."""
-
-    on_begun: OnBegun
-    validator: str
-    total_bytes: int
-
-    async def note(self, key: str, upload_id: str, token: str) -> None:
-        await self.on_begun(ResumableUpload(key, upload_id, token, self.validator, self.total_bytes))
-
-
 class TransferEngine:
-    """Stores downloads and documents. One for each store; transfers may run side by side.
+    """Stores downloads and documents. There is one engine for each store, and transfers may run concurrently.
 
     Args:
-        store: Its executor should have at least as many threads as parts are in flight over all transfers.
-        parts_in_flight: Of one transfer.
-        memory_bytes: In part buffers, over all transfers. Less than one part is no error: parts then go one by one.
-        pool: Buffers that are shared with other engines, in place of `memory_bytes`.
+        store: Its executor needs at least as many threads as parts are in flight over all transfers.
+        parts_in_flight: Parts of one transfer that are sent at the same time.
+        memory_bytes: Bytes in part buffers over all transfers. With less than one part, parts are sent one by one.
+        pool: Buffers that are shared with other engines, instead of `memory_bytes`.
     """
 
     def __init__(
@@ -131,87 +141,88 @@ class TransferEngine:
         self._parts_in_flight = parts_in_flight
         self._pool = pool or BufferPool(memory_bytes)
 
-    async def recover(self, target: Target, noted: ResumableUpload) -> RecoveredUpload | StoredFile | NotResumable:
-        """What has become of an upload that was noted; one that has all its parts is completed here.
+    async def recover(self, target: Target, resumable: ResumableUpload) -> RecoveredUpload | StoredFile | NotResumable:
+        """Finds what became of an upload that was saved in the record. If it has all its parts, completes it.
 
         Raises:
             ObjectExistsError: The key belongs to another export.
-            StorageError: S3 refused, did not answer, or stored something else.
+            StorageError: S3 refused, did not answer, or stored other bytes.
         """
-        found = await recover(self._store, target, noted)
+        found = await recover(self._store, target, resumable)
         if isinstance(found, RecoveredUpload) and found.is_whole:
-            async with _open_until(found.upload, is_noted=True):
+            async with _aborted_on_error(found.upload, is_recorded=True):
                 found = await found.upload.complete(found.parts)
-        # As it came, so it was stored: what is noted went through no transform.
+        # Only uploads of unchanged bytes are recorded, so source and object have the same length and checksum.
         return _stored(target, found, found.bytes, found.checksum) if isinstance(found, Written) else found
 
     async def store_file(
         self,
         download: Download,
         target: Target,
+        options: ReadOptions,
         *,
-        file_name: str,
-        transform: Transform | None,
-        progress: Callable[[int], None],
-        on_part: OnPart = _untold,
-        bandwidth: BandwidthLimit = UNLIMITED,
-        on_begun: OnBegun | None = None,
-        kept: RecoveredUpload | None = None,
+        progress: TransferProgress,
+        callbacks: TransferCallbacks,
+        recovered: RecoveredUpload | None = None,
     ) -> StoredFile:
-        """Stream a download into an object. Returns when it stands complete; otherwise nothing stands there.
+        """Streams a download into an object. Returns when the object is complete; otherwise there is no object.
 
-        After a failure or a cancellation no thread of it runs. A multipart upload of it is open only when it was
-        noted, and nothing is wrong with its parts: the next attempt, here or elsewhere, may `recover` it.
+        After a failure or a cancellation, no thread of this transfer runs. Its multipart upload stays open only if it
+        was saved by `on_upload_changed` and its parts are right. The next attempt, here or at another worker, may then
+        `recover` it. An upload is saved before its first part is sent. Only a file of known length can be resumed, if
+        it is stored unchanged and its source reports a version.
 
         Args:
-            download: Open, its body not read yet; behind `kept`, if that is given.
-            target: Where to.
-            file_name: As the platform calls it: says whether JSON is to be expected.
-            transform: Fresh; None stores the bytes as they come.
-            progress: Called on the loop with the number of source bytes that have just come.
-            on_part: Called on the loop when S3 has taken a part, or a file that is a single one.
-            pace: At which the source is read.
-            on_begun: Notes an upload that can be resumed, before its first part is sent. Only a file of known length
-                that is stored as it comes can be, from a source that tells its version.
-            kept: What `recover` found.
+            download: Open; its body has not been read. It starts behind `recovered`, if that is given.
+            target: The object.
+            options: How the download is read.
+            progress: Counts bytes and parts.
+            callbacks: Saves an upload that can be resumed.
+            recovered: What `recover` found.
 
         Raises:
-            DownloadInvalidError: An error page came.
-            DownloadInterruptedError: It is cut, or shorter or longer than announced.
+            DownloadInvalidError: The download is an error page.
+            DownloadInterruptedError: The connection broke, or the body is shorter or longer than announced.
             TransformError: The bytes do not fit the charset.
             ObjectExistsError: The key belongs to another export.
-            StorageError: S3 refused, did not answer, or stored something else.
+            StorageError: S3 refused, did not answer, or stored other bytes.
         """
-        source = GuardedSource(download, file_name, progress, bandwidth=bandwidth, hashed=transform is not None)
-        if kept is not None:
-            source.go_on_behind(kept.bytes)
-        # A transform changes the length, so the announced one plans nothing.
+        transform = options.transform
+        source = ValidatedSource(
+            download,
+            options.file_name,
+            progress.add_bytes,
+            bandwidth=options.bandwidth,
+            hashed=transform is not None,
+        )
+        if recovered is not None:
+            source.resume_at(recovered.bytes)
+        # A transform changes the length, so the announced one is useless for planning parts.
         total_bytes = download.total_bytes if transform is None else None
         if total_bytes is not None and total_bytes > MAX_OBJECT_BYTES:
             _refuse_size()
-        noting = None
-        if on_begun is not None and total_bytes is not None and (validator := _validator_of(download)) is not None:
-            noting = _Noting(on_begun, validator, total_bytes)
+        recorder = _recorder_of(download, total_bytes, callbacks)
         with self._pool.share() as share:
             async with open_reader(source, transform, self._store.executor) as reader:
-                written = await self._move(_Transfer(reader, target, total_bytes, share, noting, kept, on_part))
+                transfer = _Transfer(reader, target, total_bytes, share, progress, recorder, recovered)
+                written = await self._move(transfer)
         if transform is None:
             return _stored(target, written, written.bytes, written.checksum)
         return _stored(target, written, source.bytes_read, source.checksum)
 
     async def store_document(self, bucket: str, key: str, body: bytes, content_type: str, export_id: str) -> StoredFile:
-        """Store a small document of ours, such as `manifest.json`, under the same rules as a file.
+        """Stores a small document of the worker, such as `manifest.json`, by the same rules as a file.
 
         Raises:
             ObjectExistsError: The key belongs to another export.
-            StorageError: S3 refused, did not answer, or stored something else.
+            StorageError: S3 refused, did not answer, or stored other bytes.
         """
         target = Target(bucket, key, export_id, content_type)
         written = await self._store.put(target, body)
         return _stored(target, written, len(body), written.checksum)
 
     async def remove_document(self, bucket: str, key: str, export_id: str) -> None:
-        """Remove what stands under a key, if anything does.
+        """Removes the object with this key, if there is one.
 
         Raises:
             ObjectExistsError: The key belongs to another export.
@@ -220,60 +231,60 @@ class TransferEngine:
         await self._store.remove(Target(bucket, key, export_id, ""))
 
     async def abort_leftovers(self, bucket: str, prefix: str, export_id: str, keep: str | None = None) -> int:
-        """See `S3Store.abort_leftovers`: for an export taken up after a worker's death, and for one that ends."""
+        """See `S3Store.abort_leftovers`: after another worker died, and when an export ends."""
         return await self._store.abort_leftovers(bucket, prefix, export_id, keep)
 
     async def _move(self, transfer: _Transfer) -> Written:
-        kept = transfer.kept
-        if kept is not None:
-            first = await transfer.part(len(kept.parts) + 1)
-            return await self._finish(transfer, kept.upload, first, is_noted=True)
-        first = await transfer.part(1)
+        recovered = transfer.recovered
+        if recovered is not None:
+            first = await transfer.read_part(len(recovered.parts) + 1)
+            return await self._finish(transfer, recovered.upload, first, is_recorded=True)
+        first = await transfer.read_part(1)
         if await transfer.reader.at_end():
             written = await self._store.put(transfer.target, first.data)
-            transfer.on_part()
+            transfer.progress.add_part()
             return written
-        upload = await self._begin(transfer)
-        return await self._finish(transfer, upload, first, is_noted=transfer.noting is not None)
+        upload = await self._start_upload(transfer)
+        return await self._finish(transfer, upload, first, is_recorded=transfer.recorder is not None)
 
-    async def _begin(self, transfer: _Transfer) -> MultipartUpload:
-        noting = transfer.noting
-        if noting is None:
+    async def _start_upload(self, transfer: _Transfer) -> MultipartUpload:
+        recorder = transfer.recorder
+        if recorder is None:
             return await self._store.begin(transfer.target)
         token = token_hex(8)
         upload = await self._store.begin(replace(transfer.target, token=token))
-        async with _open_until(upload, is_noted=False):
-            await noting.note(transfer.target.key, upload.upload_id, token)
+        async with _aborted_on_error(upload, is_recorded=False):
+            await recorder.save(transfer.target.key, upload.upload_id, token)
         return upload
 
     async def _finish(
-        self, transfer: _Transfer, upload: MultipartUpload, first: PartBuffer, *, is_noted: bool
+        self, transfer: _Transfer, upload: MultipartUpload, first: PartBuffer, *, is_recorded: bool
     ) -> Written:
-        async with _open_until(upload, is_noted=is_noted):
+        async with _aborted_on_error(upload, is_recorded=is_recorded):
             return await upload.complete(await self._send(transfer, upload, first))
 
     async def _send(self, transfer: _Transfer, upload: MultipartUpload, first: PartBuffer) -> list[SentPart]:
-        """Read and send until the end. All threads have ended when this does, however it does."""
+        """Reads and sends parts until the end. When it returns or raises, all its threads have ended."""
         sending = _Sending(upload, transfer, self._parts_in_flight)
         try:
             async with asyncio.TaskGroup() as tasks:
                 await sending.start(tasks, first)
                 while not await transfer.reader.at_end():
-                    await sending.start(tasks, await transfer.part(sending.started + 1))
+                    await sending.start(tasks, await transfer.read_part(sending.started + 1))
         except BaseExceptionGroup as group:
-            raise _telling(group) from None
+            raise _main_error(group) from None
         return sending.parts()
 
 
 class _Sending:
-    """The parts of one upload that are on their way or there."""
+    """The parts of one upload that are being sent or have been sent."""
 
     def __init__(self, upload: MultipartUpload, transfer: _Transfer, parts_in_flight: int) -> None:
         self._upload = upload
         self._share = transfer.share
-        self._on_part = transfer.on_part
+        self._progress = transfer.progress
         self._slots = asyncio.Semaphore(parts_in_flight)
-        self._before = () if transfer.kept is None else transfer.kept.parts
+        self._before = () if transfer.recovered is None else transfer.recovered.parts
         self._tasks: list[asyncio.Task[SentPart]] = []
         self._bytes = sum(part.bytes for part in self._before)
 
@@ -282,64 +293,68 @@ class _Sending:
         return len(self._before) + len(self._tasks)
 
     async def start(self, tasks: asyncio.TaskGroup, buffer: PartBuffer) -> None:
-        """Send the next part, as soon as few enough are in flight."""
+        """Starts to send the next part, as soon as a slot is free."""
         self._bytes += len(buffer.data)
         if self._bytes > MAX_OBJECT_BYTES:
             _refuse_size()
         await self._slots.acquire()
         task = tasks.create_task(self._upload.send(self.started + 1, buffer.data))
-        # A callback, not a `finally` inside: a task that is cancelled before it begins runs none of its body.
+        # A callback and no `finally` in the task: a task that is cancelled before it starts runs none of its body.
         task.add_done_callback(lambda ended: self._ended(ended, buffer))
         self._tasks.append(task)
 
     def parts(self) -> list[SentPart]:
-        """All parts in order, when every task has ended well."""
+        """Returns all parts in order, after every task has succeeded."""
         return [*self._before, *(task.result() for task in self._tasks)]
 
     def _ended(self, task: asyncio.Task[SentPart], buffer: PartBuffer) -> None:
         if not task.cancelled() and task.exception() is None:
-            self._on_part()
+            self._progress.add_part()
         self._share.give_back(buffer)
         self._slots.release()
 
 
 @asynccontextmanager
-async def _open_until(upload: MultipartUpload, *, is_noted: bool) -> AsyncIterator[None]:
-    """Keep an upload open until the block has ended well, or until somebody goes on with it who knows of it."""
+async def _aborted_on_error(upload: MultipartUpload, *, is_recorded: bool) -> AsyncIterator[None]:
+    """Aborts an upload if the block fails, unless it is in the record and can be resumed."""
     try:
         yield
     except BaseException as error:
-        if not is_noted or _spoils(error):
-            await _abandon(upload, error)
+        if not is_recorded or _is_spoiled_by(error):
+            await _abort(upload, error)
         raise
 
 
-def _spoils(error: BaseException) -> bool:
-    """Whether nobody should build upon an upload that ended so."""
+def _is_spoiled_by(error: BaseException) -> bool:
+    """Whether an upload that ended with this error must not be resumed."""
     if isinstance(error, IntegrityError | DownloadInvalidError):
         return True
     return isinstance(error, StepError) and not error.retryable
 
 
-def _validator_of(download: Download) -> str | None:
-    return download.validator if isinstance(download, Versioned) else None
+def _recorder_of(download: Download, total_bytes: int | None, callbacks: TransferCallbacks) -> _Recorder | None:
+    """Returns a recorder if the upload of this download can be resumed."""
+    validator = download.validator if isinstance(download, Versioned) else None
+    if total_bytes is None or validator is None:
+        return None
+    return _Recorder(callbacks, validator, total_bytes)
 
 
-async def _abandon(upload: MultipartUpload, error: BaseException) -> None:
-    """Abort the upload; when even that fails, the first error is still the one to tell."""
+async def _abort(upload: MultipartUpload, error: BaseException) -> None:
+    """Aborts the upload. If that fails, the first error gets a note and is still the one that is raised."""
     try:
         await upload.abort()
     except StorageError as failure:
         error.add_note(f"its multipart upload may still be open: {failure}")
 
 
-def _telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that says most: one of ours, if there is one."""
+def _main_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Returns the most specific error: the first `StepError` if there is one."""
     return next((error for error in group.exceptions if isinstance(error, StepError)), group.exceptions[0])
 
 
 def _refuse_size() -> NoReturn:
-    raise StorageRefusedError(f"the file has more than {MAX_OBJECT_BYTES} bytes, which is all that one S3 object takes")
+    raise StorageRefusedError(f"the file has more than {MAX_OBJECT_BYTES} bytes, the maximum of one S3 object")
 
 
 def _stored(target: Target, written: Written, source_bytes: int, source_checksum: Checksum) -> StoredFile:

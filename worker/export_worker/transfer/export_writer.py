@@ -1,76 +1,57 @@
-"""Lands everything of one export: the files, then `manifest.json`, then `_SUCCESS`."""
+"""Writes everything of one export into S3: the files, then `manifest.json`, then `_SUCCESS`."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC
 
 from export_worker.contract.status import Manifest, ManifestObject
 from export_worker.lifecycle.export import Export, Transferring
 from export_worker.lifecycle.observations import RemoteFile, ResumableUpload, Stored
-from export_worker.platforms.base import Download, Mark
-from export_worker.s3.object_keys import render_key
+from export_worker.platforms.base import Download
+from export_worker.s3.object_keys import KeyFields, key_prefix, render_key
 from export_worker.s3.objects import Target
 from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
-from export_worker.transfer.engine import StoredFile, TransferEngine
+from export_worker.transfer.callbacks import TransferCallbacks
+from export_worker.transfer.engine import ReadOptions, StoredFile, TransferEngine
 from export_worker.transfer.output_files import OutputFile, plan_output
 from export_worker.transfer.progress import TransferProgress
 from export_worker.transfer.resume import NotResumable, RecoveredUpload, restart_reason
-from export_worker.transfer.transforms.row_count import Rows
-
-
-@dataclass(frozen=True, slots=True)
-class TransferCallbacks:
-    """What a transfer asks of the outside, and what it tells.
-
-    Args:
-        open_file: Opens one download, at a mark where it is to go on.
-        on_stored: Told of each file once it stands in S3.
-        on_upload: Told which upload is to be gone on with, should this attempt not end it, and a line for the timeline.
-        on_gauge: Given what tells how far this attempt is, before its first file.
-        pace: Of the connection.
-
-    What the first three raise ends the transfer.
-    """
-
-    open_file: Callable[[RemoteFile, Mark | None], AbstractAsyncContextManager[Download]]
-    on_stored: Callable[[ManifestObject], Awaitable[None]]
-    on_upload: Callable[[ResumableUpload | None, str | None], Awaitable[None]]
-    on_gauge: Callable[[TransferProgress], None]
-    bandwidth: BandwidthLimit = UNLIMITED
-
-
-_NAME = "0-name-that-no-file-has-0"
+from export_worker.transfer.transforms.row_count import RowCounter
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where an export's objects stand: bucket, prefix before every key, and the key's template."""
+    """Where an export's objects are stored: the bucket, the prefix of every key, and the key template."""
 
     bucket: str
     prefix: str
     template: str
 
     def key(self, export: Export, file_name: str) -> str:
-        """The key of one file. The date is that of acceptance, so that a retry lands in the same place."""
-        return render_key(
-            self.prefix,
-            self.template,
-            kind=export.request.kind,
-            connection=export.request.connection,
-            date=export.created_at.astimezone(UTC).date(),
-            export_id=export.export_id,
-            file_name=file_name,
-        )
+        """Returns the key of one file. It has the date of acceptance, so that a retry writes to the same keys."""
+        return render_key(self.prefix, self.template, _key_fields(export), file_name)
+
+    def key_prefix(self, export: Export) -> str:
+        """Returns the part that the keys of all files of one export begin with."""
+        return key_prefix(self.prefix, self.template, _key_fields(export))
+
+
+def _key_fields(export: Export) -> KeyFields:
+    return KeyFields(
+        kind=export.request.kind,
+        connection=export.request.connection,
+        date=export.created_at.astimezone(UTC).date(),
+        export_id=export.export_id,
+    )
 
 
 class ExportWriter:
-    """Brings an export's files into S3 and seals them.
+    """Writes exports into S3.
 
     Args:
         engine: Moves the bytes.
-        layout: Where objects stand.
-        apart: Landings of connections that store in a way of their own.
+        layout: Where objects are stored.
+        per_connection: Writers of connections with storage settings of their own.
     """
 
     def __init__(
@@ -81,99 +62,105 @@ class ExportWriter:
         self._per_connection = per_connection or {}
 
     def for_export(self, export: Export) -> "ExportWriter":
-        """Where this export lands: as its connection says, or here."""
+        """Returns the writer of this export's connection; this one if the connection has none."""
         return self._per_connection.get(export.request.connection, self)
 
-    async def store_files(self, export: Export, state: Transferring, dealings: TransferCallbacks) -> None:
-        """Store every file that does not stand in S3 yet, one after the other.
+    async def store_files(
+        self,
+        export: Export,
+        state: Transferring,
+        callbacks: TransferCallbacks,
+        bandwidth: BandwidthLimit = UNLIMITED,
+    ) -> None:
+        """Stores every file that is not in S3 yet, one after the other.
 
         Args:
-            export: Whose files they are.
-            state: Which files there are, which of them are done, and which upload is open.
-            dealings: With platform and record.
+            export: The export of the files.
+            state: The files, those of them that are stored, and the upload that can be resumed.
+            callbacks: Open files, and save what was stored.
+            bandwidth: Limit at which the files are read.
 
         Raises:
             StepError: As `TransferEngine.store_file` and `plan_output` say.
         """
-        files = await plan_output(export.request, [file.name for file in state.files])
-        gauge = TransferProgress(len(state.files), len(state.stored), sum(item.source_bytes for item in state.stored))
-        dealings.on_gauge(gauge)
-        noted = state.upload
+        outputs = await plan_output(export.request, [file.name for file in state.files])
+        done_bytes = sum(item.source_bytes for item in state.stored)
+        progress = TransferProgress(len(state.files), len(state.stored), done_bytes)
+        callbacks.on_progress(progress)
+        resumable = state.upload
         for index in range(len(state.stored), len(state.files)):
-            target = self._target(export, files[index])
-            piece = _FileTransfer(state.files[index], files[index], target, gauge, files[index].rows())
-            stored = await self._recovered(piece, noted, dealings)
-            noted = None
-            gauge.file_stored(stored.source_bytes)
-            await dealings.on_stored(_listed(piece, stored))
+            output = outputs[index]
+            transfer = _FileTransfer(
+                state.files[index], output, self._target(export, output), bandwidth, progress, output.rows()
+            )
+            stored = await self._resume_or_store(transfer, resumable, callbacks)
+            resumable = None
+            progress.finish_file(stored.source_bytes)
+            await callbacks.on_file_stored(transfer.manifest_object(stored))
 
-    async def _recovered(
-        self, piece: "_FileTransfer", noted: ResumableUpload | None, dealings: TransferCallbacks
+    async def _resume_or_store(
+        self, transfer: "_FileTransfer", resumable: ResumableUpload | None, callbacks: TransferCallbacks
     ) -> StoredFile:
-        """Store one file, from where an earlier attempt has come to."""
-        if noted is None:
-            return await self._store(piece, None, dealings)
-        found = await self._engine.recover(piece.target, noted)
+        """Stores one file. Resumes the upload of an earlier attempt if possible."""
+        if resumable is None:
+            return await self._store(transfer, None, callbacks)
+        found = await self._engine.recover(transfer.target, resumable)
         if isinstance(found, NotResumable):
-            await dealings.on_upload(None, _anew(noted, found))
-            return await self._store(piece, None, dealings)
+            await callbacks.on_upload_changed(None, _restart_note(resumable, found))
+            return await self._store(transfer, None, callbacks)
         if isinstance(found, StoredFile):
             return found
-        return await self._store(piece, found, dealings)
+        return await self._store(transfer, found, callbacks)
 
     async def _store(
-        self, piece: "_FileTransfer", kept: RecoveredUpload | None, dealings: TransferCallbacks
+        self, transfer: "_FileTransfer", recovered: RecoveredUpload | None, callbacks: TransferCallbacks
     ) -> StoredFile:
-        async with dealings.open_file(piece.file, None if kept is None else kept.mark) as download:
-            if kept is not None:
-                kept = await self._gone_on(kept, download, dealings)
-            piece.begin(download, kept)
+        async with callbacks.open_file(transfer.file, None if recovered is None else recovered.mark) as download:
+            if recovered is not None:
+                recovered = await self._check_resumed(recovered, download, callbacks)
+            transfer.start(download, recovered)
             return await self._engine.store_file(
                 download,
-                piece.target,
-                file_name=piece.landed.source_name,
-                transform=piece.landed.transform(piece.rows),
-                progress=piece.gauge.came,
-                on_part=piece.gauge.part_stored,
-                bandwidth=dealings.bandwidth,
-                on_begun=lambda begun: dealings.on_upload(begun, None),
-                kept=kept,
+                transfer.target,
+                transfer.read_options(),
+                progress=transfer.progress,
+                callbacks=callbacks,
+                recovered=recovered,
             )
 
-    async def _gone_on(
-        self, kept: RecoveredUpload, download: Download, dealings: TransferCallbacks
+    async def _check_resumed(
+        self, recovered: RecoveredUpload, download: Download, callbacks: TransferCallbacks
     ) -> RecoveredUpload | None:
-        """Say how it goes on; without what was kept where the source brings the whole file.
+        """Returns the recovered upload if the download resumes behind it. Otherwise aborts it and returns None.
 
-        The bytes before the mark are never read only to be thrown away: sending them again saves nothing but the way to
-        S3, and keeps no doubt whether they are the same.
+        If the source returns the whole file, its first bytes are not compared and skipped but sent again. Skipping
+        them would save only the upload to S3, and would leave a doubt whether they are the same.
         """
-        not_resumable = restart_reason(download, kept.noted)
+        not_resumable = restart_reason(download, recovered.resumable)
         if not_resumable is None:
-            await dealings.on_upload(kept.noted, f"goes on with {kept}")
-            return kept
-        await kept.upload.abort()
-        await dealings.on_upload(None, _anew(kept.noted, not_resumable))
+            await callbacks.on_upload_changed(recovered.resumable, f"resumed the upload of {recovered}")
+            return recovered
+        await recovered.upload.abort()
+        await callbacks.on_upload_changed(None, _restart_note(recovered.resumable, not_resumable))
         return None
 
-    def _target(self, export: Export, file: OutputFile) -> Target:
+    def _target(self, export: Export, output: OutputFile) -> Target:
         return Target(
             self._layout.bucket,
-            self._layout.key(export, file.name),
+            self._layout.key(export, output.name),
             export.export_id,
-            file.content_type,
-            file.content_encoding,
+            output.content_type,
+            output.content_encoding,
         )
 
     async def abort_leftovers(self, export: Export, keep: ResumableUpload | None = None) -> None:
-        """Abort uploads of this export that an earlier attempt has left open, but for the one that is gone on with."""
-        # Up to the first file's name: what stands behind it is not of every key.
-        prefix = self._layout.key(export, _NAME).partition(_NAME)[0]
+        """Aborts uploads of this export that an earlier attempt has left open, except for the one that is resumed."""
+        prefix = self._layout.key_prefix(export)
         kept_id = None if keep is None else keep.upload_id
         await self._engine.abort_leftovers(self._layout.bucket, prefix, export.export_id, kept_id)
 
     async def remove_success(self, export: Export) -> None:
-        """Remove `_SUCCESS`, then the manifest, of an earlier end of this export, if it had one.
+        """Removes `_SUCCESS` and the manifest of an earlier end of this export, if there was one.
 
         Raises:
             ObjectExistsError: They belong to another export.
@@ -183,9 +170,9 @@ class ExportWriter:
             await self._engine.remove_document(self._layout.bucket, self._layout.key(export, name), export.export_id)
 
     async def write_success(self, export: Export, state: Transferring) -> Stored:
-        """Write the manifest, then `_SUCCESS`: whoever sees the latter finds everything complete."""
+        """Writes the manifest, then `_SUCCESS`. A reader that finds `_SUCCESS` finds everything complete."""
         if state.landed_at is None:
-            raise ValueError("an export is sealed after its last file has landed")
+            raise ValueError("_SUCCESS is written after the last file is stored")
         manifest = Manifest(
             export_id=export.export_id,
             kind=export.request.kind,
@@ -196,11 +183,11 @@ class ExportWriter:
             total_bytes=sum(item.bytes for item in state.stored),
         )
         key = self._layout.key(export, "manifest.json")
-        await self._document(export, key, manifest.model_dump_json(indent=2).encode(), "application/json")
-        await self._document(export, self._layout.key(export, "_SUCCESS"), b"", "application/octet-stream")
+        await self._store_document(export, key, manifest.model_dump_json(indent=2).encode(), "application/json")
+        await self._store_document(export, self._layout.key(export, "_SUCCESS"), b"", "application/octet-stream")
         return Stored(tuple(state.stored), f"s3://{self._layout.bucket}/{key}")
 
-    async def _document(self, export: Export, key: str, body: bytes, content_type: str) -> None:
+    async def _store_document(self, export: Export, key: str, body: bytes, content_type: str) -> None:
         await self._engine.store_document(
             bucket=self._layout.bucket, key=key, body=body, content_type=content_type, export_id=export.export_id
         )
@@ -208,36 +195,39 @@ class ExportWriter:
 
 @dataclass(frozen=True, slots=True)
 class _FileTransfer:
-    """One file on its way."""
+    """The transfer of one file."""
 
     file: RemoteFile
-    landed: OutputFile
+    output: OutputFile
     target: Target
-    gauge: TransferProgress
-    rows: Rows | None
+    bandwidth: BandwidthLimit
+    progress: TransferProgress
+    rows: RowCounter | None
 
-    def begin(self, download: Download, kept: RecoveredUpload | None) -> None:
-        if kept is None:
-            self.gauge.begin(download.total_bytes)
+    def read_options(self) -> ReadOptions:
+        return ReadOptions(self.output.source_name, self.output.transform(self.rows), self.bandwidth)
+
+    def start(self, download: Download, recovered: RecoveredUpload | None) -> None:
+        if recovered is None:
+            self.progress.start_file(download.total_bytes)
         else:
-            self.gauge.begin(download.total_bytes, kept.bytes, len(kept.parts))
+            self.progress.start_file(download.total_bytes, recovered.bytes, len(recovered.parts))
+
+    def manifest_object(self, stored: StoredFile) -> ManifestObject:
+        return ManifestObject(
+            uri=stored.uri,
+            bucket=stored.bucket,
+            key=stored.key,
+            bytes=stored.bytes,
+            etag=stored.etag,
+            checksum=stored.checksum,
+            file_name=self.output.name,
+            source_uri=self.file.uri,
+            source_bytes=stored.source_bytes,
+            source_checksum=stored.source_checksum,
+            rows=None if self.rows is None else self.rows.count,
+        )
 
 
-def _listed(piece: _FileTransfer, stored: StoredFile) -> ManifestObject:
-    return ManifestObject(
-        uri=stored.uri,
-        bucket=stored.bucket,
-        key=stored.key,
-        bytes=stored.bytes,
-        etag=stored.etag,
-        checksum=stored.checksum,
-        file_name=piece.landed.name,
-        source_uri=piece.file.uri,
-        source_bytes=stored.source_bytes,
-        source_checksum=stored.source_checksum,
-        rows=None if piece.rows is None else piece.rows.count,
-    )
-
-
-def _anew(noted: ResumableUpload, not_resumable: NotResumable) -> str:
-    return f"begins {noted.key} anew, its upload cannot be gone on with: {not_resumable.reason}"
+def _restart_note(resumable: ResumableUpload, not_resumable: NotResumable) -> str:
+    return f"restarted {resumable.key} from the beginning: its upload cannot be resumed ({not_resumable.reason})"

@@ -1,4 +1,4 @@
-"""How the files of one export land: under which names, with which heads, through which transform. Its `output` says."""
+"""The files that one export stores: their names, headers and transforms, as the request's `output` says."""
 
 import asyncio
 import mimetypes
@@ -11,7 +11,7 @@ from export_worker.contract.request import ExportRequest
 from export_worker.errors import TransformError
 from export_worker.s3.object_keys import safe_name, unique_names
 from export_worker.transfer.transforms.base import Pipeline, Transcoder, Transform, build_transform
-from export_worker.transfer.transforms.row_count import Rows, counted, is_csv, rows_of
+from export_worker.transfer.transforms.row_count import RowCounter, is_csv, row_counter_for, with_row_count
 
 PARQUET_TYPE = "application/vnd.apache.parquet"
 """As IANA lists it."""
@@ -24,8 +24,10 @@ class OutputFile:
     """One file of an export.
 
     Args:
-        name: Under which it lands; no other file of the export has it.
-        source_name: As the platform calls it, made safe.
+        name: Its name in S3; unique within the export.
+        source_name: Its name at the platform, made safe.
+        output: The request's `output`.
+        charset: Charset of the source.
     """
 
     name: str
@@ -35,36 +37,36 @@ class OutputFile:
 
     @property
     def content_type(self) -> str:
-        """`Content-Type`, by the name."""
+        """`Content-Type`, guessed from the name."""
         if self.output.format == "parquet":
             return PARQUET_TYPE
         return mimetypes.guess_type(self.name)[0] or "application/octet-stream"
 
     @property
     def content_encoding(self) -> str | None:
-        """`Content-Encoding`, which names compressions as we do (RFC 9110; RFC 8878 for zstd)."""
+        """`Content-Encoding`. The names of compressions are the same there (RFC 9110; RFC 8878 for zstd)."""
         if self.output.format == "parquet" or self.output.compression == "none":
             return None
         return self.output.compression
 
-    def rows(self) -> Rows | None:
-        """A fresh counter of its rows; None when they are not asked for, or cannot be counted."""
-        return rows_of(self.source_name) if self.output.count_rows else None
+    def rows(self) -> RowCounter | None:
+        """Returns a new counter of its rows; None if they are not requested, or cannot be counted."""
+        return row_counter_for(self.source_name) if self.output.count_rows else None
 
-    def transform(self, rows: Rows | None) -> Transform | None:
-        """A fresh transform, which counts rows into `rows`; None when the bytes stay as they come.
+    def transform(self, rows: RowCounter | None) -> Transform | None:
+        """Returns a new transform, which counts rows into `rows`; None if the bytes are stored unchanged.
 
         Raises:
             TransformError: A charset is unknown or cannot be streamed.
         """
         transform = self._parquet() if self.output.format == "parquet" else self._plain()
-        return transform if rows is None else counted(transform, rows, self.charset)
+        return transform if rows is None else with_row_count(transform, rows, self.charset)
 
     def _plain(self) -> Transform | None:
         return build_transform(self.charset, self.output.charset, self.output.compression)
 
     def _parquet(self) -> Transform:
-        # Loaded by `plan_output`, off the loop.
+        # `plan_output` has loaded the module already, in a thread.
         from export_worker.transfer.transforms.parquet import CsvToParquet  # noqa: PLC0415
 
         to_parquet = CsvToParquet(self.output.column_types or {}, self.output.compression)
@@ -72,14 +74,14 @@ class OutputFile:
 
 
 async def plan_output(request: ExportRequest, names: Sequence[str]) -> list[OutputFile]:
-    """How each of these files lands, in the same order.
+    """Returns the output file of each of these source files, in the same order.
 
     Args:
-        names: As the platform calls the files.
+        names: Names of the files at the platform.
 
     Raises:
-        TransformError: Parquet is asked for, and one of the files is no CSV: who asks for Parquet reads nothing else,
-            so a file that was left as it is would be lost on him. Or this worker lacks the extra `parquet`.
+        TransformError: Parquet is requested and one of the files is no CSV file, so that the caller could not read it.
+            Or the extra `parquet` is not installed at this worker.
     """
     output, source_names = request.output, [safe_name(name) for name in names]
     wanted = source_names
@@ -95,19 +97,21 @@ async def plan_output(request: ExportRequest, names: Sequence[str]) -> list[Outp
 
 async def _load_parquet() -> None:
     try:
-        # Here, since the extra is a heavy one and few need it; in a thread, since it takes a third of a second.
+        # Imported here, since the extra is large and few need it. In a thread, since it takes a third of a second.
         await asyncio.to_thread(import_module, _PARQUET_MODULE)
     except ModuleNotFoundError as error:
         advice = "install it there with: pip install 'export-worker[parquet]'"
-        raise TransformError(f"output.format: parquet needs {error.name}, which this worker lacks; {advice}") from None
+        raise TransformError(
+            f"output.format: parquet needs {error.name}, which is not installed at this worker; {advice}"
+        ) from None
 
 
 def _parquet_name(name: str) -> str:
     if not is_csv(name):
-        raise TransformError(f"output.format: parquet is made of CSV, which {name!r} is not by its name")
+        raise TransformError(f"output.format: parquet needs CSV files, but the name {name!r} does not end with .csv")
     return safe_name(f"{name[:-_SUFFIX_LENGTH]}.parquet")
 
 
 def _charset_of(request: ExportRequest) -> str:
-    """What the platform was asked to write; UTF-8 is its default, as far as anybody knows (no document says)."""
+    """Returns the charset that the platform was asked to write. Its default is assumed to be UTF-8 (undocumented)."""
     return getattr(request.export, "charset", None) or "UTF-8"

@@ -1,7 +1,7 @@
-"""How large each part of a multipart upload is. Pure; the limits are those of S3's own documents.
+"""Sizes of the parts of a multipart upload. Pure. The limits are those of S3's documentation.
 
-With a known length the parts are as small as 10,000 of them allow. With an unknown one they begin at 8 MiB and double
-after every 1,000 parts, so that small files cost little memory and 5 TiB still fit.
+If the length is known, the parts are as small as 10,000 of them allow. If it is unknown, they start at 8 MiB and double
+after every 1,000 parts, so that small files need little memory and 5 TiB still fit.
 """
 
 MIB = 1024 * 1024
@@ -13,22 +13,22 @@ MAX_PART_BYTES = 5 * 1024 * MIB
 MAX_PARTS = 10_000
 """S3 refuses a higher part number."""
 MAX_OBJECT_BYTES = 5 * 1024 * 1024 * MIB
-"""5 TiB: what every S3-speaking store is built for. Some take more; no export comes near it."""
+"""5 TiB, which every S3-compatible store accepts. Some accept more, but exports are far smaller."""
 FIRST_PART_BYTES = 8 * MIB
-"""Large enough that the calls cost little beside the bytes, small enough to hold several at once."""
+"""Large enough that the calls cost little compared with the bytes, small enough to hold several parts in memory."""
 PARTS_OF_ONE_SIZE = 1_000
-"""The first 7.8 GiB of unknown length go in parts of 8 MiB; ten doublings of 1,000 parts hold 7.8 TiB."""
+"""The first 7.8 GiB of unknown length are sent in parts of 8 MiB. Ten doublings of 1,000 parts hold 7.8 TiB."""
 
 
 def part_size(part_number: int, total_bytes: int | None) -> int:
-    """Bytes of one part, the last one aside, which has what is left.
+    """Returns the bytes of one part. The last part is shorter: it has what remains.
 
     Args:
         part_number: 1 to 10,000, as S3 counts.
-        total_bytes: Length of the whole object; None when it is not known.
+        total_bytes: Length of the whole object; None if unknown.
 
     Raises:
-        ValueError: No such part, or the object is larger than 5 TiB.
+        ValueError: The number is out of range, or the object is larger than 5 TiB.
     """
     if not 1 <= part_number <= MAX_PARTS:
         raise ValueError(f"part number {part_number} is not in 1 to {MAX_PARTS}")

@@ -1,4 +1,4 @@
-"""How far the transfer of one export is. Counting is an addition; what is told is worked out when somebody asks."""
+"""Counts how far the transfer of one export is. Counting is cheap; percentages and rates are computed when read."""
 
 import time
 from collections import deque
@@ -7,17 +7,17 @@ from collections.abc import Callable
 from export_worker.contract.status import Progress
 
 READINGS = 6
-"""The rate is that of the last so many readings: with one a second, it has forgotten a pause after five seconds."""
+"""The rate covers the last readings, this many. With one a second, a pause is forgotten after five seconds."""
 
 
 class TransferProgress:
-    """Counts what comes and what is stored.
+    """Counts the bytes that are received and the parts and files that are stored.
 
     Args:
-        files_total: Of the export.
-        files_done: Of an earlier attempt.
-        bytes_done: The source bytes of those.
-        clock: Seconds that never go back.
+        files_total: Number of files of the export.
+        files_done: How many of them earlier attempts have stored.
+        bytes_done: Source bytes of those.
+        clock: Returns seconds that never decrease.
     """
 
     def __init__(
@@ -33,35 +33,35 @@ class TransferProgress:
         self._clock = clock
         self._readings = deque([(clock(), 0)], maxlen=READINGS)
 
-    def begin(self, file_bytes: int | None, kept_bytes: int = 0, kept_parts: int = 0) -> None:
-        """The next file begins.
+    def start_file(self, file_bytes: int | None, recovered_bytes: int = 0, recovered_parts: int = 0) -> None:
+        """Starts the next file.
 
         Args:
-            file_bytes: Of its source, where that is known.
-            kept_bytes: Of them, those that an earlier attempt has stored already.
-            kept_parts: The parts that they are in.
+            file_bytes: Length of its source, if known.
+            recovered_bytes: How many of them an earlier attempt has stored.
+            recovered_parts: Number of parts that hold those bytes.
         """
         self._file_bytes = file_bytes
-        self._file_done_bytes = kept_bytes
-        self._parts_done += kept_parts
+        self._file_done_bytes = recovered_bytes
+        self._parts_done += recovered_parts
 
-    def came(self, more_bytes: int) -> None:
-        """So many bytes of the source have come."""
-        self._file_done_bytes += more_bytes
-        self._moved_bytes += more_bytes
+    def add_bytes(self, count_bytes: int) -> None:
+        """Counts bytes that were received from the source."""
+        self._file_done_bytes += count_bytes
+        self._moved_bytes += count_bytes
 
-    def part_stored(self) -> None:
-        """S3 has taken a part, or a file that is a single one."""
+    def add_part(self) -> None:
+        """Counts a part that S3 has accepted, or a file that was stored in one piece."""
         self._parts_done += 1
 
-    def file_stored(self, source_bytes: int) -> None:
-        """A file stands in S3, however much of it came in this attempt."""
+    def finish_file(self, source_bytes: int) -> None:
+        """Counts a file that is stored in S3, including what earlier attempts received of it."""
         self._files_done += 1
         self._bytes_before += source_bytes
         self._file_done_bytes = 0
 
     def read(self) -> Progress:
-        """How far it is now. To be called at even intervals: the rate is one between readings."""
+        """Returns the progress now. Call it at even intervals: the rate is measured between readings."""
         total = self._file_bytes if self._files_total == 1 else None
         done = self._bytes_before + self._file_done_bytes
         return Progress(

@@ -1,7 +1,7 @@
-"""Fills part buffers from a stream: the seam between where bytes come from and where they go.
+"""Fills part buffers from a download.
 
-The engine knows this protocol alone. Bytes that are stored as they come are received into the buffer by the socket
-itself where the download can do that; all others are copied out of the pieces in which they come.
+The engine uses only the protocol `PartReader`. If bytes are stored unchanged and the download supports it, the socket
+writes them into the buffer directly. All other bytes are copied from the pieces in which they are received.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -13,18 +13,18 @@ from typing import Protocol
 from export_worker.platforms.base import Receiver
 from export_worker.s3.threads import run_in_thread
 from export_worker.transfer.bandwidth import BandwidthLimit
-from export_worker.transfer.source import SNIFF_BYTES, GuardedSource, refuse_html
+from export_worker.transfer.source import SNIFF_BYTES, ValidatedSource, refuse_html
 from export_worker.transfer.transforms.base import Transform
 
 TRANSFORM_BYTES = 256 * 1024
-"""What one call of a transform gets at most: bounds its output, and is worth the way to a thread."""
+"""Most bytes of one call of a transform. It bounds the output, and is large enough to be worth a thread."""
 
 
 class PartReader(Protocol):
-    """Gives the bytes to store, in order."""
+    """Reads the bytes to store, in order."""
 
-    async def fill(self, room: memoryview) -> int:
-        """Fill the room from its start; fewer bytes than it holds mean that the stream has ended.
+    async def fill(self, buffer: memoryview) -> int:
+        """Fills the buffer from its start. Returns the number of bytes; fewer than fit mean that the stream has ended.
 
         Raises:
             DownloadError: The source failed.
@@ -32,22 +32,22 @@ class PartReader(Protocol):
         """
 
     async def at_end(self) -> bool:
-        """Whether nothing is left; waits until that is certain. Raises as `fill` does."""
+        """Returns whether the stream has ended; waits until that is certain. Raises the errors of `fill`."""
 
 
 class StreamReader:
-    """Copies from an iterator of pieces into the room."""
+    """Copies from an iterator of pieces into the buffer."""
 
     def __init__(self, pieces: AsyncIterator[bytes]) -> None:
         self._pieces = pieces
         self._rest = memoryview(b"")
 
-    async def fill(self, room: memoryview) -> int:
+    async def fill(self, buffer: memoryview) -> int:
         """See `PartReader`."""
         filled = 0
-        while filled < len(room) and not await self.at_end():
-            piece = self._rest[: len(room) - filled]
-            room[filled : filled + len(piece)] = piece
+        while filled < len(buffer) and not await self.at_end():
+            piece = self._rest[: len(buffer) - filled]
+            buffer[filled : filled + len(piece)] = piece
             filled += len(piece)
             self._rest = self._rest[len(piece) :]
         return filled
@@ -63,12 +63,12 @@ class StreamReader:
 
 
 class DirectReader:
-    """Lets the socket write into the room. Its body is longer than any error page that is no HTML.
+    """Lets the socket write into the buffer. Only HTML is refused, since its body is longer than other error pages.
 
     Args:
-        receiver: Not read yet.
-        pace: At which it may come.
-        is_rest: It begins in the middle of a file, whose beginning has been looked at before.
+        receiver: Nothing has been read from it.
+        bandwidth: Limit at which it is read.
+        is_rest: It starts in the middle of a file, whose beginning an earlier attempt has checked.
     """
 
     def __init__(self, receiver: Receiver, bandwidth: BandwidthLimit, *, is_rest: bool) -> None:
@@ -76,42 +76,42 @@ class DirectReader:
         self._bandwidth = bandwidth
         self._at_start = not is_rest
 
-    async def fill(self, room: memoryview) -> int:
+    async def fill(self, buffer: memoryview) -> int:
         """See `PartReader`.
 
         Raises:
-            DownloadInvalidError: The body begins as an HTML page does.
+            DownloadInvalidError: The body starts like an HTML page.
         """
-        filled = await self._receive(room)
+        filled = await self._receive(buffer)
         if self._at_start:
             self._at_start = False
-            refuse_html(bytes(room[: min(filled, SNIFF_BYTES)]))
+            refuse_html(bytes(buffer[: min(filled, SNIFF_BYTES)]))
         return filled
 
     async def at_end(self) -> bool:
         """See `PartReader`."""
         return self._receiver.left_bytes == 0
 
-    async def _receive(self, room: memoryview) -> int:
-        """A whole part at once, unless a ceiling wants smaller pieces."""
-        filled, piece_bytes = 0, self._bandwidth.piece_bytes or len(room)
-        while filled < len(room) and not await self.at_end():
-            came = await self._receiver.receive_into(room[filled : filled + piece_bytes])
-            await self._bandwidth.spend(came)
-            filled += came
+    async def _receive(self, buffer: memoryview) -> int:
+        """Receives a whole part at once, unless a bandwidth limit requires smaller pieces."""
+        filled, piece_bytes = 0, self._bandwidth.piece_bytes or len(buffer)
+        while filled < len(buffer) and not await self.at_end():
+            count_bytes = await self._receiver.receive_into(buffer[filled : filled + piece_bytes])
+            await self._bandwidth.spend(count_bytes)
+            filled += count_bytes
         return filled
 
 
 @asynccontextmanager
 async def open_reader(
-    source: GuardedSource, transform: Transform | None, executor: ThreadPoolExecutor
+    source: ValidatedSource, transform: Transform | None, executor: ThreadPoolExecutor
 ) -> AsyncIterator[PartReader]:
-    """A reader of the source, through a transform where there is one; closes what it reads from.
+    """Opens a reader of the source, through the transform if there is one. Closes the source at the end.
 
     Args:
-        source: Not read yet.
-        transform: Runs in the executor, since compressing would hold up the loop; None costs nothing.
-        executor: Where the transform runs.
+        source: Nothing has been read from it.
+        transform: Runs in the executor, since compressing would block the event loop.
+        executor: Threads for the transform.
     """
     receiver = source.receiver() if transform is None else None
     if receiver is not None:

@@ -1,7 +1,8 @@
-"""Going on with an upload that an earlier attempt has left: S3's list of parts says how far it came.
+"""Resumes an upload that an earlier attempt has left open. S3's list of its parts shows how far it came.
 
-Only parts of our own plan are taken over, from the first one without a gap. What stands behind a gap is sent again
-under its number. Anything odd, and the upload is dropped: beginning anew costs time, a wrong part would cost the file.
+Only parts of the expected sizes are reused, from the first one up to the first gap. Parts behind a gap are sent again
+under their numbers. If anything else is unexpected, the upload is aborted: a restart costs time, but a wrong part would
+spoil the file.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from export_worker.errors import StorageRefusedError
 from export_worker.lifecycle.observations import ResumableUpload
-from export_worker.platforms.base import Download, Mark, Versioned
+from export_worker.platforms.base import Download, ResumePoint, Versioned
 from export_worker.s3.checksums import Checksum
 from export_worker.s3.multipart import MultipartUpload, SentPart, whole_checksum
 from export_worker.s3.objects import Target, Written
@@ -17,91 +18,97 @@ from export_worker.s3.store import ListedPart, S3Store
 from export_worker.transfer.part_sizes import part_size
 
 PARTS_MIN = 2
-"""What a single part saves is not worth a question to the source that it may not understand."""
+"""A single part saves too little to justify a ranged request, which the source may not support."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecoveredUpload:
-    """An open upload, and the parts of it that can be built upon."""
+    """An open upload, and those of its parts that can be reused.
+
+    Args:
+        resumable: The upload as the record has it.
+    """
 
     upload: MultipartUpload
     target: Target
     parts: tuple[SentPart, ...]
-    noted: ResumableUpload
+    resumable: ResumableUpload
 
     @property
     def bytes(self) -> int:
-        """Of the file, from its beginning."""
+        """Number of bytes in the parts, from the beginning of the file."""
         return sum(part.bytes for part in self.parts)
 
     @property
     def checksum(self) -> Checksum:
-        """Of these bytes."""
+        """Checksum of these bytes."""
         return whole_checksum(self.parts)
 
     @property
     def is_whole(self) -> bool:
-        """Nothing is missing but its completion."""
-        return self.bytes == self.noted.total_bytes
+        """Whether all parts are there, so that only the completion is missing."""
+        return self.bytes == self.resumable.total_bytes
 
     @property
-    def mark(self) -> Mark:
-        """Where the source is to go on."""
-        return Mark(self.bytes, self.noted.validator, self.noted.total_bytes)
+    def mark(self) -> ResumePoint:
+        """Where in the source to resume."""
+        return ResumePoint(self.bytes, self.resumable.validator, self.resumable.total_bytes)
 
     def __str__(self) -> str:
-        return f"{self.target.key} at {self.bytes} of {self.noted.total_bytes} bytes, after part {len(self.parts)}"
+        return f"{self.target.key} at {self.bytes} of {self.resumable.total_bytes} bytes, after part {len(self.parts)}"
 
 
 @dataclass(frozen=True, slots=True)
 class NotResumable:
-    """Nothing to go on with."""
+    """The file must be stored from its beginning."""
 
     reason: str
 
 
-async def recover(store: S3Store, target: Target, noted: ResumableUpload) -> RecoveredUpload | Written | NotResumable:
-    """What has become of an upload: open and fit to go on with, complete already, or of no use and aborted.
+async def recover(
+    store: S3Store, target: Target, resumable: ResumableUpload
+) -> RecoveredUpload | Written | NotResumable:
+    """Finds what became of an upload: open with parts that can be reused, complete, or useless and aborted here.
 
     Raises:
         ObjectExistsError: The key belongs to another export.
-        StorageError: S3 refused the rest, or did not answer.
+        StorageError: S3 refused a call, or did not answer.
     """
-    target = replace(target, token=noted.token)
-    upload = store.upload(target, noted.upload_id)
-    if noted.key != target.key:
-        await store.upload(Target(target.bucket, noted.key, target.export_id, ""), noted.upload_id).abort()
+    target = replace(target, token=resumable.token)
+    upload = store.upload(target, resumable.upload_id)
+    if resumable.key != target.key:
+        await store.upload(Target(target.bucket, resumable.key, target.export_id, ""), resumable.upload_id).abort()
         return NotResumable("it was of another file")
     try:
-        listed = await store.parts(target, noted.upload_id)
+        listed = await store.parts(target, resumable.upload_id)
     except StorageRefusedError as error:
-        # A right that nothing else needs: without it transfers work, and begin anew.
+        # Nothing else needs the permission to list parts. Without it, transfers work but restart.
         await upload.abort()
         return NotResumable(f"its parts cannot be listed ({error})")
     if listed is None:
-        return await _completed(store, target, noted)
-    parts = fit_parts(listed, noted.total_bytes)
+        return await _find_completed(store, target, resumable)
+    parts = fit_parts(listed, resumable.total_bytes)
     if isinstance(parts, NotResumable):
         await upload.abort()
         return parts
     return RecoveredUpload(
-        store.upload(target, noted.upload_id, parts[0].checksum.algorithm), target, tuple(parts), noted
+        store.upload(target, resumable.upload_id, parts[0].checksum.algorithm), target, tuple(parts), resumable
     )
 
 
-async def _completed(store: S3Store, target: Target, noted: ResumableUpload) -> Written | NotResumable:
-    """An upload that is gone has been completed by a worker that could not say so any more, or was aborted."""
+async def _find_completed(store: S3Store, target: Target, resumable: ResumableUpload) -> Written | NotResumable:
+    """Finds the object of an upload that is not open: a worker completed it and died, or the upload was aborted."""
     head = await store.head_object(target)
-    if head is None or (head.token, head.bytes) != (noted.token, noted.total_bytes):
+    if head is None or (head.token, head.bytes) != (resumable.token, resumable.total_bytes):
         return NotResumable("it is not open any more")
     checksum = next(iter(head.checksums.values()), None)
     if checksum is None:
-        return NotResumable("it is complete, but the store does not tell its checksum")
+        return NotResumable("it is complete, but the store does not return its checksum")
     return Written(head.etag, head.bytes, checksum, adopted=True)
 
 
 def fit_parts(listed: Sequence[ListedPart], total_bytes: int) -> list[SentPart] | NotResumable:
-    """The parts from the first one on that are as the plan has them; all that are listed must be."""
+    """Returns the parts up to the first gap. Every listed part must have the size that `part_size` plans."""
     size_bytes = part_size(1, total_bytes)
     sent: list[SentPart] = []
     for part in sorted(listed, key=lambda item: item.number):
@@ -115,16 +122,16 @@ def fit_parts(listed: Sequence[ListedPart], total_bytes: int) -> list[SentPart] 
                 return NotResumable("the store does not list the checksums of its parts")
             sent.append(SentPart(part.number, part.bytes, part.etag, part.checksum))
     if len(sent) < PARTS_MIN:
-        return NotResumable(f"it has {len(sent)} part(s) to begin with")
+        return NotResumable(f"it has only {len(sent)} part(s) before the first gap")
     return sent
 
 
-def restart_reason(download: Download, noted: ResumableUpload) -> NotResumable | None:
-    """Why a source that was asked to go on brings the whole file; None when it does go on."""
+def restart_reason(download: Download, resumable: ResumableUpload) -> NotResumable | None:
+    """Returns why a source that was asked to resume returns the whole file; None if it does resume."""
     if not isinstance(download, Versioned):
-        return NotResumable("the platform cannot go on in the middle of a file")
+        return NotResumable("the platform cannot resume in the middle of a file")
     if download.offset_bytes:
         return None
-    if (download.validator, download.total_bytes) == (noted.validator, noted.total_bytes):
-        return NotResumable("the server does not go on in the middle of a file")
+    if (download.validator, download.total_bytes) == (resumable.validator, resumable.total_bytes):
+        return NotResumable("the server does not resume in the middle of a file")
     return NotResumable("the file has changed at its source")

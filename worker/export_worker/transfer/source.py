@@ -1,4 +1,4 @@
-"""Reads a download and refuses what is no file: error pages, cut bodies, bodies longer than announced."""
+"""Reads a download and refuses what is no complete file: error pages, and bodies of another length than announced."""
 
 import json
 import unicodedata
@@ -12,8 +12,9 @@ from export_worker.s3.checksums import CRC64NVME, Checksum
 from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
 
 SNIFF_BYTES = 64 * 1024
-"""No error page that a gateway writes is larger, and it is little to hold."""
+"""No error page of a gateway is larger, and holding it costs little memory."""
 EXCERPT_CHARACTERS = 200
+"""Long enough to recognize an error page, short enough for a message."""
 _PEEK_BYTES = 4096
 """Enough for the excerpt in any charset."""
 
@@ -22,18 +23,18 @@ _HTML_BEGINNINGS = ("<!doctype html", "<html")
 _LONGEST_BEGINNING = 20
 
 
-class GuardedSource:
-    """The body of one download, checked while it is read.
+class ValidatedSource:
+    """The body of one download, validated while it is read.
 
-    Nothing is given out before the beginning has been looked at, and it ends without an error only when the length is
-    right: who stores it must not finish before that.
+    It yields nothing before it has checked that the beginning is no error page. It ends without an error only if the
+    length is as announced, so an object must not be completed before the end.
 
     Args:
-        download: Open, its body not read yet.
-        file_name: Tells whether JSON is to be expected.
-        progress: Called with the number of bytes that have just come, each time that some do.
-        pace: At which they may come.
-        hashed: Keep a checksum; whoever stores the bytes as they come has it already.
+        download: Open; its body has not been read.
+        file_name: Its extension shows whether JSON is expected.
+        progress: Called with the number of bytes, each time that some are received.
+        bandwidth: Limit at which they are read.
+        hashed: Compute a checksum. Bytes that are stored unchanged do not need it, since S3's checksum is the same.
     """
 
     def __init__(
@@ -54,24 +55,24 @@ class GuardedSource:
         self._checksum = Checksum(CRC64NVME)
         self.bytes_read = 0
 
-    def go_on_behind(self, bytes_before: int) -> None:
-        """Take these bytes of the file as read and looked at: the download brings what follows them."""
-        self.is_rest, self.bytes_read = True, bytes_before
+    def resume_at(self, offset_bytes: int) -> None:
+        """Counts the bytes before the offset as read and checked. The download starts there."""
+        self.is_rest, self.bytes_read = True, offset_bytes
 
     @property
     def checksum(self) -> Checksum:
-        """Of everything that `chunks` has read so far, where it is kept."""
+        """The checksum of everything that `chunks` has read so far, if it is computed."""
         return self._checksum
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body, in pieces of any size.
+        """Yields the body, in pieces of any size.
 
         Raises:
             DownloadInvalidError: It is an error page.
-            DownloadInterruptedError: It is cut, or shorter or longer than announced.
+            DownloadInterruptedError: The connection broke, or the body is shorter or longer than announced.
         """
         head: list[bytes] = []
-        checked = self.is_rest  # its beginning was looked at when it came
+        checked = self.is_rest  # an earlier attempt checked the beginning of the file
         async with _closed_at_end(self._download.chunks()) as chunks:
             async for chunk in chunks:
                 self._count(chunk)
@@ -93,7 +94,7 @@ class GuardedSource:
             yield piece
 
     def receiver(self) -> Receiver | None:
-        """The body without `chunks`, where it can be had so; nothing of it has been looked at then."""
+        """Returns a receiver of the body that replaces `chunks`, if the download supports it. It validates nothing."""
         return self._download.receiver(self._progress) if isinstance(self._download, Direct) else None
 
     def _count(self, chunk: bytes) -> None:
@@ -120,7 +121,7 @@ class GuardedSource:
 
 @asynccontextmanager
 async def _closed_at_end(chunks: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Closes a generator that is left before its end; otherwise its clean-up runs at some later moment."""
+    """Closes a generator that is left before its end. Otherwise its cleanup would run at an unknown later time."""
     try:
         yield chunks
     finally:
@@ -129,10 +130,10 @@ async def _closed_at_end(chunks: AsyncIterator[bytes]) -> AsyncIterator[AsyncIte
 
 
 def refuse_html(head: bytes) -> None:
-    """Refuse a body that begins as an HTML page does.
+    """Refuses a body that starts like an HTML page.
 
     Raises:
-        DownloadInvalidError: It does; the message has its beginning.
+        DownloadInvalidError: It does. The message contains its beginning.
     """
     text = _beginning(head)
     if text[:_LONGEST_BEGINNING].lower().startswith(_HTML_BEGINNINGS):
@@ -140,10 +141,10 @@ def refuse_html(head: bytes) -> None:
 
 
 def refuse_json_object(body: bytes) -> None:
-    """Refuse a whole body that is one JSON object: a table never is, an error message often.
+    """Refuses a whole body that is one JSON object: a table never is, but an error message often is.
 
     Raises:
-        DownloadInvalidError: It is one; the message has its beginning.
+        DownloadInvalidError: It is one. The message contains its beginning.
     """
     if not _beginning(body).startswith("{"):
         return
@@ -157,13 +158,13 @@ def refuse_json_object(body: bytes) -> None:
 
 
 def _beginning(body: bytes) -> str:
-    """How the text begins behind what is blank. Decoding all of it took a quarter of the time of a small transfer."""
+    """Returns the start of the text, without leading blanks. Decoding all of it takes a quarter of a small transfer."""
     text = _text(body[:_PEEK_BYTES]).lstrip()
     return text if len(text) >= _LONGEST_BEGINNING or len(body) <= _PEEK_BYTES else _text(body).lstrip()
 
 
 def _text(body: bytes) -> str:
-    """The body as text, well enough to look at: marks dropped, UTF-16 also told by its zero bytes."""
+    """Returns the body as text, decoded approximately: without byte order marks; zero bytes show that it is UTF-16."""
     if body.startswith(BOM_UTF8):
         return body[len(BOM_UTF8) :].decode("utf-8", "replace")
     if body.startswith(BOM_UTF16_LE):
@@ -178,6 +179,6 @@ def _text(body: bytes) -> str:
 
 
 def _excerpt(text: str) -> str:
-    """The beginning on one line, fit for a message."""
+    """Returns the beginning on one line, for a message."""
     plain = "".join(" " if unicodedata.category(mark).startswith(("C", "Z")) else mark for mark in text[:1000])
     return " ".join(plain.split())[:EXCERPT_CHARACTERS]

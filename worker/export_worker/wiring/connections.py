@@ -12,8 +12,8 @@ from export_worker.contract.redis_keys import Keys
 from export_worker.credentials import Redactor
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.lifecycle.backoff import Backoff
+from export_worker.lifecycle.decisions import Policy
 from export_worker.lifecycle.poll_schedule import PollSchedule
-from export_worker.lifecycle.transitions import Policy
 from export_worker.platforms.base import Driver
 from export_worker.platforms.registry import build_driver
 from export_worker.platforms.settings import PollSettings

@@ -33,9 +33,13 @@ from export_worker.wiring.connections import build_connections, build_rate_limit
 from export_worker.wiring.redis import open_probe_redis
 from export_worker.wiring.sinks import build_sinks
 from export_worker.wiring.storage import build_storage, build_upload_sweeper
+from export_worker.worker.clock import ClockAndRandom
+from export_worker.worker.connections import Connections
 from export_worker.worker.leases import Leases
-from export_worker.worker.runtime import Runtime
-from export_worker.worker.step_runner import ClockAndRandom, StepRunner
+from export_worker.worker.runtime import Runtime, Sweepers
+from export_worker.worker.step_queue import StepQueue
+from export_worker.worker.step_runner import StepRunner
+from export_worker.worker.transfer_step import TransferStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class _Base:
     redis: ArqRedis
     keys: Keys
     owner: str
-    sources: ClockAndRandom
+    clock: ClockAndRandom
     timings: Timings
     instrument: Instrument
 
@@ -75,25 +79,18 @@ async def open_runtime(
         instrument = CompositeInstrument([metrics, *instruments, *await _open_tracing(config, redactor, stack)])
         base = _build_base(config, redactor, redis, instrument)
         store = _build_record_store(base)
-        leases = Leases(store, base.sources.clock, base.timings.lease_s)
+        queue = StepQueue(redis, base.keys, store, base.clock.now, base.owner)
         storage = await asyncio.to_thread(build_storage, config, stack, redactor, instrument)
-        runner = _build_step_runner(base, store, leases, storage.writer, stack)
-        sweeper = Sweeper(redis, base.keys, base.owner, base.timings)
         upload_sweeper = build_upload_sweeper(
             config, redis, base.keys, owner=base.owner, stores=storage.stores, instrument=instrument
         )
-        dispatcher = await _build_dispatcher(base, stack)
-        health = await _open_health(base, metrics, stack)
         yield Runtime(
             config,
-            redis=redis,
-            runner=runner,
-            store=store,
-            sweeper=sweeper,
-            uploads=upload_sweeper,
-            leases=leases,
-            fanout=dispatcher,
-            health=health,
+            queue,
+            _build_step_runner(base, store, storage.writer, stack),
+            sweepers=Sweepers(Sweeper(redis, base.keys, base.owner, base.timings), upload_sweeper),
+            dispatcher=await _build_dispatcher(base, stack),
+            health=await _open_health(base, metrics, stack),
         )
 
 
@@ -110,7 +107,7 @@ def _build_base(config: Config, redactor: Redactor, redis: ArqRedis, instrument:
         redis,
         Keys(config.namespace),
         owner=f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}",
-        sources=ClockAndRandom(SharedClock(), random.random),
+        clock=ClockAndRandom(SharedClock(), random.random),
         timings=Timings(
             lease_s=config.worker.lease_s,
             retention_s=config.worker.retention_s,
@@ -126,19 +123,17 @@ def _build_record_store(base: _Base) -> Store:
     return Store(base.redis, base.keys, sinks, limits, base.timings, owner=base.owner)
 
 
-def _build_step_runner(
-    base: _Base, store: Store, leases: Leases, writer: ExportWriter, stack: AsyncExitStack
-) -> StepRunner:
-    rate_limits = build_rate_limits(base.config, base.redis, base.keys, base.sources.clock)
+def _build_step_runner(base: _Base, store: Store, writer: ExportWriter, stack: AsyncExitStack) -> StepRunner:
+    leases = Leases(store, base.clock.now, base.timings.lease_s)
+    rate_limits = build_rate_limits(base.config, base.redis, base.keys, base.clock.now)
     return StepRunner(
-        base.owner,
-        store=store,
-        leases=leases,
-        connections=build_connections(base.config, base.redactor, rate_limits, stack),
-        fallback=fallback_policy(base.config),
-        writer=writer,
+        leases,
+        Connections(
+            build_connections(base.config, base.redactor, rate_limits, stack), fallback=fallback_policy(base.config)
+        ),
+        TransferStep(leases, writer, base.clock, base.instrument),
         redactor=base.redactor,
-        sources=base.sources,
+        clock=base.clock,
         instrument=base.instrument,
     )
 
@@ -146,14 +141,14 @@ def _build_step_runner(
 async def _build_dispatcher(base: _Base, stack: AsyncExitStack) -> EventDispatcher:
     sinks = await build_sinks(base.config, commands(base.redis), stack)
     outbox = Outbox(base.redis, base.keys, base.timings.retention_s)
-    return EventDispatcher(outbox, sinks, base.sources.clock, base.sources.draw, base.instrument)
+    return EventDispatcher(outbox, sinks, base.clock.now, base.clock.draw, base.instrument)
 
 
 async def _open_health(base: _Base, metrics: Metrics, stack: AsyncExitStack) -> Health:
     """Opens the health pages with a separate client: their calls must not wait behind the calls of steps."""
     redis = await stack.enter_async_context(open_probe_redis(base.config))
     queue_stats = QueueStats(redis, base.keys, list(base.config.connections), list(base.config.sinks))
-    return Health(redis, base.keys, base.owner, queue_stats=queue_stats, metrics=metrics, clock=base.sources.clock)
+    return Health(redis, base.keys, base.owner, queue_stats=queue_stats, metrics=metrics, clock=base.clock.now)
 
 
 async def _open_tracing(config: Config, redactor: Redactor, stack: AsyncExitStack) -> list[Instrument]:

@@ -1,4 +1,4 @@
-"""Keeps the steps that run in this process, and stops one that is lost or no longer wanted."""
+"""Holds the leases of the steps that run in this process: renews them, saves under them, and cancels lost steps."""
 
 import asyncio
 import time
@@ -8,41 +8,58 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from export_worker.errors import LeaseLostError
-from export_worker.redis.claims import ClaimedStep
+from export_worker.lifecycle.decisions import Decision
+from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, PlatformSignal
 from export_worker.redis.record_store import Store
 from export_worker.step_context import require_lease
 from export_worker.transfer.progress import TransferProgress
 
 HEARTBEAT_S = 1.0
-"""A transfer's progress is as old as this at most, and its cancel heard within it; a lease is many times longer."""
+"""Saved progress is at most this old, and a cancel arrives within this time. A lease is many times longer."""
+COMMIT_RETRY_S = 0.5
+"""Between attempts to commit while Redis is unreachable. The client has retried for some seconds before each."""
+
+REDIS_AWAY = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OutOfMemoryError, OSError)
+"""Redis restarts, fails over, or is full. Each of them passes, and nothing was changed."""
+REFUSED_FOR_NOW = ("NOREPLICAS", "MISCONF", "MASTERDOWN")
+"""Too few replicas, a full disk, a replica without its master. redis-py has no error classes for them."""
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(eq=False, slots=True)
 class HeldStep:
-    """A step that runs here.
+    """A step that runs in this process.
 
     Args:
-        valid_until_s: On the monotonic clock: when the lease ends unless it is renewed.
-        gauge: Tells how far it is; None until there is something to tell.
-        saving: Its end is on the way to Redis, which tells by itself whether the step was still ours. A renewal that
-            comes right behind finds the step gone, and means nothing.
+        claimed: The claimed step, with the export as it was last saved.
+        task: The task that runs the step.
+        valid_until_s: When the lease ends unless it is renewed, on the monotonic clock.
+        progress: How far its transfer is; None before the transfer starts.
+        saving: Its commit is on the way to Redis, and reports by itself whether the lease was lost. A renewal that
+            arrives after the commit finds no lease, which is then no loss.
+        lost: Another worker has the lease now.
+        cancel_delivered: The task was cancelled, because the export's cancellation was requested.
+        defer_cancel: Do not cancel the task for a requested cancellation. The next step handles it instead: what this
+            step has decided must be saved first, or a call that starts something on the platform must be known first.
     """
 
     claimed: ClaimedStep
     task: asyncio.Task[object]
     valid_until_s: float
-    gauge: TransferProgress | None = None
+    progress: TransferProgress | None = None
     saving: bool = field(default=False, init=False)
     lost: bool = field(default=False, init=False)
-    cancelled: bool = field(default=False, init=False)
+    cancel_delivered: bool = field(default=False, init=False)
+    defer_cancel: bool = field(default=False, init=False)
 
     def check(self) -> None:
-        """To be called before a side effect: a process that was frozen may have lost its step without a word.
+        """Checks the lease before a side effect. A process that was frozen may have lost it unnoticed.
 
         Raises:
             LeaseLostError: The lease has ended.
@@ -50,9 +67,18 @@ class HeldStep:
         if self.lost or time.monotonic() > self.valid_until_s:
             raise _lost(self.claimed)
 
+    def show_progress(self, progress: TransferProgress) -> None:
+        """Saves this progress with each renewal of the lease."""
+        self.progress = progress
+
 
 class Leases:
-    """All steps of one process, kept together."""
+    """The leases of all steps that run in one process.
+
+    Args:
+        lease_s: How long a lease lasts after a renewal.
+        heartbeat_s: Between renewals; never more than a third of a lease.
+    """
 
     def __init__(
         self, store: Store, clock: Callable[[], datetime], lease_s: float, heartbeat_s: float = HEARTBEAT_S
@@ -65,12 +91,12 @@ class Leases:
 
     @asynccontextmanager
     async def holding(self, claimed: ClaimedStep) -> AsyncIterator[HeldStep]:
-        """Keep a step while the block runs in the current task; cancel the block when the step is lost.
+        """Holds a step while the block runs in the current task. The block is cancelled when the lease is lost.
 
-        When the block is cancelled from outside (the worker stops), the step is given back.
+        When the worker stops and cancels the block, the step's lease is released.
 
         Raises:
-            LeaseLostError: Somebody else has the export now.
+            LeaseLostError: Another worker has the export now.
         """
         task = asyncio.current_task()
         if task is None:
@@ -89,20 +115,46 @@ class Leases:
         finally:
             self._held.discard(held)
 
+    async def checkpoint(self, held: HeldStep, decision: Decision, signal: PlatformSignal = NO_SIGNAL) -> None:
+        """Saves a decision in the middle of a step, which continues.
+
+        Raises:
+            LeaseLostError: Another worker has the export now; nothing was changed.
+        """
+        held.claimed = await self._store.checkpoint(held.claimed, decision, self._clock(), signal)
+
+    async def commit(self, held: HeldStep, decision: Decision, signal: PlatformSignal) -> None:
+        """Saves the decision that ends a step. While Redis restarts, retries: a platform must not be called twice.
+
+        Raises:
+            LeaseLostError: Another worker has the export now; nothing was changed.
+        """
+        held.saving = True
+        while True:
+            try:
+                await self._store.commit(held.claimed, decision, self._clock(), signal)
+            except (RedisError, OSError) as error:
+                if not _is_temporary(error):
+                    raise
+                _log.warning("commit.delayed", error=str(error))
+                await asyncio.sleep(COMMIT_RETRY_S)
+            else:
+                return
+
     async def run(self) -> None:
-        """Renew until cancelled."""
+        """Renews all leases until cancelled."""
         while True:
             await asyncio.sleep(self._heartbeat_s)
             for held in list(self._held):
                 await self._renew(held)
 
     async def _renew(self, held: HeldStep) -> None:
-        begun_s, claimed = time.monotonic(), held.claimed
+        started_s, claimed = time.monotonic(), held.claimed
         try:
-            progress = None if held.gauge is None else held.gauge.read()
+            progress = None if held.progress is None else held.progress.read()
             answer = await self._store.renew(claimed, self._clock(), progress)
         except RedisError as error:
-            # The step goes on: should the lease run out meanwhile, its commit will be refused.
+            # The step continues. If its lease ends before Redis is back, its commit is refused.
             _log.warning("lease.renewal_failed", export_id=claimed.export.export_id, error=str(error))
             return
         if held not in self._held or held.claimed is not claimed or (held.saving and answer is None):
@@ -111,10 +163,15 @@ class Leases:
             held.lost = True
             held.task.cancel()
             return
-        held.valid_until_s = begun_s + self._lease_s
-        if answer == "cancel" and not held.cancelled:
-            held.cancelled = True
+        held.valid_until_s = started_s + self._lease_s
+        if answer == "cancel" and not (held.cancel_delivered or held.defer_cancel):
+            held.cancel_delivered = True
             held.task.cancel()
+
+
+def _is_temporary(error: Exception) -> bool:
+    """Whether Redis will accept the same call later."""
+    return isinstance(error, REDIS_AWAY) or any(code in str(error) for code in REFUSED_FOR_NOW)
 
 
 def _lost(claimed: ClaimedStep) -> LeaseLostError:

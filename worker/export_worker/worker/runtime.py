@@ -1,15 +1,15 @@
-"""A worker process: everything is built once here, runs together, and is closed once, in reverse order."""
+"""A worker process: runs all its loops together, and stops them in order."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
-from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
 from export_worker.config import Config
-from export_worker.contract.redis_keys import Keys, Role
+from export_worker.contract.redis_keys import Role
 from export_worker.errors import ConfigError
 from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.client import (
@@ -18,58 +18,61 @@ from export_worker.redis.client import (
     wait_for_redis,
 )
 from export_worker.redis.clock import SharedClock, set_clock
-from export_worker.redis.record_store import Store
 from export_worker.redis.sweeper import Sweeper
 from export_worker.sinks.dispatcher import EventDispatcher
 from export_worker.telemetry.health import Health
 from export_worker.telemetry.health_pages import pages_served
 from export_worker.worker.claim_loop import ClaimLoop
-from export_worker.worker.leases import Leases
+from export_worker.worker.step_queue import StepQueue
 from export_worker.worker.step_runner import StepRunner
 from export_worker.worker.upload_sweeper import UploadSweeper
 
-AGAIN_S = 1.0
-"""Between tries while Redis is away."""
+REDIS_RETRY_S = 1.0
+"""Between attempts while Redis is unreachable."""
 UPLOAD_SWEEP_S = 300.0
-"""Between offers to look for uploads that are left in S3; one in an hour is taken up, of whichever worker."""
-BURST_LOOK_S = 0.2
-"""How often a worker in burst mode looks whether anything is left."""
+"""Between attempts to sweep uploads that are left in S3. One attempt in an hour, of any worker, does it."""
+BURST_POLL_S = 0.2
+"""Between checks of a worker in burst mode for open exports."""
 
 
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Sweepers:
+    """What cleans up after workers that have died.
+
+    Args:
+        records: Restores queue entries that were lost, and forgets expired exports.
+        uploads: Aborts multipart uploads that are left in S3; None if that is switched off.
+    """
+
+    records: Sweeper
+    uploads: UploadSweeper | None
+
+
 class Runtime:
-    """The parts of one worker process; build it with `open_runtime`."""
+    """One worker process. `wiring.worker.open_runtime` builds it."""
 
     def __init__(
         self,
         config: Config,
-        *,
-        redis: ArqRedis,
+        queue: StepQueue,
         runner: StepRunner,
-        store: Store,
-        sweeper: Sweeper,
-        uploads: UploadSweeper | None,
-        leases: Leases,
-        fanout: EventDispatcher,
+        *,
+        sweepers: Sweepers,
+        dispatcher: EventDispatcher,
         health: Health,
     ) -> None:
         self._config = config
+        self._queue = queue
+        self._runner = runner
+        self._sweepers = sweepers
+        self._dispatcher = dispatcher
         self._health = health
-        self._redis = redis
-        self._keys = Keys(config.namespace)
-        self._machine = runner
-        self._store = store
-        self._sweeper = sweeper
-        self._uploads = uploads
-        self._leases = leases
-        self._fanout = fanout
-        self._owner = runner.owner
-        self._clock = runner.clock
 
     async def serve(self, roles: Sequence[Role], stop: asyncio.Event, *, burst: bool = False) -> None:
-        """Work until told to stop, or in burst mode until no export is open and every event is delivered.
+        """Works until `stop` is set. In burst mode, works until no export is open and every event is delivered.
 
         Raises:
             ConfigError: Redis may drop keys when its memory is full.
@@ -79,50 +82,57 @@ class Runtime:
         try:
             await self._check_redis()
             await self._announce()
-            if isinstance(self._clock, SharedClock):
-                # Before anything goes by it: a host whose clock is ahead would take what others hold, and the sweep
-                # would forget what is not old.
-                await set_clock(self._clock, self._redis)
+            clock = self._queue.clock
+            if isinstance(clock, SharedClock):
+                # Before anything uses the clock. With a clock that is ahead, the worker would claim steps that others
+                # hold, and the sweep would forget exports too early.
+                await set_clock(clock, self._queue.redis)
             settings = self._config.worker
             async with pages_served(self._health, settings.health_host, settings.health_port):
                 await self._serve(roles, stop, burst=burst)
-            await self._fanout.flush()
+            await self._dispatcher.flush()
             await self._health.leave()
         except (RedisError, OSError) as error:
             raise redis_unreachable(self._config.redis_url, error) from None
-        _log.info("worker.stopped", owner=self._owner)
+        _log.info("worker.stopped", owner=self._queue.owner)
 
     async def _serve(self, roles: Sequence[Role], stop: asyncio.Event, *, burst: bool) -> None:
-        """Run everything until the stop, or until something fails."""
-        workers = [self._worker(role) for role in roles]
-        _log.info("worker.started", owner=self._owner, roles=list(roles), connections=sorted(self._config.connections))
-        self._health.watch(workers)
-        loops = [
-            self._leases.run(),
-            self._health.run(),
-            *map(_persistent, self._fanout.loops()),
-            _persistent(self._sweep),
-        ]
-        if self._uploads and "transfer" in roles:
-            loops.append(_persistent(partial(self._sweep_uploads, self._uploads)))
-        if burst:
-            loops.append(_persistent(partial(self._until_done, stop)))
-        background = [asyncio.create_task(loop) for loop in loops]
-        running = [asyncio.create_task(worker.async_run()) for worker in workers]
+        """Runs all loops until `stop` is set or one of them fails."""
+        owner, loops = self._queue.owner, [self._claim_loop(role) for role in roles]
+        _log.info("worker.started", owner=owner, roles=list(roles), connections=sorted(self._config.connections))
+        self._health.watch(loops)
+        background = [asyncio.create_task(loop) for loop in self._background(roles, stop, burst=burst)]
+        claiming = [asyncio.create_task(loop.async_run()) for loop in loops]
         stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({*background, *running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        _log.info("worker.stopping", owner=self._owner)
-        # Leases are renewed until the last step has ended.
+        await asyncio.wait({*background, *claiming, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        _log.info("worker.stopping", owner=owner)
+        # The background tasks still run, so leases are renewed until the last step has ended.
         drain_s = self._config.worker.drain_s if stop.is_set() else 0.0
-        await asyncio.gather(*(worker.drain(drain_s) for worker in workers), return_exceptions=True)
-        await cancel_and_wait(*background, *running, stopping)
-        for task in (*background, *running):
+        await asyncio.gather(*(loop.drain(drain_s) for loop in loops), return_exceptions=True)
+        await cancel_and_wait(*background, *claiming, stopping)
+        for task in (*background, *claiming):
             if not task.cancelled():
                 task.result()
 
+    def _background(
+        self, roles: Sequence[Role], stop: asyncio.Event, *, burst: bool
+    ) -> list[Coroutine[None, None, None]]:
+        """Returns what runs beside the claim loops."""
+        loops = [
+            self._runner.leases.run(),
+            self._health.run(),
+            *map(_persistent, self._dispatcher.loops()),
+            _persistent(self._sweep),
+        ]
+        if self._sweepers.uploads and "transfer" in roles:
+            loops.append(_persistent(partial(self._sweep_uploads, self._sweepers.uploads)))
+        if burst:
+            loops.append(_persistent(partial(self._stop_when_done, stop)))
+        return loops
+
     async def _check_redis(self) -> None:
-        """Refuse a Redis that may drop records to make room: what was accepted would be lost without a word."""
-        memory = await self._redis.info("memory")
+        """Refuses a Redis that may drop records when its memory is full, since accepted exports would be lost."""
+        memory = await self._queue.redis.info("memory")
         policy = memory.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
             raise ConfigError(
@@ -131,51 +141,43 @@ class Runtime:
             )
 
     async def _announce(self) -> None:
-        """Tell producers which connections there are, of which platform, and which sinks."""
-        redis = commands(self._redis)
+        """Writes the connections, their platforms and the sinks to Redis, for producers."""
+        redis, keys = commands(self._queue.redis), self._queue.keys
         if self._config.connections:
-            await redis.hset(self._keys.connections, mapping=self._config.platforms())
+            await redis.hset(keys.connections, mapping=self._config.platforms())
         if self._config.sinks:
-            await redis.hset(self._keys.sinks, mapping={name: sink.type for name, sink in self._config.sinks.items()})
+            await redis.hset(keys.sinks, mapping={name: sink.type for name, sink in self._config.sinks.items()})
 
-    def _worker(self, role: Role) -> ClaimLoop:
+    def _claim_loop(self, role: Role) -> ClaimLoop:
         settings = self._config.worker
         max_jobs = settings.control_steps if role == "control" else settings.transfers
-        return ClaimLoop(
-            self._redis,
-            self._keys,
-            role,
-            store=self._store,
-            runner=self._machine,
-            max_jobs=max_jobs,
-            clock=self._clock,
-        )
+        return ClaimLoop(self._queue, role, self._runner, max_jobs=max_jobs)
 
     async def _sweep(self) -> None:
-        for export_id in await self._sweeper.sweep(self._clock()):
+        for export_id in await self._sweepers.records.sweep(self._queue.clock()):
             _log.warning("export.revived", export_id=export_id)
         await asyncio.sleep(self._config.worker.sweep_s)
 
     async def _sweep_uploads(self, uploads: UploadSweeper) -> None:
-        await uploads.sweep(self._clock())
+        await uploads.sweep(self._queue.clock())
         await asyncio.sleep(UPLOAD_SWEEP_S)
 
-    async def _until_done(self, stop: asyncio.Event) -> None:
-        # Other workers end exports, too, so there is nothing to be notified by: only Redis knows.
-        if not await self._redis.zcard(self._keys.open) and await self._fanout.is_empty():
+    async def _stop_when_done(self, stop: asyncio.Event) -> None:
+        # Other workers end exports, too, and send no notification of it: only Redis has all open exports.
+        if not await self._queue.redis.zcard(self._queue.keys.open) and await self._dispatcher.is_empty():
             stop.set()
-        await asyncio.sleep(BURST_LOOK_S)
+        await asyncio.sleep(BURST_POLL_S)
 
 
-async def _persistent(claimed: Callable[[], Awaitable[None]]) -> None:
-    """Do it again and again; a Redis that is away is waited for, as the worker's claims do."""
-    away = False
+async def _persistent(repeated: Callable[[], Awaitable[None]]) -> None:
+    """Calls a function again and again. While Redis is unreachable, it retries."""
+    unreachable = False
     while True:
         try:
-            await claimed()
-            away = False
+            await repeated()
+            unreachable = False
         except (RedisError, OSError) as error:
-            if not away:
+            if not unreachable:
                 _log.warning("redis.unreachable", error=str(error))
-            away = True
-            await asyncio.sleep(AGAIN_S)
+            unreachable = True
+            await asyncio.sleep(REDIS_RETRY_S)

@@ -1,4 +1,4 @@
-"""What a step has to tell of itself: the details for the instruments, made from what the machine holds anyway."""
+"""What a step reports to the instruments: details of steps, stored files and calls to the platform."""
 
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -21,19 +21,19 @@ from export_worker.telemetry.instrumentation import (
 
 
 class Stopwatch:
-    """Seconds since it was made, or since it was last asked."""
+    """Measures the seconds of each lap. The first lap starts when the stopwatch is created."""
 
     def __init__(self) -> None:
         self._since_s = time.monotonic()
 
     def lap_s(self) -> float:
-        """Seconds since the last lap."""
+        """Returns the seconds of this lap, and starts the next one."""
         before_s, self._since_s = self._since_s, time.monotonic()
         return self._since_s - before_s
 
 
 def step_details(claimed: ClaimedStep, after: Export, duration_s: float) -> Iterator[Detail]:
-    """What a step that was saved has done."""
+    """Yields the details of a step whose decision was saved."""
     before, request = claimed.export, claimed.export.request
     code = None if after.error is None or after.error is before.error else str(after.error.code)
     yield StepTaken(
@@ -61,7 +61,7 @@ def step_details(claimed: ClaimedStep, after: Export, duration_s: float) -> Iter
 
 
 def file_stored(export: Export, stored: ManifestObject, duration_s: float) -> FileStored:
-    """One file has landed."""
+    """Returns the detail of a file that is now stored in S3."""
     return FileStored(
         export_id=export.export_id,
         connection=export.request.connection,
@@ -74,15 +74,15 @@ def file_stored(export: Export, stored: ManifestObject, duration_s: float) -> Fi
 
 @contextmanager
 def timed_call(instrument: Instrument, export: Export, verb: PlatformVerb) -> Iterator[None]:
-    """Tell of one call to the platform: how long it took, and the code with which it failed."""
-    begun_s, code = time.monotonic(), None
+    """Reports one call to the platform: its duration, and its error code if it failed."""
+    started_s, code = time.monotonic(), None
     try:
         yield
     except StepError as error:
         code = str(error.code)
         raise
     finally:
-        connection, duration_s = export.request.connection, time.monotonic() - begun_s
+        connection, duration_s = export.request.connection, time.monotonic() - started_s
         instrument.on(PlatformCalled(export.export_id, connection, verb, duration_s, code))
 
 
@@ -90,7 +90,7 @@ def timed_call(instrument: Instrument, export: Export, verb: PlatformVerb) -> It
 async def timed_open(
     instrument: Instrument, export: Export, opened: AbstractAsyncContextManager[Download]
 ) -> AsyncIterator[Download]:
-    """A download, and the tale of how its head came. What breaks later is told by the step."""
+    """Opens a download and reports how long its response head took. Later errors are reported with the step."""
     async with AsyncExitStack() as stack:
         with timed_call(instrument, export, "open"):
             download = await stack.enter_async_context(opened)

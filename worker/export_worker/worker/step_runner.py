@@ -1,207 +1,145 @@
-"""One turn of the machine: take the lease, act, let `steps` decide, save.
+"""Runs one claimed step: acts, decides, saves.
 
-Everything that an export goes through passes here, so this is where its id is bound to the log, where a failure
-becomes a decision, and where secrets are taken out of what a platform said.
+Every step of every export passes through here. So this module binds the export's id to the log, turns each failure into
+a decision, and removes secrets from what a platform returned.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Coroutine
+from dataclasses import replace
 from typing import assert_never
 
 import structlog
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError
 
-from export_worker.contract.status import ManifestObject
 from export_worker.credentials import Redactor
 from export_worker.errors import (
     DefectError,
     LeaseLostError,
     PlatformError,
     PlatformPausedError,
-    PlatformRefusedError,
     PlatformThrottledError,
     PlatformUnclearError,
     StepError,
-    StorageError,
-    UnknownConnectionError,
 )
-from export_worker.lifecycle import transitions
+from export_worker.lifecycle import decisions, endings, transitions
+from export_worker.lifecycle.decisions import Decision, StepHistory
 from export_worker.lifecycle.export import Cancelled, Export, Failed, Queued, Running, Succeeded, Transferring
-from export_worker.lifecycle.observations import OperationFailed, RemoteFile, ResumableUpload
-from export_worker.lifecycle.transitions import Decision, Moment, Policy
-from export_worker.platforms.base import Cancelling, Download, Driver, Mark, Resuming
+from export_worker.lifecycle.observations import OperationFailed
+from export_worker.platforms.base import Cancelling
 from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, PlatformSignal
-from export_worker.redis.record_store import Store
 from export_worker.step_context import gated
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument, LeaseLost
-from export_worker.transfer.export_writer import ExportWriter, TransferCallbacks
-from export_worker.transfer.progress import TransferProgress
-from export_worker.worker.connections import Connection
+from export_worker.worker.clock import ClockAndRandom
+from export_worker.worker.connections import Connection, Connections
 from export_worker.worker.leases import HeldStep, Leases
-from export_worker.worker.step_details import Stopwatch, file_stored, step_details, timed_call, timed_open
-
-COMMIT_AGAIN_S = 0.5
-"""Between tries to save while Redis is away; the client has retried for some seconds before each."""
-
-REDIS_AWAY = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OutOfMemoryError, OSError)
-"""It restarts, fails over, or is full: each passes, and nothing was changed."""
-REFUSED_FOR_NOW = ("NOREPLICAS", "MISCONF", "MASTERDOWN")
-"""Too few replicas, a full disk, a replica without its master: redis-py has no classes of their own for them."""
+from export_worker.worker.step_details import step_details, timed_call
+from export_worker.worker.transfer_step import TransferStep
 
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class ClockAndRandom:
-    """What is not pure: the time, and luck. Both are given, so that a test can hold them."""
-
-    clock: Callable[[], datetime]
-    draw: Callable[[], float]
-
-    def moment(self) -> Moment:
-        """Now."""
-        return Moment(self.clock(), self.draw())
-
-
 class StepRunner:
-    """Takes steps.
+    """Runs claimed steps.
 
     Args:
-        owner: Name of this process in leases; unique.
-        store: Where records are.
-        leases: Keeps what this process has begun.
-        connections: By name.
-        fallback: The policy of exports whose connection is not known here.
-        landing: Brings files into S3.
-        redactor: Knows the secrets.
-        chance: Time and luck.
-        instrument: Hears what happens.
+        leases: Holds the leases of the steps that run here, and saves their decisions.
+        connections: The connections that are configured here.
+        transfer_step: Runs the steps that store files.
+        redactor: Masks secrets in what a platform returned.
+        clock: The time and random numbers.
+        instrument: Receives the details of steps and calls.
     """
 
     def __init__(
         self,
-        owner: str,
-        *,
-        store: Store,
         leases: Leases,
-        connections: Mapping[str, Connection],
-        fallback: Policy,
-        writer: ExportWriter,
+        connections: Connections,
+        transfer_step: TransferStep,
+        *,
         redactor: Redactor,
-        sources: ClockAndRandom,
+        clock: ClockAndRandom,
         instrument: Instrument = NULL_INSTRUMENT,
     ) -> None:
-        self._instrument = instrument
-        self.owner = owner
-        self.clock = sources.clock
-        self._store = store
-        self._leases = leases
+        self.leases = leases
         self._connections = connections
-        self._fallback = fallback
-        self._writer = writer
+        self._transfer_step = transfer_step
         self._redactor = redactor
-        self._sources = sources
+        self._clock = clock
+        self._instrument = instrument
 
     async def run(self, claimed: ClaimedStep) -> None:
-        """Take one step that was claimed."""
-        begun_s = time.monotonic()
+        """Runs one claimed step and saves what it decided. A step whose lease is lost changes nothing."""
+        started_s = time.monotonic()
         with structlog.contextvars.bound_contextvars(export_id=claimed.export.export_id, step=claimed.step):
             try:
-                async with self._leases.holding(claimed) as held:
-                    # Only a transfer is cut by a cancel: what a call begins on the platform must be known, and the
-                    # next step, which comes at once, can end it there.
-                    held.cancelled = claimed.role == "control"
+                async with self.leases.holding(claimed) as held:
+                    # A cancel interrupts transfers only. What a control step starts on the platform must be known: the
+                    # next step is due at once, and can cancel it there.
+                    held.defer_cancel = claimed.role == "control"
                     decision, signal = await self._decide(held)
-                    # From here on a cancel is for the next step: what has been decided must be saved.
-                    held.cancelled = True
+                    # The decision must be saved. The next step handles a cancel that arrives from now on.
+                    held.defer_cancel = True
                     if isinstance(decision.export.state, Failed | Cancelled):
-                        await self._clear_away(held)
-                    held.saving = True
-                    await self._commit(held, decision, signal)
+                        await self._transfer_step.abort_leftovers(held)
+                    await self.leases.commit(held, decision, signal)
             except LeaseLostError as error:
                 _log.warning("lease.lost", reason=str(error))
                 self._instrument.on(LeaseLost(claimed.export.export_id, claimed.role))
                 return
-            _tell(claimed.export, decision)
-            for detail in step_details(claimed, decision.export, time.monotonic() - begun_s):
+            _log_step(claimed.export, decision)
+            for detail in step_details(claimed, decision.export, time.monotonic() - started_s):
                 self._instrument.on(detail)
-
-    async def _commit(self, held: HeldStep, decision: Decision, signal: PlatformSignal) -> None:
-        """Save, and do not give up while Redis restarts: what the platform has told must not be asked for again."""
-        while True:
-            try:
-                await self._store.commit(held.claimed, decision, self._sources.clock(), signal)
-            except (RedisError, OSError) as error:
-                if not _passes(error):
-                    raise
-                _log.warning("commit.delayed", error=str(error))
-                await asyncio.sleep(COMMIT_AGAIN_S)
-            else:
-                return
 
     async def _decide(self, held: HeldStep) -> tuple[Decision, PlatformSignal]:
         claimed, export = held.claimed, held.claimed.export
-        connection = self._connections.get(export.request.connection)
-        policy = connection.policy if connection is not None else self._fallback
         if claimed.retry:
-            return transitions.restart(export, claimed.retry, self._sources.moment()), NO_SIGNAL
+            return transitions.restart(export, claimed.retry, self._clock.moment()), NO_SIGNAL
         try:
-            if not claimed.cancel:
-                try:
-                    return await self._next(held, connection, policy)
-                except asyncio.CancelledError:
-                    if claimed.role == "control" or not held.cancelled or held.lost:
-                        raise
-                    held.task.uncancel()
-            return await self._cancel(held, connection, policy), NO_SIGNAL
+            return await self._act_or_cancel(held)
         except StepError as error:
             failure = error
         except (LeaseLostError, RedisError):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is must become a decision, or the export would hang
+        except Exception as error:  # noqa: BLE001 - every error must become a decision, or the export would hang
             _log.exception("step.crashed")
             failure = DefectError(f"unexpected {type(error).__name__}; the worker's log has the traceback")
         for note in getattr(failure, "__notes__", ()):
-            _log.warning("step.left_something", note=self._redactor.text(note))
+            _log.warning("step.cleanup_failed", note=self._redactor.text(note))
         failure.args = (self._redactor.text(str(failure)),)
-        decision = transitions.after_failure(
-            held.claimed.export, failure, self._sources.moment(), policy, probe=claimed.probe
-        )
+        moment = self._clock.moment()
+        policy = self._connections.policy_of(export)
+        decision = endings.after_failure(held.claimed.export, failure, moment, policy, probe=claimed.probe)
         if claimed.cancel and isinstance(decision.export.state, Failed):
-            # The platform will not hear of it; the export ends here all the same, as it was asked to.
-            decision = transitions.after_cancel(export, self._sources.moment(), claims=claimed.claims)
+            # The platform refuses to cancel the operation. The export ends here all the same, as requested.
+            decision = endings.after_cancel(export, moment, claims=claimed.claims)
         return decision, _signal_of(failure, export)
 
-    async def _next(
-        self, held: HeldStep, connection: Connection | None, policy: Policy
-    ) -> tuple[Decision, PlatformSignal]:
-        export = held.claimed.export
-        left_s = (transitions.deadline(export, policy) - self._sources.clock()).total_seconds()
-        if left_s > 0:
-            known = self._checked(export, connection)
-            with gated(known.request_gate(held.claimed)):
-                decision = await _within(left_s, self._act(held, known))
-            if decision is not None:
-                return decision, _learned(export, decision)
-        moment, export = self._sources.moment(), held.claimed.export
-        return transitions.after_deadline(export, moment, policy, cut=left_s > 0, claims=held.claimed.claims), NO_SIGNAL
+    async def _act_or_cancel(self, held: HeldStep) -> tuple[Decision, PlatformSignal]:
+        if not held.claimed.cancel:
+            try:
+                return await self._act_in_time(held)
+            except asyncio.CancelledError:
+                if not held.cancel_delivered or held.lost:
+                    raise
+                held.task.uncancel()
+        return await self._cancel(held), NO_SIGNAL
 
-    def _checked(self, export: Export, connection: Connection | None) -> Connection:
-        request = export.request
-        if connection is None:
-            raise UnknownConnectionError(f"no connection {request.connection!r} is configured at this worker")
-        if connection.platform != request.platform:
-            raise PlatformRefusedError(
-                f"connection {request.connection!r} is of platform {connection.platform}, "
-                f"but {request.kind} needs {request.platform}"
-            )
-        return connection
+    async def _act_in_time(self, held: HeldStep) -> tuple[Decision, PlatformSignal]:
+        """Runs the step, but not beyond the export's deadline."""
+        export = held.claimed.export
+        policy = self._connections.policy_of(export)
+        left_s = (decisions.deadline(export, policy) - self._clock.now()).total_seconds()
+        if left_s > 0:
+            connection = self._connections.get(export)
+            with gated(connection.request_gate(held.claimed)):
+                decision = await _within(left_s, self._act(held, connection))
+            if decision is not None:
+                return decision, _signal_after(export, decision)
+        moment, claimed = self._clock.moment(), held.claimed
+        expired = endings.after_deadline(claimed.export, moment, policy, interrupted=left_s > 0, claims=claimed.claims)
+        return expired, NO_SIGNAL
 
     async def _act(self, held: HeldStep, connection: Connection) -> Decision:
         export = held.claimed.export
@@ -210,130 +148,72 @@ class StepRunner:
             case Queued():
                 return await self._submit(held, connection)
             case Running() as state:
-                with timed_call(self._instrument, export, "poll"):
-                    polled = await connection.driver.poll(export.request.export, state.operation_id)
-                if isinstance(polled, OperationFailed):
-                    polled = replace(polled, message=self._redactor.text(polled.message))
-                return transitions.after_poll(
-                    export,
-                    state,
-                    polled,
-                    self._sources.moment(),
-                    connection.policy,
-                    claims=held.claimed.claims,
-                    seen_s=held.claimed.durations_s,
-                )
-            case Transferring() as state:
-                return await self._transfer(held, connection, state)
+                return await self._poll(held, connection, state)
+            case Transferring():
+                return await self._transfer_step.run(held, connection)
             case Succeeded() | Failed() | Cancelled():
                 raise TypeError(f"an export that has {export.phase} takes no step")
             case _:
                 assert_never(export.state)
 
     async def _submit(self, held: HeldStep, connection: Connection) -> Decision:
-        claims, seen_s = held.claimed.claims, held.claimed.durations_s
-        export = transitions.submitting(held.claimed.export, claims)
+        history = _history_of(held.claimed)
+        export = transitions.count_submit(held.claimed.export, history.claims)
         held.claimed = replace(held.claimed, export=export)
         with timed_call(self._instrument, export, "submit"):
             submitted = await connection.driver.submit(export.request.export)
-        moment = self._sources.moment()
-        return transitions.after_submit(export, submitted, moment, connection.policy, claims=claims, seen_s=seen_s)
+        return transitions.after_submit(export, submitted, self._clock.moment(), connection.policy, history=history)
 
-    async def _cancel(self, held: HeldStep, connection: Connection | None, policy: Policy) -> Decision:
-        """End it here, and on the platform where that can be done."""
-        told = await self._cancel_there(held.claimed, connection, policy)
-        return transitions.after_cancel(
-            held.claimed.export, self._sources.moment(), told=told, claims=held.claimed.claims
-        )
+    async def _poll(self, held: HeldStep, connection: Connection, state: Running) -> Decision:
+        export, history = held.claimed.export, _history_of(held.claimed)
+        with timed_call(self._instrument, export, "poll"):
+            polled = await connection.driver.poll(export.request.export, state.operation_id)
+        if isinstance(polled, OperationFailed):
+            polled = replace(polled, message=self._redactor.text(polled.message))
+        return transitions.after_poll(export, state, polled, self._clock.moment(), connection.policy, history=history)
 
-    async def _cancel_there(self, claimed: ClaimedStep, connection: Connection | None, policy: Policy) -> bool:
-        """Whether the platform has cancelled the operation. Nothing is asked of it behind the deadline."""
+    async def _cancel(self, held: HeldStep) -> Decision:
+        """Ends the export, and cancels its operation on the platform if the platform supports that."""
+        on_platform = await self._cancel_on_platform(held.claimed)
+        moment, claimed = self._clock.moment(), held.claimed
+        return endings.after_cancel(claimed.export, moment, on_platform=on_platform, claims=claimed.claims)
+
+    async def _cancel_on_platform(self, claimed: ClaimedStep) -> bool:
+        """Returns whether the platform has cancelled the operation. After the deadline, the platform is not called."""
         export, state = claimed.export, claimed.export.state
+        connection = self._connections.find(export)
         if connection is None or not isinstance(connection.driver, Cancelling) or not isinstance(state, Running):
             return False
-        if self._sources.clock() >= transitions.deadline(export, policy):
+        if self._clock.now() >= decisions.deadline(export, connection.policy):
             return False
         with gated(connection.request_gate(claimed)), timed_call(self._instrument, export, "cancel"):
             await connection.driver.cancel(export.request.export, state.operation_id)
         return True
 
-    async def _clear_away(self, held: HeldStep, keep: ResumableUpload | None = None) -> None:
-        """Abort uploads that attempts have left open, but for the one that is gone on with.
 
-        An S3 that cannot be reached must not keep an export from its end: what stays is logged, for the bucket's
-        lifecycle rule to remove.
-        """
-        state = held.claimed.export.state
-        if not isinstance(state, Transferring) and not (isinstance(state, Running) and state.upload is not None):
-            return
-        try:
-            await self._writer.for_export(held.claimed.export).abort_leftovers(held.claimed.export, keep)
-        except StorageError as error:
-            _log.warning("upload.left_open", error=self._redactor.text(str(error)))
-
-    async def _transfer(self, held: HeldStep, connection: Connection, state: Transferring) -> Decision:
-        export = held.claimed.export
-        # A worker that died and a call whose answer was lost may each have left an upload that nobody knows.
-        if held.claimed.claims > 1 or export.attempt:
-            await self._clear_away(held, state.upload)
-
-        def open_file(file: RemoteFile, mark: Mark | None) -> AbstractAsyncContextManager[Download]:
-            return timed_open(self._instrument, export, _opened(connection.driver, export, file, mark))
-
-        begun = Stopwatch()
-
-        async def on_stored(stored: ManifestObject) -> None:
-            self._instrument.on(file_stored(export, stored, begun.lap_s()))
-            decision = transitions.after_file(held.claimed.export, _transferring(held), stored, self._sources.moment())
-            held.claimed = await self._store.checkpoint(
-                held.claimed, decision, self._sources.clock(), PlatformSignal("up")
-            )
-
-        async def on_upload(upload: ResumableUpload | None, note: str | None) -> None:
-            state = _transferring(held)
-            decision = transitions.after_upload(held.claimed.export, state, upload, self._sources.moment(), note)
-            # Both sides have answered. Those who wait for the probe need not wait for its last byte.
-            signal = PlatformSignal("up") if upload is not None and held.claimed.probe else NO_SIGNAL
-            held.claimed = await self._store.checkpoint(held.claimed, decision, self._sources.clock(), signal)
-
-        def on_gauge(gauge: TransferProgress) -> None:
-            held.gauge = gauge
-
-        if export.generation > 1 and state.landed_at is None:
-            # Set going again: what an earlier end has sealed must not seem complete while its files change.
-            await self._writer.for_export(export).remove_success(export)
-        dealings = TransferCallbacks(open_file, on_stored, on_upload, on_gauge, connection.bandwidth)
-        await self._writer.for_export(export).store_files(export, state, dealings)
-        held.check()
-        sealed = await self._writer.for_export(export).write_success(held.claimed.export, _transferring(held))
-        return transitions.after_transfer(held.claimed.export, _transferring(held), sealed, self._sources.moment())
-
-
-def _opened(
-    driver: Driver, export: Export, file: RemoteFile, mark: Mark | None
-) -> AbstractAsyncContextManager[Download]:
-    """One file: from its beginning, or at the mark where the platform has that."""
-    if mark is not None and isinstance(driver, Resuming):
-        return driver.resume_result(export.request.export, file, mark)
-    return driver.open_result(export.request.export, file)
+def _history_of(claimed: ClaimedStep) -> StepHistory:
+    return StepHistory(claimed.claims, claimed.durations_s)
 
 
 async def _within(left_s: float, acting: Coroutine[None, None, Decision]) -> Decision | None:
-    """What the step decides; None when the time was up before."""
-    patience = asyncio.timeout(left_s)
+    """Returns what the step decides; None if the time was over before."""
+    timeout = asyncio.timeout(left_s)
     try:
-        async with patience:
+        async with timeout:
             return await acting
     except TimeoutError:
-        if not patience.expired():
+        if not timeout.expired():
             raise
         return None
 
 
 def _signal_of(failure: StepError, export: Export) -> PlatformSignal:
-    """What a failure says of the platform (for a transfer: of both ends): out of reach, it is so for every export."""
+    """Returns what a failure shows about the platform, for all exports of the connection.
+
+    For a transfer, the platform and S3 count together.
+    """
     if isinstance(export.state, Transferring):
-        # Whoever asks for a pause there may be another host than the platform's API.
+        # A pause is not used: the server that requests it may be another host than the platform's API.
         return PlatformSignal("down") if failure.outage else NO_SIGNAL
     if isinstance(failure, PlatformUnclearError | PlatformPausedError):
         return NO_SIGNAL
@@ -344,36 +224,24 @@ def _signal_of(failure: StepError, export: Export) -> PlatformSignal:
     return PlatformSignal("up") if isinstance(failure, PlatformError) else NO_SIGNAL
 
 
-def _learned(before: Export, decision: Decision) -> PlatformSignal:
-    """The platform answered; and how long its job took, if this was its end."""
+def _signal_after(before: Export, decision: Decision) -> PlatformSignal:
+    """Returns that the platform answered and, if its operation has ended, how long that took."""
     after, state = decision.export, before.state
     if not isinstance(state, Running) or state.submitted_at is None or not isinstance(after.state, Transferring):
         return PlatformSignal("up")
-    # The job ended between the last two looks; nobody knows when.
-    looked_at = state.looked_at or state.submitted_at
-    ended_at = looked_at + (after.updated_at - looked_at) / 2
+    # The operation ended at an unknown time between the last two polls.
+    polled_at = state.looked_at or state.submitted_at
+    ended_at = polled_at + (after.updated_at - polled_at) / 2
     return PlatformSignal("up", duration_s=(ended_at - state.submitted_at).total_seconds())
 
 
-def _passes(error: Exception) -> bool:
-    """Whether Redis will take the same call later."""
-    return isinstance(error, REDIS_AWAY) or any(word in str(error) for word in REFUSED_FOR_NOW)
-
-
-def _transferring(held: HeldStep) -> Transferring:
-    state = held.claimed.export.state
-    if not isinstance(state, Transferring):
-        raise TypeError("only a transferring export stores files")
-    return state
-
-
-def _tell(before: Export, decision: Decision) -> None:
-    """Log what became of it: a poll that says "not yet" is no news."""
+def _log_step(before: Export, decision: Decision) -> None:
+    """Logs what a step decided. Polls that returned "not yet" are logged at DEBUG."""
     export = decision.export
-    tell = _log.debug if decision.note is None else _log.info
+    log = _log.debug if decision.note is None else _log.info
     if export.phase == before.phase and export.error is not None and export.error is not before.error:
-        tell = _log.warning
-    tell(
+        log = _log.warning
+    log(
         "step.taken",
         connection=export.request.connection,
         kind=export.request.kind,

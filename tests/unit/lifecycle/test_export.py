@@ -1,4 +1,4 @@
-"""What is told of an export: its status, its event, its record."""
+"""The status, the completion event and the record of an export."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ from export_worker.errors import (
     PlatformUnavailableError,
     ResultMissingError,
 )
-from export_worker.lifecycle import transitions
+from export_worker.lifecycle import endings, transitions
 from export_worker.lifecycle.export import Export, event_of, status_of
 from export_worker.lifecycle.observations import Pending
 from support.export_states import (
@@ -30,7 +30,7 @@ from support.export_states import (
 )
 
 
-def test_status_of_a_queued_export() -> None:
+def test_status_of_queued_export() -> None:
     assert json.loads(status_of(export_of()).model_dump_json()) == {
         "export_id": "e1",
         "phase": "queued",
@@ -51,7 +51,7 @@ def test_status_of_a_queued_export() -> None:
     }
 
 
-def test_status_of_a_running_export() -> None:
+def test_status_of_running_export() -> None:
     status = status_of(polled(running(), Pending("EXECUTING", 40.0), at(1)).export)
     assert (status.phase, status.platform_stage, status.operation_id) == (Phase.RUNNING, "EXECUTING", "op1")
     assert status.progress.percent == 40.0
@@ -59,7 +59,7 @@ def test_status_of_a_running_export() -> None:
     assert status.updated_at == at(1).now
 
 
-def test_status_of_a_transferring_export() -> None:
+def test_status_of_transferring_export() -> None:
     export = transferring()
     export = transitions.after_file(export, transferring_state(export), stored(), at(6)).export
     status = status_of(export)
@@ -69,7 +69,7 @@ def test_status_of_a_transferring_export() -> None:
     assert status.manifest is None
 
 
-def test_status_of_a_succeeded_export() -> None:
+def test_status_of_succeeded_export() -> None:
     status = status_of(succeeded())
     assert status.phase is Phase.SUCCEEDED
     assert (status.due_at, status.finished_at) == (None, at(7).now)
@@ -84,7 +84,7 @@ def test_status_of_a_succeeded_export() -> None:
     }
 
 
-def test_status_of_a_failed_export() -> None:
+def test_status_of_failed_export() -> None:
     status = status_of(failed())
     assert (status.phase, status.operation_id, status.platform_stage) == (Phase.FAILED, "op1", "CREATED")
     assert (status.due_at, status.finished_at) == (None, at(3).now)
@@ -103,7 +103,7 @@ def test_status_of_a_failed_export() -> None:
         (cancelled, "control", "transfer"),
     ],
 )
-def test_who_looks_at_it_next(make: Any, role: str, step: str) -> None:
+def test_role_and_name_of_next_step(make: Any, role: str, step: str) -> None:
     export: Export = make()
     assert (export.role, export.step_name) == (role, step)
 
@@ -112,7 +112,7 @@ def test_who_looks_at_it_next(make: Any, role: str, step: str) -> None:
     ("make", "kind"),
     [(succeeded, "export.succeeded"), (failed, "export.failed"), (cancelled, "export.cancelled")],
 )
-def test_the_event_of_an_end_is_the_same_each_time(make: Any, kind: str) -> None:
+def test_event_of_same_end_is_equal_and_restart_changes_its_id(make: Any, kind: str) -> None:
     export: Export = make()
     event = event_of(export, "exports")
     assert (event.id, event.type, event.subject) == ("e1.1", kind, "e1")
@@ -120,28 +120,28 @@ def test_the_event_of_an_end_is_the_same_each_time(make: Any, kind: str) -> None
     assert event.data == status_of(export)
     assert event.time == event.data.finished_at
     assert event_of(saved(export), "exports").model_dump_json() == event.model_dump_json()
-    again = transitions.after_cancel(transitions.restart(export, "submit", at(50)).export, at(51)).export
+    again = endings.after_cancel(transitions.restart(export, "submit", at(50)).export, at(51)).export
     assert event_of(again, "exports").id == "e1.2"
 
 
 @pytest.mark.parametrize("make", [export_of, running, transferring])
-def test_an_open_export_has_no_event(make: Any) -> None:
+def test_event_of_open_export_is_refused(make: Any) -> None:
     with pytest.raises(ValueError, match="only an ended export"):
         event_of(make(), "exports")
 
 
 @pytest.mark.parametrize("make", [succeeded, failed, cancelled])
-def test_an_ended_export_takes_no_step(make: Any) -> None:
+def test_ended_export_takes_no_step(make: Any) -> None:
     for error in (PlatformRefusedError("no"), PlatformUnavailableError("502"), ResultMissingError("404")):
         with pytest.raises(TypeError, match="takes no step"):
-            transitions.after_failure(make(), error, at(9), POLICY)
+            endings.after_failure(make(), error, at(9), POLICY)
     with pytest.raises(TypeError, match="takes no step"):
-        transitions.after_deadline(make(), at(9), POLICY)
+        endings.after_deadline(make(), at(9), POLICY)
     with pytest.raises(TypeError, match="takes no step"):
-        transitions.after_cancel(make(), at(9))
+        endings.after_cancel(make(), at(9))
 
 
-def test_a_newer_worker_may_have_written_more() -> None:
+def test_record_with_unknown_fields_is_read() -> None:
     record = json.loads(running().model_dump_json()) | {"colour": "blue"}
     record["state"]["mood"] = "good"
     assert Export.model_validate_json(json.dumps(record)) == running()

@@ -1,0 +1,137 @@
+"""What a failure, a deadline or a cancellation makes of an export: a retry, or its end. Pure."""
+
+from typing import Any, assert_never
+
+from export_worker.contract.status import ErrorReport, Phase
+from export_worker.errors import (
+    AuthFailedError,
+    ErrorCode,
+    PlatformThrottledError,
+    ResultMissingError,
+    StepError,
+)
+from export_worker.lifecycle.decisions import Decision, Moment, Policy, due_after, updated
+from export_worker.lifecycle.export import (
+    Cancelled,
+    Ended,
+    Export,
+    Failed,
+    Open,
+    Queued,
+    Running,
+    Succeeded,
+    Transferring,
+)
+
+_MAYBE_SUBMITTED = "a submit whose response was lost may have started a job on the platform"
+
+
+def after_failure(export: Export, error: StepError, moment: Moment, policy: Policy, *, probe: bool = False) -> Decision:
+    """Decides after a failed step: retry later, or fail the export.
+
+    Args:
+        probe: The platform was known to be unreachable, and this step tested whether it is back. Such a failure uses
+            no attempt of this export.
+    """
+    throttled = isinstance(error, PlatformThrottledError) or (probe and error.outage)
+    # At the submit, a refused credential is wrong. Later it has worked before, so it is probably being replaced.
+    retryable = error.retryable or (isinstance(error, AuthFailedError) and not isinstance(export.state, Queued))
+    attempt = export.attempt + (0 if throttled else 1)
+    report = ErrorReport(code=error.code, message=str(error), step=export.step_name, retryable=retryable)
+    if not retryable or (attempt >= policy.max_attempts and not throttled):
+        return fail(export, error.code, str(error), moment, retryable=retryable)
+    waits = export.throttled if throttled else export.attempt
+    wait_s = max(error.retry_after_s or 0.0, policy.retry.wait_s(waits, moment.draw))
+    due_at = due_after(export, moment, wait_s, policy)
+    retries = export.counters.retries + (0 if throttled else 1)
+    retried = updated(
+        export,
+        moment,
+        state=_state_to_retry(export, error),
+        attempt=attempt,
+        throttled=export.throttled + (1 if throttled else 0),
+        counters=export.counters.model_copy(update={"retries": retries}),
+        due_at=due_at,
+        error=report,
+    )
+    retry_s = (due_at - moment.now).total_seconds()
+    return Decision(retried, f"{report.step} failed ({error.code}), retry in {retry_s:.1f} s: {error}")
+
+
+def _state_to_retry(export: Export, error: StepError) -> Open:
+    """Returns the state from which to retry. After a missing file, the platform is polled for its new address."""
+    state = _open_state(export)
+    if isinstance(state, Transferring) and isinstance(error, ResultMissingError):
+        return Running(
+            operation_id=state.operation_id,
+            stage=state.stage,
+            upload=state.upload,
+            names=[file.name for file in state.files],
+            stored=state.stored,
+        )
+    return state
+
+
+def _open_state(export: Export) -> Open:
+    if isinstance(export.state, Ended):
+        raise TypeError(f"an export that has {export.phase} takes no step")
+    return export.state
+
+
+def after_deadline(
+    export: Export, moment: Moment, policy: Policy, *, interrupted: bool = False, claims: int = 1
+) -> Decision:
+    """Fails an export whose deadline has passed.
+
+    Args:
+        interrupted: The deadline passed while the step ran.
+        claims: See `StepHistory`.
+    """
+    limit_s = export.request.deadline_s or policy.deadline_s
+    message = f"not finished within {limit_s:g} s of acceptance; its phase was {export.phase}"
+    if isinstance(export.state, Queued) and (interrupted or claims > 1):
+        message += f"; {_MAYBE_SUBMITTED}"
+    elif isinstance(export.state, Running) and interrupted:
+        message += "; the deadline interrupted a poll, which may have started a job on the platform"
+    if export.error is not None:
+        message += f"; last failure: {export.error.message}"
+    return fail(export, ErrorCode.DEADLINE_EXCEEDED, message, moment)
+
+
+def after_cancel(export: Export, moment: Moment, *, on_platform: bool = False, claims: int = 1) -> Decision:
+    """Ends an export whose cancellation was requested.
+
+    Args:
+        on_platform: The platform has cancelled its operation, too.
+        claims: See `StepHistory`.
+    """
+    cancelled = Cancelled(**_reached(export), finished_at=moment.now)
+    note = "cancelled"
+    match export.state:
+        case Running(operation_id=operation_id):
+            note += f"; {operation_id} " + ("is cancelled" if on_platform else "continues") + " on the platform"
+        case Queued() if claims > 1:
+            note += f"; {_MAYBE_SUBMITTED}"
+    return Decision(updated(export, moment, state=cancelled), note)
+
+
+def fail(export: Export, code: ErrorCode, message: str, moment: Moment, *, retryable: bool = False) -> Decision:
+    """Fails an export with this error."""
+    failed = Failed(**_reached(export), finished_at=moment.now)
+    report = ErrorReport(code=code, message=message, step=export.step_name, retryable=retryable)
+    return Decision(updated(export, moment, state=failed, error=report), f"{Phase.FAILED}: {code}: {message}")
+
+
+def _reached(export: Export) -> dict[str, Any]:
+    """Returns how far the export came. The status shows it, and a retry by hand continues from it."""
+    match export.state:
+        case Queued():
+            return {}
+        case Running(operation_id=operation_id, stage=stage):
+            return {"operation_id": operation_id, "stage": stage}
+        case Transferring() as state:
+            return {name: getattr(state, name) for name in ("operation_id", "stage", "files", "stored", "landed_at")}
+        case Succeeded() | Failed() | Cancelled():
+            raise TypeError(f"an export that has {export.phase} takes no step")
+        case _:
+            assert_never(export.state)

@@ -1,0 +1,120 @@
+"""The transfer step: streams an export's files into S3, and saves each one that is stored."""
+
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+
+import structlog
+
+from export_worker.contract.status import ManifestObject
+from export_worker.errors import StorageError
+from export_worker.lifecycle import transitions
+from export_worker.lifecycle.decisions import Decision
+from export_worker.lifecycle.export import Running, Transferring
+from export_worker.lifecycle.observations import RemoteFile, ResumableUpload
+from export_worker.platforms.base import Download, Driver, ResumePoint, Resuming
+from export_worker.redis.claims import NO_SIGNAL, PlatformSignal
+from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument
+from export_worker.transfer.callbacks import TransferCallbacks
+from export_worker.transfer.export_writer import ExportWriter
+from export_worker.worker.clock import ClockAndRandom
+from export_worker.worker.connections import Connection
+from export_worker.worker.leases import HeldStep, Leases
+from export_worker.worker.step_details import Stopwatch, file_stored, timed_open
+
+_log = structlog.get_logger(__name__)
+
+
+class TransferStep:
+    """Runs transfer steps.
+
+    Args:
+        leases: Saves what was stored while the step continues.
+        writer: Writes files into S3.
+        clock: The time and random numbers.
+        instrument: Receives the details of calls and stored files.
+    """
+
+    def __init__(
+        self,
+        leases: Leases,
+        writer: ExportWriter,
+        clock: ClockAndRandom,
+        instrument: Instrument = NULL_INSTRUMENT,
+    ) -> None:
+        self._leases = leases
+        self._writer = writer
+        self._clock = clock
+        self._instrument = instrument
+
+    async def run(self, held: HeldStep, connection: Connection) -> Decision:
+        """Stores every file that is not in S3 yet, then the manifest and `_SUCCESS`.
+
+        Raises:
+            StepError: A download, a transform or a call to S3 failed.
+            LeaseLostError: Another worker has the export now.
+        """
+        export, state = held.claimed.export, _transferring(held)
+        # A worker that died, or a call whose response was lost, may have left an upload that is not in the record.
+        if held.claimed.claims > 1 or export.attempt:
+            await self.abort_leftovers(held, state.upload)
+        writer, callbacks = self._writer.for_export(export), self._callbacks(held, connection.driver)
+        if export.generation > 1 and state.landed_at is None:
+            # After a restart: the export must not seem complete while its files change.
+            await writer.remove_success(export)
+        await writer.store_files(export, state, callbacks, connection.bandwidth)
+        held.check()
+        stored = await writer.write_success(held.claimed.export, _transferring(held))
+        return transitions.after_transfer(held.claimed.export, _transferring(held), stored, self._clock.moment())
+
+    async def abort_leftovers(self, held: HeldStep, keep: ResumableUpload | None = None) -> None:
+        """Aborts uploads that earlier attempts have left open, except for the one that is resumed.
+
+        An S3 that cannot be reached must not keep an export from its end. What stays open is logged, and the bucket's
+        lifecycle rule removes it.
+        """
+        export, state = held.claimed.export, held.claimed.export.state
+        if not isinstance(state, Transferring) and not (isinstance(state, Running) and state.upload is not None):
+            return
+        try:
+            await self._writer.for_export(export).abort_leftovers(export, keep)
+        except StorageError as error:
+            _log.warning("upload.left_open", error=str(error))
+
+    def _callbacks(self, held: HeldStep, driver: Driver) -> TransferCallbacks:
+        return TransferCallbacks(
+            open_file=partial(self._open_file, held, driver),
+            on_progress=held.show_progress,
+            on_file_stored=partial(self._save_file, held, Stopwatch()),
+            on_upload_changed=partial(self._save_upload, held),
+        )
+
+    def _open_file(
+        self, held: HeldStep, driver: Driver, file: RemoteFile, mark: ResumePoint | None
+    ) -> AbstractAsyncContextManager[Download]:
+        """Opens a file at its beginning, or at the mark if the platform supports that."""
+        export = held.claimed.export
+        if mark is not None and isinstance(driver, Resuming):
+            opened: AbstractAsyncContextManager[Download] = driver.resume_result(export.request.export, file, mark)
+        else:
+            opened = driver.open_result(export.request.export, file)
+        return timed_open(self._instrument, export, opened)
+
+    async def _save_file(self, held: HeldStep, stopwatch: Stopwatch, stored: ManifestObject) -> None:
+        export = held.claimed.export
+        self._instrument.on(file_stored(export, stored, stopwatch.lap_s()))
+        decision = transitions.after_file(export, _transferring(held), stored, self._clock.moment())
+        await self._leases.checkpoint(held, decision, PlatformSignal("up"))
+
+    async def _save_upload(self, held: HeldStep, upload: ResumableUpload | None, note: str | None) -> None:
+        state = _transferring(held)
+        decision = transitions.after_upload(held.claimed.export, state, upload, self._clock.moment(), note)
+        # Platform and S3 have both answered, so the steps that wait for this probe need not wait for its last byte.
+        signal = PlatformSignal("up") if upload is not None and held.claimed.probe else NO_SIGNAL
+        await self._leases.checkpoint(held, decision, signal)
+
+
+def _transferring(held: HeldStep) -> Transferring:
+    state = held.claimed.export.state
+    if not isinstance(state, Transferring):
+        raise TypeError("only a transferring export stores files")
+    return state
