@@ -8,7 +8,7 @@ from export_worker.contract.request import ExportKind, SensorsdataUserGroupUsers
 from export_worker.errors import PlatformRefusedError
 from export_worker.platforms.conformance import TOKEN, DriverSuite
 from export_worker.simulator.sensorsdata.data import GROUPS, users_of
-from export_worker.simulator.sensorsdata.groups import GroupBook
+from export_worker.simulator.sensorsdata.groups import GroupStore
 from export_worker.simulator.world import World
 
 COLUMNS = ("id", "first_id", "second_id")
@@ -28,7 +28,7 @@ class TestSensorsdata(DriverSuite):
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(users_of(GroupBook(world).members(GROUPS[42])))
+        writer.writerows(users_of(GroupStore(world).members(GROUPS[42])))
         return text.getvalue().encode()
 
 

@@ -9,17 +9,17 @@ from export_worker.demo.processes import free_port
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from support import secret_canaries
-from support.worker_site import Ran, Site
+from support.worker_site import CommandResult, Site
 
 PROJECT = ("--param", "projectId=WlGk4Daj")
 
 
-async def call(site: Site, *arguments: str, **environment: str) -> Ran:
+async def call(site: Site, *arguments: str, **environment: str) -> CommandResult:
     """Runs the command in a thread, since the simulator runs in the event loop of the test."""
     return await asyncio.to_thread(site.command, "call", *arguments, **environment)
 
 
-def refusal(ran: Ran) -> dict[str, str]:
+def refusal(ran: CommandResult) -> dict[str, str]:
     """Returns the problems of a refused call: field → message."""
     assert ran.status == 2, ran
     assert "Traceback" not in ran.stderr

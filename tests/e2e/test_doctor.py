@@ -12,7 +12,7 @@ import pytest
 import redis.asyncio
 
 from export_worker.contract.redis_keys import Keys
-from export_worker.demo.processes import child, free_port, listening, redis_binary
+from export_worker.demo.processes import child, free_port, redis_binary, wait_until_listening
 from export_worker.doctor.finding import FIX_FIELD
 from export_worker.doctor.redis import check_redis
 from export_worker.platforms.settings import ConnectionSettings
@@ -20,10 +20,10 @@ from export_worker.redis.client import close_redis, open_redis
 from support import s3_server, secret_canaries, worker_site
 from support.deployment import blocks
 from support.misbehaving_server import answering, http
-from support.worker_site import Ran, Site
+from support.worker_site import CommandResult, Site
 
 
-async def doctor(site: Site, **environment: str) -> tuple[Ran, dict[str, list[dict[str, Any]]]]:
+async def doctor(site: Site, **environment: str) -> tuple[CommandResult, dict[str, list[dict[str, Any]]]]:
     """Runs `doctor --json`. Returns the findings by what they are about."""
     ran = await doctor_run(site, **environment)
     assert "Traceback" not in ran.stderr
@@ -38,7 +38,7 @@ async def doctor(site: Site, **environment: str) -> tuple[Ran, dict[str, list[di
     return ran, found
 
 
-async def doctor_run(site: Site, *arguments: str, **environment: str) -> Ran:
+async def doctor_run(site: Site, *arguments: str, **environment: str) -> CommandResult:
     return await asyncio.to_thread(site.command, "doctor", *(arguments or ("--json",)), **environment)
 
 
@@ -182,7 +182,7 @@ async def own_redis(site: Site, directory: Path, *options: str) -> AsyncIterator
     port = free_port()
     command = [redis_binary(), "--port", str(port), "--dir", str(directory), "--bind", "127.0.0.1", *options]
     async with child(command, name="redis", directory=directory) as process:
-        await listening(process, port, name="redis", directory=directory)
+        await wait_until_listening(process, port, name="redis", directory=directory)
         site.redis_url = f"redis://127.0.0.1:{port}/0"
         client = redis.asyncio.Redis(port=port)
         yield client

@@ -15,14 +15,16 @@ from export_worker.demo.processes import free_port
 from export_worker.doctor.finding import FIX_FIELD
 from export_worker.redis.client import close_redis, open_redis
 from support import secret_canaries
-from support.worker_site import Ran, Site
+from support.worker_site import CommandResult, Site
 
 REGION = "us-east-1"
 SECRET = "whsec_Y2FuYXJ5LWhvb2s="
 REQUEST = {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "{data.key}"}}
 
 
-async def doctor(site: Site, sinks: dict[str, Any], triggers: dict[str, Any]) -> tuple[Ran, dict[str, dict[str, str]]]:
+async def doctor(
+    site: Site, sinks: dict[str, Any], triggers: dict[str, Any]
+) -> tuple[CommandResult, dict[str, dict[str, str]]]:
     """Runs `doctor --json`. Returns the findings about sinks and triggers, one each, by what they are about."""
     site.settings = {"sinks": sinks, "triggers": triggers}
     ran = await asyncio.to_thread(site.command, "doctor", "--json")

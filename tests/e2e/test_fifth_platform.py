@@ -26,7 +26,7 @@ from support.tiny_platform import (
     run_suite,
     tiny_site,
 )
-from support.worker_site import COMMAND, Ran, Site
+from support.worker_site import COMMAND, CommandResult, Site
 
 REQUEST = json.dumps({"connection": "tiny", "export": EXPORT})
 KIND = "tiny.list_users"
@@ -46,7 +46,7 @@ def packages(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install(wheel, tmp_path_factory.mktemp("packages"))
 
 
-def problems_of(ran: Ran) -> dict[str, str]:
+def problems_of(ran: CommandResult) -> dict[str, str]:
     """Returns the problems of a refused command: field → message."""
     assert ran.status == 2, ran
     assert "Traceback" not in ran.stderr

@@ -42,7 +42,7 @@ def connected(site: Site, **options: Any) -> dict[str, Any]:
         "base_url": site.platform_url,
         "project": "default",
         "requests_per_second": 1000,
-        "poll": worker_site.FAST,
+        "poll": worker_site.FAST_POLL,
         **options,
     }
     return {

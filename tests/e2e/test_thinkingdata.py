@@ -39,7 +39,7 @@ def site(site: Site) -> Site:
         "platform": "thinkingdata",
         "base_url": site.platform_url,
         "token": secret_canaries.TOKEN,
-        "poll": worker_site.FAST,
+        "poll": worker_site.FAST_POLL,
         "requests_per_second": 1000,
         "page_rows": 1000,
         "page_retries": 1,

@@ -17,7 +17,7 @@ from tiny_platform import played
 from export_worker.platforms.conformance import TOKEN, serve_simulator
 from export_worker.simulator import Simulator, World
 from support.paths import DATA
-from support.worker_site import FAST, Ran, Site
+from support.worker_site import FAST_POLL, CommandResult, Site
 
 PROJECT = DATA / "tiny_platform"
 EXPORT = {"kind": "tiny.list_users", "list_name": "buyers"}
@@ -48,7 +48,7 @@ class TinySite:
     world: World
     seen: played.Seen
 
-    async def run(self, *arguments: str, stdin: str | None = None) -> Ran:
+    async def run(self, *arguments: str, stdin: str | None = None) -> CommandResult:
         """Runs an `export-worker` command to its end, in a thread, since the platform runs in the event loop."""
         return await asyncio.to_thread(self.site.command, *arguments, stdin=stdin, PYTHONPATH=self.path)
 
@@ -67,7 +67,7 @@ class TinySite:
 async def tiny_site(site: Site, packages: Path) -> AsyncIterator[TinySite]:
     """Plays the platform and yields a site that is connected to it."""
     async with tiny_simulator() as (simulator, seen):
-        connection = {"platform": "tiny", "base_url": simulator.url, "token": TOKEN, "poll": FAST}
+        connection = {"platform": "tiny", "base_url": simulator.url, "token": TOKEN, "poll": FAST_POLL}
         tiny = replace(site, settings={"connections": {"tiny": connection}})
         yield TinySite(tiny, packages, simulator.world, seen)
 

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from export_worker.commands.doctor import doctor
 from export_worker.contract.redis_keys import Keys
-from export_worker.demo.processes import child, free_port, listening, redis_binary
+from export_worker.demo.processes import child, free_port, redis_binary, wait_until_listening
 from export_worker.doctor.finding import Finding
 from export_worker.doctor.redis import check_redis
 from export_worker.doctor.s3 import check_s3
@@ -224,7 +224,7 @@ async def own_redis(directory: Path, *options: str) -> AsyncIterator[str]:
     port = free_port()
     command = [redis_binary(), "--port", str(port), "--dir", str(directory), "--bind", "127.0.0.1", "--save", ""]
     async with child([*command, *options], name="redis", directory=directory) as process:
-        await listening(process, port, name="redis", directory=directory)
+        await wait_until_listening(process, port, name="redis", directory=directory)
         yield f"127.0.0.1:{port}/0"
 
 

@@ -19,7 +19,7 @@ from export_producers.triggers.dead_letters import DeadLetters
 from export_producers.triggers.intake import Intake
 from export_producers.triggers.redis_stream import Consumer, ConsumerGroup, RedisStreamTrigger
 from export_worker.contract.redis_keys import Keys
-from export_worker.demo.processes import child, free_port, listening, redis_binary
+from export_worker.demo.processes import child, free_port, redis_binary, wait_until_listening
 from export_worker.errors import ServiceUnreachableError
 from export_worker.redis import client
 from export_worker.redis.client import close_redis, open_redis, wait_for_redis
@@ -106,7 +106,7 @@ async def test_start_waits_for_a_redis_that_starts_later(tmp_path: Path, caplog:
     assert not waiting.done()
     command = [redis_binary(), "--port", str(port), "--dir", str(tmp_path), "--bind", "127.0.0.1", "--save", ""]
     async with child(command, name="redis", directory=tmp_path) as process:
-        await listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_listening(process, port, name="redis", directory=tmp_path)
         await waiting
 
 
@@ -114,7 +114,7 @@ async def test_start_with_a_wrong_password_fails_at_once(tmp_path: Path) -> None
     port = free_port()
     command = [redis_binary(), "--port", str(port), "--dir", str(tmp_path), "--requirepass", "canary-right"]
     async with child(command, name="redis", directory=tmp_path) as process:
-        await listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_listening(process, port, name="redis", directory=tmp_path)
         began_s = time.monotonic()
         with pytest.raises(ServiceUnreachableError, match=r"refuses the user or the password \(.*; correct redis_url"):
             await wait_for_redis(address(port))

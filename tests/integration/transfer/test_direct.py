@@ -121,7 +121,7 @@ async def test_a_source_that_stands_still_ends_cleanly(world: World, framing: st
     rest = chunked if framing == "chunked" else f"Content-Length: {len(NOISE)}\r\n\r\n"
     head = f"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\n{rest}".encode()
     async with raw_server(head + NOISE[:size], hold=True) as base_url:
-        with pytest.raises(DownloadInterruptedError, match="the body stands still"):
+        with pytest.raises(DownloadInterruptedError, match="the body stalled"):
             await world.store(base_url, stall_s=0.3)
     await world.assert_untouched()
 

@@ -11,7 +11,7 @@ from importlib import import_module
 
 _MODULE_OF = {
     "CallType": "export_worker.simulator.scenario",
-    "Course": "export_worker.simulator.jobs",
+    "StagePlan": "export_worker.simulator.jobs",
     "Delivery": "export_worker.simulator.downloads",
     "Fault": "export_worker.simulator.scenario",
     "FileSpec": "export_worker.simulator.files",

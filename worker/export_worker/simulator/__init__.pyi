@@ -6,9 +6,9 @@ from export_worker.simulator.downloads import Delivery as Delivery
 from export_worker.simulator.downloads import send_file as send_file
 from export_worker.simulator.faults import Target as Target
 from export_worker.simulator.files import FileSpec as FileSpec
-from export_worker.simulator.jobs import Course as Course
 from export_worker.simulator.jobs import Job as Job
 from export_worker.simulator.jobs import JobFile as JobFile
+from export_worker.simulator.jobs import StagePlan as StagePlan
 from export_worker.simulator.scenario import CallType as CallType
 from export_worker.simulator.scenario import Fault as Fault
 from export_worker.simulator.scenario import Scenario as Scenario

@@ -13,12 +13,12 @@ from aiohttp import web
 from export_worker.simulator import (
     WORLD,
     CallType,
-    Course,
     Delivery,
     Fault,
     FileSpec,
     Job,
     JobFile,
+    StagePlan,
     Target,
     World,
     json_answer,
@@ -84,7 +84,7 @@ class _Tiny:
     def _job(self, name: str, fault: Fault | None) -> Job:
         world, job_id = self._world, f"tiny-{self._world.run_id}-{len(self._world.jobs)}"
         fails = fault is not None and fault.fault == "error_stage"
-        course = Course(("waiting", "working", "failed" if fails else "done"), world.scenario.stage_s, not fails)
+        plan = StagePlan(("waiting", "working", "failed" if fails else "done"), world.scenario.stage_s, not fails)
         spec = FileSpec(f"tiny/{name}", ("id", "name", "city"), "utf-8", rows=world.scenario.rows)
         file = JobFile(f"/tiny/files/{job_id}.csv", spec)
         job = Job(
@@ -96,7 +96,7 @@ class _Tiny:
             name=None,
             charset="UTF-8",
             files=(file,),
-            course=course,
+            plan=plan,
             created_s=world.clock(),
             created_at=datetime.now(UTC),
         )
@@ -125,7 +125,7 @@ class _Tiny:
 
     async def download(self, request: web.Request) -> web.StreamResponse:
         replacement, fault = await self._take_fault(request, "download", request.path)
-        found = self._world.owner(request.path)
+        found = self._world.find_file(request.path)
         if replacement is not None or found is None:
             return replacement or web.Response(status=404)
         return await send_file(request, found[1].spec, Delivery(fault=fault))
