@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # c
 
 from export_producers.gateway.metrics import Metrics as GatewayMetrics
 from export_producers.triggers.metrics import TriggerPages
-from export_worker.config.triggers import RedisStreamTrigger
+from export_producers.triggers.redis_stream import ConsumerGroup
 from export_worker.contract.redis_keys import Keys
 from export_worker.redis.client import open_redis
 from export_worker.telemetry.metrics import Metrics
@@ -39,8 +39,7 @@ GRID_COLUMNS = 24
 
 def exported() -> set[str]:
     """Returns the metrics of all three kinds of process."""
-    settings = RedisStreamTrigger(type="redis-stream", stream="s")
-    trigger = TriggerPages("t", open_redis("redis://127.0.0.1:1/0"), Keys("exports"), settings)
+    trigger = TriggerPages("t", open_redis("redis://127.0.0.1:1/0"), Keys("exports"), ConsumerGroup("s", "g"))
     return Metrics().names() | GatewayMetrics().names() | trigger.names()
 
 
@@ -78,8 +77,8 @@ def test_every_exported_metric_is_in_a_rule_or_on_the_dashboard() -> None:
     assert own(exported()) - {name for expression in expressions() for name in used(expression)} == set()
 
 
-def test_what_is_exported_is_told_in_the_architecture_page() -> None:
-    page = (ROOT / "worker" / "README.md").read_text(encoding="utf-8")
+def test_operating_page_documents_exactly_the_exported_metrics() -> None:
+    page = (ROOT / "worker" / "OPERATING.md").read_text(encoding="utf-8")
     assert own(exported()) - used(page) == set()
     assert own(used(page)) - exported() == set()
 
@@ -95,7 +94,7 @@ def test_alert_has_severity_summary_and_runbook_entry(rule: dict[str, Any]) -> N
 
 
 def test_every_runbook_entry_belongs_to_an_alert() -> None:
-    section = (ROOT / "k8s/README.md").read_text(encoding="utf-8").partition("## When an alert comes")[2]
+    section = (ROOT / "k8s/README.md").read_text(encoding="utf-8").partition("## Respond to alerts")[2]
     assert sorted(re.findall(r"^### (\w+)$", section, re.MULTILINE)) == sorted(rule["alert"] for rule in RULES)
 
 

@@ -161,7 +161,7 @@ def test_the_contract_needs_pydantic_alone() -> None:
         ("export_worker.lifecycle.transitions", "from export_worker.telemetry.logs import configure_logging"),
         ("export_worker.transfer.engine", "from export_worker.config import Config"),
         ("export_worker.sinks.webhook", "from export_worker.platforms.http.client import HttpClient"),
-        ("export_worker.commands.run", "from export_worker.demo.stage import Stage"),
+        ("export_worker.commands.run", "from export_worker.demo.services import Services"),
         # the simulator shares nothing with what it tests
         ("export_worker.simulator.app", "from export_worker.transfer.part_sizes import part_size"),
         ("export_worker.simulator.app", "import export_worker.platforms"),

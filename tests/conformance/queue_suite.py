@@ -138,7 +138,7 @@ class QueueSuite:
     async def test_cancel_of_an_open_export_is_explained(self, subject: Subject) -> None:
         accepted = await subject.queue.enqueue(request_of())
         assert await subject.queue.cancel(accepted.export_id) is Phase.QUEUED
-        assert (await subject.queue.explain(accepted.export_id)).startswith("Somebody asked for its end")
+        assert (await subject.queue.explain(accepted.export_id)).startswith("Cancellation requested. ")
 
     async def test_ended_export_is_changed_only_by_a_retry(self, subject: Subject) -> None:
         accepted = await subject.queue.enqueue(request_of())

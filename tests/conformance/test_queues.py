@@ -141,7 +141,7 @@ class TestSyncExportQueue(QueueSuite):
         assert watching.wait(20)
         queue.close()
         waiting.join(20)
-        assert errors == ["this SyncExportQueue was closed meanwhile"]
+        assert errors == ["this SyncExportQueue was closed during the call"]
         assert threading.active_count() == before
         queue.close()
         with pytest.raises(RuntimeError, match="is closed"):

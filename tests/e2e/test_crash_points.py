@@ -26,7 +26,7 @@ from export_worker.simulator.world import SimulatorSettings, World
 from export_worker.wiring.secrets import build_redactor
 from export_worker.wiring.worker import open_runtime
 from support import crash_worker, leftovers, s3_server, secret_canaries
-from support.worker_site import FAST, Site
+from support.worker_site import FAST_POLL, Site
 
 PATIENCE_S = 120.0
 """For a hang, not for slowness."""
@@ -76,7 +76,7 @@ class Lab:
             namespace = f"t{uuid4().hex[:10]}"
             site = Site(self.redis_url, self.s3_url, simulator.url, namespace, bucket, self.outputs)
             site.settings = DYING
-            site.connection = {"poll": FAST | {"deadline_s": 10 * PATIENCE_S}}
+            site.connection = {"poll": FAST_POLL | {"deadline_s": 10 * PATIENCE_S}}
             yield site, simulator.world
             await asyncio.to_thread(self._empty, bucket)
 

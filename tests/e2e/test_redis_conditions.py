@@ -11,7 +11,7 @@ import pytest
 import redis.asyncio
 
 from export_worker.contract.status import Phase
-from export_worker.demo.processes import child, free_port, listening, redis_binary
+from export_worker.demo.processes import child, free_port, redis_binary, wait_until_listening
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from support import worker_site
@@ -34,7 +34,7 @@ async def test_worker_refuses_a_redis_that_may_evict_records(site: Site, tmp_pat
     port = free_port()
     command = server(port, tmp_path, "--bind", "127.0.0.1", "--maxmemory-policy", "allkeys-lru")
     async with child(command, name="redis", directory=tmp_path) as process:
-        await listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_listening(process, port, name="redis", directory=tmp_path)
         site.redis_url = f"redis://127.0.0.1:{port}/0"
         ran = await asyncio.to_thread(site.command, "run", "--burst")
 
@@ -56,7 +56,7 @@ async def test_documented_acl_is_sufficient_and_denies_other_keys(site: Site, wo
     site.namespace = "exports"
     rights = documented_acl().replace(">PASSWORD", ">canary-redis-word-44d1")
     async with child(server(port, tmp_path, "--bind", "127.0.0.1"), name="redis", directory=tmp_path) as process:
-        await listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_listening(process, port, name="redis", directory=tmp_path)
         administrator = redis.asyncio.Redis(port=port)
         set_user: Any = administrator.execute_command  # redis-py leaves it untyped
         await set_user("ACL", "SETUSER", "export-worker", *rights.split())
@@ -95,7 +95,7 @@ async def test_documented_acl_of_a_trigger_is_sufficient(site: Site, tmp_path: P
     site.namespace, port = "exports", free_port()
     rights = documented_acl().replace(">PASSWORD", ">canary-redis-word-44d1").split()
     async with child(server(port, tmp_path, "--bind", "127.0.0.1"), name="redis", directory=tmp_path) as process:
-        await listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_listening(process, port, name="redis", directory=tmp_path)
         administrator: Any = redis.asyncio.Redis(port=port)
         await administrator.execute_command("ACL", "SETUSER", "export-worker", *rights, *documented_acl_of_a_trigger())
         site.redis_url = f"redis://export-worker:canary-redis-word-44d1@127.0.0.1:{port}/0"
@@ -124,7 +124,7 @@ async def test_redis_with_too_few_replicas_for_a_while_causes_no_second_submit(
     port = free_port()
     site.redis_url = f"redis://127.0.0.1:{port}/0"
     async with child(server(port, tmp_path), name="redis", directory=tmp_path) as process:
-        await listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_listening(process, port, name="redis", directory=tmp_path)
         administrator = redis.asyncio.Redis.from_url(site.redis_url)
         set_config: Any = administrator.config_set  # untyped: its type for the asyncio client cannot be awaited
         world.faults.add(Fault(on="submit", fault="slow", delay_s=1.0))
@@ -152,7 +152,7 @@ async def test_restart_of_redis_loses_no_export_and_ends_no_worker(
     site.redis_url = f"redis://127.0.0.1:{port}/0"
     command = server(port, tmp_path, "--bind", "127.0.0.1", "--appendfsync", "always")
     async with child(command, name="redis", directory=tmp_path) as process:
-        await listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_listening(process, port, name="redis", directory=tmp_path)
         async with site.queue() as queue:
             accepted = [(await queue.enqueue(REQUEST)).export_id for _ in range(10)]
         with site.process("run") as running:
@@ -162,7 +162,7 @@ async def test_restart_of_redis_loses_no_export_and_ends_no_worker(
             await process.wait()
             await asyncio.sleep(away_s)
             async with child(command, name="redis-again", directory=tmp_path) as again:
-                await listening(again, port, name="redis-again", directory=tmp_path)
+                await wait_until_listening(again, port, name="redis-again", directory=tmp_path)
                 async with site.queue() as queue:
                     ended = [await queue.wait(export_id, 60) for export_id in accepted]
                     for export_id in accepted:

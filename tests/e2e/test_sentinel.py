@@ -10,7 +10,7 @@ import redis.asyncio
 
 from export_producers import ExportQueue
 from export_worker.contract.status import Phase, Status
-from export_worker.demo.processes import child, free_port, listening, redis_binary
+from export_worker.demo.processes import child, free_port, redis_binary, wait_until_listening
 from export_worker.errors import ServiceUnreachableError
 from export_worker.simulator.world import World
 from support.worker_site import Site
@@ -77,7 +77,7 @@ class Servers:
     async def _start(self, name: str, port: int, *arguments: str) -> asyncio.subprocess.Process:
         command = [redis_binary(), *arguments]
         process = await self._stack.enter_async_context(child(command, name=name, directory=self._directory))
-        await listening(process, port, name=name, directory=self._directory)
+        await wait_until_listening(process, port, name=name, directory=self._directory)
         return process
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-import yaml  # type: ignore[import-untyped]  # comes with moto; its stubs are not among our tools
+import yaml  # type: ignore[import-untyped]  # moto installs it; its type stubs are not installed
 
 from export_worker.cli import cli
 from export_worker.config import Config
@@ -19,6 +19,7 @@ from support.paths import ROOT
 
 
 def read(path: str) -> str:
+    """Returns the text of a file of the repository."""
     return (ROOT / path).read_text(encoding="utf-8")
 
 

@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from export_worker.demo.processes import child, free_port, listening, plain_environment
+from export_worker.demo.processes import child, free_port, plain_environment, wait_until_listening
 
 S3_PORT, SIMULATOR_PORT, GATEWAY_PORT, HEALTH_PORT = "9000", "8099", "8080", "9100"
 """The ports in the compose file and in the manifests."""
 ALL_INTERFACES = "0.0.0.0"
-STATEFUL = ("redis", "s3", "simulator")
-"""The services that keep data, in both deployments."""
 
 
 def with_local_addresses(text: str, addresses: Mapping[str, str]) -> str:
@@ -79,7 +77,7 @@ class DeploymentProcesses:
     async def wait_until_listening(self, name: str, process: asyncio.subprocess.Process, port: str) -> None:
         """Waits until a process listens on the port that replaces the deployment's port."""
         local_port = self.addresses(name)[port]
-        await listening(process, int(local_port), name=name, directory=self._directory)
+        await wait_until_listening(process, int(local_port), name=name, directory=self._directory)
 
     def log(self, name: str) -> str:
         """Returns the output of a process."""

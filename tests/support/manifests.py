@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]  # comes with moto; its stubs are not among our tools
+import yaml  # type: ignore[import-untyped]  # moto installs it; its type stubs are not installed
 
 from support.paths import ROOT
 

@@ -45,8 +45,9 @@ async def test_parked_export_is_explained_and_wakes_workers_when_a_slot_is_free(
     claimed = await queue_site.one()
     # The sweep then tests whether a slot became free without notice.
     assert await queue_site.redis.zscore(queue_site.keys.open, second) == queue_site.now_ms + 60_000
-    assert "waits for a free slot of connection gio, behind 0 other(s); 1 export(s)" in (
-        await queue_site.queue.explain(second)
+    assert await queue_site.queue.explain(second) == (
+        "Waiting for a free slot of connection gio (max_in_flight). Exports ahead of it: 0. "
+        "Exports running on the platform: 1."
     )
     await queue_site.submit(claimed)
     poll = await queue_site.one()

@@ -1,4 +1,4 @@
-"""Transfers: connections take steps, and a connection that is unreachable is skipped."""
+"""Transfers: connections take turns, and a connection that is unreachable is skipped."""
 
 import asyncio
 
@@ -123,7 +123,8 @@ async def test_explain_gives_the_position_of_a_waiting_transfer(queue_site: Queu
     waiting = await ready(queue_site, gio=4)
     await queue_site.claim(1, "transfer")
     assert await queue_site.queue.explain(waiting["gio"][2]) == (
-        "It waits for a transfer worker that has room, behind 1 other(s) of connection gio; connections take steps."
+        "Waiting for a transfer worker with free capacity. Exports of connection gio ahead of it: 1. "
+        "Connections take turns."
     )
 
 

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from export_producers import ExportQueue
+from export_producers.triggers.dead_letters import DeadLetters
 from export_producers.triggers.intake import Intake
-from export_producers.triggers.redis_stream import RedisStreamTrigger
+from export_producers.triggers.redis_stream import Consumer, ConsumerGroup, RedisStreamTrigger
 from export_worker.contract.redis_keys import Keys
-from export_worker.demo.processes import child, free_port, listening, redis_binary
+from export_worker.demo.processes import child, free_port, redis_binary, wait_until_listening
 from export_worker.errors import ServiceUnreachableError
 from export_worker.redis import client
 from export_worker.redis.client import close_redis, open_redis, wait_for_redis
@@ -105,7 +106,7 @@ async def test_start_waits_for_a_redis_that_starts_later(tmp_path: Path, caplog:
     assert not waiting.done()
     command = [redis_binary(), "--port", str(port), "--dir", str(tmp_path), "--bind", "127.0.0.1", "--save", ""]
     async with child(command, name="redis", directory=tmp_path) as process:
-        await listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_listening(process, port, name="redis", directory=tmp_path)
         await waiting
 
 
@@ -113,7 +114,7 @@ async def test_start_with_a_wrong_password_fails_at_once(tmp_path: Path) -> None
     port = free_port()
     command = [redis_binary(), "--port", str(port), "--dir", str(tmp_path), "--requirepass", "canary-right"]
     async with child(command, name="redis", directory=tmp_path) as process:
-        await listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_listening(process, port, name="redis", directory=tmp_path)
         began_s = time.monotonic()
         with pytest.raises(ServiceUnreachableError, match=r"refuses the user or the password \(.*; correct redis_url"):
             await wait_for_redis(address(port))
@@ -126,10 +127,10 @@ async def test_trigger_stops_although_its_redis_is_silent(silent: Silent, short_
     with silent() as port:
         redis = open_redis(address(port))
         async with ExportQueue(address(port), namespace=namespace) as queue:
-            intake = Intake("t", queue=queue, redis=redis, keys=Keys(namespace), template=None, stop=stop)
-            trigger = RedisStreamTrigger(
-                redis, intake, stream="s", group="g", consumer="c", field="request", claim_after_s=60.0
-            )
+            dead_letters = DeadLetters(redis, Keys(namespace).dead("t"))
+            intake = Intake("t", queue=queue, dead_letters=dead_letters, template=None, stop=stop)
+            consumer = Consumer(ConsumerGroup("s", "g"), "c", field="request", claim_after_s=60.0)
+            trigger = RedisStreamTrigger(redis, intake, consumer)
             running = asyncio.create_task(trigger.run(stop))
             await asyncio.sleep(0.1)
             stop.set()

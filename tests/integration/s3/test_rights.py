@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from export_worker.doctor.s3 import check_s3
-from export_worker.s3.client import S3Client, build_client
+from export_worker.s3.client import CallLimits, S3Client, build_client
 from export_worker.s3.objects import Target
 from export_worker.s3.settings import StorageSettings
 from export_worker.s3.store import S3Store
@@ -17,13 +17,13 @@ from support import s3_server
 from support.deployment import blocks
 from support.s3_server import Call, S3Proxy
 
-STORING = StorageSettings(server_side_encryption="aws:kms", sse_kms_key_id="alias/exports", tags={"team": "data"})
+SETTINGS = StorageSettings(server_side_encryption="aws:kms", sse_kms_key_id="alias/exports", tags={"team": "data"})
 
 
 @pytest.fixture
 def client(proxy: S3Proxy) -> Iterator[S3Client]:
     """The client of a worker that encrypts and tags objects."""
-    client = build_client(s3_server.REGION, proxy.endpoint_url, 2, attempts=1, storing=STORING)
+    client = build_client(s3_server.REGION, proxy.endpoint_url, 2, limits=CallLimits(attempts=1), settings=SETTINGS)
     yield client
     client.close()
 
@@ -52,7 +52,7 @@ def rights(call: Call) -> set[str]:
 
 def allowed() -> set[str]:
     """Returns every action of the policy in the documentation."""
-    (policy,) = (json.loads(block) for block in blocks("worker/README.md", "json"))
+    (policy,) = (json.loads(block) for block in blocks("worker/OPERATING.md", "json") if "Statement" in block)
     actions = [statement["Action"] for statement in policy["Statement"]]
     return {name for action in actions for name in ([action] if isinstance(action, str) else action)}
 

@@ -7,8 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from export_producers.triggers.metrics import TriggerPages
-from export_producers.triggers.redis_stream import lag_s
-from export_worker.config.triggers import RedisStreamTrigger
+from export_producers.triggers.redis_stream import ConsumerGroup, lag_s
 from export_worker.contract.redis_keys import Keys
 from export_worker.redis.claims import PlatformSignal, Timings
 from export_worker.redis.client import close_redis, open_redis
@@ -89,8 +88,7 @@ async def test_metrics_of_queue_are_absent_without_redis(queue_site: QueueSite) 
 @pytest.fixture
 async def pages(queue_site: QueueSite, redis_url: str, namespace: str) -> AsyncIterator[TriggerPages]:
     client = open_redis(redis_url, retries=0)
-    settings = RedisStreamTrigger(type="redis-stream", stream=f"{namespace}:in", group="g")
-    yield TriggerPages("t", client, Keys(namespace), settings)
+    yield TriggerPages("t", client, Keys(namespace), ConsumerGroup(f"{namespace}:in", "g"))
     await close_redis(client)
 
 
@@ -119,15 +117,14 @@ async def test_trigger_exports_lag_and_number_of_dead_letters(pages: TriggerPage
     assert found["process_resident_memory_bytes"] > 0
     await redis.xreadgroup("g", "c", {stream: ">"}, count=1)
     now_s = (queue_site.now + timedelta(seconds=10)).timestamp()
-    assert await lag_s(redis, stream, "g", now_s) == pytest.approx(100, abs=0.01)
+    assert await lag_s(redis, ConsumerGroup(stream, "g"), now_s) == pytest.approx(100, abs=0.01)
     await redis.xreadgroup("g", "c", {stream: ">"}, count=1)
-    assert await lag_s(redis, stream, "g", now_s) == 0
+    assert await lag_s(redis, ConsumerGroup(stream, "g"), now_s) == 0
 
 
 async def test_trigger_without_redis_exports_metrics_of_its_process(namespace: str) -> None:
     client = open_redis("redis://127.0.0.1:1/0", retries=0)
-    settings = RedisStreamTrigger(type="redis-stream", stream="s")
-    found = await metrics_of(TriggerPages("t", client, Keys(namespace), settings))
+    found = await metrics_of(TriggerPages("t", client, Keys(namespace), ConsumerGroup("s", "g")))
     await close_redis(client)
     assert found["export_trigger_redis_up"] == 0
     assert "export_trigger_dead_letters" not in found

@@ -173,7 +173,7 @@ async def test_a_damaged_part_that_passed_is_found_in_the_whole(
     site.proxy.rule = refuses(
         *better_than(rung), then=lambda call: Damaged() if call.query.get("partNumber") == ["2"] else None
     )
-    with pytest.raises(IntegrityError, match=f"S3 stored {rung}:.*, we sent {rung}:"):
+    with pytest.raises(IntegrityError, match=f"S3 stored {rung}:.*, but the worker sent {rung}:"):
         await site.store(site.worker(), LONG)
     await site.assert_untouched()
 

@@ -314,7 +314,7 @@ async def test_a_long_html_page_never_reaches_the_store(world: World, proxy: S3P
 
 async def test_bytes_that_do_not_fit_leave_nothing(world: World) -> None:
     body = b"a" * LONG + b"\xff"
-    with pytest.raises(TransformError, match=f"byte {LONG} does not fit"):
+    with pytest.raises(TransformError, match=f"byte {LONG} is invalid"):
         await world.store(Body(body), transform=build_transform("UTF-8", "UTF-16LE"))
     await world.assert_untouched()
 

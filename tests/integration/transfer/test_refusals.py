@@ -103,7 +103,7 @@ async def test_a_bucket_that_is_not_there_is_an_error_and_an_object_that_is_not_
         (Refusal(500, "InternalError"), StorageUnavailableError, ""),
         (Refusal(503, "SlowDown"), StorageUnavailableError, ""),
         (Refusal(507, "InsufficientStorage"), StorageUnavailableError, ""),
-        (Refusal(400, "BadDigest"), IntegrityError, "what arrived"),
+        (Refusal(400, "BadDigest"), IntegrityError, "other bytes"),
     ],
 )
 async def test_every_answer_has_its_policy(
@@ -176,7 +176,7 @@ async def test_missing_credentials_are_final_and_say_the_mend(
 
 
 async def test_a_bucket_name_that_boto3_does_not_take(store: S3Store) -> None:
-    with pytest.raises(StorageRefusedError, match=r"look at s3\.bucket"):
+    with pytest.raises(StorageRefusedError, match=r"check s3\.bucket"):
         await store.put(Target("not a bucket", "k", "export-1", "text/csv"), b"x")
 
 

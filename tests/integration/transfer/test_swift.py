@@ -185,11 +185,12 @@ async def test_parts_are_listed_and_an_upload_that_is_aborted_is_gone(world: Wor
 
 async def test_the_doctor_sees_what_it_checks(world: World) -> None:
     """It answers no checksum, and has no lifecycles, which it says by an empty answer."""
-    said = {finding.says: finding.level for finding in await check_s3(world.client, world.bucket, "p/")}
-    assert said["checks CRC64NVME of single objects"] == said["checks CRC64NVME of multipart uploads"] == "ok"
-    assert said["refuses to overwrite with single objects (If-None-Match)"] == "ok"
-    assert said["has no lifecycle rule for incomplete uploads"] == "warning"
-    assert set(said.values()) == {"ok", "warning"}
+    levels = {finding.says: finding.level for finding in await check_s3(world.client, world.bucket, "p/")}
+    assert levels["CRC64NVME of single objects is verified"] == "ok"
+    assert levels["CRC64NVME of multipart uploads is verified"] == "ok"
+    assert levels["existing objects are not overwritten by single objects (If-None-Match)"] == "ok"
+    assert levels["no lifecycle rule aborts incomplete uploads"] == "warning"
+    assert set(levels.values()) == {"ok", "warning"}
     await world.assert_tidy()
 
 

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from export_producers.gateway.metrics import Metrics as GatewayMetrics
 from export_producers.triggers.metrics import TriggerPages
-from export_worker.config.triggers import RedisStreamTrigger
+from export_producers.triggers.redis_stream import ConsumerGroup
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Phase
 from export_worker.redis.client import close_redis, open_redis
@@ -48,16 +48,14 @@ async def worker() -> bytes:
 async def gateway() -> bytes:
     metrics = GatewayMetrics()
     metrics.served("GET", "/healthz", 200, 0.1, stream=False)
-    body = (await metrics.answer(redis_up=True)).body
+    body = (await metrics.response(redis_up=True)).body
     assert isinstance(body, bytes)
     return body
 
 
 async def trigger() -> bytes:
     client = open_redis("redis://127.0.0.1:1/0", retries=0)
-    text = await TriggerPages(
-        "t", client, Keys("exports"), RedisStreamTrigger(type="redis-stream", stream="s")
-    ).metrics()
+    text = await TriggerPages("t", client, Keys("exports"), ConsumerGroup("s", "g")).metrics()
     await close_redis(client)
     return text
 

@@ -6,7 +6,6 @@ Exit status: 0 no error (there may be warnings) · 2 a setting is wrong · 4 a s
 import asyncio
 import os
 from contextlib import aclosing
-from dataclasses import asdict
 
 import click
 
@@ -28,8 +27,7 @@ def doctor(*, as_json: bool) -> None:
     findings = asyncio.run(_report(as_json=as_json))
     status = max((finding.status for finding in findings), default=0)
     if as_json:
-        shown = [{name: value for name, value in asdict(finding).items() if name != "status"} for finding in findings]
-        click.echo(dumps({"ok": status == 0, "findings": shown}))
+        click.echo(dumps({"ok": status == 0, "findings": [finding.document() for finding in findings]}))
     raise click.exceptions.Exit(status)
 
 
@@ -45,5 +43,5 @@ async def _report(*, as_json: bool) -> list[Finding]:
 
 
 def _line(finding: Finding) -> str:
-    advice = f" -> {finding.mend}" if finding.mend else ""
-    return f"{LABELS[finding.level]} {finding.about}: {finding.says}{advice}"
+    fix = f" -> {finding.fix}" if finding.fix else ""
+    return f"{LABELS[finding.level]} {finding.about}: {finding.says}{fix}"

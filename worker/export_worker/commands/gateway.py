@@ -5,7 +5,7 @@ from functools import partial
 
 import click
 
-from export_producers.gateway.server import check, serve
+from export_producers.gateway.server import serve
 from export_worker.commands import options
 from export_worker.config import load_config
 from export_worker.redis.client import wait_for_redis
@@ -21,7 +21,7 @@ def gateway(log_level: str) -> None:
     """Serve the HTTP API. Through it, services in any language can request exports."""
     config = load_config()
     settings = gateway_options(config)
-    check(settings)
+    settings.check()
     redactor = build_redactor(config)
     configure_logging(redactor, log_level)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from export_worker.config import DEFAULT_FILE, Config, ignored_variables, load_config, settings_file
@@ -17,10 +18,14 @@ from export_worker.doctor.sinks import check_sink
 from export_worker.doctor.triggers import check_trigger
 from export_worker.doctor.workers import check_workers
 from export_worker.errors import ConfigError
+from export_worker.platforms.base import Driver
 from export_worker.redis.client import commands
 from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
+from export_worker.sinks.base import Sink
+from export_worker.wiring.connections import open_driver
 from export_worker.wiring.redis import open_probe_redis
 from export_worker.wiring.secrets import build_redactor
+from export_worker.wiring.sinks import open_sink, open_trigger_source
 from export_worker.wiring.storage import open_check_client, per_connection_storage
 
 S3_CHECKS_AT_ONCE = 32
@@ -42,19 +47,19 @@ async def examine(environment: Mapping[str, str]) -> AsyncGenerator[Finding, Non
     for finding in _configuration(config, environment):
         yield finding
     redactor = build_redactor(config)
-    redis = asyncio.create_task(_guarded("redis", _redis(config), redactor))
+    redis = asyncio.create_task(_findings_of("redis", _redis(config), redactor))
     parts = [
         redis,
-        asyncio.create_task(_guarded("s3", _s3(config, redactor), redactor)),
-        asyncio.create_task(_guarded("connections", _connections(config, redactor), redactor)),
-        asyncio.create_task(_guarded("sinks and triggers", _sinks_and_triggers(config, redactor, redis), redactor)),
+        asyncio.create_task(_findings_of("s3", _s3(config, redactor), redactor)),
+        asyncio.create_task(_findings_of("connections", _connections(config, redactor), redactor)),
+        asyncio.create_task(_findings_of("sinks and triggers", _sinks_and_triggers(config, redactor, redis), redactor)),
     ]
     for part in parts:
         for finding in await part:
             yield finding
 
 
-async def _guarded(about: str, part: Awaitable[list[Finding]], redactor: Redactor) -> list[Finding]:
+async def _findings_of(about: str, part: Awaitable[list[Finding]], redactor: Redactor) -> list[Finding]:
     """Returns the findings of one part of the report. A part that fails must not hide the findings of the others."""
     try:
         return await part
@@ -108,7 +113,14 @@ def _has_no_error(findings: list[Finding]) -> bool:
 async def _connections(config: Config, redactor: Redactor) -> list[Finding]:
     if not config.connections:
         return [warning("connections", "none is configured here", "add a section [connections.NAME]")]
-    checks = (check_connection(name, settings, redactor) for name, settings in config.connections.items())
+
+    def open_connection(name: str) -> AbstractAsyncContextManager[Driver]:
+        return open_driver(config, name, redactor)
+
+    checks = (
+        check_connection(name, settings.platform, open_connection, redactor)
+        for name, settings in config.connections.items()
+    )
     return list(await asyncio.gather(*checks))
 
 
@@ -118,13 +130,20 @@ async def _sinks_and_triggers(
     """Checks sinks and triggers; Redis streams only if the checks of Redis found no error."""
     redis_works = _has_no_error(await redis_findings)
     async with open_probe_redis(config) as redis:
+
+        def open_named_sink(name: str) -> AbstractAsyncContextManager[Sink]:
+            return open_sink(config, name, commands(redis))
+
+        def open_source(name: str) -> AbstractAsyncContextManager[Sink]:
+            return open_trigger_source(config, name, commands(redis))
+
         sinks = (
-            check_sink(name, sink, commands(redis), redactor)
+            check_sink(name, sink, open_named_sink, redactor)
             for name, sink in config.sinks.items()
             if redis_works or not isinstance(sink, RedisStreamSink)
         )
         triggers = (
-            check_trigger(name, trigger, redis, redactor)
+            check_trigger(name, trigger, redis, open_source, redactor)
             for name, trigger in config.triggers.items()
             if redis_works or not isinstance(trigger, RedisStreamTrigger)
         )
@@ -135,13 +154,14 @@ async def _s3(config: Config, redactor: Redactor) -> list[Finding]:
     """Checks S3 with the settings of `[s3]` and with those of each connection that overrides them."""
     limit = asyncio.Semaphore(S3_CHECKS_AT_ONCE)
 
-    async def check(sections: list[str], storing: StorageSettings) -> list[Finding]:
+    async def check(sections: list[str], settings: StorageSettings) -> list[Finding]:
         async with limit:
-            findings = await _check_storage(config, redactor, storing)
+            findings = await _check_storage(config, redactor, settings)
         return [replace(finding, about=", ".join(sections)) for finding in findings]
 
     checks = (
-        _guarded(", ".join(sections), check(sections, storing), redactor) for sections, storing in _storages(config)
+        _findings_of(", ".join(sections), check(sections, settings), redactor)
+        for sections, settings in _storages(config)
     )
     return [finding for findings in await asyncio.gather(*checks) for finding in findings]
 
@@ -151,19 +171,19 @@ def _storages(config: Config) -> list[tuple[list[str], StorageSettings]]:
     own = per_connection_storage(config)
     every_connection_has_own = own and own.keys() == config.connections.keys()
     storages = [] if every_connection_has_own else [(["s3"], BUCKET_DEFAULTS.merged_over(config.s3))]
-    for name, storing in own.items():
+    for name, settings in own.items():
         section = f"connections.{name}.s3"
-        sections = next((sections for sections, known in storages if known == storing), None)
+        sections = next((sections for sections, known in storages if known == settings), None)
         if sections is None:
-            storages.append(([section], storing))
+            storages.append(([section], settings))
         else:
             sections.append(section)
     return storages
 
 
-async def _check_storage(config: Config, redactor: Redactor, storing: StorageSettings) -> list[Finding]:
+async def _check_storage(config: Config, redactor: Redactor, settings: StorageSettings) -> list[Finding]:
     try:
-        async with open_check_client(config, redactor, storing) as client:
+        async with open_check_client(config, redactor, settings) as client:
             return await check_s3(client, config.s3.bucket, config.s3.prefix)
     except ConfigError as error:
         return [_wrong_setting("s3", redactor.text(str(error)).removeprefix("s3: "))]

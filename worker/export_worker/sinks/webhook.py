@@ -13,7 +13,7 @@ import aiohttp
 from yarl import URL
 
 from export_worker.egress.address_policy import AddressPolicy
-from export_worker.egress.connector import AddressRefusedError, GuardedConnector
+from export_worker.egress.connector import AddressRefusedError, PolicyConnector
 from export_worker.sinks.base import SinkDisabledError, SinkError
 
 ANSWER_MAX_BYTES = 16 * 1024
@@ -89,7 +89,7 @@ class Webhook:
         # The configured host may resolve to a private address only if the setting allows it.
         policy = AddressPolicy(hosts=(self._host,) if allow_private else ())
         self._session = aiohttp.ClientSession(
-            connector=GuardedConnector(policy, limit=at_once),
+            connector=PolicyConnector(policy, limit=at_once),
             timeout=aiohttp.ClientTimeout(total=timeout_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,

@@ -8,15 +8,15 @@ from datetime import UTC
 from export_worker.contract.status import Manifest, ManifestObject
 from export_worker.lifecycle.export import Export, Transferring
 from export_worker.lifecycle.observations import RemoteFile, ResumableUpload, Stored
-from export_worker.platforms.base import Download, Mark
-from export_worker.s3.object_keys import render_key
+from export_worker.platforms.base import Download, ResumePoint
+from export_worker.s3.object_keys import KeyFields, key_prefix, render_key
 from export_worker.s3.objects import Target
 from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
 from export_worker.transfer.engine import StoredFile, TransferEngine
 from export_worker.transfer.output_files import OutputFile, plan_output
 from export_worker.transfer.progress import TransferProgress
 from export_worker.transfer.resume import NotResumable, RecoveredUpload, restart_reason
-from export_worker.transfer.transforms.row_count import Rows
+from export_worker.transfer.transforms.row_count import RowCounter
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,11 @@ class TransferCallbacks:
     What the first three raise ends the transfer.
     """
 
-    open_file: Callable[[RemoteFile, Mark | None], AbstractAsyncContextManager[Download]]
+    open_file: Callable[[RemoteFile, ResumePoint | None], AbstractAsyncContextManager[Download]]
     on_stored: Callable[[ManifestObject], Awaitable[None]]
     on_upload: Callable[[ResumableUpload | None, str | None], Awaitable[None]]
     on_gauge: Callable[[TransferProgress], None]
     bandwidth: BandwidthLimit = UNLIMITED
-
-
-_NAME = "0-name-that-no-file-has-0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +50,20 @@ class Layout:
 
     def key(self, export: Export, file_name: str) -> str:
         """The key of one file. The date is that of acceptance, so that a retry lands in the same place."""
-        return render_key(
-            self.prefix,
-            self.template,
-            kind=export.request.kind,
-            connection=export.request.connection,
-            date=export.created_at.astimezone(UTC).date(),
-            export_id=export.export_id,
-            file_name=file_name,
-        )
+        return render_key(self.prefix, self.template, _key_fields(export), file_name)
+
+    def key_prefix(self, export: Export) -> str:
+        """The part that the keys of all files of one export begin with."""
+        return key_prefix(self.prefix, self.template, _key_fields(export))
+
+
+def _key_fields(export: Export) -> KeyFields:
+    return KeyFields(
+        kind=export.request.kind,
+        connection=export.request.connection,
+        date=export.created_at.astimezone(UTC).date(),
+        export_id=export.export_id,
+    )
 
 
 class ExportWriter:
@@ -167,8 +169,7 @@ class ExportWriter:
 
     async def abort_leftovers(self, export: Export, keep: ResumableUpload | None = None) -> None:
         """Abort uploads of this export that an earlier attempt has left open, but for the one that is gone on with."""
-        # Up to the first file's name: what stands behind it is not of every key.
-        prefix = self._layout.key(export, _NAME).partition(_NAME)[0]
+        prefix = self._layout.key_prefix(export)
         kept_id = None if keep is None else keep.upload_id
         await self._engine.abort_leftovers(self._layout.bucket, prefix, export.export_id, kept_id)
 
@@ -214,7 +215,7 @@ class _FileTransfer:
     landed: OutputFile
     target: Target
     gauge: TransferProgress
-    rows: Rows | None
+    rows: RowCounter | None
 
     def begin(self, download: Download, kept: RecoveredUpload | None) -> None:
         if kept is None:

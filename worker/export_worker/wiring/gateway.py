@@ -4,30 +4,21 @@ from functools import partial
 from importlib.util import find_spec
 
 from export_producers.gateway.context import CatalogCall
-from export_producers.gateway.server import Options
+from export_producers.gateway.options import GatewayOptions
 from export_worker.config import Config
 from export_worker.credentials import Redactor, reveal
 from export_worker.wiring.catalog import list_resource
 
 
-def gateway_options(config: Config) -> Options:
+def gateway_options(config: Config) -> GatewayOptions:
     """Returns the settings of the section `gateway`, with its API keys in clear text.
 
     Raises:
         ConfigError: An API key cannot be read.
     """
     settings = config.gateway
-    keys = [reveal(key, f"gateway.api_keys.{index}") for index, key in enumerate(settings.api_keys)]
-    return Options(
-        host=settings.host,
-        port=settings.port,
-        api_keys=tuple(keys),
-        requests_per_second=settings.requests_per_second,
-        burst=settings.burst,
-        streams_max=settings.max_streams,
-        keep_alive_s=settings.keep_alive_s,
-        stop_s=settings.stop_s,
-    )
+    keys = tuple(reveal(key, f"gateway.api_keys.{index}") for index, key in enumerate(settings.api_keys))
+    return GatewayOptions(**(dict(settings) | {"api_keys": keys}))
 
 
 def catalog_call(config: Config, redactor: Redactor) -> CatalogCall | None:

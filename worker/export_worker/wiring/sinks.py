@@ -1,7 +1,7 @@
 """Builds sinks from the configuration."""
 
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import assert_never
 
@@ -19,6 +19,7 @@ from export_worker.config.sinks import (
     WebhookSink,
     is_web_address,
 )
+from export_worker.config.triggers import AnyTrigger, BrokerTrigger, SqsTrigger
 from export_worker.credentials import reveal
 from export_worker.errors import ConfigError
 from export_worker.lifecycle.backoff import Backoff
@@ -33,6 +34,9 @@ from export_worker.sinks.sqs import Sqs
 from export_worker.sinks.webhook import Webhook, signing_key
 from export_worker.wiring.aws import translate_aws_errors
 from export_worker.wiring.brokers import import_broker
+
+UNTOUCHED_EXCHANGE = "amq.direct"
+"""An exchange that every RabbitMQ has. If an exchange is named, the client declares no queue when it connects."""
 
 
 async def build_sinks(config: Config, redis: Commands, stack: AsyncExitStack) -> dict[str, SinkRoute]:
@@ -57,6 +61,64 @@ async def build_sinks(config: Config, redis: Commands, stack: AsyncExitStack) ->
         retry = Backoff(settings.retry_first_s, settings.retry_max_s)
         routes[name] = SinkRoute(sink, at_once, retry, settings.give_up_after_s)
     return routes
+
+
+@asynccontextmanager
+async def open_sink(config: Config, name: str, redis: Commands) -> AsyncIterator[Sink]:
+    """Opens one configured sink, and closes it at the end of the block.
+
+    Raises:
+        ConfigError: A secret is missing or wrong, boto3 refuses the settings, or a broker's extra is not installed.
+    """
+    async with _opened(f"sinks.{name}", config.sinks[name], redis) as sink:
+        yield sink
+
+
+@asynccontextmanager
+async def open_trigger_source(config: Config, name: str, redis: Commands) -> AsyncIterator[Sink]:
+    """Opens the queue or broker that a trigger reads as a sink, and closes it at the end of the block.
+
+    `doctor` checks the source in the way in which it checks a sink. No message is read or written.
+
+    Raises:
+        ConfigError: As for `open_sink`; or the trigger reads a stream of Redis, which is not opened in this way.
+    """
+    section = f"triggers.{name}"
+    async with _opened(section, _as_sink(section, config.triggers[name]), redis) as sink:
+        yield sink
+
+
+@asynccontextmanager
+async def _opened(section: str, settings: AnySink, redis: Commands) -> AsyncIterator[Sink]:
+    with translate_aws_errors(section):
+        sink = build_sink(section, settings, redis)
+    try:
+        yield sink
+    finally:
+        await sink.close()
+
+
+def _as_sink(section: str, settings: AnyTrigger) -> AnySink:
+    """Returns the settings of a sink that writes to the queue or broker that a trigger reads."""
+    match settings:
+        case SqsTrigger():
+            return SqsSink(
+                type="sqs",
+                queue_url=settings.queue_url,
+                region=settings.region,
+                endpoint_url=settings.endpoint_url,
+            )
+        case BrokerTrigger():
+            return BrokerSink(
+                type="broker",
+                broker=settings.broker,
+                url=settings.url,
+                destination=settings.source,
+                exchange=UNTOUCHED_EXCHANGE if settings.broker == "rabbitmq" else None,
+                stream=settings.stream,
+            )
+        case _:
+            raise ConfigError(f"{section}: a stream of Redis is not opened as a sink")
 
 
 def build_sink(section: str, settings: AnySink, redis: Commands) -> Sink:

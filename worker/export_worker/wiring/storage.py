@@ -12,7 +12,7 @@ from arq.connections import ArqRedis
 from export_worker.config import Config
 from export_worker.contract.redis_keys import Keys
 from export_worker.credentials import Redactor
-from export_worker.s3.client import S3Client, build_client
+from export_worker.s3.client import CallLimits, S3Client, build_client
 from export_worker.s3.object_keys import key_pattern
 from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
 from export_worker.s3.store import S3Store
@@ -70,17 +70,19 @@ def build_storage(
     pool = BufferPool(config.transfer.memory_mib * 2**20)
     layout = Layout(config.s3.bucket, config.s3.prefix, config.s3.key_template)
 
-    def store(storing: StorageSettings) -> S3Store:
+    def store(settings: StorageSettings) -> S3Store:
         with translate_aws_errors("s3"):
-            learn = redactor.rotating(IAM_ROLE_SECRETS)
-            client = build_client(config.s3.region, config.s3.endpoint_url, threads, storing=storing, learn=learn)
+            on_secret = redactor.rotating(IAM_ROLE_SECRETS)
+            client = build_client(
+                config.s3.region, config.s3.endpoint_url, threads, settings=settings, on_secret=on_secret
+            )
         return S3Store(client, executor, instrument)
 
     def writer(store: S3Store, per_connection: dict[str, ExportWriter]) -> ExportWriter:
         engine = TransferEngine(store, parts_in_flight=config.transfer.parts_in_flight, pool=pool)
         return ExportWriter(engine, layout, per_connection)
 
-    own_stores = {name: store(storing) for name, storing in per_connection_storage(config).items()}
+    own_stores = {name: store(settings) for name, settings in per_connection_storage(config).items()}
     default = store(config.s3)
     per_connection = {name: writer(own, {}) for name, own in own_stores.items()}
     return Storage(writer(default, per_connection), (*own_stores.values(), default))
@@ -111,7 +113,7 @@ def build_upload_sweeper(
 
 
 @asynccontextmanager
-async def open_check_client(config: Config, redactor: Redactor, storing: StorageSettings) -> AsyncIterator[S3Client]:
+async def open_check_client(config: Config, redactor: Redactor, settings: StorageSettings) -> AsyncIterator[S3Client]:
     """Opens an S3 client for the checks of `doctor`, with short timeouts and few attempts.
 
     Raises:
@@ -120,10 +122,9 @@ async def open_check_client(config: Config, redactor: Redactor, storing: Storage
     await mask_aws_credentials(redactor)
     build = partial(
         build_client,
-        attempts=CHECK_ATTEMPTS,
-        read_timeout_s=CHECK_READ_TIMEOUT_S,
-        storing=storing,
-        learn=redactor.add,
+        limits=CallLimits(CHECK_ATTEMPTS, CHECK_READ_TIMEOUT_S),
+        settings=settings,
+        on_secret=redactor.add,
     )
     with translate_aws_errors("s3"):
         client = await asyncio.to_thread(build, config.s3.region, config.s3.endpoint_url, 1)

@@ -11,10 +11,11 @@ from uuid import uuid4
 
 from arq.connections import ArqRedis
 
-from export_producers.triggers.brokers.trigger import BrokerTrigger, Subscribed, Take
+from export_producers.triggers.brokers.trigger import Accept, BrokerTrigger, Subscribed
+from export_producers.triggers.dead_letters import DeadLetters
 from export_producers.triggers.intake import Intake, Trigger
 from export_producers.triggers.metrics import TriggerPages
-from export_producers.triggers.redis_stream import RedisStreamTrigger
+from export_producers.triggers.redis_stream import Consumer, ConsumerGroup, RedisStreamTrigger
 from export_producers.triggers.sqs import SqsTrigger
 from export_producers.triggers.template import Template
 from export_worker.config import Config
@@ -55,8 +56,11 @@ async def open_trigger(
     redis = open_redis(config.redis_url)
     try:
         async with build_queue(config) as queue, open_probe_redis(config) as probe:
-            pages = TriggerPages(name, probe, keys, settings)
-            intake = Intake(name, queue=queue, redis=redis, keys=keys, template=template, stop=stop, told=pages.count)
+            pages = TriggerPages(name, probe, keys, _consumer_group(settings))
+            dead_letters = DeadLetters(redis, keys.dead(name))
+            intake = Intake(
+                name, queue=queue, dead_letters=dead_letters, template=template, stop=stop, on_outcome=pages.count
+            )
             pages.intake = intake
             yield build_trigger(section, settings, redis, intake), pages
     finally:
@@ -74,15 +78,7 @@ def build_trigger(section: str, settings: settings_of.AnyTrigger, redis: ArqRedi
     """
     match settings:
         case settings_of.RedisStreamTrigger():
-            return RedisStreamTrigger(
-                redis,
-                intake,
-                stream=settings.stream,
-                group=settings.group,
-                consumer=f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}",
-                field="request" if settings.request is None else "event",
-                claim_after_s=settings.claim_after_s,
-            )
+            return RedisStreamTrigger(redis, intake, _consumer(settings))
         case settings_of.SqsTrigger():
             return SqsTrigger(
                 intake,
@@ -98,7 +94,24 @@ def build_trigger(section: str, settings: settings_of.AnyTrigger, redis: ArqRedi
             assert_never(settings)
 
 
-def _subscribe(section: str, settings: settings_of.BrokerTrigger) -> Callable[[Take], Subscribed]:
+def _consumer_group(settings: settings_of.AnyTrigger) -> ConsumerGroup | None:
+    """Returns the consumer group of a trigger that reads a Redis stream, else None."""
+    if isinstance(settings, settings_of.RedisStreamTrigger):
+        return ConsumerGroup(settings.stream, settings.group)
+    return None
+
+
+def _consumer(settings: settings_of.RedisStreamTrigger) -> Consumer:
+    """Returns this process as a consumer of the trigger's group."""
+    return Consumer(
+        ConsumerGroup(settings.stream, settings.group),
+        name=f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}",
+        field="request" if settings.request is None else "event",
+        claim_after_s=settings.claim_after_s,
+    )
+
+
+def _subscribe(section: str, settings: settings_of.BrokerTrigger) -> Callable[[Accept], Subscribed]:
     """Returns a function that subscribes to the broker."""
     url = reveal(settings.url, f"{section}.url")
     module = import_broker("export_producers.triggers.brokers", settings.broker, section)

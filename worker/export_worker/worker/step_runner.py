@@ -35,7 +35,7 @@ from export_worker.lifecycle import transitions
 from export_worker.lifecycle.export import Cancelled, Export, Failed, Queued, Running, Succeeded, Transferring
 from export_worker.lifecycle.observations import OperationFailed, RemoteFile, ResumableUpload
 from export_worker.lifecycle.transitions import Decision, Moment, Policy
-from export_worker.platforms.base import Cancelling, Download, Driver, Mark, Resuming
+from export_worker.platforms.base import Cancelling, Download, Driver, ResumePoint, Resuming
 from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, PlatformSignal
 from export_worker.redis.record_store import Store
 from export_worker.step_context import gated
@@ -277,7 +277,7 @@ class StepRunner:
         if held.claimed.claims > 1 or export.attempt:
             await self._clear_away(held, state.upload)
 
-        def open_file(file: RemoteFile, mark: Mark | None) -> AbstractAsyncContextManager[Download]:
+        def open_file(file: RemoteFile, mark: ResumePoint | None) -> AbstractAsyncContextManager[Download]:
             return timed_open(self._instrument, export, _opened(connection.driver, export, file, mark))
 
         begun = Stopwatch()
@@ -310,7 +310,7 @@ class StepRunner:
 
 
 def _opened(
-    driver: Driver, export: Export, file: RemoteFile, mark: Mark | None
+    driver: Driver, export: Export, file: RemoteFile, mark: ResumePoint | None
 ) -> AbstractAsyncContextManager[Download]:
     """One file: from its beginning, or at the mark where the platform has that."""
     if mark is not None and isinstance(driver, Resuming):

@@ -1,4 +1,4 @@
-"""The played GrowingIO over HTTP: schema, credentials, listings, jobs."""
+"""The simulated GrowingIO over HTTP: schema, credentials, listings and jobs."""
 
 import re
 from base64 import b64decode
@@ -30,13 +30,13 @@ def without_descriptions(sdl: str) -> str:
     return strip_ignored_characters(re.sub(r'"""(?s:.*?)"""', "", text))
 
 
-def test_the_schema_is_the_published_one() -> None:
+def test_schema_equals_the_published_one() -> None:
     if not PUBLISHED_SCHEMA.exists():
-        pytest.skip("the published schema does not lie beside the repository")
+        pytest.skip("the published schema is not beside the repository")
     assert without_descriptions(SDL) == without_descriptions(PUBLISHED_SCHEMA.read_text(encoding="utf-8"))
 
 
-def test_the_schema_is_valid_and_normalised() -> None:
+def test_schema_is_valid_and_normalised() -> None:
     document: DocumentNode = parse(SDL)
     assert print_ast(document).strip() == SDL.strip()
 
@@ -45,20 +45,20 @@ def test_the_schema_is_valid_and_normalised() -> None:
 
 
 @pytest.mark.parametrize("authorization", ["Token sim-token", "Bearer sim-token", "sim-token"])
-async def test_a_token_is_good_in_every_usual_form(simulator: SimulatorClient, authorization: str | None) -> None:
+async def test_token_is_accepted_in_every_usual_form(simulator: SimulatorClient, authorization: str | None) -> None:
     simulator.authorization = authorization
     assert await simulator.data("{ projects { id } }")
 
 
 @pytest.mark.parametrize("authorization", [None, "Token other", "Basic sim-token"])
-async def test_a_wrong_token_is_answered_with_401(simulator: SimulatorClient, authorization: str | None) -> None:
+async def test_wrong_token_is_answered_with_401(simulator: SimulatorClient, authorization: str | None) -> None:
     simulator.authorization = authorization
     assert (await simulator.post("{ projects { id } }")).status == 401
     async with simulator.download("/jobs/results/a/b.csv") as response:
         assert response.status == 401
 
 
-async def grant(simulator: SimulatorClient, **changed: str) -> tuple[int, Any]:
+async def request_token(simulator: SimulatorClient, **changed: str) -> tuple[int, Any]:
     form = {
         "grant_type": "client_credentials",
         "client_id": "api",
@@ -71,20 +71,20 @@ async def grant(simulator: SimulatorClient, **changed: str) -> tuple[int, Any]:
         return response.status, await response.json()
 
 
-async def test_the_oauth_grant_gives_a_token_that_can_be_revoked(simulator: SimulatorClient) -> None:
-    status, answer = await grant(simulator)
+async def test_oauth_grant_returns_a_token_that_can_be_revoked(simulator: SimulatorClient) -> None:
+    status, answer = await request_token(simulator)
     assert (status, answer["expires_in"]) == (200, 7200)
     simulator.authorization = f"Token {answer['access_token']}"
     assert await simulator.data("{ projects { id } }")
     assert await simulator.control("POST", "tokens/revoke") == {"grants": 1}
     assert (await simulator.post("{ projects { id } }")).status == 401
-    assert (await grant(simulator))[1]["access_token"] != answer["access_token"]
+    assert (await request_token(simulator))[1]["access_token"] != answer["access_token"]
     assert await simulator.control("GET", "tokens") == {"grants": 2}
 
 
-async def test_an_oauth_token_ends_after_its_time(simulator: SimulatorClient) -> None:
-    await simulator.tell(token_ttl_s=0.001)
-    simulator.authorization = (await grant(simulator))[1]["access_token"]
+async def test_oauth_token_expires_after_its_ttl(simulator: SimulatorClient) -> None:
+    await simulator.set_scenario(token_ttl_s=0.001)
+    simulator.authorization = (await request_token(simulator))[1]["access_token"]
     while (await simulator.post("{ projects { id } }")).status == 200:
         pass
     assert (await simulator.post("{ projects { id } }")).status == 401
@@ -99,8 +99,10 @@ async def test_an_oauth_token_ends_after_its_time(simulator: SimulatorClient) ->
         ({"scope": "all"}, 400),
     ],
 )
-async def test_a_wrong_grant_is_refused(simulator: SimulatorClient, changed: dict[str, str], status: int) -> None:
-    assert (await grant(simulator, **changed))[0] == status
+async def test_oauth_grant_with_wrong_field_is_refused(
+    simulator: SimulatorClient, changed: dict[str, str], status: int
+) -> None:
+    assert (await request_token(simulator, **changed))[0] == status
 
 
 # Requests
@@ -117,7 +119,7 @@ async def test_a_wrong_grant_is_refused(simulator: SimulatorClient, changed: dic
         b'{"query": "{a}", "operationName": 1}',
     ],
 )
-async def test_a_body_that_is_no_graphql_request_is_answered_with_400(simulator: SimulatorClient, body: Any) -> None:
+async def test_invalid_graphql_body_is_answered_with_400(simulator: SimulatorClient, body: Any) -> None:
     headers = {"Authorization": "Token sim-token"}
     async with simulator.session.post(f"{simulator.url}/graphql", data=body, headers=headers) as response:
         assert response.status == 400
@@ -135,7 +137,7 @@ async def test_a_body_that_is_no_graphql_request_is_answered_with_400(simulator:
         ("subscription { projects { id } }", "subscription"),
     ],
 )
-async def test_what_the_schema_forbids_is_an_error_with_status_200(
+async def test_invalid_query_is_answered_with_errors_and_status_200(
     simulator: SimulatorClient, query: str, message: str
 ) -> None:
     answer = await simulator.answer(query)
@@ -144,15 +146,17 @@ async def test_what_the_schema_forbids_is_an_error_with_status_200(
 
 
 @pytest.mark.parametrize("segment_id", ["short", "ninechars", "with-das", 12345678, None])
-async def test_a_variable_that_is_no_hash_id_is_refused(simulator: SimulatorClient, segment_id: Any) -> None:
+async def test_variable_that_is_not_a_hash_id_is_refused_and_creates_no_job(
+    simulator: SimulatorClient, segment_id: Any
+) -> None:
     answer = await simulator.answer(SUBMIT_SEGMENT, segmentId=segment_id)
     assert answer["data"] is None
     assert answer["errors"]
     assert await simulator.control("GET", "jobs") == []
 
 
-async def test_requests_are_recorded_without_the_values_of_their_headers(simulator: SimulatorClient) -> None:
-    await simulator.look("unknown")
+async def test_requests_are_recorded_without_header_values(simulator: SimulatorClient) -> None:
+    await simulator.poll("unknown")
     simulator.authorization = "Token canary"
     await simulator.post("{ projects { id } }")
     recorded = await simulator.control("GET", "requests")
@@ -165,10 +169,10 @@ async def test_requests_are_recorded_without_the_values_of_their_headers(simulat
     assert "canary" not in str(recorded)
 
 
-async def test_recorded_requests_are_capped() -> None:
+async def test_number_of_recorded_requests_is_limited() -> None:
     async with SimulatorClient.start(SimulatorSettings(requests_max=2)) as simulator:
         for _ in range(3):
-            await simulator.look("unknown")
+            await simulator.poll("unknown")
         recorded = await simulator.control("GET", "requests")
     assert (recorded["total"], len(recorded["requests"])) == (3, 2)
 
@@ -189,14 +193,14 @@ async def test_recorded_requests_are_capped() -> None:
         ("frequencyAnalyses", ["fQ2cyX01"]),
     ],
 )
-async def test_every_listing_has_the_known_ids(simulator: SimulatorClient, query: str, ids: list[str]) -> None:
+async def test_listing_returns_the_known_ids(simulator: SimulatorClient, query: str, ids: list[str]) -> None:
     arguments = "" if query in {"projects", "dataCenterTags"} else f'(projectId: "{PROJECT}")'
     listed = (await simulator.data(f"{{ {query}{arguments} {{ id name creatorId createdAt creator }} }}"))[query]
     assert [item["id"] for item in listed][: len(ids)] == ids
     assert all(item["name"] and item["creator"] == "admin" for item in listed)
 
 
-async def test_fields_that_only_one_type_has_are_there(simulator: SimulatorClient) -> None:
+async def test_listing_returns_the_fields_of_each_type(simulator: SimulatorClient) -> None:
     data = await simulator.data(
         """{
           projects { ownerId projectMemberCount }
@@ -217,7 +221,7 @@ async def test_fields_that_only_one_type_has_are_there(simulator: SimulatorClien
     }
 
 
-async def test_single_objects_are_found_by_their_ids(simulator: SimulatorClient) -> None:
+async def test_single_object_is_found_by_its_id(simulator: SimulatorClient) -> None:
     data = await simulator.data(
         """{
           project(id: "WlGk4Daj") { name }
@@ -248,13 +252,15 @@ async def test_single_objects_are_found_by_their_ids(simulator: SimulatorClient)
         '{ userProfile(projectId: "WlGk4Daj", userId: "user-0001") { id } }',
     ],
 )
-async def test_what_does_not_exist_or_says_too_little_is_an_error(simulator: SimulatorClient, query: str) -> None:
+async def test_query_for_unknown_object_or_without_required_field_is_an_error(
+    simulator: SimulatorClient, query: str
+) -> None:
     answer = await simulator.answer(query)
     assert list(answer["data"].values()) == [None]
     assert answer["errors"][0]["path"]
 
 
-async def test_a_user_is_described_by_properties_and_tags(simulator: SimulatorClient) -> None:
+async def test_user_profile_returns_requested_properties_and_tags(simulator: SimulatorClient) -> None:
     query = """query ($user: String!) {
       userProfile(projectId: "WlGk4Daj", userId: $user, properties: ["usr_city", "usr_none"], tags: ["mgGJj3GA"]) {
         userId properties { key name value } }
@@ -263,7 +269,7 @@ async def test_a_user_is_described_by_properties_and_tags(simulator: SimulatorCl
     data = await simulator.data(query, user="user-0001")
     assert [item["key"] for item in data["userProfile"]["properties"]] == ["usr_city", "tag_payment_times"]
     assert data["dataCenterUserProfile"] == {"properties": [{"value": "杭州"}]}
-    assert await simulator.data(query, user="nobody") == {"userProfile": None, "dataCenterUserProfile": None}
+    assert await simulator.data(query, user="unknown-user") == {"userProfile": None, "dataCenterUserProfile": None}
 
 
 # Jobs
@@ -294,8 +300,8 @@ def decoded(job_id: str) -> str:
 
 
 @pytest.mark.parametrize("mutation", SUBMITS)
-async def test_every_submit_of_users_makes_a_job_that_ends_in_a_file(simulator: SimulatorClient, mutation: str) -> None:
-    await simulator.tell(stage_s=0)
+async def test_submit_of_users_creates_a_job_that_ends_with_one_file(simulator: SimulatorClient, mutation: str) -> None:
+    await simulator.set_scenario(stage_s=0)
     fields = "id name description stage creatorId createdAt updaterId updatedAt creator updater error { code message }"
     job = (await simulator.data(f"mutation {{ {mutation}{SUBMITS[mutation]} {{ {fields} }} }}"))[mutation]
     kind, prefix = ("Tag", "DET") if "Tag" in mutation else ("Segment", "DES")
@@ -304,15 +310,17 @@ async def test_every_submit_of_users_makes_a_job_that_ends_in_a_file(simulator: 
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", job["createdAt"])
     short_id = decoded(job["id"]).removeprefix(f"{kind}UserExportJobDto:")
     assert re.fullmatch(r"[A-Za-z0-9]{8}", short_id)
-    look = await simulator.look(job["id"])
-    assert (look["id"], look["stage"], len(look["uris"])) == (short_id, "FINISH", 1)
-    assert re.fullmatch(PATHS[mutation], look["uris"][0])
-    assert job["name"] in look["uris"][0]
+    result = await simulator.poll(job["id"])
+    assert (result["id"], result["stage"], len(result["uris"])) == (short_id, "FINISH", 1)
+    assert re.fullmatch(PATHS[mutation], result["uris"][0])
+    assert job["name"] in result["uris"][0]
 
 
 @pytest.mark.parametrize("analysis_type", ANALYSES)
-async def test_every_type_of_analysis_can_be_exported(simulator: SimulatorClient, analysis_type: str) -> None:
-    await simulator.tell(stage_s=0)
+async def test_submit_of_each_analysis_type_creates_a_job_with_a_file(
+    simulator: SimulatorClient, analysis_type: str
+) -> None:
+    await simulator.set_scenario(stage_s=0)
     query = """mutation ($id: HashId!, $param: AnalysisExportJobParam!) {
       submitAnalysisExportJob(projectId: "WlGk4Daj", id: $id, param: $param, charset: "UTF-16LE") {
         id stage error { code } } }"""
@@ -320,9 +328,9 @@ async def test_every_type_of_analysis_can_be_exported(simulator: SimulatorClient
     job = data["submitAnalysisExportJob"]
     assert (job["stage"], job["error"]) == ("NONE", None)
     assert re.fullmatch(r"CHARTS:[0-9a-f]{32}", decoded(job["id"]))
-    look = await simulator.look(job["id"])
-    assert look["uris"][0].startswith("/jobs-results/downloads/下载")
-    assert look["id"] not in decoded(job["id"])
+    result = await simulator.poll(job["id"])
+    assert result["uris"][0].startswith("/jobs-results/downloads/下载")
+    assert result["id"] not in decoded(job["id"])
     assert (await simulator.job())["charset"] == "UTF-16LE"
 
 
@@ -337,7 +345,7 @@ async def test_every_type_of_analysis_can_be_exported(simulator: SimulatorClient
         ("submitAnalysisExportJob", f'(projectId: "{PROJECT}", id: "klGvyp7E", param: {{analysisType: CHARTS}})'),
     ],
 )
-async def test_a_submit_of_what_does_not_exist_is_an_error_and_makes_no_job(
+async def test_submit_for_unknown_object_or_charset_is_an_error_and_creates_no_job(
     simulator: SimulatorClient, mutation: str, arguments: str
 ) -> None:
     answer = await simulator.answer(f"mutation {{ {mutation}{arguments} {{ id }} }}")
@@ -346,40 +354,40 @@ async def test_a_submit_of_what_does_not_exist_is_an_error_and_makes_no_job(
     assert await simulator.control("GET", "jobs") == []
 
 
-async def test_a_job_is_found_by_its_own_id_only(simulator: SimulatorClient) -> None:
+async def test_job_is_not_found_by_its_short_id_or_a_padded_id(simulator: SimulatorClient) -> None:
     job_id = await simulator.submit_segment()
-    short_id = (await simulator.look(job_id))["id"]
-    assert await simulator.look(short_id) is None
-    assert await simulator.look(job_id + "=") is None
+    short_id = (await simulator.poll(job_id))["id"]
+    assert await simulator.poll(short_id) is None
+    assert await simulator.poll(job_id + "=") is None
 
 
-async def test_a_job_walks_through_its_stages_and_has_no_uris_before_the_end(simulator: SimulatorClient) -> None:
-    await simulator.tell(stage_s=0, hold_stage="NONE")
+async def test_job_passes_its_stages_and_has_no_uris_before_finish(simulator: SimulatorClient) -> None:
+    await simulator.set_scenario(stage_s=0, hold_stage="NONE")
     job_id = await simulator.submit_segment()
     for stage in ("NONE", "READY", "RUNNING", "DATA_READY"):
-        await simulator.tell(hold_stage=stage)
-        look = await simulator.look(job_id)
-        assert (look["stage"], look["uris"]) == (stage, None)
-    await simulator.tell(hold_stage=None)
-    assert (await simulator.look(job_id))["stage"] == "FINISH"
+        await simulator.set_scenario(hold_stage=stage)
+        result = await simulator.poll(job_id)
+        assert (result["stage"], result["uris"]) == (stage, None)
+    await simulator.set_scenario(hold_stage=None)
+    assert (await simulator.poll(job_id))["stage"] == "FINISH"
 
 
-async def test_jobs_move_by_the_clock_alone() -> None:
+async def test_stages_follow_the_clock_in_order() -> None:
     async with SimulatorClient.start(SimulatorSettings(scenario=Scenario(stage_s=0.02))) as simulator:
         job_id = await simulator.submit_segment()
         seen: list[str] = []
         while seen[-1:] != ["FINISH"]:
-            seen.append((await simulator.look(job_id))["stage"])
+            seen.append((await simulator.poll(job_id))["stage"])
     order = ["NONE", "READY", "RUNNING", "DATA_READY", "FINISH"]
     assert seen == sorted(seen, key=order.index)
 
 
-async def test_jobs_are_told_with_arguments_counts_and_files(simulator: SimulatorClient) -> None:
-    await simulator.tell(stage_s=0, files=2, title="a")
+async def test_control_api_lists_jobs_with_arguments_counts_and_files(simulator: SimulatorClient) -> None:
+    await simulator.set_scenario(stage_s=0, files=2, title="a")
     job_id = await simulator.submit_segment(charset="UTF-16LE")
     await simulator.submit_segment(charset="UTF-16LE")
     await simulator.submit_segment()
-    await simulator.look(job_id)
+    await simulator.poll(job_id)
     job = await simulator.job(0)
     assert (job["id"], job["kind"], job["polls"], job["submits"]) == (job_id, "segment", 1, 2)
     assert job["arguments"] == {"projectId": PROJECT, "segmentId": SEGMENT, "charset": "UTF-16LE"}
@@ -388,8 +396,8 @@ async def test_jobs_are_told_with_arguments_counts_and_files(simulator: Simulato
     assert job["files"][0]["sha256"] != job["files"][1]["sha256"]
 
 
-async def test_looks_count_through_aliases_and_fragments(simulator: SimulatorClient) -> None:
-    await simulator.fault("poll", "unknown_stage", stage="DREAMING")
+async def test_poll_through_alias_and_fragment_is_counted_and_has_its_fault(simulator: SimulatorClient) -> None:
+    await simulator.add_fault("poll", "unknown_stage", stage="DREAMING")
     job_id = await simulator.submit_segment()
     query = """query ($id: String!) { ...Root }
       fragment Root on Query { ... on Query { r: jobResult(id: $id) { s: stage } } }"""
@@ -397,6 +405,6 @@ async def test_looks_count_through_aliases_and_fragments(simulator: SimulatorCli
     assert (await simulator.job())["polls"] == 1
 
 
-async def test_a_missing_variable_is_an_error_of_graphql(simulator: SimulatorClient) -> None:
+async def test_missing_variable_is_a_graphql_error(simulator: SimulatorClient) -> None:
     answer = await simulator.answer(JOB_RESULT)
     assert "id" in answer["errors"][0]["message"]

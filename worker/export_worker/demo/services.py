@@ -1,4 +1,4 @@
-"""Everything that the demo plays on: Redis, S3, the simulator and two workers, each a process of its own."""
+"""The services of the demo: Redis, S3, the simulator and two workers, each as a separate process."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -6,15 +6,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import boto3
-
 from export_worker.demo.processes import EXPORT_WORKER, child, plain_environment, redis_server, s3_server, simulator
 from export_worker.demo.requests import CONNECTIONS
+from export_worker.s3.buckets import create_bucket
 
 BUCKET = "demo-exports"
 CONFIG_FILE = "export-worker.toml"
 S3_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "demo-access-key", "AWS_SECRET_ACCESS_KEY": "demo-secret-key"}
-"""For a server that checks none."""
+"""The server does not check them."""
 
 _CONFIG = """\
 redis_url = "{redis_url}"
@@ -35,15 +34,19 @@ requests_per_second = 100
 """
 
 TOKEN = {"DEMO_TOKEN": "sim-token"}
-"""The simulator's word, for the references in the configuration."""
+"""The simulator's token. The references in the configuration name this variable."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """Where everything is.
+class Services:
+    """The addresses of the running services.
 
     Args:
-        environment: With it every `export-worker` command works on this stage.
+        directory: The directory of the configuration, the logs and Redis' file.
+        redis_url: The Redis.
+        s3_url: The S3 server.
+        platform_url: The simulator.
+        environment: The variables with which `export-worker` commands use these services.
     """
 
     directory: Path
@@ -54,22 +57,22 @@ class Stage:
 
     @property
     def config(self) -> Path:
-        """The configuration that workers and commands use here."""
+        """The path of the configuration file."""
         return self.directory / CONFIG_FILE
 
 
 @asynccontextmanager
-async def open_stage(directory: Path) -> AsyncIterator[Stage]:
-    """Start the services, make the bucket, write the configuration."""
+async def start_services(directory: Path) -> AsyncIterator[Services]:
+    """Starts the services, creates the bucket and writes the configuration."""
     async with AsyncExitStack() as stack:
         redis_url = await stack.enter_async_context(redis_server(directory))
         s3_url = await stack.enter_async_context(s3_server(directory))
         platform_url = await stack.enter_async_context(simulator(directory))
         config = _configuration(redis_url, s3_url, platform_url)
         (directory / CONFIG_FILE).write_text(config, encoding="utf-8")
-        await asyncio.to_thread(_make_bucket, s3_url)
+        await asyncio.to_thread(_create_bucket, s3_url)
         environment = plain_environment() | S3_CREDENTIALS | TOKEN | {"EXPORT_CONFIG": str(directory / CONFIG_FILE)}
-        yield Stage(directory, redis_url, s3_url, platform_url, environment)
+        yield Services(directory, redis_url, s3_url, platform_url, environment)
 
 
 def _configuration(redis_url: str, s3_url: str, platform_url: str) -> str:
@@ -84,21 +87,22 @@ def _configuration(redis_url: str, s3_url: str, platform_url: str) -> str:
     return _CONFIG.format(redis_url=redis_url, s3_url=s3_url, bucket=BUCKET) + "".join(connections)
 
 
-def _make_bucket(s3_url: str) -> None:
-    client = boto3.session.Session(
-        aws_access_key_id=S3_CREDENTIALS["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=S3_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-    ).client("s3", endpoint_url=s3_url, region_name="us-east-1")
-    client.create_bucket(Bucket=BUCKET)
-    client.close()
+def _create_bucket(s3_url: str) -> None:
+    create_bucket(
+        s3_url,
+        BUCKET,
+        access_key_id=S3_CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        secret_access_key=S3_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+    )
 
 
 @asynccontextmanager
-async def workers(stage: Stage) -> AsyncIterator[None]:
-    """A control worker and a transfer worker."""
+async def start_workers(services: Services) -> AsyncIterator[None]:
+    """Starts a control worker and a transfer worker."""
     async with AsyncExitStack() as stack:
         for role in ("control", "transfer"):
             command = [*EXPORT_WORKER, "run", "--role", role]
             name = f"worker-{role}"
-            await stack.enter_async_context(child(command, name=name, directory=stage.directory, env=stage.environment))
+            started = child(command, name=name, directory=services.directory, env=services.environment)
+            await stack.enter_async_context(started)
         yield

@@ -1,4 +1,4 @@
-"""Connections that store in ways of their own, through a real worker and through `doctor`."""
+"""Connections with their own storage settings, in a real worker and in `doctor`."""
 
 import asyncio
 import json
@@ -10,13 +10,13 @@ from support import secret_canaries, worker_site
 from support.worker_site import Site
 
 SEGMENT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
-ROLE = "arn:aws:iam::123456789012:role/exports"
+ROLE_ARN = "arn:aws:iam::123456789012:role/exports"
 
 
-def two_ways(site: Site) -> None:
-    """`gio` as `[s3]` says, `other` with a class and a role of its own."""
+def configure_two_connections(site: Site) -> None:
+    """Configures `gio` with the settings of `[s3]`, and `other` with its own storage class and IAM role."""
     gio = site.tree()["connections"]["gio"]
-    own = {"storage_class": "ONEZONE_IA", "role_arn": ROLE, "sts_endpoint_url": site.s3_url}
+    own = {"storage_class": "ONEZONE_IA", "role_arn": ROLE_ARN, "sts_endpoint_url": site.s3_url}
     site.settings = {
         "s3": {"bucket": site.bucket, "endpoint_url": site.s3_url, "tags": {"team": "data"}},
         "connections": {"gio": gio, "other": gio | {"s3": own}},
@@ -24,7 +24,7 @@ def two_ways(site: Site) -> None:
 
 
 async def doctor(site: Site) -> tuple[int, dict[str, list[dict[str, Any]]]]:
-    """Its exit status, and the findings by what was looked at."""
+    """Runs `doctor --json`. Returns its exit status, and the findings by what they are about."""
     connections = json.dumps(site.settings["connections"])
     ran = await asyncio.to_thread(site.command, "doctor", "--json", EXPORT_CONNECTIONS=connections)
     secret_canaries.check("the report", (ran.stdout + ran.stderr).encode())
@@ -34,8 +34,8 @@ async def doctor(site: Site) -> tuple[int, dict[str, list[dict[str, Any]]]]:
     return ran.status, found
 
 
-async def test_each_connection_stores_in_its_own_way(site: Site) -> None:
-    two_ways(site)
+async def test_each_connection_stores_with_its_own_settings(site: Site) -> None:
+    configure_two_connections(site)
     classes = {}
     async with worker_site.worker(site):
         for connection in ("gio", "other"):
@@ -50,8 +50,8 @@ async def test_each_connection_stores_in_its_own_way(site: Site) -> None:
     assert classes == {"gio": None, "other": "ONEZONE_IA"}
 
 
-async def test_doctor_tries_each_way(site: Site) -> None:
-    two_ways(site)
+async def test_doctor_checks_the_storage_settings_of_each_connection(site: Site) -> None:
+    configure_two_connections(site)
     status, found = await doctor(site)
     assert status == 0, found
     assert [finding["says"] for finding in found["connections.other.s3"]] == [
@@ -59,8 +59,8 @@ async def test_doctor_tries_each_way(site: Site) -> None:
     ]
 
 
-async def test_doctor_tells_of_a_role_that_is_not_given(site: Site) -> None:
-    two_ways(site)
+async def test_doctor_reports_a_role_that_cannot_be_assumed(site: Site) -> None:
+    configure_two_connections(site)
     site.settings["connections"]["other"]["s3"]["sts_endpoint_url"] = "http://127.0.0.1:9"
     status, found = await doctor(site)
     assert status == 4
@@ -68,7 +68,7 @@ async def test_doctor_tells_of_a_role_that_is_not_given(site: Site) -> None:
     assert "cannot be reached" in found["connections.other.s3"][0]["says"]
 
 
-async def test_a_worker_aborts_what_was_left_long_ago(site: Site) -> None:
+async def test_worker_aborts_an_old_upload_of_an_unknown_export(site: Site) -> None:
     client = site.s3()
     key = f"growingio.segment_users/dt=2026-11-22/{uuid4().hex}/a.csv"
     client.create_multipart_upload(Bucket=site.bucket, Key=key)

@@ -1,4 +1,4 @@
-"""Thirty hours of an export's life, told by a clock that jumps from one step to the next. Everything else is real."""
+"""An export of thirty hours, with a clock that jumps from one step to the next. Redis and S3 are real."""
 
 import time
 from collections.abc import Iterator
@@ -19,80 +19,81 @@ from support.scripted_worker import CONTENT, Parts, ScriptedDriver, landing
 
 LONG = timedelta(hours=30)
 MAX_S = 300.0
-"""As somebody sets it whose jobs take a day."""
-PATIENT = Policy(PollSchedule(2.0, MAX_S), POLICY.retry, max_attempts=2, deadline_s=48 * 3600.0)
+"""The poll interval for a platform whose jobs take a day."""
+LONG_DEADLINE = Policy(PollSchedule(2.0, MAX_S), POLICY.retry, max_attempts=2, deadline_s=48 * 3600.0)
 POLLS_MAX = 400
 BUSY_S = 90.0
 DONE = Ready("FINISH", (RemoteFile("/a/b.csv", "b.csv"),))
 
 
 class Platform:
-    """One whose jobs take thirty hours, and that now and then has no time to say so.
+    """A platform whose jobs take thirty hours, and that throttles some polls.
 
     Args:
-        busy: Each so-manieth look is refused for too many calls; none by default.
+        site: Has the clock.
+        throttle_every: The platform throttles one of so many polls; none by default.
     """
 
-    def __init__(self, site: QueueSite, busy: int = 10**9) -> None:
+    def __init__(self, site: QueueSite, throttle_every: int = 10**9) -> None:
         self._site = site
-        self._busy = busy
-        self.begun: datetime | None = None
+        self._throttle_every = throttle_every
+        self.started: datetime | None = None
 
-    def see(self, count: int) -> Polled:
-        """Look at the job."""
-        self.begun = self.begun or self._site.now
-        if count % self._busy == 0:
+    def poll(self, count: int) -> Polled:
+        """Answers a poll of the job."""
+        self.started = self.started or self._site.now
+        if count % self._throttle_every == 0:
             raise PlatformThrottledError("HTTP 429", retry_after_s=BUSY_S)
-        return DONE if self._site.now - self.begun >= LONG else Pending("EXECUTING")
+        return DONE if self._site.now - self.started >= LONG else Pending("EXECUTING")
 
 
-async def live(site: QueueSite, parts: Parts, export_id: str) -> Status:
-    """Take every step at the moment at which it is due, as a worker does, until the export has ended."""
-    for looked in range(4 * POLLS_MAX):
+async def run_until_ended(site: QueueSite, parts: Parts, export_id: str) -> Status:
+    """Runs every step at the time at which it is due, as a worker does, until the export has ended."""
+    for claims in range(4 * POLLS_MAX):
         claimed = await parts.store.claim("control", 1, site.now)
         if not claimed.steps and claimed.next_due_ms is None:
             claimed = await parts.store.claim("transfer", 1, site.now)
-        if looked % 100 == 0:
+        if claims % 100 == 0:
             assert await site.sweep() == []
         if claimed.steps:
             await parts.runner.run(claimed.steps[0])
         elif claimed.next_due_ms is None:
             return await site.queue.status(export_id)
         else:
-            # A connection that is left alone makes it a little later.
+            # A pause of the connection delays the step a little.
             site.later(max(0.0, (claimed.next_due_ms - site.now_ms) / 1000))
-    raise AssertionError("it never ends")
+    raise AssertionError("the export does not end")
 
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """Thousands of lines tell nothing."""
+    """Discards the log: its thousands of lines are of no use."""
     with capture_logs():
         yield
 
 
 async def idle(site: QueueSite) -> bool:
-    """Nothing waits, nothing is held, and no connection's slot is taken."""
+    """Returns whether no export is queued or open, and the connection's slots are free."""
     keys = site.keys
     waiting = (keys.queue("control"), keys.queue("transfer"), keys.open, keys.slots("gio"), keys.parked("gio"))
     return not any([await site.members(key) for key in waiting])
 
 
-async def test_thirty_hours_of_polling_use_no_retry_and_leave_no_litter(
+async def test_export_of_thirty_hours_uses_no_retry_and_leaves_no_keys(
     queue_site: QueueSite, s3_url: str, bucket: str
 ) -> None:
-    driver = ScriptedDriver(Platform(queue_site).see)
+    driver = ScriptedDriver(Platform(queue_site).poll)
     with landing(s3_url, bucket) as real_landing:
-        parts = Parts(queue_site, driver, lambda: queue_site.now, real_landing, PATIENT, draw=lambda: 1.0)
+        parts = Parts(queue_site, driver, lambda: queue_site.now, real_landing, LONG_DEADLINE, draw=lambda: 1.0)
         export_id = await queue_site.enqueue()
-        begun, begun_s = queue_site.now, time.process_time()
-        status = await live(queue_site, parts, export_id)
-        took_s = time.process_time() - begun_s
+        started, started_s = queue_site.now, time.process_time()
+        status = await run_until_ended(queue_site, parts, export_id)
+        took_s = time.process_time() - started_s
 
     assert (status.phase, status.error) == (Phase.SUCCEEDED, None)
-    # Seconds of the processor; below one of them on a machine with nothing else to do.
+    # Processor time in seconds; less than one second on an idle machine.
     assert took_s < 5
-    assert LONG <= queue_site.now - begun <= LONG + timedelta(seconds=2 * MAX_S)
+    assert LONG <= queue_site.now - started <= LONG + timedelta(seconds=2 * MAX_S)
     assert status.counters.model_dump() == {"polls": driver.polls, "submits": 1, "retries": 0}
     assert LONG.total_seconds() / MAX_S <= driver.polls <= POLLS_MAX
     (stored,) = status.objects
@@ -124,23 +125,23 @@ async def test_thirty_hours_of_polling_use_no_retry_and_leave_no_litter(
     }
     for sink in SINKS:
         assert await queue_site.members(queue_site.keys.outbox(sink)) == [f"{export_id}.1"]
-    # What the next one is planned by: within half a wait of the truth.
+    # The duration that the next poll schedule uses differs from the true one by at most half a poll interval.
     await queue_site.enqueue()
     (duration_s,) = (await queue_site.one()).durations_s
     assert duration_s == pytest.approx(LONG.total_seconds(), abs=MAX_S)
 
 
-async def test_a_platform_without_time_costs_no_attempt_either(queue_site: QueueSite) -> None:
-    driver = ScriptedDriver(Platform(queue_site, busy=3).see)
-    impatient = Policy(PATIENT.poll, PATIENT.retry, PATIENT.max_attempts, deadline_s=20 * 3600.0)
-    parts = Parts(queue_site, driver, lambda: queue_site.now, policy=impatient, draw=lambda: 1.0)
+async def test_throttled_polls_use_no_retry_and_the_deadline_ends_the_export(queue_site: QueueSite) -> None:
+    driver = ScriptedDriver(Platform(queue_site, throttle_every=3).poll)
+    policy = Policy(LONG_DEADLINE.poll, LONG_DEADLINE.retry, LONG_DEADLINE.max_attempts, deadline_s=20 * 3600.0)
+    parts = Parts(queue_site, driver, lambda: queue_site.now, policy=policy, draw=lambda: 1.0)
     export_id = await queue_site.enqueue()
     accepted_at = (await queue_site.queue.status(export_id)).created_at
-    status = await live(queue_site, parts, export_id)
+    status = await run_until_ended(queue_site, parts, export_id)
 
     assert status.error is not None
     assert (status.phase, status.error.code) == (Phase.FAILED, "deadline_exceeded")
-    # Noticed when it came, or when the platform may be asked again, not at the poll after it.
+    # The deadline is noticed when it is reached or when the throttling ends, not at the next poll.
     assert status.finished_at is not None
     assert timedelta(0) <= status.finished_at - accepted_at - timedelta(hours=20) <= timedelta(seconds=BUSY_S)
     assert status.counters.retries == 0
