@@ -1,4 +1,4 @@
-# The same targets for a laptop and for CI. Everything lives in .venv; nothing else is installed.
+# Laptops and CI use the same targets. Everything is installed into .venv, and nothing elsewhere.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,10 +8,10 @@ JOBS ?= 4
 .DEFAULT_GOAL := help
 .PHONY: help install demo check test lock audit soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size bench-memory format clean
 
-help: ## Show what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(VENV)/.installed ## Install everything for every command, and the tools of development
+install: $(VENV)/.installed ## Install all commands and the development tools into .venv
 
 $(VENV)/.installed: pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("export-worker needs Python 3.11 or newer")'
@@ -19,54 +19,54 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[all,dev]'
 	@touch $@
 
-demo: install ## Run every kind of export on this machine, through real workers
+demo: install ## Run every kind of export on this machine, with real workers (ARGS=--serve keeps it running)
 	@$(BIN)/export-worker demo $(ARGS)
 
-check: install ## Lint, format and types
+check: install ## Run the linter, the format check and the type checker
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy worker/export_worker producers/export_producers tests
 
-test: install ## The whole test suite, against a real Redis and a real S3 server that it starts itself
+test: install ## Run all tests; they start a real Redis and a real S3 server
 	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
-lock: install ## Choose the newest dependencies that fit each other, and write both lock files
+lock: install ## Resolve the newest compatible dependencies and write both lock files
 	@.ci/lock
 
-audit: install ## Look the pinned dependencies up among known vulnerabilities, if that can be reached from here
+audit: install ## Check the pinned dependencies for known vulnerabilities, if the advisory source is reachable
 	@.ci/audit
 
-soak: install ## 200 exports while workers die, Redis restarts, and S3 and the platform fail one call in ten
+soak: install ## Run 200 exports while workers die, Redis restarts, and S3 and the platform fail one call in ten
 	@PYTHONPATH=tests $(BIN)/python -m soak
 
-soak-transfer: install ## 20 GiB of unknown length through a worker whose memory stays flat
+soak-transfer: install ## Transfer 20 GiB of unknown length and check that the memory of the worker stays constant
 	@PYTHONPATH=tests $(BIN)/python -m soak.transfer
 
-bench-queue: install ## Steps a second and Redis calls a step, beside arq's no-op jobs, with 1, 2 and 4 workers
+bench-queue: install ## Measure steps per second and Redis calls per step with 1, 2 and 4 workers, compared with arq's no-op jobs
 	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_queue.py
 
-soak-trigger: install ## A trigger killed two hundred times between receiving and acknowledging: one export each time
+soak-trigger: install ## Kill a trigger 200 times between receiving and acknowledging, and check that each message makes one export
 	@TRIGGER_KILLS=200 $(BIN)/pytest tests/e2e/test_trigger.py -k killed
 
-scale: install ## 600 exports that drive 1 -> 4 -> 1 workers by the metric of what is due, as KEDA would
+scale: install ## Scale 1 -> 4 -> 1 workers by the metric of due steps, as KEDA does, over 600 exports
 	@SCALE_EXPORTS=600 $(BIN)/pytest tests/e2e/test_scale_out.py -o log_cli=true --log-cli-level=INFO
 
-bench-poll: install ## Polls for an export and delay after its end: the plan beside plain backoff
+bench-poll: install ## Compare planned polls with exponential backoff: polls per export, and delay after its end
 	@$(BIN)/python tests/benchmarks/bench_poll.py
 
-bench-transfer: install ## Bytes from a platform into S3: this engine beside its peers (ARGS=--help)
+bench-transfer: install ## Compare transfers into S3 with other tools (ARGS=--help)
 	@$(BIN)/python tests/benchmarks/transfer $(ARGS)
 
-bench-enqueue: install ## Requests a second into the queue: library, HTTP, and plain arq beside them
+bench-enqueue: install ## Measure enqueued requests per second: library, HTTP, and plain arq
 	@$(BIN)/python tests/benchmarks/bench_enqueue.py
 
-bench-size: install ## Memory and processor time of workers, idle and at work: the sizing table
+bench-size: install ## Measure memory and processor time of each process, idle and under load, for the sizing table
 	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_size.py
 
-bench-memory: install ## What an export takes in Redis, over some hundred exports of the demo (ARGS=--exports=N)
+bench-memory: install ## Measure the Redis memory of an export, over some hundred exports of the demo (ARGS=--exports=N)
 	@$(BIN)/python tests/benchmarks/bench_memory.py $(ARGS)
 
-format: install ## Put the code in order
+format: install ## Format the code and apply the fixes of the linter
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -1,8 +1,8 @@
-"""What all tests share: a real Redis and a real S3 server for each test process, and a search for leaked secrets.
+"""Fixtures of all tests: a real Redis and a real S3 server for each test process, and a search for leaked secrets.
 
-Every secret that a test hands to the system is a canary. What a test printed or logged is searched for them as it ends;
-when a test process ends, everything that it left behind (every Redis value, every object and its metadata, every output
-of a command or worker).
+Every secret that a test gives to the system is a canary. At the end of a test its printed and logged output is searched
+for canaries. At the end of a test process all Redis values, all objects with their metadata, and all outputs of
+commands and workers are searched.
 """
 
 import subprocess
@@ -23,7 +23,7 @@ from support import golden_files, s3_server, secret_canaries
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="Write what was seen into tests/data/golden.")
+    parser.addoption("--update-golden", action="store_true", help="Write the actual documents into tests/data/golden.")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that passed fails if it printed or logged a secret, as a worker within its process may."""
+    """Fails a passed test that printed or logged a secret. A worker in the test's process can log one."""
     report = yield
     if report.passed:
         try:
@@ -43,34 +43,34 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
-# A slow machine is no defect: how long an example takes is measured in benchmarks, never in a test.
+# A slow machine is not a defect. Benchmarks measure durations; tests do not.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the output of every command and worker goes, so that it can be searched at the end."""
+    """The directory for the output of all commands and workers, which is searched for secrets at the end."""
     return tmp_path_factory.mktemp("outputs")
 
 
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Redis of this test process."""
+    """The URL of a real Redis for this test process."""
     port, directory = free_port(), tmp_path_factory.mktemp("redis")
     command = [redis_binary(), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory)]
     command += ["--appendonly", "yes", "--appendfsync", "no", "--save", "", "--maxmemory-policy", "noeviction"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         url = f"redis://127.0.0.1:{port}/0"
         try:
-            _until_answering(url)
+            _wait_until_answering(url)
             yield url
             secret_canaries.search_redis(url)
         finally:
             server.terminate()
 
 
-def _until_answering(url: str) -> None:
+def _wait_until_answering(url: str) -> None:
     deadline = time.monotonic() + 20
     with closing(redis.Redis.from_url(url)) as client:
         while True:
@@ -86,7 +86,7 @@ def _until_answering(url: str) -> None:
 
 @pytest.fixture(scope="session")
 def s3_url() -> Iterator[str]:
-    """A real S3-speaking server of this test process; boto3's chain finds the canary credentials."""
+    """The URL of a real S3 server for this test process. boto3's credential chain finds the canaries."""
     with s3_server.s3_server() as url, secret_canaries.aws_credentials():
         yield url
         secret_canaries.search_s3(url)
@@ -100,20 +100,20 @@ def _no_secret_in_outputs(outputs: Path) -> Iterator[None]:
 
 @pytest.fixture
 def namespace() -> str:
-    """A namespace that no other test has."""
+    """A namespace that no other test uses."""
     return f"t{uuid4().hex[:10]}"
 
 
 @pytest.fixture
 def bucket(s3_url: str) -> str:
-    """A bucket that no other test has."""
+    """A bucket that no other test uses."""
     with s3_server.s3_client(s3_url) as client:
         return s3_server.new_bucket(client)
 
 
 @pytest.fixture
 async def arq_redis(redis_url: str) -> AsyncIterator[ArqRedis]:
-    """A client as the worker has it."""
+    """A Redis client with the worker's settings."""
     client = open_redis(redis_url)
     yield client
     await close_redis(client)

@@ -1,11 +1,11 @@
-"""The producer side of export-worker: ask for an export, look at it, wait for it.
+"""The producer side of export-worker: request an export, read its status, wait for its end.
 
     async with ExportQueue("redis://127.0.0.1:6379/0") as queue:
         accepted = await queue.enqueue(request)
         status = await queue.wait(accepted.export_id)
 
-Imports neither boto3 nor aiohttp; and Redis's client, which takes longer to import than all the rest, only with the
-first name that is used. Types stand in `__init__.pyi`.
+Importing this package imports neither boto3 nor aiohttp. The Redis client, which takes longest to import, is imported
+when a public name is first used. `__init__.pyi` has the types of the names.
 """
 
 from importlib import import_module
@@ -27,7 +27,7 @@ __all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> object:
-    """A public name, imported when it is first asked for (PEP 562)."""
+    """Returns a public name, and imports its module when the name is first used (PEP 562)."""
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

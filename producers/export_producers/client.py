@@ -1,4 +1,4 @@
-"""`ExportQueue`: how a service asks for exports and follows them."""
+"""`ExportQueue`: the queue through which a service requests exports and follows them."""
 
 import asyncio
 import json
@@ -17,10 +17,10 @@ from export_producers.lua import script
 from export_producers.records import (
     Offer,
     Page,
-    Place,
+    Position,
     Restart,
     Start,
-    place_of,
+    decode_cursor,
     read_status,
     retried,
     wrong_connection,
@@ -34,35 +34,36 @@ from export_worker.contract.trace import TraceContext
 from export_worker.errors import ExportNotFoundError, IdempotencyConflictError, InvalidRequestError
 from export_worker.redis.client import close_redis, commands, open_redis, translate_redis_errors
 from export_worker.redis.clock import SharedClock, set_clock
+from export_worker.redis.scripts import Script, decode_document, encode_arguments
 
 AnyRequest = ExportRequest | str | bytes
-"""A request, or its JSON."""
+"""A request, or a request as JSON text."""
 EnqueueError = InvalidRequestError | IdempotencyConflictError
 """Why a request was not accepted."""
 
-BATCH_MAX = 1000
-"""Requests in one round trip: some hundred milliseconds of Redis's time, within which it hears nobody else."""
+ENQUEUE_BATCH = 1000
+"""Requests in one round trip. They take Redis some hundred milliseconds, in which it serves no other client."""
 
 LIST_MAX = 1000
-"""Statuses read in one call, so that a listing never outgrows memory."""
+"""Statuses that one call reads, so that a listing needs bounded memory."""
 
-CLOCK_S = 60.0
-"""How long the clock is trusted before Redis is asked again: no host's clock strays by a millisecond in that."""
+CLOCK_SYNC_S = 60.0
+"""Time between two synchronizations with the clock of Redis. A host's clock drifts by less than 1 ms in this time."""
 
 WATCH_INTERVAL_S = 0.2
-"""How often a waiting producer looks: quick for people, cheap for Redis (one HMGET)."""
+"""Interval at which a waiting producer reads the status: fast enough for people, and cheap for Redis (one HMGET)."""
 
 
 class ExportQueue:
-    """Enqueues exports and follows them. Use as an async context manager, or call `close`.
+    """Enqueues exports and follows them. Use it as an async context manager, or call `close` at the end.
 
     Args:
         redis_url: `redis://`, `rediss://` or `unix://`.
-        namespace: As the workers have it.
-        connections: Connection → platform, if the caller knows them. Without it the connections that workers have
-            announced are what a request may name.
+        namespace: The namespace of the workers.
+        connections: Connection → platform, if the caller knows them. Otherwise a request may name the connections that
+            workers have announced.
 
-    Every method raises `ServiceUnreachableError` when Redis cannot be reached.
+    Every method raises `ServiceUnreachableError` if Redis is unreachable.
     """
 
     def __init__(
@@ -71,12 +72,12 @@ class ExportQueue:
         self._url = redis_url
         self._keys = Keys(namespace)
         self._connections = connections
-        self._clock, self._hear_again_s = SharedClock(), 0.0
+        self._clock, self._next_clock_sync_s = SharedClock(), 0.0
         client = open_redis(redis_url)
         self._client = client
         self._redis = commands(client)
         self._enqueue, self._cancel, self._retry = (
-            client.register_script(script(name)) for name in ("enqueue", "cancel", "retry")
+            Script(client, script(name)) for name in ("enqueue", "cancel", "retry")
         )
 
     async def __aenter__(self) -> Self:
@@ -88,11 +89,11 @@ class ExportQueue:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections to Redis."""
+        """Closes the connections to Redis."""
         await close_redis(self._client)
 
     async def known_connections(self) -> dict[str, str]:
-        """Connection → platform: those that the caller gave, else those that workers have announced."""
+        """Returns connection → platform: the connections that the caller passed, else those that workers announced."""
         if self._connections is not None:
             return dict(self._connections)
         async with translate_redis_errors(self._url):
@@ -100,32 +101,32 @@ class ExportQueue:
         return {name.decode(): platform.decode() for name, platform in announced.items()}
 
     async def enqueue(self, request: AnyRequest, *, trace: TraceContext | None = None) -> Accepted:
-        """Accept one export. Once this has returned, the export is not lost.
+        """Enqueues one export. Once this has returned, the export is not lost.
 
         Args:
-            request: A request, or its JSON.
-            trace: Of whoever asks; the worker's spans and the completion event go on with it.
+            request: A request, or a request as JSON text.
+            trace: The caller's trace context. The worker's spans and the completion event continue this trace.
 
         Raises:
-            InvalidRequestError: A field is wrong, or no worker knows the connection; nothing was enqueued.
-            IdempotencyConflictError: The idempotency key stands for another request.
+            InvalidRequestError: A field is invalid, or no worker has the connection. Nothing was enqueued.
+            IdempotencyConflictError: The idempotency key belongs to another request. Nothing was enqueued.
         """
-        (answer,) = await self._enqueue_all([request], trace)
-        if isinstance(answer, Accepted):
-            return answer
-        raise answer
+        (result,) = await self._enqueue_all([request], trace)
+        if isinstance(result, Accepted):
+            return result
+        raise result
 
     async def enqueue_many(
         self, requests: Iterable[AnyRequest], *, trace: TraceContext | None = None
     ) -> list[Accepted | EnqueueError]:
-        """Accept many exports, each for itself, in one round trip for every thousand.
+        """Enqueues many exports independently of each other, with one round trip for each 1,000.
 
         Returns:
             For each request, in order, what `enqueue` would have returned or raised.
         """
-        given = list(requests)
-        batches = [given[first : first + BATCH_MAX] for first in range(0, len(given), BATCH_MAX)]
-        return [answer for batch in batches for answer in await self._enqueue_all(batch, trace)]
+        every = list(requests)
+        batches = [every[first : first + ENQUEUE_BATCH] for first in range(0, len(every), ENQUEUE_BATCH)]
+        return [result for batch in batches for result in await self._enqueue_all(batch, trace)]
 
     async def _enqueue_all(
         self, requests: Sequence[AnyRequest], trace: TraceContext | None
@@ -134,14 +135,14 @@ class ExportQueue:
         if not any(isinstance(each, ExportRequest) for each in checked):
             return [each for each in checked if isinstance(each, InvalidRequestError)]
         now = await self._now()
-        offers = await self._with_known_sinks(
+        offers = await self._with_checked_sinks(
             [
                 each if isinstance(each, InvalidRequestError) else Offer(each, uuid4().hex, now, trace)
                 for each in checked
             ]
         )
-        said = iter(await self._send([offer for offer in offers if isinstance(offer, Offer)]))
-        return [await self._answer(offer, next(said)) if isinstance(offer, Offer) else offer for offer in offers]
+        answers = iter(await self._send([offer for offer in offers if isinstance(offer, Offer)]))
+        return [await self._answer(offer, next(answers)) if isinstance(offer, Offer) else offer for offer in offers]
 
     def _checked(self, request: AnyRequest) -> ExportRequest | InvalidRequestError:
         try:
@@ -155,59 +156,59 @@ class ExportQueue:
         return checked
 
     async def _now(self) -> datetime:
-        """The time that workers have, too. Redis tells it now and then."""
-        asked_s = time.monotonic()
-        if asked_s >= self._hear_again_s:
+        """Returns the time of Redis's clock, which the workers use, too."""
+        now_s = time.monotonic()
+        if now_s >= self._next_clock_sync_s:
             async with translate_redis_errors(self._url):
                 await set_clock(self._clock, self._client)
-            self._hear_again_s = asked_s + CLOCK_S
+            self._next_clock_sync_s = now_s + CLOCK_SYNC_S
         return self._clock()
 
-    async def _with_known_sinks(
+    async def _with_checked_sinks(
         self, offers: Sequence[Offer | InvalidRequestError]
     ) -> Sequence[Offer | InvalidRequestError]:
-        """Workers announce their sinks; as long as none has, whatever is named may still come."""
+        """Replaces offers that name an unknown sink by errors. Until workers have announced sinks, all are allowed."""
         if all(isinstance(offer, InvalidRequestError) or offer.request.notify is None for offer in offers):
             return offers
         async with translate_redis_errors(self._url):
             announced = await self._redis.hgetall(self._keys.sinks)
         known = sorted(name.decode() for name in announced)
-        return [offer.naming(known) if isinstance(offer, Offer) else offer for offer in offers]
+        return [offer.check_sinks(known) if isinstance(offer, Offer) else offer for offer in offers]
 
-    async def _send(self, offers: Sequence[Offer]) -> list[list[bytes]]:
-        """What the script says to each; a Redis that has just started is given the script first."""
+    async def _send(self, offers: Sequence[Offer]) -> list[dict[str, Any]]:
+        """Returns the script's answer to each offer. A Redis that does not have the script yet gets it first."""
         calls = [(offer.keys(self._keys), offer.arguments(self._keys)) for offer in offers]
         async with translate_redis_errors(self._url):
             if len(calls) == 1:
                 ((keys, arguments),) = calls
-                return [await self._enqueue(keys=keys, args=arguments)]
+                return [await self._enqueue.document(keys, arguments)]
             try:
                 return await self._pipelined(calls)
             except NoScriptError:
-                # Nothing of it was done; and what was done would not be done twice, for the ids stay.
-                await self._client.script_load(self._enqueue.script)
+                # Nothing was enqueued. Even a repeated request is enqueued once: its export id stays the same.
+                await self._client.script_load(self._enqueue.source)
                 return await self._pipelined(calls)
 
-    async def _pipelined(self, calls: Sequence[tuple[list[str], list[str | int]]]) -> list[list[bytes]]:
+    async def _pipelined(self, calls: Sequence[tuple[list[str], dict[str, object]]]) -> list[dict[str, Any]]:
         async with self._client.pipeline(transaction=False) as pipe:
             for keys, arguments in calls:
-                pipe.evalsha(self._enqueue.sha, len(keys), *keys, *map(str, arguments))
-            answers: list[list[bytes]] = await pipe.execute()
-        return answers
+                pipe.evalsha(self._enqueue.sha, len(keys), *keys, encode_arguments(arguments))
+            return [decode_document(answer) for answer in await pipe.execute()]
 
-    async def _answer(self, offer: Offer, answer: Sequence[bytes]) -> Accepted | EnqueueError:
-        verdict, said, phase = (item.decode() for item in answer)
+    async def _answer(self, offer: Offer, answer: Mapping[str, Any]) -> Accepted | EnqueueError:
+        verdict = answer["verdict"]
         if verdict == "conflict":
-            return IdempotencyConflictError(said)
-        if verdict == "connection":
-            return wrong_connection(offer.request, said or None, await self.known_connections())
-        return Accepted(export_id=said, phase=Phase(phase), deduplicated=verdict == "duplicate")
+            return IdempotencyConflictError(answer["export_id"])
+        if verdict == "wrong_connection":
+            return wrong_connection(offer.request, answer.get("platform"), await self.known_connections())
+        phase = Phase(answer["phase"])
+        return Accepted(export_id=answer["export_id"], phase=phase, deduplicated=verdict == "duplicate")
 
     async def status(self, export_id: str) -> Status:
-        """The status of one export.
+        """Returns the status of one export.
 
         Raises:
-            ExportNotFoundError: No such export.
+            ExportNotFoundError: The export does not exist.
         """
         async with translate_redis_errors(self._url):
             status, progress = await self._redis.hmget(self._keys.export(export_id), "status", "progress")
@@ -216,54 +217,60 @@ class ExportQueue:
         return read_status(status, progress)
 
     async def list_exports(self, phase: Phase | None = None, limit: int = 50) -> list[Status]:
-        """The newest exports first, of one phase or of all; at most `limit` (1 to 1000)."""
+        """Returns the newest exports, newest first, of one phase or of all: at most `limit` (1 to 1,000)."""
         return (await self.page(phase, limit)).statuses
 
     async def page(self, phase: Phase | None = None, limit: int = 50, cursor: str | None = None) -> Page:
-        """As `list_exports`, and on from where an earlier page ended; exports that come meanwhile move nothing.
+        """Returns one page of a listing. Exports that are accepted later do not shift the next pages.
+
+        Args:
+            phase: Only exports in this phase; all if it is None.
+            limit: Maximum size of the page (1 to 1,000).
+            cursor: The cursor of the previous page; None for the first page.
 
         Raises:
-            InvalidRequestError: The cursor is none of ours.
+            InvalidRequestError: The cursor is invalid.
         """
         index = self._keys.created if phase is None else self._keys.phase(phase)
         limit = max(1, min(limit, LIST_MAX))
         async with translate_redis_errors(self._url):
-            found = await self._after(index, limit + 1, None if cursor is None else place_of(cursor))
+            found = await self._after(index, limit + 1, None if cursor is None else decode_cursor(cursor))
             async with self._client.pipeline(transaction=False) as pipe:
-                for place in found[:limit]:
-                    pipe.hmget(self._keys.export(place.export_id), ["status", "progress"])
+                for position in found[:limit]:
+                    pipe.hmget(self._keys.export(position.export_id), ["status", "progress"])
                 records = await pipe.execute()
         statuses = [read_status(status, progress) for status, progress in records if status is not None]
         return Page(statuses, found[limit - 1].cursor if len(found) > limit else None)
 
-    async def _after(self, index: str, most: int, place: Place | None) -> list[Place]:
-        """What stands in an index behind a place. Equal times stand in the order of their ids."""
-        if place is None:
-            return _places(await self._client.zrevrange(index, 0, most - 1, withscores=True))
+    async def _after(self, index: str, most: int, position: Position | None) -> list[Position]:
+        """Returns up to `most` entries of an index after a position. Entries of one millisecond are sorted by id."""
+        if position is None:
+            return _positions(await self._client.zrevrange(index, 0, most - 1, withscores=True))
+        created_ms = position.created_ms
         async with self._client.pipeline(transaction=False) as pipe:
-            pipe.zrevrangebyscore(index, place.created_ms, place.created_ms, withscores=True)
-            pipe.zrevrangebyscore(index, f"({place.created_ms}", "-inf", start=0, num=most, withscores=True)
-            same, older = await pipe.execute()
-        return [*(other for other in _places(same) if other.export_id < place.export_id), *_places(older)][:most]
+            pipe.zrevrangebyscore(index, created_ms, created_ms, withscores=True)
+            pipe.zrevrangebyscore(index, f"({created_ms}", "-inf", start=0, num=most, withscores=True)
+            same, older = map(_positions, await pipe.execute())
+        return [*(entry for entry in same if entry.export_id < position.export_id), *older][:most]
 
     async def timeline(self, export_id: str) -> list[dict[str, Any]]:
-        """Every transition of one export, oldest first: `at`, `phase`, `step`, `note`."""
+        """Returns every transition of one export, oldest first, with `at`, `phase`, `step` and `note`."""
         async with translate_redis_errors(self._url):
             entries = await self._redis.lrange(self._keys.timeline(export_id), 0, -1)
         return [json.loads(entry) for entry in entries]
 
     async def watch(self, export_id: str, interval_s: float = WATCH_INTERVAL_S) -> AsyncGenerator[Status, None]:
-        """The status now, then each change of it, the terminal one last.
+        """Yields the current status, then every changed status until the terminal one.
 
         Raises:
-            ExportNotFoundError: No such export.
+            ExportNotFoundError: The export does not exist.
         """
-        seen: Status | None = None
+        last: Status | None = None
         while True:
             status = await self.status(export_id)
-            if status != seen:
+            if status != last:
                 yield status
-                seen = status
+                last = status
             if status.phase.terminal:
                 return
             await asyncio.sleep(interval_s)
@@ -271,14 +278,14 @@ class ExportQueue:
     async def wait(
         self, export_id: str, timeout_s: float | None = None, *, on_change: Callable[[Status], None] | None = None
     ) -> Status:
-        """The status once the export has reached a terminal phase.
+        """Waits until the export has reached a terminal phase, and returns its status.
 
         Args:
-            on_change: Called with the status now, then with each change of it.
+            on_change: Called with the current status, then with every changed status.
 
         Raises:
-            ExportNotFoundError: No such export.
-            TimeoutError: It is still open after `timeout_s` seconds. The export goes on.
+            ExportNotFoundError: The export does not exist.
+            TimeoutError: The export has not ended after `timeout_s` seconds. It continues.
         """
         async with asyncio.timeout(timeout_s), aclosing(self.watch(export_id)) as statuses:
             async for status in statuses:
@@ -289,55 +296,55 @@ class ExportQueue:
         raise ExportNotFoundError(export_id)
 
     async def cancel(self, export_id: str) -> Phase:
-        """Ask for an export's end. It ends as soon as whoever has it hears it, within seconds.
+        """Requests the cancellation of an export. A worker ends the export within seconds.
 
         Returns:
-            The phase in which it was; a terminal one stays as it is.
+            The export's phase at this moment. An export in a terminal phase is not changed.
 
         Raises:
-            ExportNotFoundError: No such export.
+            ExportNotFoundError: The export does not exist.
         """
         keys = self._keys
         async with translate_redis_errors(self._url):
-            verdict, phase = await self._cancel(
-                keys=[keys.export(export_id), keys.open, keys.queue("control"), keys.queue("transfer")],
-                args=[export_id, epoch_ms(await self._now()), keys.prefix],
+            answer = await self._cancel.document(
+                [keys.export(export_id), keys.open, keys.queue("control"), keys.queue("transfer")],
+                {"export_id": export_id, "now_ms": epoch_ms(await self._now()), "prefix": keys.prefix},
             )
-        if verdict == b"gone":
+        if answer["verdict"] == "not_found":
             raise ExportNotFoundError(export_id)
-        return Phase(phase.decode())
+        return Phase(answer["phase"])
 
     async def retry(self, export_id: str, start: Start | None = None) -> Status:
-        """Set an ended export going again; its next end is announced by an event of its own.
+        """Restarts an export that has ended. When it ends again, another completion event is sent.
 
         Args:
-            start: submit, poll or transfer; by default the step that failed. What the record no longer has is done
-                again: without an operation it begins with the submit, without files with the poll.
+            start: The step to restart from; by default the step that failed. If the record has no operation any more,
+                the export restarts from submit; if it has no files, from poll.
 
         Returns:
-            The status now.
+            The export's status after the restart.
 
         Raises:
-            ExportNotFoundError: No such export.
+            ExportNotFoundError: The export does not exist.
             InvalidRequestError: The export has not ended.
         """
         status, now = await self.status(export_id), await self._now()
-        start, again = retried(status, start, now)
+        start, restarted = retried(status, start, now)
         async with translate_redis_errors(self._url):
             step, request = await self._redis.hmget(self._keys.export(export_id), "step", "request")
             if step is None or request is None:
                 raise ExportNotFoundError(export_id)
             key = ExportRequest.model_validate_json(request).idempotency_key or ""
-            restart = Restart(status, again, int(step), start, now)
-            done = await self._retry(keys=restart.keys(self._keys, key), args=restart.arguments(self._keys))
-        # Somebody else was quicker: what stands there now is theirs.
-        return again if done else await self.status(export_id)
+            restart = Restart(status, restarted, int(step), start, now)
+            answer = await self._retry.word(restart.keys(self._keys, key), restart.arguments(self._keys))
+        # If another caller has restarted the export in the meantime, its current status is returned.
+        return restarted if answer == "restarted" else await self.status(export_id)
 
     async def explain(self, export_id: str) -> str:
-        """One sentence: why the export waits and until when, or how it ended.
+        """Explains in one line why the export waits and until when, or how it ended.
 
         Raises:
-            ExportNotFoundError: No such export.
+            ExportNotFoundError: The export does not exist.
         """
         status = await self.status(export_id)
         keys, connection = self._keys, status.connection
@@ -360,11 +367,11 @@ class ExportQueue:
                 status=status,
                 now=await self._now(),
                 due_ms=due_ms,
-                held=claims is not None and released is None,
-                cancelled=cancel is not None,
+                claimed=claims is not None and released is None,
+                cancel_requested=cancel is not None,
                 parked=parked,
                 waiting=waiting,
-                aside=aside is not None,
+                offered_to_others=aside is not None,
                 slots=slots,
                 failures=int(failures or 0),
                 paused_until_ms=float(until_ms) if until_ms else None,
@@ -372,5 +379,5 @@ class ExportQueue:
         )
 
 
-def _places(scored: Iterable[tuple[bytes, float]]) -> list[Place]:
-    return [Place(int(created_ms), export_id.decode()) for export_id, created_ms in scored]
+def _positions(scored: Iterable[tuple[bytes, float]]) -> list[Position]:
+    return [Position(int(created_ms), export_id.decode()) for export_id, created_ms in scored]

@@ -1,4 +1,4 @@
-"""Says in one sentence why an export waits and until when. Pure."""
+"""Explains in one line why an export waits and until when, or how it ended. Pure."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,87 +9,89 @@ from export_worker.contract.status import Phase, Status
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What can be seen of one export.
+    """What Redis has about one export.
 
     Args:
-        due_ms: Score of its queue entry; None when it has none.
-        held: A worker has begun its step, and has not said how it ended.
-        cancelled: Somebody asked for its end.
-        parked: How many wait before it for a slot of its connection; None when it does not wait for one.
-        waiting: How many transfers of its connection wait before it for a worker; None when it does not wait for one.
-        aside: The last worker that looked at it could do nothing for it, and the others are asked.
-        slots: Exports of its connection that are on the platform.
-        failures: Failures in a row of what its next step needs: the connection's platform, or for a transfer the host
-            of its files, or S3.
-        paused_until_ms: When that may be called again; None when it is not paused.
+        due_ms: When its queue entry is due, in ms since the epoch; None if there is no entry.
+        claimed: A worker has claimed its step and has not released it.
+        cancel_requested: Its cancellation was requested.
+        parked: How many exports wait before it for a slot of its connection; None if it does not wait for a slot.
+        waiting: How many transfers of its connection wait before it for a worker; None if it does not wait for one.
+        offered_to_others: The last worker that claimed it could not run it, and it is offered to other workers.
+        slots: Exports of its connection that are running on the platform.
+        failures: Consecutive failures of the service that its next step calls: the platform of its connection, or for a
+            transfer the host of its files or S3.
+        paused_until_ms: When that service may be called again, in ms since the epoch; None if calls are not paused.
     """
 
     status: Status
     now: datetime
     due_ms: float | None
-    held: bool
-    cancelled: bool
+    claimed: bool
+    cancel_requested: bool
     parked: int | None
     waiting: int | None
-    aside: bool
+    offered_to_others: bool
     slots: int
     failures: int
     paused_until_ms: float | None
 
 
 def explanation(facts: Facts) -> str:
-    """The sentence."""
-    status = facts.status
-    if status.phase.terminal:
-        return _ended(status)
-    words = _waiting(facts)
-    return f"Somebody asked for its end; {words[0].lower()}{words[1:]}" if facts.cancelled else words
+    """Returns the explanation: one line, in whole sentences."""
+    if facts.status.phase.terminal:
+        return _ended(facts.status)
+    requested = "Cancellation requested. " if facts.cancel_requested else ""
+    return requested + _waiting(facts)
 
 
 def _ended(status: Status) -> str:
     at = "" if status.finished_at is None else f" at {isoformat(status.finished_at)}"
+    restart = f"To restart it, run `export-worker retry {status.export_id}`."
     match status.phase:
         case Phase.SUCCEEDED:
-            return f"It succeeded{at}: {len(status.objects)} file(s) and {status.manifest}."
-        case Phase.CANCELLED:
-            return f"It was cancelled{at}; `export-worker retry {status.export_id}` sets it going again."
-        case _:
-            why = (
-                ""
-                if status.error is None
-                else f" in its {status.error.step} [{status.error.code}]: {status.error.message}"
+            return (
+                f"The export succeeded{at}. It stored {len(status.objects)} file(s) and the manifest {status.manifest}."
             )
-            return f"It failed{at}{why}; `export-worker retry {status.export_id}` tries again from there."
+        case Phase.CANCELLED:
+            return f"The export was cancelled{at}. {restart}"
+        case _:
+            error = status.error
+            reason = "" if error is None else f" in its {error.step} step: [{error.code}] {error.message}"
+            return f"The export failed{at}{reason}. {restart}"
 
 
 def _waiting(facts: Facts) -> str:
-    status = facts.status
+    connection = facts.status.connection
     if facts.parked is not None:
         return (
-            f"It waits for a free slot of connection {status.connection}, behind {facts.parked} other(s); "
-            f"{facts.slots} export(s) are on the platform now (max_in_flight)."
+            f"Waiting for a free slot of connection {connection} (max_in_flight). Exports ahead of it: {facts.parked}. "
+            f"Exports running on the platform: {facts.slots}."
         )
-    if facts.aside:
+    if facts.offered_to_others:
         return (
-            f"The worker that looked at it last does not know connection {status.connection}, or is of an older "
-            "version; the others are asked, and within seconds all of them again."
+            f"The last worker that claimed it does not know connection {connection}, or runs an older version. "
+            "The other workers are offered it first. After some seconds, every worker can claim it again."
         )
     paused = _paused(facts)
     if facts.waiting is not None:
         return paused or (
-            f"It waits for a transfer worker that has room, behind {facts.waiting} other(s) of connection "
-            f"{status.connection}; connections take turns."
+            "Waiting for a transfer worker with free capacity. "
+            f"Exports of connection {connection} ahead of it: {facts.waiting}. Connections take turns."
         )
     if facts.due_ms is None:
-        return "Its queue entry is missing; the next sweep of a worker brings it back within a minute."
+        return "Its queue entry is missing. The sweep of a worker restores it within one minute."
     due_at = datetime.fromtimestamp(facts.due_ms / 1000, UTC)
-    if facts.held:
-        return f"A worker is at it now ({_step(status)}); should it die, another takes over after {isoformat(due_at)}."
+    if facts.claimed:
+        return (
+            f"A worker is running its {_step(facts.status)} step. "
+            f"If that worker stops responding, another worker claims the step after {isoformat(due_at)}."
+        )
     return paused or _due(facts, due_at)
 
 
 def _paused(facts: Facts) -> str | None:
-    """What its next step needs is out of reach."""
+    """Returns why calls to the service that the next step needs are paused, or None if they are not."""
     status, paused_ms = facts.status, facts.paused_until_ms
     if paused_ms is None or paused_ms <= facts.now.timestamp() * 1000:
         return None
@@ -97,30 +99,34 @@ def _paused(facts: Facts) -> str | None:
     if status.phase is Phase.TRANSFERRING:
         return (
             f"Transfers of connection {status.connection} are paused until {until}: the host of its files, or S3, was "
-            f"out of reach {facts.failures} times in a row; one export then looks again, and all go on when it can."
+            f"unreachable {facts.failures} times in a row. Then one export probes it. "
+            "If it answers, all transfers resume."
         )
     return (
-        f"Connection {status.connection} is paused until {until}: its platform has not answered "
-        f"{facts.failures} times in a row; it is then looked at by one export, and goes on for all."
+        f"Connection {status.connection} is paused until {until}: its platform did not answer "
+        f"{facts.failures} times in a row. Then one export probes it. If it answers, all exports resume."
     )
 
 
 def _due(facts: Facts, due_at: datetime) -> str:
     status = facts.status
     if due_at > facts.now:
-        return f"It waits until {isoformat(due_at)} for its next {_step(status)}{_because(status)}."
+        return f"Waiting until {isoformat(due_at)} for its next {_step(status)} step.{_reason(status)}"
     role = "transfer" if status.phase is Phase.TRANSFERRING else "control"
-    since = isoformat(due_at)
-    return f"It is due for its {_step(status)} since {since}, and no {role} worker has taken it; is one running?"
+    return (
+        f"Its {_step(status)} step has been due since {isoformat(due_at)}, but no worker has claimed it. "
+        f"Check that a {role} worker is running."
+    )
 
 
 def _step(status: Status) -> str:
     return {Phase.QUEUED: "submit", Phase.RUNNING: "poll"}.get(status.phase, "transfer")
 
 
-def _because(status: Status) -> str:
+def _reason(status: Status) -> str:
     if status.error is not None:
-        return f", after [{status.error.code}] {status.error.message}"
+        return f" Last error: [{status.error.code}] {status.error.message}."
     if status.phase is Phase.RUNNING:
-        return f"; the platform says {status.platform_stage or 'nothing yet'} ({status.counters.polls} polls so far)"
+        stage = f"reports stage {status.platform_stage}" if status.platform_stage else "has not reported a stage"
+        return f" The platform {stage} after {status.counters.polls} poll(s)."
     return ""

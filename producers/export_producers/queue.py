@@ -1,4 +1,4 @@
-"""What a service may ask of a queue, whichever it is: the real one, or the one in memory for its tests."""
+"""The interface of a queue: of the real one, and of the one in memory for tests of services."""
 
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any, Protocol
@@ -10,47 +10,47 @@ from export_worker.contract.trace import TraceContext
 
 
 class Queue(Protocol):
-    """`ExportQueue` and `testing.InMemoryExportQueue`; each method is described at the former."""
+    """Implemented by `ExportQueue`, which documents each method, and by `testing.InMemoryExportQueue`."""
 
     async def close(self) -> None:
-        """Close connections."""
+        """Closes the connections."""
 
     async def known_connections(self) -> dict[str, str]:
-        """Connection → platform."""
+        """Returns connection → platform."""
 
     async def enqueue(self, request: AnyRequest, *, trace: TraceContext | None = None) -> Accepted:
-        """Accept one export."""
+        """Enqueues one export."""
 
     async def enqueue_many(
         self, requests: Iterable[AnyRequest], *, trace: TraceContext | None = None
     ) -> list[Accepted | EnqueueError]:
-        """Accept many exports, each for itself."""
+        """Enqueues many exports independently of each other."""
 
     async def status(self, export_id: str) -> Status:
-        """The status of one export."""
+        """Returns the status of one export."""
 
     async def list_exports(self, phase: Phase | None = None, limit: int = 50) -> list[Status]:
-        """The newest exports first."""
+        """Returns the newest exports, newest first."""
 
     async def page(self, phase: Phase | None = None, limit: int = 50, cursor: str | None = None) -> Page:
-        """As `list_exports`, and on from where an earlier page ended."""
+        """Returns one page of a listing."""
 
     async def timeline(self, export_id: str) -> list[dict[str, Any]]:
-        """Every transition of one export."""
+        """Returns every transition of one export."""
 
     def watch(self, export_id: str, interval_s: float = ...) -> AsyncGenerator[Status, None]:
-        """The status now, then each change of it."""
+        """Yields the current status, then every changed status."""
 
     async def wait(
         self, export_id: str, timeout_s: float | None = None, *, on_change: Callable[[Status], None] | None = None
     ) -> Status:
-        """The status once the export has ended."""
+        """Waits until the export has ended, and returns its status."""
 
     async def cancel(self, export_id: str) -> Phase:
-        """Ask for an export's end."""
+        """Requests the cancellation of an export."""
 
     async def retry(self, export_id: str, start: Start | None = None) -> Status:
-        """Set an ended export going again."""
+        """Restarts an export that has ended."""
 
     async def explain(self, export_id: str) -> str:
-        """One sentence: why it waits, or how it ended."""
+        """Explains in one line why the export waits, or how it ended."""

@@ -1,4 +1,4 @@
-"""What the producer side writes into Redis and reads from it. Pure."""
+"""The records that the producer side writes to Redis and reads from it. Pure."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
@@ -16,19 +16,24 @@ from export_worker.contract.trace import TraceContext
 from export_worker.errors import FieldProblem, InvalidRequestError
 
 Start = Literal["submit", "poll", "transfer"]
+"""The step from which an export restarts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One request on its way to be accepted."""
+    """One request that is about to be enqueued."""
 
     request: ExportRequest
     export_id: str
     now: datetime
     trace: TraceContext | None = None
 
-    def naming(self, sinks: Sequence[str]) -> "Offer | InvalidRequestError":
-        """Itself, unless it names a sink that is none of these; while none is known, any may be."""
+    def check_sinks(self, sinks: Sequence[str]) -> "Offer | InvalidRequestError":
+        """Returns this offer, or an error if its request names a sink that is not among `sinks`.
+
+        Args:
+            sinks: The sinks that workers have announced. If there are none, every name is allowed.
+        """
         unknown = [name for name in self.request.notify or () if name not in sinks]
         if not sinks or not unknown:
             return self
@@ -36,7 +41,7 @@ class Offer:
         return InvalidRequestError([FieldProblem("notify", message)])
 
     def keys(self, keys: Keys) -> list[str]:
-        """As `enqueue.lua` wants them."""
+        """The keys of `enqueue.lua`."""
         request, export_id = self.request, self.export_id
         dedupe = [keys.dedupe(request.idempotency_key)] if request.idempotency_key else []
         return [
@@ -51,35 +56,35 @@ class Offer:
             *dedupe,
         ]
 
-    def arguments(self, keys: Keys) -> list[str | int]:
-        """As `enqueue.lua` wants them."""
+    def arguments(self, keys: Keys) -> dict[str, object]:
+        """The argument of `enqueue.lua`."""
         request, export_id, now_ms = self.request, self.export_id, epoch_ms(self.now)
-        return [
-            export_id,
-            request.model_dump_json(exclude_none=True),
-            first_status(request, export_id, self.now).model_dump_json(),
-            now_ms,
-            keys.job_id(export_id, 0),
-            job_payload(export_id, 0, now_ms),
-            JOB_TTL_MS,
-            dumps({"at": isoformat(self.now), "phase": Phase.QUEUED, "step": 0, "note": "accepted"}),
-            # Compared with that of the same key alone.
-            request.fingerprint() if request.idempotency_key else "",
-            request.connection,
-            request.platform,
-            request.kind,
-            keys.wake("control"),
-            keys.prefix,
-            "" if self.trace is None else self.trace.model_dump_json(exclude_none=True),
-        ]
+        return {
+            "export_id": export_id,
+            "now_ms": now_ms,
+            "prefix": keys.prefix,
+            "wake": keys.wake("control"),
+            "request": request.model_dump_json(exclude_none=True),
+            "status": first_status(request, export_id, self.now).model_dump_json(),
+            "connection": request.connection,
+            "platform": request.platform,
+            "kind": request.kind,
+            # The script compares fingerprints only for an idempotency key.
+            "fingerprint": request.fingerprint() if request.idempotency_key else None,
+            "trace": None if self.trace is None else self.trace.model_dump_json(exclude_none=True),
+            "note": dumps({"at": isoformat(self.now), "phase": Phase.QUEUED, "step": 0, "note": "accepted"}),
+            "job_id": keys.job_id(export_id, 0),
+            "payload": job_payload(export_id, 0, now_ms),
+            "payload_ttl_ms": JOB_TTL_MS,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some exports of a listing, the newest first.
+    """One page of a listing, newest first.
 
     Args:
-        cursor: Gives the next page; None when this is the last.
+        cursor: The cursor for the next page; None if this is the last page.
     """
 
     statuses: list[Status]
@@ -87,42 +92,43 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a page of a listing ended. What is accepted later stands before it, so it moves nothing."""
+class Position:
+    """The last entry of a page. Exports that are accepted later are listed before it, so the next page is unchanged."""
 
     created_ms: int
     export_id: str
 
     @property
     def cursor(self) -> str:
-        """For the caller, to whom it means nothing."""
+        """The position as opaque text for the caller."""
         return urlsafe_b64encode(f"{self.created_ms}.{self.export_id}".encode()).decode().rstrip("=")
 
 
-def place_of(cursor: str) -> Place:
-    """The place that a cursor stands for.
+def decode_cursor(cursor: str) -> Position:
+    """Returns the position of a cursor.
 
     Raises:
-        InvalidRequestError: It is none of ours.
+        InvalidRequestError: The cursor is invalid.
     """
     try:
         created, _, export_id = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(".")
-        place = Place(int(created), export_id)
+        position = Position(int(created), export_id)
     except ValueError:
-        place = None
-    if place is None or place.cursor != cursor:
-        raise InvalidRequestError([FieldProblem("cursor", "must be one that an earlier page has given")])
-    return place
+        position = None
+    if position is None or position.cursor != cursor:
+        raise InvalidRequestError([FieldProblem("cursor", "must be the cursor of an earlier page")])
+    return position
 
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """An ended export on its way to be set going again.
+    """An export that has ended and is about to be restarted.
 
     Args:
         before: Its status as it was read.
-        after: Its status then.
-        step: The step that the record had when it was read.
+        after: Its status after the restart.
+        step: The number of the step that the record had when it was read.
+        start: The step to restart from.
     """
 
     before: Status
@@ -132,7 +138,7 @@ class Restart:
     now: datetime
 
     def keys(self, keys: Keys, idempotency_key: str) -> list[str]:
-        """As `retry.lua` wants them."""
+        """The keys of `retry.lua`."""
         export_id = self.before.export_id
         return [
             keys.export(export_id),
@@ -143,28 +149,29 @@ class Restart:
             keys.phase(self.after.phase),
             keys.queue("control"),
             keys.dedupe(idempotency_key),
+            ARQ_JOB_PREFIX + keys.job_id(export_id, self.step),
         ]
 
-    def arguments(self, keys: Keys) -> list[str | int]:
-        """As `retry.lua` wants them."""
+    def arguments(self, keys: Keys) -> dict[str, object]:
+        """The argument of `retry.lua`."""
         export_id, now_ms = self.before.export_id, epoch_ms(self.now)
-        return [
-            export_id,
-            self.step,
-            self.after.model_dump_json(),
-            self.after.phase,
-            self.start,
-            now_ms,
-            epoch_ms(self.before.created_at),
-            keys.job_id(export_id, self.step),
-            job_payload(export_id, self.step, now_ms),
-            JOB_TTL_MS,
-            keys.wake("control"),
-        ]
+        return {
+            "export_id": export_id,
+            "now_ms": now_ms,
+            "wake": keys.wake("control"),
+            "step": str(self.step),
+            "status": self.after.model_dump_json(),
+            "phase": self.after.phase,
+            "start": self.start,
+            "created_ms": epoch_ms(self.before.created_at),
+            "job_id": keys.job_id(export_id, self.step),
+            "payload": job_payload(export_id, self.step, now_ms),
+            "payload_ttl_ms": JOB_TTL_MS,
+        }
 
 
 def first_status(request: ExportRequest, export_id: str, now: datetime) -> Status:
-    """The status of an export that has just been accepted."""
+    """Returns the status of an export that has just been accepted."""
     return Status(
         export_id=export_id,
         phase=Phase.QUEUED,
@@ -178,18 +185,21 @@ def first_status(request: ExportRequest, export_id: str, now: datetime) -> Statu
 
 
 def read_status(status: bytes, progress: bytes | None) -> Status:
-    """The status as a record has it; a transfer tells its progress more often than that."""
-    told = Status.model_validate_json(status)
+    """Returns the status of a record. A transfer writes its progress to a field of its own, which is more recent."""
+    stored = Status.model_validate_json(status)
     if progress is None:
-        return told
-    return told.model_copy(update={"progress": Progress.model_validate_json(progress)})
+        return stored
+    return stored.model_copy(update={"progress": Progress.model_validate_json(progress)})
 
 
 def retried(status: Status, start: Start | None, now: datetime) -> tuple[Start, Status]:
-    """Where an ended export goes on, and its status then.
+    """Returns the step from which an export restarts, and its status after the restart.
+
+    Args:
+        start: The step that the caller chose; None for the default.
 
     Raises:
-        InvalidRequestError: It has not ended.
+        InvalidRequestError: The export has not ended.
     """
     if not status.phase.terminal:
         message = f"{status.export_id} is {status.phase}; only an ended export can be retried"
@@ -201,13 +211,13 @@ def retried(status: Status, start: Start | None, now: datetime) -> tuple[Start, 
 
 
 def _failed_step(status: Status) -> Start:
-    """Where a retry begins if nobody says: at the step that failed, and at the beginning after a success."""
+    """Returns the default step of a retry: the step that failed, or submit if no step failed."""
     steps: dict[str, Start] = {"poll": "poll", "transfer": "transfer"}
     return "submit" if status.error is None else steps.get(status.error.step, "submit")
 
 
 def wrong_connection(request: ExportRequest, platform: str | None, known: Mapping[str, str]) -> InvalidRequestError:
-    """The error for a connection that is unknown, or belongs to a platform that does not offer the kind."""
+    """Returns the error for an unknown connection, or for one whose platform does not offer the kind."""
     names = ", ".join(f"{name} ({kind})" for name, kind in sorted(known.items())) or "none is configured"
     if platform is None:
         message = f"unknown connection {request.connection!r}; known: {names}"

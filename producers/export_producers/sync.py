@@ -1,4 +1,4 @@
-"""`SyncExportQueue`: the queue for services that have no event loop."""
+"""`SyncExportQueue`: the queue for services without an event loop."""
 
 import asyncio
 import os
@@ -23,10 +23,10 @@ async def _next(statuses: AsyncGenerator[Status, None]) -> Status | None:
 
 
 class SyncExportQueue:
-    """`ExportQueue` without `await`. Use as a context manager, or call `close`; any thread may call it at any time.
+    """`ExportQueue` without `await`. Use it as a context manager, or call `close` at the end. It is thread-safe.
 
-    Its calls run in one loop in a thread of its own, so that they share connections. A process that is forked has no
-    such thread: open the queue after the fork.
+    All calls run in one event loop in a separate thread, so that they share connections. A forked process does not have
+    this thread, so open the queue after the fork.
 
     Arguments, results and errors are those of `ExportQueue`. A closed queue raises `RuntimeError`.
     """
@@ -36,7 +36,7 @@ class SyncExportQueue:
     ) -> None:
         self._queue = ExportQueue(redis_url, namespace=namespace, connections=connections)
         self._loop = asyncio.new_event_loop()
-        # A service that forgets to close must still be able to end.
+        # A daemon thread, so that a service that does not close the queue can still exit.
         self._thread = Thread(target=self._loop.run_forever, name="export-queue", daemon=True)
         self._lock = Lock()
         self._closed = False
@@ -52,12 +52,12 @@ class SyncExportQueue:
         self.close()
 
     def close(self) -> None:
-        """Close the connections to Redis and end the thread. Calls that still wait end in `RuntimeError`."""
+        """Closes the connections to Redis and ends the thread. Calls that are running raise `RuntimeError`."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-        # Whatever was called before stands in front of this in the loop; nothing comes behind it.
+        # The loop runs all earlier calls before this one. The flag above prevents later calls.
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -79,9 +79,9 @@ class SyncExportQueue:
         try:
             return running.result()
         except CancelledError:
-            raise RuntimeError("this SyncExportQueue was closed meanwhile") from None
+            raise RuntimeError("this SyncExportQueue was closed during the call") from None
         finally:
-            # Ctrl-C in the caller's thread must not leave its call running in ours.
+            # After Ctrl-C in the caller's thread, the call must not continue in the queue's thread.
             running.cancel()
 
     def known_connections(self) -> dict[str, str]:
@@ -96,7 +96,7 @@ class SyncExportQueue:
         self, requests: Iterable[AnyRequest], *, trace: TraceContext | None = None
     ) -> list[Accepted | EnqueueError]:
         """See `ExportQueue.enqueue_many`."""
-        # Read here: a generator of the caller's may block.
+        # The iterable is read in the caller's thread, because a generator may block.
         return self._run(self._queue.enqueue_many(list(requests), trace=trace))
 
     def status(self, export_id: str) -> Status:
@@ -125,14 +125,14 @@ class SyncExportQueue:
                     return
                 yield status
         finally:
-            # A closed queue has ended it already.
+            # If the queue is closed, the generator has already ended.
             with suppress(RuntimeError):
                 self._run(statuses.aclose())
 
     def wait(
         self, export_id: str, timeout_s: float | None = None, *, on_change: Callable[[Status], None] | None = None
     ) -> Status:
-        """See `ExportQueue.wait`. `on_change` is called in the queue's thread and must not block."""
+        """See `ExportQueue.wait`. `on_change` is called in the queue's thread, and must not block."""
         return self._run(self._queue.wait(export_id, timeout_s, on_change=on_change))
 
     def cancel(self, export_id: str) -> Phase:

@@ -1,6 +1,6 @@
-"""`InMemoryExportQueue`: the queue for the tests of services, without Redis, workers or a platform.
+"""`InMemoryExportQueue`: a queue for the tests of services. It needs neither Redis, nor workers, nor a platform.
 
-It passes the same conformance suite as the real queue. What a worker would do is scripted:
+It passes the same conformance suite as the real queue. The test scripts how each export ends:
 
     queue = InMemoryExportQueue(then=[Succeeds(["users.csv"]), Fails("platform_error")])
     first = await queue.enqueue(request)
@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from export_producers.client import LIST_MAX, AnyRequest, EnqueueError
 from export_producers.explain import Facts, explanation
-from export_producers.records import Page, Place, Start, first_status, place_of, retried, wrong_connection
+from export_producers.records import Page, Position, Start, decode_cursor, first_status, retried, wrong_connection
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.parsing import parse_request
 from export_worker.contract.request import ExportRequest
@@ -30,7 +30,7 @@ from export_worker.errors import ErrorCode, ExportNotFoundError, IdempotencyConf
 
 @dataclass(frozen=True, slots=True)
 class Succeeds:
-    """The export ends well, with these files of so many bytes each."""
+    """The export succeeds, with these files, each of `file_bytes` bytes."""
 
     file_names: Sequence[str] = ("export.csv",)
     file_bytes: int = 1024
@@ -38,7 +38,7 @@ class Succeeds:
 
 @dataclass(frozen=True, slots=True)
 class Fails:
-    """The export fails in this step."""
+    """The export fails in the step `step`."""
 
     code: ErrorCode | str = ErrorCode.PLATFORM_ERROR
     message: str = "scripted"
@@ -48,10 +48,11 @@ class Fails:
 
 @dataclass(frozen=True, slots=True)
 class Stays:
-    """The export is running until somebody cancels it, or `end` is called."""
+    """The export runs until it is cancelled or `end` is called."""
 
 
 End = Succeeds | Fails | Stays
+"""How an export ends."""
 
 
 @dataclass(slots=True)
@@ -65,12 +66,12 @@ class _Record:
 
 
 class InMemoryExportQueue:
-    """See `ExportQueue`. An export moves on by one phase whenever it is watched or waited for, and by no clock.
+    """See `ExportQueue`. An export advances by one phase with each status that is watched or waited for, not by time.
 
     Args:
-        connections: Connection → platform; without it whatever a request names is known.
-        then: How the exports end that are accepted next, in order.
-        otherwise: How all further ones end.
+        connections: Connection → platform; without it, a request may name any connection.
+        then: How the next exports end, in the order in which they are accepted.
+        otherwise: How all later exports end.
     """
 
     def __init__(
@@ -91,35 +92,35 @@ class InMemoryExportQueue:
         await self.close()
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: there are no connections."""
 
-    # What a test says and sees
+    # For tests
 
     def then(self, *ends: End) -> None:
-        """Script how the exports end that are accepted next."""
+        """Sets how the next exports end, in the order in which they are accepted."""
         self._then.extend(ends)
 
     @property
     def requests(self) -> list[ExportRequest]:
-        """Everything that was accepted, the oldest first."""
+        """All accepted requests, oldest first."""
         return [record.request for record in self._records.values()]
 
     def trace(self, export_id: str) -> TraceContext | None:
-        """The context that an export was asked for with."""
+        """Returns the trace context with which an export was enqueued."""
         return self._record(export_id).trace
 
     def end(self, export_id: str, end: End | None = None) -> Status:
-        """End an export now, as was scripted or as is told."""
+        """Ends an export now: as given here, else as scripted. Returns its status."""
         record = self._record(export_id)
         record.end = end or record.end
         while not record.status.phase.terminal:
             before = record.status
-            self._move_on(record)
+            self._advance(record)
             if record.status == before:
                 break
         return record.status
 
-    # What a service calls
+    # For services: the interface of `ExportQueue`
 
     async def known_connections(self) -> dict[str, str]:
         """See `ExportQueue.known_connections`."""
@@ -132,11 +133,11 @@ class InMemoryExportQueue:
             platform = self._connections.get(checked.connection)
             if platform != checked.platform:
                 raise wrong_connection(checked, platform, self._connections)
-        known = self._with_key(checked.idempotency_key)
-        if known is not None:
-            if known.request.fingerprint() != checked.fingerprint():
-                raise IdempotencyConflictError(known.status.export_id)
-            return Accepted(export_id=known.status.export_id, phase=known.status.phase, deduplicated=True)
+        first = self._with_key(checked.idempotency_key)
+        if first is not None:
+            if first.request.fingerprint() != checked.fingerprint():
+                raise IdempotencyConflictError(first.status.export_id)
+            return Accepted(export_id=first.status.export_id, phase=first.status.phase, deduplicated=True)
         status = first_status(checked, uuid4().hex, self._tick())
         record = _Record(checked, status, self._then.popleft() if self._then else self._otherwise, trace)
         self._records[status.export_id] = record
@@ -147,13 +148,13 @@ class InMemoryExportQueue:
         self, requests: Iterable[AnyRequest], *, trace: TraceContext | None = None
     ) -> list[Accepted | EnqueueError]:
         """See `ExportQueue.enqueue_many`."""
-        answers: list[Accepted | EnqueueError] = []
+        results: list[Accepted | EnqueueError] = []
         for request in requests:
             try:
-                answers.append(await self.enqueue(request, trace=trace))
+                results.append(await self.enqueue(request, trace=trace))
             except (InvalidRequestError, IdempotencyConflictError) as error:
-                answers.append(error)
-        return answers
+                results.append(error)
+        return results
 
     async def status(self, export_id: str) -> Status:
         """See `ExportQueue.status`."""
@@ -166,15 +167,15 @@ class InMemoryExportQueue:
     async def page(self, phase: Phase | None = None, limit: int = 50, cursor: str | None = None) -> Page:
         """See `ExportQueue.page`."""
         limit = max(1, min(limit, LIST_MAX))
-        after = None if cursor is None else place_of(cursor).created_ms
-        wanted = [
+        after = None if cursor is None else decode_cursor(cursor).created_ms
+        matching = [
             record.status
             for record in reversed(self._records.values())
             if phase in {None, record.status.phase} and (after is None or epoch_ms(record.status.created_at) < after)
         ]
-        page = wanted[:limit]
-        more = len(wanted) > limit
-        return Page(page, Place(epoch_ms(page[-1].created_at), page[-1].export_id).cursor if more else None)
+        page = matching[:limit]
+        more = len(matching) > limit
+        return Page(page, Position(epoch_ms(page[-1].created_at), page[-1].export_id).cursor if more else None)
 
     async def timeline(self, export_id: str) -> list[dict[str, Any]]:
         """See `ExportQueue.timeline`."""
@@ -184,16 +185,16 @@ class InMemoryExportQueue:
     async def watch(self, export_id: str, interval_s: float = 0.0) -> AsyncGenerator[Status, None]:
         """See `ExportQueue.watch`."""
         record = self._record(export_id)
-        seen: Status | None = None
+        last: Status | None = None
         while True:
-            if record.status != seen:
-                seen = record.status
-                yield seen
-            if seen.phase.terminal:
+            if record.status != last:
+                last = record.status
+                yield last
+            if last.phase.terminal:
                 return
-            self._move_on(record)
-            # One that stays is looked at again and again; the loop must not spin.
-            await asyncio.sleep(interval_s if record.status != seen else max(interval_s, 0.01))
+            self._advance(record)
+            # An export that stays in its phase is read again and again. The pause prevents a busy loop.
+            await asyncio.sleep(interval_s if record.status != last else max(interval_s, 0.01))
 
     async def wait(
         self, export_id: str, timeout_s: float | None = None, *, on_change: Callable[[Status], None] | None = None
@@ -214,7 +215,7 @@ class InMemoryExportQueue:
         return record.status.phase
 
     async def retry(self, export_id: str, start: Start | None = None) -> Status:
-        """See `ExportQueue.retry`. It ends as the next export would."""
+        """See `ExportQueue.retry`. The export then ends as the next accepted export would."""
         record = self._record(export_id)
         start, record.status = retried(record.status, start, self._tick())
         record.end = self._then.popleft() if self._then else self._otherwise
@@ -229,18 +230,18 @@ class InMemoryExportQueue:
                 status=record.status,
                 now=self._now,
                 due_ms=epoch_ms(record.status.updated_at),
-                held=False,
-                cancelled=record.cancelled,
+                claimed=False,
+                cancel_requested=record.cancelled,
                 parked=None,
                 waiting=None,
-                aside=False,
+                offered_to_others=False,
                 slots=0,
                 failures=0,
                 paused_until_ms=None,
             )
         )
 
-    # What a worker would do
+    # The work of workers
 
     def _record(self, export_id: str) -> _Record:
         record = self._records.get(export_id)
@@ -254,11 +255,11 @@ class InMemoryExportQueue:
         )
 
     def _tick(self) -> datetime:
-        """A millisecond later than ever before: equal times would have no order."""
+        """Advances the queue's clock by 1 ms, so that no two times are equal, and returns the new time."""
         self._now += timedelta(milliseconds=1)
         return self._now
 
-    def _move_on(self, record: _Record) -> None:
+    def _advance(self, record: _Record) -> None:
         now, change = self._tick(), _next(record)
         if not change:
             return
@@ -270,7 +271,7 @@ class InMemoryExportQueue:
 
 
 def _next(record: _Record) -> dict[str, Any]:
-    """What changes when the export moves on by one phase; nothing if it stays."""
+    """Returns the fields that change when the export advances by one phase; none if it stays."""
     status = record.status
     if record.cancelled:
         return {"phase": Phase.CANCELLED}
@@ -282,13 +283,13 @@ def _next(record: _Record) -> dict[str, Any]:
         case Stays() if status.phase is not Phase.QUEUED:
             return {}
         case _:
-            return _onward(status)
+            return _next_phase(status)
 
 
 _STEP = {Phase.QUEUED: "submit", Phase.RUNNING: "poll", Phase.TRANSFERRING: "transfer"}
 
 
-def _onward(status: Status) -> dict[str, Any]:
+def _next_phase(status: Status) -> dict[str, Any]:
     if status.phase is not Phase.QUEUED:
         return {"phase": Phase.TRANSFERRING, "platform_stage": "FINISH"}
     counters = status.counters.model_copy(update={"submits": status.counters.submits + 1})

@@ -1,4 +1,4 @@
-"""What these tests share."""
+"""Fixtures of the tests of documents, deployments and architecture."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """No setting from outside: neither a variable nor a file in the working directory."""
+    """Removes every setting from outside: variables, and a file in the working directory."""
     for name in [name for name in os.environ if name.startswith("EXPORT_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)

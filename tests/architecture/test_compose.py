@@ -1,4 +1,4 @@
-"""The compose file: valid, its settings understood, and its very commands bring exports through."""
+"""The compose file is valid, its settings load, and its commands run exports to their end."""
 
 import asyncio
 import json
@@ -27,26 +27,26 @@ from support.deployment import (
     parsed,
     read,
 )
-from support.deployment_processes import GATEWAY_PORT, HEALTH_PORT, S3_PORT, SIMULATOR_PORT, Deployed
+from support.deployment_processes import GATEWAY_PORT, HEALTH_PORT, S3_PORT, SIMULATOR_PORT, DeploymentProcesses
 
 PROCESSES = {"control", "transfer", "gateway", "trigger"}
 SETTINGS = read(COMPOSE["configs"]["export-worker"]["file"])
 EXAMPLE_REDIS = '"redis://127.0.0.1:6379/0"'
-"""The address in the README's example; a test puts its own there."""
+"""The address in the README's example. The test replaces it."""
 
 
-def test_it_is_a_compose_file() -> None:
+def test_compose_file_matches_the_specification() -> None:
     PyCompose.from_json(json.dumps(COMPOSE)).validate()
 
 
 @pytest.mark.parametrize("wrong", ["read_olny", "depends_onn"])
-def test_a_wrong_key_is_seen(wrong: str) -> None:
+def test_compose_file_with_unknown_key_is_refused(wrong: str) -> None:
     text = json.dumps(COMPOSE | {"services": SERVICES | {"control": SERVICES["control"] | {wrong: True}}})
     with pytest.raises(ValueError, match=wrong):
         PyCompose.from_json(text)
 
 
-def test_everything_that_an_export_needs_is_there() -> None:
+def test_compose_file_has_every_service_that_an_export_needs() -> None:
     plain = {name for name, service in SERVICES.items() if "profiles" not in service}
     assert plain == {"redis", "s3", "simulator", "requests", *PROCESSES}
     roles = [parsed(SERVICES[role]["command"]).params["role"] for role in ("control", "transfer")]
@@ -54,11 +54,11 @@ def test_everything_that_an_export_needs_is_there() -> None:
 
 
 @pytest.mark.parametrize("name", COMMAND_SERVICES)
-def test_the_commands_are_real(name: str) -> None:
+def test_command_of_service_parses(name: str) -> None:
     assert parsed(SERVICES[name]["command"]).command.name == SERVICES[name]["command"][0]
 
 
-def test_the_settings_are_understood(clean_environment: pytest.MonkeyPatch) -> None:
+def test_settings_of_compose_load(clean_environment: pytest.MonkeyPatch) -> None:
     Path("export-worker.toml").write_text(SETTINGS, encoding="utf-8")
     for variable, value in SERVICES["control"]["environment"].items():
         clean_environment.setenv(variable, value)
@@ -68,7 +68,7 @@ def test_the_settings_are_understood(clean_environment: pytest.MonkeyPatch) -> N
     assert parsed(SERVICES["trigger"]["command"]).params["name"] in config.triggers
 
 
-def test_every_image_is_pinned() -> None:
+def test_every_image_is_pinned_by_digest() -> None:
     foreign = {service["image"] for name, service in SERVICES.items() if name not in OWN_SERVICES}
     for image in foreign:
         assert re.fullmatch(r"[a-z/]+@sha256:[0-9a-f]{64}", image)
@@ -76,25 +76,25 @@ def test_every_image_is_pinned() -> None:
 
 
 @pytest.mark.parametrize("name", OWN_SERVICES)
-def test_our_services_can_do_little(name: str) -> None:
+def test_service_is_read_only_without_capabilities(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
 
 
 @pytest.mark.parametrize("name", OWN_SERVICES)
-def test_our_configurations_are_files(name: str) -> None:
+def test_configuration_of_service_is_a_file(name: str) -> None:
     """Compose refuses a configuration by `content` where the file system is read-only (docker/compose issue 12031)."""
     for config in SERVICES[name].get("configs", []):
         assert set(COMPOSE["configs"][config["source"]]) == {"file"}
 
 
-def test_nothing_is_reached_from_outside() -> None:
+def test_published_ports_are_on_loopback() -> None:
     assert all(port.startswith("127.0.0.1:") for service in SERVICES.values() for port in service.get("ports", []))
 
 
 @pytest.mark.parametrize("name", sorted(PROCESSES))
-def test_processes_wait_for_what_they_need_and_may_drain(name: str) -> None:
+def test_process_waits_for_its_services_and_has_time_to_drain(name: str) -> None:
     service = SERVICES[name]
     assert int(service["stop_grace_period"].removesuffix("s")) > Config().worker.drain_s
     for needed, how in service["depends_on"].items():
@@ -102,7 +102,7 @@ def test_processes_wait_for_what_they_need_and_may_drain(name: str) -> None:
         assert healthy == ("healthcheck" in SERVICES[needed]), needed
 
 
-def test_redis_keeps_what_it_is_given() -> None:
+def test_redis_persists_data_and_evicts_no_key() -> None:
     redis = SERVICES["redis"]
     options = dict(zip(redis["command"][1::2], redis["command"][2::2], strict=True))
     assert options["--appendonly"] == "yes"
@@ -112,54 +112,54 @@ def test_redis_keeps_what_it_is_given() -> None:
     assert volume.partition(":")[0] in COMPOSE["volumes"]
 
 
-# --- its commands, as processes ----------------------------------------------------------------------------------
+# The commands of the services, as processes
 
 
 def program(service: dict[str, Any]) -> list[str]:
-    """What a service runs, with this installation in place of the image."""
+    """Returns the command of a service with the programs of this installation."""
     return installed([*service.get("entrypoint", ["export-worker"]), *service["command"]])
 
 
-class Composed(Deployed):
-    """The services of the compose file."""
+class Composed(DeploymentProcesses):
+    """The services of the compose file, as processes."""
 
     async def run(self, name: str) -> asyncio.subprocess.Process:
-        """Start one service."""
+        """Starts one service."""
         service = SERVICES[name]
         return await self.start(
             name, program(service), self.environment(name, service.get("environment", {}), SETTINGS)
         )
 
     async def up(self) -> None:
-        """Start all in the order of their needs."""
-        await self.listens("s3", await self.run("s3"), S3_PORT)
-        await self.listens("simulator", await self.run("simulator"), SIMULATOR_PORT)
+        """Starts all services in the order of their dependencies."""
+        await self.wait_until_listening("s3", await self.run("s3"), S3_PORT)
+        await self.wait_until_listening("simulator", await self.run("simulator"), SIMULATOR_PORT)
         async with asyncio.timeout(20):
             while not await self.healthy("s3"):
                 await asyncio.sleep(0.1)
         for name in ("control", "transfer"):
-            await self.listens(name, await self.run(name), HEALTH_PORT)
-        await self.listens("gateway", await self.run("gateway"), GATEWAY_PORT)
-        await self.listens("trigger", await self.run("trigger"), HEALTH_PORT)
+            await self.wait_until_listening(name, await self.run(name), HEALTH_PORT)
+        await self.wait_until_listening("gateway", await self.run("gateway"), GATEWAY_PORT)
+        await self.wait_until_listening("trigger", await self.run("trigger"), HEALTH_PORT)
 
     async def healthy(self, name: str) -> bool:
-        """What a service's own check says."""
-        kind, *words = SERVICES[name]["healthcheck"]["test"]
+        """Runs the health check of a service, and returns its result."""
+        kind, *arguments = SERVICES[name]["healthcheck"]["test"]
         assert kind == "CMD"
-        check = await asyncio.create_subprocess_exec(*self.here(name, installed(words)))
+        check = await asyncio.create_subprocess_exec(*self.local(name, installed(arguments)))
         return await check.wait() == 0
 
 
 @asynccontextmanager
 async def composed(directory: Path, redis_url: str, namespace: str) -> AsyncIterator[Composed]:
-    """All services up."""
+    """Starts all services, and ends them at the end of the block."""
     async with AsyncExitStack() as stack:
         services = Composed(directory, redis_url, namespace, stack)
         await services.up()
         yield services
 
 
-async def test_its_services_bring_exports_through(tmp_path: Path, redis_url: str, namespace: str) -> None:
+async def test_services_of_compose_run_exports_to_their_end(tmp_path: Path, redis_url: str, namespace: str) -> None:
     (code,) = blocks("README.md", "python")
     assert code.count(EXAMPLE_REDIS) == 1
     example = code.replace(EXAMPLE_REDIS, f"{redis_url!r}, namespace={namespace!r}")
@@ -190,19 +190,19 @@ def prometheus_settings() -> Any:
 
 
 def scrape_targets() -> list[str]:
-    (job,) = prometheus_settings()["scrape_configs"]
-    return [target for each in job["static_configs"] for target in each["targets"]]
+    (scrape,) = prometheus_settings()["scrape_configs"]
+    return [target for each in scrape["static_configs"] for target in each["targets"]]
 
 
 def page_of(services: Composed, target: str) -> str:
-    """What Prometheus gets from one service."""
+    """Returns the metrics page of one service."""
     name, _, port = target.partition(":")
-    with urllib.request.urlopen(f"http://127.0.0.1:{services.places(name)[port]}/metrics", timeout=20) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{services.addresses(name)[port]}/metrics", timeout=20) as answer:
         return str(answer.read().decode())
 
 
 def exports_of(services: Composed) -> list[dict[str, Any]]:
-    """What the gateway tells."""
+    """Returns the exports that the gateway lists."""
     key = SERVICES["gateway"]["environment"]["GATEWAY_KEY"]
     request = urllib.request.Request(
         f"http://127.0.0.1:{services.gateway}/v1/exports", headers={"Authorization": f"Bearer {key}"}

@@ -1,4 +1,4 @@
-"""That every module imports by itself, and what comes with those that services import."""
+"""Every module can be imported alone, and modules for services import no package that only workers need."""
 
 import json
 import subprocess
@@ -11,21 +11,21 @@ from support.source_modules import PACKAGES, modules, within
 IMPORT_EACH = """
 import importlib, json, os, sys
 
-def tell(name, to):
+def report(name, to):
     try:
         importlib.import_module(name)
-        told = {"modules": sorted({loaded.partition(".")[0] for loaded in sys.modules})}
+        result = {"modules": sorted({loaded.partition(".")[0] for loaded in sys.modules})}
     except BaseException as error:
-        told = {"error": f"{type(error).__name__}: {error}"}
+        result = {"error": f"{type(error).__name__}: {error}"}
     with os.fdopen(to, "w") as pipe:
-        json.dump(told, pipe)
+        json.dump(result, pipe)
     os._exit(0)
 
 def begin(name):
     here, there = os.pipe()
     if os.fork() == 0:
         os.close(here)
-        tell(name, there)
+        report(name, there)
     os.close(there)
     return here
 
@@ -41,14 +41,13 @@ for first in range(0, len(names), at_once):
         os.wait()
 json.dump(answers, sys.stdout)
 """
-"""Imports each module in a process of its own, forked from one that has imported nothing of ours."""
+"""Imports each module in a separate process, forked from one that has imported no module of this project."""
 
 LIGHT = ("export_producers", "export_worker.contract", "export_worker.errors", "export_worker.cli")
-"""What a service imports beside its own code: of these it matters what else comes with them."""
-
+"""Modules that services import beside their own code: they must not import large packages."""
 
 SERVERS = ("export_producers.gateway",)
-"""What runs as a process of its own, and may need more; what the command line takes of it is checked with that."""
+"""Packages that run as a separate process, and may import more. What the command line imports of them is checked."""
 
 
 def is_light(name: str) -> bool:
@@ -70,7 +69,7 @@ def imported_alone() -> dict[str, dict[str, object]]:
     return import_each([name for name in names if is_light(name)], set())
 
 
-def packages_of_others() -> set[str]:
+def third_party_packages() -> set[str]:
     everything = {imported.partition(".")[0] for module in modules().values() for imported in module.imports}
     return everything - set(PACKAGES) - sys.stdlib_module_names
 
@@ -81,27 +80,27 @@ def loaded(answer: dict[str, object]) -> set[str]:
     return set(names)
 
 
-@pytest.mark.timeout(900)  # two hundred processes: on a busy machine they take minutes
+@pytest.mark.timeout(900)  # two hundred processes take minutes on a busy machine
 def test_every_module_imports_alone(imported_alone: dict[str, dict[str, object]]) -> None:
     heavy = [name for name in modules() if not name.endswith("__main__") and not is_light(name)]
-    # Packages of others are imported once, before the fork: they take most of the time and cannot import ours.
-    answers = imported_alone | import_each(heavy, packages_of_others())
+    # Third-party packages are imported once, before the fork: they take most of the time, and cannot import ours.
+    answers = imported_alone | import_each(heavy, third_party_packages())
     assert {name: answer["error"] for name, answer in answers.items() if "error" in answer} == {}
 
 
-def test_producers_pull_in_nothing_of_the_worker_s(imported_alone: dict[str, dict[str, object]]) -> None:
+def test_producers_import_no_package_of_the_worker(imported_alone: dict[str, dict[str, object]]) -> None:
     heavy = {"boto3", "botocore", "aiohttp", "awscrt", "structlog", "graphql", "moto", "flask"}
     found = {
         name: loaded(answer) & heavy
         for name, answer in imported_alone.items()
-        # Triggers are started by a command of their own, and need its extra.
+        # Triggers are started by a separate command, and need its extra.
         if within(name, "export_producers") and not within(name, "export_producers.triggers")
     }
     assert len(found) >= 4
     assert set.union(*found.values()) == set()
 
 
-def test_the_contract_pulls_in_no_client(imported_alone: dict[str, dict[str, object]]) -> None:
+def test_contract_imports_no_client_package(imported_alone: dict[str, dict[str, object]]) -> None:
     clients = {"redis", "arq", "click", "rich", "pydantic_settings", "boto3", "aiohttp", "structlog"}
     light = {
         name: loaded(answer) & clients
@@ -112,9 +111,9 @@ def test_the_contract_pulls_in_no_client(imported_alone: dict[str, dict[str, obj
     assert set.union(*light.values()) == set()
 
 
-def test_the_command_line_starts_without_what_only_workers_need(imported_alone: dict[str, dict[str, object]]) -> None:
+def test_command_line_imports_no_package_that_only_workers_need(imported_alone: dict[str, dict[str, object]]) -> None:
     assert loaded(imported_alone["export_worker.cli"]) & {"boto3", "aiohttp", "awscrt", "structlog", "graphql"} == set()
 
 
-def test_a_module_that_does_not_import_is_seen() -> None:
+def test_module_that_cannot_be_imported_is_reported() -> None:
     assert "ModuleNotFoundError" in str(import_each(["export_worker.no_such_module"], set()))

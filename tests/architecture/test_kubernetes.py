@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: as the real kustomize builds them, valid in two versions, honest and restricted."""
+"""The Kubernetes manifests, built with kustomize: valid in two versions, consistent with the code, and restricted."""
 
 import os
 import re
@@ -20,9 +20,9 @@ from support.paths import ROOT
 VERSIONS = ("1.33", "1.36")
 BUILDS = ("base", "overlays/dev", "overlays/production")
 STOP_S = 25
-"""What any process of ours needs to stop, at most."""
+"""The longest time that a process of this project needs to stop."""
 IDLE_MIB = 110
-"""Of a worker that has done some exports (measured)."""
+"""The memory of a worker after some exports (measured)."""
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -37,39 +37,39 @@ def test_every_manifest_is_valid(build: str, version: str) -> None:
 
 
 @pytest.mark.parametrize("build", ["overlays/dev", "overlays/production"])
-def test_everything_is_in_the_namespace(build: str) -> None:
-    places = {item["metadata"].get("namespace") for item in built(build) if item["kind"] != "Namespace"}
-    assert places == {"export-worker"}
+def test_every_object_is_in_the_namespace(build: str) -> None:
+    namespaces = {item["metadata"].get("namespace") for item in built(build) if item["kind"] != "Namespace"}
+    assert namespaces == {"export-worker"}
 
 
-def test_a_wrong_field_is_seen() -> None:
+def test_manifest_with_unknown_field_is_refused() -> None:
     item = of_kind("base", "Deployment")["control"]
     with pytest.raises(ValidationError):
         validate(item | {"spec": item["spec"] | {"replica": 2}}, VERSIONS[0], strict=True)
 
 
-def test_scaled_objects_are_what_keda_takes_and_ask_for_metrics_that_there_are() -> None:
-    # Here alone: its models take seconds and hundreds of MiB, which every test process would pay for.
+def test_scaled_objects_match_models_of_keda_and_use_exported_metrics() -> None:
+    # Imported here: the models take seconds and hundreds of MiB, which every test process would pay for.
     from cloudcoil.models.keda.v1alpha1 import ScaledObject
 
     scaled = of_kind("overlays/production", "ScaledObject")
     assert set(scaled) == {"control", "transfer"}
     for item in scaled.values():
-        # A field that KEDA does not know would be dropped without a word.
+        # KEDA would silently drop an unknown field.
         assert ScaledObject.model_validate(item).model_dump(by_alias=True, exclude_unset=True, mode="json") == item
         for trigger in item["spec"]["triggers"]:
             assert trigger["metadata"]["valueLocation"].partition("{")[0] in Metrics().names()
         assert item["spec"]["scaleTargetRef"]["name"] in of_kind("overlays/production", "Deployment")
 
 
-def test_the_plain_autoscalers_are_valid() -> None:
+def test_horizontal_pod_autoscalers_are_valid() -> None:
     for item in yaml.safe_load_all(read("k8s/components/hpa/autoscalers.yaml")):
         for version in VERSIONS:
             validate(item, version, strict=True)
         assert item["spec"]["scaleTargetRef"]["name"] in DEPLOYMENTS
 
 
-def test_the_adapter_is_told_to_take_one_worker_s_word_for_the_whole_namespace() -> None:
+def test_metrics_adapter_takes_the_maximum_over_workers() -> None:
     (block,) = blocks("k8s/README.md", "yaml")
     (rule,) = yaml.safe_load(block)["externalRules"]
     metrics = [
@@ -80,32 +80,32 @@ def test_the_adapter_is_told_to_take_one_worker_s_word_for_the_whole_namespace()
     ]
     for metric in metrics:
         assert rule["seriesQuery"] == f'{{__name__="{metric["name"]}"}}'
-        # A sum would grow with each worker that it starts.
+        # Every worker exports the same value, so a sum would grow with each worker that the autoscaler starts.
         by = ", ".join(metric["selector"]["matchLabels"])
         assert rule["metricsQuery"] == f"max by ({by}) (<<.Series>>{{<<.LabelMatchers>>}})"
         assert metric["name"] in Metrics().names()
     assert metrics
 
 
-def test_the_pod_monitor_is_what_the_operator_takes_and_finds_every_pod(tmp_path: Path) -> None:
+def test_pod_monitor_matches_model_of_operator_and_selects_every_pod(tmp_path: Path) -> None:
     from cloudcoil.models.prometheus_operator.v1 import PodMonitor
 
     overlay = tmp_path / "kustomization.yaml"
     parts = {"resources": ["overlays/production"], "components": ["components/prometheus"]}
-    told = {name: [os.path.relpath(K8S / each, tmp_path.resolve()) for each in found] for name, found in parts.items()}
-    overlay.write_text(yaml.safe_dump(told | {"namespace": "export-worker"}), encoding="utf-8")
+    paths = {name: [os.path.relpath(K8S / each, tmp_path.resolve()) for each in found] for name, found in parts.items()}
+    overlay.write_text(yaml.safe_dump(paths | {"namespace": "export-worker"}), encoding="utf-8")
     (item,) = [item for item in kustomized(tmp_path.resolve()) if item["kind"] == "PodMonitor"]
     assert item["metadata"]["namespace"] == "export-worker"
-    # A field that the operator does not know would be dropped without a word.
+    # The operator would silently drop an unknown field.
     assert PodMonitor.model_validate(item).model_dump(by_alias=True, exclude_unset=True, mode="json") == item
     ports = {endpoint["port"] for endpoint in item["spec"]["podMetricsEndpoints"]}
     for name in DEPLOYMENTS:
         labels = of_kind("base", "Deployment")[name]["spec"]["template"]["metadata"]["labels"]
         assert item["spec"]["selector"]["matchLabels"].items() <= labels.items()
-        assert len([port for port in container(name)["ports"] if port["name"] in ports]) == 1, "scraped once"
+        assert len([port for port in container(name)["ports"] if port["name"] in ports]) == 1, "scraped twice or never"
 
 
-def test_the_rules_become_what_the_operator_takes() -> None:
+def test_rules_made_by_documented_command_match_model_of_operator() -> None:
     from cloudcoil.models.prometheus_operator.v1 import PrometheusRule
 
     (command,) = blocks("k8s/README.md", "sh")
@@ -118,16 +118,16 @@ def test_the_rules_become_what_the_operator_takes() -> None:
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_a_prometheus_without_the_operator_finds_every_pod_once(name: str) -> None:
-    (job,) = yaml.safe_load(read("k8s/monitoring/prometheus.yaml"))["scrape_configs"]
-    assert job["kubernetes_sd_configs"] == [{"role": "pod", "namespaces": {"names": ["export-worker"]}}]
-    label, port, _ = job["relabel_configs"]
+def test_prometheus_without_operator_finds_every_pod_once(name: str) -> None:
+    (scrape,) = yaml.safe_load(read("k8s/monitoring/prometheus.yaml"))["scrape_configs"]
+    assert scrape["kubernetes_sd_configs"] == [{"role": "pod", "namespaces": {"names": ["export-worker"]}}]
+    label, port, _ = scrape["relabel_configs"]
     labels = of_kind("base", "Deployment")[name]["spec"]["template"]["metadata"]["labels"]
     assert re.fullmatch(label["regex"], labels["app.kubernetes.io/name"])
     assert len([each for each in container(name)["ports"] if re.fullmatch(port["regex"], each["name"])]) == 1
 
 
-def test_a_namespace_of_one_s_own_is_where_keda_asks(tmp_path: Path) -> None:
+def test_keda_scrapes_the_namespace_of_the_overlay(tmp_path: Path) -> None:
     shutil.copytree(K8S, tmp_path / "k8s")
     overlay = tmp_path / "k8s/overlays/production"
     file = overlay / "kustomization.yaml"
@@ -138,21 +138,21 @@ def test_a_namespace_of_one_s_own_is_where_keda_asks(tmp_path: Path) -> None:
     assert urls == {"http://control.another.svc:9100/metrics"}
 
 
-def test_every_file_is_used() -> None:
+def test_kustomization_names_every_file() -> None:
     folders = [K8S / "base", K8S / "overlays/dev", K8S / "overlays/production", *(K8S / "components").iterdir()]
     for folder in folders:
-        told = (folder / "kustomization.yaml").read_text(encoding="utf-8")
-        unused = [path.name for path in folder.iterdir() if path.name not in told and path.name != "kustomization.yaml"]
+        text = (folder / "kustomization.yaml").read_text(encoding="utf-8")
+        unused = [path.name for path in folder.iterdir() if path.name not in text and path.name != "kustomization.yaml"]
         assert unused == [], folder
 
 
-def test_only_dev_carries_a_secret_and_that_has_words_of_simulators_alone() -> None:
+def test_only_development_overlay_has_a_secret() -> None:
     assert not of_kind("base", "Secret")
     assert not of_kind("overlays/production", "Secret")
     assert set(of_kind("overlays/dev", "StatefulSet")) == {"redis"}
 
 
-def test_the_redis_of_development_keeps_what_it_is_given_and_refuses_before_the_kernel_ends_it() -> None:
+def test_redis_of_development_persists_data_and_stays_below_memory_limit() -> None:
     (only,) = of_kind("overlays/dev", "StatefulSet")["redis"]["spec"]["template"]["spec"]["containers"]
     options = dict(zip(only["args"][1::2], only["args"][2::2], strict=True))
     assert (options["--appendonly"], options["--maxmemory-policy"]) == ("yes", "noeviction")
@@ -161,17 +161,17 @@ def test_the_redis_of_development_keeps_what_it_is_given_and_refuses_before_the_
 
 
 @pytest.mark.parametrize("build", BUILDS)
-def test_the_settings_are_understood(build: str, tmp_path: Path, clean_environment: pytest.MonkeyPatch) -> None:
+def test_settings_of_manifests_load(build: str, tmp_path: Path, clean_environment: pytest.MonkeyPatch) -> None:
     file = tmp_path / "export-worker.toml"
     file.write_text(config_text(build), encoding="utf-8")
-    clean_environment.setenv("GIO_TOKEN", "word")
+    clean_environment.setenv("GIO_TOKEN", "token")
     config = load_config(str(file))
     check_settings(config)
     assert config.platforms() == {"gio": "growingio"}
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_the_commands_are_real(name: str) -> None:
+def test_command_of_deployment_parses(name: str) -> None:
     args = container(name)["args"]
     assert "command" not in container(name)
     assert parsed(args).command.name == args[0]
@@ -182,14 +182,14 @@ def test_the_commands_are_real(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_pods_get_the_file_and_every_secret(name: str) -> None:
+def test_pods_get_the_settings_file_and_every_secret(name: str) -> None:
     found = container(name)
     sources = {item["name"]: item["valueFrom"]["secretKeyRef"] for item in found["env"] if "valueFrom" in item}
-    place = Path(next(item["value"] for item in found["env"] if item["name"] == "EXPORT_CONFIG"))
+    file = Path(next(item["value"] for item in found["env"] if item["name"] == "EXPORT_CONFIG"))
     mounted = {item["mountPath"]: item["name"] for item in found["volumeMounts"]}
-    volume = next(item for item in pod(name)["volumes"] if item["name"] == mounted[str(place.parent)])
+    volume = next(item for item in pod(name)["volumes"] if item["name"] == mounted[str(file.parent)])
     assert volume["configMap"]["name"] in of_kind("overlays/production", "ConfigMap")
-    assert instructions("WORKDIR")[-1] == [str(place.parent)]
+    assert instructions("WORKDIR")[-1] == [str(file.parent)]
     wanted = {"GIO_TOKEN", "GATEWAY_KEY"} if name == "gateway" else {"GIO_TOKEN"}
     assert {variable for variable, source in sources.items() if not source.get("optional")} == wanted
     for source in sources.values():
@@ -201,7 +201,7 @@ def test_pods_get_the_file_and_every_secret(name: str) -> None:
     ("build", "name"),
     [(build, name) for build in ("overlays/dev", "overlays/production") for name in of_kind(build, "Deployment")],
 )
-def test_pods_are_restricted(build: str, name: str) -> None:
+def test_pods_run_restricted(build: str, name: str) -> None:
     found = pod(name, build)
     assert found["automountServiceAccountToken"] is False
     assert found["securityContext"]["runAsNonRoot"] is True
@@ -218,7 +218,7 @@ def test_pods_are_restricted(build: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_pods_are_asked_how_they_are(name: str) -> None:
+def test_pods_have_every_probe(name: str) -> None:
     found = container(name)
     ports = {item["name"] for item in found["ports"]}
     for probe, path in (("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):
@@ -227,7 +227,7 @@ def test_pods_are_asked_how_they_are(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_pods_have_room_and_time(name: str) -> None:
+def test_pods_have_memory_for_buffers_and_time_to_stop(name: str) -> None:
     settings = tomllib.loads(config_text("overlays/production"))
     assert pod(name)["terminationGracePeriodSeconds"] > STOP_S > settings["worker"]["drain_s"]
     resources = container(name)["resources"]
@@ -236,7 +236,7 @@ def test_pods_have_room_and_time(name: str) -> None:
     assert int(resources["limits"]["memory"].removesuffix("Mi")) >= 1.5 * (IDLE_MIB + buffers_mib)
 
 
-def test_images_are_pinned_and_ours_has_one_tag() -> None:
+def test_images_are_pinned_by_digest_and_own_image_by_version() -> None:
     for build in BUILDS:
         for item in built(build):
             if item["kind"] in {"Deployment", "StatefulSet"}:
@@ -244,13 +244,13 @@ def test_images_are_pinned_and_ours_has_one_tag() -> None:
                 _, _, tag = only["image"].rpartition("/")[2].partition(":")
                 if "export-worker" in only["image"]:
                     assert tag == OWN_IMAGE.partition(":")[2]
-                    # What was built on this machine, or what a registry has.
+                    # Only the production overlay pulls the image from a registry.
                     assert (only["image"] == OWN_IMAGE) == (build != "overlays/production")
                 else:
                     assert re.fullmatch(r"\d+\.\d+[\w.-]*@sha256:[0-9a-f]{64}", tag), only["image"]
 
 
-def test_an_apply_does_not_set_back_what_an_autoscaler_has_set() -> None:
+def test_apply_does_not_reset_replicas_of_autoscaler() -> None:
     deployments = of_kind("overlays/production", "Deployment")
     for item in of_kind("overlays/production", "ScaledObject").values():
         assert "replicas" not in deployments[item["spec"]["scaleTargetRef"]["name"]]["spec"]
@@ -258,7 +258,7 @@ def test_an_apply_does_not_set_back_what_an_autoscaler_has_set() -> None:
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_each_deployment_is_disrupted_one_pod_at_a_time(name: str) -> None:
+def test_deployment_is_disrupted_one_pod_at_a_time(name: str) -> None:
     budget = of_kind("overlays/production", "PodDisruptionBudget")[name]["spec"]
     labels = of_kind("overlays/production", "Deployment")[name]["spec"]["template"]["metadata"]["labels"]
     assert budget["maxUnavailable"] == 1

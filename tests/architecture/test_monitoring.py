@@ -1,4 +1,4 @@
-"""Alert rules and dashboard speak of metrics that there are, and every alert says what to do."""
+"""Alert rules and dashboard use metrics that exist, and every alert has a severity and a runbook entry."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # c
 
 from export_producers.gateway.metrics import Metrics as GatewayMetrics
 from export_producers.triggers.metrics import TriggerPages
-from export_worker.config.triggers import RedisStreamTrigger
+from export_producers.triggers.redis_stream import ConsumerGroup
 from export_worker.contract.redis_keys import Keys
 from export_worker.redis.client import open_redis
 from export_worker.telemetry.metrics import Metrics
@@ -32,25 +32,24 @@ PANELS: list[dict[str, Any]] = DASHBOARD["panels"]
 SUFFIXES = ("_bucket", "_count", "_sum", "_total")
 DASHBOARD_SCHEMA = json.loads((ROOT / "tests" / "data" / "dashboard.schema.json").read_text(encoding="utf-8"))
 RUNBOOKS = "{{ $externalLabels.runbooks }}"
-"""Before a path of this repository; whoever runs Prometheus says where that is read."""
+"""The start of a runbook's URL. The operator of Prometheus sets the address where this repository is published."""
 GRID_COLUMNS = 24
-"""Of Grafana."""
+"""The width of Grafana's grid."""
 
 
 def exported() -> set[str]:
-    """What the three kinds of process tell."""
-    settings = RedisStreamTrigger(type="redis-stream", stream="s")
-    trigger = TriggerPages("t", open_redis("redis://127.0.0.1:1/0"), Keys("exports"), settings)
+    """Returns the metrics of all three kinds of process."""
+    trigger = TriggerPages("t", open_redis("redis://127.0.0.1:1/0"), Keys("exports"), ConsumerGroup("s", "g"))
     return Metrics().names() | GatewayMetrics().names() | trigger.names()
 
 
 def own(names: set[str]) -> set[str]:
-    """Those that are not Prometheus's own of a process."""
+    """Returns the metrics of this project, without the standard metrics of a process."""
     return {name for name in names if name.startswith("export_")}
 
 
 def used(text: str) -> set[str]:
-    """Every metric of ours that an expression names, without the suffix of its kind."""
+    """Returns every metric of this project in an expression, without the suffix of its type."""
     names = set(re.findall(r"\b(?:export_(?:worker|gateway|trigger)|process)_[a-z0-9_]+", text))
     return {next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name) for name in names}
 
@@ -68,24 +67,24 @@ def expressions() -> list[str]:
     ]
 
 
-def test_what_is_named_is_exported() -> None:
+def test_every_metric_in_rules_and_dashboard_is_exported() -> None:
     found = {name for expression in expressions() for name in used(expression)}
     assert len(found) > 20
     assert found - exported() == set()
 
 
-def test_what_is_exported_stands_on_the_dashboard_or_in_a_rule() -> None:
+def test_every_exported_metric_is_in_a_rule_or_on_the_dashboard() -> None:
     assert own(exported()) - {name for expression in expressions() for name in used(expression)} == set()
 
 
-def test_what_is_exported_is_told_in_the_architecture_page() -> None:
-    page = (ROOT / "worker" / "README.md").read_text(encoding="utf-8")
+def test_operating_page_documents_exactly_the_exported_metrics() -> None:
+    page = (ROOT / "worker" / "OPERATING.md").read_text(encoding="utf-8")
     assert own(exported()) - used(page) == set()
     assert own(used(page)) - exported() == set()
 
 
 @pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])
-def test_an_alert_says_how_bad_it_is_and_what_to_do(rule: dict[str, Any]) -> None:
+def test_alert_has_severity_summary_and_runbook_entry(rule: dict[str, Any]) -> None:
     assert rule["labels"]["severity"] in {"critical", "warning"}
     assert rule["annotations"]["summary"]
     page, _, anchor = rule["annotations"]["runbook_url"].removeprefix(RUNBOOKS).partition("#")
@@ -94,34 +93,32 @@ def test_an_alert_says_how_bad_it_is_and_what_to_do(rule: dict[str, Any]) -> Non
     assert anchor in map(str.lower, headings)
 
 
-def test_the_runbook_has_no_entry_that_no_alert_leads_to() -> None:
-    section = (ROOT / "k8s/README.md").read_text(encoding="utf-8").partition("## When an alert comes")[2]
+def test_every_runbook_entry_belongs_to_an_alert() -> None:
+    section = (ROOT / "k8s/README.md").read_text(encoding="utf-8").partition("## Respond to alerts")[2]
     assert sorted(re.findall(r"^### (\w+)$", section, re.MULTILINE)) == sorted(rule["alert"] for rule in RULES)
 
 
-def test_every_alert_has_an_example_in_which_it_fires_and_one_in_which_it_does_not() -> None:
+def test_every_alert_has_examples_that_fire_and_that_do_not() -> None:
     tests = yaml.safe_load((MONITORING / "alerts_test.yaml").read_text(encoding="utf-8"))["tests"]
     examples = [example for test in tests for example in test["alert_rule_test"]]
     for fires in (True, False):
         shown = {example["alertname"] for example in examples if bool(example.get("exp_alerts")) == fires}
         assert {rule["alert"] for rule in RULES} - shown == set()
-    # A series whose name is wrong would be a good example of an alert that does not fire.
+    # A series with a wrong name would never fire an alert, so its example would always pass.
     series = " ".join(item["series"] for test in tests for item in test["input_series"])
     assert used(series) - exported() == set()
 
 
-def test_the_dashboard_has_the_shape_that_grafana_takes() -> None:
+def test_dashboard_matches_the_schema_of_grafana() -> None:
     Draft202012Validator(DASHBOARD_SCHEMA).validate(DASHBOARD)
     assert len({panel["id"] for panel in PANELS}) == len(PANELS)
     taken: set[tuple[int, int]] = set()
     for panel in PANELS:
         assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
-        place = panel["gridPos"]
-        assert place["x"] + place["w"] <= GRID_COLUMNS
+        area = panel["gridPos"]
+        assert area["x"] + area["w"] <= GRID_COLUMNS
         cells = {
-            (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
+            (x, y) for x in range(area["x"], area["x"] + area["w"]) for y in range(area["y"], area["y"] + area["h"])
         }
         assert taken.isdisjoint(cells), f"{panel['title']} covers another panel"
         taken |= cells
@@ -138,9 +135,9 @@ def test_the_dashboard_has_the_shape_that_grafana_takes() -> None:
         {"panels": [PANELS[0] | {"options": {"legend": {}}}]},
         {"panels": [PANELS[0] | {"datasource": {"type": "prometheus", "uid": "mine"}}]},
     ],
-    ids=["an-id-of-its-own", "a-field-that-there-is-not", "options-of-another-panel", "a-source-that-is-not-chosen"],
+    ids=["dashboard-id", "unknown-field", "options-of-another-panel", "fixed-data-source"],
 )
-def test_a_wrong_dashboard_is_seen(wrong: dict[str, Any]) -> None:
+def test_invalid_dashboard_is_refused(wrong: dict[str, Any]) -> None:
     assert not Draft202012Validator(DASHBOARD_SCHEMA).is_valid(DASHBOARD | wrong)
 
 
@@ -149,7 +146,7 @@ PROMTOOL = shutil.which("promtool")
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
 @pytest.mark.parametrize("arguments", [["check", "rules", "alerts.yaml"], ["test", "rules", "alerts_test.yaml"]])
-def test_promtool_takes_the_rules_and_their_examples(arguments: list[str]) -> None:
+def test_promtool_accepts_rules_and_their_examples(arguments: list[str]) -> None:
     assert PROMTOOL is not None
     done = subprocess.run([PROMTOOL, *arguments], cwd=MONITORING, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -161,10 +158,10 @@ def test_promtool_takes_the_rules_and_their_examples(arguments: list[str]) -> No
     [COMPOSE["configs"]["prometheus"]["content"], (MONITORING / "prometheus.yaml").read_text(encoding="utf-8")],
     ids=["compose", "kubernetes"],
 )
-def test_promtool_takes_the_settings_of_prometheus(settings: str, tmp_path: Path) -> None:
+def test_promtool_accepts_settings_of_prometheus(settings: str, tmp_path: Path) -> None:
     shutil.copy(MONITORING / "alerts.yaml", tmp_path)
     file = tmp_path / "prometheus.yml"
-    # Debian builds promtool without discovery by Kubernetes; how targets are found is no matter of the rest.
+    # Debian's promtool does not support discovery by Kubernetes. The rest of the file does not depend on it.
     found = re.sub(r"kubernetes_sd_configs:\n(?: {6,}.*\n)+", "static_configs: [{targets: [localhost]}]\n", settings)
     file.write_text(found, encoding="utf-8")
     assert "runbooks" in yaml.safe_load(settings)["global"]["external_labels"]
@@ -175,7 +172,7 @@ def test_promtool_takes_the_settings_of_prometheus(settings: str, tmp_path: Path
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
-def test_promtool_understands_what_the_panels_ask(tmp_path: Path) -> None:
+def test_promtool_parses_expressions_of_panels(tmp_path: Path) -> None:
     def plain(expression: str) -> str:
         return expression.replace("$__rate_interval", "5m").replace("$connection", ".*").replace("$job", ".*")
 

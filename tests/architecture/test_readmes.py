@@ -1,61 +1,123 @@
-"""What the READMEs say is true."""
+"""What the documents say is true: links, commands, settings, examples, names of log events."""
 
+import inspect
 import json
 import re
+import tomllib
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from export_producers import ExportQueue
 from export_producers.gateway import openapi
 from export_worker.cli import cli
-from export_worker.config import load_config
+from export_worker.config import Config, load_config
+from export_worker.config.sinks import AnySink, SinkSettings
 from export_worker.contract.event import Event
 from export_worker.contract.parsing import parse_request
 from export_worker.contract.status import Phase, Status
 from export_worker.platforms.registry import installed_platforms
+from export_worker.platforms.settings import ConnectionSettings
 from support.deployment import blocks, check_settings, read
+from support.documents import (
+    DOCUMENTS,
+    headings,
+    linked_headings,
+    links,
+    section_links,
+    slug,
+    source_text,
+    table_rows,
+)
 from support.paths import ROOT
 
-READMES = (
-    "README.md",
-    "CHANGELOG.md",
-    "k8s/README.md",
-    "producers/README.md",
-    "worker/PLATFORMS.md",
-    "worker/README.md",
-    "worker/README.zh.md",
-    "worker/SECURITY.md",
-)
+README_LINES_MAX = 200
+LINES_WITHOUT_CONTENTS_MAX = 150
+"""A longer document has a table of contents, because its readers look for one section."""
+IN_ENGLISH = "\uff08\u82f1\u6587\uff09"
+"""Marks a link to an English page in the Chinese README: the word for English in full-width parentheses."""
+FILES_OF_READERS = {"lifecycle.json", "policy.json"}
+"""Files that a reader writes. They do not exist in the repository."""
 
 
-@pytest.mark.parametrize("path", READMES)
-def test_links_lead_somewhere(path: str) -> None:
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", read(path)):
-        assert (ROOT / path).parent.joinpath(target).exists(), target
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_links_lead_to_existing_files_and_headings(path: str) -> None:
+    for target, anchor in links(path):
+        file = (ROOT / path).parent.joinpath(target).resolve() if target else ROOT / path
+        assert file.exists(), target
+        if anchor:
+            assert anchor in map(slug, headings(file.read_text(encoding="utf-8"))), f"{target}#{anchor}"
 
 
-@pytest.mark.parametrize("language", ["python", "json", "toml"])
-def test_the_chinese_readme_shows_the_same_code(language: str) -> None:
-    assert blocks("worker/README.zh.md", language) == blocks("README.md", language)
+def test_link_to_missing_heading_is_detected() -> None:
+    assert slug("What Redis must keep") == "what-redis-must-keep"
+    assert slug("`[s3]`, and 2 more") == "s3-and-2-more"
+    assert section_links("[a](#a)\n[b](k8s/README.md#b)") == ["a"]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_long_document_has_a_complete_table_of_contents(path: str) -> None:
+    text = read(path)
+    if len(text.splitlines()) <= LINES_WITHOUT_CONTENTS_MAX:
+        return
+    contents, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
+    assert section_links(contents) == [slug(section.partition("\n")[0]) for section in sections]
+
+
+def test_readme_is_short() -> None:
+    assert len(read("README.md").splitlines()) <= README_LINES_MAX
+
+
+def test_chinese_readme_has_the_same_code_blocks() -> None:
+    fenced = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+    found = fenced.findall(read("README.md"))
+    assert {language for language, _ in found} >= {"python", "console"}
+    assert fenced.findall(read("worker/README.zh.md")) == found
 
 
 @pytest.mark.parametrize(
-    "told",
+    "pattern",
     [
         pytest.param(r"^\$ .+$", id="commands of the console"),
         pytest.param(r"^\| (`.+?`|\d) \|", id="first column of the tables"),
     ],
 )
-def test_the_chinese_readme_tells_of_the_same(told: str) -> None:
-    found = re.findall(told, read("worker/README.zh.md"), re.MULTILINE)
-    assert found == re.findall(told, read("README.md"), re.MULTILINE)
+def test_chinese_readme_has_the_same_commands(pattern: str) -> None:
+    found = re.findall(pattern, read("worker/README.zh.md"), re.MULTILINE)
+    assert found == re.findall(pattern, read("README.md"), re.MULTILINE)
     assert found
 
 
-def test_the_table_of_commands_is_complete() -> None:
+def test_chinese_readme_links_to_the_same_pages_and_marks_english_ones() -> None:
+    def pages(path: str) -> list[Path]:
+        return [(ROOT / path).parent.joinpath(target).resolve() for target, _ in links(path) if target]
+
+    chinese, english = "worker/README.zh.md", "README.md"
+    other = {ROOT / chinese, ROOT / english}
+    assert set(pages(chinese)) - other == set(pages(english)) - other
+    assert len(linked_headings(read(chinese))) == len(linked_headings(read(english)))
+    unmarked = re.findall(rf"\]\((?!https?:)([^)]+\.md[^)]*)\)(?!{IN_ENGLISH})", read(chinese))
+    assert unmarked == ["../README.md", "../CHANGELOG.md"], "the second one shares the mark of the next link"
+
+
+def test_shown_output_of_the_demo_has_its_real_headings() -> None:
+    demo, _ = blocks("README.md", "console")
+    shown = [
+        line
+        for line in demo.splitlines()
+        if line[0].isupper() and not line.isupper() and not line.startswith(("KEY", "TIME"))
+    ]
+    assert len(shown) == 3
+    assert [line for line in shown if f'"{line}"' not in source_text()] == []
+
+
+def test_table_of_commands_is_complete() -> None:
     section = read("README.md").split("## Commands")[1].split("\n## ")[0]
     rows = [row for row in re.findall(r"^\| `(.+?)` \|", section, re.MULTILINE) if row[0].isalpha()]
     context = click.Context(cli)
@@ -69,29 +131,115 @@ def test_the_table_of_commands_is_complete() -> None:
         assert set(re.findall(r"--[a-z-]+", row)) == known, row
 
 
-def test_the_configuration_of_the_readme_is_one(clean_environment: pytest.MonkeyPatch) -> None:
-    (example,) = blocks("README.md", "toml")
-    Path("export-worker.toml").write_text(example, encoding="utf-8")
+def test_configuration_example_loads(clean_environment: pytest.MonkeyPatch) -> None:
+    example, storage, hook = blocks("worker/OPERATING.md", "toml")
     clean_environment.setenv("GIO_TOKEN", "some-token")
-    check_settings(load_config())
+    # The later examples repeat a table of the first one, as a reader would edit it.
+    for text in (example, f"{example}\n{storage}", re.sub(r"\[sinks\.hook\]\n(.+\n)+", hook, example)):
+        Path("export-worker.toml").write_text(text, encoding="utf-8")
+        check_settings(load_config())
 
 
-def test_the_documents_of_the_readme_are_what_they_say() -> None:
-    request, event = blocks("README.md", "json")
-    assert parse_request(request).connection == "gio"
+def settings_of(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Yields each setting of a section with its full name. A connection's name is `NAME`."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if name in {"sinks", "triggers"} or (path and name == "s3"):
+            if path:
+                yield path + name, field
+        elif name == "connections":
+            yield from settings_of(ConnectionSettings, "connections.NAME.")
+        elif inspect.isclass(kind) and issubclass(kind, BaseModel):
+            yield from settings_of(kind, f"{path}{name}.")
+        else:
+            yield path + name, field
+
+
+def shown_default(cell: str) -> Any:
+    return None if cell == "—" else tomllib.loads(f"value = {cell.strip('`')}")["value"]
+
+
+def default_of(field: FieldInfo) -> Any:
+    value = None if field.is_required() or isinstance(field.default, BaseModel) else field.get_default()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def test_table_of_settings_is_complete_and_has_the_defaults() -> None:
+    rows = {row[0].strip("`"): row[1] for row in table_rows("worker/OPERATING.md", "Setting", "Default")}
+    documented = {name: shown_default(cell) for name, cell in rows.items() if not name.startswith("sinks.")}
+    assert documented == {name: default_of(field) for name, field in settings_of(Config)}
+
+
+def test_table_of_sinks_has_every_type_with_its_settings() -> None:
+    rows = {
+        row[0].strip("`"): row[1] for row in table_rows("worker/OPERATING.md", "`type`", "Settings (`?` = optional)")
+    }
+    union, _ = get_args(AnySink)
+    models: dict[str, type[SinkSettings]] = {
+        get_args(each.model_fields["type"].annotation)[0]: each for each in get_args(union)
+    }
+    assert set(rows) == set(models)
+    for name, model in models.items():
+        own = {
+            field: info
+            for field, info in model.model_fields.items()
+            if field not in {*SinkSettings.model_fields, "type"}
+        }
+        shown = set(re.findall(r"`([a-z_]+\??)`(?: \((?:RabbitMQ|required for NATS)\))?", rows[name])) - {
+            "rabbitmq",
+            "nats",
+            "kafka",
+        }
+        assert shown == {field if info.is_required() else f"{field}?" for field, info in own.items()}, name
+    common = {row[0].strip("`"): row[1] for row in table_rows("worker/OPERATING.md", "Setting", "Default")}
+    shared = {name: shown_default(cell) for name, cell in common.items() if name.startswith("sinks.NAME.")}
+    assert shared == {f"sinks.NAME.{name}": default_of(field) for name, field in SinkSettings.model_fields.items()}
+
+
+def test_table_of_platforms_has_every_option() -> None:
+    rows = {row[0]: row[2] for row in table_rows("worker/OPERATING.md", "Platform", "Credential")}
+    for cell, options in rows.items():
+        name, path = re.findall(r"\[`([a-z-]+)`\]\((.+)\)", cell)[0]
+        (model,) = re.findall(r"^class (\w+)\(ConnectionSettings\)", read(f"worker/{path}"), re.MULTILINE)
+        module = import_module(path.removesuffix(".py").replace("/", "."))
+        own = set(getattr(module, model).model_fields) - set(ConnectionSettings.model_fields)
+        assert set(re.findall(r"`([a-z_]+)`", options)) == own, name
+    assert {re.findall(r"`([a-z-]+)`", cell)[0] for cell in rows} == {
+        "growingio",
+        "growingio-rest",
+        "thinkingdata",
+        "sensorsdata",
+    }
+
+
+@pytest.mark.parametrize("path", ["README.md", "worker/OPERATING.md", "k8s/README.md"])
+def test_dotted_names_are_settings_kinds_event_types_or_log_events(path: str) -> None:
+    known = {name.partition("connections.NAME.")[2] or name for name, _ in settings_of(Config)}
+    known |= set(re.findall(r'"([a-z_]+\.[a-z_]+)"', source_text()))
+    shown = set(re.findall(r"`([a-z][a-z_]*\.[a-z_]+)`", read(path)))
+    assert shown - known - FILES_OF_READERS == set()
+
+
+def test_documented_events_are_what_they_claim_to_be() -> None:
+    (event,) = (block for block in blocks("worker/OPERATING.md", "json") if '"specversion"' in block)
     shown = json.loads(event)
     assert set(shown) == set(Event.model_fields) - {"traceparent"}, "only a request with a trace has an event with one"
     assert set(shown["data"]) < set(Status.model_fields)
-    assert f"`{shown['type']}`" in read("README.md")
+    assert f"`{shown['type']}`" in read("worker/OPERATING.md")
 
 
-def test_what_the_readme_says_is_to_come_is_not_there_yet() -> None:
+def test_documented_request_is_valid() -> None:
+    request, *_ = blocks("producers/README.md", "json")
+    assert parse_request(request).connection == "gio"
+
+
+def test_features_announced_as_missing_do_not_exist_yet() -> None:
     _, _, coming = read("README.md").partition("Next, not there yet:")
     names = set(re.findall(r"`([a-z-]+)`", coming.partition("\n## ")[0]))
     assert names.isdisjoint({*cli.list_commands(click.Context(cli)), *installed_platforms()})
 
 
-async def test_the_code_of_the_producers_readme_works(redis_url: str, namespace: str) -> None:
+async def test_code_of_the_producers_readme_works(redis_url: str, namespace: str) -> None:
     code = "\n".join(blocks("producers/README.md", "python"))
     names: dict[str, Any] = {}
     exec(compile(code, "producers/README.md", "exec"), names)
@@ -103,7 +251,7 @@ async def test_the_code_of_the_producers_readme_works(redis_url: str, namespace:
     assert (await in_memory.wait((await names["ask"](in_memory)).export_id)).phase is Phase.SUCCEEDED
 
 
-def test_the_calls_of_the_producers_readme_are_those_of_the_api() -> None:
-    told = set(re.findall(r"`(?:GET|POST) (/[^`?]*)", read("producers/README.md")))
+def test_producers_readme_lists_all_calls_of_the_api() -> None:
+    documented = set(re.findall(r"`(?:GET|POST) (/[^`?]*)", read("producers/README.md")))
     paths = {path.replace("{export_id}", "{id}") for path in openapi.document()["paths"]}
-    assert {path for path in paths if path.startswith("/v1/")} <= told
+    assert {path for path in paths if path.startswith("/v1/")} <= documented

@@ -41,6 +41,7 @@ PRODUCERS_MAY_IMPORT = (
     "export_worker.redis.client",
     "export_worker.redis.clock",
     "export_worker.redis.cancellation",
+    "export_worker.redis.scripts",
 )
 PRODUCERS_ARE_KNOWN_FROM = FLOOR_OF["wiring"]
 """Rooms from here on up may start what producers offer: the gateway, triggers, commands."""
@@ -160,7 +161,7 @@ def test_the_contract_needs_pydantic_alone() -> None:
         ("export_worker.lifecycle.transitions", "from export_worker.telemetry.logs import configure_logging"),
         ("export_worker.transfer.engine", "from export_worker.config import Config"),
         ("export_worker.sinks.webhook", "from export_worker.platforms.http.client import HttpClient"),
-        ("export_worker.commands.run", "from export_worker.demo.stage import Stage"),
+        ("export_worker.commands.run", "from export_worker.demo.services import Services"),
         # the simulator shares nothing with what it tests
         ("export_worker.simulator.app", "from export_worker.transfer.part_sizes import part_size"),
         ("export_worker.simulator.app", "import export_worker.platforms"),

@@ -1,4 +1,4 @@
-"""No secret is in the repository: neither one that its form gives away, nor a password where a reference belongs."""
+"""The repository contains no secret: neither a token of a known form, nor a password in a setting."""
 
 import re
 import shutil
@@ -22,31 +22,31 @@ FORMS = {
     "a JSON Web Token": r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
     "a webhook's signing key": r"\bwhsec_[A-Za-z0-9+/=]{24,}",
 }
-"""Looked for everywhere, tests too."""
+"""Forms that no file may contain, tests included."""
 ASSIGNED = {
     "a password in an address": r"\b[a-z][a-z0-9+.-]*://[^\s/:@'\"{}<>$]*:(?P<value>[^\s/@'\"{}<>$*]{4,})@",
     "a secret under its name": r"(?i)\b(?:password|secret|secret_key|token|api_key|client_secret|access_key)"
     r"[\"']?\s*[:=]\s*[\"'](?P<value>[^\"'\s{}$<>]{8,})[\"']",
 }
-"""Looked for in what is delivered; tests have canaries of this form by the dozen."""
+"""Forms that no file outside of tests may contain. Tests have many canaries of these forms."""
 REFERENCES = ("env:", "file:")
 KNOWN = {
     "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw": "the example key of the Standard Webhooks specification",
-    "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD": "tests sign with it as the key before, and nobody else does",
+    "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD": "the previous key in tests of signatures; it is used nowhere else",
 }
-"""What looks like a secret and is none, with the reason."""
+"""Values that look like secrets and are none, with the reason."""
 
 
 def tracked() -> list[Path]:
     git = shutil.which("git")
     if git is None or not (ROOT / ".git").exists():
-        pytest.skip("not a git checkout: which files belong to the repository is not known")
+        pytest.skip("not a git checkout: the files of the repository are unknown")
     listed = subprocess.run([git, "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
 
 
 def secrets_in(text: str, *, delivered: bool) -> Iterator[str]:
-    """What looks like a secret, as `what it is: its beginning`."""
+    """Yields each match as `KIND: FIRST CHARACTERS`."""
     for what, form in FORMS.items():
         for found in re.finditer(form, text):
             if found[0] not in KNOWN:
@@ -57,7 +57,7 @@ def secrets_in(text: str, *, delivered: bool) -> Iterator[str]:
                 yield f"{what}: {found['value'][:3]}…"
 
 
-def test_the_repository_holds_no_secret() -> None:
+def test_repository_contains_no_secret() -> None:
     found = []
     for path in tracked():
         name = path.relative_to(ROOT)
@@ -66,8 +66,8 @@ def test_the_repository_holds_no_secret() -> None:
     assert found == []
 
 
-def test_the_repository_holds_no_binary_package() -> None:
-    """A file of megabytes stays in the history for ever."""
+def test_repository_contains_no_large_file() -> None:
+    """A large file stays in the history after it is deleted."""
     large = {path.name: path.stat().st_size for path in tracked() if path.stat().st_size > 1_000_000}
     assert large == {}
 
@@ -83,12 +83,12 @@ def test_the_repository_holds_no_binary_package() -> None:
         '{"client_secret": "' + "0123456789abcdef" + '"}',
     ],
 )
-def test_the_scan_sees_what_it_looks_for(text: str) -> None:
+def test_scan_finds_each_kind_of_secret(text: str) -> None:
     assert list(secrets_in(text, delivered=True))
 
 
 @pytest.mark.parametrize(
     "text", ['token = "env:GIO_TOKEN"', 'api_key = "file:/run/secrets/key"', "redis://host:6379/0"]
 )
-def test_a_reference_is_no_secret(text: str) -> None:
+def test_scan_ignores_references_to_secrets(text: str) -> None:
     assert not list(secrets_in(text, delivered=True))

@@ -1,7 +1,7 @@
-"""Requests a second into the queue: library, synchronous twin and HTTP, beside plain arq, interleaved in one run.
+"""Measures enqueued requests per second: with the library, its synchronous client and HTTP, compared with plain arq.
 
-Every way enqueues `ROUND` exports in turn, `ROUNDS` times; the figure is the median of its rounds, so that a machine
-that is busy for a moment is busy for all. Run it with `make bench-enqueue`.
+The ways take turns: each enqueues `ROUND` exports, `ROUNDS` times. The figure is the median of the rounds, and a busy
+moment of the machine affects all ways. Run it with `make bench-enqueue`.
 """
 
 import asyncio
@@ -21,41 +21,43 @@ from rich.console import Console
 from rich.table import Table
 
 from export_producers import ExportQueue, ExportRequest, SyncExportQueue
-from export_worker.demo.processes import child, free_port, listening, plain_environment, redis_binary
+from export_worker.demo.processes import child, free_port, plain_environment, redis_binary, wait_until_listening
 from export_worker.redis.client import close_redis, open_redis
 
 ROUND = 500
 ROUNDS = 7
-AT_ONCE = 20
-"""Calls in flight where a way takes several at once: as a service with so many requests of its own."""
+CALLS_IN_FLIGHT = 20
+"""Concurrent calls of the ways that allow several, as in a service that handles as many requests."""
 REQUEST = (
     '{"connection": "gio", "metadata": {"order": "42"},'
     ' "export": {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}}'
 )
+
+JSON_TYPE = {"Content-Type": "application/json"}
 
 Way = Callable[[], Awaitable[None]]
 
 
 @dataclass
 class Tally:
-    """How long the rounds of one way took, and the processor time of this process in them."""
+    """The durations of the rounds of one way, and the processor time of this process in them."""
 
     wall_s: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
 
 
 async def at_once(call: Callable[[], Awaitable[object]]) -> None:
-    """One round, `AT_ONCE` calls in flight."""
+    """Makes the calls of one round, with `CALLS_IN_FLIGHT` concurrent calls."""
 
-    async def some() -> None:
-        for _ in range(ROUND // AT_ONCE):
+    async def share() -> None:
+        for _ in range(ROUND // CALLS_IN_FLIGHT):
             await call()
 
-    await asyncio.gather(*(some() for _ in range(AT_ONCE)))
+    await asyncio.gather(*(share() for _ in range(CALLS_IN_FLIGHT)))
 
 
 async def one_by_one(call: Callable[[], Awaitable[object]]) -> None:
-    """One round, each call when the one before has been answered."""
+    """Makes the calls of one round, each after the answer to the one before."""
     for _ in range(ROUND):
         await call()
 
@@ -63,15 +65,15 @@ async def one_by_one(call: Callable[[], Awaitable[object]]) -> None:
 def ways(
     redis: ArqRedis, queue: ExportQueue, sync: SyncExportQueue, client: aiohttp.ClientSession, url: str
 ) -> Iterator[tuple[str, Way]]:
-    """Every way, by its name."""
+    """Yields every way with its name."""
     request = ExportRequest.model_validate_json(REQUEST)
 
     async def plain() -> object:
         return await redis.enqueue_job("export", REQUEST, _queue_name="plain")
 
     async def http() -> object:
-        async with client.post(f"{url}/v1/exports", data=REQUEST, headers={"Content-Type": "application/json"}) as told:
-            return await told.json()
+        async with client.post(f"{url}/v1/exports", data=REQUEST, headers=JSON_TYPE) as answer:
+            return await answer.json()
 
     def synchronously() -> None:
         for _ in range(ROUND):
@@ -81,10 +83,10 @@ def ways(
     yield "library, one by one", lambda: one_by_one(lambda: queue.enqueue(REQUEST))
     yield "synchronous twin, one by one", lambda: asyncio.to_thread(synchronously)
     yield "gateway, one by one", lambda: one_by_one(http)
-    yield f"arq.enqueue_job, {AT_ONCE} at once", lambda: at_once(plain)
-    yield f"library, {AT_ONCE} at once", lambda: at_once(lambda: queue.enqueue(REQUEST))
+    yield f"arq.enqueue_job, {CALLS_IN_FLIGHT} at once", lambda: at_once(plain)
+    yield f"library, {CALLS_IN_FLIGHT} at once", lambda: at_once(lambda: queue.enqueue(REQUEST))
     yield f"library, enqueue_many({ROUND})", lambda: _many(queue, request)
-    yield f"gateway, {AT_ONCE} at once", lambda: at_once(http)
+    yield f"gateway, {CALLS_IN_FLIGHT} at once", lambda: at_once(http)
 
 
 async def _many(queue: ExportQueue, request: ExportRequest) -> None:
@@ -93,7 +95,7 @@ async def _many(queue: ExportQueue, request: ExportRequest) -> None:
 
 @asynccontextmanager
 async def servers(directory: Path) -> AsyncIterator[tuple[str, str]]:
-    """A Redis with its log on disk and a gateway, as processes of their own; gives their addresses."""
+    """Starts a Redis with an append-only file and a gateway, as separate processes. Yields their URLs."""
     redis_port, gateway_port = free_port(), free_port()
     redis_url = f"redis://127.0.0.1:{redis_port}/0"
     command = [redis_binary(), "--bind", "127.0.0.1", "--port", str(redis_port), "--dir", str(directory)]
@@ -106,7 +108,7 @@ async def servers(directory: Path) -> AsyncIterator[tuple[str, str]]:
     }
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(child(command, name="redis", directory=directory))
-        await listening(redis, redis_port, name="redis", directory=directory)
+        await wait_until_listening(redis, redis_port, name="redis", directory=directory)
         gateway = await stack.enter_async_context(
             child(
                 [sys.executable, "-m", "export_worker", "gateway"],
@@ -115,13 +117,13 @@ async def servers(directory: Path) -> AsyncIterator[tuple[str, str]]:
                 env=environment,
             )
         )
-        await listening(gateway, gateway_port, name="gateway", directory=directory)
+        await wait_until_listening(gateway, gateway_port, name="gateway", directory=directory)
         yield redis_url, f"http://127.0.0.1:{gateway_port}"
 
 
 @contextmanager
 def measured(tally: Tally) -> Iterator[None]:
-    """Add one round."""
+    """Measures one round."""
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     yield
     tally.wall_s.append(time.perf_counter() - wall_s)
@@ -129,7 +131,7 @@ def measured(tally: Tally) -> Iterator[None]:
 
 
 async def measure() -> dict[str, Tally]:
-    """Every way in turn, again and again; the first round warms up and is left out."""
+    """Runs all ways in turn, in each round. The first round is the warm-up and is not counted."""
     with tempfile.TemporaryDirectory() as directory:
         async with servers(Path(directory)) as (redis_url, url), aiohttp.ClientSession() as client:
             redis = open_redis(redis_url)
@@ -145,7 +147,7 @@ async def measure() -> dict[str, Tally]:
 
 
 def main() -> None:
-    """Print the table."""
+    """Prints the table."""
     tallies = asyncio.run(measure())
     title = f"{ROUNDS} rounds of {ROUND} each, interleaved; {os.cpu_count()} processors"
     grid = Table(title=title, title_justify="left", box=None)
@@ -153,13 +155,13 @@ def main() -> None:
         grid.add_column(column, justify="left" if column == "WAY" else "right")
     plain = {way: median(tally.wall_s) for way, tally in tallies.items() if way.startswith("arq")}
     for way, tally in tallies.items():
-        beside = next(
+        base_s = next(
             (wall_s for name, wall_s in plain.items() if name.partition(", ")[2] == way.partition(", ")[2]), None
         )
-        beside = beside or list(plain.values())[-1]
+        base_s = base_s or list(plain.values())[-1]
         rates = [ROUND / wall_s for wall_s in tally.wall_s]
         cpu_ms = median(tally.cpu_s) / ROUND * 1000
-        share = beside / median(tally.wall_s)
+        share = base_s / median(tally.wall_s)
         grid.add_row(way, f"{median(rates):,.0f}", f"{min(rates):,.0f}", f"{cpu_ms:.2f}", f"{share:.0%}")
     Console(width=120).print(grid)
 

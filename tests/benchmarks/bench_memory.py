@@ -1,9 +1,9 @@
-"""What an export takes in Redis, by key: some hundred exports of the demo, on a Redis of their own.
+"""Measures the memory of an export in Redis by key, with some hundred exports of the demo on a separate Redis.
 
     make bench-memory ARGS=--exports=600
 
-Prints MEMORY USAGE of each export's own keys and what the whole server's memory grew by, an export: the latter has its
-entries in the sorted sets of the namespace as well, and the allocator's rounding.
+Prints MEMORY USAGE of the keys of each export, and the growth of the server's memory per export. The growth also
+includes the entries in the namespace's sorted sets and the allocator's rounding.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from typing import Any
 
 import click
 
-from export_worker.demo.play import play
-from export_worker.demo.stage import open_stage, workers
+from export_worker.demo.exports import run_exports
+from export_worker.demo.services import start_services, start_workers
 from export_worker.redis.client import close_redis, open_redis
 
 TIMEOUT_S = 600.0
@@ -25,7 +25,7 @@ EXPORT_ID = re.compile(rb"[0-9a-f]{32}")
 
 
 async def _by_key(redis: Any) -> dict[str, list[int]]:
-    """The sizes of the keys that are one export's, by their name without its id."""
+    """Returns the sizes of the keys that belong to one export, by their names without the export id."""
     sizes = defaultdict(list)
     async for key in redis.scan_iter(count=1000):
         if EXPORT_ID.search(key):
@@ -37,27 +37,27 @@ async def _by_key(redis: Any) -> dict[str, list[int]]:
 async def _measure(exports: int) -> None:
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as directory:
-        async with open_stage(Path(directory)) as stage, workers(stage):
-            redis: Any = open_redis(stage.redis_url)
+        async with start_services(Path(directory)) as services, start_workers(services):
+            redis: Any = open_redis(services.redis_url)
             before = (await redis.info("memory"))["used_memory"]
-            outcome = await play(stage.redis_url, stage.platform_url, exports, lambda _: None, TIMEOUT_S)
-            # What is kept of an export that has ended; entries of the queue and claims are gone by now.
+            urls = (services.redis_url, services.platform_url)
+            outcome = await run_exports(*urls, exports, lambda _: None, TIMEOUT_S)
+            # All exports have ended: queue entries and leases are deleted, and the retained keys are counted.
             count, sizes = len(outcome.statuses), await _by_key(redis)
             after = (await redis.info("memory"))["used_memory"]
             await close_redis(redis)
     assert outcome.complete
     click.echo(f"{count} exports")
     for kind, found in sorted(sizes.items(), key=lambda item: -sum(item[1])):
-        click.echo(
-            f"  {kind:<24} {sum(found) / count / 1024:6.2f} KiB an export ({len(found)} keys, most {max(found):,} B)"
-        )
-    click.echo(f"  {'the server, in all':<24} {(after - before) / count / 1024:6.2f} KiB an export")
+        per_export_kib = sum(found) / count / 1024
+        click.echo(f"  {kind:<24} {per_export_kib:6.2f} KiB per export ({len(found)} keys, largest {max(found):,} B)")
+    click.echo(f"  {'the whole server':<24} {(after - before) / count / 1024:6.2f} KiB per export")
 
 
 @click.command()
 @click.option("--exports", type=int, default=600, show_default=True)
 def main(exports: int) -> None:
-    """Measure and print."""
+    """Measures the memory and prints it."""
     asyncio.run(_measure(exports))
 
 

@@ -1,6 +1,6 @@
-"""Polls for an export, and how late its end is noticed: the poll plan beside plain exponential backoff, in one run.
+"""Compares the poll schedule with plain exponential backoff: number of polls, and delay until the end is noticed.
 
-Simulated, so the figures depend on the seed alone. Run it with `make bench-poll`.
+It simulates the exports, so the figures depend only on the seed. Run it with `make bench-poll`.
 """
 
 from collections import deque
@@ -31,32 +31,32 @@ DISTRIBUTIONS: dict[str, Draw] = {
 
 @dataclass
 class Tally:
-    """What a policy cost over many exports."""
+    """The polls and delays of one policy over many exports."""
 
     polls: list[int] = field(default_factory=list)
     late_s: list[float] = field(default_factory=list)
 
 
-def play(draw: Draw, wait: Wait, seed: int) -> Tally:
-    """Run exports one after the other; each learns from those before it."""
+def simulate(draw: Draw, wait: Wait, seed: int) -> Tally:
+    """Simulates exports one after the other. The schedule of each uses the durations of those before it."""
     random, tally = Random(seed), Tally()
-    seen: deque[float] = deque(maxlen=DURATIONS_MAX)
+    durations_s: deque[float] = deque(maxlen=DURATIONS_MAX)
     for _ in range(EXPORTS):
         duration_s, now_s, polls = max(1.0, draw(random)), 0.0, 0
         before_s = 0.0
         while now_s < duration_s:
             before_s = now_s
-            now_s += wait(polls, now_s, seen, random.random())
+            now_s += wait(polls, now_s, durations_s, random.random())
             polls += 1
         tally.polls.append(polls)
         tally.late_s.append(now_s - duration_s)
-        # The end lies between two looks; a worker knows no more than that.
-        seen.append((before_s + now_s) / 2)
+        # The export ended between two polls. A worker has no more precise duration.
+        durations_s.append((before_s + now_s) / 2)
     return tally
 
 
 def main() -> None:
-    """Print the table."""
+    """Prints the table."""
     plain, plan = Backoff(FIRST_S, MAX_S), PollSchedule(FIRST_S, MAX_S)
     policies: dict[str, Wait] = {
         "exponential": lambda polls, _, __, draw: plain.wait_s(polls, draw),
@@ -67,7 +67,7 @@ def main() -> None:
         grid.add_column(column)
     for name, draw in DISTRIBUTIONS.items():
         for policy, wait in policies.items():
-            tally = play(draw, wait, seed=7)
+            tally = simulate(draw, wait, seed=7)
             late_s = sorted(tally.late_s)
             figures = [median(tally.polls), fmean(tally.polls), fmean(late_s), late_s[int(len(late_s) * 0.95)]]
             grid.add_row(name, policy, *(f"{figure:.1f}" for figure in figures))

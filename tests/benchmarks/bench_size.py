@@ -1,7 +1,7 @@
-"""What a worker, the gateway and a trigger take, idle and at work, for the sizing table of k8s/README.md.
+"""Measures memory and processor time of a worker, the gateway and a trigger, for the sizing table of k8s/README.md.
 
-Run it with `make bench-size`. Linux only: both are read from /proc. Each row is a process of its own, measured after it
-has done one small export, so that what is loaded once is no work of the row.
+Run it with `make bench-size`, on Linux only, because it reads /proc. Each row is a separate process. It is measured
+after one small export, so that one-time imports are not part of the figures.
 """
 
 import asyncio
@@ -38,24 +38,27 @@ MIB = 2**20
 IDLE_S = 20.0
 POLLING_S = 15.0
 POLLED = (10, 50)
-"""Exports that wait on the platform, and are each looked at about twice a second."""
+"""Numbers of exports that wait on the platform. Each is polled about twice a second."""
 TRANSFERS = (1, 8)
 FILE_MIB = 96
-PACE_MIB_S = 5
-"""Of each transfer: a test machine's S3 server takes no more of eight of them."""
+RATE_MIB_S = 5
+"""The rate of each transfer. A test machine's S3 server can handle eight transfers of this rate, but not more."""
 TRIGGER = {"type": "redis-stream", "stream": "size:in"}
-ASKING_S = 15.0
-ASKED_PER_S = 100
-"""Requests, or messages, each of which makes an export."""
+ENQUEUING_S = 15.0
+ENQUEUED_PER_S = 100
+"""Requests, or messages, per second. Each creates an export."""
 TICKS_S = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process had taken at one moment.
+    """The resources that a process has used at one moment.
 
     Args:
-        peak_mib: The highest resident memory since it was forgotten last.
+        at_s: The time, on the monotonic clock.
+        cpu_s: The processor time since the start.
+        now_mib: The resident memory.
+        peak_mib: The highest resident memory since the last `reset_peak`.
     """
 
     at_s: float
@@ -65,28 +68,28 @@ class Usage:
 
 
 def usage(pid: int) -> Usage:
-    """Read from /proc."""
+    """Reads the usage of a process from /proc."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    told = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines())
-    now_mib, peak_mib = (int(told[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines())
+    now_mib, peak_mib = (int(status[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
     return Usage(time.monotonic(), (int(fields[11]) + int(fields[12])) / TICKS_S, now_mib, peak_mib)
 
 
-def forget_peak(pid: int) -> None:
-    """Let VmHWM begin anew (man 5 proc, clear_refs)."""
+def reset_peak(pid: int) -> None:
+    """Resets VmHWM to the current memory (man 5 proc, clear_refs)."""
     Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where the rows are measured."""
+    """The services that the measured processes use."""
 
     site: Site
     world: World
     console: Console
 
-    def tell(self, name: str, before: Usage, after: Usage) -> None:
-        """One row of the table."""
+    def print_row(self, name: str, before: Usage, after: Usage) -> None:
+        """Prints one row of the table."""
         took_s = after.at_s - before.at_s
         cpu = (after.cpu_s - before.cpu_s) / took_s * 1000
         row = f"| {name} | {after.now_mib:.0f} MiB | {after.peak_mib:.0f} MiB | {cpu:.0f}m | {took_s:.0f} s |"
@@ -94,7 +97,7 @@ class Bench:
 
     @asynccontextmanager
     async def workers(self, measured: str) -> AsyncIterator[Running]:
-        """A worker of each role that has done one export; yields the one of the role that is measured."""
+        """Starts a worker of each role, and yields the measured one after both have run one export."""
         self.world.scenario = Scenario(stage_s=0.05)
         other = "transfer" if measured == "control" else "control"
         with self.site.process("run", "--role", measured) as running, self.site.process("run", "--role", other):
@@ -103,91 +106,91 @@ class Bench:
             yield running
 
     async def idle(self, role: str) -> None:
-        """Nothing to do."""
+        """Measures a worker without exports."""
         async with self.workers(role) as running:
-            forget_peak(running.pid)
+            reset_peak(running.pid)
             before = usage(running.pid)
             await asyncio.sleep(IDLE_S)
-            self.tell(f"{role}, idle", before, usage(running.pid))
+            self.print_row(f"{role}, idle", before, usage(running.pid))
 
     async def polling(self, exports: int) -> None:
-        """So many exports wait on the platform."""
+        """Measures a worker that polls this number of exports."""
         async with self.workers("control") as running, self.site.queue() as queue:
             self.world.scenario = Scenario(hold_stage="RUNNING")
-            begun = len(self.world.jobs)
+            jobs_before = len(self.world.jobs)
             ids = [(await queue.enqueue(REQUEST)).export_id for _ in range(exports)]
-            while len(self.world.jobs) < begun + exports:
+            while len(self.world.jobs) < jobs_before + exports:
                 await asyncio.sleep(0.1)
-            forget_peak(running.pid)
+            reset_peak(running.pid)
             before, calls = usage(running.pid), self.world.requests_total
             await asyncio.sleep(POLLING_S)
             after = usage(running.pid)
             rate = (self.world.requests_total - calls) / (after.at_s - before.at_s)
-            self.tell(f"control, {rate:.0f} steps/s", before, after)
+            self.print_row(f"control, {rate:.0f} steps/s", before, after)
             self.world.scenario = Scenario(stage_s=0)
             for export_id in ids:
                 await queue.cancel(export_id)
             for export_id in ids:
                 await queue.wait(export_id, 60)
 
-    async def moving(self, transfers: int) -> None:
-        """So many files at once."""
+    async def transferring(self, transfers: int) -> None:
+        """Measures a worker with this number of concurrent transfers."""
         async with self.workers("transfer") as running, self.site.queue() as queue:
-            self.world.scenario = Scenario(stage_s=0.05, file_bytes=FILE_MIB * MIB, bytes_per_s=PACE_MIB_S * MIB)
-            forget_peak(running.pid)
+            self.world.scenario = Scenario(stage_s=0.05, file_bytes=FILE_MIB * MIB, bytes_per_s=RATE_MIB_S * MIB)
+            reset_peak(running.pid)
             before = usage(running.pid)
             ids = [(await queue.enqueue(REQUEST)).export_id for _ in range(transfers)]
             ended = [await queue.wait(export_id, 300) for export_id in ids]
             after = usage(running.pid)
         mib_s = sum(item.bytes for status in ended for item in status.objects) / MIB / (after.at_s - before.at_s)
-        self.tell(f"transfer, {transfers} at once ({mib_s:.0f} MiB/s)", before, after)
+        self.print_row(f"transfer, {transfers} at once ({mib_s:.0f} MiB/s)", before, after)
 
     async def gateway(self) -> None:
-        """Requests over HTTP, some at once."""
+        """Measures the gateway."""
         with self.site.process("gateway") as running:
             running.until_logged("gateway: http://")
             found = re.search(r"gateway: (http://\S+)", running.log.read_text(encoding="utf-8"))
             if found is None:
-                raise RuntimeError("the gateway tells no address")
+                raise RuntimeError("the gateway has not printed its URL")
             async with aiohttp.ClientSession(f"{found[1]}/") as client:
 
-                async def ask() -> None:
+                async def enqueue() -> None:
                     async with client.post("v1/exports", json=json.loads(REQUEST)) as answer:
                         answer.raise_for_status()
 
-                await ask()
-                await self.asked("gateway", running.pid, ask)
+                await enqueue()
+                await self.enqueuing("gateway", running.pid, enqueue)
 
     async def trigger(self) -> None:
-        """Messages on a Redis stream."""
+        """Measures a trigger that reads a Redis stream."""
         queue_redis = open_redis(self.site.redis_url)
         try:
             with self.site.process("trigger", "size", EXPORT_TRIGGERS=json.dumps({"size": TRIGGER})) as running:
                 running.until_logged("trigger.started")
 
-                async def ask() -> None:
+                async def enqueue() -> None:
                     await queue_redis.xadd(TRIGGER["stream"], {"request": REQUEST})
 
-                await ask()
-                await self.asked("trigger", running.pid, ask)
+                await enqueue()
+                await self.enqueuing("trigger", running.pid, enqueue)
         finally:
             await close_redis(queue_redis)
 
-    async def asked(self, name: str, pid: int, ask: Callable[[], Awaitable[None]]) -> None:
-        """Idle for a while, then at its pace."""
-        for per_s in (0, ASKED_PER_S):
-            forget_peak(pid)
+    async def enqueuing(self, name: str, pid: int, enqueue: Callable[[], Awaitable[None]]) -> None:
+        """Measures a process while it is idle, then while it enqueues exports at a fixed rate."""
+        for per_s in (0, ENQUEUED_PER_S):
+            reset_peak(pid)
             before = usage(pid)
-            while (passed_s := time.monotonic() - before.at_s) < ASKING_S:
-                await asyncio.gather(*(ask() for _ in range(per_s // 10)))
+            while (passed_s := time.monotonic() - before.at_s) < ENQUEUING_S:
+                await asyncio.gather(*(enqueue() for _ in range(per_s // 10)))
                 await asyncio.sleep(max(0.0, 0.1 - (time.monotonic() - before.at_s - passed_s)))
-            words = f"{per_s} exports/s" if per_s else "idle"
-            self.tell(f"{name}, {words}", before, usage(pid))
+            load = f"{per_s} exports/s" if per_s else "idle"
+            self.print_row(f"{name}, {load}", before, usage(pid))
 
 
 @asynccontextmanager
 async def bench(directory: Path) -> AsyncIterator[Bench]:
-    """Redis, S3 and a platform of its own."""
+    """Starts a separate Redis, S3 server and platform."""
     settings: dict[str, Any] = {
         "worker": {"transfers": max(TRANSFERS), "control_steps": 50},
         "gateway": {"port": 0, "requests_per_second": 1e6, "burst": 1_000_000},
@@ -207,7 +210,7 @@ async def bench(directory: Path) -> AsyncIterator[Bench]:
 
 
 async def run(directory: Path) -> None:
-    """Every row."""
+    """Measures all rows."""
     async with bench(directory) as measured:
         measured.console.print(
             "| process | memory | at its highest | processor | measured for |\n|---|---|---|---|---|"
@@ -217,13 +220,13 @@ async def run(directory: Path) -> None:
         for exports in POLLED:
             await measured.polling(exports)
         for transfers in TRANSFERS:
-            await measured.moving(transfers)
+            await measured.transferring(transfers)
         await measured.gateway()
         await measured.trigger()
 
 
 def main() -> int:
-    """Measure, and print a table in Markdown."""
+    """Prints the table in Markdown."""
     with tempfile.TemporaryDirectory(prefix="size-") as directory:
         asyncio.run(run(Path(directory)))
     return 0

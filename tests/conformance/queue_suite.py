@@ -1,4 +1,4 @@
-"""What every queue of the producer side must do: the real one, its synchronous twin, and the one in memory."""
+"""Tests that every queue of the producer side passes: the real, the synchronous and the in-memory queue."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,7 +13,7 @@ from support.redis_site import request_of
 
 TRACE = TraceContext(traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", tracestate="a=b")
 CONNECTIONS = {"gio": "growingio", "sa": "sensorsdata"}
-NOBODY = "0" * 32
+UNKNOWN_ID = "0" * 32
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Subject:
     """A queue under test.
 
     Args:
-        end: Brings the only open export to its end, well or not.
-        trace: The context that stands with an export.
+        end: Ends the only open export, with success or failure.
+        trace: Returns the trace context that is stored with an export.
     """
 
     queue: Queue
@@ -31,9 +31,9 @@ class Subject:
 
 
 class QueueSuite:
-    """Inherit it, and add a fixture `subject`."""
+    """The tests. A subclass adds a fixture `subject`."""
 
-    async def test_an_accepted_export_is_queued(self, subject: Subject) -> None:
+    async def test_enqueued_export_has_a_queued_status(self, subject: Subject) -> None:
         accepted = await subject.queue.enqueue(request_of(metadata={"order": "42"}))
         status = await subject.queue.status(accepted.export_id)
         assert accepted == Accepted(export_id=status.export_id, phase=Phase.QUEUED, deduplicated=False)
@@ -42,15 +42,15 @@ class QueueSuite:
         assert status.due_at == status.created_at == status.updated_at
         assert [entry["note"] for entry in await subject.queue.timeline(accepted.export_id)] == ["accepted"]
 
-    async def test_json_is_as_good_as_a_request(self, subject: Subject) -> None:
+    async def test_enqueue_accepts_a_request_as_json(self, subject: Subject) -> None:
         accepted = await subject.queue.enqueue(request_of().model_dump_json(exclude_none=True))
         assert (await subject.queue.status(accepted.export_id)).kind == "growingio.tag_users"
 
     @pytest.mark.parametrize(
         ("request_", "field"),
-        [("{}", "connection"), ("[]", "request"), (b"\xff", "request"), (request_of("nobody"), "connection")],
+        [("{}", "connection"), ("[]", "request"), (b"\xff", "request"), (request_of("unknown"), "connection")],
     )
-    async def test_a_wrong_request_is_refused_by_field(
+    async def test_invalid_request_is_refused_with_its_field(
         self, subject: Subject, request_: ExportRequest | str | bytes, field: str
     ) -> None:
         with pytest.raises(InvalidRequestError) as refused:
@@ -58,11 +58,13 @@ class QueueSuite:
         assert field in {problem.field for problem in refused.value.problems}
         assert await subject.queue.list_exports() == []
 
-    async def test_a_connection_of_another_platform_is_refused(self, subject: Subject) -> None:
+    async def test_connection_of_another_platform_is_refused(self, subject: Subject) -> None:
         with pytest.raises(InvalidRequestError, match="'sa' is of platform sensorsdata"):
             await subject.queue.enqueue(request_of("sa"))
 
-    async def test_one_key_stands_for_one_request(self, subject: Subject) -> None:
+    async def test_same_idempotency_key_returns_the_first_export_and_refuses_another_request(
+        self, subject: Subject
+    ) -> None:
         first = await subject.queue.enqueue(request_of(idempotency_key="k"))
         answers = await asyncio.gather(*(subject.queue.enqueue(request_of(idempotency_key="k")) for _ in range(5)))
         assert {answer.export_id for answer in answers} == {first.export_id}
@@ -72,13 +74,13 @@ class QueueSuite:
         assert refused.value.export_id == first.export_id
         assert len(await subject.queue.list_exports()) == 1
 
-    async def test_many_are_answered_one_by_one_and_in_order(self, subject: Subject) -> None:
+    async def test_enqueue_many_answers_each_request_in_order(self, subject: Subject) -> None:
         requests: list[ExportRequest | str | bytes] = [
             request_of(idempotency_key="a"),
             "{}",
             request_of(idempotency_key="a"),
             request_of(idempotency_key="a", deadline_s=5.0),
-            request_of("nobody"),
+            request_of("unknown"),
             request_of(),
         ]
         first, malformed, same, conflict, unknown, last = await subject.queue.enqueue_many(requests)
@@ -90,17 +92,17 @@ class QueueSuite:
         assert isinstance(last, Accepted)
         assert {status.export_id for status in await subject.queue.list_exports()} == {first.export_id, last.export_id}
 
-    async def test_nothing_is_enqueued_for_nothing(self, subject: Subject) -> None:
+    async def test_enqueue_many_of_no_requests_returns_no_answers(self, subject: Subject) -> None:
         assert await subject.queue.enqueue_many([]) == []
 
-    async def test_a_trace_stands_with_its_export(self, subject: Subject) -> None:
+    async def test_trace_context_is_stored_with_the_export(self, subject: Subject) -> None:
         traced = await subject.queue.enqueue(request_of(), trace=TRACE)
         (many,) = await subject.queue.enqueue_many([request_of()], trace=TRACE)
         plain = await subject.queue.enqueue(request_of())
         assert isinstance(many, Accepted)
         assert [await subject.trace(one.export_id) for one in (traced, many, plain)] == [TRACE, TRACE, None]
 
-    async def test_an_export_is_waited_for_and_its_changes_are_told(self, subject: Subject) -> None:
+    async def test_wait_reports_changes_and_returns_the_final_status(self, subject: Subject) -> None:
         accepted = await subject.queue.enqueue(request_of())
         changes: list[Status] = []
         waiting = asyncio.create_task(subject.queue.wait(accepted.export_id, 30, on_change=changes.append))
@@ -114,7 +116,7 @@ class QueueSuite:
         assert changes[0].phase is Phase.QUEUED
         assert changes[-1] == status == await subject.queue.status(accepted.export_id)
 
-    async def test_failed_is_an_answer(self, subject: Subject) -> None:
+    async def test_wait_returns_the_status_of_a_failed_export(self, subject: Subject) -> None:
         accepted = await subject.queue.enqueue(request_of())
         await subject.end(accepted.export_id, False)
         status = await subject.queue.wait(accepted.export_id, 10)
@@ -122,23 +124,23 @@ class QueueSuite:
         assert status.error is not None
         assert "failed" in await subject.queue.explain(accepted.export_id)
 
-    async def test_watching_ends_with_the_export(self, subject: Subject) -> None:
+    async def test_watch_of_an_ended_export_yields_its_final_status_only(self, subject: Subject) -> None:
         accepted = await subject.queue.enqueue(request_of())
         await subject.end(accepted.export_id, True)
         async with aclosing(subject.queue.watch(accepted.export_id)) as statuses:
             assert [status.phase async for status in statuses] == [Phase.SUCCEEDED]
 
-    async def test_waiting_has_an_end(self, subject: Subject) -> None:
+    async def test_wait_raises_an_error_after_its_timeout(self, subject: Subject) -> None:
         accepted = await subject.queue.enqueue(request_of())
         with pytest.raises(TimeoutError):
             await subject.queue.wait(accepted.export_id, 0.05)
 
-    async def test_an_open_export_is_told_to_end(self, subject: Subject) -> None:
+    async def test_cancel_of_an_open_export_is_explained(self, subject: Subject) -> None:
         accepted = await subject.queue.enqueue(request_of())
         assert await subject.queue.cancel(accepted.export_id) is Phase.QUEUED
-        assert (await subject.queue.explain(accepted.export_id)).startswith("Somebody asked for its end")
+        assert (await subject.queue.explain(accepted.export_id)).startswith("Cancellation requested. ")
 
-    async def test_what_has_ended_stays_until_it_is_set_going_again(self, subject: Subject) -> None:
+    async def test_ended_export_is_changed_only_by_a_retry(self, subject: Subject) -> None:
         accepted = await subject.queue.enqueue(request_of())
         with pytest.raises(InvalidRequestError, match="only an ended export can be retried"):
             await subject.queue.retry(accepted.export_id)
@@ -148,7 +150,7 @@ class QueueSuite:
         assert (again.phase, again.error, again.finished_at) == (Phase.QUEUED, None, None)
         assert (await subject.queue.status(accepted.export_id)).phase is Phase.QUEUED
 
-    async def test_pages_neither_repeat_nor_miss_whatever_comes_meanwhile(self, subject: Subject) -> None:
+    async def test_pages_neither_repeat_nor_miss_exports_while_others_are_enqueued(self, subject: Subject) -> None:
         answers = await subject.queue.enqueue_many([request_of() for _ in range(7)])
         before = {answer.export_id for answer in answers if isinstance(answer, Accepted)}
         seen: list[str] = []
@@ -164,14 +166,14 @@ class QueueSuite:
         assert await subject.queue.list_exports(Phase.FAILED) == []
 
     @pytest.mark.parametrize("cursor", ["", "x", "MTIz", "ÿ", "MTIzLmFi="])
-    async def test_a_cursor_of_no_page_is_refused(self, subject: Subject, cursor: str) -> None:
+    async def test_invalid_cursor_is_refused(self, subject: Subject, cursor: str) -> None:
         with pytest.raises(InvalidRequestError, match="cursor"):
             await subject.queue.page(None, 3, cursor)
 
     @pytest.mark.parametrize("call", ["status", "wait", "cancel", "retry", "explain"])
-    async def test_an_unknown_export_is_not_found(self, subject: Subject, call: str) -> None:
+    async def test_unknown_export_is_not_found(self, subject: Subject, call: str) -> None:
         with pytest.raises(ExportNotFoundError):
-            await getattr(subject.queue, call)(NOBODY)
+            await getattr(subject.queue, call)(UNKNOWN_ID)
 
-    async def test_the_known_connections_are_those_that_were_given(self, subject: Subject) -> None:
+    async def test_known_connections_are_those_of_the_caller(self, subject: Subject) -> None:
         assert await subject.queue.known_connections() == CONNECTIONS

@@ -1,4 +1,4 @@
-"""What every sink must do, whatever stands behind it."""
+"""The conformance suite of sinks: what every sink must do, whichever service it delivers to."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from support import secret_canaries
 
 
 def new_event() -> Event:
-    """The end of an export that nobody else has."""
+    """Returns the event of a failed export with a new id."""
     now = datetime.now(UTC)
     request = ExportRequest(connection="gio", export=GrowingioTagUsers(tag_key="t"), metadata={"a": "日本"})
     export = accepted(uuid4().hex, request, now)
@@ -26,7 +26,7 @@ def new_event() -> Event:
 
 
 def check_cloudevent(text: str) -> str:
-    """Read an event as another service would; its id."""
+    """Parses an event with the CloudEvents library, checks it, and returns its id."""
     event = from_structured_event(HTTPMessage({"content-type": "application/cloudevents+json"}, text.encode()))
     assert event.get_type() == "export.failed"
     assert event.get_source() == "/export-worker/exports"
@@ -38,12 +38,12 @@ def check_cloudevent(text: str) -> str:
 
 @dataclass
 class Bench:
-    """A sink and what stands behind it.
+    """A sink and the service that it delivers to.
 
     Args:
-        sink: Leads there.
-        received: Every event that has arrived, in any order.
-        broken: A sink of the same kind that leads nowhere.
+        sink: Delivers to the service.
+        received: Returns the events that have arrived since the last call, in any order.
+        broken: A sink of the same kind whose destination does not exist.
     """
 
     sink: Sink
@@ -52,7 +52,7 @@ class Bench:
     seen: list[str] = field(default_factory=list)
 
     async def until(self, count: int, timeout_s: float = 30.0) -> list[str]:
-        """Everything that arrived, once it is so much."""
+        """Waits until this many events have arrived, and returns all that have."""
         async with asyncio.timeout(timeout_s):
             while len(self.seen) < count:
                 self.seen += await self.received()
@@ -61,31 +61,31 @@ class Bench:
 
 
 class SinkSuite:
-    """Inherited by the tests of each sink, which give the fixture `bench`."""
+    """Base class of the tests of each sink. A subclass provides the fixture `bench`."""
 
-    async def test_an_event_arrives_as_it_is(self, bench: Bench) -> None:
+    async def test_delivered_event_arrives_unchanged(self, bench: Bench) -> None:
         event = new_event()
         await bench.sink.deliver(event.id, event.model_dump_json())
         (received,) = await bench.until(1)
         assert json.loads(received) == json.loads(event.model_dump_json())
         assert check_cloudevent(received) == event.id
 
-    async def test_an_event_that_comes_again_has_the_same_id(self, bench: Bench) -> None:
+    async def test_event_delivered_twice_has_the_same_id(self, bench: Bench) -> None:
         event, marker = new_event(), new_event()
         for sent in (event, event, marker):
             await bench.sink.deliver(sent.id, sent.model_dump_json())
         async with asyncio.timeout(30):
-            # A place that knows doubles by their id may keep one.
+            # A service that removes duplicates by their id may store only one.
             while marker.id not in (ids := [check_cloudevent(text) for text in await bench.until(1)]):
                 bench.seen += await bench.received()
         assert set(ids) == {event.id, marker.id}
 
-    async def test_many_at_once_all_arrive(self, bench: Bench) -> None:
+    async def test_concurrent_deliveries_all_arrive(self, bench: Bench) -> None:
         events = [new_event() for _ in range(25)]
         await asyncio.gather(*(bench.sink.deliver(event.id, event.model_dump_json()) for event in events))
         assert {check_cloudevent(text) for text in await bench.until(25)} == {event.id for event in events}
 
-    async def test_what_leads_nowhere_says_so_and_tells_no_secret(self, bench: Bench) -> None:
+    async def test_delivery_to_missing_destination_fails_without_secrets_in_error(self, bench: Bench) -> None:
         event = new_event()
         for _ in range(2):
             with pytest.raises(SinkError) as caught:
@@ -95,13 +95,13 @@ class SinkSuite:
         await bench.sink.deliver(event.id, event.model_dump_json())
         assert len(await bench.until(1)) == 1
 
-    async def test_a_look_sends_nothing_and_sees_what_leads_nowhere(self, bench: Bench) -> None:
+    async def test_check_sends_no_event_and_reports_missing_destination(self, bench: Bench) -> None:
         event = new_event()
         assert isinstance(bench.sink, Checking)
         assert await bench.sink.check()
         assert isinstance(bench.broken, Checking)
         with pytest.raises(SinkError) as caught:
             await bench.broken.check()
-        secret_canaries.check("what a look tells", str(caught.value).encode())
+        secret_canaries.check("the error of a check", str(caught.value).encode())
         await bench.sink.deliver(event.id, event.model_dump_json())
         assert [check_cloudevent(text) for text in await bench.until(1)] == [event.id]

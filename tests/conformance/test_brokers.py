@@ -1,6 +1,6 @@
-"""RabbitMQ and NATS, as real servers where they are installed.
+"""The sink and trigger suites for RabbitMQ and NATS, with real servers if they are installed.
 
-Kafka goes by FastStream's own double: there is no server in Debian or PyPI that a test could start.
+Kafka is tested with the in-memory broker of FastStream: neither Debian nor PyPI has a Kafka server for tests.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from arq.connections import ArqRedis
 from faststream.kafka import KafkaBroker, TestKafkaBroker
 
 from conformance.sink_suite import Bench, SinkSuite, check_cloudevent, new_event
-from conformance.trigger_suite import REQUEST, Desk, Post, TriggerSuite, open_desk
+from conformance.trigger_suite import REQUEST, IntakeSite, MessageSource, TriggerSuite, open_intake_site
 from export_producers.triggers.brokers import kafka as broker_kafka
 from export_producers.triggers.brokers import nats as broker_nats
 from export_producers.triggers.brokers import rabbitmq as broker_rabbitmq
@@ -43,9 +43,9 @@ def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-async def desk(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIterator[Desk]:
-    async with open_desk(arq_redis, redis_url, namespace) as desk:
-        yield desk
+async def site(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIterator[IntakeSite]:
+    async with open_intake_site(arq_redis, redis_url, namespace) as site:
+        yield site
 
 
 @pytest.fixture
@@ -67,9 +67,9 @@ class TestRabbitmqSink(SinkSuite):
             assert message.delivery_mode is aio_pika.DeliveryMode.PERSISTENT
             return [message.body.decode()]
 
-        nowhere = f"amqp://guest:{secret_canaries.TOKEN}@127.0.0.1:{free_port()}/"
+        unreachable = f"amqp://guest:{secret_canaries.TOKEN}@127.0.0.1:{free_port()}/"
         sink = Broker("rabbitmq", lambda: RabbitmqLink(rabbitmq_url, queue.name, None))
-        broken = Broker("rabbitmq", lambda: RabbitmqLink(nowhere, "q", None))
+        broken = Broker("rabbitmq", lambda: RabbitmqLink(unreachable, "q", None))
         yield Bench(sink, received, broken)
         await sink.close()
         await broken.close()
@@ -77,7 +77,7 @@ class TestRabbitmqSink(SinkSuite):
 
 class TestRabbitmqTrigger(TriggerSuite):
     @pytest.fixture
-    async def post(self, rabbitmq_url: str, channel: aio_pika.abc.AbstractChannel) -> Post:
+    async def source(self, rabbitmq_url: str, channel: aio_pika.abc.AbstractChannel) -> MessageSource:
         name = f"q{uuid4().hex}"
         await channel.declare_queue(name, durable=True)
 
@@ -85,11 +85,11 @@ class TestRabbitmqTrigger(TriggerSuite):
             message = aio_pika.Message(body, headers=dict(headers), message_id=uuid4().hex)
             await channel.default_exchange.publish(message, name)
 
-        async def waiting() -> int:
+        async def unacknowledged() -> int:
             return (await channel.declare_queue(name, passive=True)).declaration_result.message_count or 0
 
         subscribe = partial(broker_rabbitmq.subscribe, rabbitmq_url, name)
-        return Post(lambda intake: BrokerTrigger(intake, subscribe), publish, waiting)
+        return MessageSource(lambda intake: BrokerTrigger(intake, subscribe), publish, unacknowledged)
 
 
 class TestNatsSink(SinkSuite):
@@ -120,7 +120,7 @@ class TestNatsSink(SinkSuite):
 
 class TestNatsTrigger(TriggerSuite):
     @pytest.fixture
-    async def post(self, nats_url: str) -> AsyncIterator[Post]:
+    async def source(self, nats_url: str) -> AsyncIterator[MessageSource]:
         name = f"s{uuid4().hex}"
         client = await nats.connect(nats_url)
         stream = client.jetstream()
@@ -129,37 +129,37 @@ class TestNatsTrigger(TriggerSuite):
         async def publish(body: bytes, headers: Mapping[str, str]) -> None:
             await stream.publish(f"{name}.in", body, headers=dict(headers))
 
-        async def waiting() -> int:
+        async def unacknowledged() -> int:
             try:
-                known = await stream.consumer_info(name, "g")
+                consumer = await stream.consumer_info(name, "g")
             except nats.js.errors.NotFoundError:
-                # Before the trigger has made it, nothing has been taken.
+                # Until the trigger has created its consumer, it has read nothing.
                 return 1
-            return (known.num_pending or 0) + (known.num_ack_pending or 0)
+            return (consumer.num_pending or 0) + (consumer.num_ack_pending or 0)
 
         subscribe = partial(broker_nats.subscribe, nats_url, f"{name}.in", "g", name)
-        yield Post(lambda intake: BrokerTrigger(intake, subscribe), publish, waiting)
+        yield MessageSource(lambda intake: BrokerTrigger(intake, subscribe), publish, unacknowledged)
         await client.close()
 
 
-async def test_kafka_publishes_and_takes_by_faststream_s_double(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_kafka_publishes_events_and_reads_messages(site: IntakeSite, monkeypatch: pytest.MonkeyPatch) -> None:
     stop = asyncio.Event()
-    intake = Intake("t", queue=desk.queue, redis=desk.redis, keys=desk.keys, template=None, stop=stop)
-    broker = broker_kafka.subscribe("127.0.0.1:9092", "requests", "g", intake.take)
+    intake = Intake("t", queue=site.queue, dead_letters=site.dead_letters, template=None, stop=stop)
+    broker = broker_kafka.subscribe("127.0.0.1:9092", "requests", "g", intake.accept)
     async with TestKafkaBroker(broker):
         await broker.publish(json.dumps(REQUEST).encode(), "requests")
-        await desk.exports(1)
+        await site.exports(1)
 
-    taken: list[bytes] = []
-    played = KafkaBroker(logger=None)
+    received: list[bytes] = []
+    in_memory = KafkaBroker(logger=None)
 
-    @played.subscriber("events", auto_offset_reset="earliest")
-    async def take(body: bytes) -> None:
-        taken.append(body)
+    @in_memory.subscriber("events", auto_offset_reset="earliest")
+    async def receive(body: bytes) -> None:
+        received.append(body)
 
     link, event = KafkaLink("127.0.0.1:9092", "events"), new_event()
-    monkeypatch.setattr(link, "_broker", played)
-    async with TestKafkaBroker(played):
+    monkeypatch.setattr(link, "_broker", in_memory)
+    async with TestKafkaBroker(in_memory):
         await link.publish(event.id, event.model_dump_json().encode())
-    (body,) = taken
+    (body,) = received
     assert check_cloudevent(body.decode()) == event.id

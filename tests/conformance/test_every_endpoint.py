@@ -1,4 +1,4 @@
-"""Everything that the five documents name can be had: by `call`, by `catalog`, or as a kind of export."""
+"""Every endpoint of the five documents is available: through `call`, through `catalog`, or as a kind of export."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -30,25 +30,25 @@ PLATFORM_OF_DOCUMENT = {
 }
 
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
-    platform: {"platform": platform, "base_url": "https://platform.example.cn", "token": "token-of-nobody"}
+    platform: {"platform": platform, "base_url": "https://platform.example.cn", "token": "unused-token"}
     for platform in PLATFORM_OF_DOCUMENT.values()
 }
 
-Way = Literal["call", "catalog", "kind", "download"]
+Access = Literal["call", "catalog", "kind", "download"]
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One thing that a document names, and the ways to it.
+    """An endpoint that a document names, and how it is available.
 
     Args:
         name: Method and path, or a GraphQL field.
-        ways: Way → operation, resource or kind. `download` is what every kind of the platform ends with.
+        accesses: Kind of access → operation, resource or kind of export. `download` is the last step of every export.
     """
 
     document: str
     name: str
-    ways: Mapping[Way, str]
+    accesses: Mapping[Access, str]
 
     @property
     def platform(self) -> str:
@@ -58,12 +58,12 @@ class Endpoint:
         return f"{self.platform}: {self.name}"
 
 
-def table(document: str, endpoints: Mapping[str, Mapping[Way, str]]) -> list[Endpoint]:
-    return [Endpoint(document, name, ways) for name, ways in endpoints.items()]
+def table(document: str, endpoints: Mapping[str, Mapping[Access, str]]) -> list[Endpoint]:
+    return [Endpoint(document, name, accesses) for name, accesses in endpoints.items()]
 
 
-def called(*paths: str) -> dict[str, Mapping[Way, str]]:
-    """Endpoints that are operations of the same name: the last part of their path."""
+def called(*paths: str) -> dict[str, Mapping[Access, str]]:
+    """Returns endpoints whose operation has the same name as the last segment of their path."""
     return {path: {"call": path.rpartition("/")[2]} for path in paths}
 
 
@@ -142,21 +142,23 @@ ENDPOINTS: list[Endpoint] = [
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=str)
-def test_what_a_document_names_can_be_had(endpoint: Endpoint) -> None:
+def test_endpoint_of_document_is_available(endpoint: Endpoint) -> None:
     settings = ConnectionSettings.model_validate(SETTINGS[endpoint.platform])
     driver = build_driver("any", settings, Redactor())
-    assert endpoint.ways
-    assert [problem for way, name in endpoint.ways.items() for problem in problems(driver, endpoint, way, name)] == []
+    assert endpoint.accesses
+    assert [
+        problem for access, name in endpoint.accesses.items() for problem in problems(driver, endpoint, access, name)
+    ] == []
 
 
-def problems(driver: Driver, endpoint: Endpoint, way: Way, name: str) -> Iterator[str]:
-    """What keeps somebody from the endpoint."""
-    match way:
+def problems(driver: Driver, endpoint: Endpoint, access: Access, name: str) -> Iterator[str]:
+    """Yields the reasons why the endpoint is not available in this way."""
+    match access:
         case "call":
             if not isinstance(driver, Operations) or name not in driver.operations:
                 yield f"call does not list {name}"
-            elif not leads_to(f"{driver.operations[name].method} {driver.operations[name].path}", endpoint):
-                yield f"{name} leads to {driver.operations[name].method} {driver.operations[name].path}"
+            elif not is_call_of(f"{driver.operations[name].method} {driver.operations[name].path}", endpoint):
+                yield f"{name} calls {driver.operations[name].method} {driver.operations[name].path}"
         case "catalog":
             if not isinstance(driver, Catalog) or name not in driver.resources:
                 yield f"the catalog does not list {name}"
@@ -165,17 +167,17 @@ def problems(driver: Driver, endpoint: Endpoint, way: Way, name: str) -> Iterato
                 yield f"{name} is no kind of the platform"
 
 
-def leads_to(call: str, endpoint: Endpoint) -> bool:
-    """Whether an operation's method and path are the endpoint's; a GraphQL field stands in the operation's name."""
+def is_call_of(call: str, endpoint: Endpoint) -> bool:
+    """Returns whether method and path are those of the endpoint. A GraphQL endpoint is named by its field."""
     return re.sub(r"\{[^}]*\}", "{}", call) == (endpoint.name if " /" in endpoint.name else "POST /graphql")
 
 
-def test_every_platform_of_ours_has_a_document_here() -> None:
+def test_every_platform_has_a_document() -> None:
     assert set(PLATFORM_OF_DOCUMENT.values()) == set(PLATFORM_OF_KIND.values())
 
 
 def documents() -> Path | None:
-    """The five documents, where they stand beside the checkout."""
+    """Returns the folder with the five documents, if it is beside the checkout."""
     beside = (parent / "shared" / "seeds" for parent in Path(__file__).resolve().parents)
     return next((directory for directory in beside if directory.is_dir()), None)
 
@@ -187,14 +189,14 @@ NAMED_BY: Mapping[str, str] = {
     CLUSTERS: r"^(/open/[a-z-]+)\?",
     GROUPS: r"\[(?:GET|POST|DELETE|PUT) (/v2/[^ ]+)",
 }
-"""How each document names an endpoint."""
+"""The pattern with which each document names an endpoint."""
 
 
 @pytest.mark.parametrize("document", PLATFORM_OF_DOCUMENT)
-def test_the_table_leaves_nothing_out(document: str) -> None:
+def test_table_lists_every_endpoint_of_document(document: str) -> None:
     directory = documents()
     if directory is None:
-        pytest.skip("the documents are not here")
+        pytest.skip("the documents are not beside the checkout")
     text = (directory / document).read_text(encoding="utf-8")
     matches = re.finditer(NAMED_BY[document], text, re.MULTILINE)
     found = {"".join(filter(None, match.groups())) or match[0] for match in matches}
@@ -206,7 +208,7 @@ def test_the_table_leaves_nothing_out(document: str) -> None:
 
 
 def as_template(path: str) -> str:
-    """The path with `{}` for whatever varies, be it named or an example."""
+    """Returns the path with `{}` for every variable segment, whether the document names it or shows an example."""
     path = re.sub(r"\{[^}]*\}", "{}", path)
     path = re.sub(r"(?<=/projects/)[^/]+(?=/)|(?<=/segment_profiles/)[^/]+(?=/)|(?<=/job/result/)[^/]+", "{}", path)
     return path.partition("?")[0]

@@ -1,10 +1,9 @@
-"""GrowingIO's GraphQL driver does what every driver must: with a token, and with the secret that gives tokens."""
+"""The conformance suite for GrowingIO's GraphQL driver: with a token, and with a secret for which it fetches tokens."""
 
 from typing import ClassVar
 
-from conformance.driver_suite import DriverSuite
 from export_worker.contract.request import ExportKind, GrowingioSegmentUsers, GrowingioTagUsers
-from support import secret_canaries
+from export_worker.platforms.conformance import CLIENT_SECRET, DriverSuite
 
 PROJECT = "WlGk4Daj"
 
@@ -18,7 +17,7 @@ class TestGrowingio(DriverSuite):
 
 class TestGrowingioOAuth(TestGrowingio):
     export = GrowingioTagUsers(tag_key="tag_payment_times")
-    unknown_export = GrowingioTagUsers(tag_key="tag_of_nobody")
-    settings: ClassVar = {"client_secret": secret_canaries.OAUTH_SECRET}
-    secrets: ClassVar = (secret_canaries.OAUTH_SECRET,)
-    renews = True
+    unknown_export = GrowingioTagUsers(tag_key="tag_unknown")
+    settings: ClassVar = {"client_secret": CLIENT_SECRET}
+    secrets: ClassVar = (CLIENT_SECRET,)
+    renews_credential = True

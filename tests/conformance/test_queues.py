@@ -1,4 +1,4 @@
-"""The suite, passed by each queue; and what only one of them must do."""
+"""Runs the conformance suite for each queue, and tests what only one of them does."""
 
 import asyncio
 import json
@@ -20,14 +20,14 @@ from export_worker.errors import ServiceUnreachableError
 from support.redis_site import REFUSED, QueueSite, request_of
 
 
-class Real:
-    """Ends exports as a worker does, and looks at their records."""
+class WorkerSide:
+    """Ends exports as a worker does, and reads their records."""
 
     def __init__(self, site: QueueSite) -> None:
         self.site = site
 
     async def end(self, export_id: str, succeeds: bool) -> None:
-        """Bring the only open export to its end."""
+        """Ends the only open export."""
         site = self.site
         site.catch_up()
         await site.submit(await site.one())
@@ -39,13 +39,13 @@ class Real:
         return await site.succeed(await site.one("transfer"))
 
     async def trace(self, export_id: str) -> TraceContext | None:
-        """What stands in the record."""
+        """Returns the trace context in the record."""
         found = (await self.site.record(export_id)).get("trace")
         return None if found is None else TraceContext.model_validate_json(found)
 
 
 class Awaited:
-    """A synchronous queue, as if it were none: each call in a thread."""
+    """Makes a synchronous queue awaitable: each call runs in a thread."""
 
     def __init__(self, queue: SyncExportQueue) -> None:
         self._queue = queue
@@ -67,10 +67,10 @@ class TestExportQueue(QueueSuite):
     @pytest.fixture
     async def subject(self, arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIterator[Subject]:
         async with ExportQueue(redis_url, namespace=namespace, connections=CONNECTIONS) as queue:
-            real = Real(QueueSite(arq_redis, queue, Keys(namespace)))
+            real = WorkerSide(QueueSite(arq_redis, queue, Keys(namespace)))
             yield Subject(queue, real.end, real.trace)
 
-    async def test_many_are_accepted_whether_redis_knows_the_script_or_not(self, subject: Subject) -> None:
+    async def test_enqueue_many_loads_the_script_into_redis_once(self, subject: Subject) -> None:
         assert isinstance(subject.queue, ExportQueue)
         redis: Any = subject.queue._client
         await redis.script_flush()
@@ -82,11 +82,13 @@ class TestExportQueue(QueueSuite):
         assert stats["cmdstat_script|load"]["calls"] == 1
         assert len(await subject.queue.list_exports(limit=1000)) == 1000
 
-    async def test_pages_go_on_within_one_millisecond(self, subject: Subject, arq_redis: ArqRedis) -> None:
+    async def test_pages_continue_within_exports_of_one_millisecond(
+        self, subject: Subject, arq_redis: ArqRedis
+    ) -> None:
         assert isinstance(subject.queue, ExportQueue)
         await subject.queue.enqueue_many([request_of() for _ in range(5)])
         index = subject.queue._keys.created
-        # All at one moment, as a batch may be.
+        # All have the same time, as the exports of one batch may.
         await arq_redis.zadd(index, dict.fromkeys(await arq_redis.zrange(index, 0, -1), 7))
         first = await subject.queue.page(limit=2)
         second = await subject.queue.page(limit=2, cursor=first.cursor)
@@ -94,7 +96,7 @@ class TestExportQueue(QueueSuite):
         seen = [status.export_id for page in (first, second, third) for status in page.statuses]
         assert (len(seen), len(set(seen)), third.cursor) == (5, 5, None)
 
-    async def test_the_event_goes_on_with_the_trace(self, subject: Subject, arq_redis: ArqRedis) -> None:
+    async def test_event_continues_the_trace_of_its_request(self, subject: Subject, arq_redis: ArqRedis) -> None:
         assert isinstance(subject.queue, ExportQueue)
         trace = TraceContext(traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
         keys = subject.queue._keys
@@ -110,10 +112,10 @@ class TestSyncExportQueue(QueueSuite):
     async def subject(self, arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIterator[Subject]:
         with SyncExportQueue(redis_url, namespace=namespace, connections=CONNECTIONS) as queue:
             awaited = cast("ExportQueue", Awaited(queue))
-            real = Real(QueueSite(arq_redis, awaited, Keys(namespace)))
+            real = WorkerSide(QueueSite(arq_redis, awaited, Keys(namespace)))
             yield Subject(cast("Queue", awaited), real.end, real.trace)
 
-    def test_many_threads_share_one(self, redis_url: str, namespace: str) -> None:
+    def test_many_threads_may_use_one_queue(self, redis_url: str, namespace: str) -> None:
         with SyncExportQueue(redis_url, namespace=namespace) as queue:
             threads = [threading.Thread(target=queue.enqueue, args=(request_of(),)) for _ in range(20)]
             for thread in threads:
@@ -122,57 +124,57 @@ class TestSyncExportQueue(QueueSuite):
                 thread.join()
             assert len(queue.list_exports()) == 20
 
-    def test_closing_ends_what_waits_and_the_thread(self, redis_url: str, namespace: str) -> None:
+    def test_close_ends_waiting_calls_and_the_thread(self, redis_url: str, namespace: str) -> None:
         before = threading.active_count()
         queue = SyncExportQueue(redis_url, namespace=namespace)
         export_id = queue.enqueue(request_of()).export_id
-        told, looking = [], threading.Event()
+        errors, watching = [], threading.Event()
 
         def wait() -> None:
             try:
-                queue.wait(export_id, on_change=lambda _: looking.set())
+                queue.wait(export_id, on_change=lambda _: watching.set())
             except RuntimeError as error:
-                told.append(str(error))
+                errors.append(str(error))
 
         waiting = threading.Thread(target=wait)
         waiting.start()
-        assert looking.wait(20)
+        assert watching.wait(20)
         queue.close()
         waiting.join(20)
-        assert told == ["this SyncExportQueue was closed meanwhile"]
+        assert errors == ["this SyncExportQueue was closed during the call"]
         assert threading.active_count() == before
         queue.close()
         with pytest.raises(RuntimeError, match="is closed"):
             queue.status(export_id)
 
-    def test_closing_ends_also_what_does_not_hear_at_once(
+    def test_close_ends_a_call_that_ignores_the_first_cancellation(
         self, redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        looking = threading.Event()
+        watching = threading.Event()
 
-        async def deaf(*_: object) -> None:
-            # As redis-py does now and then.
+        async def ignore_one_cancellation(*_: object) -> None:
+            # redis-py loses a cancellation now and then.
             with suppress(asyncio.CancelledError):
-                looking.set()
+                watching.set()
                 await asyncio.Event().wait()
             await asyncio.Event().wait()
 
         queue = SyncExportQueue(redis_url, namespace=namespace)
-        monkeypatch.setattr(ExportQueue, "status", deaf)
+        monkeypatch.setattr(ExportQueue, "status", ignore_one_cancellation)
         with ThreadPoolExecutor(2) as threads:
             waiting = threads.submit(queue.status, "e1")
-            assert looking.wait(20)
+            assert watching.wait(20)
             threads.submit(queue.close).result(20)
             assert isinstance(waiting.exception(20), RuntimeError)
 
-    def test_a_watch_that_is_left_early_leaves_nothing(self, redis_url: str, namespace: str) -> None:
+    def test_watch_may_be_left_early(self, redis_url: str, namespace: str) -> None:
         with SyncExportQueue(redis_url, namespace=namespace) as queue:
             export_id = queue.enqueue(request_of()).export_id
             for status in queue.watch(export_id):
                 assert status.phase is Phase.QUEUED
                 break
 
-    def test_a_forked_process_is_told_instead_of_left_to_hang(
+    def test_call_in_a_forked_process_raises_an_error(
         self, redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with SyncExportQueue(redis_url, namespace=namespace) as queue:
@@ -182,7 +184,7 @@ class TestSyncExportQueue(QueueSuite):
                 with pytest.raises(RuntimeError, match="opened before a fork"):
                     queue.list_exports()
 
-    def test_a_redis_that_is_not_there_is_told(self) -> None:
+    def test_unreachable_redis_raises_an_error(self) -> None:
         with SyncExportQueue("redis://127.0.0.1:1/0") as queue, pytest.raises(ServiceUnreachableError):
             queue.list_exports()
 
@@ -200,7 +202,7 @@ class TestInMemoryExportQueue(QueueSuite):
 
         return Subject(queue, end, trace)
 
-    async def test_exports_end_as_was_scripted(self) -> None:
+    async def test_exports_end_as_scripted(self) -> None:
         script: list[End] = [Succeeds(["users.csv"]), Fails("result_missing", step="transfer"), Fails(step="submit")]
         async with InMemoryExportQueue(then=script) as queue:
             ids = [(await queue.enqueue(request_of())).export_id for _ in range(4)]
@@ -210,13 +212,13 @@ class TestInMemoryExportQueue(QueueSuite):
         assert [item.error and item.error.code for item in ended] == [None, "result_missing", "platform_error", None]
         assert len(queue.requests) == 4
 
-    async def test_a_cancelled_one_ends_so(self) -> None:
+    async def test_cancelled_export_ends_as_cancelled(self) -> None:
         queue = InMemoryExportQueue(otherwise=Stays())
         export_id = (await queue.enqueue(request_of())).export_id
         await queue.cancel(export_id)
         assert (await queue.wait(export_id)).phase is Phase.CANCELLED
 
-    async def test_every_phase_is_seen_on_the_way(self) -> None:
+    async def test_watch_yields_every_phase(self) -> None:
         queue = InMemoryExportQueue()
         export_id = (await queue.enqueue(request_of())).export_id
         phases = [status.phase.value async for status in queue.watch(export_id)]

@@ -1,4 +1,4 @@
-"""The sinks, each before a real server; brokers stand in a file of their own."""
+"""The conformance suite, run for each sink against a real server. The brokers have a separate file."""
 
 import json
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from arq.connections import ArqRedis
 from conformance.sink_suite import Bench, SinkSuite
 from export_worker.demo.processes import free_port
 from export_worker.redis.client import close_redis, commands, open_redis
-from export_worker.sinks.aws import AwsPlace
+from export_worker.sinks.aws import AwsEndpoint
 from export_worker.sinks.base import Sink
 from export_worker.sinks.eventbridge import EventBridge
 from export_worker.sinks.redis_stream import RedisStream
@@ -36,7 +36,7 @@ async def closing(*sinks: Sink) -> AsyncIterator[None]:
 class TestRedisStream(SinkSuite):
     @pytest.fixture
     async def bench(self, arq_redis: ArqRedis, namespace: str) -> AsyncIterator[Bench]:
-        stream, nowhere = f"{namespace}:events", open_redis(f"redis://127.0.0.1:{free_port()}", retries=0)
+        stream, unreachable = f"{namespace}:events", open_redis(f"redis://127.0.0.1:{free_port()}", retries=0)
         last = "-"
 
         async def received() -> list[str]:
@@ -45,8 +45,9 @@ class TestRedisStream(SinkSuite):
             last = f"({entries[-1][0].decode()}" if entries else last
             return [fields[b"event"].decode() for _, fields in entries]
 
-        yield Bench(RedisStream(commands(arq_redis), stream, 1000), received, RedisStream(commands(nowhere), "s", 10))
-        await close_redis(nowhere)
+        sink, broken = RedisStream(commands(arq_redis), stream, 1000), RedisStream(commands(unreachable), "s", 10)
+        yield Bench(sink, received, broken)
+        await close_redis(unreachable)
 
 
 class TestWebhook(SinkSuite):
@@ -85,10 +86,10 @@ def queue_of(s3_url: str, *, fifo: bool = False) -> tuple[Any, str]:
 
 
 class AwsSuite(SinkSuite):
-    """What SQS, SNS and EventBridge share: a queue that shows what arrived."""
+    """Common part of SQS, SNS and EventBridge: the events arrive in an SQS queue, from which the test reads them."""
 
     def sinks(self, s3_url: str, queue_url: str) -> tuple[Sink, Sink]:
-        raise AssertionError("each says its own")
+        raise AssertionError("each subclass defines its sinks")
 
     def event_in(self, body: str) -> str:
         return body
@@ -117,8 +118,8 @@ def arn_of(queue_url: str) -> str:
 
 class TestSqs(AwsSuite):
     def sinks(self, s3_url: str, queue_url: str) -> tuple[Sink, Sink]:
-        place = AwsPlace(REGION, s3_url)
-        return Sqs(queue_url, place, 4), Sqs(f"{queue_url}-not-there", place, 4)
+        endpoint = AwsEndpoint(REGION, s3_url)
+        return Sqs(queue_url, endpoint, 4), Sqs(f"{queue_url}-not-there", endpoint, 4)
 
 
 class TestSqsFifo(TestSqs):
@@ -136,8 +137,8 @@ class TestSns(AwsSuite):
             Attributes={"FilterPolicy": json.dumps({"type": ["export.failed"]})},
         )
         client.close()
-        place = AwsPlace(REGION, s3_url)
-        return Sns(topic, place, 4), Sns(f"{topic}-not-there", place, 4)
+        endpoint = AwsEndpoint(REGION, s3_url)
+        return Sns(topic, endpoint, 4), Sns(f"{topic}-not-there", endpoint, 4)
 
     def event_in(self, body: str) -> str:
         return str(json.loads(body)["Message"])
@@ -152,9 +153,9 @@ class TestEventBridge(AwsSuite):
         client.put_rule(Name="all", EventBusName=bus, EventPattern=json.dumps(pattern))
         client.put_targets(Rule="all", EventBusName=bus, Targets=[{"Id": "q", "Arn": arn_of(queue_url)}])
         client.close()
-        # moto takes events for a bus that is not there, so the broken one leads to no server.
-        nowhere = AwsPlace(REGION, f"http://127.0.0.1:{free_port()}")
-        return EventBridge(bus, AwsPlace(REGION, s3_url), 4), EventBridge(bus, nowhere, 4)
+        # moto accepts events for a bus that does not exist, so the broken sink has the address of no server.
+        unreachable = AwsEndpoint(REGION, f"http://127.0.0.1:{free_port()}")
+        return EventBridge(bus, AwsEndpoint(REGION, s3_url), 4), EventBridge(bus, unreachable, 4)
 
     def event_in(self, body: str) -> str:
         return json.dumps(json.loads(body)["detail"])

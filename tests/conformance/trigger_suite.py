@@ -1,4 +1,4 @@
-"""What every trigger must do, wherever its messages come from."""
+"""What every trigger must do, whatever the source of its messages."""
 
 import asyncio
 import json
@@ -11,6 +11,7 @@ from uuid import uuid4
 from arq.connections import ArqRedis
 
 from export_producers.client import ExportQueue
+from export_producers.triggers.dead_letters import DeadLetters
 from export_producers.triggers.intake import Intake, Trigger
 from export_producers.triggers.template import Template
 from export_worker.contract.redis_keys import Keys
@@ -27,48 +28,53 @@ TEMPLATE = {
 
 
 def cloudevent(event_id: str, tag: Any = "t") -> dict[str, Any]:
-    """An event that the template makes a request of."""
+    """Returns an event from which `TEMPLATE` makes a request."""
     return {"specversion": "1.0", "id": event_id, "source": "/tags", "type": "tag.ready", "data": {"tag": tag}}
 
 
 @dataclass
-class Post:
-    """A place that messages come from.
+class MessageSource:
+    """The source that the trigger under test reads.
 
     Args:
-        build: The trigger that reads it.
-        publish: Puts a message there, under an id of its own.
-        waiting: How many messages are there that nobody has acknowledged.
+        build: Returns a trigger that reads the source.
+        publish: Publishes a message under an id of its own.
+        unacknowledged: Returns how many messages of the source are not acknowledged.
         headers: Whether messages have headers.
     """
 
     build: Callable[[Intake], Trigger]
     publish: Callable[[bytes, Mapping[str, str]], Awaitable[None]]
-    waiting: Callable[[], Awaitable[int]]
+    unacknowledged: Callable[[], Awaitable[int]]
     headers: bool = True
 
 
 @dataclass
-class Desk:
-    """Where exports are enqueued."""
+class IntakeSite:
+    """The queue and the dead-letter stream behind a trigger under test."""
 
     queue: ExportQueue
     redis: Any
     keys: Keys
 
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """The dead-letter stream of trigger `t`."""
+        return DeadLetters(self.redis, self.keys.dead("t"))
+
     async def exports(self, count: int) -> list[Status]:
-        """All exports, once there are so many."""
+        """Waits until there are `count` exports, and returns all of them."""
         async with asyncio.timeout(40):
             while len(found := await self.queue.list_exports()) < count:
                 await asyncio.sleep(0.02)
         return found
 
     async def request(self, export_id: str) -> ExportRequest:
-        """What was asked for."""
+        """Returns the request of an export."""
         return ExportRequest.model_validate_json(await self.redis.hget(self.keys.export(export_id), "request"))
 
     async def dead(self, count: int) -> list[dict[str, str]]:
-        """What was laid aside, once it is so much."""
+        """Waits until there are `count` dead letters, and returns all of them."""
         async with asyncio.timeout(40):
             while len(entries := await self.redis.xrange(self.keys.dead("t"))) < count:
                 await asyncio.sleep(0.02)
@@ -78,21 +84,23 @@ class Desk:
 
 
 @asynccontextmanager
-async def open_desk(redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIterator[Desk]:
-    """A namespace to enqueue in, whose workers know one connection."""
+async def open_intake_site(redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIterator[IntakeSite]:
+    """Opens a namespace in which the connection `gio` is announced."""
     keys = Keys(namespace)
     await redis.hset(keys.connections, mapping={"gio": "growingio"})  # type: ignore[misc] # redis-py types both clients
     async with ExportQueue(redis_url, namespace=namespace) as queue:
-        yield Desk(queue, redis, keys)
+        yield IntakeSite(queue, redis, keys)
 
 
 @asynccontextmanager
-async def running(post: Post, desk: Desk, template: Mapping[str, Any] | None = None) -> AsyncIterator[None]:
-    """The trigger at work; at the end it is told to stop, as by SIGTERM, and does."""
+async def running(
+    source: MessageSource, site: IntakeSite, template: Mapping[str, Any] | None = None
+) -> AsyncIterator[None]:
+    """Runs the trigger while the block runs. At the end, stops it as SIGTERM does, and waits for it."""
     stop = asyncio.Event()
     compiled = Template("triggers.t.request", template) if template is not None else None
-    intake = Intake("t", queue=desk.queue, redis=desk.redis, keys=desk.keys, template=compiled, stop=stop)
-    working = asyncio.create_task(post.build(intake).run(stop))
+    intake = Intake("t", queue=site.queue, dead_letters=site.dead_letters, template=compiled, stop=stop)
+    working = asyncio.create_task(source.build(intake).run(stop))
     try:
         yield
     finally:
@@ -101,77 +109,85 @@ async def running(post: Post, desk: Desk, template: Mapping[str, Any] | None = N
             await working
 
 
-async def until_acknowledged(post: Post) -> None:
-    """Wait until nothing is left."""
+async def until_acknowledged(source: MessageSource) -> None:
+    """Waits until every message is acknowledged."""
     async with asyncio.timeout(40):
-        while await post.waiting():
+        while await source.unacknowledged():
             await asyncio.sleep(0.05)
 
 
 class TriggerSuite:
-    """Inherited by the tests of each trigger, which give the fixtures `post` and `desk`."""
+    """Base class for the tests of each trigger. A subclass provides the fixtures `source` and `site`."""
 
-    async def test_each_request_becomes_one_export(self, post: Post, desk: Desk) -> None:
+    async def test_each_request_becomes_one_export(self, source: MessageSource, site: IntakeSite) -> None:
         for number in range(12):
-            await post.publish(json.dumps(REQUEST | {"metadata": {"n": str(number)}}).encode(), {})
-        async with running(post, desk):
-            found = await desk.exports(12)
-            await until_acknowledged(post)
+            await source.publish(json.dumps(REQUEST | {"metadata": {"n": str(number)}}).encode(), {})
+        async with running(source, site):
+            found = await site.exports(12)
+            await until_acknowledged(source)
         assert {status.metadata["n"] for status in found} == {str(number) for number in range(12)}
 
-    async def test_a_trace_goes_on_and_what_is_none_harms_nothing(self, post: Post, desk: Desk) -> None:
+    async def test_valid_trace_context_is_stored_and_invalid_one_is_ignored(
+        self, source: MessageSource, site: IntakeSite
+    ) -> None:
         for number, traceparent in enumerate((TRACEPARENT, "00-zz", "x" * 5000)):
             body = json.dumps(REQUEST | {"metadata": {"n": str(number)}}).encode()
-            await post.publish(body, {"traceparent": traceparent, "tracestate": "a=b"})
-        async with running(post, desk):
-            found = {status.metadata["n"]: status.export_id for status in await desk.exports(3)}
-        noted = {number: await desk.redis.hget(desk.keys.export(found[number]), "trace") for number in found}
-        assert {number: json.loads(trace) if trace else None for number, trace in noted.items()} == {
+            await source.publish(body, {"traceparent": traceparent, "tracestate": "a=b"})
+        async with running(source, site):
+            found = {status.metadata["n"]: status.export_id for status in await site.exports(3)}
+        traces = {number: await site.redis.hget(site.keys.export(found[number]), "trace") for number in found}
+        assert {number: json.loads(trace) if trace else None for number, trace in traces.items()} == {
             "0": {"traceparent": TRACEPARENT, "tracestate": "a=b"},
             "1": None,
             "2": None,
         }
 
-    async def test_equal_messages_are_two_exports_and_one_key_is_one(self, post: Post, desk: Desk) -> None:
+    async def test_equal_messages_make_two_exports_but_equal_idempotency_keys_make_one(
+        self, source: MessageSource, site: IntakeSite
+    ) -> None:
         for _ in range(2):
-            await post.publish(json.dumps(REQUEST).encode(), {})
-            await post.publish(json.dumps(REQUEST | {"idempotency_key": "own"}).encode(), {})
-        async with running(post, desk):
-            await until_acknowledged(post)
-            found = await desk.exports(3)
+            await source.publish(json.dumps(REQUEST).encode(), {})
+            await source.publish(json.dumps(REQUEST | {"idempotency_key": "own"}).encode(), {})
+        async with running(source, site):
+            await until_acknowledged(source)
+            found = await site.exports(3)
         assert len(found) == 3
 
-    async def test_a_cloudevent_becomes_an_export_and_its_double_none(self, post: Post, desk: Desk) -> None:
+    async def test_cloudevent_that_is_published_twice_makes_one_export(
+        self, source: MessageSource, site: IntakeSite
+    ) -> None:
         event_id = uuid4().hex
         for body in (cloudevent(event_id), cloudevent(event_id), cloudevent(event_id + "b")):
-            await post.publish(json.dumps(body).encode(), {})
-        async with running(post, desk, TEMPLATE):
-            await until_acknowledged(post)
-            found = await desk.exports(2)
+            await source.publish(json.dumps(body).encode(), {})
+        async with running(source, site, TEMPLATE):
+            await until_acknowledged(source)
+            found = await site.exports(2)
         assert [status.metadata for status in found] == [{"from": "/tags"}] * 2
-        keys = {(await desk.request(status.export_id)).idempotency_key for status in found}
+        keys = {(await site.request(status.export_id)).idempotency_key for status in found}
         assert keys == {f"t//tags#{event_id}", f"t//tags#{event_id}b"}
 
-    async def test_a_binary_cloudevent_says_it_in_headers(self, post: Post, desk: Desk) -> None:
-        if not post.headers:
+    async def test_binary_cloudevent_is_read_from_headers(self, source: MessageSource, site: IntakeSite) -> None:
+        if not source.headers:
             return
         attributes = {"ce_specversion": "1.0", "ce_id": "b1", "ce_source": "/tags", "ce_type": "tag.ready"}
-        await post.publish(b'{"tag": "t"}', attributes)
-        async with running(post, desk, TEMPLATE):
-            (status,) = await desk.exports(1)
-        assert (await desk.request(status.export_id)).idempotency_key == "t//tags#b1"
+        await source.publish(b'{"tag": "t"}', attributes)
+        async with running(source, site, TEMPLATE):
+            (status,) = await site.exports(1)
+        assert (await site.request(status.export_id)).idempotency_key == "t//tags#b1"
 
-    async def test_what_cannot_be_understood_is_laid_aside_and_the_next_taken(self, post: Post, desk: Desk) -> None:
-        await post.publish(b"no json", {})
-        await post.publish(json.dumps(REQUEST | {"connection": "nobody"}).encode(), {})
-        await post.publish(json.dumps(REQUEST | {"conection": "gio"}).encode(), {})
-        await post.publish(json.dumps(REQUEST).encode(), {})
-        async with running(post, desk):
-            await desk.exports(1)
-            dead = await desk.dead(3)
-            await until_acknowledged(post)
+    async def test_invalid_messages_become_dead_letters_and_later_messages_are_enqueued(
+        self, source: MessageSource, site: IntakeSite
+    ) -> None:
+        await source.publish(b"no json", {})
+        await source.publish(json.dumps(REQUEST | {"connection": "unknown"}).encode(), {})
+        await source.publish(json.dumps(REQUEST | {"conection": "gio"}).encode(), {})
+        await source.publish(json.dumps(REQUEST).encode(), {})
+        async with running(source, site):
+            await site.exports(1)
+            dead = await site.dead(3)
+            await until_acknowledged(source)
         reasons = {fields["message"]: fields["reason"] for fields in dead}
         assert "is not JSON" in reasons["no json"]
         assert sorted(reason.partition(":")[0] for reason in reasons.values())[:2] == ["conection", "connection"]
         assert all(fields["id"] for fields in dead)
-        assert len(await desk.queue.list_exports()) == 1
+        assert len(await site.queue.list_exports()) == 1

@@ -1,4 +1,4 @@
-"""A simulator of this test's own, and a site around it."""
+"""Fixtures of end-to-end tests: a simulator for each test, and a site with the services of a worker."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +15,7 @@ SETTINGS = SimulatorSettings(tokens=(secret_canaries.TOKEN,), client_secret=secr
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[Simulator]:
-    """A simulator in the test's loop, whose jobs are quick."""
+    """A simulator in the test's event loop, with short stages."""
     async with Simulator.start(settings=SETTINGS) as simulator:
         simulator.world.scenario = simulator.world.scenario.model_copy(update={"stage_s": 0.05})
         yield simulator
@@ -23,11 +23,11 @@ async def simulator() -> AsyncIterator[Simulator]:
 
 @pytest.fixture
 def world(simulator: Simulator) -> World:
-    """What the simulator is told, and what it has seen."""
+    """The simulator's state: the scenario, faults, jobs and recorded requests."""
     return simulator.world
 
 
 @pytest.fixture
 def site(redis_url: str, s3_url: str, simulator: Simulator, namespace: str, bucket: str, outputs: Path) -> Site:
-    """Everything that a worker needs."""
+    """The services, namespace and bucket that a worker needs."""
     return Site(redis_url, s3_url, simulator.url, namespace, bucket, outputs)

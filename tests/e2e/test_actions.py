@@ -1,4 +1,4 @@
-"""Cancel, retry and explain, at every phase."""
+"""The actions cancel, retry and explain, in every phase of an export."""
 
 import asyncio
 import json
@@ -19,16 +19,16 @@ REQUEST = json.dumps({"connection": "gio", "export": EXPORT})
 MIB = 2**20
 
 
-async def reached(queue: ExportQueue, export_id: str, phase: Phase) -> Status:
-    """The first status in a phase."""
+async def wait_for_phase(queue: ExportQueue, export_id: str, phase: Phase) -> Status:
+    """Waits until an export is in a phase, and returns its first status in it."""
     async with asyncio.timeout(20):
         async for status in queue.watch(export_id, 0.02):
             if status.phase is phase:
                 return status
-    raise AssertionError(f"never {phase}")
+    raise AssertionError(f"the export was never {phase}")
 
 
-async def test_a_queued_export_is_cancelled_without_asking_the_platform(site: Site, world: World) -> None:
+async def test_cancel_of_queued_export_calls_no_platform(site: Site, world: World) -> None:
     async with site.queue() as queue:
         accepted = await queue.enqueue(REQUEST)
         assert await queue.cancel(accepted.export_id) is Phase.QUEUED
@@ -42,20 +42,20 @@ async def test_a_queued_export_is_cancelled_without_asking_the_platform(site: Si
     assert len(world.jobs) == 0
 
 
-async def test_a_waiting_export_is_cancelled_at_once_however_late_its_next_poll_is(site: Site, world: World) -> None:
+async def test_cancel_of_export_with_late_next_poll_takes_effect_at_once(site: Site, world: World) -> None:
     site.connection = {"poll": {"first_s": 3600.0, "max_s": 3600.0, "deadline_s": 86400.0}}
     world.scenario = world.scenario.model_copy(update={"hold_stage": "RUNNING"})
     async with worker_site.worker(site), site.queue() as queue:
         accepted = await queue.enqueue(REQUEST)
-        await reached(queue, accepted.export_id, Phase.RUNNING)
+        await wait_for_phase(queue, accepted.export_id, Phase.RUNNING)
         await queue.cancel(accepted.export_id)
         status = await queue.wait(accepted.export_id, 10)
 
     assert status.phase is Phase.CANCELLED
 
 
-async def test_a_submit_under_way_is_heard_to_its_end_and_its_job_named(site: Site, world: World) -> None:
-    # Longer than a heartbeat, which hears of the cancel.
+async def test_cancel_during_submit_waits_for_the_answer_and_notes_the_operation(site: Site, world: World) -> None:
+    # Longer than the interval of the heartbeat, which reads the cancellation request.
     world.faults.add(Fault(on="submit", fault="slow", delay_s=1.5))
     async with worker_site.worker(site), site.queue() as queue:
         accepted = await queue.enqueue(REQUEST)
@@ -70,7 +70,9 @@ async def test_a_submit_under_way_is_heard_to_its_end_and_its_job_named(site: Si
     assert notes[-2:] == [f"submitted as {job.job_id}", f"cancelled; {job.job_id} continues on the platform"]
 
 
-async def test_so_is_a_poll_that_submits(site: Site, world: World) -> None:
+async def test_cancel_during_poll_that_submits_waits_for_the_answer_and_notes_the_operation(
+    site: Site, world: World
+) -> None:
     connection = site.tree()["connections"]["gio"] | {"platform": "thinkingdata"}
     site.settings = {"connections": {"ta": connection}}
     world.faults.add(Fault(on="submit", fault="slow", delay_s=1.5, match="submit-sql"))
@@ -89,7 +91,7 @@ async def test_so_is_a_poll_that_submits(site: Site, world: World) -> None:
     assert notes[-1] == f"cancelled; {status.operation_id} continues on the platform"
 
 
-async def test_a_transfer_is_cancelled_in_the_middle_and_leaves_nothing(site: Site, world: World) -> None:
+async def test_cancel_during_transfer_leaves_no_object_and_no_upload(site: Site, world: World) -> None:
     world.scenario = world.scenario.model_copy(update={"file_bytes": 40 * MIB, "framing": "chunked"})
     world.faults.add(Fault(on="download", fault="slow", delay_s=60, after_bytes=20 * MIB))
     async with worker_site.worker(site), site.queue() as queue:
@@ -106,7 +108,7 @@ async def test_a_transfer_is_cancelled_in_the_middle_and_leaves_nothing(site: Si
     assert site.open_uploads() == []
 
 
-async def test_what_has_ended_stays_as_it_is(site: Site) -> None:
+async def test_cancel_of_ended_export_changes_nothing_and_exits_1(site: Site) -> None:
     async with worker_site.worker(site), site.queue() as queue:
         status = await worker_site.export(site, REQUEST)
         assert await queue.cancel(status.export_id) is Phase.SUCCEEDED
@@ -128,18 +130,18 @@ CASES: list[tuple[str | None, Fault, int]] = [
 
 
 @pytest.mark.parametrize(("start", "fault", "jobs"), CASES, ids=[f"{case[1].on}-from-{case[0]}" for case in CASES])
-async def test_a_failed_export_goes_on_from_where_it_is_told(
+async def test_retry_of_failed_export_restarts_from_the_requested_step(
     site: Site, world: World, start: Any, fault: Fault, jobs: int
 ) -> None:
     world.faults.add(fault)
-    # A job may only fail while it runs: it is not done before the first look, however slow this machine is.
+    # A job can fail only while it runs, so it must not finish before the first poll on a slow machine.
     world.scenario = world.scenario.model_copy(update={"hold_stage": "RUNNING" if fault.on == "poll" else None})
     async with worker_site.worker(site), site.queue() as queue:
         failed = await worker_site.export(site, REQUEST)
         assert failed.phase is Phase.FAILED
         world.scenario = world.scenario.model_copy(update={"hold_stage": None})
         if failed.error is not None and failed.error.code == "platform_error" and start is None:
-            start = "submit"  # a job that ended in ERROR stays there
+            start = "submit"  # a job that has ended in ERROR cannot be polled to another stage
             jobs = 2
         await queue.retry(failed.export_id, start)
         status = await queue.wait(failed.export_id, 20)
@@ -152,7 +154,7 @@ async def test_a_failed_export_goes_on_from_where_it_is_told(
     assert len({event.id for event in events}) == 2
 
 
-async def test_one_that_had_succeeded_and_is_set_going_again_does_not_seem_complete(site: Site, world: World) -> None:
+async def test_retry_of_succeeded_export_removes_success_marker_and_manifest_first(site: Site, world: World) -> None:
     async with worker_site.worker(site), site.queue() as queue:
         export_id = (await worker_site.export(site, REQUEST)).export_id
         before = await asyncio.to_thread(site.objects)
@@ -170,7 +172,7 @@ async def test_one_that_had_succeeded_and_is_set_going_again_does_not_seem_compl
     assert set(after) == set(before)
 
 
-async def test_all_failed_exports_with_one_code_are_retried_together(site: Site, world: World) -> None:
+async def test_bulk_retry_selects_failed_exports_by_error_code(site: Site, world: World) -> None:
     world.faults.add(Fault(on="submit", fault="graphql_errors", times=2, per="all"))
     async with worker_site.worker(site), site.queue() as queue:
         failed = [(await worker_site.export(site, REQUEST)).export_id for _ in range(2)]
@@ -191,7 +193,7 @@ async def test_all_failed_exports_with_one_code_are_retried_together(site: Site,
     assert [status.phase for status in ended] == [Phase.SUCCEEDED] * 2
 
 
-async def test_an_open_export_is_not_retried(site: Site) -> None:
+async def test_retry_of_open_export_exits_2(site: Site) -> None:
     async with site.queue() as queue:
         accepted = await queue.enqueue(REQUEST)
     ran = await asyncio.to_thread(site.command, "retry", accepted.export_id)
@@ -200,31 +202,31 @@ async def test_an_open_export_is_not_retried(site: Site) -> None:
 
 
 @pytest.mark.parametrize("command", ["cancel", "retry", "explain"])
-def test_an_unknown_export_exits_3(site: Site, command: str) -> None:
+def test_action_on_unknown_export_exits_3(site: Site, command: str) -> None:
     assert site.command(command, "0" * 32).status == 3
 
 
-async def test_every_wait_is_explained(site: Site, world: World) -> None:
+async def test_explain_names_the_reason_of_each_wait(site: Site, world: World) -> None:
     site.connection = {"poll": {"first_s": 600.0, "max_s": 600.0, "deadline_s": 86400.0}, "max_in_flight": 1}
     world.scenario = world.scenario.model_copy(update={"hold_stage": "RUNNING"})
     async with site.queue() as queue:
         first = (await queue.enqueue(REQUEST)).export_id
-        assert "no control worker has taken it" in await queue.explain(first)
+        assert "Check that a control worker is running." in await queue.explain(first)
         async with worker_site.worker(site):
-            await reached(queue, first, Phase.RUNNING)
+            await wait_for_phase(queue, first, Phase.RUNNING)
             second = (await queue.enqueue(REQUEST)).export_id
-            await explained(queue, first, lambda words: "for its next poll; the platform says" in words)
-            await explained(queue, second, lambda words: "waits for a free slot of connection gio" in words)
+            await explained(queue, first, lambda words: "for its next poll step. The platform" in words)
+            await explained(queue, second, lambda words: "Waiting for a free slot of connection gio" in words)
             await queue.cancel(first)
             await queue.wait(first, 10)
             assert "was cancelled" in await queue.explain(first)
-            await reached(queue, second, Phase.RUNNING)
-    told = await asyncio.to_thread(site.command, "explain", second, "--json")
-    assert json.loads(told.stdout)["export_id"] == second
+            await wait_for_phase(queue, second, Phase.RUNNING)
+    explanation = await asyncio.to_thread(site.command, "explain", second, "--json")
+    assert json.loads(explanation.stdout)["export_id"] == second
 
 
 async def explained(queue: ExportQueue, export_id: str, right: Callable[[str], bool]) -> None:
-    """Wait for an explanation."""
+    """Waits until the explanation of an export fulfils a condition."""
     words = ""
     for _ in range(200):
         words = await queue.explain(export_id)

@@ -1,4 +1,4 @@
-"""`export-worker call` as a user has it, against GrowingIO; bodies and deletions are in `test_fifth_platform`."""
+"""The command `export-worker call`, against GrowingIO. `test_fifth_platform` tests bodies and deletions."""
 
 import asyncio
 import json
@@ -9,24 +9,24 @@ from export_worker.demo.processes import free_port
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from support import secret_canaries
-from support.worker_site import Ran, Site
+from support.worker_site import CommandResult, Site
 
 PROJECT = ("--param", "projectId=WlGk4Daj")
 
 
-async def call(site: Site, *arguments: str, **environment: str) -> Ran:
-    """Run it beside the test's loop, in which the simulator lives."""
+async def call(site: Site, *arguments: str, **environment: str) -> CommandResult:
+    """Runs the command in a thread, since the simulator runs in the event loop of the test."""
     return await asyncio.to_thread(site.command, "call", *arguments, **environment)
 
 
-def refusal(ran: Ran) -> dict[str, str]:
-    """What was refused: field → message."""
+def refusal(ran: CommandResult) -> dict[str, str]:
+    """Returns the problems of a refused call: field → message."""
     assert ran.status == 2, ran
     assert "Traceback" not in ran.stderr
     return {problem["field"]: problem["message"] for problem in json.loads(ran.stdout)["error"]["fields"]}
 
 
-async def test_the_list_shows_every_operation(site: Site) -> None:
+async def test_list_shows_every_operation(site: Site) -> None:
     plain, listed = await call(site, "gio", "--list"), await call(site, "gio", "--list", "--json")
 
     operations = {operation["name"]: operation for operation in json.loads(listed.stdout)}
@@ -35,11 +35,11 @@ async def test_the_list_shows_every_operation(site: Site) -> None:
     assert (profile["method"], profile["path"], profile["aliases"]) == ("POST", "/graphql", ["user-profile"])
     assert [parameter["name"] for parameter in profile["parameters"]] == ["projectId", "userId", "tags", "properties"]
     assert profile["any_of"] == [["tags", "properties"]]
-    for word in [*operations, "user-profile", "POST /graphql", "projectId*", "like [A-Za-z0-9]{8}", "at least one of"]:
-        assert word in plain.stdout
+    for text in [*operations, "user-profile", "POST /graphql", "projectId*", "like [A-Za-z0-9]{8}", "at least one of"]:
+        assert text in plain.stdout
 
 
-async def test_an_answer_is_json_pretty_or_compact(site: Site) -> None:
+async def test_response_is_printed_as_pretty_or_compact_json(site: Site) -> None:
     plain, compact = (
         await call(site, "gio", "segments", *PROJECT),
         await call(site, "gio", "segments", *PROJECT, "--json"),
@@ -52,9 +52,9 @@ async def test_an_answer_is_json_pretty_or_compact(site: Site) -> None:
     assert "分群" in compact.stdout
 
 
-async def test_one_user_by_alias_and_lists_by_repetition(site: Site) -> None:
-    asked = ("--param", "userId=user-0001", "--param", "properties=usr_city", "--param", "properties=usr_level")
-    ran = await call(site, "gio", "user-profile", *PROJECT, *asked, "--json")
+async def test_call_by_alias_with_repeated_parameter(site: Site) -> None:
+    parameters = ("--param", "userId=user-0001", "--param", "properties=usr_city", "--param", "properties=usr_level")
+    ran = await call(site, "gio", "user-profile", *PROJECT, *parameters, "--json")
 
     assert ran.status == 0, ran
     user = json.loads(ran.stdout)
@@ -62,9 +62,9 @@ async def test_one_user_by_alias_and_lists_by_repetition(site: Site) -> None:
     assert [item["value"] for item in user["properties"]] == ["杭州", "金牌"]
 
 
-async def test_an_unknown_user_is_null(site: Site) -> None:
+async def test_call_for_unknown_user_prints_null(site: Site) -> None:
     ran = await call(
-        site, "gio", "dataCenterUserProfile", "--param", "userId=nobody", "--param", "properties=x", "--json"
+        site, "gio", "dataCenterUserProfile", "--param", "userId=unknown", "--param", "properties=x", "--json"
     )
     assert (ran.status, ran.stdout) == (0, "null\n")
 
@@ -73,7 +73,7 @@ async def test_an_unknown_user_is_null(site: Site) -> None:
     ("arguments", "field"),
     [
         (("gio", "drop"), "operation"),
-        (("nobody", "tags"), "connection"),
+        (("unknown", "tags"), "connection"),
         (("gio", "tags"), "projectId"),
         (("gio", "tags", "--param", "projectId=short"), "projectId"),
         (("gio", "tags", *PROJECT, "--param", "page=1"), "page"),
@@ -84,7 +84,7 @@ async def test_an_unknown_user_is_null(site: Site) -> None:
         (("gio", "userProfile", *PROJECT, "--param", "tags=x"), "tags"),
     ],
 )
-async def test_a_wrong_call_is_refused_before_anything_is_sent(
+async def test_wrong_call_is_refused_before_any_request(
     site: Site, world: World, arguments: tuple[str, ...], field: str
 ) -> None:
     assert field in refusal(await call(site, *arguments, "--json"))
@@ -92,26 +92,26 @@ async def test_a_wrong_call_is_refused_before_anything_is_sent(
 
 
 @pytest.mark.parametrize("arguments", [("gio",), (), ("gio", "tags", "--list"), ("gio", "--list", "--param", "a=b")])
-async def test_a_call_that_says_too_little_or_too_much_exits_2(site: Site, arguments: tuple[str, ...]) -> None:
+async def test_call_with_missing_or_extra_arguments_exits_2(site: Site, arguments: tuple[str, ...]) -> None:
     ran = await call(site, *arguments)
     assert ran.status == 2
     assert "Usage" in ran.stderr
 
 
-async def test_what_the_platform_refuses_exits_2(site: Site) -> None:
+async def test_call_that_platform_refuses_exits_2(site: Site) -> None:
     ran = await call(site, "gio", "tags", "--param", "projectId=Unkn0wn1", "--json")
     assert ran.status == 2
     assert json.loads(ran.stdout)["error"]["code"] == "platform_refused"
 
 
-async def test_a_dead_platform_exits_4(site: Site) -> None:
-    dead = f"http://127.0.0.1:{free_port()}"
-    ran = await call(site, "gio", "tags", *PROJECT, EXPORT_CONNECTIONS__GIO__BASE_URL=dead)
+async def test_call_to_unreachable_platform_exits_4(site: Site) -> None:
+    unreachable = f"http://127.0.0.1:{free_port()}"
+    ran = await call(site, "gio", "tags", *PROJECT, EXPORT_CONNECTIONS__GIO__BASE_URL=unreachable)
     assert ran.status == 4
     assert "Traceback" not in ran.stderr
 
 
-async def test_a_credential_that_the_platform_repeats_is_masked(site: Site, world: World) -> None:
+async def test_credential_in_error_response_is_masked(site: Site, world: World) -> None:
     world.faults.add(Fault(on="list", fault="echo_secret"))
     ran = await call(site, "gio", "tags", *PROJECT, "--json")
     assert ran.status == 2

@@ -1,6 +1,6 @@
-"""No secret leaves: each is put where it can be read, echoed or logged, and nothing that comes out holds it.
+"""No secret leaks: tests put each canary where it can be read, echoed or logged, and search all output for it.
 
-The whole run is searched once more when it ends (see `conftest`).
+At the end of the run `conftest` searches everything again.
 """
 
 import json
@@ -15,6 +15,7 @@ import pytest
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from support import secret_canaries, worker_site
+from support.paths import ROOT, TESTS
 from support.worker_site import Site
 
 REQUEST = json.dumps(
@@ -25,33 +26,34 @@ REQUEST = json.dumps(
 )
 
 
-def test_the_search_finds_what_it_looks_for() -> None:
+def test_search_finds_every_canary() -> None:
     for secret in secret_canaries.ALL:
         with pytest.raises(AssertionError):
             secret_canaries.check("here", f"before {secret} after".encode())
 
 
 LEAKING = """
-import logging, sys, canary
+import logging, sys
+from support import secret_canaries
 def test_prints(): print(secret_canaries.TOKEN)
-def test_complains(): sys.stderr.write(secret_canaries.AWS_SECRET_KEY)
+def test_writes_to_stderr(): sys.stderr.write(secret_canaries.AWS_SECRET_KEY)
 def test_logs(): logging.error("%s", secret_canaries.TOKEN)
 def test_is_clean(): print("canary")
 """
 
 
-def test_what_a_test_s_own_process_prints_or_logs_is_searched(tmp_path: Path) -> None:
-    leaking, tests = tmp_path / "test_leaking.py", Path(secret_canaries.__file__).parent
+def test_printed_or_logged_canary_fails_the_test(tmp_path: Path) -> None:
+    leaking = tmp_path / "test_leaking.py"
     leaking.write_text(LEAKING, encoding="utf-8")
-    settings = str(tests.parent / "pyproject.toml")
+    settings = str(ROOT / "pyproject.toml")
     command = [sys.executable, "-m", "pytest", "-c", settings, "-p", "conftest", str(leaking)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tests), *sys.path])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert "3 failed, 1 passed" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("scheme", ["Token", "Bearer", "raw"])
-async def test_a_platform_that_echoes_the_credential_does_not_leak_it(
+async def test_credential_echoed_by_the_platform_is_masked_in_status_event_and_log(
     site: Site, world: World, scheme: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -67,10 +69,10 @@ async def test_a_platform_that_echoes_the_credential_does_not_leak_it(
         assert "***" in status.error.message
         (event,) = await site.events(status.export_id)
         for text in (status.model_dump_json(), event.model_dump_json(), caplog.text):
-            secret_canaries.check("what came out", text.encode())
+            secret_canaries.check("the status, event or log", text.encode())
 
 
-async def test_an_oauth_secret_and_the_token_that_it_buys_stay_inside(site: Site, world: World) -> None:
+async def test_oauth_secret_and_issued_token_are_masked_in_log_and_status(site: Site, world: World) -> None:
     site.connection = {"token": None, "client_secret": secret_canaries.OAUTH_SECRET}
     world.faults.add(Fault(on="token", fault="echo_secret"))
     world.faults.add(Fault(on="poll", fault="echo_secret"))

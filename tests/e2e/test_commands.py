@@ -1,4 +1,4 @@
-"""The command line as a user has it: exit statuses, JSON on stdout and nothing else, no traceback."""
+"""The command line as a process: exit statuses, stdout with only JSON, and no traceback."""
 
 import json
 from contextlib import closing
@@ -10,25 +10,25 @@ import redis
 
 from export_worker.demo.processes import free_port
 from support import worker_site
-from support.worker_site import Ran, Site
+from support.worker_site import CommandResult, Site
 
 EXPORT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
 REQUEST: dict[str, Any] = {"connection": "gio", "export": EXPORT}
 
 
 def keys(site: Site) -> list[bytes]:
-    """Everything in Redis that belongs to this test, arq's own keys among it."""
+    """Returns all Redis keys of this test, including arq's."""
     with closing(redis.Redis.from_url(site.redis_url)) as client:
         return [key for key in client.scan_iter(count=1000) if site.namespace.encode() in key]
 
 
-def enqueue(site: Site, request: Any, *options: str) -> Ran:
+def enqueue(site: Site, request: Any, *options: str) -> CommandResult:
     body = request if isinstance(request, str) else json.dumps(request)
     return site.command("enqueue", "-", *options, stdin=body)
 
 
 def changed(**fields: Any) -> dict[str, Any]:
-    """The request with some fields of its export changed; None takes one away."""
+    """Returns the request with changed fields of its export; None removes a field."""
     export = {name: value for name, value in (EXPORT | fields).items() if value is not None}
     return {"connection": "gio", "export": export}
 
@@ -50,7 +50,7 @@ REFUSALS: list[tuple[str, Any, str]] = [
     ("not-utf-8", '{"connection": "\udcff"}', "request"),
     ("too-large", json.dumps({"connection": "x" * 70_000}), "request"),
     ("no-connection", {"export": EXPORT}, "connection"),
-    ("unknown-connection", {"connection": "nobody", "export": EXPORT}, "connection"),
+    ("unknown-connection", {"connection": "unknown", "export": EXPORT}, "connection"),
     ("connection-of-another-platform", rest() | {"connection": "gio"}, "connection"),
     ("no-export", {"connection": "gio"}, "export"),
     ("unknown-kind", changed(kind="growingio.everything"), "export.kind"),
@@ -106,7 +106,7 @@ REFUSALS: list[tuple[str, Any, str]] = [
 
 @pytest.fixture
 def all_platforms(site: Site) -> Site:
-    """A connection of each platform, so that a refusal is not one of the connection."""
+    """A site with a connection of each platform, so that the connection is never the reason of a refusal."""
     site.settings = {
         "connections": {
             "gio": {"platform": "growingio", "base_url": site.platform_url},
@@ -119,7 +119,9 @@ def all_platforms(site: Site) -> Site:
 
 
 @pytest.mark.parametrize(("request_", "field"), [case[1:] for case in REFUSALS], ids=[case[0] for case in REFUSALS])
-def test_bad_input_exits_2_names_the_field_and_enqueues_nothing(all_platforms: Site, request_: Any, field: str) -> None:
+def test_enqueue_of_invalid_request_exits_2_names_the_field_and_enqueues_nothing(
+    all_platforms: Site, request_: Any, field: str
+) -> None:
     body = request_ if isinstance(request_, str) else json.dumps(request_)
     path = all_platforms.outputs / f"request-{all_platforms.namespace}.json"
     path.write_bytes(body.encode("utf-8", "surrogateescape"))
@@ -147,13 +149,13 @@ def test_bad_input_exits_2_names_the_field_and_enqueues_nothing(all_platforms: S
         ("run", "--role", "cook"),
         ("schema", "everything"),
         ("catalog", "gio", "planets"),
-        ("catalog", "nobody", "projects"),
+        ("catalog", "unknown", "projects"),
         ("catalog", "gio", "segments"),
         ("no-such-command",),
     ],
     ids=" ".join,
 )
-def test_a_wrong_call_exits_2_without_a_traceback(site: Site, arguments: tuple[str, ...]) -> None:
+def test_wrong_arguments_exit_2_without_a_traceback(site: Site, arguments: tuple[str, ...]) -> None:
     ran = site.command(*arguments, stdin=json.dumps(REQUEST))
 
     assert ran.status == 2, ran
@@ -162,7 +164,7 @@ def test_a_wrong_call_exits_2_without_a_traceback(site: Site, arguments: tuple[s
     assert keys(site) == []
 
 
-def test_a_request_from_a_file_is_accepted_and_found_again(site: Site, tmp_path: Path) -> None:
+def test_request_from_a_file_is_accepted_and_returned_by_status_and_list(site: Site, tmp_path: Path) -> None:
     file = tmp_path / "request.json"
     file.write_text(json.dumps(REQUEST), encoding="utf-8")
 
@@ -177,7 +179,7 @@ def test_a_request_from_a_file_is_accepted_and_found_again(site: Site, tmp_path:
     assert json.loads(site.command("list", "--phase", "failed", "--json").stdout) == []
 
 
-def test_the_same_idempotency_key_gives_the_first_export_back_or_is_refused(site: Site) -> None:
+def test_enqueue_with_same_key_returns_first_export_or_refuses_other_body(site: Site) -> None:
     first = json.loads(enqueue(site, REQUEST, "--idempotency-key", "order-42", "--json").stdout)
     again = json.loads(enqueue(site, REQUEST | {"idempotency_key": "order-42"}, "--json").stdout)
     other = enqueue(site, changed(segment_id="AVpZBzpK"), "--idempotency-key", "order-42", "--json")
@@ -188,7 +190,7 @@ def test_the_same_idempotency_key_gives_the_first_export_back_or_is_refused(site
     assert len(json.loads(site.command("list", "--json").stdout)) == 1
 
 
-async def test_waiting_ends_with_the_last_status(site: Site) -> None:
+async def test_enqueue_with_wait_prints_the_final_status(site: Site) -> None:
     import asyncio
 
     async with worker_site.worker(site):
@@ -202,7 +204,7 @@ async def test_waiting_ends_with_the_last_status(site: Site) -> None:
     assert "succeeded" in plain.stdout
 
 
-def test_waiting_too_long_exits_1_and_the_export_goes_on(site: Site) -> None:
+def test_enqueue_with_wait_exits_1_after_timeout_and_export_stays_queued(site: Site) -> None:
     ran = enqueue(site, REQUEST, "--wait", "--timeout", "0.3", "--json")
 
     assert ran.status == 1
@@ -211,7 +213,7 @@ def test_waiting_too_long_exits_1_and_the_export_goes_on(site: Site) -> None:
     assert json.loads(site.command("status", status["export_id"], "--json").stdout)["phase"] == "queued"
 
 
-async def test_a_failed_export_exits_1(site: Site) -> None:
+async def test_wait_for_failed_export_exits_1(site: Site) -> None:
     import asyncio
 
     async with worker_site.worker(site):
@@ -226,7 +228,7 @@ async def test_a_failed_export_exits_1(site: Site) -> None:
 
 
 @pytest.mark.parametrize("command", ["status", "watch"])
-def test_an_unknown_export_exits_3(site: Site, command: str) -> None:
+def test_read_of_unknown_export_exits_3(site: Site, command: str) -> None:
     ran = site.command(command, "0" * 32, "--json")
 
     assert ran.status == 3
@@ -235,7 +237,9 @@ def test_an_unknown_export_exits_3(site: Site, command: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("status", "x"), ("list",), ("enqueue", "-"), ("run",)], ids=lambda it: it[0])
-def test_a_dead_redis_exits_4_and_says_where(site: Site, arguments: tuple[str, ...]) -> None:
+def test_unreachable_redis_exits_4_and_names_its_address_without_password(
+    site: Site, arguments: tuple[str, ...]
+) -> None:
     port = free_port()
     ran = site.command(
         *arguments, stdin=json.dumps(REQUEST), EXPORT_REDIS_URL=f"redis://:hidden-word@127.0.0.1:{port}/0"
@@ -247,7 +251,7 @@ def test_a_dead_redis_exits_4_and_says_where(site: Site, arguments: tuple[str, .
     assert "Traceback" not in ran.stderr
 
 
-def test_a_dead_platform_exits_4(site: Site) -> None:
+def test_unreachable_platform_exits_4(site: Site) -> None:
     ran = site.command(
         "catalog", "gio", "projects", EXPORT_CONNECTIONS__GIO__BASE_URL=f"http://127.0.0.1:{free_port()}"
     )
@@ -257,7 +261,7 @@ def test_a_dead_platform_exits_4(site: Site) -> None:
 
 
 @pytest.mark.parametrize("resource", ["projects", "tags", "segments", "funnels", "events", "retentions", "frequencies"])
-async def test_the_catalog_lists_what_can_be_exported(site: Site, resource: str) -> None:
+async def test_catalog_lists_ids_and_names(site: Site, resource: str) -> None:
     import asyncio
 
     project = [] if resource == "projects" else ["--project", "WlGk4Daj"]
@@ -271,7 +275,7 @@ async def test_the_catalog_lists_what_can_be_exported(site: Site, resource: str)
 
 
 @pytest.mark.parametrize("document", ["request", "status", "event", "config"])
-def test_every_schema_is_printed(site: Site, document: str) -> None:
+def test_schema_prints_each_document(site: Site, document: str) -> None:
     schema = json.loads(site.command("schema", document).stdout)
 
     assert schema["type"] == "object"
@@ -292,9 +296,7 @@ def test_every_schema_is_printed(site: Site, document: str) -> None:
         ("EXPORT_CONFIG", "/no/such/file.toml", "/no/such/file.toml"),
     ],
 )
-def test_a_wrong_setting_stops_a_worker_with_exit_2_and_its_name(
-    site: Site, variable: str, value: str, setting: str
-) -> None:
+def test_run_with_wrong_setting_exits_2_and_names_it(site: Site, variable: str, value: str, setting: str) -> None:
     ran = site.command("run", "--burst", **{variable: value})
 
     assert ran.status == 2, ran
@@ -302,7 +304,7 @@ def test_a_wrong_setting_stops_a_worker_with_exit_2_and_its_name(
     assert "Traceback" not in ran.stderr
 
 
-async def test_a_worker_in_burst_mode_leaves_when_nothing_is_open(site: Site) -> None:
+async def test_run_with_burst_exits_when_no_export_is_open(site: Site) -> None:
     import asyncio
 
     async with site.queue() as queue:

@@ -27,7 +27,7 @@ from export_worker.simulator.world import SimulatorSettings, World
 from export_worker.wiring.secrets import build_redactor
 from export_worker.wiring.worker import open_runtime
 from support import crash_worker, leftovers, s3_server, secret_canaries
-from support.worker_site import FAST, Site
+from support.worker_site import FAST_POLL, Site
 
 TIMEOUT_S = 120.0
 """Detects a hang: even a slow machine needs less."""
@@ -77,7 +77,7 @@ class Lab:
             namespace = f"t{uuid4().hex[:10]}"
             site = Site(self.redis_url, self.s3_url, simulator.url, namespace, bucket, self.outputs)
             site.settings = CRASH_SETTINGS
-            site.connection = {"poll": FAST | {"deadline_s": 10 * TIMEOUT_S}}
+            site.connection = {"poll": FAST_POLL | {"deadline_s": 10 * TIMEOUT_S}}
             yield site, simulator.world
             await asyncio.to_thread(self._empty, bucket)
 

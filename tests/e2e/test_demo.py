@@ -1,4 +1,4 @@
-"""The demo, as a newcomer runs it."""
+"""The command `demo`, run as a new user runs it."""
 
 import json
 import os
@@ -16,28 +16,27 @@ COMMAND = [sys.executable, "-m", "export_worker", "demo"]
 
 
 @pytest.mark.timeout(120)
-def test_the_demo_lands_every_kind_and_leaves_nothing_behind() -> None:
+def test_demo_completes_every_kind_in_both_rounds_and_exits_0() -> None:
     done = subprocess.run([*COMMAND, "--json"], capture_output=True, text=True, timeout=110, check=False)
 
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert [status["phase"] for status in told["exports"]] == ["succeeded"] * 26
-    assert {status["kind"] for status in told["exports"]} == set(PLATFORM_OF_KIND)
-    retried = {
-        bool(status["counters"]["retries"]) for status in told["exports"] if status["metadata"]["weather"] == "flaky"
-    }
+    document = json.loads(done.stdout)
+    exports = document["exports"]
+    assert [status["phase"] for status in exports] == ["succeeded"] * 26
+    assert {status["kind"] for status in exports} == set(PLATFORM_OF_KIND)
+    retried = {bool(status["counters"]["retries"]) for status in exports if status["metadata"]["weather"] == "flaky"}
     assert retried == {True}
-    assert {event["subject"] for event in told["events"]} == {status["export_id"] for status in told["exports"]}
-    assert len({event["id"] for event in told["events"]}) == 26
+    assert {event["subject"] for event in document["events"]} == {status["export_id"] for status in exports}
+    assert len({event["id"] for event in document["events"]}) == 26
 
 
 @pytest.mark.timeout(120)
-def test_the_demo_stays_up_when_it_serves_and_takes_further_requests(site: Site) -> None:
+def test_demo_with_serve_accepts_further_exports_until_interrupted(site: Site) -> None:
     log = site.outputs / "demo-serve.txt"
     with log.open("w", encoding="utf-8") as stream:
         demo = subprocess.Popen([*COMMAND, "--serve"], stdout=stream, stderr=stream)
     try:
-        worker_site.until(lambda: "Ctrl-C ends everything" in log.read_text(encoding="utf-8"), 90, "the demo is up")
+        worker_site.wait_until(lambda: "Press Ctrl-C to stop" in log.read_text(encoding="utf-8"), 90, "the demo is up")
         line = next(line for line in log.read_text(encoding="utf-8").splitlines() if "export EXPORT_CONFIG" in line)
         environment = dict(pair.split("=", 1) for pair in line.split()[1:])
         request = {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "tag_payment_times"}}

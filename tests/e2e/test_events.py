@@ -1,4 +1,4 @@
-"""Completion events from a whole worker: to a webhook, to the sinks that a request names, and again by `replay`."""
+"""Completion events of a whole worker: delivered to a webhook, to the sinks that a request names, and by `replay`."""
 
 import asyncio
 import json
@@ -26,11 +26,11 @@ NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
 
 @pytest.fixture
 async def hook() -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
-    """A receiver that answers 503 to its first call; what it verified."""
+    """A receiver that answers its first call with 503. Yields its URL and the verified events."""
     verified: list[dict[str, Any]] = []
     calls = 0
 
-    async def take(request: web.Request) -> web.Response:
+    async def receive(request: web.Request) -> web.Response:
         nonlocal calls
         calls += 1
         if calls == 1:
@@ -39,7 +39,7 @@ async def hook() -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
         return web.Response(status=204)
 
     app = web.Application()
-    app.router.add_post("/hook", take)
+    app.router.add_post("/hook", receive)
     runner = web.AppRunner(app)
     await runner.setup()
     port = free_port()
@@ -48,28 +48,29 @@ async def hook() -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
     await runner.cleanup()
 
 
-def with_hook(site: Site, url: str) -> None:
+def add_hook(site: Site, url: str) -> None:
+    """Configures the webhook beside the stream."""
     stream = {"type": "redis-stream", "stream": site.stream}
     hook = {"type": "webhook", "url": url, "secret": SECRET, "allow_private": True, "retry_first_s": 0.1}
     site.settings = {"sinks": {"stream": stream, "hook": hook}}
 
 
-async def arrived(verified: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+async def wait_for_events(verified: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     async with asyncio.timeout(30):
         while len(verified) < count:
             await asyncio.sleep(0.02)
     return verified
 
 
-async def test_events_go_out_to_every_sink_and_again_under_the_same_ids(
+async def test_event_is_delivered_to_every_sink_and_replayed_with_the_same_id(
     site: Site, hook: tuple[str, list[dict[str, Any]]]
 ) -> None:
     url, verified = hook
-    with_hook(site, url)
+    add_hook(site, url)
     async with worker_site.worker(site):
         status = await worker_site.export(site, json.dumps(REQUEST))
         (event,) = await site.events(status.export_id)
-        (sent,) = await arrived(verified, 1)
+        (sent,) = await wait_for_events(verified, 1)
         assert (sent["id"], sent["data"]["phase"]) == (event.id, "succeeded")
 
         ran = await asyncio.to_thread(site.command, "events", "replay", "--since", "1h", "--dry-run", "--json")
@@ -78,25 +79,25 @@ async def test_events_go_out_to_every_sink_and_again_under_the_same_ids(
         assert (listed["event_id"], sorted(listed["sinks"])) == (event.id, ["hook", "stream"])
         ran = await asyncio.to_thread(site.command, "events", "replay", "--since", "1h", "--sink", "hook")
         assert ran.stdout.startswith(f"delivering {event.id} (export.succeeded) to hook")
-        assert [item["id"] for item in await arrived(verified, 2)] == [event.id] * 2
+        assert [item["id"] for item in await wait_for_events(verified, 2)] == [event.id] * 2
         assert len(await site.events(status.export_id)) == 1
 
 
-async def test_a_request_names_its_sinks_and_an_unknown_one_is_refused(
+async def test_request_with_notify_uses_only_those_sinks_and_unknown_sink_is_refused(
     site: Site, hook: tuple[str, list[dict[str, Any]]]
 ) -> None:
     url, verified = hook
-    with_hook(site, url)
+    add_hook(site, url)
     async with worker_site.worker(site):
         only = await worker_site.export(site, json.dumps(REQUEST | {"notify": ["stream"]}))
         both = await worker_site.export(site, json.dumps(REQUEST | {"notify": ["stream", "hook"]}))
-        assert [item["subject"] for item in await arrived(verified, 1)] == [both.export_id]
+        assert [item["subject"] for item in await wait_for_events(verified, 1)] == [both.export_id]
         assert len(await site.events(only.export_id)) == 1
         with pytest.raises(InvalidRequestError, match="notify: unknown sink 'pigeon'; known: hook, stream"):
             await worker_site.export(site, json.dumps(REQUEST | {"notify": ["pigeon"]}))
 
 
-def test_what_was_given_up_is_listed(site: Site) -> None:
+def test_undelivered_events_are_listed_and_wrong_options_exit_2(site: Site) -> None:
     ran = site.command("events", "undelivered", "--json")
     assert (ran.status, json.loads(ran.stdout)) == (0, [])
     ran = site.command("events", "undelivered", "--sink", "pigeon")
@@ -115,20 +116,20 @@ def test_what_was_given_up_is_listed(site: Site) -> None:
         ("2026-11-22", "2026-11-22T00:00:00+00:00"),
     ],
 )
-def test_since_when(text: str, moment: str) -> None:
+def test_since_accepts_durations_and_times(text: str, moment: str) -> None:
     assert since(text, NOW) == datetime.fromisoformat(moment)
 
 
 @pytest.mark.parametrize(
-    ("hook", "said"),
+    ("hook", "message"),
     [
         ({"secret": "env:NO_SUCH_VARIABLE"}, "sinks.hook.secret: environment variable NO_SUCH_VARIABLE is not set"),
         ({"secret": "no base64!"}, "sinks.hook.secret: must be base64"),
         ({"url": "env:HOME"}, "sinks.hook.url: must be an http:// or https:// address"),
     ],
 )
-async def test_a_wrong_webhook_is_refused_when_a_worker_starts(site: Site, hook: dict[str, str], said: str) -> None:
+async def test_worker_with_wrong_webhook_setting_does_not_start(site: Site, hook: dict[str, str], message: str) -> None:
     site.settings = {"sinks": {"hook": {"type": "webhook", "url": "https://a.example", "secret": SECRET} | hook}}
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         async with worker_site.worker(site):
             pass

@@ -1,4 +1,4 @@
-"""The gateway as a process: fuzzed by its own document, told to stop, and set up wrongly."""
+"""The gateway as a process: fuzzed with its own OpenAPI document, stopped, killed, and started with wrong settings."""
 
 import asyncio
 import json
@@ -25,14 +25,14 @@ from support.worker_site import Running, Site
 
 SEED = "7"
 EXAMPLES = "8"
-"""For each operation: enough for every kind of wrong parameter, and few enough for each run of the suite."""
+"""For each operation: enough to cover every kind of invalid parameter, and few enough to run in every test run."""
 REQUEST = {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "t"}}
-KEYED = {"Authorization": f"Bearer {secret_canaries.GATEWAY_KEY}"}
+AUTHORIZED = {"Authorization": f"Bearer {secret_canaries.GATEWAY_KEY}"}
 
 
 @pytest.fixture
 def site(redis_url: str, namespace: str, outputs: Path) -> Site:
-    """A gateway needs Redis alone."""
+    """A site whose only real service is Redis: the gateway needs no other."""
     site = Site(redis_url, "http://127.0.0.1:1", "http://127.0.0.1:1", namespace, "bucket", outputs)
     site.settings = {"gateway": {"port": 0, "requests_per_second": 1e6, "burst": 1_000_000, "stop_s": 5}}
     return site
@@ -40,7 +40,7 @@ def site(redis_url: str, namespace: str, outputs: Path) -> Site:
 
 @contextmanager
 def running(site: Site, **environment: str) -> Iterator[tuple[str, Running]]:
-    """A gateway process, and its address."""
+    """Runs a gateway process while the block runs. Yields its URL and the process."""
     with site.process("gateway", **environment) as process:
         process.until_logged("gateway: http://")
         found = re.search(r"gateway: (http://\S+)", process.log.read_text(encoding="utf-8"))
@@ -48,8 +48,8 @@ def running(site: Site, **environment: str) -> Iterator[tuple[str, Running]]:
         yield found[1], process
 
 
-def test_the_document_holds_whatever_is_sent(site: Site, tmp_path: Path) -> None:
-    # Without connections, and without a worker that announces some, every request may be accepted.
+def test_responses_to_fuzzed_requests_match_the_openapi_document(site: Site, tmp_path: Path) -> None:
+    # If neither the configuration nor a worker names connections, requests for any connection are accepted.
     site.settings["connections"] = {}
     with running(site) as (url, process):
         command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{url}/openapi.json"]
@@ -64,7 +64,7 @@ def test_the_document_holds_whatever_is_sent(site: Site, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_stop_ends_streams_and_the_process(site: Site, number: signal.Signals) -> None:
+async def test_stop_signal_ends_streams_and_the_process(site: Site, number: signal.Signals) -> None:
     with running(site) as (url, process):
         async with aiohttp.ClientSession() as client:
             accepted = await (await client.post(f"{url}/v1/exports", json=REQUEST)).json()
@@ -75,27 +75,31 @@ async def test_a_stop_ends_streams_and_the_process(site: Site, number: signal.Si
         assert await asyncio.to_thread(process.process.wait, 20) == 0
 
 
-async def test_keys_are_read_by_reference_and_never_told(site: Site, tmp_path: Path) -> None:
+async def test_keys_are_read_by_reference_and_never_logged(site: Site, tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("another-key-of-eight\n", encoding="utf-8")
     keys = json.dumps(["env:SOME_KEY", f"file:{file}"])
     with running(site, EXPORT_GATEWAY__API_KEYS=keys, SOME_KEY=secret_canaries.GATEWAY_KEY) as (url, process):
         async with aiohttp.ClientSession() as client:
-            for headers, status in ((KEYED, 200), ({"Authorization": "Bearer another-key-of-eight"}, 200), ({}, 401)):
+            for headers, status in (
+                (AUTHORIZED, 200),
+                ({"Authorization": "Bearer another-key-of-eight"}, 200),
+                ({}, 401),
+            ):
                 async with client.get(f"{url}/v1/exports", headers=headers) as response:
                     assert response.status == status
-            async with client.get(f"{url}/v1/exports?k={secret_canaries.GATEWAY_KEY}", headers=KEYED) as response:
+            async with client.get(f"{url}/v1/exports?k={secret_canaries.GATEWAY_KEY}", headers=AUTHORIZED) as response:
                 assert response.status == 400
                 assert secret_canaries.GATEWAY_KEY not in await response.text()
-    told = process.log.read_text(encoding="utf-8")
-    assert '"route": "/v1/exports"' in told
-    assert "another-key-of-eight" not in told
-    secret_canaries.check("the log", told.encode())
+    log = process.log.read_text(encoding="utf-8")
+    assert '"route": "/v1/exports"' in log
+    assert "another-key-of-eight" not in log
+    secret_canaries.check("the log", log.encode())
 
 
-WRONG = [
-    ({"EXPORT_GATEWAY__HOST": "0.0.0.0"}, 2, "without a key only a loopback address is bound"),
-    ({"EXPORT_GATEWAY__HOST": "gateway.example"}, 2, "without a key only a loopback address is bound"),
+WRONG_SETTINGS = [
+    ({"EXPORT_GATEWAY__HOST": "0.0.0.0"}, 2, "without a key, the gateway binds only a loopback address"),
+    ({"EXPORT_GATEWAY__HOST": "gateway.example"}, 2, "without a key, the gateway binds only a loopback address"),
     ({"EXPORT_GATEWAY__API_KEYS": '["env:NO_SUCH_KEY"]'}, 2, "environment variable NO_SUCH_KEY is not set"),
     ({"EXPORT_GATEWAY__API_KEYS": '[" "]'}, 2, "a key is empty"),
     ({"EXPORT_GATEWAY__API_KEYS": '["k"]', "EXPORT_GATEWAY__HOST": "192.0.2.1"}, 2, "cannot listen on 192.0.2.1"),
@@ -106,16 +110,18 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("environment", "status", "words"), WRONG, ids=[words for _, _, words in WRONG])
-def test_what_is_set_up_wrongly_is_one_line(site: Site, environment: dict[str, str], status: int, words: str) -> None:
+@pytest.mark.parametrize(("environment", "status", "message"), WRONG_SETTINGS, ids=[item[2] for item in WRONG_SETTINGS])
+def test_wrong_settings_end_the_process_with_one_line(
+    site: Site, environment: dict[str, str], status: int, message: str
+) -> None:
     ran = site.command("gateway", **environment)
     assert (ran.status, ran.stdout) == (status, "")
     (line,) = [line for line in ran.stderr.splitlines() if not line.startswith("{")]
     assert line.startswith("error: ")
-    assert words in line
+    assert message in line
 
 
-def test_a_port_that_is_taken_is_one_line(site: Site) -> None:
+def test_port_in_use_ends_the_process_with_one_line(site: Site) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -125,7 +131,7 @@ def test_a_port_that_is_taken_is_one_line(site: Site) -> None:
     assert "Traceback" not in ran.stderr
 
 
-def test_the_document_is_printed_without_the_gateway_s_extra(site: Site) -> None:
+def test_openapi_document_is_printed_without_the_gateway_extra(site: Site) -> None:
     code = (
         "import sys; sys.modules |= {'aiohttp': None, 'structlog': None, 'prometheus_client': None};"
         "sys.argv = ['export-worker', 'schema', 'openapi']; from export_worker.cli import main; main()"
@@ -143,13 +149,13 @@ async def queue(redis_url: str, namespace: str) -> AsyncIterator[ExportQueue]:
         yield queue
 
 
-async def test_a_killed_gateway_loses_nothing_that_it_accepted(
+async def test_killed_gateway_loses_no_accepted_export(
     site: Site, queue: ExportQueue, arq_redis: ArqRedis, namespace: str
 ) -> None:
     accepted: dict[str, str] = {}
     with running(site) as (url, process):
 
-        async def ask(number: int, client: aiohttp.ClientSession) -> None:
+        async def enqueue(number: int, client: aiohttp.ClientSession) -> None:
             headers = {"Idempotency-Key": f"k{number}"}
             async with client.post(f"{url}/v1/exports", json=REQUEST, headers=headers) as response:
                 if response.status == 202:
@@ -158,7 +164,7 @@ async def test_a_killed_gateway_loses_nothing_that_it_accepted(
                         process.process.kill()
 
         async with aiohttp.ClientSession() as client:
-            await asyncio.gather(*(ask(number, client) for number in range(200)), return_exceptions=True)
+            await asyncio.gather(*(enqueue(number, client) for number in range(200)), return_exceptions=True)
     assert len(accepted) >= 20
     with running(site) as (url, _):
         async with aiohttp.ClientSession() as client:
@@ -170,7 +176,7 @@ async def test_a_killed_gateway_loses_nothing_that_it_accepted(
     assert await arq_redis.zcard(Keys(namespace).open) == len(await queue.list_exports(limit=1000))
 
 
-async def test_an_export_goes_from_http_to_s3(
+async def test_export_that_is_requested_over_http_is_stored_in_s3(
     redis_url: str, s3_url: str, simulator: Any, world: World, namespace: str, bucket: str, outputs: Path
 ) -> None:
     site = Site(redis_url, s3_url, simulator.url, namespace, bucket, outputs)
@@ -180,8 +186,8 @@ async def test_an_export_goes_from_http_to_s3(
         with running(site) as (url, _):
             async with aiohttp.ClientSession() as client:
                 async with client.post(f"{url}/v1/exports", json={"connection": "gio", "export": export}) as response:
-                    place = response.headers["Location"]
-                async with client.get(f"{url}{place}/events") as stream:
+                    location = response.headers["Location"]
+                async with client.get(f"{url}{location}/events") as stream:
                     *_, last = [line async for line in stream.content if line.startswith(b"data: ")]
                 async with client.get(f"{url}/v1/catalog/gio/projects") as response:
                     projects = await response.json()

@@ -1,4 +1,4 @@
-"""GrowingIO REST through a real worker: every kind, good and flaky, and every failure with a code of its own."""
+"""GrowingIO REST through a real worker: every kind of export, with and without faults, and every error code."""
 
 import asyncio
 import json
@@ -35,14 +35,14 @@ EXPORTS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def site(site: Site) -> Site:
-    """The connection speaks REST, and gives up after a few attempts."""
+    """A site with a connection to GrowingIO REST."""
     site.connection = {"platform": "growingio-rest"}
     return site
 
 
 @pytest.fixture(params=["good", "flaky"])
-def weather(request: pytest.FixtureRequest, world: World) -> str:
-    """Nothing goes wrong, or everything does once."""
+def condition(request: pytest.FixtureRequest, world: World) -> str:
+    """Without faults, or with each of the preset faults once."""
     world.scenario = world.scenario.model_copy(update={"flaky": request.param == "flaky"})
     return str(request.param)
 
@@ -53,7 +53,7 @@ async def exported(site: Site, export: dict[str, Any], **more: Any) -> Status:
 
 
 async def source_bytes(site: Site, status: Status, index: int = 0) -> bytes:
-    """What the platform's file holds, asked for beside all faults."""
+    """Returns the content of the platform's file, which the simulator serves without faults."""
     url = f"{site.platform_url}/_sim/content"
     params = {"job": status.operation_id or "", "index": str(index)}
     async with aiohttp.ClientSession() as session, session.get(url, params=params) as answer:
@@ -61,7 +61,7 @@ async def source_bytes(site: Site, status: Status, index: int = 0) -> bytes:
         return await answer.read()
 
 
-async def assert_landed(site: Site, world: World, status: Status) -> None:
+async def assert_stored(site: Site, world: World, status: Status) -> None:
     assert status.phase is Phase.SUCCEEDED, status.error
     (job,) = world.jobs
     assert status.operation_id == job.job_id
@@ -75,17 +75,19 @@ async def assert_landed(site: Site, world: World, status: Status) -> None:
 
 
 @pytest.mark.parametrize("name", EXPORTS)
-async def test_every_kind_lands_byte_for_byte(site: Site, world: World, weather: str, name: str) -> None:
+async def test_export_of_every_kind_is_stored_byte_for_byte(
+    site: Site, world: World, condition: str, name: str
+) -> None:
     status = await exported(site, EXPORTS[name])
 
-    await assert_landed(site, world, status)
+    await assert_stored(site, world, status)
     suffix = EXPORTS[name].get("file_format", "csv")
     assert [item.file_name.endswith(f"_UserList.{suffix}") for item in status.objects] == [True]
-    assert status.counters.submits == (1 if weather == "good" else 2)
-    assert bool(status.counters.retries) == (weather == "flaky")
+    assert status.counters.submits == (1 if condition == "good" else 2)
+    assert bool(status.counters.retries) == (condition == "flaky")
 
 
-async def test_content_is_what_was_asked_for(site: Site, world: World) -> None:
+async def test_content_has_requested_columns_and_format(site: Site, world: World) -> None:
     heads = {}
     for name in ("segment-csv-by-name", "segment-csv-by-key", "segment-json", "segment-json-bare"):
         status = await exported(site, EXPORTS[name])
@@ -97,21 +99,23 @@ async def test_content_is_what_was_asked_for(site: Site, world: World) -> None:
     assert set(json.loads(heads["segment-json-bare"])) == {"gio_id"}
 
 
-async def test_an_awkward_title_goes_out_as_it_came_and_is_decoded_once(site: Site, world: World, weather: str) -> None:
+async def test_uri_with_special_characters_is_sent_unchanged_and_decoded_once(
+    site: Site, world: World, condition: str
+) -> None:
     world.scenario = world.scenario.model_copy(update={"title": AWKWARD_TITLE, "files": 2})
     status = await exported(site, SEGMENT)
 
-    await assert_landed(site, world, status)
+    await assert_stored(site, world, status)
     assert [item.file_name for item in status.objects] == [f"{AWKWARD_TITLE}.csv", f"{AWKWARD_TITLE}(1).csv"]
     (job,) = world.jobs
     assert job.files[0].uri.endswith("%2F" + quote(f"{AWKWARD_TITLE}.csv", safe=""))
 
 
-async def test_quotes_as_the_document_shows_them_are_left_alone(site: Site, world: World, weather: str) -> None:
+async def test_odd_quotes_of_document_are_stored_unchanged(site: Site, world: World, condition: str) -> None:
     world.scenario = world.scenario.model_copy(update={"odd_quotes": True})
     status = await exported(site, EXPORTS["segment-csv-by-key"])
 
-    await assert_landed(site, world, status)
+    await assert_stored(site, world, status)
     lines = site.objects()[status.objects[0].key].decode().splitlines()
     assert lines[0].startswith('“gio_id",')
     assert all(line.endswith("”,") for line in lines[1:])
@@ -120,11 +124,11 @@ async def test_quotes_as_the_document_shows_them_are_left_alone(site: Site, worl
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 @pytest.mark.parametrize("rows", [0, 1, 100_000])
 @pytest.mark.parametrize("name", ["segment-csv-by-key", "segment-json"])
-async def test_any_length_lands_however_it_is_framed(
+async def test_file_of_any_length_and_framing_is_stored(
     site: Site, world: World, framing: str, rows: int, name: str
 ) -> None:
     world.scenario = world.scenario.model_copy(update={"framing": framing, "rows": rows})
-    await assert_landed(site, world, await exported(site, EXPORTS[name]))
+    await assert_stored(site, world, await exported(site, EXPORTS[name]))
 
 
 @pytest.mark.parametrize(
@@ -135,9 +139,9 @@ async def test_any_length_lands_however_it_is_framed(
         {"result_path": "/v1/api/projects/{project_id}/job/result/{id}"},
     ],
 )
-async def test_every_setting_works(site: Site, world: World, options: dict[str, str]) -> None:
+async def test_setting_changes_requests(site: Site, world: World, options: dict[str, str]) -> None:
     site.connection |= options
-    await assert_landed(site, world, await exported(site, SEGMENT))
+    await assert_stored(site, world, await exported(site, SEGMENT))
     targets = [record.target for record in world.requests]
     spaced = "/spaces/VKwkPmqX/" if "space_id" in options else "/segment_profiles/"
     assert spaced in targets[0]
@@ -176,7 +180,7 @@ CASES: list[tuple[Fault, ErrorCode, str]] = [
     CASES,
     ids=[f"{fault.on}-{fault.fault}-{fault.status or fault.body}" for fault, _, _ in CASES],
 )
-async def test_a_failure_has_its_code_its_event_and_leaves_nothing(
+async def test_failure_has_code_and_event_and_leaves_no_objects(
     site: Site, world: World, fault: Fault, code: ErrorCode, step: str, file_format: str
 ) -> None:
     site.settings = {"retry": {"first_s": 0.02, "max_s": 0.1, "max_attempts": 3}}
@@ -195,25 +199,28 @@ async def test_a_failure_has_its_code_its_event_and_leaves_nothing(
     assert site.open_uploads() == []
 
 
-async def test_a_key_that_is_not_known_fails_with_a_hint(site: Site) -> None:
+async def test_export_of_unknown_key_fails_with_hint(site: Site) -> None:
     site.settings = {"retry": {"first_s": 0.02, "max_s": 0.1, "max_attempts": 2}}
     status = await exported(site, {**SEGMENT, "segment_key": "seg_undefine"})
 
     assert status.error is not None
     assert status.error.code == ErrorCode.PLATFORM_UNAVAILABLE
-    assert "Internal Server Error (GrowingIO says so of a project, segment or tag" in status.error.message
+    assert (
+        "Internal Server Error (GrowingIO gives the same response for an unknown project, segment or tag"
+        in status.error.message
+    )
 
 
 @pytest.mark.parametrize("fault", ["finish_at_submit", "list_wrapped", "unknown_stage"])
-async def test_odd_answers_to_a_submit_are_answers(site: Site, world: World, fault: Any) -> None:
+async def test_unusual_submit_response_is_accepted(site: Site, world: World, fault: Any) -> None:
     world.faults.add(Fault(on="submit", fault=fault))
     status = await exported(site, SEGMENT)
 
-    await assert_landed(site, world, status)
+    await assert_stored(site, world, status)
     assert status.counters.submits == 1
 
 
-async def test_a_wrong_token_is_told_and_not_shown(site: Site, world: World) -> None:
+async def test_wrong_token_fails_with_auth_failed_and_is_not_shown(site: Site, world: World) -> None:
     world.tokens.revoke(secret_canaries.TOKEN)
     status = await exported(site, SEGMENT)
 
@@ -222,7 +229,7 @@ async def test_a_wrong_token_is_told_and_not_shown(site: Site, world: World) -> 
     assert secret_canaries.TOKEN not in status.model_dump_json()
 
 
-async def test_catalog_lists_what_there_is(site: Site) -> None:
+async def test_catalog_lists_every_resource(site: Site) -> None:
     for resource, project, key in [("projects", None, "id"), ("segments", PROJECT, "key"), ("tags", None, "key")]:
         arguments = ["catalog", "gio", resource, "--json", *(["--project", project] if project else [])]
         ran = await asyncio.to_thread(site.command, *arguments)

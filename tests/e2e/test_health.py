@@ -1,4 +1,4 @@
-"""What a worker tells of itself: health, readiness and metrics, asked over HTTP as Kubernetes and Prometheus ask."""
+"""A worker's health, readiness and metrics pages, requested over HTTP as Kubernetes and Prometheus request them."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from export_worker.contract.status import Phase
 from export_worker.contract.worker_record import WorkerRecord
-from export_worker.demo.processes import child, free_port, listening, redis_binary
+from export_worker.demo.processes import child, free_port, redis_binary, wait_until_listening
 from export_worker.redis.client import close_redis, open_redis
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
@@ -29,12 +29,12 @@ REQUEST = json.dumps(
         "export": {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"},
     }
 )
-PATIENCE_S = 60.0
-"""For a machine under load; what is waited for takes a few seconds on an idle one."""
+WAIT_TIMEOUT_S = 60.0
+"""For a machine under load. On an idle machine each wait takes a few seconds."""
 
 
-def with_pages(site: Site) -> str:
-    """Let the site's workers serve their pages; gives the address."""
+def enable_pages(site: Site) -> str:
+    """Configures the site's workers to serve their pages, and returns the URL."""
     port = free_port()
     site.settings = {"worker": {"sweep_s": 0.5, "lease_s": 3.0, "drain_s": 2.0, "health_port": port}}
     return f"http://127.0.0.1:{port}"
@@ -46,8 +46,8 @@ async def page(url: str) -> tuple[int, Any]:
         return response.status, text if url.endswith("/metrics") else json.loads(text)
 
 
-async def until_status(url: str, status: int) -> Any:
-    async with asyncio.timeout(PATIENCE_S):
+async def wait_for_status(url: str, status: int) -> Any:
+    async with asyncio.timeout(WAIT_TIMEOUT_S):
         while True:
             try:
                 found, body = await page(url)
@@ -73,11 +73,11 @@ def total(found: dict[tuple[str, tuple[tuple[str, str], ...]], float], name: str
     return sum(value for (sample, has), value in found.items() if sample == name and wanted <= set(has))
 
 
-async def test_metrics_tell_what_a_worker_did(site: Site, world: World) -> None:
-    url = with_pages(site)
+async def test_metrics_count_exports_polls_errors_and_bytes_of_a_worker(site: Site, world: World) -> None:
+    url = enable_pages(site)
     world.scenario = world.scenario.model_copy(update={"stage_s": 0.3})
     async with worker_site.worker(site):
-        await until_status(f"{url}/readyz", 200)
+        await wait_for_status(f"{url}/readyz", 200)
         done = await worker_site.export(site, REQUEST)
         await site.events(done.export_id)
         world.faults.add(Fault(on="submit", fault="error5xx"))
@@ -110,11 +110,9 @@ async def test_metrics_tell_what_a_worker_did(site: Site, world: World) -> None:
     assert not any(done.export_id in str(labels) for labels in found)
 
 
-async def test_the_queue_s_numbers_count_what_is_due_and_nothing_that_waits(
-    site: Site, world: World, redis_url: str
-) -> None:
-    """Without a worker three are due; with one, all that is left is looked at later, and none is due."""
-    url = with_pages(site)
+async def test_queue_metrics_count_due_steps_and_not_waiting_ones(site: Site, world: World, redis_url: str) -> None:
+    """Three exports are due before a worker starts. After their submit they wait for a later poll, and none is due."""
+    url = enable_pages(site)
     world.scenario = world.scenario.model_copy(update={"stage_s": 600.0})
     site.connection = {"poll": {"first_s": 300.0, "max_s": 300.0, "deadline_s": 3600}}
     async with site.queue() as queue:
@@ -123,8 +121,8 @@ async def test_the_queue_s_numbers_count_what_is_due_and_nothing_that_waits(
     client = open_redis(redis_url)
     assert await client.zcount(f"{site.namespace}:queue:control", "-inf", "+inf") == 3
     async with worker_site.worker(site):
-        await until_status(f"{url}/readyz", 200)
-        async with asyncio.timeout(PATIENCE_S):
+        await wait_for_status(f"{url}/readyz", 200)
+        async with asyncio.timeout(WAIT_TIMEOUT_S):
             while total(found := await samples(url), "export_worker_exports", phase="running") < 3 or total(
                 found, "export_worker_queue_due", role="control"
             ):
@@ -132,55 +130,55 @@ async def test_the_queue_s_numbers_count_what_is_due_and_nothing_that_waits(
         assert total(found, "export_worker_queue_oldest_due_age_seconds") == 0
         assert total(found, "export_worker_transfer_left_bytes") == 0
         record = await client.zrange(f"{site.namespace}:workers", 0, -1)
-        told = WorkerRecord.model_validate_json(await client.get(f"{site.namespace}:worker:{record[0].decode()}"))
-        assert set(told.running) == {"control", "transfer"}
-    # Whoever leaves on purpose leaves nothing behind.
+        announced = WorkerRecord.model_validate_json(await client.get(f"{site.namespace}:worker:{record[0].decode()}"))
+        assert set(announced.running) == {"control", "transfer"}
+    # A worker that stops regularly removes its record.
     assert await client.zcard(f"{site.namespace}:workers") == 0
     await close_redis(client)
 
 
 @asynccontextmanager
 async def own_redis(site: Site, directory: Path) -> AsyncIterator[tuple[redis.asyncio.Redis, int]]:
-    """A Redis that a test may stop; its client and its process."""
+    """Starts a Redis that the test may stop. Yields a client and the process id."""
     port = free_port()
     command = [redis_binary(), "--port", str(port), "--dir", str(directory), "--bind", "127.0.0.1", "--save", ""]
     async with child(command, name="redis", directory=directory) as process:
-        await listening(process, port, name="redis", directory=directory)
+        await wait_until_listening(process, port, name="redis", directory=directory)
         site.redis_url = f"redis://127.0.0.1:{port}/0"
         client = redis.asyncio.Redis(port=port)
         yield client, process.pid
         await client.aclose()
 
 
-async def test_a_redis_that_hangs_turns_readiness_red_and_one_that_comes_back_green(site: Site, tmp_path: Path) -> None:
-    url = with_pages(site)
+async def test_worker_is_not_ready_while_redis_hangs(site: Site, tmp_path: Path) -> None:
+    url = enable_pages(site)
     async with own_redis(site, tmp_path) as (_, pid), worker_site.worker(site):
-        await until_status(f"{url}/readyz", 200)
+        await wait_for_status(f"{url}/readyz", 200)
         os.kill(pid, signal.SIGSTOP)
         try:
-            body = await until_status(f"{url}/readyz", 503)
+            body = await wait_for_status(f"{url}/readyz", 503)
             assert (await page(f"{url}/healthz"))[0] == 200
             assert total(await samples(url), "export_worker_redis_up") == 0
         finally:
             os.kill(pid, signal.SIGCONT)
         assert "redis" in body["problems"]
-        await until_status(f"{url}/readyz", 200)
+        await wait_for_status(f"{url}/readyz", 200)
 
 
-async def test_a_redis_that_has_become_read_only_turns_readiness_red(site: Site, tmp_path: Path) -> None:
-    url = with_pages(site)
+async def test_worker_is_not_ready_while_redis_is_read_only(site: Site, tmp_path: Path) -> None:
+    url = enable_pages(site)
     async with own_redis(site, tmp_path) as (client, _), worker_site.worker(site):
-        await until_status(f"{url}/readyz", 200)
+        await wait_for_status(f"{url}/readyz", 200)
         await client.execute_command("REPLICAOF", "127.0.0.1", "1")  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-        async with asyncio.timeout(PATIENCE_S):
-            # A claim may meet it first, and says less.
-            while "read only" not in str((await until_status(f"{url}/readyz", 503))["problems"]).lower():
+        async with asyncio.timeout(WAIT_TIMEOUT_S):
+            # The first failure can be that of a claim, whose message does not name the reason.
+            while "read only" not in str((await wait_for_status(f"{url}/readyz", 503))["problems"]).lower():
                 await asyncio.sleep(0.1)
         await client.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-        await until_status(f"{url}/readyz", 200)
+        await wait_for_status(f"{url}/readyz", 200)
 
 
-def test_a_port_that_is_taken_is_a_wrong_setting(site: Site) -> None:
+def test_health_port_in_use_exits_2_and_names_the_setting(site: Site) -> None:
     port = site.redis_url.rpartition(":")[2].partition("/")[0]
     ran = site.command("run", "--burst", EXPORT_WORKER__HEALTH_PORT=port)
     assert ran.status == 2
@@ -189,7 +187,7 @@ def test_a_port_that_is_taken_is_a_wrong_setting(site: Site) -> None:
 
 
 @pytest.mark.parametrize("port", ["70000", "-1", "x"])
-def test_a_port_that_cannot_be_is_refused(site: Site, port: str) -> None:
+def test_invalid_health_port_exits_2_and_names_the_setting(site: Site, port: str) -> None:
     ran = site.command("run", "--burst", EXPORT_WORKER__HEALTH_PORT=port)
     assert ran.status == 2
     assert "worker.health_port" in ran.stderr

@@ -1,4 +1,4 @@
-"""A worker on a host whose clock is wrong goes by Redis's from its first call on."""
+"""A worker on a host whose clock is wrong uses the clock of Redis from its first call on."""
 
 import json
 import time
@@ -16,21 +16,21 @@ from support.worker_site import Site
 SEGMENT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
 REQUEST = json.dumps({"connection": "gio", "export": SEGMENT})
 AHEAD_S = 30 * 86_400.0
-"""More than ended exports are kept."""
+"""Longer than the retention of ended exports."""
 
 
 class FastClock:
-    """The host's clocks, of which one was set wrong."""
+    """The clocks of a host whose wall clock is wrong."""
 
     monotonic: Callable[[], float] = staticmethod(time.monotonic)
 
     @staticmethod
     def time() -> float:
-        """Some weeks ahead."""
+        """Returns a time that is some weeks ahead."""
         return time.time() + AHEAD_S
 
 
-async def test_a_clock_that_is_ahead_forgets_nothing_and_hides_no_outage(
+async def test_worker_on_a_host_whose_clock_is_ahead_keeps_ended_exports_and_the_contact_time(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with worker_site.worker(site):

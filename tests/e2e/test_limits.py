@@ -1,4 +1,4 @@
-"""What a connection's platform is asked at most, over all workers; and what happens when it is down."""
+"""The limits of a connection over all workers, and a platform that is down."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ def on_platform(world: World) -> int:
     return sum(world.stage(job) not in {"FINISH", "ERROR"} for job in world.jobs)
 
 
-async def test_no_more_exports_run_on_the_platform_than_allowed_over_all_workers(site: Site, world: World) -> None:
+async def test_exports_on_the_platform_never_exceed_max_in_flight_over_all_workers(site: Site, world: World) -> None:
     site.connection = {"max_in_flight": 3}
     world.scenario = world.scenario.model_copy(update={"stage_s": 0.1})
     most = 0
@@ -38,17 +38,17 @@ async def test_no_more_exports_run_on_the_platform_than_allowed_over_all_workers
     assert 1 < most <= 3
 
 
-async def test_no_more_calls_are_made_than_allowed_over_all_workers(site: Site, world: World) -> None:
+async def test_calls_never_exceed_requests_per_second_over_all_workers(site: Site, world: World) -> None:
     site.connection = {"requests_per_second": 10}
     async with worker_site.worker(site, count=2), site.queue() as queue:
-        begun_s = time.monotonic()
+        started_s = time.monotonic()
         accepted = [await queue.enqueue(REQUEST) for _ in range(10)]
         ended = [await queue.wait(answer.export_id, 50) for answer in accepted]
-        took_s = time.monotonic() - begun_s
+        took_s = time.monotonic() - started_s
     calls = sum(record.target == "/graphql" for record in world.requests)
 
     assert [status.phase for status in ended] == [Phase.SUCCEEDED] * 10
-    # One second's worth may come at once.
+    # A burst of one second's calls is allowed.
     assert calls <= 10 * took_s + 11
 
 
@@ -57,11 +57,11 @@ SENSORS = json.dumps(
 )
 PER_SECOND = 20
 JITTER_S = 0.25
-"""Between the permission and the request's arrival; the machine may be busy."""
+"""Between the permission for a request and its arrival, on a busy machine."""
 
 
 def too_many(world: World) -> list[str]:
-    """Stretches of time with more requests than the rate allows: one second's worth, and one more, may come at once."""
+    """Returns the periods with more requests than the rate allows: a burst of one second's requests, and one more."""
     at_s = [record.at_s for record in world.requests]
     return [
         f"{later - sooner + 1} requests in {at_s[later] - at_s[sooner]:.3f} s"
@@ -71,7 +71,7 @@ def too_many(world: World) -> list[str]:
     ]
 
 
-async def test_every_request_counts_those_of_transfers_in_several_workers_too(site: Site, world: World) -> None:
+async def test_every_request_of_several_workers_counts_including_transfers(site: Site, world: World) -> None:
     connection = site.tree()["connections"]["gio"] | {"platform": "sensorsdata", "requests_per_second": PER_SECOND}
     site.settings = {"connections": {"sensors": connection | {"page_rows": 10}}}
     async with worker_site.worker(site, count=2), site.queue() as queue:
@@ -80,27 +80,29 @@ async def test_every_request_counts_those_of_transfers_in_several_workers_too(si
     paths = [record.target.partition("?")[0] for record in world.requests]
 
     assert [status.phase for status in ended] == [Phase.SUCCEEDED] * 6
-    # Ten full pages, and one that shows the end.
+    # Ten full pages, and an empty one at the end.
     assert paths.count("/api/sql/query") == 6 * 11
     assert too_many(world) == []
     took_s = world.requests[-1].at_s - world.requests[0].at_s
-    assert took_s < 2 * len(paths) / PER_SECOND, "nobody waits for long while there is room"
+    assert took_s < 2 * len(paths) / PER_SECOND, "no request waits while the rate has room"
 
 
 CLAIM, COMMIT, RATE = (
-    sha1(script(*names).encode()).hexdigest() for names in (("claim", "claim_control"), ("commit",), ("rate",))
+    sha1(script(*names).encode()).hexdigest() for names in (("claim", "claim_control"), ("commit",), ("rate_limit",))
 )
-"""What Redis calls the scripts."""
+"""The names of the scripts in Redis."""
 
 
-async def test_a_step_of_one_request_costs_no_call_to_redis_more(site: Site, world: World, arq_redis: ArqRedis) -> None:
+async def test_step_with_one_request_makes_no_further_call_to_redis(
+    site: Site, world: World, arq_redis: ArqRedis
+) -> None:
     world.scenario = world.scenario.model_copy(update={"hold_stage": "RUNNING"})
     await arq_redis.script_flush()
     async with worker_site.worker(site), site.queue() as queue:
         export_id = (await queue.enqueue(REQUEST)).export_id
         while (await queue.status(export_id)).counters.polls < 3:
             await asyncio.sleep(0.02)
-        # A client loads a script when it calls it for the first time.
+        # A client loads a script with the first call.
         used = await arq_redis.script_exists(CLAIM, COMMIT, RATE)
         world.scenario = world.scenario.model_copy(update={"hold_stage": None})
         await queue.wait(export_id, 30)
@@ -109,34 +111,34 @@ async def test_a_step_of_one_request_costs_no_call_to_redis_more(site: Site, wor
     assert (used, and_for_the_file) == ([True, True, False], [True])
 
 
-async def test_a_platform_that_is_down_pauses_its_connection_and_burns_no_attempts(site: Site, world: World) -> None:
+async def test_platform_that_is_down_pauses_its_connection_and_uses_no_attempts(site: Site, world: World) -> None:
     site.settings = {
         "retry": {"first_s": 0.02, "max_s": 0.05, "max_attempts": 6},
         "worker": {"sweep_s": 0.5, "lease_s": 3.0, "drain_s": 2.0, "breaker_first_s": 0.2, "breaker_max_s": 0.5},
     }
     world.faults.add(Fault(on="submit", fault="error5xx", times=None, per="all"))
     async with worker_site.worker(site), site.queue() as queue:
-        begun_s = time.monotonic()
+        started_s = time.monotonic()
         accepted = [(await queue.enqueue(REQUEST)).export_id for _ in range(6)]
         sentences: list[str] = []
         while len(world.requests) < 12 or not any("is paused until" in sentence for sentence in sentences):
             await asyncio.sleep(0.02)
             sentences = [await queue.explain(export_id) for export_id in accepted]
-        calls, took_s = len(world.requests), time.monotonic() - begun_s
+        calls, took_s = len(world.requests), time.monotonic() - started_s
         waiting = [await queue.status(export_id) for export_id in accepted]
         world.faults.clear()
         ended = [await queue.wait(export_id, 30) for export_id in accepted]
 
     assert {status.phase for status in waiting} == {Phase.QUEUED}, [status.error for status in waiting]
-    # Five open the breaker while a sixth may be on its way, and each pause is ended by one probe.
+    # Five failures open the breaker while a sixth call may be running, and each pause ends with one probe.
     assert calls <= 6 + took_s / 0.2
     assert [status.phase for status in ended] == [Phase.SUCCEEDED] * 6
 
 
-async def test_a_platform_that_asks_for_peace_gets_it_from_every_export(site: Site, world: World) -> None:
+async def test_pause_that_the_platform_asks_for_holds_every_export(site: Site, world: World) -> None:
     world.faults.add(Fault(on="submit", fault="throttled", retry_after_s=2, per="all"))
     async with worker_site.worker(site), site.queue() as queue:
-        begun_s = time.monotonic()
+        started_s = time.monotonic()
         refused = (await queue.enqueue(REQUEST)).export_id
         while (await queue.status(refused)).error is None:
             await asyncio.sleep(0.01)
@@ -144,7 +146,7 @@ async def test_a_platform_that_asks_for_peace_gets_it_from_every_export(site: Si
         late = [(await queue.enqueue(REQUEST)).export_id for _ in range(2)]
         while len(world.requests) == seen:
             await asyncio.sleep(0.01)
-        quiet_s = time.monotonic() - begun_s
+        quiet_s = time.monotonic() - started_s
         ended = [await queue.wait(export_id, 30) for export_id in [refused, *late]]
 
     assert [status.phase for status in ended] == [Phase.SUCCEEDED] * 3
@@ -152,7 +154,7 @@ async def test_a_platform_that_asks_for_peace_gets_it_from_every_export(site: Si
     assert quiet_s >= 2
 
 
-async def test_a_connection_with_much_to_do_does_not_starve_another(site: Site, world: World) -> None:
+async def test_connection_with_many_exports_does_not_starve_another(site: Site, world: World) -> None:
     gio = site.tree()["connections"]["gio"]
     site.settings = {
         "connections": {"gio": gio | {"max_in_flight": 2}, "other": gio},
@@ -170,7 +172,7 @@ async def test_a_connection_with_much_to_do_does_not_starve_another(site: Site, 
     assert still.count(Phase.QUEUED) > 200
 
 
-async def test_a_thing_that_the_platform_does_not_know_pauses_nobody_else(site: Site) -> None:
+async def test_unknown_id_on_the_platform_pauses_no_other_export(site: Site) -> None:
     connection = site.tree()["connections"]["gio"] | {"platform": "growingio-rest"}
     site.settings = {"connections": {"rest": connection}, "retry": {"first_s": 0.02, "max_s": 0.05, "max_attempts": 12}}
     kind = {"kind": "growingio.segment_profile_users", "project_id": "WlGk4Daj"}
@@ -186,24 +188,24 @@ async def test_a_thing_that_the_platform_does_not_know_pauses_nobody_else(site: 
     assert status.phase is Phase.SUCCEEDED, status.error
 
 
-async def test_a_ceiling_of_bandwidth_holds_and_progress_tells_rate_and_parts(site: Site, world: World) -> None:
+async def test_bandwidth_limit_holds_and_progress_reports_rate_and_parts(site: Site, world: World) -> None:
     site.connection = {"mib_per_second": 5.0}
     world.scenario = world.scenario.model_copy(update={"file_bytes": 17 * 2**20})
     async with worker_site.worker(site), site.queue() as queue:
-        begun_s = time.monotonic()
+        started_s = time.monotonic()
         export_id = (await queue.enqueue(REQUEST)).export_id
         seen = []
         while not (status := await queue.status(export_id)).phase.terminal:
             seen.append(status.progress)
             await asyncio.sleep(0.1)
-        took_s = time.monotonic() - begun_s
+        took_s = time.monotonic() - started_s
 
     assert status.phase is Phase.SUCCEEDED
-    # What is on its way when it begins is free: a quarter of a second.
+    # The first quarter of a second is not limited.
     assert took_s >= 15 / 5
-    assert max(told.parts_done or 0 for told in seen) >= 1
-    rates = [told.bytes_per_s / 2**20 for told in seen if told.bytes_per_s]
+    assert max(progress.parts_done or 0 for progress in seen) >= 1
+    rates = [progress.bytes_per_s / 2**20 for progress in seen if progress.bytes_per_s]
     assert rates
-    # One piece more or less between two readings.
+    # One chunk more or less between two readings.
     assert max(rates) <= 5.0 * 2
     assert set(status.progress.model_dump()) == {"percent", "bytes_done", "bytes_total", "files_done", "files_total"}

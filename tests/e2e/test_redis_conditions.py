@@ -1,4 +1,4 @@
-"""What a worker asks of Redis, and what it bears."""
+"""Redis as a worker needs it, and the conditions that a worker survives."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ import pytest
 import redis.asyncio
 
 from export_worker.contract.status import Phase
-from export_worker.demo.processes import child, free_port, listening, redis_binary
+from export_worker.demo.processes import child, free_port, redis_binary, wait_until_listening
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from support import worker_site
@@ -30,11 +30,11 @@ def server(port: int, directory: Path, *options: str) -> list[str]:
     return [redis_binary(), "--port", str(port), "--dir", str(directory), "--appendonly", "yes", "--save", "", *options]
 
 
-async def test_a_redis_that_may_drop_records_is_refused(site: Site, tmp_path: Path) -> None:
+async def test_worker_refuses_a_redis_that_may_evict_records(site: Site, tmp_path: Path) -> None:
     port = free_port()
     command = server(port, tmp_path, "--bind", "127.0.0.1", "--maxmemory-policy", "allkeys-lru")
     async with child(command, name="redis", directory=tmp_path) as process:
-        await listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_listening(process, port, name="redis", directory=tmp_path)
         site.redis_url = f"redis://127.0.0.1:{port}/0"
         ran = await asyncio.to_thread(site.command, "run", "--burst")
 
@@ -45,24 +45,22 @@ async def test_a_redis_that_may_drop_records_is_refused(site: Site, tmp_path: Pa
 
 
 def documented_acl() -> str:
-    """The rule as the operations guide prints it."""
+    """Returns the ACL rule of the operations guide."""
     guide = ROOT / "k8s" / "README.md"
     line = next(line for line in guide.read_text(encoding="utf-8").splitlines() if "ACL SETUSER export-worker" in line)
     return line.strip().removeprefix("ACL SETUSER export-worker ")
 
 
-async def test_the_documented_rights_are_enough_and_keep_others_keys_out_of_reach(
-    site: Site, world: World, tmp_path: Path
-) -> None:
+async def test_documented_acl_is_sufficient_and_denies_other_keys(site: Site, world: World, tmp_path: Path) -> None:
     port = free_port()
     site.namespace = "exports"
     rights = documented_acl().replace(">PASSWORD", ">canary-redis-word-44d1")
     async with child(server(port, tmp_path, "--bind", "127.0.0.1"), name="redis", directory=tmp_path) as process:
-        await listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_listening(process, port, name="redis", directory=tmp_path)
         administrator = redis.asyncio.Redis(port=port)
         set_user: Any = administrator.execute_command  # redis-py leaves it untyped
         await set_user("ACL", "SETUSER", "export-worker", *rights.split())
-        await administrator.set("somebody-else", "private")
+        await administrator.set("other-application", "private")
         site.redis_url = f"redis://export-worker:canary-redis-word-44d1@127.0.0.1:{port}/0"
         async with worker_site.worker(site), site.queue() as queue:
             done = await worker_site.export(site, REQUEST)
@@ -78,7 +76,7 @@ async def test_the_documented_rights_are_enough_and_keep_others_keys_out_of_reac
         denied = [entry[b"object"] for entry in await administrator.acl_log()]
         user = redis.asyncio.Redis.from_url(site.redis_url)
         with pytest.raises(redis.exceptions.NoPermissionError):
-            await user.get("somebody-else")
+            await user.get("other-application")
         await user.aclose()
         await administrator.aclose()
 
@@ -87,17 +85,17 @@ async def test_the_documented_rights_are_enough_and_keep_others_keys_out_of_reac
 
 
 def documented_acl_of_a_trigger() -> list[str]:
-    """What the guide adds for a trigger on the stream `segment-events`."""
+    """Returns what the guide adds to the ACL rule for a trigger on the stream `segment-events`."""
     guide = ROOT / "k8s" / "README.md"
     (rule,) = re.findall(r"^`(~segment-events [^`]+)`", guide.read_text(encoding="utf-8"), re.MULTILINE)
     return str(rule).split()
 
 
-async def test_the_documented_rights_of_a_trigger_are_enough(site: Site, tmp_path: Path) -> None:
+async def test_documented_acl_of_a_trigger_is_sufficient(site: Site, tmp_path: Path) -> None:
     site.namespace, port = "exports", free_port()
     rights = documented_acl().replace(">PASSWORD", ">canary-redis-word-44d1").split()
     async with child(server(port, tmp_path, "--bind", "127.0.0.1"), name="redis", directory=tmp_path) as process:
-        await listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_listening(process, port, name="redis", directory=tmp_path)
         administrator: Any = redis.asyncio.Redis(port=port)
         await administrator.execute_command("ACL", "SETUSER", "export-worker", *rights, *documented_acl_of_a_trigger())
         site.redis_url = f"redis://export-worker:canary-redis-word-44d1@127.0.0.1:{port}/0"
@@ -108,35 +106,35 @@ async def test_the_documented_rights_of_a_trigger_are_enough(site: Site, tmp_pat
         with site.process("trigger", "t", EXPORT_TRIGGERS=json.dumps(triggers)) as running:
             await asyncio.to_thread(running.until_logged, "trigger.enqueued")
             async with aiohttp.ClientSession() as client, client.get(f"http://127.0.0.1:{pages}/metrics") as answer:
-                told = await answer.text()
+                metrics = await answer.text()
             running.process.terminate()
             assert await asyncio.to_thread(running.process.wait, 30) == 0
         denied = [entry[b"object"] for entry in await administrator.acl_log()]
         await administrator.aclose()
 
     assert denied == []
-    assert 'export_trigger_lag_seconds{trigger="t"} 0.0' in told
-    assert 'export_trigger_dead_letters{trigger="t"} 0.0' in told
+    assert 'export_trigger_lag_seconds{trigger="t"} 0.0' in metrics
+    assert 'export_trigger_dead_letters{trigger="t"} 0.0' in metrics
 
 
-async def test_a_redis_that_has_too_few_replicas_for_a_while_leads_to_no_second_submit(
+async def test_redis_with_too_few_replicas_for_a_while_causes_no_second_submit(
     site: Site, world: World, tmp_path: Path
 ) -> None:
     site.settings = {"worker": {"lease_s": 3.0, "sweep_s": 0.5, "drain_s": 2.0}}
     port = free_port()
     site.redis_url = f"redis://127.0.0.1:{port}/0"
     async with child(server(port, tmp_path), name="redis", directory=tmp_path) as process:
-        await listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_listening(process, port, name="redis", directory=tmp_path)
         administrator = redis.asyncio.Redis.from_url(site.redis_url)
-        set_to: Any = administrator.config_set  # redis-py types it for both its clients at once
+        set_config: Any = administrator.config_set  # untyped: its type for the asyncio client cannot be awaited
         world.faults.add(Fault(on="submit", fault="slow", delay_s=1.0))
         async with worker_site.worker(site), site.queue() as queue:
             export_id = (await queue.enqueue(REQUEST)).export_id
             while not world.jobs:
                 await asyncio.sleep(0.01)
-            await set_to("min-replicas-to-write", 1)
+            await set_config("min-replicas-to-write", 1)
             await asyncio.sleep(2.0)
-            await set_to("min-replicas-to-write", 0)
+            await set_config("min-replicas-to-write", 0)
             status = await queue.wait(export_id, 30)
         await administrator.aclose()
 
@@ -145,7 +143,7 @@ async def test_a_redis_that_has_too_few_replicas_for_a_while_leads_to_no_second_
 
 
 @pytest.mark.parametrize(("away_s", "lease_s"), [(0.0, 15.0), (6.0, 3.0)], ids=["restarted", "away-beyond-the-lease"])
-async def test_a_redis_that_restarts_loses_nothing_and_no_worker_leaves(
+async def test_restart_of_redis_loses_no_export_and_ends_no_worker(
     site: Site, world: World, tmp_path: Path, away_s: float, lease_s: float
 ) -> None:
     site.settings = {"worker": {"lease_s": lease_s, "sweep_s": 0.5, "drain_s": 2.0}}
@@ -154,7 +152,7 @@ async def test_a_redis_that_restarts_loses_nothing_and_no_worker_leaves(
     site.redis_url = f"redis://127.0.0.1:{port}/0"
     command = server(port, tmp_path, "--bind", "127.0.0.1", "--appendfsync", "always")
     async with child(command, name="redis", directory=tmp_path) as process:
-        await listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_listening(process, port, name="redis", directory=tmp_path)
         async with site.queue() as queue:
             accepted = [(await queue.enqueue(REQUEST)).export_id for _ in range(10)]
         with site.process("run") as running:
@@ -164,7 +162,7 @@ async def test_a_redis_that_restarts_loses_nothing_and_no_worker_leaves(
             await process.wait()
             await asyncio.sleep(away_s)
             async with child(command, name="redis-again", directory=tmp_path) as again:
-                await listening(again, port, name="redis-again", directory=tmp_path)
+                await wait_until_listening(again, port, name="redis-again", directory=tmp_path)
                 async with site.queue() as queue:
                     ended = [await queue.wait(export_id, 60) for export_id in accepted]
                     for export_id in accepted:

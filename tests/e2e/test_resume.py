@@ -40,7 +40,7 @@ pytestmark = pytest.mark.timeout(180)
 def site(site: Site) -> Site:
     """A site with short leases and short waits before retries."""
     site.settings = {"worker": {"lease_s": 3.0, "drain_s": 1.0}, "retry": {"first_s": 0.05, "max_s": 0.2}}
-    site.connection = {"poll": worker_site.FAST | {"deadline_s": 600.0}}
+    site.connection = {"poll": worker_site.FAST_POLL | {"deadline_s": 600.0}}
     return site
 
 

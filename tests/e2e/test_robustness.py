@@ -1,4 +1,4 @@
-"""What a worker must bear: large files in little memory, sudden death, and being told to stop."""
+"""Large files in little memory, killed workers, stop signals, and lost queue entries."""
 
 import asyncio
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from export_worker.contract.status import Phase
+from export_worker.redis.client import close_redis, open_redis
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from support import worker_site
@@ -29,7 +30,7 @@ MEMORY_GROWTH_MAX_MIB = 96
 
 @pytest.fixture
 def running(site: Site) -> Iterator[Running]:
-    """A worker as a process."""
+    """A worker in its own process."""
     with site.process("run") as running:
         running.until_logged("worker.started")
         yield running
@@ -37,10 +38,10 @@ def running(site: Site) -> Iterator[Running]:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from /proc, Linux only")
 @pytest.mark.timeout(180)
-async def test_300_mib_of_unknown_length_stream_through_in_little_memory(
+async def test_file_of_300_mib_and_unknown_length_is_transferred_in_little_memory(
     site: Site, world: World, running: Running
 ) -> None:
-    # A small export first: what is loaded and built once is no growth of a transfer.
+    # A small export first, so that modules and objects that are loaded once do not count as growth of the transfer.
     await worker_site.export(site, REQUEST)
     before_mib = memory_mib(running.pid, "VmRSS")
     world.scenario = world.scenario.model_copy(update={"file_bytes": 300 * MIB, "framing": "chunked"})
@@ -49,17 +50,17 @@ async def test_300_mib_of_unknown_length_stream_through_in_little_memory(
 
     assert status.phase is Phase.SUCCEEDED, status.error
     assert status.objects[0].bytes == 300 * MIB
-    grown_mib = memory_mib(running.pid, "VmHWM") - before_mib
-    assert grown_mib < MEMORY_GROWTH_MAX_MIB
+    growth_mib = memory_mib(running.pid, "VmHWM") - before_mib
+    assert growth_mib < MEMORY_GROWTH_MAX_MIB
     client = site.s3()
     client.delete_object(Bucket=site.bucket, Key=status.objects[0].key)
     client.close()
 
 
-async def test_a_worker_killed_in_a_transfer_is_replaced_and_leaves_no_upload(
+async def test_export_of_a_worker_killed_in_a_transfer_succeeds_and_leaves_no_upload(
     site: Site, world: World, running: Running
 ) -> None:
-    # It hangs behind the first parts, so an upload is open when the worker dies.
+    # The download hangs after the first parts, so an upload is open when the worker is killed.
     world.scenario = world.scenario.model_copy(update={"file_bytes": 40 * MIB, "framing": "chunked"})
     world.faults.add(Fault(on="download", fault="slow", delay_s=60, after_bytes=20 * MIB))
     async with site.queue() as queue:
@@ -77,10 +78,10 @@ async def test_a_worker_killed_in_a_transfer_is_replaced_and_leaves_no_upload(
     assert site.open_uploads() == []
     assert len(world.jobs) == 1
     assert len(events) == 1
-    assert any("taken up again" in entry["note"] for entry in timeline)
+    assert any("resumed: its previous worker stopped responding" in entry["note"] for entry in timeline)
 
 
-async def test_a_worker_killed_in_a_submit_submits_again_and_says_so(
+async def test_export_of_a_worker_killed_in_a_submit_is_submitted_again_with_a_note(
     site: Site, world: World, running: Running
 ) -> None:
     world.faults.add(Fault(on="submit", fault="slow", delay_s=30, executed=True))
@@ -98,7 +99,9 @@ async def test_a_worker_killed_in_a_submit_submits_again_and_says_so(
     assert any("submitted again" in note for note in notes), notes
 
 
-async def test_a_worker_that_is_told_to_stop_hands_over_and_exits_0(site: Site, world: World, running: Running) -> None:
+async def test_worker_that_gets_a_stop_signal_hands_its_transfer_over_and_exits_0(
+    site: Site, world: World, running: Running
+) -> None:
     world.scenario = world.scenario.model_copy(update={"file_bytes": 40 * MIB, "framing": "chunked"})
     world.faults.add(Fault(on="download", fault="slow", delay_s=60, after_bytes=20 * MIB))
     async with site.queue() as queue:
@@ -115,7 +118,7 @@ async def test_a_worker_that_is_told_to_stop_hands_over_and_exits_0(site: Site, 
     assert "Traceback" not in running.log.read_text(encoding="utf-8")
 
 
-async def test_an_export_whose_queue_entry_is_lost_is_brought_back(site: Site, world: World) -> None:
+async def test_export_whose_queue_entry_is_lost_is_enqueued_again(site: Site, world: World) -> None:
     async with site.queue() as queue, worker_site.worker(site):
         world.scenario = world.scenario.model_copy(update={"hold_stage": "RUNNING"})
         accepted = await queue.enqueue(REQUEST)
@@ -131,9 +134,7 @@ async def test_an_export_whose_queue_entry_is_lost_is_brought_back(site: Site, w
 
 
 async def drop_queue(site: Site) -> None:
-    """Lose every queue entry of the namespace, as a Redis without the queue's keys would."""
-    from export_worker.redis.client import close_redis, open_redis
-
+    """Deletes every queue entry of the namespace, as if Redis had lost the queue's keys."""
     client = open_redis(site.redis_url)
     for pattern in (f"{site.namespace}:queue:*", f"arq:*{site.namespace}:*"):
         keys = await client.keys(pattern)
@@ -142,7 +143,7 @@ async def drop_queue(site: Site) -> None:
     await close_redis(client)
 
 
-async def test_many_exports_wait_at_once_in_one_worker(site: Site, world: World) -> None:
+async def test_many_exports_wait_at_the_same_time_in_one_worker(site: Site, world: World) -> None:
     world.scenario = world.scenario.model_copy(update={"stage_s": 0.5, "rows": 5})
     async with worker_site.worker(site), site.queue() as queue:
         accepted = [await queue.enqueue(REQUEST) for _ in range(100)]
@@ -152,7 +153,7 @@ async def test_many_exports_wait_at_once_in_one_worker(site: Site, world: World)
     assert len(world.jobs) == 100
 
 
-async def test_a_killed_worker_is_followed_within_30_s_by_default(site: Site, world: World) -> None:
+async def test_export_of_a_killed_worker_is_resumed_within_30_s_by_default(site: Site, world: World) -> None:
     site.settings = {"worker": {}}
     world.faults.add(Fault(on="poll", fault="slow", delay_s=300))
     async with site.queue() as queue:
@@ -172,8 +173,8 @@ async def test_a_killed_worker_is_followed_within_30_s_by_default(site: Site, wo
     assert took_s < 30
 
 
-async def test_a_worker_leaves_in_time_though_s3_is_silent(site: Site) -> None:
-    """A thread that waits for an answer cannot be stopped; its export comes back when the lease ends."""
+async def test_worker_exits_in_time_although_s3_does_not_answer(site: Site) -> None:
+    """A thread that waits for a response cannot be stopped; its export is claimed again when the lease ends."""
     async with raw_server(b"", hold=True) as silent_url, site.queue() as queue:
         with replace(site, s3_url=silent_url).process("run") as running:
             running.until_logged("worker.started")

@@ -1,4 +1,4 @@
-"""Gateways and triggers replaced under load, as Deployments with `maxSurge: 1` are: nothing accepted is lost."""
+"""Gateways and triggers that are replaced under load, as a Deployment with `maxSurge: 1` does it, lose no export."""
 
 import asyncio
 import json
@@ -17,14 +17,16 @@ from export_worker.contract.status import Phase
 from support import secret_canaries, worker_site
 from support.worker_site import Running, Site
 
-KEYED = {"Authorization": f"Bearer {secret_canaries.GATEWAY_KEY}"}
+AUTHORIZED = {"Authorization": f"Bearer {secret_canaries.GATEWAY_KEY}"}
 CLIENTS = 3
 BURST = 24
-"""Requests, and messages, that are there when a process is told to stop: more than it can take until then."""
+"""Requests, and messages, that are waiting when a process gets SIGTERM: more than it can handle before it stops."""
 PAUSE_S = 0.1
-STOP_S = 25.0
-"""Of any process of ours, at most; the manifests grant more."""
-PATIENCE_S = 60.0
+"""Pause of a client between two requests."""
+STOP_TIMEOUT_S = 25.0
+"""Limit for the stop of each process. The Kubernetes manifests allow more."""
+EXPORTS_TIMEOUT_S = 60.0
+"""Limit for all exports of the test: one worker runs them on a busy machine."""
 
 
 def request(name: str, project: str = "WlGk4Daj", segment: str = "qgQMXnD3") -> dict[str, object]:
@@ -33,49 +35,53 @@ def request(name: str, project: str = "WlGk4Daj", segment: str = "qgQMXnD3") -> 
 
 
 @dataclass
-class Service:
-    """What stands before the gateways: it sends each request to any of those that it knows.
+class LoadBalancer:
+    """Sends each request to one of the gateways, at random.
 
     Args:
-        urls: Known until they are gone: unlike with the manifests' `preStop`, requests meet a gateway that stops.
-        answered: Accepted requests, by the gateway that answered.
+        urls: The gateways. A gateway stays in this list until it has ended, so some requests reach a gateway that is
+            stopping. The `preStop` hook of the manifests avoids this.
+        accepted: Number of accepted requests, by gateway.
+        retries: Number of requests that were sent again.
     """
 
     urls: list[str] = field(default_factory=list)
-    answered: Counter[str] = field(default_factory=Counter)
-    again: int = 0
+    accepted: Counter[str] = field(default_factory=Counter)
+    retries: int = 0
 
-    async def accept(self, client: aiohttp.ClientSession, name: str) -> str:
-        """Ask until it is accepted, under one idempotency key; the export's id."""
-        headers = KEYED | {"Idempotency-Key": name}
+    async def enqueue(self, client: aiohttp.ClientSession, name: str) -> str:
+        """Sends a request with one idempotency key until it is accepted. Returns the export's id."""
+        headers = AUTHORIZED | {"Idempotency-Key": name}
         while True:
             url = random.choice(self.urls)
             try:
                 async with client.post(f"{url}/v1/exports", json=request(name), headers=headers) as response:
                     if response.status == 202:
-                        self.answered[url] += 1
+                        self.accepted[url] += 1
                         return str((await response.json())["export_id"])
-                    # Stopping, or the same key is still worked on: what a client is told to come again with.
+                    # The gateway is stopping, or a request with this key is in progress. The client retries.
                     assert response.status in {409, 503}, await response.text()
             except aiohttp.ClientConnectionError:
                 pass
-            self.again += 1
+            self.retries += 1
             await asyncio.sleep(PAUSE_S)
 
 
-async def ask(service: Service, client: aiohttp.ClientSession, who: str, stop: asyncio.Event) -> dict[str, str]:
-    """Ask for one export after the other; their ids by name."""
+async def enqueue_until(
+    stop: asyncio.Event, gateways: LoadBalancer, client: aiohttp.ClientSession, prefix: str
+) -> dict[str, str]:
+    """Enqueues one export after the other until `stop` is set. Returns name → export id."""
     accepted: dict[str, str] = {}
     for number in count():
         if stop.is_set():
             return accepted
-        accepted[f"{who}-{number}"] = await service.accept(client, f"{who}-{number}")
+        accepted[f"{prefix}-{number}"] = await gateways.enqueue(client, f"{prefix}-{number}")
         await asyncio.sleep(PAUSE_S)
     raise AssertionError("the count has no end")
 
 
-async def send(redis: ArqRedis, stream: str, names: list[str]) -> None:
-    """Put messages where the triggers look, all at once."""
+async def publish(redis: ArqRedis, stream: str, names: list[str]) -> None:
+    """Publishes one message for each name, all in one round trip."""
     async with redis.pipeline(transaction=False) as pipe:
         for name in names:
             event = {"specversion": "1.0", "id": name, "source": "/test", "type": "ready", "data": {"name": name}}
@@ -93,72 +99,75 @@ async def start(site: Site, stack: AsyncExitStack, *command: str) -> Running:
     return running
 
 
-async def start_gateway(site: Site, stack: AsyncExitStack, service: Service) -> Running:
+async def start_gateway(site: Site, stack: AsyncExitStack, gateways: LoadBalancer) -> Running:
     running = await start(site, stack, "gateway")
     found = re.search(r"gateway: (http://\S+)", running.log.read_text(encoding="utf-8"))
     assert found is not None
-    service.urls.append(found[1])
+    gateways.urls.append(found[1])
     return running
 
 
 async def stop(running: Running) -> None:
     running.process.send_signal(signal.SIGTERM)
-    assert await asyncio.to_thread(running.process.wait, STOP_S) == 0
+    assert await asyncio.to_thread(running.process.wait, STOP_TIMEOUT_S) == 0
     assert "Traceback" not in running.log.read_text(encoding="utf-8")
 
 
 async def roll_gateways(
-    site: Site, stack: AsyncExitStack, service: Service, fleet: list[Running], client: aiohttp.ClientSession
+    site: Site, stack: AsyncExitStack, gateways: LoadBalancer, processes: list[Running], client: aiohttp.ClientSession
 ) -> dict[str, str]:
-    """Replace all; each is told to stop while many requests are on their way to it. Their exports by name."""
+    """Replaces all gateways. Each gets SIGTERM while many requests are sent to it. Returns name → export id."""
     accepted: dict[str, str] = {}
-    for number, old in enumerate(fleet):
-        await start_gateway(site, stack, service)
+    for number, old in enumerate(processes):
+        await start_gateway(site, stack, gateways)
         names = [f"burst-{number}-{at}" for at in range(BURST)]
-        burst = [asyncio.create_task(service.accept(client, name)) for name in names]
+        burst = [asyncio.create_task(gateways.enqueue(client, name)) for name in names]
         await asyncio.sleep(0)
         await stop(old)
-        service.urls.pop(0)
+        gateways.urls.pop(0)
         accepted |= dict(zip(names, await asyncio.gather(*burst), strict=True))
     return accepted
 
 
-async def roll_triggers(site: Site, stack: AsyncExitStack, fleet: list[Running], redis: ArqRedis) -> list[str]:
-    """Replace all; each is told to stop in the middle of a batch. The messages' names."""
+async def roll_triggers(site: Site, stack: AsyncExitStack, processes: list[Running], redis: ArqRedis) -> list[str]:
+    """Replaces all triggers. Each gets SIGTERM in the middle of a batch. Returns the names of the messages."""
     sent: list[str] = []
-    for number, old in enumerate(fleet):
+    for number, old in enumerate(processes):
         await start(site, stack, "trigger", "ready")
         names = [f"message-{number}-{at}" for at in range(BURST)]
-        await send(redis, f"{site.namespace}:in", names)
+        await publish(redis, f"{site.namespace}:in", names)
         await stop(old)
         sent += names
     return sent
 
 
-async def test_gateways_and_triggers_replaced_under_load_lose_nothing_and_double_nothing(
+async def test_gateways_and_triggers_replaced_under_load_make_exactly_one_export_of_each_request(
     site: Site, arq_redis: ArqRedis
 ) -> None:
     site.settings = {"gateway": {"port": 0, "requests_per_second": 1e6, "burst": 1_000_000, "stop_s": 5}}
-    service, replaced = Service(), asyncio.Event()
+    gateways, replaced = LoadBalancer(), asyncio.Event()
     async with AsyncExitStack() as stack:
-        gateways = await asyncio.gather(*(start_gateway(site, stack, service) for _ in range(2)))
-        triggers = await asyncio.gather(*(start(site, stack, "trigger", "ready") for _ in range(2)))
-        first = list(service.urls)
+        old_gateways = await asyncio.gather(*(start_gateway(site, stack, gateways) for _ in range(2)))
+        old_triggers = await asyncio.gather(*(start(site, stack, "trigger", "ready") for _ in range(2)))
+        old_urls = list(gateways.urls)
         client = await stack.enter_async_context(aiohttp.ClientSession())
-        asking = [asyncio.create_task(ask(service, client, f"client-{at}", replaced)) for at in range(CLIENTS)]
-        accepted, sent = await asyncio.gather(
-            roll_gateways(site, stack, service, gateways, client), roll_triggers(site, stack, triggers, arq_redis)
+        clients = [
+            asyncio.create_task(enqueue_until(replaced, gateways, client, f"client-{at}")) for at in range(CLIENTS)
+        ]
+        accepted, published = await asyncio.gather(
+            roll_gateways(site, stack, gateways, old_gateways, client),
+            roll_triggers(site, stack, old_triggers, arq_redis),
         )
         replaced.set()
-        for told in await asyncio.gather(*asking):
-            accepted |= told
-        async with worker_site.worker(site), site.queue() as queue, asyncio.timeout(PATIENCE_S):
-            names = [*accepted, *sent]
+        for enqueued in await asyncio.gather(*clients):
+            accepted |= enqueued
+        async with worker_site.worker(site), site.queue() as queue, asyncio.timeout(EXPORTS_TIMEOUT_S):
+            names = [*accepted, *published]
             while len(found := await queue.list_exports(limit=1000)) < len(names):
                 await asyncio.sleep(0.05)
             ended = [await queue.wait(status.export_id) for status in found]
 
     assert {status.phase for status in ended} == {Phase.SUCCEEDED}
-    assert sorted(status.metadata["name"] for status in ended) == sorted(names), "one export each, and none besides"
+    assert sorted(status.metadata["name"] for status in ended) == sorted(names), "one export of each name, and no other"
     assert {status.metadata["name"]: status.export_id for status in ended}.items() >= accepted.items()
-    assert set(first) < set(service.answered), "old gateways and new ones took some"
+    assert set(old_urls) < set(gateways.accepted), "both old and new gateways accepted requests"

@@ -1,4 +1,4 @@
-"""A store that fails: each call of an export in turn, and the right bytes stand there at the end all the same."""
+"""A store whose calls fail, one after the other. The objects are complete at the end."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from export_worker.contract.status import Phase
-from export_worker.s3.client import build_client
+from export_worker.s3.client import CallLimits, build_client
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from export_worker.wiring import storage
@@ -24,14 +24,14 @@ FAULTS = [Refusal(500, "InternalError"), Refusal(503, "SlowDown"), Lost()]
 
 @pytest.fixture
 def proxy(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
-    """Before a worker whose client repeats nothing: what fails is then the machine's to mend."""
-    monkeypatch.setattr(storage, "build_client", partial(build_client, attempts=1))
+    """A proxy of S3, for a worker whose client does not retry: each failure becomes a failed step."""
+    monkeypatch.setattr(storage, "build_client", partial(build_client, limits=CallLimits(attempts=1)))
     with s3_server.s3_proxy(s3_url) as proxy:
         yield proxy
 
 
 def is_of_transfer(call: Call) -> bool:
-    """Not of the sweep for uploads, which a worker makes when it starts."""
+    """Whether a call is not of the upload sweeper, which runs when a worker starts."""
     return not (call.method == "GET" and "uploads" in call.query)
 
 
@@ -47,23 +47,23 @@ def is_of_transfer(call: Call) -> bool:
         ),
     ],
 )
-async def test_each_call_fails_in_turn_and_the_bytes_are_right(
+async def test_export_is_complete_after_one_retry_whichever_call_fails(
     site: Site, world: World, proxy: S3Proxy, fault: Refusal | Lost, file_bytes: int, calls: list[str]
 ) -> None:
     world.scenario = world.scenario.model_copy(update={"file_bytes": file_bytes})
-    through = replace(site, s3_url=proxy.endpoint_url)
+    proxied = replace(site, s3_url=proxy.endpoint_url)
     request = json.dumps({"connection": "gio", "export": SEGMENT})
-    async with worker_site.worker(through):
-        good = await worker_site.export(through, request)
-        assert good.phase is Phase.SUCCEEDED
-        assert sorted(filter(is_named, names(proxy))) == sorted(calls)
+    async with worker_site.worker(proxied):
+        expected = await worker_site.export(proxied, request)
+        assert expected.phase is Phase.SUCCEEDED
+        assert sorted(filter(is_write, names(proxy))) == sorted(calls)
         for number in range(len(calls)):
             proxy.reset()
             proxy.rule = fail_once(number, fault)
-            status = await worker_site.export(through, request)
+            status = await worker_site.export(proxied, request)
             assert status.phase is Phase.SUCCEEDED, (number, status.error)
             assert status.counters.retries == 1, number
-            assert [item.checksum for item in status.objects] == [item.checksum for item in good.objects]
+            assert [item.checksum for item in status.objects] == [item.checksum for item in expected.objects]
             assert await asyncio.to_thread(site.open_uploads) == []
     objects = await asyncio.to_thread(site.objects)
     files = {body for key, body in objects.items() if key.endswith(".csv")}
@@ -72,32 +72,32 @@ async def test_each_call_fails_in_turn_and_the_bytes_are_right(
     assert sum(key.endswith("/_SUCCESS") for key in objects) == len(calls) + 1
 
 
-SHORT = {
+SHORT_LIMITS = {
     "retry": {"first_s": 0.02, "max_s": 0.05, "max_attempts": 6},
     "worker": {"sweep_s": 0.5, "lease_s": 3.0, "drain_s": 2.0, "breaker_first_s": 0.1, "breaker_max_s": 0.3},
 }
-"""What would end an export within a second, if an outage counted as its own failures."""
+"""Limits that would end an export within a second, if an outage counted as failures of the export."""
 
 
-async def outlasted(site: Site, over: asyncio.Event) -> None:
-    """Exports that meet an outage, and end well behind it."""
+async def run_through_outage(site: Site, over: asyncio.Event) -> None:
+    """Runs exports during an outage. They must succeed after its end, and their limits must not be used up."""
     async with worker_site.worker(site), site.queue() as queue:
         request = json.dumps({"connection": "gio", "export": SEGMENT})
         ids = [(await queue.enqueue(request)).export_id for _ in range(3)]
-        said = ""
-        while "paused until" not in said:
+        explanation = ""
+        while "paused until" not in explanation:
             await asyncio.sleep(0.02)
-            said = (await asyncio.gather(*map(queue.explain, ids)))[0]
+            explanation = (await asyncio.gather(*map(queue.explain, ids)))[0]
         await asyncio.wait_for(over.wait(), 30)
         ended = [await queue.wait(export_id, 30) for export_id in ids]
     assert [status.phase for status in ended] == [Phase.SUCCEEDED] * 3, [status.error for status in ended]
     assert max(status.counters.retries for status in ended) <= 5
-    assert said.startswith("Transfers of connection gio are paused until")
+    assert explanation.startswith("Transfers of connection gio are paused until")
     assert await asyncio.to_thread(site.open_uploads) == []
 
 
-async def test_an_outage_of_s3_uses_up_no_export(site: Site, proxy: S3Proxy) -> None:
-    site.settings = SHORT
+async def test_outage_of_s3_fails_no_export(site: Site, proxy: S3Proxy) -> None:
+    site.settings = SHORT_LIMITS
     over, loop, refused = asyncio.Event(), asyncio.get_running_loop(), 0
 
     def rule(call: Call) -> Refusal | None:
@@ -110,26 +110,26 @@ async def test_an_outage_of_s3_uses_up_no_export(site: Site, proxy: S3Proxy) -> 
         return Refusal(503, "ServiceUnavailable")
 
     proxy.rule = rule
-    await outlasted(replace(site, s3_url=proxy.endpoint_url), over)
+    await run_through_outage(replace(site, s3_url=proxy.endpoint_url), over)
 
 
-async def test_an_outage_of_the_files_host_uses_up_no_export(site: Site, world: World) -> None:
-    site.settings = SHORT
+async def test_outage_of_the_download_host_fails_no_export(site: Site, world: World) -> None:
+    site.settings = SHORT_LIMITS
     world.faults.add(Fault(on="download", fault="error5xx", times=None, per="all"))
     over = asyncio.Event()
 
-    async def end_it() -> None:
-        # Three exports with six attempts each would be used up by then.
+    async def end_outage() -> None:
+        # Three exports with six attempts each would have failed after these hits.
         while world.faults.listing()[0]["hits"] < 20:
             await asyncio.sleep(0.02)
         world.faults.clear()
         over.set()
 
-    await asyncio.gather(outlasted(site, over), end_it())
+    await asyncio.gather(run_through_outage(site, over), end_outage())
 
 
-def is_named(name: str) -> bool:
-    """The calls that write; what else there is looks."""
+def is_write(name: str) -> bool:
+    """Whether a call writes; the others only read."""
     return name not in {"head_object", "list_multipart_uploads", "list_parts"}
 
 
@@ -138,7 +138,7 @@ def names(proxy: S3Proxy) -> list[str]:
 
 
 def fail_once(number: int, fault: Refusal | Lost) -> s3_server.Rule:
-    """Spoil the call of this number, counted from zero."""
+    """Returns a rule that makes one call fail. Calls are counted from zero."""
     seen = 0
 
     def rule(call: Call) -> Refusal | Lost | None:

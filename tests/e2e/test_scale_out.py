@@ -1,6 +1,6 @@
-"""Scale-out on one machine: what is due, scraped as KEDA scrapes it, drives 1 → 4 → 1 transfer workers.
+"""Scale-out on one machine: the number of due steps, scraped as KEDA does it, scales transfer workers 1 → 4 → 1.
 
-`make scale` runs it with ten times the exports and tells the figures.
+`make scale` runs it with ten times the exports and prints the figures.
 """
 
 import asyncio
@@ -38,21 +38,21 @@ REQUEST = json.dumps(
 )
 EXPORTS = int(os.environ.get("SCALE_EXPORTS", "56"))
 ALONE = 8
-"""Exports that one worker does before anybody scales, to have something to compare with."""
+"""Exports that one worker completes before scaling starts, as the basis of comparison."""
 TOGETHER = EXPORTS // 2
-"""Exports that are asked for once all workers run: however long those take to start, there is enough for each."""
+"""Exports that are enqueued after all workers have started, so that there is work for each of them."""
 WORKERS_MAX = 4
 STABLE_S = 2.0
-"""`stabilizationWindowSeconds`, at the pace of a test."""
+"""`stabilizationWindowSeconds`, shortened for a test."""
 SYNC_S = 0.5
-"""Between looks; 15 s in a cluster."""
-PATIENCE_S = 120.0 + EXPORTS
+"""The interval of the scrapes; 15 s in a cluster."""
+WAIT_TIMEOUT_S = 120.0 + EXPORTS
 
 _log = logging.getLogger(__name__)
 
 
 def due_trigger() -> dict[str, str]:
-    """What the ScaledObject of the transfer workers asks for."""
+    """Returns the metadata of the trigger in the transfer workers' ScaledObject."""
     scaled = yaml.safe_load_all(read("k8s/components/keda/scaledobjects.yaml"))
     (transfer,) = (item for item in scaled if item["metadata"]["name"] == "transfer")
     found: dict[str, str] = next(each["metadata"] for each in transfer["spec"]["triggers"] if each["name"] == "due")
@@ -60,7 +60,7 @@ def due_trigger() -> dict[str, str]:
 
 
 async def scrape(url: str, location: str) -> float:
-    """The value that stands at `name{label="value"}` of a page."""
+    """Returns the value of `name{label="value"}` on a metrics page."""
     name, labels = location.split("{")
     wanted = set(re.findall(r'(\w+)="([^"]*)"', labels))
     async with aiohttp.ClientSession() as session, session.get(url) as response:
@@ -76,10 +76,13 @@ async def scrape(url: str, location: str) -> float:
 
 @dataclass
 class Autoscaler:
-    """As a HorizontalPodAutoscaler with an average value: ceil(metric / target), down only after a while.
+    """Acts as a HorizontalPodAutoscaler with an average value: ceil(metric / target), scaled down only after a delay.
 
     Args:
-        url: The page that is scraped.
+        site: Has the services of the workers.
+        stack: Stops the workers.
+        url: The metrics page.
+        fleet: The running transfer workers.
     """
 
     site: Site
@@ -87,14 +90,14 @@ class Autoscaler:
     url: str
     fleet: list[Running] = field(default_factory=list)
     sizes: list[tuple[float, int]] = field(default_factory=list)
-    """When (seconds since the epoch) there were how many; one entry a change."""
+    """The time (seconds since the epoch) and the new number of workers of each change."""
 
     async def resize(self, size: int) -> None:
-        """Start what is missing, and tell the newest ones too many to stop."""
+        """Starts missing workers, or stops the newest superfluous ones."""
         missing = range(size - len(self.fleet))
         new = [self.stack.enter_context(self.site.process("run", "--role", "transfer")) for _ in missing]
         for running in new:
-            await asyncio.to_thread(running.until_logged, "worker.started", PATIENCE_S)
+            await asyncio.to_thread(running.until_logged, "worker.started", WAIT_TIMEOUT_S)
         leaving = self.fleet[size:]
         self.fleet = (self.fleet + new)[:size]
         self.sizes.append((time.time(), size))
@@ -104,20 +107,20 @@ class Autoscaler:
             assert await asyncio.to_thread(running.process.wait, 25) == 0
 
     async def run(self) -> None:
-        """Follow the metric until cancelled."""
-        asked = due_trigger()
+        """Follows the metric until cancelled."""
+        trigger = due_trigger()
         recent: deque[int] = deque(maxlen=math.ceil(STABLE_S / SYNC_S))
         while True:
-            due = await scrape(self.url, asked["valueLocation"])
-            recent.append(min(WORKERS_MAX, max(1, math.ceil(due / float(asked["targetValue"])))))
+            due = await scrape(self.url, trigger["valueLocation"])
+            recent.append(min(WORKERS_MAX, max(1, math.ceil(due / float(trigger["targetValue"])))))
             if (size := max(recent)) != len(self.fleet):
-                _log.info("%s = %d: %d -> %d workers", asked["valueLocation"], due, len(self.fleet), size)
+                _log.info("%s = %d: %d -> %d workers", trigger["valueLocation"], due, len(self.fleet), size)
                 await self.resize(size)
             await asyncio.sleep(SYNC_S)
 
 
-async def until_ended(site: Site, count: int) -> None:
-    async with site.queue() as queue, asyncio.timeout(PATIENCE_S):
+async def wait_for_succeeded(site: Site, count: int) -> None:
+    async with site.queue() as queue, asyncio.timeout(WAIT_TIMEOUT_S):
         while len((await queue.page(phase=Phase.SUCCEEDED, limit=count)).statuses) < count:
             await asyncio.sleep(0.1)
 
@@ -132,17 +135,17 @@ async def subjects(site: Site) -> list[str]:
 
 
 def rate(statuses: list[Status], since: float, count: int) -> float:
-    """Exports that ended in a second: the first so many after a time (seconds since the epoch).
+    """Returns exports per second: of the first `count` exports that ended after a time (seconds since the epoch).
 
-    So neither the start of further workers nor an end, at which there is not enough for all of them, is in it.
+    So the rate includes neither the start of further workers nor the end, when there is not enough work for all.
     """
     ends = sorted(status.finished_at.timestamp() for status in statuses if status.finished_at is not None)
     return count / ([end for end in ends if end > since][count - 1] - since)
 
 
 @pytest.mark.timeout(180 + 3 * EXPORTS)
-async def test_what_is_due_drives_one_to_four_to_one_workers_and_throughput_follows(site: Site, world: World) -> None:
-    # A transfer waits for the platform's bytes, not for a processor: this machine may have two.
+async def test_due_steps_scale_workers_from_one_to_four_to_one_and_throughput_grows(site: Site, world: World) -> None:
+    # The platform's rate limits a transfer, not the processor, because a test machine may have only two.
     world.scenario = world.scenario.model_copy(update={"file_bytes": 30_000, "bytes_per_s": 10_000})
     site.settings = {"worker": {"drain_s": 4.0, "lease_s": 30.0, "transfers": int(due_trigger()["targetValue"])}}
     port = free_port()
@@ -152,12 +155,12 @@ async def test_what_is_due_drives_one_to_four_to_one_workers_and_throughput_foll
         async with site.queue() as queue:
             ids = [(await queue.enqueue(REQUEST)).export_id for _ in range(EXPORTS - TOGETHER)]
             await scaler.resize(1)
-            await until_ended(site, ALONE)
+            await wait_for_succeeded(site, ALONE)
             scaling = asyncio.create_task(scaler.run())
-            await until_scaled(scaler, scaling)
+            await wait_until_scaled(scaler, scaling)
             ids += [(await queue.enqueue(REQUEST)).export_id for _ in range(TOGETHER)]
-            statuses = [await queue.wait(export_id, PATIENCE_S) for export_id in ids]
-        await until_one(scaler, scaling)
+            statuses = [await queue.wait(export_id, WAIT_TIMEOUT_S) for export_id in ids]
+        await wait_until_one(scaler, scaling)
         left = await leftovers.in_redis(site)
 
     assert [status.phase for status in statuses] == [Phase.SUCCEEDED] * EXPORTS
@@ -167,17 +170,17 @@ async def test_what_is_due_drives_one_to_four_to_one_workers_and_throughput_foll
     compare(statuses, scaler.sizes)
 
 
-async def until_scaled(scaler: Autoscaler, scaling: asyncio.Task[None]) -> None:
-    """Wait until the backlog has brought the fleet to another size."""
-    async with asyncio.timeout(PATIENCE_S):
+async def wait_until_scaled(scaler: Autoscaler, scaling: asyncio.Task[None]) -> None:
+    """Waits until the backlog has changed the number of workers."""
+    async with asyncio.timeout(WAIT_TIMEOUT_S):
         while len(scaler.sizes) < 2 and not scaling.done():
             await asyncio.sleep(0.05)
 
 
-async def until_one(scaler: Autoscaler, scaling: asyncio.Task[None]) -> None:
-    """Wait until the backlog's end has brought the fleet back to one."""
+async def wait_until_one(scaler: Autoscaler, scaling: asyncio.Task[None]) -> None:
+    """Waits until one worker is left, because the backlog is empty."""
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(WAIT_TIMEOUT_S):
             while len(scaler.fleet) > 1 and not scaling.done():
                 await asyncio.sleep(0.1)
     finally:
@@ -188,10 +191,10 @@ async def until_one(scaler: Autoscaler, scaling: asyncio.Task[None]) -> None:
 
 
 def compare(statuses: list[Status], sizes: list[tuple[float, int]]) -> None:
-    """The fleet grew to its most and went back to one; with four there was more done in a second."""
+    """Checks that the fleet grew to its maximum and shrank to one, and that four workers were faster than one."""
     assert [size for _, size in sizes][:2] == [1, WORKERS_MAX]
     assert sizes[-1][1] == 1
-    (begun, _), (grown, _) = sizes[:2]
-    alone, together = rate(statuses, begun, ALONE), rate(statuses, grown, TOGETHER)
+    (started, _), (grown, _) = sizes[:2]
+    alone, together = rate(statuses, started, ALONE), rate(statuses, grown, TOGETHER)
     _log.info("%.1f exports/s with one worker, %.1f with %d", alone, together, WORKERS_MAX)
     assert together > 2 * alone

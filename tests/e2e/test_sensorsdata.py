@@ -1,4 +1,4 @@
-"""Users of Sensors Data's user groups through a real worker, over both versions of the query API."""
+"""Exports of Sensors Data's user groups through a real worker, with both versions of the query API."""
 
 import asyncio
 import csv
@@ -23,16 +23,16 @@ BEFORE, LATEST = "2019-03-04 00:00:00", "2019-03-05 00:00:00"
 
 @pytest.fixture(params=["v2", "v3"])
 def site(site: Site, request: pytest.FixtureRequest) -> Site:
-    """A connection to Sensors Data, by token or by api-key. Gives up after a few attempts."""
+    """A site with a connection to Sensors Data, with a token or an api-key, and few attempts."""
     secret = "token" if request.param == "v2" else "api_key"
     site.settings = connected(site, **{secret: secret_canaries.TOKEN})
     return site
 
 
 @pytest.fixture(params=["good", "flaky"])
-def weather(request: pytest.FixtureRequest, world: World) -> str:
-    """Nothing goes wrong, or everything does once."""
-    tell(world, flaky=request.param == "flaky")
+def condition(request: pytest.FixtureRequest, world: World) -> str:
+    """Without faults, or with each of the preset faults once."""
+    set_scenario(world, flaky=request.param == "flaky")
     return str(request.param)
 
 
@@ -42,7 +42,7 @@ def connected(site: Site, **options: Any) -> dict[str, Any]:
         "base_url": site.platform_url,
         "project": "default",
         "requests_per_second": 1000,
-        "poll": worker_site.FAST,
+        "poll": worker_site.FAST_POLL,
         **options,
     }
     return {
@@ -51,11 +51,11 @@ def connected(site: Site, **options: Any) -> dict[str, Any]:
     }
 
 
-def change(site: Site, **options: Any) -> None:
+def set_options(site: Site, **options: Any) -> None:
     site.settings["connections"]["sensors"] |= options
 
 
-def tell(world: World, **scenario: Any) -> None:
+def set_scenario(world: World, **scenario: Any) -> None:
     world.scenario = world.scenario.model_copy(update=scenario)
 
 
@@ -66,7 +66,7 @@ def request(group_id: int = 42, **more: Any) -> str:
 
 
 async def members(site: Site, group_id: int = 42) -> list[dict[str, Any]]:
-    """Who belongs to the group, asked for beside all faults."""
+    """Returns the members of the group, which the simulator serves without faults."""
     url = f"{site.platform_url}/_sim/sensorsdata/users"
     async with aiohttp.ClientSession() as session, session.get(url, params={"group": group_id}) as answer:
         assert answer.status == 200
@@ -89,8 +89,8 @@ def read_csv(content: bytes) -> list[list[str]]:
     return list(csv.reader(io.StringIO(content.decode(), newline="")))
 
 
-async def assert_lists(site: Site, status: Status, columns: list[str], group_id: int = 42) -> None:
-    """The one object is the CSV of exactly the members, and manifest and `_SUCCESS` stand beside it."""
+async def assert_stored(site: Site, status: Status, columns: list[str], group_id: int = 42) -> None:
+    """Checks that the file is the CSV of exactly the members, and that only manifest and `_SUCCESS` are beside it."""
     assert status.phase is Phase.SUCCEEDED, status.error
     users = await members(site, group_id)
     stored = site.objects()
@@ -101,12 +101,12 @@ async def assert_lists(site: Site, status: Status, columns: list[str], group_id:
     assert site.open_uploads() == []
 
 
-async def test_a_group_is_computed_and_lands_byte_for_byte(site: Site, world: World, weather: str) -> None:
+async def test_group_is_computed_and_stored_byte_for_byte(site: Site, world: World, condition: str) -> None:
     async with worker_site.worker(site):
         status = await worker_site.export(site, request())
         events = await site.events(status.export_id)
 
-    await assert_lists(site, status, DEFAULT_COLUMNS)
+    await assert_stored(site, status, DEFAULT_COLUMNS)
     users = await members(site)
     plain = [",".join(as_text(user[name]) for name in DEFAULT_COLUMNS) for user in users]
     assert (
@@ -118,13 +118,13 @@ async def test_a_group_is_computed_and_lands_byte_for_byte(site: Site, world: Wo
     assert len(world.jobs) == 1
     assert len(users) == world.scenario.rows
     assert status.platform_stage == "SUCCEED"
-    assert bool(status.counters.retries) == (weather == "flaky")
+    assert bool(status.counters.retries) == (condition == "flaky")
 
 
-async def test_values_that_are_hard_to_carry_arrive_in_any_form(site: Site, weather: str) -> None:
+async def test_special_values_are_stored_unchanged_as_csv_and_json(site: Site, condition: str) -> None:
     async with worker_site.worker(site):
         as_csv = await worker_site.export(site, request(columns=EVERY_COLUMN))
-        await assert_lists(site, as_csv, EVERY_COLUMN)
+        await assert_stored(site, as_csv, EVERY_COLUMN)
         as_json = await worker_site.export(site, request(columns=EVERY_COLUMN, execute=False, file_format="json"))
 
     assert as_json.phase is Phase.SUCCEEDED, as_json.error
@@ -132,16 +132,16 @@ async def test_values_that_are_hard_to_carry_arrive_in_any_form(site: Site, weat
     assert site.objects()[as_json.objects[0].key] == as_ndjson(await members(site), EVERY_COLUMN)
 
 
-async def test_without_execute_the_result_from_before_is_exported(site: Site, world: World) -> None:
+async def test_export_without_execute_has_previous_result(site: Site, world: World) -> None:
     async with worker_site.worker(site):
         status = await worker_site.export(site, request(execute=False))
 
-    await assert_lists(site, status, DEFAULT_COLUMNS)
+    await assert_stored(site, status, DEFAULT_COLUMNS)
     assert len(list(world.jobs)) == 0
     assert len(await members(site)) == world.scenario.rows // 2
 
 
-async def test_a_group_that_was_never_computed_has_nothing_without_execute(site: Site) -> None:
+async def test_group_that_was_never_computed_fails_without_execute(site: Site) -> None:
     async with worker_site.worker(site):
         refused = await worker_site.export(site, request(44, execute=False))
         computed = await worker_site.export(site, request(44))
@@ -149,58 +149,58 @@ async def test_a_group_that_was_never_computed_has_nothing_without_execute(site:
     assert refused.error is not None
     assert refused.error.code == ErrorCode.PLATFORM_ERROR
     assert "execute" in refused.error.message
-    await assert_lists(site, computed, DEFAULT_COLUMNS, 44)
+    await assert_stored(site, computed, DEFAULT_COLUMNS, 44)
 
 
 @pytest.mark.parametrize("page_rows", [1, 7, 199, 200, 201, 0])
-async def test_pages_of_any_size_make_one_file(site: Site, page_rows: int) -> None:
-    change(site, page_rows=page_rows)
+async def test_pages_of_any_size_are_stored_as_one_file(site: Site, page_rows: int) -> None:
+    set_options(site, page_rows=page_rows)
     async with worker_site.worker(site):
         status = await worker_site.export(site, request())
 
-    # Without pages the platform says no order, and none is asked for.
+    # Without pages, no order is requested, and the platform guarantees none.
     users = await members(site)
     lines = read_csv(site.objects()[status.objects[0].key])
     assert lines[0] == DEFAULT_COLUMNS
     assert sorted(lines[1:]) == sorted([as_text(user[name]) for name in DEFAULT_COLUMNS] for user in users)
     if page_rows:
-        await assert_lists(site, status, DEFAULT_COLUMNS)
+        await assert_stored(site, status, DEFAULT_COLUMNS)
 
 
-async def test_a_server_that_allows_fewer_rows_than_asked_for_is_asked_again(site: Site, world: World) -> None:
-    tell(world, rows=25_000)
-    change(site, page_rows=20_000)
+async def test_server_that_returns_fewer_rows_than_requested_is_queried_again(site: Site, world: World) -> None:
+    set_scenario(world, rows=25_000)
+    set_options(site, page_rows=20_000)
     async with worker_site.worker(site):
         status = await worker_site.export(site, request())
 
-    await assert_lists(site, status, DEFAULT_COLUMNS)
+    await assert_stored(site, status, DEFAULT_COLUMNS)
     assert status.progress.bytes_done == status.objects[0].bytes
     statements = [record for record in world.requests if "/sql/query" in record.target]
     assert len(statements) == 3
 
 
-async def test_an_empty_group_is_a_header(site: Site, world: World) -> None:
-    tell(world, rows=0)
+async def test_empty_group_is_stored_as_header_only(site: Site, world: World) -> None:
+    set_scenario(world, rows=0)
     async with worker_site.worker(site):
         status = await worker_site.export(site, request())
 
     assert site.objects()[status.objects[0].key] == b"id,first_id,second_id\n"
 
 
-async def test_several_base_times_succeed_together(site: Site, world: World, weather: str) -> None:
+async def test_several_base_times_are_computed_and_exported(site: Site, world: World, condition: str) -> None:
     world.faults.add(Fault(on="poll", fault="lagging", times=6))
     async with worker_site.worker(site):
         status = await worker_site.export(site, request(base_times=[BEFORE, LATEST]))
 
-    await assert_lists(site, status, DEFAULT_COLUMNS)
+    await assert_stored(site, status, DEFAULT_COLUMNS)
     assert [job.arguments["base_time"] for job in world.jobs] == [BEFORE, LATEST]
     assert status.counters.polls > 6
 
 
-async def test_the_list_of_an_older_base_time_is_not_measured_by_its_count(site: Site, world: World) -> None:
+async def test_user_count_of_older_base_time_is_not_checked(site: Site, world: World) -> None:
     async with worker_site.worker(site):
         await worker_site.export(site, request(execute=True))
-        tell(world, rows=30)
+        set_scenario(world, rows=30)
         status = await worker_site.export(site, request(base_times=[BEFORE]))
 
     current = await members(site)
@@ -208,11 +208,11 @@ async def test_the_list_of_an_older_base_time_is_not_measured_by_its_count(site:
     assert len(read_csv(site.objects()[status.objects[0].key])) == len(current) + 1 == 201
 
 
-async def test_a_success_from_before_is_none(site: Site, world: World) -> None:
+async def test_previous_success_does_not_end_new_computation(site: Site, world: World) -> None:
     world.faults.add(Fault(on="poll", fault="stale_succeed", times=5))
     async with worker_site.worker(site):
         first = await worker_site.export(site, request())
-        await assert_lists(site, first, DEFAULT_COLUMNS)
+        await assert_stored(site, first, DEFAULT_COLUMNS)
         second = await worker_site.export(site, request())
 
     assert first.counters.polls >= 5
@@ -221,25 +221,25 @@ async def test_a_success_from_before_is_none(site: Site, world: World) -> None:
     assert len(world.jobs) == 2
 
 
-async def test_strange_lines_mean_nothing(site: Site, world: World) -> None:
+async def test_lines_that_are_no_json_are_ignored(site: Site, world: World) -> None:
     if "token" in site.settings["connections"]["sensors"]:
-        pytest.skip("v2 has no such lines")
+        pytest.skip("the v2 API has no such lines")
     world.faults.add(Fault(on="download", fault="strange_lines", times=None))
     async with worker_site.worker(site):
         status = await worker_site.export(site, request(columns=EVERY_COLUMN))
 
-    await assert_lists(site, status, EVERY_COLUMN)
+    await assert_stored(site, status, EVERY_COLUMN)
     assert status.counters.retries == 0
 
 
-async def test_the_text_form_of_v2(site: Site) -> None:
+async def test_text_format_of_v2_is_read(site: Site) -> None:
     if "api_key" in site.settings["connections"]["sensors"]:
-        pytest.skip("v3 has no such form")
-    change(site, sql_format="text", page_rows=50)
+        pytest.skip("the v3 API has no such format")
+    set_options(site, sql_format="text", page_rows=50)
     async with worker_site.worker(site):
         status = await worker_site.export(site, request(columns=["first_id", "$city", "level"]))
 
-    await assert_lists(site, status, ["first_id", "$city", "level"])
+    await assert_stored(site, status, ["first_id", "$city", "level"])
 
 
 FAILURES: list[tuple[Fault, ErrorCode, str]] = [
@@ -262,11 +262,11 @@ FAILURES: list[tuple[Fault, ErrorCode, str]] = [
 @pytest.mark.parametrize(
     ("fault", "code", "step"), FAILURES, ids=[f"{case[0].on}-{case[0].fault}-{case[0].body}" for case in FAILURES]
 )
-async def test_a_failure_has_its_code_and_leaves_nothing(
+async def test_failure_has_code_and_event_and_leaves_no_objects(
     site: Site, world: World, fault: Fault, code: ErrorCode, step: str
 ) -> None:
     world.faults.add(fault)
-    tell(world, stage_s=0.1)
+    set_scenario(world, stage_s=0.1)
     async with worker_site.worker(site):
         status = await worker_site.export(site, request())
         events = await site.events(status.export_id)
@@ -281,9 +281,9 @@ async def test_a_failure_has_its_code_and_leaves_nothing(
         assert "QUERY_TIMEOUT" in status.error.message
 
 
-async def test_a_failed_base_time_is_named(site: Site, world: World) -> None:
+async def test_message_names_failed_base_time(site: Site, world: World) -> None:
     world.faults.add(Fault(on="poll", fault="error_stage", times=None))
-    tell(world, stage_s=0.2)
+    set_scenario(world, stage_s=0.2)
     async with worker_site.worker(site):
         status = await worker_site.export(site, request(base_times=[LATEST, BEFORE]))
 
@@ -292,8 +292,8 @@ async def test_a_failed_base_time_is_named(site: Site, world: World) -> None:
     assert BEFORE in status.error.message
 
 
-async def test_an_unknown_status_runs_until_the_deadline(site: Site, world: World) -> None:
-    tell(world, hold_stage="COMPUTING")
+async def test_unknown_status_counts_as_running_until_deadline(site: Site, world: World) -> None:
+    set_scenario(world, hold_stage="COMPUTING")
     world.faults.add(Fault(on="poll", fault="unknown_stage", times=None, stage="DENY"))
     async with worker_site.worker(site):
         body = json.loads(request())
@@ -305,16 +305,16 @@ async def test_an_unknown_status_runs_until_the_deadline(site: Site, world: Worl
     assert status.counters.retries == 0
 
 
-async def test_a_wrong_count_can_be_let_pass(site: Site, world: World) -> None:
-    change(site, check_user_count=False)
+async def test_wrong_user_count_is_accepted_if_check_is_off(site: Site, world: World) -> None:
+    set_options(site, check_user_count=False)
     world.faults.add(Fault(on="poll", fault="wrong_count", times=None))
     async with worker_site.worker(site):
         status = await worker_site.export(site, request())
 
-    await assert_lists(site, status, DEFAULT_COLUMNS)
+    await assert_stored(site, status, DEFAULT_COLUMNS)
 
 
-async def test_an_unknown_column_is_refused_by_the_platform_at_once(site: Site) -> None:
+async def test_unknown_column_fails_without_retry(site: Site) -> None:
     async with worker_site.worker(site):
         status = await worker_site.export(site, request(columns=["id", "no such"]))
 
@@ -323,20 +323,20 @@ async def test_an_unknown_column_is_refused_by_the_platform_at_once(site: Site) 
     assert "cannot be resolved" in status.error.message
 
 
-async def test_a_wrong_secret_is_refused(site: Site) -> None:
+async def test_wrong_secret_fails_with_auth_failed_and_is_not_shown(site: Site) -> None:
     [secret] = {"token", "api_key"} & site.settings["connections"]["sensors"].keys()
-    change(site, **{secret: "another-word"})
+    set_options(site, **{secret: "wrong-secret"})
     async with worker_site.worker(site):
         status = await worker_site.export(site, request())
 
     assert status.error is not None
     assert (status.error.code, status.error.step) == (ErrorCode.AUTH_FAILED, "submit")
-    assert "another-word" not in status.model_dump_json()
+    assert "wrong-secret" not in status.model_dump_json()
 
 
 @pytest.mark.parametrize("step", ["list", "submit", "poll", "download"])
 @pytest.mark.parametrize("fault", ["echo_secret", "cut"])
-async def test_the_secret_is_shown_nowhere(site: Site, world: World, step: Any, fault: FaultName) -> None:
+async def test_secret_is_not_in_status_event_or_log(site: Site, world: World, step: Any, fault: FaultName) -> None:
     world.faults.add(Fault(on=step, fault=fault, times=None))
     with site.process("run", "--burst", "--log-level", "DEBUG") as running:
         status = await worker_site.export(site, request())
@@ -346,12 +346,12 @@ async def test_the_secret_is_shown_nowhere(site: Site, world: World, step: Any, 
     [event] = await site.events(status.export_id)
     log = running.log.read_text(encoding="utf-8")
     for text in (status.model_dump_json(), event.model_dump_json(), log):
-        secret_canaries.check("what came out", text.encode())
+        secret_canaries.check("the output", text.encode())
     if fault == "echo_secret":
         assert "***" in status.error.message
 
 
-async def test_the_catalog_lists_the_groups(site: Site) -> None:
+async def test_catalog_lists_user_groups(site: Site) -> None:
     ran = await asyncio.to_thread(site.command, "catalog", "sensors", "user-groups", "--json")
     assert ran.status == 0, ran.stderr
     assert [group["name"] for group in json.loads(ran.stdout)] == ["vip_users", "lost_users", "fresh_users"]

@@ -1,4 +1,4 @@
-"""A real fail-over: the primary is killed under a worker that knows nothing but a Sentinel."""
+"""A real fail-over: the primary is killed while a worker runs that has only the address of a Sentinel."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ import redis.asyncio
 
 from export_producers import ExportQueue
 from export_worker.contract.status import Phase, Status
-from export_worker.demo.processes import child, free_port, listening, redis_binary
+from export_worker.demo.processes import child, free_port, redis_binary, wait_until_listening
 from export_worker.errors import ServiceUnreachableError
 from export_worker.simulator.world import World
 from support.worker_site import Site
@@ -33,7 +33,7 @@ sentinel failover-timeout orders 5000
 
 
 class Servers:
-    """A primary, its replica, and one Sentinel that watches both."""
+    """A primary, its replica, and one Sentinel that monitors both."""
 
     def __init__(self, directory: Path, stack: AsyncExitStack) -> None:
         self._directory = directory
@@ -42,7 +42,7 @@ class Servers:
         self.primary: asyncio.subprocess.Process
 
     async def up(self) -> None:
-        """Start them, and wait until the Sentinel knows the replica."""
+        """Starts them, and waits until the Sentinel knows the replica."""
         self.primary = await self._server("primary", self.primary_port)
         await self._server("replica", self.replica_port, "--replicaof", "127.0.0.1", str(self.primary_port))
         settings = self._directory / "sentinel.conf"
@@ -60,7 +60,7 @@ class Servers:
     async def _server(self, name: str, port: int, *options: str) -> asyncio.subprocess.Process:
         directory = self._directory / name
         directory.mkdir()
-        words = [
+        arguments = [
             "--port",
             str(port),
             "--bind",
@@ -72,16 +72,16 @@ class Servers:
             "--save",
             "",
         ]
-        return await self._start(name, port, *words, "--requirepass", WORD, "--masterauth", WORD, *options)
+        return await self._start(name, port, *arguments, "--requirepass", WORD, "--masterauth", WORD, *options)
 
-    async def _start(self, name: str, port: int, *words: str) -> asyncio.subprocess.Process:
-        command = [redis_binary(), *words]
+    async def _start(self, name: str, port: int, *arguments: str) -> asyncio.subprocess.Process:
+        command = [redis_binary(), *arguments]
         process = await self._stack.enter_async_context(child(command, name=name, directory=self._directory))
-        await listening(process, port, name=name, directory=self._directory)
+        await wait_until_listening(process, port, name=name, directory=self._directory)
         return process
 
 
-async def test_a_fail_over_loses_no_export_and_no_worker_leaves(site: Site, world: World, tmp_path: Path) -> None:
+async def test_fail_over_loses_no_export_and_ends_no_worker(site: Site, world: World, tmp_path: Path) -> None:
     world.scenario = world.scenario.model_copy(update={"stage_s": 0.5})
     async with AsyncExitStack() as stack:
         servers = Servers(tmp_path, stack)
@@ -105,7 +105,7 @@ async def test_a_fail_over_loses_no_export_and_no_worker_leaves(site: Site, worl
 
 
 async def end_of(queue: ExportQueue, export_id: str) -> Status:
-    """Wait for an export's end. A producer is told of a Redis that is away, and may ask again."""
+    """Waits until an export has ended, and repeats the call while Redis is unreachable."""
     async with asyncio.timeout(90):
         while True:
             try:
@@ -115,7 +115,7 @@ async def end_of(queue: ExportQueue, export_id: str) -> Status:
 
 
 async def replicated(servers: Servers) -> None:
-    """Wait until the replica has what the primary has now."""
+    """Waits until the replica has all writes of the primary."""
     primary: Any = redis.asyncio.Redis(port=servers.primary_port, password=WORD)
     assert await primary.wait(1, 20_000) == 1
     await primary.aclose()

@@ -1,4 +1,4 @@
-"""The command line where calls go wrong in ways that no request does: odd bytes, closed streams, taken ports."""
+"""The command line with unusual failures: invalid bytes, closed streams, and ports in use."""
 
 import asyncio
 import json
@@ -11,16 +11,16 @@ import pytest
 from export_worker.simulator.scenario import Fault, FaultName
 from export_worker.simulator.world import World
 from support import worker_site
-from support.worker_site import COMMAND, Ran, Site
+from support.worker_site import COMMAND, CommandResult, Site
 
 EXPORT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
 REQUEST = json.dumps({"connection": "gio", "export": EXPORT})
 NOT_UTF_8 = "\udcff"
-"""How Python spells the byte 0xFF of a command line."""
+"""Python's representation of the byte 0xFF in an argument."""
 
 
-def refusal(ran: Ran, status: int = 2) -> dict[str, Any]:
-    """The error that stdout has as JSON, and stderr in words."""
+def refusal(ran: CommandResult, status: int = 2) -> dict[str, Any]:
+    """Returns the error that stdout has as JSON, after checking that stderr has it as text."""
     assert ran.status == status, ran
     assert ran.stderr
     assert "Traceback" not in ran.stderr
@@ -44,7 +44,7 @@ def refusal(ran: Ran, status: int = 2) -> dict[str, Any]:
     ],
     ids=lambda it: " ".join(it).encode("ascii", "replace").decode(),
 )
-def test_a_wrong_call_is_told_as_json_too(site: Site, arguments: tuple[str, ...], fields: list[str]) -> None:
+def test_wrong_arguments_are_reported_as_json(site: Site, arguments: tuple[str, ...], fields: list[str]) -> None:
     error = refusal(site.command(*arguments, "--json", stdin=REQUEST))
 
     assert error["code"] == "invalid_request"
@@ -53,20 +53,20 @@ def test_a_wrong_call_is_told_as_json_too(site: Site, arguments: tuple[str, ...]
     assert all(problem["message"] for problem in error["fields"])
 
 
-def test_what_comes_behind_two_dashes_is_no_option(site: Site) -> None:
+def test_argument_after_two_dashes_is_no_option(site: Site) -> None:
     ran = site.command("status", "--", "--json")
     assert (ran.status, ran.stdout) == (3, "")
 
 
-def test_a_closed_standard_input_is_told(site: Site) -> None:
+def test_closed_standard_input_is_reported(site: Site) -> None:
     shell = ["sh", "-c", 'exec "$@" <&-', "sh", *COMMAND, "enqueue", "-", "--json"]
     done = subprocess.run(shell, capture_output=True, text=True, timeout=50, env=site.environment(), check=False)
 
-    (problem,) = refusal(Ran(done.returncode, done.stdout, done.stderr))["fields"]
+    (problem,) = refusal(CommandResult(done.returncode, done.stdout, done.stderr))["fields"]
     assert problem == {"field": "FILE", "message": "standard input is closed"}
 
 
-def test_however_short_the_wait_the_id_is_told(site: Site) -> None:
+def test_enqueue_with_shortest_wait_prints_the_export_id(site: Site) -> None:
     plain = site.command("enqueue", "-", "--wait", "--timeout", "0.0000001", stdin=REQUEST)
     compact = site.command("enqueue", "-", "--wait", "--timeout", "0.0000001", "--json", stdin=REQUEST)
 
@@ -81,7 +81,7 @@ def test_however_short_the_wait_the_id_is_told(site: Site) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("--port", "taken"), ("--host", "nonsense.invalid"), ("--host", "a..b")])
-def test_a_simulator_that_cannot_listen_says_so_in_one_line(site: Site, arguments: tuple[str, str]) -> None:
+def test_simulate_that_cannot_listen_exits_2_with_one_line(site: Site, arguments: tuple[str, str]) -> None:
     option, value = arguments
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
@@ -92,20 +92,20 @@ def test_a_simulator_that_cannot_listen_says_so_in_one_line(site: Site, argument
     assert ran.stderr.count("\n") == 1
 
 
-async def test_without_connections_the_workers_announcement_counts(site: Site) -> None:
+async def test_enqueue_without_configured_connections_uses_those_that_workers_announce(site: Site) -> None:
     bare = Site(site.redis_url, site.s3_url, site.platform_url, site.namespace, site.bucket, site.outputs)
     bare.settings = {"connections": {}}
     arguments = ("enqueue", "-", "--json")
 
-    nobody = refusal(await asyncio.to_thread(bare.command, *arguments, stdin=REQUEST))
+    no_worker = refusal(await asyncio.to_thread(bare.command, *arguments, stdin=REQUEST))
     async with worker_site.worker(site):
         accepted = await asyncio.to_thread(bare.command, *arguments, stdin=REQUEST)
         other = REQUEST.replace('"gio"', '"elsewhere"')
         unknown = refusal(await asyncio.to_thread(bare.command, *arguments, stdin=other))
 
     assert accepted.status == 0, accepted
-    assert [problem["field"] for problem in nobody["fields"] + unknown["fields"]] == ["connection", "connection"]
-    assert "EXPORT_CONFIG" in nobody["message"]
+    assert [problem["field"] for problem in no_worker["fields"] + unknown["fields"]] == ["connection", "connection"]
+    assert "EXPORT_CONFIG" in no_worker["message"]
     assert "gio" in unknown["message"]
 
 
@@ -120,7 +120,7 @@ async def test_without_connections_the_workers_announcement_counts(site: Site) -
     ],
 )
 @pytest.mark.parametrize("command", [("catalog", "gio", "tags", "--project"), ("call", "gio", "tags", "--param")])
-async def test_a_platform_that_gives_no_answer_has_its_exit_status(
+async def test_failure_of_the_platform_has_its_exit_status_and_code(
     site: Site, world: World, command: tuple[str, ...], fault: FaultName, status: int, code: str
 ) -> None:
     world.faults.add(Fault(on="list", fault=fault, per="all", times=99))

@@ -1,4 +1,4 @@
-"""ThinkingData through a real worker: clusters and tags, good and flaky, and every fault of its own."""
+"""ThinkingData through a real worker: exports of clusters and tags, with and without faults, and its own faults."""
 
 import asyncio
 import csv
@@ -34,12 +34,12 @@ EXPORTS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def site(site: Site) -> Site:
-    """A connection to ThinkingData, quick to give up."""
+    """A site with a connection to ThinkingData, and few attempts."""
     connection = {
         "platform": "thinkingdata",
         "base_url": site.platform_url,
         "token": secret_canaries.TOKEN,
-        "poll": worker_site.FAST,
+        "poll": worker_site.FAST_POLL,
         "requests_per_second": 1000,
         "page_rows": 1000,
         "page_retries": 1,
@@ -50,12 +50,12 @@ def site(site: Site) -> Site:
 
 
 @pytest.fixture(params=["good", "flaky"])
-def weather(request: pytest.FixtureRequest, world: World) -> str:
+def condition(request: pytest.FixtureRequest, world: World) -> str:
     world.scenario = world.scenario.model_copy(update={"flaky": request.param == "flaky"})
     return str(request.param)
 
 
-async def run(site: Site, export: dict[str, Any], **more: Any) -> Status:
+async def run_export(site: Site, export: dict[str, Any], **more: Any) -> Status:
     async with worker_site.worker(site):
         status = await worker_site.export(site, json.dumps({"connection": "ta", "export": export, **more}))
         events = await site.events(status.export_id)
@@ -65,8 +65,8 @@ async def run(site: Site, export: dict[str, Any], **more: Any) -> Status:
     return status
 
 
-async def right_csv(site: Site, world: World) -> str:
-    """What the newest SQL task selects, asked for beside all faults."""
+async def expected_csv(site: Site, world: World) -> str:
+    """Returns the rows that the newest SQL task selects, which the simulator serves without faults."""
     job = list(world.jobs)[-1]
     url = f"{site.platform_url}/_sim/content"
     async with aiohttp.ClientSession() as session, session.get(url, params={"job": job.job_id}) as answer:
@@ -74,7 +74,7 @@ async def right_csv(site: Site, world: World) -> str:
         return (await answer.read()).decode()
 
 
-def stored(site: Site, status: Status) -> bytes:
+def stored_file(site: Site, status: Status) -> bytes:
     assert status.phase is Phase.SUCCEEDED, status.error
     (item,) = status.objects
     objects = site.objects()
@@ -85,74 +85,74 @@ def stored(site: Site, status: Status) -> bytes:
 
 
 @pytest.mark.parametrize("export", EXPORTS.values(), ids=EXPORTS)
-async def test_every_export_lands_byte_for_byte(site: Site, world: World, weather: str, export: dict[str, Any]) -> None:
-    status = await run(site, export)
+async def test_export_is_stored_byte_for_byte(site: Site, world: World, condition: str, export: dict[str, Any]) -> None:
+    status = await run_export(site, export)
 
-    content = stored(site, status).decode()
-    right = await right_csv(site, world)
+    content = stored_file(site, status).decode()
+    expected = await expected_csv(site, world)
     if export.get("file_format") == "json":
-        rows = csv.DictReader(right.splitlines())
-        right = "".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows)
+        rows = csv.DictReader(expected.splitlines())
+        expected = "".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows)
     if "columns" in export:
-        header, _, right = right.partition("\n")
+        header, _, expected = expected.partition("\n")
         written, _, content = content.partition("\n")
         assert next(csv.reader([written])) == ["#account_id", 'a"b', "等级", "#user_id"]
         assert header == '#account_id,a"b,等级,#user_id'
-    assert content == right
+    assert content == expected
     (job,) = world.jobs
     assert status.operation_id is not None
     assert f"task={job.job_id}&" in status.operation_id
-    # The refresh and the query; of each the first is refused in bad weather, the query's within a poll.
+    # The refresh and the query are submits. When flaky, the first attempt of each is refused: the query's in a poll.
     refreshed = export.get("refresh", True)
-    assert status.counters.submits == (1 + refreshed if weather == "good" else 2 + refreshed)
-    assert bool(status.counters.retries) == (weather == "flaky")
+    assert status.counters.submits == (1 + refreshed if condition == "good" else 2 + refreshed)
+    assert bool(status.counters.retries) == (condition == "flaky")
 
 
-async def test_pages_become_one_file_with_one_header(site: Site, world: World, weather: str) -> None:
+async def test_pages_are_stored_as_one_file_with_one_header(site: Site, world: World, condition: str) -> None:
     world.scenario = world.scenario.model_copy(update={"rows": 4321})
-    status = await run(site, TAG)
+    status = await run_export(site, TAG)
 
-    content = stored(site, status).decode()
-    assert content == await right_csv(site, world)
+    content = stored_file(site, status).decode()
+    assert content == await expected_csv(site, world)
     assert content.startswith("#account_id,#distinct_id,#user_id,tag_value\n")
     assert content.count("\n") == 4322
     assert status.objects[0].file_name == "tag_20200615_1.csv"
-    asked = [URL(record.target).query for record in world.requests if "sql-result-page" in record.target]
-    assert {query["pageId"] for query in asked} == {"0", "1", "2", "3", "4"}
+    queries = [URL(record.target).query for record in world.requests if "sql-result-page" in record.target]
+    assert {query["pageId"] for query in queries} == {"0", "1", "2", "3", "4"}
 
 
-async def test_a_cluster_without_users_is_a_file_with_its_header(site: Site, world: World) -> None:
+async def test_empty_cluster_is_stored_as_header_only(site: Site, world: World) -> None:
     world.scenario = world.scenario.model_copy(update={"rows": 0})
-    status = await run(site, BY_NAME)
-    assert stored(site, status) == b"#account_id,#distinct_id,#user_id\n"
+    status = await run_export(site, BY_NAME)
+    assert stored_file(site, status) == b"#account_id,#distinct_id,#user_id\n"
 
 
 @pytest.mark.parametrize("form", ["csv", "json"])
 @pytest.mark.parametrize("fault", ["no_final_newline", "crlf", "envelope_line"])
-async def test_pages_of_any_form_give_the_same_file(site: Site, world: World, fault: Any, form: str) -> None:
+async def test_pages_of_any_format_give_same_file(site: Site, world: World, fault: Any, form: str) -> None:
     world.scenario = world.scenario.model_copy(update={"rows": 2500})
-    plain = stored(site, await run(site, {**BY_NAME, "file_format": form}))
+    plain = stored_file(site, await run_export(site, {**BY_NAME, "file_format": form}))
     world.faults.add(Fault(on="download", fault=fault, times=None))
-    assert stored(site, await run(site, {**BY_NAME, "file_format": form})) == plain
+    assert stored_file(site, await run_export(site, {**BY_NAME, "file_format": form})) == plain
 
 
-async def test_quotes_of_every_kind_arrive_as_they_are(site: Site, world: World) -> None:
+async def test_quotes_are_stored_unchanged(site: Site, world: World) -> None:
     world.scenario = world.scenario.model_copy(update={"rows": 2500})
     world.faults.add(Fault(on="download", fault="odd_quotes", times=None))
-    status = await run(site, BY_NAME)
+    status = await run_export(site, BY_NAME)
 
-    right = with_odd_quotes(await right_csv(site, world))
-    assert "“北京”" in right
-    assert right.count("\n") > 2501
-    assert stored(site, status).decode() == right
+    expected = with_odd_quotes(await expected_csv(site, world))
+    assert "“北京”" in expected
+    assert expected.count("\n") > 2501
+    assert stored_file(site, status).decode() == expected
 
 
-def slow_enough_to_be_looked_at(world: World) -> None:
-    """Some faults strike only while something is under way, and the machine may be busy."""
+def slow_down_stages(world: World) -> None:
+    """Gives each stage enough time for a poll on a busy machine: some faults need a poll of a running job."""
     world.scenario = world.scenario.model_copy(update={"stage_s": 0.3})
 
 
-CURABLE: list[Fault] = [
+TEMPORARY: list[Fault] = [
     Fault(on="poll", fault="stale_progress", times=4, match="refresh"),
     Fault(on="poll", fault="progress_text", times=None),
     Fault(on="poll", fault="progress_null", times=5),
@@ -166,21 +166,21 @@ CURABLE: list[Fault] = [
 ]
 
 
-@pytest.mark.parametrize("fault", CURABLE, ids=lambda fault: f"{fault.on}-{fault.fault}-{fault.return_code}")
-async def test_what_passes_by_itself_ends_well(site: Site, world: World, fault: Fault) -> None:
-    slow_enough_to_be_looked_at(world)
+@pytest.mark.parametrize("fault", TEMPORARY, ids=lambda fault: f"{fault.on}-{fault.fault}-{fault.return_code}")
+async def test_export_succeeds_after_temporary_fault(site: Site, world: World, fault: Fault) -> None:
+    slow_down_stages(world)
     world.faults.add(fault)
-    status = await run(site, BY_NAME)
+    status = await run_export(site, BY_NAME)
 
-    assert stored(site, status).decode() == await right_csv(site, world)
+    assert stored_file(site, status).decode() == await expected_csv(site, world)
     assert world.faults.listing()[0]["hits"]
     tasks = 2 if fault.fault == "expired_task" else 1
     assert len(world.jobs) == tasks
 
 
-async def test_the_end_of_the_refresh_before_is_not_taken_for_this_one(site: Site, world: World) -> None:
+async def test_end_of_previous_refresh_does_not_end_new_one(site: Site, world: World) -> None:
     world.scenario = world.scenario.model_copy(update={"hold_stage": "BEFORE"})
-    status = await run(site, BY_NAME, deadline_s=1.5)
+    status = await run_export(site, BY_NAME, deadline_s=1.5)
 
     assert status.error is not None
     assert status.error.code == ErrorCode.DEADLINE_EXCEEDED
@@ -188,7 +188,7 @@ async def test_the_end_of_the_refresh_before_is_not_taken_for_this_one(site: Sit
     assert len(world.jobs) == 0
 
 
-FATAL: list[tuple[Fault, ErrorCode, str]] = [
+PERMANENT: list[tuple[Fault, ErrorCode, str]] = [
     (Fault(on="poll", fault="error_stage", match="refresh"), ErrorCode.PLATFORM_ERROR, "poll"),
     (Fault(on="submit", fault="error_stage", match="submit-sql"), ErrorCode.PLATFORM_ERROR, "poll"),
     (Fault(on="submit", fault="return_code", return_code=-1008), ErrorCode.PLATFORM_REFUSED, "submit"),
@@ -214,14 +214,14 @@ FATAL: list[tuple[Fault, ErrorCode, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("fault", "code", "step"), FATAL, ids=[f"{case[0].on}-{case[0].fault}-{case[1]}" for case in FATAL]
+    ("fault", "code", "step"), PERMANENT, ids=[f"{case[0].on}-{case[0].fault}-{case[1]}" for case in PERMANENT]
 )
-async def test_a_failure_has_its_code_and_leaves_nothing(
+async def test_failure_has_code_and_leaves_no_objects(
     site: Site, world: World, fault: Fault, code: ErrorCode, step: str
 ) -> None:
-    slow_enough_to_be_looked_at(world)
+    slow_down_stages(world)
     world.faults.add(fault)
-    status = await run(site, BY_NAME)
+    status = await run_export(site, BY_NAME)
 
     assert status.phase is Phase.FAILED
     assert status.error is not None
@@ -229,27 +229,27 @@ async def test_a_failure_has_its_code_and_leaves_nothing(
     assert site.objects() == {}
 
 
-async def test_a_wrong_token_is_an_error_of_its_own(site: Site, world: World) -> None:
+async def test_wrong_token_fails_with_auth_failed(site: Site, world: World) -> None:
     site.settings["connections"]["ta"]["token"] = "wrong-token-here"
-    status = await run(site, BY_ID)
+    status = await run_export(site, BY_ID)
     assert status.error is not None
     assert status.error.code == ErrorCode.AUTH_FAILED
     assert world.requests[-1].authorized is False
 
 
-async def test_a_cluster_that_is_not_there_is_refused(site: Site) -> None:
-    status = await run(site, {**KIND, "cluster_name": "nobody"})
+async def test_unknown_cluster_fails_with_message_of_platform(site: Site) -> None:
+    status = await run_export(site, {**KIND, "cluster_name": "unknown"})
     assert status.error is not None
     assert status.error.code == ErrorCode.PLATFORM_REFUSED
     assert "分群不存在" in status.error.message
 
 
-async def test_output_is_transcoded_and_compressed(site: Site, world: World) -> None:
-    status = await run(site, BY_NAME, output={"charset": "GB18030"})
-    assert stored(site, status).decode("GB18030") == await right_csv(site, world)
+async def test_output_is_transcoded(site: Site, world: World) -> None:
+    status = await run_export(site, BY_NAME, output={"charset": "GB18030"})
+    assert stored_file(site, status).decode("GB18030") == await expected_csv(site, world)
 
 
-async def test_the_catalog_lists_clusters_and_tags(site: Site) -> None:
+async def test_catalog_lists_clusters_and_tags(site: Site) -> None:
     ran = await asyncio.to_thread(site.command, "catalog", "ta", "clusters", "--project", "102", "--json")
     assert ran.status == 0, ran.stderr
     assert len(json.loads(ran.stdout)) == 6

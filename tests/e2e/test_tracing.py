@@ -1,4 +1,4 @@
-"""A request's trace goes on through every step of its export, as links, and through the event."""
+"""The trace of a request continues in each step of its export, as a link, and in the event."""
 
 import asyncio
 import json
@@ -47,16 +47,16 @@ STEP = StepTaken(
 
 
 async def note_trace(site: Site, export_id: str, traceparent: object) -> None:
-    """As a producer notes it; what is no JSON object, as it is."""
+    """Writes a trace context as a producer writes it. A text that is not a JSON object is written unchanged."""
     redis = open_redis(site.redis_url)
-    is_whole = isinstance(traceparent, str) and traceparent.startswith("[")
-    noted = {"trace": str(traceparent) if is_whole else json.dumps({"traceparent": traceparent})}
+    is_raw = isinstance(traceparent, str) and traceparent.startswith("[")
+    noted = {"trace": str(traceparent) if is_raw else json.dumps({"traceparent": traceparent})}
     await commands(redis).hset(Keys(site.namespace).export(export_id), mapping=noted)
     await close_redis(redis)
 
 
 async def run_one(site: Site, traceparent: str | None) -> tuple[str, list[ReadableSpan]]:
-    """One export from its request to its end; its id, and the spans of the worker."""
+    """Runs one export until it has succeeded, and returns its id and the worker's spans."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -80,7 +80,7 @@ def steps(spans: list[ReadableSpan]) -> list[ReadableSpan]:
     return [span for span in spans if span.name.startswith("export.step")]
 
 
-async def test_every_step_is_linked_to_the_request_and_the_event_goes_on_with_it(site: Site, world: World) -> None:
+async def test_every_step_links_to_the_request_and_the_event_has_its_traceparent(site: Site, world: World) -> None:
     world.faults.add(Fault(on="submit", fault="error5xx"))
     export_id, spans = await run_one(site, TRACEPARENT)
     names = [span.name for span in steps(spans)]
@@ -90,7 +90,7 @@ async def test_every_step_is_linked_to_the_request_and_the_event_goes_on_with_it
         (link,) = span.links
         assert (f"{link.context.trace_id:032x}", f"{link.context.span_id:016x}") == (TRACE_ID, SPAN_ID)
         assert span.context is not None
-        assert f"{span.context.trace_id:032x}" != TRACE_ID, "a step is a trace of its own"
+        assert f"{span.context.trace_id:032x}" != TRACE_ID, "each step has a separate trace"
         assert span.parent is None
         assert span.attributes is not None
         assert span.attributes["export.id"] == export_id
@@ -101,7 +101,9 @@ async def test_every_step_is_linked_to_the_request_and_the_event_goes_on_with_it
     assert event.traceparent == TRACEPARENT
 
 
-async def test_calls_and_files_stand_within_their_step_and_a_failure_is_marked(site: Site, world: World) -> None:
+async def test_spans_of_calls_and_files_are_children_of_their_step_and_failures_are_errors(
+    site: Site, world: World
+) -> None:
     world.faults.add(Fault(on="submit", fault="error5xx"))
     _, spans = await run_one(site, TRACEPARENT)
     by_id = {span.context.span_id: span for span in spans if span.context is not None}
@@ -116,22 +118,22 @@ async def test_calls_and_files_stand_within_their_step_and_a_failure_is_marked(s
     assert {span.name for span in failed} == {"export.step queued", "platform.submit"}
     assert {span.status.description for span in failed} == {"platform_unavailable"}
     polls = [span for span in spans if span.name == "platform.poll"]
-    assert all(span.status.status_code is not StatusCode.ERROR for span in polls), "not yet is no error"
+    assert all(span.status.status_code is not StatusCode.ERROR for span in polls), "a poll without a result is no error"
 
 
-async def test_an_export_without_a_trace_has_steps_without_links_and_an_event_without_one(site: Site) -> None:
+async def test_export_without_trace_has_no_links_and_no_traceparent(site: Site) -> None:
     export_id, spans = await run_one(site, None)
     assert steps(spans)
     assert all(not span.links for span in steps(spans))
     (event,) = await site.events(export_id)
     assert event.traceparent is None
     redis = open_redis(site.redis_url)
-    (told,) = [fields[b"event"] for _, fields in await redis.xrange(site.stream)]
-    assert "traceparent" not in json.loads(told)
+    (event_json,) = [fields[b"event"] for _, fields in await redis.xrange(site.stream)]
+    assert "traceparent" not in json.loads(event_json)
     await close_redis(redis)
 
 
-async def test_a_trace_that_cannot_be_read_stops_nothing_and_goes_nowhere(site: Site) -> None:
+async def test_invalid_trace_does_not_stop_the_export_and_is_not_in_the_event(site: Site) -> None:
     async with site.queue() as queue:
         export_ids = []
         for trace in ("00-zz", None, {"a": 1}, "[" * 100_000, f"{TRACEPARENT}\r\nx: y"):
@@ -145,7 +147,7 @@ async def test_a_trace_that_cannot_be_read_stops_nothing_and_goes_nowhere(site: 
             assert event.traceparent is None
 
 
-async def test_the_command_hands_on_what_its_environment_says(site: Site) -> None:
+async def test_enqueue_stores_the_trace_of_its_environment(site: Site) -> None:
     ran = await asyncio.to_thread(
         site.command, "enqueue", "--json", "-", stdin=REQUEST, TRACEPARENT=TRACEPARENT, TRACESTATE="a=b"
     )
@@ -155,7 +157,7 @@ async def test_the_command_hands_on_what_its_environment_says(site: Site) -> Non
     assert noted == [json.dumps({"traceparent": TRACEPARENT, "tracestate": "a=b"}, separators=(",", ":")).encode()]
 
 
-async def test_of_many_parts_the_first_have_a_span_and_the_rest_are_counted() -> None:
+async def test_only_first_parts_of_a_step_have_spans_and_the_rest_are_counted() -> None:
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracing = Tracing(provider)
@@ -171,8 +173,8 @@ async def test_of_many_parts_the_first_have_a_span_and_the_rest_are_counted() ->
     assert "export.parts_left_out" not in second.attributes
 
 
-async def test_a_silent_collector_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("export_worker.telemetry.tracing.FLUSH_MAX_S", 0.3)
+async def test_close_does_not_wait_for_a_collector_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("export_worker.telemetry.tracing.FLUSH_TIMEOUT_S", 0.3)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
     async with answering(None) as url:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
@@ -182,7 +184,7 @@ async def test_a_silent_collector_does_not_hold_up_the_end(monkeypatch: pytest.M
             await tracing.close()
 
 
-def test_the_variables_name_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_otel_variables_set_the_service_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", "exports-of-cn")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=prod")
     attributes = open_tracing("exports").provider.resource.attributes
@@ -191,7 +193,7 @@ def test_the_variables_name_the_service(monkeypatch: pytest.MonkeyPatch) -> None
     assert attributes["deployment.environment"] == "prod"
 
 
-def test_what_lets_somebody_into_the_collector_is_known() -> None:
+def test_credentials_of_the_collector_are_known_as_secrets() -> None:
     environment = {
         "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Basic%20canary-basic,x=canary-x",
         "OTEL_EXPORTER_OTLP_TRACES_HEADERS": "canary-bare",
@@ -202,7 +204,7 @@ def test_what_lets_somebody_into_the_collector_is_known() -> None:
 
 
 @pytest.mark.parametrize("name", ["OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"])
-async def test_a_variable_that_is_wrong_is_told(site: Site, name: str) -> None:
+async def test_wrong_otel_variable_exits_2_and_names_the_setting(site: Site, name: str) -> None:
     ran = await asyncio.to_thread(site.command, "run", "--burst", **{"EXPORT_WORKER__TRACING": "true", name: "-1"})
     assert ran.status == 2
     assert "worker.tracing: " in ran.stderr
@@ -211,24 +213,26 @@ async def test_a_variable_that_is_wrong_is_told(site: Site, name: str) -> None:
 
 @pytest.fixture
 async def collector() -> AsyncIterator[tuple[str, list[bytes]]]:
-    """An OTLP receiver: its address, and what came."""
-    came: list[bytes] = []
+    """An OTLP receiver. Yields its URL and the received bodies."""
+    received: list[bytes] = []
 
-    async def take(request: web.Request) -> web.Response:
-        came.append(await request.read())
+    async def receive(request: web.Request) -> web.Response:
+        received.append(await request.read())
         return web.Response(content_type="application/x-protobuf")
 
     app = web.Application()
-    app.add_routes([web.post("/v1/traces", take)])
+    app.add_routes([web.post("/v1/traces", receive)])
     runner, port = web.AppRunner(app, shutdown_timeout=1.0), free_port()
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
-    yield f"http://127.0.0.1:{port}", came
+    yield f"http://127.0.0.1:{port}", received
     await runner.cleanup()
 
 
-async def test_a_worker_sends_its_spans_where_the_variables_say(site: Site, collector: tuple[str, list[bytes]]) -> None:
-    address, came = collector
+async def test_worker_sends_spans_to_the_collector_of_the_variables(
+    site: Site, collector: tuple[str, list[bytes]]
+) -> None:
+    address, received = collector
     async with site.queue() as queue:
         export_id = (await queue.enqueue(REQUEST)).export_id
         await note_trace(site, export_id, TRACEPARENT)
@@ -241,6 +245,6 @@ async def test_a_worker_sends_its_spans_where_the_variables_say(site: Site, coll
         OTEL_EXPORTER_OTLP_COMPRESSION="none",
     )
     assert ran.status == 0, ran
-    sent = b"".join(came)
+    sent = b"".join(received)
     assert export_id.encode() in sent
     assert bytes.fromhex(TRACE_ID) in sent

@@ -1,4 +1,4 @@
-"""Triggers as real processes: killed in the middle, told to stop, without Redis, and wrongly configured."""
+"""Triggers as real processes: killed while they handle a message, stopped, and started with wrong settings."""
 
 import asyncio
 import json
@@ -19,10 +19,10 @@ from support.worker_site import Site
 REQUEST = '{"connection":"gio","export":{"kind":"growingio.tag_users","tag_key":"t"},"metadata":{"n":"%d"}}'
 CRASH = SUPPORT / "trigger_crash.py"
 KILLS = int(os.environ.get("TRIGGER_KILLS", "60"))
-"""`make soak-trigger` asks for two hundred."""
+"""Trigger processes that are killed one after the other. `make soak-trigger` sets 200."""
 
 
-async def test_a_trigger_that_is_killed_in_the_middle_makes_exactly_one_export_each_time(
+async def test_killed_triggers_make_exactly_one_export_of_each_message(
     arq_redis: ArqRedis, redis_url: str, namespace: str, outputs: Path
 ) -> None:
     stream = f"{namespace}:in"
@@ -34,7 +34,7 @@ async def test_a_trigger_that_is_killed_in_the_middle_makes_exactly_one_export_e
             subprocess.run, command, stdout=subprocess.PIPE, stderr=log, timeout=160, check=True
         )
     assert int(ran.stdout) == KILLS
-    # The last message is still in a dead hand; a trigger in good health takes it over.
+    # The last message is still pending at a killed process. A healthy trigger claims it.
     settings = {"type": "redis-stream", "stream": stream, "group": "g", "claim_after_s": 0.1}
     site = Site(redis_url, "http://127.0.0.1:1", "http://127.0.0.1:1", namespace, "bucket", outputs)
     site.settings = {"triggers": {"t": settings}}
@@ -49,7 +49,7 @@ async def test_a_trigger_that_is_killed_in_the_middle_makes_exactly_one_export_e
     assert not await arq_redis.exists(Keys(namespace).dead("t"))
 
 
-async def test_a_cloudevent_on_a_stream_ends_as_a_file_in_s3(site: Site, arq_redis: ArqRedis) -> None:
+async def test_cloudevent_on_a_stream_becomes_a_file_in_s3(site: Site, arq_redis: ArqRedis) -> None:
     site.settings = {
         "triggers": {
             "ready": {
@@ -89,7 +89,7 @@ NATS = {"type": "broker", "broker": "nats", "source": "a", "stream": "s"}
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "expected"),
     [
         ({}, "NAME: unknown trigger 't'; known: none is configured"),
         (
@@ -102,8 +102,10 @@ NATS = {"type": "broker", "broker": "nats", "source": "a", "stream": "s"}
         ),
     ],
 )
-def test_a_wrong_trigger_is_refused_by_its_setting(site: Site, settings: dict[str, object], said: str) -> None:
+def test_wrong_settings_of_a_trigger_are_refused_with_their_name(
+    site: Site, settings: dict[str, object], expected: str
+) -> None:
     ran = site.command("trigger", "t", EXPORT_TRIGGERS=json.dumps(settings))
     assert ran.status == 2
-    assert said in ran.stderr
+    assert expected in ran.stderr
     assert "Traceback" not in ran.stderr

@@ -1,6 +1,6 @@
-"""Many exports while everything breaks: workers are killed, Redis restarts, S3 and the platform fail one call in ten.
+"""Runs many exports while workers are killed, Redis restarts, and S3 and the platform fail one call in ten.
 
-Run it with `make soak`. It says what happened, and ends in 1 when an export was lost, doubled or has left something.
+Run it with `make soak`. It prints what happened, and exits with 1 if an export was lost, ran twice or left something.
 """
 
 import asyncio
@@ -24,17 +24,17 @@ from export_worker.redis.client import close_redis, open_redis
 from export_worker.simulator.scenario import Scenario
 from export_worker.simulator.server import Simulator
 from export_worker.simulator.world import SimulatorSettings, World
-from soak.chaos import Fleet, Redis, Tally, Unlucky, unlucky_s3
+from soak.chaos import Fleet, RandomFaults, Redis, Tally, random_s3_faults
 from soak.verdict import judge
 from support import leftovers, s3_server, secret_canaries
 from support.worker_site import Site
 
 EXPORTS = 200
 WORKERS = 3
-LIMIT_S = 270.0
-"""What is not done then is lost; the rest of the five minutes is for saying what is missing."""
+TIMEOUT_S = 270.0
+"""An export that has not ended by then counts as lost. The rest of five minutes is left for the report."""
 RESTARTS = ((0.25, signal.SIGTERM), (0.6, signal.SIGKILL))
-"""Of Redis: when so many of the exports have ended, and how."""
+"""The restarts of Redis: the share of ended exports at which each happens, and the signal."""
 REQUEST = json.dumps(
     {
         "connection": "gio",
@@ -48,8 +48,8 @@ SETTINGS: dict[str, Any] = {
 POLL = {"first_s": 0.2, "max_s": 1.0, "deadline_s": 3600.0}
 
 
-async def ended(site: Site) -> int:
-    """How many exports have ended; 0 while Redis is away."""
+async def count_ended(site: Site) -> int:
+    """Returns the number of ended exports; 0 while Redis is unreachable."""
     client = open_redis(site.redis_url)
     try:
         return int(await client.zcard(Keys(site.namespace).ended))
@@ -59,34 +59,35 @@ async def ended(site: Site) -> int:
         await close_redis(client)
 
 
-async def until_ended(site: Site, count: int) -> None:
-    while await ended(site) < count:
+async def wait_until_ended(site: Site, count: int) -> None:
+    """Waits until `count` exports have ended."""
+    while await count_ended(site) < count:
         await asyncio.sleep(0.2)
 
 
 async def enqueue_all(site: Site) -> list[str]:
-    """Ask for all exports."""
+    """Enqueues all exports, and returns their ids."""
     async with site.queue() as queue:
         return [(await queue.enqueue(REQUEST)).export_id for _ in range(EXPORTS)]
 
 
-async def bear(site: Site, redis: Redis, fleet: Fleet) -> None:
-    """Bring all exports to their end while workers die and Redis restarts."""
-    raging = asyncio.create_task(fleet.rage())
+async def wait_under_failures(site: Site, redis: Redis, fleet: Fleet) -> None:
+    """Kills workers and restarts Redis until all exports have ended."""
+    killing = asyncio.create_task(fleet.kill_repeatedly())
     try:
         for share, how in RESTARTS:
-            await until_ended(site, int(EXPORTS * share))
+            await wait_until_ended(site, int(EXPORTS * share))
             await redis.restart(how)
             fleet.tally.counts["Redis restarts"] += 1
-        await until_ended(site, EXPORTS)
+        await wait_until_ended(site, EXPORTS)
     finally:
-        await cancel_and_wait(raging)
-    # An event that its dispatcher died with comes again.
+        await cancel_and_wait(killing)
+    # Waits for events whose dispatcher was killed: they are delivered again after a timeout.
     await leftovers.in_redis(site)
 
 
 async def run(directory: Path, tally: Tally) -> list[str]:
-    """One soak; what was found wrong."""
+    """Runs one soak test, and returns the problems."""
     async with AsyncExitStack() as stack:
         redis = Redis(free_port(), directory, stack)
         await redis.start()
@@ -98,49 +99,52 @@ async def run(directory: Path, tally: Tally) -> list[str]:
         with s3_server.s3_client(proxy.upstream) as client:
             bucket = s3_server.new_bucket(client)
         site = Site(redis.url, proxy.endpoint_url, simulator.url, "soak", bucket, directory, {"poll": POLL}, SETTINGS)
-        simulator.world.faults = Unlucky(tally, simulator.world)
-        proxy.rule = unlucky_s3(tally)
+        simulator.world.faults = RandomFaults(tally, simulator.world)
+        proxy.rule = random_s3_faults(tally)
         ids = await enqueue_all(site)
-        await chaos(site, redis, tally)
+        await run_workers(site, redis, tally)
         proxy.reset()
         return await conclude(site, simulator.world, ids, tally)
 
 
-async def chaos(site: Site, redis: Redis, tally: Tally) -> None:
+async def run_workers(site: Site, redis: Redis, tally: Tally) -> None:
+    """Runs the workers under failures until all exports have ended or the timeout is reached."""
     fleet = Fleet(site, tally)
     for _ in range(WORKERS):
         await fleet.add()
     try:
-        async with asyncio.timeout(LIMIT_S):
-            await bear(site, redis, fleet)
+        async with asyncio.timeout(TIMEOUT_S):
+            await wait_under_failures(site, redis, fleet)
     except TimeoutError:
-        tally.counts["out of time"] += 1
+        tally.counts["timeouts of the soak test"] += 1
     finally:
         await fleet.end_all()
 
 
 async def conclude(site: Site, world: World, ids: list[str], tally: Tally) -> list[str]:
+    """Adds the figures of the verdict to the tally, and returns the problems."""
     verdict = await judge(site, world, ids)
     tally.counts["operations on the platform"] = verdict.operations
-    tally.counts["exports submitted again, and saying so"] = verdict.submitted_again
+    tally.counts["exports submitted again with a note in the timeline"] = verdict.submitted_again
     tally.counts["events delivered"] = verdict.deliveries
     return verdict.problems
 
 
 def main() -> int:
-    """Run a soak and tell of it."""
-    # A worker that is killed in a download is no news, and not worth a traceback of the simulator's server.
+    """Runs a soak test, and prints the result."""
+    # A worker that is killed in a download is expected, so the simulator's server must not log a traceback.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
-    console, tally, begun_s = Console(), Tally(), time.monotonic()
+    console, tally, started_s = Console(), Tally(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="soak-") as directory:
         problems = asyncio.run(run(Path(directory), tally))
         secret_canaries.search_files(Path(directory))
-    console.print(f"{EXPORTS} exports in {time.monotonic() - begun_s:.0f} s")
+    console.print(f"{EXPORTS} exports in {time.monotonic() - started_s:.0f} s")
     for what, count in sorted(tally.counts.items()):
         console.print(f"  {count:6} {what}")
     for problem in problems[:20]:
         console.print(f"  WRONG: {problem}", soft_wrap=True, markup=False)
-    console.print("nothing lost, nothing doubled, nothing left" if not problems else f"{len(problems)} problems")
+    success = "no export was lost, none ran twice, and none left anything"
+    console.print(success if not problems else f"{len(problems)} problems")
     return 1 if problems else 0
 
 

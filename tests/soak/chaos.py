@@ -1,4 +1,4 @@
-"""What breaks: calls to S3 and to the platform, workers, Redis."""
+"""The failures of a soak test: of calls to S3 and to the platform, of workers, and of Redis."""
 
 import asyncio
 import random
@@ -8,18 +8,19 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from export_worker.demo.processes import child, listening, redis_binary
-from export_worker.simulator.faults import FaultBook, Standing, Target
+from export_worker.demo.processes import child, redis_binary, wait_until_listening
+from export_worker.simulator.faults import FaultStore, JobState, Target
 from export_worker.simulator.scenario import CallType, Fault
 from export_worker.simulator.world import World
 from support import s3_server
 from support.worker_site import COMMAND, Site
 
-FAILING = 0.1
-"""Of all calls to S3, and of all calls to the platform."""
-KILL_EVERY_S = (0.5, 1.5)
-LARGE = 0.1
-"""Of all exports: large enough for a multipart upload."""
+FAILING_SHARE = 0.1
+"""The share of calls to S3, and of calls to the platform, that fail."""
+KILL_INTERVAL_S = (0.5, 1.5)
+"""The minimum and maximum time between two kills."""
+LARGE_SHARE = 0.1
+"""The share of exports whose file is large enough for a multipart upload."""
 LARGE_BYTES = 9 * 2**20
 
 FAULTS: dict[CallType, tuple[Fault, ...]] = {
@@ -41,51 +42,54 @@ FAULTS: dict[CallType, tuple[Fault, ...]] = {
 
 @dataclass
 class Tally:
-    """What was done to the system."""
+    """Counts of the events of a soak test, and the source of randomness."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    luck: random.Random = field(default_factory=random.Random)
+    rng: random.Random = field(default_factory=random.Random)
 
-    def strikes(self, what: str) -> bool:
-        """Whether this call fails."""
+    def next_fails(self, what: str) -> bool:
+        """Counts a call, and returns whether it fails."""
         self.counts[f"{what} calls"] += 1
-        if self.luck.random() >= FAILING:
+        if self.rng.random() >= FAILING_SHARE:
             return False
         self.counts[f"{what} calls failed"] += 1
         return True
 
 
-class Unlucky(FaultBook):
-    """Spoils one call in ten in a way that a later attempt overcomes, and makes some files large."""
+class RandomFaults(FaultStore):
+    """Fails one call in ten with a fault that a retry overcomes, and gives some exports a large file."""
 
     def __init__(self, tally: Tally, world: World) -> None:
         super().__init__()
         self._tally = tally
         self._world = world
 
-    def take(self, on: CallType, target: Target, *, flaky: bool, standing: Standing | None = None) -> Fault | None:
-        """The fault of this call."""
-        del target, flaky, standing
+    def take(self, on: CallType, target: Target, *, flaky: bool, state: JobState | None = None) -> Fault | None:
+        """Returns the fault of this call, if it has one."""
+        del target, flaky, state
         if on == "submit":
-            told = {"file_bytes": LARGE_BYTES if self._tally.luck.random() < LARGE else None}
-            self._world.scenario = self._world.scenario.model_copy(update=told)
-        if on not in FAULTS or not self._tally.strikes("platform"):
+            changes = {"file_bytes": LARGE_BYTES if self._tally.rng.random() < LARGE_SHARE else None}
+            self._world.scenario = self._world.scenario.model_copy(update=changes)
+        if on not in FAULTS or not self._tally.next_fails("platform"):
             return None
-        return self._tally.luck.choice(FAULTS[on])
+        return self._tally.rng.choice(FAULTS[on])
 
 
-def unlucky_s3(tally: Tally) -> s3_server.Rule:
-    """One call in ten is refused, or its answer is lost after it has taken effect."""
-    ways = (s3_server.Refusal(503, "SlowDown"), s3_server.Refusal(500, "InternalError"), s3_server.Lost())
-    return lambda _: tally.luck.choice(ways) if tally.strikes("S3") else None
+def random_s3_faults(tally: Tally) -> s3_server.Rule:
+    """Returns a rule that fails one call in ten: S3 refuses it, or carries it out and the answer is lost."""
+    failures = (s3_server.Refusal(503, "SlowDown"), s3_server.Refusal(500, "InternalError"), s3_server.Lost())
+    return lambda _: tally.rng.choice(failures) if tally.next_fails("S3") else None
 
 
 @dataclass
 class Redis:
-    """A Redis of its own, which keeps what it was told in a file.
+    """A separate Redis that writes its data to a file.
 
     Args:
-        stack: Ends it.
+        port: The port on which it listens.
+        directory: The directory of its files.
+        stack: Stops the process at the end.
+        process: The running process.
     """
 
     port: int
@@ -101,12 +105,12 @@ class Redis:
         command = [redis_binary(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.directory)]
         command += ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]
         self.process = await self.stack.enter_async_context(child(command, name="redis", directory=self.directory))
-        await listening(self.process, self.port, name="redis", directory=self.directory)
+        await wait_until_listening(self.process, self.port, name="redis", directory=self.directory)
 
-    async def restart(self, how: signal.Signals) -> None:
-        """End it and start it again on the same file."""
+    async def restart(self, stop_signal: signal.Signals) -> None:
+        """Stops the process with a signal, and starts a new one with the same file."""
         assert self.process is not None
-        self.process.send_signal(how)
+        self.process.send_signal(stop_signal)
         await self.process.wait()
         await self.start()
 
@@ -133,11 +137,11 @@ class Fleet:
         self.workers[process] = log
 
     async def kill_one(self) -> None:
-        """Kill one that has done something: on a busy machine nobody would ever come to work otherwise."""
-        grown = [process for process, log in self.workers.items() if b"step.taken" in log.read_bytes()]
-        if not grown:
+        """Kills a worker that has run a step. If starting workers were killed, none would work on a busy machine."""
+        active = [process for process, log in self.workers.items() if b"step.taken" in log.read_bytes()]
+        if not active:
             return
-        victim = self.tally.luck.choice(grown)
+        victim = self.tally.rng.choice(active)
         self.tally.counts["workers killed"] += victim.returncode is None
         await self.end(victim)
         await self.add()
@@ -148,10 +152,10 @@ class Fleet:
             process.kill()
         await process.wait()
 
-    async def rage(self) -> None:
-        """Kill and replace until cancelled. One that has ended by itself is a defect, and replaced as well."""
+    async def kill_repeatedly(self) -> None:
+        """Kills and replaces workers until cancelled. A worker that exits by itself is a defect, and replaced, too."""
         while True:
-            await asyncio.sleep(self.tally.luck.uniform(*KILL_EVERY_S))
+            await asyncio.sleep(self.tally.rng.uniform(*KILL_INTERVAL_S))
             for process in [process for process in self.workers if process.returncode is not None]:
                 self.tally.counts["workers that ended by themselves"] += 1
                 await self.end(process)

@@ -1,8 +1,8 @@
-"""A file of unknown length and 20 GiB through a real worker: memory stays flat, no byte is lost.
+"""Transfers a file of 20 GiB and unknown length with a real worker: memory does not grow, and no byte is lost.
 
-Run it with `make soak-transfer`; Linux only, memory is read from /proc. The simulator writes the file as chunks without
-a length, the sink is as much of S3 as uploads need and keeps nothing. What was stored is known by its CRC64NVME, which
-is compared with that of the file as it is made a second time.
+Run it with `make soak-transfer`, on Linux only, because it reads memory from /proc. The simulator sends the file in
+chunks without a length. The sink implements the part of S3 that uploads need, and stores nothing. So the test compares
+the CRC64NVME of the stored object with that of the file, which it generates a second time.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ from support.worker_site import Site, memory_mib
 
 FILE_BYTES = 20 * 2**30
 BUCKET = "soak"
-LIMIT_S = 1800.0
+TIMEOUT_S = 1800.0
 SAMPLE_S = 0.5
 GROWTH_MAX_MIB = 64.0
-"""Over the transfer, once it is under way: parts of a file of unknown length double after 7.8 GiB, and the five buffers
-of a transfer with them, by 40 MiB."""
+"""The maximum growth of memory after the first tenth of the file. Parts of a file of unknown length double after
+7.8 GiB, and so do the five buffers of a transfer, by 40 MiB."""
 REQUEST = json.dumps(
     {
         "connection": "gio",
@@ -52,7 +52,7 @@ class Sample:
 
 
 def growth_mib(samples: list[Sample]) -> float:
-    """How much more the last tenth of the file takes than the second tenth: the first one warms up."""
+    """Returns how much more memory the last tenth of the file needs than the second. The first tenth is the warm-up."""
 
     def within(first: float, last: float) -> float:
         bounds = (first * FILE_BYTES, last * FILE_BYTES)
@@ -62,7 +62,7 @@ def growth_mib(samples: list[Sample]) -> float:
 
 
 def checksum_of_file(world: World) -> str:
-    """Of the one file that was asked for, made anew."""
+    """Returns the checksum of the only exported file, which is generated again."""
     checksum = Checksum(CRC64NVME)
     for piece in content(next(iter(world.jobs)).files[0].spec):
         checksum = checksum.over(piece)
@@ -70,24 +70,24 @@ def checksum_of_file(world: World) -> str:
 
 
 async def transfer(site: Site, console: Console) -> tuple[str, list[Sample]]:
-    """Export the file through a worker; its checksum, and what the worker's memory was on the way."""
+    """Exports the file with a worker. Returns the checksum, and samples of the worker's memory."""
     samples: list[Sample] = []
-    begun_s = time.monotonic()
+    started_s = time.monotonic()
     with site.process("run") as running:
-        async with asyncio.timeout(LIMIT_S), site.queue() as queue:
+        async with asyncio.timeout(TIMEOUT_S), site.queue() as queue:
             export_id = (await queue.enqueue(REQUEST)).export_id
             while not (status := await queue.status(export_id)).phase.terminal:
                 samples.append(Sample(status.progress.bytes_done, memory_mib(running.pid, "VmRSS")))
                 await asyncio.sleep(SAMPLE_S)
     if status.phase is not Phase.SUCCEEDED:
         raise SystemExit(f"the export {status.phase}: {status.error}")
-    took_s = time.monotonic() - begun_s
+    took_s = time.monotonic() - started_s
     console.print(f"{status.objects[0].bytes / 2**30:.1f} GiB in {took_s:.0f} s")
     return status.objects[0].checksum, samples
 
 
 async def run(directory: Path, console: Console) -> list[str]:
-    """One soak; what was found wrong."""
+    """Runs one soak test, and returns the problems."""
     async with AsyncExitStack() as stack:
         redis_url = await stack.enter_async_context(redis_server(directory))
         stack.enter_context(secret_canaries.aws_credentials())
@@ -95,15 +95,15 @@ async def run(directory: Path, console: Console) -> list[str]:
         scenario = Scenario(stage_s=0.1, file_bytes=FILE_BYTES, framing="chunked")
         settings = SimulatorSettings(tokens=(secret_canaries.TOKEN,), scenario=scenario)
         simulator = await stack.enter_async_context(Simulator.start(settings=settings))
-        # The sink lists nothing, and keeps nothing that a sweep could find.
+        # The sink does not list uploads, so the sweep of old uploads is off.
         site = Site(redis_url, sink, simulator.url, "soak", BUCKET, directory, settings={"s3": _s3(sink)})
         checksum, samples = await transfer(site, console)
-        wanted = await asyncio.to_thread(checksum_of_file, simulator.world)
+        expected = await asyncio.to_thread(checksum_of_file, simulator.world)
     grown_mib, peak_mib = growth_mib(samples), max(sample.memory_mib for sample in samples)
-    console.print(f"memory of the worker: {peak_mib:.0f} MiB at its peak, {grown_mib:+.0f} MiB from the first GiBs on")
+    console.print(f"memory of the worker: {peak_mib:.0f} MiB at its peak, {grown_mib:+.0f} MiB after the first GiBs")
     problems = []
-    if checksum != wanted:
-        problems.append(f"stored {checksum}, made {wanted}")
+    if checksum != expected:
+        problems.append(f"the stored object has checksum {checksum}, the file has {expected}")
     if grown_mib > GROWTH_MAX_MIB:
         problems.append(f"memory grew by {grown_mib:.0f} MiB")
     return problems
@@ -114,13 +114,13 @@ def _s3(endpoint_url: str) -> dict[str, object]:
 
 
 def main() -> int:
-    """Run a soak and tell of it."""
+    """Runs a soak test, and prints the result."""
     console = Console()
     with tempfile.TemporaryDirectory(prefix="soak-") as directory:
         problems = asyncio.run(run(Path(directory), console))
     for problem in problems:
         console.print(f"  WRONG: {problem}", soft_wrap=True, markup=False)
-    console.print("the bytes are right, and memory stays flat" if not problems else f"{len(problems)} problems")
+    console.print("the bytes are correct, and memory did not grow" if not problems else f"{len(problems)} problems")
     return 1 if problems else 0
 
 

@@ -1,4 +1,4 @@
-"""Whether everything is as it must be after all that: nothing lost, nothing doubled, nothing left."""
+"""Checks the result of a soak test: no export is lost, none ran twice, and none has left anything."""
 
 import asyncio
 from collections import Counter
@@ -18,12 +18,13 @@ from support.worker_site import Site
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found.
+    """The result of the checks.
 
     Args:
-        operations: On the platform, over all exports.
-        submitted_again: Exports whose timeline says so.
-        deliveries: Of completion events.
+        problems: One line for each.
+        operations: The number of operations on the platform, over all exports.
+        submitted_again: The number of exports whose timeline notes a second submit.
+        deliveries: The number of delivered completion events.
     """
 
     problems: list[str]
@@ -33,7 +34,7 @@ class Verdict:
 
 
 async def judge(site: Site, world: World, ids: list[str]) -> Verdict:
-    """Look at every export, and at what is left."""
+    """Checks every export, and what is left in Redis and S3."""
     left = await leftovers.in_redis(site)
     async with site.queue() as queue:
         statuses = [await queue.status(export_id) for export_id in ids]
@@ -43,9 +44,9 @@ async def judge(site: Site, world: World, ids: list[str]) -> Verdict:
     problems = [
         *(f"left in Redis: {key}" for key in left),
         *_lost(statuses),
-        *_doubled_operations(len(world.jobs) - len(ids), again),
-        *_announced_wrongly(ids, events),
-        *await asyncio.to_thread(lambda: list(_stored_wrongly(site, world, statuses))),
+        *_duplicate_operations(len(world.jobs) - len(ids), again),
+        *_wrong_events(ids, events),
+        *await asyncio.to_thread(lambda: list(_wrong_objects(site, world, statuses))),
     ]
     return Verdict(problems, len(world.jobs), len(again), len(events))
 
@@ -65,33 +66,33 @@ def _lost(statuses: list[Status]) -> Iterator[str]:
             yield f"export {status.export_id} is {status.phase}: {status.error}"
 
 
-def _doubled_operations(too_many: int, again: list[Status]) -> Iterator[str]:
-    """Every operation too many must be one that a timeline owns up to."""
-    if too_many > sum(status.counters.submits - 1 for status in again):
-        yield f"{too_many} operations too many, and {len(again)} exports were submitted again"
+def _duplicate_operations(surplus: int, again: list[Status]) -> Iterator[str]:
+    """Every surplus operation must be noted in the timeline of an export."""
+    if surplus > sum(status.counters.submits - 1 for status in again):
+        yield f"{surplus} surplus operations, but {len(again)} exports were submitted again"
 
 
-def _announced_wrongly(ids: list[str], events: list[Event]) -> Iterator[str]:
-    told = Counter(subject for subject, _ in {(event.subject, event.id) for event in events})
+def _wrong_events(ids: list[str], events: list[Event]) -> Iterator[str]:
+    event_ids = Counter(subject for subject, _ in {(event.subject, event.id) for event in events})
     for export_id in ids:
-        if told[export_id] != 1:
-            yield f"export {export_id} has {told[export_id]} event ids"
-    if strangers := set(told) - set(ids):
-        yield f"events of nobody: {strangers}"
+        if event_ids[export_id] != 1:
+            yield f"export {export_id} has {event_ids[export_id]} event ids"
+    if unknown := set(event_ids) - set(ids):
+        yield f"events of unknown exports: {unknown}"
 
 
-def _stored_wrongly(site: Site, world: World, statuses: list[Status]) -> Iterator[str]:
+def _wrong_objects(site: Site, world: World, statuses: list[Status]) -> Iterator[str]:
     objects = site.objects()
     for status in statuses:
-        mine = {key.rsplit("/", 1)[-1]: key for key in objects if f"/{status.export_id}/" in key}
+        own = {key.rsplit("/", 1)[-1]: key for key in objects if f"/{status.export_id}/" in key}
         job = world.jobs.find(status.operation_id or "")
         if job is None or len(status.objects) != 1:
             yield f"export {status.export_id} has operation {status.operation_id} and {len(status.objects)} objects"
             continue
         name = status.objects[0].file_name
-        if set(mine) != {name, "manifest.json", "_SUCCESS"}:
-            yield f"export {status.export_id} stored {sorted(mine)}"
-        elif sha256(objects[mine[name]]).hexdigest() != digest(job.files[0].spec):
+        if set(own) != {name, "manifest.json", "_SUCCESS"}:
+            yield f"export {status.export_id} stored {sorted(own)}"
+        elif sha256(objects[own[name]]).hexdigest() != digest(job.files[0].spec):
             yield f"export {status.export_id} has wrong bytes"
     if len(objects) != 3 * len(statuses):
         yield f"{len(objects)} objects"

@@ -1,4 +1,4 @@
-"""A certificate for the loopback, made for one test run."""
+"""A TLS certificate for the loopback address, created for one test run."""
 
 import ssl
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Certificate:
     """A self-signed certificate of `localhost` and 127.0.0.1.
 
     Args:
-        path: PEM file of the certificate, which is its own authority.
+        path: PEM file of the certificate; it is self-signed, so it is also its own authority.
         path_with_key: PEM file of the key and the certificate.
     """
 
@@ -26,18 +26,18 @@ class Certificate:
     path_with_key: Path
 
     def server(self) -> ssl.SSLContext:
-        """Of who shows it."""
+        """Returns the context of a server that presents the certificate."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(self.path_with_key)
         return context
 
     def client(self) -> ssl.SSLContext:
-        """Of who trusts it and nothing else."""
+        """Returns the context of a client that trusts only this certificate."""
         return ssl.create_default_context(cafile=str(self.path))
 
 
 def certificate(folder: Path) -> Certificate:
-    """Make one, valid for a day."""
+    """Creates a certificate that is valid for a day."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)

@@ -38,7 +38,10 @@ SOURCES = {
     for name, source in (
         ("claim", script("claim", "claim_control")),
         ("claim", script("claim", "claim_transfer")),
-        *((name, script(name)) for name in ("commit", "give_back", "rate", "renew", "release", "revive", "take")),
+        *(
+            (name, script(name))
+            for name in ("commit", "hand_back", "rate_limit", "renew", "release", "requeue", "take_deliveries")
+        ),
     )
 }
 
@@ -107,10 +110,10 @@ def meter_redis(meter: Meter) -> None:
     async def has_work(client: ArqRedis, name: str, command: tuple[Any, ...]) -> bool:
         """Returns whether a script will write. Those that claim or take due entries write only if there are any."""
         keys = int(command[2])
-        queue, argument = command[3], command[3 + keys]
-        if name not in {"claim", "take"}:
+        queue, arguments = command[3], command[3 + keys]
+        if name not in {"claim", "take_deliveries"}:
             return True
-        now_ms = json.loads(argument)["now"] if name == "claim" else argument
+        now_ms = json.loads(arguments)["now_ms"]
         return bool(await send(client, "ZCOUNT", queue, "-inf", now_ms))
 
     patched: Any = ArqRedis

@@ -1,4 +1,4 @@
-"""What image, compose file, Kubernetes manifests and READMEs say, read for the tests that hold them."""
+"""Reads the image, the compose file and the READMEs for the tests that check them."""
 
 import re
 import shlex
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-import yaml  # type: ignore[import-untyped]  # comes with moto; its stubs are not among our tools
+import yaml  # type: ignore[import-untyped]  # moto installs it; its type stubs are not installed
 
 from export_worker.cli import cli
 from export_worker.config import Config
@@ -19,11 +19,12 @@ from support.paths import ROOT
 
 
 def read(path: str) -> str:
+    """Returns the text of a file of the repository."""
     return (ROOT / path).read_text(encoding="utf-8")
 
 
 def blocks(path: str, language: str) -> list[str]:
-    """The fenced blocks of one language."""
+    """Returns the fenced code blocks of one language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", read(path), re.DOTALL | re.MULTILINE)
 
 
@@ -36,26 +37,26 @@ OWN_IMAGE = f"export-worker:{PROJECT['project']['version']}"
 
 
 def parsed(arguments: list[str]) -> click.Context:
-    """The command line as click understands it, without running anything."""
+    """Returns the command line as click parses it. Runs no command."""
     group = cli.make_context("export-worker", list(arguments))
     name, command, rest = cli.resolve_command(group, list(arguments))
     assert command is not None
     return command.make_context(name, rest, parent=group)
 
 
-def installed(words: Sequence[str]) -> list[str]:
-    """A command of the image, as this installation has it."""
+def installed(arguments: Sequence[str]) -> list[str]:
+    """Returns a command of the image with the programs of this installation."""
     own = {"export-worker": [*EXPORT_WORKER], "python": [sys.executable]}
-    return [*own[words[0]], *words[1:]]
+    return [*own[arguments[0]], *arguments[1:]]
 
 
 def check_settings(config: Config) -> None:
-    """Every connection is what its driver expects."""
+    """Builds the driver of every connection, so that each checks its settings."""
     for name, settings in config.connections.items():
         build_driver(name, settings, Redactor())
 
 
 def instructions(name: str) -> list[list[str]]:
-    """The arguments of one kind of instruction in the Dockerfile."""
+    """Returns the arguments of every instruction of one kind in the Dockerfile."""
     lines = read("worker/Dockerfile").replace("\\\n", " ").splitlines()
     return [shlex.split(line)[1:] for line in lines if line.startswith(f"{name} ")]

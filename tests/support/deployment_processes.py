@@ -1,4 +1,4 @@
-"""Services of a deployment as processes of this machine: the same commands, settings and words, other places."""
+"""Runs the services of a deployment as processes of this machine: same commands and settings, other addresses."""
 
 import asyncio
 import re
@@ -6,32 +6,31 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from export_worker.demo.processes import child, free_port, listening, plain_environment
+from export_worker.demo.processes import child, free_port, plain_environment, wait_until_listening
 
 S3_PORT, SIMULATOR_PORT, GATEWAY_PORT, HEALTH_PORT = "9000", "8099", "8080", "9100"
-"""As compose file and manifests have them."""
-EVERYWHERE = "0.0.0.0"
-STATEFUL = ("redis", "s3", "simulator")
-"""Names of the services that hold something, in both deployments."""
+"""The ports in the compose file and in the manifests."""
+ALL_INTERFACES = "0.0.0.0"
 
 
-def moved(text: str, places: Mapping[str, str]) -> str:
-    """A text with every place that it names exchanged, in one pass: a port that was put in is never taken for another.
+def with_local_addresses(text: str, addresses: Mapping[str, str]) -> str:
+    """Replaces the deployment's addresses in a text. One pass, so that a replacement is never replaced again.
 
     Args:
-        places: What stands there, as a whole word, and what stands for it here.
+        addresses: Addresses, hosts and ports of the deployment, as whole words, with those of this machine.
     """
-    longest_first = sorted(places, key=len, reverse=True)
+    longest_first = sorted(addresses, key=len, reverse=True)
     pattern = "|".join(map(re.escape, longest_first))
-    return re.sub(rf"(?<![\w.])(?:{pattern})(?![\w.])", lambda found: places[found[0]], text)
+    return re.sub(rf"(?<![\w.])(?:{pattern})(?![\w.])", lambda found: addresses[found[0]], text)
 
 
-class Deployed:
-    """Processes in the place of a deployment's containers.
+class DeploymentProcesses:
+    """Processes that replace a deployment's containers.
 
     Args:
-        redis_url: The tests' Redis stands for the deployment's.
-        namespace: The tests share that Redis, so each has a namespace and a stream of messages of its own.
+        redis_url: The Redis of the tests replaces that of the deployment.
+        namespace: The tests share one Redis, so each has a separate namespace and stream of messages.
+        stack: Ends the processes.
     """
 
     def __init__(self, directory: Path, redis_url: str, namespace: str, stack: AsyncExitStack) -> None:
@@ -43,43 +42,43 @@ class Deployed:
         self.stream = f"{namespace}-messages"
         self.s3, self.simulator, self.gateway = (str(free_port()) for _ in range(3))
 
-    def places(self, name: str) -> dict[str, str]:
-        """What is elsewhere here, for one process: its health page has a port of its own."""
+    def addresses(self, name: str) -> dict[str, str]:
+        """Returns the replacements for one process. Each process has a separate port for its health pages."""
         return {
             "redis://redis:6379/0": self.redis_url,
             f"s3:{S3_PORT}": f"127.0.0.1:{self.s3}",
             f"simulator:{SIMULATOR_PORT}": f"127.0.0.1:{self.simulator}",
             "segment-events": self.stream,
-            EVERYWHERE: "127.0.0.1",
+            ALL_INTERFACES: "127.0.0.1",
             S3_PORT: self.s3,
             SIMULATOR_PORT: self.simulator,
             GATEWAY_PORT: self.gateway,
             HEALTH_PORT: self._health.setdefault(name, str(free_port())),
         }
 
-    def here(self, name: str, words: Sequence[str]) -> list[str]:
-        """A command of one process, with the places of this machine."""
-        return [moved(word, self.places(name)) for word in words]
+    def local(self, name: str, arguments: Sequence[str]) -> list[str]:
+        """Returns the command of one process with the addresses of this machine."""
+        return [with_local_addresses(argument, self.addresses(name)) for argument in arguments]
 
     def environment(self, name: str, variables: Mapping[str, str], settings: str) -> dict[str, str]:
-        """What a process gets: the variables of the deployment, and the settings in a file of its own."""
+        """Returns the environment of a process: the deployment's variables, and a settings file for this process."""
         file = self._directory / f"{self._namespace}-{name}.toml"
-        file.write_text(moved(settings, self.places(name)), encoding="utf-8")
+        file.write_text(with_local_addresses(settings, self.addresses(name)), encoding="utf-8")
         own = {"EXPORT_CONFIG": str(file), "EXPORT_NAMESPACE": self._namespace}
         return plain_environment() | dict(variables) | own
 
     async def start(
-        self, name: str, words: Sequence[str], environment: Mapping[str, str]
+        self, name: str, arguments: Sequence[str], environment: Mapping[str, str]
     ) -> asyncio.subprocess.Process:
-        """Start one process."""
-        started = child(self.here(name, words), name=name, directory=self._directory, env=environment)
+        """Starts one process."""
+        started = child(self.local(name, arguments), name=name, directory=self._directory, env=environment)
         return await self._stack.enter_async_context(started)
 
-    async def listens(self, name: str, process: asyncio.subprocess.Process, port: str) -> None:
-        """Wait until a process listens, at the port that stands for the deployment's."""
-        here = self.places(name)[port]
-        await listening(process, int(here), name=name, directory=self._directory)
+    async def wait_until_listening(self, name: str, process: asyncio.subprocess.Process, port: str) -> None:
+        """Waits until a process listens on the port that replaces the deployment's port."""
+        local_port = self.addresses(name)[port]
+        await wait_until_listening(process, int(local_port), name=name, directory=self._directory)
 
     def log(self, name: str) -> str:
-        """What a process has printed."""
+        """Returns the output of a process."""
         return (self._directory / f"{name}.log").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A gateway in the test's own loop, a client of it, and the queue behind it."""
+"""A gateway in the event loop of the test, with a client and with the queue behind it."""
 
 import asyncio
 import json
@@ -12,26 +12,27 @@ from arq.connections import ArqRedis
 
 from export_producers.client import ExportQueue
 from export_producers.gateway.context import CatalogCall
-from export_producers.gateway.server import Options, listening
+from export_producers.gateway.options import GatewayOptions
+from export_producers.gateway.server import listening
 from export_worker.contract.redis_keys import Keys
 from support.redis_site import QueueSite
 
 REQUEST = {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "t"}}
-ENOUGH = Options(
+OPTIONS = GatewayOptions(
     host="127.0.0.1",
     port=0,
     api_keys=(),
     requests_per_second=100_000.0,
     burst=100_000,
-    streams_max=10,
+    max_streams=10,
     keep_alive_s=60.0,
     stop_s=5.0,
 )
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back."""
+class Response:
+    """A response that was read completely."""
 
     status: int
     headers: Mapping[str, str]
@@ -39,16 +40,17 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        """The document."""
+        """The body, parsed as JSON."""
         return json.loads(self.body)
 
 
 @dataclass
 class GatewaySite:
-    """One gateway.
+    """A running gateway.
 
     Args:
-        now_s: The clock of its rate limit.
+        site: The queue behind the gateway.
+        now_s: The time of its rate limit's clock, in a list so that tests can change it.
     """
 
     url: str
@@ -56,23 +58,23 @@ class GatewaySite:
     site: QueueSite
     now_s: list[float] = field(default_factory=lambda: [0.0])
 
-    async def call(self, method: str, path: str, document: Any = None, **more: Any) -> Answer:
-        """One request; a document goes as JSON."""
+    async def call(self, method: str, path: str, document: Any = None, **more: Any) -> Response:
+        """Sends one request, with a document as JSON."""
         if document is not None:
             more["json"] = document
         async with self.client.request(method, self.url + path, **more) as response:
-            return Answer(response.status, response.headers, await response.read())
+            return Response(response.status, response.headers, await response.read())
 
     async def enqueue(self, **more: Any) -> str:
-        """Accept an export over HTTP."""
-        answer = await self.call("POST", "/v1/exports", REQUEST | more)
-        assert answer.status == 202, answer.body
-        export_id: str = answer.json["export_id"]
+        """Enqueues an export over HTTP and returns its id."""
+        response = await self.call("POST", "/v1/exports", REQUEST | more)
+        assert response.status == 202, response.body
+        export_id: str = response.json["export_id"]
         self.site.catch_up()
         return export_id
 
-    async def raw(self, sent: bytes) -> Answer:
-        """Bytes that no HTTP client would send, and what comes back until the end."""
+    async def raw(self, sent: bytes) -> Response:
+        """Sends bytes that no HTTP client would send, and reads the response until the connection is closed."""
         host, port = self.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(sent)
@@ -81,14 +83,18 @@ class GatewaySite:
         await writer.wait_closed()
         first, *lines = head.decode().split("\r\n")
         pairs = ((name, value) for name, _, value in (line.partition(": ") for line in lines))
-        return Answer(int(first.split()[1]), dict(pairs), body)
+        return Response(int(first.split()[1]), dict(pairs), body)
 
 
 @asynccontextmanager
 async def open_gateway(
-    redis: ArqRedis, redis_url: str, namespace: str, options: Options = ENOUGH, catalog: CatalogCall | None = None
+    redis: ArqRedis,
+    redis_url: str,
+    namespace: str,
+    options: GatewayOptions = OPTIONS,
+    catalog: CatalogCall | None = None,
 ) -> AsyncIterator[GatewaySite]:
-    """A gateway over a namespace of its own."""
+    """Runs a gateway with the connection `gio` while the block runs."""
     now_s = [0.0]
     async with (
         ExportQueue(redis_url, namespace=namespace, connections={"gio": "growingio"}) as queue,

@@ -1,7 +1,7 @@
-"""Golden files: what goes over the wire, kept as data, so that a change of it shows as a change of data.
+"""Golden files: requests and answers on the wire, stored as data, so that a change of them shows as a change of data.
 
-`pytest --update-golden` writes what was seen. A file may say more than what is compared: `note` is for people, and
-`"<ANY>"` stands for any value; an update keeps both.
+`pytest --update-golden` writes the actual documents. A file may also contain `note`, a text for readers, and `"<ANY>"`,
+which matches any value. An update keeps both.
 """
 
 import json
@@ -17,43 +17,44 @@ ANY = "<ANY>"
 NOTE = "note"
 
 updating = False
-"""Whether files are written; `--update-golden` says so."""
+"""Whether the files are written; `--update-golden` sets it."""
 
 
 def check_golden(name: str, document: dict[str, Any], directory: Path = DIRECTORY) -> None:
-    """Compare what was seen with the golden file, or write it there.
+    """Compares a document with its golden file, or updates the file.
 
     Args:
-        name: Such as `thinkingdata/user-cluster-detail`.
-        document: Plain JSON.
+        name: The name of the file without suffix, such as `thinkingdata/user-cluster-detail`.
+        document: The actual document, in JSON types.
+        directory: The directory of the golden files.
     """
     path = directory / f"{name}.json"
     golden = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    seen = json.loads(json.dumps(document))
+    actual = json.loads(json.dumps(document))
     if updating:
         path.parent.mkdir(parents=True, exist_ok=True)
         note = {key: value for key, value in (golden or {}).items() if key == NOTE}
-        path.write_text(_text(note | _kept(seen, golden)), encoding="utf-8")
+        path.write_text(_text(note | _with_wildcards(actual, golden)), encoding="utf-8")
     elif golden is None:
-        pytest.fail(f"there is no {path}; run pytest with --update-golden, and look at what it writes")
+        pytest.fail(f"there is no {path}; run pytest with --update-golden and review the new file")
     else:
-        expected = _without_note(golden, seen)
-        assert _kept(seen, expected) == expected, f"differs from {path}"
+        expected = _without_note(golden, actual)
+        assert _with_wildcards(actual, expected) == expected, f"differs from {path}"
 
 
-def _without_note(golden: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in golden.items() if key != NOTE or key in seen}
+def _without_note(golden: dict[str, Any], actual: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in golden.items() if key != NOTE or key in actual}
 
 
-def _kept(seen: Any, golden: Any) -> Any:
-    """What was seen, with every `<ANY>` of the golden file in its place."""
+def _with_wildcards(actual: Any, golden: Any) -> Any:
+    """Returns the actual document with `<ANY>` wherever the golden file has it."""
     if golden == ANY:
         return ANY
-    if isinstance(seen, dict) and isinstance(golden, dict):
-        return {key: _kept(value, golden.get(key)) for key, value in seen.items()}
-    if isinstance(seen, list) and isinstance(golden, list) and len(seen) == len(golden):
-        return [_kept(value, old) for value, old in zip(seen, golden, strict=True)]
-    return seen
+    if isinstance(actual, dict) and isinstance(golden, dict):
+        return {key: _with_wildcards(value, golden.get(key)) for key, value in actual.items()}
+    if isinstance(actual, list) and isinstance(golden, list) and len(actual) == len(golden):
+        return [_with_wildcards(value, old) for value, old in zip(actual, golden, strict=True)]
+    return actual
 
 
 def _text(document: Any) -> str:

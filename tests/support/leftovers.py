@@ -1,4 +1,4 @@
-"""What is left of exports that have ended: nothing may be, but for the records and what stands in S3."""
+"""Finds what ended exports have left behind. Only their records, and their objects in S3, may be left."""
 
 import asyncio
 from typing import Any
@@ -10,25 +10,28 @@ from support.worker_site import Site
 
 
 async def in_redis(site: Site, timeout_s: float = 40.0) -> list[str]:
-    """Keys of open work: leases and queue entries, slots, the open set, events that wait; looked at until none is left.
+    """Returns the keys of open work: leases, queue entries, slots, the set of open exports, undelivered events.
+
+    It reads them again until none is left, or until the timeout.
 
     Args:
-        timeout_s: An event that its dispatcher has died with comes again after 30 s.
+        site: The Redis and the namespace.
+        timeout_s: The default is longer than 30 s, after which an event is delivered again if its dispatcher died.
     """
     client = open_redis(site.redis_url)
     try:
         async with asyncio.timeout(timeout_s):
-            while await _left(client, site.namespace):
+            while await _open_keys(client, site.namespace):
                 await asyncio.sleep(0.2)
     except TimeoutError:
         pass
     try:
-        return await _left(client, site.namespace)
+        return await _open_keys(client, site.namespace)
     finally:
         await close_redis(client)
 
 
-async def _left(client: Any, namespace: str) -> list[str]:
+async def _open_keys(client: Any, namespace: str) -> list[str]:
     keys = Keys(namespace)
     patterns = (
         *(keys.queue(role) for role in ("control", "transfer")),

@@ -1,4 +1,4 @@
-"""Message brokers for tests: real servers where the machine has them, else a skip that says what is missing."""
+"""Message brokers for tests: real servers. If a server is not installed, the test is skipped with the reason."""
 
 import os
 import shutil
@@ -14,13 +14,14 @@ import pytest
 from export_worker.demo.processes import free_port
 
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-"""The server itself; the one on the PATH changes the user first."""
-START_S = 90.0
+"""The server itself. The script on the PATH switches to another user first."""
+START_TIMEOUT_S = 90.0
+"""Limit for the start of a server on a busy machine. RabbitMQ is the slowest."""
 
 
 @contextmanager
 def rabbitmq_server(directory: Path) -> Iterator[str]:
-    """An empty RabbitMQ of its own; yields its URL."""
+    """Runs an empty RabbitMQ while the block runs. Yields its URL."""
     epmd = shutil.which("epmd")
     if not RABBITMQ.exists() or epmd is None:
         pytest.skip("RabbitMQ is not installed (Debian: rabbitmq-server)")
@@ -38,14 +39,14 @@ def rabbitmq_server(directory: Path) -> Iterator[str]:
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "plugins"),
         "RABBITMQ_CONFIG_FILE": str(directory / "none"),
     }
-    # In the foreground and beside the server, or it would outlive the test as a daemon.
+    # epmd runs in the foreground here. If RabbitMQ started it, it would be a daemon that outlives the test.
     with _running([epmd, "-address", "127.0.0.1", "-port", str(names)], names), _running([RABBITMQ], port, environment):
         yield f"amqp://guest:guest@127.0.0.1:{port}/"
 
 
 @contextmanager
 def nats_server(directory: Path) -> Iterator[str]:
-    """An empty NATS server with JetStream; yields its URL."""
+    """Runs an empty NATS server with JetStream while the block runs. Yields its URL."""
     binary = shutil.which("nats-server")
     if binary is None:
         pytest.skip("NATS is not installed (Debian: nats-server)")
@@ -67,10 +68,10 @@ def _running(command: list[str | Path], port: int, environment: dict[str, str] |
 
 
 def _until_listening(process: "subprocess.Popen[bytes]", port: int) -> None:
-    deadline = time.monotonic() + START_S
+    deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         assert process.poll() is None, f"{process.args!r} ended with {process.returncode}"
-        assert time.monotonic() < deadline, f"{process.args!r} did not listen within {START_S} s"
+        assert time.monotonic() < deadline, f"{process.args!r} did not listen within {START_TIMEOUT_S} s"
         with socket.socket() as probe:
             probe.settimeout(1)
             if probe.connect_ex(("127.0.0.1", port)) == 0:

@@ -1,4 +1,4 @@
-"""A server that gives the same bytes to every request, or nothing at all."""
+"""A server that sends the same bytes to every request, or never responds."""
 
 import asyncio
 import ssl
@@ -9,17 +9,19 @@ HTML = b"<html><body><h1>Welcome</h1></body></html>"
 
 
 def http(status: str, body: bytes, head: bytes = b"") -> bytes:
-    """An answer of HTTP."""
+    """Returns the bytes of an HTTP response."""
     line = b"HTTP/1.1 %s\r\nContent-Type: text/html\r\nContent-Length: %d\r\n" % (status.encode(), len(body))
     return line + head + b"\r\n" + body
 
 
 @asynccontextmanager
 async def answering(answer: bytes | None, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
-    """The server's URL.
+    """Serves a response, and yields the URL of the server.
 
     Args:
-        answer: None keeps silent with the connection open, nothing closes it.
+        answer: The response to every request. None: the server keeps the connection open and sends nothing. Empty: it
+            closes the connection.
+        tls: Serve TLS with this context.
     """
     open_ends: list[asyncio.StreamWriter] = []
 

@@ -1,4 +1,4 @@
-"""Where the parts of the checkout are, whichever folder a test lies in."""
+"""The paths of the checkout's folders, for tests in any folder."""
 
 from pathlib import Path
 

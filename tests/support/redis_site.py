@@ -1,4 +1,4 @@
-"""The queue as its own tests use it: the producer's side, the store, and a clock that the test sets."""
+"""A namespace in Redis for tests: the producer's queue, a worker's store, and a clock that the test sets."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -45,7 +45,7 @@ REFUSED = PlatformRefusedError("no such tag")
 
 
 def request_of(connection: str = "gio", **more: Any) -> ExportRequest:
-    """A request for whatever connection."""
+    """Returns a request for a connection."""
     return ExportRequest(connection=connection, export=GrowingioTagUsers(tag_key="t"), **more)
 
 
@@ -54,10 +54,10 @@ class QueueSite:
     """One namespace.
 
     Args:
-        redis: The client; redis-py types its commands for both its clients at once, which no caller can await.
-        now: The time that workers see. Producers have the real one, so it is never behind that.
-        alone: No other worker talks to Redis while time passes.
-        owner: The worker that claims.
+        redis: The client. It is untyped, because redis-py's types for the asyncio client cannot be awaited.
+        now: The time of the workers. Producers use the real time, so this is never earlier.
+        alone: No other worker claims while time passes.
+        owner: The name of the worker that claims.
     """
 
     redis: Any
@@ -71,77 +71,77 @@ class QueueSite:
 
     @property
     def store(self) -> Store:
-        """A worker's store, with what is set now."""
+        """A worker's store with the limits, timings and owner of this moment."""
         return Store(self.redis, self.keys, SINKS, self.limits, self.timings, owner=self.owner)
 
     @property
     def now_ms(self) -> int:
-        """The time as scores have it."""
+        """The time in milliseconds, as scores have it."""
         return epoch_ms(self.now)
 
     def moment(self, draw: float = 0.0) -> Moment:
-        """Now; without luck nothing waits."""
+        """Returns this moment. With a draw of 0 there is no backoff."""
         return Moment(self.now, draw)
 
     def later(self, seconds: float) -> None:
-        """Let time pass."""
+        """Lets time pass."""
         self.now += timedelta(seconds=seconds)
 
     def catch_up(self) -> None:
-        """Be no earlier than producers."""
+        """Sets the time so that it is not earlier than the producers' time."""
         self.now = max(self.now, datetime.now(UTC) + timedelta(milliseconds=1))
 
     async def enqueue(self, connection: str = "gio", **more: Any) -> str:
-        """Accept an export that is due now, and a millisecond later than the one before."""
+        """Enqueues an export that is due now, at least a millisecond after the previous one."""
         accepted = await self.queue.enqueue(request_of(connection, **more))
         await asyncio.sleep(0.001)
         self.catch_up()
         return accepted.export_id
 
     async def cancel(self, export_id: str) -> None:
-        """Ask for an export's end."""
+        """Requests the cancellation of an export."""
         await self.queue.cancel(export_id)
         self.catch_up()
 
     async def claim(self, most: int = 100, role: Role = "control") -> list[ClaimedStep]:
-        """Whatever may run now."""
+        """Claims the steps that may run now."""
         return (await self.claimed(most, role)).steps
 
     async def claimed(self, most: int = 100, role: Role = "control") -> ClaimResult:
-        """Whatever may run now, and when the next is due."""
+        """Claims the steps that may run now, and returns the whole result of the claim."""
         if not self.alone:
             await self.redis.set(self.keys.contact, self.now_ms)
         return await self.store.claim(role, most, self.now)
 
     async def one(self, role: Role = "control") -> ClaimedStep:
-        """The only step that may run now."""
+        """Claims the only step that may run now."""
         (claimed,) = await self.claim(role=role)
         return claimed
 
     async def ids(self, most: int = 100, role: Role = "control") -> list[str]:
-        """The exports whose steps may run now."""
+        """Claims the steps that may run now, and returns the ids of their exports."""
         return [claimed.export.export_id for claimed in await self.claim(most, role)]
 
     async def commit(self, claimed: ClaimedStep, decision: Decision, signal: PlatformSignal = NO_SIGNAL) -> None:
-        """Save a decision."""
+        """Saves a decision."""
         await self.store.commit(claimed, decision, self.now, signal)
 
     async def submit(self, claimed: ClaimedStep, signal: PlatformSignal = NO_SIGNAL) -> None:
-        """The platform took it; the first poll is due at once."""
+        """Saves that the platform accepted the submit. The first poll is due at once."""
         submitted = Submitted("op1", "CREATED", done=True)
         await self.commit(claimed, transitions.after_submit(claimed.export, submitted, self.moment(), POLICY), signal)
 
     async def pend(self, claimed: ClaimedStep, draw: float = 0.0) -> None:
-        """The platform is not ready."""
+        """Saves that the operation is not ready yet."""
         await self.commit(claimed, self.pending(claimed, draw))
 
     def pending(self, claimed: ClaimedStep, draw: float = 0.0, stage: str = "EXECUTING") -> Decision:
-        """What a poll decides that is told to wait."""
+        """Returns the decision of a poll whose operation is not ready yet."""
         assert isinstance(claimed.export.state, Running)
         return transitions.after_poll(claimed.export, claimed.export.state, Pending(stage), self.moment(draw), POLICY)
 
     async def ready(self, claimed: ClaimedStep, signal: PlatformSignal = NO_SIGNAL) -> None:
-        """The platform is done."""
+        """Saves that the operation is ready. The transfer is due at once."""
         assert isinstance(claimed.export.state, Running)
         seen = Ready("FINISH", (FILE,))
         await self.commit(
@@ -149,12 +149,12 @@ class QueueSite:
         )
 
     def file_stored(self, claimed: ClaimedStep) -> Decision:
-        """What is decided when a file stands in S3."""
+        """Returns the decision that follows one stored file."""
         assert isinstance(claimed.export.state, Transferring)
         return transitions.after_file(claimed.export, claimed.export.state, STORED, self.moment())
 
     async def succeed(self, claimed: ClaimedStep) -> None:
-        """Everything stands in S3."""
+        """Saves that the transfer has stored everything. The export has succeeded."""
         assert isinstance(claimed.export.state, Transferring)
         stored = Stored((STORED,), "s3://bucket/k/manifest.json")
         await self.commit(
@@ -164,28 +164,28 @@ class QueueSite:
     async def fail(
         self, claimed: ClaimedStep, error: StepError = UNAVAILABLE, signal: PlatformSignal = NO_SIGNAL
     ) -> None:
-        """The step failed; it is due again at once if it may be."""
+        """Saves that the step failed. If it may be retried, it is due at once."""
         decision = endings.after_failure(claimed.export, error, self.moment(), POLICY, probe=claimed.probe)
         await self.commit(claimed, decision, signal)
 
     async def down(self, claimed: ClaimedStep) -> None:
-        """The platform did not answer."""
+        """Saves that the platform did not answer."""
         await self.fail(claimed, UNAVAILABLE, PlatformSignal("down"))
 
     async def running(self, connection: str = "gio") -> str:
-        """An export whose poll is due now. Nothing else may be due."""
+        """Returns an export whose poll is due now. Nothing else may be due."""
         export_id = await self.enqueue(connection)
         await self.submit(await self.one())
         return export_id
 
     async def transferring(self, connection: str = "gio") -> str:
-        """An export whose transfer is due now. Nothing else may be due."""
+        """Returns an export whose transfer is due now. Nothing else may be due."""
         export_id = await self.running(connection)
         await self.ready(await self.one())
         return export_id
 
     async def ended(self, error: StepError | None = REFUSED) -> str:
-        """An export that has failed, or succeeded if there is no error. Nothing else may be due."""
+        """Returns an export that has failed, or succeeded if there is no error. Nothing else may be due."""
         if error is None:
             export_id = await self.transferring()
             await self.succeed(await self.one("transfer"))
@@ -195,68 +195,68 @@ class QueueSite:
         return export_id
 
     async def sweep(self, owner: str = "w1") -> list[str]:
-        """Bring back what is overdue, and forget what is expired; as if the last sweep were long ago."""
+        """Sweeps as if the last sweep was long ago, and returns the exports whose queue entry was lost."""
         await self.redis.delete(self.keys.sweep)
         return await Sweeper(self.redis, self.keys, owner, self.timings).sweep(self.now)
 
     async def record(self, export_id: str) -> dict[str, str]:
-        """The record as it stands."""
+        """Returns the fields of a record."""
         found = await self.redis.hgetall(self.keys.export(export_id))
         return {name.decode(): value.decode() for name, value in found.items()}
 
     async def due_ms(self, export_id: str, step: int, role: Role = "control") -> float | None:
-        """Score of a queue entry."""
+        """Returns the score of a queue entry, or None if there is none."""
         score: float | None = await self.redis.zscore(self.keys.queue(role), self.keys.job_id(export_id, step))
         return score
 
     async def members(self, key: str) -> list[str]:
-        """A sorted set, lowest score first."""
+        """Returns the members of a sorted set, the lowest score first."""
         return [item.decode() for item in await self.redis.zrange(key, 0, -1)]
 
     async def notes(self, export_id: str) -> list[str]:
-        """The timeline's words."""
+        """Returns the notes of a timeline."""
         return [entry["note"] for entry in await self.queue.timeline(export_id)]
 
     async def everything(self) -> dict[str, bytes]:
-        """Every key of the namespace with its value as Redis dumps it."""
+        """Returns every key of the namespace with its value, as Redis dumps it."""
         names = sorted([key async for key in self.redis.scan_iter(f"*{self.keys.prefix}*", count=1000)])
         return {name.decode(): await self.redis.dump(name) for name in names}
 
     async def left(self) -> set[str]:
-        """Every key of the namespace, by what stands behind its prefix."""
+        """Returns the names of all keys of the namespace, without the namespace."""
         return {name.partition(self.keys.prefix)[2] for name in await self.everything()}
 
 
 @asynccontextmanager
 async def notices(site: QueueSite, role: Role = "control") -> AsyncIterator[list[str]]:
-    """Everything that is told on a role's channel within the block stands in the list behind it."""
-    heard: list[str] = []
+    """Collects the messages on a role's channel during the block. The list is complete after the block."""
+    received: list[str] = []
     channel = site.keys.wake(role)
     async with site.redis.pubsub() as listener:
         await listener.subscribe(channel)
-        await _until(listener, "subscribe", heard)
-        yield heard
-        # Its own last word shows that nothing is on its way any more.
+        await _receive_until(listener, "subscribe", received)
+        yield received
+        # When this message arrives, all earlier ones have arrived.
         await site.redis.publish(channel, "end")
-        await _until(listener, "end", heard)
+        await _receive_until(listener, "end", received)
 
 
-async def _until(listener: Any, last: str, heard: list[str]) -> None:
+async def _receive_until(listener: Any, last: str, received: list[str]) -> None:
     while True:
         message = await listener.get_message(timeout=10)
-        assert message is not None, f"never heard {last}"
+        assert message is not None, f"{last} did not arrive"
         if message["type"] == last or message["data"] == last.encode():
             return
-        heard.append(message["channel"].decode())
+        received.append(message["channel"].decode())
 
 
 @asynccontextmanager
 async def open_site(redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIterator[QueueSite]:
-    """A namespace to try things in."""
+    """Opens a namespace for a test."""
     async with ExportQueue(redis_url, namespace=namespace) as queue:
         yield QueueSite(redis, queue, Keys(namespace))
 
 
-def ids_of(turns: Sequence[ClaimedStep]) -> list[str]:
-    """Whose steps they are."""
-    return [claimed.export.export_id for claimed in turns]
+def ids_of(steps: Sequence[ClaimedStep]) -> list[str]:
+    """Returns the ids of the exports that the steps belong to."""
+    return [claimed.export.export_id for claimed in steps]

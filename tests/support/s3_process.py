@@ -1,9 +1,9 @@
-"""The S3 server of the tests: moto, and what S3 does about checksums that moto does not.
+"""The S3 server of the tests: moto, with the checksum behaviour of S3 that moto lacks.
 
-S3 refuses a body that is not what was announced, and a part whose checksum is not that of its upload. It tells
-checksums in its answers to puts, completions and lists of parts (Amazon S3 API Reference).
+S3 refuses a body that does not match its checksum, and a part whose checksum algorithm is not that of its upload. It
+returns checksums in its responses to puts, completions and lists of parts (Amazon S3 API Reference).
 
-Writes its port, and ends with its input.
+The process prints its port, and stops when standard input ends.
 """
 
 import logging
@@ -19,7 +19,7 @@ from moto.server import ThreadedMotoServer
 
 from export_worker.s3.checksums import ALGORITHMS, Algorithm, Checksum, content_md5
 
-# moto reckons CRC32C by this package, and something else where it is not there.
+# moto computes CRC32C with this package, and computes something else if the package is missing.
 sys.modules["crc32c"] = SimpleNamespace(crc32c=checksums.crc32c)  # type: ignore[assignment]
 
 
@@ -27,82 +27,85 @@ def header(algorithm: Algorithm) -> str:
     return f"x-amz-checksum-{algorithm.name.lower()}"
 
 
-def announced(server: S3Response) -> dict[Algorithm, str]:
-    """The checksums that a request has."""
+def sent_checksums(server: S3Response) -> dict[Algorithm, str]:
+    """Returns the checksums in a request's headers."""
     return {
         algorithm: server.headers[header(algorithm)] for algorithm in ALGORITHMS if header(algorithm) in server.headers
     }
 
 
-def checked(bare: Callable[..., Any]) -> Callable[..., Any]:
-    """A write that refuses a body which is not what was announced."""
+def verifying_body(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps a write, so that it refuses a body that does not match its checksum."""
 
     def write(server: S3Response, *args: Any, **named: Any) -> Any:
         body = server.body or b""
-        wrong = any(Checksum.of(body, algorithm).wire != told for algorithm, told in announced(server).items())
+        sent = sent_checksums(server)
+        wrong = any(Checksum.of(body, algorithm).wire != wire for algorithm, wire in sent.items())
         if wrong or server.headers.get("Content-MD5") not in {None, content_md5(body)}:
-            raise S3ClientError("BadDigest", "what came is not what was announced")
-        return bare(server, *args, **named)
+            raise S3ClientError("BadDigest", "the body does not match its checksum")
+        return original(server, *args, **named)
 
     return write
 
 
-def of_its_upload(bare: Callable[..., Any]) -> Callable[..., Any]:
-    """A part that is refused when its checksum is another than that of its upload."""
+def verifying_algorithm(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps the upload of a part, so that it refuses an algorithm that is not that of the upload."""
 
     def upload_part(server: S3Response) -> Any:
-        begun = begun_with(server)
-        if begun is not None and set(announced(server)) - {begun}:
-            raise S3ClientError("InvalidRequest", "the upload was begun with another checksum")
-        return bare(server)
+        algorithm = upload_algorithm(server)
+        if algorithm is not None and set(sent_checksums(server)) - {algorithm}:
+            raise S3ClientError("InvalidRequest", "the upload was created with another checksum algorithm")
+        return original(server)
 
     return upload_part
 
 
-def begun_with(server: S3Response) -> Algorithm | None:
+def upload_algorithm(server: S3Response) -> Algorithm | None:
+    """Returns the checksum algorithm with which the request's upload was created."""
     upload = server.backend.get_bucket(server.bucket_name).multiparts.get(server._get_param("uploadId"))
     name = upload and upload.metadata.get("x-amz-checksum-algorithm")
     return next((algorithm for algorithm in ALGORITHMS if algorithm.name == name), None)
 
 
-def kept(bare: Callable[..., Any]) -> Callable[..., Any]:
-    """Told and kept also where the request does not name the algorithm apart."""
+def reading_any_checksum(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps moto's reading of checksums, so that it does not need a separate header with the algorithm's name."""
 
     def get_checksum(server: S3Response, headers: dict[str, Any]) -> Any:
-        for algorithm, told in announced(server).items():
-            headers[header(algorithm)] = told
-            return algorithm.name, told
-        return bare(server, headers)
+        for algorithm, wire in sent_checksums(server).items():
+            headers[header(algorithm)] = wire
+            return algorithm.name, wire
+        return original(server, headers)
 
     return get_checksum
 
 
-def with_checksums(bare: Callable[..., Any]) -> Callable[..., Any]:
-    """A list of parts that has the checksum of each."""
+def listing_checksums(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps the list of parts, so that it contains the checksum of each part."""
 
     def list_parts(server: S3Response) -> Any:
-        status, headers, body = bare(server)
-        begun = begun_with(server)
-        if begun is not None:
+        status, headers, body = original(server)
+        algorithm = upload_algorithm(server)
+        if algorithm is not None:
             upload = server.backend.get_bucket(server.bucket_name).multiparts[server._get_param("uploadId")]
             for number, part in upload.parts.items():
-                told = f"<PartNumber>{number}</PartNumber>"
-                body = body.replace(told, told + element(begun, Checksum.of(part.value, begun).wire))
+                number_element = f"<PartNumber>{number}</PartNumber>"
+                checksum_element = element(algorithm, Checksum.of(part.value, algorithm).wire)
+                body = body.replace(number_element, number_element + checksum_element)
         return status, headers, body
 
     return list_parts
 
 
-def with_checksum(bare: Callable[..., Any]) -> Callable[..., Any]:
-    """A completion that tells the checksum of the whole."""
+def returning_checksum(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps the completion of an upload, so that its response contains the checksum of the whole object."""
 
     def post(server: S3Response, request: Any, sent: bytes, bucket: str, query: dict[str, Any], key: str) -> Any:
-        begun = begun_with(server) if "uploadId" in query else None
-        status, headers, body = bare(server, request, sent, bucket, query, key)
-        if begun is not None and status == 200:
+        algorithm = upload_algorithm(server) if "uploadId" in query else None
+        status, headers, body = original(server, request, sent, bucket, query, key)
+        if algorithm is not None and status == 200:
             whole: Any = server.backend.get_object(bucket, key)
-            told = element(begun, whole.checksum_value) + f"<ChecksumType>{whole.checksum_type}</ChecksumType>"
-            body = body.replace("</ETag>", "</ETag>" + told)
+            added = element(algorithm, whole.checksum_value) + f"<ChecksumType>{whole.checksum_type}</ChecksumType>"
+            body = body.replace("</ETag>", "</ETag>" + added)
         return status, headers, body
 
     return post
@@ -112,17 +115,18 @@ def element(algorithm: Algorithm, wire: str) -> str:
     return f"<{algorithm.field}>{wire}</{algorithm.field}>"
 
 
-def teach(server: Any) -> None:
-    server.put_object = checked(server.put_object)
-    server.upload_part = of_its_upload(checked(server.upload_part))
-    server.list_parts = with_checksums(server.list_parts)
-    server._get_checksum = kept(server._get_checksum)
-    server._key_response_post = with_checksum(server._key_response_post)
+def add_checksums(server: Any) -> None:
+    """Replaces methods of moto's S3 by the wrapped ones."""
+    server.put_object = verifying_body(server.put_object)
+    server.upload_part = verifying_algorithm(verifying_body(server.upload_part))
+    server.list_parts = listing_checksums(server.list_parts)
+    server._get_checksum = reading_any_checksum(server._get_checksum)
+    server._key_response_post = returning_checksum(server._key_response_post)
 
 
 def main() -> None:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    teach(S3Response)
+    add_checksums(S3Response)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     sys.stdout.write(f"listening on {server.get_host_and_port()[1]}\n")

@@ -1,4 +1,4 @@
-"""A real S3-speaking server in a process of its own, and a proxy before it that refuses, loses or alters on demand."""
+"""An S3 server in a separate process, and a proxy in front of it that refuses, loses or changes calls on demand."""
 
 import http.client
 import subprocess
@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from export_worker.s3.client import S3Client, build_client
+from export_worker.s3.client import CallLimits, S3Client, build_client
 
 REGION = "us-east-1"
 
@@ -24,7 +24,7 @@ _SERVER = Path(__file__).with_name("s3_process.py")
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """The endpoint of an empty server. It ends with the block, and with the test process."""
+    """Yields the endpoint of an empty server. It stops with the block and with the test process."""
     with subprocess.Popen(
         [sys.executable, str(_SERVER)],
         stdin=subprocess.PIPE,
@@ -41,7 +41,7 @@ def s3_server() -> Iterator[str]:
 
 @contextmanager
 def s3_credentials() -> Iterator[None]:
-    """Credentials where boto3's chain finds them, and nothing of this machine's own."""
+    """Sets credentials that boto3's chain finds, and hides those of this machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", "AKIDTEST")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test-secret-key")
@@ -54,14 +54,14 @@ def s3_credentials() -> Iterator[None]:
 
 @contextmanager
 def s3_client(endpoint_url: str, *, attempts: int = 2) -> Iterator[S3Client]:
-    """A client as the worker builds it."""
-    client = build_client(REGION, endpoint_url, 16, attempts=attempts)
+    """Yields a client that is built as the worker builds it."""
+    client = build_client(REGION, endpoint_url, 16, limits=CallLimits(attempts=attempts))
     yield client
     client.close()
 
 
 def new_bucket(client: Any) -> str:
-    """A bucket that no other test knows."""
+    """Creates a bucket that no other test uses; returns its name."""
     name = f"test-{uuid4().hex[:12]}"
     client.create_bucket(Bucket=name)
     return name
@@ -78,7 +78,7 @@ class Call:
 
     @property
     def name(self) -> str:
-        """As boto3 calls it."""
+        """The name of boto3's method for the call."""
         names = {
             ("PUT", False): "put_object",
             ("PUT", True): "upload_part",
@@ -94,7 +94,7 @@ class Call:
 
     @property
     def checksums(self) -> set[str]:
-        """The algorithms that its head speaks of, and `MD5`."""
+        """The checksum algorithms in its headers; `MD5` for Content-MD5."""
         prefix = "x-amz-checksum-"
         named = {name.removeprefix(prefix) for name in self.headers if name.startswith(prefix)}
         named |= {self.headers.get(prefix + "algorithm", "")} | ({"md5"} if "content-md5" in self.headers else set())
@@ -102,13 +102,13 @@ class Call:
 
     @property
     def has_checksum(self) -> bool:
-        """Whether it speaks of one of those that S3 keeps, which not every store knows."""
+        """Whether it has a checksum that S3 stores, which not every store supports."""
         return bool(self.checksums - {"MD5"})
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """An error in S3's form."""
+    """The proxy answers with an error of S3; the server is not called."""
 
     status: int
     code: str
@@ -116,52 +116,60 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Altered:
-    """The server's answer, with these headers (lower case); an empty one is dropped."""
+    """The proxy changes headers of the server's response (lower case); a header with an empty value is removed."""
 
     headers: dict[str, str]
 
 
 @dataclass(frozen=True)
 class Lost:
-    """The server acts, and the connection closes without its answer."""
+    """The server executes the call, and the proxy closes the connection without a response."""
 
 
 @dataclass(frozen=True)
 class Damaged:
-    """One bit of the body is another when it arrives."""
+    """The proxy flips one bit of the body."""
 
 
 Rule = Callable[[Call], Refusal | Altered | Lost | Damaged | None]
+"""Decides what the proxy does with a call; None forwards it unchanged."""
 
 
 @dataclass
 class S3Proxy:
-    """What passes before the server: `rule` may step in for each call; `calls` are those that came."""
+    """The proxy's behaviour and what it has seen.
+
+    Args:
+        upstream: Endpoint of the server.
+        rule: Decides about each call.
+        calls: All calls so far.
+        dropped: Headers (lower case) that are not forwarded, as if the store did not know them.
+        endpoint_url: Endpoint of the proxy.
+    """
 
     upstream: str
     rule: Rule = lambda _: None
     calls: list[Call] = field(default_factory=list)
     dropped: frozenset[str] = frozenset()
-    """Headers (lower case) that do not pass, as before a store that does not know them."""
     endpoint_url: str = ""
 
     def reset(self) -> None:
-        """Forget what came, and step in no more."""
+        """Clears the calls and removes the rule."""
         self.rule = lambda _: None
         self.calls = []
 
     def names(self) -> list[str]:
-        """Names of all calls so far, in order."""
+        """Returns the names of all calls so far, in order."""
         return [call.name for call in self.calls]
 
 
 @contextmanager
 def s3_proxy(upstream: str) -> Iterator[S3Proxy]:
-    """A running proxy before the server at `upstream`."""
+    """Yields a running proxy in front of a server."""
     proxy = S3Proxy(upstream)
 
     class Handler(_Handler):
-        behind = proxy
+        settings = proxy
 
     with _Server(("127.0.0.1", 0), Handler) as server:
         proxy.endpoint_url = f"http://127.0.0.1:{server.server_port}"
@@ -176,13 +184,13 @@ def s3_proxy(upstream: str) -> Iterator[S3Proxy]:
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A worker that is killed leaves its connections without a word; nothing else is passed over."""
+        """Ignores errors of connections, which a killed worker leaves open, and reports all others."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    behind: S3Proxy
+    settings: S3Proxy
     protocol_version = "HTTP/1.1"
     timeout = 2  # an idle kept-alive connection must not hold up the end of a test
 
@@ -191,26 +199,27 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
         call = Call(self.command, parts.path, parse_qs(parts.query, keep_blank_values=True), headers)
-        self.behind.calls.append(call)
-        action = self.behind.rule(call)
+        self.settings.calls.append(call)
+        action = self.settings.rule(call)
         if isinstance(action, Refusal):
             self._answer(action.status, {"content-type": "application/xml"}, _error_body(action.code))
             return
         if isinstance(action, Damaged):
             body = body[:-1] + bytes([body[-1] ^ 1])
-        status, answered, content = self._forward(body)
+        status, response_headers, content = self._forward(body)
         if isinstance(action, Lost):
             self.close_connection = True
             return
         if isinstance(action, Altered):
-            answered = {name: value for name, value in (answered | action.headers).items() if value}
-        self._answer(status, answered, content)
+            changed = response_headers | action.headers
+            response_headers = {name: value for name, value in changed.items() if value}
+        self._answer(status, response_headers, content)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle  # noqa: N815  # http.server looks for these names
 
     def _forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection(self.behind.upstream.removeprefix("http://"))
-        hidden = self.behind.dropped | {"content-length"}
+        connection = http.client.HTTPConnection(self.settings.upstream.removeprefix("http://"))
+        hidden = self.settings.dropped | {"content-length"}
         headers = {name: value for name, value in self.headers.items() if name.lower() not in hidden}
         connection.request(self.command, self.path, body, headers | {"Content-Length": str(len(body))})
         response = connection.getresponse()
@@ -231,7 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name is the base class's
-        """Say nothing."""
+        """Logs nothing."""
 
 
 def _error_body(code: str) -> bytes:

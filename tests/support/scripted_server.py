@@ -1,4 +1,4 @@
-"""A real HTTP server that answers as told and keeps what it was asked, and a raw one that can break HTTP itself."""
+"""A real HTTP server with scripted replies that records its requests, and a raw server that can violate HTTP."""
 
 import asyncio
 import json
@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs
 
-import aiohttp
 from aiohttp import web
 
 CANARY = "canary-Token+with/odd=signs"
@@ -17,7 +16,7 @@ CANARY = "canary-Token+with/odd=signs"
 
 @dataclass(frozen=True)
 class Seen:
-    """One request as it stood on the wire."""
+    """One request, unchanged from the wire."""
 
     method: str
     target: str
@@ -58,13 +57,13 @@ def redirected(location: str, status: int = 302) -> Reply:
 
 
 async def echoed(seen: Seen) -> web.StreamResponse:
-    """An error page that shows the request's own credential, as debug pages do."""
+    """Replies with an error page that shows the credential of the request, as debug pages do."""
     shown = f"refused:\r\n\x00 {seen.headers.get('Authorization')} {seen.target} {seen.body.decode()}"
     return web.Response(text=shown, status=500)
 
 
 class ScriptedServer:
-    """Listens on a free port of the loopback; a path that was not scripted answers 418."""
+    """Listens on a free port of the loopback interface. A path without scripted replies responds 418."""
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
@@ -73,10 +72,11 @@ class ScriptedServer:
         self.url = ""
 
     def on(self, path: str, *replies: Reply) -> None:
-        """Each reply is given once, the last one for ever."""
+        """Scripts a path: each reply is used once, and the last one for all further requests."""
         self._replies[path] = list(replies)
 
     def asked(self, path: str) -> list[Seen]:
+        """Returns the requests to a path."""
         return [seen for seen in self.seen if seen.target.partition("?")[0] == path]
 
     async def __aenter__(self) -> Self:
@@ -105,7 +105,12 @@ class ScriptedServer:
 
 @asynccontextmanager
 async def raw_server(answer: bytes, *, hold: bool = False) -> AsyncIterator[str]:
-    """Sends these bytes whatever it is asked; then closes the connection, or keeps it open in silence."""
+    """Serves the same bytes to every request, then closes the connection, or keeps it open without sending more.
+
+    Args:
+        answer: The bytes of the response.
+        hold: Keep the connection open.
+    """
     done = asyncio.Event()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -124,25 +129,3 @@ async def raw_server(answer: bytes, *, hold: bool = False) -> AsyncIterator[str]
         done.set()
         server.close()
         await server.wait_closed()
-
-
-async def test_scripted_replies_come_in_turn_and_the_last_one_stays() -> None:
-    async with ScriptedServer() as server, aiohttp.ClientSession() as session:
-        server.on("/a", replied("one"), replied("two", status=201))
-        texts = []
-        for _ in range(3):
-            async with session.get(f"{server.url}/a?x=1") as response:
-                texts.append((response.status, await response.text()))
-        async with session.get(f"{server.url}/b") as response:
-            assert response.status == 418
-    assert texts == [(200, "one"), (201, "two"), (201, "two")]
-    assert [seen.target for seen in server.asked("/a")] == ["/a?x=1"] * 3
-
-
-async def test_raw_server_sends_its_bytes() -> None:
-    async with (
-        raw_server(b"HTTP/1.1 200 OK\r\n\r\nhello") as url,
-        aiohttp.ClientSession() as session,
-        session.get(url) as response,
-    ):
-        assert await response.text() == "hello"

@@ -1,4 +1,4 @@
-"""Secrets that must never be seen again, and the search for them."""
+"""Canary secrets, which tests give to the system, and the search for them in everything that the system writes."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -21,7 +21,7 @@ _FORMS = tuple(form.encode() for secret in ALL for form in (secret, secret.repla
 
 @contextmanager
 def aws_credentials() -> Iterator[None]:
-    """The canaries where boto3's chain finds them, and nothing of this machine's own."""
+    """Gives boto3's credential chain the canaries, and hides the credentials of this machine."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in AWS_ENVIRONMENT.items():
             patch.setenv(name, value)
@@ -39,13 +39,13 @@ AWS_ENVIRONMENT = {
 
 
 def check(where: str, content: bytes) -> None:
-    """Fail if a secret stands in the content."""
+    """Fails if the content contains a secret."""
     for form in _FORMS:
-        assert form not in content, f"the secret {form.decode()} stands in {where}"
+        assert form not in content, f"the secret {form.decode()} is in {where}"
 
 
 def search_redis(url: str) -> None:
-    """Look through every key and value."""
+    """Searches all keys and values."""
     with closing(redis.Redis.from_url(url)) as client:
         for key in client.scan_iter(count=1000):
             check("the name of a Redis key", key)
@@ -66,7 +66,7 @@ def _value(client: Any, key: bytes) -> Any:
 
 
 def search_s3(url: str) -> None:
-    """Look through every object, its name and its metadata; large ones by their ends."""
+    """Searches the names and metadata of all objects, and the first MiB of their contents."""
     client = boto3.session.Session().client("s3", endpoint_url=url, region_name="us-east-1")
     for bucket in client.list_buckets()["Buckets"]:
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket["Name"]):
@@ -80,7 +80,7 @@ def search_s3(url: str) -> None:
 
 
 def search_files(directory: Path) -> None:
-    """Look through every file below a directory."""
+    """Searches all files below a directory."""
     for path in directory.rglob("*"):
         if path.is_file():
             check(str(path), path.read_bytes())

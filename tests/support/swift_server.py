@@ -1,7 +1,7 @@
 """OpenStack Swift with its S3 API: a store that checks signatures, digests, checksums, part sizes and If-None-Match.
 
-Four processes on one disk, as the project's own "all in one" set-up has them, with one replica. Run as
-`python swift_server.py DIRECTORY`: prints the endpoint's port, ends when its standard input does.
+Swift runs as four processes on one disk with one replica, as in its "all in one" set-up. `python swift_server.py
+DIRECTORY` starts it, prints the port of its endpoint, and stops it when standard input ends.
 """
 
 import os
@@ -21,7 +21,7 @@ from export_worker.demo.processes import START_TIMEOUT_S, free_port
 
 ACCESS_KEY, SECRET_KEY = "test:tester", "swift-secret-key"
 STORES = ("account", "container", "object")
-"""The servers behind the proxy; each has a ring that names it."""
+"""The servers behind the proxy; each has a ring file of its name."""
 
 _COMMON = """[DEFAULT]
 bind_ip = 127.0.0.1
@@ -65,7 +65,7 @@ default = yes
 
 @contextmanager
 def swift_server(directory: Path) -> Iterator[str]:
-    """The endpoint of an empty store in this directory. It ends with the block, and with the test process."""
+    """Yields the endpoint of an empty store in a directory. It stops with the block and with the test process."""
     _skip_where_it_cannot_run(directory)
     command = [sys.executable, __file__, str(directory)]
     with (
@@ -77,23 +77,23 @@ def swift_server(directory: Path) -> Iterator[str]:
         port = process.stdout.readline()
         assert port, (directory / "swift.log").read_text()
         url = f"http://127.0.0.1:{int(port)}"
-        _warm(url)
+        _wait_until_ready(url)
         yield url
         process.stdin.close()
 
 
 def _skip_where_it_cannot_run(directory: Path) -> None:
-    pytest.importorskip("swift", reason="Swift is not installed; it runs on Linux alone (pip install '.[dev]')")
-    library = "liberasurecode, which Swift needs and pyeclib's wheels bring along, cannot be loaded"
+    pytest.importorskip("swift", reason="Swift is not installed; it runs only on Linux (pip install '.[dev]')")
+    library = "liberasurecode, which Swift needs and pyeclib's wheels contain, cannot be loaded"
     pytest.importorskip("pyeclib.ec_iface", reason=library, exc_type=ImportError)
     try:
-        os.setxattr(directory, "user.swift", b"tried")
+        os.setxattr(directory, "user.swift", b"test")
     except OSError as error:
-        pytest.skip(f"Swift keeps metadata in extended attributes, which {directory} does not take ({error})")
+        pytest.skip(f"Swift needs extended attributes, which {directory} does not support ({error})")
 
 
-def _warm(url: str) -> None:
-    """Its first answers on a busy machine may be refusals: it looks for accounts and containers that it is making."""
+def _wait_until_ready(url: str) -> None:
+    """Repeats a write until it succeeds: a busy Swift refuses its first calls while it creates the account."""
     session = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name="us-east-1")
     client, deadline_s = session.client("s3", endpoint_url=url), time.monotonic() + START_TIMEOUT_S
     while True:
@@ -126,7 +126,7 @@ def _configure(root: Path, ports: dict[str, int]) -> None:
         ring.get_ring().save(str(root / f"{name}.ring.gz"))
 
 
-def _await(port: int) -> None:
+def _wait_for_port(port: int) -> None:
     deadline_s = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
@@ -140,7 +140,7 @@ def _await(port: int) -> None:
 
 
 def main() -> None:
-    """Serve until standard input ends."""
+    """Runs Swift until standard input ends."""
     root = Path(sys.argv[1])
     ports = {name: free_port() for name in (*STORES, "proxy")}
     _configure(root, ports)
@@ -151,8 +151,8 @@ def main() -> None:
     ]
     try:
         for port in ports.values():
-            _await(port)
-        print(ports["proxy"], flush=True)  # noqa: T201  # whoever started it reads it
+            _wait_for_port(port)
+        print(ports["proxy"], flush=True)  # noqa: T201  # the parent process reads it
         sys.stdin.read()
     finally:
         for server in servers:

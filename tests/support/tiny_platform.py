@@ -1,118 +1,132 @@
-"""A platform in a package of its own, as `tests/data/tiny_platform` has it: built, installed beside us, and played."""
+"""The platform in a separate package, `tests/data/tiny_platform`: built, installed outside the checkout, and played."""
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
-import tomllib
-import zipfile
-from base64 import urlsafe_b64encode
+import sysconfig
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 
 from aiohttp import web
 from tiny_platform import played
 
-from export_worker.simulator.app import build_app
-from export_worker.simulator.server import Simulator
-from export_worker.simulator.world import WORLD, SimulatorSettings, World
-from support import secret_canaries
+from export_worker.platforms.conformance import TOKEN, serve_simulator
+from export_worker.simulator import Simulator, World
 from support.paths import DATA
-from support.worker_site import FAST, Ran, Site
+from support.worker_site import FAST_POLL, CommandResult, Site
 
 PROJECT = DATA / "tiny_platform"
 EXPORT = {"kind": "tiny.list_users", "list_name": "buyers"}
+STAGE_S = 0.05
+"""Seconds in each stage of a job: a worker polls a running job at least once."""
 
 
 @asynccontextmanager
 async def tiny_simulator() -> AsyncIterator[tuple[Simulator, played.Seen]]:
-    """The simulator with one platform more."""
-    app = build_app(SimulatorSettings(tokens=(secret_canaries.TOKEN,)))
-    played.register(app)
-    app[WORLD].scenario = app[WORLD].scenario.model_copy(update={"stage_s": 0.05})
-    runner = web.AppRunner(app, shutdown_timeout=1.0, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield Simulator(f"http://127.0.0.1:{runner.addresses[0][1]}", app[WORLD]), app[played.SEEN]
-    finally:
-        await runner.cleanup()
+    """Serves the simulator with this platform, and yields what its handlers record, too."""
+    applications: list[web.Application] = []
+
+    def add_routes(app: web.Application) -> None:
+        played.register(app)
+        applications.append(app)
+
+    async with serve_simulator(add_routes) as simulator:
+        simulator.world.scenario = simulator.world.scenario.model_copy(update={"stage_s": STAGE_S})
+        yield simulator, applications[0][played.SEEN]
 
 
 @dataclass(frozen=True)
 class TinySite:
-    """A site with a connection to the platform and no other, and the package where its processes find it."""
+    """A site whose only connection is to this platform, and the directory where its processes find the package."""
 
     site: Site
     packages: Path
     world: World
     seen: played.Seen
 
-    async def run(self, *arguments: str, stdin: str | None = None) -> Ran:
-        """Run `export-worker` to its end, beside the loop in which the platform lives."""
+    async def run(self, *arguments: str, stdin: str | None = None) -> CommandResult:
+        """Runs an `export-worker` command to its end, in a thread, since the platform runs in the event loop."""
         return await asyncio.to_thread(self.site.command, *arguments, stdin=stdin, PYTHONPATH=self.path)
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of its processes."""
+        """Environment of the site's processes."""
         return self.site.environment() | {"PYTHONPATH": self.path}
 
     @property
     def path(self) -> str:
-        """Where its processes find packages, before what they inherit."""
+        """PYTHONPATH of the site's processes: the package first, then what they inherit."""
         return os.pathsep.join([str(self.packages), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 @asynccontextmanager
 async def tiny_site(site: Site, packages: Path) -> AsyncIterator[TinySite]:
-    """Play the platform, and put a site around it."""
+    """Plays the platform and yields a site that is connected to it."""
     async with tiny_simulator() as (simulator, seen):
-        connection = {"platform": "tiny", "base_url": simulator.url, "token": secret_canaries.TOKEN, "poll": FAST}
+        connection = {"platform": "tiny", "base_url": simulator.url, "token": TOKEN, "poll": FAST_POLL}
         tiny = replace(site, settings={"connections": {"tiny": connection}})
         yield TinySite(tiny, packages, simulator.world, seen)
 
 
-def install(directory: Path) -> Path:
-    """Install the package into a directory of its own, as pip does; nothing is fetched, and `.venv` stays as it is.
+def build_wheel(project: Path, directory: Path) -> Path:
+    """Builds the wheel of a project with the build backend of the test environment. Needs no network.
 
-    Returns:
-        What to put on PYTHONPATH.
+    Args:
+        project: Directory of the project's pyproject.toml. Nothing is written there.
+        directory: Where the wheel is written.
     """
-    target = directory / "site"
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-cache-dir"]
-    command += ["--disable-pip-version-check", "--target", str(target), str(_wheel(directory))]
-    subprocess.run(command, check=True, capture_output=True, timeout=50)
-    return target
-
-
-def _wheel(directory: Path) -> Path:
-    """The package as a wheel (PEP 427), written by hand: its build backend may not be here, nor a network."""
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    name, version = project["name"].replace("-", "_"), project["version"]
-    info = f"{name}-{version}.dist-info"
-    content = {f"{name}/{path.name}": path.read_bytes() for path in sorted((PROJECT / name).glob("*.py"))}
-    content |= {
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {version}\n".encode(),
-        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{info}/entry_points.txt": _entry_points(project["entry-points"]).encode(),
-    }
-    record = "".join(f"{path},sha256={_digest(data)},{len(data)}\n" for path, data in content.items())
-    wheel = directory / f"{name}-{version}-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for path, data in (content | {f"{info}/RECORD": f"{record}{info}/RECORD,,\n".encode()}).items():
-            archive.writestr(path, data)
+    _run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(directory), cwd=project)
+    [wheel] = directory.glob("*.whl")
     return wheel
 
 
-def _entry_points(groups: dict[str, dict[str, str]]) -> str:
-    lines = [
-        [f"[{group}]", *(f"{name} = {place}" for name, place in points.items())] for group, points in groups.items()
-    ]
-    return "\n".join(line for group in lines for line in group) + "\n"
+def install(wheel: Path, directory: Path) -> Path:
+    """Installs a wheel into a directory. The environment of the tests does not change.
+
+    Returns:
+        The directory, for PYTHONPATH.
+    """
+    _run(*_PIP_INSTALL, "--target", str(directory), str(wheel))
+    return directory
 
 
-def _digest(data: bytes) -> str:
-    return urlsafe_b64encode(sha256(data).digest()).decode().rstrip("=")
+def fresh_environment(directory: Path, *wheels: Path) -> Path:
+    """Creates a virtual environment outside the checkout and installs wheels into it.
+
+    The dependencies of the wheels come from the environment of the tests, whose editable installation of export-worker
+    is not visible there: Python does not process the .pth files of a directory that is itself added by a .pth file.
+
+    Returns:
+        The Python interpreter of the environment.
+    """
+    _run(sys.executable, "-m", "venv", "--without-pip", str(directory))
+    python = directory / "bin" / "python"
+    _run(sys.executable, "-m", "pip", "--python", str(python), *_PIP_INSTALL[3:], *map(str, wheels))
+    [packages] = directory.glob("lib/python*/site-packages")
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    return python
+
+
+def run_suite(python: Path, directory: Path) -> "subprocess.CompletedProcess[str]":
+    """Runs the package's own tests with the interpreter of an environment, in a directory outside the checkout."""
+    shutil.copytree(PROJECT / "tests", directory / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "pyproject.toml", directory)
+    # pytest finds plugins of all installed packages; of the dependencies, the package needs only this one.
+    environment = {"PATH": os.environ["PATH"], "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [str(python), "-m", "pytest", "-q", "-p", "pytest_asyncio.plugin", "-p", "no:cacheprovider", "tests"]
+    return subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+_PIP_INSTALL = (sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile")
+
+
+def _run(*command: str, cwd: Path | None = None) -> None:
+    environment = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_CACHE_DIR": "1"}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

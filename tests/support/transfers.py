@@ -4,7 +4,7 @@ from contextlib import AbstractAsyncContextManager
 
 from export_worker.contract.status import ManifestObject
 from export_worker.lifecycle.observations import RemoteFile, ResumableUpload
-from export_worker.platforms.base import Download, Mark
+from export_worker.platforms.base import Download, ResumePoint
 from export_worker.transfer.callbacks import TransferCallbacks
 from export_worker.transfer.progress import TransferProgress
 
@@ -19,7 +19,7 @@ def idle_callbacks() -> TransferCallbacks:
     return TransferCallbacks(_open_file, _on_progress, _on_file_stored, _on_upload_changed)
 
 
-def _open_file(file: RemoteFile, mark: Mark | None) -> AbstractAsyncContextManager[Download]:
+def _open_file(file: RemoteFile, resume_point: ResumePoint | None) -> AbstractAsyncContextManager[Download]:
     raise NotImplementedError("the test opens the download itself")
 
 

@@ -1,7 +1,8 @@
-"""A trigger that is killed between receiving and acknowledging, again and again; run as a program.
+"""A trigger that is killed again and again between receiving and acknowledging a message. Run as a program.
 
-Each of its processes is a fork of one that has imported everything. It finishes what the one before it left behind,
-receives a message of its own, and is killed right before that is enqueued, or right after.
+Each trigger process is a fork of one process that has imported everything. The trigger first handles the message that
+its predecessor left unacknowledged. Then it receives its own message, and is killed just before or just after that
+message is enqueued.
 """
 
 import asyncio
@@ -10,53 +11,47 @@ import signal
 import sys
 
 from export_producers.client import ExportQueue
+from export_producers.triggers.dead_letters import DeadLetters
 from export_producers.triggers.intake import Intake
 from export_producers.triggers.message import Message
-from export_producers.triggers.redis_stream import RedisStreamTrigger
+from export_producers.triggers.redis_stream import Consumer, ConsumerGroup, RedisStreamTrigger
 from export_worker.contract.redis_keys import Keys
 from export_worker.credentials import Redactor
 from export_worker.redis.client import close_redis, open_redis
 from export_worker.telemetry.logs import configure_logging
 
 
-class Crashing(Intake):
-    """Kills its process in the middle of the first message that no process before it has had."""
+class CrashingIntake(Intake):
+    """Kills its process while it handles the first message that no earlier process received."""
 
-    before = True
-    had = 0
+    kill_before = True
+    received_before = 0
 
-    async def take(self, message: Message) -> None:
-        """Take what was had before; end with what was not."""
-        fresh = int(message.body.rpartition(b'"n":"')[2].partition(b'"')[0]) >= self.had
-        if fresh and self.before:
+    async def accept(self, message: Message) -> None:
+        """Accepts a message of an earlier process normally. Kills the process in the middle of a new message."""
+        is_new = int(message.body.rpartition(b'"n":"')[2].partition(b'"')[0]) >= self.received_before
+        if is_new and self.kill_before:
             os.kill(os.getpid(), signal.SIGKILL)
-        await super().take(message)
-        if fresh:
+        await super().accept(message)
+        if is_new:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 async def serve(redis_url: str, namespace: str, number: int) -> None:
-    """One process's life."""
+    """Runs one trigger process until it is killed."""
     stop, redis = asyncio.Event(), open_redis(redis_url)
     async with ExportQueue(redis_url, namespace=namespace) as queue:
-        intake = Crashing("t", queue=queue, redis=redis, keys=Keys(namespace), template=None, stop=stop)
-        intake.had, intake.before = number, number % 2 == 0
-        trigger = RedisStreamTrigger(
-            redis,
-            intake,
-            stream=f"{namespace}:in",
-            group="g",
-            consumer=f"c{number}",
-            field="request",
-            claim_after_s=0.001,
-            batch=1,
-        )
-        await trigger.run(stop)
+        dead_letters = DeadLetters(redis, Keys(namespace).dead("t"))
+        intake = CrashingIntake("t", queue=queue, dead_letters=dead_letters, template=None, stop=stop)
+        intake.received_before, intake.kill_before = number, number % 2 == 0
+        group = ConsumerGroup(f"{namespace}:in", "g")
+        consumer = Consumer(group, f"c{number}", field="request", claim_after_s=0.001, batch=1)
+        await RedisStreamTrigger(redis, intake, consumer).run(stop)
     await close_redis(redis)
 
 
 def main(redis_url: str, namespace: str, count: int) -> None:
-    """Let so many processes live and die; prints how many were killed."""
+    """Runs `count` trigger processes one after the other, and prints how many of them were killed."""
     configure_logging(Redactor(), "WARNING")
     killed = 0
     for number in range(count):

@@ -1,4 +1,4 @@
-"""Workers as tests run them: in the test's own loop, or as real processes."""
+"""Runs workers for tests: in the test's event loop, or as real processes. A `Site` has the services that they use."""
 
 import asyncio
 import os
@@ -24,13 +24,13 @@ from export_worker.wiring.secrets import build_redactor
 from export_worker.wiring.worker import open_runtime
 from support import secret_canaries
 
-FAST = {"first_s": 0.05, "max_s": 0.2, "deadline_s": 60.0}
+FAST_POLL = {"first_s": 0.05, "max_s": 0.2, "deadline_s": 60.0}
 COMMAND = (sys.executable, "-m", "export_worker")
 
 
 @dataclass
 class Site:
-    """Where everything is for one test."""
+    """The services, the namespace, the bucket and the settings of one test."""
 
     redis_url: str
     s3_url: str
@@ -43,16 +43,16 @@ class Site:
 
     @property
     def stream(self) -> str:
-        """The stream of completion events."""
+        """The name of the Redis stream with completion events."""
         return f"{self.namespace}:events"
 
     def tree(self) -> dict[str, Any]:
-        """The configuration, as a file would have it."""
+        """Returns the configuration as the tree that a settings file has."""
         connection = {
             "platform": "growingio",
             "base_url": self.platform_url,
             "token": secret_canaries.TOKEN,
-            "poll": FAST,
+            "poll": FAST_POLL,
             "max_in_flight": 1000,
             "requests_per_second": 1000,
             **self.connection,
@@ -69,24 +69,24 @@ class Site:
         }
 
     def config(self) -> Config:
-        """The configuration, read."""
+        """Returns the configuration as its model."""
         return Config(**self.tree())
 
     def environment(self) -> dict[str, str]:
-        """The configuration as a process gets it: by variables alone."""
+        """Returns the environment of a process. Variables alone contain the configuration."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("EXPORT_")}
         return inherited | secret_canaries.AWS_ENVIRONMENT | dict(_variables("EXPORT", self.tree()))
 
     def queue(self) -> ExportQueue:
-        """The producer's side."""
+        """Returns a client that enqueues exports."""
         return ExportQueue(self.redis_url, namespace=self.namespace, connections=self.config().platforms())
 
     def s3(self) -> Any:
-        """A plain client of the store."""
+        """Returns a boto3 client of the S3 server."""
         return boto3.session.Session().client("s3", endpoint_url=self.s3_url, region_name="us-east-1")
 
     def objects(self) -> dict[str, bytes]:
-        """Everything in the bucket."""
+        """Returns the contents of all objects in the bucket, by key."""
         client = self.s3()
         listed = client.list_objects_v2(Bucket=self.bucket).get("Contents", [])
         found = {item["Key"]: client.get_object(Bucket=self.bucket, Key=item["Key"])["Body"].read() for item in listed}
@@ -94,14 +94,14 @@ class Site:
         return found
 
     def open_uploads(self) -> list[Any]:
-        """Multipart uploads that nobody has ended."""
+        """Returns the multipart uploads that were neither completed nor aborted."""
         client = self.s3()
         uploads: list[Any] = client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
         client.close()
         return uploads
 
     async def events(self, subject: str, count: int = 1, timeout_s: float = 10.0) -> list[Event]:
-        """The events about one export, as soon as there are so many."""
+        """Waits until there are `count` events about an export, and returns them."""
         client = open_redis(self.redis_url)
         try:
             async with asyncio.timeout(timeout_s):
@@ -115,8 +115,8 @@ class Site:
         finally:
             await close_redis(client)
 
-    def command(self, *arguments: str, stdin: str | None = None, **environment: str) -> "Ran":
-        """Run `export-worker` to its end."""
+    def command(self, *arguments: str, stdin: str | None = None, **environment: str) -> "CommandResult":
+        """Runs `export-worker` until it exits."""
         done = subprocess.run(
             [*COMMAND, *arguments],
             input=stdin,
@@ -126,13 +126,13 @@ class Site:
             env=self.environment() | environment,
             check=False,
         )
-        ran = Ran(done.returncode, done.stdout, done.stderr)
+        ran = CommandResult(done.returncode, done.stdout, done.stderr)
         (self.outputs / f"command-{uuid4().hex}.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
         return ran
 
     @contextmanager
     def process(self, *arguments: str, **environment: str) -> Iterator["Running"]:
-        """A long-running `export-worker`, killed at the end if it still runs."""
+        """Starts `export-worker`, and kills it at the end of the context if it has not exited."""
         log = self.outputs / f"process-{uuid4().hex}.log"
         with log.open("wb") as stream:
             process = subprocess.Popen(
@@ -151,8 +151,8 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Ran:
-    """A command that has ended."""
+class CommandResult:
+    """The exit status and output of a command."""
 
     status: int
     stdout: str
@@ -161,43 +161,43 @@ class Ran:
 
 @dataclass(frozen=True)
 class Running:
-    """A process that runs."""
+    """A running process and the file with its output."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self.process.pid
 
     def until_logged(self, text: str, timeout_s: float = 60.0) -> None:
-        """Wait for a word in its log."""
-        until(lambda: text in self.log.read_text(encoding="utf-8"), timeout_s, f"{text!r} in {self.log}")
+        """Waits until the output contains a text."""
+        wait_until(lambda: text in self.log.read_text(encoding="utf-8"), timeout_s, f"{text!r} in {self.log}")
 
 
 def memory_mib(pid: int, field: str) -> float:
-    """Resident memory of a process: `VmRSS` now, `VmHWM` at its highest."""
+    """Returns the resident memory of a process: `VmRSS` is the current value, `VmHWM` the peak."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
-def until(happened: Callable[[], bool], timeout_s: float, what: str) -> None:
-    """Wait for something to happen."""
+def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+    """Waits until a condition is true."""
     deadline = time.monotonic() + timeout_s
-    while not happened():
-        assert time.monotonic() < deadline, f"did not happen within {timeout_s} s: {what}"
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
         time.sleep(0.02)
 
 
 @asynccontextmanager
 async def worker(site: Site, count: int = 1) -> AsyncIterator[None]:
-    """Workers of both roles in this loop, watched: a call of theirs that blocks the loop fails the test."""
+    """Runs workers of both roles in this event loop. The test fails if one of their calls blocks the loop."""
     config = site.config()
     stop = asyncio.Event()
     async with AsyncExitStack() as stack:
         runtimes = [await stack.enter_async_context(open_runtime(config, build_redactor(config))) for _ in range(count)]
-        # What is read once at the start may block; what runs then must not.
+        # Only the start may block, because it reads files once.
         with blockbuster_ctx(["export_worker"], excluded_modules=["export_worker.simulator"]):
             serving = [asyncio.create_task(runtime.serve(("control", "transfer"), stop)) for runtime in runtimes]
             try:
@@ -208,7 +208,7 @@ async def worker(site: Site, count: int = 1) -> AsyncIterator[None]:
 
 
 async def export(site: Site, request: str, timeout_s: float = 30.0) -> Status:
-    """Enqueue and wait for the end."""
+    """Enqueues an export, and waits until it has ended."""
     async with site.queue() as queue:
         accepted = await queue.enqueue(request)
         return await queue.wait(accepted.export_id, timeout_s)

@@ -1,4 +1,4 @@
-"""What services write, as the type checker sees it; run as a script, it does it: `producers.py REDIS_URL NAMESPACE`."""
+"""Code of a service, for the type checker. It can also be run: `producers.py REDIS_URL NAMESPACE`."""
 
 import asyncio
 import sys
@@ -22,40 +22,40 @@ REQUEST = '{"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_
 HEADERS = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
 
 
-async def ask(queue: Queue) -> str:
-    """Code of a service: it takes whichever queue it is given."""
+async def request_exports(queue: Queue) -> str:
+    """Code of a service that accepts any implementation of the queue."""
     accepted = await queue.enqueue(REQUEST, trace=TraceContext.of(HEADERS))
     assert_type(accepted, Accepted)
-    for answer in await queue.enqueue_many([ExportRequest.model_validate_json(REQUEST), REQUEST]):
-        assert_type(answer, Accepted | EnqueueError)
-        if isinstance(answer, Accepted):
-            await queue.cancel(answer.export_id)
+    for result in await queue.enqueue_many([ExportRequest.model_validate_json(REQUEST), REQUEST]):
+        assert_type(result, Accepted | EnqueueError)
+        if isinstance(result, Accepted):
+            await queue.cancel(result.export_id)
     assert_type(await queue.page(Phase.QUEUED, limit=10), Page)
     return accepted.export_id
 
 
 def show(status: Status) -> None:
-    """Progress, line by line."""
+    """Prints the phase."""
     sys.stdout.write(f"{status.phase}\n")
 
 
 async def in_memory() -> None:
-    """A test of a service."""
+    """Code of a test of a service."""
     queue = InMemoryExportQueue(then=[Succeeds(["users.csv"]), Fails("platform_error")])
-    export_id = await ask(queue)
+    export_id = await request_exports(queue)
     status = await queue.wait(export_id, on_change=show)
     assert_type(status.phase, Phase)
     assert_type(status.objects[0].bytes, int)
 
 
 async def real(url: str, namespace: str) -> None:
-    """A service with a loop."""
+    """Code of a service with an event loop."""
     async with ExportQueue(url, namespace=namespace) as queue:
-        show(await queue.status(await ask(queue)))
+        show(await queue.status(await request_exports(queue)))
 
 
-def without_a_loop(url: str, namespace: str) -> None:
-    """A service without."""
+def without_event_loop(url: str, namespace: str) -> None:
+    """Code of a service without an event loop."""
     with SyncExportQueue(url, namespace=namespace) as queue:
         accepted = queue.enqueue(REQUEST)
         assert_type(accepted, Accepted)
@@ -67,4 +67,4 @@ def without_a_loop(url: str, namespace: str) -> None:
 if __name__ == "__main__":
     asyncio.run(in_memory())
     asyncio.run(real(*sys.argv[1:3]))
-    without_a_loop(*sys.argv[1:3])
+    without_event_loop(*sys.argv[1:3])

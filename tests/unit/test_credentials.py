@@ -1,4 +1,4 @@
-"""Secrets are revealed by reference, and masked in whatever form they leave."""
+"""Secrets are read by reference, and masked in every form in which they leave the process."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ from export_worker.errors import ConfigError
 
 CANARY = "canary-S3cret"
 AWKWARD = 'ca/na+ry="quo\'te\\d" & 秘密 😀%41\n'
-"""Every kind of character that some library escapes."""
+"""A secret with every kind of character that some library escapes."""
 
 SETTING = "connections.gio.token"
 
@@ -33,18 +33,18 @@ def redactor_of(*secrets: str | None) -> Redactor:
     return redactor
 
 
-def test_a_literal_is_the_secret() -> None:
+def test_reveal_returns_a_literal_value() -> None:
     assert reveal(SecretStr(CANARY), SETTING) == CANARY
     assert reveal(SecretStr("environment:x"), SETTING) == "environment:x"
 
 
-def test_a_secret_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reveal_reads_an_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIO_TOKEN", CANARY)
     assert reveal(SecretStr("env:GIO_TOKEN"), SETTING) == CANARY
 
 
 @pytest.mark.parametrize("value", [None, ""])
-def test_a_variable_that_is_not_set(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+def test_reveal_refuses_a_variable_that_is_not_set(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
     monkeypatch.delenv("GIO_TOKEN", raising=False)
     if value is not None:
         monkeypatch.setenv("GIO_TOKEN", value)
@@ -53,41 +53,41 @@ def test_a_variable_that_is_not_set(monkeypatch: pytest.MonkeyPatch, value: str 
 
 
 @pytest.mark.parametrize("written", [CANARY, f"{CANARY}\n", f"\n  {CANARY}\r\n"])
-def test_a_secret_in_a_file_loses_the_white_space_around_it(tmp_path: Path, written: str) -> None:
+def test_reveal_reads_a_file_without_surrounding_white_space(tmp_path: Path, written: str) -> None:
     file = tmp_path / "token"
     file.write_text(written)
     assert reveal(SecretStr(f"file:{file}"), SETTING) == CANARY
 
 
-def no_file(path: Path) -> None:
+def make_no_file(path: Path) -> None:
     del path
 
 
-def empty_file(path: Path) -> None:
+def make_empty_file(path: Path) -> None:
     path.write_text(" \n")
 
 
-def no_text(path: Path) -> None:
+def make_binary_file(path: Path) -> None:
     path.write_bytes(b"\xff" + CANARY.encode())
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "expected"),
     [
-        (no_file, r"cannot read .*/token \(FileNotFoundError\)"),
+        (make_no_file, r"cannot read .*/token \(FileNotFoundError\)"),
         (Path.mkdir, r"cannot read .*/token \(IsADirectoryError\)"),
-        (no_text, r"cannot read .*/token \(UnicodeDecodeError\)"),
-        (empty_file, r".*/token is empty"),
+        (make_binary_file, r"cannot read .*/token \(UnicodeDecodeError\)"),
+        (make_empty_file, r".*/token is empty"),
     ],
 )
-def test_a_file_that_holds_no_secret(tmp_path: Path, make: Callable[[Path], None], said: str) -> None:
+def test_reveal_refuses_a_file_without_a_secret(tmp_path: Path, make: Callable[[Path], None], expected: str) -> None:
     make(tmp_path / "token")
-    with pytest.raises(ConfigError, match=f"^connections.gio.token: {said}$") as caught:
+    with pytest.raises(ConfigError, match=f"^connections.gio.token: {expected}$") as caught:
         reveal(SecretStr(f"file:{tmp_path / 'token'}"), SETTING)
     assert CANARY not in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_path_that_is_none() -> None:
+def test_reveal_refuses_an_invalid_path() -> None:
     with pytest.raises(ConfigError, match=r"^connections\.gio\.token: cannot read"):
         reveal(SecretStr("file:/a\x00b"), SETTING)
 
@@ -100,7 +100,7 @@ FORMS: dict[str, Callable[[str], str]] = {
     "quote_plus": quote_plus,
     "form": lambda secret: urlencode({"token": secret}),
     "query of yarl": lambda secret: str(URL("https://op.example.cn/a").with_query({"token": secret})),
-    "query of yarl for people": lambda secret: URL("https://op.example.cn").with_query({"t": secret}).human_repr(),
+    "readable query of yarl": lambda secret: URL("https://op.example.cn").with_query({"t": secret}).human_repr(),
     "path of yarl": lambda secret: str(URL.build(scheme="https", host="op.example.cn", path=f"/{secret}")),
     "URL in a URL": lambda secret: str(URL("https://a").with_query({"to": f"https://b/?t={quote(secret)}"})),
     "password of yarl": lambda secret: str(URL("https://op.example.cn").with_user("u").with_password(secret)),
@@ -119,42 +119,42 @@ FORMS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("secret", [CANARY, AWKWARD, "中文密码", "a b c", "%41%", "a+b\\n", "$^.*+?x"])
 @pytest.mark.parametrize("form", FORMS)
-def test_a_secret_is_masked_in_every_form_and_nothing_else(form: str, secret: str) -> None:
+def test_secret_is_masked_in_every_form_and_other_text_is_kept(form: str, secret: str) -> None:
     expected = FORMS[form]("x1y2z3").replace("x1y2z3", MASK)
     assert redactor_of(secret).text(f"<{FORMS[form](secret)}>") == f"<{expected}>"
 
 
 @pytest.mark.parametrize("secret", ['""""', "''''", "\\\\\\\\", "    ", "%%%%", "++++", "....", "\t\t\t\t", "&=&="])
 @pytest.mark.parametrize("form", FORMS)
-def test_no_secret_is_too_strange(form: str, secret: str) -> None:
+def test_secret_of_special_characters_is_masked_in_every_form(form: str, secret: str) -> None:
     written = FORMS[form](secret)
     masked = redactor_of(secret).text(f"<{written}>")
     assert MASK in masked
     assert written not in masked
 
 
-def test_other_text_stays_as_it_is() -> None:
+def test_text_without_a_secret_is_unchanged() -> None:
     redactor = redactor_of(AWKWARD, CANARY)
     for text in ("", "canary-S3cre", "nary-S3cret", "CANARY-S3CRET", '{"token": "***"}', "100 % \\ done"):
         assert redactor.text(text) == text
 
 
-def test_a_secret_is_masked_wherever_it_stands() -> None:
+def test_secret_is_masked_at_every_position() -> None:
     redactor = redactor_of(CANARY)
     assert redactor.text(f"{CANARY}{CANARY} x{CANARY}y") == f"{MASK}{MASK} x{MASK}y"
 
 
 @pytest.mark.parametrize("secret", [None, "", "abc", "a" * (MIN_SECRET_LENGTH - 1)])
-def test_what_is_too_short_is_not_masked(secret: str | None) -> None:
+def test_secret_that_is_too_short_is_not_masked(secret: str | None) -> None:
     assert redactor_of(secret).text("aaaa abc None") == "aaaa abc None"
 
 
 @pytest.mark.parametrize("secrets", [("token", "token-tail"), ("token-tail", "token"), ("tail", "token-tail", "token")])
-def test_the_longest_secret_is_masked_first(secrets: tuple[str, ...]) -> None:
+def test_longest_secret_is_masked_first(secrets: tuple[str, ...]) -> None:
     assert redactor_of(*secrets).text("<token-tail>") == f"<{MASK}>"
 
 
-def test_a_secret_that_is_learnt_later_is_masked_from_then_on() -> None:
+def test_secret_that_is_added_later_is_masked_from_then_on() -> None:
     redactor = redactor_of("first-secret")
     assert redactor.text(CANARY) == CANARY
     redactor.add(CANARY)
@@ -165,12 +165,12 @@ def test_a_secret_that_is_learnt_later_is_masked_from_then_on() -> None:
 
 @dataclass
 class Frame:
-    """Something with a secret in its repr."""
+    """An object with a secret in its repr."""
 
     token: str
 
 
-def test_every_string_in_a_value_is_masked() -> None:
+def test_secret_is_masked_in_every_string_of_a_value() -> None:
     value: Any = {
         CANARY: 1,
         "list": [CANARY, {"deep": (f"x{CANARY}", 2, None)}],
@@ -201,14 +201,14 @@ secrets_st = printable.filter(lambda secret: len(secret) >= MIN_SECRET_LENGTH)
 
 @given(st.lists(secrets_st, min_size=1, max_size=4), st.data())
 @example(secrets=["abcd", "bcd-and-a-long-tail"], data=None)
-def test_no_known_secret_survives(secrets: list[str], data: Any) -> None:
+def test_no_secret_remains_in_text_of_several_secrets(secrets: list[str], data: Any) -> None:
     pieces = data.draw(st.lists(st.sampled_from(secrets) | printable, max_size=6)) if data else ["a", secrets[1]]
     masked = redactor_of(*secrets).text("".join(pieces))
     assert not [secret for secret in secrets if secret in masked]
 
 
 @given(st.lists(secrets_st, min_size=1, max_size=3), st.sampled_from(sorted(set(FORMS) - {"path of yarl"})))
-def test_no_known_secret_survives_in_any_form(secrets: list[str], form: str) -> None:
+def test_no_secret_remains_in_any_form(secrets: list[str], form: str) -> None:
     redactor = redactor_of(*secrets)
     for secret in secrets:
         masked = redactor.text(FORMS[form](secret))
@@ -217,8 +217,8 @@ def test_no_known_secret_survives_in_any_form(secrets: list[str], form: str) -> 
 
 
 @pytest.mark.parametrize("text", ["\\" * 20_000, "%" * 20_000, '"' * 20_000, "\\" * 20_000 + '"', "+ " * 10_000])
-def test_a_text_of_escapes_takes_no_time(text: str) -> None:
-    # The time limit of a test is the check: a pattern that tries every way to read these would never end.
+def test_masking_text_of_many_escapes_takes_little_time(text: str) -> None:
+    # The test's timeout is the assertion: a pattern that backtracks would never end on these texts.
     assert len(redactor_of("\\" * 30 + "x", '\\"' * 20 + "x", " + %" * 10 + "x", AWKWARD).text(text)) == len(text)
 
 
@@ -233,29 +233,29 @@ def test_a_text_of_escapes_takes_no_time(text: str) -> None:
         ("redis://user@h", None),
     ],
 )
-def test_the_password_of_a_redis_url(url: str, password: str | None) -> None:
+def test_url_passwords_returns_the_password_of_a_redis_url(url: str, password: str | None) -> None:
     assert url_passwords(url) == ([] if password is None else [password])
 
 
-def test_of_secrets_that_replace_each_other_the_last_are_masked() -> None:
+def test_rotating_masks_only_the_last_secrets() -> None:
     redactor = Redactor()
     redactor.add("always-secret")
-    learn = redactor.rotating(2)
+    add = redactor.rotating(2)
     for secret in ("first-secret", None, "x", "second-secret", "third-secret"):
-        learn(secret)
+        add(secret)
     assert redactor.text("first-secret second-secret third-secret always-secret") == "first-secret *** *** ***"
 
 
-def test_a_secret_that_comes_again_stays_masked() -> None:
-    """A store's own STS may hand out the same session until it expires."""
+def test_rotating_keeps_masking_a_secret_that_is_added_again() -> None:
+    """The STS of a store may return the same session until it expires."""
     redactor = redactor_of()
-    learn = redactor.rotating(2)
+    add = redactor.rotating(2)
     for secret in ("first-secret", "second-secret", "first-secret", "second-secret", "second-secret"):
-        learn(secret)
+        add(secret)
     assert redactor.text("first-secret second-secret") == "*** ***"
 
 
-def test_one_thread_may_add_while_another_masks() -> None:
+def test_secret_can_be_added_while_another_thread_masks() -> None:
     redactor, switch_s = Redactor(), sys.getswitchinterval()
 
     def add() -> None:

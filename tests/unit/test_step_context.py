@@ -9,7 +9,7 @@ from yarl import URL
 
 from export_worker.credentials import Redactor
 from export_worker.errors import PlatformPausedError, PlatformThrottledError
-from export_worker.platforms.base import Mark
+from export_worker.platforms.base import ResumePoint
 from export_worker.platforms.http.auth import ClientCredentialsAuth, StaticAuth
 from export_worker.platforms.http.client import ANONYMOUS, Call, HttpClient
 from export_worker.platforms.http.downloads import Downloader
@@ -60,8 +60,8 @@ async def test_gate_counts_streamed_responses() -> None:
         assert counter.count == 1
 
 
-@pytest.mark.parametrize("mark", [None, Mark(1, '"a"', 3)], ids=["whole", "from the middle"])
-async def test_gate_counts_each_hop_of_download_from_platform(mark: Mark | None) -> None:
+@pytest.mark.parametrize("mark", [None, ResumePoint(1, '"a"', 3)], ids=["whole", "from the middle"])
+async def test_gate_counts_each_hop_of_download_from_platform(mark: ResumePoint | None) -> None:
     counter = Counter()
     async with ScriptedServer() as server, opened(server) as client:
         server.on("/download", redirected("/files/a.csv"))

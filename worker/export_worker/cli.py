@@ -1,11 +1,11 @@
-"""The command `export-worker`: its commands, and how errors become exit statuses.
+"""The command `export-worker`: its commands, and the exit status of each error.
 
-Exit status: 0 done · 1 the export failed, was cancelled or ran out of time · 2 the call, the request or the
-configuration is wrong, or a platform refuses it · 3 no such export · 4 a service that it needs cannot be reached, or
-gives no usable answer.
+Exit status: 0 success · 1 the export failed, was cancelled, or has not ended in time · 2 the command line, the request
+or the configuration is wrong, or a platform refuses the call · 3 there is no such export · 4 a service cannot be
+reached, or its answer is unusable.
 
-The producer side's commands run from the base install; those of the worker are imported when they are called, and say
-which extra they need if it is missing.
+The commands of the producer side need only the base install. The commands of the worker side are imported when they
+are called. If a package is missing, they name the extra to install.
 """
 
 import sys
@@ -42,6 +42,7 @@ from export_worker.errors import (
     PlatformUnavailableError,
     ServiceUnreachableError,
 )
+from export_worker.wiring.queue import build_queue
 
 EXIT_STATUS: dict[type[ExportWorkerError], int] = {
     InvalidRequestError: 2,
@@ -55,7 +56,7 @@ EXIT_STATUS: dict[type[ExportWorkerError], int] = {
     PlatformThrottledError: 4,
     PlatformMalformedError: 4,
 }
-"""Anything else that is raised on purpose ends in 1."""
+"""Every other `ExportWorkerError` has the exit status 1."""
 
 WORKER_COMMANDS = {
     "run": "export_worker.commands.run:run",
@@ -68,22 +69,22 @@ WORKER_COMMANDS = {
     "simulate": "export_worker.commands.simulate:simulate",
     "demo": "export_worker.demo.command:demo",
 }
-"""Where the commands stand that need more than the base install."""
+"""The commands that need more than the base install, with their module and function."""
 
 
 class Commands(click.Group):
-    """A group that imports a worker command only when it is called."""
+    """A group that imports a command of the worker side only when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Every command, installed or not."""
+        """Returns the names of all commands, with those whose extra is not installed."""
         return sorted([*super().list_commands(ctx), *WORKER_COMMANDS])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """One command; while help is printed, one whose extra is missing shows that it is."""
-        place = WORKER_COMMANDS.get(cmd_name)
-        if place is None:
+        """Returns one command. If its extra is missing, returns a command that reports it."""
+        target = WORKER_COMMANDS.get(cmd_name)
+        if target is None:
             return super().get_command(ctx, cmd_name)
-        module, attribute = place.split(":")
+        module, attribute = target.split(":")
         try:
             command: click.Command = getattr(import_module(module), attribute)
         except ModuleNotFoundError as error:
@@ -106,17 +107,16 @@ def _missing(name: str, package: str) -> click.Command:
 @click.version_option(package_name="export-worker")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """Exports segments, tags and analyses from customer-data platforms into S3.
+    """Export segments, tags and analyses from customer-data platforms to S3.
 
-    Configured by export-worker.toml, by the file that EXPORT_CONFIG names, and by EXPORT_… variables.
+    The configuration is export-worker.toml, or the file that EXPORT_CONFIG names. EXPORT_… variables override it.
     """
     ctx.obj = open_queue
 
 
 def open_queue() -> ExportQueue:
-    """The queue that the configuration names; if that has no connection, those that workers announced are known."""
-    config = load_config()
-    return ExportQueue(config.redis_url, namespace=config.namespace, connections=config.platforms() or None)
+    """Returns the queue of the configuration."""
+    return build_queue(load_config())
 
 
 @cli.command()
@@ -148,9 +148,9 @@ for command in (
 
 
 def main() -> None:
-    """Run the command line; errors that a user can cause become one line and an exit status, never a traceback."""
+    """Runs the command line. An error that a user can cause is printed as one line, without a traceback."""
     try:
-        # What a command returns is nothing; an early end such as --help gives its status.
+        # Commands return None. An early exit, such as that of --help, returns its status.
         ended = cli(standalone_mode=False)
     except click.ClickException as error:
         sys.exit(_report_usage(error))
@@ -160,15 +160,14 @@ def main() -> None:
     except ExportWorkerError as error:
         sys.exit(_report(error))
     except (OSError, RedisError) as error:
-        # A connection that broke where nobody expected it; a traceback would show its address.
-        sys.exit(
-            _report(ServiceUnreachableError(f"a connection or a file failed: {str(error) or type(error).__name__}"))
-        )
+        # An unexpected failure of a connection or file. A traceback would show its address.
+        reason = str(error) or type(error).__name__
+        sys.exit(_report(ServiceUnreachableError(f"a connection or a file failed: {reason}")))
     sys.exit(ended or 0)
 
 
 def _report(error: ExportWorkerError) -> int:
-    """Tell an error; the exit status that it means."""
+    """Prints an error, and returns its exit status."""
     problems = error.problems if isinstance(error, InvalidRequestError) else ()
     _print_json(error.code, str(error), problems)
     click.echo(clean(f"error: {error}"), err=True)
@@ -176,7 +175,7 @@ def _report(error: ExportWorkerError) -> int:
 
 
 def _report_usage(error: click.ClickException) -> int:
-    """Tell what click found wrong with the call; its exit status."""
+    """Prints an error that click found in the command line, and returns its exit status."""
     message = error.format_message()
     _print_json(ErrorCode.INVALID_REQUEST, message, _usage_problems(error))
     error.show()
@@ -197,7 +196,7 @@ def _usage_problems(error: click.ClickException) -> list[FieldProblem]:
 
 
 def _print_json(code: ErrorCode, message: str, problems: Sequence[FieldProblem]) -> None:
-    # Not asked of click, which does not get as far as --json when an option before it is wrong.
+    # Read from the arguments: click does not parse --json when an option before it is wrong.
     if "--json" in takewhile(lambda argument: argument != "--", sys.argv[1:]):
         fields = [{"field": problem.field, "message": problem.message} for problem in problems]
         click.echo(dumps({"error": {"code": code, "message": message, "fields": fields}}))

@@ -1,4 +1,4 @@
-"""Secrets: given by reference, revealed late, and kept out of everything that leaves the process."""
+"""Secrets: configured as references, read as late as possible, and masked in everything that leaves the process."""
 
 import json
 import os
@@ -17,22 +17,23 @@ from export_worker.errors import ConfigError
 MASK = "***"
 
 MIN_SECRET_LENGTH = 4
-"""Shorter values are not masked: `a` as a password would mask half of every log line."""
+"""Shorter values are not masked: a password `a` would mask half of every log line."""
 
 _PIECES = re.compile(r"\\+|[A-Za-z0-9]+|.", re.DOTALL)
 _ESCAPES = r"\\{0,8}+"
-"""Escaping doubles backslashes at each level; eight are JSON in JSON in JSON. Possessive: never tried again."""
+"""Each level of escaping doubles the backslashes; JSON in JSON in JSON has eight. The quantifier is possessive, so the
+pattern never backtracks into it."""
 
 
 def reveal(secret: SecretStr, setting: str) -> str:
-    """The secret behind a setting: `env:NAME`, `file:/path`, or the value itself.
+    """Returns the secret that a setting refers to: `env:NAME`, `file:/path`, or the value itself.
 
     Args:
-        secret: As it stands in the configuration.
-        setting: Where it stands, for the error, e.g. `connections.gio.token`.
+        secret: The value in the configuration.
+        setting: Name of the setting for the error, e.g. `connections.gio.token`.
 
     Raises:
-        ConfigError: The variable is not set, or the file cannot be read or is empty.
+        ConfigError: The environment variable is not set, or the file cannot be read or is empty.
     """
     reference = secret.get_secret_value()
     if reference.startswith("env:"):
@@ -54,27 +55,27 @@ def reveal(secret: SecretStr, setting: str) -> str:
 
 
 class Redactor:
-    """Masks known secrets wherever they stand in a text: plain, percent-encoded, or escaped as in JSON or a repr."""
+    """Masks known secrets anywhere in a text: plain, percent-encoded, or escaped as in JSON or a repr."""
 
     def __init__(self) -> None:
         self._patterns: dict[str, re.Pattern[str]] = {}
-        self._changing = Lock()
+        self._lock = Lock()
 
     def add(self, secret: str | None) -> None:
-        """Mask this value from now on."""
+        """Masks this value from now on. None and short values are ignored."""
         if secret is None or len(secret) < MIN_SECRET_LENGTH:
             return
         pattern = re.compile("".join(map(_any_form, _PIECES.findall(secret))))
-        with self._changing:
-            # Longest first, or a secret that begins with another would leave its tail behind. A new dictionary: threads
-            # that fetch credentials add to it while others mask by the one that stands.
+        with self._lock:
+            # Longest first: if a shorter secret that begins a longer one were masked first, the rest would remain. A
+            # new dictionary: threads that fetch credentials add to it while other threads still use the old one.
             known = {**self._patterns, secret: pattern}
             self._patterns = dict(sorted(known.items(), key=lambda item: len(item[0]), reverse=True))
 
     def rotating(self, count: int) -> Callable[[str | None], None]:
-        """An `add` for secrets that replace each other: the last `count` are masked, and those before them no more.
+        """Returns an `add` for secrets that replace each other: only the last `count` of them are masked.
 
-        Each secret costs every line that is masked, and a role has others each hour.
+        Each known secret makes every masked line slower, and an assumed IAM role has new secrets each hour.
         """
         last = deque[str]()
 
@@ -91,17 +92,17 @@ class Redactor:
         return add
 
     def _forget(self, secret: str) -> None:
-        with self._changing:
+        with self._lock:
             self._patterns = {known: pattern for known, pattern in self._patterns.items() if known != secret}
 
     def text(self, text: str) -> str:
-        """The text with every known secret masked."""
+        """Returns the text with every known secret masked."""
         for pattern in self._patterns.values():
             text = pattern.sub(MASK, text)
         return text
 
     def value(self, value: Any) -> Any:
-        """Any value as a log or document holds it, with every string in it masked."""
+        """Returns a value for a log or document, with every string in it masked."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, bytes):
@@ -116,7 +117,7 @@ class Redactor:
 
 
 def _any_form(piece: str) -> str:
-    """A pattern for a piece of a secret as any writer may have left it: each library escapes other characters."""
+    """Returns a pattern for every form of a piece of a secret: each library escapes other characters."""
     if piece.isascii() and piece.isalnum():
         return piece
     if piece.startswith("\\"):
@@ -129,26 +130,26 @@ def _any_form(piece: str) -> str:
 
 
 def _percent(piece: str) -> str:
-    """A URL within a URL has its percent signs encoded again."""
+    """Returns a pattern for the percent-encoded piece. In a URL within a URL, the percent signs are encoded again."""
     return "".join(f"%(?:25){{0,3}}{byte:02x}" for byte in piece.encode("utf-8", "surrogatepass"))
 
 
 def url_passwords(address: str) -> list[str]:
-    """Every password in the URL of a server such as Redis: before the host, or as a parameter."""
-    before, values = _within(address)
-    return before + [value for name, value in values if name.endswith("password")]
+    """Returns every password in the URL of a server such as Redis: before the host, or as a query parameter."""
+    before_host, values = _password_and_query(address)
+    return before_host + [value for name, value in values if name.endswith("password")]
 
 
 def url_secrets(address: str) -> list[str]:
-    """Everything in a URL that may let somebody in: its password, and every value behind its question mark."""
+    """Returns everything in a URL that may be a credential: its password, and every value of its query string."""
     try:
-        before, values = _within(address)
+        before_host, values = _password_and_query(address)
     except ValueError:
         return []
-    return before + [value for _, value in values]
+    return before_host + [value for _, value in values]
 
 
-def _within(address: str) -> tuple[list[str], list[tuple[str, str]]]:
-    """The password before the host, if there is one, and what stands behind the question mark."""
+def _password_and_query(address: str) -> tuple[list[str], list[tuple[str, str]]]:
+    """Returns the password before the host, if there is one, and the names and values of the query string."""
     url = urlsplit(address)
     return [] if url.password is None else [unquote(url.password)], parse_qsl(url.query)

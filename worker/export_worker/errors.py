@@ -1,21 +1,38 @@
-"""Every error that export-worker raises on purpose.
+"""Every error that export-worker raises on purpose, and the published error codes.
 
 ExportWorkerError
-├── InvalidRequestError         the request is wrong (exit status 2)
-├── IdempotencyConflictError    the key stands for another request
-├── ExportNotFoundError         no such export (exit status 3)
-├── ConfigError                 the configuration is wrong (exit status 2)
-├── ServiceUnreachableError     Redis or S3 cannot be reached (exit status 4)
-├── LeaseLostError              another worker has the export now
-└── StepError                   a step of an export failed; carries its policy
-    ├── UnknownConnectionError
-    ├── DefectError
-    ├── PlatformError           …: operation failed, refused, malformed, unavailable, throttled, auth
-    ├── DownloadError           …: missing, interrupted, invalid, forbidden
-    ├── TransformError
-    └── StorageError            …: object exists, integrity
+├── InvalidRequestError              the request is wrong (exit status 2)
+├── IdempotencyConflictError         the idempotency key was used with another request
+├── ExportNotFoundError              there is no such export (exit status 3)
+├── ConfigError                      the configuration is wrong (exit status 2)
+├── ServiceUnreachableError          Redis or S3 cannot be reached (exit status 4)
+├── LeaseLostError                   another worker has claimed the step
+└── StepError                        a step of an export failed
+    ├── UnknownConnectionError       this worker does not have the connection
+    ├── DefectError                  a defect of export-worker
+    ├── PlatformError                a call to the platform failed
+    │   ├── OperationFailedError     the platform ended the operation in failure at once
+    │   ├── PlatformRefusedError     the platform refused the call, and would refuse it again
+    │   ├── PlatformMalformedError   the answer is not what the platform's documentation describes
+    │   ├── PlatformUnavailableError no answer, or a server error
+    │   │   └── PlatformUnclearError a server error that may concern this export only
+    │   ├── PlatformThrottledError   the platform asks for fewer calls
+    │   │   └── PlatformPausedError  export-worker holds the call back to observe the rate limit
+    │   └── AuthFailedError          the platform refused the credential
+    ├── DownloadError                the platform's file cannot be downloaded
+    │   ├── ResultMissingError       the file does not exist, or not any more
+    │   ├── DownloadInterruptedError the download was cut, stalled, or has another length than announced
+    │   ├── DownloadInvalidError     an error page came in place of the file
+    │   └── DownloadForbiddenError   the download leads to a host that the connection does not allow
+    ├── TransformError               the file cannot be converted as requested
+    └── StorageError                 a call to S3 failed
+        ├── StorageUnavailableError  S3 did not answer, or can serve no request now
+        ├── StorageRefusedError      S3 refused the call, and would refuse it again
+        ├── ObjectExistsError        the key belongs to another export
+        └── IntegrityError           the checksum of S3 differs from ours
 
-An error carries its code, whether a later attempt may succeed, and the earliest moment for it.
+Each error class has a code, and says whether a later attempt may succeed. A step error may name the earliest moment for
+that attempt.
 """
 
 from collections.abc import Sequence
@@ -25,60 +42,60 @@ from typing import ClassVar
 
 
 class ErrorCode(StrEnum):
-    """Why something failed, in one stable word. Values are never renamed; new ones may be added."""
+    """Why something failed. A published value is never renamed; new values may be added."""
 
     INVALID_REQUEST = "invalid_request"
     """The request is wrong; the message names the field and what is allowed."""
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
-    """The idempotency key stands for another request already."""
+    """The idempotency key was used before, with another request."""
     NOT_FOUND = "not_found"
-    """There is no such export."""
+    """There is no export with this id, or its retention has passed."""
     INVALID_CONFIG = "invalid_config"
     """The configuration is wrong; the message names the setting."""
     SERVICE_UNREACHABLE = "service_unreachable"
-    """A service that we need (Redis, S3) cannot be reached."""
+    """A service that export-worker needs (Redis, S3) cannot be reached."""
     UNKNOWN_CONNECTION = "unknown_connection"
     """No worker is configured with the connection that the request names."""
     PLATFORM_ERROR = "platform_error"
-    """The platform ended its job in failure."""
+    """The platform ended its operation in failure."""
     PLATFORM_REFUSED = "platform_refused"
-    """The platform refused the call: wrong id, missing right, invalid argument."""
+    """The platform refused the call: a wrong id, a missing permission, an invalid argument."""
     PLATFORM_MALFORMED = "platform_malformed"
-    """The platform's answer is not what its documents describe."""
+    """The platform's answer is not what its documentation describes."""
     PLATFORM_UNAVAILABLE = "platform_unavailable"
-    """The platform did not answer, or with a server error."""
+    """The platform did not answer, or answered with a server error."""
     PLATFORM_THROTTLED = "platform_throttled"
     """The platform asks for fewer calls."""
     AUTH_FAILED = "auth_failed"
-    """The platform refused the credential, also after a fresh token."""
+    """The platform refused the credential, and a new token as well."""
     RESULT_EMPTY = "result_empty"
-    """The platform's job is done and names no file."""
+    """The platform's operation succeeded, but its result names no file."""
     RESULT_MISSING = "result_missing"
-    """The file that the platform names is not there (any more)."""
+    """The file that the platform names does not exist, or not any more."""
     DOWNLOAD_INTERRUPTED = "download_interrupted"
     """The download was cut, stalled, or is shorter or longer than announced."""
     DOWNLOAD_INVALID = "download_invalid"
-    """An error page came where a file was announced."""
+    """The platform's server sent an error page in place of the file."""
     DOWNLOAD_FORBIDDEN = "download_forbidden"
     """The download leads to a host that the connection does not allow."""
     TRANSFORM_FAILED = "transform_failed"
-    """The file cannot be read in its charset, or not written in the charset or format asked for."""
+    """The file cannot be read in its charset, or cannot be written in the requested charset or format."""
     STORAGE_ERROR = "storage_error"
-    """S3 refused a call or did not answer."""
+    """S3 refused a call, or did not answer."""
     OBJECT_EXISTS = "object_exists"
-    """The key belongs to another export; keys are never overwritten."""
+    """The key belongs to another export, and no export overwrites the object of another one."""
     INTEGRITY_ERROR = "integrity_error"
-    """What S3 stored is not what we sent."""
+    """S3 has not stored what was sent: the checksums differ."""
     DEADLINE_EXCEEDED = "deadline_exceeded"
-    """The export ran out of its time."""
+    """The export was not finished before its deadline."""
     CANCELLED = "cancelled"
-    """Somebody asked for it to stop."""
+    """Cancellation was requested."""
     INTERNAL_ERROR = "internal_error"
-    """A defect of ours; the log of the step has the traceback."""
+    """A defect of export-worker; the log of the step has the traceback."""
 
 
 class ExportWorkerError(Exception):
-    """Root of the tree. `str(error)` is one line for people: what went wrong and what to do."""
+    """Root of the tree. `str(error)` is one line for users: what is wrong, and what to do."""
 
     code: ClassVar[ErrorCode] = ErrorCode.INTERNAL_ERROR
     retryable: ClassVar[bool] = False
@@ -86,7 +103,7 @@ class ExportWorkerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
-    """One thing wrong with one field, e.g. `export.tag_id`: `must be 8 letters or digits`."""
+    """One problem of one field, e.g. `export.tag_id`: `must be 8 letters or digits`."""
 
     field: str
     message: str
@@ -96,7 +113,7 @@ class FieldProblem:
 
 
 class InvalidRequestError(ExportWorkerError):
-    """The request is wrong; `problems` names each field and what is allowed."""
+    """The request is wrong. Each of `problems` names a field and what is allowed."""
 
     code = ErrorCode.INVALID_REQUEST
 
@@ -106,17 +123,17 @@ class InvalidRequestError(ExportWorkerError):
 
 
 class IdempotencyConflictError(ExportWorkerError):
-    """The idempotency key was used before with another body; `export_id` is the export it stands for."""
+    """The idempotency key was used before, with another request. `export_id` is the export of that request."""
 
     code = ErrorCode.IDEMPOTENCY_CONFLICT
 
     def __init__(self, export_id: str) -> None:
-        super().__init__(f"idempotency_key: stands for export {export_id} with another body; use a new key")
+        super().__init__(f"idempotency_key: was used for export {export_id} with another request; use a new key")
         self.export_id = export_id
 
 
 class ExportNotFoundError(ExportWorkerError):
-    """No export with this id, or its retention has passed."""
+    """There is no export with this id, or its retention has passed."""
 
     code = ErrorCode.NOT_FOUND
 
@@ -126,7 +143,7 @@ class ExportNotFoundError(ExportWorkerError):
 
 
 class ConfigError(ExportWorkerError):
-    """The configuration is wrong; each of `problems` names the setting and what is allowed."""
+    """The configuration is wrong. Each of `problems` names a setting and what is allowed."""
 
     code = ErrorCode.INVALID_CONFIG
 
@@ -136,14 +153,14 @@ class ConfigError(ExportWorkerError):
 
 
 class ServiceUnreachableError(ExportWorkerError):
-    """Redis or S3 cannot be reached; the message says which, where and why."""
+    """Redis or S3 cannot be reached. The message says which of them, at which address, and why."""
 
     code = ErrorCode.SERVICE_UNREACHABLE
     retryable = True
 
 
 class LeaseLostError(ExportWorkerError):
-    """The lease on the export has gone to another worker: stop before the next side effect, change nothing."""
+    """Another worker has claimed the step. The caller must stop before its next side effect and change nothing."""
 
 
 class StepError(ExportWorkerError):
@@ -151,11 +168,11 @@ class StepError(ExportWorkerError):
 
     Args:
         message: One line, without secrets.
-        retry_after_s: Seconds that the other side asks us to wait, if it says so.
+        retry_after_s: Seconds until the next attempt, if the other side has asked for a delay.
     """
 
     outage: ClassVar[bool] = False
-    """What was asked is out of reach for every export of the connection, not for this one alone."""
+    """The cause affects every export of the connection, not only this one."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -163,44 +180,44 @@ class StepError(ExportWorkerError):
 
 
 class UnknownConnectionError(StepError):
-    """This worker has no such connection. Another may, or its configuration may be on the way."""
+    """This worker does not have the connection. Another worker may, or may get it with its next configuration."""
 
     code = ErrorCode.UNKNOWN_CONNECTION
     retryable = True
 
 
 class DefectError(StepError):
-    """Something that we did not foresee; the log has the traceback. It may depend on the moment, so try again."""
+    """An unforeseen error; the log has the traceback. It may depend on the moment, so the step is retried."""
 
     code = ErrorCode.INTERNAL_ERROR
     retryable = True
 
 
 class PlatformError(StepError):
-    """Something is wrong between us and the platform."""
+    """A call to the platform failed."""
 
 
 class OperationFailedError(PlatformError):
-    """The platform took the job and ended it in failure at once."""
+    """The platform accepted the operation and ended it in failure at once."""
 
     code = ErrorCode.PLATFORM_ERROR
 
 
 class PlatformRefusedError(PlatformError):
-    """The platform says no, and would again."""
+    """The platform refused the call, and would refuse it again."""
 
     code = ErrorCode.PLATFORM_REFUSED
 
 
 class PlatformMalformedError(PlatformError):
-    """The answer is not what the platform's documents describe. Gateways in between do that too, so look again."""
+    """The answer is not what the platform's documentation describes. A proxy may have sent it, so it is retried."""
 
     code = ErrorCode.PLATFORM_MALFORMED
     retryable = True
 
 
 class PlatformUnavailableError(PlatformError):
-    """No answer, or a server error."""
+    """The platform did not answer, or answered with a server error."""
 
     code = ErrorCode.PLATFORM_UNAVAILABLE
     retryable = True
@@ -208,80 +225,80 @@ class PlatformUnavailableError(PlatformError):
 
 
 class PlatformUnclearError(PlatformUnavailableError):
-    """A server error that the platform also gives for a thing that it does not know: no word about other exports."""
+    """A server error that the platform also sends for an unknown id, so it may concern this export only."""
 
     outage = False
 
 
 class PlatformThrottledError(PlatformError):
-    """Too many calls. Waiting is no failure: uses no attempt."""
+    """The platform asks for fewer calls. Waiting is no failure, so this uses no attempt."""
 
     code = ErrorCode.PLATFORM_THROTTLED
     retryable = True
 
 
 class PlatformPausedError(PlatformThrottledError):
-    """We hold our own request back: the connection's rate has no room for so long. No word of the platform's."""
+    """The request was not sent: the connection's rate limit has no room for it. The platform has not asked for this."""
 
 
 class AuthFailedError(PlatformError):
-    """The credential is refused."""
+    """The platform refused the credential."""
 
     code = ErrorCode.AUTH_FAILED
 
 
 class DownloadError(StepError):
-    """The platform's file cannot be had."""
+    """The platform's file cannot be downloaded."""
 
     retryable = True
 
 
 class ResultMissingError(DownloadError):
-    """The file is not there (any more)."""
+    """The file does not exist, or not any more."""
 
     code = ErrorCode.RESULT_MISSING
 
 
 class DownloadInterruptedError(DownloadError):
-    """Cut, stalled, shorter or longer than announced."""
+    """The download was cut, stalled, or is shorter or longer than announced."""
 
     code = ErrorCode.DOWNLOAD_INTERRUPTED
 
 
 class DownloadInvalidError(DownloadError):
-    """An error page where a file was announced."""
+    """The server sent an error page in place of the file."""
 
     code = ErrorCode.DOWNLOAD_INVALID
 
 
 class DownloadForbiddenError(DownloadError):
-    """A host that the connection does not allow; `allow_hosts` is the mend."""
+    """The download leads to a host that the connection does not allow. The setting `allow_hosts` can allow it."""
 
     code = ErrorCode.DOWNLOAD_FORBIDDEN
     retryable = False
 
 
 class TransformError(StepError):
-    """The file cannot become what was asked for: its bytes do not fit the charset, or it is no table for Parquet."""
+    """The file cannot be converted as requested: its bytes do not fit the charset, or it is no table for Parquet."""
 
     code = ErrorCode.TRANSFORM_FAILED
 
 
 class StorageError(StepError):
-    """S3 refused a call or did not answer."""
+    """S3 refused a call, or did not answer."""
 
     code = ErrorCode.STORAGE_ERROR
     retryable = True
 
 
 class StorageUnavailableError(StorageError):
-    """S3 did not answer, or not in a state to serve anybody."""
+    """S3 did not answer, or can serve no request now."""
 
     outage = True
 
 
 class StorageRefusedError(StorageError):
-    """S3 says no, and would again: wrong bucket, missing right."""
+    """S3 refused the call, and would refuse it again: a wrong bucket, a missing permission."""
 
     retryable = False
 
@@ -294,6 +311,6 @@ class ObjectExistsError(StorageError):
 
 
 class IntegrityError(StorageError):
-    """S3's checksum is not ours."""
+    """The checksum of S3 differs from the checksum of what was sent."""
 
     code = ErrorCode.INTEGRITY_ERROR

@@ -1,1 +1,1 @@
-"""The commands that a producer needs: enqueue, status, list, watch, explain, cancel, retry."""
+"""The commands of the producer side: enqueue, status, list, watch, explain, cancel and retry."""

@@ -1,4 +1,4 @@
-"""The commands that act on exports, and the one that explains: cancel, retry, explain."""
+"""The commands cancel, retry and explain."""
 
 import asyncio
 import sys
@@ -19,7 +19,7 @@ from export_worker.errors import ExportWorkerError
 @as_json
 @click.pass_obj
 def cancel(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
-    """Ask for the end of the export EXPORT_ID, here and on the platform where that can be done."""
+    """Cancel the export EXPORT_ID, and its operation on the platform if the platform can cancel it."""
 
     async def run() -> Phase:
         async with open_queue() as queue:
@@ -29,17 +29,24 @@ def cancel(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
     if as_json:
         click.echo(dumps({"export_id": export_id, "phase": phase, "cancelling": not phase.terminal}))
     else:
-        click.echo(f"export {export_id} has {phase} already" if phase.terminal else f"cancelling export {export_id}")
+        click.echo(
+            f"export {export_id} has already ended: {phase}" if phase.terminal else f"cancelling export {export_id}"
+        )
     if phase.terminal and phase is not Phase.CANCELLED:
         sys.exit(1)
 
 
 @click.command()
 @click.argument("export_id", type=TEXT, required=False)
-@click.option("--from", "start", type=click.Choice(["submit", "poll", "transfer"]), help="By default the failed step.")
-@click.option("--failed", is_flag=True, help="Every failed export instead of one.")
-@click.option("--error", "code", type=TEXT, metavar="CODE", help="With --failed: only those with this error code.")
-@click.option("--dry-run", is_flag=True, help="With --failed: only list them.")
+@click.option(
+    "--from",
+    "start",
+    type=click.Choice(["submit", "poll", "transfer"]),
+    help="The step to restart from. [default: the step that failed]",
+)
+@click.option("--failed", is_flag=True, help="Retry every failed export.")
+@click.option("--error", "code", type=TEXT, metavar="CODE", help="With --failed: only exports with this error code.")
+@click.option("--dry-run", is_flag=True, help="With --failed: only list the exports.")
 @as_json
 @click.pass_obj
 def retry(
@@ -52,11 +59,11 @@ def retry(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Set the export EXPORT_ID, or all failed ones, going again."""
+    """Restart the export EXPORT_ID, or all failed exports."""
     if (export_id is None) != failed:
-        raise click.UsageError("either EXPORT_ID or --failed")
+        raise click.UsageError("pass either EXPORT_ID or --failed")
     if (code is not None or dry_run) and not failed:
-        raise click.UsageError("--error and --dry-run go with --failed")
+        raise click.UsageError("--error and --dry-run require --failed")
 
     async def run() -> list[Status]:
         async with open_queue() as queue:
@@ -64,29 +71,29 @@ def retry(
                 return [await queue.retry(export_id, start)]
             return await _retry_failed(queue, start, code, dry_run=dry_run)
 
-    again = asyncio.run(run())
+    restarted = asyncio.run(run())
     if as_json:
-        documents = [status.model_dump(mode="json") for status in again]
+        documents = [status.model_dump(mode="json") for status in restarted]
         click.echo(dumps(documents if failed else documents[0]))
         return
-    for status in again:
+    for status in restarted:
         click.echo(clean(f"{'would retry' if dry_run else 'retrying'} {status.export_id} ({status.kind})"))
-    if not again:
-        click.echo("no such failed export")
+    if not restarted:
+        click.echo("no failed export matches")
 
 
 async def _retry_failed(queue: ExportQueue, start: Start | None, code: str | None, *, dry_run: bool) -> list[Status]:
-    wanted = [status async for status in failed_exports(queue, code)]
+    matching = [status async for status in failed_exports(queue, code)]
     if dry_run:
-        return wanted
-    again: list[Status] = []
-    for status in wanted:
+        return matching
+    restarted: list[Status] = []
+    for status in matching:
         try:
-            again.append(await queue.retry(status.export_id, start))
+            restarted.append(await queue.retry(status.export_id, start))
         except ExportWorkerError as error:
-            # Somebody else was quicker, or its retention has just passed: the others go on.
+            # Another caller has already restarted it, or its retention has ended. The other exports are still retried.
             click.echo(clean(f"{status.export_id}: {error}"), err=True)
-    return again
+    return restarted
 
 
 @click.command()
@@ -94,12 +101,12 @@ async def _retry_failed(queue: ExportQueue, start: Start | None, code: str | Non
 @as_json
 @click.pass_obj
 def explain(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
-    """Say in a sentence why the export EXPORT_ID waits, and until when."""
+    """Explain why the export EXPORT_ID waits and until when, or how it ended."""
 
     async def run() -> str:
         async with open_queue() as queue:
             return await queue.explain(export_id)
 
-    sentence = asyncio.run(run())
-    document = dumps({"export_id": export_id, "explanation": sentence})
-    click.echo(document if as_json else clean(sentence))
+    explanation = asyncio.run(run())
+    document = dumps({"export_id": export_id, "explanation": explanation})
+    click.echo(document if as_json else clean(explanation))

@@ -1,4 +1,4 @@
-"""The commands of the producer side: enqueue, status, list, watch."""
+"""The commands enqueue, status, list and watch."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ from export_worker.contract.trace import TraceContext
 from export_worker.errors import FieldProblem, InvalidRequestError
 
 OpenQueue = Callable[[], ExportQueue]
-"""Opens the queue that the configuration names; what the click context carries for these commands."""
+"""Opens the queue that the configuration names. The click context passes it to the commands."""
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 
@@ -30,31 +30,31 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and n
 @click.command()
 @click.argument("file", type=click.Path(allow_dash=True))
 @click.option(
-    "--idempotency-key", type=TEXT, metavar="K", help="The same key with the same request gives the first export back."
+    "--idempotency-key", type=TEXT, metavar="K", help="The same key with the same request returns the first export."
 )
 @click.option("--wait", is_flag=True, help="Show progress until the export ends.")
-@click.option("--timeout", "timeout_s", type=SECONDS, metavar="S", help="Wait so long.")
+@click.option("--timeout", "timeout_s", type=SECONDS, metavar="S", help="With --wait: stop waiting after S seconds.")
 @as_json
 @click.pass_obj
 def enqueue(
     open_queue: OpenQueue, *, file: str, idempotency_key: str | None, wait: bool, timeout_s: float | None, as_json: bool
 ) -> None:
-    """Ask for the export that FILE (or - for standard input) describes as JSON.
+    """Request the export that FILE describes as JSON. If FILE is -, it is read from standard input.
 
-    The variables TRACEPARENT and TRACESTATE, where they are set, say to which trace it belongs.
+    If the environment variables TRACEPARENT and TRACESTATE are set, the export belongs to that trace.
     """
     if timeout_s is not None and not wait:
-        raise click.UsageError("--timeout goes with --wait")
+        raise click.UsageError("--timeout requires --wait")
     request = read_request(file, idempotency_key)
 
     async def run() -> Status | None:
         async with open_queue() as queue:
             if not await queue.known_connections():
                 raise InvalidRequestError([_no_connection(request)])
-            # As OpenTelemetry's specification names them ("Environment Variables as Context Propagation Carriers").
+            # The names are those of OpenTelemetry ("Environment Variables as Context Propagation Carriers").
             carrier = {name: os.environ.get(name.upper()) for name in ("traceparent", "tracestate")}
             accepted = await queue.enqueue(request, trace=TraceContext.of(carrier))
-            _tell(accepted, wait=wait, as_json=as_json)
+            _print_accepted(accepted, wait=wait, as_json=as_json)
             if not wait:
                 return None
             async with aclosing(queue.watch(accepted.export_id)) as statuses:
@@ -66,32 +66,42 @@ def enqueue(
     if as_json:
         click.echo(rendering.document(status))
     if not status.phase.terminal:
-        click.echo(f"still {status.phase} after {timeout_s:g} s; the export goes on", err=True)
+        click.echo(f"still {status.phase} after {timeout_s:g} s; the export continues", err=True)
     if status.phase is not Phase.SUCCEEDED:
         sys.exit(1)
 
 
 def _no_connection(request: ExportRequest) -> FieldProblem:
-    message = f"{request.connection!r} is unknown: none is configured here (is EXPORT_CONFIG set?), "
-    return FieldProblem("connection", message + "and no worker has announced any")
+    return FieldProblem(
+        "connection",
+        f"{request.connection!r} is unknown: no connection is configured here (is EXPORT_CONFIG set?), "
+        "and no worker has announced one",
+    )
 
 
-def _tell(accepted: Accepted, *, wait: bool, as_json: bool) -> None:
-    """Show the id before anything else can go wrong; where stdout is for the last status alone, on stderr."""
+def _print_accepted(accepted: Accepted, *, wait: bool, as_json: bool) -> None:
+    """Prints the export's id at once, so that it is known if a later call fails.
+
+    With `--json --wait`, stdout has only the last status, so the id is printed on stderr.
+    """
     if as_json and not wait:
         click.echo(rendering.document(accepted))
         return
-    again = " again (same idempotency key)" if accepted.deduplicated else ""
-    click.echo(f"accepted{again}: export {accepted.export_id} is {accepted.phase}", err=as_json)
+    accepted_text = "accepted before with this idempotency key" if accepted.deduplicated else "accepted"
+    click.echo(f"{accepted_text}: export {accepted.export_id} is {accepted.phase}", err=as_json)
     if not wait:
         click.echo(f"follow it with: export-worker watch {accepted.export_id}")
 
 
 def read_request(file: str, idempotency_key: str | None = None) -> ExportRequest:
-    """Read and check a request.
+    """Reads and validates a request.
+
+    Args:
+        file: A path, or - for standard input.
+        idempotency_key: The key of the option, which the request must not contradict.
 
     Raises:
-        InvalidRequestError: It cannot be read, or a field of it is wrong.
+        InvalidRequestError: The file cannot be read, or a field is invalid.
     """
     try:
         body = _read_stdin() if file == "-" else _read(Path(file))
@@ -120,13 +130,16 @@ def _read(path: Path) -> bytes:
 
 
 async def follow(statuses: AsyncIterator[Status], *, timeout_s: float | None, show: bool) -> Status:
-    """Show each status until the last one, or until the time is up.
+    """Shows each status until the last one, or until the timeout.
+
+    Args:
+        show: Print the statuses.
 
     Returns:
-        The last status seen.
+        The last status.
     """
     with _display(show=show) as display:
-        # Before the clock starts: however short the time is, whoever waits learns where the export stands.
+        # The timeout starts after the first status. So even the shortest timeout returns a status.
         last = await anext(statuses)
         display(last)
         with suppress(TimeoutError):
@@ -138,7 +151,7 @@ async def follow(statuses: AsyncIterator[Status], *, timeout_s: float | None, sh
 
 @contextmanager
 def _display(*, show: bool) -> Iterator[Callable[[Status], None]]:
-    """One line that changes in place in a terminal, one line a change elsewhere."""
+    """Yields a function that shows a status: in a terminal in one line that changes, else in a new line each time."""
     console = rendering.console()
     if not show:
         yield lambda _: None
@@ -151,11 +164,11 @@ def _display(*, show: bool) -> Iterator[Callable[[Status], None]]:
 
 @click.command()
 @click.argument("export_id", type=TEXT)
-@click.option("--timeline", is_flag=True, help="Every transition, too.")
+@click.option("--timeline", is_flag=True, help="Also show every transition.")
 @as_json
 @click.pass_obj
 def status(open_queue: OpenQueue, *, export_id: str, timeline: bool, as_json: bool) -> None:
-    """Show where the export EXPORT_ID stands."""
+    """Show the status of the export EXPORT_ID."""
 
     async def run() -> tuple[Status, list[dict[str, object]]]:
         async with open_queue() as queue:
@@ -172,7 +185,7 @@ def status(open_queue: OpenQueue, *, export_id: str, timeline: bool, as_json: bo
 
 
 async def failed_exports(queue: ExportQueue, code: str | None) -> AsyncIterator[Status]:
-    """The dead letters, the newest first: every failed export, or those of one error code."""
+    """Yields the failed exports, newest first: all of them, or those with one error code."""
     cursor: str | None = None
     while True:
         page = await queue.page(Phase.FAILED, LIST_MAX, cursor)
@@ -187,13 +200,15 @@ async def failed_exports(queue: ExportQueue, code: str | None) -> AsyncIterator[
 @click.command("list")
 @click.option("--phase", type=click.Choice([phase.value for phase in Phase]), help="Only exports in this phase.")
 @click.option("--error", "code", type=TEXT, metavar="CODE", help="Only exports that failed with this code.")
-@click.option("--limit", type=click.IntRange(1, LIST_MAX), default=50, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, LIST_MAX), default=50, show_default=True, help="List at most so many exports."
+)
 @as_json
 @click.pass_obj
 def list_(open_queue: OpenQueue, *, phase: str | None, code: str | None, limit: int, as_json: bool) -> None:
-    """List exports, the newest first; those in phase `failed` are the dead letters."""
+    """List exports, newest first. The exports in phase failed are the dead letters."""
     if code is not None and phase not in {None, Phase.FAILED}:
-        raise click.UsageError("--error goes with --phase failed")
+        raise click.UsageError("--error requires --phase failed")
 
     async def run() -> list[Status]:
         async with open_queue() as queue:

@@ -1,4 +1,4 @@
-"""Types of arguments and options that click does not have."""
+"""Parameter types for click: text that is valid UTF-8, and a number of seconds."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ import click
 
 
 class _Text(click.types.StringParamType):
-    """Text. A command line may hold bytes that are none, which neither Redis nor JSON can take."""
+    """Text that is valid UTF-8. A command line may hold other bytes, which neither Redis nor JSON can store."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """See `click.ParamType`."""
@@ -20,7 +20,7 @@ class _Text(click.types.StringParamType):
 
 
 class _Seconds(click.FloatRange):
-    """A time above zero; `nan` and `inf` are floats, but no times."""
+    """A finite number of seconds above zero. click's own float types accept `nan` and `inf`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """See `click.ParamType`."""

@@ -1,4 +1,4 @@
-"""How exports look in a terminal: one line of progress, tables, and plain lines where there is no terminal."""
+"""Formats exports for people: a line of progress, tables, and plain lines if the output is no terminal."""
 
 import sys
 from collections.abc import Sequence
@@ -25,27 +25,27 @@ STYLE = {
 }
 
 PIPE_WIDTH = 240
-"""Columns when nobody watches: ids and keys must not be cut in a file or a pipe."""
+"""Columns of an output that is no terminal. Ids and keys must not be cut in a file or a pipe."""
 
 NOW_WIDTH_MIN = 24
-"""Columns in which what an export does can still be read."""
+"""Least width of the column with the current activity of an export. In fewer columns it is hard to read."""
 
 
 def document(model: BaseModel) -> str:
-    """A document of the contract, as JSON."""
+    """Returns a document of the contract as JSON."""
     return dumps(model.model_dump(mode="json"))
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that cuts nothing when it is no terminal."""
+    """Returns a console. If its stream is no terminal, its lines are wide enough that nothing is cut."""
     stream = sys.stderr if stderr else sys.stdout
-    # A stream that was closed before we began is None.
+    # The stream is None if it was closed before the process started.
     terminal = stream is not None and stream.isatty()
     return Console(stderr=stderr, width=None if terminal else PIPE_WIDTH, highlight=False)
 
 
 def human_bytes(count: float) -> str:
-    """`1536` → `1.5 KiB`."""
+    """Formats a number of bytes, e.g. `1536` as `1.5 KiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
@@ -53,50 +53,50 @@ def human_bytes(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
-def what_now(status: Status) -> str:
-    """What an export is doing, in a few words."""
+def activity(status: Status) -> str:
+    """Returns the current activity of an export as short text."""
     match status.phase:
         case Phase.QUEUED:
-            words = "waits to be submitted"
+            text = "waits to be submitted"
         case Phase.RUNNING:
-            words = f"platform says {status.platform_stage or 'nothing yet'}, {status.counters.polls} polls"
+            text = f"platform says {status.platform_stage or 'nothing yet'}, {status.counters.polls} polls"
         case Phase.TRANSFERRING:
-            words = _moved(status)
+            text = _transferred(status)
         case Phase.SUCCEEDED:
-            words = f"{len(status.objects)} file(s), {human_bytes(sum(item.bytes for item in status.objects))}"
+            text = f"{len(status.objects)} file(s), {human_bytes(sum(item.bytes for item in status.objects))}"
         case Phase.FAILED | Phase.CANCELLED:
-            words = ""
+            text = ""
         case _:
             assert_never(status.phase)
     if status.error is not None:
-        words += f" [{status.error.code}] {status.error.message}"
-    return clean(words).strip()
+        text += f" [{status.error.code}] {status.error.message}"
+    return clean(text).strip()
 
 
-def _moved(status: Status) -> str:
+def _transferred(status: Status) -> str:
     progress = status.progress
     total = f" of {human_bytes(progress.bytes_total)}" if progress.bytes_total else ""
     files = progress.files_total or 1
-    words = f"{human_bytes(progress.bytes_done)}{total}, file {min(progress.files_done + 1, files)} of {files}"
+    text = f"{human_bytes(progress.bytes_done)}{total}, file {min(progress.files_done + 1, files)} of {files}"
     if progress.parts_done:
-        words += f", {progress.parts_done} part(s)"
-    return words if progress.bytes_per_s is None else f"{words}, {human_bytes(progress.bytes_per_s)}/s"
+        text += f", {progress.parts_done} part(s)"
+    return text if progress.bytes_per_s is None else f"{text}, {human_bytes(progress.bytes_per_s)}/s"
 
 
 def line(status: Status) -> str:
-    """One plain line: when, which, where it stands."""
-    words = f"{isoformat(status.updated_at)}  {status.export_id}  {status.phase:<12}  {what_now(status)}"
-    return clean(words).rstrip()
+    """Returns one plain line with time, id, phase and current activity."""
+    text = f"{isoformat(status.updated_at)}  {status.export_id}  {status.phase:<12}  {activity(status)}"
+    return clean(text).rstrip()
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Exports as a table that fits its console: whatever must give way, an id never does."""
+    """Exports as a table that fits the width of its console. An id is never cut."""
 
     statuses: Sequence[Status]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """One export a row; where that is too wide, what it is and does stands in one column."""
+        """Yields a table with one row for each export. If it is too wide, kind and activity share one column."""
         wide = [_wide_row(status) for status in self.statuses]
         needed = sum(max(map(cell_len, column)) + 1 for column in zip(*wide, strict=True)) + NOW_WIDTH_MIN
         yield self._wide(wide) if options.max_width >= needed else self._narrow()
@@ -106,7 +106,7 @@ class Listing:
         grid.add_column("NOW", overflow="fold")
         for status, (export_id, kind, connection, phase, created) in zip(self.statuses, rows, strict=True):
             styled = Text(phase, STYLE[status.phase])
-            grid.add_row(*map(Text, (export_id, kind, connection)), styled, Text(created), Text(what_now(status)))
+            grid.add_row(*map(Text, (export_id, kind, connection)), styled, Text(created), Text(activity(status)))
         return grid
 
     def _narrow(self) -> Table:
@@ -115,18 +115,18 @@ class Listing:
         for status in self.statuses:
             export_id, kind, _, phase, _ = _wide_row(status)
             grid.add_row(
-                Text(export_id), Text(phase, STYLE[status.phase]), Text(f"{kind}\n{what_now(status)}".rstrip())
+                Text(export_id), Text(phase, STYLE[status.phase]), Text(f"{kind}\n{activity(status)}".rstrip())
             )
         return grid
 
 
 def _wide_row(status: Status) -> list[str]:
-    told = (status.export_id, status.kind, status.connection, status.phase, isoformat(status.created_at))
-    return [clean(text) for text in told]
+    cells = (status.export_id, status.kind, status.connection, status.phase, isoformat(status.created_at))
+    return [clean(cell) for cell in cells]
 
 
 def _grid(*columns: str) -> Table:
-    """A table whose columns so far keep their width."""
+    """Returns a table with columns that are never wrapped."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         grid.add_column(column, no_wrap=True)
@@ -134,20 +134,20 @@ def _grid(*columns: str) -> Table:
 
 
 def table(statuses: Sequence[Status]) -> Listing:
-    """Exports, as a table for a console."""
+    """Returns exports as a table for a console."""
     return Listing(statuses)
 
 
 def details(status: Status) -> Table:
-    """Everything about one export, one line a fact."""
+    """Returns all facts about one export as a table with one fact in each line."""
     grid = Table(box=None, show_header=False, pad_edge=False)
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     counters = status.counters
     facts = {
         "export": status.export_id,
-        "kind": f"{status.kind} over {status.connection}",
-        "phase": f"{status.phase}  {what_now(status)}",
+        "kind": f"{status.kind} (connection {status.connection})",
+        "phase": f"{status.phase}  {activity(status)}",
         "operation": status.operation_id,
         "created": isoformat(status.created_at),
         "updated": isoformat(status.updated_at),

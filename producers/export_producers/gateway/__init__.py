@@ -1,1 +1,1 @@
-"""The HTTP API: the queue, for services in any language."""
+"""The HTTP API: the export queue for services in any language."""

@@ -1,4 +1,4 @@
-"""The application: its routes, and what happens around each of them."""
+"""The application: its routes, and the middlewares around them."""
 
 import asyncio
 from time import monotonic
@@ -8,33 +8,35 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from export_producers.gateway import exports, streams
-from export_producers.gateway.context import CONTEXT, GatewayContext, json_answer
+from export_producers.gateway.context import CONTEXT, GatewayContext, json_response
 from export_producers.gateway.metrics import route_of
 from export_producers.gateway.openapi import document
-from export_producers.gateway.problems import SECURITY_HEADERS, ProblemError, answer
+from export_producers.gateway.problems import SECURITY_HEADERS, ProblemError, error_response
 from export_producers.gateway.schemas import Health
 from export_worker.contract.parsing import REQUEST_MAX_BYTES
 from export_worker.contract.printable import dumps
 from export_worker.errors import ServiceUnreachableError
 
 EXPORT = "/v1/exports/{export_id:[0-9A-Za-z-]{1,64}}"
-GUARDED = "/v1/"
-"""What stands below it needs a key; all else says nothing about any export."""
-REDIS_PATIENCE_S = 2.0
-"""Of a scrape: a Redis that takes longer for one small read hangs."""
+KEY_REQUIRED_PREFIX = "/v1/"
+"""Paths with this prefix need a key. All other paths reveal nothing about exports."""
+REDIS_CHECK_TIMEOUT_S = 2.0
+"""Limit for the read of one scrape. A Redis that needs longer for such a small read counts as unreachable."""
+STATUS_CLIENT_CLOSED = 499
+"""Counted for a request whose client disconnected before the response. nginx uses the same number."""
 CALLER = web.RequestKey("caller", int)
 
 _log = structlog.get_logger(__name__)
 
 
-def build_app(parts: GatewayContext) -> web.Application:
-    """The application around one gateway's parts."""
+def build_app(context: GatewayContext) -> web.Application:
+    """Builds the application of one gateway."""
     app = web.Application(client_max_size=REQUEST_MAX_BYTES, middlewares=[access_log, error_middleware, authenticate])
-    app[CONTEXT] = parts
+    app[CONTEXT] = context
     app.add_routes(
         [
             web.post("/v1/exports", exports.enqueue),
-            web.get("/v1/exports", exports.listing),
+            web.get("/v1/exports", exports.list_exports),
             web.get(EXPORT, exports.status),
             web.post(f"{EXPORT}/cancel", exports.cancel),
             web.post(f"{EXPORT}/retry", exports.retry),
@@ -46,23 +48,23 @@ def build_app(parts: GatewayContext) -> web.Application:
             web.get("/metrics", metrics),
         ]
     )
-    app.on_response_prepare.append(_secure)
-    app.on_shutdown.append(_stop)
+    app.on_response_prepare.append(_add_security_headers)
+    app.on_shutdown.append(_stop_streams)
     return app
 
 
-async def _secure(_: web.Request, response: web.StreamResponse) -> None:
+async def _add_security_headers(_: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(SECURITY_HEADERS)
 
 
-async def _stop(app: web.Application) -> None:
+async def _stop_streams(app: web.Application) -> None:
     app[CONTEXT].stopping.set()
 
 
 @web.middleware
 async def access_log(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Count each request, and tell it in the log: by its route, for a path may hold what somebody put there."""
-    started, status = monotonic(), 499  # as nginx calls a client that did not wait
+    """Counts and logs each request. The log has the route, not the path, because a path may hold a secret."""
+    started, status = monotonic(), STATUS_CLIENT_CLOSED
     response = None
     try:
         response = await handler(request)
@@ -80,59 +82,59 @@ async def access_log(request: web.Request, handler: Handler) -> web.StreamRespon
 
 @web.middleware
 async def error_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every error with a problem."""
+    """Turns every error into a problem response."""
     try:
         return await handler(request)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a problem and the log the rest
-        return answer(error)
+    except Exception as error:  # noqa: BLE001 - every error becomes a response; the log gets the details
+        return error_response(error)
 
 
 @web.middleware
 async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let those in who have a key, and not too often."""
-    if not request.path.startswith(GUARDED):
+    """Refuses requests without a valid key, and requests above the rate limit of their key."""
+    if not request.path.startswith(KEY_REQUIRED_PREFIX):
         return await handler(request)
-    parts = request.app[CONTEXT]
-    caller = parts.keyring.caller(request.headers.get("Authorization"))
+    context = request.app[CONTEXT]
+    caller = context.api_keys.caller(request.headers.get("Authorization"))
     if caller is None:
         headers = {"WWW-Authenticate": 'Bearer realm="export-worker"'}
         detail = "send a key of this gateway in the header: Authorization: Bearer KEY"
         raise ProblemError(401, "unauthorized", detail, headers=headers)
     request[CALLER] = caller
-    wait_s = parts.rate.wait_s(caller)
+    wait_s = context.rate_limit.wait_s(caller)
     if wait_s:
-        detail = f"too many requests with this key; come again in {wait_s} s"
+        detail = f"too many requests with this key; retry in {wait_s} s"
         raise ProblemError(429, "too_many_requests", detail, headers={"Retry-After": str(wait_s)})
     return await handler(request)
 
 
 async def openapi(_: web.Request) -> web.Response:
-    """The OpenAPI document."""
+    """Returns the OpenAPI document."""
     return web.json_response(document(), dumps=dumps)
 
 
 async def healthz(_: web.Request) -> web.Response:
-    """The process lives."""
-    return json_answer(Health())
+    """Reports that the process runs."""
+    return json_response(Health())
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Redis can be reached; 503 if not, or while the gateway stops."""
-    parts = request.app[CONTEXT]
-    if parts.stopping.is_set():
-        raise ProblemError(503, "stopping", "the gateway is about to stop", headers={"Retry-After": "1"})
-    await parts.queue.list_exports(limit=1)
-    return json_answer(Health())
+    """Reports whether Redis is reachable. The status is 503 if it is not, or if the gateway is stopping."""
+    context = request.app[CONTEXT]
+    if context.stopping.is_set():
+        raise ProblemError(503, "stopping", "the gateway is stopping", headers={"Retry-After": "1"})
+    await context.queue.list_exports(limit=1)
+    return json_response(Health())
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """For Prometheus."""
-    parts = request.app[CONTEXT]
+    """Returns the metrics for Prometheus."""
+    context = request.app[CONTEXT]
     try:
-        async with asyncio.timeout(REDIS_PATIENCE_S):
-            await parts.queue.list_exports(limit=1)
+        async with asyncio.timeout(REDIS_CHECK_TIMEOUT_S):
+            await context.queue.list_exports(limit=1)
     except (ServiceUnreachableError, TimeoutError):
         redis_up = False
     else:
         redis_up = True
-    return await parts.metrics.answer(redis_up=redis_up)
+    return await context.metrics.response(redis_up=redis_up)

@@ -1,4 +1,4 @@
-"""Who may call, and how often. Pure but for the clock that it is given."""
+"""API keys and the rate limit of each key. Pure, except for the clock that the caller passes in."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,30 +6,30 @@ from hashlib import sha256
 from hmac import compare_digest
 from math import ceil
 
-NOBODY = -1
-"""Whoever calls a gateway without keys."""
+ANONYMOUS = -1
+"""The caller of a gateway that has no keys."""
 
 
 class ApiKeys:
-    """The bearer keys.
+    """The bearer keys of the gateway.
 
     Args:
-        keys: In clear; without any, everyone may call.
+        keys: In clear. Without keys, every caller is accepted.
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
-        # Digests have one length, so that not even the length of a key shows in the time that a comparison takes.
+        # Digests have equal lengths. So the time of a comparison reveals nothing, not even the length of a key.
         self._digests = [_digest(key) for key in keys]
 
     def caller(self, authorization: str | None) -> int | None:
-        """Which key the header `Authorization` holds; None when it is none of ours."""
+        """Returns the index of the key in the header `Authorization`, or None if it holds no valid key."""
         if not self._digests:
-            return NOBODY
-        scheme, _, given = (authorization or "").partition(" ")
-        digest = _digest(given.strip())
-        # All are compared, whichever it is.
-        same = [compare_digest(digest, known) for known in self._digests]
-        return same.index(True) if scheme.lower() == "bearer" and any(same) else None
+            return ANONYMOUS
+        scheme, _, key = (authorization or "").partition(" ")
+        digest = _digest(key.strip())
+        # Every key is compared, so that the time does not depend on which key matches.
+        matches = [compare_digest(digest, known) for known in self._digests]
+        return matches.index(True) if scheme.lower() == "bearer" and any(matches) else None
 
 
 def _digest(key: str) -> bytes:
@@ -43,12 +43,12 @@ class _Bucket:
 
 
 class RateLimit:
-    """A bucket of requests for each caller, refilled at a steady rate.
+    """A token bucket for each caller.
 
     Args:
-        per_second: Requests a second, for long.
-        burst: Requests at once, after a rest.
-        clock: Seconds, from whenever.
+        per_second: Tokens that are added each second: the sustained rate.
+        burst: Capacity of the bucket: requests that are allowed at once after a pause.
+        clock: A monotonic clock in seconds.
     """
 
     def __init__(self, per_second: float, burst: int, clock: Callable[[], float]) -> None:
@@ -58,7 +58,7 @@ class RateLimit:
         self._buckets: dict[int, _Bucket] = {}
 
     def wait_s(self, caller: int) -> int:
-        """Count one request; 0 lets it through, else it may come again in so many whole seconds."""
+        """Takes a token for one request. Returns 0 if there was one, else the whole seconds until there is one."""
         now = self._clock()
         bucket = self._buckets.setdefault(caller, _Bucket(self._burst, now))
         bucket.tokens = min(self._burst, bucket.tokens + (now - bucket.filled_at) * self._per_second)

@@ -1,4 +1,4 @@
-"""What the handlers share: one gateway's parts, and how a request is read."""
+"""What the handlers share: the state of one gateway, and how requests are read and responses are written."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -14,49 +14,50 @@ from pydantic import BaseModel
 from export_producers.client import ExportQueue
 from export_producers.gateway.auth import ApiKeys, RateLimit
 from export_producers.gateway.metrics import Metrics
-from export_producers.gateway.problems import ProblemError, wrong_parameter
+from export_producers.gateway.options import GatewayOptions
+from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_worker.contract.status import Status
 
 CatalogCall = Callable[[str, str, str | None], Awaitable[list[dict[str, Any]]]]
-"""Lists a resource of a connection, in a project if one is named."""
+"""Lists a resource of a connection. Takes connection, resource, and project or None."""
 
-BODY_S = 20.0
-"""A body of some kilobytes that takes longer is meant to hold a connection."""
+BODY_TIMEOUT_S = 20.0
+"""Limit for receiving a body, which has some kilobytes. A slower client would hold a connection for nothing."""
 
 
 @dataclass(frozen=True)
 class GatewayContext:
-    """One gateway.
+    """The state of one gateway.
 
     Args:
-        catalog: None where what asks platforms is not installed.
-        streams_max: Event streams at once.
-        keep_alive_s: A stream says something at least so often, or proxies take it for dead.
+        catalog: None if the packages that call platforms are not installed.
+        streams: The requests of the open event streams.
+        in_flight: The idempotency keys of the requests in progress.
+        stopping: Set when the gateway stops. Event streams then end.
     """
 
     queue: ExportQueue
-    keyring: ApiKeys
-    rate: RateLimit
+    api_keys: ApiKeys
+    rate_limit: RateLimit
     catalog: CatalogCall | None
-    streams_max: int
-    keep_alive_s: float
+    options: GatewayOptions
     streams: list[web.Request] = field(default_factory=list)
     metrics: Metrics = field(default_factory=Metrics)
     in_flight: set[str] = field(default_factory=set)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     @contextmanager
-    def flight(self, key: str | None) -> Iterator[None]:
-        """Hold an idempotency key while its request is worked on.
+    def hold_key(self, key: str | None) -> Iterator[None]:
+        """Reserves an idempotency key while its request is in progress.
 
         Raises:
-            ProblemError: Another request holds it.
+            ProblemError: Another request with this key is in progress.
         """
         if key is None:
             yield
             return
         if key in self.in_flight:
-            detail = "a request with this Idempotency-Key is being worked on; its answer can be had in a moment"
+            detail = "another request with this Idempotency-Key is in progress; retry in a moment"
             raise ProblemError(409, "in_flight", detail, headers={"Retry-After": "1"})
         self.in_flight.add(key)
         try:
@@ -65,14 +66,15 @@ class GatewayContext:
             self.in_flight.discard(key)
 
     @contextmanager
-    def stream(self, request: web.Request) -> Iterator[None]:
-        """Count an event stream while it is open.
+    def open_stream(self, request: web.Request) -> Iterator[None]:
+        """Counts an event stream while it is open.
 
         Raises:
-            ProblemError: Too many are.
+            ProblemError: Too many event streams are open.
         """
-        if len(self.streams) >= self.streams_max:
-            raise ProblemError(503, "too_many_streams", "too many event streams are open", headers={"Retry-After": "5"})
+        if len(self.streams) >= self.options.max_streams:
+            detail = "too many event streams are open; retry later"
+            raise ProblemError(503, "too_many_streams", detail, headers={"Retry-After": "5"})
         self.streams.append(request)
         self.metrics.streams.set(len(self.streams))
         try:
@@ -82,53 +84,52 @@ class GatewayContext:
             self.metrics.streams.set(len(self.streams))
 
 
-CONTEXT = web.AppKey("parts", GatewayContext)
+CONTEXT = web.AppKey("context", GatewayContext)
 
 
-def json_answer(document: BaseModel, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    """A document of the contract as an answer."""
+def json_response(document: BaseModel, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """Returns a response with a model as JSON."""
     body = document.model_dump_json().encode()
     return web.Response(status=status, body=body, headers=headers, content_type="application/json")
 
 
 def query(request: web.Request, *allowed: str) -> dict[str, str]:
-    """The parameters behind the question mark.
+    """Returns the parameters of the query string.
 
     Raises:
-        ProblemError: One is unknown, or is given twice.
+        ProblemError: A parameter is unknown or is given twice.
     """
     for name in request.query:
         if name not in allowed:
-            known = ", ".join(allowed) or "there is none"
-            raise wrong_parameter("query", f"unknown parameter; allowed here: {known}")
+            raise invalid_parameter("query", f"unknown parameter; allowed here: {', '.join(allowed) or 'none'}")
         if len(request.query.getall(name)) > 1:
-            raise wrong_parameter(name, "is given twice")
+            raise invalid_parameter(name, "is given twice")
     return dict(request.query)
 
 
 async def json_body(request: web.Request) -> bytes:
-    """The body.
+    """Reads the body.
 
     Raises:
-        ProblemError: It is announced as something else than JSON, or takes too long.
+        ProblemError: Its content type is not JSON, or it takes too long to arrive.
     """
     if request.content_type != "application/json" or (request.charset or "utf-8").lower() not in {"utf-8", "utf8"}:
         detail = "the body must be JSON in UTF-8; send the header Content-Type: application/json"
         raise ProblemError(415, "unsupported_media_type", detail, headers={"Accept-Post": "application/json"})
     try:
-        async with asyncio.timeout(BODY_S):
+        async with asyncio.timeout(BODY_TIMEOUT_S):
             return await request.read()
     except TimeoutError:
-        raise ProblemError(408, "request_timeout", f"the body did not arrive within {BODY_S:g} s") from None
+        raise ProblemError(408, "request_timeout", f"the body did not arrive within {BODY_TIMEOUT_S:g} s") from None
 
 
-def due_header(status: Status) -> dict[str, str]:
-    """`Retry-After`: when the export's next step is due, for before that nothing changes."""
+def retry_after(status: Status) -> dict[str, str]:
+    """Returns the header `Retry-After` with the time until the export's next step, before which nothing changes."""
     if status.due_at is None:
         return {}
     return {"Retry-After": str(max(1, ceil((status.due_at - datetime.now(UTC)).total_seconds())))}
 
 
 def location(export_id: str) -> dict[str, str]:
-    """Where an export is looked at."""
+    """Returns the header `Location` with the path of an export's status."""
     return {"Location": f"/v1/exports/{export_id}"}

@@ -1,12 +1,12 @@
-"""The routes below `/v1`."""
+"""The handlers of the routes under `/v1`, except the event streams."""
 
 from aiohttp import web
 from pydantic import ValidationError
 
 from export_producers.client import LIST_MAX
-from export_producers.gateway.context import CONTEXT, due_header, json_answer, json_body, location, query
-from export_producers.gateway.openapi import KEY_MAX, RESOURCES
-from export_producers.gateway.problems import ProblemError, wrong_parameter
+from export_producers.gateway.context import CONTEXT, json_body, json_response, location, query, retry_after
+from export_producers.gateway.openapi import KEY_MAX_CHARS, RESOURCES
+from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.gateway.schemas import Cancelling, ExportPage, RetryOrder
 from export_producers.records import Start
 from export_worker.contract.parsing import parse_request
@@ -20,35 +20,35 @@ STARTS: dict[str, Start] = {"submit": "submit", "poll": "poll", "transfer": "tra
 
 
 async def enqueue(request: web.Request) -> web.Response:
-    """Accept an export; the same key with the same request gives the first one back."""
-    parts = request.app[CONTEXT]
+    """Accepts an export. The same idempotency key with the same request returns the first export."""
+    context = request.app[CONTEXT]
     query(request)
     key = _idempotency_key(request)
-    with parts.flight(key):
-        wanted = _with_key(parse_request(await json_body(request)), key)
-        accepted = await parts.queue.enqueue(wanted, trace=_trace(request))
+    with context.hold_key(key):
+        export_request = _with_key(parse_request(await json_body(request)), key)
+        accepted = await context.queue.enqueue(export_request, trace=_trace(request))
     headers = location(accepted.export_id) | {"Retry-After": "1"}
     if accepted.deduplicated:
-        headers |= due_header(await parts.queue.status(accepted.export_id))
-    return json_answer(accepted, status=202, headers=headers)
+        headers |= retry_after(await context.queue.status(accepted.export_id))
+    return json_response(accepted, status=202, headers=headers)
 
 
 def _idempotency_key(request: web.Request) -> str | None:
-    given = request.headers.getall(IDEMPOTENCY_KEY, [])
-    if not given:
+    values = request.headers.getall(IDEMPOTENCY_KEY, [])
+    if not values:
         return None
-    (key, *more) = given
-    if more or not 1 <= len(key) <= KEY_MAX or not all("!" <= letter <= "~" for letter in key):
-        raise wrong_parameter(IDEMPOTENCY_KEY, f"must be one key of 1 to {KEY_MAX} visible ASCII characters")
+    (key, *more) = values
+    if more or not 1 <= len(key) <= KEY_MAX_CHARS or not all("!" <= letter <= "~" for letter in key):
+        raise invalid_parameter(IDEMPOTENCY_KEY, f"must be one key of 1 to {KEY_MAX_CHARS} visible ASCII characters")
     return key
 
 
-def _with_key(wanted: ExportRequest, key: str | None) -> ExportRequest:
-    if key is None or wanted.idempotency_key == key:
-        return wanted
-    if wanted.idempotency_key is not None:
-        raise wrong_parameter(IDEMPOTENCY_KEY, "differs from the idempotency_key of the body")
-    return wanted.model_copy(update={"idempotency_key": key})
+def _with_key(export_request: ExportRequest, key: str | None) -> ExportRequest:
+    if key is None or export_request.idempotency_key == key:
+        return export_request
+    if export_request.idempotency_key is not None:
+        raise invalid_parameter(IDEMPOTENCY_KEY, "differs from the idempotency_key of the body")
+    return export_request.model_copy(update={"idempotency_key": key})
 
 
 def _trace(request: web.Request) -> TraceContext | None:
@@ -56,85 +56,89 @@ def _trace(request: web.Request) -> TraceContext | None:
     return TraceContext.of({name: request.headers[name] for name in names if name in request.headers})
 
 
-async def listing(request: web.Request) -> web.Response:
-    """One page of exports."""
-    asked = query(request, "phase", "limit", "cursor")
-    phase = asked.get("phase")
+async def list_exports(request: web.Request) -> web.Response:
+    """Returns one page of exports."""
+    parameters = query(request, "phase", "limit", "cursor")
+    phase = parameters.get("phase")
     if phase is not None and phase not in set(Phase):
-        raise wrong_parameter("phase", f"must be one of {', '.join(Phase)}")
-    limit = asked.get("limit", "50")
-    if not (limit.isascii() and limit.isdecimal() and len(limit) <= len(str(LIST_MAX)) and 1 <= int(limit) <= LIST_MAX):
-        raise wrong_parameter("limit", f"must be a whole number from 1 to {LIST_MAX}")
+        raise invalid_parameter("phase", f"must be one of {', '.join(Phase)}")
+    limit, cursor = _limit(parameters.get("limit", "50")), parameters.get("cursor")
     try:
-        page = await request.app[CONTEXT].queue.page(Phase(phase) if phase else None, int(limit), asked.get("cursor"))
+        page = await request.app[CONTEXT].queue.page(Phase(phase) if phase else None, limit, cursor)
     except InvalidRequestError as error:
         raise ProblemError(400, error.code, str(error), errors=error.problems) from None
     headers = {}
     if page.cursor is not None:
-        following = request.rel_url.update_query(cursor=page.cursor)
-        headers["Link"] = f'<{following}>; rel="next"'
-    return json_answer(ExportPage(exports=page.statuses, next_cursor=page.cursor), headers=headers)
+        next_url = request.rel_url.update_query(cursor=page.cursor)
+        headers["Link"] = f'<{next_url}>; rel="next"'
+    return json_response(ExportPage(exports=page.statuses, next_cursor=page.cursor), headers=headers)
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(LIST_MAX)) and 1 <= int(text) <= LIST_MAX):
+        raise invalid_parameter("limit", f"must be an integer from 1 to {LIST_MAX}")
+    return int(text)
 
 
 async def status(request: web.Request) -> web.Response:
-    """Where an export stands."""
+    """Returns the status of an export."""
     query(request)
     found = await request.app[CONTEXT].queue.status(request.match_info["export_id"])
-    return json_answer(found, headers=due_header(found))
+    return json_response(found, headers=retry_after(found))
 
 
 async def cancel(request: web.Request) -> web.Response:
-    """Ask for an export's end."""
+    """Requests the cancellation of an export."""
     query(request)
     export_id = request.match_info["export_id"]
     phase = await request.app[CONTEXT].queue.cancel(export_id)
     answer = Cancelling(export_id=export_id, phase=phase, cancelling=not phase.terminal)
-    return json_answer(answer, status=202 if answer.cancelling else 200)
+    return json_response(answer, status=202 if answer.cancelling else 200)
 
 
 async def retry(request: web.Request) -> web.Response:
-    """Set an ended export going again."""
-    parts, export_id = request.app[CONTEXT], request.match_info["export_id"]
+    """Restarts an export that has ended."""
+    context, export_id = request.app[CONTEXT], request.match_info["export_id"]
     start = await _start(request)
     try:
-        again = await parts.queue.retry(export_id, start)
+        restarted = await context.queue.retry(export_id, start)
     except InvalidRequestError as error:
         raise ProblemError(409, "not_ended", str(error)) from None
-    return json_answer(again, status=202, headers=location(export_id) | due_header(again))
+    return json_response(restarted, status=202, headers=location(export_id) | retry_after(restarted))
 
 
 async def _start(request: web.Request) -> Start | None:
-    """Where to begin, as the query or the body says."""
-    given = query(request, "from").get("from")
-    if given is not None and given not in STARTS:
-        raise wrong_parameter("from", f"must be one of {', '.join(STARTS)}")
-    told = None
+    """Returns the step from which to restart, as the query string or the body names it."""
+    in_query = query(request, "from").get("from")
+    if in_query is not None and in_query not in STARTS:
+        raise invalid_parameter("from", f"must be one of {', '.join(STARTS)}")
+    in_body = None
     if request.can_read_body:
         try:
-            told = RetryOrder.model_validate_json(await json_body(request) or b"{}").start
+            in_body = RetryOrder.model_validate_json(await json_body(request) or b"{}").start
         except ValidationError as error:
             malformed = any(detail["type"] == "json_invalid" for detail in error.errors())
             detail = f'must be a JSON object such as {{"from": "poll"}}, with one of {", ".join(STARTS)}'
             raise ProblemError(400 if malformed else 422, ErrorCode.INVALID_REQUEST, f"request: {detail}") from None
-    if given and told and given != told:
-        raise wrong_parameter("from", "differs between the query and the body")
-    return STARTS[given] if given else told
+    if in_query and in_body and in_query != in_body:
+        raise invalid_parameter("from", "differs between the query string and the body")
+    return STARTS[in_query] if in_query else in_body
 
 
 async def catalog(request: web.Request) -> web.Response:
-    """What a connection's platform has of a resource."""
+    """Returns what a connection's platform has of a resource."""
     call = request.app[CONTEXT].catalog
     connection, resource = request.match_info["connection"], request.match_info["resource"]
     project = query(request, "project").get("project")
     if resource not in RESOURCES:
-        raise ProblemError(404, ErrorCode.NOT_FOUND, f"no such resource; there are {', '.join(RESOURCES)}")
+        raise ProblemError(404, ErrorCode.NOT_FOUND, f"unknown resource; the resources are {', '.join(RESOURCES)}")
     if call is None:
-        detail = "platforms are asked by what the extra [worker] brings, and it is not installed here"
+        detail = "the catalog needs the extra [worker] of export-worker, which is not installed with this gateway"
         raise ProblemError(501, "not_installed", detail)
     try:
         items = await call(connection, resource, project)
     except InvalidRequestError as error:
-        # What stands in the path is not there; what stands behind it is wrong.
+        # A wrong part of the path is "not found". A wrong parameter of the query string is an invalid request.
         missing = any(item.field in {"connection", "resource"} for item in error.problems)
         code = ErrorCode.NOT_FOUND if missing else error.code
         raise ProblemError(404 if missing else 422, code, str(error), errors=error.problems) from None

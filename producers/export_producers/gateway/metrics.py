@@ -1,4 +1,4 @@
-"""Counts and durations, by the template of a route: what clients make up never becomes a label."""
+"""Request counts and durations. Their label is the route's template, so clients cannot create new labels."""
 
 import asyncio
 
@@ -7,12 +7,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-"""Any other is counted as `other`."""
+"""All other methods are counted as `other`: a client can invent any number of them."""
 UNMATCHED = "unmatched"
 
 
 class Metrics:
-    """What one gateway tells Prometheus."""
+    """The metrics of one gateway."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -23,34 +23,34 @@ class Metrics:
         )
         self._seconds = Histogram(
             "export_gateway_request_seconds",
-            "From the headers of a request to the end of its answer; streams are left out.",
+            "Time from the headers of a request to the end of its response, without event streams.",
             labels,
             registry=self._registry,
         )
-        self.streams = Gauge("export_gateway_streams", "Event streams that are open.", registry=self._registry)
+        self.streams = Gauge("export_gateway_streams", "Open event streams.", registry=self._registry)
 
         self._up = Gauge("export_gateway_redis_up", "Whether Redis answered this scrape.", registry=self._registry)
 
     def names(self) -> set[str]:
-        """Every metric, as the text form names its kind."""
+        """Returns the names of all metrics, as the text format's `TYPE` lines have them."""
         return {family.name for family in self._registry.collect()}
 
     def served(self, method: str, route: str, status: int, seconds: float, *, stream: bool) -> None:
-        """Count one request."""
+        """Counts one request. The duration of an event stream is not recorded."""
         method = method if method in METHODS else "other"
         self._requests.labels(method, route, str(status)).inc()
         if not stream:
             self._seconds.labels(method, route).observe(seconds)
 
-    async def answer(self, *, redis_up: bool) -> web.Response:
-        """Everything, in Prometheus's text format."""
+    async def response(self, *, redis_up: bool) -> web.Response:
+        """Returns all metrics in Prometheus's text format."""
         self._up.set(redis_up)
-        # The process's own numbers come from /proc, and files are not read on the loop.
+        # The process metrics are read from files in /proc, which must not block the event loop.
         text = await asyncio.to_thread(generate_latest, self._registry)
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def route_of(request: web.Request) -> str:
-    """The template of a route, such as `/v1/exports/{export_id}`."""
+    """Returns the template of a request's route, such as `/v1/exports/{export_id}`."""
     resource = request.match_info.route.resource
     return UNMATCHED if resource is None else resource.canonical

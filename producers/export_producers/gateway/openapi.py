@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, from the models that the API reads and writes. Needs pydantic alone."""
+"""The OpenAPI 3.1 document, generated from the models of the API. Needs only pydantic."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -25,22 +25,22 @@ RESOURCES = (
     "clusters",
     "user-groups",
 )
-KEY_MAX = 255
-"""Characters of an idempotency key."""
+KEY_MAX_CHARS = 255
+"""Limit of an idempotency key, as the contract sets it."""
 
 PROBLEMS = {
-    400: "the request is no JSON, or a parameter or header is wrong",
-    401: "the bearer key is missing or wrong",
-    404: "there is no such export, connection or resource",
-    409: "the same idempotency key is being worked on, or the export has not ended yet",
-    413: "the body is too large",
-    415: "the body must be application/json",
-    422: "a field is wrong, or the idempotency key stands for another request",
-    429: "too many requests with this key",
-    500: "a defect of the gateway",
-    501: "the gateway is installed without what asks platforms",
-    502: "the platform refuses, or gives no usable answer",
-    503: "Redis, or the platform, cannot be reached",
+    400: "The request is not JSON, or a parameter or a header is invalid.",
+    401: "The bearer key is missing or invalid.",
+    404: "The export, connection or resource does not exist.",
+    409: "A request with the same idempotency key is in progress, or the export has not ended yet.",
+    413: "The body is too large.",
+    415: "The body must be application/json.",
+    422: "A field is invalid, or the idempotency key belongs to another request.",
+    429: "Too many requests with this key.",
+    500: "The gateway failed unexpectedly.",
+    501: "The gateway is installed without the packages that call platforms.",
+    502: "The platform refuses the call, or its response is not usable.",
+    503: "Redis or the platform is unreachable.",
 }
 _ID = {
     "name": "export_id",
@@ -49,13 +49,13 @@ _ID = {
     "schema": {"type": "string", "pattern": "^[0-9A-Za-z-]{1,64}$"},
 }
 _OBJECT = {"application/json": {"schema": {"type": "object"}}}
-_SECONDS = {"description": "Seconds until something may have changed.", "schema": {"type": "integer", "minimum": 1}}
-_LOCATION = {"description": "Where the export is looked at.", "schema": {"type": "string"}}
+_SECONDS = {"description": "Seconds until the status may change.", "schema": {"type": "integer", "minimum": 1}}
+_LOCATION = {"description": "The path of the export's status.", "schema": {"type": "string"}}
 
 
 @cache
 def document() -> Json:
-    """The whole document; not to be changed by whoever reads it."""
+    """Returns the document. It is cached, so callers must not modify it."""
     _, schemas = models_json_schema(
         [
             (ExportRequest, "validation"),
@@ -74,7 +74,7 @@ def document() -> Json:
         "info": {
             "title": "export-worker",
             "version": version("export-worker"),
-            "description": "Asks for exports from customer-data platforms into S3, and follows them.",
+            "description": "Exports data from customer-data platforms to S3, and reports the status of each export.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
@@ -95,11 +95,15 @@ def _paths() -> Json:
         "/v1/exports/{export_id}/retry": {"post": _retry()},
         "/v1/exports/{export_id}/events": {"get": _events()},
         "/v1/catalog/{connection}/{resource}": {"get": _catalog()},
-        "/openapi.json": {"get": _open("openapi", "This document.", _OBJECT)},
-        "/healthz": {"get": _open("alive", "Whether the process lives.", _json("Health"))},
-        "/readyz": {"get": _open("ready", "Whether Redis can be reached.", _json("Health"), 503)},
+        "/openapi.json": {"get": _open("openapi", "Get this document.", _OBJECT)},
+        "/healthz": {"get": _open("alive", "Check whether the process runs.", _json("Health"))},
+        "/readyz": {"get": _open("ready", "Check whether Redis is reachable.", _json("Health"), 503)},
         "/metrics": {
-            "get": _open("metrics", "Prometheus's text format.", {"text/plain": {"schema": {"type": "string"}}})
+            "get": _open(
+                "metrics",
+                "Get the metrics in Prometheus's text format.",
+                {"text/plain": {"schema": {"type": "string"}}},
+            )
         },
     }
 
@@ -108,16 +112,16 @@ def _enqueue() -> Json:
     key = {
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "The same key with the same request gives the first export back.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": KEY_MAX, "pattern": "^[!-~]+$"},
+        "description": "The same key with the same request returns the first export.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": KEY_MAX_CHARS, "pattern": "^[!-~]+$"},
     }
-    accepted = _answer("Accepted: once this is said, the export is not lost.", _json("Accepted"))
+    accepted = _answer("Accepted. From now on, the export is not lost.", _json("Accepted"))
     accepted["headers"] = {"Location": _LOCATION, "Retry-After": _SECONDS}
     accepted["links"] = {
         name: {"operationId": name, "parameters": {"export_id": "$response.body#/export_id"}}
         for name in ("status", "cancel", "retry")
     }
-    return _operation("enqueue", "Ask for an export.", {202: accepted}, (409, 413, 415, 422), [key]) | {
+    return _operation("enqueue", "Request an export.", {202: accepted}, (409, 413, 415, 422), [key]) | {
         "requestBody": {"required": True, "content": _json("ExportRequest")}
     }
 
@@ -126,33 +130,33 @@ def _list() -> Json:
     limits = {"type": "integer", "minimum": 1, "maximum": LIST_MAX, "default": 50}
     parameters = [
         _query("phase", {"type": "string", "enum": [phase.value for phase in Phase]}, "Only exports in this phase."),
-        _query("limit", limits, "How many at most."),
-        _query("cursor", {"type": "string", "maxLength": 200}, "`next_cursor` of the page before."),
+        _query("limit", limits, "Maximum number of exports."),
+        _query("cursor", {"type": "string", "maxLength": 200}, "The `next_cursor` of the previous page."),
     ]
-    page = _answer("The newest first; what is accepted meanwhile moves nothing.", _json("ExportPage"))
+    page = _answer("Exports, newest first. Exports accepted later do not shift the next pages.", _json("ExportPage"))
     page["headers"] = {"Link": {"description": 'The next page, as rel="next".', "schema": {"type": "string"}}}
     return _operation("list", "List exports.", {200: page}, (), parameters)
 
 
 def _status() -> Json:
-    answer = _answer("Where it stands.", _json("Status")) | {"headers": {"Retry-After": _SECONDS}}
-    return _operation("status", "Look at one export.", {200: answer}, (404,), [_ID])
+    answer = _answer("The status of the export.", _json("Status")) | {"headers": {"Retry-After": _SECONDS}}
+    return _operation("status", "Get the status of an export.", {200: answer}, (404,), [_ID])
 
 
 def _cancel() -> Json:
     answers = {
-        202: _answer("It ends as soon as whoever has it hears of it.", _json("Cancelling")),
-        200: _answer("It had ended before.", _json("Cancelling")),
+        202: _answer("Cancellation requested. A worker ends the export within seconds.", _json("Cancelling")),
+        200: _answer("The export had already ended.", _json("Cancelling")),
     }
-    return _operation("cancel", "Ask for an export's end.", answers, (404,), [_ID])
+    return _operation("cancel", "Cancel an export.", answers, (404,), [_ID])
 
 
 def _retry() -> Json:
-    start = _query("from", {"type": "string", "enum": ["submit", "poll", "transfer"]}, "Where it begins.")
-    again = _answer("It goes on.", _json("Status"))
-    again["headers"] = {"Location": _LOCATION, "Retry-After": _SECONDS}
+    start = _query("from", {"type": "string", "enum": ["submit", "poll", "transfer"]}, "The step to restart from.")
+    answer = _answer("Restarted.", _json("Status"))
+    answer["headers"] = {"Location": _LOCATION, "Retry-After": _SECONDS}
     operation = _operation(
-        "retry", "Set an ended export going again.", {202: again}, (404, 409, 413, 415, 422), [_ID, start]
+        "retry", "Restart an export that has ended.", {202: answer}, (404, 409, 413, 415, 422), [_ID, start]
     )
     return operation | {"requestBody": {"required": False, "content": _json("RetryOrder")}}
 
@@ -161,29 +165,29 @@ def _events() -> Json:
     last = {
         "name": "Last-Event-ID",
         "in": "header",
-        "description": "Of the last event that was received: only what is newer is sent.",
+        "description": "The id of the last event that was received. If it is the current status, it is not sent again.",
         "schema": {"type": "string", "maxLength": 100, "pattern": "^[!-~]+$"},
     }
     answers = {
-        200: _answer("Server-sent events: `status`, with a status document as data.", {"text/event-stream": {}}),
-        204: {"description": "It has ended, and its last event was received: do not come again."},
+        200: _answer("Server-sent events `status`, each with a status document as data.", {"text/event-stream": {}}),
+        204: {"description": "The export has ended and the client has its last event. Do not reconnect."},
     }
-    return _operation("events", "Follow an export to its end.", answers, (404,), [_ID, last])
+    return _operation("events", "Follow an export until it ends.", answers, (404,), [_ID, last])
 
 
 def _catalog() -> Json:
     parameters = [
         {"name": "connection", "in": "path", "required": True, "schema": {"type": "string"}},
         {"name": "resource", "in": "path", "required": True, "schema": {"type": "string", "enum": list(RESOURCES)}},
-        _query("project", {"type": "string", "minLength": 1}, "The platform's project, where it needs one."),
+        _query("project", {"type": "string", "minLength": 1}, "The project, if the resource belongs to one."),
     ]
     items = {"application/json": {"schema": {"type": "array", "items": {"type": "object"}}}}
-    answers = {200: _answer("What the platform has.", items)}
+    answers = {200: _answer("The items that the platform has.", items)}
     return _operation("catalog", "List what can be exported.", answers, (404, 422, 501, 502), parameters)
 
 
 def _open(name: str, about: str, content: Json, *problems: int) -> Json:
-    """An operation that needs no key and has no rate."""
+    """Returns an operation that needs no key and has no rate limit."""
     answers = {"200": _answer(about, content)} | _problems((*problems, 500))
     return {"operationId": name, "summary": about, "security": [], "responses": answers}
 
@@ -191,14 +195,14 @@ def _open(name: str, about: str, content: Json, *problems: int) -> Json:
 def _operation(
     name: str, about: str, answers: Mapping[int, Json], problems: tuple[int, ...], parameters: list[Json]
 ) -> Json:
-    told = {str(status): answer for status, answer in answers.items()}
-    told |= _problems((*problems, 400, 401, 429, 500, 503))
-    return {"operationId": name, "summary": about, "parameters": parameters, "responses": told}
+    responses = {str(status): answer for status, answer in answers.items()}
+    responses |= _problems((*problems, 400, 401, 429, 500, 503))
+    return {"operationId": name, "summary": about, "parameters": parameters, "responses": responses}
 
 
 def _problems(statuses: tuple[int, ...]) -> Json:
     content = {PROBLEM_TYPE: {"schema": _ref("Problem")}}
-    return {str(status): _answer(PROBLEMS[status].capitalize() + ".", content) for status in sorted(set(statuses))}
+    return {str(status): _answer(PROBLEMS[status], content) for status in sorted(set(statuses))}
 
 
 def _answer(about: str, content: Json) -> Json:

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problems: ours, the platform's, and those of aiohttp itself."""
+"""Errors as RFC 9457 problems: our own errors, those of platforms, and those of aiohttp."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -24,17 +24,17 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Server": "export-worker",
 }
-"""On every answer. No Access-Control header among them: a browser keeps pages of other origins away."""
-AGAIN_S = 5
-"""When a service that we need may be back: it is no use to ask at once."""
+"""Sent with every response. There is no Access-Control header, so browsers refuse pages of other origins."""
+RETRY_AFTER_S = 5
+"""`Retry-After` for an unreachable service that names no time itself. An immediate retry would fail again."""
 WHOLE_BODY = "request"
-"""The field that a problem is told for when the body is no JSON object at all."""
+"""The field name of a problem that concerns the whole body, e.g. if it is not JSON."""
 
 _log = structlog.get_logger(__name__)
 
 
 class ProblemError(Exception):
-    """What HTTP alone can do wrong.
+    """An error that is specific to HTTP.
 
     Args:
         code: One word.
@@ -58,29 +58,30 @@ class ProblemError(Exception):
         self.headers = headers
 
 
-def wrong_parameter(name: str, message: str) -> ProblemError:
-    """A parameter or header is wrong."""
+def invalid_parameter(name: str, message: str) -> ProblemError:
+    """Returns the error for an invalid parameter or header."""
     problem = FieldProblem(name, message)
     return ProblemError(400, ErrorCode.INVALID_REQUEST, str(problem), errors=[problem])
 
 
-def answer(error: Exception) -> web.Response:
-    """The problem that an error is; one that nobody foresaw is logged and told without its words."""
+def error_response(error: Exception) -> web.Response:
+    """Returns the problem response for an error. An unexpected error is logged, and its text is not sent."""
     match error:
         case ProblemError():
-            return problem(error.status, error.code, error.detail, errors=error.errors, headers=error.headers)
+            return problem_response(error.status, error.code, error.detail, errors=error.errors, headers=error.headers)
         case web.HTTPException():
-            return _of_aiohttp(error)
+            return _from_aiohttp(error)
         case ExportWorkerError():
-            return _of_ours(error)
+            return _from_our_error(error)
         case web.RequestPayloadError():
-            return problem(400, "bad_request", "the body cannot be read as its headers announce it")
+            return problem_response(400, "bad_request", "the body cannot be decoded as its headers announce it")
         case _:
             _log.error("request.crashed", exc_info=error)
-            return problem(500, ErrorCode.INTERNAL_ERROR, "a defect of the gateway; its log tells more")
+            detail = "the gateway failed unexpectedly; its log has the reason"
+            return problem_response(500, ErrorCode.INTERNAL_ERROR, detail)
 
 
-def problem(
+def problem_response(
     status: int,
     code: str,
     detail: str,
@@ -88,7 +89,7 @@ def problem(
     errors: Sequence[FieldProblem] = (),
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
-    """An answer that is a problem."""
+    """Returns a response with a problem document."""
     document = Problem(
         type=PROBLEM_PREFIX + code,
         title=HTTPStatus(status).phrase,
@@ -103,47 +104,49 @@ def problem(
     )
 
 
-def of_status(status: int, detail: str | None = None, headers: Mapping[str, str] | None = None) -> web.Response:
-    """What HTTP calls a status, as a problem."""
+def status_response(status: int, detail: str | None = None, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Returns the problem response for an HTTP status. Code and title are the status's standard name."""
     known = HTTPStatus(status)
-    return problem(status, known.name.lower(), detail or known.description or known.phrase, headers=headers)
+    detail = detail or known.description or known.phrase
+    return problem_response(status, known.name.lower(), detail, headers=headers)
 
 
-_KEPT = ("Allow", "Retry-After")
-"""Headers of aiohttp's own answers that say more than the status."""
+_PASSED_HEADERS = ("Allow", "Retry-After")
+"""Headers of aiohttp's own error responses that a problem response keeps, because the client can act on them."""
 
 
-def _of_aiohttp(error: web.HTTPException) -> web.Response:
-    headers = {name: error.headers[name] for name in _KEPT if name in error.headers}
-    # What aiohttp says of a size has the numbers in it; its other words repeat the status.
+def _from_aiohttp(error: web.HTTPException) -> web.Response:
+    headers = {name: error.headers[name] for name in _PASSED_HEADERS if name in error.headers}
+    # For a body that is too large, aiohttp's text has the sizes. Its other texts only repeat the status.
     detail = error.text if isinstance(error, web.HTTPRequestEntityTooLarge) else None
-    return of_status(error.status, detail, headers)
+    return status_response(error.status, detail, headers)
 
 
-def _of_ours(error: ExportWorkerError) -> web.Response:
+def _from_our_error(error: ExportWorkerError) -> web.Response:
     match error:
         case InvalidRequestError():
             status = 400 if any(item.field == WHOLE_BODY for item in error.problems) else 422
-            return problem(status, error.code, str(error), errors=error.problems)
+            return problem_response(status, error.code, str(error), errors=error.problems)
         case IdempotencyConflictError():
-            return problem(422, error.code, str(error))
+            return problem_response(422, error.code, str(error))
         case ExportNotFoundError():
-            return problem(404, error.code, str(error))
+            return problem_response(404, error.code, str(error))
         case StepError(retryable=True):
-            return _later(error, str(error), error.retry_after_s or AGAIN_S)
+            return _unavailable(error, str(error), error.retry_after_s or RETRY_AFTER_S)
         case StepError():
-            return problem(502, error.code, str(error))
+            return problem_response(502, error.code, str(error))
         case _:
-            return _inner(error)
+            return _internal(error)
 
 
-def _inner(error: ExportWorkerError) -> web.Response:
-    """What is wrong behind the gateway: where, and with which settings, is no business of the caller's."""
+def _internal(error: ExportWorkerError) -> web.Response:
+    """Returns the response for an error behind the gateway. Its addresses and settings are only logged."""
     _log.error("request.failed", code=error.code, error=str(error))
     if isinstance(error, ServiceUnreachableError):
-        return _later(error, "a service that the gateway needs cannot be reached", AGAIN_S)
-    return problem(500, error.code, "the gateway is not configured for this; its log tells more")
+        return _unavailable(error, "a service that the gateway needs is unreachable; retry later", RETRY_AFTER_S)
+    detail = "the configuration of the gateway is wrong for this request; its log has the reason"
+    return problem_response(500, error.code, detail)
 
 
-def _later(error: ExportWorkerError, detail: str, wait_s: float) -> web.Response:
-    return problem(503, error.code, detail, headers={"Retry-After": str(max(1, round(wait_s)))})
+def _unavailable(error: ExportWorkerError, detail: str, wait_s: float) -> web.Response:
+    return problem_response(503, error.code, detail, headers={"Retry-After": str(max(1, round(wait_s)))})

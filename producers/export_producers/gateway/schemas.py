@@ -1,4 +1,4 @@
-"""What the HTTP API says and hears beside the documents of the contract. Needs pydantic alone."""
+"""The documents of the HTTP API that are not part of the contract. Needs only pydantic."""
 
 from typing import Annotated, Literal
 
@@ -9,7 +9,7 @@ from export_worker.contract.status import Phase, Status
 
 PROBLEM_TYPE = "application/problem+json"
 PROBLEM_PREFIX = "urn:export-worker:problem:"
-"""Before the code, in a problem's `type`: a name, which leads nowhere (RFC 9457, 3.1.1)."""
+"""Precedes the code in a problem's `type`. It is a name and no address (RFC 9457, 3.1.1)."""
 
 
 class _Answer(Model):
@@ -17,49 +17,49 @@ class _Answer(Model):
 
 
 class FieldError(_Answer):
-    """One thing wrong with one field."""
+    """One error in one field."""
 
     field: str
     message: str
 
 
 class Problem(_Answer):
-    """An error, as RFC 9457 has it."""
+    """An error, in the form of RFC 9457."""
 
     type: str
     title: str
     status: Annotated[int, Field(ge=400, le=599)]
     detail: str
     code: str
-    """As in the published list of error codes, or what HTTP calls the status, in one word."""
+    """A code of the published list, or the standard name of the HTTP status in one word."""
     errors: list[FieldError] = []
-    """The fields that are wrong, if it is about fields."""
+    """The invalid fields, if the error concerns fields."""
 
 
 class ExportPage(_Answer):
-    """Some exports, the newest first."""
+    """A page of exports, newest first."""
 
     exports: list[Status]
     next_cursor: str | None
-    """Gives the next page as `cursor`; null on the last."""
+    """The `cursor` of the next page; null on the last page."""
 
 
 class Cancelling(_Answer):
-    """The answer to a cancel."""
+    """The result of a cancel request."""
 
     export_id: str
     phase: Phase
-    """In which it was; a terminal one stays as it is."""
+    """The phase when the request arrived. An export in a terminal phase is not changed."""
     cancelling: bool
 
 
 class RetryOrder(Model):
-    """Where a retry begins; by default at the step that failed."""
+    """The step from which a retry restarts the export; by default the step that failed."""
 
     start: Annotated[Literal["submit", "poll", "transfer"] | None, Field(alias="from")] = None
 
 
 class Health(_Answer):
-    """Whether the process lives, or can work."""
+    """The process runs, or is ready."""
 
     status: Literal["ok"] = "ok"

@@ -1,24 +1,33 @@
--- Ask for an export's end. Whoever has it hears it within a heartbeat; if nobody has, it is due at once.
--- KEYS: export, open, queue:control, queue:transfer
--- ARGV: export id, now (ms), prefix
--- Returns {'gone' | 'ended' | 'asked', phase}
-local record = redis.call('HMGET', KEYS[1], 'phase', 'step', 'claims', 'connection', 'released')
-local phase = record[1]
+-- Requests the cancellation of an export. A worker that holds its step learns of the request with its next renewal of
+-- the lease, within seconds. If no worker holds it, the export is due at once.
+--
+-- KEYS: export, open, control queue, transfer queue
+-- ARGV[1]: JSON object
+--   export_id, now_ms, prefix
+-- Answer: JSON object {verdict, phase}
+--   requested            phase is the export's phase now
+--   ended                the export is in the terminal phase `phase`; nothing was changed
+--   not_found            there is no such export
+local args = cjson.decode(ARGV[1])
+local export, open, control_queue, transfer_queue = unpack(KEYS)
+
+local record = redis.call('HMGET', export, 'phase', 'step', 'claims', 'connection', 'released')
+local phase, step, claims, connection, released = unpack(record)
 if not phase then
-  return {'gone', ''}
+  return cjson.encode({verdict = 'not_found'})
 end
 if phase == 'succeeded' or phase == 'failed' or phase == 'cancelled' then
-  return {'ended', phase}
+  return cjson.encode({verdict = 'ended', phase = phase})
 end
-redis.call('HSET', KEYS[1], 'cancel', ARGV[2])
-if not record[3] or record[5] then
-  local job = ARGV[3] .. ARGV[1] .. ':' .. record[2]
+redis.call('HSET', export, 'cancel', args.now_ms)
+if not claims or released then
+  local job = args.prefix .. args.export_id .. ':' .. step
   local role = phase == 'transferring' and 'transfer' or 'control'
-  for _, place in ipairs({'parked:' .. record[4], 'waiting:' .. record[4], 'aside:' .. role}) do
-    redis.call('ZREM', ARGV[3] .. place, job)
+  for _, row in ipairs({'parked:' .. connection, 'waiting:' .. connection, 'aside:' .. role}) do
+    redis.call('ZREM', args.prefix .. row, job)
   end
-  redis.call('ZADD', role == 'control' and KEYS[3] or KEYS[4], ARGV[2], job)
-  redis.call('ZADD', KEYS[2], 'XX', ARGV[2], ARGV[1])
-  redis.call('PUBLISH', ARGV[3] .. 'wake:' .. role, '')
+  redis.call('ZADD', role == 'control' and control_queue or transfer_queue, args.now_ms, job)
+  redis.call('ZADD', open, 'XX', args.now_ms, args.export_id)
+  redis.call('PUBLISH', args.prefix .. 'wake:' .. role, '')
 end
-return {'asked', phase}
+return cjson.encode({verdict = 'requested', phase = phase})

@@ -1,42 +1,59 @@
--- Accept an export: record, indexes, timeline and first queue entry, or nothing at all.
--- KEYS: export, timeline, open, created, phase:queued, queue, job, connections, [dedupe]
--- ARGV: export id, request, status, now (ms), job id, job payload, job TTL (ms), timeline entry, fingerprint,
---       connection, platform, kind, wake channel, prefix, trace context (JSON or '')
--- Returns {'accepted'|'duplicate'|'conflict'|'connection', export id or known platform, phase}
-local id = ARGV[1]
--- A retried call whose first answer was lost: it has been accepted already.
-local phase = redis.call('HGET', KEYS[1], 'phase')
-if phase then
-  return {'accepted', id, phase}
+-- Accepts an export: writes its record, indexes, timeline and first queue entry, or nothing at all.
+--
+-- KEYS: export, timeline, open, created, index of the phase queued, queue, arq job, connections, dedupe (only with an
+--       idempotency key)
+-- ARGV[1]: JSON object
+--   export_id, now_ms, prefix, wake (channel)
+--   request, status      JSON texts
+--   connection, platform, kind
+--   fingerprint          of the request; compared when the idempotency key is known already
+--   trace                the trace context (JSON text; missing: none)
+--   note                 the first entry of the timeline (JSON text)
+--   job_id, payload, payload_ttl_ms
+-- Answer: JSON object {verdict, export_id, phase, platform}
+--   accepted             also for a repeated call, whose first answer was lost
+--   duplicate            the key was used with the same request; export_id and phase are those of its export
+--   conflict             the key was used with another request, whose export is export_id
+--   wrong_connection     no worker has announced the connection, or its platform is another one (platform)
+local args = cjson.decode(ARGV[1])
+local export, timeline, open, created, phase_index, queue, job, connections, dedupe = unpack(KEYS)
+
+local function answer(verdict, export_id, phase)
+  return cjson.encode({verdict = verdict, export_id = export_id, phase = phase})
 end
-if KEYS[9] then
-  local known = redis.call('HMGET', KEYS[9], 'export_id', 'fingerprint')
-  phase = known[1] and redis.call('HGET', ARGV[14] .. 'export:' .. known[1], 'phase')
-  -- A key whose export is gone stands for nothing any more.
+
+local accepted_phase = redis.call('HGET', export, 'phase')
+if accepted_phase then
+  return answer('accepted', args.export_id, accepted_phase)
+end
+if dedupe then
+  local known = redis.call('HMGET', dedupe, 'export_id', 'fingerprint')
+  local phase = known[1] and redis.call('HGET', args.prefix .. 'export:' .. known[1], 'phase')
+  -- A key whose export has expired may be used again.
   if phase then
-    return {known[2] == ARGV[9] and 'duplicate' or 'conflict', known[1], phase}
+    return answer(known[2] == args.fingerprint and 'duplicate' or 'conflict', known[1], phase)
   end
 end
--- Workers announce their connections; as long as none has, whatever is asked for may still come.
-if redis.call('EXISTS', KEYS[8]) == 1 then
-  local platform = redis.call('HGET', KEYS[8], ARGV[10])
-  if platform ~= ARGV[11] then
-    return {'connection', platform or '', ''}
+-- Workers announce their connections. Before the first one has, every connection is accepted.
+if redis.call('EXISTS', connections) == 1 then
+  local platform = redis.call('HGET', connections, args.connection)
+  if platform ~= args.platform then
+    return cjson.encode({verdict = 'wrong_connection', platform = platform or nil})
   end
 end
-if KEYS[9] then
-  redis.call('HSET', KEYS[9], 'export_id', id, 'fingerprint', ARGV[9])
+if dedupe then
+  redis.call('HSET', dedupe, 'export_id', args.export_id, 'fingerprint', args.fingerprint)
 end
-redis.call('HSET', KEYS[1], 'request', ARGV[2], 'status', ARGV[3], 'connection', ARGV[10], 'kind', ARGV[12],
-  'phase', 'queued', 'version', 0, 'step', 0)
-if ARGV[15] ~= '' then
-  redis.call('HSET', KEYS[1], 'trace', ARGV[15])
+redis.call('HSET', export, 'request', args.request, 'status', args.status, 'connection', args.connection,
+  'kind', args.kind, 'phase', 'queued', 'version', 0, 'step', 0)
+if args.trace then
+  redis.call('HSET', export, 'trace', args.trace)
 end
-redis.call('RPUSH', KEYS[2], ARGV[8])
-redis.call('ZADD', KEYS[3], ARGV[4], id)
-redis.call('ZADD', KEYS[4], ARGV[4], id)
-redis.call('ZADD', KEYS[5], ARGV[4], id)
-redis.call('SET', KEYS[7], ARGV[6], 'PX', ARGV[7])
-redis.call('ZADD', KEYS[6], ARGV[4], ARGV[5])
-redis.call('PUBLISH', ARGV[13], '')
-return {'accepted', id, 'queued'}
+redis.call('RPUSH', timeline, args.note)
+for _, index in ipairs({open, created, phase_index}) do
+  redis.call('ZADD', index, args.now_ms, args.export_id)
+end
+redis.call('SET', job, args.payload, 'PX', args.payload_ttl_ms)
+redis.call('ZADD', queue, args.now_ms, args.job_id)
+redis.call('PUBLISH', args.wake, '')
+return answer('accepted', args.export_id, 'queued')

@@ -1,20 +1,29 @@
--- Set an ended export going again; a worker decides from where, out of what the record still has.
--- KEYS: export, timeline, open, ended, old phase, new phase, queue:control, dedupe
--- ARGV: export id, expected step, new status, new phase, start, now (ms), creation (ms), job id, job payload, job TTL (ms),
---       wake channel
--- Returns 1, or 0 when the export has changed meanwhile
-if redis.call('HGET', KEYS[1], 'step') ~= ARGV[2] or not redis.call('ZSCORE', KEYS[4], ARGV[1]) then
-  return 0
+-- Restarts an ended export. A worker then decides from where, according to what the record still has.
+--
+-- KEYS: export, timeline, open, ended, index of the old phase, index of the new phase, control queue, dedupe, arq job
+-- ARGV[1]: JSON object
+--   export_id, now_ms, wake (channel)
+--   step                 that the caller has read (string)
+--   status, phase        the new status (JSON text), and its phase
+--   start                submit, poll or transfer
+--   created_ms           when the export was accepted
+--   job_id, payload, payload_ttl_ms
+-- Answer: restarted, or changed when the export has changed since the caller has read it; then nothing was changed.
+local args = cjson.decode(ARGV[1])
+local export, timeline, open, ended, old_index, new_index, queue, dedupe, job = unpack(KEYS)
+
+if redis.call('HGET', export, 'step') ~= args.step or not redis.call('ZSCORE', ended, args.export_id) then
+  return 'changed'
 end
-redis.call('HSET', KEYS[1], 'status', ARGV[3], 'phase', ARGV[4], 'retry', ARGV[5])
-for _, key in ipairs({KEYS[1], KEYS[2], KEYS[8]}) do
+redis.call('HSET', export, 'status', args.status, 'phase', args.phase, 'retry', args.start)
+for _, key in ipairs({export, timeline, dedupe}) do
   redis.call('PERSIST', key)
 end
-redis.call('ZREM', KEYS[4], ARGV[1])
-redis.call('ZREM', KEYS[5], ARGV[1])
-redis.call('ZADD', KEYS[6], ARGV[7], ARGV[1])
-redis.call('ZADD', KEYS[3], ARGV[6], ARGV[1])
-redis.call('SET', 'arq:job:' .. ARGV[8], ARGV[9], 'PX', ARGV[10])
-redis.call('ZADD', KEYS[7], ARGV[6], ARGV[8])
-redis.call('PUBLISH', ARGV[11], '')
-return 1
+redis.call('ZREM', ended, args.export_id)
+redis.call('ZREM', old_index, args.export_id)
+redis.call('ZADD', new_index, args.created_ms, args.export_id)
+redis.call('ZADD', open, args.now_ms, args.export_id)
+redis.call('SET', job, args.payload, 'PX', args.payload_ttl_ms)
+redis.call('ZADD', queue, args.now_ms, args.job_id)
+redis.call('PUBLISH', args.wake, '')
+return 'restarted'

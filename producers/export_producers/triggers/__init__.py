@@ -1,1 +1,1 @@
-"""Messages that ask for exports: each trigger takes them from one place, and acknowledges what has been enqueued."""
+"""Message triggers: each reads messages from one source, enqueues the exports they request, and acknowledges them."""

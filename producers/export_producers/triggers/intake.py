@@ -1,56 +1,51 @@
-"""What every trigger does with a message: enqueue it, or lay it aside with the reason."""
+"""What every trigger does with a message: enqueue its export, or moves the message to the dead-letter stream."""
 
 import asyncio
-import json
 import random
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal, Protocol
 
 import structlog
-from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
 from export_producers.client import ExportQueue
-from export_producers.triggers.message import BODY_MAX_BYTES, Message, UnusableMessageError, trace_of, understand
+from export_producers.triggers.dead_letters import TEXT_MAX_CHARS, DeadLetters
+from export_producers.triggers.message import Message, UnusableMessageError, parse_message, trace_of
 from export_producers.triggers.template import Template
-from export_worker.contract.redis_keys import Keys
 from export_worker.errors import IdempotencyConflictError, InvalidRequestError, ServiceUnreachableError
 
-AGAIN_S = 1.0
-"""Between tries while Redis is away."""
-DEAD_MAX = 1000
-"""Messages that a dead-letter stream keeps, about."""
-DEAD_TEXT_MAX = 16 * 1024
-"""Characters of what stands beside the message, each; the message itself is cut where none would be read further."""
+INTAKE_RETRY_S = 1.0
+"""Longest wait between two tries while Redis, or the source of the messages, is unreachable. Each wait is a random part
+of it, from half of it to all of it, so that many triggers do not retry at the same moment."""
 
 Outcome = Literal["enqueued", "deduplicated", "unusable"]
+"""The result for one message: a new export, an export that existed before, or an entry in the dead-letter stream."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Trigger(Protocol):
-    """Takes messages from one place."""
+    """Reads messages from one source."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Take messages until told to stop; what is in hand is finished."""
+        """Reads messages until `stop` is set, then finishes the messages that were received."""
 
 
 class StoppedError(Exception):
-    """Told to stop while Redis was away: the message is not enqueued, and must not be acknowledged."""
+    """The trigger must stop while Redis is unreachable: the message is not enqueued and must not be acknowledged."""
 
 
 class Intake:
-    """Takes messages in.
+    """Turns messages into exports.
 
     Args:
-        trigger: Its name.
+        trigger: The trigger's name.
         queue: Where exports are enqueued.
-        redis: Where messages that cannot be used are laid aside.
-        keys: The namespace's keys.
-        template: Without it a message is a request itself.
-        stop: Ends waiting for a Redis that is away.
-        told: Called for each message with what became of it: enqueued, deduplicated or unusable.
+        dead_letters: Receives the messages that cannot become an export.
+        template: Makes a request from a CloudEvent. Without a template, the message itself is the request.
+        stop: Ends the wait for an unreachable Redis.
+        on_outcome: Called once for each message with its outcome.
     """
 
     def __init__(
@@ -58,81 +53,81 @@ class Intake:
         trigger: str,
         *,
         queue: ExportQueue,
-        redis: ArqRedis,
-        keys: Keys,
+        dead_letters: DeadLetters,
         template: Template | None,
         stop: asyncio.Event,
-        told: Callable[[Outcome], None] = lambda _: None,
+        on_outcome: Callable[[Outcome], None] = lambda _: None,
     ) -> None:
         self._trigger = trigger
-        self._told = told
         self._queue = queue
-        self._redis = redis
-        self._dead = keys.dead(trigger)
+        self._dead_letters = dead_letters
         self._template = template
         self._stop = stop
-        self._away = False
+        self._on_outcome = on_outcome
+        self._waiting = False
         self._stopped = False
 
     @property
     def waiting(self) -> bool:
-        """Redis, or the place that messages come from, is away."""
-        return self._away
+        """Whether the trigger waits because Redis, or the source of the messages, is unreachable."""
+        return self._waiting
 
-    async def take(self, message: Message) -> None:
-        """Enqueue a message, or lay it aside. Once this has returned, the message may be acknowledged.
+    async def accept(self, message: Message) -> None:
+        """Enqueues the message's export, or moves the message to the dead-letter stream.
+
+        When this returns, the message may be acknowledged. While Redis is unreachable, this retries.
 
         Raises:
-            StoppedError: Told to stop while Redis was away.
+            StoppedError: `stop` was set while Redis was unreachable.
         """
         while True:
             if self._stopped:
-                # A message behind one that was left must not be acknowledged: with Kafka that would be for both.
+                # An earlier message was not enqueued. Acknowledging a later one would, in Kafka, acknowledge both.
                 raise StoppedError
             try:
-                await self._take(message)
+                await self._accept_once(message)
             except (ServiceUnreachableError, RedisError, OSError) as error:
-                await self.wait(error)
+                await self.wait_to_retry(error)
             else:
-                self.back()
+                self.mark_reachable()
                 return
 
-    def back(self) -> None:
-        """What was away has answered, if only that there is nothing to take."""
-        if self._away:
-            _log.info("trigger.goes_on", trigger=self._trigger)
-        self._away = False
+    def mark_reachable(self) -> None:
+        """Records that Redis, or the source of the messages, answered, even if it had no message."""
+        if self._waiting:
+            _log.info("trigger.resumed", trigger=self._trigger)
+        self._waiting = False
 
-    async def wait(self, error: Exception) -> None:
-        """Wait a moment for what is away; says so once.
+    async def wait_to_retry(self, error: Exception) -> None:
+        """Waits about `INTAKE_RETRY_S` before the next try. Only the first wait of an outage is logged.
 
         Raises:
-            StoppedError: Told to stop meanwhile.
+            StoppedError: `stop` was set.
         """
-        if not self._away:
+        if not self._waiting:
             _log.warning("trigger.waiting", trigger=self._trigger, error=str(error) or type(error).__name__)
-        self._away = True
+        self._waiting = True
         with suppress(TimeoutError):
-            async with asyncio.timeout(AGAIN_S * random.uniform(0.5, 1.0)):
+            async with asyncio.timeout(INTAKE_RETRY_S * random.uniform(0.5, 1.0)):
                 await self._stop.wait()
         if self._stop.is_set():
             self._stopped = True
             raise StoppedError
 
-    async def _take(self, message: Message) -> None:
+    async def _accept_once(self, message: Message) -> None:
         try:
-            request = understand(self._trigger, message, self._template)
+            request = parse_message(self._trigger, message, self._template)
             accepted = await self._queue.enqueue(request, trace=trace_of(message))
         except (UnusableMessageError, InvalidRequestError, IdempotencyConflictError) as error:
-            await self._lay_aside(message, str(error))
+            await self._reject(message, str(error))
             return
         except (ServiceUnreachableError, RedisError, OSError):
             raise
-        except Exception as error:  # noqa: BLE001 - one message that meets a defect must not hold up all the others
+        except Exception as error:  # noqa: BLE001 - a message that hits a defect must not block the messages after it
             _log.exception("trigger.crashed", trigger=self._trigger, message_id=message.id)
-            await self._lay_aside(message, f"failed unexpectedly ({type(error).__name__})")
+            await self._reject(message, f"failed unexpectedly ({type(error).__name__})")
             return
-        self._told("deduplicated" if accepted.deduplicated else "enqueued")
+        self._on_outcome("deduplicated" if accepted.deduplicated else "enqueued")
         _log.info(
             "trigger.enqueued",
             trigger=self._trigger,
@@ -141,12 +136,8 @@ class Intake:
             deduplicated=accepted.deduplicated,
         )
 
-    async def _lay_aside(self, message: Message, reason: str) -> None:
-        message_id, reason = message.id[:DEAD_TEXT_MAX], reason[:DEAD_TEXT_MAX]
-        body = message.body[:BODY_MAX_BYTES]
-        fields: dict[str, str | bytes] = {"id": message_id, "reason": reason, "message": body}
-        if message.headers:
-            fields["headers"] = json.dumps(dict(message.headers), ensure_ascii=False)[:DEAD_TEXT_MAX]
-        await self._redis.xadd(self._dead, fields, maxlen=DEAD_MAX)  # type: ignore[arg-type] # invariant in redis-py
-        self._told("unusable")
+    async def _reject(self, message: Message, reason: str) -> None:
+        await self._dead_letters.add(message, reason)
+        self._on_outcome("unusable")
+        message_id, reason = message.id[:TEXT_MAX_CHARS], reason[:TEXT_MAX_CHARS]
         _log.error("trigger.unusable", trigger=self._trigger, message_id=message_id, reason=reason)

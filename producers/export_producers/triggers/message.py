@@ -1,4 +1,4 @@
-"""Reads a message: an export request, or a CloudEvent that a template turns into one. Pure."""
+"""Parses messages into export requests: a message is a request itself, or a CloudEvent for a template. Pure."""
 
 import json
 from collections.abc import Mapping
@@ -13,17 +13,18 @@ from export_worker.contract.trace import TraceContext
 from export_worker.errors import InvalidRequestError
 
 BODY_MAX_BYTES = 1024 * 1024
-"""As much as SQS and NATS carry; a request has 64 KiB at most."""
-KEY_MAX = 255
-"""Of an idempotency key (the contract)."""
+"""The largest message that SQS and NATS carry. A valid request has at most 64 KiB."""
+KEY_MAX_CHARS = 255
+"""Limit of an idempotency key, as the contract sets it."""
 
 BINARY_PREFIXES = ("ce-", "ce_", "cloudevents:", "cloudevents_")
-"""Before a CloudEvent's attributes in headers, by CloudEvents' bindings: HTTP and NATS, Kafka, AMQP in two forms."""
-REQUIRED = ("specversion", "id", "source", "type")
+"""Header prefixes of CloudEvents attributes, as the bindings define them: HTTP and NATS, Kafka, and two for AMQP."""
+REQUIRED_ATTRIBUTES = ("specversion", "id", "source", "type")
+"""The attributes that every CloudEvent must have (CloudEvents 1.0)."""
 
 
 class UnusableMessageError(Exception):
-    """The message can never become an export; says why."""
+    """The message can never become an export. The text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Message:
     """One message as it was received.
 
     Args:
-        id: The broker's; the same when the message comes again. Empty if there is none.
+        id: The broker's id, which is the same in every delivery. Empty if the message has no id.
         headers: Names in any case.
     """
 
@@ -40,23 +41,24 @@ class Message:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def understand(trigger: str, message: Message, template: Template | None) -> ExportRequest:
-    """The request that a message means, with the message's id as idempotency key unless it says its own.
+def parse_message(trigger: str, message: Message, template: Template | None) -> ExportRequest:
+    """Returns the request that a message holds. Without an idempotency key, the message's id becomes the key.
 
     Args:
-        trigger: Its name; ids are unique within a trigger.
+        trigger: The trigger's name. It is part of the key, because ids are unique only within one trigger.
+        template: Makes a request from a CloudEvent. Without a template, the message itself is the request.
 
     Raises:
-        UnusableMessageError: It means none.
+        UnusableMessageError: The message holds no valid request.
     """
     if len(message.body) > BODY_MAX_BYTES:
         raise UnusableMessageError(f"has more than {BODY_MAX_BYTES} bytes")
     try:
         if template is None:
-            return _keyed(parse_request(message.body), trigger, message.id)
-        event = cloudevent(message)
+            return _with_key(parse_request(message.body), trigger, message.id)
+        event = parse_cloudevent(message)
         body = json.dumps(template.render(event))
-        return _keyed(parse_request(body), trigger, f"{event['source']}#{event['id']}")
+        return _with_key(parse_request(body), trigger, f"{event['source']}#{event['id']}")
     except (InvalidRequestError, TemplateError) as error:
         raise UnusableMessageError(str(error)) from None
     except RecursionError:
@@ -64,7 +66,7 @@ def understand(trigger: str, message: Message, template: Template | None) -> Exp
 
 
 def trace_of(message: Message) -> TraceContext | None:
-    """The trace that a message belongs to, once it is understood: by a header, or by the event's extension."""
+    """Returns the trace context of a parsed message: from its headers, else from the CloudEvent's extension."""
     carrier = _attributes(message) | {name.lower(): value for name, value in message.headers.items()}
     if "traceparent" not in carrier:
         body = _json(message.body) if message.body else None
@@ -75,7 +77,7 @@ def trace_of(message: Message) -> TraceContext | None:
 
 
 def _attributes(message: Message) -> dict[str, str]:
-    """A binary CloudEvent's attributes, by their plain names."""
+    """Returns the attributes of a binary CloudEvent without their header prefixes."""
     return {
         name.lower().removeprefix(prefix): value
         for name, value in message.headers.items()
@@ -84,25 +86,25 @@ def _attributes(message: Message) -> dict[str, str]:
     }
 
 
-def cloudevent(message: Message) -> dict[str, Any]:
-    """The CloudEvent of a message, structured or binary, with its `data` read.
+def parse_cloudevent(message: Message) -> dict[str, Any]:
+    """Returns the CloudEvent of a message, in structured or binary mode, with its `data` parsed from JSON.
 
     Raises:
-        UnusableMessageError: It is none.
+        UnusableMessageError: The message is not a CloudEvent.
     """
     attributes: dict[str, Any] = dict(_attributes(message))
     if "id" in attributes:
         return _checked(attributes | ({"data": _json(message.body)} if message.body else {}))
     event = _json(message.body)
     if not isinstance(event, dict):
-        raise UnusableMessageError("is no CloudEvent: not a JSON object")
+        raise UnusableMessageError("is not a CloudEvent: the body is not a JSON object")
     return _checked(event)
 
 
 def _checked(event: dict[str, Any]) -> dict[str, Any]:
-    wrong = [name for name in REQUIRED if not (isinstance(event.get(name), str) and event[name])]
-    if wrong:
-        raise UnusableMessageError(f"is no CloudEvent: {', '.join(wrong)} must be text")
+    invalid = [name for name in REQUIRED_ATTRIBUTES if not (isinstance(event.get(name), str) and event[name])]
+    if invalid:
+        raise UnusableMessageError(f"is not a CloudEvent: {', '.join(invalid)} must be a non-empty string")
     return event
 
 
@@ -114,13 +116,15 @@ def _json(body: bytes) -> Any:
         raise UnusableMessageError(f"is not JSON ({reason})") from None
 
 
-def _keyed(request: ExportRequest, trigger: str, identity: str) -> ExportRequest:
+def _with_key(request: ExportRequest, trigger: str, identity: str) -> ExportRequest:
     if request.idempotency_key is not None:
         return request
     if not identity:
-        # Without it, a message that comes twice would make two exports, and nobody could tell.
-        raise UnusableMessageError("has no message id; publish it with one, or say an idempotency_key in the request")
+        # Two deliveries of this message could not be recognized as one, and would make two exports.
+        raise UnusableMessageError(
+            "has no message id; publish it with a message id, or set idempotency_key in the request"
+        )
     key = f"{trigger}/{identity}"
-    if len(key) > KEY_MAX:
+    if len(key) > KEY_MAX_CHARS:
         key = f"{trigger}/sha256:{sha256(identity.encode(errors='surrogatepass')).hexdigest()}"
     return request.model_copy(update={"idempotency_key": key})

@@ -1,4 +1,4 @@
-"""An SQS queue: boto3 in threads, long polls, and a message is hidden from others for as long as it is in hand."""
+"""Reads an SQS queue: boto3 in threads, long polls, and a message stays hidden while it is handled."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -15,8 +15,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from export_producers.triggers.intake import Intake, StoppedError
 from export_producers.triggers.message import Message
 
-BATCH = 10
-"""The most that SQS gives at once."""
+RECEIVE_BATCH = 10
+"""The most messages that SQS returns from one call."""
 
 _log = structlog.get_logger(__name__)
 
@@ -25,10 +25,10 @@ class SqsTrigger:
     """Reads one queue.
 
     Args:
-        region: None leaves it to boto3's configuration, as it does with credentials.
+        region: None means the region of boto3's own configuration, which also has the credentials.
         endpoint_url: None means AWS.
-        visibility_s: How long a message is hidden; extended while it is in hand.
-        wait_s: Of one long poll.
+        visibility_s: How long SQS hides a received message from others. It is extended while the message is handled.
+        wait_s: Duration of one long poll.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class SqsTrigger:
         self._queue_url = queue_url
         self._visibility_s = visibility_s
         self._wait_s = wait_s
-        self._executor = ThreadPoolExecutor(BATCH, thread_name_prefix="sqs")
+        self._executor = ThreadPoolExecutor(RECEIVE_BATCH, thread_name_prefix="sqs")
         self._client: Any = boto3.session.Session().client(
             "sqs",
             region_name=region,
@@ -54,45 +54,45 @@ class SqsTrigger:
                 connect_timeout=5,
                 read_timeout=wait_s + 15,
                 retries={"total_max_attempts": 3, "mode": "standard"},
-                max_pool_connections=BATCH,
+                max_pool_connections=RECEIVE_BATCH,
             ),
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Take messages until told to stop; a poll under way is waited for, since it may bring some."""
+        """Reads messages until `stop` is set. A poll that is running then is awaited: it may return messages."""
         try:
             with suppress(StoppedError):
                 while not stop.is_set():
-                    await asyncio.gather(*map(self._take, await self._received()))
+                    await asyncio.gather(*map(self._handle, await self._receive()))
         finally:
             self._executor.shutdown(wait=False, cancel_futures=True)
             self._client.close()
 
-    async def _received(self) -> list[Mapping[str, Any]]:
+    async def _receive(self) -> list[Mapping[str, Any]]:
         try:
-            answer = await self._call(
+            response = await self._call(
                 self._client.receive_message,
-                MaxNumberOfMessages=BATCH,
+                MaxNumberOfMessages=RECEIVE_BATCH,
                 WaitTimeSeconds=self._wait_s,
                 VisibilityTimeout=self._visibility_s,
                 MessageAttributeNames=["All"],
             )
         except (BotoCoreError, ClientError) as error:
-            await self._intake.wait(error)
+            await self._intake.wait_to_retry(error)
             return []
-        self._intake.back()
-        return list(answer.get("Messages", []))
+        self._intake.mark_reachable()
+        return list(response.get("Messages", []))
 
-    async def _take(self, received: Mapping[str, Any]) -> None:
-        """Take one message and delete it; whatever fails, it comes again, and is known by its id then."""
+    async def _handle(self, received: Mapping[str, Any]) -> None:
+        """Accepts one message and deletes it. If either fails, SQS delivers it again with the same id."""
         hiding = asyncio.create_task(self._keep_hidden(received["ReceiptHandle"]))
         try:
-            await self._intake.take(_message(received))
+            await self._intake.accept(_message(received))
             await self._call(self._client.delete_message, ReceiptHandle=received["ReceiptHandle"])
         except (BotoCoreError, ClientError) as error:
             _log.warning("trigger.not_deleted", message_id=received["MessageId"], error=str(error))
         except StoppedError:
-            # The others in hand are finished first; the loop hears of the stop itself.
+            # The other messages of the batch are finished first. The loop of `run` sees the stop event itself.
             return
         finally:
             hiding.cancel()
@@ -109,8 +109,8 @@ class SqsTrigger:
 
     async def _call(self, method: Callable[..., Any], **fields: Any) -> Mapping[str, Any]:
         call = partial(method, QueueUrl=self._queue_url, **fields)
-        answer: Mapping[str, Any] = await asyncio.get_running_loop().run_in_executor(self._executor, call) or {}
-        return answer
+        response: Mapping[str, Any] = await asyncio.get_running_loop().run_in_executor(self._executor, call) or {}
+        return response
 
 
 def _message(received: Mapping[str, Any]) -> Message:

@@ -1,7 +1,8 @@
-"""Turns a CloudEvent into an export request: a template whose strings hold JMESPath between braces. Pure.
+"""Turns a CloudEvent into an export request with a template: its strings hold JMESPath expressions in braces. Pure.
 
-`"{data.segment}"` alone keeps the type of what it finds, and leaves its field out where it finds nothing;
-`"seg-{data.segment}"` becomes text. Braces and quotes within an expression are JMESPath's own.
+A string that is one expression, such as `"{data.segment}"`, keeps the type of the value that the expression finds. If
+the expression finds nothing, the field is left out. In a longer string, such as `"seg-{data.segment}"`, the value is
+converted to text. Inside an expression, braces and quotes have the meaning that JMESPath gives them.
 """
 
 import json
@@ -15,10 +16,11 @@ from jmespath.exceptions import JMESPathError
 from export_worker.errors import ConfigError
 
 QUOTES = "'\"`"
+"""The characters that quote a part of a JMESPath expression. Braces inside quotes do not end the expression."""
 
 
 class TemplateError(Exception):
-    """The event does not have what the template needs; says which expression."""
+    """The event lacks a value that the template needs. The text names the expression."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class _Expression:
         if isinstance(value, bool | int | float):
             return json.dumps(value)
         found = "nothing" if value is None else f"a {type(value).__name__}"
-        raise TemplateError(f"{{{self.source}}} finds {found}, where text is needed")
+        raise TemplateError(f"{{{self.source}}} finds {found}, but text is needed here")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,59 +50,59 @@ class _Text:
 
 
 _Node = Any
-"""A template with every string that has an expression compiled."""
+"""A part of a template, in which every string with an expression is compiled."""
 
 
 class Template:
     """A compiled template.
 
     Args:
-        place: Where it stands in the configuration, for errors.
-        tree: As the configuration has it.
+        setting: The template's name in the configuration, for error messages, e.g. `triggers.ready.request`.
+        tree: The template as the configuration has it.
 
     Raises:
-        ConfigError: A string of it is wrong; it is named.
+        ConfigError: A string of the template is invalid; the message names it.
     """
 
-    def __init__(self, place: str, tree: Mapping[str, Any]) -> None:
-        self._tree = _compiled(place, dict(tree))
+    def __init__(self, setting: str, tree: Mapping[str, Any]) -> None:
+        self._tree = _compile(setting, dict(tree))
 
     def render(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        """The request that the template makes of an event; it has not been checked yet.
+        """Returns the request that the template makes from an event. The request is not validated yet.
 
         Raises:
-            TemplateError: The event does not have what the template needs.
+            TemplateError: The event lacks a value that the template needs.
         """
-        rendered: dict[str, Any] = _rendered(self._tree, event)
+        rendered: dict[str, Any] = _render(self._tree, event)
         return rendered
 
 
-def _compiled(place: str, node: Any) -> _Node:
+def _compile(setting: str, node: Any) -> _Node:
     if isinstance(node, str):
         try:
             parts = tuple(_parts(node))
         except ValueError as error:
-            raise ConfigError(f"{place}: {error}") from None
+            raise ConfigError(f"{setting}: {error}") from None
         return node if all(isinstance(part, str) for part in parts) else _Text(parts)
     if isinstance(node, Mapping):
-        return {name: _compiled(f"{place}.{name}", item) for name, item in node.items()}
+        return {name: _compile(f"{setting}.{name}", item) for name, item in node.items()}
     if isinstance(node, list | tuple):
-        return [_compiled(f"{place}.{index}", item) for index, item in enumerate(node)]
+        return [_compile(f"{setting}.{index}", item) for index, item in enumerate(node)]
     return node
 
 
 def _parts(text: str) -> Iterator[str | _Expression]:
-    """Texts and expressions in turn.
+    """Splits a string into plain text and expressions.
 
     Raises:
-        ValueError: A brace has no partner, or an expression is no JMESPath.
+        ValueError: A brace is unmatched, or an expression is not valid JMESPath.
     """
     position = 0
     while position < len(text):
         begin = text.find("{", position)
         plain = text[position:] if begin < 0 else text[position:begin]
         if "}" in plain:
-            raise ValueError("a closing brace has no opening one")
+            raise ValueError("a closing brace has no opening brace")
         if plain:
             yield plain
         if begin < 0:
@@ -110,7 +112,7 @@ def _parts(text: str) -> Iterator[str | _Expression]:
 
 
 def _end(text: str, begin: int) -> int:
-    """Where the expression that begins with this brace is over."""
+    """Returns the position behind the closing brace that matches the opening brace at `begin`."""
     depth, quote, position = 0, "", begin
     while position < len(text):
         character = text[position]
@@ -126,7 +128,7 @@ def _end(text: str, begin: int) -> int:
             if depth == 0:
                 return position + 1
         position += 1
-    raise ValueError("an opening brace has no closing one")
+    raise ValueError("an opening brace has no closing brace")
 
 
 def _expression(source: str) -> _Expression:
@@ -134,20 +136,20 @@ def _expression(source: str) -> _Expression:
         return _Expression(source, jmespath.compile(source))
     except JMESPathError as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{{{source}}} is no JMESPath expression ({reason})") from None
+        raise ValueError(f"{{{source}}} is not a JMESPath expression ({reason})") from None
 
 
-def _rendered(node: _Node, event: Mapping[str, Any]) -> Any:
+def _render(node: _Node, event: Mapping[str, Any]) -> Any:
     match node:
         case _Text(parts=(_Expression() as alone,)):
             return alone.value(event)
         case _Text(parts=parts):
             return "".join(part if isinstance(part, str) else part.text(event) for part in parts)
         case dict():
-            items = ((name, item, _rendered(item, event)) for name, item in node.items())
-            # What finds nothing leaves its field out; a null that was written down stays.
+            items = ((name, item, _render(item, event)) for name, item in node.items())
+            # A field whose expression finds nothing is left out. A null that the template itself contains stays.
             return {name: value for name, item, value in items if value is not None or item is None}
         case list():
-            return [_rendered(item, event) for item in node]
+            return [_render(item, event) for item in node]
         case _:
             return node

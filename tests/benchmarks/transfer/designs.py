@@ -1,10 +1,10 @@
-"""Three ways from a source's socket into the part's buffer, all through the engine: what it was chosen from.
+"""The designs from which the engine's was chosen: three ways to read from the source's socket into a part's buffer.
 
-- "pieces": aiohttp's `iter_any`, each piece copied into the buffer. The general way: any framing, any coding.
-- "direct": the transport of aiohttp's answer handed to a protocol that receives into the buffer.
-- "thread": blocking reads of `http.client` into the buffer, in a thread for each file.
+- "pieces": aiohttp's `iter_any`; each piece is copied into the buffer. It works with any framing and encoding.
+- "direct": the transport of aiohttp's response is given to a protocol that receives into the buffer.
+- "thread": blocking reads of `http.client` into the buffer, in one thread for each file.
 
-`make bench-transfer ARGS='--movers pieces direct thread --courses …'` measures them beside each other.
+`make bench-transfer ARGS='--movers pieces direct thread --cases …'` compares them.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ PIECE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """A download that can be had in pieces alone."""
+    """A download that can only be read in pieces."""
 
     download: Download
 
@@ -40,7 +40,7 @@ class Pieces:
 
 
 class Blocking:
-    """An answer that is read by blocking calls, each in the file's thread."""
+    """A response that is read by blocking calls in the thread of its file."""
 
     content_type = "text/csv"
 
@@ -52,33 +52,33 @@ class Blocking:
         self.left_bytes = answer.length or 0
 
     def receiver(self, progress: Callable[[int], None]) -> Receiver | None:
-        """Into the caller's memory, where the end is known."""
+        """Returns the receiver into the caller's memory; None if the length is unknown."""
         self._progress = progress
         return None if self.total_bytes is None else self
 
-    async def receive_into(self, room: memoryview) -> int:
-        """A whole part in one call of the thread."""
-        filled = await asyncio.get_running_loop().run_in_executor(self._thread, self._fill, room)
+    async def receive_into(self, buffer: memoryview) -> int:
+        """Receives a whole part with one call in the thread."""
+        filled = await asyncio.get_running_loop().run_in_executor(self._thread, self._fill, buffer)
         self.left_bytes -= filled
         self._progress(filled)
         return filled
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Pieces, where it is not."""
+        """Yields pieces, for a body of unknown length."""
         loop = asyncio.get_running_loop()
         while piece := await loop.run_in_executor(self._thread, self._answer.read, PIECE_BYTES):
             yield piece
 
-    def _fill(self, room: memoryview) -> int:
+    def _fill(self, buffer: memoryview) -> int:
         filled = 0
-        while filled < len(room) and (count := self._answer.readinto(room[filled:])):
+        while filled < len(buffer) and (count := self._answer.readinto(buffer[filled:])):
             filled += count
         return filled
 
 
 @asynccontextmanager
 async def blocking(source: str) -> AsyncIterator[Blocking]:
-    """Open the source by a connection and a thread of its own."""
+    """Opens the source with a separate connection and thread."""
     parts = urlsplit(source)
     if parts.scheme == "https":
         connection: http.client.HTTPConnection = http.client.HTTPSConnection(

@@ -1,8 +1,9 @@
-"""One mover of the bench: brings one file from the source into the sink, and says what it cost.
+"""The movers of the benchmark. A mover copies files from the source to the sink, and reports time and memory.
 
-Run as `python movers.py NAME ORDER`, where ORDER is JSON with `source`, `endpoint`, `bytes`, `files` and `at_once`.
-Prints JSON: wall and processor seconds from the first request to the last answer, start-up left out, and by how many
-MiB the memory has grown to its peak. Each mover imports what it needs, since each lives where it could be installed.
+Run as `python movers.py NAME WORKLOAD`, where WORKLOAD is JSON with `source`, `endpoint`, `bytes`, `files` and
+`at_once`. It prints JSON: wall time and processor time from the first request to the last answer, without start-up, and
+the growth of memory to its peak in MiB. Each mover imports its packages itself, because each runs in the environment
+where they are installed.
 """
 
 import asyncio
@@ -21,20 +22,20 @@ from typing import Any
 
 REGION, BUCKET = "us-east-1", "b"
 PART_BYTES = 8 * 2**20
-AT_ONCE = 4
+PARTS_IN_FLIGHT = 4
 
 
 @dataclass(frozen=True)
-class Order:
-    """What to move.
+class Workload:
+    """The files to move.
 
     Args:
-        source: Address of the file.
-        endpoint: Of the sink.
-        bytes: Of one file.
-        files: How many.
-        at_once: So many at the same time.
-        certificate: Authority of both servers; empty over plain HTTP.
+        source: The URL of the file.
+        endpoint: The URL of the sink.
+        bytes: The size of each file.
+        files: The number of files.
+        at_once: The number of files that are moved concurrently.
+        certificate: The path of the certificate authority of both servers; empty for plain HTTP.
     """
 
     source: str
@@ -45,36 +46,36 @@ class Order:
     certificate: str
 
 
-Work = Callable[[str], Awaitable[None]]
+Move = Callable[[str], Awaitable[None]]
 
 
-async def all_of(order: Order, move: Work) -> None:
-    """Move every file, several at once."""
-    turns = asyncio.Semaphore(order.at_once)
+async def all_of(workload: Workload, move: Move) -> None:
+    """Moves all files, several of them concurrently."""
+    slots = asyncio.Semaphore(workload.at_once)
 
     async def one(key: str) -> None:
-        async with turns:
+        async with slots:
             await move(key)
 
-    await asyncio.gather(*(one(f"k{number}") for number in range(order.files)))
+    await asyncio.gather(*(one(f"k{number}") for number in range(workload.files)))
 
 
-def in_threads(order: Order, move: Callable[[str], None]) -> None:
-    """Move every file by a call that blocks."""
-    with ThreadPoolExecutor(order.at_once) as executor:
-        list(executor.map(move, [f"k{number}" for number in range(order.files)]))
+def in_threads(workload: Workload, move: Callable[[str], None]) -> None:
+    """Moves all files with a blocking call in threads."""
+    with ThreadPoolExecutor(workload.at_once) as executor:
+        list(executor.map(move, [f"k{number}" for number in range(workload.files)]))
 
 
 def memory_mib() -> float:
-    """The most that this process, or a child of it, has held so far."""
-    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return max(resource.getrusage(who).ru_maxrss for who in whose) / 1024
+    """Returns the peak memory of this process and of its children so far."""
+    usages = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(who).ru_maxrss for who in usages) / 1024
 
 
 class Meter:
-    """What passes between two moments."""
+    """Measures time, processor time and memory growth of a block."""
 
-    def __enter__(self) -> "Meter":  # noqa: PYI034  # Python 3.11 alone knows Self, and a peer may need an older one
+    def __enter__(self) -> "Meter":  # noqa: PYI034  # Self needs Python 3.11, and a peer may need an older version
         self.memory_mib, self.cpu_s, self.wall_s = memory_mib(), sum(os.times()[:4]), time.perf_counter()
         return self
 
@@ -84,8 +85,8 @@ class Meter:
         self.memory_mib = memory_mib() - self.memory_mib
 
 
-def ours(order: Order, design: str = "direct") -> Meter:
-    """The engine, as a worker builds it; by another design, see `designs`, where one is named."""
+def export_worker_engine(workload: Workload, design: str = "direct") -> Meter:
+    """The engine with a worker's settings, or with another design from `designs`."""
     from contextlib import asynccontextmanager
 
     from yarl import URL
@@ -103,25 +104,25 @@ def ours(order: Order, design: str = "direct") -> Meter:
     from export_worker.transfer.engine import ReadOptions, TransferEngine
     from support.transfers import idle_callbacks, progress_of_one_file
 
-    base_url = order.source.rsplit("/", 1)[0]
-    threads = AT_ONCE * order.at_once
+    base_url = workload.source.rsplit("/", 1)[0]
+    threads = PARTS_IN_FLIGHT * workload.at_once
 
     async def run() -> Meter:
         settings = ConnectionSettings(platform="growingio", base_url=base_url)
-        http = HttpClient("bench", base_url, Redactor(), reach=settings.reach())
+        http = HttpClient("bench", base_url, Redactor(), address_policy=settings.address_policy())
         downloader = Downloader(http, StaticAuth(authorization("Token", "t")), ())
         with ThreadPoolExecutor(threads) as executor:
-            client = build_client(REGION, order.endpoint, threads)
+            client = build_client(REGION, workload.endpoint, threads)
             client.put_object(Bucket=BUCKET, Key="warm", Body=b"")
-            engine = TransferEngine(S3Store(client, executor), memory_bytes=order.at_once * 5 * PART_BYTES)
+            engine = TransferEngine(S3Store(client, executor), memory_bytes=workload.at_once * 5 * PART_BYTES)
 
             @asynccontextmanager
             async def opened() -> AsyncIterator[Download]:
                 if design == "thread":
-                    async with blocking(order.source) as answer:
+                    async with blocking(workload.source) as answer:
                         yield answer
                     return
-                async with downloader.open(URL(order.source, encoded=True), "a.csv") as download:
+                async with downloader.open(URL(workload.source, encoded=True), "a.csv") as download:
                     yield download if design == "direct" else Pieces(download)
 
             async def move(key: str) -> None:
@@ -135,7 +136,7 @@ def ours(order: Order, design: str = "direct") -> Meter:
                     )
 
             with Meter() as meter:
-                await all_of(order, move)
+                await all_of(workload, move)
             client.close()
         await http.close()
         return meter
@@ -143,178 +144,183 @@ def ours(order: Order, design: str = "direct") -> Meter:
     return asyncio.run(run())
 
 
-def _boto3_upload(order: Order, client: Any, config: Any) -> Meter:
+def _boto3_upload(workload: Workload, client: Any, config: Any) -> Meter:
     def move(key: str) -> None:
-        with urllib.request.urlopen(order.source) as body:  # our own source
+        with urllib.request.urlopen(workload.source) as body:  # the benchmark's own source
             client.upload_fileobj(body, BUCKET, key, Config=config)
 
     client.put_object(Bucket=BUCKET, Key="warm", Body=b"")
     with Meter() as meter:
-        in_threads(order, move)
+        in_threads(workload, move)
     return meter
 
 
-def boto3_default(order: Order) -> Meter:
-    """`upload_fileobj` as it comes."""
+def boto3_default(workload: Workload) -> Meter:
+    """`upload_fileobj` with default settings."""
     import boto3
     from boto3.s3.transfer import TransferConfig
 
-    client = boto3.client("s3", region_name=REGION, endpoint_url=order.endpoint)
-    return _boto3_upload(order, client, TransferConfig())
+    client = boto3.client("s3", region_name=REGION, endpoint_url=workload.endpoint)
+    return _boto3_upload(workload, client, TransferConfig())
 
 
-def boto3_tuned(order: Order) -> Meter:
+def boto3_tuned(workload: Workload) -> Meter:
     """`upload_fileobj` with what can be set: unsigned payload, no CRC32, larger reads, parts of the same size."""
     import boto3
     from boto3.s3.transfer import TransferConfig
     from botocore.config import Config
 
     settings = Config(
-        max_pool_connections=AT_ONCE * order.at_once,
+        max_pool_connections=PARTS_IN_FLIGHT * workload.at_once,
         request_checksum_calculation="when_required",
         s3={"payload_signing_enabled": False, "addressing_style": "path"},
     )
-    client = boto3.client("s3", region_name=REGION, endpoint_url=order.endpoint, config=settings)
+    client = boto3.client("s3", region_name=REGION, endpoint_url=workload.endpoint, config=settings)
     sizes = TransferConfig(
         multipart_threshold=PART_BYTES,
         multipart_chunksize=PART_BYTES,
         io_chunksize=PART_BYTES,
-        max_concurrency=AT_ONCE,
+        max_concurrency=PARTS_IN_FLIGHT,
     )
-    return _boto3_upload(order, client, sizes)
+    return _boto3_upload(workload, client, sizes)
 
 
-def aioboto3(order: Order) -> Meter:
+def aioboto3(workload: Workload) -> Meter:
     """`upload_fileobj` of an aiohttp body."""
     import aioboto3 as peer
     import aiohttp
 
     async def run() -> Meter:
         async with (
-            peer.Session().client("s3", region_name=REGION, endpoint_url=order.endpoint) as client,
+            peer.Session().client("s3", region_name=REGION, endpoint_url=workload.endpoint) as client,
             aiohttp.ClientSession() as session,
         ):
 
             async def move(key: str) -> None:
-                async with session.get(order.source) as response:
+                async with session.get(workload.source) as response:
                     await client.upload_fileobj(response.content, BUCKET, key)
 
             await client.put_object(Bucket=BUCKET, Key="warm", Body=b"")
             with Meter() as meter:
-                await all_of(order, move)
+                await all_of(workload, move)
             return meter
 
     return asyncio.run(run())
 
 
-def smart_open(order: Order) -> Meter:
+def smart_open(workload: Workload) -> Meter:
     """A body copied into an open object."""
     import shutil
 
     import boto3
     import smart_open as peer
 
-    client = boto3.client("s3", region_name=REGION, endpoint_url=order.endpoint)
+    client = boto3.client("s3", region_name=REGION, endpoint_url=workload.endpoint)
 
     def move(key: str) -> None:
         with (
-            urllib.request.urlopen(order.source) as body,  # our own source
+            urllib.request.urlopen(workload.source) as body,  # the benchmark's own source
             peer.open(f"s3://{BUCKET}/{key}", "wb", transport_params={"client": client}) as target,
         ):
             shutil.copyfileobj(body, target, 1 << 20)
 
     with Meter() as meter:
-        in_threads(order, move)
+        in_threads(workload, move)
     return meter
 
 
-def obstore(order: Order) -> Meter:
+def obstore(workload: Workload) -> Meter:
     """`put_async` of an aiohttp body."""
     import aiohttp
     from obstore import put_async
     from obstore.store import S3Store as Peer
 
-    options = {"allow_http": True, "allow_invalid_certificates": bool(order.certificate)}
-    store = Peer(BUCKET, region=REGION, endpoint=order.endpoint, client_options=options)
+    options = {"allow_http": True, "allow_invalid_certificates": bool(workload.certificate)}
+    store = Peer(BUCKET, region=REGION, endpoint=workload.endpoint, client_options=options)
 
     async def run() -> Meter:
         async with aiohttp.ClientSession() as session:
 
             async def move(key: str) -> None:
-                async with session.get(order.source) as response:
+                async with session.get(workload.source) as response:
                     await put_async(
-                        store, key, response.content.iter_any(), chunk_size=PART_BYTES, max_concurrency=AT_ONCE
+                        store, key, response.content.iter_any(), chunk_size=PART_BYTES, max_concurrency=PARTS_IN_FLIGHT
                     )
 
             with Meter() as meter:
-                await all_of(order, move)
+                await all_of(workload, move)
             return meter
 
     return asyncio.run(run())
 
 
-def _commands(order: Order, command: Callable[[str], str]) -> Meter:
-    """Programs of their own: their start is a part of what they cost."""
+def _commands(workload: Workload, command: Callable[[str], str]) -> Meter:
+    """Runs a program for each file. Its start-up is part of the figures."""
 
     def move(key: str) -> None:
-        subprocess.run(command(key), shell=True, check=True, stdout=subprocess.DEVNULL)  # our own words
+        subprocess.run(
+            command(key), shell=True, check=True, stdout=subprocess.DEVNULL
+        )  # the command is built in this file
 
     with Meter() as meter:
-        in_threads(order, move)
+        in_threads(workload, move)
     return meter
 
 
-def aws_cli(order: Order) -> Meter:
+def aws_cli(workload: Workload) -> Meter:
     """`curl | aws s3 cp -`."""
-    trust = f"--cacert {order.certificate}" if order.certificate else ""
-    aws = f"aws --endpoint-url {order.endpoint} s3 cp - s3://{BUCKET}"
-    return _commands(order, lambda key: f"curl -s {trust} '{order.source}' | {aws}/{key} --expected-size {order.bytes}")
+    trust = f"--cacert {workload.certificate}" if workload.certificate else ""
+    aws = f"aws --endpoint-url {workload.endpoint} s3 cp - s3://{BUCKET}"
+    return _commands(
+        workload, lambda key: f"curl -s {trust} '{workload.source}' | {aws}/{key} --expected-size {workload.bytes}"
+    )
 
 
-def rclone(order: Order) -> Meter:
+def rclone(workload: Workload) -> Meter:
     """`rclone copyurl`."""
-    trust = f"--ca-cert {order.certificate}" if order.certificate else ""
-    remote = f":s3,provider=Other,env_auth,region={REGION},endpoint='{order.endpoint}'"
+    trust = f"--ca-cert {workload.certificate}" if workload.certificate else ""
+    remote = f":s3,provider=Other,env_auth,region={REGION},endpoint='{workload.endpoint}'"
     flags = "--s3-no-check-bucket --config /dev/null -q"
-    # Its S3 client cannot take a bundle by this variable; --ca-cert says the same.
+    # rclone's S3 client does not support a bundle in this variable; --ca-cert has the same effect.
     rclone = "env -u AWS_CA_BUNDLE rclone copyurl"
-    return _commands(order, lambda key: f'{rclone} {flags} {trust} "{order.source}" "{remote}:{BUCKET}/{key}"')
+    return _commands(workload, lambda key: f'{rclone} {flags} {trust} "{workload.source}" "{remote}:{BUCKET}/{key}"')
 
 
-def floor(order: Order) -> Meter:
-    """Copy alone, without HTTP's or S3's rules: recv into one buffer and send it on, a MiB a call, one file at a time.
+def floor(workload: Workload) -> Meter:
+    """A plain copy without S3: receives into one buffer and sends it, one MiB per call, one file after the other.
 
-    Over plain HTTP only. No compiler is taken for granted, so this is Python: at a MiB a call its own share is small.
+    It supports only plain HTTP. It is in Python because a compiler may be missing. With one MiB per call, Python's own
+    share of the time is small.
     """
     import http.client
     from urllib.parse import urlsplit
 
-    source, sink = urlsplit(order.source), urlsplit(order.endpoint)
-    room = memoryview(bytearray(1 << 20))
+    source, sink = urlsplit(workload.source), urlsplit(workload.endpoint)
+    buffer = memoryview(bytearray(1 << 20))
     with Meter() as meter:
-        for number in range(order.files):
+        for number in range(workload.files):
             reading = http.client.HTTPConnection(source.netloc)
             reading.request("GET", f"{source.path}?{source.query}")
             body = reading.getresponse()
             writing = http.client.HTTPConnection(sink.netloc)
             writing.putrequest("PUT", f"/{BUCKET}/k{number}")
-            writing.putheader("Content-Length", str(order.bytes))
+            writing.putheader("Content-Length", str(workload.bytes))
             writing.endheaders()
-            while count := body.readinto(room):
-                writing.send(room[:count])
+            while count := body.readinto(buffer):
+                writing.send(buffer[:count])
             writing.getresponse().read()
             reading.close()
             writing.close()
     return meter
 
 
-DESIGNS: dict[str, Callable[[Order], Meter]] = {
-    "pieces": partial(ours, design="pieces"),
-    "direct": ours,
-    "thread": partial(ours, design="thread"),
+DESIGNS: dict[str, Callable[[Workload], Meter]] = {
+    "pieces": partial(export_worker_engine, design="pieces"),
+    "direct": export_worker_engine,
+    "thread": partial(export_worker_engine, design="thread"),
 }
-MOVERS: dict[str, Callable[[Order], Meter]] = {
-    "export-worker": ours,
+MOVERS: dict[str, Callable[[Workload], Meter]] = {
+    "export-worker": export_worker_engine,
     "boto3 tuned": boto3_tuned,
     "boto3 default": boto3_default,
     "aioboto3": aioboto3,
@@ -327,10 +333,10 @@ MOVERS: dict[str, Callable[[Order], Meter]] = {
 
 
 def main() -> None:
-    """Move, and print what it cost."""
-    meter = (MOVERS | DESIGNS)[sys.argv[1]](Order(**json.loads(sys.argv[2])))
-    told = {"wall_s": meter.wall_s, "cpu_s": meter.cpu_s, "memory_mib": meter.memory_mib}
-    print(json.dumps(told))  # noqa: T201  # the bench reads it
+    """Runs a mover, and prints its figures."""
+    meter = (MOVERS | DESIGNS)[sys.argv[1]](Workload(**json.loads(sys.argv[2])))
+    figures = {"wall_s": meter.wall_s, "cpu_s": meter.cpu_s, "memory_mib": meter.memory_mib}
+    print(json.dumps(figures))  # noqa: T201  # the bench reads it
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""A source and a sink that are not the limit: the source sends pages of one file, the sink throws away what comes.
+"""A source and a sink that are faster than any mover: the source sends pages of one file, the sink discards all bytes.
 
-Neither copies a body over plain HTTP: the source by sendfile, the sink by MSG_TRUNC, which lets the kernel drop what it
-has received. Over TLS both must touch every byte. Run as `python servers.py source|sink [CERTIFICATE]`: prints its
-port, ends when its standard input does. Needs Python and Linux alone.
+Over plain HTTP neither copies a body: the source uses sendfile, and the sink uses MSG_TRUNC, with which the kernel
+drops received bytes. Over TLS both process every byte. Run as `python servers.py source|sink [CERTIFICATE]`: it prints
+its port, and exits at the end of its standard input. It needs only Python and Linux.
 """
 
 import itertools
@@ -21,18 +21,18 @@ from typing import BinaryIO
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 BLOCK_BYTES = 32 * 2**20
-"""The source's file; a longer body is the same again and again."""
+"""The size of the source's file. A longer body repeats it."""
 PIECE_BYTES = 1 << 20
 Head = dict[str, str]
 Handler = Callable[[socket.socket, BinaryIO, str, str, Head], bool]
 
 _uploads = itertools.count(1)
 _stored: defaultdict[str, int] = defaultdict(int)
-"""Bytes under each key, complete or not: some movers ask for them at their end."""
+"""The number of received bytes for each key, of complete or incomplete objects. Some movers read it at the end."""
 
 
 def read_head(stream: BinaryIO) -> tuple[str, str, Head] | None:
-    """Method, target and fields in lower case; None at the end of the connection."""
+    """Returns method, target, and header fields with lower-case names; None at the end of the connection."""
     line = stream.readline().decode("latin-1")
     if not line:
         return None
@@ -45,7 +45,7 @@ def read_head(stream: BinaryIO) -> tuple[str, str, Head] | None:
 
 
 class Block:
-    """The source's bytes, in a file of the system's memory."""
+    """The source's bytes, in a file in memory."""
 
     def __init__(self) -> None:
         self.file = tempfile.TemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)  # noqa: PTH112, SIM115
@@ -54,7 +54,7 @@ class Block:
         self.data = memoryview(os.pread(self.file.fileno(), BLOCK_BYTES, 0))
 
     def send(self, connection: socket.socket, begin: int, length: int) -> None:
-        """Send bytes of the endless repetition."""
+        """Sends a range of the endlessly repeated block."""
         while length:
             at = begin % BLOCK_BYTES
             count = min(length, BLOCK_BYTES - at)
@@ -67,15 +67,15 @@ class Block:
 
 
 def source(block: Block) -> Handler:
-    """`GET /name?bytes=N&framing=length|chunked|close`, with Range."""
+    """Returns the handler of `GET /name?bytes=N&framing=length|chunked|close`, which supports Range."""
 
     def handle(connection: socket.socket, _: BinaryIO, method: str, target: str, fields: Head) -> bool:
         query = parse_qs(urlsplit(target).query)
         total, framing = int(query["bytes"][0]), query.get("framing", ["length"])[0]
         begin, end, status = 0, total, "200 OK"
         head = ["Content-Type: text/csv", 'ETag: "bench"', "Last-Modified: Sun, 22 Nov 2026 03:00:00 GMT"]
-        if wanted := re.fullmatch(r"bytes=(\d+)-(\d*)", fields.get("range", "")):
-            begin, end = int(wanted[1]), min(total, int(wanted[2]) + 1) if wanted[2] else total
+        if requested := re.fullmatch(r"bytes=(\d+)-(\d*)", fields.get("range", "")):
+            begin, end = int(requested[1]), min(total, int(requested[2]) + 1) if requested[2] else total
             status = "206 Partial Content"
             head.append(f"Content-Range: bytes {begin}-{end - 1}/{total}")
         framings = {"chunked": "Transfer-Encoding: chunked", "close": "Connection: close"}
@@ -97,55 +97,55 @@ def source(block: Block) -> Handler:
     return handle
 
 
-def drop(connection: socket.socket, stream: BinaryIO, length: int, room: memoryview) -> None:
-    """Receive so many bytes and keep none."""
+def drop(connection: socket.socket, stream: BinaryIO, length: int, buffer: memoryview) -> None:
+    """Receives and discards a number of bytes."""
     while length and (ready := stream.peek(1)):  # type: ignore[attr-defined]  # a BufferedReader has it
         length -= len(stream.read(min(length, len(ready))))
         if length:
-            length = _drop_unread(connection, length, room)
+            length = _drop_unread(connection, length, buffer)
 
 
-def _drop_unread(connection: socket.socket, length: int, room: memoryview) -> int:
-    """What is not in the stream's own buffer; asked for all at once, so that the kernel need not wake us often."""
+def _drop_unread(connection: socket.socket, length: int, buffer: memoryview) -> int:
+    """Discards bytes that are not in the stream's buffer. A call requests all, so the kernel wakes us rarely."""
     plain = not isinstance(connection, ssl.SSLSocket)
     flags = socket.MSG_TRUNC | socket.MSG_WAITALL if plain else 0
     while length:
-        count = connection.recv_into(room, min(length, len(room)), flags)
+        count = connection.recv_into(buffer, min(length, len(buffer)), flags)
         if not count:
             raise ConnectionError("cut")
         length -= count
     return 0
 
 
-def drop_chunks(connection: socket.socket, stream: BinaryIO, room: memoryview) -> None:
-    """A chunked body, such as boto3 sends with a checksum behind it."""
+def drop_chunks(connection: socket.socket, stream: BinaryIO, buffer: memoryview) -> None:
+    """Discards a chunked body, which boto3 sends if a checksum follows it."""
     while True:
         count = int(stream.readline().split(b";")[0], 16)
         if not count:
             while stream.readline().rstrip():
                 pass
             return
-        _drop_in_stream(stream, count + 2, room)
+        _drop_in_stream(stream, count + 2, buffer)
 
 
-def _drop_in_stream(stream: BinaryIO, length: int, room: memoryview) -> None:
+def _drop_in_stream(stream: BinaryIO, length: int, buffer: memoryview) -> None:
     while length:
-        length -= stream.readinto(room[:length])  # type: ignore[attr-defined]  # a BufferedReader has it
+        length -= stream.readinto(buffer[:length])  # type: ignore[attr-defined]  # a BufferedReader has it
 
 
 def sink() -> Handler:
-    """As much of S3 as uploads need: puts, multipart uploads; answers the CRC that it was told."""
-    rooms = threading.local()
+    """Returns a handler with the part of S3 that uploads need. It answers with the checksum of the request."""
+    buffers = threading.local()
 
     def handle(connection: socket.socket, stream: BinaryIO, method: str, target: str, fields: Head) -> bool:
-        if not hasattr(rooms, "room"):
-            rooms.room = memoryview(bytearray(PIECE_BYTES))
+        if not hasattr(buffers, "buffer"):
+            buffers.buffer = memoryview(bytearray(PIECE_BYTES))
         if fields.get("expect", "").lower() == "100-continue":
             connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         if "chunked" in fields.get("transfer-encoding", ""):
-            drop_chunks(connection, stream, rooms.room)
+            drop_chunks(connection, stream, buffers.buffer)
         else:
-            drop(connection, stream, int(fields.get("content-length", "0")), rooms.room)
+            drop(connection, stream, int(fields.get("content-length", "0")), buffers.buffer)
         connection.sendall(_answer(method, urlsplit(target), fields))
         return True
 
@@ -165,40 +165,41 @@ def _answer(method: str, target: SplitResult, fields: Head) -> bytes:
         status = "204 No Content"
     elif method == "GET" or not _stored.get(target.path):
         status = "200 OK" if method == "PUT" else "404 Not Found"
-    told = [f"{name}: {value}" for name, value in fields.items() if name.startswith("x-amz-checksum-")]
-    head = ['ETag: "0123456789abcdef0123456789abcdef"', "Content-Type: application/xml", *told]
+    checksums = [f"{name}: {value}" for name, value in fields.items() if name.startswith("x-amz-checksum-")]
+    head = ['ETag: "0123456789abcdef0123456789abcdef"', "Content-Type: application/xml", *checksums]
     length = _stored.get(target.path, 0) if method == "HEAD" else len(body)
     head.append("Last-Modified: Sun, 22 Nov 2026 03:00:00 GMT")
     return "\r\n".join([f"HTTP/1.1 {status}", *head, f"Content-Length: {length}", "", body]).encode()
 
 
-def converse(connection: socket.socket, context: ssl.SSLContext | None, handler: Handler) -> None:
-    """One connection, to its end."""
+def serve_connection(connection: socket.socket, context: ssl.SSLContext | None, handler: Handler) -> None:
+    """Serves one connection until it ends."""
     with suppress(OSError, ValueError):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        talking = context.wrap_socket(connection, server_side=True) if context else connection
-        with talking, talking.makefile("rb") as stream:
-            while (head := read_head(stream)) and handler(talking, stream, *head):
+        wrapped = context.wrap_socket(connection, server_side=True) if context else connection
+        with wrapped, wrapped.makefile("rb") as stream:
+            while (head := read_head(stream)) and handler(wrapped, stream, *head):
                 pass
 
 
 @contextmanager
 def running(role: str, certificate: str | None = None) -> Iterator[str]:
-    """A source or a sink as a process of its own; its address.
+    """Starts a source or a sink as a separate process, and yields its URL.
 
     Args:
-        certificate: File with certificate and key; plain HTTP without it.
+        role: `source` or `sink`.
+        certificate: The path of a file with certificate and key; None for plain HTTP.
     """
     command = [sys.executable, __file__, role, *([certificate] if certificate else [])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         if process.stdout is None or process.stdin is None:
-            raise RuntimeError("pipes were asked for")
+            raise RuntimeError("the process has no pipes")
         yield f"{'https' if certificate else 'http'}://localhost:{int(process.stdout.readline())}"
         process.stdin.close()
 
 
 def main() -> None:
-    """Serve until standard input ends."""
+    """Serves until the end of standard input."""
     handler = source(Block()) if sys.argv[1] == "source" else sink()
     context = None
     if len(sys.argv) > 2:
@@ -209,10 +210,10 @@ def main() -> None:
     def accept() -> None:
         while True:
             connection, _ = listener.accept()
-            threading.Thread(target=converse, args=(connection, context, handler), daemon=True).start()
+            threading.Thread(target=serve_connection, args=(connection, context, handler), daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
-    print(listener.getsockname()[1], flush=True)  # noqa: T201  # whoever started it reads it
+    print(listener.getsockname()[1], flush=True)  # noqa: T201  # the parent process reads it
     sys.stdin.read()
 
 

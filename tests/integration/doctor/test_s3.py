@@ -1,4 +1,4 @@
-"""What `doctor` says of a store's checksums: found out as a transfer does, and tried with a body that does not fit."""
+"""What `doctor` reports about the checksums of a store: which it supports, and whether it verifies them."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,65 +12,67 @@ CRCS = {"CRC64NVME", "CRC32C", "CRC32"}
 
 
 @pytest.fixture(scope="module")
-def behind() -> Iterator[tuple[S3Proxy, Any]]:
+def proxied() -> Iterator[tuple[S3Proxy, Any]]:
     with s3_credentials(), s3_server() as url, s3_proxy(url) as proxy, s3_client(proxy.endpoint_url) as client:
         yield proxy, client
 
 
 @pytest.fixture
-def proxy(behind: tuple[S3Proxy, Any]) -> S3Proxy:
-    behind[0].reset()
-    behind[0].dropped = frozenset()
-    return behind[0]
+def proxy(proxied: tuple[S3Proxy, Any]) -> S3Proxy:
+    proxied[0].reset()
+    proxied[0].dropped = frozenset()
+    return proxied[0]
 
 
 @pytest.fixture
-def client(behind: tuple[S3Proxy, Any]) -> Any:
-    return behind[1]
+def client(proxied: tuple[S3Proxy, Any]) -> Any:
+    return proxied[1]
 
 
-async def told(client: Any, bucket: str) -> dict[str, str]:
-    """What is said of checksums, with its level. Nothing stays in the bucket."""
+async def checksum_findings(client: Any, bucket: str) -> dict[str, str]:
+    """Runs the check. Returns the findings about checksums with their levels. Nothing may remain in the bucket."""
     found = await check_s3(client, bucket, "p/")
     assert "Contents" not in client.list_objects_v2(Bucket=bucket)
     assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
-    said = {finding.says.partition(":")[0]: finding.level for finding in found}
-    return {says: level for says, level in said.items() if says.endswith(("single objects", "multipart uploads", "it"))}
+    levels = {finding.says.partition(":")[0]: finding.level for finding in found}
+    return {says: level for says, level in levels.items() if "CRC" in says or "Content-MD5" in says}
 
 
-async def test_the_best_checksum_is_checked(proxy: S3Proxy, client: Any) -> None:
-    assert await told(client, new_bucket(client)) == {
-        "checks CRC64NVME of single objects": "ok",
-        "checks CRC64NVME of multipart uploads": "ok",
+async def test_store_that_verifies_the_best_checksum_is_ok(proxy: S3Proxy, client: Any) -> None:
+    assert await checksum_findings(client, new_bucket(client)) == {
+        "CRC64NVME of single objects is verified": "ok",
+        "CRC64NVME of multipart uploads is verified": "ok",
     }
 
 
-async def test_uploads_may_have_another_one_than_single_objects(proxy: S3Proxy, client: Any) -> None:
+async def test_uploads_may_support_another_checksum_than_single_objects(proxy: S3Proxy, client: Any) -> None:
     def rule(call: Call) -> Refusal | None:
         return Refusal(501, "NotImplemented") if call.name != "put_object" and "CRC64NVME" in call.checksums else None
 
     bucket, proxy.rule = new_bucket(client), rule
     found = await check_s3(client, bucket, "p/")
-    says = {finding.says: finding.level for finding in found}
-    assert says["checks CRC64NVME of single objects"] == "ok"
-    assert says["checks CRC32C of multipart uploads, though not CRC64NVME"] == "ok"
+    levels = {finding.says: finding.level for finding in found}
+    assert levels["CRC64NVME of single objects is verified"] == "ok"
+    assert levels["CRC32C of multipart uploads is verified (CRC64NVME is not supported)"] == "ok"
 
 
-async def test_a_store_without_any_is_sent_md5(proxy: S3Proxy, client: Any) -> None:
+async def test_store_without_crc_is_sent_md5_and_gets_a_warning(proxy: S3Proxy, client: Any) -> None:
     bucket = new_bucket(client)
     proxy.rule = lambda call: Refusal(400, "InvalidArgument") if call.checksums & CRCS else None
-    assert await told(client, bucket) == {
-        "takes no CRC of single objects": "warning",
-        "takes no CRC of multipart uploads": "warning",
+    assert await checksum_findings(client, bucket) == {
+        "no CRC of single objects is supported, so Content-MD5 protects them": "warning",
+        "no CRC of multipart uploads is supported, so Content-MD5 protects them": "warning",
     }
 
 
-@pytest.mark.parametrize(("known", "name"), [(True, "CRC64NVME"), (False, "Content-MD5")])
-async def test_a_store_that_looks_at_none_is_found_out(proxy: S3Proxy, client: Any, known: bool, name: str) -> None:
+@pytest.mark.parametrize(("is_known", "name"), [(True, "CRC64NVME"), (False, "Content-MD5")])
+async def test_store_that_verifies_no_checksum_gets_a_warning(
+    proxy: S3Proxy, client: Any, is_known: bool, name: str
+) -> None:
     bucket = new_bucket(client)
-    proxy.rule = lambda call: Refusal(400, "InvalidArgument") if call.checksums & CRCS and not known else None
+    proxy.rule = lambda call: Refusal(400, "InvalidArgument") if call.checksums & CRCS and not is_known else None
     proxy.dropped = frozenset({"x-amz-checksum-crc64nvme", "content-md5"})
-    assert await told(client, bucket) == {
-        f"takes {name} of single objects and does not look at it": "warning",
-        f"takes {name} of multipart uploads and does not look at it": "warning",
+    assert await checksum_findings(client, bucket) == {
+        f"{name} of single objects is accepted but not verified": "warning",
+        f"{name} of multipart uploads is accepted but not verified": "warning",
     }

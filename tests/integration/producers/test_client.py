@@ -1,4 +1,4 @@
-"""The producer side as other services meet it: the examples run, and importing it costs little."""
+"""The producer side as a package for services: typed examples run, the import is fast, public names are typed."""
 
 import resource
 import subprocess
@@ -10,10 +10,10 @@ from support.paths import TESTS
 
 EXAMPLES = TESTS / "typing" / "producers.py"
 IMPORT_S_MAX = 0.150
-"""Processor time beyond that of an empty interpreter: unlike the clock, it does not grow with the machine's load."""
+"""Processor time in addition to that of an empty interpreter. Unlike elapsed time, it does not grow with the load."""
 
 
-def test_the_examples_that_are_checked_run(redis_url: str, namespace: str) -> None:
+def test_type_checked_examples_run(redis_url: str, namespace: str) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES), redis_url, namespace],
         capture_output=True,
@@ -25,7 +25,7 @@ def test_the_examples_that_are_checked_run(redis_url: str, namespace: str) -> No
     assert done.stdout.split() == ["queued", "running", "transferring", "succeeded", "queued"]
 
 
-def test_the_import_is_quick_and_brings_no_client() -> None:
+def test_import_is_fast_and_loads_no_client() -> None:
     code = "import export_producers, sys; print(*sorted(m for m in sys.modules if '.' not in m))"
     base_s = min(_cpu_s("pass") for _ in range(3))
     assert min(_cpu_s("import export_producers") for _ in range(3)) - base_s < IMPORT_S_MAX
@@ -42,7 +42,7 @@ def _cpu_s(code: str) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def test_every_public_name_is_there_and_typed() -> None:
+def test_every_public_name_exists_and_is_typed() -> None:
     stub = Path(export_producers.__file__).with_suffix(".pyi").read_text(encoding="utf-8")
     typed = {line.rpartition(" ")[2] for line in stub.splitlines()}
     assert typed == set(dir(export_producers))

@@ -1,4 +1,4 @@
-"""A cancel while a step is under way: what a call begins on the platform is known, and ended where that can be done."""
+"""Cancellation while a step runs: an operation that the step begins is cancelled, if the platform can do so."""
 
 import asyncio
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ from support.redis_site import POLICY, REFUSED, UNAVAILABLE, QueueSite
 from support.scripted_worker import Parts, ScriptedDriver
 
 HEARTBEATS_S = 0.5
-"""Several of those that a scripted worker has."""
+"""Several heartbeats of a scripted worker."""
 
 
 def real_time() -> datetime:
@@ -21,14 +21,14 @@ def real_time() -> datetime:
 
 @dataclass
 class CancellingDriver(ScriptedDriver):
-    """A platform that can be told to stop, and that may be too busy for it."""
+    """A platform that can cancel operations, or may be too busy to."""
 
     busy: bool = False
     refusal: StepError | None = None
     cancelled: list[str] = field(default_factory=list)
 
     async def cancel(self, export: ExportKind, operation_id: str) -> None:
-        """Stop one."""
+        """Cancels an operation."""
         self.cancelled.append(operation_id)
         if self.busy:
             raise PlatformThrottledError("HTTP 429")
@@ -36,18 +36,18 @@ class CancellingDriver(ScriptedDriver):
             raise self.refusal
 
 
-async def under_way(driver: ScriptedDriver) -> None:
+async def submitting(driver: ScriptedDriver) -> None:
     async with asyncio.timeout(10):
         while not driver.submits:
             await asyncio.sleep(0.01)
 
 
-async def test_a_submit_is_heard_to_its_end_and_its_job_cancelled(queue_site: QueueSite) -> None:
+async def test_cancel_during_a_submit_waits_for_its_answer_and_cancels_the_operation(queue_site: QueueSite) -> None:
     driver = CancellingDriver()
     driver.gate.clear()
     async with Parts(queue_site, driver, real_time).running():
         export_id = await queue_site.enqueue()
-        await under_way(driver)
+        await submitting(driver)
         await queue_site.cancel(export_id)
         await asyncio.sleep(HEARTBEATS_S)
         driver.gate.set()
@@ -59,23 +59,23 @@ async def test_a_submit_is_heard_to_its_end_and_its_job_cancelled(queue_site: Qu
     ]
 
 
-async def test_a_worker_that_stops_still_gives_a_step_back_in_the_middle_of_a_submit(queue_site: QueueSite) -> None:
+async def test_worker_shutdown_during_a_submit_releases_the_step(queue_site: QueueSite) -> None:
     driver = CancellingDriver()
     driver.gate.clear()
     async with Parts(queue_site, driver, real_time).running():
         export_id = await queue_site.enqueue()
-        await under_way(driver)
+        await submitting(driver)
         await queue_site.cancel(export_id)
     queue_site.catch_up()
     record = await queue_site.record(export_id)
     assert (record["phase"], record["claims"], record["released"]) == ("queued", "1", "1")
     await Parts(queue_site, driver, real_time).runner.run(await queue_site.one())
     assert (await queue_site.notes(export_id))[-1] == (
-        "cancelled; a submit whose response was lost may have started a job on the platform"
+        "cancelled; a submit whose response was lost may have started an operation on the platform"
     )
 
 
-async def test_a_platform_that_will_not_cancel_does_not_make_it_a_failure(queue_site: QueueSite) -> None:
+async def test_export_is_cancelled_although_the_platform_refuses_to_cancel(queue_site: QueueSite) -> None:
     driver = CancellingDriver(lambda _: Pending("EXECUTING"), refusal=REFUSED)
     parts = Parts(queue_site, driver, lambda: queue_site.now)
     export_id = await queue_site.running()
@@ -86,7 +86,7 @@ async def test_a_platform_that_will_not_cancel_does_not_make_it_a_failure(queue_
     assert (await queue_site.notes(export_id))[-1] == "cancelled; op1 continues on the platform"
 
 
-async def test_a_platform_that_stays_away_is_asked_to_cancel_a_few_times(queue_site: QueueSite) -> None:
+async def test_cancel_call_to_an_unavailable_platform_is_retried_up_to_the_maximum(queue_site: QueueSite) -> None:
     driver = CancellingDriver(lambda _: Pending("EXECUTING"), refusal=UNAVAILABLE)
     parts = Parts(queue_site, driver, lambda: queue_site.now, policy=replace(POLICY, max_attempts=3))
     export_id = await queue_site.running()
@@ -98,8 +98,8 @@ async def test_a_platform_that_stays_away_is_asked_to_cancel_a_few_times(queue_s
     assert driver.cancelled == ["op1"] * 3
 
 
-async def test_behind_the_deadline_nothing_is_asked_of_the_platform(queue_site: QueueSite) -> None:
-    """It would be refused again and again, at once each time: there is nothing left to wait for."""
+async def test_cancel_after_the_deadline_makes_no_call_to_the_platform(queue_site: QueueSite) -> None:
+    """The platform would refuse each call at once, and there is no time left to wait for it."""
     driver = CancellingDriver(lambda _: Pending("EXECUTING"), busy=True)
     parts = Parts(queue_site, driver, lambda: queue_site.now)
     export_id = await queue_site.running()
@@ -113,7 +113,7 @@ async def test_behind_the_deadline_nothing_is_asked_of_the_platform(queue_site: 
     assert (await queue_site.notes(export_id))[-1] == "cancelled; op1 continues on the platform"
 
 
-async def test_a_deadline_that_cuts_a_submit_says_so(queue_site: QueueSite) -> None:
+async def test_deadline_during_a_submit_is_reported_as_unclear(queue_site: QueueSite) -> None:
     driver = ScriptedDriver()
     driver.gate.clear()
     async with Parts(queue_site, driver, real_time, policy=replace(POLICY, deadline_s=0.3)).running():
@@ -121,4 +121,6 @@ async def test_a_deadline_that_cuts_a_submit_says_so(queue_site: QueueSite) -> N
         status = await queue_site.queue.wait(export_id, 10)
     assert (status.phase, driver.submits) == (Phase.FAILED, 1)
     assert status.error is not None
-    assert status.error.message.endswith("a submit whose response was lost may have started a job on the platform")
+    assert status.error.message.endswith(
+        "a submit whose response was lost may have started an operation on the platform"
+    )

@@ -1,4 +1,4 @@
-"""The rate of a connection's requests, kept in a real Redis by several workers at once."""
+"""The rate limit of a connection's requests, in a real Redis, with several workers at the same time."""
 
 import asyncio
 import time
@@ -23,38 +23,38 @@ def real_time() -> datetime:
 
 
 def rate_of(site: QueueSite, per_second: float) -> Rate:
-    """As a worker of its own has it."""
+    """Returns the rate limit as one more worker observes it."""
     return Rate(site.redis, "gio", site.keys.rate("gio"), per_second, real_time)
 
 
 async def free_in_s(site: QueueSite) -> float:
-    """How far ahead the calls so far reach."""
+    """Returns in how many seconds the counted requests are within the rate."""
     free_at_ms = float(await site.redis.get(site.keys.rate("gio")) or 0)
     return free_at_ms / 1000 - time.time()
 
 
 async def paused(site: QueueSite, pause_s: float) -> None:
-    """As a commit pauses a connection."""
+    """Pauses the connection in the same way as a commit."""
     await site.redis.set(site.keys.rate("gio"), int((time.time() + pause_s + 1) * 1000))
 
 
 @contextmanager
 def taking(at_least_s: float, at_most_s: float) -> Iterator[None]:
-    begun_s = time.monotonic()
+    started_s = time.monotonic()
     yield
-    assert at_least_s <= time.monotonic() - begun_s <= at_most_s
+    assert at_least_s <= time.monotonic() - started_s <= at_most_s
 
 
-async def times(admission: RequestGate, count: int) -> None:
+async def pass_gate(gate: RequestGate, count: int) -> None:
     for _ in range(count):
-        await admission()
+        await gate()
 
 
-async def test_what_the_claim_has_counted_asks_redis_nothing(queue_site: QueueSite) -> None:
-    admission = rate_of(queue_site, 10).for_control(1)
-    await admission()
+async def test_request_that_the_claim_has_counted_does_not_call_redis(queue_site: QueueSite) -> None:
+    gate = rate_of(queue_site, 10).for_control(1)
+    await gate()
     assert await queue_site.redis.exists(queue_site.keys.rate("gio")) == 0
-    await admission()
+    await gate()
     assert 0.0 < await free_in_s(queue_site) <= 0.1
 
 
@@ -69,32 +69,32 @@ async def test_claims_and_requests_share_one_rate(queue_site: QueueSite) -> None
     assert await queue_site.claim() == []
 
 
-async def test_all_that_wait_in_two_workers_keep_to_the_rate_together(queue_site: QueueSite) -> None:
+async def test_requests_of_two_workers_follow_the_rate_together(queue_site: QueueSite) -> None:
     rates = [rate_of(queue_site, 40) for _ in range(2)]
-    admissions = [admission for rate in rates for admission in (rate.for_transfer(), rate.for_control(0))]
+    gates = [gate for rate in rates for gate in (rate.for_transfer(), rate.for_control(0))]
     with taking(1.4, 4.0):
-        await asyncio.gather(*(times(admission, 25) for admission in admissions))
+        await asyncio.gather(*(pass_gate(gate, 25) for gate in gates))
 
 
-async def test_a_control_step_gives_way_to_a_long_pause_at_once(queue_site: QueueSite) -> None:
+async def test_control_step_gives_up_at_once_during_a_long_pause(queue_site: QueueSite) -> None:
     await paused(queue_site, 60)
     with taking(0.0, 1.0), pytest.raises(PlatformPausedError) as caught:
         await rate_of(queue_site, 10).for_control(0)()
     assert caught.value.retry_after_s is not None
     assert 59 < caught.value.retry_after_s <= 60
-    assert 60 < await free_in_s(queue_site) <= 61, "it counts as no request"
+    assert 60 < await free_in_s(queue_site) <= 61, "the request is not counted"
 
 
-async def test_it_waits_for_a_short_one(queue_site: QueueSite) -> None:
+async def test_control_step_waits_for_the_end_of_a_short_pause(queue_site: QueueSite) -> None:
     await paused(queue_site, 0.3)
     with taking(0.29, 2.0):
         await rate_of(queue_site, 10).for_control(0)()
 
 
-async def test_a_transfer_sits_a_pause_out_holds_up_no_step_and_can_be_cancelled(queue_site: QueueSite) -> None:
+async def test_transfer_waits_for_the_end_of_a_pause_without_blocking_control_steps(queue_site: QueueSite) -> None:
     await paused(queue_site, 60)
     rate = rate_of(queue_site, 10)
-    waiting = [asyncio.create_task(times(rate.for_transfer(), 1)) for _ in range(2)]
+    waiting = [asyncio.create_task(pass_gate(rate.for_transfer(), 1)) for _ in range(2)]
     await asyncio.sleep(0.05)
     with taking(0.0, 1.0), pytest.raises(PlatformPausedError):
         await rate.for_control(0)()
@@ -106,33 +106,33 @@ async def test_a_transfer_sits_a_pause_out_holds_up_no_step_and_can_be_cancelled
     )
 
 
-async def test_a_step_of_several_requests_gets_through_a_rate_of_one_in_half_a_minute(queue_site: QueueSite) -> None:
+async def test_step_of_several_requests_waits_at_a_rate_of_two_a_minute(queue_site: QueueSite) -> None:
     rate = rate_of(queue_site, 1 / 30)
     await rate.for_control(0)()
-    waiting = asyncio.create_task(times(rate.for_control(0), 1))
+    waiting = asyncio.create_task(pass_gate(rate.for_control(0), 1))
     await asyncio.sleep(0.1)
-    assert not waiting.done(), "it waits, for it would find no more room the next time"
+    assert not waiting.done(), "a retry of the step would have to wait as long"
     waiting.cancel()
 
 
-async def test_a_redis_that_is_away_fails_nothing_and_is_told_of_once() -> None:
+async def test_unreachable_redis_fails_no_request_and_is_logged_once() -> None:
     redis = open_redis(f"redis://127.0.0.1:{free_port()}/0", retries=0)
     rate = Rate(redis, "gio", "t:rate:gio", 20, real_time)
     with capture_logs() as logs, taking(4 / 20, 3.0):
-        await times(rate.for_control(1), 3)
-        await times(rate.for_transfer(), 2)
+        await pass_gate(rate.for_control(1), 3)
+        await pass_gate(rate.for_transfer(), 2)
     await close_redis(redis)
     assert [(entry["event"], entry["connection"]) for entry in logs] == [("rate.not_counted", "gio")]
 
 
-async def test_one_that_hangs_holds_a_request_up_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_redis_that_hangs_delays_a_request_by_the_timeout_only(monkeypatch: pytest.MonkeyPatch) -> None:
     async def silence(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await asyncio.sleep(30)
         finally:
             writer.close()
 
-    monkeypatch.setattr("export_worker.redis.rate_limit.ASK_S", 0.1)
+    monkeypatch.setattr("export_worker.redis.rate_limit.REDIS_TIMEOUT_S", 0.1)
     server = await asyncio.start_server(silence, "127.0.0.1", 0)
     redis = open_redis(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
     with taking(0.1, 2.0):

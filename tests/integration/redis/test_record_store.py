@@ -1,4 +1,4 @@
-"""Claims, leases, commits: one export's steps, one after the other, whoever takes them."""
+"""Claims, leases and commits of the steps of one export, by one worker or several."""
 
 import asyncio
 import pickle
@@ -23,20 +23,20 @@ LEASE_S = Timings().lease_s
 # Claiming
 
 
-async def test_each_due_step_is_taken_once_however_many_claim(queue_site: QueueSite) -> None:
+async def test_concurrent_claims_take_each_due_step_once(queue_site: QueueSite) -> None:
     enqueued = [await queue_site.enqueue() for _ in range(60)]
     taken = await asyncio.gather(*(queue_site.claim(7) for _ in range(20)))
-    assert sorted(export_id for turns in taken for export_id in ids_of(turns)) == sorted(enqueued)
-    assert all(len(turns) <= 7 for turns in taken)
+    assert sorted(export_id for steps in taken for export_id in ids_of(steps)) == sorted(enqueued)
+    assert all(len(steps) <= 7 for steps in taken)
     assert await queue_site.claim() == []
 
 
-async def test_an_empty_queue_has_no_next(queue_site: QueueSite) -> None:
+async def test_claim_of_an_empty_queue_returns_no_next_due_time(queue_site: QueueSite) -> None:
     claimed = await queue_site.claimed()
     assert (claimed.steps, claimed.next_due_ms) == ([], None)
 
 
-async def test_what_is_not_due_is_told_not_taken(queue_site: QueueSite) -> None:
+async def test_claim_returns_when_the_next_step_is_due_and_does_not_take_it(queue_site: QueueSite) -> None:
     export_id = await queue_site.running()
     await queue_site.pend(await queue_site.one(), draw=1.0)
     claimed = await queue_site.claimed()
@@ -45,7 +45,7 @@ async def test_what_is_not_due_is_told_not_taken(queue_site: QueueSite) -> None:
     assert claimed.next_due_ms == queue_site.now_ms + 4000
 
 
-async def test_a_first_claim_brings_the_request_and_a_later_one_the_state(queue_site: QueueSite) -> None:
+async def test_first_claim_returns_the_request_and_a_later_one_the_state(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue(metadata={"order": "42"})
     claimed = await queue_site.one()
     assert (claimed.export.export_id, claimed.export.phase, claimed.step) == (export_id, Phase.QUEUED, 0)
@@ -64,7 +64,7 @@ async def test_a_first_claim_brings_the_request_and_a_later_one_the_state(queue_
     assert (claimed.step, claimed.claims) == (1, 1)
 
 
-async def test_held_parked_and_limited_entries_hide_nothing(queue_site: QueueSite) -> None:
+async def test_claim_finds_entries_behind_held_parked_and_rate_limited_ones(queue_site: QueueSite) -> None:
     queue_site.limits = {
         "much": MANY,
         "slots": ConnectionLimits(1, 1e6),
@@ -85,16 +85,16 @@ async def test_held_parked_and_limited_entries_hide_nothing(queue_site: QueueSit
     assert await queue_site.due_ms(behind, 0) == queue_site.now_ms + 15_000
 
 
-async def test_stale_entries_hide_nothing_either(queue_site: QueueSite) -> None:
-    stale = {queue_site.keys.job_id(f"gone{number}", 0): 0.0 for number in range(3000)}
+async def test_claim_finds_entries_behind_stale_ones(queue_site: QueueSite) -> None:
+    stale = {queue_site.keys.job_id(f"expired{number}", 0): 0.0 for number in range(3000)}
     await queue_site.redis.zadd(queue_site.keys.queue("control"), stale)
     export_id = await queue_site.enqueue()
     found = [found for _ in range(4) for found in await queue_site.ids(1)]
     assert found == [export_id]
 
 
-@pytest.mark.parametrize("job", ["{0}:{1}:7", "{0}:nobody:0", "{0}:{1}:x", "nonsense", ""])
-async def test_stale_entries_are_dropped(queue_site: QueueSite, job: str) -> None:
+@pytest.mark.parametrize("job", ["{0}:{1}:7", "{0}:unknown:0", "{0}:{1}:x", "nonsense", ""])
+async def test_claim_removes_stale_entries(queue_site: QueueSite, job: str) -> None:
     export_id = await queue_site.enqueue()
     stale = job.format(queue_site.keys.namespace, export_id)
     await queue_site.redis.zadd(queue_site.keys.queue("control"), {stale: 0})
@@ -104,7 +104,7 @@ async def test_stale_entries_are_dropped(queue_site: QueueSite, job: str) -> Non
     assert not await queue_site.redis.exists(ARQ_JOB_PREFIX + stale)
 
 
-async def test_a_record_that_cannot_be_read_comes_back_and_stops_nobody(queue_site: QueueSite) -> None:
+async def test_claim_skips_an_unreadable_record_and_takes_the_others(queue_site: QueueSite) -> None:
     broken, sound = await queue_site.enqueue(), await queue_site.enqueue()
     await queue_site.redis.hset(queue_site.keys.export(broken), "state", '{"written": "by a newer version"}')
     assert await queue_site.ids() == [sound]
@@ -117,13 +117,13 @@ async def test_a_record_that_cannot_be_read_comes_back_and_stops_nobody(queue_si
 # Leases
 
 
-async def test_an_outage_stops_the_clock_of_leases_so_that_the_living_can_save(queue_site: QueueSite) -> None:
+async def test_leases_do_not_expire_during_a_redis_outage(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue()
     held = await queue_site.one()
     fresh = await queue_site.enqueue()
     queue_site.alone = True
     queue_site.later(LEASE_S + 100)
-    # Nobody could renew meanwhile. What nobody holds goes on at once.
+    # No lease could be renewed during the outage. A step that no worker holds is claimed at once.
     assert await queue_site.ids() == [fresh]
     queue_site.later(SPARE_S - 0.001)
     assert await queue_site.claim() == []
@@ -132,20 +132,22 @@ async def test_an_outage_stops_the_clock_of_leases_so_that_the_living_can_save(q
 
 
 @pytest.mark.parametrize("away_s", [LEASE_S - SPARE_S, 12.0, LEASE_S - 0.001])
-async def test_an_outage_that_is_a_little_shorter_than_a_lease_spares_too(queue_site: QueueSite, away_s: float) -> None:
+async def test_leases_do_not_expire_during_an_outage_slightly_shorter_than_a_lease(
+    queue_site: QueueSite, away_s: float
+) -> None:
     export_id = await queue_site.enqueue()
     held = await queue_site.one()
     queue_site.alone = True
     queue_site.later(away_s)
     assert await queue_site.claim() == []
-    # Its holder's client is not back before this, though the lease has ended.
+    # The client of its worker may reconnect as late as this, although the lease has ended.
     queue_site.later(SPARE_S - 0.001)
     assert await queue_site.claim() == []
     await queue_site.submit(held)
     assert (await queue_site.queue.status(export_id)).operation_id == "op1"
 
 
-async def test_a_silence_that_leaves_time_to_renew_spares_nothing(queue_site: QueueSite) -> None:
+async def test_lease_expires_after_a_silence_that_leaves_time_to_renew(queue_site: QueueSite) -> None:
     await queue_site.enqueue()
     await queue_site.one()
     queue_site.alone = True
@@ -155,7 +157,7 @@ async def test_a_silence_that_leaves_time_to_renew_spares_nothing(queue_site: Qu
     assert (await queue_site.one()).claims == 2
 
 
-async def test_whoever_died_in_an_outage_loses_the_step_a_moment_later(queue_site: QueueSite) -> None:
+async def test_worker_that_died_in_an_outage_loses_its_step_after_the_spare_time(queue_site: QueueSite) -> None:
     await queue_site.enqueue()
     held = await queue_site.one()
     queue_site.alone = True
@@ -167,17 +169,19 @@ async def test_whoever_died_in_an_outage_loses_the_step_a_moment_later(queue_sit
         await queue_site.submit(held)
 
 
-async def test_what_was_given_back_before_an_outage_is_held_by_nobody(queue_site: QueueSite) -> None:
+async def test_step_released_before_an_outage_is_claimed_at_once_after_it(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue()
     await queue_site.store.release(await queue_site.one(), queue_site.now)
-    assert "worker has it" not in await queue_site.queue.explain(export_id)
+    assert "A worker is running" not in await queue_site.queue.explain(export_id)
     queue_site.alone = True
     queue_site.later(LEASE_S + 100)
     assert (await queue_site.one()).claims == 2
-    assert (await queue_site.notes(export_id))[-1] == "handed over by a worker that stopped"
+    assert (await queue_site.notes(export_id))[-1] == "resumed: its previous worker shut down"
 
 
-async def test_a_lease_that_ends_gives_the_step_to_another_and_fences_the_first(queue_site: QueueSite) -> None:
+async def test_step_is_claimed_again_after_its_lease_expires_and_its_first_worker_is_refused(
+    queue_site: QueueSite,
+) -> None:
     export_id = await queue_site.enqueue()
     first = await queue_site.one()
     queue_site.later(14.9)
@@ -186,7 +190,7 @@ async def test_a_lease_that_ends_gives_the_step_to_another_and_fences_the_first(
     second = await queue_site.one()
     assert (second.step, second.claims) == (0, 2)
     assert second.version != first.version
-    assert (await queue_site.notes(export_id))[-1] == "taken up again from a worker that is gone"
+    assert (await queue_site.notes(export_id))[-1] == "resumed: its previous worker stopped responding"
 
     before = await queue_site.everything()
     with pytest.raises(LeaseLostError, match=f"export {export_id} was taken over in step 0"):
@@ -201,16 +205,16 @@ async def test_a_lease_that_ends_gives_the_step_to_another_and_fences_the_first(
     await queue_site.submit(second)
 
 
-async def test_a_commit_whose_answer_was_lost_is_found_to_be_done(queue_site: QueueSite) -> None:
+async def test_repeated_commit_succeeds_and_changes_nothing(queue_site: QueueSite) -> None:
     await queue_site.enqueue()
     claimed = await queue_site.one()
     await queue_site.submit(claimed)
     before = await queue_site.everything()
     await queue_site.submit(claimed)
-    assert await queue_site.everything() == before, "and is not done twice"
+    assert await queue_site.everything() == before, "the commit is not applied twice"
 
 
-async def test_who_has_committed_is_fenced_too(queue_site: QueueSite) -> None:
+async def test_checkpoint_and_renewal_after_the_commit_are_refused(queue_site: QueueSite) -> None:
     await queue_site.enqueue()
     claimed = await queue_site.one()
     await queue_site.submit(claimed)
@@ -223,7 +227,7 @@ async def test_who_has_committed_is_fenced_too(queue_site: QueueSite) -> None:
     assert await queue_site.everything() == before
 
 
-async def test_a_renewed_step_stays(queue_site: QueueSite) -> None:
+async def test_renewed_step_is_not_claimed_again(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue()
     claimed = await queue_site.one()
     for _ in range(3):
@@ -235,7 +239,7 @@ async def test_a_renewed_step_stays(queue_site: QueueSite) -> None:
     await queue_site.submit(claimed)
 
 
-async def test_a_renewal_tells_how_far_it_is_until_the_step_ends(queue_site: QueueSite) -> None:
+async def test_renewal_saves_progress_until_the_step_ends(queue_site: QueueSite) -> None:
     export_id = await queue_site.transferring()
     claimed = await queue_site.one("transfer")
     await queue_site.store.renew(claimed, queue_site.now, Progress(bytes_done=7, files_total=1))
@@ -246,14 +250,14 @@ async def test_a_renewal_tells_how_far_it_is_until_the_step_ends(queue_site: Que
     assert (await queue_site.queue.status(export_id)).progress.bytes_done == 0
 
 
-async def test_a_renewal_says_that_somebody_asked_for_the_end(queue_site: QueueSite) -> None:
+async def test_renewal_returns_cancel_when_cancellation_is_requested(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue()
     claimed = await queue_site.one()
     await queue_site.cancel(export_id)
     assert await queue_site.store.renew(claimed, queue_site.now) == "cancel"
 
 
-async def test_a_renewal_brings_back_no_entry(queue_site: QueueSite) -> None:
+async def test_renewal_does_not_create_a_lost_entry(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue()
     claimed = await queue_site.one()
     await queue_site.redis.delete(queue_site.keys.queue("control"), queue_site.keys.open)
@@ -262,12 +266,12 @@ async def test_a_renewal_brings_back_no_entry(queue_site: QueueSite) -> None:
     assert await queue_site.redis.zscore(queue_site.keys.open, export_id) is None
 
 
-async def test_a_released_step_is_due_at_once(queue_site: QueueSite) -> None:
+async def test_released_step_is_due_at_once(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue()
     claimed = await queue_site.one()
-    async with notices(queue_site) as heard:
+    async with notices(queue_site) as received:
         await queue_site.store.release(claimed, queue_site.now)
-    assert len(heard) == 1
+    assert len(received) == 1
     assert await queue_site.redis.zscore(queue_site.keys.open, export_id) == queue_site.now_ms
     with pytest.raises(LeaseLostError):
         await queue_site.submit(claimed)
@@ -277,7 +281,7 @@ async def test_a_released_step_is_due_at_once(queue_site: QueueSite) -> None:
 # Committing
 
 
-async def test_a_step_ends_with_its_entry_and_begins_the_next(queue_site: QueueSite) -> None:
+async def test_commit_removes_the_entry_and_enqueues_the_next_step(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue()
     await queue_site.submit(await queue_site.one())
     record = await queue_site.record(export_id)
@@ -292,7 +296,7 @@ async def test_a_step_ends_with_its_entry_and_begins_the_next(queue_site: QueueS
     assert await queue_site.notes(export_id) == ["accepted", "submitted as op1"]
 
 
-async def test_only_a_step_that_is_due_at_once_gives_notice(queue_site: QueueSite) -> None:
+async def test_commit_wakes_workers_only_for_a_step_that_is_due_at_once(queue_site: QueueSite) -> None:
     await queue_site.running()
     async with notices(queue_site) as control, notices(queue_site, "transfer") as transfer:
         await queue_site.pend(await queue_site.one(), draw=1.0)
@@ -302,14 +306,14 @@ async def test_only_a_step_that_is_due_at_once_gives_notice(queue_site: QueueSit
     assert (len(control), len(transfer)) == (0, 1)
 
 
-async def test_a_transfer_stands_in_the_other_queue(queue_site: QueueSite) -> None:
+async def test_transfer_is_enqueued_for_transfer_workers(queue_site: QueueSite) -> None:
     export_id = await queue_site.transferring()
     assert await queue_site.claim() == []
     assert await queue_site.members(queue_site.keys.queue("control")) == []
     assert await queue_site.due_ms(export_id, 2, "transfer") == queue_site.now_ms
 
 
-async def test_an_entry_s_payload_outlives_its_wait(queue_site: QueueSite) -> None:
+async def test_payload_of_an_entry_is_kept_for_a_day_after_its_due_time(queue_site: QueueSite) -> None:
     export_id = await queue_site.running()
     claimed = await queue_site.one()
     decision = queue_site.pending(claimed)
@@ -319,7 +323,7 @@ async def test_an_entry_s_payload_outlives_its_wait(queue_site: QueueSite) -> No
     assert ttl_ms > epoch_ms(late.export.due_at) - queue_site.now_ms + 86_000_000
 
 
-async def test_what_is_no_news_is_not_in_the_timeline_which_is_bounded(queue_site: QueueSite) -> None:
+async def test_timeline_omits_repeated_stages_and_is_bounded(queue_site: QueueSite) -> None:
     export_id = await queue_site.running()
     await queue_site.pend(await queue_site.one())
     await queue_site.pend(await queue_site.one())
@@ -331,7 +335,7 @@ async def test_what_is_no_news_is_not_in_the_timeline_which_is_bounded(queue_sit
     assert (len(notes), notes[0], notes[-1]) == (TIMELINE_MAX, "stage S0", f"stage S{TIMELINE_MAX - 1}")
 
 
-async def test_a_decision_in_the_middle_is_kept_with_the_lease(queue_site: QueueSite) -> None:
+async def test_checkpoint_saves_the_decision_and_keeps_the_lease(queue_site: QueueSite) -> None:
     export_id = await queue_site.transferring()
     claimed = await queue_site.one("transfer")
     due_ms = await queue_site.due_ms(export_id, 2, "transfer")
@@ -346,7 +350,7 @@ async def test_a_decision_in_the_middle_is_kept_with_the_lease(queue_site: Queue
     assert (await queue_site.queue.status(export_id)).phase is Phase.SUCCEEDED
 
 
-async def test_an_end_is_announced_to_every_sink_in_the_same_write(queue_site: QueueSite) -> None:
+async def test_commit_of_an_ended_export_puts_its_event_into_every_outbox(queue_site: QueueSite) -> None:
     export_id = await queue_site.transferring()
     claimed = await queue_site.one("transfer")
     await queue_site.store.renew(claimed, queue_site.now, Progress(bytes_done=1))
@@ -367,7 +371,7 @@ async def test_an_end_is_announced_to_every_sink_in_the_same_write(queue_site: Q
     assert event.data == await queue_site.queue.status(export_id)
 
 
-async def test_durations_are_learned_for_each_kind_and_the_last_few_kept(queue_site: QueueSite) -> None:
+async def test_claim_returns_the_last_durations_of_its_kind_and_connection(queue_site: QueueSite) -> None:
     queue_site.limits = {"gio": MANY, "other": MANY}
     await queue_site.running()
     for number in range(DURATIONS_MAX + 5):
@@ -376,37 +380,37 @@ async def test_durations_are_learned_for_each_kind_and_the_last_few_kept(queue_s
         decision = queue_site.pending(claimed)
         await queue_site.commit(claimed, decision, PlatformSignal("up", duration_s=1.5 + number))
     await queue_site.ready(await queue_site.one())
-    # A transfer has no use for them, nor has another connection.
+    # A transfer does not use them, and another connection has its own.
     assert (await queue_site.one("transfer")).durations_s == ()
     await queue_site.enqueue("other")
     assert (await queue_site.one()).durations_s == ()
 
 
-async def test_versions_are_told_apart_to_their_last_digit(queue_site: QueueSite) -> None:
+async def test_versions_that_differ_in_the_last_digit_are_different(queue_site: QueueSite) -> None:
     await queue_site.enqueue()
     await queue_site.enqueue()
     first, second = await queue_site.claim()
     assert second.version == first.version + 1
-    assert first.version > 10**9, "random, out of 52 bits"
+    assert first.version > 10**9, "a random number of 52 bits"
     with pytest.raises(LeaseLostError):
         await queue_site.submit(replace(first, version=second.version))
     await queue_site.submit(first)
 
 
-async def test_a_claim_that_a_fail_over_has_forgotten_is_fenced_by_the_one_that_follows(queue_site: QueueSite) -> None:
-    """A replica that had not heard of the claim yet becomes the primary: a counter would have the same value again."""
+async def test_claim_that_a_fail_over_has_lost_is_refused_after_the_next_claim(queue_site: QueueSite) -> None:
+    """A replica that has not received the claim becomes the primary. A counter would have the same value twice."""
     export_id = await queue_site.enqueue()
     key, queue = queue_site.keys.export(export_id), queue_site.keys.queue("control")
     replica = {name: await queue_site.redis.dump(name) for name in (key, queue)}
-    forgotten = await queue_site.one()
+    lost = await queue_site.one()
     for name, value in replica.items():
         await queue_site.redis.restore(name, 0, value, replace=True)
     await queue_site.one()
     with pytest.raises(LeaseLostError):
-        await queue_site.submit(forgotten)
+        await queue_site.submit(lost)
 
 
-async def test_terms_are_kept(queue_site: QueueSite) -> None:
+async def test_lease_and_retention_follow_the_timings(queue_site: QueueSite) -> None:
     queue_site.timings = Timings(lease_s=0.5, retention_s=1000)
     export_id = await queue_site.enqueue()
     claimed = await queue_site.one()
@@ -421,7 +425,7 @@ async def test_terms_are_kept(queue_site: QueueSite) -> None:
 # What arq reads
 
 
-async def test_arq_reads_what_we_enqueue(queue_site: QueueSite) -> None:
+async def test_arq_can_read_the_queue_entries(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue()
     for step in (0, 1):
         raw = await queue_site.redis.get(ARQ_JOB_PREFIX + queue_site.keys.job_id(export_id, step))

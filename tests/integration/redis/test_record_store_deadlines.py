@@ -1,4 +1,4 @@
-"""Deadlines: noticed while an export waits for whatever, and ahead of every limit."""
+"""Deadlines: they end every wait of an export, and expired exports bypass all limits."""
 
 from datetime import UTC, datetime
 
@@ -9,32 +9,34 @@ from support.redis_site import QueueSite
 BREAKER = Timings(lease_s=15.0, breaker_first_s=5.0, breaker_max_s=60.0, breaker_threshold=3)
 
 
-async def test_a_deadline_is_noticed_also_without_a_slot(queue_site: QueueSite) -> None:
-    queue_site.limits = {"gio": ConnectionLimits(1, 1e6, patience_s=3600.0)}
+async def test_sweep_makes_a_parked_export_due_at_its_deadline(queue_site: QueueSite) -> None:
+    queue_site.limits = {"gio": ConnectionLimits(1, 1e6, deadline_s=3600.0)}
     await queue_site.enqueue()
     held = await queue_site.one()
-    own, common = await queue_site.enqueue(deadline_s=40.0), await queue_site.enqueue()
+    with_deadline, without_deadline = await queue_site.enqueue(deadline_s=40.0), await queue_site.enqueue()
     assert await queue_site.claim() == []
-    accepted_ms = {item: await queue_site.redis.zscore(queue_site.keys.created, item) for item in (own, common)}
-    # The sweep looks then, and finds that nothing is to be waited for any more.
-    assert await queue_site.redis.zscore(queue_site.keys.open, own) == accepted_ms[own] + 40_000
+    accepted_ms = {
+        item: await queue_site.redis.zscore(queue_site.keys.created, item) for item in (with_deadline, without_deadline)
+    }
+    # At that time the sweep enqueues the export, which then waits for nothing.
+    assert await queue_site.redis.zscore(queue_site.keys.open, with_deadline) == accepted_ms[with_deadline] + 40_000
     queue_site.later(46)
     await queue_site.store.renew(held, queue_site.now)
     await queue_site.sweep()
-    assert await queue_site.ids() == [own]
+    assert await queue_site.ids() == [with_deadline]
     queue_site.later(3600)
     await queue_site.store.renew(held, queue_site.now)
     await queue_site.sweep()
-    assert common in await queue_site.ids()
+    assert without_deadline in await queue_site.ids()
 
 
-async def test_a_deadline_is_noticed_while_the_platform_is_left_alone(queue_site: QueueSite) -> None:
+async def test_deadline_ends_the_wait_for_an_open_breaker(queue_site: QueueSite) -> None:
     queue_site.timings = BREAKER
     await queue_site.running()
     for _ in range(BREAKER.breaker_threshold + 3):
         queue_site.later(61)
         await queue_site.down(await queue_site.one())
-    # Accepted by the real clock, which is behind the one of this site.
+    # Enqueue uses the real clock, which is behind the clock of this site.
     ahead_s = (queue_site.now - datetime.now(UTC)).total_seconds()
     export_id = await queue_site.enqueue(deadline_s=ahead_s + 10.0)
     assert await queue_site.claim() == []
@@ -46,36 +48,36 @@ async def test_a_deadline_is_noticed_while_the_platform_is_left_alone(queue_site
     assert (claimed.export.export_id, claimed.probe) == (export_id, False)
 
 
-async def overdue(site: QueueSite) -> str:
-    """An export that nobody has submitted, and whose deadline has passed; it is the first in the queue."""
+async def expired(site: QueueSite) -> str:
+    """Returns an export that is not submitted and past its deadline. It is the first in the queue."""
     export_id = await site.enqueue(deadline_s=0.5)
     site.later(1)
     return export_id
 
 
-async def test_one_whose_deadline_has_passed_takes_no_slot(queue_site: QueueSite) -> None:
+async def test_expired_export_takes_no_slot(queue_site: QueueSite) -> None:
     queue_site.limits = {"gio": ConnectionLimits(1, 1e6)}
-    late, next_one = await overdue(queue_site), await queue_site.enqueue()
+    late, next_one = await expired(queue_site), await queue_site.enqueue()
     assert await queue_site.ids() == [late, next_one]
     assert await queue_site.members(queue_site.keys.slots("gio")) == [next_one]
 
 
-async def test_one_whose_deadline_has_passed_counts_no_call(queue_site: QueueSite) -> None:
+async def test_expired_export_counts_no_request(queue_site: QueueSite) -> None:
     queue_site.limits = {"gio": ConnectionLimits(10, 1.0)}
-    late = await overdue(queue_site)
+    late = await expired(queue_site)
     assert await queue_site.ids() == [late]
     assert await queue_site.redis.exists(queue_site.keys.rate("gio")) == 0
 
 
-async def test_one_whose_deadline_has_passed_is_no_probe(queue_site: QueueSite) -> None:
-    late, next_one = await overdue(queue_site), await queue_site.enqueue()
+async def test_expired_export_is_no_probe(queue_site: QueueSite) -> None:
+    late, next_one = await expired(queue_site), await queue_site.enqueue()
     await queue_site.redis.hset(queue_site.keys.breaker("gio"), "until", queue_site.now_ms - 1)
-    turns = await queue_site.claim()
-    assert [(claimed.export.export_id, claimed.probe) for claimed in turns] == [(late, False), (next_one, True)]
+    steps = await queue_site.claim()
+    assert [(claimed.export.export_id, claimed.probe) for claimed in steps] == [(late, False), (next_one, True)]
 
 
-async def test_a_deadline_counts_anew_for_what_was_set_going_again(queue_site: QueueSite) -> None:
-    queue_site.limits = {"gio": ConnectionLimits(1, 1e6, patience_s=100.0)}
+async def test_deadline_of_a_restarted_export_counts_from_the_restart(queue_site: QueueSite) -> None:
+    queue_site.limits = {"gio": ConnectionLimits(1, 1e6, deadline_s=100.0)}
     export_id = await queue_site.ended()
     queue_site.later(1000)
     await queue_site.queue.retry(export_id, "submit")

@@ -1,4 +1,4 @@
-"""Beyond one step: enqueuing, cancelling, setting going again, and what the sweep brings back and forgets."""
+"""Beyond one step: enqueue, cancel, retry, the sweep and the outbox."""
 
 import asyncio
 from typing import Any
@@ -24,11 +24,11 @@ from support.redis_site import POLICY, REFUSED, SINKS, STORED, QueueSite, notice
 # Enqueuing
 
 
-async def test_an_accepted_export_stands_everywhere_and_gives_notice(queue_site: QueueSite) -> None:
-    async with notices(queue_site) as heard:
+async def test_enqueue_writes_record_indexes_and_entry_and_wakes_workers(queue_site: QueueSite) -> None:
+    async with notices(queue_site) as received:
         export_id = await queue_site.enqueue()
     keys = queue_site.keys
-    assert len(heard) == 1
+    assert len(received) == 1
     for index in (keys.open, keys.created, keys.phase(Phase.QUEUED)):
         assert await queue_site.members(index) == [export_id]
     assert await queue_site.redis.pttl(keys.export(export_id)) == -1
@@ -36,18 +36,19 @@ async def test_an_accepted_export_stands_everywhere_and_gives_notice(queue_site:
     assert await queue_site.notes(export_id) == ["accepted"]
 
 
-async def test_a_call_that_is_made_again_is_accepted_once(queue_site: QueueSite) -> None:
+async def test_repeated_enqueue_call_accepts_the_export_once(queue_site: QueueSite) -> None:
     queue, offer = queue_site.queue, Offer(request_of(idempotency_key="k"), "e1", queue_site.now)
-    keys, args = offer.keys(queue_site.keys), offer.arguments(queue_site.keys)
-    assert await queue._enqueue(keys=keys, args=args) == [b"accepted", b"e1", b"queued"]
+    keys, arguments = offer.keys(queue_site.keys), offer.arguments(queue_site.keys)
+    accepted = {"verdict": "accepted", "export_id": "e1", "phase": "queued"}
+    assert await queue._enqueue.document(keys, arguments) == accepted
     queue_site.catch_up()
     await queue_site.submit(await queue_site.one())
     before = await queue_site.everything()
-    assert await queue._enqueue(keys=keys, args=args) == [b"accepted", b"e1", b"running"]
+    assert await queue._enqueue.document(keys, arguments) == accepted | {"phase": "running"}
     assert await queue_site.everything() == before
 
 
-async def test_the_same_key_is_accepted_once_and_another_body_refused(queue_site: QueueSite) -> None:
+async def test_enqueue_with_same_key_returns_the_first_export_and_refuses_another_body(queue_site: QueueSite) -> None:
     first = await queue_site.queue.enqueue(request_of(idempotency_key="k"))
     before = await queue_site.everything()
     again = await asyncio.gather(*(queue_site.queue.enqueue(request_of(idempotency_key="k")) for _ in range(5)))
@@ -58,7 +59,7 @@ async def test_the_same_key_is_accepted_once_and_another_body_refused(queue_site
     assert await queue_site.everything() == before
 
 
-async def test_only_an_announced_connection_is_accepted(queue_site: QueueSite) -> None:
+async def test_enqueue_refuses_a_connection_that_no_worker_has_announced(queue_site: QueueSite) -> None:
     await queue_site.redis.hset(queue_site.keys.connections, mapping={"gio": "growingio", "sa": "sensorsdata"})
     with pytest.raises(InvalidRequestError, match="unknown connection 'other'; known: gio"):
         await queue_site.queue.enqueue(request_of("other", idempotency_key="k"))
@@ -71,12 +72,12 @@ async def test_only_an_announced_connection_is_accepted(queue_site: QueueSite) -
 # Cancelling
 
 
-async def test_a_waiting_export_is_due_at_once_for_its_end(queue_site: QueueSite) -> None:
+async def test_cancel_makes_a_waiting_export_due_at_once(queue_site: QueueSite) -> None:
     export_id = await queue_site.running()
     await queue_site.pend(await queue_site.one(), draw=1.0)
-    async with notices(queue_site) as heard:
+    async with notices(queue_site) as received:
         await queue_site.cancel(export_id)
-    assert len(heard) == 1
+    assert len(received) == 1
     due_ms = await queue_site.due_ms(export_id, 2)
     assert due_ms == await queue_site.redis.zscore(queue_site.keys.open, export_id)
     claimed = await queue_site.one()
@@ -86,38 +87,38 @@ async def test_a_waiting_export_is_due_at_once_for_its_end(queue_site: QueueSite
     assert "cancel" not in await queue_site.record(export_id)
 
 
-async def test_a_waiting_transfer_is_due_at_once_in_its_own_queue(queue_site: QueueSite) -> None:
+async def test_cancel_makes_a_waiting_transfer_due_at_once_for_transfer_workers(queue_site: QueueSite) -> None:
     export_id = await queue_site.transferring()
     await queue_site.redis.delete(queue_site.keys.queue("transfer"))
-    async with notices(queue_site, "transfer") as heard:
+    async with notices(queue_site, "transfer") as received:
         await queue_site.cancel(export_id)
-    assert len(heard) == 1
+    assert len(received) == 1
     assert await queue_site.claim() == []
     assert (await queue_site.one("transfer")).cancel
 
 
-async def test_a_held_step_is_left_to_whoever_holds_it(queue_site: QueueSite) -> None:
+async def test_cancel_leaves_a_held_step_to_its_worker(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue()
     claimed = await queue_site.one()
     due_ms = await queue_site.due_ms(export_id, 0)
-    async with notices(queue_site) as heard:
+    async with notices(queue_site) as received:
         await queue_site.cancel(export_id)
-    assert heard == []
+    assert received == []
     assert await queue_site.due_ms(export_id, 0) == due_ms
     assert await queue_site.store.renew(claimed, queue_site.now) == "cancel"
 
 
-async def test_a_cancel_that_comes_too_late_for_a_step_is_heard_by_the_next_at_once(queue_site: QueueSite) -> None:
+async def test_cancel_during_a_step_makes_the_next_step_due_at_once(queue_site: QueueSite) -> None:
     export_id = await queue_site.running()
     claimed = await queue_site.one()
     await queue_site.cancel(export_id)
-    async with notices(queue_site) as heard:
+    async with notices(queue_site) as received:
         await queue_site.pend(claimed, draw=1.0)
-    assert len(heard) == 1
+    assert len(received) == 1
     assert (await queue_site.one()).cancel
 
 
-async def test_a_cancel_that_the_platform_did_not_take_is_tried_again_in_its_time(queue_site: QueueSite) -> None:
+async def test_cancel_that_the_platform_throttles_is_retried_after_the_backoff(queue_site: QueueSite) -> None:
     export_id = await queue_site.running()
     await queue_site.cancel(export_id)
     claimed = await queue_site.one()
@@ -129,25 +130,25 @@ async def test_a_cancel_that_the_platform_did_not_take_is_tried_again_in_its_tim
 
 
 @pytest.mark.parametrize("error", [None, REFUSED])
-async def test_an_ended_export_is_not_cancelled(queue_site: QueueSite, error: object) -> None:
+async def test_cancel_of_an_ended_export_changes_nothing(queue_site: QueueSite, error: object) -> None:
     export_id = await queue_site.ended(REFUSED if error else None)
     before = await queue_site.everything()
     assert (await queue_site.queue.cancel(export_id)).terminal
     assert await queue_site.everything() == before
 
 
-async def test_an_unknown_export_is_neither_cancelled_nor_retried(queue_site: QueueSite) -> None:
+async def test_cancel_and_retry_of_an_unknown_export_are_refused(queue_site: QueueSite) -> None:
     with pytest.raises(ExportNotFoundError):
-        await queue_site.queue.cancel("nobody")
+        await queue_site.queue.cancel("unknown")
     with pytest.raises(ExportNotFoundError):
-        await queue_site.queue.retry("nobody")
+        await queue_site.queue.retry("unknown")
     assert await queue_site.left() == set()
 
 
-# Setting going again
+# Retrying
 
 
-async def test_a_retried_export_expires_no_more_and_has_another_event(queue_site: QueueSite) -> None:
+async def test_retried_export_does_not_expire_and_gets_a_new_event(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue(idempotency_key="k")
     await queue_site.submit(await queue_site.one())
     await queue_site.fail(await queue_site.one(), REFUSED)
@@ -155,10 +156,10 @@ async def test_a_retried_export_expires_no_more_and_has_another_event(queue_site
     kept = (keys.export(export_id), keys.timeline(export_id), keys.dedupe("k"))
     assert all([await queue_site.redis.pttl(key) > 0 for key in kept])
 
-    async with notices(queue_site) as heard:
+    async with notices(queue_site) as received:
         status = await queue_site.queue.retry(export_id)
     queue_site.catch_up()
-    assert len(heard) == 1
+    assert len(received) == 1
     assert (status.phase, status.error, status.finished_at) == (Phase.RUNNING, None, None)
     assert [await queue_site.redis.pttl(key) for key in kept] == [-1, -1, -1]
     assert await queue_site.members(keys.ended) == []
@@ -174,7 +175,7 @@ async def test_a_retried_export_expires_no_more_and_has_another_event(queue_site
 
 
 @pytest.mark.parametrize("start", ["submit", "poll", "transfer"])
-async def test_a_retried_export_stands_in_one_phase_alone(queue_site: QueueSite, start: Any) -> None:
+async def test_retried_export_is_in_the_index_of_one_phase_only(queue_site: QueueSite, start: Any) -> None:
     export_id = await queue_site.transferring()
     claimed = await queue_site.one("transfer")
     claimed = await queue_site.store.checkpoint(claimed, queue_site.file_stored(claimed), queue_site.now)
@@ -184,9 +185,9 @@ async def test_a_retried_export_stands_in_one_phase_alone(queue_site: QueueSite,
         return [phase for phase in Phase if export_id in await queue_site.members(queue_site.keys.phase(phase))]
 
     assert await phases() == [Phase.FAILED]
-    told = await queue_site.queue.retry(export_id, start)
+    status = await queue_site.queue.retry(export_id, start)
     queue_site.catch_up()
-    assert await phases() == [told.phase]
+    assert await phases() == [status.phase]
     claimed = await queue_site.one()
     await queue_site.commit(claimed, transitions.restart(claimed.export, claimed.retry, queue_site.moment()))
     now = (await queue_site.queue.status(export_id)).phase
@@ -199,7 +200,7 @@ async def test_a_retried_export_stands_in_one_phase_alone(queue_site: QueueSite,
     assert await phases() == [Phase.CANCELLED]
 
 
-async def test_two_who_retry_set_it_going_once(queue_site: QueueSite) -> None:
+async def test_concurrent_retries_restart_the_export_once(queue_site: QueueSite) -> None:
     export_id = await queue_site.ended()
     await asyncio.gather(*(queue_site.queue.retry(export_id) for _ in range(3)), return_exceptions=True)
     queue_site.catch_up()
@@ -208,17 +209,16 @@ async def test_two_who_retry_set_it_going_once(queue_site: QueueSite) -> None:
         await queue_site.queue.retry(export_id)
 
 
-async def test_a_retry_that_comes_second_tells_what_the_first_made_of_it(queue_site: QueueSite) -> None:
+async def test_retry_with_an_outdated_step_changes_nothing(queue_site: QueueSite) -> None:
     export_id = await queue_site.ended()
     queue = queue_site.queue
     seen = await queue.status(export_id)
     await queue.retry(export_id, "submit")
     before = await queue_site.everything()
-    # As one that has read the status just before.
+    # A retry that has read the status before the first one: once with the new step, once with the old one.
     for step in (2, 1):
         late = Restart(seen, seen.model_copy(update={"phase": Phase.RUNNING}), step, "poll", queue_site.now)
-        done = await queue._retry(keys=late.keys(queue_site.keys, ""), args=late.arguments(queue_site.keys))
-        assert done == 0
+        assert await queue._retry.word(late.keys(queue_site.keys, ""), late.arguments(queue_site.keys)) == "changed"
     assert await queue_site.everything() == before
 
 
@@ -226,7 +226,7 @@ async def test_a_retry_that_comes_second_tells_what_the_first_made_of_it(queue_s
 
 
 @pytest.mark.parametrize("role", ["control", "transfer"])
-async def test_a_lost_queue_entry_comes_back(queue_site: QueueSite, role: Any) -> None:
+async def test_sweep_enqueues_an_export_whose_queue_entry_is_lost(queue_site: QueueSite, role: Any) -> None:
     export_id = await (queue_site.running() if role == "control" else queue_site.transferring())
     step = int((await queue_site.record(export_id))["step"])
     job = ARQ_JOB_PREFIX + queue_site.keys.job_id(export_id, step)
@@ -234,16 +234,16 @@ async def test_a_lost_queue_entry_comes_back(queue_site: QueueSite, role: Any) -
     queue_site.later(4.9)
     assert await queue_site.sweep() == []
     queue_site.later(0.2)
-    async with notices(queue_site, role) as heard:
+    async with notices(queue_site, role) as received:
         assert await queue_site.sweep() == [export_id]
-    assert len(heard) == 1
-    assert (await queue_site.notes(export_id))[-1] == "taken up again: its queue entry was lost"
+    assert len(received) == 1
+    assert (await queue_site.notes(export_id))[-1] == "enqueued again: its queue entry was lost"
     assert await queue_site.redis.pttl(job) > 86_000_000
     assert await queue_site.sweep() == []
     assert (await queue_site.one(role)).export.export_id == export_id
 
 
-async def test_a_lost_parked_entry_comes_back_and_one_that_is_there_looks_again_in_silence(
+async def test_sweep_notes_a_lost_parked_entry_and_requeues_existing_ones_without_a_note(
     queue_site: QueueSite,
 ) -> None:
     queue_site.limits = {"gio": ConnectionLimits(1, 1e6)}
@@ -262,7 +262,7 @@ async def test_a_lost_parked_entry_comes_back_and_one_that_is_there_looks_again_
     assert len(await queue_site.members(queue_site.keys.parked("gio"))) == 2
 
 
-async def test_a_slot_that_was_freed_without_a_word_is_found(queue_site: QueueSite) -> None:
+async def test_sweep_finds_a_slot_that_became_free_without_notice(queue_site: QueueSite) -> None:
     queue_site.limits = {"gio": ConnectionLimits(1, 1e6)}
     await queue_site.enqueue()
     await queue_site.one()
@@ -274,7 +274,7 @@ async def test_a_slot_that_was_freed_without_a_word_is_found(queue_site: QueueSi
     assert await queue_site.ids(1) == [waiting]
 
 
-async def test_what_is_held_or_late_for_want_of_workers_is_left_in_its_place(queue_site: QueueSite) -> None:
+async def test_sweep_leaves_held_and_late_entries_in_the_queue(queue_site: QueueSite) -> None:
     held, late = await queue_site.enqueue(), await queue_site.enqueue()
     (claimed,) = await queue_site.claim(1)
     queue_site.later(14)
@@ -284,37 +284,27 @@ async def test_what_is_held_or_late_for_want_of_workers_is_left_in_its_place(que
     assert await queue_site.due_ms(late, 0) == due_ms
     assert await queue_site.due_ms(held, 0) == queue_site.now_ms + 15_000
     assert await queue_site.notes(late) == ["accepted"]
-    # Not looked at again before a lease would have ended.
+    # The sweep examines it again only after the duration of a lease.
     assert await queue_site.redis.zscore(queue_site.keys.open, late) == queue_site.now_ms + 15_000
 
 
-async def test_a_step_that_has_been_taken_meanwhile_is_not_brought_back(queue_site: QueueSite) -> None:
+async def test_requeue_of_an_outdated_step_changes_nothing(queue_site: QueueSite) -> None:
     export_id = await queue_site.running()
     before = await queue_site.everything()
-    sweeper, keys = Sweeper(queue_site.redis, queue_site.keys, "w1", queue_site.timings), queue_site.keys
-    names = [keys.export(export_id), keys.open, keys.timeline(export_id), keys.queue("control"), keys.parked("gio")]
-    arguments: list[str | int] = [
-        export_id,
-        0,
-        queue_site.now_ms,
-        keys.job_id(export_id, 0),
-        "{}",
-        1000,
-        "{}",
-        0,
-        keys.wake("control"),
-    ]
-    assert await sweeper._revive_script(keys=names, args=arguments) == 0
+    sweeper = Sweeper(queue_site.redis, queue_site.keys, "w1", queue_site.timings)
+    keys = sweeper._requeue_keys(export_id, 0, "gio", "control")
+    arguments = sweeper._requeue_arguments(export_id, 0, Phase.QUEUED, queue_site.now)
+    assert await sweeper._requeue_script.word(keys, arguments) == "changed"
     assert await queue_site.everything() == before
 
 
-async def test_an_export_without_a_record_is_given_up(queue_site: QueueSite) -> None:
-    await queue_site.redis.zadd(queue_site.keys.open, {"nobody": 0})
+async def test_sweep_removes_an_export_without_a_record_from_the_index(queue_site: QueueSite) -> None:
+    await queue_site.redis.zadd(queue_site.keys.open, {"unknown": 0})
     assert await queue_site.sweep() == []
     assert await queue_site.members(queue_site.keys.open) == []
 
 
-async def test_one_worker_at_a_time_sweeps(queue_site: QueueSite) -> None:
+async def test_only_one_worker_at_a_time_sweeps(queue_site: QueueSite) -> None:
     queue_site.timings = Timings(grace_s=0.3)
     for _ in range(5):
         await queue_site.enqueue()
@@ -327,8 +317,8 @@ async def test_one_worker_at_a_time_sweeps(queue_site: QueueSite) -> None:
         await asyncio.sleep(0.02)
 
 
-async def go_on(site: QueueSite, claimed: ClaimedStep) -> None:
-    """Take the step, and let everything be learned from it that can be."""
+async def commit_next_phase(site: QueueSite, claimed: ClaimedStep) -> None:
+    """Commits the step with the next phase, and with a signal that writes every key of the connection."""
     match claimed.export.phase:
         case Phase.QUEUED:
             await site.submit(claimed, PlatformSignal("down", pause_s=0.2))
@@ -338,7 +328,7 @@ async def go_on(site: QueueSite, claimed: ClaimedStep) -> None:
             await site.succeed(claimed)
 
 
-async def test_after_the_retention_only_what_workers_say_of_themselves_is_left(queue_site: QueueSite) -> None:
+async def test_no_key_of_an_export_remains_after_the_retention(queue_site: QueueSite) -> None:
     queue_site.timings = Timings(grace_s=0.05, retention_s=0.5, breaker_max_s=0.1, breaker_threshold=1)
     queue_site.limits = {"gio": ConnectionLimits(1, 1000.0)}
     await queue_site.redis.hset(queue_site.keys.connections, "gio", "growingio")
@@ -348,7 +338,7 @@ async def test_after_the_retention_only_what_workers_say_of_themselves_is_left(q
     while len(await queue_site.members(queue_site.keys.ended)) < 3:
         queue_site.later(0.5)
         for claimed in [*await queue_site.claim(), *await queue_site.claim(role="transfer")]:
-            await go_on(queue_site, claimed)
+            await commit_next_phase(queue_site, claimed)
         seen |= {name.partition(":")[0] for name in await queue_site.left()}
     assert seen >= {"slots", "parked", "breaker", "rate", "durations", "dedupe", "event", "outbox", "timeline", "phase"}
 
@@ -363,7 +353,7 @@ async def test_after_the_retention_only_what_workers_say_of_themselves_is_left(q
             await asyncio.sleep(0.1)
 
 
-async def test_what_is_open_or_was_set_going_again_is_not_forgotten(queue_site: QueueSite) -> None:
+async def test_sweep_keeps_open_and_restarted_exports_in_the_indexes(queue_site: QueueSite) -> None:
     queue_site.timings = Timings(retention_s=0.2)
     again = await queue_site.ended()
     await queue_site.queue.retry(again)
@@ -379,7 +369,7 @@ async def test_what_is_open_or_was_set_going_again_is_not_forgotten(queue_site: 
 # The outbox
 
 
-async def test_a_delivery_comes_back_until_it_is_acknowledged(queue_site: QueueSite) -> None:
+async def test_delivery_is_due_again_until_it_is_acknowledged(queue_site: QueueSite) -> None:
     export_id = await queue_site.ended()
     outbox, sink = Outbox(queue_site.redis, queue_site.keys), "stream"
     (delivery,) = await outbox.take(sink, queue_site.now)
@@ -393,7 +383,7 @@ async def test_a_delivery_comes_back_until_it_is_acknowledged(queue_site: QueueS
     assert not await outbox.is_empty("hook")
 
 
-async def test_an_event_that_has_expired_is_delivered_no_more(queue_site: QueueSite) -> None:
+async def test_expired_event_is_removed_from_the_outbox(queue_site: QueueSite) -> None:
     export_id = await queue_site.ended()
     await queue_site.redis.delete(queue_site.keys.event(f"{export_id}.1"))
     outbox = Outbox(queue_site.redis, queue_site.keys)

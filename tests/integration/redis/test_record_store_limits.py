@@ -1,4 +1,4 @@
-"""What a connection's platform is asked at most: slots, rate, and the breaker that leaves it alone when it is down."""
+"""The limits of a connection: slots, rate, and the circuit breaker that pauses calls to a platform that is down."""
 
 from itertools import pairwise
 
@@ -15,7 +15,9 @@ BREAKER = Timings(lease_s=15.0, breaker_first_s=5.0, breaker_max_s=60.0, breaker
 # Slots
 
 
-async def test_no_more_are_on_the_platform_than_allowed_and_the_longest_waiting_is_next(queue_site: QueueSite) -> None:
+async def test_exports_on_the_platform_never_exceed_the_slots_and_the_longest_waiting_is_next(
+    queue_site: QueueSite,
+) -> None:
     queue_site.limits = {"gio": ConnectionLimits(2, 1e6)}
     enqueued = [await queue_site.enqueue() for _ in range(6)]
     running = await queue_site.claim()
@@ -30,41 +32,42 @@ async def test_no_more_are_on_the_platform_than_allowed_and_the_longest_waiting_
         await queue_site.ready(await queue_site.one())
         freed, *running = running
         assert freed.export.export_id not in await queue_site.members(queue_site.keys.slots("gio"))
-        # It came to the front by the commit alone, and there it is the only one.
+        # The commit alone has enqueued the next parked export, and only that one.
         more = await queue_site.claim()
         order += ids_of(more)
         running += more
     assert order == enqueued
 
 
-async def test_a_parked_one_is_told_and_gives_notice_when_it_may_go(queue_site: QueueSite) -> None:
+async def test_parked_export_is_explained_and_wakes_workers_when_a_slot_is_free(queue_site: QueueSite) -> None:
     queue_site.limits = {"gio": ConnectionLimits(1, 1e6)}
     first, second = await queue_site.enqueue(), await queue_site.enqueue()
     claimed = await queue_site.one()
-    # The sweep looks whether a slot became free without a word.
+    # The sweep then tests whether a slot became free without notice.
     assert await queue_site.redis.zscore(queue_site.keys.open, second) == queue_site.now_ms + 60_000
-    assert "waits for a free slot of connection gio, behind 0 other(s); 1 export(s)" in (
-        await queue_site.queue.explain(second)
+    assert await queue_site.queue.explain(second) == (
+        "Waiting for a free slot of connection gio (max_in_flight). Exports ahead of it: 0. "
+        "Exports running on the platform: 1."
     )
     await queue_site.submit(claimed)
     poll = await queue_site.one()
     assert poll.export.export_id == first
-    async with notices(queue_site) as heard:
+    async with notices(queue_site) as received:
         await queue_site.fail(poll, REFUSED)
-    assert len(heard) == 1
+    assert len(received) == 1
     assert await queue_site.ids() == [second]
 
 
-async def test_nobody_is_called_when_nobody_waits(queue_site: QueueSite) -> None:
+async def test_free_slot_wakes_no_worker_if_no_export_is_parked(queue_site: QueueSite) -> None:
     queue_site.limits = {"gio": ConnectionLimits(1, 1e6)}
     await queue_site.running()
     poll = await queue_site.one()
-    async with notices(queue_site) as heard:
+    async with notices(queue_site) as received:
         await queue_site.ready(poll)
-    assert heard == []
+    assert received == []
 
 
-async def test_a_slot_is_given_back_when_the_submit_fails(queue_site: QueueSite) -> None:
+async def test_failed_submit_frees_its_slot(queue_site: QueueSite) -> None:
     queue_site.limits = {"gio": ConnectionLimits(1, 1e6)}
     first, second = await queue_site.enqueue(), await queue_site.enqueue()
     claimed = await queue_site.one()
@@ -78,7 +81,7 @@ async def test_a_slot_is_given_back_when_the_submit_fails(queue_site: QueueSite)
     assert await queue_site.members(queue_site.keys.slots("gio")) == []
 
 
-async def test_a_slot_is_kept_over_polls_releases_and_deaths(queue_site: QueueSite) -> None:
+async def test_export_keeps_its_slot_over_polls_releases_and_expired_leases(queue_site: QueueSite) -> None:
     queue_site.limits = {"gio": ConnectionLimits(1, 1e6)}
     first = await queue_site.enqueue()
     await queue_site.store.release(await queue_site.one(), queue_site.now)
@@ -94,7 +97,7 @@ async def test_a_slot_is_kept_over_polls_releases_and_deaths(queue_site: QueueSi
     assert await queue_site.members(queue_site.keys.parked("gio")) == [queue_site.keys.job_id(second, 0)]
 
 
-async def test_one_that_is_looked_at_in_vain_keeps_its_place(queue_site: QueueSite) -> None:
+async def test_parked_export_keeps_its_position_after_a_try_without_a_slot(queue_site: QueueSite) -> None:
     queue_site.limits = {"gio": ConnectionLimits(1, 1e6)}
     await queue_site.enqueue()
     held = await queue_site.one()
@@ -102,7 +105,7 @@ async def test_one_that_is_looked_at_in_vain_keeps_its_place(queue_site: QueueSi
     assert await queue_site.claim() == []
     row = await queue_site.members(queue_site.keys.parked("gio"))
     assert row == [queue_site.keys.job_id(export_id, 0) for export_id in waiting]
-    # The sweep lets the first one look again; there is still no slot.
+    # The sweep enqueues the parked exports; there is still no slot.
     queue_site.later(120)
     await queue_site.store.renew(held, queue_site.now)
     await queue_site.sweep()
@@ -110,12 +113,12 @@ async def test_one_that_is_looked_at_in_vain_keeps_its_place(queue_site: QueueSi
     assert await queue_site.claim() == []
     assert await queue_site.members(queue_site.keys.parked("gio")) == row
     await queue_site.fail(held, REFUSED)
-    # One that has come since does not overtake it.
+    # A newer export does not overtake it.
     await queue_site.enqueue()
     assert await queue_site.ids() == waiting[:1]
 
 
-async def test_a_cancel_passes_every_limit(queue_site: QueueSite) -> None:
+async def test_cancelled_export_bypasses_all_limits(queue_site: QueueSite) -> None:
     queue_site.timings, queue_site.limits = BREAKER, {"gio": ConnectionLimits(1, 0.001)}
     await queue_site.enqueue()
     await queue_site.one()
@@ -128,7 +131,7 @@ async def test_a_cancel_passes_every_limit(queue_site: QueueSite) -> None:
     assert (claimed.export.export_id, claimed.cancel, claimed.probe) == (waiting, True, False)
 
 
-async def test_setting_going_again_passes_every_limit_and_is_no_probe(queue_site: QueueSite) -> None:
+async def test_restarted_export_bypasses_all_limits_and_is_no_probe(queue_site: QueueSite) -> None:
     export_id = await queue_site.ended()
     queue_site.timings, queue_site.limits = BREAKER, {"gio": ConnectionLimits(0, 0.001)}
     await queue_site.redis.hset(queue_site.keys.breaker("gio"), "until", queue_site.now_ms - 1)
@@ -137,12 +140,12 @@ async def test_setting_going_again_passes_every_limit_and_is_no_probe(queue_site
     claimed = await queue_site.one()
     assert (claimed.retry, claimed.probe) == ("submit", False)
     await queue_site.commit(claimed, transitions.restart(claimed.export, claimed.retry, queue_site.moment()))
-    # The submit itself asks the platform, and waits for its slot.
+    # The submit calls the platform, so it waits for a slot.
     assert await queue_site.claim() == []
     assert await queue_site.members(queue_site.keys.parked("gio")) == [queue_site.keys.job_id(export_id, 3)]
 
 
-async def test_a_transfer_knows_no_limits_of_the_platform(queue_site: QueueSite) -> None:
+async def test_transfer_ignores_the_limits_of_the_platform(queue_site: QueueSite) -> None:
     await queue_site.transferring()
     queue_site.limits = {"gio": ConnectionLimits(0, 0.001)}
     await queue_site.redis.hset(queue_site.keys.breaker("gio"), "until", queue_site.now_ms + 60_000)
@@ -153,30 +156,30 @@ async def test_a_transfer_knows_no_limits_of_the_platform(queue_site: QueueSite)
 
 
 @pytest.mark.parametrize("per_second", [0.5, 5.0, 40.0])
-async def test_calls_are_no_more_and_not_much_fewer_than_the_rate(queue_site: QueueSite, per_second: float) -> None:
+async def test_claims_follow_the_rate_of_the_connection(queue_site: QueueSite, per_second: float) -> None:
     queue_site.limits = {"gio": ConnectionLimits(1000, per_second)}
     count = int(per_second * 4) + 4
     for _ in range(count):
         await queue_site.enqueue()
-    begun = queue_site.now
+    started = queue_site.now
     taken_at_s: list[float] = []
     while len(taken_at_s) < count:
         result = await queue_site.claimed(7)
-        elapsed_s = (queue_site.now - begun).total_seconds()
+        elapsed_s = (queue_site.now - started).total_seconds()
         for claimed in result.steps:
             taken_at_s.append(elapsed_s)
             await queue_site.commit(claimed, endings.after_cancel(claimed.export, queue_site.moment()))
         assert result.next_due_ms is not None or len(taken_at_s) == count
         wait_ms = 0 if result.next_due_ms is None else result.next_due_ms - queue_site.now_ms
-        # To the millisecond: a score has no more.
+        # A score has milliseconds.
         queue_site.later(max(wait_ms, 1) / 1000)
     for number, at_s in enumerate(taken_at_s):
-        # One second's worth may come at once, and one more.
+        # A burst of one second's calls is allowed, and one more.
         assert number + 1 <= per_second * (at_s + 1) + 1
         assert at_s <= max(0.0, (number - int(per_second)) / per_second) + 0.001 * (number + 2)
 
 
-async def test_a_platform_that_asks_for_peace_gets_it_from_every_export(queue_site: QueueSite) -> None:
+async def test_pause_that_the_platform_asks_for_holds_every_export(queue_site: QueueSite) -> None:
     await queue_site.running()
     poll = await queue_site.one()
     await queue_site.fail(poll, REFUSED, PlatformSignal("up", pause_s=30))
@@ -187,7 +190,7 @@ async def test_a_platform_that_asks_for_peace_gets_it_from_every_export(queue_si
     assert await queue_site.ids() == [export_id]
 
 
-async def test_a_shorter_wish_does_not_end_a_longer_peace(queue_site: QueueSite) -> None:
+async def test_shorter_pause_does_not_end_a_longer_one(queue_site: QueueSite) -> None:
     await queue_site.enqueue()
     await queue_site.enqueue()
     first, second = await queue_site.claim()
@@ -199,7 +202,7 @@ async def test_a_shorter_wish_does_not_end_a_longer_peace(queue_site: QueueSite)
     assert len(await queue_site.claim()) == 2
 
 
-async def test_one_connection_s_limits_are_its_own(queue_site: QueueSite) -> None:
+async def test_limits_apply_to_one_connection_only(queue_site: QueueSite) -> None:
     queue_site.limits = {"gio": ConnectionLimits(1, 1e6), "other": MANY}
     for connection in ("gio", "gio", "other", "other"):
         await queue_site.enqueue(connection)
@@ -207,8 +210,8 @@ async def test_one_connection_s_limits_are_its_own(queue_site: QueueSite) -> Non
     assert sorted(found) == ["gio", "other", "other"]
 
 
-async def test_a_free_slot_takes_nothing_from_its_holder(queue_site: QueueSite) -> None:
-    """Whatever has put one that waits for a slot into the queue as well."""
+async def test_free_slot_does_not_release_a_held_step(queue_site: QueueSite) -> None:
+    """A parked export may be in the queue as well, after a cancel by an older producer."""
     queue_site.limits = {"gio": ConnectionLimits(1, 1e6)}
     await queue_site.running()
     export_id = await queue_site.enqueue()
@@ -226,7 +229,7 @@ async def test_a_free_slot_takes_nothing_from_its_holder(queue_site: QueueSite) 
 
 
 async def opened(site: QueueSite, exports: int = 5) -> list[str]:
-    """A breaker that has just opened, and exports that wait for it."""
+    """Opens the breaker, and returns the exports that wait for it."""
     site.timings = BREAKER
     enqueued = [await site.enqueue() for _ in range(exports)]
     for claimed in (await site.claim())[: BREAKER.breaker_threshold]:
@@ -235,12 +238,12 @@ async def opened(site: QueueSite, exports: int = 5) -> list[str]:
 
 
 async def breaker(site: QueueSite) -> tuple[int, int]:
-    """Failures, and for how many seconds it is open."""
+    """Returns the failures, and for how many seconds the breaker is open."""
     failures, until_ms = await site.redis.hmget(site.keys.breaker("gio"), "failures", "until")
     return int(failures), (int(until_ms or site.now_ms) - site.now_ms) // 1000
 
 
-async def test_the_breaker_opens_after_the_threshold(queue_site: QueueSite) -> None:
+async def test_breaker_opens_at_the_threshold(queue_site: QueueSite) -> None:
     queue_site.timings = BREAKER
     await queue_site.enqueue()
     for failure in (1, 2):
@@ -251,7 +254,7 @@ async def test_the_breaker_opens_after_the_threshold(queue_site: QueueSite) -> N
     assert await queue_site.claim() == []
 
 
-async def test_an_answer_in_between_ends_the_row(queue_site: QueueSite) -> None:
+async def test_answer_between_failures_closes_the_breaker(queue_site: QueueSite) -> None:
     queue_site.timings = BREAKER
     await queue_site.enqueue()
     for _ in range(3):
@@ -261,7 +264,7 @@ async def test_an_answer_in_between_ends_the_row(queue_site: QueueSite) -> None:
         assert await queue_site.redis.exists(queue_site.keys.breaker("gio")) == 0
 
 
-async def test_a_step_that_does_not_ask_says_nothing(queue_site: QueueSite) -> None:
+async def test_step_without_a_call_leaves_the_breaker_unchanged(queue_site: QueueSite) -> None:
     queue_site.timings = BREAKER
     await queue_site.enqueue()
     await queue_site.down(await queue_site.one())
@@ -269,7 +272,7 @@ async def test_a_step_that_does_not_ask_says_nothing(queue_site: QueueSite) -> N
     assert await breaker(queue_site) == (1, 0)
 
 
-async def test_one_probe_looks_and_its_success_lets_all_go_on(queue_site: QueueSite) -> None:
+async def test_one_probe_runs_and_its_success_resumes_all_exports(queue_site: QueueSite) -> None:
     enqueued = await opened(queue_site, 3)
     queue_site.later(4.9)
     assert await queue_site.claim() == []
@@ -280,12 +283,12 @@ async def test_one_probe_looks_and_its_success_lets_all_go_on(queue_site: QueueS
     await queue_site.submit(probe, PlatformSignal("up"))
     assert await queue_site.redis.exists(queue_site.keys.breaker("gio")) == 0
     queue_site.later(15)
-    turns = await queue_site.claim()
-    assert sorted(ids_of(turns)) == sorted(enqueued)
-    assert not any(claimed.probe for claimed in turns)
+    steps = await queue_site.claim()
+    assert sorted(ids_of(steps)) == sorted(enqueued)
+    assert not any(claimed.probe for claimed in steps)
 
 
-async def test_each_probe_that_fails_doubles_the_pause_up_to_the_most(queue_site: QueueSite) -> None:
+async def test_each_failed_probe_doubles_the_pause_up_to_the_maximum(queue_site: QueueSite) -> None:
     await opened(queue_site, 3)
     for failures, pause_s in ((4, 10), (5, 20), (6, 40), (7, 60), (8, 60)):
         queue_site.later((await breaker(queue_site))[1])
@@ -297,7 +300,7 @@ async def test_each_probe_that_fails_doubles_the_pause_up_to_the_most(queue_site
         assert (saved.phase, saved.counters.retries, attempt) == (Phase.QUEUED, 1, 1)
 
 
-async def test_calls_that_were_on_their_way_do_not_lengthen_the_pause(queue_site: QueueSite) -> None:
+async def test_calls_from_before_the_pause_do_not_lengthen_it(queue_site: QueueSite) -> None:
     queue_site.timings = BREAKER
     for _ in range(10):
         await queue_site.enqueue()
@@ -306,7 +309,7 @@ async def test_calls_that_were_on_their_way_do_not_lengthen_the_pause(queue_site
     assert await breaker(queue_site) == (3, 5)
 
 
-async def test_a_probe_whose_worker_dies_is_followed_by_another(queue_site: QueueSite) -> None:
+async def test_probe_whose_worker_dies_is_followed_by_another_probe(queue_site: QueueSite) -> None:
     await opened(queue_site, 3)
     queue_site.later(5)
     assert (await queue_site.one()).probe
@@ -315,8 +318,8 @@ async def test_a_probe_whose_worker_dies_is_followed_by_another(queue_site: Queu
     assert claimed.probe
 
 
-async def test_one_that_always_fails_is_not_the_probe_each_time(queue_site: QueueSite) -> None:
-    """Only its own request is answered so. By its id it stands before all that wait for the same moment."""
+async def test_export_whose_probe_failed_lets_another_export_probe(queue_site: QueueSite) -> None:
+    """Only one export gets this answer. Its id sorts before the ids of the others that are due at the same time."""
     queue_site.timings = BREAKER
     failing, *fine = sorted([await queue_site.enqueue() for _ in range(3)])
     for claimed in await queue_site.claim():
@@ -333,10 +336,10 @@ async def test_one_that_always_fails_is_not_the_probe_each_time(queue_site: Queu
             if claimed.export.export_id in fine:
                 return
             await queue_site.down(claimed)
-    pytest.fail("the others have waited for 100 s")
+    pytest.fail("no other export has probed within 100 s")
 
 
-async def test_one_that_must_wait_for_something_else_is_no_probe(queue_site: QueueSite) -> None:
+async def test_export_without_a_slot_is_no_probe(queue_site: QueueSite) -> None:
     queue_site.limits = {"gio": ConnectionLimits(1, 1e6)}
     running = await queue_site.running()
     await queue_site.pend(await queue_site.one(), draw=1.0)
@@ -348,21 +351,21 @@ async def test_one_that_must_wait_for_something_else_is_no_probe(queue_site: Que
     assert await queue_site.members(queue_site.keys.parked("gio")) == parked
 
 
-async def test_a_breaker_that_nobody_needs_any_more_goes(queue_site: QueueSite) -> None:
+async def test_unused_breaker_expires(queue_site: QueueSite) -> None:
     await opened(queue_site, 3)
     assert 0 < await queue_site.redis.pttl(queue_site.keys.breaker("gio")) <= 120_000
 
 
-async def test_a_pause_is_explained(queue_site: QueueSite) -> None:
+async def test_explain_says_that_the_connection_is_paused(queue_site: QueueSite) -> None:
     export_id, *_ = await opened(queue_site, 3)
     assert await queue_site.claim() == []
     assert "Connection gio is paused until" in await queue_site.queue.explain(export_id)
 
 
-# What waits for the rate
+# Waiting for the rate
 
 
-async def test_those_who_wait_for_the_rate_come_back_one_after_the_other(queue_site: QueueSite) -> None:
+async def test_exports_that_wait_for_the_rate_are_due_one_after_another(queue_site: QueueSite) -> None:
     queue_site.limits = {"gio": ConnectionLimits(10_000, 10.0)}
     for _ in range(20):
         await queue_site.enqueue()
@@ -375,8 +378,8 @@ async def test_those_who_wait_for_the_rate_come_back_one_after_the_other(queue_s
     assert all(90 <= later - sooner <= 110 for sooner, later in pairwise(waiting))
 
 
-async def test_one_whose_file_has_gone_counts_as_on_the_platform_again(queue_site: QueueSite) -> None:
+async def test_export_whose_file_is_missing_gets_a_slot_again(queue_site: QueueSite) -> None:
     export_id = await queue_site.transferring()
     assert await queue_site.members(queue_site.keys.slots("gio")) == []
-    await queue_site.fail(await queue_site.one("transfer"), ResultMissingError("gone"))
+    await queue_site.fail(await queue_site.one("transfer"), ResultMissingError("the file is missing"))
     assert await queue_site.members(queue_site.keys.slots("gio")) == [export_id]

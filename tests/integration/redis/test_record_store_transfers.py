@@ -1,4 +1,4 @@
-"""Transfers: whoever has room takes the next, of each connection in turn, and none of one that is out of reach."""
+"""Transfers: connections take turns, and a connection that is unreachable is skipped."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ S3_AWAY = StorageUnavailableError("put_object on bucket b: S3 cannot be reached"
 
 
 async def ready(site: QueueSite, **counts: int) -> dict[str, list[str]]:
-    """Exports of some connections whose files are there."""
+    """Returns, by connection, exports whose transfer is due."""
     site.limits = dict.fromkeys(counts, MANY)
     waiting: dict[str, list[str]] = {}
     for connection, count in counts.items():
@@ -21,39 +21,41 @@ async def ready(site: QueueSite, **counts: int) -> dict[str, list[str]]:
     return waiting
 
 
-def connections(site_turns: list[str], waiting: dict[str, list[str]]) -> str:
-    """Whose they are, a letter each."""
-    return "".join(next(name[0] for name, ids in waiting.items() if each in ids) for each in site_turns)
+def initials(export_ids: list[str], waiting: dict[str, list[str]]) -> str:
+    """Returns the initial of the connection of each export."""
+    return "".join(next(name[0] for name, ids in waiting.items() if each in ids) for each in export_ids)
 
 
-async def test_each_connection_has_its_turn(queue_site: QueueSite) -> None:
+async def test_connections_take_turns(queue_site: QueueSite) -> None:
     waiting = await ready(queue_site, many=8, few=2, one=1)
     order = [each for _ in range(11) for each in await queue_site.ids(1, "transfer")]
-    assert connections(order, waiting) == "mfomfmmmmmm"
-    assert [each for each in order if each in waiting["many"]] == waiting["many"], "first come, first served"
+    assert initials(order, waiting) == "mfomfmmmmmm"
+    assert [each for each in order if each in waiting["many"]] == waiting["many"], (
+        "the transfers of one connection keep their order"
+    )
 
 
-async def test_one_that_comes_later_does_not_wait_behind_all(queue_site: QueueSite) -> None:
+async def test_connection_that_joins_later_gets_the_next_turn(queue_site: QueueSite) -> None:
     waiting = await ready(queue_site, many=5)
     assert await queue_site.ids(2, "transfer") == waiting["many"][:2]
     waiting |= await ready(queue_site, late=2)
     queue_site.limits = {"many": MANY, "late": MANY}
     order = await queue_site.ids(3, "transfer")
-    assert connections(order, waiting) == "mlm"
+    assert initials(order, waiting) == "mlm"
 
 
-async def test_one_that_comes_again_and_again_does_not_go_first_each_time(queue_site: QueueSite) -> None:
+async def test_connection_that_joins_again_and_again_does_not_overtake_the_others(queue_site: QueueSite) -> None:
     waiting = await ready(queue_site, many=4)
     served = ""
     for _ in range(4):
         later = await ready(queue_site, drip=1)
         queue_site.limits = {"many": MANY, "drip": MANY}
         waiting["drip"] = [*waiting.get("drip", []), *later["drip"]]
-        served += connections(await queue_site.ids(1, "transfer"), waiting)
+        served += initials(await queue_site.ids(1, "transfer"), waiting)
     assert served == "mdmd"
 
 
-async def test_what_was_begun_goes_first(queue_site: QueueSite) -> None:
+async def test_released_transfer_is_claimed_first(queue_site: QueueSite) -> None:
     waiting = await ready(queue_site, gio=4)
     first = await queue_site.claim(1, "transfer")
     queue_site.later(1)
@@ -61,8 +63,8 @@ async def test_what_was_begun_goes_first(queue_site: QueueSite) -> None:
     assert await queue_site.ids(2, "transfer") == [waiting["gio"][0], waiting["gio"][1]]
 
 
-async def test_one_that_kills_every_worker_lets_others_by(queue_site: QueueSite) -> None:
-    """With room for one only, as whoever comes next dies of it as well."""
+async def test_transfer_that_kills_every_worker_loses_its_priority(queue_site: QueueSite) -> None:
+    """Each worker claims one step, and dies of it."""
     waiting = await ready(queue_site, gio=2)
     taken = []
     for _ in range(8):
@@ -71,8 +73,8 @@ async def test_one_that_kills_every_worker_lets_others_by(queue_site: QueueSite)
     assert taken == [waiting["gio"][0]] * 6 + [waiting["gio"][1]] * 2
 
 
-async def test_many_wait_and_hide_nothing(queue_site: QueueSite) -> None:
-    """More than one claim looks at: each claim sorts in as many as it may, until all stand in their rows."""
+async def test_claim_finds_a_transfer_behind_more_than_it_examines_at_once(queue_site: QueueSite) -> None:
+    """Each claim moves as many entries as it may into the rows of their connections."""
     queue_site.limits = {"gio": MANY, "other": MANY}
     other = await queue_site.transferring("other")
     await queue_site.redis.zadd(
@@ -88,7 +90,7 @@ async def test_many_wait_and_hide_nothing(queue_site: QueueSite) -> None:
     assert other in taken
 
 
-async def test_a_transfer_that_waits_is_found_by_the_sweep_only_when_it_is_late(queue_site: QueueSite) -> None:
+async def test_sweep_requeues_waiting_transfers_only_if_they_are_lost(queue_site: QueueSite) -> None:
     waiting = await ready(queue_site, gio=3)
     await queue_site.claim(1, "transfer")
     queue_site.later(10)
@@ -98,16 +100,16 @@ async def test_a_transfer_that_waits_is_found_by_the_sweep_only_when_it_is_late(
     assert sorted(await queue_site.sweep()) == sorted(waiting["gio"][1:])
 
 
-async def test_one_that_waits_can_be_cancelled_at_once_and_once(queue_site: QueueSite) -> None:
+async def test_waiting_transfer_is_cancelled_at_once_and_claimed_once(queue_site: QueueSite) -> None:
     waiting = await ready(queue_site, gio=3)
     await queue_site.claim(1, "transfer")
     await queue_site.cancel(waiting["gio"][2])
-    turns = await queue_site.claim(5, "transfer")
-    assert sorted(ids_of(turns)) == sorted(waiting["gio"][1:])
-    assert {claimed.export.export_id: claimed.cancel for claimed in turns}[waiting["gio"][2]]
+    steps = await queue_site.claim(5, "transfer")
+    assert sorted(ids_of(steps)) == sorted(waiting["gio"][1:])
+    assert {claimed.export.export_id: claimed.cancel for claimed in steps}[waiting["gio"][2]]
 
 
-async def test_nothing_is_left_of_a_connection_that_nobody_has_any_more(queue_site: QueueSite) -> None:
+async def test_connection_that_no_worker_has_leaves_the_ring(queue_site: QueueSite) -> None:
     waiting = await ready(queue_site, gio=2)
     assert await queue_site.ids(1, "transfer") == waiting["gio"][:1]
     queue_site.limits = {"other": MANY}
@@ -117,20 +119,21 @@ async def test_nothing_is_left_of_a_connection_that_nobody_has_any_more(queue_si
     assert await queue_site.redis.exists(queue_site.keys.ring) == 0
 
 
-async def test_one_that_waits_is_explained_and_is_due(queue_site: QueueSite) -> None:
+async def test_explain_gives_the_position_of_a_waiting_transfer(queue_site: QueueSite) -> None:
     waiting = await ready(queue_site, gio=4)
     await queue_site.claim(1, "transfer")
     assert await queue_site.queue.explain(waiting["gio"][2]) == (
-        "It waits for a transfer worker that has room, behind 1 other(s) of connection gio; connections take turns."
+        "Waiting for a transfer worker with free capacity. Exports of connection gio ahead of it: 1. "
+        "Connections take turns."
     )
 
 
-# Out of reach
+# Outages
 
 
 @pytest.fixture
 async def open_breaker(queue_site: QueueSite) -> list[str]:
-    """Three exports of a connection whose files cannot be moved, and one of another."""
+    """Three exports of a connection whose transfers fail, and one of another connection."""
     queue_site.timings = Timings(breaker_threshold=3, breaker_first_s=5.0, breaker_max_s=60.0)
     waiting = await ready(queue_site, gio=3, other=1)
     for claimed in await queue_site.claim(4, "transfer"):
@@ -141,10 +144,10 @@ async def open_breaker(queue_site: QueueSite) -> list[str]:
     return [*waiting["gio"], *waiting["other"]]
 
 
-async def test_an_outage_uses_no_further_attempts(queue_site: QueueSite, open_breaker: list[str]) -> None:
+async def test_transfers_use_no_attempts_during_an_outage(queue_site: QueueSite, open_breaker: list[str]) -> None:
     *ours, other = open_breaker
     queue_site.later(1)
-    assert await queue_site.ids(role="transfer") == [other], "only the others go on"
+    assert await queue_site.ids(role="transfer") == [other], "only the other connection continues"
     for pause_s in (5, 10, 20, 40, 60, 60):
         queue_site.later(pause_s)
         probe = next(claimed for claimed in await queue_site.claim(role="transfer") if claimed.probe)
@@ -155,13 +158,15 @@ async def test_an_outage_uses_no_further_attempts(queue_site: QueueSite, open_br
         assert (status.phase, status.counters.retries) == (Phase.TRANSFERRING, 1)
 
 
-async def test_the_next_look_is_told(queue_site: QueueSite, open_breaker: list[str]) -> None:
+async def test_claim_returns_the_time_of_the_probe_as_the_next_due_time(
+    queue_site: QueueSite, open_breaker: list[str]
+) -> None:
     assert open_breaker
     await queue_site.claim(role="transfer")
     assert (await queue_site.claimed(role="transfer")).next_due_ms == queue_site.now_ms + 5000
 
 
-async def test_an_answer_in_the_middle_of_the_probe_lets_all_go_on(
+async def test_checkpoint_of_a_successful_probe_resumes_all_transfers(
     queue_site: QueueSite, open_breaker: list[str]
 ) -> None:
     await queue_site.claim(role="transfer")
@@ -175,7 +180,9 @@ async def test_an_answer_in_the_middle_of_the_probe_lets_all_go_on(
     assert not any(claimed.probe for claimed in rest)
 
 
-async def test_the_platform_s_own_breaker_is_another(queue_site: QueueSite, open_breaker: list[str]) -> None:
+async def test_transfers_and_control_steps_have_separate_breakers(
+    queue_site: QueueSite, open_breaker: list[str]
+) -> None:
     assert open_breaker
     await queue_site.running()
     poll = await queue_site.one()
@@ -184,13 +191,13 @@ async def test_the_platform_s_own_breaker_is_another(queue_site: QueueSite, open
     assert await queue_site.redis.hget(queue_site.keys.breaker("gio", "transfer"), "failures") == b"3"
 
 
-async def test_a_pause_of_transfers_is_explained(queue_site: QueueSite, open_breaker: list[str]) -> None:
+async def test_explain_says_that_transfers_are_paused(queue_site: QueueSite, open_breaker: list[str]) -> None:
     await queue_site.claim(role="transfer")
-    said = await queue_site.queue.explain(open_breaker[0])
-    assert said.startswith("Transfers of connection gio are paused until ")
+    sentence = await queue_site.queue.explain(open_breaker[0])
+    assert sentence.startswith("Transfers of connection gio are paused until ")
 
 
-async def test_a_cut_says_nothing_of_others(queue_site: QueueSite) -> None:
+async def test_only_outages_count_for_other_exports(queue_site: QueueSite) -> None:
     assert not DownloadInterruptedError.outage
     assert S3_AWAY.outage
     assert UNAVAILABLE.outage

@@ -1,4 +1,4 @@
-"""TLS to Redis is real TLS: a right certificate is taken, one for another name or of a stranger is not."""
+"""TLS to Redis verifies certificates: their authority and their names."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,15 +13,15 @@ from support.certificates import Certificate, certificate
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """A certificate of `localhost` and 127.0.0.1."""
+def localhost_certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """A certificate for `localhost` and 127.0.0.1."""
     return certificate(tmp_path_factory.mktemp("tls"))
 
 
 @asynccontextmanager
 async def behind_tls(redis_url: str, shown: Certificate) -> AsyncIterator[int]:
-    """Ends TLS in front of the real Redis, as a managed one or a sidecar does; gives the port."""
-    place = urlsplit(redis_url)
+    """Terminates TLS in front of the real Redis, as a sidecar does. Yields the port."""
+    address = urlsplit(redis_url)
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
@@ -30,13 +30,13 @@ async def behind_tls(redis_url: str, shown: Certificate) -> AsyncIterator[int]:
         writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection(place.hostname, place.port)
+        inner_reader, inner_writer = await asyncio.open_connection(address.hostname, address.port)
         try:
             async with asyncio.TaskGroup() as both:
                 both.create_task(pump(reader, inner_writer))
                 both.create_task(pump(inner_reader, writer))
         except* OSError:
-            pass  # either side hung up
+            pass  # one side has closed the connection
         finally:
             inner_writer.close()
             writer.close()
@@ -46,15 +46,19 @@ async def behind_tls(redis_url: str, shown: Certificate) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
-async def test_a_right_certificate_is_taken(redis_url: str, namespace: str, made: Certificate) -> None:
-    async with behind_tls(redis_url, made) as port:
-        url = f"rediss://localhost:{port}/0?ssl_ca_certs={made.path}"
+async def test_valid_certificate_is_accepted(
+    redis_url: str, namespace: str, localhost_certificate: Certificate
+) -> None:
+    async with behind_tls(redis_url, localhost_certificate) as port:
+        url = f"rediss://localhost:{port}/0?ssl_ca_certs={localhost_certificate.path}"
         async with ExportQueue(url, namespace=namespace) as queue:
             assert await queue.list_exports() == []
 
 
-async def test_a_certificate_of_a_stranger_is_refused(redis_url: str, namespace: str, made: Certificate) -> None:
-    async with behind_tls(redis_url, made) as port:
+async def test_certificate_of_an_unknown_authority_is_refused(
+    redis_url: str, namespace: str, localhost_certificate: Certificate
+) -> None:
+    async with behind_tls(redis_url, localhost_certificate) as port:
         queue = ExportQueue(f"rediss://:hidden-word@localhost:{port}/0", namespace=namespace)
         with pytest.raises(ServiceUnreachableError, match="certificate") as refused:
             await queue.list_exports()
@@ -62,11 +66,13 @@ async def test_a_certificate_of_a_stranger_is_refused(redis_url: str, namespace:
     assert "hidden-word" not in str(refused.value)
 
 
-async def test_a_certificate_for_another_name_is_refused(redis_url: str, namespace: str, made: Certificate) -> None:
-    async with behind_tls(redis_url, made) as port:
-        # The same machine by an address that the certificate does not name.
-        url = f"rediss://127.0.0.2:{port}/0?ssl_ca_certs={made.path}"
-        server = await asyncio.start_server(lambda *_: None, "127.0.0.2", port, ssl=made.server())
+async def test_certificate_for_another_name_is_refused(
+    redis_url: str, namespace: str, localhost_certificate: Certificate
+) -> None:
+    async with behind_tls(redis_url, localhost_certificate) as port:
+        # The same machine, by an address that is not in the certificate.
+        url = f"rediss://127.0.0.2:{port}/0?ssl_ca_certs={localhost_certificate.path}"
+        server = await asyncio.start_server(lambda *_: None, "127.0.0.2", port, ssl=localhost_certificate.server())
         async with server, ExportQueue(url, namespace=namespace) as queue:
             with pytest.raises(ServiceUnreachableError, match="IP address mismatch"):
                 await queue.list_exports()

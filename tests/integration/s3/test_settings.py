@@ -1,4 +1,4 @@
-"""Encryption, tags, storage class, owner and role, as a real server gets them."""
+"""Storage settings on a real server: encryption, tags, storage class, bucket owner and assumed IAM role."""
 
 import asyncio
 import threading
@@ -14,7 +14,7 @@ import pytest
 from botocore.config import Config
 
 from export_worker.errors import StorageError, StorageRefusedError, StorageUnavailableError
-from export_worker.s3.client import build_client
+from export_worker.s3.client import CallLimits, build_client
 from export_worker.s3.objects import Target
 from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
 from export_worker.s3.store import S3Store
@@ -48,39 +48,42 @@ def bucket(direct: Any) -> str:
 
 
 @contextmanager
-def store_that(
-    storing: StorageSettings, endpoint_url: str, learned: list[str | None] | None = None
+def store_with(
+    settings: StorageSettings, endpoint_url: str, secrets: list[str | None] | None = None
 ) -> Iterator[S3Store]:
+    """Yields a store whose client tries each call once. `secrets` receives the secrets of the assumed role."""
     client = build_client(
         s3_server.REGION,
         endpoint_url,
         2,
-        attempts=1,
-        storing=storing,
-        learn=([] if learned is None else learned).append,
+        limits=CallLimits(attempts=1),
+        settings=settings,
+        on_secret=([] if secrets is None else secrets).append,
     )
     with ThreadPoolExecutor(2) as executor:
         yield S3Store(client, executor)
     client.close()
 
 
-async def in_parts(store: S3Store, target: Target) -> None:
+async def write_in_parts(store: S3Store, target: Target) -> None:
     upload = await store.begin(target)
     parts = [await upload.send(1, bytearray(FIRST_PART_BYTES)), await upload.send(2, bytearray(b"end"))]
     await upload.complete(parts)
 
 
-async def every_call(store: S3Store, bucket: str) -> None:
+async def make_every_call(store: S3Store, bucket: str) -> None:
     await store.put(Target(bucket, "one", "e", "text/csv"), b"x")
     await store.put(Target(bucket, "one", "e", "text/csv"), b"other")
-    await in_parts(store, Target(bucket, "parts", "e", "text/csv"))
+    await write_in_parts(store, Target(bucket, "parts", "e", "text/csv"))
     await store.begin(Target(bucket, "left-e", "e", "text/csv"))
     assert await store.abort_leftovers(bucket, "left", "e") == 1
 
 
-async def test_objects_are_stored_as_the_settings_say(proxy: S3Proxy, direct: Any, bucket: str) -> None:
-    with store_that(FULL, proxy.endpoint_url) as store:
-        await every_call(store, bucket)
+async def test_objects_have_the_encryption_tags_and_class_of_the_settings(
+    proxy: S3Proxy, direct: Any, bucket: str
+) -> None:
+    with store_with(FULL, proxy.endpoint_url) as store:
+        await make_every_call(store, bucket)
     for key in ("one", "parts"):
         tags = direct.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
         assert {tag["Key"]: tag["Value"] for tag in tags} == FULL.tags
@@ -92,11 +95,11 @@ async def test_objects_are_stored_as_the_settings_say(proxy: S3Proxy, direct: An
     assert encrypted == {"put_object", "create_multipart_upload"}
 
 
-async def test_what_is_not_set_is_not_sent(proxy: S3Proxy, direct: Any, bucket: str) -> None:
-    with store_that(BUCKET_DEFAULTS, proxy.endpoint_url) as store:
-        await every_call(store, bucket)
-    told = {name for call in proxy.calls for name in call.headers}
-    assert not told & {
+async def test_settings_that_are_not_set_send_no_headers(proxy: S3Proxy, direct: Any, bucket: str) -> None:
+    with store_with(BUCKET_DEFAULTS, proxy.endpoint_url) as store:
+        await make_every_call(store, bucket)
+    sent = {name for call in proxy.calls for name in call.headers}
+    assert not sent & {
         "x-amz-expected-bucket-owner",
         "x-amz-server-side-encryption",
         "x-amz-storage-class",
@@ -106,64 +109,64 @@ async def test_what_is_not_set_is_not_sent(proxy: S3Proxy, direct: Any, bucket: 
     assert direct.get_object_tagging(Bucket=bucket, Key="one")["TagSet"] == []
 
 
-async def test_s3_managed_keys(endpoint: str, direct: Any, bucket: str) -> None:
-    with store_that(StorageSettings(server_side_encryption="AES256"), endpoint) as store:
-        await in_parts(store, Target(bucket, "parts", "e", "text/csv"))
+async def test_objects_are_encrypted_with_keys_of_s3(endpoint: str, direct: Any, bucket: str) -> None:
+    with store_with(StorageSettings(server_side_encryption="AES256"), endpoint) as store:
+        await write_in_parts(store, Target(bucket, "parts", "e", "text/csv"))
     head = direct.head_object(Bucket=bucket, Key="parts")
     assert head["ServerSideEncryption"] == "AES256"
     assert "SSEKMSKeyId" not in head
 
 
-async def test_the_bucket_of_another_owner_is_refused_with_the_mend(proxy: S3Proxy, bucket: str) -> None:
+async def test_bucket_of_another_owner_is_refused_with_the_setting_to_check(proxy: S3Proxy, bucket: str) -> None:
     def only_its_owner(call: Call) -> Refusal | None:
-        """As S3 does; moto reads the header not at all."""
+        """Refuses calls with another owner, as S3 does; moto ignores the header."""
         return None if call.headers.get("x-amz-expected-bucket-owner") == OWNER else Refusal(403, "AccessDenied")
 
     proxy.rule = only_its_owner
     wrong = FULL.model_copy(update={"expected_bucket_owner": "999999999999"})
-    with store_that(wrong, proxy.endpoint_url) as store:
+    with store_with(wrong, proxy.endpoint_url) as store:
         with pytest.raises(StorageRefusedError, match=r"put_object.*AccessDenied.*s3\.expected_bucket_owner"):
             await store.put(Target(bucket, "one", "e", "text/csv"), b"x")
         with pytest.raises(StorageRefusedError, match=r"create_multipart_upload.*s3\.expected_bucket_owner"):
             await store.begin(Target(bucket, "one", "e", "text/csv"))
-    with store_that(FULL, proxy.endpoint_url) as store:
+    with store_with(FULL, proxy.endpoint_url) as store:
         await store.put(Target(bucket, "one", "e", "text/csv"), b"x")
 
 
-# Roles
+# Assumed IAM roles
 
 
-async def test_a_role_is_assumed_once_and_signs_every_call(endpoint: str, proxy: S3Proxy, bucket: str) -> None:
-    learned: list[str | None] = []
+async def test_assumed_role_is_fetched_once_and_signs_every_call(endpoint: str, proxy: S3Proxy, bucket: str) -> None:
+    secrets: list[str | None] = []
     with s3_server.s3_proxy(endpoint) as sts:
-        storing = ROLE.model_copy(update={"sts_endpoint_url": sts.endpoint_url})
-        with store_that(storing, proxy.endpoint_url, learned) as store:
-            assert sts.calls == [], "nothing is asked before it is needed"
-            await every_call(store, bucket)
+        settings = ROLE.model_copy(update={"sts_endpoint_url": sts.endpoint_url})
+        with store_with(settings, proxy.endpoint_url, secrets) as store:
+            assert sts.calls == [], "STS is called before the first call of S3"
+            await make_every_call(store, bucket)
         assert [call.path for call in sts.calls] == ["/"]
         assert "AKIDTEST" in sts.calls[0].headers["authorization"]
     assert proxy.calls
     assert all("AKIDTEST" not in call.headers["authorization"] for call in proxy.calls)
     (token,) = {call.headers["x-amz-security-token"] for call in proxy.calls}
-    assert len(learned) == 3
-    assert token in learned
+    assert len(secrets) == 3
+    assert token in secrets
 
 
 @pytest.mark.parametrize(
-    ("refusal", "expected", "words"),
+    ("refusal", "expected", "message"),
     [
         (Refusal(403, "AccessDenied"), StorageRefusedError, r"assume_role: AccessDenied, HTTP 403.*s3\.role_arn"),
         (Refusal(400, "ValidationError"), StorageRefusedError, r"assume_role: ValidationError.*s3\.role_arn"),
         (Refusal(503, "ServiceUnavailable"), StorageUnavailableError, "assume_role: ServiceUnavailable, HTTP 503$"),
     ],
 )
-async def test_a_role_that_is_not_given_is_told_as_such(
-    proxy: S3Proxy, bucket: str, refusal: Refusal, expected: type[StorageError], words: str
+async def test_role_that_sts_refuses_is_reported_as_assume_role_error(
+    proxy: S3Proxy, bucket: str, refusal: Refusal, expected: type[StorageError], message: str
 ) -> None:
     with (
         sts_server(refusal) as (url, _),
-        store_that(ROLE.model_copy(update={"sts_endpoint_url": url}), proxy.endpoint_url) as store,
-        pytest.raises(StorageError, match=words) as caught,
+        store_with(ROLE.model_copy(update={"sts_endpoint_url": url}), proxy.endpoint_url) as store,
+        pytest.raises(StorageError, match=message) as caught,
     ):
         await store.put(Target(bucket, "one", "e", "text/csv"), b"x")
     assert type(caught.value) is expected
@@ -171,24 +174,27 @@ async def test_a_role_that_is_not_given_is_told_as_such(
     assert proxy.calls == []
 
 
-async def test_without_credentials_of_its_own_no_role_can_be_assumed(
+async def test_role_cannot_be_assumed_without_own_credentials(
     endpoint: str, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    with store_that(ROLE, endpoint) as store, pytest.raises(StorageRefusedError, match="no complete AWS credentials"):
+    with (
+        store_with(ROLE, endpoint) as store,
+        pytest.raises(StorageRefusedError, match="AWS credentials are missing or incomplete"),
+    ):
         await store.put(Target(bucket, "one", "e", "text/csv"), b"x")
 
 
-async def test_credentials_are_fetched_anew_before_they_expire(proxy: S3Proxy, bucket: str) -> None:
+async def test_credentials_of_the_role_are_replaced_before_they_expire(proxy: S3Proxy, bucket: str) -> None:
     with (
-        sts_server() as (url, asked),
-        store_that(ROLE.model_copy(update={"sts_endpoint_url": url}), proxy.endpoint_url) as store,
+        sts_server() as (url, requests),
+        store_with(ROLE.model_copy(update={"sts_endpoint_url": url}), proxy.endpoint_url) as store,
     ):
         await store.put(Target(bucket, "one", "e", "text/csv"), b"x")
         await store.put(Target(bucket, "two", "e", "text/csv"), b"x")
-    assert len(asked) == 2
-    assert {name: asked[0][name] for name in ("Action", "RoleArn", "ExternalId", "RoleSessionName")} == {
+    assert len(requests) == 2
+    assert {name: requests[0][name] for name in ("Action", "RoleArn", "ExternalId", "RoleSessionName")} == {
         "Action": ["AssumeRole"],
         "RoleArn": [ROLE.role_arn],
         "ExternalId": ["x-7"],
@@ -199,27 +205,31 @@ async def test_credentials_are_fetched_anew_before_they_expire(proxy: S3Proxy, b
 
 @contextmanager
 def sts_server(refusal: Refusal | None = None) -> Iterator[tuple[str, list[dict[str, list[str]]]]]:
-    """An STS whose credentials live for a minute: botocore takes fresh ones ten minutes before the end."""
-    asked: list[dict[str, list[str]]] = []
+    """Runs an STS whose credentials live for a minute: botocore replaces them ten minutes before their end.
+
+    Yields:
+        Its address, and the parameters of the requests so far.
+    """
+    requests: list[dict[str, list[str]]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            asked.append(parse_qs(body.decode()))
-            answer = (_refused(refusal) if refusal else _given(len(asked))).encode()
+            requests.append(parse_qs(body.decode()))
+            answer = (_refused(refusal) if refusal else _granted(len(requests))).encode()
             self.send_response(refusal.status if refusal else 200)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name is the base class's
-            """Say nothing."""
+            """Logs nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}", asked
+            yield f"http://127.0.0.1:{server.server_port}", requests
         finally:
             server.shutdown()
             thread.join()
@@ -228,7 +238,7 @@ def sts_server(refusal: Refusal | None = None) -> Iterator[tuple[str, list[dict[
 _STS = "xmlns='https://sts.amazonaws.com/doc/2011-06-15/'"
 
 
-def _given(number: int) -> str:
+def _granted(number: int) -> str:
     until = (datetime.now(UTC) + timedelta(minutes=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
     return (
         f"<AssumeRoleResponse {_STS}><AssumeRoleResult><Credentials>"
@@ -242,36 +252,36 @@ def _refused(refusal: Refusal) -> str:
     return f"<ErrorResponse {_STS}><Error><Code>{refusal.code}</Code><Message>no</Message></Error></ErrorResponse>"
 
 
-# What is no S3
+# Servers that are not S3
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected", "words"),
+    ("answer", "expected", "message"),
     [
         (http("301 Moved", b"", b"Location: https://example.com/\r\n"), StorageRefusedError, "301.*s3.endpoint_url"),
-        (http("200 OK", HTML), StorageUnavailableError, "no S3.*s3.endpoint_url"),
+        (http("200 OK", HTML), StorageUnavailableError, "does not come from S3.*s3.endpoint_url"),
     ],
 )
-async def test_a_file_is_not_taken_for_stored_by_what_is_no_store(
-    endpoint: str, answer: bytes, expected: type[StorageError], words: str
+async def test_write_to_a_server_that_is_not_s3_fails(
+    endpoint: str, answer: bytes, expected: type[StorageError], message: str
 ) -> None:
     async with answering(answer) as url:
-        with store_that(BUCKET_DEFAULTS, url) as store:
-            with pytest.raises(StorageError, match=words) as caught:
+        with store_with(BUCKET_DEFAULTS, url) as store:
+            with pytest.raises(StorageError, match=message) as caught:
                 await store.put(Target("bucket", "one", "e", "text/csv"), b"x")
             assert type(caught.value) is expected
-            with pytest.raises(expected, match=words):
+            with pytest.raises(expected, match=message):
                 await store.begin(Target("bucket", "one", "e", "text/csv"))
 
 
-async def test_an_sts_that_is_silent_holds_nobody_up(
+async def test_sts_that_does_not_answer_fails_the_call_after_its_timeout(
     endpoint: str, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waits = Config(connect_timeout=1, read_timeout=0.2, retries={"mode": "standard", "total_max_attempts": 1})
-    monkeypatch.setattr("export_worker.s3.sessions.ASKING", waits)
+    short_timeouts = Config(connect_timeout=1, read_timeout=0.2, retries={"mode": "standard", "total_max_attempts": 1})
+    monkeypatch.setattr("export_worker.s3.sessions.STS_CONFIG", short_timeouts)
     async with answering(None) as url, asyncio.timeout(10):
         with (
-            store_that(ROLE.model_copy(update={"sts_endpoint_url": url}), endpoint) as store,
+            store_with(ROLE.model_copy(update={"sts_endpoint_url": url}), endpoint) as store,
             pytest.raises(StorageUnavailableError, match="ReadTimeoutError"),
         ):
             await store.put(Target(bucket, "one", "e", "text/csv"), b"x")

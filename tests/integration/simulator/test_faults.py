@@ -1,4 +1,4 @@
-"""Every scripted fault, as a client meets it."""
+"""The effect of every scripted fault on a client, the flaky preset, and the control API."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,10 +12,10 @@ from support.simulator_client import JOB_RESULT, SEGMENT, SUBMIT_SEGMENT, Simula
 
 LISTING = "{ projects { id } }"
 
-WHOLE_ANSWERS = [
+REPLACED_ANSWERS = [
     ("throttled", {"retry_after_s": 7}, 429, "slow down"),
-    ("error5xx", {"status": 502}, 502, "out of sorts"),
-    ("error5xx", {}, 503, "out of sorts"),
+    ("error5xx", {"status": 502}, 502, "simulated platform failure"),
+    ("error5xx", {}, 503, "simulated platform failure"),
     ("unauthorized", {}, 401, "unauthorized"),
     ("missing", {}, 404, "no such file"),
     ("redirect", {"location": "http://elsewhere.invalid/x"}, 302, ""),
@@ -32,7 +32,7 @@ async def simulator() -> AsyncIterator[SimulatorClient]:
 
 
 async def call(simulator: SimulatorClient, on: str) -> tuple[int, str]:
-    """One call of each type, as it answers now: status and text."""
+    """Makes a call of a type, and returns the status and text of the answer."""
     headers = {"Authorization": "Token sim-token"}
     match on:
         case "token":
@@ -55,18 +55,18 @@ async def call(simulator: SimulatorClient, on: str) -> tuple[int, str]:
 
 @pytest.fixture
 async def with_job(simulator: SimulatorClient) -> SimulatorClient:
-    await simulator.tell(stage_s=0)
+    await simulator.set_scenario(stage_s=0)
     simulator.job_id = await simulator.submit_segment()
     return simulator
 
 
 @pytest.mark.parametrize("on", ["submit", "poll", "download", "token", "list"])
-@pytest.mark.parametrize("spoilt", WHOLE_ANSWERS)
-async def test_an_answer_is_spoilt_once_and_right_again(
-    with_job: SimulatorClient, on: str, spoilt: tuple[str, dict[str, Any], int, str]
+@pytest.mark.parametrize("replaced", REPLACED_ANSWERS)
+async def test_fault_replaces_one_answer_and_the_next_is_correct(
+    with_job: SimulatorClient, on: str, replaced: tuple[str, dict[str, Any], int, str]
 ) -> None:
-    fault, options, status, text = spoilt
-    await with_job.fault(on, fault, **options)
+    fault, options, status, text = replaced
+    await with_job.add_fault(on, fault, **options)
     answered_status, answered_text = await call(with_job, on)
     assert answered_status == status
     assert text in answered_text
@@ -76,8 +76,8 @@ async def test_an_answer_is_spoilt_once_and_right_again(
 
 
 @pytest.mark.parametrize("on", ["submit", "poll", "token", "list"])
-async def test_a_call_is_cut_without_an_answer(with_job: SimulatorClient, on: str) -> None:
-    await with_job.fault(on, "cut")
+async def test_cut_closes_the_connection_without_an_answer(with_job: SimulatorClient, on: str) -> None:
+    await with_job.add_fault(on, "cut")
     with pytest.raises(ServerDisconnectedError):
         await call(with_job, on)
     assert len(with_job.world.jobs) == 1
@@ -85,31 +85,31 @@ async def test_a_call_is_cut_without_an_answer(with_job: SimulatorClient, on: st
 
 
 @pytest.mark.parametrize("on", ["submit", "poll", "download", "token", "list"])
-async def test_a_slow_answer_comes_late_and_right(with_job: SimulatorClient, on: str) -> None:
-    await with_job.fault(on, "slow", delay_s=0.1)
+async def test_slow_delays_a_correct_answer(with_job: SimulatorClient, on: str) -> None:
+    await with_job.add_fault(on, "slow", delay_s=0.1)
     started_s = asyncio.get_running_loop().time()
     assert (await call(with_job, on))[0] == 200
     assert asyncio.get_running_loop().time() - started_s >= 0.1
 
 
-async def test_throttling_and_redirects_say_where_and_when(with_job: SimulatorClient) -> None:
-    await with_job.fault("poll", "throttled", retry_after_s=7)
+async def test_throttled_has_retry_after_and_redirect_has_location(with_job: SimulatorClient) -> None:
+    await with_job.add_fault("poll", "throttled", retry_after_s=7)
     assert (await with_job.post(JOB_RESULT, id=with_job.job_id)).headers["Retry-After"] == "7"
-    await with_job.fault("download", "redirect", location="http://elsewhere.invalid/x")
+    await with_job.add_fault("download", "redirect", location="http://elsewhere.invalid/x")
     async with with_job.download((await with_job.job())["uris"][0]) as response:
         assert response.headers["Location"] == "http://elsewhere.invalid/x"
 
 
 @pytest.mark.parametrize(("on", "status"), [("submit", 200), ("poll", 200), ("list", 200), ("download", 400)])
-async def test_an_echoed_secret_is_the_token(with_job: SimulatorClient, on: str, status: int) -> None:
-    await with_job.fault(on, "echo_secret")
+async def test_echo_secret_returns_the_token(with_job: SimulatorClient, on: str, status: int) -> None:
+    await with_job.add_fault(on, "echo_secret")
     answered_status, text = await call(with_job, on)
     assert answered_status == status
     assert "Token sim-token" in text
 
 
-async def test_the_oauth_grant_echoes_its_form(with_job: SimulatorClient) -> None:
-    await with_job.fault("token", "echo_secret", status=500)
+async def test_echo_secret_of_oauth_grant_returns_the_client_secret(with_job: SimulatorClient) -> None:
+    await with_job.add_fault("token", "echo_secret", status=500)
     status, text = await call(with_job, "token")
     assert status == 500
     assert "sim-secret" in text
@@ -118,33 +118,33 @@ async def test_the_oauth_grant_echoes_its_form(with_job: SimulatorClient) -> Non
 # GraphQL
 
 
-async def test_a_submit_that_fails_makes_no_job_unless_it_took_effect(simulator: SimulatorClient) -> None:
-    await simulator.fault("submit", "error5xx")
-    await simulator.fault("submit", "error5xx", executed=True)
-    await simulator.fault("submit", "graphql_errors", executed=True)
-    made = []
+async def test_failed_submit_creates_a_job_only_if_executed(simulator: SimulatorClient) -> None:
+    await simulator.add_fault("submit", "error5xx")
+    await simulator.add_fault("submit", "error5xx", executed=True)
+    await simulator.add_fault("submit", "graphql_errors", executed=True)
+    job_counts = []
     for _ in range(3):
         await simulator.post(SUBMIT_SEGMENT, segmentId=SEGMENT)
-        made.append(len(simulator.world.jobs))
-    assert made == [0, 1, 2]
+        job_counts.append(len(simulator.world.jobs))
+    assert job_counts == [0, 1, 2]
 
 
 @pytest.mark.parametrize("on", ["submit", "poll", "list"])
-async def test_an_answer_is_wrapped_in_a_list(with_job: SimulatorClient, on: str) -> None:
+async def test_list_wrapped_returns_the_answer_in_a_list(with_job: SimulatorClient, on: str) -> None:
     query, variables = {
         "submit": (SUBMIT_SEGMENT, {"segmentId": SEGMENT}),
         "poll": (JOB_RESULT, {"id": with_job.job_id}),
         "list": (LISTING, {}),
     }[on]
-    await with_job.fault(on, "list_wrapped")
+    await with_job.add_fault(on, "list_wrapped")
     (wrapped,) = await with_job.answer(query, **variables)
     assert wrapped["data"]
     assert (await with_job.data(query, **variables)).keys() == wrapped["data"].keys()
 
 
-async def test_errors_come_without_data_or_beside_it(simulator: SimulatorClient) -> None:
-    await simulator.fault("submit", "graphql_errors", message="nein")
-    await simulator.fault("submit", "partial_errors", message="jein")
+async def test_graphql_errors_have_no_data_and_partial_errors_have_data(simulator: SimulatorClient) -> None:
+    await simulator.add_fault("submit", "graphql_errors", message="nein")
+    await simulator.add_fault("submit", "partial_errors", message="jein")
     answer = await simulator.answer(SUBMIT_SEGMENT, segmentId=SEGMENT)
     assert answer == {"data": None, "errors": [{"message": "nein"}]}
     answer = await simulator.answer(SUBMIT_SEGMENT, segmentId=SEGMENT)
@@ -152,64 +152,64 @@ async def test_errors_come_without_data_or_beside_it(simulator: SimulatorClient)
     assert answer["errors"] == [{"message": "jein"}]
 
 
-async def test_a_job_ends_in_error_after_a_while_at_a_look_or_at_submit(simulator: SimulatorClient) -> None:
-    await simulator.tell(stage_s=0)
-    await simulator.fault("submit", "error_stage", match=SEGMENT)
+async def test_error_stage_and_error_at_submit_end_the_job_in_error(simulator: SimulatorClient) -> None:
+    await simulator.set_scenario(stage_s=0)
+    await simulator.add_fault("submit", "error_stage", match=SEGMENT)
     job_id = await simulator.submit_segment()
-    assert await simulator.look(job_id) == {"id": (await simulator.job())["short_id"], "stage": "ERROR", "uris": None}
+    assert await simulator.poll(job_id) == {"id": (await simulator.job())["short_id"], "stage": "ERROR", "uris": None}
 
-    await simulator.tell(hold_stage="RUNNING")
-    await simulator.fault("poll", "error_stage", match="AVpZBzpK")
+    await simulator.set_scenario(hold_stage="RUNNING")
+    await simulator.add_fault("poll", "error_stage", match="AVpZBzpK")
     job_id = await simulator.submit_segment("AVpZBzpK")
-    assert [(await simulator.look(job_id))["stage"] for _ in range(2)] == ["ERROR", "ERROR"]
+    assert [(await simulator.poll(job_id))["stage"] for _ in range(2)] == ["ERROR", "ERROR"]
 
-    await simulator.fault("submit", "error_at_submit", match="KzpNmzQk")
+    await simulator.add_fault("submit", "error_at_submit", match="KzpNmzQk")
     query = SUBMIT_SEGMENT.replace("stage }", "stage error { code message } }")
     job = (await simulator.data(query, segmentId="KzpNmzQk"))["submitSegmentUserExportJob"]
     assert (job["stage"], job["error"]["code"]) == ("ERROR", "EXPORT_FAILED")
-    assert (await simulator.look(job["id"]))["stage"] == "ERROR"
+    assert (await simulator.poll(job["id"]))["stage"] == "ERROR"
 
 
-async def test_a_job_can_be_done_at_submit_and_an_analysis_says_an_empty_error_then(simulator: SimulatorClient) -> None:
-    await simulator.tell(stage_s=60)
-    await simulator.fault("submit", "finish_at_submit")
+async def test_analysis_finished_at_submit_has_an_empty_error(simulator: SimulatorClient) -> None:
+    await simulator.set_scenario(stage_s=60)
+    await simulator.add_fault("submit", "finish_at_submit")
     query = """mutation { submitAnalysisExportJob(
       projectId: "WlGk4Daj", id: "klGvyp7E", param: {analysisType: FUNNELS}) { id stage error { code message } } }"""
     job = (await simulator.data(query))["submitAnalysisExportJob"]
     assert (job["stage"], job["error"]) == ("FINISH", {"code": "", "message": None})
-    assert (await simulator.look(job["id"]))["uris"] == ["/jobs-results/downloads/下载漏斗.csv"]
+    assert (await simulator.poll(job["id"]))["uris"] == ["/jobs-results/downloads/下载漏斗.csv"]
 
 
-async def test_an_unknown_stage_comes_in_any_word_at_submit_and_while_the_job_runs(simulator: SimulatorClient) -> None:
-    await simulator.tell(stage_s=0, hold_stage="RUNNING")
-    await simulator.fault("submit", "unknown_stage", stage="IN_THE_MAIL")
-    await simulator.fault("poll", "unknown_stage", stage="DREAMING", times=None)
+async def test_unknown_stage_is_returned_at_submit_and_while_the_job_runs(simulator: SimulatorClient) -> None:
+    await simulator.set_scenario(stage_s=0, hold_stage="RUNNING")
+    await simulator.add_fault("submit", "unknown_stage", stage="IN_THE_MAIL")
+    await simulator.add_fault("poll", "unknown_stage", stage="DREAMING", times=None)
     data = await simulator.data(SUBMIT_SEGMENT, segmentId=SEGMENT)
     job = data["submitSegmentUserExportJob"]
     assert job["stage"] == "IN_THE_MAIL"
-    assert [(await simulator.look(job["id"]))["stage"] for _ in range(2)] == ["DREAMING", "DREAMING"]
-    await simulator.tell(hold_stage=None)
-    assert (await simulator.look(job["id"]))["stage"] == "FINISH"
+    assert [(await simulator.poll(job["id"]))["stage"] for _ in range(2)] == ["DREAMING", "DREAMING"]
+    await simulator.set_scenario(hold_stage=None)
+    assert (await simulator.poll(job["id"]))["stage"] == "FINISH"
 
 
-async def test_uris_are_empty_at_first_or_for_ever(with_job: SimulatorClient) -> None:
-    await with_job.fault("poll", "empty_uris", times=2)
-    looks = [await with_job.look(with_job.job_id) for _ in range(3)]
-    assert [look["stage"] for look in looks] == ["FINISH"] * 3
-    assert [look["uris"] for look in looks[:2]] == [[], []]
-    assert looks[2]["uris"]
-    await with_job.fault("poll", "empty_uris", times=None)
-    assert [(await with_job.look(with_job.job_id))["uris"] for _ in range(3)] == [[], [], []]
+async def test_empty_uris_is_returned_a_number_of_times_or_always(with_job: SimulatorClient) -> None:
+    await with_job.add_fault("poll", "empty_uris", times=2)
+    polls = [await with_job.poll(with_job.job_id) for _ in range(3)]
+    assert [poll["stage"] for poll in polls] == ["FINISH"] * 3
+    assert [poll["uris"] for poll in polls[:2]] == [[], []]
+    assert polls[2]["uris"]
+    await with_job.add_fault("poll", "empty_uris", times=None)
+    assert [(await with_job.poll(with_job.job_id))["uris"] for _ in range(3)] == [[], [], []]
 
 
-async def test_a_job_is_unknown_for_a_moment(with_job: SimulatorClient) -> None:
-    await with_job.fault("poll", "null_job")
-    assert await with_job.look(with_job.job_id) is None
-    assert await with_job.look(with_job.job_id)
+async def test_null_job_hides_the_job_from_one_poll(with_job: SimulatorClient) -> None:
+    await with_job.add_fault("poll", "null_job")
+    assert await with_job.poll(with_job.job_id) is None
+    assert await with_job.poll(with_job.job_id)
 
 
-async def test_a_fault_strikes_the_export_that_it_names_and_no_other(simulator: SimulatorClient) -> None:
-    await simulator.fault("submit", "graphql_errors", match="AVpZBzpK", times=None)
+async def test_fault_with_match_applies_only_to_the_matching_export(simulator: SimulatorClient) -> None:
+    await simulator.add_fault("submit", "graphql_errors", match="AVpZBzpK", times=None)
     await simulator.submit_segment("KzpNmzQk")
     assert (await simulator.answer(SUBMIT_SEGMENT, segmentId="AVpZBzpK"))["data"] is None
 
@@ -218,18 +218,18 @@ async def test_a_fault_strikes_the_export_that_it_names_and_no_other(simulator: 
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-async def test_a_download_is_cut_by_a_broken_connection(with_job: SimulatorClient, framing: str) -> None:
-    await with_job.tell(framing=framing)
-    await with_job.fault("download", "cut", after_bytes=1000)
+async def test_cut_download_fails_and_the_next_succeeds(with_job: SimulatorClient, framing: str) -> None:
+    await with_job.set_scenario(framing=framing)
+    await with_job.add_fault("download", "cut", after_bytes=1000)
     with pytest.raises(ClientPayloadError):
         await call(with_job, "download")
     assert (await call(with_job, "download"))[0] == 200
 
 
-async def test_a_download_without_framing_is_cut_by_a_reset(with_job: SimulatorClient) -> None:
-    # By hand: aiohttp's client takes the reset of such a body for its end.
-    await with_job.tell(framing="close")
-    await with_job.fault("download", "cut", after_bytes=1000)
+async def test_cut_download_without_framing_ends_with_a_reset(with_job: SimulatorClient) -> None:
+    # Without aiohttp's client, which takes the reset for the end of such a body.
+    await with_job.set_scenario(framing="close")
+    await with_job.add_fault("download", "cut", after_bytes=1000)
     url = with_job.download_url((await with_job.job())["uris"][0])
     reader, writer = await asyncio.open_connection(url.host, url.port)
     writer.write(f"GET {url.raw_path_qs} HTTP/1.1\r\nHost: x\r\nAuthorization: sim-token\r\n\r\n".encode())
@@ -241,7 +241,8 @@ async def test_a_download_without_framing_is_cut_by_a_reset(with_job: SimulatorC
         await writer.wait_closed()
 
 
-async def received_of_short(simulator: SimulatorClient) -> bytes:
+async def read_until_end(simulator: SimulatorClient) -> bytes:
+    """Downloads the file of the last job, and returns the received bytes."""
     uri = (await simulator.job())["uris"][0]
     received = bytearray()
     async with simulator.download(uri) as response:
@@ -251,44 +252,46 @@ async def received_of_short(simulator: SimulatorClient) -> bytes:
 
 
 @pytest.mark.parametrize("framing", ["chunked", "close"])
-async def test_a_short_download_ends_without_an_error(with_job: SimulatorClient, framing: str) -> None:
-    await with_job.tell(framing=framing)
-    await with_job.fault("download", "short", after_bytes=1000)
-    received = await received_of_short(with_job)
+async def test_short_download_without_length_ends_without_an_error(with_job: SimulatorClient, framing: str) -> None:
+    await with_job.set_scenario(framing=framing)
+    await with_job.add_fault("download", "short", after_bytes=1000)
+    received = await read_until_end(with_job)
     assert len(received) == 1000
     assert (await call(with_job, "download"))[1].encode().startswith(received)
 
 
-async def test_a_short_download_is_less_than_announced(with_job: SimulatorClient) -> None:
-    await with_job.fault("download", "short")
+async def test_short_download_with_length_is_an_error(with_job: SimulatorClient) -> None:
+    await with_job.add_fault("download", "short")
     with pytest.raises(ClientPayloadError):
-        await received_of_short(with_job)
+        await read_until_end(with_job)
 
 
 @pytest.mark.parametrize("fault", ["cut", "short"])
-async def test_a_download_can_end_before_its_first_byte_or_at_its_last(with_job: SimulatorClient, fault: str) -> None:
+async def test_download_can_be_cut_before_its_first_byte_or_after_its_last(
+    with_job: SimulatorClient, fault: str
+) -> None:
     length_bytes = (await with_job.job())["files"][0]["bytes"]
-    await with_job.tell(framing="chunked")
-    await with_job.fault("download", fault, after_bytes=0)
-    await with_job.fault("download", fault, after_bytes=length_bytes * 2)
+    await with_job.set_scenario(framing="chunked")
+    await with_job.add_fault("download", fault, after_bytes=0)
+    await with_job.add_fault("download", fault, after_bytes=length_bytes * 2)
     for expected_bytes in (0, length_bytes):
         try:
-            assert len(await received_of_short(with_job)) == expected_bytes
+            assert len(await read_until_end(with_job)) == expected_bytes
         except (ClientPayloadError, ServerDisconnectedError):
             assert fault == "cut"
     assert await with_job.hits() == 2
 
 
-async def test_a_download_stalls_in_the_middle_and_goes_on(with_job: SimulatorClient) -> None:
-    await with_job.fault("download", "slow", after_bytes=500, delay_s=0.1)
-    received = await received_of_short(with_job)
+async def test_slow_download_stalls_in_the_middle_and_is_complete(with_job: SimulatorClient) -> None:
+    await with_job.add_fault("download", "slow", after_bytes=500, delay_s=0.1)
+    received = await read_until_end(with_job)
     assert sha256(received).hexdigest() == (await with_job.job())["files"][0]["sha256"]
 
 
-async def test_a_client_that_leaves_is_no_trouble(with_job: SimulatorClient) -> None:
-    await with_job.tell(file_bytes=50_000_000)
+async def test_simulator_works_after_a_client_has_closed_its_download(with_job: SimulatorClient) -> None:
+    await with_job.set_scenario(file_bytes=50_000_000)
     job_id = await with_job.submit_segment("AVpZBzpK")
-    async with with_job.download((await with_job.look(job_id))["uris"][0]) as response:
+    async with with_job.download((await with_job.poll(job_id))["uris"][0]) as response:
         await response.content.readany()
         response.close()
     assert (await call(with_job, "list"))[0] == 200
@@ -297,8 +300,8 @@ async def test_a_client_that_leaves_is_no_trouble(with_job: SimulatorClient) -> 
 # The flaky preset
 
 
-async def stubborn(attempt: Callable[[], Awaitable[Any]]) -> tuple[Any, int]:
-    """Try until it works; gives the result and how often it failed."""
+async def retried(attempt: Callable[[], Awaitable[Any]]) -> tuple[Any, int]:
+    """Repeats a call until it succeeds, and returns its result and the number of failures."""
     for failures in range(10):
         try:
             found = await attempt()
@@ -306,11 +309,11 @@ async def stubborn(attempt: Callable[[], Awaitable[Any]]) -> tuple[Any, int]:
             continue
         if found is not None:
             return found, failures
-    raise AssertionError("ten attempts have failed")
+    raise AssertionError("ten attempts failed")
 
 
 async def flaky_export(simulator: SimulatorClient, segment_id: str) -> list[int]:
-    """Export a segment as a stubborn client does; gives the failures of each step."""
+    """Exports a segment with retries, and returns the number of failures of each step."""
 
     async def submit() -> Any:
         response = await simulator.post(SUBMIT_SEGMENT, segmentId=segment_id)
@@ -325,15 +328,15 @@ async def flaky_export(simulator: SimulatorClient, segment_id: str) -> list[int]
         async with simulator.download(uris[0]) as response:
             return await response.read() if response.content_type == "text/csv" else None
 
-    job_id, submit_failures = await stubborn(submit)
-    uris, poll_failures = await stubborn(poll)
-    body, download_failures = await stubborn(download)
-    told = next(job for job in await simulator.control("GET", "jobs") if job["id"] == job_id)
-    assert sha256(body).hexdigest() == told["files"][0]["sha256"]
+    job_id, submit_failures = await retried(submit)
+    uris, poll_failures = await retried(poll)
+    body, download_failures = await retried(download)
+    exported = next(job for job in await simulator.control("GET", "jobs") if job["id"] == job_id)
+    assert sha256(body).hexdigest() == exported["files"][0]["sha256"]
     return [submit_failures, poll_failures, download_failures]
 
 
-async def test_under_the_flaky_preset_each_export_fails_alike_and_succeeds(simulator: SimulatorClient) -> None:
+async def test_flaky_preset_fails_each_export_equally_often_until_it_succeeds(simulator: SimulatorClient) -> None:
     await simulator.control("PUT", "scenario", {"flaky": True, "stage_s": 0})
     segments = ["AVpZBzpK", "KzpNmzQk", "V0G5yvGA", "qgQMXnD3", "3mpxywGO"]
     failures = await asyncio.gather(*(flaky_export(simulator, segment_id) for segment_id in segments))
@@ -344,17 +347,17 @@ async def test_under_the_flaky_preset_each_export_fails_alike_and_succeeds(simul
 # The control API
 
 
-async def test_a_scenario_is_replaced_changed_and_told(simulator: SimulatorClient) -> None:
+async def test_scenario_is_replaced_by_put_changed_by_patch_and_returned_by_get(simulator: SimulatorClient) -> None:
     assert (await simulator.control("PUT", "scenario", {"title": "a", "rows": 3}))["title"] == "a"
-    told = await simulator.control("PATCH", "scenario", {"files": 2})
-    assert (told["title"], told["rows"], told["files"]) == ("a", 3, 2)
-    told = await simulator.control("PUT", "scenario", {"rows": 3})
-    assert (told["title"], told["rows"], told["files"]) == (None, 3, 1)
-    assert await simulator.control("GET", "scenario") == told
+    scenario = await simulator.control("PATCH", "scenario", {"files": 2})
+    assert (scenario["title"], scenario["rows"], scenario["files"]) == ("a", 3, 2)
+    scenario = await simulator.control("PUT", "scenario", {"rows": 3})
+    assert (scenario["title"], scenario["rows"], scenario["files"]) == (None, 3, 1)
+    assert await simulator.control("GET", "scenario") == scenario
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "problem"),
+    ("method", "path", "body", "field"),
     [
         ("PUT", "scenario", {"stage_s": -1}, "stage_s"),
         ("PUT", "scenario", [], "body"),
@@ -363,14 +366,14 @@ async def test_a_scenario_is_replaced_changed_and_told(simulator: SimulatorClien
         ("POST", "faults", [{"on": "poll"}], "fault"),
     ],
 )
-async def test_an_order_that_makes_no_sense_is_refused_with_the_field(
-    simulator: SimulatorClient, method: str, path: str, body: Any, problem: str
+async def test_invalid_control_request_is_answered_with_400_and_the_field(
+    simulator: SimulatorClient, method: str, path: str, body: Any, field: str
 ) -> None:
     answer = await simulator.control(method, path, body, status=400)
-    assert problem in answer["error"]
+    assert field in answer["error"]
 
 
-async def test_faults_come_several_at_once_and_go(simulator: SimulatorClient) -> None:
+async def test_faults_are_added_as_a_list_and_cleared(simulator: SimulatorClient) -> None:
     faults = [{"on": "poll", "fault": "throttled"}, {"on": "list", "fault": "error5xx"}]
     added = await simulator.control("POST", "faults", faults)
     assert [(fault["fault"], fault["hits"]) for fault in added] == [("throttled", 0), ("error5xx", 0)]
@@ -378,9 +381,9 @@ async def test_faults_come_several_at_once_and_go(simulator: SimulatorClient) ->
     assert (await simulator.post(LISTING)).status == 200
 
 
-async def test_a_reset_forgets_everything(with_job: SimulatorClient) -> None:
-    await with_job.fault("list", "error5xx")
-    await with_job.tell(rows=5)
+async def test_reset_removes_jobs_faults_requests_and_scenario_changes(with_job: SimulatorClient) -> None:
+    await with_job.add_fault("list", "error5xx")
+    await with_job.set_scenario(rows=5)
     await with_job.control("DELETE", "state")
     assert await with_job.control("GET", "jobs") == []
     assert await with_job.control("GET", "faults") == []

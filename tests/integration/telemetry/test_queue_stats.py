@@ -1,4 +1,4 @@
-"""The numbers that a scrape reads from Redis: whether a platform is up again, what a sink has refused, what waits."""
+"""The statistics that a scrape reads from Redis: open circuit breakers, refusals of sinks, and what waits."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -7,8 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from export_producers.triggers.metrics import TriggerPages
-from export_producers.triggers.redis_stream import lag_s
-from export_worker.config.triggers import RedisStreamTrigger
+from export_producers.triggers.redis_stream import ConsumerGroup, lag_s
 from export_worker.contract.redis_keys import Keys
 from export_worker.redis.claims import PlatformSignal, Timings
 from export_worker.redis.client import close_redis, open_redis
@@ -24,41 +23,41 @@ async def read(site: QueueSite) -> QueueSnapshot:
     return await QueueStats(site.redis, site.keys, ["gio", "other"], SINKS).read(site.now)
 
 
-async def test_a_platform_is_down_until_it_has_answered(queue_site: QueueSite) -> None:
+async def test_breaker_is_open_until_platform_answers(queue_site: QueueSite) -> None:
     queue_site.timings = BREAKER
     await queue_site.enqueue()
     await queue_site.down(await queue_site.one())
-    assert not (await read(queue_site)).breaker_open["gio"], "one failure leaves nothing alone"
+    assert not (await read(queue_site)).breaker_open["gio"], "one failure opened the breaker"
     await queue_site.down(await queue_site.one())
     assert (await read(queue_site)).breaker_open == {"gio": True, "other": False}
     queue_site.later(6)
-    assert (await read(queue_site)).breaker_open["gio"], "nobody has tried it yet"
+    assert (await read(queue_site)).breaker_open["gio"], "closed before a probe"
     probe = await queue_site.one()
     queue_site.later(BREAKER.lease_s + 1)
-    assert (await read(queue_site)).breaker_open["gio"], "a look that takes longer than a lease has not ended"
+    assert (await read(queue_site)).breaker_open["gio"], "closed before the probe answered"
     await queue_site.submit(probe, PlatformSignal("up"))
     assert not (await read(queue_site)).breaker_open["gio"]
 
 
-async def test_downloads_that_are_left_alone_are_told_as_well(queue_site: QueueSite) -> None:
+async def test_breaker_of_downloads_counts_as_open(queue_site: QueueSite) -> None:
     await queue_site.redis.hset(queue_site.keys.breaker("other", "transfer"), "until", queue_site.now_ms)
     assert (await read(queue_site)).breaker_open == {"gio": False, "other": True}
 
 
-async def test_transfers_that_wait_for_their_turn_are_due(queue_site: QueueSite) -> None:
+async def test_waiting_transfers_are_due_unless_downloads_are_paused(queue_site: QueueSite) -> None:
     for _ in range(3):
         await queue_site.transferring()
-    # One claim sorts all of them in, and takes the first.
+    # The claim moves all of them to the set of their connection, and takes the first.
     assert len(await queue_site.claim(1, "transfer")) == 1
     queue_site.later(10)
-    waiting = await read(queue_site)
-    assert waiting.due_now["transfer"] == 2
-    assert waiting.oldest_due_age_s["transfer"] == pytest.approx(10, abs=2)
+    snapshot = await read(queue_site)
+    assert snapshot.due_now["transfer"] == 2
+    assert snapshot.oldest_due_age_s["transfer"] == pytest.approx(10, abs=2)
     await queue_site.redis.hset(queue_site.keys.breaker("gio", "transfer"), "until", queue_site.now_ms)
-    assert (await read(queue_site)).due_now["transfer"] == 0, "no worker could take them now"
+    assert (await read(queue_site)).due_now["transfer"] == 0, "counted although no worker can run them"
 
 
-async def test_a_sink_that_refuses_a_single_event_is_told_by_its_age(queue_site: QueueSite) -> None:
+async def test_refused_event_has_an_age_until_it_is_delivered(queue_site: QueueSite) -> None:
     outbox = Outbox(queue_site.redis, queue_site.keys)
     event_id = f"{await queue_site.ended(REFUSED)}.1"
     assert (await read(queue_site)).oldest_refusal_age_s == {"stream": 0, "hook": 0}
@@ -66,68 +65,66 @@ async def test_a_sink_that_refuses_a_single_event_is_told_by_its_age(queue_site:
         (delivery,) = await outbox.take("hook", queue_site.now)
         await outbox.postpone("hook", delivery, queue_site.now, 600)
         queue_site.later(700)
-    reading = await read(queue_site)
-    assert reading.oldest_refusal_age_s["hook"] == pytest.approx(2100, abs=1)
-    assert reading.oldest_refusal_age_s["stream"] == 0
+    snapshot = await read(queue_site)
+    assert snapshot.oldest_refusal_age_s["hook"] == pytest.approx(2100, abs=1)
+    assert snapshot.oldest_refusal_age_s["stream"] == 0
     await outbox.acknowledge("hook", event_id)
     assert (await read(queue_site)).oldest_refusal_age_s["hook"] == 0
 
 
-async def test_numbers_that_redis_does_not_give_are_left_out(queue_site: QueueSite) -> None:
+async def test_metrics_of_queue_are_absent_without_redis(queue_site: QueueSite) -> None:
     metrics = Metrics()
     names = {f"export_worker_{name}" for name in QUEUE_METRICS}
-    for reading, told in ((await read(queue_site), True), (None, False)):
-        text = (await metrics.text(reading)).decode()
+    for snapshot, present in ((await read(queue_site), True), (None, False)):
+        text = (await metrics.text(snapshot)).decode()
         found = {
             sample.name: sample.value for family in text_string_to_metric_families(text) for sample in family.samples
         }
-        assert found["export_worker_redis_up"] == told
-        assert (names & found.keys() == names) == told
-        assert told or not names & found.keys()
+        assert found["export_worker_redis_up"] == present
+        assert (names & found.keys() == names) == present
+        assert present or not names & found.keys()
 
 
 @pytest.fixture
 async def pages(queue_site: QueueSite, redis_url: str, namespace: str) -> AsyncIterator[TriggerPages]:
     client = open_redis(redis_url, retries=0)
-    settings = RedisStreamTrigger(type="redis-stream", stream=f"{namespace}:in", group="g")
-    yield TriggerPages("t", client, Keys(namespace), settings)
+    yield TriggerPages("t", client, Keys(namespace), ConsumerGroup(f"{namespace}:in", "g"))
     await close_redis(client)
 
 
-async def told(pages: TriggerPages) -> dict[str, float]:
+async def metrics_of(pages: TriggerPages) -> dict[str, float]:
     text = (await pages.metrics()).decode()
     samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
     return {sample.name: sample.value for sample in samples if sample.labels.get("outcome") in {None, "unusable"}}
 
 
-async def test_a_trigger_tells_what_waits_and_what_was_laid_aside(pages: TriggerPages, queue_site: QueueSite) -> None:
+async def test_trigger_exports_lag_and_number_of_dead_letters(pages: TriggerPages, queue_site: QueueSite) -> None:
     redis, stream = queue_site.redis, f"{queue_site.keys.namespace}:in"
-    before = await told(pages)
+    before = await metrics_of(pages)
     assert before["export_trigger_redis_up"] == 1
-    assert before["export_trigger_messages_total"] == 0, "counted from zero on"
-    assert "export_trigger_lag_seconds" not in before, "there is no group yet"
+    assert before["export_trigger_messages_total"] == 0, "the counter does not start at zero"
+    assert "export_trigger_lag_seconds" not in before, "a lag without a consumer group"
     await redis.xgroup_create(stream, "g", id="0", mkstream=True)
-    assert (await told(pages))["export_trigger_lag_seconds"] == 0
+    assert (await metrics_of(pages))["export_trigger_lag_seconds"] == 0
     sent_ms = queue_site.now_ms - 90_000
     for number in range(2):
         await redis.xadd(stream, {"request": "{}"}, id=f"{sent_ms + number}-0")
     await redis.xadd(queue_site.keys.dead("t"), {"id": "1"})
     pages.count("unusable")
-    found = await told(pages)
+    found = await metrics_of(pages)
     assert found["export_trigger_lag_seconds"] == pytest.approx(90, abs=5)
     assert (found["export_trigger_dead_letters"], found["export_trigger_messages_total"]) == (1, 1)
     assert found["process_resident_memory_bytes"] > 0
     await redis.xreadgroup("g", "c", {stream: ">"}, count=1)
     now_s = (queue_site.now + timedelta(seconds=10)).timestamp()
-    assert await lag_s(redis, stream, "g", now_s) == pytest.approx(100, abs=0.01)
+    assert await lag_s(redis, ConsumerGroup(stream, "g"), now_s) == pytest.approx(100, abs=0.01)
     await redis.xreadgroup("g", "c", {stream: ">"}, count=1)
-    assert await lag_s(redis, stream, "g", now_s) == 0
+    assert await lag_s(redis, ConsumerGroup(stream, "g"), now_s) == 0
 
 
-async def test_a_trigger_without_redis_tells_that_and_its_own_numbers(namespace: str) -> None:
+async def test_trigger_without_redis_exports_metrics_of_its_process(namespace: str) -> None:
     client = open_redis("redis://127.0.0.1:1/0", retries=0)
-    settings = RedisStreamTrigger(type="redis-stream", stream="s")
-    found = await told(TriggerPages("t", client, Keys(namespace), settings))
+    found = await metrics_of(TriggerPages("t", client, Keys(namespace), ConsumerGroup("s", "g")))
     await close_redis(client)
     assert found["export_trigger_redis_up"] == 0
     assert "export_trigger_dead_letters" not in found

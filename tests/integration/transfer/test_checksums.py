@@ -176,7 +176,7 @@ async def test_damaged_part_is_detected_by_checksum_of_whole_object(
     site.proxy.rule = refuses(
         *better_modes_than(mode), then=lambda call: Damaged() if call.query.get("partNumber") == ["2"] else None
     )
-    with pytest.raises(IntegrityError, match=f"S3 stored {mode}:.*, we sent {mode}:"):
+    with pytest.raises(IntegrityError, match=f"S3 stored {mode}:.*, but the worker sent {mode}:"):
         await site.store(site.worker(), LONG)
     await site.assert_untouched()
 

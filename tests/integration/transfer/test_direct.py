@@ -23,10 +23,10 @@ from export_worker.transfer.engine import ReadOptions, StoredFile, TransferEngin
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES
 from export_worker.transfer.progress import TransferProgress
 from export_worker.transfer.transforms.base import Transform, build_transform
+from support.drivers import downloader
 from support.s3_server import new_bucket, s3_client, s3_credentials, s3_server
 from support.scripted_server import ScriptedServer, raw_server, replied
 from support.transfers import idle_callbacks, progress_of_one_file
-from unit.platforms.http.test_downloads import downloader
 
 NOISE = Random(13).randbytes(2 * FIRST_PART_BYTES + 12_345)
 
@@ -122,7 +122,7 @@ async def test_stalled_source_fails_and_leaves_nothing(world: World, framing: st
     rest = chunked if framing == "chunked" else f"Content-Length: {len(NOISE)}\r\n\r\n"
     head = f"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\n{rest}".encode()
     async with raw_server(head + NOISE[:size], hold=True) as base_url:
-        with pytest.raises(DownloadInterruptedError, match="the body stands still"):
+        with pytest.raises(DownloadInterruptedError, match="the body stalled"):
             await world.store(base_url, stall_s=0.3)
     await world.assert_untouched()
 

@@ -320,7 +320,7 @@ async def test_long_html_page_is_refused_without_call_to_s3(world: World, proxy:
 
 async def test_bytes_outside_charset_leave_nothing(world: World) -> None:
     body = b"a" * LONG + b"\xff"
-    with pytest.raises(TransformError, match=f"byte {LONG} does not fit"):
+    with pytest.raises(TransformError, match=f"byte {LONG} is invalid"):
         await world.store(Body(body), transform=build_transform("UTF-8", "UTF-16LE"))
     await world.assert_untouched()
 

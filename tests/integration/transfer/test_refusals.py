@@ -103,7 +103,7 @@ async def test_missing_bucket_is_reported_as_error_and_missing_object_is_not(pro
         (Refusal(500, "InternalError"), StorageUnavailableError, ""),
         (Refusal(503, "SlowDown"), StorageUnavailableError, ""),
         (Refusal(507, "InsufficientStorage"), StorageUnavailableError, ""),
-        (Refusal(400, "BadDigest"), IntegrityError, "what arrived"),
+        (Refusal(400, "BadDigest"), IntegrityError, "other bytes"),
     ],
 )
 async def test_each_s3_error_has_its_class_and_advice(
@@ -176,7 +176,7 @@ async def test_missing_credentials_fail_without_retry_and_with_advice(
 
 
 async def test_bucket_name_that_boto3_refuses_fails_with_advice(store: S3Store) -> None:
-    with pytest.raises(StorageRefusedError, match=r"look at s3\.bucket"):
+    with pytest.raises(StorageRefusedError, match=r"check s3\.bucket"):
         await store.put(Target("not a bucket", "k", "export-1", "text/csv"), b"x")
 
 

@@ -190,9 +190,10 @@ async def test_upload_without_checksums_of_parts_is_aborted(world: World) -> Non
 async def test_doctor_reports_findings_about_swift(world: World) -> None:
     """Swift returns no checksums, and has no lifecycle rules: its response is empty."""
     levels = {finding.says: finding.level for finding in await check_s3(world.client, world.bucket, "p/")}
-    assert levels["checks CRC64NVME of single objects"] == levels["checks CRC64NVME of multipart uploads"] == "ok"
-    assert levels["refuses to overwrite with single objects (If-None-Match)"] == "ok"
-    assert levels["has no lifecycle rule for incomplete uploads"] == "warning"
+    assert levels["CRC64NVME of single objects is verified"] == "ok"
+    assert levels["CRC64NVME of multipart uploads is verified"] == "ok"
+    assert levels["existing objects are not overwritten by single objects (If-None-Match)"] == "ok"
+    assert levels["no lifecycle rule aborts incomplete uploads"] == "warning"
     assert set(levels.values()) == {"ok", "warning"}
     await world.assert_tidy()
 

@@ -177,7 +177,7 @@ async def test_claim_answered_while_stopping_is_handed_back(own_site: QueueSite)
 
 async def test_worker_with_wrong_host_clock_uses_time_of_redis(queue_site: QueueSite) -> None:
     fast = SharedClock()
-    fast.heard(epoch_ms(real_time()) + 3_600_000, time.monotonic())
+    fast.synchronize(epoch_ms(real_time()) + 3_600_000, time.monotonic())
     driver = ScriptedDriver(ends_after(0))
     async with Parts(queue_site, driver, fast).running():
         await until(lambda: abs((fast() - real_time()).total_seconds()) < 1)

@@ -1,4 +1,4 @@
-"""The configuration: the design's sample as a whole, the environment over it, and refusals that name the setting."""
+"""The configuration: the complete sample, overrides from the environment, and errors that name the setting."""
 
 import os
 import traceback
@@ -43,7 +43,7 @@ base_url = "https://sa.example.cn"
 project = "default"
 token = "file:/run/secrets/sa-token"        # or api_key = "…" for the v3 API
 
-[sinks.stream]                              # where completion events go; this one is there when none is named
+[sinks.stream]                              # where completion events go; the default when no sink is named
 type = "redis-stream"                       # redis-stream | webhook | sqs | sns | eventbridge | broker
 stream = "exports:events"
 
@@ -57,7 +57,7 @@ request = { connection = "gio", export = { kind = "growingio.segment_users", pro
 host = "127.0.0.1"
 port = 8080
 api_keys = ["env:GATEWAY_KEY"]
-"""  # noqa: E501 - the sample as the design has it
+"""  # noqa: E501 - the sample of the documentation, unchanged
 
 GIO = '[connections.gio]\nplatform = "growingio"\nbase_url = "https://op.example.cn"\n'
 
@@ -73,7 +73,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Writes the file that is read when none is named."""
+    """Writes the file that is loaded by default."""
 
     def written(text: str) -> Path:
         file = tmp_path / "export-worker.toml"
@@ -83,17 +83,17 @@ def write(tmp_path: Path) -> Write:
     return written
 
 
-def refusal() -> str:
+def load_error() -> str:
     with pytest.raises(ConfigError) as caught:
         load_config()
     assert CANARY not in "".join(traceback.format_exception(caught.value))
     return str(caught.value)
 
 
-# What loads
+# Configurations that load
 
 
-def test_the_sample_of_the_design(write: Write) -> None:
+def test_sample_configuration_loads_with_its_values(write: Write) -> None:
     write(SAMPLE)
     config = load_config()
     assert (config.redis_url, config.namespace) == ("redis://127.0.0.1:6379/0", "exports")
@@ -122,7 +122,7 @@ def test_the_sample_of_the_design(write: Write) -> None:
     }
 
 
-def test_everything_has_a_default() -> None:
+def test_configuration_without_file_has_defaults() -> None:
     config = load_config()
     assert config.redis_url == "redis://127.0.0.1:6379/0"
     assert config.s3.key_template == "{kind}/dt={date}/{export_id}/{file_name}"
@@ -130,7 +130,7 @@ def test_everything_has_a_default() -> None:
     assert config.connections == {}
 
 
-def test_a_file_is_named_by_the_environment_or_by_the_caller(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_load_reads_file_named_by_variable_or_argument(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("one", "other"):
         (tmp_path / f"{name}.toml").write_text(f'namespace = "{name}"')
     monkeypatch.setenv("EXPORT_CONFIG", "one.toml")
@@ -141,7 +141,7 @@ def test_a_file_is_named_by_the_environment_or_by_the_caller(monkeypatch: pytest
 # The environment
 
 
-def test_the_environment_wins_at_every_level(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_override_file_at_every_level(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     write(SAMPLE)
     for name, value in {
         "EXPORT_REDIS_URL": f"rediss://:{CANARY}@redis.example:6380/1",
@@ -172,15 +172,13 @@ def test_the_environment_wins_at_every_level(write: Write, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("token", ["12345", "true", "null", "[1]", '{"a": 1}', "1e5", " x ", "a__b"])
-def test_a_token_from_the_environment_is_taken_as_it_stands(
-    write: Write, monkeypatch: pytest.MonkeyPatch, token: str
-) -> None:
+def test_token_from_variable_is_not_parsed(write: Write, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
     write(GIO)
     monkeypatch.setenv("EXPORT_CONNECTIONS__GIO__TOKEN", token)
     assert load_config().connections["gio"].token == SecretStr(token)
 
 
-def test_a_connection_from_the_environment_alone(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
+def test_variables_alone_define_a_connection(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
     write(GIO)
     monkeypatch.setenv("EXPORT_CONNECTIONS__SENSORS__PLATFORM", "sensorsdata")
     monkeypatch.setenv("EXPORT_CONNECTIONS__SENSORS__BASE_URL", "https://sa.example.cn")
@@ -190,12 +188,12 @@ def test_a_connection_from_the_environment_alone(monkeypatch: pytest.MonkeyPatch
     assert config.connections["sensors"].api_key == SecretStr("env:SA_KEY")
 
 
-def test_a_whole_section_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variable_with_json_defines_a_whole_section(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EXPORT_S3", '{"bucket": "json-bucket", "prefix": "p/"}')
     assert (load_config().s3.bucket, load_config().s3.prefix) == ("json-bucket", "p/")
 
 
-# Refusals
+# Errors
 
 
 HOOK = "[sinks.a]\ntype = 'webhook'\nurl = 'https://a'\nsecret = 'x'\n"
@@ -203,10 +201,10 @@ BROKER = f"[{{}}.a]\ntype = 'broker'\nbroker = '{{}}'\nurl = '{CANARY}'\n"
 REFUSALS = [
     ('redis_ulr = "x"', "redis_ulr: unknown setting"),
     ("[s3]\nbuket = 'abc'", "s3.buket: unknown setting"),
-    ("[s3]\nserver_side_encryption = 'AES128'", "s3.server_side_encryption: Input should be 'AES256', 'aws:kms' or"),
+    ("[s3]\nserver_side_encryption = 'AES128'", "s3.server_side_encryption: must be 'AES256', 'aws:kms' or"),
     ("[s3]\nsse_kms_key_id = 'k'", "s3.sse_kms_key_id needs server_side_encryption"),
     ("[s3]\nserver_side_encryption = 'AES256'\nsse_kms_key_id = 'k'", "s3.sse_kms_key_id needs server_side_encryption"),
-    ("[s3]\nstorage_class = 'COLD'", "s3.storage_class: Input should be 'STANDARD'"),
+    ("[s3]\nstorage_class = 'COLD'", "s3.storage_class: must be 'STANDARD'"),
     ("[s3]\nexpected_bucket_owner = 'me'", "s3.expected_bucket_owner: "),
     ("[s3]\ntags = { 'a&b' = 'x' }", "s3.tags.a&b.[key]: "),
     ("[s3]\ntags = { 'aws:x' = 'x' }", "s3.tags must not begin with aws:"),
@@ -220,8 +218,8 @@ REFUSALS = [
     ("[gateway]\nkey = 'x'", "gateway.key: unknown setting"),
     ("[sinks.a]\ncolour = 'x'", "sinks.a.colour: unknown setting"),
     (GIO + "poll = { first = 1 }", "connections.gio.poll.first: unknown setting"),
-    ("[connections.gio]\nbase_url = 'https://a'", "connections.gio.platform: Field required"),
-    ("[connections.gio]\nplatform = 'growingio'", "connections.gio.base_url: Field required"),
+    ("[connections.gio]\nbase_url = 'https://a'", "connections.gio.platform: is required"),
+    ("[connections.gio]\nplatform = 'growingio'", "connections.gio.base_url: is required"),
     ("[connections.gio]\nplatform = ''\nbase_url = 'https://a'", "connections.gio.platform: "),
     ("[connections.'a b']\nplatform = 'x'\nbase_url = 'https://a'", "connections.a b"),
     (f"[connections.gio]\nplatform = 'x'\nbase_url = 'https://u:{CANARY}@a'", "connections.gio.base_url: "),
@@ -244,22 +242,22 @@ REFUSALS = [
     (f"[s3]\nendpoint_url = 'http://k:{CANARY}@127.0.0.1'", "s3.endpoint_url: "),
     ("[s3]\nkey_template = '{kind}/{export_id}'", "s3.key_template must contain {file_name}"),
     ("[s3]\nkey_template = '{kind}/{oops}/{file_name}'", "s3.key_template {oops} is not allowed"),
-    ("[s3]\nkey_template = '{file_name!r}'", "s3.key_template {file_name} is not allowed as it stands"),
-    ("[s3]\nkey_template = '{file_name'", "s3.key_template is no template"),
+    ("[s3]\nkey_template = '{file_name!r}'", "s3.key_template {file_name} is not allowed in this form"),
+    ("[s3]\nkey_template = '{file_name'", "s3.key_template is not a valid template"),
     ("[s3]\nkey_template = 'a\\u0007{file_name}'".replace("'", '"'), "s3.key_template must not contain control"),
     (f"[s3]\nprefix = '{'p' * 900}'", "s3.key_template the key would have up to"),
     ("[sinks.a]\ntype = 'pigeon'", "sinks.a.type: "),
     (HOOK + "colour = 'x'", "sinks.a.colour: unknown setting"),
     (HOOK + "timeout_s = 31", "sinks.a.timeout_s: "),
     (f"[sinks.a]\ntype = 'webhook'\nurl = 'ftp://{CANARY}'\nsecret = 'x'", "sinks.a.url: must be an http"),
-    ("[sinks.a]\ntype = 'webhook'\nurl = 'https://a'", "sinks.a.secret: Field required"),
-    ("[sinks.a]\ntype = 'sqs'", "sinks.a.queue_url: Field required"),
+    ("[sinks.a]\ntype = 'webhook'\nurl = 'https://a'", "sinks.a.secret: is required"),
+    ("[sinks.a]\ntype = 'sqs'", "sinks.a.queue_url: is required"),
     ("[sinks.a]\ntype = 'sns'\ntopic_arn = 'x'", "sinks.a.topic_arn: "),
-    (BROKER.format("sinks", "nats") + "destination = 'x'", "sinks.a.stream is needed for nats"),
-    (BROKER.format("sinks", "kafka") + "destination = 'x'\nexchange = 'y'", "sinks.a.exchange is for rabbitmq"),
-    (BROKER.format("triggers", "kafka") + "source = 'x'\nstream = 'y'", "triggers.a.stream is needed for nats"),
+    (BROKER.format("sinks", "nats") + "destination = 'x'", "sinks.a.stream is required for nats"),
+    (BROKER.format("sinks", "kafka") + "destination = 'x'\nexchange = 'y'", "sinks.a.exchange is allowed only"),
+    (BROKER.format("triggers", "kafka") + "source = 'x'\nstream = 'y'", "triggers.a.stream is required for nats"),
     ("[triggers.a]\nstream = 'x'", "triggers.a.type: "),
-    ("[triggers.a]\ntype = 'redis-stream'", "triggers.a.stream: Field required"),
+    ("[triggers.a]\ntype = 'redis-stream'", "triggers.a.stream: is required"),
     ("[triggers.a]\ntype = 'sqs'\nqueue_url = 'http://q'\nvisibility_s = 2", "triggers.a.visibility_s: "),
     ("[gateway]\nport = 65536", "gateway.port: "),
     (f"[gateway]\napi_keys = '{CANARY}'", "gateway.api_keys: "),
@@ -275,21 +273,21 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("toml", "said"), [pytest.param(*row, id=row[1].split(":")[0][:40]) for row in REFUSALS])
-def test_refusal_names_the_setting(write: Write, toml: str, said: str) -> None:
+@pytest.mark.parametrize(("toml", "message"), [pytest.param(*row, id=row[1].split(":")[0][:40]) for row in REFUSALS])
+def test_error_names_the_setting(write: Write, toml: str, message: str) -> None:
     write(toml)
-    assert refusal().startswith(said)
+    assert load_error().startswith(message)
 
 
-def test_every_problem_is_named_at_once(write: Write) -> None:
+def test_error_names_every_wrong_setting(write: Write) -> None:
     file = write("namespace = ''\n[s3]\nbuket = 'x'\nbucket = ''\n" + GIO + "max_in_flight = 0")
-    message = refusal()
+    message = load_error()
     assert f"s3.buket: unknown setting (in {file.name})" in message
     assert all(f"{name}: " in message for name in ("namespace", "s3.bucket", "connections.gio.max_in_flight"))
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("EXPORT_S3__BUKET", CANARY, "s3.buket: unknown setting (in EXPORT_S3__BUKET)"),
         ("EXPORT_REDIS_URL", f"redis://u:{CANARY}/x@h", "redis_url: must be"),
@@ -301,49 +299,49 @@ def test_every_problem_is_named_at_once(write: Write) -> None:
         ("EXPORT_CONNECTIONS__GIO", CANARY, "connections.gio: "),
         ("EXPORT_CONNECTIONS__GIO__ALLOW_HOSTS", CANARY, 'environment: error parsing value for field "connections"'),
         ("EXPORT_CONNECTIONS__GIO__POLL__FIRST_S", CANARY, "connections.gio.poll.first_s: "),
-        ("EXPORT_CONNECTIONS__NEW__TOKEN", CANARY, "connections.new.platform: Field required"),
+        ("EXPORT_CONNECTIONS__NEW__TOKEN", CANARY, "connections.new.platform: is required"),
         ("EXPORT_S3", "", 'environment: error parsing value for field "s3"'),
     ],
 )
-def test_refusal_of_what_the_environment_says(
-    write: Write, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+def test_error_names_the_setting_of_a_variable(
+    write: Write, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
     write(GIO)
     monkeypatch.setenv(name, value)
-    assert refusal().startswith(said)
+    assert load_error().startswith(message)
 
 
-def test_a_named_file_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EXPORT_CONFIG", "nowhere.toml")
-    assert refusal() == (
-        "cannot read the configuration nowhere.toml (No such file or directory); is EXPORT_CONFIG right?"
+def test_named_file_that_does_not_exist_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPORT_CONFIG", "missing.toml")
+    assert load_error() == (
+        "cannot read the configuration missing.toml (No such file or directory); check EXPORT_CONFIG"
     )
 
 
-def test_a_named_file_that_is_a_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_named_file_that_is_a_directory_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("EXPORT_CONFIG", str(tmp_path))
-    assert refusal().startswith(f"cannot read the configuration {tmp_path} (Is a directory)")
+    assert load_error().startswith(f"cannot read the configuration {tmp_path} (Is a directory)")
 
 
 @pytest.mark.parametrize(
     "broken", [f"token = {CANARY}", f"token = '{CANARY}", f"[connections\n'{CANARY}'", f"a = '{CANARY}'\na = 1"]
 )
-def test_broken_toml(write: Write, broken: str) -> None:
+def test_file_with_invalid_toml_is_an_error(write: Write, broken: str) -> None:
     write(broken)
-    message = refusal()
-    assert message.startswith("export-worker.toml is no valid TOML: ")
+    message = load_error()
+    assert message.startswith("export-worker.toml is not valid TOML: ")
     assert " (at " in message
 
 
-def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+def test_file_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "export-worker.toml").write_bytes(b"\xff\xfe" + CANARY.encode())
-    assert refusal().startswith("export-worker.toml is no valid TOML: ")
+    assert load_error().startswith("export-worker.toml is not valid TOML: ")
 
 
 # Secrets
 
 
-def full_of_secrets() -> Config:
+def config_with_secrets() -> Config:
     (Path.cwd() / "export-worker.toml").write_text(
         f"""
         redis_url = "redis://user:{CANARY}@127.0.0.1:6379/0"
@@ -376,15 +374,15 @@ def full_of_secrets() -> Config:
     return load_config()
 
 
-def test_no_secret_in_any_form_of_the_configuration() -> None:
-    config = full_of_secrets()
+def test_configuration_shows_no_secret_in_repr_or_str() -> None:
+    config = config_with_secrets()
     for shown in (repr(config), str(config), repr(config.connections), str(config.gateway), repr(config.secrets())):
         assert CANARY not in shown
     assert "growingio" in repr(config)
 
 
-def test_every_secret_is_known_with_its_setting() -> None:
-    assert [setting for setting, _ in full_of_secrets().secrets()] == [
+def test_secrets_returns_every_secret_with_its_setting() -> None:
+    assert [setting for setting, _ in config_with_secrets().secrets()] == [
         "connections.gio.token",
         "connections.gio.client_secret",
         "connections.gio.api_key",

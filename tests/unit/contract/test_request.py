@@ -1,4 +1,4 @@
-"""The export request: every refusal names its field, every kind is accepted, and a request survives its JSON."""
+"""The export request: every kind is accepted, every refusal names its field, and JSON loses nothing."""
 
 import json
 from datetime import UTC, datetime
@@ -93,7 +93,7 @@ def problems_of(text: bytes | str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", MINIMAL)
-def test_minimal_request_of_each_kind(kind: str) -> None:
+def test_minimal_request_of_each_kind_is_accepted(kind: str) -> None:
     request = parse(body(kind))
     assert (request.kind, request.platform) == (kind, PLATFORM_OF_KIND[kind])
     assert request.output.charset is None
@@ -103,17 +103,17 @@ def test_minimal_request_of_each_kind(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "fields"), [(kind, fields) for kind, found in COMPLETE.items() for fields in found])
-def test_every_field_of_each_kind(kind: str, fields: dict[str, Any]) -> None:
-    told = parse(body(kind, fields)).export.model_dump(mode="json")
-    assert {name: told[name] for name in fields} == fields
+def test_every_field_of_each_kind_is_accepted(kind: str, fields: dict[str, Any]) -> None:
+    dumped = parse(body(kind, fields)).export.model_dump(mode="json")
+    assert {name: dumped[name] for name in fields} == fields
 
 
-def test_every_kind_is_in_these_tables() -> None:
+def test_tables_of_this_test_have_every_kind() -> None:
     assert list(kind_models()) == list(MINIMAL)
     assert list(PLATFORM_OF_KIND) == list(MINIMAL) == list(COMPLETE)
 
 
-def test_the_sample_of_the_design() -> None:
+def test_documented_request_is_accepted() -> None:
     request = parse(
         {
             "connection": "gio",
@@ -138,7 +138,9 @@ def test_the_sample_of_the_design() -> None:
 @pytest.mark.parametrize(
     ("kind", "export"), [(TAG, {"charset": "UTF-16LE"}), (PROFILE, {"file_format": "csv"}), (GROUP, {})]
 )
-def test_parquet_of_every_kind_that_gives_csv(kind: str, export: dict[str, Any], charset: str | None) -> None:
+def test_parquet_is_accepted_for_every_kind_with_csv_files(
+    kind: str, export: dict[str, Any], charset: str | None
+) -> None:
     document = parquet(kind, export, charset=charset, schema={"年 \n龄": "int64", "": "date"}, count_rows=True)
     request = parse(document)
     assert request.output.column_types == {"年 \n龄": "int64", "": "date"}
@@ -149,12 +151,12 @@ def test_parquet_of_every_kind_that_gives_csv(kind: str, export: dict[str, Any],
 @pytest.mark.parametrize(
     "charset", ["UTF-8", "utf_16", "UTF-16LE", "GB18030", "gbk", "Big5", "latin-1", "UTF-8-SIG", "hz"]
 )
-def test_output_charsets(charset: str) -> None:
+def test_output_charset_is_accepted(charset: str) -> None:
     assert parse(body(output={"charset": charset})).output.charset == charset
 
 
 @pytest.mark.parametrize("deadline_s", [0.001, 1, 30 * 86400, None])
-def test_deadlines(deadline_s: float | None) -> None:
+def test_deadline_within_the_bounds_is_accepted(deadline_s: float | None) -> None:
     assert parse(body(deadline_s=deadline_s)).deadline_s == deadline_s
 
 
@@ -205,7 +207,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     (body(output={"compression": None}), "output.compression", "must be 'none', 'gzip' or 'zstd'"),
     (body(output={"count_rows": "yes"}), "output.count_rows", "must be a valid boolean"),
     (body(output={"format": "csv"}), "output.format", "must be 'parquet'"),
-    (body(output={"schema": {"a": "int64"}}), "output.schema", 'is for format "parquet" only'),
+    (body(output={"schema": {"a": "int64"}}), "output.schema", 'is allowed only with format "parquet"'),
     (parquet(schema={}), "output.schema", "at least 1 item"),
     (parquet(schema=["a"]), "output.schema", "must be a JSON object"),
     (parquet(schema={"a": "int"}), "output.schema.a", "must be 'string', 'int64', 'float64', 'bool', 'date' or"),
@@ -214,9 +216,9 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
         (parquet(charset=name), "output.charset", "must be UTF-8 or left out")
         for name in ("GBK", "UTF-8-SIG", "utf_16")
     ),
-    (parquet(PROFILE, {"file_format": "json"}), "output.format", "parquet is made of CSV"),
-    (parquet(CLUSTER, {"file_format": "json"}), "output.format", "parquet is made of CSV"),
-    (parquet(GROUP, {"file_format": "json"}), "output.format", "leave out export.file_format, or make it csv"),
+    (parquet(PROFILE, {"file_format": "json"}), "output.format", "Parquet is made from CSV"),
+    (parquet(CLUSTER, {"file_format": "json"}), "output.format", "Parquet is made from CSV"),
+    (parquet(GROUP, {"file_format": "json"}), "output.format", "leave out export.file_format, or set it to csv"),
     (body(output={"charset": 8}), "output.charset", "must be a valid string"),
     (body(output={"charset": "c" * 41}), "output.charset", "at most 40 characters"),
     (body(output={"charset": ""}), "output.charset", "at least 1 character"),
@@ -226,7 +228,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     ),
     *((body(output={"charset": name}), "output.charset", CHARSET) for name in ("UTF-9", "gbk\0", "ü", "aliases", ".")),
     *(
-        (body(output={"charset": name}), "output.charset", f"must be a charset that files have; {name} is")
+        (body(output={"charset": name}), "output.charset", f"must be a charset of files; {name} is")
         for name in ("idna", "punycode", "unicode-escape", "raw_unicode_escape", "UTF-7", "u7", "charmap")
     ),
     # The deadline.
@@ -288,12 +290,20 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     (body(PROFILE, {"properties": ["p"] * 61}), "export.properties", "at most 60 items"),
     (body(PROFILE, {"file_format": "xml"}), "export.file_format", "must be 'csv' or 'json'"),
     (body(PROFILE, {"csv_header_type": "id"}), "export.csv_header_type", "must be 'key' or 'name'"),
-    (body(PROFILE, {"file_format": "json", "csv_header_type": "key"}), "export.csv_header_type", "is for file_format"),
+    (
+        body(PROFILE, {"file_format": "json", "csv_header_type": "key"}),
+        "export.csv_header_type",
+        "is allowed only with file_format",
+    ),
     (without(body(USER_TAG), "export", "tag_key"), "export.tag_key", "is required"),
     (body(USER_TAG, {"tag_key": "a?b"}), "export.tag_key", PATH_TEXT),
     (body(USER_TAG, {"project_id": "%2e"}), "export.project_id", PATH_KEY),
     (body(USER_TAG, {"properties": ["p"] * 61}), "export.properties", "at most 60 items"),
-    (body(USER_TAG, {"file_format": "json", "csv_header_type": "name"}), "export.csv_header_type", "is for"),
+    (
+        body(USER_TAG, {"file_format": "json", "csv_header_type": "name"}),
+        "export.csv_header_type",
+        "is allowed only with file_format csv",
+    ),
     # thinkingdata.cluster_users
     *(
         (body(CLUSTER, {"project_id": bad}), "export.project_id", "must be a valid integer")
@@ -318,30 +328,30 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     (body(GROUP, {"base_times": ["2026-11-22"]}), "export.base_times.0", "must match"),
     (body(GROUP, {"base_times": ["2026-11-22T00:00:00"]}), "export.base_times.0", "must match"),
     (body(GROUP, {"base_times": ["٢٠٢٦-01-01 00:00:00"]}), "export.base_times.0", "must match"),
-    (body(GROUP, {"base_times": ["2026-02-30 00:00:00"]}), "export.base_times.0", "a date and a time that there are"),
-    (body(GROUP, {"base_times": ["2026-02-03 00:00:00"] * 2}), "export.base_times", "must not name one twice"),
+    (body(GROUP, {"base_times": ["2026-02-30 00:00:00"]}), "export.base_times.0", "must be an existing date and time"),
+    (body(GROUP, {"base_times": ["2026-02-03 00:00:00"] * 2}), "export.base_times", "must not contain a value twice"),
     (body(GROUP, {"columns": [None]}), "export.columns.0", "must be a valid string"),
     (body(GROUP, {"file_format": "gzip"}), "export.file_format", "must be 'csv' or 'json'"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("document", "field", "said"),
+    ("document", "field", "message"),
     [pytest.param(*row, id=f"{number}-{row[1][:40]}") for number, row in enumerate(REFUSALS)],
 )
-def test_refusal_names_the_field_and_what_is_allowed(document: dict[str, Any], field: str, said: str) -> None:
+def test_refusal_names_the_field_and_what_is_allowed(document: dict[str, Any], field: str, message: str) -> None:
     problems = problems_of(json.dumps(document))
-    assert said in problems[field]
-    assert not problems[field].startswith(f"{field.rpartition('.')[2]} "), "says the field twice"
+    assert message in problems[field]
+    assert not problems[field].startswith(f"{field.rpartition('.')[2]} "), "the message repeats the name of the field"
 
 
-def test_every_problem_is_named_at_once() -> None:
+def test_refusal_names_every_problem() -> None:
     problems = problems_of(json.dumps(body(SEGMENT, {"project_id": "x", "tag": 1}, deadline_s=-1) | {"connection": ""}))
     assert set(problems) == {"connection", "export.project_id", "export.tag", "deadline_s"}
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "is not JSON"),
         (b"", "is not JSON"),
@@ -358,8 +368,8 @@ def test_every_problem_is_named_at_once() -> None:
         ("7", "must be a JSON object"),
     ],
 )
-def test_what_is_no_request_at_all(text: bytes | str, said: str) -> None:
-    assert said in problems_of(text)["request"]
+def test_body_that_is_no_json_object_is_refused(text: bytes | str, message: str) -> None:
+    assert message in problems_of(text)["request"]
 
 
 def padded(size_bytes: int) -> bytes:
@@ -367,30 +377,30 @@ def padded(size_bytes: int) -> bytes:
     return start + b" " * (size_bytes - len(start))
 
 
-def test_a_refusal_is_not_many_times_as_large_as_its_request() -> None:
+def test_refusal_names_at_most_the_maximum_of_problems() -> None:
     with pytest.raises(InvalidRequestError) as caught:
         parse_request(json.dumps({f"f{number}": 1 for number in range(5000)}))
     assert len(caught.value.problems) == PROBLEMS_MAX
 
 
-def test_size_of_a_request_is_bounded_in_bytes() -> None:
+def test_request_above_the_maximum_size_is_refused() -> None:
     assert parse_request(padded(REQUEST_MAX_BYTES)).connection == "gio"
     too_large = "must have at most 65536 bytes"
     assert too_large in problems_of(padded(REQUEST_MAX_BYTES + 1))["request"]
     assert too_large in problems_of(json.dumps({"connection": "中" * 30_000}, ensure_ascii=False))["request"]
 
 
-def test_metadata_up_to_the_bound() -> None:
+def test_metadata_of_the_maximum_size_is_accepted() -> None:
     assert parse(body(metadata={"a": "x" * 4087})).metadata["a"] == "x" * 4087
 
 
 @pytest.mark.parametrize("constructed", [{"deadline_s": "12"}, {"idempotency_key": ""}, {"metadata": {"a": 1}}])
-def test_a_request_built_in_python_is_as_strict(constructed: dict[str, Any]) -> None:
+def test_request_built_in_python_is_validated_like_json(constructed: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(constructed))):
         ExportRequest(connection="gio", export=GrowingioTagUsers(tag_key="t"), **constructed)
 
 
-def test_bytes_and_text_are_read_alike() -> None:
+def test_bytes_and_text_are_parsed_alike() -> None:
     text = json.dumps(body(metadata={"名": "值"}), ensure_ascii=False)
     assert parse_request(text) == parse_request(text.encode())
 
@@ -431,19 +441,19 @@ OTHER = [
 ]
 
 
-def test_a_request_of_before_there_were_rows_to_count_is_still_the_same() -> None:
+def test_request_from_before_count_rows_keeps_its_fingerprint() -> None:
     request = {"connection": "gio", "export": {"kind": TAG, "tag_key": "t"}, "output": {"compression": "gzip"}}
     assert parse(request).fingerprint() == "6aa783693a56f4d4b5905e11d50a3ce5e441d068168292dc4eb8ee0323f29a24"
     assert parse(request).output.model_dump() == {"charset": None, "compression": "gzip"}
 
 
 @pytest.mark.parametrize(("one", "other"), SAME)
-def test_fingerprints_of_the_same_request(one: dict[str, Any], other: dict[str, Any]) -> None:
+def test_equal_requests_have_equal_fingerprints(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert parse(one).fingerprint() == parse(other).fingerprint()
 
 
 @pytest.mark.parametrize(("one", "other"), OTHER)
-def test_fingerprints_of_another_request(one: dict[str, Any], other: dict[str, Any]) -> None:
+def test_different_requests_have_different_fingerprints(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert parse(one).fingerprint() != parse(other).fingerprint()
 
 
@@ -517,7 +527,7 @@ requests = st.builds(
 
 @settings(max_examples=60)
 @given(requests, st.booleans())
-def test_a_request_survives_its_json(request: ExportRequest, exclude_none: bool) -> None:
+def test_request_is_equal_after_a_round_trip_through_json(request: ExportRequest, exclude_none: bool) -> None:
     again = parse_request(request.model_dump_json(exclude_none=exclude_none))
     assert again == request
     assert again.fingerprint() == request.fingerprint()
@@ -532,13 +542,13 @@ scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_
         scalars, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(text, inner, max_size=2), max_leaves=4
     )
 )
-def test_no_value_in_place_of_a_field_is_worse_than_refused(value: Any) -> None:
+def test_wrong_value_of_a_field_is_refused_with_the_field_and_nothing_else_is_raised(value: Any) -> None:
     for name in ("connection", "export", "output", "idempotency_key", "deadline_s", "metadata"):
         assert refused_fields(body() | {name: value}) <= {name, "request"}
 
 
 def refused_fields(document: Any) -> set[str]:
-    """The top-level fields of what is refused; none when all is well. Nothing else may be raised."""
+    """Returns the top-level fields that are refused; none if the request is accepted. Raises no other error."""
     try:
         parse_request(json.dumps(document))
     except InvalidRequestError as error:
@@ -576,14 +586,14 @@ SAMPLE_STATUS: dict[str, Any] = {
 }
 
 
-def test_the_status_document_of_the_design() -> None:
+def test_documented_status_survives_a_round_trip_through_json() -> None:
     status = Status.model_validate_json(json.dumps(SAMPLE_STATUS))
     assert status.phase is Phase.RUNNING
     assert json.loads(status.model_dump_json()) == SAMPLE_STATUS
     assert list(status.model_dump()) == list(SAMPLE_STATUS)
 
 
-def test_a_reader_bears_with_a_newer_writer() -> None:
+def test_status_of_a_newer_worker_is_read_without_its_unknown_fields() -> None:
     newer = SAMPLE_STATUS | {"colour": "blue", "progress": {"speed": 1}, "counters": {"naps": 2}}
     newer["error"] = {"code": "code_of_tomorrow", "message": "m", "step": "nap", "retryable": True, "more": 1}
     status = Status.model_validate_json(json.dumps(newer))
@@ -591,21 +601,21 @@ def test_a_reader_bears_with_a_newer_writer() -> None:
     assert status.error.code == "code_of_tomorrow"
 
 
-def test_moments_are_told_in_utc_with_milliseconds() -> None:
+def test_timestamps_are_written_in_utc_with_milliseconds() -> None:
     status = Status.model_validate(SAMPLE_STATUS | {"created_at": "2026-11-22T11:00:00.1239+08:00"})
     assert status.model_dump()["created_at"] == "2026-11-22T03:00:00.123Z"
 
 
 @given(st.datetimes(timezones=st.just(UTC), min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1)))  # noqa: DTZ001
 @example(datetime(2038, 2, 1, 0, 0, 0, 726001, tzinfo=UTC))
-def test_milliseconds_agree_between_documents_and_scores(moment: datetime) -> None:
-    told = isoformat(moment)
-    status = Status.model_validate(SAMPLE_STATUS | {"created_at": told})
-    assert isoformat(status.created_at) == told
+def test_timestamp_has_the_same_milliseconds_in_documents_and_scores(moment: datetime) -> None:
+    text = isoformat(moment)
+    status = Status.model_validate(SAMPLE_STATUS | {"created_at": text})
+    assert isoformat(status.created_at) == text
     assert epoch_ms(status.created_at) == epoch_ms(moment)
 
 
-def test_the_event_of_the_design() -> None:
+def test_documented_event_survives_a_round_trip_through_json() -> None:
     event = {
         "specversion": "1.0",
         "id": "0d4c8d2e.1",
@@ -630,14 +640,14 @@ SCHEMAS = {
 
 
 def nodes(schema: Any) -> list[dict[str, Any]]:
-    """Every JSON object in a schema."""
+    """Returns every JSON object in a schema."""
     found = [schema] if isinstance(schema, dict) else []
     inner = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else []
     return found + [node for item in inner for node in nodes(item)]
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_schemas_hold_together(name: str) -> None:
+def test_schema_is_consistent(name: str) -> None:
     schema = SCHEMAS[name]
     assert json.loads(json.dumps(schema)) == schema
     assert schema["type"] == "object"
@@ -648,7 +658,7 @@ def test_schemas_hold_together(name: str) -> None:
             assert set(node["required"]) <= set(node["properties"])
 
 
-def test_the_schema_of_a_request_says_what_is_refused() -> None:
+def test_schema_of_a_request_forbids_unknown_fields_and_lists_every_kind() -> None:
     schema = SCHEMAS["request"]
     assert schema["additionalProperties"] is False
     assert set(schema["required"]) == {"connection", "export"}
@@ -658,7 +668,7 @@ def test_the_schema_of_a_request_says_what_is_refused() -> None:
     assert all(found["additionalProperties"] is False for found in schema["$defs"].values())
 
 
-def test_the_schema_of_a_status_has_every_field_of_the_design() -> None:
+def test_schema_of_a_status_has_every_documented_field() -> None:
     schema = SCHEMAS["status"]
     assert set(schema["properties"]) == set(SAMPLE_STATUS)
     assert set(schema["$defs"]["StoredObject"]["properties"]) == {*SAMPLE_STATUS["objects"][0], "rows"}

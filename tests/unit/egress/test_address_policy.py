@@ -1,4 +1,4 @@
-"""Where requests may go: literal addresses, names that lead inside, redirects, and bodies that blow up."""
+"""Where requests may go: IP addresses, names of private addresses, redirects, and bodies that expand without end."""
 
 import socket
 import zlib
@@ -9,17 +9,17 @@ import pytest
 from yarl import URL
 
 from export_worker.credentials import Redactor
-from export_worker.egress.address_policy import AddressPolicy, is_public, means_itself
-from export_worker.egress.connector import AddressRefusedError, GuardedConnector, origin
+from export_worker.egress.address_policy import AddressPolicy, is_fixed_host, is_public
+from export_worker.egress.connector import AddressRefusedError, PolicyConnector, origin
 from export_worker.errors import DownloadForbiddenError, DownloadInvalidError, PlatformMalformedError
 from export_worker.platforms.http.auth import StaticAuth, authorization
-from export_worker.platforms.http.client import ANSWER_MAX_BYTES, Call, HttpClient
+from export_worker.platforms.http.client import RESPONSE_MAX_BYTES, Call, HttpClient
 from export_worker.platforms.http.downloads import EXPANSION_FREE_BYTES, Downloader
 from export_worker.platforms.settings import ConnectionSettings
 from support.scripted_server import CANARY, ScriptedServer, redirected, replied
 
 PUBLIC = ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "64:ff9b::101:101", "::ffff:8.8.8.8"]
-INSIDE = [
+PRIVATE = [
     "127.0.0.1",
     "127.8.8.8",
     "0.0.0.0",
@@ -46,25 +46,25 @@ INSIDE = [
     "::127.0.0.1",  # IPv4-compatible
     "::ffff:0:127.0.0.1",  # IPv4-translated
     "64:ff9b:1::7f00:1",  # NAT64 within a network
-    "fec0::1",  # site-local, as unique local addresses were before
+    "fec0::1",  # site-local, the predecessor of unique local addresses
     "2001:0:7f00:1::",  # Teredo
     "5f00::1",
 ]
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_a_public_address_is_allowed(address: str) -> None:
+def test_public_address_is_allowed(address: str) -> None:
     assert is_public(ip_address(address))
     assert AddressPolicy().allows(ip_address(address))
 
 
-@pytest.mark.parametrize("address", INSIDE)
-def test_an_inner_address_is_not(address: str) -> None:
+@pytest.mark.parametrize("address", PRIVATE)
+def test_private_address_is_refused(address: str) -> None:
     assert not is_public(ip_address(address))
     assert not AddressPolicy().allows(ip_address(address))
 
 
-def test_a_network_opens_itself_and_nothing_else() -> None:
+def test_allowed_network_allows_only_its_own_addresses() -> None:
     policy = AddressPolicy(networks=[ip_network("10.1.0.0/16"), ip_network("fd00::/8")])
     assert policy.allows(ip_address("10.1.2.3"))
     assert policy.allows(ip_address("::ffff:10.1.2.3"))
@@ -73,25 +73,25 @@ def test_a_network_opens_itself_and_nothing_else() -> None:
     assert not policy.allows(ip_address("127.0.0.1"))
 
 
-def test_only_what_names_one_address_is_allowed_by_its_name() -> None:
-    assert [means_itself(host) for host in ("127.0.0.1", "[::1]", "localhost", "LOCALHOST.", "s3.localhost")] == [
+def test_fixed_hosts_are_ip_addresses_and_localhost() -> None:
+    assert [is_fixed_host(host) for host in ("127.0.0.1", "[::1]", "localhost", "LOCALHOST.", "s3.localhost")] == [
         True,
-        False,  # brackets belong to a URL; its host comes without them
+        False,  # brackets are a part of the URL and not of its host
         True,
         True,
         True,
     ]
-    assert not means_itself("storage.example.cn")
-    assert not means_itself("localhost.example.cn")
+    assert not is_fixed_host("storage.example.cn")
+    assert not is_fixed_host("localhost.example.cn")
 
 
-def test_an_origin_is_compared_as_a_browser_does() -> None:
+def test_origin_ignores_case_and_the_default_port() -> None:
     assert origin(URL("HTTPS://A.cn")) == origin(URL("https://a.cn:443/x"))
     assert origin(URL("http://a.cn")) != origin(URL("https://a.cn"))
 
 
 async def ask(policy: AddressPolicy, url: str) -> str:
-    async with aiohttp.ClientSession(connector=GuardedConnector(policy)) as session, session.get(url) as response:
+    async with aiohttp.ClientSession(connector=PolicyConnector(policy)) as session, session.get(url) as response:
         return await response.text()
 
 
@@ -100,7 +100,7 @@ def other_name(url: str, host: str = "localhost") -> str:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::ffff:127.0.0.1"])
-async def test_nothing_is_sent_to_an_inner_address(host: str) -> None:
+async def test_request_to_a_private_address_is_refused_before_it_is_sent(host: str) -> None:
     async with ScriptedServer() as server:
         server.on("/", replied(b"secret"))
         with pytest.raises(AddressRefusedError, match="allow_networks"):
@@ -109,7 +109,7 @@ async def test_nothing_is_sent_to_an_inner_address(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["2130706433", "127.1", "0x7f000001"])
-async def test_no_other_spelling_of_an_inner_address_helps(host: str) -> None:
+async def test_request_to_another_spelling_of_a_private_address_is_refused(host: str) -> None:
     async with ScriptedServer() as server:
         port = URL(server.url).port
         with pytest.raises(aiohttp.ClientError):
@@ -117,7 +117,7 @@ async def test_no_other_spelling_of_an_inner_address_helps(host: str) -> None:
         assert server.seen == []
 
 
-async def test_what_the_configuration_names_is_reached() -> None:
+async def test_request_to_a_private_address_of_the_configuration_is_sent() -> None:
     async with ScriptedServer() as server:
         server.on("/", replied(b"inside"))
         assert await ask(AddressPolicy({"localhost"}), other_name(server.url) + "/") == "inside"
@@ -125,7 +125,7 @@ async def test_what_the_configuration_names_is_reached() -> None:
         assert await ask(AddressPolicy(networks=[ip_network("127.0.0.0/8")]), other_name(server.url) + "/") == "inside"
 
 
-async def test_a_redirect_that_aiohttp_follows_is_checked() -> None:
+async def test_redirect_that_aiohttp_follows_is_checked() -> None:
     async with ScriptedServer() as server, ScriptedServer() as inner:
         server.on("/", redirected(other_name(inner.url) + "/"))
         inner.on("/", replied(b"inside"))
@@ -134,14 +134,14 @@ async def test_a_redirect_that_aiohttp_follows_is_checked() -> None:
         assert inner.seen == []
 
 
-async def test_the_address_that_was_checked_is_the_one_that_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that leads outside when it is checked and inside a moment later: it is looked up once."""
-    asked = []
+async def test_connection_uses_the_address_that_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that resolves to a public address first and to a private one a moment later is resolved only once."""
+    resolved = []
     real = socket.getaddrinfo
 
     def rebinding(host: str, *arguments: object, **options: object) -> object:
-        asked.append(host)
-        return real("127.0.0.1", *arguments, **options)  # type: ignore[arg-type]  # passed on as they came
+        resolved.append(host)
+        return real("127.0.0.1", *arguments, **options)  # type: ignore[arg-type]  # forwarded unchanged
 
     async with ScriptedServer() as server:
         server.on("/", replied(b"inside"))
@@ -151,11 +151,11 @@ async def test_the_address_that_was_checked_is_the_one_that_is_used(monkeypatch:
         assert await ask(
             AddressPolicy(networks=[ip_network("127.0.0.0/8")]), f"http://rebind.example:{URL(server.url).port}/"
         )
-    assert asked == ["rebind.example", "rebind.example"]
+    assert resolved == ["rebind.example", "rebind.example"]
 
 
 def downloader(settings: ConnectionSettings) -> tuple[HttpClient, Downloader]:
-    client = HttpClient("gio", settings.base_url, Redactor(), reach=settings.reach())
+    client = HttpClient("gio", settings.base_url, Redactor(), address_policy=settings.address_policy())
     return client, Downloader(client, StaticAuth(authorization("Token", CANARY)), settings.allow_hosts)
 
 
@@ -169,7 +169,7 @@ async def fetch(base_url: str, **settings: object) -> int:
         await client.close()
 
 
-async def test_an_allowed_name_that_leads_inside_needs_its_network_too(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_allowed_host_with_a_private_address_needs_its_network_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     real = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", lambda _, *rest, **options: real("127.0.0.1", *rest, **options))
     async with ScriptedServer() as server, ScriptedServer() as storage:
@@ -183,7 +183,7 @@ async def test_an_allowed_name_that_leads_inside_needs_its_network_too(monkeypat
         assert "Authorization" not in storage.seen[0].headers
 
 
-async def test_a_decompression_bomb_is_refused_early() -> None:
+async def test_download_that_expands_without_end_is_refused() -> None:
     bomb = zlib.compress(bytes(8 * EXPANSION_FREE_BYTES), 9)
     async with ScriptedServer() as server:
         server.on("/a.csv", replied(bomb, headers={"Content-Encoding": "deflate"}))
@@ -191,7 +191,7 @@ async def test_a_decompression_bomb_is_refused_early() -> None:
             await fetch(server.url)
 
 
-async def test_a_file_that_compresses_well_is_no_bomb() -> None:
+async def test_download_that_compresses_well_is_accepted() -> None:
     rows = b"".join(b"%08d,2026-11-25,CN,zh,web\n" % number for number in range(800_000))
     assert len(rows) > EXPANSION_FREE_BYTES
     async with ScriptedServer() as server:
@@ -200,7 +200,7 @@ async def test_a_file_that_compresses_well_is_no_bomb() -> None:
 
 
 @pytest.mark.parametrize("headers", [{"X-Long": "x" * 10_000}, {f"X-{number}": "x" for number in range(200)}])
-async def test_a_head_without_end_is_refused(headers: dict[str, str]) -> None:
+async def test_response_with_endless_headers_is_refused(headers: dict[str, str]) -> None:
     async with ScriptedServer() as server:
         server.on("/api", replied(b"{}", headers=headers))
         client = HttpClient("gio", server.url, Redactor())
@@ -209,8 +209,8 @@ async def test_a_head_without_end_is_refused(headers: dict[str, str]) -> None:
         await client.close()
 
 
-async def test_an_answer_that_expands_without_end_is_refused() -> None:
-    bomb = zlib.compress(bytes(ANSWER_MAX_BYTES + 1), 9)
+async def test_response_that_expands_without_end_is_refused() -> None:
+    bomb = zlib.compress(bytes(RESPONSE_MAX_BYTES + 1), 9)
     async with ScriptedServer() as server:
         server.on("/api", replied(bomb, headers={"Content-Encoding": "deflate"}))
         client = HttpClient("gio", server.url, Redactor())

@@ -1,4 +1,4 @@
-"""What `call` lets through to a platform, and what it refuses by name."""
+"""The check of arguments before a call: what it accepts, and what it refuses with which message."""
 
 import json
 from contextlib import suppress
@@ -53,7 +53,7 @@ FREE = Operation("free", "POST", "/free", "takes any object", (Parameter("id", "
 
 
 def problems(operation: Operation, texts: list[str], body: Any = None) -> dict[str, str]:
-    """What is refused: parameter → message."""
+    """Returns the problems: parameter → message."""
     data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
     with pytest.raises(InvalidRequestError) as caught:
         check_arguments(operation, texts, data)
@@ -76,11 +76,11 @@ def problems(operation: Operation, texts: list[str], body: Any = None) -> dict[s
         (['qp={"relation": "and", "filts": [1, null]}'], {"qp": {"relation": "and", "filts": [1, None]}}),
     ],
 )
-def test_texts_become_typed_arguments(texts: list[str], arguments: dict[str, Any]) -> None:
+def test_texts_are_converted_to_typed_arguments(texts: list[str], arguments: dict[str, Any]) -> None:
     assert check_arguments(OPERATION, [*texts, *NEEDED]) == CHECKED | arguments
 
 
-def test_arguments_come_in_the_order_of_the_table() -> None:
+def test_arguments_are_in_order_of_table() -> None:
     names = list(check_arguments(OPERATION, ["types=a", "kind=x", *reversed(NEEDED)]))
     assert names == ["kind", "projectId", "clusterName", "types"]
 
@@ -114,7 +114,7 @@ def test_arguments_come_in_the_order_of_the_table() -> None:
         ("kind=\udcff", "kind", "must be text in UTF-8"),
     ],
 )
-def test_a_wrong_text_is_refused_by_name(text: str, field: str, message: str) -> None:
+def test_wrong_text_is_refused_with_name_of_parameter(text: str, field: str, message: str) -> None:
     found = problems(OPERATION, [*text.split(" & "), *NEEDED])
     assert list(found) == [field]
     assert found[field].startswith(message)
@@ -131,7 +131,7 @@ def test_a_wrong_text_is_refused_by_name(text: str, field: str, message: str) ->
         ("", "must not be empty"),
     ],
 )
-def test_limits_of_a_text(name: str, message: str | None) -> None:
+def test_text_above_limits_is_refused(name: str, message: str | None) -> None:
     texts = ["projectId=1", f"clusterName={name}"]
     if message is None:
         assert check_arguments(OPERATION, texts)["clusterName"] == name
@@ -139,12 +139,12 @@ def test_limits_of_a_text(name: str, message: str | None) -> None:
         assert problems(OPERATION, texts) == {"clusterName": message}
 
 
-def test_a_limit_counts_characters_not_bytes() -> None:
+def test_max_chars_counts_characters_not_bytes() -> None:
     operation = Operation("o", "POST", "/o", "", (Parameter("name", "text", "query", max_chars=2),))
     assert check_arguments(operation, ["name=分群"]) == {"name": "分群"}
 
 
-def test_limits_of_a_number_and_of_a_list() -> None:
+def test_number_or_list_above_limits_is_refused() -> None:
     operation = Operation(
         "users",
         "GET",
@@ -168,35 +168,35 @@ def test_limits_of_a_number_and_of_a_list() -> None:
     ]
 
 
-def test_every_problem_is_told_at_once() -> None:
-    found = problems(OPERATION, ["level=x", "nobody=1", "catalog=z"])
-    assert list(found) == ["level", "nobody", "catalog", "projectId", "clusterName"]
+def test_all_problems_are_reported_together() -> None:
+    found = problems(OPERATION, ["level=x", "unknown=1", "catalog=z"])
+    assert list(found) == ["level", "unknown", "catalog", "projectId", "clusterName"]
     assert found["projectId"] == "is required: integer"
     assert found["clusterName"] == "is required: text, at most 24 characters, like [A-Za-z0-9_]+"
 
 
 @pytest.mark.parametrize("texts", [["id=1"], ["name=n"], ["id=1", "names=x"]])
-def test_exactly_one_of_a_group(texts: list[str]) -> None:
+def test_one_parameter_of_one_of_group_is_accepted(texts: list[str]) -> None:
     assert check_arguments(ONE, texts)
 
 
 @pytest.mark.parametrize("texts", [[], ["id=1", "name=n"], ["names=x"]])
-def test_none_or_both_of_a_group(texts: list[str]) -> None:
+def test_none_or_two_parameters_of_one_of_group_are_refused(texts: list[str]) -> None:
     assert problems(ONE, texts) == {"id or name": "exactly one of them is needed"}
 
 
-def test_at_least_one_of_a_group() -> None:
+def test_any_of_group_needs_at_least_one_parameter() -> None:
     assert check_arguments(ANY, ["tags=t", "properties=p"]) == {"tags": ["t"], "properties": ["p"]}
     assert check_arguments(ANY, ["properties=p"]) == {"properties": ["p"]}
     assert problems(ANY, []) == {"tags or properties": "at least one of them is needed"}
 
 
-def test_a_body_gives_the_same_arguments_as_texts() -> None:
+def test_body_gives_same_arguments_as_texts() -> None:
     fields = CHECKED | {"catalog": "tag", "types": ["a", "b"], "qp": {"x": [1]}}
     assert check_arguments(OPERATION, ["kind=x"], json.dumps(fields).encode()) == {"kind": "x"} | fields
 
 
-def test_texts_and_a_body_complete_each_other() -> None:
+def test_texts_and_body_are_merged() -> None:
     assert check_arguments(OPERATION, NEEDED, b'\xef\xbb\xbf{"qp": {}}') == CHECKED | {"qp": {}}
 
 
@@ -209,23 +209,23 @@ def test_texts_and_a_body_complete_each_other() -> None:
         ({"catalog": None}, "catalog", "must be a text"),
         ({"catalog": 1}, "catalog", "must be a text"),
         ({"projectId": 102}, "projectId", "is given twice: as --param and in the body"),
-        ({"level": 1}, "body.level", "does not go into the body; give it as --param"),
+        ({"level": 1}, "body.level", "does not belong in the body; give it as --param"),
         ({"clusterCatlog": "x"}, "body.clusterCatlog", "unknown field; allowed: projectId, clusterName, catalog"),
     ],
 )
-def test_a_wrong_field_of_a_body_is_refused_by_name(fields: dict[str, Any], field: str, message: str) -> None:
+def test_wrong_field_of_body_is_refused_with_its_name(fields: dict[str, Any], field: str, message: str) -> None:
     found = problems(OPERATION, NEEDED, fields)
     assert list(found) == [field]
     assert found[field].startswith(message)
 
 
 @pytest.mark.parametrize("value", ["102", 102.0, True, None, [102]])
-def test_an_integer_in_a_body_is_an_integer(value: Any) -> None:
+def test_body_value_of_other_type_than_integer_is_refused(value: Any) -> None:
     assert problems(OPERATION, NEEDED[1:], {"projectId": value}) == {"projectId": "must be an integer"}
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"\xff{}", b'{"qp": NaN}', b"[" * 100_000])
-def test_a_body_that_is_no_object(body: bytes) -> None:
+def test_body_that_is_no_object_is_refused(body: bytes) -> None:
     assert problems(OPERATION, NEEDED, body) == {"body": "must be a JSON object in UTF-8"}
 
 
@@ -233,7 +233,7 @@ TWICE = Operation(
     "update-by-name",
     "POST",
     "/open/update",
-    "ThinkingData's project travels in the query string and in the body",
+    "ThinkingData's project is sent in the query string and in the body",
     (
         Parameter("projectId", "integer", "query", required=True),
         Parameter("name", "text", "query", required=True),
@@ -252,22 +252,22 @@ TWICE = Operation(
         (["projectId=1"], b'{"projectId": 1}'),
     ],
 )
-def test_what_travels_in_two_places_may_be_given_for_one_or_both(texts: list[str], body: bytes | None) -> None:
+def test_parameter_with_two_locations_may_be_given_once_or_twice(texts: list[str], body: bytes | None) -> None:
     assert check_arguments(TWICE, ["name=n", *texts], body) == {"projectId": 1, "name": "n"}
 
 
-def test_what_travels_in_two_places_is_one_thing() -> None:
+def test_parameter_with_two_locations_must_have_one_value() -> None:
     found = problems(TWICE, ["name=n", "projectId=1"], {"projectId": 2})
     assert found == {"projectId": "differs between --param and the body"}
     assert problems(TWICE, ["name=n"], {}) == {"projectId": "is required: integer"}
     assert problems(TWICE, ["name=n"], {"name": "n", "projectId": 1}) == {
-        "body.name": "does not go into the body; give it as --param"
+        "body.name": "does not belong in the body; give it as --param"
     }
 
 
-def test_an_operation_without_json_parameters_takes_any_object() -> None:
+def test_operation_without_json_parameters_accepts_any_object() -> None:
     assert check_arguments(FREE, ["id=1"], b'{"a": [1], "b": null}') == {"id": 1, "a": [1], "b": None}
-    assert problems(FREE, [], {"id": 1}) == {"body.id": "does not go into the body; give it as --param"}
+    assert problems(FREE, [], {"id": 1}) == {"body.id": "does not belong in the body; give it as --param"}
 
 
 @pytest.mark.parametrize(
@@ -281,12 +281,12 @@ def test_an_operation_without_json_parameters_takes_any_object() -> None:
         ("json", True, None),
     ],
 )
-def test_a_body_is_there_when_it_must(body: Any, given: bool, message: str | None) -> None:
+def test_body_problem_reports_unexpected_or_missing_body(body: Any, given: bool, message: str | None) -> None:
     found = body_problem(Operation("user", "POST", "/user", "", body=body), given=given)
     assert (str(found) if found else None) == message
 
 
-def test_an_operation_is_found_by_name_and_alias() -> None:
+def test_find_operation_finds_name_and_alias() -> None:
     operations = {"user-cluster-add": OPERATION, "detail": ONE}
     assert find_operation(operations, "user-cluster-add") is OPERATION
     assert find_operation(operations, "add") is OPERATION
@@ -294,13 +294,13 @@ def test_an_operation_is_found_by_name_and_alias() -> None:
         find_operation(operations, "drop")
 
 
-def test_a_parameter_is_described() -> None:
+def test_describe_lists_type_and_choices() -> None:
     assert describe(Parameter("a", "list", "query", choices=("x", "y"))) == "list of texts, one of x, y"
     assert describe(Parameter("a", "boolean", "query")) == "true or false"
 
 
 @given(st.lists(st.text(max_size=40), max_size=6), st.none() | st.binary(max_size=60))
-def test_nothing_but_a_refusal_comes_of_nonsense(texts: list[str], body: bytes | None) -> None:
+def test_random_input_is_accepted_or_refused_and_never_crashes(texts: list[str], body: bytes | None) -> None:
     for operation in (OPERATION, ONE, ANY, FREE):
         with suppress(InvalidRequestError):
             arguments = check_arguments(operation, texts, body)

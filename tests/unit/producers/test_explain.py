@@ -1,4 +1,4 @@
-"""Why an export waits and until when, in one sentence each."""
+"""The explanation of an export in every state: why it waits and until when, or how it ended."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +18,7 @@ ERROR = ErrorReport(code="platform_unavailable", message="HTTP 502", step="poll"
 STORED = StoredObject(
     uri="s3://b/k/a.csv", bucket="b", key="k/a.csv", bytes=1, etag="0cc1", checksum="CRC64NVME:A", file_name="a.csv"
 )
+RESTART = "To restart it, run `export-worker retry e1`."
 
 
 def status_of(phase: Phase, **more: Any) -> Status:
@@ -32,135 +33,149 @@ def status_of(phase: Phase, **more: Any) -> Status:
     )
 
 
-def explained(phase: Phase = Phase.RUNNING, *, about: dict[str, Any] | None = None, **seen: Any) -> str:
-    """The sentence about an export that waits for its time, but for what is given."""
+def explained(phase: Phase = Phase.RUNNING, *, about: dict[str, Any] | None = None, **found: Any) -> str:
+    """Explains an export that waits until `LATER`.
+
+    Args:
+        about: Fields of its status.
+        found: Facts that differ from those of such an export.
+    """
     facts: dict[str, Any] = {
         "due_ms": epoch_ms(LATER),
-        "held": False,
-        "cancelled": False,
+        "claimed": False,
+        "cancel_requested": False,
         "parked": None,
         "waiting": None,
-        "aside": False,
+        "offered_to_others": False,
         "slots": 0,
         "failures": 0,
         "paused_until_ms": None,
     }
-    return explanation(Facts(status=status_of(phase, **(about or {})), now=NOW, **(facts | seen)))
+    return explanation(Facts(status=status_of(phase, **(about or {})), now=NOW, **(facts | found)))
 
 
-# Ended
+# Exports that have ended
 
 
-def test_success_says_when_and_where() -> None:
+def test_success_has_its_time_and_the_manifest() -> None:
     about = {"finished_at": NOW, "objects": [STORED], "manifest": "s3://b/k/manifest.json"}
     assert explained(Phase.SUCCEEDED, about=about, due_ms=None) == (
-        "It succeeded at 2026-11-22T03:00:00.000Z: 1 file(s) and s3://b/k/manifest.json."
+        "The export succeeded at 2026-11-22T03:00:00.000Z. It stored 1 file(s) and the manifest s3://b/k/manifest.json."
     )
 
 
-def test_failure_says_why_and_what_to_do() -> None:
+def test_failure_has_its_time_its_error_and_the_command_to_retry() -> None:
     assert explained(Phase.FAILED, about={"finished_at": NOW, "error": ERROR}, due_ms=None) == (
-        "It failed at 2026-11-22T03:00:00.000Z in its poll [platform_unavailable]: HTTP 502; "
-        "`export-worker retry e1` tries again from there."
+        "The export failed at 2026-11-22T03:00:00.000Z in its poll step: [platform_unavailable] HTTP 502. " + RESTART
     )
 
 
-def test_a_failure_without_a_report_is_told_too() -> None:
-    assert explained(Phase.FAILED) == "It failed; `export-worker retry e1` tries again from there."
+def test_failure_without_an_error_report_has_the_command_to_retry() -> None:
+    assert explained(Phase.FAILED) == f"The export failed. {RESTART}"
 
 
-def test_cancelling_says_when_and_what_to_do() -> None:
+def test_cancelled_export_has_its_time_and_the_command_to_retry() -> None:
     assert explained(Phase.CANCELLED, about={"finished_at": NOW, "error": ERROR}) == (
-        "It was cancelled at 2026-11-22T03:00:00.000Z; `export-worker retry e1` sets it going again."
+        f"The export was cancelled at 2026-11-22T03:00:00.000Z. {RESTART}"
     )
 
 
 @pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED])
-def test_an_ended_export_waits_for_nothing_whatever_is_left_of_it(phase: Phase) -> None:
-    left: dict[str, Any] = {
+def test_ended_export_is_not_explained_by_facts_of_its_queue_entry(phase: Phase) -> None:
+    leftovers: dict[str, Any] = {
         "parked": 3,
-        "held": True,
-        "cancelled": True,
+        "claimed": True,
+        "cancel_requested": True,
         "paused_until_ms": epoch_ms(LATER),
         "failures": 9,
     }
-    assert explained(phase, **left) == explained(phase)
+    assert explained(phase, **leftovers) == explained(phase)
 
 
-# Waiting
+# Exports that wait
 
 
-def test_one_that_waits_for_a_slot_says_behind_whom() -> None:
+def test_export_that_waits_for_a_slot_has_its_position() -> None:
     assert explained(Phase.QUEUED, parked=2, slots=4, due_ms=None) == (
-        "It waits for a free slot of connection gio, behind 2 other(s); "
-        "4 export(s) are on the platform now (max_in_flight)."
+        "Waiting for a free slot of connection gio (max_in_flight). Exports ahead of it: 2. "
+        "Exports running on the platform: 4."
     )
 
 
-def test_the_first_in_the_row_is_behind_nobody() -> None:
-    assert "behind 0 other(s)" in explained(Phase.QUEUED, parked=0, due_ms=None)
+def test_first_export_that_waits_for_a_slot_has_position_zero() -> None:
+    assert "Exports ahead of it: 0." in explained(Phase.QUEUED, parked=0, due_ms=None)
 
 
-def test_a_lost_queue_entry_is_told() -> None:
+def test_export_that_is_offered_to_other_workers_has_the_reason() -> None:
+    assert explained(Phase.QUEUED, offered_to_others=True, due_ms=None) == (
+        "The last worker that claimed it does not know connection gio, or runs an older version. "
+        "The other workers are offered it first. After some seconds, every worker can claim it again."
+    )
+
+
+def test_missing_queue_entry_is_reported() -> None:
     assert explained(due_ms=None) == (
-        "Its queue entry is missing; the next sweep of a worker brings it back within a minute."
+        "Its queue entry is missing. The sweep of a worker restores it within one minute."
     )
 
 
 @pytest.mark.parametrize(
     ("phase", "step"), [(Phase.QUEUED, "submit"), (Phase.RUNNING, "poll"), (Phase.TRANSFERRING, "transfer")]
 )
-def test_one_that_is_worked_at_says_until_when_it_is_safe(phase: Phase, step: str) -> None:
-    assert explained(phase, held=True) == (
-        f"A worker is at it now ({step}); should it die, another takes over after 2026-11-22T03:05:00.000Z."
+def test_claimed_step_has_the_time_at_which_another_worker_may_claim_it(phase: Phase, step: str) -> None:
+    assert explained(phase, claimed=True) == (
+        f"A worker is running its {step} step. "
+        "If that worker stops responding, another worker claims the step after 2026-11-22T03:05:00.000Z."
     )
 
 
 @pytest.mark.parametrize("phase", [Phase.QUEUED, Phase.RUNNING])
-def test_a_paused_connection_says_until_when_and_why(phase: Phase) -> None:
+def test_paused_connection_has_the_end_of_the_pause_and_the_reason(phase: Phase) -> None:
     assert explained(phase, failures=7, paused_until_ms=epoch_ms(LATER)) == (
-        "Connection gio is paused until 2026-11-22T03:05:00.000Z: its platform has not answered 7 times in a row; "
-        "it is then looked at by one export, and goes on for all."
+        "Connection gio is paused until 2026-11-22T03:05:00.000Z: its platform did not answer 7 times in a row. "
+        "Then one export probes it. If it answers, all exports resume."
     )
 
 
 @pytest.mark.parametrize("until", [EARLIER, NOW])
-def test_a_pause_that_is_over_is_no_reason(until: datetime) -> None:
+def test_pause_that_has_ended_is_ignored(until: datetime) -> None:
     assert explained(failures=7, paused_until_ms=epoch_ms(until)) == explained()
 
 
-def test_paused_transfers_say_what_may_be_out_of_reach() -> None:
+def test_paused_transfers_have_the_end_of_the_pause_and_the_reason() -> None:
     assert explained(Phase.TRANSFERRING, failures=7, paused_until_ms=epoch_ms(LATER)) == (
-        "Transfers of connection gio are paused until 2026-11-22T03:05:00.000Z: the host of its files, or S3, was out "
-        "of reach 7 times in a row; one export then looks again, and all go on when it can."
+        "Transfers of connection gio are paused until 2026-11-22T03:05:00.000Z: the host of its files, or S3, was "
+        "unreachable 7 times in a row. Then one export probes it. If it answers, all transfers resume."
     )
 
 
-def test_one_in_the_row_of_its_connection_says_behind_how_many() -> None:
+def test_transfer_that_waits_for_a_worker_has_its_position() -> None:
     assert explained(Phase.TRANSFERRING, waiting=4, due_ms=None) == (
-        "It waits for a transfer worker that has room, behind 4 other(s) of connection gio; connections take turns."
+        "Waiting for a transfer worker with free capacity. Exports of connection gio ahead of it: 4. "
+        "Connections take turns."
     )
 
 
-def test_a_poll_to_come_says_what_the_platform_said_last() -> None:
+def test_export_that_waits_for_a_poll_has_the_last_stage_of_the_platform() -> None:
     about = {"platform_stage": "EXECUTING", "counters": Counters(polls=3)}
     assert explained(about=about) == (
-        "It waits until 2026-11-22T03:05:00.000Z for its next poll; the platform says EXECUTING (3 polls so far)."
+        "Waiting until 2026-11-22T03:05:00.000Z for its next poll step. "
+        "The platform reports stage EXECUTING after 3 poll(s)."
     )
 
 
-def test_a_platform_that_says_nothing_is_not_quoted() -> None:
-    assert explained().endswith("; the platform says nothing yet (0 polls so far).")
+def test_missing_stage_of_the_platform_is_reported() -> None:
+    assert explained().endswith(" The platform has not reported a stage after 0 poll(s).")
 
 
 @pytest.mark.parametrize("phase", [Phase.QUEUED, Phase.RUNNING, Phase.TRANSFERRING])
-def test_a_wait_after_a_failure_says_which(phase: Phase) -> None:
-    assert explained(phase, about={"error": ERROR}).endswith(", after [platform_unavailable] HTTP 502.")
+def test_export_that_waits_after_an_error_has_the_error(phase: Phase) -> None:
+    assert explained(phase, about={"error": ERROR}).endswith(" Last error: [platform_unavailable] HTTP 502.")
 
 
 @pytest.mark.parametrize(("phase", "step"), [(Phase.QUEUED, "submit"), (Phase.TRANSFERRING, "transfer")])
-def test_a_wait_without_a_failure_says_until_when(phase: Phase, step: str) -> None:
-    assert explained(phase) == f"It waits until 2026-11-22T03:05:00.000Z for its next {step}."
+def test_export_that_waits_without_an_error_has_only_the_time(phase: Phase, step: str) -> None:
+    assert explained(phase) == f"Waiting until 2026-11-22T03:05:00.000Z for its next {step} step."
 
 
 @pytest.mark.parametrize(
@@ -172,22 +187,25 @@ def test_a_wait_without_a_failure_says_until_when(phase: Phase, step: str) -> No
     ],
 )
 @pytest.mark.parametrize("due", [NOW, EARLIER])
-def test_one_that_nobody_takes_asks_for_a_worker(phase: Phase, step: str, role: str, due: datetime) -> None:
+def test_due_step_that_no_worker_claims_names_the_missing_role(
+    phase: Phase, step: str, role: str, due: datetime
+) -> None:
     since = due.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     assert explained(phase, due_ms=epoch_ms(due)) == (
-        f"It is due for its {step} since {since}, and no {role} worker has taken it; is one running?"
+        f"Its {step} step has been due since {since}, but no worker has claimed it. "
+        f"Check that a {role} worker is running."
     )
 
 
-# All of them
+# All combinations
 
 waiting = st.fixed_dictionaries(
     {
         "due_ms": st.none() | st.integers(0, 4 * 10**12).map(float),
-        "held": st.booleans(),
+        "claimed": st.booleans(),
         "parked": st.none() | st.integers(0, 10**6),
         "waiting": st.none() | st.integers(0, 10**6),
-        "aside": st.booleans(),
+        "offered_to_others": st.booleans(),
         "slots": st.integers(0, 10**6),
         "failures": st.integers(0, 10**6),
         "paused_until_ms": st.none() | st.integers(0, 4 * 10**12).map(float),
@@ -196,14 +214,17 @@ waiting = st.fixed_dictionaries(
 
 
 @given(st.sampled_from([Phase.QUEUED, Phase.RUNNING, Phase.TRANSFERRING]), waiting)
-def test_whoever_asked_for_its_end_is_told_that_it_was_heard(phase: Phase, seen: dict[str, Any]) -> None:
-    words = explained(phase, **seen)
-    assert explained(phase, cancelled=True, **seen) == f"Somebody asked for its end; {words[0].lower()}{words[1:]}"
+def test_requested_cancellation_precedes_the_reason_of_the_wait(phase: Phase, found: dict[str, Any]) -> None:
+    text = explained(phase, **found)
+    assert explained(phase, cancel_requested=True, **found) == f"Cancellation requested. {text}"
 
 
 @given(st.sampled_from(list(Phase)), waiting, st.booleans())
-def test_it_is_always_one_sentence_on_one_line(phase: Phase, seen: dict[str, Any], cancelled: bool) -> None:
-    words = explained(phase, cancelled=cancelled, **seen)
-    assert words[-1] in ".?"
-    assert "\n" not in words
-    assert "None" not in words or phase is Phase.SUCCEEDED
+def test_explanation_is_always_one_line_of_complete_sentences(
+    phase: Phase, found: dict[str, Any], cancel_requested: bool
+) -> None:
+    text = explained(phase, cancel_requested=cancel_requested, **found)
+    assert text[0].isupper()
+    assert text[-1] == "."
+    assert "\n" not in text
+    assert "None" not in text or phase is Phase.SUCCEEDED

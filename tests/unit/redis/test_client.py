@@ -1,4 +1,4 @@
-"""Redis as it is opened: every transport, and no password in any refusal."""
+"""Opening Redis: every transport, and no password in any error."""
 
 import asyncio
 import subprocess
@@ -19,21 +19,21 @@ from export_worker.redis.client import close_redis, open_redis, redis_unreachabl
 
 @pytest.fixture
 def unix_redis(tmp_path: Path) -> Iterator[str]:
-    """A real Redis that listens on a unix socket alone."""
+    """A real Redis that listens only on a unix socket."""
     socket = tmp_path / "r.sock"
     command = [redis_binary(), "--port", "0", "--unixsocket", str(socket), "--dir", str(tmp_path), "--save", ""]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
             deadline = time.monotonic() + 20
             while not socket.exists():
-                assert time.monotonic() < deadline, "no socket"
+                assert time.monotonic() < deadline, "the server has created no socket"
                 time.sleep(0.02)
             yield f"unix://{socket}"
         finally:
             server.terminate()
 
 
-async def test_a_unix_socket_is_spoken_to(unix_redis: str) -> None:
+async def test_commands_over_a_unix_socket_succeed(unix_redis: str) -> None:
     client = open_redis(f"{unix_redis}?db=3")
     assert await client.set("a", "b")
     assert await client.get("a") == b"b"
@@ -42,7 +42,7 @@ async def test_a_unix_socket_is_spoken_to(unix_redis: str) -> None:
         assert await queue.list_exports() == []
 
 
-async def test_a_dead_unix_socket_is_told_with_its_path(tmp_path: Path) -> None:
+async def test_missing_unix_socket_is_reported_with_its_path(tmp_path: Path) -> None:
     async with ExportQueue(f"unix://:hidden-word@{tmp_path}/no.sock?db=1") as queue:
         with pytest.raises(ServiceUnreachableError, match=r"/no\.sock") as caught:
             await queue.list_exports()
@@ -50,7 +50,7 @@ async def test_a_dead_unix_socket_is_told_with_its_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("scheme", "checked"), [("redis", None), ("rediss", True)])
-async def test_a_dead_peer_and_a_wrong_certificate_are_noticed(scheme: str, checked: bool | None) -> None:
+async def test_tcp_connections_have_keepalive_and_tls_checks_the_host_name(scheme: str, checked: bool | None) -> None:
     client = open_redis(f"{scheme}://127.0.0.1:1")
     options = client.connection_pool.connection_kwargs
     assert options["socket_keepalive"] is True
@@ -73,7 +73,7 @@ async def test_a_dead_peer_and_a_wrong_certificate_are_noticed(scheme: str, chec
         ("redis:///0", "localhost:6379/0"),
     ],
 )
-def test_an_address_is_told_without_what_may_be_a_password(url: str, address: str) -> None:
+def test_unreachable_error_names_the_address_without_the_password(url: str, address: str) -> None:
     message = str(redis_unreachable(url, RedisConnectionError("refused")))
     assert f"cannot reach Redis at {address} (refused)" in message
     assert "SECRET" not in message
@@ -91,21 +91,21 @@ def test_an_address_is_told_without_what_may_be_a_password(url: str, address: st
         "http://SECRET@h",
     ],
 )
-def test_a_malformed_url_is_refused_and_not_quoted(url: str) -> None:
+def test_malformed_url_is_refused_and_not_quoted(url: str) -> None:
     with pytest.raises(ConfigError, match="redis_url: ") as caught:
         _ = open_redis(url)
     assert "SECRET" not in str(caught.value)
 
 
-async def test_a_task_ends_also_when_a_cancellation_is_swallowed() -> None:
-    async def deaf(times: int) -> None:
+async def test_cancel_and_wait_repeats_a_cancellation_that_is_lost() -> None:
+    async def ignore_cancellations(times: int) -> None:
         for _ in range(times):
             with suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()
         await asyncio.Event().wait()
 
-    tasks = [asyncio.create_task(deaf(times)) for times in (0, 1, 3)]
+    tasks = [asyncio.create_task(ignore_cancellations(times)) for times in (0, 1, 3)]
     await asyncio.sleep(0)
-    await cancel_and_wait(*tasks, again_s=0.01)
+    await cancel_and_wait(*tasks, retry_s=0.01)
     await cancel_and_wait(*tasks)
     assert all(task.cancelled() for task in tasks)

@@ -1,4 +1,4 @@
-"""What a Sentinel URL says, and that a wrong one shows nothing of itself."""
+"""Sentinel URLs: their parts, and that no error quotes them."""
 
 import pytest
 from redis.exceptions import RedisError
@@ -11,7 +11,7 @@ from export_worker.redis.sentinel import SentinelUrl, parse_sentinel_url
 CANARY = "canary%2Fword"
 
 
-def test_everything_that_it_can_say_is_read() -> None:
+def test_url_with_every_part_is_parsed() -> None:
     url = f"sentinels://me:{CANARY}@one:1,[::1]:2,three/orders/4?sentinel_username=s&sentinel_password=w%20x"
     assert parse_sentinel_url(url) == SentinelUrl(
         sentinels=(("one", 1), ("::1", 2), ("three", 26379)),
@@ -24,7 +24,7 @@ def test_everything_that_it_can_say_is_read() -> None:
     assert url_passwords(url) == ["canary/word", "w x"]
 
 
-def test_little_is_enough() -> None:
+def test_url_with_host_and_service_only_is_parsed() -> None:
     found = parse_sentinel_url("sentinel://one/m")
     assert (found.sentinels, found.service, found.database, found.tls) == ((("one", 26379),), "m", 0, False)
     assert found.credentials == found.sentinel_credentials == {}
@@ -34,18 +34,18 @@ def test_little_is_enough() -> None:
     "rest",
     ["", "/", "one", "one/", "one:x/m", ":1/m", "one,/m", "one/m/x", "one/m?what=1", "one/m?sentinel_passwort=1"],
 )
-def test_a_wrong_one_is_refused_without_showing_it(rest: str) -> None:
+def test_malformed_url_is_refused_and_not_quoted(rest: str) -> None:
     with pytest.raises(ConfigError, match=r"^redis_url: ") as refused:
         _ = open_redis(f"sentinel://me:{CANARY}@{rest}")
     assert "canary" not in str(refused.value)
 
 
-async def test_both_are_told_by_name_when_nobody_is_there() -> None:
+async def test_unreachable_error_names_service_and_sentinels_without_the_password() -> None:
     url = f"sentinel://me:{CANARY}@127.0.0.1:1/m"
     redis = open_redis(url, retries=0)
     with pytest.raises(RedisError) as failed:
         await redis.ping()
     await close_redis(redis)
-    told = str(redis_unreachable(url, failed.value))
-    assert "service m of the Sentinels 127.0.0.1:1" in told
-    assert "canary" not in told
+    message = str(redis_unreachable(url, failed.value))
+    assert "service m of the Sentinels 127.0.0.1:1" in message
+    assert "canary" not in message

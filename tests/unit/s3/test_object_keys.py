@@ -1,4 +1,7 @@
+"""Keys of objects: safe and distinct file names, and the key template."""
+
 import datetime as dt
+import re
 import unicodedata
 
 import pytest
@@ -8,6 +11,9 @@ from hypothesis import strategies as st
 from export_worker.s3.object_keys import (
     KEY_MAX_BYTES,
     NAME_MAX_BYTES,
+    KeyFields,
+    key_pattern,
+    key_prefix,
     render_key,
     safe_name,
     unique_names,
@@ -18,9 +24,11 @@ TEMPLATE = "{kind}/dt={date}/{export_id}/{file_name}"
 ANY_TEXT = st.text(st.characters(), max_size=300)
 
 
-def rendered(template: str = TEMPLATE, prefix: str = "", **changes: str) -> str:
-    values = {"kind": "growingio.tag_users", "connection": "gio", "export_id": "e1", "file_name": "a.csv"} | changes
-    return render_key(prefix, template, date=dt.date(2026, 11, 22), **values)
+FIELDS = KeyFields(kind="growingio.tag_users", connection="gio", date=dt.date(2026, 11, 22), export_id="e1")
+
+
+def rendered(template: str = TEMPLATE, prefix: str = "", file_name: str = "a.csv") -> str:
+    return render_key(prefix, template, FIELDS, file_name)
 
 
 @pytest.mark.parametrize(
@@ -43,12 +51,12 @@ def rendered(template: str = TEMPLATE, prefix: str = "", **changes: str) -> str:
         (" leading and trailing ", " leading and trailing "),
     ],
 )
-def test_safe_names(name: str, safe: str) -> None:
+def test_safe_name_removes_only_what_keys_and_disks_cannot_hold(name: str, safe: str) -> None:
     assert safe_name(name) == safe
 
 
 @given(ANY_TEXT)
-def test_every_safe_name_is_safe(name: str) -> None:
+def test_safe_name_of_any_text_is_valid_and_unchanged_by_a_second_call(name: str) -> None:
     safe = safe_name(name)
     assert 1 <= len(safe.encode()) <= NAME_MAX_BYTES
     assert safe not in {".", ".."}
@@ -62,7 +70,7 @@ def test_every_safe_name_is_safe(name: str) -> None:
     [("x", ".csv"), ("文", ".csv"), ("x", ".csv.gz"), ("x", ""), ("😀", ".json"), ("x", ".0123456789012345678")],
 )
 @pytest.mark.parametrize("bytes_over", [-1, 0, 1, 5000])
-def test_a_long_name_keeps_its_extension(stem: str, extension: str, bytes_over: int) -> None:
+def test_safe_name_shortens_the_stem_and_keeps_the_extension(stem: str, extension: str, bytes_over: int) -> None:
     fitting = NAME_MAX_BYTES - len(extension)
     long_stem = stem * ((fitting + bytes_over) // len(stem.encode()) + (bytes_over > 0))
     safe = safe_name(long_stem + extension)
@@ -71,7 +79,7 @@ def test_a_long_name_keeps_its_extension(stem: str, extension: str, bytes_over: 
     assert set(safe.removesuffix(extension)) == {stem}
 
 
-def test_a_long_tail_after_a_dot_is_no_extension() -> None:
+def test_safe_name_treats_a_long_suffix_as_part_of_the_stem() -> None:
     assert safe_name("a." + "b" * 400) == "a." + "b" * (NAME_MAX_BYTES - 2)
 
 
@@ -91,23 +99,23 @@ def test_a_long_tail_after_a_dot_is_no_extension() -> None:
         (["manifest.json", "manifest-2.json"], ["manifest-3.json", "manifest-2.json"]),
     ],
 )
-def test_unique_names(names: list[str], unique: list[str]) -> None:
+def test_unique_names_numbers_repeated_names(names: list[str], unique: list[str]) -> None:
     assert unique_names(names) == unique
 
 
 @given(st.lists(st.sampled_from(["a.csv", "a-2.csv", "a-2-2.csv", "a-3.csv", "manifest.json", "_SUCCESS", "x" * 200])))
-def test_all_names_become_distinct_and_stay_bounded(names: list[str]) -> None:
+def test_unique_names_are_distinct_and_within_the_limit(names: list[str]) -> None:
     unique = unique_names(names)
     assert len(unique) == len(names)
     assert len({*unique, "manifest.json", "_SUCCESS"}) == len(names) + 2
     assert all(len(name.encode()) <= NAME_MAX_BYTES for name in unique)
 
 
-def test_thousands_of_equal_names() -> None:
+def test_unique_names_numbers_thousands_of_equal_names() -> None:
     assert unique_names(["a.csv"] * 5000)[-1] == "a-5000.csv"
 
 
-def test_the_key() -> None:
+def test_render_key_fills_in_the_template_after_the_prefix() -> None:
     assert rendered(prefix="team/") == "team/growingio.tag_users/dt=2026-11-22/e1/a.csv"
     assert rendered("{connection}-{{x}}/{file_name}") == "gio-{x}/a.csv"
 
@@ -116,7 +124,7 @@ def test_the_key() -> None:
 @example("{export_id}")
 @example("{kind.__class__}")
 @example("{{}}")
-def test_a_value_is_never_read_as_a_template(name: str) -> None:
+def test_render_key_reads_no_value_as_a_template(name: str) -> None:
     file_name = safe_name(name)
     assert rendered(file_name=file_name) == f"growingio.tag_users/dt=2026-11-22/e1/{file_name}"
 
@@ -127,31 +135,64 @@ def test_a_value_is_never_read_as_a_template(name: str) -> None:
         ("{kind}/x", r"must contain \{file_name\}"),
         ("{kind.__class__}/{file_name}", r"\{kind.__class__\} is not allowed"),
         ("{kind[0]}/{file_name}", r"\{kind\[0\]\} is not allowed"),
-        ("{kind!r}/{file_name}", r"\{kind\} is not allowed as it stands"),
-        ("{kind:>9}/{file_name}", r"\{kind\} is not allowed as it stands"),
-        ("{file_name:{kind}}", r"\{file_name\} is not allowed as it stands"),
+        ("{kind!r}/{file_name}", r"\{kind\} is not allowed in this form"),
+        ("{kind:>9}/{file_name}", r"\{kind\} is not allowed in this form"),
+        ("{file_name:{kind}}", r"\{file_name\} is not allowed in this form"),
         ("{}/{file_name}", r"\{\} is not allowed"),
         ("{0}/{file_name}", r"\{0\} is not allowed"),
         ("{tenant}/{file_name}", r"\{tenant\} is not allowed.*\{export_id\}"),
-        ("{kind/{file_name}", "is no template|is not allowed"),
-        ("{file_name}}", "is no template"),
+        ("{kind/{file_name}", "is not a valid template|is not allowed"),
+        ("{file_name}}", "is not a valid template"),
         ("a\n/{file_name}", "control characters"),
         ("x" * 900 + "/{file_name}", "1024"),
     ],
 )
-def test_a_template_that_cannot_work_is_refused(template: str, message: str) -> None:
+def test_validate_key_template_refuses_a_template_that_cannot_work(template: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         validate_key_template(template)
 
 
-def test_a_prefix_counts_too() -> None:
+def test_validate_key_template_counts_the_prefix() -> None:
     validate_key_template(TEMPLATE, "team/")
     with pytest.raises(ValueError, match="1024"):
         validate_key_template(TEMPLATE, "x" * 900)
 
 
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        (TEMPLATE, "team/growingio.tag_users/dt=2026-11-22/e1/"),
+        ("{connection}/{file_name}/{export_id}", "team/gio/"),
+        ("{file_name}", "team/"),
+        ("{{x}}-{export_id}-{file_name}-{file_name}", "team/{x}-e1-"),
+    ],
+)
+@pytest.mark.parametrize("file_name", ["a.csv", "e1", "{kind}", "0"])
+def test_key_prefix_is_everything_before_the_file_name(template: str, expected: str, file_name: str) -> None:
+    assert key_prefix("team/", template, FIELDS) == expected
+    assert rendered(template, "team/", file_name).startswith(expected + file_name)
+
+
+def test_key_prefix_of_a_wrong_template_is_refused() -> None:
+    with pytest.raises(ValueError, match="is not allowed"):
+        key_prefix("", "{tenant}/{file_name}", FIELDS)
+
+
+def test_key_pattern_matches_rendered_keys_and_finds_the_export_id() -> None:
+    export_id = "0123456789abcdef" * 2
+    fields = KeyFields(kind="k.x", connection="gio", date=dt.date(2026, 11, 22), export_id=export_id)
+    template = "{kind}/{export_id}/dt={date}/{connection}/{export_id}/{file_name}"
+    pattern = key_pattern("team+/", template)
+    assert pattern is not None
+    found = pattern.fullmatch(render_key("team+/", template, fields, "a\nb.csv"))
+    assert found is not None
+    assert found["export_id"] == export_id
+    assert re.fullmatch(pattern, "team+/k.x/e1/dt=2026-11-22/gio/e1/a.csv") is None
+    assert key_pattern("", "{kind}/{file_name}") is None
+
+
 @pytest.mark.parametrize("bytes_over", [-1, 0, 1])
-def test_the_longest_key(bytes_over: int) -> None:
+def test_render_key_refuses_a_key_longer_than_s3_allows(bytes_over: int) -> None:
     prefix = "文" * 300
     file_name = "x" * (KEY_MAX_BYTES - 900 + bytes_over)
     if bytes_over > 0:

@@ -1,4 +1,4 @@
-"""A webhook: signatures as Standard Webhooks' own library reads them, and what each answer means."""
+"""The webhook sink: the library of Standard Webhooks verifies its signatures, and each answer has its meaning."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from export_worker.sinks.base import SinkError, SinkGoneError
+from export_worker.sinks.base import SinkDisabledError, SinkError
 from export_worker.sinks.webhook import Webhook, retry_after_s, signature, signing_key
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -24,8 +24,8 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass
-class Place:
-    """A receiver; `answer` says what it does."""
+class Receiver:
+    """A receiver of webhooks; `answer` replaces its usual answer."""
 
     url: str = ""
     calls: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
@@ -33,12 +33,12 @@ class Place:
 
 
 @asynccontextmanager
-async def place(status: int = 204, headers: dict[str, str] | None = None) -> AsyncIterator[Place]:
-    here = Place()
+async def receiver(status: int = 204, headers: dict[str, str] | None = None) -> AsyncIterator[Receiver]:
+    hook = Receiver()
 
     async def take(request: web.Request) -> web.StreamResponse:
-        here.calls.append((dict(request.headers), await request.read()))
-        return await here.answer(request) if here.answer else web.Response(status=status, headers=headers)
+        hook.calls.append((dict(request.headers), await request.read()))
+        return await hook.answer(request) if hook.answer else web.Response(status=status, headers=headers)
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", take)
@@ -46,9 +46,9 @@ async def place(status: int = 204, headers: dict[str, str] | None = None) -> Asy
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    here.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
+    hook.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
     try:
-        yield here
+        yield hook
     finally:
         await runner.cleanup()
 
@@ -68,10 +68,10 @@ async def refusal(url: str, *, allow_private: bool = True, timeout_s: float = 20
     return caught.value
 
 
-async def test_the_library_of_standard_webhooks_verifies_a_delivery() -> None:
-    async with place() as here:
-        await deliver(here.url)
-    ((headers, body),) = here.calls
+async def test_delivery_is_verified_by_library_of_standard_webhooks() -> None:
+    async with receiver() as hook:
+        await deliver(hook.url)
+    ((headers, body),) = hook.calls
     assert Verifier(SECRET).verify(body, headers) == {"a": "数"}
     with pytest.raises(WebhookVerificationError):
         Verifier(SECRET).verify(body + b" ", headers)
@@ -79,10 +79,10 @@ async def test_the_library_of_standard_webhooks_verifies_a_delivery() -> None:
     assert {"webhook-id", "webhook-timestamp", "webhook-signature"} <= names
 
 
-async def test_while_a_secret_is_changed_both_verify() -> None:
-    async with place() as here:
-        await deliver(here.url, SECRET, OLD_SECRET)
-    ((headers, body),) = here.calls
+async def test_delivery_with_two_secrets_is_verified_by_each() -> None:
+    async with receiver() as hook:
+        await deliver(hook.url, SECRET, OLD_SECRET)
+    ((headers, body),) = hook.calls
     for secret in (SECRET, OLD_SECRET):
         assert Verifier(secret).verify(body, headers) == {"a": "数"}
     with pytest.raises(WebhookVerificationError):
@@ -90,7 +90,7 @@ async def test_while_a_secret_is_changed_both_verify() -> None:
 
 
 @given(key=st.binary(min_size=1, max_size=80), body=st.text(max_size=200), event_id=st.text("abc.0123", min_size=1))
-def test_any_signature_verifies(key: bytes, body: str, event_id: str) -> None:
+def test_any_signature_is_verified_by_library_of_standard_webhooks(key: bytes, body: str, event_id: str) -> None:
     now = int(datetime.now(UTC).timestamp())
     headers = {
         "webhook-id": event_id,
@@ -101,37 +101,37 @@ def test_any_signature_verifies(key: bytes, body: str, event_id: str) -> None:
 
 
 @pytest.mark.parametrize("secret", ["whsec_", "", "whsec_???", "kein base64"])
-def test_a_secret_that_is_none(secret: str) -> None:
+def test_signing_key_refuses_text_that_is_no_secret(secret: str) -> None:
     with pytest.raises(ValueError):
         signing_key(secret)
 
 
-def test_a_secret_without_padding_is_read_as_the_library_reads_it() -> None:
+def test_signing_key_accepts_secret_without_prefix_or_padding() -> None:
     assert signing_key("whsec_YWI") == signing_key("YWI=") == b"ab"
 
 
 @pytest.mark.parametrize("status", [300, 400, 401, 404, 429, 500, 503])
-async def test_any_other_answer_means_again(status: int) -> None:
-    async with place(status) as here:
-        error = await refusal(here.url)
-    assert not isinstance(error, SinkGoneError)
+async def test_delivery_with_error_status_can_be_retried(status: int) -> None:
+    async with receiver(status) as hook:
+        error = await refusal(hook.url)
+    assert not isinstance(error, SinkDisabledError)
     assert f"answered {status}" in str(error)
 
 
-async def test_410_means_never_again() -> None:
-    async with place(410) as here:
-        assert isinstance(await refusal(here.url), SinkGoneError)
+async def test_delivery_answered_410_disables_sink() -> None:
+    async with receiver(410) as hook:
+        assert isinstance(await refusal(hook.url), SinkDisabledError)
 
 
-async def test_a_redirect_is_not_followed() -> None:
-    async with place() as other, place(307, {"Location": other.url}) as here:
-        assert "redirects are not followed" in str(await refusal(here.url))
+async def test_delivery_does_not_follow_redirect() -> None:
+    async with receiver() as other, receiver(307, {"Location": other.url}) as hook:
+        assert "redirects are not followed" in str(await refusal(hook.url))
     assert other.calls == []
 
 
-async def test_retry_after_is_told_on() -> None:
-    async with place(503, {"Retry-After": "120"}) as here:
-        assert (await refusal(here.url)).retry_after_s == 120
+async def test_delivery_error_carries_retry_after() -> None:
+    async with receiver(503, {"Retry-After": "120"}) as hook:
+        assert (await refusal(hook.url)).retry_after_s == 120
 
 
 @pytest.mark.parametrize(
@@ -148,40 +148,40 @@ async def test_retry_after_is_told_on() -> None:
         ("Mon, 01 Jan 2024 00:00:00 +99999999999999", None),
     ],
 )
-def test_retry_after_in_both_forms(value: str | None, seconds: float | None) -> None:
+def test_retry_after_is_parsed_as_seconds_or_date(value: str | None, seconds: float | None) -> None:
     assert retry_after_s(value, NOW) == seconds
 
 
 @pytest.mark.parametrize(
     "address", ["127.0.0.1", "localhost", "[::1]", "10.0.0.1", "169.254.169.254", "[fe80::1]", "[::ffff:127.0.0.1]"]
 )
-async def test_an_inner_address_is_refused_unless_it_is_allowed(address: str) -> None:
-    async with place() as here:
-        port = here.url.split(":")[2].partition("/")[0]
+async def test_delivery_to_private_address_is_refused_unless_allowed(address: str) -> None:
+    async with receiver() as hook:
+        port = hook.url.split(":")[2].partition("/")[0]
         error = await refusal(f"http://{address}:{port}/hook", allow_private=False)
-    assert "allow_private is the mend" in str(error)
-    assert here.calls == []
+    assert "set allow_private = true" in str(error)
+    assert hook.calls == []
 
 
-async def test_a_slow_receiver_is_given_up_in_time() -> None:
-    async with place() as here:
+async def test_delivery_to_slow_receiver_ends_after_timeout() -> None:
+    async with receiver() as hook:
 
         async def sleep(_: web.Request) -> web.StreamResponse:
             await asyncio.sleep(60)
             return web.Response()
 
-        here.answer = sleep
-        assert "did not answer in time" in str(await refusal(here.url, timeout_s=0.3))
+        hook.answer = sleep
+        assert "did not answer in time" in str(await refusal(hook.url, timeout_s=0.3))
 
 
-async def test_an_endless_answer_is_not_read() -> None:
-    async with place() as here:
+async def test_delivery_does_not_read_endless_answer() -> None:
+    async with receiver() as hook:
 
-        async def babble(request: web.Request) -> web.StreamResponse:
+        async def answer_without_end(request: web.Request) -> web.StreamResponse:
             response = web.StreamResponse()
             await response.prepare(request)
             while True:
                 await response.write(b"x" * 65536)
 
-        here.answer = babble
-        await deliver(here.url)
+        hook.answer = answer_without_end
+        await deliver(hook.url)

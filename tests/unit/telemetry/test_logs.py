@@ -1,4 +1,4 @@
-"""No secret comes out of a log, whoever writes it, and every line tells which export it is about."""
+"""Logs: every line is masked, whichever library writes it, and names the export that it is about."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ Written = Callable[[], list[dict[str, Any]]]
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
+def _restored_logging() -> Iterator[None]:
     root = logging.getLogger()
     before, level, quiet = root.handlers[:], root.level, {name: logging.getLogger(name).level for name in QUIET}
     yield
@@ -48,13 +48,13 @@ def redactor() -> Redactor:
 
 
 def lines(text: str) -> list[dict[str, Any]]:
-    """The events of a log, each of which must be a line of JSON without a secret."""
+    """Parses a log. Each line must be JSON, and none may contain the secret."""
     assert "canary-s3cret" not in text.lower()
     return [json.loads(line) for line in text.splitlines()]
 
 
 def configured(redactor: Redactor, level: str = "DEBUG", *, as_json: bool | None = True) -> io.StringIO:
-    """Sets logs up on a standard error of their own."""
+    """Configures logging with a separate stream as standard error."""
     stream = io.StringIO()
     with contextlib.redirect_stderr(stream):
         configure_logging(redactor, level, as_json=as_json)
@@ -68,10 +68,10 @@ def stderr(redactor: Redactor) -> io.StringIO:
 
 @pytest.fixture
 def written(stderr: io.StringIO, capsys: pytest.CaptureFixture[str]) -> Written:
-    """Gives the events that have been written since the last look."""
+    """Returns a function that reads the log lines written since its last call."""
 
     def read() -> list[dict[str, Any]]:
-        assert "".join(capsys.readouterr()) == "", "logging itself complained"
+        assert "".join(capsys.readouterr()) == "", "logging printed an error"
         text = stderr.getvalue()
         stderr.seek(0)
         stderr.truncate()
@@ -82,12 +82,12 @@ def written(stderr: io.StringIO, capsys: pytest.CaptureFixture[str]) -> Written:
 
 @dataclass
 class Frame:
-    """Something with a secret in its repr."""
+    """A value with a secret in its repr."""
 
     token: str
 
 
-def test_a_line_is_json_with_what_a_reader_needs(written: Written) -> None:
+def test_line_is_json_with_time_level_and_logger(written: Written) -> None:
     structlog.get_logger("export_worker.worker.step_runner").info(
         "step.taken", connection="gio", note="标签 ok", polls=3
     )
@@ -103,13 +103,13 @@ def test_a_line_is_json_with_what_a_reader_needs(written: Written) -> None:
     }
 
 
-def test_chinese_stays_chinese(written: Written, stderr: io.StringIO) -> None:
+def test_chinese_text_is_written_unescaped(written: Written, stderr: io.StringIO) -> None:
     structlog.get_logger("t").info("export.stored", name="下载用户列表.csv")
     assert "下载用户列表.csv" in stderr.getvalue()
     assert len(written()) == 1
 
 
-def test_a_secret_in_any_field_is_masked(written: Written) -> None:
+def test_secret_in_any_field_is_masked(written: Written) -> None:
     structlog.get_logger("t").warning(
         f"call.failed {CANARY}",
         text=f"Bearer {CANARY}",
@@ -133,7 +133,7 @@ def test_a_secret_in_any_field_is_masked(written: Written) -> None:
     assert event["phase"] == "running"
 
 
-def test_a_secret_in_a_field_s_name_or_an_argument_is_masked(written: Written) -> None:
+def test_secret_in_field_name_or_argument_is_masked(written: Written) -> None:
     structlog.get_logger("t").info("call.made", CANARY, **{CANARY: 1})
     (event,) = written()
     assert event[MASK] == 1
@@ -156,7 +156,7 @@ def caught(call: Callable[[], None]) -> Exception:
     return raised.value
 
 
-def test_a_secret_in_an_exception_its_cause_and_its_frames_is_masked(written: Written) -> None:
+def test_secret_in_exception_cause_or_frame_is_masked(written: Written) -> None:
     log, error = structlog.get_logger("t"), caught(fail)
     log.error("step.crashed", exc_info=error)
     log.error("step.crashed", exc_info=(type(error), error, error.__traceback__))
@@ -172,7 +172,7 @@ def test_a_secret_in_an_exception_its_cause_and_its_frames_is_masked(written: Wr
         assert "Traceback (most recent call last)" in event["exception"]
 
 
-def test_a_secret_in_a_group_of_exceptions_and_in_a_note_is_masked(written: Written) -> None:
+def test_secret_in_exception_group_or_note_is_masked(written: Written) -> None:
     error = ValueError(CANARY)
     error.add_note(f"while calling {CANARY}")
     group = ExceptionGroup(f"several {CANARY}", [error])
@@ -181,13 +181,13 @@ def test_a_secret_in_a_group_of_exceptions_and_in_a_note_is_masked(written: Writ
     assert event["exception"].count(MASK) == 3
 
 
-def test_a_stack_is_masked(written: Written) -> None:
-    structlog.get_logger("t").info("here", stack_info=True)
-    logging.getLogger("library").info("here", stack_info=True)
-    assert [event["event"] for event in written()] == ["here", "here"]
+def test_line_with_stack_shows_no_secret(written: Written) -> None:
+    structlog.get_logger("t").info("called", stack_info=True)
+    logging.getLogger("library").info("called", stack_info=True)
+    assert [event["event"] for event in written()] == ["called", "called"]
 
 
-def test_logs_of_libraries_go_the_same_way(written: Written) -> None:
+def test_lines_of_libraries_are_masked_and_json(written: Written) -> None:
     library = logging.getLogger("some.library")
     library.info("GET %s with %r", URL(f"https://h/?token={ENCODED}"), {"Authorization": CANARY})
     library.warning("named %(token)s", {"token": CANARY})
@@ -207,26 +207,28 @@ def test_logs_of_libraries_go_the_same_way(written: Written) -> None:
     assert f"KeyError: '{MASK}'" in events[4]["exception"]
 
 
-def test_a_line_that_cannot_be_written_gives_nothing_away(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_line_that_cannot_be_written_is_reported_without_arguments(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", root.handlers[:1])  # without those of pytest, which raise
     logging.getLogger("some.library").warning("two %s and %s", CANARY)  # noqa: PLE1206 - on purpose
-    structlog.get_logger("t").info("call.made", value=Unspeakable())
-    structlog.get_logger("t").info("goes on")
+    structlog.get_logger("t").info("call.made", value=WithoutText())
+    structlog.get_logger("t").info("next")
     *failed, last = written()
     assert [event["event"] for event in failed] == ["log.failed"] * 2
-    assert all("test_logs.py:" in event["place"] for event in failed)
-    assert last["event"] == "goes on"
+    assert all("test_logs.py:" in event["source"] for event in failed)
+    assert last["event"] == "next"
 
 
-class Unspeakable:
-    """Cannot be shown."""
+class WithoutText:
+    """A value that cannot be converted to text."""
 
     def __str__(self) -> str:
         raise ValueError(CANARY)
 
 
-async def test_what_asyncio_says_of_a_lost_exception_is_masked(written: Written) -> None:
+async def test_unhandled_exception_logged_by_asyncio_is_masked(written: Written) -> None:
     asyncio.get_running_loop().call_exception_handler({"message": f"lost {CANARY}", "exception": ValueError(CANARY)})
     (event,) = written()
     assert event["logger"] == "asyncio"
@@ -234,7 +236,7 @@ async def test_what_asyncio_says_of_a_lost_exception_is_masked(written: Written)
     assert f"ValueError: {MASK}" in event["exception"]
 
 
-def test_warnings_are_masked_once_they_are_logged(written: Written) -> None:
+def test_captured_warning_is_masked(written: Written) -> None:
     logging.captureWarnings(capture=True)
     try:
         with warnings.catch_warnings():
@@ -248,7 +250,7 @@ def test_warnings_are_masked_once_they_are_logged(written: Written) -> None:
     assert f"unclosed {MASK}" in event["event"]
 
 
-def test_a_secret_that_is_learnt_later_is_masked_from_then_on(written: Written, redactor: Redactor) -> None:
+def test_secret_added_later_is_masked_from_then_on(written: Written, redactor: Redactor) -> None:
     log = structlog.get_logger("t")
     log.info("before", token="later-secret")
     redactor.add("later-secret")
@@ -256,7 +258,7 @@ def test_a_secret_that_is_learnt_later_is_masked_from_then_on(written: Written, 
     assert [event["token"] for event in written()] == ["later-secret", MASK]
 
 
-def test_the_export_is_bound_once_for_every_line(written: Written) -> None:
+def test_bound_export_id_is_in_every_line(written: Written) -> None:
     log = structlog.get_logger("t")
     with structlog.contextvars.bound_contextvars(export_id="e1", step=3):
         log.info("step.taken")
@@ -268,28 +270,28 @@ def test_the_export_is_bound_once_for_every_line(written: Written) -> None:
     assert "export_id" not in afterwards
 
 
-async def test_exports_that_run_together_are_told_apart(written: Written) -> None:
+async def test_concurrent_exports_log_their_own_ids(written: Written) -> None:
     async def step(export_id: str) -> None:
         with structlog.contextvars.bound_contextvars(export_id=export_id):
             await asyncio.sleep(0)
-            structlog.get_logger("t").info("step.taken", said=export_id)
+            structlog.get_logger("t").info("step.taken", logged_id=export_id)
 
     await asyncio.gather(*(step(f"e{number}") for number in range(5)))
     events = written()
     assert len(events) == 5
-    assert all(event["export_id"] == event["said"] for event in events)
+    assert all(event["export_id"] == event["logged_id"] for event in events)
 
 
-def test_libraries_that_tell_too_much_are_quiet(written: Written) -> None:
+def test_verbose_libraries_are_logged_from_warning_on(written: Written) -> None:
     for name in QUIET:
-        logging.getLogger(name).info("told")
-        logging.getLogger(f"{name}.inner").debug("told")
+        logging.getLogger(name).info("noise")
+        logging.getLogger(f"{name}.inner").debug("noise")
     assert written() == []
-    logging.getLogger("botocore").warning("told")
+    logging.getLogger("botocore").warning("noise")
     assert [event["logger"] for event in written()] == ["botocore"]
 
 
-def test_the_level_is_the_least_severe_that_is_written(redactor: Redactor) -> None:
+def test_lines_below_the_level_are_dropped(redactor: Redactor) -> None:
     stream = configured(redactor, "WARNING")
     for log in (structlog.get_logger("t"), logging.getLogger("t")):
         log.info("no")
@@ -297,14 +299,14 @@ def test_the_level_is_the_least_severe_that_is_written(redactor: Redactor) -> No
     assert [event["event"] for event in lines(stream.getvalue())] == ["yes", "yes"]
 
 
-def test_json_is_the_default_where_nobody_watches(redactor: Redactor) -> None:
+def test_json_is_the_default_without_terminal(redactor: Redactor) -> None:
     stream = configured(redactor, "INFO", as_json=None)
     structlog.get_logger("t").info("step.taken", token=CANARY)
     (event,) = lines(stream.getvalue())
     assert event["token"] == MASK
 
 
-def test_lines_for_people_are_masked_too(redactor: Redactor) -> None:
+def test_lines_for_terminals_are_masked(redactor: Redactor) -> None:
     stream = configured(redactor, as_json=False)
     try:
         fail()
@@ -319,11 +321,11 @@ def test_lines_for_people_are_masked_too(redactor: Redactor) -> None:
 
 
 HOSTILE = "a\x1b[2J\x9b31m\u202eb\r\nerror fake.line \ud800"
-"""What clears a screen, turns writing around, makes a line of its own, and cannot be written at all."""
+"""Text that clears a screen, reverses the direction, starts a new line, and cannot be encoded."""
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_a_terminal_only_shows_what_others_wrote(redactor: Redactor, *, as_json: bool) -> None:
+def test_control_characters_are_escaped(redactor: Redactor, *, as_json: bool) -> None:
     stream = configured(redactor, as_json=as_json)
     log = structlog.get_logger("t")
     log.info("plain")
@@ -336,7 +338,7 @@ def test_a_terminal_only_shows_what_others_wrote(redactor: Redactor, *, as_json:
     shown.encode()
 
 
-def test_configuring_twice_writes_once(redactor: Redactor) -> None:
+def test_second_configuration_replaces_the_first(redactor: Redactor) -> None:
     configured(redactor)
     stream = configured(redactor)
     logging.getLogger("t").warning("once")

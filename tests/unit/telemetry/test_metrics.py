@@ -1,4 +1,4 @@
-"""What the metrics of each process are called, and that nobody outside decides how many there are."""
+"""The metrics of each kind of process: valid names and help texts, and a bounded number of series."""
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from export_producers.gateway.metrics import Metrics as GatewayMetrics
 from export_producers.triggers.metrics import TriggerPages
-from export_worker.config.triggers import RedisStreamTrigger
+from export_producers.triggers.redis_stream import ConsumerGroup
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Phase
 from export_worker.redis.client import close_redis, open_redis
@@ -30,7 +30,7 @@ async def connections(metrics: Metrics) -> set[str]:
     return {sample.labels.get("connection", "") for family in families for sample in family.samples} - {""}
 
 
-async def test_connections_that_requests_make_up_become_one_label() -> None:
+async def test_unknown_connections_share_one_label() -> None:
     metrics = Metrics(["gio"])
     for name in ("gio", *(f"made-up-{number}" for number in range(50))):
         for detail in ended(name):
@@ -48,23 +48,21 @@ async def worker() -> bytes:
 async def gateway() -> bytes:
     metrics = GatewayMetrics()
     metrics.served("GET", "/healthz", 200, 0.1, stream=False)
-    body = (await metrics.answer(redis_up=True)).body
+    body = (await metrics.response(redis_up=True)).body
     assert isinstance(body, bytes)
     return body
 
 
 async def trigger() -> bytes:
     client = open_redis("redis://127.0.0.1:1/0", retries=0)
-    text = await TriggerPages(
-        "t", client, Keys("exports"), RedisStreamTrigger(type="redis-stream", stream="s")
-    ).metrics()
+    text = await TriggerPages("t", client, Keys("exports"), ConsumerGroup("s", "g")).metrics()
     await close_redis(client)
     return text
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
 @pytest.mark.parametrize("process", [worker, gateway, trigger])
-async def test_names_and_helps_are_as_prometheus_wants_them(process: Callable[[], Awaitable[bytes]]) -> None:
+async def test_promtool_accepts_names_and_help_texts(process: Callable[[], Awaitable[bytes]]) -> None:
     assert PROMTOOL is not None
     done = subprocess.run([PROMTOOL, "check", "metrics"], input=await process(), capture_output=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -7,20 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from export_worker.platforms.base import Mark
+from export_worker.platforms.base import ResumePoint
 from export_worker.s3.checksums import CRC32C, CRC64NVME, Checksum
 from export_worker.s3.multipart import SentPart
 from export_worker.s3.store import ListedPart
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES, part_size
 from export_worker.transfer.resume import PARTS_MIN, NotResumable, fit_parts
+from support.drivers import downloader
 from support.scripted_server import Reply, ScriptedServer, replied
-from unit.platforms.http.test_downloads import downloader
 
 TOTAL_BYTES = 3 * FIRST_PART_BYTES + 1000
 FILE = bytes(range(256)) * 8
 OTHER = Checksum(CRC64NVME, 7)
 OFFSET = 1500
-MARK = Mark(OFFSET, '"v1"', len(FILE))
+MARK = ResumePoint(OFFSET, '"v1"', len(FILE))
 GOOD = {"ETag": '"v1"', "Content-Range": f"bytes {OFFSET}-{len(FILE) - 1}/{len(FILE)}"}
 
 
@@ -100,7 +100,7 @@ async def test_range_of_same_version_is_accepted() -> None:
 
 async def test_small_range_of_large_file_is_no_decompression_bomb() -> None:
     total_bytes = 300 * 2**20
-    mark = Mark(total_bytes - 1000, '"v1"', total_bytes)
+    mark = ResumePoint(total_bytes - 1000, '"v1"', total_bytes)
     headers = {"ETag": '"v1"', "Content-Range": f"bytes {mark.offset_bytes}-{total_bytes - 1}/{total_bytes}"}
     async with ScriptedServer() as server:
         server.on("/a.csv", replied(bytes(1000), status=206, headers=headers))

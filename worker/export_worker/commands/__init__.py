@@ -1,1 +1,1 @@
-"""The worker side's commands, one file each; `cli` imports one when it is called."""
+"""The commands of the worker side, one module each. `cli` imports a module when its command is called."""

@@ -1,4 +1,4 @@
-"""`export-worker call`: any other call that a platform's document describes, checked before it is sent."""
+"""`export-worker call`: makes any call that a platform's API document describes, and checks it before it is sent."""
 
 import asyncio
 import sys
@@ -14,9 +14,9 @@ from rich.text import Text
 
 from export_producers.commands import rendering
 from export_producers.commands.options import TEXT
+from export_worker.commands import options
 from export_worker.config import Config, load_config
 from export_worker.contract.printable import dumps
-from export_worker.credentials import Redactor
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.platforms.arguments import body_problem, check_arguments, describe, find_operation
 from export_worker.platforms.base import Driver
@@ -25,19 +25,23 @@ from export_worker.wiring.connections import open_driver
 from export_worker.wiring.secrets import build_redactor
 
 CHUNK_BYTES = 64 * 1024
-"""Of a CSV body, read at once."""
+"""Size of one read of a CSV body."""
 JSON_BODY_MAX_BYTES = 4 * 1024 * 1024
-"""A definition of a group has some kilobytes; what is larger was meant for another call."""
+"""The definition of a group has some kilobytes; a much larger body belongs to another call."""
 
 
 @click.command()
 @click.argument("connection", type=TEXT)
 @click.argument("operation", type=TEXT, required=False)
-@click.option("--param", "params", type=TEXT, metavar="K=V", multiple=True, help="A parameter; repeat it for a list.")
-@click.option("--body", "body", metavar="FILE|-", help="JSON or CSV, as the operation takes it; - is standard input.")
-@click.option("--yes", is_flag=True, help="Do not ask before something is deleted.")
-@click.option("--list", "show", is_flag=True, help="Show every operation of CONNECTION instead.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+@click.option(
+    "--param", "params", type=TEXT, metavar="K=V", multiple=True, help="A parameter; repeat the option for a list."
+)
+@click.option(
+    "--body", "body", metavar="FILE|-", help="JSON or CSV, as the operation requires; - reads standard input."
+)
+@click.option("--yes", is_flag=True, help="Delete without asking.")
+@click.option("--list", "show", is_flag=True, help="List every operation of CONNECTION, and call none.")
+@options.as_json
 def call(
     connection: str,
     operation: str | None,
@@ -48,25 +52,25 @@ def call(
     show: bool,
     as_json: bool,
 ) -> None:
-    """Make the call OPERATION of CONNECTION's platform, and print its answer as JSON."""
+    """Call OPERATION on CONNECTION's platform, and print the answer as JSON."""
     config = load_config()
     if show:
         if operation is not None or params or body is not None:
-            raise click.UsageError("--list goes with CONNECTION alone")
-        _print_list(asyncio.run(_known(config, connection)), as_json=as_json)
+            raise click.UsageError("--list takes CONNECTION and no other argument")
+        _print_list(asyncio.run(_list_operations(config, connection)), as_json=as_json)
         return
     if operation is None:
-        raise click.UsageError(f"which OPERATION? See: export-worker call {connection} --list")
-    answer = asyncio.run(_answer(config, connection, operation, params=params, body=body, yes=yes))
+        raise click.UsageError(f"OPERATION is missing; list them with: export-worker call {connection} --list")
+    answer = asyncio.run(_call(config, connection, operation, params=params, body=body, yes=yes))
     click.echo(dumps(answer, indent=None if as_json else 2))
 
 
-async def _known(config: Config, connection: str) -> list[Operation]:
-    async with open_driver(config, connection, Redactor()) as driver:
+async def _list_operations(config: Config, connection: str) -> list[Operation]:
+    async with open_driver(config, connection, build_redactor(config)) as driver:
         return list(_operations(driver, config.connections[connection].platform).operations.values())
 
 
-async def _answer(
+async def _call(
     config: Config, connection: str, name: str, *, params: Sequence[str], body: str | None, yes: bool
 ) -> Any:
     redactor = build_redactor(config)
@@ -76,35 +80,35 @@ async def _answer(
         problem = body_problem(operation, given=body is not None)
         if problem is not None:
             raise InvalidRequestError([problem])
-        with _opened(body) as source:
+        with _open_body(body) as source:
             document = None
             if source is not None and operation.body == "json":
                 document = _json_body(source)
             arguments = check_arguments(operation, params, document)
             if operation.deletes and not yes:
-                _ask(operation, connection, arguments)
+                _confirm(operation, connection, arguments)
             stream = _chunks(source) if source is not None and operation.body == "csv" else None
-            # A careless platform may repeat a credential in a good answer, too.
+            # A platform may repeat a credential in its answer.
             return redactor.value(await operations.call(operation, arguments, stream))
 
 
 def _operations(driver: Driver, platform: str) -> Operations:
     if not isinstance(driver, Operations):
-        raise InvalidRequestError([FieldProblem("connection", f"{platform} offers no calls")])
+        raise InvalidRequestError([FieldProblem("connection", f"{platform} offers no operations")])
     return driver
 
 
-def _ask(operation: Operation, connection: str, arguments: dict[str, Any]) -> None:
-    """Go on only if somebody says so; where nobody can be asked, that must have been said before."""
+def _confirm(operation: Operation, connection: str, arguments: dict[str, Any]) -> None:
+    """Asks the user before the operation deletes something. Without a terminal, the option `--yes` is required."""
     if sys.stdin is None or not sys.stdin.isatty():
-        message = f"is needed: {operation.name} deletes, and there is no terminal to ask at"
+        message = f"is required: {operation.name} deletes, and there is no terminal for a confirmation"
         raise InvalidRequestError([FieldProblem("--yes", message)])
-    what = ", ".join(f"{name}={value}" for name, value in arguments.items())
-    click.confirm(f"{operation.name} on {connection} deletes ({what}). Go on?", abort=True, err=True)
+    shown = ", ".join(f"{name}={value}" for name, value in arguments.items())
+    click.confirm(f"{operation.name} on {connection} deletes ({shown}). Continue?", abort=True, err=True)
 
 
 @contextmanager
-def _opened(body: str | None) -> Iterator[BinaryIO | None]:
+def _open_body(body: str | None) -> Iterator[BinaryIO | None]:
     if body is None:
         yield None
     elif body == "-":
@@ -113,7 +117,7 @@ def _opened(body: str | None) -> Iterator[BinaryIO | None]:
         yield sys.stdin.buffer
     else:
         try:
-            file = Path(body).open("rb")  # noqa: SIM115 - closed below; an error of whoever uses it is none of opening
+            file = Path(body).open("rb")  # noqa: SIM115 - closed below; errors of the caller must not be reported as errors of opening
         except OSError as error:
             raise InvalidRequestError([FieldProblem("body", f"cannot read {body} ({error.strerror})")]) from None
         with file:
@@ -128,7 +132,7 @@ def _json_body(source: BinaryIO) -> bytes:
 
 
 async def _chunks(source: BinaryIO) -> AsyncIterator[bytes]:
-    """The file as it comes, never more than a piece of it in memory."""
+    """Yields the file in chunks, so that it is never in memory as a whole."""
     while chunk := await asyncio.to_thread(source.read, CHUNK_BYTES):
         yield chunk
 
@@ -142,7 +146,7 @@ def _print_list(operations: Sequence[Operation], *, as_json: bool) -> None:
 
 def _table(operations: Iterable[Operation]) -> Table:
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("OPERATION", "CALL", "PARAMETERS (* needed)", "BODY"):
+    for column in ("OPERATION", "CALL", "PARAMETERS (* required)", "BODY"):
         grid.add_column(column, overflow="fold")
     for operation in operations:
         names = "\n".join((operation.name, *operation.aliases))
@@ -165,5 +169,5 @@ def _parameter(parameter: Parameter) -> str:
 
 
 def _body(operation: Operation) -> str:
-    words = {"none": "", "json": "JSON object", "csv": "CSV"}[operation.body]
-    return f"{words} asks first".strip() if operation.deletes else words
+    body = {"none": "", "json": "JSON object", "csv": "CSV"}[operation.body]
+    return "; ".join(filter(None, (body, "asks first" if operation.deletes else "")))

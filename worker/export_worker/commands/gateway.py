@@ -2,62 +2,31 @@
 
 import asyncio
 from functools import partial
-from importlib import import_module
-from typing import cast
 
 import click
 
-from export_producers.client import ExportQueue
-from export_producers.gateway.context import CatalogCall
-from export_producers.gateway.server import Options, check, serve
-from export_worker.config import Config, load_config
-from export_worker.credentials import Redactor, reveal, url_passwords
+from export_producers.gateway.server import serve
+from export_worker.commands import options
+from export_worker.config import load_config
 from export_worker.redis.client import wait_for_redis
 from export_worker.telemetry.logs import configure_logging
-
-LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+from export_worker.wiring.gateway import catalog_call, gateway_options
+from export_worker.wiring.queue import build_queue
+from export_worker.wiring.secrets import build_redactor
 
 
 @click.command()
-@click.option("--log-level", type=click.Choice(LEVELS), default="INFO", show_default=True)
+@options.log_level
 def gateway(log_level: str) -> None:
-    """Serve the HTTP API: the queue, for services in any language."""
+    """Serve the HTTP API, through which services in any language can request exports."""
     config = load_config()
-    options = _options(config)
-    check(options)
-    redactor = Redactor()
-    for secret in (*options.api_keys, *url_passwords(config.redis_url)):
-        redactor.add(secret)
+    settings = gateway_options(config)
+    settings.check()
+    redactor = build_redactor(config)
     configure_logging(redactor, log_level)
-    catalog = _catalog(config, redactor)
 
-    async def work() -> None:
-        platforms = config.platforms() or None
-        async with ExportQueue(config.redis_url, namespace=config.namespace, connections=platforms) as queue:
-            await serve(options, queue, catalog, partial(wait_for_redis, config.redis_url))
+    async def run() -> None:
+        async with build_queue(config) as queue:
+            await serve(settings, queue, catalog_call(config, redactor), partial(wait_for_redis, config.redis_url))
 
-    asyncio.run(work())
-
-
-def _options(config: Config) -> Options:
-    settings = config.gateway
-    keys = [reveal(key, f"gateway.api_keys.{index}") for index, key in enumerate(settings.api_keys)]
-    return Options(
-        host=settings.host,
-        port=settings.port,
-        api_keys=tuple(keys),
-        requests_per_second=settings.requests_per_second,
-        burst=settings.burst,
-        streams_max=settings.max_streams,
-        keep_alive_s=settings.keep_alive_s,
-        stop_s=settings.stop_s,
-    )
-
-
-def _catalog(config: Config, redactor: Redactor) -> CatalogCall | None:
-    """What asks platforms, where it is installed: it needs the extra `worker`, the rest of the gateway does not."""
-    try:
-        module = import_module("export_worker.commands.catalog")
-    except ModuleNotFoundError:
-        return None
-    return cast("CatalogCall", module.listing(config, redactor))
+    asyncio.run(run())

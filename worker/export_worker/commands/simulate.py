@@ -1,4 +1,4 @@
-"""`export-worker simulate`: the platform simulator, until Ctrl-C."""
+"""`export-worker simulate`: the platform simulator."""
 
 import asyncio
 import errno
@@ -12,10 +12,12 @@ from export_worker.simulator.server import serve
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", type=click.IntRange(0, 65535), default=8099, show_default=True, help="0 takes a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8099, show_default=True, help="The port; 0 picks a free port."
+)
 def simulate(host: str, port: int) -> None:
-    """Play the platforms: jobs that take their time, files to download, faults on request."""
+    """Simulate the platforms until Ctrl-C: jobs that take time, files to download, and faults on request."""
     try:
         asyncio.run(serve(host, port))
     except (OSError, UnicodeError) as error:
@@ -23,8 +25,8 @@ def simulate(host: str, port: int) -> None:
 
 
 def _problem(error: OSError | UnicodeError, host: str, port: int) -> FieldProblem:
-    """Why it cannot listen. A name that is no host name ends in a UnicodeError."""
+    """Returns why the server cannot listen. Text that cannot be a host name raises a UnicodeError."""
     if not isinstance(error, OSError) or isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-        return FieldProblem("--host", f"cannot listen on {host!r}: it is no address of this machine")
+        return FieldProblem("--host", f"cannot listen on {host!r}: it is not an address of this machine")
     reason = os.strerror(error.errno) if error.errno else str(error)
     return FieldProblem("--port", f"cannot listen on {host}:{port} ({reason})")

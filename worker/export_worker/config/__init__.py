@@ -1,6 +1,6 @@
-"""The configuration: one TOML file, every value of which the environment can override.
+"""Settings models, and how they are loaded: from one TOML file and from the environment, which overrides it.
 
-One file a section. Lower floors never see it; they take values in their constructors.
+There is one module for each section. The rooms below this one do not import it: they receive values as arguments.
 """
 
 from export_worker.config.config import DEFAULT_FILE, Config, ignored_variables, load_config, settings_file

@@ -1,4 +1,4 @@
-"""The whole configuration, and how it is read."""
+"""The whole configuration, and how it is loaded."""
 
 import os
 import re
@@ -24,34 +24,39 @@ from export_worker.redis.sentinel import is_sentinel_url
 
 DEFAULT_FILE = "export-worker.toml"
 FILE_VARIABLE = "EXPORT_CONFIG"
+"""The variable that names the file. It is no setting."""
 _SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$")
-"""What Kubernetes sets in every pod for a Service, such as one of the name `export-gateway`."""
+"""The ends of the variables that Kubernetes sets in every pod for each Service, e.g. one named `export-gateway`."""
 
-ConnectionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+_PYDANTIC_SUBJECT = re.compile(r"^[A-Z][a-z]+ should")
+"""The start of pydantic's messages: `Input should`, `String should`. Ours name the setting there."""
+_NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+_NAMESPACE_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
+SectionName = Annotated[str, StringConstraints(pattern=_NAME_PATTERN)]
 
 
 def _checked_url(url: str) -> str:
-    """Refuse what is no Redis URL; the refusal must not show it, for there may be a password in it."""
+    """Refuses text that is not a Redis URL. The message does not show it: it may contain a password."""
     try:
         parts = urlsplit(url)
         known = is_sentinel_url(url) or (parts.scheme in {"redis", "rediss", "unix"} and parts.port != 0)
     except ValueError:
         known = False
     if not known:
-        advice = (
-            "must be redis://, rediss://, unix:// or sentinel://, with what is special in its password percent-encoded"
+        allowed = "redis://, rediss://, unix:// or sentinel://"
+        raise PydanticCustomError(
+            "redis_url", f"must be {allowed}, with special characters in the password percent-encoded"
         )
-        raise PydanticCustomError("redis_url", advice)
     return url
 
 
 def _typed_sink(sink: Any) -> Any:
-    """A sink that says no type is a Redis stream, as it was when there was no other."""
+    """Adds the type `redis-stream` to a sink without a type: the first version had no other."""
     return {"type": "redis-stream", **sink} if isinstance(sink, dict) else sink
 
 
 class Config(BaseSettings):
-    """Everything that can be set."""
+    """All settings."""
 
     model_config = SettingsConfigDict(
         env_prefix="EXPORT_",
@@ -62,12 +67,15 @@ class Config(BaseSettings):
     )
 
     redis_url: Annotated[str, AfterValidator(_checked_url), Field(repr=False)] = "redis://127.0.0.1:6379/0"
-    """May hold a password, so it is not shown."""
-    namespace: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "exports"
+    """The address of Redis: redis://, rediss://, unix:// or sentinel://. It may contain a password, so `repr` omits it.
+
+    Default: this machine, port 6379, database 0."""
+    namespace: Annotated[str, StringConstraints(pattern=_NAMESPACE_PATTERN)] = "exports"
+    """The first part of every Redis key. Default `exports`, 1 to 64 characters: letters, digits, `_`, `.` and `-`."""
     s3: S3Settings = S3Settings()
-    connections: dict[ConnectionName, ConnectionSettings] = {}
-    sinks: dict[ConnectionName, Annotated[AnySink, BeforeValidator(_typed_sink)]] = {"stream": RedisStreamSink()}
-    triggers: dict[ConnectionName, AnyTrigger] = {}
+    connections: dict[SectionName, ConnectionSettings] = {}
+    sinks: dict[SectionName, Annotated[AnySink, BeforeValidator(_typed_sink)]] = {"stream": RedisStreamSink()}
+    triggers: dict[SectionName, AnyTrigger] = {}
     gateway: GatewaySettings = GatewaySettings()
     retry: RetrySettings = RetrySettings()
     transfer: TransferSettings = TransferSettings()
@@ -82,16 +90,16 @@ class Config(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment wins over the file, which arrives as arguments; there is nothing else."""
+        """Returns the sources: the environment, which overrides the file. The file arrives as arguments."""
         del settings_cls, dotenv_settings, file_secret_settings
         return env_settings, init_settings
 
     def platforms(self) -> dict[str, str]:
-        """Connection → platform."""
+        """Returns the platform of each connection, by the connection's name."""
         return {name: settings.platform for name, settings in self.connections.items()}
 
     def secrets(self) -> list[tuple[str, SecretStr]]:
-        """Every secret with the setting in which it stands."""
+        """Returns every secret with the name of its setting, e.g. `connections.gio.token`."""
         sections: dict[str, Mapping[str, BaseModel]] = {
             "connections": self.connections,
             "sinks": self.sinks,
@@ -108,35 +116,39 @@ class Config(BaseSettings):
 
 
 def load_config(path: str | None = None) -> Config:
-    """Read the file and the environment.
+    """Loads the configuration from the file and the environment.
 
     Args:
-        path: The file; by default `EXPORT_CONFIG`, then `export-worker.toml` if it is there.
+        path: The file. By default the file that `EXPORT_CONFIG` names, else `export-worker.toml` if it exists.
 
     Raises:
-        ConfigError: The file is missing or no TOML, or a setting is wrong; each is named.
+        ConfigError: The file cannot be read, is not TOML, or a setting is wrong. Every wrong setting is named.
     """
     file = Path(path) if path else settings_file()
     settings = _read(file) if file else {}
     try:
         return Config(**settings)
     except ValidationError as error:
-        told = error.errors(include_input=False)
-        raise ConfigError(*(_problem(file or Path(DEFAULT_FILE), detail) for detail in told)) from None
+        details = error.errors(include_input=False)
+        raise ConfigError(*(_problem(file or Path(DEFAULT_FILE), detail) for detail in details)) from None
     except ValueError as error:
-        # pydantic-settings: a variable that should hold JSON does not.
-        raise ConfigError(f"environment: {error}") from None
+        # Raised by pydantic-settings for a variable that must be JSON.
+        raise ConfigError(f"environment: {error}; a variable for a list or a whole section must be JSON") from None
 
 
 def settings_file() -> Path | None:
-    """The one that `EXPORT_CONFIG` names, else `export-worker.toml` if it is there."""
+    """Returns the file that `EXPORT_CONFIG` names, else `export-worker.toml` if it exists."""
     named = os.environ.get(FILE_VARIABLE)
     file = Path(named or DEFAULT_FILE)
     return file if named or file.exists() else None
 
 
 def ignored_variables(environment: Mapping[str, str]) -> list[str]:
-    """Variables that begin as ours do and name no setting; within a section, such a one is an error anyway."""
+    """Returns the `EXPORT_` variables whose first part is neither a setting nor a section.
+
+    They are ignored, because Kubernetes sets EXPORT_WORKER_SERVICE_HOST and the like. The variables that Kubernetes
+    sets for a Service are not returned. An unknown setting within a section is a `ConfigError`.
+    """
     known = {FILE_VARIABLE, *(f"EXPORT_{name.upper()}" for name in Config.model_fields)}
     return sorted(
         name
@@ -149,29 +161,45 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot read the configuration {file} ({error.strerror}); is EXPORT_CONFIG right?") from None
+        raise ConfigError(f"cannot read the configuration {file} ({error.strerror}); check EXPORT_CONFIG") from None
     except ValueError as error:
-        raise ConfigError(f"{file} is no valid TOML: {error}") from None
+        raise ConfigError(f"{file} is not valid TOML: {error}") from None
 
 
 def _problem(file: Path, detail: Any) -> str:
-    place = list(detail["loc"])
+    """Returns one error of pydantic as `SETTING: what is wrong or allowed`."""
+    path = list(detail["loc"])
     if detail["type"].startswith("union_tag"):
-        return f"{'.'.join(map(str, place))}.type: {detail['msg']}"
-    if place[0] in {"sinks", "triggers"}:
-        # Which of the types it is stands in the path as well, where the file has no such level.
-        del place[2:3]
-    setting = ".".join(map(str, place))
-    if detail["type"] == "extra_forbidden":
-        return f"{setting}: unknown setting (in {_written_in(file, place)})"
-    if detail["type"] == "value_error":
-        return f"{setting}.{detail['ctx']['error']}"
-    if detail["type"] == "string_pattern_mismatch" and detail["ctx"]["pattern"].startswith("^https?://"):
-        return f"{setting}: must be http://HOST or https://HOST, with port and path if need be, and nothing else"
-    return f"{setting}: {detail['msg']}"
+        return f"{'.'.join(map(str, path))}.type: {detail['msg']}"
+    if path[0] in {"sinks", "triggers"}:
+        # pydantic puts the type of the sink or trigger into the path; the file has no such level.
+        del path[2:3]
+    setting = ".".join(map(str, path))
+    match detail["type"]:
+        case "extra_forbidden":
+            source = _source(file, path)
+            return f"{setting}: unknown setting (in {source}); export-worker schema config lists all settings"
+        case "missing":
+            return f"{setting}: is required"
+        case "value_error":
+            return f"{setting}.{detail['ctx']['error']}"
+        case "string_pattern_mismatch":
+            return f"{setting}: {_pattern_message(detail['ctx']['pattern'], detail['msg'])}"
+        case _:
+            return f"{setting}: {_PYDANTIC_SUBJECT.sub('must', detail['msg'])}"
 
 
-def _written_in(file: Path, place: list[Any]) -> str:
-    """The variable that says a setting, else the file."""
-    variable = "EXPORT_" + "__".join(map(str, place)).upper()
+def _pattern_message(pattern: str, message: str) -> str:
+    if pattern.startswith("^https?://"):
+        return "must be http://HOST or https://HOST, optionally with a port and a path, and nothing else"
+    if pattern == _NAME_PATTERN:
+        return "the name must have 1 to 64 characters: letters, digits, _ and -"
+    if pattern == _NAMESPACE_PATTERN:
+        return "must have 1 to 64 characters: letters, digits, _, . and -"
+    return _PYDANTIC_SUBJECT.sub("must", message)
+
+
+def _source(file: Path, path: list[Any]) -> str:
+    """Returns the variable that sets a setting, else the file."""
+    variable = "EXPORT_" + "__".join(map(str, path)).upper()
     return variable if variable in map(str.upper, os.environ) else str(file)

@@ -1,4 +1,4 @@
-"""The section `gateway`."""
+"""The section `gateway`: the HTTP API."""
 
 from typing import Annotated
 
@@ -8,22 +8,23 @@ from export_worker.config.section import Section
 
 
 class GatewaySettings(Section):
-    """The HTTP API.
-
-    Args:
-        api_keys: Bearer keys; without any, only a loopback address is bound.
-        requests_per_second: Of each key and each gateway process, for long.
-        burst: Of each key, at once.
-        max_streams: Event streams at once.
-        keep_alive_s: Between comments on an event stream on which nothing happens.
-        stop_s: What requests get to end when the gateway is told to stop.
-    """
+    """The settings of `export-worker gateway`."""
 
     host: str = "127.0.0.1"
+    """The address to listen on. Default: this machine only."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """The TCP port. 0 picks a free port. Default 8080, at most 65535."""
     api_keys: tuple[SecretStr, ...] = ()
+    """Bearer keys that clients send. Without a key, only a loopback address is allowed as `host`. Default: none."""
     requests_per_second: Annotated[float, Field(gt=0)] = 100.0
+    """The sustained request rate of one key, for each gateway process. Default 100, above 0."""
     burst: Annotated[int, Field(ge=1)] = 200
+    """The number of requests that one key may send at once. Default 200, at least 1."""
     max_streams: Annotated[int, Field(ge=0)] = 1000
+    """The number of open event streams of one process. Default 1000, at least 0."""
     keep_alive_s: Annotated[float, Field(gt=0, le=3600)] = 15.0
+    """Seconds between comments on an event stream without events, so that proxies keep it open.
+
+    Default 15, above 0, at most 3600."""
     stop_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
+    """Seconds that running requests have to end after a stop signal. Default 10, at least 0, at most 3600."""

@@ -10,27 +10,30 @@ from export_worker.s3.settings import StorageSettings
 
 
 class S3Settings(StorageSettings, Section):
-    """Where files land. Credentials come from boto3's own chain and nowhere else.
-
-    Args:
-        endpoint_url: Left out for AWS.
-        key_template: Fields: kind, connection, date (of acceptance, UTC), export_id, file_name.
-        sweep_uploads: Abort multipart uploads of ours that nobody will complete. Not for a bucket in which a second
-            namespace writes under the same prefix: its exports are not known here.
-        sweep_uploads_after_s: Only those that were begun longer ago.
-    """
+    """The bucket that files are written to. Credentials come only from boto3's own chain."""
 
     bucket: Annotated[str, StringConstraints(min_length=3, max_length=255)] = "exports"
+    """The name of the bucket. Default `exports`, 3 to 255 characters."""
     prefix: str = ""
+    """Text before every object key, e.g. `exports/`. Default: empty."""
     region: str = "us-east-1"
+    """The AWS region. Default `us-east-1`."""
     endpoint_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")] | None = None
+    """The address of a store other than AWS, http:// or https://. Default: AWS."""
     key_template: str = "{kind}/dt={date}/{export_id}/{file_name}"
+    """The object key of a file after the prefix. It must contain `{file_name}`.
+
+    The fields are `kind`, `connection`, `date` (of acceptance, in UTC), `export_id` and `file_name`."""
 
     sweep_uploads: bool = True
+    """Whether to abort incomplete multipart uploads of exports that have ended or do not exist. Default: true.
+
+    Turn it off if a second namespace writes to this bucket under the same prefix: its exports are unknown here."""
     sweep_uploads_after_s: Annotated[float, Field(ge=3600)] = 86_400.0
+    """Only uploads older than this are aborted (seconds). Default 86,400 (a day), at least 3,600."""
 
     @model_validator(mode="after")
-    def _template_works(self) -> Self:
+    def _template_is_valid(self) -> Self:
         try:
             validate_key_template(self.key_template, self.prefix)
         except ValueError as error:

@@ -1,9 +1,9 @@
-"""What every section of the configuration is."""
+"""The base class of every section of the configuration."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """Refuses what it does not know, and does not change."""
+    """A section. It is immutable, and refuses unknown settings, infinity and NaN."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -1,4 +1,4 @@
-"""The sections `sinks`: where completion events go."""
+"""The sections `sinks`: the destinations of completion events."""
 
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -14,19 +14,19 @@ Endpoint = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s
 
 
 def is_reference(secret: SecretStr) -> bool:
-    """Whether the value stands elsewhere: `env:NAME` or `file:/path`."""
+    """Returns whether the setting refers to its value: `env:NAME` or `file:/path`."""
     return secret.get_secret_value().startswith(("env:", "file:"))
 
 
 def _checked_url(url: SecretStr) -> SecretStr:
-    """Refuse what is no address; the refusal must not show it, for there may be a secret in it."""
+    """Refuses text that is not a web address. The message does not show it: it may contain a secret."""
     if not is_reference(url) and not is_web_address(url.get_secret_value()):
         raise PydanticCustomError("web_address", "must be an http:// or https:// address, or env:NAME or file:/path")
     return url
 
 
 def is_web_address(url: str) -> bool:
-    """Whether a webhook can post there."""
+    """Returns whether a webhook can be posted to this address."""
     try:
         parts = urlsplit(url)
         return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
@@ -35,73 +35,72 @@ def is_web_address(url: str) -> bool:
 
 
 class SinkSettings(Section):
-    """What all sinks share.
-
-    Args:
-        at_once: Deliveries that may be on their way at the same time.
-        retry_first_s: Ceiling of the first wait after a delivery that failed; it doubles with each.
-        retry_max_s: No wait is longer.
-        give_up_after_s: An event that is refused for so long is given up, and listed by `events undelivered`.
-    """
+    """The common settings of all sinks."""
 
     at_once: Annotated[int, Field(ge=1, le=64)] = 8
+    """The number of concurrent deliveries. Default 8, 1 to 64. A Redis stream always has one, to keep the order."""
     retry_first_s: Annotated[float, Field(gt=0)] = 1.0
+    """The longest wait after the first failed delivery (seconds). The limit doubles with each failure.
+
+    Default 1, above 0."""
     retry_max_s: Annotated[float, Field(gt=0)] = 300.0
+    """The longest wait between deliveries of one event (seconds). Default 300, for a webhook 3600; above 0."""
     give_up_after_s: Annotated[float, Field(gt=0)] = 3 * 86_400.0
+    """An event that is refused for this time (seconds) is given up; `events undelivered` lists it.
+
+    Default 259,200 (3 days), above 0."""
 
 
 class RedisStreamSink(SinkSettings):
-    """Completion events on a Redis stream, in the field `event`; the stream keeps about `max_length` of them."""
+    """Appends events to a Redis stream, in the field `event`."""
 
     type: Literal["redis-stream"] = "redis-stream"
     stream: Annotated[str, StringConstraints(min_length=1)] = "exports:events"
+    """The key of the stream. Default `exports:events`, at least 1 character."""
     max_length: Annotated[int, Field(ge=1)] = 100_000
+    """The stream is trimmed to about this number of entries. Default 100,000, at least 1."""
 
 
 class WebhookSink(SinkSettings):
-    """Posts to an address, signed as Standard Webhooks says.
-
-    Args:
-        url: May hold a secret, so it is treated as one.
-        secret: Base64 behind `whsec_`.
-        previous_secret: While a secret is changed: events are signed with both.
-        allow_private: The address may lead into a private network.
-        timeout_s: For one delivery.
-    """
+    """Posts events to an address, signed by the rules of Standard Webhooks."""
 
     type: Literal["webhook"]
     url: Annotated[SecretStr, AfterValidator(_checked_url)]
+    """The receiver's address, http:// or https://. It may contain a secret, so it is masked. Required."""
     secret: SecretStr
+    """The signing key: base64, with or without the prefix `whsec_`. Required."""
     previous_secret: SecretStr | None = None
+    """The previous signing key, while the key is changed: events are signed with both. Default: none."""
     allow_private: bool = False
+    """Whether `url` may resolve to an address in a private network. Default: false."""
     timeout_s: Annotated[float, Field(gt=0, le=30)] = 15.0
+    """Seconds that one delivery may take. Default 15, above 0, at most 30."""
     retry_max_s: Annotated[float, Field(gt=0)] = 3600.0
 
 
 class AwsSinkSettings(SinkSettings):
-    """What the sinks on AWS share. Credentials come from boto3's own chain and nowhere else.
-
-    Args:
-        region: Left out, boto3's configuration says it.
-        endpoint_url: Left out for AWS.
-    """
+    """The common settings of the sinks on AWS. Credentials come only from boto3's own chain."""
 
     region: Text | None = None
+    """The AWS region. Default: the region of boto3's configuration."""
     endpoint_url: Endpoint | None = None
+    """The address of a service other than AWS, http:// or https://. Default: AWS."""
 
 
 class SqsSink(AwsSinkSettings):
-    """Sends to an SQS queue; one that ends in `.fifo` as such queues need it."""
+    """Sends events to an SQS queue, standard or FIFO."""
 
     type: Literal["sqs"]
     queue_url: Endpoint
+    """The queue's URL, http:// or https://; that of a FIFO queue ends in `.fifo`. Required."""
 
 
 class SnsSink(AwsSinkSettings):
-    """Publishes to an SNS topic."""
+    """Publishes events to an SNS topic."""
 
     type: Literal["sns"]
     topic_arn: Annotated[str, StringConstraints(pattern=r"^arn:[^\s]+$")]
+    """The topic's ARN. Required."""
 
 
 class EventBridgeSink(AwsSinkSettings):
@@ -109,42 +108,41 @@ class EventBridgeSink(AwsSinkSettings):
 
     type: Literal["eventbridge"]
     event_bus: Text = "default"
+    """The name or ARN of the bus. Default `default`, 1 to 1024 characters."""
 
 
 class BrokerSink(SinkSettings):
-    """Publishes to RabbitMQ, NATS JetStream or Kafka.
-
-    Args:
-        broker: Each needs the extra of its name.
-        url: `amqp://…`, `nats://…`, or Kafka's `host:port`, several with commas. May hold a password.
-        destination: RabbitMQ: the queue, or with `exchange` the routing key. NATS: the subject. Kafka: the topic.
-        exchange: RabbitMQ alone: an exchange that exists.
-        stream: NATS alone, and needed there: the JetStream that keeps the subject; without one events could be lost.
-    """
+    """Publishes events to RabbitMQ, NATS JetStream or Kafka."""
 
     type: Literal["broker"]
     broker: BrokerName
+    """`rabbitmq`, `nats` or `kafka`. Each needs the extra of its name. Required."""
     url: SecretStr
+    """`amqp://…`, `nats://…`, or for Kafka `host:port`, several with commas. It may contain a password. Required."""
     destination: Text
+    """RabbitMQ: the queue, or with `exchange` the routing key. NATS: the subject. Kafka: the topic. Required."""
     exchange: Text | None = None
+    """RabbitMQ only: an exchange that exists. Default: none; then events are sent to the queue."""
     stream: Text | None = None
+    """The JetStream that stores the subject. Required for NATS, since events could be lost without one; not allowed
+    for other brokers."""
 
     @model_validator(mode="after")
-    def _fits_the_broker(self) -> Self:
+    def _fits_broker(self) -> Self:
         check_broker_fields(self.broker, exchange=self.exchange, stream=self.stream)
         return self
 
 
 def check_broker_fields(broker: BrokerName, *, exchange: str | None, stream: str | None) -> None:
-    """Refuse what only another broker has.
+    """Refuses settings that this broker does not have.
 
     Raises:
-        ValueError: Says which setting.
+        ValueError: Names the setting.
     """
     if exchange is not None and broker != "rabbitmq":
-        raise ValueError("exchange is for rabbitmq alone")
+        raise ValueError("exchange is allowed only for rabbitmq")
     if (stream is None) == (broker == "nats"):
-        raise ValueError("stream is needed for nats, and for no other broker")
+        raise ValueError("stream is required for nats, and not allowed for other brokers")
 
 
 AnySink = Annotated[

@@ -8,15 +8,14 @@ from export_worker.config.section import Section
 
 
 class TransferSettings(Section):
-    """How bytes are moved.
-
-    Args:
-        memory_mib: Buffers of all transfers of one process together. A single part that is larger (of a file beyond
-            120 GiB whose length is not known, or beyond 1.2 TiB, with the default) takes all of it while it fills.
-        parts_in_flight: Parts of one file that upload at once.
-        mib_per_second: That all transfers of one process may read; without it there is no ceiling.
-    """
+    """The limits of transfers in one worker process."""
 
     memory_mib: Annotated[int, Field(ge=16)] = 128
+    """MiB of buffers that all transfers of one process share. Default 128, at least 16.
+
+    A single part can be larger: with the default, of a file above 120 GiB of unknown length, or above 1.2 TiB. Such a
+    part takes all of the memory while it fills."""
     parts_in_flight: Annotated[int, Field(ge=1, le=32)] = 4
+    """The number of parts of one file that are uploaded at once. Default 4, 1 to 32."""
     mib_per_second: Annotated[float, Field(gt=0)] | None = None
+    """MiB a second that all transfers of one process may read. Above 0. Default: no limit."""

@@ -1,4 +1,4 @@
-"""The sections `triggers`: where messages that ask for exports come from."""
+"""The sections `triggers`: the sources of messages that request exports."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -9,66 +9,65 @@ from export_worker.config.sinks import BrokerName, Endpoint, Text, check_broker_
 
 
 class TriggerSettings(Section):
-    """What all triggers share.
-
-    Args:
-        request: A template: the export request, with JMESPath between braces over a CloudEvent. Without it a message
-            is a request itself.
-    """
+    """The common settings of all triggers."""
 
     request: dict[str, Any] | None = None
+    """A template of the export request, with JMESPath in braces over the CloudEvent.
+
+    Default: none; then the message itself is a request."""
 
 
 class RedisStreamTrigger(TriggerSettings):
-    """Reads a Redis stream as one of a consumer group.
-
-    Args:
-        group: Created if it is not there, to begin with the oldest entry.
-        claim_after_s: What another consumer has read and not acknowledged for so long is taken over.
-    """
+    """Reads a Redis stream in a consumer group."""
 
     type: Literal["redis-stream"]
     stream: Text
+    """The key of the stream, 1 to 1024 characters. Required."""
     group: Text = "export-worker"
+    """The consumer group. If it does not exist, it is created and starts at the oldest entry.
+
+    Default `export-worker`, 1 to 1024 characters."""
     claim_after_s: Annotated[float, Field(gt=0)] = 60.0
+    """Entries that another consumer has read and not acknowledged for this time (seconds) are claimed.
+
+    Default 60, above 0."""
 
 
 class SqsTrigger(TriggerSettings):
-    """Reads an SQS queue. Credentials come from boto3's own chain and nowhere else.
-
-    Args:
-        visibility_s: How long a message that is worked on is hidden from others; extended as long as it is needed.
-        wait_s: Of one long poll; a stop waits for its end.
-    """
+    """Reads an SQS queue. Credentials come only from boto3's own chain."""
 
     type: Literal["sqs"]
     queue_url: Endpoint
+    """The queue's URL, http:// or https://. Required."""
     region: Text | None = None
+    """The AWS region. Default: the region of boto3's configuration."""
     endpoint_url: Endpoint | None = None
+    """The address of a service other than AWS, http:// or https://. Default: AWS."""
     visibility_s: Annotated[int, Field(ge=3, le=43_200)] = 30
+    """The visibility timeout of a message in work (seconds). It is extended until the message is done.
+
+    Default 30, 3 to 43,200 (12 hours)."""
     wait_s: Annotated[int, Field(ge=0, le=20)] = 5
+    """Seconds of one long poll. A stop waits for the poll to end. Default 5, 0 to 20."""
 
 
 class BrokerTrigger(TriggerSettings):
-    """Reads RabbitMQ, NATS JetStream or Kafka.
-
-    Args:
-        broker: Each needs the extra of its name.
-        url: As a sink has it.
-        source: RabbitMQ: the queue. NATS: the subject. Kafka: the topic.
-        group: NATS: the durable consumer; Kafka: the consumer group. RabbitMQ has none.
-        stream: NATS alone, and needed there: the JetStream that keeps the subject.
-    """
+    """Reads RabbitMQ, NATS JetStream or Kafka."""
 
     type: Literal["broker"]
     broker: BrokerName
+    """`rabbitmq`, `nats` or `kafka`. Each needs the extra of its name. Required."""
     url: SecretStr
+    """The broker's address, as for a broker sink. Required."""
     source: Text
+    """RabbitMQ: the queue. NATS: the subject. Kafka: the topic. 1 to 1024 characters. Required."""
     group: Text = "export-worker"
+    """NATS: the durable consumer. Kafka: the consumer group. RabbitMQ does not use it. Default `export-worker`."""
     stream: Text | None = None
+    """The JetStream that stores the subject. Required for NATS, not allowed for other brokers."""
 
     @model_validator(mode="after")
-    def _fits_the_broker(self) -> Self:
+    def _fits_broker(self) -> Self:
         check_broker_fields(self.broker, exchange=None, stream=self.stream)
         return self
 

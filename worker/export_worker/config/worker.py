@@ -8,41 +8,46 @@ from export_worker.config.section import Section
 
 
 class RetrySettings(Section):
-    """How often a step may fail in a row, and the waits between (seconds).
+    """How often a step may fail in a row, and the waits between its attempts.
 
-    The defaults ride out some ten minutes; a platform that is down for longer is waited for by the breaker.
+    With the defaults a step survives an outage of about ten minutes. The circuit breaker handles a longer outage of a
+    platform.
     """
 
     max_attempts: Annotated[int, Field(ge=1)] = 12
+    """The number of failures in a row after which the export fails. Default 12, at least 1."""
     first_s: Annotated[float, Field(gt=0)] = 1.0
+    """The longest first wait (seconds). The limit doubles with each failure. Default 1, above 0."""
     max_s: Annotated[float, Field(gt=0)] = 300.0
+    """The longest wait (seconds). Default 300, above 0."""
 
 
 class WorkerSettings(Section):
-    """How much one worker takes on, and how soon a dead one is noticed.
-
-    Args:
-        control_steps: Submits and polls at once.
-        transfers: Exports that move bytes at once.
-        lease_s: A worker that says nothing for so long has lost its step.
-        sweep_s: Seconds between looks for overdue exports.
-        drain_s: Seconds that running steps get when the worker is told to stop.
-        retention_s: How long an ended export can be looked at.
-        breaker_first_s: How long a platform that does not answer is left alone at first; doubles with each look.
-        breaker_max_s: It is left alone no longer than this.
-        health_host: Where `/healthz`, `/readyz` and `/metrics` are served.
-        health_port: On which port; 0 takes a free one, which the log names. Left out, nothing is served.
-        tracing: Send spans where the `OTEL_` variables say; needs the extra `tracing`.
-    """
+    """The concurrency of one worker process, its leases, its stop, and its health pages."""
 
     control_steps: Annotated[int, Field(ge=1)] = 50
+    """The number of submits and polls at once. Default 50, at least 1."""
     transfers: Annotated[int, Field(ge=1)] = 4
+    """The number of exports whose files are transferred at once. Default 4, at least 1."""
     lease_s: Annotated[float, Field(ge=1)] = 15.0
+    """A worker that does not renew its lease for this time (seconds) loses the step. Default 15, at least 1."""
     sweep_s: Annotated[float, Field(gt=0)] = 5.0
+    """Seconds between searches for overdue exports. Default 5, above 0."""
     drain_s: Annotated[float, Field(ge=0)] = 10.0
+    """Seconds that running steps have to end after a stop signal. Default 10, at least 0."""
     retention_s: Annotated[float, Field(ge=60)] = 7 * 86_400.0
+    """Seconds that the status of an ended export is kept. Default 604,800 (7 days), at least 60."""
     breaker_first_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    """The first pause of calls to a platform that does not answer (seconds). It doubles after each failed probe.
+
+    Default 5, above 0, at most 3600."""
     breaker_max_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
+    """The longest pause of calls to a platform that does not answer (seconds). Default 300, above 0, at most 3600."""
     health_host: str = "127.0.0.1"
+    """The address on which `/healthz`, `/readyz` and `/metrics` are served. Default: this machine only."""
     health_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """The TCP port of these pages. 0 picks a free port, which is logged. At most 65535. Default: no pages."""
     tracing: bool = False
+    """Whether to send spans to the collector that the `OTEL_` variables name. Needs the extra `tracing`.
+
+    Default: false."""

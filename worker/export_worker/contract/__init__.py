@@ -1,4 +1,4 @@
-"""What producers, workers and other services agree on: requests, statuses, events, error codes, Redis keys.
+"""What producers, workers and other services agree on: requests, statuses, events, names in Redis.
 
-Floor 0 of the house: needs pydantic alone, so that a service can import it next to its own code.
+It needs only pydantic, so a service can import it next to its own code.
 """

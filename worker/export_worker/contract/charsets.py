@@ -1,4 +1,4 @@
-"""Which charsets a file can be written in and read from."""
+"""The charsets that a file can be read from and written in."""
 
 import codecs
 
@@ -14,14 +14,14 @@ _NO_FILES = {
     "mbcs": "differs from machine to machine",
     "oem": "differs from machine to machine",
 }
-"""What Python calls text encodings and no file is written in, by Python's name."""
+"""Python's text encodings that are no charset of files, by Python's name, and why."""
 
 
 def charset_codec(name: str) -> codecs.CodecInfo:
-    """The codec of a charset; it works piece by piece.
+    """Returns the codec of a charset. The codec can process a text piece by piece.
 
     Raises:
-        ValueError: Python does not know it, it is no charset of text (`rot13`, `base64`, `zip`) or none of files.
+        ValueError: Python does not know the charset, or it is none of text (`rot13`, `base64`, `zip`) or of files.
     """
     try:
         codec = codecs.lookup(name)
@@ -31,16 +31,16 @@ def charset_codec(name: str) -> codecs.CodecInfo:
     except (LookupError, ValueError, TypeError):
         raise ValueError("must be a charset that Python knows, e.g. UTF-8, UTF-16LE or GB18030") from None
     if reason is not None:
-        raise ValueError(f"must be a charset that files have; {name} {reason}")
+        raise ValueError(f"must be a charset of files; {name} {reason}")
     return codec
 
 
 def _check(name: str, codec: codecs.CodecInfo) -> None:
-    """Raise what is wrong unless text comes back: at once, and a character and a byte at a time."""
+    """Raises an error unless a text survives the codec: as a whole, and piece by piece."""
     if _SAMPLE.encode(name).decode(name) != _SAMPLE:
         raise ValueError("changes text")
     encoder, decoder = codec.incrementalencoder("strict"), codec.incrementaldecoder("strict")
     data = b"".join(map(encoder.encode, _SAMPLE)) + encoder.encode("", final=True)
     text = "".join(decoder.decode(bytes([byte])) for byte in data) + decoder.decode(b"", final=True)
     if text != _SAMPLE:
-        raise ValueError("changes text that comes in pieces")
+        raise ValueError("changes text that is processed in pieces")

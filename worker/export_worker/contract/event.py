@@ -11,7 +11,7 @@ EventType = Literal["export.succeeded", "export.failed", "export.cancelled"]
 
 
 class Event(Model):
-    """An export has reached a terminal phase. `id` is the same in every delivery."""
+    """Reports that an export has reached a terminal phase. `id` is the same in every delivery."""
 
     model_config = ConfigDict(extra="ignore", strict=False)
 
@@ -23,5 +23,5 @@ class Event(Model):
     time: Timestamp
     datacontenttype: Literal["application/json"] = "application/json"
     traceparent: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
-    """The trace of whoever asked (W3C Trace Context); left out when there is none."""
+    """The trace of the request (W3C Trace Context). Missing if the request had none."""
     data: Status

@@ -1,4 +1,4 @@
-"""How the files of an export shall land."""
+"""How the files of an export are written."""
 
 import codecs
 from operator import not_
@@ -16,27 +16,27 @@ def _written_charset(name: str) -> str:
 
 
 Charset = Annotated[str, StringConstraints(min_length=1, max_length=40), AfterValidator(_written_charset)]
-"""A charset that Python can write."""
+"""A charset of files that Python can write."""
 Compression = Literal["none", "gzip", "zstd"]
-"""Of the whole file; of the columns, where that is Parquet."""
+"""The compression of the whole file, or of the columns of Parquet."""
 ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
-"""What a column of Parquet holds."""
+"""The type of a column of Parquet."""
 
 
 class Output(Model):
-    """How the files shall land: bytes as they come, unless something is said here.
+    """How the files are written. By default they keep the platform's bytes.
 
-    `count_rows` counts the records of CSV and NDJSON, a header line included. `format` makes Parquet out of CSV: each
-    column is text, but for those that `schema` gives a type; an empty value is null there.
+    `count_rows` counts the records of CSV and NDJSON, a header line included. `format` converts CSV to Parquet. Each
+    column is text unless `schema` gives it a type; an empty value of such a column is null.
     """
 
-    # `schema` is a name that pydantic's own models have, so the field has another one in Python.
+    # pydantic's models have a method `schema`, so the field has another name in Python.
     model_config = ConfigDict(serialize_by_alias=True)
 
     charset: Charset | None = None
     compression: Compression = "none"
-    # Left out unless they are asked for: a worker that does not know them reads the request, and the fingerprint of one
-    # that was accepted before there were such fields is still the same.
+    # Later fields are left out of the JSON unless the request sets them. So an older worker can read the request, and
+    # the fingerprint of a request from before the fields existed stays the same.
     count_rows: Annotated[bool, Field(exclude_if=not_)] = False
     format: Annotated[Literal["parquet"] | None, Field(exclude_if=not_)] = None
     column_types: Annotated[
@@ -46,7 +46,7 @@ class Output(Model):
     @model_validator(mode="after")
     def _fits_parquet(self) -> Self:
         if self.format is None and self.column_types is not None:
-            raise field_rule("schema", 'is for format "parquet" only')
+            raise field_rule("schema", 'is allowed only with format "parquet"')
         if self.format is not None and self.charset is not None and codecs.lookup(self.charset).name != "utf-8":
             raise field_rule("charset", "must be UTF-8 or left out: the text of Parquet is UTF-8")
         return self

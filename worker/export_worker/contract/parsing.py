@@ -1,4 +1,4 @@
-"""Turns bytes from outside into a request, or into an error that names each field and what is allowed."""
+"""Parses a request, or reports each wrong field and what is allowed."""
 
 from typing import Any
 
@@ -11,19 +11,20 @@ from export_worker.contract.request import ExportRequest, kind_models
 from export_worker.errors import FieldProblem, InvalidRequestError
 
 REQUEST_MAX_BYTES = 64 * 1024
-"""Many times what 60 property names and 4 KiB of metadata need."""
+"""Much more than 60 property names and 4 KiB of metadata need."""
 
 PROBLEMS_MAX = 100
-"""Named of one request: thousands of wrong fields would come back many times as large."""
+"""Reported of one request: a report of thousands of wrong fields would be many times as large as the request."""
 
 
 def parse_request(body: bytes | str) -> ExportRequest:
-    """Parse one request from JSON.
+    """Parses one request from JSON.
 
     Raises:
-        InvalidRequestError: Not JSON, too large, or a field is wrong; every problem is named, up to `PROBLEMS_MAX`.
+        InvalidRequestError: The body is not JSON, or too large, or a field is wrong. It names up to `PROBLEMS_MAX`
+            problems.
     """
-    # Half of a surrogate pair is left for the parser to refuse.
+    # The JSON parser then refuses a lone surrogate.
     data = body.encode(errors="surrogatepass") if isinstance(body, str) else body
     if len(data) > REQUEST_MAX_BYTES:
         raise InvalidRequestError([FieldProblem("request", f"must have at most {REQUEST_MAX_BYTES} bytes")])
@@ -68,7 +69,7 @@ def _message(location: tuple[int | str, ...], detail: ErrorDetails) -> str:
 
 
 def _allowed(location: tuple[int | str, ...]) -> list[str]:
-    """The fields of the model in which an unknown one was found."""
+    """Returns the fields of the model that has the unknown field."""
     model: type[Model] = ExportRequest
     models = kind_models()
     for part in location[:-1]:

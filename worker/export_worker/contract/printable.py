@@ -1,21 +1,21 @@
-"""Text of others where a terminal may show it: a command's output, a log."""
+"""Makes text from outside safe to show in a terminal: in a command's output or a log."""
 
 import json
 import re
 
 _UNSHOWABLE = "\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
-"""Control characters beyond ASCII, those that turn the direction of writing, and halves of surrogate pairs."""
+"""Control characters beyond ASCII, characters that change the direction of writing, and lone surrogates."""
 _IN_TEXT = re.compile(f"[\x00-\x1f{_UNSHOWABLE}]")
 _IN_JSON = re.compile(f"[{_UNSHOWABLE}]")
-"""The others are escaped by `json`."""
+"""`json` escapes the control characters of ASCII."""
 
 
 def clean(text: str) -> str:
-    """One line that a terminal only shows: what others wrote may hold sequences that it would obey."""
+    """Returns the text as one line without control sequences, which a terminal would execute."""
     return _IN_TEXT.sub(lambda found: " " if found[0].isspace() else "\ufffd", text)
 
 
 def dumps(value: object, *, indent: int | None = None) -> str:
-    """JSON for people and programs: Chinese stays Chinese, and what a terminal cannot show is escaped."""
+    """Returns JSON that keeps Chinese text readable, and escapes the characters that a terminal must not get."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     return _IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -1,8 +1,7 @@
-"""Names in Redis, and the wire form of a queue entry.
+"""The keys in Redis. Producers and workers must agree on them to the letter, so both use this module.
 
-One place for both sides: whoever enqueues and whoever works must agree to the letter. Every key of ours begins with
-the namespace. arq's own keys (`arq:job:…`) begin with arq's prefix, which it does not let us
-choose; the namespace stands in the job id behind it.
+Every key of export-worker begins with the namespace. arq's own keys (`arq:job:…`) begin with a prefix that cannot be
+configured; the namespace is in the job id behind it.
 """
 
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Literal
 from export_worker.contract.status import Phase
 
 Role = Literal["control", "transfer"]
+"""`control` steps call the platform: submit, poll, cancel. `transfer` steps move files into S3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,23 +23,28 @@ class Keys:
     def export(self, export_id: str) -> str:
         """Hash: the export's record.
 
-        Written by producers: `request`, `status`, `connection`, `kind`, `cancel` and `retry` (what somebody asked for),
-        and `trace` (the W3C trace context of the request as JSON, if it had one).
-        Written by workers: `state`, `status`, `phase`, `version` (for compare-and-set; whoever claims a step sets it to
-        a random number, so it fences off whoever had it before), `saved` (the version whose step was saved last),
-        `step` (the only one that may run next), `claims` (how often that step was claimed), `released` (its last holder
-        gave it back), `refused` (workers that could do nothing for it, or `all` when nobody took it in time), `going`
-        (ms since when its deadline counts) and `progress` (how far a transfer is).
+        Producers write `request`, `status`, `connection`, `kind`, `cancel` and `retry` (what a caller has requested),
+        and `trace` (the W3C trace context of the request as JSON, if it has one). Workers write:
+
+        - `state`, `status`, `phase`;
+        - `version`: a random number that each claim sets, so that a worker that has lost the step can change nothing;
+        - `saved`: the version whose step was saved last;
+        - `step`: the number of the only step that may run next;
+        - `claims`: how often that step was claimed;
+        - `released`: the last worker that held the step has shut down;
+        - `refused`: the workers that cannot run the step, or `all` when no other worker has claimed it in time;
+        - `going`: the time (ms) from which its deadline counts;
+        - `progress`: how far a transfer is.
         """
         return f"{self.namespace}:export:{export_id}"
 
     def timeline(self, export_id: str) -> str:
-        """List of JSON: every transition of the export, oldest first."""
+        """List of JSON: every transition of the export, the oldest first."""
         return f"{self.namespace}:timeline:{export_id}"
 
     @property
     def open(self) -> str:
-        """Sorted set of open exports by the time (ms) at which somebody must look at them."""
+        """Sorted set of open exports by the time (ms) at which the sweep must examine them."""
         return f"{self.namespace}:open"
 
     @property
@@ -49,7 +54,7 @@ class Keys:
 
     @property
     def ended(self) -> str:
-        """Sorted set of exports in a terminal phase by its time (ms)."""
+        """Sorted set of exports in a terminal phase by the time (ms) of that phase."""
         return f"{self.namespace}:ended"
 
     def phase(self, phase: Phase) -> str:
@@ -57,17 +62,17 @@ class Keys:
         return f"{self.namespace}:phase:{phase}"
 
     def dedupe(self, idempotency_key: str) -> str:
-        """Hash: export id and fingerprint. The key is digested: it is the caller's, of any length and alphabet."""
+        """Hash: export id and fingerprint. The caller's key may have any length and alphabet, so it is hashed."""
         return f"{self.namespace}:dedupe:{sha256(idempotency_key.encode()).hexdigest()}"
 
     @property
     def connections(self) -> str:
-        """Hash of connection → platform, announced by workers when they start."""
+        """Hash of connection → platform. Workers announce theirs when they start."""
         return f"{self.namespace}:connections"
 
     @property
     def sinks(self) -> str:
-        """Hash of sink → type, announced by workers when they start."""
+        """Hash of sink → type. Workers announce theirs when they start."""
         return f"{self.namespace}:sinks"
 
     def event(self, event_id: str) -> str:
@@ -76,7 +81,7 @@ class Keys:
 
     @property
     def events(self) -> str:
-        """Sorted set of the ids of events that are kept, by the time (ms) at which they came about."""
+        """Sorted set of the ids of events that are kept, by the time (ms) of the event."""
         return f"{self.namespace}:events-at"
 
     def outbox(self, sink: str) -> str:
@@ -84,15 +89,15 @@ class Keys:
         return f"{self.namespace}:outbox:{sink}"
 
     def refusals(self, sink: str) -> str:
-        """Hash of event id → `failures:first`: how often one sink did not take it, and since when (ms)."""
+        """Hash of event id → `failures:first`: how often one sink has refused it, and since when (ms)."""
         return f"{self.namespace}:refusals:{sink}"
 
     def undelivered(self, sink: str) -> str:
-        """Hash of event id → JSON: what was given up for one sink, when and why."""
+        """Hash of event id → JSON: an event whose delivery to one sink was given up, when and why."""
         return f"{self.namespace}:undelivered:{sink}"
 
     def dead(self, trigger: str) -> str:
-        """Stream: messages that one trigger could not use, in the fields `id`, `reason` and `message`."""
+        """Stream: the dead letters of one trigger, in the fields `id`, `reason` and `message`."""
         return f"{self.namespace}:dead:{trigger}"
 
     @property
@@ -102,39 +107,39 @@ class Keys:
 
     @property
     def upload_sweep(self) -> str:
-        """String with a TTL: the worker that has looked for uploads that are left in S3."""
+        """String with a TTL: the worker that has searched S3 for abandoned uploads."""
         return f"{self.namespace}:upload-sweep"
 
     def queue(self, role: Role) -> str:
-        """Arq's queue (sorted set of job ids by due time in ms)."""
+        """Arq's queue: a sorted set of job ids by due time (ms)."""
         return f"{self.namespace}:queue:{role}"
 
     @property
     def workers(self) -> str:
-        """Sorted set of workers by the time (ms) at which they last said that they live."""
+        """Sorted set of workers by the time (ms) at which they last wrote their record."""
         return f"{self.namespace}:workers"
 
     def worker(self, owner: str) -> str:
-        """String with a TTL: what one worker says of itself, as JSON."""
+        """String with a TTL: one worker's record, as JSON."""
         return f"{self.namespace}:worker:{owner}"
 
     @property
     def contact(self) -> str:
-        """String: when (ms) a worker claimed last. A long silence means that Redis was away."""
+        """String: when (ms) a worker last claimed. A long silence means that Redis was unreachable."""
         return f"{self.namespace}:contact"
 
     @property
     def spared(self) -> str:
-        """String with a TTL: until when (ms), after an outage, nothing that is held is taken from its holder."""
+        """String with a TTL: until when (ms), after an outage, a held step keeps its worker."""
         return f"{self.namespace}:spared"
 
     @property
     def prefix(self) -> str:
-        """What every key begins with; for scripts, which find some names only as they run."""
+        """The beginning of every key, for scripts that find some names only while they run."""
         return f"{self.namespace}:"
 
     def wake(self, role: Role) -> str:
-        """Channel: something in the queue is due at once."""
+        """Channel: an entry of the queue is due at once."""
         return f"{self.namespace}:wake:{role}"
 
     def slots(self, connection: str) -> str:
@@ -151,24 +156,29 @@ class Keys:
 
     @property
     def ring(self) -> str:
-        """Sorted set of the connections that have transfers waiting, in the order in which they are served next."""
+        """Sorted set of the connections that have waiting transfers, in the order of their turns."""
         return f"{self.namespace}:ring"
 
     def aside(self, role: Role) -> str:
-        """Sorted set of the jobs that are offered to others than who could do nothing for them, by until when (ms)."""
+        """Sorted set of the jobs that only other workers may claim, by the time (ms) until when."""
         return f"{self.namespace}:aside:{role}"
 
+    def durations(self, connection: str, kind: str) -> str:
+        """List: how long (ms) the last operations of one kind took on one connection, the newest first."""
+        return f"{self.namespace}:durations:{connection}:{kind}"
+
     def rate(self, connection: str) -> str:
-        """String: when (ms) one connection's calls so far will have been within its rate."""
+        """String: when (ms) the rate of one connection has room again for the requests that were counted."""
         return f"{self.namespace}:rate:{connection}"
 
     def breaker(self, connection: str, role: Role = "control") -> str:
-        """Hash: `failures` in a row, `until` when (ms) it is left alone, `vain:ID` how often that export was the probe.
+        """Hash: the circuit breaker of one connection.
 
-        For control steps of one connection's platform; for transfers of wherever its files come from, and of S3.
+        `failures` in a row; `until` when (ms) it is open; `vain:ID`, how often the probe of that export has failed.
+        Control steps have a breaker for the connection's platform. Transfers have one for the host of the files and S3.
         """
         return f"{self.namespace}:breaker:{connection}{':transfer' if role == 'transfer' else ''}"
 
     def job_id(self, export_id: str, step: int) -> str:
-        """The export's step as an arq job. The step number keeps the chain single: one id, one entry."""
+        """The export's step as an arq job. The step number is in the id, so an export has one queue entry at most."""
         return f"{self.namespace}:{export_id}:{step}"

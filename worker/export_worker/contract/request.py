@@ -1,4 +1,4 @@
-"""The export request: what may be exported, from which platform, and how it shall land."""
+"""The export request: what is exported, from which platform, and how the files are written."""
 
 import json
 from datetime import datetime
@@ -16,23 +16,23 @@ from export_worker.contract.output import Output
 from export_worker.errors import ConfigError
 
 METADATA_MAX_BYTES = 4096
-"""Travels in the record, in every status and every event, so it stays small."""
+"""The metadata is in the record, in every status and in every event, so it must be small."""
 
 PROPERTIES_MAX = 60
-"""GrowingIO REST: the query fails above it (its segment-profile document)."""
+"""GrowingIO REST: a query with more properties fails (segment-profile document)."""
 
 
 def _real_time(text: str) -> str:
     try:
-        datetime.strptime(text, "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007 - the platform's own time, without a zone
+        datetime.strptime(text, "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007 - the platform's time has no zone
     except ValueError:
-        raise ValueError("must be a date and a time that there are") from None
+        raise ValueError("must be an existing date and time") from None
     return text
 
 
 def _once_each(texts: list[str]) -> list[str]:
     if len(set(texts)) < len(texts):
-        raise ValueError("must not name one twice")
+        raise ValueError("must not contain a value twice")
     return texts
 
 
@@ -44,29 +44,29 @@ def _small_metadata(metadata: dict[str, str]) -> dict[str, str]:
 
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
-"""Anything that a platform calls something, without control characters."""
+"""A name that a platform uses, without control characters."""
 HashId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{8}$")]
-"""GrowingIO: 8 letters or digits (its GraphQL reference)."""
+"""GrowingIO: 8 letters or digits (GraphQL reference)."""
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_$#.:-]{1,256}$")]
-"""A platform's key of a tag, segment or property; goes into paths, so it has no slash."""
+"""A platform's key of a tag, segment or property. It is used in paths, so it has no slash."""
 PathKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
-"""A project's id, which becomes one segment of a URL's path."""
+"""A project's id, which is one segment of a URL's path."""
 PATH_TEXT_PATTERN = r"^[^\x00-\x20\x7f-\xa0/\\?#%.][^\x00-\x20\x7f-\xa0/\\?#%]{0,127}$"
-"""Text that stays one segment of a URL's path once it is percent-encoded, whoever decodes it on the way, and how often:
-no slash or backslash, nothing that would end a path or decode to something else, and no dot in front (`..`)."""
+"""Text that stays one segment of a URL's path once it is percent-encoded, even if proxies decode it several times. It
+has no slash or backslash, no character that ends a path or begins an escape, and no dot at the beginning (`..`)."""
 PathText = Annotated[str, StringConstraints(pattern=PATH_TEXT_PATTERN)]
-"""A key in a URL's path that people may have chosen in their own language; percent-encoded there."""
+"""A key, in any language, that is percent-encoded in a URL's path."""
 PlatformCharset = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,39}$")]
-"""Handed to the platform as it stands: no document lists what is accepted."""
+"""Sent to the platform unchanged: no document lists the allowed values."""
 SinkName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-"""As the configuration names a sink."""
+"""The name of a sink in the configuration."""
 Seconds = Annotated[float, Field(ge=0.001, le=30 * 86400, allow_inf_nan=False)]
 BaseTime = Annotated[
     str,
     StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$"),
     AfterValidator(_real_time),
 ]
-"""Sensors Data: the time that a partition of a user group is of (its user-group document)."""
+"""Sensors Data: the time of one partition of a user group (user-group document)."""
 PositiveId = Annotated[int, Field(gt=0, le=2**63 - 1)]
 
 
@@ -117,7 +117,7 @@ class _RestFile(Model):
     @model_validator(mode="after")
     def _header_of_csv(self) -> Self:
         if self.csv_header_type is not None and self.file_format == "json":
-            raise field_rule("csv_header_type", "is for file_format csv only")
+            raise field_rule("csv_header_type", "is allowed only with file_format csv")
         return self
 
 
@@ -138,7 +138,7 @@ class GrowingioUserTagUsers(_RestFile):
 
 
 class ThinkingdataClusterUsers(Model):
-    """The users of one cluster or tag (ThinkingData), refreshed before unless `refresh` is false."""
+    """The users of one cluster or tag (ThinkingData). It is refreshed first unless `refresh` is false."""
 
     kind: Literal["thinkingdata.cluster_users"] = "thinkingdata.cluster_users"
     project_id: PositiveId
@@ -157,7 +157,7 @@ class ThinkingdataClusterUsers(Model):
 
 
 class SensorsdataUserGroupUsers(Model):
-    """The users of one user group (Sensors Data), computed before unless `execute` is false."""
+    """The users of one user group (Sensors Data). It is computed first unless `execute` is false."""
 
     kind: Literal["sensorsdata.user_group_users"] = "sensorsdata.user_group_users"
     group_id: PositiveId
@@ -186,39 +186,39 @@ PLATFORM_OF_KIND: dict[str, str] = {
     "thinkingdata.cluster_users": "thinkingdata",
     "sensorsdata.user_group_users": "sensorsdata",
 }
-"""Of our own kinds."""
+"""The platform of each built-in kind."""
 
 
 def kind_models() -> dict[str, type[Model]]:
-    """Every kind that can be asked for, ours first, then those of other installed packages.
+    """Returns the model of every kind: the built-in kinds first, then those of other installed packages.
 
     Raises:
-        ConfigError: A package adds a kind that cannot be loaded, or that is ours.
+        ConfigError: A package adds a kind that cannot be loaded, or that is built in.
     """
     ours: dict[str, type[Model]] = {model.model_fields["kind"].default: model for model in get_args(OurKind)}
     others = other_kinds()
     if taken := ours.keys() & others.keys():
-        raise ConfigError(f"the kind {min(taken)} is export-worker's own, but another package adds it, too")
+        raise ConfigError(f"the kind {min(taken)} is built into export-worker, but another package adds it, too")
     return ours | others
 
 
 class _OfInstalledKinds:
-    """Makes the type mean one of the kinds that are installed, told apart by `kind`."""
+    """Makes the annotated type a union of all installed kinds, with `kind` as the discriminator."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """The schema, made when a model that has such a field is first used."""
+        """Returns the schema. pydantic asks for it when a model with such a field is first used."""
         union: Any = reduce(or_, kind_models().values())
         return handler.generate_schema(Annotated[union, Field(discriminator="kind")])
 
 
 ExportKind = Annotated[OurKind | OtherKind, _OfInstalledKinds()]
-"""What is to be exported. `OtherKind` stands for all the kinds of other packages."""
+"""What is exported. `OtherKind` represents all kinds of other packages."""
 
 
 class ExportRequest(Model):
-    """One export, as a producer asks for it."""
+    """One export, as a producer requests it."""
 
-    # Kinds of other packages are looked for when the first request is read or made, not when this is imported.
+    # The kinds of other packages are loaded with the first request, not when this module is imported.
     model_config = ConfigDict(defer_build=True)
 
     connection: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -228,17 +228,19 @@ class ExportRequest(Model):
     deadline_s: Seconds | None = None
     metadata: Annotated[dict[str, str], AfterValidator(_small_metadata)] = {}
     notify: Annotated[list[SinkName], Field(min_length=1, max_length=20)] | None = None
-    """Names of the sinks that hear of the end; all of them if nothing is said."""
+    """The names of the sinks that get the completion event; by default all of them."""
 
     @model_validator(mode="after")
     def _parquet_of_csv(self) -> Self:
         if self.output.format == "parquet" and getattr(self.export, "file_format", None) == "json":
-            raise field_rule("output.format", "parquet is made of CSV: leave out export.file_format, or make it csv")
+            raise field_rule(
+                "output.format", "Parquet is made from CSV: leave out export.file_format, or set it to csv"
+            )
         return self
 
     @property
     def kind(self) -> str:
-        """Such as `growingio.segment_users`."""
+        """The kind of the export, e.g. `growingio.segment_users`."""
         return self.export.kind
 
     @property
@@ -248,6 +250,6 @@ class ExportRequest(Model):
         return export.platform if isinstance(export, OtherKind) else PLATFORM_OF_KIND[export.kind]
 
     def fingerprint(self) -> str:
-        """Digest of everything but the idempotency key: equal for requests that ask for the same."""
+        """Returns a digest of everything but the idempotency key. Equal requests have equal fingerprints."""
         body = self.model_dump(mode="json", exclude={"idempotency_key"}, exclude_none=True)
         return sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

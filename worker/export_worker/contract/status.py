@@ -10,7 +10,7 @@ from export_worker.errors import ErrorCode
 
 
 class Phase(StrEnum):
-    """Where an export stands."""
+    """The phase of an export."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -21,7 +21,7 @@ class Phase(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Nothing more will happen by itself."""
+        """Whether the export has ended. Only a retry leaves a terminal phase."""
         return self in TERMINAL_PHASES
 
 
@@ -31,18 +31,18 @@ Count = Annotated[int, Field(ge=0)]
 
 
 def _is_none(value: object) -> bool:
-    """For what is left out of a document while there is nothing to say."""
+    """Tests for fields that a document leaves out while they have no value."""
     return value is None
 
 
 class _Report(Model):
-    """Read leniently: a newer worker may report more than this producer knows."""
+    """Ignores unknown fields: a newer worker may report more than this producer knows."""
 
     model_config = ConfigDict(extra="ignore", strict=False)
 
 
 class Progress(_Report):
-    """How far a transfer is; unknown totals are null. Parts and rate are there while one runs."""
+    """How far a transfer is. Unknown totals are null. Parts and rate exist only while a transfer runs."""
 
     percent: float | None = None
     bytes_done: Count = 0
@@ -54,7 +54,7 @@ class Progress(_Report):
 
 
 class Counters(_Report):
-    """What the export has cost so far. A poll that says "not yet" is no retry."""
+    """What the export has used so far. A poll whose result is not ready is no retry."""
 
     polls: Count = 0
     submits: Count = 0
@@ -71,7 +71,7 @@ class ErrorReport(_Report):
 
 
 class StoredObject(_Report):
-    """One file as it stands in S3. `rows` is there when `output.count_rows` asked for it and the file is a table."""
+    """One file in S3. `rows` exists if the request sets `output.count_rows` and the file is a table."""
 
     uri: str
     bucket: str
@@ -84,7 +84,7 @@ class StoredObject(_Report):
 
 
 class Status(_Report):
-    """What `status`, the HTTP API and every event say of an export."""
+    """The status of an export, as the command `status`, the HTTP API and every event report it."""
 
     export_id: str
     phase: Phase
@@ -113,10 +113,10 @@ class Accepted(_Report):
 
 
 class ManifestObject(StoredObject):
-    """One file as the manifest lists it: with where it came from.
+    """One file in the manifest, with its source.
 
-    `source_checksum` is of the bytes as they came, before anything changed them; null where a worker stored the file
-    that did not tell it yet.
+    `source_checksum` is the checksum of the downloaded bytes, before any transformation. It is null if an older worker
+    stored the file.
     """
 
     source_uri: str

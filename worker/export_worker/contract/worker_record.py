@@ -1,4 +1,4 @@
-"""What a worker says of itself in Redis, for whoever looks: `doctor`, and the count of steps that run."""
+"""The record that each worker keeps in Redis. `doctor` and the count of running steps read it."""
 
 from pydantic import ConfigDict
 
@@ -6,12 +6,12 @@ from export_worker.contract.model import Model, Timestamp
 
 
 class WorkerRecord(Model):
-    """One worker at one moment. It expires soon: a worker that lives writes it every few seconds.
+    """One worker at one moment. The record expires soon: a live worker writes it again every few seconds.
 
     Args:
-        owner: Host, process id and a random part; what leases and timelines call it.
-        version: Of export-worker.
-        running: Steps that it runs, by role; a role that it does not have is missing.
+        owner: The worker's name: host, process id and a random part.
+        version: The version of export-worker.
+        running: The steps that the worker runs, by role. A role that the worker does not have is missing.
     """
 
     model_config = ConfigDict(extra="ignore", strict=False)

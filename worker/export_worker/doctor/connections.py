@@ -1,51 +1,58 @@
-"""Connections: whether the platform lets us in, found out by one cheap call through the driver."""
+"""Checks connections: one cheap call of the driver shows whether the platform accepts the credential."""
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 from export_worker.credentials import Redactor
 from export_worker.doctor.finding import Finding, good, unreachable, warning, wrong
 from export_worker.errors import AuthFailedError, ConfigError, InvalidRequestError, PlatformError, PlatformRefusedError
 from export_worker.platforms.base import Catalog, Checking, Driver
-from export_worker.platforms.registry import build_driver
-from export_worker.platforms.settings import ConnectionSettings
 
-PATIENCE_S = 30.0
+CHECK_TIMEOUT_S = 30.0
+
+DriverOpener = Callable[[str], AbstractAsyncContextManager[Driver]]
+"""Builds the driver of a connection and closes it at the end. Raises ConfigError if its settings are wrong."""
 
 
-async def check_connection(name: str, settings: ConnectionSettings, redactor: Redactor) -> Finding:
-    """One connection."""
+async def check_connection(name: str, platform: str, open_driver: DriverOpener, redactor: Redactor) -> Finding:
+    """Checks one connection.
+
+    Args:
+        name: Name of the connection.
+        platform: Name of its platform, for the finding.
+        open_driver: Opens the connection's driver.
+        redactor: Masks the secrets in the platform's error messages.
+    """
     about = f"connection {name}"
     try:
-        driver = build_driver(name, settings, redactor)
+        async with open_driver(name) as driver, asyncio.timeout(CHECK_TIMEOUT_S):
+            answer = await _cheap_call(driver)
     except ConfigError as error:
-        return wrong(about, str(error), "correct this setting")
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            asked = await _ask(driver)
+        return wrong(about, redactor.text(str(error)), "correct this setting")
     except TimeoutError:
-        return unreachable(about, f"no answer within {PATIENCE_S:.0f} s", f"is connections.{name}.base_url right?")
+        says = f"{platform} did not answer within {CHECK_TIMEOUT_S:.0f} s"
+        return unreachable(about, says, f"check connections.{name}.base_url and the network")
     except (PlatformError, InvalidRequestError) as error:
-        return _told(about, name, error, redactor)
-    finally:
-        await driver.close()
-    if asked is None:
-        return warning(about, "its driver has no cheap call to try", "try an export")
-    return good(about, f"{settings.platform} lets us in ({asked})")
+        return _failure(about, name, error, redactor)
+    if answer is None:
+        return warning(about, f"the driver for {platform} has no cheap call to test", "run an export")
+    return good(about, f"{platform} accepts the credential ({answer})")
 
 
-def _told(about: str, name: str, error: Exception, redactor: Redactor) -> Finding:
+def _failure(about: str, name: str, error: Exception, redactor: Redactor) -> Finding:
     says = redactor.text(str(error))
     match error:
         case AuthFailedError():
             return wrong(about, says, f"correct the token or secret of connections.{name}")
         case PlatformRefusedError() | InvalidRequestError():
-            return wrong(about, says, "look at the rights of this credential on the platform")
+            return wrong(about, says, "check the permissions of this credential on the platform")
         case _:
-            return unreachable(about, says, f"is connections.{name}.base_url right, and reachable?")
+            return unreachable(about, says, f"check connections.{name}.base_url and the network")
 
 
-async def _ask(driver: Driver) -> str | None:
-    """What was asked; None when the driver can ask nothing cheap."""
+async def _cheap_call(driver: Driver) -> str | None:
+    """Makes one cheap call. Returns what it found, or None if the driver offers none."""
     match driver:
         case Checking():
             return await driver.check()

@@ -1,208 +1,249 @@
-"""S3: every call that a transfer makes, on scratch keys that are removed again, and what the store lacks."""
+"""Checks S3: makes every call of a transfer on scratch keys, deletes them, and reports what the store lacks."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import uuid4
 
-from botocore.exceptions import ClientError
+from export_worker.doctor.finding import Finding, good, unreachable, warning, wrong
+from export_worker.errors import StorageRefusedError
+from export_worker.s3.calls import ABORT, COMPLETE, CREATE, DELETE, HEAD, LIST, LIST_PARTS, PART, PUT
+from export_worker.s3.checksum_modes import CHECKSUM_MODES, ChecksumMode
+from export_worker.s3.client import S3Client
+from export_worker.s3.scratch import LIFECYCLE, OWNER, ScratchCallError, ScratchStore, ScratchUpload
 
-from export_worker.doctor.finding import Finding, good, warning, wrong
-from export_worker.doctor.s3_calls import ABOUT, BODY, Calls, GivenUpError, needed
-from export_worker.s3.checksum_modes import CHECKSUM_MODES, Body, ChecksumMode, beginning, whole
-from export_worker.s3.errors import code_of, may_dislike_checksums, status_of
-
-LIFECYCLE_MEND = "add a lifecycle rule with AbortIncompleteMultipartUpload, DaysAfterInitiation 7"
+ABOUT = "s3"
+CHECK_TIMEOUT_S = 60.0
+"""For all calls together: there are about thirty, and a store answers each within a second."""
+SINGLE, MULTIPART = "single objects", "multipart uploads"
+FIX_LIFECYCLE = "add a lifecycle rule with AbortIncompleteMultipartUpload, DaysAfterInitiation 7"
 
 T = TypeVar("T")
 
 
-async def check_s3(client: Any, bucket: str, prefix: str) -> list[Finding]:
-    """Try what a transfer does. Takes a minute, and the time of one call, when the store is slow.
+class _StoppedError(Exception):
+    """The check cannot continue: a call that it needs has failed."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.says)
+        self.finding = finding
+
+
+class _Check:
+    """The calls of one check, and its time limit."""
+
+    def __init__(self, store: ScratchStore) -> None:
+        self.store = store
+        self._deadline_s = time.monotonic() + CHECK_TIMEOUT_S
+
+    @contextmanager
+    def required(self, operation: str) -> Iterator[None]:
+        """Stops the check if a call in the block fails, or if the time is over before it is made."""
+        if time.monotonic() > self._deadline_s:
+            says = f"the check was stopped before {operation}: the calls before it took {CHECK_TIMEOUT_S:.0f} s"
+            raise _StoppedError(unreachable(ABOUT, says, "check the store's load and the network"))
+        try:
+            yield
+        except ScratchCallError as error:
+            raise _StoppedError(_failure(error)) from None
+
+    def best_mode(
+        self,
+        operation: str,
+        attempt: Callable[[ChecksumMode], T],
+        modes: tuple[ChecksumMode, ...] = CHECKSUM_MODES,
+    ) -> tuple[ChecksumMode, T]:
+        """Makes a call in the best checksum mode that the store supports, as a transfer does.
+
+        Returns:
+            The mode, and the result of the call.
+        """
+        *better, last = modes
+        with self.required(operation):
+            for mode in better:
+                try:
+                    return mode, attempt(mode)
+                except ScratchCallError as error:
+                    if not error.may_reject_checksums:
+                        raise
+            return last, attempt(last)
+
+    def refuses_wrong_checksum(self, operation: str, send: Callable[..., object]) -> bool:
+        """Whether the store verifies the checksum. Some stores ignore a checksum that they do not support."""
+        with self.required(operation):
+            try:
+                send(wrong_checksum=True)
+            except ScratchCallError as error:
+                if error.status != 400:
+                    raise
+                return True
+        return False
+
+
+async def check_s3(client: S3Client, bucket: str, prefix: str) -> list[Finding]:
+    """Makes the calls of a transfer. If the store is slow, this takes a minute and the time of one call.
 
     Args:
-        client: As `transfer.client` builds it.
-        prefix: Put before the scratch keys, so that rights which are bound to it are the ones that are tried.
+        client: See `build_client`.
+        bucket: The bucket of the exports.
+        prefix: Prefix of the exports' keys. The scratch keys begin with it, since permissions may depend on it.
     """
+    store = ScratchStore(client, bucket, f"{prefix}export-worker-doctor/{uuid4().hex[:12]}")
     with ThreadPoolExecutor(1, thread_name_prefix="doctor") as executor:
-        look = partial(_look, client, bucket, f"{prefix}export-worker-doctor/{uuid4().hex[:12]}")
-        return await asyncio.get_running_loop().run_in_executor(executor, look)
+        return await asyncio.get_running_loop().run_in_executor(executor, partial(_findings, store))
 
 
-def _look(client: Any, bucket: str, key: str) -> list[Finding]:
-    """What was found; after a failure without which nothing goes, what was found before it as well."""
-    calls, found = Calls(client, bucket, key), list[Finding]()
+def _findings(store: ScratchStore) -> list[Finding]:
+    """Runs all checks. If one cannot continue, its findings so far are kept and the later checks are skipped."""
+    check, found = _Check(store), list[Finding]()
     try:
-        for part in (_puts, _multipart, _deletes, _lifecycle):
-            for finding in part(calls):
+        for part in (_check_single_objects, _check_multipart, _check_deletion, _check_lifecycle):
+            for finding in part(check):
                 found.append(finding)
-    except GivenUpError as given_up:
-        found.append(given_up.finding)
+    except _StoppedError as stopped:
+        found.append(stopped.finding)
     finally:
-        left = calls.clear_away()
+        left = store.clear_away()
     if left:
-        says = f"{left} scratch object(s) or upload(s) could not be removed and stay under {key}/"
-        found.append(warning(ABOUT, says, "remove what is there"))
+        says = f"{left} scratch object(s) or upload(s) could not be removed from {store.prefix}/"
+        found.append(warning(ABOUT, says, "delete them"))
     return found
 
 
-def _puts(calls: Calls) -> Iterator[Finding]:
-    metadata = {"export-id": "doctor"}
-    # With its checksum at once, as a transfer does: a bucket with Object Lock takes no object without.
-    mode, _ = _guarded(calls, "put_object", lambda mode: calls.put("put", Metadata=metadata, **_fields(mode)))
-    with needed(calls, "head_object"):
-        kept = calls.head("put").get("Metadata", {})
-    yield good(ABOUT, f"takes objects in bucket {calls.bucket}")
-    if kept.get("export-id") != "doctor":
-        yield wrong(ABOUT, "keeps no metadata: whose an object is cannot be told", "use a store that keeps x-amz-meta-")
-    yield from _absent(calls)
-    yield _create_only(calls, "put_object", "single objects", partial(calls.put, "put", **_fields(mode)))
-    yield _checksums("single objects", mode, looks=_looks(calls, "put_object", partial(calls.put, "put"), mode))
+def _failure(error: ScratchCallError) -> Finding:
+    says, _, fix = str(error.failure).partition("; ")
+    if isinstance(error.failure, StorageRefusedError):
+        return wrong(ABOUT, says, fix or "check the section s3 and the permissions of the credentials")
+    return unreachable(ABOUT, says, fix or "check s3.endpoint_url, and whether the store runs")
 
 
-def _fields(mode: ChecksumMode) -> dict[str, Any]:
-    return Body(BODY).fields(mode)
+def _check_single_objects(check: _Check) -> Iterator[Finding]:
+    # The first call carries a checksum, as a transfer's does: a bucket with Object Lock refuses objects without one.
+    mode, _ = check.best_mode(PUT, lambda mode: check.store.put("put", mode))
+    with check.required(HEAD):
+        owner = check.store.owner("put")
+    yield good(ABOUT, f"bucket {check.store.bucket} accepts objects")
+    if owner != OWNER:
+        says = "object metadata is not kept, so a worker cannot see which export wrote an object"
+        yield wrong(ABOUT, says, "use a store that keeps x-amz-meta- headers")
+    yield from _check_free_key(check)
+    put = partial(check.store.put, "put", mode)
+    yield _create_only_finding(check, PUT, SINGLE, put)
+    yield _checksum_finding(SINGLE, mode, verified=check.refuses_wrong_checksum(PUT, put))
 
 
-def _absent(calls: Calls) -> Iterator[Finding]:
-    with needed(calls, "head_object"):
+def _check_free_key(check: _Check) -> Iterator[Finding]:
+    with check.required(HEAD):
         try:
-            calls.head("absent")
-        except ClientError as error:
-            if status_of(error) not in {403, 404}:
+            check.store.owner("absent")
+        except ScratchCallError as error:
+            if error.status not in {403, 404}:
                 raise
-            if status_of(error) == 403:
-                says = "does not say whether a key is free (HTTP 403): an export that is done again fails"
+            if error.status == 403:
+                says = "the store does not show whether a key is free (HTTP 403), so an export that is retried fails"
                 yield wrong(ABOUT, says, "allow s3:ListBucket on the bucket")
 
 
-def _create_only(calls: Calls, name: str, of: str, again: Callable[..., Any]) -> Finding:
-    """Whether what stands already is not overwritten."""
-    mend = "use a store with conditional writes; until then keep {export_id} in s3.key_template, so that no two meet"
-    with needed(calls, name):
+def _create_only_finding(check: _Check, operation: str, kind: str, write: Callable[..., object]) -> Finding:
+    """Reports whether the store refuses to overwrite an object. The key of `write` must be taken."""
+    fix = "use a store with conditional writes"
+    with check.required(operation):
         try:
-            again(IfNoneMatch="*")
-        except ClientError as error:
-            if status_of(error) == 412:
-                return good(ABOUT, f"refuses to overwrite with {of} (If-None-Match)")
-            if status_of(error) not in {400, 405, 501}:
+            write(create_only=True)
+        except ScratchCallError as error:
+            if error.status == 412:
+                return good(ABOUT, f"existing objects are not overwritten by {kind} (If-None-Match)")
+            if error.status not in {400, 405, 501}:
                 raise
-            return wrong(ABOUT, f"does not know If-None-Match with {of} ({code_of(error)}): transfers fail", mend)
-    return warning(ABOUT, f"ignores If-None-Match with {of}: an object of another export could be overwritten", mend)
+            return wrong(ABOUT, f"If-None-Match is not supported for {kind} ({error.code}), so transfers fail", fix)
+    says = f"If-None-Match is ignored for {kind}, so an export could overwrite another export's object"
+    return warning(ABOUT, says, f"{fix}; until then keep {{export_id}} in s3.key_template, so that no two share a key")
 
 
-def _guarded(
-    calls: Calls, name: str, attempt: Callable[[ChecksumMode], T], ladder: tuple[ChecksumMode, ...] = CHECKSUM_MODES
-) -> tuple[ChecksumMode, T]:
-    """The best guard with which a call goes well, found out as a transfer does, and what came of it."""
-    *better, last = ladder
-    with needed(calls, name):
-        for mode in better:
-            try:
-                return mode, attempt(mode)
-            except ClientError as error:
-                if not may_dislike_checksums(error):
-                    raise
-        return last, attempt(last)
-
-
-def _looks(calls: Calls, name: str, send: Callable[..., Any], mode: ChecksumMode) -> bool:
-    """Whether the store refuses a body that is not what was announced; some pass over what they do not know."""
-    with needed(calls, name):
-        try:
-            send(**Body(BODY[::-1]).fields(mode) | {"Body": BODY})
-        except ClientError as error:
-            if status_of(error) != 400:
-                raise
-            return True
-    return False
-
-
-def _checksums(of: str, mode: ChecksumMode, *, looks: bool) -> Finding:
-    name, best = "Content-MD5" if mode.by_md5 else mode.algorithm.name, CHECKSUM_MODES[0].algorithm.name
-    if not looks:
-        says = f"takes {name} of {of} and does not look at it: only TLS and the sizes cover what is on the way"
+def _checksum_finding(kind: str, mode: ChecksumMode, *, verified: bool) -> Finding:
+    best = CHECKSUM_MODES[0].algorithm.name
+    name = "Content-MD5" if mode.by_md5 else mode.algorithm.name
+    if not verified:
+        says = (
+            f"{name} of {kind} is accepted but not verified: only TLS and sizes reveal damage on the way to the store"
+        )
         return warning(ABOUT, says, "use https for s3.endpoint_url, or a store with newer checksums")
     if mode.by_md5:
-        mend = "use a store with newer checksums: MD5 takes two processor seconds a GiB"
-        return warning(ABOUT, f"takes no CRC of {of}: Content-MD5 goes along instead", mend)
-    return good(ABOUT, f"checks {name} of {of}" + ("" if name == best else f", though not {best}"))
+        fix = "use a store with newer checksums: MD5 takes two CPU seconds a GiB"
+        return warning(ABOUT, f"no CRC of {kind} is supported, so Content-MD5 protects them", fix)
+    return good(ABOUT, f"{name} of {kind} is verified" + ("" if name == best else f" ({best} is not supported)"))
 
 
-def _multipart(calls: Calls) -> Iterator[Finding]:
-    yield from _upload(calls)
-    with needed(calls, "abort_multipart_upload"):
-        calls.drop()
-    with needed(calls, "list_multipart_uploads"):
-        left = calls.open_uploads()
-    yield good(ABOUT, "takes multipart uploads, and drops them")
-    if left:
-        yield warning(ABOUT, f"still lists {len(left)} upload(s) that were dropped", LIFECYCLE_MEND)
+def _check_multipart(check: _Check) -> Iterator[Finding]:
+    yield from _check_uploads(check)
+    with check.required(ABORT):
+        check.store.abort_uploads()
+    with check.required(LIST):
+        listed = check.store.open_uploads()
+    yield good(ABOUT, "multipart uploads can be created, completed and aborted")
+    if listed:
+        yield warning(ABOUT, f"{listed} aborted upload(s) are still listed", FIX_LIFECYCLE)
 
 
-def _upload(calls: Calls) -> Iterator[Finding]:
-    """One upload from its beginning to its end, under the guard that it was begun with; then another to its key."""
-    mode, upload = _guarded(calls, "create_multipart_upload", lambda mode: calls.begin("parts", **beginning(mode)))
-    begun, body, send = mode, Body(BODY), partial(calls.part, upload)
-    mode, sent = _guarded(calls, "upload_part", lambda mode: send(**body.fields(mode)), mode.of_upload)
-    looks = _looks(calls, "upload_part", partial(send, PartNumber=2), mode)  # which completing leaves out
-    resumes = _resumes(calls, upload)
-
-    def complete(upload: dict[str, str], sent: dict[str, Any], mode: ChecksumMode, **more: Any) -> dict[str, Any]:
-        own = mode.named(body.checksum)
-        parts = {"Parts": [{"PartNumber": 1, "ETag": sent["ETag"]} | own]}
-        return calls.complete(upload, MultipartUpload=parts, **whole(mode), **own, **more)
-
-    first = partial(complete, upload, sent, IfNoneMatch="*")
-    mode, _ = _guarded(calls, "complete_multipart_upload", first, mode.of_upload)
-    with needed(calls, "upload_part"):
-        second = calls.begin("parts", **beginning(begun))
-        again = partial(complete, second, calls.part(second, **body.fields(mode)), mode)
-    yield _create_only(calls, "complete_multipart_upload", "multipart uploads", again)
-    yield from resumes
-    yield _checksums("multipart uploads", mode, looks=looks)
+def _check_uploads(check: _Check) -> Iterator[Finding]:
+    """Creates, fills and completes an upload in one checksum mode, then completes another one under the same key."""
+    store = check.store
+    create_mode, upload = check.best_mode(CREATE, lambda mode: store.create_upload("parts", mode))
+    mode, etag = check.best_mode(PART, partial(store.send_part, upload), create_mode.modes_of_upload)
+    # Completing the upload leaves out the second part.
+    verified = check.refuses_wrong_checksum(PART, partial(store.send_part, upload, mode, number=2))
+    listing = _check_part_list(check, upload)
+    complete = partial(store.complete, upload, etag, create_only=True)
+    mode, _ = check.best_mode(COMPLETE, complete, mode.modes_of_upload)
+    with check.required(PART):
+        second = store.create_upload("parts", create_mode)
+        complete_again = partial(store.complete, second, store.send_part(second, mode), mode)
+    yield _create_only_finding(check, COMPLETE, MULTIPART, complete_again)
+    yield from listing
+    yield _checksum_finding(MULTIPART, mode, verified=verified)
 
 
-def _resumes(calls: Calls, upload: dict[str, str]) -> list[Finding]:
-    """Whether an upload can be gone on with by another worker."""
-    with needed(calls, "list_parts"):
+def _check_part_list(check: _Check, upload: ScratchUpload) -> list[Finding]:
+    """Reports whether another worker could resume an upload."""
+    with check.required(LIST_PARTS):
         try:
-            calls.parts(upload)
-        except ClientError as error:
-            if status_of(error) not in {400, 403, 405, 501}:
+            check.store.list_parts(upload)
+        except ScratchCallError as error:
+            if error.status not in {400, 403, 405, 501}:
                 raise
-            says = f"does not list an upload's parts ({code_of(error)}): a transfer that is taken over begins anew"
-            return [warning(ABOUT, says, "allow s3:ListMultipartUploadParts, or use a store that lists them")]
+            says = f"the parts of an upload cannot be listed ({error.code}), so interrupted transfers restart"
+            return [warning(ABOUT, says, "allow s3:ListMultipartUploadParts, or use a store that lists parts")]
     return []
 
 
-def _deletes(calls: Calls) -> Iterator[Finding]:
-    with needed(calls, "delete_object"):
-        calls.delete()
-    yield good(ABOUT, "removes objects (what doctor wrote is gone)")
+def _check_deletion(check: _Check) -> Iterator[Finding]:
+    with check.required(DELETE):
+        check.store.delete_objects()
+    yield good(ABOUT, "objects can be deleted (doctor has deleted its own)")
 
 
-def _lifecycle(calls: Calls) -> Iterator[Finding]:
-    with needed(calls, "get_bucket_lifecycle_configuration"):
+def _check_lifecycle(check: _Check) -> Iterator[Finding]:
+    with check.required(LIFECYCLE):
         try:
-            rules = calls.lifecycle()
-        except ClientError as error:
-            yield _unread(error)
+            is_configured = check.store.aborts_incomplete_uploads()
+        except ScratchCallError as error:
+            yield _unread_lifecycle(error)
             return
-    active = [rule for rule in rules if rule.get("Status") == "Enabled" and "AbortIncompleteMultipartUpload" in rule]
-    if not active:
-        yield warning(ABOUT, "has no lifecycle rule for incomplete uploads", LIFECYCLE_MEND)
-        return
-    yield good(ABOUT, "removes incomplete uploads (lifecycle rule)")
+    if is_configured:
+        yield good(ABOUT, "a lifecycle rule aborts incomplete uploads")
+    else:
+        yield warning(ABOUT, "no lifecycle rule aborts incomplete uploads", FIX_LIFECYCLE)
 
 
-def _unread(error: ClientError) -> Finding:
-    """Why the lifecycle cannot be told; raises what says nothing of it."""
-    code = code_of(error)
-    if code == "NoSuchLifecycleConfiguration":
-        return warning(ABOUT, "has no lifecycle: uploads of a killed worker may stay", LIFECYCLE_MEND)
-    if status_of(error) in {400, 403, 404, 405, 501}:
-        return warning(ABOUT, f"its lifecycle rules cannot be read ({code})", LIFECYCLE_MEND)
+def _unread_lifecycle(error: ScratchCallError) -> Finding:
+    """Reports why the lifecycle rules were not read. Raises an error that does not concern them."""
+    if error.code == "NoSuchLifecycleConfiguration":
+        says = "the bucket has no lifecycle rules, so uploads of a killed worker may remain"
+        return warning(ABOUT, says, FIX_LIFECYCLE)
+    if error.status in {400, 403, 404, 405, 501}:
+        return warning(ABOUT, f"the bucket's lifecycle rules cannot be read ({error.code})", FIX_LIFECYCLE)
     raise error

@@ -1,79 +1,97 @@
-"""Sinks: whether events would be taken, found out without one."""
+"""Checks sinks: whether each would accept an event. No event is sent."""
 
 import asyncio
-
-from botocore.exceptions import BotoCoreError
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 from export_worker.config.sinks import AnySink, BrokerSink, RedisStreamSink, WebhookSink
+from export_worker.config.triggers import BrokerTrigger, SqsTrigger
 from export_worker.credentials import Redactor
 from export_worker.doctor.finding import Finding, good, unreachable, warning, wrong
+from export_worker.doctor.redis import FIX_PERMISSIONS
 from export_worker.errors import ConfigError
-from export_worker.redis.client import Commands
-from export_worker.sinks.base import Checking, Sink, SinkAbsentError, SinkDeniedError, SinkError, SinkGoneError
-from export_worker.wiring.sinks import build_sink
+from export_worker.sinks.base import Checking, Sink, SinkDeniedError, SinkDisabledError, SinkError, SinkNotFoundError
 
-PATIENCE_S = 30.0
+CHECK_TIMEOUT_S = 30.0
 
-
-async def check_sink(name: str, settings: AnySink, redis: Commands, redactor: Redactor) -> Finding:
-    """One sink."""
-    return await check_place(f"sink {name}", f"sinks.{name}", settings, redis, redactor)
+SinkOpener = Callable[[str], AbstractAsyncContextManager[Sink]]
+"""Builds a sink by its name and closes it at the end. Raises ConfigError if its settings are wrong."""
+Endpoint = AnySink | SqsTrigger | BrokerTrigger
+"""Settings of a sink, or of a trigger's source that is checked in the same way."""
 
 
-async def check_place(about: str, place: str, settings: AnySink, redis: Commands, redactor: Redactor) -> Finding:
-    """One sink, or what a trigger reads, seen as one.
+async def check_sink(name: str, settings: AnySink, open_sink: SinkOpener, redactor: Redactor) -> Finding:
+    """Checks one sink.
+
+    Args:
+        name: Name of the sink.
+        settings: Its settings, which decide what to advise.
+        open_sink: Opens the sink.
+        redactor: Masks the secrets in error messages.
+    """
+    return await check_endpoint(f"sink {name}", f"sinks.{name}", settings, open_sink(name), redactor)
+
+
+async def check_endpoint(
+    about: str,
+    section: str,
+    settings: Endpoint,
+    opening: AbstractAsyncContextManager[Sink],
+    redactor: Redactor,
+) -> Finding:
+    """Checks one sink, or the source of a trigger that is opened as a sink.
 
     Args:
         about: What the finding is about.
-        place: The section, for errors.
+        section: Section of the configuration, for the advice.
+        settings: Settings of the sink or trigger, which decide what to advise.
+        opening: Opens the sink; raises ConfigError if its settings are wrong.
+        redactor: Masks the secrets in error messages.
     """
     try:
-        sink = build_sink(place, settings, redis)
+        async with opening as sink:
+            return await _check(about, section, settings, sink)
     except ConfigError as error:
-        return wrong(about, redactor.text(str(error)), "correct this setting")
-    except (BotoCoreError, ValueError) as error:
-        return wrong(about, redactor.text(str(error)), f"look at {place} and at the AWS_ variables")
-    try:
-        return await _looked(about, place, sink, settings)
+        says, _, fix = redactor.text(str(error)).partition("; ")
+        return wrong(about, says, fix or "correct this setting")
     except SinkError as error:
-        return _told(about, place, redactor.text(str(error)), error, settings)
-    finally:
-        await sink.close()
+        return _failure(about, section, redactor.text(str(error)), error, settings)
 
 
-async def _looked(about: str, place: str, sink: Sink, settings: AnySink) -> Finding:
+async def _check(about: str, section: str, settings: Endpoint, sink: Sink) -> Finding:
     if not isinstance(sink, Checking):
-        return warning(about, "cannot be tried without an event", "end an export, and look whether its event arrives")
+        says = "this sink cannot be tested without an event"
+        return warning(about, says, "run an export, and check that its event arrives")
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
             return good(about, await sink.check())
     except TimeoutError:
-        return unreachable(about, f"no answer within {PATIENCE_S:.0f} s", _reach(place, settings))
+        return unreachable(about, f"no answer within {CHECK_TIMEOUT_S:.0f} s", _fix_address(section, settings))
 
 
-def _told(about: str, place: str, says: str, error: SinkError, settings: AnySink) -> Finding:
+def _failure(about: str, section: str, says: str, error: SinkError, settings: Endpoint) -> Finding:
     match error:
         case SinkDeniedError() if isinstance(settings, RedisStreamSink):
-            return wrong(about, says, "give the user the rights that k8s/README.md lists")
+            return wrong(about, says, FIX_PERMISSIONS)
         case SinkDeniedError():
-            # Looking is another right than delivering, which only an event would show.
-            return warning(about, says, "allow this call, to have it checked")
-        case SinkAbsentError():
-            return wrong(about, says, f"correct {place}, or make what it names")
-        case SinkGoneError():
-            return wrong(about, says, f"correct {place}.url, or take this sink out")
+            # The check needs another permission than the delivery of an event, so events may still be accepted.
+            return warning(about, says, "allow this call, so that doctor can check it")
+        case SinkNotFoundError():
+            return wrong(about, says, f"correct {section}, or create what it names")
+        case SinkDisabledError():
+            return wrong(about, says, f"correct {section}.url, or remove this sink")
         case _:
-            return unreachable(about, says, _reach(place, settings))
+            return unreachable(about, says, _fix_address(section, settings))
 
 
-def _reach(place: str, settings: AnySink) -> str:
-    """What to look at when there is no answer."""
+def _fix_address(section: str, settings: Endpoint) -> str:
+    """Returns what to check if the other side does not answer."""
     match settings:
         case RedisStreamSink():
-            return "see the lines about redis"
+            return "see the findings about redis"
         case WebhookSink():
-            return f"is {place}.url right, and the receiver up?"
-        case BrokerSink():
-            return f"is {place}.url right, and the broker up?"
+            return f"check {section}.url, and whether the receiver runs"
+        case BrokerSink() | BrokerTrigger():
+            return f"check {section}.url, and whether the broker runs"
         case _:
-            return f"are region and endpoint_url of {place} right, and the AWS_ variables?"
+            return f"check region and endpoint_url of {section}, and the AWS_ variables"

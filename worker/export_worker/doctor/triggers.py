@@ -1,6 +1,8 @@
-"""Triggers: whether what they read can be read, found out without taking a message."""
+"""Checks triggers: whether the source of each can be read. No message is taken."""
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 from uuid import uuid4
 
@@ -8,86 +10,85 @@ from arq.connections import ArqRedis
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from export_producers.triggers.template import Template
-from export_worker.config.sinks import AnySink, BrokerSink, SqsSink
 from export_worker.config.triggers import AnyTrigger, BrokerTrigger, RedisStreamTrigger, SqsTrigger
 from export_worker.credentials import Redactor
 from export_worker.doctor.finding import Finding, good, unreachable, wrong
-from export_worker.doctor.sinks import check_place
+from export_worker.doctor.redis import FIX_PERMISSIONS
+from export_worker.doctor.sinks import check_endpoint
 from export_worker.errors import ConfigError
-from export_worker.redis.client import commands
+from export_worker.sinks.base import Sink
 
-PATIENCE_S = 10.0
-UNTOUCHED = "amq.direct"
-"""An exchange that every RabbitMQ has: with one named, connecting declares no queue."""
+CHECK_TIMEOUT_S = 10.0
+
+SourceOpener = Callable[[str], AbstractAsyncContextManager[Sink]]
+"""Opens the queue or broker that a trigger reads as a sink, by the trigger's name. Raises ConfigError."""
 
 
-async def check_trigger(name: str, settings: AnyTrigger, redis: ArqRedis, redactor: Redactor) -> Finding:
-    """One trigger."""
-    about, place = f"trigger {name}", f"triggers.{name}"
+async def check_trigger(
+    name: str, settings: AnyTrigger, redis: ArqRedis, open_source: SourceOpener, redactor: Redactor
+) -> Finding:
+    """Checks one trigger.
+
+    Args:
+        name: Name of the trigger.
+        settings: Its settings.
+        redis: Client for triggers that read a stream of Redis.
+        open_source: Opens the source of all other triggers.
+        redactor: Masks the secrets in error messages.
+    """
+    about, section = f"trigger {name}", f"triggers.{name}"
     if settings.request is not None:
         try:
-            Template(f"{place}.request", settings.request)
+            Template(f"{section}.request", settings.request)
         except ConfigError as error:
             return wrong(about, redactor.text(str(error)), "correct this template")
     match settings:
         case RedisStreamTrigger():
-            return await _stream(about, place, settings, redis)
+            return await _check_stream(about, section, settings.stream, redis)
         case SqsTrigger() | BrokerTrigger():
-            return await check_place(about, place, _as_sink(settings), commands(redis), redactor)
+            return await check_endpoint(about, section, settings, open_source(name), redactor)
 
 
-def _as_sink(settings: SqsTrigger | BrokerTrigger) -> AnySink:
-    """What is read, as a sink would write to it: it is reached in the same way."""
-    if isinstance(settings, SqsTrigger):
-        place = {"region": settings.region, "endpoint_url": settings.endpoint_url}
-        return SqsSink(type="sqs", queue_url=settings.queue_url, **place)
-    return BrokerSink(
-        type="broker",
-        broker=settings.broker,
-        url=settings.url,
-        destination=settings.source,
-        exchange=UNTOUCHED if settings.broker == "rabbitmq" else None,
-        stream=settings.stream,
-    )
+def _stream_commands(stream: str) -> dict[str, tuple[str, ...]]:
+    """Returns the commands of a trigger, for a group that does not exist.
 
-
-def _commands(stream: str) -> dict[str, tuple[str, ...]]:
-    """What a trigger sends, about a group that nobody has: it is refused, but only after the user's rights."""
-    nobody = f"export-worker-doctor-{uuid4().hex[:12]}"
+    Redis checks the user's permissions first, so a refusal shows a missing permission. All other commands fail because
+    the group does not exist, and change nothing.
+    """
+    group = f"export-worker-doctor-{uuid4().hex[:12]}"
     return {
-        "XINFO CONSUMERS": (stream, nobody),
+        "XINFO CONSUMERS": (stream, group),
         "XINFO GROUPS": (stream,),
         "XRANGE": (stream, "-", "-"),
-        "XGROUP CREATE": (stream, nobody, "no-id"),
-        "XGROUP DELCONSUMER": (stream, nobody, "doctor"),
-        "XREADGROUP": ("GROUP", nobody, "doctor", "COUNT", "1", "STREAMS", stream, ">"),
-        "XAUTOCLAIM": (stream, nobody, "doctor", "0", "0-0"),
-        "XACK": (stream, nobody, "0-0"),
+        "XGROUP CREATE": (stream, group, "no-id"),
+        "XGROUP DELCONSUMER": (stream, group, "doctor"),
+        "XREADGROUP": ("GROUP", group, "doctor", "COUNT", "1", "STREAMS", stream, ">"),
+        "XAUTOCLAIM": (stream, group, "doctor", "0", "0-0"),
+        "XACK": (stream, group, "0-0"),
     }
 
 
-async def _stream(about: str, place: str, settings: RedisStreamTrigger, redis: ArqRedis) -> Finding:
+async def _check_stream(about: str, section: str, stream: str, redis: ArqRedis) -> Finding:
     try:
-        async with asyncio.timeout(PATIENCE_S):
-            answers = await _answers(redis, settings.stream)
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            replies = await _replies(redis, stream)
     except (RedisError, OSError) as error:
-        return unreachable(about, f"stream {settings.stream}: {error}", "see the lines about redis")
-    refused = [name for name, answer in answers.items() if isinstance(answer, NoPermissionError)]
+        return unreachable(about, f"stream {stream} cannot be read: {error}", "see the findings about redis")
+    refused = [name for name, reply in replies.items() if isinstance(reply, NoPermissionError)]
     if refused:
-        says = f"the user may not {', '.join(refused)} on stream {settings.stream}"
-        return wrong(about, says, "give the user the rights that k8s/README.md lists")
-    told = [str(answer) for answer in answers.values() if isinstance(answer, ResponseError)]
-    if any("WRONGTYPE" in text for text in told):
-        return wrong(about, f"the key {settings.stream} is there, and is no stream", f"correct {place}.stream")
-    if any("no such key" in text for text in told):
-        return good(about, f"may read stream {settings.stream}, which is not there yet: the trigger makes it")
-    return good(about, f"may read stream {settings.stream}")
+        return wrong(about, f"the user may not run {', '.join(refused)} on stream {stream}", FIX_PERMISSIONS)
+    errors = [str(reply) for reply in replies.values() if isinstance(reply, ResponseError)]
+    if any("WRONGTYPE" in error for error in errors):
+        return wrong(about, f"the key {stream} exists, but is not a stream", f"correct {section}.stream")
+    if any("no such key" in error for error in errors):
+        return good(about, f"stream {stream} can be read (it does not exist yet; the trigger creates it)")
+    return good(about, f"stream {stream} can be read")
 
 
-async def _answers(redis: ArqRedis, stream: str) -> dict[str, Any]:
-    tried = _commands(stream)
+async def _replies(redis: ArqRedis, stream: str) -> dict[str, Any]:
+    commands = _stream_commands(stream)
     async with redis.pipeline(transaction=False) as pipe:
-        for name, rest in tried.items():
-            pipe.execute_command(*name.split(), *rest)
-        answers = await pipe.execute(raise_on_error=False)
-    return dict(zip(tried, answers, strict=True))
+        for name, arguments in commands.items():
+            pipe.execute_command(*name.split(), *arguments)
+        replies = await pipe.execute(raise_on_error=False)
+    return dict(zip(commands, replies, strict=True))

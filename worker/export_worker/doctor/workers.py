@@ -1,4 +1,4 @@
-"""Workers: which of them have said within the last seconds that they live."""
+"""Checks workers: which of them have renewed their record in Redis within the last seconds."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -17,24 +17,24 @@ ABOUT = "workers"
 
 
 async def check_workers(redis: ArqRedis, keys: Keys) -> list[Finding]:
-    """Every worker that is alive, and which roles nobody has."""
+    """Reports every running worker, and the roles that no running worker has."""
     client, now = commands(redis), datetime.now(UTC)
     since_ms = epoch_ms(now - timedelta(seconds=ALIVE_S))
     try:
         owners = await client.zrangebyscore(keys.workers, since_ms, "+inf", start=0, num=WORKERS_MAX)
-        told = [await client.get(keys.worker(owner.decode())) for owner in owners]
+        stored = [await client.get(keys.worker(owner.decode())) for owner in owners]
     except (RedisError, OSError) as error:
-        return [unreachable(ABOUT, f"Redis does not tell ({error})", "see the lines about redis")]
-    records = [record for text in told if text is not None and (record := _read(text)) is not None]
+        return [unreachable(ABOUT, f"the records of workers cannot be read ({error})", "see the findings about redis")]
+    records = [record for text in stored if text is not None and (record := _parsed(text)) is not None]
     found = [good(ABOUT, _line(record, now)) for record in records]
     missing = [role for role in ("control", "transfer") if not any(role in record.running for record in records)]
     if missing:
-        mend = "start one: export-worker run" + ("" if len(missing) > 1 else f" --role {missing[0]}")
-        found.append(warning(ABOUT, f"no {' and no '.join(missing)} worker is alive: exports wait", mend))
+        fix = "start one: export-worker run" + ("" if len(missing) > 1 else f" --role {missing[0]}")
+        found.append(warning(ABOUT, f"no {' and no '.join(missing)} worker is running, so exports wait", fix))
     return found
 
 
-def _read(text: bytes) -> WorkerRecord | None:
+def _parsed(text: bytes) -> WorkerRecord | None:
     try:
         return WorkerRecord.model_validate_json(text)
     except ValidationError:
@@ -44,4 +44,4 @@ def _read(text: bytes) -> WorkerRecord | None:
 def _line(record: WorkerRecord, now: datetime) -> str:
     running = ", ".join(f"{count} {role}" for role, count in sorted(record.running.items()))
     age_s = max(0.0, (now - record.seen_at).total_seconds())
-    return f"{record.owner} ({record.version}) runs {running} steps; seen {age_s:.0f} s ago"
+    return f"{record.owner} ({record.version}) runs {running} steps; last seen {age_s:.0f} s ago"

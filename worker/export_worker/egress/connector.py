@@ -1,7 +1,7 @@
-"""Connects to allowed addresses only, and to the very address that was checked.
+"""Connects only to addresses that an address policy allows.
 
-Names are resolved here, each address is checked, and the connection goes to one of those: a name that answers
-differently a moment later changes nothing.
+The connector resolves a host name, checks each address, and connects to one of the checked addresses. A name that
+resolves to another address a moment later (DNS rebinding) changes nothing.
 """
 
 import socket
@@ -12,26 +12,29 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from export_worker.egress.address_policy import AddressPolicy, literal
+from export_worker.egress.address_policy import AddressPolicy, parse_address
 
 
 class AddressRefusedError(aiohttp.ClientError):
-    """The request would go to an address that is not allowed. Names the host, and nothing else of the URL."""
+    """The address policy does not allow the request. The message names the host and no other part of the URL."""
 
 
 def origin(url: URL) -> tuple[str, str, int | None]:
-    """Scheme, host and port, the same for `HTTPS://A.cn` and `https://a.cn:443`: credentials go no further."""
+    """Returns scheme, host and port: the same for `HTTPS://A.cn` and `https://a.cn:443`.
+
+    A credential is sent only to the origin that it belongs to.
+    """
     return url.scheme.lower(), (url.host or "").lower(), url.port
 
 
-class GuardedConnector(aiohttp.TCPConnector):
-    """Connects to allowed addresses only. Redirects that aiohttp follows come through here as well.
+class PolicyConnector(aiohttp.TCPConnector):
+    """Connects only to allowed addresses, also for redirects that aiohttp follows.
 
-    Raises, from the request: AddressRefusedError.
+    A request to another address raises AddressRefusedError.
     """
 
     def __init__(self, policy: AddressPolicy, **options: Any) -> None:
-        super().__init__(resolver=_GuardedResolver(policy), **options)
+        super().__init__(resolver=_PolicyResolver(policy), **options)
         self._policy = policy
 
     async def connect(
@@ -40,16 +43,16 @@ class GuardedConnector(aiohttp.TCPConnector):
         traces: list[Any],
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
     ) -> aiohttp.connector.Connection:
-        """Check an address that stands in the URL itself: aiohttp asks no resolver for it."""
+        """Checks a URL whose host is an IP address: aiohttp does not call the resolver for it."""
         host = req.url.host or ""
-        address = literal(host)
+        address = parse_address(host)
         if address is not None and not self._policy.allows_host(host) and not self._policy.allows(address):
             raise _refused(host)
         return await super().connect(req, traces, timeout)
 
 
-class _GuardedResolver(AbstractResolver):
-    """Resolves as aiohttp does, and keeps the allowed addresses."""
+class _PolicyResolver(AbstractResolver):
+    """Resolves host names as aiohttp does, and returns only the allowed addresses."""
 
     def __init__(self, policy: AddressPolicy) -> None:
         self._policy = policy
@@ -58,10 +61,10 @@ class _GuardedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        found = await self._resolver.resolve(host, port, family)
+        resolved = await self._resolver.resolve(host, port, family)
         if self._policy.allows_host(host):
-            return found
-        allowed = [result for result in found if self._policy.allows(ip_address(result["host"]))]
+            return resolved
+        allowed = [result for result in resolved if self._policy.allows(ip_address(result["host"]))]
         if not allowed:
             raise _refused(host)
         return allowed
@@ -71,4 +74,4 @@ class _GuardedResolver(AbstractResolver):
 
 
 def _refused(host: str) -> AddressRefusedError:
-    return AddressRefusedError(f"{host} leads to an address that is not public; allow_networks is the mend")
+    return AddressRefusedError(f"{host} leads to an address that is not public; set allow_networks to allow it")

@@ -1,1 +1,74 @@
-"""One driver a platform: it speaks the platform's words, and only there."""
+"""Everything that the author of a driver needs, under one name. See worker/PLATFORMS.md.
+
+    from export_worker.platforms import Driver, HttpClient, Submitted
+
+Packages outside of export-worker import from here, not from the modules below, so that those can be moved. A name is
+imported when it is first used: importing this package alone loads neither aiohttp nor pydantic. Types are declared in
+`__init__.pyi`.
+"""
+
+from importlib import import_module
+
+_MODULE_OF = {
+    "Auth": "export_worker.platforms.http.client",
+    "CALL_TIMEOUT_S": "export_worker.platforms.http.client",
+    "Call": "export_worker.platforms.http.client",
+    "Cancelling": "export_worker.platforms.base",
+    "Catalog": "export_worker.platforms.base",
+    "Checking": "export_worker.platforms.base",
+    "ClientCredentialsAuth": "export_worker.platforms.http.auth",
+    "ConnectionSettings": "export_worker.platforms.settings",
+    "Credential": "export_worker.platforms.http.client",
+    "Direct": "export_worker.platforms.base",
+    "Document": "export_worker.platforms.http.graphql",
+    "Download": "export_worker.platforms.base",
+    "Downloader": "export_worker.platforms.http.downloads",
+    "Driver": "export_worker.platforms.base",
+    "ExportKind": "export_worker.contract.request",
+    "GraphQL": "export_worker.platforms.http.graphql",
+    "HttpClient": "export_worker.platforms.http.client",
+    "HttpResponse": "export_worker.platforms.http.responses",
+    "Operation": "export_worker.platforms.operations",
+    "OperationFailed": "export_worker.lifecycle.observations",
+    "Operations": "export_worker.platforms.operations",
+    "Parameter": "export_worker.platforms.operations",
+    "Pending": "export_worker.lifecycle.observations",
+    "Polled": "export_worker.lifecycle.observations",
+    "Ready": "export_worker.lifecycle.observations",
+    "Receiver": "export_worker.platforms.base",
+    "Redactor": "export_worker.credentials",
+    "RemoteFile": "export_worker.lifecycle.observations",
+    "ResumePoint": "export_worker.platforms.base",
+    "Resuming": "export_worker.platforms.base",
+    "SUBMIT_TIMEOUT_S": "export_worker.platforms.http.client",
+    "StaticAuth": "export_worker.platforms.http.auth",
+    "Submitted": "export_worker.lifecycle.observations",
+    "UPLOAD_TIMEOUT_S": "export_worker.platforms.http.client",
+    "Versioned": "export_worker.platforms.base",
+    "authorization": "export_worker.platforms.http.auth",
+    "check_header_value": "export_worker.platforms.http.auth",
+    "error_for": "export_worker.platforms.http.responses",
+    "json_value": "export_worker.platforms.http.responses",
+    "one_line": "export_worker.platforms.http.responses",
+    "platform_settings": "export_worker.platforms.settings",
+    "reveal": "export_worker.credentials",
+    "storable_text": "export_worker.platforms.http.responses",
+    "wait_for_gate": "export_worker.step_context",
+}
+"""Public name → the module that defines it."""
+
+__all__ = list(_MODULE_OF)
+
+
+def __getattr__(name: str) -> object:
+    """Imports a public name when it is first used (PEP 562)."""
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(_MODULE_OF)

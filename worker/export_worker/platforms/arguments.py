@@ -1,6 +1,6 @@
-"""Checks what somebody gives to an operation, before anything is sent. Pure: texts in, typed arguments out.
+"""Checks the arguments of an operation before anything is sent. Pure: texts in, typed arguments out.
 
-Every problem is named at once, each with the parameter and what is allowed there.
+All problems are reported together, each with its parameter and what is allowed there.
 """
 
 import json
@@ -13,21 +13,21 @@ from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.platforms.operations import Operation, Parameter
 
 BODY = "body"
-"""What the body as a whole is called in a problem."""
+"""Field name of a problem that concerns the whole body."""
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _WrongValueError(Exception):
-    """A value does not fit its parameter; the text says what is allowed."""
+    """A value does not fit its parameter. The message states what is allowed."""
 
 
 def find_operation(operations: Mapping[str, Operation], name: str) -> Operation:
-    """The operation with this name or alias.
+    """Returns the operation with this name or alias.
 
     Raises:
-        InvalidRequestError: There is none.
+        InvalidRequestError: No operation has this name or alias.
     """
     for operation in operations.values():
         if name == operation.name or name in operation.aliases:
@@ -38,26 +38,28 @@ def find_operation(operations: Mapping[str, Operation], name: str) -> Operation:
 
 
 def check_arguments(operation: Operation, texts: Sequence[str], body: bytes | None = None) -> dict[str, Any]:
-    """The arguments with their types, by name, in the order of the table.
+    """Returns the arguments with their types, by name, in the order of the table.
 
     Args:
-        texts: Each as `name=value`. A list is given by repeating its name, or as a JSON list; an object as JSON.
-        body: Of an operation that takes JSON: the parameters of the place `json`, as far as no text gives them. An
-            operation that names no such parameter takes any object, and gets its fields as they are.
+        operation: The operation that the arguments are for.
+        texts: Each as `name=value`. A list is given by repeating its name, or as a JSON list. An object is given as
+            JSON.
+        body: JSON body of an operation that accepts one. It gives those parameters with the location `json` that no
+            text gives. An operation without such parameters accepts any object and receives its fields unchanged.
 
     Raises:
-        InvalidRequestError: One or more of them are wrong, unknown, missing, or too many.
+        InvalidRequestError: One or more arguments are wrong, unknown, missing or given twice.
     """
     check = _Check(operation)
-    check.texts(texts)
+    check.add_texts(texts)
     if body is not None:
-        check.body(body)
-    check.needed()
+        check.add_body(body)
+    check.require_parameters()
     return check.result()
 
 
 def body_problem(operation: Operation, *, given: bool) -> FieldProblem | None:
-    """What is wrong with a body being there, or not being there."""
+    """Returns the problem if a body is given but not accepted, or required but not given; otherwise None."""
     if operation.body == "none" and given:
         return FieldProblem(BODY, f"{operation.name} takes none")
     if operation.body == "csv" and not given:
@@ -66,112 +68,114 @@ def body_problem(operation: Operation, *, given: bool) -> FieldProblem | None:
 
 
 class _Check:
-    """Gathers arguments and problems."""
+    """Collects arguments and problems."""
 
     def __init__(self, operation: Operation) -> None:
         self._operation = operation
         self._parameters: dict[str, Parameter] = {}
         for parameter in operation.parameters:
-            # One that travels in two places needs to be given once; what stands first in the table speaks for both.
+            # A parameter that is sent in two locations is given once. Its first entry in the table applies.
             self._parameters.setdefault(parameter.name, parameter)
-        self._of_body = {parameter.name: parameter for parameter in operation.parameters if parameter.place == "json"}
+        self._body_fields = {
+            parameter.name: parameter for parameter in operation.parameters if parameter.location == "json"
+        }
         self._given: dict[str, Any] = {}
         self._problems: list[FieldProblem] = []
-        self._spoilt: set[str] = set()
+        self._invalid: set[str] = set()
 
-    def texts(self, texts: Sequence[str]) -> None:
-        """Take `name=value` texts."""
+    def add_texts(self, texts: Sequence[str]) -> None:
+        """Adds arguments given as `name=value`."""
         values: dict[str, list[str]] = {}
         for text in texts:
-            name, mark, value = text.partition("=")
-            if mark and name:
+            name, separator, value = text.partition("=")
+            if separator and name:
                 values.setdefault(name, []).append(value)
             else:
-                self._refuse("param", f"{text!r} must be like NAME=VALUE")
+                self._add_problem("param", f"{text!r} must be like NAME=VALUE")
         for name, given in values.items():
             parameter = self._parameters.get(name)
             if parameter is None:
-                self._refuse(name, self._unknown())
+                self._add_problem(name, self._unknown())
             else:
-                self._take(parameter, partial(_from_texts, parameter, given))
+                self._add(parameter, partial(_from_texts, parameter, given))
 
-    def body(self, body: bytes) -> None:
-        """Take the fields of a JSON body."""
+    def add_body(self, body: bytes) -> None:
+        """Adds the fields of a JSON body."""
         try:
             fields = _json(body.decode("utf-8-sig"))
         except (_WrongValueError, UnicodeDecodeError):
             fields = None
         if not isinstance(fields, dict):
-            self._refuse(BODY, "must be a JSON object in UTF-8")
+            self._add_problem(BODY, "must be a JSON object in UTF-8")
             return
         for name, value in fields.items():
-            self._field(name, value)
+            self._add_field(name, value)
 
-    def _field(self, name: str, value: Any) -> None:
-        parameter = self._of_body.get(name)
-        if parameter is not None and name not in self._given.keys() | self._spoilt:
-            self._take(parameter, partial(_checked, parameter, value))
-        elif parameter is not None and self._parameters[name].place == "json":
-            self._refuse(name, "is given twice: as --param and in the body")
+    def _add_field(self, name: str, value: Any) -> None:
+        parameter = self._body_fields.get(name)
+        if parameter is not None and name not in self._given.keys() | self._invalid:
+            self._add(parameter, partial(_checked, parameter, value))
+        elif parameter is not None and self._parameters[name].location == "json":
+            self._add_problem(name, "is given twice: as --param and in the body")
         elif parameter is not None:
             if self._given.get(name, value) != value:
-                self._refuse(name, "differs between --param and the body")
+                self._add_problem(name, "differs between --param and the body")
         elif name in self._parameters:
-            self._refuse(f"{BODY}.{name}", "does not go into the body; give it as --param")
-        elif self._of_body:
-            self._refuse(f"{BODY}.{name}", f"unknown field; allowed: {', '.join(self._of_body)}")
+            self._add_problem(f"{BODY}.{name}", "does not belong in the body; give it as --param")
+        elif self._body_fields:
+            self._add_problem(f"{BODY}.{name}", f"unknown field; allowed: {', '.join(self._body_fields)}")
         else:
             self._given[name] = value
 
-    def needed(self) -> None:
-        """See that nothing is missing, and nothing excludes another."""
-        seen = self._given.keys() | self._spoilt
+    def require_parameters(self) -> None:
+        """Checks that all required parameters are given, and that the groups of the operation are respected."""
+        seen = self._given.keys() | self._invalid
         for parameter in self._parameters.values():
             if parameter.required and parameter.name not in seen:
-                self._refuse(parameter.name, f"is required: {describe(parameter)}")
+                self._add_problem(parameter.name, f"is required: {describe(parameter)}")
         for group in self._operation.one_of:
             if len(seen & set(group)) != 1:
-                self._refuse(" or ".join(group), "exactly one of them is needed")
+                self._add_problem(" or ".join(group), "exactly one of them is needed")
         for group in self._operation.any_of:
             if not seen & set(group):
-                self._refuse(" or ".join(group), "at least one of them is needed")
+                self._add_problem(" or ".join(group), "at least one of them is needed")
 
     def result(self) -> dict[str, Any]:
-        """All arguments, or all problems."""
+        """Returns all arguments, or raises an error with all problems."""
         if self._problems:
             raise InvalidRequestError(self._problems)
         named = {name: self._given.pop(name) for name in self._parameters if name in self._given}
         return named | self._given
 
-    def _take(self, parameter: Parameter, read: Callable[[], Any]) -> None:
+    def _add(self, parameter: Parameter, read: Callable[[], Any]) -> None:
         try:
             self._given[parameter.name] = read()
         except _WrongValueError as error:
-            self._spoilt.add(parameter.name)
-            self._refuse(parameter.name, str(error))
+            self._invalid.add(parameter.name)
+            self._add_problem(parameter.name, str(error))
 
     def _unknown(self) -> str:
         return f"unknown parameter; allowed: {', '.join(self._parameters) or 'none'}"
 
-    def _refuse(self, field: str, message: str) -> None:
+    def _add_problem(self, field: str, message: str) -> None:
         self._problems.append(FieldProblem(field, message))
 
 
 def describe(parameter: Parameter) -> str:
-    """What is allowed, in a few words: `text, at most 24 characters`."""
-    words = {"list": "list of texts", "object": "JSON object", "boolean": "true or false"}
-    said = [words.get(parameter.type, parameter.type)]
+    """Describes briefly what a parameter accepts: `text, at most 24 characters`."""
+    type_names = {"list": "list of texts", "object": "JSON object", "boolean": "true or false"}
+    limits = [type_names.get(parameter.type, parameter.type)]
     if parameter.max_chars is not None:
-        said.append(f"at most {parameter.max_chars} characters")
+        limits.append(f"at most {parameter.max_chars} characters")
     if parameter.maximum is not None:
-        said.append(f"at most {parameter.maximum}")
+        limits.append(f"at most {parameter.maximum}")
     if parameter.max_items is not None:
-        said.append(f"at most {parameter.max_items} items")
+        limits.append(f"at most {parameter.max_items} items")
     if parameter.pattern is not None:
-        said.append(f"like {parameter.pattern}")
+        limits.append(f"like {parameter.pattern}")
     if parameter.choices:
-        said.append("one of " + ", ".join(parameter.choices))
-    return ", ".join(said)
+        limits.append("one of " + ", ".join(parameter.choices))
+    return ", ".join(limits)
 
 
 def _from_texts(parameter: Parameter, texts: Sequence[str]) -> Any:
@@ -185,7 +189,7 @@ def _from_texts(parameter: Parameter, texts: Sequence[str]) -> Any:
 
 
 def _read(parameter: Parameter, text: str) -> Any:
-    """The value that a text stands for; the text itself where it stands for none."""
+    """Converts a text to the parameter's type; returns the text unchanged when it cannot be converted."""
     if parameter.type == "integer" and _INTEGER.fullmatch(text):
         return int(text)
     if parameter.type == "boolean":
@@ -196,7 +200,7 @@ def _read(parameter: Parameter, text: str) -> Any:
 
 
 def _checked(parameter: Parameter, value: Any) -> Any:
-    """The value, if it is of the parameter's type and within its limits."""
+    """Returns the value if it has the parameter's type and is within its limits."""
     match parameter.type, value:
         case ("boolean", bool()) | ("object", dict()):
             pass
@@ -212,14 +216,14 @@ def _checked(parameter: Parameter, value: Any) -> Any:
 
 
 def _refuse_type(parameter: Parameter) -> NoReturn:
-    words = {
+    type_names = {
         "integer": "an integer",
         "text": "a text",
         "boolean": "true or false",
         "list": "a list of texts",
         "object": "a JSON object",
     }
-    raise _WrongValueError(f"must be {words[parameter.type]}")
+    raise _WrongValueError(f"must be {type_names[parameter.type]}")
 
 
 def _check_number(parameter: Parameter, number: int) -> None:
@@ -239,17 +243,17 @@ def _check_list(parameter: Parameter, texts: Sequence[str]) -> None:
 
 
 def _check_text(parameter: Parameter, text: str) -> None:
-    for complaint in _complaints(parameter, text):
-        raise _WrongValueError(complaint)
+    for problem in _text_problems(parameter, text):
+        raise _WrongValueError(problem)
 
 
-def _complaints(parameter: Parameter, text: str) -> Iterator[str]:
-    """What is wrong with a text."""
+def _text_problems(parameter: Parameter, text: str) -> Iterator[str]:
+    """Yields what is wrong with a text."""
     if _SURROGATE.search(text):
         yield "must be text in UTF-8"
-    if not text and (parameter.required or parameter.place == "path"):
+    if not text and (parameter.required or parameter.location == "path"):
         yield "must not be empty"
-    if parameter.place == "path" and text in {".", ".."}:
+    if parameter.location == "path" and text in {".", ".."}:
         yield "must not be a relative path"
     if parameter.max_chars is not None and len(text) > parameter.max_chars:
         yield f"must have at most {parameter.max_chars} characters, not {len(text)}"
@@ -261,11 +265,11 @@ def _complaints(parameter: Parameter, text: str) -> Iterator[str]:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_number)
+        return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise _WrongValueError("must be JSON") from None
 
 
-def _no_number(word: str) -> NoReturn:
-    """Python reads NaN and Infinity, which are no JSON and which no platform would take."""
-    raise ValueError(word)
+def _refuse_constant(name: str) -> NoReturn:
+    """Refuses NaN and Infinity. Python's parser accepts them, but they are not JSON and no platform accepts them."""
+    raise ValueError(name)

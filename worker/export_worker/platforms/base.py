@@ -1,7 +1,7 @@
-"""What a driver is: submit, poll, open a result. Everything else a platform can do is a capability of its own.
+"""What a driver is: it submits, polls and opens results. Everything else that a platform offers is a capability.
 
-A driver is built as `DriverClass(name, settings, redactor)` from the connection's settings and registers itself by an
-entry point of the group `export_worker.platforms`, under the platform's name.
+A driver is built as `DriverClass(name, settings, redactor)` from the connection's settings. Its package registers the
+class as an entry point of the group `export_worker.platforms`, under the platform's name.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -14,18 +14,18 @@ from export_worker.lifecycle.observations import Polled, RemoteFile, Submitted
 
 
 class Download(Protocol):
-    """An open download: the answer's head has been read and is no error; the body has not."""
+    """An open download. The head of the response has been read and is not an error; the body has not been read."""
 
     @property
     def total_bytes(self) -> int | None:
-        """Bytes to come as the server announced them; None when it did not, or when it compressed them."""
+        """Length that the server announced; None when it announced none, or when it compressed the body."""
 
     @property
     def content_type(self) -> str:
         """Media type in lower case without parameters, or an empty string."""
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes, in pieces of any size.
+        """Yields the body in pieces of any size.
 
         Raises:
             DownloadInterruptedError: The connection broke or stalled.
@@ -33,15 +33,18 @@ class Download(Protocol):
 
 
 class Receiver(Protocol):
-    """Gives a body into memory of the caller's."""
+    """Receives a body into memory that the caller owns."""
 
     left_bytes: int
-    """To come until the announced end."""
+    """Bytes between the current position and the announced end."""
 
-    async def receive_into(self, room: memoryview) -> int:
-        """Fill the room from its start; fewer bytes than it holds mean that the body has ended, as announced.
+    async def receive_into(self, buffer: memoryview) -> int:
+        """Fills the buffer from its start.
 
-        Nothing is written into the room once this has returned, raised or been cancelled.
+        Nothing is written into the buffer after this method has returned, raised or been cancelled.
+
+        Returns:
+            Number of bytes written. Fewer than the buffer's length means that the body ended as announced.
 
         Raises:
             DownloadInterruptedError: The connection broke or stalled before the announced end.
@@ -50,26 +53,27 @@ class Receiver(Protocol):
 
 @runtime_checkable
 class Direct(Protocol):
-    """Capability of a download: its bytes come into the caller's memory without a copy on the way."""
+    """Capability of a download: it can receive the body into the caller's memory without copying it in between."""
 
     def receiver(self, progress: Callable[[int], None]) -> Receiver | None:
-        """The body by another way than `chunks`, which gives nothing from then on.
+        """Returns a receiver for the body. After this call `chunks` yields nothing.
 
         Args:
-            progress: Called with the number of bytes that have just come.
+            progress: Called with the number of bytes that were just received.
 
         Returns:
-            None when this answer needs more than copying; it is read by `chunks` then.
+            None when the body needs more than copying. The caller then reads it with `chunks`.
         """
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """Where to go on in a file of which the beginning has been read before.
+class ResumePoint:
+    """The position in a file from which a download resumes.
 
     Args:
-        validator: As the download told it that the beginning came from.
-        total_bytes: Of the whole file, as announced then.
+        offset_bytes: Number of bytes that were read before.
+        validator: Identifies the version that those bytes came from; see `Versioned.validator`.
+        total_bytes: Length of the whole file, as announced at that time.
     """
 
     offset_bytes: int
@@ -79,79 +83,85 @@ class Mark:
 
 @runtime_checkable
 class Versioned(Download, Protocol):
-    """Capability of a download: it tells which version of the file it brings, and from where on."""
+    """Capability of a download: it states which version of the file it brings, and from which offset."""
 
     @property
     def validator(self) -> str | None:
-        """Equal for equal bytes only: a strong ETag or a Last-Modified as HTTP has it; None when there is none."""
+        """A strong ETag, or a Last-Modified (RFC 9110): equal only for equal bytes. None when there is neither."""
 
     @property
     def offset_bytes(self) -> int:
-        """How many bytes of the file come before those that this download brings; `total_bytes` counts them, too."""
+        """Number of bytes of the file that this download leaves out at the start. `total_bytes` includes them."""
 
 
 class Driver(Protocol):
-    """A platform's adapter. Every method raises a `PlatformError` or `DownloadError` and nothing else."""
+    """The adapter of one platform. Every method raises `PlatformError` or `DownloadError`, and nothing else."""
 
     async def submit(self, export: ExportKind) -> Submitted:
-        """Start the platform's job."""
+        """Starts the platform's job."""
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:
-        """Look where the job stands. Never raises because it is not ready."""
+        """Requests the state of the job once. Never raises because the job is not ready."""
 
     def open_result(self, export: ExportKind, file: RemoteFile) -> AbstractAsyncContextManager[Download]:
-        """Open one file of a finished job."""
+        """Opens one file of a finished job."""
 
     async def close(self) -> None:
-        """Close connections."""
+        """Closes connections."""
 
 
 @runtime_checkable
 class Resuming(Protocol):
-    """Capability: a file can be read on from the middle."""
+    """Capability: the driver can open a file in the middle."""
 
-    def resume_result(self, export: ExportKind, file: RemoteFile, mark: Mark) -> AbstractAsyncContextManager[Versioned]:
-        """Open one file at the mark, or from its beginning where the server or another version wants that.
+    def resume_result(
+        self, export: ExportKind, file: RemoteFile, resume_point: ResumePoint
+    ) -> AbstractAsyncContextManager[Versioned]:
+        """Opens one file at the resume point.
 
-        Whoever asks looks at `offset_bytes`: it is the mark's or zero.
+        The download starts at offset 0 when the server cannot resume or has another version by now. The caller reads
+        `offset_bytes`: it is that of the resume point, or 0.
         """
 
 
 @runtime_checkable
 class Catalog(Protocol):
-    """Capability: the platform lists what can be exported."""
+    """Capability: the driver can list what can be exported."""
 
     resources: Sequence[str]
-    """Such as `projects` or `segments`; one that stands here can be listed."""
+    """The resources that `catalog` can list, such as `projects` or `segments`."""
 
     async def catalog(self, resource: str, project: str | None) -> list[dict[str, Any]]:
-        """List one resource, each item as the platform has it.
+        """Lists one resource; each item is unchanged from the platform's response.
 
         Raises:
-            InvalidRequestError: `project` is needed and missing.
-            PlatformError: The platform does not answer as it should.
+            InvalidRequestError: The resource is unknown, or `project` is needed and missing.
+            PlatformError: The platform did not give a usable response.
         """
 
 
 @runtime_checkable
 class Checking(Protocol):
-    """Capability: one cheap call that shows whether the platform lets us in, where listing something would not do."""
+    """Capability: one cheap call that shows whether the platform accepts the credential.
+
+    For platforms on which listing a resource would not show it.
+    """
 
     async def check(self) -> str:
-        """Ask the platform; says in a few words what was asked.
+        """Calls the platform and returns a short description of what was checked.
 
         Raises:
-            PlatformError: It does not let us in, or does not answer as it should.
+            PlatformError: The platform refused the credential, or did not give a usable response.
         """
 
 
 @runtime_checkable
 class Cancelling(Protocol):
-    """Capability: the platform can be told to stop a job."""
+    """Capability: the driver can cancel a job on the platform."""
 
     async def cancel(self, export: ExportKind, operation_id: str) -> None:
-        """Stop the job, if it still runs.
+        """Cancels the job if it still runs.
 
         Raises:
-            PlatformError: The platform did not hear, or refused.
+            PlatformError: The platform did not receive the request, or refused it.
         """

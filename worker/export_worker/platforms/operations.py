@@ -1,31 +1,31 @@
-"""Any other call that a platform's document describes: one typed table a driver, checked before anything is sent."""
+"""Calls of a platform's API beside exports: one typed table for each driver, against which arguments are checked."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 ParameterType = Literal["integer", "text", "boolean", "list", "object"]
-Place = Literal["path", "query", "json", "variables"]
+ParameterLocation = Literal["path", "query", "json", "variables"]
 Body = Literal["none", "json", "csv"]
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter, under the name that the document gives it.
+    """One parameter, under the name that the platform's document gives it.
 
     Args:
-        place: Where it travels: in the path's template, the query string, the JSON body or GraphQL's variables.
-        max_chars: As the document limits it.
-        pattern: Regular expression for the whole text, where the document says which characters it may have.
-        choices: The only values, where the document lists them.
-        about: A few words for people.
-        maximum: Of a number, as the document limits it.
-        max_items: Of a list, as the document limits it.
+        location: Where it is sent: in the path's template, the query string, the JSON body or GraphQL's variables.
+        max_chars: Limit that the document states for a text.
+        pattern: Regular expression for the whole text, where the document states the allowed characters.
+        choices: The only allowed values, where the document lists them.
+        about: A short description for people.
+        maximum: Limit that the document states for a number.
+        max_items: Limit that the document states for a list.
     """
 
     name: str
     type: ParameterType
-    place: Place
+    location: ParameterLocation
     required: bool = False
     max_chars: int | None = None
     pattern: str | None = None
@@ -37,17 +37,18 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One call.
+    """One call of the platform's API.
 
     Args:
-        name: As the document calls it: a path's last segment, or a GraphQL field.
+        name: The document's name for it: the last segment of the path, or a GraphQL field.
         method: HTTP method.
-        path: Template; `{parameter}` stands for a parameter of the place `path`.
-        body: What `--body` takes: nothing, a JSON object that goes beside the parameters, or CSV that is streamed.
-        one_of: Groups of parameters of which exactly one is needed.
-        any_of: Groups of parameters of which at least one is needed.
+        path: Template; `{name}` stands for the parameter of that name with the location `path`.
+        about: A short description for people.
+        body: What `--body` accepts: nothing, a JSON object that is merged with the parameters, or CSV that is streamed.
+        one_of: Groups of parameters of which exactly one must be given.
         aliases: Shorter names for people.
-        deletes: Asks before it is sent.
+        deletes: The call deletes something, so the command asks for confirmation before it sends it.
+        any_of: Groups of parameters of which at least one must be given.
     """
 
     name: str
@@ -64,20 +65,22 @@ class Operation:
 
 @runtime_checkable
 class Operations(Protocol):
-    """Capability: the driver can make the other calls of its platform's documents."""
+    """Capability: the driver can make the other calls that the platform's documents describe."""
 
     operations: Mapping[str, Operation]
-    """By name."""
+    """The calls, by name."""
 
     async def call(self, operation: Operation, arguments: Mapping[str, Any], body: AsyncIterator[bytes] | None) -> Any:
-        """Make one call with arguments that have been checked.
+        """Makes one call with arguments that have been checked.
 
         Args:
-            body: CSV as it comes; None for every other operation (a JSON body is among the arguments).
+            operation: An entry of `operations`.
+            arguments: Values by parameter name, with their types. The fields of a JSON body are among them.
+            body: The bytes of a CSV body; None for every other operation.
 
         Returns:
-            The answer's data, as the platform has it.
+            The data of the response, unchanged.
 
         Raises:
-            PlatformError: The platform does not answer as it should.
+            PlatformError: The platform did not give a usable response.
         """

@@ -1,4 +1,4 @@
-"""Finds the driver of a platform among what is installed."""
+"""Finds the driver of a platform among the installed packages."""
 
 from importlib.metadata import entry_points
 
@@ -8,21 +8,21 @@ from export_worker.platforms.base import Driver
 from export_worker.platforms.settings import ConnectionSettings
 
 GROUP = "export_worker.platforms"
-"""Entry points: name = platform, object = a class that is built as `(name, settings, redactor)`."""
+"""Entry points of drivers: the name is the platform's, the object is a class built as `(name, settings, redactor)`."""
 
 
 def installed_platforms() -> list[str]:
-    """The platforms that a connection can name, sorted."""
+    """Returns the platforms that a connection can name, sorted."""
     return sorted({point.name for point in entry_points(group=GROUP)})
 
 
 def build_driver(name: str, settings: ConnectionSettings, redactor: Redactor) -> Driver:
-    """The driver of one connection. Opens nothing yet.
+    """Builds the driver of one connection. Opens no connection yet.
 
     Args:
-        name: Of the connection, for messages.
-        settings: As they stand in the configuration.
-        redactor: Learns the connection's secrets.
+        name: Name of the connection, for messages.
+        settings: The connection's section of the configuration.
+        redactor: The driver registers the connection's secrets with it.
 
     Raises:
         ConfigError: The platform is not installed, or the driver refuses the settings. Names the setting.

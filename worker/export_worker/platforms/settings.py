@@ -1,4 +1,4 @@
-"""The settings of a connection: what is common to all platforms. Drivers add their own in a subclass."""
+"""The settings that connections of all platforms have. Each driver adds its own in a subclass."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any, TypeVar
@@ -7,18 +7,18 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
-from export_worker.egress.address_policy import AddressPolicy, means_itself
+from export_worker.egress.address_policy import AddressPolicy, is_fixed_host
 from export_worker.errors import ConfigError
 from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
 
 
 class PollSettings(BaseModel):
-    """How patiently an export of this connection is looked at.
+    """How often exports of this connection are polled, and for how long.
 
     Args:
-        first_s: Ceiling of the first wait; each further ceiling is twice the one before.
-        max_s: No wait is longer.
-        deadline_s: Seconds from acceptance to the end of patience; a request may say its own.
+        first_s: Longest first wait, in seconds. The limit doubles with each further wait.
+        max_s: No wait is longer than this.
+        deadline_s: Seconds from acceptance until the export fails. A request can state its own deadline.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -31,8 +31,8 @@ class PollSettings(BaseModel):
 class ConnectionSettings(BaseModel):
     """A platform with its address, credential and limits.
 
-    Fields that are not named here belong to the platform's driver, which checks them when it is built: a producer
-    reads the same file without having any driver installed.
+    Fields that are not named here belong to the platform's driver. The driver checks them when it is built, because
+    producers read the same configuration file without any driver installed.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
@@ -45,43 +45,48 @@ class ConnectionSettings(BaseModel):
     poll: PollSettings = PollSettings()
     max_in_flight: Annotated[int, Field(ge=1)] = 8
     requests_per_second: Annotated[float, Field(gt=0)] = 5.0
-    """What the platform is asked at most, over all workers, with one second's worth (and one more) at once. Counted is
-    every request to the origin of `base_url`: submits, polls, pages of a result, downloads, tokens. Files that come
-    from elsewhere (object stores, CDNs) are not the platform's API, and not counted; neither is what `call`, `catalog`
-    and `doctor` ask."""
+    """Rate limit for requests to the platform, over all workers. A burst may have one second's requests and one more.
+
+    Every request to the origin of `base_url` counts: submits, polls, pages of a result, downloads, tokens. Files from
+    other hosts (object stores, CDNs) do not count. The calls of `call`, `catalog` and `doctor` do not count either.
+    """
     mib_per_second: Annotated[float, Field(gt=0)] | None = None
-    """What the transfers of one worker may read from it; with several workers it is several times as much."""
+    """Bandwidth limit for the transfers of one worker. Several workers together read several times as much."""
     allow_hosts: tuple[str, ...] = ()
     allow_networks: tuple[IPvAnyNetwork, ...] = ()
-    """Private networks that a download may come from, such as 10.1.0.0/16; `base_url` may be private anyway."""
+    """Private networks that a download may come from, such as 10.1.0.0/16. `base_url` is allowed in any case."""
     s3: StorageSettings = BUCKET_DEFAULTS
     """How the files of this connection are stored, where that differs from the section `s3`."""
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """Only fields known here: a secret under a misspelt name is none to pydantic."""
+        """Yields known fields only: pydantic would show a secret whose option is misspelt."""
         return ((name, value) for name, value in super().__repr_args__() if name in type(self).model_fields)
 
-    def reach(self) -> AddressPolicy:
-        """Where requests of this connection may go: the own host wherever it is, others only to public addresses."""
+    def address_policy(self) -> AddressPolicy:
+        """Returns which addresses requests of this connection may reach.
+
+        The host of `base_url` may have any address. Other hosts must have public addresses or addresses within
+        `allow_networks`. An entry of `allow_hosts` that is itself an address, or localhost, is allowed, too.
+        """
         named = [urlsplit(f"//{host}").hostname or "" for host in self.allow_hosts]
         own = urlsplit(self.base_url).hostname or ""
-        return AddressPolicy({own, *filter(means_itself, named)}, self.allow_networks)
+        return AddressPolicy({own, *filter(is_fixed_host, named)}, self.allow_networks)
 
 
 S = TypeVar("S", bound=ConnectionSettings)
 
 
 def platform_settings(name: str, settings: ConnectionSettings, model: type[S]) -> S:
-    """The settings as the platform's own model has them.
+    """Checks the settings of a connection against the platform's own model.
 
     Args:
-        name: Of the connection.
-        settings: As they stand in the configuration.
-        model: Forbids what it does not know.
+        name: Name of the connection.
+        settings: The connection's section of the configuration.
+        model: Must forbid unknown fields.
 
     Raises:
-        ConfigError: An option is unknown, missing or wrong. Names `connections.<name>.<option>`, never a value: it
-            may be a secret under a misspelt name.
+        ConfigError: An option is unknown, missing or wrong. The message names `connections.<name>.<option>` and never
+            shows a value, because it may be a secret under a misspelt name.
     """
     try:
         return model.model_validate(settings.model_dump())

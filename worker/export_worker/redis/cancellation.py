@@ -3,18 +3,18 @@
 import asyncio
 from typing import Any
 
-CANCEL_AGAIN_S = 0.5
-"""Longer than a task needs that has heard the first time."""
+CANCEL_RETRY_S = 0.5
+"""Longer than a task needs to end after a cancellation that it has received."""
 
 
-async def cancel_and_wait(*tasks: asyncio.Task[Any], again_s: float = CANCEL_AGAIN_S) -> None:
-    """Cancel tasks that talk to Redis until all have ended; what they raised stays in them.
+async def cancel_and_wait(*tasks: asyncio.Task[Any], retry_s: float = CANCEL_RETRY_S) -> None:
+    """Cancels tasks that call Redis, and repeats this until all have ended. Their exceptions stay in them.
 
-    One cancellation is not enough: about one in forty that meets a Redis command is swallowed on the way (seen with
-    redis-py 5.3 and arq 0.28 on Python 3.11), and the task would go on for ever.
+    One cancellation is not enough: redis-py 5.3 with arq 0.28 on Python 3.11 loses about one in forty that arrives
+    during a Redis command, and the task would never end.
     """
     running = {task for task in tasks if not task.done()}
     while running:
         for task in running:
             task.cancel()
-        _, running = await asyncio.wait(running, timeout=again_s)
+        _, running = await asyncio.wait(running, timeout=retry_s)

@@ -1,11 +1,22 @@
 """What a claim returns, and the values that govern claims, limits and the circuit breaker."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from datetime import UTC
+from typing import Any, Literal
+
+import structlog
+from pydantic import ValidationError
 
 from export_worker.contract.redis_keys import Role
-from export_worker.lifecycle.export import Export
+from export_worker.contract.request import ExportRequest
+from export_worker.contract.status import Status
+from export_worker.contract.trace import TraceContext
+from export_worker.lifecycle.export import Export, accepted
+from export_worker.redis.scripts import original_bytes
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,14 +24,15 @@ class ClaimedStep:
     """One step of one export that this worker holds.
 
     Args:
-        claims: How often this step was claimed; more than once means that somebody began it and never said how it
-            ended.
-        probe: The first call after the breaker was open: its failure is no news.
-        cancel: Somebody asked for the export's end.
-        retry: Where somebody asked it to go on from: submit, poll, transfer, or empty.
-        durations_s: How long the last jobs of this kind took on this connection.
-        trace: The W3C traceparent that came with the request, or empty.
-        since_s: When it was asked for, on the monotonic clock: its lease has run from then on at the latest.
+        claims: How often this step was claimed. A number above 1 means that another worker began the step and did not
+            finish it.
+        probe: The step makes the call that tests a connection whose circuit breaker is open. Its failure uses no
+            attempt.
+        cancel: Cancellation of the export was requested.
+        retry: The step from which a retry was requested: submit, poll, transfer, or empty.
+        durations_s: How long the last operations of this kind took on this connection.
+        trace: The W3C traceparent of the request, or empty.
+        since_s: When the claim was sent, on the monotonic clock. The lease began then or later.
     """
 
     export: Export
@@ -38,11 +50,11 @@ class ClaimedStep:
 
 @dataclass(frozen=True, slots=True)
 class ClaimResult:
-    """What a claim brought.
+    """What one claim returned.
 
     Args:
-        next_due_ms: When the next entry is due; None when there is none.
-        redis_ms: Redis's own time.
+        next_due_ms: When the next entry is due; None when the queue is empty.
+        redis_ms: The clock of Redis.
     """
 
     steps: list[ClaimedStep]
@@ -52,14 +64,14 @@ class ClaimResult:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """How long things live.
+    """Durations of leases, retention and the circuit breaker.
 
     Args:
-        lease_s: A worker that says nothing for so long has lost its step.
-        grace_s: How late a queue entry may be before the sweep looks into it.
-        retention_s: How long an ended export can be looked at.
-        breaker_first_s: How long a platform that is down is left alone at first; doubles with each probe that fails.
-        breaker_max_s: No longer than this.
+        lease_s: A worker that has not renewed its lease for this time loses its step.
+        grace_s: A queue entry may be late by this time before the sweep examines its export.
+        retention_s: An ended export is kept for this time.
+        breaker_first_s: The first pause of calls to a platform that does not answer. Each probe that fails doubles it.
+        breaker_max_s: The longest pause.
         breaker_threshold: Failures in a row, over all exports of a connection, that open the breaker.
     """
 
@@ -73,18 +85,18 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """What one connection's platform is asked at most, over all workers.
+    """The limits of one connection, over all workers.
 
     Args:
-        slots: Exports on the platform at once.
-        requests_per_second: Requests, with one second's worth at once.
-        patience_s: Seconds until an export's deadline, unless its request says its own: noticed also while it waits for
-            a slot or for the platform.
+        slots: Exports that run on the platform at the same time.
+        requests_per_second: Requests to the platform. A burst of one second's requests is allowed.
+        deadline_s: Seconds until the deadline of an export whose request has none. A claim checks it also while the
+            export waits for a slot or for the platform.
     """
 
     slots: int
     requests_per_second: float
-    patience_s: float = 86_400.0
+    deadline_s: float = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +104,9 @@ class PlatformSignal:
     """What a step has learned about the platform, for all exports of the connection.
 
     Args:
-        platform: It answered, or it did not; None when it was not asked.
-        pause_s: It asks to be left alone for so long.
-        duration_s: How long the job took that has just ended.
+        platform: Whether the platform answered; None when the step did not call it.
+        pause_s: How long the platform asked for a pause of its calls.
+        duration_s: How long the operation took that has just ended.
     """
 
     platform: Literal["up", "down"] | None = None
@@ -103,3 +115,46 @@ class PlatformSignal:
 
 
 NO_SIGNAL = PlatformSignal()
+
+
+def read_claimed_step(item: Mapping[str, Any], role: Role, since_s: float) -> ClaimedStep | None:
+    """Reads one step of the answer of `claim.lua`.
+
+    Returns:
+        The step, or None if this version of the worker cannot read the record: another version may.
+    """
+    try:
+        export = _read_export(item)
+    except ValidationError as error:
+        _log.error("record.unreadable", export_id=item["export_id"], problems=error.error_count())
+        return None
+    return ClaimedStep(
+        export,
+        int(item["version"]),
+        item["step"],
+        role,
+        claims=item["claims"],
+        probe=item["probe"],
+        cancel=item["cancel"],
+        retry=item.get("retry", ""),
+        durations_s=tuple(int(duration) / 1000 for duration in item.get("durations_ms", ())),
+        trace=_traceparent(item.get("trace", "")),
+        since_s=since_s,
+    )
+
+
+def _read_export(item: Mapping[str, Any]) -> Export:
+    if state := item.get("state"):
+        return Export.model_validate_json(original_bytes(state))
+    # No worker has saved this record yet: it has only what the producer wrote.
+    status = Status.model_validate_json(original_bytes(item.get("status", "")))
+    request = ExportRequest.model_validate_json(original_bytes(item.get("request", "")))
+    return accepted(status.export_id, request, status.created_at.astimezone(UTC))
+
+
+def _traceparent(trace: str) -> str:
+    """Returns the producer's traceparent. If there is none, or it cannot be read, the export runs without a trace."""
+    try:
+        return TraceContext.model_validate_json(original_bytes(trace)).traceparent if trace else ""
+    except ValidationError:
+        return ""

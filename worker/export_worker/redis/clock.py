@@ -7,39 +7,39 @@ from arq.connections import ArqRedis
 
 from export_worker.redis.client import commands
 
-GOOD_ANSWER_S = 1.0
-"""An answer that took longer says little: Redis read its clock anywhere within that time."""
+ROUND_TRIP_MAX_S = 1.0
+"""The clock ignores an answer that took longer: Redis may have read its clock at any moment of that time."""
 
 
 class SharedClock:
-    """Redis's time, as far as this process has heard of it; its own until then.
+    """The time of Redis as far as this process knows it. Before the first answer it is the time of the host.
 
-    Between two words from Redis it goes by the monotonic clock, which nobody sets.
+    Between two answers it follows the monotonic clock, which no administrator can set.
     """
 
     def __init__(self) -> None:
         self._zero_s = time.time() - time.monotonic()
 
     def __call__(self) -> datetime:
-        """The time now, in UTC."""
+        """Returns the time now, in UTC."""
         return datetime.fromtimestamp(self._zero_s + time.monotonic(), UTC)
 
-    def heard(self, redis_ms: int, asked_s: float) -> None:
-        """Be set by an answer that has just come.
+    def synchronize(self, redis_ms: int, asked_s: float) -> None:
+        """Sets the clock by an answer of Redis that has just arrived.
 
         Args:
-            redis_ms: Redis's time in the answer, milliseconds since the epoch.
-            asked_s: When it was asked, on the monotonic clock.
+            redis_ms: The time of Redis in the answer, milliseconds since the epoch.
+            asked_s: When the question was sent, on the monotonic clock.
         """
         took_s = time.monotonic() - asked_s
-        told_s = redis_ms / 1000 - (asked_s + took_s / 2)
-        # Within what the answer leaves open the clock keeps its pace, and does not jump by the network's moods.
-        if took_s <= GOOD_ANSWER_S and abs(told_s - self._zero_s) > took_s / 2 + 0.001:
-            self._zero_s = told_s
+        zero_s = redis_ms / 1000 - (asked_s + took_s / 2)
+        # A difference below the uncertainty of the answer is no reason to change the clock.
+        if took_s <= ROUND_TRIP_MAX_S and abs(zero_s - self._zero_s) > took_s / 2 + 0.001:
+            self._zero_s = zero_s
 
 
 async def set_clock(clock: SharedClock, redis: ArqRedis) -> None:
-    """Ask Redis for its time."""
+    """Sets the clock by the time of Redis."""
     asked_s = time.monotonic()
     seconds, microseconds = await commands(redis).time()
-    clock.heard(seconds * 1000 + microseconds // 1000, asked_s)
+    clock.synchronize(seconds * 1000 + microseconds // 1000, asked_s)

@@ -1,11 +1,12 @@
-"""How often one connection's platform is asked, over all workers: each request waits until the rate has room for it.
+"""Limits the requests to one connection's platform, over all workers: each waits until the rate has room for it.
 
-The claim of a control step counts the step's first request in its own script, so a step with one request costs no call
-to Redis more. Each further one, and each of a transfer, asks here, by a script over the same key.
+The claim of a control step counts the step's first request in its own script, so a step with one request costs no
+further call to Redis. Every other request, and every request of a transfer, is counted by a script over the same key.
 
-Nothing is reserved: who finds no room sleeps and asks again. Reservations of many transfers would reach so far ahead
-that no claim ever found room, and would go out in the middle of a pause that the platform asked for later. So that few
-ask in vain, those of one worker wait in a row of which only the first asks.
+A request never reserves a later moment. If the rate has no room, it sleeps and asks again. Reservations of many
+transfers would reach so far ahead that no claim ever found room, and would be used in the middle of a pause that the
+platform asked for later. To keep the number of calls to Redis small, the waiting requests of one worker form a row, of
+which only the first one asks.
 """
 
 import asyncio
@@ -19,47 +20,51 @@ from redis.exceptions import RedisError
 from export_worker.contract.model import epoch_ms
 from export_worker.errors import PlatformPausedError
 from export_worker.redis.lua import script
+from export_worker.redis.scripts import Script
 from export_worker.step_context import RequestGate
 
-PATIENCE_S = 15.0
-"""A control step that would wait longer for one request gives its place to others. So long only a pause lasts, or a
-rate of a few requests a minute, for which it is two of its intervals: a step of several requests must get through."""
-ASK_S = 2.0
-"""For Redis to answer: a request is not to wait for one that is away, however often its client would try."""
+CONTROL_WAIT_MAX_S = 15.0
+"""A control step that would wait longer for one request ends, so that its worker can run others. Only a pause is this
+long, or the interval of a rate of a few requests a minute. Such a step may wait for two intervals, or a step of several
+requests would never end."""
+REDIS_TIMEOUT_S = 2.0
+"""For one call to Redis: a request must not wait for all retries of a client whose Redis is unreachable."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Rate:
-    """The rate of one connection, as one worker keeps to it.
+    """The rate limit of one connection, as one worker observes it.
 
-    A Redis that is away fails no step: until it is back, each worker keeps to the rate by itself.
+    An unreachable Redis fails no step. Until Redis is back, each worker observes the rate on its own.
 
     Args:
         connection: Its name, for messages.
-        key: Where the rate is kept; see `Keys.rate`.
-        per_second: Requests, with one second's worth at once.
-        clock: The time, with a zone; the same as for claims.
+        key: The rate's key; see `Keys.rate`.
+        per_second: Requests for each second. A burst of one second's requests is allowed.
+        clock: The time, with a zone; the same clock as for claims.
     """
 
     def __init__(
         self, redis: ArqRedis, connection: str, key: str, per_second: float, clock: Callable[[], datetime]
     ) -> None:
-        self._script = redis.register_script(script("rate"))
+        self._script = Script(redis, script("rate_limit"))
         self._connection = connection
         self._key = key
         self._interval_s = 1.0 / per_second
-        self._patience_s = max(PATIENCE_S, 2 * self._interval_s)
+        self._control_wait_max_s = max(CONTROL_WAIT_MAX_S, 2 * self._interval_s)
         self._clock = clock
-        # Apart, or a transfer that sits out a pause would hold up steps that are to give way.
+        # Two rows, so that a transfer that waits for the end of a pause does not block control steps that give up.
         self._control, self._transfers = asyncio.Lock(), asyncio.Lock()
-        self._away = False
+        self._redis_is_unreachable = False
 
     def for_control(self, counted: int) -> RequestGate:
-        """What the requests of one control step wait for.
+        """Returns the gate for the requests of one control step.
 
         Args:
-            counted: The first so many have been counted by its claim.
+            counted: How many of the first requests the step's claim has counted.
+
+        The gate raises `PlatformPausedError` if a request would wait too long.
         """
         left = counted
 
@@ -68,38 +73,44 @@ class Rate:
             if left > 0:
                 left -= 1
             else:
-                await self._wait(self._control, self._patience_s)
+                await self._wait(self._control, self._control_wait_max_s)
 
         return request_gate
 
     def for_transfer(self) -> RequestGate:
-        """What the requests of one transfer wait for, however long it takes."""
+        """Returns the gate for the requests of one transfer. They wait without a limit."""
 
         async def request_gate() -> None:
             await self._wait(self._transfers, float("inf"))
 
         return request_gate
 
-    async def _wait(self, row: asyncio.Lock, patience_s: float) -> None:
+    async def _wait(self, row: asyncio.Lock, wait_max_s: float) -> None:
         async with row:
-            while (wait_s := await self._ask()) > 0:
-                if wait_s > patience_s:
+            while (wait_s := await self._count_request()) > 0:
+                if wait_s > wait_max_s:
                     raise PlatformPausedError(
-                        f"connection {self._connection} is not to be asked for {wait_s:.1f} s", retry_after_s=wait_s
+                        f"connection {self._connection} is paused: its rate limit allows the next request in "
+                        f"{wait_s:.1f} s",
+                        retry_after_s=wait_s,
                     )
                 await asyncio.sleep(wait_s)
 
-    async def _ask(self) -> float:
-        """Seconds until there may be room; 0 when there was, and one more request is counted."""
-        now_ms = epoch_ms(self._clock())
+    async def _count_request(self) -> float:
+        """Counts one request if the rate has room for it.
+
+        Returns:
+            0 if the request was counted, else the seconds until there may be room.
+        """
+        arguments = {"now_ms": epoch_ms(self._clock()), "interval_ms": self._interval_s * 1000}
         try:
-            async with asyncio.timeout(ASK_S):
-                wait_ms = await self._script(keys=[self._key], args=[now_ms, self._interval_s * 1000])
+            async with asyncio.timeout(REDIS_TIMEOUT_S):
+                answer = await self._script.document([self._key], arguments)
         except (RedisError, OSError) as error:
-            if not self._away:
+            if not self._redis_is_unreachable:
                 _log.warning("rate.not_counted", connection=self._connection, error=str(error))
-            self._away = True
+            self._redis_is_unreachable = True
             await asyncio.sleep(self._interval_s)
             return 0.0
-        self._away = False
-        return int(wait_ms) / 1000
+        self._redis_is_unreachable = False
+        return int(answer["wait_ms"]) / 1000

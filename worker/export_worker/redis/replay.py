@@ -1,4 +1,4 @@
-"""Delivers again what was announced before: the same events, under the same ids."""
+"""Delivers past events again: the same events, under the same ids."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from export_worker.contract.model import epoch_ms
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.request import ExportRequest
 
-BATCH = 200
-"""Events read in one round trip."""
-RETENTION_LEFT_MS = 7 * 86_400_000
-"""An outbox that no worker empties is forgotten after so long."""
+EVENTS_PER_READ = 200
+"""Events that are read in one round trip."""
+OUTBOX_TTL_MS = 7 * 86_400_000
+"""An outbox that no worker empties expires after this time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """One event, and the sinks that it goes to again."""
+    """One event, and the sinks that it is delivered to again."""
 
     event_id: str
     type: str
@@ -29,7 +29,7 @@ class Replayed:
 
 
 class Replay:
-    """Puts kept events into outboxes once more.
+    """Puts kept events into the outboxes again.
 
     Args:
         sinks: Names of the configured sinks.
@@ -41,26 +41,27 @@ class Replay:
         self._sinks = tuple(sinks)
 
     async def since(self, moment: datetime, now: datetime, *, dry_run: bool = False) -> list[Replayed]:
-        """Deliver every event that came about since then again, to the sinks that its request meant.
+        """Delivers every event from a moment on again, to the sinks that its request names.
 
         Args:
-            moment: The first moment that counts.
+            moment: The time of the first event to deliver.
             now: When to deliver.
-            dry_run: Only tell.
+            dry_run: Return the events, and deliver none.
 
         Returns:
             The events, the oldest first.
         """
         ids = await self._redis.zrangebyscore(self._keys.events, epoch_ms(moment), "+inf")
         found: list[Replayed] = []
-        for start in range(0, len(ids), BATCH):
-            chosen = await self._chosen([item.decode() for item in ids[start : start + BATCH]])
+        for start in range(0, len(ids), EVENTS_PER_READ):
+            chosen = await self._read([item.decode() for item in ids[start : start + EVENTS_PER_READ]])
             if chosen and not dry_run:
-                await self._put(chosen, epoch_ms(now))
+                await self._enqueue(chosen, epoch_ms(now))
             found += chosen
         return found
 
-    async def _chosen(self, ids: Sequence[str]) -> list[Replayed]:
+    async def _read(self, ids: Sequence[str]) -> list[Replayed]:
+        """Reads events, without those that have expired or that no configured sink gets."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for event_id in ids:
                 pipe.get(self._keys.event(event_id))
@@ -71,14 +72,14 @@ class Replay:
         return [
             Replayed(event.id, event.type, event.subject, event.time, sinks)
             for event, request in events
-            if (sinks := self._meant(request))
+            if (sinks := self._sinks_of(request))
         ]
 
-    def _meant(self, request: bytes | None) -> tuple[str, ...]:
+    def _sinks_of(self, request: bytes | None) -> tuple[str, ...]:
         notify = ExportRequest.model_validate_json(request).notify if request is not None else None
         return self._sinks if notify is None else tuple(name for name in self._sinks if name in notify)
 
-    async def _put(self, chosen: Sequence[Replayed], now_ms: int) -> None:
+    async def _enqueue(self, chosen: Sequence[Replayed], now_ms: int) -> None:
         outboxes: dict[str, Mapping[str, float]] = {
             sink: {item.event_id: now_ms for item in chosen if sink in item.sinks} for sink in self._sinks
         }
@@ -86,7 +87,7 @@ class Replay:
             for sink, entries in outboxes.items():
                 if entries:
                     pipe.zadd(self._keys.outbox(sink), dict(entries))
-                    pipe.pexpire(self._keys.outbox(sink), RETENTION_LEFT_MS)
-                    # A new beginning: patience counts from the next refusal.
+                    pipe.pexpire(self._keys.outbox(sink), OUTBOX_TTL_MS)
+                    # Earlier refusals do not count: the time until the delivery is given up starts again.
                     pipe.hdel(self._keys.refusals(sink), *entries)
             await pipe.execute()

@@ -1,8 +1,8 @@
 """Redis behind Sentinels: `sentinel://host:26379,host:26379/service/0`, or `sentinels://` with TLS.
 
-User and password before an `@` are those of Redis; `?sentinel_username=…&sentinel_password=…` are the Sentinels' own.
-Every new connection asks the Sentinels who is the primary. A connection to one that was demoted ends with its first
-refused write, so a fail-over is ridden out by the retries that ride out a restart.
+User and password before an `@` are for Redis; `?sentinel_username=…&sentinel_password=…` are for the Sentinels. Every
+new connection asks the Sentinels for the address of the primary. A connection to a demoted primary ends with its first
+refused write. So the retries that survive a restart of Redis survive a fail-over as well.
 """
 
 from dataclasses import dataclass
@@ -13,17 +13,18 @@ from redis.asyncio.connection import BlockingConnectionPool
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 
 PORT = 26379
+"""The default port of a Sentinel."""
 
 
 @dataclass(frozen=True, slots=True)
 class SentinelUrl:
-    """What such a URL says.
+    """The parts of such a URL.
 
     Args:
-        sentinels: Host and port of each; any one that answers is enough.
-        service: What the Sentinels call the group of servers.
-        credentials: `username` and `password` of Redis, where the URL has them.
-        sentinel_credentials: The same of the Sentinels.
+        sentinels: Host and port of each Sentinel; one that answers is enough.
+        service: The name of the group of servers in the Sentinels' configuration.
+        credentials: `username` and `password` for Redis, if the URL has them.
+        sentinel_credentials: The same for the Sentinels.
     """
 
     sentinels: tuple[tuple[str, int], ...]
@@ -35,21 +36,21 @@ class SentinelUrl:
 
     @property
     def address(self) -> str:
-        """For people; without any password."""
-        told = ", ".join(f"{host}:{port}" for host, port in self.sentinels)
-        return f"service {self.service} of the Sentinels {told}"
+        """The address for messages to users, without any password."""
+        sentinels = ", ".join(f"{host}:{port}" for host, port in self.sentinels)
+        return f"service {self.service} of the Sentinels {sentinels}"
 
 
 def is_sentinel_url(url: str) -> bool:
-    """Whether the address is one of Sentinels."""
+    """Returns whether the URL names Sentinels."""
     return url.startswith(("sentinel://", "sentinels://"))
 
 
 def parse_sentinel_url(url: str) -> SentinelUrl:
-    """Read a URL.
+    """Parses a URL.
 
     Raises:
-        ValueError: It is malformed. The message shows nothing of it, for there may be a password in it.
+        ValueError: The URL is malformed. The message quotes nothing of it that may be a password.
     """
     parts = urlsplit(url)
     login, _, hosts = parts.netloc.rpartition("@")
@@ -58,7 +59,9 @@ def parse_sentinel_url(url: str) -> SentinelUrl:
         raise ValueError("must be sentinel://host:port,host:port/SERVICE/DATABASE")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if unknown := set(options) - {"sentinel_username", "sentinel_password"}:
-        raise ValueError(f"knows no option {min(unknown)!r} behind its question mark")
+        raise ValueError(
+            f"unknown option {min(unknown)!r} in the query string; allowed: sentinel_username, sentinel_password"
+        )
     username, _, password = login.partition(":")
     return SentinelUrl(
         sentinels=tuple(_host_and_port(item) for item in hosts.split(",")),
@@ -77,15 +80,15 @@ def _host_and_port(item: str) -> tuple[str, int]:
     except ValueError:
         host, port = None, None
     if not host:
-        raise ValueError("has a Sentinel without a host, or with a port that is no number")
+        raise ValueError("each Sentinel must be host:port or host, with a number as the port")
     return host, port or PORT
 
 
 class SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
-    """Connections to the primary; when all are in use, further calls wait for one to be free."""
+    """Connections to the primary. When all are in use, further calls wait for a free one."""
 
     async def disconnect(self, inuse_connections: bool = True) -> None:  # noqa: FBT001, FBT002 - redis-py's signature
-        """Close connections; with those in use, those to the Sentinels as well."""
+        """Closes the free connections, or all of them, and then the connections to the Sentinels as well."""
         await super().disconnect(inuse_connections)
         if inuse_connections:
             for sentinel in self.sentinel_manager.sentinels:
@@ -93,19 +96,19 @@ class SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
 
 
 def sentinel_pool(url: str, **options: Any) -> SentinelPool:
-    """A pool of connections to the primary. Connects with the first command.
+    """Returns a pool of connections to the primary. It connects with the first command.
 
     Args:
-        options: Of every connection, those to the Sentinels included.
+        options: For every connection. The connections to the Sentinels get those whose name begins with `socket_`.
 
     Raises:
         ValueError: The URL is malformed.
     """
-    told = parse_sentinel_url(url)
-    tls = {"ssl": True, "ssl_check_hostname": True} if told.tls else {}
-    own = {name: value for name, value in options.items() if name.startswith("socket_")}
+    parsed = parse_sentinel_url(url)
+    tls = {"ssl": True, "ssl_check_hostname": True} if parsed.tls else {}
+    for_sentinels = {name: value for name, value in options.items() if name.startswith("socket_")}
     untyped: Any = Sentinel
-    manager = untyped(list(told.sentinels), sentinel_kwargs=own | tls | told.sentinel_credentials)
+    manager = untyped(list(parsed.sentinels), sentinel_kwargs=for_sentinels | tls | parsed.sentinel_credentials)
     build: Any = SentinelPool
-    pool: SentinelPool = build(told.service, manager, db=told.database, **tls, **told.credentials, **options)
+    pool: SentinelPool = build(parsed.service, manager, db=parsed.database, **tls, **parsed.credentials, **options)
     return pool

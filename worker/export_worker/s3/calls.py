@@ -1,4 +1,4 @@
-"""Calls of boto3, each in a thread, under the best guard that the store takes."""
+"""Calls of S3 in threads, each with the best checksum mode that the store supports."""
 
 import time
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from export_worker.s3.checksum_modes import CHECKSUM_MODES, ChecksumMode, Fields
+from export_worker.s3.checksum_modes import CHECKSUM_MODES, ChecksumMode, ModeArguments
 from export_worker.s3.checksums import content_md5
 from export_worker.s3.client import S3Client
-from export_worker.s3.errors import FAILED, code_of, may_dislike_checksums, status_of, storage_error
+from export_worker.s3.errors import CALL_ERRORS, code_of, may_reject_checksums, status_of, storage_error
 from export_worker.s3.threads import run_in_thread
 from export_worker.step_context import check_lease
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument, StorageCalled
@@ -27,19 +27,20 @@ LIST_PARTS = "list_parts"
 HEAD = "head_object"
 DELETE = "delete_object"
 
-_CHANGES = frozenset({PUT, CREATE, COMPLETE, DELETE})
-"""What must not be done for an export that somebody else has. A part that nobody joins is nothing yet."""
+_NEED_LEASE = frozenset({PUT, CREATE, COMPLETE, DELETE})
+"""Calls that a worker may make only while it holds the lease of the export. A part alone changes no object."""
 _SINGLE, _MULTIPART = "single", "multipart"
 
 
 class S3Calls:
-    """One S3 endpoint, and what has been found out about the guards that it takes.
+    """Calls of one S3 endpoint. Remembers which checksum modes the store supports.
 
-    A store may take one with single puts and not with multipart uploads, so the two are remembered apart.
+    A store may support a mode for single puts but not for multipart uploads, so the two are remembered separately.
 
     Args:
         client: See `build_client`.
-        executor: Bounded; nothing of boto3 runs outside it.
+        executor: A bounded pool; all calls of boto3 run in it.
+        instrument: Receives the duration and result of each call.
     """
 
     def __init__(
@@ -48,24 +49,25 @@ class S3Calls:
         self._client = client
         self._instrument = instrument
         self.executor = executor
-        self._ladders = {_SINGLE: CHECKSUM_MODES, _MULTIPART: CHECKSUM_MODES}
+        self._modes = {_SINGLE: CHECKSUM_MODES, _MULTIPART: CHECKSUM_MODES}
         self._confirmed: set[tuple[str, ChecksumMode]] = set()
 
-    async def call(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
-        """One call as it stands. Raises what botocore raises; see `translated`."""
-        _permit(name)
-        with self._told(name, 0):
-            answer: dict[str, Any] = await run_in_thread(self.executor, partial(getattr(self._client, name), **fields))
-        return answer
+    async def call(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Makes one call without a checksum. Raises botocore's errors; see `storage_errors`."""
+        _require_lease_for(operation)
+        with self._measured(operation, 0):
+            send = partial(getattr(self._client, operation), **arguments)
+            response: dict[str, Any] = await run_in_thread(self.executor, send)
+        return response
 
     @contextmanager
-    def _told(self, name: str, sent_bytes: int) -> Iterator[None]:
-        """Tell how long a call took, and how it failed. One that was cancelled says nothing of S3."""
-        begun_s, failure = time.monotonic(), None
+    def _measured(self, operation: str, sent_bytes: int) -> Iterator[None]:
+        """Reports the duration and result of the call in the block. A cancelled call counts as no failure of S3."""
+        started_s, failure = time.monotonic(), None
         try:
             yield
-        except FAILED as error:
-            # A missing or a standing object is an answer that we ask for; a missing bucket is none.
+        except CALL_ERRORS as error:
+            # A missing or existing object is an expected answer; a missing bucket is a failure.
             is_answer = (
                 isinstance(error, ClientError)
                 and status_of(error) in {404, 409, 412}
@@ -74,74 +76,77 @@ class S3Calls:
             failure = None if is_answer else type(error).__name__
             raise
         finally:
-            duration_s = time.monotonic() - begun_s
-            self._instrument.on(StorageCalled(name, duration_s, 0 if failure else sent_bytes, failure))
+            duration_s = time.monotonic() - started_s
+            self._instrument.on(StorageCalled(operation, duration_s, 0 if failure else sent_bytes, failure))
 
     async def write(
         self,
-        name: str,
-        plain: dict[str, Any],
-        fields: Fields,
+        operation: str,
+        arguments: dict[str, Any],
+        mode_arguments: ModeArguments,
         *,
-        begun: ChecksumMode | None = None,
+        upload_mode: ChecksumMode | None = None,
         sent_bytes: int = 0,
     ) -> tuple[dict[str, Any], ChecksumMode]:
-        """One call under a guard. One that the store refuses is found out once, and not tried again.
+        """Makes one call in the best checksum mode that the store supports. A refused mode is not used again.
 
         Args:
-            name: The call.
-            plain: Its fields without a guard.
-            fields: What a guard adds; asked in the thread that makes the call.
-            begun: The guard of the upload that this belongs to: it cannot have another, only none of the store's own.
-            sent_bytes: Of its body.
+            operation: Name of the call.
+            arguments: Arguments of the call that do not depend on the mode.
+            mode_arguments: Returns the other arguments; runs in the thread that makes the call.
+            upload_mode: Mode in which the upload was created that the call belongs to. Its parts accept no other CRC.
+            sent_bytes: Size of the body, for the instrument.
 
         Returns:
-            The answer, and the guard under which it was given.
+            The response, and the mode of the call that succeeded.
         """
-        kind = _SINGLE if name == PUT else _MULTIPART
-        ladder = self._ladders[kind] if begun is None else begun.of_upload
-        for mode in ladder:
-            _permit(name)
+        kind = _SINGLE if operation == PUT else _MULTIPART
+        modes = self._modes[kind] if upload_mode is None else upload_mode.modes_of_upload
+        for mode in modes:
+            _require_lease_for(operation)
             try:
-                with self._told(name, sent_bytes):
-                    answer = await run_in_thread(self.executor, partial(self._send, name, plain, fields, mode))
+                with self._measured(operation, sent_bytes):
+                    send = partial(self._send, operation, arguments, mode_arguments, mode)
+                    response = await run_in_thread(self.executor, send)
             except ClientError as error:
-                if mode == ladder[-1] or (name, mode) in self._confirmed or not may_dislike_checksums(error):
+                if mode == modes[-1] or (operation, mode) in self._confirmed or not may_reject_checksums(error):
                     raise
                 continue
-            if mode != ladder[0] and begun in {None, self._ladders[kind][0]}:
-                # Only now: had the checksums not been the reason, this would have failed as well. An upload of before,
-                # begun with another one than a new upload would be, tells nothing of those above it.
-                self._forget(kind, ladder[ladder.index(mode) - 1])
-            if mode.algorithm.field in answer or answer.get("ChecksumAlgorithm") == mode.algorithm.name:
-                self._confirmed.add((name, mode))
-            return answer, mode
-        raise AssertionError("the last guard returns or raises")
+            if mode != modes[0] and upload_mode in {None, self._modes[kind][0]}:
+                # The success proves that the checksum was the reason of the refusal. It proves nothing if the upload
+                # was created in another mode than a new upload would be.
+                self._exclude(kind, modes[modes.index(mode) - 1])
+            if mode.algorithm.field in response or response.get("ChecksumAlgorithm") == mode.algorithm.name:
+                self._confirmed.add((operation, mode))
+            return response, mode
+        raise AssertionError("the last checksum mode returns or raises")
 
-    def _send(self, name: str, plain: dict[str, Any], fields: Fields, mode: ChecksumMode) -> dict[str, Any]:
-        added = fields(mode)
-        if "Body" in added and not mode.by_md5 and (name, mode) not in self._confirmed:
-            # A store that does not know a checksum may pass over it without a word. Until it has answered one, MD5 goes
-            # along; AWS answers the first.
+    def _send(
+        self, operation: str, arguments: dict[str, Any], mode_arguments: ModeArguments, mode: ChecksumMode
+    ) -> dict[str, Any]:
+        added = mode_arguments(mode)
+        if "Body" in added and not mode.by_md5 and (operation, mode) not in self._confirmed:
+            # A store that does not support a checksum may silently ignore it. Until the store has returned one, the
+            # request carries MD5 as well. AWS returns the first one.
             added["ContentMD5"] = content_md5(added["Body"])
-        answer: dict[str, Any] = getattr(self._client, name)(**plain, **added)
-        return answer
+        response: dict[str, Any] = getattr(self._client, operation)(**arguments, **added)
+        return response
 
-    def _forget(self, kind: str, refused: ChecksumMode) -> None:
-        """Begin below a guard that the store has refused."""
-        if refused in self._ladders[kind]:
-            self._ladders[kind] = self._ladders[kind][self._ladders[kind].index(refused) + 1 :]
+    def _exclude(self, kind: str, refused: ChecksumMode) -> None:
+        """Starts later calls with the mode after one that the store has refused."""
+        if refused in self._modes[kind]:
+            self._modes[kind] = self._modes[kind][self._modes[kind].index(refused) + 1 :]
 
 
-def _permit(name: str) -> None:
-    if name in _CHANGES:
+def _require_lease_for(operation: str) -> None:
+    if operation in _NEED_LEASE:
         check_lease()
 
 
 @contextmanager
-def translated(name: str, bucket: str) -> Iterator[None]:
-    """Turns what botocore raises into errors of ours."""
+def storage_errors(operation: str, bucket: str) -> Iterator[None]:
+    """Raise botocore's errors as errors of this project; see `storage_error`."""
     try:
         yield
-    except FAILED as error:
-        raise storage_error(error, name, bucket) from None
+    except CALL_ERRORS as error:
+        raise storage_error(error, operation, bucket) from None

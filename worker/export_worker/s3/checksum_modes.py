@@ -1,8 +1,8 @@
-"""What goes along with a body, so that the store refuses it when it came damaged.
+"""Which checksum a request carries, so that S3 rejects a body that was damaged on its way.
 
-A store takes the best of these: CRC64NVME, CRC32C, CRC32, each kept over the whole object, and Content-MD5, which every
-store has always known. It costs more than everything else together, so it stands last; the checksum that we report is
-then ours alone.
+A store supports one or more modes. In order of preference: CRC64NVME, CRC32C and CRC32, each stored for the whole
+object, and Content-MD5, which every store supports. MD5 costs more CPU time than all other work together, so it is the
+last choice. In that mode the store keeps no checksum; the CRC that the worker reports is computed by the worker alone.
 """
 
 from collections.abc import Callable
@@ -14,90 +14,100 @@ from export_worker.s3.checksums import ALGORITHMS, CRC64NVME, Algorithm, Checksu
 
 @dataclass(frozen=True, slots=True)
 class ChecksumMode:
-    """One way.
+    """One way to protect a body.
 
     Args:
-        algorithm: Of the checksum that we report.
-        by_md5: It is not sent; Content-MD5 is.
+        algorithm: Algorithm of the checksum that the worker reports.
+        by_md5: The request carries Content-MD5 in place of that checksum.
     """
 
     algorithm: Algorithm
     by_md5: bool = False
 
     @property
-    def weakest(self) -> "ChecksumMode":
-        """What is left to an upload when the store does not take the checksums with which it was begun."""
+    def md5_fallback(self) -> "ChecksumMode":
+        """The mode for an open upload whose store refuses the checksums with which the upload was created."""
         return replace(self, by_md5=True)
 
-    def named(self, checksum: Checksum) -> dict[str, Any]:
-        """The field that tells a checksum to the store; none where MD5 stands in its place."""
+    @property
+    def modes_of_upload(self) -> tuple["ChecksumMode", ...]:
+        """The modes that later calls of an upload created in this mode may use: its parts accept no other CRC."""
+        return tuple(dict.fromkeys((self, self.md5_fallback)))
+
+    def checksum_argument(self, checksum: Checksum) -> dict[str, Any]:
+        """Returns the argument that sends a checksum to the store; empty in MD5 mode."""
         return {} if self.by_md5 else {self.algorithm.field: checksum.wire}
 
     @property
-    def of_upload(self) -> tuple["ChecksumMode", ...]:
-        """What calls of an upload may have that was begun with this one: no other CRC fits its parts."""
-        return tuple(dict.fromkeys((self, self.weakest)))
+    def full_object_argument(self) -> dict[str, Any]:
+        """The argument that asks for a checksum of the whole object in place of a checksum of the parts' checksums."""
+        return {} if self.by_md5 else {"ChecksumType": "FULL_OBJECT"}
+
+    def create_upload_arguments(self) -> dict[str, Any]:
+        """Returns the arguments with which a multipart upload is created."""
+        return {} if self.by_md5 else self.full_object_argument | {"ChecksumAlgorithm": self.algorithm.name}
 
 
 CHECKSUM_MODES = (*map(ChecksumMode, ALGORITHMS), ChecksumMode(CRC64NVME, by_md5=True))
-Fields = Callable[[ChecksumMode], dict[str, Any]]
+"""All modes, in order of preference."""
+
+ModeArguments = Callable[[ChecksumMode], dict[str, Any]]
+"""Returns the arguments that a checksum mode adds to a call."""
 
 
-class Content(Protocol):
+class ObjectContent(Protocol):
     """All bytes of one object that is written."""
 
     @property
     def checksum(self) -> Checksum:
-        """The one that we report."""
+        """The checksum that the worker reports."""
 
-    def by(self, algorithm: Algorithm) -> Checksum | None:
-        """Another one; None where the bytes are not at hand any more. Computes: not for the event loop."""
+    def checksum_by(self, algorithm: Algorithm) -> Checksum | None:
+        """Returns the checksum by another algorithm, or None if the bytes are no longer in memory.
+
+        Uses CPU time, so it must not be called on the event loop.
+        """
 
 
-class Body:
-    """The bytes of one call, with the checksum that was asked of them last. Computes: not for the event loop."""
+class RequestBody:
+    """The bytes of one request, and their checksum in the mode of the last attempt.
+
+    Both methods use CPU time, so they must not be called on the event loop.
+    """
 
     def __init__(self, data: bytes | bytearray) -> None:
         self.data = data
         self.checksum = Checksum(CRC64NVME)
 
-    def fields(self, mode: ChecksumMode) -> dict[str, Any]:
-        """The fields of a call that sends them."""
+    def arguments(self, mode: ChecksumMode) -> dict[str, Any]:
+        """Returns the arguments of a call that sends these bytes in a checksum mode."""
         self.checksum = Checksum.of(self.data, mode.algorithm)
         md5 = {"ContentMD5": content_md5(self.data)} if mode.by_md5 else {}
-        return {"Body": self.data} | md5 | mode.named(self.checksum)
+        return {"Body": self.data} | md5 | mode.checksum_argument(self.checksum)
 
-    def by(self, algorithm: Algorithm) -> Checksum:
-        """See `Content`."""
+    def checksum_by(self, algorithm: Algorithm) -> Checksum:
+        """See `ObjectContent`."""
         return Checksum.of(self.data, algorithm)
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
-    """Parts that have been sent."""
+class UploadedParts:
+    """The content of parts that have been uploaded; their bytes are no longer in memory."""
 
     checksum: Checksum
 
-    def by(self, algorithm: Algorithm) -> Checksum | None:
-        """See `Content`."""
+    def checksum_by(self, algorithm: Algorithm) -> Checksum | None:
+        """See `ObjectContent`."""
         return self.checksum if self.checksum.algorithm == algorithm else None
 
 
-def whole(mode: ChecksumMode) -> dict[str, Any]:
-    """The fields that make a checksum one of the whole object, not one of the parts' checksums."""
-    return {} if mode.by_md5 else {"ChecksumType": "FULL_OBJECT"}
-
-
-def beginning(mode: ChecksumMode) -> dict[str, Any]:
-    """The fields with which an upload is begun."""
-    return {} if mode.by_md5 else whole(mode) | {"ChecksumAlgorithm": mode.algorithm.name}
-
-
-def checksums_in(answer: dict[str, Any]) -> dict[Algorithm, Checksum]:
-    """What an answer tells of the whole object, or of a part."""
-    if answer.get("ChecksumType") == "COMPOSITE":
+def checksums_in(response: dict[str, Any]) -> dict[Algorithm, Checksum]:
+    """Returns the checksums in a response about a whole object or a part. Composite checksums are ignored."""
+    if response.get("ChecksumType") == "COMPOSITE":
         return {}
     found = (
-        Checksum.parse(algorithm, answer[algorithm.field]) for algorithm in ALGORITHMS if answer.get(algorithm.field)
+        Checksum.parse(algorithm, response[algorithm.field])
+        for algorithm in ALGORITHMS
+        if response.get(algorithm.field)
     )
     return {checksum.algorithm: checksum for checksum in found if checksum is not None}

@@ -1,5 +1,6 @@
-"""The S3 client: the calls that we make, and how boto3's client is built for them."""
+"""Builds boto3's S3 client, and lists the calls that the worker makes with it."""
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from botocore import auth
@@ -11,51 +12,73 @@ from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
 
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60
-"""A store needs long for one answer only when it completes a very large upload."""
+"""A store takes long to answer only when it completes a very large upload."""
 ATTEMPTS = 5
-"""Of one call, by botocore's own backoff: a part is cheap to send again, a whole download is not."""
-_TOLD = {
+"""Attempts for one call, with botocore's backoff: to send a part again is cheap, to repeat a download is not."""
+_REQUIRED_FIELDS = {
     "PutObject": "ETag",
     "CreateMultipartUpload": "UploadId",
     "UploadPart": "ETag",
     "CompleteMultipartUpload": "ETag",
     "HeadObject": "ETag",
 }
-"""What S3 tells in every good answer."""
+"""The field that S3 sends in every successful response to a call."""
 
 
 class S3Client(Protocol):
-    """What we call, and so what the credentials must allow; each takes and gives what boto3's client does."""
+    """The calls that the worker makes, with the permission that each needs.
 
-    def put_object(self, **fields: Any) -> dict[str, Any]:
+    Arguments and responses are those of boto3's client.
+    """
+
+    def put_object(self, **arguments: Any) -> dict[str, Any]:
         """`s3:PutObject`."""
 
-    def create_multipart_upload(self, **fields: Any) -> dict[str, Any]:
+    def create_multipart_upload(self, **arguments: Any) -> dict[str, Any]:
         """`s3:PutObject`."""
 
-    def upload_part(self, **fields: Any) -> dict[str, Any]:
+    def upload_part(self, **arguments: Any) -> dict[str, Any]:
         """`s3:PutObject`."""
 
-    def complete_multipart_upload(self, **fields: Any) -> dict[str, Any]:
+    def complete_multipart_upload(self, **arguments: Any) -> dict[str, Any]:
         """`s3:PutObject`."""
 
-    def abort_multipart_upload(self, **fields: Any) -> dict[str, Any]:
+    def abort_multipart_upload(self, **arguments: Any) -> dict[str, Any]:
         """`s3:AbortMultipartUpload`."""
 
-    def list_multipart_uploads(self, **fields: Any) -> dict[str, Any]:
+    def list_multipart_uploads(self, **arguments: Any) -> dict[str, Any]:
         """`s3:ListBucketMultipartUploads`."""
 
-    def list_parts(self, **fields: Any) -> dict[str, Any]:
+    def list_parts(self, **arguments: Any) -> dict[str, Any]:
         """`s3:ListMultipartUploadParts`."""
 
-    def head_object(self, **fields: Any) -> dict[str, Any]:
-        """`s3:GetObject`, and `s3:ListBucket` to tell a missing key from a refusal."""
+    def head_object(self, **arguments: Any) -> dict[str, Any]:
+        """`s3:GetObject`, and `s3:ListBucket`: without it S3 answers 403 for a free key."""
 
-    def delete_object(self, **fields: Any) -> dict[str, Any]:
-        """`s3:DeleteObject`; only ever for an object of the same export."""
+    def delete_object(self, **arguments: Any) -> dict[str, Any]:
+        """`s3:DeleteObject`; called only for an object of the same export, and by `doctor` for its own objects."""
+
+    def get_bucket_lifecycle_configuration(self, **arguments: Any) -> dict[str, Any]:
+        """`s3:GetLifecycleConfiguration`; called only by `doctor`."""
 
     def close(self) -> None:
-        """Close the connections."""
+        """Closes the connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """How often and how long the client tries one call.
+
+    Args:
+        attempts: Attempts in total.
+        read_timeout_s: Longest wait for the next byte of a response.
+    """
+
+    attempts: int = ATTEMPTS
+    read_timeout_s: float = READ_TIMEOUT_S
+
+
+DEFAULT_LIMITS = CallLimits()
 
 
 def build_client(
@@ -63,66 +86,71 @@ def build_client(
     endpoint_url: str | None,
     max_connections: int,
     *,
-    attempts: int = ATTEMPTS,
-    read_timeout_s: float = READ_TIMEOUT_S,
-    storing: StorageSettings = BUCKET_DEFAULTS,
-    learn: OnSecret = ignore_secret,
+    limits: CallLimits = DEFAULT_LIMITS,
+    settings: StorageSettings = BUCKET_DEFAULTS,
+    on_secret: OnSecret = ignore_secret,
 ) -> S3Client:
-    """Build boto3's client; once a process, not on the loop: it reads files and may ask for credentials.
+    """Builds boto3's S3 client.
 
-    Credentials come from boto3's own chain and from nowhere else. Payloads go unsigned: TLS or the CRC64NVME that is
-    sent with them covers them, and SHA-256 would cost more than everything else together.
+    Must not be called on the event loop: it reads files and may ask for credentials. Credentials come from boto3's own
+    chain and from nowhere else. Payloads are not signed: TLS or the checksum in the request protects them, and SHA-256
+    would cost more CPU time than all other work together.
 
     Args:
-        region: AWS region; None leaves it to boto3's configuration.
+        region: AWS region; None means the region of boto3's configuration.
         endpoint_url: None means AWS. Other stores are addressed by path, since few have a host name for each bucket.
-        max_connections: As many as threads make calls.
-        attempts: Of one call.
-        read_timeout_s: Without a byte of the answer.
-        storing: Added to every call that it concerns; names the role, if one is to be assumed.
-        learn: Told each secret of that role.
+        max_connections: Number of threads that make calls.
+        limits: Attempts and timeout of one call.
+        settings: Added to every call that they concern; they may name an IAM role that the client assumes.
+        on_secret: Called with each secret of the assumed role.
     """
     config = Config(
         connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=read_timeout_s,
+        read_timeout=limits.read_timeout_s,
         tcp_keepalive=True,
         max_pool_connections=max_connections,
-        # Stores see who asks. botocore's own is put together anew for each call, a tenth of what a small put costs.
+        # Shows stores which program calls them. botocore builds its own for each call: a tenth of a small put's cost.
         user_agent="export-worker",
-        retries={"mode": "standard", "total_max_attempts": attempts},
-        # The checksum is ours (CRC64NVME of the whole object); botocore would add a CRC32 and chunked signing.
+        retries={"mode": "standard", "total_max_attempts": limits.attempts},
+        # The worker sends the CRC of the whole object; botocore would add a CRC32 and chunked signing.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         s3={"payload_signing_enabled": False, "addressing_style": "path" if endpoint_url else "auto"},
     )
-    # With awscrt installed botocore signs by it, and that copies every body, unsigned payload or not: 8 MiB a part in
-    # each thread's own heap, twice the memory of the part buffers. Its own signer reads the head alone.
+    # If awscrt is installed, botocore signs with it. That copies every body, even if the payload is not signed: 8 MiB
+    # for each part in the heap of each thread, twice the memory of the part buffers. botocore's own signer reads only
+    # the headers.
     auth.AUTH_TYPE_MAPS["s3v4"] = auth.S3SigV4Auth
-    # A session of our own: the default one may not be used by several threads.
-    session = session_for(storing, region, learn)
+    # A separate session: boto3's default session must not be used by several threads.
+    session = session_for(settings, region, on_secret)
     client: Any = session.client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
 
-    def add(params: dict[str, Any], model: Any, **_: Any) -> None:
-        params.update(storing.call_arguments(model.name, model.input_shape.members))
+    def add_settings(params: dict[str, Any], model: Any, **_: Any) -> None:
+        params.update(settings.call_arguments(model.name, model.input_shape.members))
 
-    client.meta.events.register("before-parameter-build.s3", add)
-    client.meta.events.register("before-call.s3.HeadBucket", _ask_once)
-    client.meta.events.register("after-call.s3", _check_answer)
+    client.meta.events.register("before-parameter-build.s3", add_settings)
+    client.meta.events.register("before-call.s3.HeadBucket", _follow_no_redirect)
+    client.meta.events.register("after-call.s3", _check_response)
     checked: S3Client = client
     return checked
 
 
-def _ask_once(params: dict[str, Any], **_: Any) -> None:
-    """Follow no redirect of the call by which botocore (1.44) asks a redirecting S3 for a bucket's region.
+def _follow_no_redirect(params: dict[str, Any], **_: Any) -> None:
+    """Does not follow a redirect of HeadBucket.
 
-    It would ask for that call's region as well, and so on until Python's stack ends: whatever redirects without a
-    region does so each time, such as a proxy that sends http:// to https://.
+    When S3 redirects a call, botocore (1.44) asks for the bucket's region by HeadBucket. If that call is redirected
+    too, botocore asks for its region in the same way, until Python's stack is full. This happens with every server that
+    redirects without naming a region, such as a proxy that redirects http:// to https://.
     """
     params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
-def _check_answer(http_response: Any, parsed: dict[str, Any], model: Any, **_: Any) -> None:
-    """Refuse a good answer that is none of S3's, before anybody takes a file for stored."""
-    field = _TOLD.get(model.name)
+def _check_response(http_response: Any, parsed: dict[str, Any], model: Any, **_: Any) -> None:
+    """Refuses a successful response that does not come from S3, before the caller counts a file as stored.
+
+    Raises:
+        NotS3Error: The response lacks a field that S3 always sends.
+    """
+    field = _REQUIRED_FIELDS.get(model.name)
     if http_response.status_code < 300 and field is not None and field not in parsed:
         raise NotS3Error(operation=model.name, field=field)

@@ -1,4 +1,4 @@
-"""Writes an object only if its key is free."""
+"""Writes an object only if its key is free, and decides what to do if it is not."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,59 +9,82 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from export_worker.errors import IntegrityError, StorageError
-from export_worker.s3.calls import COMPLETE, S3Calls, translated
-from export_worker.s3.checksum_modes import Content, checksums_in
+from export_worker.s3.calls import COMPLETE, S3Calls, storage_errors
+from export_worker.s3.checksum_modes import ObjectContent, checksums_in
 from export_worker.s3.checksums import Algorithm, Checksum
 from export_worker.s3.errors import code_of, status_of
-from export_worker.s3.objects import ObjectHead, Target, Written, delete_ours, head_object, unquoted
+from export_worker.s3.objects import ObjectHead, Target, Written, delete_own_object, head_object, unquoted
 from export_worker.s3.threads import run_in_thread
 
 RACE_PAUSES_S = (0.2, 0.5, 1.0)
-"""Between looks at a key that another writer is busy with."""
-
+"""Waits between attempts while another writer uses the same key."""
 
 Write = Callable[[], Awaitable[dict[str, Any]]]
+"""Makes the call that writes the object, with `If-None-Match: *`; returns its response."""
 
 
-class _CreateOnce:
-    """Writes an object under a key that must be free, and decides when it is not."""
+class CreateOnlyWrite:
+    """Writes one object under a key that must be free.
+
+    If the key is taken, the object under it decides. An equal object of the same export is adopted. A different object
+    of the same export is deleted, and the call is repeated. An object of another export is an error.
+
+    Args:
+        target: Key and metadata of the object.
+        size_bytes: Size of the object.
+    """
 
     def __init__(self, calls: S3Calls, target: Target, size_bytes: int) -> None:
         self._calls = calls
         self._target = target
         self._size_bytes = size_bytes
 
-    async def write(self, name: str, call: Write, content: Content) -> Written:
-        """Make the call; its checksum is known at the latest when it has been made."""
+    async def run(self, operation: str, write: Write, content: ObjectContent) -> Written:
+        """Makes the call until the object is written or adopted.
+
+        Args:
+            operation: Name of the call, for errors.
+            write: Makes the call.
+            content: The bytes; their checksum must be known when the call returns.
+
+        Raises:
+            ObjectExistsError: The key belongs to another export.
+            IntegrityError: S3 stored other bytes; the object has been removed.
+            StorageError: S3 refused a call or did not answer.
+        """
         for pause_s in RACE_PAUSES_S:
-            with translated(name, self._target.bucket):
-                answer = await self._try(name, call)
-            if answer is not None:
-                return await self._confirmed(answer, content)
+            with storage_errors(operation, self._target.bucket):
+                response = await self._response_if_free(operation, write)
+            if response is not None:
+                return await self._verified(response, content)
             head = await head_object(self._calls, self._target)
             if head is None:
                 await asyncio.sleep(pause_s)
-            elif await self._equals(head, content):
-                checksum = _own_or_first(head.checksums, content) or content.checksum
+            elif await self._is_equal(head, content):
+                checksum = _comparable_checksum(head.checksums, content) or content.checksum
                 return Written(head.etag, self._size_bytes, checksum, adopted=True)
             else:
-                await delete_ours(self._calls, self._target)
-        raise StorageError(f"{name} on bucket {self._target.bucket}: another writer is busy with {self._target.key}")
+                await delete_own_object(self._calls, self._target)
+        raise StorageError(
+            f"{operation} on bucket {self._target.bucket}: another writer is busy with {self._target.key}"
+        )
 
-    async def _try(self, name: str, call: Write) -> dict[str, Any] | None:
-        """None when the key is, or may be, taken."""
+    async def _response_if_free(self, operation: str, write: Write) -> dict[str, Any] | None:
+        """Makes the call. Returns None if the key is taken, or may be."""
         try:
-            return await call()
+            return await write()
         except ClientError as error:
-            # An upload that is gone may have been completed by a call whose answer was lost.
-            if status_of(error) in {409, 412} or (name == COMPLETE and code_of(error) == "NoSuchUpload"):
+            # An upload that does not exist may have been completed by a call whose response was lost.
+            if status_of(error) in {409, 412} or (operation == COMPLETE and code_of(error) == "NoSuchUpload"):
                 return None
             raise
 
-    async def _equals(self, head: ObjectHead, content: Content) -> bool:
-        """Same size, and proof: the same checksum, or where the store tells none, that it came by this very upload.
+    async def _is_equal(self, head: ObjectHead, content: ObjectContent) -> bool:
+        """Whether an existing object certainly has the same bytes.
 
-        A checksum by another algorithm than that of parts which are gone cannot be compared: it may be of other bytes.
+        The size must be equal, and so must the checksum. If the store returns no checksum, the object must come from
+        this very upload. The bytes of uploaded parts are no longer in memory: if the store's checksum is by another
+        algorithm than theirs, the two cannot be compared and the object counts as different.
         """
         if head.bytes != self._size_bytes:
             return False
@@ -69,25 +92,26 @@ class _CreateOnce:
             return head.token is not None and head.token == self._target.token
         return await self._agrees(head.checksums, content) is True
 
-    async def _confirmed(self, answer: dict[str, Any], content: Content) -> Written:
-        told = checksums_in(answer)
-        if await self._agrees(told, content) is False:
-            with suppress(StorageError):  # the next attempt replaces it; what matters is said below
-                await delete_ours(self._calls, self._target)
-            stored, where = _own_or_first(told, content), f"s3://{self._target.bucket}/{self._target.key}"
-            raise IntegrityError(f"{where}: S3 stored {stored}, we sent {content.checksum}")
-        return Written(unquoted(answer["ETag"]), self._size_bytes, content.checksum)
+    async def _verified(self, response: dict[str, Any], content: ObjectContent) -> Written:
+        stored = checksums_in(response)
+        if await self._agrees(stored, content) is False:
+            with suppress(StorageError):  # the next attempt replaces the object; the error below matters more
+                await delete_own_object(self._calls, self._target)
+            checksum, uri = _comparable_checksum(stored, content), f"s3://{self._target.bucket}/{self._target.key}"
+            raise IntegrityError(f"{uri}: S3 stored {checksum}, but the worker sent {content.checksum}")
+        return Written(unquoted(response["ETag"]), self._size_bytes, content.checksum)
 
-    async def _agrees(self, told: dict[Algorithm, Checksum], content: Content) -> bool | None:
-        """Whether the store tells what is true of these bytes; None where it tells nothing that can be compared."""
-        checksum, ours = _own_or_first(told, content), content.checksum
+    async def _agrees(self, stored: dict[Algorithm, Checksum], content: ObjectContent) -> bool | None:
+        """Whether the store's checksum is that of the content. Returns None if there is none that can be compared."""
+        checksum, own = _comparable_checksum(stored, content), content.checksum
         if checksum is None:
             return None
-        if checksum.algorithm == ours.algorithm:
-            return checksum == ours
-        other = await run_in_thread(self._calls.executor, partial(content.by, checksum.algorithm))
+        if checksum.algorithm == own.algorithm:
+            return checksum == own
+        other = await run_in_thread(self._calls.executor, partial(content.checksum_by, checksum.algorithm))
         return None if other is None else checksum == other
 
 
-def _own_or_first(told: dict[Algorithm, Checksum], content: Content) -> Checksum | None:
-    return told.get(content.checksum.algorithm) or next(iter(told.values()), None)
+def _comparable_checksum(stored: dict[Algorithm, Checksum], content: ObjectContent) -> Checksum | None:
+    """Returns the store's checksum by the content's own algorithm, or else the first one, if there is any."""
+    return stored.get(content.checksum.algorithm) or next(iter(stored.values()), None)

@@ -1,7 +1,7 @@
-"""Turns what botocore raises into errors of ours: once, in one place.
+"""Converts the errors of botocore into the errors of this project.
 
-Messages name call, bucket, S3's error code and request id. S3's own text stays out: it may quote what was sent,
-an access key id among it.
+Messages contain the call, the bucket, S3's error code and the request id. They do not contain S3's own text: it may
+quote what was sent, such as an access key id.
 """
 
 from botocore.exceptions import (
@@ -16,115 +16,124 @@ from botocore.parsers import ResponseParserError
 
 from export_worker.errors import IntegrityError, StorageError, StorageRefusedError, StorageUnavailableError
 
-Failed = BotoCoreError | ClientError | ResponseParserError
-FAILED = (BotoCoreError, ClientError, ResponseParserError)
-"""Whatever a call of boto3 raises when it does not go well."""
+CallError = BotoCoreError | ClientError | ResponseParserError
+CALL_ERRORS = (BotoCoreError, ClientError, ResponseParserError)
+"""Every error that a call of boto3 raises when it fails."""
 
 
 class NotS3Error(BotoCoreError):
-    """The answer says that all is well and lacks what S3 tells: a console or a proxy may have given it."""
+    """A successful response lacks a field that S3 always sends: it may come from a web console or a proxy."""
 
-    fmt = "{operation} was answered without {field}"
+    fmt = "the response to {operation} has no {field}"
 
 
 _INTEGRITY_CODES = frozenset(
     {
         "BadDigest",
         "InvalidDigest",
-        "InvalidPart",  # another worker has sent this part, too, and the store has that one
+        "InvalidPart",  # another worker has sent this part as well, and the store kept that one
         "XAmzContentChecksumMismatch",
         "XAmzContentSHA256Mismatch",
     }
 )
-_PASSING_CODES = frozenset(
+_TRANSIENT_CODES = frozenset(
     {
-        "IncompleteBody",  # cut on the way
-        "ExpiredToken",  # the next attempt fetches a fresh one
+        "IncompleteBody",  # the connection was cut
+        "ExpiredToken",  # the next attempt fetches new credentials
         "InternalError",
-        "NoSuchUpload",  # somebody aborted it; the next attempt begins its own
+        "NoSuchUpload",  # the upload was aborted; the next attempt creates another one
         "OperationAborted",
         "RequestTimeout",
-        "RequestTimeTooSkewed",  # clocks are set right again
+        "RequestTimeTooSkewed",  # clocks are corrected
         "ServiceUnavailable",
         "SlowDown",
         "Throttling",
         "ThrottlingException",
     }
 )
-"""What a later attempt may overcome, although some of these come with a status of the 400s."""
-_RIGHT = (
-    "give the worker's role the right to this call on this bucket (and to its KMS key), and see that "
-    "s3.expected_bucket_owner, where it is set, names the bucket's owner"
+"""Errors that a later attempt may overcome, although some of them have a status of 400 to 499."""
+_FIX_PERMISSION = (
+    "allow this call on this bucket (and on its KMS key) for the worker's IAM role or user, and check that "
+    "s3.expected_bucket_owner, if it is set, is the bucket's owner"
 )
-_ADDRESS = "is s3.endpoint_url right?"
-_MENDS = {
-    "403": _RIGHT,
-    "404": f"what answers there is no S3; {_ADDRESS}",
-    "405": f"what answers there is no S3; {_ADDRESS}",
-    "AccessDenied": _RIGHT,
+_FIX_ADDRESS = "check s3.endpoint_url"
+_FIX_NOT_S3 = f"the server at this address does not provide S3; {_FIX_ADDRESS}"
+_FIXES = {
+    "403": _FIX_PERMISSION,
+    "404": _FIX_NOT_S3,
+    "405": _FIX_NOT_S3,
+    "AccessDenied": _FIX_PERMISSION,
     "AuthorizationHeaderMalformed": "set s3.region to the bucket's region",
-    "InvalidAccessKeyId": "the AWS credentials are not those of this store",
-    "InvalidTag": "the store does not take s3.tags as they are",
-    "InvalidStorageClass": "the store does not have this s3.storage_class",
+    "InvalidAccessKeyId": "use the AWS credentials of this store",
+    "InvalidTag": "change s3.tags: the store does not accept them",
+    "InvalidStorageClass": "change s3.storage_class: the store does not have this class",
     "KMS.DisabledException": "enable the key of s3.sse_kms_key_id",
     "KMS.NotFoundException": "correct s3.sse_kms_key_id",
-    "NoSuchBucket": "create it, or set s3.bucket",
-    "NotImplemented": "the store does not know what we need of this call, such as If-None-Match",
+    "NoSuchBucket": "create it, or correct s3.bucket",
+    "NotImplemented": "use a store that supports all of this call, including If-None-Match",
     "PermanentRedirect": "set s3.region to the bucket's region",
-    "SignatureDoesNotMatch": "the AWS secret key is not the right one",
+    "SignatureDoesNotMatch": "correct the AWS secret key",
 }
-_REDIRECTED = "set s3.endpoint_url to the address that serves S3 itself, such as https:// in place of http://"
+"""What to do about an error code. The keys 403, 404 and 405 are HTTP statuses, for responses without a code."""
+_FIX_REDIRECT = "set s3.endpoint_url to the address that serves S3 itself, such as https:// in place of http://"
 
 _ASSUME_ROLE = "AssumeRole"
-_ROLE_MEND = "correct s3.role_arn and external_id, and let that role's trust policy name the worker's own identity"
+_FIX_ROLE = "correct s3.role_arn and external_id, and allow the worker's own identity in that IAM role's trust policy"
 
 
 def code_of(error: ClientError) -> str:
-    """S3's error code, or the HTTP status in its place where the answer had no body."""
+    """Returns S3's error code, or the HTTP status if the response had no body."""
     return str(error.response.get("Error", {}).get("Code") or status_of(error) or "")
 
 
 def status_of(error: ClientError) -> int:
-    """The HTTP status; 0 when it is not known."""
+    """Returns the HTTP status; 0 if it is not known."""
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def storage_error(error: Failed, call: str, bucket: str) -> StorageError:
-    """Our error for what boto3 raised: IntegrityError, StorageRefusedError (final), StorageError (try again)."""
-    where = f"{call} on bucket {bucket}"
+def storage_error(error: CallError, operation: str, bucket: str) -> StorageError:
+    """Converts an error of boto3.
+
+    Returns:
+        IntegrityError if data was damaged, StorageRefusedError if a retry cannot help, StorageUnavailableError if S3
+        does not work, and StorageError for everything else that a retry may overcome.
+    """
+    context = f"{operation} on bucket {bucket}"
     match error:
         case ClientError():
-            return _of_answer(error, where)
+            return _error_of_response(error, context)
         case NoCredentialsError() | PartialCredentialsError():
-            mend = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or run with a role"
-            return StorageRefusedError(f"{where}: there are no complete AWS credentials; {mend}")
+            fix = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or an IAM role of the machine"
+            return StorageRefusedError(f"{context}: the AWS credentials are missing or incomplete; {fix}")
         case ParamValidationError():
-            return StorageRefusedError(f"{where}: boto3 does not take the arguments; look at s3.bucket and s3.prefix")
+            return StorageRefusedError(f"{context}: boto3 rejects the arguments; check s3.bucket and s3.prefix")
         case SSLError():
-            mend = "is its certificate of an authority that is known here? AWS_CA_BUNDLE names a file of further ones"
-            return StorageUnavailableError(f"{where}: no TLS with S3 ({type(error).__name__}); {mend}")
+            fix = "use a certificate of a known authority, or name the authority's file in AWS_CA_BUNDLE"
+            return StorageUnavailableError(f"{context}: the TLS connection failed ({type(error).__name__}); {fix}")
         case NotS3Error() | ResponseParserError():
-            return StorageUnavailableError(f"{where}: what answered is no S3; {_ADDRESS}")
+            return StorageUnavailableError(f"{context}: the response does not come from S3; {_FIX_ADDRESS}")
         case _:
-            return StorageUnavailableError(f"{where}: S3 cannot be reached or did not answer ({type(error).__name__})")
+            return StorageUnavailableError(
+                f"{context}: S3 cannot be reached or did not answer ({type(error).__name__})"
+            )
 
 
-def _of_answer(error: ClientError, where: str) -> StorageError:
+def _error_of_response(error: ClientError, context: str) -> StorageError:
     code, status = code_of(error), status_of(error)
-    of_role = error.operation_name == _ASSUME_ROLE
-    where = f"{where}: assume_role" if of_role else where
+    is_assume_role = error.operation_name == _ASSUME_ROLE
+    context = f"{context}: assume_role" if is_assume_role else context
     request_id = error.response.get("ResponseMetadata", {}).get("RequestId", "")
-    message = f"{where}: {code}, HTTP {status}" + (f", request {request_id}" if request_id else "")
+    message = f"{context}: {code}, HTTP {status}" + (f", request {request_id}" if request_id else "")
     if code in _INTEGRITY_CODES:
-        return IntegrityError(f"{message}: what arrived is not what was sent")
+        return IntegrityError(f"{message}: S3 received other bytes than the worker sent")
     if status == 429 or (status >= 500 and status != 501):
         return StorageUnavailableError(message)
-    if code in _PASSING_CODES or status in {409, 412}:
+    if code in _TRANSIENT_CODES or status in {409, 412}:
         return StorageError(message)
-    mend = _ROLE_MEND if of_role else _MENDS.get(code, _REDIRECTED if 300 <= status < 400 else None)
-    return StorageRefusedError(f"{message}; {mend}" if mend else message)
+    fix = _FIX_ROLE if is_assume_role else _FIXES.get(code, _FIX_REDIRECT if 300 <= status < 400 else None)
+    return StorageRefusedError(f"{message}; {fix}" if fix else message)
 
 
-def may_dislike_checksums(error: ClientError) -> bool:
-    """Whether a store that does not know CRC64NVME could have answered so; finding it wrong is another answer."""
-    return status_of(error) in {400, 501} and code_of(error) not in _INTEGRITY_CODES | _PASSING_CODES
+def may_reject_checksums(error: ClientError) -> bool:
+    """Whether the store may have refused the call because it does not support the checksum's algorithm."""
+    return status_of(error) in {400, 501} and code_of(error) not in _INTEGRITY_CODES | _TRANSIENT_CODES

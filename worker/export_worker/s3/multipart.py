@@ -7,10 +7,10 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from export_worker.s3.calls import ABORT, COMPLETE, PART, S3Calls, translated
-from export_worker.s3.checksum_modes import Body, ChecksumMode, Joined, whole
+from export_worker.s3.calls import ABORT, COMPLETE, PART, S3Calls, storage_errors
+from export_worker.s3.checksum_modes import ChecksumMode, RequestBody, UploadedParts
 from export_worker.s3.checksums import Checksum
-from export_worker.s3.create_only import _CreateOnce
+from export_worker.s3.create_only import CreateOnlyWrite
 from export_worker.s3.errors import code_of
 from export_worker.s3.objects import Target, Written
 from export_worker.s3.threads import finish
@@ -18,7 +18,11 @@ from export_worker.s3.threads import finish
 
 @dataclass(frozen=True, slots=True)
 class SentPart:
-    """One part that the store has; the ETag as the store wrote it."""
+    """One part that the store has confirmed.
+
+    Args:
+        etag: As the store returned it.
+    """
 
     number: int
     bytes: int
@@ -30,67 +34,71 @@ class MultipartUpload:
     """One open upload.
 
     Args:
-        guard: With which it was begun.
-        is_whole: The store has said that it keeps the checksum of the whole object. One that has not may know one of
-            the parts' checksums only, and take ours for wrong; those of the parts are named to it all the same.
+        mode: The checksum mode in which it was created.
+        has_full_checksum: The store has confirmed that it keeps a checksum of the whole object. A store that has not
+            may know only a checksum of the parts' checksums, and refuse the whole one as wrong. The checksums of the
+            parts are sent in both cases.
     """
 
     def __init__(
-        self, calls: S3Calls, target: Target, upload_id: str, mode: ChecksumMode, *, is_whole: bool = True
+        self, calls: S3Calls, target: Target, upload_id: str, mode: ChecksumMode, *, has_full_checksum: bool = True
     ) -> None:
         self.upload_id = upload_id
         self._mode = mode
-        self._is_whole = is_whole
+        self._has_full_checksum = has_full_checksum
         self._calls = calls
         self._target = target
         self._address = target.address | {"UploadId": upload_id}
 
     async def send(self, number: int, body: bytearray) -> SentPart:
-        """Send one part; parts may go at the same time and in any order. Ends only when its thread has.
+        """Sends one part. Parts may be sent at the same time and in any order.
+
+        If the caller is cancelled, this method returns only when its thread has ended.
 
         Raises:
-            StorageError: S3 refused or did not answer.
+            StorageError: S3 refused the call or did not answer.
         """
-        guarded, plain = Body(body), self._address | {"PartNumber": number}
-        with translated(PART, self._target.bucket):
-            answer, self._mode = await self._calls.write(
-                PART, plain, guarded.fields, begun=self._mode, sent_bytes=len(body)
+        request_body, arguments = RequestBody(body), self._address | {"PartNumber": number}
+        with storage_errors(PART, self._target.bucket):
+            response, self._mode = await self._calls.write(
+                PART, arguments, request_body.arguments, upload_mode=self._mode, sent_bytes=len(body)
             )
-        return SentPart(number, len(body), answer["ETag"], guarded.checksum)
+        return SentPart(number, len(body), response["ETag"], request_body.checksum)
 
     async def complete(self, parts: Sequence[SentPart]) -> Written:
-        """Make the parts, in this order, one object, create-only. Raises as `S3Store.put` does.
+        """Makes one object of the parts, in this order, if its key is free. Raises what `S3Store.put` raises.
 
-        When an equal object of ours stands there already, that one stays and the upload is aborted.
+        If an equal object of the same export exists, it stays, and the upload is aborted.
         """
-        checksum, plain = whole_checksum(parts), self._address | {"IfNoneMatch": "*"}
+        checksum, arguments = whole_checksum(parts), self._address | {"IfNoneMatch": "*"}
 
-        def fields(mode: ChecksumMode) -> dict[str, Any]:
-            own = mode.named(checksum) | whole(mode) if self._is_whole else {}
-            return own | {"MultipartUpload": {"Parts": [_listed(part, mode) for part in parts]}}
+        def mode_arguments(mode: ChecksumMode) -> dict[str, Any]:
+            own = mode.checksum_argument(checksum) | mode.full_object_argument if self._has_full_checksum else {}
+            return own | {"MultipartUpload": {"Parts": [_part_argument(part, mode) for part in parts]}}
 
         async def write() -> dict[str, Any]:
-            answer, self._mode = await self._calls.write(COMPLETE, plain, fields, begun=self._mode)
-            return answer
+            response, self._mode = await self._calls.write(COMPLETE, arguments, mode_arguments, upload_mode=self._mode)
+            return response
 
         size_bytes = sum(part.bytes for part in parts)
-        written = await _CreateOnce(self._calls, self._target, size_bytes).write(COMPLETE, write, Joined(checksum))
+        create_only = CreateOnlyWrite(self._calls, self._target, size_bytes)
+        written = await create_only.run(COMPLETE, write, UploadedParts(checksum))
         if written.adopted:
             await self.abort()
         return written
 
     async def abort(self) -> None:
-        """Drop the upload and its parts, also when the caller is cancelled. One that is gone already is fine.
+        """Deletes the upload and its parts, even if the caller is cancelled. Does nothing if the upload does not exist.
 
         Raises:
-            StorageError: S3 refused or did not answer.
+            StorageError: S3 refused the call or did not answer.
         """
         _, cancelled = await finish(self._abort())
         if cancelled:
             raise asyncio.CancelledError
 
     async def _abort(self) -> None:
-        with translated(ABORT, self._target.bucket):
+        with storage_errors(ABORT, self._target.bucket):
             try:
                 await self._calls.call(ABORT, self._address)
             except ClientError as error:
@@ -99,12 +107,12 @@ class MultipartUpload:
 
 
 def whole_checksum(parts: Sequence[SentPart]) -> Checksum:
-    """Of all parts in this order; they are of one algorithm."""
+    """Returns the checksum of all parts in this order. The parts' checksums must be by one algorithm."""
     whole = parts[0].checksum
     for part in parts[1:]:
         whole = whole.followed_by(part.checksum, part.bytes)
     return whole
 
 
-def _listed(part: SentPart, mode: ChecksumMode) -> dict[str, Any]:
-    return {"PartNumber": part.number, "ETag": part.etag} | mode.named(part.checksum)
+def _part_argument(part: SentPart, mode: ChecksumMode) -> dict[str, Any]:
+    return {"PartNumber": part.number, "ETag": part.etag} | mode.checksum_argument(part.checksum)

@@ -1,135 +1,155 @@
-"""The names of what lands in S3: safe, distinct within one export, and put into the key template. Pure."""
+"""Builds the keys of objects: file names that are safe and distinct within one export, in the key template. Pure."""
 
 import datetime as dt
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 from string import Formatter
 
 NAME_MAX_BYTES = 200
-"""Leaves more than 800 bytes of a key to prefix and template."""
+"""Leaves more than 800 bytes of a key to the prefix and the template."""
 KEY_MAX_BYTES = 1024
-"""S3 refuses a longer key."""
+"""S3 refuses longer keys."""
 RESERVED_NAMES = frozenset({"manifest.json", "_SUCCESS"})
-"""Ours, beside the files of an export."""
+"""Names of the two objects that the worker writes beside the files of an export."""
 KEY_FIELDS = ("kind", "connection", "date", "export_id", "file_name")
 
-_SHAPES = {
+_FIELD_PATTERNS = {
     "kind": r"[^/]+",
     "connection": r"[A-Za-z0-9_-]{1,64}",
     "date": r"\d{4}-\d\d-\d\d",
     "export_id": r"[0-9a-f]{32}",
     "file_name": r".+",
 }
-_NO_NAME = "download"
+_DEFAULT_NAME = "download"
 _EXTENSION_MAX_BYTES = 20
-"""A longer tail after a dot is part of a title, not an extension."""
+"""A longer suffix after a dot is part of a title and not an extension."""
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
-_UNWANTED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_REMOVED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Control characters, surrogates, line and paragraph separators: they break listings, logs and XML."""
-_UNWANTED = frozenset("/\\\ufffe\uffff")
-"""Path separators, and the two characters that XML cannot carry: a bucket with them cannot be listed."""
+_REMOVED_CHARACTERS = frozenset("/\\\ufffe\uffff")
+"""Path separators, and two characters that XML cannot contain: a bucket with such keys cannot be listed."""
 _LONGEST_VALUE = "x" * 64
 """No kind, connection or export id is longer."""
 
 
-def safe_name(name: str) -> str:
-    """A name that can stand in an S3 key and as a file on any disk.
+@dataclass(frozen=True, slots=True)
+class KeyFields:
+    """The values for the key template that all files of one export share."""
 
-    Unicode, spaces and `& # + % ?` stay as they are. Path separators and control characters go. At most 200 bytes as
-    UTF-8, with the extension kept.
+    kind: str
+    connection: str
+    date: dt.date
+    export_id: str
+
+    def values(self) -> dict[str, str]:
+        """Returns the values as text, by the name of the template's field."""
+        return {
+            "kind": self.kind,
+            "connection": self.connection,
+            "date": self.date.isoformat(),
+            "export_id": self.export_id,
+        }
+
+
+def safe_name(name: str) -> str:
+    """Returns a name that is valid in an S3 key and as a file on any disk.
+
+    Unicode, spaces and `& # + % ?` are kept. Path separators and control characters are removed. The result has at most
+    200 bytes in UTF-8, and keeps the extension.
     """
-    kept = "".join(character for character in name if _wanted(character))
+    kept = "".join(character for character in name if _is_allowed(character))
     if kept.strip() in {"", ".", ".."}:
-        return _NO_NAME
+        return _DEFAULT_NAME
     stem, extension = _split(kept)
     return _joined(stem, extension)
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """Distinct names, in the same order: a second `a.csv` becomes `a-2.csv`, a third `a-3.csv`.
+    """Returns distinct names in the same order: a second `a.csv` becomes `a-2.csv`, a third `a-3.csv`.
 
-    A name that stands there once keeps its form, also when it looks like a numbered one. `manifest.json` and
-    `_SUCCESS` count as taken.
+    A name that occurs once is unchanged, even if it looks like a numbered one. `manifest.json` and `_SUCCESS` count as
+    used.
     """
     originals = {*names, *RESERVED_NAMES}
-    given = set(RESERVED_NAMES)
+    used = set(RESERVED_NAMES)
     numbered = {name: _numbered(name) for name in names}
     unique = []
     for name in names:
         new = name
-        while new in given or (new != name and new in originals):
+        while new in used or (new != name and new in originals):
             new = next(numbered[name])
-        given.add(new)
+        used.add(new)
         unique.append(new)
     return unique
 
 
 def validate_key_template(template: str, prefix: str = "") -> None:
-    """Refuse a key template that cannot work, before any export needs it.
+    """Refuses a key template that cannot work, before an export needs it.
 
     Raises:
-        ValueError: Bad braces, a field that is not allowed, no `{file_name}`, or keys that could pass 1,024 bytes.
+        ValueError: The braces are wrong, a field is not allowed, `{file_name}` is missing, or a key could be longer
+            than 1,024 bytes.
     """
     fields = {field for _, field in _pieces(template)}
     if "file_name" not in fields:
         raise ValueError("must contain {file_name}, or the files of an export would share one key")
     _check_text(prefix + "".join(literal for literal, _ in _pieces(template)))
     longest = dict.fromkeys(KEY_FIELDS, _LONGEST_VALUE) | {"date": "0000-00-00", "file_name": "x" * NAME_MAX_BYTES}
-    _check_length(prefix + _fill(template, longest))
+    _check_length(prefix + _filled(_pieces(template), longest))
 
 
-def render_key(
-    prefix: str,
-    template: str,
-    *,
-    kind: str,
-    connection: str,
-    date: dt.date,
-    export_id: str,
-    file_name: str,
-) -> str:
-    """The key of one object: the prefix as it stands, then the template with its fields filled in.
+def render_key(prefix: str, template: str, fields: KeyFields, file_name: str) -> str:
+    """Returns the key of one object: the prefix, unchanged, then the template with its fields filled in.
 
-    A value is never read as a template again, whatever braces it holds.
+    Braces within a value are not read as a template.
 
     Raises:
-        ValueError: The template is wrong (see `validate_key_template`), or the key has more than 1,024 bytes.
+        ValueError: The template is wrong (see `validate_key_template`), or the key is longer than 1,024 bytes.
     """
-    values = {
-        "kind": kind,
-        "connection": connection,
-        "date": date.isoformat(),
-        "export_id": export_id,
-        "file_name": file_name,
-    }
-    key = prefix + _fill(template, values)
+    key = prefix + _filled(_pieces(template), fields.values() | {"file_name": file_name})
     _check_length(key)
     return key
 
 
-def key_pattern(prefix: str, template: str) -> re.Pattern[str] | None:
-    """Matches every key that `render_key` can give, the export's id in the group `export_id`.
+def key_prefix(prefix: str, template: str, fields: KeyFields) -> str:
+    """Returns the part that the keys of all files of one export begin with: everything before the file name.
 
-    None for a template without `{export_id}`: whose a key is cannot be told then.
+    Raises:
+        ValueError: The template is wrong (see `validate_key_template`).
+    """
+    shared = list[Piece]()
+    for literal, field in _pieces(template):
+        if field == "file_name":
+            shared.append((literal, None))
+            break
+        shared.append((literal, field))
+    return prefix + _filled(shared, fields.values())
+
+
+def key_pattern(prefix: str, template: str) -> re.Pattern[str] | None:
+    """Returns a pattern for every key of `render_key`, with the export's id in the group `export_id`.
+
+    Returns None for a template without `{export_id}`: its keys do not show which export they belong to.
     """
     seen = set[str]()
     pattern = re.escape(prefix)
     for literal, field in _pieces(template):
         pattern += re.escape(literal)
         if field is not None:
-            pattern += f"(?P={field})" if field in seen else f"(?P<{field}>{_SHAPES[field]})"
+            pattern += f"(?P={field})" if field in seen else f"(?P<{field}>{_FIELD_PATTERNS[field]})"
             seen.add(field)
     return re.compile(pattern, re.DOTALL) if "export_id" in seen else None
 
 
-def _wanted(character: str) -> bool:
-    return character not in _UNWANTED and unicodedata.category(character) not in _UNWANTED_CATEGORIES
+def _is_allowed(character: str) -> bool:
+    return character not in _REMOVED_CHARACTERS and unicodedata.category(character) not in _REMOVED_CATEGORIES
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Stem and extension; `.csv.gz` is one extension, a leading dot begins none."""
+    """Returns stem and extension. `.csv.gz` is one extension; a leading dot does not begin an extension."""
     stem, extension = _split_once(name)
     if extension.lower() in _COMPRESSED:
         inner_stem, inner_extension = _split_once(stem)
@@ -145,44 +165,43 @@ def _split_once(name: str) -> tuple[str, str]:
 
 
 def _joined(stem: str, extension: str) -> str:
-    """Stem and extension within the bound; never cuts a character in two."""
+    """Returns stem and extension, shortened to the limit. No character is cut in two."""
     room = NAME_MAX_BYTES - len(extension.encode())
     return stem.encode()[:room].decode("utf-8", "ignore") + extension
 
 
 def _numbered(name: str) -> Iterator[str]:
+    """Yields the name with the numbers 2, 3, … Only the stem is shortened: the number makes the name distinct."""
     stem, extension = _split(name)
-    return (_joined_numbered(stem, number, extension) for number in count(2))
+    return (_joined(stem, f"-{number}{extension}") for number in count(2))
 
 
-def _joined_numbered(stem: str, number: int, extension: str) -> str:
-    """The number survives the bound: it is what makes the name distinct."""
-    return _joined(stem, f"-{number}{extension}")
+Piece = tuple[str, str | None]
+"""Literal text of a template, and the field after it, if there is one."""
 
 
-def _pieces(template: str) -> list[tuple[str, str | None]]:
-    """The template as (literal text, field that follows it or None)."""
+def _pieces(template: str) -> list[Piece]:
     try:
         parsed = list(Formatter().parse(template))
     except ValueError as error:
-        raise ValueError(f"is no template: {error}") from None
+        raise ValueError(f"is not a valid template: {error}") from None
     pieces = []
     for literal, field, spec, conversion in parsed:
         if field is not None and (field not in KEY_FIELDS or spec or conversion):
             allowed = ", ".join(f"{{{name}}}" for name in KEY_FIELDS)
-            raise ValueError(f"{{{field}}} is not allowed as it stands; the fields are {allowed}, without more")
+            raise ValueError(f"{{{field}}} is not allowed in this form; the fields are {allowed}, without format codes")
         pieces.append((literal, field))
     return pieces
 
 
-def _fill(template: str, values: dict[str, str]) -> str:
-    return "".join(literal + (values[field] if field else "") for literal, field in _pieces(template))
+def _filled(pieces: Sequence[Piece], values: Mapping[str, str]) -> str:
+    return "".join(literal + (values[field] if field else "") for literal, field in pieces)
 
 
 def _check_text(text: str) -> None:
-    unwanted = [character for character in text if character not in "/\\" and not _wanted(character)]
-    if unwanted:
-        raise ValueError(f"must not contain control characters (found {unwanted[0]!a})")
+    refused = [character for character in text if character not in "/\\" and not _is_allowed(character)]
+    if refused:
+        raise ValueError(f"must not contain control characters (found {refused[0]!a})")
 
 
 def _check_length(key: str) -> None:

@@ -1,4 +1,4 @@
-"""What stands under a key, and whether it may be adopted, replaced or must be left alone."""
+"""Existing objects: whose they are, and whether an export may adopt or replace them."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -6,20 +6,24 @@ from typing import Any, Self
 from botocore.exceptions import ClientError
 
 from export_worker.errors import ObjectExistsError
-from export_worker.s3.calls import DELETE, HEAD, S3Calls, translated
+from export_worker.s3.calls import DELETE, HEAD, S3Calls, storage_errors
 from export_worker.s3.checksum_modes import checksums_in
 from export_worker.s3.checksums import Algorithm, Checksum
 from export_worker.s3.errors import status_of
 
 OWNER_FIELD = "export-id"
-"""The one metadata field of every object: tells an earlier attempt of ours from another export."""
+"""Metadata field of every object: shows whether an earlier attempt of the same export or another export wrote it."""
 UPLOAD_FIELD = "upload"
-"""Of what came by a multipart upload: tells which one."""
+"""Metadata field of objects from multipart uploads: shows which upload created the object."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where an object goes and what its head says."""
+    """Where an object is written, and its metadata.
+
+    Args:
+        token: Random name of the multipart upload that creates the object, if one does.
+    """
 
     bucket: str
     key: str
@@ -30,12 +34,12 @@ class Target:
 
     @property
     def address(self) -> dict[str, str]:
-        """The fields that every call has."""
+        """The arguments that every call about the object has."""
         return {"Bucket": self.bucket, "Key": self.key}
 
     @property
-    def head(self) -> dict[str, Any]:
-        """The fields with which an object is created."""
+    def creation_arguments(self) -> dict[str, Any]:
+        """The arguments of a call that creates the object."""
         encoding = {"ContentEncoding": self.content_encoding} if self.content_encoding else {}
         token = {UPLOAD_FIELD: self.token} if self.token else {}
         metadata = {OWNER_FIELD: self.export_id} | token
@@ -44,10 +48,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """An object that stands complete under its key.
+    """An object that is complete under its key.
 
     Args:
-        adopted: An earlier attempt of the same export had written it.
+        adopted: An earlier attempt of the same export wrote it.
     """
 
     etag: str
@@ -58,11 +62,12 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class ObjectHead:
-    """An object as the store describes it.
+    """An object's description, as `head_object` returns it.
 
     Args:
-        token: Of the multipart upload that it came by, if it did.
-        checksums: Of the whole object, those that the store tells.
+        export_id: The export that wrote the object; None if its metadata does not name one.
+        checksums: The checksums of the whole object that the store returns.
+        token: Random name of the multipart upload that created the object, if one did.
     """
 
     export_id: str | None
@@ -72,46 +77,46 @@ class ObjectHead:
     token: str | None
 
     @classmethod
-    def of(cls, answer: dict[str, Any]) -> Self:
-        """Read the answer to a head_object."""
+    def of(cls, response: dict[str, Any]) -> Self:
+        """Reads the response to a head_object call."""
         return cls(
-            export_id=answer.get("Metadata", {}).get(OWNER_FIELD),
-            etag=unquoted(answer["ETag"]),
-            bytes=answer["ContentLength"],
-            checksums=checksums_in(answer),
-            token=answer.get("Metadata", {}).get(UPLOAD_FIELD),
+            export_id=response.get("Metadata", {}).get(OWNER_FIELD),
+            etag=unquoted(response["ETag"]),
+            bytes=response["ContentLength"],
+            checksums=checksums_in(response),
+            token=response.get("Metadata", {}).get(UPLOAD_FIELD),
         )
 
 
 async def head_object(calls: S3Calls, target: Target) -> ObjectHead | None:
-    """What stands under the key; None when nothing does.
+    """Returns the description of the object under a key, or None if the key is free.
 
     Raises:
-        ObjectExistsError: It belongs to another export.
-        StorageError: S3 refused or did not answer.
+        ObjectExistsError: The object belongs to another export.
+        StorageError: S3 refused the call or did not answer.
     """
-    with translated(HEAD, target.bucket):
+    with storage_errors(HEAD, target.bucket):
         try:
-            answer = await calls.call(HEAD, target.address | {"ChecksumMode": "ENABLED"})
+            response = await calls.call(HEAD, target.address | {"ChecksumMode": "ENABLED"})
         except ClientError as error:
             if status_of(error) == 404:
                 return None
             raise
-    head = ObjectHead.of(answer)
+    head = ObjectHead.of(response)
     if head.export_id != target.export_id:
         raise ObjectExistsError(
-            f"s3://{target.bucket}/{target.key} belongs to another export and is left alone; "
-            "put {export_id} into s3.key_template, so that every export has keys of its own"
+            f"s3://{target.bucket}/{target.key} belongs to another export and is not overwritten; "
+            "put {export_id} into s3.key_template, so that no two exports share a key"
         )
     return head
 
 
-async def delete_ours(calls: S3Calls, target: Target) -> None:
-    """Delete an object that `head_object` has found to be our own."""
-    with translated(DELETE, target.bucket):
+async def delete_own_object(calls: S3Calls, target: Target) -> None:
+    """Deletes an object. The caller has checked by `head_object` that it belongs to the same export."""
+    with storage_errors(DELETE, target.bucket):
         await calls.call(DELETE, target.address)
 
 
 def unquoted(etag: str) -> str:
-    """An ETag without the quotes that HTTP puts around it."""
+    """Returns an ETag without the quotes that HTTP puts around it."""
     return etag.strip('"')

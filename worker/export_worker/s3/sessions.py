@@ -1,4 +1,7 @@
-"""The role that is assumed for S3, by botocore's own means: fetched with the first call, and anew before it expires."""
+"""Sessions of boto3: with the process's own credentials, or with those of an assumed IAM role.
+
+botocore assumes the role with the first call to S3, and again before the credentials expire.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,73 +20,79 @@ from botocore.credentials import (
 from export_worker.s3.settings import StorageSettings
 
 SESSION_NAME = "export-worker"
-ASKING = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
-"""Every call to S3 waits meanwhile; by itself botocore would hold them for five minutes when STS is silent."""
+STS_CONFIG = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
+"""Calls to S3 wait for STS. With botocore's defaults, an STS that does not answer would block them for five minutes."""
 
 OnSecret = Callable[[str | None], None]
+"""Receives a secret, so that it can be masked in logs; None if the credentials have no such part."""
 
 
 def ignore_secret(secret: str | None) -> None:
-    """Learns nothing, for where nothing is logged."""
+    """Does nothing with a secret; for programs that log nothing."""
     del secret
 
 
-def session_for(storing: StorageSettings, region: str | None, learn: OnSecret = ignore_secret) -> boto3.session.Session:
-    """A session of boto3 with its own credentials, or with those of the role that the settings name.
+def session_for(
+    settings: StorageSettings, region: str | None, on_secret: OnSecret = ignore_secret
+) -> boto3.session.Session:
+    """Returns a session with the credentials of the IAM role in the settings, or else with the process's own.
 
-    Not on the loop: it reads files and may ask the instance it runs on. STS is asked by the first call to S3 only.
+    Must not be called on the event loop: it reads files and may ask the machine's metadata service. STS is called only
+    by the first call to S3.
 
     Args:
-        storing: Name role, external id and STS.
-        region: Of STS.
-        learn: Told each secret of the role when it is fetched.
+        settings: Name the role, its external id and the STS endpoint.
+        region: Region of STS.
+        on_secret: Called with each secret of the assumed role when it is fetched.
     """
-    if storing.role_arn is None:
+    if settings.role_arn is None:
         return process_session()
-    provider = _RoleProvider(storing.role_arn, storing, region, learn)
+    provider = _AssumedRoleProvider(settings.role_arn, settings, region, on_secret)
     session = botocore.session.Session()
     session.register_component("credential_provider", CredentialResolver([provider]))
     return boto3.session.Session(botocore_session=session)
 
 
 def process_session() -> boto3.session.Session:
-    """A session with the process's own credentials. These may come from STS as well, by a web identity or a profile."""
-    return boto3.session.Session(botocore_session=_asking())
+    """Returns a session with the process's own credentials. They may come from STS: by a web identity or a profile."""
+    return boto3.session.Session(botocore_session=_botocore_session())
 
 
-def _asking() -> botocore.session.Session:
+def _botocore_session() -> botocore.session.Session:
+    """Returns a session with the process's own credentials, whose calls of STS are limited in time."""
     session = botocore.session.Session()
-    session.set_default_client_config(ASKING)
+    session.set_default_client_config(STS_CONFIG)
     return session
 
 
-class _RoleProvider(CredentialProvider):
-    """Hands out the role's credentials; none when there are no credentials to assume it with."""
+class _AssumedRoleProvider(CredentialProvider):
+    """Provides the credentials of an assumed IAM role."""
 
     METHOD = "assume-role"
 
-    def __init__(self, role_arn: str, storing: StorageSettings, region: str | None, learn: OnSecret) -> None:
+    def __init__(self, role_arn: str, settings: StorageSettings, region: str | None, on_secret: OnSecret) -> None:
         super().__init__()
         self._role_arn = role_arn
-        self._storing = storing
+        self._settings = settings
         self._region = region
-        self._learn = learn
+        self._on_secret = on_secret
 
     def load(self) -> DeferredRefreshableCredentials | None:
-        own = _asking()
+        """Returns the role's credentials, or None if the process has no credentials to assume the role with."""
+        own = _botocore_session()
         credentials = own.get_credentials()
         if credentials is None:
             return None
-        create = partial(own.create_client, region_name=self._region, endpoint_url=self._storing.sts_endpoint_url)
-        more = {"RoleSessionName": self._storing.role_session_name or SESSION_NAME}
-        if self._storing.external_id:
-            more["ExternalId"] = self._storing.external_id
-        fetcher = AssumeRoleCredentialFetcher(create, credentials, self._role_arn, extra_args=more)
+        create = partial(own.create_client, region_name=self._region, endpoint_url=self._settings.sts_endpoint_url)
+        arguments = {"RoleSessionName": self._settings.role_session_name or SESSION_NAME}
+        if self._settings.external_id:
+            arguments["ExternalId"] = self._settings.external_id
+        fetcher = AssumeRoleCredentialFetcher(create, credentials, self._role_arn, extra_args=arguments)
 
         def fetch() -> dict[str, Any]:
             fetched = fetcher.fetch_credentials()
             for name in ("access_key", "secret_key", "token"):
-                self._learn(fetched[name])
+                self._on_secret(fetched[name])
             return fetched
 
         return DeferredRefreshableCredentials(fetch, self.METHOD)

@@ -1,7 +1,7 @@
-"""How objects are stored: encrypted, tagged, in which class, in whose bucket, and by which role.
+"""Storage settings: encryption, tags, storage class, the bucket's owner, and the IAM role that the worker assumes.
 
-The settings stand in `[s3]` and, for what one connection does otherwise, in `[connections.NAME.s3]`. They are named as
-boto3 names the arguments, and are added to the calls by a hook of its client: no call can go without them.
+They are set in the section `[s3]`, and for one connection in `[connections.NAME.s3]`. They have the names of boto3's
+arguments. A hook of boto3's client adds them to the calls, so that no call is made without them.
 """
 
 from collections.abc import Mapping
@@ -23,21 +23,22 @@ StorageClass = Literal[
     "EXPRESS_ONEZONE",
 ]
 TAGS_MAX = 10
-"""Of one object (S3 user guide, "Categorizing your storage using tags"), as are the lengths and letters below."""
-_TAG_LETTERS = r"^[\w +\-=.:/@]*$"
-TagKey = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_TAG_LETTERS)]
-TagValue = Annotated[str, StringConstraints(max_length=256, pattern=_TAG_LETTERS)]
+"""Limit for one object (S3 user guide, "Categorizing your storage using tags"). The lengths and characters below have
+the same source."""
+_TAG_CHARACTERS = r"^[\w +\-=.:/@]*$"
+TagKey = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_TAG_CHARACTERS)]
+TagValue = Annotated[str, StringConstraints(max_length=256, pattern=_TAG_CHARACTERS)]
 
-_ID_LETTERS = r"^[A-Za-z0-9_+=,.@:/-]*$"
-_NAME_LETTERS = r"^[A-Za-z0-9_+=,.@-]*$"
-"""As STS has them (API reference, AssumeRole), as are the lengths."""
+_EXTERNAL_ID_CHARACTERS = r"^[A-Za-z0-9_+=,.@:/-]*$"
+_SESSION_NAME_CHARACTERS = r"^[A-Za-z0-9_+=,.@-]*$"
+"""What STS accepts (API reference, AssumeRole). The lengths below have the same source."""
 RoleArn = Annotated[
     str, StringConstraints(max_length=2048, pattern=r"^arn:[a-z0-9-]+:iam::[A-Za-z0-9_-]*:role/[A-Za-z0-9_+=,.@/-]+$")
 ]
-"""Other stores have no account there, or a tenant (Ceph, "STS in Ceph")."""
+"""In other stores the account may be empty or a tenant's name (Ceph, "STS in Ceph")."""
 
-_CREATING = frozenset({"PutObject", "CreateMultipartUpload"})
-_GROUPS = (
+_CREATING_OPERATIONS = frozenset({"PutObject", "CreateMultipartUpload"})
+_REPLACED_TOGETHER = (
     ("server_side_encryption", "sse_kms_key_id"),
     ("tags",),
     ("storage_class",),
@@ -45,22 +46,23 @@ _GROUPS = (
     ("role_arn", "external_id", "role_session_name"),
     ("sts_endpoint_url",),
 )
-"""What a connection replaces together: a key without its algorithm, or an id without its role, means nothing."""
+"""Settings that a connection replaces together: a key is useless without its algorithm, and an id without its role."""
 
 
 class StorageSettings(BaseModel):
-    """How the objects of `[s3]`, or of one connection, are stored.
+    """How the objects of all connections, or of one connection, are stored.
 
     Args:
-        server_side_encryption: Left out, the bucket's default holds.
-        sse_kms_key_id: Key id, alias or ARN; left out, the account's own key for S3 is taken.
-        tags: Of every object, manifest and `_SUCCESS` among them.
-        expected_bucket_owner: An AWS account; a bucket of another one is refused.
-        storage_class: Left out, the store's default.
-        role_arn: Assumed through STS for every call; its credentials are fetched anew before they expire.
-        external_id: As the role's trust policy asks for it.
-        role_session_name: Stands in CloudTrail.
-        sts_endpoint_url: Left out for AWS.
+        server_side_encryption: Encryption of new objects. Default: the bucket's own setting.
+        sse_kms_key_id: Key id, alias or ARN. Default: the account's AWS managed key for S3.
+        tags: Tags of every object, including the manifest and `_SUCCESS`.
+        expected_bucket_owner: Id of an AWS account. S3 refuses calls if the bucket belongs to another account.
+        storage_class: Storage class of new objects. Default: the store's own.
+        role_arn: IAM role that the worker assumes through STS for all calls. New credentials are fetched before the old
+            ones expire.
+        external_id: External id that the role's trust policy requires.
+        role_session_name: Name of the session in CloudTrail.
+        sts_endpoint_url: Address of STS. Default: AWS.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,49 +73,51 @@ class StorageSettings(BaseModel):
     expected_bucket_owner: Annotated[str, StringConstraints(pattern=r"^\d{12}$")] | None = None
     storage_class: StorageClass | None = None
     role_arn: RoleArn | None = None
-    external_id: Annotated[str, StringConstraints(min_length=2, max_length=1224, pattern=_ID_LETTERS)] | None = None
-    role_session_name: Annotated[str, StringConstraints(min_length=2, max_length=64, pattern=_NAME_LETTERS)] | None = (
-        None
-    )
+    external_id: (
+        Annotated[str, StringConstraints(min_length=2, max_length=1224, pattern=_EXTERNAL_ID_CHARACTERS)] | None
+    ) = None
+    role_session_name: (
+        Annotated[str, StringConstraints(min_length=2, max_length=64, pattern=_SESSION_NAME_CHARACTERS)] | None
+    ) = None
     sts_endpoint_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")] | None = None
 
     @model_validator(mode="after")
-    def _belongs_together(self) -> Self:
+    def _check_combinations(self) -> Self:
         if self.sse_kms_key_id and self.server_side_encryption not in {"aws:kms", "aws:kms:dsse"}:
-            raise ValueError('sse_kms_key_id needs server_side_encryption = "aws:kms" beside it')
+            raise ValueError('sse_kms_key_id needs server_side_encryption = "aws:kms" in the same section')
         for name in ("external_id", "role_session_name"):
             if getattr(self, name) and not self.role_arn:
-                raise ValueError(f"{name} needs role_arn beside it")
+                raise ValueError(f"{name} needs role_arn in the same section")
         if any(key.startswith("aws:") for key in self.tags):
-            raise ValueError("tags must not begin with aws:, which AWS keeps for itself")
+            raise ValueError("tags must not begin with aws:, a prefix that AWS reserves")
         return self
 
     def merged_over(self, base: "StorageSettings") -> "StorageSettings":
-        """What is set here, and the rest as `base` says."""
+        """Returns the settings of `base`, replaced by those that are set here."""
         values: dict[str, Any] = {}
-        for group in _GROUPS:
+        for group in _REPLACED_TOGETHER:
             chosen = self if getattr(self, group[0]) else base
             values |= {name: getattr(chosen, name) for name in group}
         return StorageSettings(**values)
 
-    def call_arguments(self, operation: str, known: Mapping[str, Any]) -> dict[str, str]:
-        """The fields that a call gets besides its own.
+    def call_arguments(self, operation: str, accepted: Mapping[str, Any]) -> dict[str, str]:
+        """Returns the arguments that these settings add to a call.
 
         Args:
-            operation: As S3 calls it, such as `PutObject`.
-            known: The fields that this call can have.
+            operation: S3's name of the call, such as `PutObject`.
+            accepted: The arguments that this call can have, by name.
         """
-        fields = {"ExpectedBucketOwner": self.expected_bucket_owner if "ExpectedBucketOwner" in known else None}
-        if operation in _CREATING:
-            fields |= {
+        arguments = {"ExpectedBucketOwner": self.expected_bucket_owner if "ExpectedBucketOwner" in accepted else None}
+        if operation in _CREATING_OPERATIONS:
+            arguments |= {
                 "ServerSideEncryption": self.server_side_encryption,
                 "SSEKMSKeyId": self.sse_kms_key_id,
                 "StorageClass": self.storage_class,
-                # %20, not +: few stores say which of the two they take for a space, and all know the former.
+                # A space is encoded as %20, not as +: every store decodes %20, and few document whether they decode +.
                 "Tagging": urlencode(self.tags, quote_via=quote) or None,
             }
-        return {name: value for name, value in fields.items() if value is not None}
+        return {name: value for name, value in arguments.items() if value is not None}
 
 
 BUCKET_DEFAULTS = StorageSettings()
-"""As the bucket's defaults say, by the worker's own credentials."""
+"""The bucket's own defaults, with the worker's own credentials."""

@@ -1,13 +1,13 @@
-"""The S3 side: create-only writes, and multipart uploads that never stay open.
+"""The object store as a transfer uses it: create-only writes, multipart uploads, and the removal of leftovers.
 
-A key is written only when nothing stands there (`If-None-Match: *`). Where something does, its metadata says whose it
-is: an equal object of the same export is adopted, a different one of the same export (an earlier attempt) is replaced,
-another export's is never touched.
+A key is written only if it is free (`If-None-Match: *`). If it is not, the metadata of the object shows which export
+wrote it. An equal object of the same export is adopted. A different object of the same export comes from an earlier
+attempt and is replaced. An object of another export is never changed.
 
-A checksum of the whole object goes with every write, and what S3 answers is compared: CRC64NVME, or what else the
-store takes; see `guards`. That is found out once and kept in the `S3Store`. ETags are not compared: they are no MD5 as
-soon as a store encrypts. Where there is no CRC, Content-MD5 says as much of every part, and completing names their
-ETags.
+Every write carries a checksum of the whole object, and the worker compares it with the checksum in S3's response. The
+algorithm is the best one that the store supports; see `checksum_modes`. The `S3Store` finds this out once. ETags are
+not compared: on a store that encrypts, they are not MD5 sums. On a store without CRCs, Content-MD5 protects each part,
+and the call that completes the upload names the ETags of the parts.
 """
 
 import asyncio
@@ -21,21 +21,21 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from export_worker.errors import StorageError
-from export_worker.s3.calls import CREATE, LIST, LIST_PARTS, PUT, S3Calls, translated
-from export_worker.s3.checksum_modes import CHECKSUM_MODES, Body, ChecksumMode, beginning, checksums_in
+from export_worker.s3.calls import CREATE, LIST, LIST_PARTS, PUT, S3Calls, storage_errors
+from export_worker.s3.checksum_modes import CHECKSUM_MODES, ChecksumMode, RequestBody, checksums_in
 from export_worker.s3.checksums import CRC64NVME, Algorithm, Checksum
 from export_worker.s3.client import S3Client
-from export_worker.s3.create_only import _CreateOnce
+from export_worker.s3.create_only import CreateOnlyWrite
 from export_worker.s3.errors import code_of
 from export_worker.s3.multipart import MultipartUpload
-from export_worker.s3.objects import ObjectHead, Target, Written, delete_ours, head_object
+from export_worker.s3.objects import ObjectHead, Target, Written, delete_own_object, head_object
 from export_worker.s3.threads import finish
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument
 
 
 @dataclass(frozen=True, slots=True)
 class IncompleteUpload:
-    """An upload that is open, whosever it is."""
+    """An open upload of any export."""
 
     key: str
     upload_id: str
@@ -44,7 +44,7 @@ class IncompleteUpload:
 
 @dataclass(frozen=True, slots=True)
 class ListedPart:
-    """One part as the store lists it; some list no checksums."""
+    """One part as the store lists it. Some stores list no checksums."""
 
     number: int
     bytes: int
@@ -57,8 +57,8 @@ class S3Store:
 
     Args:
         client: See `build_client`.
-        executor: Bounded; every call of boto3 runs in it.
-        instrument: Hears of each call.
+        executor: A bounded pool; all calls of boto3 run in it.
+        instrument: Receives the duration and result of each call.
     """
 
     def __init__(
@@ -68,94 +68,98 @@ class S3Store:
         self._calls = S3Calls(client, executor, instrument)
 
     async def put(self, target: Target, body: bytes | bytearray) -> Written:
-        """Store a whole object by one call, create-only.
+        """Writes a whole object with one call, if its key is free.
 
         Raises:
             ObjectExistsError: The key belongs to another export.
-            IntegrityError: S3 stored something else; it has been removed.
-            StorageError: S3 refused or did not answer.
+            IntegrityError: S3 stored other bytes; the object has been removed.
+            StorageError: S3 refused a call or did not answer.
         """
-        guarded, plain = Body(body), target.head | {"IfNoneMatch": "*"}
+        request_body, arguments = RequestBody(body), target.creation_arguments | {"IfNoneMatch": "*"}
 
         async def write() -> dict[str, Any]:
-            answer, _ = await self._calls.write(PUT, plain, guarded.fields, sent_bytes=len(body))
-            return answer
+            response, _ = await self._calls.write(PUT, arguments, request_body.arguments, sent_bytes=len(body))
+            return response
 
-        return await _CreateOnce(self._calls, target, len(body)).write(PUT, write, guarded)
+        return await CreateOnlyWrite(self._calls, target, len(body)).run(PUT, write, request_body)
 
-    async def begin(self, target: Target) -> "MultipartUpload":
-        """Open a multipart upload, to be completed or aborted. Cancelled meanwhile, this leaves none open.
+    async def begin(self, target: Target) -> MultipartUpload:
+        """Creates a multipart upload. The caller must complete or abort it.
+
+        If the caller is cancelled meanwhile, no upload stays open.
 
         Raises:
-            StorageError: S3 refused or did not answer.
+            StorageError: S3 refused the call or did not answer.
         """
-        # The token tells an object that came by this upload from what an earlier attempt has left.
+        # The token distinguishes an object of this upload from the object of an earlier attempt.
         upload, cancelled = await finish(self._begin(replace(target, token=target.token or token_hex(8))))
         if cancelled:
-            with suppress(StorageError):  # whoever comes next aborts it
+            with suppress(StorageError):  # the next attempt or the upload sweeper aborts it
                 await upload.abort()
             raise asyncio.CancelledError
         return upload
 
-    async def _begin(self, target: Target) -> "MultipartUpload":
-        with translated(CREATE, target.bucket):
-            answer, mode = await self._calls.write(CREATE, target.head, beginning)
-        is_whole = answer.get("ChecksumType") == "FULL_OBJECT"
-        upload = MultipartUpload(self._calls, target, answer["UploadId"], mode, is_whole=is_whole)
-        if answer["ResponseMetadata"].get("RetryAttempts"):
-            # A call whose answer was lost has opened another one. What cannot be aborted now, the sweep will.
+    async def _begin(self, target: Target) -> MultipartUpload:
+        with storage_errors(CREATE, target.bucket):
+            mode_arguments = ChecksumMode.create_upload_arguments
+            response, mode = await self._calls.write(CREATE, target.creation_arguments, mode_arguments)
+        has_full_checksum = response.get("ChecksumType") == "FULL_OBJECT"
+        upload = MultipartUpload(self._calls, target, response["UploadId"], mode, has_full_checksum=has_full_checksum)
+        if response["ResponseMetadata"].get("RetryAttempts"):
+            # A call whose response was lost has created another upload. If it cannot be aborted now, the upload
+            # sweeper aborts it later.
             with suppress(StorageError):
                 await self.abort_leftovers(target.bucket, target.key, target.export_id, upload.upload_id)
         return upload
 
-    def upload(self, target: Target, upload_id: str, algorithm: Algorithm = CRC64NVME) -> "MultipartUpload":
-        """One that was begun before, here or elsewhere, with checksums of this algorithm."""
+    def upload(self, target: Target, upload_id: str, algorithm: Algorithm = CRC64NVME) -> MultipartUpload:
+        """Returns an upload that this or another worker created with checksums of this algorithm."""
         return MultipartUpload(self._calls, target, upload_id, ChecksumMode(algorithm))
 
     async def parts(self, target: Target, upload_id: str) -> list[ListedPart] | None:
-        """The parts that an open upload has; None when there is no such upload.
+        """Returns the parts of an open upload, or None if there is no such upload.
 
         Raises:
-            StorageError: S3 refused or did not answer.
+            StorageError: S3 refused the call or did not answer.
         """
         listed: list[ListedPart] = []
         page = target.address | {"UploadId": upload_id}
-        with translated(LIST_PARTS, target.bucket):
+        with storage_errors(LIST_PARTS, target.bucket):
             try:
                 while True:
-                    answer = await self._calls.call(LIST_PARTS, page)
-                    listed += map(_listed_part, answer.get("Parts", []))
-                    if not answer.get("IsTruncated"):
+                    response = await self._calls.call(LIST_PARTS, page)
+                    listed += map(_listed_part, response.get("Parts", []))
+                    if not response.get("IsTruncated"):
                         return listed
-                    page |= _following(page, PartNumberMarker=answer.get("NextPartNumberMarker"))
+                    page |= _next_page(page, PartNumberMarker=response.get("NextPartNumberMarker"))
             except ClientError as error:
                 if code_of(error) != "NoSuchUpload":
                     raise
                 return None
 
     async def remove(self, target: Target) -> None:
-        """Remove an object of ours, if there is one. Raises as `head.head_object` does."""
+        """Deletes an object of the same export, if there is one. Raises what `head_object` raises."""
         if await head_object(self._calls, target) is not None:
-            await delete_ours(self._calls, target)
+            await delete_own_object(self._calls, target)
 
     async def head_object(self, target: Target) -> ObjectHead | None:
-        """See `head.head_object`."""
+        """See `objects.head_object`."""
         return await head_object(self._calls, target)
 
     async def abort_leftovers(self, bucket: str, prefix: str, export_id: str, keep: str | None = None) -> int:
-        """Abort what a killed worker has left open: uploads under the prefix whose key names the export.
+        """Aborts the uploads that a killed worker left open: those under a prefix whose key contains the export's id.
 
-        No upload of this export may be running. Keys that do not hold the export id are left alone, since they could
-        be another's.
+        No upload of this export may be running. Uploads whose keys do not contain the id are not aborted, since they
+        may belong to other exports.
 
         Args:
-            keep: The upload that is to be resumed.
+            keep: Id of the upload that will be resumed.
 
         Returns:
-            How many were aborted.
+            The number of aborted uploads.
 
         Raises:
-            StorageError: S3 refused or did not answer.
+            StorageError: S3 refused a call or did not answer.
         """
         aborted = 0
         for upload in await self.uploads(bucket, prefix):
@@ -165,40 +169,43 @@ class S3Store:
         return aborted
 
     async def uploads(self, bucket: str, prefix: str) -> list[IncompleteUpload]:
-        """Every upload that is open under a prefix.
+        """Returns every open upload under a prefix.
 
         Raises:
-            StorageError: S3 refused or did not answer.
+            StorageError: S3 refused the call or did not answer.
         """
         found: list[IncompleteUpload] = []
         page = {"Bucket": bucket, "Prefix": prefix}
-        with translated(LIST, bucket):
+        with storage_errors(LIST, bucket):
             while True:
-                answer = await self._calls.call(LIST, page)
-                found += map(_standing_upload, answer.get("Uploads", []))
-                if not answer.get("IsTruncated"):
+                response = await self._calls.call(LIST, page)
+                found += map(_incomplete_upload, response.get("Uploads", []))
+                if not response.get("IsTruncated"):
                     return found
-                key, upload_id = answer.get("NextKeyMarker"), answer.get("NextUploadIdMarker") or ""
-                page |= _following(page, KeyMarker=key, UploadIdMarker=upload_id)
+                key, upload_id = response.get("NextKeyMarker"), response.get("NextUploadIdMarker") or ""
+                page |= _next_page(page, KeyMarker=key, UploadIdMarker=upload_id)
 
     async def abort(self, bucket: str, upload: IncompleteUpload) -> None:
-        """Drop an upload with its parts. Raises as `MultipartUpload.abort` does."""
-        await MultipartUpload(
-            self._calls, Target(bucket, upload.key, "", ""), upload.upload_id, CHECKSUM_MODES[0]
-        ).abort()
+        """Deletes an upload and its parts. Raises what `MultipartUpload.abort` raises."""
+        target = Target(bucket, upload.key, "", "")
+        await MultipartUpload(self._calls, target, upload.upload_id, CHECKSUM_MODES[0]).abort()
 
 
-def _following(page: dict[str, Any], **markers: Any) -> dict[str, Any]:
-    """Where the next page begins. A store that says no other place than before would be asked for ever."""
+def _next_page(page: dict[str, Any], **markers: Any) -> dict[str, Any]:
+    """Returns the arguments of the next page.
+
+    Raises:
+        StorageError: The store repeated the last marker or gave none, so the listing would never end.
+    """
     if all(page.get(name) == marker for name, marker in markers.items()) or None in markers.values():
-        raise StorageError(f"bucket {page['Bucket']}: a listing goes on, and the store does not tell from where")
+        raise StorageError(f"bucket {page['Bucket']}: a listing is incomplete, and the store gave no new marker for it")
     return markers
 
 
-def _standing_upload(item: dict[str, Any]) -> IncompleteUpload:
+def _incomplete_upload(item: dict[str, Any]) -> IncompleteUpload:
     return IncompleteUpload(item["Key"], item["UploadId"], item["Initiated"])
 
 
 def _listed_part(item: dict[str, Any]) -> ListedPart:
-    told = next(iter(checksums_in(item).values()), None)
-    return ListedPart(item["PartNumber"], item["Size"], item["ETag"], told)
+    checksum = next(iter(checksums_in(item).values()), None)
+    return ListedPart(item["PartNumber"], item["Size"], item["ETag"], checksum)

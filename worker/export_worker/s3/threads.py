@@ -1,7 +1,7 @@
-"""Blocking calls in threads, and work that a cancellation must not leave half done.
+"""Runs blocking calls in threads, and runs work to its end although its caller is cancelled.
 
-A thread cannot be cancelled. A caller that went on without it would free a buffer that the thread still sends, or
-abort an upload to which it still adds a part. So a cancelled caller waits until its thread has ended.
+A thread cannot be cancelled. A cancelled caller that returned at once could free a buffer that the thread still sends,
+or abort an upload to which the thread still adds a part. So a cancelled caller waits until its thread has ended.
 """
 
 import asyncio
@@ -13,40 +13,44 @@ T = TypeVar("T")
 
 
 async def run_in_thread(executor: ThreadPoolExecutor, call: Callable[[], T]) -> T:
-    """Run a blocking call in the executor.
+    """Runs a blocking call in the executor.
 
-    Cancelled before the call has begun, it never begins. Cancelled later, this waits for its end and then raises
-    CancelledError; the outcome is lost.
+    If the caller is cancelled before the call has started, the call never starts. If the caller is cancelled later,
+    this function waits for the end of the call and then raises CancelledError; the result is lost.
     """
-    job = executor.submit(call)
-    ended: asyncio.Future[T] = asyncio.wrap_future(job)
+    submitted = executor.submit(call)
+    ended: asyncio.Future[T] = asyncio.wrap_future(submitted)
     try:
         return await asyncio.shield(ended)
     except asyncio.CancelledError:
-        if not job.cancel():
-            await _end_of(ended)
+        if not submitted.cancel():
+            await _wait_for_end(ended)
         raise
 
 
 async def finish(work: Coroutine[Any, Any, T]) -> tuple[T, bool]:
-    """Run to the end whatever happens to the caller.
+    """Runs a coroutine to its end, even if the caller is cancelled meanwhile.
 
     Returns:
-        The result, and whether the caller was cancelled meanwhile: it then must raise CancelledError when it has dealt
-        with the result.
+        The result, and whether the caller was cancelled. If it was, the caller must deal with the result and then
+        raise CancelledError.
 
     Raises:
-        CancelledError: The caller was cancelled, and there is no result to deal with.
+        CancelledError: The caller was cancelled and the coroutine failed, so there is no result to deal with.
     """
     task = asyncio.ensure_future(work)
-    cancelled = await _end_of(task)
+    cancelled = await _wait_for_end(task)
     if cancelled and task.exception() is not None:
         raise asyncio.CancelledError
     return task.result(), cancelled
 
 
-async def _end_of(future: asyncio.Future[T]) -> bool:
-    """Wait for the end, however often the waiter is cancelled; says whether it was. The outcome is left unread."""
+async def _wait_for_end(future: asyncio.Future[T]) -> bool:
+    """Waits until the future is done, however often the waiter is cancelled. The result is not read.
+
+    Returns:
+        Whether the waiter was cancelled.
+    """
     cancelled = False
     while not future.done():
         try:
@@ -54,5 +58,5 @@ async def _end_of(future: asyncio.Future[T]) -> bool:
         except asyncio.CancelledError:
             cancelled = True
     if not future.cancelled():
-        future.exception()  # marks it as seen: nobody else will look
+        future.exception()  # marks the exception as retrieved, or asyncio would log it
     return cancelled

@@ -1,4 +1,4 @@
-"""Answers that a fault gives instead of the right one, whatever the call is about."""
+"""HTTP answers that a fault sends in place of the correct one, for any kind of call."""
 
 import json
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from aiohttp import web
 from export_worker.simulator.scenario import Fault, FaultName
 
 PLAIN_ERROR = "Internal Server Error"
-"""All that GrowingIO's REST API says of a key that it does not know."""
+"""The whole body with which GrowingIO's REST API answers a request for an unknown key."""
 
 _HTML_PAGE = "<!DOCTYPE html>\n<html><head><title>系统维护</title></head><body><h1>系统维护中</h1></body></html>\n"
 _JSON_PAGE = '{"code": 50010, "message": "系统维护中"}'
@@ -17,27 +17,31 @@ _BROKEN_JSON = '{"data": {"jobResult": {"id": "'
 
 
 def json_answer(body: Any, status: int = 200) -> web.Response:
-    """JSON in UTF-8, as the platforms write it."""
+    """Returns a JSON response in UTF-8 without escapes, as the platforms write it."""
     return web.json_response(body, status=status, dumps=lambda value: json.dumps(value, ensure_ascii=False))
 
 
 def unauthorized() -> web.Response:
-    """The token is wrong."""
+    """Returns the answer to a call with a wrong token."""
     return json_answer({"error": "unauthorized", "message": "token invalid or expired"}, 401)
 
 
-def break_off(request: web.Request) -> None:
-    """Drop the connection at once, whatever is still to be sent."""
+def abort_connection(request: web.Request) -> None:
+    """Closes the connection at once. Data that is not sent yet is lost."""
     if request.transport is not None:
         request.transport.abort()
 
 
 async def spoilt_answer(request: web.Request, fault: Fault) -> web.Response | None:
-    """The whole answer as the fault wants it; None when the fault lies deeper, in a job, its data or its bytes."""
+    """Returns the complete answer that the fault asks for.
+
+    Returns:
+        None if the fault changes no whole answer, but a job, its data or the bytes of a file.
+    """
     match fault.fault:
         case "cut":
-            break_off(request)
-            return web.Response(status=503)  # the connection is gone: nobody will read it
+            abort_connection(request)
+            return web.Response(status=503)  # aiohttp needs a response; the closed connection cannot carry it
         case "echo_secret":
             return await _echo(request, fault)
         case name:
@@ -66,7 +70,7 @@ _PAGES: dict[FaultName, Callable[[Fault], web.Response]] = {
 
 
 async def _echo(request: web.Request, fault: Fault) -> web.Response:
-    """An error that repeats the credential, as careless servers do."""
+    """Returns an error whose message contains the caller's credential, as some careless servers do."""
     credential = request.headers.get("Authorization") or await request.text()
     message = f"{fault.message}: {credential}"
     if request.path == "/graphql":

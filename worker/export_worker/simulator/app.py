@@ -1,4 +1,4 @@
-"""Puts the simulator together: state, platforms, control."""
+"""Builds the simulator's web application: state, platforms and control API."""
 
 from collections.abc import Awaitable, Callable
 
@@ -15,8 +15,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def build_app(settings: SimulatorSettings | None = None) -> web.Application:
-    """A simulator to be served; its state is at `app[WORLD]`."""
-    app = web.Application(middlewares=[_record_request, control.refuse_wrong_orders])
+    """Returns the simulator's application. Its state is at `app[WORLD]`."""
+    app = web.Application(middlewares=[_record_request, control.refuse_invalid_requests])
     app[WORLD] = World(settings or SimulatorSettings())
     control.register(app)
     growingio.register(app)
@@ -28,7 +28,7 @@ def build_app(settings: SimulatorSettings | None = None) -> web.Application:
 
 @web.middleware
 async def _record_request(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Note every request to a platform, before it is handled: one that never ends shows, too."""
+    """Records each request to a platform before it is handled, so that a request that never ends is recorded too."""
     if request.path.startswith(control.PREFIX):
         return await handler(request)
     world = request.app[WORLD]

@@ -1,4 +1,4 @@
-"""The control API under `/_sim/`: tells the simulator what to do, and tells what it has seen."""
+"""The control API under `/_sim/`: configures the simulator, and reports the requests, jobs and files that it has."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ _FAULTS = TypeAdapter(Fault | list[Fault])
 
 
 def register(app: web.Application) -> None:
-    """Add the control routes."""
+    """Adds the routes of the control API."""
     control = _Control(app[WORLD])
     app.router.add_get(f"{PREFIX}scenario", control.scenario)
     app.router.add_put(f"{PREFIX}scenario", control.replace_scenario)
@@ -39,54 +39,54 @@ def register(app: web.Application) -> None:
 
 
 class _Control:
-    """The handlers, over the simulator's state."""
+    """The handlers of the control API."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     async def scenario(self, _request: web.Request) -> web.Response:
-        """`GET scenario`: what is told now."""
+        """`GET scenario`: the current scenario."""
         return json_answer(self._world.scenario.model_dump(mode="json"))
 
     async def replace_scenario(self, request: web.Request) -> web.Response:
-        """`PUT scenario`: what is left out goes back to how the simulator was built."""
-        return await self._tell(request, self._world.settings.scenario)
+        """`PUT scenario`: fields that the body omits get the values with which the simulator was built."""
+        return await self._set_scenario(request, self._world.settings.scenario)
 
     async def change_scenario(self, request: web.Request) -> web.Response:
-        """`PATCH scenario`: what is left out stays as it is."""
-        return await self._tell(request, self._world.scenario)
+        """`PATCH scenario`: fields that the body omits keep their current values."""
+        return await self._set_scenario(request, self._world.scenario)
 
-    async def _tell(self, request: web.Request, base: Scenario) -> web.Response:
-        told = await _json_object(request)
-        self._world.scenario = Scenario.model_validate({**base.model_dump(), **told})
+    async def _set_scenario(self, request: web.Request, base: Scenario) -> web.Response:
+        fields = await _json_object(request)
+        self._world.scenario = Scenario.model_validate({**base.model_dump(), **fields})
         return await self.scenario(request)
 
     async def faults(self, _request: web.Request) -> web.Response:
-        """`GET faults`: those that were added, each with `hits`."""
+        """`GET faults`: the faults that were added, each with `hits`, the number of calls that it changed."""
         return json_answer(self._world.faults.listing())
 
     async def add_faults(self, request: web.Request) -> web.Response:
-        """`POST faults`: one, or a list of them."""
-        told = _FAULTS.validate_json(await request.read())
-        for fault in told if isinstance(told, list) else [told]:
+        """`POST faults`: adds one fault or a list of faults."""
+        added = _FAULTS.validate_json(await request.read())
+        for fault in added if isinstance(added, list) else [added]:
             self._world.faults.add(fault)
         return await self.faults(request)
 
     async def clear_faults(self, _request: web.Request) -> web.Response:
-        """`DELETE faults`: nothing goes wrong any more, but for what the scenario says."""
+        """`DELETE faults`: removes all added faults. Those of the scenario's `flaky` preset stay."""
         self._world.faults.clear()
         return json_answer([])
 
     async def requests(self, _request: web.Request) -> web.Response:
-        """`GET requests`: the last ones, oldest first, and how many there were in all."""
+        """`GET requests`: the latest requests, oldest first, and the number of all requests."""
         records = [asdict(record) for record in self._world.requests]
         return json_answer({"total": self._world.requests_total, "requests": records})
 
     async def jobs(self, _request: web.Request) -> web.Response:
-        """`GET jobs`: all of them, oldest first."""
+        """`GET jobs`: all jobs, oldest first."""
         jobs = list(self._world.jobs)
-        submits = Counter(_same(job) for job in jobs)
-        return json_answer([{**await self._job(job), "submits": submits[_same(job)]} for job in jobs])
+        submits = Counter(_submit_key(job) for job in jobs)
+        return json_answer([{**await self._job(job), "submits": submits[_submit_key(job)]} for job in jobs])
 
     async def _job(self, job: Job) -> dict[str, Any]:
         return {
@@ -104,7 +104,7 @@ class _Control:
         }
 
     async def content(self, request: web.Request) -> web.StreamResponse:
-        """`GET content?file=…` or `?job=…&index=…`: the right bytes, whatever faults there are."""
+        """`GET content?file=…` or `?job=…&index=…`: the correct bytes of a file. Faults do not apply."""
         spec = self._spec(request)
         if spec is None:
             return json_answer({"error": "no such file"}, 404)
@@ -112,7 +112,7 @@ class _Control:
 
     def _spec(self, request: web.Request) -> FileSpec | None:
         if "file" in request.query:
-            found = self._world.owner(request.query["file"])
+            found = self._world.find_file(request.query["file"])
             return None if found is None else found[1].spec
         job = self._world.jobs.find(request.query.get("job", ""))
         index = request.query.get("index", "0")
@@ -121,23 +121,23 @@ class _Control:
         return job.files[int(index)].spec
 
     async def tokens(self, _request: web.Request) -> web.Response:
-        """`GET tokens`: how often the OAuth grant was asked for."""
+        """`GET tokens`: the number of OAuth token requests."""
         return json_answer({"grants": self._world.tokens.grants})
 
     async def revoke_tokens(self, request: web.Request) -> web.Response:
-        """`POST tokens/revoke`: all that were issued, or `{"token": "…"}` alone."""
+        """`POST tokens/revoke`: revokes all issued tokens, or only the one in the body `{"token": "…"}`."""
         self._world.tokens.revoke((await _json_object(request)).get("token"))
         return await self.tokens(request)
 
     async def reset(self, _request: web.Request) -> web.Response:
-        """`DELETE state`: back to how the simulator was built."""
+        """`DELETE state`: restores the state with which the simulator was built."""
         self._world.reset()
         return json_answer({})
 
 
 @web.middleware
-async def refuse_wrong_orders(request: web.Request, handler: Any) -> web.StreamResponse:
-    """An order that cannot be understood is answered with 400 and the field."""
+async def refuse_invalid_requests(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Answers a control request that fails validation with status 400 and the names of the wrong fields."""
     try:
         response: web.StreamResponse = await handler(request)
     except ValidationError as error:
@@ -150,12 +150,12 @@ def _path(location: tuple[int | str, ...]) -> str:
 
 
 async def _json_object(request: web.Request) -> dict[str, Any]:
-    """The body; empty when there is none."""
+    """Returns the body as a JSON object; an empty one if the request has no body."""
     return TypeAdapter(dict[str, Any]).validate_json(await request.read() or b"{}")
 
 
-def _same(job: Job) -> str:
-    """Equal for submits of the same export."""
+def _submit_key(job: Job) -> str:
+    """Returns a key that is the same for all submits with the same call and arguments."""
     return f"{job.call} {json.dumps(job.arguments, sort_keys=True)}"
 
 

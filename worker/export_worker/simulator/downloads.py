@@ -1,4 +1,4 @@
-"""Sends a file as the scenario frames it, and breaks off, ends early or stalls where a fault says so."""
+"""Sends a file with the framing of the scenario, and cuts, shortens or stalls it if a fault asks for that."""
 
 import asyncio
 import socket
@@ -8,29 +8,29 @@ from dataclasses import dataclass
 
 from aiohttp import HttpVersion11, web
 
-from export_worker.simulator.answers import break_off
+from export_worker.simulator.answers import abort_connection
 from export_worker.simulator.files import FileSpec, content, size_bytes
-from export_worker.simulator.ranges import changed, start_asked, version_of
+from export_worker.simulator.ranges import changed, requested_start, version_headers
 from export_worker.simulator.scenario import Fault, Framing, Validator
 from export_worker.simulator.world import RECORD
 
 READ_BEFORE_RESET_S = 0.05
-"""A reset throws away what the client has not read; without a pause it would not even see the head."""
+"""A reset discards data that the client has not read. Without this pause the client would not read even the head."""
 
-_LINGER_NOT = struct.pack("ii", 1, 0)
-"""SO_LINGER of zero seconds: closing resets the connection instead of ending it."""
+_LINGER_ZERO = struct.pack("ii", 1, 0)
+"""SO_LINGER with a timeout of zero: closing the socket sends a reset instead of a regular end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How a file is to be sent.
+    """How a file is sent.
 
     Args:
-        framing: How the end is marked.
-        bytes_per_s: Pace; None means as fast as it goes.
-        fault: `cut`, `short`, `changed` or a `slow` that stalls; others change nothing here.
-        ranges: Whether it goes on in the middle of a file; only one of known length can.
-        validator: What the head says of the file's version.
+        framing: How the response marks its end.
+        bytes_per_s: The maximum rate; None means no limit.
+        fault: `cut`, `short`, `changed` or a `slow` with `after_bytes`. Other faults have no effect here.
+        ranges: Whether range requests are answered. Only a file sent with its length can be requested in ranges.
+        validator: The header that identifies the file's version.
     """
 
     framing: Framing = "length"
@@ -41,36 +41,36 @@ class Delivery:
 
 
 class _UnframedResponse(web.StreamResponse):
-    """A body that ends with the connection: neither length nor chunks, as HTTP/1.0 servers and some proxies send it."""
+    """A body that ends with the connection, without length or chunks, as HTTP/1.0 servers and some proxies send it."""
 
-    _length_check = False  # or aiohttp would chunk whatever has no length
+    _length_check = False  # otherwise aiohttp sends a body without a length in chunks
 
 
 async def send_file(request: web.Request, spec: FileSpec, delivery: Delivery) -> web.StreamResponse:
-    """Stream one file, or what a range asks of it."""
+    """Streams a file, or the range of it that the request asks for."""
     fault = delivery.fault
     if fault is not None and fault.fault == "changed":
         spec = changed(spec)
     length_bytes = size_bytes(spec)
-    version = version_of(spec, delivery.validator)
-    start = start_asked(request, version) if delivery.ranges and delivery.framing == "length" else None
+    version = version_headers(spec, delivery.validator)
+    start = requested_start(request, version) if delivery.ranges and delivery.framing == "length" else None
     if start is not None and start >= length_bytes:
         return web.Response(status=416, headers=version | {"Content-Range": f"bytes */{length_bytes}"})
     response = _head(request, delivery, length_bytes, start)
     response.headers.update(version)
     await response.prepare(request)
     first = start or 0
-    turn_bytes = _turning_point(fault, length_bytes)
-    left_bytes = None if turn_bytes is None else max(0, turn_bytes - first)
+    fault_offset = _fault_offset(fault, length_bytes)
+    until_fault_bytes = None if fault_offset is None else max(0, fault_offset - first)
     body = _Body(request, response, delivery)
-    await body.send(split_at(content(spec, first), left_bytes), left_bytes)
+    await body.send(split_at(content(spec, first), until_fault_bytes), until_fault_bytes)
     if fault is not None and fault.fault == "cut":
         await _reset(request, delivery.framing)
     return response
 
 
 def split_at(pieces: Iterable[bytes], offset: int | None) -> Iterator[bytes]:
-    """The same bytes, with a piece that ends at the offset."""
+    """Yields the same bytes, in pieces of which one ends at the offset."""
     position = 0
     for piece in pieces:
         if offset is not None and position < offset < position + len(piece):
@@ -99,8 +99,8 @@ def _head(request: web.Request, delivery: Delivery, length_bytes: int, start: in
     return response
 
 
-def _turning_point(fault: Fault | None, length_bytes: int) -> int | None:
-    """Where the body goes wrong, in bytes; None when it does not."""
+def _fault_offset(fault: Fault | None, length_bytes: int) -> int | None:
+    """Returns the offset in the file at which the fault takes effect; None if it does not change the body."""
     if fault is None:
         return None
     match fault.fault:
@@ -114,21 +114,21 @@ def _turning_point(fault: Fault | None, length_bytes: int) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class _Body:
-    """Sends what follows a head, and keeps count of it where the request is recorded."""
+    """Sends a response body, and counts the sent bytes in the record of the request."""
 
     request: web.Request
     response: web.StreamResponse
     delivery: Delivery
 
-    async def send(self, pieces: Iterable[bytes], turn_bytes: int | None) -> None:
-        """All pieces, or as many as stand before the turn."""
+    async def send(self, pieces: Iterable[bytes], until_fault_bytes: int | None) -> None:
+        """Sends all pieces, or those before the fault. A `slow` fault pauses, then the rest follows."""
         sent_bytes = 0
         for piece in pieces:
-            if sent_bytes == turn_bytes and self.delivery.fault is not None:
+            if sent_bytes == until_fault_bytes and self.delivery.fault is not None:
                 if self.delivery.fault.fault != "slow":
                     return
                 await asyncio.sleep(self.delivery.fault.wait_s)
-            # Before it is sent: who has the last piece has the file, and would not wait any more.
+            # The pause comes before the write: a client that has the last piece does not wait for a later pause.
             if self.delivery.bytes_per_s is not None:
                 await asyncio.sleep(len(piece) / self.delivery.bytes_per_s)
             await self.response.write(piece)
@@ -142,8 +142,8 @@ class _Body:
 
 
 async def _reset(request: web.Request, framing: Framing) -> None:
-    """Break off so that the client can tell it from an end: a body without framing needs a reset for that."""
+    """Aborts the connection, with a reset if the body has no framing: any other end looks like the body's end."""
     if framing == "close" and request.transport is not None:
         await asyncio.sleep(READ_BEFORE_RESET_S)
-        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
-    break_off(request)
+        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+    abort_connection(request)

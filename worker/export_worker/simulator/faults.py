@@ -1,4 +1,4 @@
-"""Picks the fault that a call meets. Counts for each target on its own, so concurrency changes nothing."""
+"""Chooses the fault of each call. Calls are counted for each target separately, so concurrency changes no result."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from export_worker.simulator.scenario import FLAKY, CallType, Fault
 
-Standing = Literal["running", "finished", "failed"]
-"""Where a job stands, whatever its platform calls it."""
+JobState = Literal["running", "finished", "failed"]
+"""The state of a job, independent of the names that its platform uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +15,8 @@ class Target:
     """What a call is about.
 
     Args:
-        key: Faults count by it.
-        text: A fault's `match` is looked for in it.
+        key: Faults with `per="target"` count the calls of each key separately.
+        text: The text in which a fault's `match` is searched.
     """
 
     key: str
@@ -24,72 +24,72 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class _Script:
-    """A fault with the number that its counts are kept under."""
+class _ScriptedFault:
+    """A fault, and the number under which its calls are counted."""
 
     number: int
     fault: Fault
 
 
-_FLAKY = tuple(_Script(-number, fault) for number, fault in enumerate(FLAKY, start=1))
+_FLAKY = tuple(_ScriptedFault(-number, fault) for number, fault in enumerate(FLAKY, start=1))
 
 
-class FaultBook:
-    """The scripted faults in order of their coming, and what is used up of each."""
+class FaultStore:
+    """The scripted faults in the order in which they were added, and the calls that each has seen."""
 
     def __init__(self) -> None:
-        self._scripts: list[_Script] = []
+        self._scripted: list[_ScriptedFault] = []
         self._seen: Counter[tuple[int, str]] = Counter()
         self._hits: Counter[int] = Counter()
 
     def add(self, fault: Fault) -> None:
-        """Let this go wrong from now on."""
-        self._scripts.append(_Script(len(self._scripts), fault))
+        """Adds a fault. It applies to the calls that follow."""
+        self._scripted.append(_ScriptedFault(len(self._scripted), fault))
 
     def clear(self) -> None:
-        """Forget all faults and counts."""
-        self._scripts.clear()
+        """Removes all faults and counts."""
+        self._scripted.clear()
         self._seen.clear()
         self._hits.clear()
 
     def listing(self) -> list[dict[str, Any]]:
-        """Every scripted fault and how often it has struck."""
-        return [{**script.fault.model_dump(mode="json"), "hits": self._hits[script.number]} for script in self._scripts]
+        """Returns every scripted fault with `hits`, the number of calls that it changed."""
+        return [{**each.fault.model_dump(mode="json"), "hits": self._hits[each.number]} for each in self._scripted]
 
-    def take(self, on: CallType, target: Target, *, flaky: bool, standing: Standing | None = None) -> Fault | None:
-        """The fault of this call: the first that fits and is not used up. One a call.
+    def take(self, on: CallType, target: Target, *, flaky: bool, state: JobState | None = None) -> Fault | None:
+        """Returns the fault of this call: the first that fits and is not used up. A call has at most one fault.
 
         Args:
-            on: What the call is about.
-            target: What faults count by.
-            flaky: The preset comes after the scripted faults.
-            standing: Where the job stands that is looked at.
+            on: The type of the call.
+            target: What the call is about.
+            flaky: Whether the faults of the `flaky` preset follow the scripted ones.
+            state: The state of the polled job.
         """
-        for script in (*self._scripts, *(_FLAKY if flaky else ())):
-            if _fits(script.fault, on, target, standing) and self._due(script, target):
-                self._hits[script.number] += 1
-                return script.fault
+        for scripted in (*self._scripted, *(_FLAKY if flaky else ())):
+            if _fits(scripted.fault, on, target, state) and self._is_due(scripted, target):
+                self._hits[scripted.number] += 1
+                return scripted.fault
         return None
 
-    def _due(self, script: _Script, target: Target) -> bool:
-        fault = script.fault
-        key = (script.number, target.key if fault.per == "target" else "")
+    def _is_due(self, scripted: _ScriptedFault, target: Target) -> bool:
+        fault = scripted.fault
+        key = (scripted.number, target.key if fault.per == "target" else "")
         seen = self._seen[key]
         self._seen[key] += 1
         return seen >= fault.skip and (fault.times is None or seen < fault.skip + fault.times)
 
 
-def _fits(fault: Fault, on: CallType, target: Target, standing: Standing | None) -> bool:
+def _fits(fault: Fault, on: CallType, target: Target, state: JobState | None) -> bool:
     if fault.on != on or (fault.match is not None and fault.match not in target.text):
         return False
     if on != "poll":
         return True
     match fault.fault:
         case "empty_uris":
-            return standing == "finished"
+            return state == "finished"
         case "error_stage" | "stale_progress":
-            return standing == "running"
+            return state == "running"
         case "unknown_stage":
-            return fault.times is not None or standing == "running"
+            return fault.times is not None or state == "running"
         case _:
             return True

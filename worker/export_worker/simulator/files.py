@@ -1,7 +1,7 @@
-"""The exported files: CSV with Chinese text, the same bytes for the same description, of any size in little memory.
+"""The contents of exported files: CSV with Chinese text, of any size with little memory. Equal specs give equal bytes.
 
-A file is a header and one block of rows, repeated. Each repetition begins with a row that carries its number, so that
-two parts of a file differ and an exchange of them shows.
+A file is a header and one block of rows, repeated. Each repetition begins with a row that contains its number. So all
+repetitions differ, and a test notices if two parts of a file are exchanged.
 """
 
 from bisect import bisect_right
@@ -15,10 +15,10 @@ from random import Random
 from export_worker.simulator.line_formats import Layout, header_line, row_line
 
 ROWS_PER_BLOCK = 4096
-"""About 200 KiB: large enough for few writes, small enough to be made in a blink."""
+"""About 200 KiB: large enough that a file needs few writes, small enough to be generated quickly."""
 
 MIN_ROW_BYTES = 16
-"""No row is shorter, so a short file needs no full block to be made for it."""
+"""The minimum length of a row. It bounds the rows that a short file needs, so no full block is generated for it."""
 
 _CODECS = {
     "utf-8": "utf-8",
@@ -31,7 +31,7 @@ _CODECS = {
     "gbk": "gbk",
     "gb18030": "gb18030",
 }
-"""Python codecs that write no mark of their own, so that blocks can be encoded one by one."""
+"""Python codecs that write no byte order mark, so that blocks can be encoded separately."""
 
 _SURNAMES = "王李张刘陈杨黄赵周吴徐孙马朱胡郭何高林罗"
 _GIVEN_NAMES = ("伟", "芳", "娜", "秀英", "敏", "静", "丽", "强", "磊", "洋", "艳", "勇", "杰", "娟", "涛", "明")
@@ -39,21 +39,21 @@ _CITIES = ("北京", "上海", "广州", "深圳", "杭州", "成都", "武汉",
 
 
 def codec_of(charset: str) -> str | None:
-    """Python's codec for a charset; None when the simulator cannot write it."""
+    """Returns the name of Python's codec for a charset; None if the simulator does not support the charset."""
     return _CODECS.get(charset.lower().replace("_", "-"))
 
 
 @dataclass(frozen=True, slots=True)
 class FileSpec:
-    """Everything that decides a file's bytes.
+    """Everything that determines the bytes of a file.
 
     Args:
-        seed: Files of different seeds differ.
-        columns: Names in the header.
-        codec: As `codec_of` gives it.
-        rows: Rows below the header.
-        file_bytes: Length instead of `rows`; rounded down to whole characters.
-        bom: Begin with a byte order mark.
+        seed: Files with different seeds have different values.
+        columns: The names in the header.
+        codec: A codec name that `codec_of` returns.
+        rows: The number of rows below the header.
+        file_bytes: The length of the file, instead of `rows`. It is rounded down to whole characters.
+        bom: Whether the file begins with a byte order mark.
         layout: How a line is written.
     """
 
@@ -68,14 +68,14 @@ class FileSpec:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Rows as they repeat, without the numbered row before them, and where each of them ends."""
+    """The rows that repeat, without the numbered row before them, and the offset at which each row ends."""
 
     body: bytes
     ends: tuple[int, ...]
 
 
 def size_bytes(spec: FileSpec) -> int:
-    """Length of the file."""
+    """Returns the length of the file."""
     if spec.file_bytes is not None:
         return spec.file_bytes - spec.file_bytes % len("x".encode(spec.codec))
     block = _block_of(spec)
@@ -86,17 +86,17 @@ def size_bytes(spec: FileSpec) -> int:
 
 
 def content(spec: FileSpec, start_bytes: int = 0) -> Iterator[bytes]:
-    """The file in pieces of a few hundred KiB, from its beginning or from the middle: blocks before are not made."""
-    passed_bytes, pieces = _pieces_from(spec, start_bytes)
-    skip_bytes = start_bytes - passed_bytes
+    """Yields the file from an offset on, in pieces of a few hundred KiB. Blocks before the offset are not generated."""
+    skipped_bytes, pieces = _pieces_from(spec, start_bytes)
+    offset_bytes = start_bytes - skipped_bytes
     for piece in pieces:
-        if skip_bytes < len(piece):
-            yield piece[skip_bytes:]
-        skip_bytes = max(0, skip_bytes - len(piece))
+        if offset_bytes < len(piece):
+            yield piece[offset_bytes:]
+        offset_bytes = max(0, offset_bytes - len(piece))
 
 
 def _pieces_from(spec: FileSpec, start_bytes: int) -> tuple[int, Iterator[bytes]]:
-    """The pieces, but for whole blocks before the start; and how many bytes those have."""
+    """Returns the length of the whole blocks before the start, and the pieces of the file without these blocks."""
     header, all_bytes = _header(spec), size_bytes(spec)
     if all_bytes < len(header):
         header = b""
@@ -119,7 +119,7 @@ def _pieces(spec: FileSpec, header: bytes, numbers: range, tail_bytes: int) -> I
 
 @lru_cache(maxsize=4096)
 def digest(spec: FileSpec) -> str:
-    """SHA-256 of the file in hexadecimal. Reads all of it: not for the event loop."""
+    """Returns the SHA-256 of the file in hexadecimal. It generates the whole file: do not call it in the event loop."""
     checksum = sha256()
     for piece in content(spec):
         checksum.update(piece)
@@ -127,7 +127,7 @@ def digest(spec: FileSpec) -> str:
 
 
 def _tail(spec: FileSpec, block: _Block, number: int, length_bytes: int) -> bytes:
-    """The last rows: as many as fit, then a row of padding."""
+    """Returns the last rows: as many as fit, then a row of padding."""
     stamp = _stamp(spec, number)
     rows = b""
     if length_bytes >= len(stamp):
@@ -147,20 +147,20 @@ def _header(spec: FileSpec) -> bytes:
 
 
 def _stamp(spec: FileSpec, number: int) -> bytes:
-    """The row that numbers a block; its length is the same in all of them."""
+    """Returns the row that contains the number of a block. It has the same length in all blocks."""
     fields = (f"{number:012d}", *("区块" for _ in spec.columns[1:]))
     return row_line(spec.layout, spec.columns, fields).encode(spec.codec)
 
 
 def _block_of(spec: FileSpec) -> _Block:
-    """The block that a file is made of: no longer than the file needs it, as most files are small."""
+    """Returns the block of a file. It has no more rows than the file needs, because most files are small."""
     rows = spec.rows if spec.file_bytes is None else spec.file_bytes // MIN_ROW_BYTES + 1
     return _block(spec.seed, spec.columns, spec.codec, min(rows, ROWS_PER_BLOCK), spec.layout)
 
 
 @lru_cache(maxsize=8)
 def _block(seed: str, columns: tuple[str, ...], codec: str, count: int, layout: Layout) -> _Block:
-    """Rows of one block: `count`, the numbered row among them."""
+    """Generates a block of `count` rows; the numbered row is one of them."""
     random = Random(seed)
     rows = [row_line(layout, columns, _values(random, len(columns))).encode(codec) for _ in range(count - 1)]
     return _Block(body=b"".join(rows), ends=tuple(accumulate(map(len, rows), initial=0)))

@@ -1,4 +1,4 @@
-"""The jobs that the simulator keeps. Stages pass by the clock alone: nothing runs in the background."""
+"""The jobs of the platforms. The clock alone determines the stage of a job: nothing runs in the background."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from export_worker.simulator.faults import Standing
+from export_worker.simulator.faults import JobState
 from export_worker.simulator.files import FileSpec
 
 
@@ -15,8 +15,8 @@ class JobFile:
     """One file of a job.
 
     Args:
-        uri: As the platform gives it out.
-        spec: What decides its bytes.
+        uri: The path that the platform returns.
+        spec: Determines the bytes of the file.
     """
 
     uri: str
@@ -24,13 +24,13 @@ class JobFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
-    """How a job passes through its platform's stages.
+class StagePlan:
+    """The stages through which a job passes.
 
     Args:
-        stages: In order; the last one stays.
-        stage_s: Seconds in each.
-        succeeds: What the last stage means.
+        stages: The names in order. The job stays in the last one.
+        stage_s: The time that the job spends in each stage.
+        succeeds: Whether the last stage means success or failure.
     """
 
     stages: tuple[str, ...]
@@ -38,15 +38,15 @@ class Course:
     succeeds: bool
 
     def stage(self, elapsed_s: float, hold_stage: str | None) -> str:
-        """The stage after so many seconds; never beyond `hold_stage` if the job comes through that one."""
+        """Returns the stage after a time. If `hold_stage` is one of the stages, the job does not pass it."""
         last = len(self.stages) - 1
         if hold_stage in self.stages:
             last = self.stages.index(hold_stage)
-        passed = elapsed_s / self.stage_s if self.stage_s > 0 else last
-        return self.stages[int(min(passed, last))]
+        reached = elapsed_s / self.stage_s if self.stage_s > 0 else last
+        return self.stages[int(min(reached, last))]
 
-    def standing(self, stage: str) -> Standing:
-        """What a stage means."""
+    def state_of(self, stage: str) -> JobState:
+        """Returns the state of a job that is in this stage."""
         if stage != self.stages[-1]:
             return "running"
         return "finished" if self.succeeds else "failed"
@@ -57,18 +57,18 @@ class Job:
     """One job of a platform.
 
     Args:
-        job_id: What submit answers, and what is polled with.
-        short_id: The platform's other word for it.
+        job_id: The id that the submit returns and that polls send.
+        short_id: The platform's second id of the job.
         kind: Such as `tag`.
-        call: The call that made it.
-        arguments: As they were given.
-        name: As the platform calls it, where it does.
-        charset: Of the files, as it was asked for.
-        files: What it makes.
-        course: How it passes through its stages.
-        created_s: Monotonic clock.
-        created_at: For people.
-        polls: Looks so far, those that a fault spoilt among them.
+        call: The call that created the job.
+        arguments: The arguments of that call.
+        name: The platform's name of the job; None if the platform gives no name.
+        charset: The requested charset of the files.
+        files: The files that the job produces.
+        plan: The stages of the job.
+        created_s: The creation time on the monotonic clock.
+        created_at: The creation time on the wall clock.
+        polls: The number of polls so far. Polls with a fault count, too.
     """
 
     job_id: str
@@ -79,30 +79,30 @@ class Job:
     name: str | None
     charset: str
     files: tuple[JobFile, ...]
-    course: Course
+    plan: StagePlan
     created_s: float
     created_at: datetime
     polls: int = 0
 
     def stage(self, now_s: float, hold_stage: str | None = None) -> str:
-        """Where the job is, in its platform's words."""
-        return self.course.stage(now_s - self.created_s, hold_stage)
+        """Returns the current stage, as the platform names it."""
+        return self.plan.stage(now_s - self.created_s, hold_stage)
 
-    def standing(self, now_s: float, hold_stage: str | None = None) -> Standing:
-        """Where the job stands, in ours."""
-        return self.course.standing(self.stage(now_s, hold_stage))
+    def state(self, now_s: float, hold_stage: str | None = None) -> JobState:
+        """Returns the current state, which is independent of the platform."""
+        return self.plan.state_of(self.stage(now_s, hold_stage))
 
     def fail(self, stage: str) -> None:
-        """End in failure now and for good."""
-        self.course = Course((stage,), 0.0, succeeds=False)
+        """Ends the job in failure, now and permanently."""
+        self.plan = StagePlan((stage,), 0.0, succeeds=False)
 
 
 class JobStore:
-    """All jobs, by id and by the files that they make."""
+    """All jobs, by their ids and by the paths of their files."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
-        self._of_uri: defaultdict[str, list[Job]] = defaultdict(list)
+        self._by_uri: defaultdict[str, list[Job]] = defaultdict(list)
 
     def __iter__(self) -> Iterator[Job]:
         return iter(tuple(self._jobs.values()))
@@ -111,23 +111,23 @@ class JobStore:
         return len(self._jobs)
 
     def add(self, job: Job) -> None:
-        """Keep a job."""
+        """Adds a job."""
         self._jobs[job.job_id] = job
         for file in job.files:
-            self._of_uri[file.uri].append(job)
+            self._by_uri[file.uri].append(job)
 
     def find(self, job_id: str) -> Job | None:
-        """The job with this id."""
+        """Returns the job with this id."""
         return self._jobs.get(job_id)
 
-    def owner(self, uri: str, now_s: float, hold_stage: str | None = None) -> tuple[Job, JobFile] | None:
-        """Who wrote the file that stands under a path now: the newest job that is done, where several share it."""
-        for job in reversed(self._of_uri.get(uri, ())):
-            if job.standing(now_s, hold_stage) == "finished":
+    def find_file(self, uri: str, now_s: float, hold_stage: str | None = None) -> tuple[Job, JobFile] | None:
+        """Returns the file that a path refers to now, and its job: of several, the newest finished one."""
+        for job in reversed(self._by_uri.get(uri, ())):
+            if job.state(now_s, hold_stage) == "finished":
                 return job, next(file for file in job.files if file.uri == uri)
         return None
 
     def clear(self) -> None:
-        """Forget all jobs and their files."""
+        """Removes all jobs and their files."""
         self._jobs.clear()
-        self._of_uri.clear()
+        self._by_uri.clear()

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 Layout = Literal["csv", "quoted_csv", "oddly_quoted_csv", "gio_json"]
-"""Plain; every value in quotes; quotes as GrowingIO's REST document shows them; and its lines of JSON."""
+"""Plain CSV; CSV with every value in quotes; CSV with quotes as in GrowingIO's REST document; that API's JSON lines."""
 
 
 def header_line(layout: Layout, columns: Sequence[str]) -> str:
-    """The first line; nothing for lines of JSON."""
+    """Returns the header line; empty for JSON lines."""
     match layout:
         case "csv":
             return f"{','.join(columns)}\n"
@@ -22,7 +22,7 @@ def header_line(layout: Layout, columns: Sequence[str]) -> str:
 
 
 def row_line(layout: Layout, columns: Sequence[str], values: Sequence[str]) -> str:
-    """One user."""
+    """Returns the line of one user."""
     match layout:
         case "csv":
             return f"{','.join(values)}\n"
@@ -39,7 +39,7 @@ def _quoted(values: Sequence[str]) -> str:
 
 
 def _user(columns: Sequence[str], values: Sequence[str]) -> str:
-    """The identifier, identities and the rest; a user of whom nothing else was asked has the identifier alone."""
+    """Returns the JSON of a user: id, identities and properties; the id alone if no other column was requested."""
     gio_id, *others = (value.strip('"') for value in values)
     if not others:
         return json.dumps({"gio_id": int(gio_id)})

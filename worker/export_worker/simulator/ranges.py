@@ -1,4 +1,4 @@
-"""Which version of a file a download's head tells of, and from where on a request wants it."""
+"""Version headers of downloads, and the start of the range that a request asks for."""
 
 import re
 from dataclasses import replace
@@ -12,17 +12,17 @@ from export_worker.simulator.files import FileSpec
 from export_worker.simulator.scenario import Validator
 
 _OLDEST = datetime(2020, 1, 1, tzinfo=UTC)
-_FROM = re.compile(r"bytes=(\d+)-")
-"""Ranges of other forms are answered with the whole file, as HTTP allows."""
+_OPEN_RANGE = re.compile(r"bytes=(\d+)-")
+"""The only supported form of a range. Others are answered with the whole file, as HTTP allows."""
 
 
 def changed(spec: FileSpec) -> FileSpec:
-    """The file as it is after somebody wrote it anew: as long as before, and of other bytes."""
+    """Returns the spec of the file after it was rewritten: the same length, other bytes."""
     return replace(spec, seed=f"{spec.seed}, changed")
 
 
-def version_of(spec: FileSpec, validator: Validator) -> dict[str, str]:
-    """The headers that tell one version of a file from another."""
+def version_headers(spec: FileSpec, validator: Validator) -> dict[str, str]:
+    """Returns the headers that identify the version of a file."""
     version = sha256(repr(spec).encode()).hexdigest()[:16]
     match validator:
         case "etag":
@@ -36,11 +36,15 @@ def version_of(spec: FileSpec, validator: Validator) -> dict[str, str]:
             return {}
 
 
-def start_asked(request: web.Request, version: dict[str, str]) -> int | None:
-    """The first byte that is asked for; None for the whole file, also when another version of it was meant."""
-    asked = _FROM.fullmatch(request.headers.get("Range", ""))
+def requested_start(request: web.Request, version: dict[str, str]) -> int | None:
+    """Returns the offset of the first requested byte.
+
+    Returns:
+        None if the request asks for the whole file, or for a range of another version of it.
+    """
+    requested = _OPEN_RANGE.fullmatch(request.headers.get("Range", ""))
     condition = request.headers.get("If-Range")
     strong = {value for value in version.values() if not value.startswith("W/")}
-    if asked is None or (condition is not None and condition not in strong):
+    if requested is None or (condition is not None and condition not in strong):
         return None
-    return int(asked[1])
+    return int(requested[1])

@@ -1,17 +1,17 @@
-"""What the simulator can be told: how its jobs and files are, and which calls go wrong."""
+"""The configuration of the simulator: the form of its jobs and files, and the calls that fail."""
 
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 CallType = Literal["submit", "poll", "download", "token", "list"]
-"""What a call to a platform is about."""
+"""The types of calls to a platform."""
 
 Framing = Literal["length", "chunked", "close"]
-"""How a download says where it ends: its length, chunks, or nothing but the end of the connection."""
+"""How a download marks its end: with its length, with chunks, or only with the end of the connection."""
 
 Validator = Literal["etag", "weak_etag", "last_modified", "none"]
-"""What the head of a download says of the file's version."""
+"""The header of a download that identifies the file's version."""
 
 FaultName = Literal[
     "slow",
@@ -82,88 +82,88 @@ _CALLS_OF_FAULT: dict[FaultName, tuple[CallType, ...]] = {
     "error_line": ("download",),
     "strange_lines": ("download",),
 }
-"""A fault that does not stand here can happen to any call."""
+"""The types of calls to which a fault applies. A fault that is not listed applies to all types."""
 
 
-class _Told(BaseModel):
+class _Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class Scenario(_Told):
-    """How everything goes that no fault spoils. A job keeps what was told when it was submitted."""
+class Scenario(_Options):
+    """The behaviour without faults. A job keeps the scenario that applied when it was submitted."""
 
     stage_s: Annotated[float, Field(ge=0)] = 0.2
-    """Seconds that a job stays in each stage; with 0 it is done at the first look."""
+    """Seconds that a job spends in each stage. With 0 the first poll finds it finished."""
     hold_stage: str | None = None
-    """No job gets further than this stage as long as it is told; jobs under way stop there, too."""
+    """While this is set, no job passes this stage. It applies to running jobs, too."""
     files: Annotated[int, Field(ge=0)] = 1
     rows: Annotated[int, Field(ge=0)] = 200
-    """Rows of each file below its header."""
+    """Number of rows of each file below its header."""
     file_bytes: Annotated[int, Field(ge=0)] | None = None
-    """Length of each file instead of `rows`; rounded down to whole characters of its charset."""
+    """Length of each file, instead of `rows`. It is rounded down to whole characters of the charset."""
     bom: bool = False
     """Files begin with a byte order mark."""
     title: Annotated[str, Field(min_length=1)] | None = None
-    """Base name of the files, without suffix, instead of the platform's own."""
+    """Base name of the files without suffix, instead of the platform's name for them."""
     odd_quotes: bool = False
-    """GrowingIO REST: values are quoted as its document shows them, curly here and there and not always in pairs."""
+    """GrowingIO REST: values are quoted as in its document, where some quotes are curly and some are not in pairs."""
     framing: Framing = "length"
     bytes_per_s: Annotated[float, Field(gt=0)] | None = None
-    """Pace of each download; as fast as it goes when not told."""
+    """Maximum rate of each download; null means no limit."""
     ranges: bool = True
-    """A download of known length goes on in the middle of a file for who asks so; otherwise it is sent whole."""
+    """Whether a download of known length answers range requests; if not, the whole file is sent."""
     validator: Validator = "etag"
     download_needs_token: bool = True
     token_ttl_s: Annotated[float, Field(gt=0)] = 7200.0
-    """Life of an OAuth token, as `expires_in` says it."""
+    """Lifetime of an OAuth token, as returned in `expires_in`."""
     flaky: bool = False
-    """The preset of faults under which each export fails several times and still succeeds by retrying."""
+    """Applies a preset of faults: each export fails several times, and succeeds if the client retries."""
 
 
-class Fault(_Told):
-    """Something that goes wrong with some calls of one type."""
+class Fault(_Options):
+    """A failure of some calls of one type."""
 
     on: CallType
     fault: FaultName
     times: Annotated[int, Field(ge=1)] | None = 1
-    """How often; null means always. An unknown stage that is always told gives way once the job has ended."""
+    """Number of calls that fail; null means all. An `unknown_stage` without limit stops when the job has ended."""
     skip: Annotated[int, Field(ge=0)] = 0
-    """So many calls go well first."""
+    """Number of calls that succeed first."""
     per: Literal["target", "all"] = "target"
-    """`times` and `skip` count for each job, file or submit's arguments on its own, or for all calls together."""
+    """Whether `times` and `skip` count for each job, file or set of submit arguments separately, or for all calls."""
     match: str | None = None
-    """Only calls whose job id, file or arguments contain this text."""
+    """Limits the fault to calls whose job id, file or arguments contain this text."""
     delay_s: Annotated[float, Field(ge=0)] | None = None
-    """Wait so long first; 1 second for `slow`, else none."""
+    """Seconds to wait before the answer. The default is 1 for `slow` and 0 for other faults."""
     status: Annotated[int, Field(ge=400, le=599)] | None = None
-    """HTTP status of `error5xx` (503), of `echo_secret` (200 for GraphQL, 400 elsewhere) and of `plain_text` (200)."""
+    """HTTP status of `error5xx` (default 503), `echo_secret` (200 for GraphQL, else 400) and `plain_text` (200)."""
     retry_after_s: Annotated[int, Field(ge=0)] = 1
     after_bytes: Annotated[int, Field(ge=0)] | None = None
-    """Where in the file a download is `cut`, `short` (both: half of it) or stalls (`slow`: before its head)."""
+    """Offset in the file where a download is `cut` or `short` (default: middle) or stalls (`slow`: before the head)."""
     body: Literal["html", "json"] = "html"
-    """What an `error_page` is."""
+    """Format of an `error_page`."""
     stage: str = "TENCENT_PORTRAIT_RUNNING"
-    """The word of `unknown_stage`."""
+    """The stage that `unknown_stage` returns."""
     location: str | None = None
-    """Where a `redirect` leads."""
+    """Target of a `redirect`."""
     return_code: int = -1
-    """ThinkingData: the code of `return_code`."""
-    message: str = "the platform is out of sorts"
+    """ThinkingData: the code that `return_code` returns."""
+    message: str = "simulated platform failure"
     executed: bool = False
-    """The call took effect, and its answer alone is lost: a submit has made a job."""
+    """The platform carries out the call, and only its answer is lost: a submit has created a job."""
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
+    def _check(self) -> Self:
         calls = _CALLS_OF_FAULT.get(self.fault, get_args(CallType))
         if self.on not in calls:
-            raise ValueError(f"{self.fault} can happen on {', '.join(calls)} only")
+            raise ValueError(f"{self.fault} applies only to {', '.join(calls)}")
         if self.fault == "redirect" and self.location is None:
             raise ValueError("redirect needs a location")
         return self
 
     @property
     def wait_s(self) -> float:
-        """Seconds to wait before the answer."""
+        """Returns the seconds to wait before the answer."""
         if self.delay_s is not None:
             return self.delay_s
         return 1.0 if self.fault == "slow" else 0.0
@@ -178,4 +178,4 @@ FLAKY: tuple[Fault, ...] = (
     Fault(on="download", fault="cut"),
     Fault(on="download", fault="error_page"),
 )
-"""The faults of `flaky`: once for each export's submit, for each job and for each file, in this order."""
+"""The faults of the `flaky` preset. Each occurs once for each submit, job or file, in this order."""

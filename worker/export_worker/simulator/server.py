@@ -1,4 +1,4 @@
-"""Runs the simulator: within a test's event loop, or as a process of its own."""
+"""Runs the simulator in a test's event loop, or as a separate process."""
 
 import asyncio
 import signal
@@ -13,16 +13,16 @@ from export_worker.simulator.app import build_app
 from export_worker.simulator.world import WORLD, SimulatorSettings, World
 
 SHUTDOWN_S = 1.0
-"""Clients of a simulator are owed no patience."""
+"""Open connections are closed after this time, so that a test does not wait for a client that has stalled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Simulator:
-    """A simulator that is being served.
+    """A running simulator.
 
     Args:
-        url: Its address, without a slash at the end.
-        world: Its state, for tests in the same process.
+        url: The base URL, without a slash at the end.
+        world: The state, for tests in the same process.
     """
 
     url: str
@@ -33,10 +33,10 @@ class Simulator:
     async def start(
         cls, *, host: str = "127.0.0.1", port: int = 0, settings: SimulatorSettings | None = None
     ) -> AsyncIterator["Simulator"]:
-        """Serve until the context is left. Port 0 takes a free one.
+        """Serves until the context ends. Port 0 chooses a free port.
 
         Raises:
-            OSError: The port is taken.
+            OSError: The port is in use.
         """
         app = build_app(settings)
         runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_S, access_log=None)
@@ -50,10 +50,10 @@ class Simulator:
 
 
 async def serve(host: str = "127.0.0.1", port: int = 0, settings: SimulatorSettings | None = None) -> None:
-    """Print one line with the address, then serve until SIGINT or SIGTERM.
+    """Prints one line with the URL, then serves until SIGINT or SIGTERM.
 
     Raises:
-        OSError: The port is taken.
+        OSError: The port is in use.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -66,7 +66,7 @@ async def serve(host: str = "127.0.0.1", port: int = 0, settings: SimulatorSetti
 
 
 def _url_host(host: str) -> str:
-    """The host as a URL has it; a server on all addresses is reached on this one."""
+    """Returns the host for a URL. For a server that listens on all addresses, this is the loopback address."""
     if host in {"", "0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host

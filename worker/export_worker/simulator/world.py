@@ -1,4 +1,4 @@
-"""Everything that a running simulator knows. One object, given to every handler."""
+"""The state of a running simulator, in one object that all handlers share."""
 
 import time
 from collections import deque
@@ -9,26 +9,26 @@ from typing import Any
 
 from aiohttp import web
 
-from export_worker.simulator.faults import FaultBook, Standing, Target
+from export_worker.simulator.faults import FaultStore, JobState, Target
 from export_worker.simulator.jobs import Job, JobFile, JobStore
 from export_worker.simulator.scenario import CallType, Fault, Scenario
-from export_worker.simulator.tokens import TokenBook
+from export_worker.simulator.tokens import TokenStore
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatorSettings:
-    """How a simulator is built.
+    """The settings of a simulator.
 
     Args:
-        tokens: Accepted as `Token <t>`, `Bearer <t>` or alone.
-        client_secret: For the OAuth grant.
-        scenario: What holds until something else is told.
-        seed: Files of simulators with another seed differ.
-        requests_max: So many requests are recorded; older ones are forgotten.
+        tokens: Accepted as `Token <t>`, `Bearer <t>` or `<t>`.
+        client_secret: The secret for the OAuth grant.
+        scenario: The scenario that applies until the control API changes it.
+        seed: Simulators with different seeds have different files.
+        requests_max: The number of recorded requests. When it is reached, the oldest record is dropped.
     """
 
     tokens: tuple[str, ...] = ("sim-token",)
-    client_secret: str = "sim-secret"  # noqa: S105 - a simulator has no secrets, only words that look like them
+    client_secret: str = "sim-secret"  # noqa: S105 - a test value, not a secret
     scenario: Scenario = field(default_factory=Scenario)
     seed: str = "sim"
     requests_max: int = 2000
@@ -36,15 +36,15 @@ class SimulatorSettings:
 
 @dataclass(slots=True)
 class RequestRecord:
-    """A request as it came, without the values of its headers.
+    """A received request, without the values of its headers.
 
     Args:
-        target: The request target of the HTTP request line, untouched.
-        authorized: Whether its `Authorization` was right; None without one.
-        status: HTTP status of the answer; None as long as there is none.
-        body: Of a request that has JSON.
-        sent_bytes: Of a file's body, handed to the connection so far.
-        at_s: When it came, on the simulator's clock.
+        target: The request target of the HTTP request line, unchanged.
+        authorized: Whether the credential was valid; None if the request has no `Authorization`.
+        status: The HTTP status of the answer; None until the request is answered.
+        body: The decoded body, if the handler reads one.
+        sent_bytes: The number of bytes of a file that were written to the connection so far.
+        at_s: The time of the request on the simulator's clock.
     """
 
     method: str
@@ -66,37 +66,37 @@ class World:
         self.reset()
 
     def reset(self) -> None:
-        """Back to how it was built: no jobs, faults, issued tokens or recorded requests."""
+        """Restores the initial state: no jobs, faults, issued tokens or recorded requests."""
         self.run_id = token_hex(8)
-        """Job ids of another run differ, as a restarted platform does not begin to count anew."""
+        """A part of all job ids, so that ids do not repeat after a reset. A real platform reuses no id, either."""
         self.scenario = self.settings.scenario
-        self.faults = FaultBook()
+        self.faults = FaultStore()
         self.jobs = JobStore()
         self.deleted_groups: set[int] = set()
-        self.tokens = TokenBook(self.settings.tokens)
+        self.tokens = TokenStore(self.settings.tokens)
         self.requests: deque[RequestRecord] = deque(maxlen=self.settings.requests_max)
         self.requests_total = 0
 
     def record(self, request: RequestRecord) -> None:
-        """Keep a request for those who ask later."""
+        """Records a request for the control API."""
         self.requests.append(request)
         self.requests_total += 1
 
     def stage(self, job: Job) -> str:
-        """Where a job is now, in its platform's words."""
+        """Returns the current stage of a job, as its platform names it."""
         return job.stage(self.clock(), self.scenario.hold_stage)
 
-    def standing(self, job: Job) -> Standing:
-        """Where a job stands now."""
-        return job.standing(self.clock(), self.scenario.hold_stage)
+    def state(self, job: Job) -> JobState:
+        """Returns the current state of a job."""
+        return job.state(self.clock(), self.scenario.hold_stage)
 
-    def owner(self, uri: str) -> tuple[Job, JobFile] | None:
-        """Who wrote the file that stands under a path now."""
-        return self.jobs.owner(uri, self.clock(), self.scenario.hold_stage)
+    def find_file(self, uri: str) -> tuple[Job, JobFile] | None:
+        """Returns the file that a path refers to now, and its job."""
+        return self.jobs.find_file(uri, self.clock(), self.scenario.hold_stage)
 
-    def take_fault(self, on: CallType, target: Target, standing: Standing | None = None) -> Fault | None:
-        """The fault that a call meets, if any."""
-        return self.faults.take(on, target, flaky=self.scenario.flaky, standing=standing)
+    def take_fault(self, on: CallType, target: Target, state: JobState | None = None) -> Fault | None:
+        """Returns the fault of a call, if it has one. The fault counts the call."""
+        return self.faults.take(on, target, flaky=self.scenario.flaky, state=state)
 
 
 WORLD = web.AppKey("world", World)

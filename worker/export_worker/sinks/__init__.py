@@ -1,1 +1,1 @@
-"""One file a sink: where completion events go out."""
+"""Destinations of completion events, and the dispatcher that delivers them."""

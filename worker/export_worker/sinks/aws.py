@@ -1,4 +1,4 @@
-"""What SQS, SNS and EventBridge have in common: boto3's client, called in threads of its own."""
+"""Common parts of the sinks SQS, SNS and EventBridge: a boto3 client that is called in threads."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -11,27 +11,28 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from export_worker.sinks.base import SinkAbsentError, SinkDeniedError, SinkError, SinkRefusedError
+from export_worker.sinks.base import SinkDeniedError, SinkError, SinkNotFoundError, SinkRefusedError
 
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 15
+"""Two attempts with both timeouts end before the dispatcher's own timeout for a delivery."""
 ATTEMPTS = 2
-"""Of one call: the outbox tries again for days."""
+"""For each call. More are not needed: the outbox retries the delivery for days."""
 
 REFUSED = {"InvalidMessageContents", "BatchRequestTooLong", "MessageTooLong", "ValidationException"}
-"""Codes that stand for the event itself: too long, or with characters that are not allowed."""
+"""Error codes about the event itself: it is too long, or contains characters that are not allowed."""
 
 DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "AuthorizationErrorException"}
-ABSENT = {"NonExistentQueue", "QueueDoesNotExist", "NotFound", "NotFoundException", "ResourceNotFoundException"}
+NOT_FOUND = {"NonExistentQueue", "QueueDoesNotExist", "NotFound", "NotFoundException", "ResourceNotFoundException"}
 
 
 @dataclass(frozen=True, slots=True)
-class AwsPlace:
-    """Where a service is. Credentials come from boto3's own chain.
+class AwsEndpoint:
+    """The address of an AWS service. Credentials come from boto3's own chain.
 
     Args:
-        region: None leaves it to boto3's configuration.
-        endpoint_url: None means AWS.
+        region: None: boto3's configuration gives the region.
+        endpoint_url: None: the address of AWS.
     """
 
     region: str | None = None
@@ -39,20 +40,20 @@ class AwsPlace:
 
 
 class AwsCalls:
-    """Calls one service. A sink of its own threads: one that hangs takes none of another's.
+    """Calls one service in threads of one sink. A sink that hangs takes no thread from another.
 
     Args:
-        service: As boto3 calls it, e.g. `sqs`.
-        at_once: Calls that may be made at once.
+        service: boto3's name for the service, e.g. `sqs`.
+        at_once: Maximum number of concurrent calls.
     """
 
-    def __init__(self, service: str, place: AwsPlace, at_once: int) -> None:
+    def __init__(self, service: str, endpoint: AwsEndpoint, at_once: int) -> None:
         self._service = service
         self._executor = ThreadPoolExecutor(at_once, thread_name_prefix=service)
         self._client: Any = boto3.session.Session().client(
-            service,  # type: ignore[call-overload] # the stubs have one overload a literal name
-            region_name=place.region,
-            endpoint_url=place.endpoint_url,
+            service,  # type: ignore[call-overload] # the stubs have one overload for each literal name
+            region_name=endpoint.region,
+            endpoint_url=endpoint.endpoint_url,
             config=Config(
                 connect_timeout=CONNECT_TIMEOUT_S,
                 read_timeout=READ_TIMEOUT_S,
@@ -62,31 +63,31 @@ class AwsCalls:
         )
 
     async def call(self, operation: str, **fields: Any) -> Mapping[str, Any]:
-        """Make one call.
+        """Makes one call.
 
         Raises:
-            SinkError: It failed.
+            SinkError: The call failed.
         """
         method: Callable[..., Mapping[str, Any]] = getattr(self._client, operation)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, partial(method, **fields))
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", "unknown"))
-            raise _error_of(code)(f"{self._service} refused {operation}: {code}") from None
+            raise _error_class(code)(f"{self._service} refused {operation}: {code}") from None
         except BotoCoreError as error:
             raise SinkError(f"{self._service} cannot be called: {type(error).__name__}") from None
 
     async def close(self) -> None:
-        """Close the connections; a call that hangs is not waited for."""
+        """Closes the connections, without waiting for a call that hangs."""
         self._executor.shutdown(wait=False, cancel_futures=True)
         self._client.close()
 
 
-def _error_of(code: str) -> type[SinkError]:
-    """What a code stands for; some have the service's name before a dot."""
+def _error_class(code: str) -> type[SinkError]:
+    """Returns the error class of a code. Some codes have the name of the service and a dot before them."""
     name = code.rpartition(".")[2]
     if name in REFUSED:
         return SinkRefusedError
-    if name in ABSENT:
-        return SinkAbsentError
+    if name in NOT_FOUND:
+        return SinkNotFoundError
     return SinkDeniedError if name in DENIED else SinkError

@@ -1,4 +1,4 @@
-"""What a sink is."""
+"""What a sink is, and the errors that a delivery can raise."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -7,11 +7,11 @@ from export_worker.lifecycle.backoff import Backoff
 
 
 class SinkError(Exception):
-    """The event was not taken; it comes again. `str(error)` says why, without secrets.
+    """The sink did not take the event. The delivery is retried. `str(error)` gives the reason, without secrets.
 
     Args:
         message: One line.
-        retry_after_s: Seconds that the other side asks us to wait, if it says so.
+        retry_after_s: Seconds that the receiver asks to wait, if it asks.
     """
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
@@ -20,59 +20,59 @@ class SinkError(Exception):
 
 
 class SinkRefusedError(SinkError):
-    """The event will never be taken as it is: it is given up."""
+    """The sink will never take this event. The event is given up."""
 
 
-class SinkGoneError(SinkError):
-    """The other side wants no more events: this one and all that follow are given up."""
+class SinkDisabledError(SinkError):
+    """The receiver wants no more events. This event and all later ones are given up."""
 
 
 class SinkDeniedError(SinkError):
-    """The other side knows us, and does not allow this call."""
+    """The receiver accepts the credentials, but does not permit this call."""
 
 
-class SinkAbsentError(SinkError):
-    """What the sink names is not there."""
+class SinkNotFoundError(SinkError):
+    """The stream, queue, topic or bus that the settings name does not exist."""
 
 
 class Sink(Protocol):
-    """Takes events out. May see an event more than once, always under the same id."""
+    """A destination of completion events. It may receive an event more than once, always with the same id."""
 
     async def deliver(self, event_id: str, event: str) -> None:
-        """Hand over one event.
+        """Delivers one event.
 
         Args:
             event_id: The CloudEvents id.
             event: The CloudEvent as JSON.
 
         Raises:
-            SinkError: It was not taken.
+            SinkError: The sink did not take the event.
         """
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Closes the connections."""
 
 
 @runtime_checkable
 class Checking(Protocol):
-    """Capability: look whether events would be taken, without one."""
+    """Capability of a sink: checks whether it would take events, without sending one."""
 
     async def check(self) -> str:
-        """Look; says in a few words what was found.
+        """Returns a short description of what the check found.
 
         Raises:
-            SinkError: Events would not be taken.
+            SinkError: The sink would not take events.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class SinkRoute:
-    """A sink, and how it is treated.
+    """A sink, and how the dispatcher delivers to it.
 
     Args:
-        at_once: Deliveries that may be on their way; one slow delivery must not hold up the others.
+        at_once: Maximum number of concurrent deliveries. With more than one, a slow delivery does not delay the others.
         retry: Waits between deliveries of one event.
-        give_up_after_s: An event that is refused for so long is given up; counted from the first refusal.
+        give_up_after_s: An event is given up when the sink has refused it for this long, from the first refusal.
     """
 
     sink: Sink

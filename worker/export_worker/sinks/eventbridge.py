@@ -1,24 +1,27 @@
-"""An EventBridge bus: one entry an event, the whole CloudEvent as its detail and the type as its detail type."""
+"""A sink that puts events on an EventBridge bus.
+
+Each event is one entry: the CloudEvent is the entry's detail, and the event's type is its detail type.
+"""
 
 import json
 
-from export_worker.sinks.aws import AwsCalls, AwsPlace
+from export_worker.sinks.aws import AwsCalls, AwsEndpoint
 from export_worker.sinks.base import SinkError
 
 SOURCE = "export-worker"
-"""What a rule on the bus asks for; the CloudEvent's own source stands in the detail."""
+"""The entry's source, for rules on the bus. The CloudEvent's own source is in the detail."""
 
 
 class EventBridge:
     """Puts events on one bus."""
 
-    def __init__(self, event_bus: str, place: AwsPlace, at_once: int) -> None:
+    def __init__(self, event_bus: str, endpoint: AwsEndpoint, at_once: int) -> None:
         self._event_bus = event_bus
-        self._calls = AwsCalls("events", place, at_once)
+        self._calls = AwsCalls("events", endpoint, at_once)
 
     async def deliver(self, event_id: str, event: str) -> None:
-        """Put one event; the bus tells in its answer whether it has taken it."""
-        del event_id  # it stands in the event
+        """Puts one event. The bus reports a refusal in its answer, not by an error status."""
+        del event_id  # it is in the event
         entry = {
             "Source": SOURCE,
             "DetailType": json.loads(event)["type"],
@@ -28,13 +31,13 @@ class EventBridge:
         answer = await self._calls.call("put_events", Entries=[entry])
         if answer.get("FailedEntryCount"):
             code = answer["Entries"][0].get("ErrorCode", "unknown")
-            raise SinkError(f"the bus {self._event_bus} did not take it: {code}")
+            raise SinkError(f"the bus {self._event_bus} did not take the event: {code}")
 
     async def check(self) -> str:
-        """Look at the bus (`events:DescribeEventBus`, which putting events does not need)."""
+        """Describes the bus. Needs the permission `events:DescribeEventBus`; deliveries do not."""
         await self._calls.call("describe_event_bus", Name=self._event_bus)
-        return "the bus is there"
+        return "the bus exists"
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Closes the connections."""
         await self._calls.close()

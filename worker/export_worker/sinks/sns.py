@@ -1,20 +1,23 @@
-"""An SNS topic: one message an event, the CloudEvent as its text and the type as an attribute to filter by."""
+"""A sink that publishes events to an SNS topic.
+
+Each event is one message: the CloudEvent is its text, and the event's type is an attribute for filters.
+"""
 
 import json
 
-from export_worker.sinks.aws import AwsCalls, AwsPlace
+from export_worker.sinks.aws import AwsCalls, AwsEndpoint
 from export_worker.sinks.sqs import fifo_fields
 
 
 class Sns:
     """Publishes to one topic."""
 
-    def __init__(self, topic_arn: str, place: AwsPlace, at_once: int) -> None:
+    def __init__(self, topic_arn: str, endpoint: AwsEndpoint, at_once: int) -> None:
         self._topic_arn = topic_arn
-        self._calls = AwsCalls("sns", place, at_once)
+        self._calls = AwsCalls("sns", endpoint, at_once)
 
     async def deliver(self, event_id: str, event: str) -> None:
-        """Publish one event."""
+        """Publishes one event."""
         await self._calls.call(
             "publish",
             TopicArn=self._topic_arn,
@@ -24,10 +27,10 @@ class Sns:
         )
 
     async def check(self) -> str:
-        """Look at the topic (`sns:GetTopicAttributes`, which publishing does not need)."""
+        """Reads the topic's attributes. Needs the permission `sns:GetTopicAttributes`; publishing does not."""
         await self._calls.call("get_topic_attributes", TopicArn=self._topic_arn)
-        return "the topic is there"
+        return "the topic exists"
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Closes the connections."""
         await self._calls.close()

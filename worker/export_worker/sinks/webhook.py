@@ -1,4 +1,4 @@
-"""A webhook, signed as Standard Webhooks says (github.com/standard-webhooks/standard-webhooks, spec 1.0)."""
+"""A sink that posts signed webhooks (Standard Webhooks 1.0: github.com/standard-webhooks/standard-webhooks)."""
 
 import base64
 import binascii
@@ -13,22 +13,22 @@ import aiohttp
 from yarl import URL
 
 from export_worker.egress.address_policy import AddressPolicy
-from export_worker.egress.connector import AddressRefusedError, GuardedConnector
-from export_worker.sinks.base import SinkError, SinkGoneError
+from export_worker.egress.connector import AddressRefusedError, PolicyConnector
+from export_worker.sinks.base import SinkDisabledError, SinkError
 
 ANSWER_MAX_BYTES = 16 * 1024
-"""Of an answer that is read so that its connection can serve again; what it says is of no use."""
+"""An answer is read up to this size, so that its connection can be reused. Its content is ignored."""
 KEY_PREFIX = "whsec_"
 
 
 def signing_key(secret: str) -> bytes:
-    """The key behind a secret: base64, with or without `whsec_` before it.
+    """Returns the key in a secret: base64, with or without the prefix `whsec_`.
 
     Raises:
-        ValueError: It is no such secret.
+        ValueError: The secret is not base64, or is empty.
     """
     try:
-        # Whoever made the secret may have left its padding away.
+        # Some generators of secrets omit the padding.
         text = secret.removeprefix(KEY_PREFIX)
         key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except binascii.Error:
@@ -39,14 +39,14 @@ def signing_key(secret: str) -> bytes:
 
 
 def signature(keys: Sequence[bytes], event_id: str, timestamp: int, body: bytes) -> str:
-    """The header `webhook-signature`: one signature a key, so that a receiver may know either."""
+    """Returns the header `webhook-signature`: one signature for each key. A receiver needs only one of the keys."""
     signed = f"{event_id}.{timestamp}.".encode() + body
     digests = (hmac.new(key, signed, hashlib.sha256).digest() for key in keys)
     return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
 
 
 def retry_after_s(value: str | None, now: datetime) -> float | None:
-    """Seconds that a header `Retry-After` asks to wait (RFC 9110, 10.2.3: seconds or a date); None if it says none."""
+    """Returns the seconds that a header `Retry-After` asks to wait (RFC 9110, 10.2.3: seconds or a date), or None."""
     if value is None:
         return None
     if value.strip().isdecimal():
@@ -64,11 +64,12 @@ class Webhook:
     """Posts each event to one address.
 
     Args:
-        url: Where to; never shown, for there may be a secret in it.
-        keys: What to sign with, the newest first.
+        url: The receiver's address. It may contain a secret, so no message shows it.
+        keys: Signing keys, the newest first.
         timeout_s: For one delivery.
-        allow_private: The address may lead into a private network.
-        clock: The time, with a zone.
+        allow_private: Allow addresses in private networks.
+        at_once: Maximum number of concurrent connections.
+        clock: Returns the current time with its time zone.
     """
 
     def __init__(
@@ -85,17 +86,17 @@ class Webhook:
         self._keys = tuple(keys)
         self._clock = clock
         self._host = urlsplit(url).hostname or ""
-        # Whatever the configuration's own host resolves to is allowed only if it says so.
+        # The configured host may resolve to a private address only if the setting allows it.
         policy = AddressPolicy(hosts=(self._host,) if allow_private else ())
         self._session = aiohttp.ClientSession(
-            connector=GuardedConnector(policy, limit=at_once),
+            connector=PolicyConnector(policy, limit=at_once),
             timeout=aiohttp.ClientTimeout(total=timeout_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
         )
 
     async def deliver(self, event_id: str, event: str) -> None:
-        """Post one event; any 2xx means that it was taken."""
+        """Posts one event. Any 2xx status means that the receiver took it."""
         body, timestamp = event.encode(), int(self._clock().timestamp())
         headers = {
             "content-type": "application/cloudevents+json; charset=utf-8",
@@ -104,21 +105,21 @@ class Webhook:
             "webhook-timestamp": str(timestamp),
             "webhook-signature": signature(self._keys, event_id, timestamp, body),
         }
-        response = await self._ask("POST", body, headers)
-        self._judge(response.status, response.headers.get("Retry-After"))
+        response = await self._request("POST", body, headers)
+        self._check_status(response.status, response.headers.get("Retry-After"))
 
     async def check(self) -> str:
-        """Ask for nothing (HEAD): a receiver that takes nothing but events refuses that (4xx or 501), and is there."""
-        status = (await self._ask("HEAD", None, {"user-agent": "export-worker"})).status
+        """Sends a HEAD request. A receiver that takes only events refuses it with 4xx or 501, so it does answer."""
+        status = (await self._request("HEAD", None, {"user-agent": "export-worker"})).status
         if 300 <= status < 400 or status == 410 or (status >= 500 and status != 501):
-            self._judge(status, None)
+            self._check_status(status, None)
         return f"{self._host} answers"
 
-    async def _ask(self, method: str, body: bytes | None, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
-        """One request; its answer, read and closed.
+    async def _request(self, method: str, body: bytes | None, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """Sends one request and returns the answer, read and closed.
 
         Raises:
-            SinkError: There was none.
+            SinkError: There was no answer.
         """
         try:
             async with self._session.request(
@@ -127,30 +128,30 @@ class Webhook:
                 await _drain(response)
                 return response
         except AddressRefusedError:
-            message = f"{self._host} leads to an address that is not public; allow_private is the mend"
+            message = f"{self._host} leads to an address that is not public; set allow_private = true to allow it"
             raise SinkError(message) from None
         except TimeoutError:
             raise SinkError(f"{self._host} did not answer in time") from None
         except (aiohttp.ClientError, OSError) as error:
-            # Its text may hold the address, and that a secret.
+            # The error's text may contain the address, and the address a secret.
             raise SinkError(f"{self._host} cannot be reached ({type(error).__name__})") from None
 
-    def _judge(self, status: int, retry_after: str | None) -> None:
+    def _check_status(self, status: int, retry_after: str | None) -> None:
         if 200 <= status < 300:
             return
         if status == 410:
-            raise SinkGoneError(f"{self._host} answered 410: it wants no more events")
+            raise SinkDisabledError(f"{self._host} answered 410: it wants no more events")
         if 300 <= status < 400:
-            raise SinkError(f"{self._host} answered {status}: redirects are not followed; name the last address")
+            raise SinkError(f"{self._host} answered {status}: redirects are not followed; set url to the final address")
         raise SinkError(f"{self._host} answered {status}", retry_after_s=retry_after_s(retry_after, self._clock()))
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Closes the connections."""
         await self._session.close()
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:
-    """Read what is small; a longer answer is cut off with its connection."""
+    """Reads a small answer to its end. Closes the connection of a larger one."""
     left = ANSWER_MAX_BYTES
     while left > 0 and (chunk := await response.content.read(left)):
         left -= len(chunk)

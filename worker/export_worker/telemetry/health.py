@@ -1,8 +1,7 @@
-"""Whether this worker lives and can work: its record in Redis, and the pages that Kubernetes and Prometheus ask for.
+"""The health of one worker: its record in Redis, and the content of the pages for Kubernetes and Prometheus.
 
-`/healthz` answers as long as the loop turns. `/readyz` is green while Redis takes this worker's record (so it is
-reached, writable, and answers in time) and while its claims are let through. `/metrics` has the process's numbers and
-the queue's.
+`/healthz` answers while the event loop runs. `/readyz` answers 200 while Redis stores the worker's record in time and
+permits the worker's claims. `/metrics` has the metrics of the process and of the queue.
 """
 
 import asyncio
@@ -22,35 +21,35 @@ from export_worker.contract.worker_record import WorkerRecord
 from export_worker.telemetry.metrics import Metrics
 from export_worker.telemetry.queue_stats import ALIVE_S, QueueSnapshot, QueueStats
 
-BEAT_S = 2.0
-"""Between records: readiness is as old as this at most."""
-REDIS_PATIENCE_S = 2.0
-"""A Redis that takes longer for one small write hangs; the clients of the steps wait longer, since they may."""
-SILENCE_MAX_S = 3 * (BEAT_S + REDIS_PATIENCE_S)
-"""Without a good write for so long the worker is not ready, whatever the last one said."""
+RECORD_INTERVAL_S = 2.0
+"""Wait between writes of the record. The state that `/readyz` reports is at most this old."""
+REDIS_TIMEOUT_S = 2.0
+"""For one small write or one scrape. Steps wait longer for Redis, because they can retry."""
+RECORD_AGE_MAX_S = 3 * (RECORD_INTERVAL_S + REDIS_TIMEOUT_S)
+"""The worker is not ready when its last successful write is older: then even the heartbeat itself hangs."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Claiming(Protocol):
-    """What takes steps of one role."""
+    """A loop that claims steps for one role."""
 
     role: Role
     healthy: bool
-    """Whether its last claim was let through."""
+    """Whether Redis permitted the last claim."""
 
     @property
     def running(self) -> int:
-        """Steps that it runs now."""
+        """Returns the number of steps that run now."""
 
 
 class Health:
-    """Keeps one worker's record in Redis, and knows what to answer.
+    """Writes one worker's record to Redis, and answers the health pages.
 
     Args:
-        redis: A client of its own without repetitions: a call that hangs must not wait behind the steps' calls.
+        redis: A separate client without retries: the calls here must not wait behind the calls of steps.
         owner: The worker's name.
-        clock: The time, with a zone.
+        clock: Returns the current time with its time zone.
     """
 
     def __init__(
@@ -59,52 +58,52 @@ class Health:
         keys: Keys,
         owner: str,
         *,
-        gauges: QueueStats,
+        queue_stats: QueueStats,
         metrics: Metrics,
         clock: Callable[[], datetime],
     ) -> None:
         self._client = redis
         self._keys = keys
         self._owner = owner
-        self._gauges = gauges
+        self._queue_stats = queue_stats
         self._metrics = metrics
         self._clock = clock
         self._started_at = clock()
         self._version = version("export-worker")
         self._claiming: Sequence[Claiming] = ()
-        self._problem: str | None = "it has not been written to yet"
-        self._written_s = time.monotonic()
+        self._problem: str | None = "the worker has not written its record yet"
+        self._written_at_s = time.monotonic()
 
     def watch(self, claiming: Sequence[Claiming]) -> None:
-        """Tell of these from now on."""
+        """Sets the loops whose steps and claims are reported."""
         self._claiming = claiming
 
     def problems(self) -> dict[str, str]:
-        """What keeps the worker from working, by part; empty when nothing does."""
+        """Returns the reasons why the worker is not ready, by part; empty when it is ready."""
         found = {f"claims.{each.role}": "Redis refuses them" for each in self._claiming if not each.healthy}
         if self._problem is not None:
             found["redis"] = self._problem
-        elif (silent_s := time.monotonic() - self._written_s) > SILENCE_MAX_S:
-            found["redis"] = f"no write for {silent_s:.0f} s"
+        elif (age_s := time.monotonic() - self._written_at_s) > RECORD_AGE_MAX_S:
+            found["redis"] = f"no write for {age_s:.0f} s"
         return found
 
     async def run(self) -> None:
-        """Write the record again and again, until cancelled."""
+        """Writes the record at intervals until cancelled."""
         while True:
             await self.beat()
-            await asyncio.sleep(BEAT_S)
+            await asyncio.sleep(RECORD_INTERVAL_S)
 
     async def beat(self) -> None:
-        """Write the record once. A Redis that does not take it makes the worker unready, and ends nothing."""
+        """Writes the record once. If Redis does not store it, the worker is not ready, but continues to work."""
         try:
-            async with asyncio.timeout(REDIS_PATIENCE_S):
+            async with asyncio.timeout(REDIS_TIMEOUT_S):
                 await self._write()
         except (RedisError, OSError) as error:
             if self._problem is None:
                 _log.warning("worker.unready", error=str(error) or type(error).__name__)
-            self._problem = _told(error)
+            self._problem = _reason(error)
             return
-        self._problem, self._written_s = None, time.monotonic()
+        self._problem, self._written_at_s = None, time.monotonic()
 
     async def _write(self) -> None:
         now = self._clock()
@@ -122,9 +121,9 @@ class Health:
             await pipe.execute()
 
     async def leave(self) -> None:
-        """Take the record away: the worker ends on purpose."""
+        """Removes the record, when the worker stops in a regular way."""
         try:
-            async with asyncio.timeout(REDIS_PATIENCE_S):
+            async with asyncio.timeout(REDIS_TIMEOUT_S):
                 async with self._client.pipeline(transaction=True) as pipe:
                     pipe.zrem(self._keys.workers, self._owner)
                     pipe.delete(self._keys.worker(self._owner))
@@ -133,17 +132,17 @@ class Health:
             _log.debug("worker.record_left", error=str(error))
 
     async def metrics(self) -> bytes:
-        """What Prometheus gets; without the queue's numbers while Redis is away."""
-        return await self._metrics.text(await self._reading())
+        """Returns the page for Prometheus, without the queue's metrics while Redis is unreachable."""
+        return await self._metrics.text(await self._snapshot())
 
-    async def _reading(self) -> QueueSnapshot | None:
+    async def _snapshot(self) -> QueueSnapshot | None:
         try:
-            async with asyncio.timeout(REDIS_PATIENCE_S):
-                return await self._gauges.read(self._clock())
+            async with asyncio.timeout(REDIS_TIMEOUT_S):
+                return await self._queue_stats.read(self._clock())
         except (RedisError, OSError):
             return None
 
 
-def _told(error: Exception) -> str:
-    """One short reason; redis-py's own words name the host, which is no secret, and no password."""
-    return "it does not answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+def _reason(error: Exception) -> str:
+    """Returns a short reason. The messages of redis-py name the host, but never the password."""
+    return "Redis does not answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__

@@ -1,39 +1,39 @@
-"""Serves health and metrics pages over HTTP."""
+"""Serves the health and metrics pages over HTTP."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Protocol
 
+import structlog
 from aiohttp import web
 
 from export_worker.contract.model import isoformat
 from export_worker.errors import ConfigError
-from export_worker.telemetry.health import _log
 
-IDLE_S = 75.0
-"""A connection that asks for nothing, or whose question never ends, is closed; aiohttp's own hour lets many pile up."""
-
-
+IDLE_TIMEOUT_S = 75.0
+"""A connection without a complete request is closed after this time. aiohttp's default, an hour, would keep many."""
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_log = structlog.get_logger(__name__)
 
 
 class Pages(Protocol):
-    """What the pages tell of a process."""
+    """The content of the pages of one process."""
 
     def problems(self) -> dict[str, str]:
-        """What keeps it from working, by part; empty when nothing does."""
+        """Returns the reasons why the process is not ready, by part; empty when it is ready."""
 
     async def metrics(self) -> bytes:
-        """What Prometheus gets."""
+        """Returns the metrics in Prometheus's text format."""
 
 
 @asynccontextmanager
 async def pages_served(pages: Pages, host: str, port: int | None) -> AsyncIterator[None]:
-    """Serve the pages while the block runs, where the settings name a port.
+    """Serves the pages while the block runs; serves nothing when the settings name no port.
 
     Raises:
-        ConfigError: The port is taken.
+        ConfigError: The address cannot be bound.
     """
     if port is None:
         yield
@@ -49,10 +49,10 @@ async def pages_served(pages: Pages, host: str, port: int | None) -> AsyncIterat
 
 @asynccontextmanager
 async def health_server(health: Pages, host: str, port: int) -> AsyncIterator[int]:
-    """Serve the three pages while the block runs; gives the port, which is a free one for port 0.
+    """Serves the three pages while the block runs, and yields the port. Port 0 picks a free one.
 
     Raises:
-        OSError: The port is taken.
+        OSError: The address cannot be bound.
     """
 
     async def healthz(_: web.Request) -> web.Response:
@@ -69,7 +69,7 @@ async def health_server(health: Pages, host: str, port: int) -> AsyncIterator[in
 
     app = web.Application(client_max_size=1024)
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, keepalive_timeout=IDLE_S)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, keepalive_timeout=IDLE_TIMEOUT_S)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port)

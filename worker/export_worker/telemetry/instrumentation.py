@@ -1,7 +1,7 @@
-"""What the core tells of itself: a frozen value for each thing that happened, to whoever listens.
+"""Details: what the core reports to instruments, as one frozen value for each thing that happened.
 
-The core knows neither Prometheus nor OpenTelemetry. They are adapters (`metrics`, `tracing`) that take these values; a
-further one needs no change here. A poll that finds "not yet" is a step without a code: it is no error anywhere.
+The core does not depend on Prometheus or OpenTelemetry. `metrics` and `tracing` are instruments that receive these
+details; another instrument needs no change here. A poll that finds "not yet" is a step without an error code.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,14 @@ PlatformVerb = Literal["submit", "poll", "cancel", "open"]
 
 @dataclass(frozen=True, slots=True)
 class StepTaken:
-    """A step has ended and its decision is saved.
+    """A step has ended, and its decision is saved.
 
     Args:
-        trace: The W3C traceparent that came with the request, or empty.
-        before: The phase in which it began.
-        code: Of a new error; None when nothing went wrong.
-        retries: Whether the step will be tried again after that error.
+        trace: The W3C traceparent of the request, or empty.
+        before: The export's phase when the step started.
+        after: The export's phase after the decision.
+        code: The code of a new error, or None.
+        retries: Whether the step is retried after that error.
     """
 
     export_id: str
@@ -43,8 +44,8 @@ class ExportEnded:
     """An export has reached a terminal phase.
 
     Args:
-        duration_s: Since it was set going.
-        code: Of the error that ended it.
+        code: The code of the error that ended the export, or None.
+        duration_s: Since the export was enqueued, or restarted by a retry.
     """
 
     connection: str
@@ -57,7 +58,7 @@ class ExportEnded:
 
 @dataclass(frozen=True, slots=True)
 class PlatformCalled:
-    """A driver has asked its platform. `code` is that of the failure, None when there was an answer."""
+    """A driver has called its platform. `code` is the code of a failure, or None."""
 
     export_id: str
     connection: str
@@ -68,12 +69,12 @@ class PlatformCalled:
 
 @dataclass(frozen=True, slots=True)
 class StorageCalled:
-    """One call to S3 has ended, the client's own repetitions included.
+    """One call to S3 has ended, with the client's own retries.
 
     Args:
-        call: As boto3 names it, such as `upload_part`.
-        sent_bytes: Of the body.
-        error: The exception's name, None when it went well.
+        call: boto3's name for the call, e.g. `upload_part`.
+        sent_bytes: The size of the body.
+        error: The name of the exception, or None.
     """
 
     call: str
@@ -84,11 +85,11 @@ class StorageCalled:
 
 @dataclass(frozen=True, slots=True)
 class FileStored:
-    """One file of an export stands in S3, whole.
+    """One file of an export is completely stored in S3.
 
     Args:
-        source_bytes: As they came from the platform.
-        stored_bytes: As they stand, after transcoding and compression.
+        source_bytes: The size as received from the platform.
+        stored_bytes: The size in S3, after transforms and compression.
     """
 
     export_id: str
@@ -101,7 +102,7 @@ class FileStored:
 
 @dataclass(frozen=True, slots=True)
 class LeaseLost:
-    """A step that ran here was taken over by another worker."""
+    """Another worker has taken over a step that ran in this process."""
 
     export_id: str
     role: Role
@@ -109,12 +110,12 @@ class LeaseLost:
 
 @dataclass(frozen=True, slots=True)
 class UploadSwept:
-    """An incomplete upload of an export that has ended, or is gone, was aborted."""
+    """An incomplete upload was aborted whose export has ended or does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventDelivered:
-    """A sink has taken an event, `age_s` after its export ended."""
+    """A sink has taken an event, `age_s` seconds after its export ended."""
 
     sink: str
     age_s: float
@@ -122,7 +123,7 @@ class EventDelivered:
 
 @dataclass(frozen=True, slots=True)
 class EventRefused:
-    """A sink has not taken an event; it comes again."""
+    """A sink has not taken an event. The delivery is retried or given up."""
 
     sink: str
 
@@ -141,29 +142,29 @@ Detail = (
 
 
 class Instrument(Protocol):
-    """Listens. Called on the event loop: must be quick, and must not raise."""
+    """Receives details. It is called on the event loop, so it must be fast, and must not raise."""
 
     def on(self, detail: Detail) -> None:
-        """Something happened."""
+        """Receives one detail."""
 
 
 class NullInstrument:
-    """Listens to nothing."""
+    """Ignores every detail."""
 
     def on(self, detail: Detail) -> None:
-        """Forget it."""
+        """Ignores the detail."""
 
 
 NULL_INSTRUMENT = NullInstrument()
 
 
 class CompositeInstrument:
-    """Several instruments as one."""
+    """Passes every detail to several instruments."""
 
     def __init__(self, instruments: Sequence[Instrument]) -> None:
         self._instruments = tuple(instruments)
 
     def on(self, detail: Detail) -> None:
-        """Tell each of them."""
+        """Passes the detail to each instrument."""
         for instrument in self._instruments:
             instrument.on(detail)

@@ -1,7 +1,7 @@
-"""Logs: structlog on stderr, JSON unless a person watches, and never a secret.
+"""Logs: structlog writes to stderr, as JSON unless stderr is a terminal, and masks every secret.
 
-Events are `noun.verb_past` with fields. The export's id and step are bound once, in `machine`, by contextvars. Logs of
-libraries go through the same chain, so the one processor that masks secrets sees them, too.
+Events are named `noun.verb_past` and have fields. The worker binds the export's id and step once, by context variables.
+Log lines of libraries pass through the same processors, so their secrets are masked too.
 """
 
 import json
@@ -28,16 +28,16 @@ QUIET = {
     "nats": "WARNING",
     "urllib3": "ERROR",
 }
-"""Libraries that tell at INFO, or with a traceback, what we tell already, or at DEBUG what must not be told."""
+"""Libraries that would repeat our own log lines at INFO or with tracebacks, or log confidential data at DEBUG."""
 
 
 def configure_logging(redactor: Redactor, level: str = "INFO", *, as_json: bool | None = None) -> None:
-    """Send every log line of the process to stderr, masked.
+    """Sends every log line of the process to stderr, with secrets masked.
 
     Args:
-        redactor: Knows the secrets; those added later are masked from then on.
+        redactor: Masks the secrets; a secret that is added later is masked from then on.
         level: The least severe level that is written.
-        as_json: One JSON object a line; by default when stderr is no terminal.
+        as_json: Write one JSON object for each line. The default is to do so unless stderr is a terminal.
     """
     as_json = not sys.stderr.isatty() if as_json is None else as_json
     shared: list[Processor] = [
@@ -47,7 +47,7 @@ def configure_logging(redactor: Redactor, level: str = "INFO", *, as_json: bool 
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
-        # First: most lines are those of polls that say "not yet", which nobody wants to see.
+        # The first processor: most log calls are polls at DEBUG that found "not yet", and are dropped here.
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
@@ -65,12 +65,12 @@ def configure_logging(redactor: Redactor, level: str = "INFO", *, as_json: bool 
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Names a line that cannot be written. By default logging would show it, with arguments that nobody has masked."""
+    """Reports where a line could not be written. Python's default would print its arguments, unmasked."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        place = f"{record.pathname}:{record.lineno}"
+        source = f"{record.pathname}:{record.lineno}"
         with suppress(OSError, ValueError):
-            self.stream.write(json.dumps({"event": "log.failed", "level": "error", "place": place}) + self.terminator)
+            self.stream.write(json.dumps({"event": "log.failed", "level": "error", "source": source}) + self.terminator)
 
 
 def _final(redactor: Redactor, *, as_json: bool) -> list[Processor]:
@@ -79,24 +79,24 @@ def _final(redactor: Redactor, *, as_json: bool) -> list[Processor]:
         return masked
 
     plain = structlog.dev.plain_traceback
-    for_people: list[Processor] = [_cleaned, structlog.dev.ConsoleRenderer(exception_formatter=plain)]
+    for_terminals: list[Processor] = [_escape_controls, structlog.dev.ConsoleRenderer(exception_formatter=plain)]
     for_programs: list[Processor] = [structlog.processors.JSONRenderer(lambda event, **_: dumps(event))]
     return [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-        # Exceptions become text before masking: their messages and frames may hold an address with a token.
+        # Exceptions are rendered before masking: their messages and frames may contain an address with a token.
         structlog.processors.format_exc_info,
         mask,
-        *(for_programs if as_json else for_people),
+        *(for_programs if as_json else for_terminals),
     ]
 
 
-def _cleaned(_: Any, __: str, event: EventDict) -> EventDict:
-    """What a terminal would obey becomes what it shows; nested values are shown by their repr, and so are clean."""
-    return {clean(name): _shown(name, value) for name, value in event.items()}
+def _escape_controls(_: Any, __: str, event: EventDict) -> EventDict:
+    """Replaces control characters by visible text. Nested values are shown by their repr, which has none."""
+    return {clean(name): _printable(name, value) for name, value in event.items()}
 
 
-def _shown(name: str, value: Any) -> Any:
+def _printable(name: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    # A traceback keeps its lines, each of them indented: none of them looks like a line of the log.
+    # A traceback keeps its line breaks. Its lines are indented, so that none can pass for a line of the log.
     return "\n    ".join(map(clean, value.split("\n"))) if name in {"exception", "stack"} else clean(value)

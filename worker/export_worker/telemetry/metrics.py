@@ -1,6 +1,6 @@
-"""Metrics for Prometheus, named by its rules; labels have few values (connection, kind, role, call, code, sink).
+"""Metrics for Prometheus, named by its rules. Labels have few values: connection, kind, role, call, code, sink.
 
-No export id is a label: an id is told by the log and by the trace. "Not yet" is in no error metric.
+No label has the id of an export; logs and traces have it. A poll that finds "not yet" counts in no error metric.
 """
 
 import asyncio
@@ -29,52 +29,58 @@ from export_worker.telemetry.instrumentation import (
 from export_worker.telemetry.queue_stats import QueueSnapshot
 
 CALL_BUCKETS_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
-"""From a local answer to the longest that a submit may take."""
+"""From an answer within one network to the longest submit."""
 STEP_BUCKETS_S = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200)
 """From a poll to the transfer of a very large file."""
 EXPORT_BUCKETS_S = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 86_400)
-"""Exports take seconds or hours; the default deadline is a day."""
+"""Exports take seconds to hours; the default deadline is a day."""
 POLL_BUCKETS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 100, 300, 1000)
+"""From an export that was ready at the first poll to one that is polled for a day."""
 AGE_BUCKETS_S = (0.1, 0.5, 1, 5, 15, 60, 300, 3600)
+"""From an immediate delivery to one after many retries."""
 
 PREFIX = "export_worker_"
 OTHER = "other"
-"""Every connection that is not configured here: whoever asks for exports could make up as many series as names."""
+"""The label of every connection that is not configured here. Requests must not create series by inventing names."""
 QUEUE_METRICS = {
-    "queue_due": ("due_now", "role", "Steps that are due or run"),
+    "queue_due": ("due_now", "role", "Steps that are due or running"),
     "queue_oldest_due_age_seconds": (
         "oldest_due_age_s",
         "role",
-        "How long the oldest step waits that nobody has taken",
+        "Seconds since the oldest due step that no worker runs became due",
     ),
-    "transfer_left_bytes": ("left_bytes", "", "Announced bytes that transferring exports have still to move"),
+    "transfer_left_bytes": ("left_bytes", "", "Known bytes that transferring exports have left to move"),
     "exports": ("exports", "phase", "Exports by phase"),
     "breaker_open": (
         "breaker_open",
         "connection",
-        "Whether a platform is left alone, or tried again, because it did not answer",
+        "Whether calls to a platform are paused or probed, because it did not answer",
     ),
     "parked_exports": ("parked", "connection", "Exports that wait for a slot of their connection"),
-    "events_pending": ("events_pending", "sink", "Events that a sink has still to take"),
+    "events_pending": ("events_pending", "sink", "Events that are not yet delivered to a sink"),
     "events_undelivered": ("events_undelivered", "sink", "Events that were given up for a sink"),
-    "oldest_event_due_age_seconds": ("oldest_event_due_age_s", "sink", "How long the oldest delivery is overdue"),
+    "oldest_event_due_age_seconds": (
+        "oldest_event_due_age_s",
+        "sink",
+        "Seconds since the oldest due delivery became due",
+    ),
     "oldest_event_refused_age_seconds": (
         "oldest_refusal_age_s",
         "sink",
-        "How long a sink has refused the event that it has refused for longest",
+        "Seconds since the first refusal of the event that a sink has refused for the longest time",
     ),
-    "workers": ("workers", "", "Workers that said within the last seconds that they live"),
+    "workers": ("workers", "", "Workers whose last heartbeat is recent"),
 }
-"""Numbers of the namespace: the field of the reading, its label or none, and what it tells."""
+"""Metrics of the namespace: name → field of the snapshot, label or none, and help text."""
 
 
 class Metrics:
-    """One process's metrics, in a registry of their own.
+    """The metrics of one process, in a separate registry.
 
     Args:
-        connections: That are told by name. Their refused credentials are counted from zero on: a counter that begins
-            with one does not seem to have grown, and a graph would miss the first.
-        sinks: Whose refusals are, likewise.
+        connections: Names that may be labels. Their counters of refused credentials start at zero: a counter whose
+            first value is 1 shows no increase, so a graph would miss the first error.
+        sinks: Names whose counters of refusals start at zero, for the same reason.
     """
 
     def __init__(self, connections: Sequence[str] = (), sinks: Sequence[str] = ()) -> None:
@@ -83,14 +89,14 @@ class Metrics:
         ProcessCollector(registry=registry)
         self._steps = Histogram(
             "export_worker_step_duration_seconds",
-            "Steps that were taken and saved, by the phase in which they began",
+            "Duration of saved steps, by the phase in which they started",
             ("role", "connection", "phase"),
             buckets=STEP_BUCKETS_S,
             registry=registry,
         )
         self._retries = Counter(
             "export_worker_step_retries_total",
-            "Steps that failed and are tried again",
+            "Steps that failed and are retried",
             ("connection", "code"),
             registry=registry,
         )
@@ -102,20 +108,20 @@ class Metrics:
         )
         self._durations = Histogram(
             "export_worker_export_duration_seconds",
-            "From the moment an export was set going to its end",
+            "Time from the start of an export to its end",
             ("connection", "kind"),
             buckets=EXPORT_BUCKETS_S,
             registry=registry,
         )
         self._polls = Histogram(
             "export_worker_export_polls",
-            "Looks at the platform that an export took, those that said not yet included",
+            "Polls of an export, with those that found it not ready",
             ("connection", "kind"),
             buckets=POLL_BUCKETS,
             registry=registry,
         )
         self._leases = Counter(
-            "export_worker_lease_losses_total", "Steps taken over by another worker", ("role",), registry=registry
+            "export_worker_lease_losses_total", "Steps that another worker took over", ("role",), registry=registry
         )
         self._platform = _PlatformMetrics(registry)
         self._storage = _StorageMetrics(registry)
@@ -129,7 +135,7 @@ class Metrics:
             self._events.expect(name)
 
     def on(self, detail: Detail) -> None:
-        """Count it."""
+        """Counts one detail."""
         match detail:
             case StepTaken():
                 connection = self._named(detail.connection)
@@ -156,17 +162,17 @@ class Metrics:
         return connection if connection in self._connections else OTHER
 
     def names(self) -> set[str]:
-        """Every metric, as the text form names its kind."""
+        """Returns the name of every metric family."""
         return {family.name for family in self._registry.collect()}
 
-    async def text(self, reading: QueueSnapshot | None) -> bytes:
-        """Everything in Prometheus's text form.
+    async def text(self, snapshot: QueueSnapshot | None) -> bytes:
+        """Returns every metric in Prometheus's text format.
 
         Args:
-            reading: The queue's numbers; None when Redis did not give them, and then there are none here either.
+            snapshot: The metrics of the queue; None when Redis is unreachable, and then the page has none of them.
         """
-        self._queue.set(reading)
-        # The process's own numbers come from /proc, and files are not read on the loop.
+        self._queue.set(snapshot)
+        # The metrics of the process are read from files in /proc, so not on the event loop.
         return await asyncio.to_thread(generate_latest, self._registry)
 
 
@@ -174,7 +180,7 @@ class _PlatformMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._durations = Histogram(
             "export_worker_platform_call_duration_seconds",
-            "Calls to a platform by what was asked",
+            "Duration of calls to a platform",
             ("connection", "call"),
             buckets=CALL_BUCKETS_S,
             registry=registry,
@@ -200,7 +206,7 @@ class _StorageMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._durations = Histogram(
             "export_worker_storage_call_duration_seconds",
-            "Calls to S3; those of upload_part are the parts",
+            "Duration of calls to S3; upload_part sends one part",
             ("call",),
             buckets=CALL_BUCKETS_S,
             registry=registry,
@@ -208,27 +214,27 @@ class _StorageMetrics:
         self._errors = Counter(
             "export_worker_storage_errors_total", "Calls to S3 that failed", ("call", "error"), registry=registry
         )
-        self._sent = Counter("export_worker_storage_sent_bytes_total", "Bytes that S3 took", registry=registry)
+        self._sent = Counter("export_worker_storage_sent_bytes_total", "Bytes sent to S3", registry=registry)
         self._parts = Counter(
-            "export_worker_parts_sent_total", "Parts of multipart uploads that S3 took", registry=registry
+            "export_worker_parts_sent_total", "Parts of multipart uploads sent to S3", registry=registry
         )
         self._source = Counter(
             "export_worker_transfer_bytes_total",
-            "Bytes of stored files, as they came",
+            "Bytes of stored files, as received from the platform",
             ("connection", "kind"),
             registry=registry,
         )
         self._swept = Counter(
             "export_worker_uploads_swept_total",
-            "Incomplete uploads of exports that had ended or gone, aborted after a day",
+            "Incomplete uploads of exports that had ended or did not exist, aborted by the sweep",
             registry=registry,
         )
         self._files = Counter(
-            "export_worker_files_stored_total", "Files that stand in S3", ("connection", "kind"), registry=registry
+            "export_worker_files_stored_total", "Files stored in S3", ("connection", "kind"), registry=registry
         )
         self._seconds = Counter(
             "export_worker_transfer_seconds_total",
-            "Time that files took to move",
+            "Time that transfers of files took",
             ("connection", "kind"),
             registry=registry,
         )
@@ -257,13 +263,13 @@ class _EventMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._ages = Histogram(
             "export_worker_event_age_seconds",
-            "From the end of an export to the delivery of its event",
+            "Time from the end of an export to the delivery of its event",
             ("sink",),
             buckets=AGE_BUCKETS_S,
             registry=registry,
         )
         self._refused = Counter(
-            "export_worker_event_refusals_total", "Deliveries that a sink did not take", ("sink",), registry=registry
+            "export_worker_event_refusals_total", "Deliveries that a sink refused", ("sink",), registry=registry
         )
 
     def expect(self, sink: str) -> None:
@@ -280,27 +286,27 @@ class _EventMetrics:
 
 
 class _QueueMetrics(Collector):
-    """The namespace's numbers, the same from every process; `max` over processes is right, `sum` is not.
+    """The metrics of the namespace. Every process exports the same values: aggregate them with `max`, not `sum`.
 
-    While Redis does not give them there are none: a NaN would get into sums, and into what an autoscaler reads.
+    While Redis is unreachable they are absent: a NaN would spoil sums, and what an autoscaler reads.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._reading: QueueSnapshot | None = None
+        self._snapshot: QueueSnapshot | None = None
         registry.register(self)
 
-    def set(self, reading: QueueSnapshot | None) -> None:
-        self._reading = reading
+    def set(self, snapshot: QueueSnapshot | None) -> None:
+        self._snapshot = snapshot
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric, those of which nothing is known without a sample."""
-        reading = self._reading
-        up = GaugeMetricFamily(f"{PREFIX}redis_up", "Whether Redis gave the numbers of the queue")
-        up.add_metric([], float(reading is not None))
+        """Yields every metric; one whose value is unknown has no sample."""
+        snapshot = self._snapshot
+        up = GaugeMetricFamily(f"{PREFIX}redis_up", "Whether Redis returned the metrics of the queue")
+        up.add_metric([], float(snapshot is not None))
         yield up
         for name, (field, label, text) in QUEUE_METRICS.items():
             family = GaugeMetricFamily(PREFIX + name, text, labels=[label] if label else [])
-            value = None if reading is None else getattr(reading, field)
+            value = None if snapshot is None else getattr(snapshot, field)
             for key, number in value.items() if label and value is not None else ():
                 family.add_metric([key], float(number))
             if not label and value is not None:

@@ -1,7 +1,7 @@
-"""The namespace's numbers as Redis has them now: what is due, what waits, how many bytes are left.
+"""Statistics of the namespace in Redis: what is due, what waits, and how many bytes are left.
 
-Read once a scrape, in two round trips, at a cost that does not grow with the backlog: counts of sorted sets and their
-first entries, the progress of at most `TRANSFERS_MAX` exports, and the refusals of as few events.
+They are read once for each scrape, in two round trips. The cost does not grow with the backlog: the reads are sizes and
+first entries of sorted sets, the progress of at most `TRANSFERS_MAX` exports, and the refusals of `EVENTS_MAX` events.
 """
 
 import json
@@ -19,33 +19,34 @@ from export_worker.contract.worker_record import WorkerRecord
 
 ROLES: tuple[Role, ...] = get_args(Role)
 ALIVE_S = 15.0
-"""A worker that has said nothing for so long is gone; it says something every few seconds."""
+"""A worker whose record is older has stopped; a running worker writes its record every few seconds."""
 TRANSFERS_MAX = 500
-"""Exports whose progress is read; with more of them their bytes left are estimated from these."""
+"""Exports whose progress is read. If more are transferring, their bytes left are estimated from these."""
 EVENTS_MAX = 100
-"""Events of one sink that are looked at for the one that was refused first, in the order of their next delivery: with
-more of them it may be another one, and still tells that the sink takes nothing."""
+"""Events of one sink that are searched for the oldest refusal, in the order of their next delivery. With more events
+the oldest refusal may be missed, but the age that is found still shows that the sink takes nothing."""
 WORKERS_MAX = 1000
+"""Worker records that are read: a bound far above the size of any deployment."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueSnapshot:
-    """The numbers of one moment.
+    """The statistics at one moment.
 
     Args:
-        due_now: By role: steps whose time has come, and those that run.
-        oldest_due_age_s: By role: how long the step has waited that waits longest; 0 when none does.
-        left_bytes: Announced and not yet moved; a transfer of unknown size adds nothing.
-        exports: By phase.
-        breaker_open: By connection, of its calls or its downloads. One that is tried, or that nobody tries, is still
-            open: it is closed when the platform has answered.
-        parked: By connection.
-        events_pending: By sink.
-        events_undelivered: By sink: given up, and still to be replayed by hand.
-        oldest_event_due_age_s: By sink.
-        oldest_refusal_age_s: By sink: since when it has refused the event that it has refused for longest; 0 when it
-            has refused none that still waits.
-        workers: That are alive.
+        due_now: By role: steps that are due or running.
+        oldest_due_age_s: By role: seconds since the oldest waiting step became due; 0 when none waits.
+        left_bytes: Bytes that are announced and not yet moved. A transfer of unknown size adds nothing.
+        exports: Number of exports by phase.
+        breaker_open: By connection: whether the circuit breaker of its calls or of its downloads is open. It stays open
+            while a probe runs, and closes when the platform has answered.
+        parked: By connection: exports that wait for a slot.
+        events_pending: By sink: events that are not yet delivered.
+        events_undelivered: By sink: events that were given up and not replayed since.
+        oldest_event_due_age_s: By sink: seconds since the oldest due delivery became due.
+        oldest_refusal_age_s: By sink: seconds since the first refusal of the event that it has refused for the longest
+            time; 0 when it has refused none that still waits.
+        workers: Workers whose record is recent.
     """
 
     due_now: dict[str, int]
@@ -63,7 +64,7 @@ class QueueSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class _Platform:
-    """What Redis answers about one connection, in the order in which it is asked."""
+    """The answers of Redis about one connection, in the order of the commands."""
 
     calls_open: int
     transfers_open: int
@@ -73,7 +74,7 @@ class _Platform:
 
     @property
     def is_open(self) -> bool:
-        """Whether its calls or its downloads are left alone."""
+        """Returns whether its calls or its downloads are paused."""
         return bool(self.calls_open or self.transfers_open)
 
 
@@ -86,11 +87,11 @@ class _Details:
 
 
 class QueueStats:
-    """Reads the numbers of one namespace.
+    """Reads the statistics of one namespace.
 
     Args:
-        connections: Whose breakers are read.
-        sinks: Whose outboxes are read.
+        connections: Connections whose circuit breakers are read.
+        sinks: Sinks whose outboxes are read.
     """
 
     def __init__(self, redis: ArqRedis, keys: Keys, connections: Sequence[str], sinks: Sequence[str]) -> None:
@@ -100,7 +101,7 @@ class QueueStats:
         self._sinks = tuple(sinks)
 
     async def read(self, now: datetime) -> QueueSnapshot:
-        """The numbers now. Raises what redis-py raises."""
+        """Returns the statistics at this moment. Raises the errors of redis-py."""
         keys, now_ms = self._keys, epoch_ms(now)
         async with self._redis.pipeline(transaction=False) as pipe:
             for name in (*map(keys.queue, ROLES), *map(keys.outbox, self._sinks)):
@@ -112,7 +113,7 @@ class QueueStats:
                 for role in ROLES:
                     pipe.hexists(keys.breaker(connection, role), "until")
                 pipe.zcard(keys.parked(connection))
-                # Due transfers leave the queue for a row of their connection; what was begun before has the score 0.
+                # Claims move due transfers from the queue to a set of their connection; a resumed one has the score 0.
                 pipe.zcard(keys.waiting(connection))
                 pipe.zrangebyscore(keys.waiting(connection), "(0", "+inf", 0, 1, withscores=True)
             for sink in self._sinks:
@@ -127,11 +128,12 @@ class QueueStats:
         platforms = {name: _Platform(*(next(answers) for _ in fields(_Platform))) for name in self._connections}
         events = {name: (int(next(answers)), int(next(answers)), next(answers)) for name in self._sinks}
         pending = {name: ids for name, (*_, ids) in events.items() if ids}
-        rows = {"control": [due["control"]], "transfer": [due["transfer"], *_rows(platforms.values(), now_ms)]}
+        transfers = [due["transfer"], *_waiting_transfers(platforms.values(), now_ms)]
+        waiting = {"control": [due["control"]], "transfer": transfers}
         details = await self._details(next(answers), next(answers), pending, now_ms)
         return QueueSnapshot(
-            due_now={role: sum(count for count, _ in rows[role]) + details.running.get(role, 0) for role in ROLES},
-            oldest_due_age_s={role: max(age_s for _, age_s in rows[role]) for role in ROLES},
+            due_now={role: sum(count for count, _ in waiting[role]) + details.running.get(role, 0) for role in ROLES},
+            oldest_due_age_s={role: max(age_s for _, age_s in waiting[role]) for role in ROLES},
             left_bytes=_estimated(details.left_bytes, exports[Phase.TRANSFERRING]),
             exports=exports,
             breaker_open={name: each.is_open for name, each in platforms.items()},
@@ -146,7 +148,7 @@ class QueueStats:
     async def _details(
         self, transferring: list[bytes], workers: list[bytes], pending: Mapping[str, list[bytes]], now_ms: int
     ) -> _Details:
-        """Bytes left of each transfer, steps that run, workers that are alive, and what each sink has refused."""
+        """Reads the bytes left of each transfer, running steps, live workers, and the oldest refusal of each sink."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for export_id in transferring:
                 pipe.hget(self._keys.export(export_id.decode()), "progress")
@@ -155,38 +157,38 @@ class QueueStats:
             for sink, ids in pending.items():
                 pipe.hmget(self._keys.refusals(sink), [each.decode() for each in ids])
             answers = iter(await pipe.execute() if transferring or workers or pending else [])
-        left = [_left(next(answers)) for _ in transferring]
-        told = [next(answers) for _ in workers]
-        records = [WorkerRecord.model_validate_json(each) for each in told if each is not None]
+        left = [_left_bytes(next(answers)) for _ in transferring]
+        stored = [next(answers) for _ in workers]
+        records = [WorkerRecord.model_validate_json(each) for each in stored if each is not None]
         running = {role: sum(record.running.get(role, 0) for record in records) for role in ROLES}
         refused_for_s = {sink: _refused_for_s(next(answers), now_ms) for sink in pending}
         return _Details(left, running, len(records), refused_for_s)
 
 
-def _rows(platforms: Iterable[_Platform], now_ms: int) -> list[tuple[int, float]]:
-    """How many transfers wait, and how long the first of them, by connection; not of one whose files are out of reach.
+def _waiting_transfers(platforms: Iterable[_Platform], now_ms: int) -> list[tuple[int, float]]:
+    """Returns the number of waiting transfers and the age of the first (seconds), for each connection.
 
-    A worker more would be of no use to those.
+    Connections whose downloads are paused are left out: another worker could not run their transfers.
     """
     return [_due(each.waiting, each.first, now_ms) for each in platforms if not each.transfers_open]
 
 
 def _due(count: int, first: list[tuple[bytes, float]], now_ms: int) -> tuple[int, float]:
-    """How many are due, and for how many seconds the first of them has been."""
+    """Returns the number of due entries, and the seconds since the first of them became due."""
     late_ms = now_ms - first[0][1] if first else 0
     return int(count), max(0.0, late_ms / 1000)
 
 
 def _refused_for_s(refusals: Sequence[bytes | None], now_ms: int) -> float:
-    """Since the first of the refusals, each `failures:first`; 0 when there is none."""
+    """Returns the seconds since the first refusal, or 0. Each refusal is stored as `failures:first_ms`."""
     first_ms = [int(each.partition(b":")[2]) for each in refusals if each]
     return max(0.0, (now_ms - min(first_ms)) / 1000) if first_ms else 0.0
 
 
-def _left(progress: bytes | None) -> int:
-    told: dict[str, Any] = json.loads(progress) if progress else {}
-    total = told.get("bytes_total")
-    return max(0, int(total) - int(told.get("bytes_done") or 0)) if total else 0
+def _left_bytes(progress: bytes | None) -> int:
+    document: dict[str, Any] = json.loads(progress) if progress else {}
+    total = document.get("bytes_total")
+    return max(0, int(total) - int(document.get("bytes_done") or 0)) if total else 0
 
 
 def _estimated(left_bytes: Sequence[int], transferring: int) -> int:

@@ -1,8 +1,8 @@
-"""Spans of every step for OpenTelemetry; needs the extra `tracing`.
+"""Spans of every step for OpenTelemetry. Needs the extra `tracing`.
 
-An export may take a day, and a trace of a day is of no use: each step is a trace of its own, linked to the request that
-the export came with (W3C trace context). The completion event carries the request's context on. Calls to the platform
-and files that were stored are spans within their step. Where spans go, and which of them, the `OTEL_` variables say.
+An export may take a day, and a trace of a day is of no use. Each step is therefore a separate trace, linked to the
+trace of the request (W3C trace context). The completion event carries the context of the request. Calls to the platform
+and stored files are spans within their step. The `OTEL_` variables set the address of the collector and the sampling.
 """
 
 import asyncio
@@ -26,27 +26,28 @@ from export_worker.credentials import url_secrets
 from export_worker.telemetry.instrumentation import Detail, FileStored, LeaseLost, PlatformCalled, StepTaken
 
 PARTS_MAX = 200
-"""Of one step; the first of them. An export may have a hundred thousand files, and all their spans at once would keep
-the loop for two seconds, to be dropped by a queue that takes 2,048."""
-FLUSH_MAX_S = 3.0
-"""What a collector gets to take the last spans: one that is away must not hold up the end of a worker."""
+"""Spans within one step; only the first ones are kept. An export may have a hundred thousand files. Their spans would
+block the event loop for two seconds, and the exporter's queue, which takes 2,048, would drop them."""
+FLUSH_TIMEOUT_S = 3.0
+"""For sending the last spans. A collector that is down must not delay the stop of a worker for longer."""
 OPEN_MAX = 10_000
-"""Steps whose parts are kept until they end; more than any worker runs, and a bound should an end never be told."""
+"""Steps whose details are kept until they end. It is more than any worker runs, and bounds the memory for steps whose
+end is never reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Something within a step, and when it ended (ns since the epoch)."""
+    """A detail within a step, and when it ended (nanoseconds since the epoch)."""
 
     detail: PlatformCalled | FileStored
     ended_ns: int
 
 
 class Tracing:
-    """Makes spans of what has happened; nothing of it is on the way of a step.
+    """Makes spans from details after they have happened, so that tracing never delays a step.
 
     Args:
-        provider: Where spans go.
+        provider: Exports the spans.
     """
 
     def __init__(self, provider: TracerProvider) -> None:
@@ -56,7 +57,7 @@ class Tracing:
         self._left_out: dict[str, int] = {}
 
     def on(self, detail: Detail) -> None:
-        """Keep what happens within a step; when the step has ended, make its spans."""
+        """Keeps details within a step. When the step has ended, makes its spans."""
         match detail:
             case PlatformCalled() | FileStored():
                 self._keep(_Part(detail, time.time_ns()))
@@ -87,9 +88,9 @@ class Tracing:
             kind=SpanKind.CONSUMER,
             links=_links(step.trace),
             start_time=ended_ns - _ns(step.duration_s),
-            attributes=_about(step, left_out),
+            attributes=_attributes(step, left_out),
         )
-        _failed(span, step.code)
+        _set_error(span, step.code)
         for part in parts:
             self._part(part, set_span_in_context(span, Context()))
         span.end(ended_ns)
@@ -100,56 +101,56 @@ class Tracing:
         start_ns = part.ended_ns - _ns(detail.duration_s)
         span = self._tracer.start_span(name, context=within, kind=SpanKind.CLIENT, start_time=start_ns)
         if isinstance(detail, PlatformCalled):
-            _failed(span, detail.code)
+            _set_error(span, detail.code)
         else:
             span.set_attributes({"file.source_bytes": detail.source_bytes, "file.stored_bytes": detail.stored_bytes})
         span.end(part.ended_ns)
 
     async def close(self) -> None:
-        """Send what is left, as far as the collector takes it within `FLUSH_MAX_S`.
+        """Sends the remaining spans, as many as the collector takes within `FLUSH_TIMEOUT_S`.
 
-        The exporter blocks, so not on the loop; and by a thread that the process does not wait for at its end.
+        The exporter blocks, so it runs in a thread. The process does not wait for this thread when it exits.
         """
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
 
         def send() -> None:
             self.provider.shutdown()
-            with suppress(RuntimeError):  # nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed: nothing waits for the thread
                 loop.call_soon_threadsafe(ended.set)
 
         threading.Thread(target=send, name="spans", daemon=True).start()
         with suppress(TimeoutError):
-            await asyncio.wait_for(ended.wait(), FLUSH_MAX_S)
+            await asyncio.wait_for(ended.wait(), FLUSH_TIMEOUT_S)
 
 
 def open_tracing(namespace: str) -> Tracing:
-    """Spans by OTLP over HTTP, to where `OTEL_EXPORTER_OTLP_ENDPOINT` says.
+    """Returns tracing that sends spans by OTLP over HTTP, to the address in `OTEL_EXPORTER_OTLP_ENDPOINT`.
 
     Raises:
-        ValueError: OpenTelemetry does not take an `OTEL_` variable; of some it says so when this module is imported.
+        ValueError: OpenTelemetry refuses an `OTEL_` variable. It refuses some already when this module is imported.
     """
     ours = {"service.name": "export-worker", "service.namespace": namespace}
-    # Named over ours: Resource.create would let ours win over OTEL_SERVICE_NAME.
+    # The detected attributes come last: otherwise ours would override OTEL_SERVICE_NAME.
     resource = Resource.create({**ours, **OTELResourceDetector().detect().attributes})
-    # By itself it would send once more when Python ends, and wait for it.
+    # With `shutdown_on_exit` the provider would send again, and wait, when Python exits.
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return Tracing(provider)
 
 
 def secrets(environment: Mapping[str, str]) -> Iterator[str]:
-    """What may let somebody into the collector, to be masked: the exporter names the whole address when it fails."""
-    for name in ("OTEL_EXPORTER_OTLP", "OTEL_EXPORTER_OTLP_TRACES"):
-        for header in environment.get(f"{name}_HEADERS", "").split(","):
-            name_of_it, _, value = header.partition("=")
-            yield unquote(value or name_of_it).strip()  # what has no sign is malformed, and the exporter shows it
-        address = environment.get(f"{name}_ENDPOINT", "")
+    """Yields the credentials for the collector, to be masked: the exporter logs its whole address when it fails."""
+    for prefix in ("OTEL_EXPORTER_OTLP", "OTEL_EXPORTER_OTLP_TRACES"):
+        for header in environment.get(f"{prefix}_HEADERS", "").split(","):
+            name, _, value = header.partition("=")
+            yield unquote(value or name).strip()  # a header without "=" is malformed, and the exporter logs it
+        address = environment.get(f"{prefix}_ENDPOINT", "")
         yield from url_secrets(address)
 
 
-def _about(step: StepTaken, left_out: int) -> dict[str, str | int]:
-    """Attributes of a step's span; nothing that came from a platform or a request's text is among them."""
-    about: dict[str, str | int] = {
+def _attributes(step: StepTaken, left_out: int) -> dict[str, str | int]:
+    """Returns the attributes of a step's span. None of them is text from a platform or a request."""
+    attributes: dict[str, str | int] = {
         "export.id": step.export_id,
         "export.connection": step.connection,
         "export.kind": step.kind,
@@ -157,17 +158,17 @@ def _about(step: StepTaken, left_out: int) -> dict[str, str | int]:
         "export.phase.before": step.before.value,
         "export.phase.after": step.after.value,
     }
-    return about | ({"export.parts_left_out": left_out} if left_out else {})
+    return attributes | ({"export.parts_left_out": left_out} if left_out else {})
 
 
 def _links(traceparent: str) -> list[Link]:
-    """The request's span, unless there is none or it cannot be read."""
+    """Returns a link to the request's span, if the request has a valid one."""
     context = TraceContextTextMapPropagator().extract({"traceparent": traceparent}, context=Context())
-    asked = get_current_span(context).get_span_context()
-    return [Link(asked)] if asked.is_valid else []
+    requested = get_current_span(context).get_span_context()
+    return [Link(requested)] if requested.is_valid else []
 
 
-def _failed(span: Span, code: str | None) -> None:
+def _set_error(span: Span, code: str | None) -> None:
     if code is not None:
         span.set_attribute("error.type", code)
         span.set_status(Status(StatusCode.ERROR, code))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from export_worker.contract.status import ManifestObject
 from export_worker.lifecycle.observations import RemoteFile, ResumableUpload
-from export_worker.platforms.base import Download, Mark
+from export_worker.platforms.base import Download, ResumePoint
 from export_worker.transfer.progress import TransferProgress
 
 
@@ -15,14 +15,14 @@ class TransferCallbacks:
     """The callbacks of one transfer. An exception from any of them ends the transfer.
 
     Args:
-        open_file: Opens one file at its beginning, or at a mark to resume from.
+        open_file: Opens one file at its beginning, or at the point from which it is resumed.
         on_progress: Called once, before the first file, with the object that counts the progress.
         on_file_stored: Called after each file that is stored in S3.
         on_upload_changed: Called with the upload that the next attempt resumes if this one does not finish it, or with
             None if there is none; and with a note for the timeline, or None.
     """
 
-    open_file: Callable[[RemoteFile, Mark | None], AbstractAsyncContextManager[Download]]
+    open_file: Callable[[RemoteFile, ResumePoint | None], AbstractAsyncContextManager[Download]]
     on_progress: Callable[[TransferProgress], None]
     on_file_stored: Callable[[ManifestObject], Awaitable[None]]
     on_upload_changed: Callable[[ResumableUpload | None, str | None], Awaitable[None]]

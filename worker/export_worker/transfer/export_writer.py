@@ -8,7 +8,7 @@ from export_worker.contract.status import Manifest, ManifestObject
 from export_worker.lifecycle.export import Export, Transferring
 from export_worker.lifecycle.observations import RemoteFile, ResumableUpload, Stored
 from export_worker.platforms.base import Download
-from export_worker.s3.object_keys import render_key
+from export_worker.s3.object_keys import KeyFields, key_prefix, render_key
 from export_worker.s3.objects import Target
 from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
 from export_worker.transfer.callbacks import TransferCallbacks
@@ -16,10 +16,7 @@ from export_worker.transfer.engine import ReadOptions, StoredFile, TransferEngin
 from export_worker.transfer.output_files import OutputFile, plan_output
 from export_worker.transfer.progress import TransferProgress
 from export_worker.transfer.resume import NotResumable, RecoveredUpload, restart_reason
-from export_worker.transfer.transforms.row_count import Rows
-
-_NAME = "0-name-that-no-file-has-0"
-"""Stands for any file name: what precedes it in a rendered key is the prefix of all keys of an export."""
+from export_worker.transfer.transforms.row_count import RowCounter
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +29,20 @@ class Layout:
 
     def key(self, export: Export, file_name: str) -> str:
         """Returns the key of one file. It has the date of acceptance, so that a retry writes to the same keys."""
-        return render_key(
-            self.prefix,
-            self.template,
-            kind=export.request.kind,
-            connection=export.request.connection,
-            date=export.created_at.astimezone(UTC).date(),
-            export_id=export.export_id,
-            file_name=file_name,
-        )
+        return render_key(self.prefix, self.template, _key_fields(export), file_name)
+
+    def key_prefix(self, export: Export) -> str:
+        """Returns the beginning that the keys of all files of one export share."""
+        return key_prefix(self.prefix, self.template, _key_fields(export))
+
+
+def _key_fields(export: Export) -> KeyFields:
+    return KeyFields(
+        kind=export.request.kind,
+        connection=export.request.connection,
+        date=export.created_at.astimezone(UTC).date(),
+        export_id=export.export_id,
+    )
 
 
 class ExportWriter:
@@ -113,7 +115,9 @@ class ExportWriter:
     async def _store(
         self, transfer: "_FileTransfer", recovered: RecoveredUpload | None, callbacks: TransferCallbacks
     ) -> StoredFile:
-        async with callbacks.open_file(transfer.file, None if recovered is None else recovered.mark) as download:
+        async with callbacks.open_file(
+            transfer.file, None if recovered is None else recovered.resume_point
+        ) as download:
             if recovered is not None:
                 recovered = await self._check_resumed(recovered, download, callbacks)
             transfer.start(download, recovered)
@@ -153,8 +157,7 @@ class ExportWriter:
 
     async def abort_leftovers(self, export: Export, keep: ResumableUpload | None = None) -> None:
         """Aborts uploads of this export that an earlier attempt has left open, except for the one that is resumed."""
-        # Only up to the file name: what follows it differs between keys.
-        prefix = self._layout.key(export, _NAME).partition(_NAME)[0]
+        prefix = self._layout.key_prefix(export)
         kept_id = None if keep is None else keep.upload_id
         await self._engine.abort_leftovers(self._layout.bucket, prefix, export.export_id, kept_id)
 
@@ -201,7 +204,7 @@ class _FileTransfer:
     target: Target
     bandwidth: BandwidthLimit
     progress: TransferProgress
-    rows: Rows | None
+    rows: RowCounter | None
 
     def read_options(self) -> ReadOptions:
         return ReadOptions(self.output.source_name, self.output.transform(self.rows), self.bandwidth)

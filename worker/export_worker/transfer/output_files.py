@@ -11,7 +11,7 @@ from export_worker.contract.request import ExportRequest
 from export_worker.errors import TransformError
 from export_worker.s3.object_keys import safe_name, unique_names
 from export_worker.transfer.transforms.base import Pipeline, Transcoder, Transform, build_transform
-from export_worker.transfer.transforms.row_count import Rows, counted, is_csv, rows_of
+from export_worker.transfer.transforms.row_count import RowCounter, is_csv, row_counter_for, with_row_count
 
 PARQUET_TYPE = "application/vnd.apache.parquet"
 """As IANA lists it."""
@@ -49,18 +49,18 @@ class OutputFile:
             return None
         return self.output.compression
 
-    def rows(self) -> Rows | None:
+    def rows(self) -> RowCounter | None:
         """Returns a new counter of its rows; None if they are not requested, or cannot be counted."""
-        return rows_of(self.source_name) if self.output.count_rows else None
+        return row_counter_for(self.source_name) if self.output.count_rows else None
 
-    def transform(self, rows: Rows | None) -> Transform | None:
+    def transform(self, rows: RowCounter | None) -> Transform | None:
         """Returns a new transform, which counts rows into `rows`; None if the bytes are stored unchanged.
 
         Raises:
             TransformError: A charset is unknown or cannot be streamed.
         """
         transform = self._parquet() if self.output.format == "parquet" else self._plain()
-        return transform if rows is None else counted(transform, rows, self.charset)
+        return transform if rows is None else with_row_count(transform, rows, self.charset)
 
     def _plain(self) -> Transform | None:
         return build_transform(self.charset, self.output.charset, self.output.compression)

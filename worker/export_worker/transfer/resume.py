@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from export_worker.errors import StorageRefusedError
 from export_worker.lifecycle.observations import ResumableUpload
-from export_worker.platforms.base import Download, Mark, Versioned
+from export_worker.platforms.base import Download, ResumePoint, Versioned
 from export_worker.s3.checksums import Checksum
 from export_worker.s3.multipart import MultipartUpload, SentPart, whole_checksum
 from export_worker.s3.objects import Target, Written
@@ -50,9 +50,9 @@ class RecoveredUpload:
         return self.bytes == self.resumable.total_bytes
 
     @property
-    def mark(self) -> Mark:
+    def resume_point(self) -> ResumePoint:
         """Where in the source to resume."""
-        return Mark(self.bytes, self.resumable.validator, self.resumable.total_bytes)
+        return ResumePoint(self.bytes, self.resumable.validator, self.resumable.total_bytes)
 
     def __str__(self) -> str:
         return f"{self.target.key} at {self.bytes} of {self.resumable.total_bytes} bytes, after part {len(self.parts)}"

@@ -1,7 +1,8 @@
-"""The driver of a connection, for the commands that ask a platform directly."""
+"""Builds drivers and the limits of connections from the configuration."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 
 from arq.connections import ArqRedis
@@ -22,16 +23,16 @@ from export_worker.transfer.bandwidth import BandwidthLimit
 from export_worker.worker.connections import Connection
 
 UNKNOWN_DEADLINE_S = 10 * 365 * 86_400.0
-"""Of an export whose connection is not configured here: its patience is for a worker that knows it to say."""
+"""For an export whose connection is not configured here: only a worker that has the connection knows its deadline."""
 
 
 @asynccontextmanager
 async def open_driver(config: Config, connection: str, redactor: Redactor) -> AsyncIterator[Driver]:
-    """The driver of one connection, closed at the end.
+    """Opens the driver of one connection, and closes it at the end of the block.
 
     Raises:
-        InvalidRequestError: No such connection is configured.
-        ConfigError: Its settings are wrong.
+        InvalidRequestError: No connection of this name is configured.
+        ConfigError: A setting of the connection is wrong.
     """
     settings = config.connections.get(connection)
     if settings is None:
@@ -44,36 +45,47 @@ async def open_driver(config: Config, connection: str, redactor: Redactor) -> As
         await driver.close()
 
 
-async def _connections(
-    config: Config, redactor: Redactor, rates: dict[str, Rate], stack: AsyncExitStack
+def build_connections(
+    config: Config, redactor: Redactor, rate_limits: dict[str, Rate], stack: AsyncExitStack
 ) -> dict[str, Connection]:
+    """Returns every configured connection by name.
+
+    Args:
+        stack: Closes the drivers.
+
+    Raises:
+        ConfigError: A setting of a connection is wrong, or a secret is missing.
+    """
     connections: dict[str, Connection] = {}
-    whole = BandwidthLimit(_bytes_per_s(config.transfer.mib_per_second))
+    process_limit = BandwidthLimit(_bytes_per_s(config.transfer.mib_per_second))
     for name, settings in config.connections.items():
         driver = build_driver(name, settings, redactor)
         stack.push_async_callback(driver.close)
-        bandwidth = BandwidthLimit(_bytes_per_s(settings.mib_per_second), whole)
+        bandwidth = BandwidthLimit(_bytes_per_s(settings.mib_per_second), process_limit)
         policy = _policy(config, settings.poll)
-        connections[name] = Connection(settings.platform, driver, policy, bandwidth, rates[name])
+        connections[name] = Connection(settings.platform, driver, policy, bandwidth, rate_limits[name])
     return connections
 
 
-def _rates(config: Config, redis: ArqRedis, keys: Keys, clock: Callable[[], datetime]) -> dict[str, Rate]:
+def build_rate_limits(config: Config, redis: ArqRedis, keys: Keys, clock: Callable[[], datetime]) -> dict[str, Rate]:
+    """Returns the request rate limit of every connection; all workers share it through Redis."""
     return {
         name: Rate(redis, name, keys.rate(name), settings.requests_per_second, clock)
         for name, settings in config.connections.items()
     }
 
 
-def _bytes_per_s(mib_per_second: float | None) -> float | None:
-    return None if mib_per_second is None else mib_per_second * 2**20
-
-
-def _limits(config: Config) -> dict[str, ConnectionLimits]:
+def connection_limits(config: Config) -> dict[str, ConnectionLimits]:
+    """Returns the limits that claims enforce, by connection."""
     return {
         name: ConnectionLimits(settings.max_in_flight, settings.requests_per_second, settings.poll.deadline_s)
         for name, settings in config.connections.items()
     }
+
+
+def fallback_policy(config: Config) -> Policy:
+    """Returns the policy for exports whose connection is not configured in this process."""
+    return replace(_policy(config, PollSettings()), deadline_s=UNKNOWN_DEADLINE_S)
 
 
 def _policy(config: Config, poll: PollSettings) -> Policy:
@@ -83,3 +95,7 @@ def _policy(config: Config, poll: PollSettings) -> Policy:
         max_attempts=config.retry.max_attempts,
         deadline_s=poll.deadline_s,
     )
+
+
+def _bytes_per_s(mib_per_second: float | None) -> float | None:
+    return None if mib_per_second is None else mib_per_second * 2**20

@@ -1,44 +1,84 @@
-"""Builds message triggers from the configuration."""
+"""Builds a message trigger from the configuration."""
 
+import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
-from importlib import import_module
-from typing import Any, assert_never
+from typing import assert_never
 from uuid import uuid4
 
 from arq.connections import ArqRedis
 
-from export_producers.triggers.brokers.trigger import BrokerTrigger, Subscribed, Take
+from export_producers.triggers.brokers.trigger import Accept, BrokerTrigger, Subscribed
+from export_producers.triggers.dead_letters import DeadLetters
 from export_producers.triggers.intake import Intake, Trigger
-from export_producers.triggers.redis_stream import RedisStreamTrigger
+from export_producers.triggers.metrics import TriggerPages
+from export_producers.triggers.redis_stream import Consumer, ConsumerGroup, RedisStreamTrigger
 from export_producers.triggers.sqs import SqsTrigger
+from export_producers.triggers.template import Template
+from export_worker.config import Config
 from export_worker.config import triggers as settings_of
-from export_worker.credentials import reveal
-from export_worker.errors import ConfigError
+from export_worker.contract.redis_keys import Keys
+from export_worker.credentials import Redactor, reveal
+from export_worker.errors import FieldProblem, InvalidRequestError
+from export_worker.redis.client import close_redis, open_redis
+from export_worker.wiring.aws import mask_aws_credentials
+from export_worker.wiring.brokers import import_broker
+from export_worker.wiring.queue import build_queue
+from export_worker.wiring.redis import open_probe_redis
 
 
-def build_trigger(place: str, settings: settings_of.AnyTrigger, redis: ArqRedis, intake: Intake) -> Trigger:
-    """One trigger.
+@asynccontextmanager
+async def open_trigger(
+    config: Config, name: str, redactor: Redactor, stop: asyncio.Event
+) -> AsyncIterator[tuple[Trigger, TriggerPages]]:
+    """Opens one trigger with its health pages, and closes its clients at the end of the block.
 
     Args:
-        place: The section, for errors.
+        name: The trigger of the section `triggers.NAME`.
+        redactor: Masks the AWS credentials of a trigger that reads SQS.
+        stop: Ends every wait for Redis or for the source of messages.
+
+    Raises:
+        InvalidRequestError: No trigger of this name is configured.
+        ConfigError: The template is wrong, a secret is missing, or a broker's extra is not installed.
+    """
+    settings = config.triggers.get(name)
+    if settings is None:
+        known = ", ".join(sorted(config.triggers)) or "none is configured"
+        raise InvalidRequestError([FieldProblem("NAME", f"unknown trigger {name!r}; known: {known}")])
+    section, keys = f"triggers.{name}", Keys(config.namespace)
+    if isinstance(settings, settings_of.SqsTrigger):
+        await mask_aws_credentials(redactor, section)
+    template = Template(f"{section}.request", settings.request) if settings.request is not None else None
+    redis = open_redis(config.redis_url)
+    try:
+        async with build_queue(config) as queue, open_probe_redis(config) as probe:
+            pages = TriggerPages(name, probe, keys, _consumer_group(settings))
+            dead_letters = DeadLetters(redis, keys.dead(name))
+            intake = Intake(
+                name, queue=queue, dead_letters=dead_letters, template=template, stop=stop, on_outcome=pages.count
+            )
+            pages.intake = intake
+            yield build_trigger(section, settings, redis, intake), pages
+    finally:
+        await close_redis(redis)
+
+
+def build_trigger(section: str, settings: settings_of.AnyTrigger, redis: ArqRedis, intake: Intake) -> Trigger:
+    """Returns one trigger.
+
+    Args:
+        section: The section of the configuration, for errors, e.g. `triggers.segment-ready`.
 
     Raises:
         ConfigError: A secret is missing, or a broker's extra is not installed.
     """
     match settings:
         case settings_of.RedisStreamTrigger():
-            return RedisStreamTrigger(
-                redis,
-                intake,
-                stream=settings.stream,
-                group=settings.group,
-                consumer=f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}",
-                field="request" if settings.request is None else "event",
-                claim_after_s=settings.claim_after_s,
-            )
+            return RedisStreamTrigger(redis, intake, _consumer(settings))
         case settings_of.SqsTrigger():
             return SqsTrigger(
                 intake,
@@ -49,19 +89,32 @@ def build_trigger(place: str, settings: settings_of.AnyTrigger, redis: ArqRedis,
                 wait_s=settings.wait_s,
             )
         case settings_of.BrokerTrigger():
-            return BrokerTrigger(intake, _subscribe(place, settings))
+            return BrokerTrigger(intake, _subscribe(section, settings))
         case _:
             assert_never(settings)
 
 
-def _subscribe(place: str, settings: settings_of.BrokerTrigger) -> Callable[[Take], Subscribed]:
-    url = reveal(settings.url, f"{place}.url")
-    module: Any
-    try:
-        module = import_module(f"export_producers.triggers.brokers.{settings.broker}")
-    except ImportError:
-        advice = f"pip install 'export-worker[{settings.broker}]'"
-        raise ConfigError(f"{place}: the client for {settings.broker} is not installed: {advice}") from None
+def _consumer_group(settings: settings_of.AnyTrigger) -> ConsumerGroup | None:
+    """Returns the consumer group of a trigger that reads a Redis stream, else None."""
+    if isinstance(settings, settings_of.RedisStreamTrigger):
+        return ConsumerGroup(settings.stream, settings.group)
+    return None
+
+
+def _consumer(settings: settings_of.RedisStreamTrigger) -> Consumer:
+    """Returns this process as a consumer of the trigger's group."""
+    return Consumer(
+        ConsumerGroup(settings.stream, settings.group),
+        name=f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}",
+        field="request" if settings.request is None else "event",
+        claim_after_s=settings.claim_after_s,
+    )
+
+
+def _subscribe(section: str, settings: settings_of.BrokerTrigger) -> Callable[[Accept], Subscribed]:
+    """Returns a function that subscribes to the broker."""
+    url = reveal(settings.url, f"{section}.url")
+    module = import_broker("export_producers.triggers.brokers", settings.broker, section)
     match settings.broker:
         case "rabbitmq":
             return partial(module.subscribe, url, settings.source)

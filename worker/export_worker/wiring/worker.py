@@ -4,31 +4,33 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass
 from importlib import import_module
 from uuid import uuid4
+
+from arq.connections import ArqRedis
 
 from export_worker.config import Config
 from export_worker.contract.redis_keys import Keys
 from export_worker.credentials import Redactor
 from export_worker.errors import ConfigError
-from export_worker.platforms.settings import PollSettings
 from export_worker.redis.claims import Timings
 from export_worker.redis.client import WORKER_RETRIES, close_redis, commands, open_redis
 from export_worker.redis.clock import SharedClock
 from export_worker.redis.outbox import Outbox
 from export_worker.redis.record_store import Store
 from export_worker.redis.sweeper import Sweeper
-from export_worker.sinks.fanout import Fanout
+from export_worker.sinks.dispatcher import EventDispatcher
 from export_worker.telemetry.health import Health
 from export_worker.telemetry.instrumentation import CompositeInstrument, Instrument
 from export_worker.telemetry.metrics import Metrics
 from export_worker.telemetry.queue_stats import QueueStats
-from export_worker.wiring.connections import UNKNOWN_DEADLINE_S, _connections, _limits, _policy, _rates
-from export_worker.wiring.secrets import aws_settings, learn_aws_secrets
+from export_worker.transfer.export_writer import ExportWriter
+from export_worker.wiring.aws import mask_aws_credentials
+from export_worker.wiring.connections import build_connections, build_rate_limits, connection_limits, fallback_policy
+from export_worker.wiring.redis import open_probe_redis
 from export_worker.wiring.sinks import build_sinks
 from export_worker.wiring.storage import build_storage, build_upload_sweeper
 from export_worker.worker.clock import ClockAndRandom
@@ -40,70 +42,118 @@ from export_worker.worker.step_runner import StepRunner
 from export_worker.worker.transfer_step import TransferStep
 
 
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What most parts of a worker are built from.
+
+    Args:
+        owner: The name of this worker, under which it holds leases.
+    """
+
+    config: Config
+    redactor: Redactor
+    redis: ArqRedis
+    keys: Keys
+    owner: str
+    clock: ClockAndRandom
+    timings: Timings
+    instrument: Instrument
+
+
 @asynccontextmanager
 async def open_runtime(
     config: Config, redactor: Redactor, instruments: Sequence[Instrument] = ()
 ) -> AsyncIterator[Runtime]:
-    """Build everything that a worker needs, and close it at the end.
+    """Builds every part of a worker, and closes them in reverse order at the end of the block.
 
     Args:
-        instruments: Hear what happens, beside those that the configuration asks for.
+        instruments: Receive every detail, beside the instruments that the configuration turns on.
 
     Raises:
-        ConfigError: A connection is wrong, or its secret is missing.
+        ConfigError: A setting is wrong, a secret is missing, or an extra is not installed.
     """
     async with AsyncExitStack() as stack:
-        redis = open_redis(config.redis_url, retries=WORKER_RETRIES)
-        stack.push_async_callback(close_redis, redis)
-        keys, clock = Keys(config.namespace), ClockAndRandom(SharedClock(), random.random)
-        owner = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
-        with aws_settings():
-            await asyncio.to_thread(learn_aws_secrets, redactor)
-        timings = Timings(
+        redis = _open_worker_redis(config, stack)
+        await mask_aws_credentials(redactor)
+        metrics = Metrics(list(config.connections), list(config.sinks))
+        instrument = CompositeInstrument([metrics, *instruments, *await _open_tracing(config, redactor, stack)])
+        base = _build_base(config, redactor, redis, instrument)
+        queue = StepQueue(redis, base.keys, _build_record_store(base), base.clock.now, base.owner)
+        storage = await asyncio.to_thread(build_storage, config, stack, redactor, instrument)
+        runner = _build_step_runner(base, queue.store, storage.writer, stack)
+        sweepers = Sweepers(
+            Sweeper(redis, base.keys, base.owner, base.timings),
+            build_upload_sweeper(
+                config, redis, base.keys, owner=base.owner, stores=storage.stores, instrument=instrument
+            ),
+        )
+        dispatcher = await _build_dispatcher(base, stack)
+        health = await _open_health(base, metrics, stack)
+        yield Runtime(config, queue, runner, sweepers=sweepers, dispatcher=dispatcher, health=health)
+
+
+def _open_worker_redis(config: Config, stack: AsyncExitStack) -> ArqRedis:
+    redis = open_redis(config.redis_url, retries=WORKER_RETRIES)
+    stack.push_async_callback(close_redis, redis)
+    return redis
+
+
+def _build_base(config: Config, redactor: Redactor, redis: ArqRedis, instrument: Instrument) -> _Base:
+    return _Base(
+        config,
+        redactor,
+        redis,
+        Keys(config.namespace),
+        owner=f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}",
+        clock=ClockAndRandom(SharedClock(), random.random),
+        timings=Timings(
             lease_s=config.worker.lease_s,
             retention_s=config.worker.retention_s,
             breaker_first_s=config.worker.breaker_first_s,
             breaker_max_s=config.worker.breaker_max_s,
-        )
-        metrics = Metrics(list(config.connections), list(config.sinks))
-        instrument = CompositeInstrument([metrics, *instruments, *await _tracing(config, redactor, stack)])
-        store = Store(redis, keys, list(config.sinks), _limits(config), timings, owner=owner)
-        queue = StepQueue(redis, keys, store, clock.now, owner)
-        leases = Leases(store, clock.now, timings.lease_s)
-        storage = await asyncio.to_thread(build_storage, config, stack, redactor, instrument)
-        connections = Connections(
-            await _connections(config, redactor, _rates(config, redis, keys, clock.now), stack),
-            fallback=replace(_policy(config, PollSettings()), deadline_s=UNKNOWN_DEADLINE_S),
-        )
-        transfer_step = TransferStep(leases, storage.writer, clock, instrument)
-        runner = StepRunner(leases, connections, transfer_step, redactor=redactor, clock=clock, instrument=instrument)
-        with aws_settings():
-            sinks = await build_sinks(config, commands(redis), stack)
-        fanout = Fanout(Outbox(redis, keys, timings.retention_s), sinks, clock.now, clock.draw, instrument)
-        health = await _health(config, keys, owner, metrics, clock=clock.now, stack=stack)
-        sweepers = Sweepers(
-            Sweeper(redis, keys, owner, timings),
-            build_upload_sweeper(config, redis, keys, owner=owner, stores=storage.stores, instrument=instrument),
-        )
-        yield Runtime(config, queue, runner, sweepers=sweepers, fanout=fanout, health=health)
+        ),
+        instrument=instrument,
+    )
 
 
-async def _health(
-    config: Config, keys: Keys, owner: str, metrics: Metrics, *, clock: Callable[[], datetime], stack: AsyncExitStack
-) -> Health:
-    """With a client of its own, which neither waits behind the steps' calls nor repeats one."""
-    redis = open_redis(config.redis_url, retries=0, max_connections=4)
-    stack.push_async_callback(close_redis, redis)
-    gauges = QueueStats(redis, keys, list(config.connections), list(config.sinks))
-    return Health(redis, keys, owner, gauges=gauges, metrics=metrics, clock=clock)
+def _build_record_store(base: _Base) -> Store:
+    sinks, limits = list(base.config.sinks), connection_limits(base.config)
+    return Store(base.redis, base.keys, sinks, limits, base.timings, owner=base.owner)
 
 
-async def _tracing(config: Config, redactor: Redactor, stack: AsyncExitStack) -> list[Instrument]:
-    """What sends spans, if the settings ask for them."""
+def _build_step_runner(base: _Base, store: Store, writer: ExportWriter, stack: AsyncExitStack) -> StepRunner:
+    rate_limits = build_rate_limits(base.config, base.redis, base.keys, base.clock.now)
+    connections = build_connections(base.config, base.redactor, rate_limits, stack)
+    leases = Leases(store, base.clock.now, base.timings.lease_s)
+    return StepRunner(
+        leases,
+        Connections(connections, fallback_policy(base.config)),
+        TransferStep(leases, writer, base.clock, base.instrument),
+        redactor=base.redactor,
+        clock=base.clock,
+        instrument=base.instrument,
+    )
+
+
+async def _build_dispatcher(base: _Base, stack: AsyncExitStack) -> EventDispatcher:
+    sinks = await build_sinks(base.config, commands(base.redis), stack)
+    outbox = Outbox(base.redis, base.keys, base.timings.retention_s)
+    return EventDispatcher(outbox, sinks, base.clock.now, base.clock.draw, base.instrument)
+
+
+async def _open_health(base: _Base, metrics: Metrics, stack: AsyncExitStack) -> Health:
+    """Opens the health pages with a separate client: their calls must not wait behind the calls of steps."""
+    redis = await stack.enter_async_context(open_probe_redis(base.config))
+    queue_stats = QueueStats(redis, base.keys, list(base.config.connections), list(base.config.sinks))
+    return Health(redis, base.keys, base.owner, queue_stats=queue_stats, metrics=metrics, clock=base.clock.now)
+
+
+async def _open_tracing(config: Config, redactor: Redactor, stack: AsyncExitStack) -> list[Instrument]:
+    """Returns the instrument that sends spans, if the settings turn it on."""
     if not config.worker.tracing:
         return []
     try:
-        # Imported here: the extra is a heavy one, and few need it.
+        # Imported here: few workers need the extra, and its packages are large.
         tracing = await asyncio.to_thread(import_module, "export_worker.telemetry.tracing")
         for secret in tracing.secrets(os.environ):
             redactor.add(secret)
@@ -112,6 +162,6 @@ async def _tracing(config: Config, redactor: Redactor, stack: AsyncExitStack) ->
         advice = "install it with: pip install 'export-worker[tracing]'"
         raise ConfigError(f"worker.tracing: needs {error.name}; {advice}") from None
     except ValueError as error:
-        raise ConfigError(f"worker.tracing: {error}; look at the OTEL_ variables") from None
+        raise ConfigError(f"worker.tracing: {error}; check the OTEL_ variables") from None
     stack.push_async_callback(spans.close)
     return [spans]

@@ -100,7 +100,7 @@ class ClaimLoop(Worker):
         try:
             batch = await self._store.claim(self.role, free, self._clock())
             if isinstance(self._clock, SharedClock):
-                self._clock.heard(batch.redis_ms, asked_s)
+                self._clock.synchronize(batch.redis_ms, asked_s)
             if not self.allow_pick_jobs:
                 # The worker is stopping. Without this, other workers would wait for the leases of steps never started.
                 await asyncio.gather(*(self._store.hand_back(claimed, self._clock()) for claimed in batch.steps))
@@ -163,4 +163,4 @@ class ClaimLoop(Worker):
             await cancel_and_wait(self.main_task)
         if self.tasks:
             await asyncio.wait(self.tasks.values(), timeout=drain_s)
-        await cancel_and_wait(*self.tasks.values(), again_s=CLEANUP_TIMEOUT_S)
+        await cancel_and_wait(*self.tasks.values(), retry_s=CLEANUP_TIMEOUT_S)

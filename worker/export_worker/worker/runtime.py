@@ -19,7 +19,7 @@ from export_worker.redis.client import (
 )
 from export_worker.redis.clock import SharedClock, set_clock
 from export_worker.redis.sweeper import Sweeper
-from export_worker.sinks.fanout import Fanout
+from export_worker.sinks.dispatcher import EventDispatcher
 from export_worker.telemetry.health import Health
 from export_worker.telemetry.health_pages import pages_served
 from export_worker.worker.claim_loop import ClaimLoop
@@ -61,14 +61,14 @@ class Runtime:
         runner: StepRunner,
         *,
         sweepers: Sweepers,
-        fanout: Fanout,
+        dispatcher: EventDispatcher,
         health: Health,
     ) -> None:
         self._config = config
         self._queue = queue
         self._runner = runner
         self._sweepers = sweepers
-        self._fanout = fanout
+        self._dispatcher = dispatcher
         self._health = health
 
     async def serve(self, roles: Sequence[Role], stop: asyncio.Event, *, burst: bool = False) -> None:
@@ -90,7 +90,7 @@ class Runtime:
             settings = self._config.worker
             async with pages_served(self._health, settings.health_host, settings.health_port):
                 await self._serve(roles, stop, burst=burst)
-            await self._fanout.flush()
+            await self._dispatcher.flush()
             await self._health.leave()
         except (RedisError, OSError) as error:
             raise redis_unreachable(self._config.redis_url, error) from None
@@ -121,7 +121,7 @@ class Runtime:
         loops = [
             self._runner.leases.run(),
             self._health.run(),
-            *map(_persistent, self._fanout.loops()),
+            *map(_persistent, self._dispatcher.loops()),
             _persistent(self._sweep),
         ]
         if self._sweepers.uploads and "transfer" in roles:
@@ -164,7 +164,7 @@ class Runtime:
 
     async def _stop_when_done(self, stop: asyncio.Event) -> None:
         # Other workers end exports, too, and send no notification of it: only Redis has all open exports.
-        if not await self._queue.redis.zcard(self._queue.keys.open) and await self._fanout.is_empty():
+        if not await self._queue.redis.zcard(self._queue.keys.open) and await self._dispatcher.is_empty():
             stop.set()
         await asyncio.sleep(BURST_POLL_S)
 

@@ -11,7 +11,7 @@ from export_worker.lifecycle import transitions
 from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.export import Running, Transferring
 from export_worker.lifecycle.observations import RemoteFile, ResumableUpload
-from export_worker.platforms.base import Download, Driver, Mark, Resuming
+from export_worker.platforms.base import Download, Driver, ResumePoint, Resuming
 from export_worker.redis.claims import NO_SIGNAL, PlatformSignal
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument
 from export_worker.transfer.callbacks import TransferCallbacks
@@ -89,12 +89,14 @@ class TransferStep:
         )
 
     def _open_file(
-        self, held: HeldStep, driver: Driver, file: RemoteFile, mark: Mark | None
+        self, held: HeldStep, driver: Driver, file: RemoteFile, resume_point: ResumePoint | None
     ) -> AbstractAsyncContextManager[Download]:
-        """Opens a file at its beginning, or at the mark if the platform supports that."""
+        """Opens a file at its beginning, or at the resume point if the platform supports that."""
         export = held.claimed.export
-        if mark is not None and isinstance(driver, Resuming):
-            opened: AbstractAsyncContextManager[Download] = driver.resume_result(export.request.export, file, mark)
+        if resume_point is not None and isinstance(driver, Resuming):
+            opened: AbstractAsyncContextManager[Download] = driver.resume_result(
+                export.request.export, file, resume_point
+            )
         else:
             opened = driver.open_result(export.request.export, file)
         return timed_open(self._instrument, export, opened)

@@ -1,1 +1,1 @@
-"""Triggers that consume messages from brokers."""
+"""Triggers that read message brokers: RabbitMQ, NATS JetStream and Kafka."""

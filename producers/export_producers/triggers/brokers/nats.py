@@ -1,4 +1,4 @@
-"""NATS JetStream: a durable consumer that all processes of a group share."""
+"""Reads NATS JetStream with a durable consumer that all processes of a group share."""
 
 from typing import Any
 
@@ -6,21 +6,22 @@ from faststream import AckPolicy
 from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
-from export_producers.triggers.brokers.trigger import STOP_S, Subscribed, Take, undecoded
+from export_producers.triggers.brokers.trigger import STOP_TIMEOUT_S, Accept, Subscribed, keep_encoded
 from export_producers.triggers.message import Message
 
-IN_HAND = 16
+PULL_BATCH = 16
+"""Messages of one pull. If the process dies, they wait `ACK_WAIT_S` for another process, so they are few."""
 ACK_WAIT_S = 60.0
-"""What is not acknowledged for so long comes again, to any process of the group."""
+"""NATS delivers a message that is not acknowledged in this time again, to any process of the group."""
 
 
-def subscribe(url: str, subject: str, group: str, stream: str, take: Take) -> Subscribed:
-    """A broker that has not been started."""
+def subscribe(url: str, subject: str, group: str, stream: str, accept: Accept) -> Subscribed:
+    """Returns a broker that is not started yet."""
     broker = NatsBroker(
         url,
         apply_types=False,
-        decoder=undecoded,
-        graceful_timeout=STOP_S,
+        decoder=keep_encoded,
+        graceful_timeout=STOP_TIMEOUT_S,
         max_reconnect_attempts=-1,
         logger=None,
     )
@@ -31,19 +32,19 @@ def subscribe(url: str, subject: str, group: str, stream: str, take: Take) -> Su
         durable=group,
         deliver_policy=DeliverPolicy.ALL,
         config=ConsumerConfig(ack_wait=ACK_WAIT_S),
-        pull_sub=PullSub(batch_size=IN_HAND),
+        pull_sub=PullSub(batch_size=PULL_BATCH),
         ack_policy=AckPolicy.MANUAL,
         no_reply=True,
     )
     async def handle(received: NatsMessage) -> None:
-        await take(message_of(received.raw_message))
+        await accept(message_of(received.raw_message))
         await received.ack()
 
     return broker
 
 
 def message_of(raw: Any) -> Message:
-    """A message as nats-py has it; its id is the publisher's, else its place in the stream."""
+    """Converts a message of nats-py. Its id is the publisher's `Nats-Msg-Id`, else its stream and sequence number."""
     headers = dict(raw.headers or {})
-    place = raw.metadata
-    return Message(headers.get("Nats-Msg-Id") or f"{place.stream}/{place.sequence.stream}", raw.data, headers)
+    metadata = raw.metadata
+    return Message(headers.get("Nats-Msg-Id") or f"{metadata.stream}/{metadata.sequence.stream}", raw.data, headers)

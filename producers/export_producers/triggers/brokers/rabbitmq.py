@@ -1,36 +1,37 @@
-"""RabbitMQ: one queue that exists; a message is acknowledged once it is enqueued, and comes again otherwise."""
+"""Reads an existing RabbitMQ queue. A message is acknowledged after its export is enqueued, else redelivered."""
 
 from typing import Any
 
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitMessage, RabbitQueue
 
-from export_producers.triggers.brokers.trigger import STOP_S, Subscribed, Take, undecoded
+from export_producers.triggers.brokers.trigger import STOP_TIMEOUT_S, Accept, Subscribed, keep_encoded
 from export_producers.triggers.message import Message
 
-IN_HAND = 16
+PREFETCH = 16
+"""Unacknowledged messages at a time. More would only wait in this process while others are idle."""
 
 
-def subscribe(url: str, queue: str, take: Take) -> Subscribed:
-    """A broker that has not been started."""
+def subscribe(url: str, queue: str, accept: Accept) -> Subscribed:
+    """Returns a broker that is not started yet."""
     broker = RabbitBroker(
         url,
-        default_channel=Channel(prefetch_count=IN_HAND),
+        default_channel=Channel(prefetch_count=PREFETCH),
         apply_types=False,
-        decoder=undecoded,
-        graceful_timeout=STOP_S,
+        decoder=keep_encoded,
+        graceful_timeout=STOP_TIMEOUT_S,
         logger=None,
     )
 
     @broker.subscriber(RabbitQueue(queue, declare=False), ack_policy=AckPolicy.MANUAL, no_reply=True)
     async def handle(received: RabbitMessage) -> None:
-        await take(message_of(received.raw_message))
+        await accept(message_of(received.raw_message))
         await received.ack()
 
     return broker
 
 
 def message_of(raw: Any) -> Message:
-    """A message as aio-pika has it. Its id is the publisher's: RabbitMQ gives none of its own."""
+    """Converts a message of aio-pika. Its id is the publisher's `message_id`; RabbitMQ itself sets none."""
     headers = {name: str(value) for name, value in raw.headers.items()}
     return Message(raw.message_id or "", raw.body, headers)

@@ -1,4 +1,4 @@
-"""A message broker, through FastStream; what differs between RabbitMQ, NATS and Kafka is in a file of each."""
+"""Reads a message broker with FastStream. What differs between RabbitMQ, NATS and Kafka is in one file for each."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,36 +10,39 @@ import structlog
 from export_producers.triggers.intake import Intake, StoppedError
 from export_producers.triggers.message import Message
 
-STOP_S = 30.0
+STOP_TIMEOUT_S = 30.0
+"""Time for the messages in progress when the trigger stops. The broker delivers unacknowledged messages again."""
 
 _log = structlog.get_logger(__name__)
 
-Take = Callable[[Message], Awaitable[None]]
+Accept = Callable[[Message], Awaitable[None]]
+"""Accepts one message. When it returns, the message may be acknowledged."""
 
 
 class Subscribed(Protocol):
-    """A FastStream broker with its one subscriber."""
+    """A FastStream broker with one subscriber."""
 
     async def start(self) -> None:
-        """Connect, and begin to take messages."""
+        """Connects and starts to receive messages."""
 
     async def stop(self) -> None:
-        """Finish what is in hand, and disconnect."""
+        """Finishes the messages in progress and disconnects."""
 
 
 class BrokerTrigger:
     """Reads one queue, subject or topic.
 
     Args:
-        subscribe: Makes a broker whose subscriber hands each message on, and acknowledges it once that has returned.
+        subscribe: Returns a broker whose subscriber passes each message to the given function, and acknowledges the
+            message when the function returns.
     """
 
-    def __init__(self, intake: Intake, subscribe: Callable[[Take], Subscribed]) -> None:
+    def __init__(self, intake: Intake, subscribe: Callable[[Accept], Subscribed]) -> None:
         self._intake = intake
         self._subscribe = subscribe
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Take messages until told to stop."""
+        """Receives messages until `stop` is set."""
         broker = await self._started(stop)
         if broker is None:
             return
@@ -48,28 +51,28 @@ class BrokerTrigger:
 
     async def _started(self, stop: asyncio.Event) -> Subscribed | None:
         while not stop.is_set():
-            broker = self._subscribe(self._intake.take)
+            broker = self._subscribe(self._intake.accept)
             try:
                 await broker.start()
-            except Exception as error:  # noqa: BLE001 - each broker's client has errors of its own
+            except Exception as error:  # noqa: BLE001 - each broker's client has its own error classes
                 await _stop(broker)
-                # Its text may hold the address, and that a password.
+                # Only the class is reported: the error's text may hold the URL, which may hold a password.
                 with suppress(StoppedError):
-                    await self._intake.wait(ConnectionError(f"broker: {type(error).__name__}"))
+                    await self._intake.wait_to_retry(ConnectionError(f"broker: {type(error).__name__}"))
             else:
-                self._intake.back()
+                self._intake.mark_reachable()
                 return broker
         return None
 
 
 async def _stop(broker: Subscribed) -> None:
     try:
-        async with asyncio.timeout(STOP_S):
+        async with asyncio.timeout(STOP_TIMEOUT_S):
             await broker.stop()
-    except Exception as error:  # noqa: BLE001 - it ends either way; what is not acknowledged comes again
+    except Exception as error:  # noqa: BLE001 - the process ends either way; unacknowledged messages are redelivered
         _log.warning("trigger.stop_failed", error=type(error).__name__)
 
 
-async def undecoded(message: Any) -> Any:
-    """A decoder that leaves a message as it is: what its body means is not the broker's business."""
+async def keep_encoded(message: Any) -> Any:
+    """Returns a message unchanged. Used as FastStream's decoder, because the intake parses the body itself."""
     return message

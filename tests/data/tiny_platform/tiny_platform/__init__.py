@@ -1,1 +1,1 @@
-"""A platform for export-worker in a package of its own: a kind of export, a driver, and a played platform for tests."""
+"""A platform for export-worker in a separate package: a kind of export, a driver, and a played platform for tests."""

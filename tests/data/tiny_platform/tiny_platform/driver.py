@@ -1,26 +1,43 @@
-"""The driver: speaks the platform's words, and only here."""
+"""The driver: the only module that knows the platform's API."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
+from urllib.parse import quote
 
-import aiohttp
 from pydantic import ConfigDict, SecretStr
 
-from export_worker.contract.request import ExportKind
-from export_worker.credentials import Redactor, reveal
 from export_worker.errors import FieldProblem, InvalidRequestError, PlatformMalformedError, PlatformRefusedError
-from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
-from export_worker.platforms.base import Download
-from export_worker.platforms.http.auth import StaticAuth, authorization, check_header_value
-from export_worker.platforms.http.client import Call, HttpClient
-from export_worker.platforms.http.downloads import Downloader
-from export_worker.platforms.http.responses import HttpResponse, error_for, json_value
-from export_worker.platforms.operations import Operation, Parameter
-from export_worker.platforms.settings import ConnectionSettings, platform_settings
+from export_worker.platforms import (
+    UPLOAD_TIMEOUT_S,
+    Call,
+    ConnectionSettings,
+    Download,
+    Downloader,
+    ExportKind,
+    HttpClient,
+    Operation,
+    OperationFailed,
+    Parameter,
+    Pending,
+    Polled,
+    Ready,
+    Redactor,
+    RemoteFile,
+    StaticAuth,
+    Submitted,
+    authorization,
+    check_header_value,
+    platform_settings,
+    reveal,
+    storable_text,
+)
 from tiny_platform.kinds import TinyListUsers
 
-_NAME = Parameter("name", "text", "path", required=True, max_chars=24, pattern="[a-z]+", about="of the list")
+TEXT_MAX_CHARS = 256
+"""Limit of an id, a state or a path: all of them are stored in Redis."""
+
+_NAME = Parameter("name", "text", "path", required=True, max_chars=24, pattern="[a-z]+", about="name of the list")
 
 OPERATIONS = {
     operation.name: operation
@@ -29,27 +46,27 @@ OPERATIONS = {
             "add",
             "POST",
             "/tiny/lists",
-            "make a list by a rule",
+            "create a list from a rule",
             (
                 Parameter("name", "text", "json", required=True, max_chars=24, pattern="[a-z]+"),
                 Parameter("rule", "object", "json"),
             ),
             body="json",
         ),
-        Operation("upload", "POST", "/tiny/lists/{name}/users", "fill a list with ids", (_NAME,), body="csv"),
-        Operation("delete", "DELETE", "/tiny/lists/{name}", "drop a list", (_NAME,), aliases=("drop",), deletes=True),
+        Operation("upload", "POST", "/tiny/lists/{name}/users", "upload the ids of a list", (_NAME,), body="csv"),
+        Operation("delete", "DELETE", "/tiny/lists/{name}", "delete a list", (_NAME,), aliases=("drop",), deletes=True),
     )
 }
 
 
 class TinySettings(ConnectionSettings):
-    """Nothing beyond what every connection has; what is misspelt is refused."""
+    """The settings that every connection has, and no others: a misspelt option is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class TinyDriver:
-    """Satisfies `Driver`, `Cancelling`, `Catalog` and `Operations`."""
+    """Implements `Driver`, `Cancelling`, `Catalog` and `Operations`."""
 
     resources: Sequence[str] = ("segments",)
     operations: Mapping[str, Operation] = OPERATIONS
@@ -59,82 +76,72 @@ class TinyDriver:
         setting = f"connections.{name}.token"
         token = check_header_value(reveal(own.token or SecretStr(""), setting), setting)
         redactor.add(token)
-        self._client = HttpClient(name, own.base_url, redactor, reach=own.reach())
+        self._client = HttpClient(name, own.base_url, redactor, address_policy=own.address_policy())
         self._auth = StaticAuth(authorization("Bearer", token))
         self._downloader = Downloader(self._client, self._auth, own.allow_hosts)
 
     async def submit(self, export: ExportKind) -> Submitted:
-        """Start a job."""
+        """Starts a job."""
         if not isinstance(export, TinyListUsers):
             raise PlatformRefusedError(f"a connection to tiny cannot export {export.kind}")
-        answer = await self._ask(Call("POST", "/tiny/jobs", json={"list": export.list_name}))
-        return Submitted(_text(answer, "job"))
+        response = await self._send(Call("POST", "/tiny/jobs", json={"list": export.list_name}))
+        return Submitted(_text(response, "job"))
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:
-        """Look once."""
-        answer = await self._ask(Call("GET", f"/tiny/jobs/{operation_id}"))
-        match state := _text(answer, "state"):
+        """Requests the state of a job once."""
+        response = await self._send(Call("GET", _job_path(operation_id)))
+        match state := _text(response, "state"):
             case "done":
-                uri = _text(answer, "file")
-                return Ready(state, (RemoteFile(uri, uri.rpartition("/")[2]),))
+                path = _text(response, "file")
+                return Ready(state, (RemoteFile(uri=path, name=path.rpartition("/")[2]),))
             case "failed":
                 return OperationFailed(state, "the platform's job failed")
             case _:
                 return Pending(state)
 
     async def cancel(self, export: ExportKind, operation_id: str) -> None:
-        """Stop a job."""
-        await self._ask(Call("DELETE", f"/tiny/jobs/{operation_id}"))
+        """Cancels a job."""
+        await self._send(Call("DELETE", _job_path(operation_id)))
 
-    def open_result(
-        self,
-        export: ExportKind,
-        file: RemoteFile,
-    ) -> AbstractAsyncContextManager[Download]:
-        """Open the file."""
-        return self._downloader.open(self._client.address(file.uri), file.name)
+    def open_result(self, export: ExportKind, file: RemoteFile) -> AbstractAsyncContextManager[Download]:
+        """Opens the file."""
+        return self._downloader.open(self._client.url(file.uri), file.name)
 
     async def catalog(self, resource: str, project: str | None) -> list[dict[str, Any]]:
-        """The lists."""
+        """Lists the lists of users."""
         if resource not in self.resources:
             raise InvalidRequestError([FieldProblem("resource", f"must be one of {', '.join(self.resources)}")])
-        answer = await self._ask(Call("GET", "/tiny/lists"))
-        if not isinstance(answer, list):
-            raise PlatformMalformedError("GET /tiny/lists: the answer is no list")
-        return answer
+        response = await self._send(Call("GET", "/tiny/lists"))
+        if not isinstance(response, list):
+            raise PlatformMalformedError("GET /tiny/lists: the response is no list")
+        return response
 
     async def call(self, operation: Operation, arguments: Mapping[str, Any], body: AsyncIterator[bytes] | None) -> Any:
-        """Make one of the other calls."""
+        """Makes one of the other calls."""
         path = operation.path.format_map(arguments)
         if body is not None:
-            return await self._upload(path, body)
+            return await self._send(
+                Call(operation.method, path, data=body, content_type="text/csv", timeout_s=UPLOAD_TIMEOUT_S)
+            )
         fields = {item.name: arguments[item.name] for item in operation.parameters if item.name in arguments}
-        return await self._ask(Call(operation.method, path, json=fields if operation.body == "json" else None))
+        return await self._send(Call(operation.method, path, json=fields if operation.body == "json" else None))
 
     async def close(self) -> None:
-        """Close connections."""
+        """Closes connections."""
         await self._client.close()
 
-    async def _ask(self, call: Call) -> Any:
+    async def _send(self, call: Call) -> Any:
         return await self._client.call(call, self._auth)
 
-    async def _upload(self, path: str, body: AsyncIterator[bytes]) -> Any:
-        credential = await self._auth.credential()
-        headers = {"Content-Type": "text/csv", **credential.headers}
-        with self._client.mapped_failures(f"POST {path}"):
-            async with (
-                aiohttp.ClientSession() as session,
-                session.post(self._client.address(path), data=body, headers=headers, allow_redirects=False) as response,
-            ):
-                answer = HttpResponse(f"POST {path}", response.status, response.headers, await response.read())
-        problem = error_for(answer, self._client.redactor)
-        if problem is not None:
-            raise problem
-        return json_value(answer, self._client.redactor)
+
+def _job_path(operation_id: str) -> str:
+    """Returns the path of a job. An operation id may contain any character, so it is encoded."""
+    return f"/tiny/jobs/{quote(operation_id, safe='')}"
 
 
-def _text(answer: Any, field: str) -> str:
-    value = answer.get(field) if isinstance(answer, dict) else None
-    if not isinstance(value, str) or not value:
-        raise PlatformMalformedError(f"the answer has no {field}")
+def _text(response: Any, field: str) -> str:
+    """Returns a text field of the response."""
+    value = storable_text(response.get(field), TEXT_MAX_CHARS) if isinstance(response, dict) else None
+    if value is None:
+        raise PlatformMalformedError(f"the response has no usable {field}")
     return value

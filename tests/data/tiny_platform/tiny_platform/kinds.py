@@ -1,4 +1,4 @@
-"""What a request can ask for. Producers load it, too, so it imports nothing but the contract."""
+"""The kind of export that a request can name. Producers load this module, too, so it imports only the contract."""
 
 from typing import Annotated, ClassVar, Literal
 

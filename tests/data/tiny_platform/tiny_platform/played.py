@@ -1,6 +1,6 @@
-"""Plays the platform for tests, within export-worker's simulator: jobs, files, faults and tokens are the simulator's.
+"""Plays the platform for tests, within export-worker's simulator, which provides jobs, files, faults and tokens.
 
-It shares nothing with the driver.
+It shares no code with the driver: a mistake in shared code would not be found.
 """
 
 import asyncio
@@ -10,20 +10,29 @@ from hashlib import sha256
 
 from aiohttp import web
 
-from export_worker.simulator.answers import json_answer, spoilt_answer, unauthorized
-from export_worker.simulator.downloads import Delivery, send_file
-from export_worker.simulator.faults import Target
-from export_worker.simulator.files import FileSpec
-from export_worker.simulator.jobs import Course, Job, JobFile
-from export_worker.simulator.scenario import CallType, Fault
-from export_worker.simulator.world import WORLD, World
+from export_worker.simulator import (
+    WORLD,
+    CallType,
+    Delivery,
+    Fault,
+    FileSpec,
+    Job,
+    JobFile,
+    StagePlan,
+    Target,
+    World,
+    json_answer,
+    send_file,
+    spoilt_answer,
+    unauthorized,
+)
 
 LISTS = ("buyers", "sleepers")
 
 
 @dataclass
 class Upload:
-    """A body as it came."""
+    """The headers of an upload, and the size and digest of its body."""
 
     headers: dict[str, str]
     size_bytes: int = 0
@@ -32,7 +41,7 @@ class Upload:
 
 @dataclass
 class Seen:
-    """What was done to lists and jobs."""
+    """The calls that changed lists and jobs, recorded for tests."""
 
     uploads: list[Upload] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
@@ -43,7 +52,7 @@ SEEN = web.AppKey("tiny", Seen)
 
 
 def register(app: web.Application) -> None:
-    """Add the platform's routes."""
+    """Adds the platform's routes to the simulator's application."""
     tiny = _Tiny(app[WORLD], Seen())
     app[SEEN] = tiny.seen
     app.router.add_post("/tiny/jobs", tiny.submit)
@@ -57,15 +66,17 @@ def register(app: web.Application) -> None:
 
 
 class _Tiny:
+    """The handlers of the platform's API."""
+
     def __init__(self, world: World, seen: Seen) -> None:
         self._world = world
         self.seen = seen
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
         name = (await request.json())["list"]
-        instead, fault = await self._spoilt(request, "submit", name)
-        if instead is not None:
-            return instead
+        replacement, fault = await self._take_fault(request, "submit", name)
+        if replacement is not None:
+            return replacement
         if name not in LISTS:
             return json_answer({"error": f"no list {name}"}, 404)
         return json_answer({"job": self._job(name, fault).job_id})
@@ -73,19 +84,30 @@ class _Tiny:
     def _job(self, name: str, fault: Fault | None) -> Job:
         world, job_id = self._world, f"tiny-{self._world.run_id}-{len(self._world.jobs)}"
         fails = fault is not None and fault.fault == "error_stage"
-        course = Course(("waiting", "working", "failed" if fails else "done"), world.scenario.stage_s, not fails)
+        plan = StagePlan(("waiting", "working", "failed" if fails else "done"), world.scenario.stage_s, not fails)
         spec = FileSpec(f"tiny/{name}", ("id", "name", "city"), "utf-8", rows=world.scenario.rows)
         file = JobFile(f"/tiny/files/{job_id}.csv", spec)
-        now = datetime.now(UTC)
-        job = Job(job_id, job_id, "list", "submit", {"list": name}, None, "UTF-8", (file,), course, world.clock(), now)
+        job = Job(
+            job_id=job_id,
+            short_id=job_id,
+            kind="list",
+            call="submit",
+            arguments={"list": name},
+            name=None,
+            charset="UTF-8",
+            files=(file,),
+            plan=plan,
+            created_s=world.clock(),
+            created_at=datetime.now(UTC),
+        )
         world.jobs.add(job)
         return job
 
     async def poll(self, request: web.Request) -> web.StreamResponse:
         job_id = request.match_info["job"]
-        instead, fault = await self._spoilt(request, "poll", job_id)
-        if instead is not None:
-            return instead
+        replacement, fault = await self._take_fault(request, "poll", job_id)
+        if replacement is not None:
+            return replacement
         job = self._world.jobs.find(job_id)
         if job is None:
             return json_answer({"error": f"no job {job_id}"}, 404)
@@ -102,15 +124,15 @@ class _Tiny:
         return json_answer({})
 
     async def download(self, request: web.Request) -> web.StreamResponse:
-        instead, fault = await self._spoilt(request, "download", request.path)
-        found = self._world.owner(request.path)
-        if instead is not None or found is None:
-            return instead or web.Response(status=404)
+        replacement, fault = await self._take_fault(request, "download", request.path)
+        found = self._world.find_file(request.path)
+        if replacement is not None or found is None:
+            return replacement or web.Response(status=404)
         return await send_file(request, found[1].spec, Delivery(fault=fault))
 
     async def lists(self, request: web.Request) -> web.StreamResponse:
-        instead, _ = await self._spoilt(request, "list", "lists")
-        return instead or json_answer([{"id": name, "name": name} for name in LISTS])
+        replacement, _ = await self._take_fault(request, "list", "lists")
+        return replacement or json_answer([{"id": name, "name": name} for name in LISTS])
 
     async def add(self, request: web.Request) -> web.StreamResponse:
         return json_answer(await request.json())
@@ -128,10 +150,10 @@ class _Tiny:
         upload.sha256 = digest.hexdigest()
         return json_answer({"users": upload.size_bytes})
 
-    async def _spoilt(
+    async def _take_fault(
         self, request: web.Request, on: CallType, name: str
     ) -> tuple[web.StreamResponse | None, Fault | None]:
-        """The answer in place of the right one, if there is one, and the fault."""
+        """Returns the response that a fault puts in place of the right one (None: no such response), and the fault."""
         world = self._world
         if not world.tokens.accepts(request.headers.get("Authorization"), world.clock()):
             return unauthorized(), None

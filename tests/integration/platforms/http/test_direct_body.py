@@ -1,4 +1,4 @@
-"""Bodies that are received into the caller's memory, from a raw server, over plain HTTP and TLS."""
+"""Bodies that are received directly into the caller's memory, from a raw server, over plain HTTP and TLS."""
 
 import asyncio
 import socket
@@ -15,8 +15,8 @@ from export_worker.errors import DownloadInterruptedError
 from export_worker.platforms.http.direct_body import DIRECT_MIN_BYTES, DirectBody, direct_body
 from support import certificates
 
-ROOM_BYTES = 1_000_000
-BODY = Random(11).randbytes(3 * ROOM_BYTES + 12_345)
+BUFFER_BYTES = 1_000_000
+BODY = Random(11).randbytes(3 * BUFFER_BYTES + 12_345)
 PIECE_BYTES = 100_003
 RESET = struct.pack("ii", 1, 0)
 
@@ -29,17 +29,17 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> certificates.Certif
 
 
 @dataclass
-class Place:
-    """Serves one answer to whoever asks."""
+class RawServer:
+    """Sends one response to every request, over plain HTTP or TLS."""
 
     certificate: certificates.Certificate | None
 
     @asynccontextmanager
-    async def answering(self, send: Send) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer to a request, its head read."""
+    async def responding(self, send: Send) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Yields the response to a request. Its head has been read."""
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            conversations.append(asyncio.current_task())
+            handlers.append(asyncio.current_task())
             with suppress(OSError):
                 await reader.readuntil(b"\r\n\r\n")
                 await send(writer)
@@ -48,7 +48,7 @@ class Place:
             with suppress(OSError):
                 await writer.wait_closed()
 
-        conversations: list[asyncio.Task[None] | None] = []
+        handlers: list[asyncio.Task[None] | None] = []
 
         tls = self.certificate
         server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls.server() if tls else None)
@@ -62,12 +62,12 @@ class Place:
                 yield response
         finally:
             server.close()
-            await asyncio.gather(*filter(None, conversations))
+            await asyncio.gather(*filter(None, handlers))
 
 
 @pytest.fixture(params=["plain", "tls"])
-def place(request: pytest.FixtureRequest, certificate: certificates.Certificate) -> Place:
-    return Place(certificate if request.param == "tls" else None)
+def raw_server(request: pytest.FixtureRequest, certificate: certificates.Certificate) -> RawServer:
+    return RawServer(certificate if request.param == "tls" else None)
 
 
 def head(length: int, *lines: str) -> bytes:
@@ -75,7 +75,7 @@ def head(length: int, *lines: str) -> bytes:
 
 
 def sending(body: bytes, *, announced: int | None = None, pause_s: float = 0.0) -> Send:
-    """Head and body, in pieces."""
+    """Sends head and body, in pieces."""
 
     async def send(writer: asyncio.StreamWriter) -> None:
         writer.write(head(len(body) if announced is None else announced))
@@ -105,139 +105,141 @@ async def resetting(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-def taken(response: aiohttp.ClientResponse, stall_s: float = 30.0, seen: list[int] | None = None) -> DirectBody:
+def take_over(response: aiohttp.ClientResponse, stall_s: float = 30.0, seen: list[int] | None = None) -> DirectBody:
     progress: Callable[[int], None] = (lambda _: None) if seen is None else seen.append
     body = direct_body("GET /a.csv", response, stall_s=stall_s, progress=progress)
     assert body is not None
     return body
 
 
-async def read(body: DirectBody, room_bytes: int = ROOM_BYTES) -> bytes:
-    """All of it, room by room, as the engine does."""
-    whole, room = bytearray(), bytearray(room_bytes)
+async def receive_all(body: DirectBody, buffer_bytes: int = BUFFER_BYTES) -> bytes:
+    """Receives the whole body, one buffer after the other, as the transfer engine does."""
+    whole, buffer = bytearray(), bytearray(buffer_bytes)
     while body.left_bytes:
-        filled = await body.receive_into(memoryview(room))
-        assert filled == room_bytes or not body.left_bytes
-        whole += room[:filled]
+        filled = await body.receive_into(memoryview(buffer))
+        assert filled == buffer_bytes or not body.left_bytes
+        whole += buffer[:filled]
     return bytes(whole)
 
 
-@pytest.mark.parametrize("size", [DIRECT_MIN_BYTES, 2 * ROOM_BYTES - 1, 2 * ROOM_BYTES, 2 * ROOM_BYTES + 1, len(BODY)])
-async def test_every_byte_arrives_in_its_place(place: Place, size: int) -> None:
+@pytest.mark.parametrize(
+    "size", [DIRECT_MIN_BYTES, 2 * BUFFER_BYTES - 1, 2 * BUFFER_BYTES, 2 * BUFFER_BYTES + 1, len(BODY)]
+)
+async def test_body_is_received_completely(raw_server: RawServer, size: int) -> None:
     seen: list[int] = []
-    async with place.answering(sending(BODY[:size])) as response:
-        assert await read(taken(response, seen=seen)) == BODY[:size]
+    async with raw_server.responding(sending(BODY[:size])) as response:
+        assert await receive_all(take_over(response, seen=seen)) == BODY[:size]
     assert sum(seen) == size
 
 
-@pytest.mark.parametrize("room_bytes", [65_537, len(BODY)])
-async def test_rooms_of_any_size_are_filled(place: Place, room_bytes: int) -> None:
-    async with place.answering(sending(BODY)) as response:
-        assert await read(taken(response), room_bytes) == BODY
+@pytest.mark.parametrize("buffer_bytes", [65_537, len(BODY)])
+async def test_body_is_received_into_buffers_of_any_size(raw_server: RawServer, buffer_bytes: int) -> None:
+    async with raw_server.responding(sending(BODY)) as response:
+        assert await receive_all(take_over(response), buffer_bytes) == BODY
 
 
-async def test_what_aiohttp_has_received_and_held_back_is_not_lost(place: Place) -> None:
-    async with place.answering(sending(BODY)) as response:
+async def test_bytes_that_aiohttp_has_buffered_are_kept(raw_server: RawServer) -> None:
+    async with raw_server.responding(sending(BODY)) as response:
         connection = response.connection
         assert connection is not None
         assert connection.protocol is not None
         while not connection.protocol._reading_paused:  # its buffer is full
             await asyncio.sleep(0.01)
-        assert await read(taken(response)) == BODY
+        assert await receive_all(take_over(response)) == BODY
 
 
-async def test_nothing_is_read_while_nobody_waits(place: Place) -> None:
+async def test_nothing_is_received_while_no_caller_waits(raw_server: RawServer) -> None:
     seen: list[int] = []
-    async with place.answering(sending(BODY)) as response:
-        body, room = taken(response, seen=seen), bytearray(ROOM_BYTES)
-        await body.receive_into(memoryview(room))
+    async with raw_server.responding(sending(BODY)) as response:
+        body, buffer = take_over(response, seen=seen), bytearray(BUFFER_BYTES)
+        await body.receive_into(memoryview(buffer))
         await asyncio.sleep(0.1)
-        assert sum(seen) == ROOM_BYTES
-        assert bytes(room) + await read(body) == BODY
+        assert sum(seen) == BUFFER_BYTES
+        assert bytes(buffer) + await receive_all(body) == BODY
 
 
-@pytest.mark.parametrize("border", [ROOM_BYTES, 2 * ROOM_BYTES, len(BODY)])
-@pytest.mark.parametrize("beside", [-1, 0, 1])
+@pytest.mark.parametrize("border", [BUFFER_BYTES, 2 * BUFFER_BYTES, len(BODY)])
+@pytest.mark.parametrize("offset", [-1, 0, 1])
 @pytest.mark.parametrize("end", [closing, resetting])
-async def test_a_cut_at_each_border_is_noticed(place: Place, border: int, beside: int, end: Send) -> None:
-    sent = BODY[: border + beside]
+async def test_truncated_body_raises_interrupted(raw_server: RawServer, border: int, offset: int, end: Send) -> None:
+    sent = BODY[: border + offset]
     if len(sent) == len(BODY):
         return
-    async with place.answering(then(sending(sent, announced=len(BODY)), end)) as response:
+    async with raw_server.responding(then(sending(sent, announced=len(BODY)), end)) as response:
         with pytest.raises(DownloadInterruptedError, match=r"GET /a.csv: .* bytes before its announced end"):
-            await read(taken(response))
+            await receive_all(take_over(response))
 
 
-async def test_bytes_beyond_the_announced_end_are_none_of_the_file(place: Place) -> None:
-    async with place.answering(sending(BODY + b"more", announced=len(BODY))) as response:
-        assert await read(taken(response)) == BODY
+async def test_bytes_after_announced_end_are_ignored(raw_server: RawServer) -> None:
+    async with raw_server.responding(sending(BODY + b"more", announced=len(BODY))) as response:
+        assert await receive_all(take_over(response)) == BODY
 
 
-async def test_a_stall_is_noticed(place: Place) -> None:
-    async with place.answering(sending(BODY[:-1], announced=len(BODY))) as response:
-        with pytest.raises(DownloadInterruptedError, match="stands still"):
-            await read(taken(response, stall_s=0.3))
+async def test_stalled_body_raises_interrupted(raw_server: RawServer) -> None:
+    async with raw_server.responding(sending(BODY[:-1], announced=len(BODY))) as response:
+        with pytest.raises(DownloadInterruptedError, match="stalled"):
+            await receive_all(take_over(response, stall_s=0.3))
 
 
-async def test_slow_is_no_stall(place: Place) -> None:
-    async with place.answering(sending(BODY, pause_s=0.05)) as response:
-        assert await read(taken(response, stall_s=1.0)) == BODY
+async def test_slow_body_is_no_stall(raw_server: RawServer) -> None:
+    async with raw_server.responding(sending(BODY, pause_s=0.05)) as response:
+        assert await receive_all(take_over(response, stall_s=1.0)) == BODY
 
 
-async def test_waiting_for_the_reader_is_no_stall(place: Place) -> None:
-    async with place.answering(sending(BODY)) as response:
-        body, room = taken(response, stall_s=0.2), bytearray(ROOM_BYTES)
-        await body.receive_into(memoryview(room))
+async def test_backpressure_is_no_stall(raw_server: RawServer) -> None:
+    async with raw_server.responding(sending(BODY)) as response:
+        body, buffer = take_over(response, stall_s=0.2), bytearray(BUFFER_BYTES)
+        await body.receive_into(memoryview(buffer))
         await asyncio.sleep(0.5)
-        assert bytes(room) + await read(body) == BODY
+        assert bytes(buffer) + await receive_all(body) == BODY
 
 
-async def test_a_room_is_left_alone_once_its_reader_is_cancelled(place: Place) -> None:
-    held = asyncio.Event()
+async def test_cancelled_receive_writes_no_more_into_buffer(raw_server: RawServer) -> None:
+    resume = asyncio.Event()
 
     async def send(writer: asyncio.StreamWriter) -> None:
-        await sending(BODY[: ROOM_BYTES // 2], announced=len(BODY))(writer)
-        await held.wait()
-        writer.write(BODY[ROOM_BYTES // 2 :])
+        await sending(BODY[: BUFFER_BYTES // 2], announced=len(BODY))(writer)
+        await resume.wait()
+        writer.write(BODY[BUFFER_BYTES // 2 :])
 
     seen: list[int] = []
-    async with place.answering(send) as response:
-        body, room = taken(response, seen=seen), bytearray(ROOM_BYTES)
-        reading = asyncio.create_task(body.receive_into(memoryview(room)))
-        while sum(seen) < ROOM_BYTES // 2:
+    async with raw_server.responding(send) as response:
+        body, buffer = take_over(response, seen=seen), bytearray(BUFFER_BYTES)
+        reading = asyncio.create_task(body.receive_into(memoryview(buffer)))
+        while sum(seen) < BUFFER_BYTES // 2:
             await asyncio.sleep(0.01)
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
-        before = bytes(room)
-        held.set()
+        before = bytes(buffer)
+        resume.set()
         await asyncio.sleep(0.1)
-        assert bytes(room) == before
-        # Nobody looks at the buffer any more: it may be cut, which an export of it would forbid.
-        room.clear()
+        assert bytes(buffer) == before
+        # The buffer can be resized, so no memoryview of it is left.
+        buffer.clear()
 
 
-async def test_closing_the_answer_closes_the_connection(place: Place) -> None:
+async def test_closing_response_closes_connection(raw_server: RawServer) -> None:
     closed = asyncio.Event()
 
     async def send(writer: asyncio.StreamWriter) -> None:
         writer.write(head(len(BODY)))
         try:
-            while True:  # more than the sockets' buffers hold
+            while True:  # more than the sockets can buffer
                 writer.write(BODY[:PIECE_BYTES])
                 await writer.drain()
         finally:
             closed.set()
 
-    async with place.answering(send) as response:
-        taken(response)
+    async with raw_server.responding(send) as response:
+        take_over(response)
         response.close()
         async with asyncio.timeout(30):
             await closed.wait()
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "data",
     [
         head(DIRECT_MIN_BYTES - 1) + bytes(DIRECT_MIN_BYTES - 1),
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n200000\r\n" + bytes(0x200000) + b"\r\n0\r\n\r\n",
@@ -246,28 +248,28 @@ async def test_closing_the_answer_closes_the_connection(place: Place) -> None:
     ],
     ids=["small", "chunked", "unknown", "empty"],
 )
-async def test_what_needs_more_than_copying_is_left_to_aiohttp(place: Place, answer: bytes) -> None:
+async def test_body_that_needs_more_than_copying_stays_with_aiohttp(raw_server: RawServer, data: bytes) -> None:
     async def send(writer: asyncio.StreamWriter) -> None:
-        writer.write(answer)
+        writer.write(data)
         await writer.drain()
-        if b"Connection: close" in answer[:200]:
+        if b"Connection: close" in data[:200]:
             writer.close()
 
-    async with place.answering(send) as response:
+    async with raw_server.responding(send) as response:
         assert direct_body("GET /a.csv", response, stall_s=30, progress=lambda _: None) is None
         assert not (await response.read()).strip(b"\0")
 
 
-async def test_a_compressed_body_is_left_to_aiohttp(place: Place) -> None:
+async def test_compressed_body_stays_with_aiohttp(raw_server: RawServer) -> None:
     async def send(writer: asyncio.StreamWriter) -> None:
         writer.write(head(2 * DIRECT_MIN_BYTES, "Content-Encoding: gzip"))
 
-    async with place.answering(send) as response:
+    async with raw_server.responding(send) as response:
         assert direct_body("GET /a.csv", response, stall_s=30, progress=lambda _: None) is None
 
 
-async def test_a_body_that_has_broken_already_is_left_to_aiohttp(place: Place) -> None:
-    async with place.answering(then(sending(b"x", announced=len(BODY)), resetting)) as response:
+async def test_broken_body_stays_with_aiohttp(raw_server: RawServer) -> None:
+    async with raw_server.responding(then(sending(b"x", announced=len(BODY)), resetting)) as response:
         while response.connection is not None and response.content.exception() is None:
             await asyncio.sleep(0.01)
         assert direct_body("GET /a.csv", response, stall_s=30, progress=lambda _: None) is None

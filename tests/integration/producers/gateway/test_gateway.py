@@ -1,4 +1,4 @@
-"""The HTTP API over a real Redis: every route, every error, and what a client can do wrong or at once."""
+"""The HTTP API with a real Redis: routes, errors, invalid requests, concurrent requests, keys and rate limits."""
 
 import asyncio
 import json
@@ -20,12 +20,12 @@ from export_worker.errors import (
     PlatformUnavailableError,
 )
 from support import secret_canaries
-from support.gateway_site import ENOUGH, REQUEST, GatewaySite, open_gateway
+from support.gateway_site import OPTIONS, REQUEST, GatewaySite, open_gateway
 from support.redis_site import REFUSED
 
-NOBODY = "0" * 32
-INNER = "words-of-a-defect"
-"""Are for the log alone."""
+UNKNOWN_ID = "0" * 32
+DEFECT_TEXT = "text-of-a-defect"
+"""The text of an unexpected error. Only the log may contain it."""
 JSON = {"Content-Type": "application/json"}
 
 
@@ -35,10 +35,10 @@ async def gateway(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncI
         yield gateway
 
 
-# Asking
+# Enqueue
 
 
-async def test_an_export_is_accepted_and_looked_at(gateway: GatewaySite) -> None:
+async def test_enqueue_returns_the_location_of_the_status(gateway: GatewaySite) -> None:
     accepted = await gateway.call("POST", "/v1/exports", REQUEST | {"metadata": {"order": "42"}})
     assert accepted.status == 202
     assert accepted.json == {"export_id": accepted.json["export_id"], "phase": "queued", "deduplicated": False}
@@ -47,39 +47,38 @@ async def test_an_export_is_accepted_and_looked_at(gateway: GatewaySite) -> None
     assert (found.status, found.json["phase"], found.json["metadata"]) == (200, "queued", {"order": "42"})
 
 
-async def test_retry_after_is_when_the_next_step_is_due(gateway: GatewaySite) -> None:
+async def test_retry_after_is_the_time_until_the_next_step_is_due(gateway: GatewaySite) -> None:
     export_id = await gateway.enqueue(idempotency_key="k")
     site = gateway.site
     await site.submit(await site.one())
     await site.pend(await site.one())
-    again = await gateway.call("POST", "/v1/exports", REQUEST | {"idempotency_key": "k"})
-    assert again.json == {"export_id": export_id, "phase": "running", "deduplicated": True}
-    assert again.headers["Retry-After"] in {"1", "2"}
+    repeated = await gateway.call("POST", "/v1/exports", REQUEST | {"idempotency_key": "k"})
+    assert repeated.json == {"export_id": export_id, "phase": "running", "deduplicated": True}
+    assert repeated.headers["Retry-After"] in {"1", "2"}
     site.later(3)
-    turn = await site.one()
-    await site.fail(turn, REFUSED)
+    await site.fail(await site.one(), REFUSED)
     assert "Retry-After" not in (await gateway.call("GET", f"/v1/exports/{export_id}")).headers
 
 
-async def test_the_trace_of_the_caller_stands_with_the_export(gateway: GatewaySite) -> None:
+async def test_trace_headers_of_the_request_are_stored_with_the_export(gateway: GatewaySite) -> None:
     parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-    answer = await gateway.call("POST", "/v1/exports", REQUEST, headers={"traceparent": parent, "tracestate": "a=b"})
-    record = await gateway.site.record(answer.json["export_id"])
+    response = await gateway.call("POST", "/v1/exports", REQUEST, headers={"traceparent": parent, "tracestate": "a=b"})
+    record = await gateway.site.record(response.json["export_id"])
     assert json.loads(record["trace"]) == {"traceparent": parent, "tracestate": "a=b"}
 
 
 # Idempotency
 
 
-async def test_the_same_key_gets_the_same_export(gateway: GatewaySite) -> None:
+async def test_enqueue_with_the_same_key_returns_the_same_export_or_a_conflict(gateway: GatewaySite) -> None:
     headers = {"Idempotency-Key": "order-42"}
     first = await gateway.call("POST", "/v1/exports", REQUEST, headers=headers)
-    again = await gateway.call("POST", "/v1/exports", REQUEST, headers=headers)
+    repeated = await gateway.call("POST", "/v1/exports", REQUEST, headers=headers)
     in_body = await gateway.call("POST", "/v1/exports", REQUEST | {"idempotency_key": "order-42"}, headers=headers)
-    assert (first.status, again.status, in_body.status) == (202, 202, 202)
-    assert first.json["export_id"] == again.json["export_id"] == in_body.json["export_id"]
-    assert [answer.json["deduplicated"] for answer in (first, again, in_body)] == [False, True, True]
-    assert first.headers["Location"] == again.headers["Location"]
+    assert (first.status, repeated.status, in_body.status) == (202, 202, 202)
+    assert first.json["export_id"] == repeated.json["export_id"] == in_body.json["export_id"]
+    assert [response.json["deduplicated"] for response in (first, repeated, in_body)] == [False, True, True]
+    assert first.headers["Location"] == repeated.headers["Location"]
 
     other = await gateway.call("POST", "/v1/exports", REQUEST | {"deadline_s": 5}, headers=headers)
     assert (other.status, other.json["code"]) == (422, "idempotency_conflict")
@@ -90,45 +89,45 @@ async def test_the_same_key_gets_the_same_export(gateway: GatewaySite) -> None:
 
 async def test_parallel_requests_with_one_key_make_one_export(gateway: GatewaySite) -> None:
     headers = {"Idempotency-Key": "k"}
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(gateway.call("POST", "/v1/exports", REQUEST, headers=headers) for _ in range(40)),
     )
-    assert {answer.status for answer in answers} <= {202, 409}
-    accepted = [answer.json for answer in answers if answer.status == 202]
+    assert {response.status for response in responses} <= {202, 409}
+    accepted = [response.json for response in responses if response.status == 202]
     assert len({document["export_id"] for document in accepted}) == 1
     assert [document["deduplicated"] for document in accepted].count(False) == 1
-    assert all(answer.headers["Retry-After"] == "1" for answer in answers if answer.status == 409)
+    assert all(response.headers["Retry-After"] == "1" for response in responses if response.status == 409)
     assert len(await gateway.site.queue.list_exports()) == 1
 
 
-async def test_a_key_whose_request_is_still_coming_is_in_flight(gateway: GatewaySite) -> None:
+async def test_key_of_a_request_whose_body_is_incomplete_is_in_flight(gateway: GatewaySite) -> None:
     body = json.dumps(REQUEST).encode()
-    begun, go_on = asyncio.Event(), asyncio.Event()
+    started, resume = asyncio.Event(), asyncio.Event()
 
-    async def slowly() -> AsyncIterator[bytes]:
+    async def slow_body() -> AsyncIterator[bytes]:
         yield body[:10]
-        begun.set()
-        await go_on.wait()
+        started.set()
+        await resume.wait()
         yield body[10:]
 
     headers = JSON | {"Idempotency-Key": "k"}
-    slow = asyncio.create_task(gateway.call("POST", "/v1/exports", data=slowly(), headers=headers))
-    await begun.wait()
+    slow = asyncio.create_task(gateway.call("POST", "/v1/exports", data=slow_body(), headers=headers))
+    await started.wait()
     meanwhile = await gateway.call("POST", "/v1/exports", data=b"", headers=headers)
-    # The first may still be on its way to the handler.
+    # The first request may not have reached its handler yet.
     while meanwhile.status != 409:
         meanwhile = await gateway.call("POST", "/v1/exports", data=b"", headers=headers)
     assert meanwhile.json["code"] == "in_flight"
-    go_on.set()
+    resume.set()
     assert (await slow).status == 202
     assert (await gateway.call("POST", "/v1/exports", REQUEST, headers={"Idempotency-Key": "k"})).json["deduplicated"]
 
 
 @pytest.mark.parametrize("before", [b"", b"GET /healthz HTTP/1.1\r\nHost: g\r\n\r\n"], ids=["first", "second"])
-async def test_a_head_that_never_ends_holds_no_connection(
+async def test_connection_whose_request_headers_never_end_is_closed(
     gateway: GatewaySite, monkeypatch: pytest.MonkeyPatch, before: bytes
 ) -> None:
-    monkeypatch.setattr(server, "IDLE_S", 0.3)
+    monkeypatch.setattr(server, "IDLE_TIMEOUT_S", 0.3)
     host, port = gateway.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(before + b"GET /healthz HTTP/1.1\r\nX-Slow: ")
@@ -139,8 +138,8 @@ async def test_a_head_that_never_ends_holds_no_connection(
             await asyncio.sleep(0.02)
 
     trickling = asyncio.create_task(trickle())
-    answers = await asyncio.wait_for(reader.read(), 5)
-    assert answers.count(b"HTTP/1.1 200") == bool(before)
+    responses = await asyncio.wait_for(reader.read(), 5)
+    assert responses.count(b"HTTP/1.1 200") == bool(before)
     trickling.cancel()
     writer.close()
 
@@ -150,17 +149,17 @@ async def test_a_head_that_never_ends_holds_no_connection(
 WRONG: list[tuple[str, str, Any, int, str]] = [
     ("GET", "/", None, 404, "not_found"),
     ("GET", "/v1/nothing", None, 404, "not_found"),
-    ("GET", f"/v1/exports/{NOBODY}", None, 404, "not_found"),
+    ("GET", f"/v1/exports/{UNKNOWN_ID}", None, 404, "not_found"),
     ("GET", "/v1/exports/..%2f..%2fetc", None, 404, "not_found"),
-    ("GET", f"/v1/exports/{NOBODY}/events", None, 404, "not_found"),
-    ("POST", f"/v1/exports/{NOBODY}/cancel", None, 404, "not_found"),
-    ("POST", f"/v1/exports/{NOBODY}/retry", None, 404, "not_found"),
+    ("GET", f"/v1/exports/{UNKNOWN_ID}/events", None, 404, "not_found"),
+    ("POST", f"/v1/exports/{UNKNOWN_ID}/cancel", None, 404, "not_found"),
+    ("POST", f"/v1/exports/{UNKNOWN_ID}/retry", None, 404, "not_found"),
     ("DELETE", "/v1/exports", None, 405, "method_not_allowed"),
     ("OPTIONS", "/v1/exports", None, 405, "method_not_allowed"),
     ("PROPFIND", "/healthz", None, 405, "method_not_allowed"),
     ("POST", "/v1/exports", {}, 422, "invalid_request"),
     ("POST", "/v1/exports", [], 400, "invalid_request"),
-    ("POST", "/v1/exports", REQUEST | {"connection": "nobody"}, 422, "invalid_request"),
+    ("POST", "/v1/exports", REQUEST | {"connection": "unknown"}, 422, "invalid_request"),
     ("POST", "/v1/exports?x=1", REQUEST, 400, "invalid_request"),
     ("GET", "/v1/exports?limit=0", None, 400, "invalid_request"),
     ("GET", "/v1/exports?limit=1001", None, 400, "invalid_request"),
@@ -168,24 +167,24 @@ WRONG: list[tuple[str, str, Any, int, str]] = [
     ("GET", "/v1/exports?limit=1&limit=2", None, 400, "invalid_request"),
     ("GET", "/v1/exports?phase=lost", None, 400, "invalid_request"),
     ("GET", "/v1/exports?cursor=x", None, 400, "invalid_request"),
-    ("POST", f"/v1/exports/{NOBODY}/retry?from=nowhere", None, 400, "invalid_request"),
-    ("POST", f"/v1/exports/{NOBODY}/retry", {"from": "nowhere"}, 422, "invalid_request"),
-    ("POST", f"/v1/exports/{NOBODY}/retry?from=poll", {"from": "submit"}, 400, "invalid_request"),
+    ("POST", f"/v1/exports/{UNKNOWN_ID}/retry?from=nowhere", None, 400, "invalid_request"),
+    ("POST", f"/v1/exports/{UNKNOWN_ID}/retry", {"from": "nowhere"}, 422, "invalid_request"),
+    ("POST", f"/v1/exports/{UNKNOWN_ID}/retry?from=poll", {"from": "submit"}, 400, "invalid_request"),
     ("GET", "/v1/catalog/gio/secrets", None, 404, "not_found"),
     ("GET", "/v1/catalog/gio/tags", None, 501, "not_installed"),
 ]
 
 
 @pytest.mark.parametrize(("method", "path", "document", "status", "code"), WRONG)
-async def test_every_error_is_a_problem(
+async def test_every_error_is_a_problem_document(
     gateway: GatewaySite, method: str, path: str, document: Any, status: int, code: str
 ) -> None:
-    answer = await gateway.call(method, path, document)
-    assert (answer.status, answer.json["status"], answer.json["code"]) == (status, status, code)
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert set(answer.json) == {"type", "title", "status", "detail", "code", "errors"}
-    assert answer.json["detail"]
-    assert ("Allow" in answer.headers) is (status == 405)
+    response = await gateway.call(method, path, document)
+    assert (response.status, response.json["status"], response.json["code"]) == (status, status, code)
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert set(response.json) == {"type", "title", "status", "detail", "code", "errors"}
+    assert response.json["detail"]
+    assert ("Allow" in response.headers) is (status == 405)
     assert await gateway.site.left() == set()
 
 
@@ -205,12 +204,12 @@ async def test_every_error_is_a_problem(
         (JSON | {"Expect": "a miracle"}, b"{}", 417),
     ],
 )
-async def test_a_wrong_body_or_header_is_a_problem(
+async def test_invalid_body_or_header_is_a_problem_document(
     gateway: GatewaySite, headers: dict[str, str], body: bytes, status: int
 ) -> None:
-    answer = await gateway.call("POST", "/v1/exports", data=body, headers=headers)
-    assert (answer.status, answer.json["status"]) == (status, status), answer.body
-    assert answer.headers["Content-Type"] == "application/problem+json"
+    response = await gateway.call("POST", "/v1/exports", data=body, headers=headers)
+    assert (response.status, response.json["status"]) == (status, status), response.body
+    assert response.headers["Content-Type"] == "application/problem+json"
     assert await gateway.site.left() == set()
 
 
@@ -224,27 +223,27 @@ async def test_a_wrong_body_or_header_is_a_problem(
         b"POST /v1/exports HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
     ],
 )
-async def test_what_is_no_http_is_a_problem(gateway: GatewaySite, sent: bytes) -> None:
-    answer = await gateway.raw(sent)
-    assert (answer.status, answer.json["status"]) == (400, 400)
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert b"aaaa" not in answer.body
+async def test_invalid_http_is_a_problem_document_without_the_sent_text(gateway: GatewaySite, sent: bytes) -> None:
+    response = await gateway.raw(sent)
+    assert (response.status, response.json["status"]) == (400, 400)
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert b"aaaa" not in response.body
 
 
 @pytest.mark.parametrize("path", ["/v1/exports", "/nothing", "/openapi.json", "/metrics", "/healthz"])
-async def test_every_answer_keeps_browsers_at_a_distance(gateway: GatewaySite, path: str) -> None:
-    answer = await gateway.call("GET", path, headers={"Origin": "https://evil.example"})
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert answer.headers["Server"] == "export-worker"
-    assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+async def test_every_response_has_the_security_headers_and_no_cors_headers(gateway: GatewaySite, path: str) -> None:
+    response = await gateway.call("GET", path, headers={"Origin": "https://evil.example"})
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["Server"] == "export-worker"
+    assert not [name for name in response.headers if name.lower().startswith("access-control")]
 
 
-# Acting and listing
+# Cancel, retry and list
 
 
-async def test_cancel_and_retry(gateway: GatewaySite) -> None:
+async def test_cancel_and_retry_depend_on_whether_the_export_has_ended(gateway: GatewaySite) -> None:
     export_id = await gateway.enqueue()
     early = await gateway.call("POST", f"/v1/exports/{export_id}/retry")
     assert (early.status, early.json["code"]) == (409, "not_ended")
@@ -257,29 +256,29 @@ async def test_cancel_and_retry(gateway: GatewaySite) -> None:
     await gateway.site.fail(await gateway.site.one(), REFUSED)
     ended = await gateway.call("POST", f"/v1/exports/{export_id}/cancel")
     assert (ended.status, ended.json["phase"], ended.json["cancelling"]) == (200, "failed", False)
-    again = await gateway.call("POST", f"/v1/exports/{export_id}/retry", {"from": "submit"})
-    assert (again.status, again.json["phase"]) == (202, "queued")
-    assert again.headers["Location"] == f"/v1/exports/{export_id}"
-    assert again.headers["Retry-After"] == "1"
+    restarted = await gateway.call("POST", f"/v1/exports/{export_id}/retry", {"from": "submit"})
+    assert (restarted.status, restarted.json["phase"]) == (202, "queued")
+    assert restarted.headers["Location"] == f"/v1/exports/{export_id}"
+    assert restarted.headers["Retry-After"] == "1"
 
 
-async def test_where_a_retry_begins_may_stand_in_the_query(gateway: GatewaySite) -> None:
+async def test_retry_takes_the_step_from_the_query_string(gateway: GatewaySite) -> None:
     export_id = await gateway.enqueue()
     await gateway.site.submit(await gateway.site.one())
     await gateway.site.fail(await gateway.site.one(), REFUSED)
-    again = await gateway.call("POST", f"/v1/exports/{export_id}/retry?from=submit")
-    assert (again.status, again.json["phase"]) == (202, "queued")
+    restarted = await gateway.call("POST", f"/v1/exports/{export_id}/retry?from=submit")
+    assert (restarted.status, restarted.json["phase"]) == (202, "queued")
 
 
-async def test_pages_are_followed_by_their_links(gateway: GatewaySite) -> None:
+async def test_next_links_lead_through_all_pages_while_exports_are_added(gateway: GatewaySite) -> None:
     ids = [await gateway.enqueue() for _ in range(5)]
     path, seen = "/v1/exports?phase=queued&limit=2", []
     while path:
-        answer = await gateway.call("GET", path)
-        seen += [status["export_id"] for status in answer.json["exports"]]
-        link = answer.headers.get("Link", "")
+        response = await gateway.call("GET", path)
+        seen += [status["export_id"] for status in response.json["exports"]]
+        link = response.headers.get("Link", "")
         path = link[1 : link.index(">")] if link else ""
-        assert (answer.json["next_cursor"] is None) is (path == "")
+        assert (response.json["next_cursor"] is None) is (path == "")
         await gateway.enqueue()
     assert seen == ids[::-1]
 
@@ -288,27 +287,27 @@ async def test_pages_are_followed_by_their_links(gateway: GatewaySite) -> None:
 
 
 def parsed(text: str) -> list[dict[str, str]]:
-    """The events of a stream; comments have no name."""
+    """Parses the events of a stream. A comment has no field name."""
     blocks = [block.splitlines() for block in text.split("\n\n") if block]
     return [{line.partition(": ")[0]: line.partition(": ")[2] for line in block} for block in blocks]
 
 
 async def followed(gateway: GatewaySite, export_id: str, last: str | None = None) -> list[dict[str, str]]:
-    """A stream until its end."""
+    """Reads a stream until it ends, and returns its events."""
     headers = {} if last is None else {"Last-Event-ID": last}
-    answer = await gateway.call("GET", f"/v1/exports/{export_id}/events", headers=headers)
-    assert answer.headers["Content-Type"] == "text/event-stream"
-    return [event for event in parsed(answer.body.decode()) if "id" in event]
+    response = await gateway.call("GET", f"/v1/exports/{export_id}/events", headers=headers)
+    assert response.headers["Content-Type"] == "text/event-stream"
+    return [event for event in parsed(response.body.decode()) if "id" in event]
 
 
-async def test_an_export_is_followed_to_its_end_and_after_a_break(gateway: GatewaySite) -> None:
+async def test_stream_sends_each_change_and_resumes_after_the_last_event_id(gateway: GatewaySite) -> None:
     export_id = await gateway.enqueue()
     site = gateway.site
     async with gateway.client.get(f"{gateway.url}/v1/exports/{export_id}/events") as stream:
         assert await stream.content.readuntil(b"\n\n") == b"retry: 2000\n\n"
         (first,) = parsed((await stream.content.readuntil(b"\n\n")).decode())
         assert json.loads(first["data"])["phase"] == "queued"
-        following = asyncio.create_task(followed(gateway, export_id, first["id"]))
+        other_client = asyncio.create_task(followed(gateway, export_id, first["id"]))
         await site.submit(await site.one())
         (second,) = parsed((await stream.content.readuntil(b"\n\n")).decode())
         assert (second["event"], json.loads(second["data"])["phase"]) == ("status", "running")
@@ -317,7 +316,7 @@ async def test_an_export_is_followed_to_its_end_and_after_a_break(gateway: Gatew
         rest = parsed((await stream.content.read()).decode())
     assert json.loads(rest[-1]["data"])["phase"] == "succeeded"
 
-    resumed = await following
+    resumed = await other_client
     assert first["id"] not in {event["id"] for event in resumed}
     assert resumed[-1] == rest[-1]
     (late,) = await followed(gateway, export_id, second["id"])
@@ -326,18 +325,18 @@ async def test_an_export_is_followed_to_its_end_and_after_a_break(gateway: Gatew
     assert (done.status, done.body) == (204, b"")
 
 
-async def test_a_quiet_stream_is_kept_alive(arq_redis: ArqRedis, redis_url: str, namespace: str) -> None:
-    async with open_gateway(arq_redis, redis_url, namespace, replace(ENOUGH, keep_alive_s=0.01)) as gateway:
+async def test_stream_without_events_sends_comments(arq_redis: ArqRedis, redis_url: str, namespace: str) -> None:
+    async with open_gateway(arq_redis, redis_url, namespace, replace(OPTIONS, keep_alive_s=0.01)) as gateway:
         export_id = await gateway.enqueue()
         async with gateway.client.get(f"{gateway.url}/v1/exports/{export_id}/events") as stream:
             while await stream.content.readuntil(b"\n\n") != b": keep-alive\n\n":
                 pass
 
 
-async def test_streams_are_counted_and_end_with_their_clients(
+async def test_stream_above_the_limit_is_refused_and_closed_streams_are_not_counted(
     arq_redis: ArqRedis, redis_url: str, namespace: str
 ) -> None:
-    async with open_gateway(arq_redis, redis_url, namespace, replace(ENOUGH, streams_max=1)) as gateway:
+    async with open_gateway(arq_redis, redis_url, namespace, replace(OPTIONS, max_streams=1)) as gateway:
         path = f"/v1/exports/{await gateway.enqueue()}/events"
         async with gateway.client.get(gateway.url + path) as stream:
             await stream.content.readuntil(b"\n\n")
@@ -345,32 +344,32 @@ async def test_streams_are_counted_and_end_with_their_clients(
             assert (full.status, full.json["code"], full.headers["Retry-After"]) == (503, "too_many_streams", "5")
             assert b"export_gateway_streams 1.0" in (await gateway.call("GET", "/metrics")).body
         gateway.site.catch_up()
-        # A client that has left is noticed when the next event is written.
+        # The gateway notices that a client has disconnected when it writes the next event.
         await gateway.site.submit(await gateway.site.one())
         while b"export_gateway_streams 0.0" not in (await gateway.call("GET", "/metrics")).body:
             await asyncio.sleep(0.05)
 
 
-# Who may, and how often
+# Keys and rate limits
 
 
-async def test_only_who_has_a_key_is_let_in(arq_redis: ArqRedis, redis_url: str, namespace: str) -> None:
+async def test_request_without_a_valid_key_is_refused(arq_redis: ArqRedis, redis_url: str, namespace: str) -> None:
     keys = ("first-key", secret_canaries.GATEWAY_KEY)
-    async with open_gateway(arq_redis, redis_url, namespace, replace(ENOUGH, api_keys=keys)) as gateway:
-        for right in ("Bearer first-key", f"bearer {secret_canaries.GATEWAY_KEY}"):
-            assert (await gateway.call("GET", "/v1/exports", headers={"Authorization": right})).status == 200
-        for wrong in (None, "", "first-key", "Bearer", "Bearer ", "Basic first-key", "Bearer first-key2", "Bearer ÿ"):
-            headers = {} if wrong is None else {"Authorization": wrong}
+    async with open_gateway(arq_redis, redis_url, namespace, replace(OPTIONS, api_keys=keys)) as gateway:
+        for valid in ("Bearer first-key", f"bearer {secret_canaries.GATEWAY_KEY}"):
+            assert (await gateway.call("GET", "/v1/exports", headers={"Authorization": valid})).status == 200
+        for invalid in (None, "", "first-key", "Bearer", "Bearer ", "Basic first-key", "Bearer first-key2", "Bearer ÿ"):
+            headers = {} if invalid is None else {"Authorization": invalid}
             for path in ("/v1/exports", "/v1/nothing"):
-                answer = await gateway.call("GET", path, headers=headers)
-                assert (answer.status, answer.json["code"]) == (401, "unauthorized")
-                assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+                response = await gateway.call("GET", path, headers=headers)
+                assert (response.status, response.json["code"]) == (401, "unauthorized")
+                assert response.headers["WWW-Authenticate"].startswith("Bearer")
         for path in ("/healthz", "/readyz", "/metrics", "/openapi.json"):
             assert (await gateway.call("GET", path)).status == 200
 
 
-async def test_each_key_has_its_own_rate(arq_redis: ArqRedis, redis_url: str, namespace: str) -> None:
-    options = replace(ENOUGH, api_keys=("a" * 8, "b" * 8), requests_per_second=0.5, burst=2)
+async def test_each_key_has_its_own_rate_limit(arq_redis: ArqRedis, redis_url: str, namespace: str) -> None:
+    options = replace(OPTIONS, api_keys=("a" * 8, "b" * 8), requests_per_second=0.5, burst=2)
     async with open_gateway(arq_redis, redis_url, namespace, options) as gateway:
         first, second = ({"Authorization": f"Bearer {key}"} for key in options.api_keys)
         assert [(await gateway.call("GET", "/v1/exports", headers=first)).status for _ in range(2)] == [200, 200]
@@ -381,10 +380,10 @@ async def test_each_key_has_its_own_rate(arq_redis: ArqRedis, redis_url: str, na
         assert [(await gateway.call("GET", "/v1/exports", headers=first)).status for _ in range(2)] == [200, 429]
 
 
-# The gateway itself
+# Metrics, outages and the catalog
 
 
-async def test_metrics_know_routes_and_no_paths(gateway: GatewaySite) -> None:
+async def test_metrics_have_route_templates_as_labels_and_no_paths(gateway: GatewaySite) -> None:
     export_id = await gateway.enqueue()
     await gateway.call("GET", f"/v1/exports/{export_id}?token=hush")
     await gateway.call("GET", "/made-up-by-a-client")
@@ -400,18 +399,18 @@ async def test_metrics_know_routes_and_no_paths(gateway: GatewaySite) -> None:
     assert "process_resident_memory_bytes " in text
 
 
-async def test_a_redis_that_is_gone_is_told_without_its_address(arq_redis: ArqRedis, namespace: str) -> None:
+async def test_unreachable_redis_is_reported_without_its_address(arq_redis: ArqRedis, namespace: str) -> None:
     async with open_gateway(arq_redis, f"redis://:{secret_canaries.TOKEN}@127.0.0.1:1/0", namespace) as gateway:
         assert (await gateway.call("GET", "/healthz")).status == 200
         assert b"export_gateway_redis_up 0.0" in (await gateway.call("GET", "/metrics")).body
         for method, path, document in (("GET", "/readyz", None), ("POST", "/v1/exports", REQUEST)):
-            answer = await gateway.call(method, path, document)
-            assert (answer.status, answer.json["code"], answer.headers["Retry-After"]) == (
+            response = await gateway.call(method, path, document)
+            assert (response.status, response.json["code"], response.headers["Retry-After"]) == (
                 503,
                 "service_unreachable",
                 "5",
             )
-            assert b"127.0.0.1" not in answer.body
+            assert b"127.0.0.1" not in response.body
 
 
 CATALOG: list[tuple[Exception, int]] = [
@@ -422,12 +421,12 @@ CATALOG: list[tuple[Exception, int]] = [
     (PlatformUnavailableError("HTTP 502"), 503),
     (PlatformThrottledError("HTTP 429", retry_after_s=7.0), 503),
     (ConfigError("connections.gio.token: environment variable T is not set"), 500),
-    (RuntimeError(INNER), 500),
+    (RuntimeError(DEFECT_TEXT), 500),
 ]
 
 
 @pytest.mark.parametrize(("error", "status"), CATALOG, ids=[f"{type(e).__name__}-{s}" for e, s in CATALOG])
-async def test_what_a_platform_answers_is_told(
+async def test_catalog_errors_have_the_status_of_their_cause(
     arq_redis: ArqRedis, redis_url: str, namespace: str, error: Exception, status: int
 ) -> None:
     async def catalog(connection: str, resource: str, project: str | None) -> list[dict[str, Any]]:
@@ -437,14 +436,14 @@ async def test_what_a_platform_answers_is_told(
 
     async with open_gateway(arq_redis, redis_url, namespace, catalog=catalog) as gateway:
         assert (await gateway.call("GET", "/v1/catalog/gio/tags")).json == [{"id": "gio/tags", "name": "标签"}]
-        answer = await gateway.call("GET", "/v1/catalog/gio/tags?project=p")
-    assert answer.status == status, answer.body
-    assert INNER.encode() not in answer.body
-    assert answer.headers.get("Retry-After") == {503: "7" if isinstance(error, PlatformThrottledError) else "5"}.get(
+        response = await gateway.call("GET", "/v1/catalog/gio/tags?project=p")
+    assert response.status == status, response.body
+    assert DEFECT_TEXT.encode() not in response.body
+    assert response.headers.get("Retry-After") == {503: "7" if isinstance(error, PlatformThrottledError) else "5"}.get(
         status
     )
 
 
-async def test_the_phases_of_the_contract_are_those_of_the_api(gateway: GatewaySite) -> None:
+async def test_list_accepts_every_phase_of_the_contract(gateway: GatewaySite) -> None:
     for phase in Phase:
         assert (await gateway.call("GET", f"/v1/exports?phase={phase}")).json == {"exports": [], "next_cursor": None}

@@ -1,4 +1,4 @@
-"""What an intake does when something is wrong with us, not with the message."""
+"""The intake of triggers under faults that are not the message's: a defect, an unreachable Redis, oversized input."""
 
 import asyncio
 import json
@@ -8,9 +8,10 @@ import pytest
 from arq.connections import ArqRedis
 
 from export_producers.client import ExportQueue
-from export_producers.triggers.intake import DEAD_TEXT_MAX, Intake, StoppedError
+from export_producers.triggers.dead_letters import TEXT_MAX_CHARS, DeadLetters
+from export_producers.triggers.intake import Intake, StoppedError
 from export_producers.triggers.message import BODY_MAX_BYTES, Message
-from export_producers.triggers.redis_stream import RedisStreamTrigger
+from export_producers.triggers.redis_stream import Consumer, ConsumerGroup, RedisStreamTrigger
 from export_worker.contract.redis_keys import Keys
 from export_worker.demo.processes import free_port
 from export_worker.redis.client import close_redis, open_redis
@@ -18,7 +19,12 @@ from export_worker.redis.client import close_redis, open_redis
 BODY = json.dumps({"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "t"}}).encode()
 
 
-async def test_a_defect_lays_one_message_aside_and_the_next_is_taken(
+def new_intake(queue: ExportQueue, redis: ArqRedis, namespace: str, stop: asyncio.Event | None = None) -> Intake:
+    dead_letters = DeadLetters(redis, Keys(namespace).dead("t"))
+    return Intake("t", queue=queue, dead_letters=dead_letters, template=None, stop=stop or asyncio.Event())
+
+
+async def test_message_that_hits_a_defect_becomes_a_dead_letter_and_the_next_is_enqueued(
     arq_redis: ArqRedis, redis_url: str, namespace: str
 ) -> None:
     class Broken(ExportQueue):
@@ -29,14 +35,13 @@ async def test_a_defect_lays_one_message_aside_and_the_next_is_taken(
                 raise ZeroDivisionError
             return await super().enqueue(*arguments, **more)
 
-    keys = Keys(namespace)
     async with Broken(redis_url, namespace=namespace) as queue:
-        intake = Intake("t", queue=queue, redis=arq_redis, keys=keys, template=None, stop=asyncio.Event())
-        await intake.take(Message("1", BODY, {"h": "v"}))
+        intake = new_intake(queue, arq_redis, namespace)
+        await intake.accept(Message("1", BODY, {"h": "v"}))
         queue.broken = False
-        await intake.take(Message("2", BODY))
+        await intake.accept(Message("2", BODY))
         assert len(await queue.list_exports()) == 1
-    ((_, fields),) = await arq_redis.xrange(keys.dead("t"))
+    ((_, fields),) = await arq_redis.xrange(Keys(namespace).dead("t"))
     assert fields == {
         b"id": b"1",
         b"reason": b"failed unexpectedly (ZeroDivisionError)",
@@ -45,53 +50,57 @@ async def test_a_defect_lays_one_message_aside_and_the_next_is_taken(
     }
 
 
-async def test_what_is_laid_aside_has_a_bound(arq_redis: ArqRedis, redis_url: str, namespace: str) -> None:
-    """A broker carries messages of any size, and a thousand of them are kept."""
-    keys = Keys(namespace)
-    endless = b"x" * (2 * BODY_MAX_BYTES)
-    wrong = json.dumps({f"field-{number}": 1 for number in range(5000)}).encode()
+async def test_size_of_a_dead_letter_is_bounded(arq_redis: ArqRedis, redis_url: str, namespace: str) -> None:
+    """A broker carries messages of any size, and the stream keeps a thousand dead letters."""
+    oversized = b"x" * (2 * BODY_MAX_BYTES)
+    invalid = json.dumps({f"field-{number}": 1 for number in range(5000)}).encode()
     async with ExportQueue(redis_url, namespace=namespace) as queue:
-        intake = Intake("t", queue=queue, redis=arq_redis, keys=keys, template=None, stop=asyncio.Event())
-        for body in (endless, wrong):
-            await intake.take(Message("i" * 5000, body, {"h": "v" * (2 * BODY_MAX_BYTES)}))
-    (_, cut), (_, kept) = await arq_redis.xrange(keys.dead("t"))
-    assert cut[b"message"] == endless[:BODY_MAX_BYTES]
-    assert kept[b"message"] == wrong
-    for fields in (cut, kept):
-        assert [len(fields[name]) for name in (b"id", b"reason", b"headers") if len(fields[name]) > DEAD_TEXT_MAX] == []
+        intake = new_intake(queue, arq_redis, namespace)
+        for body in (oversized, invalid):
+            await intake.accept(Message("i" * 5000, body, {"h": "v" * (2 * BODY_MAX_BYTES)}))
+    (_, cut), (_, complete) = await arq_redis.xrange(Keys(namespace).dead("t"))
+    assert cut[b"message"] == oversized[:BODY_MAX_BYTES]
+    assert complete[b"message"] == invalid
+    for fields in (cut, complete):
+        assert [name for name in (b"id", b"reason", b"headers") if len(fields[name]) > TEXT_MAX_CHARS] == []
 
 
-async def test_a_stop_while_redis_is_away_leaves_the_message_and_all_behind_it(redis_url: str, namespace: str) -> None:
-    nowhere = f"redis://127.0.0.1:{free_port()}"
-    away, stop = open_redis(nowhere, retries=0), asyncio.Event()
-    async with ExportQueue(nowhere, namespace=namespace) as queue:
-        intake = Intake("t", queue=queue, redis=away, keys=Keys(namespace), template=None, stop=stop)
-        taking = asyncio.create_task(intake.take(Message("1", BODY)))
+async def test_stop_while_redis_is_unreachable_leaves_this_and_all_later_messages_unacknowledged(
+    redis_url: str, namespace: str
+) -> None:
+    unreachable_url = f"redis://127.0.0.1:{free_port()}"
+    unreachable, stop = open_redis(unreachable_url, retries=0), asyncio.Event()
+    async with ExportQueue(unreachable_url, namespace=namespace) as queue:
+        intake = new_intake(queue, unreachable, namespace, stop)
+        accepting = asyncio.create_task(intake.accept(Message("1", BODY)))
         await asyncio.sleep(0.5)
-        assert not taking.done()
+        assert not accepting.done()
         stop.set()
         with pytest.raises(StoppedError):
-            await taking
+            await accepting
     async with ExportQueue(redis_url, namespace=namespace) as queue:
-        # Even if Redis is back by now: with Kafka an acknowledgement would be for the first one, too.
+        # Even if Redis answers now: in Kafka, acknowledging this message would acknowledge the first one, too.
         intake._queue = queue
         with pytest.raises(StoppedError):
-            await intake.take(Message("2", BODY))
+            await intake.accept(Message("2", BODY))
         assert await queue.list_exports() == []
-    await close_redis(away)
+    await close_redis(unreachable)
 
 
-async def test_a_redis_that_comes_back_gets_the_message(redis_url: str, arq_redis: ArqRedis, namespace: str) -> None:
-    nowhere = f"redis://127.0.0.1:{free_port()}"
-    async with ExportQueue(nowhere) as away, ExportQueue(redis_url, namespace=namespace) as back:
-        stop = asyncio.Event()
-        intake = Intake("t", queue=away, redis=arq_redis, keys=Keys(namespace), template=None, stop=stop)
-        taking = asyncio.create_task(intake.take(Message("1", BODY)))
+async def test_message_is_enqueued_when_redis_is_reachable_again(
+    redis_url: str, arq_redis: ArqRedis, namespace: str
+) -> None:
+    async with (
+        ExportQueue(f"redis://127.0.0.1:{free_port()}") as unreachable,
+        ExportQueue(redis_url, namespace=namespace) as reachable,
+    ):
+        intake = new_intake(unreachable, arq_redis, namespace)
+        accepting = asyncio.create_task(intake.accept(Message("1", BODY)))
         await asyncio.sleep(0.5)
-        intake._queue = back
+        intake._queue = reachable
         async with asyncio.timeout(30):
-            await taking
-        assert len(await back.list_exports()) == 1
+            await accepting
+        assert len(await reachable.list_exports()) == 1
 
 
 async def until(intake: Intake, *, waiting: bool) -> None:
@@ -99,17 +108,15 @@ async def until(intake: Intake, *, waiting: bool) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_an_answer_without_a_message_says_as_well_that_redis_is_back(
+async def test_read_without_messages_marks_redis_as_reachable(
     redis_url: str, arq_redis: ArqRedis, namespace: str
 ) -> None:
-    """Or a quiet trigger would stay unready for as long as nothing comes."""
-    nowhere, stop = open_redis(f"redis://127.0.0.1:{free_port()}", retries=0), asyncio.Event()
+    """Otherwise a trigger without new messages would stay unready after an outage."""
+    unreachable, stop = open_redis(f"redis://127.0.0.1:{free_port()}", retries=0), asyncio.Event()
     async with ExportQueue(redis_url, namespace=namespace) as queue:
-        keys = Keys(namespace)
-        intake = Intake("t", queue=queue, redis=arq_redis, keys=keys, template=None, stop=stop)
-        trigger = RedisStreamTrigger(
-            nowhere, intake, stream=f"{namespace}:in", group="g", consumer="c", field="request", claim_after_s=60.0
-        )
+        intake = new_intake(queue, arq_redis, namespace, stop)
+        consumer = Consumer(ConsumerGroup(f"{namespace}:in", "g"), "c", field="request", claim_after_s=60.0)
+        trigger = RedisStreamTrigger(unreachable, intake, consumer)
         running = asyncio.create_task(trigger.run(stop))
         async with asyncio.timeout(20):
             await until(intake, waiting=True)
@@ -117,4 +124,4 @@ async def test_an_answer_without_a_message_says_as_well_that_redis_is_back(
             await until(intake, waiting=False)
         stop.set()
         await running
-    await close_redis(nowhere)
+    await close_redis(unreachable)

@@ -1,4 +1,4 @@
-"""The played ThinkingData: every call of its document has its effect, reached through the driver's typed table."""
+"""The simulated ThinkingData: each call of its document has its effect. The driver's operations send the calls."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +19,7 @@ NEW = {**PROJECT, "clusterName": "new_one", "displayName": "新分群", "cluster
 
 
 @asynccontextmanager
-async def played(token: str = "sim-token") -> AsyncIterator[tuple[Simulator, "Caller"]]:
+async def simulated(token: str = "sim-token") -> AsyncIterator[tuple[Simulator, "Caller"]]:
     async with Simulator.start() as simulator:
         simulator.world.scenario = simulator.world.scenario.model_copy(update={"stage_s": 0.0})
         settings = {"platform": "thinkingdata", "base_url": simulator.url, "token": token}
@@ -31,7 +31,7 @@ async def played(token: str = "sim-token") -> AsyncIterator[tuple[Simulator, "Ca
 
 
 class Caller:
-    """Makes calls by their short names."""
+    """Calls the driver's operations by their aliases."""
 
     def __init__(self, ta: ThinkingdataDriver) -> None:
         self.ta = ta
@@ -47,10 +47,10 @@ async def pieces(upload: bytes) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("which", ["id", "name"])
-async def test_a_cluster_lives_and_ends(which: str) -> None:
+async def test_cluster_is_added_updated_refreshed_and_deleted(which: str) -> None:
     by_name = which == "name"
     suffix = "-by-name" if by_name else ""
-    async with played() as (_, call):
+    async with simulated() as (_, call):
         added = await call("add", **NEW)
         one = {**PROJECT, **({"clusterName": "new_one"} if by_name else {"clusterId": added})}
         before = await call("detail", **one)
@@ -66,9 +66,9 @@ async def test_a_cluster_lives_and_ends(which: str) -> None:
             await call("detail", **one)
 
 
-async def test_uploads_are_streamed_and_counted() -> None:
+async def test_upload_is_streamed_and_its_ids_are_counted() -> None:
     ids = b"".join(b"id-%09d\r\n" % number for number in range(50_000))
-    async with played() as (simulator, call):
+    async with simulated() as (simulator, call):
         added = await call("upload-add", ids, **PROJECT, displayName="上传", mainColumnName="#account_id")
         assert added["uploadNum"] == 50_000
         one = {**PROJECT, "clusterId": added["clusterId"]}
@@ -84,13 +84,15 @@ async def test_uploads_are_streamed_and_counted() -> None:
     assert "mainColumnName=%23account_id" in upload.target
 
 
-async def test_the_listing_is_paged_and_filtered() -> None:
-    async with played() as (_, call):
-        asked = {**PROJECT, "clusterCatalog": "catalog_cluster", "clusterTypes": ["cluster_by_static_condition"]}
-        data = await call("list", **asked, pagerHeader={"pageNum": 2, "pageSize": 1})
+async def test_listing_is_paged_and_filtered() -> None:
+    async with simulated() as (_, call):
+        arguments = {**PROJECT, "clusterCatalog": "catalog_cluster", "clusterTypes": ["cluster_by_static_condition"]}
+        data = await call("list", **arguments, pagerHeader={"pageNum": 2, "pageSize": 1})
         assert data["pagerResult"] == {"pageNum": 2, "pageSize": 1, "totalNum": 2}
         assert [item["clusterName"] for item in data["userClusters"]] == ["xuzz_ces"]
-        names = [item["clusterName"] for item in (await call("list", **asked, clusterName="recent"))["userClusters"]]
+        names = [
+            item["clusterName"] for item in (await call("list", **arguments, clusterName="recent"))["userClusters"]
+        ]
         assert names == ["recent_7_days_consume"]
 
 
@@ -102,21 +104,21 @@ async def test_the_listing_is_paged_and_filtered() -> None:
         ({"displayName": "字" * 51}, "过长"),
     ],
 )
-async def test_what_the_document_forbids_is_refused(change: dict[str, Any], message: str) -> None:
-    async with played() as (_, call):
+async def test_add_with_invalid_field_is_refused(change: dict[str, Any], message: str) -> None:
+    async with simulated() as (_, call):
         with pytest.raises(PlatformRefusedError, match=message):
             await call("add", **{**NEW, **change})
 
 
-async def test_a_reset_brings_the_first_clusters_back() -> None:
-    async with played() as (simulator, call):
+async def test_reset_restores_the_initial_clusters() -> None:
+    async with simulated() as (simulator, call):
         await call("delete", **PROJECT, clusterId=970)
         simulator.world.reset()
         assert (await call("detail", **PROJECT, clusterId=970))["id"] == 970
 
 
-async def test_a_wrong_token_is_refused_with_status_200() -> None:
-    async with played(token="wrong") as (simulator, call):
+async def test_wrong_or_missing_token_is_refused_with_status_200() -> None:
+    async with simulated(token="wrong") as (simulator, call):
         with pytest.raises(AuthFailedError):
             await call("detail", **PROJECT, clusterId=970)
         async with (
@@ -127,8 +129,8 @@ async def test_a_wrong_token_is_refused_with_status_200() -> None:
             assert await answer.json() == {"return_code": -1008, "return_message": "参数(token)为空"}
 
 
-async def test_an_old_end_shows_until_the_refresh_begins_and_a_failure_shows_as_minus_one() -> None:
-    async with played() as (simulator, call):
+async def test_progress_is_the_previous_one_until_refresh_starts_and_minus_one_after_failure() -> None:
+    async with simulated() as (simulator, call):
         simulator.world.scenario = simulator.world.scenario.model_copy(update={"hold_stage": "BEFORE"})
         one = {**PROJECT, "clusterId": 970}
         before = await call("detail", **one)

@@ -1,12 +1,12 @@
-"""What the GrowingIO driver lists, and what it refuses to ask for."""
+"""The catalog of the GrowingIO driver: what it lists, and which arguments it refuses."""
 
 from typing import Any
 
 import pytest
 
 from export_worker.errors import InvalidRequestError, PlatformMalformedError
+from support.drivers import GRAPHQL, growingio_driver, root_field
 from support.scripted_server import ScriptedServer, json_replied
-from unit.platforms.growingio.test_driver import GRAPHQL, driver, root_field
 
 
 @pytest.mark.parametrize(
@@ -22,8 +22,8 @@ from unit.platforms.growingio.test_driver import GRAPHQL, driver, root_field
         ("frequencies", "WlGk4Daj", "frequencyAnalyses"),
     ],
 )
-async def test_catalog(resource: str, project: str | None, field: str) -> None:
-    async with ScriptedServer() as server, driver(server) as gio:
+async def test_catalog_sends_documented_query(resource: str, project: str | None, field: str) -> None:
+    async with ScriptedServer() as server, growingio_driver(server) as gio:
         server.on(GRAPHQL, json_replied({"data": {field: [{"id": "AVpZBzpK", "name": "分群1"}, None]}}))
         assert await gio.catalog(resource, project) == [{"id": "AVpZBzpK", "name": "分群1"}]
     [seen] = server.seen
@@ -41,22 +41,24 @@ async def test_catalog(resource: str, project: str | None, field: str) -> None:
         ("tags", "WlGk4Daj\n", "project: must be 8 letters or digits"),
     ],
 )
-async def test_catalog_refuses_before_it_asks(resource: str, project: str | None, problem: str) -> None:
-    async with ScriptedServer() as server, driver(server) as gio:
+async def test_catalog_refuses_wrong_arguments_before_any_request(
+    resource: str, project: str | None, problem: str
+) -> None:
+    async with ScriptedServer() as server, growingio_driver(server) as gio:
         with pytest.raises(InvalidRequestError, match=f"^{problem}"):
             await gio.catalog(resource, project)
     assert server.seen == []
 
 
-async def test_catalog_that_is_null_is_empty() -> None:
-    async with ScriptedServer() as server, driver(server) as gio:
+async def test_catalog_response_null_is_empty_list() -> None:
+    async with ScriptedServer() as server, growingio_driver(server) as gio:
         server.on(GRAPHQL, json_replied({"data": {"projects": None}}))
         assert await gio.catalog("projects", None) == []
 
 
 @pytest.mark.parametrize("items", [{}, "x", [1], ["x"], [[]]])
-async def test_catalog_of_odd_shape_is_malformed(items: Any) -> None:
-    async with ScriptedServer() as server, driver(server) as gio:
+async def test_catalog_response_of_other_shape_raises_malformed(items: Any) -> None:
+    async with ScriptedServer() as server, growingio_driver(server) as gio:
         server.on(GRAPHQL, json_replied({"data": {"projects": items}}))
         with pytest.raises(PlatformMalformedError):
             await gio.catalog("projects", None)

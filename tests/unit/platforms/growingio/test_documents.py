@@ -1,4 +1,4 @@
-"""Every document that GrowingIO is sent is valid against its schema."""
+"""The GraphQL documents of the driver are valid against GrowingIO's schema."""
 
 from importlib.resources import files
 
@@ -17,17 +17,17 @@ def schema(request: pytest.FixtureRequest) -> GraphQLSchema:
     if request.param == "simulator":
         return build_schema((files("export_worker.simulator.growingio") / "schema.graphql").read_text(encoding="utf-8"))
     if not REFERENCE.exists():
-        pytest.skip(f"the schema that the simulator's was taken from is not here: {REFERENCE}")
+        pytest.skip(f"the schema from which the simulator's was derived does not exist here: {REFERENCE}")
     return build_schema(REFERENCE.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
-def test_document_is_valid(document: Document, schema: GraphQLSchema) -> None:
+def test_document_is_valid_against_schema(document: Document, schema: GraphQLSchema) -> None:
     assert validate(schema, parse(document.text)) == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
-def test_document_is_what_it_says(document: Document) -> None:
+def test_name_and_field_are_those_of_the_text(document: Document) -> None:
     [operation] = parse(document.text).definitions
     assert isinstance(operation, OperationDefinitionNode)
     assert operation.name is not None
@@ -38,17 +38,17 @@ def test_document_is_what_it_says(document: Document) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
-def test_nothing_is_written_into_a_document(document: Document) -> None:
-    """Whatever varies is a variable: no argument holds a value of its own."""
+def test_document_contains_no_literal_values(document: Document) -> None:
+    """Everything that varies is a variable: no argument has a literal value."""
     assert '"' not in document.text
 
 
-def test_schema_check_can_fail(schema: GraphQLSchema) -> None:
-    # `JobResult` has no error field; asking for it makes the platform refuse the whole document.
+def test_validation_detects_unknown_field(schema: GraphQLSchema) -> None:
+    # `JobResult` has no error field. The platform refuses a document that selects it.
     assert validate(schema, parse("query Q($id: String!) { jobResult(id: $id) { id stage uris error { code } } }"))
 
 
-def test_every_listing_is_among_the_documents() -> None:
+def test_every_listing_is_in_documents() -> None:
     listed = [document for listing in LISTINGS.values() for document in (listing.of_project, listing.of_all)]
     assert all(document in DOCUMENTS for document in listed if document is not None)
     assert all(listing.of_project or listing.of_all for listing in LISTINGS.values())

@@ -1,11 +1,8 @@
-"""The GrowingIO driver against a scripted server: what it sends, and what it makes of the answers."""
+"""The GrowingIO driver against a scripted server: the requests that it sends, and the results of responses."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from graphql import FieldNode, OperationDefinitionNode, parse
 
 from export_worker.contract.request import (
     ExportKind,
@@ -26,24 +23,12 @@ from export_worker.lifecycle.observations import OperationFailed, Pending, Polle
 from export_worker.platforms.base import Catalog, Driver
 from export_worker.platforms.growingio.driver import GrowingioDriver
 from export_worker.platforms.settings import ConnectionSettings
+from support.drivers import GRAPHQL, growingio_driver, root_field
 from support.scripted_server import CANARY, Reply, ScriptedServer, echoed, json_replied, replied
 
-GRAPHQL = "/graphql"
 JOB_ID = "VGFnVXNlckV4cG9ydEpvYkR0bzpBYlEzWEFwWQ"
 TAG = GrowingioTagUsers(tag_key="tag_payment_times")
 SEGMENT = GrowingioSegmentUsers(project_id="WlGk4Daj", segment_id="qgQMXnD3", charset="UTF-16LE")
-
-
-@asynccontextmanager
-async def driver(server: ScriptedServer) -> AsyncIterator[GrowingioDriver]:
-    settings = ConnectionSettings.model_validate(
-        {"platform": "growingio", "base_url": server.url, "token": CANARY, "allow_hosts": []}
-    )
-    built = GrowingioDriver("gio", settings, Redactor())
-    try:
-        yield built
-    finally:
-        await built.close()
 
 
 def submitted(field: str = "submitTagUserExportJobByKey", **job: Any) -> dict[str, Any]:
@@ -55,18 +40,18 @@ def result(**fields: Any) -> dict[str, Any]:
 
 
 async def submit(*replies: Reply, export: ExportKind = TAG) -> Submitted:
-    async with ScriptedServer() as server, driver(server) as gio:
+    async with ScriptedServer() as server, growingio_driver(server) as gio:
         server.on(GRAPHQL, *replies)
         return await gio.submit(export)
 
 
 async def poll(*replies: Reply) -> Polled:
-    async with ScriptedServer() as server, driver(server) as gio:
+    async with ScriptedServer() as server, growingio_driver(server) as gio:
         server.on(GRAPHQL, *replies)
         return await gio.poll(TAG, JOB_ID)
 
 
-def test_driver_has_its_capabilities() -> None:
+def test_driver_implements_catalog() -> None:
     settings = ConnectionSettings.model_validate(
         {"platform": "growingio", "base_url": "https://op.example.cn", "token": CANARY}
     )
@@ -147,8 +132,10 @@ GOLDEN_SUBMITS: list[tuple[str, ExportKind, str, str, dict[str, Any]]] = [
     [case[1:] for case in GOLDEN_SUBMITS],
     ids=[case[0] for case in GOLDEN_SUBMITS],
 )
-async def test_submit_as_it_goes_out(export: ExportKind, name: str, field: str, variables: dict[str, Any]) -> None:
-    async with ScriptedServer() as server, driver(server) as gio:
+async def test_submit_sends_documented_mutation(
+    export: ExportKind, name: str, field: str, variables: dict[str, Any]
+) -> None:
+    async with ScriptedServer() as server, growingio_driver(server) as gio:
         server.on(GRAPHQL, json_replied(submitted(field)))
         assert await gio.submit(export) == Submitted(JOB_ID, "NONE", done=False)
     [seen] = server.seen
@@ -160,16 +147,8 @@ async def test_submit_as_it_goes_out(export: ExportKind, name: str, field: str, 
     assert root_field(seen.json["query"]) == ("mutation", field)
 
 
-def root_field(text: str) -> tuple[str, str]:
-    [operation] = parse(text).definitions
-    assert isinstance(operation, OperationDefinitionNode)
-    [field] = operation.selection_set.selections
-    assert isinstance(field, FieldNode)
-    return operation.operation.value, field.name.value
-
-
-async def test_poll_as_it_goes_out() -> None:
-    async with ScriptedServer() as server, driver(server) as gio:
+async def test_poll_sends_job_result_query() -> None:
+    async with ScriptedServer() as server, growingio_driver(server) as gio:
         server.on(GRAPHQL, json_replied(result()))
         await gio.poll(TAG, JOB_ID)
     [seen] = server.seen
@@ -193,24 +172,24 @@ async def test_poll_as_it_goes_out() -> None:
         ({"stage": "NONE", "error": "odd"}, "NONE", False),
     ],
 )
-async def test_stage_at_submit(job: dict[str, Any], stage: str | None, done: bool) -> None:
+async def test_submit_returns_stage_of_response(job: dict[str, Any], stage: str | None, done: bool) -> None:
     assert await submit(json_replied(submitted(**job))) == Submitted(JOB_ID, stage, done=done)
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "reason"),
     [
         ({"code": "E17", "message": "no\nsuch tag"}, "E17: no such tag"),
         ({"code": "", "message": "no such tag"}, "no such tag"),
-        ({"code": "", "message": None}, "the platform does not say why"),
-        (None, "the platform does not say why"),
-        ("odd", "the platform does not say why"),
+        ({"code": "", "message": None}, "the platform states no reason"),
+        (None, "the platform states no reason"),
+        ("odd", "the platform states no reason"),
     ],
 )
-async def test_error_at_submit_says_why(error: Any, said: str) -> None:
+async def test_submit_with_stage_error_raises_with_reason(error: Any, reason: str) -> None:
     with pytest.raises(OperationFailedError) as caught:
         await submit(json_replied(submitted(stage="ERROR", error=error)))
-    assert str(caught.value).endswith(f"ended in ERROR at once: {said}")
+    assert str(caught.value).endswith(f"ended in ERROR at once: {reason}")
     assert caught.value.code == ErrorCode.PLATFORM_ERROR
     assert not caught.value.retryable
 
@@ -218,22 +197,22 @@ async def test_error_at_submit_says_why(error: Any, said: str) -> None:
 @pytest.mark.parametrize(
     "job", [None, {}, {"id": None}, {"id": ""}, {"id": 17}, {"id": "a\ud800"}, {"id": "a" * 5000}, [], "text"]
 )
-async def test_submit_without_an_id_is_malformed(job: Any) -> None:
+async def test_submit_response_without_usable_id_raises_malformed(job: Any) -> None:
     with pytest.raises(PlatformMalformedError):
         await submit(json_replied({"data": {"submitTagUserExportJobByKey": job}}))
 
 
-async def test_kind_of_another_platform_is_refused() -> None:
+async def test_kind_of_other_platform_is_refused() -> None:
     with pytest.raises(PlatformRefusedError, match=r"sensorsdata\.user_group_users"):
         await submit(export=SensorsdataUserGroupUsers(group_id=1))
 
 
 @pytest.mark.parametrize("stage", ["NONE", "READY", "RUNNING", "DATA_READY", "TENCENT_PORTRAIT_RUNNING", "finish", "x"])
-async def test_stage_that_is_not_terminal_is_pending(stage: str) -> None:
+async def test_poll_with_non_terminal_stage_returns_pending(stage: str) -> None:
     assert await poll(json_replied(result(stage=stage, uris=["/too/early.csv"]))) == Pending(stage)
 
 
-async def test_finish_names_the_files() -> None:
+async def test_poll_with_stage_finish_returns_files() -> None:
     uris = ["/jobs/results/DES-1/下载用户列表.csv", "/jobs-results/downloads/a%41 b.csv"]
     assert await poll(json_replied(result(stage="FINISH", uris=uris))) == Ready(
         "FINISH", (RemoteFile(uris[0], "下载用户列表.csv"), RemoteFile(uris[1], "a%41 b.csv"))
@@ -241,11 +220,11 @@ async def test_finish_names_the_files() -> None:
 
 
 @pytest.mark.parametrize("uris", [None, []])
-async def test_finish_may_name_no_file(uris: Any) -> None:
+async def test_poll_with_stage_finish_and_no_uris_returns_no_files(uris: Any) -> None:
     assert await poll(json_replied(result(stage="FINISH", uris=uris))) == Ready("FINISH", ())
 
 
-async def test_error_fails_the_operation() -> None:
+async def test_poll_with_stage_error_returns_operation_failed() -> None:
     polled = await poll(json_replied(result(stage="ERROR")))
     assert isinstance(polled, OperationFailed)
     assert polled.stage == "ERROR"
@@ -254,35 +233,35 @@ async def test_error_fails_the_operation() -> None:
 @pytest.mark.parametrize(
     "uris", [[None], [17], [""], ["relative.csv"], ["https://evil.cn/a.csv"], ["/a/"], "/a.csv", {}, ["/\ud800.csv"]]
 )
-async def test_uri_that_is_no_absolute_path_is_malformed(uris: Any) -> None:
+async def test_uri_that_is_no_absolute_path_raises_malformed(uris: Any) -> None:
     with pytest.raises(PlatformMalformedError) as caught:
         await poll(json_replied(result(stage="FINISH", uris=uris)))
     assert caught.value.retryable
 
 
-@pytest.mark.parametrize("answer", [None, {}, {"stage": None}, {"stage": 1}, "text", []])
-async def test_poll_that_tells_no_stage_is_malformed(answer: Any) -> None:
+@pytest.mark.parametrize("response", [None, {}, {"stage": None}, {"stage": 1}, "text", []])
+async def test_poll_response_without_stage_raises_malformed(response: Any) -> None:
     with pytest.raises(PlatformMalformedError):
-        await poll(json_replied({"data": {"jobResult": answer}}))
+        await poll(json_replied({"data": {"jobResult": response}}))
 
 
-async def test_unknown_job_is_looked_for_again() -> None:
-    with pytest.raises(PlatformMalformedError, match=f"knows no job {JOB_ID}") as caught:
+async def test_poll_of_unknown_job_raises_retryable_malformed() -> None:
+    with pytest.raises(PlatformMalformedError, match=f"does not know the job {JOB_ID}") as caught:
         await poll(json_replied({"data": {"jobResult": None}}))
     assert caught.value.retryable
 
 
-async def test_answer_within_a_list_of_one() -> None:
+async def test_response_within_list_of_one_is_read() -> None:
     assert (await submit(json_replied([submitted()]))).operation_id == JOB_ID
     assert await poll(json_replied([result()])) == Pending("RUNNING")
 
 
 @pytest.mark.parametrize(
-    "answer", [[], [{}, {}], [[{}]], {}, "x", 1, None, {"data": None}, {"data": []}, {"errors": []}]
+    "response", [[], [{}, {}], [[{}]], {}, "x", 1, None, {"data": None}, {"data": []}, {"errors": []}]
 )
-async def test_answer_that_is_no_graphql(answer: Any) -> None:
+async def test_response_that_is_no_graphql_raises_malformed(response: Any) -> None:
     with pytest.raises(PlatformMalformedError):
-        await poll(json_replied(answer))
+        await poll(json_replied(response))
 
 
 @pytest.mark.parametrize(
@@ -293,13 +272,13 @@ async def test_answer_that_is_no_graphql(answer: Any) -> None:
         [{"message": "no such", "extensions": {"code": "INTERNAL"}}, {"message": "job"}],
     ],
 )
-async def test_errors_beside_status_200_are_a_refusal(errors: Any) -> None:
+async def test_graphql_errors_with_status_200_raise_refused(errors: Any) -> None:
     with pytest.raises(PlatformRefusedError, match=r"^JobResult: no such; job$"):
         await poll(json_replied({"data": None, "errors": errors}))
 
 
 @pytest.mark.parametrize("errors", ["odd", {"message": "odd"}, [17], [None], [{}], [{"message": 3}]])
-async def test_errors_of_any_shape_are_errors(errors: Any) -> None:
+async def test_graphql_errors_of_any_shape_raise_refused(errors: Any) -> None:
     with pytest.raises(PlatformRefusedError):
         await poll(json_replied({"errors": errors}))
 
@@ -307,41 +286,41 @@ async def test_errors_of_any_shape_are_errors(errors: Any) -> None:
 @pytest.mark.parametrize(
     "extensions", [{"code": "INTERNAL_SERVER_ERROR"}, {"classification": "Internal"}, {"code": "TIMEOUT"}]
 )
-async def test_errors_that_the_server_calls_its_own_pass(extensions: Any) -> None:
+async def test_graphql_errors_that_are_server_faults_raise_unavailable(extensions: Any) -> None:
     with pytest.raises(PlatformUnavailableError):
         await poll(json_replied({"errors": [{"message": "oh", "extensions": extensions}]}))
 
 
-async def test_errors_are_cut_and_masked() -> None:
+async def test_graphql_error_messages_are_truncated_and_masked() -> None:
     with pytest.raises(PlatformRefusedError) as caught:
         await poll(json_replied({"errors": [{"message": f"bad {CANARY}\n"}, {"message": "x" * 9999}]}))
     assert str(caught.value).startswith("JobResult: bad *** ; xxx")
     assert len(str(caught.value)) < 400
 
 
-async def test_partial_data_with_an_id_is_kept() -> None:
-    answer = submitted(stage=None) | {"errors": [{"message": "stage: timed out", "path": ["stage"]}]}
-    assert await submit(json_replied(answer)) == Submitted(JOB_ID, None)
+async def test_submit_with_errors_and_id_returns_id() -> None:
+    response = submitted(stage=None) | {"errors": [{"message": "stage: timed out", "path": ["stage"]}]}
+    assert await submit(json_replied(response)) == Submitted(JOB_ID, None)
 
 
-async def test_partial_data_without_an_id_is_refused() -> None:
-    answer = {"data": {"submitTagUserExportJobByKey": None}, "errors": [{"message": "no right"}]}
+async def test_submit_with_errors_and_no_id_raises_refused() -> None:
+    response = {"data": {"submitTagUserExportJobByKey": None}, "errors": [{"message": "no right"}]}
     with pytest.raises(PlatformRefusedError, match="no right"):
-        await submit(json_replied(answer))
+        await submit(json_replied(response))
 
 
-async def test_partial_result_is_not_trusted() -> None:
+async def test_poll_with_errors_and_data_raises_refused() -> None:
     with pytest.raises(PlatformRefusedError):
-        await poll(json_replied(result(stage="FINISH") | {"errors": [{"message": "uris: gone"}]}))
+        await poll(json_replied(result(stage="FINISH") | {"errors": [{"message": "uris: lost"}]}))
 
 
 @pytest.mark.parametrize("body", ["<html>login</html>", "{", ""])
-async def test_page_with_status_200_is_malformed(body: str) -> None:
-    with pytest.raises(PlatformMalformedError, match=r"^POST /graphql: the answer is not JSON"):
+async def test_error_page_with_status_200_raises_malformed(body: str) -> None:
+    with pytest.raises(PlatformMalformedError, match=r"^POST /graphql: the response is not JSON"):
         await poll(replied(body, content_type="text/html"))
 
 
-async def test_secret_on_an_error_page_is_masked() -> None:
+async def test_secret_in_error_page_is_masked() -> None:
     with pytest.raises(PlatformUnavailableError) as caught:
         await poll(echoed)
     assert "***" in str(caught.value)
@@ -359,8 +338,8 @@ async def test_secret_on_an_error_page_is_masked() -> None:
         ("//x/a=b;c\"d'.csv", "/download?file=//x/a%3Db%3Bc%22d%27.csv"),
     ],
 )
-async def test_title_reaches_the_server_with_exactly_one_encoding(uri: str, target: str) -> None:
-    async with ScriptedServer() as server, driver(server) as gio:
+async def test_uri_is_encoded_exactly_once_for_download(uri: str, target: str) -> None:
+    async with ScriptedServer() as server, growingio_driver(server) as gio:
         server.on(GRAPHQL, json_replied(result(stage="FINISH", uris=[uri])))
         server.on("/download", replied("内容".encode(), content_type="text/csv"))
         polled = await gio.poll(TAG, JOB_ID)

@@ -1,8 +1,8 @@
-"""Every sample of GrowingIO's guide and reference: our call is the sample's, and we read its answer.
+"""The samples of GrowingIO's guide and reference: the driver sends the same requests and reads the same responses.
 
-The samples write their arguments into the document and select what they like; ours travel as variables, and select
-what we need. So a sample is compared by what it asks for: the field, its arguments, and where it is sent. What really
-goes out, and what becomes of the sample's answer, stands in tests/data/golden/growingio.
+The samples have arguments as literals and select various fields. The driver sends arguments as variables and selects
+the fields that it needs. So the test compares the root field, its arguments and the URL. The files in
+tests/data/golden/growingio show the request that is sent, and what the driver reads in the sample's response.
 """
 
 from collections.abc import Awaitable, Callable
@@ -21,9 +21,9 @@ from export_worker.contract.request import (
 )
 from export_worker.lifecycle.observations import RemoteFile
 from export_worker.platforms.growingio.driver import GrowingioDriver
+from support.drivers import GRAPHQL, growingio_driver
 from support.golden_files import check_golden
 from support.scripted_server import ScriptedServer, Seen, json_replied, replied
-from unit.platforms.growingio.test_driver import GRAPHQL, driver
 
 PROJECT = "WlGk4Daj"
 TAG_JOB = "VGFnVXNlckV4cG9ydEpvYkR0bzpBYlEzWEFwWQ"
@@ -35,23 +35,23 @@ TAG = GrowingioTagUsers(tag_id="mgGJj3GA", charset="UTF-16LE", detail_export=Fal
 SEGMENT = GrowingioSegmentUsers(project_id=PROJECT, segment_id="qgQMXnD3", charset="UTF-16LE")
 FUNNEL = GrowingioAnalysis(project_id=PROJECT, analysis_id="klGvyp7E", analysis_type="FUNNELS", charset="UTF-16LE")
 
-Ask = Callable[[GrowingioDriver], Awaitable[Any]]
+DriverCall = Callable[[GrowingioDriver], Awaitable[Any]]
 
 
-def submit(export: ExportKind) -> Ask:
+def submit(export: ExportKind) -> DriverCall:
     return lambda gio: gio.submit(export)
 
 
-def poll(operation_id: str) -> Ask:
+def poll(operation_id: str) -> DriverCall:
     return lambda gio: gio.poll(TAG, operation_id)
 
 
-def catalog(resource: str, project: str | None = None) -> Ask:
+def catalog(resource: str, project: str | None = None) -> DriverCall:
     return lambda gio: gio.catalog(resource, project)
 
 
-# name, how we ask, the sample's request, the sample's answer
-SAMPLES: list[tuple[str, Ask, str, Any]] = [
+# name, the driver's call, the sample's request, the sample's response
+SAMPLES: list[tuple[str, DriverCall, str, Any]] = [
     (
         "guide-data-center-tags",
         catalog("tags"),
@@ -227,7 +227,7 @@ DOWNLOADS = [
 
 
 def request_of(seen: Seen) -> dict[str, Any]:
-    """A request as golden files have it; of the headers, those that the documents name."""
+    """Returns a request in the form of the golden files, with the headers that the documents mention."""
     path, _, query = seen.target.partition("?")
     return {
         "method": seen.method,
@@ -238,8 +238,8 @@ def request_of(seen: Seen) -> dict[str, Any]:
     }
 
 
-def asked_for(document: str, variables: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
-    """What a document asks for, however it is written."""
+def selection_of(document: str, variables: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    """Returns the type, the root field and the arguments of a document, whether these are literals or variables."""
     [operation] = parse(document).definitions
     assert isinstance(operation, OperationDefinitionNode)
     [field] = operation.selection_set.selections
@@ -252,34 +252,36 @@ def asked_for(document: str, variables: dict[str, Any]) -> tuple[str, str, dict[
     return operation.operation.value, field.name.value, arguments
 
 
-@pytest.mark.parametrize(("name", "ask", "sample", "answer"), SAMPLES, ids=[name for name, *_ in SAMPLES])
-async def test_our_call_is_the_sample_s_and_its_answer_is_read(name: str, ask: Ask, sample: str, answer: Any) -> None:
-    async with ScriptedServer() as server, driver(server) as gio:
-        server.on(GRAPHQL, json_replied(answer))
-        read = await ask(gio)
+@pytest.mark.parametrize(("name", "call", "sample", "response"), SAMPLES, ids=[name for name, *_ in SAMPLES])
+async def test_request_matches_sample_and_its_response_is_read(
+    name: str, call: DriverCall, sample: str, response: Any
+) -> None:
+    async with ScriptedServer() as server, growingio_driver(server) as gio:
+        server.on(GRAPHQL, json_replied(response))
+        read = await call(gio)
     [seen] = server.seen
     assert (seen.method, seen.target) == ("POST", "/graphql")
-    assert asked_for(seen.json["query"], seen.json["variables"]) == asked_for(sample, {})
+    assert selection_of(seen.json["query"], seen.json["variables"]) == selection_of(sample, {})
     plain = {"is": type(read).__name__, **asdict(read)} if is_dataclass(read) and not isinstance(read, type) else read
-    check_golden(f"growingio/{name}", {**request_of(seen), "answer": answer, "read": plain})
+    check_golden(f"growingio/{name}", {**request_of(seen), "answer": response, "read": plain})
 
 
 @pytest.mark.parametrize(("name", "uri"), DOWNLOADS)
-async def test_our_download_is_the_sample_s(name: str, uri: str) -> None:
-    async with ScriptedServer() as server, driver(server) as gio:
+async def test_download_request_matches_sample(name: str, uri: str) -> None:
+    async with ScriptedServer() as server, growingio_driver(server) as gio:
         server.on("/download", replied(b"id\n", content_type="text/csv"))
         async with gio.open_result(TAG, RemoteFile(uri, uri.rpartition("/")[2])) as download:
             assert b"".join([chunk async for chunk in download.chunks()]) == b"id\n"
     [seen] = server.seen
-    # The guide puts the path behind `file=` as it stands; over HTTP it is percent-encoded, once.
+    # The guide shows the path unencoded after `file=`. The driver percent-encodes it once.
     assert unquote(seen.target) == f"/download?file={uri}"
     check_golden(f"growingio/{name}", request_of(seen))
 
 
-def test_the_comparison_can_fail() -> None:
+def test_comparison_detects_differences() -> None:
     sample = 'query Tags { tags(projectId: "WlGk4Daj") { key name } }'
-    assert asked_for(sample, {}) == ("query", "tags", {"projectId": "WlGk4Daj"})
+    assert selection_of(sample, {}) == ("query", "tags", {"projectId": "WlGk4Daj"})
     ours = "query Tags($projectId: HashId!) { tags(projectId: $projectId) { key } }"
-    assert asked_for(ours, {"projectId": "WlGk4Daj"}) == asked_for(sample, {})
-    assert asked_for(ours, {}) != asked_for(sample, {})
-    assert asked_for(ours, {"projectId": "other123"}) != asked_for(sample, {})
+    assert selection_of(ours, {"projectId": "WlGk4Daj"}) == selection_of(sample, {})
+    assert selection_of(ours, {}) != selection_of(sample, {})
+    assert selection_of(ours, {"projectId": "other123"}) != selection_of(sample, {})

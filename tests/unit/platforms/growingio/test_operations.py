@@ -1,4 +1,4 @@
-"""GrowingIO's other calls as they go out."""
+"""The operations of the GrowingIO driver: the requests that it sends."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from export_worker.errors import PlatformRefusedError
 from export_worker.platforms.arguments import check_arguments
 from export_worker.platforms.growingio.operations import OPERATIONS
 from export_worker.platforms.growingio.queries import LISTINGS
+from support.drivers import GRAPHQL, growingio_driver, root_field
 from support.scripted_server import ScriptedServer, json_replied
-from unit.platforms.growingio.test_driver import GRAPHQL, driver, root_field
 
 PROJECT = "projectId=WlGk4Daj"
 
@@ -38,9 +38,11 @@ CALLS: list[tuple[str, list[str], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("name", "texts", "variables"), CALLS, ids=[name for name, *_ in CALLS])
-async def test_an_operation_as_it_goes_out(name: str, texts: list[str], variables: dict[str, Any]) -> None:
+async def test_operation_sends_its_document_with_variables(
+    name: str, texts: list[str], variables: dict[str, Any]
+) -> None:
     operation = OPERATIONS[name]
-    async with ScriptedServer() as server, driver(server) as gio:
+    async with ScriptedServer() as server, growingio_driver(server) as gio:
         server.on(GRAPHQL, json_replied({"data": {name: {"any": "thing"}}}))
         assert await gio.call(operation, check_arguments(operation, texts), None) == {"any": "thing"}
     [seen] = server.seen
@@ -49,7 +51,7 @@ async def test_an_operation_as_it_goes_out(name: str, texts: list[str], variable
     assert seen.json["variables"] == variables
 
 
-def test_every_operation_is_tried_above() -> None:
+def test_every_operation_is_tested_above() -> None:
     assert [name for name, *_ in CALLS] == list(OPERATIONS)
 
 
@@ -58,8 +60,8 @@ def test_every_listing_is_an_operation() -> None:
     assert {document.field for document in listed if document is not None} <= OPERATIONS.keys()
 
 
-async def test_errors_are_told() -> None:
-    async with ScriptedServer() as server, driver(server) as gio:
+async def test_graphql_errors_raise_refused() -> None:
+    async with ScriptedServer() as server, growingio_driver(server) as gio:
         server.on(GRAPHQL, json_replied({"data": None, "errors": [{"message": "no such project"}]}))
         with pytest.raises(PlatformRefusedError, match="no such project"):
             await gio.call(OPERATIONS["tags"], {"projectId": "Unkn0wn1"}, None)

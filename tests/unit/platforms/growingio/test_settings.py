@@ -1,4 +1,4 @@
-"""The settings of a GrowingIO connection, and how its driver is found."""
+"""The settings of a GrowingIO connection, and the registry that finds its driver."""
 
 import asyncio
 import sys
@@ -30,20 +30,20 @@ def refusal(**options: Any) -> str:
     return str(caught.value)
 
 
-def test_driver_is_found_by_the_name_of_its_platform() -> None:
+def test_build_driver_finds_driver_by_platform() -> None:
     built = build_driver("gio", settings(token=CANARY), Redactor())
     assert isinstance(built, GrowingioDriver)
     assert "growingio" in installed_platforms()
     asyncio.run(built.close())
 
 
-def test_platform_that_is_not_installed() -> None:
+def test_unknown_platform_is_refused() -> None:
     message = refusal(platform="growing", token=CANARY)
     assert message.startswith("connections.gio.platform: 'growing' is not installed; installed are ")
     assert "growingio" in message
 
 
-def test_driver_of_another_package_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_driver_of_other_package_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = tmp_path / "elsewhere-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere\nVersion: 1\n")
@@ -53,7 +53,7 @@ def test_driver_of_another_package_is_found(tmp_path: Path, monkeypatch: pytest.
     assert refusal(platform="elsewhere", token=CANARY).endswith("the driver of elsewhere needs no_such_module_here")
 
 
-def test_unknown_option_is_refused_by_name_and_without_its_value() -> None:
+def test_unknown_option_is_refused_without_its_value() -> None:
     message = refusal(token=CANARY, tokn=CANARY)
     assert message.startswith("connections.gio.tokn: unknown option; known are allow_hosts, ")
     assert "auth_scheme" in message
@@ -72,11 +72,11 @@ def test_unknown_option_is_refused_by_name_and_without_its_value() -> None:
         ({"token": CANARY, "base_url": "https://a:99999"}, "connections.gio.base_url: must be like"),
     ],
 )
-def test_wrong_settings_name_the_setting(options: dict[str, Any], start: str) -> None:
+def test_wrong_setting_is_refused_with_its_name(options: dict[str, Any], start: str) -> None:
     assert refusal(**options).startswith(start)
 
 
-def test_secret_is_revealed_and_known_to_the_redactor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secret_reference_is_resolved_and_added_to_redactor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIO_TOKEN", CANARY)
     redactor = Redactor()
     build_driver("gio", settings(token="env:GIO_TOKEN"), redactor)
@@ -93,7 +93,7 @@ def test_secret_is_revealed_and_known_to_the_redactor(monkeypatch: pytest.Monkey
         ({"client_secret": CANARY, "auth_scheme": "Bearer"}, "Bearer fresh-token"),
     ],
 )
-async def test_settings_decide_how_we_are_let_in(options: dict[str, Any], header: str) -> None:
+async def test_settings_determine_authorization_header(options: dict[str, Any], header: str) -> None:
     async with ScriptedServer() as server:
         server.on("/accounts/oauth/access_token", json_replied({"access_token": "fresh-token"}))
         server.on("/graphql", json_replied({"data": {"jobResult": {"stage": "READY"}}}))

@@ -1,4 +1,4 @@
-"""What the GrowingIO REST driver lists, the other calls of its table, and what it refuses to ask for."""
+"""The catalog and the operations of the GrowingIO REST driver, and the arguments that it refuses."""
 
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -8,15 +8,15 @@ from aiohttp import web
 
 from export_worker.errors import InvalidRequestError, PlatformMalformedError, PlatformUnavailableError
 from export_worker.platforms.growingio_rest.operations import OPERATIONS
+from support.drivers import growingio_rest_driver
 from support.scripted_server import Reply, ScriptedServer, Seen, json_replied, replied
-from unit.platforms.growingio_rest.test_driver import driver
 
 SEGMENTS = "/v1/api/projects/WlGk4Daj/segment_profiles"
 ITEM = {"id": "qgQMXnD3", "key": "seg_51activity", "name": "分群4"}
 
 
 def paged(total: int, **more: Any) -> Reply:
-    """A listing of so many items, in the platform's envelope."""
+    """Replies with pages of a listing of `total` items, in the platform's envelope."""
 
     async def reply(seen: Seen) -> web.StreamResponse:
         query = parse_qs(urlsplit(seen.target).query)
@@ -44,10 +44,12 @@ def paged(total: int, **more: Any) -> Reply:
         ("tags", None, {"space_id": "VKwkPmqX"}, "/v1/api/user_tags?limit=1000&offset=0"),
     ],
 )
-@pytest.mark.parametrize("answer", [[ITEM], [[ITEM]], {"values": [ITEM]}, [{"values": [ITEM], "hasNextPage": False}]])
-async def test_catalog(resource: str, project: str | None, options: dict[str, Any], target: str, answer: Any) -> None:
-    async with ScriptedServer() as server, driver(server, **options) as rest:
-        server.on(target.partition("?")[0], json_replied(answer))
+@pytest.mark.parametrize("response", [[ITEM], [[ITEM]], {"values": [ITEM]}, [{"values": [ITEM], "hasNextPage": False}]])
+async def test_catalog_sends_documented_request_and_reads_every_envelope(
+    resource: str, project: str | None, options: dict[str, Any], target: str, response: Any
+) -> None:
+    async with ScriptedServer() as server, growingio_rest_driver(server, **options) as rest:
+        server.on(target.partition("?")[0], json_replied(response))
         assert await rest.catalog(resource, project) == [ITEM]
     [seen] = server.seen
     assert (seen.method, seen.target, seen.body) == ("GET", target, b"")
@@ -55,34 +57,34 @@ async def test_catalog(resource: str, project: str | None, options: dict[str, An
 
 @pytest.mark.parametrize(("total", "calls"), [(0, 1), (999, 1), (1000, 1), (1001, 2), (2500, 3)])
 async def test_catalog_reads_all_pages(total: int, calls: int) -> None:
-    async with ScriptedServer() as server, driver(server) as rest:
+    async with ScriptedServer() as server, growingio_rest_driver(server) as rest:
         server.on(SEGMENTS, paged(total))
         assert await rest.catalog("segments", "WlGk4Daj") == [{"id": number} for number in range(total)]
     assert len(server.seen) == calls
 
 
 @pytest.mark.parametrize(("total", "calls"), [(999, 1), (1000, 2), (1001, 2)])
-async def test_catalog_without_a_word_on_the_next_page(total: int, calls: int) -> None:
+async def test_catalog_without_next_page_field_reads_all_pages(total: int, calls: int) -> None:
     async def bare(seen: Seen) -> web.StreamResponse:
         first = int(parse_qs(urlsplit(seen.target).query)["offset"][0])
         return web.json_response([{"id": number} for number in range(first, min(first + 1000, total))])
 
-    async with ScriptedServer() as server, driver(server) as rest:
+    async with ScriptedServer() as server, growingio_rest_driver(server) as rest:
         server.on(SEGMENTS, bare)
         assert len(await rest.catalog("segments", "WlGk4Daj")) == total
     assert len(server.seen) == calls
 
 
-async def test_catalog_that_ignores_the_offset_ends() -> None:
-    async with ScriptedServer() as server, driver(server) as rest:
+async def test_catalog_of_server_that_ignores_offset_raises() -> None:
+    async with ScriptedServer() as server, growingio_rest_driver(server) as rest:
         server.on(SEGMENTS, json_replied({"values": [ITEM], "hasNextPage": True}))
         with pytest.raises(PlatformMalformedError, match="every page is the same"):
             await rest.catalog("segments", "WlGk4Daj")
     assert len(server.seen) == 2
 
 
-async def test_catalog_that_promises_more_and_has_nothing_ends() -> None:
-    async with ScriptedServer() as server, driver(server) as rest:
+async def test_catalog_ends_at_empty_page() -> None:
+    async with ScriptedServer() as server, growingio_rest_driver(server) as rest:
         server.on(SEGMENTS, paged(1, hasNextPage=True))
         assert await rest.catalog("segments", "WlGk4Daj") == [{"id": 0}]
 
@@ -99,8 +101,10 @@ async def test_catalog_that_promises_more_and_has_nothing_ends() -> None:
         ("tags", "", "project: must be a project's id"),
     ],
 )
-async def test_catalog_refuses_before_it_asks(resource: str, project: str | None, problem: str) -> None:
-    async with ScriptedServer() as server, driver(server) as rest:
+async def test_catalog_refuses_wrong_arguments_before_any_request(
+    resource: str, project: str | None, problem: str
+) -> None:
+    async with ScriptedServer() as server, growingio_rest_driver(server) as rest:
         with pytest.raises(InvalidRequestError, match=f"^{problem}"):
             await rest.catalog(resource, project)
     assert server.seen == []
@@ -110,8 +114,8 @@ async def test_catalog_refuses_before_it_asks(resource: str, project: str | None
     "items", [None, {}, "x", [1], ["x"], [[1]], {"values": None}, {"values": [1]}, [{"values": 1}]]
 )
 @pytest.mark.parametrize(("resource", "path"), [("projects", "/v1/api/projects"), ("tags", "/v1/api/user_tags")])
-async def test_catalog_of_odd_shape_is_malformed(resource: str, path: str, items: Any) -> None:
-    async with ScriptedServer() as server, driver(server) as rest:
+async def test_catalog_response_of_other_shape_raises_malformed(resource: str, path: str, items: Any) -> None:
+    async with ScriptedServer() as server, growingio_rest_driver(server) as rest:
         server.on(path, json_replied(items))
         with pytest.raises(PlatformMalformedError, match="is no list of objects"):
             await rest.catalog(resource, None)
@@ -138,16 +142,16 @@ CALLS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "job_result": ("GET /v1/api/job/result/kqQeWeGr", None),
     "project_job_result": (f"GET {PROJECT}/job/result/kqQeWeGr", None),
 }
-"""Every operation with every argument that it takes: the request's line and body."""
+"""Request line and body of every operation with all of its arguments."""
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-async def test_every_operation_of_the_table_as_it_goes_out(name: str) -> None:
+async def test_operation_sends_documented_request(name: str) -> None:
     operation = OPERATIONS[name]
     known = {parameter.name for parameter in operation.parameters}
     arguments = {key: value for key, value in (KEYS | PAGE | FILE).items() if key in known}
     line, body = CALLS[name]
-    async with ScriptedServer() as server, driver(server) as rest:
+    async with ScriptedServer() as server, growingio_rest_driver(server) as rest:
         server.on(line.split()[1].partition("?")[0], json_replied({"value": True}))
         assert await rest.call(operation, arguments, None) == {"value": True}
     [seen] = server.seen
@@ -155,12 +159,12 @@ async def test_every_operation_of_the_table_as_it_goes_out(name: str) -> None:
     assert (seen.json if seen.body else None) == body
 
 
-def test_table_is_consistent() -> None:
+def test_operation_table_is_consistent() -> None:
     assert set(CALLS) == set(OPERATIONS)
-    names = [word for operation in OPERATIONS.values() for word in (operation.name, *operation.aliases)]
+    names = [name for operation in OPERATIONS.values() for name in (operation.name, *operation.aliases)]
     assert len(names) == len(set(names))
     for operation in OPERATIONS.values():
-        in_path = [parameter for parameter in operation.parameters if parameter.place == "path"]
+        in_path = [parameter for parameter in operation.parameters if parameter.location == "path"]
         assert all(parameter.required and f"{{{parameter.name}}}" in operation.path for parameter in in_path)
         assert operation.path.count("{") == len(in_path)
 
@@ -173,8 +177,10 @@ def test_table_is_consistent() -> None:
         ("dc_user_tag_export_jobs", {"properties": ["a"] * 61}, "properties: must have at most 60 items"),
     ],
 )
-async def test_call_refuses_more_than_the_platform_takes(name: str, argument: dict[str, Any], problem: str) -> None:
-    async with ScriptedServer() as server, driver(server) as rest:
+async def test_call_above_limit_is_refused_before_any_request(
+    name: str, argument: dict[str, Any], problem: str
+) -> None:
+    async with ScriptedServer() as server, growingio_rest_driver(server) as rest:
         with pytest.raises(InvalidRequestError, match=f"^{problem}$"):
             await rest.call(OPERATIONS[name], {"tag_key": "tag_rfm", **argument}, None)
     assert server.seen == []
@@ -188,14 +194,14 @@ async def test_call_refuses_more_than_the_platform_takes(name: str, argument: di
         ("dc_user_tag_export_jobs", {"properties": ["a"] * 60}),
     ],
 )
-async def test_call_sends_as_much_as_the_platform_takes(name: str, argument: dict[str, Any]) -> None:
-    async with ScriptedServer() as server, driver(server) as rest:
+async def test_call_at_limit_is_sent(name: str, argument: dict[str, Any]) -> None:
+    async with ScriptedServer() as server, growingio_rest_driver(server) as rest:
         server.on(OPERATIONS[name].path.replace("{tag_key}", "tag_rfm"), json_replied({}))
         assert await rest.call(OPERATIONS[name], {"tag_key": "tag_rfm", **argument}, None) == {}
 
 
-async def test_call_with_a_key_that_is_not_known_fails_with_the_hint() -> None:
-    async with ScriptedServer() as server, driver(server) as rest:
+async def test_call_with_unknown_key_raises_with_hint() -> None:
+    async with ScriptedServer() as server, growingio_rest_driver(server) as rest:
         server.on("/v1/api/user_tags/x/users", replied("Internal Server Error", 500))
-        with pytest.raises(PlatformUnavailableError, match="that it does not know, too"):
+        with pytest.raises(PlatformUnavailableError, match="the same response for an unknown project"):
             await rest.call(OPERATIONS["dc_user_tag_users"], {"tag_key": "x"}, None)

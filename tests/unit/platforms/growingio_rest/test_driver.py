@@ -1,7 +1,5 @@
-"""The GrowingIO REST driver against a scripted server: what it sends, and what it makes of the answers."""
+"""The GrowingIO REST driver against a scripted server: the requests that it sends, and the results of responses."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -27,48 +25,25 @@ from export_worker.platforms.base import Catalog, Driver
 from export_worker.platforms.growingio_rest.driver import GrowingioRestDriver
 from export_worker.platforms.operations import Operations
 from export_worker.platforms.settings import ConnectionSettings
+from support.drivers import growingio_rest_driver
+from support.growingio_rest_sample import FILE, JOB_ID, RESULT, SEGMENT, SUBMIT, SUBMITTED, URI
 from support.scripted_server import CANARY, Reply, ScriptedServer, echoed, json_replied, replied
-
-SEGMENT = GrowingioSegmentProfileUsers(project_id="WlGk4Daj", segment_key="seg_51activity")
-SUBMIT = "/v1/api/projects/WlGk4Daj/segment_profiles/seg_51activity/export_jobs"
-JOB_ID = "kqQeWeGr"
-RESULT = f"/v1/api/job/result/{JOB_ID}"
-SUBMITTED = {"id": JOB_ID, "name": "DES-202205240136-5818534160000"}
-URI = (
-    "%2Fjobs%2Fresults%2FDES-202205240136-5818534160000%2F"
-    "zxm_%E7%94%A8%E6%88%B7_%E5%AD%97%E7%AC%A6%E4%B8%B2_%E5%8A%A0%E5%AF%86_2022-04-26_UserList.csv"
-)
-FILE = RemoteFile(URI, "zxm_用户_字符串_加密_2022-04-26_UserList.csv")
-ODD_FILE = '“gio_id","d_$basic_userId","usr_gender","tag_rfm"\n"603542","C001","男”,\n"605419","C004",,"低"\n'
-"""As the document prints it."""
-
-
-@asynccontextmanager
-async def driver(server: ScriptedServer, **options: Any) -> AsyncIterator[GrowingioRestDriver]:
-    settings = ConnectionSettings.model_validate(
-        {"platform": "growingio-rest", "base_url": server.url, "token": CANARY, **options}
-    )
-    built = GrowingioRestDriver("rest", settings, Redactor())
-    try:
-        yield built
-    finally:
-        await built.close()
 
 
 async def submit(*replies: Reply, export: ExportKind = SEGMENT) -> Submitted:
-    async with ScriptedServer() as server, driver(server) as rest:
+    async with ScriptedServer() as server, growingio_rest_driver(server) as rest:
         server.on(SUBMIT, *replies)
         return await rest.submit(export)
 
 
 async def poll(*replies: Reply) -> Polled:
-    async with ScriptedServer() as server, driver(server) as rest:
+    async with ScriptedServer() as server, growingio_rest_driver(server) as rest:
         server.on(RESULT, *replies)
         return await rest.poll(SEGMENT, JOB_ID)
 
 
 async def downloaded(reply: Reply, file: RemoteFile = FILE, **options: Any) -> bytes:
-    async with ScriptedServer() as server, driver(server, **options) as rest:
+    async with ScriptedServer() as server, growingio_rest_driver(server, **options) as rest:
         server.on("/download", reply)
         async with rest.open_result(SEGMENT, file) as download:
             body = b"".join([chunk async for chunk in download.chunks()])
@@ -76,7 +51,7 @@ async def downloaded(reply: Reply, file: RemoteFile = FILE, **options: Any) -> b
             return body
 
 
-def test_driver_has_its_capabilities() -> None:
+def test_driver_implements_catalog_and_operations() -> None:
     settings = ConnectionSettings.model_validate(
         {"platform": "growingio-rest", "base_url": "https://op.example.cn", "token": CANARY}
     )
@@ -116,8 +91,8 @@ def test_driver_has_its_capabilities() -> None:
         ),
     ],
 )
-async def test_submit_goes_where_the_export_belongs(export: ExportKind, options: dict[str, Any], path: str) -> None:
-    async with ScriptedServer() as server, driver(server, **options) as rest:
+async def test_submit_is_sent_to_path_of_export(export: ExportKind, options: dict[str, Any], path: str) -> None:
+    async with ScriptedServer() as server, growingio_rest_driver(server, **options) as rest:
         server.on(path, json_replied(SUBMITTED))
         assert await rest.submit(export) == Submitted(JOB_ID)
     [seen] = server.seen
@@ -132,27 +107,27 @@ async def test_submit_goes_where_the_export_belongs(export: ExportKind, options:
         (GrowingioUserTagUsers(tag_key="tag_rfm"), RESULT),
     ],
 )
-async def test_result_is_looked_for_where_the_setting_says(export: ExportKind, path: str) -> None:
+async def test_poll_is_sent_to_configured_result_path(export: ExportKind, path: str) -> None:
     template = "/v1/api/projects/{project_id}/job/result/{id}"
-    async with ScriptedServer() as server, driver(server, result_path=template) as rest:
+    async with ScriptedServer() as server, growingio_rest_driver(server, result_path=template) as rest:
         server.on(path, json_replied({"stage": "RUNNING"}))
         assert await rest.poll(export, JOB_ID) == Pending("RUNNING")
     assert [seen.target for seen in server.seen] == [path]
 
 
-async def test_language_is_sent_when_it_is_set() -> None:
-    async with ScriptedServer() as server, driver(server, language="US") as rest:
+async def test_language_setting_is_sent_as_header() -> None:
+    async with ScriptedServer() as server, growingio_rest_driver(server, language="US") as rest:
         server.on(RESULT, json_replied({"stage": "RUNNING"}))
         await rest.poll(SEGMENT, JOB_ID)
     assert server.seen[0].headers["language"] == "US"
 
 
-async def test_kind_of_another_platform_is_refused() -> None:
+async def test_kind_of_other_platform_is_refused() -> None:
     with pytest.raises(PlatformRefusedError, match=r"sensorsdata\.user_group_users"):
         await submit(export=SensorsdataUserGroupUsers(group_id=1))
 
 
-async def test_answers_within_a_list_of_one() -> None:
+async def test_responses_within_list_of_one_are_read() -> None:
     assert await submit(json_replied([SUBMITTED])) == Submitted(JOB_ID)
     assert await poll(json_replied([{"stage": "READY"}])) == Pending("READY")
 
@@ -173,28 +148,28 @@ async def test_answers_within_a_list_of_one() -> None:
         1,
     ],
 )
-async def test_submit_without_a_usable_id_is_malformed(job: Any) -> None:
+async def test_submit_response_without_usable_id_raises_malformed(job: Any) -> None:
     with pytest.raises(PlatformMalformedError, match="has no job id: ") as caught:
         await submit(json_replied(job))
     assert caught.value.retryable
 
 
-async def test_what_stands_in_place_of_an_id_is_told_and_masked() -> None:
+async def test_error_for_missing_id_quotes_masked_response() -> None:
     with pytest.raises(PlatformMalformedError, match=r'has no job id: \{"message": "系统维护中 \*\*\*"\}'):
         await submit(json_replied({"message": f"系统维护中 {CANARY}"}))
 
 
 @pytest.mark.parametrize("stage", ["NONE", "READY", "RUNNING", "DATA_READY", "TENCENT_PORTRAIT_RUNNING", "finish", "x"])
-async def test_stage_that_is_not_terminal_is_pending(stage: str) -> None:
+async def test_poll_with_non_terminal_stage_returns_pending(stage: str) -> None:
     assert await poll(json_replied({"stage": stage, "uris": [URI]})) == Pending(stage)
 
 
-@pytest.mark.parametrize("answer", [{}, {"uris": None}, {"uris": []}])
-async def test_finish_may_name_no_file(answer: dict[str, Any]) -> None:
-    assert await poll(json_replied({"stage": "FINISH", **answer})) == Ready("FINISH", ())
+@pytest.mark.parametrize("response", [{}, {"uris": None}, {"uris": []}])
+async def test_poll_with_stage_finish_and_no_uris_returns_no_files(response: dict[str, Any]) -> None:
+    assert await poll(json_replied({"stage": "FINISH", **response})) == Ready("FINISH", ())
 
 
-async def test_error_fails_the_operation_and_says_what_it_can() -> None:
+async def test_poll_with_stage_error_returns_operation_failed_with_response() -> None:
     polled = await poll(json_replied({"stage": "ERROR", "message": "no users"}))
     assert polled == OperationFailed(
         "ERROR", 'the platform\'s job ended in ERROR: {"stage": "ERROR", "message": "no users"}'
@@ -202,11 +177,11 @@ async def test_error_fails_the_operation_and_says_what_it_can() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [None, {}, {"stage": None}, {"stage": 1}, {"stage": ""}, {"stage": "x" * 300}, "text", [], [1], 3]
+    "response", [None, {}, {"stage": None}, {"stage": 1}, {"stage": ""}, {"stage": "x" * 300}, "text", [], [1], 3]
 )
-async def test_poll_that_tells_no_stage_is_malformed(answer: Any) -> None:
+async def test_poll_response_without_stage_raises_malformed(response: Any) -> None:
     with pytest.raises(PlatformMalformedError, match="has no stage"):
-        await poll(json_replied(answer))
+        await poll(json_replied(response))
 
 
 @pytest.mark.parametrize(
@@ -230,7 +205,7 @@ async def test_poll_that_tells_no_stage_is_malformed(answer: Any) -> None:
         "%2Fa.csv",
     ],
 )
-async def test_uri_that_is_no_encoded_path_is_malformed(uris: Any) -> None:
+async def test_uri_that_is_no_encoded_path_raises_malformed(uris: Any) -> None:
     with pytest.raises(PlatformMalformedError) as caught:
         await poll(json_replied({"stage": "FINISH", "uris": uris}))
     assert caught.value.retryable
@@ -247,8 +222,8 @@ async def test_uri_that_is_no_encoded_path_is_malformed(uris: Any) -> None:
         ("%2Fjobs%2F..%2F(x)'~*!,;:@%3D$.csv", "(x)'~*!,;:@=$.csv"),
     ],
 )
-async def test_uri_goes_out_untouched_and_is_decoded_once_for_the_name(uri: str, name: str) -> None:
-    async with ScriptedServer() as server, driver(server) as rest:
+async def test_uri_is_sent_unchanged_and_decoded_once_for_file_name(uri: str, name: str) -> None:
+    async with ScriptedServer() as server, growingio_rest_driver(server) as rest:
         server.on(RESULT, json_replied({"stage": "FINISH", "uris": [uri]}))
         server.on("/download", replied("gio_id\n", content_type="text/csv"))
         polled = await rest.poll(SEGMENT, JOB_ID)
@@ -265,33 +240,34 @@ async def test_uri_goes_out_untouched_and_is_decoded_once_for_the_name(uri: str,
         (500, PlatformUnavailableError, ErrorCode.PLATFORM_UNAVAILABLE),
     ],
 )
-async def test_plain_text_error_has_a_code_and_a_hint(status: int, kind: type[PlatformError], code: ErrorCode) -> None:
+async def test_plain_text_error_raises_with_hint(status: int, kind: type[PlatformError], code: ErrorCode) -> None:
     plain = replied("Internal Server Error", status=status, content_type="text/plain")
-    for asked in (submit, poll):
+    for step in (submit, poll):
         with pytest.raises(
-            kind, match=r"Internal Server Error \(GrowingIO says so of a project, segment or tag"
+            kind,
+            match=r"Internal Server Error \(GrowingIO gives the same response for an unknown project, segment or tag",
         ) as caught:
-            await asked(plain)
+            await step(plain)
         assert caught.value.code == code
 
 
-async def test_another_error_has_no_such_hint() -> None:
+async def test_other_error_raises_without_hint() -> None:
     with pytest.raises(PlatformUnavailableError) as caught:
         await submit(replied("bad gateway", status=502, headers={"Retry-After": "7"}))
-    assert "knows" not in str(caught.value)
+    assert "unknown" not in str(caught.value)
     assert caught.value.retry_after_s == 7
 
 
-async def test_wrong_token_is_final() -> None:
+async def test_wrong_token_raises_auth_failed() -> None:
     with pytest.raises(AuthFailedError) as caught:
         await submit(json_replied({"error": "unauthorized"}, status=401))
     assert not caught.value.retryable
 
 
-async def test_secret_on_an_error_page_is_masked() -> None:
-    for asked in (submit, poll, downloaded):
+async def test_secret_in_error_page_is_masked() -> None:
+    for step in (submit, poll, downloaded):
         with pytest.raises(PlatformUnavailableError) as caught:
-            await asked(echoed)
+            await step(echoed)
         assert "***" in str(caught.value)
         assert "canary" not in str(caught.value)
 
@@ -308,7 +284,7 @@ JSON_FILE = RemoteFile("%2Fa.json", "a.json")
         ("x" * 4096, "text/csv", FILE),
     ],
 )
-async def test_message_in_place_of_a_list_of_users_is_invalid(body: str, content_type: str, file: RemoteFile) -> None:
+async def test_message_instead_of_user_list_raises_invalid(body: str, content_type: str, file: RemoteFile) -> None:
     with pytest.raises(DownloadInvalidError, match="is a message, not a list of users") as caught:
         await downloaded(replied(body, content_type=content_type), file)
     assert caught.value.retryable
@@ -325,18 +301,18 @@ async def test_message_in_place_of_a_list_of_users_is_invalid(body: str, content
         (b"gio_id\n" + b"1\n" * 200_000, FILE),
     ],
 )
-async def test_list_of_users_comes_as_it_is(body: bytes, file: RemoteFile) -> None:
+async def test_user_list_is_downloaded_unchanged(body: bytes, file: RemoteFile) -> None:
     assert await downloaded(replied(body, content_type="text/csv"), file) == body
 
 
-async def test_look_for_the_identifier_can_be_turned_off_or_changed() -> None:
+async def test_id_column_setting_changes_or_disables_check() -> None:
     other = replied("user_id\n1\n", content_type="text/csv")
     assert await downloaded(other, id_column="") == b"user_id\n1\n"
     assert await downloaded(other, id_column="user_id") == b"user_id\n1\n"
 
 
-async def test_download_that_is_left_early_is_closed() -> None:
-    async with ScriptedServer() as server, driver(server) as rest:
+async def test_aborted_download_is_closed() -> None:
+    async with ScriptedServer() as server, growingio_rest_driver(server) as rest:
         server.on("/download", replied(b"gio_id\n" + b"1\n" * 500_000, content_type="text/csv"))
         async with rest.open_result(SEGMENT, FILE) as download:
             async for chunk in download.chunks():

@@ -1,4 +1,4 @@
-"""Both examples of GrowingIO's segment profile document: our calls are theirs, and we read their answers."""
+"""Both examples of GrowingIO's segment profile document: the driver sends these requests and reads these responses."""
 
 from dataclasses import asdict
 from typing import Any
@@ -6,19 +6,10 @@ from typing import Any
 import pytest
 
 from export_worker.contract.request import ExportKind
+from support.drivers import growingio_rest_driver
 from support.golden_files import check_golden
+from support.growingio_rest_sample import FILE, JOB_ID, ODD_FILE, RESULT, SEGMENT, SUBMIT, SUBMITTED, URI
 from support.scripted_server import CANARY, ScriptedServer, Seen, json_replied, replied
-from unit.platforms.growingio_rest.test_driver import (
-    FILE,
-    JOB_ID,
-    ODD_FILE,
-    RESULT,
-    SEGMENT,
-    SUBMIT,
-    SUBMITTED,
-    URI,
-    driver,
-)
 
 WITH_COLUMNS = SEGMENT.model_copy(
     update={
@@ -31,8 +22,8 @@ WITHOUT_COLUMNS = SEGMENT.model_copy(update={"properties": []})
 FINISHED = {"stage": "FINISH", "uris": [URI]}
 
 
-def document_of(seen: Seen, answer: Any, read: Any) -> dict[str, Any]:
-    """A call as golden files have it; of the headers, those that the document names, without the token."""
+def document_of(seen: Seen, response: Any, read: Any) -> dict[str, Any]:
+    """Returns a call in the form of the golden files, with the headers of the document and without the token."""
     path, _, query = seen.target.partition("?")
     headers = {name: seen.headers[name] for name in ("Authorization", "Content-Type") if name in seen.headers}
     assert headers["Authorization"] == f"Bearer {CANARY}"
@@ -42,7 +33,7 @@ def document_of(seen: Seen, answer: Any, read: Any) -> dict[str, Any]:
         "query": query,
         "headers": {**headers, "Authorization": "Bearer <token>"},
         "body": seen.json if seen.body else None,
-        "answer": answer,
+        "answer": response,
         "read": read,
     }
 
@@ -50,8 +41,8 @@ def document_of(seen: Seen, answer: Any, read: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "export"), [("submit-with-columns", WITH_COLUMNS), ("submit-without-columns", WITHOUT_COLUMNS)]
 )
-async def test_submit_is_the_documents_own(name: str, export: ExportKind) -> None:
-    async with ScriptedServer() as server, driver(server) as rest:
+async def test_submit_request_matches_document(name: str, export: ExportKind) -> None:
+    async with ScriptedServer() as server, growingio_rest_driver(server) as rest:
         server.on(SUBMIT, json_replied(SUBMITTED))
         submitted = await rest.submit(export)
     [seen] = server.seen
@@ -59,8 +50,8 @@ async def test_submit_is_the_documents_own(name: str, export: ExportKind) -> Non
     check_golden(f"growingio-rest/{name}", document_of(seen, SUBMITTED, asdict(submitted)))
 
 
-async def test_result_is_the_documents_own() -> None:
-    async with ScriptedServer() as server, driver(server) as rest:
+async def test_poll_request_matches_document() -> None:
+    async with ScriptedServer() as server, growingio_rest_driver(server) as rest:
         server.on(RESULT, json_replied(FINISHED))
         polled = await rest.poll(SEGMENT, JOB_ID)
     [seen] = server.seen
@@ -69,8 +60,8 @@ async def test_result_is_the_documents_own() -> None:
     )
 
 
-async def test_download_is_the_documents_own() -> None:
-    async with ScriptedServer() as server, driver(server) as rest:
+async def test_download_request_matches_document() -> None:
+    async with ScriptedServer() as server, growingio_rest_driver(server) as rest:
         server.on("/download", replied(ODD_FILE, content_type="text/csv"))
         async with rest.open_result(SEGMENT, FILE) as download:
             read = b"".join([chunk async for chunk in download.chunks()])

@@ -1,4 +1,4 @@
-"""What a request for GrowingIO REST may name: keys in paths, properties, file formats."""
+"""Requests for GrowingIO REST: allowed keys in paths, properties and file formats."""
 
 import json
 from typing import Any
@@ -18,7 +18,7 @@ def parsed(**fields: Any) -> GrowingioUserTagUsers:
 
 
 @pytest.mark.parametrize("key", ["tag_rfm", "a", "_-", "流失用户", "a.b", "a:b$c", "a&b=c;d", "a..b", "x" * 128])
-def test_key_may_be_anything_that_stays_one_segment_of_a_path(key: str) -> None:
+def test_key_that_stays_one_path_segment_is_accepted(key: str) -> None:
     assert parsed(tag_key=key).tag_key == key
 
 
@@ -44,23 +44,23 @@ def test_key_may_be_anything_that_stays_one_segment_of_a_path(key: str) -> None:
         1,
     ],
 )
-def test_key_that_could_become_another_path_is_refused(key: Any) -> None:
+def test_key_that_could_change_the_path_is_refused(key: Any) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         parsed(tag_key=key)
     assert [problem.field for problem in caught.value.problems] == ["export.tag_key"]
 
 
-def test_sixty_properties_are_the_most() -> None:
+def test_more_than_sixty_properties_are_refused() -> None:
     assert len(parsed(properties=["p"] * PROPERTIES_MAX).properties or ()) == 60
     with pytest.raises(InvalidRequestError, match=r"export\.properties"):
         parsed(properties=["p"] * (PROPERTIES_MAX + 1))
 
 
 @pytest.mark.parametrize("file_format", [None, "csv", "json"])
-def test_header_type_is_for_csv(file_format: str | None) -> None:
+def test_csv_header_type_is_refused_for_json(file_format: str | None) -> None:
     fields = {"csv_header_type": "name", **({} if file_format is None else {"file_format": file_format})}
     if file_format == "json":
-        with pytest.raises(InvalidRequestError, match="csv_header_type: is for file_format csv only"):
+        with pytest.raises(InvalidRequestError, match="csv_header_type: is allowed only with file_format csv"):
             parsed(**fields)
     else:
         assert parsed(**fields).csv_header_type == "name"

@@ -1,4 +1,4 @@
-"""The settings of a GrowingIO REST connection, and how its driver is found."""
+"""The settings of a GrowingIO REST connection, and the registry that finds its driver."""
 
 import asyncio
 from typing import Any
@@ -25,7 +25,7 @@ def refusal(**options: Any) -> str:
     return str(caught.value)
 
 
-def test_driver_is_found_by_the_name_of_its_platform() -> None:
+def test_build_driver_finds_driver_by_platform() -> None:
     redactor = Redactor()
     built = build_driver("rest", settings(token=CANARY), redactor)
     assert isinstance(built, GrowingioRestDriver)
@@ -53,5 +53,5 @@ def test_driver_is_found_by_the_name_of_its_platform() -> None:
         ({"token": CANARY, "result_path": "/v1/{id}/{id}"}, "connections.rest.result_path: must be a path with"),
     ],
 )
-def test_wrong_settings_name_the_setting(options: dict[str, Any], start: str) -> None:
+def test_wrong_setting_is_refused_with_its_name(options: dict[str, Any], start: str) -> None:
     assert refusal(**options).startswith(start)

@@ -1,4 +1,4 @@
-"""Ways in: static tokens, and the client-credentials grant with one renewal for all that wait."""
+"""Authentication: static tokens, and the client-credentials grant with one renewal for all waiting callers."""
 
 import asyncio
 import traceback
@@ -27,7 +27,7 @@ from export_worker.platforms.http.client import Call, HttpClient
 from support.scripted_server import CANARY, Reply, ScriptedServer, Seen, json_replied, replied
 
 TOKEN_PATH = "/accounts/oauth/access_token"
-ASK = Call("GET", "/x")
+CALL = Call("GET", "/x")
 
 
 class Clock:
@@ -38,8 +38,8 @@ class Clock:
         return self.now_s
 
 
-class Way:
-    """A client and its way in, against a scripted server."""
+class Connection:
+    """A client with client-credentials authentication, against a scripted server."""
 
     def __init__(self, server: ScriptedServer) -> None:
         self.clock = Clock()
@@ -48,13 +48,13 @@ class Way:
         self.client = HttpClient("gio", server.url, self.redactor)
         self.auth = ClientCredentialsAuth(self.client, CANARY, "Token", clock=self.clock)
 
-    async def ask(self) -> object:
-        return await self.client.call(ASK, self.auth)
+    async def call(self) -> object:
+        return await self.client.call(CALL, self.auth)
 
 
 @asynccontextmanager
-async def way(server: ScriptedServer) -> AsyncIterator[Way]:
-    opened = Way(server)
+async def connected(server: ScriptedServer) -> AsyncIterator[Connection]:
+    opened = Connection(server)
     try:
         yield opened
     finally:
@@ -62,11 +62,11 @@ async def way(server: ScriptedServer) -> AsyncIterator[Way]:
         await opened.client.close()
 
 
-def guarded(*good: str) -> Reply:
-    """Lets in who has one of the tokens."""
+def accepting(*tokens: str) -> Reply:
+    """Accepts requests with one of the tokens, and responds 401 to all others."""
 
     async def reply(seen: Seen) -> web.StreamResponse:
-        if seen.headers.get("Authorization") in {f"Token {token}" for token in good}:
+        if seen.headers.get("Authorization") in {f"Token {token}" for token in tokens}:
             return web.json_response({"ok": True})
         return web.Response(status=401, text=f"no: {seen.headers.get('Authorization')}")
 
@@ -80,19 +80,19 @@ def grants(*tokens: str, **fields: object) -> list[Reply]:
 @pytest.mark.parametrize(
     ("scheme", "header"), [("Token", f"Token {CANARY}"), ("Bearer", f"Bearer {CANARY}"), ("raw", CANARY)]
 )
-async def test_scheme_of_a_static_token(scheme: AuthScheme, header: str) -> None:
+async def test_static_token_is_sent_with_its_scheme(scheme: AuthScheme, header: str) -> None:
     auth = StaticAuth(authorization(scheme, CANARY))
     assert (await auth.credential()).headers == {"Authorization": header}
 
 
-async def test_static_token_that_is_refused_is_final() -> None:
+async def test_refused_static_token_raises_auth_failed_without_retry() -> None:
     async with ScriptedServer() as server:
-        server.on("/x", guarded("another"))
+        server.on("/x", accepting("another"))
         redactor = Redactor()
         redactor.add(CANARY)
         client = HttpClient("gio", server.url, redactor)
         with pytest.raises(AuthFailedError) as caught:
-            await client.call(ASK, StaticAuth(authorization("Token", CANARY)))
+            await client.call(CALL, StaticAuth(authorization("Token", CANARY)))
         await client.close()
     assert len(server.seen) == 1
     assert "canary" not in str(caught.value)
@@ -100,18 +100,18 @@ async def test_static_token_that_is_refused_is_final() -> None:
 
 
 @pytest.mark.parametrize("value", ["", "se\ncret", "secret\n", " secret", "secret标签", "secret\x00"])
-def test_token_that_no_header_can_carry(value: str) -> None:
+def test_value_that_is_not_allowed_in_header_is_refused(value: str) -> None:
     with pytest.raises(ConfigError, match=r"^connections\.gio\.token: ") as caught:
         check_header_value(value, "connections.gio.token")
     assert "cret" not in str(caught.value)
 
 
-async def test_grant_is_asked_for_as_documented() -> None:
-    async with ScriptedServer() as server, way(server) as opened:
+async def test_grant_request_has_documented_form() -> None:
+    async with ScriptedServer() as server, connected(server) as opened:
         server.on(TOKEN_PATH, *grants("fresh-token"))
-        server.on("/x", guarded("fresh-token"))
-        assert await opened.ask() == {"ok": True}
-        assert await opened.ask() == {"ok": True}
+        server.on("/x", accepting("fresh-token"))
+        assert await opened.call() == {"ok": True}
+        assert await opened.call() == {"ok": True}
         assert opened.redactor.text("a fresh-token") == "a ***"
     [seen] = server.asked(TOKEN_PATH)
     assert seen.method == "POST"
@@ -125,11 +125,11 @@ async def test_grant_is_asked_for_as_documented() -> None:
     }
 
 
-async def test_twenty_calls_that_get_401_share_one_renewal() -> None:
-    async with ScriptedServer() as server, way(server) as opened:
+async def test_twenty_calls_with_401_share_one_renewal() -> None:
+    async with ScriptedServer() as server, connected(server) as opened:
         arrived = asyncio.Event()
 
-        async def refuse_when_all_are_there(seen: Seen) -> web.StreamResponse:
+        async def refuse_when_all_have_arrived(seen: Seen) -> web.StreamResponse:
             if seen.headers["Authorization"] == "Token second-token":
                 return web.json_response({"ok": True})
             if len(server.asked("/x")) == 21:
@@ -138,24 +138,24 @@ async def test_twenty_calls_that_get_401_share_one_renewal() -> None:
             return web.Response(status=401)
 
         server.on(TOKEN_PATH, *grants("first-token", "second-token"))
-        server.on("/x", json_replied({"ok": "warm"}), refuse_when_all_are_there)
-        await opened.ask()
-        answers = await asyncio.gather(*(opened.ask() for _ in range(20)))
-    assert answers == [{"ok": True}] * 20
+        server.on("/x", json_replied({"ok": "warm"}), refuse_when_all_have_arrived)
+        await opened.call()
+        results = await asyncio.gather(*(opened.call() for _ in range(20)))
+    assert results == [{"ok": True}] * 20
     assert len(server.asked(TOKEN_PATH)) == 2
     assert len(server.asked("/x")) == 41
 
 
-async def test_first_calls_share_one_grant() -> None:
-    async with ScriptedServer() as server, way(server) as opened:
+async def test_concurrent_first_calls_share_one_grant() -> None:
+    async with ScriptedServer() as server, connected(server) as opened:
         server.on(TOKEN_PATH, *grants("first-token"))
-        server.on("/x", guarded("first-token"))
-        await asyncio.gather(*(opened.ask() for _ in range(20)))
+        server.on("/x", accepting("first-token"))
+        await asyncio.gather(*(opened.call() for _ in range(20)))
     assert len(server.asked(TOKEN_PATH)) == 1
 
 
-async def test_late_401_with_an_old_token_just_repeats_with_the_new_one() -> None:
-    async with ScriptedServer() as server, way(server) as opened:
+async def test_renew_of_old_token_returns_current_token_without_request() -> None:
+    async with ScriptedServer() as server, connected(server) as opened:
         server.on(TOKEN_PATH, *grants("first-token", "second-token", "third-token"))
         old = await opened.auth.credential()
         new = await opened.auth.renew(old)
@@ -164,8 +164,8 @@ async def test_late_401_with_an_old_token_just_repeats_with_the_new_one() -> Non
     assert len(server.asked(TOKEN_PATH)) == 2
 
 
-async def test_the_same_token_given_again_counts_as_new() -> None:
-    async with ScriptedServer() as server, way(server) as opened:
+async def test_renewal_that_returns_same_token_counts_as_new() -> None:
+    async with ScriptedServer() as server, connected(server) as opened:
         server.on(TOKEN_PATH, *grants("same-token"))
         old = await opened.auth.credential()
         new = await opened.auth.renew(old)
@@ -173,60 +173,58 @@ async def test_the_same_token_given_again_counts_as_new() -> None:
     assert len(server.asked(TOKEN_PATH)) == 2
 
 
-async def test_second_401_is_final() -> None:
-    async with ScriptedServer() as server, way(server) as opened:
+async def test_second_401_raises_auth_failed() -> None:
+    async with ScriptedServer() as server, connected(server) as opened:
         server.on(TOKEN_PATH, *grants("first-token", "second-token"))
-        server.on("/x", guarded())
+        server.on("/x", accepting())
         with pytest.raises(AuthFailedError) as caught:
-            await opened.ask()
+            await opened.call()
     assert len(server.asked("/x")) == 2
     assert "second-token" not in "".join(traceback.format_exception(caught.value))
 
 
-async def test_cancelled_caller_leaves_the_renewal_to_the_others() -> None:
-    async with ScriptedServer() as server, way(server) as opened:
-        asked, go_on = asyncio.Event(), asyncio.Event()
+async def test_cancelled_caller_does_not_cancel_shared_renewal() -> None:
+    async with ScriptedServer() as server, connected(server) as opened:
+        requested, respond = asyncio.Event(), asyncio.Event()
 
         async def slow(_: Seen) -> web.StreamResponse:
-            asked.set()
-            await go_on.wait()
+            requested.set()
+            await respond.wait()
             return web.json_response({"access_token": "first-token"})
 
         server.on(TOKEN_PATH, slow)
-        server.on("/x", guarded("first-token"))
-        first = asyncio.create_task(opened.ask())
-        await asked.wait()
-        second = asyncio.create_task(opened.ask())
+        server.on("/x", accepting("first-token"))
+        first = asyncio.create_task(opened.call())
+        await requested.wait()
+        second = asyncio.create_task(opened.call())
         await asyncio.sleep(0)
         first.cancel()
-        go_on.set()
+        respond.set()
         assert await second == {"ok": True}
         assert first.cancelled()
     assert len(server.asked(TOKEN_PATH)) == 1
 
 
-async def test_close_ends_a_renewal_that_hangs() -> None:
-    async with ScriptedServer() as server, way(server) as opened:
-        asked = asyncio.Event()
+async def test_close_cancels_hanging_renewal() -> None:
+    async with ScriptedServer() as server, connected(server) as opened:
+        requested = asyncio.Event()
 
         async def never(_: Seen) -> web.StreamResponse:
-            asked.set()
+            requested.set()
             await asyncio.Event().wait()
             return web.Response()
 
         server.on(TOKEN_PATH, never)
-        caller = asyncio.create_task(opened.ask())
-        await asked.wait()
+        caller = asyncio.create_task(opened.call())
+        await requested.wait()
         await opened.auth.close()
         with pytest.raises(asyncio.CancelledError):
             await caller
 
 
 @pytest.mark.parametrize(("expires_in", "still_good_s", "renewed_s"), [(3600, 3539, 3540), ("100", 89, 90)])
-async def test_token_is_renewed_a_little_before_its_end(
-    expires_in: object, still_good_s: float, renewed_s: float
-) -> None:
-    async with ScriptedServer() as server, way(server) as opened:
+async def test_token_is_renewed_before_it_expires(expires_in: object, still_good_s: float, renewed_s: float) -> None:
+    async with ScriptedServer() as server, connected(server) as opened:
         server.on(TOKEN_PATH, *grants("first-token", "second-token", expires_in=expires_in))
         first = await opened.auth.credential()
         opened.clock.now_s += still_good_s
@@ -236,8 +234,8 @@ async def test_token_is_renewed_a_little_before_its_end(
 
 
 @pytest.mark.parametrize("expires_in", [None, "never", -1, 0, [], "nan"])
-async def test_lifetime_that_says_nothing_is_no_lifetime(expires_in: object) -> None:
-    async with ScriptedServer() as server, way(server) as opened:
+async def test_token_with_unusable_expires_in_is_not_renewed_by_time(expires_in: object) -> None:
+    async with ScriptedServer() as server, connected(server) as opened:
         server.on(TOKEN_PATH, *grants("first-token", "second-token", expires_in=expires_in))
         first = await opened.auth.credential()
         opened.clock.now_s += 1e9
@@ -259,21 +257,21 @@ async def test_lifetime_that_says_nothing_is_no_lifetime(expires_in: object) -> 
         (json_replied({"access_token": 17}), PlatformMalformedError),
     ],
 )
-async def test_no_token_for_the_secret(reply: Reply, kind: type[PlatformError]) -> None:
-    async with ScriptedServer() as server, way(server) as opened:
+async def test_grant_without_usable_token_raises(reply: Reply, kind: type[PlatformError]) -> None:
+    async with ScriptedServer() as server, connected(server) as opened:
         server.on(TOKEN_PATH, reply)
         with pytest.raises(PlatformError) as caught:
-            await opened.ask()
+            await opened.call()
     assert type(caught.value) is kind
     assert TOKEN_PATH in str(caught.value)
     assert "unreadable-token" not in str(caught.value)
     assert server.asked("/x") == []
 
 
-async def test_failed_renewal_is_tried_again_by_the_next_call() -> None:
-    async with ScriptedServer() as server, way(server) as opened:
+async def test_call_after_failed_renewal_requests_token_again() -> None:
+    async with ScriptedServer() as server, connected(server) as opened:
         server.on(TOKEN_PATH, replied(status=503), *grants("first-token"))
-        server.on("/x", guarded("first-token"))
+        server.on("/x", accepting("first-token"))
         with pytest.raises(PlatformUnavailableError):
-            await opened.ask()
-        assert await opened.ask() == {"ok": True}
+            await opened.call()
+        assert await opened.call() == {"ok": True}

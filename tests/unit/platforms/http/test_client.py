@@ -1,4 +1,4 @@
-"""The HTTP client: statuses, delays, limits, and what its errors must not show."""
+"""The HTTP client: statuses, delays, limits, and secrets in its errors."""
 
 import asyncio
 import gzip
@@ -37,25 +37,25 @@ def redactor() -> Redactor:
     return known
 
 
-async def call(url: str, asked: Call, credential: Credential | None = None) -> object:
+async def call(url: str, request: Call, credential: Credential | None = None) -> object:
     client = HttpClient("gio", url, redactor())
     try:
-        return await client.call(asked, StaticAuth(credential or authorization("Token", CANARY)))
+        return await client.call(request, StaticAuth(credential or authorization("Token", CANARY)))
     finally:
         await client.close()
 
 
-async def failure(url: str, asked: Call, credential: Credential | None = None) -> PlatformError:
+async def failure(url: str, request: Call, credential: Credential | None = None) -> PlatformError:
     with pytest.raises(PlatformError) as caught:
-        await call(url, asked, credential)
+        await call(url, request, credential)
     return caught.value
 
 
-async def test_json_goes_out_and_comes_back() -> None:
+async def test_call_sends_json_and_returns_json_of_response() -> None:
     async with ScriptedServer() as server:
         server.on("/op/graphql", json_replied({"data": "下载"}))
-        answer = await call(f"{server.url}/op/", Call("POST", "/graphql", query={"q": "a b&c"}, json={"x": "标签"}))
-    assert answer == {"data": "下载"}
+        response = await call(f"{server.url}/op/", Call("POST", "/graphql", query={"q": "a b&c"}, json={"x": "标签"}))
+    assert response == {"data": "下载"}
     [seen] = server.seen
     assert (seen.method, seen.target) == ("POST", "/op/graphql?q=a%20b%26c")
     assert seen.headers["Content-Type"] == "application/json"
@@ -63,20 +63,20 @@ async def test_json_goes_out_and_comes_back() -> None:
     assert seen.json == {"x": "标签"}
 
 
-async def test_credential_may_stand_in_the_query_string() -> None:
+async def test_credential_in_query_is_appended_to_query_string() -> None:
     async with ScriptedServer() as server:
         server.on("/api", json_replied([]))
         await call(server.url, Call("GET", "/api", query={"a": "1"}), Credential(query={"token": CANARY}))
     assert server.seen[0].target == "/api?a=1&token=canary-Token%2Bwith%2Fodd%3Dsigns"
 
 
-def test_query_is_appended_and_nothing_is_rewritten() -> None:
+def test_with_query_appends_parameters_and_keeps_existing_encoding() -> None:
     url = URL("http://a.cn/download?file=%2Fjobs%2F%41%2B", encoded=True)
     assert str(with_query(url, {"token": "a+b/ä"})) == f"{url}&token=a%2Bb%2F%C3%A4"
     assert str(with_query(url, {})) == str(url)
 
 
-def test_a_credential_shows_nothing_of_itself() -> None:
+def test_repr_of_credential_shows_no_secret() -> None:
     assert CANARY not in repr(Credential({"Authorization": CANARY}, {"token": CANARY}))
 
 
@@ -96,17 +96,17 @@ def test_a_credential_shows_nothing_of_itself() -> None:
         (503, PlatformUnavailableError),
     ],
 )
-async def test_status_becomes_an_error(status: int, kind: type[PlatformError]) -> None:
+async def test_error_status_raises_matching_error(status: int, kind: type[PlatformError]) -> None:
     async with ScriptedServer() as server:
         server.on("/x", replied("no\r\n\x00way", status=status, content_type="text/plain"))
         error = await failure(server.url, Call("GET", "/x", query={"token": "hidden"}))
     assert type(error) is kind
-    assert str(error).startswith(f"GET /x: the answer is HTTP {status}: no way")
+    assert str(error).startswith(f"GET /x: the response is HTTP {status}: no way")
     assert "hidden" not in str(error)
     assert len(server.seen) == 1
 
 
-async def test_redirect_of_a_call_is_not_followed() -> None:
+async def test_redirect_of_call_is_refused_and_not_followed() -> None:
     async with ScriptedServer() as server:
         server.on("/x", redirected("/y", status=307))
         server.on("/y", json_replied({}))
@@ -117,7 +117,7 @@ async def test_redirect_of_a_call_is_not_followed() -> None:
 
 
 @pytest.mark.parametrize(("status", "kind"), [(429, PlatformThrottledError), (503, PlatformUnavailableError)])
-async def test_wait_that_is_asked_for_is_carried(status: int, kind: type[PlatformError]) -> None:
+async def test_error_carries_delay_of_retry_after(status: int, kind: type[PlatformError]) -> None:
     async with ScriptedServer() as server:
         server.on("/x", replied(status=status, headers={"Retry-After": "7"}))
         error = await failure(server.url, Call("GET", "/x"))
@@ -144,16 +144,16 @@ async def test_wait_that_is_asked_for_is_carried(status: int, kind: type[Platfor
         ("Sun, 99 Nov 2026 03:00:30 GMT", None),
     ],
 )
-def test_retry_after(header: str | None, seconds: float | None) -> None:
+def test_retry_after_is_parsed_and_limited(header: str | None, seconds: float | None) -> None:
     assert retry_after_s(header, NOW) == seconds
 
 
 @pytest.mark.parametrize(
     "body",
     [b"<html>login</html>", b"", b"{", b"\xff\xfe\x00", b"[" * 100_000],
-    ids=["page", "empty", "cut", "no text", "too deep"],
+    ids=["page", "empty", "truncated", "not UTF-8", "too deep"],
 )
-async def test_answer_that_is_no_json_is_malformed(body: bytes) -> None:
+async def test_response_that_is_no_json_raises_malformed(body: bytes) -> None:
     async with ScriptedServer() as server:
         server.on("/x", replied(body, content_type="application/json"))
         error = await failure(server.url, Call("GET", "/x"))
@@ -162,8 +162,8 @@ async def test_answer_that_is_no_json_is_malformed(body: bytes) -> None:
     assert "\n" not in str(error)
 
 
-async def test_answer_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "ANSWER_MAX_BYTES", 1000)
+async def test_response_above_size_limit_raises_malformed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "RESPONSE_MAX_BYTES", 1000)
     async with ScriptedServer() as server:
         bomb = gzip.compress(json.dumps(["a" * 999]).encode())
         server.on("/bomb", replied(bomb, headers={"Content-Encoding": "gzip"}))
@@ -174,7 +174,7 @@ async def test_answer_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "1000 bytes" in str(error)
 
 
-async def test_error_page_without_end_is_read_in_part() -> None:
+async def test_long_error_page_is_read_in_part() -> None:
     async with ScriptedServer() as server:
         server.on("/x", replied("y" * 5_000_000, status=500, content_type="text/plain"))
         error = await failure(server.url, Call("GET", "/x"))
@@ -182,20 +182,20 @@ async def test_error_page_without_end_is_read_in_part() -> None:
     assert str(error).endswith("yyy…")
 
 
-async def test_no_answer_in_time() -> None:
+async def test_response_without_head_raises_unavailable_after_timeout() -> None:
     async with raw_server(b"", hold=True) as url:
         error = await failure(url, Call("GET", "/x", query={"token": "hidden"}, timeout_s=0.05))
     assert type(error) is PlatformUnavailableError
-    assert str(error) == "GET /x: no answer in time"
+    assert str(error) == "GET /x: no response within the timeout"
 
 
-async def test_answer_that_never_ends_is_no_answer_in_time() -> None:
+async def test_response_without_end_raises_unavailable_after_timeout() -> None:
     async with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{", hold=True) as url:
         error = await failure(url, Call("GET", "/x", timeout_s=0.05))
     assert type(error) is PlatformUnavailableError
 
 
-async def test_nobody_listens() -> None:
+async def test_refused_connection_raises_unavailable() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         error = await failure(f"http://127.0.0.1:{bound.getsockname()[1]}", Call("GET", "/x"))
@@ -204,7 +204,7 @@ async def test_nobody_listens() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind"),
+    ("response", "kind"),
     [
         (b"", PlatformUnavailableError),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{", PlatformUnavailableError),
@@ -213,16 +213,16 @@ async def test_nobody_listens() -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: minus\r\n\r\n", PlatformMalformedError),
     ],
 )
-async def test_broken_answer(answer: bytes, kind: type[PlatformError]) -> None:
-    async with raw_server(answer) as url:
+async def test_broken_response_raises_matching_error(response: bytes, kind: type[PlatformError]) -> None:
+    async with raw_server(response) as url:
         error = await failure(url, Call("GET", "/x", query={"token": "hidden"}))
     assert type(error) is kind
     assert "hidden" not in "".join(traceback.format_exception(error))
 
 
-async def test_error_shows_no_secret_however_the_server_shows_it() -> None:
+async def test_error_masks_secret_that_server_repeats() -> None:
     async def long_page(seen: Seen) -> web.StreamResponse:
-        # The secret lies across the end of the excerpt.
+        # The excerpt ends within the secret.
         return web.Response(text="x" * 290 + seen.headers["Authorization"], status=400)
 
     async with ScriptedServer() as server:
@@ -238,11 +238,11 @@ async def test_error_shows_no_secret_however_the_server_shows_it() -> None:
         assert "\n" not in str(error)
 
 
-def test_one_line_survives_half_a_surrogate_pair() -> None:
+def test_one_line_replaces_surrogates_and_control_characters() -> None:
     assert one_line("a\ud800\u2028b\tc", Redactor()) == "a? b c"
 
 
-async def test_no_cookie_is_kept() -> None:
+async def test_client_stores_no_cookies() -> None:
     async with ScriptedServer() as server:
         server.on("/x", json_replied(1, headers={"Set-Cookie": "session=abc"}))
         client = HttpClient("gio", server.url, redactor())
@@ -252,7 +252,7 @@ async def test_no_cookie_is_kept() -> None:
     assert all("Cookie" not in seen.headers for seen in server.seen)
 
 
-async def test_credential_goes_on_the_request_and_not_on_the_session() -> None:
+async def test_credential_is_set_on_request_and_not_on_session() -> None:
     async with ScriptedServer() as server:
         server.on("/x", json_replied(1))
         client = HttpClient("gio", server.url, redactor())
@@ -262,15 +262,15 @@ async def test_credential_goes_on_the_request_and_not_on_the_session() -> None:
     assert ["Authorization" in seen.headers for seen in server.seen] == [True, False]
 
 
-def test_client_is_built_and_closed_without_a_call() -> None:
+def test_client_without_a_call_is_closed_without_error() -> None:
     client = HttpClient("gio", "https://op.example.cn/", Redactor())
-    assert str(client.address("/graphql")) == "https://op.example.cn/graphql"
+    assert str(client.url("/graphql")) == "https://op.example.cn/graphql"
     asyncio.run(client.close())
 
 
 @pytest.mark.parametrize(
     "base_url", ["http://[bad", "http://a..b", "http://a:0", "http://a:99999", "ftp://a.cn", f"http://{'a' * 70}.cn"]
 )
-def test_base_url_that_cannot_be_used(base_url: str) -> None:
+def test_unusable_base_url_is_refused(base_url: str) -> None:
     with pytest.raises(ConfigError, match=r"^connections\.gio\.base_url: must be"):
         HttpClient("gio", base_url, Redactor())

@@ -1,17 +1,15 @@
-"""Downloads: where they may come from, what goes along, and what is no file."""
+"""Downloads: allowed hosts, credentials that are sent, and responses that are not the file."""
 
 import asyncio
 import gzip
 import traceback
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
 from yarl import URL
 
-from export_worker.credentials import Redactor
 from export_worker.errors import (
     AuthFailedError,
     DownloadForbiddenError,
@@ -24,31 +22,12 @@ from export_worker.errors import (
     StepError,
 )
 from export_worker.platforms.base import Download
-from export_worker.platforms.http.auth import ClientCredentialsAuth, StaticAuth, authorization
-from export_worker.platforms.http.client import Auth, Credential, HttpClient
-from export_worker.platforms.http.downloads import REDIRECTS_MAX, Downloader
-from export_worker.platforms.settings import ConnectionSettings
+from export_worker.platforms.http.client import Credential
+from export_worker.platforms.http.downloads import REDIRECTS_MAX
+from support.drivers import downloader
 from support.scripted_server import CANARY, ScriptedServer, Seen, echoed, json_replied, raw_server, redirected, replied
 
 FILE = "/download?file=/jobs/a.csv"
-
-
-@asynccontextmanager
-async def downloader(
-    base_url: str, *allow_hosts: str, oauth: bool = False, credential: Credential | None = None, stall_s: float = 10
-) -> AsyncIterator[Downloader]:
-    redactor = Redactor()
-    redactor.add(CANARY)
-    settings = ConnectionSettings(platform="growingio", base_url=base_url, allow_hosts=allow_hosts)
-    client = HttpClient("gio", base_url, redactor, reach=settings.reach(), read_timeout_s=stall_s)
-    auth: Auth = StaticAuth(credential or authorization("Token", CANARY))
-    if oauth:
-        auth = ClientCredentialsAuth(client, CANARY, "Token")
-    try:
-        yield Downloader(client, auth, allow_hosts)
-    finally:
-        await auth.close()
-        await client.close()
 
 
 async def read(download: Download) -> bytes:
@@ -68,7 +47,7 @@ async def failure(base_url: str, *allow_hosts: str, target: str = FILE, name: st
     return caught.value
 
 
-async def test_file_comes_as_it_is() -> None:
+async def test_file_is_downloaded_unchanged() -> None:
     async with ScriptedServer() as server, downloader(server.url) as files:
         server.on("/download", replied(b"a,b\n" * 100_000, content_type="Text/CSV; charset=utf-16le"))
         async with files.open(URL(server.url + FILE, encoded=True), "a.csv") as download:
@@ -81,7 +60,7 @@ async def test_file_comes_as_it_is() -> None:
     assert seen.headers["Authorization"] == f"Token {CANARY}"
 
 
-async def test_empty_file_has_no_bytes() -> None:
+async def test_empty_file_yields_no_bytes() -> None:
     async with ScriptedServer() as server, downloader(server.url) as files:
         server.on("/download", replied(b""))
         async with files.open(URL(server.url + FILE, encoded=True), "a.csv") as download:
@@ -89,7 +68,7 @@ async def test_empty_file_has_no_bytes() -> None:
             assert await read(download) == b""
 
 
-async def test_length_that_is_not_announced_is_unknown() -> None:
+async def test_total_bytes_of_chunked_body_is_none() -> None:
     async def chunked(_: Seen) -> web.StreamResponse:
         return web.Response(body=iterated(b"ab", b"cd"))
 
@@ -109,7 +88,7 @@ async def test_length_that_is_not_announced_is_unknown() -> None:
     [("gzip", gzip.compress(b"a,b\n" * 1000)), ("deflate", zlib.compress(b"a,b\n" * 1000))],
     ids=["gzip", "deflate"],
 )
-async def test_compressed_all_the_same(coding: str, body: bytes) -> None:
+async def test_compressed_body_is_decompressed(coding: str, body: bytes) -> None:
     async with ScriptedServer() as server, downloader(server.url) as files:
         server.on("/download", replied(body, headers={"Content-Encoding": coding}))
         async with files.open(URL(server.url + FILE, encoded=True), "a.csv") as download:
@@ -117,7 +96,7 @@ async def test_compressed_all_the_same(coding: str, body: bytes) -> None:
             assert await read(download) == b"a,b\n" * 1000
 
 
-async def test_compressed_in_a_way_that_cannot_be_undone() -> None:
+async def test_body_in_unsupported_coding_raises_invalid() -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Encoding: x-lzma\r\n\r\nabc"
     async with raw_server(answer) as url:
         error = await failure(url)
@@ -141,7 +120,7 @@ async def test_compressed_in_a_way_that_cannot_be_undone() -> None:
         (503, PlatformUnavailableError),
     ],
 )
-async def test_status_becomes_an_error(status: int, kind: type[StepError]) -> None:
+async def test_error_status_raises_matching_error(status: int, kind: type[StepError]) -> None:
     async with ScriptedServer() as server:
         server.on("/download", replied("why", status=status, headers={"Retry-After": "9"}))
         error = await failure(server.url)
@@ -151,7 +130,7 @@ async def test_status_becomes_an_error(status: int, kind: type[StepError]) -> No
     assert error.retry_after_s == (9.0 if status in {429, 500, 503} else None)
 
 
-async def test_secret_on_an_error_page_is_masked() -> None:
+async def test_secret_in_error_page_is_masked() -> None:
     async with ScriptedServer() as server:
         server.on("/download", echoed)
         error = await failure(server.url)
@@ -169,7 +148,7 @@ async def test_secret_on_an_error_page_is_masked() -> None:
         ("application/problem+json", "a.csv"),
     ],
 )
-async def test_error_page_with_status_200(content_type: str, name: str) -> None:
+async def test_error_page_with_status_200_raises_invalid(content_type: str, name: str) -> None:
     async with ScriptedServer() as server:
         server.on("/download", replied(f"sorry,\n{CANARY}", content_type=content_type))
         error = await failure(server.url, name=name)
@@ -179,7 +158,7 @@ async def test_error_page_with_status_200(content_type: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.JSON", "a.jsonl", "a.ndjson"])
-async def test_json_file_may_be_json(name: str) -> None:
+async def test_json_response_is_accepted_for_json_file(name: str) -> None:
     async with ScriptedServer() as server:
         server.on("/download", json_replied({"gio_id": 1}))
         assert await fetch(server.url, name=name) == b'{"gio_id": 1}'
@@ -196,14 +175,14 @@ async def test_json_file_may_be_json(name: str) -> None:
     ],
     ids=["short", "chunks without end", "short and compressed", "not compressed", "long"],
 )
-async def test_body_that_is_cut_or_not_as_announced(answer: bytes) -> None:
+async def test_body_of_wrong_length_raises_interrupted(answer: bytes) -> None:
     async with raw_server(answer) as url:
         error = await failure(url)
     assert type(error) is DownloadInterruptedError
     assert error.__suppress_context__
 
 
-async def test_body_that_stands_still() -> None:
+async def test_stalled_body_raises_interrupted() -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"
     async with (
         raw_server(answer, hold=True) as url,
@@ -212,18 +191,18 @@ async def test_body_that_stands_still() -> None:
     ):
         chunks = download.chunks()
         assert await anext(chunks) == b"abc"
-        with pytest.raises(DownloadInterruptedError, match="stands still"):
+        with pytest.raises(DownloadInterruptedError, match="stalled"):
             await anext(chunks)
 
 
-async def test_head_that_never_comes() -> None:
+async def test_response_without_head_raises_unavailable() -> None:
     async with raw_server(b"", hold=True) as url, downloader(url, stall_s=0.1) as files:
-        with pytest.raises(PlatformUnavailableError, match=r"^GET /download: no answer in time$"):
+        with pytest.raises(PlatformUnavailableError, match=r"^GET /download: no response within the timeout$"):
             async with files.open(URL(url + FILE, encoded=True), "a.csv"):
                 pass
 
 
-async def test_download_that_is_left_early_is_closed() -> None:
+async def test_aborted_download_is_closed() -> None:
     async with ScriptedServer() as server, downloader(server.url) as files:
         server.on("/download", replied(b"x" * 5_000_000))
         with pytest.raises(KeyError):
@@ -233,7 +212,7 @@ async def test_download_that_is_left_early_is_closed() -> None:
             assert len(await read(download)) == 5_000_000
 
 
-async def test_redirect_on_the_own_origin_keeps_the_credential() -> None:
+async def test_redirect_within_own_origin_sends_credential() -> None:
     async with ScriptedServer() as server:
         server.on("/download", redirected("/files/a.csv?sign=%2F%41+b"))
         server.on("/files/a.csv", replied(b"abc"))
@@ -243,7 +222,7 @@ async def test_redirect_on_the_own_origin_keeps_the_credential() -> None:
     assert seen.headers["Authorization"] == f"Token {CANARY}"
 
 
-async def test_redirect_to_another_origin_loses_the_credential() -> None:
+async def test_redirect_to_other_origin_sends_no_credential() -> None:
     # Another port of the own host is another origin.
     async with ScriptedServer() as server, ScriptedServer() as storage:
         server.on("/download", redirected(f"{storage.url}/a.csv?X-Signature=abc", status=307))
@@ -254,7 +233,7 @@ async def test_redirect_to_another_origin_loses_the_credential() -> None:
     assert CANARY not in str(seen)
 
 
-async def test_credential_of_the_query_string_is_lost_as_well() -> None:
+async def test_redirect_to_other_origin_sends_no_credential_in_query() -> None:
     async with ScriptedServer() as server, ScriptedServer() as storage:
         server.on("/download", redirected(f"{storage.url}/a.csv"))
         storage.on("/a.csv", replied(b"abc"))
@@ -266,7 +245,7 @@ async def test_credential_of_the_query_string_is_lost_as_well() -> None:
     assert storage.seen[0].target == "/a.csv"
 
 
-async def test_host_that_is_not_allowed_is_not_asked() -> None:
+async def test_redirect_to_forbidden_host_is_not_requested() -> None:
     async with ScriptedServer() as server, ScriptedServer() as storage:
         port = URL(storage.url).port
         server.on("/download", redirected(f"http://localhost:{port}/a.csv"))
@@ -282,7 +261,7 @@ async def test_host_that_is_not_allowed_is_not_asked() -> None:
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, ResultMissingError), (403, ResultMissingError)])
-async def test_link_that_another_host_refuses_has_ended(status: int, kind: type[StepError]) -> None:
+async def test_status_401_or_403_of_other_host_raises_result_missing(status: int, kind: type[StepError]) -> None:
     async with ScriptedServer() as server, ScriptedServer() as storage:
         server.on("/download", redirected(f"{storage.url}/a.csv"))
         storage.on("/a.csv", replied("expired", status=status))
@@ -291,7 +270,7 @@ async def test_link_that_another_host_refuses_has_ended(status: int, kind: type[
     assert "expired" in str(error)
 
 
-async def test_raw_characters_in_a_redirect_are_encoded_once() -> None:
+async def test_raw_characters_in_redirect_are_encoded_once() -> None:
     answer = "HTTP/1.1 302 Found\r\nLocation: /files/下载 a%41.csv\r\nContent-Length: 0\r\n\r\n".encode()
     async with raw_server(answer) as url, downloader(url) as files:
         with pytest.raises(DownloadInvalidError) as caught:
@@ -300,7 +279,7 @@ async def test_raw_characters_in_a_redirect_are_encoded_once() -> None:
     assert "GET /files/%E4%B8%8B%E8%BD%BD%20a%41.csv: more than" in str(caught.value)
 
 
-async def test_redirects_have_an_end() -> None:
+async def test_too_many_redirects_raise_invalid() -> None:
     async with ScriptedServer() as server:
         server.on("/download", redirected("/download?again"))
         error = await failure(server.url)
@@ -308,7 +287,7 @@ async def test_redirects_have_an_end() -> None:
     assert len(server.seen) == REDIRECTS_MAX + 1
 
 
-async def test_as_many_redirects_as_allowed() -> None:
+async def test_maximum_number_of_redirects_is_followed() -> None:
     async with ScriptedServer() as server:
         server.on("/download", *[redirected("/download") for _ in range(REDIRECTS_MAX)], replied(b"abc"))
         assert await fetch(server.url) == b"abc"
@@ -326,13 +305,13 @@ async def test_as_many_redirects_as_allowed() -> None:
         ("mailto:a@b.cn", DownloadForbiddenError),
     ],
 )
-async def test_redirect_to_nowhere(location: str, kind: type[StepError]) -> None:
+async def test_redirect_to_unusable_url_is_refused(location: str, kind: type[StepError]) -> None:
     async with ScriptedServer() as server:
         server.on("/download", redirected(location))
         assert type(await failure(server.url)) is kind
 
 
-async def test_from_https_to_http_is_refused_before_anything_is_sent() -> None:
+async def test_redirect_from_https_to_http_is_refused_before_any_request() -> None:
     async with ScriptedServer() as server, downloader(server.url.replace("http:", "https:")) as files:
         with pytest.raises(DownloadForbiddenError, match="leads from https to http"):
             async with files.open(URL(server.url + FILE, encoded=True), "a.csv"):
@@ -340,7 +319,7 @@ async def test_from_https_to_http_is_refused_before_anything_is_sent() -> None:
     assert server.seen == []
 
 
-async def test_token_is_renewed_once_for_downloads_that_wait_together() -> None:
+async def test_concurrent_downloads_with_401_share_one_renewal() -> None:
     async def answer(seen: Seen) -> web.StreamResponse:
         good = seen.headers.get("Authorization") == "Token second-token"
         return web.Response(body=b"abc") if good else web.Response(status=401)
@@ -358,7 +337,7 @@ async def test_token_is_renewed_once_for_downloads_that_wait_together() -> None:
     assert len(server.asked("/accounts/oauth/access_token")) == 2
 
 
-async def test_second_401_of_a_download_is_final() -> None:
+async def test_second_401_of_download_raises_auth_failed() -> None:
     async with ScriptedServer() as server, downloader(server.url, oauth=True) as files:
         server.on("/accounts/oauth/access_token", json_replied({"access_token": "some-token"}))
         server.on("/download", replied(status=401))
@@ -368,7 +347,7 @@ async def test_second_401_of_a_download_is_final() -> None:
     assert len(server.asked("/download")) == 2
 
 
-async def test_renewal_that_fails_leaves_no_answer_open() -> None:
+async def test_failed_renewal_closes_response() -> None:
     async with ScriptedServer() as server, downloader(server.url, oauth=True) as files:
         server.on("/accounts/oauth/access_token", json_replied({"access_token": "some-token"}), replied(status=503))
         server.on("/download", replied(status=401))

@@ -1,4 +1,4 @@
-"""A body that is streamed: sent as it comes, and only once."""
+"""Streamed request bodies: sent piece by piece, and only once."""
 
 from collections.abc import AsyncIterator
 
@@ -10,8 +10,8 @@ from export_worker.platforms.http.client import ANONYMOUS, Call, Credential, Htt
 from support.scripted_server import ScriptedServer, json_replied
 
 
-class Renewing:
-    """Always has another credential."""
+class RenewingAuth:
+    """Provides a new credential on every renewal."""
 
     async def credential(self) -> Credential:
         return ANONYMOUS
@@ -28,22 +28,24 @@ async def lines() -> AsyncIterator[bytes]:
     yield b"b\r\n"
 
 
-async def test_a_stream_arrives_whole_with_its_media_type() -> None:
+async def test_streamed_body_is_sent_completely_with_its_media_type() -> None:
     async with ScriptedServer() as server:
         client = HttpClient("ta", server.url, Redactor())
         server.on("/up", json_replied({"ok": True}))
-        assert await client.call(Call("POST", "/up", data=lines(), content_type="text/csv"), Renewing()) == {"ok": True}
+        assert await client.call(Call("POST", "/up", data=lines(), content_type="text/csv"), RenewingAuth()) == {
+            "ok": True
+        }
         await client.close()
     [seen] = server.seen
     assert (seen.body, seen.headers["Content-Type"]) == (b"a\r\nb\r\n", "text/csv")
     assert seen.headers["Transfer-Encoding"] == "chunked"
 
 
-async def test_a_stream_that_has_been_read_is_not_sent_again() -> None:
+async def test_streamed_body_is_not_sent_again_after_401() -> None:
     async with ScriptedServer() as server:
         client = HttpClient("ta", server.url, Redactor())
         server.on("/up", json_replied({}, status=401))
         with pytest.raises(AuthFailedError):
-            await client.call(Call("POST", "/up", data=lines()), Renewing())
+            await client.call(Call("POST", "/up", data=lines()), RenewingAuth())
         await client.close()
     assert len(server.seen) == 1

@@ -1,9 +1,6 @@
-"""The Sensors Data driver against a scripted server: what it sends, and what it makes of the answers."""
+"""The Sensors Data driver against a scripted server: the requests that it sends, and the results of responses."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -26,7 +23,8 @@ from export_worker.platforms.base import Catalog, Driver
 from export_worker.platforms.operations import Operations
 from export_worker.platforms.sensorsdata.driver import SensorsdataDriver
 from export_worker.platforms.settings import ConnectionSettings
-from support.scripted_server import CANARY, Reply, ScriptedServer, Seen, echoed, json_replied, replied
+from support.drivers import query_of, sensorsdata_driver
+from support.scripted_server import CANARY, Reply, ScriptedServer, echoed, json_replied, replied
 
 API_KEY = "#K-canary+key/with=signs-0123456789"
 GROUPS = "/api/v2/user_groups"
@@ -39,41 +37,26 @@ SUCCEED = {"base_time": BASE_TIME, "status": "SUCCEED", "start_time": "a", "fini
 DESCRIBED = {"id": 42, "name": "vip", "last_succeed_partition": SUCCEED}
 
 
-@asynccontextmanager
-async def driver(server: ScriptedServer, **options: Any) -> AsyncIterator[SensorsdataDriver]:
-    secret = {} if {"token", "api_key"} & options.keys() else {"token": CANARY}
-    settings = ConnectionSettings.model_validate(
-        {"platform": "sensorsdata", "base_url": server.url, "requests_per_second": 1000, **secret, **options}
-    )
-    built = SensorsdataDriver("sensors", settings, Redactor())
-    try:
-        yield built
-    finally:
-        await built.close()
-
-
-def query_of(seen: Seen) -> dict[str, list[str]]:
-    return parse_qs(urlsplit(seen.target).query, keep_blank_values=True)
-
-
-async def listed(reply: Reply, export: SensorsdataUserGroupUsers = EXPORT, path: str = SQL_V2, **options: Any) -> bytes:
-    """The file that is made of the answers to the queries."""
-    async with ScriptedServer() as server, driver(server, **options) as sensors:
+async def listed_users(
+    reply: Reply, export: SensorsdataUserGroupUsers = EXPORT, path: str = SQL_V2, **options: Any
+) -> bytes:
+    """Returns the file that the driver creates from the responses to its queries."""
+    async with ScriptedServer() as server, sensorsdata_driver(server, **options) as sensors:
         server.on(path, reply, replied(""))
         async with sensors.open_result(export, USERS) as download:
             assert download.total_bytes is None
             return b"".join([chunk async for chunk in download.chunks()])
 
 
-async def test_it_is_a_driver_with_a_catalog_and_operations() -> None:
-    async with ScriptedServer() as server, driver(server) as sensors:
+async def test_driver_implements_catalog_and_operations() -> None:
+    async with ScriptedServer() as server, sensorsdata_driver(server) as sensors:
         as_driver: Driver = sensors
         assert isinstance(as_driver, Catalog)
         assert isinstance(as_driver, Operations)
 
 
-async def test_a_submit_notes_how_things_stand_and_then_executes() -> None:
-    async with ScriptedServer() as server, driver(server) as sensors:
+async def test_submit_records_partitions_then_executes_group() -> None:
+    async with ScriptedServer() as server, sensorsdata_driver(server) as sensors:
         server.on(GROUP, json_replied(DESCRIBED))
         server.on(STATUS, json_replied([SUCCEED]))
         server.on(EXECUTE, json_replied({}))
@@ -92,8 +75,8 @@ async def test_a_submit_notes_how_things_stand_and_then_executes() -> None:
     assert CANARY not in submitted.operation_id
 
 
-async def test_by_api_key_everything_goes_in_headers() -> None:
-    async with ScriptedServer() as server, driver(server, api_key=API_KEY, account_id="7") as sensors:
+async def test_api_key_is_sent_in_headers() -> None:
+    async with ScriptedServer() as server, sensorsdata_driver(server, api_key=API_KEY, account_id="7") as sensors:
         server.on(GROUP, json_replied(DESCRIBED))
         assert (await sensors.submit(SensorsdataUserGroupUsers(group_id=42, execute=False))).done
     [seen] = server.seen
@@ -102,8 +85,8 @@ async def test_by_api_key_everything_goes_in_headers() -> None:
     assert sent == {"api-key": API_KEY, "sensorsdata-project": "default", "account-id": "7"}
 
 
-async def test_with_both_secrets_groups_go_by_token_and_queries_by_api_key() -> None:
-    async with ScriptedServer() as server, driver(server, token=CANARY, api_key=API_KEY) as sensors:
+async def test_with_both_secrets_groups_use_token_and_queries_use_api_key() -> None:
+    async with ScriptedServer() as server, sensorsdata_driver(server, token=CANARY, api_key=API_KEY) as sensors:
         server.on(GROUP, json_replied(DESCRIBED))
         server.on(SQL_V3, json_replied({"code": "SUCCESS", "data": {"data": [[1, "a", "b"], [2, "c", "d"]]}}))
         await sensors.submit(SensorsdataUserGroupUsers(group_id=42, execute=False))
@@ -116,13 +99,13 @@ async def test_with_both_secrets_groups_go_by_token_and_queries_by_api_key() -> 
     assert content == b"id,first_id,second_id\n1,a,b\n2,c,d\n"
 
 
-@pytest.mark.parametrize(("place", "in_body"), [("json", True), ("query", False)])
-async def test_base_times_travel_where_the_settings_want_them(place: str, in_body: bool) -> None:
+@pytest.mark.parametrize(("location", "in_body"), [("json", True), ("query", False)])
+async def test_base_times_are_sent_in_configured_location(location: str, in_body: bool) -> None:
     times = [BASE_TIME, "2019-03-06 00:00:00"]
     export = SensorsdataUserGroupUsers(group_id=42, base_times=times)
     async with (
         ScriptedServer() as server,
-        driver(server, execute_base_times=place, status_base_times=place) as sensors,
+        sensorsdata_driver(server, execute_base_times=location, status_base_times=location) as sensors,
     ):
         server.on(GROUP, json_replied(DESCRIBED))
         server.on(STATUS, json_replied([]))
@@ -135,7 +118,7 @@ async def test_base_times_travel_where_the_settings_want_them(place: str, in_bod
     assert "base_time_list=2019-03-05%2000%3A00%3A00&base_time_list=" in execute.target or in_body
 
 
-def test_every_call_of_the_document_is_in_the_table() -> None:
+def test_operation_table_has_every_call_of_document() -> None:
     calls = {(item.method, item.path): item.deletes for item in SensorsdataDriver.operations.values()}
     group = "/v2/user_groups/{id}"
     assert calls == {
@@ -148,30 +131,30 @@ def test_every_call_of_the_document_is_in_the_table() -> None:
     }
 
 
-async def test_a_statement_by_hand() -> None:
-    async with ScriptedServer() as server, driver(server) as sensors:
+async def test_sql_operation_returns_rows() -> None:
+    async with ScriptedServer() as server, sensorsdata_driver(server) as sensors:
         server.on(SQL_V2, replied('{"n": 1}\n{"n": 2}\n'))
         assert await sensors.call(sensors.operations["sql-query"], {"sql": "SELECT 1"}, None) == [{"n": 1}, {"n": 2}]
     assert server.seen[0].form == {"q": ["SELECT 1"], "format": ["json"]}
-    async with ScriptedServer() as server, driver(server, api_key=API_KEY) as sensors:
+    async with ScriptedServer() as server, sensorsdata_driver(server, api_key=API_KEY) as sensors:
         server.on(SQL_V3, json_replied({"code": "SUCCESS", "data": {"columns": ["n"], "data": [1]}}))
         arguments = {"sql": "SELECT 1", "limit": 5, "request_id": "r"}
         assert await sensors.call(sensors.operations["sql-query"], arguments, None) == [{"n": 1}]
     assert server.seen[0].json == {"sql": "SELECT 1", "limit": "5", "request_id": "r"}
 
 
-async def test_the_query_as_it_goes_out() -> None:
+async def test_open_result_sends_query() -> None:
     statement = (
         "SELECT `id`, `first_id`, `second_id` FROM `users` WHERE `user_group_vip` = 1 "
         "ORDER BY `id` LIMIT 10000 /*MAX_QUERY_EXECUTION_TIME=1800*/"
     )
-    async with ScriptedServer() as server, driver(server) as sensors:
+    async with ScriptedServer() as server, sensorsdata_driver(server) as sensors:
         server.on(SQL_V2, replied('{"id": 1}\n{"id": 2, "first_id": "x"}'))
         async with sensors.open_result(EXPORT, USERS) as download:
             assert b"".join([chunk async for chunk in download.chunks()]) == b"id,first_id,second_id\n1,,\n2,x,\n"
     [seen] = server.seen
     assert seen.form == {"q": [statement], "format": ["json"]}
-    async with ScriptedServer() as server, driver(server, api_key=API_KEY) as sensors:
+    async with ScriptedServer() as server, sensorsdata_driver(server, api_key=API_KEY) as sensors:
         server.on(SQL_V3, json_replied({"code": "SUCCESS", "data": {"data": [[1, "a", "b"], [2, "c", "d"]]}}))
         async with sensors.open_result(EXPORT, USERS) as download:
             assert [chunk async for chunk in download.chunks()]
@@ -179,10 +162,10 @@ async def test_the_query_as_it_goes_out() -> None:
     assert seen.json == {"sql": statement, "limit": "10000"}
 
 
-async def test_table_column_and_comment_are_settings() -> None:
+async def test_query_uses_configured_table_columns_and_comment() -> None:
     async with (
         ScriptedServer() as server,
-        driver(
+        sensorsdata_driver(
             server, table="rawdata.people", key_column="pid", group_column="g_{name}", sql_comment="", columns=["a"]
         ) as sensors,
     ):
@@ -194,13 +177,13 @@ async def test_table_column_and_comment_are_settings() -> None:
 
 
 @pytest.mark.parametrize("rows", ['{"id": 2}\n{"id": 1}\n', '{"id": 1}\n{"id": 1}\n', '{"id": "x"}\n'])
-async def test_rows_that_do_not_follow_each_other_are_refused(rows: str) -> None:
+async def test_rows_out_of_key_order_raise_invalid(rows: str) -> None:
     with pytest.raises(DownloadInvalidError):
-        await listed(replied(rows))
+        await listed_users(replied(rows))
 
 
-async def test_a_server_that_ignores_where_a_page_begins_does_not_go_on_for_ever() -> None:
-    async with ScriptedServer() as server, driver(server, page_rows=1) as sensors:
+async def test_listing_of_server_that_ignores_key_range_raises() -> None:
+    async with ScriptedServer() as server, sensorsdata_driver(server, page_rows=1) as sensors:
         server.on(SQL_V2, replied('{"id": 1}\n'))
         async with sensors.open_result(EXPORT, USERS) as download:
             with pytest.raises(DownloadInvalidError, match="order"):
@@ -208,10 +191,10 @@ async def test_a_server_that_ignores_where_a_page_begins_does_not_go_on_for_ever
 
 
 @pytest.mark.parametrize("rows", ["", '{"id": 1}', '{"id": 1}\n{"id": 2}\n{"id": 3}\n'])
-async def test_a_list_of_another_length_than_announced_is_interrupted(rows: str) -> None:
+async def test_user_list_of_wrong_length_raises_interrupted(rows: str) -> None:
     with pytest.raises(DownloadInterruptedError, match="where the group has 2"):
-        await listed(replied(rows))
-    assert await listed(replied(rows), check_user_count=False)
+        await listed_users(replied(rows))
+    assert await listed_users(replied(rows), check_user_count=False)
 
 
 @pytest.mark.parametrize(
@@ -225,23 +208,23 @@ async def test_a_list_of_another_length_than_announced_is_interrupted(rows: str)
         (replied("x" * 9_000_000), DownloadInvalidError),
     ],
 )
-async def test_an_answer_that_is_no_list(reply: Reply, error: type[Exception]) -> None:
+async def test_response_that_is_no_user_list_raises_matching_error(reply: Reply, error: type[Exception]) -> None:
     with pytest.raises(error):
-        await listed(reply)
+        await listed_users(reply)
 
 
-async def test_a_secret_in_an_error_line_is_masked_before_the_line_is_cut() -> None:
+async def test_secret_in_error_line_is_masked_before_truncation() -> None:
     for begin in range(150, 420, 9):
         line = f'{{"error": "{"x" * begin} {CANARY} {"y" * 300}"}}'
         with pytest.raises(DownloadInvalidError) as caught:
-            await listed(replied(line))
+            await listed_users(replied(line))
         assert CANARY[:7] not in str(caught.value)
 
 
 @pytest.mark.parametrize("reply", [echoed])
-async def test_a_secret_on_an_error_page_is_masked(reply: Reply) -> None:
+async def test_secret_in_error_page_is_masked(reply: Reply) -> None:
     for options, secret in (({"token": CANARY}, CANARY), ({"api_key": API_KEY}, API_KEY)):
-        async with ScriptedServer() as server, driver(server, **options) as sensors:
+        async with ScriptedServer() as server, sensorsdata_driver(server, **options) as sensors:
             for path in (GROUP, STATUS, EXECUTE, GROUPS, SQL_V2, SQL_V3):
                 server.on(path, reply)
             with pytest.raises(PlatformError) as caught:
@@ -250,47 +233,47 @@ async def test_a_secret_on_an_error_page_is_masked(reply: Reply) -> None:
             assert "canary" not in str(caught.value)
 
 
-@pytest.mark.parametrize("answer", [{"error": "group is locked"}, {"code": "INVALID_ARGUMENT", "message": "no"}])
-async def test_an_error_within_a_good_answer_to_execute_is_a_refusal(answer: dict[str, Any]) -> None:
-    async with ScriptedServer() as server, driver(server) as sensors:
+@pytest.mark.parametrize("response", [{"error": "group is locked"}, {"code": "INVALID_ARGUMENT", "message": "no"}])
+async def test_execute_response_with_error_and_status_200_raises_refused(response: dict[str, Any]) -> None:
+    async with ScriptedServer() as server, sensorsdata_driver(server) as sensors:
         server.on(GROUP, json_replied(DESCRIBED))
         server.on(STATUS, json_replied([]))
-        server.on(EXECUTE, json_replied(answer))
+        server.on(EXECUTE, json_replied(response))
         with pytest.raises(PlatformRefusedError, match="execute"):
             await sensors.submit(EXPORT)
 
 
-async def test_an_empty_answer_to_execute_is_one() -> None:
-    async with ScriptedServer() as server, driver(server) as sensors:
+async def test_empty_execute_response_is_accepted() -> None:
+    async with ScriptedServer() as server, sensorsdata_driver(server) as sensors:
         server.on(GROUP, json_replied(DESCRIBED))
         server.on(STATUS, json_replied([]))
         server.on(EXECUTE, replied(""))
         assert (await sensors.submit(EXPORT)).operation_id
 
 
-async def test_nothing_is_executed_when_the_column_could_not_be_asked_for() -> None:
-    async with ScriptedServer() as server, driver(server) as sensors:
+async def test_group_with_unquotable_name_is_refused_before_execute() -> None:
+    async with ScriptedServer() as server, sensorsdata_driver(server) as sensors:
         server.on(GROUP, json_replied({"id": 42, "name": "a` OR 1=1"}))
         with pytest.raises(PlatformRefusedError):
             await sensors.submit(EXPORT)
     assert [seen.method for seen in server.seen] == ["GET"]
 
 
-async def test_a_group_that_was_never_computed_is_refused_without_execute() -> None:
-    async with ScriptedServer() as server, driver(server) as sensors:
+async def test_group_that_was_never_computed_is_refused_without_execute() -> None:
+    async with ScriptedServer() as server, sensorsdata_driver(server) as sensors:
         server.on(GROUP, json_replied({"id": 42, "name": "vip"}))
         with pytest.raises(OperationFailedError, match="execute"):
             await sensors.submit(SensorsdataUserGroupUsers(group_id=42, execute=False))
 
 
-async def test_a_kind_of_another_platform_is_refused() -> None:
-    async with ScriptedServer() as server, driver(server) as sensors:
+async def test_kind_of_other_platform_is_refused() -> None:
+    async with ScriptedServer() as server, sensorsdata_driver(server) as sensors:
         with pytest.raises(PlatformRefusedError, match=r"growingio\.tag_users"):
             await sensors.submit(GrowingioTagUsers(tag_key="a"))
 
 
-async def test_the_catalog() -> None:
-    async with ScriptedServer() as server, driver(server) as sensors:
+async def test_catalog_lists_user_groups_and_refuses_wrong_arguments() -> None:
+    async with ScriptedServer() as server, sensorsdata_driver(server) as sensors:
         server.on(GROUPS, json_replied([DESCRIBED]), json_replied({"data": []}), json_replied(["vip"]))
         assert await sensors.catalog("user-groups", None) == [DESCRIBED]
         for _ in range(2):
@@ -302,7 +285,7 @@ async def test_the_catalog() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "setting"),
     [
         ({}, "one of token"),
         ({"token": "t", "client_secret": "c"}, "client_secret"),
@@ -316,9 +299,9 @@ async def test_the_catalog() -> None:
         ({"api_key": "line\nend"}, "api_key"),
     ],
 )
-def test_options_that_are_wrong_are_named(options: dict[str, Any], said: str) -> None:
+def test_wrong_setting_is_refused_with_its_name(options: dict[str, Any], setting: str) -> None:
     settings = ConnectionSettings.model_validate({"platform": "sensorsdata", "base_url": "http://a.cn", **options})
     with pytest.raises(ConfigError, match=r"connections\.sensors") as caught:
         SensorsdataDriver("sensors", settings, Redactor())
-    assert said in str(caught.value)
+    assert setting in str(caught.value)
     assert "canary" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Every call of Sensors Data's user group document: ours is as it is printed, and we read the sample answers."""
+"""The calls of Sensors Data's user group document: the driver sends the printed requests and reads the responses."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from export_worker.platforms.sensorsdata.groups import group_of, partitions_of
+from support.drivers import query_of, sensorsdata_driver
 from support.golden_files import DIRECTORY, check_golden
 from support.scripted_server import ScriptedServer, json_replied
-from unit.platforms.sensorsdata.test_driver import driver, query_of
 
 BASE_TIME = "2019-03-05 00:00:00"
 
@@ -36,21 +36,21 @@ GROUP = {
     "last_partition_info": {**_COMPUTED, "status": "NEW", "next_partition_base_time": "string"},
 }
 PARTITIONS = [{**_COMPUTED, "status": "NEW"}]
-"""Answers as the document prints them, without its comments."""
+"""Responses that the document prints, without its comments."""
 
 
-def as_group(answer: Any) -> Any:
-    return asdict(group_of(answer, "get"))
+def as_group(response: Any) -> Any:
+    return asdict(group_of(response, "get"))
 
 
-def as_partitions(answer: Any) -> Any:
-    return [asdict(partition) for partition in partitions_of(answer, "status")]
+def as_partitions(response: Any) -> Any:
+    return [asdict(partition) for partition in partitions_of(response, "status")]
 
 
 Read = Callable[[Any], Any] | None
 AT = {"id": 42, "base_time_list": [BASE_TIME]}
 
-# golden file, operation, arguments, the sample's answer, how an export reads it if it does
+# golden file, operation, arguments, the sample's response, how an export reads it (None: it does not)
 SAMPLES: list[tuple[str, str, dict[str, Any], Any, Read]] = [
     ("list", "list", {}, [GROUP], None),
     ("execute", "execute", {"id": 42}, {}, None),
@@ -63,23 +63,23 @@ SAMPLES: list[tuple[str, str, dict[str, Any], Any, Read]] = [
 
 
 @pytest.mark.parametrize(
-    ("name", "operation", "arguments", "answer", "read"), SAMPLES, ids=[case[0] for case in SAMPLES]
+    ("name", "operation", "arguments", "response", "read"), SAMPLES, ids=[case[0] for case in SAMPLES]
 )
-async def test_a_call_goes_out_as_the_document_prints_it_and_its_answer_is_read(
-    name: str, operation: str, arguments: dict[str, Any], answer: Any, read: Read
+async def test_request_matches_document_and_response_is_read(
+    name: str, operation: str, arguments: dict[str, Any], response: Any, read: Read
 ) -> None:
-    async with ScriptedServer() as server, driver(server, api_prefix="") as sensors:
+    async with ScriptedServer() as server, sensorsdata_driver(server, api_prefix="") as sensors:
         called = sensors.operations[operation]
-        server.on(called.path.format(**arguments), json_replied(answer))
+        server.on(called.path.format(**arguments), json_replied(response))
         result = await sensors.call(called, arguments, None)
-    assert result == answer
+    assert result == response
     [seen] = server.seen
     document = {
         "method": seen.method,
         "path": urlsplit(seen.target).path,
         "query": {**query_of(seen), "token": ["<token>"]},
         "body": seen.json if seen.body else None,
-        "answer": answer,
+        "answer": response,
     }
     if read is not None:
         document["read"] = read(result)

@@ -1,4 +1,4 @@
-"""When a computation of a user group has ended, by what the platform tells of its partitions."""
+"""Whether the computation of a user group has ended, decided from the state of its partitions."""
 
 from typing import Any
 
@@ -6,7 +6,14 @@ import pytest
 
 from export_worker.errors import PlatformMalformedError, PlatformRefusedError
 from export_worker.lifecycle.observations import OperationFailed, Pending
-from export_worker.platforms.sensorsdata.groups import Handle, Partition, group_of, looked_at, noted, partitions_of
+from export_worker.platforms.sensorsdata.groups import (
+    OperationId,
+    Partition,
+    ended_partitions,
+    group_of,
+    partitions_of,
+    poll_outcome,
+)
 
 MONDAY, TUESDAY = "2019-03-04 00:00:00", "2019-03-05 00:00:00"
 EARLY, LATE, LATER = "2019-03-05 01:00:00", "2019-03-05 02:00:00", "2019-03-05 03:00:00"
@@ -16,39 +23,39 @@ def partition(base_time: str = MONDAY, status: str = "SUCCEED", start: Any = EAR
     return Partition(base_time, status, start, end, 5)
 
 
-def look(*seen: Partition, before: tuple[Partition, ...] = (), base_times: list[str] | None = None) -> Any:
-    return looked_at(Handle(42, before), seen, base_times)
+def outcome(*current: Partition, before: tuple[Partition, ...] = (), base_times: list[str] | None = None) -> Any:
+    return poll_outcome(OperationId(42, before), current, base_times)
 
 
 @pytest.mark.parametrize(
-    ("seen", "is_new"),
+    ("current", "is_new"),
     [
         (partition(), False),
         (partition(start=LATE, end=LATER), True),
-        (partition(start=LATE, end=LATE), False),  # begun, and its status not yet written
-        (partition(end=EARLY), False),  # a replica that lags by two
+        (partition(start=LATE, end=LATE), False),  # it has started, and its status is not updated yet
+        (partition(end=EARLY), False),  # a lagging replica shows an older end
         (partition(end=LATER), True),
         (partition(end=None), True),
         (partition(TUESDAY), True),
     ],
 )
-def test_a_success_counts_only_if_it_was_not_there_before(seen: Partition, is_new: bool) -> None:
-    assert look(seen, before=(partition(),)) == (seen if is_new else Pending("SUCCEED"))
+def test_success_counts_only_if_it_is_newer_than_recorded_end(current: Partition, is_new: bool) -> None:
+    assert outcome(current, before=(partition(),)) == (current if is_new else Pending("SUCCEED"))
 
 
-def test_ends_without_any_time_cannot_be_told_apart_until_one_is_seen_under_way() -> None:
+def test_end_without_times_counts_only_after_partition_was_seen_running() -> None:
     timeless = partition(start=None, end=None)
-    assert look(timeless, before=(timeless,)) == Pending("SUCCEED")
-    moved = look(partition(status="COMPUTING", start=None, end=None), before=(timeless,))
-    assert moved == Pending("COMPUTING", None, Handle(42, ()).text())
-    assert looked_at(Handle.of(moved.operation_id), [timeless], None) == timeless
+    assert outcome(timeless, before=(timeless,)) == Pending("SUCCEED")
+    started = outcome(partition(status="COMPUTING", start=None, end=None), before=(timeless,))
+    assert started == Pending("COMPUTING", None, OperationId(42, ()).text())
+    assert poll_outcome(OperationId.parse(started.operation_id), [timeless], None) == timeless
 
 
-def test_a_failure_from_before_is_none() -> None:
+def test_recorded_failure_does_not_count() -> None:
     failed = partition(status="FAILED")
-    assert look(failed, before=(failed,)) == Pending("FAILED")
+    assert outcome(failed, before=(failed,)) == Pending("FAILED")
     again = partition(status="FAILED", start=LATE, end=None)
-    result = look(again, before=(failed,))
+    result = outcome(again, before=(failed,))
     assert isinstance(result, OperationFailed)
     assert MONDAY in result.message
 
@@ -56,41 +63,41 @@ def test_a_failure_from_before_is_none() -> None:
 @pytest.mark.parametrize(
     "status", ["NEW", "WAITING", "COMPUTING", "DENY", "PENDING", "RUNNING", "succeed", "ANY_OTHER"]
 )
-def test_every_other_status_runs_on(status: str) -> None:
-    assert look(partition(status=status)) == Pending(status)
+def test_other_status_returns_pending(status: str) -> None:
+    assert outcome(partition(status=status)) == Pending(status)
 
 
-def test_nothing_to_see_yet_runs_on() -> None:
-    assert look() == Pending(None)
-    assert look(partition(status="")) == Pending(None)
-    assert look(base_times=[MONDAY]) == Pending(None)
+def test_missing_partition_or_status_returns_pending() -> None:
+    assert outcome() == Pending(None)
+    assert outcome(partition(status="")) == Pending(None)
+    assert outcome(base_times=[MONDAY]) == Pending(None)
 
 
-def test_several_base_times_end_together() -> None:
+def test_several_base_times_succeed_when_all_have_succeeded() -> None:
     both = [MONDAY, TUESDAY]
-    half = look(partition(MONDAY), partition(TUESDAY, "WAITING", end=None), base_times=both)
+    half = outcome(partition(MONDAY), partition(TUESDAY, "WAITING", end=None), base_times=both)
     assert half == Pending("WAITING", 50.0)
-    assert look(partition(MONDAY), base_times=both) == Pending(None, 50.0)
-    assert look(partition(TUESDAY), partition(MONDAY), base_times=both) == partition(TUESDAY)
-    failed = look(partition(MONDAY), partition(TUESDAY, "FAILED"), base_times=both)
+    assert outcome(partition(MONDAY), base_times=both) == Pending(None, 50.0)
+    assert outcome(partition(TUESDAY), partition(MONDAY), base_times=both) == partition(TUESDAY)
+    failed = outcome(partition(MONDAY), partition(TUESDAY, "FAILED"), base_times=both)
     assert isinstance(failed, OperationFailed)
     assert TUESDAY in failed.message
 
 
-def test_the_newest_partition_counts_when_none_is_asked_for() -> None:
-    assert look(partition(MONDAY), partition(TUESDAY, "COMPUTING")) == Pending("COMPUTING")
-    assert look(partition(MONDAY, "FAILED"), partition(TUESDAY)) == partition(TUESDAY)
+def test_newest_partition_counts_when_no_base_time_is_requested() -> None:
+    assert outcome(partition(MONDAY), partition(TUESDAY, "COMPUTING")) == Pending("COMPUTING")
+    assert outcome(partition(MONDAY, "FAILED"), partition(TUESDAY)) == partition(TUESDAY)
 
 
-def test_without_an_execution_any_success_counts_and_what_is_missing_never_comes() -> None:
-    assert looked_at(Handle(42), [partition()], [MONDAY]) == partition()
-    result = looked_at(Handle(42), [partition()], [TUESDAY])
+def test_without_execution_any_success_counts_and_missing_partition_fails() -> None:
+    assert poll_outcome(OperationId(42), [partition()], [MONDAY]) == partition()
+    result = poll_outcome(OperationId(42), [partition()], [TUESDAY])
     assert isinstance(result, OperationFailed)
     assert TUESDAY in result.message
 
 
-def test_what_is_noted_is_every_end_that_the_platform_tells_of() -> None:
-    answer = {
+def test_ended_partitions_are_those_of_status_and_group() -> None:
+    response = {
         "name": "vip",
         "last_succeed_partition": {
             "base_time": MONDAY,
@@ -100,15 +107,15 @@ def test_what_is_noted_is_every_end_that_the_platform_tells_of() -> None:
         },
         "last_partition_info": {"base_time": TUESDAY, "status": "FAILED", "finished_time": LATE},
     }
-    ends = noted(group_of(answer, "GET /x"), [partition(TUESDAY, "COMPUTING", end=None)])
+    ends = ended_partitions(group_of(response, "GET /x"), [partition(TUESDAY, "COMPUTING", end=None)])
     assert ends == (Partition(TUESDAY, "", None, LATE), Partition(MONDAY, "", EARLY, LATE))
-    assert noted(group_of({"name": "vip"}, "GET /x"), []) == ()
+    assert ended_partitions(group_of({"name": "vip"}, "GET /x"), []) == ()
 
 
 @pytest.mark.parametrize("before", [None, (), (Partition(MONDAY, "", EARLY, None),), (Partition(MONDAY),)])
-def test_an_operation_id_tells_all(before: tuple[Partition, ...] | None) -> None:
-    handle = Handle(42, before)
-    assert Handle.of(handle.text()) == handle
+def test_operation_id_survives_formatting_and_parsing(before: tuple[Partition, ...] | None) -> None:
+    operation_id = OperationId(42, before)
+    assert OperationId.parse(operation_id.text()) == operation_id
 
 
 @pytest.mark.parametrize(
@@ -127,24 +134,24 @@ def test_an_operation_id_tells_all(before: tuple[Partition, ...] | None) -> None
         '{"group_id": 42, "before": [{"status": "FAILED"}]}',
     ],
 )
-def test_what_is_no_operation_id_of_ours_is_refused(operation_id: str) -> None:
+def test_invalid_operation_id_is_refused(operation_id: str) -> None:
     with pytest.raises(PlatformRefusedError, match="operation id"):
-        Handle.of(operation_id)
+        OperationId.parse(operation_id)
 
 
-@pytest.mark.parametrize("answer", [None, [], {}, {"name": ""}, {"name": 3}, {"name": "x" * 999}, "vip"])
-def test_what_is_no_group_is_malformed(answer: Any) -> None:
+@pytest.mark.parametrize("response", [None, [], {}, {"name": ""}, {"name": 3}, {"name": "x" * 999}, "vip"])
+def test_response_that_is_no_group_raises_malformed(response: Any) -> None:
     with pytest.raises(PlatformMalformedError, match="GET /x"):
-        group_of(answer, "GET /x")
+        group_of(response, "GET /x")
 
 
-@pytest.mark.parametrize("answer", [None, {}, "", [None], [{}], [{"base_time": 3}], [{"base_time": MONDAY}, "x"]])
-def test_what_is_no_list_of_partitions_is_malformed(answer: Any) -> None:
+@pytest.mark.parametrize("response", [None, {}, "", [None], [{}], [{"base_time": 3}], [{"base_time": MONDAY}, "x"]])
+def test_response_that_is_no_partition_list_raises_malformed(response: Any) -> None:
     with pytest.raises(PlatformMalformedError, match="GET /x"):
-        partitions_of(answer, "GET /x")
+        partitions_of(response, "GET /x")
 
 
 @pytest.mark.parametrize("count", [None, -1, "5", True, 5.0])
-def test_an_odd_count_is_none(count: Any) -> None:
+def test_invalid_user_count_is_none(count: Any) -> None:
     [found] = partitions_of([{"base_time": MONDAY, "user_count": count}], "GET /x")
     assert found.user_count is None

@@ -1,4 +1,4 @@
-"""The statement that lists users, and what the lines of an answer say."""
+"""The statement that lists users, the readers for the lines of a response, and the lines of the file."""
 
 import json
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from export_worker.errors import DownloadInvalidError, PlatformRefusedError
-from export_worker.platforms.sensorsdata.sql import EnvelopeLines, JsonLines, Listing, Reader, TextLines, identifier
+from export_worker.platforms.sensorsdata.sql import EnvelopeLines, JsonLines, LineReader, Listing, TextLines, identifier
 from export_worker.platforms.sensorsdata.users import csv_line, json_line
 
 LISTING = Listing("users", "id", ("id", "first_id"), "user_group_vip", 100, "/*MAX_QUERY_EXECUTION_TIME=1800*/")
 ROW = {"id": 1, "name": "“x”"}
 
 
-def rows(reader: Reader, *lines: Any) -> list[dict[str, Any]]:
+def rows(reader: LineReader, *lines: Any) -> list[dict[str, Any]]:
     found = [row for line in lines for row in reader.rows(line if isinstance(line, bytes) else dumps(line))]
     reader.end()
     return found
@@ -27,52 +27,52 @@ def envelope(**data: Any) -> dict[str, Any]:
     return {"code": "SUCCESS", "data": data, "request_id": "r"}
 
 
-def test_a_page_begins_after_the_key_of_the_one_before() -> None:
+def test_statement_of_next_page_starts_after_last_key() -> None:
     head = "SELECT `id`, `first_id` FROM `users` WHERE `user_group_vip` = 1"
     tail = "ORDER BY `id` LIMIT 100 /*MAX_QUERY_EXECUTION_TIME=1800*/"
     assert LISTING.statement(None) == f"{head} {tail}"
     assert LISTING.statement(-5) == f"{head} AND `id` > -5 {tail}"
 
 
-def test_all_in_one_query_says_no_order_and_no_limit() -> None:
+def test_statement_without_pages_has_no_order_and_no_limit() -> None:
     listing = Listing("rawdata.users", "id", ("id",), "user_group_vip", 0, "")
     assert listing.statement(None) == "SELECT `id` FROM `rawdata`.`users` WHERE `user_group_vip` = 1"
 
 
 @pytest.mark.parametrize("name", ["", "a`b", "`", "a\nb", "a\x00", "\x7f"])
-def test_a_name_that_no_quotes_can_hold_is_refused(name: str) -> None:
+def test_unquotable_name_is_refused(name: str) -> None:
     with pytest.raises(PlatformRefusedError):
         identifier(name)
 
 
 @pytest.mark.parametrize("name", ["$city", "a b", "a'; DROP TABLE users; --", '"', "中文"])
-def test_any_other_name_stands_between_quotes(name: str) -> None:
+def test_other_name_is_quoted(name: str) -> None:
     assert identifier(name) == f"`{name}`"
 
 
 @pytest.mark.parametrize(("value", "key"), [(5, 5), ("-7", -7), (2**63, 2**63)])
-def test_the_key_of_a_row(value: Any, key: int) -> None:
+def test_key_of_row_is_whole_number(value: Any, key: int) -> None:
     assert LISTING.key_of({"id": value}) == key
 
 
 @pytest.mark.parametrize("value", [None, "", "a", "1 OR 1=1", 1.5, True, [], "\uff11", "1\n"])
-def test_a_key_that_is_no_whole_number_is_refused(value: Any) -> None:
+def test_key_that_is_no_whole_number_raises_invalid(value: Any) -> None:
     with pytest.raises(DownloadInvalidError):
         LISTING.key_of({"id": value})
 
 
-def test_json_lines() -> None:
+def test_json_lines_are_read() -> None:
     assert rows(JsonLines("id"), ROW, b"", b" \r", {"id": 2}) == [ROW, {"id": 2}]
     assert rows(JsonLines("id")) == []
 
 
 @pytest.mark.parametrize("line", [b'{"error": "no such column"}', b"[1]", b"oops", b"{", b"\xff", b"[" * 100_000])
-def test_a_json_line_that_is_no_row_is_refused(line: bytes) -> None:
+def test_json_line_that_is_no_row_raises_invalid(line: bytes) -> None:
     with pytest.raises(DownloadInvalidError):
         rows(JsonLines("id"), ROW, line)
 
 
-def test_text_lines() -> None:
+def test_text_lines_are_read() -> None:
     found = rows(TextLines("id"), "\ufeffid\tname".encode(), "1\t“x”\r".encode(), b"", b'2\t"open')
     assert found == [{"id": "1", "name": "“x”"}, {"id": "2", "name": '"open'}]
     assert rows(TextLines("id"), b"id\tname") == []
@@ -81,12 +81,12 @@ def test_text_lines() -> None:
 @pytest.mark.parametrize(
     "lines", [[], [b"error: no such column"], [b"id\tname", b"1"], [b"id", b"1\t2"], [b"id", b"\xff"]]
 )
-def test_text_that_is_no_table_is_refused(lines: list[bytes]) -> None:
+def test_text_that_is_no_table_raises_invalid(lines: list[bytes]) -> None:
     with pytest.raises(DownloadInvalidError):
         rows(TextLines("id"), *lines)
 
 
-def test_an_envelope_has_one_row_or_several() -> None:
+def test_envelope_with_one_row_or_several_is_read() -> None:
     columns = ["id", "name"]
     found = rows(
         EnvelopeLines(),
@@ -98,18 +98,18 @@ def test_an_envelope_has_one_row_or_several() -> None:
     assert found == [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}, {"id": 3, "name": None}]
 
 
-def test_columns_that_are_left_out_are_those_of_before() -> None:
-    asked = EnvelopeLines(["id", "name"])
-    assert rows(asked, envelope(data=[1, "a"])) == [{"id": 1, "name": "a"}]
-    assert rows(asked, envelope(columns=["id"], data=[2]), envelope(data=[[3, "c"]])) == [
+def test_envelope_without_columns_uses_previous_columns() -> None:
+    reader = EnvelopeLines(["id", "name"])
+    assert rows(reader, envelope(data=[1, "a"])) == [{"id": 1, "name": "a"}]
+    assert rows(reader, envelope(columns=["id"], data=[2]), envelope(data=[[3, "c"]])) == [
         {"id": 2},
         {"id": 3, "name": "c"},
     ]
-    renamed = rows(asked, envelope(columns=["name", "id"], data=[]), envelope(data=["d", 4]))
+    renamed = rows(reader, envelope(columns=["name", "id"], data=[]), envelope(data=["d", 4]))
     assert renamed == [{"name": "d", "id": 4}]
 
 
-def test_lines_that_are_no_envelopes_mean_nothing_among_those_that_are() -> None:
+def test_other_lines_between_envelopes_are_ignored() -> None:
     found = rows(EnvelopeLines(["id"]), b"", b"heartbeat", envelope(data=[1]), b" \r", b"[1]", envelope(data=[2]))
     assert found == [{"id": 1}, {"id": 2}]
     assert rows(EnvelopeLines(["id"]), b"", b"\r") == []
@@ -129,17 +129,17 @@ def test_lines_that_are_no_envelopes_mean_nothing_among_those_that_are() -> None
         b"{\xff}",
     ],
 )
-def test_an_envelope_with_an_error_is_one(line: Any) -> None:
+def test_envelope_with_error_raises_invalid(line: Any) -> None:
     with pytest.raises(DownloadInvalidError):
         rows(EnvelopeLines(["id"]), envelope(data=[1]), line)
 
 
-def test_the_code_of_an_error_is_told() -> None:
+def test_error_message_contains_code_of_envelope() -> None:
     with pytest.raises(DownloadInvalidError, match="QUERY_TIMEOUT"):
         rows(EnvelopeLines(["id"]), {"code": "QUERY_TIMEOUT", "message": "too long"})
 
 
-def test_strange_lines_alone_are_no_answer() -> None:
+def test_response_without_envelopes_raises_invalid() -> None:
     with pytest.raises(DownloadInvalidError, match="bad gateway"):
         rows(EnvelopeLines(["id"]), b"", b"bad gateway")
 
@@ -155,9 +155,9 @@ def test_strange_lines_alone_are_no_answer() -> None:
         (["\ud800"], "?"),
     ],
 )
-def test_a_line_of_csv(values: list[Any], line: str) -> None:
+def test_csv_line_is_quoted_and_encoded(values: list[Any], line: str) -> None:
     assert csv_line(values) == f"{line}\n".encode()
 
 
-def test_a_line_of_json() -> None:
+def test_json_line_is_encoded() -> None:
     assert json_line({"id": 1, "名": "a\n\ud800", "x": None}) == '{"id": 1, "名": "a\\n?", "x": null}\n'.encode()

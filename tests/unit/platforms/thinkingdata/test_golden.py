@@ -1,4 +1,4 @@
-"""Every request that ThinkingData's document shows is what our call sends."""
+"""The requests of ThinkingData's document: the driver sends the same ones."""
 
 import json
 from collections.abc import AsyncIterator
@@ -9,9 +9,9 @@ from yarl import URL
 
 from export_worker.contract.request import ThinkingdataClusterUsers
 from export_worker.platforms.thinkingdata.operations import OPERATIONS
+from support.drivers import thinkingdata_driver
 from support.golden_files import DIRECTORY, check_golden
 from support.scripted_server import ScriptedServer, Seen, json_replied
-from unit.platforms.thinkingdata.test_driver import driver
 
 NAMES = sorted(path.stem for path in (DIRECTORY / "thinkingdata").glob("*.json"))
 
@@ -34,7 +34,7 @@ def operation_of(path: str) -> Any:
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_call_equals_the_sample(name: str) -> None:
+async def test_request_of_operation_matches_sample(name: str) -> None:
     golden = json.loads((DIRECTORY / "thinkingdata" / f"{name}.json").read_text(encoding="utf-8"))
     operation = operation_of(golden["path"])
     arguments = {key: int(value) if value.isdecimal() else value for key, value in golden["query"].items()}
@@ -44,7 +44,7 @@ async def test_call_equals_the_sample(name: str) -> None:
         upload = pieces(golden["body"])
     else:
         arguments |= golden["body"] or {}
-    async with ScriptedServer() as server, driver(server, token="xxx") as ta:
+    async with ScriptedServer() as server, thinkingdata_driver(server, token="xxx") as ta:
         server.on(golden["path"], json_replied({"return_code": 0, "return_message": "success", "data": 970}))
         assert await ta.call(operation, arguments, upload) == 970
     [seen] = server.seen
@@ -57,11 +57,11 @@ def test_every_operation_has_a_sample() -> None:
 
 
 @pytest.mark.parametrize("suffix", ["", "-by-name"])
-async def test_an_export_asks_as_the_samples_do(suffix: str) -> None:
+async def test_requests_of_export_match_samples(suffix: str) -> None:
     which = {"cluster_name": "recent_7_days_consume"} if suffix else {"cluster_id": 970}
     export = ThinkingdataClusterUsers(project_id=102, **which)
     detail = {"clusterName": "recent_7_days_consume", "progress": 100, "refreshTime": "2020-01-10 10:51:14"}
-    async with ScriptedServer() as server, driver(server, token="xxx") as ta:
+    async with ScriptedServer() as server, thinkingdata_driver(server, token="xxx") as ta:
         server.on("/open/user-cluster-detail", json_replied({"return_code": 0, "data": detail}))
         server.on(f"/open/user-cluster-refresh{suffix}", json_replied({"return_code": 0}))
         progress = json_replied({"return_code": 0, "data": {"progress": 80}})

@@ -1,4 +1,4 @@
-"""Pages to tables: cut anywhere, the same rows come out, and they are counted right."""
+"""Tables from pages: the rows and their number do not depend on where the chunks of a page end."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export_worker.errors import DownloadInvalidError
-from export_worker.platforms.thinkingdata.operation_ids import Query, Refresh, parse_handle
+from export_worker.platforms.thinkingdata.operation_ids import Query, Refresh, parse_operation_id
 from export_worker.platforms.thinkingdata.rows import LINE_MAX_BYTES, CsvTable, JsonTable, PageReader, Table
 from export_worker.platforms.thinkingdata.sql import identifier, literal
 from export_worker.simulator.thinkingdata.sql import read_statement
@@ -31,9 +31,9 @@ def converted(table: Table, pages: list[bytes], cuts: list[int]) -> bytes:
         reader = PageReader(is_envelope)
         position = 0
         for size in cuts:
-            parts.append(table.take(reader.feed(page[position : position + size])))
+            parts.append(table.add(reader.feed(page[position : position + size])))
             position += size
-        parts += [table.take(reader.feed(page[position:])), table.take(reader.finish())]
+        parts += [table.add(reader.feed(page[position:])), table.add(reader.finish())]
         table.end_page()
     return b"".join(parts)
 
@@ -44,14 +44,14 @@ def written(rows: list[tuple[str, str]], end: str) -> bytes:
     return text.getvalue().encode()
 
 
-def test_a_piece_without_a_line_end_adds_nothing_to_a_quoted_value() -> None:
+def test_chunk_without_line_end_adds_nothing_to_quoted_value() -> None:
     page = b'"%s","a\nbcdef"' % (b"x" * 80)
     assert converted(CsvTable(COLUMNS), [page], [88, 1, 1]) == page + b"\n"
 
 
 @settings(deadline=None)
 @given(pages=st.lists(ROWS, max_size=3), cuts=CUTS, end=st.sampled_from(["\n", "\r\n"]), final=st.booleans())
-def test_csv_pages_cut_anywhere_give_the_same_rows(
+def test_csv_pages_in_any_chunks_give_same_rows(
     pages: list[list[tuple[str, str]]], cuts: list[int], end: str, final: bool
 ) -> None:
     sent = [written(rows, end) for rows in pages]
@@ -64,7 +64,7 @@ def test_csv_pages_cut_anywhere_give_the_same_rows(
 
 @settings(deadline=None)
 @given(pages=st.lists(ROWS, max_size=3), cuts=CUTS)
-def test_json_pages_cut_anywhere_give_the_same_rows(pages: list[list[tuple[str, str]]], cuts: list[int]) -> None:
+def test_json_pages_in_any_chunks_give_same_rows(pages: list[list[tuple[str, str]]], cuts: list[int]) -> None:
     sent = ["\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode() for rows in pages]
     table = JsonTable(COLUMNS)
     lines = converted(table, sent, cuts).decode().split("\n")[:-1]
@@ -91,25 +91,25 @@ def test_json_pages_cut_anywhere_give_the_same_rows(pages: list[list[tuple[str, 
     ],
 )
 @pytest.mark.parametrize("cuts", [[1] * 60, [1000]])
-def test_odd_pages(page: bytes, rows: int, content: bytes, cuts: list[int]) -> None:
+def test_unusual_page_is_read(page: bytes, rows: int, content: bytes, cuts: list[int]) -> None:
     table = CsvTable(COLUMNS)
     assert converted(table, [page], cuts) == content
     assert table.rows == rows
 
 
-def test_a_page_with_quotes_that_do_not_add_up_spoils_no_other() -> None:
+def test_page_with_unbalanced_quotes_does_not_affect_next_page() -> None:
     table = CsvTable(COLUMNS)
     converted(table, [b'1,"x\n2,y\n', b'3,"two\nlines"\n'], [1000])
     assert table.rows == 3
 
 
 @pytest.mark.parametrize("line", [b"[1]\n", b"[1,2,3]\n", b'{"a":1}\n', b"[1,2\n", b"17\n", b"[1,\xff]\n", b"[" * 9999])
-def test_what_is_no_row_of_json_is_refused(line: bytes) -> None:
+def test_json_line_that_is_no_row_raises_invalid(line: bytes) -> None:
     with pytest.raises(DownloadInvalidError):
-        JsonTable(COLUMNS).take(line)
+        JsonTable(COLUMNS).add(line)
 
 
-def test_a_line_without_end_is_refused() -> None:
+def test_line_without_end_raises_invalid() -> None:
     reader = PageReader(is_envelope)
     assert reader.feed(b"x" * LINE_MAX_BYTES) == b""
     with pytest.raises(DownloadInvalidError, match="a line of the result"):
@@ -118,7 +118,7 @@ def test_a_line_without_end_is_refused() -> None:
 
 @settings(deadline=None)
 @given(st.text())
-def test_names_of_any_text_are_quoted_so_that_another_parser_reads_them(text: str) -> None:
+def test_quoted_names_and_literals_are_read_by_other_parser(text: str) -> None:
     sql = (
         f"SELECT u.{identifier(text)} FROM ta.user_result_cluster_7 c LEFT JOIN ta.v_user_7 u "
         f'ON c."#user_id" = u."#user_id" WHERE c.cluster_name = {literal(text)}'
@@ -128,20 +128,22 @@ def test_names_of_any_text_are_quoted_so_that_another_parser_reads_them(text: st
 
 
 @settings(deadline=None)
-@given(cluster=st.text(min_size=1), time=st.text(), progress=st.none() | st.integers(-1, 100), seen=st.booleans())
-def test_a_refresh_is_what_its_id_says(cluster: str, time: str, progress: int | None, seen: bool) -> None:
-    refresh = Refresh(cluster, time, progress, seen=seen)
-    assert parse_handle(str(refresh)) == refresh
+@given(cluster=st.text(min_size=1), time=st.text(), progress=st.none() | st.integers(-1, 100), started=st.booleans())
+def test_operation_id_of_refresh_survives_formatting_and_parsing(
+    cluster: str, time: str, progress: int | None, started: bool
+) -> None:
+    refresh = Refresh(cluster, time, progress, started=started)
+    assert parse_operation_id(str(refresh)) == refresh
 
 
 @settings(deadline=None)
 @given(task=st.text(min_size=1), cluster=st.text(min_size=1), restarts=st.integers(0, 9))
-def test_a_query_is_what_its_id_says(task: str, cluster: str, restarts: int) -> None:
+def test_operation_id_of_query_survives_formatting_and_parsing(task: str, cluster: str, restarts: int) -> None:
     query = Query(task, cluster, restarts)
-    assert parse_handle(str(query)) == query
+    assert parse_operation_id(str(query)) == query
 
 
 @pytest.mark.parametrize("page", [b"Internal Server Error\n", b"1,2\nService Unavailable\n", b"1,2,3\n"])
-def test_a_text_among_the_rows_is_no_user(page: bytes) -> None:
-    with pytest.raises(DownloadInvalidError, match="has not the 2 columns"):
+def test_message_among_rows_raises_invalid(page: bytes) -> None:
+    with pytest.raises(DownloadInvalidError, match="does not have 2 columns"):
         converted(CsvTable(COLUMNS), [page], [4])

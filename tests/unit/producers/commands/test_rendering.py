@@ -1,4 +1,4 @@
-"""What people see in a terminal, and what a terminal must never be told."""
+"""Rendering of exports for people: tables, lines, and the removal of control characters."""
 
 import io
 import json
@@ -18,7 +18,7 @@ EVIL = "a\x1b[2Jb\x9b31mc\u202ed\r\ne"
 
 
 def status(**fields: Any) -> Status:
-    told = {
+    defaults = {
         "export_id": "0123456789abcdef" * 2,
         "phase": "transferring",
         "connection": "gio",
@@ -26,7 +26,7 @@ def status(**fields: Any) -> Status:
         "created_at": NOW,
         "updated_at": NOW,
     }
-    return Status.model_validate(told | fields)
+    return Status.model_validate(defaults | fields)
 
 
 def shown(what: RenderableType, width: int) -> str:
@@ -37,9 +37,9 @@ def shown(what: RenderableType, width: int) -> str:
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120, 160, 240])
-def test_a_listing_never_cuts_an_id_or_a_kind(width: int) -> None:
+def test_listing_never_cuts_ids_or_kinds(width: int) -> None:
     ids = [f"{number:032x}" for number in range(1, 4)]
-    error = {"code": "platform_error", "message": "words " * 30, "step": "poll", "retryable": True}
+    error = {"code": "platform_error", "message": "text " * 30, "step": "poll", "retryable": True}
     listing = [status(export_id=name, kind=KINDS[number % 2], error=error) for number, name in enumerate(ids)]
 
     text = shown(rendering.table(listing), width)
@@ -52,23 +52,23 @@ def test_a_listing_never_cuts_an_id_or_a_kind(width: int) -> None:
     assert ("CONNECTION" in text) == (width >= 160)
 
 
-def test_a_listing_of_nothing_has_a_head() -> None:
+def test_empty_listing_has_a_header() -> None:
     assert shown(rendering.table([]), 80).startswith("EXPORT")
 
 
-def test_a_transfer_tells_its_bytes_parts_and_rate() -> None:
+def test_activity_of_a_transfer_has_bytes_files_parts_and_rate() -> None:
     progress = {"bytes_done": 3 * 2**20, "bytes_total": 2**23, "files_done": 1, "files_total": 2}
-    assert rendering.what_now(status(progress=progress)) == "3.0 MiB of 8.0 MiB, file 2 of 2"
+    assert rendering.activity(status(progress=progress)) == "3.0 MiB of 8.0 MiB, file 2 of 2"
     moving = progress | {"parts_done": 4, "bytes_per_s": 2**21}
-    assert rendering.what_now(status(progress=moving)) == "3.0 MiB of 8.0 MiB, file 2 of 2, 4 part(s), 2.0 MiB/s"
+    assert rendering.activity(status(progress=moving)) == "3.0 MiB of 8.0 MiB, file 2 of 2, 4 part(s), 2.0 MiB/s"
 
 
-def test_markup_of_others_is_text() -> None:
+def test_rich_markup_in_a_status_is_shown_as_text() -> None:
     assert "[red]users[/red]" in shown(rendering.table([status(kind="[red]users[/red]")]), 240)
 
 
 @pytest.mark.parametrize("width", [80, 240])
-def test_a_terminal_is_never_told_what_others_wrote(width: int) -> None:
+def test_control_characters_in_a_status_never_reach_the_terminal(width: int) -> None:
     error = {"code": "platform_error", "message": EVIL, "step": "poll", "retryable": True}
     written = status(
         error=error,
@@ -84,7 +84,7 @@ def test_a_terminal_is_never_told_what_others_wrote(width: int) -> None:
         shown(rendering.table([written]), width),
         shown(rendering.details(written), width),
         rendering.line(written),
-        rendering.what_now(written),
+        rendering.activity(written),
         rendering.line(written.model_copy(update={"phase": "running"})),
         rendering.document(written),
     ]
@@ -93,12 +93,12 @@ def test_a_terminal_is_never_told_what_others_wrote(width: int) -> None:
     assert "\n" not in rendering.line(written)
 
 
-def test_words_stay_words() -> None:
+def test_clean_keeps_letters_of_all_languages() -> None:
     assert clean("用户\tStraße 😀") == "用户 Straße 😀"
 
 
 @pytest.mark.parametrize("indent", [None, 2])
-def test_json_is_valid_utf_8_and_says_the_same(indent: int | None) -> None:
+def test_dumps_is_valid_utf_8_and_parses_to_the_same_value(indent: int | None) -> None:
     value = {"用户": EVIL, "half": "\udcff"}
     text = dumps(value, indent=indent)
     assert "用户" in text

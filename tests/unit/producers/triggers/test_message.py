@@ -1,4 +1,4 @@
-"""A message is a request or a CloudEvent, known by its id; anything else is unusable, with the reason."""
+"""Parsing of messages: requests, CloudEvents, idempotency keys, traces, and the reasons for unusable messages."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export_producers.triggers.message import BODY_MAX_BYTES, Message, UnusableMessageError, trace_of, understand
+from export_producers.triggers.message import BODY_MAX_BYTES, Message, UnusableMessageError, parse_message, trace_of
 from export_producers.triggers.template import Template
 
 REQUEST: dict[str, Any] = {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "t"}}
@@ -38,66 +38,68 @@ def message(body: Any, message_id: str = "m-1", **headers: str) -> Message:
 
 def reason(given: Message, template: Template | None = None) -> str:
     with pytest.raises(UnusableMessageError) as caught:
-        understand("t", given, template)
+        parse_message("t", given, template)
     return str(caught.value)
 
 
-def test_a_request_is_keyed_by_the_message_s_id_unless_it_says_its_own() -> None:
-    assert understand("t", message(REQUEST), None).idempotency_key == "t/m-1"
+def test_message_id_becomes_the_idempotency_key_unless_the_request_has_one() -> None:
+    assert parse_message("t", message(REQUEST), None).idempotency_key == "t/m-1"
     own = message(REQUEST | {"idempotency_key": "own"}, "")
-    assert understand("t", own, None).idempotency_key == "own"
+    assert parse_message("t", own, None).idempotency_key == "own"
     assert "has no message id" in reason(message(REQUEST, ""))
 
 
-def test_a_structured_cloudevent_becomes_a_request_with_its_types() -> None:
-    request = understand("t", message(EVENT), TEMPLATE)
+def test_structured_cloudevent_is_rendered_with_the_types_of_its_values() -> None:
+    request = parse_message("t", message(EVENT), TEMPLATE)
     assert request.idempotency_key == "t//segments#e-1"
     assert request.model_dump(mode="json")["export"]["project_id"] == 3
     assert request.metadata == {"from": "segment.ready"}
 
 
 @pytest.mark.parametrize("prefix", ["ce-", "ce_", "CE-", "cloudEvents:", "cloudEvents_"])
-def test_a_binary_cloudevent_says_the_same(prefix: str) -> None:
+def test_binary_cloudevent_makes_the_same_request_as_a_structured_one(prefix: str) -> None:
     attributes = {f"{prefix}{name}": value for name, value in EVENT.items() if name != "data"}
-    assert understand("t", message(EVENT["data"], **attributes), TEMPLATE) == understand("t", message(EVENT), TEMPLATE)
+    assert parse_message("t", message(EVENT["data"], **attributes), TEMPLATE) == parse_message(
+        "t", message(EVENT), TEMPLATE
+    )
 
 
-def test_a_long_identity_is_digested() -> None:
-    keys = {understand("t", message(REQUEST, "x" * 300 + end), None).idempotency_key for end in "abaa"}
+def test_idempotency_key_of_a_long_message_id_is_a_digest() -> None:
+    keys = {parse_message("t", message(REQUEST, "x" * 300 + end), None).idempotency_key for end in "abaa"}
     assert len(keys) == 2
     assert all(key is not None and len(key) <= 255 for key in keys)
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "expected"),
     [
         (b"", "is not JSON"),
         (b"\xff\xfe", "is not JSON"),
         (b"[" * 100_000, "is n"),
-        ([1], "not a JSON object"),
-        ({"id": "1"}, "specversion, source, type must be text"),
-        (EVENT | {"id": 5}, "id must be text"),
+        ([1], "the body is not a JSON object"),
+        ({"id": "1"}, "specversion, source, type must be a non-empty string"),
+        (EVENT | {"id": 5}, "id must be a non-empty string"),
         (EVENT | {"data": {"project": "3", "cluster": "c"}}, "export.project_id: must be a valid integer"),
         (EVENT | {"data": {}}, "export.project_id: is required"),
         (EVENT | {"data": None}, "export.project_id: is required"),
     ],
 )
-def test_what_is_no_usable_event_says_why(body: Any, said: str) -> None:
-    assert said in reason(message(body), TEMPLATE)
+def test_unusable_event_is_refused_with_the_reason(body: Any, expected: str) -> None:
+    assert expected in reason(message(body), TEMPLATE)
 
 
-def test_a_body_that_is_too_large_is_not_read() -> None:
+def test_body_above_the_size_limit_is_refused_unparsed() -> None:
     assert "has more than" in reason(message(b" " * (BODY_MAX_BYTES + 1)), TEMPLATE)
 
 
 @given(body=st.binary(max_size=200) | st.text(max_size=100).map(lambda text: json.dumps(text).encode()))
-def test_no_body_is_met_with_anything_but_a_reason(body: bytes) -> None:
+def test_arbitrary_body_is_refused_with_a_reason_and_no_other_error(body: bytes) -> None:
     for template in (None, TEMPLATE):
         assert reason(message(body), template)
 
 
 @given(event=st.fixed_dictionaries({name: st.text() for name in ("specversion", "id", "source", "type")}))
-def test_no_event_without_data_gets_through(event: dict[str, str]) -> None:
+def test_cloudevent_without_data_is_refused(event: dict[str, str]) -> None:
     assert reason(message(event), TEMPLATE)
 
 
@@ -113,7 +115,7 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
         message(EVENT | {"traceparent": PARENT}),
     ],
 )
-def test_a_trace_goes_on_from_a_header_or_an_extension(given_message: Message) -> None:
+def test_trace_is_read_from_a_header_or_from_the_cloudevent_extension(given_message: Message) -> None:
     trace = trace_of(given_message)
     assert trace is not None
     assert trace.traceparent == PARENT
@@ -123,5 +125,5 @@ def test_a_trace_goes_on_from_a_header_or_an_extension(given_message: Message) -
     "given_message",
     [message(EVENT), message(EVENT, traceparent="x"), message(EVENT | {"traceparent": 5}), message(b"")],
 )
-def test_without_a_trace_there_is_none(given_message: Message) -> None:
+def test_missing_or_invalid_trace_is_none(given_message: Message) -> None:
     assert trace_of(given_message) is None

@@ -1,4 +1,4 @@
-"""A template makes a request of a CloudEvent: every value where it belongs, with its type, or a reason why not."""
+"""Templates: expressions, types, missing values, and the errors for invalid templates."""
 
 import json
 from typing import Any
@@ -49,60 +49,60 @@ def rendered(text: Any, event: dict[str, Any] | None = None) -> Any:
         ("", ""),
     ],
 )
-def test_examples(text: str, value: Any) -> None:
+def test_expressions_are_evaluated(text: str, value: Any) -> None:
     found = rendered(text)
     assert found == value
     assert type(found) is type(value)
 
 
-def test_what_finds_nothing_leaves_its_field_out() -> None:
+def test_field_whose_expression_finds_nothing_is_left_out() -> None:
     template = Template("t", {"a": "{data.missing}", "b": "{data.none}", "c": None, "d": {"e": "{data.missing}"}})
     assert template.render(EVENT) == {"c": None, "d": {}}
 
 
 @pytest.mark.parametrize("text", ["a{data.missing}", "a{data.names}", "a{data}", "{abs(data.segment)}"])
-def test_text_that_cannot_be_made_says_which_expression(text: str) -> None:
+def test_value_that_cannot_become_text_is_refused_with_the_expression(text: str) -> None:
     with pytest.raises(TemplateError, match=r"\{(data|abs)"):
         rendered(text)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
-        ("{data", "an opening brace has no closing one"),
-        ("data}", "a closing brace has no opening one"),
-        ("{a}}", "a closing brace has no opening one"),
-        ("{'}", "an opening brace has no closing one"),
-        ("{}", "is no JMESPath expression"),
-        ("{data..n}", "is no JMESPath expression"),
+        ("{data", "an opening brace has no closing brace"),
+        ("data}", "a closing brace has no opening brace"),
+        ("{a}}", "a closing brace has no opening brace"),
+        ("{'}", "an opening brace has no closing brace"),
+        ("{}", "is not a JMESPath expression"),
+        ("{data..n}", "is not a JMESPath expression"),
     ],
 )
-def test_a_wrong_template_is_refused_by_the_place(text: str, said: str) -> None:
+def test_invalid_template_is_refused_with_the_setting(text: str, expected: str) -> None:
     with pytest.raises(ConfigError, match=r"triggers\.x\.request\.export\.kind: ") as caught:
         Template("triggers.x.request", {"export": {"kind": text}})
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
 
 
 @given(tree=st.dictionaries(st.text(), plain_trees, max_size=4), event=st.dictionaries(st.text(), values))
-def test_what_has_no_expression_stays_as_it_is(tree: dict[str, Any], event: dict[str, Any]) -> None:
+def test_template_without_expressions_is_unchanged(tree: dict[str, Any], event: dict[str, Any]) -> None:
     assert Template("t", tree).render(event) == tree
 
 
 @given(value=values)
-def test_a_lone_expression_keeps_value_and_type(value: Any) -> None:
+def test_single_expression_keeps_value_and_type(value: Any) -> None:
     found = rendered("{data.v}", {"data": {"v": value}})
     assert json.dumps(found) == json.dumps(value)
 
 
 @given(before=plain_text, value=st.text() | st.integers() | st.booleans(), after=plain_text)
-def test_an_expression_within_text_becomes_text(before: str, value: Any, after: str) -> None:
+def test_expression_inside_text_becomes_text(before: str, value: Any, after: str) -> None:
     found = rendered(f"_{before}{{data.v}}{after}", {"data": {"v": value}})
     middle = value if isinstance(value, str) else json.dumps(value)
     assert found == f"_{before}{middle}{after}"
 
 
 @given(text=st.text(alphabet="{}'\"`\\ab.[]*|&@", max_size=20), value=values)
-def test_whatever_stands_in_a_template_it_works_or_says_why_not(text: str, value: Any) -> None:
+def test_arbitrary_template_is_rendered_or_refused_with_a_reason(text: str, value: Any) -> None:
     try:
         template = Template("t", {"x": text})
     except ConfigError:

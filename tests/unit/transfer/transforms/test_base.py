@@ -1,3 +1,5 @@
+"""Charsets and compression of a stream in pieces of any size."""
+
 import contextlib
 import gzip
 from collections.abc import Callable
@@ -27,7 +29,7 @@ def split(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def unzstd(data: bytes) -> bytes:
-    """One frame and nothing behind it."""
+    """Decompresses one frame; nothing may follow it."""
     decompressor = zstandard.ZstdDecompressor().decompressobj()
     found = decompressor.decompress(data)
     assert decompressor.eof
@@ -41,30 +43,30 @@ CUTS = st.lists(st.integers(0, 400), max_size=30)
 
 
 @given(st.sampled_from(SOURCES), st.sampled_from(["UTF-8", "UTF-16LE", "GB18030", "UTF-16"]), CUTS)
-def test_any_split_gives_the_same(source: str, target: str, cuts: list[int]) -> None:
+def test_transcoder_output_does_not_depend_on_the_pieces(source: str, target: str, cuts: list[int]) -> None:
     pieces = split(TEXT.encode(source), cuts)
     assert run(Transcoder(source, target), pieces) == TEXT.encode(target)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), CUTS)
-def test_any_text_survives(text: str, cuts: list[int]) -> None:
+def test_transcoder_keeps_any_text(text: str, cuts: list[int]) -> None:
     pieces = split(text.encode("UTF-16LE"), cuts)
     assert run(Transcoder("UTF-16LE", "UTF-8"), pieces) == text.removeprefix("\ufeff").encode()
 
 
 @pytest.mark.parametrize("source", ["UTF-8", "UTF-16LE", "UTF-16BE", "GB18030", "UTF-32LE"])
 @pytest.mark.parametrize("target", ["UTF-8", "UTF-16LE"])
-def test_a_byte_order_mark_is_dropped_once(source: str, target: str) -> None:
+def test_transcoder_removes_only_the_first_byte_order_mark(source: str, target: str) -> None:
     pieces = [bytes([byte]) for byte in ("\ufeff\ufeffa\ufeff".encode(source))]
     assert run(Transcoder(source, target), pieces) == "\ufeffa\ufeff".encode(target)
 
 
 @pytest.mark.parametrize("target", ["UTF-16", "UTF-8-SIG"])
-def test_a_charset_that_asks_for_a_mark_gets_one(target: str) -> None:
+def test_transcoder_writes_a_byte_order_mark_if_the_charset_requires_one(target: str) -> None:
     assert run(Transcoder("UTF-8", target), [b"a", b"b"]) == "ab".encode(target)
 
 
-def test_a_file_without_bytes_stays_one() -> None:
+def test_transcoder_of_an_empty_file_writes_nothing() -> None:
     assert run(Transcoder("UTF-16LE", "UTF-8"), []) == b""
 
 
@@ -82,8 +84,10 @@ def test_a_file_without_bytes_stays_one() -> None:
     ],
 )
 @given(cuts=CUTS)
-def test_a_wrong_byte_is_named_by_its_offset(charset: str, data: bytes, offset: int, cuts: list[int]) -> None:
-    with pytest.raises(TransformError, match=f"is not {charset}: byte {offset} does not fit"):
+def test_transcoder_reports_the_offset_of_an_invalid_byte(
+    charset: str, data: bytes, offset: int, cuts: list[int]
+) -> None:
+    with pytest.raises(TransformError, match=f"is not valid {charset}: byte {offset} is invalid"):
         run(Transcoder(charset, "UTF-8"), split(data, cuts))
 
 
@@ -91,63 +95,65 @@ def test_a_wrong_byte_is_named_by_its_offset(charset: str, data: bytes, offset: 
     ("source", "text", "offset"),
     [("UTF-8", "用户\u20acx", 6), ("UTF-16LE", "ab\u20ac", 4), ("UTF-16", "ab\u20ac", 6), ("UTF-8-SIG", "a\u20ac", 4)],
 )
-def test_a_character_that_the_target_lacks(source: str, text: str, offset: int) -> None:
+def test_transcoder_reports_a_character_that_the_target_lacks(source: str, text: str, offset: int) -> None:
     expected = rf"U\+20AC cannot be written in GB2312 \(about byte {offset} of the {source} source\)"
     with pytest.raises(TransformError, match=expected):
         run(Transcoder(source, "GB2312"), [text.encode(source)])
 
 
 @pytest.mark.parametrize(("source", "target"), [("nonsense", "UTF-8"), ("UTF-8", "nonsense")])
-def test_an_unknown_charset(source: str, target: str) -> None:
+def test_build_transform_refuses_an_unknown_charset(source: str, target: str) -> None:
     with pytest.raises(TransformError, match="nonsense"):
         build_transform(source, target)
 
 
 @pytest.mark.parametrize("name", ["idna", "punycode", "undefined", "unicode_escape", "UTF-7", "base64", "rot13", "zip"])
-def test_a_codec_that_is_no_charset_of_files(name: str) -> None:
+def test_build_transform_refuses_a_codec_that_is_not_a_charset(name: str) -> None:
     for source, target in ((name, "UTF-8"), ("UTF-8", name)):
-        with pytest.raises(TransformError, match=f"cannot turn {source} into {target}: must be a charset"):
+        with pytest.raises(TransformError, match=f"cannot convert {source} to {target}: must be a charset"):
             build_transform(source, target)
 
 
 @pytest.mark.parametrize("charset", ["UTF-8-SIG", "hz", "iso2022_jp", "GBK", "Big5", "cp1252", "UTF-32"])
-def test_whatever_is_accepted_streams_and_fails_as_a_transform(charset: str) -> None:
+def test_transcoder_of_any_accepted_charset_raises_only_transform_errors(charset: str) -> None:
     for transform in (Transcoder("UTF-8", charset), Transcoder(charset, "UTF-8")):
         with contextlib.suppress(TransformError):
             run(transform, [bytes([byte]) for byte in (TEXT * 3).encode() + bytes(range(256)) * 3])
 
 
 @given(st.binary(max_size=2000), CUTS)
-def test_gzip_gives_back_what_came(data: bytes, cuts: list[int]) -> None:
+def test_gzip_output_decompresses_to_the_source(data: bytes, cuts: list[int]) -> None:
     assert gzip.decompress(run(Gzip(), split(data, cuts))) == data
 
 
-def test_gzip_is_deterministic_and_has_no_time() -> None:
+def test_gzip_output_is_deterministic_and_contains_no_time() -> None:
     first, second = run(Gzip(), [b"abc" * 1000]), run(Gzip(), [b"abc" * 1000])
     assert first == second
     assert first[4:8] == bytes(4)
 
 
 @given(st.binary(max_size=2000), CUTS)
-def test_zstd_gives_back_what_came(data: bytes, cuts: list[int]) -> None:
+def test_zstd_output_decompresses_to_the_source(data: bytes, cuts: list[int]) -> None:
     assert unzstd(run(Zstd(), split(data, cuts))) == data
 
 
 @given(CUTS)
-def test_zstd_is_the_same_however_its_source_is_cut(cuts: list[int]) -> None:
+def test_zstd_output_does_not_depend_on_the_pieces(cuts: list[int]) -> None:
     source = TEXT.encode() * 1500 + NOISE
     pieces = split(source, [cut * (len(source) // 400) for cut in cuts])
     assert run(Zstd(), pieces) == run(Zstd(), [source])
 
 
-def test_zstd_has_a_checksum_and_a_window_that_every_reader_takes() -> None:
+def test_zstd_frame_has_a_checksum_and_a_window_that_every_reader_accepts() -> None:
     frame = zstandard.get_frame_parameters(run(Zstd(), [NOISE] * 200))
     assert frame.has_checksum
     assert frame.window_size <= 8 * 2**20
 
 
 @pytest.mark.parametrize(("compression", "undo"), UNDONE)
-def test_charset_first_then_compression(compression: Compression, undo: Callable[[bytes], bytes]) -> None:
+def test_build_transform_applies_charset_before_compression(
+    compression: Compression, undo: Callable[[bytes], bytes]
+) -> None:
     transform = build_transform("UTF-16LE", "UTF-8", compression)
     assert transform is not None
     pieces = [bytes([byte]) for byte in TEXT.encode("UTF-16LE")]
@@ -155,20 +161,20 @@ def test_charset_first_then_compression(compression: Compression, undo: Callable
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
-def test_a_cut_character_is_noticed_behind_compression(compression: Compression) -> None:
+def test_incomplete_last_character_is_reported_with_compression(compression: Compression) -> None:
     transform = build_transform("UTF-16LE", "UTF-8", compression)
     assert transform is not None
-    with pytest.raises(TransformError, match="byte 2 does not fit"):
+    with pytest.raises(TransformError, match="byte 2 is invalid"):
         run(transform, [b"a\0b"])
 
 
-def test_nothing_to_do_costs_nothing() -> None:
-    assert build_transform("never looked at", None, "none") is None
+def test_build_transform_returns_none_if_bytes_stay_unchanged() -> None:
+    assert build_transform("ignored", None, "none") is None
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
-def test_compressed_output_streams(compression: Compression) -> None:
+def test_compression_returns_output_before_the_end(compression: Compression) -> None:
     transform = build_transform("UTF-8", None, compression)
     assert transform is not None
     early = sum(len(transform.feed(NOISE)) for _ in range(8))
-    assert early > len(transform.finish()), "it keeps what it should give"
+    assert early > len(transform.finish()), "output is kept back until the end"

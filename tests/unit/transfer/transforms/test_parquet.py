@@ -1,3 +1,5 @@
+"""CSV to Parquet: the rows that Python's csv reads, types, errors with their row, and bounded memory."""
+
 import csv
 import datetime as dt
 import io
@@ -14,7 +16,7 @@ from pyarrow import parquet
 from export_worker.contract.output import ColumnType, Compression
 from export_worker.errors import TransformError
 from export_worker.transfer.transforms import csv_tables
-from export_worker.transfer.transforms import parquet as ours
+from export_worker.transfer.transforms import parquet as parquet_transform
 from export_worker.transfer.transforms.base import Pipeline, Transcoder, Transform
 from export_worker.transfer.transforms.parquet import CsvToParquet
 from export_worker.transfer.transforms.row_count import last_record_end
@@ -22,7 +24,7 @@ from export_worker.transfer.transforms.row_count import last_record_end
 CUTS = st.lists(st.integers(0, 200), max_size=12)
 HEADER = "a,b\r\n"
 BLOCKS = st.integers(len(HEADER) + 4, 60)
-"""Bytes of a block: small, so that its borders meet everything."""
+"""Block sizes in bytes: small, so that block borders fall on every kind of character."""
 
 
 def split(data: bytes, cuts: list[int]) -> list[bytes]:
@@ -50,13 +52,13 @@ def as_csv_reads(text: str) -> list[list[str]]:
     return [row for row in csv.reader(io.StringIO(text, newline="")) if row]
 
 
-BUCKET_DEFAULTS = st.builds(
+UNQUOTED_FIELD = st.builds(
     str.__add__, st.sampled_from(["", "a", " ", "用", "\ufeff"]), st.text(st.sampled_from('" a用'), max_size=4)
 )
-PLAIN_FIELD = BUCKET_DEFAULTS.filter(lambda text: not text.startswith('"'))
+PLAIN_FIELD = UNQUOTED_FIELD.filter(lambda text: not text.startswith('"'))
 QUOTED = st.text(st.sampled_from('",\r\n a用'), max_size=8).map(lambda text: '"' + text.replace('"', '""') + '"')
 FIELD = PLAIN_FIELD | QUOTED | st.builds(str.__add__, QUOTED, PLAIN_FIELD.filter(bool))
-"""As writers of CSV do it, and as they should not: quotes within a plain field, text behind a quoted one."""
+"""Valid fields, and invalid ones that writers produce: quotes within a plain field, text after a quoted one."""
 ROW = st.builds("{},{}{}".format, FIELD, FIELD, st.sampled_from(["\n", "\r\n", "\r", "\n\n", "\r\n\r\n"]))
 BODY = st.lists(ROW, max_size=8).map("".join)
 
@@ -64,7 +66,7 @@ BODY = st.lists(ROW, max_size=8).map("".join)
 def in_blocks(block_bytes: int) -> pytest.MonkeyPatch:
     patch = pytest.MonkeyPatch()
     patch.setattr(csv_tables, "BLOCK_BYTES", block_bytes)
-    patch.setattr(ours, "ROW_GROUP_BYTES", 40)
+    patch.setattr(parquet_transform, "ROW_GROUP_BYTES", 40)
     return patch
 
 
@@ -73,7 +75,7 @@ def in_blocks(block_bytes: int) -> pytest.MonkeyPatch:
 @example('5" pipe,"a\nb"\n1,2\n', [], 24, "UTF-8")
 @example('a,""\n"","""\n"\n', [3], 12, "UTF-8")
 @example("a,b\n\ufeffc,d\n", [], 9, "UTF-8")
-def test_every_cut_and_block_has_the_rows_that_pythons_csv_reads(
+def test_rows_are_those_that_pythons_csv_reads_for_all_pieces_and_blocks(
     body: str, cuts: list[int], block_bytes: int, charset: str
 ) -> None:
     text = HEADER + body
@@ -90,7 +92,7 @@ def test_every_cut_and_block_has_the_rows_that_pythons_csv_reads(
 @given(st.text(st.sampled_from('",\r\n a用'), max_size=40), CUTS, BLOCKS)
 @example('1,2\n"', [], 9)
 @example("1,2\n3\n", [], 9)
-def test_what_is_no_table_is_refused_and_the_row_named(body: str, cuts: list[int], block_bytes: int) -> None:
+def test_csv_that_is_not_a_table_is_refused_with_its_row(body: str, cuts: list[int], block_bytes: int) -> None:
     text = HEADER + body
     expected = as_csv_reads(text)
     is_open = as_csv_reads(f"{text}\nend")[-1] != ["end"]
@@ -100,10 +102,10 @@ def test_what_is_no_table_is_refused_and_the_row_named(body: str, cuts: list[int
         stored = run(CsvToParquet({}), split(text.encode(), cuts))
     except TransformError as error:
         assert is_open or ragged
-        told = str(error)
-        assert (ragged and f"row {ragged} has {len(expected[ragged - 1])} fields" in told) or (
-            is_open and told == f"the file ends within a quoted field of row {len(expected)}"
-        ), told
+        message = str(error)
+        assert (ragged and f"row {ragged} has {len(expected[ragged - 1])} fields" in message) or (
+            is_open and message == f"the file ends within a quoted field of row {len(expected)}"
+        ), message
     else:
         assert not is_open
         assert [["a", "b"], *rows_of(read(stored))] == expected
@@ -112,7 +114,7 @@ def test_what_is_no_table_is_refused_and_the_row_named(body: str, cuts: list[int
 
 
 @given(BODY, CUTS)
-def test_the_same_file_gives_the_same_bytes(body: str, cuts: list[int]) -> None:
+def test_parquet_output_does_not_depend_on_the_pieces(body: str, cuts: list[int]) -> None:
     data = (HEADER + body * 3).encode()
     patch = in_blocks(30)
     try:
@@ -123,24 +125,24 @@ def test_the_same_file_gives_the_same_bytes(body: str, cuts: list[int]) -> None:
 
 @given(st.lists(st.builds("{},{}\n".format, QUOTED, QUOTED), min_size=1).map("".join))
 @example('"\n","""\n"\n"\n","\n"\n')
-def test_the_end_of_a_record_is_guessed_right_where_quotes_are_as_they_should_be(text: str) -> None:
+def test_guessed_record_end_is_exact_if_quotes_are_valid(text: str) -> None:
     for data in (text.encode(), text.encode()[:-2]):
         assert csv_tables._guessed_end(data) == last_record_end(data)
 
 
-def test_a_quote_within_a_plain_field_does_not_make_the_rest_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quote_within_a_plain_field_does_not_join_the_following_records(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_tables, "BLOCK_BYTES", 100)
     monkeypatch.setattr(csv_tables, "RECORD_MAX_BYTES", 400)
     assert rows_of(table_of('a,b\n1,5" pipe\n' + "2,3\n" * 500)) == [["1", '5" pipe'], *[["2", "3"]] * 500]
 
 
-def test_text_stays_as_it_stands() -> None:
+def test_column_without_a_type_keeps_its_text() -> None:
     table = table_of('id,note\n007,\nNULL," x "\n,NaN\n')
     assert [str(kind) for kind in table.schema.types] == ["string", "string"]
     assert rows_of(table) == [["007", ""], ["NULL", " x "], ["", "NaN"]]
 
 
-def test_a_schema_gives_types_and_nulls() -> None:
+def test_column_with_a_type_has_values_and_nulls_of_that_type() -> None:
     types: dict[str, ColumnType] = {
         "s": "string",
         "i": "int64",
@@ -160,7 +162,7 @@ def test_a_schema_gives_types_and_nulls() -> None:
         "date32[day]",
         "timestamp[us]",
     ]
-    when = dt.datetime(2026, 11, 22, 3, 4, 5, 500_000)  # noqa: DTZ001 - as platforms write it
+    when = dt.datetime(2026, 11, 22, 3, 4, 5, 500_000)  # noqa: DTZ001 - platforms write it without a time zone
     assert rows_of(table) == [["", *[None] * 6], ["x", "a,b", -12, 1000.0, True, dt.date(2026, 11, 22), when]]
 
 
@@ -173,7 +175,7 @@ TYPED = st.tuples(
 
 @given(st.lists(TYPED, max_size=20), CUTS, st.integers(20, 200))
 @example([(None, None, None), (-12, "a", None), (7, None, 0.5)], [], 99)
-def test_values_of_every_block_are_read_as_they_were_written(
+def test_typed_values_of_all_blocks_are_those_that_were_written(
     rows: list[tuple[Any, ...]], cuts: list[int], block_bytes: int
 ) -> None:
     written = io.StringIO(newline="")
@@ -204,11 +206,13 @@ def test_values_of_every_block_are_read_as_they_were_written(
         ("timestamp", "soon"),
     ],
 )
-@pytest.mark.parametrize("place", [1, 2, 700, 999, 1000])
-def test_a_value_that_does_not_fit_is_named_by_row_and_column(kind: ColumnType, value: str, place: int) -> None:
+@pytest.mark.parametrize("position", [1, 2, 700, 999, 1000])
+def test_value_that_does_not_fit_its_type_is_reported_with_row_and_column(
+    kind: ColumnType, value: str, position: int
+) -> None:
     good = {"int64": "1", "float64": "1.5", "bool": "true", "date": "2026-11-22", "timestamp": "2026-11-22 03:00:00"}
     values = [good[kind]] * 1000
-    values[place - 1] = value
+    values[position - 1] = value
     text = "".join(f'"{cell}"\r\n' for cell in ["城市", *values])
     patch = in_blocks(900)
     try:
@@ -216,11 +220,13 @@ def test_a_value_that_does_not_fit_is_named_by_row_and_column(kind: ColumnType, 
             table_of(text, {"城市": kind})
     finally:
         patch.undo()
-    assert str(caught.value) == f"row {place + 1} (the header is row 1), column '城市': no {kind}"
+    assert (
+        str(caught.value) == f"row {position + 1} (the header is row 1), column '城市': the value is not a valid {kind}"
+    )
 
 
 @pytest.mark.parametrize(
-    ("text", "types", "told"),
+    ("text", "types", "expected"),
     [
         ("", {}, "the file has no header"),
         ("\r\n\n", {}, "the file has no header"),
@@ -233,29 +239,35 @@ def test_a_value_that_does_not_fit_is_named_by_row_and_column(kind: ColumnType, 
             "output.schema names the column 'c', which the header does not have",
         ),
         ("a\n", {"A": "string"}, "output.schema names the column 'A'"),
-        ("x" * 200_000 + "\n", {}, "the file has no header that can be read"),
+        ("x" * 200_000 + "\n", {}, "the header of the file cannot be read"),
         ("," * 10_000, {}, "the header has more than 10000 names"),
-        ('a,b\n1,2\n1,"2\n' + "3\n" * 9_000_000, {}, "row 3 has more than 16777216 bytes; is a quote left open?"),
+        (
+            'a,b\n1,2\n1,"2\n' + "3\n" * 9_000_000,
+            {},
+            "row 3 has more than 16777216 bytes; check for a quote that is not closed",
+        ),
     ],
     ids=["empty", "blank", "twice", "long twice", "no names", "unknown", "case", "long", "wide", "open"],
 )
-def test_a_table_that_cannot_be_is_told(text: str, types: dict[str, ColumnType], told: str) -> None:
-    with pytest.raises(TransformError, match=told.replace("?", r"\?")):
+def test_table_that_cannot_be_converted_is_refused_with_the_reason(
+    text: str, types: dict[str, ColumnType], expected: str
+) -> None:
+    with pytest.raises(TransformError, match=expected):
         table_of(text, types)
 
 
-def test_a_header_that_a_block_cannot_hold_is_told() -> None:
+def test_header_longer_than_a_block_is_refused() -> None:
     with pytest.raises(TransformError, match="the header has more than 10000 names or 1048576 bytes"):
         table_of(",".join(f"{number:0200}" for number in range(9000)) + "\n")
 
 
-def test_a_header_alone_is_a_table_without_rows() -> None:
+def test_header_alone_becomes_a_table_without_rows() -> None:
     table = table_of('id,"a ""b"""', {"id": "int64"})
     assert (table.column_names, len(table), str(table.schema.types[0])) == (["id", 'a "b"'], 0, "int64")
 
 
 @pytest.mark.parametrize(("compression", "codec"), [("none", "UNCOMPRESSED"), ("gzip", "GZIP"), ("zstd", "ZSTD")])
-def test_compression_is_that_of_the_columns(compression: Compression, codec: str) -> None:
+def test_compression_is_applied_to_the_columns(compression: Compression, codec: str) -> None:
     stored = run(CsvToParquet({}, compression), [b"a\n" + b"x\n" * 1000])
     column = parquet.ParquetFile(pa.BufferReader(stored)).metadata.row_group(0).column(0)
     assert column.compression == codec
@@ -265,28 +277,28 @@ PIECE = "".join(f'{number},北京,"note {number}, ""said"" he\nand went"\r\n' fo
 HEAD = "id,城市,note\r\n".encode()
 
 
-def test_memory_is_bounded_and_output_streams() -> None:
+def test_memory_is_bounded_and_output_is_returned_before_the_end() -> None:
     transform, before = CsvToParquet({"id": "int64"}, "zstd"), pa.total_allocated_bytes()
-    arrow_peak = given_out = 0
+    arrow_peak = returned = 0
     tracemalloc.start()
     try:
         for piece in (HEAD, *[PIECE] * 400):
-            given_out += len(transform.feed(piece))
+            returned += len(transform.feed(piece))
             arrow_peak = max(arrow_peak, pa.total_allocated_bytes() - before)
         rest = len(transform.finish())
         _, python_peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert 400 * len(PIECE) > 5 * ours.ROW_GROUP_BYTES
-    assert given_out > rest, "it keeps what it should give"
-    assert arrow_peak < 2 * ours.ROW_GROUP_BYTES
-    assert python_peak < ours.ROW_GROUP_BYTES
+    assert 400 * len(PIECE) > 5 * parquet_transform.ROW_GROUP_BYTES
+    assert returned > rest, "output is kept back until the end"
+    assert arrow_peak < 2 * parquet_transform.ROW_GROUP_BYTES
+    assert python_peak < parquet_transform.ROW_GROUP_BYTES
 
 
-def test_row_groups_are_of_bounded_size() -> None:
+def test_row_groups_have_a_bounded_size() -> None:
     stored = run(CsvToParquet({}), [HEAD, *[PIECE] * 300])
-    told = parquet.ParquetFile(pa.BufferReader(stored)).metadata
-    sizes = [told.row_group(index).num_rows for index in range(told.num_row_groups)]
+    metadata = parquet.ParquetFile(pa.BufferReader(stored)).metadata
+    sizes = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
     assert len(sizes) > 3
     assert min(sizes[:-1]) > 100_000
     assert max(sizes[:-1]) < 200_000

@@ -1,4 +1,4 @@
-"""GrowingIO OP ("CDP") over GraphQL: exports of tags, segments and analyses, and the catalog of what there is."""
+"""The driver of GrowingIO OP ("CDP") over GraphQL: exports of tags, segments and analyses, the catalog, other calls."""
 
 import posixpath
 import re
@@ -19,7 +19,7 @@ from export_worker.errors import (
     PlatformRefusedError,
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
-from export_worker.platforms.base import Download, Mark, Versioned
+from export_worker.platforms.base import Download, ResumePoint, Versioned
 from export_worker.platforms.growingio.operations import DOCUMENT_OF, OPERATIONS
 from export_worker.platforms.growingio.queries import (
     JOB_RESULT,
@@ -34,26 +34,27 @@ from export_worker.platforms.growingio.settings import GrowingioSettings, growin
 from export_worker.platforms.http.client import SUBMIT_TIMEOUT_S, HttpClient
 from export_worker.platforms.http.downloads import Downloader
 from export_worker.platforms.http.graphql import Document, GraphQL
-from export_worker.platforms.http.responses import one_line
+from export_worker.platforms.http.responses import one_line, storable_text
 from export_worker.platforms.operations import Operation
 from export_worker.platforms.settings import ConnectionSettings, platform_settings
 
 _FINISH = "FINISH"
 _ERROR = "ERROR"
-"""These two alone are terminal. DATA_READY is not, and stages that no document names exist (the SDK shows one)."""
+"""The only terminal stages. DATA_READY is not terminal. There are stages that no document names: the SDK shows one."""
 
 _TEXT_MAX_CHARS = 4096
-"""Of an id, a stage or a URI: all of them are kept in Redis, and real ones have at most some hundred."""
+"""Limit of an id, a stage or a URI. All are stored in Redis; real ones have at most a few hundred characters."""
 
 _HASH_ID = re.compile(r"[A-Za-z0-9]{8}")
 
 
 class GrowingioDriver:
-    """Speaks GrowingIO's GraphQL. Satisfies `Driver`, `Catalog` and `Operations`; may be built outside of a loop.
+    """Implements `Driver`, `Resuming`, `Catalog` and `Operations`. Can be built outside of an event loop.
 
     Args:
-        name: Of the connection.
-        redactor: Learns the connection's secrets, and every token that is fetched later.
+        name: Name of the connection.
+        settings: The connection's section of the configuration.
+        redactor: Receives the connection's secrets, and every token that is fetched later.
 
     Raises:
         ConfigError: An option is unknown or wrong, or a secret cannot be read. Names `connections.<name>.<option>`.
@@ -65,55 +66,56 @@ class GrowingioDriver:
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
         own = platform_settings(name, settings, GrowingioSettings)
         self._redactor = redactor
-        self._client = HttpClient(name, own.base_url, redactor, reach=own.reach())
+        self._client = HttpClient(name, own.base_url, redactor, address_policy=own.address_policy())
         self._auth = growingio_auth(name, own, self._client)
         self._graphql = GraphQL(self._client, self._auth)
         self._downloader = Downloader(self._client, self._auth, own.allow_hosts)
 
     async def submit(self, export: ExportKind) -> Submitted:
-        """Start the job. Its id is opaque; that of `jobResult` is another and of no use.
+        """Starts the job. Its id is opaque. The `id` in a `jobResult` response is a different one and is not used.
 
-        An `error` object beside any stage but ERROR is no failure: a public sample shows an empty one with FINISH.
+        An `error` object with any other stage than ERROR is no failure: a public sample shows an empty one with FINISH.
 
         Raises:
-            OperationFailedError: The job ended in ERROR at once; `jobResult` would not say why, this answer does.
-            PlatformError: The platform does not answer as it should.
+            OperationFailedError: The job ended in ERROR at once. Only this response states the reason, `jobResult`
+                does not.
+            PlatformError: The platform did not give a usable response.
         """
         document, variables = _submission(export)
         data = await self._graphql.execute(
             document,
             variables,
-            enough=lambda data: _operation_id(data.get(document.field)) is not None,
+            is_sufficient=lambda data: _operation_id(data.get(document.field)) is not None,
             timeout_s=SUBMIT_TIMEOUT_S,
         )
         job = data.get(document.field)
         operation_id = _operation_id(job)
         if operation_id is None:
-            raise PlatformMalformedError(f"{document.name}: the answer has no job id")
+            raise PlatformMalformedError(f"{document.name}: the response has no job id")
         stage = _stage(job)
         if stage == _ERROR:
             raise OperationFailedError(self._job_error(document, job))
         return Submitted(operation_id, stage, done=stage == _FINISH)
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:  # noqa: ARG002 - the protocol's argument
-        """Look once at `jobResult`.
+        """Queries `jobResult` once.
 
         Raises:
-            PlatformMalformedError: The platform knows nothing under the id, or its answer cannot be read. Retryable:
-                a replica may lag behind right after the submit; an id that stays unknown uses up its attempts.
+            PlatformMalformedError: The platform does not know the id, or its response cannot be read. Retryable, since
+                a replica may lag behind right after the submit. An id that stays unknown uses up the attempts.
         """
         data = await self._graphql.execute(JOB_RESULT, {"id": operation_id})
         result = data.get(JOB_RESULT.field)
         if result is None:
             job = one_line(operation_id, self._redactor)
-            raise PlatformMalformedError(f"{JOB_RESULT.name}: the platform knows no job {job}")
+            raise PlatformMalformedError(f"{JOB_RESULT.name}: the platform does not know the job {job}")
         stage = _stage(result)
         if stage is None:
-            raise PlatformMalformedError(f"{JOB_RESULT.name}: the answer has no stage")
+            raise PlatformMalformedError(f"{JOB_RESULT.name}: the response has no stage")
         if stage == _FINISH:
             return Ready(stage, _files(result.get("uris")))
         if stage == _ERROR:
-            return OperationFailed(stage, "the platform's job ended in ERROR; it does not say why")
+            return OperationFailed(stage, "the platform's job ended in ERROR; the platform states no reason")
         return Pending(stage)
 
     def open_result(
@@ -121,27 +123,27 @@ class GrowingioDriver:
         export: ExportKind,  # noqa: ARG002 - the protocol's argument
         file: RemoteFile,
     ) -> AbstractAsyncContextManager[Download]:
-        """Open one file. Its URI is raw, so it is encoded here, once; see `Downloader.open` for errors."""
-        return self._downloader.open(self._address(file), file.name)
+        """Opens one file. Its URI is not encoded, so it is encoded here, once. See `Downloader.open` for errors."""
+        return self._downloader.open(self._url(file), file.name)
 
     def resume_result(
         self,
         export: ExportKind,  # noqa: ARG002 - the protocol's argument
         file: RemoteFile,
-        mark: Mark,
+        resume_point: ResumePoint,
     ) -> AbstractAsyncContextManager[Versioned]:
-        """Open one file at the mark. No document speaks of ranges, so whether it goes on there is for the server."""
-        return self._downloader.open(self._address(file), file.name, mark)
+        """Opens one file at the resume point if the server supports ranges, which no document mentions."""
+        return self._downloader.open(self._url(file), file.name, resume_point)
 
-    def _address(self, file: RemoteFile) -> URL:
-        return self._client.address("/download?file=" + quote(file.uri, safe="/"))
+    def _url(self, file: RemoteFile) -> URL:
+        return self._client.url("/download?file=" + quote(file.uri, safe="/"))
 
     async def catalog(self, resource: str, project: str | None) -> list[dict[str, Any]]:
-        """List one resource; tags of all projects when none is given.
+        """Lists one resource. Lists the tags of all projects when no project is given.
 
         Raises:
-            InvalidRequestError: No such resource; `project` is missing, too much, or no id.
-            PlatformError: The platform does not answer as it should.
+            InvalidRequestError: The resource is unknown; or `project` is missing, not used, or not an id.
+            PlatformError: The platform did not give a usable response.
         """
         document = _listing(resource, project)
         data = await self._graphql.execute(document, {} if project is None else {"projectId": project})
@@ -149,7 +151,7 @@ class GrowingioDriver:
         if items is None:
             return []
         if not isinstance(items, list) or not all(isinstance(item, dict | None) for item in items):
-            raise PlatformMalformedError(f"{document.name}: the answer is no list of objects")
+            raise PlatformMalformedError(f"{document.name}: the response is no list of objects")
         return [item for item in items if item is not None]
 
     async def call(
@@ -158,30 +160,30 @@ class GrowingioDriver:
         arguments: Mapping[str, Any],
         body: AsyncIterator[bytes] | None,  # noqa: ARG002 - the protocol's argument
     ) -> Any:
-        """Make one call of the table; arguments travel as the document's variables.
+        """Makes one call of the table; arguments are sent as the document's variables.
 
         Raises:
-            PlatformError: The platform does not answer as it should.
+            PlatformError: The platform did not give a usable response.
         """
         document = DOCUMENT_OF[operation.name]
         data = await self._graphql.execute(document, arguments)
         return data.get(document.field)
 
     async def close(self) -> None:
-        """Close connections."""
+        """Closes connections."""
         await self._auth.close()
         await self._client.close()
 
     def _job_error(self, document: Document, job: Any) -> str:
-        """What the platform says of a job that failed at once."""
+        """Returns the message for a job that failed at once, with the platform's reason."""
         error = job.get("error")
         parts = [error.get("code"), error.get("message")] if isinstance(error, dict) else []
         reason = one_line(": ".join(str(part) for part in parts if part), self._redactor)
-        return f"{document.name}: the job ended in ERROR at once: {reason or 'the platform does not say why'}"
+        return f"{document.name}: the job ended in ERROR at once: {reason or 'the platform states no reason'}"
 
 
 def _submission(export: ExportKind) -> tuple[Document, dict[str, Any]]:
-    """The mutation for an export, with the variables that are given."""
+    """Returns the mutation for an export, with the variables that are given."""
     match export:
         case GrowingioTagUsers(tag_key=None):
             document = SUBMIT_TAG if export.file_name is None else SUBMIT_TAG_NAMED
@@ -226,7 +228,7 @@ def _given(variables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _listing(resource: str, project: str | None) -> Document:
-    """The document that lists the resource, of one project or of all."""
+    """Returns the document that lists the resource, for one project or for all."""
     listing = LISTINGS.get(resource)
     if listing is None:
         raise InvalidRequestError([FieldProblem("resource", f"must be one of {', '.join(LISTINGS)}")])
@@ -239,31 +241,24 @@ def _listing(resource: str, project: str | None) -> Document:
     return document
 
 
-def _text(value: Any) -> str | None:
-    """The value, if it is a text that can be stored and sent again (JSON can carry half a surrogate pair)."""
-    if not isinstance(value, str) or not 0 < len(value) <= _TEXT_MAX_CHARS:
-        return None
-    return None if any("\ud800" <= char <= "\udfff" for char in value) else value
-
-
 def _operation_id(job: Any) -> str | None:
-    return _text(job.get("id")) if isinstance(job, dict) else None
+    return storable_text(job.get("id"), _TEXT_MAX_CHARS) if isinstance(job, dict) else None
 
 
 def _stage(job: Any) -> str | None:
-    return _text(job.get("stage")) if isinstance(job, dict) else None
+    return storable_text(job.get("stage"), _TEXT_MAX_CHARS) if isinstance(job, dict) else None
 
 
 def _files(uris: Any) -> tuple[RemoteFile, ...]:
-    """The files that a finished job names; none when it names none (yet)."""
+    """Returns the files that a finished job lists; none when it lists none yet."""
     if not isinstance(uris, list | None):
         raise PlatformMalformedError(f"{JOB_RESULT.name}: uris is no list")
     return tuple(map(_file, uris or ()))
 
 
 def _file(uri: Any) -> RemoteFile:
-    """One file. The URI is raw, so its base name needs no decoding: `%41` in a title is just that."""
-    text = _text(uri)
+    """Returns one file. The URI is not encoded, so its base name is not decoded: `%41` in a title stays `%41`."""
+    text = storable_text(uri, _TEXT_MAX_CHARS)
     name = posixpath.basename(text or "")
     if text is None or not text.startswith("/") or not name:
         raise PlatformMalformedError(f"{JOB_RESULT.name}: a uri is no absolute path of a file")

@@ -1,6 +1,6 @@
-"""Every other call of GrowingIO's GraphQL documents: the listings, single users, and a look at any job.
+"""The calls of GrowingIO's GraphQL documents beside exports: listings, single users, and the state of any job.
 
-Names are those of the GraphQL fields. Exports are no part of it: a mutation that starts a job is an export kind.
+Names are those of the GraphQL fields. Mutations that start a job are not in the table: they are kinds of export.
 """
 
 from export_worker.platforms.growingio.queries import (
@@ -66,8 +66,8 @@ _CALLS: tuple[tuple[Document, Operation], ...] = (
         _query(
             JOB_RESULT,
             "job-result",
-            "where any export job stands",
-            Parameter("id", "text", "variables", required=True, max_chars=4096, about="as submit gave it"),
+            "state of any export job",
+            Parameter("id", "text", "variables", required=True, max_chars=4096, about="the id that submit returned"),
         ),
     ),
 )

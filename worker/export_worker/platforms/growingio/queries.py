@@ -1,7 +1,7 @@
-"""Every GraphQL document that GrowingIO is sent: constants, whatever varies goes into variables.
+"""The GraphQL documents that the driver sends to GrowingIO. They are constants; everything that varies is a variable.
 
-They follow GrowingIO's operation guide and GraphQL reference, and its Java SDK where those are silent. A field that a
-deployment does not know makes it refuse the whole document, so only fields that the documents describe are selected.
+They follow GrowingIO's operation guide and GraphQL reference, and its Java SDK where those say nothing. A deployment
+refuses a whole document with an unknown field, so only fields that GrowingIO's documents describe are selected.
 """
 
 from dataclasses import dataclass
@@ -53,8 +53,8 @@ mutation SubmitTagUserExportJob(
 }
 """,
 )
-"""For an export that names its file. Apart from the one above, because only the SDK knows the argument: a deployment
-without it still takes exports that do not use it."""
+"""For an export that names its file. Only the SDK knows the argument `exportFileName`. A deployment without it still
+accepts the document above, for exports that do not name their file."""
 
 SUBMIT_SEGMENT = Document(
     name="SubmitSegmentUserExportJob",
@@ -97,7 +97,7 @@ JOB_RESULT = Document(
     field="jobResult",
     text="query JobResult($id: String!) { jobResult(id: $id) { id stage uris } }\n",
 )
-"""It has no `error` field: after ERROR the platform does not say why."""
+"""`jobResult` has no `error` field, so the platform states no reason for ERROR."""
 
 PROJECTS = Document(
     name="Projects",
@@ -182,7 +182,7 @@ query UserProfile($projectId: HashId!, $userId: String, $tags: [HashId!], $prope
 }
 """,
 )
-"""At least one of `tags` and `properties` must be given; null means that the user is unknown."""
+"""At least one of `tags` and `properties` must be given. A null response means that the user is unknown."""
 
 DATA_CENTER_USER_PROFILE = Document(
     name="DataCenterUserProfile",
@@ -195,16 +195,16 @@ query DataCenterUserProfile($userId: String!, $tags: [HashId!], $properties: [St
 }
 """,
 )
-"""As `USER_PROFILE`, over all projects. Only the SDK knows `tags` here."""
+"""Like `USER_PROFILE`, for all projects. Only the SDK knows the argument `tags` here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """How one resource of the catalog is listed.
+    """The documents that list one resource of the catalog.
 
     Args:
-        of_project: What lists those of one project, if they belong to projects.
-        of_all: What lists those of the whole data centre, if that can be asked.
+        of_project: Lists the items of one project; None when the items do not belong to projects.
+        of_all: Lists the items of the whole data centre; None when the platform has no such query.
     """
 
     of_project: Document | None = None
@@ -239,4 +239,4 @@ DOCUMENTS: tuple[Document, ...] = (
     USER_PROFILE,
     DATA_CENTER_USER_PROFILE,
 )
-"""All of them."""
+"""All documents."""

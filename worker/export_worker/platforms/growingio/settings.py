@@ -1,4 +1,4 @@
-"""What a GrowingIO connection can be told, and how it is let in."""
+"""Settings and authentication of a GrowingIO connection."""
 
 from typing import Self
 
@@ -17,7 +17,7 @@ from export_worker.platforms.settings import ConnectionSettings
 
 
 class GrowingioSettings(ConnectionSettings):
-    """A GrowingIO connection: a token, or the API secret of the deployment that tokens are given for."""
+    """A GrowingIO connection: a token, or the API secret of the deployment for which the platform issues tokens."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,10 +33,10 @@ class GrowingioSettings(ConnectionSettings):
 
 
 def growingio_auth(name: str, settings: GrowingioSettings, client: HttpClient) -> Auth:
-    """The way in that the settings of the connection `name` describe. The client's redactor learns the secret.
+    """Builds the authentication of the connection `name`. The client's redactor receives the secret.
 
     Raises:
-        ConfigError: The secret cannot be read, or cannot stand in a header. Names the setting.
+        ConfigError: The secret cannot be read, or cannot be sent in a header. The message names the setting.
     """
     if settings.client_secret is not None:
         secret = _reveal(settings.client_secret, f"connections.{name}.client_secret", client.redactor)

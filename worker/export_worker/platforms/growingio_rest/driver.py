@@ -1,4 +1,4 @@
-"""GrowingIO over REST (`/v1/api`): exports of segment profiles and tags, the catalog, and its other calls."""
+"""The driver of GrowingIO over REST (`/v1/api`): exports of segment profiles and tags, the catalog, other calls."""
 
 import json
 import re
@@ -25,7 +25,7 @@ from export_worker.errors import (
     PlatformUnclearError,
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
-from export_worker.platforms.base import Download, Mark, Versioned
+from export_worker.platforms.base import Download, ResumePoint, Versioned
 from export_worker.platforms.growingio_rest.files import UserListDownload, remote_files
 from export_worker.platforms.growingio_rest.operations import (
     DC_USER_TAGS,
@@ -42,28 +42,29 @@ from export_worker.platforms.growingio_rest.operations import (
 from export_worker.platforms.growingio_rest.settings import GrowingioRestSettings, growingio_rest_auth
 from export_worker.platforms.http.client import Call, HttpClient
 from export_worker.platforms.http.downloads import Downloader
-from export_worker.platforms.http.responses import one_line
+from export_worker.platforms.http.responses import one_line, storable_text
 from export_worker.platforms.operations import Operation
 from export_worker.platforms.settings import ConnectionSettings, platform_settings
 
 _FINISH = "FINISH"
 _ERROR = "ERROR"
-"""These two alone are terminal, as in GrowingIO's GraphQL, whose stages these are taken to be."""
+"""The only terminal stages. The stages are assumed to be those of GrowingIO's GraphQL."""
 
-_STAGE_MAX_CHARS = 256
-"""A stage is kept in Redis; real ones have a dozen."""
+_TEXT_MAX_CHARS = 256
+"""Limit of an id or a stage. Both are stored in Redis; a real stage has a dozen characters."""
 _PAGES_MAX = 1000
-"""A million items: a listing that goes on longer does not end."""
+"""A million items: a longer listing would probably never end."""
 _PLAIN_ERROR = "Internal Server Error"
-"""The body for a key that does not exist, as the pages on users show it; they do not show the status."""
+"""Body of the response for an unknown key, as the pages on users show it. The pages do not show the status."""
 
 
 class GrowingioRestDriver:
-    """Speaks GrowingIO's REST API. Satisfies `Driver`, `Catalog` and `Operations`; may be built outside of a loop.
+    """Implements `Driver`, `Resuming`, `Catalog` and `Operations`. Can be built outside of an event loop.
 
     Args:
-        name: Of the connection.
-        redactor: Learns the connection's token.
+        name: Name of the connection.
+        settings: The connection's section of the configuration.
+        redactor: Receives the connection's token.
 
     Raises:
         ConfigError: An option is unknown or wrong, or the token cannot be read. Names `connections.<name>.<option>`.
@@ -75,36 +76,40 @@ class GrowingioRestDriver:
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
         self._settings = platform_settings(name, settings, GrowingioRestSettings)
         self._redactor = redactor
-        self._client = HttpClient(name, self._settings.base_url, redactor, reach=self._settings.reach())
-        self._auth = growingio_rest_auth(name, self._settings, self._client)
-        self._downloader = Downloader(self._client, self._auth, self._settings.allow_hosts)
+        own = platform_settings(name, settings, GrowingioRestSettings)
+        self._settings = own
+        self._redactor = redactor
+        self._client = HttpClient(name, own.base_url, redactor, address_policy=own.address_policy())
+        self._auth = growingio_rest_auth(name, own, self._client)
+        self._downloader = Downloader(self._client, self._auth, own.allow_hosts)
 
     async def submit(self, export: ExportKind) -> Submitted:
-        """Start the job. The answer has an id and no stage.
+        """Starts the job. The response has an id and no stage.
 
         Raises:
-            PlatformError: The platform does not answer as it should.
+            PlatformError: The platform did not give a usable response.
         """
         operation, arguments = _submission(export)
         call = call_of(operation, arguments, self._settings.space_id)
-        job = _unwrapped(await self._ask(call))
-        job_id = job.get("id") if isinstance(job, dict) else None
-        # Polling puts it into a path.
-        if not isinstance(job_id, str) or not re.fullmatch(PATH_TEXT_PATTERN, job_id) or not _is_text(job_id):
-            raise PlatformMalformedError(f"{call}: the answer has no job id{self._excerpt(job)}")
+        job = _unwrapped(await self._send(call))
+        job_id = storable_text(job.get("id"), _TEXT_MAX_CHARS) if isinstance(job, dict) else None
+        # The id becomes part of a path when the job is polled.
+        if job_id is None or not re.fullmatch(PATH_TEXT_PATTERN, job_id):
+            raise PlatformMalformedError(f"{call}: the response has no job id{self._excerpt(job)}")
         return Submitted(job_id)
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:
-        """Look once at the job's result.
+        """Requests the job's result once.
 
         Raises:
-            PlatformMalformedError: The answer cannot be read. Retryable: a replica may lag behind after the submit.
+            PlatformMalformedError: The response cannot be read. Retryable, since a replica may lag behind right after
+                the submit.
         """
         call = self._result_call(export, operation_id)
-        result = _unwrapped(await self._ask(call))
-        stage = result.get("stage") if isinstance(result, dict) else None
-        if not isinstance(stage, str) or not _is_text(stage) or not 0 < len(stage) <= _STAGE_MAX_CHARS:
-            raise PlatformMalformedError(f"{call}: the answer has no stage{self._excerpt(result)}")
+        result = _unwrapped(await self._send(call))
+        stage = storable_text(result.get("stage"), _TEXT_MAX_CHARS) if isinstance(result, dict) else None
+        if stage is None:
+            raise PlatformMalformedError(f"{call}: the response has no stage{self._excerpt(result)}")
         if stage == _FINISH:
             return Ready(stage, remote_files(str(call), result.get("uris")))
         if stage == _ERROR:
@@ -117,8 +122,8 @@ class GrowingioRestDriver:
         export: ExportKind,  # noqa: ARG002 - the protocol's argument
         file: RemoteFile,
     ) -> AsyncIterator[Download]:
-        """Open one file. Its URI is percent-encoded already and goes out untouched; see `Downloader.open`."""
-        async with self._downloader.open(self._address(file), file.name) as download:
+        """Opens one file. Its URI is already percent-encoded and is sent unchanged; see `Downloader.open`."""
+        async with self._downloader.open(self._url(file), file.name) as download:
             yield UserListDownload(download, self._settings.id_column, self._redactor)
 
     @asynccontextmanager
@@ -126,28 +131,28 @@ class GrowingioRestDriver:
         self,
         export: ExportKind,  # noqa: ARG002 - the protocol's argument
         file: RemoteFile,
-        mark: Mark,
+        resume_point: ResumePoint,
     ) -> AsyncIterator[Versioned]:
-        """Open one file at the mark. No document speaks of ranges, so whether it goes on there is for the server."""
-        async with self._downloader.open(self._address(file), file.name, mark) as download:
-            # What comes before the mark was looked at when it came.
+        """Opens one file at the resume point if the server supports ranges, which no document mentions."""
+        async with self._downloader.open(self._url(file), file.name, resume_point) as download:
+            # The bytes before the resume point were checked when they were read.
             is_rest = download.offset_bytes > 0
             yield download if is_rest else UserListDownload(download, self._settings.id_column, self._redactor)
 
-    def _address(self, file: RemoteFile) -> URL:
-        return self._client.address("/download?file=" + file.uri)
+    def _url(self, file: RemoteFile) -> URL:
+        return self._client.url("/download?file=" + file.uri)
 
     async def catalog(self, resource: str, project: str | None) -> list[dict[str, Any]]:
-        """List one resource, all pages of it; tags of the data centre when no project is given.
+        """Lists all pages of one resource. Lists the tags of the data centre when no project is given.
 
         Raises:
-            InvalidRequestError: No such resource; `project` is missing, too much, or no id.
-            PlatformError: The platform does not answer as it should.
+            InvalidRequestError: The resource is unknown; or `project` is missing, not used, or not an id.
+            PlatformError: The platform did not give a usable response.
         """
         operation = _listing(resource, project)
         if operation is PROJECTS:
             call = call_of(operation, {})
-            return _page(call, await self._ask(call))[0]
+            return _page(call, await self._send(call))[0]
         return await self._pages(operation, {"project_ID": project})
 
     async def call(
@@ -156,26 +161,26 @@ class GrowingioRestDriver:
         arguments: Mapping[str, Any],
         body: AsyncIterator[bytes] | None,  # noqa: ARG002 - the protocol's argument
     ) -> Any:
-        """Make one call of the table.
+        """Makes one call of the table.
 
         Raises:
-            InvalidRequestError: More than the platform takes.
-            PlatformError: The platform does not answer as it should.
+            InvalidRequestError: An argument exceeds a limit of the platform.
+            PlatformError: The platform did not give a usable response.
         """
-        return await self._ask(call_of(operation, arguments, self._settings.space_id))
+        return await self._send(call_of(operation, arguments, self._settings.space_id))
 
     async def close(self) -> None:
-        """Close connections."""
+        """Closes connections."""
         await self._auth.close()
         await self._client.close()
 
-    async def _ask(self, call: Call) -> Any:
+    async def _send(self, call: Call) -> Any:
         try:
             return await self._client.call(call, self._auth)
         except (PlatformMalformedError, PlatformUnavailableError) as error:
             if _PLAIN_ERROR not in str(error):
                 raise
-            hint = "GrowingIO says so of a project, segment or tag that it does not know, too"
+            hint = "GrowingIO gives the same response for an unknown project, segment or tag"
             kind = PlatformUnclearError if isinstance(error, PlatformUnavailableError) else PlatformMalformedError
             raise kind(f"{error} ({hint})", retry_after_s=error.retry_after_s) from None
 
@@ -187,26 +192,26 @@ class GrowingioRestDriver:
 
     async def _pages(self, operation: Operation, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = []
-        before: list[dict[str, Any]] = []
+        previous: list[dict[str, Any]] = []
         for _ in range(_PAGES_MAX):
-            page_of = {**arguments, "limit": PAGE_MAX, "offset": len(items)}
-            call = call_of(operation, page_of, self._settings.space_id)
-            page, more = _page(call, await self._ask(call))
-            if page and page == before:
+            page_arguments = {**arguments, "limit": PAGE_MAX, "offset": len(items)}
+            call = call_of(operation, page_arguments, self._settings.space_id)
+            page, more = _page(call, await self._send(call))
+            if page and page == previous:
                 raise PlatformMalformedError(f"{call}: every page is the same")
             items += page
             if not more or not page:
                 return items
-            before = page
+            previous = page
         raise PlatformMalformedError(f"{operation.name}: the listing does not end")
 
-    def _excerpt(self, answer: Any) -> str:
-        """What the platform says instead, as the end of a message."""
-        return f": {one_line(json.dumps(answer, ensure_ascii=False), self._redactor)}"
+    def _excerpt(self, response: Any) -> str:
+        """Returns an excerpt of the response, as the end of a message."""
+        return f": {one_line(json.dumps(response, ensure_ascii=False), self._redactor)}"
 
 
 def _submission(export: ExportKind) -> tuple[Operation, dict[str, Any]]:
-    """The call for an export, with the arguments that are given."""
+    """Returns the call for an export, with the arguments that are given."""
     match export:
         case GrowingioSegmentProfileUsers():
             operation, key = EXPORT_SEGMENT, {"segment_key": export.segment_key}
@@ -224,7 +229,7 @@ def _submission(export: ExportKind) -> tuple[Operation, dict[str, Any]]:
 
 
 def _listing(resource: str, project: str | None) -> Operation:
-    """The call that lists the resource."""
+    """Returns the call that lists the resource."""
     if project is not None and not re.fullmatch(PATH_TEXT_PATTERN, project):
         raise InvalidRequestError([FieldProblem("project", "must be a project's id")])
     match resource, project:
@@ -243,25 +248,23 @@ def _listing(resource: str, project: str | None) -> Operation:
             raise InvalidRequestError([FieldProblem("resource", f"must be one of {known}")])
 
 
-def _unwrapped(answer: Any) -> Any:
-    """The answer itself; GrowingIO's GraphQL reference shows answers within a list of one, too."""
-    return answer[0] if isinstance(answer, list) and len(answer) == 1 else answer
+def _unwrapped(response: Any) -> Any:
+    """Returns the response without the list of one item around it, which GrowingIO's GraphQL reference shows."""
+    return response[0] if isinstance(response, list) and len(response) == 1 else response
 
 
-def _page(call: Call, answer: Any) -> tuple[list[dict[str, Any]], bool]:
-    """The items of a page, and whether there are more: where the answer does not say, a full page is not the last."""
-    match answer:
+def _page(call: Call, response: Any) -> tuple[list[dict[str, Any]], bool]:
+    """Returns the items of a page, and whether there are more pages.
+
+    If the response does not say whether there are more, a full page counts as not the last one.
+    """
+    match response:
         case {"values": items} | [{"values": items}]:
-            envelope = _unwrapped(answer)
+            envelope = _unwrapped(response)
         case [list(items)]:
             envelope = {}
         case items:
             envelope = {}
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise PlatformMalformedError(f"{call}: the answer is no list of objects")
+        raise PlatformMalformedError(f"{call}: the response is no list of objects")
     return items, bool(envelope.get("hasNextPage", len(items) >= PAGE_MAX))
-
-
-def _is_text(value: str) -> bool:
-    """Whether it can be stored and sent again: JSON can carry half a surrogate pair."""
-    return not any("\ud800" <= char <= "\udfff" for char in value)

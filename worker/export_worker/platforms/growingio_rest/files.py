@@ -1,4 +1,4 @@
-"""The files of a finished job of GrowingIO's REST API: their names, and whether what comes is one."""
+"""The files of a finished job of GrowingIO's REST API: their names, and the check that a download is a user list."""
 
 import posixpath
 import re
@@ -13,14 +13,14 @@ from export_worker.platforms.base import Direct, Receiver, Versioned
 from export_worker.platforms.http.responses import one_line
 
 _ENCODED = re.compile(r"(?:[A-Za-z0-9._~!$'()*+,;:@/-]|%[0-9A-Fa-f]{2}){1,4096}")
-"""What may stand in the value of a query parameter as it is: anything else would add parameters, or end the address."""
+"""Characters that are allowed in the value of a query parameter. Others would add parameters or end the URL."""
 
 SHORT_BODY_BYTES = 4096
-"""The platform's error texts have some words; a gateway's JSON has some hundred bytes."""
+"""Bodies up to this size are checked. The platform's error texts are short; a gateway's have a few hundred bytes."""
 
 
 def remote_files(call: str, uris: Any) -> tuple[RemoteFile, ...]:
-    """The files that a finished job names; none when it names none (yet).
+    """Returns the files that a finished job lists; none when it lists none yet.
 
     Raises:
         PlatformMalformedError: A URI is not a percent-encoded absolute path of a file.
@@ -41,11 +41,13 @@ def _remote_file(call: str, uri: Any) -> RemoteFile:
 class UserListDownload:
     """A download that must be a list of users.
 
-    The platform writes errors as plain text, also beside status 200, and neither the media type nor the shape tells
-    such a text from a file. A list of users names its identifier in the header, or in every line of JSON.
+    The platform writes errors as plain text, even with status 200. Neither the media type nor the format distinguishes
+    such a text from a file. A list of users contains the name of its identifier in the header, or in every JSON line.
 
     Args:
-        id_column: That identifier. Empty: everything passes.
+        download: The download to check.
+        id_column: Name of that identifier. If it is empty, nothing is checked.
+        redactor: Masks secrets in messages.
     """
 
     def __init__(self, download: Versioned, id_column: str, redactor: Redactor) -> None:
@@ -55,56 +57,56 @@ class UserListDownload:
 
     @property
     def total_bytes(self) -> int | None:
-        """As the server announced them."""
+        """Length that the server announced."""
         return self._download.total_bytes
 
     @property
     def validator(self) -> str | None:
-        """As the server says."""
+        """Validator that the server sent."""
         return self._download.validator
 
     @property
     def offset_bytes(self) -> int:
-        """As the server says."""
+        """Number of bytes that the server left out."""
         return self._download.offset_bytes
 
     @property
     def content_type(self) -> str:
-        """As the server says."""
+        """Media type that the server sent."""
         return self._download.content_type
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes; a short one is looked at before anything of it is given out.
+        """Yields the body in pieces. A short body is checked before any of it is yielded.
 
         Raises:
-            DownloadInvalidError: It is a short text that is no list of users.
+            DownloadInvalidError: The body is a short text that is no list of users.
             DownloadInterruptedError: The connection broke or stalled.
         """
         chunks = self._download.chunks()
-        held: list[bytes] = []
-        held_bytes = 0
+        buffered: list[bytes] = []
+        received_bytes = 0
         try:
             async for chunk in chunks:
-                held.append(chunk)
-                held_bytes += len(chunk)
-                if held_bytes > SHORT_BODY_BYTES:
-                    for piece in held:
+                buffered.append(chunk)
+                received_bytes += len(chunk)
+                if received_bytes > SHORT_BODY_BYTES:
+                    for piece in buffered:
                         yield piece
-                    held.clear()
+                    buffered.clear()
         finally:
             if isinstance(chunks, AsyncGenerator):
                 await chunks.aclose()
-        if held_bytes <= SHORT_BODY_BYTES:
-            self._check(b"".join(held))
-        for piece in held:
+        if received_bytes <= SHORT_BODY_BYTES:
+            self._check(b"".join(buffered))
+        for piece in buffered:
             yield piece
 
     def receiver(self, progress: Callable[[int], None]) -> Receiver | None:
-        """See `platforms.base.Direct`. No message is as long as what is received so."""
+        """See `platforms.base.Direct`. Needs no check: a body that is received directly is longer than any message."""
         return self._download.receiver(progress) if isinstance(self._download, Direct) else None
 
     def _check(self, body: bytes) -> None:
-        # Without the zero bytes of UTF-16: no document names the charset.
+        # Zero bytes are removed because the body may be UTF-16: no document names the charset.
         text = body.replace(b"\0", b"").strip()
         if text and self._id_column not in text:
             excerpt = one_line(text.decode(errors="replace"), self._redactor)

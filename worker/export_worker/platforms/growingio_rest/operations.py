@@ -1,4 +1,4 @@
-"""GrowingIO's REST API as a table: every call of its document and of the pages around it."""
+"""The calls of GrowingIO's REST API: all calls of its document and of the pages around it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,13 +6,13 @@ from urllib.parse import quote
 
 from export_worker.contract.request import PATH_TEXT_PATTERN, PROPERTIES_MAX
 from export_worker.errors import FieldProblem, InvalidRequestError
-from export_worker.platforms.http.client import ANSWER_TIMEOUT_S, SUBMIT_TIMEOUT_S, Call
-from export_worker.platforms.operations import Operation, Parameter, Place
+from export_worker.platforms.http.client import CALL_TIMEOUT_S, SUBMIT_TIMEOUT_S, Call
+from export_worker.platforms.operations import Operation, Parameter, ParameterLocation
 
 PAGE_MAX = 1000
-"""Items of one page, in every listing of the platform."""
+"""Largest number of items on one page, in every listing of the platform."""
 _PROPERTIES_OF_A_PAGE_MAX = 20
-"""The platform fails above it; an export may have 60."""
+"""A listing with more properties fails on the platform; an export may have 60."""
 
 
 def _in_path(name: str, about: str) -> Parameter:
@@ -22,11 +22,11 @@ def _in_path(name: str, about: str) -> Parameter:
 _PROJECT = _in_path("project_ID", "the project")
 _SEGMENT = _in_path("segment_key", "the segment profile's key")
 _TAG = _in_path("tag_key", "the tag's key")
-_JOB = _in_path("id", "the job, as export_jobs answers it")
+_JOB = _in_path("id", "the job, by the id that export_jobs returned")
 
 _PAGE = (
-    Parameter("limit", "integer", "query", maximum=PAGE_MAX, about="items of one page, 1000 when left out"),
-    Parameter("offset", "integer", "query", about="items before the page, 0 when left out"),
+    Parameter("limit", "integer", "query", maximum=PAGE_MAX, about="items on the page, default 1000"),
+    Parameter("offset", "integer", "query", about="items before the page, default 0"),
 )
 _PAGE_OF_USERS = (
     *_PAGE,
@@ -42,8 +42,8 @@ _FILE = (
     Parameter(
         "properties", "list", "json", max_items=PROPERTIES_MAX, about="keys of identities, user properties and tags"
     ),
-    Parameter("fileFormat", "text", "json", choices=("csv", "json"), about="csv when left out"),
-    Parameter("csvHeaderType", "text", "json", choices=("key", "name"), about="key when left out; for csv only"),
+    Parameter("fileFormat", "text", "json", choices=("csv", "json"), about="default csv"),
+    Parameter("csvHeaderType", "text", "json", choices=("key", "name"), about="default key; for csv only"),
 )
 
 _API = "/v1/api"
@@ -52,7 +52,7 @@ _SEGMENTS = f"{_OF_PROJECT}/segment_profiles"
 _TAGS = f"{_OF_PROJECT}/user_tags"
 _ALL_TAGS = f"{_API}/user_tags"
 
-PROJECTS = Operation("projects", "GET", f"{_API}/projects", "the projects that the token may see")
+PROJECTS = Operation("projects", "GET", f"{_API}/projects", "the projects that the token can access")
 SEGMENT_PROFILES = Operation(
     "segment_profiles", "GET", _SEGMENTS, "a project's segment profiles, one page", (_PROJECT, *_PAGE)
 )
@@ -71,7 +71,7 @@ EXPORT_TAG = Operation(
     "user_tag_export_jobs",
     "POST",
     f"{_TAGS}/{{tag_key}}/export_jobs",
-    "start an export of a tag's users, of one project",
+    "start an export of a tag's users in one project",
     (_PROJECT, _TAG, *_FILE),
     body="json",
 )
@@ -79,7 +79,7 @@ EXPORT_DC_TAG = Operation(
     "dc_user_tag_export_jobs",
     "POST",
     f"{_ALL_TAGS}/{{tag_key}}/export_jobs",
-    "start an export of a tag's users, of the data centre",
+    "start an export of a tag's users in the data centre",
     (_TAG, *_FILE),
     body="json",
 )
@@ -102,28 +102,28 @@ OPERATIONS: Mapping[str, Operation] = {
             "user_tag_users",
             "GET",
             f"{_TAGS}/{{tag_key}}/users",
-            "a tag's users of one project, one page",
+            "a tag's users in one project, one page",
             (_PROJECT, _TAG, *_PAGE_OF_USERS),
         ),
         Operation(
             "dc_user_tag_users",
             "GET",
             f"{_ALL_TAGS}/{{tag_key}}/users",
-            "a tag's users of the data centre, one page",
+            "a tag's users in the data centre, one page",
             (_TAG, *_PAGE_OF_USERS),
         ),
         Operation(
             "segment_profile_computes",
             "POST",
             f"{_SEGMENTS}/{{segment_key}}/computes",
-            "compute a segment profile anew; only when it is not being computed",
+            "recompute a segment profile, unless it is being computed",
             (_PROJECT, _SEGMENT),
         ),
         Operation(
             "user_tag_computes",
             "POST",
             f"{_TAGS}/{{tag_key}}/computes",
-            "compute a tag anew; only when it is not being computed",
+            "recompute a tag, unless it is being computed",
             (_PROJECT, _TAG),
         ),
         EXPORT_SEGMENT,
@@ -133,7 +133,7 @@ OPERATIONS: Mapping[str, Operation] = {
             "job_result",
             "GET",
             f"{_API}/job/result/{{id}}",
-            "where a job stands, and its files",
+            "state and files of a job",
             (_JOB,),
             aliases=("result",),
         ),
@@ -141,7 +141,7 @@ OPERATIONS: Mapping[str, Operation] = {
             "project_job_result",
             "GET",
             f"{_OF_PROJECT}/job/result/{{id}}",
-            "as job_result, with the path of 4.x",
+            "like job_result, with the path of version 4.x",
             (_PROJECT, _JOB),
         ),
     )
@@ -149,28 +149,30 @@ OPERATIONS: Mapping[str, Operation] = {
 
 
 def call_of(operation: Operation, arguments: Mapping[str, Any], space_id: str | None = None) -> Call:
-    """The call with what is given of its arguments.
+    """Returns the call for an operation with the arguments that are given.
 
     Args:
-        space_id: Goes into the paths of segment profiles and tags of a project.
+        operation: An operation of the table.
+        arguments: Values by parameter name.
+        space_id: Added to the paths of a project's segment profiles and tags.
 
     Raises:
-        InvalidRequestError: More than the platform takes.
+        InvalidRequestError: An argument exceeds a limit of the platform.
     """
     _check_limits(operation, arguments)
     path = operation.path
     if space_id is not None and path.startswith((_SEGMENTS, _TAGS)):
         path = path.replace(_OF_PROJECT, f"{_OF_PROJECT}/spaces/{space_id}")
-    for name, value in _placed(operation, arguments, "path").items():
+    for name, value in _arguments_in(operation, arguments, "path").items():
         path = path.replace(f"{{{name}}}", quote(value, safe=""))
-    has_body = any(parameter.place == "json" for parameter in operation.parameters)
+    has_body = any(parameter.location == "json" for parameter in operation.parameters)
     return Call(
         operation.method,
         path,
-        query={name: _query(value) for name, value in _placed(operation, arguments, "query").items()},
-        json=_placed(operation, arguments, "json") if has_body else None,
-        # Whatever is posted starts something.
-        timeout_s=SUBMIT_TIMEOUT_S if operation.method == "POST" else ANSWER_TIMEOUT_S,
+        query={name: _query(value) for name, value in _arguments_in(operation, arguments, "query").items()},
+        json=_arguments_in(operation, arguments, "json") if has_body else None,
+        # Every POST of this API starts a job or a computation.
+        timeout_s=SUBMIT_TIMEOUT_S if operation.method == "POST" else CALL_TIMEOUT_S,
     )
 
 
@@ -186,9 +188,9 @@ def _check_limits(operation: Operation, arguments: Mapping[str, Any]) -> None:
         raise InvalidRequestError(problems)
 
 
-def _placed(operation: Operation, arguments: Mapping[str, Any], place: Place) -> dict[str, Any]:
-    """The arguments of one place that are given, in the table's order."""
-    names = [parameter.name for parameter in operation.parameters if parameter.place == place]
+def _arguments_in(operation: Operation, arguments: Mapping[str, Any], location: ParameterLocation) -> dict[str, Any]:
+    """Returns the given arguments of one location, in the table's order."""
+    names = [parameter.name for parameter in operation.parameters if parameter.location == location]
     return {name: arguments[name] for name in names if arguments.get(name) is not None}
 
 

@@ -1,4 +1,4 @@
-"""What a GrowingIO REST connection can be told, and how it is let in."""
+"""Settings and authentication of a GrowingIO REST connection."""
 
 import re
 from typing import Annotated, Literal, Self
@@ -12,14 +12,14 @@ from export_worker.platforms.http.client import Auth, Credential, HttpClient
 from export_worker.platforms.settings import ConnectionSettings
 
 RESULT_PATH = "/v1/api/job/result/{id}"
-"""As the 2.9 document has it. A 4.1 page shows `/v1/api/projects/{project_id}/job/result/{id}` and this one, both."""
+"""Path of the 2.9 document. A 4.1 page shows this path and `/v1/api/projects/{project_id}/job/result/{id}`."""
 
 _TEMPLATE = re.compile(r"(?:[A-Za-z0-9/._~-]|\{id\}|\{project_id\})+")
 
 
 def _result_path(path: str) -> str:
     if not path.startswith("/") or not _TEMPLATE.fullmatch(path) or path.count("{id}") != 1:
-        raise ValueError(f"must be a path with {{id}} and perhaps {{project_id}}, like {RESULT_PATH}")
+        raise ValueError(f"must be a path with {{id}} and optionally {{project_id}}, like {RESULT_PATH}")
     return path
 
 
@@ -27,11 +27,12 @@ class GrowingioRestSettings(ConnectionSettings):
     """A GrowingIO REST connection.
 
     Args:
-        language: Sent as the header of that name; without it the platform takes CH.
-        space_id: Put into the paths of segment profiles and tags of a project, as 4.x wants it.
-        result_path: Where a job's result is looked for. `{project_id}` is the export's project; an export of the data
-            centre has none and is looked for at the default path.
-        id_column: Stands in every list of users; a short body without it is an error text. Empty: not looked for.
+        language: Sent in the header of that name. The platform's default is CH.
+        space_id: Added to the paths of a project's segment profiles and tags, as version 4.x requires.
+        result_path: Path of a job's result. `{project_id}` is replaced by the export's project. An export of the data
+            centre has no project; its result is requested at the default path.
+        id_column: A text that every list of users contains. A short body without it counts as an error text. Empty
+            turns this check off.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,19 +47,19 @@ class GrowingioRestSettings(ConnectionSettings):
         if self.client_secret is not None or self.api_key is not None:
             raise ValueError("growingio-rest takes neither client_secret nor api_key; give token")
         if self.token is None:
-            raise ValueError("token is needed; it stands in the personal settings of GrowingIO's pages")
+            raise ValueError("token is needed; GrowingIO's pages show it in the personal settings")
         return self
 
     def result_path_of(self, project_id: str | None) -> str:
-        """The template for one export."""
+        """Returns the template of the result's path for one export."""
         return RESULT_PATH if project_id is None and "{project_id}" in self.result_path else self.result_path
 
 
 def growingio_rest_auth(name: str, settings: GrowingioRestSettings, client: HttpClient) -> Auth:
-    """The way in of the connection `name`: a token that somebody copied. The client's redactor learns it.
+    """Builds the authentication of the connection `name`: a static token. The client's redactor receives the token.
 
     Raises:
-        ConfigError: The token cannot be read, or cannot stand in a header. Names the setting.
+        ConfigError: The token cannot be read, or cannot be sent in a header. The message names the setting.
     """
     setting = f"connections.{name}.token"
     token = reveal(settings.token, setting) if settings.token is not None else ""

@@ -1,4 +1,4 @@
-"""How a platform lets us in: with a token that somebody configured, or with tokens that it gives for a secret."""
+"""Authentication with a platform: a configured token, or tokens that the platform issues for a secret."""
 
 import asyncio
 import json
@@ -13,25 +13,27 @@ from export_worker.platforms.http.client import ANONYMOUS, Call, Credential, Htt
 from export_worker.platforms.http.responses import HttpResponse, error_for, one_line
 
 AuthScheme = Literal["Token", "Bearer", "raw"]
-"""The word before the token; `raw` has none. GrowingIO's documents show all three, and `Token` for GraphQL."""
+"""Scheme before the token; `raw` sends the token alone. GrowingIO's documents show all three, `Token` for GraphQL."""
 
 RENEW_EARLY_S = 60.0
-"""A token is renewed this much before its end, or after nine tenths of a short life: a call must not be overtaken."""
+"""Seconds before its expiry at which a token is renewed, so that it does not expire during a call. A token that lives
+less than ten times as long is renewed after nine tenths of its life."""
 
 
 def authorization(scheme: AuthScheme, token: str) -> Credential:
-    """The credential that carries a token in the `Authorization` header."""
+    """Returns a credential that sends the token in the `Authorization` header."""
     return Credential(headers={"Authorization": token if scheme == "raw" else f"{scheme} {token}"})
 
 
 def check_header_value(value: str, setting: str) -> str:
-    """The value, if it can stand in a header.
+    """Returns the value if it can be sent in a header.
 
     Raises:
-        ConfigError: It is empty, or has a character that a header cannot carry (often a line end). Names the setting.
+        ConfigError: The value is empty, or has a character that is not allowed in a header (often a line end). The
+            message names the setting.
     """
     if not _fits_header(value):
-        raise ConfigError(f"{setting}: must be printable ASCII without spaces around it, to stand in a header")
+        raise ConfigError(f"{setting}: must be printable ASCII without spaces around it, to be sent in a header")
     return value
 
 
@@ -40,30 +42,32 @@ def _fits_header(value: str) -> bool:
 
 
 class StaticAuth:
-    """One credential for ever: a 401 is final."""
+    """One credential that is never renewed: a 401 is final."""
 
     def __init__(self, credential: Credential) -> None:
         self._credential = credential
 
     async def credential(self) -> Credential:
-        """The one."""
+        """Returns the credential."""
         return self._credential
 
     async def renew(self, rejected: Credential) -> None:
-        """There is no other."""
+        """Returns None: there is no other credential."""
 
     async def close(self) -> None:
-        """Nothing runs."""
+        """Does nothing: no task runs."""
 
 
 class ClientCredentialsAuth:
     """GrowingIO's OAuth client-credentials grant: `POST /accounts/oauth/access_token` (its authentication page).
 
-    All calls that wait for a token share one request for it, also when one of them is cancelled meanwhile.
+    All calls that wait for a token share one request for it, even if one of them is cancelled in the meantime.
 
     Args:
-        secret: The API secret of the deployment.
-        clock: Seconds that only grow.
+        client: Client of the platform.
+        secret: API secret of the deployment.
+        scheme: Scheme under which the tokens are sent.
+        clock: Monotonic clock in seconds.
     """
 
     def __init__(
@@ -84,11 +88,11 @@ class ClientCredentialsAuth:
         self._renewal: asyncio.Task[Credential] | None = None
 
     async def credential(self) -> Credential:
-        """The token in use; a fresh one when there is none, or when it is about to end.
+        """Returns the current token, or a new one when there is none or when it expires soon.
 
         Raises:
-            AuthFailedError: The platform gives no token for the secret.
-            PlatformError: It does not answer as it should.
+            AuthFailedError: The platform issues no token for the secret.
+            PlatformError: The platform did not give a usable response.
         """
         renewing = self._renewal is not None and not self._renewal.done()
         if self._current is None or renewing or self._clock() >= self._renew_at:
@@ -96,38 +100,38 @@ class ClientCredentialsAuth:
         return self._current
 
     async def renew(self, rejected: Credential) -> Credential:
-        """A token other than the rejected one: what another call fetched meanwhile, or a fresh one.
+        """Returns another token than the rejected one: one that another call has fetched already, or a new one.
 
         Raises:
-            AuthFailedError: The platform gives no token for the secret.
-            PlatformError: It does not answer as it should.
+            AuthFailedError: The platform issues no token for the secret.
+            PlatformError: The platform did not give a usable response.
         """
         if self._current is not None and self._current is not rejected:
             return self._current
         return await self._renewed()
 
     async def close(self) -> None:
-        """End a renewal that nobody will use."""
+        """Cancels a renewal that is still running."""
         if self._renewal is not None:
             self._renewal.cancel()
             await asyncio.gather(self._renewal, return_exceptions=True)
 
     async def _renewed(self) -> Credential:
         if self._renewal is None or self._renewal.done():
-            self._renewal = asyncio.create_task(self._obtain())
-            self._renewal.add_done_callback(_take_note)
-        # Shielded: whoever asked first may be cancelled while the others still wait.
+            self._renewal = asyncio.create_task(self._fetch_token())
+            self._renewal.add_done_callback(_consume_exception)
+        # Shielded: the caller that started the renewal may be cancelled while other callers still wait for it.
         return await asyncio.shield(self._renewal)
 
-    async def _obtain(self) -> Credential:
-        answer = await self._client.exchange(self._call, ANONYMOUS)
+    async def _fetch_token(self) -> Credential:
+        response = await self._client.exchange(self._call, ANONYMOUS)
         redactor = self._client.redactor
-        problem = error_for(answer, redactor)
-        if isinstance(problem, PlatformRefusedError):
-            raise AuthFailedError(str(problem))
-        if problem is not None:
-            raise problem
-        grant = _grant(answer, redactor)
+        error = error_for(response, redactor)
+        if isinstance(error, PlatformRefusedError):
+            raise AuthFailedError(str(error))
+        if error is not None:
+            raise error
+        grant = _grant(response, redactor)
         token = grant["access_token"]
         redactor.add(token)
         lifetime_s = _lifetime_s(grant.get("expires_in"))
@@ -136,24 +140,27 @@ class ClientCredentialsAuth:
         return self._current
 
 
-def _grant(answer: HttpResponse, redactor: Redactor) -> dict[str, Any]:
-    """The platform's answer, with a token in it. No message quotes it: it may hold a token that we cannot read."""
+def _grant(response: HttpResponse, redactor: Redactor) -> dict[str, Any]:
+    """Returns the response object, which contains a token.
+
+    No error message quotes the response: it may contain a token that is not known to the redactor yet.
+    """
     try:
-        grant = json.loads(answer.body)
+        grant = json.loads(response.body)
     except (ValueError, RecursionError):
-        raise PlatformMalformedError(f"{answer.call}: the answer is not JSON") from None
+        raise PlatformMalformedError(f"{response.call}: the response is not JSON") from None
     if not isinstance(grant, dict):
-        raise PlatformMalformedError(f"{answer.call}: the answer is no JSON object")
+        raise PlatformMalformedError(f"{response.call}: the response is no JSON object")
     if isinstance(grant.get("error"), str):
-        raise AuthFailedError(f"{answer.call}: {one_line(grant['error'], redactor)}")
+        raise AuthFailedError(f"{response.call}: {one_line(grant['error'], redactor)}")
     token = grant.get("access_token")
     if not isinstance(token, str) or not _fits_header(token):
-        raise PlatformMalformedError(f"{answer.call}: the answer has no usable access_token")
+        raise PlatformMalformedError(f"{response.call}: the response has no usable access_token")
     return grant
 
 
 def _lifetime_s(expires_in: Any) -> float:
-    """Seconds that the token lives; for ever when the platform says nothing that can be read."""
+    """Returns the seconds until the token expires; infinity when the platform states no usable number."""
     try:
         seconds = float(expires_in)
     except (TypeError, ValueError, OverflowError):
@@ -161,7 +168,7 @@ def _lifetime_s(expires_in: Any) -> float:
     return seconds if seconds > 0 else math.inf
 
 
-def _take_note(renewal: asyncio.Task[Credential]) -> None:
-    """Look at the outcome, or asyncio reports a failure as unseen when every caller was cancelled."""
+def _consume_exception(renewal: asyncio.Task[Credential]) -> None:
+    """Retrieves the exception, so that asyncio logs no warning when all callers were cancelled."""
     if not renewal.cancelled():
         renewal.exception()

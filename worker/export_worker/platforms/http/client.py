@@ -1,7 +1,7 @@
-"""The HTTP client under every driver: one session, bounded answers, failures mapped once.
+"""The HTTP client of drivers: one session, bounded responses, and one translation of failures into our errors.
 
-Credentials are put on each request and never on the session: session headers other than `Authorization` would follow
-a redirect to another host (measured with aiohttp 3.14).
+Credentials are set on each request and never on the session: aiohttp sends session headers other than `Authorization`
+to another host after a redirect (measured with aiohttp 3.14).
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -16,47 +16,47 @@ from yarl import URL
 
 from export_worker.credentials import Redactor
 from export_worker.egress.address_policy import AddressPolicy
-from export_worker.egress.connector import GuardedConnector, origin
+from export_worker.egress.connector import PolicyConnector, origin
 from export_worker.errors import ConfigError, PlatformMalformedError, PlatformUnavailableError
 from export_worker.platforms.http.responses import HttpResponse, error_for, json_value, one_line
 from export_worker.step_context import wait_for_gate
 
 CONNECT_TIMEOUT_S = 10.0
-"""Two lost SYNs are ridden out (repeated after 1 s and 3 s); a host that is down is told soon."""
-ANSWER_TIMEOUT_S = 60.0
-"""A call that only looks: from the first byte sent to the last byte read. Most gateways give up at 60 s themselves."""
+"""Long enough for two lost SYN packets (repeated after 1 s and 3 s), short enough to report a dead host soon."""
+CALL_TIMEOUT_S = 60.0
+"""For a call that only reads, from the first byte sent to the last byte read. Most gateways time out at 60 s, too."""
 SUBMIT_TIMEOUT_S = 300.0
-"""A call that starts a job: GrowingIO may compute an analysis before it answers (it can say FINISH at submit), and a
-submit that we give up on may have been heard."""
+"""For a call that starts a job. GrowingIO may compute an analysis before it responds (a submit can return FINISH), and
+the platform may have accepted a submit that timed out."""
 UPLOAD_TIMEOUT_S = 3600.0
-"""A call that carries a file: its size has no bound that we know, and somebody waits for it at a terminal."""
+"""For a call that uploads a file: its size has no known limit, and a person waits for it at a terminal."""
 READ_TIMEOUT_S = 60.0
-"""Between two reads of a download: longer is a stall. A file's size has no bound, so its time has none either."""
+"""Longest pause between two reads of a download. A file's size has no limit, so the whole download has no timeout."""
 KEEPALIVE_S = 4.0
-"""Below the shortest common idle limit of servers (5 s): a submit sent into a connection that is just being closed
-would fail, and a POST is not repeated unseen."""
-ANSWER_MAX_BYTES = 16 * 1024 * 1024
-"""Listings have no pages: room for tens of thousands of items, and an end to a server that never stops."""
-PROBLEM_MAX_BYTES = 16 * 1024
-"""Read of an error page: the excerpt in the message is far shorter."""
+"""Below the shortest common idle timeout of servers (5 s): a submit on a connection that the server is closing would
+fail, and a POST is not repeated silently."""
+RESPONSE_MAX_BYTES = 16 * 1024 * 1024
+"""Listings have no pages, so a response may have tens of thousands of items. The limit stops an endless response."""
+ERROR_BODY_MAX_BYTES = 16 * 1024
+"""Bytes that are read of an error page: the excerpt in the message is far shorter."""
 DOWNLOAD_BUFFER_BYTES = 256 * 1024
-"""What the event loop reads at once; aiohttp's own 64 KiB pauses the socket four times as often."""
+"""Bytes that the event loop reads at once; aiohttp's own 64 KiB pauses the socket four times as often."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What one request carries to be let in. Its repr shows nothing of it.
+    """What one request sends to authenticate. The repr shows none of it.
 
     Args:
-        headers: Such as `Authorization`.
-        query: For platforms that want the token in the query string.
+        headers: Headers such as `Authorization`.
+        query: Parameters of the query string, for platforms that expect the token there.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     query: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-    def on(self, url: URL) -> URL:
-        """The address with the credential's own part of the query string."""
+    def add_to(self, url: URL) -> URL:
+        """Returns the URL with the credential's parameters in the query string."""
         return with_query(url, self.query)
 
 
@@ -65,37 +65,41 @@ NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Auth(Protocol):
-    """Gives credentials, and fresh ones when a platform refuses the old."""
+    """Provides credentials, and new ones when the platform refuses the current one."""
 
     async def credential(self) -> Credential:
-        """The credential to use now.
+        """Returns the credential to use now.
 
         Raises:
-            PlatformError: There was none yet, and none could be had.
+            PlatformError: There was none yet, and none could be obtained.
         """
 
     async def renew(self, rejected: Credential) -> Credential | None:
-        """A credential to repeat a call with that got 401 with `rejected`; None when there is no other.
+        """Returns a credential with which to repeat a call that got 401; None when there is no other.
+
+        Args:
+            rejected: The credential that the platform refused.
 
         Raises:
-            PlatformError: A fresh one could not be had.
+            PlatformError: A new credential could not be obtained.
         """
 
     async def close(self) -> None:
-        """End what still runs."""
+        """Stops tasks that still run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One question to a platform's API.
+    """One call of a platform's API.
 
     Args:
-        path: Below the base URL, with a leading slash; percent-encoded already where it must be.
-        query: Plain text; encoded once on the way out. A parameter with several values is repeated.
-        json: Body as JSON, if not None.
-        form: Body as a form, if not None.
-        data: Body as a stream, if not None. It can be read once, so such a call is never repeated.
-        content_type: Of `data`.
+        method: HTTP method.
+        path: Path below the base URL, with a leading slash, already percent-encoded where needed.
+        query: Parameters as plain text; they are encoded once. A parameter with several values is repeated.
+        json: JSON body, if not None.
+        form: Form body, if not None.
+        data: Streamed body, if not None. It can be read only once, so such a call is never repeated.
+        content_type: Media type of `data`.
         timeout_s: Seconds for the whole exchange.
     """
 
@@ -106,22 +110,23 @@ class Call:
     form: Mapping[str, str] | None = field(default=None, repr=False)
     data: AsyncIterator[bytes] | None = field(default=None, repr=False)
     content_type: str = "application/octet-stream"
-    timeout_s: float = ANSWER_TIMEOUT_S
+    timeout_s: float = CALL_TIMEOUT_S
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
 
 
 class HttpClient:
-    """Calls one platform. May be built outside of a loop; its session opens with the first call.
+    """Calls one platform. Can be built outside of an event loop; its session opens with the first call.
 
-    Each request to the platform's own origin waits at the `RequestGate` before its time limit begins.
+    Each request to the platform's own origin waits at the `RequestGate` first. Its timeout starts after that.
 
     Args:
         connection: Name of the connection, for messages about its settings.
-        base_url: As in the settings.
-        reach: Where its requests may go; by default the own host, and public addresses.
-        read_timeout_s: Seconds that a download may stand still.
+        base_url: The setting `base_url`.
+        redactor: Masks secrets in messages.
+        address_policy: Which addresses requests may reach; by default the own host and public addresses.
+        read_timeout_s: Longest pause between two reads of a download.
 
     Raises:
         ConfigError: The base URL cannot be used.
@@ -133,43 +138,45 @@ class HttpClient:
         base_url: str,
         redactor: Redactor,
         *,
-        reach: AddressPolicy | None = None,
+        address_policy: AddressPolicy | None = None,
         read_timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
         self.base_url = _parse_base_url(connection, base_url)
         self.redactor = redactor
-        self._reach = reach or AddressPolicy({self.base_url.host or ""})
+        self._address_policy = address_policy or AddressPolicy({self.base_url.host or ""})
         self.read_timeout_s = read_timeout_s
         self._opened: aiohttp.ClientSession | None = None
 
     async def call(self, call: Call, auth: Auth) -> Any:
-        """The JSON value of a good answer; a call that gets 401 is repeated once with a fresh credential.
+        """Makes a call and returns the JSON value of the response.
+
+        A call that gets 401 is repeated once with a new credential.
 
         Raises:
-            PlatformError: No answer, an error status, or no JSON.
+            PlatformError: No response, an error status, or no JSON.
         """
         credential = await auth.credential()
-        answer = await self.exchange(call, credential)
+        response = await self.exchange(call, credential)
         repeatable = call.data is None
-        if answer.status == 401 and repeatable and (fresh := await auth.renew(credential)) is not None:
-            answer = await self.exchange(call, fresh)
-        problem = error_for(answer, self.redactor)
-        if problem is not None:
-            raise problem
-        return json_value(answer, self.redactor)
+        if response.status == 401 and repeatable and (fresh := await auth.renew(credential)) is not None:
+            response = await self.exchange(call, fresh)
+        error = error_for(response, self.redactor)
+        if error is not None:
+            raise error
+        return json_value(response, self.redactor)
 
     async def exchange(self, call: Call, credential: Credential = ANONYMOUS) -> HttpResponse:
-        """One question, one answer, whatever its status. Redirects are not followed.
+        """Sends one request and returns the response, whatever its status. Does not follow redirects.
 
         Raises:
-            PlatformThrottledError: It must not go out for longer than a step waits.
-            PlatformUnavailableError: No connection, or no answer in time.
-            PlatformMalformedError: The answer is no HTTP, or too large.
+            PlatformThrottledError: The rate limit of the connection delays the request for longer than a step may wait.
+            PlatformUnavailableError: No connection, or no response within the timeout.
+            PlatformMalformedError: The response is not valid HTTP, or is too large.
         """
         await wait_for_gate()
-        url = credential.on(with_query(self.address(call.path), call.query))
+        url = credential.add_to(with_query(self.url(call.path), call.query))
         own_headers = {} if call.data is None else {"Content-Type": call.content_type}
-        with self.mapped_failures(str(call)):
+        with self.translate_errors(str(call)):
             async with self._session().request(
                 call.method,
                 url,
@@ -179,24 +186,25 @@ class HttpClient:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=CONNECT_TIMEOUT_S),
             ) as response:
-                limit_bytes = ANSWER_MAX_BYTES if response.ok else PROBLEM_MAX_BYTES
+                limit_bytes = RESPONSE_MAX_BYTES if response.ok else ERROR_BODY_MAX_BYTES
                 body = await read_up_to(response, limit_bytes + 1)
                 if response.ok and len(body) > limit_bytes:
-                    raise PlatformMalformedError(f"{call}: the answer has more than {limit_bytes} bytes")
+                    raise PlatformMalformedError(f"{call}: the response has more than {limit_bytes} bytes")
                 return HttpResponse(str(call), response.status, response.headers, body)
 
     async def get_stream(
         self, url: URL, credential: Credential, headers: Mapping[str, str] = NO_HEADERS
     ) -> aiohttp.ClientResponse:
-        """The head of a download's answer, whatever its status; the body is still to be read, the answer to be closed.
+        """Starts a download and returns the response after its head, whatever its status.
 
-        Redirects are not followed. Raises aiohttp's own errors: the caller maps them.
+        The caller reads the body and closes the response. Redirects are not followed. Raises aiohttp's errors: the
+        caller translates them.
         """
         if origin(url) == origin(self.base_url):
             await wait_for_gate()
         return await self._session().get(
-            credential.on(url),
-            # Compressed bytes are not the file's: neither their number nor their checksum says anything of it.
+            credential.add_to(url),
+            # Compressed bytes are not those of the file: neither their number nor their checksum can be compared.
             headers={"Accept-Encoding": "identity", **headers, **credential.headers},
             allow_redirects=False,
             read_bufsize=DOWNLOAD_BUFFER_BYTES,
@@ -204,15 +212,15 @@ class HttpClient:
         )
 
     async def open_stream(self, call: Call, credential: Credential) -> aiohttp.ClientResponse:
-        """The head of an answer that is read bit by bit, whatever its status; the answer is to be closed.
+        """Sends a request and returns the response after its head, whatever its status.
 
-        `call.timeout_s` bounds each silence, the one before the head among them. Redirects are not followed. Raises
-        aiohttp's own errors: the caller maps them.
+        The caller reads the body piece by piece, and closes the response. `call.timeout_s` limits each pause, including
+        the one before the head. Redirects are not followed. Raises aiohttp's errors: the caller translates them.
         """
         await wait_for_gate()
         return await self._session().request(
             call.method,
-            credential.on(with_query(self.address(call.path), call.query)),
+            credential.add_to(with_query(self.url(call.path), call.query)),
             json=call.json,
             data=call.form,
             headers=credential.headers,
@@ -221,43 +229,46 @@ class HttpClient:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=call.timeout_s),
         )
 
-    def address(self, path_and_query: str) -> URL:
-        """The address of a path (with or without a query string) that is percent-encoded already."""
+    def url(self, path_and_query: str) -> URL:
+        """Returns the URL of a path (with or without a query string) that is already percent-encoded."""
         return URL(str(self.base_url) + path_and_query, encoded=True)
 
     @contextmanager
-    def mapped_failures(self, call: str) -> Iterator[None]:
-        """Every failure of aiohttp, the system or the clock becomes an error of ours, once and here.
+    def translate_errors(self, call: str) -> Iterator[None]:
+        """Translates errors of aiohttp, errors of the system and timeouts within the block into our errors.
 
-        The cause is left out: its text and its fields may hold the URL with a token.
+        The cause is not chained: its text and its fields may contain the URL with a token.
+
+        Args:
+            call: Method and path, for the message.
         """
         try:
             yield
         except TimeoutError:
-            raise PlatformUnavailableError(f"{call}: no answer in time") from None
+            raise PlatformUnavailableError(f"{call}: no response within the timeout") from None
         except aiohttp.ClientResponseError as error:
             raise PlatformMalformedError(f"{call}: {self.reason(error)}") from None
         except (aiohttp.ClientError, OSError) as error:
             raise PlatformUnavailableError(f"{call}: {self.reason(error)}") from None
 
     def reason(self, error: Exception) -> str:
-        """What broke, in one line without addresses."""
+        """Returns what failed, in one line without URLs."""
         if isinstance(error, aiohttp.InvalidURL):
-            return "the address cannot be used"
+            return "the URL cannot be used"
         if isinstance(error, aiohttp.ClientResponseError):
-            return f"the answer is no valid HTTP: {one_line(error.message, self.redactor)}"
+            return f"the response is not valid HTTP: {one_line(error.message, self.redactor)}"
         return one_line(str(error), self.redactor) or type(error).__name__
 
     async def close(self) -> None:
-        """Close the session; calls afterwards are a mistake."""
+        """Closes the session. No call may be made afterwards."""
         if self._opened is not None:
             await self._opened.close()
 
     def _session(self) -> aiohttp.ClientSession:
         if self._opened is None:
             self._opened = aiohttp.ClientSession(
-                connector=GuardedConnector(self._reach, keepalive_timeout=KEEPALIVE_S),
-                # A cookie would be a credential that nobody configured.
+                connector=PolicyConnector(self._address_policy, keepalive_timeout=KEEPALIVE_S),
+                # A cookie would be a credential that is not in the configuration.
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "export-worker"},
             )
@@ -265,7 +276,7 @@ class HttpClient:
 
 
 async def read_up_to(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
-    """The body, decompressed; of a longer one the first `limit_bytes`. Raises aiohttp's own errors."""
+    """Returns the decompressed body, or its first `limit_bytes` if it is longer. Raises aiohttp's errors."""
     body = bytearray()
     async for piece in response.content.iter_any():
         body += piece
@@ -275,15 +286,18 @@ async def read_up_to(response: aiohttp.ClientResponse, limit_bytes: int) -> byte
 
 
 def with_query(url: URL, query: Mapping[str, str | Sequence[str]]) -> URL:
-    """The address with further parameters, each encoded once; what stands there already is left as it is."""
+    """Returns the URL with further parameters, each encoded once. Existing parameters stay unchanged."""
     if not query:
         return url
-    mark = "&" if url.raw_query_string else "?"
-    return URL(f"{url}{mark}{urlencode(query, doseq=True, quote_via=quote, safe='')}", encoded=True)
+    separator = "&" if url.raw_query_string else "?"
+    return URL(f"{url}{separator}{urlencode(query, doseq=True, quote_via=quote, safe='')}", encoded=True)
 
 
-def can_be_reached(url: URL) -> bool:
-    """Whether the address has all that a connection needs; a host name that cannot be looked up raises deep within."""
+def is_usable_url(url: URL) -> bool:
+    """Returns whether a connection to the URL is possible: it has a scheme, a port and a host that IDNA can encode.
+
+    A host that cannot be encoded would raise an unexpected error deep within aiohttp.
+    """
     try:
         host = (url.raw_host or "").encode("idna")
         return bool(host and url.port and url.scheme in {"http", "https"})
@@ -296,7 +310,7 @@ def _parse_base_url(connection: str, base_url: str) -> URL:
         url = URL(base_url)
     except ValueError:
         url = URL()
-    if not can_be_reached(url):
+    if not is_usable_url(url):
         raise ConfigError(f"connections.{connection}.base_url: must be like https://op.example.cn")
-    # "https://host" and "https://host/" are one; paths with their own slash are appended.
+    # "https://host" and "https://host/" are the same: paths are appended with a slash of their own.
     return URL(str(url).rstrip("/"), encoded=True)

@@ -1,15 +1,15 @@
-"""Receives a body from its socket straight into the caller's memory.
+"""Receives a response body from its socket directly into the caller's memory.
 
-aiohttp reads the head of an answer. Where the body is no more than so many bytes as they are (announced length, no
-chunks, no compression), its transport is then handed over to the protocol below, into whose buffer asyncio receives:
-no copy, no object a piece. Everything else stays with aiohttp's parser.
+aiohttp reads the head of the response. If the body is plain bytes (announced length, not chunked, not compressed), the
+transport is then handed to the protocol below, and asyncio receives into the caller's buffer: no copy, and no object
+for each piece. aiohttp's parser reads all other bodies.
 
-Three ways to a part's buffer were measured, each part sent on with its CRC64NVME: processor seconds per GiB of the
-whole process, boto3's share among them, medians of three runs over loopback on two cores at rest (`make bench-transfer
-ARGS='--movers direct thread pieces'`; a row is one file of 1 GiB or eight of 128 MiB at once):
+Three methods to fill a part's buffer were measured, each part uploaded with its CRC64NVME. The table has processor
+seconds per GiB of the whole process, boto3 included: medians of three runs over loopback on two idle cores (`make
+bench-transfer ARGS='--movers direct thread pieces'`). Each row is one file of 1 GiB, or eight files of 128 MiB at once:
 
-                                      this one    blocking reads    pieces of aiohttp's,
-                                                  in a thread       copied
+                                      this module  blocking reads   pieces from aiohttp,
+                                                   in a thread      copied
     known length                        0.77          0.75              1.22
     known length, eight                 0.86          1.11              1.25
     known length, TLS                   2.05          2.19              2.22
@@ -18,9 +18,10 @@ ARGS='--movers direct thread pieces'`; a row is one file of 1 GiB or eight of 12
     unknown length, eight               (1.34)        1.40              1.30
     unknown length, TLS                 (2.34)        2.35              2.36
 
-A thread for each file is no cheaper but for a single one over plain HTTP, cannot be cancelled in a read, and needs a
-client of its own. This one is the same code with and without TLS, can be cancelled at any moment, and sees a stall by
-a timer. Bodies of unknown length go by pieces in any case, which costs a copy and buys every framing and coding.
+A thread for each file is cheaper only for a single file over plain HTTP, cannot be cancelled during a read, and needs
+a second HTTP client. This module is the same code with and without TLS, can be cancelled at any moment, and detects a
+stall with a timer. Bodies of unknown length are read in pieces (in parentheses: this module falls back to pieces, too):
+that costs a copy and supports every framing and compression.
 """
 
 import asyncio
@@ -31,130 +32,134 @@ import aiohttp
 from export_worker.errors import DownloadInterruptedError
 
 DIRECT_MIN_BYTES = 1024 * 1024
-"""A smaller file gains nothing, and its connection can be used again when aiohttp reads it to the end."""
+"""Smaller bodies gain nothing, and aiohttp can reuse the connection of a body that it reads to the end."""
+
+_NOT_RECEIVING = "bytes arrived while no caller was receiving"
 
 
 class DirectBody(asyncio.BufferedProtocol):
-    """The rest of one answer; see `platforms.base.Receiver`.
+    """The rest of one response body; see `platforms.base.Receiver`.
 
     Args:
-        place: Of the download, for messages.
-        early: What came along with the head.
-        total_bytes: Of the whole body.
-        stall_s: Longer without a byte is a stall. Counts only while somebody waits: backpressure is no stall.
-        progress: Called with the number of bytes that have just come.
+        label: Method and URL of the download, for messages.
+        first_bytes: The part of the body that arrived together with the head.
+        total_bytes: Length of the whole body.
+        stall_s: Longest time without a byte. It counts only while a caller waits, so backpressure is not a stall.
+        progress: Called with the number of bytes that were just received.
     """
 
     def __init__(
-        self, place: str, early: bytes, total_bytes: int, *, stall_s: float, progress: Callable[[int], None]
+        self, label: str, first_bytes: bytes, total_bytes: int, *, stall_s: float, progress: Callable[[int], None]
     ) -> None:
-        self._place = place
-        self._early = memoryview(early)
+        self._label = label
+        self._first_bytes = memoryview(first_bytes)
         self._stall_s = stall_s
         self._progress = progress
         self.left_bytes = total_bytes
         self._transport: asyncio.Transport | None = None
-        self._former: asyncio.BaseProtocol | None = None
-        self._room: memoryview | None = None
-        self._arrived: asyncio.Future[None] | None = None
-        self._ended: DownloadInterruptedError | None = None
-        self._heard_s = 0.0
+        self._previous_protocol: asyncio.BaseProtocol | None = None
+        self._buffer: memoryview | None = None
+        self._filled: asyncio.Future[None] | None = None
+        self._error: DownloadInterruptedError | None = None
+        self._last_received_s = 0.0
 
     def take_over(self, transport: asyncio.Transport) -> None:
-        """Receive from now on what this transport brings; it must be paused."""
+        """Replaces the transport's protocol with this one. The transport must be paused."""
         self._transport = transport
-        self._former = transport.get_protocol()
+        self._previous_protocol = transport.get_protocol()
         transport.set_protocol(self)
 
-    async def receive_into(self, room: memoryview) -> int:
+    async def receive_into(self, buffer: memoryview) -> int:
         """See `platforms.base.Receiver`."""
-        wanted = min(len(room), self.left_bytes)
-        filled = min(len(self._early), wanted)
+        wanted = min(len(buffer), self.left_bytes)
+        filled = min(len(self._first_bytes), wanted)
         if filled:
-            room[:filled] = self._early[:filled]
-            self._early = self._early[filled:]
+            buffer[:filled] = self._first_bytes[:filled]
+            self._first_bytes = self._first_bytes[filled:]
             self._count(filled)
         if filled < wanted:
-            await self._receive(room[filled:wanted])
+            await self._receive(buffer[filled:wanted])
         return wanted
 
-    async def _receive(self, room: memoryview) -> None:
-        if self._ended is not None:
-            raise self._ended
+    async def _receive(self, buffer: memoryview) -> None:
+        if self._error is not None:
+            raise self._error
         if self._transport is None:
-            raise RuntimeError("a body is received after its connection was taken over")
+            raise RuntimeError("receive_into was called before take_over")
         loop = asyncio.get_running_loop()
-        self._room, self._arrived, self._heard_s = room, loop.create_future(), loop.time()
+        self._buffer, self._filled, self._last_received_s = buffer, loop.create_future(), loop.time()
         self._transport.resume_reading()
         try:
-            while not self._arrived.done():
-                await asyncio.wait([self._arrived], timeout=self._heard_s + self._stall_s - loop.time())
-                self._look()
-            self._arrived.result()
+            while not self._filled.done():
+                await asyncio.wait([self._filled], timeout=self._last_received_s + self._stall_s - loop.time())
+                self._check_stall()
+            self._filled.result()
         finally:
-            # Nothing may be written into the room any more, whatever ended the wait.
+            # Whatever ended the wait, nothing may be written into the buffer after this method.
             self._transport.pause_reading()
-            self._room = self._arrived = None
+            self._buffer = self._filled = None
 
-    def _look(self) -> None:
-        """End the wait when nothing has come for too long."""
-        silent_s = asyncio.get_running_loop().time() - self._heard_s
+    def _check_stall(self) -> None:
+        """Ends the wait if no byte has arrived for `stall_s`."""
+        silent_s = asyncio.get_running_loop().time() - self._last_received_s
         if silent_s >= self._stall_s:
-            self._end(DownloadInterruptedError(f"{self._place}: the body stands still"))
+            self._fail(DownloadInterruptedError(f"{self._label}: the body stalled"))
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the protocol's argument
-        """The room that is left. Nothing is received while nobody waits: the transport is paused then."""
-        if self._room is None:
-            raise RuntimeError("bytes came while nobody received")
-        return self._room
+        """Returns the unfilled rest of the buffer. The transport is paused while no caller waits."""
+        if self._buffer is None:
+            raise RuntimeError(_NOT_RECEIVING)
+        return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Some of the room has been filled."""
-        if self._room is None or self._transport is None:
-            raise RuntimeError("bytes came while nobody received")
-        self._heard_s = asyncio.get_running_loop().time()
-        self._room = self._room[nbytes:]
-        if not self._room:
+        """Counts bytes that the transport has written into the buffer."""
+        if self._buffer is None or self._transport is None:
+            raise RuntimeError(_NOT_RECEIVING)
+        self._last_received_s = asyncio.get_running_loop().time()
+        self._buffer = self._buffer[nbytes:]
+        if not self._buffer:
             self._transport.pause_reading()
         self._count(nbytes)
-        if not self._room and self._arrived is not None and not self._arrived.done():
-            self._arrived.set_result(None)
+        if not self._buffer and self._filled is not None and not self._filled.done():
+            self._filled.set_result(None)
 
     def eof_received(self) -> None:
-        """The server has said its last; the transport closes itself."""
-        self._end(DownloadInterruptedError(f"{self._place}: cut, {self.left_bytes} bytes before its announced end"))
+        """Ends the body early: the server sends no more. The transport closes itself."""
+        self._fail(DownloadInterruptedError(f"{self._label}: cut, {self.left_bytes} bytes before its announced end"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone. aiohttp's own protocol hears of it, too: its connector may wait for that."""
+        """Ends the body early. Informs aiohttp's protocol, too, because its connector may wait for that."""
         why = "the connection was closed" if exc is None else type(exc).__name__
-        self._end(DownloadInterruptedError(f"{self._place}: {why}, {self.left_bytes} bytes before its announced end"))
-        if self._former is not None:
-            self._former.connection_lost(exc)
+        self._fail(DownloadInterruptedError(f"{self._label}: {why}, {self.left_bytes} bytes before its announced end"))
+        if self._previous_protocol is not None:
+            self._previous_protocol.connection_lost(exc)
 
     def _count(self, nbytes: int) -> None:
         self.left_bytes -= nbytes
         self._progress(nbytes)
 
-    def _end(self, error: DownloadInterruptedError) -> None:
-        """No more will come; the first reason is the one to tell."""
-        self._ended = self._ended or error
-        if self._arrived is not None and not self._arrived.done():
-            self._arrived.set_exception(self._ended)
+    def _fail(self, error: DownloadInterruptedError) -> None:
+        """Ends the wait with an error. The first error is kept and reported."""
+        self._error = self._error or error
+        if self._filled is not None and not self._filled.done():
+            self._filled.set_exception(self._error)
 
 
 def direct_body(
-    place: str, response: aiohttp.ClientResponse, *, stall_s: float, progress: Callable[[int], None]
+    label: str, response: aiohttp.ClientResponse, *, stall_s: float, progress: Callable[[int], None]
 ) -> DirectBody | None:
-    """Take the connection of an answer over, from where its body has been read.
+    """Takes over the connection of a response, to receive its body directly.
 
     Args:
-        place: Of the download, for messages.
-        response: Its body not read yet. Nothing more comes out of it afterwards; closing it closes the connection.
-        stall_s: Longer without a byte is a stall.
-        progress: Called with the number of bytes that have just come.
+        label: Method and URL of the download, for messages.
+        response: A response whose body has not been read. It yields nothing afterwards; closing it closes the
+            connection.
+        stall_s: Longest time without a byte.
+        progress: Called with the number of bytes that were just received.
 
     Returns:
-        None when the body needs more than copying, is small, or has come or broken already: nothing has changed then.
+        None when the body needs more than copying, is small, has already arrived or is broken. The response is
+        unchanged then.
     """
     total_bytes, connection = response.content_length, response.connection
     framed = {"Transfer-Encoding", "Content-Encoding"} & set(response.headers)
@@ -163,12 +168,12 @@ def direct_body(
     protocol = connection.protocol
     if protocol is None or protocol.transport is None or response.content.exception() is not None:
         return None
-    early = bytearray()
-    # Reading makes aiohttp go on with what it holds back, so read until nothing is left. Nothing comes in between: the
-    # loop does not run here.
+    first_bytes = bytearray()
+    # Each read makes aiohttp parse more of what it has buffered, so read until nothing is left. No new bytes arrive
+    # during this, because the event loop does not run here.
     while piece := response.content.read_nowait():
-        early += piece
-    protocol.pause_reading()  # and no timer of aiohttp's runs any more
-    body = DirectBody(place, bytes(early), total_bytes, stall_s=stall_s, progress=progress)
+        first_bytes += piece
+    protocol.pause_reading()  # this also stops aiohttp's read timer
+    body = DirectBody(label, bytes(first_bytes), total_bytes, stall_s=stall_s, progress=progress)
     body.take_over(protocol.transport)
     return body

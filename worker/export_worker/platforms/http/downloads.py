@@ -1,7 +1,7 @@
-"""Opens the files of a finished operation, and says when what comes is no file.
+"""Opens the files of a finished operation, and detects responses that are not the file.
 
-Redirects are followed by hand: the credential goes to the connection's own origin only, and no host is asked that
-the connection does not allow.
+This module follows redirects itself: the credential is sent to the connection's own origin only, and no request is
+sent to a host that the connection does not allow.
 """
 
 import asyncio
@@ -20,62 +20,62 @@ from export_worker.errors import (
     DownloadInvalidError,
     ResultMissingError,
 )
-from export_worker.platforms.base import Mark, Receiver
+from export_worker.platforms.base import Receiver, ResumePoint
 from export_worker.platforms.http.client import (
     ANONYMOUS,
+    ERROR_BODY_MAX_BYTES,
     NO_HEADERS,
-    PROBLEM_MAX_BYTES,
     Auth,
     Credential,
     HttpClient,
-    can_be_reached,
+    is_usable_url,
     read_up_to,
 )
 from export_worker.platforms.http.direct_body import direct_body
-from export_worker.platforms.http.ranges import goes_on, range_headers, validator_of
+from export_worker.platforms.http.ranges import is_requested_range, range_headers, validator_of
 from export_worker.platforms.http.responses import HttpResponse, error_for, one_line
 
 REDIRECTS_MAX = 5
-"""A link service and a storage in front of the file take two or three."""
+"""A link service and a storage service in front of the file need two or three."""
 
 EXPANSION_MAX = 200
-"""Bytes out of one compressed byte. CSV and JSON reach 5 to 30, one of nearly equal lines 200; a bomb 1,000."""
+"""Largest accepted compression ratio. CSV and JSON reach 5 to 30, nearly equal lines 200, decompression bombs 1,000."""
 EXPANSION_FREE_BYTES = 16 * 1024 * 1024
-"""Below this nothing is refused: a small file of zeroes hurts nobody."""
+"""The ratio is not checked below this size: a small file of zeroes is harmless."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _READABLE_CODINGS = frozenset({"gzip", "deflate"})
-"""What aiohttp undoes without further packages; a body in any other coding would be stored as if it were the file."""
+"""Codings that aiohttp decodes without further packages. A body in another coding would be stored undecoded."""
 _JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 _URL_PUNCTUATION = "%:/?#[]@!$&'()*+,;=~"
 
 
 class HttpDownload:
-    """A download whose head is good. See `platforms.base.Download`."""
+    """A download whose head has been checked. See `platforms.base.Download`."""
 
     def __init__(
-        self, place: str, response: aiohttp.ClientResponse, client: HttpClient, mark: Mark | None = None
+        self, label: str, response: aiohttp.ClientResponse, client: HttpClient, resume_point: ResumePoint | None = None
     ) -> None:
-        self._place = place
+        self._label = label
         self._response = response
         self._client = client
-        self._mark = mark
+        self._resume_point = resume_point
 
     @property
     def offset_bytes(self) -> int:
-        """Those that the server left out, as it was asked to."""
-        return 0 if self._mark is None else self._mark.offset_bytes
+        """Number of bytes that the server left out, as requested."""
+        return 0 if self._resume_point is None else self._resume_point.offset_bytes
 
     @property
     def validator(self) -> str | None:
-        """Of the answer; see `ranges.validator_of`."""
+        """Validator of the response; see `ranges.validator_of`."""
         return None if _codings(self._response) else validator_of(self._response.headers)
 
     @property
     def total_bytes(self) -> int | None:
-        """Of the whole file. None when no length was told, or one of compressed bytes, which nobody will see."""
-        if self._mark is not None:
-            return self._mark.total_bytes
+        """Length of the whole file; None when the server announced none, or only that of the compressed body."""
+        if self._resume_point is not None:
+            return self._resume_point.total_bytes
         return None if _codings(self._response) else self._response.content_length
 
     @property
@@ -84,43 +84,43 @@ class HttpDownload:
         return _media_type(self._response)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes, decompressed.
+        """Yields the decompressed body in pieces of any size.
 
-        Bytes after the announced end are no part of an HTTP message: they are noticed only when they come along with
-        its head. A body that is neither announced nor chunked ends with its connection: a reset is noticed, an orderly
-        close in the middle cannot be.
+        Bytes after the announced end are not part of the HTTP message. They are detected only if they arrive together
+        with the head. A body without an announced length and without chunks ends when the connection closes: a reset is
+        detected, an orderly close in the middle cannot be.
 
         Raises:
-            DownloadInterruptedError: Cut, stalled, or not as long as announced.
-            DownloadInvalidError: It expands as no export does.
+            DownloadInterruptedError: The body is cut, stalled, or not as long as announced.
+            DownloadInvalidError: The body expands more than exports do.
         """
         done_bytes = self.offset_bytes
         closed = self._closed()
-        with _interruptions(self._place, self._client):
+        with _translate_interruptions(self._label, self._client):
             async for chunk in self._response.content.iter_any():
                 done_bytes += len(chunk)
                 self._check_expansion(done_bytes - self.offset_bytes)
                 yield chunk
             if closed is not None and closed.done():
-                # aiohttp 3.14 takes a reset for the end of a body that has no other; here it raises.
+                # aiohttp 3.14 accepts a reset as the end of a body that has no other end; this raises the reset.
                 closed.result()
         if self.total_bytes is not None and done_bytes != self.total_bytes:
-            raise DownloadInterruptedError(f"{self._place}: {done_bytes} bytes where {self.total_bytes} were announced")
+            raise DownloadInterruptedError(f"{self._label}: {done_bytes} bytes where {self.total_bytes} were announced")
 
     def receiver(self, progress: Callable[[int], None]) -> Receiver | None:
         """See `platforms.base.Direct`."""
-        return direct_body(self._place, self._response, stall_s=self._client.read_timeout_s, progress=progress)
+        return direct_body(self._label, self._response, stall_s=self._client.read_timeout_s, progress=progress)
 
     def _check_expansion(self, done_bytes: int) -> None:
-        """Refuse a body that a few bytes blow up: it would fill the bucket, and the line, for nothing."""
-        came_bytes = self._response.content.total_raw_bytes
-        if done_bytes > max(EXPANSION_FREE_BYTES, EXPANSION_MAX * came_bytes):
+        """Refuses a decompression bomb, which would fill the bucket and the network for nothing."""
+        received_bytes = self._response.content.total_raw_bytes
+        if done_bytes > max(EXPANSION_FREE_BYTES, EXPANSION_MAX * received_bytes):
             raise DownloadInvalidError(
-                f"{self._place}: {came_bytes} compressed bytes became more than {EXPANSION_MAX} times as many"
+                f"{self._label}: {received_bytes} compressed bytes became more than {EXPANSION_MAX} times as many"
             )
 
     def _closed(self) -> "asyncio.Future[None] | None":
-        """How the connection ends: its only word about the end of a body that is neither announced nor chunked."""
+        """Returns the future of the connection's end, for a body that only the end of the connection delimits."""
         connection = self._response.connection
         if self._response.content_length is not None or connection is None or connection.protocol is None:
             return None
@@ -129,10 +129,16 @@ class HttpDownload:
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """The head of an answer, and the address that it came from."""
+    """The response after its head, with its URL.
+
+    Args:
+        url: URL that was requested last.
+        label: Method and URL for messages.
+        response: Its body has not been read.
+    """
 
     url: URL
-    place: str
+    label: str
     response: aiohttp.ClientResponse
 
 
@@ -140,38 +146,42 @@ class Downloader:
     """Opens files for one connection.
 
     Args:
+        client: Client of the connection.
+        auth: Provides the credential for the connection's own origin.
         allow_hosts: Further hosts that a download may come from, each as `host` or `host:port`.
     """
 
     def __init__(self, client: HttpClient, auth: Auth, allow_hosts: Sequence[str]) -> None:
         self._client = client
         self._auth = auth
-        self._own = origin(client.base_url)
+        self._own_origin = origin(client.base_url)
         self._allowed = frozenset(host.lower() for host in allow_hosts)
 
     @asynccontextmanager
-    async def open(self, url: URL, file_name: str, mark: Mark | None = None) -> AsyncIterator[HttpDownload]:
-        """Open one file.
+    async def open(
+        self, url: URL, file_name: str, resume_point: ResumePoint | None = None
+    ) -> AsyncIterator[HttpDownload]:
+        """Opens one file.
 
         Args:
-            url: Finished, `encoded=True`: sent as it stands.
-            file_name: A JSON answer is an error page unless the name ends in .json, .jsonl or .ndjson.
-            mark: Where to go on. A server that does not, or has another version by now, gives the whole file.
+            url: Complete URL, built with `encoded=True`; it is sent unchanged.
+            file_name: A JSON response counts as an error page unless this name ends in .json, .jsonl or .ndjson.
+            resume_point: Where to resume. The whole file is opened if the server cannot resume or has another version.
 
         Raises:
-            DownloadError: No such file, a forbidden host, or an error page.
-            PlatformError: No answer, an error status, or a refused credential.
+            DownloadError: The file does not exist, its host is forbidden, or the response is an error page.
+            PlatformError: No response, an error status, or a refused credential.
         """
-        head = await self._open(url, NO_HEADERS if mark is None else range_headers(mark))
-        if mark is not None and not goes_on(head.response, mark):
-            mark = None
+        head = await self._open(url, NO_HEADERS if resume_point is None else range_headers(resume_point))
+        if resume_point is not None and not is_requested_range(head.response, resume_point):
+            resume_point = None
             if head.response.status in {206, 416}:
-                # Not what was asked for, and not the whole file.
+                # The response is neither the requested range nor the whole file.
                 head.response.close()
                 head = await self._open(url, NO_HEADERS)
         try:
-            await self._check(head, file_name, 200 if mark is None else 206)
-            yield HttpDownload(head.place, head.response, self._client, mark)
+            await self._check(head, file_name, 200 if resume_point is None else 206)
+            yield HttpDownload(head.label, head.response, self._client, resume_point)
         finally:
             head.response.close()
 
@@ -191,88 +201,89 @@ class Downloader:
         return await self._follow(url, fresh, headers)
 
     async def _follow(self, url: URL, credential: Credential, headers: Mapping[str, str]) -> _Head:
-        """The first answer that is no redirect."""
-        self._check_hop(self._client.base_url, url)
+        """Follows redirects and returns the first other response."""
+        self._check_redirect(self._client.base_url, url)
         for _ in range(REDIRECTS_MAX + 1):
             head = await self._get(url, credential, headers)
             if head.response.status not in _REDIRECTS:
                 return head
             head.response.close()
             target = _target(head)
-            self._check_hop(url, target)
+            self._check_redirect(url, target)
             url = target
-        raise DownloadInvalidError(f"{self._place(url)}: more than {REDIRECTS_MAX} redirects")
+        raise DownloadInvalidError(f"{self._label(url)}: more than {REDIRECTS_MAX} redirects")
 
     async def _get(self, url: URL, credential: Credential, headers: Mapping[str, str]) -> _Head:
-        place = self._place(url)
-        with self._client.mapped_failures(place):
+        label = self._label(url)
+        with self._client.translate_errors(label):
             try:
                 response = await self._client.get_stream(url, credential if self._is_own(url) else ANONYMOUS, headers)
             except AddressRefusedError as error:
-                raise DownloadForbiddenError(f"{place}: {self._clean(str(error))}") from None
+                raise DownloadForbiddenError(f"{label}: {self._clean(str(error))}") from None
             except aiohttp.ClientResponseError as error:
-                # A short body that is longer than announced arrives with its head and breaks the parser here.
-                raise DownloadInterruptedError(f"{place}: {self._client.reason(error)}") from None
-        return _Head(url, place, response)
+                # A short body that is longer than announced arrives with its head and makes the parser fail here.
+                raise DownloadInterruptedError(f"{label}: {self._client.reason(error)}") from None
+        return _Head(url, label, response)
 
-    def _check_hop(self, before: URL, url: URL) -> None:
+    def _check_redirect(self, before: URL, url: URL) -> None:
         if url.scheme not in {"http", "https"} or (before.scheme == "https" and url.scheme != "https"):
-            raise DownloadForbiddenError(f"{self._place(url)}: leads from {before.scheme} to {self._clean(url.scheme)}")
-        if not can_be_reached(url):
-            raise DownloadInvalidError(f"{self._place(before)}: a redirect to an address that cannot be used")
+            raise DownloadForbiddenError(f"{self._label(url)}: leads from {before.scheme} to {self._clean(url.scheme)}")
+        if not is_usable_url(url):
+            raise DownloadInvalidError(f"{self._label(before)}: a redirect to a URL that cannot be used")
         _, host, port = origin(url)
-        if host != self._own[1] and self._allowed.isdisjoint({host, f"{host}:{port}"}):
+        if host != self._own_origin[1] and self._allowed.isdisjoint({host, f"{host}:{port}"}):
             raise DownloadForbiddenError(
-                f"{self._place(url)}: {self._clean(host)} is neither the connection's host nor in allow_hosts"
+                f"{self._label(url)}: {self._clean(host)} is neither the connection's host nor in allow_hosts"
             )
 
-    async def _check(self, head: _Head, file_name: str, good: int) -> None:
-        """Raise the error that the head stands for, unless it is that of a file."""
-        if head.response.status != good:
-            raise await self._problem(head)
+    async def _check(self, head: _Head, file_name: str, expected_status: int) -> None:
+        """Raises an error unless the response is a file."""
+        if head.response.status != expected_status:
+            raise await self._error_for(head)
         if unreadable := _codings(head.response) - _READABLE_CODINGS:
             coding = self._clean(min(unreadable))
-            raise DownloadInvalidError(f"{head.place}: comes in a coding that was not asked for: {coding}")
+            raise DownloadInvalidError(f"{head.label}: has a content coding that was not requested: {coding}")
         media_type = _media_type(head.response)
         is_json = media_type in {"application/json", "text/json"} or media_type.endswith("+json")
         if _is_html(media_type) or (is_json and not file_name.lower().endswith(_JSON_SUFFIXES)):
             what = self._clean(media_type)
-            raise DownloadInvalidError(f"{head.place}: {what} where a file was announced{await self._tail(head)}")
+            raise DownloadInvalidError(f"{head.label}: {what} where a file was announced{await self._excerpt(head)}")
 
-    async def _problem(self, head: _Head) -> Exception:
+    async def _error_for(self, head: _Head) -> Exception:
         status = head.response.status
         if status in {404, 410}:
-            return ResultMissingError(f"{head.place}: the file is not there (HTTP {status}){await self._tail(head)}")
+            excerpt = await self._excerpt(head)
+            return ResultMissingError(f"{head.label}: the file does not exist (HTTP {status}){excerpt}")
         if status in {401, 403} and not self._is_own(head.url):
-            # Our credential was not sent there: it is the link that has ended, and the platform can give another.
-            return ResultMissingError(f"{head.place}: the link is refused (HTTP {status}){await self._tail(head)}")
-        answer = HttpResponse(head.place, status, head.response.headers, await self._beginning(head))
-        problem = error_for(answer, self._client.redactor)
-        return problem or DownloadInvalidError(f"{head.place}: HTTP {status} where a whole file was announced")
+            # Our credential was not sent to this host: the link has expired, and the platform can issue another.
+            return ResultMissingError(f"{head.label}: the link is refused (HTTP {status}){await self._excerpt(head)}")
+        response = HttpResponse(head.label, status, head.response.headers, await self._beginning(head))
+        error = error_for(response, self._client.redactor)
+        return error or DownloadInvalidError(f"{head.label}: HTTP {status} where a whole file was announced")
 
-    async def _tail(self, head: _Head) -> str:
-        """What the body says, as the end of a message."""
+    async def _excerpt(self, head: _Head) -> str:
+        """Returns an excerpt of the body, as the end of a message."""
         excerpt = self._clean((await self._beginning(head)).decode(errors="replace"))
         return f": {excerpt}" if excerpt else ""
 
     async def _beginning(self, head: _Head) -> bytes:
-        with self._client.mapped_failures(head.place):
-            return await read_up_to(head.response, PROBLEM_MAX_BYTES)
+        with self._client.translate_errors(head.label):
+            return await read_up_to(head.response, ERROR_BODY_MAX_BYTES)
 
     def _is_own(self, url: URL) -> bool:
-        return origin(url) == self._own
+        return origin(url) == self._own_origin
 
-    def _place(self, url: URL) -> str:
-        """Method and address for messages: without the query string, and without our own origin."""
-        whose = "" if self._is_own(url) else "{}://{}:{}".format(*origin(url))
-        return self._clean(f"GET {whose}{url.raw_path}")
+    def _label(self, url: URL) -> str:
+        """Returns method and URL for messages, without the query string and without the connection's own origin."""
+        prefix = "" if self._is_own(url) else "{}://{}:{}".format(*origin(url))
+        return self._clean(f"GET {prefix}{url.raw_path}")
 
     def _clean(self, text: str) -> str:
         return one_line(text, self._client.redactor)
 
 
 def _target(head: _Head) -> URL:
-    """Where a redirect leads. Its encoding is kept; raw bytes in it are encoded once."""
+    """Returns the URL of a redirect. Existing percent-encoding is kept; raw bytes are encoded once."""
     location = head.response.headers.get("Location", "").strip()
     encoded = quote(location, safe=_URL_PUNCTUATION, errors="surrogateescape")
     try:
@@ -281,12 +292,12 @@ def _target(head: _Head) -> URL:
     except ValueError:
         usable, target = False, head.url
     if not usable:
-        raise DownloadInvalidError(f"{head.place}: a redirect without an address that can be used")
+        raise DownloadInvalidError(f"{head.label}: a redirect without a URL that can be used")
     return target
 
 
 def _codings(response: aiohttp.ClientResponse) -> set[str]:
-    """The compressions that the answer names."""
+    """Returns the content codings of the response, without `identity`."""
     names = {name.strip().lower() for name in response.headers.get("Content-Encoding", "").split(",")}
     return names - {"", "identity"}
 
@@ -300,11 +311,11 @@ def _is_html(media_type: str) -> bool:
 
 
 @contextmanager
-def _interruptions(place: str, client: HttpClient) -> Iterator[None]:
-    """What breaks a body that has begun. The cause is left out: it may hold the URL with a token."""
+def _translate_interruptions(label: str, client: HttpClient) -> Iterator[None]:
+    """Translates errors while a body is read. The cause is not chained: it may contain the URL with a token."""
     try:
         yield
     except TimeoutError:
-        raise DownloadInterruptedError(f"{place}: the body stands still") from None
+        raise DownloadInterruptedError(f"{label}: the body stalled") from None
     except (aiohttp.ClientError, OSError) as error:
-        raise DownloadInterruptedError(f"{place}: {client.reason(error)}") from None
+        raise DownloadInterruptedError(f"{label}: {client.reason(error)}") from None

@@ -1,4 +1,4 @@
-"""GraphQL over HTTP: a constant document and variables in, the answer's data out."""
+"""GraphQL over HTTP: sends a constant document with variables, and returns the data of the response."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from typing import Any
 
 from export_worker.credentials import Redactor
 from export_worker.errors import PlatformError, PlatformMalformedError, PlatformRefusedError, PlatformUnavailableError
-from export_worker.platforms.http.client import ANSWER_TIMEOUT_S, Auth, Call, HttpClient
+from export_worker.platforms.http.client import CALL_TIMEOUT_S, Auth, Call, HttpClient
 from export_worker.platforms.http.responses import one_line
 
-_PASSING = frozenset(
+_TEMPORARY = frozenset(
     {"INTERNAL", "INTERNAL_ERROR", "INTERNAL_SERVER_ERROR", "SERVICE_UNAVAILABLE", "TIMEOUT", "UNAVAILABLE"}
 )
-"""Words of `extensions.code` or `extensions.classification` for a fault of the server's own. GraphQL names none; these
-are what common servers say. Without such a word a fault cannot be told from a refusal, and is taken for one."""
+"""Values of `extensions.code` or `extensions.classification` that mean a temporary fault of the server. GraphQL defines
+none; common servers use these. An error without such a value counts as a refusal, since the two look the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,9 @@ class Document:
     """One operation of a GraphQL API.
 
     Args:
-        name: The operation's name in the text.
+        name: Name of the operation in the text.
         field: The one field that it selects at the root.
-        text: The document. A constant: whatever varies goes into variables.
+        text: The document. It is a constant; everything that varies is a variable.
     """
 
     name: str
@@ -47,47 +47,47 @@ class GraphQL:
         document: Document,
         variables: Mapping[str, Any],
         *,
-        enough: Callable[[dict[str, Any]], bool] = _never,
-        timeout_s: float = ANSWER_TIMEOUT_S,
+        is_sufficient: Callable[[dict[str, Any]], bool] = _never,
+        timeout_s: float = CALL_TIMEOUT_S,
     ) -> dict[str, Any]:
-        """The `data` of the answer.
+        """Returns the `data` of the response.
 
         Args:
-            document: What is asked.
-            variables: Only what is given: a null is not the same as nothing.
-            enough: Whether data that comes beside errors holds what the caller needs all the same.
+            document: The document to execute.
+            variables: Only variables that are given: a null does not mean the same as a missing variable.
+            is_sufficient: Returns whether the data of a response that also has errors contains what the caller needs.
             timeout_s: Seconds for the whole exchange.
 
         Raises:
-            PlatformRefusedError: The answer has errors.
-            PlatformUnavailableError: No answer, or errors that the server calls its own.
+            PlatformRefusedError: The response has errors.
+            PlatformUnavailableError: No response, or only errors that are temporary faults of the server.
             PlatformError: See `HttpClient.call`.
         """
         body = {"operationName": document.name, "query": document.text, "variables": dict(variables)}
-        answer = await self._client.call(Call("POST", "/graphql", json=body, timeout_s=timeout_s), self._auth)
-        envelope = _envelope(document, answer)
+        response = await self._client.call(Call("POST", "/graphql", json=body, timeout_s=timeout_s), self._auth)
+        envelope = _envelope(document, response)
         data = envelope.get("data")
         errors = envelope.get("errors")
-        if errors and not (isinstance(data, dict) and enough(data)):
-            raise _problem(document, errors, self._client.redactor)
+        if errors and not (isinstance(data, dict) and is_sufficient(data)):
+            raise _error_for(document, errors, self._client.redactor)
         if not isinstance(data, dict):
-            raise PlatformMalformedError(f"{document.name}: the answer has neither data nor errors")
+            raise PlatformMalformedError(f"{document.name}: the response has neither data nor errors")
         return data
 
 
-def _envelope(document: Document, answer: Any) -> dict[str, Any]:
-    """The answer itself; GrowingIO's reference shows it within a list of one, too."""
-    if isinstance(answer, list) and len(answer) == 1:
-        answer = answer[0]
-    if not isinstance(answer, dict):
-        raise PlatformMalformedError(f"{document.name}: the answer is no GraphQL answer (a {type(answer).__name__})")
-    return answer
+def _envelope(document: Document, response: Any) -> dict[str, Any]:
+    """Returns the response object. GrowingIO's reference also shows it within a list of one item."""
+    if isinstance(response, list) and len(response) == 1:
+        response = response[0]
+    if not isinstance(response, dict):
+        raise PlatformMalformedError(f"{document.name}: the response is a {type(response).__name__}, not an object")
+    return response
 
 
-def _problem(document: Document, errors: Any, redactor: Redactor) -> PlatformError:
+def _error_for(document: Document, errors: Any, redactor: Redactor) -> PlatformError:
     items = errors if isinstance(errors, list) else [errors]
     text = one_line("; ".join(map(_message, items)), redactor)
-    kind = PlatformUnavailableError if all(map(_is_passing, items)) else PlatformRefusedError
+    kind = PlatformUnavailableError if all(map(_is_temporary, items)) else PlatformRefusedError
     return kind(f"{document.name}: {text}")
 
 
@@ -97,9 +97,9 @@ def _message(error: Any) -> str:
     return str(error)
 
 
-def _is_passing(error: Any) -> bool:
+def _is_temporary(error: Any) -> bool:
     extensions = error.get("extensions") if isinstance(error, dict) else None
     if not isinstance(extensions, dict):
         return False
-    words = {str(extensions.get(key)).upper() for key in ("code", "classification")}
-    return not _PASSING.isdisjoint(words)
+    categories = {str(extensions.get(key)).upper() for key in ("code", "classification")}
+    return not _TEMPORARY.isdisjoint(categories)

@@ -1,4 +1,4 @@
-"""Going on in the middle of a file over HTTP: what to ask, and what an answer must say to be believed (RFC 9110)."""
+"""Resuming a download in the middle of a file: the request headers, and the check of the response (RFC 9110)."""
 
 import re
 from collections.abc import Mapping
@@ -6,19 +6,22 @@ from email.utils import parsedate_to_datetime
 
 import aiohttp
 
-from export_worker.platforms.base import Mark
+from export_worker.platforms.base import ResumePoint
 
 LAST_MODIFIED_AGE_S = 1.0
-"""A file may be written twice within the second that Last-Modified tells; a later Date shows that this one is over."""
+"""A file may change twice within the second that Last-Modified states. A later Date shows that the second is over."""
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
 def validator_of(headers: Mapping[str, str]) -> str | None:
-    """What tells this version of a file from every other, fit for If-Range; None when the head has nothing so strong.
+    """Returns the strong validator of the response, for use in If-Range.
 
     Args:
-        headers: Of the answer, by names of any case.
+        headers: Headers of the response, found without regard to case.
+
+    Returns:
+        The strong ETag, or a Last-Modified that identifies one version. None when the response has neither.
     """
     etag = headers.get("ETag")
     if etag is not None:
@@ -33,19 +36,24 @@ def validator_of(headers: Mapping[str, str]) -> str | None:
     return modified if age_s >= LAST_MODIFIED_AGE_S else None
 
 
-def range_headers(mark: Mark) -> dict[str, str]:
-    """Ask for the rest of this very version, and for the whole file if there is another by now."""
-    return {"Range": f"bytes={mark.offset_bytes}-", "If-Range": mark.validator}
+def range_headers(resume_point: ResumePoint) -> dict[str, str]:
+    """Returns headers that request the rest of this version, or the whole file if the version has changed."""
+    return {"Range": f"bytes={resume_point.offset_bytes}-", "If-Range": resume_point.validator}
 
 
-def goes_on(response: aiohttp.ClientResponse, mark: Mark) -> bool:
-    """Whether the answer is exactly the rest that was asked for. Not every server that knows Range knows If-Range."""
+def is_requested_range(response: aiohttp.ClientResponse, resume_point: ResumePoint) -> bool:
+    """Returns whether the response is exactly the requested rest.
+
+    The check is needed because some servers support Range but ignore If-Range.
+    """
     if response.status != 206 or response.headers.get("Content-Encoding", "identity").lower() != "identity":
         return False
-    told = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
-    if told is None or tuple(map(int, told.groups())) != (mark.offset_bytes, mark.total_bytes - 1, mark.total_bytes):
+    content_range = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+    total_bytes = resume_point.total_bytes
+    requested = (resume_point.offset_bytes, total_bytes - 1, total_bytes)
+    if content_range is None or tuple(map(int, content_range.groups())) != requested:
         return False
-    if mark.validator.startswith('"'):
-        return response.headers.get("ETag") == mark.validator
-    # An answer to If-Range need not repeat it.
-    return response.headers.get("Last-Modified", mark.validator) == mark.validator
+    if resume_point.validator.startswith('"'):
+        return response.headers.get("ETag") == resume_point.validator
+    # A response to If-Range does not have to repeat Last-Modified.
+    return response.headers.get("Last-Modified", resume_point.validator) == resume_point.validator

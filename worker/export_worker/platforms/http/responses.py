@@ -1,6 +1,6 @@
-"""What a platform's HTTP answer means: the value it carries, or an error of our tree. Pure: no I/O.
+"""Turns an HTTP response of a platform into its value, or into one of our errors. Pure: no I/O.
 
-No message of an error shows a query string (a token may stand there), a control character or a known secret.
+Error messages contain no query string (it may hold a token), no control character and no known secret.
 """
 
 import json
@@ -22,21 +22,21 @@ from export_worker.errors import (
 )
 
 EXCERPT_CHARS = 300
-"""Of a body, in a message: enough for the sentence of a JSON error, short enough for one line of a log."""
+"""Longest excerpt of a body in a message: enough for the sentence in a JSON error, short enough for one log line."""
 RETRY_AFTER_MAX_S = 3600.0
-"""A gateway that says "next year" must not park an export: after an hour we look for ourselves."""
+"""Longest accepted Retry-After: a gateway that asks for a wait until next year must not block an export."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]+")
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """One answer, read to its end.
+    """One response with its whole body.
 
     Args:
-        call: Method and path of the question, for messages.
-        headers: Found without regard to case.
-        body: Decompressed.
+        call: Method and path of the request, for messages.
+        headers: Headers, found without regard to case.
+        body: Decompressed body.
     """
 
     call: str
@@ -46,39 +46,56 @@ class HttpResponse:
 
 
 def one_line(text: str, redactor: Redactor, limit: int = EXCERPT_CHARS) -> str:
-    """The text without control characters and known secrets, cut to `limit` characters.
+    """Returns the text on one line, without control characters and known secrets, cut to `limit` characters.
 
-    Masked before it is cut: the first half of a secret would not be known as one.
+    Secrets are masked before the text is cut, because half a secret would not be recognized.
     """
     printable = _UNPRINTABLE.sub(" ", text.encode(errors="replace").decode())
     masked = redactor.text(printable).strip()
     return masked if len(masked) <= limit else masked[: limit - 1] + "…"
 
 
-def json_value(answer: HttpResponse, redactor: Redactor) -> Any:
-    """The JSON value that a good answer carries.
+def storable_text(value: Any, limit_chars: int) -> str | None:
+    """Returns the value if it is a non-empty text that can be stored in Redis and sent to the platform again.
+
+    JSON can carry half a surrogate pair, which cannot be encoded as UTF-8.
+
+    Args:
+        value: A value from a platform's response.
+        limit_chars: Longest accepted text.
+
+    Returns:
+        None when the value is no text, is empty or too long, or contains a surrogate.
+    """
+    if not isinstance(value, str) or not 0 < len(value) <= limit_chars:
+        return None
+    return None if any("\ud800" <= char <= "\udfff" for char in value) else value
+
+
+def json_value(response: HttpResponse, redactor: Redactor) -> Any:
+    """Returns the JSON value of a successful response.
 
     Raises:
         PlatformMalformedError: The body is not JSON.
     """
     try:
-        return json.loads(answer.body)
+        return json.loads(response.body)
     except (ValueError, RecursionError):
-        raise PlatformMalformedError(_message(answer, "is not JSON", redactor)) from None
+        raise PlatformMalformedError(_message(response, "is not JSON", redactor)) from None
 
 
-def error_for(answer: HttpResponse, redactor: Redactor) -> PlatformError | None:
-    """The error that the answer's status stands for; None when it is a good one (2xx)."""
-    status = answer.status
+def error_for(response: HttpResponse, redactor: Redactor) -> PlatformError | None:
+    """Returns the error for the response's status, or None when the status is 2xx."""
+    status = response.status
     if 200 <= status < 300:
         return None
-    message = _message(answer, f"is HTTP {status}", redactor)
-    wait_s = retry_after_s(answer.headers.get("Retry-After"), datetime.now(UTC))
+    message = _message(response, f"is HTTP {status}", redactor)
+    wait_s = retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC))
     if status in {401, 403}:
         return AuthFailedError(message)
     if status == 429:
         return PlatformThrottledError(message, retry_after_s=wait_s)
-    # 408 is the server's own word for a timeout.
+    # 408 means that the server waited too long for the request: a retry can succeed.
     if status >= 500 or status == 408:
         return PlatformUnavailableError(message, retry_after_s=wait_s)
     if 300 <= status < 400:
@@ -87,9 +104,10 @@ def error_for(answer: HttpResponse, redactor: Redactor) -> PlatformError | None:
 
 
 def retry_after_s(header: str | None, now: datetime) -> float | None:
-    """Seconds to wait by a Retry-After header (RFC 9110, 10.2.3: seconds or a date), 0 to `RETRY_AFTER_MAX_S`.
+    """Returns the seconds that a Retry-After header asks for (RFC 9110, 10.2.3: seconds or a date).
 
-    None when there is no header, or none that can be read.
+    Returns:
+        0 to `RETRY_AFTER_MAX_S`; None when there is no header or it cannot be parsed.
     """
     text = (header or "").strip()
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
@@ -103,7 +121,7 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
     return min(max((moment - now).total_seconds(), 0.0), RETRY_AFTER_MAX_S)
 
 
-def _message(answer: HttpResponse, what: str, redactor: Redactor) -> str:
-    excerpt = one_line(answer.body.decode(errors="replace"), redactor)
-    message = f"{answer.call}: the answer {what}"
+def _message(response: HttpResponse, what: str, redactor: Redactor) -> str:
+    excerpt = one_line(response.body.decode(errors="replace"), redactor)
+    message = f"{response.call}: the response {what}"
     return f"{message}: {excerpt}" if excerpt else message

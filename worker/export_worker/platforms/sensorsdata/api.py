@@ -1,4 +1,4 @@
-"""The calls of Sensors Data as they go out. Pure but for `Api`, which makes those about user groups."""
+"""Builds the calls of Sensors Data, and sends those about user groups. Only `SensorsdataApi` does I/O."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,13 +10,13 @@ from export_worker.platforms.http.client import SUBMIT_TIMEOUT_S, Auth, Call, Ht
 from export_worker.platforms.http.responses import error_for, json_value, one_line
 from export_worker.platforms.sensorsdata.operations import GROUPS_PATH, SQL_V2_PATH, SQL_V3_PATH
 from export_worker.platforms.sensorsdata.settings import SensorsdataSettings
-from export_worker.platforms.sensorsdata.sql import EnvelopeLines, JsonLines, Reader, TextLines
+from export_worker.platforms.sensorsdata.sql import EnvelopeLines, JsonLines, LineReader, TextLines
 
 BASE_TIMES = "base_time_list"
 
 
 class Calls:
-    """Makes calls by the settings of a connection."""
+    """Builds calls according to the settings of a connection."""
 
     def __init__(self, settings: SensorsdataSettings) -> None:
         self._settings = settings
@@ -35,57 +35,57 @@ class Calls:
         return Call("DELETE", f"{self._groups}/{group_id:d}")
 
     def execute(self, group_id: int, base_times: Sequence[str] | None) -> Call:
-        """`POST /v2/user_groups/{id}/execute`; the newest partition when no base times are given."""
-        # The document says that requests are JSON: where there is nothing to say, the body is an empty object.
+        """`POST /v2/user_groups/{id}/execute`; for the newest partition when no base times are given."""
+        # The document says that requests are JSON, so a request without parameters has an empty object as its body.
         call = Call("POST", f"{self._groups}/{group_id:d}/execute", json={}, timeout_s=SUBMIT_TIMEOUT_S)
         return _with_base_times(call, base_times, self._settings.execute_base_times)
 
     def status(self, group_id: int, base_times: Sequence[str] | None) -> Call:
-        """`GET /v2/user_groups/{id}/status`; of the newest partition when no base times are given."""
+        """`GET /v2/user_groups/{id}/status`; for the newest partition when no base times are given."""
         call = Call("GET", f"{self._groups}/{group_id:d}/status")
         return _with_base_times(call, base_times, self._settings.status_base_times)
 
     def sql_v2(self, statement: str) -> Call:
-        """`POST /api/sql/query`: a form."""
-        return self._sql_v2({"q": statement} if self._settings.sql_format == "text" else _as_json(statement))
+        """`POST /api/sql/query`: a form. The setting `sql_format` decides the format of the response."""
+        return self._sql_v2({"q": statement} if self._settings.sql_format == "text" else _json_form(statement))
 
     def sql_v2_json(self, statement: str) -> Call:
-        """The same for an answer with one object a line, whatever the settings want."""
-        return self._sql_v2(_as_json(statement))
+        """`POST /api/sql/query`: a form. The response has one JSON object a line, whatever the settings say."""
+        return self._sql_v2(_json_form(statement))
 
     def _sql_v2(self, form: Mapping[str, str]) -> Call:
         path = self._settings.api_prefix + SQL_V2_PATH
         return Call("POST", path, form=form, timeout_s=self._settings.sql_silence_s)
 
     def sql_v3(self, statement: str, more: Mapping[str, Any] | None = None) -> Call:
-        """`POST /api/v3/analytics/v1/model/sql/query`: JSON. The limit is a text there."""
+        """`POST /api/v3/analytics/v1/model/sql/query`: JSON. This API expects the limit as a text."""
         rows = self._settings.page_rows
         body = {"sql": statement} | ({"limit": str(rows)} if rows else {}) | dict(more or {})
         path = self._settings.api_prefix + SQL_V3_PATH
         return Call("POST", path, json=body, timeout_s=self._settings.sql_silence_s)
 
-    def reader(self, columns: Sequence[str], *, v3: bool) -> Reader:
-        """Reads the answer to a statement of ours, whose first column is the key."""
+    def reader(self, columns: Sequence[str], *, v3: bool) -> LineReader:
+        """Returns a reader for the response to a statement of the driver, whose first column is the key."""
         if v3:
             return EnvelopeLines(columns)
         return JsonLines(columns[0]) if self._settings.sql_format == "json" else TextLines(columns[0])
 
 
-def _as_json(statement: str) -> dict[str, str]:
+def _json_form(statement: str) -> dict[str, str]:
     return {"q": statement, "format": "json"}
 
 
-def _with_base_times(call: Call, base_times: Sequence[str] | None, place: Literal["json", "query"]) -> Call:
-    """The call with the base times where the settings want them."""
+def _with_base_times(call: Call, base_times: Sequence[str] | None, location: Literal["json", "query"]) -> Call:
+    """Returns the call with the base times in the location that the settings name."""
     if not base_times:
         return call
-    if place == "json":
+    if location == "json":
         return replace(call, json={BASE_TIMES: list(base_times)})
     return replace(call, query={BASE_TIMES: list(base_times)})
 
 
-class Api:
-    """Asks about user groups."""
+class SensorsdataApi:
+    """Sends the calls about user groups."""
 
     def __init__(self, client: HttpClient, auth: Auth) -> None:
         self._client = client
@@ -93,24 +93,26 @@ class Api:
 
     @property
     def redactor(self) -> Redactor:
-        """Knows the connection's secrets."""
+        """Masks the connection's secrets."""
         return self._client.redactor
 
-    async def ask(self, call: Call) -> Any:
-        """The JSON value of a good answer; an empty body, as a server may have for "done", is an empty object.
+    async def send(self, call: Call) -> Any:
+        """Sends a call and returns the JSON value of the response.
+
+        An empty body counts as an empty object: some servers send it when there is nothing to return.
 
         Raises:
-            PlatformRefusedError: An error within an answer of status 200.
-            PlatformError: No answer, an error status, or no JSON.
+            PlatformRefusedError: A response of status 200 contains an error.
+            PlatformError: No response, an error status, or no JSON.
         """
-        answer = await self._client.exchange(call, await self._auth.credential())
-        problem = error_for(answer, self.redactor)
-        if problem is not None:
-            raise problem
-        if not answer.body.strip():
+        response = await self._client.exchange(call, await self._auth.credential())
+        error = error_for(response, self.redactor)
+        if error is not None:
+            raise error
+        if not response.body.strip():
             return {}
-        value = json_value(answer, self.redactor)
+        value = json_value(response, self.redactor)
         if isinstance(value, dict) and (value.get("error") or value.get("code") not in {None, 0, "SUCCESS"}):
-            said = answer.body.decode(errors="replace")
-            raise PlatformRefusedError(one_line(f"{call}: the answer is an error: {said}", self.redactor))
+            excerpt = response.body.decode(errors="replace")
+            raise PlatformRefusedError(one_line(f"{call}: the response is an error: {excerpt}", self.redactor))
         return value

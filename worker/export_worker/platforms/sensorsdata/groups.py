@@ -1,4 +1,8 @@
-"""Sensors Data's user groups: their partitions, and whether a computation that we asked for has ended. Pure: no I/O."""
+"""Sensors Data's user groups: their partitions, and whether a requested computation has ended. Pure: no I/O.
+
+The platform has no id for a computation. So the operation id holds the state of the partitions before the computation
+was requested, and a poll compares the current state with it.
+"""
 
 import json
 from collections.abc import Sequence
@@ -7,16 +11,17 @@ from typing import Any
 
 from export_worker.errors import PlatformMalformedError, PlatformRefusedError
 from export_worker.lifecycle.observations import OperationFailed, Pending
+from export_worker.platforms.http.responses import storable_text
 
 SUCCEED = "SUCCEED"
 FAILED = "FAILED"
-"""These two alone are terminal. DENY means postponed, PENDING is said of groups, and RUNNING of neither."""
+"""The only terminal statuses. DENY means postponed. The document lists PENDING for groups only, RUNNING for neither."""
 
-_UNDER_WAY = frozenset({"NEW", "WAITING", "COMPUTING", "PENDING", "RUNNING"})
-"""Whoever was seen in one of these is computed anew, whatever the times say that come with its end."""
+_RUNNING = frozenset({"NEW", "WAITING", "COMPUTING", "PENDING", "RUNNING"})
+"""A partition in one of these statuses is being computed: its next end is a new one, whatever times it then shows."""
 
 _TEXT_MAX_CHARS = 256
-"""Of a name, a status or a time: all of them are kept in Redis."""
+"""Limit of a name, a status or a time: all of them are stored in Redis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +29,11 @@ class Partition:
     """The group as of one base time.
 
     Args:
-        status: The platform's own word; empty when it says none.
-        start_time: Of the last computation, as the platform writes it.
-        finished_time: The same; None while it runs.
-        user_count: Members, if the platform says how many.
+        base_time: Identifies the partition.
+        status: The platform's status; empty when the platform states none.
+        start_time: Start of the last computation, as the platform writes it.
+        finished_time: End of the last computation; None while it runs.
+        user_count: Number of members, if the platform states it.
     """
 
     base_time: str
@@ -39,12 +45,12 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What an export needs of a user group.
+    """The properties of a user group that an export needs.
 
     Args:
-        name: Part of the column that marks its members.
-        last_succeed: None if it was never computed.
-        last: The newest partition, however it stands.
+        name: Part of the name of the column that marks its members.
+        last_succeed: Newest partition that succeeded; None if the group was never computed.
+        last: Newest partition, whatever its status.
     """
 
     name: str
@@ -53,130 +59,141 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Handle:
-    """What an operation id holds: the platform has none, so it is told by how things stood before.
+class OperationId:
+    """The content of an operation id.
 
     Args:
-        group_id: Of the user group.
-        noted: Its partitions before it was executed; None when it was not.
+        group_id: Id of the user group.
+        before: The group's partitions before the execution was requested; None when no execution was requested.
     """
 
     group_id: int
-    noted: tuple[Partition, ...] | None = None
+    before: tuple[Partition, ...] | None = None
 
     def text(self) -> str:
-        """The operation id."""
-        if self.noted is None:
+        """Returns the operation id as a text."""
+        if self.before is None:
             return json.dumps({"group_id": self.group_id})
-        noted = [{name: value for name, value in asdict(item).items() if value} for item in self.noted]
-        return json.dumps({"group_id": self.group_id, "before": noted}, ensure_ascii=False)
+        before = [{name: value for name, value in asdict(item).items() if value} for item in self.before]
+        return json.dumps({"group_id": self.group_id, "before": before}, ensure_ascii=False)
 
     @classmethod
-    def of(cls, operation_id: str) -> "Handle":
-        """Read an operation id of ours.
+    def parse(cls, text: str) -> "OperationId":
+        """Parses an operation id that `text` returned.
 
         Raises:
-            PlatformRefusedError: It is none.
+            PlatformRefusedError: The text is no operation id of this driver.
         """
-        match _json(operation_id):
-            case {"group_id": int(group_id), "before": list(before)}:
-                noted = tuple(item for item in map(_partition, before) if item is not None)
-                if len(noted) == len(before):
-                    return cls(group_id, noted)
+        match _json(text):
+            case {"group_id": int(group_id), "before": list(items)}:
+                before = tuple(item for item in map(_partition, items) if item is not None)
+                if len(before) == len(items):
+                    return cls(group_id, before)
             case {"group_id": int(group_id), **more} if "before" not in more:
                 return cls(group_id)
-        raise PlatformRefusedError("the operation id is none of sensorsdata's")
+        raise PlatformRefusedError("the operation id is not one of sensorsdata")
 
 
-def group_of(answer: Any, call: str) -> Group:
-    """Read a group; `call` is for the message.
+def group_of(response: Any, call: str) -> Group:
+    """Parses the response to a request for a group; `call` is for the message.
 
     Raises:
-        PlatformMalformedError: It is none, or has no name.
+        PlatformMalformedError: The response is no group, or a group without a name.
     """
-    name = _text(answer.get("name")) if isinstance(answer, dict) else None
+    name = _text(response.get("name")) if isinstance(response, dict) else None
     if name is None:
-        raise PlatformMalformedError(f"{call}: the answer is no user group with a name")
-    return Group(name, _partition(answer.get("last_succeed_partition")), _partition(answer.get("last_partition_info")))
+        raise PlatformMalformedError(f"{call}: the response is no user group with a name")
+    return Group(
+        name, _partition(response.get("last_succeed_partition")), _partition(response.get("last_partition_info"))
+    )
 
 
-def partitions_of(answer: Any, call: str) -> tuple[Partition, ...]:
-    """Read the answer to a look at the status; `call` is for the message.
+def partitions_of(response: Any, call: str) -> tuple[Partition, ...]:
+    """Parses the response to a request for the status; `call` is for the message.
 
     Raises:
-        PlatformMalformedError: It is no list of partitions.
+        PlatformMalformedError: The response is no list of partitions.
     """
-    partitions = tuple(map(_partition, answer)) if isinstance(answer, list) else (None,)
+    partitions = tuple(map(_partition, response)) if isinstance(response, list) else (None,)
     found = tuple(item for item in partitions if item is not None)
     if len(found) != len(partitions):
-        raise PlatformMalformedError(f"{call}: the answer is no list of partitions with base times")
+        raise PlatformMalformedError(f"{call}: the response is no list of partitions with base times")
     return found
 
 
-def looked_at(
-    handle: Handle, seen: Sequence[Partition], base_times: Sequence[str] | None
+def poll_outcome(
+    operation_id: OperationId, current: Sequence[Partition], base_times: Sequence[str] | None
 ) -> Partition | Pending | OperationFailed:
-    """What a look means: the newest of the partitions that were asked for once all have succeeded.
+    """Decides what a poll of the status means.
 
     Args:
-        seen: The answer.
-        base_times: Those that were asked for; None means the newest there is.
+        operation_id: The state before the execution.
+        current: The partitions in the response.
+        base_times: The requested base times; None means the newest one in the response.
+
+    Returns:
+        The newest requested partition once all requested partitions have succeeded.
     """
-    by_time = {item.base_time: item for item in seen}
+    by_time = {item.base_time: item for item in current}
     wanted = base_times or sorted(by_time)[-1:]
     unknown = next((base_time for base_time in wanted if base_time not in by_time), None)
-    if handle.noted is None and unknown is not None:
-        return OperationFailed(None, f"the user group has no partition of {unknown}; let `execute` be true")
-    asked = [by_time.get(base_time, Partition(base_time)) for base_time in wanted]
-    ended = [item for item in asked if _has_ended(handle, item)]
+    if operation_id.before is None and unknown is not None:
+        return OperationFailed(None, f"the user group has no partition of {unknown}; set `execute` to true")
+    requested = [by_time.get(base_time, Partition(base_time)) for base_time in wanted]
+    ended = [item for item in requested if _has_ended(operation_id, item)]
     failed = [item for item in ended if item.status == FAILED]
     if failed:
         return OperationFailed(FAILED, f"the computation of the user group for {failed[0].base_time} has failed")
-    if asked and len(ended) == len(asked):
-        return max(asked, key=lambda item: item.base_time)
-    stage = next((item.status for item in asked if item not in ended), None)
-    percent = 100.0 * len(ended) / len(asked) if len(asked) > 1 else None
-    return Pending(stage or None, percent, _forgetting(handle, seen))
+    if requested and len(ended) == len(requested):
+        return max(requested, key=lambda item: item.base_time)
+    stage = next((item.status for item in requested if item not in ended), None)
+    percent = 100.0 * len(ended) / len(requested) if len(requested) > 1 else None
+    return Pending(stage or None, percent, _updated_id(operation_id, current))
 
 
-def noted(group: Group, seen: Sequence[Partition]) -> tuple[Partition, ...]:
-    """Ends to be known again, as the status and the group tell of them; what is under way will end anew."""
-    known = (*(item for item in (group.last, group.last_succeed) if item is not None), *seen)
-    ends = {item.base_time: item for item in known if item.status not in _UNDER_WAY}
+def ended_partitions(group: Group, current: Sequence[Partition]) -> tuple[Partition, ...]:
+    """Returns the ends that existed before an execution, from the status and the group.
+
+    Partitions that are being computed are left out: their next end is a new one.
+    """
+    known = (*(item for item in (group.last, group.last_succeed) if item is not None), *current)
+    ends = {item.base_time: item for item in known if item.status not in _RUNNING}
     return tuple(Partition(item.base_time, "", item.start_time, item.finished_time) for item in ends.values())
 
 
-def _has_ended(handle: Handle, seen: Partition) -> bool:
-    """Whether a partition has come to an end that was not there before."""
-    if seen.status not in {SUCCEED, FAILED}:
+def _has_ended(operation_id: OperationId, current: Partition) -> bool:
+    """Returns whether the computation of a partition has ended since the execution was requested."""
+    if current.status not in {SUCCEED, FAILED}:
         return False
-    before = next((item for item in handle.noted or () if item.base_time == seen.base_time), None)
-    return before is None or not _same_run(before, seen)
+    before = next((item for item in operation_id.before or () if item.base_time == current.base_time), None)
+    return before is None or not _is_old_end(before, current)
 
 
-def _same_run(before: Partition, seen: Partition) -> bool:
-    """Whether an end is the one that was there before, or an even older one, as a replica that lags may show it.
+def _is_old_end(before: Partition, current: Partition) -> bool:
+    """Returns whether an end existed before the execution, or is even older (a lagging replica may show an older one).
 
-    A new `start_time` with the old `finished_time` is a computation that has just begun and not said so yet.
+    A new `start_time` with the old `finished_time` means that a computation has just begun and still shows the old
+    status.
     """
-    if seen.status == SUCCEED and seen.finished_time is not None and before.finished_time is not None:
-        # Written like 2019-03-05 00:00:00, so their order is that of texts.
-        return seen.finished_time <= before.finished_time
-    return (seen.start_time, seen.finished_time) == (before.start_time, before.finished_time)
+    if current.status == SUCCEED and current.finished_time is not None and before.finished_time is not None:
+        # The times are written like 2019-03-05 00:00:00, so they sort as texts.
+        return current.finished_time <= before.finished_time
+    return (current.start_time, current.finished_time) == (before.start_time, before.finished_time)
 
 
-def _forgetting(handle: Handle, seen: Sequence[Partition]) -> str | None:
-    """The operation id without what is overtaken: the end of a partition that is being computed will be a new one.
+def _updated_id(operation_id: OperationId, current: Sequence[Partition]) -> str | None:
+    """Returns the operation id without the old ends of partitions that are being computed; None if nothing changed.
 
-    Times have whole seconds, so a quick computation may end with the very times of the one before.
+    Times have whole seconds, so a quick computation may end with the same times as the one before. Once a partition was
+    seen running, its next end counts as new without a comparison of times.
     """
-    under_way = {item.base_time for item in seen if item.status in _UNDER_WAY}
-    kept = tuple(item for item in handle.noted or () if item.base_time not in under_way)
-    return None if kept == (handle.noted or ()) else replace(handle, noted=kept).text()
+    running = {item.base_time for item in current if item.status in _RUNNING}
+    remaining = tuple(item for item in operation_id.before or () if item.base_time not in running)
+    return None if remaining == (operation_id.before or ()) else replace(operation_id, before=remaining).text()
 
 
 def _partition(value: Any) -> Partition | None:
-    """Read a partition; None when it has no base time."""
+    """Parses a partition; None when it has no base time."""
     base_time = _text(value.get("base_time")) if isinstance(value, dict) else None
     if base_time is None:
         return None
@@ -191,7 +208,7 @@ def _partition(value: Any) -> Partition | None:
 
 
 def _json(text: str) -> Any:
-    """The value; None of what is no JSON."""
+    """Returns the JSON value; None when the text is no JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -199,7 +216,4 @@ def _json(text: str) -> Any:
 
 
 def _text(value: Any) -> str | None:
-    """The value, if it is a text that can be stored and sent again (JSON can carry half a surrogate pair)."""
-    if not isinstance(value, str) or not 0 < len(value) <= _TEXT_MAX_CHARS:
-        return None
-    return None if any("\ud800" <= char <= "\udfff" for char in value) else value
+    return storable_text(value, _TEXT_MAX_CHARS)

@@ -1,6 +1,6 @@
-"""What a Sensors Data connection can be told, and how it is let in.
+"""Settings and authentication of a Sensors Data connection.
 
-No document says all of it: what is inferred stands here as a default that a connection can change.
+Some defaults are inferred, because no document states them. A connection can change each of them.
 """
 
 from dataclasses import dataclass
@@ -14,30 +14,30 @@ from export_worker.platforms.http.client import Auth, Credential
 from export_worker.platforms.settings import ConnectionSettings
 
 SqlName = Annotated[str, StringConstraints(pattern=r"^[^`\x00-\x1f\x7f]{1,256}$")]
-"""Goes between backticks, which have no escape of their own."""
+"""Is put between backticks, which cannot be escaped."""
 
 
 class SensorsdataSettings(ConnectionSettings):
     """A Sensors Data connection: the token of a project for the v2 API, an api-key for the v3 API, or both.
 
-    With both, user groups are asked for with the token and users with the api-key.
+    With both, calls about user groups use the token and queries of users use the api-key.
 
     Args:
-        project: The platform's project; a token belongs to one.
+        project: The platform's project. A token belongs to one project.
         account_id: Header of the v3 API, optional there.
-        api_prefix: Before every path. The document prints none; every known deployment has `/api`.
-        execute_base_times: Where `base_time_list` travels when a group is executed; the document says "in path".
-        status_base_times: The same for its status.
-        sql_format: What the v2 query answers in: `json` has one object a line, `text` tab-separated lines below a
-            header. Values with tabs or line ends cannot be told apart in the latter.
-        sql_comment: Goes at the end of every statement; the query server takes its time limit from it.
-        sql_silence_s: Seconds that a query may say nothing. Longer than the limit in `sql_comment`.
-        table: Where the users are.
-        key_column: Whole numbers, one for each user: pages are cut by it.
-        group_column: Is 1 for the members of a group; `{name}` stands for the group's name.
-        columns: What is exported unless a request names columns of its own.
-        page_rows: Users in one query (the documents limit it); 0 asks for all of them in one.
-        check_user_count: Refuse a list that is not as long as the platform said that the group is.
+        api_prefix: Put before every path. The document prints no prefix; every known deployment has `/api`.
+        execute_base_times: Where `base_time_list` is sent when a group is executed. The document says "in path".
+        status_base_times: Where `base_time_list` is sent when the status is requested.
+        sql_format: Response format of the v2 query: `json` has one object a line, `text` has tab-separated lines below
+            a header. With `text`, values that contain tabs or line ends cannot be parsed correctly.
+        sql_comment: Appended to every statement. The query server reads its time limit from it.
+        sql_silence_s: Longest pause in the response to a query, in seconds. Must exceed the limit in `sql_comment`.
+        table: Table of the users.
+        key_column: Column with a different whole number for each user. Pages are ranges of it.
+        group_column: Column that is 1 for the members of a group; `{name}` is replaced by the group's name.
+        columns: Columns that are exported unless a request names others.
+        page_rows: Users in one query (the documents limit it); 0 requests all users in one query.
+        check_user_count: Fail if the number of users differs from the number that the platform states for the group.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -67,13 +67,13 @@ class SensorsdataSettings(ConnectionSettings):
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """How a connection is let in.
+class SensorsdataAuth:
+    """Authentication of a connection.
 
     Args:
-        groups: For user groups: by the token if there is one.
-        sql: For queries: by the api-key if there is one.
-        v3: Whether queries go to the v3 API.
+        groups: For calls about user groups: the token if there is one, otherwise the api-key.
+        sql: For queries: the api-key if there is one, otherwise the token.
+        v3: Whether queries use the v3 API.
     """
 
     groups: Auth
@@ -81,19 +81,19 @@ class Access:
     v3: bool
 
 
-def sensorsdata_access(name: str, settings: SensorsdataSettings, redactor: Redactor) -> Access:
-    """The ways in that the settings of the connection `name` describe. The redactor learns the secrets.
+def sensorsdata_auth(name: str, settings: SensorsdataSettings, redactor: Redactor) -> SensorsdataAuth:
+    """Builds the authentication of the connection `name`. The redactor receives the secrets.
 
     Raises:
-        ConfigError: A secret cannot be read, or cannot stand in a header. Names the setting.
+        ConfigError: A secret cannot be read, or cannot be sent in a header. The message names the setting.
     """
     v2, v3 = _v2_auth(name, settings, redactor), _v3_auth(name, settings, redactor)
-    ways = [way for way in (v2, v3) if way is not None]
-    return Access(groups=ways[0], sql=ways[-1], v3=v3 is not None)
+    configured = [auth for auth in (v2, v3) if auth is not None]
+    return SensorsdataAuth(groups=configured[0], sql=configured[-1], v3=v3 is not None)
 
 
 def _v2_auth(name: str, settings: SensorsdataSettings, redactor: Redactor) -> Auth | None:
-    """Token and project in the query string."""
+    """Sends token and project in the query string."""
     if settings.token is None:
         return None
     token = reveal(settings.token, f"connections.{name}.token")
@@ -102,7 +102,7 @@ def _v2_auth(name: str, settings: SensorsdataSettings, redactor: Redactor) -> Au
 
 
 def _v3_auth(name: str, settings: SensorsdataSettings, redactor: Redactor) -> Auth | None:
-    """Key, project and account in headers."""
+    """Sends key, project and account in headers."""
     if settings.api_key is None:
         return None
     api_key = reveal(settings.api_key, f"connections.{name}.api_key")

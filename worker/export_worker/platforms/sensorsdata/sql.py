@@ -1,6 +1,7 @@
-"""Sensors Data's SQL: the statement that lists a group's users, and what the lines of an answer say. Pure: no I/O.
+"""Sensors Data's SQL: the statement that lists a group's users, and readers for the lines of a response. Pure: no I/O.
 
-No value from outside stands in a statement but as a whole number; names stand between backticks and have none.
+The only values from outside in a statement are whole numbers and names. Names are put between backticks, and names that
+contain a backtick are refused.
 """
 
 import json
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 from export_worker.errors import DownloadInvalidError, PlatformRefusedError
 
 Row = dict[str, Any]
-"""One user by column, columns of NULL left out or None."""
+"""One user: values by column. A NULL is None or left out."""
 
 _UNQUOTABLE = re.compile(r"[`\x00-\x1f\x7f]")
 _NUMBER = re.compile(r"-?[0-9]{1,40}")
@@ -20,13 +21,15 @@ _NUMBER = re.compile(r"-?[0-9]{1,40}")
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The users to list.
+    """Which users to list.
 
     Args:
-        columns: What is asked for, the key first.
-        group_column: Is 1 for those who belong to the group.
+        table: Table of the users.
+        key: Column with a different whole number for each user.
+        columns: Selected columns, the key first.
+        group_column: Column that is 1 for the members of the group.
         page_rows: Users in one query; 0 means all.
-        comment: At the end of the statement.
+        comment: Appended to the statement.
     """
 
     table: str
@@ -37,9 +40,10 @@ class Listing:
     comment: str
 
     def statement(self, after: int | None) -> str:
-        """The query for the users whose key is above `after`.
+        """Returns the query for the users whose key is greater than `after`.
 
-        Pages are cut by the key and not by an offset: each costs the same, and none moves when users come and go.
+        Pages are ranges of the key, not offsets: each page costs the same, and users that are added or removed in the
+        meantime do not shift the pages.
 
         Raises:
             PlatformRefusedError: A name cannot be quoted.
@@ -53,81 +57,81 @@ class Listing:
         return " ".join([*parts, *filter(None, [self.comment])])
 
     def key_of(self, row: Row) -> int:
-        """The key of a row.
+        """Returns the key of a row.
 
         Raises:
-            DownloadInvalidError: It is no whole number, so no page could begin after it.
+            DownloadInvalidError: The key is no whole number, so the next page cannot start after it.
         """
         value = row.get(self.key)
         if isinstance(value, bool) or not _NUMBER.fullmatch(str(value)):
-            raise DownloadInvalidError(f"a row of the answer has no whole number as {self.key}: {_excerpt(row)}")
+            raise DownloadInvalidError(f"a row of the response has no whole number as {self.key}: {_excerpt(row)}")
         return int(str(value))
 
 
 def identifier(name: str) -> str:
-    """A name between backticks.
+    """Returns a name between backticks.
 
     Raises:
-        PlatformRefusedError: It has a backtick, which no escape exists for, or a control character.
+        PlatformRefusedError: The name contains a control character, or a backtick, which cannot be escaped.
     """
     if not name or _UNQUOTABLE.search(name):
         raise PlatformRefusedError(f"{name!r} cannot be the name of a column or table")
     return f"`{name}`"
 
 
-class Reader(Protocol):
-    """Reads the lines of one answer."""
+class LineReader(Protocol):
+    """Reads the lines of one response."""
 
     def rows(self, line: bytes) -> list[Row]:
-        """The rows in the next line.
+        """Returns the rows in the next line.
 
         Raises:
-            DownloadInvalidError: The line says that something is wrong, or cannot be understood.
+            DownloadInvalidError: The line is an error message, or cannot be parsed.
         """
 
     def end(self) -> None:
-        """No line comes any more.
+        """Checks the response after its last line.
 
         Raises:
-            DownloadInvalidError: What came was no answer.
+            DownloadInvalidError: The lines were no response to a query.
         """
 
 
 class JsonLines:
-    """v2 with `format=json`: one object a line. `key` is a column that every row has, if there is one."""
+    """Format of v2 with `format=json`: one object a line. `key` is a column that every row has, if there is one."""
 
     def __init__(self, key: str | None = None) -> None:
         self._key = key
 
     def rows(self, line: bytes) -> list[Row]:
-        """One row, or none on a blank line."""
+        """Returns one row, or none for a blank line."""
         if not line.strip():
             return []
         value = _json(line)
         if not isinstance(value, dict) or (self._key is not None and self._key not in value):
-            raise DownloadInvalidError(f"a line of the answer is no row: {_excerpt(value)}")
+            raise DownloadInvalidError(f"a line of the response is no row: {_excerpt(value)}")
         return [value]
 
     def end(self) -> None:
-        """No row is no line."""
+        """Accepts any response: without rows there are no lines."""
 
 
 class TextLines:
-    """v2 without a format: a header, then tab-separated values; what is empty may be NULL, too."""
+    """Format of v2 without `format`: a header, then tab-separated values. An empty value may be a NULL."""
 
     def __init__(self, key: str) -> None:
         self._key = key
         self._header: list[str] | None = None
 
     def rows(self, line: bytes) -> list[Row]:
-        """One row; none for the header and for a blank line."""
+        """Returns one row, or none for the header and for a blank line."""
         text = _text(line).removeprefix("\ufeff")
         if not text:
             return []
         cells = text.split("\t")
         if self._header is None:
             if self._key not in cells:
-                raise DownloadInvalidError(f"the answer does not begin with a header: {_excerpt(text)}")
+                raise DownloadInvalidError(f"the response does not begin with a header: {_excerpt(text)}")
             self._header = cells
             return []
         if len(cells) != len(self._header):
@@ -135,51 +139,53 @@ class TextLines:
         return [dict(zip(self._header, cells, strict=True))]
 
     def end(self) -> None:
-        """There is a header also when there are no rows."""
+        """Checks that there was a header: a response without rows has one, too."""
         if self._header is None:
-            raise DownloadInvalidError("the answer has no header")
+            raise DownloadInvalidError("the response has no header")
 
 
 class EnvelopeLines:
-    """v3: a JSON envelope a line, with one row or a list of them.
+    """Format of v3: one JSON envelope a line, with one row or a list of rows.
 
-    Blank lines and lines that are no JSON object occur among them and mean nothing. A line may leave out `columns`:
-    those of the line before hold, or those that were asked for.
+    Blank lines and lines that are no JSON object occur between envelopes and are ignored. An envelope may leave out
+    `columns`: then those of the previous envelope apply, or the selected columns.
     """
 
     def __init__(self, columns: Sequence[str] = ()) -> None:
         self._columns = list(columns)
-        self._understood = False
-        self._strange = b""
+        self._has_envelope = False
+        self._first_other_line = b""
 
     def rows(self, line: bytes) -> list[Row]:
-        """The rows of one envelope."""
+        """Returns the rows of one envelope."""
         text = line.strip()
         if not text.startswith(b"{"):
-            self._strange = self._strange or text
+            self._first_other_line = self._first_other_line or text
             return []
-        self._understood = True
+        self._has_envelope = True
         envelope = _json(text)
         code = envelope.get("code")
         if code != "SUCCESS":
-            raise DownloadInvalidError(f"the answer has a line with code {_excerpt(code)}: {_excerpt(envelope)}")
+            raise DownloadInvalidError(f"the response has a line with code {_excerpt(code)}: {_excerpt(envelope)}")
         data = envelope.get("data")
         return self._rows_of(data) if isinstance(data, dict) else []
 
     def end(self) -> None:
-        """Strange lines are passed over among envelopes only: alone they are an error page."""
-        if self._strange and not self._understood:
-            raise DownloadInvalidError(f"the answer has no line that could be understood: {_excerpt(self._strange)}")
+        """Refuses a response that has other lines but no envelope: it is an error page."""
+        if self._first_other_line and not self._has_envelope:
+            excerpt = _excerpt(self._first_other_line)
+            raise DownloadInvalidError(f"the response has no line that could be parsed: {excerpt}")
 
     def _rows_of(self, data: dict[str, Any]) -> list[Row]:
-        own, values = data.get("columns") or self._columns, data.get("data") or []
-        if not isinstance(own, list) or not isinstance(values, list) or not all(isinstance(name, str) for name in own):
-            raise DownloadInvalidError(f"the data of a line cannot be understood: {_excerpt(data)}")
-        # A row with NULLs may name fewer columns than were asked for: those hold for its own line alone.
-        if len(own) >= len(self._columns):
-            self._columns = own
+        columns, values = data.get("columns") or self._columns, data.get("data") or []
+        are_lists = isinstance(columns, list) and isinstance(values, list)
+        if not are_lists or not all(isinstance(name, str) for name in columns):
+            raise DownloadInvalidError(f"the data of a line cannot be parsed: {_excerpt(data)}")
+        # A row with NULLs may list fewer columns than were selected. Such a list applies to its own line only.
+        if len(columns) >= len(self._columns):
+            self._columns = columns
         rows = values if all(isinstance(row, list) for row in values) else [values]
-        return [_named(own, row) for row in rows]
+        return [_named(columns, row) for row in rows]
 
 
 def _named(columns: list[str], row: list[Any]) -> Row:
@@ -192,18 +198,18 @@ def _json(line: bytes) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
-        raise DownloadInvalidError(f"a line of the answer is broken JSON: {_excerpt(line)}") from None
+        raise DownloadInvalidError(f"a line of the response is invalid JSON: {_excerpt(line)}") from None
 
 
 def _text(line: bytes) -> str:
     try:
         return line.decode().rstrip("\r")
     except UnicodeDecodeError:
-        raise DownloadInvalidError(f"a line of the answer is no UTF-8: {_excerpt(line)}") from None
+        raise DownloadInvalidError(f"a line of the response is no UTF-8: {_excerpt(line)}") from None
 
 
 def _excerpt(value: Any) -> str:
-    """What came, in full: it is cut where secrets are masked, as half a secret would not be known as one."""
+    """Returns the whole value as a text. The caller cuts it after masking secrets: half a secret is not recognized."""
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

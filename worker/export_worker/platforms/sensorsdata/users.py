@@ -1,4 +1,4 @@
-"""The users of a group as one file: queries by key range, one after the other, each turned into lines as it comes."""
+"""The users of a group as one file. Each query selects a range of keys; its rows become lines as they arrive."""
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
@@ -9,23 +9,24 @@ from typing import Any
 import aiohttp
 
 from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
-from export_worker.platforms.http.client import PROBLEM_MAX_BYTES, Auth, Call, HttpClient, read_up_to
+from export_worker.platforms.http.client import ERROR_BODY_MAX_BYTES, Auth, Call, HttpClient, read_up_to
 from export_worker.platforms.http.responses import HttpResponse, error_for, one_line
-from export_worker.platforms.sensorsdata.sql import Listing, Reader, Row
+from export_worker.platforms.sensorsdata.sql import LineReader, Listing, Row
 
 LINE_MAX_BYTES = 8 * 1024 * 1024
 """A v3 line may hold a whole page; 10,000 users with a few columns are about 1 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What is to be listed, and how.
+class UserListSpec:
+    """Which users the file has, and in which format.
 
     Args:
         listing: The users.
-        columns: Of the file, in order.
+        columns: Columns of the file, in order.
         ndjson: One JSON object a line; otherwise CSV with a header.
-        user_count: Users that the platform has announced; None when it has not, or when it is not to be trusted.
+        user_count: Number of users that the platform announced; None when it announced none, or when the number does
+            not apply to this list.
     """
 
     listing: Listing
@@ -35,32 +36,34 @@ class Order:
 
 
 class QueryClient:
-    """Asks one connection's SQL API, of either version.
+    """Queries one connection's SQL API, v2 or v3.
 
     Args:
-        call_of: The call for a statement.
-        reader_of: Reads the answer to it.
+        client: Client of the connection.
+        auth: Authentication of the SQL API.
+        call_of: Builds the call for a statement.
+        new_reader: Builds a reader for one response.
     """
 
     def __init__(
-        self, client: HttpClient, auth: Auth, call_of: Callable[[str], Call], reader_of: Callable[[], Reader]
+        self, client: HttpClient, auth: Auth, call_of: Callable[[str], Call], new_reader: Callable[[], LineReader]
     ) -> None:
         self._client = client
         self._auth = auth
         self._call_of = call_of
-        self._reader_of = reader_of
+        self._new_reader = new_reader
 
     async def rows(self, statement: str) -> AsyncGenerator[list[Row], None]:
-        """The rows as they come.
+        """Yields the rows of a statement while the response is read.
 
         Raises:
-            PlatformError: No answer, or an error status.
-            DownloadInterruptedError: The answer is cut, or stands still.
-            DownloadInvalidError: The answer says in its midst that something is wrong, or is none.
+            PlatformError: No response, or an error status.
+            DownloadInterruptedError: The response is cut, or stalls.
+            DownloadInvalidError: The response contains an error after its head, or is no response to a query.
         """
         call = self._call_of(statement)
-        reader = self._reader_of()
-        async with self._answer(call) as response, aclosing(_lines(response)) as read:
+        reader = self._new_reader()
+        async with self._response(call) as response, aclosing(_lines(response)) as read:
             try:
                 async for lines in read:
                     rows = [row for line in lines for row in reader.rows(line)]
@@ -70,15 +73,15 @@ class QueryClient:
             except DownloadInvalidError as error:
                 raise DownloadInvalidError(one_line(f"{call}: {error}", self._client.redactor)) from None
             except TimeoutError:
-                raise DownloadInterruptedError(f"{call}: the answer stands still") from None
+                raise DownloadInterruptedError(f"{call}: the response stalled") from None
             except (aiohttp.ClientError, OSError) as error:
                 raise DownloadInterruptedError(f"{call}: {self._client.reason(error)}") from None
 
     @asynccontextmanager
-    async def _answer(self, call: Call) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer whose head is good."""
+    async def _response(self, call: Call) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Sends a call and yields the response after checking its head."""
         credential = await self._auth.credential()
-        with self._client.mapped_failures(str(call)):
+        with self._client.translate_errors(str(call)):
             response = await self._client.open_stream(call, credential)
         try:
             await self._check(call, response)
@@ -90,105 +93,108 @@ class QueryClient:
         is_page = response.content_type in {"text/html", "application/xhtml+xml"}
         if response.status == 200 and not is_page:
             return
-        with self._client.mapped_failures(str(call)):
-            body = await read_up_to(response, PROBLEM_MAX_BYTES)
-        problem = error_for(HttpResponse(str(call), response.status, response.headers, body), self._client.redactor)
-        if problem is not None:
-            raise problem
+        with self._client.translate_errors(str(call)):
+            body = await read_up_to(response, ERROR_BODY_MAX_BYTES)
+        error = error_for(HttpResponse(str(call), response.status, response.headers, body), self._client.redactor)
+        if error is not None:
+            raise error
         text = body.decode(errors="replace")
-        raise DownloadInvalidError(one_line(f"{call}: a page where rows were to come: {text}", self._client.redactor))
+        raise DownloadInvalidError(one_line(f"{call}: a page where rows were expected: {text}", self._client.redactor))
 
 
 class UserList:
-    """The file. Satisfies `platforms.base.Download`; its length is not known before."""
+    """The file. Implements `platforms.base.Download`; its length is not known in advance."""
 
     total_bytes: int | None = None
 
-    def __init__(self, queries: QueryClient, order: Order) -> None:
+    def __init__(self, queries: QueryClient, spec: UserListSpec) -> None:
         self._queries = queries
-        self._order = order
+        self._spec = spec
         self._count = 0
         self._last_key: int | None = None
 
     @property
     def content_type(self) -> str:
-        """Of the file that is made."""
-        return "application/x-ndjson" if self._order.ndjson else "text/csv"
+        """Media type of the file."""
+        return "application/x-ndjson" if self._spec.ndjson else "text/csv"
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The file, a piece for every few rows.
+        """Yields the file in pieces of a few rows.
 
         Raises:
-            PlatformError: A query got no answer, or an error.
-            DownloadInterruptedError: An answer is cut, or the list is not as long as announced.
-            DownloadInvalidError: An answer has an error within, or rows that do not follow each other.
+            PlatformError: A query got no response, or an error.
+            DownloadInterruptedError: A response is cut, or the number of users is not the announced one.
+            DownloadInvalidError: A response contains an error, or rows that are not in the order of their keys.
         """
-        if not self._order.ndjson:
-            yield csv_line(self._order.columns)
+        if not self._spec.ndjson:
+            yield csv_line(self._spec.columns)
         more = True
         while more:
             before = self._count
-            async with aclosing(self._queries.rows(self._order.listing.statement(self._last_key))) as answer:
-                async for rows in answer:
-                    yield self._written(rows)
+            async with aclosing(self._queries.rows(self._spec.listing.statement(self._last_key))) as pages:
+                async for rows in pages:
+                    yield self._lines_of(rows)
             more = self._has_more(self._count - before)
         self._check_count()
 
-    def _written(self, rows: list[Row]) -> bytes:
-        columns, listing = self._order.columns, self._order.listing
+    def _lines_of(self, rows: list[Row]) -> bytes:
+        columns, listing = self._spec.columns, self._spec.listing
         for row in rows:
-            self._follow(listing.key_of(row))
+            self._check_order(listing.key_of(row))
         self._count += len(rows)
-        picked = ([row.get(name) for name in columns] for row in rows)
-        if self._order.ndjson:
-            return b"".join(json_line(dict(zip(columns, values, strict=True))) for values in picked)
-        return b"".join(map(csv_line, picked))
+        selected = ([row.get(name) for name in columns] for row in rows)
+        if self._spec.ndjson:
+            return b"".join(json_line(dict(zip(columns, values, strict=True))) for values in selected)
+        return b"".join(map(csv_line, selected))
 
-    def _follow(self, key: int) -> None:
-        """Keys grow from row to row, or pages would leave users out, tell them twice, or never end."""
-        if self._order.listing.page_rows and self._last_key is not None and key <= self._last_key:
+    def _check_order(self, key: int) -> None:
+        """Checks that keys increase from row to row: otherwise pages could skip users, repeat them, or never end."""
+        if self._spec.listing.page_rows and self._last_key is not None and key <= self._last_key:
             raise DownloadInvalidError(f"the rows are not in the order of their keys: {key} after {self._last_key}")
         self._last_key = key
 
     def _has_more(self, page_rows: int) -> bool:
-        """A short page is the last one, unless users are missing: a server may allow fewer rows than were asked for."""
-        asked_rows, expected = self._order.listing.page_rows, self._order.user_count
-        if not asked_rows or page_rows == 0:
+        """Returns whether another page must be queried.
+
+        A short page is the last one, unless users are missing: a server may return fewer rows than were requested.
+        """
+        requested_rows, expected = self._spec.listing.page_rows, self._spec.user_count
+        if not requested_rows or page_rows == 0:
             return False
-        return page_rows >= asked_rows or (expected is not None and self._count < expected)
+        return page_rows >= requested_rows or (expected is not None and self._count < expected)
 
     def _check_count(self) -> None:
-        expected = self._order.user_count
+        expected = self._spec.user_count
         if expected is not None and self._count != expected:
             raise DownloadInterruptedError(f"the list has {self._count} users where the group has {expected}")
 
 
 def csv_line(values: Iterable[Any]) -> bytes:
-    """One line of RFC 4180 in UTF-8, ended by a line feed. NULL is an empty field."""
+    """Returns one CSV line (RFC 4180) in UTF-8, ended by a line feed. NULL becomes an empty field."""
     line = ",".join(map(_cell, values))
-    return f"{line or _QUOTED_NOTHING}\n".encode(errors="replace")
+    return f"{line or _EMPTY_FIELD}\n".encode(errors="replace")
 
 
 def json_line(row: Row) -> bytes:
-    """One object on a line of its own."""
+    """Returns one JSON object in UTF-8, ended by a line feed."""
     return json.dumps(row, ensure_ascii=False).encode(errors="replace") + b"\n"
 
 
-_QUOTED_NOTHING = '""'
-"""A line with a single empty field; a blank line would be none."""
+_EMPTY_FIELD = '""'
+"""A line with one empty field. Readers of CSV ignore a blank line."""
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return ""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    if any(mark in text for mark in ',"\r\n'):
+    if any(char in text for char in ',"\r\n'):
         return '"' + text.replace('"', '""') + '"'
     return text
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncGenerator[list[bytes], None]:
-    """The lines of a body, as many at once as a read brings; the last one may have no end."""
+    """Yields the lines of a body: after each read, all complete lines. The last line may have no line end."""
     rest = bytearray()
     async for piece in response.content.iter_any():
         *lines, tail = piece.split(b"\n")
@@ -197,6 +203,6 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncGenerator[list[bytes]
             rest.clear()
         rest += tail
         if len(rest) > LINE_MAX_BYTES:
-            raise DownloadInvalidError(f"a line of the answer has more than {LINE_MAX_BYTES} bytes; lower page_rows")
+            raise DownloadInvalidError(f"a line of the response has more than {LINE_MAX_BYTES} bytes; lower page_rows")
     if rest:
         yield [bytes(rest)]

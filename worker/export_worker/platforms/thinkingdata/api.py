@@ -1,4 +1,4 @@
-"""Calls ThinkingData and reads its envelope: HTTP 200 says nothing, `return_code` does."""
+"""Sends calls to ThinkingData and reads its envelope: `return_code` states whether a call succeeded, not the status."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,12 +21,13 @@ from export_worker.platforms.thinkingdata.settings import ThinkingdataSettings
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """One answer as the platform wraps it.
+    """The envelope around the data of a response.
 
     Args:
-        call: Method and path of the question, for messages.
-        code: 0 is good.
-        message: As it came; may hold anything.
+        call: Method and path of the request, for messages.
+        code: 0 means success.
+        message: The platform's message, not masked.
+        data: The data within the envelope.
     """
 
     call: str
@@ -36,7 +37,7 @@ class Envelope:
 
 
 def envelope_of(value: Any, call: str) -> Envelope | None:
-    """The value as an envelope; None when it is none. Codes are taken as text, too."""
+    """Parses an envelope; None when the value is not one. A code can be an integer or a text."""
     if not isinstance(value, Mapping):
         return None
     code = value.get("return_code")
@@ -49,7 +50,7 @@ def envelope_of(value: Any, call: str) -> Envelope | None:
 
 
 class ThinkingdataApi:
-    """Asks the platform, and says what an answer means."""
+    """Sends calls to the platform, and translates failures into our errors."""
 
     def __init__(self, client: HttpClient, auth: Auth, settings: ThinkingdataSettings) -> None:
         self._client = client
@@ -58,67 +59,67 @@ class ThinkingdataApi:
 
     @property
     def redactor(self) -> Redactor:
-        """Knows the token."""
+        """Masks the token."""
         return self._client.redactor
 
-    async def ask(self, call: Call) -> Envelope:
-        """The envelope of an answer, whatever its code.
+    async def send(self, call: Call) -> Envelope:
+        """Sends a call and returns the envelope of the response, whatever its code.
 
         Raises:
-            PlatformError: No answer, an error status, or no envelope.
+            PlatformError: No response, an error status, or no envelope.
         """
         value = await self._client.call(call, self._auth)
         envelope = envelope_of(value, str(call))
         if envelope is None:
-            shown = one_line(json.dumps(value, ensure_ascii=False), self.redactor)
-            raise PlatformMalformedError(f"{call}: the answer has no return_code: {shown}")
+            excerpt = one_line(json.dumps(value, ensure_ascii=False), self.redactor)
+            raise PlatformMalformedError(f"{call}: the response has no return_code: {excerpt}")
         return envelope
 
     async def data(self, call: Call) -> Any:
-        """The data of a good answer.
+        """Sends a call and returns the data of a successful response.
 
         Raises:
-            PlatformError: As `ask`, or `return_code` is not 0.
+            PlatformError: See `send`; or `return_code` is not 0.
         """
-        return self.good(await self.ask(call))
+        return self.data_of(await self.send(call))
 
     async def object(self, call: Call) -> Mapping[str, Any]:
-        """The data of a good answer, which must be an object.
+        """Sends a call and returns the data of a successful response, which must be an object.
 
         Raises:
-            PlatformError: As `data`, or it is none.
+            PlatformError: See `data`; or the data is no object.
         """
-        return self.good_object(await self.ask(call))
+        return self.object_of(await self.send(call))
 
-    def good(self, envelope: Envelope) -> Any:
-        """The data, if the answer is good.
+    def data_of(self, envelope: Envelope) -> Any:
+        """Returns the data of a successful response.
 
         Raises:
-            PlatformError: It is not.
+            PlatformError: The response is a failure.
         """
-        problem = self.problem(envelope)
-        if problem is not None:
-            raise problem
+        error = self.error_for(envelope)
+        if error is not None:
+            raise error
         return envelope.data
 
-    def good_object(self, envelope: Envelope) -> Mapping[str, Any]:
-        """The data, if the answer is good and holds an object.
+    def object_of(self, envelope: Envelope) -> Mapping[str, Any]:
+        """Returns the data of a successful response, which must be an object.
 
         Raises:
-            PlatformError: It is not, or does not.
+            PlatformError: The response is a failure, or its data is no object.
         """
-        data = self.good(envelope)
+        data = self.data_of(envelope)
         if not isinstance(data, Mapping):
-            raise PlatformMalformedError(f"{envelope.call}: the answer's data is no object")
+            raise PlatformMalformedError(f"{envelope.call}: the response's data is no object")
         return data
 
-    def problem(self, envelope: Envelope) -> PlatformError | None:
-        """The error that an answer stands for; None when it is good."""
+    def error_for(self, envelope: Envelope) -> PlatformError | None:
+        """Returns the error for the envelope's code, or None when the code means success."""
         settings, code = self._settings, envelope.code
         if code == 0:
             return None
-        said = one_line(envelope.message, self.redactor)
-        message = f"{envelope.call}: return_code {code}" + (f": {said}" if said else "")
+        excerpt = one_line(envelope.message, self.redactor)
+        message = f"{envelope.call}: return_code {code}" + (f": {excerpt}" if excerpt else "")
         if code in settings.throttled_codes:
             return PlatformThrottledError(message)
         if _mentions(envelope.message, settings.auth_messages):
@@ -127,9 +128,9 @@ class ThinkingdataApi:
             return PlatformUnavailableError(message)
         return PlatformRefusedError(message)
 
-    def is_gone(self, envelope: Envelope) -> bool:
-        """Whether the SQL API says that a task, or a page of it, is not there (any more)."""
-        if not isinstance(self.problem(envelope), PlatformRefusedError):
+    def is_missing(self, envelope: Envelope) -> bool:
+        """Returns whether the SQL API says that a task, or a page of its result, does not exist or has expired."""
+        if not isinstance(self.error_for(envelope), PlatformRefusedError):
             return False
         return envelope.code in self._settings.gone_codes or _mentions(envelope.message, self._settings.gone_messages)
 

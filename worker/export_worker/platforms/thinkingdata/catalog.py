@@ -11,18 +11,18 @@ from export_worker.platforms.thinkingdata.operations import CATALOGS, CLUSTER_TY
 
 RESOURCES = ("clusters", "tags")
 _CATALOGS_OF: Mapping[str, tuple[str, ...]] = {"clusters": CATALOGS, "tags": CATALOGS[1:]}
-"""The platform calls both clusters, and each item says which of them it is; tags can be had alone."""
+"""The platform calls both clusters; each item states which of the two it is. Tags can also be listed alone."""
 _TYPES_OF = {"catalog_cluster": CLUSTER_TYPES, "catalog_tag": TAG_TYPES}
 
 
 async def list_clusters(
     api: ThinkingdataApi, resource: str, project: str | None, page_size: int
 ) -> list[dict[str, Any]]:
-    """Every cluster or tag of a project, each as the platform has it.
+    """Lists the clusters or tags of a project; each item is unchanged from the platform's response.
 
     Raises:
-        InvalidRequestError: No such resource; `project` is missing, or no number.
-        PlatformError: The platform does not answer as it should.
+        InvalidRequestError: The resource is unknown; or `project` is missing or no number.
+        PlatformError: The platform did not give a usable response.
     """
     catalogs = _CATALOGS_OF.get(resource)
     if catalogs is None:
@@ -46,17 +46,17 @@ async def _list(api: ThinkingdataApi, project_id: int, catalog: str, page_size: 
         call = list_call(catalog, project_id=project_id, number=number, page_size=page_size)
         data = await api.object(call)
         items = _items(data, call)
-        # A server that does not page sends everything each time: what is known already is no news, and ends it.
+        # A server without paging returns all items each time. A page that has no new items ends the listing.
         known = len(found)
         found |= {json.dumps(item, sort_keys=True): item for item in items}
-        more_expected = number * page_size + (len(items) >= page_size)
-        if len(found) == known or len(found) >= _total(data, more_expected):
+        at_least = number * page_size + (len(items) >= page_size)
+        if len(found) == known or len(found) >= _total(data, default=at_least):
             return list(found.values())
         number += 1
 
 
 def list_call(catalog: str, *, project_id: int, number: int, page_size: int) -> Call:
-    """One page of what a catalog holds."""
+    """Returns the call for one page of a catalog."""
     body = {
         "clusterCatalog": catalog,
         "clusterTypes": list(_TYPES_OF[catalog]),
@@ -75,8 +75,8 @@ def _items(data: Mapping[str, Any], call: Call) -> list[dict[str, Any]]:
     return items
 
 
-def _total(data: Mapping[str, Any], otherwise: int) -> int:
-    """How many there are in all; where the platform does not say, a full page lets expect more."""
+def _total(data: Mapping[str, Any], *, default: int) -> int:
+    """Returns the number of all items as the platform states it, or the default."""
     result = data.get("pagerResult")
     total = result.get("totalNum") if isinstance(result, Mapping) else None
-    return total if isinstance(total, int) and not isinstance(total, bool) else otherwise
+    return total if isinstance(total, int) and not isinstance(total, bool) else default

@@ -1,4 +1,4 @@
-"""ThinkingData ("TA"): the users of clusters and tags, refreshed first, then selected by the SQL API."""
+"""The driver of ThinkingData ("TA"): exports of the users of clusters and tags: a refresh, then an SQL query."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -12,12 +12,19 @@ from export_worker.lifecycle.observations import OperationFailed, Pending, Polle
 from export_worker.platforms.base import Download
 from export_worker.platforms.http.client import UPLOAD_TIMEOUT_S, Call, HttpClient
 from export_worker.platforms.http.downloads import Downloader
-from export_worker.platforms.http.responses import one_line
+from export_worker.platforms.http.responses import one_line, storable_text
 from export_worker.platforms.operations import Operation
 from export_worker.platforms.settings import ConnectionSettings, platform_settings
 from export_worker.platforms.thinkingdata.api import ThinkingdataApi
 from export_worker.platforms.thinkingdata.catalog import RESOURCES, list_call, list_clusters
-from export_worker.platforms.thinkingdata.operation_ids import DONE, FAILED, Query, Refresh, parse_handle, read_progress
+from export_worker.platforms.thinkingdata.operation_ids import (
+    DONE,
+    FAILED,
+    Query,
+    Refresh,
+    parse_operation_id,
+    parse_progress,
+)
 from export_worker.platforms.thinkingdata.operations import CATALOGS, OPERATIONS, request_parts
 from export_worker.platforms.thinkingdata.result import PAGE_PATH, SqlPages, SqlResult, result_stat
 from export_worker.platforms.thinkingdata.rows import CsvTable, JsonTable
@@ -26,23 +33,25 @@ from export_worker.platforms.thinkingdata.sql import columns_of, statement
 
 WAITING = "REFRESH_WAITING"
 REFRESHING = "REFRESHING"
-"""Our words: of a refresh, the platform tells a number only."""
+"""Stages that this driver defines: the platform reports only a number for a refresh."""
 QUERY_SUBMITTED = "SQL_SUBMITTED"
-"""Ours, too: the answer to a submit has a task and no status."""
+"""A stage that this driver defines: the response to a submitted query has a task id and no status."""
 
-FAILED_LOOKS_MAX = 5
-"""A failure from before the refresh may show until it begins; one that stays so long is this refresh's own."""
+FAILED_POLLS_MAX = 5
+"""The failure of the previous refresh may be visible until this refresh starts. After this many polls, the failure
+counts as that of this refresh."""
 
 _TEXT_MAX_CHARS = 4096
-"""Of a name or an id: all of them are kept in Redis."""
+"""Limit of a name, an id or a status: all of them are stored in Redis."""
 
 
 class ThinkingdataDriver:
-    """Speaks ThinkingData's Open API. Satisfies `Driver`, `Catalog` and `Operations`; may be built outside of a loop.
+    """Implements `Driver`, `Catalog`, `Checking` and `Operations`. Can be built outside of an event loop.
 
     Args:
-        name: Of the connection.
-        redactor: Learns the token, which stands in every query string.
+        name: Name of the connection.
+        settings: The connection's section of the configuration.
+        redactor: Receives the token, which is part of every query string.
 
     Raises:
         ConfigError: An option is unknown or wrong, or the token cannot be read. Names `connections.<name>.<option>`.
@@ -52,106 +61,110 @@ class ThinkingdataDriver:
     operations: Mapping[str, Operation] = OPERATIONS
 
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
-        self._settings = platform_settings(name, settings, ThinkingdataSettings)
+        own = platform_settings(name, settings, ThinkingdataSettings)
+        self._settings = own
         self._redactor = redactor
-        self._client = HttpClient(name, self._settings.base_url, redactor, reach=self._settings.reach())
-        self._auth = thinkingdata_auth(name, self._settings, redactor)
-        self._api = ThinkingdataApi(self._client, self._auth, self._settings)
-        self._downloader = Downloader(self._client, self._auth, self._settings.allow_hosts)
+        self._client = HttpClient(name, own.base_url, redactor, address_policy=own.address_policy())
+        self._auth = thinkingdata_auth(name, own, redactor)
+        self._api = ThinkingdataApi(self._client, self._auth, own)
+        self._downloader = Downloader(self._client, self._auth, own.allow_hosts)
 
     async def submit(self, export: ExportKind) -> Submitted:
-        """Ask for a refresh, noting what was there before; or begin the query at once.
+        """Requests a refresh and records the state from before it; or starts the query at once.
 
-        A refresh that somebody else had asked for and that is still at work cannot be told from ours: either way the
-        users are those of a moment after the export was asked for, or shortly before.
+        A running refresh that was requested elsewhere looks the same as ours. In both cases the exported users are
+        those of a moment after the export was requested, or shortly before.
 
         Raises:
-            PlatformError: The platform does not answer as it should.
+            PlatformError: The platform did not give a usable response.
         """
-        asked = _cluster_users(export)
-        if not asked.refresh:
-            cluster = asked.cluster_name or self._cluster_name(await self._detail(asked))
-            return Submitted(str(await self._query(asked, cluster)), QUERY_SUBMITTED)
-        detail = await self._detail(asked)
+        request = _cluster_users(export)
+        if not request.refresh:
+            cluster = request.cluster_name or self._cluster_name(await self._detail(request))
+            return Submitted(str(await self._query(request, cluster)), QUERY_SUBMITTED)
+        detail = await self._detail(request)
         refresh = Refresh(
-            cluster=asked.cluster_name or self._cluster_name(detail),
+            cluster=request.cluster_name or self._cluster_name(detail),
             time_before=_refresh_time(detail),
             progress_before=_progress_before(detail),
         )
-        await self._api.data(_call("POST", "user-cluster-refresh", asked))
+        await self._api.data(_call("POST", "user-cluster-refresh", request))
         return Submitted(str(refresh), WAITING)
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:
-        """Look once: at the refresh, and when that is done begin the query; then at the query's task.
+        """Requests the state once: of the refresh, and after that of the query's task.
+
+        The poll that finds the refresh done starts the query.
 
         Raises:
-            ResultMissingError: The query's tasks go before their result can be had, again and again.
-            PlatformError: The platform does not answer as it should.
+            ResultMissingError: The query's tasks expired several times before their end.
+            PlatformError: The platform did not give a usable response.
         """
-        asked = _cluster_users(export)
-        match parse_handle(operation_id):
+        request = _cluster_users(export)
+        match parse_operation_id(operation_id):
             case Refresh() as refresh:
-                return await self._poll_refresh(asked, refresh)
+                return await self._poll_refresh(request, refresh)
             case Query() as query:
-                return await self._poll_query(asked, query)
+                return await self._poll_query(request, query)
 
-    async def _poll_refresh(self, asked: ThinkingdataClusterUsers, refresh: Refresh) -> Polled:
-        # In this order: were the time to change at the beginning, a progress read before could be that of the last one.
-        changed = not refresh.seen and await self._time_changed(asked, refresh)
-        call = _call("GET", "user-cluster-refresh-progress", asked)
+    async def _poll_refresh(self, request: ThinkingdataClusterUsers, refresh: Refresh) -> Polled:
+        # The time is read before the progress. Read in the other order, the progress could still be that of the
+        # previous refresh while the time is already that of this one.
+        changed = not refresh.started and await self._time_changed(request, refresh)
+        call = _call("GET", "user-cluster-refresh-progress", request)
         data = await self._api.data(call)
         if not isinstance(data, Mapping | None):
-            raise PlatformMalformedError(f"{call}: the answer's data is no object")
-        progress = read_progress(None if data is None else data.get("progress"), str(call))
-        begun = refresh.seen or changed
+            raise PlatformMalformedError(f"{call}: the response's data is no object")
+        progress = parse_progress(None if data is None else data.get("progress"), str(call))
+        started = refresh.started or changed
         if progress is None:
-            return Pending(REFRESHING if begun else WAITING)
-        news = begun or refresh.is_news(progress)
+            return Pending(REFRESHING if started else WAITING)
+        is_current = started or refresh.is_current(progress)
         if progress == FAILED:
-            return self._failed_refresh(refresh, news=news)
-        if progress == DONE and news:
-            query = await self._query(asked, refresh.cluster)
+            return self._failed_refresh(refresh, is_current=is_current)
+        if progress == DONE and is_current:
+            query = await self._query(request, refresh.cluster)
             return Pending(QUERY_SUBMITTED, operation_id=str(query), submitted=True)
-        if not news:
+        if not is_current:
             return Pending(WAITING)
-        return Pending(REFRESHING, progress, None if refresh.seen else str(refresh.now_seen()))
+        return Pending(REFRESHING, progress, None if refresh.started else str(refresh.as_started()))
 
-    def _failed_refresh(self, refresh: Refresh, *, news: bool) -> Polled:
-        again = refresh.failed_again()
-        if news or again.failed_looks >= FAILED_LOOKS_MAX:
-            return OperationFailed(str(int(FAILED)), "the refresh failed (progress -1); the platform does not say why")
-        return Pending(WAITING, operation_id=str(again))
+    def _failed_refresh(self, refresh: Refresh, *, is_current: bool) -> Polled:
+        counted = refresh.with_failed_poll()
+        if is_current or counted.failed_polls >= FAILED_POLLS_MAX:
+            return OperationFailed(str(int(FAILED)), "the refresh failed (progress -1); the platform states no reason")
+        return Pending(WAITING, operation_id=str(counted))
 
-    async def _time_changed(self, asked: ThinkingdataClusterUsers, refresh: Refresh) -> bool:
-        now = _refresh_time(await self._detail(asked))
+    async def _time_changed(self, request: ThinkingdataClusterUsers, refresh: Refresh) -> bool:
+        now = _refresh_time(await self._detail(request))
         return bool(now) and now != refresh.time_before
 
-    async def _poll_query(self, asked: ThinkingdataClusterUsers, query: Query) -> Polled:
-        envelope = await self._api.ask(_task_info(query.task_id))
-        if self._api.is_gone(envelope):
-            return await self._restart(asked, query, envelope.message)
-        info = self._api.good_object(envelope)
+    async def _poll_query(self, request: ThinkingdataClusterUsers, query: Query) -> Polled:
+        envelope = await self._api.send(_task_info(query.task_id))
+        if self._api.is_missing(envelope):
+            return await self._restart(request, query, envelope.message)
+        info = self._api.object_of(envelope)
         status = _text(info.get("status"))
         match (status or "").strip().upper():
             case "FINISHED":
-                return Ready(status, (_file(asked, query),))
+                return Ready(status, (_file(request, query),))
             case "FAILED":
-                return OperationFailed(status, self._why(info))
+                return OperationFailed(status, self._failure_message(info))
             case _:
                 return Pending(status, _percent(info.get("progress")))
 
-    async def _restart(self, asked: ThinkingdataClusterUsers, query: Query, message: str) -> Polled:
-        """Begin the query anew, since its task has gone."""
+    async def _restart(self, request: ThinkingdataClusterUsers, query: Query, message: str) -> Polled:
+        """Restarts the query, because its task has expired."""
         if query.restarts >= self._settings.sql_restarts:
-            said = one_line(message, self._redactor)
-            raise ResultMissingError(f"SQL tasks have gone {query.restarts + 1} times before their end: {said}")
-        again = await self._query(asked, query.cluster, query.restarts + 1)
-        return Pending(QUERY_SUBMITTED, operation_id=str(again), submitted=True)
+            excerpt = one_line(message, self._redactor)
+            raise ResultMissingError(f"SQL tasks expired {query.restarts + 1} times before their end: {excerpt}")
+        restarted = await self._query(request, query.cluster, query.restarts + 1)
+        return Pending(QUERY_SUBMITTED, operation_id=str(restarted), submitted=True)
 
-    async def _query(self, asked: ThinkingdataClusterUsers, cluster: str, restarts: int = 0) -> Query:
+    async def _query(self, request: ThinkingdataClusterUsers, cluster: str, restarts: int = 0) -> Query:
         form = {
-            "sql": statement(asked, cluster, self._settings),
-            "format": asked.file_format or "csv",
+            "sql": statement(request, cluster, self._settings),
+            "format": request.file_format or "csv",
             "pageSize": str(self._settings.page_rows),
         }
         if self._settings.sql_timeout_s is not None:
@@ -159,51 +172,53 @@ class ThinkingdataDriver:
         call = Call("POST", "/open/submit-sql", form=form)
         task_id = _text((await self._api.object(call)).get("taskId"))
         if task_id is None:
-            raise PlatformMalformedError(f"{call}: the answer has no taskId")
+            raise PlatformMalformedError(f"{call}: the response has no taskId")
         return Query(task_id, cluster, restarts)
 
     @asynccontextmanager
     async def open_result(self, export: ExportKind, file: RemoteFile) -> AsyncIterator[Download]:
-        """Open the result of a finished task.
+        """Opens the result of a finished task.
 
         Raises:
-            ResultMissingError: The task has gone, or is not done (any more): to be polled again.
-            PlatformError: The platform does not answer as it should.
+            ResultMissingError: The task has expired, or is no longer finished. The export must be polled again.
+            PlatformError: The platform did not give a usable response.
         """
-        asked = _cluster_users(export)
+        request = _cluster_users(export)
         task_id = parse_qs(file.uri.partition("?")[2]).get("taskId", [""])[0]
         call = _task_info(task_id)
-        envelope = await self._api.ask(call)
-        if self._api.is_gone(envelope):
-            raise ResultMissingError(str(self._api.problem(envelope)))
-        info = self._api.good_object(envelope)
+        envelope = await self._api.send(call)
+        if self._api.is_missing(envelope):
+            raise ResultMissingError(str(self._api.error_for(envelope)))
+        info = self._api.object_of(envelope)
         if _text(info.get("status")) != "FINISHED":
-            raise ResultMissingError(f"{call}: the task is not FINISHED any more")
-        stat = result_stat(info, columns_of(asked, self._settings), self._settings)
-        table = JsonTable(stat.headers) if asked.file_format == "json" else CsvTable(stat.headers)
+            raise ResultMissingError(f"{call}: the task is no longer FINISHED")
+        stat = result_stat(info, columns_of(request, self._settings), self._settings)
+        table = JsonTable(stat.headers) if request.file_format == "json" else CsvTable(stat.headers)
         pages = SqlPages(
             task_id, client=self._client, downloader=self._downloader, api=self._api, settings=self._settings
         )
         yield SqlResult(pages, stat, table)
 
     async def catalog(self, resource: str, project: str | None) -> list[dict[str, Any]]:
-        """List one resource of a project; see `list_clusters`."""
+        """Lists one resource of a project; see `list_clusters`."""
         return await list_clusters(self._api, resource, project, self._settings.list_page_size)
 
     async def check(self) -> str:
-        """List the clusters of a project that cannot be: a good token is told so, a bad one is refused before.
+        """Lists the clusters of project 0, which cannot exist.
+
+        The platform refuses a bad token first. With a good token it reports the unknown project, which is ignored here.
 
         Raises:
-            PlatformError: The token is refused, or the platform does not answer as it should.
+            PlatformError: The platform refused the token, or did not give a usable response.
         """
         call = list_call(CATALOGS[0], project_id=0, number=1, page_size=1)
-        problem = self._api.problem(await self._api.ask(call))
-        if problem is not None and not isinstance(problem, PlatformRefusedError):
-            raise problem
+        error = self._api.error_for(await self._api.send(call))
+        if error is not None and not isinstance(error, PlatformRefusedError):
+            raise error
         return "the token is known"
 
     async def call(self, operation: Operation, arguments: Mapping[str, Any], body: AsyncIterator[bytes] | None) -> Any:
-        """Make one call; see `Operations.call`."""
+        """Makes one call; see `Operations.call`."""
         query, json = request_parts(operation, arguments)
         call = Call(operation.method, operation.path, query=query, json=json)
         if body is not None:
@@ -218,25 +233,25 @@ class ThinkingdataDriver:
         return await self._api.data(call)
 
     async def close(self) -> None:
-        """Close connections."""
+        """Closes connections."""
         await self._auth.close()
         await self._client.close()
 
-    async def _detail(self, asked: ThinkingdataClusterUsers) -> Mapping[str, Any]:
-        query = {"projectId": str(asked.project_id), **_which(asked)}
+    async def _detail(self, request: ThinkingdataClusterUsers) -> Mapping[str, Any]:
+        query = {"projectId": str(request.project_id), **_which(request)}
         return await self._api.object(Call("GET", "/open/user-cluster-detail", query=query))
 
     def _cluster_name(self, detail: Mapping[str, Any]) -> str:
         name = _text(detail.get("clusterName"))
         if name is None:
-            raise PlatformMalformedError("GET /open/user-cluster-detail: the answer has no clusterName")
+            raise PlatformMalformedError("GET /open/user-cluster-detail: the response has no clusterName")
         return name
 
-    def _why(self, info: Mapping[str, Any]) -> str:
-        """What the platform says of a query that failed; no document names the field."""
-        words = [text for name, text in info.items() if _is_reason(name) and isinstance(text, str) and text]
-        said = one_line("; ".join(words), self._redactor)
-        return f"the query of the users failed: {said or 'the platform does not say why'}"
+    def _failure_message(self, info: Mapping[str, Any]) -> str:
+        """Returns the message for a failed query, with the platform's reason. No document names the field of it."""
+        reasons = [text for name, text in info.items() if _is_reason(name) and isinstance(text, str) and text]
+        reason = one_line("; ".join(reasons), self._redactor)
+        return f"the query of the users failed: {reason or 'the platform states no reason'}"
 
 
 def _cluster_users(export: ExportKind) -> ThinkingdataClusterUsers:
@@ -245,25 +260,25 @@ def _cluster_users(export: ExportKind) -> ThinkingdataClusterUsers:
     return export
 
 
-def _which(asked: ThinkingdataClusterUsers) -> dict[str, str]:
-    if asked.cluster_name is not None:
-        return {"clusterName": asked.cluster_name}
-    return {"clusterId": str(asked.cluster_id)}
+def _which(request: ThinkingdataClusterUsers) -> dict[str, str]:
+    if request.cluster_name is not None:
+        return {"clusterName": request.cluster_name}
+    return {"clusterId": str(request.cluster_id)}
 
 
-def _call(method: str, name: str, asked: ThinkingdataClusterUsers) -> Call:
-    """A call that has two paths: for an id, and for a name."""
-    path = f"/open/{name}" if asked.cluster_name is None else f"/open/{name}-by-name"
-    return Call(method, path, query={"projectId": str(asked.project_id), **_which(asked)})
+def _call(method: str, name: str, request: ThinkingdataClusterUsers) -> Call:
+    """Returns a call that has two paths: one for a cluster's id, one for its name."""
+    path = f"/open/{name}" if request.cluster_name is None else f"/open/{name}-by-name"
+    return Call(method, path, query={"projectId": str(request.project_id), **_which(request)})
 
 
 def _task_info(task_id: str) -> Call:
     return Call("GET", "/open/sql-task-info", query={"taskId": task_id})
 
 
-def _file(asked: ThinkingdataClusterUsers, query: Query) -> RemoteFile:
-    """The one file of a task. JSON is one object a line, which every reader of `.json` lines takes."""
-    suffix = asked.file_format or "csv"
+def _file(request: ThinkingdataClusterUsers, query: Query) -> RemoteFile:
+    """Returns the single file of a task. With the format `json`, the file has one object a line."""
+    suffix = request.file_format or "csv"
     return RemoteFile(f"{PAGE_PATH}?{urlencode({'taskId': query.task_id})}", f"{query.cluster}.{suffix}")
 
 
@@ -272,28 +287,28 @@ def _refresh_time(detail: Mapping[str, Any]) -> str:
 
 
 def _progress_before(detail: Mapping[str, Any]) -> float | None:
-    """What cannot be read is no reason to refuse an export: it is only compared with."""
+    """Returns the progress before a refresh; None when it cannot be parsed.
+
+    An unreadable progress does not fail the export, because it is only used for a comparison.
+    """
     try:
-        return read_progress(detail.get("progress"), "user-cluster-detail")
+        return parse_progress(detail.get("progress"), "user-cluster-detail")
     except PlatformMalformedError:
         return None
 
 
 def _percent(progress: Any) -> float | None:
-    """Of a query's task, for people only."""
+    """Returns the progress of a query's task, which is only shown to people; None when it cannot be parsed."""
     try:
-        percent = read_progress(progress, "sql-task-info")
+        percent = parse_progress(progress, "sql-task-info")
     except PlatformMalformedError:
         return None
     return None if percent == FAILED else percent
 
 
 def _is_reason(name: Any) -> bool:
-    return isinstance(name, str) and any(word in name.lower() for word in ("message", "error", "reason"))
+    return isinstance(name, str) and any(part in name.lower() for part in ("message", "error", "reason"))
 
 
 def _text(value: Any) -> str | None:
-    """The value, if it is a text that can be stored and sent again (JSON can carry half a surrogate pair)."""
-    if not isinstance(value, str) or not 0 < len(value) <= _TEXT_MAX_CHARS:
-        return None
-    return None if any("\ud800" <= char <= "\udfff" for char in value) else value
+    return storable_text(value, _TEXT_MAX_CHARS)

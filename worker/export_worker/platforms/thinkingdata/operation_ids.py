@@ -1,7 +1,8 @@
-"""The operation ids of ThinkingData exports, and what a reading of a refresh's progress means. Pure.
+"""The operation ids of ThinkingData exports, and the progress of a refresh. Pure: no I/O.
 
-The platform has no job id for a refresh: it is known by its cluster alone. So the id holds what was seen before the
-refresh was asked for, and whether it has been seen at work since: enough to tell its end from that of the one before.
+The platform has no id for a refresh; only its cluster identifies it. So the operation id holds the state from before
+the refresh was requested, and whether the refresh has been seen running since. This distinguishes its end from the end
+of the previous refresh.
 """
 
 from dataclasses import dataclass, replace
@@ -16,46 +17,47 @@ FAILED = -1.0
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
-    """A refresh that was asked for.
+    """A refresh that was requested.
 
     Args:
         cluster: Name of the cluster or tag.
-        time_before: `refreshTime` before; empty when there was none.
-        progress_before: Progress before; None when it could not be read.
-        seen: It has been seen at work.
-        failed_looks: Looks that showed a failure which may be that of the refresh before.
+        time_before: `refreshTime` before the request; empty when there was none.
+        progress_before: Progress before the request; None when it could not be read.
+        started: The refresh has been seen running.
+        failed_polls: Number of polls that showed a failure which may belong to the previous refresh.
     """
 
     cluster: str
     time_before: str = ""
     progress_before: float | None = None
-    seen: bool = False
-    failed_looks: int = 0
+    started: bool = False
+    failed_polls: int = 0
 
     def __str__(self) -> str:
         fields = {"cluster": self.cluster, "before": self.time_before}
         if self.progress_before is not None:
             fields["progress"] = f"{self.progress_before:g}"
-        if self.seen:
+        if self.started:
             fields["seen"] = "1"
-        if self.failed_looks:
-            fields["failed"] = str(self.failed_looks)
+        if self.failed_polls:
+            fields["failed"] = str(self.failed_polls)
         return f"refresh?{urlencode(fields)}"
 
-    def now_seen(self) -> "Refresh":
-        """The same, seen at work."""
-        return replace(self, seen=True)
+    def as_started(self) -> "Refresh":
+        """Returns a copy that is marked as started."""
+        return replace(self, started=True)
 
-    def failed_again(self) -> "Refresh":
-        """The same after one more look at an old failure."""
-        return replace(self, failed_looks=self.failed_looks + 1)
+    def with_failed_poll(self) -> "Refresh":
+        """Returns a copy with one more failed poll."""
+        return replace(self, failed_polls=self.failed_polls + 1)
 
-    def is_news(self, progress: float) -> bool:
-        """Whether a reading cannot be a left-over of the refresh before: this one was seen, or it differs.
+    def is_current(self, progress: float) -> bool:
+        """Returns whether a progress belongs to this refresh and not to the previous one.
 
-        What could not be read before may well have been "done".
+        It does if this refresh was seen running, or if the progress differs from the one before the request. A progress
+        that could not be read before the request counts as "done".
         """
-        return self.seen or progress != (DONE if self.progress_before is None else self.progress_before)
+        return self.started or progress != (DONE if self.progress_before is None else self.progress_before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,9 @@ class Query:
     """A task of the SQL API.
 
     Args:
-        task_id: As the platform gave it.
+        task_id: The platform's id of the task.
         cluster: Name of the cluster or tag whose users it selects.
-        restarts: Tasks before it that have gone.
+        restarts: Number of earlier tasks of this export that expired.
     """
 
     task_id: str
@@ -79,11 +81,11 @@ class Query:
         return f"sql?{urlencode(fields)}"
 
 
-def parse_handle(operation_id: str) -> Refresh | Query:
-    """What an operation id stands for.
+def parse_operation_id(operation_id: str) -> Refresh | Query:
+    """Parses an operation id.
 
     Raises:
-        PlatformRefusedError: It is none of ThinkingData's.
+        PlatformRefusedError: The text is no operation id of this driver.
     """
     kind, _, text = operation_id.partition("?")
     fields = {name: values[0] for name, values in parse_qs(text, keep_blank_values=True).items()}
@@ -93,27 +95,30 @@ def parse_handle(operation_id: str) -> Refresh | Query:
                 cluster=fields["cluster"],
                 time_before=fields["before"],
                 progress_before=float(fields["progress"]) if "progress" in fields else None,
-                seen="seen" in fields,
-                failed_looks=int(fields.get("failed", "0")),
+                started="seen" in fields,
+                failed_polls=int(fields.get("failed", "0")),
             )
         if kind == "sql":
             return Query(fields["task"], fields["cluster"], int(fields.get("restarts", "0")))
     except (KeyError, ValueError):
         pass
-    raise PlatformRefusedError("the operation id is none of thinkingdata's")
+    raise PlatformRefusedError("the operation id is not one of thinkingdata")
 
 
-def read_progress(value: Any, call: str) -> float | None:
-    """A progress as the platform shows it: -1 (failed), 0 to 100, or None for "no number yet".
+def parse_progress(value: Any, call: str) -> float | None:
+    """Parses a progress.
 
-    Documented is an integer. Texts such as `50` and `50%`, words and null are tolerated: they all say "not done".
+    The document says that it is an integer. Texts such as `50`, `50%` and `running`, and null, are tolerated.
 
     Args:
-        value: As it stands in the answer.
-        call: For the message.
+        value: The value in the response.
+        call: Method and path, for the message.
+
+    Returns:
+        -1 (failed), or 0 to 100; None when the platform shows no number yet.
 
     Raises:
-        PlatformMalformedError: Something else, or a number outside the range.
+        PlatformMalformedError: The value has another type, or is a number outside the range.
     """
     if isinstance(value, str):
         try:
@@ -125,5 +130,5 @@ def read_progress(value: Any, call: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise PlatformMalformedError(f"{call}: progress is no number")
     if value != FAILED and not 0 <= value <= DONE:
-        raise PlatformMalformedError(f"{call}: progress is {str(value)[:20]}, not within 0 to 100, nor -1")
+        raise PlatformMalformedError(f"{call}: progress is {str(value)[:20]}, neither -1 nor between 0 and 100")
     return float(value)

@@ -1,10 +1,10 @@
-"""Every other call of ThinkingData's user cluster and tag API, with the limits that its document names."""
+"""The calls of ThinkingData's user cluster and tag API, with the limits that its document states."""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from export_worker.platforms.operations import Operation, Parameter, ParameterType, Place
+from export_worker.platforms.operations import Operation, Parameter, ParameterLocation, ParameterType
 
 CATALOGS = ("catalog_cluster", "catalog_tag")
 CLUSTER_TYPES = (
@@ -22,16 +22,16 @@ TAG_TYPES = (
     "tag_by_dynamic_sql",
     "tag_by_static_sql",
 )
-"""There is no `tag_by_result`."""
+"""The document lists no `tag_by_result`."""
 
 NAME_MAX_CHARS = 24
 DISPLAY_NAME_MAX_CHARS = 50
 NAME_PATTERN = "[A-Za-z0-9_]+"
-"""The document says letters and digits; the names in its own samples have underscores, too."""
+"""The document says letters and digits, but the names in its samples also contain underscores."""
 
 
-def _project(place: Place = "query") -> Parameter:
-    return Parameter("projectId", "integer", place, required=True, about="the project")
+def _project(location: ParameterLocation = "query") -> Parameter:
+    return Parameter("projectId", "integer", location, required=True, about="the project")
 
 
 def _id(*, required: bool = True) -> Parameter:
@@ -42,11 +42,11 @@ def _name(*, required: bool = True) -> Parameter:
     return Parameter("clusterName", "text", "query", required=required, about="the cluster or tag, by name")
 
 
-def _new_name(place: Place, *, required: bool) -> Parameter:
+def _new_name(location: ParameterLocation, *, required: bool) -> Parameter:
     return Parameter(
         "clusterName",
         "text",
-        place,
+        location,
         required=required,
         max_chars=NAME_MAX_CHARS,
         pattern=NAME_PATTERN,
@@ -54,30 +54,30 @@ def _new_name(place: Place, *, required: bool) -> Parameter:
     )
 
 
-def _display_name(place: Place, *, required: bool) -> Parameter:
+def _display_name(location: ParameterLocation, *, required: bool) -> Parameter:
     return Parameter(
-        "displayName", "text", place, required=required, max_chars=DISPLAY_NAME_MAX_CHARS, about="name that is shown"
+        "displayName", "text", location, required=required, max_chars=DISPLAY_NAME_MAX_CHARS, about="display name"
     )
 
 
 def _main_column(*, required: bool) -> Parameter:
-    return Parameter("mainColumnName", "text", "query", required=required, about="what the ids are, e.g. #account_id")
+    return Parameter("mainColumnName", "text", "query", required=required, about="kind of the ids, e.g. #account_id")
 
 
 _REMARKS = Parameter("remarks", "text", "query", about="a note")
 
 
-def _catalog(place: Place, *, required: bool = False) -> Parameter:
-    return Parameter("clusterCatalog", "text", place, required=required, choices=CATALOGS, about="cluster or tag")
+def _catalog(location: ParameterLocation, *, required: bool = False) -> Parameter:
+    return Parameter("clusterCatalog", "text", location, required=required, choices=CATALOGS, about="cluster or tag")
 
 
-def _json(name: str, kind: ParameterType, about: str, choices: tuple[str, ...] = ()) -> Parameter:
-    return Parameter(name, kind, "json", choices=choices, about=about)
+def _json(name: str, parameter_type: ParameterType, about: str, choices: tuple[str, ...] = ()) -> Parameter:
+    return Parameter(name, parameter_type, "json", choices=choices, about=about)
 
 
 _DEFINITION = (
     _catalog("json"),
-    _json("clusterType", "text", "how it is made", CLUSTER_TYPES + TAG_TYPES),
+    _json("clusterType", "text", "how its members are determined", CLUSTER_TYPES + TAG_TYPES),
     _display_name("json", required=True),
     _json("qp", "object", "definition of a cluster"),
     _json(
@@ -113,7 +113,7 @@ _TABLE = (
         "POST",
         "/open/user-cluster-update",
         "change the definition of a cluster or tag",
-        # Optional by the table, which cannot be meant: nothing else in the call says which one to change.
+        # The document's table calls clusterId optional. That must be a mistake: nothing else identifies the cluster.
         (_id(), _project("json"), _new_name("json", required=False), *_DEFINITION),
         body="json",
         aliases=("update",),
@@ -123,7 +123,7 @@ _TABLE = (
         "POST",
         "/open/user-cluster-update-by-name",
         "change the definition of a cluster or tag, by name",
-        # The project travels twice, as in the document's sample; the table's clusterId is a slip.
+        # The project is sent twice, as in the document's sample. The clusterId in its table must be a mistake.
         (_project(), _name(), _project("json"), *_DEFINITION),
         body="json",
         aliases=("update-by-name",),
@@ -156,7 +156,7 @@ _TABLE = (
             _catalog("json", required=True),
             Parameter("clusterTypes", "list", "json", required=True, choices=CLUSTER_TYPES + TAG_TYPES),
             _json("clusterName", "text", "part of the name"),
-            _json("pagerHeader", "object", "pageNum from 1, and pageSize"),
+            _json("pagerHeader", "object", "pageNum (from 1) and pageSize"),
         ),
         body="json",
         aliases=("list",),
@@ -165,7 +165,7 @@ _TABLE = (
         "user-cluster-refresh",
         "POST",
         "/open/user-cluster-refresh",
-        "compute a cluster or tag anew",
+        "recompute a cluster or tag",
         (_project(), _id()),
         aliases=("refresh",),
     ),
@@ -173,7 +173,7 @@ _TABLE = (
         "user-cluster-refresh-by-name",
         "POST",
         "/open/user-cluster-refresh-by-name",
-        "compute a cluster or tag anew, by name",
+        "recompute a cluster or tag, by name",
         (_project(), _name()),
         aliases=("refresh-by-name",),
     ),
@@ -181,7 +181,7 @@ _TABLE = (
         "user-cluster-refresh-progress",
         "GET",
         "/open/user-cluster-refresh-progress",
-        "show how far a refresh is",
+        "show the progress of a refresh",
         (_project(), _id()),
         aliases=("progress",),
     ),
@@ -189,7 +189,7 @@ _TABLE = (
         "user-cluster-refresh-progress-by-name",
         "GET",
         "/open/user-cluster-refresh-progress-by-name",
-        "show how far a refresh is, by name",
+        "show the progress of a refresh, by name",
         (_project(), _name()),
         aliases=("progress-by-name",),
     ),
@@ -197,7 +197,7 @@ _TABLE = (
         "import-id-cluster-add",
         "POST",
         "/open/import-id-cluster-add",
-        "make a cluster or tag of uploaded ids, one a line",
+        "create a cluster or tag from uploaded ids, one a line",
         (
             _project(),
             _display_name("query", required=True),
@@ -214,7 +214,7 @@ _TABLE = (
         "POST",
         "/open/import-id-cluster-modify",
         "replace the uploaded ids of a cluster or tag",
-        # The table demands clusterName as well; the document's own call and its trace do without.
+        # The document's table requires clusterName, too. Its sample call and the recorded curl trace do not send it.
         (
             _project(),
             _id(),
@@ -241,20 +241,19 @@ OPERATIONS: Mapping[str, Operation] = {operation.name: operation for operation i
 
 
 def request_parts(operation: Operation, arguments: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any] | None]:
-    """The query string and the JSON body of a call; what no parameter names belongs to the body.
+    """Returns the query string and the JSON body of a call.
 
-    Returns:
-        The body is None for an operation that takes no JSON.
+    Arguments that no parameter names belong to the body. The body is None for an operation without a JSON body.
     """
     query = {name: _as_text(arguments[name]) for name in _names(operation, "query") if name in arguments}
     if operation.body != "json":
         return query, None
-    elsewhere = set(_names(operation, "query")) - set(_names(operation, "json"))
-    return query, {name: value for name, value in arguments.items() if name not in elsewhere}
+    only_query = set(_names(operation, "query")) - set(_names(operation, "json"))
+    return query, {name: value for name, value in arguments.items() if name not in only_query}
 
 
-def _names(operation: Operation, place: Place) -> list[str]:
-    return [parameter.name for parameter in operation.parameters if parameter.place == place]
+def _names(operation: Operation, location: ParameterLocation) -> list[str]:
+    return [parameter.name for parameter in operation.parameters if parameter.location == location]
 
 
 def _as_text(value: Any) -> str:

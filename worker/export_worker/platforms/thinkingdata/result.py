@@ -1,4 +1,4 @@
-"""The result of a SQL task as one download: page after page, the next one opened while one is being read."""
+"""The result of an SQL task as one download: page after page. The next page is opened while the current one is read."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -23,18 +23,20 @@ from export_worker.platforms.thinkingdata.sql import headers_or
 
 PAGE_PATH = "/open/sql-result-page"
 PAGE_WAIT_MAX_S = 30.0
-"""A transfer holds a place of the worker: a longer wait is spent outside of it."""
+"""A transfer occupies a slot of the worker, so a longer wait ends the transfer and the worker retries it later."""
 
 _JSON_NAME = "page.json"
-"""Pages come as any media type, JSON among them; what says an error is told by its words."""
+"""File name for the downloader. Pages can have any media type, including JSON; errors are detected in their content."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResultStat:
-    """What the platform announces of a result.
+    """The size of a result as the platform announces it.
 
     Args:
-        rows: None where it does not say and need not.
+        rows: Number of rows; None if the platform states none and the settings do not require it.
+        pages: Number of pages.
+        headers: Names of the columns.
     """
 
     rows: int | None
@@ -43,19 +45,19 @@ class ResultStat:
 
 
 def result_stat(info: Mapping[str, Any], columns: Sequence[str], settings: ThinkingdataSettings) -> ResultStat:
-    """Read the announcement of a finished task.
+    """Parses the announcement of a finished task.
 
     Args:
         info: The data of `sql-task-info`.
-        columns: Those of the statement.
-        settings: Whether the number of rows must be told.
+        columns: Columns of the statement.
+        settings: State whether the number of rows is required.
 
     Raises:
-        PlatformMalformedError: It cannot be read.
+        PlatformMalformedError: The announcement cannot be parsed.
     """
     stat = info.get("resultStat")
     if not isinstance(stat, Mapping):
-        raise PlatformMalformedError("sql-task-info: the task is done and has no resultStat")
+        raise PlatformMalformedError("sql-task-info: the task is finished but has no resultStat")
     rows, pages, page_rows = (_count(stat, name) for name in ("rowCount", "pageCount", "pageSize"))
     if rows is None and settings.row_count_required:
         raise PlatformMalformedError("sql-task-info: resultStat has no rowCount, so the result could not be checked")
@@ -63,7 +65,7 @@ def result_stat(info: Mapping[str, Any], columns: Sequence[str], settings: Think
         pages = -(-rows // page_rows)
     if pages is None:
         raise PlatformMalformedError("sql-task-info: resultStat has no pageCount")
-    # A submit without a page size reportedly makes one page, whatever is counted.
+    # Reportedly, a result that was submitted without a page size has one page, whatever pageCount says.
     return ResultStat(rows, max(pages, 1) if rows else pages, headers_or(stat.get("headers"), columns))
 
 
@@ -95,11 +97,11 @@ class SqlPages:
         self._settings = settings
 
     async def open(self, number: int) -> "SqlPage":
-        """Open one page, counted from 0, and look at its beginning; asks again when it is refused for now.
+        """Opens one page, counted from 0, and checks its beginning. Retries temporary failures.
 
         Raises:
-            DownloadError: It is not there, or is no page.
-            PlatformError: No answer, or an error in place of the page.
+            DownloadError: The page does not exist, or the response is no page.
+            PlatformError: No response, or an error in place of the page.
         """
         retries_left, wait_s = self._settings.page_retries, self._settings.page_retry_s
         while True:
@@ -109,13 +111,13 @@ class SqlPages:
                 wait_s = max(wait_s, error.retry_after_s or 0.0)
                 if not retries_left or wait_s > PAGE_WAIT_MAX_S:
                     raise
-            # The pages before it have been stored: to begin anew for a moment's refusal would never end.
+            # Retried here: a retry of the transfer starts at the first page, so a long result might never be complete.
             await asyncio.sleep(wait_s)
             retries_left, wait_s = retries_left - 1, wait_s * 2
 
     async def _open(self, number: int) -> "SqlPage":
         query = urlencode({"taskId": self._task_id, "pageId": number}, quote_via=quote, safe="")
-        url = self._client.address(f"{PAGE_PATH}?{query}")
+        url = self._client.url(f"{PAGE_PATH}?{query}")
         async with AsyncExitStack() as stack:
             download = await stack.enter_async_context(self._downloader.open(url, _JSON_NAME))
             chunks = download.chunks()
@@ -131,16 +133,16 @@ class SqlPages:
         envelope = envelope_of(value, f"GET {PAGE_PATH}")
         if envelope is None:
             return False
-        problem = self._api.problem(envelope)
-        if problem is None:
+        error = self._api.error_for(envelope)
+        if error is None:
             return True
-        if self._api.is_gone(envelope):
-            raise ResultMissingError(str(problem))
-        raise problem
+        if self._api.is_missing(envelope):
+            raise ResultMissingError(str(error))
+        raise error
 
 
 class SqlPage:
-    """One open page whose beginning is good."""
+    """One open page. `begin` checks its beginning."""
 
     def __init__(self, chunks: AsyncIterator[bytes], reader: PageReader) -> None:
         self._chunks = chunks
@@ -149,13 +151,13 @@ class SqlPage:
         self.resources = AsyncExitStack()
 
     async def begin(self) -> None:
-        """Read until the beginning is known."""
+        """Reads until the reader has checked the beginning."""
         while not self._reader.head_known:
             chunk = await anext(self._chunks, None)
             self._first += self._reader.finish() if chunk is None else self._reader.feed(chunk)
 
     async def lines(self) -> AsyncIterator[bytes]:
-        """Whole lines, in pieces of any size."""
+        """Yields complete lines, in pieces of any size."""
         if self._first:
             yield self._first
         async for chunk in self._chunks:
@@ -165,14 +167,14 @@ class SqlPage:
             yield lines
 
     async def aclose(self) -> None:
-        """Close the connection, or give it back."""
+        """Closes the connection, or returns it to the pool."""
         await self.resources.aclose()
 
 
 class SqlResult:
     """All pages as one file. See `platforms.base.Download`.
 
-    Holds the part of a page that has come and a little of the next one, however large they are.
+    Memory holds the received piece of one page and the beginning of the next page, whatever the size of the pages.
     """
 
     total_bytes: int | None = None
@@ -184,47 +186,47 @@ class SqlResult:
 
     @property
     def content_type(self) -> str:
-        """Of the whole file."""
+        """Media type of the whole file."""
         return self._table.content_type
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The file in pieces of any size.
+        """Yields the file in pieces of any size.
 
         Raises:
-            DownloadError: A page is cut, missing or none, or there are not as many rows as announced.
-            PlatformError: A page cannot be had.
+            DownloadError: A page is cut, missing or no page, or the number of rows is not the announced one.
+            PlatformError: A page cannot be opened.
         """
         if self._table.header:
             yield self._table.header
-        ahead = self._begin(0)
+        next_page = self._open_ahead(0)
         try:
-            while ahead is not None:
-                number, page = await ahead
-                ahead = self._begin(number + 1)
+            while next_page is not None:
+                number, page = await next_page
+                next_page = self._open_ahead(number + 1)
                 async with aclosing(page):
                     async for lines in page.lines():
-                        yield self._table.take(lines)
+                        yield self._table.add(lines)
                 self._table.end_page()
         finally:
-            await _discard(ahead)
+            await _discard(next_page)
         if self._stat.rows is not None and self._table.rows != self._stat.rows:
             raise DownloadInterruptedError(
                 f"GET {PAGE_PATH}: {self._table.rows} rows where {self._stat.rows} were announced"
             )
 
-    def _begin(self, number: int) -> "asyncio.Task[tuple[int, SqlPage]] | None":
+    def _open_ahead(self, number: int) -> "asyncio.Task[tuple[int, SqlPage]] | None":
         return asyncio.create_task(self._numbered(number)) if number < self._stat.pages else None
 
     async def _numbered(self, number: int) -> tuple[int, SqlPage]:
         return number, await self._pages.open(number)
 
 
-async def _discard(ahead: "asyncio.Task[tuple[int, SqlPage]] | None") -> None:
-    """End a page that nobody will read."""
-    if ahead is None:
+async def _discard(next_page: "asyncio.Task[tuple[int, SqlPage]] | None") -> None:
+    """Cancels and closes a page that was opened ahead and will not be read."""
+    if next_page is None:
         return
-    ahead.cancel()
-    await asyncio.wait({ahead})
-    if not ahead.cancelled() and ahead.exception() is None:
-        _, page = ahead.result()
+    next_page.cancel()
+    await asyncio.wait({next_page})
+    if not next_page.cancelled() and next_page.exception() is None:
+        _, page = next_page.result()
         await page.aclose()

@@ -1,7 +1,7 @@
-"""Turns the pages of a SQL result into one table: CSV with one header, or JSON objects, one a line. No I/O.
+"""Turns the pages of an SQL result into one table: CSV with one header, or JSON objects, one a line. Pure: no I/O.
 
-A page is read by a `PageReader`, which takes an envelope off its beginning and gives out whole lines; a table makes
-rows of them and counts, because a row is not always a line: a quoted value in CSV may hold line ends.
+A `PageReader` removes the envelope at the beginning of a page and returns complete lines. A `Table` turns the lines
+into rows and counts them. A row is not always a line: a quoted value in CSV can contain line ends.
 """
 
 import csv
@@ -15,38 +15,41 @@ from typing import Any, NoReturn, Protocol
 from export_worker.errors import DownloadInvalidError
 
 LINE_MAX_BYTES = 16 * 1024 * 1024
-"""No row is longer: an end to a server that never ends its line."""
+"""No row is longer. The limit stops a server that never ends its line."""
 HEAD_BYTES = 64
-"""Enough of a page's beginning to tell rows, an envelope and an HTML page from each other."""
+"""Bytes that are needed to distinguish rows, an envelope and an HTML page."""
 HEAD_MAX_BYTES = 256 * 1024
-"""A message over several lines ends within; a page that begins with `{` and is longer holds rows."""
+"""Longest message over several lines. A longer page that begins with `{` contains rows."""
 
 CheckMessage = Callable[[Any], bool]
-"""Looks at a JSON object where a row was expected: True for a good envelope, False for none, raises what it says."""
+"""Checks a JSON object where a row was expected.
+
+Returns True for an envelope that means success and False for any other object. Raises the error of other envelopes.
+"""
 
 
 class PageReader:
-    """The lines of one page, without the envelope that some versions put first.
+    """Returns the lines of one page, without the envelope that some versions of the platform put first.
 
     Args:
-        check: Looks at every JSON object that stands in place of a row.
+        check: Called with every JSON object in place of a row.
     """
 
     def __init__(self, check: CheckMessage) -> None:
         self._check = check
         self._rest = bytearray()
         self.head_known = False
-        """The beginning has been looked at, and is no error."""
+        """The beginning has been checked, and is no error."""
 
     def feed(self, chunk: bytes) -> bytes:
-        """Whole lines, as far as they have come.
+        """Adds a chunk and returns the lines that are complete now.
 
         Raises:
-            DownloadInvalidError: A page of HTML, or a line without end.
-            StepError: An error in place of rows; see `check`.
+            DownloadInvalidError: The page is HTML, or has a line without end.
+            StepError: The page contains an error in place of rows; see `check`.
         """
         self._rest += chunk
-        self._look_at_head(complete=False)
+        self._check_head(complete=False)
         if not self.head_known:
             return b""
         end = self._rest.rfind(b"\n") + 1
@@ -55,8 +58,8 @@ class PageReader:
         return self._taken(end)
 
     def finish(self) -> bytes:
-        """The last line, with the line end that it may lack. Raises as `feed` does."""
-        self._look_at_head(complete=True)
+        """Returns the last line, with a line end if it has none. Raises the errors of `feed`."""
+        self._check_head(complete=True)
         if self._rest and not self._rest.endswith(b"\n"):
             self._rest += b"\n"
         return self._taken(len(self._rest))
@@ -64,10 +67,10 @@ class PageReader:
     def _taken(self, end: int) -> bytes:
         lines = bytes(self._rest[:end])
         del self._rest[:end]
-        self._look_for_messages(lines)
+        self._check_messages(lines)
         return lines
 
-    def _look_at_head(self, *, complete: bool) -> None:
+    def _check_head(self, *, complete: bool) -> None:
         if self.head_known or (len(self._rest) < HEAD_BYTES and not complete):
             return
         if self._rest.startswith(BOM_UTF8):
@@ -79,7 +82,7 @@ class PageReader:
             self.head_known = True
 
     def _drop_envelope(self, *, complete: bool) -> bool:
-        """Take an envelope off; False when more has to come before that can be told."""
+        """Removes an envelope from the beginning; returns False when more bytes are needed to decide."""
         end = self._rest.find(b"\n") + 1 or (len(self._rest) if complete else 0)
         if end and self._is_message(bytes(self._rest[:end])):
             del self._rest[:end]
@@ -90,8 +93,8 @@ class PageReader:
             self._rest.clear()
         return True
 
-    def _look_for_messages(self, lines: bytes) -> None:
-        """An error may also come after rows."""
+    def _check_messages(self, lines: bytes) -> None:
+        """Checks JSON objects among the rows: an error can also follow after rows."""
         if lines.startswith(b"{") or b"\n{" in lines:
             for line in lines.split(b"\n"):
                 if line.startswith(b"{"):
@@ -106,39 +109,39 @@ class PageReader:
 
 
 class Table(Protocol):
-    """What becomes of the lines."""
+    """Turns the lines of pages into the rows of one file."""
 
     content_type: str
     rows: int
-    """So far, of all pages that have ended."""
+    """Number of rows in all pages that have ended."""
 
     @property
     def header(self) -> bytes:
-        """What stands before the first row."""
+        """The bytes before the first row."""
 
-    def take(self, lines: bytes) -> bytes:
-        """Whole lines of a page, as they are to be stored.
+    def add(self, lines: bytes) -> bytes:
+        """Adds complete lines of a page and returns them in the format of the file.
 
         Raises:
-            DownloadInvalidError: What should be a row is none.
+            DownloadInvalidError: A line is no row.
         """
 
     def end_page(self) -> None:
-        """The page has ended: its rows count."""
+        """Ends the page and adds its rows to `rows`."""
 
 
 EXCERPT_BYTES = 120
-"""Of a line that is no row, for the message."""
+"""Length of the excerpt of a line that is no row, in the message."""
 
 _OPENING = re.compile(rb'(?:^|,)"')
 _CLOSING = re.compile(rb'(?:[^"]++|"")*+"')
 
 
 class CsvTable:
-    """CSV as it comes, with one header and one LF after each row. Line ends within quoted values stay.
+    """CSV with one header and one LF after each row. Line ends within quoted values stay unchanged.
 
-    Rows are counted as RFC 4180 has them. A page on which quotes do not add up was not written by those rules; there a
-    line counts as a row.
+    Rows are counted according to RFC 4180. If the quotes on a page are not balanced, the page does not follow RFC 4180,
+    and each of its lines counts as a row.
     """
 
     content_type = "text/csv"
@@ -149,23 +152,23 @@ class CsvTable:
         self._page_rows = 0
         self._page_lines = 0
         self._within = False
-        """A quoted value goes on in the next line."""
+        """A quoted value continues on the next line."""
         self._regular = True
 
     @property
     def header(self) -> bytes:
-        """The names, quoted where CSV wants it."""
+        """The names of the columns, quoted where CSV requires it."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(self._columns)
         return text.getvalue().encode()
 
-    def take(self, lines: bytes) -> bytes:
+    def add(self, lines: bytes) -> bytes:
         """See `Table`."""
         if not lines:
-            return b""  # within a quoted value an empty line would be one
+            return b""  # the split below would make an empty line of it, which counts within a quoted value
         if not self._within and b'"' not in lines:
-            return self._take_plain(lines)
-        return b"".join(map(self._take_line, lines.removesuffix(b"\n").split(b"\n")))
+            return self._add_plain(lines)
+        return b"".join(map(self._add_line, lines.removesuffix(b"\n").split(b"\n")))
 
     def end_page(self) -> None:
         """See `Table`."""
@@ -174,26 +177,26 @@ class CsvTable:
         self._page_rows = self._page_lines = 0
         self._within, self._regular = False, True
 
-    def _take_plain(self, lines: bytes) -> bytes:
-        """Without quotes, a line is a row; an empty one is none."""
+    def _add_plain(self, lines: bytes) -> bytes:
+        """Adds lines without quotes: each non-empty line is a row."""
         rows = lines.replace(b"\r\n", b"\n")
         if rows.startswith(b"\n") or b"\n\n" in rows:
             rows = b"".join(row + b"\n" for row in rows.split(b"\n") if row)
         count = rows.count(b"\n")
         if rows.count(b",") != count * (len(self._columns) - 1):
-            self._refuse_stray_line(rows)
+            self._refuse_other_line(rows)
         self._page_rows += count
         self._page_lines += count
         return rows
 
-    def _refuse_stray_line(self, rows: bytes) -> NoReturn:
-        """A text among the rows, such as a server's error, must not be stored as if it were a user."""
+    def _refuse_other_line(self, rows: bytes) -> NoReturn:
+        """Raises an error for a line that is no row, such as a server's error message, so that it is not stored."""
         separators = len(self._columns) - 1
-        stray = next((row for row in rows.split(b"\n") if row and row.count(b",") != separators), rows)
-        excerpt = stray[:EXCERPT_BYTES].decode(errors="replace")
-        raise DownloadInvalidError(f"a line of the result has not the {len(self._columns)} columns: {excerpt}")
+        other = next((row for row in rows.split(b"\n") if row and row.count(b",") != separators), rows)
+        excerpt = other[:EXCERPT_BYTES].decode(errors="replace")
+        raise DownloadInvalidError(f"a line of the result does not have {len(self._columns)} columns: {excerpt}")
 
-    def _take_line(self, line: bytes) -> bytes:
+    def _add_line(self, line: bytes) -> bytes:
         plain = line.removesuffix(b"\r")
         self._page_lines += bool(plain)
         if not plain and not self._within:
@@ -205,7 +208,10 @@ class CsvTable:
         return plain + b"\n"
 
     def _ends_within(self, line: bytes) -> bool:
-        """Whether a quoted value goes on after the line. A quote that does not begin a value is an ordinary mark."""
+        """Returns whether a quoted value continues after the line.
+
+        A quote within an unquoted value is an ordinary character.
+        """
         position, within = 0, self._within
         while True:
             if within:
@@ -221,7 +227,7 @@ class CsvTable:
 
 
 class JsonTable:
-    """One JSON object a line, made from one array a line; each value stays as it was written."""
+    """One JSON object a line, made from one array a line. The text of each value stays unchanged."""
 
     content_type = "application/x-ndjson"
     header = b""
@@ -230,7 +236,7 @@ class JsonTable:
         self._names = [json.dumps(name, ensure_ascii=False) for name in columns]
         self.rows = 0
 
-    def take(self, lines: bytes) -> bytes:
+    def add(self, lines: bytes) -> bytes:
         """See `Table`."""
         rows = [self._row(line) for line in lines.split(b"\n") if line.strip()]
         self.rows += len(rows)
@@ -255,10 +261,10 @@ _SPACES = re.compile(r"[ \t\r\n]*")
 
 
 def _elements(text: str) -> list[str]:
-    """The elements of a JSON array, each as it is written: numbers keep their digits.
+    """Returns the texts of the elements of a JSON array. Numbers keep their digits.
 
     Raises:
-        ValueError: It is no array.
+        ValueError: The text is no JSON array.
     """
     if not text.startswith("["):
         raise ValueError("no array")

@@ -1,4 +1,7 @@
-"""What a ThinkingData connection can be told. All that no document of the platform confirms is a setting."""
+"""Settings and authentication of a ThinkingData connection.
+
+Everything that no document of the platform confirms is a setting.
+"""
 
 from typing import Annotated, Self
 
@@ -11,7 +14,7 @@ from export_worker.platforms.http.client import Credential
 from export_worker.platforms.settings import ConnectionSettings
 
 PAGE_ROWS_MIN = 1000
-"""The SQL API takes no smaller page."""
+"""The SQL API refuses smaller pages."""
 
 TablePrefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]*$", max_length=64)]
 TableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]*\{project_id\}[A-Za-z0-9_]*$", max_length=64)]
@@ -20,24 +23,24 @@ Fragments = tuple[Annotated[str, StringConstraints(min_length=1)], ...]
 
 
 class ThinkingdataSettings(ConnectionSettings):
-    """A ThinkingData connection: its token, and how its deployment differs from what is usual.
+    """A ThinkingData connection: its token, and how its deployment differs from others.
 
     Args:
-        table_prefix: Before each table; public statements are seen with `ta.` and without.
-        cluster_table: Members of clusters and tags.
-        user_table: User properties.
-        user_columns: Exported of the user table unless a request names its own.
-        page_rows: Rows of one page of a result.
-        sql_timeout_s: Handed to the platform, if set: it gives up a query that takes longer.
-        throttled_codes: `return_code`s that ask for fewer calls.
-        retry_codes: `return_code`s that pass by themselves. All others mean no, for good.
-        gone_codes: `return_code`s by which the SQL API says that a task or a page of it is not there.
-        gone_messages: Parts of messages that say the same, whatever their code; in any case.
-        auth_messages: Parts of messages that refuse the token; in any case.
-        sql_restarts: How often a query is begun anew because its task has gone.
-        page_retries: How often a page that is refused for now is asked for again before the transfer fails.
-        page_retry_s: Wait before the first of these; each further one is twice the one before.
-        row_count_required: Refuse a result whose number of rows the platform does not tell: it cannot be checked.
+        table_prefix: Put before each table. Published statements have `ta.`, or no prefix.
+        cluster_table: Table with the members of clusters and tags.
+        user_table: Table with the user properties.
+        user_columns: Columns of the user table that are exported unless a request names others.
+        page_rows: Rows on one page of a result.
+        sql_timeout_s: Sent to the platform, if set: the platform stops queries that take longer.
+        throttled_codes: Values of `return_code` that ask for fewer calls.
+        retry_codes: Values of `return_code` for temporary failures. All other values are final refusals.
+        gone_codes: Values of `return_code` that mean that an SQL task, or a page of its result, does not exist.
+        gone_messages: Parts of messages that mean the same, whatever the code. Upper and lower case are equal.
+        auth_messages: Parts of messages that mean that the token is refused. Upper and lower case are equal.
+        sql_restarts: How often a query is restarted because its task has expired.
+        page_retries: How often a page is requested again after a temporary failure before the transfer fails.
+        page_retry_s: Seconds before the first retry of a page; the wait doubles with each further retry.
+        row_count_required: Fail if the platform states no number of rows, because the result cannot be checked.
         list_page_size: Clusters on one page of a listing.
     """
 
@@ -70,10 +73,12 @@ class ThinkingdataSettings(ConnectionSettings):
 
 
 def thinkingdata_auth(name: str, settings: ThinkingdataSettings, redactor: Redactor) -> StaticAuth:
-    """The token, to stand in the query string of each call. The redactor learns it.
+    """Builds the authentication of the connection `name`: its token, sent in the query string.
+
+    The redactor receives the token.
 
     Raises:
-        ConfigError: It cannot be read, or is none. Names the setting.
+        ConfigError: The token cannot be read, or is empty or not printable. The message names the setting.
     """
     setting = f"connections.{name}.token"
     token = reveal(settings.token or SecretStr(""), setting)

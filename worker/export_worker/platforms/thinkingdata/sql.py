@@ -1,4 +1,4 @@
-"""The statement that selects the users of a cluster or tag (Presto's dialect). Pure."""
+"""The statement that selects the users of a cluster or tag, in Presto's dialect. Pure: no I/O."""
 
 from collections.abc import Sequence
 
@@ -10,28 +10,28 @@ TAG_VALUE = "tag_value"
 
 
 def identifier(name: str) -> str:
-    """The name as a quoted identifier."""
+    """Returns the name as a quoted identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """The text as a string literal. Presto knows no backslash escapes, so a quote is all that can end it."""
+    """Returns the text as a string literal. Presto has no backslash escapes, so only a quote can end the literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def columns_of(export: ThinkingdataClusterUsers, settings: ThinkingdataSettings) -> tuple[str, ...]:
-    """The columns of the result, in order: of the users, then `#user_id`, then a tag's value. None stands twice."""
+    """Returns the columns of the result in order, without duplicates: user columns, `#user_id`, the value of a tag."""
     own = (USER_ID, TAG_VALUE) if export.catalog == "tag" else (USER_ID,)
     return tuple(dict.fromkeys((*(export.columns or settings.user_columns), *own)))
 
 
 def statement(export: ThinkingdataClusterUsers, cluster: str, settings: ThinkingdataSettings) -> str:
-    """Select the users of a cluster or tag.
+    """Returns the statement that selects the users of a cluster or tag.
 
     Args:
-        export: Says which columns.
-        cluster: Its name: the table knows no id.
-        settings: Where the tables are.
+        export: Names the project and the columns.
+        cluster: Name of the cluster or tag. The table has no ids.
+        settings: Name the tables.
     """
     columns = ", ".join(_source(column, export) for column in columns_of(export, settings))
     members = _table(settings.cluster_table, export.project_id, settings)
@@ -43,19 +43,19 @@ def statement(export: ThinkingdataClusterUsers, cluster: str, settings: Thinking
 
 
 def _source(column: str, export: ThinkingdataClusterUsers) -> str:
-    """A column with its table: the membership has the user's id and, of a tag, the value."""
+    """Returns a column with its table. The table of members has the user's id and, for a tag, the value."""
     if column == TAG_VALUE and export.catalog == "tag":
         return f"c.{TAG_VALUE}"
     return f"{'c' if column == USER_ID else 'u'}.{identifier(column)}"
 
 
 def _table(template: str, project_id: int, settings: ThinkingdataSettings) -> str:
-    """The table's name; `:d` refuses what is no integer, whoever made the request."""
+    """Returns the name of a table. The format `:d` raises for anything but an integer, so nothing can be injected."""
     return settings.table_prefix + template.replace("{project_id}", f"{project_id:d}")
 
 
 def headers_or(headers: object, columns: Sequence[str]) -> tuple[str, ...]:
-    """The platform's names of the columns, or ours where it gives none that fit (wide selects have none)."""
+    """Returns the platform's names of the columns, or ours if it returns no matching names (wide selects have none)."""
     if isinstance(headers, list) and len(headers) == len(columns) and all(isinstance(name, str) for name in headers):
         return tuple(headers)
     return tuple(columns)

@@ -1,4 +1,7 @@
-"""The scripts that change an export's record. Each is one atomic write in Redis."""
+"""Lua scripts of the worker. Each is one atomic write in Redis.
+
+`export_worker.redis.scripts` describes how they are called.
+"""
 
 from functools import cache
 from importlib.resources import files
@@ -6,5 +9,5 @@ from importlib.resources import files
 
 @cache
 def script(*names: str) -> str:
-    """The source of one script, e.g. `commit`; of several files when they build on each other."""
+    """Returns the source of one script, e.g. `commit`, or of several files that are joined into one script."""
     return "\n".join((files(__name__) / f"{name}.lua").read_text(encoding="utf-8") for name in names)

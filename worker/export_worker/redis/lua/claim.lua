@@ -1,74 +1,95 @@
--- Claim due steps of one role: all that may run now, up to `max`, with everything that a step needs. This is what the
--- roles have in common; `claim_control.lua` or `claim_transfer.lua` stands behind it in the same script.
+-- Claims due steps of one role: as many as may run now, up to `max`, each with everything that the step needs.
 --
--- Every entry that is looked at leaves the due range: it is taken (and comes back when its lease ends), put off, set
--- aside for workers that can do more, or dropped because it is stale. So nothing that others hold, and nothing that must
--- wait, stands in the way of what is behind it.
+-- This file has what both roles share. The script that Redis runs is this file, followed by `claim_control.lua` or
+-- `claim_transfer.lua`.
 --
--- An outage of Redis stops the clock of leases: nobody could renew them. When no worker has been here for so long that a
--- lease could end before its holder is back, what is held is spared for a moment, in which it can save what it has
--- learned.
+-- Every queue entry that the script examines leaves the due range, so that no entry hides another one behind it:
+--   claimed:   the entry is due again when the lease ends
+--   postponed: the connection is paused or rate-limited; the entry is due again later
+--   waiting:   the entry waits outside the queue, for a slot of its connection or for a transfer worker
+--   offered:   this worker cannot run the step; for `aside_ms` only other workers may claim it
+--   removed:   the entry is stale, because the record is at another step or has expired
 --
--- An export whose deadline has passed is let through all limits and uses none of them up, for nothing is asked of its
--- platform any more.
+-- Leases do not expire while Redis is unreachable, because no worker could renew them. When no worker has claimed for
+-- `silence_ms`, the script protects every held step for `spare_ms`, so that its worker can save its result.
 --
--- KEYS: queue, open, aside
--- ARGV: JSON {now, at, role, lease, max, scan, prefix, owner, fence, aside, timeline_max, spare, silence,
---       limits = {connection = {slots, interval, patience}}}; times in ms; `fence` is a random number, and the versions
---       of the steps that are taken count from it, so no claim, also none that a fail-over has forgotten, has had them
--- Returns {when the next entry is due or '', Redis's time,
---          {{id, step, version, claims, probe, request, status, state, cancel, retry, durations, trace}, ...}}
-local c = cjson.decode(ARGV[1])
-local now = c.now
-local own_name = '|' .. c.owner .. '|'
+-- Expired exports bypass all limits. A step whose export is past its deadline makes no call to the platform, so it needs
+-- no slot, counts no request and is no probe.
+--
+-- KEYS: queue, open, aside, contact, spared, created, ring (ring: transfers only)
+-- ARGV[1]: JSON object
+--   now_ms, now          the time in ms, and as the timeline has it
+--   role, owner          control or transfer; the name of this worker
+--   max, scan_max        how many steps to claim, and how many entries to examine
+--   lease_ms, aside_ms, spare_ms, silence_ms
+--   fence                a random integer below 2^52. The claimed steps get the versions fence, fence + 1, ..., which no
+--                        earlier claim had, not even a claim that a fail-over of Redis has lost
+--   prefix, wake         the namespace with its colon; the channel that wakes the workers of this role
+--   timeline_max         how many notes a timeline keeps
+--   limits               connection -> {slots, interval_ms, deadline_ms}
+-- Answer: JSON object
+--   redis_ms             the clock of Redis
+--   next_due_ms          when the next entry is due; missing when there is none
+--   steps                missing when nothing was claimed; a list of {export_id, step, version (string), claims, probe,
+--                        cancel, request, status, state, retry, trace, durations_ms (list of strings)}. status, state,
+--                        request and trace are JSON texts as the record has them. Whatever the record lacks is missing.
+local args = cjson.decode(ARGV[1])
+local queue, open, aside, contact, spared, created, ring = unpack(KEYS)
+local now = args.now_ms
+local owner_mark = '|' .. args.owner .. '|'
+-- How long the sweep waits before it examines an export that has no queue entry.
+local sweep_after_ms = 60000
 
+-- A number in full: `..` and cjson keep 14 digits only.
 local function int(number)
   return string.format('%.0f', number)
 end
 
-local contact = c.prefix .. 'contact'
-local spared = c.prefix .. 'spared'
-local last = tonumber(redis.call('GET', contact) or '') or now
-if now - last >= c.silence then
-  redis.call('SET', spared, int(now + c.spare), 'PX', int(c.spare))
+local function export_key(id)
+  return args.prefix .. 'export:' .. id
 end
-redis.call('SET', contact, int(math.max(now, last)), 'PX', 86400000)
+
+local last_contact = tonumber(redis.call('GET', contact) or '') or now
+if now - last_contact >= args.silence_ms then
+  redis.call('SET', spared, int(now + args.spare_ms), 'PX', int(args.spare_ms))
+end
+redis.call('SET', contact, int(math.max(now, last_contact)), 'PX', 86400000)
 local spared_until = tonumber(redis.call('GET', spared) or '0')
 
-local taken = {}
+local claimed = {}
 local next_due = nil
 
-local function not_before(at)
+local function note_next_due(at)
   next_due = math.min(next_due or at, at)
 end
 
-local function put_off(job, id, until_ms)
-  redis.call('ZADD', KEYS[1], int(until_ms), job)
-  redis.call('ZADD', KEYS[2], 'XX', int(until_ms), id)
+local function postpone(job, id, until_ms)
+  redis.call('ZADD', queue, int(until_ms), job)
+  redis.call('ZADD', open, 'XX', int(until_ms), id)
 end
 
--- Keep an export out of the queue; the sweep looks into it now and then, and when its time is up.
-local function keep_out(job, id, ends)
-  redis.call('ZREM', KEYS[1], job)
-  redis.call('ZADD', KEYS[2], 'XX', int(math.min(now + 60000, ends)), id)
+-- Removes an entry from the queue. The sweep examines the export now and then, and when its deadline passes.
+local function remove_from_queue(job, id, deadline_ms)
+  redis.call('ZREM', queue, job)
+  redis.call('ZADD', open, 'XX', int(math.min(now + sweep_after_ms, deadline_ms)), id)
 end
 
-local function has_refused(refused)
-  return refused and string.find(refused, own_name, 1, true)
+local function was_refused(refused)
+  return refused and string.find(refused, owner_mark, 1, true)
 end
 
--- Offer an export that this worker can do nothing for to the others; then it is anybody's again.
-local function set_aside(job, id, refused)
-  keep_out(job, id, now + 60000)
-  redis.call('ZADD', KEYS[3], int(now + c.aside), job)
-  if not has_refused(refused) then
-    redis.call('HSET', c.prefix .. 'export:' .. id, 'refused', (refused or '') .. own_name)
-    redis.call('PUBLISH', c.prefix .. 'wake:' .. c.role, '')
+-- Offers a step that this worker cannot run to the others. After `aside_ms` every worker may claim it again.
+local function offer_to_others(job, id, refused)
+  remove_from_queue(job, id, now + sweep_after_ms)
+  redis.call('ZADD', aside, int(now + args.aside_ms), job)
+  if not was_refused(refused) then
+    redis.call('HSET', export_key(id), 'refused', (refused or '') .. owner_mark)
+    redis.call('PUBLISH', args.wake, '')
   end
 end
 
--- Milliseconds until what a breaker guards may be asked again, and whether this is to find out.
-local function wait_for_breaker(key)
+-- Returns how many ms a circuit breaker stays open, and whether the next call is the probe that tests it.
+local function breaker_wait(key)
   local open_until = tonumber(redis.call('HGET', key, 'until') or '')
   if not open_until then
     return 0, false
@@ -76,149 +97,183 @@ local function wait_for_breaker(key)
   return math.max(0, open_until - now), now >= open_until
 end
 
--- The others wait for what becomes of the probe; should its worker die, there is another one.
-local function mark_probe(key)
-  redis.call('HSET', key, 'until', int(now + c.lease))
+-- Lets all others wait for the result of the probe. If the worker of the probe dies, the next claim sends another one.
+local function start_probe(key)
+  redis.call('HSET', key, 'until', int(now + args.lease_ms))
 end
 
--- When an export's patience ends; of a record that no worker has saved yet it counts from acceptance.
-local function deadline(export, patience)
-  local since = tonumber(export.going or redis.call('ZSCORE', c.prefix .. 'created', export.id) or now)
-  -- Few requests have one of their own, and this is asked for every step.
+-- Returns when an export's deadline passes. For a record that no worker has saved yet it counts from acceptance.
+local function deadline_of(export, deadline_ms)
+  local since = tonumber(export.going or redis.call('ZSCORE', created, export.id) or now)
+  -- Parsing the request costs time for each step, and few requests have a deadline.
   if string.find(export.request or '', 'deadline_s', 1, true) then
-    local fine, told = pcall(cjson.decode, export.request)
-    local own = fine and type(told) == 'table' and told.deadline_s
-    if type(own) == 'number' then
-      return since + own * 1000
+    local valid, request = pcall(cjson.decode, export.request)
+    local deadline_s = valid and type(request) == 'table' and request.deadline_s
+    if type(deadline_s) == 'number' then
+      return since + deadline_s * 1000
     end
   end
-  return since + patience
+  return since + deadline_ms
 end
 
--- The record behind an entry; nil when there is nothing for this worker to do about it now.
+-- Reads the record behind an entry. Returns nil when this worker has nothing to do for it now.
 local function read(job)
   local id, step = string.match(job, '([^:]+):(%d+)$')
-  local record = redis.call('HMGET', c.prefix .. 'export:' .. (id or ''), 'step', 'connection', 'phase', 'cancel',
-    'retry', 'claims', 'released', 'going', 'request', 'refused')
+  local record = redis.call('HMGET', export_key(id or ''), 'step', 'connection', 'phase', 'cancel', 'retry', 'claims',
+    'released', 'going', 'request', 'refused')
   if record[1] ~= step then
-    redis.call('ZREM', KEYS[1], job)
+    redis.call('ZREM', queue, job)
     redis.call('DEL', 'arq:job:' .. job)
     return nil
   end
+  local cancel, retry, refused = record[4], record[5], record[10]
   local export = {
     job = job, id = id, step = step, connection = record[2], phase = record[3], claims = record[6],
-    released = record[7], going = record[8], request = record[9],
-    -- One that is cancelled or set going again does not ask the platform for anything new.
-    asks = not record[4] and not record[5], limit = c.limits[record[2]],
+    released = record[7], going = record[8], request = record[9], limits = args.limits[record[2]],
+    cancel = cancel, retry = retry,
+    -- A step that cancels or restarts an export makes no call that the limits are for.
+    calls_platform = not cancel and not retry,
   }
   if now < spared_until and export.claims and not export.released then
-    put_off(job, id, spared_until)
+    postpone(job, id, spared_until)
     return nil
   end
-  local refused = record[10]
-  if export.asks and ((not export.limit and refused ~= 'all') or has_refused(refused)) then
-    set_aside(job, id, refused)
+  if export.calls_platform and ((not export.limits and refused ~= 'all') or was_refused(refused)) then
+    offer_to_others(job, id, refused)
     return nil
   end
   return export
 end
 
-local function take(export, probe)
-  local id, key = export.id, c.prefix .. 'export:' .. export.id
-  put_off(export.job, id, now + c.lease)
-  local version = int(c.fence + #taken)
+local function add_note(export, note)
+  local timeline = args.prefix .. 'timeline:' .. export.id
+  local entry = {at = args.now, phase = export.phase, step = tonumber(export.step), note = note}
+  redis.call('RPUSH', timeline, cjson.encode(entry))
+  redis.call('LTRIM', timeline, -args.timeline_max, -1)
+end
+
+local known_durations = {}
+
+-- The durations of the last operations of a kind on a connection, or nil. Read once for all steps that are claimed.
+local function durations_of(connection, kind)
+  if args.role ~= 'control' then
+    return nil
+  end
+  local key = args.prefix .. 'durations:' .. connection .. ':' .. (kind or '')
+  known_durations[key] = known_durations[key] or redis.call('LRANGE', key, 0, -1)
+  return #known_durations[key] > 0 and known_durations[key] or nil
+end
+
+local function claim(export, probe)
+  local key = export_key(export.id)
+  postpone(export.job, export.id, now + args.lease_ms)
+  local version = int(args.fence + #claimed)
   redis.call('HSET', key, 'version', version)
   local claims = redis.call('HINCRBY', key, 'claims', 1)
-  redis.call('HDEL', key, 'released')
+  if export.released then
+    redis.call('HDEL', key, 'released')
+  end
   if claims > 1 then
-    local why = export.released and 'handed over by a worker that stopped' or 'taken up again from a worker that is gone'
-    local note = {at = c.at, phase = export.phase, step = tonumber(export.step), note = why}
-    redis.call('RPUSH', c.prefix .. 'timeline:' .. id, cjson.encode(note))
-    redis.call('LTRIM', c.prefix .. 'timeline:' .. id, -c.timeline_max, -1)
+    add_note(export, export.released and 'resumed: its previous worker shut down'
+      or 'resumed: its previous worker stopped responding')
   end
-  local document = redis.call('HMGET', key, 'status', 'state', 'cancel', 'retry', 'trace', 'kind')
-  local durations = {}
-  if c.role == 'control' then
-    durations = redis.call('LRANGE', c.prefix .. 'durations:' .. export.connection .. ':' .. (document[6] or ''), 0, -1)
-  end
-  taken[#taken + 1] = {
-    id, export.step, version, claims, probe and 1 or 0, export.request, document[1], document[2] or '',
-    document[3] or '', document[4] or '', durations, document[5] or '',
+  local record = redis.call('HMGET', key, 'status', 'state', 'trace', 'kind')
+  claimed[#claimed + 1] = {
+    export_id = export.id, step = tonumber(export.step), version = version, claims = claims, probe = probe,
+    cancel = export.cancel and true or false, retry = export.retry or nil, request = export.request or nil,
+    status = record[1] or nil, state = record[2] or nil, trace = record[3] or nil,
+    durations_ms = durations_of(export.connection, record[4]),
   }
 end
 
--- The export behind an entry that must ask for room, with when its patience ends. One that need not ask is taken at once.
-local function asking(job)
+-- Returns the export behind an entry, with its deadline, if the limits of its connection apply. Otherwise claims the
+-- step, if this worker may, and returns nil.
+local function limited_export(job)
   local export = read(job)
   if not export then
     return nil
   end
-  export.ends = export.limit and deadline(export, export.limit.patience)
-  if not export.asks or not export.limit or export.ends <= now then
-    take(export, false)
+  export.deadline = export.limits and deadline_of(export, export.limits.deadline_ms)
+  if not export.calls_platform or not export.limits or export.deadline <= now then
+    claim(export, false)
     return nil
   end
   return export
 end
 
--- Look at entries, one by one. One odd record must not stop all others; when it is Redis that refuses, putting it off
--- fails as well, and says why.
-local function each(jobs, look)
+-- Handles entries one by one. An error on one damaged record must not stop all others, so the entry is postponed. When
+-- Redis itself refuses writes, this fails as well, and the caller gets the error.
+local function each(jobs, handle)
   for _, job in ipairs(jobs) do
-    if not pcall(look, job) then
-      redis.call('ZADD', KEYS[1], int(now + 60000), job)
+    if not pcall(handle, job) then
+      redis.call('ZADD', queue, int(now + 60000), job)
     end
   end
 end
 
--- Look at what is due in the queue, as long as there is room for `most()` more.
-local function each_due(most, look)
+-- Handles the due entries of the queue, as long as `free()` is above 0.
+local function each_due(free, handle)
   local scanned = 0
-  while most() > 0 and scanned < c.scan do
-    local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now), 'LIMIT', 0, most())
+  while free() > 0 and scanned < args.scan_max do
+    local due = redis.call('ZRANGEBYSCORE', queue, '-inf', int(now), 'LIMIT', 0, free())
     if #due == 0 then
       break
     end
-    each(due, look)
+    each(due, handle)
     scanned = scanned + #due
   end
 end
 
--- Look at what others have set aside. What none of them has taken in time is anybody's again.
-local function each_aside(look)
-  for _, job in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', int(now), 'LIMIT', 0, c.scan)) do
-    redis.call('ZREM', KEYS[3], job)
-    local id = string.match(job, '([^:]+):%d+$')
-    if redis.call('HEXISTS', c.prefix .. 'export:' .. id, 'refused') == 1 then
-      redis.call('HSET', c.prefix .. 'export:' .. id, 'refused', 'all')
-      redis.call('ZADD', KEYS[1], 'NX', int(now), job)
-    end
+-- Opens an entry that no other worker has claimed in time to every worker again.
+local function end_offer(job)
+  redis.call('ZREM', aside, job)
+  local key = export_key(string.match(job, '([^:]+):%d+$'))
+  if redis.call('HEXISTS', key, 'refused') == 1 then
+    redis.call('HSET', key, 'refused', 'all')
+    redis.call('ZADD', queue, 'NX', int(now), job)
   end
-  local first = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
+end
+
+-- Handles an entry that another worker has offered, unless this worker has refused it, too.
+local function accept_offer(job, handle)
+  local id = string.match(job, '([^:]+):%d+$')
+  if was_refused(redis.call('HGET', export_key(id), 'refused')) then
+    return
+  end
+  redis.call('ZREM', aside, job)
+  -- An entry that is in the queue as well was enqueued again meanwhile, and a worker may hold it.
+  if not redis.call('ZSCORE', queue, job) then
+    each({job}, handle)
+  end
+end
+
+-- Handles the entries that other workers have offered.
+local function each_offered(handle)
+  for _, job in ipairs(redis.call('ZRANGEBYSCORE', aside, '-inf', int(now), 'LIMIT', 0, args.scan_max)) do
+    end_offer(job)
+  end
+  local first = redis.call('ZRANGE', aside, 0, 0, 'WITHSCORES')
   if not first[1] then
     return
   end
-  not_before(tonumber(first[2]))
-  for _, job in ipairs(redis.call('ZRANGE', KEYS[3], 0, 99)) do
-    if #taken >= c.max then
+  note_next_due(tonumber(first[2]))
+  for _, job in ipairs(redis.call('ZRANGE', aside, 0, 99)) do
+    if #claimed >= args.max then
       return
     end
-    local id = string.match(job, '([^:]+):%d+$')
-    if not has_refused(redis.call('HGET', c.prefix .. 'export:' .. id, 'refused')) then
-      redis.call('ZREM', KEYS[3], job)
-      -- One that stands in the queue, too, was brought back meanwhile, and somebody may hold it.
-      if not redis.call('ZSCORE', KEYS[1], job) then
-        each({job}, look)
-      end
-    end
+    accept_offer(job, handle)
   end
 end
 
 local function answer()
-  local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+  local first = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
   if first[2] then
-    not_before(tonumber(first[2]))
+    note_next_due(tonumber(first[2]))
   end
   local time = redis.call('TIME')
-  return {next_due and int(next_due) or '', time[1] * 1000 + math.floor(time[2] / 1000), taken}
+  return cjson.encode({
+    redis_ms = time[1] * 1000 + math.floor(time[2] / 1000),
+    next_due_ms = next_due and tonumber(int(next_due)),
+    steps = #claimed > 0 and claimed or nil,
+  })
 end

@@ -1,26 +1,29 @@
--- Control steps: they ask a connection's platform, as far as its limits allow. What must wait is put off until its
--- connection may be called again, or parked until the connection has a free slot.
+-- Claims control steps; `claim.lua` before it describes keys, argument and answer.
+--
+-- A control step calls the platform of its connection, as far as the connection's limits allow. Otherwise its entry is
+-- postponed until the connection may be called again, or parked until the connection has a free slot.
 
-local ahead = {}
+-- How many entries of a connection this script has postponed for its rate.
+local postponed = {}
 
--- Milliseconds until the connection's rate has room for a call; 0 lets this call through and counts it.
-local function wait_for_rate(connection, interval)
-  local key = c.prefix .. 'rate:' .. connection
+-- Returns how many ms the connection's rate has no room for a call. 0: this call may be made, and is counted.
+local function rate_wait(connection, interval_ms)
+  local key = args.prefix .. 'rate:' .. connection
   local free_at = math.max(now, tonumber(redis.call('GET', key) or '0'))
-  -- One second's worth may come at once.
+  -- A burst of one second's calls is allowed.
   if free_at - now > 1000 then
-    -- Each of those who wait comes back when it may be its turn, not all of them at once.
-    local wait = free_at - now - 1000 + (ahead[connection] or 0) * interval
-    ahead[connection] = (ahead[connection] or 0) + 1
+    -- The waiting entries get one moment each, so that they are not due all at once.
+    local wait = free_at - now - 1000 + (postponed[connection] or 0) * interval_ms
+    postponed[connection] = (postponed[connection] or 0) + 1
     return wait
   end
-  redis.call('SET', key, string.format('%.3f', free_at + interval), 'PX', int(free_at + interval - now + 1000))
+  redis.call('SET', key, string.format('%.3f', free_at + interval_ms), 'PX', int(free_at + interval_ms - now + 1000))
   return 0
 end
 
--- True when the export may go on; it holds one of its connection's slots then.
-local function has_slot(connection, slots, id)
-  local key = c.prefix .. 'slots:' .. connection
+-- Takes one of the connection's slots for an export that has none. Returns false when all are in use.
+local function take_slot(connection, slots, id)
+  local key = args.prefix .. 'slots:' .. connection
   if not redis.call('ZSCORE', key, id) then
     if redis.call('ZCARD', key) >= slots then
       return false
@@ -30,44 +33,45 @@ local function has_slot(connection, slots, id)
   return true
 end
 
--- Its place in the row is since when it waits, however often it was looked at in vain.
-local function park(export, ends)
-  local since = redis.call('ZSCORE', KEYS[1], export.job) or int(now)
-  redis.call('ZADD', c.prefix .. 'parked:' .. export.connection, since, export.job)
-  keep_out(export.job, export.id, ends)
+-- Parks an export until its connection has a free slot. Its score is when it began to wait, however often it was tried.
+local function park(export)
+  local since = redis.call('ZSCORE', queue, export.job) or int(now)
+  redis.call('ZADD', args.prefix .. 'parked:' .. export.connection, since, export.job)
+  remove_from_queue(export.job, export.id, export.deadline)
 end
 
-local function look(job)
-  local export = asking(job)
+-- Claims a step if the limits of its connection allow it.
+local function handle(job)
+  local export = limited_export(job)
   if not export then
     return
   end
-  local limit, ends = export.limit, export.ends
-  local breaker = c.prefix .. 'breaker:' .. export.connection
-  local wait, probe = wait_for_breaker(breaker)
+  local limits = export.limits
+  local breaker = args.prefix .. 'breaker:' .. export.connection
+  local wait, probe = breaker_wait(breaker)
   if wait > 0 then
-    -- Whoever has been the probe in vain comes behind the others: it may be the only one that fails.
+    -- An export whose probe has failed waits behind the others: it may be the only one that fails.
     wait = wait + tonumber(redis.call('HGET', breaker, 'vain:' .. export.id) or '0')
   end
-  if wait == 0 and export.phase == 'queued' and not has_slot(export.connection, limit.slots, export.id) then
-    park(export, ends)
+  if wait == 0 and export.phase == 'queued' and not take_slot(export.connection, limits.slots, export.id) then
+    park(export)
     return
   end
   if wait == 0 then
-    wait = wait_for_rate(export.connection, limit.interval)
+    wait = rate_wait(export.connection, limits.interval_ms)
   end
   if wait > 0 then
-    put_off(job, export.id, math.min(now + wait, ends))
+    postpone(job, export.id, math.min(now + wait, export.deadline))
     return
   end
   if probe then
-    mark_probe(breaker)
+    start_probe(breaker)
   end
-  take(export, probe)
+  claim(export, probe)
 end
 
-if c.max > 0 then
-  each_aside(look)
-  each_due(function() return c.max - #taken end, look)
+if args.max > 0 then
+  each_offered(handle)
+  each_due(function() return args.max - #claimed end, handle)
 end
 return answer()

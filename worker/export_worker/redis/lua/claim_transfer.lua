@@ -1,45 +1,48 @@
--- Transfers: whoever has room takes the next, of each connection in turn, so that one with thousands of files keeps
--- nobody else waiting. Due entries leave the queue for the row of their connection, each once; the connections that have
--- a row stand in a ring, and whichever was served goes to its end.
+-- Claims transfers; `claim.lua` before it describes keys, argument and answer.
 --
--- A connection whose files cannot be fetched or stored for now (its platform's download host, or S3, is down) is passed
--- over until its breaker lets one through.
+-- Connections take turns, so that a connection with thousands of files does not delay the others. Each due entry moves
+-- once from the queue into the row of its connection (`waiting:CONNECTION`). The connections that have a row are in a
+-- ring; the connection that was served moves to the end of the ring.
+--
+-- A connection whose transfers are paused (the platform's download host, or S3, is unreachable) is skipped until its
+-- circuit breaker allows a probe.
 
-local ring = c.prefix .. 'ring'
--- How often a transfer goes first because it was begun: one that kills every worker must let others by.
-local first_turns = 5
+-- How often a transfer that was begun goes first. After that it waits in the row: it may kill every worker that runs it.
+local priority_claims_max = 5
+-- Entries that one round moves from the queue into the rows.
+local sorted_at_once = 200
 
 local function row_of(connection)
-  return c.prefix .. 'waiting:' .. connection
+  return args.prefix .. 'waiting:' .. connection
 end
 
-local function to_the_end(connection)
+local function move_to_end_of_ring(connection)
   local last = redis.call('ZRANGE', ring, -1, -1, 'WITHSCORES')
   redis.call('ZADD', ring, int(tonumber(last[2] or '0') + 1), connection)
 end
 
-local function sort_in(job)
-  local export = asking(job)
+local function move_to_row(job)
+  local export = limited_export(job)
   if not export then
     return
   end
-  -- What was begun goes first: it has an upload to go on with, and a link that ends.
-  local begun = export.claims and tonumber(export.claims) <= first_turns
-  local since = begun and '0' or redis.call('ZSCORE', KEYS[1], job) or int(now)
+  -- A transfer that was begun goes first: it has an upload to resume, and its download link may expire.
+  local begun = export.claims and tonumber(export.claims) <= priority_claims_max
+  local since = begun and '0' or redis.call('ZSCORE', queue, job) or int(now)
   redis.call('ZADD', row_of(export.connection), since, job)
-  keep_out(job, export.id, export.ends)
+  remove_from_queue(job, export.id, export.deadline)
   if not redis.call('ZSCORE', ring, export.connection) then
-    to_the_end(export.connection)
+    move_to_end_of_ring(export.connection)
   end
 end
 
--- Take the first of a connection's row; returns whether there was anything to be done.
+-- Claims the first transfer of a connection's row. Returns false when the row is empty, or the connection is paused.
 local function serve(connection)
   local row = row_of(connection)
-  local breaker = c.prefix .. 'breaker:' .. connection .. ':transfer'
-  local wait, probe = wait_for_breaker(breaker)
+  local breaker = args.prefix .. 'breaker:' .. connection .. ':transfer'
+  local wait, probe = breaker_wait(breaker)
   if wait > 0 then
-    not_before(now + wait)
+    note_next_due(now + wait)
     return false
   end
   local first = redis.call('ZPOPMIN', row)
@@ -48,35 +51,42 @@ local function serve(connection)
     return false
   end
   each({first[1]}, function(job)
-    -- One that stands in the queue, too, was brought back meanwhile, and somebody may hold it.
-    local export = not redis.call('ZSCORE', KEYS[1], job) and read(job)
+    -- An entry that is in the queue as well was enqueued again meanwhile, and a worker may hold it.
+    local export = not redis.call('ZSCORE', queue, job) and read(job)
     if export then
       if probe then
-        mark_probe(breaker)
+        start_probe(breaker)
       end
-      take(export, probe)
+      claim(export, probe)
     end
   end)
-  to_the_end(connection)
+  move_to_end_of_ring(connection)
   return true
 end
 
-if c.max > 0 then
-  each_aside(sort_in)
-  each_due(function() return #taken < c.max and 200 or 0 end, sort_in)
-  local served = true
-  while served and #taken < c.max do
-    served = false
-    for _, connection in ipairs(redis.call('ZRANGE', ring, 0, -1)) do
-      if not c.limits[connection] then
-        -- Its last worker may have gone; what stood in its row has been set aside.
-        if redis.call('EXISTS', row_of(connection)) == 0 then
-          redis.call('ZREM', ring, connection)
-        end
-      elseif #taken < c.max and serve(connection) then
-        served = true
-      end
+-- Removes a connection that this worker does not know from the ring once its row is empty.
+local function drop_if_empty(connection)
+  if redis.call('EXISTS', row_of(connection)) == 0 then
+    redis.call('ZREM', ring, connection)
+  end
+end
+
+-- Serves each connection of the ring once. Returns whether any had a transfer.
+local function serve_ring()
+  local served = false
+  for _, connection in ipairs(redis.call('ZRANGE', ring, 0, -1)) do
+    if not args.limits[connection] then
+      drop_if_empty(connection)
+    elseif #claimed < args.max and serve(connection) then
+      served = true
     end
   end
+  return served
+end
+
+if args.max > 0 then
+  each_offered(move_to_row)
+  each_due(function() return #claimed < args.max and sorted_at_once or 0 end, move_to_row)
+  while #claimed < args.max and serve_ring() do end
 end
 return answer()

@@ -1,110 +1,163 @@
--- Save what a step decided: record, timeline, indexes, next queue entry or outbox, and the end of the lease.
--- KEYS: export, timeline, open, created, ended, new phase, old queue, new queue, event, dedupe, events,
---       outbox...
--- ARGV: JSON; numbers that are kept are strings in it, since Lua would print large ones as 1e+12
--- Returns 1, or 0 when the version is no longer ours and nothing was changed
-local c = cjson.decode(ARGV[1])
-local stands = redis.call('HMGET', KEYS[1], 'version', 'saved')
-if stands[1] ~= c.version then
-  -- The answer to this very call may have been lost, and the client has asked again.
-  return c.mode ~= 'keep' and stands[2] == c.version and 1 or 0
-end
-local old_phase = redis.call('HGET', KEYS[1], 'phase')
-redis.call('HSET', KEYS[1], 'state', c.state, 'status', c.status, 'phase', c.phase,
-  'going', c.going_ms)
-if c.note ~= '' then
-  redis.call('RPUSH', KEYS[2], c.note)
-  redis.call('LTRIM', KEYS[2], -tonumber(c.timeline_max), -1)
-end
-if old_phase ~= c.phase then
-  redis.call('ZREM', c.prefix .. 'phase:' .. old_phase, c.export_id)
-  redis.call('ZADD', KEYS[6], c.created_ms, c.export_id)
+-- Saves what a step has decided. In one write: the record and its timeline, what the step has learned about the
+-- platform, and, unless the step continues, the end of its lease with either the next queue entry or the completion
+-- event in every outbox.
+--
+-- KEYS: export, timeline, open, ended, index of the new phase, queue of this step, queue of the next step, arq job of
+--       this step, arq job of the next step, event, events, dedupe, breaker, rate, durations, slots, parked,
+--       control queue, outboxes (any number)
+-- ARGV[1]: JSON object
+--   mode                 checkpoint: the step continues; next: another step follows; end: the export has ended
+--   version              of the record when the step was claimed (string)
+--   export_id, prefix, now_ms, retention_ms
+--   state, status        JSON texts
+--   phase, created_ms, going_ms
+--   note, timeline_max   an entry of the timeline (JSON text; missing: none), and how many entries are kept
+--   role, job_id         of this step
+--   platform, probe      up or down (missing: the step made no call); whether the step was the circuit breaker's probe
+--   pause_ms             how long the platform asked for a pause of its calls
+--   breaker_threshold, breaker_first_ms, breaker_max_ms
+--   duration_ms          of the platform's operation that has just ended (missing: none)
+--   durations_max        how many durations are kept
+--   mode next: next_role, next_job_id, payload, payload_ttl_ms, due_ms, wake (channel),
+--              cancel_delivered (whether the step already knew that cancellation was requested)
+--   mode end:  event_id, event (JSON text)
+-- Answer: saved, or lease_lost when another worker has claimed the step; then nothing was changed.
+local args = cjson.decode(ARGV[1])
+local export, timeline, open, ended, phase_index, queue, next_queue, job, next_job, event, events, dedupe, breaker, rate,
+  durations, slots, parked, control_queue = unpack(KEYS)
+local outboxes = {unpack(KEYS, 19)}
+
+local record = redis.call('HMGET', export, 'version', 'saved', 'phase')
+local old_phase = record[3]
+if record[1] ~= args.version then
+  -- The answer to this same call may have been lost, so that the client has repeated it.
+  return args.mode ~= 'checkpoint' and record[2] == args.version and 'saved' or 'lease_lost'
 end
 
--- What the platform's behaviour means for all exports of the connection.
-local breaker = c.prefix .. 'breaker:' .. c.connection .. (c.old_role == 'transfer' and ':transfer' or '')
-if c.platform == 'up' then
-  if redis.call('DEL', breaker) == 1 then
-    redis.call('PUBLISH', c.prefix .. 'wake:' .. c.old_role, '')
+local function save_record()
+  redis.call('HSET', export, 'state', args.state, 'status', args.status, 'phase', args.phase, 'going', args.going_ms)
+  if args.note then
+    redis.call('RPUSH', timeline, args.note)
+    redis.call('LTRIM', timeline, -args.timeline_max, -1)
   end
-elseif c.platform == 'down' then
-  -- Calls that were on their way when it opened tell nothing new: only a probe makes the pause longer.
-  if c.probe ~= '' or tonumber(redis.call('HGET', breaker, 'until') or '0') <= tonumber(c.now_ms) then
-    local failures = redis.call('HINCRBY', breaker, 'failures', 1) - tonumber(c.breaker_threshold)
-    if failures >= 0 then
-      local pause = math.min(tonumber(c.breaker_max_ms), tonumber(c.breaker_first_ms) * 2 ^ math.min(failures, 20))
-      redis.call('HSET', breaker, 'until', string.format('%.0f', tonumber(c.now_ms) + pause))
-    end
-    if c.probe ~= '' then
-      redis.call('HINCRBY', breaker, 'vain:' .. c.export_id, 1)
-    end
-    redis.call('PEXPIRE', breaker, string.format('%.0f', 2 * tonumber(c.breaker_max_ms)))
-  end
-end
-if c.mode == 'keep' then
-  return 1
-end
-
--- The step is over: its entry goes, and with it the lease.
-redis.call('HINCRBY', KEYS[1], 'version', 1)
-redis.call('HINCRBY', KEYS[1], 'step', 1)
-redis.call('HSET', KEYS[1], 'saved', c.version)
-redis.call('HDEL', KEYS[1], 'progress', 'claims', 'released', 'refused', 'retry')
-redis.call('ZREM', KEYS[7], c.old_job)
-redis.call('DEL', 'arq:job:' .. c.old_job)
-
-local rate = c.prefix .. 'rate:' .. c.connection
-local free_at = tonumber(c.now_ms) + tonumber(c.pause_ms) + 1000
-if c.pause_ms ~= '0' and free_at > tonumber(redis.call('GET', rate) or '0') then
-  redis.call('SET', rate, string.format('%.0f', free_at), 'PX', string.format('%.0f', tonumber(c.pause_ms) + 2000))
-end
-
--- How long jobs of this kind take on this connection, for the poll plan: the last few are enough.
-if c.duration_ms ~= '' then
-  local durations = c.prefix .. 'durations:' .. c.connection .. ':' .. c.kind
-  redis.call('LPUSH', durations, c.duration_ms)
-  redis.call('LTRIM', durations, 0, tonumber(c.durations_max) - 1)
-  redis.call('PEXPIRE', durations, c.retention_ms)
-end
-
--- One whose file has gone asks the platform again, so it counts once more, even beyond the limit.
-if c.phase == 'running' and old_phase == 'transferring' then
-  redis.call('ZADD', c.prefix .. 'slots:' .. c.connection, c.now_ms, c.export_id)
-end
--- An export that is not on the platform holds none of its slots; the one that has waited longest gets it.
-if c.phase ~= 'running' and redis.call('ZREM', c.prefix .. 'slots:' .. c.connection, c.export_id) == 1 then
-  local parked = redis.call('ZPOPMIN', c.prefix .. 'parked:' .. c.connection)
-  if parked[1] then
-    redis.call('ZADD', c.prefix .. 'queue:control', 'NX', parked[2], parked[1])
-    redis.call('PUBLISH', c.prefix .. 'wake:control', '')
+  if old_phase ~= args.phase then
+    redis.call('ZREM', args.prefix .. 'phase:' .. old_phase, args.export_id)
+    redis.call('ZADD', phase_index, args.created_ms, args.export_id)
   end
 end
 
-if c.mode == 'next' then
-  if c.cancel_heard == '' and redis.call('HEXISTS', KEYS[1], 'cancel') == 1 then
-    -- Somebody asked for its end while the step ran.
-    c.due_ms = c.now_ms
+-- The platform did not answer: counts the failure and, from the threshold on, opens the breaker.
+local function count_failure()
+  -- Calls that were made before the breaker opened prove nothing new: only a probe makes the pause longer.
+  local open_until = tonumber(redis.call('HGET', breaker, 'until') or '0')
+  if not args.probe and open_until > args.now_ms then
+    return
   end
-  redis.call('ZADD', KEYS[3], c.due_ms, c.export_id)
-  redis.call('SET', 'arq:job:' .. c.job_id, c.job, 'PX', c.job_ttl_ms)
-  redis.call('ZADD', KEYS[8], c.due_ms, c.job_id)
-  if tonumber(c.due_ms) <= tonumber(c.now_ms) then
-    redis.call('PUBLISH', c.prefix .. 'wake:' .. c.role, '')
+  local beyond = redis.call('HINCRBY', breaker, 'failures', 1) - args.breaker_threshold
+  if beyond >= 0 then
+    local pause_ms = math.min(args.breaker_max_ms, args.breaker_first_ms * 2 ^ math.min(beyond, 20))
+    redis.call('HSET', breaker, 'until', string.format('%.0f', args.now_ms + pause_ms))
   end
-  return 1
+  if args.probe then
+    redis.call('HINCRBY', breaker, 'vain:' .. args.export_id, 1)
+  end
+  redis.call('PEXPIRE', breaker, 2 * args.breaker_max_ms)
 end
-redis.call('ZREM', KEYS[3], c.export_id)
-redis.call('ZADD', KEYS[5], c.now_ms, c.export_id)
-redis.call('SET', KEYS[9], c.event, 'PX', c.retention_ms)
-redis.call('ZREMRANGEBYSCORE', KEYS[11], '-inf', string.format('%.0f', tonumber(c.now_ms) - tonumber(c.retention_ms)))
-for i = 11, #KEYS do
-  redis.call('ZADD', KEYS[i], c.now_ms, c.event_id)
-  -- When the last event's retention has passed, nothing is left to deliver, and no sink may be there to find that out.
-  redis.call('PEXPIRE', KEYS[i], c.retention_ms)
+
+-- Applies what the step has learned about the platform to all exports of the connection.
+local function update_breaker()
+  if args.platform == 'down' then
+    count_failure()
+  elseif args.platform == 'up' and redis.call('DEL', breaker) == 1 then
+    redis.call('PUBLISH', args.prefix .. 'wake:' .. args.role, '')
+  end
 end
-redis.call('HDEL', KEYS[1], 'cancel')
--- Nothing of an ended export outlives its retention; the sweep clears it from the indexes.
-for _, key in ipairs({KEYS[1], KEYS[2], KEYS[10]}) do
-  redis.call('PEXPIRE', key, c.retention_ms)
+
+local function end_step()
+  redis.call('HINCRBY', export, 'version', 1)
+  redis.call('HINCRBY', export, 'step', 1)
+  redis.call('HSET', export, 'saved', args.version)
+  redis.call('HDEL', export, 'progress', 'claims', 'released', 'refused', 'retry')
+  redis.call('ZREM', queue, args.job_id)
+  redis.call('DEL', job)
 end
-return 1
+
+local function pause_connection()
+  local free_at = args.now_ms + args.pause_ms + 1000
+  if args.pause_ms > 0 and free_at > tonumber(redis.call('GET', rate) or '0') then
+    redis.call('SET', rate, free_at, 'PX', args.pause_ms + 2000)
+  end
+end
+
+-- Poll schedules use the last durations of operations of this kind on this connection.
+local function keep_duration()
+  if args.duration_ms then
+    redis.call('LPUSH', durations, args.duration_ms)
+    redis.call('LTRIM', durations, 0, args.durations_max - 1)
+    redis.call('PEXPIRE', durations, args.retention_ms)
+  end
+end
+
+-- An export has a slot of its connection only while it runs on the platform.
+local function update_slots()
+  -- An export whose file is no longer there runs on the platform again. It gets a slot even beyond the limit.
+  if args.phase == 'running' and old_phase == 'transferring' then
+    redis.call('ZADD', slots, args.now_ms, args.export_id)
+  end
+  if args.phase == 'running' or redis.call('ZREM', slots, args.export_id) == 0 then
+    return
+  end
+  -- The slot is free: the export that has waited longest is due.
+  local first = redis.call('ZPOPMIN', parked)
+  if first[1] then
+    redis.call('ZADD', control_queue, 'NX', first[2], first[1])
+    redis.call('PUBLISH', args.prefix .. 'wake:control', '')
+  end
+end
+
+local function schedule_next_step()
+  local due_ms = args.due_ms
+  if not args.cancel_delivered and redis.call('HEXISTS', export, 'cancel') == 1 then
+    -- Cancellation was requested while the step ran, so the next step is due at once.
+    due_ms = args.now_ms
+  end
+  redis.call('ZADD', open, due_ms, args.export_id)
+  redis.call('SET', next_job, args.payload, 'PX', args.payload_ttl_ms)
+  redis.call('ZADD', next_queue, due_ms, args.next_job_id)
+  if due_ms <= args.now_ms then
+    redis.call('PUBLISH', args.wake, '')
+  end
+end
+
+-- Ends the export: its event is in every outbox, and nothing of it outlives its retention. The sweep clears the indexes.
+local function end_export()
+  redis.call('ZREM', open, args.export_id)
+  redis.call('ZADD', ended, args.now_ms, args.export_id)
+  redis.call('SET', event, args.event, 'PX', args.retention_ms)
+  redis.call('ZREMRANGEBYSCORE', events, '-inf', args.now_ms - args.retention_ms)
+  for _, index in ipairs({events, unpack(outboxes)}) do
+    redis.call('ZADD', index, args.now_ms, args.event_id)
+    -- Its events have expired by then, and a sink that was removed from the configuration never empties its outbox.
+    redis.call('PEXPIRE', index, args.retention_ms)
+  end
+  redis.call('HDEL', export, 'cancel')
+  for _, key in ipairs({export, timeline, dedupe}) do
+    redis.call('PEXPIRE', key, args.retention_ms)
+  end
+end
+
+save_record()
+update_breaker()
+if args.mode == 'checkpoint' then
+  return 'saved'
+end
+end_step()
+pause_connection()
+keep_duration()
+update_slots()
+if args.mode == 'next' then
+  schedule_next_step()
+else
+  end_export()
+end
+return 'saved'

@@ -1,12 +1,20 @@
--- Give a step back without a decision: the worker stops, and somebody else shall go on at once.
--- KEYS: export, queue, open; ARGV: version, now (ms), export id, job id, wake channel
-if redis.call('HGET', KEYS[1], 'version') ~= ARGV[1] then
-  return 0
+-- Releases a step that this worker has begun and cannot finish, because it shuts down. The step is due at once.
+--
+-- KEYS: export, queue, open
+-- ARGV[1]: JSON object
+--   version              of the record when the step was claimed (string)
+--   export_id, job_id, now_ms, wake (channel)
+-- Answer: released, or lease_lost when another worker has claimed the step; then nothing was changed.
+local args = cjson.decode(ARGV[1])
+local export, queue, open = unpack(KEYS)
+
+if redis.call('HGET', export, 'version') ~= args.version then
+  return 'lease_lost'
 end
-redis.call('HINCRBY', KEYS[1], 'version', 1)
--- Its claims still count: what it began may have reached the platform.
-redis.call('HSET', KEYS[1], 'released', '1')
-redis.call('ZADD', KEYS[2], 'XX', ARGV[2], ARGV[4])
-redis.call('ZADD', KEYS[3], 'XX', ARGV[2], ARGV[3])
-redis.call('PUBLISH', ARGV[5], '')
-return 1
+redis.call('HINCRBY', export, 'version', 1)
+-- Its claims still count: a call of the step may have reached the platform.
+redis.call('HSET', export, 'released', '1')
+redis.call('ZADD', queue, 'XX', args.now_ms, args.job_id)
+redis.call('ZADD', open, 'XX', args.now_ms, args.export_id)
+redis.call('PUBLISH', args.wake, '')
+return 'released'

@@ -1,12 +1,22 @@
--- Keep a step that is still ours.
--- KEYS: export, queue, open; ARGV: version, when the lease ends (ms), export id, job id, progress (JSON or '')
--- Returns 0 when it has gone, 2 when somebody asked for the export's end, else 1
-if redis.call('HGET', KEYS[1], 'version') ~= ARGV[1] then
-  return 0
+-- Renews the lease of a step that this worker holds, and saves how far a transfer is.
+--
+-- KEYS: export, queue, open
+-- ARGV[1]: JSON object
+--   version              of the record when the step was claimed (string)
+--   export_id, job_id
+--   until_ms             when the lease ends
+--   progress             JSON text; missing: unchanged
+-- Answer: renewed; cancel_requested, when the lease is renewed and the export is to be cancelled; or lease_lost, when
+--         another worker has claimed the step; then nothing was changed.
+local args = cjson.decode(ARGV[1])
+local export, queue, open = unpack(KEYS)
+
+if redis.call('HGET', export, 'version') ~= args.version then
+  return 'lease_lost'
 end
-redis.call('ZADD', KEYS[2], 'XX', ARGV[2], ARGV[4])
-redis.call('ZADD', KEYS[3], 'XX', ARGV[2], ARGV[3])
-if ARGV[5] ~= '' then
-  redis.call('HSET', KEYS[1], 'progress', ARGV[5])
+redis.call('ZADD', queue, 'XX', args.until_ms, args.job_id)
+redis.call('ZADD', open, 'XX', args.until_ms, args.export_id)
+if args.progress then
+  redis.call('HSET', export, 'progress', args.progress)
 end
-return redis.call('HEXISTS', KEYS[1], 'cancel') + 1
+return redis.call('HEXISTS', export, 'cancel') == 1 and 'cancel_requested' or 'renewed'

@@ -1,1 +1,1 @@
-"""Plays GrowingIO's GraphQL API."""
+"""Simulates GrowingIO's GraphQL API."""

@@ -1,4 +1,4 @@
-"""What a GraphQL request asks for, before it is executed: faults strike by that."""
+"""Reads a GraphQL request before it is executed, to find the call and the target by which faults are chosen."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from export_worker.simulator.scenario import CallType
 
 @dataclass(frozen=True, slots=True)
 class GraphQLRequest:
-    """The body of a request."""
+    """The body of a GraphQL request."""
 
     query: str
     variables: dict[str, Any]
@@ -33,10 +33,10 @@ class GraphQLRequest:
 
     @classmethod
     def from_body(cls, body: bytes) -> "GraphQLRequest":
-        """Read a body.
+        """Reads a body.
 
         Raises:
-            GraphQLError: Not JSON, or not of the form that GraphQL over HTTP has.
+            GraphQLError: The body is not JSON, or not in the form of GraphQL over HTTP.
         """
         try:
             fields = json.loads(body)
@@ -52,7 +52,7 @@ class GraphQLRequest:
 
 @dataclass(frozen=True, slots=True)
 class RootField:
-    """One field that the request asks of the root, with its arguments."""
+    """A root field of the request, with its arguments."""
 
     name: str
     arguments: dict[str, Any]
@@ -60,14 +60,14 @@ class RootField:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What the request is about: its first submit or look at a job, or else a listing."""
+    """The call that a request makes: a submit, a poll of a job, or a listing."""
 
     on: CallType
     root: RootField
 
 
 def call_of(document: DocumentNode, request: GraphQLRequest) -> Call | None:
-    """The call that a valid document makes; None when it does not say which of its operations is meant."""
+    """Returns the call that a valid document makes; None if the document does not determine one operation."""
     operation = get_operation_ast(document, request.operation_name)
     if operation is None:
         return None
@@ -81,19 +81,19 @@ def call_of(document: DocumentNode, request: GraphQLRequest) -> Call | None:
 
 
 def submit_target(root: RootField) -> Target:
-    """A submit is known by its arguments, so that its repetition counts as the same."""
+    """Returns the target of a submit. Its key is made of the arguments, so that a repeated submit has the same key."""
     text = f"{root.name} {_as_text(root.arguments)}"
     return Target(key=text, text=text)
 
 
 def job_target(job: Job, uri: str = "") -> Target:
-    """A look is known by its job, a download by its file, and either is found by the arguments of the submit."""
+    """Returns the target of a poll (key: job) or a download (key: file). The text has the submit's arguments."""
     text = f"{job.job_id} {uri} {job.call} {_as_text(job.arguments)}"
     return Target(key=f"{job.job_id} {uri}", text=text)
 
 
 def _as_text(arguments: dict[str, Any]) -> str:
-    """The same text for the same arguments, also where a variable is missing that execution will ask for."""
+    """Returns the same text for equal arguments. A missing variable is no error here: the execution reports it."""
     return json.dumps(arguments, ensure_ascii=False, sort_keys=True, default=str)
 
 
@@ -111,12 +111,12 @@ def _root_fields(
                 yield from _root_fields(document, node.selection_set, variables)
             case FragmentSpreadNode():
                 yield from _root_fields(document, _fragment(document, node), variables)
-            case _:  # the grammar has no fourth kind
+            case _:  # the GraphQL grammar has no other kind
                 pass
 
 
 def _fragment(document: DocumentNode, spread: FragmentSpreadNode) -> SelectionSetNode:
-    """The fragment of a spread; validation has made sure that it is there."""
+    """Returns the fragment that a spread names. Validation has checked that it exists."""
     return next(
         node.selection_set
         for node in document.definitions

@@ -1,4 +1,4 @@
-"""What the played GrowingIO holds: projects, tags, segments, analyses and users, with the ids of its guide."""
+"""The data of the simulated GrowingIO: projects, tags, segments, analyses and users, with ids from its API guide."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -74,7 +74,7 @@ def _analysis(entity_id: str, name: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class ProjectData:
-    """What one project holds; each listing in the platform's order."""
+    """The data of one project. Each listing has the platform's order."""
 
     project: dict[str, Any]
     tags: tuple[dict[str, Any], ...]
@@ -126,7 +126,7 @@ FILE_TITLES: dict[AnalysisType, str] = {
     "RETENTIONS": "下载留存",
     "FREQUENCIES": "下载分布",
 }
-"""Base names of the analyses' files; that of the funnels is known, the others are made after it."""
+"""Base names of the files of analyses. The name for funnels is known; the others are formed in the same way."""
 
 USERS: dict[str, dict[str, tuple[str, str]]] = {
     "user-0001": {
@@ -137,4 +137,4 @@ USERS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "user-0002": {"usr_city": ("城市", "成都"), "tag_payment_times": ("订单交易笔数", "1")},
 }
-"""Properties and tags of each user: key → name and value."""
+"""The properties and tags of each user: key → name and value."""

@@ -1,4 +1,4 @@
-"""Makes GrowingIO's jobs: ids, names, paths and files as the platform has them."""
+"""Creates GrowingIO's jobs, with ids, names, paths and files in the platform's form."""
 
 from base64 import b64encode
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from uuid import UUID
 from graphql import GraphQLError
 
 from export_worker.simulator.files import FileSpec, codec_of
-from export_worker.simulator.jobs import Course, Job, JobFile
+from export_worker.simulator.jobs import Job, JobFile, StagePlan
 from export_worker.simulator.scenario import Fault, Scenario
 from export_worker.simulator.world import World
 
@@ -27,7 +27,7 @@ DEFAULT_CHARSET = "UTF-8"
 """The platform's own default is not documented."""
 
 _ID_TYPES: dict[Kind, str] = {"tag": "TagUserExportJobDto", "segment": "SegmentUserExportJobDto", "analysis": "CHARTS"}
-"""First part of a job's id. Every analysis says CHARTS: the known id of a funnel's job does."""
+"""First part of a job id. All analyses use CHARTS, because the known id of a funnel job has it."""
 
 _NAME_PREFIXES: dict[Kind, str | None] = {"tag": "DET", "segment": "DES", "analysis": None}
 
@@ -35,15 +35,15 @@ _ALPHABET = digits + ascii_letters
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What a submit asks for.
+class JobRequest:
+    """The job that a submit asks for.
 
     Args:
-        subject: Id of what is exported; files of different subjects differ.
-        call: The mutation.
-        arguments: As they came.
-        columns: Header of the files.
-        title: Base name of the files; None lets the platform choose.
+        subject: The id of the exported entity. Files of different subjects have different values.
+        call: The name of the mutation.
+        arguments: The arguments as received.
+        columns: The header of the files.
+        title: The base name of the files; None if the platform chooses it.
     """
 
     kind: Kind
@@ -55,27 +55,27 @@ class Order:
     title: str | None = None
 
 
-def new_job(world: World, order: Order, fault: Fault | None) -> Job:
-    """Accept an order and keep its job.
+def new_job(world: World, job_request: JobRequest, fault: Fault | None) -> Job:
+    """Creates a job and adds it to the world.
 
     Raises:
-        GraphQLError: The charset is none that can be written.
+        GraphQLError: The simulator does not support the charset.
     """
     number = len(world.jobs)
     token = sha256(f"{world.run_id}/{number}".encode()).hexdigest()
     created_at = datetime.now(UTC)
-    prefix = _NAME_PREFIXES[order.kind]
+    prefix = _NAME_PREFIXES[job_request.kind]
     name = job_name(prefix, created_at, number) if prefix is not None else None
     job = Job(
-        job_id=_job_id(order.kind, token),
-        short_id=hash_id(token if order.kind != "analysis" else f"{token}/result"),
-        kind=order.kind,
-        call=order.call,
-        arguments=order.arguments,
+        job_id=_job_id(job_request.kind, token),
+        short_id=hash_id(token if job_request.kind != "analysis" else f"{token}/result"),
+        kind=job_request.kind,
+        call=job_request.call,
+        arguments=job_request.arguments,
         name=name,
-        charset=order.charset or DEFAULT_CHARSET,
-        files=tuple(_files(world, order, name, token)),
-        course=course_of(world.scenario, fault),
+        charset=job_request.charset or DEFAULT_CHARSET,
+        files=tuple(_files(world, job_request, name, token)),
+        plan=plan_of(world.scenario, fault),
         created_s=world.clock(),
         created_at=created_at,
     )
@@ -83,34 +83,35 @@ def new_job(world: World, order: Order, fault: Fault | None) -> Job:
     return job
 
 
-def course_of(scenario: Scenario, fault: Fault | None) -> Course:
-    """How a job goes that was submitted under this fault."""
+def plan_of(scenario: Scenario, fault: Fault | None) -> StagePlan:
+    """Returns the stages of a job whose submit has this fault."""
     match fault.fault if fault is not None else None:
         case "finish_at_submit":
-            return Course((FINISH,), 0.0, succeeds=True)
+            return StagePlan((FINISH,), 0.0, succeeds=True)
         case "error_at_submit":
-            return Course((ERROR,), 0.0, succeeds=False)
+            return StagePlan((ERROR,), 0.0, succeeds=False)
         case "error_stage":
-            return Course(TO_ERROR, scenario.stage_s, succeeds=False)
+            return StagePlan(TO_ERROR, scenario.stage_s, succeeds=False)
         case _:
-            return Course(TO_FINISH, scenario.stage_s, succeeds=True)
+            return StagePlan(TO_FINISH, scenario.stage_s, succeeds=True)
 
 
 def _job_id(kind: Kind, token: str) -> str:
-    """Base64 without padding of the type and a hash: 8 letters or digits, or 32 hexadecimal digits."""
+    """Returns unpadded base64 of the type and a hash: 8 letters or digits, or 32 hexadecimal digits for an analysis."""
     tail = token[:32] if kind == "analysis" else hash_id(token)
     return b64encode(f"{_ID_TYPES[kind]}:{tail}".encode()).decode().rstrip("=")
 
 
 def hash_id(text: str) -> str:
-    """8 letters or digits."""
+    """Returns 8 letters or digits that are derived from the text."""
     return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in sha256(text.encode()).digest()[:8])
 
 
 def job_name(prefix: str, created_at: datetime, number: int) -> str:
-    """`DET` or `DES`, the minute, and nanoseconds of the UTC day.
+    """Returns a job name: `DET` or `DES`, the minute, and the nanoseconds of the UTC day.
 
-    The platform's last three digits are zeros. Here they count the jobs, so that two of one microsecond differ.
+    On the platform the last three digits are zeros. Here they count the jobs, so that two jobs of one microsecond have
+    different names.
     """
     midnight = created_at.replace(hour=0, minute=0, second=0, microsecond=0)
     since = created_at - midnight
@@ -118,16 +119,16 @@ def job_name(prefix: str, created_at: datetime, number: int) -> str:
     return f"{prefix}-{created_at:%Y%m%d%H%M}-{day_ns}"
 
 
-def _files(world: World, order: Order, name: str | None, token: str) -> list[JobFile]:
-    codec = codec_of(order.charset or DEFAULT_CHARSET)
+def _files(world: World, job_request: JobRequest, name: str | None, token: str) -> list[JobFile]:
+    codec = codec_of(job_request.charset or DEFAULT_CHARSET)
     if codec is None:
-        raise GraphQLError(f"charset {order.charset} is not supported")
+        raise GraphQLError(f"charset {job_request.charset} is not supported")
     return [
         JobFile(
-            uri=_uri(order.kind, name, _title(world.scenario, order, token, index)),
+            uri=_uri(job_request.kind, name, _title(world.scenario, job_request, token, index)),
             spec=FileSpec(
-                seed=f"{world.settings.seed}/{order.kind}/{order.subject}/{index}",
-                columns=tuple(order.columns),
+                seed=f"{world.settings.seed}/{job_request.kind}/{job_request.subject}/{index}",
+                columns=tuple(job_request.columns),
                 codec=codec,
                 rows=world.scenario.rows,
                 file_bytes=world.scenario.file_bytes,
@@ -138,16 +139,16 @@ def _files(world: World, order: Order, name: str | None, token: str) -> list[Job
     ]
 
 
-def _title(scenario: Scenario, order: Order, token: str, index: int) -> str:
-    """Base name without suffix: as told, or as the platform makes it; a tag's file is named by a UUID."""
-    title = scenario.title or order.title
+def _title(scenario: Scenario, job_request: JobRequest, token: str, index: int) -> str:
+    """Returns the base name without suffix: from the scenario, from the request, or a UUID as for the files of tags."""
+    title = scenario.title or job_request.title
     if title is None:
         return str(UUID(bytes=sha256(f"{token}/{index}".encode()).digest()[:16], version=4))
     return title if index == 0 else f"{title}({index})"
 
 
 def _uri(kind: Kind, name: str | None, title: str) -> str:
-    """Raw, not percent-encoded. Different analysis jobs share a path."""
+    """Returns the path, not percent-encoded. Different analysis jobs have the same path."""
     if kind == "analysis":
         return f"/jobs-results/downloads/{title}.csv"
     return f"/jobs/results/{name}/{title}.csv"

@@ -1,4 +1,4 @@
-"""Plays GrowingIO OP: GraphQL, the OAuth grant and downloads, those of its REST API among them."""
+"""Routes of the simulated GrowingIO: GraphQL, the OAuth grant, and the downloads of GraphQL and REST jobs."""
 
 import asyncio
 from functools import lru_cache
@@ -10,9 +10,9 @@ from graphql import DocumentNode, GraphQLError, GraphQLSchema, execute_sync, par
 
 from export_worker.simulator.answers import json_answer, spoilt_answer, unauthorized
 from export_worker.simulator.downloads import Delivery, send_file
-from export_worker.simulator.faults import Standing, Target
+from export_worker.simulator.faults import JobState, Target
 from export_worker.simulator.growingio.calls import Call, GraphQLRequest, call_of, job_target, submit_target
-from export_worker.simulator.growingio.schema import UNKNOWN_STAGE, Turn, new_schema
+from export_worker.simulator.growingio.schema import UNKNOWN_STAGE, RequestContext, new_schema
 from export_worker.simulator.jobs import Job, JobFile
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import RECORD, WORLD, World
@@ -21,7 +21,7 @@ _TOKEN_TARGET = Target(key="token", text="token")
 
 
 def register(app: web.Application) -> None:
-    """Add GrowingIO's routes."""
+    """Adds the routes."""
     platform = _GrowingIO(app[WORLD])
     app.router.add_post("/graphql", platform.graphql)
     app.router.add_post("/accounts/oauth/access_token", platform.access_token)
@@ -29,7 +29,7 @@ def register(app: web.Application) -> None:
 
 
 class _GrowingIO:
-    """The handlers, over the simulator's state."""
+    """The request handlers."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -40,35 +40,35 @@ class _GrowingIO:
         if not self._authorized(request):
             return unauthorized()
         try:
-            asked = GraphQLRequest.from_body(await request.read())
+            body = GraphQLRequest.from_body(await request.read())
         except GraphQLError as error:
             return json_answer({"errors": [error.formatted]}, 400)
         request[RECORD].body = {
-            "query": asked.query,
-            "variables": asked.variables,
-            "operationName": asked.operation_name,
+            "query": body.query,
+            "variables": body.variables,
+            "operationName": body.operation_name,
         }
-        document, errors = _checked(self._schema, asked.query)
-        call = call_of(document, asked) if document is not None else None
+        document, errors = _checked(self._schema, body.query)
+        call = call_of(document, body) if document is not None else None
         if document is None or call is None:
             problems = errors or [GraphQLError("the request does not say which operation to run").formatted]
             return json_answer({"errors": problems, "data": None})
-        return await self._answer(request, asked, document, call)
+        return await self._answer(request, body, document, call)
 
     async def _answer(
-        self, request: web.Request, asked: GraphQLRequest, document: DocumentNode, call: Call
+        self, request: web.Request, body: GraphQLRequest, document: DocumentNode, call: Call
     ) -> web.StreamResponse:
         fault = self._fault_of(call)
         if fault is None:
-            return json_answer(self._execute(asked, document, None))
+            return json_answer(self._execute(body, document, None))
         await asyncio.sleep(fault.wait_s)
-        instead = await spoilt_answer(request, fault)
-        if instead is None and fault.fault == "graphql_errors":
-            instead = json_answer({"errors": [{"message": fault.message}], "data": None})
-        if instead is not None and not fault.executed:
-            return instead
-        answer = self._execute(asked, document, fault)
-        return instead or json_answer(_spoil(answer, fault))
+        replacement = await spoilt_answer(request, fault)
+        if replacement is None and fault.fault == "graphql_errors":
+            replacement = json_answer({"errors": [{"message": fault.message}], "data": None})
+        if replacement is not None and not fault.executed:
+            return replacement
+        answer = self._execute(body, document, fault)
+        return replacement or json_answer(_with_fault(answer, fault))
 
     def _fault_of(self, call: Call) -> Fault | None:
         world = self._world
@@ -78,20 +78,20 @@ class _GrowingIO:
             return world.take_fault("list", Target(key=call.root.name, text=call.root.name))
         job_id = str(call.root.arguments.get("id"))
         job = world.jobs.find(job_id)
-        standing: Standing | None = None
+        state: JobState | None = None
         target = Target(key=job_id, text=job_id)
         if job is not None:
             job.polls += 1
-            target, standing = job_target(job), world.standing(job)
-        return world.take_fault("poll", target, standing)
+            target, state = job_target(job), world.state(job)
+        return world.take_fault("poll", target, state)
 
-    def _execute(self, asked: GraphQLRequest, document: DocumentNode, fault: Fault | None) -> dict[str, Any]:
+    def _execute(self, body: GraphQLRequest, document: DocumentNode, fault: Fault | None) -> dict[str, Any]:
         result = execute_sync(
             self._schema,
             document,
-            context_value=Turn(self._world, fault),
-            variable_values=asked.variables,
-            operation_name=asked.operation_name,
+            context_value=RequestContext(self._world, fault),
+            variable_values=body.variables,
+            operation_name=body.operation_name,
         )
         answer: dict[str, Any] = {"data": result.data}
         if result.errors:
@@ -99,16 +99,16 @@ class _GrowingIO:
         return answer
 
     async def access_token(self, request: web.Request) -> web.StreamResponse:
-        """`POST /accounts/oauth/access_token`: the client credentials grant."""
+        """`POST /accounts/oauth/access_token`: the OAuth client credentials grant."""
         world = self._world
         world.tokens.grants += 1
         form = await request.post()
         fault = world.take_fault("token", _TOKEN_TARGET)
         if fault is not None:
             await asyncio.sleep(fault.wait_s)
-            instead = await spoilt_answer(request, fault)
-            if instead is not None:
-                return instead
+            replacement = await spoilt_answer(request, fault)
+            if replacement is not None:
+                return replacement
         expected = {"grant_type": "client_credentials", "client_id": "api", "scope": "system"}
         if any(form.get(field) != value for field, value in expected.items()):
             return json_answer({"error": "invalid_request"}, 400)
@@ -118,36 +118,36 @@ class _GrowingIO:
         return json_answer({"access_token": world.tokens.issue(world.clock() + ttl_s), "expires_in": int(ttl_s)})
 
     async def download(self, request: web.Request) -> web.StreamResponse:
-        """`GET /download?file=…`: the path, percent-encoded once."""
+        """`GET /download?file=…`: `file` is the path, percent-encoded once."""
         world = self._world
         if world.scenario.download_needs_token and not self._authorized(request):
             return unauthorized()
-        asked = _file_of(request.raw_path)
-        if asked is None:
+        raw_path = _file_of(request.raw_path)
+        if raw_path is None:
             return web.Response(status=400, text="the request needs a percent-encoded `file`")
-        uri = unquote(asked)
-        found = self._owner(asked)
+        uri = unquote(raw_path)
+        found = self._find_file(raw_path)
         target = Target(key=uri, text=uri) if found is None else job_target(found[0], uri)
         fault = world.take_fault("download", target)
         if fault is not None:
-            instead = await self._spoilt_download(request, fault)
-            if instead is not None:
-                return instead
+            replacement = await self._download_replacement(request, fault)
+            if replacement is not None:
+                return replacement
         if found is None:
             return web.Response(status=404, text="no such file")
-        told = world.scenario
-        delivery = Delivery(told.framing, told.bytes_per_s, fault, told.ranges, told.validator)
+        scenario = world.scenario
+        delivery = Delivery(scenario.framing, scenario.bytes_per_s, fault, scenario.ranges, scenario.validator)
         return await send_file(request, found[1].spec, delivery)
 
-    def _owner(self, asked: str) -> tuple[Job, JobFile] | None:
-        """Who wrote the file: GraphQL's paths are decoded exactly once, REST's are compared as they came."""
-        if asked.startswith("%2F") and (found := self._world.owner(asked)) is not None:
+    def _find_file(self, raw_path: str) -> tuple[Job, JobFile] | None:
+        """Returns the file and its job. GraphQL's paths are decoded once, REST's paths are not decoded."""
+        if raw_path.startswith("%2F") and (found := self._world.find_file(raw_path)) is not None:
             return found
-        uri = unquote(asked)
-        return self._world.owner(uri) if uri.startswith("/") else None
+        uri = unquote(raw_path)
+        return self._world.find_file(uri) if uri.startswith("/") else None
 
-    async def _spoilt_download(self, request: web.Request, fault: Fault) -> web.Response | None:
-        """The answer in place of the file; None when the file is sent, however badly."""
+    async def _download_replacement(self, request: web.Request, fault: Fault) -> web.Response | None:
+        """Returns the answer that replaces the file; None if the file is sent, completely or not."""
         stalls_later = fault.fault == "slow" and fault.after_bytes is not None
         if not stalls_later:
             await asyncio.sleep(fault.wait_s)
@@ -159,7 +159,7 @@ class _GrowingIO:
 
 @lru_cache(maxsize=256)
 def _checked(schema: GraphQLSchema, query: str) -> tuple[DocumentNode | None, list[Any]]:
-    """The document, or what is wrong with it. Cached: clients send a handful of documents again and again."""
+    """Returns the document, or its errors. The result is cached, because clients repeat a few documents."""
     try:
         document = parse(query)
     except GraphQLError as error:
@@ -168,8 +168,8 @@ def _checked(schema: GraphQLSchema, query: str) -> tuple[DocumentNode | None, li
     return (None, errors) if errors else (document, [])
 
 
-def _spoil(answer: dict[str, Any], fault: Fault) -> Any:
-    """A right answer as the fault wants it."""
+def _with_fault(answer: dict[str, Any], fault: Fault) -> Any:
+    """Returns a correct answer with the change that the fault asks for."""
     match fault.fault:
         case "unknown_stage":
             return _replaced(answer, UNKNOWN_STAGE, fault.stage)
@@ -182,7 +182,7 @@ def _spoil(answer: dict[str, Any], fault: Fault) -> Any:
 
 
 def _replaced(value: Any, old: str, new: str) -> Any:
-    """The same JSON with one word for another wherever it stands."""
+    """Returns the same JSON in which every value `old` is replaced with `new`."""
     if isinstance(value, dict):
         return {key: _replaced(item, old, new) for key, item in value.items()}
     if isinstance(value, list):
@@ -191,7 +191,7 @@ def _replaced(value: Any, old: str, new: str) -> Any:
 
 
 def _file_of(target: str) -> str | None:
-    """The `file` of a raw request target as it came; None when it has none or is no proper target."""
+    """Returns `file` of a raw request target, not decoded; None if it is missing or the target is not ASCII."""
     if not target.isascii():
         return None
     for field in target.partition("?")[2].split("&"):

@@ -1,4 +1,4 @@
-"""GrowingIO's GraphQL schema with what answers its fields."""
+"""GrowingIO's GraphQL schema and the resolvers of its fields."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -9,16 +9,17 @@ from typing import Any, Protocol
 from graphql import GraphQLError, GraphQLSchema, build_schema
 
 from export_worker.simulator.growingio.data import FILE_TITLES, PROJECTS, TAGS, USERS, AnalysisType, ProjectData
-from export_worker.simulator.growingio.jobs import ERROR, FINISH, Order, new_job
+from export_worker.simulator.growingio.jobs import ERROR, FINISH, JobRequest, new_job
 from export_worker.simulator.jobs import Job
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 
 SDL = files("export_worker.simulator.growingio").joinpath("schema.graphql").read_text(encoding="utf-8")
-"""Read on import: a server must not read files in its event loop."""
+"""Read at import time: a server must not read files in its event loop."""
 
 UNKNOWN_STAGE = "TENCENT_PORTRAIT_RUNNING"
-"""The schema refuses words that it does not know, so an answer is made with this one, which is put right afterwards."""
+"""The schema allows only known stages. So an answer with an unknown stage is first created with this one, and the
+stage is replaced afterwards."""
 
 _USER_COLUMNS = ("用户ID", "姓名", "城市")
 _ANALYSIS_COLUMNS = ("序号", "对比对象", "地域", "人数")
@@ -27,29 +28,29 @@ Resolver = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One execution: where it happens, and the fault that it meets."""
+class RequestContext:
+    """The context of one execution: the state of the simulator and the fault of the call."""
 
     world: World
     fault: Fault | None
 
-    def spoilt_by(self, name: str) -> bool:
-        """Whether this is the fault."""
+    def has_fault(self, name: str) -> bool:
+        """Returns whether the call has this fault."""
         return self.fault is not None and self.fault.fault == name
 
 
 class _Info(Protocol):
-    """What a resolver is told about its execution, as far as it is of interest here."""
+    """The attributes of GraphQL's resolver info that the resolvers here use."""
 
     @property
-    def context(self) -> Turn: ...
+    def context(self) -> RequestContext: ...
 
     @property
     def field_name(self) -> str: ...
 
 
 def new_schema() -> GraphQLSchema:
-    """The schema with its resolvers and with `HashId` checked. Execute it with a `Turn` as context."""
+    """Returns the schema with its resolvers and a validated `HashId`. Execute it with a `RequestContext`."""
     schema = build_schema(SDL)
     for attribute in ("parse_value", "coerce_input_value"):  # graphql-core 3.2 calls the first, 3.3 the second
         setattr(schema.type_map["HashId"], attribute, _hash_id)
@@ -109,17 +110,17 @@ def _user_profile(_root: Any, _info: _Info, **given: Any) -> dict[str, Any] | No
 
 
 def _job_result(_root: Any, info: _Info, **given: str) -> dict[str, Any] | None:
-    turn = info.context
-    job = turn.world.jobs.find(given["id"])
-    if job is None or turn.spoilt_by("null_job"):
+    context = info.context
+    job = context.world.jobs.find(given["id"])
+    if job is None or context.has_fault("null_job"):
         return None
-    if turn.spoilt_by("error_stage"):
+    if context.has_fault("error_stage"):
         job.fail(ERROR)
-    stage = turn.world.stage(job)
+    stage = context.world.stage(job)
     uris = [file.uri for file in job.files] if stage == FINISH else None
-    if turn.spoilt_by("unknown_stage"):
+    if context.has_fault("unknown_stage"):
         stage, uris = UNKNOWN_STAGE, None
-    elif turn.spoilt_by("empty_uris"):
+    elif context.has_fault("empty_uris"):
         uris = []
     return {"id": job.short_id, "stage": stage, "uris": uris}
 
@@ -134,7 +135,7 @@ def _submit_tag_by_key(_root: Any, info: _Info, **given: Any) -> dict[str, Any]:
 
 
 def _submit_tag(info: _Info, tag: dict[str, Any], given: dict[str, Any], parameter: dict[str, Any]) -> dict[str, Any]:
-    order = Order(
+    job_request = JobRequest(
         kind="tag",
         subject=tag["id"],
         call=info.field_name,
@@ -143,17 +144,17 @@ def _submit_tag(info: _Info, tag: dict[str, Any], given: dict[str, Any], paramet
         charset=parameter.get("charset"),
         title=parameter.get("exportFileName"),
     )
-    return _accept(info, order)
+    return _accept(info, job_request)
 
 
 def _submit_segment(_root: Any, info: _Info, **given: Any) -> dict[str, Any]:
-    """All three mutations: they differ in where their arguments stand."""
+    """Resolves all three mutations. They differ only in the position of their arguments."""
     parameter = given.get("parameter", given)
     segment_id = parameter.get("segmentId") or parameter["id"]
     project = _project(given["projectId"])
     segment = _one(project.segments, "segment", segment_id)
     tags = [_one(project.tags, "tag", tag_id) for tag_id in parameter.get("tags") or ()]
-    order = Order(
+    job_request = JobRequest(
         kind="segment",
         subject=segment["id"],
         call=info.field_name,
@@ -162,13 +163,13 @@ def _submit_segment(_root: Any, info: _Info, **given: Any) -> dict[str, Any]:
         charset=parameter.get("charset"),
         title=parameter.get("exportFileName") or "下载用户列表",
     )
-    return _accept(info, order)
+    return _accept(info, job_request)
 
 
 def _submit_analysis(_root: Any, info: _Info, **given: Any) -> dict[str, Any]:
     analysis_type: AnalysisType = given["param"]["analysisType"]
     analysis = _one(_project(given["projectId"]).analyses[analysis_type], f"{analysis_type} analysis", given["id"])
-    order = Order(
+    job_request = JobRequest(
         kind="analysis",
         subject=analysis["id"],
         call=info.field_name,
@@ -177,22 +178,22 @@ def _submit_analysis(_root: Any, info: _Info, **given: Any) -> dict[str, Any]:
         charset=given.get("charset"),
         title=FILE_TITLES[analysis_type],
     )
-    return _accept(info, order)
+    return _accept(info, job_request)
 
 
-def _accept(info: _Info, order: Order) -> dict[str, Any]:
-    turn = info.context
-    job = new_job(turn.world, order, turn.fault)
+def _accept(info: _Info, job_request: JobRequest) -> dict[str, Any]:
+    context = info.context
+    job = new_job(context.world, job_request, context.fault)
     answer = _submitted(job)
-    if turn.spoilt_by("unknown_stage"):
+    if context.has_fault("unknown_stage"):
         answer["stage"] = UNKNOWN_STAGE
     return answer
 
 
 def _submitted(job: Job) -> dict[str, Any]:
-    """A submit's answer: the first stage, whatever the clock says."""
+    """Returns a submit's answer. It has the first stage, at whatever time it is created."""
     created_at = job.created_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    stage = job.course.stages[0]
+    stage = job.plan.stages[0]
     return {
         "id": job.job_id,
         "name": job.name,
@@ -208,7 +209,7 @@ def _submitted(job: Job) -> dict[str, Any]:
 
 
 def _job_error(job: Job, stage: str) -> dict[str, Any] | None:
-    """A job that is done says an error without code, if it is an analysis: the platform does that."""
+    """Returns the error of a job. A finished analysis has one with an empty code, as on the platform."""
     if stage == ERROR:
         return {"code": "EXPORT_FAILED", "message": "导出失败"}
     if stage == FINISH and job.kind == "analysis":

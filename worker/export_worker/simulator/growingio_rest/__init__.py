@@ -1,1 +1,1 @@
-"""Plays GrowingIO's REST API."""
+"""Simulates GrowingIO's REST API."""

@@ -1,4 +1,4 @@
-"""What the played GrowingIO has for its REST API: segment profiles, tags and users, with the keys of its document."""
+"""The data of the simulated REST API: segment profiles, tags and users, with keys from GrowingIO's document."""
 
 from typing import Any
 
@@ -45,14 +45,14 @@ NAMES = {
     "usr_gender": "性别",
     "tag_rfm": "会员等级",
 }
-"""Names of columns, for a header of names; a column that does not stand here has its key for a name."""
+"""Names of columns, for a header with names. The name of any other column is its key."""
 
 USERS_IN_ALL = 1203
-"""Of each segment and tag, when they are asked for page by page: one full page and a rest."""
+"""Number of users of each segment and tag in the paged listing: one full page and a rest."""
 
 
 def user(number: int, columns: list[str]) -> dict[str, Any]:
-    """One user as a page has it."""
+    """Returns one user in the form of the paged listing."""
     identities = [column for column in columns if column.startswith("id")]
     return {
         "gioId": 600_000 + number,

@@ -1,4 +1,4 @@
-"""Makes the jobs of GrowingIO's REST API: ids, names, paths and files as the platform has them."""
+"""Creates the jobs of GrowingIO's REST API, with ids, names, paths and files in the platform's form."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -7,7 +7,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from export_worker.simulator.files import FileSpec
-from export_worker.simulator.growingio.jobs import DEFAULT_CHARSET, course_of, hash_id, job_name
+from export_worker.simulator.growingio.jobs import DEFAULT_CHARSET, hash_id, job_name, plan_of
 from export_worker.simulator.growingio_rest.data import NAMES
 from export_worker.simulator.jobs import Job, JobFile
 from export_worker.simulator.line_formats import Layout
@@ -20,13 +20,13 @@ Kind = Literal["segment_profiles", "user_tags"]
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What a submit asks for.
+class JobRequest:
+    """The job that a submit asks for.
 
     Args:
-        project: None for the whole data centre.
+        project: The project id; None for the whole data centre.
         entity: The segment or tag.
-        body: As it came.
+        body: The body as received.
     """
 
     kind: Kind
@@ -36,30 +36,30 @@ class Order:
 
     @property
     def call(self) -> str:
-        """As the jobs are listed by."""
+        """The name of the call in the control API."""
         return f"{self.kind}/export_jobs"
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What tells this order from others."""
+        """The arguments in the control API. Requests for different jobs have different arguments."""
         return {"project": self.project, "key": self.entity["key"], **self.body}
 
 
-def problem_of(body: Any) -> str | None:
-    """What is wrong with the body of a submit; None when nothing is."""
+def error_in(body: Any) -> str | None:
+    """Returns the error in the body of a submit; None if the body is valid."""
     if not isinstance(body, dict) or not body.keys() <= {"properties", "fileFormat", "csvHeaderType"}:
         return "unknown fields"
     properties = body.get("properties", [])
     if not isinstance(properties, list) or not all(isinstance(item, str) for item in properties):
-        return "properties is no list"
+        return "properties is not a list of strings"
     if len(properties) > PROPERTIES_MAX:
         return "too many properties"
-    right = body.get("fileFormat", "csv") in {"csv", "json"} and body.get("csvHeaderType", "key") in {"key", "name"}
-    return None if right else "unknown fileFormat or csvHeaderType"
+    known = body.get("fileFormat", "csv") in {"csv", "json"} and body.get("csvHeaderType", "key") in {"key", "name"}
+    return None if known else "unknown fileFormat or csvHeaderType"
 
 
-def new_job(world: World, order: Order, fault: Fault | None) -> Job:
-    """Accept an order and keep its job."""
+def new_job(world: World, job_request: JobRequest, fault: Fault | None) -> Job:
+    """Creates a job and adds it to the world."""
     number = len(world.jobs)
     created_at = datetime.now(UTC)
     name = job_name("DES", created_at, number)
@@ -67,13 +67,13 @@ def new_job(world: World, order: Order, fault: Fault | None) -> Job:
     job = Job(
         job_id=job_id,
         short_id=job_id,
-        kind=order.kind,
-        call=order.call,
-        arguments=order.arguments,
+        kind=job_request.kind,
+        call=job_request.call,
+        arguments=job_request.arguments,
         name=name,
         charset=DEFAULT_CHARSET,
-        files=tuple(_file(world, order, name, index) for index in range(world.scenario.files)),
-        course=course_of(world.scenario, fault),
+        files=tuple(_file(world, job_request, name, index) for index in range(world.scenario.files)),
+        plan=plan_of(world.scenario, fault),
         created_s=world.clock(),
         created_at=created_at,
     )
@@ -81,15 +81,15 @@ def new_job(world: World, order: Order, fault: Fault | None) -> Job:
     return job
 
 
-def _file(world: World, order: Order, name: str, index: int) -> JobFile:
-    scenario, suffix = world.scenario, order.body.get("fileFormat", "csv")
-    title = scenario.title or f"{order.entity['name']}_{datetime.now(UTC):%Y-%m-%d}_UserList"
+def _file(world: World, job_request: JobRequest, name: str, index: int) -> JobFile:
+    scenario, suffix = world.scenario, job_request.body.get("fileFormat", "csv")
+    title = scenario.title or f"{job_request.entity['name']}_{datetime.now(UTC):%Y-%m-%d}_UserList"
     base_name = f"{title}.{suffix}" if index == 0 else f"{title}({index}).{suffix}"
     return JobFile(
         uri=quote(f"/jobs/results/{name}/{base_name}", safe=""),
         spec=FileSpec(
-            seed=f"{world.settings.seed}/{order.kind}/{order.entity['key']}/{index}",
-            columns=_columns(order.body),
+            seed=f"{world.settings.seed}/{job_request.kind}/{job_request.entity['key']}/{index}",
+            columns=_columns(job_request.body),
             rows=scenario.rows,
             file_bytes=scenario.file_bytes,
             bom=scenario.bom,

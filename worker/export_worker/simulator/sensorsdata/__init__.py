@@ -1,1 +1,1 @@
-"""Plays Sensors Data."""
+"""Simulates Sensors Data."""

@@ -1,4 +1,4 @@
-"""What Sensors Data has in the simulator: user groups, and users with values that are hard to carry."""
+"""The data of the simulated Sensors Data: user groups, and users with values that are hard to quote or to parse."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from typing import Any
 PROJECT = "default"
 
 LATEST = "2019-03-05 00:00:00"
-"""The newest base time of every group."""
+"""The latest base time of every group."""
 
 BEFORE = ("2019-03-05 00:10:00", "2019-03-05 00:12:30")
-"""Begin and end of what was computed before anybody asked: of the same base time that is computed anew."""
+"""Start and end of the initial computation of a group. It has the base time that a later execution computes again."""
 
 
 @dataclass(frozen=True, slots=True)
 class UserGroup:
-    """One user group. `computed` says whether there is a result from before."""
+    """One user group. `computed` states whether the group has an initial result."""
 
     group_id: int
     name: str
@@ -52,11 +52,11 @@ _CITIES = ("北京", "上海", None, "重庆")
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """Everything that decides who belongs to a group now.
+    """Everything that determines the current members of a group.
 
     Args:
-        seed: Members of different seeds differ.
-        count: How many there are.
+        seed: Different seeds give different members.
+        count: The number of members.
     """
 
     seed: str
@@ -64,7 +64,7 @@ class Members:
 
 
 def users_of(members: Members) -> Iterator[dict[str, Any]]:
-    """The members in the order of their ids, which begin below zero and do not fit a double at their end."""
+    """Yields the members in the order of their ids. The first id is negative; the last one exceeds a double."""
     random = Random(members.seed)
     user_id = -(2**40)
     for number in range(members.count):

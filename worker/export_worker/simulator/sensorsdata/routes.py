@@ -1,4 +1,4 @@
-"""Plays Sensors Data: user groups, and the SQL query API in its versions 2 and 3."""
+"""Routes of the simulated Sensors Data: user groups, and versions 2 and 3 of the SQL query API."""
 
 import asyncio
 import json
@@ -7,12 +7,12 @@ from typing import Any
 
 from aiohttp import web
 
-from export_worker.simulator.answers import break_off, json_answer, spoilt_answer, unauthorized
+from export_worker.simulator.answers import abort_connection, json_answer, spoilt_answer, unauthorized
 from export_worker.simulator.control import PREFIX
 from export_worker.simulator.faults import Target
 from export_worker.simulator.scenario import CallType, Fault
 from export_worker.simulator.sensorsdata.data import PROJECT, UserGroup, users_of
-from export_worker.simulator.sensorsdata.groups import GroupBook
+from export_worker.simulator.sensorsdata.groups import GroupStore
 from export_worker.simulator.sensorsdata.sql import (
     Query,
     WrongStatementError,
@@ -31,7 +31,7 @@ OnGroup = Callable[[web.Request, UserGroup], Awaitable[web.StreamResponse]]
 
 
 def register(app: web.Application) -> None:
-    """Add Sensors Data's routes, with the prefix that deployments have and without it, as the document prints them."""
+    """Adds the routes twice: with the prefix that deployments have, and without it, as the document prints them."""
     platform = _SensorsData(app[WORLD])
     for prefix in ("/api", ""):
         groups = f"{prefix}/v2/user_groups"
@@ -46,14 +46,14 @@ def register(app: web.Application) -> None:
 
 
 class _SensorsData:
-    """The handlers, over the simulator's state."""
+    """The request handlers."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._groups = GroupBook(world)
+        self._groups = GroupStore(world)
 
     def on_group(self, handle: OnGroup) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        """A handler for a group that is there, asked by somebody who may."""
+        """Returns a handler that checks the credential and finds the group in the path."""
 
         async def handler(request: web.Request) -> web.StreamResponse:
             if not (self._by_token(request) or self._by_api_key(request)):
@@ -66,35 +66,35 @@ class _SensorsData:
         return handler
 
     async def listing(self, request: web.Request) -> web.StreamResponse:
-        """`GET user_groups`: a bare array."""
+        """`GET user_groups`: an array without an envelope."""
         if not (self._by_token(request) or self._by_api_key(request)):
             return unauthorized()
-        _, instead = await self._fault(request, "list", _LISTING)
-        return instead or json_answer([self._groups.description(group) for group in self._groups.all()])
+        _, replacement = await self._fault(request, "list", _LISTING)
+        return replacement or json_answer([self._groups.description(group) for group in self._groups.all()])
 
     async def get(self, request: web.Request, group: UserGroup) -> web.StreamResponse:
         """`GET user_groups/{id}`."""
-        _, instead = await self._fault(request, "list", self._groups.target(group))
-        return instead or json_answer(self._groups.description(group))
+        _, replacement = await self._fault(request, "list", self._groups.target(group))
+        return replacement or json_answer(self._groups.description(group))
 
     async def delete(self, request: web.Request, group: UserGroup) -> web.StreamResponse:
         """`DELETE user_groups/{id}`."""
-        _, instead = await self._fault(request, "list", self._groups.target(group))
-        if instead is None:
+        _, replacement = await self._fault(request, "list", self._groups.target(group))
+        if replacement is None:
             self._groups.delete(group)
-        return instead or json_answer({})
+        return replacement or json_answer({})
 
     async def execute(self, request: web.Request, group: UserGroup) -> web.StreamResponse:
-        """`POST user_groups/{id}/execute`: base times in the body or in the query string."""
+        """`POST user_groups/{id}/execute`: the base times are in the body or in the query string."""
         body = await request.read()
-        told: dict[str, Any] = json.loads(body) if body else {}
-        request[RECORD].body = told
-        base_times: list[str] = told.get("base_time_list", request.query.getall("base_time_list", []))
+        fields: dict[str, Any] = json.loads(body) if body else {}
+        request[RECORD].body = fields
+        base_times: list[str] = fields.get("base_time_list", request.query.getall("base_time_list", []))
         target = Target(key=f"{group.group_id} {base_times}", text=f"execute {group.name} {base_times}")
-        fault, instead = await self._fault(request, "submit", target)
-        if instead is None or (fault is not None and fault.executed):
+        fault, replacement = await self._fault(request, "submit", target)
+        if replacement is None or (fault is not None and fault.executed):
             self._groups.execute(group, base_times, fault)
-        return instead or json_answer({})
+        return replacement or json_answer({})
 
     async def status(self, request: web.Request, group: UserGroup) -> web.StreamResponse:
         """`GET user_groups/{id}/status`: an array of partitions."""
@@ -102,17 +102,17 @@ class _SensorsData:
         base_times = request.query.getall("base_time_list", [])
         for job in groups.jobs(group)[-1:]:
             job.polls += 1
-        standing = groups.standing(group, base_times)
-        fault = self._world.take_fault("poll", groups.target(group), standing)
-        instead = await self._spoilt(request, fault)
+        state = groups.state(group, base_times)
+        fault = self._world.take_fault("poll", groups.target(group), state)
+        replacement = await self._replacement(request, fault)
         if fault is not None and fault.fault == "error_stage":
             groups.fail(group, base_times)
         stale = fault is not None and fault.fault == "stale_succeed"
         partitions = groups.partitions(group, base_times, before=stale)
-        return instead or json_answer(_spoil(partitions, fault))
+        return replacement or json_answer(_partitions_with_fault(partitions, fault))
 
     async def query_v2(self, request: web.Request) -> web.StreamResponse:
-        """`POST sql/query`: a form with `q` and `format`."""
+        """`POST sql/query`: a form with the fields `q` and `format`."""
         if not self._by_token(request):
             return unauthorized()
         form = await request.post()
@@ -121,13 +121,13 @@ class _SensorsData:
         return await self._query(request, str(form.get("q", "")), lines)
 
     async def query_v3(self, request: web.Request) -> web.StreamResponse:
-        """`POST v3/analytics/v1/model/sql/query`: JSON with `sql` and `limit`, a text."""
+        """`POST v3/analytics/v1/model/sql/query`: JSON with `sql` and `limit`, both strings."""
         if not self._by_api_key(request):
             return unauthorized()
-        request[RECORD].body = told = json.loads(await request.read())
-        if not isinstance(told.get("limit", ""), str):
+        request[RECORD].body = body = json.loads(await request.read())
+        if not isinstance(body.get("limit", ""), str):
             return json_answer({"code": "INVALID_ARGUMENT", "message": "limit must be a string"}, 400)
-        return await self._query(request, str(told.get("sql", "")), envelope_lines)
+        return await self._query(request, str(body.get("sql", "")), envelope_lines)
 
     async def _query(
         self, request: web.Request, statement: str, lines_of: Callable[[Any, Any], Iterator[str]]
@@ -137,11 +137,11 @@ class _SensorsData:
             group = self._groups.named(query.group)
         except WrongStatementError as error:
             return json_answer({"code": "SQL_ERROR", "message": str(error)}, 400)
-        fault, instead = await self._fault(request, "download", self._groups.target(group, "users"))
-        if instead is not None:
-            return instead
+        fault, replacement = await self._fault(request, "download", self._groups.target(group, "users"))
+        if replacement is not None:
+            return replacement
         rows = query.rows(self._groups.members(group))
-        return await self._send(request, _spoil_lines(lines_of(query.columns, rows), fault), fault)
+        return await self._send(request, _lines_with_fault(lines_of(query.columns, rows), fault), fault)
 
     async def _send(self, request: web.Request, lines: Iterator[str], fault: Fault | None) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -158,11 +158,11 @@ class _SensorsData:
                 await asyncio.sleep(len(piece) / self._world.scenario.bytes_per_s)
             await response.write(piece)
         if fault is not None and fault.fault == "cut":
-            break_off(request)
+            abort_connection(request)
         return response
 
     async def users(self, request: web.Request) -> web.StreamResponse:
-        """`GET /_sim/sensorsdata/users?group=…`: the members as they are now, whatever faults there are."""
+        """`GET /_sim/sensorsdata/users?group=…`: the current members. Faults do not apply."""
         group = self._groups.find(request.query.get("group", ""))
         if group is None:
             return json_answer({"error": "no such group"}, 404)
@@ -171,17 +171,18 @@ class _SensorsData:
     async def _fault(
         self, request: web.Request, on: CallType, target: Target
     ) -> tuple[Fault | None, web.StreamResponse | None]:
+        """Returns the fault of a call, and the answer that replaces the correct one."""
         fault = self._world.take_fault(on, target)
-        return fault, await self._spoilt(request, fault)
+        return fault, await self._replacement(request, fault)
 
-    async def _spoilt(self, request: web.Request, fault: Fault | None) -> web.StreamResponse | None:
-        """The answer in place of the right one; None when the fault lies deeper."""
+    async def _replacement(self, request: web.Request, fault: Fault | None) -> web.StreamResponse | None:
+        """Returns the answer that replaces the correct one; None if the fault replaces no whole answer."""
         if fault is None:
             return None
         await asyncio.sleep(fault.wait_s)
         if fault.fault == "echo_secret":
-            shown = f"{fault.message}: {request.raw_path} {request.headers.get('api-key')} {await request.text()}"
-            return json_answer({"error": "refused", "message": shown}, fault.status or 400)
+            message = f"{fault.message}: {request.raw_path} {request.headers.get('api-key')} {await request.text()}"
+            return json_answer({"error": "refused", "message": message}, fault.status or 400)
         return None if fault.fault == "cut" and fault.on == "download" else await spoilt_answer(request, fault)
 
     def _by_token(self, request: web.Request) -> bool:
@@ -196,8 +197,8 @@ class _SensorsData:
         return accepted
 
 
-def _spoil(partitions: list[dict[str, Any]], fault: Fault | None) -> list[dict[str, Any]]:
-    """Right partitions as the fault wants them."""
+def _partitions_with_fault(partitions: list[dict[str, Any]], fault: Fault | None) -> list[dict[str, Any]]:
+    """Returns correct partitions with the change that the fault asks for."""
     match fault:
         case Fault(fault="unknown_stage"):
             return [{**partition, "status": fault.stage} for partition in partitions]
@@ -209,8 +210,8 @@ def _spoil(partitions: list[dict[str, Any]], fault: Fault | None) -> list[dict[s
             return partitions
 
 
-def _spoil_lines(lines: Iterator[str], fault: Fault | None) -> Iterator[str]:
-    """Right lines as the fault wants them."""
+def _lines_with_fault(lines: Iterator[str], fault: Fault | None) -> Iterator[str]:
+    """Returns correct lines with the change that the fault asks for."""
     match fault:
         case Fault(fault="error_line"):
             return with_error_line(lines, fault.message)

@@ -1,4 +1,4 @@
-"""Sensors Data's query server: understands one kind of statement, and answers it in each of its forms."""
+"""Sensors Data's query server: reads one kind of statement, and writes the result in each of its formats."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from typing import Any
 from export_worker.simulator.sensorsdata.data import COLUMNS, Members, users_of
 
 ROWS_MAX = 10_000
-"""Of one query, whatever its limit says."""
+"""Maximum number of rows of one query. A higher limit in the statement has no effect."""
 
 _STATEMENT = re.compile(
     r"""\s*SELECT\s+(?P<columns>.+?)\s+FROM\s+`?users`?\s+
@@ -27,12 +27,12 @@ _STRANGE = ("", "heartbeat", "   ", "# 12% done")
 
 
 class WrongStatementError(Exception):
-    """What the server says of a statement that it does not understand."""
+    """The statement is not supported. The message is the server's answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a statement asks for."""
+    """A parsed statement."""
 
     columns: tuple[str, ...]
     group: str
@@ -42,10 +42,10 @@ class Query:
 
     @classmethod
     def of(cls, statement: str) -> "Query":
-        """Read a statement.
+        """Parses a statement.
 
         Raises:
-            WrongStatementError: It is none of the kind that is understood here.
+            WrongStatementError: The statement is not of the supported kind.
         """
         found = _STATEMENT.fullmatch(statement)
         if found is None:
@@ -58,7 +58,7 @@ class Query:
         return cls(columns, found["group"], after, bool(found["order"]), limit)
 
     def rows(self, members: Members) -> list[list[Any]]:
-        """The answer's rows; in any order unless the statement says which."""
+        """Returns the rows of the result. Without ORDER BY they are shuffled."""
         users = (user for user in users_of(members) if self.after is None or user["id"] > self.after)
         rows = [[user[name] for name in self.columns] for user in islice(users, self.limit)]
         if not self.ordered:
@@ -67,21 +67,21 @@ class Query:
 
 
 def json_lines(columns: Sequence[str], rows: list[list[Any]]) -> Iterator[str]:
-    """v2, `format=json`: one object a line; columns of NULL are left out."""
+    """Yields the lines of v2 with `format=json`: one object per line, without the columns that are NULL."""
     for row in rows:
         named = zip(columns, row, strict=True)
         yield _dumps({name: value for name, value in named if value is not None})
 
 
 def text_lines(columns: Sequence[str], rows: list[list[Any]]) -> Iterator[str]:
-    """v2 without a format: a header, then tab-separated values. What would break a line is a blank in them."""
+    """Yields the lines of v2 without a format: a header, then tab-separated values. Tabs and line ends are spaces."""
     yield "\t".join(columns)
     for row in rows:
         yield "\t".join(re.sub(r"[\t\r\n]", " ", _plain(value)) for value in row)
 
 
 def envelope_lines(columns: Sequence[str], rows: list[list[Any]]) -> Iterator[str]:
-    """v3: envelopes with one row or several, some of them without `columns` or without those that are NULL."""
+    """Yields the lines of v3: envelopes with one or more rows. Some omit `columns`, some omit columns that are NULL."""
     yield _envelope({"columns": list(columns), "types": ["VARCHAR" for _ in columns], "data": []})
     for number, start in enumerate(range(0, len(rows), _BATCH_ROWS)):
         batch = rows[start : start + _BATCH_ROWS]
@@ -95,16 +95,16 @@ def envelope_lines(columns: Sequence[str], rows: list[list[Any]]) -> Iterator[st
 
 
 def with_strange_lines(lines: Iterator[str]) -> Iterator[str]:
-    """The same with blank lines and others that are no JSON among them."""
+    """Yields the lines, with blank lines and lines that are not JSON between them."""
     for number, line in enumerate(lines):
         yield _STRANGE[number % len(_STRANGE)]
         yield line
 
 
 def with_error_line(lines: Iterator[str], message: str) -> Iterator[str]:
-    """The first half, then an error where nobody looks for one."""
-    every = list(lines)
-    yield from every[: len(every) // 2]
+    """Yields the first half of the lines, then an error in the middle of the result."""
+    complete = list(lines)
+    yield from complete[: len(complete) // 2]
     yield _dumps({"code": "QUERY_TIMEOUT", "message": message, "request_id": "sim"})
 
 

@@ -1,1 +1,1 @@
-"""Plays ThinkingData."""
+"""Simulates ThinkingData."""

@@ -1,34 +1,34 @@
-"""What the played ThinkingData holds: the clusters and tags of its document, and how a refresh passes."""
+"""The data of the simulated ThinkingData: the clusters and tags of its document, and the state of their refreshes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from export_worker.simulator.faults import Standing
-from export_worker.simulator.jobs import Course
+from export_worker.simulator.faults import JobState
+from export_worker.simulator.jobs import StagePlan
 
 PROJECT = 102
 
 _BEFORE = "BEFORE"
-"""A refresh that was asked for and has not begun: its cluster still shows how the last one ended."""
-TO_DONE = Course((_BEFORE, "0", "40", "80", "100"), 0.0, succeeds=True)
-TO_FAILED = Course((_BEFORE, "0", "40", "-1"), 0.0, succeeds=False)
-DONE_AT_ONCE = Course(("100",), 0.0, succeeds=True)
-FAILED_AT_ONCE = Course(("-1",), 0.0, succeeds=False)
+"""A requested refresh that has not started: the cluster still has the progress of the refresh before it."""
+TO_DONE = StagePlan((_BEFORE, "0", "40", "80", "100"), 0.0, succeeds=True)
+TO_FAILED = StagePlan((_BEFORE, "0", "40", "-1"), 0.0, succeeds=False)
+DONE_AT_SUBMIT = StagePlan(("100",), 0.0, succeeds=True)
+FAILED_AT_SUBMIT = StagePlan(("-1",), 0.0, succeeds=False)
 
 
-def paced(course: Course, stage_s: float) -> Course:
-    """The same course, so many seconds in each stage."""
-    return replace(course, stage_s=stage_s)
+def with_stage_s(plan: StagePlan, stage_s: float) -> StagePlan:
+    """Returns the plan with this time in each stage."""
+    return replace(plan, stage_s=stage_s)
 
 
 @dataclass(slots=True)
 class Refresh:
-    """One refresh under way."""
+    """A running refresh."""
 
-    course: Course
-    begun_s: float
+    plan: StagePlan
+    started_s: float
 
 
 @dataclass(slots=True)
@@ -36,10 +36,10 @@ class Cluster:
     """A cluster or tag.
 
     Args:
-        about: Everything that the platform tells of it and that no refresh changes.
-        progress: How the last refresh ended.
-        refreshed_at: When the last good one did.
-        refreshes: How many there were.
+        about: All fields that the platform returns and that a refresh does not change.
+        progress: The final progress of the last refresh.
+        refreshed_at: The end of the last successful refresh.
+        refreshes: The number of refreshes.
     """
 
     about: dict[str, Any]
@@ -50,35 +50,35 @@ class Cluster:
 
     @property
     def name(self) -> str:
-        """Its name, which is another than the one that is shown."""
+        """The name. It differs from the display name."""
         return str(self.about["clusterName"])
 
-    def begin(self, course: Course, now_s: float) -> None:
-        """Refresh it; one that is under way goes on."""
+    def start_refresh(self, plan: StagePlan, now_s: float) -> None:
+        """Starts a refresh, unless one is running."""
         if self.refresh is None:
-            self.refresh = Refresh(course, now_s)
+            self.refresh = Refresh(plan, now_s)
             self.refreshes += 1
 
-    def look(self, now_s: float, hold_stage: str | None) -> tuple[int, Standing]:
-        """The progress that shows now, and where the refresh stands."""
+    def progress_at(self, now_s: float, hold_stage: str | None) -> tuple[int, JobState]:
+        """Returns the progress that the platform reports at this time, and the state of the refresh."""
         if self.refresh is None:
             return self.progress, "finished" if self.progress == 100 else "failed"
-        course = self.refresh.course
-        stage = course.stage(now_s - self.refresh.begun_s, hold_stage)
-        standing = course.standing(stage)
-        if standing != "running":
+        plan = self.refresh.plan
+        stage = plan.stage(now_s - self.refresh.started_s, hold_stage)
+        state = plan.state_of(stage)
+        if state != "running":
             self._end(int(stage))
-        return (self.progress if stage == _BEFORE else int(stage)), standing
+        return (self.progress if stage == _BEFORE else int(stage)), state
 
     def _end(self, progress: int) -> None:
         self.refresh = None
         self.progress = progress
         if progress == 100:
-            # Times have whole seconds; refreshes of a simulator may not last one.
+            # Times have whole seconds, and a simulated refresh can be shorter than one second.
             self.refreshed_at = max(datetime.now(UTC), self.refreshed_at + timedelta(seconds=1))
 
     def detail(self, progress: int) -> dict[str, Any]:
-        """As the platform tells it."""
+        """Returns the cluster in the platform's form."""
         return {**self.about, "progress": progress, "refreshTime": f"{self.refreshed_at:%Y-%m-%d %H:%M:%S}"}
 
 
@@ -94,7 +94,7 @@ class ClusterStore:
         return iter(tuple(self._clusters.values()))
 
     def add(self, **about: Any) -> Cluster:
-        """Keep a new one; it gets an id unless it has one."""
+        """Adds a cluster. It gets a new id unless the fields have one."""
         if "id" not in about:
             about["id"] = self.next_id
             self.next_id += 1
@@ -103,20 +103,20 @@ class ClusterStore:
         return cluster
 
     def find(self, project: str, *, cluster_id: str | None = None, name: str | None = None) -> Cluster | None:
-        """The one with this id or name."""
+        """Returns the cluster with this id or name."""
         for cluster in self:
-            same = str(cluster.about["id"]) == cluster_id if cluster_id is not None else cluster.name == name
-            if same and str(cluster.about["projectId"]) == project:
+            matches = str(cluster.about["id"]) == cluster_id if cluster_id is not None else cluster.name == name
+            if matches and str(cluster.about["projectId"]) == project:
                 return cluster
         return None
 
     def remove(self, cluster: Cluster) -> None:
-        """Forget it."""
+        """Removes a cluster."""
         del self._clusters[cluster.about["id"]]
 
 
 def new_store() -> ClusterStore:
-    """What a fresh platform holds."""
+    """Returns the initial clusters and tags."""
     store = ClusterStore()
     _add(store, 970, "recent_7_days_consume", "recent_7_days_consume", "cluster_by_static_condition", users=200)
     _add(store, 905, "xuzz_ces", "用户数", "cluster_by_static_condition", users=4665)

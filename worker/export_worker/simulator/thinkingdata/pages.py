@@ -1,4 +1,4 @@
-"""The pages of a played SQL result, as the scenario's file has its rows, and how a fault disfigures them."""
+"""The pages of an SQL result: their rows, and the changes that faults make to them."""
 
 import asyncio
 import csv
@@ -7,41 +7,41 @@ from functools import lru_cache
 
 from aiohttp import web
 
-from export_worker.simulator.answers import break_off
+from export_worker.simulator.answers import abort_connection
 from export_worker.simulator.files import FileSpec, content
 from export_worker.simulator.scenario import Fault
 
 PIECE_BYTES = 64 * 1024
 
 _ODD_VALUES = {",北京": ",“北京”", ",上海": ',上"海', ",广州": ',"广\n""州"'}
-"""Curly quotes, a lone quote within a value, and a quoted value with a line end and a doubled quote."""
+"""Curly quotes, a single quote within a value, and a quoted value with a line end and a doubled quote."""
 
 
 def with_odd_quotes(text: str) -> str:
-    """CSV with quotes of every kind in its values; as many rows as before."""
+    """Returns the CSV with quotes of all kinds in its values. The number of rows does not change."""
     for plain, odd in _ODD_VALUES.items():
         text = text.replace(plain, odd)
     return text
 
 
 def page_count(rows: int, page_rows: int) -> int:
-    """Pages of a result; one that is empty has none."""
+    """Returns the number of pages of a result. An empty result has none."""
     return -(-rows // page_rows)
 
 
 @lru_cache(maxsize=4)
 def _rows(spec: FileSpec) -> tuple[str, ...]:
-    """Rows below the header. Kept: a result is asked for page by page."""
+    """Returns the rows below the header. They are cached, because a result is requested page by page."""
     return tuple(b"".join(content(spec)).decode(spec.codec).split("\n")[1:-1])
 
 
-def page_text(spec: FileSpec, number: int, page_rows: int, form: str, fault: Fault | None) -> str:
-    """One page, as the fault wants it."""
+def page_text(spec: FileSpec, number: int, page_rows: int, format_: str, fault: Fault | None) -> str:
+    """Returns one page, with the change that the fault asks for."""
     name = None if fault is None else fault.fault
     lines = list(_rows(spec)[number * page_rows : (number + 1) * page_rows])
     if name == "odd_quotes":
         lines = [with_odd_quotes(line) for line in lines]
-    if form == "json":
+    if format_ == "json":
         lines = [json.dumps(row, ensure_ascii=False) for row in csv.reader(lines)]
     if name == "envelope_line":
         envelope = {"data": {"headers": list(spec.columns)}, "return_code": 0, "return_message": "success"}
@@ -54,20 +54,20 @@ def page_text(spec: FileSpec, number: int, page_rows: int, form: str, fault: Fau
 async def send_page(
     request: web.Request, text: str, *, fault: Fault | None, bytes_per_s: float | None
 ) -> web.StreamResponse:
-    """Send a page, all of it or as far as the fault lets it come."""
+    """Sends a page, or the part of it that the fault leaves."""
     body = text.encode()
     response = web.StreamResponse()
     response.content_type = "text/plain"
     response.content_length = len(body)
     await response.prepare(request)
-    broken = fault is not None and fault.fault in {"cut", "short"}
-    if broken and fault is not None:
+    cut = fault is not None and fault.fault in {"cut", "short"}
+    if cut and fault is not None:
         body = body[: len(body) // 2 if fault.after_bytes is None else fault.after_bytes]
     for start in range(0, len(body), PIECE_BYTES):
         piece = body[start : start + PIECE_BYTES]
         if bytes_per_s is not None:
             await asyncio.sleep(len(piece) / bytes_per_s)
         await response.write(piece)
-    if broken:
-        break_off(request)
+    if cut:
+        abort_connection(request)
     return response

@@ -1,25 +1,33 @@
-"""Plays ThinkingData: the user cluster and tag API, and the SQL API beside it."""
+"""Routes of the simulated ThinkingData: the user cluster and tag API. The SQL API is in `tasks`."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 
-from export_worker.simulator.faults import Target
+from export_worker.simulator.faults import JobState, Target
 from export_worker.simulator.scenario import Fault
-from export_worker.simulator.thinkingdata.data import DONE_AT_ONCE, FAILED_AT_ONCE, TO_DONE, TO_FAILED, Cluster, paced
-from export_worker.simulator.thinkingdata.envelope import Desk, Question, good, refused
+from export_worker.simulator.thinkingdata.calls import ApiContext, Call
+from export_worker.simulator.thinkingdata.data import (
+    DONE_AT_SUBMIT,
+    FAILED_AT_SUBMIT,
+    TO_DONE,
+    TO_FAILED,
+    Cluster,
+    with_stage_s,
+)
+from export_worker.simulator.thinkingdata.envelope import failure, success
 from export_worker.simulator.thinkingdata.tasks import Tasks
 from export_worker.simulator.world import RECORD, WORLD
 
 NAME_MAX = 24
-SHOWN_NAME_MAX = 50
+DISPLAY_NAME_MAX = 50
 
 
 def register(app: web.Application) -> None:
-    """Add ThinkingData's routes."""
-    desk = Desk(app[WORLD])
-    clusters, tasks = _Clusters(desk), Tasks(desk)
+    """Adds the routes."""
+    context = ApiContext(app[WORLD])
+    clusters, tasks = _Clusters(context), Tasks(context)
     get, post = app.router.add_get, app.router.add_post
     post("/open/user-cluster-add", clusters.add)
     get("/open/user-cluster-detail", clusters.detail, allow_head=False)
@@ -41,77 +49,77 @@ def register(app: web.Application) -> None:
 
 
 class _Clusters:
-    """The handlers of the cluster and tag API."""
+    """The request handlers of the cluster and tag API."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: ApiContext) -> None:
+        self._context = context
 
     async def add(self, request: web.Request) -> web.StreamResponse:
-        """`POST user-cluster-add`; the data is the new id."""
+        """`POST user-cluster-add`: answers with the new id."""
         body = await _body(request)
 
-        async def make(_fault: Fault | None) -> web.StreamResponse:
-            problem = _problem(body, ("projectId", "clusterName", "displayName"))
-            if problem is not None:
-                return problem
-            cluster = self._desk.clusters.add(**{"clusterCatalog": "catalog_cluster", "usersNum": 0, **body})
-            return good(cluster.about["id"])
+        async def respond(_fault: Fault | None) -> web.StreamResponse:
+            error = _error_in(body, ("projectId", "clusterName", "displayName"))
+            if error is not None:
+                return error
+            cluster = self._context.clusters.add(**{"clusterCatalog": "catalog_cluster", "usersNum": 0, **body})
+            return success(cluster.about["id"])
 
-        return await self._listed(request, make)
+        return await self._answer_list_call(request, respond)
 
     async def detail(self, request: web.Request) -> web.StreamResponse:
         """`GET user-cluster-detail`."""
 
-        async def make(_fault: Fault | None) -> web.StreamResponse:
+        async def respond(_fault: Fault | None) -> web.StreamResponse:
             cluster = self._find(request)
             if cluster is None:
-                return _unknown()
-            progress, _ = self._look(cluster)
-            return good(cluster.detail(progress))
+                return _not_found()
+            progress, _ = self._progress_of(cluster)
+            return success(cluster.detail(progress))
 
-        return await self._listed(request, make)
+        return await self._answer_list_call(request, respond)
 
     async def update(self, request: web.Request) -> web.StreamResponse:
         """`POST user-cluster-update` and `user-cluster-update-by-name`."""
         body = await _body(request)
 
-        async def make(_fault: Fault | None) -> web.StreamResponse:
+        async def respond(_fault: Fault | None) -> web.StreamResponse:
             project = request.query.get("projectId", str(body.get("projectId")))
             cluster = self._find(request, project)
-            problem = _unknown() if cluster is None else _problem(body, ("projectId", "displayName"))
-            if cluster is None or problem is not None:
-                return problem or _unknown()
+            error = _not_found() if cluster is None else _error_in(body, ("projectId", "displayName"))
+            if cluster is None or error is not None:
+                return error or _not_found()
             cluster.about |= body
-            return good()
+            return success()
 
-        return await self._listed(request, make)
+        return await self._answer_list_call(request, respond)
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """`POST user-cluster-delete` and `delete-user-cluster-by-name`."""
 
-        async def make(_fault: Fault | None) -> web.StreamResponse:
+        async def respond(_fault: Fault | None) -> web.StreamResponse:
             cluster = self._find(request)
             if cluster is None:
-                return _unknown()
-            self._desk.clusters.remove(cluster)
-            return good()
+                return _not_found()
+            self._context.clusters.remove(cluster)
+            return success()
 
-        return await self._listed(request, make)
+        return await self._answer_list_call(request, respond)
 
     async def listing(self, request: web.Request) -> web.StreamResponse:
         """`POST user-cluster-list`."""
         body = await _body(request)
 
-        async def make(_fault: Fault | None) -> web.StreamResponse:
-            problem = _problem(body, ("clusterCatalog", "clusterTypes", "projectId"))
-            return problem or good(self._list(body))
+        async def respond(_fault: Fault | None) -> web.StreamResponse:
+            error = _error_in(body, ("clusterCatalog", "clusterTypes", "projectId"))
+            return error or success(self._list(body))
 
-        return await self._listed(request, make)
+        return await self._answer_list_call(request, respond)
 
     def _list(self, body: Mapping[str, Any]) -> dict[str, Any]:
         found = [
-            cluster.detail(self._look(cluster)[0])
-            for cluster in self._desk.clusters
+            cluster.detail(self._progress_of(cluster)[0])
+            for cluster in self._context.clusters
             if str(cluster.about["projectId"]) == str(body["projectId"])
             and cluster.about["clusterCatalog"] == body["clusterCatalog"]
             and cluster.about.get("clusterType") in body["clusterTypes"]
@@ -127,125 +135,125 @@ class _Clusters:
     async def refresh(self, request: web.Request) -> web.StreamResponse:
         """`POST user-cluster-refresh` and `user-cluster-refresh-by-name`."""
 
-        async def make(fault: Fault | None) -> web.StreamResponse:
+        async def respond(fault: Fault | None) -> web.StreamResponse:
             cluster = self._find(request)
             if cluster is None:
-                return _unknown()
-            self._begin(cluster, fault)
-            return good()
+                return _not_found()
+            self._start_refresh(cluster, fault)
+            return success()
 
-        refusal = self._desk.refusal(request)
-        text = f"refresh {_asked(request)}"
-        return refusal or await self._desk.answer(request, Question("submit", Target(text, text)), make)
+        refusal = self._context.refusal(request)
+        text = f"refresh {_query_text(request)}"
+        return refusal or await self._context.answer(request, Call("submit", Target(text, text)), respond)
 
-    def _begin(self, cluster: Cluster, fault: Fault | None) -> None:
-        world = self._desk.world
-        courses = {
-            "finish_at_submit": DONE_AT_ONCE,
-            "error_at_submit": FAILED_AT_ONCE,
+    def _start_refresh(self, cluster: Cluster, fault: Fault | None) -> None:
+        world = self._context.world
+        plans = {
+            "finish_at_submit": DONE_AT_SUBMIT,
+            "error_at_submit": FAILED_AT_SUBMIT,
             "error_stage": TO_FAILED,
         }
-        course = courses.get(fault.fault, TO_DONE) if fault is not None else TO_DONE
-        cluster.begin(paced(course, world.scenario.stage_s), world.clock())
+        plan = plans.get(fault.fault, TO_DONE) if fault is not None else TO_DONE
+        cluster.start_refresh(with_stage_s(plan, world.scenario.stage_s), world.clock())
 
     async def progress(self, request: web.Request) -> web.StreamResponse:
         """`GET user-cluster-refresh-progress` and `user-cluster-refresh-progress-by-name`."""
         cluster = self._find(request)
-        refusal = self._desk.refusal(request)
+        refusal = self._context.refusal(request)
         if refusal is not None or cluster is None:
-            return refusal or _unknown()
-        _, standing = self._look(cluster)
+            return refusal or _not_found()
+        _, state = self._progress_of(cluster)
         key = f"refresh {cluster.about['id']} {cluster.refreshes}"
 
-        async def make(fault: Fault | None) -> web.StreamResponse:
-            return good({"progress": self._progress(cluster, fault)})
+        async def respond(fault: Fault | None) -> web.StreamResponse:
+            return success({"progress": self._progress(cluster, fault)})
 
-        question = Question("poll", Target(key, f"{key} {cluster.name}"), standing)
-        return await self._desk.answer(request, question, make)
+        call = Call("poll", Target(key, f"{key} {cluster.name}"), state)
+        return await self._context.answer(request, call, respond)
 
     def _progress(self, cluster: Cluster, fault: Fault | None) -> Any:
         match fault.fault if fault is not None else None:
             case "stale_progress" if cluster.refresh is not None:
-                # It has not begun yet: what shows is the last one's.
-                cluster.refresh.begun_s = self._desk.world.clock()
+                # The refresh has not started: the platform still reports the progress of the one before it.
+                cluster.refresh.started_s = self._context.world.clock()
                 return cluster.progress
             case "error_stage" if cluster.refresh is not None:
-                cluster.refresh.course = FAILED_AT_ONCE
-                return self._look(cluster)[0]
+                cluster.refresh.plan = FAILED_AT_SUBMIT
+                return self._progress_of(cluster)[0]
             case "progress_text":
-                return f"{self._look(cluster)[0]}%"
+                return f"{self._progress_of(cluster)[0]}%"
             case "progress_null" | "unknown_stage":
                 return None
             case _:
-                return self._look(cluster)[0]
+                return self._progress_of(cluster)[0]
 
     async def upload(self, request: web.Request) -> web.StreamResponse:
-        """`POST import-id-cluster-add`: one id a line."""
+        """`POST import-id-cluster-add`: one id per line."""
         users = await _lines(request)
 
-        async def make(_fault: Fault | None) -> web.StreamResponse:
+        async def respond(_fault: Fault | None) -> web.StreamResponse:
             about = {name: value for name, value in request.query.items() if name != "token"}
-            problem = _problem(about, ("projectId", "displayName", "mainColumnName"))
-            if problem is not None:
-                return problem
+            error = _error_in(about, ("projectId", "displayName", "mainColumnName"))
+            if error is not None:
+                return error
             catalog = about.get("clusterCatalog", "catalog_cluster")
             kind = "tag_by_import" if catalog == "catalog_tag" else "cluster_by_import"
-            name = {"clusterName": f"cluster_{self._desk.clusters.next_id}", "clusterCatalog": catalog}
-            cluster = self._desk.clusters.add(**{**name, **about, "clusterType": kind, "usersNum": users})
-            return good(_uploaded(cluster.about["id"], users))
+            name = {"clusterName": f"cluster_{self._context.clusters.next_id}", "clusterCatalog": catalog}
+            cluster = self._context.clusters.add(**{**name, **about, "clusterType": kind, "usersNum": users})
+            return success(_uploaded(cluster.about["id"], users))
 
-        return await self._listed(request, make)
+        return await self._answer_list_call(request, respond)
 
     async def replace(self, request: web.Request) -> web.StreamResponse:
         """`POST import-id-cluster-modify` and `import-id-cluster-modify-by-name`."""
         users = await _lines(request)
 
-        async def make(_fault: Fault | None) -> web.StreamResponse:
+        async def respond(_fault: Fault | None) -> web.StreamResponse:
             cluster = self._find(request)
             if cluster is None:
-                return _unknown()
+                return _not_found()
             changed = {name: request.query[name] for name in ("displayName", "remarks") if name in request.query}
             cluster.about |= {**changed, "usersNum": users}
-            return good(_uploaded(cluster.about["id"], users))
+            return success(_uploaded(cluster.about["id"], users))
 
-        return await self._listed(request, make)
+        return await self._answer_list_call(request, respond)
 
-    async def _listed(self, request: web.Request, make: Any) -> web.StreamResponse:
-        """Every call that is neither a submit nor a look at a job."""
-        refusal = self._desk.refusal(request)
-        text = f"{request.path} {_asked(request)}"
-        return refusal or await self._desk.answer(request, Question("list", Target(text, text)), make)
+    async def _answer_list_call(self, request: web.Request, respond: Any) -> web.StreamResponse:
+        """Answers a call that is neither a submit nor a poll. Faults count it as `list`."""
+        refusal = self._context.refusal(request)
+        text = f"{request.path} {_query_text(request)}"
+        return refusal or await self._context.answer(request, Call("list", Target(text, text)), respond)
 
     def _find(self, request: web.Request, project: str | None = None) -> Cluster | None:
         query = request.query
-        return self._desk.clusters.find(
+        return self._context.clusters.find(
             project or query.get("projectId", ""), cluster_id=query.get("clusterId"), name=query.get("clusterName")
         )
 
-    def _look(self, cluster: Cluster) -> Any:
-        return cluster.look(self._desk.world.clock(), self._desk.world.scenario.hold_stage)
+    def _progress_of(self, cluster: Cluster) -> tuple[int, JobState]:
+        return cluster.progress_at(self._context.world.clock(), self._context.world.scenario.hold_stage)
 
 
-def _asked(request: web.Request) -> str:
-    """The question without the token, so that a fault's `match` can be told what it is about."""
+def _query_text(request: web.Request) -> str:
+    """Returns the query without the token, for a fault's `match`."""
     return " ".join(f"{name}={value}" for name, value in request.query.items() if name != "token")
 
 
-def _unknown() -> web.Response:
-    return refused("分群不存在", -1)
+def _not_found() -> web.Response:
+    return failure("分群不存在", -1)
 
 
 def _uploaded(cluster_id: int, users: int) -> dict[str, int]:
     return {"clusterId": cluster_id, "tagValueNullNum": 0, "unmatchedNum": 0, "uploadNum": users, "userNum": users}
 
 
-def _problem(fields: Mapping[str, Any], required: tuple[str, ...]) -> web.Response | None:
+def _error_in(fields: Mapping[str, Any], required: tuple[str, ...]) -> web.Response | None:
     for name in required:
         if not fields.get(name):
-            return refused(f"参数({name})为空")
-    for name, limit in (("clusterName", NAME_MAX), ("displayName", SHOWN_NAME_MAX)):
+            return failure(f"参数({name})为空")
+    for name, limit in (("clusterName", NAME_MAX), ("displayName", DISPLAY_NAME_MAX)):
         if len(str(fields.get(name, ""))) > limit:
-            return refused(f"参数({name})过长")
+            return failure(f"参数({name})过长")
     return None
 
 
@@ -256,7 +264,7 @@ async def _body(request: web.Request) -> dict[str, Any]:
 
 
 async def _lines(request: web.Request) -> int:
-    """Ids in an upload; read as it comes, whatever its size."""
+    """Returns the number of ids in an upload. The body is read in pieces, so its size does not matter."""
     count, last = 0, b"\n"
     async for piece in request.content.iter_any():
         count += piece.count(b"\n")

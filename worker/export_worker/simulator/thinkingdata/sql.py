@@ -1,4 +1,4 @@
-"""Reads the one kind of statement that the played SQL API knows: the members of a cluster, joined with the users."""
+"""Parses the one supported kind of SQL statement: the members of a cluster, joined with the users."""
 
 import re
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ _MEMBERS = re.compile(r"user_result_cluster_(\d+)")
 
 
 class SqlError(Exception):
-    """The statement is none that is known; says where."""
+    """The statement is not supported. The message names the position or the expected form."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a statement selects."""
+    """The project, cluster and columns that a statement selects."""
 
     project: str
     cluster: str
@@ -32,16 +32,16 @@ class _Token:
 
 
 def read_statement(sql: str) -> Selection:
-    """Understand a statement.
+    """Parses a statement.
 
     Raises:
-        SqlError: It cannot be understood.
+        SqlError: The statement is not supported.
     """
     tokens = _tokens(sql)
-    at = [index for index, token in enumerate(tokens) if token.is_word("FROM") or token.is_word("WHERE")]
-    if len(at) != 2 or not tokens[0].is_word("SELECT"):
+    keywords = [index for index, token in enumerate(tokens) if token.is_word("FROM") or token.is_word("WHERE")]
+    if len(keywords) != 2 or not tokens[0].is_word("SELECT"):
         raise SqlError("expected SELECT … FROM … WHERE …")
-    start, where = at
+    start, where = keywords
     members = [_MEMBERS.fullmatch(token.value) for token in tokens[start:where] if token.kind == "word"]
     projects = {found.group(1) for found in members if found is not None}
     condition = tokens[where + 1 :]
@@ -71,7 +71,7 @@ def _value(kind: str, text: str) -> str:
 
 
 def _columns(tokens: list[_Token]) -> tuple[str, ...]:
-    """`a."b", c.d` as their last parts."""
+    """Returns the column names of `a."b", c.d`: `b` and `d`."""
     columns = []
     for index in range(0, len(tokens), 4):
         group = tokens[index : index + 4]

@@ -1,4 +1,4 @@
-"""Kafka: every in-sync replica has an event before it counts as taken."""
+"""Kafka: an event counts as delivered when every in-sync replica has it."""
 
 from faststream.kafka import KafkaBroker
 
@@ -6,18 +6,18 @@ from export_worker.sinks.brokers.sink import CONTENT_TYPE
 
 
 class KafkaLink:
-    """Publishes to a topic; the export is the key, so the events of one export keep their order."""
+    """Publishes to a topic. The export's id is the key, so the events of one export keep their order."""
 
     def __init__(self, servers: str, topic: str) -> None:
         self._broker = KafkaBroker(servers.split(","), acks="all", enable_idempotence=True, logger=None)
         self._topic = topic
 
     async def start(self) -> None:
-        """Connect."""
+        """Connects."""
         await self._broker.connect()
 
     async def publish(self, event_id: str, event: bytes) -> None:
-        """Publish one event, and wait for the broker's word."""
+        """Publishes one event, and waits for the broker's confirmation."""
         await self._broker.publish(
             event,
             self._topic,
@@ -25,9 +25,9 @@ class KafkaLink:
             headers={"content-type": CONTENT_TYPE, "ce_id": event_id},
         )
 
-    async def look(self) -> None:
-        """Nothing more: connecting has asked for the cluster; a topic may be made by the first event."""
+    async def check_destination(self) -> None:
+        """Checks nothing: `start` has read the cluster's metadata, and the first event may create the topic."""
 
     async def stop(self) -> None:
-        """Disconnect."""
+        """Disconnects."""
         await self._broker.stop()

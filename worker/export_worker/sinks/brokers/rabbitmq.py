@@ -1,4 +1,4 @@
-"""RabbitMQ: durable messages, and the broker's confirmation for each."""
+"""RabbitMQ: messages are durable, and the broker confirms each of them."""
 
 from faststream.rabbit import Channel, RabbitBroker, RabbitExchange, RabbitQueue
 
@@ -9,20 +9,20 @@ class RabbitmqLink:
     """Publishes to a queue, which is declared durable, or to an exchange that exists."""
 
     def __init__(self, url: str, destination: str, exchange: str | None) -> None:
-        # A message that reaches no queue is an error: it would be gone without a word.
+        # Without `on_return_raises` RabbitMQ would silently drop a message that reaches no queue.
         channel = Channel(publisher_confirms=True, on_return_raises=True)
         self._broker = RabbitBroker(url, default_channel=channel, logger=None)
         self._destination = destination
         self._exchange = RabbitExchange(exchange, declare=False) if exchange is not None else None
 
     async def start(self) -> None:
-        """Connect; declare the queue."""
+        """Connects, and declares the queue."""
         await self._broker.connect()
         if self._exchange is None:
             await self._broker.declare_queue(RabbitQueue(self._destination, durable=True))
 
     async def publish(self, event_id: str, event: bytes) -> None:
-        """Publish one event, and wait for the broker's confirmation."""
+        """Publishes one event, and waits for the broker's confirmation."""
         await self._broker.publish(
             event,
             exchange=self._exchange,
@@ -32,9 +32,9 @@ class RabbitmqLink:
             content_type=CONTENT_TYPE,
         )
 
-    async def look(self) -> None:
-        """Nothing more: connecting has declared the queue; an exchange tells only when it is published to."""
+    async def check_destination(self) -> None:
+        """Checks nothing: `start` has declared the queue, and an exchange reports a missing route only to an event."""
 
     async def stop(self) -> None:
-        """Disconnect."""
+        """Disconnects."""
         await self._broker.stop()

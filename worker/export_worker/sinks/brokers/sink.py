@@ -1,4 +1,4 @@
-"""A message broker, through FastStream: RabbitMQ, NATS JetStream or Kafka, each in a file of its own."""
+"""A sink that publishes to a message broker through FastStream. Each broker has a module with its `Link`."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,37 +6,38 @@ from typing import Protocol
 
 from export_worker.sinks.base import SinkError
 
-START_S = 15.0
-PUBLISH_S = 15.0
+CONNECT_TIMEOUT_S = 15.0
+PUBLISH_TIMEOUT_S = 15.0
+"""Together they end before the dispatcher's own timeout for a delivery, so the error names the broker."""
 CONTENT_TYPE = "application/cloudevents+json"
 
 
 class Link(Protocol):
-    """A connection to one broker. `publish` returns once the broker has the event."""
+    """A connection to one broker. `publish` returns after the broker has confirmed the event."""
 
     async def start(self) -> None:
-        """Connect."""
+        """Connects."""
 
     async def publish(self, event_id: str, event: bytes) -> None:
-        """Publish one event, and wait for the broker's word."""
+        """Publishes one event, and waits for the broker's confirmation."""
 
-    async def look(self) -> None:
-        """See whether the broker has what events are published to, as far as it tells without one.
+    async def check_destination(self) -> None:
+        """Checks that the destination exists, where the broker can report it without an event.
 
         Raises:
-            SinkAbsentError: It has not.
+            SinkNotFoundError: The destination does not exist.
         """
 
     async def stop(self) -> None:
-        """Disconnect."""
+        """Disconnects."""
 
 
 class Broker:
-    """Publishes through a link that is opened with the first event, and opened anew after a failure.
+    """Publishes through a link. The first event opens the link; after a failure the next event opens a new one.
 
     Args:
-        name: The broker, for errors.
-        open_link: Makes a link that has not been started.
+        name: The broker, for messages.
+        open_link: Returns a link that has not been started.
     """
 
     def __init__(self, name: str, open_link: Callable[[], Link]) -> None:
@@ -46,62 +47,62 @@ class Broker:
         self._opening = asyncio.Lock()
 
     async def deliver(self, event_id: str, event: str) -> None:
-        """Publish one event."""
-        link = await self._started()
+        """Publishes one event."""
+        link = await self._started_link()
         try:
-            await self._within(PUBLISH_S, link.publish(event_id, event.encode()))
+            await self._within(PUBLISH_TIMEOUT_S, link.publish(event_id, event.encode()))
         except SinkError:
             await self._drop(link)
             raise
 
     async def check(self) -> str:
-        """Connect, as the first event would, and see what is there."""
-        link = await self._started()
+        """Connects as the first event would, and checks the destination."""
+        link = await self._started_link()
         try:
-            await self._within(PUBLISH_S, link.look())
+            await self._within(PUBLISH_TIMEOUT_S, link.check_destination())
         except SinkError:
             await self._drop(link)
             raise
-        return f"{self._name} lets us in"
+        return f"{self._name} accepts the connection"
 
     async def close(self) -> None:
-        """Disconnect."""
+        """Disconnects."""
         if self._link is not None:
             await self._drop(self._link)
 
-    async def _started(self) -> Link:
+    async def _started_link(self) -> Link:
         async with self._opening:
             if self._link is None:
                 link = self._open_link()
                 try:
-                    await self._within(START_S, link.start())
+                    await self._within(CONNECT_TIMEOUT_S, link.start())
                 except SinkError:
                     await self._stop(link)
                     raise
                 self._link = link
             return self._link
 
-    async def _within(self, seconds: float, doing: Awaitable[None]) -> None:
+    async def _within(self, timeout_s: float, action: Awaitable[None]) -> None:
         try:
-            async with asyncio.timeout(seconds):
-                await doing
+            async with asyncio.timeout(timeout_s):
+                await action
         except TimeoutError:
-            raise SinkError(f"{self._name} did not answer within {seconds:g} s") from None
+            raise SinkError(f"{self._name} did not answer within {timeout_s:g} s") from None
         except SinkError:
             raise
-        except Exception as error:  # noqa: BLE001 - each broker's client has errors of its own, without a common root
-            # Its text may hold the address, and that a password.
-            raise SinkError(f"{self._name} did not take it ({type(error).__name__})") from None
+        except Exception as error:  # noqa: BLE001 - the clients of the brokers have no common base class of errors
+            # The error's text may contain the address, and the address a password.
+            raise SinkError(f"{self._name} failed ({type(error).__name__})") from None
 
     async def _drop(self, link: Link) -> None:
-        """Forget a link; deliveries that still use it fail, and come again."""
+        """Stops a link and forgets it. Deliveries that still use it fail, and are retried."""
         if self._link is link:
             self._link = None
             await self._stop(link)
 
     async def _stop(self, link: Link) -> None:
         try:
-            async with asyncio.timeout(START_S):
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await link.stop()
-        except Exception:  # noqa: BLE001, S110 - it may never have been open; there is nothing left to save
+        except Exception:  # noqa: BLE001, S110 - the link may never have been open; there is nothing to clean up
             pass

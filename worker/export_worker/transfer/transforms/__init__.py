@@ -1,1 +1,1 @@
-"""Transformations of a file's bytes while they stream: charset, compression, row counts, Parquet."""
+"""Changes a file's bytes while they stream: charset, compression, row counts, Parquet."""

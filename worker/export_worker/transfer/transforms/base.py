@@ -1,4 +1,4 @@
-"""Changes bytes while they stream past: one charset into another, gzip, zstd. Memory does not grow with the file."""
+"""Changes bytes while they stream: from one charset to another, gzip, zstd. Memory does not grow with the file."""
 
 import zlib
 from collections.abc import Sequence
@@ -11,22 +11,22 @@ from export_worker.contract.output import Compression
 from export_worker.errors import TransformError
 
 _GZIP_WBITS = 31
-"""zlib's word for a gzip frame. It writes the time 0 into the header, so equal input gives equal output."""
+"""Makes zlib write a gzip frame. The time in its header is 0, so equal input gives equal output."""
 _BOM = "\ufeff"
 
 
 class Transform(Protocol):
-    """A change of a stream of bytes; used once."""
+    """Changes one stream of bytes. An instance serves one stream."""
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next bytes of the source; give what is ready.
+        """Accepts the next bytes of the source and returns the output that is ready.
 
         Raises:
-            TransformError: The bytes do not fit the charset.
+            TransformError: The bytes are not valid in the source's charset.
         """
 
     def finish(self) -> bytes:
-        """The source has ended: give the rest.
+        """Returns the rest of the output after the end of the source.
 
         Raises:
             TransformError: The source ends within a character.
@@ -36,11 +36,11 @@ class Transform(Protocol):
 def build_transform(
     source_charset: str, target_charset: str | None, compression: Compression = "none"
 ) -> Transform | None:
-    """The transform of one file; None means that the bytes stay as they come.
+    """Returns the transform of one file, or None if the bytes are stored unchanged.
 
     Args:
-        source_charset: What the platform writes.
-        target_charset: What shall land; None leaves the charset alone, and the source's name is not looked at.
+        source_charset: Charset of the platform's file.
+        target_charset: Charset of the stored file. None keeps the charset; `source_charset` is then ignored.
         compression: Applied last.
 
     Raises:
@@ -57,7 +57,7 @@ def build_transform(
 
 
 class Pipeline:
-    """Several transforms, one after the other."""
+    """Applies several transforms, one after the other."""
 
     def __init__(self, stages: Sequence[Transform]) -> None:
         self._stages = tuple(stages)
@@ -77,7 +77,7 @@ class Pipeline:
 
 
 class Gzip:
-    """Compresses into one gzip member, the same bytes for the same source."""
+    """Compresses to one gzip member. Equal sources give equal bytes."""
 
     def __init__(self) -> None:
         self._compressor = zlib.compressobj(wbits=_GZIP_WBITS)
@@ -92,10 +92,11 @@ class Gzip:
 
 
 class Zstd:
-    """Compresses into one zstd frame with a checksum: the same bytes for the same source, however it is cut.
+    """Compresses to one zstd frame with a checksum. Equal sources give equal bytes, in pieces of any size.
 
-    Level 3, zstd's default: a fifth of gzip's processor time (5.5 against 31 CPU s/GiB for a table of ids). It holds
-    its window of 2 MiB and little more; who reads a `Content-Encoding: zstd` takes one of up to 8 MiB (RFC 9659).
+    Level 3, zstd's default, takes a fifth of gzip's CPU time (5.5 against 31 CPU s/GiB for a table of ids). The
+    compressor needs little more memory than its window of 2 MiB. Readers of `Content-Encoding: zstd` accept a window of
+    up to 8 MiB (RFC 9659).
     """
 
     def __init__(self) -> None:
@@ -111,10 +112,10 @@ class Zstd:
 
 
 class Transcoder:
-    """Reads one charset and writes another, strictly: a wrong byte is an error, never a question mark.
+    """Decodes one charset and encodes another. An invalid byte is an error; it is not replaced by a question mark.
 
-    A byte order mark of the source is dropped. The target gets one only where its charset asks for it (`UTF-16`,
-    `UTF-32`, `UTF-8-SIG`; not `UTF-8`, `UTF-16LE`).
+    A byte order mark of the source is removed. The target has one only if its charset requires it (`UTF-16`, `UTF-32`
+    and `UTF-8-SIG`; not `UTF-8` and `UTF-16LE`).
     """
 
     def __init__(self, source_charset: str, target_charset: str) -> None:
@@ -123,7 +124,7 @@ class Transcoder:
         try:
             source, target = charset_codec(source_charset), charset_codec(target_charset)
         except ValueError as error:
-            raise TransformError(f"cannot turn {source_charset} into {target_charset}: {error}") from None
+            raise TransformError(f"cannot convert {source_charset} to {target_charset}: {error}") from None
         self._decoder = source.incrementaldecoder("strict")
         self._encoder = target.incrementalencoder("strict")
         self._source = source
@@ -150,12 +151,12 @@ class Transcoder:
         try:
             return self._decoder.decode(data, final)
         except UnicodeDecodeError as error:
-            # What the decoder looked at ends where the source ends so far, but may begin in an earlier piece.
+            # The decoder's input ends with the last byte that was fed, but may begin in an earlier piece.
             offset = self._fed_bytes - len(error.object) + error.start
-            message = f"the file is not {self._source_charset}: byte {offset} does not fit ({error.reason})"
+            message = f"the file is not valid {self._source_charset}: byte {offset} is invalid ({error.reason})"
             raise TransformError(message) from None
         except UnicodeError as error:
-            message = f"the file is not {self._source_charset}: near byte {self._fed_bytes} ({error})"
+            message = f"the file is not valid {self._source_charset}: error near byte {self._fed_bytes} ({error})"
             raise TransformError(message) from None
 
     def _encode(self, text: str, *, final: bool) -> bytes:
@@ -170,11 +171,11 @@ class Transcoder:
             )
             raise TransformError(message) from None
         except UnicodeError as error:
-            message = f"near byte {self._fed_bytes}: cannot be written in {self._target_charset} ({error})"
+            message = f"the text near byte {self._fed_bytes} cannot be written in {self._target_charset} ({error})"
             raise TransformError(message) from None
 
     def _source_bytes(self, text: str) -> int:
-        """Bytes that a text takes in the source, close enough for a message."""
+        """Returns about how many bytes a text takes in the source; exact enough for a message."""
         encoder = self._source.incrementalencoder("replace")
-        encoder.encode("")  # takes the byte order mark out of the count, where the charset has one
+        encoder.encode("")  # removes the byte order mark from the count, if the charset has one
         return len(encoder.encode(text, final=True))

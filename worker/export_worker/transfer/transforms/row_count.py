@@ -1,8 +1,8 @@
-"""Counts the rows of a table while it streams past, by searches over whole pieces: no loop over characters or rows.
+"""Counts the rows of a table while it streams. Searches run over whole pieces, without a loop over characters or rows.
 
-A row is a record: a CSV line that is not empty, with what its quoted fields hold, line ends included; or a line of
-NDJSON that is not blank. The header line of a CSV is one of them: nothing in a file tells whether there is one. A row
-counts when it begins, so the last one needs no line end.
+In CSV a row is a record that is not an empty line; its quoted fields may contain line ends. In NDJSON a row is a line
+that is not blank. The header line of a CSV counts as a row, since nothing in a file shows whether there is a header. A
+row is counted when it begins, so the last row needs no line end.
 """
 
 import codecs
@@ -15,7 +15,8 @@ from export_worker.errors import TransformError
 from export_worker.transfer.transforms.base import Pipeline, Transcoder, Transform
 
 _QUOTED_FIELDS = re.compile(rb'(?<![^,\r\n])"(?:[^"]++|"")*+(?:"|\Z)')
-"""As Python's csv has them: a quote opens a field only at its beginning, and two of them are one inside."""
+"""The rules of Python's csv: a quote opens a quoted field only at the field's beginning, and two quotes within it mean
+one."""
 _EMPTY_LINES = re.compile(rb"\n{2,}")
 _BLANK_LINES = re.compile(rb"\n[ \t\r\n]++")
 
@@ -23,71 +24,73 @@ _BYTE_CHARSETS = frozenset(
     ("ascii", "big5", "cp932", "cp949", "cp950", "euc_jp", "euc_kr", "gb18030", "gb2312", "gbk", "shift_jis", "utf-8")
 )
 _BYTE_CHARSET_FAMILIES = ("iso8859-", "cp125", "koi8-")
-"""In all of these a byte that looks like a comma, a quote or a line end is one, never a piece of a character."""
+"""In these charsets, the byte of a comma, quote or line end is never a part of another character."""
 
 
-class Rows(Protocol):
-    """The rows of one table so far."""
+class RowCounter(Protocol):
+    """Counts the rows of one table; `count` is the number so far."""
 
     count: int
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes, of a charset in which a line end is its ASCII byte."""
+        """Accepts the next bytes. Their charset must encode line ends, commas and quotes as in ASCII."""
 
 
-class CsvRows:
-    """Comma-separated, quoted with `"`; a line ends with LF, CR or both.
+class CsvRowCounter:
+    """Counts the rows of CSV: fields separated by commas, quoted with `"`; lines end with LF, CR or both.
 
-    What goes before the next piece is stood in for by a few bytes: an open quoted field by `,"`, one that may just have
-    been closed (a quote that follows would make the two one) by `,""`. So a search needs no state of its own.
+    A few bytes represent everything before the next piece, so that a search needs no other state. They are `,"` for an
+    open quoted field. They are `,""` for a field that may just have been closed: if the next byte is a quote, the two
+    quotes mean one, and the field is still open.
     """
 
     def __init__(self) -> None:
         self.count = 0
-        self._before = b"\n"
+        self._context = b"\n"
 
     def feed(self, data: bytes) -> None:
-        """See `Rows`."""
+        """See `RowCounter`."""
         if not data:
             return
-        text = self._before + data
+        text = self._context + data
         plain, quotes = _without_quoted(text)
-        self._before = _standing_in(text, plain, quotes)
-        plain = _with_one_line_end(plain)
-        self.count += _begun(_EMPTY_LINES.sub(b"\n", plain) if b"\n\n" in plain else plain)
+        self._context = _next_context(text, plain, quotes)
+        plain = _with_lf(plain)
+        self.count += _rows_begun(_EMPTY_LINES.sub(b"\n", plain) if b"\n\n" in plain else plain)
 
 
-class JsonRows:
-    """One JSON value a line; a line end within a string is escaped there, so every one ends a row."""
+class JsonRowCounter:
+    """Counts the rows of NDJSON: one JSON value a line. Strings contain no line ends, since JSON escapes them."""
 
     def __init__(self) -> None:
         self.count = 0
-        self._before = b"\n"
+        self._context = b"\n"
 
     def feed(self, data: bytes) -> None:
-        """See `Rows`."""
-        plain = _BLANK_LINES.sub(b"\n", self._before + data)
-        self.count += _begun(plain)
-        self._before = b"\n" if plain.endswith(b"\n") else b"x"
+        """See `RowCounter`."""
+        plain = _BLANK_LINES.sub(b"\n", self._context + data)
+        self.count += _rows_begun(plain)
+        self._context = b"\n" if plain.endswith(b"\n") else b"x"
 
 
 def _without_quoted(text: bytes) -> tuple[bytes, int]:
-    """The text with `x` for each quoted field, and how many quotes those had."""
+    """Returns the text with each quoted field replaced by `x`, and the number of quotes in those fields."""
     quotes = text.count(b'"')
     if not quotes:
         return text, 0
-    plain = _without_clean_quoted(text)
+    plain = _without_regular_quoted(text)
     if plain is not None:
         return plain, quotes
     plain = _QUOTED_FIELDS.sub(b"x", text)
     return plain, quotes - plain.count(b'"')
 
 
-def _without_clean_quoted(text: bytes) -> bytes | None:
-    """The same, many times faster, where every quote opens a field, closes one, or is one of two; None elsewhere.
+def _without_regular_quoted(text: bytes) -> bytes | None:
+    """Returns the text of `_without_quoted` many times faster, or None if a quote is not where CSV requires it.
 
-    Two that stand together leave every quote behind them as it was, opening or closing, so they go first. Then every
-    second piece between quotes is outside of fields, and each must end where a field can begin.
+    Every quote must open a field, close a field, or be one of a pair within a field. A pair does not change whether a
+    later quote opens or closes a field, so the pairs are removed first. Then every second piece between quotes is
+    outside of fields, and each of these pieces must end where a field can begin.
     """
     if text.endswith(b'""'):
         return None
@@ -99,16 +102,22 @@ def _without_clean_quoted(text: bytes) -> bytes | None:
     return plain.replace(b'"', b"x") if openings == plain.count(b'"') else None
 
 
-def _with_one_line_end(plain: bytes) -> bytes:
-    """LF for whatever ends a line; a CR LF that is cut in two becomes an empty line."""
+def _with_lf(plain: bytes) -> bytes:
+    """Returns the text with LF for every line end. A CR LF that is split between two pieces becomes an empty line."""
     returns = plain.count(b"\r")
     if returns == plain.count(b"\r\n"):
         return plain.translate(None, b"\r") if returns else plain
     return plain.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
-def _standing_in(text: bytes, plain: bytes, quotes: int) -> bytes:
-    """What the next piece needs to know of this one: `plain` has no quoted fields any more, which had `quotes`."""
+def _next_context(text: bytes, plain: bytes, quotes: int) -> bytes:
+    """Returns the bytes that represent this piece and all before it for the next piece; see `CsvRowCounter`.
+
+    Args:
+        text: This piece after its own context.
+        plain: The same with each quoted field replaced by `x`.
+        quotes: Number of quotes in the replaced fields.
+    """
     if quotes % 2:
         return b',"'
     if text.endswith(b'"') and not plain.endswith(b'"'):
@@ -119,61 +128,61 @@ def _standing_in(text: bytes, plain: bytes, quotes: int) -> bytes:
     return b"," if last == b"," else b"x"
 
 
-def _begun(plain: bytes) -> int:
-    """Rows that begin: line ends that something follows, where no line is empty."""
+def _rows_begun(plain: bytes) -> int:
+    """Returns how many rows begin: the number of line ends that another byte follows. No line may be empty."""
     return plain.count(b"\n") - plain.endswith(b"\n")
 
 
 def last_record_end(text: bytes) -> int:
-    """Where the last whole record ends of a CSV that begins with one; 0 when none does."""
+    """Returns the offset after the last complete record of a CSV that begins with a record; 0 if there is none."""
     plain = _QUOTED_FIELDS.sub(lambda field: b"x" * len(field[0]), text)
     return max(plain.rfind(b"\n"), plain.rfind(b"\r")) + 1
 
 
 def is_csv(file_name: str) -> bool:
-    """Whether a file of this name is one."""
+    """Whether the extension of a file's name is that of CSV."""
     return _extension(file_name) == ".csv"
 
 
-def rows_of(file_name: str) -> Rows | None:
-    """A fresh counter for a file of this name; None when it is no table that can be counted."""
+def row_counter_for(file_name: str) -> RowCounter | None:
+    """Returns a new counter for a file of this name, or None if its rows cannot be counted."""
     if _extension(file_name) in {".json", ".jsonl", ".ndjson"}:
-        return JsonRows()
-    return CsvRows() if is_csv(file_name) else None
+        return JsonRowCounter()
+    return CsvRowCounter() if is_csv(file_name) else None
 
 
 def _extension(file_name: str) -> str:
     return PurePosixPath(file_name.lower()).suffix
 
 
-class Counting:
-    """A transform that changes nothing and counts rows.
+class RowCountingTransform:
+    """A transform that returns the bytes unchanged and counts their rows.
 
     Args:
-        rows: Takes the count.
-        charset: Of the bytes that pass. A byte order mark belongs to no row.
+        rows: The counter.
+        charset: Charset of the bytes. A byte order mark is not a part of a row.
 
     Raises:
         TransformError: The charset is unknown or cannot be streamed.
     """
 
-    def __init__(self, rows: Rows, charset: str) -> None:
+    def __init__(self, rows: RowCounter, charset: str) -> None:
         self._rows = rows
         name = _codec_name(charset)
         is_direct = name in _BYTE_CHARSETS or name.startswith(_BYTE_CHARSET_FAMILIES)
-        self._decoding = None if is_direct else Transcoder(charset, "UTF-8")
-        self._mark = _mark(name) if is_direct else b""
+        self._transcoder = None if is_direct else Transcoder(charset, "UTF-8")
+        self._mark = _byte_order_mark(name) if is_direct else b""
         self._head: bytes | None = b""
 
     def feed(self, data: bytes) -> bytes:
         """See `Transform`."""
-        self._count(data if self._decoding is None else self._decoding.feed(data))
+        self._count(data if self._transcoder is None else self._transcoder.feed(data))
         return data
 
     def finish(self) -> bytes:
         """See `Transform`."""
-        if self._decoding is not None:
-            self._count(self._decoding.finish())
+        if self._transcoder is not None:
+            self._count(self._transcoder.finish())
         if self._head:
             self._rows.feed(self._head)
         return b""
@@ -189,13 +198,18 @@ class Counting:
         self._rows.feed(data)
 
 
-def counted(transform: Transform | None, rows: Rows, charset: str) -> Transform:
-    """Count the rows of what a transform is fed, which is of this charset; None stores it as it comes.
+def with_row_count(transform: Transform | None, rows: RowCounter, charset: str) -> Transform:
+    """Returns a transform that counts rows before the bytes enter another transform.
+
+    Args:
+        transform: The other transform; None stores the bytes unchanged.
+        rows: The counter.
+        charset: Charset of the bytes before the other transform.
 
     Raises:
         TransformError: The charset is unknown or cannot be streamed.
     """
-    counting = Counting(rows, charset)
+    counting = RowCountingTransform(rows, charset)
     return counting if transform is None else Pipeline([counting, transform])
 
 
@@ -207,6 +221,6 @@ def _codec_name(charset: str) -> str:
     return "utf-8" if name == "utf-8-sig" else name
 
 
-def _mark(codec_name: str) -> bytes:
-    """The byte order mark as this charset writes it; nothing where it cannot."""
+def _byte_order_mark(codec_name: str) -> bytes:
+    """Returns the byte order mark in a charset; empty if the charset has none."""
     return codecs.encode("\ufeff", codec_name, "ignore")

@@ -1,0 +1,31 @@
+"""Lists what a platform can export, for the command `catalog` and for the gateway."""
+
+from typing import Any
+
+from export_worker.config import Config
+from export_worker.credentials import Redactor
+from export_worker.errors import FieldProblem, InvalidRequestError
+from export_worker.platforms.base import Catalog
+from export_worker.wiring.connections import open_driver
+
+
+async def list_resource(
+    config: Config, redactor: Redactor, connection: str, resource: str, project: str | None
+) -> list[dict[str, Any]]:
+    """Returns the items of one resource of a connection's platform.
+
+    Args:
+        resource: E.g. `segments`.
+        project: The platform's project, for a resource that belongs to one.
+
+    Raises:
+        InvalidRequestError: The connection is not configured, or its platform does not list this resource.
+        ConfigError: A setting of the connection is wrong.
+        PlatformError: The platform did not answer, or refused the call.
+    """
+    async with open_driver(config, connection, redactor) as driver:
+        if not isinstance(driver, Catalog) or resource not in driver.resources:
+            offered = ", ".join(driver.resources) if isinstance(driver, Catalog) else "no resource"
+            platform = config.connections[connection].platform
+            raise InvalidRequestError([FieldProblem("resource", f"{platform} lists {offered}")])
+        return await driver.catalog(resource, project)

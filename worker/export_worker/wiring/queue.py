@@ -1,0 +1,12 @@
+"""Builds the producer's queue from the configuration. Imports no package that only workers need."""
+
+from export_producers.client import ExportQueue
+from export_worker.config import Config
+
+
+def build_queue(config: Config) -> ExportQueue:
+    """Returns the queue of the configured namespace; it connects with the first call.
+
+    Without configured connections the queue accepts the connections that workers have announced in Redis.
+    """
+    return ExportQueue(config.redis_url, namespace=config.namespace, connections=config.platforms() or None)

@@ -1,0 +1,44 @@
+"""Opens Redis clients from the configuration, for checks and commands. A worker opens its own in `worker`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from arq.connections import ArqRedis
+from redis.exceptions import RedisError
+
+from export_worker.config import Config
+from export_worker.redis.client import close_redis, open_redis, redis_unreachable, translate_redis_errors
+
+PROBE_CONNECTIONS = 4
+"""A check, a health page and a scrape each make one call at a time; a second one may overlap."""
+
+
+@asynccontextmanager
+async def open_probe_redis(config: Config) -> AsyncIterator[ArqRedis]:
+    """Opens a client that makes each call once.
+
+    Checks and scrapes report an outage of Redis. A client that retries would make them wait for its end.
+    """
+    redis = open_redis(config.redis_url, retries=0, max_connections=PROBE_CONNECTIONS)
+    try:
+        yield redis
+    finally:
+        await close_redis(redis)
+
+
+@asynccontextmanager
+async def open_command_redis(config: Config) -> AsyncIterator[ArqRedis]:
+    """Opens a client for one command, and checks first that Redis answers.
+
+    Raises:
+        ServiceUnreachableError: Redis cannot be reached, at the start or within the block.
+    """
+    redis = open_redis(config.redis_url)
+    try:
+        async with translate_redis_errors(config.redis_url):
+            await redis.ping()
+        yield redis
+    except (RedisError, OSError) as error:
+        raise redis_unreachable(config.redis_url, error) from None
+    finally:
+        await close_redis(redis)
