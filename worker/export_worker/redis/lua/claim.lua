@@ -21,7 +21,9 @@
 --   now_ms, now          the time in ms, and as the timeline has it
 --   role, owner          control or transfer; the name of this worker
 --   max, scan_max        how many steps to claim, and how many entries to examine
---   lease_ms, aside_ms, spare_ms, silence_ms
+--   lease_ms             how long a lease lasts
+--   aside_ms             how long only other workers may claim an offered step
+--   spare_ms, silence_ms see above
 --   fence                a random integer below 2^52. The claimed steps get the versions fence, fence + 1, ..., which no
 --                        earlier claim had, not even a claim that a fail-over of Redis has lost
 --   prefix, wake         the namespace with its colon; the channel that wakes the workers of this role
@@ -32,7 +34,7 @@
 --   next_due_ms          when the next entry is due; missing when there is none
 --   steps                missing when nothing was claimed; a list of {export_id, step, version (string), claims, probe,
 --                        cancel, request, status, state, retry, trace, durations_ms (list of strings)}. status, state,
---                        request and trace are JSON texts as the record has them. Whatever the record lacks is missing.
+--                        request and trace are JSON texts of the record. A field that the record does not have is missing.
 local args = cjson.decode(ARGV[1])
 local queue, open, aside, contact, spared, created, ring = unpack(KEYS)
 local now = args.now_ms
