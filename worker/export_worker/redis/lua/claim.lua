@@ -51,12 +51,13 @@ local function export_key(id)
   return args.prefix .. 'export:' .. id
 end
 
-local last_contact = tonumber(redis.call('GET', contact) or '') or now
+local times = redis.call('MGET', contact, spared)
+local last_contact, spared_until = tonumber(times[1] or now), tonumber(times[2] or '0')
 if now - last_contact >= args.silence_ms then
-  redis.call('SET', spared, int(now + args.spare_ms), 'PX', int(args.spare_ms))
+  spared_until = now + args.spare_ms
+  redis.call('SET', spared, int(spared_until), 'PX', int(args.spare_ms))
 end
 redis.call('SET', contact, int(math.max(now, last_contact)), 'PX', 86400000)
-local spared_until = tonumber(redis.call('GET', spared) or '0')
 
 local claimed = {}
 local next_due = nil
@@ -150,8 +151,9 @@ end
 local function add_note(export, note)
   local timeline = args.prefix .. 'timeline:' .. export.id
   local entry = {at = args.now, phase = export.phase, step = tonumber(export.step), note = note}
-  redis.call('RPUSH', timeline, cjson.encode(entry))
-  redis.call('LTRIM', timeline, -args.timeline_max, -1)
+  if redis.call('RPUSH', timeline, cjson.encode(entry)) > args.timeline_max then
+    redis.call('LTRIM', timeline, -args.timeline_max, -1)
+  end
 end
 
 local known_durations = {}
@@ -249,16 +251,25 @@ local function accept_offer(job, handle)
   end
 end
 
+-- Ends the offers that are over. Returns when the first of the others ends, or nil.
+local function end_offers()
+  local first = redis.call('ZRANGE', aside, 0, 0, 'WITHSCORES')
+  if first[2] and tonumber(first[2]) <= now then
+    for _, job in ipairs(redis.call('ZRANGEBYSCORE', aside, '-inf', int(now), 'LIMIT', 0, args.scan_max)) do
+      end_offer(job)
+    end
+    first = redis.call('ZRANGE', aside, 0, 0, 'WITHSCORES')
+  end
+  return tonumber(first[2] or '')
+end
+
 -- Handles the entries that other workers have offered.
 local function each_offered(handle)
-  for _, job in ipairs(redis.call('ZRANGEBYSCORE', aside, '-inf', int(now), 'LIMIT', 0, args.scan_max)) do
-    end_offer(job)
-  end
-  local first = redis.call('ZRANGE', aside, 0, 0, 'WITHSCORES')
-  if not first[1] then
+  local first_end = end_offers()
+  if not first_end then
     return
   end
-  note_next_due(tonumber(first[2]))
+  note_next_due(first_end)
   for _, job in ipairs(redis.call('ZRANGE', aside, 0, 99)) do
     if #claimed >= args.max then
       return
