@@ -8,7 +8,7 @@
 --   postponed: the connection is paused or rate-limited; the entry is due again later
 --   waiting:   the entry waits outside the queue, for a slot of its connection or for a transfer worker
 --   offered:   this worker cannot run the step; for `aside_ms` only other workers may claim it
---   removed:   the entry is stale, because the record is at another step or has expired
+--   removed:   the entry is stale, because the record is at another step, has expired, or its export has ended
 --
 -- Leases do not expire while Redis is unreachable, because no worker could renew them. When no worker has claimed for
 -- `silence_ms`, the script protects every held step for `spare_ms`, so that its worker can save its result.
@@ -119,14 +119,19 @@ local function deadline_of(export, deadline_ms)
   return since + deadline_ms
 end
 
+local ended = {succeeded = true, failed = true, cancelled = true}
+
 -- Reads the record behind an entry. Returns nil when this worker has nothing to do for it now.
 local function read(job)
   local id, step = string.match(job, '([^:]+):(%d+)$')
   local record = redis.call('HMGET', export_key(id or ''), 'step', 'connection', 'phase', 'cancel', 'retry', 'claims',
     'released', 'going', 'request', 'refused')
-  if record[1] ~= step then
+  if record[1] ~= step or ended[record[3]] then
     redis.call('ZREM', queue, job)
     redis.call('DEL', 'arq:job:' .. job)
+    if ended[record[3]] then
+      redis.call('ZREM', open, id)
+    end
     return nil
   end
   local cancel, retry, refused = record[4], record[5], record[10]
