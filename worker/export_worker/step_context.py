@@ -4,7 +4,7 @@ Context variables carry both to the calls, so that drivers, the transfer engine 
 leases or rate limits. Tasks that are started within a block inherit them. Outside of a worker nothing is checked.
 
 A process that was frozen may continue in the middle of a transfer that another worker has taken over, before its own
-heartbeat reports the loss. So the lease is checked before each change of S3.
+heartbeat reports the loss. So the lease is checked before each request that changes S3, repetitions included.
 """
 
 from collections.abc import Awaitable, Callable, Iterator

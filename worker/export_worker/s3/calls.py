@@ -14,7 +14,6 @@ from export_worker.s3.checksums import content_md5
 from export_worker.s3.client import S3Client
 from export_worker.s3.errors import CALL_ERRORS, code_of, may_reject_checksums, status_of, storage_error
 from export_worker.s3.threads import run_in_thread
-from export_worker.step_context import check_lease
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument, StorageCalled
 
 PUT = "put_object"
@@ -27,8 +26,6 @@ LIST_PARTS = "list_parts"
 HEAD = "head_object"
 DELETE = "delete_object"
 
-_NEED_LEASE = frozenset({PUT, CREATE, COMPLETE, DELETE})
-"""Calls that a worker may make only while it holds the lease of the export. A part alone changes no object."""
 _SINGLE, _MULTIPART = "single", "multipart"
 
 
@@ -54,7 +51,6 @@ class S3Calls:
 
     async def call(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Makes one call without a checksum. Raises botocore's errors; see `storage_errors`."""
-        _require_lease_for(operation)
         with self._measured(operation, 0):
             send = partial(getattr(self._client, operation), **arguments)
             response: dict[str, Any] = await run_in_thread(self.executor, send)
@@ -103,7 +99,6 @@ class S3Calls:
         kind = _SINGLE if operation == PUT else _MULTIPART
         modes = self._modes[kind] if upload_mode is None else upload_mode.modes_of_upload
         for mode in modes:
-            _require_lease_for(operation)
             try:
                 with self._measured(operation, sent_bytes):
                     send = partial(self._send, operation, arguments, mode_arguments, mode)
@@ -136,11 +131,6 @@ class S3Calls:
         """Starts later calls with the mode after one that the store has refused."""
         if refused in self._modes[kind]:
             self._modes[kind] = self._modes[kind][self._modes[kind].index(refused) + 1 :]
-
-
-def _require_lease_for(operation: str) -> None:
-    if operation in _NEED_LEASE:
-        check_lease()
 
 
 @contextmanager

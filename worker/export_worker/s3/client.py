@@ -9,6 +9,7 @@ from botocore.config import Config
 from export_worker.s3.errors import NotS3Error
 from export_worker.s3.sessions import OnSecret, ignore_secret, session_for
 from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
+from export_worker.step_context import check_lease
 
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60
@@ -23,6 +24,14 @@ _REQUIRED_FIELDS = {
     "HeadObject": "ETag",
 }
 """The field that S3 sends in every successful response to a call."""
+_NEED_LEASE = (
+    "PutObject",
+    "CreateMultipartUpload",
+    "CompleteMultipartUpload",
+    "AbortMultipartUpload",
+    "DeleteObject",
+)
+"""Requests that a worker may send only while it holds the lease of the export. A part alone changes no object."""
 
 
 class S3Client(Protocol):
@@ -129,10 +138,24 @@ def build_client(
         params.update(settings.call_arguments(model.name, model.input_shape.members))
 
     client.meta.events.register("before-parameter-build.s3", add_settings)
+    for operation in _NEED_LEASE:
+        client.meta.events.register(f"before-send.s3.{operation}", _check_lease)
     client.meta.events.register("before-call.s3.HeadBucket", _follow_no_redirect)
     client.meta.events.register("after-call.s3", _check_response)
     checked: S3Client = client
     return checked
+
+
+def _check_lease(**_: Any) -> None:
+    """Checks the lease before each attempt of a call.
+
+    botocore repeats a call by itself, also minutes after its first attempt. In between, another worker may have resumed
+    the export and ended it: a repeated delete would then remove its `_SUCCESS`.
+
+    Raises:
+        LeaseLostError: Another worker has the export now. The request is not sent.
+    """
+    check_lease()
 
 
 def _follow_no_redirect(params: dict[str, Any], **_: Any) -> None:

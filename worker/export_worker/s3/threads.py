@@ -7,18 +7,19 @@ or abort an upload to which the thread still adds a part. So a cancelled caller 
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 async def run_in_thread(executor: ThreadPoolExecutor, call: Callable[[], T]) -> T:
-    """Runs a blocking call in the executor.
+    """Runs a blocking call in the executor, with the context variables of the caller.
 
     If the caller is cancelled before the call has started, the call never starts. If the caller is cancelled later,
     this function waits for the end of the call and then raises CancelledError; the result is lost.
     """
-    submitted = executor.submit(call)
+    submitted = executor.submit(copy_context().run, call)
     ended: asyncio.Future[T] = asyncio.wrap_future(submitted)
     try:
         return await asyncio.shield(ended)
