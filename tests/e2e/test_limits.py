@@ -184,7 +184,7 @@ async def test_unknown_id_on_the_platform_pauses_no_other_export(site: Site) -> 
 
     assert failed.phase is Phase.FAILED
     assert failed.error is not None
-    assert "does not know" in failed.error.message
+    assert "the same response for an unknown project, segment or tag" in failed.error.message
     assert status.phase is Phase.SUCCEEDED, status.error
 
 
