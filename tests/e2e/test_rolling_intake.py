@@ -15,7 +15,7 @@ from arq.connections import ArqRedis
 
 from export_worker.contract.status import Phase
 from support import secret_canaries, worker_site
-from support.worker_site import Running, Site
+from support.worker_site import FAST_POLL, Running, Site
 
 AUTHORIZED = {"Authorization": f"Bearer {secret_canaries.GATEWAY_KEY}"}
 CLIENTS = 3
@@ -145,6 +145,8 @@ async def test_gateways_and_triggers_replaced_under_load_make_exactly_one_export
     site: Site, arq_redis: ArqRedis
 ) -> None:
     site.settings = {"gateway": {"port": 0, "requests_per_second": 1e6, "burst": 1_000_000, "stop_s": 5}}
+    # No worker runs until all processes are replaced, which takes more than a minute on a busy machine.
+    site.connection = {"poll": FAST_POLL | {"deadline_s": 600.0}}
     gateways, replaced = LoadBalancer(), asyncio.Event()
     async with AsyncExitStack() as stack:
         old_gateways = await asyncio.gather(*(start_gateway(site, stack, gateways) for _ in range(2)))
