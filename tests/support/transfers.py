@@ -19,7 +19,7 @@ def idle_callbacks() -> TransferCallbacks:
     return TransferCallbacks(_open_file, _on_progress, _on_file_stored, _on_upload_changed)
 
 
-def _open_file(file: RemoteFile, mark: ResumePoint | None) -> AbstractAsyncContextManager[Download]:
+def _open_file(file: RemoteFile, resume_point: ResumePoint | None) -> AbstractAsyncContextManager[Download]:
     raise NotImplementedError("the test opens the download itself")
 
 

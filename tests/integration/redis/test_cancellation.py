@@ -71,7 +71,7 @@ async def test_worker_shutdown_during_a_submit_releases_the_step(queue_site: Que
     assert (record["phase"], record["claims"], record["released"]) == ("queued", "1", "1")
     await Parts(queue_site, driver, real_time).runner.run(await queue_site.one())
     assert (await queue_site.notes(export_id))[-1] == (
-        "cancelled; a submit whose response was lost may have started a job on the platform"
+        "cancelled; a submit whose response was lost may have started an operation on the platform"
     )
 
 
@@ -121,4 +121,6 @@ async def test_deadline_during_a_submit_is_reported_as_unclear(queue_site: Queue
         status = await queue_site.queue.wait(export_id, 10)
     assert (status.phase, driver.submits) == (Phase.FAILED, 1)
     assert status.error is not None
-    assert status.error.message.endswith("a submit whose response was lost may have started a job on the platform")
+    assert status.error.message.endswith(
+        "a submit whose response was lost may have started an operation on the platform"
+    )

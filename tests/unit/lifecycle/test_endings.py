@@ -174,9 +174,14 @@ def test_deadline_fails_export_in_every_open_phase(make: Any, step: str, operati
 @pytest.mark.parametrize(
     ("make", "interrupted", "claims", "message"),
     [
-        (export_of, True, 1, "queued; a submit whose response was lost may have started a job on the platform"),
-        (export_of, False, 2, "queued; a submit whose response was lost may have started a job on the platform"),
-        (running, True, 1, "running; the deadline interrupted a poll, which may have started a job on the platform"),
+        (export_of, True, 1, "queued; a submit whose response was lost may have started an operation on the platform"),
+        (export_of, False, 2, "queued; a submit whose response was lost may have started an operation on the platform"),
+        (
+            running,
+            True,
+            1,
+            "running; the deadline interrupted a poll, which may have started an operation on the platform",
+        ),
         (running, False, 2, "running"),
         (transferring, True, 1, "transferring"),
     ],
@@ -225,4 +230,6 @@ def test_cancel_note_reports_operation_on_platform() -> None:
         endings.after_cancel(running(), at(9), on_platform=True).note == "cancelled; op1 is cancelled on the platform"
     )
     second_claim = endings.after_cancel(export_of(), at(9), claims=2)
-    assert second_claim.note == "cancelled; a submit whose response was lost may have started a job on the platform"
+    assert (
+        second_claim.note == "cancelled; a submit whose response was lost may have started an operation on the platform"
+    )

@@ -47,7 +47,7 @@ class StepHistory:
     Args:
         claims: How often this step has been claimed. More than one means that a worker started the step and did not
             report its end: that worker may have died after the platform accepted a submit, and before it was saved.
-        durations_s: How long the last jobs of this kind took on this connection.
+        durations_s: How long the last operations of this kind took on this connection.
     """
 
     claims: int = 1

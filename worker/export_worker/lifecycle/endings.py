@@ -23,7 +23,7 @@ from export_worker.lifecycle.export import (
     Transferring,
 )
 
-_MAYBE_SUBMITTED = "a submit whose response was lost may have started a job on the platform"
+_MAYBE_SUBMITTED = "a submit whose response was lost may have started an operation on the platform"
 
 
 def after_failure(export: Export, error: StepError, moment: Moment, policy: Policy, *, probe: bool = False) -> Decision:
@@ -92,7 +92,7 @@ def after_deadline(
     if isinstance(export.state, Queued) and (interrupted or claims > 1):
         message += f"; {_MAYBE_SUBMITTED}"
     elif isinstance(export.state, Running) and interrupted:
-        message += "; the deadline interrupted a poll, which may have started a job on the platform"
+        message += "; the deadline interrupted a poll, which may have started an operation on the platform"
     if export.error is not None:
         message += f"; last failure: {export.error.message}"
     return fail(export, ErrorCode.DEADLINE_EXCEEDED, message, moment)

@@ -30,7 +30,7 @@ from export_worker.lifecycle.observations import (
 )
 
 EMPTY_POLLS_MAX = 4
-"""A finished job may name its files a moment later (seen with replicas). After this many polls, the result is empty."""
+"""A finished operation may name its files later (seen with replicas). After this many polls its result is empty."""
 
 
 def count_submit(export: Export, claims: int) -> Export:
@@ -53,7 +53,7 @@ def _submitted(history: StepHistory, operation_id: str) -> str:
 def after_submit(
     export: Export, submitted: Submitted, moment: Moment, policy: Policy, *, history: StepHistory = FIRST_CLAIM
 ) -> Decision:
-    """Decides when to poll first: at once if the job has ended already, else when similar jobs have ended."""
+    """Decides when to poll first: at once if the operation has ended already, else when similar ones have ended."""
     wait_s = 0.0 if submitted.done else policy.poll.wait_s(0, 0.0, history.durations_s, moment.draw)
     state = Running(operation_id=submitted.operation_id, stage=submitted.stage, submitted_at=moment.now)
     return Decision(
@@ -126,7 +126,7 @@ def _wait_for_files(export: Export, state: Running, polled: Ready, moment: Momen
     polls = state.empty_looks + 1
     export = updated(export, moment, state=state.model_copy(update={"stage": polled.stage, "empty_looks": polls}))
     if polls > EMPTY_POLLS_MAX:
-        message = f"the platform's job has finished, but {polls} polls named no file; is the result empty or expired?"
+        message = f"the operation has finished, but {polls} polls named no file; is the result empty or expired?"
         return fail(export, ErrorCode.RESULT_EMPTY, message, moment)
     due_at = due_after(export, moment, policy.retry.wait_s(polls, moment.draw), policy)
     return Decision(updated(export, moment, due_at=due_at), f"finished without files, poll {polls}")

@@ -15,7 +15,7 @@ class TransferCallbacks:
     """The callbacks of one transfer. An exception from any of them ends the transfer.
 
     Args:
-        open_file: Opens one file at its beginning, or at a mark to resume from.
+        open_file: Opens one file at its beginning, or at the point from which it is resumed.
         on_progress: Called once, before the first file, with the object that counts the progress.
         on_file_stored: Called after each file that is stored in S3.
         on_upload_changed: Called with the upload that the next attempt resumes if this one does not finish it, or with

@@ -32,7 +32,7 @@ class Layout:
         return render_key(self.prefix, self.template, _key_fields(export), file_name)
 
     def key_prefix(self, export: Export) -> str:
-        """Returns the part that the keys of all files of one export begin with."""
+        """Returns the beginning that the keys of all files of one export share."""
         return key_prefix(self.prefix, self.template, _key_fields(export))
 
 
@@ -115,7 +115,9 @@ class ExportWriter:
     async def _store(
         self, transfer: "_FileTransfer", recovered: RecoveredUpload | None, callbacks: TransferCallbacks
     ) -> StoredFile:
-        async with callbacks.open_file(transfer.file, None if recovered is None else recovered.mark) as download:
+        async with callbacks.open_file(
+            transfer.file, None if recovered is None else recovered.resume_point
+        ) as download:
             if recovered is not None:
                 recovered = await self._check_resumed(recovered, download, callbacks)
             transfer.start(download, recovered)

@@ -50,7 +50,7 @@ class RecoveredUpload:
         return self.bytes == self.resumable.total_bytes
 
     @property
-    def mark(self) -> ResumePoint:
+    def resume_point(self) -> ResumePoint:
         """Where in the source to resume."""
         return ResumePoint(self.bytes, self.resumable.validator, self.resumable.total_bytes)
 

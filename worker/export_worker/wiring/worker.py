@@ -78,20 +78,18 @@ async def open_runtime(
         metrics = Metrics(list(config.connections), list(config.sinks))
         instrument = CompositeInstrument([metrics, *instruments, *await _open_tracing(config, redactor, stack)])
         base = _build_base(config, redactor, redis, instrument)
-        store = _build_record_store(base)
-        queue = StepQueue(redis, base.keys, store, base.clock.now, base.owner)
+        queue = StepQueue(redis, base.keys, _build_record_store(base), base.clock.now, base.owner)
         storage = await asyncio.to_thread(build_storage, config, stack, redactor, instrument)
-        upload_sweeper = build_upload_sweeper(
-            config, redis, base.keys, owner=base.owner, stores=storage.stores, instrument=instrument
+        runner = _build_step_runner(base, queue.store, storage.writer, stack)
+        sweepers = Sweepers(
+            Sweeper(redis, base.keys, base.owner, base.timings),
+            build_upload_sweeper(
+                config, redis, base.keys, owner=base.owner, stores=storage.stores, instrument=instrument
+            ),
         )
-        yield Runtime(
-            config,
-            queue,
-            _build_step_runner(base, store, storage.writer, stack),
-            sweepers=Sweepers(Sweeper(redis, base.keys, base.owner, base.timings), upload_sweeper),
-            dispatcher=await _build_dispatcher(base, stack),
-            health=await _open_health(base, metrics, stack),
-        )
+        dispatcher = await _build_dispatcher(base, stack)
+        health = await _open_health(base, metrics, stack)
+        yield Runtime(config, queue, runner, sweepers=sweepers, dispatcher=dispatcher, health=health)
 
 
 def _open_worker_redis(config: Config, stack: AsyncExitStack) -> ArqRedis:
@@ -124,13 +122,12 @@ def _build_record_store(base: _Base) -> Store:
 
 
 def _build_step_runner(base: _Base, store: Store, writer: ExportWriter, stack: AsyncExitStack) -> StepRunner:
-    leases = Leases(store, base.clock.now, base.timings.lease_s)
     rate_limits = build_rate_limits(base.config, base.redis, base.keys, base.clock.now)
+    connections = build_connections(base.config, base.redactor, rate_limits, stack)
+    leases = Leases(store, base.clock.now, base.timings.lease_s)
     return StepRunner(
         leases,
-        Connections(
-            build_connections(base.config, base.redactor, rate_limits, stack), fallback=fallback_policy(base.config)
-        ),
+        Connections(connections, fallback_policy(base.config)),
         TransferStep(leases, writer, base.clock, base.instrument),
         redactor=base.redactor,
         clock=base.clock,

@@ -89,12 +89,14 @@ class TransferStep:
         )
 
     def _open_file(
-        self, held: HeldStep, driver: Driver, file: RemoteFile, mark: ResumePoint | None
+        self, held: HeldStep, driver: Driver, file: RemoteFile, resume_point: ResumePoint | None
     ) -> AbstractAsyncContextManager[Download]:
-        """Opens a file at its beginning, or at the mark if the platform supports that."""
+        """Opens a file at its beginning, or at the resume point if the platform supports that."""
         export = held.claimed.export
-        if mark is not None and isinstance(driver, Resuming):
-            opened: AbstractAsyncContextManager[Download] = driver.resume_result(export.request.export, file, mark)
+        if resume_point is not None and isinstance(driver, Resuming):
+            opened: AbstractAsyncContextManager[Download] = driver.resume_result(
+                export.request.export, file, resume_point
+            )
         else:
             opened = driver.open_result(export.request.export, file)
         return timed_open(self._instrument, export, opened)
