@@ -22,6 +22,10 @@ from export_worker.redis.client import close_redis, open_redis
 from support import golden_files, s3_server, secret_canaries
 
 
+# Explains failed assertions of the conformance suite, which is no test file. Before any test imports it.
+pytest.register_assert_rewrite("export_worker.platforms.conformance")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="Write the actual documents into tests/data/golden.")
 

@@ -73,13 +73,21 @@ class Config(BaseSettings):
     namespace: Annotated[str, StringConstraints(pattern=_NAMESPACE_PATTERN)] = "exports"
     """The first part of every Redis key. Default `exports`, 1 to 64 characters: letters, digits, `_`, `.` and `-`."""
     s3: S3Settings = S3Settings()
+    """`[s3]`: the bucket, and how objects are stored in it."""
     connections: dict[SectionName, ConnectionSettings] = {}
+    """`[connections.NAME]`: the platforms, each with its address, credential and limits. Default: none."""
     sinks: dict[SectionName, Annotated[AnySink, BeforeValidator(_typed_sink)]] = {"stream": RedisStreamSink()}
+    """`[sinks.NAME]`: the destinations of completion events. Default: one Redis stream, named `stream`."""
     triggers: dict[SectionName, AnyTrigger] = {}
+    """`[triggers.NAME]`: the sources of messages that request exports. Default: none."""
     gateway: GatewaySettings = GatewaySettings()
+    """`[gateway]`: the HTTP API."""
     retry: RetrySettings = RetrySettings()
+    """`[retry]`: the attempts of a step."""
     transfer: TransferSettings = TransferSettings()
+    """`[transfer]`: the limits of transfers."""
     worker: WorkerSettings = WorkerSettings()
+    """`[worker]`: the worker process."""
 
     @classmethod
     def settings_customise_sources(
