@@ -67,7 +67,7 @@ def _lost(statuses: list[Status]) -> Iterator[str]:
 
 
 def _duplicate_operations(surplus: int, again: list[Status]) -> Iterator[str]:
-    """Every surplus operation must be noted in the timeline of an export."""
+    """Yields a problem if the timelines do not note all surplus operations."""
     if surplus > sum(status.counters.submits - 1 for status in again):
         yield f"{surplus} surplus operations, but {len(again)} exports were submitted again"
 

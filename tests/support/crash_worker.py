@@ -40,10 +40,13 @@ SOURCES = {
         ("claim", script("claim", "claim_transfer")),
         *(
             (name, script(name))
-            for name in ("commit", "hand_back", "rate_limit", "renew", "release", "requeue", "take_deliveries")
+            for name in ("commit", "hand_back", "rate_limit", "renew", "release", "sweep", "take_deliveries")
         ),
     )
 }
+
+DUE_FIELD = {"claim": "now_ms", "take_deliveries": "now_ms", "sweep": "overdue_ms"}
+"""Scripts that write only if their first key has members with a score up to this field of their argument."""
 
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -111,10 +114,9 @@ def meter_redis(meter: Meter) -> None:
         """Returns whether a script will write. Those that claim or take due entries write only if there are any."""
         keys = int(command[2])
         queue, arguments = command[3], command[3 + keys]
-        if name not in {"claim", "take_deliveries"}:
+        if name not in DUE_FIELD:
             return True
-        now_ms = json.loads(arguments)["now_ms"]
-        return bool(await send(client, "ZCOUNT", queue, "-inf", now_ms))
+        return bool(await send(client, "ZCOUNT", queue, "-inf", json.loads(arguments)[DUE_FIELD[name]]))
 
     patched: Any = ArqRedis
     patched.execute_command = execute

@@ -122,7 +122,7 @@ def open_queue() -> ExportQueue:
 @cli.command()
 @click.argument("document", type=click.Choice(["request", "status", "event", "config", "openapi"]))
 def schema(document: str) -> None:
-    """Print the JSON Schema of a document."""
+    """Print the JSON Schema of a document, or the OpenAPI document."""
     if document == "openapi":
         click.echo(dumps(openapi.document()))
         return

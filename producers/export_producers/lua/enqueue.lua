@@ -35,11 +35,9 @@ if dedupe then
   end
 end
 -- Workers announce their connections. Before the first one has, every connection is accepted.
-if redis.call('EXISTS', connections) == 1 then
-  local platform = redis.call('HGET', connections, args.connection)
-  if platform ~= args.platform then
-    return cjson.encode({verdict = 'wrong_connection', platform = platform or nil})
-  end
+local platform = redis.call('HGET', connections, args.connection)
+if platform ~= args.platform and redis.call('EXISTS', connections) == 1 then
+  return cjson.encode({verdict = 'wrong_connection', platform = platform or nil})
 end
 if dedupe then
   redis.call('HSET', dedupe, 'export_id', args.export_id, 'fingerprint', args.fingerprint)

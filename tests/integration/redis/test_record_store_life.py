@@ -288,16 +288,6 @@ async def test_sweep_leaves_held_and_late_entries_in_the_queue(queue_site: Queue
     assert await queue_site.redis.zscore(queue_site.keys.open, late) == queue_site.now_ms + 15_000
 
 
-async def test_requeue_of_an_outdated_step_changes_nothing(queue_site: QueueSite) -> None:
-    export_id = await queue_site.running()
-    before = await queue_site.everything()
-    sweeper = Sweeper(queue_site.redis, queue_site.keys, "w1", queue_site.timings)
-    keys = sweeper._requeue_keys(export_id, 0, "gio", "control")
-    arguments = sweeper._requeue_arguments(export_id, 0, Phase.QUEUED, queue_site.now)
-    assert await sweeper._requeue_script.word(keys, arguments) == "changed"
-    assert await queue_site.everything() == before
-
-
 async def test_sweep_removes_an_export_without_a_record_from_the_index(queue_site: QueueSite) -> None:
     await queue_site.redis.zadd(queue_site.keys.open, {"unknown": 0})
     assert await queue_site.sweep() == []

@@ -52,7 +52,7 @@ def call(
     show: bool,
     as_json: bool,
 ) -> None:
-    """Call OPERATION on CONNECTION's platform, and print the answer as JSON."""
+    """Call an operation of CONNECTION's platform. The answer is printed as JSON."""
     config = load_config()
     if show:
         if operation is not None or params or body is not None:

@@ -20,7 +20,10 @@ LABELS = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
 @click.command()
 @options.as_json
 def doctor(*, as_json: bool) -> None:
-    """Check the configuration, Redis, S3, connections, sinks, triggers and workers with real calls."""
+    """Check everything that a worker needs.
+
+    Real calls check the configuration, Redis, S3, connections, sinks, triggers and workers.
+    """
     findings = asyncio.run(_report(as_json=as_json))
     status = max((finding.status for finding in findings), default=0)
     if as_json:

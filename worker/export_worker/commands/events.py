@@ -48,7 +48,7 @@ def since(text: str, now: datetime) -> datetime:
 
 @click.group()
 def events() -> None:
-    """Deliver completion events again, or list the events that were given up."""
+    """Deliver events again, or list events that were given up."""
 
 
 @events.command()

@@ -18,7 +18,7 @@ from export_worker.wiring.secrets import build_redactor
 @click.command()
 @options.log_level
 def gateway(log_level: str) -> None:
-    """Serve the HTTP API, through which services in any language can request exports."""
+    """Serve the HTTP API. Through it, services in any language can request exports."""
     config = load_config()
     settings = gateway_options(config)
     settings.check()

@@ -17,7 +17,7 @@ from export_worker.simulator.server import serve
     "--port", type=click.IntRange(0, 65535), default=8099, show_default=True, help="The port; 0 picks a free port."
 )
 def simulate(host: str, port: int) -> None:
-    """Simulate the platforms until Ctrl-C: jobs that take time, files to download, and faults on request."""
+    """Simulate the platforms until Ctrl-C. Their jobs take time, and faults can be requested."""
     try:
         asyncio.run(serve(host, port))
     except (OSError, UnicodeError) as error:

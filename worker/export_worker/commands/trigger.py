@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 @click.argument("name", type=TEXT)
 @options.log_level
 def trigger(name: str, *, log_level: str) -> None:
-    """Receive messages as [triggers.NAME] describes, and enqueue the exports that they request."""
+    """Enqueue the exports that messages request. [triggers.NAME] describes the source of the messages."""
     config = load_config()
     redactor = build_redactor(config)
     configure_logging(redactor, log_level)

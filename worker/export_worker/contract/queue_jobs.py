@@ -11,17 +11,17 @@ ARQ_JOB_PREFIX = "arq:job:"
 JOB_TTL_MS = 86_400_000
 """A job's payload expires this long after the job is due. The sweep enqueues an export that waits longer again."""
 
+_encode = json.JSONEncoder(default=str, separators=(",", ":")).encode
+
 
 def job_payload(export_id: str, step: int, enqueued_ms: int) -> str:
     """Returns an arq job that calls the step function. It has only ids: everything else is in the export's record."""
-    return dump_job(
-        {"t": None, "f": STEP_FUNCTION, "a": [export_id, step], "k": {}, "et": enqueued_ms},
-    ).decode()
+    return _encode({"t": None, "f": STEP_FUNCTION, "a": [export_id, step], "k": {}, "et": enqueued_ms})
 
 
 def dump_job(value: object) -> bytes:
     """Serializes an arq job as JSON: with pickle, arq's default, a writer to Redis could run code in a worker."""
-    return json.dumps(value, default=str, separators=(",", ":")).encode()
+    return _encode(value).encode()
 
 
 def load_job(data: bytes) -> dict[str, object]:

@@ -30,7 +30,7 @@ from export_worker.lifecycle.observations import (
 )
 
 EMPTY_POLLS_MAX = 4
-"""A finished operation may name its files a moment later (seen with replicas). After so many polls it has none."""
+"""A finished operation may name its files later (seen with replicas). After this many polls its result is empty."""
 
 
 def count_submit(export: Export, claims: int) -> Export:

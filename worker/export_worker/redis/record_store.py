@@ -326,6 +326,9 @@ def _ms(seconds: float) -> int:
     return int(seconds * 1000)
 
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
 def timeline_entry(at: datetime, phase: Phase, step: int, note: str) -> str:
     """Returns one entry of a timeline, as JSON."""
-    return json.dumps({"at": isoformat(at), "phase": phase, "step": step, "note": note}, ensure_ascii=False)
+    return _encode({"at": isoformat(at), "phase": phase, "step": step, "note": note})

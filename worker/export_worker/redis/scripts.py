@@ -41,12 +41,12 @@ class Script:
         return str(self._script.sha)
 
     async def word(self, keys: Sequence[str], arguments: Mapping[str, object]) -> str:
-        """Run a script that answers with a status word, and return the word."""
+        """Runs a script that answers with a status word, and returns the word."""
         word: bytes = await self._script(keys=keys, args=[encode_arguments(arguments)])
         return word.decode()
 
     async def document(self, keys: Sequence[str], arguments: Mapping[str, object]) -> dict[str, Any]:
-        """Run a script that answers with a JSON object, and return the object."""
+        """Runs a script that answers with a JSON object, and returns the object."""
         return decode_document(await self._script(keys=keys, args=[encode_arguments(arguments)]))
 
 

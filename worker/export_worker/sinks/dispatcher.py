@@ -149,9 +149,9 @@ class _SinkDispatcher:
 
     async def _deliver(self, delivery: Delivery) -> None:
         try:
-            error = await self._failure(delivery)
+            error = await self._try_to_deliver(delivery)
             if error is not None:
-                await self._failed(delivery, error)
+                await self._record_failure(delivery, error)
                 return
             await self._outbox.acknowledge(self._name, delivery.event_id)
             self._instrument.on(EventDelivered(self._name, self._age_s(delivery.event)))
@@ -160,7 +160,7 @@ class _SinkDispatcher:
             # Redis has no record of this delivery, so the outbox offers it again: no event is lost.
             _log.warning("event.not_recorded", sink=self._name, event_id=delivery.event_id, error=str(error))
 
-    async def _failure(self, delivery: Delivery) -> SinkError | None:
+    async def _try_to_deliver(self, delivery: Delivery) -> SinkError | None:
         """Delivers the event, and returns the error if the delivery failed."""
         if self._disabled_reason is not None:
             return SinkDisabledError(self._disabled_reason)
@@ -176,7 +176,7 @@ class _SinkDispatcher:
             return SinkError(f"failed unexpectedly ({type(error).__name__})")
         return None
 
-    async def _failed(self, delivery: Delivery, error: SinkError) -> None:
+    async def _record_failure(self, delivery: Delivery, error: SinkError) -> None:
         now, reason = self._clock(), str(error)
         self._instrument.on(EventRefused(self._name))
         if isinstance(error, SinkDisabledError) and self._disabled_reason is None:

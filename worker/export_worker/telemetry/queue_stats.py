@@ -102,26 +102,9 @@ class QueueStats:
 
     async def read(self, now: datetime) -> QueueSnapshot:
         """Returns the statistics at this moment. Raises the errors of redis-py."""
-        keys, now_ms = self._keys, epoch_ms(now)
+        now_ms = epoch_ms(now)
         async with self._redis.pipeline(transaction=False) as pipe:
-            for name in (*map(keys.queue, ROLES), *map(keys.outbox, self._sinks)):
-                pipe.zcount(name, "-inf", now_ms)
-                pipe.zrange(name, 0, 0, withscores=True)
-            for phase in Phase:
-                pipe.zcard(keys.phase(phase))
-            for connection in self._connections:
-                for role in ROLES:
-                    pipe.hexists(keys.breaker(connection, role), "until")
-                pipe.zcard(keys.parked(connection))
-                # Claims move due transfers from the queue to a set of their connection; a resumed one has the score 0.
-                pipe.zcard(keys.waiting(connection))
-                pipe.zrangebyscore(keys.waiting(connection), "(0", "+inf", 0, 1, withscores=True)
-            for sink in self._sinks:
-                pipe.zcard(keys.outbox(sink))
-                pipe.hlen(keys.undelivered(sink))
-                pipe.zrange(keys.outbox(sink), 0, EVENTS_MAX - 1)
-            pipe.zrange(keys.phase(Phase.TRANSFERRING), 0, TRANSFERS_MAX - 1)
-            pipe.zrangebyscore(keys.workers, epoch_ms(now - timedelta(seconds=ALIVE_S)), "+inf", 0, WORKERS_MAX)
+            self._add_reads(pipe, now)
             answers = iter(await pipe.execute())
         due = {name: _due(next(answers), next(answers), now_ms) for name in (*ROLES, *self._sinks)}
         exports = {phase.value: int(next(answers)) for phase in Phase}
@@ -144,6 +127,28 @@ class QueueStats:
             oldest_refusal_age_s={name: details.refused_for_s.get(name, 0.0) for name in self._sinks},
             workers=details.alive,
         )
+
+    def _add_reads(self, pipe: Any, now: datetime) -> None:
+        """Adds the reads of the first round trip. `read` takes the answers in the same order."""
+        keys, now_ms = self._keys, epoch_ms(now)
+        for name in (*map(keys.queue, ROLES), *map(keys.outbox, self._sinks)):
+            pipe.zcount(name, "-inf", now_ms)
+            pipe.zrange(name, 0, 0, withscores=True)
+        for phase in Phase:
+            pipe.zcard(keys.phase(phase))
+        for connection in self._connections:
+            for role in ROLES:
+                pipe.hexists(keys.breaker(connection, role), "until")
+            pipe.zcard(keys.parked(connection))
+            # Claims move due transfers from the queue to a set of their connection; a resumed one has the score 0.
+            pipe.zcard(keys.waiting(connection))
+            pipe.zrangebyscore(keys.waiting(connection), "(0", "+inf", 0, 1, withscores=True)
+        for sink in self._sinks:
+            pipe.zcard(keys.outbox(sink))
+            pipe.hlen(keys.undelivered(sink))
+            pipe.zrange(keys.outbox(sink), 0, EVENTS_MAX - 1)
+        pipe.zrange(keys.phase(Phase.TRANSFERRING), 0, TRANSFERS_MAX - 1)
+        pipe.zrangebyscore(keys.workers, epoch_ms(now - timedelta(seconds=ALIVE_S)), "+inf", 0, WORKERS_MAX)
 
     async def _details(
         self, transferring: list[bytes], workers: list[bytes], pending: Mapping[str, list[bytes]], now_ms: int

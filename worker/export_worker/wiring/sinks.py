@@ -42,8 +42,6 @@ UNTOUCHED_EXCHANGE = "amq.direct"
 async def build_sinks(config: Config, redis: Commands, stack: AsyncExitStack) -> dict[str, SinkRoute]:
     """Returns every configured sink by name.
 
-    A coroutine, since an HTTP client must be built on a running event loop.
-
     Args:
         stack: Closes the sinks.
 
@@ -52,10 +50,7 @@ async def build_sinks(config: Config, redis: Commands, stack: AsyncExitStack) ->
     """
     routes: dict[str, SinkRoute] = {}
     for name, settings in config.sinks.items():
-        section = f"sinks.{name}"
-        with translate_aws_errors(section):
-            sink = build_sink(section, settings, redis)
-        stack.push_async_callback(sink.close)
+        sink = await stack.enter_async_context(open_sink(config, name, redis))
         # One delivery at a time keeps the order of the stream; each takes a fraction of a millisecond.
         at_once = 1 if isinstance(settings, RedisStreamSink) else settings.at_once
         retry = Backoff(settings.retry_first_s, settings.retry_max_s)

@@ -25,7 +25,7 @@ from export_worker.errors import (
 )
 from export_worker.lifecycle import decisions, endings, transitions
 from export_worker.lifecycle.decisions import Decision, StepHistory
-from export_worker.lifecycle.export import Cancelled, Export, Failed, Queued, Running, Succeeded, Transferring
+from export_worker.lifecycle.export import Cancelled, Ended, Export, Failed, Queued, Running, Succeeded, Transferring
 from export_worker.lifecycle.observations import OperationFailed
 from export_worker.platforms.base import Cancelling
 from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, PlatformSignal
@@ -96,6 +96,10 @@ class StepRunner:
         claimed, export = held.claimed, held.claimed.export
         if claimed.retry:
             return transitions.restart(export, claimed.retry, self._clock.moment()), NO_SIGNAL
+        if isinstance(export.state, Ended):
+            # The record is damaged: its index says that the export is open. To save the end again repairs the index.
+            _log.info("step.export_has_ended", phase=export.phase.value)
+            return Decision(export, None), NO_SIGNAL
         try:
             return await self._act_or_cancel(held)
         except StepError as error:

@@ -15,7 +15,7 @@ from export_worker.platforms.http.responses import storable_text
 
 SUCCEED = "SUCCEED"
 FAILED = "FAILED"
-"""The only terminal statuses. DENY means postponed. The document lists PENDING for groups only, RUNNING for neither."""
+"""The only terminal statuses. DENY means postponed. PENDING is documented for groups only, RUNNING nowhere."""
 
 _RUNNING = frozenset({"NEW", "WAITING", "COMPUTING", "PENDING", "RUNNING"})
 """A partition in one of these statuses is being computed: its next end is a new one, whatever times it then shows."""

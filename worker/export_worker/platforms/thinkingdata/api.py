@@ -1,4 +1,4 @@
-"""Sends calls to ThinkingData and reads its envelope: `return_code` states whether a call succeeded, not the status."""
+"""Sends calls to ThinkingData and reads its envelope: `return_code`, not the HTTP status, states success or failure."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -8,7 +8,7 @@
 --   postponed: the connection is paused or rate-limited; the entry is due again later
 --   waiting:   the entry waits outside the queue, for a slot of its connection or for a transfer worker
 --   offered:   this worker cannot run the step; for `aside_ms` only other workers may claim it
---   removed:   the entry is stale, because the record is at another step or has expired
+--   removed:   the entry is stale, because the record is at another step, has expired, or its export has ended
 --
 -- Leases do not expire while Redis is unreachable, because no worker could renew them. When no worker has claimed for
 -- `silence_ms`, the script protects every held step for `spare_ms`, so that its worker can save its result.
@@ -21,7 +21,9 @@
 --   now_ms, now          the time in ms, and as the timeline has it
 --   role, owner          control or transfer; the name of this worker
 --   max, scan_max        how many steps to claim, and how many entries to examine
---   lease_ms, aside_ms, spare_ms, silence_ms
+--   lease_ms             how long a lease lasts
+--   aside_ms             how long only other workers may claim an offered step
+--   spare_ms, silence_ms see above
 --   fence                a random integer below 2^52. The claimed steps get the versions fence, fence + 1, ..., which no
 --                        earlier claim had, not even a claim that a fail-over of Redis has lost
 --   prefix, wake         the namespace with its colon; the channel that wakes the workers of this role
@@ -32,7 +34,7 @@
 --   next_due_ms          when the next entry is due; missing when there is none
 --   steps                missing when nothing was claimed; a list of {export_id, step, version (string), claims, probe,
 --                        cancel, request, status, state, retry, trace, durations_ms (list of strings)}. status, state,
---                        request and trace are JSON texts as the record has them. Whatever the record lacks is missing.
+--                        request and trace are JSON texts of the record. A field that the record does not have is missing.
 local args = cjson.decode(ARGV[1])
 local queue, open, aside, contact, spared, created, ring = unpack(KEYS)
 local now = args.now_ms
@@ -49,12 +51,13 @@ local function export_key(id)
   return args.prefix .. 'export:' .. id
 end
 
-local last_contact = tonumber(redis.call('GET', contact) or '') or now
+local times = redis.call('MGET', contact, spared)
+local last_contact, spared_until = tonumber(times[1] or now), tonumber(times[2] or '0')
 if now - last_contact >= args.silence_ms then
-  redis.call('SET', spared, int(now + args.spare_ms), 'PX', int(args.spare_ms))
+  spared_until = now + args.spare_ms
+  redis.call('SET', spared, int(spared_until), 'PX', int(args.spare_ms))
 end
 redis.call('SET', contact, int(math.max(now, last_contact)), 'PX', 86400000)
-local spared_until = tonumber(redis.call('GET', spared) or '0')
 
 local claimed = {}
 local next_due = nil
@@ -116,14 +119,19 @@ local function deadline_of(export, deadline_ms)
   return since + deadline_ms
 end
 
+local ended = {succeeded = true, failed = true, cancelled = true}
+
 -- Reads the record behind an entry. Returns nil when this worker has nothing to do for it now.
 local function read(job)
   local id, step = string.match(job, '([^:]+):(%d+)$')
   local record = redis.call('HMGET', export_key(id or ''), 'step', 'connection', 'phase', 'cancel', 'retry', 'claims',
     'released', 'going', 'request', 'refused')
-  if record[1] ~= step then
+  if record[1] ~= step or ended[record[3]] then
     redis.call('ZREM', queue, job)
     redis.call('DEL', 'arq:job:' .. job)
+    if ended[record[3]] then
+      redis.call('ZREM', open, id)
+    end
     return nil
   end
   local cancel, retry, refused = record[4], record[5], record[10]
@@ -148,8 +156,9 @@ end
 local function add_note(export, note)
   local timeline = args.prefix .. 'timeline:' .. export.id
   local entry = {at = args.now, phase = export.phase, step = tonumber(export.step), note = note}
-  redis.call('RPUSH', timeline, cjson.encode(entry))
-  redis.call('LTRIM', timeline, -args.timeline_max, -1)
+  if redis.call('RPUSH', timeline, cjson.encode(entry)) > args.timeline_max then
+    redis.call('LTRIM', timeline, -args.timeline_max, -1)
+  end
 end
 
 local known_durations = {}
@@ -247,16 +256,25 @@ local function accept_offer(job, handle)
   end
 end
 
+-- Ends the offers that are over. Returns when the first of the others ends, or nil.
+local function end_offers()
+  local first = redis.call('ZRANGE', aside, 0, 0, 'WITHSCORES')
+  if first[2] and tonumber(first[2]) <= now then
+    for _, job in ipairs(redis.call('ZRANGEBYSCORE', aside, '-inf', int(now), 'LIMIT', 0, args.scan_max)) do
+      end_offer(job)
+    end
+    first = redis.call('ZRANGE', aside, 0, 0, 'WITHSCORES')
+  end
+  return tonumber(first[2] or '')
+end
+
 -- Handles the entries that other workers have offered.
 local function each_offered(handle)
-  for _, job in ipairs(redis.call('ZRANGEBYSCORE', aside, '-inf', int(now), 'LIMIT', 0, args.scan_max)) do
-    end_offer(job)
-  end
-  local first = redis.call('ZRANGE', aside, 0, 0, 'WITHSCORES')
-  if not first[1] then
+  local first_end = end_offers()
+  if not first_end then
     return
   end
-  note_next_due(tonumber(first[2]))
+  note_next_due(first_end)
   for _, job in ipairs(redis.call('ZRANGE', aside, 0, 99)) do
     if #claimed >= args.max then
       return

@@ -27,8 +27,8 @@ local export, timeline, open, ended, phase_index, queue, next_queue, job, next_j
   durations, slots, parked, control_queue = unpack(KEYS)
 local outboxes = {unpack(KEYS, 19)}
 
-local record = redis.call('HMGET', export, 'version', 'saved', 'phase')
-local old_phase = record[3]
+local record = redis.call('HMGET', export, 'version', 'saved', 'phase', 'cancel')
+local old_phase, cancel_requested = record[3], record[4]
 if record[1] ~= args.version then
   -- The answer to this same call may have been lost, so that the client has repeated it.
   return args.mode ~= 'checkpoint' and record[2] == args.version and 'saved' or 'lease_lost'
@@ -36,8 +36,7 @@ end
 
 local function save_record()
   redis.call('HSET', export, 'state', args.state, 'status', args.status, 'phase', args.phase, 'going', args.going_ms)
-  if args.note then
-    redis.call('RPUSH', timeline, args.note)
+  if args.note and redis.call('RPUSH', timeline, args.note) > args.timeline_max then
     redis.call('LTRIM', timeline, -args.timeline_max, -1)
   end
   if old_phase ~= args.phase then
@@ -117,7 +116,7 @@ end
 
 local function schedule_next_step()
   local due_ms = args.due_ms
-  if not args.cancel_delivered and redis.call('HEXISTS', export, 'cancel') == 1 then
+  if cancel_requested and not args.cancel_delivered then
     -- Cancellation was requested while the step ran, so the next step is due at once.
     due_ms = args.now_ms
   end

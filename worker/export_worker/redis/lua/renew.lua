@@ -11,7 +11,8 @@
 local args = cjson.decode(ARGV[1])
 local export, queue, open = unpack(KEYS)
 
-if redis.call('HGET', export, 'version') ~= args.version then
+local record = redis.call('HMGET', export, 'version', 'cancel')
+if record[1] ~= args.version then
   return 'lease_lost'
 end
 redis.call('ZADD', queue, 'XX', args.until_ms, args.job_id)
@@ -19,4 +20,4 @@ redis.call('ZADD', open, 'XX', args.until_ms, args.export_id)
 if args.progress then
   redis.call('HSET', export, 'progress', args.progress)
 end
-return redis.call('HEXISTS', export, 'cancel') == 1 and 'cancel_requested' or 'renewed'
+return record[2] and 'cancel_requested' or 'renewed'
