@@ -250,7 +250,7 @@ async def test_deleting_operation_at_terminal_asks_for_confirmation(
             run_at_terminal, tiny, answer, "call", "tiny", "delete", "--param", "name=x", "--json"
         )
     assert ran.returncode == status, ran
-    assert b"delete on tiny deletes (name=x). Go on?" in ran.stderr
+    assert b"delete on tiny deletes (name=x). Continue?" in ran.stderr
     assert ran.stdout == (b"{}\n" if deleted else b"")
     assert tiny.seen.deleted == deleted
 
