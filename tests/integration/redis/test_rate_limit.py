@@ -86,8 +86,8 @@ async def test_control_step_gives_up_at_once_during_a_long_pause(queue_site: Que
 
 
 async def test_control_step_waits_for_the_end_of_a_short_pause(queue_site: QueueSite) -> None:
-    await paused(queue_site, 0.3)
     with taking(0.29, 2.0):
+        await paused(queue_site, 0.3)
         await rate_of(queue_site, 10).for_control(0)()
 
 
