@@ -1,4 +1,4 @@
--- Renews the lease of a step that this worker holds, and saves how far a transfer is.
+-- Renews the lease of a step that this worker holds, and saves the progress of a transfer.
 --
 -- KEYS: export, queue, open
 -- ARGV[1]: JSON object
@@ -6,7 +6,7 @@
 --   export_id, job_id
 --   until_ms             when the lease ends
 --   progress             JSON text; missing: unchanged
--- Answer: renewed; cancel_requested, when the lease is renewed and the export is to be cancelled; or lease_lost, when
+-- Answer: renewed; cancel_requested, when the lease is renewed and cancellation was requested; or lease_lost, when
 --         another worker has claimed the step; then nothing was changed.
 local args = cjson.decode(ARGV[1])
 local export, queue, open = unpack(KEYS)
