@@ -75,8 +75,6 @@ class GrowingioRestDriver:
     operations: Mapping[str, Operation] = OPERATIONS
 
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
-        self._settings = platform_settings(name, settings, GrowingioRestSettings)
-        self._redactor = redactor
         own = platform_settings(name, settings, GrowingioRestSettings)
         self._settings = own
         self._redactor = redactor
