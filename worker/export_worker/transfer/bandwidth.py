@@ -1,8 +1,8 @@
 """Bandwidth limits, in bytes per second over all transfers that share a limit.
 
-Transfers are served in order of arrival. A transfer waits after each piece that it has read, for as long as the limit allows for these bytes. Meanwhile the
-socket's buffer fills and slows the sender down. So no bytes pile up here, and since the reader is waiting, the pause
-does not count as a stall of the source.
+Transfers are served in order of arrival. After each piece that a transfer has read, it waits until the limit allows
+these bytes. Meanwhile the socket's buffer fills and slows the sender down, so no bytes accumulate in this process. The
+wait does not count as a stall of the source.
 """
 
 import asyncio
