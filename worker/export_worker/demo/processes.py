@@ -47,8 +47,8 @@ async def child(
             stdout=log,
             stderr=log,
             env=plain_environment() if env is None else env,
-            # A terminal sends Ctrl-C to the whole process group. A child in a separate group does not receive it, so this
-            # process decides in which order the children stop.
+            # A terminal sends Ctrl-C to the whole process group. A child in a separate group does not receive it, so
+            # this process decides in which order the children stop.
             start_new_session=True,
         )
     try:

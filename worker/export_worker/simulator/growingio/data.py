@@ -126,7 +126,7 @@ FILE_TITLES: dict[AnalysisType, str] = {
     "RETENTIONS": "下载留存",
     "FREQUENCIES": "下载分布",
 }
-"""Base names of the files of analyses. GrowingIO's guide shows only the name for funnels. The others are assumptions."""
+"""Base names of the files of analyses. GrowingIO's guide shows only the name for funnels; the others are assumed."""
 
 USERS: dict[str, dict[str, tuple[str, str]]] = {
     "user-0001": {
