@@ -10,7 +10,7 @@ FUNCTION_LINES_MAX = 50
 PARAMETERS_MAX = 6
 
 FLAT_MODULES_MAX = {"": 5, "platforms": 6}
-"""Most modules directly in a folder, apart from its packages: for the root, and for the room with most modules."""
+"""Maximum number of modules directly in a folder: in the root, and in the room with the most modules."""
 
 
 def test_a_folder_holds_few_flat_modules() -> None:

@@ -1,8 +1,8 @@
 """The command `export-worker`: its commands, and the exit status of each error.
 
-Exit status: 0 success · 1 the export failed or was cancelled, has not ended in time, or had ended before `cancel` ·
-2 the command line, the request or the configuration is wrong, or a platform refuses the call · 3 there is no such
-export · 4 a service cannot be reached, or its answer is unusable.
+Exit status: 0 success · 1 the export failed or was cancelled, has not ended in time, or had succeeded or failed before
+`cancel` · 2 the command line, the request or the configuration is wrong, or a platform refuses the call · 3 there is no
+such export · 4 a service cannot be reached, or its answer is unusable.
 
 The commands of the producer side need only the base install. The commands of the worker side are imported when they
 are called. If a package is missing, the command names it and states how to install it.

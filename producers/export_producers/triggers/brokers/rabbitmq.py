@@ -9,7 +9,7 @@ from export_producers.triggers.brokers.trigger import STOP_TIMEOUT_S, Accept, Su
 from export_producers.triggers.message import Message
 
 PREFETCH = 16
-"""Most unacknowledged messages at a time. More messages would only wait in this process while others are idle."""
+"""Maximum number of unacknowledged messages. More would only wait in this process while other processes are idle."""
 
 
 def subscribe(url: str, queue: str, accept: Accept) -> Subscribed:
