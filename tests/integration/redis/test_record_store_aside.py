@@ -132,4 +132,4 @@ async def test_offered_step_that_is_in_the_queue_as_well_is_not_claimed_twice(
     of_worker(site, "w2", "gio", "other")
     assert await site.claim() == []
     assert await site.members(site.keys.aside("control")) == []
-    assert await site.store.renew(claimed, site.now) == "cancel"
+    assert await site.renew(claimed) == "cancel_requested"

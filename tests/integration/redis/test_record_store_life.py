@@ -105,7 +105,7 @@ async def test_cancel_leaves_a_held_step_to_its_worker(queue_site: QueueSite) ->
         await queue_site.cancel(export_id)
     assert received == []
     assert await queue_site.due_ms(export_id, 0) == due_ms
-    assert await queue_site.store.renew(claimed, queue_site.now) == "cancel"
+    assert await queue_site.renew(claimed) == "cancel_requested"
 
 
 async def test_cancel_during_a_step_makes_the_next_step_due_at_once(queue_site: QueueSite) -> None:
@@ -253,7 +253,7 @@ async def test_sweep_notes_a_lost_parked_entry_and_requeues_other_parked_entries
     assert await queue_site.claim() == []
     await queue_site.redis.zrem(queue_site.keys.parked("gio"), queue_site.keys.job_id(lost, 0))
     queue_site.later(66)
-    await queue_site.store.renew(held, queue_site.now)
+    await queue_site.renew(held)
     assert await queue_site.sweep() == [lost]
     assert len(await queue_site.notes(lost)) == 2
     assert await queue_site.notes(there) == ["accepted"]
@@ -278,7 +278,7 @@ async def test_sweep_leaves_held_and_late_entries_in_the_queue(queue_site: Queue
     held, late = await queue_site.enqueue(), await queue_site.enqueue()
     (claimed,) = await queue_site.claim(1)
     queue_site.later(14)
-    await queue_site.store.renew(claimed, queue_site.now)
+    await queue_site.renew(claimed)
     due_ms = await queue_site.due_ms(late, 0)
     assert await queue_site.sweep() == []
     assert await queue_site.due_ms(late, 0) == due_ms

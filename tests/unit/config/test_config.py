@@ -263,7 +263,11 @@ REFUSALS = [
     (f"[gateway]\napi_keys = '{CANARY}'", "gateway.api_keys: "),
     (f"[gateway]\napi_keys = [['{CANARY}']]", "gateway.api_keys.0: "),
     ("[worker]\nlease_s = inf", "worker.lease_s: "),
-    ("[worker]\nlease_s = 0.5", "worker.lease_s: "),
+    (
+        "[worker]\nlease_s = 2.9",
+        "worker.lease_s: must be at least 3 (seconds): a worker renews its leases once a second",
+    ),
+    ("[worker]\nlease_s = nan", "worker.lease_s: "),
     ("[retry]\nmax_attempts = 0", "retry.max_attempts: "),
     ("[transfer]\nmemory_mib = 8", "transfer.memory_mib: "),
     (f"redis_url = 'http://:{CANARY}@h'", "redis_url: must be redis://, rediss://, unix:// or sentinel://"),

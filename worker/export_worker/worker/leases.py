@@ -14,7 +14,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from export_worker.errors import LeaseLostError
 from export_worker.lifecycle.decisions import Decision
-from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, PlatformSignal
+from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, PlatformSignal, Renewal
 from export_worker.redis.record_store import Store
 from export_worker.step_context import require_lease
 from export_worker.transfer.progress import TransferProgress
@@ -112,6 +112,8 @@ class Leases:
             if held.lost:
                 task.uncancel()
                 raise _lost(claimed) from None
+            # A renewal that arrives after the release finds no lease, which is then no loss.
+            self._held.discard(held)
             await asyncio.shield(self._store.release(held.claimed, self._clock()))
             raise
         finally:
@@ -147,26 +149,32 @@ class Leases:
         """Renews all leases until cancelled."""
         while True:
             await asyncio.sleep(self._heartbeat_s)
-            for held in list(self._held):
-                await self._renew(held)
+            await self._renew_all()
 
-    async def _renew(self, held: HeldStep) -> None:
-        started_s, claimed = time.monotonic(), held.claimed
+    async def _renew_all(self) -> None:
+        """Renews all leases with one call: with a slow Redis, one call for each step would take longer than a lease."""
+        started_s, renewed = time.monotonic(), [(held, held.claimed) for held in self._held]
+        steps = [(claimed, None if held.progress is None else held.progress.read()) for held, claimed in renewed]
         try:
-            progress = None if held.progress is None else held.progress.read()
-            answer = await self._store.renew(claimed, self._clock(), progress)
-        except RedisError as error:
-            # The step continues. If its lease ends before Redis is back, its commit is refused.
-            _log.warning("lease.renewal_failed", export_id=claimed.export.export_id, error=str(error))
+            answers, error = await self._store.renew(steps, self._clock())
+        except RedisError as failure:
+            # The steps continue. If their leases end before Redis is back, their commits are refused.
+            _log.warning("lease.renewal_failed", steps=len(steps), error=str(failure))
             return
-        if held not in self._held or held.claimed is not claimed or (held.saving and answer is None):
-            return
-        if answer is None:
-            held.lost = True
-            held.task.cancel()
+        for (held, claimed), answer in zip(renewed, answers, strict=True):
+            if answer == "failed":
+                _log.warning("lease.renewal_failed", export_id=claimed.export.export_id, error=error)
+            elif held in self._held:
+                self._apply(held, answer, started_s)
+
+    def _apply(self, held: HeldStep, answer: Renewal, started_s: float) -> None:
+        if answer == "lease_lost":
+            if not held.saving:
+                held.lost = True
+                held.task.cancel()
             return
         held.valid_until_s = started_s + self._lease_s
-        if answer == "cancel" and not (held.cancel_delivered or held.defer_cancel):
+        if answer == "cancel_requested" and not (held.cancel_delivered or held.defer_cancel):
             held.cancel_delivered = True
             held.task.cancel()
 
