@@ -1,5 +1,6 @@
 """What a failure, a deadline or a cancellation makes of an export: a retry, or its end. Pure."""
 
+from datetime import timedelta
 from typing import Any, assert_never
 
 from export_worker.contract.status import ErrorReport, Phase
@@ -114,6 +115,33 @@ def after_cancel(export: Export, moment: Moment, *, on_platform: bool = False, c
         case Queued() if claims > 1:
             note += f"; {_MAYBE_SUBMITTED}"
     return Decision(updated(export, moment, state=cancelled), note)
+
+
+def after_unclear_seal(export: Export, ending: Decision, error: StepError, moment: Moment, policy: Policy) -> Decision:
+    """Decides when the worker cannot find out whether `_SUCCESS` of an export that is about to end is in S3.
+
+    The step is retried, also past the deadline: an export whose `_SUCCESS` exists has succeeded. While S3 does not
+    answer, this uses no attempt. When the attempts are used up (S3 refuses, or this worker does not have the
+    connection), the export ends as decided.
+
+    Args:
+        ending: The failure or the cancellation that the export would end with.
+    """
+    attempt = export.attempt + (0 if error.outage else 1)
+    note = f"whether _SUCCESS exists is not known ({error})"
+    if attempt >= policy.max_attempts and not error.outage:
+        return Decision(ending.export, f"{ending.note}; {note}")
+    wait_s = max(error.retry_after_s or 0.0, policy.retry.wait_s(export.attempt + export.throttled, moment.draw))
+    report = ErrorReport(code=error.code, message=str(error), step=export.step_name, retryable=True)
+    waiting = updated(
+        export,
+        moment,
+        attempt=attempt,
+        throttled=export.throttled + (1 if error.outage else 0),
+        due_at=moment.now + timedelta(seconds=wait_s),
+        error=report,
+    )
+    return Decision(waiting, f"{note}, so the export does not end yet; retry in {wait_s:.1f} s")
 
 
 def fail(export: Export, code: ErrorCode, message: str, moment: Moment, *, retryable: bool = False) -> Decision:

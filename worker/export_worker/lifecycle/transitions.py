@@ -160,6 +160,16 @@ def after_transfer(export: Export, state: Transferring, stored: Stored, moment: 
     return Decision(progressed(export, moment, state=succeeded, error=None), "succeeded")
 
 
+def after_seal_found(export: Export, state: Transferring, stored: Stored, ending: Decision, moment: Moment) -> Decision:
+    """Ends an export as succeeded that was about to fail or to be cancelled, because its `_SUCCESS` is in S3.
+
+    Args:
+        ending: The failure or the cancellation that the export would have ended with.
+    """
+    succeeded = after_transfer(export, state, stored, moment).export
+    return Decision(succeeded, f"succeeded: _SUCCESS was in S3 before the export could end as {ending.export.phase}")
+
+
 def restart(export: Export, start: str, moment: Moment) -> Decision:
     """Reopens an ended export after a retry by hand. The event of its next end has another id.
 

@@ -82,6 +82,8 @@ class StepRunner:
                     # The decision must be saved. The next step handles a cancel that arrives from now on.
                     held.defer_cancel = True
                     if isinstance(decision.export.state, Failed | Cancelled):
+                        decision = await self._transfer_step.confirm_end(held, decision, self._connections)
+                    if isinstance(decision.export.state, Failed | Cancelled):
                         await self._transfer_step.abort_leftovers(held)
                     await self.leases.commit(held, decision, signal)
             except LeaseLostError as error:
