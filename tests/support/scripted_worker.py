@@ -14,7 +14,7 @@ from export_worker.credentials import Redactor
 from export_worker.lifecycle.decisions import Policy
 from export_worker.lifecycle.observations import OperationFailed, Polled, RemoteFile, Submitted
 from export_worker.redis.cancellation import cancel_and_wait
-from export_worker.s3.client import build_client
+from export_worker.s3.client import CallLimits, build_client
 from export_worker.s3.store import S3Store
 from export_worker.transfer.engine import TransferEngine
 from export_worker.transfer.export_writer import ExportWriter, Layout
@@ -83,22 +83,27 @@ class Content:
 
 
 @contextmanager
-def export_writer(s3_url: str, bucket: str) -> Iterator[ExportWriter]:
-    """Builds a writer as a worker does. It connects with the first transfer."""
+def export_writer(s3_url: str, bucket: str, attempts: int = CallLimits().attempts) -> Iterator[ExportWriter]:
+    """Builds a writer as a worker does. It connects with the first transfer.
+
+    Args:
+        attempts: How often a call to S3 is tried.
+    """
     with ThreadPoolExecutor(2) as executor:
-        client = build_client(s3_server.REGION, s3_url, 2)
+        client = build_client(s3_server.REGION, s3_url, 2, limits=CallLimits(attempts=attempts))
         yield ExportWriter(TransferEngine(S3Store(client, executor), memory_bytes=2**25), Layout(bucket, "", TEMPLATE))
         client.close()
 
 
 @dataclass
 class Parts:
-    """The parts of a worker with one connection, `gio`. They are built but do not run.
+    """The parts of a worker with one connection. They are built but do not run.
 
     Args:
         writer: Writes files into S3; None if no test step transfers.
         policy: Policy of the connection.
         draw: Returns the random numbers.
+        connection: Name of the connection.
     """
 
     site: QueueSite
@@ -107,15 +112,20 @@ class Parts:
     writer: Any = None
     policy: Policy = POLICY
     draw: Callable[[], float] = lambda: 0.0
+    connection: str = "gio"
 
     def __post_init__(self) -> None:
         self.store = self.site.store
         self.leases = Leases(self.store, self.clock, self.site.timings.lease_s, 0.1)
         clock = ClockAndRandom(self.clock, self.draw)
+        self.connections = Connections(
+            {self.connection: Connection("growingio", self.driver, self.policy)}, self.policy
+        )
+        self.transfer_step = TransferStep(self.leases, self.writer, clock)
         self.runner = StepRunner(
             self.leases,
-            Connections({"gio": Connection("growingio", self.driver, self.policy)}, self.policy),
-            TransferStep(self.leases, self.writer, clock),
+            self.connections,
+            self.transfer_step,
             redactor=Redactor(),
             clock=clock,
         )

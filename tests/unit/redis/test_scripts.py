@@ -57,3 +57,16 @@ def test_every_field_that_a_script_reads_is_documented(path: Path) -> None:
     read = set(re.findall(r"\bargs\.(\w+)", source))
     assert {name for name in read if not re.search(rf"\b{name}\b", header)} == set()
     assert len(re.findall(r"ARGV", source.replace(header, ""))) <= 1, "the script reads nothing beside ARGV[1]"
+
+
+def test_documented_acl_allows_every_command_of_every_script() -> None:
+    """An installation that follows the guide must not need another right after an update."""
+    guide = (ROOT / "k8s" / "README.md").read_text(encoding="utf-8")
+    (rule,) = re.findall(r"ACL SETUSER export-worker .*", guide)
+    allowed = {word[1:].upper() for word in rule.split() if word.startswith("+")}
+    called = {
+        name: set(re.findall(r"redis\.call\('([A-Z]+)'", path.read_text(encoding="utf-8")))
+        for name, path in ((path.stem, path) for path in SCRIPTS)
+    }
+    assert len(set.union(*called.values())) > 20, "the calls were not found"
+    assert {name: missing for name, commands in called.items() if (missing := commands - allowed)} == {}

@@ -1,5 +1,6 @@
 """What a failure, a deadline or a cancellation makes of an export: a retry, or its end. Pure."""
 
+from datetime import timedelta
 from typing import Any, assert_never
 
 from export_worker.contract.status import ErrorReport, Phase
@@ -38,7 +39,8 @@ def after_failure(export: Export, error: StepError, moment: Moment, policy: Poli
             no attempt of this export.
     """
     throttled = isinstance(error, PlatformThrottledError) or (probe and error.outage)
-    # At the submit, a refused credential is wrong. Later it has worked before, so it is probably being replaced.
+    # A credential that is refused at the submit is wrong. At a later step the credential has worked before, so it is
+    # probably being replaced.
     retryable = error.retryable or (isinstance(error, AuthFailedError) and not isinstance(export.state, Queued))
     attempt = export.attempt + (0 if throttled else 1)
     report = ErrorReport(code=error.code, message=str(error), step=export.step_name, retryable=retryable)
@@ -63,7 +65,7 @@ def after_failure(export: Export, error: StepError, moment: Moment, policy: Poli
 
 
 def _state_to_retry(export: Export, error: StepError) -> Open:
-    """Returns the state from which to retry. After a missing file, the platform is polled for its new address."""
+    """Returns the state from which to retry. A missing file is retried by a poll, for its new address."""
     state = _open_state(export)
     if isinstance(state, Transferring) and isinstance(error, ResultMissingError):
         return Running(
@@ -78,7 +80,7 @@ def _state_to_retry(export: Export, error: StepError) -> Open:
 
 def _open_state(export: Export) -> Open:
     if isinstance(export.state, Ended):
-        raise TypeError(f"an export that has {export.phase} takes no step")
+        raise TypeError(f"an export in phase {export.phase} takes no step")
     return export.state
 
 
@@ -130,6 +132,33 @@ def after_cancel(export: Export, moment: Moment, *, on_platform: bool = False, c
     return Decision(updated(export, moment, state=cancelled), note)
 
 
+def after_unclear_seal(export: Export, ending: Decision, error: StepError, moment: Moment, policy: Policy) -> Decision:
+    """Decides when the worker cannot find out whether `_SUCCESS` of an export that is about to end is in S3.
+
+    The step is retried, also past the deadline: an export whose `_SUCCESS` exists has succeeded. While S3 does not
+    answer, this uses no attempt. When the attempts are used up (S3 refuses, or this worker does not have the
+    connection), the export ends as decided.
+
+    Args:
+        ending: The failure or the cancellation that the export would end with.
+    """
+    attempt = export.attempt + (0 if error.outage else 1)
+    note = f"whether _SUCCESS exists is not known ({error})"
+    if attempt >= policy.max_attempts and not error.outage:
+        return Decision(ending.export, f"{ending.note}; {note}")
+    wait_s = max(error.retry_after_s or 0.0, policy.retry.wait_s(export.attempt + export.throttled, moment.draw))
+    report = ErrorReport(code=error.code, message=str(error), step=export.step_name, retryable=True)
+    waiting = updated(
+        export,
+        moment,
+        attempt=attempt,
+        throttled=export.throttled + (1 if error.outage else 0),
+        due_at=moment.now + timedelta(seconds=wait_s),
+        error=report,
+    )
+    return Decision(waiting, f"{note}, so the export does not end yet; retry in {wait_s:.1f} s")
+
+
 def fail(export: Export, code: ErrorCode, message: str, moment: Moment, *, retryable: bool = False) -> Decision:
     """Fails an export with this error."""
     failed = Failed(**_reached(export), finished_at=moment.now)
@@ -147,6 +176,6 @@ def _reached(export: Export) -> dict[str, Any]:
         case Transferring() as state:
             return {name: getattr(state, name) for name in ("operation_id", "stage", "files", "stored", "landed_at")}
         case Succeeded() | Failed() | Cancelled():
-            raise TypeError(f"an export that has {export.phase} takes no step")
+            raise TypeError(f"an export in phase {export.phase} takes no step")
         case _:
             assert_never(export.state)

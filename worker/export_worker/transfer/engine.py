@@ -12,7 +12,14 @@ from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import NoReturn
 
-from export_worker.errors import DownloadInvalidError, IntegrityError, StepError, StorageError, StorageRefusedError
+from export_worker.errors import (
+    DownloadInvalidError,
+    IntegrityError,
+    ObjectExistsError,
+    StepError,
+    StorageError,
+    StorageRefusedError,
+)
 from export_worker.lifecycle.observations import ResumableUpload
 from export_worker.platforms.base import Download, Versioned
 from export_worker.s3.checksums import Checksum
@@ -229,6 +236,17 @@ class TransferEngine:
             StorageError: S3 refused or did not answer.
         """
         await self._store.remove(Target(bucket, key, export_id, ""))
+
+    async def has_document(self, bucket: str, key: str, export_id: str) -> bool:
+        """Whether an object of this export has this key. An object of another export does not count.
+
+        Raises:
+            StorageError: S3 refused or did not answer.
+        """
+        try:
+            return await self._store.head_object(Target(bucket, key, export_id, "")) is not None
+        except ObjectExistsError:
+            return False
 
     async def abort_leftovers(self, bucket: str, prefix: str, export_id: str, keep: str | None = None) -> int:
         """See `S3Store.abort_leftovers`: after another worker died, and when an export ends."""

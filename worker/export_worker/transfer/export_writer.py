@@ -187,7 +187,23 @@ class ExportWriter:
         key = self._layout.key(export, "manifest.json")
         await self._store_document(export, key, manifest.model_dump_json(indent=2).encode(), "application/json")
         await self._store_document(export, self._layout.key(export, "_SUCCESS"), b"", "application/octet-stream")
-        return Stored(tuple(state.stored), f"s3://{self._layout.bucket}/{key}")
+        return self._stored(export, state)
+
+    async def find_success(self, export: Export, state: Transferring) -> Stored | None:
+        """Returns what `write_success` has stored, if `_SUCCESS` is in S3. Returns None if it is not.
+
+        An earlier generation of the export cannot have left it, if all files are stored now (`landed_at`): before the
+        first of them, `remove_success` has removed the earlier one.
+
+        Raises:
+            StorageError: S3 refused or did not answer.
+        """
+        key = self._layout.key(export, "_SUCCESS")
+        is_sealed = await self._engine.has_document(self._layout.bucket, key, export.export_id)
+        return self._stored(export, state) if is_sealed else None
+
+    def _stored(self, export: Export, state: Transferring) -> Stored:
+        return Stored(tuple(state.stored), f"s3://{self._layout.bucket}/{self._layout.key(export, 'manifest.json')}")
 
     async def _store_document(self, export: Export, key: str, body: bytes, content_type: str) -> None:
         await self._engine.store_document(

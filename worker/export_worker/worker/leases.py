@@ -20,12 +20,14 @@ from export_worker.step_context import require_lease
 from export_worker.transfer.progress import TransferProgress
 
 HEARTBEAT_S = 1.0
-"""Saved progress is at most this old, and a cancel arrives within this time. A lease is many times longer."""
+"""Saved progress is at most this old, and a cancel arrives within this time. `Leases` uses at
+most a third of a lease."""
 COMMIT_RETRY_S = 0.5
-"""Between attempts to commit while Redis is unreachable. The client has retried for some seconds before each."""
+"""Wait between two attempts to commit. In each attempt, the Redis client has itself retried for seconds."""
 
 REDIS_AWAY = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OutOfMemoryError, OSError)
-"""Redis restarts, fails over, or is full. Each of them passes, and nothing was changed."""
+"""Redis restarts, fails over, or is full. Such a condition ends, and then the commit can be repeated: the script
+recognizes a commit that it has already saved."""
 REFUSED_FOR_NOW = ("NOREPLICAS", "MISCONF", "MASTERDOWN")
 """Too few replicas, a full disk, a replica without its master. redis-py has no error classes for them."""
 
@@ -41,12 +43,12 @@ class HeldStep:
         task: The task that runs the step.
         valid_until_s: When the lease ends unless it is renewed, on the monotonic clock.
         progress: How far its transfer is; None before the transfer starts.
-        saving: Its commit is on the way to Redis, and reports by itself whether the lease was lost. A renewal that
-            arrives after the commit finds no lease, which is then no loss.
+        saving: A commit of this step has been sent to Redis. Its answer states whether the lease was lost. A renewal
+            that arrives after the commit finds no lease, but the lease was not lost.
         lost: Another worker has the lease now.
         cancel_delivered: The task was cancelled, because the export's cancellation was requested.
-        defer_cancel: Do not cancel the task for a requested cancellation. The next step handles it instead: what this
-            step has decided must be saved first, or a call that starts something on the platform must be known first.
+        defer_cancel: Do not cancel the task when cancellation is requested. The next step handles the request, because
+            this step must first save its decision, or the answer to a call that starts an operation on the platform.
     """
 
     claimed: ClaimedStep
@@ -59,7 +61,7 @@ class HeldStep:
     defer_cancel: bool = field(default=False, init=False)
 
     def check(self) -> None:
-        """Checks the lease before a side effect. A process that was frozen may have lost it unnoticed.
+        """Checks the lease before a side effect. A process that was frozen may have lost the lease without notice.
 
         Raises:
             LeaseLostError: The lease has ended.
@@ -77,7 +79,7 @@ class Leases:
 
     Args:
         lease_s: How long a lease lasts after a renewal.
-        heartbeat_s: Between renewals; never more than a third of a lease.
+        heartbeat_s: Wait between renewals. At most a third of a lease is used.
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class Leases:
         """
         task = asyncio.current_task()
         if task is None:
-            raise RuntimeError("a step is held by a task")
+            raise RuntimeError("a step can be held only within an asyncio task")
         held = HeldStep(claimed, task, claimed.since_s + self._lease_s)
         self._held.add(held)
         try:
@@ -126,7 +128,7 @@ class Leases:
         held.claimed = await self._store.checkpoint(held.claimed, decision, self._clock(), signal)
 
     async def commit(self, held: HeldStep, decision: Decision, signal: PlatformSignal) -> None:
-        """Saves the decision that ends a step. While Redis restarts, retries: a platform must not be called twice.
+        """Saves the decision that ends a step. Retries while Redis restarts, so that no platform is called twice.
 
         Raises:
             LeaseLostError: Another worker has the export now; nothing was changed.

@@ -82,6 +82,8 @@ class StepRunner:
                     # The decision must be saved. The next step handles a cancel that arrives from now on.
                     held.defer_cancel = True
                     if isinstance(decision.export.state, Failed | Cancelled):
+                        decision = await self._transfer_step.confirm_end(held, decision, self._connections)
+                    if isinstance(decision.export.state, Failed | Cancelled):
                         await self._transfer_step.abort_leftovers(held)
                     await self.leases.commit(held, decision, signal)
             except LeaseLostError as error:
@@ -165,7 +167,7 @@ class StepRunner:
             case Transferring():
                 return await self._transfer_step.run(held, connection)
             case Succeeded() | Failed() | Cancelled():
-                raise TypeError(f"an export that has {export.phase} takes no step")
+                raise TypeError(f"an export in phase {export.phase} takes no step")
             case _:
                 assert_never(export.state)
 

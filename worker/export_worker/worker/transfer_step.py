@@ -6,8 +6,8 @@ from functools import partial
 import structlog
 
 from export_worker.contract.status import ManifestObject
-from export_worker.errors import StorageError
-from export_worker.lifecycle import transitions
+from export_worker.errors import StepError, StorageError
+from export_worker.lifecycle import endings, transitions
 from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.export import Running, Transferring
 from export_worker.lifecycle.observations import RemoteFile, ResumableUpload
@@ -17,7 +17,7 @@ from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument
 from export_worker.transfer.callbacks import TransferCallbacks
 from export_worker.transfer.export_writer import ExportWriter
 from export_worker.worker.clock import ClockAndRandom
-from export_worker.worker.connections import Connection
+from export_worker.worker.connections import Connection, Connections
 from export_worker.worker.leases import HeldStep, Leases
 from export_worker.worker.step_details import Stopwatch, file_stored, timed_open
 
@@ -65,6 +65,25 @@ class TransferStep:
         held.check()
         stored = await writer.write_success(held.claimed.export, _transferring(held))
         return transitions.after_transfer(held.claimed.export, _transferring(held), stored, self._clock.moment())
+
+    async def confirm_end(self, held: HeldStep, ending: Decision, connections: Connections) -> Decision:
+        """Returns how an export ends that is about to fail or to be cancelled.
+
+        A worker may have died after it wrote `_SUCCESS`, or the response to this write may have been lost. Readers may
+        use the files since then, so the export has succeeded. While S3 does not answer, the export does not end.
+        """
+        export, state = held.claimed.export, held.claimed.export.state
+        if not isinstance(state, Transferring) or state.landed_at is None:
+            return ending
+        try:
+            connections.get(export)  # another bucket may be configured for a connection that this worker does not have
+            stored = await self._writer.for_export(export).find_success(export, state)
+        except StepError as error:
+            moment = self._clock.moment()
+            return endings.after_unclear_seal(export, ending, error, moment, connections.policy_of(export))
+        if stored is None:
+            return ending
+        return transitions.after_seal_found(export, state, stored, ending, self._clock.moment())
 
     async def abort_leftovers(self, held: HeldStep, keep: ResumableUpload | None = None) -> None:
         """Aborts uploads that earlier attempts have left open, except for the one that is resumed.

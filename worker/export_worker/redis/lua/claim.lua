@@ -59,8 +59,8 @@ local function export_key(id)
   return args.prefix .. 'export:' .. id
 end
 
-local times = redis.call('MGET', contact, spared)
-local last_contact, spared_until = tonumber(times[1] or now), tonumber(times[2] or '0')
+local last_contact = tonumber(redis.call('GET', contact) or now)
+local spared_until = tonumber(redis.call('GET', spared) or '0')
 if now - last_contact >= args.silence_ms then
   spared_until = now + args.spare_ms
   redis.call('SET', spared, int(spared_until), 'PX', int(args.spare_ms))

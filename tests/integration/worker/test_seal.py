@@ -1,0 +1,202 @@
+"""An export whose `_SUCCESS` is in S3 has succeeded, even if it was cancelled or expired before that was saved."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from export_worker.contract.status import Phase
+from export_worker.lifecycle.decisions import Policy
+from export_worker.lifecycle.export import Transferring
+from export_worker.redis.claims import ClaimedStep
+from support import s3_server
+from support.redis_site import POLICY, QueueSite
+from support.s3_server import Call, Refusal, S3Proxy
+from support.scripted_worker import Parts, ScriptedDriver, export_writer
+
+LEASE_S = 20.0
+"""Longer than any lease in these tests."""
+
+
+@pytest.fixture
+def client(endpoint: str) -> Iterator[Any]:
+    with s3_server.s3_client(endpoint) as client:
+        yield client
+
+
+@pytest.fixture
+def own_bucket(client: Any) -> str:
+    return s3_server.new_bucket(client)
+
+
+@pytest.fixture
+def parts(queue_site: QueueSite, proxy: S3Proxy, own_bucket: str) -> Iterator[Parts]:
+    with export_writer(proxy.endpoint_url, own_bucket, attempts=1) as writer:
+        yield Parts(queue_site, ScriptedDriver(), lambda: queue_site.now, writer)
+
+
+def with_policy(parts: Parts, **changes: Any) -> Parts:
+    """Returns a worker like this one, whose connection has another policy."""
+    policy = Policy(**{name: getattr(POLICY, name) for name in POLICY.__slots__} | changes)
+    return Parts(parts.site, parts.driver, parts.clock, parts.writer, policy)
+
+
+def keys_of(client: Any, bucket: str) -> list[str]:
+    """Returns the names of all objects, without what is before the last slash."""
+    listed = client.list_objects_v2(Bucket=bucket).get("Contents", [])
+    return sorted(item["Key"].rpartition("/")[2] for item in listed)
+
+
+async def transfer(parts: Parts, claimed: ClaimedStep) -> None:
+    """Runs a transfer up to its seal, as a worker does that dies before its commit."""
+    async with parts.leases.holding(claimed) as held:
+        await parts.transfer_step.run(held, parts.connections.get(claimed.export))
+
+
+async def sealed(parts: Parts) -> str:
+    """Returns an export whose worker died after it had written `_SUCCESS`. Its lease has ended."""
+    export_id = await parts.site.transferring()
+    await transfer(parts, await parts.site.one("transfer"))
+    parts.site.later(LEASE_S)
+    return export_id
+
+
+async def run_next(parts: Parts) -> None:
+    """Runs the only transfer step that is due."""
+    await parts.runner.run(await parts.site.one("transfer"))
+
+
+async def phase_of(site: QueueSite, export_id: str) -> Phase:
+    return (await site.queue.status(export_id)).phase
+
+
+def refuse_head_of_success(status: int, code: str) -> Any:
+    """Returns a rule under which S3 does not say whether `_SUCCESS` exists."""
+
+    def rule(call: Call) -> Refusal | None:
+        matches = call.name == "head_object" and call.path.endswith("/_SUCCESS")
+        return Refusal(status, code) if matches else None
+
+    return rule
+
+
+async def test_cancel_after_seal_ends_as_succeeded(parts: Parts, client: Any, own_bucket: str) -> None:
+    export_id = await sealed(parts)
+    await parts.site.cancel(export_id)
+    await run_next(parts)
+    status = await parts.site.queue.status(export_id)
+    assert (status.phase, status.error) == (Phase.SUCCEEDED, None)
+    assert status.manifest == f"s3://{own_bucket}/gio/{export_id}/manifest.json"
+    assert keys_of(client, own_bucket) == ["_SUCCESS", "b.csv", "manifest.json"]
+    (note,) = (await parts.site.notes(export_id))[-1:]
+    assert note == "succeeded: _SUCCESS was in S3 before the export could end as cancelled"
+
+
+async def test_deadline_after_seal_ends_as_succeeded(parts: Parts) -> None:
+    export_id = await sealed(parts)
+    parts.site.later(POLICY.deadline_s)
+    await run_next(parts)
+    assert await phase_of(parts.site, export_id) is Phase.SUCCEEDED
+
+
+async def test_last_failure_after_seal_ends_as_succeeded(parts: Parts, proxy: S3Proxy) -> None:
+    single_attempt = with_policy(parts, max_attempts=1)
+    export_id = await sealed(single_attempt)
+    proxy.rule = lambda call: Refusal(403, "AccessDenied") if call.name == "put_object" else None
+    await run_next(single_attempt)
+    assert await phase_of(parts.site, export_id) is Phase.SUCCEEDED
+
+
+async def test_cancel_before_seal_ends_as_cancelled(parts: Parts, proxy: S3Proxy, client: Any, own_bucket: str) -> None:
+    export_id = await parts.site.transferring()
+    proxy.rule = lambda call: Refusal(503, "SlowDown") if call.path.endswith("/_SUCCESS") else None
+    await run_next(parts)  # the files and the manifest are stored, the seal fails
+    proxy.reset()
+    await parts.site.cancel(export_id)
+    await run_next(parts)
+    assert await phase_of(parts.site, export_id) is Phase.CANCELLED
+    assert keys_of(client, own_bucket) == ["b.csv", "manifest.json"]
+
+
+async def test_cancel_during_seal_ends_as_succeeded(parts: Parts, proxy: S3Proxy) -> None:
+    """The cancellation arrives while S3 executes the request that writes `_SUCCESS`."""
+    export_id = await parts.site.transferring()
+    loop, writing, delivered = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+
+    def rule(call: Call) -> None:
+        if call.name == "put_object" and call.path.endswith("/_SUCCESS"):
+            loop.call_soon_threadsafe(writing.set)
+            asyncio.run_coroutine_threadsafe(delivered.wait(), loop).result(20)
+
+    proxy.rule = rule
+    renewing = asyncio.create_task(parts.leases.run())
+    step = asyncio.create_task(run_next(parts))
+    await asyncio.wait_for(writing.wait(), 20)
+    await parts.site.cancel(export_id)
+    async with asyncio.timeout(20):
+        while not step.cancelling():
+            await asyncio.sleep(0.02)
+    delivered.set()
+    await step
+    renewing.cancel()
+    assert await phase_of(parts.site, export_id) is Phase.SUCCEEDED
+
+
+@pytest.mark.parametrize("end", ["cancel", "deadline"])
+async def test_export_stays_open_while_s3_does_not_answer(parts: Parts, proxy: S3Proxy, end: str) -> None:
+    export_id = await sealed(parts)
+    if end == "cancel":
+        await parts.site.cancel(export_id)
+    else:
+        parts.site.later(POLICY.deadline_s)
+    proxy.rule = refuse_head_of_success(503, "ServiceUnavailable")
+    waiting = Parts(parts.site, parts.driver, parts.clock, parts.writer, draw=lambda: 1.0)
+    for waited in range(3):
+        await run_next(waiting)
+        assert await phase_of(parts.site, export_id) is Phase.TRANSFERRING
+        assert await parts.site.claim(role="transfer") == [], "the next attempt waits"
+        parts.site.later(2.0**waited)
+    assert (await parts.site.notes(export_id))[-1].startswith("whether _SUCCESS exists is not known")
+    proxy.reset()
+    await run_next(waiting)
+    assert await phase_of(parts.site, export_id) is Phase.SUCCEEDED
+
+
+async def test_refused_check_of_seal_ends_export_after_all_attempts(parts: Parts, proxy: S3Proxy) -> None:
+    parts = with_policy(parts, max_attempts=3)
+    export_id = await sealed(parts)
+    await parts.site.cancel(export_id)
+    proxy.rule = refuse_head_of_success(403, "AccessDenied")
+    for _ in range(2):
+        await run_next(parts)
+        assert await phase_of(parts.site, export_id) is Phase.TRANSFERRING
+    await run_next(parts)
+    assert await phase_of(parts.site, export_id) is Phase.CANCELLED
+    assert "whether _SUCCESS exists is not known" in (await parts.site.notes(export_id))[-1]
+
+
+async def test_worker_without_the_connection_leaves_the_end_to_another_worker(parts: Parts) -> None:
+    """The connection may have another bucket, which only its own settings name."""
+    export_id = await sealed(parts)
+    await parts.site.cancel(export_id)
+    await run_next(Parts(parts.site, parts.driver, parts.clock, parts.writer, connection="other"))
+    assert await phase_of(parts.site, export_id) is Phase.TRANSFERRING
+    await run_next(parts)
+    assert await phase_of(parts.site, export_id) is Phase.SUCCEEDED
+
+
+async def test_success_marker_of_another_export_is_not_taken_for_the_seal(
+    parts: Parts, proxy: S3Proxy, client: Any, own_bucket: str
+) -> None:
+    export_id = await parts.site.transferring()
+    proxy.rule = lambda call: Refusal(503, "SlowDown") if call.path.endswith("/_SUCCESS") else None
+    await run_next(parts)
+    proxy.reset()
+    key = f"gio/{export_id}/_SUCCESS"
+    client.put_object(Bucket=own_bucket, Key=key, Body=b"", Metadata={"export-id": "another"})
+    await parts.site.cancel(export_id)
+    claimed = await parts.site.one("transfer")
+    assert isinstance(claimed.export.state, Transferring)
+    await parts.runner.run(claimed)
+    assert await phase_of(parts.site, export_id) is Phase.CANCELLED
