@@ -17,7 +17,7 @@ class Facts:
         cancel_requested: Its cancellation was requested.
         parked: How many exports wait before it for a slot of its connection; None if it does not wait for a slot.
         waiting: How many transfers of its connection wait before it for a worker; None if it does not wait for one.
-        offered_to_others: The last worker that claimed it could not run it, and it is offered to other workers.
+        offered_to_others: The last worker that claimed its step could not run the step, so other workers get it first.
         slots: Exports of its connection that are running on the platform.
         failures: Consecutive failures of the service that its next step calls: the platform of its connection, or for a
             transfer the host of its files or S3.
@@ -38,7 +38,7 @@ class Facts:
 
 
 def explanation(facts: Facts) -> str:
-    """Returns the explanation: one line, in whole sentences."""
+    """Returns the explanation as one line of whole sentences."""
     if facts.status.phase.terminal:
         return _ended(facts.status)
     requested = "Cancellation requested. " if facts.cancel_requested else ""
@@ -70,8 +70,9 @@ def _waiting(facts: Facts) -> str:
         )
     if facts.offered_to_others:
         return (
-            f"The last worker that claimed it does not know connection {connection}, or runs an older version. "
-            "The other workers are offered it first. After some seconds, every worker can claim it again."
+            f"The last worker that claimed this export does not know connection {connection}, "
+            "or runs an older version. "
+            "Other workers can claim the export at once. After some seconds, every worker can claim it again."
         )
     paused = _paused(facts)
     if facts.waiting is not None:
@@ -80,7 +81,7 @@ def _waiting(facts: Facts) -> str:
             f"Exports of connection {connection} ahead of it: {facts.waiting}. Connections take turns."
         )
     if facts.due_ms is None:
-        return "Its queue entry is missing. The sweep of a worker restores it within one minute."
+        return "The queue entry of this export is missing. The sweep of a worker restores the entry within one minute."
     due_at = datetime.fromtimestamp(facts.due_ms / 1000, UTC)
     if facts.claimed:
         return (
@@ -99,12 +100,13 @@ def _paused(facts: Facts) -> str | None:
     if status.phase is Phase.TRANSFERRING:
         return (
             f"Transfers of connection {status.connection} are paused until {until}: the host of its files, or S3, was "
-            f"unreachable {facts.failures} times in a row. Then one export probes it. "
-            "If it answers, all transfers resume."
+            f"unreachable {facts.failures} times in a row. Then one export tests that service. "
+            "If the service answers, all transfers resume."
         )
     return (
         f"Connection {status.connection} is paused until {until}: its platform did not answer "
-        f"{facts.failures} times in a row. Then one export probes it. If it answers, all exports resume."
+        f"{facts.failures} times in a row. "
+        "Then one export tests the platform. If the platform answers, all exports resume."
     )
 
 

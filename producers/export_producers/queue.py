@@ -1,4 +1,4 @@
-"""The interface of a queue: of the real one, and of the one in memory for tests of services."""
+"""The interface of the real queue, and of the in-memory queue for tests of services."""
 
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any, Protocol

@@ -185,7 +185,7 @@ def first_status(request: ExportRequest, export_id: str, now: datetime) -> Statu
 
 
 def read_status(status: bytes, progress: bytes | None) -> Status:
-    """Returns the status of a record. A transfer writes its progress to a field of its own, which is more recent."""
+    """Returns the status of a record. A transfer writes its progress to a separate field, which is newer."""
     stored = Status.model_validate_json(status)
     if progress is None:
         return stored
@@ -218,7 +218,7 @@ def _failed_step(status: Status) -> Start:
 
 def wrong_connection(request: ExportRequest, platform: str | None, known: Mapping[str, str]) -> InvalidRequestError:
     """Returns the error for an unknown connection, or for one whose platform does not offer the kind."""
-    names = ", ".join(f"{name} ({kind})" for name, kind in sorted(known.items())) or "none is configured"
+    names = ", ".join(f"{name} ({offered})" for name, offered in sorted(known.items())) or "none is configured"
     if platform is None:
         message = f"unknown connection {request.connection!r}; known: {names}"
     else:

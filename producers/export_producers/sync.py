@@ -57,7 +57,7 @@ class SyncExportQueue:
             if self._closed:
                 return
             self._closed = True
-        # The loop runs all earlier calls before this one. The flag above prevents later calls.
+        # The event loop starts all earlier calls before this call. The flag above prevents later calls.
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

@@ -54,7 +54,7 @@ async def test_health_check_of_image_follows_readyz(status: int | None, healthy:
 
 def test_base_image_is_pinned_and_tag_is_the_version() -> None:
     ((base,),) = instructions("ARG")
-    # A digest never changes. The tag beside it, with patch version and suite, shows readers which system it is.
+    # The digest identifies the image. The tag, with patch version and Debian suite, shows readers which image it is.
     assert re.fullmatch(r"PYTHON=python:3\.\d+\.\d+-slim-[a-z]+@sha256:[0-9a-f]{64}", base)
     assert {arguments[0] for arguments in instructions("FROM")} == {"${PYTHON}"}, "the stages use different base images"
     assert f"--tag {OWN_IMAGE} " in read("worker/Dockerfile")

@@ -49,7 +49,7 @@ def test_manifest_with_unknown_field_is_refused() -> None:
 
 
 def test_scaled_objects_match_models_of_keda_and_use_exported_metrics() -> None:
-    # Imported here: the models take seconds and hundreds of MiB, which every test process would pay for.
+    # Imported here: the models take seconds and hundreds of MiB, in every process that imports this file.
     from cloudcoil.models.keda.v1alpha1 import ScaledObject
 
     scaled = of_kind("overlays/production", "ScaledObject")
@@ -152,7 +152,7 @@ def test_only_development_overlay_has_a_secret() -> None:
     assert set(of_kind("overlays/dev", "StatefulSet")) == {"redis"}
 
 
-def test_redis_of_development_persists_data_and_stays_below_memory_limit() -> None:
+def test_redis_of_development_persists_data_and_is_limited_below_memory_of_its_pod() -> None:
     (only,) = of_kind("overlays/dev", "StatefulSet")["redis"]["spec"]["template"]["spec"]["containers"]
     options = dict(zip(only["args"][1::2], only["args"][2::2], strict=True))
     assert (options["--appendonly"], options["--maxmemory-policy"]) == ("yes", "noeviction")

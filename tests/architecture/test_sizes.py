@@ -1,4 +1,4 @@
-"""How large files, functions, parameter lists and folders may be."""
+"""Limits of the sizes of files, functions, parameter lists and folders."""
 
 import ast
 
@@ -10,7 +10,7 @@ FUNCTION_LINES_MAX = 50
 PARAMETERS_MAX = 6
 
 FLAT_MODULES_MAX = {"": 5, "platforms": 6}
-"""Modules of a folder beside its packages: of the root, and of the room with most of them."""
+"""Maximum number of modules directly in a folder: in the root, and in the room with the most modules."""
 
 
 def test_a_folder_holds_few_flat_modules() -> None:
@@ -21,14 +21,14 @@ def test_a_folder_holds_few_flat_modules() -> None:
         assert len(flat) <= most, flat
 
 
-def test_every_package_says_its_purpose_in_one_line() -> None:
-    silent = []
+def test_docstring_of_every_package_begins_with_one_sentence() -> None:
+    undocumented = []
     for module in modules().values():
         if module.path.name == "__init__.py":
             first = (ast.get_docstring(module.tree) or "").partition("\n")[0]
             if not first.endswith("."):
-                silent.append(module.name)
-    assert silent == []
+                undocumented.append(module.name)
+    assert undocumented == []
 
 
 def test_no_file_is_too_long() -> None:
@@ -63,7 +63,7 @@ def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def is_command(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Its parameters are the options of a command, declared by click's decorators."""
+    """Returns whether a function is a click command. The parameters of a command are its options."""
     decorators = [ast.unparse(each) for each in function.decorator_list]
     return any(each.startswith(("click.", "cli.")) for each in decorators)
 

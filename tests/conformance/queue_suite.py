@@ -1,4 +1,4 @@
-"""Tests that every queue of the producer side passes: the real, the synchronous and the in-memory queue."""
+"""Tests that all queues of the producer side must pass: the real, the synchronous and the in-memory queue."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -21,7 +21,7 @@ class Subject:
     """A queue under test.
 
     Args:
-        end: Ends the only open export, with success or failure.
+        end: Ends the export with this id, which is the only open one. True means success, False failure.
         trace: Returns the trace context that is stored with an export.
     """
 

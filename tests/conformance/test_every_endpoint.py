@@ -177,7 +177,7 @@ def test_every_platform_has_a_document() -> None:
 
 
 def documents() -> Path | None:
-    """Returns the folder with the five documents, if it is beside the checkout."""
+    """Returns the folder with the five documents; None if no parent folder of the checkout has one."""
     beside = (parent / "shared" / "seeds" for parent in Path(__file__).resolve().parents)
     return next((directory for directory in beside if directory.is_dir()), None)
 
@@ -189,7 +189,7 @@ NAMED_BY: Mapping[str, str] = {
     CLUSTERS: r"^(/open/[a-z-]+)\?",
     GROUPS: r"\[(?:GET|POST|DELETE|PUT) (/v2/[^ ]+)",
 }
-"""The pattern with which each document names an endpoint."""
+"""A pattern that finds the names of endpoints in each document."""
 
 
 @pytest.mark.parametrize("document", PLATFORM_OF_DOCUMENT)

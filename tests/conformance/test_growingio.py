@@ -1,4 +1,4 @@
-"""The conformance suite for GrowingIO's GraphQL driver: with a token, and with a secret for which it fetches tokens."""
+"""The conformance suite for GrowingIO's GraphQL driver: with a token, and with an OAuth secret."""
 
 from typing import ClassVar
 

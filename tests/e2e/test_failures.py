@@ -1,4 +1,4 @@
-"""Faults that no retry overcomes fail the export with their own code, and leave nothing behind."""
+"""Permanent faults fail the export with the fault's error code, and leave no object and no upload."""
 
 import asyncio
 import json

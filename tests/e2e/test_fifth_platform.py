@@ -62,7 +62,7 @@ async def source_bytes(tiny: TinySite) -> bytes:
 
 
 @pytest.mark.parametrize("flaky", [False, True], ids=["good", "flaky"])
-async def test_export_runs_through_real_worker(site: Site, packages: Path, flaky: bool) -> None:
+async def test_real_worker_runs_export_of_separate_package(site: Site, packages: Path, flaky: bool) -> None:
     async with tiny_site(site, packages) as tiny:
         tiny.world.scenario = tiny.world.scenario.model_copy(update={"flaky": flaky})
         accepted = json.loads((await tiny.run("enqueue", "-", "--json", stdin=REQUEST)).stdout)
@@ -107,7 +107,7 @@ async def test_kind_and_platform_are_refused_without_package(site: Site, package
     assert "connections.tiny.platform: 'tiny' is not installed; installed are growingio" in worked.stderr
 
 
-async def test_worker_without_package_leaves_export_to_worker_with_it(site: Site, packages: Path) -> None:
+async def test_export_is_run_by_worker_that_has_the_package(site: Site, packages: Path) -> None:
     async with tiny_site(site, packages) as tiny:
         accepted = json.loads((await tiny.run("enqueue", "-", "--json", stdin=REQUEST)).stdout)
         async with worker_site.worker(site), site.queue() as queue:
@@ -125,7 +125,7 @@ async def test_worker_without_package_leaves_export_to_worker_with_it(site: Site
 
 async def test_cancel_during_submit_cancels_job_on_platform(site: Site, packages: Path) -> None:
     async with tiny_site(site, packages) as tiny:
-        # Longer than a heartbeat interval, since the heartbeat receives the cancellation.
+        # Longer than a heartbeat interval, because the worker learns of the cancellation with a heartbeat.
         tiny.world.faults.add(Fault(on="submit", fault="slow", delay_s=1.5))
         accepted = json.loads((await tiny.run("enqueue", "-", "--json", stdin=REQUEST)).stdout)
         async with tiny.site.queue() as queue:

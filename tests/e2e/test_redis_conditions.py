@@ -1,4 +1,4 @@
-"""Redis as a worker needs it, and the conditions that a worker survives."""
+"""The settings and rights that a worker needs in Redis, and failures of Redis in which no export is lost."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Gateways and triggers that are replaced under load, as a Deployment with `maxSurge: 1` does it, lose no export."""
+"""Gateways and triggers lose no export when they are replaced under load, as by a Deployment with `maxSurge: 1`."""
 
 import asyncio
 import json
@@ -20,13 +20,13 @@ from support.worker_site import FAST_POLL, Running, Site
 AUTHORIZED = {"Authorization": f"Bearer {secret_canaries.GATEWAY_KEY}"}
 CLIENTS = 3
 BURST = 24
-"""Requests, and messages, that are waiting when a process gets SIGTERM: more than it can handle before it stops."""
+"""Requests, and messages, that wait when a process gets SIGTERM: more than the process can handle before it stops."""
 PAUSE_S = 0.1
 """Pause of a client between two requests."""
 STOP_TIMEOUT_S = 25.0
 """Limit for the stop of each process. The Kubernetes manifests allow more."""
 EXPORTS_TIMEOUT_S = 60.0
-"""Limit for all exports of the test: one worker runs them on a busy machine."""
+"""Limit for all exports of the test, which one worker runs on a busy machine."""
 
 
 def request(name: str, project: str = "WlGk4Daj", segment: str = "qgQMXnD3") -> dict[str, object]:
@@ -77,7 +77,7 @@ async def enqueue_until(
             return accepted
         accepted[f"{prefix}-{number}"] = await gateways.enqueue(client, f"{prefix}-{number}")
         await asyncio.sleep(PAUSE_S)
-    raise AssertionError("the count has no end")
+    raise AssertionError("unreachable: the count has no end")
 
 
 async def publish(redis: ArqRedis, stream: str, names: list[str]) -> None:

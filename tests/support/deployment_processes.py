@@ -14,10 +14,10 @@ ALL_INTERFACES = "0.0.0.0"
 
 
 def with_local_addresses(text: str, addresses: Mapping[str, str]) -> str:
-    """Replaces the deployment's addresses in a text. One pass, so that a replacement is never replaced again.
+    """Replaces the deployment's addresses in a text, in one pass, so that no replacement is replaced again.
 
     Args:
-        addresses: Addresses, hosts and ports of the deployment, as whole words, with those of this machine.
+        addresses: Address, host or port of the deployment, as a whole word → its replacement on this machine.
     """
     longest_first = sorted(addresses, key=len, reverse=True)
     pattern = "|".join(map(re.escape, longest_first))
@@ -28,7 +28,7 @@ class DeploymentProcesses:
     """Processes that replace a deployment's containers.
 
     Args:
-        redis_url: The Redis of the tests replaces that of the deployment.
+        redis_url: The Redis of the tests, which replaces the Redis of the deployment.
         namespace: The tests share one Redis, so each has a separate namespace and stream of messages.
         stack: Ends the processes.
     """

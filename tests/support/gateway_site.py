@@ -1,4 +1,4 @@
-"""A gateway in the event loop of the test, with a client and with the queue behind it."""
+"""Runs a gateway in the event loop of the test, with an HTTP client and the queue that the gateway uses."""
 
 import asyncio
 import json
@@ -50,7 +50,7 @@ class GatewaySite:
 
     Args:
         site: The queue behind the gateway.
-        now_s: The time of its rate limit's clock, in a list so that tests can change it.
+        now_s: The time that the rate limit's clock returns, in a list so that tests can change the time.
     """
 
     url: str

@@ -1,4 +1,4 @@
-"""A server that sends the same bytes to every request, or never responds."""
+"""A server that answers every request with the same bytes, or never answers."""
 
 import asyncio
 import ssl
@@ -19,13 +19,13 @@ async def answering(answer: bytes | None, tls: ssl.SSLContext | None = None) -> 
     """Serves a response, and yields the URL of the server.
 
     Args:
-        answer: The response to every request. None: the server keeps the connection open and sends nothing. Empty: it
-            closes the connection.
+        answer: The response to every request. None: the server keeps the connection open and sends nothing. Empty: the
+            server closes the connection.
         tls: Serve TLS with this context.
     """
     open_ends: list[asyncio.StreamWriter] = []
 
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         open_ends.append(writer)
         if answer is None:
             return
@@ -39,7 +39,7 @@ async def answering(answer: bytes | None, tls: ssl.SSLContext | None = None) -> 
                     writer.write(answer.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
         writer.close()
 
-    server = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=tls)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     try:
         yield f"http{'s' if tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:

@@ -13,7 +13,7 @@ from export_producers.client import ExportQueue
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.request import ExportRequest, GrowingioTagUsers
-from export_worker.contract.status import ManifestObject
+from export_worker.contract.status import ManifestObject, Progress
 from export_worker.errors import PlatformRefusedError, PlatformUnavailableError, StepError
 from export_worker.lifecycle import endings, transitions
 from export_worker.lifecycle.backoff import Backoff
@@ -21,7 +21,15 @@ from export_worker.lifecycle.decisions import Decision, Moment, Policy
 from export_worker.lifecycle.export import Running, Transferring
 from export_worker.lifecycle.observations import Pending, Ready, RemoteFile, Stored, Submitted
 from export_worker.lifecycle.poll_schedule import PollSchedule
-from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, ClaimResult, ConnectionLimits, PlatformSignal, Timings
+from export_worker.redis.claims import (
+    NO_SIGNAL,
+    ClaimedStep,
+    ClaimResult,
+    ConnectionLimits,
+    PlatformSignal,
+    Renewal,
+    Timings,
+)
 from export_worker.redis.record_store import Store
 from export_worker.redis.sweeper import Sweeper
 
@@ -121,6 +129,12 @@ class QueueSite:
     async def ids(self, most: int = 100, role: Role = "control") -> list[str]:
         """Claims the steps that may run now, and returns the ids of their exports."""
         return [claimed.export.export_id for claimed in await self.claim(most, role)]
+
+    async def renew(self, claimed: ClaimedStep, progress: Progress | None = None) -> Renewal:
+        """Renews the lease of one step, and returns the answer."""
+        (answer,), error = await self.store.renew([(claimed, progress)], self.now)
+        assert error == ""
+        return answer
 
     async def commit(self, claimed: ClaimedStep, decision: Decision, signal: PlatformSignal = NO_SIGNAL) -> None:
         """Saves a decision."""

@@ -1,4 +1,4 @@
-"""The sources as a graph: every module of the project with its syntax tree and its imports."""
+"""Reads every module of the project, with its syntax tree and its imports."""
 
 import ast
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ class Module:
     """One source file.
 
     Args:
-        name: Dotted; a package goes by its own name, without `__init__`.
-        imports: Dotted names as the source has them, `from a import b` as `a.b`. Those within functions, too.
+        name: Dotted name. The name of a package has no `__init__` at its end.
+        imports: Dotted names as the source has them, `from a import b` as `a.b`, including imports within functions.
     """
 
     name: str
@@ -51,7 +51,7 @@ def modules() -> dict[str, Module]:
 
 
 def module_of(imported: str, known: dict[str, Module]) -> str | None:
-    """The module of ours that an imported name stands for: itself, or where it is defined."""
+    """Returns the module of this project that is imported or defines the imported name; else None."""
     while imported and imported not in known:
         imported = imported.rpartition(".")[0]
     return imported or None
@@ -71,5 +71,5 @@ def calls_of(module: Module) -> Iterator[ast.Call]:
 
 
 def called(call: ast.Call) -> str:
-    """The last part of the name of what is called."""
+    """Returns the last part of the name of the called function."""
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")

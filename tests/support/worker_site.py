@@ -73,7 +73,7 @@ class Site:
         return Config(**self.tree())
 
     def environment(self) -> dict[str, str]:
-        """Returns the environment of a process. Variables alone contain the configuration."""
+        """Returns the environment of a process. The variables contain the whole configuration, so no file is needed."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("EXPORT_")}
         return inherited | secret_canaries.AWS_ENVIRONMENT | dict(_variables("EXPORT", self.tree()))
 

@@ -1,11 +1,11 @@
 """The command `export-worker`: its commands, and the exit status of each error.
 
-Exit status: 0 success · 1 the export failed, was cancelled, or has not ended in time · 2 the command line, the request
-or the configuration is wrong, or a platform refuses the call · 3 there is no such export · 4 a service cannot be
-reached, or its answer is unusable.
+Exit status: 0 success · 1 the export failed or was cancelled, has not ended in time, or had succeeded or failed before
+`cancel` · 2 the command line, the request or the configuration is wrong, or a platform refuses the call · 3 there is no
+such export · 4 a service cannot be reached, or its answer is unusable.
 
 The commands of the producer side need only the base install. The commands of the worker side are imported when they
-are called. If a package is missing, they name the extra to install.
+are called. If a package is missing, the command names it and states how to install it.
 """
 
 import sys
@@ -76,11 +76,11 @@ class Commands(click.Group):
     """A group that imports a command of the worker side only when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Returns the names of all commands, with those whose extra is not installed."""
+        """Returns the names of all commands, including those whose extra is not installed."""
         return sorted([*super().list_commands(ctx), *WORKER_COMMANDS])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Returns one command. If its extra is missing, returns a command that reports it."""
+        """Returns one command. If a package is missing, returns a command that reports the missing package."""
         target = WORKER_COMMANDS.get(cmd_name)
         if target is None:
             return super().get_command(ctx, cmd_name)
@@ -115,7 +115,7 @@ def cli(ctx: click.Context) -> None:
 
 
 def open_queue() -> ExportQueue:
-    """Returns the queue of the configuration."""
+    """Returns a client of the configured queue."""
     return build_queue(load_config())
 
 

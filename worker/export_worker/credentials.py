@@ -75,7 +75,7 @@ class Redactor:
     def rotating(self, count: int) -> Callable[[str | None], None]:
         """Returns an `add` for secrets that replace each other: only the last `count` of them are masked.
 
-        Each known secret makes every masked line slower, and an assumed IAM role has new secrets each hour.
+        Masking is slower with each known secret, and an assumed IAM role has new secrets each hour.
         """
         last = deque[str]()
 
@@ -117,7 +117,7 @@ class Redactor:
 
 
 def _any_form(piece: str) -> str:
-    """Returns a pattern for every form of a piece of a secret: each library escapes other characters."""
+    """Returns a pattern for every form of a piece of a secret. Libraries differ in the characters that they escape."""
     if piece.isascii() and piece.isalnum():
         return piece
     if piece.startswith("\\"):

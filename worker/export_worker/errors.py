@@ -20,19 +20,19 @@ ExportWorkerError
     │   │   └── PlatformPausedError  export-worker holds the call back to observe the rate limit
     │   └── AuthFailedError          the platform refused the credential
     ├── DownloadError                the platform's file cannot be downloaded
-    │   ├── ResultMissingError       the file does not exist, or not any more
+    │   ├── ResultMissingError       the file does not exist, or no longer exists
     │   ├── DownloadInterruptedError the download was cut, stalled, or has another length than announced
-    │   ├── DownloadInvalidError     an error page came in place of the file
+    │   ├── DownloadInvalidError     the server sent an error page in place of the file
     │   └── DownloadForbiddenError   the download leads to a host that the connection does not allow
     ├── TransformError               the file cannot be converted as requested
     └── StorageError                 a call to S3 failed
         ├── StorageUnavailableError  S3 did not answer, or can serve no request now
         ├── StorageRefusedError      S3 refused the call, and would refuse it again
         ├── ObjectExistsError        the key belongs to another export
-        └── IntegrityError           the checksum of S3 differs from ours
+        └── IntegrityError           the checksum of S3 differs from the worker's
 
-Each error class has a code, and says whether a later attempt may succeed. A step error may name the earliest moment for
-that attempt.
+Each error class has a code and the flag `retryable`: whether a later attempt may succeed. A step error may have
+`retry_after_s`: the seconds until that attempt.
 """
 
 from collections.abc import Sequence
@@ -71,7 +71,7 @@ class ErrorCode(StrEnum):
     RESULT_EMPTY = "result_empty"
     """The platform's operation succeeded, but its result names no file."""
     RESULT_MISSING = "result_missing"
-    """The file that the platform names does not exist, or not any more."""
+    """The file that the platform names does not exist, or no longer exists."""
     DOWNLOAD_INTERRUPTED = "download_interrupted"
     """The download was cut, stalled, or is shorter or longer than announced."""
     DOWNLOAD_INVALID = "download_invalid"
@@ -172,7 +172,7 @@ class StepError(ExportWorkerError):
     """
 
     outage: ClassVar[bool] = False
-    """The cause affects every export of the connection, not only this one."""
+    """The cause affects other exports, too. The platform or S3 fails, not only this export."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -180,14 +180,14 @@ class StepError(ExportWorkerError):
 
 
 class UnknownConnectionError(StepError):
-    """This worker does not have the connection. Another worker may, or may get it with its next configuration."""
+    """This worker does not have the connection. Another worker may have it, or get it with a later configuration."""
 
     code = ErrorCode.UNKNOWN_CONNECTION
     retryable = True
 
 
 class DefectError(StepError):
-    """An unforeseen error; the log has the traceback. It may depend on the moment, so the step is retried."""
+    """An unforeseen error; the log has the traceback. The error may be temporary, so the step is retried."""
 
     code = ErrorCode.INTERNAL_ERROR
     retryable = True
@@ -210,7 +210,10 @@ class PlatformRefusedError(PlatformError):
 
 
 class PlatformMalformedError(PlatformError):
-    """The answer is not what the platform's documentation describes. A proxy may have sent it, so it is retried."""
+    """The answer is not what the platform's documentation describes.
+
+    A proxy may have sent the answer, so the step is retried.
+    """
 
     code = ErrorCode.PLATFORM_MALFORMED
     retryable = True
@@ -231,14 +234,17 @@ class PlatformUnclearError(PlatformUnavailableError):
 
 
 class PlatformThrottledError(PlatformError):
-    """The platform asks for fewer calls. Waiting is no failure, so this uses no attempt."""
+    """The platform asks for fewer calls. Waiting is no failure, so the step uses no attempt."""
 
     code = ErrorCode.PLATFORM_THROTTLED
     retryable = True
 
 
 class PlatformPausedError(PlatformThrottledError):
-    """The request was not sent: the connection's rate limit has no room for it. The platform has not asked for this."""
+    """The request was not sent, because the connection's rate limit has no room for it.
+
+    The platform has not asked for fewer calls.
+    """
 
 
 class AuthFailedError(PlatformError):
@@ -254,7 +260,7 @@ class DownloadError(StepError):
 
 
 class ResultMissingError(DownloadError):
-    """The file does not exist, or not any more."""
+    """The file does not exist, or no longer exists."""
 
     code = ErrorCode.RESULT_MISSING
 
@@ -279,7 +285,7 @@ class DownloadForbiddenError(DownloadError):
 
 
 class TransformError(StepError):
-    """The file cannot be converted as requested: its bytes do not fit the charset, or it is no table for Parquet."""
+    """The file cannot be converted: its bytes do not fit the charset, or Parquet cannot hold its content."""
 
     code = ErrorCode.TRANSFORM_FAILED
 

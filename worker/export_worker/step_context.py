@@ -36,7 +36,7 @@ def check_lease() -> None:
 
 
 RequestGate = Callable[[], Awaitable[None]]
-"""Returns when one more request may be sent. Raises PlatformThrottledError if that would take too long."""
+"""Returns when one more request may be sent. Raises PlatformThrottledError if the wait would be too long."""
 
 
 _REQUEST_GATE: ContextVar[RequestGate | None] = ContextVar("request_gate", default=None)
@@ -44,7 +44,7 @@ _REQUEST_GATE: ContextVar[RequestGate | None] = ContextVar("request_gate", defau
 
 @contextmanager
 def gated(request_gate: RequestGate | None) -> Iterator[None]:
-    """Makes requests within the block wait for this gate. With None they are not limited."""
+    """Makes requests within the block wait for this gate. With None, requests are not limited."""
     token = _REQUEST_GATE.set(request_gate)
     try:
         yield
@@ -53,9 +53,10 @@ def gated(request_gate: RequestGate | None) -> Iterator[None]:
 
 
 async def wait_for_gate() -> None:
-    """Waits until one more request to the platform may be sent. `HttpClient` calls it before each request.
+    """Waits until one more request to the platform may be sent.
 
-    A driver that sends requests without `HttpClient` calls it itself.
+    `HttpClient` calls this function before each request. A driver that sends requests without `HttpClient` must do the
+    same.
 
     Raises:
         PlatformThrottledError: The wait would be longer than a step may wait.

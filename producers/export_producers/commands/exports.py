@@ -39,7 +39,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and n
 def enqueue(
     open_queue: OpenQueue, *, file: str, idempotency_key: str | None, wait: bool, timeout_s: float | None, as_json: bool
 ) -> None:
-    """Request the export that FILE describes as JSON. If FILE is -, it is read from standard input.
+    """Request the export that FILE describes as JSON. If FILE is -, the request is read from standard input.
 
     If the environment variables TRACEPARENT and TRACESTATE are set, the export belongs to that trace.
     """
@@ -98,7 +98,7 @@ def read_request(file: str, idempotency_key: str | None = None) -> ExportRequest
 
     Args:
         file: A path, or - for standard input.
-        idempotency_key: The key of the option, which the request must not contradict.
+        idempotency_key: The key of the command-line option. A different key in the request is an error.
 
     Raises:
         InvalidRequestError: The file cannot be read, or a field is invalid.
@@ -201,7 +201,11 @@ async def failed_exports(queue: ExportQueue, code: str | None) -> AsyncIterator[
 @click.option("--phase", type=click.Choice([phase.value for phase in Phase]), help="Only exports in this phase.")
 @click.option("--error", "code", type=TEXT, metavar="CODE", help="Only exports that failed with this code.")
 @click.option(
-    "--limit", type=click.IntRange(1, LIST_MAX), default=50, show_default=True, help="List at most so many exports."
+    "--limit",
+    type=click.IntRange(1, LIST_MAX),
+    default=50,
+    show_default=True,
+    help="Maximum number of exports.",
 )
 @as_json
 @click.pass_obj

@@ -28,7 +28,7 @@ PIPE_WIDTH = 240
 """Columns of an output that is no terminal. Ids and keys must not be cut in a file or a pipe."""
 
 NOW_WIDTH_MIN = 24
-"""Least width of the column with the current activity of an export. In fewer columns it is hard to read."""
+"""Minimum width of the column with the current activity of an export. A narrower column is hard to read."""
 
 
 def document(model: BaseModel) -> str:
@@ -37,7 +37,7 @@ def document(model: BaseModel) -> str:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Returns a console. If its stream is no terminal, its lines are wide enough that nothing is cut."""
+    """Returns a console. If the stream is no terminal, lines are wide enough that no text is cut."""
     stream = sys.stderr if stderr else sys.stdout
     # The stream is None if it was closed before the process started.
     terminal = stream is not None and stream.isatty()

@@ -21,7 +21,7 @@ EXPORT = "/v1/exports/{export_id:[0-9A-Za-z-]{1,64}}"
 KEY_REQUIRED_PREFIX = "/v1/"
 """Paths with this prefix need a key. All other paths reveal nothing about exports."""
 REDIS_CHECK_TIMEOUT_S = 2.0
-"""Limit for the read of one scrape. A Redis that needs longer for such a small read counts as unreachable."""
+"""Limit for the read of Redis in one scrape. If this small read takes longer, Redis counts as unreachable."""
 STATUS_CLIENT_CLOSED = 499
 """Counted for a request whose client disconnected before the response. nginx uses the same number."""
 CALLER = web.RequestKey("caller", int)

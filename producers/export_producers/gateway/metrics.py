@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-"""All other methods are counted as `other`: a client can invent any number of them."""
+"""All other methods are counted as `other`, because a client can invent any number of methods."""
 UNMATCHED = "unmatched"
 
 

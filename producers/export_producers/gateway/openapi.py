@@ -187,7 +187,7 @@ def _catalog() -> Json:
 
 
 def _open(name: str, about: str, content: Json, *problems: int) -> Json:
-    """Returns an operation that needs no key and has no rate limit."""
+    """Returns an operation that is open to every client: it needs no key and has no rate limit."""
     answers = {"200": _answer(about, content)} | _problems((*problems, 500))
     return {"operationId": name, "summary": about, "security": [], "responses": answers}
 

@@ -24,9 +24,9 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Server": "export-worker",
 }
-"""Sent with every response. There is no Access-Control header, so browsers refuse pages of other origins."""
+"""Sent with every response. Without an Access-Control header, browsers hide responses from pages of other origins."""
 RETRY_AFTER_S = 5
-"""`Retry-After` for an unreachable service that names no time itself. An immediate retry would fail again."""
+"""`Retry-After` for an unreachable service that sends none itself. An immediate retry would fail again."""
 WHOLE_BODY = "request"
 """The field name of a problem that concerns the whole body, e.g. if it is not JSON."""
 
@@ -117,7 +117,7 @@ _PASSED_HEADERS = ("Allow", "Retry-After")
 
 def _from_aiohttp(error: web.HTTPException) -> web.Response:
     headers = {name: error.headers[name] for name in _PASSED_HEADERS if name in error.headers}
-    # For a body that is too large, aiohttp's text has the sizes. Its other texts only repeat the status.
+    # For a body that is too large, aiohttp's text states the sizes. Other texts of aiohttp only repeat the status.
     detail = error.text if isinstance(error, web.HTTPRequestEntityTooLarge) else None
     return status_response(error.status, detail, headers)
 

@@ -1,4 +1,4 @@
-"""What every trigger does with a message: enqueue its export, or moves the message to the dead-letter stream."""
+"""Handles the messages of every trigger: enqueues the export, or moves the message to the dead-letter stream."""
 
 import asyncio
 import random
@@ -16,8 +16,8 @@ from export_producers.triggers.template import Template
 from export_worker.errors import IdempotencyConflictError, InvalidRequestError, ServiceUnreachableError
 
 INTAKE_RETRY_S = 1.0
-"""Longest wait between two tries while Redis, or the source of the messages, is unreachable. Each wait is a random part
-of it, from half of it to all of it, so that many triggers do not retry at the same moment."""
+"""Longest wait between two tries while Redis, or the source of the messages, is unreachable. Each wait is a random
+part of this, from one half to all, so that many triggers do not retry at the same moment."""
 
 Outcome = Literal["enqueued", "deduplicated", "unusable"]
 """The result for one message: a new export, an export that existed before, or an entry in the dead-letter stream."""
@@ -99,7 +99,7 @@ class Intake:
         self._waiting = False
 
     async def wait_to_retry(self, error: Exception) -> None:
-        """Waits about `INTAKE_RETRY_S` before the next try. Only the first wait of an outage is logged.
+        """Waits for a random time up to `INTAKE_RETRY_S`. Only the first wait of an outage is logged.
 
         Raises:
             StoppedError: `stop` was set.

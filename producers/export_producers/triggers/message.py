@@ -24,7 +24,7 @@ REQUIRED_ATTRIBUTES = ("specversion", "id", "source", "type")
 
 
 class UnusableMessageError(Exception):
-    """The message can never become an export. The text is the reason."""
+    """The message can never become an export. The text of the error is the reason."""
 
 
 @dataclass(frozen=True, slots=True)

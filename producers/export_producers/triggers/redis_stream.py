@@ -13,13 +13,13 @@ from export_producers.triggers.intake import Intake, StoppedError
 from export_producers.triggers.message import Message
 
 READ_BATCH = 16
-"""Entries of one read. If the process dies, other consumers wait `claim_after_s` for these entries, so they are few."""
+"""Entries of one read. The number is small: if the process dies, they wait `claim_after_s` for another consumer."""
 BLOCK_MS = 1000
-"""How long one read waits for new entries. A stop waits for the end of that read."""
+"""How long one read waits for new entries. A trigger that stops waits for the end of a running read."""
 LEAVE_TIMEOUT_S = 2.0
 """Leaving the group is optional cleanup. A Redis that does not answer must not delay the end of the process."""
 DEAD_AFTER_IDLE_MS = 3_600_000
-"""A consumer with no pending entries that has not read for so long is dead. A live one reads every second."""
+"""A consumer without pending entries that has not read for this time is dead. A live consumer reads every second."""
 
 Entry = tuple[bytes, Mapping[bytes, bytes] | None]
 
@@ -39,7 +39,7 @@ class Consumer:
     Args:
         name: Unique to this process.
         field: The field of an entry that holds the message. An entry with only one field may use any field name.
-        claim_after_s: Entries that another consumer read so long ago, and did not acknowledge, are claimed.
+        claim_after_s: Time after which an entry that another consumer has read, but not acknowledged, is claimed.
         batch: Entries of one read.
     """
 

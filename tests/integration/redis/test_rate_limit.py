@@ -34,7 +34,7 @@ async def free_in_s(site: QueueSite) -> float:
 
 
 async def paused(site: QueueSite, pause_s: float) -> None:
-    """Pauses the connection in the same way as a commit."""
+    """Pauses the connection in the same way as the commit of a throttled call."""
     await site.redis.set(site.keys.rate("gio"), int((time.time() + pause_s + 1) * 1000))
 
 
@@ -76,7 +76,7 @@ async def test_requests_of_two_workers_follow_the_rate_together(queue_site: Queu
         await asyncio.gather(*(pass_gate(gate, 25) for gate in gates))
 
 
-async def test_control_step_gives_up_at_once_during_a_long_pause(queue_site: QueueSite) -> None:
+async def test_control_step_fails_at_once_during_a_long_pause(queue_site: QueueSite) -> None:
     await paused(queue_site, 60)
     with taking(0.0, 1.0), pytest.raises(PlatformPausedError) as caught:
         await rate_of(queue_site, 10).for_control(0)()
@@ -106,7 +106,7 @@ async def test_transfer_waits_for_the_end_of_a_pause_without_blocking_control_st
     )
 
 
-async def test_step_of_several_requests_waits_at_a_rate_of_two_a_minute(queue_site: QueueSite) -> None:
+async def test_later_request_of_a_control_step_waits_at_a_rate_of_two_a_minute(queue_site: QueueSite) -> None:
     rate = rate_of(queue_site, 1 / 30)
     await rate.for_control(0)()
     waiting = asyncio.create_task(pass_gate(rate.for_control(0), 1))

@@ -199,7 +199,7 @@ async def test_step_is_claimed_again_after_its_lease_expires_and_its_first_worke
         await queue_site.store.checkpoint(
             first, endings.after_cancel(first.export, queue_site.moment()), queue_site.now
         )
-    assert await queue_site.store.renew(first, queue_site.now, Progress(files_done=1)) is None
+    assert await queue_site.renew(first, Progress(files_done=1)) == "lease_lost"
     await queue_site.store.release(first, queue_site.now)
     assert await queue_site.everything() == before
     await queue_site.submit(second)
@@ -223,7 +223,7 @@ async def test_checkpoint_and_renewal_after_the_commit_are_refused(queue_site: Q
         await queue_site.store.checkpoint(
             claimed, endings.after_cancel(claimed.export, queue_site.moment()), queue_site.now
         )
-    assert await queue_site.store.renew(claimed, queue_site.now) is None
+    assert await queue_site.renew(claimed) == "lease_lost"
     assert await queue_site.everything() == before
 
 
@@ -232,7 +232,7 @@ async def test_renewed_step_is_not_claimed_again(queue_site: QueueSite) -> None:
     claimed = await queue_site.one()
     for _ in range(3):
         queue_site.later(14)
-        assert await queue_site.store.renew(claimed, queue_site.now) == "kept"
+        assert await queue_site.renew(claimed) == "renewed"
         assert await queue_site.claim() == []
     assert await queue_site.due_ms(export_id, 0) == queue_site.now_ms + 15_000
     assert await queue_site.redis.zscore(queue_site.keys.open, export_id) == queue_site.now_ms + 15_000
@@ -242,9 +242,9 @@ async def test_renewed_step_is_not_claimed_again(queue_site: QueueSite) -> None:
 async def test_renewal_saves_progress_until_the_step_ends(queue_site: QueueSite) -> None:
     export_id = await queue_site.transferring()
     claimed = await queue_site.one("transfer")
-    await queue_site.store.renew(claimed, queue_site.now, Progress(bytes_done=7, files_total=1))
+    await queue_site.renew(claimed, Progress(bytes_done=7, files_total=1))
     assert (await queue_site.queue.status(export_id)).progress == Progress(bytes_done=7, files_total=1)
-    await queue_site.store.renew(claimed, queue_site.now)
+    await queue_site.renew(claimed)
     assert (await queue_site.queue.status(export_id)).progress.bytes_done == 7
     await queue_site.fail(claimed)
     assert (await queue_site.queue.status(export_id)).progress.bytes_done == 0
@@ -254,14 +254,14 @@ async def test_renewal_returns_cancel_when_cancellation_is_requested(queue_site:
     export_id = await queue_site.enqueue()
     claimed = await queue_site.one()
     await queue_site.cancel(export_id)
-    assert await queue_site.store.renew(claimed, queue_site.now) == "cancel"
+    assert await queue_site.renew(claimed) == "cancel_requested"
 
 
 async def test_renewal_does_not_create_a_lost_entry(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue()
     claimed = await queue_site.one()
     await queue_site.redis.delete(queue_site.keys.queue("control"), queue_site.keys.open)
-    assert await queue_site.store.renew(claimed, queue_site.now) == "kept"
+    assert await queue_site.renew(claimed) == "renewed"
     assert await queue_site.due_ms(export_id, 0) is None
     assert await queue_site.redis.zscore(queue_site.keys.open, export_id) is None
 
@@ -353,7 +353,7 @@ async def test_checkpoint_saves_the_decision_and_keeps_the_lease(queue_site: Que
 async def test_commit_of_an_ended_export_puts_its_event_into_every_outbox(queue_site: QueueSite) -> None:
     export_id = await queue_site.transferring()
     claimed = await queue_site.one("transfer")
-    await queue_site.store.renew(claimed, queue_site.now, Progress(bytes_done=1))
+    await queue_site.renew(claimed, Progress(bytes_done=1))
     await queue_site.succeed(claimed)
     keys = queue_site.keys
     for sink in SINKS:

@@ -97,7 +97,7 @@ async def test_unreadable_step_is_offered_to_each_other_worker_once(queue_site: 
 async def test_explain_names_the_unknown_connection_of_an_offered_step(queue_site: QueueSite, offered: str) -> None:
     sentence = await queue_site.queue.explain(offered)
     assert sentence.startswith(
-        "The last worker that claimed it does not know connection other, or runs an older version."
+        "The last worker that claimed this export does not know connection other, or runs an older version."
     )
 
 
@@ -132,4 +132,4 @@ async def test_offered_step_that_is_in_the_queue_as_well_is_not_claimed_twice(
     of_worker(site, "w2", "gio", "other")
     assert await site.claim() == []
     assert await site.members(site.keys.aside("control")) == []
-    assert await site.store.renew(claimed, site.now) == "cancel"
+    assert await site.renew(claimed) == "cancel_requested"

@@ -21,11 +21,11 @@ async def test_sweep_makes_a_parked_export_due_at_its_deadline(queue_site: Queue
     # At that time the sweep enqueues the export, which then waits for nothing.
     assert await queue_site.redis.zscore(queue_site.keys.open, with_deadline) == accepted_ms[with_deadline] + 40_000
     queue_site.later(46)
-    await queue_site.store.renew(held, queue_site.now)
+    await queue_site.renew(held)
     await queue_site.sweep()
     assert await queue_site.ids() == [with_deadline]
     queue_site.later(3600)
-    await queue_site.store.renew(held, queue_site.now)
+    await queue_site.renew(held)
     await queue_site.sweep()
     assert without_deadline in await queue_site.ids()
 

@@ -1,4 +1,4 @@
-"""Beyond one step: enqueue, cancel, retry, the sweep and the outbox."""
+"""Operations on whole exports: enqueue, cancel, retry, the sweep and the outbox."""
 
 import asyncio
 from typing import Any
@@ -105,7 +105,7 @@ async def test_cancel_leaves_a_held_step_to_its_worker(queue_site: QueueSite) ->
         await queue_site.cancel(export_id)
     assert received == []
     assert await queue_site.due_ms(export_id, 0) == due_ms
-    assert await queue_site.store.renew(claimed, queue_site.now) == "cancel"
+    assert await queue_site.renew(claimed) == "cancel_requested"
 
 
 async def test_cancel_during_a_step_makes_the_next_step_due_at_once(queue_site: QueueSite) -> None:
@@ -215,7 +215,7 @@ async def test_retry_with_an_outdated_step_changes_nothing(queue_site: QueueSite
     seen = await queue.status(export_id)
     await queue.retry(export_id, "submit")
     before = await queue_site.everything()
-    # A retry that has read the status before the first one: once with the new step, once with the old one.
+    # A second retry, which read the status before the first retry wrote: once with the new step, once with the old.
     for step in (2, 1):
         late = Restart(seen, seen.model_copy(update={"phase": Phase.RUNNING}), step, "poll", queue_site.now)
         assert await queue._retry.word(late.keys(queue_site.keys, ""), late.arguments(queue_site.keys)) == "changed"
@@ -243,7 +243,7 @@ async def test_sweep_enqueues_an_export_whose_queue_entry_is_lost(queue_site: Qu
     assert (await queue_site.one(role)).export.export_id == export_id
 
 
-async def test_sweep_notes_a_lost_parked_entry_and_requeues_existing_ones_without_a_note(
+async def test_sweep_notes_a_lost_parked_entry_and_requeues_other_parked_entries_without_a_note(
     queue_site: QueueSite,
 ) -> None:
     queue_site.limits = {"gio": ConnectionLimits(1, 1e6)}
@@ -253,7 +253,7 @@ async def test_sweep_notes_a_lost_parked_entry_and_requeues_existing_ones_withou
     assert await queue_site.claim() == []
     await queue_site.redis.zrem(queue_site.keys.parked("gio"), queue_site.keys.job_id(lost, 0))
     queue_site.later(66)
-    await queue_site.store.renew(held, queue_site.now)
+    await queue_site.renew(held)
     assert await queue_site.sweep() == [lost]
     assert len(await queue_site.notes(lost)) == 2
     assert await queue_site.notes(there) == ["accepted"]
@@ -278,13 +278,13 @@ async def test_sweep_leaves_held_and_late_entries_in_the_queue(queue_site: Queue
     held, late = await queue_site.enqueue(), await queue_site.enqueue()
     (claimed,) = await queue_site.claim(1)
     queue_site.later(14)
-    await queue_site.store.renew(claimed, queue_site.now)
+    await queue_site.renew(claimed)
     due_ms = await queue_site.due_ms(late, 0)
     assert await queue_site.sweep() == []
     assert await queue_site.due_ms(late, 0) == due_ms
     assert await queue_site.due_ms(held, 0) == queue_site.now_ms + 15_000
     assert await queue_site.notes(late) == ["accepted"]
-    # The sweep examines it again only after the duration of a lease.
+    # The sweep examines the late export again only after the duration of a lease.
     assert await queue_site.redis.zscore(queue_site.keys.open, late) == queue_site.now_ms + 15_000
 
 

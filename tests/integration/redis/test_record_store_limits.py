@@ -107,7 +107,7 @@ async def test_parked_export_keeps_its_position_after_a_try_without_a_slot(queue
     assert row == [queue_site.keys.job_id(export_id, 0) for export_id in waiting]
     # The sweep enqueues the parked exports; there is still no slot.
     queue_site.later(120)
-    await queue_site.store.renew(held, queue_site.now)
+    await queue_site.renew(held)
     await queue_site.sweep()
     assert await queue_site.members(queue_site.keys.parked("gio")) == []
     assert await queue_site.claim() == []

@@ -44,7 +44,7 @@ async def test_connection_that_joins_later_gets_the_next_turn(queue_site: QueueS
     assert initials(order, waiting) == "mlm"
 
 
-async def test_connection_that_joins_again_and_again_does_not_overtake_the_others(queue_site: QueueSite) -> None:
+async def test_connection_that_joins_repeatedly_gets_no_additional_turns(queue_site: QueueSite) -> None:
     waiting = await ready(queue_site, many=4)
     served = ""
     for _ in range(4):
@@ -64,7 +64,7 @@ async def test_released_transfer_is_claimed_first(queue_site: QueueSite) -> None
 
 
 async def test_transfer_that_kills_every_worker_loses_its_priority(queue_site: QueueSite) -> None:
-    """Each worker claims one step, and dies of it."""
+    """Each worker claims one step and dies while it runs the step."""
     waiting = await ready(queue_site, gio=2)
     taken = []
     for _ in range(8):
@@ -73,8 +73,8 @@ async def test_transfer_that_kills_every_worker_loses_its_priority(queue_site: Q
     assert taken == [waiting["gio"][0]] * 6 + [waiting["gio"][1]] * 2
 
 
-async def test_claim_finds_a_transfer_behind_more_than_it_examines_at_once(queue_site: QueueSite) -> None:
-    """Each claim moves as many entries as it may into the rows of their connections."""
+async def test_claims_find_a_transfer_behind_more_entries_than_one_claim_examines(queue_site: QueueSite) -> None:
+    """Each claim moves a limited number of entries into the waiting lists of their connections."""
     queue_site.limits = {"gio": MANY, "other": MANY}
     other = await queue_site.transferring("other")
     await queue_site.redis.zadd(
@@ -109,7 +109,7 @@ async def test_waiting_transfer_is_cancelled_at_once_and_claimed_once(queue_site
     assert {claimed.export.export_id: claimed.cancel for claimed in steps}[waiting["gio"][2]]
 
 
-async def test_connection_that_no_worker_has_leaves_the_ring(queue_site: QueueSite) -> None:
+async def test_connection_that_no_worker_has_is_removed_from_the_ring(queue_site: QueueSite) -> None:
     waiting = await ready(queue_site, gio=2)
     assert await queue_site.ids(1, "transfer") == waiting["gio"][:1]
     queue_site.limits = {"other": MANY}
@@ -191,10 +191,10 @@ async def test_transfers_and_control_steps_have_separate_breakers(
     assert await queue_site.redis.hget(queue_site.keys.breaker("gio", "transfer"), "failures") == b"3"
 
 
-async def test_explain_says_that_transfers_are_paused(queue_site: QueueSite, open_breaker: list[str]) -> None:
+async def test_explain_reports_that_transfers_are_paused(queue_site: QueueSite, open_breaker: list[str]) -> None:
     await queue_site.claim(role="transfer")
-    sentence = await queue_site.queue.explain(open_breaker[0])
-    assert sentence.startswith("Transfers of connection gio are paused until ")
+    explanation = await queue_site.queue.explain(open_breaker[0])
+    assert explanation.startswith("Transfers of connection gio are paused until ")
 
 
 async def test_only_outages_count_for_other_exports(queue_site: QueueSite) -> None:

@@ -1,4 +1,4 @@
-"""Stores that refuse some checksums: which mode is used instead, and that it is detected once."""
+"""Stores that refuse some checksums: the worker uses another checksum mode, and detects that mode once."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -68,7 +68,7 @@ def algorithms_in(call: Call) -> set[str]:
 
 
 def accepts_up_to(best: Algorithm | None) -> Rule:
-    """Returns a rule: a store that refuses all algorithms better than this one."""
+    """Returns the rule of a store that refuses every algorithm better than `best`."""
     unknown = {algorithm.name for algorithm in ALGORITHMS[: BEST_ALGORITHMS.index(best)]}
     return lambda call: Refusal(400, "InvalidArgument") if algorithms_in(call) & unknown else None
 

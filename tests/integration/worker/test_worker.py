@@ -1,4 +1,4 @@
-"""The claim loop: what starts a claim, how it stops, and what it does while Redis refuses or is unreachable."""
+"""The claim loop: what starts a claim, how the loop stops, and what it does while Redis refuses or is unreachable."""
 
 import asyncio
 import subprocess
@@ -42,7 +42,7 @@ def ends_after(polls: int) -> Callable[[int], Polled]:
 
 @pytest.fixture
 def rare_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes polls of the queue so rare that a quick claim must have been started by something else."""
+    """Makes polls of the queue so rare that a quick claim must have another cause."""
     monkeypatch.setattr(claim_loop, "QUEUE_POLL_S", 60.0)
 
 
@@ -79,7 +79,7 @@ async def test_step_enqueued_before_start_is_claimed(queue_site: QueueSite) -> N
 
 
 @pytest.mark.usefixtures("rare_polls")
-async def test_step_is_claimed_when_it_is_due(queue_site: QueueSite) -> None:
+async def test_step_is_claimed_when_due(queue_site: QueueSite) -> None:
     driver = ScriptedDriver(ends_after(2))
     async with Parts(queue_site, driver, real_time, draw=lambda: 0.1).running():
         export_id = await queue_site.enqueue()

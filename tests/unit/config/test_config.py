@@ -1,4 +1,4 @@
-"""The configuration: the complete sample, overrides from the environment, and errors that name the setting."""
+"""The configuration: a sample file, overrides from the environment, and errors that name the setting."""
 
 import os
 import traceback
@@ -24,10 +24,10 @@ namespace = "exports"                       # first part of every Redis key and 
 bucket = "my-exports"
 prefix = ""                                 # put before every key
 region = "us-east-1"
-endpoint_url = "http://127.0.0.1:9000"      # leave out for AWS
+endpoint_url = "http://127.0.0.1:9000"      # omit it for AWS
 key_template = "{kind}/dt={date}/{export_id}/{file_name}"
 
-[connections.gio]                           # a request names a connection; it never carries a secret
+[connections.gio]                           # a request names a connection; it never contains a secret
 platform = "growingio"                      # growingio | growingio-rest | thinkingdata | sensorsdata
 base_url = "https://op.example.cn"
 token = "env:GIO_TOKEN"                     # or client_secret = "…" for the OAuth grant of the platform
@@ -43,7 +43,7 @@ base_url = "https://sa.example.cn"
 project = "default"
 token = "file:/run/secrets/sa-token"        # or api_key = "…" for the v3 API
 
-[sinks.stream]                              # where completion events go; the default when no sink is named
+[sinks.stream]                              # destination of completion events; the default if no sink is configured
 type = "redis-stream"                       # redis-stream | webhook | sqs | sns | eventbridge | broker
 stream = "exports:events"
 
@@ -57,7 +57,7 @@ request = { connection = "gio", export = { kind = "growingio.segment_users", pro
 host = "127.0.0.1"
 port = 8080
 api_keys = ["env:GATEWAY_KEY"]
-"""  # noqa: E501 - the sample of the documentation, unchanged
+"""  # noqa: E501 - an inline table of TOML must be on one line
 
 GIO = '[connections.gio]\nplatform = "growingio"\nbase_url = "https://op.example.cn"\n'
 
@@ -263,7 +263,11 @@ REFUSALS = [
     (f"[gateway]\napi_keys = '{CANARY}'", "gateway.api_keys: "),
     (f"[gateway]\napi_keys = [['{CANARY}']]", "gateway.api_keys.0: "),
     ("[worker]\nlease_s = inf", "worker.lease_s: "),
-    ("[worker]\nlease_s = 0.5", "worker.lease_s: "),
+    (
+        "[worker]\nlease_s = 2.9",
+        "worker.lease_s: must be at least 3 (seconds): a worker renews its leases once a second",
+    ),
+    ("[worker]\nlease_s = nan", "worker.lease_s: "),
     ("[retry]\nmax_attempts = 0", "retry.max_attempts: "),
     ("[transfer]\nmemory_mib = 8", "transfer.memory_mib: "),
     (f"redis_url = 'http://:{CANARY}@h'", "redis_url: must be redis://, rediss://, unix:// or sentinel://"),

@@ -61,7 +61,7 @@ def test_restart_keeps_stored_files() -> None:
     export = transitions.after_file(export, transferring_state(export), stored("b.csv"), at(7)).export
     again = transitions.restart(saved(given_up(export)), "transfer", at(100)).export
     assert transferring_state(again).stored == transferring_state(export).stored
-    # The manifest contains this time, so no manifest could be written without it.
+    # The manifest contains this time, so a restart must keep the time.
     assert transferring_state(again).landed_at == at(7).now
 
 

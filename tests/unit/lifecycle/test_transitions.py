@@ -62,7 +62,7 @@ def test_submit_in_second_claim_warns_in_note() -> None:
     )
 
 
-def test_submit_with_known_durations_schedules_first_poll_at_their_end() -> None:
+def test_submit_with_known_durations_schedules_first_poll_at_usual_end() -> None:
     durations_s = [30.0] * 20
     decision = transitions.after_submit(
         export_of(), Submitted("op1"), at(1, 0.5), POLICY, history=StepHistory(1, durations_s)
@@ -93,7 +93,7 @@ def test_pending_polls_use_no_attempt_and_back_off(count: int) -> None:
     assert (export.attempt, export.error) == (0, None)
 
 
-def test_pending_poll_with_known_durations_waits_for_next_end() -> None:
+def test_pending_poll_with_known_durations_waits_for_next_usual_end() -> None:
     durations_s = [10.0] * 10 + [30.0] * 10
     state = running_state(running())
     decision = transitions.after_poll(
@@ -102,7 +102,7 @@ def test_pending_poll_with_known_durations_waits_for_next_end() -> None:
     assert due_in_s(decision, at(12)) == POLICY.poll.wait_s(1, 12.0, durations_s, 0.5) == 18.0
 
 
-def test_pending_poll_of_operation_of_unknown_age_counts_it_as_new() -> None:
+def test_pending_poll_of_operation_of_unknown_age_assumes_new_operation() -> None:
     durations_s = [10.0] * 10 + [30.0] * 10
     state = Running(operation_id="op1")
     decision = transitions.after_poll(
@@ -216,7 +216,7 @@ def test_failed_operation_fails_export_with_platform_message() -> None:
 # Transfers
 
 
-def test_stored_files_are_counted_and_last_one_is_timed() -> None:
+def test_stored_files_are_counted_and_time_of_last_file_is_kept() -> None:
     export = transferring()
     export = transitions.after_file(export, transferring_state(export), stored("a.csv"), at(6)).export
     assert transferring_state(export).landed_at is None
@@ -268,7 +268,7 @@ def test_file_that_stays_missing_fails_export() -> None:
 
 
 def one_stored(then: Ready) -> Export:
-    """Of two files, the first is stored in S3 and the second was missing. Then the platform was polled again."""
+    """Returns an export with two files: the first is stored, the second was missing, and a new poll returned `then`."""
     export = transferring()
     export = transitions.after_file(export, transferring_state(export), stored("下载 & 列表.csv"), at(6)).export
     export = endings.after_failure(export, ResultMissingError("410"), at(7), POLICY).export

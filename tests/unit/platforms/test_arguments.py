@@ -273,7 +273,7 @@ def test_operation_without_json_parameters_accepts_any_object() -> None:
 @pytest.mark.parametrize(
     ("body", "given", "message"),
     [
-        ("none", True, "body: user takes none"),
+        ("none", True, "body: is not accepted: user takes none"),
         ("none", False, None),
         ("csv", False, "body: is required: user takes CSV"),
         ("csv", True, None),

@@ -108,14 +108,14 @@ def test_first_export_that_waits_for_a_slot_has_position_zero() -> None:
 
 def test_export_that_is_offered_to_other_workers_has_the_reason() -> None:
     assert explained(Phase.QUEUED, offered_to_others=True, due_ms=None) == (
-        "The last worker that claimed it does not know connection gio, or runs an older version. "
-        "The other workers are offered it first. After some seconds, every worker can claim it again."
+        "The last worker that claimed this export does not know connection gio, or runs an older version. "
+        "Other workers can claim the export at once. After some seconds, every worker can claim it again."
     )
 
 
 def test_missing_queue_entry_is_reported() -> None:
     assert explained(due_ms=None) == (
-        "Its queue entry is missing. The sweep of a worker restores it within one minute."
+        "The queue entry of this export is missing. The sweep of a worker restores the entry within one minute."
     )
 
 
@@ -133,7 +133,7 @@ def test_claimed_step_has_the_time_at_which_another_worker_may_claim_it(phase: P
 def test_paused_connection_has_the_end_of_the_pause_and_the_reason(phase: Phase) -> None:
     assert explained(phase, failures=7, paused_until_ms=epoch_ms(LATER)) == (
         "Connection gio is paused until 2026-11-22T03:05:00.000Z: its platform did not answer 7 times in a row. "
-        "Then one export probes it. If it answers, all exports resume."
+        "Then one export tests the platform. If the platform answers, all exports resume."
     )
 
 
@@ -145,7 +145,8 @@ def test_pause_that_has_ended_is_ignored(until: datetime) -> None:
 def test_paused_transfers_have_the_end_of_the_pause_and_the_reason() -> None:
     assert explained(Phase.TRANSFERRING, failures=7, paused_until_ms=epoch_ms(LATER)) == (
         "Transfers of connection gio are paused until 2026-11-22T03:05:00.000Z: the host of its files, or S3, was "
-        "unreachable 7 times in a row. Then one export probes it. If it answers, all transfers resume."
+        "unreachable 7 times in a row. Then one export tests that service. "
+        "If the service answers, all transfers resume."
     )
 
 

@@ -50,7 +50,7 @@ async def test_cancelled_waiter_does_not_block_next_one() -> None:
     assert pool.taken_bytes == 0
 
 
-async def test_waiter_cancelled_just_before_buffer_is_given_back() -> None:
+async def test_waiter_cancelled_just_before_buffer_is_given_back_takes_no_budget() -> None:
     pool = BufferPool(100)
     first = await pool.take(100)
     waiting = asyncio.create_task(pool.take(50))
@@ -62,7 +62,7 @@ async def test_waiter_cancelled_just_before_buffer_is_given_back() -> None:
     assert pool.taken_bytes == 0
 
 
-async def test_waiter_cancelled_just_after_buffer_was_granted() -> None:
+async def test_waiter_cancelled_just_after_buffer_was_granted_returns_the_budget() -> None:
     pool = BufferPool(100)
     first = await pool.take(100)
     waiting = asyncio.create_task(pool.take(100))
@@ -122,7 +122,7 @@ async def test_larger_buffers_replace_smaller_spare_ones() -> None:
     pool.give_back(held)
 
 
-async def test_cut_buffer_keeps_its_beginning() -> None:
+async def test_cut_buffer_keeps_its_first_bytes() -> None:
     pool = BufferPool(100)
     buffer = await pool.take(10)
     buffer.data[:3] = b"abc"

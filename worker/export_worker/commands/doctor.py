@@ -22,7 +22,7 @@ LABELS = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
 def doctor(*, as_json: bool) -> None:
     """Check everything that a worker needs.
 
-    Real calls check the configuration, Redis, S3, connections, sinks, triggers and workers.
+    Checks the configuration, Redis, S3, connections, sinks, triggers and workers with real calls.
     """
     findings = asyncio.run(_report(as_json=as_json))
     status = max((finding.status for finding in findings), default=0)

@@ -1,4 +1,4 @@
-"""`export-worker events`: delivers completion events again, and lists the events that were given up."""
+"""`export-worker events`: delivers completion events again, and lists the events that workers have given up."""
 
 import asyncio
 import re
@@ -30,14 +30,14 @@ def _moment(_: click.Context, option: click.Parameter, value: str) -> datetime:
 
 
 def since(text: str, now: datetime) -> datetime:
-    """Returns the moment that a text names.
+    """Returns the date and time that a text states.
 
     Args:
         text: An RFC 3339 date and time, in UTC unless it has a time zone, or a time ago such as `30m`.
         now: The current time, with its time zone.
 
     Raises:
-        ValueError: The text names no moment.
+        ValueError: The text has neither form.
     """
     ago = re.fullmatch(r"(\d{1,9})([smhd])", text)
     if ago:
@@ -48,7 +48,7 @@ def since(text: str, now: datetime) -> datetime:
 
 @click.group()
 def events() -> None:
-    """Deliver events again, or list events that were given up."""
+    """Deliver events again, or list the events that workers have given up."""
 
 
 @events.command()
@@ -88,7 +88,7 @@ def replay(*, moment: datetime, sink: str | None, dry_run: bool, as_json: bool) 
 @only_sink
 @options.as_json
 def undelivered(*, sink: str | None, as_json: bool) -> None:
-    """List the events that were given up, with the reason. `events replay` delivers them again."""
+    """List the events that workers have given up, with the reason. `events replay` delivers such events again."""
     config = load_config()
     sinks = _chosen_sinks(config, sink)
     found = asyncio.run(_undelivered(config, sinks))

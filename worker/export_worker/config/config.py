@@ -24,12 +24,12 @@ from export_worker.redis.sentinel import is_sentinel_url
 
 DEFAULT_FILE = "export-worker.toml"
 FILE_VARIABLE = "EXPORT_CONFIG"
-"""The variable that names the file. It is no setting."""
+"""The variable that names the file. No setting has this name."""
 _SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$")
 """The ends of the variables that Kubernetes sets in every pod for each Service, e.g. one named `export-gateway`."""
 
 _PYDANTIC_SUBJECT = re.compile(r"^[A-Z][a-z]+ should")
-"""The start of pydantic's messages: `Input should`, `String should`. Ours name the setting there."""
+"""The start of pydantic's messages, such as `Input should`. Our messages start with the name of the setting."""
 _NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 _NAMESPACE_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 SectionName = Annotated[str, StringConstraints(pattern=_NAME_PATTERN)]
@@ -51,7 +51,7 @@ def _checked_url(url: str) -> str:
 
 
 def _typed_sink(sink: Any) -> Any:
-    """Adds the type `redis-stream` to a sink without a type: the first version had no other."""
+    """Adds the type `redis-stream` to a sink without a type: the first version of export-worker had no other sinks."""
     return {"type": "redis-stream", **sink} if isinstance(sink, dict) else sink
 
 
@@ -154,8 +154,8 @@ def settings_file() -> Path | None:
 def ignored_variables(environment: Mapping[str, str]) -> list[str]:
     """Returns the `EXPORT_` variables whose first part is neither a setting nor a section.
 
-    They are ignored, because Kubernetes sets EXPORT_WORKER_SERVICE_HOST and the like. The variables that Kubernetes
-    sets for a Service are not returned. An unknown setting within a section is a `ConfigError`.
+    Such variables are ignored, because Kubernetes sets EXPORT_WORKER_SERVICE_HOST and the like in every pod. Variables
+    with such a Kubernetes name are not returned. An unknown setting within a section is a `ConfigError`.
     """
     known = {FILE_VARIABLE, *(f"EXPORT_{name.upper()}" for name in Config.model_fields)}
     return sorted(

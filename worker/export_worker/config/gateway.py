@@ -27,4 +27,4 @@ class GatewaySettings(Section):
 
     Default 15, above 0, at most 3600."""
     stop_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
-    """Seconds that running requests have to end after a stop signal. Default 10, at least 0, at most 3600."""
+    """Seconds for which a stopping gateway waits for running requests. Default 10, at least 0, at most 3600."""

@@ -1,4 +1,4 @@
-"""The section `transfer`."""
+"""The section `transfer`: the limits of transfers."""
 
 from typing import Annotated
 
@@ -13,8 +13,8 @@ class TransferSettings(Section):
     memory_mib: Annotated[int, Field(ge=16)] = 128
     """MiB of buffers that all transfers of one process share. Default 128, at least 16.
 
-    A single part can be larger: with the default, of a file above 120 GiB of unknown length, or above 1.2 TiB. Such a
-    part takes all of the memory while it fills."""
+    A part that is as large as this, or larger, uses all of the memory. With the default, this concerns files of unknown
+    length beyond 117 GiB, and files of known length beyond 1.2 TiB."""
     parts_in_flight: Annotated[int, Field(ge=1, le=32)] = 4
     """The number of parts of one file that are uploaded at once. Default 4, 1 to 32."""
     mib_per_second: Annotated[float, Field(gt=0)] | None = None

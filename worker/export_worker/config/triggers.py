@@ -1,4 +1,4 @@
-"""The sections `triggers`: the sources of messages that request exports."""
+"""The sections `triggers.NAME`: the sources of messages that request exports."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -12,7 +12,7 @@ class TriggerSettings(Section):
     """The common settings of all triggers."""
 
     request: dict[str, Any] | None = None
-    """A template of the export request, with JMESPath in braces over the CloudEvent.
+    """A template of the export request. JMESPath expressions in braces are evaluated on the CloudEvent.
 
     Default: none; then the message itself is a request."""
 
@@ -28,7 +28,7 @@ class RedisStreamTrigger(TriggerSettings):
 
     Default `export-worker`, 1 to 1024 characters."""
     claim_after_s: Annotated[float, Field(gt=0)] = 60.0
-    """Entries that another consumer has read and not acknowledged for this time (seconds) are claimed.
+    """Seconds after which an entry that another consumer has read, but not acknowledged, is claimed.
 
     Default 60, above 0."""
 
@@ -44,7 +44,7 @@ class SqsTrigger(TriggerSettings):
     endpoint_url: Endpoint | None = None
     """The address of a service other than AWS, http:// or https://. Default: AWS."""
     visibility_s: Annotated[int, Field(ge=3, le=43_200)] = 30
-    """The visibility timeout of a message in work (seconds). It is extended until the message is done.
+    """Seconds for which SQS hides a received message from others. Extended while the message is handled.
 
     Default 30, 3 to 43,200 (12 hours)."""
     wait_s: Annotated[int, Field(ge=0, le=20)] = 5
@@ -64,7 +64,7 @@ class BrokerTrigger(TriggerSettings):
     group: Text = "export-worker"
     """NATS: the durable consumer. Kafka: the consumer group. RabbitMQ does not use it. Default `export-worker`."""
     stream: Text | None = None
-    """The JetStream that stores the subject. Required for NATS, not allowed for other brokers."""
+    """The stream of JetStream that stores the subject. Required for NATS, not allowed for other brokers."""
 
     @model_validator(mode="after")
     def _fits_broker(self) -> Self:

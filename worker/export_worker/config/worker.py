@@ -2,9 +2,20 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from export_worker.config.section import Section
+
+LEASE_MIN_S = 3.0
+"""Workers claim and renew once a second, and a lease must survive two renewals that are late or lost."""
+
+
+def _checked_lease(lease_s: float) -> float:
+    if lease_s < LEASE_MIN_S:
+        why = "a worker renews its leases once a second, and a shorter lease would end although its worker lives"
+        raise PydanticCustomError("short_lease", f"must be at least {LEASE_MIN_S:g} (seconds): {why}")
+    return lease_s
 
 
 class RetrySettings(Section):
@@ -29,8 +40,10 @@ class WorkerSettings(Section):
     """The number of submits and polls at once. Default 50, at least 1."""
     transfers: Annotated[int, Field(ge=1)] = 4
     """The number of exports whose files are transferred at once. Default 4, at least 1."""
-    lease_s: Annotated[float, Field(ge=1)] = 15.0
-    """A worker that does not renew its lease for this time (seconds) loses the step. Default 15, at least 1."""
+    lease_s: Annotated[float, AfterValidator(_checked_lease)] = 15.0
+    """A worker that does not renew its lease for this time (seconds) loses the step. Default 15, at least 3.
+
+    Below 8 s, an outage of Redis of 2 to 3 s may end a lease although its worker lives."""
     sweep_s: Annotated[float, Field(gt=0)] = 5.0
     """Seconds between searches for overdue exports. Default 5, above 0."""
     drain_s: Annotated[float, Field(ge=0)] = 10.0

@@ -28,7 +28,7 @@ class OtherKind(Model):
 
 @cache
 def other_kinds() -> dict[str, type[OtherKind]]:
-    """Returns the models of the installed packages, by kind. The first request that is read or built loads them.
+    """Returns the models of the installed packages, by kind. Loads them when the first request is read or built.
 
     Raises:
         ConfigError: A model cannot be loaded, or does not follow the rules of `OtherKind`.

@@ -24,10 +24,10 @@ ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
 
 
 class Output(Model):
-    """How the files are written. By default they keep the platform's bytes.
+    """How the files are written. By default the files keep the platform's bytes.
 
-    `count_rows` counts the records of CSV and NDJSON, a header line included. `format` converts CSV to Parquet. Each
-    column is text unless `schema` gives it a type; an empty value of such a column is null.
+    `count_rows` counts the records of CSV and NDJSON, a header line included. `format` converts CSV to Parquet.
+    A column is text unless `schema` gives it a type. In a column with a type, an empty value is null.
     """
 
     # pydantic's models have a method `schema`, so the field has another name in Python.
@@ -35,8 +35,8 @@ class Output(Model):
 
     charset: Charset | None = None
     compression: Compression = "none"
-    # Later fields are left out of the JSON unless the request sets them. So an older worker can read the request, and
-    # the fingerprint of a request from before the fields existed stays the same.
+    # The fields below were added later, and are left out of the JSON unless the request sets them. So an older worker
+    # can read the request, and the fingerprint of a request from before the fields existed stays the same.
     count_rows: Annotated[bool, Field(exclude_if=not_)] = False
     format: Annotated[Literal["parquet"] | None, Field(exclude_if=not_)] = None
     column_types: Annotated[

@@ -31,12 +31,12 @@ Count = Annotated[int, Field(ge=0)]
 
 
 def _is_none(value: object) -> bool:
-    """Tests for fields that a document leaves out while they have no value."""
+    """Returns whether a value is None. A field with this test is left out of the JSON while it is None."""
     return value is None
 
 
 class _Report(Model):
-    """Ignores unknown fields: a newer worker may report more than this producer knows."""
+    """Ignores unknown fields: a newer worker may send fields that this version does not have."""
 
     model_config = ConfigDict(extra="ignore", strict=False)
 
@@ -54,7 +54,7 @@ class Progress(_Report):
 
 
 class Counters(_Report):
-    """What the export has used so far. A poll whose result is not ready is no retry."""
+    """What the export has used so far. A poll that finds the operation still running does not count as a retry."""
 
     polls: Count = 0
     submits: Count = 0

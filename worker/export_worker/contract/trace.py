@@ -1,4 +1,4 @@
-"""W3C trace context: it connects an export with the service's request that caused it."""
+"""W3C trace context: connects an export with the request of the service that caused the export."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
@@ -19,7 +19,10 @@ _CONFIG = Model.model_config | {"regex_engine": "python-re"}
 
 
 class TraceContext(Model):
-    """The record has it as JSON in the field `trace`; the completion event has its `traceparent` as an extension."""
+    """The trace context of a request.
+
+    The record stores it as JSON in the field `trace`. The completion event has the `traceparent` as an extension.
+    """
 
     model_config = _CONFIG
 
@@ -31,7 +34,7 @@ class TraceContext(Model):
         """Reads the context of a carrier, such as the headers of a request.
 
         An invalid tracestate is left out, and the rest is kept. A service that cannot read a context must continue
-        without one (W3C Trace Context, 4.3), so this raises nothing.
+        without one (W3C Trace Context, 4.3), so this method raises no error.
 
         Returns:
             The context, or None if the carrier has none, or an invalid one.

@@ -41,7 +41,7 @@ TIMEOUT_S = 120.0
 def demo(count: int, *, serve: bool, as_json: bool) -> None:
     """Run every kind of export with an embedded Redis, an embedded S3 server and simulated platforms.
 
-    There are two rounds: in the first the platforms work; in the second they fail some calls, and the workers retry.
+    There are two rounds. In the second round, the platforms fail some calls, and the workers retry.
     """
     with tempfile.TemporaryDirectory(prefix="export-worker-demo-") as directory:
         complete = asyncio.run(_demo(Path(directory), count, serve=serve, as_json=as_json))

@@ -16,7 +16,8 @@ from export_worker.redis.client import close_redis, open_redis
 STATUS_POLL_S = 0.1
 """The interval at which statuses and events are read."""
 EVENTS_TIMEOUT_S = 15.0
-"""An event normally arrives within a second of the export's end. If its dispatcher dies, this timeout is too short."""
+"""An event normally arrives within a second of the export's end. After the death of the
+worker that delivers it, the next delivery would take longer than this timeout."""
 STREAM = "exports:events"
 
 ShowStatuses = Callable[[Sequence[Status]], None]

@@ -1,4 +1,4 @@
-"""Child processes: they are started, awaited until they listen, and always stopped at the end."""
+"""Starts child processes, waits until they listen, and always stops them at the end."""
 
 import asyncio
 import contextlib
@@ -47,7 +47,8 @@ async def child(
             stdout=log,
             stderr=log,
             env=plain_environment() if env is None else env,
-            # A terminal sends Ctrl-C to the whole process group. A group of its own leaves the order of stopping to us.
+            # A terminal sends Ctrl-C to the whole process group. A child in a separate group does not receive it, so
+            # this process decides in which order the children stop.
             start_new_session=True,
         )
     try:
@@ -78,7 +79,7 @@ async def wait_until_listening(process: asyncio.subprocess.Process, port: int, *
     """Waits until a child process listens on a port.
 
     Raises:
-        ServiceUnreachableError: The process ended, or did not listen in time. The message has the end of its log.
+        ServiceUnreachableError: The process ended, or did not listen in time. The message contains the end of the log.
     """
     try:
         async with asyncio.timeout(START_TIMEOUT_S):

@@ -55,7 +55,7 @@ EXPORTS: tuple[tuple[str, dict[str, Any]], ...] = tuple(
     )
     for export in exports
 )
-"""The name of a connection in the demo's configuration, and an export."""
+"""Pairs: the name of a connection in the demo's configuration, and an export from this connection."""
 
 CONNECTIONS: dict[str, dict[str, str]] = {
     "gio": {"platform": "growingio", "token": "env:DEMO_TOKEN"},
@@ -69,11 +69,11 @@ CONNECTIONS: dict[str, dict[str, str]] = {
 ROUND_KEY = "weather"
 """The key in the metadata of each export whose value is the name of the round."""
 GOOD, FLAKY = "good", "flaky"
-"""The names of the two rounds: in the first the platforms work, in the second they fail some calls."""
+"""The names of the two rounds. In the first, the platforms work. In the second, the platforms fail some calls."""
 
 
 def demo_requests(count: int, round_name: str) -> list[ExportRequest]:
-    """Returns `count` requests, or more if that is needed for one of every kind.
+    """Returns `count` requests, or more if fewer would leave out a kind of export.
 
     Args:
         count: The number of requests.

@@ -13,7 +13,7 @@ from export_worker.s3.buckets import create_bucket
 BUCKET = "demo-exports"
 CONFIG_FILE = "export-worker.toml"
 S3_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "demo-access-key", "AWS_SECRET_ACCESS_KEY": "demo-secret-key"}
-"""The server does not check them."""
+"""Moto does not check credentials, but clients must send some."""
 
 _CONFIG = """\
 redis_url = "{redis_url}"
@@ -42,7 +42,7 @@ class Services:
     """The addresses of the running services.
 
     Args:
-        directory: The directory of the configuration, the logs and Redis' file.
+        directory: The directory of the configuration, the logs and the append-only file of Redis.
         redis_url: The Redis.
         s3_url: The S3 server.
         platform_url: The simulator.

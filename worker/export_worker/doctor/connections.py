@@ -52,7 +52,7 @@ def _failure(about: str, name: str, error: Exception, redactor: Redactor) -> Fin
 
 
 async def _cheap_call(driver: Driver) -> str | None:
-    """Makes one cheap call. Returns what it found, or None if the driver offers none."""
+    """Makes one cheap call. Returns its result as text, or None if the driver has no such call."""
     match driver:
         case Checking():
             return await driver.check()

@@ -18,7 +18,7 @@ from export_worker.s3.scratch import LIFECYCLE, OWNER, ScratchCallError, Scratch
 
 ABOUT = "s3"
 CHECK_TIMEOUT_S = 60.0
-"""For all calls together: there are about thirty, and a store answers each within a second."""
+"""For all calls together. There are about thirty calls, and a store normally answers each within a second."""
 SINGLE, MULTIPART = "single objects", "multipart uploads"
 FIX_LIFECYCLE = "add a lifecycle rule with AbortIncompleteMultipartUpload, DaysAfterInitiation 7"
 
@@ -85,7 +85,7 @@ class _Check:
 
 
 async def check_s3(client: S3Client, bucket: str, prefix: str) -> list[Finding]:
-    """Makes the calls of a transfer. If the store is slow, this takes a minute and the time of one call.
+    """Makes the calls of a transfer. The time limit is checked between calls, so the last call may exceed it.
 
     Args:
         client: See `build_client`.
@@ -122,7 +122,7 @@ def _failure(error: ScratchCallError) -> Finding:
 
 
 def _check_single_objects(check: _Check) -> Iterator[Finding]:
-    # The first call carries a checksum, as a transfer's does: a bucket with Object Lock refuses objects without one.
+    # The first call has a checksum, as in a transfer: a bucket with Object Lock refuses objects without a checksum.
     mode, _ = check.best_mode(PUT, lambda mode: check.store.put("put", mode))
     with check.required(HEAD):
         owner = check.store.owner("put")
@@ -194,7 +194,7 @@ def _check_uploads(check: _Check) -> Iterator[Finding]:
     store = check.store
     create_mode, upload = check.best_mode(CREATE, lambda mode: store.create_upload("parts", mode))
     mode, etag = check.best_mode(PART, partial(store.send_part, upload), create_mode.modes_of_upload)
-    # Completing the upload leaves out the second part.
+    # The second part is not listed when the upload is completed.
     verified = check.refuses_wrong_checksum(PART, partial(store.send_part, upload, mode, number=2))
     listing = _check_part_list(check, upload)
     complete = partial(store.complete, upload, etag, create_only=True)

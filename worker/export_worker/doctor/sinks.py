@@ -25,7 +25,7 @@ async def check_sink(name: str, settings: AnySink, open_sink: SinkOpener, redact
 
     Args:
         name: Name of the sink.
-        settings: Its settings, which decide what to advise.
+        settings: The sink's settings, which determine the advice.
         open_sink: Opens the sink.
         redactor: Masks the secrets in error messages.
     """
@@ -44,7 +44,7 @@ async def check_endpoint(
     Args:
         about: What the finding is about.
         section: Section of the configuration, for the advice.
-        settings: Settings of the sink or trigger, which decide what to advise.
+        settings: Settings of the sink or trigger, which determine the advice.
         opening: Opens the sink; raises ConfigError if its settings are wrong.
         redactor: Masks the secrets in error messages.
     """
@@ -85,7 +85,7 @@ def _failure(about: str, section: str, says: str, error: SinkError, settings: En
 
 
 def _fix_address(section: str, settings: Endpoint) -> str:
-    """Returns what to check if the other side does not answer."""
+    """Returns the advice for a service that does not answer."""
     match settings:
         case RedisStreamSink():
             return "see the findings about redis"

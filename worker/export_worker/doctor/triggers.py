@@ -1,4 +1,4 @@
-"""Checks triggers: whether the source of each can be read. No message is taken."""
+"""Checks triggers: whether the source of each can be read. No message is consumed."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from export_worker.sinks.base import Sink
 CHECK_TIMEOUT_S = 10.0
 
 SourceOpener = Callable[[str], AbstractAsyncContextManager[Sink]]
-"""Opens the queue or broker that a trigger reads as a sink, by the trigger's name. Raises ConfigError."""
+"""Opens, as a sink, the queue or broker of the trigger with this name. Raises ConfigError."""
 
 
 async def check_trigger(
@@ -50,10 +50,10 @@ async def check_trigger(
 
 
 def _stream_commands(stream: str) -> dict[str, tuple[str, ...]]:
-    """Returns the commands of a trigger, for a group that does not exist.
+    """Returns the commands that a trigger runs, with arguments that change nothing.
 
-    Redis checks the user's permissions first, so a refusal shows a missing permission. All other commands fail because
-    the group does not exist, and change nothing.
+    Redis checks the user's permissions first, so NoPermissionError shows a missing permission. No command changes the
+    stream: XINFO and XRANGE only read, `no-id` is not a valid id, and the others name a group that does not exist.
     """
     group = f"export-worker-doctor-{uuid4().hex[:12]}"
     return {

@@ -1,8 +1,8 @@
-"""Decides which network addresses a request may reach: no private ones, unless the configuration allows them.
+"""Defines which network addresses a request may reach: no private ones, unless the configuration allows them.
 
-An address can come from outside: from a redirect, a link in a response, or a foreign DNS server. It could
-lead into the worker's own network: to Redis, an administration page, or a cloud's metadata service. This module only
-decides; `connector` applies the decision to each connection.
+An address can come from outside: from a redirect, a link in a response, or a foreign DNS server. Such an address could
+belong to the worker's own network: to Redis, an administration page, or a cloud's metadata service. This module has the
+rules; `connector` applies them to each connection.
 """
 
 from collections.abc import Collection
@@ -18,8 +18,8 @@ metadata services of other clouds have link-local, private or shared addresses, 
 
 _NAT64 = ip_network("64:ff9b::/96")
 _GLOBAL_IPV6 = ip_network("2000::/3")
-"""All IPv6 addresses that IANA has assigned so far. Python calls an address public if none of its own lists contains
-it: site-local addresses, NAT64 within a network, and old forms that contain an IPv4 address."""
+"""All global IPv6 addresses that IANA has assigned so far. Python's `is_global` also accepts addresses outside of this
+range: site-local addresses, NAT64 within a network, and old forms that contain an IPv4 address."""
 
 
 @dataclass(frozen=True, slots=True)

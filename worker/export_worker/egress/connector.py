@@ -1,7 +1,7 @@
 """Connects only to addresses that an address policy allows.
 
-The connector resolves a host name, checks each address, and connects to one of the checked addresses. A name that
-resolves to another address a moment later (DNS rebinding) changes nothing.
+The connector resolves a host name, checks each address, and connects to one of the checked addresses. If the name
+resolves to another address a moment later (DNS rebinding), the connection still uses the checked address.
 """
 
 import socket
@@ -30,7 +30,7 @@ def origin(url: URL) -> tuple[str, str, int | None]:
 class PolicyConnector(aiohttp.TCPConnector):
     """Connects only to allowed addresses, also for redirects that aiohttp follows.
 
-    A request to another address raises AddressRefusedError.
+    A request to an address that is not allowed raises AddressRefusedError.
     """
 
     def __init__(self, policy: AddressPolicy, **options: Any) -> None:

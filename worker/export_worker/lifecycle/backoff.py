@@ -30,7 +30,7 @@ class Backoff:
         """Returns the next wait.
 
         Args:
-            waits: Number of waits before it.
+            waits: Number of waits before this one.
             draw: A random number from 0 to 1.
         """
         return self.ceiling_s(waits) * draw

@@ -46,7 +46,8 @@ class StepHistory:
 
     Args:
         claims: How often this step has been claimed. More than one means that a worker started the step and did not
-            report its end: that worker may have died after the platform accepted a submit, and before it was saved.
+            report its end: that worker may have died after the platform accepted a submit, and before the operation's
+            id was saved.
         durations_s: How long the last operations of this kind took on this connection.
     """
 
@@ -77,7 +78,7 @@ def deadline(export: Export, policy: Policy) -> datetime:
 
 
 def due_after(export: Export, moment: Moment, wait_s: float, policy: Policy) -> datetime:
-    """Returns the time of the next step: after the wait, but not after the deadline, so that it is noticed in time."""
+    """Returns the time of the next step: after the wait, or at the deadline if that is earlier."""
     # Bounded before it is added: a wait of any length must stay within the range of datetime.
     left_s = (deadline(export, policy) - moment.now).total_seconds()
     return moment.now + timedelta(seconds=max(0.0, min(wait_s, left_s)))

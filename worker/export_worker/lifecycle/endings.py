@@ -36,7 +36,8 @@ def after_failure(export: Export, error: StepError, moment: Moment, policy: Poli
             no attempt of this export.
     """
     throttled = isinstance(error, PlatformThrottledError) or (probe and error.outage)
-    # At the submit, a refused credential is wrong. Later it has worked before, so it is probably being replaced.
+    # A credential that is refused at the submit is wrong. At a later step the credential has worked before, so it is
+    # probably being replaced.
     retryable = error.retryable or (isinstance(error, AuthFailedError) and not isinstance(export.state, Queued))
     attempt = export.attempt + (0 if throttled else 1)
     report = ErrorReport(code=error.code, message=str(error), step=export.step_name, retryable=retryable)
@@ -64,7 +65,7 @@ def after_failure(export: Export, error: StepError, moment: Moment, policy: Poli
 
 
 def _state_to_retry(export: Export, error: StepError) -> Open:
-    """Returns the state from which to retry. After a missing file, the platform is polled for its new address."""
+    """Returns the state from which to retry. A missing file is retried by a poll, for its new address."""
     state = _open_state(export)
     if isinstance(state, Transferring) and isinstance(error, ResultMissingError):
         return Running(
@@ -79,7 +80,7 @@ def _state_to_retry(export: Export, error: StepError) -> Open:
 
 def _open_state(export: Export) -> Open:
     if isinstance(export.state, Ended):
-        raise TypeError(f"an export that has {export.phase} takes no step")
+        raise TypeError(f"an export in phase {export.phase} takes no step")
     return export.state
 
 
@@ -164,6 +165,6 @@ def _reached(export: Export) -> dict[str, Any]:
         case Transferring() as state:
             return {name: getattr(state, name) for name in ("operation_id", "stage", "files", "stored", "landed_at")}
         case Succeeded() | Failed() | Cancelled():
-            raise TypeError(f"an export that has {export.phase} takes no step")
+            raise TypeError(f"an export in phase {export.phase} takes no step")
         case _:
             assert_never(export.state)

@@ -1,8 +1,9 @@
 """When to poll an operation: near the times at which similar operations ended, with jitter and a ceiling. Pure.
 
-Without known durations, the waits grow exponentially with full jitter. That suits an operation of unknown length, and
-costs either many polls or a late notice. But operations of one kind on one connection are alike. Once a few durations
-are known, the next poll comes when a further share of the operations had ended, and none comes where none ever ended.
+Without known durations, the waits grow exponentially with full jitter. Such waits suit an operation of unknown length,
+but cost many polls or notice the end late. Operations of one kind on one connection take similar times. Once a few
+durations are known, each poll is planned for the time at which a further share of the known operations had ended. No
+poll is planned for an interval in which no known operation ended.
 
 Over 20,000 simulated exports with first_s = 2 and max_s = 60 (`make bench-poll`), polls of an operation and the
 mean delay after its end:
@@ -21,11 +22,13 @@ from export_worker.lifecycle.backoff import Backoff
 DURATIONS_MIN = 5
 """With fewer durations, the usual one cannot be estimated."""
 QUANTILES = 8
-"""Each poll waits for a further eighth of the known ends. More steps notice an end sooner and cost polls."""
+"""Each poll waits for a further eighth of the known ends. A larger number notices ends sooner, but costs more polls."""
 GAP_SHARE = 0.17
-"""Share of the ceiling that each known end ahead adds to the longest wait, without jitter: 3.6 ceilings for 20 ends."""
+"""Each known end ahead lengthens the longest wait by this share of `max_s`. With 20 ends ahead, a wait has at most 3.6
+times `max_s`, before jitter."""
 TAIL_SHARE = 0.08
-"""After the last known end, each wait is this share of the elapsed time, so that the delay stays proportional."""
+"""After the last known end, each wait is at most this share of the elapsed time. So the delay stays proportional to the
+duration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class PollSchedule:
     """The waits between the polls of one connection.
 
     Args:
-        first_s: Ceiling of the first wait without known durations. Planned polls are no closer than this, jitter aside.
+        first_s: Ceiling of the first wait without known durations. Planned waits are at least this long, before jitter.
         max_s: The longest wait. Only waits that are planned from known durations may be longer.
     """
 
@@ -55,7 +58,7 @@ class PollSchedule:
         # Jitter in both directions spreads exports that were submitted together. A poll may come before an end, too.
         jitter = 0.97 + 0.06 * draw
         if ahead_s:
-            # No poll in the interval in which no operation ever ended; the ends behind it are polled closely.
+            # No poll in the interval in which no known operation ended. The ends after it are polled closely.
             goal_s = min(ahead_s[min(len(durations_s) // QUANTILES, len(ahead_s) - 1)], ahead_s[0] + self.max_s / 4)
             # With fewer known ends ahead, an end before them is more likely, so the wait is shorter.
             wait_s = min(goal_s - elapsed_s, self.max_s * (len(ahead_s) + 1) * GAP_SHARE) * jitter

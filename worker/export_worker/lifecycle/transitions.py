@@ -39,7 +39,8 @@ from export_worker.lifecycle.observations import (
 )
 
 EMPTY_POLLS_MAX = 4
-"""A finished operation may name its files later (seen with replicas). After this many polls its result is empty."""
+"""A finished operation may name its files later (seen with replicas). After more polls than this without a file, the
+result counts as empty."""
 
 
 def count_submit(export: Export, claims: int) -> Export:
@@ -53,7 +54,7 @@ def count_submit(export: Export, claims: int) -> Export:
 
 
 def _submitted(history: StepHistory, operation_id: str) -> str:
-    """Returns the note of a submit. It warns about a step that was started before."""
+    """Returns the timeline's note of a submit. The note mentions an earlier submit whose result is unknown."""
     if history.claims == 1:
         return f"submitted as {operation_id}"
     return f"submitted again (an earlier submit may have reached the platform before its worker died) as {operation_id}"
@@ -98,7 +99,7 @@ def after_poll(
                 stored=_still_named(state, polled),
                 upload=state.upload,
             )
-            # This does not reset `attempt`: a file that is named but never there must not be retried forever.
+            # Does not reset `attempt`: a file that the platform names but never serves must not be retried forever.
             return Decision(
                 updated(export, moment, state=ready, due_at=moment.now, throttled=0),
                 f"ready with {len(polled.files)} file(s)",
@@ -144,7 +145,7 @@ def _wait_for_files(export: Export, state: Running, polled: Ready, moment: Momen
 def after_upload(
     export: Export, state: Transferring, upload: ResumableUpload | None, moment: Moment, note: str | None
 ) -> Decision:
-    """Saves which upload the next attempt can resume; None for no upload. This does not reset `attempt`."""
+    """Saves the upload that the next attempt can resume, or None if there is none. Does not reset `attempt`."""
     return Decision(updated(export, moment, state=state.model_copy(update={"upload": upload})), note)
 
 
@@ -186,10 +187,11 @@ def after_seal_found(export: Export, state: Transferring, stored: Stored, ending
 
 
 def restart(export: Export, start: str, moment: Moment) -> Decision:
-    """Reopens an ended export after a retry by hand. Its next end publishes an event of another id.
+    """Reopens an ended export after a retry by hand. The event of its next end has another id.
 
     Args:
-        start: submit, poll or transfer. If the export never reached that step, it restarts from the one before.
+        start: submit, poll or transfer. An export that does not have the operation or the files for this step restarts
+            from poll, or else from submit. A succeeded export has no files to transfer, so it is polled again.
     """
     state = _state_to_restart(export, start)
     if isinstance(export.state, Ended) and not isinstance(state, Transferring):

@@ -2,7 +2,7 @@
 
     from export_worker.platforms import Driver, HttpClient, Submitted
 
-Packages outside of export-worker import from here, not from the modules below, so that those can be moved. A name is
+Packages outside of export-worker import from here, so that the modules below can be moved. A name is
 imported when it is first used: importing this package alone loads neither aiohttp nor pydantic. Types are declared in
 `__init__.pyi`.
 """

@@ -44,8 +44,8 @@ def check_arguments(operation: Operation, texts: Sequence[str], body: bytes | No
         operation: The operation that the arguments are for.
         texts: Each as `name=value`. A list is given by repeating its name, or as a JSON list. An object is given as
             JSON.
-        body: JSON body of an operation that accepts one. It gives those parameters with the location `json` that no
-            text gives. An operation without such parameters accepts any object and receives its fields unchanged.
+        body: JSON body of an operation that accepts one. It has those parameters with the location `json` that are
+            not in `texts`. An operation without such parameters accepts any object and receives its fields unchanged.
 
     Raises:
         InvalidRequestError: One or more arguments are wrong, unknown, missing or given twice.
@@ -61,7 +61,7 @@ def check_arguments(operation: Operation, texts: Sequence[str], body: bytes | No
 def body_problem(operation: Operation, *, given: bool) -> FieldProblem | None:
     """Returns the problem if a body is given but not accepted, or required but not given; otherwise None."""
     if operation.body == "none" and given:
-        return FieldProblem(BODY, f"{operation.name} takes none")
+        return FieldProblem(BODY, f"is not accepted: {operation.name} takes none")
     if operation.body == "csv" and not given:
         return FieldProblem(BODY, f"is required: {operation.name} takes CSV")
     return None
@@ -128,7 +128,7 @@ class _Check:
             self._given[name] = value
 
     def require_parameters(self) -> None:
-        """Checks that all required parameters are given, and that the groups of the operation are respected."""
+        """Checks that all required parameters are given, and that each group has as many as the operation demands."""
         seen = self._given.keys() | self._invalid
         for parameter in self._parameters.values():
             if parameter.required and parameter.name not in seen:

@@ -62,7 +62,8 @@ class Direct(Protocol):
             progress: Called with the number of bytes that were just received.
 
         Returns:
-            None when the body needs more than copying. The caller then reads it with `chunks`.
+            None when the body cannot be received in this way, such as one that must be decoded. The caller then reads
+            the body with `chunks`.
         """
 
 
@@ -101,7 +102,7 @@ class Driver(Protocol):
         """Starts the platform's job."""
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:
-        """Requests the state of the job once. Never raises because the job is not ready."""
+        """Requests the state of the job once. A job that is not ready is `Pending`, and no error."""
 
     def open_result(self, export: ExportKind, file: RemoteFile) -> AbstractAsyncContextManager[Download]:
         """Opens one file of a finished job."""
@@ -120,7 +121,7 @@ class Resuming(Protocol):
         """Opens one file at the resume point.
 
         The download starts at offset 0 when the server cannot resume or has another version by now. The caller reads
-        `offset_bytes`: it is that of the resume point, or 0.
+        the download's `offset_bytes`: that of the resume point, or 0.
         """
 
 
@@ -144,7 +145,7 @@ class Catalog(Protocol):
 class Checking(Protocol):
     """Capability: one cheap call that shows whether the platform accepts the credential.
 
-    For platforms on which listing a resource would not show it.
+    For platforms on which a listing of the catalog does not prove this.
     """
 
     async def check(self) -> str:

@@ -25,7 +25,8 @@ def build_driver(name: str, settings: ConnectionSettings, redactor: Redactor) ->
         redactor: The driver registers the connection's secrets with it.
 
     Raises:
-        ConfigError: The platform is not installed, or the driver refuses the settings. Names the setting.
+        ConfigError: The platform is not installed, or the driver refuses the settings. The message names the
+            setting.
     """
     points = [point for point in entry_points(group=GROUP) if point.name == settings.platform]
     if not points:

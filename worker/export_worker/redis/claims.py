@@ -116,6 +116,11 @@ class PlatformSignal:
 
 NO_SIGNAL = PlatformSignal()
 
+Renewal = Literal["renewed", "cancel_requested", "lease_lost", "failed"]
+"""What the renewal of one lease returned. `cancel_requested`: it is renewed, and the export is to be cancelled.
+`lease_lost`: another worker has claimed the step. `failed`: Redis refused it, for example because the record is
+damaged."""
+
 
 def read_claimed_step(item: Mapping[str, Any], role: Role, since_s: float) -> ClaimedStep | None:
     """Reads one step of the answer of `claim.lua`.

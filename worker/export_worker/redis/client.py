@@ -26,9 +26,9 @@ from export_worker.redis.sentinel import is_sentinel_url, parse_sentinel_url, se
 
 CONNECT_TIMEOUT_S = 5.0
 SOCKET_TIMEOUT_S = 10.0
-"""Below the duration of a lease: a worker must notice a Redis that hangs before it loses its steps."""
+"""Below the duration of a lease: a worker must notice a Redis that hangs before the leases of its steps end."""
 PRODUCER_RETRIES = 4
-"""About a second in all: the caller wants to know soon that the address is wrong."""
+"""About a second in all, so that a wrong address is reported soon."""
 WORKER_RETRIES = 12
 """About 15 s in all: a worker survives a restart or a fail-over of Redis."""
 HEALTH_CHECK_S = 30
@@ -38,11 +38,11 @@ CALL_TIMEOUT_S = 12.0
 STARTUP_TIMEOUT_S = 12.0
 """For the first answer to a process that has just started: Redis and the process may start together."""
 PING_RETRY_S = 0.2
-"""Between two tries to get the first answer."""
+"""Between two pings of a Redis that has not answered yet."""
 WARN_AFTER_S = 1.0
-"""A call that takes longer logs what it waits for."""
+"""A call that takes longer logs a warning with the address of Redis."""
 
-# The standard library's logger: commands set up no log, and a service that uses this package has a log of its own.
+# The standard library's logger: most commands, and services that use this package, do not configure structlog.
 _log = logging.getLogger(__name__)
 
 
@@ -59,7 +59,7 @@ def open_redis(redis_url: str, *, retries: int = PRODUCER_RETRIES, max_connectio
     """
     _address(redis_url)  # refuses a malformed URL before redis-py quotes it in a message
     retry = Retry(ExponentialWithJitterBackoff(base=0.1, cap=2.0), retries)
-    # redis-py does not retry a refused connection by itself: it is still an OSError then.
+    # redis-py does not retry a refused connection by default: at that point the refusal is still an OSError.
     retry.update_supported_errors([OSError])
     options = _options_of(redis_url) | {
         "max_connections": max_connections,
@@ -74,7 +74,7 @@ def open_redis(redis_url: str, *, retries: int = PRODUCER_RETRIES, max_connectio
             pool: BlockingConnectionPool = sentinel_pool(redis_url, **options)
         else:
             pool = BlockingConnectionPool.from_url(redis_url, **options)
-        # Without this, an option that redis-py does not know would fail with the first command.
+        # Finds an option that redis-py does not know. Otherwise the first command would fail.
         pool.connection_class(**pool.connection_kwargs)
     except ValueError as error:
         raise ConfigError(f"redis_url: {error}") from None
@@ -86,8 +86,8 @@ def open_redis(redis_url: str, *, retries: int = PRODUCER_RETRIES, max_connectio
 async def _handshake(connection: Any) -> None:
     """Authenticates a new connection, within `CONNECT_TIMEOUT_S`.
 
-    redis-py 5.3 by itself checks the health of a connection before it authenticates it, and repeats both, one within
-    the other. It would wait more than two minutes for a Redis that accepts connections and never answers.
+    By default, redis-py 5.3 checks the health of a connection before the authentication, and retries one within the
+    other. So a Redis that accepts connections and never answers would delay the caller by more than two minutes.
     """
     connection.next_health_check = asyncio.get_running_loop().time() + HEALTH_CHECK_S
     try:
@@ -124,7 +124,7 @@ def _address(redis_url: str) -> str:
         parts = urlsplit(redis_url)
         host, port = parts.hostname or "localhost", parts.port or 6379
     except ValueError:
-        # Python's message quotes what it took for a port, which may be a part of the password.
+        # Python's message quotes the text that it parsed as the port, which may be a part of the password.
         advice = "is malformed; percent-encode the special characters of its password"
         raise ConfigError(f"redis_url: {advice}") from None
     if parts.scheme == "unix":
@@ -136,7 +136,7 @@ def _address(redis_url: str) -> str:
 class Commands(Protocol):
     """The commands that are sent outside of scripts, with the types of the asyncio client.
 
-    redis-py types each command for its blocking and its asyncio client at once, so that the result cannot be awaited.
+    redis-py declares one type for its blocking and its asyncio client, so mypy does not allow to await the result.
     """
 
     def hmget(self, key: str, *fields: str) -> Awaitable[list[bytes | None]]:
@@ -198,7 +198,7 @@ class Commands(Protocol):
 async def close_redis(redis: ArqRedis) -> None:
     """Closes a client and its connections. redis-py alone does not close a pool that it was given.
 
-    A connection that cannot be closed in time is dropped: every call has had its answer by then.
+    A connection that cannot be closed in time is dropped. No call waits for an answer at this point.
     """
     with suppress(RedisTimeoutError):
         await redis.aclose(close_connection_pool=True)
@@ -225,7 +225,7 @@ def redis_unreachable(redis_url: str, error: RedisError | OSError) -> ServiceUnr
 
 @asynccontextmanager
 async def translate_redis_errors(redis_url: str) -> AsyncIterator[None]:
-    """Surrounds one call of a producer, with a timeout.
+    """Ends the block, one call of a producer, after `CALL_TIMEOUT_S`, and translates its errors.
 
     Raises:
         ServiceUnreachableError: Redis cannot be reached, or has not answered within `CALL_TIMEOUT_S`.
@@ -259,6 +259,7 @@ async def wait_for_redis(redis_url: str, stop: asyncio.Event | None = None) -> N
         stop: Ends the wait early, with the same error.
 
     Raises:
+        ConfigError: The URL is malformed.
         ServiceUnreachableError: Redis has not answered within `STARTUP_TIMEOUT_S`, or refuses the password.
     """
     redis = open_redis(redis_url, retries=0, max_connections=1)
@@ -283,7 +284,7 @@ async def _ping_until_answered(redis: ArqRedis, failures: list[RedisError | OSEr
         try:
             await redis.ping()
         except AuthenticationError:
-            # redis-py makes it a connection error, but waiting does not change the password.
+            # AuthenticationError is a connection error of redis-py, but waiting does not correct the password.
             raise
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:
             failures[:] = [error]

@@ -1,12 +1,12 @@
-"""Limits the requests to one connection's platform, over all workers: each waits until the rate has room for it.
+"""Limits the requests to one connection's platform, over all workers: each request waits until the rate has room.
 
 The claim of a control step counts the step's first request in its own script, so a step with one request costs no
 further call to Redis. Every other request, and every request of a transfer, is counted by a script over the same key.
 
-A request never reserves a later moment. If the rate has no room, it sleeps and asks again. Reservations of many
-transfers would reach so far ahead that no claim ever found room, and would be used in the middle of a pause that the
-platform asked for later. To keep the number of calls to Redis small, the waiting requests of one worker form a row, of
-which only the first one asks.
+A request never reserves a later moment. If the rate has no room, the request sleeps and tries again. Reservations of
+many transfers would reach so far ahead that no claim ever found room. They would also be used during a pause that the
+platform asked for later. To keep the number of calls to Redis small, the waiting requests of one worker form a row, and
+only the first one calls Redis.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ from export_worker.redis.scripts import Script
 from export_worker.step_context import RequestGate
 
 CONTROL_WAIT_MAX_S = 15.0
-"""A control step that would wait longer for one request ends, so that its worker can run others. Only a pause is this
-long, or the interval of a rate of a few requests a minute. Such a step may wait for two intervals, or a step of several
-requests would never end."""
+"""A control step that would wait longer for one request ends, so that its worker can run other steps. Only a pause is
+this long, or the interval of a rate of a few requests a minute. With such a rate a step may wait for two intervals:
+otherwise a step with several requests would never end."""
 REDIS_TIMEOUT_S = 2.0
 """For one call to Redis: a request must not wait for all retries of a client whose Redis is unreachable."""
 
@@ -36,7 +36,7 @@ _log = structlog.get_logger(__name__)
 class Rate:
     """The rate limit of one connection, as one worker observes it.
 
-    An unreachable Redis fails no step. Until Redis is back, each worker observes the rate on its own.
+    No step fails because Redis is unreachable. Until Redis is back, each worker observes the rate on its own.
 
     Args:
         connection: Its name, for messages.
@@ -54,7 +54,7 @@ class Rate:
         self._interval_s = 1.0 / per_second
         self._control_wait_max_s = max(CONTROL_WAIT_MAX_S, 2 * self._interval_s)
         self._clock = clock
-        # Two rows, so that a transfer that waits for the end of a pause does not block control steps that give up.
+        # Two rows, so that a transfer that waits for the end of a pause does not delay control steps.
         self._control, self._transfers = asyncio.Lock(), asyncio.Lock()
         self._redis_is_unreachable = False
 

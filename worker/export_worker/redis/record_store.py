@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Literal, get_args
+from typing import get_args
 
 from arq.connections import ArqRedis
 
@@ -34,6 +34,7 @@ from export_worker.redis.claims import (
     ClaimResult,
     ConnectionLimits,
     PlatformSignal,
+    Renewal,
     Timings,
     read_claimed_step,
 )
@@ -52,8 +53,12 @@ SCAN_MAX = 1000
 
 SPARE_S = 5.0
 """Time to renew leases after an outage of Redis. A client tries to connect every 2 s at most, and the heartbeat comes
-once a second. A silence that leaves a lease no more than this counts as an outage, but only from half a lease on,
-because workers claim only once a second."""
+once a second. A silence that leaves a lease no more than this counts as an outage, but only from `SILENCE_MIN_S` on."""
+
+SILENCE_MIN_S = 3.0
+"""The shortest silence of all workers that counts as an outage of Redis: three missed claims, because an idle worker
+claims once a second. If the wait between two claims of an idle worker counted, the leases of dead workers would never
+end."""
 
 FENCE_BITS = 52
 """Of the random number that protects a claim. Lua's numbers are exact up to 53 bits."""
@@ -133,7 +138,7 @@ class Store:
             "lease_ms": _ms(lease_s),
             "aside_ms": _ms(OFFERED_TO_OTHERS_S),
             "spare_ms": _ms(min(SPARE_S, lease_s)),
-            "silence_ms": _ms(max(lease_s - SPARE_S, lease_s / 2)),
+            "silence_ms": _ms(max(lease_s - SPARE_S, SILENCE_MIN_S)),
             "fence": secrets.randbits(FENCE_BITS),
             "prefix": self._keys.prefix,
             "wake": self._keys.wake(role),
@@ -280,25 +285,39 @@ class Store:
         ]
 
     async def renew(
-        self, claimed: ClaimedStep, now: datetime, progress: Progress | None = None
-    ) -> Literal["kept", "cancel"] | None:
-        """Renews the lease of a step, and saves how far a transfer is.
+        self, steps: Sequence[tuple[ClaimedStep, Progress | None]], now: datetime
+    ) -> tuple[list[Renewal], str]:
+        """Renews the leases of steps in one call, and saves how far their transfers are.
+
+        Args:
+            steps: Each step with its progress; None leaves the saved progress unchanged.
 
         Returns:
-            `kept`; `cancel` when cancellation was requested as well; None when another worker has claimed the step.
+            One answer for each step, in the same order, and the first error of those that failed.
         """
-        keys, export_id = self._keys, claimed.export.export_id
-        answer = await self._renew.word(
-            [keys.export(export_id), keys.queue(claimed.role), keys.open],
+        if not steps:
+            return [], ""
+        keys = self._keys
+        answer = await self._renew.document(
+            [keys.open, keys.queue("control"), keys.queue("transfer")],
             {
-                "version": str(claimed.version),
-                "export_id": export_id,
-                "job_id": keys.job_id(export_id, claimed.step),
+                "prefix": keys.prefix,
                 "until_ms": epoch_ms(now + timedelta(seconds=self._timings.lease_s)),
-                "progress": None if progress is None else progress.model_dump_json(),
+                "steps": [self._renewal(claimed, progress) for claimed, progress in steps],
             },
         )
-        return _RENEWALS[answer]
+        return answer["answers"], answer.get("error", "")
+
+    def _renewal(self, claimed: ClaimedStep, progress: Progress | None) -> dict[str, object]:
+        export_id = claimed.export.export_id
+        fields: dict[str, object] = {
+            "export_id": export_id,
+            "job_id": self._keys.job_id(export_id, claimed.step),
+            "role": claimed.role,
+            "version": str(claimed.version),
+        }
+        # A field that is None would be JSON null, which Lua takes for true.
+        return fields if progress is None else fields | {"progress": progress.model_dump_json()}
 
     async def release(self, claimed: ClaimedStep, now: datetime) -> None:
         """Releases a step that was begun. Another worker resumes it at once."""
@@ -313,13 +332,6 @@ class Store:
                 "wake": keys.wake(claimed.role),
             },
         )
-
-
-_RENEWALS: dict[str, Literal["kept", "cancel"] | None] = {
-    "renewed": "kept",
-    "cancel_requested": "cancel",
-    "lease_lost": None,
-}
 
 
 def _ms(seconds: float) -> int:

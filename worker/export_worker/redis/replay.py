@@ -41,7 +41,7 @@ class Replay:
         self._sinks = tuple(sinks)
 
     async def since(self, moment: datetime, now: datetime, *, dry_run: bool = False) -> list[Replayed]:
-        """Delivers every event from a moment on again, to the sinks that its request names.
+        """Delivers again every event from a moment on, to the sinks that the event's request names.
 
         Args:
             moment: The time of the first event to deliver.

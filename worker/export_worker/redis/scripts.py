@@ -3,12 +3,12 @@
 A script gets its keys in KEYS and one JSON object in ARGV[1]. It answers with a JSON object or with one status word.
 The comment at the top of each Lua file documents the keys, the fields of the object and the answer.
 
-What a script must know about JSON in Redis (measured with Redis 6.2, 7.0 and Valkey 9.1):
+What the author of a script must know about JSON in Redis (measured with Redis 6.2, 7.0 and Valkey 9.1):
 
 - Integers up to 2^53 are exact in Lua, and `redis.call` writes them in full. `..` and `cjson.encode` keep 14 digits:
   enough for a time in ms, too few for a record's version, which therefore is a string in both directions.
 - `cjson.encode` writes an empty table as an object. A script leaves an empty list out of its answer.
-- JSON null is a value that Lua takes for true. An argument that is None is left out instead, and is nil in Lua.
+- JSON null becomes a value that counts as true in Lua. An argument that is None is left out instead, and is nil in Lua.
 - A document that Redis only stores (a status, an event) is one string field. It is neither parsed nor built by Lua.
 """
 

@@ -58,7 +58,7 @@ class S3Calls:
 
     @contextmanager
     def _measured(self, operation: str, sent_bytes: int) -> Iterator[None]:
-        """Reports the duration and result of the call in the block. A cancelled call counts as no failure of S3."""
+        """Reports the duration and result of the call in the block. A cancelled call does not count as a failure."""
         started_s, failure = time.monotonic(), None
         try:
             yield
@@ -90,7 +90,7 @@ class S3Calls:
             operation: Name of the call.
             arguments: Arguments of the call that do not depend on the mode.
             mode_arguments: Returns the other arguments; runs in the thread that makes the call.
-            upload_mode: Mode in which the upload was created that the call belongs to. Its parts accept no other CRC.
+            upload_mode: Mode in which the call's upload was created. The upload accepts no parts with another CRC.
             sent_bytes: Size of the body, for the instrument.
 
         Returns:
@@ -108,8 +108,8 @@ class S3Calls:
                     raise
                 continue
             if mode != modes[0] and upload_mode in {None, self._modes[kind][0]}:
-                # The success proves that the checksum was the reason of the refusal. It proves nothing if the upload
-                # was created in another mode than a new upload would be.
+                # The success proves that the checksum was the reason of the refusal. There is no such proof if the
+                # upload was created in another mode than a new upload would be.
                 self._exclude(kind, modes[modes.index(mode) - 1])
             if mode.algorithm.field in response or response.get("ChecksumAlgorithm") == mode.algorithm.name:
                 self._confirmed.add((operation, mode))
@@ -121,8 +121,8 @@ class S3Calls:
     ) -> dict[str, Any]:
         added = mode_arguments(mode)
         if "Body" in added and not mode.by_md5 and (operation, mode) not in self._confirmed:
-            # A store that does not support a checksum may silently ignore it. Until the store has returned one, the
-            # request carries MD5 as well. AWS returns the first one.
+            # A store that does not support a checksum may silently ignore it. Until the store has returned a
+            # checksum, each request carries MD5 as well. AWS returns one with the first response.
             added["ContentMD5"] = content_md5(added["Body"])
         response: dict[str, Any] = getattr(self._client, operation)(**arguments, **added)
         return response
@@ -135,7 +135,7 @@ class S3Calls:
 
 @contextmanager
 def storage_errors(operation: str, bucket: str) -> Iterator[None]:
-    """Raise botocore's errors as errors of this project; see `storage_error`."""
+    """Converts botocore's errors into errors of this project; see `storage_error`."""
     try:
         yield
     except CALL_ERRORS as error:

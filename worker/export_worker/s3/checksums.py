@@ -1,4 +1,4 @@
-"""The checksums that S3 can store for a whole object, even one that was uploaded in parts; computed by hardware."""
+"""The checksums that S3 can store for a whole object, even one that was uploaded in parts. Hardware computes them."""
 
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
@@ -81,5 +81,5 @@ class Checksum:
 
 
 def content_md5(data: Bytes) -> str:
-    """Returns the header `Content-MD5`, by which S3 rejects a damaged body. It costs two CPU seconds a GiB."""
+    """Returns the value of `Content-MD5`, by which S3 rejects a damaged body. MD5 takes two CPU seconds a GiB."""
     return b64encode(md5(data, usedforsecurity=False).digest()).decode("ascii")

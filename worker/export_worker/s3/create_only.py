@@ -1,4 +1,4 @@
-"""Writes an object only if its key is free, and decides what to do if it is not."""
+"""Writes an object only if its key is free. Adopts or replaces an object of the same export."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -26,8 +26,8 @@ Write = Callable[[], Awaitable[dict[str, Any]]]
 class CreateOnlyWrite:
     """Writes one object under a key that must be free.
 
-    If the key is taken, the object under it decides. An equal object of the same export is adopted. A different object
-    of the same export is deleted, and the call is repeated. An object of another export is an error.
+    If the key is taken, the result depends on the object under it. An equal object of the same export is adopted. A
+    different object of the same export is deleted, and the call is repeated. An object of another export is an error.
 
     Args:
         target: Key and metadata of the object.
@@ -49,7 +49,7 @@ class CreateOnlyWrite:
 
         Raises:
             ObjectExistsError: The key belongs to another export.
-            IntegrityError: S3 stored other bytes; the object has been removed.
+            IntegrityError: S3 stored other bytes. The object is deleted, or else the next attempt replaces it.
             StorageError: S3 refused a call or did not answer.
         """
         for pause_s in RACE_PAUSES_S:
@@ -66,7 +66,7 @@ class CreateOnlyWrite:
             else:
                 await delete_own_object(self._calls, self._target)
         raise StorageError(
-            f"{operation} on bucket {self._target.bucket}: another writer is busy with {self._target.key}"
+            f"{operation} on bucket {self._target.bucket}: another writer keeps changing {self._target.key}"
         )
 
     async def _response_if_free(self, operation: str, write: Write) -> dict[str, Any] | None:
@@ -83,8 +83,8 @@ class CreateOnlyWrite:
         """Whether an existing object certainly has the same bytes.
 
         The size must be equal, and so must the checksum. If the store returns no checksum, the object must come from
-        this very upload. The bytes of uploaded parts are no longer in memory: if the store's checksum is by another
-        algorithm than theirs, the two cannot be compared and the object counts as different.
+        this very upload. The bytes of uploaded parts are no longer in memory. If the store's checksum is of another
+        algorithm than the worker's, the two cannot be compared, and the object counts as different.
         """
         if head.bytes != self._size_bytes:
             return False

@@ -1,7 +1,7 @@
 """Converts the errors of botocore into the errors of this project.
 
-Messages contain the call, the bucket, S3's error code and the request id. They do not contain S3's own text: it may
-quote what was sent, such as an access key id.
+Messages contain the call, the bucket, S3's error code and the request id. They do not contain S3's own text, which
+may quote what was sent, such as an access key id.
 """
 
 from botocore.exceptions import (

@@ -5,7 +5,7 @@ wrote it. An equal object of the same export is adopted. A different object of t
 attempt and is replaced. An object of another export is never changed.
 
 Every write carries a checksum of the whole object, and the worker compares it with the checksum in S3's response. The
-algorithm is the best one that the store supports; see `checksum_modes`. The `S3Store` finds this out once. ETags are
+algorithm is the best one that the store supports; see `checksum_modes`. The `S3Store` remembers the choice. ETags are
 not compared: on a store that encrypts, they are not MD5 sums. On a store without CRCs, Content-MD5 protects each part,
 and the call that completes the upload names the ETags of the parts.
 """
@@ -72,7 +72,7 @@ class S3Store:
 
         Raises:
             ObjectExistsError: The key belongs to another export.
-            IntegrityError: S3 stored other bytes; the object has been removed.
+            IntegrityError: S3 stored other bytes. The object is deleted, or else the next attempt replaces it.
             StorageError: S3 refused a call or did not answer.
         """
         request_body, arguments = RequestBody(body), target.creation_arguments | {"IfNoneMatch": "*"}
@@ -86,7 +86,7 @@ class S3Store:
     async def begin(self, target: Target) -> MultipartUpload:
         """Creates a multipart upload. The caller must complete or abort it.
 
-        If the caller is cancelled meanwhile, no upload stays open.
+        If the caller is cancelled meanwhile, the upload is aborted. If this fails, it is aborted later.
 
         Raises:
             StorageError: S3 refused the call or did not answer.
@@ -106,8 +106,8 @@ class S3Store:
         has_full_checksum = response.get("ChecksumType") == "FULL_OBJECT"
         upload = MultipartUpload(self._calls, target, response["UploadId"], mode, has_full_checksum=has_full_checksum)
         if response["ResponseMetadata"].get("RetryAttempts"):
-            # A call whose response was lost has created another upload. If it cannot be aborted now, the upload
-            # sweeper aborts it later.
+            # A call whose response was lost may have created another upload. If that upload cannot be aborted now, the
+            # upload sweeper aborts it later.
             with suppress(StorageError):
                 await self.abort_leftovers(target.bucket, target.key, target.export_id, upload.upload_id)
         return upload

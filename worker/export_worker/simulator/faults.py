@@ -1,4 +1,7 @@
-"""Chooses the fault of each call. Calls are counted for each target separately, so concurrency changes no result."""
+"""Chooses the fault of each call.
+
+By default, calls are counted for each target separately, so that concurrency changes no result.
+"""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -57,7 +60,7 @@ class FaultStore:
         return [{**each.fault.model_dump(mode="json"), "hits": self._hits[each.number]} for each in self._scripted]
 
     def take(self, on: CallType, target: Target, *, flaky: bool, state: JobState | None = None) -> Fault | None:
-        """Returns the fault of this call: the first that fits and is not used up. A call has at most one fault.
+        """Counts a call, and returns its fault: the first that fits and is due. A call has at most one fault.
 
         Args:
             on: The type of the call.
@@ -66,12 +69,13 @@ class FaultStore:
             state: The state of the polled job.
         """
         for scripted in (*self._scripted, *(_FLAKY if flaky else ())):
-            if _fits(scripted.fault, on, target, state) and self._is_due(scripted, target):
+            if _fits(scripted.fault, on, target, state) and self._count_call(scripted, target):
                 self._hits[scripted.number] += 1
                 return scripted.fault
         return None
 
-    def _is_due(self, scripted: _ScriptedFault, target: Target) -> bool:
+    def _count_call(self, scripted: _ScriptedFault, target: Target) -> bool:
+        """Counts a call, and returns whether the fault changes it: after `skip` calls, for the next `times` calls."""
         fault = scripted.fault
         key = (scripted.number, target.key if fault.per == "target" else "")
         seen = self._seen[key]

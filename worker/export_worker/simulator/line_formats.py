@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 Layout = Literal["csv", "quoted_csv", "oddly_quoted_csv", "gio_json"]
-"""Plain CSV; CSV with every value in quotes; CSV with quotes as in GrowingIO's REST document; that API's JSON lines."""
+"""Plain CSV; CSV with every value in quotes; CSV with the odd quotes of GrowingIO's REST document; JSON lines as that
+document shows them."""
 
 
 def header_line(layout: Layout, columns: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from export_worker.simulator.scenario import Validator
 
 _OLDEST = datetime(2020, 1, 1, tzinfo=UTC)
 _OPEN_RANGE = re.compile(r"bytes=(\d+)-")
-"""The only supported form of a range. Others are answered with the whole file, as HTTP allows."""
+"""The only supported form of a range. For other forms, the response is the whole file, as HTTP allows."""
 
 
 def changed(spec: FileSpec) -> FileSpec:

@@ -7,11 +7,11 @@ from export_worker.lifecycle.backoff import Backoff
 
 
 class SinkError(Exception):
-    """The sink did not take the event. The delivery is retried. `str(error)` gives the reason, without secrets.
+    """The sink did not accept the event. The delivery is retried. `str(error)` gives the reason, without secrets.
 
     Args:
         message: One line.
-        retry_after_s: Seconds that the receiver asks to wait, if it asks.
+        retry_after_s: Seconds to wait, if the receiver asks for a delay.
     """
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
@@ -20,11 +20,11 @@ class SinkError(Exception):
 
 
 class SinkRefusedError(SinkError):
-    """The sink will never take this event. The event is given up."""
+    """The sink will never accept this event. The event is given up."""
 
 
 class SinkDisabledError(SinkError):
-    """The receiver wants no more events. This event and all later ones are given up."""
+    """The receiver refuses all events from now on. This event and all later ones are given up."""
 
 
 class SinkDeniedError(SinkError):
@@ -46,7 +46,7 @@ class Sink(Protocol):
             event: The CloudEvent as JSON.
 
         Raises:
-            SinkError: The sink did not take the event.
+            SinkError: The sink did not accept the event.
         """
 
     async def close(self) -> None:
@@ -55,13 +55,13 @@ class Sink(Protocol):
 
 @runtime_checkable
 class Checking(Protocol):
-    """Capability of a sink: checks whether it would take events, without sending one."""
+    """Capability of a sink: checks whether the sink would accept events, without sending one."""
 
     async def check(self) -> str:
         """Returns a short description of what the check found.
 
         Raises:
-            SinkError: The sink would not take events.
+            SinkError: The sink would not accept events.
         """
 
 

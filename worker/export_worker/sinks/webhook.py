@@ -140,7 +140,7 @@ class Webhook:
         if 200 <= status < 300:
             return
         if status == 410:
-            raise SinkDisabledError(f"{self._host} answered 410: it wants no more events")
+            raise SinkDisabledError(f"{self._host} answered 410, so no more events are sent to it")
         if 300 <= status < 400:
             raise SinkError(f"{self._host} answered {status}: redirects are not followed; set url to the final address")
         raise SinkError(f"{self._host} answered {status}", retry_after_s=retry_after_s(retry_after, self._clock()))

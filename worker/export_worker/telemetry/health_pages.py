@@ -12,7 +12,8 @@ from export_worker.contract.model import isoformat
 from export_worker.errors import ConfigError
 
 IDLE_TIMEOUT_S = 75.0
-"""A connection without a complete request is closed after this time. aiohttp's default, an hour, would keep many."""
+"""A connection without a complete request is closed after this time. aiohttp's default, an hour, would keep many idle
+connections open."""
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _log = structlog.get_logger(__name__)

@@ -1,4 +1,4 @@
-"""Details: what the core reports to instruments, as one frozen value for each thing that happened.
+"""Details: the frozen values that the core reports to instruments, one for each event.
 
 The core does not depend on Prometheus or OpenTelemetry. `metrics` and `tracing` are instruments that receive these
 details; another instrument needs no change here. A poll that finds "not yet" is a step without an error code.
@@ -45,7 +45,7 @@ class ExportEnded:
 
     Args:
         code: The code of the error that ended the export, or None.
-        duration_s: Since the export was enqueued, or restarted by a retry.
+        duration_s: Seconds since the export was enqueued, or restarted by a retry.
     """
 
     connection: str
@@ -69,11 +69,11 @@ class PlatformCalled:
 
 @dataclass(frozen=True, slots=True)
 class StorageCalled:
-    """One call to S3 has ended, with the client's own retries.
+    """One call to S3 has ended. The client's own retries are part of the call.
 
     Args:
         call: boto3's name for the call, e.g. `upload_part`.
-        sent_bytes: The size of the body.
+        sent_bytes: The size of the body; 0 if the call failed.
         error: The name of the exception, or None.
     """
 
@@ -110,12 +110,12 @@ class LeaseLost:
 
 @dataclass(frozen=True, slots=True)
 class UploadSwept:
-    """An incomplete upload was aborted whose export has ended or does not exist."""
+    """An incomplete upload was aborted, because its export has ended or does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventDelivered:
-    """A sink has taken an event, `age_s` seconds after its export ended."""
+    """A sink has accepted an event, `age_s` seconds after its export ended."""
 
     sink: str
     age_s: float
@@ -123,7 +123,7 @@ class EventDelivered:
 
 @dataclass(frozen=True, slots=True)
 class EventRefused:
-    """A sink has not taken an event. The delivery is retried or given up."""
+    """A sink has not accepted an event. The delivery is retried or given up."""
 
     sink: str
 

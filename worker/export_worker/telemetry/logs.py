@@ -28,7 +28,7 @@ QUIET = {
     "nats": "WARNING",
     "urllib3": "ERROR",
 }
-"""Libraries that would repeat our own log lines at INFO or with tracebacks, or log confidential data at DEBUG."""
+"""Libraries that would repeat the worker's log lines at INFO or with tracebacks, or log confidential data at DEBUG."""
 
 
 def configure_logging(redactor: Redactor, level: str = "INFO", *, as_json: bool | None = None) -> None:
@@ -47,7 +47,7 @@ def configure_logging(redactor: Redactor, level: str = "INFO", *, as_json: bool 
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
-        # The first processor: most log calls are polls at DEBUG that found "not yet", and are dropped here.
+        # The first processor drops most log calls: they are at DEBUG, from polls that found "not yet".
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
@@ -65,7 +65,7 @@ def configure_logging(redactor: Redactor, level: str = "INFO", *, as_json: bool 
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Reports where a line could not be written. Python's default would print its arguments, unmasked."""
+    """Reports the source line of a log call that failed. Python's default would print its arguments, unmasked."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         source = f"{record.pathname}:{record.lineno}"
@@ -91,12 +91,12 @@ def _final(redactor: Redactor, *, as_json: bool) -> list[Processor]:
 
 
 def _escape_controls(_: Any, __: str, event: EventDict) -> EventDict:
-    """Replaces control characters by visible text. Nested values are shown by their repr, which has none."""
+    """Replaces control characters by visible text. The repr that shows nested values contains none."""
     return {clean(name): _printable(name, value) for name, value in event.items()}
 
 
 def _printable(name: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    # A traceback keeps its line breaks. Its lines are indented, so that none can pass for a line of the log.
+    # A traceback keeps its line breaks. Its lines are indented, so that they cannot be mistaken for log lines.
     return "\n    ".join(map(clean, value.split("\n"))) if name in {"exception", "stack"} else clean(value)

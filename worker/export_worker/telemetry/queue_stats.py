@@ -1,7 +1,8 @@
 """Statistics of the namespace in Redis: what is due, what waits, and how many bytes are left.
 
-They are read once for each scrape, in two round trips. The cost does not grow with the backlog: the reads are sizes and
-first entries of sorted sets, the progress of at most `TRANSFERS_MAX` exports, and the refusals of `EVENTS_MAX` events.
+The statistics are read once for each scrape, in two round trips. The cost does not grow with the backlog: the reads are
+sizes and first entries of sorted sets, the progress of at most `TRANSFERS_MAX` exports, and the refusals of
+`EVENTS_MAX` events.
 """
 
 import json
@@ -21,10 +22,10 @@ ROLES: tuple[Role, ...] = get_args(Role)
 ALIVE_S = 15.0
 """A worker whose record is older has stopped; a running worker writes its record every few seconds."""
 TRANSFERS_MAX = 500
-"""Exports whose progress is read. If more are transferring, their bytes left are estimated from these."""
+"""Exports whose progress is read. If more are transferring, the bytes left of all are estimated from these."""
 EVENTS_MAX = 100
 """Events of one sink that are searched for the oldest refusal, in the order of their next delivery. With more events
-the oldest refusal may be missed, but the age that is found still shows that the sink takes nothing."""
+the oldest refusal may be missed, but the age that is found still shows that the sink accepts nothing."""
 WORKERS_MAX = 1000
 """Worker records that are read: a bound far above the size of any deployment."""
 
@@ -44,8 +45,8 @@ class QueueSnapshot:
         events_pending: By sink: events that are not yet delivered.
         events_undelivered: By sink: events that were given up and not replayed since.
         oldest_event_due_age_s: By sink: seconds since the oldest due delivery became due.
-        oldest_refusal_age_s: By sink: seconds since the first refusal of the event that it has refused for the longest
-            time; 0 when it has refused none that still waits.
+        oldest_refusal_age_s: By sink: seconds since the first refusal of the pending event that was refused first; 0
+            when no pending event was refused.
         workers: Workers whose record is recent.
     """
 
@@ -74,7 +75,7 @@ class _Platform:
 
     @property
     def is_open(self) -> bool:
-        """Returns whether its calls or its downloads are paused."""
+        """Returns whether the calls or the downloads of the connection are paused."""
         return bool(self.calls_open or self.transfers_open)
 
 
@@ -140,7 +141,7 @@ class QueueStats:
             for role in ROLES:
                 pipe.hexists(keys.breaker(connection, role), "until")
             pipe.zcard(keys.parked(connection))
-            # Claims move due transfers from the queue to a set of their connection; a resumed one has the score 0.
+            # Claims move due transfers from the queue to a set of their connection; a resumed transfer has the score 0.
             pipe.zcard(keys.waiting(connection))
             pipe.zrangebyscore(keys.waiting(connection), "(0", "+inf", 0, 1, withscores=True)
         for sink in self._sinks:

@@ -109,7 +109,7 @@ class Tracing:
     async def close(self) -> None:
         """Sends the remaining spans, as many as the collector takes within `FLUSH_TIMEOUT_S`.
 
-        The exporter blocks, so it runs in a thread. The process does not wait for this thread when it exits.
+        The exporter blocks, so it runs in a thread. The process does not wait for this thread when the process exits.
         """
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
 
@@ -127,7 +127,7 @@ def open_tracing(namespace: str) -> Tracing:
     """Returns tracing that sends spans by OTLP over HTTP, to the address in `OTEL_EXPORTER_OTLP_ENDPOINT`.
 
     Raises:
-        ValueError: OpenTelemetry refuses an `OTEL_` variable. It refuses some already when this module is imported.
+        ValueError: OpenTelemetry refuses an `OTEL_` variable. The import of this module already refuses some of them.
     """
     ours = {"service.name": "export-worker", "service.namespace": namespace}
     # The detected attributes come last: otherwise ours would override OTEL_SERVICE_NAME.
@@ -139,7 +139,7 @@ def open_tracing(namespace: str) -> Tracing:
 
 
 def secrets(environment: Mapping[str, str]) -> Iterator[str]:
-    """Yields the credentials for the collector, to be masked: the exporter logs its whole address when it fails."""
+    """Yields the credentials for the collector, to be masked: a failed request logs the whole address."""
     for prefix in ("OTEL_EXPORTER_OTLP", "OTEL_EXPORTER_OTLP_TRACES"):
         for header in environment.get(f"{prefix}_HEADERS", "").split(","):
             name, _, value = header.partition("=")
@@ -149,7 +149,7 @@ def secrets(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def _attributes(step: StepTaken, left_out: int) -> dict[str, str | int]:
-    """Returns the attributes of a step's span. None of them is text from a platform or a request."""
+    """Returns the attributes of a step's span. None of them is free text from a platform or a request."""
     attributes: dict[str, str | int] = {
         "export.id": step.export_id,
         "export.connection": step.connection,

@@ -1,8 +1,8 @@
-"""Bandwidth limits, in bytes per second over all transfers that share one. Transfers are served in order of arrival.
+"""Bandwidth limits, in bytes per second over all transfers that share a limit.
 
-A transfer waits after each piece that it has read, for as long as the limit allows for these bytes. Meanwhile the
-socket's buffer fills and slows the sender down. So no bytes pile up here, and since the reader is waiting, the pause
-does not count as a stall of the source.
+Transfers are served in order of arrival. After each piece that a transfer has read, it waits until the limit allows
+these bytes. Meanwhile the socket's buffer fills and slows the sender down, so no bytes accumulate in this process. The
+wait does not count as a stall of the source.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ class BandwidthLimit:
 
     Args:
         bytes_per_s: None for no limit.
-        within: A wider limit that applies, too.
+        within: A wider limit, which applies in addition.
         clock: Returns seconds that never decrease.
     """
 
@@ -44,7 +44,7 @@ class BandwidthLimit:
             await asyncio.sleep(wait_s)
 
     def book(self, count_bytes: int) -> float:
-        """Reserves the time for these bytes in every limit. Returns how long to wait until it is over."""
+        """Reserves the time for these bytes in every limit. Returns the seconds until the reserved time is over."""
         wider_s = 0.0 if self._within is None else self._within.book(count_bytes)
         if self._bytes_per_s is None:
             return wider_s

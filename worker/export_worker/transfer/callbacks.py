@@ -18,8 +18,9 @@ class TransferCallbacks:
         open_file: Opens one file at its beginning, or at the point from which it is resumed.
         on_progress: Called once, before the first file, with the object that counts the progress.
         on_file_stored: Called after each file that is stored in S3.
-        on_upload_changed: Called with the upload that the next attempt resumes if this one does not finish it, or with
-            None if there is none; and with a note for the timeline, or None.
+        on_upload_changed: Called when the open upload changes. The first argument is the upload that the next attempt
+            resumes if this attempt does not complete it; None for no upload. The second is a note for the timeline, or
+            None.
     """
 
     open_file: Callable[[RemoteFile, ResumePoint | None], AbstractAsyncContextManager[Download]]

@@ -14,7 +14,7 @@ from export_worker.transfer.transforms.base import Pipeline, Transcoder, Transfo
 from export_worker.transfer.transforms.row_count import RowCounter, is_csv, row_counter_for, with_row_count
 
 PARQUET_TYPE = "application/vnd.apache.parquet"
-"""As IANA lists it."""
+"""The media type of Parquet in IANA's list."""
 _PARQUET_MODULE = "export_worker.transfer.transforms.parquet"
 _SUFFIX_LENGTH = len(".csv")
 
@@ -50,7 +50,7 @@ class OutputFile:
         return self.output.compression
 
     def rows(self) -> RowCounter | None:
-        """Returns a new counter of its rows; None if they are not requested, or cannot be counted."""
+        """Returns a new counter of the file's rows; None if no count is requested, or rows cannot be counted."""
         return row_counter_for(self.source_name) if self.output.count_rows else None
 
     def transform(self, rows: RowCounter | None) -> Transform | None:
@@ -80,8 +80,8 @@ async def plan_output(request: ExportRequest, names: Sequence[str]) -> list[Outp
         names: Names of the files at the platform.
 
     Raises:
-        TransformError: Parquet is requested and one of the files is no CSV file, so that the caller could not read it.
-            Or the extra `parquet` is not installed at this worker.
+        TransformError: Parquet is requested, but the name of a file does not end with .csv, or the extra `parquet` is
+            not installed at this worker.
     """
     output, source_names = request.output, [safe_name(name) for name in names]
     wanted = source_names
@@ -97,7 +97,7 @@ async def plan_output(request: ExportRequest, names: Sequence[str]) -> list[Outp
 
 async def _load_parquet() -> None:
     try:
-        # Imported here, since the extra is large and few need it. In a thread, since it takes a third of a second.
+        # Imported here, because the extra is large and few exports need it. In a thread, because it takes 0.3 s.
         await asyncio.to_thread(import_module, _PARQUET_MODULE)
     except ModuleNotFoundError as error:
         advice = "install it there with: pip install 'export-worker[parquet]'"
@@ -113,5 +113,5 @@ def _parquet_name(name: str) -> str:
 
 
 def _charset_of(request: ExportRequest) -> str:
-    """Returns the charset that the platform was asked to write. Its default is assumed to be UTF-8 (undocumented)."""
+    """Returns the charset that the request asks of the platform. UTF-8 is the assumed default (undocumented)."""
     return getattr(request.export, "charset", None) or "UTF-8"

@@ -1,8 +1,8 @@
-"""Resumes an upload that an earlier attempt has left open. S3's list of its parts shows how far it came.
+"""Resumes an upload that an earlier attempt has left open. S3's list of parts shows which bytes it has.
 
 Only parts of the expected sizes are reused, from the first one up to the first gap. Parts behind a gap are sent again
-under their numbers. If anything else is unexpected, the upload is aborted: a restart costs time, but a wrong part would
-spoil the file.
+with the same numbers. If anything else is unexpected, the upload is aborted: a restart costs time, but a wrong part
+would spoil the file.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ class RecoveredUpload:
 
     @property
     def resume_point(self) -> ResumePoint:
-        """Where in the source to resume."""
+        """The offset in the source from which to resume, and the version of the source."""
         return ResumePoint(self.bytes, self.resumable.validator, self.resumable.total_bytes)
 
     def __str__(self) -> str:
@@ -68,7 +68,7 @@ class NotResumable:
 async def recover(
     store: S3Store, target: Target, resumable: ResumableUpload
 ) -> RecoveredUpload | Written | NotResumable:
-    """Finds what became of an upload: open with parts that can be reused, complete, or useless and aborted here.
+    """Returns the state of an earlier upload: open with reusable parts, or complete. Aborts an upload of no use.
 
     Raises:
         ObjectExistsError: The key belongs to another export.
@@ -78,11 +78,11 @@ async def recover(
     upload = store.upload(target, resumable.upload_id)
     if resumable.key != target.key:
         await store.upload(Target(target.bucket, resumable.key, target.export_id, ""), resumable.upload_id).abort()
-        return NotResumable("it was of another file")
+        return NotResumable("it belongs to another file")
     try:
         listed = await store.parts(target, resumable.upload_id)
     except StorageRefusedError as error:
-        # Nothing else needs the permission to list parts. Without it, transfers work but restart.
+        # Only a resume needs the permission to list parts. Without it, transfers work, but restart from the beginning.
         await upload.abort()
         return NotResumable(f"its parts cannot be listed ({error})")
     if listed is None:
@@ -97,10 +97,10 @@ async def recover(
 
 
 async def _find_completed(store: S3Store, target: Target, resumable: ResumableUpload) -> Written | NotResumable:
-    """Finds the object of an upload that is not open: a worker completed it and died, or the upload was aborted."""
+    """Looks for the object of an upload that is no longer open: the upload was completed, or it was aborted."""
     head = await store.head_object(target)
     if head is None or (head.token, head.bytes) != (resumable.token, resumable.total_bytes):
-        return NotResumable("it is not open any more")
+        return NotResumable("it is no longer open")
     checksum = next(iter(head.checksums.values()), None)
     if checksum is None:
         return NotResumable("it is complete, but the store does not return its checksum")
@@ -127,7 +127,7 @@ def fit_parts(listed: Sequence[ListedPart], total_bytes: int) -> list[SentPart] 
 
 
 def restart_reason(download: Download, resumable: ResumableUpload) -> NotResumable | None:
-    """Returns why a source that was asked to resume returns the whole file; None if it does resume."""
+    """Returns why a source sends the whole file although a resume was requested; None if the source resumes."""
     if not isinstance(download, Versioned):
         return NotResumable("the platform cannot resume in the middle of a file")
     if download.offset_bytes:

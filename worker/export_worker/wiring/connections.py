@@ -23,7 +23,7 @@ from export_worker.transfer.bandwidth import BandwidthLimit
 from export_worker.worker.connections import Connection
 
 UNKNOWN_DEADLINE_S = 10 * 365 * 86_400.0
-"""For an export whose connection is not configured here: only a worker that has the connection knows its deadline."""
+"""For an export whose connection is not configured here: only a worker with the connection has its deadline."""
 
 
 @asynccontextmanager
@@ -51,7 +51,7 @@ def build_connections(
     """Returns every configured connection by name.
 
     Args:
-        stack: Closes the drivers.
+        stack: Closes the drivers when it is closed.
 
     Raises:
         ConfigError: A setting of a connection is wrong, or a secret is missing.

@@ -1,4 +1,4 @@
-"""Opens what the command `events` reads and writes in Redis."""
+"""Opens the outbox and the replay for the command `events`."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager

@@ -25,7 +25,7 @@ def catalog_call(config: Config, redactor: Redactor) -> CatalogCall | None:
     """Returns the function that lists resources of platforms.
 
     Returns:
-        None where the extra `worker` is not installed: drivers need its packages, and the gateway does not.
+        None if the extra `worker` is not installed: drivers need its packages, but the gateway does not.
     """
     if find_spec("boto3") is None:
         return None

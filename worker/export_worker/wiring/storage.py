@@ -24,11 +24,11 @@ from export_worker.wiring.aws import mask_aws_credentials, translate_aws_errors
 from export_worker.worker.upload_sweeper import UploadScope, UploadSweeper
 
 IAM_ROLE_SECRETS = 9
-"""Of each assumed IAM role the redactor masks three sessions with three secrets each: the previous, this, the next."""
+"""The redactor masks three sessions of each assumed IAM role: previous, current and next. Each has three secrets."""
 CHECK_READ_TIMEOUT_S = 10.0
-"""A check writes objects of some bytes, which S3 answers sooner than the parts of a transfer."""
+"""A check writes objects of some bytes. S3 answers such a call sooner than a call with a part of a transfer."""
 CHECK_ATTEMPTS = 2
-"""For each call of a check: one lost connection is no finding, and an outage is reported soon."""
+"""For each call of a check. One lost connection is retried and not reported, and an outage is reported soon."""
 
 
 def per_connection_storage(config: Config) -> dict[str, StorageSettings]:
@@ -45,7 +45,7 @@ class Storage:
     """The S3 side of a worker.
 
     Args:
-        writer: Writes exports; it holds the writers of connections with their own storage settings.
+        writer: Writes exports. It contains a writer for each connection that has separate storage settings.
         stores: One for each client.
     """
 
@@ -56,10 +56,10 @@ class Storage:
 def build_storage(
     config: Config, stack: AsyncExitStack, redactor: Redactor, instrument: Instrument = NULL_INSTRUMENT
 ) -> Storage:
-    """Builds the S3 side of a worker. Not on the event loop: boto3 reads files and may fetch credentials.
+    """Builds the S3 side of a worker. Call it in a thread: boto3 reads files and may fetch credentials.
 
     Args:
-        stack: Ends the threads.
+        stack: Ends the threads when it is closed.
         redactor: Masks the secrets of IAM roles that are assumed.
 
     Raises:
@@ -94,7 +94,7 @@ def build_upload_sweeper(
     """Returns the sweeper of incomplete uploads.
 
     Returns:
-        None when the settings turn it off, or when object keys do not contain the export's id.
+        None if the settings turn the sweeper off, or if object keys do not contain the export's id.
     """
     pattern = key_pattern(config.s3.prefix, config.s3.key_template)
     if pattern is None or not config.s3.sweep_uploads:

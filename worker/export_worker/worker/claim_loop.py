@@ -2,12 +2,13 @@
 
 It replaces these parts of arq's loop:
 
-- arq claims each job with WATCH, so that several workers on one queue slow each other down, and entries that other
-  workers hold hide the entries behind them. arq also takes a read-only Redis for a job that was started elsewhere. Here
-  one script claims a batch, reports Redis's errors, and leaves no entry at the head of the queue.
+- arq claims each job with WATCH, so several workers on one queue slow each other down. Entries that other workers hold
+  stay at the head of arq's queue and hide later ones. If Redis is read-only, arq assumes that another worker runs the
+  job. Here one script claims a batch, moves claimed entries back in the queue, and reports Redis's errors.
 - arq polls the queue every half second. Here a notification, the next due entry or a free slot starts the next claim.
-- After a worker is killed, arq's entry waits for the longest timeout plus ten seconds. Here it waits for its lease.
-- arq's `close` gathers cancelled jobs without keeping their exceptions, so that one that ends early strands the others.
+- After a worker is killed, arq's entry waits for the longest timeout plus ten seconds. Here it waits until its lease
+  ends.
+- arq's `close` gathers cancelled jobs without `return_exceptions`, so it waits only for the first job that ends.
 """
 
 import asyncio
@@ -32,9 +33,9 @@ from export_worker.worker.step_queue import StepQueue
 from export_worker.worker.step_runner import StepRunner
 
 QUEUE_POLL_S = 1.0
-"""Between claims without a notification. Notifications are sent once and may be lost."""
+"""Longest wait between two claims without a notification. Notifications are sent once and may be lost."""
 CLAIM_RETRY_S = 0.5
-"""Between claims while Redis is unreachable or refuses them."""
+"""Wait between two claims while Redis is unreachable or refuses claims."""
 CLAIM_TIMEOUT_S = 2.0
 """How long a stopping worker waits for a claim that is on its way."""
 CLEANUP_TIMEOUT_S = 8.0
@@ -102,7 +103,7 @@ class ClaimLoop(Worker):
             if isinstance(self._clock, SharedClock):
                 self._clock.synchronize(batch.redis_ms, asked_s)
             if not self.allow_pick_jobs:
-                # The worker is stopping. Without this, other workers would wait for the leases of steps never started.
+                # The worker is stopping. Without this, other workers would wait for leases of steps that never ran.
                 await asyncio.gather(*(self._store.hand_back(claimed, self._clock()) for claimed in batch.steps))
                 return 0.0
         except (RedisError, OSError) as error:
@@ -123,7 +124,7 @@ class ClaimLoop(Worker):
         self.healthy = False
 
     def _start(self, claimed: ClaimedStep) -> None:
-        # With the version: this worker may claim a lost step again before its first task has ended.
+        # The id has the version, because this worker may claim a lost step again before its first task has ended.
         job_id = f"{claimed.export.export_id}:{claimed.step}:{claimed.version}"
         task = asyncio.create_task(self._runner.run(claimed))
         self.tasks[job_id] = task
@@ -145,9 +146,9 @@ class ClaimLoop(Worker):
             try:
                 async with self.pool.pubsub() as notices:
                     await notices.subscribe(self._channel)
-                    # The confirmation starts a claim, too: there was no notification of earlier entries.
+                    # The confirmation also starts a claim, because earlier entries caused no notification here.
                     while True:
-                        # Shorter than the socket's timeout: silence is no failure.
+                        # Shorter than the socket's timeout, so that a quiet channel does not count as a failure.
                         if await notices.get_message(timeout=QUEUE_POLL_S) is not None:
                             self._wake.set()
             except (RedisError, OSError):

@@ -14,18 +14,20 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from export_worker.errors import LeaseLostError
 from export_worker.lifecycle.decisions import Decision
-from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, PlatformSignal
+from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, PlatformSignal, Renewal
 from export_worker.redis.record_store import Store
 from export_worker.step_context import require_lease
 from export_worker.transfer.progress import TransferProgress
 
 HEARTBEAT_S = 1.0
-"""Saved progress is at most this old, and a cancel arrives within this time. A lease is many times longer."""
+"""Saved progress is at most this old, and a cancel arrives within this time. `Leases` uses at
+most a third of a lease."""
 COMMIT_RETRY_S = 0.5
-"""Between attempts to commit while Redis is unreachable. The client has retried for some seconds before each."""
+"""Wait between two attempts to commit. In each attempt, the Redis client has itself retried for seconds."""
 
 REDIS_AWAY = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OutOfMemoryError, OSError)
-"""Redis restarts, fails over, or is full. Each of them passes, and nothing was changed."""
+"""Redis restarts, fails over, or is full. Such a condition ends, and then the commit can be repeated: the script
+recognizes a commit that it has already saved."""
 REFUSED_FOR_NOW = ("NOREPLICAS", "MISCONF", "MASTERDOWN")
 """Too few replicas, a full disk, a replica without its master. redis-py has no error classes for them."""
 
@@ -41,12 +43,12 @@ class HeldStep:
         task: The task that runs the step.
         valid_until_s: When the lease ends unless it is renewed, on the monotonic clock.
         progress: How far its transfer is; None before the transfer starts.
-        saving: Its commit is on the way to Redis, and reports by itself whether the lease was lost. A renewal that
-            arrives after the commit finds no lease, which is then no loss.
+        saving: A commit of this step has been sent to Redis. Its answer states whether the lease was lost. A renewal
+            that arrives after the commit finds no lease, but the lease was not lost.
         lost: Another worker has the lease now.
         cancel_delivered: The task was cancelled, because the export's cancellation was requested.
-        defer_cancel: Do not cancel the task for a requested cancellation. The next step handles it instead: what this
-            step has decided must be saved first, or a call that starts something on the platform must be known first.
+        defer_cancel: Do not cancel the task when cancellation is requested. The next step handles the request, because
+            this step must first save its decision, or the answer to a call that starts an operation on the platform.
     """
 
     claimed: ClaimedStep
@@ -59,7 +61,7 @@ class HeldStep:
     defer_cancel: bool = field(default=False, init=False)
 
     def check(self) -> None:
-        """Checks the lease before a side effect. A process that was frozen may have lost it unnoticed.
+        """Checks the lease before a side effect. A process that was frozen may have lost the lease without notice.
 
         Raises:
             LeaseLostError: The lease has ended.
@@ -77,7 +79,7 @@ class Leases:
 
     Args:
         lease_s: How long a lease lasts after a renewal.
-        heartbeat_s: Between renewals; never more than a third of a lease.
+        heartbeat_s: Wait between renewals. At most a third of a lease is used.
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class Leases:
         """
         task = asyncio.current_task()
         if task is None:
-            raise RuntimeError("a step is held by a task")
+            raise RuntimeError("a step can be held only within an asyncio task")
         held = HeldStep(claimed, task, claimed.since_s + self._lease_s)
         self._held.add(held)
         try:
@@ -110,6 +112,8 @@ class Leases:
             if held.lost:
                 task.uncancel()
                 raise _lost(claimed) from None
+            # A renewal that arrives after the release finds no lease, which is then no loss.
+            self._held.discard(held)
             await asyncio.shield(self._store.release(held.claimed, self._clock()))
             raise
         finally:
@@ -124,7 +128,7 @@ class Leases:
         held.claimed = await self._store.checkpoint(held.claimed, decision, self._clock(), signal)
 
     async def commit(self, held: HeldStep, decision: Decision, signal: PlatformSignal) -> None:
-        """Saves the decision that ends a step. While Redis restarts, retries: a platform must not be called twice.
+        """Saves the decision that ends a step. Retries while Redis restarts, so that no platform is called twice.
 
         Raises:
             LeaseLostError: Another worker has the export now; nothing was changed.
@@ -145,26 +149,32 @@ class Leases:
         """Renews all leases until cancelled."""
         while True:
             await asyncio.sleep(self._heartbeat_s)
-            for held in list(self._held):
-                await self._renew(held)
+            await self._renew_all()
 
-    async def _renew(self, held: HeldStep) -> None:
-        started_s, claimed = time.monotonic(), held.claimed
+    async def _renew_all(self) -> None:
+        """Renews all leases with one call: with a slow Redis, one call for each step would take longer than a lease."""
+        started_s, renewed = time.monotonic(), [(held, held.claimed) for held in self._held]
+        steps = [(claimed, None if held.progress is None else held.progress.read()) for held, claimed in renewed]
         try:
-            progress = None if held.progress is None else held.progress.read()
-            answer = await self._store.renew(claimed, self._clock(), progress)
-        except RedisError as error:
-            # The step continues. If its lease ends before Redis is back, its commit is refused.
-            _log.warning("lease.renewal_failed", export_id=claimed.export.export_id, error=str(error))
+            answers, error = await self._store.renew(steps, self._clock())
+        except RedisError as failure:
+            # The steps continue. If their leases end before Redis is back, their commits are refused.
+            _log.warning("lease.renewal_failed", steps=len(steps), error=str(failure))
             return
-        if held not in self._held or held.claimed is not claimed or (held.saving and answer is None):
-            return
-        if answer is None:
-            held.lost = True
-            held.task.cancel()
+        for (held, claimed), answer in zip(renewed, answers, strict=True):
+            if answer == "failed":
+                _log.warning("lease.renewal_failed", export_id=claimed.export.export_id, error=error)
+            elif held in self._held:
+                self._apply(held, answer, started_s)
+
+    def _apply(self, held: HeldStep, answer: Renewal, started_s: float) -> None:
+        if answer == "lease_lost":
+            if not held.saving:
+                held.lost = True
+                held.task.cancel()
             return
         held.valid_until_s = started_s + self._lease_s
-        if answer == "cancel" and not (held.cancel_delivered or held.defer_cancel):
+        if answer == "cancel_requested" and not (held.cancel_delivered or held.defer_cancel):
             held.cancel_delivered = True
             held.task.cancel()
 

@@ -1,4 +1,4 @@
-"""What a step reports to the instruments: details of steps, stored files and calls to the platform."""
+"""The details that a step reports to the instruments: about itself, stored files and calls to the platform."""
 
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -90,7 +90,7 @@ def timed_call(instrument: Instrument, export: Export, verb: PlatformVerb) -> It
 async def timed_open(
     instrument: Instrument, export: Export, opened: AbstractAsyncContextManager[Download]
 ) -> AsyncIterator[Download]:
-    """Opens a download and reports how long its response head took. Later errors are reported with the step."""
+    """Opens a download and reports the time until its headers arrived. The step reports later errors."""
     async with AsyncExitStack() as stack:
         with timed_call(instrument, export, "open"):
             download = await stack.enter_async_context(opened)

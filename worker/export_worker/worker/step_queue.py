@@ -1,4 +1,4 @@
-"""The queues of due steps, as one worker process reaches them."""
+"""The objects with which one worker process uses the queues of due steps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

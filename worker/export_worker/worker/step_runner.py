@@ -158,7 +158,7 @@ class StepRunner:
             case Transferring():
                 return await self._transfer_step.run(held, connection)
             case Succeeded() | Failed() | Cancelled():
-                raise TypeError(f"an export that has {export.phase} takes no step")
+                raise TypeError(f"an export in phase {export.phase} takes no step")
             case _:
                 assert_never(export.state)
 

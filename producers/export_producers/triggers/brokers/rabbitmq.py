@@ -1,4 +1,4 @@
-"""Reads an existing RabbitMQ queue. A message is acknowledged after its export is enqueued, else redelivered."""
+"""Reads an existing RabbitMQ queue. A message is acknowledged after its export is enqueued."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from export_producers.triggers.brokers.trigger import STOP_TIMEOUT_S, Accept, Su
 from export_producers.triggers.message import Message
 
 PREFETCH = 16
-"""Unacknowledged messages at a time. More would only wait in this process while others are idle."""
+"""Maximum number of unacknowledged messages. More would only wait in this process while other processes are idle."""
 
 
 def subscribe(url: str, queue: str, accept: Accept) -> Subscribed:
@@ -32,6 +32,6 @@ def subscribe(url: str, queue: str, accept: Accept) -> Subscribed:
 
 
 def message_of(raw: Any) -> Message:
-    """Converts a message of aio-pika. Its id is the publisher's `message_id`; RabbitMQ itself sets none."""
+    """Converts a message of aio-pika. The id is the `message_id` that the publisher has set; RabbitMQ sets no id."""
     headers = {name: str(value) for name, value in raw.headers.items()}
     return Message(raw.message_id or "", raw.body, headers)

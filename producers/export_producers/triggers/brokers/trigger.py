@@ -1,4 +1,4 @@
-"""Reads a message broker with FastStream. What differs between RabbitMQ, NATS and Kafka is in one file for each."""
+"""Reads a message broker with FastStream. The code for RabbitMQ, NATS and Kafka alone is in separate files."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -36,7 +36,7 @@ CLIENT_SECRET = "canary-oauth+secret/8b2f41aa"  # noqa: S105 - as TOKEN
 """The secret for which the played platform issues tokens. It has characters that a query string encodes."""
 
 STAGE_S = 0.01
-"""Seconds in each stage of a played job: a few polls see it running, and no test waits long."""
+"""Seconds in each stage of a played job: a few polls find the job running, and no test waits long."""
 POLL_INTERVAL_S = 0.01
 JOB_TIMEOUT_S = 20.0
 """Far longer than any played job, even on a busy machine."""
@@ -135,7 +135,7 @@ class DriverHarness:
         self.assert_no_secret("".join(capsys.readouterr()))
 
     def add_routes(self, app: web.Application) -> None:
-        """Adds the routes of your played platform to the simulator. The four platforms of export-worker have theirs."""
+        """Adds the routes of your played platform to the simulator, which has those of export-worker's platforms."""
 
     def build(self, base_url: str, redactor: Redactor | None = None, **settings: Any) -> Driver:
         """Builds a driver in the same way as a worker."""

@@ -204,7 +204,7 @@ class DriverSuite(DriverHarness):
             with pytest.raises(ConfigError, match=message):
                 self.build(UNUSED_URL, None, **{setting: "env:NOT_SET_ANYWHERE"})
 
-    # The life of a driver.
+    # Building and closing a driver.
 
     def test_driver_is_built_outside_of_an_event_loop(self) -> None:
         driver = self.build(unused_address())
@@ -223,7 +223,7 @@ class DriverSuite(DriverHarness):
             await driver.close()
             await driver.close()
 
-    # Capabilities. A driver without one skips its tests.
+    # Capabilities. The tests of a capability are skipped for a driver that does not have it.
 
     async def test_catalog_lists_every_resource(self, driver: Driver) -> None:
         if not isinstance(driver, Catalog):

@@ -43,7 +43,7 @@ _ERROR = "ERROR"
 """The only terminal stages. DATA_READY is not terminal. There are stages that no document names: the SDK shows one."""
 
 _TEXT_MAX_CHARS = 4096
-"""Limit of an id, a stage or a URI. All are stored in Redis; real ones have at most a few hundred characters."""
+"""Limit of an id, a stage or a URI. All three are stored in Redis; real ones have at most a few hundred characters."""
 
 _HASH_ID = re.compile(r"[A-Za-z0-9]{8}")
 
@@ -57,7 +57,8 @@ class GrowingioDriver:
         redactor: Receives the connection's secrets, and every token that is fetched later.
 
     Raises:
-        ConfigError: An option is unknown or wrong, or a secret cannot be read. Names `connections.<name>.<option>`.
+        ConfigError: An option is unknown or wrong, or a secret cannot be read. The message names
+            `connections.<name>.<option>`.
     """
 
     resources: Sequence[str] = tuple(LISTINGS)
@@ -77,8 +78,8 @@ class GrowingioDriver:
         An `error` object with any other stage than ERROR is no failure: a public sample shows an empty one with FINISH.
 
         Raises:
-            OperationFailedError: The job ended in ERROR at once. Only this response states the reason, `jobResult`
-                does not.
+            OperationFailedError: The job ended in ERROR at once. This response states the reason; a `jobResult`
+                response does not.
             PlatformError: The platform did not give a usable response.
         """
         document, variables = _submission(export)
@@ -139,7 +140,7 @@ class GrowingioDriver:
         return self._client.url("/download?file=" + quote(file.uri, safe="/"))
 
     async def catalog(self, resource: str, project: str | None) -> list[dict[str, Any]]:
-        """Lists one resource. Lists the tags of all projects when no project is given.
+        """Lists one resource. Without a project, the resource `tags` lists the tags of all projects.
 
         Raises:
             InvalidRequestError: The resource is unknown; or `project` is missing, not used, or not an id.

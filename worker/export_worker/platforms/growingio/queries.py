@@ -1,7 +1,8 @@
 """The GraphQL documents that the driver sends to GrowingIO. They are constants; everything that varies is a variable.
 
-They follow GrowingIO's operation guide and GraphQL reference, and its Java SDK where those say nothing. A deployment
-refuses a whole document with an unknown field, so only fields that GrowingIO's documents describe are selected.
+They follow GrowingIO's operation guide and GraphQL reference, or its Java SDK for what these two do not describe. A
+deployment refuses a whole document with an unknown field, so only fields that GrowingIO's documents describe are
+selected.
 """
 
 from dataclasses import dataclass
@@ -53,8 +54,8 @@ mutation SubmitTagUserExportJob(
 }
 """,
 )
-"""For an export that names its file. Only the SDK knows the argument `exportFileName`. A deployment without it still
-accepts the document above, for exports that do not name their file."""
+"""For an export that names its file. Only the SDK has the argument `exportFileName`. A deployment without this
+argument still accepts `SUBMIT_TAG`, for exports that do not name their file."""
 
 SUBMIT_SEGMENT = Document(
     name="SubmitSegmentUserExportJob",
@@ -195,7 +196,7 @@ query DataCenterUserProfile($userId: String!, $tags: [HashId!], $properties: [St
 }
 """,
 )
-"""Like `USER_PROFILE`, for all projects. Only the SDK knows the argument `tags` here."""
+"""Like `USER_PROFILE`, for all projects. Only the SDK has the argument `tags` here."""
 
 
 @dataclass(frozen=True, slots=True)

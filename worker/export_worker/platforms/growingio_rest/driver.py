@@ -55,7 +55,7 @@ _TEXT_MAX_CHARS = 256
 _PAGES_MAX = 1000
 """A million items: a longer listing would probably never end."""
 _PLAIN_ERROR = "Internal Server Error"
-"""Body of the response for an unknown key, as the pages on users show it. The pages do not show the status."""
+"""Body of the response for an unknown key. The documentation's pages about users show this body, but no HTTP status."""
 
 
 class GrowingioRestDriver:
@@ -67,15 +67,14 @@ class GrowingioRestDriver:
         redactor: Receives the connection's token.
 
     Raises:
-        ConfigError: An option is unknown or wrong, or the token cannot be read. Names `connections.<name>.<option>`.
+        ConfigError: An option is unknown or wrong, or the token cannot be read. The message names
+            `connections.<name>.<option>`.
     """
 
     resources: Sequence[str] = ("projects", "segments", "tags")
     operations: Mapping[str, Operation] = OPERATIONS
 
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
-        self._settings = platform_settings(name, settings, GrowingioRestSettings)
-        self._redactor = redactor
         own = platform_settings(name, settings, GrowingioRestSettings)
         self._settings = own
         self._redactor = redactor
@@ -143,7 +142,7 @@ class GrowingioRestDriver:
         return self._client.url("/download?file=" + file.uri)
 
     async def catalog(self, resource: str, project: str | None) -> list[dict[str, Any]]:
-        """Lists all pages of one resource. Lists the tags of the data centre when no project is given.
+        """Lists all pages of one resource. Without a project, the resource `tags` lists the tags of the data centre.
 
         Raises:
             InvalidRequestError: The resource is unknown; or `project` is missing, not used, or not an id.
@@ -198,7 +197,7 @@ class GrowingioRestDriver:
             call = call_of(operation, page_arguments, self._settings.space_id)
             page, more = _page(call, await self._send(call))
             if page and page == previous:
-                raise PlatformMalformedError(f"{call}: every page is the same")
+                raise PlatformMalformedError(f"{call}: two pages in a row are the same")
             items += page
             if not more or not page:
                 return items

@@ -42,11 +42,12 @@ class UserListDownload:
     """A download that must be a list of users.
 
     The platform writes errors as plain text, even with status 200. Neither the media type nor the format distinguishes
-    such a text from a file. A list of users contains the name of its identifier in the header, or in every JSON line.
+    such a text from a file. A list of users contains the name of the identifier column: in the header, or in every JSON
+    line.
 
     Args:
         download: The download to check.
-        id_column: Name of that identifier. If it is empty, nothing is checked.
+        id_column: Name of the identifier column. If the name is empty, nothing is checked.
         redactor: Masks secrets in messages.
     """
 
@@ -102,7 +103,7 @@ class UserListDownload:
             yield piece
 
     def receiver(self, progress: Callable[[int], None]) -> Receiver | None:
-        """See `platforms.base.Direct`. Needs no check: a body that is received directly is longer than any message."""
+        """See `platforms.base.Direct`. No check: a body that is received directly is longer than an error text."""
         return self._download.receiver(progress) if isinstance(self._download, Direct) else None
 
     def _check(self, body: bytes) -> None:

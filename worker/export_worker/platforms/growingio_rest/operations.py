@@ -1,4 +1,4 @@
-"""The calls of GrowingIO's REST API: all calls of its document and of the pages around it."""
+"""The calls of GrowingIO's REST API: all calls that its document and the related pages describe."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -29,8 +29,9 @@ class GrowingioRestSettings(ConnectionSettings):
     Args:
         language: Sent in the header of that name. The platform's default is CH.
         space_id: Added to the paths of a project's segment profiles and tags, as version 4.x requires.
-        result_path: Path of a job's result. `{project_id}` is replaced by the export's project. An export of the data
-            centre has no project; its result is requested at the default path.
+        result_path: Path of a job's result. `{project_id}` is replaced by the export's project. If the path contains
+            `{project_id}`, the result of an export without a project (of the data centre) is requested at the default
+            path.
         id_column: A text that every list of users contains. A short body without it counts as an error text. Empty
             turns this check off.
     """

@@ -128,7 +128,7 @@ class DirectBody(asyncio.BufferedProtocol):
         self._fail(DownloadInterruptedError(f"{self._label}: cut, {self.left_bytes} bytes before its announced end"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Ends the body early. Informs aiohttp's protocol, too, because its connector may wait for that."""
+        """Ends the body early. Informs aiohttp's protocol, too, because aiohttp's connector may wait for this."""
         why = "the connection was closed" if exc is None else type(exc).__name__
         self._fail(DownloadInterruptedError(f"{self._label}: {why}, {self.left_bytes} bytes before its announced end"))
         if self._previous_protocol is not None:

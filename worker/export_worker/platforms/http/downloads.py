@@ -68,7 +68,7 @@ class HttpDownload:
 
     @property
     def validator(self) -> str | None:
-        """Validator of the response; see `ranges.validator_of`."""
+        """Validator of the response, or None if the body is encoded; see `ranges.validator_of`."""
         return None if _codings(self._response) else validator_of(self._response.headers)
 
     @property
@@ -88,7 +88,7 @@ class HttpDownload:
 
         Bytes after the announced end are not part of the HTTP message. They are detected only if they arrive together
         with the head. A body without an announced length and without chunks ends when the connection closes: a reset is
-        detected, an orderly close in the middle cannot be.
+        detected, but an orderly close in the middle cannot be detected.
 
         Raises:
             DownloadInterruptedError: The body is cut, stalled, or not as long as announced.
@@ -112,7 +112,7 @@ class HttpDownload:
         return direct_body(self._label, self._response, stall_s=self._client.read_timeout_s, progress=progress)
 
     def _check_expansion(self, done_bytes: int) -> None:
-        """Refuses a decompression bomb, which would fill the bucket and the network for nothing."""
+        """Refuses a decompression bomb, which would fill the bucket with a useless file."""
         received_bytes = self._response.content.total_raw_bytes
         if done_bytes > max(EXPANSION_FREE_BYTES, EXPANSION_MAX * received_bytes):
             raise DownloadInvalidError(
@@ -129,7 +129,7 @@ class HttpDownload:
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """The response after its head, with its URL.
+    """A response whose head has been received, with its URL.
 
     Args:
         url: URL that was requested last.
@@ -255,7 +255,7 @@ class Downloader:
             excerpt = await self._excerpt(head)
             return ResultMissingError(f"{head.label}: the file does not exist (HTTP {status}){excerpt}")
         if status in {401, 403} and not self._is_own(head.url):
-            # Our credential was not sent to this host: the link has expired, and the platform can issue another.
+            # The credential was not sent to this host. So the link has expired, and the platform can issue another.
             return ResultMissingError(f"{head.label}: the link is refused (HTTP {status}){await self._excerpt(head)}")
         response = HttpResponse(head.label, status, head.response.headers, await self._beginning(head))
         error = error_for(response, self._client.redactor)

@@ -1,4 +1,4 @@
-"""Turns an HTTP response of a platform into its value, or into one of our errors. Pure: no I/O.
+"""Turns an HTTP response of a platform into its value, or into an error of this project. Pure: no I/O.
 
 Error messages contain no query string (it may hold a token), no control character and no known secret.
 """

@@ -1,6 +1,6 @@
 """The driver of Sensors Data: exports of a user group's users through the SQL query API (v2 or v3).
 
-An export computes the group first, unless its request says otherwise.
+An export computes the group first, unless its request sets `execute` to false.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -39,7 +39,7 @@ from export_worker.platforms.settings import ConnectionSettings, platform_settin
 
 USER_GROUPS = "user-groups"
 CALL_ROWS_MAX = 10_000
-"""Limit for the operation `sql-query`: the documents allow that many in one query, and they fit into memory."""
+"""Limit for the operation `sql-query`: the documents allow that many in one query, and so many rows fit into memory."""
 
 
 class SensorsdataDriver:
@@ -51,7 +51,8 @@ class SensorsdataDriver:
         redactor: Receives the connection's secrets.
 
     Raises:
-        ConfigError: An option is unknown or wrong, or a secret cannot be read. Names `connections.<name>.<option>`.
+        ConfigError: An option is unknown or wrong, or a secret cannot be read. The message names
+            `connections.<name>.<option>`.
     """
 
     resources: Sequence[str] = (USER_GROUPS,)
@@ -70,7 +71,7 @@ class SensorsdataDriver:
         The platform has no id for an execution, so the recorded state is the operation id.
 
         Raises:
-            OperationFailedError: The request says not to execute the group, and the group was never computed.
+            OperationFailedError: `execute` is false in the request, and the group was never computed.
             PlatformError: The platform did not give a usable response.
         """
         request = _user_group_users(export)
@@ -85,7 +86,7 @@ class SensorsdataDriver:
         return Submitted(OperationId(request.group_id, before).text())
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:
-        """Requests the state of the partitions once. Ends from before the execution do not count."""
+        """Requests the state of the partitions once. A computation that ended before the execution does not count."""
         request, recorded = _user_group_users(export), OperationId.parse(operation_id)
         if recorded.before is None and request.base_times is None:
             group = await self._group(request.group_id)
@@ -97,7 +98,7 @@ class SensorsdataDriver:
 
     @asynccontextmanager
     async def open_result(self, export: ExportKind, file: RemoteFile) -> AsyncIterator[Download]:
-        """Opens the list of users. The queries are sent while the caller reads it."""
+        """Opens the list of users. The queries are sent while the caller reads the list."""
         request = _user_group_users(export)
         fields = parse_qs(file.uri.partition("?")[2])
         columns = tuple(request.columns or self._settings.columns)
@@ -123,7 +124,7 @@ class SensorsdataDriver:
         """Lists the user groups of the connection's project.
 
         Raises:
-            InvalidRequestError: The resource is unknown, or a project is given, which the connection has already.
+            InvalidRequestError: The resource is unknown, or a project is given: the connection has its own project.
             PlatformError: The platform did not give a usable response.
         """
         if resource != USER_GROUPS:
@@ -177,7 +178,7 @@ class SensorsdataDriver:
         return self._settings.group_column.replace("{name}", group_name)
 
     def _ready(self, request: SensorsdataUserGroupUsers, group: Group, computed: Partition | None) -> Ready:
-        """Returns the single file. The driver makes up its URI, which holds the values that the query needs.
+        """Returns the single file. The driver builds the file's URI from the values that the query needs.
 
         The column of a group marks the members of the newest partition. The members of an older partition cannot be
         queried, and their number does not match the list.

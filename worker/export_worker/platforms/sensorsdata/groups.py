@@ -18,7 +18,7 @@ FAILED = "FAILED"
 """The only terminal statuses. DENY means postponed. PENDING is documented for groups only, RUNNING nowhere."""
 
 _RUNNING = frozenset({"NEW", "WAITING", "COMPUTING", "PENDING", "RUNNING"})
-"""A partition in one of these statuses is being computed: its next end is a new one, whatever times it then shows."""
+"""A partition in one of these statuses is being computed. Its next end is new, whatever times the platform states."""
 
 _TEXT_MAX_CHARS = 256
 """Limit of a name, a status or a time: all of them are stored in Redis."""
@@ -48,7 +48,7 @@ class Group:
     """The properties of a user group that an export needs.
 
     Args:
-        name: Part of the name of the column that marks its members.
+        name: Part of the name of the column that marks the group's members.
         last_succeed: Newest partition that succeeded; None if the group was never computed.
         last: Newest partition, whatever its status.
     """
@@ -132,7 +132,8 @@ def poll_outcome(
         base_times: The requested base times; None means the newest one in the response.
 
     Returns:
-        The newest requested partition once all requested partitions have succeeded.
+        The newest requested partition if all requested partitions have succeeded; `OperationFailed` if one has failed
+        or cannot be found; otherwise `Pending`.
     """
     by_time = {item.base_time: item for item in current}
     wanted = base_times or sorted(by_time)[-1:]
@@ -152,7 +153,7 @@ def poll_outcome(
 
 
 def ended_partitions(group: Group, current: Sequence[Partition]) -> tuple[Partition, ...]:
-    """Returns the ends that existed before an execution, from the status and the group.
+    """Returns the partitions whose computation ended before an execution, with its times.
 
     Partitions that are being computed are left out: their next end is a new one.
     """

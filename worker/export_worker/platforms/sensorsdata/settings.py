@@ -14,7 +14,7 @@ from export_worker.platforms.http.client import Auth, Credential
 from export_worker.platforms.settings import ConnectionSettings
 
 SqlName = Annotated[str, StringConstraints(pattern=r"^[^`\x00-\x1f\x7f]{1,256}$")]
-"""Is put between backticks, which cannot be escaped."""
+"""Name of a table or column. The driver puts it between backticks. A backtick cannot be escaped, so none is allowed."""
 
 
 class SensorsdataSettings(ConnectionSettings):
@@ -24,16 +24,16 @@ class SensorsdataSettings(ConnectionSettings):
 
     Args:
         project: The platform's project. A token belongs to one project.
-        account_id: Header of the v3 API, optional there.
+        account_id: Sent in the header `account-id` of the v3 API, which does not require it.
         api_prefix: Put before every path. The document prints no prefix; every known deployment has `/api`.
         execute_base_times: Where `base_time_list` is sent when a group is executed. The document says "in path".
         status_base_times: Where `base_time_list` is sent when the status is requested.
         sql_format: Response format of the v2 query: `json` has one object a line, `text` has tab-separated lines below
             a header. With `text`, values that contain tabs or line ends cannot be parsed correctly.
-        sql_comment: Appended to every statement. The query server reads its time limit from it.
+        sql_comment: Appended to every statement. The query server reads its time limit from this comment.
         sql_silence_s: Longest pause in the response to a query, in seconds. Must exceed the limit in `sql_comment`.
         table: Table of the users.
-        key_column: Column with a different whole number for each user. Pages are ranges of it.
+        key_column: Column with a different whole number for each user. Pages are ranges of this key.
         group_column: Column that is 1 for the members of a group; `{name}` is replaced by the group's name.
         columns: Columns that are exported unless a request names others.
         page_rows: Users in one query (the documents limit it); 0 requests all users in one query.

@@ -99,11 +99,11 @@ class QueryClient:
         if error is not None:
             raise error
         text = body.decode(errors="replace")
-        raise DownloadInvalidError(one_line(f"{call}: a page where rows were expected: {text}", self._client.redactor))
+        raise DownloadInvalidError(one_line(f"{call}: HTML where rows were expected: {text}", self._client.redactor))
 
 
 class UserList:
-    """The file. Implements `platforms.base.Download`; its length is not known in advance."""
+    """The list of users as a file. Implements `platforms.base.Download`. The length is not known in advance."""
 
     total_bytes: int | None = None
 
@@ -148,7 +148,7 @@ class UserList:
         return b"".join(map(csv_line, selected))
 
     def _check_order(self, key: int) -> None:
-        """Checks that keys increase from row to row: otherwise pages could skip users, repeat them, or never end."""
+        """Checks that keys increase, if there are pages. Otherwise pages could skip or repeat users, or never end."""
         if self._spec.listing.page_rows and self._last_key is not None and key <= self._last_key:
             raise DownloadInvalidError(f"the rows are not in the order of their keys: {key} after {self._last_key}")
         self._last_key = key

@@ -50,7 +50,7 @@ def envelope_of(value: Any, call: str) -> Envelope | None:
 
 
 class ThinkingdataApi:
-    """Sends calls to the platform, and translates failures into our errors."""
+    """Sends calls to the platform, and translates failures into errors of this project."""
 
     def __init__(self, client: HttpClient, auth: Auth, settings: ThinkingdataSettings) -> None:
         self._client = client
@@ -129,7 +129,7 @@ class ThinkingdataApi:
         return PlatformRefusedError(message)
 
     def is_missing(self, envelope: Envelope) -> bool:
-        """Returns whether the SQL API says that a task, or a page of its result, does not exist or has expired."""
+        """Returns whether the SQL API reports that a task, or a page of its result, does not exist or has expired."""
         if not isinstance(self.error_for(envelope), PlatformRefusedError):
             return False
         return envelope.code in self._settings.gone_codes or _mentions(envelope.message, self._settings.gone_messages)

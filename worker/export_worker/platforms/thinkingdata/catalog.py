@@ -11,7 +11,7 @@ from export_worker.platforms.thinkingdata.operations import CATALOGS, CLUSTER_TY
 
 RESOURCES = ("clusters", "tags")
 _CATALOGS_OF: Mapping[str, tuple[str, ...]] = {"clusters": CATALOGS, "tags": CATALOGS[1:]}
-"""The platform calls both clusters; each item states which of the two it is. Tags can also be listed alone."""
+"""The platform calls clusters and tags both clusters, and each item states its type. Tags can also be listed alone."""
 _TYPES_OF = {"catalog_cluster": CLUSTER_TYPES, "catalog_tag": TAG_TYPES}
 
 

@@ -65,7 +65,7 @@ def result_stat(info: Mapping[str, Any], columns: Sequence[str], settings: Think
         pages = -(-rows // page_rows)
     if pages is None:
         raise PlatformMalformedError("sql-task-info: resultStat has no pageCount")
-    # Reportedly, a result that was submitted without a page size has one page, whatever pageCount says.
+    # Reportedly, a result that was submitted without a page size has one page, even if pageCount is 0.
     return ResultStat(rows, max(pages, 1) if rows else pages, headers_or(stat.get("headers"), columns))
 
 

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Protocol
 from export_worker.errors import DownloadInvalidError
 
 LINE_MAX_BYTES = 16 * 1024 * 1024
-"""No row is longer. The limit stops a server that never ends its line."""
+"""No real row is longer. The limit ends the download from a server that never ends its line."""
 HEAD_BYTES = 64
 """Bytes that are needed to distinguish rows, an envelope and an HTML page."""
 HEAD_MAX_BYTES = 256 * 1024

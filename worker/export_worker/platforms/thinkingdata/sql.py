@@ -30,7 +30,7 @@ def statement(export: ThinkingdataClusterUsers, cluster: str, settings: Thinking
 
     Args:
         export: Names the project and the columns.
-        cluster: Name of the cluster or tag. The table has no ids.
+        cluster: Name of the cluster or tag, since the table of members has no ids of clusters.
         settings: Name the tables.
     """
     columns = ", ".join(_source(column, export) for column in columns_of(export, settings))
@@ -55,7 +55,10 @@ def _table(template: str, project_id: int, settings: ThinkingdataSettings) -> st
 
 
 def headers_or(headers: object, columns: Sequence[str]) -> tuple[str, ...]:
-    """Returns the platform's names of the columns, or ours if it returns no matching names (wide selects have none)."""
+    """Returns the platform's names of the columns, or the given ones if the platform returns no matching names.
+
+    A wide select has no names in the response.
+    """
     if isinstance(headers, list) and len(headers) == len(columns) and all(isinstance(name, str) for name in headers):
         return tuple(headers)
     return tuple(columns)

@@ -1,12 +1,12 @@
--- Claims control steps; `claim.lua` before it describes keys, argument and answer.
+-- Claims control steps. `claim.lua`, which is loaded before this file, describes keys, argument and answer.
 --
--- A control step calls the platform of its connection, as far as the connection's limits allow. Otherwise its entry is
--- postponed until the connection may be called again, or parked until the connection has a free slot.
+-- A control step calls the platform of its connection, so it is claimed only if the connection's limits allow a call.
+-- Otherwise its entry is postponed until the connection may be called again, or parked until a slot is free.
 
--- How many entries of a connection this script has postponed for its rate.
+-- By connection: how many entries this run of the script has postponed because of the rate limit.
 local postponed = {}
 
--- Returns how many ms the connection's rate has no room for a call. 0: this call may be made, and is counted.
+-- Returns the ms until the connection's rate has room for a call. With 0, the call may be made and has been counted.
 local function rate_wait(connection, interval_ms)
   local key = args.prefix .. 'rate:' .. connection
   local free_at = math.max(now, tonumber(redis.call('GET', key) or '0'))
@@ -33,7 +33,7 @@ local function take_slot(connection, slots, id)
   return true
 end
 
--- Parks an export until its connection has a free slot. Its score is when it began to wait, however often it was tried.
+-- Parks an export until its connection has a free slot. Its score stays the time at which the export began to wait.
 local function park(export)
   local since = redis.call('ZSCORE', queue, export.job) or int(now)
   redis.call('ZADD', args.prefix .. 'parked:' .. export.connection, since, export.job)

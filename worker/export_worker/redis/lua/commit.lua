@@ -1,6 +1,5 @@
--- Saves what a step has decided. In one write: the record and its timeline, what the step has learned about the
--- platform, and, unless the step continues, the end of its lease with either the next queue entry or the completion
--- event in every outbox.
+-- Saves the decision of a step. In one write: the record, its timeline, and whether the platform answered. Unless the
+-- step continues, also the end of its lease, with either the next queue entry or the completion event in every outbox.
 --
 -- KEYS: export, timeline, open, ended, index of the new phase, queue of this step, queue of the next step, arq job of
 --       this step, arq job of the next step, event, events, dedupe, breaker, rate, durations, slots, parked,
@@ -14,12 +13,12 @@
 --   note, timeline_max   an entry of the timeline (JSON text; missing: none), and how many entries are kept
 --   role, job_id         of this step
 --   platform, probe      up or down (missing: the step made no call); whether the step was the circuit breaker's probe
---   pause_ms             how long the platform asked for a pause of its calls
+--   pause_ms             length of the pause of calls that the platform asked for; 0: none
 --   breaker_threshold, breaker_first_ms, breaker_max_ms
 --   duration_ms          of the platform's operation that has just ended (missing: none)
 --   durations_max        how many durations are kept
 --   mode next: next_role, next_job_id, payload, payload_ttl_ms, due_ms, wake (channel),
---              cancel_delivered (whether the step already knew that cancellation was requested)
+--              cancel_delivered (whether the step had received the request to cancel)
 --   mode end:  event_id, event (JSON text)
 -- Answer: saved, or lease_lost when another worker has claimed the step; then nothing was changed.
 local args = cjson.decode(ARGV[1])
@@ -30,7 +29,7 @@ local outboxes = {unpack(KEYS, 19)}
 local record = redis.call('HMGET', export, 'version', 'saved', 'phase', 'cancel')
 local old_phase, cancel_requested = record[3], record[4]
 if record[1] ~= args.version then
-  -- The answer to this same call may have been lost, so that the client has repeated it.
+  -- The client repeats a call whose answer was lost. Then this decision is already saved.
   return args.mode ~= 'checkpoint' and record[2] == args.version and 'saved' or 'lease_lost'
 end
 
@@ -63,7 +62,7 @@ local function count_failure()
   redis.call('PEXPIRE', breaker, 2 * args.breaker_max_ms)
 end
 
--- Applies what the step has learned about the platform to all exports of the connection.
+-- Applies the state of the platform (up or down) to all exports of the connection.
 local function update_breaker()
   if args.platform == 'down' then
     count_failure()
@@ -128,7 +127,7 @@ local function schedule_next_step()
   end
 end
 
--- Ends the export: its event is in every outbox, and nothing of it outlives its retention. The sweep clears the indexes.
+-- Ends the export: its event is added to every outbox, and its keys expire. The sweep clears the indexes.
 local function end_export()
   redis.call('ZREM', open, args.export_id)
   redis.call('ZADD', ended, args.now_ms, args.export_id)
@@ -136,7 +135,8 @@ local function end_export()
   redis.call('ZREMRANGEBYSCORE', events, '-inf', args.now_ms - args.retention_ms)
   for _, index in ipairs({events, unpack(outboxes)}) do
     redis.call('ZADD', index, args.now_ms, args.event_id)
-    -- Its events have expired by then, and a sink that was removed from the configuration never empties its outbox.
+    -- The events of an index have expired by then. A sink that was removed from the configuration never empties its
+    -- outbox.
     redis.call('PEXPIRE', index, args.retention_ms)
   end
   redis.call('HDEL', export, 'cancel')

@@ -1,5 +1,5 @@
--- Hands back a claimed step as if it had never been claimed, because it was not begun: this worker cannot read the
--- record, or it shuts down.
+-- Hands back a claimed step as if it had never been claimed. The step was not started, because this worker cannot read
+-- the record, or because the worker shuts down.
 --
 -- KEYS: export, queue, open, aside
 -- ARGV[1]: JSON object

@@ -1,4 +1,4 @@
--- Releases a step that this worker has begun and cannot finish, because it shuts down. The step is due at once.
+-- Releases a step that this worker has started and cannot finish, because it shuts down. The step is due at once.
 --
 -- KEYS: export, queue, open
 -- ARGV[1]: JSON object
@@ -12,7 +12,7 @@ if redis.call('HGET', export, 'version') ~= args.version then
   return 'lease_lost'
 end
 redis.call('HINCRBY', export, 'version', 1)
--- Its claims still count: a call of the step may have reached the platform.
+-- The claims of the step still count: a call of the step may have reached the platform.
 redis.call('HSET', export, 'released', '1')
 redis.call('ZADD', queue, 'XX', args.now_ms, args.job_id)
 redis.call('ZADD', open, 'XX', args.now_ms, args.export_id)

@@ -126,7 +126,7 @@ FILE_TITLES: dict[AnalysisType, str] = {
     "RETENTIONS": "下载留存",
     "FREQUENCIES": "下载分布",
 }
-"""Base names of the files of analyses. The name for funnels is known; the others are formed in the same way."""
+"""Base names of the files of analyses. GrowingIO's guide shows only the name for funnels; the others are assumed."""
 
 USERS: dict[str, dict[str, tuple[str, str]]] = {
     "user-0001": {

@@ -11,7 +11,7 @@ LATEST = "2019-03-05 00:00:00"
 """The latest base time of every group."""
 
 BEFORE = ("2019-03-05 00:10:00", "2019-03-05 00:12:30")
-"""Start and end of the initial computation of a group. It has the base time that a later execution computes again."""
+"""Start and end of the initial computation of a group, for the base time `LATEST`. A later execution replaces it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ class NatsLink:
     """Publishes to a subject of a stream."""
 
     def __init__(self, url: str, subject: str, stream: str) -> None:
-        # The client does not reconnect by itself: the sink replaces a link that failed.
+        # The client must not reconnect by itself, because the sink replaces a link that failed.
         self._broker = NatsBroker(url, allow_reconnect=False, max_reconnect_attempts=1, connect_timeout=10, logger=None)
         self._subject = subject
         self._stream = stream

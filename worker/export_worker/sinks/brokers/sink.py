@@ -95,7 +95,7 @@ class Broker:
             raise SinkError(f"{self._name} failed ({type(error).__name__})") from None
 
     async def _drop(self, link: Link) -> None:
-        """Stops a link and forgets it. Deliveries that still use it fail, and are retried."""
+        """Stops a link. The next event opens a new one. Deliveries that still use the link fail, and are retried."""
         if self._link is link:
             self._link = None
             await self._stop(link)

@@ -9,7 +9,8 @@ exactly, at many times the cost.
 Measured for a table of eight columns, from CSV to Parquet, in CPU s/GiB without quotes / with every field quoted:
 Python's csv 52 / 39, `pyarrow.csv.open_csv` in a thread 5.0 / 4.8, blocks whose quotes are examined one by one
 4.9 / 18, and this module 5.0 / 5.0. `open_csv` pulls its bytes, so it needs a thread that must be stopped when a
-transfer is aborted, but a `Transform` is not notified of that. This module is pushed its bytes and needs no thread.
+transfer is aborted, but a `Transform` is not notified of an abort. Callers pass bytes to this module, so it needs no
+thread.
 """
 
 import csv
@@ -31,8 +32,8 @@ COLUMNS_MAX = 10_000
 """Each column takes some hundred bytes of every block and of the footer, even if it is empty."""
 SHOWN_CHARACTERS = 80
 _MARKER = "x"
-"""The last field of the marker row after a block. If a quoted field is open, it swallows the marker row, and the last
-field that Arrow returns is longer."""
+"""The last field of the marker row after a block. If a quoted field is open, the marker row becomes part of it, so
+the last field that Arrow returns is longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class TablePart:
 
 
 class CsvTables:
-    """Parses one CSV file in UTF-8 whose first row is the header. How it is divided depends only on the file."""
+    """Parses one CSV file in UTF-8 whose first row is the header. The division into tables depends only on the file."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -159,7 +160,7 @@ def _guessed_end(text: bytes) -> int:
 def _line_end(text: bytes, before: int) -> int:
     """Returns the offset after the last line end before an offset; 0 if there is none."""
     end = text.rfind(b"\n", 0, before) + 1
-    # CR is searched only after the last LF: in a text without CR, each search would read all of it.
+    # CR is searched only after the last LF: in a text without CR, each longer search would read the whole text.
     return max(end, text.rfind(b"\r", end, before) + 1)
 
 
