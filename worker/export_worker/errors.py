@@ -88,6 +88,8 @@ class ErrorCode(StrEnum):
     """S3 has not stored what was sent: the checksums differ."""
     DEADLINE_EXCEEDED = "deadline_exceeded"
     """The export was not finished before its deadline."""
+    WORKER_DIED = "worker_died"
+    """Seven workers stopped responding while they ran the same step of the export, for example for lack of memory."""
     CANCELLED = "cancelled"
     """Cancellation was requested."""
     INTERNAL_ERROR = "internal_error"

@@ -64,13 +64,24 @@ async def test_released_transfer_is_claimed_first(queue_site: QueueSite) -> None
 
 
 async def test_transfer_that_kills_every_worker_loses_its_priority(queue_site: QueueSite) -> None:
-    """Each worker claims one step and dies while it runs the step."""
-    waiting = await ready(queue_site, gio=2)
+    """Each worker claims one step, and dies of it. After the second death, the transfer waits and others run."""
+    first, second = (await ready(queue_site, gio=2))["gio"]
     taken = []
-    for _ in range(8):
+    for _ in range(4):
         taken += await queue_site.ids(1, "transfer")
         queue_site.later(15)
-    assert taken == [waiting["gio"][0]] * 6 + [waiting["gio"][1]] * 2
+    assert taken == [first, first, second, first]
+
+
+async def test_transfer_that_was_often_released_loses_its_priority(queue_site: QueueSite) -> None:
+    first, second = (await ready(queue_site, gio=2))["gio"]
+    taken = []
+    for _ in range(7):
+        (claimed,) = await queue_site.claim(1, "transfer")
+        taken.append(claimed.export.export_id)
+        await queue_site.store.release(claimed, queue_site.now)
+        queue_site.later(1)
+    assert taken == [first] * 6 + [second]
 
 
 async def test_claims_find_a_transfer_behind_more_entries_than_one_claim_examines(queue_site: QueueSite) -> None:

@@ -31,7 +31,8 @@ class Keys:
         - `saved`: the version whose step was saved last;
         - `step`: the number of the only step that may run next;
         - `claims`: how often that step was claimed;
-        - `released`: the last worker that held the step has shut down;
+        - `lost`: how many workers stopped responding while they ran that step;
+        - `released`: no worker holds the step. The last one has returned it (`1`), or was counted as lost (`died`);
         - `refused`: the workers that cannot run the step, or `all` when no other worker has claimed it in time;
         - `going`: the time (ms) from which its deadline counts;
         - `progress`: how far a transfer is.

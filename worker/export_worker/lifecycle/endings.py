@@ -27,6 +27,10 @@ from export_worker.lifecycle.export import (
 
 _MAYBE_SUBMITTED = "a submit whose response was lost may have started an operation on the platform"
 
+WORKER_DEATHS_MAX = 7
+"""Workers that may die in one step before its export fails. With the waits in between, that takes half a minute and
+seven leases, so that workers which die for another reason have time to recover."""
+
 
 def after_failure(export: Export, error: StepError, moment: Moment, policy: Policy, *, probe: bool = False) -> Decision:
     """Decides after a failed step: retry later, or fail the export.
@@ -102,6 +106,17 @@ def after_deadline(
     if export.error is not None:
         message += f"; last failure: {export.error.message}"
     return fail(export, ErrorCode.DEADLINE_EXCEEDED, message, moment)
+
+
+def after_worker_deaths(export: Export, deaths: int, moment: Moment) -> Decision:
+    """Fails an export during whose step too many workers have died: the step may be what kills them."""
+    message = (
+        f"{deaths} workers stopped responding during this step, for example because they ran out of memory; "
+        "read the logs and exit codes of the workers, fix the cause, then retry the export"
+    )
+    if isinstance(export.state, Queued):
+        message += f"; {_MAYBE_SUBMITTED}"
+    return fail(export, ErrorCode.WORKER_DIED, message, moment, retryable=True)
 
 
 def after_cancel(export: Export, moment: Moment, *, on_platform: bool = False, claims: int = 1) -> Decision:

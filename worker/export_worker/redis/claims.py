@@ -26,6 +26,7 @@ class ClaimedStep:
     Args:
         claims: How often this step was claimed. A number above 1 means that another worker began the step and did not
             finish it.
+        deaths: How many workers stopped responding while they ran this step, since it last stored a file.
         probe: The step makes the call that tests a connection whose circuit breaker is open. Its failure uses no
             attempt.
         cancel: Cancellation of the export was requested.
@@ -40,6 +41,7 @@ class ClaimedStep:
     step: int
     role: Role
     claims: int = 1
+    deaths: int = 0
     probe: bool = False
     cancel: bool = False
     retry: str = ""
@@ -139,6 +141,7 @@ def read_claimed_step(item: Mapping[str, Any], role: Role, since_s: float) -> Cl
         item["step"],
         role,
         claims=item["claims"],
+        deaths=item["deaths"],
         probe=item["probe"],
         cancel=item["cancel"],
         retry=item.get("retry", ""),

@@ -27,7 +27,8 @@ from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.status import Phase, Progress
 from export_worker.errors import LeaseLostError
 from export_worker.lifecycle.decisions import Decision
-from export_worker.lifecycle.export import Ended, Export, event_of, status_of
+from export_worker.lifecycle.endings import WORKER_DEATHS_MAX
+from export_worker.lifecycle.export import Ended, Export, Transferring, event_of, status_of
 from export_worker.redis.claims import (
     NO_SIGNAL,
     ClaimedStep,
@@ -143,6 +144,7 @@ class Store:
             "prefix": self._keys.prefix,
             "wake": self._keys.wake(role),
             "timeline_max": TIMELINE_MAX,
+            "deaths_max": WORKER_DEATHS_MAX,
             "limits": self._limits,
         }
 
@@ -181,7 +183,10 @@ class Store:
         Raises:
             LeaseLostError: Another worker has claimed the step; nothing was changed.
         """
-        await self._save_decision(claimed, decision, now, signal, {"mode": "checkpoint"})
+        file_stored = _stored_files(decision.export) > _stored_files(claimed.export)
+        await self._save_decision(
+            claimed, decision, now, signal, {"mode": "checkpoint", "file_stored": file_stored or None}
+        )
         return replace(claimed, export=decision.export)
 
     async def commit(
@@ -332,6 +337,10 @@ class Store:
                 "wake": keys.wake(claimed.role),
             },
         )
+
+
+def _stored_files(export: Export) -> int:
+    return len(export.state.stored) if isinstance(export.state, Transferring) else 0
 
 
 def _ms(seconds: float) -> int:

@@ -102,6 +102,8 @@ class StepRunner:
             # The record is damaged: its index says that the export is open. To save the end again repairs the index.
             _log.info("step.export_has_ended", phase=export.phase.value)
             return Decision(export, None), NO_SIGNAL
+        if claimed.deaths >= endings.WORKER_DEATHS_MAX:
+            return self._give_up(claimed), NO_SIGNAL
         try:
             return await self._act_or_cancel(held)
         except StepError as error:
@@ -121,6 +123,13 @@ class StepRunner:
             # The platform refuses to cancel the operation. The export ends here all the same, as requested.
             decision = endings.after_cancel(export, moment, claims=claimed.claims)
         return decision, _signal_of(failure, export)
+
+    def _give_up(self, claimed: ClaimedStep) -> Decision:
+        """Ends an export that may have killed its workers. Nothing is called: the call may be what kills them."""
+        moment = self._clock.moment()
+        if claimed.cancel:
+            return endings.after_cancel(claimed.export, moment, claims=claimed.claims)
+        return endings.after_worker_deaths(claimed.export, claimed.deaths, moment)
 
     async def _act_or_cancel(self, held: HeldStep) -> tuple[Decision, PlatformSignal]:
         if not held.claimed.cancel:

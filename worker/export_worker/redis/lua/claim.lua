@@ -13,6 +13,10 @@
 -- Leases do not expire while Redis is unreachable, because no worker could renew them. When no worker has claimed for
 -- `silence_ms`, the script protects every held step for `spare_ms`, so that its worker can save its result.
 --
+-- A step whose lease ended without a commit, release or hand-back may have killed its worker. Each such death is counted
+-- in the record (`lost`). The first one delays nothing; after each further one the step waits twice as long as before.
+-- From `deaths_max` on, the step is claimed only to end its export, so it bypasses all limits as well.
+--
 -- Expired exports bypass all limits. A step whose export is past its deadline makes no call to the platform, so it needs
 -- no slot, counts no request and is no probe.
 --
@@ -28,19 +32,23 @@
 --                        earlier claim had, not even a claim that a fail-over of Redis has lost
 --   prefix, wake         the namespace with its colon; the channel that wakes the workers of this role
 --   timeline_max         how many notes a timeline keeps
+--   deaths_max           how many workers may die in one step
 --   limits               connection -> {slots, interval_ms, deadline_ms}
 -- Answer: JSON object
 --   redis_ms             the clock of Redis
 --   next_due_ms          when the next entry is due; missing when there is none
---   steps                missing when nothing was claimed; a list of {export_id, step, version (string), claims, probe,
---                        cancel, request, status, state, retry, trace, durations_ms (list of strings)}. status, state,
---                        request and trace are JSON texts of the record. A field that the record does not have is missing.
+--   steps                missing when nothing was claimed; a list of {export_id, step, version (string), claims, deaths,
+--                        probe, cancel, request, status, state, retry, trace, durations_ms (list of strings)}. status,
+--                        state, request and trace are JSON texts of the record. A field that the record does not have
+--                        is missing.
 local args = cjson.decode(ARGV[1])
 local queue, open, aside, contact, spared, created, ring = unpack(KEYS)
 local now = args.now_ms
 local owner_mark = '|' .. args.owner .. '|'
 -- How long the sweep waits before it examines an export that has no queue entry.
 local sweep_after_ms = 60000
+-- The longest wait after the death of a worker.
+local death_wait_max_s = 32
 
 -- A number in full: `..` and cjson keep 14 digits only.
 local function int(number)
@@ -119,13 +127,36 @@ local function deadline_of(export, deadline_ms)
   return since + deadline_ms
 end
 
+local function add_note(export, note)
+  local timeline = args.prefix .. 'timeline:' .. export.id
+  local entry = {at = args.now, phase = export.phase, step = tonumber(export.step), note = note}
+  if redis.call('RPUSH', timeline, cjson.encode(entry)) > args.timeline_max then
+    redis.call('LTRIM', timeline, -args.timeline_max, -1)
+  end
+end
+
+-- Counts the death of the worker that held this step. Returns for how many ms no worker may claim the step.
+local function count_death(export)
+  local key = export_key(export.id)
+  export.deaths, export.released = redis.call('HINCRBY', key, 'lost', 1), 'died'
+  -- No worker holds the step now, so the death is counted once, however long the step waits.
+  redis.call('HSET', key, 'released', 'died')
+  if export.deaths == 1 or export.deaths == args.deaths_max or export.cancel or export.retry then
+    return 0
+  end
+  local wait_s = math.min(2 ^ (export.deaths - 2), death_wait_max_s)
+  add_note(export, string.format('worker stopped responding, number %d in this step; the next worker may claim it '
+    .. 'after %d s', export.deaths, wait_s))
+  return wait_s * 1000
+end
+
 local ended = {succeeded = true, failed = true, cancelled = true}
 
 -- Reads the record behind an entry. Returns nil when this worker has nothing to do for it now.
 local function read(job)
   local id, step = string.match(job, '([^:]+):(%d+)$')
   local record = redis.call('HMGET', export_key(id or ''), 'step', 'connection', 'phase', 'cancel', 'retry', 'claims',
-    'released', 'going', 'request', 'refused')
+    'released', 'going', 'request', 'refused', 'lost')
   if record[1] ~= step or ended[record[3]] then
     redis.call('ZREM', queue, job)
     redis.call('DEL', 'arq:job:' .. job)
@@ -138,12 +169,18 @@ local function read(job)
   local export = {
     job = job, id = id, step = step, connection = record[2], phase = record[3], claims = record[6],
     released = record[7], going = record[8], request = record[9], limits = args.limits[record[2]],
-    cancel = cancel, retry = retry,
-    -- A step that cancels or restarts an export makes no call that the limits are for.
-    calls_platform = not cancel and not retry,
+    cancel = cancel, retry = retry, deaths = tonumber(record[11] or '') or 0,
   }
-  if now < spared_until and export.claims and not export.released then
+  local lapsed = export.claims and not export.released
+  if now < spared_until and lapsed then
     postpone(job, id, spared_until)
+    return nil
+  end
+  local wait = lapsed and count_death(export) or 0
+  -- A step that cancels, restarts or gives up an export makes no call that the limits are for.
+  export.calls_platform = not cancel and not retry and export.deaths < args.deaths_max
+  if wait > 0 then
+    postpone(job, id, now + wait)
     return nil
   end
   if export.calls_platform and ((not export.limits and refused ~= 'all') or was_refused(refused)) then
@@ -151,14 +188,6 @@ local function read(job)
     return nil
   end
   return export
-end
-
-local function add_note(export, note)
-  local timeline = args.prefix .. 'timeline:' .. export.id
-  local entry = {at = args.now, phase = export.phase, step = tonumber(export.step), note = note}
-  if redis.call('RPUSH', timeline, cjson.encode(entry)) > args.timeline_max then
-    redis.call('LTRIM', timeline, -args.timeline_max, -1)
-  end
 end
 
 local known_durations = {}
@@ -183,15 +212,15 @@ local function claim(export, probe)
     redis.call('HDEL', key, 'released')
   end
   if claims > 1 then
-    add_note(export, export.released and 'resumed: its previous worker shut down'
-      or 'resumed: its previous worker stopped responding')
+    add_note(export, export.released == 'died' and 'resumed: its previous worker stopped responding'
+      or 'resumed: its previous worker shut down')
   end
   local record = redis.call('HMGET', key, 'status', 'state', 'trace', 'kind')
   claimed[#claimed + 1] = {
-    export_id = export.id, step = tonumber(export.step), version = version, claims = claims, probe = probe,
-    cancel = export.cancel and true or false, retry = export.retry or nil, request = export.request or nil,
-    status = record[1] or nil, state = record[2] or nil, trace = record[3] or nil,
-    durations_ms = durations_of(export.connection, record[4]),
+    export_id = export.id, step = tonumber(export.step), version = version, claims = claims,
+    deaths = export.deaths, probe = probe, cancel = export.cancel and true or false, retry = export.retry or nil,
+    request = export.request or nil, status = record[1] or nil, state = record[2] or nil,
+    trace = record[3] or nil, durations_ms = durations_of(export.connection, record[4]),
   }
 end
 

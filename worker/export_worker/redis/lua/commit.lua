@@ -17,6 +17,7 @@
 --   breaker_threshold, breaker_first_ms, breaker_max_ms
 --   duration_ms          of the platform's operation that has just ended (missing: none)
 --   durations_max        how many durations are kept
+--   mode checkpoint: file_stored (whether the step has stored one more file)
 --   mode next: next_role, next_job_id, payload, payload_ttl_ms, due_ms, wake (channel),
 --              cancel_delivered (whether the step had received the request to cancel)
 --   mode end:  event_id, event (JSON text)
@@ -75,7 +76,7 @@ local function end_step()
   redis.call('HINCRBY', export, 'version', 1)
   redis.call('HINCRBY', export, 'step', 1)
   redis.call('HSET', export, 'saved', args.version)
-  redis.call('HDEL', export, 'progress', 'claims', 'released', 'refused', 'retry')
+  redis.call('HDEL', export, 'progress', 'claims', 'lost', 'released', 'refused', 'retry')
   redis.call('ZREM', queue, args.job_id)
   redis.call('DEL', job)
 end
@@ -148,6 +149,10 @@ end
 save_record()
 update_breaker()
 if args.mode == 'checkpoint' then
+  if args.file_stored then
+    -- The step makes progress, so the workers that died in it died of something else.
+    redis.call('HDEL', export, 'lost')
+  end
   return 'saved'
 end
 end_step()

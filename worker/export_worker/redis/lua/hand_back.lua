@@ -20,6 +20,9 @@ redis.call('HINCRBY', export, 'version', 1)
 -- This claim does not count: the next worker must not assume that a submit may have reached the platform.
 if redis.call('HINCRBY', export, 'claims', -1) < 1 then
   redis.call('HDEL', export, 'claims')
+else
+  -- Earlier claims count, but no worker holds the step: the next claim must not take this worker for dead.
+  redis.call('HSET', export, 'released', '1')
 end
 if phase == 'queued' then
   redis.call('ZREM', args.prefix .. 'slots:' .. (connection or ''), args.export_id)

@@ -18,9 +18,14 @@ local queues = {control = KEYS[2], transfer = KEYS[3]}
 
 local function renew(step)
   local export = args.prefix .. 'export:' .. step.export_id
-  local record = redis.call('HMGET', export, 'version', 'cancel')
+  local record = redis.call('HMGET', export, 'version', 'cancel', 'released')
   if record[1] ~= step.version then
     return 'lease_lost'
+  end
+  if record[3] then
+    -- A claim has counted this worker as dead, and no other worker has claimed the step since: the worker was slow.
+    redis.call('HDEL', export, 'released')
+    redis.call('HINCRBY', export, 'lost', -1)
   end
   redis.call('ZADD', queues[step.role], 'XX', args.until_ms, step.job_id)
   redis.call('ZADD', open, 'XX', args.until_ms, step.export_id)
