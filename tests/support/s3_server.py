@@ -67,6 +67,12 @@ def new_bucket(client: Any) -> str:
     return name
 
 
+def file_names(client: Any, bucket: str) -> list[str]:
+    """Returns the keys of all objects, without what is before the last slash."""
+    listed = client.list_objects_v2(Bucket=bucket).get("Contents", [])
+    return sorted(item["Key"].rpartition("/")[2] for item in listed)
+
+
 @dataclass(frozen=True)
 class Call:
     """One request that reached the proxy."""

@@ -11,6 +11,7 @@ from typing import Any
 from export_worker.contract.redis_keys import Role
 from export_worker.contract.request import ExportKind
 from export_worker.credentials import Redactor
+from export_worker.errors import ResultMissingError
 from export_worker.lifecycle.decisions import Policy
 from export_worker.lifecycle.observations import OperationFailed, Polled, RemoteFile, Submitted
 from export_worker.redis.cancellation import cancel_and_wait
@@ -39,10 +40,12 @@ class ScriptedDriver:
     Args:
         see: Returns the result of the nth poll, counted from one. By default the operation fails.
         gate: Submits wait until it is set. It is set by default.
+        missing: Names of files that the platform does not have any more.
     """
 
     see: Callable[[int], Polled] = lambda _: OperationFailed("ERROR", "no such tag")
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    missing: set[str] = field(default_factory=set)
     submits: int = 0
     polls: int = 0
 
@@ -63,7 +66,9 @@ class ScriptedDriver:
 
     @asynccontextmanager
     async def open_result(self, export: ExportKind, file: RemoteFile) -> AsyncIterator["Content"]:
-        """Opens the same content for every file."""
+        """Opens the same content for every file that is not missing."""
+        if file.name in self.missing:
+            raise ResultMissingError("HTTP 404")
         yield Content()
 
     async def close(self) -> None:
@@ -83,15 +88,18 @@ class Content:
 
 
 @contextmanager
-def export_writer(s3_url: str, bucket: str, attempts: int = CallLimits().attempts) -> Iterator[ExportWriter]:
+def export_writer(
+    s3_url: str, bucket: str, attempts: int = CallLimits().attempts, template: str = TEMPLATE
+) -> Iterator[ExportWriter]:
     """Builds a writer as a worker does. It connects with the first transfer.
 
     Args:
         attempts: How often a call to S3 is tried.
+        template: Template of the keys.
     """
     with ThreadPoolExecutor(2) as executor:
         client = build_client(s3_server.REGION, s3_url, 2, limits=CallLimits(attempts=attempts))
-        yield ExportWriter(TransferEngine(S3Store(client, executor), memory_bytes=2**25), Layout(bucket, "", TEMPLATE))
+        yield ExportWriter(TransferEngine(S3Store(client, executor), memory_bytes=2**25), Layout(bucket, "", template))
         client.close()
 
 

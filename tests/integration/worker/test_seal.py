@@ -1,7 +1,6 @@
 """An export whose `_SUCCESS` is in S3 has succeeded, even if it was cancelled or expired before that was saved."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,42 +9,18 @@ from export_worker.contract.status import Phase
 from export_worker.lifecycle.decisions import Policy
 from export_worker.lifecycle.export import Transferring
 from export_worker.redis.claims import ClaimedStep
-from support import s3_server
 from support.redis_site import POLICY, QueueSite
-from support.s3_server import Call, Refusal, S3Proxy
-from support.scripted_worker import Parts, ScriptedDriver, export_writer
+from support.s3_server import Call, Refusal, S3Proxy, file_names
+from support.scripted_worker import Parts
 
 LEASE_S = 20.0
 """Longer than any lease in these tests."""
-
-
-@pytest.fixture
-def client(endpoint: str) -> Iterator[Any]:
-    with s3_server.s3_client(endpoint) as client:
-        yield client
-
-
-@pytest.fixture
-def own_bucket(client: Any) -> str:
-    return s3_server.new_bucket(client)
-
-
-@pytest.fixture
-def parts(queue_site: QueueSite, proxy: S3Proxy, own_bucket: str) -> Iterator[Parts]:
-    with export_writer(proxy.endpoint_url, own_bucket, attempts=1) as writer:
-        yield Parts(queue_site, ScriptedDriver(), lambda: queue_site.now, writer)
 
 
 def with_policy(parts: Parts, **changes: Any) -> Parts:
     """Returns a worker like this one, whose connection has another policy."""
     policy = Policy(**{name: getattr(POLICY, name) for name in POLICY.__slots__} | changes)
     return Parts(parts.site, parts.driver, parts.clock, parts.writer, policy)
-
-
-def keys_of(client: Any, bucket: str) -> list[str]:
-    """Returns the names of all objects, without what is before the last slash."""
-    listed = client.list_objects_v2(Bucket=bucket).get("Contents", [])
-    return sorted(item["Key"].rpartition("/")[2] for item in listed)
 
 
 async def transfer(parts: Parts, claimed: ClaimedStep) -> None:
@@ -88,7 +63,7 @@ async def test_cancel_after_seal_ends_as_succeeded(parts: Parts, client: Any, ow
     status = await parts.site.queue.status(export_id)
     assert (status.phase, status.error) == (Phase.SUCCEEDED, None)
     assert status.manifest == f"s3://{own_bucket}/gio/{export_id}/manifest.json"
-    assert keys_of(client, own_bucket) == ["_SUCCESS", "b.csv", "manifest.json"]
+    assert file_names(client, own_bucket) == ["_SUCCESS", "b.csv", "manifest.json"]
     (note,) = (await parts.site.notes(export_id))[-1:]
     assert note == "succeeded: _SUCCESS was in S3 before the export could end as cancelled"
 
@@ -116,7 +91,7 @@ async def test_cancel_before_seal_ends_as_cancelled(parts: Parts, proxy: S3Proxy
     await parts.site.cancel(export_id)
     await run_next(parts)
     assert await phase_of(parts.site, export_id) is Phase.CANCELLED
-    assert keys_of(client, own_bucket) == ["b.csv", "manifest.json"]
+    assert file_names(client, own_bucket) == ["b.csv", "manifest.json"]
 
 
 async def test_cancel_during_seal_ends_as_succeeded(parts: Parts, proxy: S3Proxy) -> None:

@@ -4,10 +4,13 @@ from typing import Any
 
 import pytest
 
+from export_worker.errors import ResultMissingError
 from export_worker.lifecycle import endings, transitions
-from export_worker.lifecycle.export import Export, Queued, Running, Transferring
+from export_worker.lifecycle.export import EarlierFiles, Export, Queued, Running, Transferring
+from export_worker.lifecycle.observations import Stored
 from support.export_states import (
     FILES,
+    POLICY,
     STARTS,
     at,
     cancelled,
@@ -60,6 +63,43 @@ def test_restart_keeps_stored_files() -> None:
     assert transferring_state(again).stored == transferring_state(export).stored
     # The manifest contains this time, so a restart must keep the time.
     assert transferring_state(again).landed_at == at(7).now
+
+
+ALL_NAMES = [file.name for file in FILES]
+
+
+@pytest.mark.parametrize(
+    ("ended", "start", "noted"),
+    [
+        (cancelled(), "submit", []),
+        (given_up(half_stored()), "submit", [EarlierFiles(names=ALL_NAMES, keys=[stored("下载 & 列表.csv").key])]),
+        (given_up(half_stored()), "poll", [EarlierFiles(names=ALL_NAMES, keys=[stored("下载 & 列表.csv").key])]),
+        (given_up(half_stored()), "transfer", []),
+        (succeeded(), "transfer", [EarlierFiles(keys=[stored(name).key for name in ("下载 & 列表.csv", "b.csv")])]),
+    ],
+)
+def test_restart_notes_the_files_that_it_leaves_behind(ended: Export, start: str, noted: list[EarlierFiles]) -> None:
+    assert saved(transitions.restart(ended, start, at(100)).export).earlier_files == noted
+
+
+def test_earlier_files_are_noted_once() -> None:
+    export = transitions.restart(given_up(half_stored()), "poll", at(100)).export
+    again = export.model_copy(update={"state": half_stored().state})
+    assert transitions.restart(given_up(again), "poll", at(200)).export.earlier_files == export.earlier_files
+
+
+def test_missing_file_notes_earlier_files_and_success_clears_them() -> None:
+    export = endings.after_failure(half_stored(), ResultMissingError("HTTP 404"), at(8), POLICY).export
+    assert [files.names for files in export.earlier_files] == [ALL_NAMES]
+    complete = export.model_copy(update={"state": transferring().state})
+    state, stored_all = transferring_state(complete), Stored((), "s3://bucket/k/manifest.json")
+    ended = transitions.after_transfer(complete, state, stored_all, at(9), removed_files=2)
+    assert (ended.export.earlier_files, ended.note) == ([], "succeeded; removed 2 file(s) of earlier attempts")
+
+
+def test_record_of_a_release_without_earlier_files_is_read() -> None:
+    record = succeeded().model_dump_json(exclude_none=True, exclude={"earlier_files"})
+    assert Export.model_validate_json(record) == succeeded()
 
 
 @pytest.mark.parametrize("make", [export_of, running, transferring])

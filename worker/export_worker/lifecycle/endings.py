@@ -22,6 +22,7 @@ from export_worker.lifecycle.export import (
     Running,
     Succeeded,
     Transferring,
+    with_earlier_files,
 )
 
 _MAYBE_SUBMITTED = "a submit whose response was lost may have started an operation on the platform"
@@ -50,10 +51,13 @@ def after_failure(export: Export, error: StepError, moment: Moment, policy: Poli
     wait_s = max(error.retry_after_s or 0.0, policy.retry.wait_s(waits, moment.draw))
     due_at = due_after(export, moment, wait_s, policy)
     retries = export.counters.retries + (0 if throttled else 1)
+    state = _state_to_retry(export, error)
+    if isinstance(state, Running) and isinstance(export.state, Transferring):
+        export = with_earlier_files(export)
     retried = updated(
         export,
         moment,
-        state=_state_to_retry(export, error),
+        state=state,
         attempt=attempt,
         throttled=export.throttled + (1 if throttled else 0),
         counters=export.counters.model_copy(update={"retries": retries}),

@@ -106,6 +106,17 @@ Ended = Succeeded | Failed | Cancelled
 State = Annotated[Open | Ended, Field(discriminator="phase")]
 
 
+class EarlierFiles(_Record):
+    """Files of an earlier attempt. The platform may name them otherwise when the export reaches its files again.
+
+    `names` are the platform's names of all of them, in order: any of them may be in S3, since a worker can die before
+    it saves a stored file. `keys` are the keys of those that were saved. A succeeded export has only `keys`.
+    """
+
+    names: list[str] = []
+    keys: list[str] = []
+
+
 class Export(_Record):
     """One export at one moment.
 
@@ -114,6 +125,7 @@ class Export(_Record):
         throttled: Refusals for too many requests since the last progress. They use no attempt.
         generation: One, plus one for each retry by hand.
         set_going_at: Time of acceptance, or of the last retry by hand. The deadline counts from it.
+        earlier_files: Files of earlier attempts. Those that the manifest does not list are removed before `_SUCCESS`.
     """
 
     export_id: str
@@ -128,6 +140,7 @@ class Export(_Record):
     generation: int = 1
     set_going_at: Timestamp
     error: ErrorReport | None = None
+    earlier_files: list[EarlierFiles] = []
 
     @property
     def phase(self) -> Phase:
@@ -164,6 +177,18 @@ def accepted(export_id: str, request: ExportRequest, created_at: datetime) -> Ex
         due_at=created_at,
         set_going_at=created_at,
     )
+
+
+def with_earlier_files(export: Export) -> Export:
+    """Returns the export with the files of its state noted as earlier files, for a step that leaves this state."""
+    state = export.state
+    if isinstance(state, Queued | Running):
+        return export
+    names = [] if isinstance(state, Succeeded) else [file.name for file in state.files]
+    files = EarlierFiles(names=names, keys=[item.key for item in state.stored])
+    if files in (EarlierFiles(), *export.earlier_files):
+        return export
+    return export.model_copy(update={"earlier_files": [*export.earlier_files, files]})
 
 
 def status_of(export: Export) -> Status:

@@ -18,7 +18,16 @@ from export_worker.lifecycle.decisions import (
     updated,
 )
 from export_worker.lifecycle.endings import fail
-from export_worker.lifecycle.export import Export, Open, Queued, Running, Succeeded, Transferring
+from export_worker.lifecycle.export import (
+    Ended,
+    Export,
+    Open,
+    Queued,
+    Running,
+    Succeeded,
+    Transferring,
+    with_earlier_files,
+)
 from export_worker.lifecycle.observations import (
     OperationFailed,
     Pending,
@@ -148,8 +157,14 @@ def after_file(export: Export, state: Transferring, stored: ManifestObject, mome
     return Decision(progressed(export, moment, state=grown), f"stored {stored.key}")
 
 
-def after_transfer(export: Export, state: Transferring, stored: Stored, moment: Moment) -> Decision:
-    """Ends an export whose files, manifest and `_SUCCESS` are in S3."""
+def after_transfer(
+    export: Export, state: Transferring, stored: Stored, moment: Moment, *, removed_files: int = 0
+) -> Decision:
+    """Ends an export whose files, manifest and `_SUCCESS` are in S3.
+
+    Args:
+        removed_files: How many files of earlier attempts were removed.
+    """
     succeeded = Succeeded(
         operation_id=state.operation_id,
         stage=state.stage,
@@ -157,7 +172,8 @@ def after_transfer(export: Export, state: Transferring, stored: Stored, moment: 
         manifest_uri=stored.manifest_uri,
         finished_at=moment.now,
     )
-    return Decision(progressed(export, moment, state=succeeded, error=None), "succeeded")
+    note = f"succeeded; removed {removed_files} file(s) of earlier attempts" if removed_files else "succeeded"
+    return Decision(progressed(export, moment, state=succeeded, error=None, earlier_files=[]), note)
 
 
 def after_seal_found(export: Export, state: Transferring, stored: Stored, ending: Decision, moment: Moment) -> Decision:
@@ -177,10 +193,13 @@ def restart(export: Export, start: str, moment: Moment) -> Decision:
         start: submit, poll or transfer. An export that does not have the operation or the files for this step restarts
             from poll, or else from submit. A succeeded export has no files to transfer, so it is polled again.
     """
+    state = _state_to_restart(export, start)
+    if isinstance(export.state, Ended) and not isinstance(state, Transferring):
+        export = with_earlier_files(export)
     restarted = progressed(
         export,
         moment,
-        state=_state_to_restart(export, start),
+        state=state,
         error=None,
         due_at=moment.now,
         set_going_at=moment.now,

@@ -137,10 +137,12 @@ class S3Store:
                     raise
                 return None
 
-    async def remove(self, target: Target) -> None:
-        """Deletes an object of the same export, if there is one. Raises what `head_object` raises."""
-        if await head_object(self._calls, target) is not None:
-            await delete_own_object(self._calls, target)
+    async def remove(self, target: Target) -> bool:
+        """Deletes an object of the same export. Returns whether there was one. Raises what `head_object` raises."""
+        if await head_object(self._calls, target) is None:
+            return False
+        await delete_own_object(self._calls, target)
+        return True
 
     async def head_object(self, target: Target) -> ObjectHead | None:
         """See `objects.head_object`."""

@@ -1,10 +1,12 @@
 """Writes everything of one export into S3: the files, then `manifest.json`, then `_SUCCESS`."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC
 
 from export_worker.contract.status import Manifest, ManifestObject
+from export_worker.errors import ObjectExistsError, TransformError
 from export_worker.lifecycle.export import Export, Transferring
 from export_worker.lifecycle.observations import RemoteFile, ResumableUpload, Stored
 from export_worker.platforms.base import Download
@@ -169,7 +171,38 @@ class ExportWriter:
             StorageError: S3 refused or did not answer.
         """
         for name in ("_SUCCESS", "manifest.json"):
-            await self._engine.remove_document(self._layout.bucket, self._layout.key(export, name), export.export_id)
+            await self._engine.remove_object(self._layout.bucket, self._layout.key(export, name), export.export_id)
+
+    async def remove_earlier_files(self, export: Export, state: Transferring) -> int:
+        """Removes files of earlier attempts that the manifest will not list. Returns how many there were.
+
+        Must be called before `write_success`: a reader that finds `_SUCCESS` reads every file beside it. Objects of
+        other exports are kept.
+
+        Raises:
+            StorageError: S3 refused or did not answer.
+        """
+        removed = 0
+        for key in sorted(await self._earlier_keys(export) - {item.key for item in state.stored}):
+            with suppress(ObjectExistsError):
+                removed += await self._engine.remove_object(self._layout.bucket, key, export.export_id)
+        return removed
+
+    async def _earlier_keys(self, export: Export) -> set[str]:
+        """Returns the keys that earlier attempts may have written, below the prefix that the export has now.
+
+        If the prefix or the key template has changed since then, the earlier files are somewhere else, complete with
+        their own `_SUCCESS`.
+        """
+        keys = set[str]()
+        for files in export.earlier_files:
+            keys.update(files.keys)
+            # If the names do not fit the requested format, that attempt ended before it stored a file.
+            with suppress(TransformError):
+                planned = await plan_output(export.request, files.names)
+                keys.update(self._layout.key(export, output.name) for output in planned)
+        prefix = self._layout.key_prefix(export)
+        return {key for key in keys if key.startswith(prefix)}
 
     async def write_success(self, export: Export, state: Transferring) -> Stored:
         """Writes the manifest, then `_SUCCESS`. A reader that finds `_SUCCESS` finds everything complete."""

@@ -49,6 +49,8 @@ class TransferStep:
     async def run(self, held: HeldStep, connection: Connection) -> Decision:
         """Stores every file that is not in S3 yet, then the manifest and `_SUCCESS`.
 
+        Files of earlier attempts that the manifest does not list are removed before.
+
         Raises:
             StepError: A download, a transform or a call to S3 failed.
             LeaseLostError: Another worker has the export now.
@@ -63,8 +65,10 @@ class TransferStep:
             await writer.remove_success(export)
         await writer.store_files(export, state, callbacks, connection.bandwidth)
         held.check()
-        stored = await writer.write_success(held.claimed.export, _transferring(held))
-        return transitions.after_transfer(held.claimed.export, _transferring(held), stored, self._clock.moment())
+        export, state = held.claimed.export, _transferring(held)
+        removed_files = await writer.remove_earlier_files(export, state)
+        stored = await writer.write_success(export, state)
+        return transitions.after_transfer(export, state, stored, self._clock.moment(), removed_files=removed_files)
 
     async def confirm_end(self, held: HeldStep, ending: Decision, connections: Connections) -> Decision:
         """Returns how an export ends that is about to fail or to be cancelled.
