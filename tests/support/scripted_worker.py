@@ -111,6 +111,7 @@ class Parts:
         writer: Writes files into S3; None if no test step transfers.
         policy: Policy of the connection.
         draw: Returns the random numbers.
+        redactor: Masks the secrets of the test.
         connection: Name of the connection.
     """
 
@@ -121,6 +122,7 @@ class Parts:
     policy: Policy = POLICY
     draw: Callable[[], float] = lambda: 0.0
     connection: str = "gio"
+    redactor: Redactor = field(default_factory=Redactor)
 
     def __post_init__(self) -> None:
         self.store = self.site.store
@@ -134,7 +136,7 @@ class Parts:
             self.leases,
             self.connections,
             self.transfer_step,
-            redactor=Redactor(),
+            redactor=self.redactor,
             clock=clock,
         )
 

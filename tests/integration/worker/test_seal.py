@@ -151,6 +151,19 @@ async def test_refused_check_of_seal_ends_export_after_all_attempts(parts: Parts
     assert "whether _SUCCESS exists is not known" in (await parts.site.notes(export_id))[-1]
 
 
+async def test_failed_check_of_seal_is_saved_without_secrets(parts: Parts, proxy: S3Proxy, own_bucket: str) -> None:
+    """The error names the bucket, which stands for a secret here."""
+    parts.redactor.add(own_bucket)
+    export_id = await sealed(parts)
+    await parts.site.cancel(export_id)
+    proxy.rule = refuse_head_of_success(403, "AccessDenied")
+    await run_next(parts)
+    error = (await parts.site.queue.status(export_id)).error
+    assert error is not None
+    assert "head_object on bucket ***" in error.message
+    assert own_bucket not in error.message + (await parts.site.notes(export_id))[-1]
+
+
 async def test_worker_without_the_connection_leaves_the_end_to_another_worker(parts: Parts) -> None:
     """The connection may have another bucket, which only its own settings name."""
     export_id = await sealed(parts)

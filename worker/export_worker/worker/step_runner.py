@@ -82,7 +82,7 @@ class StepRunner:
                     # The decision must be saved. The next step handles a cancel that arrives from now on.
                     held.defer_cancel = True
                     if isinstance(decision.export.state, Failed | Cancelled):
-                        decision = await self._transfer_step.confirm_end(held, decision, self._connections)
+                        decision = await self._confirm_end(held, decision)
                     if isinstance(decision.export.state, Failed | Cancelled):
                         await self._transfer_step.abort_leftovers(held)
                     await self.leases.commit(held, decision, signal)
@@ -115,7 +115,7 @@ class StepRunner:
             failure = DefectError(f"unexpected {type(error).__name__}; the worker's log has the traceback")
         for note in getattr(failure, "__notes__", ()):
             _log.warning("step.cleanup_failed", note=self._redactor.text(note))
-        failure.args = (self._redactor.text(str(failure)),)
+        self._mask(failure)
         moment = self._clock.moment()
         policy = self._connections.policy_of(export)
         decision = endings.after_failure(held.claimed.export, failure, moment, policy, probe=claimed.probe)
@@ -123,6 +123,18 @@ class StepRunner:
             # The platform refuses to cancel the operation. The export ends here all the same, as requested.
             decision = endings.after_cancel(export, moment, claims=claimed.claims)
         return decision, _signal_of(failure, export)
+
+    async def _confirm_end(self, held: HeldStep, ending: Decision) -> Decision:
+        """Returns how the export ends. While S3 does not answer whether it is complete, the export does not end."""
+        try:
+            return await self._transfer_step.confirm_end(held, ending, self._connections)
+        except StepError as error:
+            self._mask(error)
+            export, moment = held.claimed.export, self._clock.moment()
+            return endings.after_unclear_seal(export, ending, error, moment, self._connections.policy_of(export))
+
+    def _mask(self, failure: StepError) -> None:
+        failure.args = (self._redactor.text(str(failure)),)
 
     def _give_up(self, claimed: ClaimedStep) -> Decision:
         """Ends an export that may have killed its workers. Nothing is called: the call may be what kills them."""

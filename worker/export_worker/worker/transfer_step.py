@@ -6,8 +6,8 @@ from functools import partial
 import structlog
 
 from export_worker.contract.status import ManifestObject
-from export_worker.errors import StepError, StorageError
-from export_worker.lifecycle import endings, transitions
+from export_worker.errors import StorageError
+from export_worker.lifecycle import transitions
 from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.export import Running, Transferring
 from export_worker.lifecycle.observations import RemoteFile, ResumableUpload
@@ -74,17 +74,16 @@ class TransferStep:
         """Returns how an export ends that is about to fail or to be cancelled.
 
         A worker may have died after it wrote `_SUCCESS`, or the response to this write may have been lost. Readers may
-        use the files since then, so the export has succeeded. While S3 does not answer, the export does not end.
+        use the files since then, so the export has succeeded.
+
+        Raises:
+            StepError: S3 did not answer, or this worker does not have the connection: how it ends is not known yet.
         """
         export, state = held.claimed.export, held.claimed.export.state
         if not isinstance(state, Transferring) or state.landed_at is None:
             return ending
-        try:
-            connections.get(export)  # another bucket may be configured for a connection that this worker does not have
-            stored = await self._writer.for_export(export).find_success(export, state)
-        except StepError as error:
-            moment = self._clock.moment()
-            return endings.after_unclear_seal(export, ending, error, moment, connections.policy_of(export))
+        connections.get(export)  # another bucket may be configured for a connection that this worker does not have
+        stored = await self._writer.for_export(export).find_success(export, state)
         if stored is None:
             return ending
         return transitions.after_seal_found(export, state, stored, ending, self._clock.moment())
