@@ -45,7 +45,8 @@ SETTINGS: dict[str, Any] = {
     "retry": {"first_s": 0.1, "max_s": 1.0, "max_attempts": 50},
     "worker": {"sweep_s": 1.0, "lease_s": 3.0, "breaker_first_s": 0.5, "breaker_max_s": 2.0},
 }
-POLL = {"first_s": 0.2, "max_s": 1.0, "deadline_s": 3600.0}
+CONNECTION = {"poll": {"first_s": 0.2, "max_s": 1.0, "deadline_s": 3600.0}, "resubmit": "always"}
+"""An export must also succeed if several of its workers are killed in its submit."""
 
 
 async def count_ended(site: Site) -> int:
@@ -98,7 +99,7 @@ async def run(directory: Path, tally: Tally) -> list[str]:
         simulator = await stack.enter_async_context(Simulator.start(settings=settings))
         with s3_server.s3_client(proxy.upstream) as client:
             bucket = s3_server.new_bucket(client)
-        site = Site(redis.url, proxy.endpoint_url, simulator.url, "soak", bucket, directory, {"poll": POLL}, SETTINGS)
+        site = Site(redis.url, proxy.endpoint_url, simulator.url, "soak", bucket, directory, CONNECTION, SETTINGS)
         simulator.world.faults = RandomFaults(tally, simulator.world)
         proxy.rule = random_s3_faults(tally)
         ids = await enqueue_all(site)

@@ -62,7 +62,7 @@ def build_connections(
         driver = build_driver(name, settings, redactor)
         stack.push_async_callback(driver.close)
         bandwidth = BandwidthLimit(_bytes_per_s(settings.mib_per_second), process_limit)
-        policy = _policy(config, settings.poll)
+        policy = replace(_policy(config, settings.poll), resubmit=settings.resubmit)
         connections[name] = Connection(settings.platform, driver, policy, bandwidth, rate_limits[name])
     return connections
 
