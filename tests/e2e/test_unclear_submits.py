@@ -25,6 +25,24 @@ UNCLEAR: list[dict[str, Any]] = [
 """Answers to a submit that has created a job on the platform. The job's id is lost with each of them."""
 
 
+INNER: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "growingio-rest": (
+        {"kind": "growingio.segment_profile_users", "project_id": "WlGk4Daj", "segment_key": "seg_51activity"},
+        {},
+    ),
+    "sensorsdata": ({"kind": "sensorsdata.user_group_users", "group_id": 42}, {}),
+    "thinkingdata": (
+        {"kind": "thinkingdata.cluster_users", "project_id": 102, "cluster_id": 970, "refresh": False},
+        {"match": "submit-sql"},
+    ),
+    "thinkingdata in a poll": (
+        {"kind": "thinkingdata.cluster_users", "project_id": 102, "cluster_id": 970},
+        {"match": "submit-sql"},
+    ),
+}
+"""Exports of the other platforms, and the faults of their submits. The last one submits in a poll."""
+
+
 async def notes_of(site: Site, export_id: str) -> list[str]:
     """Returns the notes of the export's timeline."""
     async with site.queue() as queue:
@@ -49,6 +67,24 @@ async def test_export_whose_submits_stay_unclear_fails_after_the_allowed_number(
     notes = await notes_of(site, status.export_id)
     assert len([note for note in notes if MAY_HAVE_RECEIVED in note]) == jobs, notes
     assert secret_canaries.TOKEN not in json.dumps(notes) + status.model_dump_json()
+
+
+@pytest.mark.parametrize("case", INNER)
+async def test_every_platform_submits_once_more_and_then_fails(site: Site, world: World, case: str) -> None:
+    export, matching = INNER[case]
+    site.connection = {"platform": case.partition(" ")[0]}
+    world.faults.add(Fault(on="submit", fault="error5xx", status=504, times=None, per="all", executed=True, **matching))
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, json.dumps({"connection": "gio", "export": export}))
+
+    assert status.error is not None
+    in_poll = case.endswith("in a poll")
+    assert (status.error.code, status.error.step) == ("submit_unclear", "poll" if in_poll else "submit")
+    # The refresh before the query is a submit of its own, and its answer is clear.
+    assert status.counters.submits == (3 if in_poll else 2)
+    assert world.faults.listing()[0]["hits"] == 2
+    notes = await notes_of(site, status.export_id)
+    assert len([note for note in notes if MAY_HAVE_RECEIVED in note]) == 2, notes
 
 
 async def test_default_is_to_submit_once_more_and_the_timeline_says_so(site: Site, world: World) -> None:
