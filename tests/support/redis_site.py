@@ -213,10 +213,14 @@ class QueueSite:
             await self.fail(await self.one(), error)
         return export_id
 
+    def sweeper(self, owner: str = "w1") -> Sweeper:
+        """Returns the sweeper of a worker."""
+        return Sweeper(self.redis, self.keys, owner, self.timings)
+
     async def sweep(self, owner: str = "w1") -> list[str]:
         """Sweeps as if the last sweep was long ago, and returns the exports whose queue entry was lost."""
         await self.redis.delete(self.keys.sweep)
-        return await Sweeper(self.redis, self.keys, owner, self.timings).sweep(self.now)
+        return await self.sweeper(owner).sweep(self.now)
 
     async def record(self, export_id: str) -> dict[str, str]:
         """Returns the fields of a record."""

@@ -103,12 +103,12 @@ class Keys:
 
     @property
     def sweep(self) -> str:
-        """String with a TTL: the worker that sweeps."""
+        """String with a TTL: until when (ms) no other worker sweeps, a colon, and the worker that sweeps."""
         return f"{self.namespace}:sweep"
 
     @property
     def upload_sweep(self) -> str:
-        """String with a TTL: the worker that has searched S3 for abandoned uploads."""
+        """String with a TTL, as `sweep`: the worker that has searched S3 for abandoned uploads."""
         return f"{self.namespace}:upload-sweep"
 
     def queue(self, role: Role) -> str:
@@ -133,6 +133,11 @@ class Keys:
     def spared(self) -> str:
         """String with a TTL: until when (ms), after an outage, a held step keeps its worker."""
         return f"{self.namespace}:spared"
+
+    @property
+    def clock(self) -> str:
+        """Hash: `seen`, the clock (ms) of Redis at the last claim; `offset`, what (ms) all processes add to it."""
+        return f"{self.namespace}:clock"
 
     @property
     def prefix(self) -> str:

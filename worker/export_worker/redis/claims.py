@@ -78,12 +78,14 @@ class ClaimResult:
 
     Args:
         next_due_ms: When the next entry is due; None when the queue is empty.
-        redis_ms: The clock of Redis.
+        time_ms: The time that all processes use. See `SharedClock`.
+        set_back_ms: By how much the clock of Redis was set back since the last claim of any worker.
     """
 
     steps: list[ClaimedStep]
     next_due_ms: int | None
-    redis_ms: int
+    time_ms: int
+    set_back_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ class Store:
         }
         self._timings = timings
         self._claim: dict[Role, Script] = {
-            role: Script(redis, script("claim", f"claim_{role}")) for role in get_args(Role)
+            role: Script(redis, script("clock", "claim", f"claim_{role}")) for role in get_args(Role)
         }
         self._save, self._renew, self._release, self._hand_back = (
             Script(redis, script(name)) for name in ("commit", "renew", "release", "hand_back")
@@ -121,11 +121,11 @@ class Store:
                 steps.append(claimed)
             else:
                 await self._return_unbegun(item["export_id"], item["step"], item["version"], role, now, refused=True)
-        return ClaimResult(steps, answer.get("next_due_ms"), answer["redis_ms"])
+        return ClaimResult(steps, answer.get("next_due_ms"), answer["time_ms"], answer.get("set_back_ms", 0))
 
     def _claim_keys(self, role: Role) -> list[str]:
         keys = self._keys
-        shared = [keys.queue(role), keys.open, keys.aside(role), keys.contact, keys.spared, keys.created]
+        shared = [keys.queue(role), keys.open, keys.aside(role), keys.contact, keys.spared, keys.created, keys.clock]
         return [*shared, keys.ring] if role == "transfer" else shared
 
     def _claim_arguments(self, role: Role, room: ClaimRoom, now: datetime) -> dict[str, object]:

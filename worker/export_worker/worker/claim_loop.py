@@ -46,6 +46,8 @@ CLAIM_TIMEOUT_S = 2.0
 """How long a stopping worker waits for a claim that is on its way."""
 CLEANUP_TIMEOUT_S = 8.0
 """How long a cancelled step may take to end its S3 calls and release its lease. Then it is cancelled again."""
+CLOCK_STEP_MS = 1000
+"""From this step back on, the clock of Redis was not corrected by NTP, and a person should know."""
 
 _log = structlog.get_logger(__name__)
 
@@ -114,7 +116,9 @@ class ClaimLoop(Worker):
         try:
             batch = await self._store.claim(self.role, room, self._clock())
             if isinstance(self._clock, SharedClock):
-                self._clock.synchronize(batch.redis_ms, asked_s)
+                self._clock.synchronize(batch.time_ms, asked_s)
+            if batch.set_back_ms >= CLOCK_STEP_MS:
+                _log.warning("redis.clock_set_back", set_back_s=batch.set_back_ms / 1000)
             if not self.allow_pick_jobs:
                 # The worker is stopping. Without this, other workers would wait for leases of steps that never ran.
                 await asyncio.gather(*(self._store.hand_back(claimed, self._clock()) for claimed in batch.steps))

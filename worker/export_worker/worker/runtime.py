@@ -86,7 +86,7 @@ class Runtime:
             if isinstance(clock, SharedClock):
                 # Before anything uses the clock. With a clock that is ahead, the worker would claim steps that others
                 # hold, and the sweep would forget exports too early.
-                await set_clock(clock, self._queue.redis)
+                await set_clock(clock, self._queue.redis, self._queue.keys)
             settings = self._config.worker
             async with pages_served(self._health, settings.health_host, settings.health_port):
                 await self._serve(roles, stop, burst=burst)

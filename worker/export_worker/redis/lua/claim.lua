@@ -1,7 +1,7 @@
 -- Claims due steps of one role: as many as may run now, up to `max`, each with everything that the step needs.
 --
--- This file has what both roles share. The script that Redis runs is this file, followed by `claim_control.lua` or
--- `claim_transfer.lua`.
+-- This file has what both roles share. The script that Redis runs is `clock.lua`, then this file, then
+-- `claim_control.lua` or `claim_transfer.lua`.
 --
 -- Every queue entry that the script examines leaves the due range, so that no entry hides another one behind it:
 --   claimed:   the entry is due again when the lease ends
@@ -21,7 +21,7 @@
 -- no slot, counts no request and is no probe. The same is true of a step that cancels, restarts or gives up an export.
 -- Such a step needs no slot of this worker either (`slotless`), so that it ends its export although all slots are in use.
 --
--- KEYS: queue, open, aside, contact, spared, created, ring (ring: transfers only)
+-- KEYS: queue, open, aside, contact, spared, created, clock, ring (ring: transfers only)
 -- ARGV[1]: JSON object
 --   now_ms, now          the time in ms, and as the timeline has it
 --   role, owner          control or transfer; the name of this worker
@@ -41,14 +41,15 @@
 --   deaths_max           how many workers may die in one step
 --   limits               connection -> {slots, interval_ms, deadline_ms}
 -- Answer: JSON object
---   redis_ms             the clock of Redis
+--   time_ms              the time that all processes use (clock.lua)
+--   set_back_ms          by how much the clock of Redis was set back since the last claim; missing when it was not
 --   next_due_ms          when the next entry is due; missing when there is none
 --   steps                missing when nothing was claimed; a list of {export_id, step, version (string), claims, deaths,
 --                        probe, slotless, cancel, request, status, state, retry, trace, durations_ms (list of
 --                        strings)}. status, state, request and trace are JSON texts of the record. A field that the
 --                        record does not have is missing.
 local args = cjson.decode(ARGV[1])
-local queue, open, aside, contact, spared, created, ring = unpack(KEYS)
+local queue, open, aside, contact, spared, created, clock, ring = unpack(KEYS)
 local now = args.now_ms
 local owner_mark = '|' .. args.owner .. '|'
 -- How long the sweep waits before it examines an export that has no queue entry.
@@ -373,9 +374,10 @@ local function answer()
   if first[2] then
     note_next_due(tonumber(first[2]))
   end
-  local time = redis.call('TIME')
+  local time_ms, set_back_ms = shared_time(clock)
   return cjson.encode({
-    redis_ms = time[1] * 1000 + math.floor(time[2] / 1000),
+    time_ms = time_ms,
+    set_back_ms = set_back_ms > 0 and set_back_ms or nil,
     next_due_ms = next_due and tonumber(int(next_due)),
     steps = #claimed > 0 and claimed or nil,
   })
