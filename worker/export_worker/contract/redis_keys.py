@@ -160,6 +160,13 @@ class Keys:
         """Sorted set of the jobs of one connection that wait for a transfer worker, by the time (ms) since when."""
         return f"{self.namespace}:waiting:{connection}"
 
+    def deadlines(self, role: Role) -> str:
+        """Sorted set of the jobs that are parked or wait for a transfer worker, by the deadline (ms) of their exports.
+
+        A job may stay in it after its wait has ended. It is removed at its deadline at the latest.
+        """
+        return f"{self.namespace}:deadlines:{role}"
+
     @property
     def ring(self) -> str:
         """Sorted set of the connections that have waiting transfers, in the order of their turns."""
