@@ -13,11 +13,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from chaos import kills
+from chaos import drip, kills, poison
 from chaos.report import Report
 from support import secret_canaries
 
-SCENARIOS = ("kills",)
+SCENARIOS = ("poison", "drip", "kills")
 
 
 def _arguments() -> argparse.Namespace:
@@ -31,8 +31,13 @@ def _arguments() -> argparse.Namespace:
 
 
 async def _run(name: str, directory: Path, seed: int, arguments: argparse.Namespace) -> Report:
-    del name
-    return await kills.run(directory, seed, kills.Bounds(arguments.kills, arguments.seconds))
+    match name:
+        case "poison":
+            return await poison.run(directory, seed)
+        case "drip":
+            return await drip.run(directory, seed)
+        case _:
+            return await kills.run(directory, seed, kills.Bounds(arguments.kills, arguments.seconds))
 
 
 def main() -> int:
@@ -45,7 +50,6 @@ def main() -> int:
     for name in arguments.scenario or SCENARIOS:
         with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
             directory = (arguments.keep or Path(temporary)) / name
-            directory.mkdir(parents=True)
             console.print(f"{name}: seed {seed}")
             report = asyncio.run(_run(name, directory, seed, arguments))
             secret_canaries.search_files(directory)

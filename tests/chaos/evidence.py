@@ -34,6 +34,7 @@ class Evidence:
         objects: The objects below the prefix of each export: name → bytes.
         uploads: The keys of open multipart uploads.
         left_in_redis: The keys of open work.
+        directory: The directory of the run, for objects that differ from their source.
     """
 
     exports: dict[str, Accepted]
@@ -44,6 +45,7 @@ class Evidence:
     objects: dict[str, dict[str, bytes]] = field(default_factory=dict)
     uploads: list[str] = field(default_factory=list)
     left_in_redis: list[str] = field(default_factory=list)
+    directory: Path = Path()
 
     def poisoned_steps(self) -> set[tuple[str, int]]:
         """Returns the export and the number of each step that had to wait, because several workers had died in it."""
@@ -61,7 +63,7 @@ class Evidence:
 async def collect(services: Services, exports: dict[str, Accepted]) -> Evidence:
     """Reads everything. Waits a while for what dispatchers and sweeps still have to do."""
     site = services.site()
-    evidence = Evidence(exports)
+    evidence = Evidence(exports, directory=services.directory)
     evidence.left_in_redis = await leftovers.in_redis(site)
     async with site.queue() as queue:
         for export_id in exports:

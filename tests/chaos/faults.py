@@ -103,8 +103,10 @@ class PlatformFaults(FaultStore):
         self._world = world
 
     def take(self, on: CallType, target: Target, *, flaky: bool, state: JobState | None = None) -> Fault | None:
-        """Returns the fault of this call, if it has one."""
-        del target, flaky, state
+        """Returns the fault of this call, if it has one: a scripted one, or a random one."""
+        scripted = super().take(on, target, flaky=flaky, state=state)
+        if scripted is not None:
+            return scripted
         weather = self._weather
         if on == "submit":
             changes = {"file_bytes": LARGE_BYTES if weather.rng.random() < LARGE_SHARE else None}

@@ -27,6 +27,8 @@ SLOTS: dict[str, list[str]] = {
     "gateway-1": ["gateway"],
 }
 """Every process by its name, and its arguments. A process that ends is replaced by another of the same name."""
+DOWNLOAD = b"GET /download"
+"""The beginning of the requests whose answers drip on the connections that drip."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,9 @@ async def start_fleet(services: Services, names: list[str] | None = None) -> Asy
         slots = {}
         for name in names or list(SLOTS):
             proxies = {
-                service: await stack.enter_async_context(TcpProxy(port).serve())
+                service: await stack.enter_async_context(
+                    TcpProxy(port, DOWNLOAD if service == "drip" else None).serve()
+                )
                 for service, port in services.ports.items()
             }
             ports = {service: proxy.port for service, proxy in proxies.items()}

@@ -120,12 +120,13 @@ def _wrong_objects(evidence: Evidence, world: World) -> Iterator[str]:
         if b'"objects"' not in objects[manifest]:
             yield f"export {export_id} has the manifest {objects[manifest][:200]!r}"
         for item in status.objects:
-            content = objects[_name(item.key)]
+            content, about = objects[_name(item.key)], f"export {export_id} ({status.kind}): {item.file_name}"
             if len(content) != item.bytes:
-                yield f"export {export_id}: {item.file_name} has {len(content)} bytes, its manifest says {item.bytes}"
+                yield f"{about} has {len(content)} bytes, but its manifest says {item.bytes}"
             source = gzip.decompress(content) if evidence.exports[export_id].planned.is_packed else content
             if sha256(source).hexdigest() not in _digests(status, world, groups):
-                yield f"export {export_id} ({status.kind}): {item.file_name} differs from its source"
+                (evidence.directory / f"wrong-{export_id}").write_bytes(source)
+                yield f"{about} differs from its source; its content is in the file wrong-{export_id}"
 
 
 def _digests(status: Status, world: World, groups: dict[str, set[str]]) -> set[str]:

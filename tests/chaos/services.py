@@ -24,17 +24,6 @@ from support import s3_server, secret_canaries
 from support.worker_site import Site
 
 NAMESPACE = "chaos"
-LEASE_S = 3.0
-SETTINGS: dict[str, Any] = {
-    "retry": {"first_s": 0.1, "max_s": 1.0, "max_attempts": 50},
-    "worker": {
-        "sweep_s": 1.0,
-        "lease_s": LEASE_S,
-        "drain_s": 2.0,
-        "breaker_first_s": 0.5,
-        "breaker_max_s": 2.0,
-    },
-}
 WEBHOOK_SECRET = "whsec_Y2hhb3MtY2hhb3MtY2hhb3MtY2hhb3M="
 
 
@@ -126,6 +115,8 @@ class Services:
     Args:
         weather: Decides which calls fail.
         proxy: The proxy in front of S3 that makes calls fail.
+        settings: The sections of the configuration that differ from the defaults.
+        dripping: The connections whose downloads arrive at one byte a second.
     """
 
     directory: Path
@@ -135,6 +126,8 @@ class Services:
     hook: WebhookReceiver
     weather: Weather
     bucket: str
+    settings: dict[str, Any]
+    dripping: frozenset[str] = frozenset()
 
     @property
     def world(self) -> World:
@@ -148,6 +141,7 @@ class Services:
             "redis": self.redis.port,
             "s3": _port(self.proxy.endpoint_url),
             "platform": _port(self.simulator.url),
+            "drip": _port(self.simulator.url),
         }
 
     def site(self, ports: dict[str, int] | None = None, **settings: Any) -> Site:
@@ -160,20 +154,25 @@ class Services:
         """
         s3_url = self.proxy.upstream if ports is None else f"http://127.0.0.1:{ports['s3']}"
         ports = self.ports if ports is None else ports
-        platform_url = f"http://127.0.0.1:{ports['platform']}"
-        site = Site(
-            f"redis://127.0.0.1:{ports['redis']}/0", s3_url, platform_url, NAMESPACE, self.bucket, self.directory
-        )
-        connections = {name: {**options, "base_url": platform_url} for name, options in CONNECTIONS.items()}
+        urls = {service: f"http://127.0.0.1:{port}" for service, port in ports.items()}
+        redis_url = f"redis://127.0.0.1:{ports['redis']}/0"
+        site = Site(redis_url, s3_url, urls["platform"], NAMESPACE, self.bucket, self.directory)
+        connections = {
+            name: {**options, "base_url": urls["drip" if name in self.dripping else "platform"]}
+            for name, options in CONNECTIONS.items()
+        }
         hook = {"type": "webhook", "url": self.hook.url, "secret": WEBHOOK_SECRET, "allow_private": True}
         sinks = {"stream": {"type": "redis-stream", "stream": site.stream}, "hook": {**hook, "retry_max_s": 2.0}}
-        site.settings = {**SETTINGS, "connections": connections, "sinks": sinks, **settings}
+        site.settings = {**self.settings, "connections": connections, "sinks": sinks, **settings}
         return site
 
 
 @asynccontextmanager
-async def start_services(directory: Path, seed: int, scenario: Scenario) -> AsyncIterator[Services]:
+async def start_services(
+    directory: Path, seed: int, scenario: Scenario, settings: dict[str, Any], dripping: frozenset[str] = frozenset()
+) -> AsyncIterator[Services]:
     """Starts all services, with an empty Redis, an empty bucket and good weather."""
+    await asyncio.to_thread(directory.mkdir, parents=True)
     async with AsyncExitStack() as stack:
         weather = Weather(random.Random(f"{seed}/faults"))
         redis = Redis(free_port(), directory, stack)
@@ -181,13 +180,13 @@ async def start_services(directory: Path, seed: int, scenario: Scenario) -> Asyn
         proxy = stack.enter_context(s3_server.s3_proxy(stack.enter_context(s3_server.s3_server())))
         proxy.rule = weather.s3_rule
         stack.enter_context(secret_canaries.aws_credentials())
-        settings = SimulatorSettings(tokens=(secret_canaries.TOKEN,), scenario=scenario)
-        simulator = await stack.enter_async_context(Simulator.start(settings=settings))
+        simulator_settings = SimulatorSettings(tokens=(secret_canaries.TOKEN,), scenario=scenario)
+        simulator = await stack.enter_async_context(Simulator.start(settings=simulator_settings))
         hook = await stack.enter_async_context(WebhookReceiver(weather).serve())
         with s3_server.s3_client(proxy.upstream) as client:
             bucket = s3_server.new_bucket(client)
         simulator.world.faults = PlatformFaults(weather, simulator.world)
-        yield Services(directory, redis, proxy, simulator, hook, weather, bucket)
+        yield Services(directory, redis, proxy, simulator, hook, weather, bucket, settings, dripping)
 
 
 def _port(url: str) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chaos.fleet import Loss
+from chaos.lag import Lag
 from chaos.monkey import Span
 from chaos.process import Step, read_journal
 
@@ -20,16 +21,22 @@ class TakeOver:
 
     Args:
         seconds: From the kill to the next start of the step.
+        lag_s: By how many seconds this machine was too slow for its timers meanwhile.
         calm: Nothing but kills happened meanwhile, and no other worker had died in this step.
     """
 
     step: Step
     seconds: float
+    lag_s: float
     calm: bool
 
 
 def take_overs(
-    losses: Iterable[Loss], outputs: Iterable[Path], calms: list[Span], poisoned: Container[tuple[str, int]]
+    losses: Iterable[Loss],
+    outputs: Iterable[Path],
+    calms: list[Span],
+    poisoned: Container[tuple[str, int]],
+    lag: Lag,
 ) -> list[TakeOver]:
     """Returns the lost steps that were started again. A step that was not started again had been saved.
 
@@ -37,6 +44,7 @@ def take_overs(
         losses: The steps that ran in a process when it was killed.
         outputs: The outputs of all workers, whose journals are beside them.
         calms: The spans in which nothing but kills happened.
+        lag: How slow this machine was.
         poisoned: The export and the number of each step that had to wait, because several workers had died in it.
     """
     starts: defaultdict[Step, list[float]] = defaultdict(list)
@@ -55,7 +63,8 @@ def take_overs(
             waits = (loss.step.export_id, loss.step.number) in poisoned
             first_loss = deaths[loss.step] == 1 and number == 1 and not waits
             calm = any(span.start_s < loss.killed_at_s < span.end_s - TAKE_OVER_MAX_S for span in calms)
-            found.append(TakeOver(loss.step, times[number] - loss.killed_at_s, calm and first_loss))
+            lag_s = lag.between(loss.killed_at_s, times[number])
+            found.append(TakeOver(loss.step, times[number] - loss.killed_at_s, lag_s, calm and first_loss))
     return found
 
 
@@ -63,7 +72,7 @@ def late(found: Iterable[TakeOver]) -> list[str]:
     """Returns a line for each take-over that took too long although nothing else happened."""
     return [
         f"{item.step.name} of {item.step.export_id} ({item.step.connection}, step {item.step.number}) was resumed "
-        f"{item.seconds:.1f} s after the kill"
+        f"{item.seconds:.1f} s after the kill (this machine was {item.lag_s:.1f} s late)"
         for item in found
-        if item.calm and item.seconds > TAKE_OVER_MAX_S
+        if item.calm and item.seconds - item.lag_s > TAKE_OVER_MAX_S
     ]
