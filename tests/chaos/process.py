@@ -52,6 +52,7 @@ class Entry:
 
 def start(environment: dict[str, str], arguments: list[str], output: Path) -> ForkServerProcess:
     """Starts `export-worker` with these arguments. Its output is the file, and its journal is beside it."""
+    output.touch()
     process = FORKS.Process(target=main, args=(environment, arguments, output), daemon=True)
     process.start()
     return process

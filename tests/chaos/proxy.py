@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Literal
 
+from export_worker.redis.cancellation import cancel_and_wait
+
 Direction = Literal["requests", "answers"]
 DIRECTIONS: tuple[Direction, ...] = ("requests", "answers")
 READ_BYTES = 65536
@@ -25,6 +27,7 @@ class TcpProxy:
         self._upstream_port = upstream_port
         self._drip_path = drip_path
         self._writers: set[asyncio.StreamWriter] = set()
+        self._connections: set[asyncio.Task[None]] = set()
         self._flowing = {direction: asyncio.Event() for direction in DIRECTIONS}
         self.port = 0
         self.release()
@@ -32,13 +35,15 @@ class TcpProxy:
     @asynccontextmanager
     async def serve(self) -> AsyncIterator["TcpProxy"]:
         """Serves until the context ends."""
-        server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._begin, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
         finally:
             server.close()
-            self.reset()
+            await cancel_and_wait(*self._connections)
+            # The transports that were aborted close their sockets in the next turn of the loop.
+            await asyncio.sleep(0)
 
     def hold(self, direction: Direction) -> None:
         """Stops one direction of all connections, also of new ones."""
@@ -53,6 +58,11 @@ class TcpProxy:
         """Aborts all connections. What was held is lost."""
         for writer in list(self._writers):
             writer.transport.abort()
+
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._connect(reader, writer))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
