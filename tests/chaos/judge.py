@@ -23,8 +23,8 @@ EVENT_DELAY_MAX_S = 30.0
 SENSORS_COLUMNS = ("id", "first_id", "second_id")
 
 _SUBMITTED = re.compile(r"submitted (again .*)?as ")
-_UNCLEAR = re.compile(r"may have (received|reached|accepted|been submitted)")
-_DEATH = "its previous worker stopped responding"
+_UNCLEAR = "the platform may have received this submit"
+_INTERRUPTED = "resumed: its previous worker"
 _TASK = re.compile(r"task=([0-9a-f]+)")
 
 
@@ -73,11 +73,12 @@ def _may_fail(evidence: Evidence, status: Status) -> bool:
 
 def _possible_submits(evidence: Evidence, export_id: str) -> list[str]:
     """Returns the notes of the submits that the platform may have executed, although no worker read an answer."""
+    # A poll of ThinkingData submits the query.
     submitting = {"queued", "running"} if evidence.statuses[export_id].kind.startswith("thinkingdata") else {"queued"}
     return [
         entry["note"]
         for entry in evidence.timelines[export_id]
-        if _UNCLEAR.search(entry["note"]) or (_DEATH in entry["note"] and entry["phase"] in submitting)
+        if _UNCLEAR in entry["note"] or (_INTERRUPTED in entry["note"] and entry["phase"] in submitting)
     ]
 
 
