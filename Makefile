@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test lock audit soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size bench-memory format clean
+.PHONY: help install demo check test lock audit explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size bench-memory format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ audit: install ## Check the pinned dependencies for known vulnerabilities, if th
 
 soak: install ## Run 200 exports while workers die, Redis restarts, and S3 and the platform fail one call in ten
 	@PYTHONPATH=tests $(BIN)/python -m soak
+
+explore: install ## Walk interleavings of workers, faults and requests, and check every promise (ARGS=--help)
+	@PYTHONPATH=tests $(BIN)/python -m explore $(ARGS)
 
 soak-transfer: install ## Transfer 20 GiB of unknown length and check that the memory of the worker stays constant
 	@PYTHONPATH=tests $(BIN)/python -m soak.transfer
