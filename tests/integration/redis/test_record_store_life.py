@@ -338,7 +338,7 @@ async def test_no_key_of_an_export_remains_after_the_retention(queue_site: Queue
             await outbox.acknowledge(sink, event_id)
     queue_site.later(1)
     async with asyncio.timeout(20):
-        while await queue_site.left() != {"connections", "contact"}:
+        while await queue_site.left() != {"clock", "connections", "contact"}:
             await queue_site.sweep()
             await asyncio.sleep(0.1)
 

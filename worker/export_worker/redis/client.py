@@ -151,14 +151,8 @@ class Commands(Protocol):
     def lrange(self, key: str, start: int, end: int) -> Awaitable[list[bytes]]:
         """Returns a part of a list."""
 
-    def set(self, key: str, value: str, *, nx: bool = False, px: int | None = None) -> Awaitable[bool | None]:
-        """Sets a string."""
-
     def get(self, key: str) -> Awaitable[bytes | None]:
         """Returns a string."""
-
-    def time(self) -> Awaitable[tuple[int, int]]:
-        """Returns the clock of Redis: seconds and microseconds since the epoch."""
 
     def delete(self, *keys: str) -> Awaitable[int]:
         """Removes keys."""

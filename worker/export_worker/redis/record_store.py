@@ -33,6 +33,7 @@ from export_worker.redis.claims import (
     NO_SIGNAL,
     ClaimedStep,
     ClaimResult,
+    ClaimRoom,
     ConnectionLimits,
     PlatformSignal,
     Renewal,
@@ -103,16 +104,16 @@ class Store:
         }
         self._timings = timings
         self._claim: dict[Role, Script] = {
-            role: Script(redis, script("claim", f"claim_{role}")) for role in get_args(Role)
+            role: Script(redis, script("clock", "claim", f"claim_{role}")) for role in get_args(Role)
         }
         self._save, self._renew, self._release, self._hand_back = (
             Script(redis, script(name)) for name in ("commit", "renew", "release", "hand_back")
         )
 
-    async def claim(self, role: Role, most: int, now: datetime) -> ClaimResult:
-        """Claims up to `most` due steps of one role."""
+    async def claim(self, role: Role, room: ClaimRoom, now: datetime) -> ClaimResult:
+        """Claims due steps of one role, as many as there is room for."""
         since_s = time.monotonic()
-        answer = await self._claim[role].document(self._claim_keys(role), self._claim_arguments(role, most, now))
+        answer = await self._claim[role].document(self._claim_keys(role), self._claim_arguments(role, room, now))
         steps = []
         for item in answer.get("steps", ()):
             claimed = read_claimed_step(item, role, since_s)
@@ -120,21 +121,25 @@ class Store:
                 steps.append(claimed)
             else:
                 await self._return_unbegun(item["export_id"], item["step"], item["version"], role, now, refused=True)
-        return ClaimResult(steps, answer.get("next_due_ms"), answer["redis_ms"])
+        return ClaimResult(steps, answer.get("next_due_ms"), answer["time_ms"], answer.get("set_back_ms", 0))
 
     def _claim_keys(self, role: Role) -> list[str]:
         keys = self._keys
-        shared = [keys.queue(role), keys.open, keys.aside(role), keys.contact, keys.spared, keys.created]
+        shared = [keys.queue(role), keys.open, keys.aside(role), keys.contact, keys.spared, keys.created, keys.clock]
         return [*shared, keys.ring] if role == "transfer" else shared
 
-    def _claim_arguments(self, role: Role, most: int, now: datetime) -> dict[str, object]:
+    def _claim_arguments(self, role: Role, room: ClaimRoom, now: datetime) -> dict[str, object]:
         lease_s = self._timings.lease_s
         return {
             "now_ms": epoch_ms(now),
             "now": isoformat(now),
             "role": role,
             "owner": self._owner,
-            "max": most,
+            "max": room.steps,
+            "slotless_max": room.slotless,
+            "search_max": room.search,
+            "running": room.running,
+            "connection_max": SCAN_MAX if room.per_connection is None else room.per_connection,
             "scan_max": SCAN_MAX,
             "lease_ms": _ms(lease_s),
             "aside_ms": _ms(OFFERED_TO_OTHERS_S),

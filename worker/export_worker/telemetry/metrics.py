@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import assert_never, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from export_worker.contract.redis_keys import Role
@@ -26,6 +26,7 @@ from export_worker.telemetry.instrumentation import (
     StorageCalled,
     UploadSwept,
 )
+from export_worker.telemetry.logs import dropped_lines
 from export_worker.telemetry.queue_stats import QueueSnapshot
 
 CALL_BUCKETS_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -87,6 +88,7 @@ class Metrics:
         self._connections = frozenset(connections)
         registry = self._registry = CollectorRegistry()
         ProcessCollector(registry=registry)
+        registry.register(_LogMetrics())
         self._steps = Histogram(
             "export_worker_step_duration_seconds",
             "Duration of saved steps, by the phase in which they started",
@@ -283,6 +285,15 @@ class _EventMetrics:
                 self._refused.labels(detail.sink).inc()
             case _:
                 assert_never(detail)
+
+
+class _LogMetrics(Collector):
+    """The log lines that the process dropped."""
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            f"{PREFIX}log_lines_dropped_total", "Log lines dropped, because they were not read", dropped_lines()
+        )
 
 
 class _QueueMetrics(Collector):
