@@ -15,7 +15,7 @@ from explore.scenarios import SCENARIOS
 from explore.scheduler import Deviation
 from explore.search import Finding, Walk, random_walk, run, shrunk, walk
 
-OUT = Console(soft_wrap=True)
+OUT = Console(width=160)
 
 
 def options() -> argparse.Namespace:

@@ -8,7 +8,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Awaitable, Callable
-from contextvars import Context, ContextVar
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -51,14 +51,12 @@ class Run:
 
     Args:
         scripts: The names of all scripts by their SHA-1.
-        expire: Removes a key whose time to live has passed in virtual time.
     """
 
     scheduler: Scheduler
     s3: MemoryS3
     scripts: dict[str, str]
     on_script: OnScript
-    expire: Callable[[str], None]
     thread: threading.local = field(default_factory=threading.local)
 
 
@@ -131,14 +129,10 @@ def _note_effect(run: Run, point: Point, command: tuple[Any, ...], answer: Any) 
         name, arguments = run.scripts.get(str(command[1]), "?"), json.loads(command[-1])
         known = name.removesuffix("_control").removesuffix("_transfer")
         document = json.loads(answer) if answer.startswith(b"{") else answer.decode()
-        point.changed = known not in RESULT_FIELDS or RESULT_FIELDS[known] in document
+        point.changed = document != "held" and (known not in RESULT_FIELDS or RESULT_FIELDS[known] in document)
         run.on_script(point.process, known, arguments, document)
     else:
         point.changed = command[0] not in READS and bool(answer)
-        if command[0] == "SET" and "PX" in command and answer:
-            # Redis counts the time to live in real time.
-            ttl_s = int(command[command.index("PX") + 1]) / 1000
-            run.scheduler.loop.call_later(ttl_s, run.expire, str(command[1]), context=Context())
 
 
 def s3_point(request: AWSPreparedRequest, event_name: str, **_: Any) -> None:

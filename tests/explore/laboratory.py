@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from hashlib import sha1
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -79,6 +78,7 @@ class Laboratory:
 
     def __init__(self, services: Services, mutate: Mutation) -> None:
         self.runs = 0
+        self._loaded: dict[str, str] = {}
         self._services = services
         self._mutate = mutate
 
@@ -94,13 +94,11 @@ class Laboratory:
 
     def load(self, source: str) -> str:
         """Loads a script into Redis, changed by the seeded fault. Returns the changed source."""
-        name = SCRIPT_NAMES.get(source, "?")
-        source = self._mutate(name, source)
-        digest = sha1(source.encode()).hexdigest()
-        if digest not in self._services.scripts:
-            self._services.redis.script_load(source)
-            self._services.scripts[digest] = name
-        return source
+        if source not in self._loaded:
+            name = script_name(source)
+            changed = self._loaded[source] = self._mutate(name, source)
+            self._services.scripts[str(self._services.redis.script_load(changed))] = name
+        return self._loaded[source]
 
 
 @contextmanager
@@ -156,15 +154,10 @@ def _replace_parts(patch: pytest.MonkeyPatch, laboratory: Laboratory) -> None:
     patch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=sleep_between_attempts))
 
 
-def _script_names() -> dict[str, str]:
-    """Returns the name of each script of the product by its source. Both claims are one script by name."""
-    worker, producer = export_worker.redis.lua, export_producers.lua
-    names = {
-        module.script(path.stem): path.stem
-        for module in (worker, producer)
-        for path in Path(str(module.__file__)).parent.glob("*.lua")
-    }
-    return names | {worker.script("claim", f"claim_{role}"): f"claim_{role}" for role in ("control", "transfer")}
-
-
-SCRIPT_NAMES = _script_names()
+def script_name(source: str) -> str:
+    """Returns the name of a script: that of the last file that it consists of."""
+    folders = [Path(str(module.__file__)).parent for module in (export_worker.redis.lua, export_producers.lua)]
+    for path in (path for folder in folders for path in folder.glob("*.lua")):
+        if source.endswith(path.read_text(encoding="utf-8")):
+            return path.stem
+    raise ValueError(f"no file ends with this script: {source[-80:]!r}")

@@ -92,7 +92,7 @@ class World:
         self._services.executor.loop = loop
         redis.flushdb()
         random.seed(0)
-        run = Run(self.scheduler, self.s3, self._services.scripts, self.chronicle.note_script, redis.delete)
+        run = Run(self.scheduler, self.s3, self._services.scripts, self.chronicle.note_script)
         asyncio.set_event_loop(loop)
         try:
             with capture_logs() as logged:
