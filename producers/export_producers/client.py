@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from redis.exceptions import NoScriptError
 
-from export_producers.explain import Facts, explanation
+from export_producers.explain import Facts, call_kind, explanation, pause_of
 from export_producers.lua import script
 from export_producers.records import (
     Offer,
@@ -348,7 +348,8 @@ class ExportQueue:
         """
         status = await self.status(export_id)
         keys, connection = self._keys, status.connection
-        role: Role = "transfer" if status.phase is Phase.TRANSFERRING else "control"
+        kind = call_kind(status.phase)
+        role: Role = "transfer" if kind == "transfer" else "control"
         async with translate_redis_errors(self._url):
             step, claims, released, cancel = await self._redis.hmget(
                 keys.export(export_id), "step", "claims", "released", "cancel"
@@ -360,8 +361,9 @@ class ExportQueue:
                 pipe.zrank(keys.waiting(connection), job_id)
                 pipe.zscore(keys.aside(role), job_id)
                 pipe.zcard(keys.slots(connection))
-                pipe.hmget(keys.breaker(connection, role), ["failures", "until"])
-                due_ms, parked, waiting, aside, slots, (failures, until_ms) = await pipe.execute()
+                pipe.hmget(keys.breaker(connection), ["until", "pauses"])
+                pipe.hmget(keys.breaker(connection, kind), ["until", "failures", f"failed:{export_id}"])
+                due_ms, parked, waiting, aside, slots, platform, (*calls, has_failed) = await pipe.execute()
         return explanation(
             Facts(
                 status=status,
@@ -373,8 +375,8 @@ class ExportQueue:
                 waiting=waiting,
                 offered_to_others=aside is not None,
                 slots=slots,
-                failures=int(failures or 0),
-                paused_until_ms=float(until_ms) if until_ms else None,
+                platform=None if role == "transfer" else pause_of(*platform),
+                kind=None if has_failed is None else pause_of(*calls),
             )
         )
 

@@ -142,6 +142,9 @@ async def test_explain_gives_the_position_of_a_waiting_transfer(queue_site: Queu
 # Outages
 
 
+S3_FAILED = PlatformSignal("failed", shared=True)
+
+
 @pytest.fixture
 async def open_breaker(queue_site: QueueSite) -> list[str]:
     """Three exports of a connection whose transfers fail, and one of another connection."""
@@ -149,7 +152,7 @@ async def open_breaker(queue_site: QueueSite) -> list[str]:
     waiting = await ready(queue_site, gio=3, other=1)
     for claimed in await queue_site.claim(4, "transfer"):
         if claimed.export.request.connection == "gio":
-            await queue_site.fail(claimed, S3_AWAY, PlatformSignal("down"))
+            await queue_site.fail(claimed, S3_AWAY, S3_FAILED)
         else:
             await queue_site.store.release(claimed, queue_site.now)
     return [*waiting["gio"], *waiting["other"]]
@@ -160,45 +163,66 @@ async def test_transfers_use_no_attempts_during_an_outage(queue_site: QueueSite,
     queue_site.later(1)
     assert await queue_site.ids(role="transfer") == [other], "only the other connection continues"
     for pause_s in (5, 10, 20, 40, 60, 60):
-        queue_site.later(pause_s)
-        probe = next(claimed for claimed in await queue_site.claim(role="transfer") if claimed.probe)
-        assert probe.export.attempt == 1
-        await queue_site.fail(probe, S3_AWAY, PlatformSignal("down"))
+        queue_site.later(pause_s + 0.1)
+        (trial,) = (claimed for claimed in await queue_site.claim(role="transfer") if claimed.spared)
+        assert trial.export.attempt == 1
+        await queue_site.fail(trial, S3_AWAY, S3_FAILED)
     for export_id in ours:
         status = await queue_site.queue.status(export_id)
         assert (status.phase, status.counters.retries) == (Phase.TRANSFERRING, 1)
 
 
-async def test_claim_returns_the_time_of_the_probe_as_the_next_due_time(
-    queue_site: QueueSite, open_breaker: list[str]
-) -> None:
-    assert open_breaker
-    await queue_site.claim(role="transfer")
-    assert (await queue_site.claimed(role="transfer")).next_due_ms == queue_site.now_ms + 5000
-
-
-async def test_checkpoint_of_a_successful_probe_resumes_all_transfers(
-    queue_site: QueueSite, open_breaker: list[str]
-) -> None:
-    await queue_site.claim(role="transfer")
-    queue_site.later(5)
-    (probe,) = await queue_site.claim(role="transfer")
-    assert probe.probe
+async def test_outage_of_s3_is_seen_by_one_export(queue_site: QueueSite) -> None:
+    queue_site.timings = Timings(breaker_threshold=3, breaker_first_s=5.0, breaker_max_s=60.0)
+    await queue_site.transferring()
+    for _ in range(3):
+        await queue_site.fail(await queue_site.one("transfer"), S3_AWAY, S3_FAILED)
     assert await queue_site.claim(role="transfer") == []
-    await queue_site.store.checkpoint(probe, queue_site.file_stored(probe), queue_site.now, PlatformSignal("up"))
-    rest = await queue_site.claim(role="transfer")
-    assert {probe.export.export_id, *ids_of(rest)} == set(open_breaker[:3])
-    assert not any(claimed.probe for claimed in rest)
+    queue_site.later(5.1)
+    trial = await queue_site.one("transfer")
+    assert trial.spared
+    await queue_site.fail(trial, S3_AWAY, S3_FAILED)
+    assert trial.export.attempt == 3
 
 
-async def test_transfers_and_control_steps_have_separate_breakers(
+async def test_transfer_that_has_not_failed_is_claimed_while_others_are_paused(
     queue_site: QueueSite, open_breaker: list[str]
 ) -> None:
     assert open_breaker
-    await queue_site.running()
-    poll = await queue_site.one()
-    await queue_site.fail(poll, UNAVAILABLE, PlatformSignal("down"))
-    assert await queue_site.redis.hget(queue_site.keys.breaker("gio"), "failures") == b"1"
+    await queue_site.claim(role="transfer")
+    fresh = await queue_site.transferring()
+    claimed = await queue_site.one("transfer")
+    assert (claimed.export.export_id, claimed.spared) == (fresh, True)
+
+
+async def test_claim_returns_the_time_of_the_trial_as_the_next_due_time(
+    queue_site: QueueSite, open_breaker: list[str]
+) -> None:
+    assert open_breaker
+    await queue_site.claim(role="transfer")
+    assert (await queue_site.claimed(role="transfer")).next_due_ms == queue_site.now_ms + 5001
+
+
+async def test_checkpoint_of_a_successful_trial_resumes_all_transfers(
+    queue_site: QueueSite, open_breaker: list[str]
+) -> None:
+    await queue_site.claim(role="transfer")
+    queue_site.later(5.1)
+    (trial,) = (claimed for claimed in await queue_site.claim(role="transfer") if claimed.spared)
+    assert await queue_site.claim(role="transfer") == []
+    await queue_site.store.checkpoint(trial, queue_site.file_stored(trial), queue_site.now, PlatformSignal("up"))
+    queue_site.later(2.1)
+    rest = await queue_site.claim(role="transfer")
+    assert {trial.export.export_id, *ids_of(rest)} == set(open_breaker[:3])
+    assert not any(claimed.spared for claimed in rest)
+
+
+async def test_failed_transfers_do_not_open_the_breakers_of_control_steps(
+    queue_site: QueueSite, open_breaker: list[str]
+) -> None:
+    assert open_breaker
+    for kind in (None, "submit", "poll"):
+        assert not await queue_site.redis.exists(queue_site.keys.breaker("gio", kind))
     assert await queue_site.redis.hget(queue_site.keys.breaker("gio", "transfer"), "failures") == b"3"
 
 

@@ -38,18 +38,20 @@ WORKER_DEATHS_MAX = 7
 seven leases, so that workers which die for another reason have time to recover."""
 
 
-def after_failure(export: Export, error: StepError, moment: Moment, policy: Policy, *, probe: bool = False) -> Decision:
+def after_failure(
+    export: Export, error: StepError, moment: Moment, policy: Policy, *, spared: bool = False
+) -> Decision:
     """Decides after a failed step: retry later, or fail the export.
 
     A failure that leaves a submit unclear is retried only if the connection allows it.
 
     Args:
-        probe: The platform was known to be unreachable, and this step tested whether it is back. Such a failure uses
-            no attempt of this export.
+        spared: The failure is not the export's own: the platform is down, or such calls fail for several exports. It
+            uses no attempt of this export.
     """
     if error.unclear:
         export = with_unclear_submit(export)
-    throttled = isinstance(error, PlatformThrottledError) or (probe and error.outage)
+    throttled = spared or isinstance(error, PlatformThrottledError)
     # A credential that is refused at the submit is wrong. At a later step the credential has worked before, so it is
     # probably being replaced.
     retryable = error.retryable or (isinstance(error, AuthFailedError) and not isinstance(export.state, Queued))
