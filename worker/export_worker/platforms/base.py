@@ -7,7 +7,7 @@ class as an entry point of the group `export_worker.platforms`, under the platfo
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from export_worker.contract.request import ExportKind
 from export_worker.lifecycle.observations import Polled, RemoteFile, Submitted
@@ -65,6 +65,16 @@ class Direct(Protocol):
             None when the body cannot be received in this way, such as one that must be decoded. The caller then reads
             the body with `chunks`.
         """
+
+
+@runtime_checkable
+class Computed(Protocol):
+    """Capability of a download: the platform computes it while it is read, so it may send nothing for a long time.
+
+    The driver limits these waits. They do not count as a slow transfer.
+    """
+
+    is_computed: Literal[True]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ Credentials are set on each request and never on the session: aiohttp sends sess
 to another host after a redirect (measured with aiohttp 3.14).
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,7 +32,8 @@ the platform may have accepted a submit that timed out."""
 UPLOAD_TIMEOUT_S = 3600.0
 """For a call that uploads a file: its size has no known limit, and a person waits for it at a terminal."""
 READ_TIMEOUT_S = 60.0
-"""Longest pause between two reads of a download. A file's size has no limit, so the whole download has no timeout."""
+"""Longest wait for the head of a download, and longest pause between two reads of its body. A file's size has no limit,
+so the whole download has no timeout."""
 KEEPALIVE_S = 4.0
 """Below the shortest common idle timeout of servers (5 s): a submit on a connection that the server is closing would
 fail, and a POST is not repeated silently."""
@@ -148,7 +150,7 @@ class HttpClient:
         base_url: The setting `base_url`.
         redactor: Masks secrets in messages.
         address_policy: Which addresses requests may reach; by default the own host and public addresses.
-        read_timeout_s: Longest pause between two reads of a download.
+        read_timeout_s: Longest wait for the head of a download, and longest pause between two reads of its body.
 
     Raises:
         ConfigError: The base URL cannot be used.
@@ -230,32 +232,36 @@ class HttpClient:
         """
         if origin(url) == origin(self.base_url):
             await wait_for_gate()
-        return await self._session().get(
-            credential.add_to(url),
-            # Compressed bytes are not those of the file: neither their number nor their checksum can be compared.
-            headers={"Accept-Encoding": "identity", **headers, **credential.headers},
-            allow_redirects=False,
-            read_bufsize=DOWNLOAD_BUFFER_BYTES,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=self.read_timeout_s),
-        )
+        # aiohttp's own timeout is for each pause. A server that sends one byte of the head now and then keeps it.
+        async with asyncio.timeout(self.read_timeout_s):
+            return await self._session().get(
+                credential.add_to(url),
+                # Compressed bytes are not those of the file: neither their number nor their checksum can be compared.
+                headers={"Accept-Encoding": "identity", **headers, **credential.headers},
+                allow_redirects=False,
+                read_bufsize=DOWNLOAD_BUFFER_BYTES,
+                timeout=_pauses(self.read_timeout_s),
+            )
 
     async def open_stream(self, call: Call, credential: Credential) -> aiohttp.ClientResponse:
         """Sends a request and returns the response after its head, whatever its status.
 
-        The caller reads the body piece by piece, and closes the response. `call.timeout_s` limits each pause, including
-        the one before the head. Redirects are not followed. Raises aiohttp's errors: the caller translates them.
+        The caller reads the body piece by piece, and closes the response. `call.timeout_s` limits the wait for the
+        head, and each pause in the body. Redirects are not followed. Raises aiohttp's errors, which the caller
+        translates.
         """
         await wait_for_gate()
-        return await self._session().request(
-            call.method,
-            credential.add_to(with_query(self.url(call.path), call.query)),
-            json=call.json,
-            data=call.form,
-            headers=credential.headers,
-            allow_redirects=False,
-            read_bufsize=DOWNLOAD_BUFFER_BYTES,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=call.timeout_s),
-        )
+        async with asyncio.timeout(call.timeout_s):
+            return await self._session().request(
+                call.method,
+                credential.add_to(with_query(self.url(call.path), call.query)),
+                json=call.json,
+                data=call.form,
+                headers=credential.headers,
+                allow_redirects=False,
+                read_bufsize=DOWNLOAD_BUFFER_BYTES,
+                timeout=_pauses(call.timeout_s),
+            )
 
     def url(self, path_and_query: str) -> URL:
         """Returns the URL of a path (with or without a query string) that is already percent-encoded."""
@@ -320,14 +326,36 @@ def _delivery_trace() -> aiohttp.TraceConfig:
     return trace
 
 
+def _pauses(longest_s: float) -> aiohttp.ClientTimeout:
+    """Returns the timeouts of a body without a limit of its duration: for the connection, and for each pause."""
+    return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=longest_s)
+
+
 async def read_up_to(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
     """Returns the decompressed body, or its first `limit_bytes` if it is longer. Raises aiohttp's errors."""
     body = bytearray()
+    await _read_into(body, response, limit_bytes)
+    return bytes(body[:limit_bytes])
+
+
+async def read_error_page(response: aiohttp.ClientResponse, within_s: float) -> bytes:
+    """Returns the beginning of a body for a message: what arrives within this time. Raises aiohttp's errors."""
+    body = bytearray()
+    timeout = asyncio.timeout(within_s)
+    try:
+        async with timeout:
+            await _read_into(body, response, ERROR_BODY_MAX_BYTES)
+    except TimeoutError:
+        if not timeout.expired():
+            raise
+    return bytes(body[:ERROR_BODY_MAX_BYTES])
+
+
+async def _read_into(body: bytearray, response: aiohttp.ClientResponse, limit_bytes: int) -> None:
     async for piece in response.content.iter_any():
         body += piece
         if len(body) >= limit_bytes:
-            break
-    return bytes(body[:limit_bytes])
+            return
 
 
 def with_query(url: URL, query: Mapping[str, str | Sequence[str]]) -> URL:
