@@ -14,6 +14,7 @@ ExportWorkerError
     ├── PlatformError                a call to the platform failed
     │   ├── OperationFailedError     the platform ended the operation in failure at once
     │   ├── PlatformRefusedError     the platform refused the call, and would refuse it again
+    │   │   └── PlatformNotFoundError the platform does not know what the call names, such as its operation
     │   ├── PlatformMalformedError   the answer is not what the platform's documentation describes
     │   ├── PlatformUnavailableError no answer, or a server error
     │   │   └── PlatformUnclearError a server error that may concern this export only
@@ -218,9 +219,17 @@ class OperationFailedError(PlatformError):
 
 
 class PlatformRefusedError(PlatformError):
-    """The platform refused the call, and would refuse it again."""
+    """The platform refused the call, and would refuse it again.
+
+    A refused poll is retried all the same: the platform has accepted the operation before, so the refusal is probably
+    an error of a gateway or of the platform, which concerns the poll only.
+    """
 
     code = ErrorCode.PLATFORM_REFUSED
+
+
+class PlatformNotFoundError(PlatformRefusedError):
+    """The platform does not know what the call names, such as its operation. It ends the export also in a poll."""
 
 
 class PlatformMalformedError(PlatformError):

@@ -18,6 +18,7 @@ from export_worker.errors import (
     ConfigError,
     PlatformError,
     PlatformMalformedError,
+    PlatformNotFoundError,
     PlatformRefusedError,
     PlatformThrottledError,
     PlatformUnavailableError,
@@ -104,6 +105,18 @@ async def test_error_status_raises_matching_error(status: int, kind: type[Platfo
     assert str(error).startswith(f"GET /x: the response is HTTP {status}: no way")
     assert "hidden" not in str(error)
     assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("status", [404, 410])
+@pytest.mark.parametrize(
+    ("body", "kind"), [('{"error": "no such job"}', PlatformNotFoundError), ("<html>", PlatformRefusedError)]
+)
+async def test_only_the_platform_itself_states_that_an_id_is_unknown(
+    status: int, body: str, kind: type[PlatformError]
+) -> None:
+    async with ScriptedServer() as server:
+        server.on("/x", replied(body, status=status))
+        assert type(await failure(server.url, Call("GET", "/x"))) is kind
 
 
 async def test_redirect_of_call_is_refused_and_not_followed() -> None:

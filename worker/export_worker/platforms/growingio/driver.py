@@ -99,13 +99,13 @@ class GrowingioDriver:
         return Submitted(operation_id, stage, done=stage == _FINISH)
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:  # noqa: ARG002 - the protocol's argument
-        """Queries `jobResult` once.
+        """Queries `jobResult` once. A response with all that the poll needs is used, also if it has unrelated errors.
 
         Raises:
             PlatformMalformedError: The platform does not know the id, or its response cannot be read. Retryable, since
                 a replica may lag behind right after the submit. An id that stays unknown uses up the attempts.
         """
-        data = await self._graphql.execute(JOB_RESULT, {"id": operation_id})
+        data = await self._graphql.execute(JOB_RESULT, {"id": operation_id}, is_sufficient=_has_result)
         result = data.get(JOB_RESULT.field)
         if result is None:
             job = one_line(operation_id, self._redactor)
@@ -248,6 +248,16 @@ def _operation_id(job: Any) -> str | None:
 
 def _stage(job: Any) -> str | None:
     return storable_text(job.get("stage"), _TEXT_MAX_CHARS) if isinstance(job, dict) else None
+
+
+def _has_result(data: Mapping[str, Any]) -> bool:
+    """Returns whether the data of a poll has the stage and, if the job has finished, its files."""
+    result = data.get(JOB_RESULT.field)
+    stage = _stage(result)
+    if stage != _FINISH:
+        return stage is not None
+    uris = result.get("uris") if isinstance(result, dict) else None
+    return isinstance(uris, list) and bool(uris) and None not in uris
 
 
 def _files(uris: Any) -> tuple[RemoteFile, ...]:

@@ -17,6 +17,7 @@ from export_worker.errors import (
     AuthFailedError,
     PlatformError,
     PlatformMalformedError,
+    PlatformNotFoundError,
     PlatformRefusedError,
     PlatformThrottledError,
     PlatformUnavailableError,
@@ -108,7 +109,16 @@ def error_for(response: HttpResponse, redactor: Redactor) -> PlatformError | Non
         return PlatformUnavailableError(message, retry_after_s=wait_s, unclear=response.starts_work and not refused)
     if 300 <= status < 400:
         return PlatformRefusedError(f"{message} (a redirect, which is not followed; is base_url right?)")
-    return PlatformRefusedError(message)
+    # The page of a gateway with the same status does not state what the platform knows.
+    unknown = status in {404, 410} and _is_json_object(response.body)
+    return PlatformNotFoundError(message) if unknown else PlatformRefusedError(message)
+
+
+def _is_json_object(body: bytes) -> bool:
+    try:
+        return isinstance(json.loads(body), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 @contextmanager

@@ -181,15 +181,17 @@ class ThinkingdataDriver:
         """Opens the result of a finished task.
 
         Raises:
-            ResultMissingError: The task has expired, or is no longer finished. The export must be polled again.
+            ResultMissingError: The task has expired, is no longer finished, or the platform refuses to show it. The
+                export must be polled again.
             PlatformError: The platform did not give a usable response.
         """
         request = _cluster_users(export)
         task_id = parse_qs(file.uri.partition("?")[2]).get("taskId", [""])[0]
         call = _task_info(task_id)
         envelope = await self._api.send(call)
-        if self._api.is_missing(envelope):
-            raise ResultMissingError(str(self._api.error_for(envelope)))
+        error = self._api.error_for(envelope)
+        if isinstance(error, PlatformRefusedError):
+            raise ResultMissingError(str(error))
         info = self._api.object_of(envelope)
         if _text(info.get("status")) != "FINISHED":
             raise ResultMissingError(f"{call}: the task is no longer FINISHED")
