@@ -37,8 +37,12 @@ so the whole download has no timeout."""
 KEEPALIVE_S = 4.0
 """Below the shortest common idle timeout of servers (5 s): a submit on a connection that the server is closing would
 fail, and a POST is not repeated silently."""
-RESPONSE_MAX_BYTES = 16 * 1024 * 1024
+ANSWER_MAX_KIB = 1024
+"""KiB of an answer, unless it is a listing. The values of a parsed answer need up to thirty times its length."""
+LISTING_MAX_BYTES = 16 * 1024 * 1024
 """Listings have no pages, so a response may have tens of thousands of items. The limit stops an endless response."""
+INLINE_JSON_BYTES = 64 * 1024
+"""A longer body is parsed in a thread. A body of this length takes a few milliseconds at most."""
 ERROR_BODY_MAX_BYTES = 16 * 1024
 """Bytes that are read of an error page: the excerpt in the message is far shorter."""
 DOWNLOAD_BUFFER_BYTES = 256 * 1024
@@ -103,6 +107,7 @@ class Call:
         data: Streamed body, if not None. It can be read only once, so such a call is never repeated.
         content_type: Media type of `data`.
         timeout_s: Seconds for the whole exchange.
+        is_listing: The answer may be as long as a listing, for calls that no step of an export makes.
     """
 
     method: str
@@ -113,6 +118,7 @@ class Call:
     data: AsyncIterator[bytes] | None = field(default=None, repr=False)
     content_type: str = "application/octet-stream"
     timeout_s: float = CALL_TIMEOUT_S
+    is_listing: bool = False
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -129,6 +135,7 @@ class HttpClient:
         redactor: Masks secrets in messages.
         address_policy: Which addresses requests may reach; by default the own host and public addresses.
         read_timeout_s: Longest wait for the head of a download, and longest pause between two reads of its body.
+        answer_max_kib: The setting of this name: KiB of the longest answer that is no listing.
 
     Raises:
         ConfigError: The base URL cannot be used.
@@ -142,11 +149,14 @@ class HttpClient:
         *,
         address_policy: AddressPolicy | None = None,
         read_timeout_s: float = READ_TIMEOUT_S,
+        answer_max_kib: int = ANSWER_MAX_KIB,
     ) -> None:
+        self._connection = connection
         self.base_url = _parse_base_url(connection, base_url)
         self.redactor = redactor
         self._address_policy = address_policy or AddressPolicy({self.base_url.host or ""})
         self.read_timeout_s = read_timeout_s
+        self._answer_max_kib = answer_max_kib
         self._opened: aiohttp.ClientSession | None = None
 
     async def call(self, call: Call, auth: Auth) -> Any:
@@ -165,7 +175,17 @@ class HttpClient:
         error = error_for(response, self.redactor)
         if error is not None:
             raise error
-        return json_value(response, self.redactor)
+        return await self.json(response)
+
+    async def json(self, response: HttpResponse) -> Any:
+        """Returns the JSON value of a successful response. A long body is parsed in a thread.
+
+        Raises:
+            PlatformMalformedError: The body is not JSON.
+        """
+        if len(response.body) <= INLINE_JSON_BYTES:
+            return json_value(response, self.redactor)
+        return await asyncio.to_thread(json_value, response, self.redactor)
 
     async def exchange(self, call: Call, credential: Credential = ANONYMOUS) -> HttpResponse:
         """Sends one request and returns the response, whatever its status. Does not follow redirects.
@@ -188,11 +208,18 @@ class HttpClient:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=CONNECT_TIMEOUT_S),
             ) as response:
-                limit_bytes = RESPONSE_MAX_BYTES if response.ok else ERROR_BODY_MAX_BYTES
+                limit_bytes = self._limit_bytes(call) if response.ok else ERROR_BODY_MAX_BYTES
                 body = await read_up_to(response, limit_bytes + 1)
                 if response.ok and len(body) > limit_bytes:
-                    raise PlatformMalformedError(f"{call}: the response has more than {limit_bytes} bytes")
+                    raise self._too_long(call, limit_bytes)
                 return HttpResponse(str(call), response.status, response.headers, body)
+
+    def _limit_bytes(self, call: Call) -> int:
+        return LISTING_MAX_BYTES if call.is_listing else self._answer_max_kib * 1024
+
+    def _too_long(self, call: Call, limit_bytes: int) -> PlatformMalformedError:
+        advice = "" if call.is_listing else f"; connections.{self._connection}.answer_max_kib can allow more"
+        return PlatformMalformedError(f"{call}: the response has more than {limit_bytes // 1024} KiB{advice}")
 
     async def get_stream(
         self, url: URL, credential: Credential, headers: Mapping[str, str] = NO_HEADERS

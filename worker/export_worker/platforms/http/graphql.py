@@ -49,6 +49,7 @@ class GraphQL:
         *,
         is_sufficient: Callable[[dict[str, Any]], bool] = _never,
         timeout_s: float = CALL_TIMEOUT_S,
+        is_listing: bool = False,
     ) -> dict[str, Any]:
         """Returns the `data` of the response.
 
@@ -57,6 +58,7 @@ class GraphQL:
             variables: Only variables that are given: a null does not mean the same as a missing variable.
             is_sufficient: Returns whether the data of a response that also has errors contains what the caller needs.
             timeout_s: Seconds for the whole exchange.
+            is_listing: See `Call`.
 
         Raises:
             PlatformRefusedError: The response has errors.
@@ -64,7 +66,8 @@ class GraphQL:
             PlatformError: See `HttpClient.call`.
         """
         body = {"operationName": document.name, "query": document.text, "variables": dict(variables)}
-        response = await self._client.call(Call("POST", "/graphql", json=body, timeout_s=timeout_s), self._auth)
+        call = Call("POST", "/graphql", json=body, timeout_s=timeout_s, is_listing=is_listing)
+        response = await self._client.call(call, self._auth)
         envelope = _envelope(document, response)
         data = envelope.get("data")
         errors = envelope.get("errors")
