@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -104,12 +105,13 @@ class ScriptedServer:
 
 
 @asynccontextmanager
-async def raw_server(answer: bytes, *, hold: bool = False) -> AsyncIterator[str]:
+async def raw_server(answer: bytes, *, hold: bool = False, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """Serves the same bytes to every request, then closes the connection, or keeps it open without sending more.
 
     Args:
         answer: The bytes of the response.
         hold: Keep the connection open.
+        tls: Serve TLS with this context.
     """
     done = asyncio.Event()
 
@@ -122,9 +124,9 @@ async def raw_server(answer: bytes, *, hold: bool = False) -> AsyncIterator[str]
                 await done.wait()
         writer.close()
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls)
     try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield f"http{'s' if tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         done.set()
         server.close()

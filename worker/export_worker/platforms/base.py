@@ -109,7 +109,11 @@ class Driver(Protocol):
     """The adapter of one platform. Every method raises `PlatformError` or `DownloadError`, and nothing else."""
 
     async def submit(self, export: ExportKind) -> Submitted:
-        """Starts the platform's job."""
+        """Starts the platform's job.
+
+        An error is `unclear` if the platform may have started the job all the same. The request that starts the job is
+        a `Call` with `starts_work`, or is sent after `check_submit`. Both apply to a poll that starts a job as well.
+        """
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:
         """Requests the state of the job once. A job that is not ready is `Pending`, and no error."""

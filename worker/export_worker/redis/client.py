@@ -157,8 +157,8 @@ class Commands(Protocol):
     def delete(self, *keys: str) -> Awaitable[int]:
         """Removes keys."""
 
-    def zadd(self, key: str, scores: dict[str, float]) -> Awaitable[int]:
-        """Sets scores in a sorted set."""
+    def zadd(self, key: str, scores: dict[str, float], *, xx: bool = False) -> Awaitable[int]:
+        """Sets scores in a sorted set; with `xx`, only of members that it has."""
 
     def zcard(self, key: str) -> Awaitable[int]:
         """Returns the size of a sorted set."""

@@ -66,7 +66,7 @@ def build_connections(
             process_limit,
             min_bytes_per_s=config.transfer.min_kib_per_s * 1024,
         )
-        policy = _policy(config, settings.poll)
+        policy = replace(_policy(config, settings.poll), resubmit=settings.resubmit)
         connections[name] = Connection(settings.platform, driver, policy, bandwidth, rate_limits[name])
     return connections
 

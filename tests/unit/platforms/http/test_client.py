@@ -24,8 +24,9 @@ from export_worker.errors import (
 )
 from export_worker.platforms.http import client as http
 from export_worker.platforms.http.auth import StaticAuth, authorization
-from export_worker.platforms.http.client import Call, Credential, HttpClient, with_query
+from export_worker.platforms.http.client import Call, Credential, HttpClient
 from export_worker.platforms.http.responses import RETRY_AFTER_MAX_S, one_line, retry_after_s
+from export_worker.platforms.http.urls import with_query
 from support.scripted_server import CANARY, ScriptedServer, Seen, echoed, json_replied, raw_server, redirected, replied
 
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
