@@ -44,6 +44,7 @@ class ResumableUpload:
         token: A random value in the metadata of the created object. An object with this token came from this upload.
         validator: Version of the source file whose bytes were uploaded; see `platforms.base.Versioned`.
         total_bytes: Length of that version.
+        parts: How many parts the last worker that resumed it has found.
     """
 
     key: str
@@ -51,6 +52,7 @@ class ResumableUpload:
     token: str
     validator: str
     total_bytes: int
+    parts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
