@@ -15,6 +15,7 @@ ExportWorkerError
     │   ├── OperationFailedError     the platform ended the operation in failure at once
     │   ├── PlatformRefusedError     the platform refused the call, and would refuse it again
     │   │   └── PlatformNotFoundError the platform does not know what the call names, such as its operation
+    │   ├── TooManyFilesError        the result has more files than an export may have
     │   ├── PlatformMalformedError   the answer is not what the platform's documentation describes
     │   ├── PlatformUnavailableError no answer, or a server error
     │   │   └── PlatformUnclearError a server error that may concern this export only
@@ -72,6 +73,8 @@ class ErrorCode(StrEnum):
     """The platform refused the credential, and a new token as well."""
     RESULT_EMPTY = "result_empty"
     """The platform's operation succeeded, but its result names no file."""
+    TOO_MANY_FILES = "too_many_files"
+    """The platform's result has more files than an export may have (10,000)."""
     RESULT_MISSING = "result_missing"
     """The file that the platform names does not exist, or no longer exists."""
     DOWNLOAD_INTERRUPTED = "download_interrupted"
@@ -230,6 +233,12 @@ class PlatformRefusedError(PlatformError):
 
 class PlatformNotFoundError(PlatformRefusedError):
     """The platform does not know what the call names, such as its operation. It ends the export also in a poll."""
+
+
+class TooManyFilesError(PlatformError):
+    """The result has more files than an export may have."""
+
+    code = ErrorCode.TOO_MANY_FILES
 
 
 class PlatformMalformedError(PlatformError):

@@ -25,8 +25,9 @@ from export_worker.errors import (
 )
 from export_worker.platforms.http import client as http
 from export_worker.platforms.http.auth import StaticAuth, authorization
-from export_worker.platforms.http.client import Call, Credential, HttpClient, with_query
+from export_worker.platforms.http.client import Call, Credential, HttpClient
 from export_worker.platforms.http.responses import RETRY_AFTER_MAX_S, one_line, retry_after_s
+from export_worker.platforms.http.urls import with_query
 from support.scripted_server import CANARY, ScriptedServer, Seen, echoed, json_replied, raw_server, redirected, replied
 
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
@@ -175,16 +176,16 @@ async def test_response_that_is_no_json_raises_malformed(body: bytes) -> None:
     assert "\n" not in str(error)
 
 
-async def test_response_above_size_limit_raises_malformed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "RESPONSE_MAX_BYTES", 1000)
+async def test_response_above_size_limit_raises_malformed() -> None:
+    limit_bytes = http.ANSWER_MAX_KIB * 1024
     async with ScriptedServer() as server:
-        bomb = gzip.compress(json.dumps(["a" * 999]).encode())
+        bomb = gzip.compress(json.dumps("a" * (limit_bytes - 1)).encode())
         server.on("/bomb", replied(bomb, headers={"Content-Encoding": "gzip"}))
-        server.on("/fits", json_replied("a" * 998))
+        server.on("/fits", json_replied("a" * (limit_bytes - 2)))
         error = await failure(server.url, Call("GET", "/bomb"))
-        assert await call(server.url, Call("GET", "/fits")) == "a" * 998
+        assert await call(server.url, Call("GET", "/fits")) == "a" * (limit_bytes - 2)
     assert type(error) is PlatformMalformedError
-    assert "1000 bytes" in str(error)
+    assert "1024 KiB" in str(error)
 
 
 async def test_long_error_page_is_read_in_part() -> None:

@@ -18,7 +18,15 @@ from export_worker.errors import (
     PlatformMalformedError,
     PlatformRefusedError,
 )
-from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
+from export_worker.lifecycle.observations import (
+    OperationFailed,
+    Pending,
+    Polled,
+    Ready,
+    RemoteFile,
+    Submitted,
+    check_file_count,
+)
 from export_worker.platforms.base import Download, ResumePoint, Versioned
 from export_worker.platforms.growingio.operations import DOCUMENT_OF, OPERATIONS
 from export_worker.platforms.growingio.queries import (
@@ -67,7 +75,9 @@ class GrowingioDriver:
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
         own = platform_settings(name, settings, GrowingioSettings)
         self._redactor = redactor
-        self._client = HttpClient(name, own.base_url, redactor, address_policy=own.address_policy())
+        self._client = HttpClient(
+            name, own.base_url, redactor, address_policy=own.address_policy(), answer_max_kib=own.answer_max_kib
+        )
         self._auth = growingio_auth(name, own, self._client)
         self._graphql = GraphQL(self._client, self._auth)
         self._downloader = Downloader(self._client, self._auth, own.allow_hosts)
@@ -147,7 +157,8 @@ class GrowingioDriver:
             PlatformError: The platform did not give a usable response.
         """
         document = _listing(resource, project)
-        data = await self._graphql.execute(document, {} if project is None else {"projectId": project})
+        variables = {} if project is None else {"projectId": project}
+        data = await self._graphql.execute(document, variables, is_listing=True)
         items = data.get(document.field)
         if items is None:
             return []
@@ -167,7 +178,7 @@ class GrowingioDriver:
             PlatformError: The platform did not give a usable response.
         """
         document = DOCUMENT_OF[operation.name]
-        data = await self._graphql.execute(document, arguments)
+        data = await self._graphql.execute(document, arguments, is_listing=True)
         return data.get(document.field)
 
     async def close(self) -> None:
@@ -264,6 +275,7 @@ def _files(uris: Any) -> tuple[RemoteFile, ...]:
     """Returns the files that a finished job lists; none when it lists none yet."""
     if not isinstance(uris, list | None):
         raise PlatformMalformedError(f"{JOB_RESULT.name}: uris is no list")
+    check_file_count(len(uris or ()))
     return tuple(map(_file, uris or ()))
 
 

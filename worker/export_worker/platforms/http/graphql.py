@@ -59,6 +59,7 @@ class GraphQL:
         *,
         is_sufficient: Callable[[dict[str, Any]], bool] = _never,
         timeout_s: float = CALL_TIMEOUT_S,
+        is_listing: bool = False,
     ) -> dict[str, Any]:
         """Returns the `data` of the response.
 
@@ -67,6 +68,7 @@ class GraphQL:
             variables: Only variables that are given: a null does not mean the same as a missing variable.
             is_sufficient: Returns whether the data of a response that also has errors contains what the caller needs.
             timeout_s: Seconds for the whole exchange.
+            is_listing: See `Call`.
 
         Raises:
             PlatformRefusedError: The response has errors. `PlatformNotFoundError` if all state that an id is unknown.
@@ -74,7 +76,8 @@ class GraphQL:
             PlatformError: See `HttpClient.call`.
         """
         body = {"operationName": document.name, "query": document.text, "variables": dict(variables)}
-        call = Call("POST", "/graphql", json=body, timeout_s=timeout_s, starts_work=document.starts_work)
+        starts_work = document.starts_work
+        call = Call("POST", "/graphql", json=body, timeout_s=timeout_s, is_listing=is_listing, starts_work=starts_work)
         response = await self._client.call(call, self._auth)
         with reading_answer(starts_work=document.starts_work):
             envelope = _envelope(document, response)

@@ -65,7 +65,9 @@ class ThinkingdataDriver:
         own = platform_settings(name, settings, ThinkingdataSettings)
         self._settings = own
         self._redactor = redactor
-        self._client = HttpClient(name, own.base_url, redactor, address_policy=own.address_policy())
+        self._client = HttpClient(
+            name, own.base_url, redactor, address_policy=own.address_policy(), answer_max_kib=own.answer_max_kib
+        )
         self._auth = thinkingdata_auth(name, own, redactor)
         self._api = ThinkingdataApi(self._client, self._auth, own)
         self._downloader = Downloader(self._client, self._auth, own.allow_hosts)
@@ -223,7 +225,7 @@ class ThinkingdataDriver:
     async def call(self, operation: Operation, arguments: Mapping[str, Any], body: AsyncIterator[bytes] | None) -> Any:
         """Makes one call; see `Operations.call`."""
         query, json = request_parts(operation, arguments)
-        call = Call(operation.method, operation.path, query=query, json=json)
+        call = Call(operation.method, operation.path, query=query, json=json, is_listing=True)
         if body is not None:
             call = Call(
                 operation.method,
