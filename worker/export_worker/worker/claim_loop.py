@@ -45,7 +45,8 @@ CLAIM_RETRY_S = 0.5
 CLAIM_TIMEOUT_S = 2.0
 """How long a stopping worker waits for a claim that is on its way."""
 CLEANUP_TIMEOUT_S = 8.0
-"""How long a cancelled step may take to end its S3 calls and release its lease. Then it is cancelled again."""
+"""How long a cancelled step may take to end its S3 calls and release its lease. Then its lease ends, and the step is
+cancelled again."""
 CLOCK_STEP_MS = 1000
 """From this step back on, the clock of Redis was not corrected by NTP, and a person should know."""
 
@@ -198,4 +199,7 @@ class ClaimLoop(Worker):
             await cancel_and_wait(self.main_task)
         if self.tasks:
             await asyncio.wait(self.tasks.values(), timeout=drain_s)
-        await cancel_and_wait(*self.tasks.values(), retry_s=CLEANUP_TIMEOUT_S)
+        cancelled = list(self.tasks.values())
+        ending = asyncio.create_task(self._runner.leases.end_soon(cancelled, CLEANUP_TIMEOUT_S))
+        await cancel_and_wait(*cancelled, retry_s=CLEANUP_TIMEOUT_S)
+        await cancel_and_wait(ending)
