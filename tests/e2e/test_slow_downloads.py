@@ -4,11 +4,14 @@ import asyncio
 import json
 import time
 
+import pytest
+
 from export_worker.contract.status import Phase
 from export_worker.errors import ErrorCode
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.server import Simulator
 from export_worker.simulator.world import SimulatorSettings, World
+from export_worker.transfer import minimum_rate
 from support import secret_canaries, worker_site
 from support.worker_site import Site
 
@@ -60,3 +63,15 @@ async def test_deadline_ends_a_transfer_that_has_no_slot(site: Site, world: Worl
     assert ended.error is not None
     assert (ended.error.code, ended.error.step) == (ErrorCode.DEADLINE_EXCEEDED, "transfer")
     assert sum("/download" in record.target for record in world.requests) == SLOTS
+
+
+async def test_download_below_the_minimum_rate_is_interrupted_and_retried(
+    site: Site, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(minimum_rate, "WINDOW_S", 2.0)
+    world.faults.add(STALLED.model_copy(update={"times": 1}))
+    async with worker_site.worker(site), site.queue() as queue:
+        accepted = await queue.enqueue(request())
+        assert (await queue.wait(accepted.export_id, 2.0 + SOON_S)).phase is Phase.SUCCEEDED
+        notes = [entry["note"] for entry in await queue.timeline(accepted.export_id)]
+    assert [note for note in notes if "download_interrupted" in note and "transfer.min_kib_per_s" in note]

@@ -24,6 +24,8 @@ from export_worker.telemetry.instrumentation import (
     PlatformVerb,
     StepTaken,
     StorageCalled,
+    SubmitOutcome,
+    SubmitUnclear,
     UploadSwept,
 )
 from export_worker.telemetry.logs import dropped_lines
@@ -151,7 +153,7 @@ class Metrics:
                 self._polls.labels(connection, detail.kind).observe(detail.polls)
             case LeaseLost():
                 self._leases.labels(detail.role).inc()
-            case PlatformCalled():
+            case PlatformCalled() | SubmitUnclear():
                 self._platform.on(detail)
             case StorageCalled() | FileStored() | UploadSwept():
                 self._storage.on(detail)
@@ -193,12 +195,23 @@ class _PlatformMetrics:
             ("connection", "call", "code"),
             registry=registry,
         )
+        self._unclear = Counter(
+            "export_worker_unclear_submits_total",
+            "Submits that the platform may have received although their operation is unknown",
+            ("connection", "outcome"),
+            registry=registry,
+        )
 
     def expect(self, connection: str) -> None:
         for verb in get_args(PlatformVerb):
             self._errors.labels(connection, verb, ErrorCode.AUTH_FAILED.value)
+        for outcome in get_args(SubmitOutcome):
+            self._unclear.labels(connection, outcome)
 
-    def on(self, detail: PlatformCalled) -> None:
+    def on(self, detail: PlatformCalled | SubmitUnclear) -> None:
+        if isinstance(detail, SubmitUnclear):
+            self._unclear.labels(detail.connection, detail.outcome).inc()
+            return
         self._durations.labels(detail.connection, detail.verb).observe(detail.duration_s)
         if detail.code is not None:
             self._errors.labels(detail.connection, detail.verb, detail.code).inc()

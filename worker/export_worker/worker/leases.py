@@ -50,6 +50,9 @@ class HeldStep:
         cancel_delivered: The task was cancelled, because the export's cancellation was requested.
         defer_cancel: Do not cancel the task when cancellation is requested. The next step handles the request, because
             this step must first save its decision, or the answer to a call that starts an operation on the platform.
+        submit_counted: The submit of this step, and those of earlier workers in this step, are counted.
+        submit_sent: The step has sent a request that starts work on the platform.
+        unclear_submits: Submits that have turned out to be unclear in this step.
     """
 
     claimed: ClaimedStep
@@ -61,6 +64,9 @@ class HeldStep:
     ending: bool = field(default=False, init=False)
     cancel_delivered: bool = field(default=False, init=False)
     defer_cancel: bool = field(default=False, init=False)
+    submit_counted: bool = field(default=False, init=False)
+    submit_sent: bool = field(default=False, init=False)
+    unclear_submits: int = field(default=0, init=False)
 
     def check(self) -> None:
         """Checks the lease before a side effect. A process that was frozen may have lost the lease without notice.
