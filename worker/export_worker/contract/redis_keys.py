@@ -136,6 +136,11 @@ class Keys:
         return f"{self.namespace}:spared"
 
     @property
+    def write_check(self) -> str:
+        """String with a TTL: written by health checks, because a read-only Redis answers reads as usual."""
+        return f"{self.namespace}:write-check"
+
+    @property
     def clock(self) -> str:
         """Hash: `seen`, the clock (ms) of Redis at the last claim; `offset`, what (ms) all processes add to it."""
         return f"{self.namespace}:clock"

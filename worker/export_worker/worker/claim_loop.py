@@ -20,9 +20,7 @@ from typing import Any, cast
 
 import structlog
 from arq.worker import Worker, func
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.queue_jobs import STEP_FUNCTION, dump_job, load_job
@@ -30,6 +28,7 @@ from export_worker.contract.redis_keys import Role
 from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.claims import ClaimedStep, ClaimRoom
 from export_worker.redis.clock import SharedClock
+from export_worker.redis.failures import is_unreachable
 from export_worker.worker.step_queue import StepQueue
 from export_worker.worker.step_runner import StepRunner
 
@@ -150,8 +149,8 @@ class ClaimLoop(Worker):
     def _set_unhealthy(self, error: Exception) -> None:
         """Logs once why no step is claimed: Redis is unreachable, or refuses (read-only, full, no permission)."""
         if self.healthy:
-            unreachable = isinstance(error, RedisConnectionError | RedisTimeoutError | OSError)
-            _log.error("redis.unreachable" if unreachable else "redis.refused", role=self.role, error=str(error))
+            event = "redis.unreachable" if is_unreachable(error) else "redis.refused"
+            _log.error(event, role=self.role, error=str(error))
         self.healthy = False
 
     def _start(self, claimed: ClaimedStep) -> None:

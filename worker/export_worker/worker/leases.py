@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError
 
 from export_worker.errors import LeaseLostError
 from export_worker.lifecycle.decisions import Decision
 from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, PlatformSignal, Renewal
+from export_worker.redis.failures import is_unreachable, refusal_code
 from export_worker.redis.record_store import Store
 from export_worker.step_context import require_lease
 from export_worker.transfer.progress import TransferProgress
@@ -25,11 +24,11 @@ most a third of a lease."""
 COMMIT_RETRY_S = 0.5
 """Wait between two attempts to commit. In each attempt, the Redis client has itself retried for seconds."""
 
-REDIS_AWAY = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OutOfMemoryError, OSError)
-"""Redis restarts, fails over, or is full. Such a condition ends, and then the commit can be repeated: the script
-recognizes a commit that it has already saved."""
-REFUSED_FOR_NOW = ("NOREPLICAS", "MISCONF", "MASTERDOWN")
-"""Too few replicas, a full disk, a replica without its master. redis-py has no error classes for them."""
+TEMPORARY_REFUSALS = frozenset(
+    {"READONLY", "OOM", "NOREPLICAS", "MISCONF", "MASTERDOWN", "LOADING", "BUSY", "NOAUTH", "WRONGPASS"}
+)
+"""Redis fails over, is full or starts, or its password is being changed. Such a condition ends, and then the commit can
+be repeated: the script recognizes a commit that it has already saved."""
 
 _log = structlog.get_logger(__name__)
 
@@ -206,7 +205,7 @@ class Leases:
 
 def _is_temporary(error: Exception) -> bool:
     """Whether Redis will accept the same call later."""
-    return isinstance(error, REDIS_AWAY) or any(code in str(error) for code in REFUSED_FOR_NOW)
+    return is_unreachable(error) or refusal_code(error) in TEMPORARY_REFUSALS
 
 
 def _lost(claimed: ClaimedStep) -> LeaseLostError:
