@@ -32,7 +32,7 @@ from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Accepted, Phase, Status
 from export_worker.contract.trace import TraceContext
 from export_worker.errors import ExportNotFoundError, IdempotencyConflictError, InvalidRequestError
-from export_worker.redis.client import close_redis, commands, open_redis, translate_redis_errors
+from export_worker.redis.client import check_writes, close_redis, commands, open_redis, translate_redis_errors
 from export_worker.redis.clock import SharedClock, set_clock
 from export_worker.redis.scripts import Script, decode_document, encode_arguments
 
@@ -63,7 +63,7 @@ class ExportQueue:
         connections: Connection → platform, if the caller knows them. Otherwise a request may name the connections that
             workers have announced.
 
-    Every method raises `ServiceUnreachableError` if Redis is unreachable.
+    Every method raises `ServiceUnreachableError` if Redis is unreachable or refuses a command.
     """
 
     def __init__(
@@ -91,6 +91,11 @@ class ExportQueue:
     async def close(self) -> None:
         """Closes the connections to Redis."""
         await close_redis(self._client)
+
+    async def check(self) -> None:
+        """Checks that Redis accepts writes: that an export could be enqueued now."""
+        async with translate_redis_errors(self._url):
+            await check_writes(self._client, self._keys)
 
     async def known_connections(self) -> dict[str, str]:
         """Returns connection → platform: the connections that the caller passed, else those that workers announced."""

@@ -5,7 +5,7 @@ ExportWorkerError
 ├── IdempotencyConflictError         the idempotency key was used with another request
 ├── ExportNotFoundError              there is no such export (exit status 3)
 ├── ConfigError                      the configuration is wrong (exit status 2)
-├── ServiceUnreachableError          Redis or S3 cannot be reached (exit status 4)
+├── ServiceUnreachableError          Redis or S3 cannot be reached, or refuses (exit status 4)
 ├── LeaseLostError                   another worker has claimed the step
 └── StepError                        a step of an export failed
     ├── UnknownConnectionError       this worker does not have the connection
@@ -56,7 +56,7 @@ class ErrorCode(StrEnum):
     INVALID_CONFIG = "invalid_config"
     """The configuration is wrong; the message names the setting."""
     SERVICE_UNREACHABLE = "service_unreachable"
-    """A service that export-worker needs (Redis, S3) cannot be reached."""
+    """A service that export-worker needs (Redis, S3) cannot be reached, or refuses its calls."""
     UNKNOWN_CONNECTION = "unknown_connection"
     """No worker is configured with the connection that the request names."""
     PLATFORM_ERROR = "platform_error"
@@ -162,7 +162,7 @@ class ConfigError(ExportWorkerError):
 
 
 class ServiceUnreachableError(ExportWorkerError):
-    """Redis or S3 cannot be reached. The message says which of them, at which address, and why."""
+    """Redis or S3 cannot be reached, or refuses. The message says which, at which address, why, and what to do."""
 
     code = ErrorCode.SERVICE_UNREACHABLE
     retryable = True

@@ -296,12 +296,13 @@ class Store:
         ]
 
     async def renew(
-        self, steps: Sequence[tuple[ClaimedStep, Progress | None]], now: datetime
+        self, steps: Sequence[tuple[ClaimedStep, Progress | None]], now: datetime, *, last_s: float | None = None
     ) -> tuple[list[Renewal], str]:
         """Renews the leases of steps in one call, and saves how far their transfers are.
 
         Args:
             steps: Each step with its progress; None leaves the saved progress unchanged.
+            last_s: This is the last renewal, and the leases end after this time; None for a whole lease.
 
         Returns:
             One answer for each step, in the same order, and the first error of those that failed.
@@ -313,7 +314,8 @@ class Store:
             [keys.open, keys.queue("control"), keys.queue("transfer")],
             {
                 "prefix": keys.prefix,
-                "until_ms": epoch_ms(now + timedelta(seconds=self._timings.lease_s)),
+                "until_ms": epoch_ms(now + timedelta(seconds=self._timings.lease_s if last_s is None else last_s)),
+                "last": True if last_s is not None else None,
                 "steps": [self._renewal(claimed, progress) for claimed, progress in steps],
             },
         )
