@@ -70,9 +70,12 @@ def walk(laboratory: Laboratory, wanted: Walk) -> Iterator[Finding]:
 
 def next_deviations(found: Finding, wanted: Walk) -> Iterator[Deviation]:
     """Yields the deviations that may be added behind those of a schedule that was run."""
-    first = found.schedule[-1].point + 1 if found.schedule else 0
     trace = found.world.scheduler.trace
-    for number in range(first, min(len(trace), first + wanted.window)):
+    numbers = range(len(trace))
+    if found.schedule:
+        last = found.schedule[-1].point
+        numbers = numbers[last + 1 : last + 1 + wanted.window]
+    for number in numbers:
         point = trace[number]
         if point.changed and (not wanted.calls or any(name in point.call for name in wanted.calls)):
             faults = FAULTS if point.process.name.startswith("w") else OTHER_PROCESS_FAULTS
