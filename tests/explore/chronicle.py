@@ -114,8 +114,9 @@ class Chronicle:
         export_id, now_s = item["export_id"], self._clock()
         phase, step, retry = self._read(export_id)
         lease = self._leases.get(export_id)
-        held = lease is not None and lease.step == step and lease.until_s > now_s + ROUNDING_S and lease.worker != worker
-        held_by = lease.worker if held and lease is not None else ""
+        held_by = ""
+        if lease is not None and lease.step == step and lease.until_s > now_s + ROUNDING_S:
+            held_by = lease.worker
         version = str(item["version"])
         self.claims.append(Claim(now_s, worker, export_id, step, version, phase, retry, held_by))
         self._hold(worker, export_id, step, item)

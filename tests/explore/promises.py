@@ -100,7 +100,7 @@ def an_ended_export_takes_no_step(export: FinishedExport) -> Broken:
 def a_held_step_has_one_worker(export: FinishedExport) -> Broken:
     """2.2 What a living worker does is not begun by another: a step whose lease has not ended is not claimed."""
     for claim in export.claims:
-        if claim.held_by:
+        if claim.held_by not in {"", claim.worker}:
             yield f"{claim.worker} claimed step {claim.step} while {claim.held_by} held it"
 
 
