@@ -15,6 +15,7 @@ from explore.laboratory import opened
 from explore.scenarios import SCENARIOS
 from explore.search import Finding, Walk, run, walk
 from export_worker.contract.model import epoch_ms
+from export_worker.lifecycle import endings
 from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.export import Ended, event_of
 from export_worker.redis import record_store
@@ -165,6 +166,10 @@ def _write_the_event_later(patch: Patch) -> None:
     patch.setattr(Store, "commit", commit_in_two)
 
 
+def _do_not_count_unclear_submits(patch: Patch) -> None:
+    patch.setattr(endings, "with_unclear_submit", lambda export: export)
+
+
 def _leave_uploads_open(patch: Patch) -> None:
     async def abort_leftovers(*_: Any) -> int:
         return 0
@@ -258,7 +263,13 @@ SEEDED_FAULTS = (
         "a claim does not count the submit of a dead worker",
         _walk("plain", "kill", "commit"),
         "one_operation",
-        [TextChange("claim", "redis.call('HINCRBY', key, 'claims', 1)", "redis.call('HSET', key, 'claims', 1) + 1")],
+        [TextChange("claim", "'HINCRBY', key, 'claims', 1)", "'HSET', key, 'claims', 1) * 0 + 1")],
+    ),
+    SeededFault(
+        "a submit whose answer was lost is repeated without notice",
+        _walk("plain", "lose", "platform"),
+        "one_operation",
+        replace=_do_not_count_unclear_submits,
     ),
     SeededFault(
         "a commit forgets a cancel that came after the claim",

@@ -121,7 +121,7 @@ def one_operation(export: FinishedExport) -> Broken:
     timeline says so.
     """
     asked = 1 + sum(note == "restarted from submit" for note in export.notes)
-    named = sum(bool(re.search(r"may have (reached|received)|may have started", note)) for note in export.notes)
+    named = sum(map(_unclear_submits, export.notes))
     submits = len(export.jobs)
     if submits > asked + named:
         yield f"the platform has {submits} operations; {asked} were asked for, and the timeline names {named} more"
@@ -130,6 +130,17 @@ def one_operation(export: FinishedExport) -> Broken:
     faults = {deviation.what for deviation in export.world.schedule}
     if submits > asked and not faults & FAULTS_THAT_HIDE_SUBMITS:
         yield f"the platform has {submits} operations, although nothing has failed"
+
+
+def _unclear_submits(note: str) -> int:
+    """Returns how many submits a note names that the platform may have received."""
+    if "may have started an operation" in note:
+        return 2
+    if earlier := re.search(r"may have received (\d+) earlier submit", note):
+        return int(earlier[1])
+    if note.startswith("failed") and "may have received this submit" in note:
+        return 1 + int((re.search(r"and (\d+) earlier one", note) or [0, 0])[1])
+    return 0
 
 
 def success_means_complete(export: FinishedExport) -> Broken:

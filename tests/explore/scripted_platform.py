@@ -82,7 +82,7 @@ class PlatformDriver:
         """Starts a job."""
         assert isinstance(export, GrowingioTagUsers)
         tag = str(export.tag_key)
-        job = await perform("platform submit", lambda: self._platform.start(tag), _refused, _timeout)
+        job = await perform("platform submit", lambda: self._platform.start(tag), _refused, _unclear)
         return Submitted(job.operation_id, "CREATED")
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:
@@ -142,6 +142,10 @@ def _refused() -> Exception:
 
 def _timeout() -> Exception:
     return PlatformUnavailableError("no answer in time")
+
+
+def _unclear() -> Exception:
+    return PlatformUnavailableError("no answer in time", unclear=True)
 
 
 def _interrupted() -> Exception:
