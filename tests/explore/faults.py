@@ -7,7 +7,7 @@ product cannot turn a seeded fault off without notice.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -166,6 +166,10 @@ def _write_the_event_later(patch: Patch) -> None:
     patch.setattr(Store, "commit", commit_in_two)
 
 
+def _hold_deliveries_for_a_minute(patch: Patch) -> None:
+    patch.setitem(cast("Any", Outbox.__init__).__kwdefaults__, "lease_s", 60.0)
+
+
 def _do_not_count_unclear_submits(patch: Patch) -> None:
     patch.setattr(endings, "with_unclear_submit", lambda export: export)
 
@@ -295,6 +299,18 @@ SEEDED_FAULTS = (
         "one_event_for_each_end",
         [TextChange("commit", "ipairs({events, unpack(outboxes)})", "ipairs({events})")],
         _write_the_event_later,
+    ),
+    SeededFault(
+        "a later event overtakes an earlier one",
+        _walk("retry-after-fault", "kill", "sink"),
+        "one_event_for_each_end",
+        [TextChange("take_deliveries", "elseif must_wait(id) then", "elseif false then")],
+    ),
+    SeededFault(
+        "the events of a dead worker wait for a minute",
+        _walk("plain", "kill", "sink"),
+        "events_are_prompt",
+        replace=_hold_deliveries_for_a_minute,
     ),
     SeededFault(
         "uploads of dead workers stay open",

@@ -176,12 +176,25 @@ def one_event_for_each_end(export: FinishedExport) -> Broken:
     ends = 1 + export.requests("retry")
     wanted = [f"{export.export_id}.{number}" for number in range(1, ends + 1)]
     for name, sink in export.world.sinks.items():
-        received = [event_id for event_id in sink.received if event_id.startswith(export.export_id)]
+        received = [event_id for _, event_id in sink.received if event_id.startswith(export.export_id)]
         if sorted(set(received)) != wanted:
             yield f"sink {name} received {received}, and {wanted} were expected"
         first = list(dict.fromkeys(received))
         if first != sorted(first):
             yield f"sink {name} received its events out of order: {received}"
+
+
+def events_are_prompt(export: FinishedExport) -> Broken:
+    """2.1 A worker that is killed is noticed within 30 s: an event reaches every sink within this time of its end."""
+    ends: dict[int, float] = {}
+    for change in export.changes:
+        if change.script == "commit" and change.phase in ENDED:
+            ends.setdefault(change.step, change.at_s)
+    for number, ended_s in enumerate(ends.values(), 1):
+        for name, sink in export.world.sinks.items():
+            came = [at_s for at_s, event_id in sink.received if event_id == f"{export.export_id}.{number}"]
+            if came and came[0] > ended_s + NOTICE_S:
+                yield f"sink {name} received event {number} {came[0] - ended_s:.0f} s after the end of the export"
 
 
 def no_litter(export: FinishedExport) -> Broken:
@@ -219,6 +232,7 @@ OF_EXPORTS = (
     one_operation,
     success_means_complete,
     one_event_for_each_end,
+    events_are_prompt,
     no_litter,
     a_cancelled_export_does_not_continue,
 )

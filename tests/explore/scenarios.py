@@ -55,6 +55,7 @@ SCENARIOS = {
         Scenario("cancel-after-fault", canceller="after a fault"),
         Scenario("cancel-parts", files=TWO_PARTS, canceller="after a fault"),
         Scenario("retry", retrier="at the end"),
+        Scenario("retry-after-fault", retrier="after a fault"),
         Scenario("retry-renamed", retrier="at the end", renamed=True, files=(("a.csv", 5), ("b.csv", 5))),
         Scenario("retry-poll", retrier="at the end", retry_from="poll"),
         Scenario("retry-cancel", retrier="at the end", canceller="after a fault"),
