@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from arq.connections import ArqRedis
+from redis.exceptions import RedisError
 
 from explore.calls import perform
 from explore.chronicle import LEASE_S
@@ -112,7 +114,8 @@ class Worker:
         """Ends the process in order, as after SIGTERM, with no time for running steps."""
         await asyncio.gather(*(loop.drain(0.0) for loop in self._loops), return_exceptions=True)
         await cancel_and_wait(*self._background)
-        await self._dispatcher.flush()
+        with suppress(RedisError):
+            await self._dispatcher.flush()
 
     async def close(self) -> None:
         """Closes the connections to Redis."""
