@@ -115,6 +115,7 @@ class Parts:
         redactor: Masks the secrets of the test.
         instrument: Receives the details of steps.
         connection: Name of the connection.
+        heartbeat_s: Wait between two renewals of the leases.
     """
 
     site: QueueSite
@@ -126,10 +127,11 @@ class Parts:
     connection: str = "gio"
     redactor: Redactor = field(default_factory=Redactor)
     instrument: Instrument = NULL_INSTRUMENT
+    heartbeat_s: float = 0.1
 
     def __post_init__(self) -> None:
         self.store = self.site.store
-        self.leases = Leases(self.store, self.clock, self.site.timings.lease_s, 0.1)
+        self.leases = Leases(self.store, self.clock, self.site.timings.lease_s, self.heartbeat_s)
         clock = ClockAndRandom(self.clock, self.draw)
         self.connections = Connections(
             {self.connection: Connection("growingio", self.driver, self.policy)}, self.policy
