@@ -36,7 +36,7 @@ class Tempo:
 
     span_s: float = 20.0
     settle_s: float = 6.0
-    kill_s: tuple[float, float] = (0.3, 1.0)
+    kill_s: tuple[float, float] = (0.5, 1.4)
 
 
 @dataclass(frozen=True)
