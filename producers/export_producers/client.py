@@ -216,10 +216,24 @@ class ExportQueue:
             ExportNotFoundError: The export does not exist.
         """
         async with translate_redis_errors(self._url):
-            status, progress = await self._redis.hmget(self._keys.export(export_id), "status", "progress")
-        if status is None:
+            (found,) = await self._read([export_id])
+        if found is None:
             raise ExportNotFoundError(export_id)
-        return read_status(status, progress)
+        return found
+
+    async def _read(self, export_ids: Sequence[str]) -> list[Status | None]:
+        """Returns the statuses of exports; None for one that does not exist."""
+        keys = self._keys
+        async with self._client.pipeline(transaction=False) as pipe:
+            for export_id in export_ids:
+                # Read first: a transfer that ends in between removes its list, and its status has all files then.
+                pipe.lrange(keys.stored(export_id), 0, -1)
+                pipe.hmget(keys.export(export_id), ["status", "progress"])
+            answers = iter(await pipe.execute())
+        return [
+            None if status is None else read_status(status, progress, stored)
+            for stored, (status, progress) in zip(answers, answers, strict=True)
+        ]
 
     async def list_exports(self, phase: Phase | None = None, limit: int = 50) -> list[Status]:
         """Returns the newest exports, newest first, of one phase or of all: at most `limit` (1 to 1,000)."""
@@ -240,12 +254,11 @@ class ExportQueue:
         limit = max(1, min(limit, LIST_MAX))
         async with translate_redis_errors(self._url):
             found = await self._after(index, limit + 1, None if cursor is None else decode_cursor(cursor))
-            async with self._client.pipeline(transaction=False) as pipe:
-                for position in found[:limit]:
-                    pipe.hmget(self._keys.export(position.export_id), ["status", "progress"])
-                records = await pipe.execute()
-        statuses = [read_status(status, progress) for status, progress in records if status is not None]
-        return Page(statuses, found[limit - 1].cursor if len(found) > limit else None)
+            statuses = await self._read([position.export_id for position in found[:limit]])
+        return Page(
+            [status for status in statuses if status is not None],
+            found[limit - 1].cursor if len(found) > limit else None,
+        )
 
     async def _after(self, index: str, most: int, position: Position | None) -> list[Position]:
         """Returns up to `most` entries of an index after a position. Entries of one millisecond are sorted by id."""

@@ -14,6 +14,8 @@ ExportWorkerError
     ├── PlatformError                a call to the platform failed
     │   ├── OperationFailedError     the platform ended the operation in failure at once
     │   ├── PlatformRefusedError     the platform refused the call, and would refuse it again
+    │   │   └── PlatformNotFoundError the platform does not know what the call names, such as its operation
+    │   ├── TooManyFilesError        the result has more files than an export may have
     │   ├── PlatformMalformedError   the answer is not what the platform's documentation describes
     │   ├── PlatformUnavailableError no answer, or a server error
     │   │   └── PlatformUnclearError a server error that may concern this export only
@@ -71,6 +73,8 @@ class ErrorCode(StrEnum):
     """The platform refused the credential, and a new token as well."""
     RESULT_EMPTY = "result_empty"
     """The platform's operation succeeded, but its result names no file."""
+    TOO_MANY_FILES = "too_many_files"
+    """The platform's result has more files than an export may have (10,000)."""
     RESULT_MISSING = "result_missing"
     """The file that the platform names does not exist, or no longer exists."""
     DOWNLOAD_INTERRUPTED = "download_interrupted"
@@ -218,9 +222,23 @@ class OperationFailedError(PlatformError):
 
 
 class PlatformRefusedError(PlatformError):
-    """The platform refused the call, and would refuse it again."""
+    """The platform refused the call, and would refuse it again.
+
+    A refused poll is retried all the same: the platform has accepted the operation before, so the refusal is probably
+    an error of a gateway or of the platform, which concerns the poll only.
+    """
 
     code = ErrorCode.PLATFORM_REFUSED
+
+
+class PlatformNotFoundError(PlatformRefusedError):
+    """The platform does not know what the call names, such as its operation. It ends the export also in a poll."""
+
+
+class TooManyFilesError(PlatformError):
+    """The result has more files than an export may have."""
+
+    code = ErrorCode.TOO_MANY_FILES
 
 
 class PlatformMalformedError(PlatformError):

@@ -36,9 +36,14 @@ class Keys:
           worker that stops sets `1` also while it still holds the step and cannot end it;
         - `refused`: the workers that cannot run the step, or `all` when no other worker has claimed it in time;
         - `going`: the time (ms) from which its deadline counts;
-        - `progress`: how far a transfer is.
+        - `progress`: how far a transfer is;
+        - `files`: JSON of a transfer's files, if they are too many for `state`; see `stored`.
         """
         return f"{self.namespace}:export:{export_id}"
+
+    def stored(self, export_id: str) -> str:
+        """List of JSON: the stored files of a transfer whose record has the field `files`. `state` has neither then."""
+        return f"{self.namespace}:stored:{export_id}"
 
     def timeline(self, export_id: str) -> str:
         """List of JSON: every transition of the export, the oldest first."""
