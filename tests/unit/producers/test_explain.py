@@ -144,10 +144,19 @@ def test_pause_that_has_ended_is_ignored(until: datetime) -> None:
 
 def test_paused_transfers_have_the_end_of_the_pause_and_the_reason() -> None:
     assert explained(Phase.TRANSFERRING, failures=7, paused_until_ms=epoch_ms(LATER)) == (
-        "Transfers of connection gio are paused until 2026-11-22T03:05:00.000Z: the host of its files, or S3, was "
+        "Transfers of connection gio are paused until 2026-11-22T03:05:00.000Z: the host of its files was "
         "unreachable 7 times in a row. Then one export tests that service. "
         "If the service answers, all transfers resume."
     )
+
+
+def test_transfer_whose_store_no_worker_can_use_has_the_reason() -> None:
+    expected = (
+        "No transfer worker can use the store of connection gio: NoSuchBucket. "
+        "Each worker checks its store every few seconds, and then claims transfers again."
+    )
+    assert explained(Phase.TRANSFERRING, waiting=4, due_ms=None, store_problem="NoSuchBucket") == expected
+    assert explained(Phase.TRANSFERRING, claimed=True, store_problem="NoSuchBucket").startswith("A worker is running")
 
 
 def test_transfer_that_waits_for_a_worker_has_its_position() -> None:

@@ -10,6 +10,7 @@ from export_worker.errors import (
     PlatformThrottledError,
     ResultMissingError,
     StepError,
+    StoragePausedError,
 )
 from export_worker.lifecycle.decisions import Decision, Moment, Policy, due_after, updated
 from export_worker.lifecycle.export import (
@@ -39,7 +40,7 @@ def after_failure(export: Export, error: StepError, moment: Moment, policy: Poli
         probe: The platform was known to be unreachable, and this step tested whether it is back. Such a failure uses
             no attempt of this export.
     """
-    throttled = isinstance(error, PlatformThrottledError) or (probe and error.outage)
+    throttled = isinstance(error, PlatformThrottledError | StoragePausedError) or (probe and error.outage)
     # A credential that is refused at the submit is wrong. At a later step the credential has worked before, so it is
     # probably being replaced.
     retryable = error.retryable or (isinstance(error, AuthFailedError) and not isinstance(export.state, Queued))

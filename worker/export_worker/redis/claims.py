@@ -102,6 +102,22 @@ class ConnectionLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class ClosedStore:
+    """A store that a worker cannot use now.
+
+    Args:
+        name: Its name. Connections with the same store have the same name.
+        admits: How many transfers for it the worker may claim now: 0, or 1 to test the store.
+    """
+
+    name: str
+    admits: int
+
+
+NO_CLOSED_STORES: Mapping[str, ClosedStore] = {}
+
+
+@dataclass(frozen=True, slots=True)
 class PlatformSignal:
     """What a step has learned about the platform, for all exports of the connection.
 

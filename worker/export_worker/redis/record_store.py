@@ -15,7 +15,7 @@ import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import get_args
 
@@ -30,9 +30,11 @@ from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.endings import WORKER_DEATHS_MAX
 from export_worker.lifecycle.export import Ended, Export, Transferring, event_of, status_of
 from export_worker.redis.claims import (
+    NO_CLOSED_STORES,
     NO_SIGNAL,
     ClaimedStep,
     ClaimResult,
+    ClosedStore,
     ConnectionLimits,
     PlatformSignal,
     Renewal,
@@ -109,10 +111,18 @@ class Store:
             Script(redis, script(name)) for name in ("commit", "renew", "release", "hand_back")
         )
 
-    async def claim(self, role: Role, most: int, now: datetime) -> ClaimResult:
-        """Claims up to `most` due steps of one role."""
-        since_s = time.monotonic()
-        answer = await self._claim[role].document(self._claim_keys(role), self._claim_arguments(role, most, now))
+    async def claim(
+        self, role: Role, most: int, now: datetime, closed_stores: Mapping[str, ClosedStore] = NO_CLOSED_STORES
+    ) -> ClaimResult:
+        """Claims up to `most` due steps of one role.
+
+        Args:
+            closed_stores: By connection: the stores that this worker cannot use now. Its transfers wait for others.
+        """
+        since_s, arguments = time.monotonic(), self._claim_arguments(role, most, now)
+        if closed_stores:
+            arguments["closed_stores"] = {name: asdict(store) for name, store in closed_stores.items()}
+        answer = await self._claim[role].document(self._claim_keys(role), arguments)
         steps = []
         for item in answer.get("steps", ()):
             claimed = read_claimed_step(item, role, since_s)

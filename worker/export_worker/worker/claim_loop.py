@@ -99,7 +99,8 @@ class ClaimLoop(Worker):
         """
         free, asked_s = self.max_jobs - len(self.tasks), time.monotonic()
         try:
-            batch = await self._store.claim(self.role, free, self._clock())
+            closed_stores = self._runner.gates.closed() if self.role == "transfer" else {}
+            batch = await self._store.claim(self.role, free, self._clock(), closed_stores)
             if isinstance(self._clock, SharedClock):
                 self._clock.synchronize(batch.redis_ms, asked_s)
             if not self.allow_pick_jobs:
@@ -123,7 +124,13 @@ class ClaimLoop(Worker):
             _log.error("redis.unreachable" if unreachable else "redis.refused", role=self.role, error=str(error))
         self.healthy = False
 
+    def wake(self) -> None:
+        """Claims at once."""
+        self._wake.set()
+
     def _start(self, claimed: ClaimedStep) -> None:
+        if self.role == "transfer":
+            self._runner.gates.begin(claimed.export.request.connection)
         # The id has the version, because this worker may claim a lost step again before its first task has ended.
         job_id = f"{claimed.export.export_id}:{claimed.step}:{claimed.version}"
         task = asyncio.create_task(self._runner.run(claimed))

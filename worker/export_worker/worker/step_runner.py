@@ -22,6 +22,7 @@ from export_worker.errors import (
     PlatformThrottledError,
     PlatformUnclearError,
     StepError,
+    StorageError,
 )
 from export_worker.lifecycle import decisions, endings, transitions
 from export_worker.lifecycle.decisions import Decision, StepHistory
@@ -63,6 +64,7 @@ class StepRunner:
         instrument: Instrument = NULL_INSTRUMENT,
     ) -> None:
         self.leases = leases
+        self.gates = transfer_step.gates
         self._connections = connections
         self._transfer_step = transfer_step
         self._redactor = redactor
@@ -237,8 +239,10 @@ async def _within(left_s: float, acting: Coroutine[None, None, Decision]) -> Dec
 def _signal_of(failure: StepError, export: Export) -> PlatformSignal:
     """Returns what a failure shows about the platform, for all exports of the connection.
 
-    For a transfer, the platform and S3 count together.
+    Failures of S3 say nothing about the platform; `store_gates` handles them.
     """
+    if isinstance(failure, StorageError):
+        return NO_SIGNAL
     if isinstance(export.state, Transferring):
         # A pause is not used: the server that requests it may be another host than the platform's API.
         return PlatformSignal("down") if failure.outage else NO_SIGNAL

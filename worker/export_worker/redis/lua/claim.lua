@@ -34,6 +34,8 @@
 --   timeline_max         how many notes a timeline keeps
 --   deaths_max           how many workers may die in one step
 --   limits               connection -> {slots, interval_ms, deadline_ms}
+--   closed_stores        transfers only, may be missing: connection -> {name, admits}. This worker cannot use the store
+--                        of the connection now, so it claims `admits` transfers at most for each name
 -- Answer: JSON object
 --   redis_ms             the clock of Redis
 --   next_due_ms          when the next entry is due; missing when there is none

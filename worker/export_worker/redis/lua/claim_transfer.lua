@@ -4,8 +4,8 @@
 -- once from the queue into the row of its connection (`waiting:CONNECTION`). The connections that have a row are in a
 -- ring; the connection that was served moves to the end of the ring.
 --
--- A connection whose transfers are paused (the platform's download host, or S3, is unreachable) is skipped until its
--- circuit breaker allows a probe.
+-- A connection whose transfers are paused (the platform's download host is unreachable) is skipped until its
+-- circuit breaker allows a probe. A connection whose store this worker cannot use is skipped by this worker only.
 
 -- How often a transfer that was begun goes first. After that it waits in the row: it may kill every worker that runs it.
 local priority_claims_max = 5
@@ -36,6 +36,18 @@ local function move_to_row(job)
   end
 end
 
+-- By the name of a closed store: how many transfers for it this run of the script has claimed.
+local admitted = {}
+
+local function closed_store(connection)
+  return args.closed_stores and args.closed_stores[connection]
+end
+
+local function may_use_store(connection)
+  local store = closed_store(connection)
+  return not store or (admitted[store.name] or 0) < store.admits
+end
+
 -- Claims the first transfer of a connection's row. Returns false when the row is empty, or the connection is paused.
 local function serve(connection)
   local row = row_of(connection)
@@ -58,6 +70,10 @@ local function serve(connection)
         start_probe(breaker)
       end
       claim(export, probe)
+      local store = closed_store(connection)
+      if store then
+        admitted[store.name] = (admitted[store.name] or 0) + 1
+      end
     end
   end)
   move_to_end_of_ring(connection)
@@ -77,7 +93,7 @@ local function serve_ring()
   for _, connection in ipairs(redis.call('ZRANGE', ring, 0, -1)) do
     if not args.limits[connection] then
       drop_if_empty(connection)
-    elseif #claimed < args.max and serve(connection) then
+    elseif #claimed < args.max and may_use_store(connection) and serve(connection) then
       served = true
     end
   end
