@@ -49,7 +49,7 @@ LIST_MAX = 1000
 """Statuses that one call reads, so that a listing needs bounded memory."""
 
 CLOCK_SYNC_S = 60.0
-"""Time between two synchronizations with the clock of Redis. A host's clock drifts by less than 1 ms in this time."""
+"""Time between two synchronizations of the clock. A host's clock drifts by less than 1 ms in this time."""
 
 WATCH_INTERVAL_S = 0.2
 """Interval at which a waiting producer reads the status: fast enough for people, and cheap for Redis (one HMGET)."""
@@ -157,11 +157,11 @@ class ExportQueue:
         return checked
 
     async def _now(self) -> datetime:
-        """Returns the time of Redis's clock, which the workers use, too."""
+        """Returns the time that all processes use. See `SharedClock`."""
         now_s = time.monotonic()
         if now_s >= self._next_clock_sync_s:
             async with translate_redis_errors(self._url):
-                await set_clock(self._clock, self._client)
+                await set_clock(self._clock, self._client, self._keys)
             self._next_clock_sync_s = now_s + CLOCK_SYNC_S
         return self._clock()
 

@@ -95,6 +95,8 @@ async def test_metrics_count_exports_polls_errors_and_bytes_of_a_worker(site: Si
     assert total(found, "export_worker_platform_errors_total", call="poll") == 0
     assert total(found, "export_worker_platform_errors_total", call="submit", code="platform_unavailable") == 1
     assert total(found, "export_worker_step_retries_total", connection="gio") == 1
+    assert total(found, "export_worker_unclear_submits_total", connection="gio", outcome="resubmitted") == 1
+    assert total(found, "export_worker_unclear_submits_total", connection="gio", outcome="failed") == 0
     assert total(found, "export_worker_transfer_bytes_total", **kind) == sum(
         item.bytes for status in (done, again) for item in status.objects
     )

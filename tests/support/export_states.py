@@ -9,7 +9,7 @@ from export_worker.errors import (
     DownloadForbiddenError,
     PlatformRefusedError,
 )
-from export_worker.lifecycle import endings, transitions
+from export_worker.lifecycle import endings, submits, transitions
 from export_worker.lifecycle.backoff import Backoff
 from export_worker.lifecycle.decisions import Decision, Moment, Policy
 from export_worker.lifecycle.export import Export, Running, Transferring, accepted
@@ -49,7 +49,7 @@ def stored(name: str = "b.csv", size_bytes: int = 10) -> ManifestObject:
 
 
 def running(after_s: float = 0.0, **request: Any) -> Export:
-    counted = transitions.count_submit(export_of(**request), 1)
+    counted = submits.count_submit(export_of(**request))
     return transitions.after_submit(counted, Submitted("op1", "CREATED"), at(after_s), POLICY).export
 
 

@@ -10,6 +10,7 @@ ExportWorkerError
 └── StepError                        a step of an export failed
     ├── UnknownConnectionError       this worker does not have the connection
     ├── DefectError                  a defect of export-worker
+    ├── SubmitUnclearError           another submit is not allowed, since the platform may have received an earlier one
     ├── PlatformError                a call to the platform failed
     │   ├── OperationFailedError     the platform ended the operation in failure at once
     │   ├── PlatformRefusedError     the platform refused the call, and would refuse it again
@@ -34,7 +35,7 @@ ExportWorkerError
         └── IntegrityError           the checksum of S3 differs from the worker's
 
 Each error class has a code and the flag `retryable`: whether a later attempt may succeed. A step error may have
-`retry_after_s`: the seconds until that attempt.
+`retry_after_s`: the seconds until that attempt. It is `unclear` if the platform may have received a submit that failed.
 """
 
 from collections.abc import Sequence
@@ -92,6 +93,8 @@ class ErrorCode(StrEnum):
     """The export was not finished before its deadline."""
     WORKER_DIED = "worker_died"
     """Seven workers stopped responding while they ran the same step of the export, for example for lack of memory."""
+    SUBMIT_UNCLEAR = "submit_unclear"
+    """The platform may have received a submit whose operation is unknown, and the connection allows no other submit."""
     CANCELLED = "cancelled"
     """Cancellation was requested."""
     INTERNAL_ERROR = "internal_error"
@@ -173,14 +176,17 @@ class StepError(ExportWorkerError):
     Args:
         message: One line, without secrets.
         retry_after_s: Seconds until the next attempt, if the other side has asked for a delay.
+        unclear: The platform may have received a request that starts work, and may have started it. A repetition may
+            start it a second time.
     """
 
     outage: ClassVar[bool] = False
     """The cause affects other exports, too. The platform or S3 fails, not only this export."""
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after_s: float | None = None, unclear: bool = False) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.unclear = unclear
 
 
 class UnknownConnectionError(StepError):
@@ -195,6 +201,12 @@ class DefectError(StepError):
 
     code = ErrorCode.INTERNAL_ERROR
     retryable = True
+
+
+class SubmitUnclearError(StepError):
+    """The worker made no submit: the platform may have received earlier ones, and the connection allows no other."""
+
+    code = ErrorCode.SUBMIT_UNCLEAR
 
 
 class PlatformError(StepError):

@@ -2,10 +2,9 @@
 
 import asyncio
 import os
-import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from time import monotonic
@@ -33,23 +32,15 @@ async def serve(
     options: GatewayOptions,
     queue: ExportQueue,
     catalog: CatalogCall | None,
-    wait_for_redis: Callable[[asyncio.Event], Awaitable[None]],
+    stop: asyncio.Event,
 ) -> None:
-    """Prints one line with the address, then serves until SIGTERM or SIGINT and finishes running requests.
-
-    Args:
-        wait_for_redis: Returns when Redis answers, or when the event is set.
+    """Prints one line with the address, then serves until `stop` is set and finishes running requests.
 
     Raises:
         ConfigError: The address cannot be bound, or would open the gateway to everyone.
         ServiceUnreachableError: Redis is unreachable at the start.
     """
     options.check()
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    # If Redis never answers, the address is probably wrong, and the process ends. Later outages only fail /readyz.
-    await wait_for_redis(stop)
     await queue.list_exports(limit=1)
     async with listening(options, queue, catalog) as url:
         sys.stdout.write(f"gateway: {url}\n")

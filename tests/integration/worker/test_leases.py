@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from structlog.testing import capture_logs
 
 from export_worker.redis.cancellation import cancel_and_wait
-from export_worker.redis.claims import ClaimedStep, Timings
+from export_worker.redis.claims import ClaimedStep, ClaimRoom, Timings
 from export_worker.redis.client import close_redis, open_redis
 from export_worker.redis.record_store import Store
 from export_worker.worker.claim_loop import CLEANUP_TIMEOUT_S
@@ -92,7 +92,7 @@ async def test_slow_redis_renews_one_hundred_held_steps_before_any_lease_ends(
         await queue_site.enqueue()
     queue = queue_site.keys.queue("control")
     async with slow_store(queue_site, redis_url) as store:
-        steps = (await store.claim("control", HELD, real_time())).steps
+        steps = (await store.claim("control", ClaimRoom(HELD, HELD), real_time())).steps
         ends_ms = max(score for _, score in await queue_site.redis.zrange(queue, 0, -1, withscores=True))
         async with holding(Leases(store, real_time, TIMINGS.lease_s), steps) as held:
             async with asyncio.timeout(TIMINGS.lease_s - HEARTBEAT_S):
@@ -137,7 +137,7 @@ async def test_checkpoint_during_a_renewal_does_not_discard_the_renewal(queue_si
     queue_site.timings = TIMINGS
     await queue_site.transferring()
     async with slow_store(queue_site, redis_url) as store:
-        (claimed,) = (await store.claim("transfer", 1, real_time())).steps
+        (claimed,) = (await store.claim("transfer", ClaimRoom(1, 1), real_time())).steps
         async with holding(Leases(store, real_time, TIMINGS.lease_s, 0.01), [claimed]) as (held,):
             first_s = held.valid_until_s
             while held.valid_until_s == first_s:

@@ -53,9 +53,18 @@ def lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+class Stderr(io.StringIO):
+    """Standard error in memory. It is read when the thread that writes log lines has written all of them."""
+
+    def getvalue(self) -> str:
+        for handler in logging.getLogger().handlers:
+            handler.flush()
+        return super().getvalue()
+
+
 def configured(redactor: Redactor, level: str = "DEBUG", *, as_json: bool | None = True) -> io.StringIO:
     """Configures logging with a separate stream as standard error."""
-    stream = io.StringIO()
+    stream = Stderr()
     with contextlib.redirect_stderr(stream):
         configure_logging(redactor, level, as_json=as_json)
     return stream

@@ -1,19 +1,23 @@
 """`export-worker trigger`: receives messages, and enqueues the exports that they request."""
 
 import asyncio
-import signal
 
 import click
 import structlog
 
 from export_producers.commands.options import TEXT
 from export_worker.commands import options
+from export_worker.commands.stopping import stop_on_signals
 from export_worker.config import load_config
 from export_worker.redis.client import wait_for_redis
 from export_worker.telemetry.health_pages import pages_served
 from export_worker.telemetry.logs import configure_logging
 from export_worker.wiring.secrets import build_redactor
 from export_worker.wiring.triggers import open_trigger
+
+STOP_LIMIT_S = 30.0
+"""To finish the messages that are being enqueued and to close connections; Kubernetes waits for 45 s."""
+HANGING = "Redis or the source of the messages did not answer; the source delivers unacknowledged messages again"
 
 _log = structlog.get_logger(__name__)
 
@@ -28,10 +32,7 @@ def trigger(name: str, *, log_level: str) -> None:
     configure_logging(redactor, log_level)
 
     async def run() -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for signal_number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signal_number, stop.set)
+        stop = stop_on_signals("trigger.stop_forced", STOP_LIMIT_S, HANGING)
         async with open_trigger(config, name, redactor, stop) as (running, pages):
             await wait_for_redis(config.redis_url, stop)
             async with pages_served(pages, config.worker.health_host, config.worker.health_port):

@@ -103,12 +103,12 @@ class Keys:
 
     @property
     def sweep(self) -> str:
-        """String with a TTL: the worker that sweeps."""
+        """String with a TTL: until when (ms) no other worker sweeps, a colon, and the worker that sweeps."""
         return f"{self.namespace}:sweep"
 
     @property
     def upload_sweep(self) -> str:
-        """String with a TTL: the worker that has searched S3 for abandoned uploads."""
+        """String with a TTL, as `sweep`: the worker that has searched S3 for abandoned uploads."""
         return f"{self.namespace}:upload-sweep"
 
     def queue(self, role: Role) -> str:
@@ -135,6 +135,11 @@ class Keys:
         return f"{self.namespace}:spared"
 
     @property
+    def clock(self) -> str:
+        """Hash: `seen`, the clock (ms) of Redis at the last claim; `offset`, what (ms) all processes add to it."""
+        return f"{self.namespace}:clock"
+
+    @property
     def prefix(self) -> str:
         """The beginning of every key, for scripts that find some names only while they run."""
         return f"{self.namespace}:"
@@ -154,6 +159,13 @@ class Keys:
     def waiting(self, connection: str) -> str:
         """Sorted set of the jobs of one connection that wait for a transfer worker, by the time (ms) since when."""
         return f"{self.namespace}:waiting:{connection}"
+
+    def deadlines(self, role: Role) -> str:
+        """Sorted set of the jobs that are parked or wait for a transfer worker, by the deadline (ms) of their exports.
+
+        A job may stay in it after its wait has ended. It is removed at its deadline at the latest.
+        """
+        return f"{self.namespace}:deadlines:{role}"
 
     @property
     def ring(self) -> str:

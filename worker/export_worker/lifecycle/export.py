@@ -126,6 +126,7 @@ class Export(_Record):
         generation: One, plus one for each retry by hand.
         set_going_at: Time of acceptance, or of the last retry by hand. The deadline counts from it.
         earlier_files: Files of earlier attempts. Those that the manifest does not list are removed before `_SUCCESS`.
+        unclear_submits: Submits since the last known operation that the platform may have received; see `submits`.
     """
 
     export_id: str
@@ -141,6 +142,7 @@ class Export(_Record):
     set_going_at: Timestamp
     error: ErrorReport | None = None
     earlier_files: list[EarlierFiles] = []
+    unclear_submits: int = 0
 
     @property
     def phase(self) -> Phase:

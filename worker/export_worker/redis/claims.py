@@ -29,6 +29,7 @@ class ClaimedStep:
         deaths: How many workers stopped responding while they ran this step, since it last stored a file.
         probe: The step makes the call that tests a connection whose circuit breaker is open. Its failure uses no
             attempt.
+        slotless: The step needs no slot of the worker: it only ends or restarts an export.
         cancel: Cancellation of the export was requested.
         retry: The step from which a retry was requested: submit, poll, transfer, or empty.
         durations_s: How long the last operations of this kind took on this connection.
@@ -43,6 +44,7 @@ class ClaimedStep:
     claims: int = 1
     deaths: int = 0
     probe: bool = False
+    slotless: bool = False
     cancel: bool = False
     retry: str = ""
     durations_s: tuple[float, ...] = ()
@@ -51,17 +53,54 @@ class ClaimedStep:
 
 
 @dataclass(frozen=True, slots=True)
+class ClosedStore:
+    """A store that a worker cannot use now.
+
+    Args:
+        name: Its name. Connections with the same store have the same name.
+        admits: How many transfers for it the worker may claim now: 0, or 1 to test the store.
+    """
+
+    name: str
+    admits: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRoom:
+    """How many steps a worker can run now, beside those that it runs already.
+
+    Args:
+        steps: Steps that need a slot.
+        slotless: Steps that need none, because they only end or restart an export: past the deadline, cancelled,
+            retried, or given up after deaths of workers.
+        search: Due entries that are examined for such steps in addition, because others may be ahead of them.
+        running: How many steps of each connection the worker runs now.
+        per_connection: How many steps of one connection it may run; None for no limit.
+        closed_stores: By connection: the stores that the worker cannot use now. Their transfers wait for other workers.
+    """
+
+    steps: int
+    slotless: int
+    search: int = 0
+    running: Mapping[str, int] = field(default_factory=dict)
+    per_connection: int | None = None
+    closed_stores: Mapping[str, ClosedStore] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimResult:
     """What one claim returned.
 
     Args:
         next_due_ms: When the next entry is due; None when the queue is empty.
-        redis_ms: The clock of Redis.
+        time_ms: The time that all processes use. See `SharedClock`.
+        set_back_ms: By how much the clock of Redis was set back since the last claim of any worker.
     """
 
     steps: list[ClaimedStep]
     next_due_ms: int | None
-    redis_ms: int
+    time_ms: int
+    set_back_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,22 +138,6 @@ class ConnectionLimits:
     slots: int
     requests_per_second: float
     deadline_s: float = 86_400.0
-
-
-@dataclass(frozen=True, slots=True)
-class ClosedStore:
-    """A store that a worker cannot use now.
-
-    Args:
-        name: Its name. Connections with the same store have the same name.
-        admits: How many transfers for it the worker may claim now: 0, or 1 to test the store.
-    """
-
-    name: str
-    admits: int
-
-
-NO_CLOSED_STORES: Mapping[str, ClosedStore] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +182,7 @@ def read_claimed_step(item: Mapping[str, Any], role: Role, since_s: float) -> Cl
         claims=item["claims"],
         deaths=item["deaths"],
         probe=item["probe"],
+        slotless=item["slotless"],
         cancel=item["cancel"],
         retry=item.get("retry", ""),
         durations_s=tuple(int(duration) / 1000 for duration in item.get("durations_ms", ())),

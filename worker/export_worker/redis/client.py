@@ -151,20 +151,14 @@ class Commands(Protocol):
     def lrange(self, key: str, start: int, end: int) -> Awaitable[list[bytes]]:
         """Returns a part of a list."""
 
-    def set(self, key: str, value: str, *, nx: bool = False, px: int | None = None) -> Awaitable[bool | None]:
-        """Sets a string."""
-
     def get(self, key: str) -> Awaitable[bytes | None]:
         """Returns a string."""
-
-    def time(self) -> Awaitable[tuple[int, int]]:
-        """Returns the clock of Redis: seconds and microseconds since the epoch."""
 
     def delete(self, *keys: str) -> Awaitable[int]:
         """Removes keys."""
 
-    def zadd(self, key: str, scores: dict[str, float]) -> Awaitable[int]:
-        """Sets scores in a sorted set."""
+    def zadd(self, key: str, scores: dict[str, float], *, xx: bool = False) -> Awaitable[int]:
+        """Sets scores in a sorted set; with `xx`, only of members that it has."""
 
     def zcard(self, key: str) -> Awaitable[int]:
         """Returns the size of a sorted set."""

@@ -30,11 +30,10 @@ from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.endings import WORKER_DEATHS_MAX
 from export_worker.lifecycle.export import Ended, Export, Transferring, event_of, status_of
 from export_worker.redis.claims import (
-    NO_CLOSED_STORES,
     NO_SIGNAL,
     ClaimedStep,
     ClaimResult,
-    ClosedStore,
+    ClaimRoom,
     ConnectionLimits,
     PlatformSignal,
     Renewal,
@@ -105,24 +104,16 @@ class Store:
         }
         self._timings = timings
         self._claim: dict[Role, Script] = {
-            role: Script(redis, script("claim", f"claim_{role}")) for role in get_args(Role)
+            role: Script(redis, script("clock", "claim", f"claim_{role}")) for role in get_args(Role)
         }
         self._save, self._renew, self._release, self._hand_back = (
             Script(redis, script(name)) for name in ("commit", "renew", "release", "hand_back")
         )
 
-    async def claim(
-        self, role: Role, most: int, now: datetime, closed_stores: Mapping[str, ClosedStore] = NO_CLOSED_STORES
-    ) -> ClaimResult:
-        """Claims up to `most` due steps of one role.
-
-        Args:
-            closed_stores: By connection: the stores that this worker cannot use now. Its transfers wait for others.
-        """
-        since_s, arguments = time.monotonic(), self._claim_arguments(role, most, now)
-        if closed_stores:
-            arguments["closed_stores"] = {name: asdict(store) for name, store in closed_stores.items()}
-        answer = await self._claim[role].document(self._claim_keys(role), arguments)
+    async def claim(self, role: Role, room: ClaimRoom, now: datetime) -> ClaimResult:
+        """Claims due steps of one role, as many as there is room for."""
+        since_s = time.monotonic()
+        answer = await self._claim[role].document(self._claim_keys(role), self._claim_arguments(role, room, now))
         steps = []
         for item in answer.get("steps", ()):
             claimed = read_claimed_step(item, role, since_s)
@@ -130,21 +121,26 @@ class Store:
                 steps.append(claimed)
             else:
                 await self._return_unbegun(item["export_id"], item["step"], item["version"], role, now, refused=True)
-        return ClaimResult(steps, answer.get("next_due_ms"), answer["redis_ms"])
+        return ClaimResult(steps, answer.get("next_due_ms"), answer["time_ms"], answer.get("set_back_ms", 0))
 
     def _claim_keys(self, role: Role) -> list[str]:
         keys = self._keys
-        shared = [keys.queue(role), keys.open, keys.aside(role), keys.contact, keys.spared, keys.created]
+        shared = [keys.queue(role), keys.open, keys.aside(role), keys.contact, keys.spared, keys.created, keys.clock]
         return [*shared, keys.ring] if role == "transfer" else shared
 
-    def _claim_arguments(self, role: Role, most: int, now: datetime) -> dict[str, object]:
+    def _claim_arguments(self, role: Role, room: ClaimRoom, now: datetime) -> dict[str, object]:
         lease_s = self._timings.lease_s
         return {
             "now_ms": epoch_ms(now),
             "now": isoformat(now),
             "role": role,
             "owner": self._owner,
-            "max": most,
+            "max": room.steps,
+            "slotless_max": room.slotless,
+            "search_max": room.search,
+            "running": room.running,
+            "connection_max": SCAN_MAX if room.per_connection is None else room.per_connection,
+            "closed_stores": {name: asdict(store) for name, store in room.closed_stores.items()} or None,
             "scan_max": SCAN_MAX,
             "lease_ms": _ms(lease_s),
             "aside_ms": _ms(OFFERED_TO_OTHERS_S),
@@ -158,10 +154,14 @@ class Store:
             "limits": self._limits,
         }
 
-    async def hand_back(self, claimed: ClaimedStep, now: datetime) -> None:
-        """Hands back a step that was not begun. Every worker may claim it at once."""
+    async def hand_back(self, claimed: ClaimedStep, now: datetime, *, refused: bool = False) -> None:
+        """Hands back a step that was not begun. Every worker may claim it at once.
+
+        Args:
+            refused: This worker cannot run the step now, so only other workers may claim it for some seconds.
+        """
         export_id, version = claimed.export.export_id, str(claimed.version)
-        await self._return_unbegun(export_id, claimed.step, version, claimed.role, now)
+        await self._return_unbegun(export_id, claimed.step, version, claimed.role, now, refused=refused)
 
     async def _return_unbegun(
         self, export_id: str, step: int, version: str, role: Role, now: datetime, *, refused: bool = False

@@ -59,6 +59,9 @@ _PAGES: dict[FaultName, Callable[[Fault], web.Response]] = {
     "throttled": lambda fault: web.Response(
         status=429, text="slow down", headers={"Retry-After": str(fault.retry_after_s)}
     ),
+    "unavailable": lambda fault: web.Response(
+        status=503, text=fault.message, headers={"Retry-After": str(fault.retry_after_s)}
+    ),
     "error5xx": lambda fault: web.Response(status=fault.status or 503, text=fault.message),
     "unauthorized": lambda _fault: unauthorized(),
     "missing": lambda _fault: web.Response(status=404, text="no such file"),

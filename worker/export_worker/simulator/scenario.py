@@ -16,6 +16,7 @@ Validator = Literal["etag", "weak_etag", "last_modified", "none"]
 FaultName = Literal[
     "slow",
     "throttled",
+    "unavailable",
     "error5xx",
     "unauthorized",
     "missing",
@@ -170,7 +171,7 @@ class Fault(_Options):
 
 
 FLAKY: tuple[Fault, ...] = (
-    Fault(on="submit", fault="error5xx", status=503),
+    Fault(on="submit", fault="unavailable", retry_after_s=0),
     Fault(on="poll", fault="throttled"),
     Fault(on="poll", fault="error5xx", status=500),
     Fault(on="poll", fault="unknown_stage", stage="WAITING_FOR_BETTER_TIMES"),

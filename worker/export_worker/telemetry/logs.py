@@ -1,20 +1,22 @@
 """Logs: structlog writes to stderr, as JSON unless stderr is a terminal, and masks every secret.
 
 Events are named `noun.verb_past` and have fields. The worker binds the export's id and step once, by context variables.
-Log lines of libraries pass through the same processors, so their secrets are masked too.
+Log lines of libraries pass through the same processors, so their secrets are masked too. A separate thread writes the
+lines, so a reader that does not read cannot stop the process.
 """
 
 import json
 import logging
 import sys
-from contextlib import suppress
-from typing import Any, TextIO
+from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor
 
 from export_worker.contract.printable import clean, dumps
 from export_worker.credentials import Redactor
+from export_worker.telemetry.line_writer import LineWriter
 
 QUIET = {
     "aio_pika": "WARNING",
@@ -53,24 +55,36 @@ def configure_logging(redactor: Redactor, level: str = "INFO", *, as_json: bool 
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = _Handler(sys.stderr)
+    handler = _Handler(sys.stderr, _dropped_line)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_final(redactor, as_json=as_json))
     )
     root = logging.getLogger()
+    for former in root.handlers:
+        if isinstance(former, LineWriter):
+            former.close()
     root.handlers[:] = [handler]
     root.setLevel(level)
     for name, quiet_level in QUIET.items():
         logging.getLogger(name).setLevel(quiet_level)
 
 
-class _Handler(logging.StreamHandler[TextIO]):
+class _Handler(LineWriter):
     """Reports the source line of a log call that failed. Python's default would print its arguments, unmasked."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        source = f"{record.pathname}:{record.lineno}"
-        with suppress(OSError, ValueError):
-            self.stream.write(json.dumps({"event": "log.failed", "level": "error", "source": source}) + self.terminator)
+        self.put(json.dumps({"event": "log.failed", "level": "error", "source": f"{record.pathname}:{record.lineno}"}))
+
+
+def dropped_lines() -> int:
+    """Returns the number of log lines that this process has dropped, because they were not read in time."""
+    return sum(handler.dropped for handler in logging.getLogger().handlers if isinstance(handler, LineWriter))
+
+
+def _dropped_line(dropped: int) -> str:
+    """Returns the line that reports dropped lines. It bypasses the processors: it is written by their thread."""
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    return json.dumps({"event": "log.lines_dropped", "level": "warning", "dropped": dropped, "timestamp": now})
 
 
 def _final(redactor: Redactor, *, as_json: bool) -> list[Processor]:

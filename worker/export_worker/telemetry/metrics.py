@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import assert_never, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from export_worker.contract.redis_keys import Role
@@ -25,8 +25,11 @@ from export_worker.telemetry.instrumentation import (
     StepTaken,
     StorageCalled,
     StoreChecked,
+    SubmitOutcome,
+    SubmitUnclear,
     UploadSwept,
 )
+from export_worker.telemetry.logs import dropped_lines
 from export_worker.telemetry.queue_stats import QueueSnapshot
 
 CALL_BUCKETS_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -88,6 +91,7 @@ class Metrics:
         self._connections = frozenset(connections)
         registry = self._registry = CollectorRegistry()
         ProcessCollector(registry=registry)
+        registry.register(_LogMetrics())
         self._steps = Histogram(
             "export_worker_step_duration_seconds",
             "Duration of saved steps, by the phase in which they started",
@@ -150,7 +154,7 @@ class Metrics:
                 self._polls.labels(connection, detail.kind).observe(detail.polls)
             case LeaseLost():
                 self._leases.labels(detail.role).inc()
-            case PlatformCalled():
+            case PlatformCalled() | SubmitUnclear():
                 self._platform.on(detail)
             case StorageCalled() | FileStored() | UploadSwept() | StoreChecked():
                 self._storage.on(detail)
@@ -192,12 +196,23 @@ class _PlatformMetrics:
             ("connection", "call", "code"),
             registry=registry,
         )
+        self._unclear = Counter(
+            "export_worker_unclear_submits_total",
+            "Submits that the platform may have received although their operation is unknown",
+            ("connection", "outcome"),
+            registry=registry,
+        )
 
     def expect(self, connection: str) -> None:
         for verb in get_args(PlatformVerb):
             self._errors.labels(connection, verb, ErrorCode.AUTH_FAILED.value)
+        for outcome in get_args(SubmitOutcome):
+            self._unclear.labels(connection, outcome)
 
-    def on(self, detail: PlatformCalled) -> None:
+    def on(self, detail: PlatformCalled | SubmitUnclear) -> None:
+        if isinstance(detail, SubmitUnclear):
+            self._unclear.labels(detail.connection, detail.outcome).inc()
+            return
         self._durations.labels(detail.connection, detail.verb).observe(detail.duration_s)
         if detail.code is not None:
             self._errors.labels(detail.connection, detail.verb, detail.code).inc()
@@ -293,6 +308,15 @@ class _EventMetrics:
                 self._refused.labels(detail.sink).inc()
             case _:
                 assert_never(detail)
+
+
+class _LogMetrics(Collector):
+    """The log lines that the process dropped."""
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            f"{PREFIX}log_lines_dropped_total", "Log lines dropped, because they were not read", dropped_lines()
+        )
 
 
 class _QueueMetrics(Collector):

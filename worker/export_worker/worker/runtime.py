@@ -86,7 +86,7 @@ class Runtime:
             if isinstance(clock, SharedClock):
                 # Before anything uses the clock. With a clock that is ahead, the worker would claim steps that others
                 # hold, and the sweep would forget exports too early.
-                await set_clock(clock, self._queue.redis)
+                await set_clock(clock, self._queue.redis, self._queue.keys)
             settings = self._config.worker
             async with pages_served(self._health, settings.health_host, settings.health_port):
                 await self._serve(roles, stop, burst=burst)
@@ -153,8 +153,12 @@ class Runtime:
 
     def _claim_loop(self, role: Role) -> ClaimLoop:
         settings = self._config.worker
-        max_jobs = settings.control_steps if role == "control" else settings.transfers
-        return ClaimLoop(self._queue, role, self._runner, max_jobs=max_jobs)
+        if role == "control":
+            return ClaimLoop(self._queue, role, self._runner, max_jobs=settings.control_steps)
+        # One slot stays free for other connections: slow downloads of one connection must not delay them.
+        keeps_one_free = len(self._config.connections) > 1 and settings.transfers > 1
+        per_connection = settings.transfers - 1 if keeps_one_free else None
+        return ClaimLoop(self._queue, role, self._runner, max_jobs=settings.transfers, per_connection=per_connection)
 
     async def _sweep(self) -> None:
         for export_id in await self._sweepers.records.sweep(self._queue.clock()):

@@ -198,8 +198,9 @@ async def test_submit_with_stage_error_raises_with_reason(error: Any, reason: st
     "job", [None, {}, {"id": None}, {"id": ""}, {"id": 17}, {"id": "a\ud800"}, {"id": "a" * 5000}, [], "text"]
 )
 async def test_submit_response_without_usable_id_raises_malformed(job: Any) -> None:
-    with pytest.raises(PlatformMalformedError):
+    with pytest.raises(PlatformMalformedError) as caught:
         await submit(json_replied({"data": {"submitTagUserExportJobByKey": job}}))
+    assert caught.value.unclear
 
 
 async def test_kind_of_other_platform_is_refused() -> None:

@@ -92,7 +92,7 @@ class GrowingioDriver:
         job = data.get(document.field)
         operation_id = _operation_id(job)
         if operation_id is None:
-            raise PlatformMalformedError(f"{document.name}: the response has no job id")
+            raise PlatformMalformedError(f"{document.name}: the response has no job id", unclear=True)
         stage = _stage(job)
         if stage == _ERROR:
             raise OperationFailedError(self._job_error(document, job))

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -89,12 +90,12 @@ class GrowingioRestDriver:
             PlatformError: The platform did not give a usable response.
         """
         operation, arguments = _submission(export)
-        call = call_of(operation, arguments, self._settings.space_id)
+        call = replace(call_of(operation, arguments, self._settings.space_id), starts_work=True)
         job = _unwrapped(await self._send(call))
         job_id = storable_text(job.get("id"), _TEXT_MAX_CHARS) if isinstance(job, dict) else None
         # The id becomes part of a path when the job is polled.
         if job_id is None or not re.fullmatch(PATH_TEXT_PATTERN, job_id):
-            raise PlatformMalformedError(f"{call}: the response has no job id{self._excerpt(job)}")
+            raise PlatformMalformedError(f"{call}: the response has no job id{self._excerpt(job)}", unclear=True)
         return Submitted(job_id)
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:
@@ -181,7 +182,7 @@ class GrowingioRestDriver:
                 raise
             hint = "GrowingIO gives the same response for an unknown project, segment or tag"
             kind = PlatformUnclearError if isinstance(error, PlatformUnavailableError) else PlatformMalformedError
-            raise kind(f"{error} ({hint})", retry_after_s=error.retry_after_s) from None
+            raise kind(f"{error} ({hint})", retry_after_s=error.retry_after_s, unclear=error.unclear) from None
 
     def _result_call(self, export: ExportKind, operation_id: str) -> Call:
         project_id = getattr(export, "project_id", None)

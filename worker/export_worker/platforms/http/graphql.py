@@ -7,7 +7,7 @@ from typing import Any
 from export_worker.credentials import Redactor
 from export_worker.errors import PlatformError, PlatformMalformedError, PlatformRefusedError, PlatformUnavailableError
 from export_worker.platforms.http.client import CALL_TIMEOUT_S, Auth, Call, HttpClient
-from export_worker.platforms.http.responses import one_line
+from export_worker.platforms.http.responses import one_line, reading_answer
 
 _TEMPORARY = frozenset(
     {"INTERNAL", "INTERNAL_ERROR", "INTERNAL_SERVER_ERROR", "SERVICE_UNAVAILABLE", "TIMEOUT", "UNAVAILABLE"}
@@ -24,11 +24,13 @@ class Document:
         name: Name of the operation in the text.
         field: The one field that it selects at the root.
         text: The document. It is a constant; everything that varies is a variable.
+        starts_work: It starts work on the platform; see `Call`.
     """
 
     name: str
     field: str
     text: str
+    starts_work: bool = False
 
 
 def _never(_: dict[str, Any]) -> bool:
@@ -64,15 +66,17 @@ class GraphQL:
             PlatformError: See `HttpClient.call`.
         """
         body = {"operationName": document.name, "query": document.text, "variables": dict(variables)}
-        response = await self._client.call(Call("POST", "/graphql", json=body, timeout_s=timeout_s), self._auth)
-        envelope = _envelope(document, response)
-        data = envelope.get("data")
-        errors = envelope.get("errors")
-        if errors and not (isinstance(data, dict) and is_sufficient(data)):
-            raise _error_for(document, errors, self._client.redactor)
-        if not isinstance(data, dict):
-            raise PlatformMalformedError(f"{document.name}: the response has neither data nor errors")
-        return data
+        call = Call("POST", "/graphql", json=body, timeout_s=timeout_s, starts_work=document.starts_work)
+        response = await self._client.call(call, self._auth)
+        with reading_answer(starts_work=document.starts_work):
+            envelope = _envelope(document, response)
+            data = envelope.get("data")
+            errors = envelope.get("errors")
+            if errors and not (isinstance(data, dict) and is_sufficient(data)):
+                raise _error_for(document, errors, self._client.redactor)
+            if not isinstance(data, dict):
+                raise PlatformMalformedError(f"{document.name}: the response has neither data nor errors")
+            return data
 
 
 def _envelope(document: Document, response: Any) -> dict[str, Any]:

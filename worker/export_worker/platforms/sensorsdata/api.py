@@ -37,7 +37,8 @@ class Calls:
     def execute(self, group_id: int, base_times: Sequence[str] | None) -> Call:
         """`POST /v2/user_groups/{id}/execute`; for the newest partition when no base times are given."""
         # The document says that requests are JSON, so a request without parameters has an empty object as its body.
-        call = Call("POST", f"{self._groups}/{group_id:d}/execute", json={}, timeout_s=SUBMIT_TIMEOUT_S)
+        path = f"{self._groups}/{group_id:d}/execute"
+        call = Call("POST", path, json={}, timeout_s=SUBMIT_TIMEOUT_S, starts_work=True)
         return _with_base_times(call, base_times, self._settings.execute_base_times)
 
     def status(self, group_id: int, base_times: Sequence[str] | None) -> Call:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
@@ -88,7 +89,7 @@ class ThinkingdataDriver:
             time_before=_refresh_time(detail),
             progress_before=_progress_before(detail),
         )
-        await self._api.data(_call("POST", "user-cluster-refresh", request))
+        await self._api.data(replace(_call("POST", "user-cluster-refresh", request), starts_work=True))
         return Submitted(str(refresh), WAITING)
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:
@@ -169,10 +170,10 @@ class ThinkingdataDriver:
         }
         if self._settings.sql_timeout_s is not None:
             form["timeoutSeconds"] = str(self._settings.sql_timeout_s)
-        call = Call("POST", "/open/submit-sql", form=form)
+        call = Call("POST", "/open/submit-sql", form=form, starts_work=True)
         task_id = _text((await self._api.object(call)).get("taskId"))
         if task_id is None:
-            raise PlatformMalformedError(f"{call}: the response has no taskId")
+            raise PlatformMalformedError(f"{call}: the response has no taskId", unclear=True)
         return Query(task_id, cluster, restarts)
 
     @asynccontextmanager
