@@ -73,7 +73,7 @@ def _waiting(facts: Facts) -> str:
     if facts.offered_to_others:
         return (
             f"The last worker that claimed this export does not know connection {connection}, "
-            "or runs an older version. "
+            "runs an older version, or cannot use its store. "
             "Other workers can claim the export at once. After some seconds, every worker can claim it again."
         )
     paused = _paused(facts)

@@ -108,7 +108,8 @@ def test_first_export_that_waits_for_a_slot_has_position_zero() -> None:
 
 def test_export_that_is_offered_to_other_workers_has_the_reason() -> None:
     assert explained(Phase.QUEUED, offered_to_others=True, due_ms=None) == (
-        "The last worker that claimed this export does not know connection gio, or runs an older version. "
+        "The last worker that claimed this export does not know connection gio, runs an older version, "
+        "or cannot use its store. "
         "Other workers can claim the export at once. After some seconds, every worker can claim it again."
     )
 

@@ -59,6 +59,7 @@ class StoreGate:
         self._checking = asyncio.Lock()
         self._checked_at_s, self._result = float("-inf"), CheckResult()
         self._is_refused = False
+        self._is_watched = False
         self._failed: set[str] = set()
         self._needs_trial = False
         self._trial_is_due = False
@@ -74,6 +75,7 @@ class StoreGate:
 
     async def run(self) -> None:
         """Checks a closed store at intervals, until cancelled."""
+        self._is_watched = True
         while True:
             await self._closed.wait()
             pause_s = PAUSE_FIRST_S
@@ -96,7 +98,7 @@ class StoreGate:
         """Returns the error of a failed transfer: the same, or one that uses no attempt if the store is to blame."""
         if isinstance(error, ObjectExistsError | IntegrityError):
             return error
-        if self.problem is None or self._needs_trial:
+        if self.problem is None or self._needs_trial or not self._is_watched:
             result = await self._checked(time.monotonic())
             self._conclude(export_id, error, result)
         return error if self.problem is None else StoragePausedError(f"{self.name}: {self.problem}")
@@ -105,12 +107,14 @@ class StoreGate:
         """Closes the gate if the check failed, or if transfers show that the store cannot be used."""
         if result.problem is not None and not result.denied:
             self._close(result.problem, needs_trial=False)
-        elif result.denied and isinstance(error, StorageRefusedError):
+        elif result.denied and isinstance(error, StorageRefusedError) and self._is_watched:
             self._close(error, needs_trial=True)
-        elif isinstance(error, StorageUnavailableError) or error.outage:
+        elif error.outage:
             self._failed.add(export_id)
             if len(self._failed) >= FAILED_EXPORTS_MAX:
                 self._close(error, needs_trial=True)
+        elif not self._is_watched:
+            self.open()
 
     async def _checked(self, since_s: float) -> CheckResult:
         """Returns the result of a check that began after `since_s`. Callers that wait at the same time share one."""

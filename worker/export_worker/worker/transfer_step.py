@@ -1,13 +1,13 @@
 """The transfer step: streams an export's files into S3, and saves each one that is stored."""
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 
 import structlog
 
 from export_worker.contract.status import ManifestObject
-from export_worker.errors import StorageError
+from export_worker.errors import ObjectExistsError, StorageError
 from export_worker.lifecycle import transitions
 from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.export import Running, Transferring
@@ -80,6 +80,19 @@ class TransferStep:
         removed_files = await writer.remove_earlier_files(export, state)
         stored = await writer.write_success(export, state)
         return transitions.after_transfer(export, state, stored, self._clock.moment(), removed_files=removed_files)
+
+    async def remove_success(self, held: HeldStep) -> None:
+        """Removes `_SUCCESS` and the manifest of the export's earlier end.
+
+        If the keys belong to another export by now, nothing is removed.
+
+        Raises:
+            StorageError: S3 refused or did not answer.
+        """
+        export = held.claimed.export
+        with suppress(ObjectExistsError):
+            async with self._judged(held):
+                await self._writer.for_export(export).remove_success(export)
 
     async def confirm_end(self, held: HeldStep, ending: Decision, connections: Connections) -> Decision:
         """Returns how an export ends that is about to fail or to be cancelled.
