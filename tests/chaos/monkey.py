@@ -25,7 +25,7 @@ GATEWAY_SHARE = 0.08
 
 
 @dataclass(frozen=True)
-class Pace:
+class Tempo:
     """How fast things happen.
 
     Args:
@@ -66,7 +66,7 @@ class Monkey:
     seed: int
     kills: int
     seconds: float
-    pace: Pace
+    pace: Tempo
     calms: list[Span] = field(default_factory=list)
     redis_outages: list[Span] = field(default_factory=list)
 

@@ -4,6 +4,7 @@ import asyncio
 import random
 import signal
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from support import s3_server, secret_canaries
 from support.worker_site import Site
 
 NAMESPACE = "chaos"
-WEBHOOK_SECRET = "whsec_Y2hhb3MtY2hhb3MtY2hhb3MtY2hhb3M="
+WEBHOOK_SECRET = "whsec_" + b64encode(b"a key for the chaos run only").decode()
 
 
 @dataclass

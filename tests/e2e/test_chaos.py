@@ -10,13 +10,13 @@ import pytest
 
 from chaos import kills, plan
 from chaos.kills import Bounds
-from chaos.monkey import Pace
+from chaos.monkey import Tempo
 from chaos.proxy import TcpProxy
 
 pytestmark = pytest.mark.timeout(300)
 
 SEED = 7
-SHORT = Bounds(12, 60.0, Pace(span_s=5.0, settle_s=1.0, kill_s=(0.2, 0.6)))
+SHORT = Bounds(12, 60.0, Tempo(span_s=5.0, settle_s=1.0, kill_s=(0.2, 0.6)))
 NOT_YET_KEPT = ("wrong _SUCCESS",)
 
 
