@@ -12,7 +12,8 @@ from uuid import uuid4
 
 from redis.exceptions import NoScriptError
 
-from export_producers.explain import Facts, call_kind, explanation, pause_of
+from export_producers.explain import explanation
+from export_producers.facts import read_facts
 from export_producers.lua import script
 from export_producers.records import (
     Offer,
@@ -27,12 +28,12 @@ from export_producers.records import (
 )
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.parsing import parse_request
-from export_worker.contract.redis_keys import Keys, Role
+from export_worker.contract.redis_keys import Keys
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Accepted, Phase, Status
 from export_worker.contract.trace import TraceContext
 from export_worker.errors import ExportNotFoundError, IdempotencyConflictError, InvalidRequestError
-from export_worker.redis.client import close_redis, commands, open_redis, translate_redis_errors
+from export_worker.redis.client import check_writes, close_redis, commands, open_redis, translate_redis_errors
 from export_worker.redis.clock import SharedClock, set_clock
 from export_worker.redis.scripts import Script, decode_document, encode_arguments
 
@@ -63,7 +64,7 @@ class ExportQueue:
         connections: Connection → platform, if the caller knows them. Otherwise a request may name the connections that
             workers have announced.
 
-    Every method raises `ServiceUnreachableError` if Redis is unreachable.
+    Every method raises `ServiceUnreachableError` if Redis is unreachable or refuses a command.
     """
 
     def __init__(
@@ -91,6 +92,11 @@ class ExportQueue:
     async def close(self) -> None:
         """Closes the connections to Redis."""
         await close_redis(self._client)
+
+    async def check(self) -> None:
+        """Checks that Redis accepts writes: that an export could be enqueued now."""
+        async with translate_redis_errors(self._url):
+            await check_writes(self._client, self._keys)
 
     async def known_connections(self) -> dict[str, str]:
         """Returns connection → platform: the connections that the caller passed, else those that workers announced."""
@@ -211,10 +217,24 @@ class ExportQueue:
             ExportNotFoundError: The export does not exist.
         """
         async with translate_redis_errors(self._url):
-            status, progress = await self._redis.hmget(self._keys.export(export_id), "status", "progress")
-        if status is None:
+            (found,) = await self._read([export_id])
+        if found is None:
             raise ExportNotFoundError(export_id)
-        return read_status(status, progress)
+        return found
+
+    async def _read(self, export_ids: Sequence[str]) -> list[Status | None]:
+        """Returns the statuses of exports; None for one that does not exist."""
+        keys = self._keys
+        async with self._client.pipeline(transaction=False) as pipe:
+            for export_id in export_ids:
+                # Read first: a transfer that ends in between removes its list, and its status has all files then.
+                pipe.lrange(keys.stored(export_id), 0, -1)
+                pipe.hmget(keys.export(export_id), ["status", "progress"])
+            answers = iter(await pipe.execute())
+        return [
+            None if status is None else read_status(status, progress, stored)
+            for stored, (status, progress) in zip(answers, answers, strict=True)
+        ]
 
     async def list_exports(self, phase: Phase | None = None, limit: int = 50) -> list[Status]:
         """Returns the newest exports, newest first, of one phase or of all: at most `limit` (1 to 1,000)."""
@@ -235,12 +255,11 @@ class ExportQueue:
         limit = max(1, min(limit, LIST_MAX))
         async with translate_redis_errors(self._url):
             found = await self._after(index, limit + 1, None if cursor is None else decode_cursor(cursor))
-            async with self._client.pipeline(transaction=False) as pipe:
-                for position in found[:limit]:
-                    pipe.hmget(self._keys.export(position.export_id), ["status", "progress"])
-                records = await pipe.execute()
-        statuses = [read_status(status, progress) for status, progress in records if status is not None]
-        return Page(statuses, found[limit - 1].cursor if len(found) > limit else None)
+            statuses = await self._read([position.export_id for position in found[:limit]])
+        return Page(
+            [status for status in statuses if status is not None],
+            found[limit - 1].cursor if len(found) > limit else None,
+        )
 
     async def _after(self, index: str, most: int, position: Position | None) -> list[Position]:
         """Returns up to `most` entries of an index after a position. Entries of one millisecond are sorted by id."""
@@ -346,39 +365,9 @@ class ExportQueue:
         Raises:
             ExportNotFoundError: The export does not exist.
         """
-        status = await self.status(export_id)
-        keys, connection = self._keys, status.connection
-        kind = call_kind(status.phase)
-        role: Role = "transfer" if kind == "transfer" else "control"
+        status, now = await self.status(export_id), await self._now()
         async with translate_redis_errors(self._url):
-            step, claims, released, cancel = await self._redis.hmget(
-                keys.export(export_id), "step", "claims", "released", "cancel"
-            )
-            job_id = keys.job_id(export_id, int(step or 0))
-            async with self._client.pipeline(transaction=False) as pipe:
-                pipe.zscore(keys.queue(role), job_id)
-                pipe.zrank(keys.parked(connection), job_id)
-                pipe.zrank(keys.waiting(connection), job_id)
-                pipe.zscore(keys.aside(role), job_id)
-                pipe.zcard(keys.slots(connection))
-                pipe.hmget(keys.breaker(connection), ["until", "pauses"])
-                pipe.hmget(keys.breaker(connection, kind), ["until", "failures", f"failed:{export_id}"])
-                due_ms, parked, waiting, aside, slots, platform, (*calls, has_failed) = await pipe.execute()
-        return explanation(
-            Facts(
-                status=status,
-                now=await self._now(),
-                due_ms=due_ms,
-                claimed=claims is not None and released is None,
-                cancel_requested=cancel is not None,
-                parked=parked,
-                waiting=waiting,
-                offered_to_others=aside is not None,
-                slots=slots,
-                platform=None if role == "transfer" else pause_of(*platform),
-                kind=None if has_failed is None else pause_of(*calls),
-            )
-        )
+            return explanation(await read_facts(self._client, self._keys, status, now))
 
 
 def _positions(scored: Iterable[tuple[bytes, float]]) -> list[Position]:

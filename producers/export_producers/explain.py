@@ -14,7 +14,7 @@ class Pause:
 
     Args:
         until_ms: When the next call may be made, in ms since the epoch.
-        failures: Checks that failed in a row, or the failures of the calls of one kind.
+        failures: Checks that failed in a row, or exports for which calls of one kind failed.
     """
 
     until_ms: float
@@ -37,6 +37,7 @@ class Facts:
             not concern.
         kind: The pause of the exports whose calls of the next step's kind have failed; None if this export is not one
             of them.
+        store_problem: Why no running transfer worker can use the store of its connection; None if one can.
     """
 
     status: Status
@@ -50,6 +51,7 @@ class Facts:
     slots: int
     platform: Pause | None
     kind: Pause | None
+    store_problem: str | None = None
 
 
 def explanation(facts: Facts) -> str:
@@ -86,11 +88,11 @@ def _waiting(facts: Facts) -> str:
     if facts.offered_to_others:
         return (
             f"The last worker that claimed this export does not know connection {connection}, "
-            "or runs an older version. "
+            "runs an older version, or cannot use its store. "
             "Other workers can claim the export at once. After some seconds, every worker can claim it again."
         )
     if facts.waiting is not None:
-        return (
+        return _store_problem(facts) or (
             "Waiting for a transfer worker with free capacity. "
             f"Exports of connection {connection} ahead of it: {facts.waiting}. Connections take turns."
         )
@@ -102,7 +104,16 @@ def _waiting(facts: Facts) -> str:
             f"A worker is running its {_step(facts.status)} step. "
             f"If that worker stops responding, another worker claims the step after {isoformat(due_at)}."
         )
-    return _paused(facts) or _due(facts, due_at)
+    return _store_problem(facts) or _paused(facts) or _due(facts, due_at)
+
+
+def _store_problem(facts: Facts) -> str | None:
+    if facts.store_problem is None:
+        return None
+    return (
+        f"No transfer worker can use the store of connection {facts.status.connection}: {facts.store_problem}. "
+        "Each worker checks its store every few seconds, and then claims transfers again."
+    )
 
 
 def _paused(facts: Facts) -> str | None:
@@ -117,7 +128,7 @@ def _paused(facts: Facts) -> str | None:
     if (until := _pause_end(facts.kind, facts)) is not None and facts.kind is not None:
         return (
             f"{_step(status).capitalize()}s of connection {status.connection} are paused until {until} for this and "
-            f"all other exports for which one has failed: there were {facts.kind.failures} failures without a success "
+            f"all other exports for which one has failed: {facts.kind.failures} exports, without a success "
             f"in between. Then one export is tried. If it succeeds, all exports resume.{_reason(status)}"
         )
     return None

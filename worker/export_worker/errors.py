@@ -5,7 +5,7 @@ ExportWorkerError
 ├── IdempotencyConflictError         the idempotency key was used with another request
 ├── ExportNotFoundError              there is no such export (exit status 3)
 ├── ConfigError                      the configuration is wrong (exit status 2)
-├── ServiceUnreachableError          Redis or S3 cannot be reached (exit status 4)
+├── ServiceUnreachableError          Redis or S3 cannot be reached, or refuses (exit status 4)
 ├── LeaseLostError                   another worker has claimed the step
 └── StepError                        a step of an export failed
     ├── UnknownConnectionError       this worker does not have the connection
@@ -14,6 +14,8 @@ ExportWorkerError
     ├── PlatformError                a call to the platform failed
     │   ├── OperationFailedError     the platform ended the operation in failure at once
     │   ├── PlatformRefusedError     the platform refused the call, and would refuse it again
+    │   │   └── PlatformNotFoundError the platform does not know what the call names, such as its operation
+    │   ├── TooManyFilesError        the result has more files than an export may have
     │   ├── PlatformMalformedError   the answer is not what the platform's documentation describes
     │   ├── PlatformUnavailableError no answer, or a server error
     │   │   ├── PlatformDownError    the platform does not answer the check either
@@ -29,6 +31,8 @@ ExportWorkerError
     ├── TransformError               the file cannot be converted as requested
     └── StorageError                 a call to S3 failed
         ├── StorageUnavailableError  S3 did not answer, or can serve no request now
+        ├── StorageUnusableError     this worker cannot use its store: the bucket, the credentials or the clock is wrong
+        │   └── StoragePausedError   the store works for no export of this worker now
         ├── StorageRefusedError      S3 refused the call, and would refuse it again
         ├── ObjectExistsError        the key belongs to another export
         └── IntegrityError           the checksum of S3 differs from the worker's
@@ -55,7 +59,7 @@ class ErrorCode(StrEnum):
     INVALID_CONFIG = "invalid_config"
     """The configuration is wrong; the message names the setting."""
     SERVICE_UNREACHABLE = "service_unreachable"
-    """A service that export-worker needs (Redis, S3) cannot be reached."""
+    """A service that export-worker needs (Redis, S3) cannot be reached, or refuses its calls."""
     UNKNOWN_CONNECTION = "unknown_connection"
     """No worker is configured with the connection that the request names."""
     PLATFORM_ERROR = "platform_error"
@@ -72,6 +76,8 @@ class ErrorCode(StrEnum):
     """The platform refused the credential, and a new token as well."""
     RESULT_EMPTY = "result_empty"
     """The platform's operation succeeded, but its result names no file."""
+    TOO_MANY_FILES = "too_many_files"
+    """The platform's result has more files than an export may have (10,000)."""
     RESULT_MISSING = "result_missing"
     """The file that the platform names does not exist, or no longer exists."""
     DOWNLOAD_INTERRUPTED = "download_interrupted"
@@ -159,7 +165,7 @@ class ConfigError(ExportWorkerError):
 
 
 class ServiceUnreachableError(ExportWorkerError):
-    """Redis or S3 cannot be reached. The message says which of them, at which address, and why."""
+    """Redis or S3 cannot be reached, or refuses. The message says which, at which address, why, and what to do."""
 
     code = ErrorCode.SERVICE_UNREACHABLE
     retryable = True
@@ -219,9 +225,23 @@ class OperationFailedError(PlatformError):
 
 
 class PlatformRefusedError(PlatformError):
-    """The platform refused the call, and would refuse it again."""
+    """The platform refused the call, and would refuse it again.
+
+    A refused poll is retried all the same: the platform has accepted the operation before, so the refusal is probably
+    an error of a gateway or of the platform, which concerns the poll only.
+    """
 
     code = ErrorCode.PLATFORM_REFUSED
+
+
+class PlatformNotFoundError(PlatformRefusedError):
+    """The platform does not know what the call names, such as its operation. It ends the export also in a poll."""
+
+
+class TooManyFilesError(PlatformError):
+    """The result has more files than an export may have."""
+
+    code = ErrorCode.TOO_MANY_FILES
 
 
 class PlatformMalformedError(PlatformError):
@@ -322,8 +342,21 @@ class StorageUnavailableError(StorageError):
     outage = True
 
 
+class StorageUnusableError(StorageError):
+    """This worker cannot use its store: there is no such bucket, or its credentials or its clock are wrong.
+
+    Another worker may be able to use the store, and the cause may pass.
+    """
+
+    outage = True
+
+
+class StoragePausedError(StorageUnusableError):
+    """This worker has found that its store works for none of its exports, so the step uses no attempt."""
+
+
 class StorageRefusedError(StorageError):
-    """S3 refused the call, and would refuse it again: a wrong bucket, a missing permission."""
+    """S3 refused the call, and would refuse it again, for example because a permission is missing."""
 
     retryable = False
 

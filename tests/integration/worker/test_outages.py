@@ -207,4 +207,4 @@ async def test_doctor_reports_each_open_breaker(queue_site: QueueSite) -> None:
     platform, submits = found
     assert "platform is down" in platform.says
     assert submits.says.startswith("submits: ")
-    assert "4 failures" in submits.says
+    assert "4 exports" in submits.says

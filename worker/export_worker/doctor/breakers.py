@@ -34,5 +34,5 @@ def _finding(connection: str, name: str, until: str, failures: int) -> Finding:
     if name == "platform":
         fix = f"see the finding about connection {connection}; exports resume when the platform answers"
         return warning(f"breaker of {connection}", f"submits and polls: paused until {until}, platform is down", fix)
-    says = f"{name}s: those that have failed are paused until {until}, after {failures} failures without a success"
+    says = f"{name}s: those that have failed are paused until {until}, after {failures} exports without a success"
     return warning(f"breaker of {connection}", says, _FIX)

@@ -7,9 +7,12 @@ from export_worker.contract.status import ErrorReport, Phase
 from export_worker.errors import (
     AuthFailedError,
     ErrorCode,
+    PlatformNotFoundError,
+    PlatformRefusedError,
     PlatformThrottledError,
     ResultMissingError,
     StepError,
+    StoragePausedError,
     SubmitUnclearError,
 )
 from export_worker.lifecycle.decisions import Decision, Moment, Policy, due_after, updated
@@ -39,7 +42,13 @@ seven leases, so that workers which die for another reason have time to recover.
 
 
 def after_failure(
-    export: Export, error: StepError, moment: Moment, policy: Policy, *, spared: bool = False
+    export: Export,
+    error: StepError,
+    moment: Moment,
+    policy: Policy,
+    *,
+    spared: bool = False,
+    refusal_is_final: bool = False,
 ) -> Decision:
     """Decides after a failed step: retry later, or fail the export.
 
@@ -48,13 +57,12 @@ def after_failure(
     Args:
         spared: The failure is not the export's own: the platform is down, or such calls fail for several exports. It
             uses no attempt of this export.
+        refusal_is_final: The platform has refused a submit or a cancellation that a poll step requested.
     """
     if error.unclear:
         export = with_unclear_submit(export)
-    throttled = spared or isinstance(error, PlatformThrottledError)
-    # A credential that is refused at the submit is wrong. At a later step the credential has worked before, so it is
-    # probably being replaced.
-    retryable = error.retryable or (isinstance(error, AuthFailedError) and not isinstance(export.state, Queued))
+    throttled = spared or isinstance(error, PlatformThrottledError | StoragePausedError)
+    retryable = error.retryable or _may_be_temporary(export, error, refusal_is_final=refusal_is_final)
     attempt = export.attempt + (0 if throttled else 1)
     exhausted = not retryable or (attempt >= policy.max_attempts and not throttled)
     if isinstance(error, SubmitUnclearError) or (error.unclear and (exhausted or not may_submit(export, policy))):
@@ -80,6 +88,21 @@ def after_failure(
     )
     retry_s = (due_at - moment.now).total_seconds()
     return Decision(retried, f"{report.step} failed ({error.code}), retry in {retry_s:.1f} s: {cause}")
+
+
+def _may_be_temporary(export: Export, error: StepError, *, refusal_is_final: bool) -> bool:
+    """Returns whether to retry a refusal that would be final in a submit."""
+    match error:
+        case AuthFailedError():
+            # The credential has worked at the submit, so it is probably being replaced.
+            return not isinstance(export.state, Queued)
+        case PlatformNotFoundError():
+            return False
+        case PlatformRefusedError():
+            # The platform has accepted the operation, which may still run, or its result may be ready.
+            return isinstance(export.state, Running) and not refusal_is_final
+        case _:
+            return False
 
 
 def _with_earlier(export: Export, message: str) -> str:

@@ -14,6 +14,7 @@ from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Status
 from export_worker.contract.trace import TraceContext
 from export_worker.lifecycle.export import Export, accepted
+from export_worker.redis.file_lists import read_state
 from export_worker.redis.scripts import original_bytes
 
 _log = structlog.get_logger(__name__)
@@ -26,7 +27,8 @@ class ClaimedStep:
     Args:
         claims: How often this step was claimed. A number above 1 means that another worker began the step and did not
             finish it.
-        deaths: How many workers stopped responding while they ran this step, since it last stored a file.
+        deaths: How many workers stopped responding while they ran this step, since its transfer last got
+            further.
         probe: The platform did not answer its last check. The step repeats the check before its own call.
         spared: The calls of this step's kind fail for several exports of the connection. Such a failure uses no
             attempt.
@@ -35,6 +37,7 @@ class ClaimedStep:
         retry: The step from which a retry was requested: submit, poll, transfer, or empty.
         durations_s: How long the last operations of this kind took on this connection.
         trace: The W3C traceparent of the request, or empty.
+        has_lists: Redis has the lists of the export's files apart from its state; see `file_lists`.
         since_s: When the claim was sent, on the monotonic clock. The lease began then or later.
     """
 
@@ -51,7 +54,21 @@ class ClaimedStep:
     retry: str = ""
     durations_s: tuple[float, ...] = ()
     trace: str = ""
+    has_lists: bool = False
     since_s: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedStore:
+    """A store that a worker cannot use now.
+
+    Args:
+        name: Its name. Connections with the same store have the same name.
+        admits: How many transfers for it the worker may claim now: 0, or 1 to test the store.
+    """
+
+    name: str
+    admits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +82,7 @@ class ClaimRoom:
         search: Due entries that are examined for such steps in addition, because others may be ahead of them.
         running: How many steps of each connection the worker runs now.
         per_connection: How many steps of one connection it may run; None for no limit.
+        closed_stores: By connection: the stores that the worker cannot use now. Their transfers wait for other workers.
     """
 
     steps: int
@@ -72,6 +90,7 @@ class ClaimRoom:
     search: int = 0
     running: Mapping[str, int] = field(default_factory=dict)
     per_connection: int | None = None
+    closed_stores: Mapping[str, ClosedStore] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +155,12 @@ class PlatformSignal:
         call: Whether the step's own call was answered. "failed": not, or with a server error. None when there was no
             call, or when its failure concerns one export only.
         check: Whether the platform answered the driver's cheap call; None when it was not made.
-        shared: The failed call concerns all exports alike, so each failure counts, even those of one export.
         pause_s: How long the platform asked for a pause of its calls.
         duration_s: How long the operation took that has just ended.
     """
 
     call: Literal["up", "failed"] | None = None
     check: Literal["up", "down"] | None = None
-    shared: bool = False
     pause_s: float = 0.0
     duration_s: float | None = None
 
@@ -181,13 +198,14 @@ def read_claimed_step(item: Mapping[str, Any], role: Role, since_s: float) -> Cl
         retry=item.get("retry", ""),
         durations_s=tuple(int(duration) / 1000 for duration in item.get("durations_ms", ())),
         trace=_traceparent(item.get("trace", "")),
+        has_lists="files" in item,
         since_s=since_s,
     )
 
 
 def _read_export(item: Mapping[str, Any]) -> Export:
-    if state := item.get("state"):
-        return Export.model_validate_json(original_bytes(state))
+    if item.get("state"):
+        return read_state(item)
     # No worker has saved this record yet: it has only what the producer wrote.
     status = Status.model_validate_json(original_bytes(item.get("status", "")))
     request = ExportRequest.model_validate_json(original_bytes(item.get("request", "")))

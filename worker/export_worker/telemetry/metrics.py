@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import assert_never, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -24,6 +24,7 @@ from export_worker.telemetry.instrumentation import (
     PlatformVerb,
     StepTaken,
     StorageCalled,
+    StoreChecked,
     SubmitOutcome,
     SubmitUnclear,
     UploadSwept,
@@ -155,7 +156,7 @@ class Metrics:
                 self._leases.labels(detail.role).inc()
             case PlatformCalled() | SubmitUnclear():
                 self._platform.on(detail)
-            case StorageCalled() | FileStored() | UploadSwept():
+            case StorageCalled() | FileStored() | UploadSwept() | StoreChecked():
                 self._storage.on(detail)
             case EventDelivered() | EventRefused():
                 self._events.on(detail)
@@ -169,13 +170,14 @@ class Metrics:
         """Returns the name of every metric family."""
         return {family.name for family in self._registry.collect()}
 
-    async def text(self, snapshot: QueueSnapshot | None) -> bytes:
+    async def text(self, snapshot: QueueSnapshot | None, *, writable: bool = True) -> bytes:
         """Returns every metric in Prometheus's text format.
 
         Args:
             snapshot: The metrics of the queue; None when Redis is unreachable, and then the page has none of them.
+            writable: Whether Redis accepts the writes of this process.
         """
-        self._queue.set(snapshot)
+        self._queue.set(snapshot, redis_up=writable and snapshot is not None)
         # The metrics of the process are read from files in /proc, so not on the event loop.
         return await asyncio.to_thread(generate_latest, self._registry)
 
@@ -254,7 +256,14 @@ class _StorageMetrics:
             registry=registry,
         )
 
-    def on(self, detail: StorageCalled | FileStored | UploadSwept) -> None:
+        self._usable = Gauge(
+            "export_worker_store_usable",
+            "Whether this worker can use the store of a section of the settings",
+            ("store",),
+            registry=registry,
+        )
+
+    def on(self, detail: StorageCalled | FileStored | UploadSwept | StoreChecked) -> None:
         match detail:
             case StorageCalled():
                 self._durations.labels(detail.call).observe(detail.duration_s)
@@ -270,6 +279,8 @@ class _StorageMetrics:
                 self._seconds.labels(*labels).inc(detail.duration_s)
             case UploadSwept():
                 self._swept.inc()
+            case StoreChecked():
+                self._usable.labels(detail.store).set(detail.usable)
             case _:
                 assert_never(detail)
 
@@ -317,16 +328,17 @@ class _QueueMetrics(Collector):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._snapshot: QueueSnapshot | None = None
+        self._redis_up = False
         registry.register(self)
 
-    def set(self, snapshot: QueueSnapshot | None) -> None:
-        self._snapshot = snapshot
+    def set(self, snapshot: QueueSnapshot | None, *, redis_up: bool) -> None:
+        self._snapshot, self._redis_up = snapshot, redis_up
 
     def collect(self) -> Iterator[Metric]:
         """Yields every metric; one whose value is unknown has no sample."""
         snapshot = self._snapshot
-        up = GaugeMetricFamily(f"{PREFIX}redis_up", "Whether Redis returned the metrics of the queue")
-        up.add_metric([], float(snapshot is not None))
+        up = GaugeMetricFamily(f"{PREFIX}redis_up", "Whether Redis accepts writes and returned these metrics")
+        up.add_metric([], float(self._redis_up))
         yield up
         for name, (field, labels, text) in QUEUE_METRICS.items():
             family = GaugeMetricFamily(PREFIX + name, text, labels=labels)

@@ -117,12 +117,14 @@ def signal_of_failure(failure: StepError, export: Export, *, down: bool | None) 
         down: See `platform_is_down`.
     """
     retry_after_s = failure.retry_after_s or 0.0
+    if isinstance(failure, StorageError):
+        # S3 says nothing about the platform; `store_gates` handles its failures.
+        return NO_SIGNAL
     if down:
         return PlatformSignal(check="down", pause_s=retry_after_s)
     if failure.outage:
         # Not even a Retry-After is applied to other exports: the platform answers them.
-        shared = isinstance(failure, StorageError)
-        return PlatformSignal("failed", check=None if down is None else "up", shared=shared)
+        return PlatformSignal("failed", check=None if down is None else "up")
     if isinstance(export.state, Transferring) or not isinstance(failure, PlatformError):
         # A pause is not used: the server that requests it may be another host than the platform's API.
         return NO_SIGNAL

@@ -12,12 +12,9 @@ from export_worker.config import Config
 from export_worker.contract.redis_keys import Role
 from export_worker.errors import ConfigError
 from export_worker.redis.cancellation import cancel_and_wait
-from export_worker.redis.client import (
-    commands,
-    redis_unreachable,
-    wait_for_redis,
-)
+from export_worker.redis.client import commands, wait_for_redis
 from export_worker.redis.clock import SharedClock, set_clock
+from export_worker.redis.failures import is_unreachable, redis_failure
 from export_worker.redis.sweeper import Sweeper
 from export_worker.sinks.dispatcher import EventDispatcher
 from export_worker.telemetry.health import Health
@@ -93,14 +90,15 @@ class Runtime:
             await self._dispatcher.flush()
             await self._health.leave()
         except (RedisError, OSError) as error:
-            raise redis_unreachable(self._config.redis_url, error) from None
+            raise redis_failure(self._config.redis_url, error) from None
         _log.info("worker.stopped", owner=self._queue.owner)
 
     async def _serve(self, roles: Sequence[Role], stop: asyncio.Event, *, burst: bool) -> None:
         """Runs all loops until `stop` is set or one of them fails."""
         owner, loops = self._queue.owner, [self._claim_loop(role) for role in roles]
         _log.info("worker.started", owner=owner, roles=list(roles), connections=sorted(self._config.connections))
-        self._health.watch(loops)
+        self._health.watch(loops, self._runner.gates if "transfer" in roles else None)
+        self._runner.gates.watch([loop.wake for loop in loops])
         background = [asyncio.create_task(loop) for loop in self._background(roles, stop, burst=burst)]
         claiming = [asyncio.create_task(loop.async_run()) for loop in loops]
         stopping = asyncio.create_task(stop.wait())
@@ -124,6 +122,8 @@ class Runtime:
             *map(_persistent, self._dispatcher.loops()),
             _persistent(self._sweep),
         ]
+        if "transfer" in roles:
+            loops.append(self._runner.gates.run())
         if self._sweepers.uploads and "transfer" in roles:
             loops.append(_persistent(partial(self._sweep_uploads, self._sweepers.uploads)))
         if burst:
@@ -174,14 +174,14 @@ class Runtime:
 
 
 async def _persistent(repeated: Callable[[], Awaitable[None]]) -> None:
-    """Calls a function again and again. While Redis is unreachable, it retries."""
-    unreachable = False
+    """Calls a function again and again. While Redis is unreachable or refuses, it retries."""
+    failing = False
     while True:
         try:
             await repeated()
-            unreachable = False
+            failing = False
         except (RedisError, OSError) as error:
-            if not unreachable:
-                _log.warning("redis.unreachable", error=str(error))
-            unreachable = True
+            if not failing:
+                _log.warning("redis.unreachable" if is_unreachable(error) else "redis.refused", error=str(error))
+            failing = True
             await asyncio.sleep(REDIS_RETRY_S)

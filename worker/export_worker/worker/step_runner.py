@@ -39,6 +39,10 @@ from export_worker.worker.transfer_step import TransferStep
 _log = structlog.get_logger(__name__)
 
 
+class _RestartDelayedError(Exception):
+    """An export cannot be restarted now. Nothing was changed."""
+
+
 class StepRunner:
     """Runs claimed steps.
 
@@ -62,6 +66,7 @@ class StepRunner:
         instrument: Instrument = NULL_INSTRUMENT,
     ) -> None:
         self.leases = leases
+        self.gates = transfer_step.gates
         self._connections = connections
         self._transfer_step = transfer_step
         self._redactor = redactor
@@ -90,6 +95,9 @@ class StepRunner:
                 _log.warning("lease.lost", reason=str(error))
                 self._instrument.on(LeaseLost(claimed.export.export_id, claimed.role))
                 return
+            except _RestartDelayedError as delayed:
+                _log.warning("restart.delayed", error=str(delayed))
+                return
             _log_step(claimed.export, decision)
             for detail in step_details(claimed, decision.export, time.monotonic() - started_s):
                 self._instrument.on(detail)
@@ -99,7 +107,7 @@ class StepRunner:
     async def _decide(self, held: HeldStep) -> tuple[Decision, PlatformSignal]:
         claimed, export = held.claimed, held.claimed.export
         if claimed.retry:
-            return transitions.restart(export, claimed.retry, self._clock.moment()), NO_SIGNAL
+            return await self._restart(held), NO_SIGNAL
         if isinstance(export.state, Ended):
             # The record is damaged: its index says that the export is open. To save the end again repairs the index.
             _log.info("step.export_has_ended", phase=export.phase.value)
@@ -122,12 +130,37 @@ class StepRunner:
         note_failure(held, failure)
         moment = self._clock.moment()
         policy = self._connections.policy_of(export)
-        spared = signal.check == "down" or (claimed.spared and failure.outage)
-        decision = endings.after_failure(held.claimed.export, failure, moment, policy, spared=spared)
+        decision = endings.after_failure(
+            held.claimed.export,
+            failure,
+            moment,
+            policy,
+            spared=signal.check == "down" or (claimed.spared and signal.call == "failed"),
+            refusal_is_final=held.submit_sent or claimed.cancel,
+        )
         if claimed.cancel and isinstance(decision.export.state, Failed):
             # The platform refuses to cancel the operation. The export ends here all the same, as requested.
             decision = endings.after_cancel(export, moment, claims=claimed.claims)
         return decision, signal
+
+    async def _restart(self, held: HeldStep) -> Decision:
+        """Reopens an ended export. An earlier `_SUCCESS` is removed before: its phase is not succeeded any more.
+
+        Raises:
+            _RestartDelayedError: S3 does not answer. The step was handed back.
+        """
+        export, retry, note = held.claimed.export, held.claimed.retry, None
+        decision = transitions.restart(export, retry, self._clock.moment())
+        if transitions.leaves_success(export, decision.export):
+            try:
+                await self._transfer_step.remove_success(held)
+            except StepError as error:
+                self._mask(error)
+                if error.outage:
+                    await self.leases.offer_to_others(held)
+                    raise _RestartDelayedError(str(error)) from None
+                note = f"{decision.note}; _SUCCESS of its earlier end is still in S3: {error}"
+        return decision if note is None else replace(decision, note=note)
 
     async def _confirm_end(self, held: HeldStep, ending: Decision) -> Decision:
         """Returns how the export ends. While S3 does not answer whether it is complete, the export does not end."""

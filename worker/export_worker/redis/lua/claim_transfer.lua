@@ -6,7 +6,8 @@
 --
 -- Of one connection, a worker runs at most `connection_max` transfers, so that slow ones cannot use all of its slots.
 --
--- A transfer that failed, and that waits until the transfers of its connection may be tried again, stays in the queue.
+-- A transfer that failed, and that waits until the transfers of its connection may be tried again, stays in the queue. A
+-- connection whose store this worker cannot use is skipped by this worker only.
 
 -- How often a transfer that was begun goes first. After that it waits in the row: it may kill every worker that runs it.
 local priority_claims_max = 5
@@ -44,6 +45,25 @@ local function move_to_row(job)
   end
 end
 
+-- By the name of a closed store: how many transfers for it this run of the script has claimed.
+local admitted = {}
+
+local function closed_store(connection)
+  return args.closed_stores and args.closed_stores[connection]
+end
+
+local function may_use_store(connection)
+  local store = closed_store(connection)
+  return not store or (admitted[store.name] or 0) < store.admits
+end
+
+local function count_admitted(connection)
+  local store = closed_store(connection)
+  if store then
+    admitted[store.name] = (admitted[store.name] or 0) + 1
+  end
+end
+
 -- Claims the first transfer of a connection's row. Returns false when the row is empty, or the connection has all the
 -- slots of this worker that it may have.
 local function serve(connection)
@@ -64,6 +84,7 @@ local function serve(connection)
       kind_pause_of(export) -- only for `spared`: the transfer may have waited in the row for a long time
       claim(export, false)
       args.running[connection] = running + 1
+      count_admitted(connection)
     end
   end)
   move_to_end_of_ring(connection)
@@ -83,7 +104,7 @@ local function serve_ring()
   for _, connection in ipairs(redis.call('ZRANGE', ring, 0, -1)) do
     if not args.limits[connection] then
       drop_if_empty(connection)
-    elseif taken < args.max and serve(connection) then
+    elseif taken < args.max and may_use_store(connection) and serve(connection) then
       served = true
     end
   end
