@@ -54,23 +54,27 @@ def findings(laboratory: Laboratory, wanted: argparse.Namespace) -> Iterator[Fin
 
 
 def explore(laboratory: Laboratory, found: Iterator[Finding], limit_s: float) -> int:
-    """Runs schedules until the time is over, and prints those that break a promise, shrunk."""
-    started_s, runs, points, shown = time.monotonic(), Counter[str](), 0, set[str]()
+    """Runs schedules until the time is over. Prints the first one of each kind that breaks a promise, shrunk."""
+    started_s, runs, points, kinds = time.monotonic(), Counter[str](), 0, Counter[tuple[str, ...]]()
     for finding in found:
         runs[f"{finding.scenario.name}, {len(finding.schedule)} deviation(s)"] += 1
         points += len(finding.world.scheduler.trace)
         if finding.broken:
-            small = shrunk(laboratory, finding)
-            if small.command not in shown:
-                shown.add(small.command)
+            kind = (finding.scenario.name, *sorted({line.partition(":")[0] for line in finding.broken}))
+            kinds[kind] += 1
+            if kinds[kind] == 1:
+                small = shrunk(laboratory, finding)
                 OUT.print(f"[bold red]{small.command}[/]")
                 OUT.print(*(f"    {line}" for line in small.broken), sep="\n")
         if time.monotonic() - started_s > limit_s:
             OUT.print("The time is over.")
             break
     OUT.print(*(f"{count:6} runs of {name}" for name, count in runs.items()), sep="\n")
-    OUT.print(f"{sum(runs.values())} runs, {points} calls, {time.monotonic() - started_s:.0f} s: {len(shown)} findings")
-    return 1 if shown else 0
+    OUT.print(
+        *(f"{count:6} runs of {name} broke {', '.join(names)}" for (name, *names), count in kinds.items()), sep="\n"
+    )
+    OUT.print(f"{sum(runs.values())} runs, {points} calls, {time.monotonic() - started_s:.0f} s")
+    return 1 if kinds else 0
 
 
 def replay(laboratory: Laboratory, arguments: list[str]) -> int:

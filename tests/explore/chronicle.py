@@ -12,6 +12,8 @@ WRITES_FORGOTTEN = 2
 """How many scripts a fail-over forgets."""
 LEASE_S = 3.0
 """How long a lease lasts in a run: the shortest that the configuration allows."""
+ROUNDING_S = 0.01
+"""Redis has times in whole milliseconds."""
 ENDED = {"succeeded", "failed", "cancelled"}
 
 
@@ -103,15 +105,18 @@ class Chronicle:
                 self._note_change(process.name, name, arguments, answer)
             case _:
                 pass
-        if self._copies is not None and name in {"commit", "claim", "cancel", "retry", "renew", "release"}:
-            self._copies.append(self._copy())
+        is_idle = name == "take_deliveries" or (name == "claim" and "steps" not in answer)
+        if self._copies is not None and not is_idle:
+            # An accepted export is never forgotten.
+            self._copies = [*([] if name == "enqueue" else self._copies), self._copy()][-1 - WRITES_FORGOTTEN :]
 
     def _note_claim(self, worker: str, item: dict[str, Any]) -> None:
         export_id, now_s = item["export_id"], self._clock()
         phase, step, retry = self._read(export_id)
         lease = self._leases.get(export_id)
-        held = lease is not None and lease.step == step and lease.until_s > now_s and lease.worker != worker
-        held_by = lease.worker if held and lease is not None else ""
+        held_by = ""
+        if lease is not None and lease.step == step and lease.until_s > now_s + ROUNDING_S:
+            held_by = lease.worker
         version = str(item["version"])
         self.claims.append(Claim(now_s, worker, export_id, step, version, phase, retry, held_by))
         self._hold(worker, export_id, step, item)
@@ -151,5 +156,5 @@ class Chronicle:
         self.forgot = True
         self._leases.clear()
         self._redis.flushdb()
-        for name, value in self._copies[-1 - WRITES_FORGOTTEN].items():
+        for name, value in self._copies[0].items():
             self._redis.restore(name, 0, value)

@@ -7,7 +7,7 @@ product cannot turn a seeded fault off without notice.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,6 +15,7 @@ from explore.laboratory import opened
 from explore.scenarios import SCENARIOS
 from explore.search import Finding, Walk, run, walk
 from export_worker.contract.model import epoch_ms
+from export_worker.lifecycle import endings
 from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.export import Ended, event_of
 from export_worker.redis import record_store
@@ -165,6 +166,14 @@ def _write_the_event_later(patch: Patch) -> None:
     patch.setattr(Store, "commit", commit_in_two)
 
 
+def _hold_deliveries_for_a_minute(patch: Patch) -> None:
+    patch.setitem(cast("Any", Outbox.__init__).__kwdefaults__, "lease_s", 60.0)
+
+
+def _do_not_count_unclear_submits(patch: Patch) -> None:
+    patch.setattr(endings, "with_unclear_submit", lambda export: export)
+
+
 def _leave_uploads_open(patch: Patch) -> None:
     async def abort_leftovers(*_: Any) -> int:
         return 0
@@ -258,7 +267,13 @@ SEEDED_FAULTS = (
         "a claim does not count the submit of a dead worker",
         _walk("plain", "kill", "commit"),
         "one_operation",
-        [TextChange("claim", "redis.call('HINCRBY', key, 'claims', 1)", "redis.call('HSET', key, 'claims', 1) + 1")],
+        [TextChange("claim", "'HINCRBY', key, 'claims', 1)", "'HSET', key, 'claims', 1) * 0 + 1")],
+    ),
+    SeededFault(
+        "a submit whose answer was lost is repeated without notice",
+        _walk("plain", "lose", "platform"),
+        "one_operation",
+        replace=_do_not_count_unclear_submits,
     ),
     SeededFault(
         "a commit forgets a cancel that came after the claim",
@@ -284,6 +299,24 @@ SEEDED_FAULTS = (
         "one_event_for_each_end",
         [TextChange("commit", "ipairs({events, unpack(outboxes)})", "ipairs({events})")],
         _write_the_event_later,
+    ),
+    SeededFault(
+        "a later event overtakes an earlier one",
+        _walk("retry-after-fault", "kill", "sink"),
+        "one_event_for_each_end",
+        [TextChange("take_deliveries", "elseif must_wait(id) then", "elseif false then")],
+    ),
+    SeededFault(
+        "the events of a dead worker wait for a minute",
+        _walk("plain", "kill", "sink"),
+        "events_are_prompt",
+        replace=_hold_deliveries_for_a_minute,
+    ),
+    SeededFault(
+        "the deaths of workers in a step are not counted",
+        _walk("poison"),
+        "every_export_ends",
+        [TextChange("claim", "redis.call('HINCRBY', key, 'lost', 1), 'died'", "1, 'died'")],
     ),
     SeededFault(
         "uploads of dead workers stay open",

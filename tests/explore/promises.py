@@ -12,6 +12,7 @@ from functools import cached_property
 from explore.chronicle import ENDED, LEASE_S, Change, Claim
 from explore.scripted_platform import Job
 from explore.world import World
+from export_worker.lifecycle.endings import WORKER_DEATHS_MAX
 
 Broken = Iterator[str]
 
@@ -100,7 +101,7 @@ def an_ended_export_takes_no_step(export: FinishedExport) -> Broken:
 def a_held_step_has_one_worker(export: FinishedExport) -> Broken:
     """2.2 What a living worker does is not begun by another: a step whose lease has not ended is not claimed."""
     for claim in export.claims:
-        if claim.held_by:
+        if claim.held_by not in {"", claim.worker}:
             yield f"{claim.worker} claimed step {claim.step} while {claim.held_by} held it"
 
 
@@ -121,7 +122,7 @@ def one_operation(export: FinishedExport) -> Broken:
     timeline says so.
     """
     asked = 1 + sum(note == "restarted from submit" for note in export.notes)
-    named = sum(bool(re.search(r"may have (reached|received)|may have started", note)) for note in export.notes)
+    named = sum(map(_unclear_submits, export.notes))
     submits = len(export.jobs)
     if submits > asked + named:
         yield f"the platform has {submits} operations; {asked} were asked for, and the timeline names {named} more"
@@ -130,6 +131,17 @@ def one_operation(export: FinishedExport) -> Broken:
     faults = {deviation.what for deviation in export.world.schedule}
     if submits > asked and not faults & FAULTS_THAT_HIDE_SUBMITS:
         yield f"the platform has {submits} operations, although nothing has failed"
+
+
+def _unclear_submits(note: str) -> int:
+    """Returns how many submits a note names that the platform may have received."""
+    if "may have started an operation" in note:
+        return 2
+    if earlier := re.search(r"may have received (\d+) earlier submit", note):
+        return int(earlier[1])
+    if note.startswith("failed") and "may have received this submit" in note:
+        return 1 + int((re.search(r"and (\d+) earlier one", note) or [0, 0])[1])
+    return 0
 
 
 def success_means_complete(export: FinishedExport) -> Broken:
@@ -165,12 +177,25 @@ def one_event_for_each_end(export: FinishedExport) -> Broken:
     ends = 1 + export.requests("retry")
     wanted = [f"{export.export_id}.{number}" for number in range(1, ends + 1)]
     for name, sink in export.world.sinks.items():
-        received = [event_id for event_id in sink.received if event_id.startswith(export.export_id)]
+        received = [event_id for _, event_id in sink.received if event_id.startswith(export.export_id)]
         if sorted(set(received)) != wanted:
             yield f"sink {name} received {received}, and {wanted} were expected"
         first = list(dict.fromkeys(received))
         if first != sorted(first):
             yield f"sink {name} received its events out of order: {received}"
+
+
+def events_are_prompt(export: FinishedExport) -> Broken:
+    """2.1 A worker that is killed is noticed within 30 s: an event reaches every sink within this time of its end."""
+    ends: dict[int, float] = {}
+    for change in export.changes:
+        if change.script == "commit" and change.phase in ENDED:
+            ends.setdefault(change.step, change.at_s)
+    for number, ended_s in enumerate(ends.values(), 1):
+        for name, sink in export.world.sinks.items():
+            came = [at_s for at_s, event_id in sink.received if event_id == f"{export.export_id}.{number}"]
+            if came and came[0] > ended_s + NOTICE_S:
+                yield f"sink {name} received event {number} {came[0] - ended_s:.0f} s after the end of the export"
 
 
 def no_litter(export: FinishedExport) -> Broken:
@@ -181,6 +206,26 @@ def no_litter(export: FinishedExport) -> Broken:
     left = sorted(export.world.leftovers(export.export_id))
     if left:
         yield f"Redis still has it in {left}"
+
+
+def a_failure_has_a_reason(export: FinishedExport) -> Broken:
+    """2.1 No death of a process and no lost answer makes an export fail, unless two submits are unclear, its deadline
+    has passed, or it kills its workers: then seven of them at most.
+    """
+    world = export.world
+    deaths = sum(point.what == "kill" for point in world.scheduler.trace)
+    if deaths > WORKER_DEATHS_MAX + len(world.schedule):
+        yield f"{deaths} workers died"
+    if export.phase != "failed":
+        return
+    code = json.loads(export.record["status"])["error"]["code"]
+    reasons = {
+        "submit_unclear": len(world.schedule) >= 2,
+        "deadline_exceeded": world.scenario.deadline_s is not None,
+        "worker_died": any(job.operation_id in world.scenario.poison for job in export.jobs),
+    }
+    if not reasons.get(code):
+        yield f"it failed with {code}"
 
 
 def a_cancelled_export_does_not_continue(export: FinishedExport) -> Broken:
@@ -208,7 +253,9 @@ OF_EXPORTS = (
     one_operation,
     success_means_complete,
     one_event_for_each_end,
+    events_are_prompt,
     no_litter,
+    a_failure_has_a_reason,
     a_cancelled_export_does_not_continue,
 )
 NOT_AFTER_A_FAIL_OVER = (only_a_retry_leaves_an_end, a_held_step_has_one_worker, one_operation)

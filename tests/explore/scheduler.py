@@ -36,7 +36,7 @@ class Deviation:
 
     Args:
         point: The number of the point.
-        what: A fault, or the name of an actor that acts before the call.
+        what: A fault, or the name of another process that makes its call before.
     """
 
     point: int
@@ -64,6 +64,7 @@ class Point:
         go: Makes the call, with the fault that it meets.
         on_request: The actor acts only if the schedule or the scenario says so.
         changed: Whether the call had an effect, as far as its answer shows.
+        rivals: The other processes that were ready to make a call.
         what: The deviation at this point; empty for none.
     """
 
@@ -72,6 +73,7 @@ class Point:
     go: Callable[[Fault | None], None]
     on_request: bool = False
     changed: bool = True
+    rivals: tuple[str, ...] = ()
     what: str = ""
     at_s: float = 0.0
 
@@ -91,10 +93,16 @@ class Scheduler:
         schedule: Where the run deviates from the default.
         is_over: Called when all processes wait for the time to pass. Returns whether the run is over.
         on_fault: Called when a call meets a fault, with its process.
+        poison: A call that kills every process that makes it.
     """
 
     def __init__(
-        self, schedule: Schedule, *, is_over: Callable[[], bool], on_fault: Callable[[Process, Fault], None]
+        self,
+        schedule: Schedule,
+        *,
+        is_over: Callable[[], bool],
+        on_fault: Callable[[Process, Fault], None],
+        poison: str = "",
     ) -> None:
         self.loop = VirtualLoop(self._act)
         self.trace: list[Point] = []
@@ -103,6 +111,7 @@ class Scheduler:
         self._deviations: Mapping[int, str] = {deviation.point: deviation.what for deviation in schedule}
         self._is_over = is_over
         self._on_fault = on_fault
+        self._poison = poison
         self._waiting: list[Point] = []
         self._last: Process | None = None
         self._frozen = 0
@@ -178,16 +187,23 @@ class Scheduler:
 
     def _next_point(self) -> Point | None:
         """Returns the call that is made by default. The process that made the last one continues, if it can."""
-        ready = [point for point in self._waiting if point.process.state == "running" and not point.on_request]
+        ready = [point for point in self._ready() if not point.on_request]
         return min(ready, key=lambda point: (point.process is not self._last, point.process.rank), default=None)
+
+    def _ready(self) -> list[Point]:
+        return [point for point in self._waiting if point.process.state == "running"]
 
     def _proceed(self, point: Point) -> None:
         what = self._deviations.get(len(self.trace), "") if point.call else ""
+        if point.call and point.call == self._poison:
+            what = "kill"
         if what and what not in FAULTS:
-            point = next((other for other in self._waiting if other.process.name == what), point)
+            point = next((other for other in self._ready() if other.process.name == what), point)
         self._last = point.process
         if point.call:
             point.what, point.at_s = what, self.loop.now_s
+            others = {other.process.name for other in self._ready() if other.call} - {point.process.name}
+            point.rivals = tuple(sorted(others))
             self.trace.append(point)
         fault = next((each for each in FAULTS if each == what), None)
         if fault == "kill":

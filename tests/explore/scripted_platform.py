@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from explore.calls import perform
 from export_worker.contract.request import ExportKind, GrowingioTagUsers
-from export_worker.errors import DownloadInterruptedError, PlatformUnavailableError
+from export_worker.errors import DownloadInterruptedError, PlatformUnavailableError, ResultMissingError
 from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
 from export_worker.platforms.base import ResumePoint
 
@@ -27,6 +27,7 @@ class Job:
     tag: str
     files: dict[str, bytes]
     polls: int = 0
+    opens: int = 0
     cancelled: bool = False
 
 
@@ -36,9 +37,11 @@ class ScriptedPlatform:
 
     Args:
         files: The files of each job.
+        missing_once: The first file of each job is missing when it is opened for the first time.
     """
 
     files: FilesOfJob
+    missing_once: bool = False
     jobs: list[Job] = field(default_factory=list)
 
     def start(self, tag: str) -> Job:
@@ -68,6 +71,14 @@ class ScriptedPlatform:
         operation_id, _, name = uri.strip("/").partition("/")
         return self._job(operation_id).files[name]
 
+    def open(self, uri: str, offset_bytes: int) -> "MemoryDownload":
+        """Opens a file."""
+        job = self._job(uri.strip("/").partition("/")[0])
+        job.opens += 1
+        if self.missing_once and job.opens == 1:
+            raise ResultMissingError("HTTP 404")
+        return MemoryDownload(self.content(uri), uri, offset_bytes)
+
     def _job(self, operation_id: str) -> Job:
         return next(job for job in self.jobs if job.operation_id == operation_id)
 
@@ -82,12 +93,14 @@ class PlatformDriver:
         """Starts a job."""
         assert isinstance(export, GrowingioTagUsers)
         tag = str(export.tag_key)
-        job = await perform("platform submit", lambda: self._platform.start(tag), _refused, _timeout)
+        job = await perform(f"platform submit {tag}", lambda: self._platform.start(tag), _refused, _unclear)
         return Submitted(job.operation_id, "CREATED")
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:
         """Returns the state of a job."""
-        return await perform("platform poll", lambda: self._platform.poll(operation_id), _refused, _timeout)
+        return await perform(
+            f"platform poll {operation_id}", lambda: self._platform.poll(operation_id), _refused, _timeout
+        )
 
     async def cancel(self, export: ExportKind, operation_id: str) -> None:
         """Cancels a job."""
@@ -108,7 +121,7 @@ class PlatformDriver:
     async def _open(self, file: RemoteFile, offset_bytes: int) -> "MemoryDownload":
         return await perform(
             f"platform open {file.name}",
-            lambda: MemoryDownload(self._platform.content(file.uri), file.uri, offset_bytes),
+            lambda: self._platform.open(file.uri, offset_bytes),
             _interrupted,
             _interrupted,
         )
@@ -142,6 +155,10 @@ def _refused() -> Exception:
 
 def _timeout() -> Exception:
     return PlatformUnavailableError("no answer in time")
+
+
+def _unclear() -> Exception:
+    return PlatformUnavailableError("no answer in time", unclear=True)
 
 
 def _interrupted() -> Exception:

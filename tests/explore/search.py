@@ -19,7 +19,7 @@ class Walk:
     """Which schedules of a scenario are run.
 
     Args:
-        whats: The deviations; all faults and all actors of the scenario if it is empty.
+        whats: The deviations; all faults and all other processes if it is empty.
         calls: Deviations happen only at calls whose name contains one of these; at all if it is empty.
         depth: How many deviations a schedule has at most.
         window: How many points lie between two deviations at most.
@@ -70,20 +70,18 @@ def walk(laboratory: Laboratory, wanted: Walk) -> Iterator[Finding]:
 
 def next_deviations(found: Finding, wanted: Walk) -> Iterator[Deviation]:
     """Yields the deviations that may be added behind those of a schedule that was run."""
-    first = found.schedule[-1].point + 1 if found.schedule else 0
     trace = found.world.scheduler.trace
-    for number in range(first, min(len(trace), first + wanted.window)):
+    numbers = range(len(trace))
+    if found.schedule:
+        last = found.schedule[-1].point
+        numbers = numbers[last + 1 : last + 1 + wanted.window]
+    for number in numbers:
         point = trace[number]
         if point.changed and (not wanted.calls or any(name in point.call for name in wanted.calls)):
             faults = FAULTS if point.process.name.startswith("w") else OTHER_PROCESS_FAULTS
-            for what in (*faults, *_actors_left(found)):
-                if (not wanted.whats or what in wanted.whats) and what != point.process.name:
+            for what in (*faults, *point.rivals):
+                if not wanted.whats or what in wanted.whats:
                     yield Deviation(number, what)
-
-
-def _actors_left(found: Finding) -> set[str]:
-    """Returns the actors that the schedule does not name yet."""
-    return set(found.scenario.actors) - {deviation.what for deviation in found.schedule}
 
 
 def random_walk(laboratory: Laboratory, scenarios: Sequence[Scenario], seed: int) -> Iterator[Finding]:

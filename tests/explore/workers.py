@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from arq.connections import ArqRedis
+from redis.exceptions import RedisError
 
 from explore.calls import perform
 from explore.chronicle import LEASE_S
@@ -44,15 +46,19 @@ TIMINGS = Timings(lease_s=LEASE_S, retention_s=RETENTION_S, breaker_first_s=1.0,
 
 @dataclass(frozen=True, slots=True)
 class MemorySink:
-    """A sink that keeps the ids of the events that it received, in order."""
+    """A sink that keeps what it received, in order: the virtual time and the id of each event."""
 
     name: str
-    received: list[str] = field(default_factory=list)
+    clock: Callable[[], float]
+    received: list[tuple[float, str]] = field(default_factory=list)
 
     async def deliver(self, event_id: str, event: str) -> None:
         """Receives one event."""
-        call = f"sink {self.name} {event_id.partition('.')[2]}"
-        await perform(call, partial(self.received.append, event_id), _unreachable, _unreachable)
+
+        def receive() -> None:
+            self.received.append((self.clock(), event_id))
+
+        await perform(f"sink {self.name} {event_id.partition('.')[2]}", receive, _unreachable, _unreachable)
 
     async def close(self) -> None:
         """Does nothing: no connection is open."""
@@ -108,7 +114,8 @@ class Worker:
         """Ends the process in order, as after SIGTERM, with no time for running steps."""
         await asyncio.gather(*(loop.drain(0.0) for loop in self._loops), return_exceptions=True)
         await cancel_and_wait(*self._background)
-        await self._dispatcher.flush()
+        with suppress(RedisError):
+            await self._dispatcher.flush()
 
     async def close(self) -> None:
         """Closes the connections to Redis."""

@@ -13,9 +13,10 @@ from explore.search import Walk, run, walk
 RUNS_MAX = 12
 """Of the walk that finds a seeded fault."""
 SMALL_WALKS = (
-    Walk(SCENARIOS["plain"], ("kill", "late")),
+    Walk(SCENARIOS["plain"], ("kill", "lose")),
     Walk(SCENARIOS["parts"], ("freeze",), ("s3", "commit")),
     Walk(SCENARIOS["cancel-after-fault"], ("kill",)),
+    Walk(SCENARIOS["poison"], depth=0),
     Walk(SCENARIOS["retry-renamed"], ("freeze",), ("s3",)),
 )
 

@@ -11,7 +11,7 @@ from export_worker.credentials import Redactor
 from export_worker.errors import PlatformMalformedError, PlatformRefusedError, ResultMissingError
 from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
 from export_worker.platforms.base import Download
-from export_worker.platforms.http.client import UPLOAD_TIMEOUT_S, Call, HttpClient
+from export_worker.platforms.http.client import SUBMIT_TIMEOUT_S, UPLOAD_TIMEOUT_S, Call, HttpClient
 from export_worker.platforms.http.downloads import Downloader
 from export_worker.platforms.http.responses import one_line, storable_text
 from export_worker.platforms.operations import Operation
@@ -65,7 +65,9 @@ class ThinkingdataDriver:
         own = platform_settings(name, settings, ThinkingdataSettings)
         self._settings = own
         self._redactor = redactor
-        self._client = HttpClient(name, own.base_url, redactor, address_policy=own.address_policy())
+        self._client = HttpClient(
+            name, own.base_url, redactor, address_policy=own.address_policy(), answer_max_kib=own.answer_max_kib
+        )
         self._auth = thinkingdata_auth(name, own, redactor)
         self._api = ThinkingdataApi(self._client, self._auth, own)
         self._downloader = Downloader(self._client, self._auth, own.allow_hosts)
@@ -89,7 +91,8 @@ class ThinkingdataDriver:
             time_before=_refresh_time(detail),
             progress_before=_progress_before(detail),
         )
-        await self._api.data(replace(_call("POST", "user-cluster-refresh", request), starts_work=True))
+        call = _call("POST", "user-cluster-refresh", request)
+        await self._api.data(replace(call, starts_work=True, timeout_s=SUBMIT_TIMEOUT_S))
         return Submitted(str(refresh), WAITING)
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:
@@ -170,7 +173,7 @@ class ThinkingdataDriver:
         }
         if self._settings.sql_timeout_s is not None:
             form["timeoutSeconds"] = str(self._settings.sql_timeout_s)
-        call = Call("POST", "/open/submit-sql", form=form, starts_work=True)
+        call = Call("POST", "/open/submit-sql", form=form, timeout_s=SUBMIT_TIMEOUT_S, starts_work=True)
         task_id = _text((await self._api.object(call)).get("taskId"))
         if task_id is None:
             raise PlatformMalformedError(f"{call}: the response has no taskId", unclear=True)
@@ -181,15 +184,17 @@ class ThinkingdataDriver:
         """Opens the result of a finished task.
 
         Raises:
-            ResultMissingError: The task has expired, or is no longer finished. The export must be polled again.
+            ResultMissingError: The task has expired, is no longer finished, or the platform refuses to show it. The
+                export must be polled again.
             PlatformError: The platform did not give a usable response.
         """
         request = _cluster_users(export)
         task_id = parse_qs(file.uri.partition("?")[2]).get("taskId", [""])[0]
         call = _task_info(task_id)
         envelope = await self._api.send(call)
-        if self._api.is_missing(envelope):
-            raise ResultMissingError(str(self._api.error_for(envelope)))
+        error = self._api.error_for(envelope)
+        if isinstance(error, PlatformRefusedError):
+            raise ResultMissingError(str(error))
         info = self._api.object_of(envelope)
         if _text(info.get("status")) != "FINISHED":
             raise ResultMissingError(f"{call}: the task is no longer FINISHED")
@@ -221,7 +226,7 @@ class ThinkingdataDriver:
     async def call(self, operation: Operation, arguments: Mapping[str, Any], body: AsyncIterator[bytes] | None) -> Any:
         """Makes one call; see `Operations.call`."""
         query, json = request_parts(operation, arguments)
-        call = Call(operation.method, operation.path, query=query, json=json)
+        call = Call(operation.method, operation.path, query=query, json=json, is_listing=True)
         if body is not None:
             call = Call(
                 operation.method,

@@ -14,7 +14,7 @@
 -- `silence_ms`, the script protects every held step for `spare_ms`, so that its worker can save its result.
 --
 -- A step whose lease ended without a commit, release or hand-back may have killed its worker. Each such death is counted
--- in the record (`lost`). The first one delays nothing; after each further one the step waits twice as long as before.
+-- in the record (`lost`). The first one delays nothing; after each further one the step waits about twice as long as before.
 -- From `deaths_max` on, the step is claimed only to end its export, so it bypasses all limits as well.
 --
 -- Expired exports bypass all limits. A step whose export is past its deadline makes no call to the platform, so it needs
@@ -47,9 +47,9 @@
 --   set_back_ms          by how much the clock of Redis was set back since the last claim; missing when it was not
 --   next_due_ms          when the next entry is due; missing when there is none
 --   steps                missing when nothing was claimed; a list of {export_id, step, version (string), claims, deaths,
---                        probe, slotless, cancel, request, status, state, retry, trace, durations_ms (list of
---                        strings)}. status, state, request and trace are JSON texts of the record. A field that the
---                        record does not have is missing.
+--                        probe, slotless, cancel, request, status, state, files, stored, retry, trace, durations_ms
+--                        (list of strings)}. status, state, files, stored (the list of stored files), request and trace
+--                        are JSON texts of the record. A field that the record does not have is missing.
 local args = cjson.decode(ARGV[1])
 local queue, open, aside, contact, spared, created, clock, ring = unpack(KEYS)
 local now = args.now_ms
@@ -157,6 +157,17 @@ local function add_note(export, note)
   end
 end
 
+-- How many deaths this run of the script has counted.
+local counted = 0
+
+-- Returns the wait after a further death. All steps of a dead worker are due at once. Their waits differ, so that the step
+-- that kills its workers is not claimed together with the same others each time.
+local function death_wait_s(deaths)
+  counted = counted + 1
+  local spread = (args.fence + counted * 389) % 997 / 997
+  return math.min(2 ^ (deaths - 2), death_wait_max_s) * (1 - spread / 2)
+end
+
 -- Counts the death of the worker that held this step. Returns for how many ms no worker may claim the step.
 local function count_death(export)
   local key = export_key(export.id)
@@ -166,9 +177,9 @@ local function count_death(export)
   if export.deaths == 1 or export.deaths == args.deaths_max or export.cancel or export.retry then
     return 0
   end
-  local wait_s = math.min(2 ^ (export.deaths - 2), death_wait_max_s)
+  local wait_s = death_wait_s(export.deaths)
   add_note(export, string.format('worker stopped responding, number %d in this step; the next worker may claim it '
-    .. 'after %d s', export.deaths, wait_s))
+    .. 'after %.1f s', export.deaths, wait_s))
   return wait_s * 1000
 end
 
@@ -238,7 +249,8 @@ local function claim(export, probe)
     add_note(export, export.released == 'died' and 'resumed: its previous worker stopped responding'
       or 'resumed: its previous worker shut down')
   end
-  local record = redis.call('HMGET', key, 'status', 'state', 'trace', 'kind')
+  local record = redis.call('HMGET', key, 'status', 'state', 'trace', 'kind', 'files')
+  local stored = record[5] and redis.call('LRANGE', args.prefix .. 'stored:' .. export.id, 0, -1)
   if export.slotless then
     slotless = slotless + 1
   else
@@ -248,7 +260,8 @@ local function claim(export, probe)
     export_id = export.id, step = tonumber(export.step), version = version, claims = claims,
     deaths = export.deaths, probe = probe, slotless = export.slotless or false,
     cancel = export.cancel and true or false, retry = export.retry or nil, request = export.request or nil,
-    status = record[1] or nil, state = record[2] or nil, trace = record[3] or nil,
+    status = record[1] or nil, state = record[2] or nil, files = record[5] or nil,
+    stored = stored and '[' .. table.concat(stored, ',') .. ']' or nil, trace = record[3] or nil,
     durations_ms = durations_of(export.connection, record[4]),
   }
 end
