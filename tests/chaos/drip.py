@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from chaos.report import Report
 from chaos.services import start_services
 from export_producers.client import ExportQueue
 from export_worker.contract.status import Phase
+from export_worker.errors import ErrorCode
 from export_worker.simulator.scenario import Scenario
 
 DRIPPING = 6
@@ -22,6 +24,8 @@ DEADLINE_S = 15
 DEADLINE_LATE_MAX_S = 5.0
 SETTINGS: dict[str, Any] = {"worker": {"sweep_s": 1.0, "lease_s": 3.0}}
 TIMEOUT_S = 60.0
+INTERRUPTED_MAX_S = 150.0
+"""A rate is measured over two minutes."""
 
 _TAG = {"kind": "growingio.tag_users", "tag_key": "tag_payment_times"}
 _FAST = {"kind": "growingio.user_tag_users", "tag_key": "tag_rfm", "file_format": "json"}
@@ -30,20 +34,20 @@ _FAST = {"kind": "growingio.user_tag_users", "tag_key": "tag_rfm", "file_format"
 async def run(directory: Path, seed: int) -> Report:
     """Fills the transfer slots of a worker with slow downloads, then enqueues an export of another connection."""
     report = Report(f"drip, seed {seed}")
-    report.problems = {"waited behind slow downloads": [], "missed deadlines": []}
+    report.problems = {"waited behind slow downloads": [], "missed deadlines": [], "endless downloads": []}
     scenario, dripping = Scenario(stage_s=0.05), frozenset({"gio"})
     async with (
         start_services(directory, seed, scenario, SETTINGS, dripping) as services,
         start_fleet(services, ["all-1"]) as fleet,
         services.site().queue() as queue,
     ):
-        for _ in range(DRIPPING):
-            await _enqueue(queue, "gio", _TAG)
+        slow = [await _enqueue(queue, "gio", _TAG) for _ in range(DRIPPING)]
         await _until(lambda: _transfers(fleet) >= min(3, DRIPPING))
         overdue = await _enqueue(queue, "gio", _TAG, deadline_s=DEADLINE_S)
         await _measure_fast(fleet, queue, report)
         await _measure_deadline(queue, overdue, report)
         report.figures["slow downloads at once"] = str(_transfers(fleet))
+        await _measure_interruption(queue, slow, report)
     return report
 
 
@@ -78,6 +82,20 @@ async def _measure_deadline(queue: ExportQueue, export_id: str, report: Report) 
     report.figures["end of an export whose deadline passes"] = f"{late_s:.1f} s after its deadline"
     if late_s > DEADLINE_LATE_MAX_S:
         report.problems["missed deadlines"].append(f"export {export_id} ended {late_s:.1f} s after its deadline")
+
+
+async def _measure_interruption(queue: ExportQueue, ids: list[str], report: Report) -> None:
+    """Measures after which time a slow download is interrupted, so that another export can use its slot."""
+    end_s = time.monotonic() + INTERRUPTED_MAX_S
+    while time.monotonic() < end_s:
+        for export_id in ids:
+            status = await queue.status(export_id)
+            if status.error is not None and status.error.code == ErrorCode.DOWNLOAD_INTERRUPTED:
+                after_s = (status.updated_at - status.created_at).total_seconds()
+                report.figures["interruption of a slow download"] = f"{after_s:.0f} s after its export was accepted"
+                return
+        await asyncio.sleep(1.0)
+    report.problems["endless downloads"].append(f"no slow download was interrupted within {INTERRUPTED_MAX_S:g} s")
 
 
 async def _enqueue(queue: ExportQueue, connection: str, export: dict[str, Any], **more: Any) -> str:

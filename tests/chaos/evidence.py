@@ -1,6 +1,7 @@
 """Everything that is left of a chaos run, read once: records, timelines, events, objects, uploads and logs."""
 
 import asyncio
+import json
 from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,6 @@ from chaos.services import Delivery, Services
 from export_worker.contract.event import Event
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Status
-from export_worker.lifecycle.export import Export
 from export_worker.redis.client import close_redis, open_redis
 from support import leftovers
 from support.worker_site import Site
@@ -74,7 +74,7 @@ async def collect(services: Services, exports: dict[str, Accepted]) -> Evidence:
     try:
         for export_id in exports:
             (state,) = await client.hmget(keys.export(export_id), "state")
-            evidence.generations[export_id] = 1 if state is None else Export.model_validate_json(state).generation
+            evidence.generations[export_id] = 1 if state is None else json.loads(state)["generation"]
         entries: list[Any] = await client.xrange(site.stream)
     finally:
         await close_redis(client)

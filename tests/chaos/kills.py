@@ -12,7 +12,7 @@ from chaos.evidence import Evidence, collect, tracebacks
 from chaos.fleet import start_fleet
 from chaos.lag import Lag
 from chaos.load import Load, count_open
-from chaos.monkey import Monkey, Pace
+from chaos.monkey import Monkey, Tempo
 from chaos.report import Report
 from chaos.services import Services, start_services
 from export_worker.redis.cancellation import cancel_and_wait
@@ -41,7 +41,7 @@ class Bounds:
 
     kills: int
     seconds: float
-    pace: Pace = field(default_factory=Pace)
+    pace: Tempo = field(default_factory=Tempo)
 
 
 async def run(directory: Path, seed: int, bounds: Bounds) -> Report:

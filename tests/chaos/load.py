@@ -19,7 +19,7 @@ from export_worker.errors import ExportWorkerError
 from export_worker.redis.client import close_redis, open_redis
 from support.worker_site import Site
 
-OPEN_MAX = 40
+OPEN_MAX = 30
 """So many exports are open at once: enough for all workers to have work, few enough that none waits for a slot."""
 CANCELLED_SHARE = 0.08
 RETRIED_SHARE = 0.1

@@ -25,7 +25,7 @@ GATEWAY_SHARE = 0.08
 
 
 @dataclass(frozen=True)
-class Pace:
+class Tempo:
     """How fast things happen.
 
     Args:
@@ -36,7 +36,7 @@ class Pace:
 
     span_s: float = 20.0
     settle_s: float = 6.0
-    kill_s: tuple[float, float] = (0.3, 1.0)
+    kill_s: tuple[float, float] = (0.5, 1.4)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Monkey:
     seed: int
     kills: int
     seconds: float
-    pace: Pace
+    pace: Tempo
     calms: list[Span] = field(default_factory=list)
     redis_outages: list[Span] = field(default_factory=list)
 

@@ -4,7 +4,8 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import AsyncIterator
+from base64 import b64encode
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from support import s3_server, secret_canaries
 from support.worker_site import Site
 
 NAMESPACE = "chaos"
-WEBHOOK_SECRET = "whsec_Y2hhb3MtY2hhb3MtY2hhb3MtY2hhb3M="
+WEBHOOK_SECRET = "whsec_" + b64encode(b"a key for the chaos run only").decode()
 
 
 @dataclass
@@ -117,6 +118,7 @@ class Services:
         proxy: The proxy in front of S3 that makes calls fail.
         settings: The sections of the configuration that differ from the defaults.
         dripping: The connections whose downloads arrive at one byte a second.
+        connection: Settings of every connection that differ from the defaults.
     """
 
     directory: Path
@@ -128,6 +130,7 @@ class Services:
     bucket: str
     settings: dict[str, Any]
     dripping: frozenset[str] = frozenset()
+    connection: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def world(self) -> World:
@@ -158,7 +161,7 @@ class Services:
         redis_url = f"redis://127.0.0.1:{ports['redis']}/0"
         site = Site(redis_url, s3_url, urls["platform"], NAMESPACE, self.bucket, self.directory)
         connections = {
-            name: {**options, "base_url": urls["drip" if name in self.dripping else "platform"]}
+            name: {**options, **self.connection, "base_url": urls["drip" if name in self.dripping else "platform"]}
             for name, options in CONNECTIONS.items()
         }
         hook = {"type": "webhook", "url": self.hook.url, "secret": WEBHOOK_SECRET, "allow_private": True}

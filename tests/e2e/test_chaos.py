@@ -10,21 +10,21 @@ import pytest
 
 from chaos import kills, plan
 from chaos.kills import Bounds
-from chaos.monkey import Pace
+from chaos.monkey import Tempo
 from chaos.proxy import TcpProxy
 
 pytestmark = pytest.mark.timeout(300)
 
 SEED = 7
-SHORT = Bounds(12, 60.0, Pace(span_s=5.0, settle_s=1.0, kill_s=(0.2, 0.6)))
-KEPT = ("lost exports", "wrong objects", "tracebacks", "processes that ended by themselves", "wrong answers to callers")
+SHORT = Bounds(12, 60.0, Tempo(span_s=5.0, settle_s=1.0, kill_s=(0.2, 0.6)))
+NOT_YET_KEPT = ("wrong _SUCCESS",)
 
 
 async def test_dozen_kills_lose_no_export(tmp_path: Path) -> None:
     report = await kills.run(tmp_path / "run", SEED, SHORT)
 
     assert report.figures["kills"] == "12"
-    assert {name: report.problems[name] for name in KEPT} == {name: [] for name in KEPT}
+    assert [found for name, found in report.problems.items() if found and name not in NOT_YET_KEPT] == []
 
 
 def test_same_seed_plans_same_exports() -> None:

@@ -176,6 +176,9 @@ async def test_worker_is_not_ready_while_redis_is_read_only(site: Site, tmp_path
             # The first failure can be that of a claim, whose message does not name the reason.
             while "read only" not in str((await wait_for_status(f"{url}/readyz", 503))["problems"]).lower():
                 await asyncio.sleep(0.1)
+        found = await samples(url)
+        assert total(found, "export_worker_redis_up") == 0
+        assert "export_worker_workers" in {name for name, *_ in found}
         await client.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
         await wait_for_status(f"{url}/readyz", 200)
 

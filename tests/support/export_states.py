@@ -7,7 +7,7 @@ from export_worker.contract.request import ExportRequest, GrowingioTagUsers
 from export_worker.contract.status import ManifestObject
 from export_worker.errors import (
     DownloadForbiddenError,
-    PlatformRefusedError,
+    PlatformNotFoundError,
 )
 from export_worker.lifecycle import endings, submits, transitions
 from export_worker.lifecycle.backoff import Backoff
@@ -80,7 +80,7 @@ def succeeded() -> Export:
 
 
 def failed() -> Export:
-    return endings.after_failure(running(), PlatformRefusedError("no such tag"), at(3), POLICY).export
+    return endings.after_failure(running(), PlatformNotFoundError("no such tag"), at(3), POLICY).export
 
 
 def cancelled() -> Export:

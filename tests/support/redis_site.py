@@ -14,7 +14,7 @@ from export_worker.contract.model import epoch_ms
 from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.request import ExportRequest, GrowingioTagUsers
 from export_worker.contract.status import ManifestObject, Progress
-from export_worker.errors import PlatformRefusedError, PlatformUnavailableError, StepError
+from export_worker.errors import PlatformNotFoundError, PlatformUnavailableError, StepError
 from export_worker.lifecycle import endings, transitions
 from export_worker.lifecycle.backoff import Backoff
 from export_worker.lifecycle.decisions import Decision, Moment, Policy
@@ -50,7 +50,8 @@ STORED = ManifestObject(
     source_bytes=5,
 )
 UNAVAILABLE = PlatformUnavailableError("HTTP 502")
-REFUSED = PlatformRefusedError("no such tag")
+REFUSED = PlatformNotFoundError("no such tag")
+"""Ends an export at every step."""
 
 
 def request_of(connection: str = "gio", **more: Any) -> ExportRequest:

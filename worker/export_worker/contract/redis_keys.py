@@ -32,12 +32,18 @@ class Keys:
         - `step`: the number of the only step that may run next;
         - `claims`: how often that step was claimed;
         - `lost`: how many workers stopped responding while they ran that step;
-        - `released`: no worker holds the step. The last one has returned it (`1`), or was counted as lost (`died`);
+        - `released`: no worker holds the step. The last one has returned it (`1`), or was counted as lost (`died`). A
+          worker that stops sets `1` also while it still holds the step and cannot end it;
         - `refused`: the workers that cannot run the step, or `all` when no other worker has claimed it in time;
         - `going`: the time (ms) from which its deadline counts;
-        - `progress`: how far a transfer is.
+        - `progress`: how far a transfer is;
+        - `files`: JSON of a transfer's files, if they are too many for `state`; see `stored`.
         """
         return f"{self.namespace}:export:{export_id}"
+
+    def stored(self, export_id: str) -> str:
+        """List of JSON: the stored files of a transfer whose record has the field `files`. `state` has neither then."""
+        return f"{self.namespace}:stored:{export_id}"
 
     def timeline(self, export_id: str) -> str:
         """List of JSON: every transition of the export, the oldest first."""
@@ -133,6 +139,11 @@ class Keys:
     def spared(self) -> str:
         """String with a TTL: until when (ms), after an outage, a held step keeps its worker."""
         return f"{self.namespace}:spared"
+
+    @property
+    def write_check(self) -> str:
+        """String with a TTL: written by health checks, because a read-only Redis answers reads as usual."""
+        return f"{self.namespace}:write-check"
 
     @property
     def clock(self) -> str:

@@ -15,7 +15,8 @@ from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyErr
 from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX
 from export_worker.contract.redis_keys import Keys
 from export_worker.doctor.finding import Finding, Findings, good, unreachable, warning, wrong
-from export_worker.redis.client import commands, redis_unreachable
+from export_worker.redis.client import commands
+from export_worker.redis.failures import redis_failure
 
 CHECK_TIMEOUT_S = 10.0
 VERSION_MIN = (6, 2)
@@ -52,7 +53,7 @@ async def check_redis(redis: ArqRedis, keys: Keys, redis_url: str) -> Findings:
     except NoPermissionError as error:
         yield wrong(ABOUT, f"the user may not run a command that every client needs ({error})", FIX_PERMISSIONS)
     except (RedisError, OSError) as error:
-        says, _, fix = str(redis_unreachable(redis_url, error)).partition("; ")
+        says, _, fix = str(redis_failure(redis_url, error)).partition("; ")
         yield unreachable(ABOUT, says, fix)
 
 

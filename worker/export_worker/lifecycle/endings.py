@@ -7,6 +7,8 @@ from export_worker.contract.status import ErrorReport, Phase
 from export_worker.errors import (
     AuthFailedError,
     ErrorCode,
+    PlatformNotFoundError,
+    PlatformRefusedError,
     PlatformThrottledError,
     ResultMissingError,
     StepError,
@@ -38,7 +40,15 @@ WORKER_DEATHS_MAX = 7
 seven leases, so that workers which die for another reason have time to recover."""
 
 
-def after_failure(export: Export, error: StepError, moment: Moment, policy: Policy, *, probe: bool = False) -> Decision:
+def after_failure(
+    export: Export,
+    error: StepError,
+    moment: Moment,
+    policy: Policy,
+    *,
+    probe: bool = False,
+    refusal_is_final: bool = False,
+) -> Decision:
     """Decides after a failed step: retry later, or fail the export.
 
     A failure that leaves a submit unclear is retried only if the connection allows it.
@@ -46,13 +56,12 @@ def after_failure(export: Export, error: StepError, moment: Moment, policy: Poli
     Args:
         probe: The platform was known to be unreachable, and this step tested whether it is back. Such a failure uses
             no attempt of this export.
+        refusal_is_final: The platform has refused a submit or a cancellation that a poll step requested.
     """
     if error.unclear:
         export = with_unclear_submit(export)
     throttled = isinstance(error, PlatformThrottledError) or (probe and error.outage)
-    # A credential that is refused at the submit is wrong. At a later step the credential has worked before, so it is
-    # probably being replaced.
-    retryable = error.retryable or (isinstance(error, AuthFailedError) and not isinstance(export.state, Queued))
+    retryable = error.retryable or _may_be_temporary(export, error, refusal_is_final=refusal_is_final)
     attempt = export.attempt + (0 if throttled else 1)
     exhausted = not retryable or (attempt >= policy.max_attempts and not throttled)
     if isinstance(error, SubmitUnclearError) or (error.unclear and (exhausted or not may_submit(export, policy))):
@@ -78,6 +87,21 @@ def after_failure(export: Export, error: StepError, moment: Moment, policy: Poli
     )
     retry_s = (due_at - moment.now).total_seconds()
     return Decision(retried, f"{report.step} failed ({error.code}), retry in {retry_s:.1f} s: {cause}")
+
+
+def _may_be_temporary(export: Export, error: StepError, *, refusal_is_final: bool) -> bool:
+    """Returns whether to retry a refusal that would be final in a submit."""
+    match error:
+        case AuthFailedError():
+            # The credential has worked at the submit, so it is probably being replaced.
+            return not isinstance(export.state, Queued)
+        case PlatformNotFoundError():
+            return False
+        case PlatformRefusedError():
+            # The platform has accepted the operation, which may still run, or its result may be ready.
+            return isinstance(export.state, Running) and not refusal_is_final
+        case _:
+            return False
 
 
 def _with_earlier(export: Export, message: str) -> str:

@@ -17,6 +17,7 @@ _MODULE_OF = {
     "Catalog": "export_worker.platforms.base",
     "Checking": "export_worker.platforms.base",
     "ClientCredentialsAuth": "export_worker.platforms.http.auth",
+    "Computed": "export_worker.platforms.base",
     "ConnectionSettings": "export_worker.platforms.settings",
     "Credential": "export_worker.platforms.http.client",
     "Direct": "export_worker.platforms.base",

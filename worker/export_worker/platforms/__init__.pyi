@@ -10,6 +10,7 @@ from export_worker.lifecycle.observations import Submitted as Submitted
 from export_worker.platforms.base import Cancelling as Cancelling
 from export_worker.platforms.base import Catalog as Catalog
 from export_worker.platforms.base import Checking as Checking
+from export_worker.platforms.base import Computed as Computed
 from export_worker.platforms.base import Direct as Direct
 from export_worker.platforms.base import Download as Download
 from export_worker.platforms.base import Driver as Driver

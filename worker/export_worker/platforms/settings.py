@@ -57,6 +57,10 @@ class ConnectionSettings(BaseModel):
     Every request to the origin of `base_url` counts: submits, polls, pages of a result, downloads, tokens. Files from
     other hosts (object stores, CDNs) do not count. The calls of `call`, `catalog` and `doctor` do not count either.
     """
+    answer_max_kib: Annotated[int, Field(ge=64, le=16 * 1024)] = 1024
+    """KiB of the longest answer to a submit or a poll. A longer one is refused as malformed. Default 1024, 64 to 16384.
+
+    10,000 files with names of 100 characters need as much. A listing may have 16 MiB, whatever this setting says."""
     mib_per_second: Annotated[float, Field(gt=0)] | None = None
     """Bandwidth limit for the transfers of one worker. Several workers together read several times as much."""
     allow_hosts: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Status
 from export_worker.contract.trace import TraceContext
 from export_worker.lifecycle.export import Export, accepted
+from export_worker.redis.file_lists import read_state
 from export_worker.redis.scripts import original_bytes
 
 _log = structlog.get_logger(__name__)
@@ -26,7 +27,8 @@ class ClaimedStep:
     Args:
         claims: How often this step was claimed. A number above 1 means that another worker began the step and did not
             finish it.
-        deaths: How many workers stopped responding while they ran this step, since it last stored a file.
+        deaths: How many workers stopped responding while they ran this step, since its transfer last got
+            further.
         probe: The step makes the call that tests a connection whose circuit breaker is open. Its failure uses no
             attempt.
         slotless: The step needs no slot of the worker: it only ends or restarts an export.
@@ -34,6 +36,7 @@ class ClaimedStep:
         retry: The step from which a retry was requested: submit, poll, transfer, or empty.
         durations_s: How long the last operations of this kind took on this connection.
         trace: The W3C traceparent of the request, or empty.
+        has_lists: Redis has the lists of the export's files apart from its state; see `file_lists`.
         since_s: When the claim was sent, on the monotonic clock. The lease began then or later.
     """
 
@@ -49,6 +52,7 @@ class ClaimedStep:
     retry: str = ""
     durations_s: tuple[float, ...] = ()
     trace: str = ""
+    has_lists: bool = False
     since_s: float = field(default_factory=time.monotonic)
 
 
@@ -172,13 +176,14 @@ def read_claimed_step(item: Mapping[str, Any], role: Role, since_s: float) -> Cl
         retry=item.get("retry", ""),
         durations_s=tuple(int(duration) / 1000 for duration in item.get("durations_ms", ())),
         trace=_traceparent(item.get("trace", "")),
+        has_lists="files" in item,
         since_s=since_s,
     )
 
 
 def _read_export(item: Mapping[str, Any]) -> Export:
-    if state := item.get("state"):
-        return Export.model_validate_json(original_bytes(state))
+    if item.get("state"):
+        return read_state(item)
     # No worker has saved this record yet: it has only what the producer wrote.
     status = Status.model_validate_json(original_bytes(item.get("status", "")))
     request = ExportRequest.model_validate_json(original_bytes(item.get("request", "")))

@@ -169,13 +169,14 @@ class Metrics:
         """Returns the name of every metric family."""
         return {family.name for family in self._registry.collect()}
 
-    async def text(self, snapshot: QueueSnapshot | None) -> bytes:
+    async def text(self, snapshot: QueueSnapshot | None, *, writable: bool = True) -> bytes:
         """Returns every metric in Prometheus's text format.
 
         Args:
             snapshot: The metrics of the queue; None when Redis is unreachable, and then the page has none of them.
+            writable: Whether Redis accepts the writes of this process.
         """
-        self._queue.set(snapshot)
+        self._queue.set(snapshot, redis_up=writable and snapshot is not None)
         # The metrics of the process are read from files in /proc, so not on the event loop.
         return await asyncio.to_thread(generate_latest, self._registry)
 
@@ -317,16 +318,17 @@ class _QueueMetrics(Collector):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._snapshot: QueueSnapshot | None = None
+        self._redis_up = False
         registry.register(self)
 
-    def set(self, snapshot: QueueSnapshot | None) -> None:
-        self._snapshot = snapshot
+    def set(self, snapshot: QueueSnapshot | None, *, redis_up: bool) -> None:
+        self._snapshot, self._redis_up = snapshot, redis_up
 
     def collect(self) -> Iterator[Metric]:
         """Yields every metric; one whose value is unknown has no sample."""
         snapshot = self._snapshot
-        up = GaugeMetricFamily(f"{PREFIX}redis_up", "Whether Redis returned the metrics of the queue")
-        up.add_metric([], float(snapshot is not None))
+        up = GaugeMetricFamily(f"{PREFIX}redis_up", "Whether Redis accepts writes and returned these metrics")
+        up.add_metric([], float(self._redis_up))
         yield up
         for name, (field, label, text) in QUEUE_METRICS.items():
             family = GaugeMetricFamily(PREFIX + name, text, labels=[label] if label else [])

@@ -20,9 +20,7 @@ from typing import Any, cast
 
 import structlog
 from arq.worker import Worker, func
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.queue_jobs import STEP_FUNCTION, dump_job, load_job
@@ -30,6 +28,7 @@ from export_worker.contract.redis_keys import Role
 from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.claims import ClaimedStep, ClaimRoom
 from export_worker.redis.clock import SharedClock
+from export_worker.redis.failures import is_unreachable
 from export_worker.worker.step_queue import StepQueue
 from export_worker.worker.step_runner import StepRunner
 
@@ -45,7 +44,8 @@ CLAIM_RETRY_S = 0.5
 CLAIM_TIMEOUT_S = 2.0
 """How long a stopping worker waits for a claim that is on its way."""
 CLEANUP_TIMEOUT_S = 8.0
-"""How long a cancelled step may take to end its S3 calls and release its lease. Then it is cancelled again."""
+"""How long a cancelled step may take to end its S3 calls and release its lease. Then its lease ends, and the step is
+cancelled again."""
 CLOCK_STEP_MS = 1000
 """From this step back on, the clock of Redis was not corrected by NTP, and a person should know."""
 
@@ -149,8 +149,8 @@ class ClaimLoop(Worker):
     def _set_unhealthy(self, error: Exception) -> None:
         """Logs once why no step is claimed: Redis is unreachable, or refuses (read-only, full, no permission)."""
         if self.healthy:
-            unreachable = isinstance(error, RedisConnectionError | RedisTimeoutError | OSError)
-            _log.error("redis.unreachable" if unreachable else "redis.refused", role=self.role, error=str(error))
+            event = "redis.unreachable" if is_unreachable(error) else "redis.refused"
+            _log.error(event, role=self.role, error=str(error))
         self.healthy = False
 
     def _start(self, claimed: ClaimedStep) -> None:
@@ -198,4 +198,7 @@ class ClaimLoop(Worker):
             await cancel_and_wait(self.main_task)
         if self.tasks:
             await asyncio.wait(self.tasks.values(), timeout=drain_s)
-        await cancel_and_wait(*self.tasks.values(), retry_s=CLEANUP_TIMEOUT_S)
+        cancelled = list(self.tasks.values())
+        ending = asyncio.create_task(self._runner.leases.end_soon(cancelled, CLEANUP_TIMEOUT_S))
+        await cancel_and_wait(*cancelled, retry_s=CLEANUP_TIMEOUT_S)
+        await cancel_and_wait(ending)

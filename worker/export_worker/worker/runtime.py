@@ -12,12 +12,9 @@ from export_worker.config import Config
 from export_worker.contract.redis_keys import Role
 from export_worker.errors import ConfigError
 from export_worker.redis.cancellation import cancel_and_wait
-from export_worker.redis.client import (
-    commands,
-    redis_unreachable,
-    wait_for_redis,
-)
+from export_worker.redis.client import commands, wait_for_redis
 from export_worker.redis.clock import SharedClock, set_clock
+from export_worker.redis.failures import is_unreachable, redis_failure
 from export_worker.redis.sweeper import Sweeper
 from export_worker.sinks.dispatcher import EventDispatcher
 from export_worker.telemetry.health import Health
@@ -93,7 +90,7 @@ class Runtime:
             await self._dispatcher.flush()
             await self._health.leave()
         except (RedisError, OSError) as error:
-            raise redis_unreachable(self._config.redis_url, error) from None
+            raise redis_failure(self._config.redis_url, error) from None
         _log.info("worker.stopped", owner=self._queue.owner)
 
     async def _serve(self, roles: Sequence[Role], stop: asyncio.Event, *, burst: bool) -> None:
@@ -174,14 +171,14 @@ class Runtime:
 
 
 async def _persistent(repeated: Callable[[], Awaitable[None]]) -> None:
-    """Calls a function again and again. While Redis is unreachable, it retries."""
-    unreachable = False
+    """Calls a function again and again. While Redis is unreachable or refuses, it retries."""
+    failing = False
     while True:
         try:
             await repeated()
-            unreachable = False
+            failing = False
         except (RedisError, OSError) as error:
-            if not unreachable:
-                _log.warning("redis.unreachable", error=str(error))
-            unreachable = True
+            if not failing:
+                _log.warning("redis.unreachable" if is_unreachable(error) else "redis.refused", error=str(error))
+            failing = True
             await asyncio.sleep(REDIS_RETRY_S)

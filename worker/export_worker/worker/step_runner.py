@@ -122,7 +122,14 @@ class StepRunner:
         note_failure(held, failure)
         moment = self._clock.moment()
         policy = self._connections.policy_of(export)
-        decision = endings.after_failure(held.claimed.export, failure, moment, policy, probe=claimed.probe)
+        decision = endings.after_failure(
+            held.claimed.export,
+            failure,
+            moment,
+            policy,
+            probe=claimed.probe,
+            refusal_is_final=held.submit_sent or claimed.cancel,
+        )
         if claimed.cancel and isinstance(decision.export.state, Failed):
             # The platform refuses to cancel the operation. The export ends here all the same, as requested.
             decision = endings.after_cancel(export, moment, claims=claimed.claims)

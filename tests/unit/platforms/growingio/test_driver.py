@@ -16,6 +16,7 @@ from export_worker.errors import (
     ErrorCode,
     OperationFailedError,
     PlatformMalformedError,
+    PlatformNotFoundError,
     PlatformRefusedError,
     PlatformUnavailableError,
 )
@@ -310,9 +311,28 @@ async def test_submit_with_errors_and_no_id_raises_refused() -> None:
         await submit(json_replied(response))
 
 
-async def test_poll_with_errors_and_data_raises_refused() -> None:
+@pytest.mark.parametrize("uris", [None, [], ["/a.csv", None]])
+async def test_poll_with_errors_and_incomplete_data_raises_refused(uris: Any) -> None:
     with pytest.raises(PlatformRefusedError):
-        await poll(json_replied(result(stage="FINISH") | {"errors": [{"message": "uris: lost"}]}))
+        await poll(json_replied(result(stage="FINISH", uris=uris) | {"errors": [{"message": "uris: lost"}]}))
+
+
+COMPLETE: list[tuple[dict[str, Any], Polled]] = [
+    ({"stage": "RUNNING"}, Pending("RUNNING")),
+    ({"stage": "FINISH", "uris": ["/a.csv"]}, Ready("FINISH", (RemoteFile("/a.csv", "a.csv"),))),
+    ({"stage": "ERROR"}, OperationFailed("ERROR", "the platform's job ended in ERROR; the platform states no reason")),
+]
+
+
+@pytest.mark.parametrize(("job", "polled"), COMPLETE, ids=["running", "finished", "failed"])
+async def test_poll_uses_complete_data_beside_an_unrelated_error(job: dict[str, Any], polled: Polled) -> None:
+    assert await poll(json_replied(result(**job) | {"errors": [{"message": "deprecated field"}]})) == polled
+
+
+async def test_poll_of_job_that_the_platform_does_not_know_raises_not_found() -> None:
+    error = {"message": "no such job", "extensions": {"classification": "NOT_FOUND"}}
+    with pytest.raises(PlatformNotFoundError, match="no such job"):
+        await poll(json_replied({"data": {"jobResult": None}, "errors": [error]}))
 
 
 @pytest.mark.parametrize("body", ["<html>login</html>", "{", ""])

@@ -71,10 +71,9 @@ async def test_successful_response_that_cannot_be_read_is_unclear(body: bytes) -
         assert not (await failure(server.url, READ)).unclear
 
 
-async def test_response_above_the_size_limit_is_unclear(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "RESPONSE_MAX_BYTES", 100)
+async def test_response_above_the_size_limit_is_unclear() -> None:
     async with ScriptedServer() as server:
-        server.on("/submit", json_replied("x" * 200))
+        server.on("/submit", json_replied("x" * http.ANSWER_MAX_KIB * 1024))
         assert (await failure(server.url)).unclear
 
 

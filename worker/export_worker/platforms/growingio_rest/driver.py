@@ -79,7 +79,9 @@ class GrowingioRestDriver:
         own = platform_settings(name, settings, GrowingioRestSettings)
         self._settings = own
         self._redactor = redactor
-        self._client = HttpClient(name, own.base_url, redactor, address_policy=own.address_policy())
+        self._client = HttpClient(
+            name, own.base_url, redactor, address_policy=own.address_policy(), answer_max_kib=own.answer_max_kib
+        )
         self._auth = growingio_rest_auth(name, own, self._client)
         self._downloader = Downloader(self._client, self._auth, own.allow_hosts)
 
@@ -151,7 +153,7 @@ class GrowingioRestDriver:
         """
         operation = _listing(resource, project)
         if operation is PROJECTS:
-            call = call_of(operation, {})
+            call = _listing_call(operation, {})
             return _page(call, await self._send(call))[0]
         return await self._pages(operation, {"project_ID": project})
 
@@ -167,7 +169,7 @@ class GrowingioRestDriver:
             InvalidRequestError: An argument exceeds a limit of the platform.
             PlatformError: The platform did not give a usable response.
         """
-        return await self._send(call_of(operation, arguments, self._settings.space_id))
+        return await self._send(_listing_call(operation, arguments, self._settings.space_id))
 
     async def close(self) -> None:
         """Closes connections."""
@@ -195,7 +197,7 @@ class GrowingioRestDriver:
         previous: list[dict[str, Any]] = []
         for _ in range(_PAGES_MAX):
             page_arguments = {**arguments, "limit": PAGE_MAX, "offset": len(items)}
-            call = call_of(operation, page_arguments, self._settings.space_id)
+            call = _listing_call(operation, page_arguments, self._settings.space_id)
             page, more = _page(call, await self._send(call))
             if page and page == previous:
                 raise PlatformMalformedError(f"{call}: two pages in a row are the same")
@@ -226,6 +228,10 @@ def _submission(export: ExportKind) -> tuple[Operation, dict[str, Any]]:
         "fileFormat": export.file_format,
         "csvHeaderType": export.csv_header_type,
     }
+
+
+def _listing_call(operation: Operation, arguments: Mapping[str, Any], space_id: str | None = None) -> Call:
+    return replace(call_of(operation, arguments, space_id), is_listing=True)
 
 
 def _listing(resource: str, project: str | None) -> Operation:

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
-from urllib.parse import quote, urlencode
 
 import aiohttp
 from yarl import URL
@@ -18,8 +17,10 @@ from yarl import URL
 from export_worker.credentials import Redactor
 from export_worker.egress.address_policy import AddressPolicy
 from export_worker.egress.connector import PolicyConnector, origin
-from export_worker.errors import ConfigError, PlatformMalformedError, PlatformUnavailableError
+from export_worker.errors import PlatformMalformedError, PlatformUnavailableError
+from export_worker.platforms.http.bodies import ERROR_BODY_MAX_BYTES, read_up_to
 from export_worker.platforms.http.responses import HttpResponse, error_for, json_value, one_line
+from export_worker.platforms.http.urls import parse_base_url, with_query
 from export_worker.step_context import check_submit, wait_for_gate
 
 CONNECT_TIMEOUT_S = 10.0
@@ -37,10 +38,12 @@ so the whole download has no timeout."""
 KEEPALIVE_S = 4.0
 """Below the shortest common idle timeout of servers (5 s): a submit on a connection that the server is closing would
 fail, and a POST is not repeated silently."""
-RESPONSE_MAX_BYTES = 16 * 1024 * 1024
+ANSWER_MAX_KIB = 1024
+"""KiB of an answer, unless it is a listing. The values of a parsed answer need up to thirty times its length."""
+LISTING_MAX_BYTES = 16 * 1024 * 1024
 """Listings have no pages, so a response may have tens of thousands of items. The limit stops an endless response."""
-ERROR_BODY_MAX_BYTES = 16 * 1024
-"""Bytes that are read of an error page: the excerpt in the message is far shorter."""
+INLINE_JSON_BYTES = 64 * 1024
+"""A longer body is parsed in a thread. A body of this length takes a few milliseconds at most."""
 DOWNLOAD_BUFFER_BYTES = 256 * 1024
 """Bytes that the event loop reads at once; aiohttp's own 64 KiB pauses the socket four times as often."""
 
@@ -103,6 +106,7 @@ class Call:
         data: Streamed body, if not None. It can be read only once, so such a call is never repeated.
         content_type: Media type of `data`.
         timeout_s: Seconds for the whole exchange.
+        is_listing: The answer may be as long as a listing, for calls that no step of an export makes.
         starts_work: The call starts work on the platform, so a repetition may start it twice. An error after which the
             platform may have received the call is `unclear`.
     """
@@ -115,6 +119,7 @@ class Call:
     data: AsyncIterator[bytes] | None = field(default=None, repr=False)
     content_type: str = "application/octet-stream"
     timeout_s: float = CALL_TIMEOUT_S
+    is_listing: bool = False
     starts_work: bool = False
 
     def __str__(self) -> str:
@@ -151,6 +156,7 @@ class HttpClient:
         redactor: Masks secrets in messages.
         address_policy: Which addresses requests may reach; by default the own host and public addresses.
         read_timeout_s: Longest wait for the head of a download, and longest pause between two reads of its body.
+        answer_max_kib: The setting of this name: KiB of the longest answer that is no listing.
 
     Raises:
         ConfigError: The base URL cannot be used.
@@ -164,11 +170,14 @@ class HttpClient:
         *,
         address_policy: AddressPolicy | None = None,
         read_timeout_s: float = READ_TIMEOUT_S,
+        answer_max_kib: int = ANSWER_MAX_KIB,
     ) -> None:
-        self.base_url = _parse_base_url(connection, base_url)
+        self._connection = connection
+        self.base_url = parse_base_url(connection, base_url)
         self.redactor = redactor
         self._address_policy = address_policy or AddressPolicy({self.base_url.host or ""})
         self.read_timeout_s = read_timeout_s
+        self._answer_max_kib = answer_max_kib
         self._opened: aiohttp.ClientSession | None = None
 
     async def call(self, call: Call, auth: Auth) -> Any:
@@ -187,7 +196,17 @@ class HttpClient:
         error = error_for(response, self.redactor)
         if error is not None:
             raise error
-        return json_value(response, self.redactor)
+        return await self.json(response)
+
+    async def json(self, response: HttpResponse) -> Any:
+        """Returns the JSON value of a successful response. A long body is parsed in a thread.
+
+        Raises:
+            PlatformMalformedError: The body is not JSON.
+        """
+        if len(response.body) <= INLINE_JSON_BYTES:
+            return json_value(response, self.redactor)
+        return await asyncio.to_thread(json_value, response, self.redactor)
 
     async def exchange(self, call: Call, credential: Credential = ANONYMOUS) -> HttpResponse:
         """Sends one request and returns the response, whatever its status. Does not follow redirects.
@@ -215,12 +234,19 @@ class HttpClient:
                 timeout=aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=CONNECT_TIMEOUT_S),
                 trace_request_ctx=delivery,
             ) as response:
-                limit_bytes = RESPONSE_MAX_BYTES if response.ok else ERROR_BODY_MAX_BYTES
+                limit_bytes = self._limit_bytes(call) if response.ok else ERROR_BODY_MAX_BYTES
                 body = await read_up_to(response, limit_bytes + 1)
                 if response.ok and len(body) > limit_bytes:
-                    message = f"{call}: the response has more than {limit_bytes} bytes"
-                    raise PlatformMalformedError(message, unclear=call.starts_work)
+                    raise self._too_long(call, limit_bytes)
                 return HttpResponse(str(call), response.status, response.headers, body, call.starts_work)
+
+    def _limit_bytes(self, call: Call) -> int:
+        return LISTING_MAX_BYTES if call.is_listing else self._answer_max_kib * 1024
+
+    def _too_long(self, call: Call, limit_bytes: int) -> PlatformMalformedError:
+        advice = "" if call.is_listing else f"; connections.{self._connection}.answer_max_kib can allow more"
+        message = f"{call}: the response has more than {limit_bytes // 1024} KiB{advice}"
+        return PlatformMalformedError(message, unclear=call.starts_work)
 
     async def get_stream(
         self, url: URL, credential: Credential, headers: Mapping[str, str] = NO_HEADERS
@@ -329,61 +355,3 @@ def _delivery_trace() -> aiohttp.TraceConfig:
 def _pauses(longest_s: float) -> aiohttp.ClientTimeout:
     """Returns the timeouts of a body without a limit of its duration: for the connection, and for each pause."""
     return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=longest_s)
-
-
-async def read_up_to(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
-    """Returns the decompressed body, or its first `limit_bytes` if it is longer. Raises aiohttp's errors."""
-    body = bytearray()
-    await _read_into(body, response, limit_bytes)
-    return bytes(body[:limit_bytes])
-
-
-async def read_error_page(response: aiohttp.ClientResponse, within_s: float) -> bytes:
-    """Returns the beginning of a body for a message: what arrives within this time. Raises aiohttp's errors."""
-    body = bytearray()
-    timeout = asyncio.timeout(within_s)
-    try:
-        async with timeout:
-            await _read_into(body, response, ERROR_BODY_MAX_BYTES)
-    except TimeoutError:
-        if not timeout.expired():
-            raise
-    return bytes(body[:ERROR_BODY_MAX_BYTES])
-
-
-async def _read_into(body: bytearray, response: aiohttp.ClientResponse, limit_bytes: int) -> None:
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) >= limit_bytes:
-            return
-
-
-def with_query(url: URL, query: Mapping[str, str | Sequence[str]]) -> URL:
-    """Returns the URL with further parameters, each encoded once. Existing parameters stay unchanged."""
-    if not query:
-        return url
-    separator = "&" if url.raw_query_string else "?"
-    return URL(f"{url}{separator}{urlencode(query, doseq=True, quote_via=quote, safe='')}", encoded=True)
-
-
-def is_usable_url(url: URL) -> bool:
-    """Returns whether a connection to the URL is possible: it has a scheme, a port and a host that IDNA can encode.
-
-    A host that cannot be encoded would raise an unexpected error deep within aiohttp.
-    """
-    try:
-        host = (url.raw_host or "").encode("idna")
-        return bool(host and url.port and url.scheme in {"http", "https"})
-    except ValueError:
-        return False
-
-
-def _parse_base_url(connection: str, base_url: str) -> URL:
-    try:
-        url = URL(base_url)
-    except ValueError:
-        url = URL()
-    if not is_usable_url(url):
-        raise ConfigError(f"connections.{connection}.base_url: must be like https://op.example.cn")
-    # "https://host" and "https://host/" are the same: paths are appended with a slash of their own.
-    return URL(str(url).rstrip("/"), encoded=True)

@@ -17,6 +17,7 @@ from export_worker.errors import (
     AuthFailedError,
     PlatformError,
     PlatformMalformedError,
+    PlatformNotFoundError,
     PlatformRefusedError,
     PlatformThrottledError,
     PlatformUnavailableError,
@@ -24,6 +25,8 @@ from export_worker.errors import (
 
 EXCERPT_CHARS = 300
 """Longest excerpt of a body in a message: enough for the sentence in a JSON error, short enough for one log line."""
+MESSAGE_BODY_BYTES = 16 * 1024
+"""Bytes of a body from which the excerpt is taken: masking the secrets in a long body would block the event loop."""
 RETRY_AFTER_MAX_S = 3600.0
 """Longest accepted Retry-After: a gateway that asks for a wait until next year must not block an export."""
 
@@ -83,10 +86,15 @@ def json_value(response: HttpResponse, redactor: Redactor) -> Any:
         PlatformMalformedError: The body is not JSON.
     """
     try:
-        return json.loads(response.body)
+        return json.loads(response.body, object_pairs_hook=_object)
     except (ValueError, RecursionError):
         message = _message(response, "is not JSON", redactor)
         raise PlatformMalformedError(message, unclear=response.starts_work) from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns one JSON object. The parser is written in C: only calls of Python let other threads run in between."""
+    return dict(pairs)
 
 
 def error_for(response: HttpResponse, redactor: Redactor) -> PlatformError | None:
@@ -108,7 +116,16 @@ def error_for(response: HttpResponse, redactor: Redactor) -> PlatformError | Non
         return PlatformUnavailableError(message, retry_after_s=wait_s, unclear=response.starts_work and not refused)
     if 300 <= status < 400:
         return PlatformRefusedError(f"{message} (a redirect, which is not followed; is base_url right?)")
-    return PlatformRefusedError(message)
+    # The page of a gateway with the same status does not state what the platform knows.
+    unknown = status in {404, 410} and _is_json_object(response.body)
+    return PlatformNotFoundError(message) if unknown else PlatformRefusedError(message)
+
+
+def _is_json_object(body: bytes) -> bool:
+    try:
+        return isinstance(json.loads(body), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 @contextmanager
@@ -146,6 +163,6 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
 
 
 def _message(response: HttpResponse, what: str, redactor: Redactor) -> str:
-    excerpt = one_line(response.body.decode(errors="replace"), redactor)
+    excerpt = one_line(response.body[:MESSAGE_BODY_BYTES].decode(errors="replace"), redactor)
     message = f"{response.call}: the response {what}"
     return f"{message}: {excerpt}" if excerpt else message

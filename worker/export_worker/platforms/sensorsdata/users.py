@@ -9,7 +9,8 @@ from typing import Any, Literal
 import aiohttp
 
 from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
-from export_worker.platforms.http.client import Auth, Call, HttpClient, read_error_page
+from export_worker.platforms.http.bodies import read_error_page
+from export_worker.platforms.http.client import Auth, Call, HttpClient
 from export_worker.platforms.http.responses import HttpResponse, error_for, one_line
 from export_worker.platforms.sensorsdata.sql import LineReader, Listing, Row
 

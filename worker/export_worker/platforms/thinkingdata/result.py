@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 from export_worker.errors import (
     DownloadInterruptedError,
     PlatformMalformedError,
+    PlatformRefusedError,
     PlatformThrottledError,
     PlatformUnavailableError,
     ResultMissingError,
@@ -136,7 +137,8 @@ class SqlPages:
         error = self._api.error_for(envelope)
         if error is None:
             return True
-        if self._api.is_missing(envelope):
+        if isinstance(error, PlatformRefusedError):
+            # Whether the task or the page is missing, or the refusal concerns this request only: a poll finds out.
             raise ResultMissingError(str(error))
         raise error
 

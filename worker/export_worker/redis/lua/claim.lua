@@ -45,9 +45,9 @@
 --   set_back_ms          by how much the clock of Redis was set back since the last claim; missing when it was not
 --   next_due_ms          when the next entry is due; missing when there is none
 --   steps                missing when nothing was claimed; a list of {export_id, step, version (string), claims, deaths,
---                        probe, slotless, cancel, request, status, state, retry, trace, durations_ms (list of
---                        strings)}. status, state, request and trace are JSON texts of the record. A field that the
---                        record does not have is missing.
+--                        probe, slotless, cancel, request, status, state, files, stored, retry, trace, durations_ms
+--                        (list of strings)}. status, state, files, stored (the list of stored files), request and trace
+--                        are JSON texts of the record. A field that the record does not have is missing.
 local args = cjson.decode(ARGV[1])
 local queue, open, aside, contact, spared, created, clock, ring = unpack(KEYS)
 local now = args.now_ms
@@ -247,7 +247,8 @@ local function claim(export, probe)
     add_note(export, export.released == 'died' and 'resumed: its previous worker stopped responding'
       or 'resumed: its previous worker shut down')
   end
-  local record = redis.call('HMGET', key, 'status', 'state', 'trace', 'kind')
+  local record = redis.call('HMGET', key, 'status', 'state', 'trace', 'kind', 'files')
+  local stored = record[5] and redis.call('LRANGE', args.prefix .. 'stored:' .. export.id, 0, -1)
   if export.slotless then
     slotless = slotless + 1
   else
@@ -257,7 +258,8 @@ local function claim(export, probe)
     export_id = export.id, step = tonumber(export.step), version = version, claims = claims,
     deaths = export.deaths, probe = probe, slotless = export.slotless or false,
     cancel = export.cancel and true or false, retry = export.retry or nil, request = export.request or nil,
-    status = record[1] or nil, state = record[2] or nil, trace = record[3] or nil,
+    status = record[1] or nil, state = record[2] or nil, files = record[5] or nil,
+    stored = stored and '[' .. table.concat(stored, ',') .. ']' or nil, trace = record[3] or nil,
     durations_ms = durations_of(export.connection, record[4]),
   }
 end
