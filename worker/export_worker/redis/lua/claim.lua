@@ -40,6 +40,8 @@
 --   timeline_max         how many notes a timeline keeps
 --   deaths_max           how many workers may die in one step
 --   limits               connection -> {slots, interval_ms, deadline_ms}
+--   closed_stores        transfers only, may be missing: connection -> {name, admits}. This worker cannot use the store
+--                        of the connection now, so it claims `admits` transfers at most for each name
 -- Answer: JSON object
 --   time_ms              the time that all processes use (clock.lua)
 --   set_back_ms          by how much the clock of Redis was set back since the last claim; missing when it was not
