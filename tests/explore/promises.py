@@ -18,7 +18,7 @@ Broken = Iterator[str]
 
 NOTICE_S = 30.0
 """A worker that is killed is noticed within this time."""
-FAULTS_THAT_HIDE_SUBMITS = {"kill", "freeze", "late", "lose", "fail", "stop", "slow"}
+FAULTS_THAT_HIDE_SUBMITS = {"kill", "freeze", "late", "lose", "fail", "stop", "hang", "slow"}
 
 
 class FinishedExport:
@@ -222,6 +222,7 @@ def a_failure_has_a_reason(export: FinishedExport) -> Broken:
     reasons = {
         "submit_unclear": len(world.schedule) >= 2,
         "deadline_exceeded": world.scenario.deadline_s is not None,
+        "platform_error": any(job.cancelled for job in export.jobs),
         "worker_died": any(job.operation_id in world.scenario.poison for job in export.jobs),
     }
     if not reasons.get(code):

@@ -189,9 +189,9 @@ class World:
                 self._producing = False
             return
         self._request("after a fault")
-        if fault == "stop":
+        if fault in {"stop", "hang"}:
             self._start(process, worker.stop)
-        if fault in {"stop", "kill"}:
+        if fault in {"stop", "hang", "kill"}:
             self.deaths.append((process.name, self.scheduler.loop.now_s))
             name = f"w{len(self._workers) + 1}"
             self.scheduler.loop.call_later(RESTART_S, self._start_worker, name, context=self._context)
