@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import random
+import secrets
 import subprocess
 import tempfile
 import time
@@ -85,9 +87,10 @@ class Laboratory:
     def run(self, scenario: Scenario, schedule: Schedule = ()) -> World:
         """Runs one schedule to its end. Returns the world as it is then."""
         self.runs += 1
-        ids = count(1)
+        ids, draw = count(1), random.Random(0)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(export_producers.client, "uuid4", lambda: UUID(int=next(ids)))
+            patch.setattr(secrets, "randbits", draw.getrandbits)
             world = World(self._services, scenario, schedule)
             world.run()
         return world
@@ -131,8 +134,13 @@ def _replace_parts(patch: pytest.MonkeyPatch, laboratory: Laboratory) -> None:
         return await redis_call(command, lambda: send(self, *command, **options))
 
     async def send_pipeline(self: Any, *arguments: Any, **options: Any) -> Any:
-        names = "+".join(str(command[0][0]) for command in self.command_stack)
-        return await redis_call((names,), lambda: execute(self, *arguments, **options))
+        stack = list(self.command_stack)
+
+        async def send_stack() -> Any:
+            self.command_stack = list(stack)  # the client has forgotten it when it repeats the call
+            return await execute(self, *arguments, **options)
+
+        return await redis_call(("+".join(str(command[0][0]) for command in stack),), send_stack)
 
     def load_script(self: Any, redis: ArqRedis, source: str) -> None:
         register(self, redis, laboratory.load(source))

@@ -70,7 +70,7 @@ class World:
         self.keys = Keys(NAMESPACE)
         self.s3 = MemoryS3()
         self.platform = ScriptedPlatform(scenario.files_of_job, scenario.missing_once)
-        self.scheduler = Scheduler(schedule, is_over=self._is_over, on_fault=self._on_fault)
+        self.scheduler = Scheduler(schedule, is_over=self._is_over, on_fault=self._on_fault, poison=scenario.poison)
         self.sinks = {name: MemorySink(name, self.scheduler.loop.time) for name in SINKS}
         self.chronicle = Chronicle(
             services.redis, self.keys, self.s3, self.scheduler.loop.time, copies=scenario.fail_over is not None
@@ -189,9 +189,9 @@ class World:
                 self._producing = False
             return
         self._request("after a fault")
-        if fault == "stop":
+        if fault in {"stop", "hang"}:
             self._start(process, worker.stop)
-        if fault in {"stop", "kill"}:
+        if fault in {"stop", "hang", "kill"}:
             self.deaths.append((process.name, self.scheduler.loop.now_s))
             name = f"w{len(self._workers) + 1}"
             self.scheduler.loop.call_later(RESTART_S, self._start_worker, name, context=self._context)
