@@ -74,8 +74,7 @@ class ExportQueue:
         self._keys = Keys(namespace)
         self._connections = connections
         self._clock, self._next_clock_sync_s = SharedClock(), 0.0
-        client = open_redis(redis_url)
-        self._client = client
+        self._client = client = open_redis(redis_url)
         self._redis = commands(client)
         self._enqueue, self._cancel, self._retry = (
             Script(client, script(name)) for name in ("enqueue", "cancel", "retry")
