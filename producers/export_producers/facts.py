@@ -32,7 +32,7 @@ async def read_facts(redis: ArqRedis, keys: Keys, status: Status, now: datetime)
         status=status,
         now=now,
         due_ms=due_ms,
-        claimed=claims is not None and released is None,
+        claimed=claims is not None and released in {None, b"ending"},
         cancel_requested=cancel is not None,
         parked=parked,
         waiting=waiting,

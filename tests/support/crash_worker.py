@@ -39,7 +39,7 @@ SOURCES = {
         ("claim", claim_script("transfer")),
         *(
             (name, script(name))
-            for name in ("commit", "hand_back", "rate_limit", "renew", "release", "sweep", "take_deliveries")
+            for name in ("commit", "hand_back", "lock", "rate_limit", "renew", "release", "sweep", "take_deliveries")
         ),
     )
 }
