@@ -20,7 +20,8 @@ if phase == 'succeeded' or phase == 'failed' or phase == 'cancelled' then
   return cjson.encode({verdict = 'ended', phase = phase})
 end
 redis.call('HSET', export, 'cancel', args.now_ms)
-if not claims or released then
+-- A stopping worker (`ending`) may still write to S3 until its lease ends.
+if not claims or (released and released ~= 'ending') then
   local job = args.prefix .. args.export_id .. ':' .. step
   local role = phase == 'transferring' and 'transfer' or 'control'
   for _, row in ipairs({'parked:' .. connection, 'waiting:' .. connection, 'aside:' .. role}) do
