@@ -21,10 +21,10 @@ from export_producers.records import (
     Restart,
     Start,
     decode_cursor,
-    read_status,
     retried,
     wrong_connection,
 )
+from export_producers.statuses import read_statuses
 from export_producers.worker_records import store_problem
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.parsing import parse_request
@@ -74,8 +74,7 @@ class ExportQueue:
         self._keys = Keys(namespace)
         self._connections = connections
         self._clock, self._next_clock_sync_s = SharedClock(), 0.0
-        client = open_redis(redis_url)
-        self._client = client
+        self._client = client = open_redis(redis_url)
         self._redis = commands(client)
         self._enqueue, self._cancel, self._retry = (
             Script(client, script(name)) for name in ("enqueue", "cancel", "retry")
@@ -217,24 +216,10 @@ class ExportQueue:
             ExportNotFoundError: The export does not exist.
         """
         async with translate_redis_errors(self._url):
-            (found,) = await self._read([export_id])
+            (found,) = await read_statuses(self._client, self._keys, [export_id])
         if found is None:
             raise ExportNotFoundError(export_id)
         return found
-
-    async def _read(self, export_ids: Sequence[str]) -> list[Status | None]:
-        """Returns the statuses of exports; None for one that does not exist."""
-        keys = self._keys
-        async with self._client.pipeline(transaction=False) as pipe:
-            for export_id in export_ids:
-                # Read first: a transfer that ends in between removes its list, and its status has all files then.
-                pipe.lrange(keys.stored(export_id), 0, -1)
-                pipe.hmget(keys.export(export_id), ["status", "progress"])
-            answers = iter(await pipe.execute())
-        return [
-            None if status is None else read_status(status, progress, stored)
-            for stored, (status, progress) in zip(answers, answers, strict=True)
-        ]
 
     async def list_exports(self, phase: Phase | None = None, limit: int = 50) -> list[Status]:
         """Returns the newest exports, newest first, of one phase or of all: at most `limit` (1 to 1,000)."""
@@ -255,7 +240,8 @@ class ExportQueue:
         limit = max(1, min(limit, LIST_MAX))
         async with translate_redis_errors(self._url):
             found = await self._after(index, limit + 1, None if cursor is None else decode_cursor(cursor))
-            statuses = await self._read([position.export_id for position in found[:limit]])
+            export_ids = [position.export_id for position in found[:limit]]
+            statuses = await read_statuses(self._client, self._keys, export_ids)
         return Page(
             [status for status in statuses if status is not None],
             found[limit - 1].cursor if len(found) > limit else None,
@@ -387,7 +373,7 @@ class ExportQueue:
                 status=status,
                 now=await self._now(),
                 due_ms=due_ms,
-                claimed=claims is not None and released is None,
+                claimed=claims is not None and released in {None, b"ending"},
                 cancel_requested=cancel is not None,
                 parked=parked,
                 waiting=waiting,

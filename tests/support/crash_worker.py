@@ -35,11 +35,11 @@ WRITES = {"HSET", "SET", "ZADD", "ZREM", "XADD", "DEL"}
 SOURCES = {
     sha1(source.encode()).hexdigest(): (name, source)
     for name, source in (
-        ("claim", script("claim", "claim_control")),
-        ("claim", script("claim", "claim_transfer")),
+        ("claim", script("clock", "claim", "claim_control")),
+        ("claim", script("clock", "claim", "claim_transfer")),
         *(
             (name, script(name))
-            for name in ("commit", "hand_back", "rate_limit", "renew", "release", "sweep", "take_deliveries")
+            for name in ("commit", "hand_back", "lock", "rate_limit", "renew", "release", "sweep", "take_deliveries")
         ),
     )
 }

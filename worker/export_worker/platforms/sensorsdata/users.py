@@ -161,12 +161,13 @@ class UserList:
     def _has_more(self, page_rows: int) -> bool:
         """Returns whether another page must be queried.
 
-        A short page is the last one, unless users are missing: a server may return fewer rows than were requested.
+        A short page is the last one, unless users are missing: a server may return fewer rows than were requested, and
+        a response that was cut may end regularly. If the number of users is not known, only an empty page is the end.
         """
         requested_rows, expected = self._spec.listing.page_rows, self._spec.user_count
         if not requested_rows or page_rows == 0:
             return False
-        return page_rows >= requested_rows or (expected is not None and self._count < expected)
+        return page_rows >= requested_rows or expected is None or self._count < expected
 
     def _check_count(self) -> None:
         expected = self._spec.user_count
