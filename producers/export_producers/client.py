@@ -373,7 +373,7 @@ class ExportQueue:
                 status=status,
                 now=await self._now(),
                 due_ms=due_ms,
-                claimed=claims is not None and released is None,
+                claimed=claims is not None and released in {None, b"ending"},
                 cancel_requested=cancel is not None,
                 parked=parked,
                 waiting=waiting,

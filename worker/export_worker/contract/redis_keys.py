@@ -32,8 +32,8 @@ class Keys:
         - `step`: the number of the only step that may run next;
         - `claims`: how often that step was claimed;
         - `lost`: how many workers stopped responding while they ran that step;
-        - `released`: no worker holds the step. The last one has returned it (`1`), or was counted as lost (`died`). A
-          worker that stops sets `1` also while it still holds the step and cannot end it;
+        - `released`: no worker holds the step. The last one has returned it (`1`), or was counted as lost (`died`).
+          With `ending`, a worker that stops holds the step until its lease ends, and then does not count as lost;
         - `refused`: the workers that cannot run the step, or `all` when no other worker has claimed it in time;
         - `going`: the time (ms) from which its deadline counts;
         - `progress`: how far a transfer is;
