@@ -15,10 +15,10 @@ from redis.exceptions import NoScriptError
 from export_producers.explain import explanation
 from export_producers.facts import read_facts
 from export_producers.lua import script
+from export_producers.paging import positions_after
 from export_producers.records import (
     Offer,
     Page,
-    Position,
     Restart,
     Start,
     decode_cursor,
@@ -239,24 +239,14 @@ class ExportQueue:
         index = self._keys.created if phase is None else self._keys.phase(phase)
         limit = max(1, min(limit, LIST_MAX))
         async with translate_redis_errors(self._url):
-            found = await self._after(index, limit + 1, None if cursor is None else decode_cursor(cursor))
+            position = None if cursor is None else decode_cursor(cursor)
+            found = await positions_after(self._client, index, limit + 1, position)
             export_ids = [position.export_id for position in found[:limit]]
             statuses = await read_statuses(self._client, self._keys, export_ids)
         return Page(
             [status for status in statuses if status is not None],
             found[limit - 1].cursor if len(found) > limit else None,
         )
-
-    async def _after(self, index: str, most: int, position: Position | None) -> list[Position]:
-        """Returns up to `most` entries of an index after a position. Entries of one millisecond are sorted by id."""
-        if position is None:
-            return _positions(await self._client.zrevrange(index, 0, most - 1, withscores=True))
-        created_ms = position.created_ms
-        async with self._client.pipeline(transaction=False) as pipe:
-            pipe.zrevrangebyscore(index, created_ms, created_ms, withscores=True)
-            pipe.zrevrangebyscore(index, f"({created_ms}", "-inf", start=0, num=most, withscores=True)
-            same, older = map(_positions, await pipe.execute())
-        return [*(entry for entry in same if entry.export_id < position.export_id), *older][:most]
 
     async def timeline(self, export_id: str) -> list[dict[str, Any]]:
         """Returns every transition of one export, oldest first, with `at`, `phase`, `step` and `note`."""
@@ -354,7 +344,3 @@ class ExportQueue:
         status, now = await self.status(export_id), await self._now()
         async with translate_redis_errors(self._url):
             return explanation(await read_facts(self._client, self._keys, status, now))
-
-
-def _positions(scored: Iterable[tuple[bytes, float]]) -> list[Position]:
-    return [Position(int(created_ms), export_id.decode()) for export_id, created_ms in scored]

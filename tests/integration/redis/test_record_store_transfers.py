@@ -6,7 +6,7 @@ import pytest
 
 from export_worker.contract.status import Phase
 from export_worker.errors import DownloadInterruptedError, PlatformUnavailableError, StorageUnavailableError
-from export_worker.redis.claims import PlatformSignal, Timings
+from export_worker.redis.claims import ClaimRoom, ClosedStore, PlatformSignal, Timings
 from support.redis_site import MANY, REFUSED, UNAVAILABLE, QueueSite, ids_of
 
 S3_AWAY = StorageUnavailableError("put_object on bucket b: S3 cannot be reached")
@@ -224,3 +224,30 @@ async def test_only_outages_count_for_other_exports(queue_site: QueueSite) -> No
     assert not DownloadInterruptedError.outage
     assert S3_AWAY.outage
     assert UNAVAILABLE.outage
+
+
+# Stores that this worker cannot use
+
+
+async def test_transfers_of_a_closed_store_wait_for_another_worker(queue_site: QueueSite) -> None:
+    waiting = await ready(queue_site, bad=2, good=2)
+    room = ClaimRoom(10, 10, closed_stores={"bad": ClosedStore("s3", 0)})
+    assert initials(ids_of((await queue_site.claimed_in(room, "transfer")).steps), waiting) == "gg"
+    queue_site.owner = "w2"
+    assert await queue_site.ids(10, "transfer") == waiting["bad"]
+
+
+async def test_one_transfer_of_all_connections_with_the_store_tests_it(queue_site: QueueSite) -> None:
+    waiting = await ready(queue_site, bad=2, worse=2, good=2)
+    on_trial = ClosedStore("s3", 1)
+    room = ClaimRoom(10, 10, closed_stores={"bad": on_trial, "worse": on_trial})
+    claimed = initials(ids_of((await queue_site.claimed_in(room, "transfer")).steps), waiting)
+    assert sorted(claimed) == ["b", "g", "g"]
+
+
+async def test_cancelled_transfer_of_a_closed_store_is_claimed(queue_site: QueueSite) -> None:
+    """To end an export that has stored nothing needs no store."""
+    (export_id,) = (await ready(queue_site, gio=1))["gio"]
+    await queue_site.cancel(export_id)
+    room = ClaimRoom(10, 10, closed_stores={"gio": ClosedStore("s3", 0)})
+    assert ids_of((await queue_site.claimed_in(room, "transfer")).steps) == [export_id]
