@@ -1,6 +1,7 @@
 """Walks schedules and prints what it found. Run it with `make explore`; `ARGS=--help` lists the options."""
 
 import argparse
+import signal
 import sys
 import time
 from collections import Counter
@@ -36,6 +37,7 @@ def options() -> argparse.Namespace:
 def main() -> int:
     """Returns 1 if a promise was broken."""
     wanted = options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the Redis as well
     with own_redis() as redis_url:
         if wanted.seeded:
             return show_seeded(redis_url)
