@@ -60,13 +60,15 @@ def findings(laboratory: Laboratory, wanted: argparse.Namespace) -> Iterator[Fin
 class Report:
     """What was run, and the first schedule of each kind that broke a promise."""
 
+    scenarios: set[str] = field(default_factory=set)
     runs: Counter[str] = field(default_factory=Counter)
     broken: Counter[str] = field(default_factory=Counter)
     calls: int = 0
 
     def add(self, found: Finding, laboratory: Laboratory) -> None:
         """Counts a run. If it is the first of its kind that breaks a promise, prints it, shrunk."""
-        self.runs[f"{found.scenario.name}, {len(found.schedule)} deviation(s)"] += 1
+        self.scenarios.add(found.scenario.name)
+        self.runs[f"{len(found.schedule)} deviation(s)"] += 1
         self.calls += len(found.world.scheduler.trace)
         if found.broken:
             promises = sorted({line.partition(":")[0] for line in found.broken})
@@ -80,7 +82,8 @@ class Report:
     def print(self, duration_s: float) -> None:
         """Prints the counts."""
         for kind, count in (*self.runs.items(), *self.broken.items()):
-            OUT.print(f"{count:6} runs of {kind}")
+            OUT.print(f"{count:6} runs: {kind}")
+        OUT.print(f"scenarios: {' '.join(sorted(self.scenarios))}")
         OUT.print(f"{self.runs.total()} runs, {self.calls} calls, {duration_s:.0f} s, {len(self.broken)} finding(s)")
 
 
