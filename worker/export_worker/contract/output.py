@@ -1,17 +1,16 @@
 """How the files of an export are written."""
 
-import codecs
 from operator import not_
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from export_worker.contract.charsets import charset_codec
+from export_worker.contract.charsets import charset
 from export_worker.contract.model import Model, field_rule
 
 
 def _written_charset(name: str) -> str:
-    charset_codec(name)
+    charset(name)
     return name
 
 
@@ -47,6 +46,6 @@ class Output(Model):
     def _fits_parquet(self) -> Self:
         if self.format is None and self.column_types is not None:
             raise field_rule("schema", 'is allowed only with format "parquet"')
-        if self.format is not None and self.charset is not None and codecs.lookup(self.charset).name != "utf-8":
+        if self.format is not None and self.charset is not None and charset(self.charset).name != "utf-8":
             raise field_rule("charset", "must be UTF-8 or left out: the text of Parquet is UTF-8")
         return self
