@@ -69,7 +69,8 @@ class OutputFile:
         # `plan_output` has loaded the module already, in a thread.
         from export_worker.transfer.transforms.parquet import CsvToParquet  # noqa: PLC0415
 
-        to_parquet = CsvToParquet(self.output.column_types or {}, self.output.compression)
+        output = self.output
+        to_parquet = CsvToParquet(output.column_types or {}, output.compression, output.null_values or ())
         return Pipeline([Transcoder(self.charset, "UTF-8"), to_parquet])
 
 
