@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test lock audit soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size bench-memory format clean
+.PHONY: help install demo check test lock audit chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size bench-memory format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,8 +36,14 @@ lock: install ## Resolve the newest compatible dependencies and write both lock 
 audit: install ## Check the pinned dependencies for known vulnerabilities, if the advisory source is reachable
 	@.ci/audit
 
-soak: install ## Run 200 exports while workers die, Redis restarts, and S3 and the platform fail one call in ten
-	@PYTHONPATH=tests $(BIN)/python -m soak
+chaos: install ## Kill, freeze and cut off workers of all platforms, and check every promise (ARGS='--kills 1000 --seed 7')
+	@PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
+
+soak: install ## As chaos, for at most four minutes and without its other scenarios
+	@PYTHONPATH=tests $(BIN)/python -m chaos kills --kills 150 --seconds 180 $(ARGS)
+
+explore: install ## Walk interleavings of workers, faults and requests, and check every promise (ARGS=--help)
+	@PYTHONPATH=tests $(BIN)/python -m explore $(ARGS)
 
 soak-transfer: install ## Transfer 20 GiB of unknown length and check that the memory of the worker stays constant
 	@PYTHONPATH=tests $(BIN)/python -m soak.transfer

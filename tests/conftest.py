@@ -20,6 +20,7 @@ from hypothesis import settings
 from export_worker.demo.processes import free_port, redis_binary
 from export_worker.redis.client import close_redis, open_redis
 from support import golden_files, s3_server, secret_canaries
+from support.redis_clock import MovableRedis, run_movable_redis
 
 # Explains failed assertions of the conformance suite, which is no test file. Before any test imports it.
 pytest.register_assert_rewrite("export_worker.platforms.conformance")
@@ -71,6 +72,13 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             secret_canaries.search_redis(url)
         finally:
             server.terminate()
+
+
+@pytest.fixture
+def movable_redis(tmp_path: Path) -> Iterator[MovableRedis]:
+    """A real Redis for one test, whose clock the test can set."""
+    with run_movable_redis(tmp_path) as found:
+        yield found
 
 
 def _wait_until_answering(url: str) -> None:

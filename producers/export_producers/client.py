@@ -32,7 +32,7 @@ from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Accepted, Phase, Status
 from export_worker.contract.trace import TraceContext
 from export_worker.errors import ExportNotFoundError, IdempotencyConflictError, InvalidRequestError
-from export_worker.redis.client import close_redis, commands, open_redis, translate_redis_errors
+from export_worker.redis.client import check_writes, close_redis, commands, open_redis, translate_redis_errors
 from export_worker.redis.clock import SharedClock, set_clock
 from export_worker.redis.scripts import Script, decode_document, encode_arguments
 
@@ -48,7 +48,7 @@ LIST_MAX = 1000
 """Statuses that one call reads, so that a listing needs bounded memory."""
 
 CLOCK_SYNC_S = 60.0
-"""Time between two synchronizations with the clock of Redis. A host's clock drifts by less than 1 ms in this time."""
+"""Time between two synchronizations of the clock. A host's clock drifts by less than 1 ms in this time."""
 
 WATCH_INTERVAL_S = 0.2
 """Interval at which a waiting producer reads the status: fast enough for people, and cheap for Redis (one HMGET)."""
@@ -63,7 +63,7 @@ class ExportQueue:
         connections: Connection → platform, if the caller knows them. Otherwise a request may name the connections that
             workers have announced.
 
-    Every method raises `ServiceUnreachableError` if Redis is unreachable.
+    Every method raises `ServiceUnreachableError` if Redis is unreachable or refuses a command.
     """
 
     def __init__(
@@ -91,6 +91,11 @@ class ExportQueue:
     async def close(self) -> None:
         """Closes the connections to Redis."""
         await close_redis(self._client)
+
+    async def check(self) -> None:
+        """Checks that Redis accepts writes: that an export could be enqueued now."""
+        async with translate_redis_errors(self._url):
+            await check_writes(self._client, self._keys)
 
     async def known_connections(self) -> dict[str, str]:
         """Returns connection → platform: the connections that the caller passed, else those that workers announced."""
@@ -156,11 +161,11 @@ class ExportQueue:
         return checked
 
     async def _now(self) -> datetime:
-        """Returns the time of Redis's clock, which the workers use, too."""
+        """Returns the time that all processes use. See `SharedClock`."""
         now_s = time.monotonic()
         if now_s >= self._next_clock_sync_s:
             async with translate_redis_errors(self._url):
-                await set_clock(self._clock, self._client)
+                await set_clock(self._clock, self._client, self._keys)
             self._next_clock_sync_s = now_s + CLOCK_SYNC_S
         return self._clock()
 
@@ -211,10 +216,24 @@ class ExportQueue:
             ExportNotFoundError: The export does not exist.
         """
         async with translate_redis_errors(self._url):
-            status, progress = await self._redis.hmget(self._keys.export(export_id), "status", "progress")
-        if status is None:
+            (found,) = await self._read([export_id])
+        if found is None:
             raise ExportNotFoundError(export_id)
-        return read_status(status, progress)
+        return found
+
+    async def _read(self, export_ids: Sequence[str]) -> list[Status | None]:
+        """Returns the statuses of exports; None for one that does not exist."""
+        keys = self._keys
+        async with self._client.pipeline(transaction=False) as pipe:
+            for export_id in export_ids:
+                # Read first: a transfer that ends in between removes its list, and its status has all files then.
+                pipe.lrange(keys.stored(export_id), 0, -1)
+                pipe.hmget(keys.export(export_id), ["status", "progress"])
+            answers = iter(await pipe.execute())
+        return [
+            None if status is None else read_status(status, progress, stored)
+            for stored, (status, progress) in zip(answers, answers, strict=True)
+        ]
 
     async def list_exports(self, phase: Phase | None = None, limit: int = 50) -> list[Status]:
         """Returns the newest exports, newest first, of one phase or of all: at most `limit` (1 to 1,000)."""
@@ -235,12 +254,11 @@ class ExportQueue:
         limit = max(1, min(limit, LIST_MAX))
         async with translate_redis_errors(self._url):
             found = await self._after(index, limit + 1, None if cursor is None else decode_cursor(cursor))
-            async with self._client.pipeline(transaction=False) as pipe:
-                for position in found[:limit]:
-                    pipe.hmget(self._keys.export(position.export_id), ["status", "progress"])
-                records = await pipe.execute()
-        statuses = [read_status(status, progress) for status, progress in records if status is not None]
-        return Page(statuses, found[limit - 1].cursor if len(found) > limit else None)
+            statuses = await self._read([position.export_id for position in found[:limit]])
+        return Page(
+            [status for status in statuses if status is not None],
+            found[limit - 1].cursor if len(found) > limit else None,
+        )
 
     async def _after(self, index: str, most: int, position: Position | None) -> list[Position]:
         """Returns up to `most` entries of an index after a position. Entries of one millisecond are sorted by id."""

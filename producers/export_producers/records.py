@@ -11,7 +11,7 @@ from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX, JOB_TTL_MS, job_payload
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.request import ExportRequest
-from export_worker.contract.status import Phase, Progress, Status
+from export_worker.contract.status import Phase, Progress, Status, StoredObject
 from export_worker.contract.trace import TraceContext
 from export_worker.errors import FieldProblem, InvalidRequestError
 
@@ -184,12 +184,19 @@ def first_status(request: ExportRequest, export_id: str, now: datetime) -> Statu
     )
 
 
-def read_status(status: bytes, progress: bytes | None) -> Status:
-    """Returns the status of a record. A transfer writes its progress to a separate field, which is newer."""
-    stored = Status.model_validate_json(status)
-    if progress is None:
-        return stored
-    return stored.model_copy(update={"progress": Progress.model_validate_json(progress)})
+def read_status(status: bytes, progress: bytes | None, stored: Sequence[bytes] = ()) -> Status:
+    """Returns the status of a record.
+
+    Args:
+        progress: A transfer writes its progress to a separate field, which is newer.
+        stored: The files that a transfer of many files has stored; see `Keys.stored`.
+    """
+    read = Status.model_validate_json(status)
+    if progress is not None:
+        read = read.model_copy(update={"progress": Progress.model_validate_json(progress)})
+    if stored and read.phase is Phase.TRANSFERRING:
+        read = read.model_copy(update={"objects": [StoredObject.model_validate_json(item) for item in stored]})
+    return read
 
 
 def retried(status: Status, start: Start | None, now: datetime) -> tuple[Start, Status]:

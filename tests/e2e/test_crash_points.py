@@ -234,7 +234,7 @@ async def test_worker_killed_in_poll_that_submits_is_noted_in_timeline(lab: Lab)
 
     assert status.phase is Phase.SUCCEEDED, status.error
     assert [job.kind for job in world.jobs] == ["sql", "sql"]
-    warning = "submitted again (an earlier submit may have reached the platform before its worker died) as sql?task="
+    warning = "submitted again as sql?task="
     assert [warning in note for note in notes].count(True) == 1, notes
     # One submit of the refresh, and two of the query.
     assert status.counters.submits == 3

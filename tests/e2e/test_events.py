@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from arq.connections import ArqRedis
 from standardwebhooks.webhooks import Webhook as Verifier
 
 from export_worker.commands.events import since
+from export_worker.contract.redis_keys import Keys
 from export_worker.demo.processes import free_port
 from export_worker.errors import ConfigError, InvalidRequestError
-from support import worker_site
+from support import misbehaving_server, worker_site
 from support.worker_site import Site
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -21,6 +23,8 @@ REQUEST: dict[str, Any] = {
     "connection": "gio",
     "export": {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"},
 }
+EVENT_DELAY_MAX_S = 30.0
+"""The promise: the work of a killed worker continues within this time."""
 NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
 
 
@@ -81,6 +85,25 @@ async def test_event_is_delivered_to_every_sink_and_replayed_with_the_same_id(
         assert ran.stdout.startswith(f"delivering {event.id} (export.succeeded) to hook")
         assert [item["id"] for item in await wait_for_events(verified, 2)] == [event.id] * 2
         assert len(await site.events(status.export_id)) == 1
+
+
+async def test_event_of_a_killed_worker_is_delivered_within_30_s(
+    site: Site, hook: tuple[str, list[dict[str, Any]]], arq_redis: ArqRedis
+) -> None:
+    url, verified = hook
+    async with site.queue() as queue, misbehaving_server.answering(None) as silent_url:
+        add_hook(site, silent_url)
+        with site.process("run"):
+            accepted = await queue.enqueue(json.dumps(REQUEST))
+            # The sink stream gets the event at the same time.
+            await site.events(accepted.export_id, timeout_s=60)
+        # The process was killed while it delivered the event to the webhook.
+        assert await arq_redis.zcard(Keys(site.namespace).outbox("hook")) == 1
+        add_hook(site, url)
+        async with worker_site.worker(site), asyncio.timeout(EVENT_DELAY_MAX_S):
+            while not verified:
+                await asyncio.sleep(0.05)
+    assert [event["subject"] for event in verified] == [accepted.export_id]
 
 
 async def test_request_with_notify_uses_only_those_sinks_and_unknown_sink_is_refused(

@@ -154,13 +154,13 @@ async def test_setting_changes_requests(site: Site, world: World, options: dict[
 CASES: list[tuple[Fault, ErrorCode, str]] = [
     (Fault(on="poll", fault="error_stage", times=None), ErrorCode.PLATFORM_ERROR, "poll"),
     (Fault(on="submit", fault="error_at_submit", times=None), ErrorCode.PLATFORM_ERROR, "poll"),
-    (Fault(on="submit", fault="plain_text", times=None), ErrorCode.PLATFORM_MALFORMED, "submit"),
-    (Fault(on="submit", fault="plain_text", status=500, times=None), ErrorCode.PLATFORM_UNAVAILABLE, "submit"),
+    (Fault(on="submit", fault="plain_text", times=None), ErrorCode.SUBMIT_UNCLEAR, "submit"),
+    (Fault(on="submit", fault="plain_text", status=500, times=None), ErrorCode.SUBMIT_UNCLEAR, "submit"),
     (Fault(on="submit", fault="plain_text", status=400, times=None), ErrorCode.PLATFORM_REFUSED, "submit"),
-    (Fault(on="submit", fault="error_page", body="json", times=None), ErrorCode.PLATFORM_MALFORMED, "submit"),
+    (Fault(on="submit", fault="error_page", body="json", times=None), ErrorCode.SUBMIT_UNCLEAR, "submit"),
     (Fault(on="submit", fault="unauthorized", times=None), ErrorCode.AUTH_FAILED, "submit"),
     (Fault(on="submit", fault="echo_secret", times=None), ErrorCode.PLATFORM_REFUSED, "submit"),
-    (Fault(on="submit", fault="echo_secret", status=500, times=None), ErrorCode.PLATFORM_UNAVAILABLE, "submit"),
+    (Fault(on="submit", fault="echo_secret", status=500, times=None), ErrorCode.SUBMIT_UNCLEAR, "submit"),
     (Fault(on="poll", fault="plain_text", times=None), ErrorCode.PLATFORM_MALFORMED, "poll"),
     (Fault(on="poll", fault="malformed", times=None), ErrorCode.PLATFORM_MALFORMED, "poll"),
     (Fault(on="poll", fault="null_job", times=None), ErrorCode.PLATFORM_MALFORMED, "poll"),
@@ -204,7 +204,7 @@ async def test_export_of_unknown_key_fails_with_hint(site: Site) -> None:
     status = await exported(site, {**SEGMENT, "segment_key": "seg_undefine"})
 
     assert status.error is not None
-    assert status.error.code == ErrorCode.PLATFORM_UNAVAILABLE
+    assert status.error.code == ErrorCode.SUBMIT_UNCLEAR
     assert (
         "Internal Server Error (GrowingIO gives the same response for an unknown project, segment or tag"
         in status.error.message

@@ -95,6 +95,8 @@ async def test_metrics_count_exports_polls_errors_and_bytes_of_a_worker(site: Si
     assert total(found, "export_worker_platform_errors_total", call="poll") == 0
     assert total(found, "export_worker_platform_errors_total", call="submit", code="platform_unavailable") == 1
     assert total(found, "export_worker_step_retries_total", connection="gio") == 1
+    assert total(found, "export_worker_unclear_submits_total", connection="gio", outcome="resubmitted") == 1
+    assert total(found, "export_worker_unclear_submits_total", connection="gio", outcome="failed") == 0
     assert total(found, "export_worker_transfer_bytes_total", **kind) == sum(
         item.bytes for status in (done, again) for item in status.objects
     )
@@ -174,6 +176,9 @@ async def test_worker_is_not_ready_while_redis_is_read_only(site: Site, tmp_path
             # The first failure can be that of a claim, whose message does not name the reason.
             while "read only" not in str((await wait_for_status(f"{url}/readyz", 503))["problems"]).lower():
                 await asyncio.sleep(0.1)
+        found = await samples(url)
+        assert total(found, "export_worker_redis_up") == 0
+        assert "export_worker_workers" in {name for name, *_ in found}
         await client.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
         await wait_for_status(f"{url}/readyz", 200)
 

@@ -116,7 +116,8 @@ async def test_platform_that_is_down_pauses_its_connection_and_uses_no_attempts(
         "retry": {"first_s": 0.02, "max_s": 0.05, "max_attempts": 6},
         "worker": {"sweep_s": 0.5, "lease_s": 3.0, "drain_s": 2.0, "breaker_first_s": 0.2, "breaker_max_s": 0.5},
     }
-    world.faults.add(Fault(on="submit", fault="error5xx", times=None, per="all"))
+    # With Retry-After, so that it is clear that the platform has received no submit.
+    world.faults.add(Fault(on="submit", fault="unavailable", retry_after_s=0, times=None, per="all"))
     async with worker_site.worker(site), site.queue() as queue:
         started_s = time.monotonic()
         accepted = [(await queue.enqueue(REQUEST)).export_id for _ in range(6)]

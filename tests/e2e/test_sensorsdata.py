@@ -245,9 +245,9 @@ async def test_text_format_of_v2_is_read(site: Site) -> None:
 FAILURES: list[tuple[Fault, ErrorCode, str]] = [
     (Fault(on="poll", fault="error_stage", times=None), ErrorCode.PLATFORM_ERROR, "poll"),
     (Fault(on="submit", fault="error_stage", times=None), ErrorCode.PLATFORM_ERROR, "poll"),
-    (Fault(on="submit", fault="error5xx", times=None), ErrorCode.PLATFORM_UNAVAILABLE, "submit"),
+    (Fault(on="submit", fault="error5xx", times=None), ErrorCode.SUBMIT_UNCLEAR, "submit"),
     (Fault(on="submit", fault="unauthorized", times=None), ErrorCode.AUTH_FAILED, "submit"),
-    (Fault(on="submit", fault="error_page", times=None), ErrorCode.PLATFORM_MALFORMED, "submit"),
+    (Fault(on="submit", fault="error_page", times=None), ErrorCode.SUBMIT_UNCLEAR, "submit"),
     (Fault(on="poll", fault="malformed", times=None, skip=1), ErrorCode.PLATFORM_MALFORMED, "poll"),
     (Fault(on="poll", fault="wrong_count", times=None), ErrorCode.DOWNLOAD_INTERRUPTED, "transfer"),
     (Fault(on="download", fault="error_line", times=None), ErrorCode.DOWNLOAD_INVALID, "transfer"),

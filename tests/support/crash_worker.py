@@ -27,7 +27,6 @@ from redis.exceptions import NoScriptError
 
 from export_worker import cli
 from export_worker.platforms.http.client import HttpClient
-from export_worker.redis import outbox
 from export_worker.redis.lua import script
 from export_worker.s3.client import build_client
 from export_worker.wiring import storage
@@ -168,8 +167,6 @@ def main(environment: dict[str, str], at: str, effects: Path, output: Path) -> N
     with output.open("wb") as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
-    # As short as the leases in these tests. Otherwise, events that it had taken would be due again a minute later.
-    outbox.VISIBILITY_S = 6.0
     meter = Meter(effects, at)
     meter_redis(meter)
     meter_http(meter)

@@ -7,9 +7,9 @@ from export_worker.contract.request import ExportRequest, GrowingioTagUsers
 from export_worker.contract.status import ManifestObject
 from export_worker.errors import (
     DownloadForbiddenError,
-    PlatformRefusedError,
+    PlatformNotFoundError,
 )
-from export_worker.lifecycle import endings, transitions
+from export_worker.lifecycle import endings, submits, transitions
 from export_worker.lifecycle.backoff import Backoff
 from export_worker.lifecycle.decisions import Decision, Moment, Policy
 from export_worker.lifecycle.export import Export, Running, Transferring, accepted
@@ -49,7 +49,7 @@ def stored(name: str = "b.csv", size_bytes: int = 10) -> ManifestObject:
 
 
 def running(after_s: float = 0.0, **request: Any) -> Export:
-    counted = transitions.count_submit(export_of(**request), 1)
+    counted = submits.count_submit(export_of(**request))
     return transitions.after_submit(counted, Submitted("op1", "CREATED"), at(after_s), POLICY).export
 
 
@@ -80,7 +80,7 @@ def succeeded() -> Export:
 
 
 def failed() -> Export:
-    return endings.after_failure(running(), PlatformRefusedError("no such tag"), at(3), POLICY).export
+    return endings.after_failure(running(), PlatformNotFoundError("no such tag"), at(3), POLICY).export
 
 
 def cancelled() -> Export:

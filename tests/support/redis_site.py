@@ -14,7 +14,7 @@ from export_worker.contract.model import epoch_ms
 from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.request import ExportRequest, GrowingioTagUsers
 from export_worker.contract.status import ManifestObject, Progress
-from export_worker.errors import PlatformRefusedError, PlatformUnavailableError, StepError
+from export_worker.errors import PlatformNotFoundError, PlatformUnavailableError, StepError
 from export_worker.lifecycle import endings, transitions
 from export_worker.lifecycle.backoff import Backoff
 from export_worker.lifecycle.decisions import Decision, Moment, Policy
@@ -25,6 +25,7 @@ from export_worker.redis.claims import (
     NO_SIGNAL,
     ClaimedStep,
     ClaimResult,
+    ClaimRoom,
     ConnectionLimits,
     PlatformSignal,
     Renewal,
@@ -49,7 +50,8 @@ STORED = ManifestObject(
     source_bytes=5,
 )
 UNAVAILABLE = PlatformUnavailableError("HTTP 502")
-REFUSED = PlatformRefusedError("no such tag")
+REFUSED = PlatformNotFoundError("no such tag")
+"""Ends an export at every step."""
 
 
 def request_of(connection: str = "gio", **more: Any) -> ExportRequest:
@@ -119,7 +121,11 @@ class QueueSite:
         """Claims the steps that may run now, and returns the whole result of the claim."""
         if not self.alone:
             await self.redis.set(self.keys.contact, self.now_ms)
-        return await self.store.claim(role, most, self.now)
+        return await self.claimed_in(ClaimRoom(most, most), role)
+
+    async def claimed_in(self, room: ClaimRoom, role: Role = "control") -> ClaimResult:
+        """Claims the steps for which there is room now, and returns the whole result of the claim."""
+        return await self.store.claim(role, room, self.now)
 
     async def one(self, role: Role = "control") -> ClaimedStep:
         """Claims the only step that may run now."""
@@ -208,10 +214,14 @@ class QueueSite:
             await self.fail(await self.one(), error)
         return export_id
 
+    def sweeper(self, owner: str = "w1") -> Sweeper:
+        """Returns the sweeper of a worker."""
+        return Sweeper(self.redis, self.keys, owner, self.timings)
+
     async def sweep(self, owner: str = "w1") -> list[str]:
         """Sweeps as if the last sweep was long ago, and returns the exports whose queue entry was lost."""
         await self.redis.delete(self.keys.sweep)
-        return await Sweeper(self.redis, self.keys, owner, self.timings).sweep(self.now)
+        return await self.sweeper(owner).sweep(self.now)
 
     async def record(self, export_id: str) -> dict[str, str]:
         """Returns the fields of a record."""

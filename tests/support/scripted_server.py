@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -104,12 +105,13 @@ class ScriptedServer:
 
 
 @asynccontextmanager
-async def raw_server(answer: bytes, *, hold: bool = False) -> AsyncIterator[str]:
+async def raw_server(answer: bytes, *, hold: bool = False, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """Serves the same bytes to every request, then closes the connection, or keeps it open without sending more.
 
     Args:
         answer: The bytes of the response.
         hold: Keep the connection open.
+        tls: Serve TLS with this context.
     """
     done = asyncio.Event()
 
@@ -122,10 +124,46 @@ async def raw_server(answer: bytes, *, hold: bool = False) -> AsyncIterator[str]
                 await done.wait()
         writer.close()
 
+    server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls)
+    try:
+        yield f"http{'s' if tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        done.set()
+        server.close()
+        await server.wait_closed()
+
+
+@asynccontextmanager
+async def dripping_server(answer: bytes, at_once: int, pause_s: float) -> AsyncIterator[str]:
+    """Serves the beginning of an answer at once, and then one byte after each pause.
+
+    Args:
+        answer: The bytes of the response. When all are sent, the connection is closed.
+        at_once: How many bytes are sent at once.
+        pause_s: The pause before each further byte.
+    """
+
+    sending = set[asyncio.Task[None]]()
+
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer[:at_once])
+            for position in range(at_once, len(answer)):
+                await asyncio.sleep(pause_s)
+                writer.write(answer[position : position + 1])
+                await writer.drain()
+        writer.close()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sending.add(asyncio.create_task(send(reader, writer)))
+
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
-        done.set()
         server.close()
+        for task in sending:
+            task.cancel()
+        await asyncio.gather(*sending)
         await server.wait_closed()

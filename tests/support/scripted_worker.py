@@ -17,6 +17,7 @@ from export_worker.lifecycle.observations import OperationFailed, Polled, Remote
 from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.s3.client import CallLimits, build_client
 from export_worker.s3.store import S3Store
+from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument
 from export_worker.transfer.engine import TransferEngine
 from export_worker.transfer.export_writer import ExportWriter, Layout
 from export_worker.worker.claim_loop import ClaimLoop
@@ -112,7 +113,9 @@ class Parts:
         policy: Policy of the connection.
         draw: Returns the random numbers.
         redactor: Masks the secrets of the test.
+        instrument: Receives the details of steps.
         connection: Name of the connection.
+        heartbeat_s: Wait between two renewals of the leases.
     """
 
     site: QueueSite
@@ -123,10 +126,12 @@ class Parts:
     draw: Callable[[], float] = lambda: 0.0
     connection: str = "gio"
     redactor: Redactor = field(default_factory=Redactor)
+    instrument: Instrument = NULL_INSTRUMENT
+    heartbeat_s: float = 0.1
 
     def __post_init__(self) -> None:
         self.store = self.site.store
-        self.leases = Leases(self.store, self.clock, self.site.timings.lease_s, 0.1)
+        self.leases = Leases(self.store, self.clock, self.site.timings.lease_s, self.heartbeat_s)
         clock = ClockAndRandom(self.clock, self.draw)
         self.connections = Connections(
             {self.connection: Connection("growingio", self.driver, self.policy)}, self.policy
@@ -138,6 +143,7 @@ class Parts:
             self.transfer_step,
             redactor=self.redactor,
             clock=clock,
+            instrument=self.instrument,
         )
 
     def worker(self, role: Role = "control", max_jobs: int = 10) -> ClaimLoop:

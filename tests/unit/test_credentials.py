@@ -214,6 +214,18 @@ def test_excerpt_shows_no_part_of_a_secret_at_any_border(
         assert "".join(map(escape, shown)) not in excerpt
 
 
+@pytest.mark.parametrize("escape", [*EVERY_CHARACTER.values(), str])
+@pytest.mark.parametrize("before", range(4000, 4110, 3))
+def test_excerpt_shows_no_part_of_a_secret_at_the_end_of_what_is_read(
+    before: int, escape: Callable[[str], str]
+) -> None:
+    secret = "T0kenWxyZ987"
+    body = "start" + "\n" * before + "".join(map(escape, secret)) + "after" * 9
+    excerpt = redactor_of(secret).excerpt(body)
+    assert excerpt.startswith("start")
+    assert not any("".join(map(escape, secret[:size])) in excerpt for size in range(4, len(secret)))
+
+
 @given(st.integers(0, 20), st.integers(0, 20))
 def test_secret_with_blanks_is_masked_before_they_are_folded(before: int, after: int) -> None:
     redactor = redactor_of("to ken\n\nwith  blanks")

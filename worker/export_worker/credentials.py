@@ -24,6 +24,12 @@ MIN_SECRET_LENGTH = 4
 
 EXCERPT_CHARACTERS = 300
 """Long enough for the sentence in an error of a platform, short enough for one log line."""
+_EXCERPT_SOURCE_CHARACTERS = 4096
+"""The beginning from which an excerpt is taken. Masking a long text would block the event loop. Bodies of errors are
+read up to 16 KiB, which is at least as much text."""
+_ESCAPED_CHARACTER_MAX = 12
+_CUT_SECRET_MAX = 2048
+"""Characters at a cut that may be a part of a secret: so many for each of its characters, but not more in total."""
 _DECODING_ROUNDS = 3
 """Text that was escaped more often than this is not decoded further."""
 _BASE64_MIN_BYTES = 8
@@ -138,9 +144,13 @@ class Redactor:
 
         Secrets are masked before anything else is done: half a secret, or one with other blanks, is not recognized.
         """
-        printable = text.encode(errors="replace").decode()
+        is_cut = len(text) > _EXCERPT_SOURCE_CHARACTERS
+        printable = self.text(text[:_EXCERPT_SOURCE_CHARACTERS].encode(errors="replace").decode())
+        if is_cut:
+            longest = max(map(len, self._known), default=0)
+            printable = printable[: -min(_ESCAPED_CHARACTER_MAX * longest, _CUT_SECRET_MAX) or None]
         # Masked again: without its line breaks, the text may contain a secret that it did not contain before.
-        line = self.text(_UNPRINTABLE.sub(" ", self.text(printable))).strip()
+        line = self.text(_UNPRINTABLE.sub(" ", printable)).strip()
         return line if len(line) <= limit else line[: limit - 1] + "…"
 
     def _text_with_escapes(self, text: str) -> str:

@@ -5,14 +5,17 @@ ExportWorkerError
 ├── IdempotencyConflictError         the idempotency key was used with another request
 ├── ExportNotFoundError              there is no such export (exit status 3)
 ├── ConfigError                      the configuration is wrong (exit status 2)
-├── ServiceUnreachableError          Redis or S3 cannot be reached (exit status 4)
+├── ServiceUnreachableError          Redis or S3 cannot be reached, or refuses (exit status 4)
 ├── LeaseLostError                   another worker has claimed the step
 └── StepError                        a step of an export failed
     ├── UnknownConnectionError       this worker does not have the connection
     ├── DefectError                  a defect of export-worker
+    ├── SubmitUnclearError           another submit is not allowed, since the platform may have received an earlier one
     ├── PlatformError                a call to the platform failed
     │   ├── OperationFailedError     the platform ended the operation in failure at once
     │   ├── PlatformRefusedError     the platform refused the call, and would refuse it again
+    │   │   └── PlatformNotFoundError the platform does not know what the call names, such as its operation
+    │   ├── TooManyFilesError        the result has more files than an export may have
     │   ├── PlatformMalformedError   the answer is not what the platform's documentation describes
     │   ├── PlatformUnavailableError no answer, or a server error
     │   │   └── PlatformUnclearError a server error that may concern this export only
@@ -32,7 +35,7 @@ ExportWorkerError
         └── IntegrityError           the checksum of S3 differs from the worker's
 
 Each error class has a code and the flag `retryable`: whether a later attempt may succeed. A step error may have
-`retry_after_s`: the seconds until that attempt.
+`retry_after_s`: the seconds until that attempt. It is `unclear` if the platform may have received a submit that failed.
 """
 
 from collections.abc import Sequence
@@ -53,7 +56,7 @@ class ErrorCode(StrEnum):
     INVALID_CONFIG = "invalid_config"
     """The configuration is wrong; the message names the setting."""
     SERVICE_UNREACHABLE = "service_unreachable"
-    """A service that export-worker needs (Redis, S3) cannot be reached."""
+    """A service that export-worker needs (Redis, S3) cannot be reached, or refuses its calls."""
     UNKNOWN_CONNECTION = "unknown_connection"
     """No worker is configured with the connection that the request names."""
     PLATFORM_ERROR = "platform_error"
@@ -70,6 +73,8 @@ class ErrorCode(StrEnum):
     """The platform refused the credential, and a new token as well."""
     RESULT_EMPTY = "result_empty"
     """The platform's operation succeeded, but its result names no file."""
+    TOO_MANY_FILES = "too_many_files"
+    """The platform's result has more files than an export may have (10,000)."""
     RESULT_MISSING = "result_missing"
     """The file that the platform names does not exist, or no longer exists."""
     DOWNLOAD_INTERRUPTED = "download_interrupted"
@@ -90,6 +95,8 @@ class ErrorCode(StrEnum):
     """The export was not finished before its deadline."""
     WORKER_DIED = "worker_died"
     """Seven workers stopped responding while they ran the same step of the export, for example for lack of memory."""
+    SUBMIT_UNCLEAR = "submit_unclear"
+    """The platform may have received a submit whose operation is unknown, and the connection allows no other submit."""
     CANCELLED = "cancelled"
     """Cancellation was requested."""
     INTERNAL_ERROR = "internal_error"
@@ -155,7 +162,7 @@ class ConfigError(ExportWorkerError):
 
 
 class ServiceUnreachableError(ExportWorkerError):
-    """Redis or S3 cannot be reached. The message says which of them, at which address, and why."""
+    """Redis or S3 cannot be reached, or refuses. The message says which, at which address, why, and what to do."""
 
     code = ErrorCode.SERVICE_UNREACHABLE
     retryable = True
@@ -171,14 +178,17 @@ class StepError(ExportWorkerError):
     Args:
         message: One line, without secrets.
         retry_after_s: Seconds until the next attempt, if the other side has asked for a delay.
+        unclear: The platform may have received a request that starts work, and may have started it. A repetition may
+            start it a second time.
     """
 
     outage: ClassVar[bool] = False
     """The cause affects other exports, too. The platform or S3 fails, not only this export."""
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after_s: float | None = None, unclear: bool = False) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.unclear = unclear
 
 
 class UnknownConnectionError(StepError):
@@ -195,6 +205,12 @@ class DefectError(StepError):
     retryable = True
 
 
+class SubmitUnclearError(StepError):
+    """The worker made no submit: the platform may have received earlier ones, and the connection allows no other."""
+
+    code = ErrorCode.SUBMIT_UNCLEAR
+
+
 class PlatformError(StepError):
     """A call to the platform failed."""
 
@@ -206,9 +222,23 @@ class OperationFailedError(PlatformError):
 
 
 class PlatformRefusedError(PlatformError):
-    """The platform refused the call, and would refuse it again."""
+    """The platform refused the call, and would refuse it again.
+
+    A refused poll is retried all the same: the platform has accepted the operation before, so the refusal is probably
+    an error of a gateway or of the platform, which concerns the poll only.
+    """
 
     code = ErrorCode.PLATFORM_REFUSED
+
+
+class PlatformNotFoundError(PlatformRefusedError):
+    """The platform does not know what the call names, such as its operation. It ends the export also in a poll."""
+
+
+class TooManyFilesError(PlatformError):
+    """The result has more files than an export may have."""
+
+    code = ErrorCode.TOO_MANY_FILES
 
 
 class PlatformMalformedError(PlatformError):

@@ -1,7 +1,7 @@
-"""What every call within a step observes: whether the step's lease is still held, and the rate limit of requests.
+"""What every call within a step observes: the lease of the step, the rate limit of requests, and the limit of submits.
 
-Context variables carry both to the calls, so that drivers, the transfer engine and the S3 store need no reference to
-leases or rate limits. Tasks that are started within a block inherit them. Outside of a worker nothing is checked.
+Context variables carry them to the calls, so that drivers, the transfer engine and the S3 store need no reference to
+leases or limits. Tasks that are started within a block inherit them. Outside of a worker nothing is checked.
 
 A process that was frozen may continue in the middle of a transfer that another worker has taken over, before its own
 heartbeat reports the loss. So the lease is checked before each request that changes S3, repetitions included.
@@ -64,3 +64,30 @@ async def wait_for_gate() -> None:
     request_gate = _REQUEST_GATE.get()
     if request_gate is not None:
         await request_gate()
+
+
+_SUBMIT_CHECK: ContextVar[Callable[[], None] | None] = ContextVar("submit_check", default=None)
+
+
+@contextmanager
+def checking_submits(check: Callable[[], None]) -> Iterator[None]:
+    """Calls `check` before each request within the block that starts work on a platform. If it raises, none is sent."""
+    token = _SUBMIT_CHECK.set(check)
+    try:
+        yield
+    finally:
+        _SUBMIT_CHECK.reset(token)
+
+
+def check_submit() -> None:
+    """Checks that the step may start work on the platform, and records that it does.
+
+    `HttpClient` calls this function before it sends a `Call` that starts work. A driver that sends such requests
+    without `HttpClient` must do the same.
+
+    Raises:
+        SubmitUnclearError: The platform may have received an earlier submit, and the connection allows no other.
+    """
+    check = _SUBMIT_CHECK.get()
+    if check is not None:
+        check()

@@ -21,7 +21,7 @@ EXPORT = "/v1/exports/{export_id:[0-9A-Za-z-]{1,64}}"
 KEY_REQUIRED_PREFIX = "/v1/"
 """Paths with this prefix need a key. All other paths reveal nothing about exports."""
 REDIS_CHECK_TIMEOUT_S = 2.0
-"""Limit for the read of Redis in one scrape. If this small read takes longer, Redis counts as unreachable."""
+"""Limit for the write to Redis in one scrape. If this small write takes longer, Redis counts as unreachable."""
 STATUS_CLIENT_CLOSED = 499
 """Counted for a request whose client disconnected before the response. nginx uses the same number."""
 CALLER = web.RequestKey("caller", int)
@@ -119,11 +119,11 @@ async def healthz(_: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Reports whether Redis is reachable. The status is 503 if it is not, or if the gateway is stopping."""
+    """Reports whether Redis accepts writes. The status is 503 if it does not, or if the gateway is stopping."""
     context = request.app[CONTEXT]
     if context.stopping.is_set():
         raise ProblemError(503, "stopping", "the gateway is stopping", headers={"Retry-After": "1"})
-    await context.queue.list_exports(limit=1)
+    await context.queue.check()
     return json_response(Health())
 
 
@@ -132,7 +132,7 @@ async def metrics(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     try:
         async with asyncio.timeout(REDIS_CHECK_TIMEOUT_S):
-            await context.queue.list_exports(limit=1)
+            await context.queue.check()
     except (ServiceUnreachableError, TimeoutError):
         redis_up = False
     else:

@@ -29,7 +29,9 @@ class Metrics:
         )
         self.streams = Gauge("export_gateway_streams", "Open event streams.", registry=self._registry)
 
-        self._up = Gauge("export_gateway_redis_up", "Whether Redis answered this scrape.", registry=self._registry)
+        self._up = Gauge(
+            "export_gateway_redis_up", "Whether Redis accepted a write during this scrape.", registry=self._registry
+        )
 
     def names(self) -> set[str]:
         """Returns the names of all metrics, as the text format's `TYPE` lines have them."""

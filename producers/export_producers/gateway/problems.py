@@ -143,7 +143,9 @@ def _internal(error: ExportWorkerError) -> web.Response:
     """Returns the response for an error behind the gateway. Its addresses and settings are only logged."""
     _log.error("request.failed", code=error.code, error=str(error))
     if isinstance(error, ServiceUnreachableError):
-        return _unavailable(error, "a service that the gateway needs is unreachable; retry later", RETRY_AFTER_S)
+        return _unavailable(
+            error, "a service that the gateway needs is unreachable or refuses calls; retry later", RETRY_AFTER_S
+        )
     detail = "the configuration of the gateway is wrong for this request; its log has the reason"
     return problem_response(500, error.code, detail)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import get_args
 
 from arq.connections import ArqRedis
@@ -11,9 +12,10 @@ from redis.exceptions import RedisError, ResponseError
 from export_producers.triggers.intake import Intake, Outcome
 from export_producers.triggers.redis_stream import ConsumerGroup, lag_s
 from export_worker.contract.redis_keys import Keys
+from export_worker.redis.client import check_writes
 
 REDIS_CHECK_TIMEOUT_S = 2.0
-"""Limit for the reads of one scrape. A Redis that needs longer for such small reads counts as unreachable."""
+"""Limit for the calls of one scrape. A Redis that needs longer for such small calls counts as unreachable."""
 
 
 class TriggerPages:
@@ -29,7 +31,7 @@ class TriggerPages:
     def __init__(self, name: str, redis: ArqRedis, keys: Keys, group: ConsumerGroup | None) -> None:
         self._name = name
         self._redis = redis
-        self._dead_letters = keys.dead(name)
+        self._keys = keys
         self._group = group
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
@@ -39,7 +41,9 @@ class TriggerPages:
         for outcome in get_args(Outcome):
             # Each counter is exported as 0 from the start. Otherwise Prometheus sees no increase in the first message.
             self._messages.labels(name, outcome)
-        self._up = Gauge("export_trigger_redis_up", "Whether Redis answered this scrape", registry=registry)
+        self._up = Gauge(
+            "export_trigger_redis_up", "Whether Redis accepted a write during this scrape", registry=registry
+        )
         self._dead = Gauge(
             "export_trigger_dead_letters", "Messages in the dead-letter stream", ["trigger"], registry=registry
         )
@@ -70,20 +74,18 @@ class TriggerPages:
         self._lag.clear()
         try:
             async with asyncio.timeout(REDIS_CHECK_TIMEOUT_S):
-                await self._redis.ping()
-                await self._read()
-        except ResponseError:
-            # Redis answered, but this user may not run the command, or the stream does not exist.
-            self._up.set(1)
+                await check_writes(self._redis, self._keys)
+                self._up.set(1)
+                # This user may not run a command, or the stream does not exist.
+                with suppress(ResponseError):
+                    await self._read()
         except (RedisError, OSError):
             self._up.set(0)
-        else:
-            self._up.set(1)
         # The process metrics are read from files in /proc, which must not block the event loop.
         return await asyncio.to_thread(generate_latest, self._registry)
 
     async def _read(self) -> None:
-        self._dead.labels(self._name).set(await self._redis.xlen(self._dead_letters))
+        self._dead.labels(self._name).set(await self._redis.xlen(self._keys.dead(self._name)))
         if self._group is not None:
             lag = await lag_s(self._redis, self._group, time.time())
             if lag is not None:

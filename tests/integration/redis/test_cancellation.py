@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 from export_worker.contract.request import ExportKind
 from export_worker.contract.status import Phase
-from export_worker.errors import PlatformThrottledError, StepError
+from export_worker.errors import PlatformRefusedError, PlatformThrottledError, StepError
 from export_worker.lifecycle.observations import Pending
-from support.redis_site import POLICY, REFUSED, UNAVAILABLE, QueueSite
+from support.redis_site import POLICY, UNAVAILABLE, QueueSite
 from support.scripted_worker import Parts, ScriptedDriver
 
 HEARTBEATS_S = 0.5
@@ -76,7 +76,7 @@ async def test_worker_shutdown_during_a_submit_releases_the_step(queue_site: Que
 
 
 async def test_export_is_cancelled_although_the_platform_refuses_to_cancel(queue_site: QueueSite) -> None:
-    driver = CancellingDriver(lambda _: Pending("EXECUTING"), refusal=REFUSED)
+    driver = CancellingDriver(lambda _: Pending("EXECUTING"), refusal=PlatformRefusedError("has ended"))
     parts = Parts(queue_site, driver, lambda: queue_site.now)
     export_id = await queue_site.running()
     await queue_site.cancel(export_id)

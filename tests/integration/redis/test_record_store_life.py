@@ -17,7 +17,7 @@ from export_worker.errors import (
 from export_worker.lifecycle import endings, transitions
 from export_worker.lifecycle.export import Transferring
 from export_worker.redis.claims import ClaimedStep, ConnectionLimits, PlatformSignal, Timings
-from export_worker.redis.outbox import VISIBILITY_S, Outbox
+from export_worker.redis.outbox import DELIVERY_LEASE_S, Outbox
 from export_worker.redis.sweeper import Sweeper
 from support.redis_site import POLICY, REFUSED, SINKS, STORED, QueueSite, notices, request_of
 
@@ -338,7 +338,7 @@ async def test_no_key_of_an_export_remains_after_the_retention(queue_site: Queue
             await outbox.acknowledge(sink, event_id)
     queue_site.later(1)
     async with asyncio.timeout(20):
-        while await queue_site.left() != {"connections", "contact"}:
+        while await queue_site.left() != {"clock", "connections", "contact"}:
             await queue_site.sweep()
             await asyncio.sleep(0.1)
 
@@ -366,7 +366,7 @@ async def test_delivery_is_due_again_until_it_is_acknowledged(queue_site: QueueS
     event_id = delivery.event_id
     assert (event_id, '"type":"export.failed"' in delivery.event) == (f"{export_id}.1", True)
     assert await outbox.take(sink, queue_site.now) == []
-    queue_site.later(VISIBILITY_S)
+    queue_site.later(DELIVERY_LEASE_S)
     assert len(await outbox.take(sink, queue_site.now)) == 1
     await outbox.acknowledge(sink, event_id)
     assert await outbox.is_empty(sink)

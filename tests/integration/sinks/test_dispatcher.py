@@ -1,79 +1,26 @@
 """The event dispatcher: deliveries that hang delay no others, and counts of failures survive a restart."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export_worker.lifecycle.backoff import Backoff
-from export_worker.redis.cancellation import cancel_and_wait
-from export_worker.redis.outbox import Delivery, Outbox
+from export_worker.redis.outbox import Delivery
 from export_worker.redis.replay import Replay
 from export_worker.sinks.base import SinkDisabledError, SinkError, SinkRefusedError, SinkRoute
-from export_worker.sinks.dispatcher import DeliverAgain, EventDispatcher, GiveUp, after_failure
+from export_worker.sinks.dispatcher import DeliverAgain, GiveUp, after_failure
+from support.event_sinks import (
+    GIVE_UP_S,
+    RETRY,
+    ScriptedSink,
+    dispatcher_of,
+    ended_export,
+    outbox_of,
+    running,
+    until,
+)
 from support.redis_site import REFUSED, SINKS, QueueSite
-
-GIVE_UP_S = 3600.0
-RETRY = Backoff(10.0, 100.0)
-
-
-@dataclass
-class ScriptedSink:
-    """A sink that follows a script: it raises an error, or waits until the test releases it."""
-
-    error: SinkError | None = None
-    hangs_on: Callable[[str], bool] = lambda _: False
-    released: asyncio.Event = field(default_factory=asyncio.Event)
-    tried: list[str] = field(default_factory=list)
-    taken: list[str] = field(default_factory=list)
-
-    async def deliver(self, event_id: str, event: str) -> None:
-        assert event_id in event
-        self.tried.append(event_id)
-        if self.hangs_on(event_id):
-            await self.released.wait()
-        if self.error is not None:
-            raise self.error
-        self.taken.append(event_id)
-
-    async def close(self) -> None:
-        pass
-
-
-def outbox_of(site: QueueSite) -> Outbox:
-    return Outbox(site.redis, site.keys)
-
-
-def dispatcher_of(site: QueueSite, draw: float = 1.0, at_once: int = 4, **sinks: ScriptedSink) -> EventDispatcher:
-    routes = {name: SinkRoute(sink, at_once, RETRY, GIVE_UP_S) for name, sink in sinks.items()}
-    return EventDispatcher(outbox_of(site), routes, lambda: site.now, lambda: draw)
-
-
-@asynccontextmanager
-async def running(dispatcher: EventDispatcher) -> AsyncIterator[None]:
-    async def loop(action: Callable[[], object]) -> None:
-        while True:
-            await action()  # type: ignore[misc]  # an awaitable each time
-
-    tasks = [asyncio.create_task(loop(action)) for action in dispatcher.loops()]
-    yield
-    await asyncio.gather(*map(cancel_and_wait, tasks))
-    await dispatcher.flush()
-
-
-async def until(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not happened():
-            await asyncio.sleep(0.01)
-
-
-async def ended_export(site: QueueSite) -> str:
-    """Ends one export as failed, and returns the id of its event."""
-    return f"{await site.ended(REFUSED)}.1"
 
 
 async def test_dispatcher_delivers_each_event_once_to_each_sink(queue_site: QueueSite) -> None:

@@ -18,6 +18,7 @@ from export_worker.platforms.growingio_rest.files import UserListDownload
 from export_worker.s3.checksums import Checksum
 from export_worker.s3.objects import Target
 from export_worker.s3.store import S3Store
+from export_worker.transfer import minimum_rate
 from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
 from export_worker.transfer.engine import ReadOptions, StoredFile, TransferEngine
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES
@@ -25,7 +26,7 @@ from export_worker.transfer.progress import TransferProgress
 from export_worker.transfer.transforms.base import Transform, build_transform
 from support.drivers import downloader
 from support.s3_server import new_bucket, s3_client, s3_credentials, s3_server
-from support.scripted_server import ScriptedServer, raw_server, replied
+from support.scripted_server import ScriptedServer, dripping_server, raw_server, replied
 from support.transfers import idle_callbacks, progress_of_one_file
 
 NOISE = Random(13).randbytes(2 * FIRST_PART_BYTES + 12_345)
@@ -124,6 +125,21 @@ async def test_stalled_source_fails_and_leaves_nothing(world: World, framing: st
     async with raw_server(head + NOISE[:size], hold=True) as base_url:
         with pytest.raises(DownloadInterruptedError, match="the body stalled"):
             await world.store(base_url, stall_s=0.3)
+    await world.assert_untouched()
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+async def test_source_that_drips_fails_and_leaves_nothing(
+    world: World, framing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(minimum_rate, "WINDOW_S", 0.6)
+    chunked = f"Transfer-Encoding: chunked\r\n\r\n{len(NOISE):x}\r\n"
+    rest = chunked if framing == "chunked" else f"Content-Length: {len(NOISE)}\r\n\r\n"
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\n{rest}".encode()
+    slow = BandwidthLimit(min_bytes_per_s=1024)
+    async with dripping_server(head + NOISE, len(head) + 100_000, pause_s=0.02) as base_url, asyncio.timeout(30):
+        with pytest.raises(DownloadInterruptedError, match=r"transfer\.min_kib_per_s requires 614"):
+            await world.store(base_url, bandwidth=slow)
     await world.assert_untouched()
 
 

@@ -7,10 +7,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
+import pytest
 from structlog.testing import capture_logs
 
+from export_worker.contract.model import epoch_ms
+from export_worker.errors import LeaseLostError
 from export_worker.redis.cancellation import cancel_and_wait
-from export_worker.redis.claims import ClaimedStep, Timings
+from export_worker.redis.claims import ClaimedStep, ClaimRoom, Timings
 from export_worker.redis.client import close_redis, open_redis
 from export_worker.redis.record_store import Store
 from export_worker.worker.claim_loop import CLEANUP_TIMEOUT_S
@@ -92,7 +95,7 @@ async def test_slow_redis_renews_one_hundred_held_steps_before_any_lease_ends(
         await queue_site.enqueue()
     queue = queue_site.keys.queue("control")
     async with slow_store(queue_site, redis_url) as store:
-        steps = (await store.claim("control", HELD, real_time())).steps
+        steps = (await store.claim("control", ClaimRoom(HELD, HELD), real_time())).steps
         ends_ms = max(score for _, score in await queue_site.redis.zrange(queue, 0, -1, withscores=True))
         async with holding(Leases(store, real_time, TIMINGS.lease_s), steps) as held:
             async with asyncio.timeout(TIMINGS.lease_s - HEARTBEAT_S):
@@ -137,7 +140,7 @@ async def test_checkpoint_during_a_renewal_does_not_discard_the_renewal(queue_si
     queue_site.timings = TIMINGS
     await queue_site.transferring()
     async with slow_store(queue_site, redis_url) as store:
-        (claimed,) = (await store.claim("transfer", 1, real_time())).steps
+        (claimed,) = (await store.claim("transfer", ClaimRoom(1, 1), real_time())).steps
         async with holding(Leases(store, real_time, TIMINGS.lease_s, 0.01), [claimed]) as (held,):
             first_s = held.valid_until_s
             while held.valid_until_s == first_s:
@@ -147,3 +150,58 @@ async def test_checkpoint_during_a_renewal_does_not_discard_the_renewal(queue_si
                 )
                 await asyncio.sleep(0.02)
                 held.check()
+
+
+# Stopping
+
+
+async def test_last_renewal_ends_the_lease_early_and_its_end_is_no_death(queue_site: QueueSite) -> None:
+    await queue_site.enqueue()
+    claimed = await queue_site.one()
+    assert await queue_site.store.renew([(claimed, None)], queue_site.now, last_s=8.0) == (["renewed"], "")
+    queue_site.later(7.9)
+    assert await queue_site.claim() == []
+    queue_site.later(0.2)
+    (again,) = await queue_site.claim()
+    assert (again.claims, again.deaths) == (2, 0)
+    assert (await queue_site.notes(again.export.export_id))[-1] == "resumed: its previous worker shut down"
+
+
+async def test_renewal_that_was_on_its_way_keeps_the_count_of_deaths_after_the_last_one(queue_site: QueueSite) -> None:
+    export_id = await queue_site.enqueue()
+    await queue_site.one()
+    queue_site.later(16)
+    claimed = await queue_site.one()
+    await queue_site.store.renew([(claimed, None)], queue_site.now, last_s=8.0)
+    assert await queue_site.renew(claimed) == "renewed"
+    assert (await queue_site.record(export_id))["lost"] == "1"
+
+
+async def test_steps_of_a_stopping_worker_are_renewed_once_more_and_then_refuse_side_effects(
+    queue_site: QueueSite,
+) -> None:
+    for _ in range(2):
+        await queue_site.enqueue()
+    steps = await queue_site.claim()
+    queue = queue_site.keys.queue("control")
+    leases = Leases(queue_site.store, real_time, TIMINGS.lease_s, 0.05)
+    async with holding(leases, steps) as held:
+        hanging, running = held
+        await leases.end_soon([hanging.task], 0.3)
+        job_id = queue_site.keys.job_id(hanging.claimed.export.export_id, 0)
+        until_ms = await queue_site.redis.zscore(queue, job_id)
+        assert until_ms <= epoch_ms(real_time()) + 300
+        await asyncio.sleep(0.5)
+        assert await queue_site.redis.zscore(queue, job_id) == until_ms
+        with pytest.raises(LeaseLostError):
+            hanging.check()
+        running.check()
+        assert not hanging.lost
+
+
+async def test_step_of_a_stopping_worker_can_still_be_saved(queue_site: QueueSite) -> None:
+    await queue_site.enqueue()
+    claimed = await queue_site.one()
+    await queue_site.store.renew([(claimed, None)], queue_site.now, last_s=8.0)
+    await queue_site.submit(claimed)
+    assert "released" not in await queue_site.record(claimed.export.export_id)

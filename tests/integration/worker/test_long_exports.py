@@ -13,6 +13,7 @@ from export_worker.errors import PlatformThrottledError
 from export_worker.lifecycle.decisions import Policy
 from export_worker.lifecycle.observations import Pending, Polled, Ready, RemoteFile
 from export_worker.lifecycle.poll_schedule import PollSchedule
+from export_worker.redis.claims import ClaimRoom
 from support import s3_server
 from support.redis_site import POLICY, SINKS, QueueSite
 from support.scripted_worker import CONTENT, Parts, ScriptedDriver, export_writer
@@ -50,9 +51,9 @@ class Platform:
 async def run_until_ended(site: QueueSite, parts: Parts, export_id: str) -> Status:
     """Runs every step at the time at which it is due, as a worker does, until the export has ended."""
     for claims in range(4 * POLLS_MAX):
-        claimed = await parts.store.claim("control", 1, site.now)
+        claimed = await parts.store.claim("control", ClaimRoom(1, 1), site.now)
         if not claimed.steps and claimed.next_due_ms is None:
-            claimed = await parts.store.claim("transfer", 1, site.now)
+            claimed = await parts.store.claim("transfer", ClaimRoom(1, 1), site.now)
         if claims % 100 == 0:
             assert await site.sweep() == []
         if claimed.steps:
@@ -122,6 +123,7 @@ async def test_export_of_thirty_hours_uses_no_retry_and_leaves_no_keys(
         "outbox",
         "durations",
         "sweep",
+        "clock",
     }
     for sink in SINKS:
         assert await queue_site.members(queue_site.keys.outbox(sink)) == [f"{export_id}.1"]

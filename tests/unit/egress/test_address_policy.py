@@ -13,7 +13,7 @@ from export_worker.egress.address_policy import AddressPolicy, is_fixed_host, is
 from export_worker.egress.connector import AddressRefusedError, PolicyConnector, origin
 from export_worker.errors import DownloadForbiddenError, DownloadInvalidError, PlatformMalformedError
 from export_worker.platforms.http.auth import StaticAuth, authorization
-from export_worker.platforms.http.client import RESPONSE_MAX_BYTES, Call, HttpClient
+from export_worker.platforms.http.client import LISTING_MAX_BYTES, Call, HttpClient
 from export_worker.platforms.http.downloads import EXPANSION_FREE_BYTES, Downloader
 from export_worker.platforms.settings import ConnectionSettings
 from support.scripted_server import CANARY, ScriptedServer, redirected, replied
@@ -210,7 +210,7 @@ async def test_response_with_endless_headers_is_refused(headers: dict[str, str])
 
 
 async def test_response_that_expands_without_end_is_refused() -> None:
-    bomb = zlib.compress(bytes(RESPONSE_MAX_BYTES + 1), 9)
+    bomb = zlib.compress(bytes(LISTING_MAX_BYTES + 1), 9)
     async with ScriptedServer() as server:
         server.on("/api", replied(bomb, headers={"Content-Encoding": "deflate"}))
         client = HttpClient("gio", server.url, Redactor())

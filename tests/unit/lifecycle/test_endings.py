@@ -13,6 +13,8 @@ from export_worker.errors import (
     DefectError,
     DownloadForbiddenError,
     ErrorCode,
+    OperationFailedError,
+    PlatformNotFoundError,
     PlatformRefusedError,
     PlatformThrottledError,
     PlatformUnavailableError,
@@ -69,7 +71,25 @@ def test_refused_credential_is_retried_only_after_submit() -> None:
     assert code_of(refused) == ErrorCode.AUTH_FAILED
 
 
-@pytest.mark.parametrize("error", [PlatformRefusedError("no"), DownloadForbiddenError("no")])
+def test_refusal_is_retried_only_in_a_poll() -> None:
+    error = PlatformRefusedError("Internal server error")
+    export = running()
+    for _ in range(1, POLICY.max_attempts):
+        export = endings.after_failure(export, error, at(1), POLICY).export
+        assert (export.phase, code_of(export)) == (Phase.RUNNING, ErrorCode.PLATFORM_REFUSED)
+    assert endings.after_failure(export, error, at(1), POLICY).export.phase is Phase.FAILED
+    for make in (export_of, transferring):
+        assert endings.after_failure(make(), error, at(1), POLICY).export.phase is Phase.FAILED
+
+
+def test_refusal_in_a_poll_is_final_for_unknown_jobs_and_requested_changes() -> None:
+    unknown = endings.after_failure(running(), PlatformNotFoundError("no such job"), at(1), POLICY).export
+    assert (unknown.phase, code_of(unknown)) == (Phase.FAILED, ErrorCode.PLATFORM_REFUSED)
+    refused = endings.after_failure(running(), PlatformRefusedError("no"), at(1), POLICY, refusal_is_final=True).export
+    assert refused.phase is Phase.FAILED
+
+
+@pytest.mark.parametrize("error", [OperationFailedError("no"), DownloadForbiddenError("no")])
 def test_failure_that_is_not_retryable_fails_export(error: StepError) -> None:
     export = endings.after_failure(running(), error, at(1), POLICY).export
     assert export.phase is Phase.FAILED
@@ -124,9 +144,8 @@ def test_probe_that_fails_for_another_reason_uses_an_attempt(error: StepError) -
 
 
 def test_refused_probe_fails_export() -> None:
-    assert (
-        endings.after_failure(running(), PlatformRefusedError("no"), at(1), POLICY, probe=True).export.phase == "failed"
-    )
+    error = PlatformNotFoundError("no")
+    assert endings.after_failure(running(), error, at(1), POLICY, probe=True).export.phase is Phase.FAILED
 
 
 # The deadline

@@ -13,7 +13,7 @@ from export_worker.errors import (
     ResultMissingError,
     StorageError,
 )
-from export_worker.lifecycle import endings, transitions
+from export_worker.lifecycle import endings, submits, transitions
 from export_worker.lifecycle.decisions import StepHistory
 from export_worker.lifecycle.export import Export, Failed, Running, Transferring, status_of
 from export_worker.lifecycle.observations import OperationFailed, Pending, Ready, RemoteFile, Stored, Submitted
@@ -39,15 +39,6 @@ from support.export_states import (
 # Submits
 
 
-@given(st.integers(1, 50), st.integers(1, 50))
-def test_count_submit_adds_one_for_each_claim(first: int, second: int) -> None:
-    export = transitions.count_submit(export_of(), first)
-    assert export.counters.submits == first
-    again = transitions.count_submit(export, second)
-    assert again.counters.submits == first + second
-    assert again.model_copy(update={"counters": export_of().counters}) == export_of()
-
-
 def test_submit_schedules_first_poll() -> None:
     decision = transitions.after_submit(export_of(), Submitted("op1", "CREATED"), at(1, 0.5), POLICY)
     assert decision.export.state == Running(operation_id="op1", stage="CREATED", submitted_at=at(1).now)
@@ -55,17 +46,17 @@ def test_submit_schedules_first_poll() -> None:
     assert decision.note == "submitted as op1"
 
 
-def test_submit_in_second_claim_warns_in_note() -> None:
-    decision = transitions.after_submit(export_of(), Submitted("op1", "CREATED"), at(1), POLICY, history=StepHistory(2))
-    assert decision.note == (
-        "submitted again (an earlier submit may have reached the platform before its worker died) as op1"
-    )
+def test_submit_after_unclear_one_warns_in_note_and_resets_the_count() -> None:
+    export = submits.count_submit(submits.count_earlier(export_of(), 2))
+    decision = transitions.after_submit(export, Submitted("op1", "CREATED"), at(1), POLICY)
+    assert decision.note == "submitted again as op1: the platform may have received 1 earlier submit(s)"
+    assert (decision.export.counters.submits, decision.export.unclear_submits) == (2, 0)
 
 
 def test_submit_with_known_durations_schedules_first_poll_at_usual_end() -> None:
     durations_s = [30.0] * 20
     decision = transitions.after_submit(
-        export_of(), Submitted("op1"), at(1, 0.5), POLICY, history=StepHistory(1, durations_s)
+        export_of(), Submitted("op1"), at(1, 0.5), POLICY, history=StepHistory(durations_s)
     )
     assert due_in_s(decision, at(1)) == POLICY.poll.wait_s(0, 0.0, durations_s, 0.5) == 30.0
 
@@ -97,7 +88,7 @@ def test_pending_poll_with_known_durations_waits_for_next_usual_end() -> None:
     durations_s = [10.0] * 10 + [30.0] * 10
     state = running_state(running())
     decision = transitions.after_poll(
-        running(), state, Pending("EXECUTING"), at(12, 0.5), POLICY, history=StepHistory(1, durations_s)
+        running(), state, Pending("EXECUTING"), at(12, 0.5), POLICY, history=StepHistory(durations_s)
     )
     assert due_in_s(decision, at(12)) == POLICY.poll.wait_s(1, 12.0, durations_s, 0.5) == 18.0
 
@@ -106,7 +97,7 @@ def test_pending_poll_of_operation_of_unknown_age_assumes_new_operation() -> Non
     durations_s = [10.0] * 10 + [30.0] * 10
     state = Running(operation_id="op1")
     decision = transitions.after_poll(
-        running(), state, Pending("EXECUTING"), at(12, 0.5), POLICY, history=StepHistory(1, durations_s)
+        running(), state, Pending("EXECUTING"), at(12, 0.5), POLICY, history=StepHistory(durations_s)
     )
     assert due_in_s(decision, at(12)) == POLICY.poll.wait_s(1, 0.0, durations_s, 0.5)
     assert running_state(decision.export).submitted_at is None
@@ -120,26 +111,24 @@ def test_pending_poll_may_replace_operation_id() -> None:
 
 
 def test_poll_that_submits_is_noted_and_counted() -> None:
-    decision = polled(running(), Pending("QUERYING", operation_id="op2", submitted=True), at(1))
+    export = submits.count_submit(running())
+    decision = polled(export, Pending("QUERYING", operation_id="op2", submitted=True), at(1))
     assert decision.note == "stage QUERYING, submitted as op2"
     assert decision.export.counters.submits == 2
 
 
-def test_poll_that_submits_in_second_claim_warns_in_note() -> None:
+def test_poll_that_submits_after_unclear_submit_warns_in_note_and_resets_the_count() -> None:
     seen = Pending("QUERYING", operation_id="op2", submitted=True)
-    decision = transitions.after_poll(running(), running_state(running()), seen, at(1), POLICY, history=StepHistory(2))
-    note = "submitted again (an earlier submit may have reached the platform before its worker died) as op2"
+    decision = polled(submits.with_unclear_submit(running()), seen, at(1))
+    note = "submitted again as op2: the platform may have received 1 earlier submit(s)"
     assert decision.note == f"stage QUERYING, {note}"
-    assert decision.export.counters.submits == 3
+    assert decision.export.unclear_submits == 0
 
 
-@pytest.mark.parametrize("claims", [1, 2])
-def test_poll_without_submit_counts_no_submit(claims: int) -> None:
-    seen = Pending("QUERYING", operation_id="op2")
-    decision = transitions.after_poll(
-        running(), running_state(running()), seen, at(1), POLICY, history=StepHistory(claims)
-    )
+def test_poll_without_submit_keeps_the_count_of_unclear_submits() -> None:
+    decision = polled(submits.with_unclear_submit(running()), Pending("QUERYING", operation_id="op2"), at(1))
     assert (decision.note, decision.export.counters.submits) == ("stage QUERYING, continues as op2", 1)
+    assert decision.export.unclear_submits == 1
 
 
 def test_pending_poll_has_note_only_for_new_stage() -> None:

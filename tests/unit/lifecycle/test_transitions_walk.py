@@ -10,15 +10,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from export_worker.contract.model import isoformat
 from export_worker.contract.status import Phase
 from export_worker.errors import (
+    ErrorCode,
     PlatformRefusedError,
     PlatformThrottledError,
     PlatformUnavailableError,
     ResultMissingError,
     StepError,
     StorageError,
+    SubmitUnclearError,
 )
-from export_worker.lifecycle import decisions, endings, transitions
-from export_worker.lifecycle.decisions import Decision, Moment, Policy, StepHistory
+from export_worker.lifecycle import decisions, endings, submits, transitions
+from export_worker.lifecycle.decisions import Decision, Moment, Policy, Resubmit, StepHistory
 from export_worker.lifecycle.export import (
     Cancelled,
     Ended,
@@ -31,11 +33,13 @@ from export_worker.lifecycle.export import (
     status_of,
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Ready, Stored, Submitted
+from export_worker.lifecycle.submits import UNCLEAR_MAX
 from support.export_states import (
     FILES,
     POLICY,
     START,
     STARTS,
+    code_of,
     export_of,
     running_state,
     saved,
@@ -56,6 +60,9 @@ failures = st.one_of(
     st.builds(PlatformRefusedError, st.just("HTTP 400")),
     st.builds(StorageError, st.just("slow down")),
 )
+unclear_failures = st.builds(
+    PlatformUnavailableError, st.just("HTTP 504"), retry_after_s=retry_afters, unclear=st.just(True)
+)
 durations = st.lists(st.floats(0, 7200), max_size=20)
 
 
@@ -68,14 +75,19 @@ def saved_moment(moment: datetime | None) -> str:
 class Walk(RuleBasedStateMachine):
     """Runs steps as the worker does: read the record, decide, save."""
 
-    @initialize(deadline_s=st.none() | st.floats(1, 3600), many_attempts=st.booleans())
-    def accept(self, deadline_s: float | None, many_attempts: bool) -> None:
-        self.policy = Policy(POLICY.poll, POLICY.retry, 50 if many_attempts else 3, 600.0)
+    @initialize(
+        deadline_s=st.none() | st.floats(1, 3600),
+        many_attempts=st.booleans(),
+        resubmit=st.sampled_from(list(UNCLEAR_MAX)),
+    )
+    def accept(self, deadline_s: float | None, many_attempts: bool, resubmit: Resubmit) -> None:
+        self.policy = Policy(POLICY.poll, POLICY.retry, 50 if many_attempts else 3, 600.0, resubmit)
         self.export = export_of(deadline_s=deadline_s)
         self.now = START
         self.claims = 1
         self.generation = 1
         self.submits = 0
+        self.unclear = 0
 
     @property
     def open(self) -> bool:
@@ -124,7 +136,7 @@ class Walk(RuleBasedStateMachine):
         before = self.export
         decision = endings.after_failure(self.export, error, self.moment(draw), self.policy, probe=probe)
         self.commit(decision, may_step_back=missing)
-        if probe and isinstance(error, PlatformUnavailableError):
+        if probe and isinstance(error, PlatformUnavailableError) and not error.unclear:
             assert (self.open, self.export.attempt) == (True, before.attempt)
 
     @precondition(lambda self: self.open and isinstance(self.export.state, Queued))
@@ -133,7 +145,7 @@ class Walk(RuleBasedStateMachine):
         draw=draws,
         stage=stages,
         done=st.booleans(),
-        error=st.none() | failures,
+        error=st.none() | failures | unclear_failures,
         dies=st.booleans(),
         probe=st.booleans(),
         durations_s=durations,
@@ -155,17 +167,27 @@ class Walk(RuleBasedStateMachine):
             self.claims += 1
             return
         claims, self.claims = self.claims, 1
-        self.submits += claims
-        counted = transitions.count_submit(self.export, claims)
+        self.unclear += claims - 1
+        self.submits += claims - 1
+        self.export = submits.count_earlier(self.export, claims)
+        if not submits.may_submit(self.export, self.policy):
+            assert self.unclear > UNCLEAR_MAX[self.policy.resubmit]
+            self.fail(SubmitUnclearError(submits.WORKER_LOST), draw)
+            assert (self.export.phase, code_of(self.export)) == (Phase.FAILED, ErrorCode.SUBMIT_UNCLEAR)
+            return
+        self.submits += 1
+        self.export = submits.count_submit(self.export)
         if error is not None:
-            self.export = counted
+            self.unclear += error.unclear
             self.fail(error, draw, probe=probe)
+            assert not error.unclear or self.open or code_of(self.export) == ErrorCode.SUBMIT_UNCLEAR
         else:
             submitted = Submitted("op1", stage, done)
             decision = transitions.after_submit(
-                counted, submitted, self.moment(draw), self.policy, history=StepHistory(claims, durations_s)
+                self.export, submitted, self.moment(draw), self.policy, history=StepHistory(durations_s)
             )
-            assert ("again" in str(decision.note)) == (claims > 1)
+            assert ("again" in str(decision.note)) == (self.unclear > 0)
+            self.unclear = 0
             self.commit(decision)
             assert saved_moment(running_state(self.export).submitted_at) == saved_moment(self.now)
 
@@ -199,7 +221,7 @@ class Walk(RuleBasedStateMachine):
         state = running_state(self.export)
         self.commit(
             transitions.after_poll(
-                self.export, state, seen, self.moment(draw), self.policy, history=StepHistory(1, durations_s)
+                self.export, state, seen, self.moment(draw), self.policy, history=StepHistory(durations_s)
             )
         )
         if isinstance(seen, Pending):
@@ -240,6 +262,7 @@ class Walk(RuleBasedStateMachine):
         self.now += timedelta(seconds=delay_s)
         again = transitions.restart(self.export, start, self.moment(draw)).export
         self.claims = 1
+        self.unclear = 0
         self.generation += 1
         reached = ["submit"] if before.operation_id is None else ["submit", "poll"]
         if isinstance(before, Failed | Cancelled) and before.files:

@@ -8,13 +8,22 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from export_producers.client import ExportQueue
 from export_worker.demo.processes import redis_binary
 from export_worker.errors import ConfigError, ServiceUnreachableError
 from export_worker.redis.cancellation import cancel_and_wait
-from export_worker.redis.client import close_redis, open_redis, redis_unreachable
+from export_worker.redis.client import close_redis, open_redis
+from export_worker.redis.failures import is_unreachable, redis_failure
 
 
 @pytest.fixture
@@ -74,7 +83,7 @@ async def test_tcp_connections_have_keepalive_and_tls_checks_the_host_name(schem
     ],
 )
 def test_unreachable_error_names_the_address_without_the_password(url: str, address: str) -> None:
-    message = str(redis_unreachable(url, RedisConnectionError("refused")))
+    message = str(redis_failure(url, RedisConnectionError("refused")))
     assert f"cannot reach Redis at {address} (refused)" in message
     assert "SECRET" not in message
 
@@ -109,3 +118,42 @@ async def test_cancel_and_wait_repeats_a_cancellation_that_is_lost() -> None:
     await cancel_and_wait(*tasks, retry_s=0.01)
     await cancel_and_wait(*tasks)
     assert all(task.cancelled() for task in tasks)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            ResponseError("Error running script (call to f_1): @user_script:70: @user_script: 70: -READONLY You"),
+            "is a read-only replica",
+        ),
+        (ResponseError("MISCONF Redis is configured to save RDB snapshots"), "cannot write to its disk"),
+        (ResponseError("MOVED 5 10.0.0.1:6379"), "cluster mode"),
+        (ResponseError("CLUSTERDOWN Hash slot not served"), "cluster mode"),
+        (ResponseError("MASTERDOWN Link with MASTER is down"), "has lost its primary"),
+        (ResponseError("BUSY Redis is busy running a script."), "runs a script of another client"),
+        (BusyLoadingError("Redis is loading the dataset in memory"), "still loads its data"),
+        (AuthenticationError("WRONGPASS"), "refuses the user or the password"),
+        (ResponseError("unknown command 'FOO'"), "refuses a command (unknown command 'FOO')"),
+    ],
+)
+def test_refusal_of_redis_is_not_reported_as_unreachable(error: RedisError, text: str) -> None:
+    message = str(redis_failure("redis://:SECRET@h:7/2", error))
+    assert message.startswith("Redis at h:7/2 ")
+    assert text in message
+    assert "SECRET" not in message
+
+
+@pytest.mark.parametrize(
+    ("error", "unreachable"),
+    [
+        (RedisConnectionError("refused"), True),
+        (RedisTimeoutError("late"), True),
+        (ConnectionResetError(), True),
+        (BusyLoadingError("loading"), False),
+        (AuthenticationError("WRONGPASS"), False),
+        (ReadOnlyError("read only"), False),
+    ],
+)
+def test_redis_that_answers_is_reachable(error: RedisError | OSError, unreachable: bool) -> None:
+    assert is_unreachable(error) == unreachable

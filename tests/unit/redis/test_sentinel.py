@@ -5,7 +5,8 @@ from redis.exceptions import RedisError
 
 from export_worker.credentials import url_passwords
 from export_worker.errors import ConfigError
-from export_worker.redis.client import close_redis, open_redis, redis_unreachable
+from export_worker.redis.client import close_redis, open_redis
+from export_worker.redis.failures import redis_failure
 from export_worker.redis.sentinel import SentinelUrl, parse_sentinel_url
 
 CANARY = "canary%2Fword"
@@ -46,6 +47,6 @@ async def test_unreachable_error_names_service_and_sentinels_without_the_passwor
     with pytest.raises(RedisError) as failed:
         await redis.ping()
     await close_redis(redis)
-    message = str(redis_unreachable(url, failed.value))
+    message = str(redis_failure(url, failed.value))
     assert "service m of the Sentinels 127.0.0.1:1" in message
     assert "canary" not in message

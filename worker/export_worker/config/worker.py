@@ -39,7 +39,10 @@ class WorkerSettings(Section):
     control_steps: Annotated[int, Field(ge=1)] = 50
     """The number of submits and polls at once. Default 50, at least 1."""
     transfers: Annotated[int, Field(ge=1)] = 4
-    """The number of exports whose files are transferred at once. Default 4, at least 1."""
+    """The number of exports whose files are transferred at once. Default 4, at least 1.
+
+    A worker with several connections gives each of them one slot less, so that slow downloads of one connection do not
+    delay the others."""
     lease_s: Annotated[float, AfterValidator(_checked_lease)] = 15.0
     """A worker that does not renew its lease for this time (seconds) loses the step. Default 15, at least 3.
 

@@ -32,12 +32,18 @@ class Keys:
         - `step`: the number of the only step that may run next;
         - `claims`: how often that step was claimed;
         - `lost`: how many workers stopped responding while they ran that step;
-        - `released`: no worker holds the step. The last one has returned it (`1`), or was counted as lost (`died`);
+        - `released`: no worker holds the step. The last one has returned it (`1`), or was counted as lost (`died`). A
+          worker that stops sets `1` also while it still holds the step and cannot end it;
         - `refused`: the workers that cannot run the step, or `all` when no other worker has claimed it in time;
         - `going`: the time (ms) from which its deadline counts;
-        - `progress`: how far a transfer is.
+        - `progress`: how far a transfer is;
+        - `files`: JSON of a transfer's files, if they are too many for `state`; see `stored`.
         """
         return f"{self.namespace}:export:{export_id}"
+
+    def stored(self, export_id: str) -> str:
+        """List of JSON: the stored files of a transfer whose record has the field `files`. `state` has neither then."""
+        return f"{self.namespace}:stored:{export_id}"
 
     def timeline(self, export_id: str) -> str:
         """List of JSON: every transition of the export, the oldest first."""
@@ -103,12 +109,12 @@ class Keys:
 
     @property
     def sweep(self) -> str:
-        """String with a TTL: the worker that sweeps."""
+        """String with a TTL: until when (ms) no other worker sweeps, a colon, and the worker that sweeps."""
         return f"{self.namespace}:sweep"
 
     @property
     def upload_sweep(self) -> str:
-        """String with a TTL: the worker that has searched S3 for abandoned uploads."""
+        """String with a TTL, as `sweep`: the worker that has searched S3 for abandoned uploads."""
         return f"{self.namespace}:upload-sweep"
 
     def queue(self, role: Role) -> str:
@@ -135,6 +141,16 @@ class Keys:
         return f"{self.namespace}:spared"
 
     @property
+    def write_check(self) -> str:
+        """String with a TTL: written by health checks, because a read-only Redis answers reads as usual."""
+        return f"{self.namespace}:write-check"
+
+    @property
+    def clock(self) -> str:
+        """Hash: `seen`, the clock (ms) of Redis at the last claim; `offset`, what (ms) all processes add to it."""
+        return f"{self.namespace}:clock"
+
+    @property
     def prefix(self) -> str:
         """The beginning of every key, for scripts that find some names only while they run."""
         return f"{self.namespace}:"
@@ -154,6 +170,13 @@ class Keys:
     def waiting(self, connection: str) -> str:
         """Sorted set of the jobs of one connection that wait for a transfer worker, by the time (ms) since when."""
         return f"{self.namespace}:waiting:{connection}"
+
+    def deadlines(self, role: Role) -> str:
+        """Sorted set of the jobs that are parked or wait for a transfer worker, by the deadline (ms) of their exports.
+
+        A job may stay in it after its wait has ended. It is removed at its deadline at the latest.
+        """
+        return f"{self.namespace}:deadlines:{role}"
 
     @property
     def ring(self) -> str:

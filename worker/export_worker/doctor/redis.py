@@ -15,7 +15,8 @@ from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyErr
 from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX
 from export_worker.contract.redis_keys import Keys
 from export_worker.doctor.finding import Finding, Findings, good, unreachable, warning, wrong
-from export_worker.redis.client import redis_unreachable
+from export_worker.redis.client import commands
+from export_worker.redis.failures import redis_failure
 
 CHECK_TIMEOUT_S = 10.0
 VERSION_MIN = (6, 2)
@@ -43,7 +44,8 @@ async def check_redis(redis: ArqRedis, keys: Keys, redis_url: str) -> Findings:
             info = await _info(redis)
         for finding in _check_settings(info):
             yield finding
-        for check in (partial(_check_durability, info=info), _check_clock, partial(_check_permissions, keys=keys)):
+        checks = (partial(_check_durability, info=info), _check_clock, partial(_check_offset, keys=keys))
+        for check in (*checks, partial(_check_permissions, keys=keys)):
             for finding in await check(redis):
                 yield finding
     except AuthenticationError:
@@ -51,7 +53,7 @@ async def check_redis(redis: ArqRedis, keys: Keys, redis_url: str) -> Findings:
     except NoPermissionError as error:
         yield wrong(ABOUT, f"the user may not run a command that every client needs ({error})", FIX_PERMISSIONS)
     except (RedisError, OSError) as error:
-        says, _, fix = str(redis_unreachable(redis_url, error)).partition("; ")
+        says, _, fix = str(redis_failure(redis_url, error)).partition("; ")
         yield unreachable(ABOUT, says, fix)
 
 
@@ -144,6 +146,19 @@ async def _check_clock(redis: ArqRedis) -> list[Finding]:
     if certain_s > SKEW_WARN_S:
         return [warning(ABOUT, says, "run NTP on both")]
     return [good(ABOUT, "the clocks of Redis and of this machine agree")]
+
+
+async def _check_offset(redis: ArqRedis, keys: Keys) -> list[Finding]:
+    """Reports that exports use a later time than Redis, because its clock was set back."""
+    try:
+        (offset_ms,) = await commands(redis).hmget(keys.clock, "offset")
+    except ResponseError:
+        return []  # the check of the permissions reports it
+    offset_s = float(offset_ms or 0) / 1000
+    if offset_s <= SKEW_WARN_S:
+        return []
+    says = f"the clock of Redis was set back: exports use a time that is {offset_s:.0f} s ahead of it"
+    return [warning(ABOUT, says, "run NTP on the host of Redis; the difference becomes smaller by 3 s in each minute")]
 
 
 @dataclass(frozen=True, slots=True)

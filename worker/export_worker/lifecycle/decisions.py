@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from export_worker.lifecycle.backoff import Backoff
 from export_worker.lifecycle.export import Export
 from export_worker.lifecycle.poll_schedule import PollSchedule
+
+Resubmit = Literal["never", "once", "always"]
+"""How often a submit is repeated that the platform may have received."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +22,14 @@ class Policy:
         retry: Waits between attempts.
         max_attempts: An export fails after this many failures in a row.
         deadline_s: Seconds from acceptance after which an export fails, unless its request has its own deadline.
+        resubmit: How often a submit is repeated that the platform may have received.
     """
 
     poll: PollSchedule
     retry: Backoff
     max_attempts: int
     deadline_s: float
+    resubmit: Resubmit = "once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +50,13 @@ class StepHistory:
     """What was known about a step when it was claimed.
 
     Args:
-        claims: How often this step has been claimed. More than one means that a worker started the step and did not
-            report its end: that worker may have died after the platform accepted a submit, and before the operation's
-            id was saved.
         durations_s: How long the last operations of this kind took on this connection.
     """
 
-    claims: int = 1
     durations_s: Sequence[float] = ()
 
 
-FIRST_CLAIM = StepHistory()
+NO_HISTORY = StepHistory()
 """The history of a step that no worker has started before, without known durations."""
 
 

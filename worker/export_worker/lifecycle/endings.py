@@ -7,9 +7,12 @@ from export_worker.contract.status import ErrorReport, Phase
 from export_worker.errors import (
     AuthFailedError,
     ErrorCode,
+    PlatformNotFoundError,
+    PlatformRefusedError,
     PlatformThrottledError,
     ResultMissingError,
     StepError,
+    SubmitUnclearError,
 )
 from export_worker.lifecycle.decisions import Decision, Moment, Policy, due_after, updated
 from export_worker.lifecycle.export import (
@@ -24,32 +27,50 @@ from export_worker.lifecycle.export import (
     Transferring,
     with_earlier_files,
 )
+from export_worker.lifecycle.submits import failure_message, may_have_received, may_submit, with_unclear_submit
 
 _MAYBE_SUBMITTED = "a submit whose response was lost may have started an operation on the platform"
+
+RESUBMIT_WAIT_S = 60.0
+"""The longest wait before the only repetition of an unclear submit. A gateway or a platform that restarts is usually
+back by then."""
 
 WORKER_DEATHS_MAX = 7
 """Workers that may die in one step before its export fails. With the waits in between, that takes half a minute and
 seven leases, so that workers which die for another reason have time to recover."""
 
 
-def after_failure(export: Export, error: StepError, moment: Moment, policy: Policy, *, probe: bool = False) -> Decision:
+def after_failure(
+    export: Export,
+    error: StepError,
+    moment: Moment,
+    policy: Policy,
+    *,
+    probe: bool = False,
+    refusal_is_final: bool = False,
+) -> Decision:
     """Decides after a failed step: retry later, or fail the export.
+
+    A failure that leaves a submit unclear is retried only if the connection allows it.
 
     Args:
         probe: The platform was known to be unreachable, and this step tested whether it is back. Such a failure uses
             no attempt of this export.
+        refusal_is_final: The platform has refused a submit or a cancellation that a poll step requested.
     """
+    if error.unclear:
+        export = with_unclear_submit(export)
     throttled = isinstance(error, PlatformThrottledError) or (probe and error.outage)
-    # A credential that is refused at the submit is wrong. At a later step the credential has worked before, so it is
-    # probably being replaced.
-    retryable = error.retryable or (isinstance(error, AuthFailedError) and not isinstance(export.state, Queued))
+    retryable = error.retryable or _may_be_temporary(export, error, refusal_is_final=refusal_is_final)
     attempt = export.attempt + (0 if throttled else 1)
-    report = ErrorReport(code=error.code, message=str(error), step=export.step_name, retryable=retryable)
-    if not retryable or (attempt >= policy.max_attempts and not throttled):
-        return fail(export, error.code, str(error), moment, retryable=retryable)
-    waits = export.throttled if throttled else export.attempt
-    wait_s = max(error.retry_after_s or 0.0, policy.retry.wait_s(waits, moment.draw))
-    due_at = due_after(export, moment, wait_s, policy)
+    exhausted = not retryable or (attempt >= policy.max_attempts and not throttled)
+    if isinstance(error, SubmitUnclearError) or (error.unclear and (exhausted or not may_submit(export, policy))):
+        return fail(export, ErrorCode.SUBMIT_UNCLEAR, failure_message(export, str(error)), moment)
+    if exhausted:
+        return fail(export, error.code, _with_earlier(export, str(error)), moment, retryable=retryable)
+    cause = may_have_received(str(error)) if error.unclear else str(error)
+    report = ErrorReport(code=error.code, message=cause, step=export.step_name, retryable=retryable)
+    due_at = due_after(export, moment, _retry_wait_s(export, error, moment, policy, throttled=throttled), policy)
     retries = export.counters.retries + (0 if throttled else 1)
     state = _state_to_retry(export, error)
     if isinstance(state, Running) and isinstance(export.state, Transferring):
@@ -65,7 +86,39 @@ def after_failure(export: Export, error: StepError, moment: Moment, policy: Poli
         error=report,
     )
     retry_s = (due_at - moment.now).total_seconds()
-    return Decision(retried, f"{report.step} failed ({error.code}), retry in {retry_s:.1f} s: {error}")
+    return Decision(retried, f"{report.step} failed ({error.code}), retry in {retry_s:.1f} s: {cause}")
+
+
+def _may_be_temporary(export: Export, error: StepError, *, refusal_is_final: bool) -> bool:
+    """Returns whether to retry a refusal that would be final in a submit."""
+    match error:
+        case AuthFailedError():
+            # The credential has worked at the submit, so it is probably being replaced.
+            return not isinstance(export.state, Queued)
+        case PlatformNotFoundError():
+            return False
+        case PlatformRefusedError():
+            # The platform has accepted the operation, which may still run, or its result may be ready.
+            return isinstance(export.state, Running) and not refusal_is_final
+        case _:
+            return False
+
+
+def _with_earlier(export: Export, message: str) -> str:
+    """Returns the message of a failure, which also mentions earlier submits that are unclear."""
+    return f"{message}; {_MAYBE_SUBMITTED}" if export.unclear_submits else message
+
+
+def _retry_wait_s(export: Export, error: StepError, moment: Moment, policy: Policy, *, throttled: bool) -> float:
+    """Returns the seconds until a failed step is retried.
+
+    The only repetition of an unclear submit comes late, so that it succeeds after a short outage of the platform.
+    """
+    if error.unclear and policy.resubmit != "always":
+        wait_s = min(policy.retry.max_s, RESUBMIT_WAIT_S) * (1.0 + moment.draw) / 2
+    else:
+        wait_s = policy.retry.wait_s(export.throttled if throttled else export.attempt, moment.draw)
+    return max(error.retry_after_s or 0.0, wait_s)
 
 
 def _state_to_retry(export: Export, error: StepError) -> Open:
@@ -95,11 +148,11 @@ def after_deadline(
 
     Args:
         interrupted: The deadline passed while the step ran.
-        claims: See `StepHistory`.
+        claims: How often the step was claimed. An earlier worker may have died in it.
     """
     limit_s = export.request.deadline_s or policy.deadline_s
     message = f"not finished within {limit_s:g} s of acceptance; its phase was {export.phase}"
-    if isinstance(export.state, Queued) and (interrupted or claims > 1):
+    if export.unclear_submits or (isinstance(export.state, Queued) and (interrupted or claims > 1)):
         message += f"; {_MAYBE_SUBMITTED}"
     elif isinstance(export.state, Running) and interrupted:
         message += "; the deadline interrupted a poll, which may have started an operation on the platform"
@@ -124,14 +177,14 @@ def after_cancel(export: Export, moment: Moment, *, on_platform: bool = False, c
 
     Args:
         on_platform: The platform has cancelled its operation, too.
-        claims: See `StepHistory`.
+        claims: How often the step was claimed. An earlier worker may have died in it.
     """
     cancelled = Cancelled(**_reached(export), finished_at=moment.now)
     note = "cancelled"
     match export.state:
         case Running(operation_id=operation_id):
             note += f"; {operation_id} " + ("is cancelled" if on_platform else "continues") + " on the platform"
-        case Queued() if claims > 1:
+        case Queued() if claims > 1 or export.unclear_submits:
             note += f"; {_MAYBE_SUBMITTED}"
     return Decision(updated(export, moment, state=cancelled), note)
 

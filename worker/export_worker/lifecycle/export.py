@@ -126,6 +126,7 @@ class Export(_Record):
         generation: One, plus one for each retry by hand.
         set_going_at: Time of acceptance, or of the last retry by hand. The deadline counts from it.
         earlier_files: Files of earlier attempts. Those that the manifest does not list are removed before `_SUCCESS`.
+        unclear_submits: Submits since the last known operation that the platform may have received; see `submits`.
     """
 
     export_id: str
@@ -141,6 +142,7 @@ class Export(_Record):
     set_going_at: Timestamp
     error: ErrorReport | None = None
     earlier_files: list[EarlierFiles] = []
+    unclear_submits: int = 0
 
     @property
     def phase(self) -> Phase:
@@ -179,6 +181,17 @@ def accepted(export_id: str, request: ExportRequest, created_at: datetime) -> Ex
     )
 
 
+def has_progressed(before: Export, after: Export) -> bool:
+    """Returns whether a transfer got further: another file is stored, or more parts of an upload can be reused."""
+    if not isinstance(before.state, Transferring) or not isinstance(after.state, Transferring):
+        return False
+    return _reached(after.state) > _reached(before.state)
+
+
+def _reached(state: Transferring) -> tuple[int, int]:
+    return len(state.stored), 0 if state.upload is None else state.upload.parts
+
+
 def with_earlier_files(export: Export) -> Export:
     """Returns the export with the files of its state noted as earlier files, for a step that leaves this state."""
     state = export.state
@@ -191,8 +204,12 @@ def with_earlier_files(export: Export) -> Export:
     return export.model_copy(update={"earlier_files": [*export.earlier_files, files]})
 
 
-def status_of(export: Export) -> Status:
-    """Returns the status document of an export."""
+def status_of(export: Export, *, with_objects: bool = True) -> Status:
+    """Returns the status document of an export.
+
+    Args:
+        with_objects: Whether it lists the stored objects.
+    """
     state = export.state
     ended = isinstance(state, Ended)
     return Status(
@@ -209,10 +226,14 @@ def status_of(export: Export) -> Status:
         due_at=None if ended else export.due_at,
         finished_at=state.finished_at if isinstance(state, Ended) else None,
         error=export.error,
-        objects=[] if isinstance(state, Queued | Running) else [_stored(item) for item in state.stored],
+        objects=_objects(state) if with_objects else [],
         manifest=state.manifest_uri if isinstance(state, Succeeded) else None,
         metadata=export.request.metadata,
     )
+
+
+def _objects(state: State) -> list[StoredObject]:
+    return [] if isinstance(state, Queued | Running) else [_stored(item) for item in state.stored]
 
 
 def _progress(state: State) -> Progress:

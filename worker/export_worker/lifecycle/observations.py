@@ -3,6 +3,22 @@
 from dataclasses import dataclass
 
 from export_worker.contract.status import ManifestObject
+from export_worker.errors import TooManyFilesError
+
+FILES_MAX = 10_000
+"""Files of one export: its record, status and event have an entry for each, and together they are some MiB then."""
+
+
+def check_file_count(count: int) -> None:
+    """Refuses a result with more files than an export may have. A driver calls it before it reads a long list.
+
+    Raises:
+        TooManyFilesError: There are more.
+    """
+    if count > FILES_MAX:
+        raise TooManyFilesError(
+            f"the result has {count} files; an export may have at most {FILES_MAX}, so export in smaller pieces"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +44,7 @@ class ResumableUpload:
         token: A random value in the metadata of the created object. An object with this token came from this upload.
         validator: Version of the source file whose bytes were uploaded; see `platforms.base.Versioned`.
         total_bytes: Length of that version.
+        parts: How many parts the last worker that resumed it has found.
     """
 
     key: str
@@ -35,6 +52,7 @@ class ResumableUpload:
     token: str
     validator: str
     total_bytes: int
+    parts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +90,17 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The operation has ended. Without files, it is polled a few times more."""
+    """The operation has ended. Without files, it is polled a few times more.
+
+    Raises:
+        TooManyFilesError: There are more files than an export may have.
+    """
 
     stage: str | None
     files: tuple[RemoteFile, ...]
+
+    def __post_init__(self) -> None:
+        check_file_count(len(self.files))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ request counts as waiting, not as a failure.
 from export_worker.contract.status import ManifestObject
 from export_worker.errors import ErrorCode
 from export_worker.lifecycle.decisions import (
-    FIRST_CLAIM,
+    NO_HISTORY,
     Decision,
     Moment,
     Policy,
@@ -37,38 +37,22 @@ from export_worker.lifecycle.observations import (
     Stored,
     Submitted,
 )
+from export_worker.lifecycle.submits import submitted_note
 
 EMPTY_POLLS_MAX = 4
 """A finished operation may name its files later (seen with replicas). After more polls than this without a file, the
 result counts as empty."""
 
 
-def count_submit(export: Export, claims: int) -> Export:
-    """Returns the export with this submit counted, once for each time that its step was started.
-
-    Args:
-        claims: See `StepHistory`.
-    """
-    submits = export.counters.submits + claims
-    return export.model_copy(update={"counters": export.counters.model_copy(update={"submits": submits})})
-
-
-def _submitted(history: StepHistory, operation_id: str) -> str:
-    """Returns the timeline's note of a submit. The note mentions an earlier submit whose result is unknown."""
-    if history.claims == 1:
-        return f"submitted as {operation_id}"
-    return f"submitted again (an earlier submit may have reached the platform before its worker died) as {operation_id}"
-
-
 def after_submit(
-    export: Export, submitted: Submitted, moment: Moment, policy: Policy, *, history: StepHistory = FIRST_CLAIM
+    export: Export, submitted: Submitted, moment: Moment, policy: Policy, *, history: StepHistory = NO_HISTORY
 ) -> Decision:
     """Decides when to poll first: at once if the operation has ended already, else when similar ones have ended."""
     wait_s = 0.0 if submitted.done else policy.poll.wait_s(0, 0.0, history.durations_s, moment.draw)
     state = Running(operation_id=submitted.operation_id, stage=submitted.stage, submitted_at=moment.now)
     return Decision(
-        progressed(export, moment, state=state, due_at=due_after(export, moment, wait_s, policy)),
-        _submitted(history, submitted.operation_id),
+        progressed(export, moment, state=state, due_at=due_after(export, moment, wait_s, policy), unclear_submits=0),
+        submitted_note(export, submitted.operation_id),
     )
 
 
@@ -79,14 +63,12 @@ def after_poll(
     moment: Moment,
     policy: Policy,
     *,
-    history: StepHistory = FIRST_CLAIM,
+    history: StepHistory = NO_HISTORY,
 ) -> Decision:
     """Decides after a poll: poll again later, transfer the files, or fail."""
     counters = export.counters.model_copy(update={"polls": export.counters.polls + 1})
     export = updated(export, moment, counters=counters)
     match polled:
-        case Pending(submitted=True):
-            return _wait(count_submit(export, history.claims), state, polled, moment, policy, history=history)
         case Pending():
             return _wait(export, state, polled, moment, policy, history=history)
         case Ready(files=()):
@@ -126,10 +108,11 @@ def _wait(
     due_at = due_after(export, moment, wait_s, policy)
     note = None if polled.stage == state.stage else f"stage {polled.stage}"
     if operation_id != state.operation_id:
-        how = _submitted(history, operation_id) if polled.submitted else f"continues as {operation_id}"
+        how = submitted_note(export, operation_id) if polled.submitted else f"continues as {operation_id}"
         note = f"stage {polled.stage}, {how}"
         waiting = waiting.model_copy(update={"names": [], "stored": []})  # another operation has other files
-    return Decision(progressed(export, moment, state=waiting, due_at=due_at), note)
+    unclear = 0 if polled.submitted else export.unclear_submits
+    return Decision(progressed(export, moment, state=waiting, due_at=due_at, unclear_submits=unclear), note)
 
 
 def _wait_for_files(export: Export, state: Running, polled: Ready, moment: Moment, policy: Policy) -> Decision:
@@ -204,6 +187,7 @@ def restart(export: Export, start: str, moment: Moment) -> Decision:
         due_at=moment.now,
         set_going_at=moment.now,
         generation=export.generation + 1,
+        unclear_submits=0,
     )
     return Decision(restarted, f"restarted from {restarted.step_name}")
 

@@ -10,6 +10,7 @@ from export_worker.lifecycle.observations import Submitted as Submitted
 from export_worker.platforms.base import Cancelling as Cancelling
 from export_worker.platforms.base import Catalog as Catalog
 from export_worker.platforms.base import Checking as Checking
+from export_worker.platforms.base import Computed as Computed
 from export_worker.platforms.base import Direct as Direct
 from export_worker.platforms.base import Download as Download
 from export_worker.platforms.base import Driver as Driver
@@ -35,10 +36,12 @@ from export_worker.platforms.http.responses import HttpResponse as HttpResponse
 from export_worker.platforms.http.responses import error_for as error_for
 from export_worker.platforms.http.responses import json_value as json_value
 from export_worker.platforms.http.responses import one_line as one_line
+from export_worker.platforms.http.responses import reading_answer as reading_answer
 from export_worker.platforms.http.responses import storable_text as storable_text
 from export_worker.platforms.operations import Operation as Operation
 from export_worker.platforms.operations import Operations as Operations
 from export_worker.platforms.operations import Parameter as Parameter
 from export_worker.platforms.settings import ConnectionSettings as ConnectionSettings
 from export_worker.platforms.settings import platform_settings as platform_settings
+from export_worker.step_context import check_submit as check_submit
 from export_worker.step_context import wait_for_gate as wait_for_gate

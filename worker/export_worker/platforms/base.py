@@ -7,7 +7,7 @@ class as an entry point of the group `export_worker.platforms`, under the platfo
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from export_worker.contract.request import ExportKind
 from export_worker.lifecycle.observations import Polled, RemoteFile, Submitted
@@ -67,6 +67,16 @@ class Direct(Protocol):
         """
 
 
+@runtime_checkable
+class Computed(Protocol):
+    """Capability of a download: the platform computes it while it is read, so it may send nothing for a long time.
+
+    The driver limits these waits. They do not count as a slow transfer.
+    """
+
+    is_computed: Literal[True]
+
+
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
     """The position in a file from which a download resumes.
@@ -99,7 +109,11 @@ class Driver(Protocol):
     """The adapter of one platform. Every method raises `PlatformError` or `DownloadError`, and nothing else."""
 
     async def submit(self, export: ExportKind) -> Submitted:
-        """Starts the platform's job."""
+        """Starts the platform's job.
+
+        An error is `unclear` if the platform may have started the job all the same. The request that starts the job is
+        a `Call` with `starts_work`, or is sent after `check_submit`. Both apply to a poll that starts a job as well.
+        """
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:
         """Requests the state of the job once. A job that is not ready is `Pending`, and no error."""

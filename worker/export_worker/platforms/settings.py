@@ -9,6 +9,7 @@ from pydantic_core import ErrorDetails
 
 from export_worker.egress.address_policy import AddressPolicy, is_fixed_host
 from export_worker.errors import ConfigError
+from export_worker.lifecycle.decisions import Resubmit
 from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
 
 
@@ -43,6 +44,12 @@ class ConnectionSettings(BaseModel):
     client_secret: SecretStr | None = None
     api_key: SecretStr | None = None
     poll: PollSettings = PollSettings()
+    resubmit: Resubmit = "once"
+    """How often a submit is repeated that the platform may have received, although its operation is unknown: because of
+    a timeout, a broken connection, a status 5xx, an unreadable response, or the death of a worker. With `never` such an
+    export fails with `submit_unclear`. With `once` it submits once more, and the next such submit fails it. With
+    `always` it submits until its attempts are used up, and the platform may run its operation many times.
+    """
     max_in_flight: Annotated[int, Field(ge=1)] = 8
     requests_per_second: Annotated[float, Field(gt=0)] = 5.0
     """Rate limit for requests to the platform, over all workers. A burst may have one second's requests and one more.
@@ -50,6 +57,10 @@ class ConnectionSettings(BaseModel):
     Every request to the origin of `base_url` counts: submits, polls, pages of a result, downloads, tokens. Files from
     other hosts (object stores, CDNs) do not count. The calls of `call`, `catalog` and `doctor` do not count either.
     """
+    answer_max_kib: Annotated[int, Field(ge=64, le=16 * 1024)] = 1024
+    """KiB of the longest answer to a submit or a poll. A longer one is refused as malformed. Default 1024, 64 to 16384.
+
+    10,000 files with names of 100 characters need as much. A listing may have 16 MiB, whatever this setting says."""
     mib_per_second: Annotated[float, Field(gt=0)] | None = None
     """Bandwidth limit for the transfers of one worker. Several workers together read several times as much."""
     allow_hosts: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Status
 from export_worker.contract.trace import TraceContext
 from export_worker.lifecycle.export import Export, accepted
+from export_worker.redis.file_lists import read_state
 from export_worker.redis.scripts import original_bytes
 
 _log = structlog.get_logger(__name__)
@@ -26,13 +27,16 @@ class ClaimedStep:
     Args:
         claims: How often this step was claimed. A number above 1 means that another worker began the step and did not
             finish it.
-        deaths: How many workers stopped responding while they ran this step, since it last stored a file.
+        deaths: How many workers stopped responding while they ran this step, since its transfer last got
+            further.
         probe: The step makes the call that tests a connection whose circuit breaker is open. Its failure uses no
             attempt.
+        slotless: The step needs no slot of the worker: it only ends or restarts an export.
         cancel: Cancellation of the export was requested.
         retry: The step from which a retry was requested: submit, poll, transfer, or empty.
         durations_s: How long the last operations of this kind took on this connection.
         trace: The W3C traceparent of the request, or empty.
+        has_lists: Redis has the lists of the export's files apart from its state; see `file_lists`.
         since_s: When the claim was sent, on the monotonic clock. The lease began then or later.
     """
 
@@ -43,11 +47,33 @@ class ClaimedStep:
     claims: int = 1
     deaths: int = 0
     probe: bool = False
+    slotless: bool = False
     cancel: bool = False
     retry: str = ""
     durations_s: tuple[float, ...] = ()
     trace: str = ""
+    has_lists: bool = False
     since_s: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRoom:
+    """How many steps a worker can run now, beside those that it runs already.
+
+    Args:
+        steps: Steps that need a slot.
+        slotless: Steps that need none, because they only end or restart an export: past the deadline, cancelled,
+            retried, or given up after deaths of workers.
+        search: Due entries that are examined for such steps in addition, because others may be ahead of them.
+        running: How many steps of each connection the worker runs now.
+        per_connection: How many steps of one connection it may run; None for no limit.
+    """
+
+    steps: int
+    slotless: int
+    search: int = 0
+    running: Mapping[str, int] = field(default_factory=dict)
+    per_connection: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +82,14 @@ class ClaimResult:
 
     Args:
         next_due_ms: When the next entry is due; None when the queue is empty.
-        redis_ms: The clock of Redis.
+        time_ms: The time that all processes use. See `SharedClock`.
+        set_back_ms: By how much the clock of Redis was set back since the last claim of any worker.
     """
 
     steps: list[ClaimedStep]
     next_due_ms: int | None
-    redis_ms: int
+    time_ms: int
+    set_back_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,17 +171,19 @@ def read_claimed_step(item: Mapping[str, Any], role: Role, since_s: float) -> Cl
         claims=item["claims"],
         deaths=item["deaths"],
         probe=item["probe"],
+        slotless=item["slotless"],
         cancel=item["cancel"],
         retry=item.get("retry", ""),
         durations_s=tuple(int(duration) / 1000 for duration in item.get("durations_ms", ())),
         trace=_traceparent(item.get("trace", "")),
+        has_lists="files" in item,
         since_s=since_s,
     )
 
 
 def _read_export(item: Mapping[str, Any]) -> Export:
-    if state := item.get("state"):
-        return Export.model_validate_json(original_bytes(state))
+    if item.get("state"):
+        return read_state(item)
     # No worker has saved this record yet: it has only what the producer wrote.
     status = Status.model_validate_json(original_bytes(item.get("status", "")))
     request = ExportRequest.model_validate_json(original_bytes(item.get("request", "")))

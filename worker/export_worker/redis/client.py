@@ -20,9 +20,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from export_worker.contract.queue_jobs import dump_job, load_job
-from export_worker.errors import ConfigError, ServiceUnreachableError
+from export_worker.contract.redis_keys import Keys
+from export_worker.errors import ConfigError
 from export_worker.redis.cancellation import cancel_and_wait
-from export_worker.redis.sentinel import is_sentinel_url, parse_sentinel_url, sentinel_pool
+from export_worker.redis.failures import redis_address, redis_failure
+from export_worker.redis.sentinel import is_sentinel_url, sentinel_pool
 
 CONNECT_TIMEOUT_S = 5.0
 SOCKET_TIMEOUT_S = 10.0
@@ -41,6 +43,8 @@ PING_RETRY_S = 0.2
 """Between two pings of a Redis that has not answered yet."""
 WARN_AFTER_S = 1.0
 """A call that takes longer logs a warning with the address of Redis."""
+WRITE_CHECK_TTL_MS = 60_000
+"""Checks are repeated more often, so there is one key of them while a process is checked."""
 
 # The standard library's logger: most commands, and services that use this package, do not configure structlog.
 _log = logging.getLogger(__name__)
@@ -57,7 +61,7 @@ def open_redis(redis_url: str, *, retries: int = PRODUCER_RETRIES, max_connectio
     Raises:
         ConfigError: The URL is malformed.
     """
-    _address(redis_url)  # refuses a malformed URL before redis-py quotes it in a message
+    redis_address(redis_url)  # refuses a malformed URL before redis-py quotes it in a message
     retry = Retry(ExponentialWithJitterBackoff(base=0.1, cap=2.0), retries)
     # redis-py does not retry a refused connection by default: at that point the refusal is still an OSError.
     retry.update_supported_errors([OSError])
@@ -109,30 +113,6 @@ def _options_of(redis_url: str) -> dict[str, Any]:
             return {}
 
 
-def _address(redis_url: str) -> str:
-    """Returns the address of Redis for messages, without any part of the URL that may be a password.
-
-    Raises:
-        ConfigError: The URL is malformed.
-    """
-    if is_sentinel_url(redis_url):
-        try:
-            return parse_sentinel_url(redis_url).address
-        except ValueError as error:
-            raise ConfigError(f"redis_url: {error}") from None
-    try:
-        parts = urlsplit(redis_url)
-        host, port = parts.hostname or "localhost", parts.port or 6379
-    except ValueError:
-        # Python's message quotes the text that it parsed as the port, which may be a part of the password.
-        advice = "is malformed; percent-encode the special characters of its password"
-        raise ConfigError(f"redis_url: {advice}") from None
-    if parts.scheme == "unix":
-        return parts.path
-    database = parts.path if parts.path[1:].isdecimal() else ""
-    return f"[{host}]:{port}{database}" if ":" in host else f"{host}:{port}{database}"
-
-
 class Commands(Protocol):
     """The commands that are sent outside of scripts, with the types of the asyncio client.
 
@@ -151,20 +131,14 @@ class Commands(Protocol):
     def lrange(self, key: str, start: int, end: int) -> Awaitable[list[bytes]]:
         """Returns a part of a list."""
 
-    def set(self, key: str, value: str, *, nx: bool = False, px: int | None = None) -> Awaitable[bool | None]:
-        """Sets a string."""
-
     def get(self, key: str) -> Awaitable[bytes | None]:
         """Returns a string."""
-
-    def time(self) -> Awaitable[tuple[int, int]]:
-        """Returns the clock of Redis: seconds and microseconds since the epoch."""
 
     def delete(self, *keys: str) -> Awaitable[int]:
         """Removes keys."""
 
-    def zadd(self, key: str, scores: dict[str, float]) -> Awaitable[int]:
-        """Sets scores in a sorted set."""
+    def zadd(self, key: str, scores: dict[str, float], *, xx: bool = False) -> Awaitable[int]:
+        """Sets scores in a sorted set; with `xx`, only of members that it has."""
 
     def zcard(self, key: str) -> Awaitable[int]:
         """Returns the size of a sorted set."""
@@ -209,18 +183,13 @@ def commands(redis: ArqRedis) -> Commands:
     return cast("Commands", redis)
 
 
-def redis_unreachable(redis_url: str, error: RedisError | OSError) -> ServiceUnreachableError:
-    """Returns the error for users. It names the address, and no part of the URL that may be a password."""
-    reason = str(error) or "it does not answer in time"
-    if isinstance(error, AuthenticationError):
-        return ServiceUnreachableError(
-            f"Redis at {_address(redis_url)} refuses the user or the password ({reason}); "
-            "correct redis_url (EXPORT_REDIS_URL)"
-        )
-    return ServiceUnreachableError(
-        f"cannot reach Redis at {_address(redis_url)} ({reason}); "
-        "is it running, and is redis_url (EXPORT_REDIS_URL) right?"
-    )
+async def check_writes(redis: ArqRedis, keys: Keys) -> None:
+    """Writes one small key, which expires. A Redis that is read-only, full or without rights answers reads as usual.
+
+    Raises:
+        RedisError: Redis does not accept writes, or does not answer.
+    """
+    await redis.set(keys.write_check, "1", px=WRITE_CHECK_TTL_MS)
 
 
 @asynccontextmanager
@@ -228,14 +197,15 @@ async def translate_redis_errors(redis_url: str) -> AsyncIterator[None]:
     """Ends the block, one call of a producer, after `CALL_TIMEOUT_S`, and translates its errors.
 
     Raises:
-        ServiceUnreachableError: Redis cannot be reached, or has not answered within `CALL_TIMEOUT_S`.
+        ServiceUnreachableError: Redis cannot be reached, refuses a command, or has not answered within
+            `CALL_TIMEOUT_S`.
     """
     try:
         async with asyncio.timeout(CALL_TIMEOUT_S):
             with _warning_if_slow(redis_url):
                 yield
     except (RedisError, OSError) as error:
-        raise redis_unreachable(redis_url, error) from None
+        raise redis_failure(redis_url, error) from None
 
 
 @contextmanager
@@ -249,7 +219,7 @@ def _warning_if_slow(redis_url: str) -> Iterator[None]:
 
 
 def _warn_of_waiting(redis_url: str) -> None:
-    _log.warning("waiting for Redis at %s", _address(redis_url))
+    _log.warning("waiting for Redis at %s", redis_address(redis_url))
 
 
 async def wait_for_redis(redis_url: str, stop: asyncio.Event | None = None) -> None:
@@ -270,10 +240,10 @@ async def wait_for_redis(redis_url: str, stop: asyncio.Event | None = None) -> N
         with _warning_if_slow(redis_url):
             await asyncio.wait({pinging, stopping}, timeout=STARTUP_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         if not pinging.done():
-            raise redis_unreachable(redis_url, failures[-1] if failures else TimeoutError())
+            raise redis_failure(redis_url, failures[-1] if failures else TimeoutError())
         pinging.result()
     except AuthenticationError as error:
-        raise redis_unreachable(redis_url, error) from None
+        raise redis_failure(redis_url, error) from None
     finally:
         await cancel_and_wait(pinging, stopping)
         await close_redis(redis)

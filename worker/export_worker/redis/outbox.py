@@ -1,8 +1,11 @@
 """The outbox in Redis: for each sink, which events are to be delivered, and when.
 
 The commit that ends an export puts its event here in the same atomic write, so that there is no phase without its
-event. A delivery that is taken and not acknowledged is due again after the visibility timeout, so every event is
-delivered at least once. The number of refusals is kept here, too, so that a restarted worker continues to count.
+event. A worker that takes a delivery holds a lease on it, and renews the lease while the delivery runs. A delivery that
+is not acknowledged is due again when its lease ends, so every event is delivered at least once. The number of refusals
+is kept here, too, so that a restarted worker continues to count.
+
+The events of one export are taken in their order: a later one waits while an earlier one is in the outbox of the sink.
 """
 
 import json
@@ -19,8 +22,12 @@ from export_worker.redis.scripts import Script
 
 DELIVERIES_MAX = 50
 """Deliveries that one call takes, unless the caller says otherwise."""
-VISIBILITY_S = 60.0
-"""Longer than a delivery may take. A dispatcher that dies delays its events by this time."""
+DELIVERY_LEASE_S = 10.0
+"""A worker that dies delays its events by this time. Events of a killed worker must be delivered within 30 s."""
+ORDER_RECHECK_S = 1.0
+"""Wait of an event until the outbox is searched again for an earlier event of its export."""
+SCAN_MAX = 500
+"""Due events that one call examines when most wait for earlier ones: about a millisecond of Redis's time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +61,39 @@ class Outbox:
 
     Args:
         retention_s: For this time undelivered events are listed.
+        lease_s: How long a lease lasts after it was taken or renewed.
     """
 
-    def __init__(self, redis: ArqRedis, keys: Keys, retention_s: float = 7 * 86_400.0) -> None:
+    def __init__(
+        self, redis: ArqRedis, keys: Keys, retention_s: float = 7 * 86_400.0, *, lease_s: float = DELIVERY_LEASE_S
+    ) -> None:
         self._client = redis
         self._redis = commands(redis)
         self._keys = keys
         self._retention_ms = int(retention_s * 1000)
+        self.lease_s = lease_s
         self._take = Script(redis, script("take_deliveries"))
 
     async def take(self, sink: str, now: datetime, most: int = DELIVERIES_MAX) -> list[Delivery]:
-        """Takes due deliveries of one sink. Each is due again later unless it is acknowledged."""
+        """Takes due deliveries of one sink. Each is due again when its lease ends, unless it is acknowledged."""
         answer = await self._take.document(
             [self._keys.outbox(sink), self._keys.refusals(sink)],
             {
                 "now_ms": epoch_ms(now),
-                "visible_again_ms": epoch_ms(now + timedelta(seconds=VISIBILITY_S)),
+                "lease_until_ms": epoch_ms(now + timedelta(seconds=self.lease_s)),
+                "recheck_ms": epoch_ms(now + timedelta(seconds=ORDER_RECHECK_S)),
                 "max": most,
+                "scan_max": SCAN_MAX,
                 "event_prefix": self._keys.event(""),
             },
         )
         return [_delivery(**item) for item in answer.get("deliveries", ())]
+
+    async def renew(self, sink: str, event_id: str, now: datetime) -> None:
+        """Renews the lease of a delivery that runs."""
+        until_ms = epoch_ms(now + timedelta(seconds=self.lease_s))
+        # An event that another worker has delivered meanwhile must not be added again.
+        await self._redis.zadd(self._keys.outbox(sink), {event_id: until_ms}, xx=True)
 
     async def acknowledge(self, sink: str, event_id: str) -> None:
         """Removes a delivery that the sink has accepted."""
@@ -88,7 +107,9 @@ class Outbox:
         """Counts a refusal, and schedules the delivery to be retried after `wait_s` seconds."""
         first_ms = epoch_ms(now) if delivery.first_ms is None else delivery.first_ms
         async with self._client.pipeline(transaction=True) as pipe:
-            pipe.zadd(self._keys.outbox(sink), {delivery.event_id: epoch_ms(now + timedelta(seconds=wait_s))})
+            due_ms = epoch_ms(now + timedelta(seconds=wait_s))
+            # If the lease has ended, another worker may have delivered the event. Then it must not be added again.
+            pipe.zadd(self._keys.outbox(sink), {delivery.event_id: due_ms}, xx=True)
             pipe.hset(self._keys.refusals(sink), delivery.event_id, f"{delivery.failures + 1}:{first_ms}")
             pipe.pexpire(self._keys.refusals(sink), self._retention_ms)
             await pipe.execute()

@@ -28,17 +28,19 @@ from export_worker.contract.status import Phase, Progress
 from export_worker.errors import LeaseLostError
 from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.endings import WORKER_DEATHS_MAX
-from export_worker.lifecycle.export import Ended, Export, Transferring, event_of, status_of
+from export_worker.lifecycle.export import Ended, Export, event_of, has_progressed
 from export_worker.redis.claims import (
     NO_SIGNAL,
     ClaimedStep,
     ClaimResult,
+    ClaimRoom,
     ConnectionLimits,
     PlatformSignal,
     Renewal,
     Timings,
     read_claimed_step,
 )
+from export_worker.redis.file_lists import encode_lists, encode_record, is_apart
 from export_worker.redis.lua import script
 from export_worker.redis.scripts import Script
 
@@ -103,16 +105,16 @@ class Store:
         }
         self._timings = timings
         self._claim: dict[Role, Script] = {
-            role: Script(redis, script("claim", f"claim_{role}")) for role in get_args(Role)
+            role: Script(redis, script("clock", "claim", f"claim_{role}")) for role in get_args(Role)
         }
         self._save, self._renew, self._release, self._hand_back = (
             Script(redis, script(name)) for name in ("commit", "renew", "release", "hand_back")
         )
 
-    async def claim(self, role: Role, most: int, now: datetime) -> ClaimResult:
-        """Claims up to `most` due steps of one role."""
+    async def claim(self, role: Role, room: ClaimRoom, now: datetime) -> ClaimResult:
+        """Claims due steps of one role, as many as there is room for."""
         since_s = time.monotonic()
-        answer = await self._claim[role].document(self._claim_keys(role), self._claim_arguments(role, most, now))
+        answer = await self._claim[role].document(self._claim_keys(role), self._claim_arguments(role, room, now))
         steps = []
         for item in answer.get("steps", ()):
             claimed = read_claimed_step(item, role, since_s)
@@ -120,21 +122,25 @@ class Store:
                 steps.append(claimed)
             else:
                 await self._return_unbegun(item["export_id"], item["step"], item["version"], role, now, refused=True)
-        return ClaimResult(steps, answer.get("next_due_ms"), answer["redis_ms"])
+        return ClaimResult(steps, answer.get("next_due_ms"), answer["time_ms"], answer.get("set_back_ms", 0))
 
     def _claim_keys(self, role: Role) -> list[str]:
         keys = self._keys
-        shared = [keys.queue(role), keys.open, keys.aside(role), keys.contact, keys.spared, keys.created]
+        shared = [keys.queue(role), keys.open, keys.aside(role), keys.contact, keys.spared, keys.created, keys.clock]
         return [*shared, keys.ring] if role == "transfer" else shared
 
-    def _claim_arguments(self, role: Role, most: int, now: datetime) -> dict[str, object]:
+    def _claim_arguments(self, role: Role, room: ClaimRoom, now: datetime) -> dict[str, object]:
         lease_s = self._timings.lease_s
         return {
             "now_ms": epoch_ms(now),
             "now": isoformat(now),
             "role": role,
             "owner": self._owner,
-            "max": most,
+            "max": room.steps,
+            "slotless_max": room.slotless,
+            "search_max": room.search,
+            "running": room.running,
+            "connection_max": SCAN_MAX if room.per_connection is None else room.per_connection,
             "scan_max": SCAN_MAX,
             "lease_ms": _ms(lease_s),
             "aside_ms": _ms(OFFERED_TO_OTHERS_S),
@@ -183,11 +189,11 @@ class Store:
         Raises:
             LeaseLostError: Another worker has claimed the step; nothing was changed.
         """
-        file_stored = _stored_files(decision.export) > _stored_files(claimed.export)
+        progressed = has_progressed(claimed.export, decision.export)
         await self._save_decision(
-            claimed, decision, now, signal, {"mode": "checkpoint", "file_stored": file_stored or None}
+            claimed, decision, now, signal, {"mode": "checkpoint", "progressed": progressed or None}
         )
-        return replace(claimed, export=decision.export)
+        return replace(claimed, export=decision.export, has_lists=is_apart(decision.export))
 
     async def commit(
         self, claimed: ClaimedStep, decision: Decision, now: datetime, signal: PlatformSignal = NO_SIGNAL
@@ -240,8 +246,8 @@ class Store:
             "export_id": export.export_id,
             "prefix": self._keys.prefix,
             "retention_ms": _ms(self._timings.retention_s),
-            "state": export.model_dump_json(exclude_none=True),
-            "status": status_of(export).model_dump_json(),
+            **encode_record(export),
+            **encode_lists(claimed.export if claimed.has_lists else None, export),
             "phase": export.phase,
             "created_ms": epoch_ms(export.created_at),
             "going_ms": epoch_ms(export.set_going_at),
@@ -290,12 +296,13 @@ class Store:
         ]
 
     async def renew(
-        self, steps: Sequence[tuple[ClaimedStep, Progress | None]], now: datetime
+        self, steps: Sequence[tuple[ClaimedStep, Progress | None]], now: datetime, *, last_s: float | None = None
     ) -> tuple[list[Renewal], str]:
         """Renews the leases of steps in one call, and saves how far their transfers are.
 
         Args:
             steps: Each step with its progress; None leaves the saved progress unchanged.
+            last_s: This is the last renewal, and the leases end after this time; None for a whole lease.
 
         Returns:
             One answer for each step, in the same order, and the first error of those that failed.
@@ -307,7 +314,8 @@ class Store:
             [keys.open, keys.queue("control"), keys.queue("transfer")],
             {
                 "prefix": keys.prefix,
-                "until_ms": epoch_ms(now + timedelta(seconds=self._timings.lease_s)),
+                "until_ms": epoch_ms(now + timedelta(seconds=self._timings.lease_s if last_s is None else last_s)),
+                "last": True if last_s is not None else None,
                 "steps": [self._renewal(claimed, progress) for claimed, progress in steps],
             },
         )
@@ -337,10 +345,6 @@ class Store:
                 "wake": keys.wake(claimed.role),
             },
         )
-
-
-def _stored_files(export: Export) -> int:
-    return len(export.state.stored) if isinstance(export.state, Transferring) else 0
 
 
 def _ms(seconds: float) -> int:

@@ -15,6 +15,7 @@ from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Phase
 from export_worker.redis.claims import Timings
 from export_worker.redis.client import commands
+from export_worker.redis.lock import TimedLock
 from export_worker.redis.lua import script
 from export_worker.redis.record_store import TIMELINE_MAX
 from export_worker.redis.scripts import Script
@@ -36,7 +37,7 @@ class Sweeper:
         self._client = redis
         self._redis = commands(redis)
         self._keys = keys
-        self._owner = owner
+        self._lock = TimedLock(redis, keys.sweep, owner, timings.grace_s)
         self._timings = timings
         self._script = Script(redis, script("sweep"))
 
@@ -46,8 +47,7 @@ class Sweeper:
         Returns:
             The ids of the exports whose queue entry was lost.
         """
-        lease_ms = int(self._timings.grace_s * 1000)
-        if not await self._redis.set(self._keys.sweep, self._owner, nx=True, px=lease_ms):
+        if not await self._lock.take(now):
             return []
         await self._remove_expired(now)
         return await self._enqueue_overdue(now)

@@ -59,9 +59,13 @@ _PAGES: dict[FaultName, Callable[[Fault], web.Response]] = {
     "throttled": lambda fault: web.Response(
         status=429, text="slow down", headers={"Retry-After": str(fault.retry_after_s)}
     ),
+    "unavailable": lambda fault: web.Response(
+        status=503, text=fault.message, headers={"Retry-After": str(fault.retry_after_s)}
+    ),
     "error5xx": lambda fault: web.Response(status=fault.status or 503, text=fault.message),
     "unauthorized": lambda _fault: unauthorized(),
     "missing": lambda _fault: web.Response(status=404, text="no such file"),
+    "unknown_job": lambda _fault: json_answer({"error": "not_found", "message": "no such job"}, 404),
     "redirect": lambda fault: web.Response(status=302, headers={"Location": fault.location or "/"}),
     "malformed": lambda _fault: web.Response(text=_BROKEN_JSON, content_type="application/json"),
     "error_page": _error_page,

@@ -16,9 +16,11 @@ Validator = Literal["etag", "weak_etag", "last_modified", "none"]
 FaultName = Literal[
     "slow",
     "throttled",
+    "unavailable",
     "error5xx",
     "unauthorized",
     "missing",
+    "unknown_job",
     "redirect",
     "error_page",
     "malformed",
@@ -64,6 +66,7 @@ _CALLS_OF_FAULT: dict[FaultName, tuple[CallType, ...]] = {
     "unknown_stage": ("submit", "poll"),
     "empty_uris": ("poll",),
     "null_job": ("poll",),
+    "unknown_job": ("poll",),
     "error_stage": ("submit", "poll"),
     "error_at_submit": ("submit",),
     "finish_at_submit": ("submit",),
@@ -170,7 +173,7 @@ class Fault(_Options):
 
 
 FLAKY: tuple[Fault, ...] = (
-    Fault(on="submit", fault="error5xx", status=503),
+    Fault(on="submit", fault="unavailable", retry_after_s=0),
     Fault(on="poll", fault="throttled"),
     Fault(on="poll", fault="error5xx", status=500),
     Fault(on="poll", fault="unknown_stage", stage="WAITING_FOR_BETTER_TIMES"),

@@ -12,14 +12,14 @@ from redis.exceptions import RedisError
 
 from export_worker.contract.model import epoch_ms
 from export_worker.redis.cancellation import cancel_and_wait
-from export_worker.redis.outbox import VISIBILITY_S, Delivery, Outbox
+from export_worker.redis.outbox import Delivery, Outbox
 from export_worker.sinks.base import SinkDisabledError, SinkError, SinkRefusedError, SinkRoute
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, EventDelivered, EventRefused, Instrument
 
 OUTBOX_POLL_S = 0.25
 """Wait between reads of an empty outbox: the longest delay of an event, for four small calls a second and sink."""
-DELIVERY_TIMEOUT_S = VISIBILITY_S - 15.0
-"""A delivery that took longer than the visibility timeout would be started a second time while it still runs."""
+DELIVERY_TIMEOUT_S = 45.0
+"""A receiver that has not answered after this time has probably lost the request. Its slot is for another event."""
 FLUSH_TIMEOUT_S = 8.0
 """For the last deliveries of a worker that stops. Another worker retries those that do not end in time."""
 
@@ -149,7 +149,7 @@ class _SinkDispatcher:
 
     async def _deliver(self, delivery: Delivery) -> None:
         try:
-            error = await self._try_to_deliver(delivery)
+            error = await self._try_within_lease(delivery)
             if error is not None:
                 await self._record_failure(delivery, error)
                 return
@@ -159,6 +159,23 @@ class _SinkDispatcher:
         except (RedisError, OSError) as error:
             # Redis has no record of this delivery, so the outbox offers it again: no event is lost.
             _log.warning("event.not_recorded", sink=self._name, event_id=delivery.event_id, error=str(error))
+
+    async def _try_within_lease(self, delivery: Delivery) -> SinkError | None:
+        """Delivers the event, and renews the lease meanwhile. Returns the error if the delivery failed."""
+        renewing = asyncio.create_task(self._renew_until_cancelled(delivery))
+        try:
+            return await self._try_to_deliver(delivery)
+        finally:
+            await cancel_and_wait(renewing)
+
+    async def _renew_until_cancelled(self, delivery: Delivery) -> None:
+        while True:
+            await asyncio.sleep(self._outbox.lease_s / 3)
+            try:
+                await self._outbox.renew(self._name, delivery.event_id, self._clock())
+            except (RedisError, OSError) as error:
+                # If the lease ends, another worker delivers the event as well.
+                _log.debug("event.lease_not_renewed", sink=self._name, event_id=delivery.event_id, error=str(error))
 
     async def _try_to_deliver(self, delivery: Delivery) -> SinkError | None:
         """Delivers the event, and returns the error if the delivery failed."""

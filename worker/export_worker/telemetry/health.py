@@ -133,7 +133,7 @@ class Health:
 
     async def metrics(self) -> bytes:
         """Returns the page for Prometheus, without the queue's metrics while Redis is unreachable."""
-        return await self._metrics.text(await self._snapshot())
+        return await self._metrics.text(await self._snapshot(), writable="redis" not in self.problems())
 
     async def _snapshot(self) -> QueueSnapshot | None:
         try:

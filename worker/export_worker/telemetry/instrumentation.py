@@ -67,6 +67,21 @@ class PlatformCalled:
     code: str | None = None
 
 
+SubmitOutcome = Literal["resubmitted", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitUnclear:
+    """The platform may have received a submit, but its operation is unknown.
+
+    Args:
+        outcome: Whether the export submits again, or has failed because its connection does not allow that.
+    """
+
+    connection: str
+    outcome: SubmitOutcome
+
+
 @dataclass(frozen=True, slots=True)
 class StorageCalled:
     """One call to S3 has ended. The client's own retries are part of the call.
@@ -132,6 +147,7 @@ Detail = (
     StepTaken
     | ExportEnded
     | PlatformCalled
+    | SubmitUnclear
     | StorageCalled
     | FileStored
     | UploadSwept

@@ -24,6 +24,8 @@ from export_worker.telemetry.instrumentation import (
     PlatformVerb,
     StepTaken,
     StorageCalled,
+    SubmitOutcome,
+    SubmitUnclear,
     UploadSwept,
 )
 from export_worker.telemetry.logs import dropped_lines
@@ -151,7 +153,7 @@ class Metrics:
                 self._polls.labels(connection, detail.kind).observe(detail.polls)
             case LeaseLost():
                 self._leases.labels(detail.role).inc()
-            case PlatformCalled():
+            case PlatformCalled() | SubmitUnclear():
                 self._platform.on(detail)
             case StorageCalled() | FileStored() | UploadSwept():
                 self._storage.on(detail)
@@ -167,13 +169,14 @@ class Metrics:
         """Returns the name of every metric family."""
         return {family.name for family in self._registry.collect()}
 
-    async def text(self, snapshot: QueueSnapshot | None) -> bytes:
+    async def text(self, snapshot: QueueSnapshot | None, *, writable: bool = True) -> bytes:
         """Returns every metric in Prometheus's text format.
 
         Args:
             snapshot: The metrics of the queue; None when Redis is unreachable, and then the page has none of them.
+            writable: Whether Redis accepts the writes of this process.
         """
-        self._queue.set(snapshot)
+        self._queue.set(snapshot, redis_up=writable and snapshot is not None)
         # The metrics of the process are read from files in /proc, so not on the event loop.
         return await asyncio.to_thread(generate_latest, self._registry)
 
@@ -193,12 +196,23 @@ class _PlatformMetrics:
             ("connection", "call", "code"),
             registry=registry,
         )
+        self._unclear = Counter(
+            "export_worker_unclear_submits_total",
+            "Submits that the platform may have received although their operation is unknown",
+            ("connection", "outcome"),
+            registry=registry,
+        )
 
     def expect(self, connection: str) -> None:
         for verb in get_args(PlatformVerb):
             self._errors.labels(connection, verb, ErrorCode.AUTH_FAILED.value)
+        for outcome in get_args(SubmitOutcome):
+            self._unclear.labels(connection, outcome)
 
-    def on(self, detail: PlatformCalled) -> None:
+    def on(self, detail: PlatformCalled | SubmitUnclear) -> None:
+        if isinstance(detail, SubmitUnclear):
+            self._unclear.labels(detail.connection, detail.outcome).inc()
+            return
         self._durations.labels(detail.connection, detail.verb).observe(detail.duration_s)
         if detail.code is not None:
             self._errors.labels(detail.connection, detail.verb, detail.code).inc()
@@ -304,16 +318,17 @@ class _QueueMetrics(Collector):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._snapshot: QueueSnapshot | None = None
+        self._redis_up = False
         registry.register(self)
 
-    def set(self, snapshot: QueueSnapshot | None) -> None:
-        self._snapshot = snapshot
+    def set(self, snapshot: QueueSnapshot | None, *, redis_up: bool) -> None:
+        self._snapshot, self._redis_up = snapshot, redis_up
 
     def collect(self) -> Iterator[Metric]:
         """Yields every metric; one whose value is unknown has no sample."""
         snapshot = self._snapshot
-        up = GaugeMetricFamily(f"{PREFIX}redis_up", "Whether Redis returned the metrics of the queue")
-        up.add_metric([], float(snapshot is not None))
+        up = GaugeMetricFamily(f"{PREFIX}redis_up", "Whether Redis accepts writes and returned these metrics")
+        up.add_metric([], float(self._redis_up))
         yield up
         for name, (field, label, text) in QUEUE_METRICS.items():
             family = GaugeMetricFamily(PREFIX + name, text, labels=[label] if label else [])

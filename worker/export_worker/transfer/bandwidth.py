@@ -1,4 +1,4 @@
-"""Bandwidth limits, in bytes per second over all transfers that share a limit.
+"""Bandwidth limits, in bytes per second over all transfers that share a limit; and the least that a source must send.
 
 Transfers are served in order of arrival. After each piece that a transfer has read, it waits until the limit allows
 these bytes. Meanwhile the socket's buffer fills and slows the sender down, so no bytes accumulate in this process. The
@@ -16,6 +16,7 @@ class BandwidthLimit:
     Args:
         bytes_per_s: None for no limit.
         within: A wider limit, which applies in addition.
+        min_bytes_per_s: What each source must send at least; see `MinimumRate`. 0 for no minimum.
         clock: Returns seconds that never decrease.
     """
 
@@ -24,9 +25,12 @@ class BandwidthLimit:
         bytes_per_s: float | None = None,
         within: "BandwidthLimit | None" = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        min_bytes_per_s: float = 0.0,
     ) -> None:
         self._bytes_per_s = bytes_per_s
         self._within = within
+        self.min_bytes_per_s = min_bytes_per_s
         self._clock = clock
         self._free_at_s = 0.0
 

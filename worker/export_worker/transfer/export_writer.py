@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC
 
 from export_worker.contract.status import Manifest, ManifestObject
@@ -142,7 +142,8 @@ class ExportWriter:
         """
         not_resumable = restart_reason(download, recovered.resumable)
         if not_resumable is None:
-            await callbacks.on_upload_changed(recovered.resumable, f"resumed the upload of {recovered}")
+            resumed = replace(recovered.resumable, parts=len(recovered.parts))
+            await callbacks.on_upload_changed(resumed, f"resumed the upload of {recovered}")
             return recovered
         await recovered.upload.abort()
         await callbacks.on_upload_changed(None, _restart_note(recovered.resumable, not_resumable))

@@ -12,7 +12,6 @@ from typing import Protocol
 
 from export_worker.platforms.base import Receiver
 from export_worker.s3.threads import run_in_thread
-from export_worker.transfer.bandwidth import BandwidthLimit
 from export_worker.transfer.source import SNIFF_BYTES, ValidatedSource, refuse_html
 from export_worker.transfer.transforms.base import Transform
 
@@ -67,14 +66,15 @@ class DirectReader:
 
     Args:
         receiver: Nothing has been read from it.
-        bandwidth: Limit at which it is read.
-        is_rest: It starts in the middle of a file, whose beginning an earlier attempt has checked.
+        source: The source of the receiver. It may start in the middle of a file, whose beginning an earlier attempt has
+            checked.
     """
 
-    def __init__(self, receiver: Receiver, bandwidth: BandwidthLimit, *, is_rest: bool) -> None:
+    def __init__(self, receiver: Receiver, source: ValidatedSource) -> None:
         self._receiver = receiver
-        self._bandwidth = bandwidth
-        self._at_start = not is_rest
+        self._bandwidth = source.bandwidth
+        self._rate = source.rate
+        self._at_start = not source.is_rest
 
     async def fill(self, buffer: memoryview) -> int:
         """See `PartReader`.
@@ -96,7 +96,7 @@ class DirectReader:
         """Receives a whole part at once, unless a bandwidth limit requires smaller pieces."""
         filled, piece_bytes = 0, self._bandwidth.piece_bytes or len(buffer)
         while filled < len(buffer) and not await self.at_end():
-            count_bytes = await self._receiver.receive_into(buffer[filled : filled + piece_bytes])
+            count_bytes = await self._rate.wait_for(self._receiver.receive_into(buffer[filled : filled + piece_bytes]))
             await self._bandwidth.spend(count_bytes)
             filled += count_bytes
         return filled
@@ -115,7 +115,7 @@ async def open_reader(
     """
     receiver = source.receiver() if transform is None else None
     if receiver is not None:
-        yield DirectReader(receiver, source.bandwidth, is_rest=source.is_rest)
+        yield DirectReader(receiver, source)
         return
     async with aclosing(source.chunks()) as pieces:
         if transform is None:

@@ -7,9 +7,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
-from export_worker.platforms.base import Direct, Download, Receiver
+from export_worker.platforms.base import Computed, Direct, Download, Receiver
 from export_worker.s3.checksums import CRC64NVME, Checksum
 from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
+from export_worker.transfer.minimum_rate import MinimumRate
 
 SNIFF_BYTES = 64 * 1024
 """No error page of a gateway is larger, and holding it costs little memory."""
@@ -50,6 +51,7 @@ class ValidatedSource:
         self._json_expected = file_name.lower().endswith(_JSON_EXTENSIONS)
         self._progress = progress
         self.bandwidth = bandwidth
+        self.rate = MinimumRate(bandwidth.min_bytes_per_s, is_computed=isinstance(download, Computed))
         self._hashed = hashed
         self.is_rest = False
         self._checksum = Checksum(CRC64NVME)
@@ -69,12 +71,13 @@ class ValidatedSource:
 
         Raises:
             DownloadInvalidError: It is an error page.
-            DownloadInterruptedError: The connection broke, or the body is shorter or longer than announced.
+            DownloadInterruptedError: The connection broke, the source is too slow, or the body does not have the
+                announced length.
         """
         head: list[bytes] = []
         checked = self.is_rest  # an earlier attempt checked the beginning of the file
         async with _closed_at_end(self._download.chunks()) as chunks:
-            async for chunk in chunks:
+            while (chunk := await self.rate.wait_for(anext(chunks, None))) is not None:
                 self._count(chunk)
                 await self.bandwidth.spend(len(chunk))
                 if checked:
@@ -95,7 +98,11 @@ class ValidatedSource:
 
     def receiver(self) -> Receiver | None:
         """Returns a receiver of the body that replaces `chunks`, if the download supports it. It validates nothing."""
-        return self._download.receiver(self._progress) if isinstance(self._download, Direct) else None
+        return self._download.receiver(self._received) if isinstance(self._download, Direct) else None
+
+    def _received(self, count_bytes: int) -> None:
+        self.rate.count(count_bytes)
+        self._progress(count_bytes)
 
     def _count(self, chunk: bytes) -> None:
         self.bytes_read += len(chunk)
@@ -104,7 +111,7 @@ class ValidatedSource:
         total_bytes = self._download.total_bytes
         if total_bytes is not None and self.bytes_read > total_bytes:
             raise DownloadInterruptedError(f"the download is longer than the {total_bytes} bytes that were announced")
-        self._progress(len(chunk))
+        self._received(len(chunk))
 
     def _check_whole(self, body: bytes) -> None:
         refuse_html(body)

@@ -61,8 +61,12 @@ def build_connections(
     for name, settings in config.connections.items():
         driver = build_driver(name, settings, redactor)
         stack.push_async_callback(driver.close)
-        bandwidth = BandwidthLimit(_bytes_per_s(settings.mib_per_second), process_limit)
-        policy = _policy(config, settings.poll)
+        bandwidth = BandwidthLimit(
+            _bytes_per_s(settings.mib_per_second),
+            process_limit,
+            min_bytes_per_s=config.transfer.min_kib_per_s * 1024,
+        )
+        policy = replace(_policy(config, settings.poll), resubmit=settings.resubmit)
         connections[name] = Connection(settings.platform, driver, policy, bandwidth, rate_limits[name])
     return connections
 

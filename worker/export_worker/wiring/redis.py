@@ -7,7 +7,8 @@ from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
 from export_worker.config import Config
-from export_worker.redis.client import close_redis, open_redis, redis_unreachable, translate_redis_errors
+from export_worker.redis.client import close_redis, open_redis, translate_redis_errors
+from export_worker.redis.failures import redis_failure
 
 PROBE_CONNECTIONS = 4
 """A check, a health page and a scrape each make one call at a time; a second one may overlap."""
@@ -39,6 +40,6 @@ async def open_command_redis(config: Config) -> AsyncIterator[ArqRedis]:
             await redis.ping()
         yield redis
     except (RedisError, OSError) as error:
-        raise redis_unreachable(config.redis_url, error) from None
+        raise redis_failure(config.redis_url, error) from None
     finally:
         await close_redis(redis)

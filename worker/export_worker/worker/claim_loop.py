@@ -13,33 +13,41 @@ It replaces these parts of arq's loop:
 
 import asyncio
 import time
+from collections import Counter
 from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
 import structlog
 from arq.worker import Worker, func
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.queue_jobs import STEP_FUNCTION, dump_job, load_job
 from export_worker.contract.redis_keys import Role
 from export_worker.redis.cancellation import cancel_and_wait
-from export_worker.redis.claims import ClaimedStep
+from export_worker.redis.claims import ClaimedStep, ClaimRoom
 from export_worker.redis.clock import SharedClock
+from export_worker.redis.failures import is_unreachable
 from export_worker.worker.step_queue import StepQueue
 from export_worker.worker.step_runner import StepRunner
 
 QUEUE_POLL_S = 1.0
 """Longest wait between two claims without a notification. Notifications are sent once and may be lost."""
+SLOTLESS_MAX = 8
+"""Steps that only end or restart an export, and that run beside the slots. Most take two short calls to Redis. The
+limit keeps them few when S3 or the platform does not answer them."""
+SEARCH_MAX = 250
+"""Due entries that are examined once in `QUEUE_POLL_S` for such steps: about 2 ms of Redis's time."""
 CLAIM_RETRY_S = 0.5
 """Wait between two claims while Redis is unreachable or refuses claims."""
 CLAIM_TIMEOUT_S = 2.0
 """How long a stopping worker waits for a claim that is on its way."""
 CLEANUP_TIMEOUT_S = 8.0
-"""How long a cancelled step may take to end its S3 calls and release its lease. Then it is cancelled again."""
+"""How long a cancelled step may take to end its S3 calls and release its lease. Then its lease ends, and the step is
+cancelled again."""
+CLOCK_STEP_MS = 1000
+"""From this step back on, the clock of Redis was not corrected by NTP, and a person should know."""
 
 _log = structlog.get_logger(__name__)
 
@@ -52,9 +60,12 @@ class ClaimLoop(Worker):
         role: The role whose steps are claimed.
         runner: Runs the steps.
         max_jobs: Number of slots.
+        per_connection: How many slots the steps of one connection may use; None for all.
     """
 
-    def __init__(self, queue: StepQueue, role: Role, runner: StepRunner, *, max_jobs: int) -> None:
+    def __init__(
+        self, queue: StepQueue, role: Role, runner: StepRunner, *, max_jobs: int, per_connection: int | None = None
+    ) -> None:
         super().__init__(
             # arq requires a registered function. This loop never looks it up: `_start` calls the runner directly.
             functions=[func(cast("Any", runner.run), name=STEP_FUNCTION)],
@@ -71,6 +82,9 @@ class ClaimLoop(Worker):
         self._clock = queue.clock
         self._channel = queue.keys.wake(role)
         self._runner = runner
+        self._per_connection = per_connection
+        self._slots = Counter[str]()
+        self._searched_s = -QUEUE_POLL_S
         self._wake = asyncio.Event()
 
     @property
@@ -94,14 +108,17 @@ class ClaimLoop(Worker):
     async def _claim(self) -> float:
         """Starts as many due steps as there are free slots. Returns how long to wait for the next claim.
 
-        Without a free slot it claims nothing, but still calls Redis: if no worker called, the claim script would assume
-        that Redis had been unreachable.
+        Without a free slot it claims only steps that need none, such as those of exports past their deadline. It calls
+        Redis in any case: if no worker called, the claim script would assume that Redis had been unreachable.
         """
-        free, asked_s = self.max_jobs - len(self.tasks), time.monotonic()
+        asked_s = time.monotonic()
+        room = self._room(asked_s)
         try:
-            batch = await self._store.claim(self.role, free, self._clock())
+            batch = await self._store.claim(self.role, room, self._clock())
             if isinstance(self._clock, SharedClock):
-                self._clock.synchronize(batch.redis_ms, asked_s)
+                self._clock.synchronize(batch.time_ms, asked_s)
+            if batch.set_back_ms >= CLOCK_STEP_MS:
+                _log.warning("redis.clock_set_back", set_back_s=batch.set_back_ms / 1000)
             if not self.allow_pick_jobs:
                 # The worker is stopping. Without this, other workers would wait for leases of steps that never ran.
                 await asyncio.gather(*(self._store.hand_back(claimed, self._clock()) for claimed in batch.steps))
@@ -112,15 +129,28 @@ class ClaimLoop(Worker):
         self.healthy = True
         for claimed in batch.steps:
             self._start(claimed)
-        if batch.next_due_ms is None or free <= 0:
+        if batch.next_due_ms is None or room.steps <= 0:
             return QUEUE_POLL_S
         return min(QUEUE_POLL_S, max(0.0, (batch.next_due_ms - epoch_ms(self._clock())) / 1000))
+
+    def _room(self, now_s: float) -> ClaimRoom:
+        used = self._slots.total()
+        is_search_due = now_s - self._searched_s >= QUEUE_POLL_S
+        if is_search_due:
+            self._searched_s = now_s
+        return ClaimRoom(
+            steps=self.max_jobs - used,
+            slotless=SLOTLESS_MAX - (len(self.tasks) - used),
+            search=SEARCH_MAX if is_search_due else 0,
+            running=self._slots,
+            per_connection=self._per_connection,
+        )
 
     def _set_unhealthy(self, error: Exception) -> None:
         """Logs once why no step is claimed: Redis is unreachable, or refuses (read-only, full, no permission)."""
         if self.healthy:
-            unreachable = isinstance(error, RedisConnectionError | RedisTimeoutError | OSError)
-            _log.error("redis.unreachable" if unreachable else "redis.refused", role=self.role, error=str(error))
+            event = "redis.unreachable" if is_unreachable(error) else "redis.refused"
+            _log.error(event, role=self.role, error=str(error))
         self.healthy = False
 
     def _start(self, claimed: ClaimedStep) -> None:
@@ -128,11 +158,15 @@ class ClaimLoop(Worker):
         job_id = f"{claimed.export.export_id}:{claimed.step}:{claimed.version}"
         task = asyncio.create_task(self._runner.run(claimed))
         self.tasks[job_id] = task
+        if not claimed.slotless:
+            self._slots[claimed.export.request.connection] += 1
         task.add_done_callback(partial(self._finished, job_id, claimed))
 
     def _finished(self, job_id: str, claimed: ClaimedStep, task: asyncio.Task[None]) -> None:
         """Frees the slot. A failed step changed nothing, and is due again when its lease ends."""
         self.tasks.pop(job_id, None)
+        if not claimed.slotless:
+            self._slots[claimed.export.request.connection] -= 1
         self._wake.set()
         error = None if task.cancelled() else task.exception()
         if isinstance(error, RedisError):
@@ -164,4 +198,7 @@ class ClaimLoop(Worker):
             await cancel_and_wait(self.main_task)
         if self.tasks:
             await asyncio.wait(self.tasks.values(), timeout=drain_s)
-        await cancel_and_wait(*self.tasks.values(), retry_s=CLEANUP_TIMEOUT_S)
+        cancelled = list(self.tasks.values())
+        ending = asyncio.create_task(self._runner.leases.end_soon(cancelled, CLEANUP_TIMEOUT_S))
+        await cancel_and_wait(*cancelled, retry_s=CLEANUP_TIMEOUT_S)
+        await cancel_and_wait(ending)

@@ -2,19 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError
 
 from export_worker.errors import LeaseLostError
 from export_worker.lifecycle.decisions import Decision
 from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, PlatformSignal, Renewal
+from export_worker.redis.failures import is_unreachable, refusal_code
 from export_worker.redis.record_store import Store
 from export_worker.step_context import require_lease
 from export_worker.transfer.progress import TransferProgress
@@ -25,11 +24,11 @@ most a third of a lease."""
 COMMIT_RETRY_S = 0.5
 """Wait between two attempts to commit. In each attempt, the Redis client has itself retried for seconds."""
 
-REDIS_AWAY = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OutOfMemoryError, OSError)
-"""Redis restarts, fails over, or is full. Such a condition ends, and then the commit can be repeated: the script
-recognizes a commit that it has already saved."""
-REFUSED_FOR_NOW = ("NOREPLICAS", "MISCONF", "MASTERDOWN")
-"""Too few replicas, a full disk, a replica without its master. redis-py has no error classes for them."""
+TEMPORARY_REFUSALS = frozenset(
+    {"READONLY", "OOM", "NOREPLICAS", "MISCONF", "MASTERDOWN", "LOADING", "BUSY", "NOAUTH", "WRONGPASS"}
+)
+"""Redis fails over, is full or starts, or its password is being changed. Such a condition ends, and then the commit can
+be repeated: the script recognizes a commit that it has already saved."""
 
 _log = structlog.get_logger(__name__)
 
@@ -46,9 +45,13 @@ class HeldStep:
         saving: A commit of this step has been sent to Redis. Its answer states whether the lease was lost. A renewal
             that arrives after the commit finds no lease, but the lease was not lost.
         lost: Another worker has the lease now.
+        ending: The lease is not renewed any more, because the worker stops.
         cancel_delivered: The task was cancelled, because the export's cancellation was requested.
         defer_cancel: Do not cancel the task when cancellation is requested. The next step handles the request, because
             this step must first save its decision, or the answer to a call that starts an operation on the platform.
+        submit_counted: The submit of this step, and those of earlier workers in this step, are counted.
+        submit_sent: The step has sent a request that starts work on the platform.
+        unclear_submits: Submits that have turned out to be unclear in this step.
     """
 
     claimed: ClaimedStep
@@ -57,8 +60,12 @@ class HeldStep:
     progress: TransferProgress | None = None
     saving: bool = field(default=False, init=False)
     lost: bool = field(default=False, init=False)
+    ending: bool = field(default=False, init=False)
     cancel_delivered: bool = field(default=False, init=False)
     defer_cancel: bool = field(default=False, init=False)
+    submit_counted: bool = field(default=False, init=False)
+    submit_sent: bool = field(default=False, init=False)
+    unclear_submits: int = field(default=0, init=False)
 
     def check(self) -> None:
         """Checks the lease before a side effect. A process that was frozen may have lost the lease without notice.
@@ -151,12 +158,28 @@ class Leases:
             await asyncio.sleep(self._heartbeat_s)
             await self._renew_all()
 
+    async def end_soon(self, tasks: Collection[asyncio.Task[object]], within_s: float) -> None:
+        """Renews the leases of the steps that these tasks run for the last time, for at most `within_s`.
+
+        A step that hangs in a call cannot be released. Otherwise its lease would be renewed until the process exits,
+        and the next worker would wait for a whole lease.
+        """
+        ending = [held for held in self._held if held.task in tasks]
+        within_s = min(within_s, self._lease_s)
+        for held in ending:
+            held.ending = True
+            held.valid_until_s = min(held.valid_until_s, time.monotonic() + within_s)
+        await self._renew(ending, last_s=within_s)
+
     async def _renew_all(self) -> None:
-        """Renews all leases with one call: with a slow Redis, one call for each step would take longer than a lease."""
-        started_s, renewed = time.monotonic(), [(held, held.claimed) for held in self._held]
-        steps = [(claimed, None if held.progress is None else held.progress.read()) for held, claimed in renewed]
+        await self._renew([held for held in self._held if not held.ending])
+
+    async def _renew(self, steps: Sequence[HeldStep], *, last_s: float | None = None) -> None:
+        """Renews leases with one call: with a slow Redis, one call for each step would take longer than a lease."""
+        started_s, renewed = time.monotonic(), [(held, held.claimed) for held in steps]
+        asked = [(claimed, None if held.progress is None else held.progress.read()) for held, claimed in renewed]
         try:
-            answers, error = await self._store.renew(steps, self._clock())
+            answers, error = await self._store.renew(asked, self._clock(), last_s=last_s)
         except RedisError as failure:
             # The steps continue. If their leases end before Redis is back, their commits are refused.
             _log.warning("lease.renewal_failed", steps=len(steps), error=str(failure))
@@ -173,7 +196,8 @@ class Leases:
                 held.lost = True
                 held.task.cancel()
             return
-        held.valid_until_s = started_s + self._lease_s
+        if not held.ending:
+            held.valid_until_s = started_s + self._lease_s
         if answer == "cancel_requested" and not (held.cancel_delivered or held.defer_cancel):
             held.cancel_delivered = True
             held.task.cancel()
@@ -181,7 +205,7 @@ class Leases:
 
 def _is_temporary(error: Exception) -> bool:
     """Whether Redis will accept the same call later."""
-    return isinstance(error, REDIS_AWAY) or any(code in str(error) for code in REFUSED_FOR_NOW)
+    return is_unreachable(error) or refusal_code(error) in TEMPORARY_REFUSALS
 
 
 def _lost(claimed: ClaimedStep) -> LeaseLostError:

@@ -12,12 +12,9 @@ from export_worker.config import Config
 from export_worker.contract.redis_keys import Role
 from export_worker.errors import ConfigError
 from export_worker.redis.cancellation import cancel_and_wait
-from export_worker.redis.client import (
-    commands,
-    redis_unreachable,
-    wait_for_redis,
-)
+from export_worker.redis.client import commands, wait_for_redis
 from export_worker.redis.clock import SharedClock, set_clock
+from export_worker.redis.failures import is_unreachable, redis_failure
 from export_worker.redis.sweeper import Sweeper
 from export_worker.sinks.dispatcher import EventDispatcher
 from export_worker.telemetry.health import Health
@@ -86,14 +83,14 @@ class Runtime:
             if isinstance(clock, SharedClock):
                 # Before anything uses the clock. With a clock that is ahead, the worker would claim steps that others
                 # hold, and the sweep would forget exports too early.
-                await set_clock(clock, self._queue.redis)
+                await set_clock(clock, self._queue.redis, self._queue.keys)
             settings = self._config.worker
             async with pages_served(self._health, settings.health_host, settings.health_port):
                 await self._serve(roles, stop, burst=burst)
             await self._dispatcher.flush()
             await self._health.leave()
         except (RedisError, OSError) as error:
-            raise redis_unreachable(self._config.redis_url, error) from None
+            raise redis_failure(self._config.redis_url, error) from None
         _log.info("worker.stopped", owner=self._queue.owner)
 
     async def _serve(self, roles: Sequence[Role], stop: asyncio.Event, *, burst: bool) -> None:
@@ -150,8 +147,12 @@ class Runtime:
 
     def _claim_loop(self, role: Role) -> ClaimLoop:
         settings = self._config.worker
-        max_jobs = settings.control_steps if role == "control" else settings.transfers
-        return ClaimLoop(self._queue, role, self._runner, max_jobs=max_jobs)
+        if role == "control":
+            return ClaimLoop(self._queue, role, self._runner, max_jobs=settings.control_steps)
+        # One slot stays free for other connections: slow downloads of one connection must not delay them.
+        keeps_one_free = len(self._config.connections) > 1 and settings.transfers > 1
+        per_connection = settings.transfers - 1 if keeps_one_free else None
+        return ClaimLoop(self._queue, role, self._runner, max_jobs=settings.transfers, per_connection=per_connection)
 
     async def _sweep(self) -> None:
         for export_id in await self._sweepers.records.sweep(self._queue.clock()):
@@ -170,14 +171,14 @@ class Runtime:
 
 
 async def _persistent(repeated: Callable[[], Awaitable[None]]) -> None:
-    """Calls a function again and again. While Redis is unreachable, it retries."""
-    unreachable = False
+    """Calls a function again and again. While Redis is unreachable or refuses, it retries."""
+    failing = False
     while True:
         try:
             await repeated()
-            unreachable = False
+            failing = False
         except (RedisError, OSError) as error:
-            if not unreachable:
-                _log.warning("redis.unreachable", error=str(error))
-            unreachable = True
+            if not failing:
+                _log.warning("redis.unreachable" if is_unreachable(error) else "redis.refused", error=str(error))
+            failing = True
             await asyncio.sleep(REDIS_RETRY_S)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 
 from export_worker.contract.status import ManifestObject
-from export_worker.errors import StepError
+from export_worker.errors import ErrorCode, StepError
 from export_worker.lifecycle.export import Ended, Export
 from export_worker.platforms.base import Download
 from export_worker.redis.claims import ClaimedStep
@@ -17,6 +17,7 @@ from export_worker.telemetry.instrumentation import (
     PlatformCalled,
     PlatformVerb,
     StepTaken,
+    SubmitUnclear,
 )
 
 
@@ -58,6 +59,17 @@ def step_details(claimed: ClaimedStep, after: Export, duration_s: float) -> Iter
             polls=after.counters.polls,
             duration_s=(after.state.finished_at - after.set_going_at).total_seconds(),
         )
+
+
+def unclear_submits(after: Export, count: int) -> Iterator[SubmitUnclear]:
+    """Yields the details of submits that have turned out to be unclear in a step whose decision was saved.
+
+    Args:
+        count: How many they are. Only the last one can end the export.
+    """
+    failed = after.error is not None and after.error.code == ErrorCode.SUBMIT_UNCLEAR
+    for left in reversed(range(count)):
+        yield SubmitUnclear(after.request.connection, "failed" if failed and left == 0 else "resubmitted")
 
 
 def file_stored(export: Export, stored: ManifestObject, duration_s: float) -> FileStored:

@@ -18,7 +18,7 @@ class StepQueue:
         redis: Client of the Redis that holds the namespace.
         keys: The namespace's keys.
         store: Claims steps, and saves what they decide.
-        clock: The time, with a zone. A `SharedClock` is set to the time that Redis returns with each claim.
+        clock: The time, with a zone. A `SharedClock` is set to the time that each claim returns.
         owner: Name of this process in leases; unique.
     """
 

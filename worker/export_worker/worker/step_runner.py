@@ -23,10 +23,10 @@ from export_worker.errors import (
     PlatformUnclearError,
     StepError,
 )
-from export_worker.lifecycle import decisions, endings, transitions
+from export_worker.lifecycle import decisions, endings, submits, transitions
 from export_worker.lifecycle.decisions import Decision, StepHistory
 from export_worker.lifecycle.export import Cancelled, Ended, Export, Failed, Queued, Running, Succeeded, Transferring
-from export_worker.lifecycle.observations import OperationFailed
+from export_worker.lifecycle.observations import OperationFailed, Pending
 from export_worker.platforms.base import Cancelling
 from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, PlatformSignal
 from export_worker.step_context import gated
@@ -34,7 +34,8 @@ from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument,
 from export_worker.worker.clock import ClockAndRandom
 from export_worker.worker.connections import Connection, Connections
 from export_worker.worker.leases import HeldStep, Leases
-from export_worker.worker.step_details import step_details, timed_call
+from export_worker.worker.step_details import step_details, timed_call, unclear_submits
+from export_worker.worker.step_submits import count_submit, note_failure, watching_submits
 from export_worker.worker.transfer_step import TransferStep
 
 _log = structlog.get_logger(__name__)
@@ -93,6 +94,8 @@ class StepRunner:
             _log_step(claimed.export, decision)
             for detail in step_details(claimed, decision.export, time.monotonic() - started_s):
                 self._instrument.on(detail)
+            for detail in unclear_submits(decision.export, held.unclear_submits):
+                self._instrument.on(detail)
 
     async def _decide(self, held: HeldStep) -> tuple[Decision, PlatformSignal]:
         claimed, export = held.claimed, held.claimed.export
@@ -116,9 +119,17 @@ class StepRunner:
         for note in getattr(failure, "__notes__", ()):
             _log.warning("step.cleanup_failed", note=self._redactor.text(note))
         self._mask(failure)
+        note_failure(held, failure)
         moment = self._clock.moment()
         policy = self._connections.policy_of(export)
-        decision = endings.after_failure(held.claimed.export, failure, moment, policy, probe=claimed.probe)
+        decision = endings.after_failure(
+            held.claimed.export,
+            failure,
+            moment,
+            policy,
+            probe=claimed.probe,
+            refusal_is_final=held.submit_sent or claimed.cancel,
+        )
         if claimed.cancel and isinstance(decision.export.state, Failed):
             # The platform refuses to cancel the operation. The export ends here all the same, as requested.
             decision = endings.after_cancel(export, moment, claims=claimed.claims)
@@ -160,7 +171,7 @@ class StepRunner:
         left_s = (decisions.deadline(export, policy) - self._clock.now()).total_seconds()
         if left_s > 0:
             connection = self._connections.get(export)
-            with gated(connection.request_gate(held.claimed)):
+            with gated(connection.request_gate(held.claimed)), watching_submits(held, policy):
                 decision = await _within(left_s, self._act(held, connection))
             if decision is not None:
                 return decision, _signal_after(export, decision)
@@ -184,9 +195,9 @@ class StepRunner:
                 assert_never(export.state)
 
     async def _submit(self, held: HeldStep, connection: Connection) -> Decision:
-        history = _history_of(held.claimed)
-        export = transitions.count_submit(held.claimed.export, history.claims)
-        held.claimed = replace(held.claimed, export=export)
+        # Counted here and not with the request, because a driver of another package may send it unnoticed.
+        count_submit(held, connection.policy)
+        export, history = held.claimed.export, _history_of(held.claimed)
         with timed_call(self._instrument, export, "submit"):
             submitted = await connection.driver.submit(export.request.export)
         return transitions.after_submit(export, submitted, self._clock.moment(), connection.policy, history=history)
@@ -197,6 +208,9 @@ class StepRunner:
             polled = await connection.driver.poll(export.request.export, state.operation_id)
         if isinstance(polled, OperationFailed):
             polled = replace(polled, message=self._redactor.text(polled.message))
+        if isinstance(polled, Pending) and polled.submitted and not held.submit_counted:
+            held.claimed = replace(held.claimed, export=submits.count_submit(export))
+        export = held.claimed.export
         return transitions.after_poll(export, state, polled, self._clock.moment(), connection.policy, history=history)
 
     async def _cancel(self, held: HeldStep) -> Decision:
@@ -219,7 +233,7 @@ class StepRunner:
 
 
 def _history_of(claimed: ClaimedStep) -> StepHistory:
-    return StepHistory(claimed.claims, claimed.durations_s)
+    return StepHistory(claimed.durations_s)
 
 
 async def _within(left_s: float, acting: Coroutine[None, None, Decision]) -> Decision | None:

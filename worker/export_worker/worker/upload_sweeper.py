@@ -17,6 +17,7 @@ from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Phase
 from export_worker.errors import StorageError, StorageRefusedError
 from export_worker.redis.client import commands
+from export_worker.redis.lock import TimedLock
 from export_worker.s3.store import IncompleteUpload, S3Store
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument, UploadSwept
 
@@ -68,7 +69,7 @@ class UploadSweeper:
     ) -> None:
         self._redis = commands(redis)
         self._keys = keys
-        self._owner = owner
+        self._lock = TimedLock(redis, keys.upload_sweep, owner, SWEEP_INTERVAL_S)
         self._stores = stores
         self._scope = scope
         self._instrument = instrument
@@ -79,7 +80,7 @@ class UploadSweeper:
         Returns:
             The keys of the uploads that were aborted.
         """
-        if not await self._redis.set(self._keys.upload_sweep, self._owner, nx=True, px=SWEEP_INTERVAL_S * 1000):
+        if not await self._lock.take(now):
             return []
         aborted: list[str] = []
         for store in self._stores:

@@ -29,6 +29,7 @@ from export_worker.platforms import (
     authorization,
     check_header_value,
     platform_settings,
+    reading_answer,
     reveal,
     storable_text,
 )
@@ -84,8 +85,10 @@ class TinyDriver:
         """Starts a job."""
         if not isinstance(export, TinyListUsers):
             raise PlatformRefusedError(f"a connection to tiny cannot export {export.kind}")
-        response = await self._send(Call("POST", "/tiny/jobs", json={"list": export.list_name}))
-        return Submitted(_text(response, "job"))
+        call = Call("POST", "/tiny/jobs", json={"list": export.list_name}, starts_work=True)
+        response = await self._send(call)
+        with reading_answer(starts_work=True):
+            return Submitted(_text(response, "job"))
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:
         """Requests the state of a job once."""

@@ -16,6 +16,7 @@ from export_worker.errors import (
     ErrorCode,
     OperationFailedError,
     PlatformMalformedError,
+    PlatformNotFoundError,
     PlatformRefusedError,
     PlatformUnavailableError,
 )
@@ -198,8 +199,9 @@ async def test_submit_with_stage_error_raises_with_reason(error: Any, reason: st
     "job", [None, {}, {"id": None}, {"id": ""}, {"id": 17}, {"id": "a\ud800"}, {"id": "a" * 5000}, [], "text"]
 )
 async def test_submit_response_without_usable_id_raises_malformed(job: Any) -> None:
-    with pytest.raises(PlatformMalformedError):
+    with pytest.raises(PlatformMalformedError) as caught:
         await submit(json_replied({"data": {"submitTagUserExportJobByKey": job}}))
+    assert caught.value.unclear
 
 
 async def test_kind_of_other_platform_is_refused() -> None:
@@ -309,9 +311,28 @@ async def test_submit_with_errors_and_no_id_raises_refused() -> None:
         await submit(json_replied(response))
 
 
-async def test_poll_with_errors_and_data_raises_refused() -> None:
+@pytest.mark.parametrize("uris", [None, [], ["/a.csv", None]])
+async def test_poll_with_errors_and_incomplete_data_raises_refused(uris: Any) -> None:
     with pytest.raises(PlatformRefusedError):
-        await poll(json_replied(result(stage="FINISH") | {"errors": [{"message": "uris: lost"}]}))
+        await poll(json_replied(result(stage="FINISH", uris=uris) | {"errors": [{"message": "uris: lost"}]}))
+
+
+COMPLETE: list[tuple[dict[str, Any], Polled]] = [
+    ({"stage": "RUNNING"}, Pending("RUNNING")),
+    ({"stage": "FINISH", "uris": ["/a.csv"]}, Ready("FINISH", (RemoteFile("/a.csv", "a.csv"),))),
+    ({"stage": "ERROR"}, OperationFailed("ERROR", "the platform's job ended in ERROR; the platform states no reason")),
+]
+
+
+@pytest.mark.parametrize(("job", "polled"), COMPLETE, ids=["running", "finished", "failed"])
+async def test_poll_uses_complete_data_beside_an_unrelated_error(job: dict[str, Any], polled: Polled) -> None:
+    assert await poll(json_replied(result(**job) | {"errors": [{"message": "deprecated field"}]})) == polled
+
+
+async def test_poll_of_job_that_the_platform_does_not_know_raises_not_found() -> None:
+    error = {"message": "no such job", "extensions": {"classification": "NOT_FOUND"}}
+    with pytest.raises(PlatformNotFoundError, match="no such job"):
+        await poll(json_replied({"data": {"jobResult": None}, "errors": [error]}))
 
 
 @pytest.mark.parametrize("body", ["<html>login</html>", "{", ""])

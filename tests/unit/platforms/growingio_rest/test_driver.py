@@ -152,6 +152,7 @@ async def test_submit_response_without_usable_id_raises_malformed(job: Any) -> N
     with pytest.raises(PlatformMalformedError, match="has no job id: ") as caught:
         await submit(json_replied(job))
     assert caught.value.retryable
+    assert caught.value.unclear
 
 
 async def test_error_for_missing_id_quotes_masked_response() -> None:

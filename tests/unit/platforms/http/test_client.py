@@ -18,14 +18,16 @@ from export_worker.errors import (
     ConfigError,
     PlatformError,
     PlatformMalformedError,
+    PlatformNotFoundError,
     PlatformRefusedError,
     PlatformThrottledError,
     PlatformUnavailableError,
 )
 from export_worker.platforms.http import client as http
 from export_worker.platforms.http.auth import StaticAuth, authorization
-from export_worker.platforms.http.client import Call, Credential, HttpClient, with_query
+from export_worker.platforms.http.client import Call, Credential, HttpClient
 from export_worker.platforms.http.responses import RETRY_AFTER_MAX_S, one_line, retry_after_s
+from export_worker.platforms.http.urls import with_query
 from support.scripted_server import CANARY, ScriptedServer, Seen, echoed, json_replied, raw_server, redirected, replied
 
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
@@ -106,6 +108,18 @@ async def test_error_status_raises_matching_error(status: int, kind: type[Platfo
     assert len(server.seen) == 1
 
 
+@pytest.mark.parametrize("status", [404, 410])
+@pytest.mark.parametrize(
+    ("body", "kind"), [('{"error": "no such job"}', PlatformNotFoundError), ("<html>", PlatformRefusedError)]
+)
+async def test_only_the_platform_itself_states_that_an_id_is_unknown(
+    status: int, body: str, kind: type[PlatformError]
+) -> None:
+    async with ScriptedServer() as server:
+        server.on("/x", replied(body, status=status))
+        assert type(await failure(server.url, Call("GET", "/x"))) is kind
+
+
 async def test_redirect_of_call_is_refused_and_not_followed() -> None:
     async with ScriptedServer() as server:
         server.on("/x", redirected("/y", status=307))
@@ -162,16 +176,16 @@ async def test_response_that_is_no_json_raises_malformed(body: bytes) -> None:
     assert "\n" not in str(error)
 
 
-async def test_response_above_size_limit_raises_malformed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "RESPONSE_MAX_BYTES", 1000)
+async def test_response_above_size_limit_raises_malformed() -> None:
+    limit_bytes = http.ANSWER_MAX_KIB * 1024
     async with ScriptedServer() as server:
-        bomb = gzip.compress(json.dumps(["a" * 999]).encode())
+        bomb = gzip.compress(json.dumps("a" * (limit_bytes - 1)).encode())
         server.on("/bomb", replied(bomb, headers={"Content-Encoding": "gzip"}))
-        server.on("/fits", json_replied("a" * 998))
+        server.on("/fits", json_replied("a" * (limit_bytes - 2)))
         error = await failure(server.url, Call("GET", "/bomb"))
-        assert await call(server.url, Call("GET", "/fits")) == "a" * 998
+        assert await call(server.url, Call("GET", "/fits")) == "a" * (limit_bytes - 2)
     assert type(error) is PlatformMalformedError
-    assert "1000 bytes" in str(error)
+    assert "1024 KiB" in str(error)
 
 
 async def test_long_error_page_is_read_in_part() -> None:

@@ -325,6 +325,42 @@ async def test_error_of_unreachable_platform_shows_no_token() -> None:
     assert "canary" not in repr(caught.value)
 
 
+# Submits that the platform may have received
+
+UNCLEAR_ANSWERS = {
+    "a task id that is no text": success({"taskId": 17}),
+    "no task id": success({}),
+    "no object": success([]),
+    "no envelope": replied("{}"),
+    "a temporary failure": failure(-9, "busy"),
+    "a gateway's timeout": replied("", 504),
+}
+CLEAR_ANSWERS = {"a refusal": failure(-1, "no such table"), "too many calls": failure(-1005, "slow down")}
+
+
+@pytest.mark.parametrize(
+    ("answer", "unclear"),
+    [*((answer, True) for answer in UNCLEAR_ANSWERS.values()), *((answer, False) for answer in CLEAR_ANSWERS.values())],
+    ids=[*UNCLEAR_ANSWERS, *CLEAR_ANSWERS],
+)
+async def test_answer_to_a_query_shows_whether_it_may_have_started(answer: Reply, *, unclear: bool) -> None:
+    async with ScriptedServer() as server, thinkingdata_driver(server, retry_codes=[-9]) as ta:
+        server.on(DETAIL, LATER)
+        server.on(PROGRESS, progress_reply(100))
+        server.on(SUBMIT_SQL, answer)
+        with pytest.raises(StepError) as caught:
+            await ta.poll(CLUSTER, STARTED)
+    assert caught.value.unclear is unclear
+
+
+async def test_answer_that_is_read_before_a_refresh_is_never_unclear() -> None:
+    async with ScriptedServer() as server, thinkingdata_driver(server) as ta:
+        server.on(DETAIL, replied("", 504))
+        with pytest.raises(StepError) as caught:
+            await ta.submit(CLUSTER)
+    assert not caught.value.unclear
+
+
 # The result
 
 
@@ -381,9 +417,9 @@ async def test_json_result_has_one_object_a_line_with_unchanged_values() -> None
         (replied('1,2\n"3\n",4\n5,6\n'), DownloadInterruptedError),
         (failure(-1008), ResultMissingError),
         (failure(-1, "任务不存在"), ResultMissingError),
-        (failure(-1, "内部错误"), PlatformRefusedError),
-        (replied('{\n "return_code": -1,\n "return_message": "x"\n}\n'), PlatformRefusedError),
-        (replied('1,2\n{"return_code": -1, "return_message": "x"}\n'), PlatformRefusedError),
+        (failure(-1, "内部错误"), ResultMissingError),
+        (replied('{\n "return_code": -1,\n "return_message": "x"\n}\n'), ResultMissingError),
+        (replied('1,2\n{"return_code": -1, "return_message": "x"}\n'), ResultMissingError),
         (failure(-1008, f"参数(token)无效 {CANARY}"), AuthFailedError),
         (replied(status=404), ResultMissingError),
         (replied("<html>", content_type="text/html"), DownloadInvalidError),

@@ -24,19 +24,30 @@ from export_worker.errors import (
     PlatformThrottledError,
     PlatformUnavailableError,
     StepError,
+    SubmitUnclearError,
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Ready
 from export_worker.platforms.base import Catalog, Driver
 from export_worker.platforms.conformance.harness import CONNECTION, DriverHarness, Step, fault, unused_address
 from export_worker.platforms.conformance.operation_table import problems_of
 from export_worker.platforms.operations import Operations
+from export_worker.simulator.scenario import Fault
 from export_worker.simulator.server import Simulator
 from export_worker.simulator.world import World
+from export_worker.step_context import checking_submits
 
 EVERY_STEP = pytest.mark.parametrize("step", ["submit", "poll", "download"])
 API_STEPS = pytest.mark.parametrize("step", ["submit", "poll"])
+UNCLEAR = (fault("error5xx", status=504), fault("error5xx", status=500), fault("cut"), fault("error_page"))
+"""A gateway that did not wait, a server error, a broken connection, and a page instead of the response."""
+SAFE = (fault("throttled", retry_after_s=1), fault("unavailable", retry_after_s=1))
+"""429, and 503 with Retry-After."""
 UNUSED_URL = "https://platform.example.cn"
 """For drivers that are built and never called."""
+
+
+def _fault_id(item: Fault | None) -> str:
+    return "truncated" if item is None else f"{item.fault}-{item.status}"
 
 
 class DriverSuite(DriverHarness):
@@ -150,6 +161,60 @@ class DriverSuite(DriverHarness):
         await driver.close()
         self.assert_no_secret_in_error(caught.value)
         assert caught.value.retryable
+
+    # Submits that the platform may have received although the driver does not know the job.
+
+    @pytest.mark.parametrize("broken", [*UNCLEAR, None], ids=_fault_id)
+    async def test_submit_that_may_have_been_received_raises_unclear(
+        self, driver: Driver, world: World, broken: Fault | None
+    ) -> None:
+        # None stands for the response that only this platform's suite knows.
+        error = await self.error_of_step(driver, world, "submit", broken or self.truncated)
+        assert error.retryable
+        assert error.unclear
+
+    async def test_submit_whose_response_names_no_job_raises_unclear_or_is_refused(
+        self, driver: Driver, world: World
+    ) -> None:
+        error = await self.error_of_step(driver, world, "submit", fault("error_page", body="json"))
+        assert error.unclear or not error.retryable
+
+    @pytest.mark.parametrize("put_off", SAFE, ids=_fault_id)
+    async def test_submit_that_the_platform_has_put_off_is_not_unclear(
+        self, driver: Driver, world: World, put_off: Fault
+    ) -> None:
+        error = await self.error_of_step(driver, world, "submit", put_off)
+        assert error.retryable
+        assert not error.unclear
+
+    async def test_submit_to_an_unreachable_platform_is_not_unclear(self) -> None:
+        driver = self.build(unused_address())
+        with pytest.raises(PlatformUnavailableError) as caught:
+            await driver.submit(self.export)
+        await driver.close()
+        assert not caught.value.unclear
+
+    async def test_failed_poll_that_starts_no_job_is_not_unclear(self, driver: Driver, world: World) -> None:
+        assert not (await self.error_of_step(driver, world, "poll", fault("error5xx", status=504))).unclear
+
+    async def test_submit_that_is_not_allowed_sends_no_request_that_starts_a_job(
+        self, driver: Driver, world: World
+    ) -> None:
+        def refuse() -> None:
+            raise SubmitUnclearError("not allowed")
+
+        with checking_submits(refuse), pytest.raises(SubmitUnclearError):
+            await driver.submit(self.export)
+        assert not list(world.jobs)
+
+    async def test_every_job_of_an_export_is_announced_before_it_starts(self, driver: Driver, world: World) -> None:
+        jobs_before: list[int] = []
+        with checking_submits(lambda: jobs_before.append(len(list(world.jobs)))):
+            submitted = await driver.submit(self.export)
+            results = await self.poll_until_ended(driver, submitted.operation_id)
+        assert jobs_before[0] == 0
+        started = [result for result in results if isinstance(result, Pending) and result.submitted]
+        assert len(jobs_before) == 1 + len(started)
 
     # Requests and operation ids that cannot succeed.
 

@@ -18,7 +18,15 @@ from export_worker.errors import (
     PlatformMalformedError,
     PlatformRefusedError,
 )
-from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
+from export_worker.lifecycle.observations import (
+    OperationFailed,
+    Pending,
+    Polled,
+    Ready,
+    RemoteFile,
+    Submitted,
+    check_file_count,
+)
 from export_worker.platforms.base import Download, ResumePoint, Versioned
 from export_worker.platforms.growingio.operations import DOCUMENT_OF, OPERATIONS
 from export_worker.platforms.growingio.queries import (
@@ -67,7 +75,9 @@ class GrowingioDriver:
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
         own = platform_settings(name, settings, GrowingioSettings)
         self._redactor = redactor
-        self._client = HttpClient(name, own.base_url, redactor, address_policy=own.address_policy())
+        self._client = HttpClient(
+            name, own.base_url, redactor, address_policy=own.address_policy(), answer_max_kib=own.answer_max_kib
+        )
         self._auth = growingio_auth(name, own, self._client)
         self._graphql = GraphQL(self._client, self._auth)
         self._downloader = Downloader(self._client, self._auth, own.allow_hosts)
@@ -92,20 +102,20 @@ class GrowingioDriver:
         job = data.get(document.field)
         operation_id = _operation_id(job)
         if operation_id is None:
-            raise PlatformMalformedError(f"{document.name}: the response has no job id")
+            raise PlatformMalformedError(f"{document.name}: the response has no job id", unclear=True)
         stage = _stage(job)
         if stage == _ERROR:
             raise OperationFailedError(self._job_error(document, job))
         return Submitted(operation_id, stage, done=stage == _FINISH)
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:  # noqa: ARG002 - the protocol's argument
-        """Queries `jobResult` once.
+        """Queries `jobResult` once. A response with all that the poll needs is used, also if it has unrelated errors.
 
         Raises:
             PlatformMalformedError: The platform does not know the id, or its response cannot be read. Retryable, since
                 a replica may lag behind right after the submit. An id that stays unknown uses up the attempts.
         """
-        data = await self._graphql.execute(JOB_RESULT, {"id": operation_id})
+        data = await self._graphql.execute(JOB_RESULT, {"id": operation_id}, is_sufficient=_has_result)
         result = data.get(JOB_RESULT.field)
         if result is None:
             job = one_line(operation_id, self._redactor)
@@ -147,7 +157,8 @@ class GrowingioDriver:
             PlatformError: The platform did not give a usable response.
         """
         document = _listing(resource, project)
-        data = await self._graphql.execute(document, {} if project is None else {"projectId": project})
+        variables = {} if project is None else {"projectId": project}
+        data = await self._graphql.execute(document, variables, is_listing=True)
         items = data.get(document.field)
         if items is None:
             return []
@@ -167,7 +178,7 @@ class GrowingioDriver:
             PlatformError: The platform did not give a usable response.
         """
         document = DOCUMENT_OF[operation.name]
-        data = await self._graphql.execute(document, arguments)
+        data = await self._graphql.execute(document, arguments, is_listing=True)
         return data.get(document.field)
 
     async def close(self) -> None:
@@ -250,10 +261,21 @@ def _stage(job: Any) -> str | None:
     return storable_text(job.get("stage"), _TEXT_MAX_CHARS) if isinstance(job, dict) else None
 
 
+def _has_result(data: Mapping[str, Any]) -> bool:
+    """Returns whether the data of a poll has the stage and, if the job has finished, its files."""
+    result = data.get(JOB_RESULT.field)
+    stage = _stage(result)
+    if stage != _FINISH:
+        return stage is not None
+    uris = result.get("uris") if isinstance(result, dict) else None
+    return isinstance(uris, list) and bool(uris) and None not in uris
+
+
 def _files(uris: Any) -> tuple[RemoteFile, ...]:
     """Returns the files that a finished job lists; none when it lists none yet."""
     if not isinstance(uris, list | None):
         raise PlatformMalformedError(f"{JOB_RESULT.name}: uris is no list")
+    check_file_count(len(uris or ()))
     return tuple(map(_file, uris or ()))
 
 

@@ -12,6 +12,7 @@ from export_worker.platforms.http.graphql import Document
 SUBMIT_TAG_BY_KEY = Document(
     name="SubmitTagUserExportJobByKey",
     field="submitTagUserExportJobByKey",
+    starts_work=True,
     text="""\
 mutation SubmitTagUserExportJobByKey($parameter: TagUserExportJobByKeyInput!) {
   submitTagUserExportJobByKey(parameter: $parameter) { id stage error { code message } }
@@ -22,6 +23,7 @@ mutation SubmitTagUserExportJobByKey($parameter: TagUserExportJobByKeyInput!) {
 SUBMIT_TAG = Document(
     name="SubmitTagUserExportJob",
     field="submitTagUserExportJob",
+    starts_work=True,
     text="""\
 mutation SubmitTagUserExportJob($tagId: HashId!, $properties: [String!], $charset: String, $detailExport: Boolean) {
   submitTagUserExportJob(tagId: $tagId, properties: $properties, charset: $charset, detailExport: $detailExport) {
@@ -34,6 +36,7 @@ mutation SubmitTagUserExportJob($tagId: HashId!, $properties: [String!], $charse
 SUBMIT_TAG_NAMED = Document(
     name="SubmitTagUserExportJob",
     field="submitTagUserExportJob",
+    starts_work=True,
     text="""\
 mutation SubmitTagUserExportJob(
   $tagId: HashId!
@@ -60,6 +63,7 @@ argument still accepts `SUBMIT_TAG`, for exports that do not name their file."""
 SUBMIT_SEGMENT = Document(
     name="SubmitSegmentUserExportJob",
     field="submitSegmentUserExportJob",
+    starts_work=True,
     text="""\
 mutation SubmitSegmentUserExportJob(
   $projectId: HashId!
@@ -84,6 +88,7 @@ mutation SubmitSegmentUserExportJob(
 SUBMIT_ANALYSIS = Document(
     name="SubmitAnalysisExportJob",
     field="submitAnalysisExportJob",
+    starts_work=True,
     text="""\
 mutation SubmitAnalysisExportJob($projectId: HashId!, $id: HashId!, $param: AnalysisExportJobParam!, $charset: String) {
   submitAnalysisExportJob(projectId: $projectId, id: $id, param: $param, charset: $charset) {

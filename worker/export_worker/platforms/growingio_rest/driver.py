@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -78,7 +79,9 @@ class GrowingioRestDriver:
         own = platform_settings(name, settings, GrowingioRestSettings)
         self._settings = own
         self._redactor = redactor
-        self._client = HttpClient(name, own.base_url, redactor, address_policy=own.address_policy())
+        self._client = HttpClient(
+            name, own.base_url, redactor, address_policy=own.address_policy(), answer_max_kib=own.answer_max_kib
+        )
         self._auth = growingio_rest_auth(name, own, self._client)
         self._downloader = Downloader(self._client, self._auth, own.allow_hosts)
 
@@ -89,12 +92,12 @@ class GrowingioRestDriver:
             PlatformError: The platform did not give a usable response.
         """
         operation, arguments = _submission(export)
-        call = call_of(operation, arguments, self._settings.space_id)
+        call = replace(call_of(operation, arguments, self._settings.space_id), starts_work=True)
         job = _unwrapped(await self._send(call))
         job_id = storable_text(job.get("id"), _TEXT_MAX_CHARS) if isinstance(job, dict) else None
         # The id becomes part of a path when the job is polled.
         if job_id is None or not re.fullmatch(PATH_TEXT_PATTERN, job_id):
-            raise PlatformMalformedError(f"{call}: the response has no job id{self._excerpt(job)}")
+            raise PlatformMalformedError(f"{call}: the response has no job id{self._excerpt(job)}", unclear=True)
         return Submitted(job_id)
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:
@@ -150,7 +153,7 @@ class GrowingioRestDriver:
         """
         operation = _listing(resource, project)
         if operation is PROJECTS:
-            call = call_of(operation, {})
+            call = _listing_call(operation, {})
             return _page(call, await self._send(call))[0]
         return await self._pages(operation, {"project_ID": project})
 
@@ -166,7 +169,7 @@ class GrowingioRestDriver:
             InvalidRequestError: An argument exceeds a limit of the platform.
             PlatformError: The platform did not give a usable response.
         """
-        return await self._send(call_of(operation, arguments, self._settings.space_id))
+        return await self._send(_listing_call(operation, arguments, self._settings.space_id))
 
     async def close(self) -> None:
         """Closes connections."""
@@ -181,7 +184,7 @@ class GrowingioRestDriver:
                 raise
             hint = "GrowingIO gives the same response for an unknown project, segment or tag"
             kind = PlatformUnclearError if isinstance(error, PlatformUnavailableError) else PlatformMalformedError
-            raise kind(f"{error} ({hint})", retry_after_s=error.retry_after_s) from None
+            raise kind(f"{error} ({hint})", retry_after_s=error.retry_after_s, unclear=error.unclear) from None
 
     def _result_call(self, export: ExportKind, operation_id: str) -> Call:
         project_id = getattr(export, "project_id", None)
@@ -194,7 +197,7 @@ class GrowingioRestDriver:
         previous: list[dict[str, Any]] = []
         for _ in range(_PAGES_MAX):
             page_arguments = {**arguments, "limit": PAGE_MAX, "offset": len(items)}
-            call = call_of(operation, page_arguments, self._settings.space_id)
+            call = _listing_call(operation, page_arguments, self._settings.space_id)
             page, more = _page(call, await self._send(call))
             if page and page == previous:
                 raise PlatformMalformedError(f"{call}: two pages in a row are the same")
@@ -225,6 +228,10 @@ def _submission(export: ExportKind) -> tuple[Operation, dict[str, Any]]:
         "fileFormat": export.file_format,
         "csvHeaderType": export.csv_header_type,
     }
+
+
+def _listing_call(operation: Operation, arguments: Mapping[str, Any], space_id: str | None = None) -> Call:
+    return replace(call_of(operation, arguments, space_id), is_listing=True)
 
 
 def _listing(resource: str, project: str | None) -> Operation:

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from export_worker.credentials import Redactor
 from export_worker.errors import DownloadInvalidError, PlatformMalformedError
-from export_worker.lifecycle.observations import RemoteFile
+from export_worker.lifecycle.observations import RemoteFile, check_file_count
 from export_worker.platforms.base import Direct, Receiver, Versioned
 from export_worker.platforms.http.responses import one_line
 
@@ -24,9 +24,11 @@ def remote_files(call: str, uris: Any) -> tuple[RemoteFile, ...]:
 
     Raises:
         PlatformMalformedError: A URI is not a percent-encoded absolute path of a file.
+        TooManyFilesError: There are more files than an export may have.
     """
     if not isinstance(uris, list | None):
         raise PlatformMalformedError(f"{call}: uris is no list")
+    check_file_count(len(uris or ()))
     return tuple(_remote_file(call, uri) for uri in uris or ())
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from export_worker.credentials import Redactor
 from export_worker.errors import AuthFailedError, ConfigError, PlatformMalformedError, PlatformRefusedError
-from export_worker.platforms.http.client import ANONYMOUS, Call, Credential, HttpClient
+from export_worker.platforms.http.client import ANONYMOUS, INLINE_JSON_BYTES, Call, Credential, HttpClient
 from export_worker.platforms.http.responses import HttpResponse, error_for, one_line
 
 AuthScheme = Literal["Token", "Bearer", "raw"]
@@ -145,6 +145,8 @@ def _grant(response: HttpResponse, redactor: Redactor) -> dict[str, Any]:
 
     No error message quotes the response: it may contain a token that is not known to the redactor yet.
     """
+    if len(response.body) > INLINE_JSON_BYTES:
+        raise PlatformMalformedError(f"{response.call}: the response is too long for one with a token")
     try:
         grant = json.loads(response.body)
     except (ValueError, RecursionError):

@@ -4,12 +4,12 @@ Credentials are set on each request and never on the session: aiohttp sends sess
 to another host after a redirect (measured with aiohttp 3.14).
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
-from urllib.parse import quote, urlencode
 
 import aiohttp
 from yarl import URL
@@ -17,9 +17,11 @@ from yarl import URL
 from export_worker.credentials import Redactor
 from export_worker.egress.address_policy import AddressPolicy
 from export_worker.egress.connector import PolicyConnector, origin
-from export_worker.errors import ConfigError, PlatformMalformedError, PlatformUnavailableError
+from export_worker.errors import PlatformMalformedError, PlatformUnavailableError
+from export_worker.platforms.http.bodies import ERROR_BODY_MAX_BYTES, read_up_to
 from export_worker.platforms.http.responses import HttpResponse, error_for, json_value, one_line
-from export_worker.step_context import wait_for_gate
+from export_worker.platforms.http.urls import parse_base_url, with_query
+from export_worker.step_context import check_submit, wait_for_gate
 
 CONNECT_TIMEOUT_S = 10.0
 """Long enough for two lost SYN packets (repeated after 1 s and 3 s), short enough to report a dead host soon."""
@@ -31,14 +33,17 @@ the platform may have accepted a submit that timed out."""
 UPLOAD_TIMEOUT_S = 3600.0
 """For a call that uploads a file: its size has no known limit, and a person waits for it at a terminal."""
 READ_TIMEOUT_S = 60.0
-"""Longest pause between two reads of a download. A file's size has no limit, so the whole download has no timeout."""
+"""Longest wait for the head of a download, and longest pause between two reads of its body. A file's size has no limit,
+so the whole download has no timeout."""
 KEEPALIVE_S = 4.0
 """Below the shortest common idle timeout of servers (5 s): a submit on a connection that the server is closing would
 fail, and a POST is not repeated silently."""
-RESPONSE_MAX_BYTES = 16 * 1024 * 1024
+ANSWER_MAX_KIB = 1024
+"""KiB of an answer, unless it is a listing. The values of a parsed answer need up to thirty times its length."""
+LISTING_MAX_BYTES = 16 * 1024 * 1024
 """Listings have no pages, so a response may have tens of thousands of items. The limit stops an endless response."""
-ERROR_BODY_MAX_BYTES = 16 * 1024
-"""Bytes that are read of an error page: the excerpt in the message is far shorter."""
+INLINE_JSON_BYTES = 64 * 1024
+"""A longer body is parsed in a thread. A body of this length takes a few milliseconds at most."""
 DOWNLOAD_BUFFER_BYTES = 256 * 1024
 """Bytes that the event loop reads at once; aiohttp's own 64 KiB pauses the socket four times as often."""
 
@@ -101,6 +106,9 @@ class Call:
         data: Streamed body, if not None. It can be read only once, so such a call is never repeated.
         content_type: Media type of `data`.
         timeout_s: Seconds for the whole exchange.
+        is_listing: The answer may be as long as a listing, for calls that no step of an export makes.
+        starts_work: The call starts work on the platform, so a repetition may start it twice. An error after which the
+            platform may have received the call is `unclear`.
     """
 
     method: str
@@ -111,9 +119,30 @@ class Call:
     data: AsyncIterator[bytes] | None = field(default=None, repr=False)
     content_type: str = "application/octet-stream"
     timeout_s: float = CALL_TIMEOUT_S
+    is_listing: bool = False
+    starts_work: bool = False
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
+
+
+@dataclass(slots=True)
+class Delivery:
+    """How far a request came.
+
+    Args:
+        starts_work: See `Call`.
+        connected: The request has a connection, so the platform may have received it. Before that, only the name
+            resolution, the connection or the TLS handshake can have failed.
+    """
+
+    starts_work: bool = False
+    connected: bool = False
+
+    @property
+    def unclear(self) -> bool:
+        """Whether the request may have started work on the platform."""
+        return self.starts_work and self.connected
 
 
 class HttpClient:
@@ -126,7 +155,8 @@ class HttpClient:
         base_url: The setting `base_url`.
         redactor: Masks secrets in messages.
         address_policy: Which addresses requests may reach; by default the own host and public addresses.
-        read_timeout_s: Longest pause between two reads of a download.
+        read_timeout_s: Longest wait for the head of a download, and longest pause between two reads of its body.
+        answer_max_kib: The setting of this name: KiB of the longest answer that is no listing.
 
     Raises:
         ConfigError: The base URL cannot be used.
@@ -140,11 +170,14 @@ class HttpClient:
         *,
         address_policy: AddressPolicy | None = None,
         read_timeout_s: float = READ_TIMEOUT_S,
+        answer_max_kib: int = ANSWER_MAX_KIB,
     ) -> None:
-        self.base_url = _parse_base_url(connection, base_url)
+        self._connection = connection
+        self.base_url = parse_base_url(connection, base_url)
         self.redactor = redactor
         self._address_policy = address_policy or AddressPolicy({self.base_url.host or ""})
         self.read_timeout_s = read_timeout_s
+        self._answer_max_kib = answer_max_kib
         self._opened: aiohttp.ClientSession | None = None
 
     async def call(self, call: Call, auth: Auth) -> Any:
@@ -163,7 +196,17 @@ class HttpClient:
         error = error_for(response, self.redactor)
         if error is not None:
             raise error
-        return json_value(response, self.redactor)
+        return await self.json(response)
+
+    async def json(self, response: HttpResponse) -> Any:
+        """Returns the JSON value of a successful response. A long body is parsed in a thread.
+
+        Raises:
+            PlatformMalformedError: The body is not JSON.
+        """
+        if len(response.body) <= INLINE_JSON_BYTES:
+            return json_value(response, self.redactor)
+        return await asyncio.to_thread(json_value, response, self.redactor)
 
     async def exchange(self, call: Call, credential: Credential = ANONYMOUS) -> HttpResponse:
         """Sends one request and returns the response, whatever its status. Does not follow redirects.
@@ -172,11 +215,15 @@ class HttpClient:
             PlatformThrottledError: The rate limit of the connection delays the request for longer than a step may wait.
             PlatformUnavailableError: No connection, or no response within the timeout.
             PlatformMalformedError: The response is not valid HTTP, or is too large.
+            SubmitUnclearError: The call starts work, and the step may not submit; see `check_submit`.
         """
         await wait_for_gate()
+        if call.starts_work:
+            check_submit()
         url = credential.add_to(with_query(self.url(call.path), call.query))
         own_headers = {} if call.data is None else {"Content-Type": call.content_type}
-        with self.translate_errors(str(call)):
+        delivery = Delivery(call.starts_work)
+        with self.translate_errors(str(call), delivery):
             async with self._session().request(
                 call.method,
                 url,
@@ -185,12 +232,21 @@ class HttpClient:
                 headers={**own_headers, **credential.headers},
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=CONNECT_TIMEOUT_S),
+                trace_request_ctx=delivery,
             ) as response:
-                limit_bytes = RESPONSE_MAX_BYTES if response.ok else ERROR_BODY_MAX_BYTES
+                limit_bytes = self._limit_bytes(call) if response.ok else ERROR_BODY_MAX_BYTES
                 body = await read_up_to(response, limit_bytes + 1)
                 if response.ok and len(body) > limit_bytes:
-                    raise PlatformMalformedError(f"{call}: the response has more than {limit_bytes} bytes")
-                return HttpResponse(str(call), response.status, response.headers, body)
+                    raise self._too_long(call, limit_bytes)
+                return HttpResponse(str(call), response.status, response.headers, body, call.starts_work)
+
+    def _limit_bytes(self, call: Call) -> int:
+        return LISTING_MAX_BYTES if call.is_listing else self._answer_max_kib * 1024
+
+    def _too_long(self, call: Call, limit_bytes: int) -> PlatformMalformedError:
+        advice = "" if call.is_listing else f"; connections.{self._connection}.answer_max_kib can allow more"
+        message = f"{call}: the response has more than {limit_bytes // 1024} KiB{advice}"
+        return PlatformMalformedError(message, unclear=call.starts_work)
 
     async def get_stream(
         self, url: URL, credential: Credential, headers: Mapping[str, str] = NO_HEADERS
@@ -202,54 +258,61 @@ class HttpClient:
         """
         if origin(url) == origin(self.base_url):
             await wait_for_gate()
-        return await self._session().get(
-            credential.add_to(url),
-            # Compressed bytes are not those of the file: neither their number nor their checksum can be compared.
-            headers={"Accept-Encoding": "identity", **headers, **credential.headers},
-            allow_redirects=False,
-            read_bufsize=DOWNLOAD_BUFFER_BYTES,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=self.read_timeout_s),
-        )
+        # aiohttp's own timeout is for each pause. A server that sends one byte of the head now and then keeps it.
+        async with asyncio.timeout(self.read_timeout_s):
+            return await self._session().get(
+                credential.add_to(url),
+                # Compressed bytes are not those of the file: neither their number nor their checksum can be compared.
+                headers={"Accept-Encoding": "identity", **headers, **credential.headers},
+                allow_redirects=False,
+                read_bufsize=DOWNLOAD_BUFFER_BYTES,
+                timeout=_pauses(self.read_timeout_s),
+            )
 
     async def open_stream(self, call: Call, credential: Credential) -> aiohttp.ClientResponse:
         """Sends a request and returns the response after its head, whatever its status.
 
-        The caller reads the body piece by piece, and closes the response. `call.timeout_s` limits each pause, including
-        the one before the head. Redirects are not followed. Raises aiohttp's errors: the caller translates them.
+        The caller reads the body piece by piece, and closes the response. `call.timeout_s` limits the wait for the
+        head, and each pause in the body. Redirects are not followed. Raises aiohttp's errors, which the caller
+        translates.
         """
         await wait_for_gate()
-        return await self._session().request(
-            call.method,
-            credential.add_to(with_query(self.url(call.path), call.query)),
-            json=call.json,
-            data=call.form,
-            headers=credential.headers,
-            allow_redirects=False,
-            read_bufsize=DOWNLOAD_BUFFER_BYTES,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=call.timeout_s),
-        )
+        async with asyncio.timeout(call.timeout_s):
+            return await self._session().request(
+                call.method,
+                credential.add_to(with_query(self.url(call.path), call.query)),
+                json=call.json,
+                data=call.form,
+                headers=credential.headers,
+                allow_redirects=False,
+                read_bufsize=DOWNLOAD_BUFFER_BYTES,
+                timeout=_pauses(call.timeout_s),
+            )
 
     def url(self, path_and_query: str) -> URL:
         """Returns the URL of a path (with or without a query string) that is already percent-encoded."""
         return URL(str(self.base_url) + path_and_query, encoded=True)
 
     @contextmanager
-    def translate_errors(self, call: str) -> Iterator[None]:
+    def translate_errors(self, call: str, delivery: Delivery | None = None) -> Iterator[None]:
         """Translates errors of aiohttp, errors of the system and timeouts within the block into our errors.
 
         The cause is not chained: its text and its fields may contain the URL with a token.
 
         Args:
             call: Method and path, for the message.
+            delivery: How far the request came; None if it starts no work.
         """
+        delivery = delivery or Delivery()
         try:
             yield
         except TimeoutError:
-            raise PlatformUnavailableError(f"{call}: no response within the timeout") from None
+            message = f"{call}: no response within the timeout"
+            raise PlatformUnavailableError(message, unclear=delivery.unclear) from None
         except aiohttp.ClientResponseError as error:
-            raise PlatformMalformedError(f"{call}: {self.reason(error)}") from None
+            raise PlatformMalformedError(f"{call}: {self.reason(error)}", unclear=delivery.unclear) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise PlatformUnavailableError(f"{call}: {self.reason(error)}") from None
+            raise PlatformUnavailableError(f"{call}: {self.reason(error)}", unclear=delivery.unclear) from None
 
     def reason(self, error: Exception) -> str:
         """Returns what failed, in one line without URLs."""
@@ -271,46 +334,24 @@ class HttpClient:
                 # A cookie would be a credential that is not in the configuration.
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "export-worker"},
+                trace_configs=[_delivery_trace()],
             )
         return self._opened
 
 
-async def read_up_to(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
-    """Returns the decompressed body, or its first `limit_bytes` if it is longer. Raises aiohttp's errors."""
-    body = bytearray()
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) >= limit_bytes:
-            break
-    return bytes(body[:limit_bytes])
+def _delivery_trace() -> aiohttp.TraceConfig:
+    """Returns the hooks of a session that note in the `Delivery` of a request that it has a connection."""
+
+    async def note(_: aiohttp.ClientSession, context: Any, __: object) -> None:
+        if isinstance(context.trace_request_ctx, Delivery):
+            context.trace_request_ctx.connected = True
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(note)
+    trace.on_connection_reuseconn.append(note)
+    return trace
 
 
-def with_query(url: URL, query: Mapping[str, str | Sequence[str]]) -> URL:
-    """Returns the URL with further parameters, each encoded once. Existing parameters stay unchanged."""
-    if not query:
-        return url
-    separator = "&" if url.raw_query_string else "?"
-    return URL(f"{url}{separator}{urlencode(query, doseq=True, quote_via=quote, safe='')}", encoded=True)
-
-
-def is_usable_url(url: URL) -> bool:
-    """Returns whether a connection to the URL is possible: it has a scheme, a port and a host that IDNA can encode.
-
-    A host that cannot be encoded would raise an unexpected error deep within aiohttp.
-    """
-    try:
-        host = (url.raw_host or "").encode("idna")
-        return bool(host and url.port and url.scheme in {"http", "https"})
-    except ValueError:
-        return False
-
-
-def _parse_base_url(connection: str, base_url: str) -> URL:
-    try:
-        url = URL(base_url)
-    except ValueError:
-        url = URL()
-    if not is_usable_url(url):
-        raise ConfigError(f"connections.{connection}.base_url: must be like https://op.example.cn")
-    # "https://host" and "https://host/" are the same: paths are appended with a slash of their own.
-    return URL(str(url).rstrip("/"), encoded=True)
+def _pauses(longest_s: float) -> aiohttp.ClientTimeout:
+    """Returns the timeouts of a body without a limit of its duration: for the connection, and for each pause."""
+    return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=longest_s)

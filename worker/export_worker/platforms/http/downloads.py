@@ -21,19 +21,18 @@ from export_worker.errors import (
     ResultMissingError,
 )
 from export_worker.platforms.base import Receiver, ResumePoint
+from export_worker.platforms.http.bodies import read_error_page
 from export_worker.platforms.http.client import (
     ANONYMOUS,
-    ERROR_BODY_MAX_BYTES,
     NO_HEADERS,
     Auth,
     Credential,
     HttpClient,
-    is_usable_url,
-    read_up_to,
 )
 from export_worker.platforms.http.direct_body import direct_body
 from export_worker.platforms.http.ranges import is_requested_range, range_headers, validator_of
 from export_worker.platforms.http.responses import HttpResponse, error_for, one_line
+from export_worker.platforms.http.urls import is_usable_url
 
 REDIRECTS_MAX = 5
 """A link service and a storage service in front of the file need two or three."""
@@ -268,7 +267,7 @@ class Downloader:
 
     async def _beginning(self, head: _Head) -> bytes:
         with self._client.translate_errors(head.label):
-            return await read_up_to(head.response, ERROR_BODY_MAX_BYTES)
+            return await read_error_page(head.response, self._client.read_timeout_s)
 
     def _is_own(self, url: URL) -> bool:
         return origin(url) == self._own_origin

@@ -5,15 +5,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from export_worker.credentials import Redactor
-from export_worker.errors import PlatformError, PlatformMalformedError, PlatformRefusedError, PlatformUnavailableError
+from export_worker.errors import (
+    PlatformError,
+    PlatformMalformedError,
+    PlatformNotFoundError,
+    PlatformRefusedError,
+    PlatformUnavailableError,
+)
 from export_worker.platforms.http.client import CALL_TIMEOUT_S, Auth, Call, HttpClient
-from export_worker.platforms.http.responses import one_line
+from export_worker.platforms.http.responses import one_line, reading_answer
 
 _TEMPORARY = frozenset(
     {"INTERNAL", "INTERNAL_ERROR", "INTERNAL_SERVER_ERROR", "SERVICE_UNAVAILABLE", "TIMEOUT", "UNAVAILABLE"}
 )
 """Values of `extensions.code` or `extensions.classification` that mean a temporary fault of the server. GraphQL defines
 none; common servers use these. An error without such a value counts as a refusal, since the two look the same."""
+_UNKNOWN = frozenset({"NOT_FOUND"})
+"""Values of the same fields that mean that the server does not know an id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +32,13 @@ class Document:
         name: Name of the operation in the text.
         field: The one field that it selects at the root.
         text: The document. It is a constant; everything that varies is a variable.
+        starts_work: It starts work on the platform; see `Call`.
     """
 
     name: str
     field: str
     text: str
+    starts_work: bool = False
 
 
 def _never(_: dict[str, Any]) -> bool:
@@ -49,6 +59,7 @@ class GraphQL:
         *,
         is_sufficient: Callable[[dict[str, Any]], bool] = _never,
         timeout_s: float = CALL_TIMEOUT_S,
+        is_listing: bool = False,
     ) -> dict[str, Any]:
         """Returns the `data` of the response.
 
@@ -57,22 +68,26 @@ class GraphQL:
             variables: Only variables that are given: a null does not mean the same as a missing variable.
             is_sufficient: Returns whether the data of a response that also has errors contains what the caller needs.
             timeout_s: Seconds for the whole exchange.
+            is_listing: See `Call`.
 
         Raises:
-            PlatformRefusedError: The response has errors.
+            PlatformRefusedError: The response has errors. `PlatformNotFoundError` if all state that an id is unknown.
             PlatformUnavailableError: No response, or only errors that are temporary faults of the server.
             PlatformError: See `HttpClient.call`.
         """
         body = {"operationName": document.name, "query": document.text, "variables": dict(variables)}
-        response = await self._client.call(Call("POST", "/graphql", json=body, timeout_s=timeout_s), self._auth)
-        envelope = _envelope(document, response)
-        data = envelope.get("data")
-        errors = envelope.get("errors")
-        if errors and not (isinstance(data, dict) and is_sufficient(data)):
-            raise _error_for(document, errors, self._client.redactor)
-        if not isinstance(data, dict):
-            raise PlatformMalformedError(f"{document.name}: the response has neither data nor errors")
-        return data
+        starts_work = document.starts_work
+        call = Call("POST", "/graphql", json=body, timeout_s=timeout_s, is_listing=is_listing, starts_work=starts_work)
+        response = await self._client.call(call, self._auth)
+        with reading_answer(starts_work=document.starts_work):
+            envelope = _envelope(document, response)
+            data = envelope.get("data")
+            errors = envelope.get("errors")
+            if errors and not (isinstance(data, dict) and is_sufficient(data)):
+                raise _error_for(document, errors, self._client.redactor)
+            if not isinstance(data, dict):
+                raise PlatformMalformedError(f"{document.name}: the response has neither data nor errors")
+            return data
 
 
 def _envelope(document: Document, response: Any) -> dict[str, Any]:
@@ -87,8 +102,13 @@ def _envelope(document: Document, response: Any) -> dict[str, Any]:
 def _error_for(document: Document, errors: Any, redactor: Redactor) -> PlatformError:
     items = errors if isinstance(errors, list) else [errors]
     text = one_line("; ".join(map(_message, items)), redactor)
-    kind = PlatformUnavailableError if all(map(_is_temporary, items)) else PlatformRefusedError
-    return kind(f"{document.name}: {text}")
+    message = f"{document.name}: {text}"
+    categories = list(map(_categories, items))
+    if all(not _TEMPORARY.isdisjoint(each) for each in categories):
+        return PlatformUnavailableError(message)
+    if all(not _UNKNOWN.isdisjoint(each) for each in categories):
+        return PlatformNotFoundError(message)
+    return PlatformRefusedError(message)
 
 
 def _message(error: Any) -> str:
@@ -97,9 +117,8 @@ def _message(error: Any) -> str:
     return str(error)
 
 
-def _is_temporary(error: Any) -> bool:
+def _categories(error: Any) -> set[str]:
     extensions = error.get("extensions") if isinstance(error, dict) else None
     if not isinstance(extensions, dict):
-        return False
-    categories = {str(extensions.get(key)).upper() for key in ("code", "classification")}
-    return not _TEMPORARY.isdisjoint(categories)
+        return set()
+    return {str(extensions.get(key)).upper() for key in ("code", "classification")}

@@ -5,7 +5,8 @@ Error messages contain no query string (it may hold a token), no control charact
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -16,6 +17,7 @@ from export_worker.errors import (
     AuthFailedError,
     PlatformError,
     PlatformMalformedError,
+    PlatformNotFoundError,
     PlatformRefusedError,
     PlatformThrottledError,
     PlatformUnavailableError,
@@ -33,12 +35,15 @@ class HttpResponse:
         call: Method and path of the request, for messages.
         headers: Headers, found without regard to case.
         body: Decompressed body.
+        starts_work: The request starts work on the platform. So an error whose cause leaves open whether the platform
+            has started the work is `unclear`.
     """
 
     call: str
     status: int
     headers: Mapping[str, str]
     body: bytes
+    starts_work: bool = False
 
 
 def one_line(text: str, redactor: Redactor, limit: int = EXCERPT_CHARACTERS) -> str:
@@ -70,9 +75,15 @@ def json_value(response: HttpResponse, redactor: Redactor) -> Any:
         PlatformMalformedError: The body is not JSON.
     """
     try:
-        return json.loads(response.body)
+        return json.loads(response.body, object_pairs_hook=_object)
     except (ValueError, RecursionError):
-        raise PlatformMalformedError(_message(response, "is not JSON", redactor)) from None
+        message = _message(response, "is not JSON", redactor)
+        raise PlatformMalformedError(message, unclear=response.starts_work) from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns one JSON object. The parser is written in C: only calls of Python let other threads run in between."""
+    return dict(pairs)
 
 
 def error_for(response: HttpResponse, redactor: Redactor) -> PlatformError | None:
@@ -88,10 +99,38 @@ def error_for(response: HttpResponse, redactor: Redactor) -> PlatformError | Non
         return PlatformThrottledError(message, retry_after_s=wait_s)
     # 408 means that the server waited too long for the request: a retry can succeed.
     if status >= 500 or status == 408:
-        return PlatformUnavailableError(message, retry_after_s=wait_s)
+        # With 503 and Retry-After, a server refuses the request for now. A gateway sends any other of these also when
+        # its time for the platform's response has passed.
+        refused = status == 503 and wait_s is not None
+        return PlatformUnavailableError(message, retry_after_s=wait_s, unclear=response.starts_work and not refused)
     if 300 <= status < 400:
         return PlatformRefusedError(f"{message} (a redirect, which is not followed; is base_url right?)")
-    return PlatformRefusedError(message)
+    # The page of a gateway with the same status does not state what the platform knows.
+    unknown = status in {404, 410} and _is_json_object(response.body)
+    return PlatformNotFoundError(message) if unknown else PlatformRefusedError(message)
+
+
+def _is_json_object(body: bytes) -> bool:
+    try:
+        return isinstance(json.loads(body), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+@contextmanager
+def reading_answer(*, starts_work: bool) -> Iterator[None]:
+    """Marks errors about the content of a response as `unclear` if its request starts work on the platform.
+
+    The platform has received the request, but its response does not show whether it has started the work.
+
+    Args:
+        starts_work: See `HttpResponse`.
+    """
+    try:
+        yield
+    except (PlatformMalformedError, PlatformUnavailableError) as error:
+        error.unclear = error.unclear or starts_work
+        raise
 
 
 def retry_after_s(header: str | None, now: datetime) -> float | None:

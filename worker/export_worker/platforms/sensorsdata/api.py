@@ -7,7 +7,7 @@ from typing import Any, Literal
 from export_worker.credentials import Redactor
 from export_worker.errors import PlatformRefusedError
 from export_worker.platforms.http.client import SUBMIT_TIMEOUT_S, Auth, Call, HttpClient
-from export_worker.platforms.http.responses import error_for, json_value, one_line
+from export_worker.platforms.http.responses import error_for, one_line
 from export_worker.platforms.sensorsdata.operations import GROUPS_PATH, SQL_V2_PATH, SQL_V3_PATH
 from export_worker.platforms.sensorsdata.settings import SensorsdataSettings
 from export_worker.platforms.sensorsdata.sql import EnvelopeLines, JsonLines, LineReader, TextLines
@@ -24,7 +24,7 @@ class Calls:
 
     def listing(self) -> Call:
         """`GET /v2/user_groups`."""
-        return Call("GET", self._groups)
+        return Call("GET", self._groups, is_listing=True)
 
     def group(self, group_id: int) -> Call:
         """`GET /v2/user_groups/{id}`."""
@@ -37,7 +37,8 @@ class Calls:
     def execute(self, group_id: int, base_times: Sequence[str] | None) -> Call:
         """`POST /v2/user_groups/{id}/execute`; for the newest partition when no base times are given."""
         # The document says that requests are JSON, so a request without parameters has an empty object as its body.
-        call = Call("POST", f"{self._groups}/{group_id:d}/execute", json={}, timeout_s=SUBMIT_TIMEOUT_S)
+        path = f"{self._groups}/{group_id:d}/execute"
+        call = Call("POST", path, json={}, timeout_s=SUBMIT_TIMEOUT_S, starts_work=True)
         return _with_base_times(call, base_times, self._settings.execute_base_times)
 
     def status(self, group_id: int, base_times: Sequence[str] | None) -> Call:
@@ -111,7 +112,7 @@ class SensorsdataApi:
             raise error
         if not response.body.strip():
             return {}
-        value = json_value(response, self.redactor)
+        value = await self._client.json(response)
         if isinstance(value, dict) and (value.get("error") or value.get("code") not in {None, 0, "SUCCESS"}):
             excerpt = response.body.decode(errors="replace")
             raise PlatformRefusedError(one_line(f"{call}: the response is an error: {excerpt}", self.redactor))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from export_worker.errors import PlatformMalformedError, PlatformRefusedError
+from export_worker.errors import PlatformMalformedError, PlatformNotFoundError
 from export_worker.lifecycle.observations import OperationFailed, Pending
 from export_worker.platforms.http.responses import storable_text
 
@@ -82,7 +82,7 @@ class OperationId:
         """Parses an operation id that `text` returned.
 
         Raises:
-            PlatformRefusedError: The text is no operation id of this driver.
+            PlatformNotFoundError: The text is no operation id of this driver.
         """
         match _json(text):
             case {"group_id": int(group_id), "before": list(items)}:
@@ -91,7 +91,7 @@ class OperationId:
                     return cls(group_id, before)
             case {"group_id": int(group_id), **more} if "before" not in more:
                 return cls(group_id)
-        raise PlatformRefusedError("the operation id is not one of sensorsdata")
+        raise PlatformNotFoundError("the operation id is not one of sensorsdata")
 
 
 def group_of(response: Any, call: str) -> Group:

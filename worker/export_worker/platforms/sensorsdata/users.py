@@ -4,12 +4,13 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 
 from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
-from export_worker.platforms.http.client import ERROR_BODY_MAX_BYTES, Auth, Call, HttpClient, read_up_to
+from export_worker.platforms.http.bodies import read_error_page
+from export_worker.platforms.http.client import Auth, Call, HttpClient
 from export_worker.platforms.http.responses import HttpResponse, error_for, one_line
 from export_worker.platforms.sensorsdata.sql import LineReader, Listing, Row
 
@@ -94,7 +95,7 @@ class QueryClient:
         if response.status == 200 and not is_page:
             return
         with self._client.translate_errors(str(call)):
-            body = await read_up_to(response, ERROR_BODY_MAX_BYTES)
+            body = await read_error_page(response, self._client.read_timeout_s)
         error = error_for(HttpResponse(str(call), response.status, response.headers, body), self._client.redactor)
         if error is not None:
             raise error
@@ -103,9 +104,13 @@ class QueryClient:
 
 
 class UserList:
-    """The list of users as a file. Implements `platforms.base.Download`. The length is not known in advance."""
+    """The list of users as a file. Implements `platforms.base.Download` and `Computed`.
+
+    The length is not known in advance.
+    """
 
     total_bytes: int | None = None
+    is_computed: Literal[True] = True
 
     def __init__(self, queries: QueryClient, spec: UserListSpec) -> None:
         self._queries = queries

@@ -15,7 +15,7 @@ from export_worker.errors import (
     PlatformUnavailableError,
 )
 from export_worker.platforms.http.client import Auth, Call, HttpClient
-from export_worker.platforms.http.responses import one_line
+from export_worker.platforms.http.responses import one_line, reading_answer
 from export_worker.platforms.thinkingdata.settings import ThinkingdataSettings
 
 
@@ -72,7 +72,8 @@ class ThinkingdataApi:
         envelope = envelope_of(value, str(call))
         if envelope is None:
             excerpt = one_line(json.dumps(value, ensure_ascii=False), self.redactor)
-            raise PlatformMalformedError(f"{call}: the response has no return_code: {excerpt}")
+            message = f"{call}: the response has no return_code: {excerpt}"
+            raise PlatformMalformedError(message, unclear=call.starts_work)
         return envelope
 
     async def data(self, call: Call) -> Any:
@@ -81,7 +82,9 @@ class ThinkingdataApi:
         Raises:
             PlatformError: See `send`; or `return_code` is not 0.
         """
-        return self.data_of(await self.send(call))
+        envelope = await self.send(call)
+        with reading_answer(starts_work=call.starts_work):
+            return self.data_of(envelope)
 
     async def object(self, call: Call) -> Mapping[str, Any]:
         """Sends a call and returns the data of a successful response, which must be an object.
@@ -89,7 +92,9 @@ class ThinkingdataApi:
         Raises:
             PlatformError: See `data`; or the data is no object.
         """
-        return self.object_of(await self.send(call))
+        envelope = await self.send(call)
+        with reading_answer(starts_work=call.starts_work):
+            return self.object_of(envelope)
 
     def data_of(self, envelope: Envelope) -> Any:
         """Returns the data of a successful response.

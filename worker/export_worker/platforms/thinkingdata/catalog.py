@@ -63,7 +63,7 @@ def list_call(catalog: str, *, project_id: int, number: int, page_size: int) -> 
         "pagerHeader": {"pageNum": number, "pageSize": page_size},
         "projectId": project_id,
     }
-    return Call("POST", "/open/user-cluster-list", json=body)
+    return Call("POST", "/open/user-cluster-list", json=body, is_listing=True)
 
 
 def _items(data: Mapping[str, Any], call: Call) -> list[dict[str, Any]]:

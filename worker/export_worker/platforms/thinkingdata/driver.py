@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
@@ -64,7 +65,9 @@ class ThinkingdataDriver:
         own = platform_settings(name, settings, ThinkingdataSettings)
         self._settings = own
         self._redactor = redactor
-        self._client = HttpClient(name, own.base_url, redactor, address_policy=own.address_policy())
+        self._client = HttpClient(
+            name, own.base_url, redactor, address_policy=own.address_policy(), answer_max_kib=own.answer_max_kib
+        )
         self._auth = thinkingdata_auth(name, own, redactor)
         self._api = ThinkingdataApi(self._client, self._auth, own)
         self._downloader = Downloader(self._client, self._auth, own.allow_hosts)
@@ -88,7 +91,7 @@ class ThinkingdataDriver:
             time_before=_refresh_time(detail),
             progress_before=_progress_before(detail),
         )
-        await self._api.data(_call("POST", "user-cluster-refresh", request))
+        await self._api.data(replace(_call("POST", "user-cluster-refresh", request), starts_work=True))
         return Submitted(str(refresh), WAITING)
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:
@@ -169,10 +172,10 @@ class ThinkingdataDriver:
         }
         if self._settings.sql_timeout_s is not None:
             form["timeoutSeconds"] = str(self._settings.sql_timeout_s)
-        call = Call("POST", "/open/submit-sql", form=form)
+        call = Call("POST", "/open/submit-sql", form=form, starts_work=True)
         task_id = _text((await self._api.object(call)).get("taskId"))
         if task_id is None:
-            raise PlatformMalformedError(f"{call}: the response has no taskId")
+            raise PlatformMalformedError(f"{call}: the response has no taskId", unclear=True)
         return Query(task_id, cluster, restarts)
 
     @asynccontextmanager
@@ -180,15 +183,17 @@ class ThinkingdataDriver:
         """Opens the result of a finished task.
 
         Raises:
-            ResultMissingError: The task has expired, or is no longer finished. The export must be polled again.
+            ResultMissingError: The task has expired, is no longer finished, or the platform refuses to show it. The
+                export must be polled again.
             PlatformError: The platform did not give a usable response.
         """
         request = _cluster_users(export)
         task_id = parse_qs(file.uri.partition("?")[2]).get("taskId", [""])[0]
         call = _task_info(task_id)
         envelope = await self._api.send(call)
-        if self._api.is_missing(envelope):
-            raise ResultMissingError(str(self._api.error_for(envelope)))
+        error = self._api.error_for(envelope)
+        if isinstance(error, PlatformRefusedError):
+            raise ResultMissingError(str(error))
         info = self._api.object_of(envelope)
         if _text(info.get("status")) != "FINISHED":
             raise ResultMissingError(f"{call}: the task is no longer FINISHED")
@@ -220,7 +225,7 @@ class ThinkingdataDriver:
     async def call(self, operation: Operation, arguments: Mapping[str, Any], body: AsyncIterator[bytes] | None) -> Any:
         """Makes one call; see `Operations.call`."""
         query, json = request_parts(operation, arguments)
-        call = Call(operation.method, operation.path, query=query, json=json)
+        call = Call(operation.method, operation.path, query=query, json=json, is_listing=True)
         if body is not None:
             call = Call(
                 operation.method,

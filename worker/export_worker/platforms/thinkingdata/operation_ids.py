@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-from export_worker.errors import PlatformMalformedError, PlatformRefusedError
+from export_worker.errors import PlatformMalformedError, PlatformNotFoundError
 
 DONE = 100.0
 FAILED = -1.0
@@ -85,7 +85,7 @@ def parse_operation_id(operation_id: str) -> Refresh | Query:
     """Parses an operation id.
 
     Raises:
-        PlatformRefusedError: The text is no operation id of this driver.
+        PlatformNotFoundError: The text is no operation id of this driver.
     """
     kind, _, text = operation_id.partition("?")
     fields = {name: values[0] for name, values in parse_qs(text, keep_blank_values=True).items()}
@@ -102,7 +102,7 @@ def parse_operation_id(operation_id: str) -> Refresh | Query:
             return Query(fields["task"], fields["cluster"], int(fields.get("restarts", "0")))
     except (KeyError, ValueError):
         pass
-    raise PlatformRefusedError("the operation id is not one of thinkingdata")
+    raise PlatformNotFoundError("the operation id is not one of thinkingdata")
 
 
 def parse_progress(value: Any, call: str) -> float | None:

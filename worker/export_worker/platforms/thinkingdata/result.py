@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
 from export_worker.errors import (
     DownloadInterruptedError,
     PlatformMalformedError,
+    PlatformRefusedError,
     PlatformThrottledError,
     PlatformUnavailableError,
     ResultMissingError,
@@ -136,7 +137,8 @@ class SqlPages:
         error = self._api.error_for(envelope)
         if error is None:
             return True
-        if self._api.is_missing(envelope):
+        if isinstance(error, PlatformRefusedError):
+            # Whether the task or the page is missing, or the refusal concerns this request only: a poll finds out.
             raise ResultMissingError(str(error))
         raise error
 
@@ -172,12 +174,13 @@ class SqlPage:
 
 
 class SqlResult:
-    """All pages as one file. See `platforms.base.Download`.
+    """All pages as one file. See `platforms.base.Download` and `Computed`: a page may wait for the rate limit.
 
     Memory holds the received piece of one page and the beginning of the next page, whatever the size of the pages.
     """
 
     total_bytes: int | None = None
+    is_computed: Literal[True] = True
 
     def __init__(self, pages: SqlPages, stat: ResultStat, table: Table) -> None:
         self._pages = pages

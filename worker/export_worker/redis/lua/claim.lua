@@ -1,7 +1,7 @@
 -- Claims due steps of one role: as many as may run now, up to `max`, each with everything that the step needs.
 --
--- This file has what both roles share. The script that Redis runs is this file, followed by `claim_control.lua` or
--- `claim_transfer.lua`.
+-- This file has what both roles share. The script that Redis runs is `clock.lua`, then this file, then
+-- `claim_control.lua` or `claim_transfer.lua`.
 --
 -- Every queue entry that the script examines leaves the due range, so that no entry hides another one behind it:
 --   claimed:   the entry is due again when the lease ends
@@ -18,13 +18,19 @@
 -- From `deaths_max` on, the step is claimed only to end its export, so it bypasses all limits as well.
 --
 -- Expired exports bypass all limits. A step whose export is past its deadline makes no call to the platform, so it needs
--- no slot, counts no request and is no probe.
+-- no slot, counts no request and is no probe. The same is true of a step that cancels, restarts or gives up an export.
+-- Such a step needs no slot of this worker either (`slotless`), so that it ends its export although all slots are in use.
 --
--- KEYS: queue, open, aside, contact, spared, created, ring (ring: transfers only)
+-- KEYS: queue, open, aside, contact, spared, created, clock, ring (ring: transfers only)
 -- ARGV[1]: JSON object
 --   now_ms, now          the time in ms, and as the timeline has it
 --   role, owner          control or transfer; the name of this worker
---   max, scan_max        how many steps to claim, and how many entries to examine
+--   max, scan_max        how many steps to claim that need a slot of this worker, and how many entries to examine
+--   slotless_max         how many steps to claim that need no slot
+--   search_max           how many further due entries to examine for steps that need no slot; 0: none
+--   running, connection_max
+--                        transfers only: how many steps of each connection this worker runs now (connection -> number),
+--                        and how many of one connection it may run
 --   lease_ms             how long a lease lasts
 --   aside_ms             how long only other workers may claim an offered step
 --   spare_ms, silence_ms see above
@@ -35,14 +41,15 @@
 --   deaths_max           how many workers may die in one step
 --   limits               connection -> {slots, interval_ms, deadline_ms}
 -- Answer: JSON object
---   redis_ms             the clock of Redis
+--   time_ms              the time that all processes use (clock.lua)
+--   set_back_ms          by how much the clock of Redis was set back since the last claim; missing when it was not
 --   next_due_ms          when the next entry is due; missing when there is none
 --   steps                missing when nothing was claimed; a list of {export_id, step, version (string), claims, deaths,
---                        probe, cancel, request, status, state, retry, trace, durations_ms (list of strings)}. status,
---                        state, request and trace are JSON texts of the record. A field that the record does not have
---                        is missing.
+--                        probe, slotless, cancel, request, status, state, files, stored, retry, trace, durations_ms
+--                        (list of strings)}. status, state, files, stored (the list of stored files), request and trace
+--                        are JSON texts of the record. A field that the record does not have is missing.
 local args = cjson.decode(ARGV[1])
-local queue, open, aside, contact, spared, created, ring = unpack(KEYS)
+local queue, open, aside, contact, spared, created, clock, ring = unpack(KEYS)
 local now = args.now_ms
 local owner_mark = '|' .. args.owner .. '|'
 -- How long the sweep waits before it examines an export that has no queue entry.
@@ -68,7 +75,13 @@ end
 redis.call('SET', contact, int(math.max(now, last_contact)), 'PX', 86400000)
 
 local claimed = {}
+-- How many of the claimed steps need a slot of this worker, and how many need none.
+local taken, slotless = 0, 0
+-- How many due entries stay in the queue, because there is no room for them.
+local left = 0
 local next_due = nil
+-- The entries that wait outside the queue, by the deadline of their exports.
+local deadlines = args.prefix .. 'deadlines:' .. args.role
 
 local function note_next_due(at)
   next_due = math.min(next_due or at, at)
@@ -83,6 +96,13 @@ end
 local function remove_from_queue(job, id, deadline_ms)
   redis.call('ZREM', queue, job)
   redis.call('ZADD', open, 'XX', int(math.min(now + sweep_after_ms, deadline_ms)), id)
+end
+
+-- Moves an entry from the queue into a row, where it waits for a slot of its connection or for a transfer worker.
+local function wait_in_row(row, since, export)
+  redis.call('ZADD', row, since, export.job)
+  redis.call('ZADD', deadlines, int(export.deadline), export.job)
+  remove_from_queue(export.job, export.id, export.deadline)
 end
 
 local function was_refused(refused)
@@ -205,6 +225,7 @@ end
 local function claim(export, probe)
   local key = export_key(export.id)
   postpone(export.job, export.id, now + args.lease_ms)
+  redis.call('ZREM', deadlines, export.job)
   local version = int(args.fence + #claimed)
   redis.call('HSET', key, 'version', version)
   local claims = redis.call('HINCRBY', key, 'claims', 1)
@@ -215,12 +236,20 @@ local function claim(export, probe)
     add_note(export, export.released == 'died' and 'resumed: its previous worker stopped responding'
       or 'resumed: its previous worker shut down')
   end
-  local record = redis.call('HMGET', key, 'status', 'state', 'trace', 'kind')
+  local record = redis.call('HMGET', key, 'status', 'state', 'trace', 'kind', 'files')
+  local stored = record[5] and redis.call('LRANGE', args.prefix .. 'stored:' .. export.id, 0, -1)
+  if export.slotless then
+    slotless = slotless + 1
+  else
+    taken = taken + 1
+  end
   claimed[#claimed + 1] = {
     export_id = export.id, step = tonumber(export.step), version = version, claims = claims,
-    deaths = export.deaths, probe = probe, cancel = export.cancel and true or false, retry = export.retry or nil,
-    request = export.request or nil, status = record[1] or nil, state = record[2] or nil,
-    trace = record[3] or nil, durations_ms = durations_of(export.connection, record[4]),
+    deaths = export.deaths, probe = probe, slotless = export.slotless or false,
+    cancel = export.cancel and true or false, retry = export.retry or nil, request = export.request or nil,
+    status = record[1] or nil, state = record[2] or nil, files = record[5] or nil,
+    stored = stored and '[' .. table.concat(stored, ',') .. ']' or nil, trace = record[3] or nil,
+    durations_ms = durations_of(export.connection, record[4]),
   }
 end
 
@@ -232,11 +261,17 @@ local function limited_export(job)
     return nil
   end
   export.deadline = export.limits and deadline_of(export, export.limits.deadline_ms)
-  if not export.calls_platform or not export.limits or export.deadline <= now then
-    claim(export, false)
-    return nil
+  export.slotless = not export.calls_platform or not export.limits or export.deadline <= now
+  if not export.slotless then
+    return export
   end
-  return export
+  if slotless < args.slotless_max then
+    claim(export, false)
+  else
+    redis.call('ZADD', queue, 'NX', int(now), job)
+    left = left + 1
+  end
+  return nil
 end
 
 -- Handles entries one by one. An error on one damaged record must not stop all others, so the entry is postponed. When
@@ -253,12 +288,36 @@ end
 local function each_due(free, handle)
   local scanned = 0
   while free() > 0 and scanned < args.scan_max do
-    local due = redis.call('ZRANGEBYSCORE', queue, '-inf', int(now), 'LIMIT', 0, free())
+    local due = redis.call('ZRANGEBYSCORE', queue, '-inf', int(now), 'LIMIT', left, free())
     if #due == 0 then
       break
     end
     each(due, handle)
     scanned = scanned + #due
+  end
+end
+
+-- Claims the steps of exports that wait outside the queue and whose deadline has passed.
+local function claim_expired()
+  local room = args.slotless_max - slotless
+  local expired = room > 0 and redis.call('ZRANGEBYSCORE', deadlines, '-inf', int(now), 'LIMIT', 0, room) or {}
+  for _, job in ipairs(expired) do
+    redis.call('ZREM', deadlines, job)
+    local connection = redis.call('HGET', export_key(string.match(job, '([^:]+):%d+$')), 'connection')
+    local row = args.prefix .. (args.role == 'transfer' and 'waiting:' or 'parked:') .. (connection or '')
+    if redis.call('ZREM', row, job) == 1 then
+      redis.call('ZADD', queue, 'NX', int(now), job)
+      each({job}, limited_export)
+    end
+  end
+end
+
+-- Examines due entries for steps that need no slot. If there are many, each call examines others, chosen at random.
+local function search_slotless()
+  local due = args.search_max > 0 and redis.call('ZCOUNT', queue, '-inf', int(now)) or 0
+  local first = due > args.search_max and args.fence % (due - args.search_max + 1) or 0
+  if due > 0 and slotless < args.slotless_max then
+    each(redis.call('ZRANGEBYSCORE', queue, '-inf', int(now), 'LIMIT', int(first), args.search_max), limited_export)
   end
 end
 
@@ -305,7 +364,7 @@ local function each_offered(handle)
   end
   note_next_due(first_end)
   for _, job in ipairs(redis.call('ZRANGE', aside, 0, 99)) do
-    if #claimed >= args.max then
+    if taken >= args.max then
       return
     end
     accept_offer(job, handle)
@@ -317,9 +376,10 @@ local function answer()
   if first[2] then
     note_next_due(tonumber(first[2]))
   end
-  local time = redis.call('TIME')
+  local time_ms, set_back_ms = shared_time(clock)
   return cjson.encode({
-    redis_ms = time[1] * 1000 + math.floor(time[2] / 1000),
+    time_ms = time_ms,
+    set_back_ms = set_back_ms > 0 and set_back_ms or nil,
     next_due_ms = next_due and tonumber(int(next_due)),
     steps = #claimed > 0 and claimed or nil,
   })

@@ -36,8 +36,7 @@ end
 -- Parks an export until its connection has a free slot. Its score stays the time at which the export began to wait.
 local function park(export)
   local since = redis.call('ZSCORE', queue, export.job) or int(now)
-  redis.call('ZADD', args.prefix .. 'parked:' .. export.connection, since, export.job)
-  remove_from_queue(export.job, export.id, export.deadline)
+  wait_in_row(args.prefix .. 'parked:' .. export.connection, since, export)
 end
 
 -- Claims a step if the limits of its connection allow it.
@@ -70,8 +69,10 @@ local function handle(job)
   claim(export, probe)
 end
 
+claim_expired()
 if args.max > 0 then
   each_offered(handle)
-  each_due(function() return args.max - #claimed end, handle)
+  each_due(function() return args.max - taken end, handle)
 end
+search_slotless()
 return answer()

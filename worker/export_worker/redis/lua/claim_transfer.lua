@@ -4,6 +4,8 @@
 -- once from the queue into the row of its connection (`waiting:CONNECTION`). The connections that have a row are in a
 -- ring; the connection that was served moves to the end of the ring.
 --
+-- Of one connection, a worker runs at most `connection_max` transfers, so that slow ones cannot use all of its slots.
+--
 -- A connection whose transfers are paused (the platform's download host, or S3, is unreachable) is skipped until its
 -- circuit breaker allows a probe.
 
@@ -29,15 +31,19 @@ local function move_to_row(job)
   -- A transfer that was begun goes first: it has an upload to resume, and its download link may expire.
   local begun = export.claims and tonumber(export.claims) <= priority_claims_max
   local since = begun and '0' or redis.call('ZSCORE', queue, job) or int(now)
-  redis.call('ZADD', row_of(export.connection), since, job)
-  remove_from_queue(job, export.id, export.deadline)
+  wait_in_row(row_of(export.connection), since, export)
   if not redis.call('ZSCORE', ring, export.connection) then
     move_to_end_of_ring(export.connection)
   end
 end
 
--- Claims the first transfer of a connection's row. Returns false when the row is empty, or the connection is paused.
+-- Claims the first transfer of a connection's row. Returns false when the row is empty, or the connection is paused or
+-- has all the slots of this worker that it may have.
 local function serve(connection)
+  local running = args.running[connection] or 0
+  if running >= args.connection_max then
+    return false
+  end
   local row = row_of(connection)
   local breaker = args.prefix .. 'breaker:' .. connection .. ':transfer'
   local wait, probe = breaker_wait(breaker)
@@ -58,6 +64,7 @@ local function serve(connection)
         start_probe(breaker)
       end
       claim(export, probe)
+      args.running[connection] = running + 1
     end
   end)
   move_to_end_of_ring(connection)
@@ -77,16 +84,18 @@ local function serve_ring()
   for _, connection in ipairs(redis.call('ZRANGE', ring, 0, -1)) do
     if not args.limits[connection] then
       drop_if_empty(connection)
-    elseif #claimed < args.max and serve(connection) then
+    elseif taken < args.max and serve(connection) then
       served = true
     end
   end
   return served
 end
 
+claim_expired()
 if args.max > 0 then
   each_offered(move_to_row)
-  each_due(function() return #claimed < args.max and sorted_at_once or 0 end, move_to_row)
-  while #claimed < args.max and serve_ring() do end
 end
+-- Also without a free slot: exports past their deadline are found, and the others wait in the rows of their connections.
+each_due(function() return sorted_at_once end, move_to_row)
+while taken < args.max and serve_ring() do end
 return answer()

@@ -17,7 +17,11 @@
 --   breaker_threshold, breaker_first_ms, breaker_max_ms
 --   duration_ms          of the platform's operation that has just ended (missing: none)
 --   durations_max        how many durations are kept
---   mode checkpoint: file_stored (whether the step has stored one more file)
+--   mode checkpoint: progressed (whether the transfer got further than before)
+--   files                JSON text of a transfer's files that `state` does not have (missing: unchanged)
+--   stored, stored_before
+--                        JSON texts of files that are stored now, and how many were stored before them (missing:
+--                        unchanged). They are appended to the list of stored files
 --   mode next: next_role, next_job_id, payload, payload_ttl_ms, due_ms, wake (channel),
 --              cancel_delivered (whether the step had received the request to cancel)
 --   mode end:  event_id, event (JSON text)
@@ -32,6 +36,31 @@ local old_phase, cancel_requested = record[3], record[4]
 if record[1] ~= args.version then
   -- The client repeats a call whose answer was lost. Then this decision is already saved.
   return args.mode ~= 'checkpoint' and record[2] == args.version and 'saved' or 'lease_lost'
+end
+
+-- Saves the lists that the state of a transfer with many files does not have.
+local function save_lists()
+  local list = args.prefix .. 'stored:' .. args.export_id
+  if args.phase ~= 'transferring' then
+    if redis.call('HDEL', export, 'files') == 1 then
+      redis.call('DEL', list)
+    end
+    return
+  end
+  if args.files then
+    redis.call('HSET', export, 'files', args.files)
+  end
+  if args.stored then
+    -- The client repeats a call whose answer was lost: no file may be in the list twice.
+    if args.stored_before == 0 then
+      redis.call('DEL', list)
+    else
+      redis.call('LTRIM', list, 0, args.stored_before - 1)
+    end
+    for _, item in ipairs(args.stored) do
+      redis.call('RPUSH', list, item)
+    end
+  end
 end
 
 local function save_record()
@@ -147,9 +176,10 @@ local function end_export()
 end
 
 save_record()
+save_lists()
 update_breaker()
 if args.mode == 'checkpoint' then
-  if args.file_stored then
+  if args.progressed then
     -- The step makes progress, so the workers that died in it died of something else.
     redis.call('HDEL', export, 'lost')
   end

@@ -4,6 +4,8 @@
 -- ARGV[1]: JSON object
 --   prefix               the namespace with its colon
 --   until_ms             when the leases end
+--   last                 whether no further renewal follows, because the worker stops. When such a lease ends, the worker
+--                        does not count as dead.
 --   steps                a list, never empty, of
 --                        {export_id, job_id, role, version (string; of the record when the step was claimed),
 --                        progress (JSON text; missing: unchanged)}
@@ -22,12 +24,15 @@ local function renew(step)
   if record[1] ~= step.version then
     return 'lease_lost'
   end
-  if record[3] then
+  if record[3] == 'died' then
     -- A claim has counted this worker as dead, and no other worker has claimed the step since: the worker was slow.
     redis.call('HDEL', export, 'released')
     if record[4] then
       redis.call('HINCRBY', export, 'lost', -1)
     end
+  end
+  if args.last then
+    redis.call('HSET', export, 'released', '1')
   end
   redis.call('ZADD', queues[step.role], 'XX', args.until_ms, step.job_id)
   redis.call('ZADD', open, 'XX', args.until_ms, step.export_id)

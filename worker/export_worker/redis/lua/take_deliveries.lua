@@ -1,10 +1,14 @@
--- Takes due deliveries of one sink. A delivery that is not acknowledged is due again after the visibility timeout.
+-- Takes due deliveries of one sink. A delivery that is neither acknowledged nor renewed is due again when its lease ends.
+--
+-- The events of one export are delivered in their order: while an earlier event of an export is in the outbox, no later
+-- one is taken. The earlier one may be with a worker that has died, or the sink may have refused it.
 --
 -- KEYS: outbox, refusals
 -- ARGV[1]: JSON object
 --   now_ms
---   visible_again_ms     when a delivery that is not acknowledged is due again
---   max                  how many deliveries to take
+--   lease_until_ms       when the lease of the deliveries ends
+--   recheck_ms           when an event is examined again that waits for an earlier one
+--   max, scan_max        how many deliveries to take, and how many due events to examine
 --   event_prefix         what the key of an event begins with; the event's id follows
 -- Answer: JSON object {deliveries}; missing when nothing is due; a list of {event_id, event, refusals}, where event is
 --         JSON text, and refusals is 'failures:first', or missing when the sink has not refused the event yet.
@@ -12,15 +16,42 @@ local args = cjson.decode(ARGV[1])
 local outbox, refusals = unpack(KEYS)
 
 local taken = {}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', outbox, '-inf', args.now_ms, 'LIMIT', 0, args.max)) do
+
+-- Returns whether an earlier event of the same export is not delivered yet. An event's id is EXPORT.NUMBER.
+local function must_wait(id)
+  local export, number = string.match(id, '^(.*)%.(%d+)$')
+  for earlier = 1, (tonumber(number or '') or 1) - 1 do
+    if redis.call('ZSCORE', outbox, string.format('%s.%d', export, earlier)) then
+      return true
+    end
+  end
+  return false
+end
+
+local function take(id)
   local event = redis.call('GET', args.event_prefix .. id)
-  if event then
-    redis.call('ZADD', outbox, args.visible_again_ms, id)
-    taken[#taken + 1] = {event_id = id, event = event, refusals = redis.call('HGET', refusals, id) or nil}
-  else
+  if not event then
     -- The event's retention has passed before the sink accepted it: nothing is left to deliver.
     redis.call('ZREM', outbox, id)
     redis.call('HDEL', refusals, id)
+  elseif must_wait(id) then
+    redis.call('ZADD', outbox, args.recheck_ms, id)
+  else
+    redis.call('ZADD', outbox, args.lease_until_ms, id)
+    taken[#taken + 1] = {event_id = id, event = event, refusals = redis.call('HGET', refusals, id) or nil}
   end
+end
+
+local scanned = 0
+while #taken < args.max and scanned < args.scan_max do
+  local due = redis.call('ZRANGEBYSCORE', outbox, '-inf', args.now_ms, 'LIMIT', 0, args.max - #taken)
+  if #due == 0 then
+    break
+  end
+  -- Each of these leaves the due range, so that no event hides another one behind it.
+  for _, id in ipairs(due) do
+    take(id)
+  end
+  scanned = scanned + #due
 end
 return cjson.encode({deliveries = #taken > 0 and taken or nil})

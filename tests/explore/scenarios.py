@@ -1,0 +1,71 @@
+"""What happens in a run, apart from its faults: the exports, and who cancels or retries them and when."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+When = Literal["never", "after a fault", "at the end"]
+"""When an actor acts that no deviation names: never, once the first fault has happened, or when all exports ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A small world.
+
+    Args:
+        files: The names and lengths of the files of an export. A file above 10 bytes has several parts.
+        exports: How many exports are enqueued.
+        canceller: When the first export is cancelled.
+        retrier: When the first export is retried.
+        retry_from: The step that the retry names.
+        renamed: Each job of the platform names its files otherwise.
+        missing_once: The first file of each job is missing when it is opened for the first time.
+        deadline_s: The deadline of the exports; None for the default of a day.
+        fail_over: When Redis forgets its last writes.
+    """
+
+    name: str
+    files: tuple[tuple[str, int], ...] = (("a.csv", 5),)
+    exports: int = 1
+    canceller: When | None = None
+    retrier: When | None = None
+    retry_from: Literal["submit", "poll", "transfer"] = "submit"
+    renamed: bool = False
+    missing_once: bool = False
+    deadline_s: int | None = None
+    fail_over: When | None = None
+
+    def files_of_job(self, number: int) -> dict[str, int]:
+        """Returns the names and lengths of the files of the nth job of an export."""
+        return {(f"{number}-{name}" if self.renamed else name): length for name, length in self.files}
+
+    @property
+    def actors(self) -> dict[str, When]:
+        """The actors that act on request, and when they do."""
+        wanted = {"canceller": self.canceller, "retrier": self.retrier, "fail-over": self.fail_over}
+        return {name: when for name, when in wanted.items() if when is not None}
+
+
+TWO_PARTS = (("a.csv", 25), ("b.csv", 5))
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("plain"),
+        Scenario("parts", files=TWO_PARTS),
+        Scenario("two", exports=2),
+        Scenario("cancel", canceller="never"),
+        Scenario("cancel-after-fault", canceller="after a fault"),
+        Scenario("cancel-parts", files=TWO_PARTS, canceller="after a fault"),
+        Scenario("retry", retrier="at the end"),
+        Scenario("retry-after-fault", retrier="after a fault"),
+        Scenario("retry-renamed", retrier="at the end", renamed=True, files=(("a.csv", 5), ("b.csv", 5))),
+        Scenario("retry-poll", retrier="at the end", retry_from="poll"),
+        Scenario("retry-cancel", retrier="at the end", canceller="after a fault"),
+        Scenario(
+            "cancel-retry", files=TWO_PARTS, canceller="after a fault", retrier="at the end", retry_from="transfer"
+        ),
+        Scenario("missing", files=TWO_PARTS, missing_once=True),
+        Scenario("deadline", deadline_s=3),
+        Scenario("fail-over", fail_over="never"),
+    )
+}

@@ -1,0 +1,137 @@
+"""A worker that dies in a submit leaves it unclear: the next worker submits once more, and then none does."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from export_worker.contract.status import Phase
+from export_worker.errors import ErrorCode
+from export_worker.lifecycle.decisions import Resubmit
+from export_worker.lifecycle.observations import Pending, Polled
+from export_worker.redis.claims import ClaimedStep
+from export_worker.step_context import check_submit
+from export_worker.telemetry.instrumentation import Detail, SubmitUnclear
+from support.redis_site import POLICY, QueueSite
+from support.scripted_worker import Parts, ScriptedDriver
+
+SECOND = "op2"
+
+
+class Recorder:
+    """Keeps the outcomes of unclear submits."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[str] = []
+
+    def on(self, detail: Detail) -> None:
+        if isinstance(detail, SubmitUnclear):
+            self.outcomes.append(detail.outcome)
+
+
+def worker_of(site: QueueSite, resubmit: Resubmit, see: Callable[[int], Polled] = lambda _: Pending("X")) -> Parts:
+    """Returns the parts of a worker that has the time of the site. A recorder is its instrument."""
+    policy = replace(POLICY, resubmit=resubmit)
+    return Parts(site, ScriptedDriver(see), lambda: site.now, policy=policy, instrument=Recorder())
+
+
+def outcomes_of(parts: Parts) -> list[str]:
+    """Returns the outcomes of the unclear submits of a worker."""
+    assert isinstance(parts.instrument, Recorder)
+    return parts.instrument.outcomes
+
+
+async def claim_after_deaths(site: QueueSite, deaths: int) -> ClaimedStep:
+    """Returns the claim of the only step after this many workers have died in it."""
+    claimed = await site.one()
+    for _ in range(deaths):
+        site.later(site.timings.lease_s)
+        while not (steps := await site.claim()):
+            site.later(1.0)
+        claimed = steps[0]
+    return claimed
+
+
+def submits_at_poll(_: int) -> Polled:
+    """The platform's first operation has ended, so the driver starts the second one."""
+    check_submit()
+    return Pending("QUERYING", operation_id=SECOND, submitted=True)
+
+
+@pytest.mark.parametrize(("resubmit", "deaths"), [("once", 1), ("always", 3)])
+async def test_submit_after_allowed_deaths_is_made_and_noted(
+    queue_site: QueueSite, resubmit: Resubmit, deaths: int
+) -> None:
+    export_id = await queue_site.enqueue()
+    parts = worker_of(queue_site, resubmit)
+    await parts.runner.run(await claim_after_deaths(queue_site, deaths))
+    status = await queue_site.queue.status(export_id)
+    assert (status.phase, status.counters.submits, parts.driver.submits) == (Phase.RUNNING, deaths + 1, 1)
+    note = f"submitted again as op1: the platform may have received {deaths} earlier submit(s)"
+    assert (await queue_site.notes(export_id))[-1] == note
+    assert outcomes_of(parts) == ["resubmitted"] * deaths
+
+
+@pytest.mark.parametrize(("resubmit", "deaths"), [("never", 1), ("once", 2)])
+async def test_submit_after_too_many_deaths_fails_without_a_call(
+    queue_site: QueueSite, resubmit: Resubmit, deaths: int
+) -> None:
+    export_id = await queue_site.enqueue()
+    parts = worker_of(queue_site, resubmit)
+    await parts.runner.run(await claim_after_deaths(queue_site, deaths))
+    status = await queue_site.queue.status(export_id)
+    assert status.error is not None
+    assert (status.phase, status.error.code) == (Phase.FAILED, ErrorCode.SUBMIT_UNCLEAR)
+    assert (status.counters.submits, parts.driver.submits) == (deaths, 0)
+    assert "the platform may have received this submit (its worker stopped" in status.error.message
+    assert outcomes_of(parts) == ["resubmitted"] * (deaths - 1) + ["failed"]
+
+
+async def test_poll_that_submits_after_too_many_deaths_makes_no_submit(queue_site: QueueSite) -> None:
+    export_id = await queue_site.enqueue()
+    await queue_site.submit(await queue_site.one())
+    queue_site.later(60)
+    parts = worker_of(queue_site, "once", submits_at_poll)
+    await parts.runner.run(await claim_after_deaths(queue_site, 2))
+    status = await queue_site.queue.status(export_id)
+    assert status.error is not None
+    assert (status.phase, status.error.code, status.error.step) == (Phase.FAILED, ErrorCode.SUBMIT_UNCLEAR, "poll")
+
+
+async def test_poll_that_submits_after_one_death_is_noted(queue_site: QueueSite) -> None:
+    export_id = await queue_site.enqueue()
+    await queue_site.submit(await queue_site.one())
+    queue_site.later(60)
+    parts = worker_of(queue_site, "once", submits_at_poll)
+    await parts.runner.run(await claim_after_deaths(queue_site, 1))
+    note = f"stage QUERYING, submitted again as {SECOND}: the platform may have received 1 earlier submit(s)"
+    assert (await queue_site.notes(export_id))[-1] == note
+
+
+async def test_deaths_in_polls_that_submit_nothing_do_not_matter(queue_site: QueueSite) -> None:
+    export_id = await queue_site.enqueue()
+    await queue_site.submit(await queue_site.one())
+    queue_site.later(60)
+    parts = worker_of(queue_site, "never")
+    await parts.runner.run(await claim_after_deaths(queue_site, 3))
+    assert (await queue_site.queue.status(export_id)).phase is Phase.RUNNING
+
+
+@pytest.mark.parametrize(("resubmit", "ended"), [("never", True), ("once", False)])
+async def test_crash_of_the_driver_after_its_request_is_unclear(
+    queue_site: QueueSite, resubmit: Resubmit, *, ended: bool
+) -> None:
+    export_id = await queue_site.enqueue()
+    await queue_site.submit(await queue_site.one())
+    queue_site.later(60)
+
+    def crash(_: int) -> Polled:
+        check_submit()
+        raise KeyError("taskId")
+
+    await worker_of(queue_site, resubmit, crash).runner.run(await queue_site.one())
+    status = await queue_site.queue.status(export_id)
+    assert status.error is not None
+    assert status.phase is (Phase.FAILED if ended else Phase.RUNNING)
+    assert status.error.code == (ErrorCode.SUBMIT_UNCLEAR if ended else ErrorCode.INTERNAL_ERROR)
+    assert "the platform may have received this submit (unexpected KeyError" in status.error.message

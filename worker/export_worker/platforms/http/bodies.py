@@ -1,0 +1,35 @@
+"""Reads the body of a response, up to a limit of its length or of the time."""
+
+import asyncio
+
+import aiohttp
+
+ERROR_BODY_MAX_BYTES = 16 * 1024
+"""Bytes that are read of an error page: the excerpt in the message is far shorter."""
+
+
+async def read_up_to(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
+    """Returns the decompressed body, or its first `limit_bytes` if it is longer. Raises aiohttp's errors."""
+    body = bytearray()
+    await _read_into(body, response, limit_bytes)
+    return bytes(body[:limit_bytes])
+
+
+async def read_error_page(response: aiohttp.ClientResponse, within_s: float) -> bytes:
+    """Returns the beginning of a body for a message: what arrives within this time. Raises aiohttp's errors."""
+    body = bytearray()
+    timeout = asyncio.timeout(within_s)
+    try:
+        async with timeout:
+            await _read_into(body, response, ERROR_BODY_MAX_BYTES)
+    except TimeoutError:
+        if not timeout.expired():
+            raise
+    return bytes(body[:ERROR_BODY_MAX_BYTES])
+
+
+async def _read_into(body: bytearray, response: aiohttp.ClientResponse, limit_bytes: int) -> None:
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) >= limit_bytes:
+            return
