@@ -60,7 +60,7 @@ def build_storage(
 
     Args:
         stack: Ends the threads when it is closed.
-        redactor: Masks the secrets of IAM roles that are assumed.
+        redactor: Masks the secrets of IAM roles that are assumed, and secrets in error pages.
 
     Raises:
         ConfigError: boto3 refuses the settings.
@@ -79,7 +79,7 @@ def build_storage(
         return S3Store(client, executor, instrument)
 
     def writer(store: S3Store, per_connection: dict[str, ExportWriter]) -> ExportWriter:
-        engine = TransferEngine(store, parts_in_flight=config.transfer.parts_in_flight, pool=pool)
+        engine = TransferEngine(store, parts_in_flight=config.transfer.parts_in_flight, pool=pool, redactor=redactor)
         return ExportWriter(engine, layout, per_connection)
 
     own_stores = {name: store(settings) for name, settings in per_connection_storage(config).items()}

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from urllib.parse import quote
 
 import aiohttp
@@ -45,7 +46,8 @@ EXPANSION_FREE_BYTES = 16 * 1024 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _READABLE_CODINGS = frozenset({"gzip", "deflate"})
 """Codings that aiohttp decodes without further packages. A body in another coding would be stored undecoded."""
-_JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
+_JSON_SUFFIXES = frozenset((".json", ".jsonl", ".ndjson"))
+_MARKUP_SUFFIXES = frozenset((".xml", ".html", ".htm", ".xhtml", ".svg"))
 _URL_PUNCTUATION = "%:/?#[]@!$&'()*+,;=~"
 
 
@@ -148,12 +150,16 @@ class Downloader:
         client: Client of the connection.
         auth: Provides the credential for the connection's own origin.
         allow_hosts: Further hosts that a download may come from, each as `host` or `host:port`.
+        file_content_types: Media types of error pages that this platform also sends with files.
     """
 
-    def __init__(self, client: HttpClient, auth: Auth, allow_hosts: Sequence[str]) -> None:
+    def __init__(
+        self, client: HttpClient, auth: Auth, allow_hosts: Sequence[str], file_content_types: Sequence[str] = ()
+    ) -> None:
         self._client = client
         self._auth = auth
         self._own_origin = origin(client.base_url)
+        self._file_content_types = frozenset(name.lower() for name in file_content_types)
         self._allowed = frozenset(host.lower() for host in allow_hosts)
 
     @asynccontextmanager
@@ -164,7 +170,8 @@ class Downloader:
 
         Args:
             url: Complete URL, built with `encoded=True`; it is sent unchanged.
-            file_name: A JSON response counts as an error page unless this name ends in .json, .jsonl or .ndjson.
+            file_name: A JSON response counts as an error page unless this name ends in .json, .jsonl or .ndjson. XML
+                and HTML count as one unless the name has their extension.
             resume_point: Where to resume. The whole file is opened if the server cannot resume or has another version.
 
         Raises:
@@ -243,10 +250,11 @@ class Downloader:
             coding = self._clean(min(unreadable))
             raise DownloadInvalidError(f"{head.label}: has a content coding that was not requested: {coding}")
         media_type = _media_type(head.response)
-        is_json = media_type in {"application/json", "text/json"} or media_type.endswith("+json")
-        if _is_html(media_type) or (is_json and not file_name.lower().endswith(_JSON_SUFFIXES)):
+        if media_type not in self._file_content_types and _is_page(media_type, file_name):
             what = self._clean(media_type)
-            raise DownloadInvalidError(f"{head.label}: {what} where a file was announced{await self._excerpt(head)}")
+            advice = "if the platform labels its files so, add it to `file_content_types` of the connection"
+            excerpt = await self._excerpt(head)
+            raise DownloadInvalidError(f"{head.label}: {what} where a file was announced ({advice}){excerpt}")
 
     async def _error_for(self, head: _Head) -> Exception:
         status = head.response.status
@@ -305,8 +313,13 @@ def _media_type(response: aiohttp.ClientResponse) -> str:
     return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
-def _is_html(media_type: str) -> bool:
-    return media_type in {"text/html", "application/xhtml+xml"}
+def _is_page(media_type: str, file_name: str) -> bool:
+    """Whether a media type is that of an error page, for a file of this name."""
+    extension = PurePosixPath(file_name.lower()).suffix
+    if media_type in {"application/json", "text/json"} or media_type.endswith("+json"):
+        return extension not in _JSON_SUFFIXES
+    is_markup = media_type in {"text/html", "text/xml", "application/xml"} or media_type.endswith("+xml")
+    return is_markup and extension not in _MARKUP_SUFFIXES
 
 
 @contextmanager

@@ -130,9 +130,6 @@ class Table(Protocol):
         """Ends the page and adds its rows to `rows`."""
 
 
-EXCERPT_BYTES = 120
-"""Length of the excerpt of a line that is no row, in the message."""
-
 _OPENING = re.compile(rb'(?:^|,)"')
 _CLOSING = re.compile(rb'(?:[^"]++|"")*+"')
 
@@ -192,9 +189,11 @@ class CsvTable:
     def _refuse_other_line(self, rows: bytes) -> NoReturn:
         """Raises an error for a line that is no row, such as a server's error message, so that it is not stored."""
         separators = len(self._columns) - 1
-        other = next((row for row in rows.split(b"\n") if row and row.count(b",") != separators), rows)
-        excerpt = other[:EXCERPT_BYTES].decode(errors="replace")
-        raise DownloadInvalidError(f"a line of the result does not have {len(self._columns)} columns: {excerpt}")
+        lines = [row for row in rows.split(b"\n") if row]
+        index = next(index for index, row in enumerate(lines) if row.count(b",") != separators)
+        found = lines[index].count(b",") + 1
+        number = self.rows + self._page_rows + index + 1
+        raise DownloadInvalidError(f"row {number} of the result has {found} values for {len(self._columns)} columns")
 
     def _add_line(self, line: bytes) -> bytes:
         plain = line.removesuffix(b"\r")
