@@ -25,6 +25,7 @@ from export_producers.records import (
     retried,
     wrong_connection,
 )
+from export_producers.worker_records import store_problem
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.parsing import parse_request
 from export_worker.contract.redis_keys import Keys, Role
@@ -380,6 +381,7 @@ class ExportQueue:
                 pipe.zcard(keys.slots(connection))
                 pipe.hmget(keys.breaker(connection, role), ["failures", "until"])
                 due_ms, parked, waiting, aside, slots, (failures, until_ms) = await pipe.execute()
+            problem = await store_problem(self._client, keys, connection) if role == "transfer" else None
         return explanation(
             Facts(
                 status=status,
@@ -393,6 +395,7 @@ class ExportQueue:
                 slots=slots,
                 failures=int(failures or 0),
                 paused_until_ms=float(until_ms) if until_ms else None,
+                store_problem=problem,
             )
         )
 

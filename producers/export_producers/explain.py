@@ -20,8 +20,9 @@ class Facts:
         offered_to_others: The last worker that claimed its step could not run the step, so other workers get it first.
         slots: Exports of its connection that are running on the platform.
         failures: Consecutive failures of the service that its next step calls: the platform of its connection, or for a
-            transfer the host of its files or S3.
+            transfer the host of its files.
         paused_until_ms: When that service may be called again, in ms since the epoch; None if calls are not paused.
+        store_problem: Why no running transfer worker can use the store of its connection; None if one can.
     """
 
     status: Status
@@ -35,6 +36,7 @@ class Facts:
     slots: int
     failures: int
     paused_until_ms: float | None
+    store_problem: str | None = None
 
 
 def explanation(facts: Facts) -> str:
@@ -71,7 +73,7 @@ def _waiting(facts: Facts) -> str:
     if facts.offered_to_others:
         return (
             f"The last worker that claimed this export does not know connection {connection}, "
-            "or runs an older version. "
+            "runs an older version, or cannot use its store. "
             "Other workers can claim the export at once. After some seconds, every worker can claim it again."
         )
     paused = _paused(facts)
@@ -94,12 +96,17 @@ def _waiting(facts: Facts) -> str:
 def _paused(facts: Facts) -> str | None:
     """Returns why calls to the service that the next step needs are paused, or None if they are not."""
     status, paused_ms = facts.status, facts.paused_until_ms
+    if facts.store_problem is not None:
+        return (
+            f"No transfer worker can use the store of connection {status.connection}: {facts.store_problem}. "
+            "Each worker checks its store every few seconds, and then claims transfers again."
+        )
     if paused_ms is None or paused_ms <= facts.now.timestamp() * 1000:
         return None
     until = isoformat(datetime.fromtimestamp(paused_ms / 1000, UTC))
     if status.phase is Phase.TRANSFERRING:
         return (
-            f"Transfers of connection {status.connection} are paused until {until}: the host of its files, or S3, was "
+            f"Transfers of connection {status.connection} are paused until {until}: the host of its files was "
             f"unreachable {facts.failures} times in a row. Then one export tests that service. "
             "If the service answers, all transfers resume."
         )

@@ -31,8 +31,8 @@ def proxy(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
 
 
 def is_of_transfer(call: Call) -> bool:
-    """Whether a call is not of the upload sweeper, which runs when a worker starts."""
-    return not (call.method == "GET" and "uploads" in call.query)
+    """Whether a call is neither of the upload sweeper, which runs when a worker starts, nor a check of the store."""
+    return not (call.is_check or (call.method == "GET" and "uploads" in call.query))
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
@@ -79,38 +79,64 @@ SHORT_LIMITS = {
 """Limits that would end an export within a second, if an outage counted as failures of the export."""
 
 
-async def run_through_outage(site: Site, over: asyncio.Event) -> None:
-    """Runs exports during an outage. They must succeed after its end, and their limits must not be used up."""
+async def run_through_outage(
+    site: Site, over: asyncio.Event, expected: str, explained: asyncio.Event | None = None
+) -> None:
+    """Runs exports during an outage. They must succeed after its end, and their limits must not be used up.
+
+    Args:
+        expected: A text that explains why they wait.
+        explained: Is set when the text was found; then the outage may end.
+    """
     async with worker_site.worker(site), site.queue() as queue:
         request = json.dumps({"connection": "gio", "export": SEGMENT})
         ids = [(await queue.enqueue(request)).export_id for _ in range(3)]
         explanation = ""
-        while "paused until" not in explanation:
+        while expected not in explanation:
             await asyncio.sleep(0.02)
             explanation = (await asyncio.gather(*map(queue.explain, ids)))[0]
+        if explained is not None:
+            explained.set()
         await asyncio.wait_for(over.wait(), 30)
         ended = [await queue.wait(export_id, 30) for export_id in ids]
     assert [status.phase for status in ended] == [Phase.SUCCEEDED] * 3, [status.error for status in ended]
     assert max(status.counters.retries for status in ended) <= 5
-    assert explanation.startswith("Transfers of connection gio are paused until")
     assert await asyncio.to_thread(site.open_uploads) == []
 
 
 async def test_outage_of_s3_fails_no_export(site: Site, proxy: S3Proxy) -> None:
     site.settings = SHORT_LIMITS
-    over, loop, refused = asyncio.Event(), asyncio.get_running_loop(), 0
+    over, explained, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
 
-    def rule(call: Call) -> Refusal | None:
-        nonlocal refused
-        if not is_of_transfer(call) or refused >= 30:
+    def rule(_: Call) -> Refusal | None:
+        if over.is_set():
             return None
-        refused += 1
-        if refused == 30:
+        if explained.is_set():
             loop.call_soon_threadsafe(over.set)
         return Refusal(503, "ServiceUnavailable")
 
     proxy.rule = rule
-    await run_through_outage(replace(site, s3_url=proxy.endpoint_url), over)
+    proxied = replace(site, s3_url=proxy.endpoint_url)
+    await run_through_outage(proxied, over, "No transfer worker can use the store of connection gio: ", explained)
+
+
+async def test_outage_of_writes_fails_no_export(site: Site, proxy: S3Proxy) -> None:
+    """The store lists objects but stores none, so only transfers show when the outage is over."""
+    site.settings = SHORT_LIMITS
+    over, explained, loop, refused = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop(), 0
+
+    def rule(call: Call) -> Refusal | None:
+        nonlocal refused
+        if not is_of_transfer(call) or over.is_set():
+            return None
+        refused += 1
+        if refused >= 6 and explained.is_set():
+            loop.call_soon_threadsafe(over.set)
+        return Refusal(503, "SlowDown")
+
+    proxy.rule = rule
+    proxied = replace(site, s3_url=proxy.endpoint_url)
+    await run_through_outage(proxied, over, "No transfer worker can use the store of connection gio: ", explained)
 
 
 async def test_outage_of_the_download_host_fails_no_export(site: Site, world: World) -> None:
@@ -125,7 +151,8 @@ async def test_outage_of_the_download_host_fails_no_export(site: Site, world: Wo
         world.faults.clear()
         over.set()
 
-    await asyncio.gather(run_through_outage(site, over), end_outage())
+    expected = "Transfers of connection gio are paused until"
+    await asyncio.gather(run_through_outage(site, over, expected), end_outage())
 
 
 def is_write(name: str) -> bool:

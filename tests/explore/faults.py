@@ -313,6 +313,12 @@ SEEDED_FAULTS = (
         replace=_hold_deliveries_for_a_minute,
     ),
     SeededFault(
+        "the deaths of workers in a step are not counted",
+        _walk("poison"),
+        "every_export_ends",
+        [TextChange("claim", "redis.call('HINCRBY', key, 'lost', 1), 'died'", "1, 'died'")],
+    ),
+    SeededFault(
         "uploads of dead workers stay open",
         _walk("cancel-parts", "kill", "commit", "s3"),
         "no_litter",

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import random
+import secrets
 import subprocess
 import tempfile
 import time
@@ -85,9 +87,10 @@ class Laboratory:
     def run(self, scenario: Scenario, schedule: Schedule = ()) -> World:
         """Runs one schedule to its end. Returns the world as it is then."""
         self.runs += 1
-        ids = count(1)
+        ids, draw = count(1), random.Random(0)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(export_producers.client, "uuid4", lambda: UUID(int=next(ids)))
+            patch.setattr(secrets, "randbits", draw.getrandbits)
             world = World(self._services, scenario, schedule)
             world.run()
         return world

@@ -12,6 +12,7 @@ from functools import cached_property
 from explore.chronicle import ENDED, LEASE_S, Change, Claim
 from explore.scripted_platform import Job
 from explore.world import World
+from export_worker.lifecycle.endings import WORKER_DEATHS_MAX
 
 Broken = Iterator[str]
 
@@ -207,6 +208,26 @@ def no_litter(export: FinishedExport) -> Broken:
         yield f"Redis still has it in {left}"
 
 
+def a_failure_has_a_reason(export: FinishedExport) -> Broken:
+    """2.1 No death of a process and no lost answer makes an export fail, unless two submits are unclear, its deadline
+    has passed, or it kills its workers: then seven of them at most.
+    """
+    world = export.world
+    deaths = sum(point.what == "kill" for point in world.scheduler.trace)
+    if deaths > WORKER_DEATHS_MAX + len(world.schedule):
+        yield f"{deaths} workers died"
+    if export.phase != "failed":
+        return
+    code = json.loads(export.record["status"])["error"]["code"]
+    reasons = {
+        "submit_unclear": len(world.schedule) >= 2,
+        "deadline_exceeded": world.scenario.deadline_s is not None,
+        "worker_died": any(job.operation_id in world.scenario.poison for job in export.jobs),
+    }
+    if not reasons.get(code):
+        yield f"it failed with {code}"
+
+
 def a_cancelled_export_does_not_continue(export: FinishedExport) -> Broken:
     """A cancellation that was accepted before the transfer began ends the export before it succeeds."""
     for request in export.world.chronicle.requests:
@@ -234,6 +255,7 @@ OF_EXPORTS = (
     one_event_for_each_end,
     events_are_prompt,
     no_litter,
+    a_failure_has_a_reason,
     a_cancelled_export_does_not_continue,
 )
 NOT_AFTER_A_FAIL_OVER = (only_a_retry_leaves_an_end, a_held_step_has_one_worker, one_operation)

@@ -93,10 +93,16 @@ class Scheduler:
         schedule: Where the run deviates from the default.
         is_over: Called when all processes wait for the time to pass. Returns whether the run is over.
         on_fault: Called when a call meets a fault, with its process.
+        poison: A call that kills every process that makes it.
     """
 
     def __init__(
-        self, schedule: Schedule, *, is_over: Callable[[], bool], on_fault: Callable[[Process, Fault], None]
+        self,
+        schedule: Schedule,
+        *,
+        is_over: Callable[[], bool],
+        on_fault: Callable[[Process, Fault], None],
+        poison: str = "",
     ) -> None:
         self.loop = VirtualLoop(self._act)
         self.trace: list[Point] = []
@@ -105,6 +111,7 @@ class Scheduler:
         self._deviations: Mapping[int, str] = {deviation.point: deviation.what for deviation in schedule}
         self._is_over = is_over
         self._on_fault = on_fault
+        self._poison = poison
         self._waiting: list[Point] = []
         self._last: Process | None = None
         self._frozen = 0
@@ -188,6 +195,8 @@ class Scheduler:
 
     def _proceed(self, point: Point) -> None:
         what = self._deviations.get(len(self.trace), "") if point.call else ""
+        if point.call and point.call == self._poison:
+            what = "kill"
         if what and what not in FAULTS:
             point = next((other for other in self._ready() if other.process.name == what), point)
         self._last = point.process

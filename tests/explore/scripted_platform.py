@@ -93,12 +93,14 @@ class PlatformDriver:
         """Starts a job."""
         assert isinstance(export, GrowingioTagUsers)
         tag = str(export.tag_key)
-        job = await perform("platform submit", lambda: self._platform.start(tag), _refused, _unclear)
+        job = await perform(f"platform submit {tag}", lambda: self._platform.start(tag), _refused, _unclear)
         return Submitted(job.operation_id, "CREATED")
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:
         """Returns the state of a job."""
-        return await perform("platform poll", lambda: self._platform.poll(operation_id), _refused, _timeout)
+        return await perform(
+            f"platform poll {operation_id}", lambda: self._platform.poll(operation_id), _refused, _timeout
+        )
 
     async def cancel(self, export: ExportKind, operation_id: str) -> None:
         """Cancels a job."""

@@ -4,6 +4,7 @@ import http.client
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ import pytest
 from export_worker.s3.client import CallLimits, S3Client, build_client
 
 REGION = "us-east-1"
+
+SKEW_MAX_S = 900.0
+"""S3's limit for the difference between its clock and the time of a request (Amazon S3 API Reference, error codes)."""
 
 _SERVER = Path(__file__).with_name("s3_process.py")
 
@@ -96,7 +100,12 @@ class Call:
             ("GET", False): "list_multipart_uploads",
             ("GET", True): "list_parts",
         }
-        return names[self.method, "uploadId" in self.query]
+        return "list_objects_v2" if self.is_check else names[self.method, "uploadId" in self.query]
+
+    @property
+    def is_check(self) -> bool:
+        """Whether it is the call with which a worker checks its store."""
+        return "list-type" in self.query
 
     @property
     def checksums(self) -> set[str]:
@@ -150,6 +159,8 @@ class S3Proxy:
         rule: Decides about each call.
         calls: All calls so far.
         dropped: Headers (lower case) that are not forwarded, as if the store did not know them.
+        clock_ahead_s: How far the store's clock is ahead of the clients'. Like S3, the store refuses a request whose
+            time differs by more than 15 minutes.
         endpoint_url: Endpoint of the proxy.
     """
 
@@ -157,7 +168,12 @@ class S3Proxy:
     rule: Rule = lambda _: None
     calls: list[Call] = field(default_factory=list)
     dropped: frozenset[str] = frozenset()
+    clock_ahead_s: float = 0.0
     endpoint_url: str = ""
+
+    def action(self, call: Call) -> "Refusal | Altered | Lost | Damaged | None":
+        """Returns what the proxy does with a call."""
+        return Refusal(403, "RequestTimeTooSkewed") if abs(self.clock_ahead_s) > SKEW_MAX_S else self.rule(call)
 
     def reset(self) -> None:
         """Clears the calls and removes the rule."""
@@ -206,7 +222,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         call = Call(self.command, parts.path, parse_qs(parts.query, keep_blank_values=True), headers)
         self.settings.calls.append(call)
-        action = self.settings.rule(call)
+        action = self.settings.action(call)
         if isinstance(action, Refusal):
             self._answer(action.status, {"content-type": "application/xml"}, _error_body(action.code))
             return
@@ -244,6 +260,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """Returns the store's time, for the header `Date`."""
+        return super().date_time_string((timestamp or time.time()) + self.settings.clock_ahead_s)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name is the base class's
         """Logs nothing."""

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -191,12 +191,17 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> No
 
 
 @asynccontextmanager
-async def worker(site: Site, count: int = 1) -> AsyncIterator[None]:
-    """Runs workers of both roles in this event loop. The test fails if one of their calls blocks the loop."""
-    config = site.config()
+async def worker(site: Site, count: int = 1, *, beside: Sequence[Site] = ()) -> AsyncIterator[None]:
+    """Runs workers of both roles in this event loop. The test fails if one of their calls blocks the loop.
+
+    Args:
+        count: How many workers have the site's settings.
+        beside: The sites of further workers, one for each. They differ in settings only.
+    """
+    configs = [*[site.config()] * count, *(other.config() for other in beside)]
     stop = asyncio.Event()
     async with AsyncExitStack() as stack:
-        runtimes = [await stack.enter_async_context(open_runtime(config, build_redactor(config))) for _ in range(count)]
+        runtimes = [await stack.enter_async_context(open_runtime(config, build_redactor(config))) for config in configs]
         # Only the start may block, because it reads files once.
         with blockbuster_ctx(["export_worker"], excluded_modules=["export_worker.simulator"]):
             serving = [asyncio.create_task(runtime.serve(("control", "transfer"), stop)) for runtime in runtimes]

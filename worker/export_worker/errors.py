@@ -30,6 +30,8 @@ ExportWorkerError
     ├── TransformError               the file cannot be converted as requested
     └── StorageError                 a call to S3 failed
         ├── StorageUnavailableError  S3 did not answer, or can serve no request now
+        ├── StorageUnusableError     this worker cannot use its store: the bucket, the credentials or the clock is wrong
+        │   └── StoragePausedError   the store works for no export of this worker now
         ├── StorageRefusedError      S3 refused the call, and would refuse it again
         ├── ObjectExistsError        the key belongs to another export
         └── IntegrityError           the checksum of S3 differs from the worker's
@@ -335,8 +337,21 @@ class StorageUnavailableError(StorageError):
     outage = True
 
 
+class StorageUnusableError(StorageError):
+    """This worker cannot use its store: there is no such bucket, or its credentials or its clock are wrong.
+
+    Another worker may be able to use the store, and the cause may pass.
+    """
+
+    outage = True
+
+
+class StoragePausedError(StorageUnusableError):
+    """This worker has found that its store works for none of its exports, so the step uses no attempt."""
+
+
 class StorageRefusedError(StorageError):
-    """S3 refused the call, and would refuse it again: a wrong bucket, a missing permission."""
+    """S3 refused the call, and would refuse it again, for example because a permission is missing."""
 
     retryable = False
 

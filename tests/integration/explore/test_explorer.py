@@ -16,6 +16,7 @@ SMALL_WALKS = (
     Walk(SCENARIOS["plain"], ("kill", "lose")),
     Walk(SCENARIOS["parts"], ("freeze",), ("s3", "commit")),
     Walk(SCENARIOS["cancel-after-fault"], ("kill",)),
+    Walk(SCENARIOS["poison"], depth=0),
     Walk(SCENARIOS["retry-renamed"], ("freeze",), ("s3",)),
 )
 

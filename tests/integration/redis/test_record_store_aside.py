@@ -97,7 +97,8 @@ async def test_unreadable_step_is_offered_to_each_other_worker_once(queue_site: 
 async def test_explain_names_the_unknown_connection_of_an_offered_step(queue_site: QueueSite, offered: str) -> None:
     sentence = await queue_site.queue.explain(offered)
     assert sentence.startswith(
-        "The last worker that claimed this export does not know connection other, or runs an older version."
+        "The last worker that claimed this export does not know connection other, runs an older version, "
+        "or cannot use its store."
     )
 
 

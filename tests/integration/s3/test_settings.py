@@ -13,9 +13,10 @@ from urllib.parse import parse_qs
 import pytest
 from botocore.config import Config
 
-from export_worker.errors import StorageError, StorageRefusedError, StorageUnavailableError
+from export_worker.errors import StorageError, StorageRefusedError, StorageUnavailableError, StorageUnusableError
 from export_worker.s3.client import CallLimits, build_client
 from export_worker.s3.objects import Target
+from export_worker.s3.sessions import session_for
 from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
 from export_worker.s3.store import S3Store
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES
@@ -51,14 +52,15 @@ def bucket(direct: Any) -> str:
 def store_with(
     settings: StorageSettings, endpoint_url: str, secrets: list[str | None] | None = None
 ) -> Iterator[S3Store]:
-    """Yields a store whose client tries each call once. `secrets` receives the secrets of the assumed role."""
+    """Yields a store whose client tries each call once. `secrets` receives the secrets that are fetched."""
+    on_secret = ([] if secrets is None else secrets).append
     client = build_client(
         s3_server.REGION,
         endpoint_url,
         2,
         limits=CallLimits(attempts=1),
         settings=settings,
-        on_secret=([] if secrets is None else secrets).append,
+        session=session_for(settings, s3_server.REGION, on_secret),
     )
     with ThreadPoolExecutor(2) as executor:
         yield S3Store(client, executor)
@@ -181,7 +183,7 @@ async def test_role_cannot_be_assumed_without_own_credentials(
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with (
         store_with(ROLE, endpoint) as store,
-        pytest.raises(StorageRefusedError, match="AWS credentials are missing or incomplete"),
+        pytest.raises(StorageUnusableError, match="AWS credentials are missing or incomplete"),
     ):
         await store.put(Target(bucket, "one", "e", "text/csv"), b"x")
 

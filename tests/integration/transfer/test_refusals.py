@@ -10,7 +10,13 @@ from dataclasses import dataclass
 import pytest
 from botocore.exceptions import ClientError
 
-from export_worker.errors import IntegrityError, StorageError, StorageRefusedError, StorageUnavailableError
+from export_worker.errors import (
+    IntegrityError,
+    StorageError,
+    StorageRefusedError,
+    StorageUnavailableError,
+    StorageUnusableError,
+)
 from export_worker.s3.calls import S3Calls
 from export_worker.s3.objects import Target
 from export_worker.s3.store import S3Store
@@ -61,16 +67,16 @@ def assert_no_secret(error: BaseException) -> None:
     assert "test-secret-key" not in text
 
 
-async def test_missing_bucket_fails_without_retry(store: S3Store) -> None:
+async def test_missing_bucket_makes_the_store_unusable(store: S3Store) -> None:
     with pytest.raises(
-        StorageRefusedError, match=r"put_object on bucket no-such-bucket: NoSuchBucket, HTTP 404.*create it"
+        StorageUnusableError, match=r"put_object on bucket no-such-bucket: NoSuchBucket, HTTP 404.*create it"
     ) as caught:
         await store.put(TARGET, b"x")
-    assert not caught.value.retryable
+    assert caught.value.retryable
     assert_no_secret(caught.value)
-    with pytest.raises(StorageRefusedError, match="create_multipart_upload on bucket no-such-bucket"):
+    with pytest.raises(StorageUnusableError, match="create_multipart_upload on bucket no-such-bucket"):
         await store.begin(TARGET)
-    with pytest.raises(StorageRefusedError, match="list_multipart_uploads on bucket no-such-bucket"):
+    with pytest.raises(StorageUnusableError, match="list_multipart_uploads on bucket no-such-bucket"):
         await store.abort_leftovers("no-such-bucket", "", "export-1")
 
 
@@ -90,14 +96,15 @@ async def test_missing_bucket_is_reported_as_error_and_missing_object_is_not(pro
     ("refusal", "expected", "advice"),
     [
         (Refusal(403, "AccessDenied"), StorageRefusedError, "role"),
-        (Refusal(403, "InvalidAccessKeyId"), StorageRefusedError, "credentials"),
-        (Refusal(403, "SignatureDoesNotMatch"), StorageRefusedError, "secret key"),
+        (Refusal(403, "InvalidAccessKeyId"), StorageUnusableError, "credentials"),
+        (Refusal(403, "SignatureDoesNotMatch"), StorageUnusableError, "secret key"),
+        (Refusal(400, "InvalidToken"), StorageUnusableError, "session token"),
         (Refusal(301, "PermanentRedirect"), StorageRefusedError, "s3.region"),
         (Refusal(400, "AuthorizationHeaderMalformed"), StorageRefusedError, "s3.region"),
         (Refusal(501, "NotImplemented"), StorageRefusedError, "If-None-Match"),
         (Refusal(400, "KeyTooLongError"), StorageRefusedError, ""),
-        (Refusal(403, "RequestTimeTooSkewed"), StorageError, ""),
-        (Refusal(400, "ExpiredToken"), StorageError, ""),
+        (Refusal(403, "RequestTimeTooSkewed"), StorageUnusableError, "synchronize the clock"),
+        (Refusal(400, "ExpiredToken"), StorageUnusableError, "session token"),
         (Refusal(400, "RequestTimeout"), StorageError, ""),
         (Refusal(429, "TooManyRequests"), StorageUnavailableError, ""),
         (Refusal(500, "InternalError"), StorageUnavailableError, ""),
@@ -163,14 +170,14 @@ async def test_response_of_a_gateway_is_retryable() -> None:
 
 
 @pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
-async def test_missing_credentials_fail_without_retry_and_with_advice(
+async def test_missing_credentials_make_the_store_unusable_and_get_advice(
     proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     proxy.reset()
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     if name == "AWS_SECRET_ACCESS_KEY":
         monkeypatch.delenv(name)
-    with store_at(proxy.endpoint_url) as store, pytest.raises(StorageRefusedError, match="AWS_ACCESS_KEY_ID"):
+    with store_at(proxy.endpoint_url) as store, pytest.raises(StorageUnusableError, match="AWS_ACCESS_KEY_ID"):
         await store.put(TARGET, b"x")
     assert proxy.calls == []
 

@@ -112,7 +112,7 @@ async def test_export_of_thirty_hours_uses_no_retry_and_leaves_no_keys(
     ]
     assert await idle(queue_site)
     left = {name.partition(":")[0] for name in await queue_site.left()}
-    assert left - {"rate", "contact", "spared"} == {
+    assert left - {"rate", "clock", "contact", "spared"} == {
         "export",
         "timeline",
         "created",

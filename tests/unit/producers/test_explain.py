@@ -108,7 +108,8 @@ def test_first_export_that_waits_for_a_slot_has_position_zero() -> None:
 
 def test_export_that_is_offered_to_other_workers_has_the_reason() -> None:
     assert explained(Phase.QUEUED, offered_to_others=True, due_ms=None) == (
-        "The last worker that claimed this export does not know connection gio, or runs an older version. "
+        "The last worker that claimed this export does not know connection gio, runs an older version, "
+        "or cannot use its store. "
         "Other workers can claim the export at once. After some seconds, every worker can claim it again."
     )
 
@@ -144,10 +145,19 @@ def test_pause_that_has_ended_is_ignored(until: datetime) -> None:
 
 def test_paused_transfers_have_the_end_of_the_pause_and_the_reason() -> None:
     assert explained(Phase.TRANSFERRING, failures=7, paused_until_ms=epoch_ms(LATER)) == (
-        "Transfers of connection gio are paused until 2026-11-22T03:05:00.000Z: the host of its files, or S3, was "
+        "Transfers of connection gio are paused until 2026-11-22T03:05:00.000Z: the host of its files was "
         "unreachable 7 times in a row. Then one export tests that service. "
         "If the service answers, all transfers resume."
     )
+
+
+def test_transfer_whose_store_no_worker_can_use_has_the_reason() -> None:
+    expected = (
+        "No transfer worker can use the store of connection gio: NoSuchBucket. "
+        "Each worker checks its store every few seconds, and then claims transfers again."
+    )
+    assert explained(Phase.TRANSFERRING, waiting=4, due_ms=None, store_problem="NoSuchBucket") == expected
+    assert explained(Phase.TRANSFERRING, claimed=True, store_problem="NoSuchBucket").startswith("A worker is running")
 
 
 def test_transfer_that_waits_for_a_worker_has_its_position() -> None:

@@ -12,6 +12,8 @@ class WorkerRecord(Model):
         owner: The worker's name: host, process id and a random part.
         version: The version of export-worker.
         running: The steps that the worker runs, by role. A role that the worker does not have is missing.
+        store_problems: Why the worker cannot use the store of a connection, by connection. It claims no transfer of
+            these connections.
     """
 
     model_config = ConfigDict(extra="ignore", strict=False)
@@ -21,3 +23,4 @@ class WorkerRecord(Model):
     started_at: Timestamp
     seen_at: Timestamp
     running: dict[str, int]
+    store_problems: dict[str, str] = {}

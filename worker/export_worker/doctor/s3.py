@@ -10,7 +10,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 from export_worker.doctor.finding import Finding, good, unreachable, warning, wrong
-from export_worker.errors import StorageRefusedError
+from export_worker.errors import StorageRefusedError, StorageUnusableError
 from export_worker.s3.calls import ABORT, COMPLETE, CREATE, DELETE, HEAD, LIST, LIST_PARTS, PART, PUT
 from export_worker.s3.checksum_modes import CHECKSUM_MODES, ChecksumMode
 from export_worker.s3.client import S3Client
@@ -20,6 +20,8 @@ ABOUT = "s3"
 CHECK_TIMEOUT_S = 60.0
 """For all calls together. There are about thirty calls, and a store normally answers each within a second."""
 SINGLE, MULTIPART = "single objects", "multipart uploads"
+PASSING_CODES = {"ExpiredToken", "RequestTimeTooSkewed"}
+"""Refusals whose cause is no setting: temporary credentials that were not replaced in time, and a wrong clock."""
 FIX_LIFECYCLE = "add a lifecycle rule with AbortIncompleteMultipartUpload, DaysAfterInitiation 7"
 
 T = TypeVar("T")
@@ -116,7 +118,7 @@ def _findings(store: ScratchStore) -> list[Finding]:
 
 def _failure(error: ScratchCallError) -> Finding:
     says, _, fix = str(error.failure).partition("; ")
-    if isinstance(error.failure, StorageRefusedError):
+    if isinstance(error.failure, StorageRefusedError | StorageUnusableError) and error.code not in PASSING_CODES:
         return wrong(ABOUT, says, fix or "check the section s3 and the permissions of the credentials")
     return unreachable(ABOUT, says, fix or "check s3.endpoint_url, and whether the store runs")
 

@@ -27,6 +27,7 @@ async def check_workers(redis: ArqRedis, keys: Keys) -> list[Finding]:
         return [unreachable(ABOUT, f"the records of workers cannot be read ({error})", "see the findings about redis")]
     records = [record for text in stored if text is not None and (record := _parsed(text)) is not None]
     found = [good(ABOUT, _line(record, now)) for record in records]
+    found += [_store_problem(record) for record in records if record.store_problems]
     missing = [role for role in ("control", "transfer") if not any(role in record.running for record in records)]
     if missing:
         fix = "start one: export-worker run" + ("" if len(missing) > 1 else f" --role {missing[0]}")
@@ -39,6 +40,16 @@ def _parsed(text: bytes) -> WorkerRecord | None:
         return WorkerRecord.model_validate_json(text)
     except ValidationError:
         return None
+
+
+def _store_problem(record: WorkerRecord) -> Finding:
+    """Reports that a worker cannot use a store. Connections with the same store have the same problem."""
+    problems = list(dict.fromkeys(record.store_problems.values()))
+    says, _, advice = problems[0].partition("; ")
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    connections = ", ".join(sorted(record.store_problems))
+    text = f"{record.owner} claims no transfer of {connections}: {says}{more}"
+    return warning(ABOUT, text, advice or "fix what the lines about s3 report on the worker's machine")
 
 
 def _line(record: WorkerRecord, now: datetime) -> str:

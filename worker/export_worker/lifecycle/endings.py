@@ -12,6 +12,7 @@ from export_worker.errors import (
     PlatformThrottledError,
     ResultMissingError,
     StepError,
+    StoragePausedError,
     SubmitUnclearError,
 )
 from export_worker.lifecycle.decisions import Decision, Moment, Policy, due_after, updated
@@ -60,7 +61,7 @@ def after_failure(
     """
     if error.unclear:
         export = with_unclear_submit(export)
-    throttled = isinstance(error, PlatformThrottledError) or (probe and error.outage)
+    throttled = isinstance(error, PlatformThrottledError | StoragePausedError) or (probe and error.outage)
     retryable = error.retryable or _may_be_temporary(export, error, refusal_is_final=refusal_is_final)
     attempt = export.attempt + (0 if throttled else 1)
     exhausted = not retryable or (attempt >= policy.max_attempts and not throttled)

@@ -2,16 +2,16 @@
 
 Without known durations, the waits grow exponentially with full jitter. Such waits suit an operation of unknown length,
 but cost many polls or notice the end late. Operations of one kind on one connection take similar times. Once a few
-durations are known, each poll is planned for the time at which a further share of the known operations had ended. No
-poll is planned for an interval in which no known operation ended.
+durations are known, each poll is planned for the time at which a further share of the known operations had ended. In an
+interval in which no known operation ended, the waits are the longest that `max_s` allows.
 
 Over 20,000 simulated exports with first_s = 2 and max_s = 60 (`make bench-poll`), polls of an operation and the
 mean delay after its end:
 
     durations                           exponential       planned
-    steady (300 s ± 5 %)                14.6   19.9 s     5.2    3.9 s
-    skewed (log-normal, median 300 s)   18.4   20.1 s    10.2   25.0 s
-    two-humped (60 s or 900 s)          20.6   20.2 s     8.5   13.4 s
+    steady (300 s ± 5 %)                14.6   19.9 s     8.3    3.8 s
+    skewed (log-normal, median 300 s)   18.4   20.1 s    11.0   21.2 s
+    two-humped (60 s or 900 s)          20.6   20.2 s    11.3   12.3 s
 """
 
 from collections.abc import Sequence
@@ -23,9 +23,11 @@ DURATIONS_MIN = 5
 """With fewer durations, the usual one cannot be estimated."""
 QUANTILES = 8
 """Each poll waits for a further eighth of the known ends. A larger number notices ends sooner, but costs more polls."""
+JITTER = 0.03
+"""A planned wait is longer or shorter by at most this share, so that exports that were submitted together spread."""
 GAP_SHARE = 0.17
-"""Each known end ahead lengthens the longest wait by this share of `max_s`. With 20 ends ahead, a wait has at most 3.6
-times `max_s`, before jitter."""
+"""Each known end ahead lengthens the longest wait by this share of `max_s`, up to `max_s`. With fewer known ends ahead,
+an end before them is more likely."""
 TAIL_SHARE = 0.08
 """After the last known end, each wait is at most this share of the elapsed time. So the delay stays proportional to the
 duration."""
@@ -37,7 +39,7 @@ class PollSchedule:
 
     Args:
         first_s: Ceiling of the first wait without known durations. Planned waits are at least this long, before jitter.
-        max_s: The longest wait. Only waits that are planned from known durations may be longer.
+        max_s: The longest wait.
     """
 
     first_s: float
@@ -55,13 +57,14 @@ class PollSchedule:
         if len(durations_s) < DURATIONS_MIN:
             return Backoff(self.first_s, self.max_s).wait_s(polls, draw)
         ahead_s = sorted(end_s for end_s in durations_s if end_s > elapsed_s + self.first_s / 2)
-        # Jitter in both directions spreads exports that were submitted together. A poll may come before an end, too.
-        jitter = 0.97 + 0.06 * draw
+        # In both directions: a poll may come before an end, too.
+        jitter = 1 - JITTER + 2 * JITTER * draw
         if ahead_s:
-            # No poll in the interval in which no known operation ended. The ends after it are polled closely.
+            # Few polls in the interval in which no known operation ended. The ends after it are polled closely.
             goal_s = min(ahead_s[min(len(durations_s) // QUANTILES, len(ahead_s) - 1)], ahead_s[0] + self.max_s / 4)
-            # With fewer known ends ahead, an end before them is more likely, so the wait is shorter.
-            wait_s = min(goal_s - elapsed_s, self.max_s * (len(ahead_s) + 1) * GAP_SHARE) * jitter
+            # The jitter applies to the longest wait as well. Otherwise all exports with this wait would poll at once.
+            longest_s = self.max_s * min((len(ahead_s) + 1) * GAP_SHARE, 1 / (1 + JITTER))
+            wait_s = min(goal_s - elapsed_s, longest_s) * jitter
         else:
             wait_s = min(elapsed_s * TAIL_SHARE, self.max_s) * (0.5 + 0.5 * draw)
-        return max(wait_s, self.first_s * (0.5 + 0.5 * draw))
+        return max(wait_s, min(self.first_s, self.max_s) * (0.5 + 0.5 * draw))

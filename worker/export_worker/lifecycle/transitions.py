@@ -192,6 +192,18 @@ def restart(export: Export, start: str, moment: Moment) -> Decision:
     return Decision(restarted, f"restarted from {restarted.step_name}")
 
 
+def leaves_success(ended: Export, restarted: Export) -> bool:
+    """Whether a restart leaves a state in which `_SUCCESS` may be in S3.
+
+    An export that failed after its last file was stored may have one, too: S3 did not say so in time. If it restarts
+    from its transfer, this `_SUCCESS` is of the same files.
+    """
+    state = ended.state
+    if isinstance(state, Open) or isinstance(restarted.state, Transferring):
+        return False
+    return isinstance(state, Succeeded) or state.landed_at is not None
+
+
 def _state_to_restart(export: Export, start: str) -> Open:
     state = export.state
     if isinstance(state, Open):

@@ -57,6 +57,19 @@ class ClaimedStep:
 
 
 @dataclass(frozen=True, slots=True)
+class ClosedStore:
+    """A store that a worker cannot use now.
+
+    Args:
+        name: Its name. Connections with the same store have the same name.
+        admits: How many transfers for it the worker may claim now: 0, or 1 to test the store.
+    """
+
+    name: str
+    admits: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimRoom:
     """How many steps a worker can run now, beside those that it runs already.
 
@@ -67,6 +80,7 @@ class ClaimRoom:
         search: Due entries that are examined for such steps in addition, because others may be ahead of them.
         running: How many steps of each connection the worker runs now.
         per_connection: How many steps of one connection it may run; None for no limit.
+        closed_stores: By connection: the stores that the worker cannot use now. Their transfers wait for other workers.
     """
 
     steps: int
@@ -74,6 +88,7 @@ class ClaimRoom:
     search: int = 0
     running: Mapping[str, int] = field(default_factory=dict)
     per_connection: int | None = None
+    closed_stores: Mapping[str, ClosedStore] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

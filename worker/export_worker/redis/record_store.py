@@ -15,7 +15,7 @@ import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import get_args
 
@@ -141,6 +141,7 @@ class Store:
             "search_max": room.search,
             "running": room.running,
             "connection_max": SCAN_MAX if room.per_connection is None else room.per_connection,
+            "closed_stores": {name: asdict(store) for name, store in room.closed_stores.items()} or None,
             "scan_max": SCAN_MAX,
             "lease_ms": _ms(lease_s),
             "aside_ms": _ms(OFFERED_TO_OTHERS_S),
@@ -154,10 +155,14 @@ class Store:
             "limits": self._limits,
         }
 
-    async def hand_back(self, claimed: ClaimedStep, now: datetime) -> None:
-        """Hands back a step that was not begun. Every worker may claim it at once."""
+    async def hand_back(self, claimed: ClaimedStep, now: datetime, *, refused: bool = False) -> None:
+        """Hands back a step that was not begun. Every worker may claim it at once.
+
+        Args:
+            refused: This worker cannot run the step now, so only other workers may claim it for some seconds.
+        """
         export_id, version = claimed.export.export_id, str(claimed.version)
-        await self._return_unbegun(export_id, claimed.step, version, claimed.role, now)
+        await self._return_unbegun(export_id, claimed.step, version, claimed.role, now, refused=refused)
 
     async def _return_unbegun(
         self, export_id: str, step: int, version: str, role: Role, now: datetime, *, refused: bool = False

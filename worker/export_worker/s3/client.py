@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import boto3
 from botocore import auth
 from botocore.config import Config
 
 from export_worker.s3.errors import NotS3Error
-from export_worker.s3.sessions import OnSecret, ignore_secret, session_for
+from export_worker.s3.sessions import session_for
 from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
 from export_worker.step_context import check_lease
 
@@ -61,6 +62,9 @@ class S3Client(Protocol):
     def list_parts(self, **arguments: Any) -> dict[str, Any]:
         """`s3:ListMultipartUploadParts`."""
 
+    def list_objects_v2(self, **arguments: Any) -> dict[str, Any]:
+        """`s3:ListBucket`; called only to find out whether the worker can use the bucket."""
+
     def head_object(self, **arguments: Any) -> dict[str, Any]:
         """`s3:GetObject`, and `s3:ListBucket`: without it S3 answers 403 for a free key."""
 
@@ -97,12 +101,12 @@ def build_client(
     *,
     limits: CallLimits = DEFAULT_LIMITS,
     settings: StorageSettings = BUCKET_DEFAULTS,
-    on_secret: OnSecret = ignore_secret,
+    session: boto3.session.Session | None = None,
 ) -> S3Client:
     """Builds boto3's S3 client.
 
-    Must not be called on the event loop: it reads files and may ask for credentials. Credentials come from boto3's own
-    chain and from nowhere else. Payloads are not signed: TLS or the checksum in the request protects them, and SHA-256
+    Must not be called on the event loop: it reads files. Credentials come from boto3's own chain and from nowhere else.
+    The first call looks them up. Payloads are not signed: TLS or the checksum in the request protects them, and SHA-256
     would cost more CPU time than all other work together.
 
     Args:
@@ -111,7 +115,7 @@ def build_client(
         max_connections: Number of threads that make calls.
         limits: Attempts and timeout of one call.
         settings: Added to every call that they concern; they may name an IAM role that the client assumes.
-        on_secret: Called with each secret of the assumed role.
+        session: Has the credentials; see `session_for`. By default a new one, which no other client uses.
     """
     config = Config(
         connect_timeout=CONNECT_TIMEOUT_S,
@@ -130,8 +134,8 @@ def build_client(
     # for each part in the heap of each thread, twice the memory of the part buffers. botocore's own signer reads only
     # the headers.
     auth.AUTH_TYPE_MAPS["s3v4"] = auth.S3SigV4Auth
-    # A separate session: boto3's default session must not be used by several threads.
-    session = session_for(settings, region, on_secret)
+    # Never boto3's default session: it must not be used by several threads.
+    session = session or session_for(settings, region)
     client: Any = session.client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
 
     def add_settings(params: dict[str, Any], model: Any, **_: Any) -> None:

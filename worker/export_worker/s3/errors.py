@@ -4,21 +4,42 @@ Messages contain the call, the bucket, S3's error code and the request id. They 
 may quote what was sent, such as an access key id.
 """
 
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    CredentialRetrievalError,
+    MetadataRetrievalError,
     NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
     SSLError,
+    TokenRetrievalError,
 )
 from botocore.parsers import ResponseParserError
 
-from export_worker.errors import IntegrityError, StorageError, StorageRefusedError, StorageUnavailableError
+from export_worker.errors import (
+    IntegrityError,
+    StorageError,
+    StorageRefusedError,
+    StorageUnavailableError,
+    StorageUnusableError,
+)
 
 CallError = BotoCoreError | ClientError | ResponseParserError
 CALL_ERRORS = (BotoCoreError, ClientError, ResponseParserError)
 """Every error that a call of boto3 raises when it fails."""
+
+
+_CREDENTIAL_ERRORS = (
+    NoCredentialsError,
+    PartialCredentialsError,
+    CredentialRetrievalError,
+    MetadataRetrievalError,
+    TokenRetrievalError,
+)
 
 
 class NotS3Error(BotoCoreError):
@@ -39,12 +60,10 @@ _INTEGRITY_CODES = frozenset(
 _TRANSIENT_CODES = frozenset(
     {
         "IncompleteBody",  # the connection was cut
-        "ExpiredToken",  # the next attempt fetches new credentials
         "InternalError",
         "NoSuchUpload",  # the upload was aborted; the next attempt creates another one
         "OperationAborted",
         "RequestTimeout",
-        "RequestTimeTooSkewed",  # clocks are corrected
         "ServiceUnavailable",
         "SlowDown",
         "Throttling",
@@ -52,6 +71,26 @@ _TRANSIENT_CODES = frozenset(
     }
 )
 """Errors that a later attempt may overcome, although some of them have a status of 400 to 499."""
+_UNUSABLE_CODES = frozenset(
+    {
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "NoSuchBucket",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+    }
+)
+"""Errors about the bucket, the credentials or the clock of this worker. They concern all of its exports, and may pass:
+the bucket is created, credentials are replaced, the clock is corrected."""
+_CLOCK_CODES = frozenset({"RequestExpired", "SignatureDoesNotMatch", "SignatureExpired"})
+"""Errors whose reason may be the clock. STS answers a request with a wrong time with the second one."""
+SKEW_MIN_S = 300
+"""Such a refusal, and one without a code, counts as one about the clock if the clocks differ by this time. S3 refuses
+requests from 15 minutes on (Amazon S3 API Reference, RequestTimeTooSkewed), and STS from 5 minutes on."""
+_FIX_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or an IAM role of the machine"
+_FIX_CLOCK = "synchronize the clock of this machine"
 _FIX_PERMISSION = (
     "allow this call on this bucket (and on its KMS key) for the worker's IAM role or user, and check that "
     "s3.expected_bucket_owner, if it is set, is the bucket's owner"
@@ -63,6 +102,9 @@ _FIXES = {
     "404": _FIX_NOT_S3,
     "405": _FIX_NOT_S3,
     "AccessDenied": _FIX_PERMISSION,
+    "ExpiredToken": "replace the AWS credentials: their session token has expired",
+    "InvalidToken": "replace the AWS session token",
+    "TokenRefreshRequired": "replace the AWS session token",
     "AuthorizationHeaderMalformed": "set s3.region to the bucket's region",
     "InvalidAccessKeyId": "use the AWS credentials of this store",
     "InvalidTag": "change s3.tags: the store does not accept them",
@@ -96,15 +138,15 @@ def storage_error(error: CallError, operation: str, bucket: str) -> StorageError
 
     Returns:
         IntegrityError if data was damaged, StorageRefusedError if a retry cannot help, StorageUnavailableError if S3
-        does not work, and StorageError for everything else that a retry may overcome.
+        does not work, StorageUnusableError if it does not work for this worker, and StorageError for everything else
+        that a retry may overcome.
     """
     context = f"{operation} on bucket {bucket}"
     match error:
         case ClientError():
             return _error_of_response(error, context)
-        case NoCredentialsError() | PartialCredentialsError():
-            fix = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or an IAM role of the machine"
-            return StorageRefusedError(f"{context}: the AWS credentials are missing or incomplete; {fix}")
+        case _ if isinstance(error, _CREDENTIAL_ERRORS):
+            return StorageUnusableError(f"{context}: {_credentials_problem(error)}")
         case ParamValidationError():
             return StorageRefusedError(f"{context}: boto3 rejects the arguments; check s3.bucket and s3.prefix")
         case SSLError():
@@ -118,6 +160,13 @@ def storage_error(error: CallError, operation: str, bucket: str) -> StorageError
             )
 
 
+def _credentials_problem(error: CallError) -> str:
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        return f"the AWS credentials are missing or incomplete; {_FIX_CREDENTIALS}"
+    fix = "check the source of the credentials, and the clock of this machine"
+    return f"the AWS credentials cannot be fetched ({type(error).__name__}); {fix}"
+
+
 def _error_of_response(error: ClientError, context: str) -> StorageError:
     code, status = code_of(error), status_of(error)
     is_assume_role = error.operation_name == _ASSUME_ROLE
@@ -128,12 +177,33 @@ def _error_of_response(error: ClientError, context: str) -> StorageError:
         return IntegrityError(f"{message}: S3 received other bytes than the worker sent")
     if status == 429 or (status >= 500 and status != 501):
         return StorageUnavailableError(message)
+    skew = _clock_skew(error, code, status)
+    if skew:
+        return StorageUnusableError(f"{message}: {skew}; {_FIX_CLOCK}")
     if code in _TRANSIENT_CODES or status in {409, 412}:
         return StorageError(message)
+    if code in _UNUSABLE_CODES and not is_assume_role:
+        return StorageUnusableError(f"{message}; {_FIXES[code]}")
     fix = _FIX_ROLE if is_assume_role else _FIXES.get(code, _FIX_REDIRECT if 300 <= status < 400 else None)
     return StorageRefusedError(f"{message}; {fix}" if fix else message)
 
 
+def _clock_skew(error: ClientError, code: str, status: int) -> str | None:
+    """Returns the difference of the clocks in words, if it may be the reason for a refusal."""
+    is_named = code == "RequestTimeTooSkewed"
+    if not is_named and (status not in {400, 403} or code not in _CLOCK_CODES | {str(status)}):
+        return None
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    try:
+        ahead_s = round((datetime.now(UTC) - parsedate_to_datetime(headers["date"])).total_seconds())
+    except (KeyError, TypeError, ValueError):
+        ahead_s = 0
+    if abs(ahead_s) < SKEW_MIN_S:
+        return "the clock of this machine differs from the clock of S3" if is_named else None
+    return f"the clock of this machine is {abs(ahead_s)} s {'ahead of' if ahead_s > 0 else 'behind'} the clock of S3"
+
+
 def may_reject_checksums(error: ClientError) -> bool:
     """Whether the store may have refused the call because it does not support the checksum's algorithm."""
-    return status_of(error) in {400, 501} and code_of(error) not in _INTEGRITY_CODES | _TRANSIENT_CODES
+    known_otherwise = _INTEGRITY_CODES | _TRANSIENT_CODES | _UNUSABLE_CODES
+    return status_of(error) in {400, 501} and code_of(error) not in known_otherwise

@@ -1,11 +1,15 @@
 """Sessions of boto3: with the process's own credentials, or with those of an assumed IAM role.
 
 botocore assumes the role with the first call to S3, and again before the credentials expire.
+
+A client of boto3 keeps the credentials with which it was built. If there were none at that moment, each of its calls
+fails, even after credentials exist. So the clients here get `LateCredentials`, which find the credentials when a call
+needs them.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from threading import Lock
 
 import boto3
 import botocore.session
@@ -14,8 +18,11 @@ from botocore.credentials import (
     AssumeRoleCredentialFetcher,
     CredentialProvider,
     CredentialResolver,
+    Credentials,
     DeferredRefreshableCredentials,
+    ReadOnlyCredentials,
 )
+from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
 
 from export_worker.s3.settings import StorageSettings
 
@@ -37,25 +44,96 @@ def session_for(
 ) -> boto3.session.Session:
     """Returns a session with the credentials of the IAM role in the settings, or else with the process's own.
 
-    Must not be called on the event loop: it reads files and may ask the machine's metadata service. STS is called only
-    by the first call to S3.
+    Must not be called on the event loop: it reads files. Credentials are fetched only by the first call to S3.
 
     Args:
         settings: Name the role, its external id and the STS endpoint.
         region: Region of STS.
-        on_secret: Called with each secret of the assumed role when it is fetched.
+        on_secret: Called with each secret when it is fetched.
     """
     if settings.role_arn is None:
-        return process_session()
-    provider = _AssumedRoleProvider(settings.role_arn, settings, region, on_secret)
-    session = botocore.session.Session()
-    session.register_component("credential_provider", CredentialResolver([provider]))
-    return boto3.session.Session(botocore_session=session)
+        return process_session(on_secret)
+    return _session_with(LateCredentials(partial(_role_credentials, settings.role_arn, settings, region), on_secret))
 
 
-def process_session() -> boto3.session.Session:
+def process_session(on_secret: OnSecret = ignore_secret) -> boto3.session.Session:
     """Returns a session with the process's own credentials. They may come from STS: by a web identity or a profile."""
-    return boto3.session.Session(botocore_session=_botocore_session())
+    return _session_with(LateCredentials(_process_credentials, on_secret))
+
+
+def late_credentials(session: boto3.session.Session) -> "LateCredentials":
+    """Returns the credentials of a session of this module. The clients of the session share them."""
+    credentials = session.get_credentials()
+    if not isinstance(credentials, LateCredentials):
+        raise TypeError("the session was not built by this module")
+    return credentials
+
+
+class LateCredentials(Credentials):
+    """Credentials that are looked up when a call needs them.
+
+    Threads may use them at the same time.
+
+    Args:
+        load: Looks them up; returns None if there are none.
+        on_secret: Called with each secret when it is fetched.
+    """
+
+    method = "late"
+
+    def __init__(self, load: Callable[[], Credentials | None], on_secret: OnSecret) -> None:
+        self._load = load
+        self._on_secret = on_secret
+        self._lock = Lock()
+        self._loaded: Credentials | None = None
+        self._last: ReadOnlyCredentials | None = None
+
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        """Returns the credentials for one call.
+
+        Raises:
+            NoCredentialsError: There are none.
+            CredentialRetrievalError: The source of the credentials gave none that are valid now.
+        """
+        with self._lock:
+            loaded = self._loaded = self._loaded or self._load()
+        if loaded is None:
+            raise NoCredentialsError
+        try:
+            # Without the lock: while one thread fetches new credentials, others may use those that have not expired.
+            frozen = loaded.get_frozen_credentials()
+        except RuntimeError as error:
+            # botocore's error for credentials that have expired although they are new: the clock is ahead.
+            raise CredentialRetrievalError(provider=self.method, error_msg=str(error)) from None
+        if frozen != self._last:
+            for secret in (frozen.access_key, frozen.secret_key, frozen.token):
+                self._on_secret(secret)
+            self._last = frozen
+        return frozen
+
+    def reload(self) -> None:
+        """Looks them up again with the next call: they were refused, and may have been replaced at their source."""
+        with self._lock:
+            self._loaded = None
+
+
+class _LateProvider(CredentialProvider):
+    """Provides the same credentials in place of botocore's own chain."""
+
+    METHOD = LateCredentials.method
+
+    def __init__(self, credentials: LateCredentials) -> None:
+        super().__init__()
+        self._credentials = credentials
+
+    def load(self) -> LateCredentials:
+        return self._credentials
+
+
+def _session_with(credentials: LateCredentials) -> boto3.session.Session:
+    session = _botocore_session()
+    session.register_component("credential_provider", CredentialResolver([_LateProvider(credentials)]))
+    return boto3.session.Session(botocore_session=session)
 
 
 def _botocore_session() -> botocore.session.Session:
@@ -65,34 +143,21 @@ def _botocore_session() -> botocore.session.Session:
     return session
 
 
-class _AssumedRoleProvider(CredentialProvider):
-    """Provides the credentials of an assumed IAM role."""
+def _process_credentials() -> Credentials | None:
+    """Looks up the process's own credentials. A new session, because a session reads its files only once."""
+    credentials: Credentials | None = _botocore_session().get_credentials()
+    return credentials
 
-    METHOD = "assume-role"
 
-    def __init__(self, role_arn: str, settings: StorageSettings, region: str | None, on_secret: OnSecret) -> None:
-        super().__init__()
-        self._role_arn = role_arn
-        self._settings = settings
-        self._region = region
-        self._on_secret = on_secret
-
-    def load(self) -> DeferredRefreshableCredentials | None:
-        """Returns the role's credentials, or None if the process has no credentials to assume the role with."""
-        own = _botocore_session()
-        credentials = own.get_credentials()
-        if credentials is None:
-            return None
-        create = partial(own.create_client, region_name=self._region, endpoint_url=self._settings.sts_endpoint_url)
-        arguments = {"RoleSessionName": self._settings.role_session_name or SESSION_NAME}
-        if self._settings.external_id:
-            arguments["ExternalId"] = self._settings.external_id
-        fetcher = AssumeRoleCredentialFetcher(create, credentials, self._role_arn, extra_args=arguments)
-
-        def fetch() -> dict[str, Any]:
-            fetched = fetcher.fetch_credentials()
-            for name in ("access_key", "secret_key", "token"):
-                self._on_secret(fetched[name])
-            return fetched
-
-        return DeferredRefreshableCredentials(fetch, self.METHOD)
+def _role_credentials(role_arn: str, settings: StorageSettings, region: str | None) -> Credentials | None:
+    """Returns the role's credentials, or None if the process has no credentials to assume the role with."""
+    own = _botocore_session()
+    credentials = own.get_credentials()
+    if credentials is None:
+        return None
+    create = partial(own.create_client, region_name=region, endpoint_url=settings.sts_endpoint_url)
+    arguments = {"RoleSessionName": settings.role_session_name or SESSION_NAME}
+    if settings.external_id:
+        arguments["ExternalId"] = settings.external_id
+    fetcher = AssumeRoleCredentialFetcher(create, credentials, role_arn, extra_args=arguments)
+    return DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")

@@ -1,7 +1,8 @@
 """The health of one worker: its record in Redis, and the content of the pages for Kubernetes and Prometheus.
 
 `/healthz` answers while the event loop runs. `/readyz` answers 200 while Redis stores the worker's record in time and
-permits the worker's claims. `/metrics` has the metrics of the process and of the queue.
+permits the worker's claims, and the worker can use its stores. `/metrics` has the metrics of the process and of the
+queue.
 """
 
 import asyncio
@@ -43,6 +44,16 @@ class Claiming(Protocol):
         """Returns the number of steps that run now."""
 
 
+class Stores(Protocol):
+    """The stores of a worker."""
+
+    def problems(self) -> dict[str, str]:
+        """Returns why stores cannot be used, by section of the settings."""
+
+    def connection_problems(self) -> dict[str, str]:
+        """Returns the same by connection."""
+
+
 class Health:
     """Writes one worker's record to Redis, and answers the health pages.
 
@@ -71,16 +82,20 @@ class Health:
         self._started_at = clock()
         self._version = version("export-worker")
         self._claiming: Sequence[Claiming] = ()
+        self._stores: Stores | None = None
         self._problem: str | None = "the worker has not written its record yet"
         self._written_at_s = time.monotonic()
 
-    def watch(self, claiming: Sequence[Claiming]) -> None:
-        """Sets the loops whose steps and claims are reported."""
+    def watch(self, claiming: Sequence[Claiming], stores: Stores | None = None) -> None:
+        """Sets the loops whose steps and claims are reported, and the stores if the worker runs transfers."""
         self._claiming = claiming
+        self._stores = stores
 
     def problems(self) -> dict[str, str]:
         """Returns the reasons why the worker is not ready, by part; empty when it is ready."""
         found = {f"claims.{each.role}": "Redis refuses them" for each in self._claiming if not each.healthy}
+        if self._stores is not None:
+            found |= self._stores.problems()
         if self._problem is not None:
             found["redis"] = self._problem
         elif (age_s := time.monotonic() - self._written_at_s) > RECORD_AGE_MAX_S:
@@ -113,6 +128,7 @@ class Health:
             started_at=self._started_at,
             seen_at=now,
             running={each.role: each.running for each in self._claiming},
+            store_problems={} if self._stores is None else self._stores.connection_problems(),
         )
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.set(self._keys.worker(self._owner), record.model_dump_json(), px=int(ALIVE_S * 1000))

@@ -143,6 +143,18 @@ class EventRefused:
     sink: str
 
 
+@dataclass(frozen=True, slots=True)
+class StoreChecked:
+    """The worker has found that it can use a store, or that it cannot.
+
+    Args:
+        store: The section with the settings of the store, e.g. `s3`.
+    """
+
+    store: str
+    usable: bool
+
+
 Detail = (
     StepTaken
     | ExportEnded
@@ -151,6 +163,7 @@ Detail = (
     | StorageCalled
     | FileStored
     | UploadSwept
+    | StoreChecked
     | LeaseLost
     | EventDelivered
     | EventRefused

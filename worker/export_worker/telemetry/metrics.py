@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import assert_never, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -24,6 +24,7 @@ from export_worker.telemetry.instrumentation import (
     PlatformVerb,
     StepTaken,
     StorageCalled,
+    StoreChecked,
     SubmitOutcome,
     SubmitUnclear,
     UploadSwept,
@@ -155,7 +156,7 @@ class Metrics:
                 self._leases.labels(detail.role).inc()
             case PlatformCalled() | SubmitUnclear():
                 self._platform.on(detail)
-            case StorageCalled() | FileStored() | UploadSwept():
+            case StorageCalled() | FileStored() | UploadSwept() | StoreChecked():
                 self._storage.on(detail)
             case EventDelivered() | EventRefused():
                 self._events.on(detail)
@@ -255,7 +256,14 @@ class _StorageMetrics:
             registry=registry,
         )
 
-    def on(self, detail: StorageCalled | FileStored | UploadSwept) -> None:
+        self._usable = Gauge(
+            "export_worker_store_usable",
+            "Whether this worker can use the store of a section of the settings",
+            ("store",),
+            registry=registry,
+        )
+
+    def on(self, detail: StorageCalled | FileStored | UploadSwept | StoreChecked) -> None:
         match detail:
             case StorageCalled():
                 self._durations.labels(detail.call).observe(detail.duration_s)
@@ -271,6 +279,8 @@ class _StorageMetrics:
                 self._seconds.labels(*labels).inc(detail.duration_s)
             case UploadSwept():
                 self._swept.inc()
+            case StoreChecked():
+                self._usable.labels(detail.store).set(detail.usable)
             case _:
                 assert_never(detail)
 

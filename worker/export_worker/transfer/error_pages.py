@@ -1,7 +1,7 @@
 """Recognizes error pages: what a server or a gateway sends with status 200 in place of a file.
 
-A table never begins like markup or like a JSON object, and a body that is one JSON value is no table. A single line of
-plain words is what proxies write. Rows of users are not quoted in the messages: only pages and messages are.
+A file never begins like markup, and a body that is one JSON value is no table. A single line of plain words is what
+proxies write. Rows of users are not quoted in the messages: only pages and messages are.
 """
 
 import json
@@ -24,7 +24,7 @@ _JSON_EXTENSIONS = frozenset((".json", ".jsonl", ".ndjson"))
 _MARKUP_EXTENSIONS = frozenset((".xml", ".html", ".htm", ".xhtml", ".svg"))
 _TABLE_EXTENSIONS = frozenset((".csv",))
 _MARKUP = re.compile(r"<[!?/]?[A-Za-z]|<!--")
-_JSON = re.compile(r'[\[{]\s*(?:\{\s*)?"(?:[^"\\]|\\.){0,60}"\s*:|\{\s*\}|\[\s*\{')
+_JSON_ARRAY = re.compile(r'\[\s*\{\s*"')
 _WORD = r"[A-Za-z][A-Za-z'/-]*"
 _WORDS = re.compile(rf"(?:{_WORD}|\d{{3,4}})(?:[:.]? +(?:{_WORD}|\d{{3,4}}|\(\d{{3}}\)))+[.!:]?")
 """Two or more words with at most a status among them, such as `upstream connect error or disconnect/reset before
@@ -51,13 +51,13 @@ class ErrorPages:
         """Checks the first bytes of a file of any length.
 
         Raises:
-            DownloadInvalidError: They are the beginning of a page, or of a JSON message where no JSON is expected.
+            DownloadInvalidError: They are the beginning of a page, or of a JSON array where a table is expected.
         """
         text = _beginning(head)
         if not self._is_markup and _MARKUP.match(text):
             raise DownloadInvalidError(f"the download is {_markup_name(text)}, not a file: {self._excerpt(text)}")
-        if not (self._is_json or self._is_markup) and _JSON.match(text):
-            raise DownloadInvalidError("the download is JSON where a file without JSON was announced")
+        if self._is_table and _JSON_ARRAY.match(text):
+            raise DownloadInvalidError("the download is a JSON array where a table was announced")
 
     def check_whole(self, body: bytes) -> None:
         """Checks a whole file of at most `SNIFF_BYTES`.
@@ -66,9 +66,11 @@ class ErrorPages:
             DownloadInvalidError: It is a page or a message.
         """
         text = _text(body).strip()
-        if not (self._is_json or self._is_markup) and text[:1] in {"{", "["} and _is_json_value(text):
-            shown = f": {self._excerpt(text)}" if text.startswith("{") else ""
-            raise DownloadInvalidError(f"the download is a JSON message, not a file{shown}")
+        if text.startswith("{") and not (self._is_json or self._is_markup) and _is_json_value(text):
+            raise DownloadInvalidError(f"the download is a JSON message, not a file: {self._excerpt(text)}")
+        if text.startswith("[") and self._is_table and _is_json_value(text):
+            # Not quoted: it may have rows of users.
+            raise DownloadInvalidError("the download is a JSON array where a table was announced")
         self.check_beginning(body)
         if self._is_table and _is_message(text):
             raise DownloadInvalidError(f"the download is a message, not a table: {self._excerpt(text)}")

@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from export_worker.credentials import Redactor
 from export_worker.errors import ConfigError
 from export_worker.s3.errors import code_of, status_of
-from export_worker.s3.sessions import process_session
+from export_worker.s3.sessions import late_credentials, process_session
 
 
 @contextmanager
@@ -49,8 +49,6 @@ async def mask_aws_credentials(redactor: Redactor, section: str = "s3") -> None:
 
 
 def _add_aws_credentials(redactor: Redactor) -> None:
-    credentials = process_session().get_credentials()
-    if credentials is not None:
-        frozen = credentials.get_frozen_credentials()
-        for value in (frozen.access_key, frozen.secret_key, frozen.token):
-            redactor.add(value)
+    # Without credentials there is nothing to mask: they may come later.
+    with suppress(NoCredentialsError):
+        late_credentials(process_session(redactor.add)).get_frozen_credentials()

@@ -14,21 +14,32 @@ from export_worker.contract.redis_keys import Keys
 from export_worker.credentials import Redactor
 from export_worker.s3.client import CallLimits, S3Client, build_client
 from export_worker.s3.object_keys import key_pattern
+from export_worker.s3.sessions import late_credentials, session_for
 from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
 from export_worker.s3.store import S3Store
+from export_worker.s3.store_check import StoreCheck
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument
 from export_worker.transfer.buffers import BufferPool
 from export_worker.transfer.engine import TransferEngine
 from export_worker.transfer.export_writer import ExportWriter, Layout
 from export_worker.wiring.aws import mask_aws_credentials, translate_aws_errors
+from export_worker.worker.store_gates import StoreGate, StoreGates
 from export_worker.worker.upload_sweeper import UploadScope, UploadSweeper
 
-IAM_ROLE_SECRETS = 9
-"""The redactor masks three sessions of each assumed IAM role: previous, current and next. Each has three secrets."""
+KNOWN_SECRETS = 9
+"""The redactor masks the credentials of three sessions of each store: previous, current and next. Each has three
+secrets."""
+CHECK_THREADS = 4
+"""Checks of stores that run at the same time. A worker has as many stores as sections with storage settings, and each
+check is one small call."""
 CHECK_READ_TIMEOUT_S = 10.0
 """A check writes objects of some bytes. S3 answers such a call sooner than a call with a part of a transfer."""
 CHECK_ATTEMPTS = 2
 """For each call of a check. One lost connection is retried and not reported, and an outage is reported soon."""
+
+
+CHECK_LIMITS = CallLimits(attempts=1, read_timeout_s=CHECK_READ_TIMEOUT_S)
+"""For the checks of a worker. They are repeated, so a single call needs no second attempt."""
 
 
 def per_connection_storage(config: Config) -> dict[str, StorageSettings]:
@@ -47,20 +58,22 @@ class Storage:
     Args:
         writer: Writes exports. It contains a writer for each connection that has separate storage settings.
         stores: One for each client.
+        gates: Keep the worker from transfers whose store it cannot use.
     """
 
     writer: ExportWriter
     stores: tuple[S3Store, ...]
+    gates: StoreGates
 
 
 def build_storage(
     config: Config, stack: AsyncExitStack, redactor: Redactor, instrument: Instrument = NULL_INSTRUMENT
 ) -> Storage:
-    """Builds the S3 side of a worker. Call it in a thread: boto3 reads files and may fetch credentials.
+    """Builds the S3 side of a worker. Call it in a thread: boto3 reads files.
 
     Args:
         stack: Ends the threads when it is closed.
-        redactor: Masks the secrets of IAM roles that are assumed, and secrets in error pages.
+        redactor: Masks the credentials that are fetched, and secrets in error pages.
 
     Raises:
         ConfigError: boto3 refuses the settings.
@@ -70,22 +83,33 @@ def build_storage(
     pool = BufferPool(config.transfer.memory_mib * 2**20)
     layout = Layout(config.s3.bucket, config.s3.prefix, config.s3.key_template)
 
-    def store(settings: StorageSettings) -> S3Store:
+    check_executor = stack.enter_context(ThreadPoolExecutor(CHECK_THREADS, thread_name_prefix="s3-check"))
+    gates: dict[str, StoreGate] = {}
+
+    def store(name: str, settings: StorageSettings) -> S3Store:
         with translate_aws_errors("s3"):
-            on_secret = redactor.rotating(IAM_ROLE_SECRETS)
-            client = build_client(
-                config.s3.region, config.s3.endpoint_url, threads, settings=settings, on_secret=on_secret
-            )
+            session = session_for(settings, config.s3.region, redactor.rotating(KNOWN_SECRETS))
+            build = partial(build_client, config.s3.region, config.s3.endpoint_url, settings=settings, session=session)
+            client, check_client = build(threads), build(CHECK_THREADS, limits=CHECK_LIMITS)
+        check = StoreCheck(
+            check_client, late_credentials(session), check_executor, bucket=config.s3.bucket, prefix=config.s3.prefix
+        )
+        gates[name] = StoreGate(name, check, instrument)
         return S3Store(client, executor, instrument)
 
     def writer(store: S3Store, per_connection: dict[str, ExportWriter]) -> ExportWriter:
         engine = TransferEngine(store, parts_in_flight=config.transfer.parts_in_flight, pool=pool, redactor=redactor)
         return ExportWriter(engine, layout, per_connection)
 
-    own_stores = {name: store(settings) for name, settings in per_connection_storage(config).items()}
-    default = store(config.s3)
+    own_stores = {
+        name: store(f"connections.{name}.s3", settings) for name, settings in per_connection_storage(config).items()
+    }
+    default = store("s3", config.s3)
     per_connection = {name: writer(own, {}) for name, own in own_stores.items()}
-    return Storage(writer(default, per_connection), (*own_stores.values(), default))
+    by_connection = {
+        name: gates[f"connections.{name}.s3" if name in own_stores else "s3"] for name in config.connections
+    }
+    return Storage(writer(default, per_connection), (*own_stores.values(), default), StoreGates(by_connection))
 
 
 def build_upload_sweeper(
@@ -111,14 +135,19 @@ async def open_check_client(config: Config, redactor: Redactor, settings: Storag
         ConfigError: boto3 refuses the settings, or cannot fetch the credentials.
     """
     await mask_aws_credentials(redactor)
-    build = partial(
-        build_client,
-        limits=CallLimits(CHECK_ATTEMPTS, CHECK_READ_TIMEOUT_S),
-        settings=settings,
-        on_secret=redactor.add,
-    )
+
+    def build() -> S3Client:
+        return build_client(
+            config.s3.region,
+            config.s3.endpoint_url,
+            1,
+            limits=CallLimits(CHECK_ATTEMPTS, CHECK_READ_TIMEOUT_S),
+            settings=settings,
+            session=session_for(settings, config.s3.region, redactor.add),
+        )
+
     with translate_aws_errors("s3"):
-        client = await asyncio.to_thread(build, config.s3.region, config.s3.endpoint_url, 1)
+        client = await asyncio.to_thread(build)
     try:
         yield client
     finally:

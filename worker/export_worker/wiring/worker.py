@@ -27,12 +27,11 @@ from export_worker.telemetry.health import Health
 from export_worker.telemetry.instrumentation import CompositeInstrument, Instrument
 from export_worker.telemetry.metrics import Metrics
 from export_worker.telemetry.queue_stats import QueueStats
-from export_worker.transfer.export_writer import ExportWriter
 from export_worker.wiring.aws import mask_aws_credentials
 from export_worker.wiring.connections import build_connections, build_rate_limits, connection_limits, fallback_policy
 from export_worker.wiring.redis import open_probe_redis
 from export_worker.wiring.sinks import build_sinks
-from export_worker.wiring.storage import build_storage, build_upload_sweeper
+from export_worker.wiring.storage import Storage, build_storage, build_upload_sweeper
 from export_worker.worker.clock import ClockAndRandom
 from export_worker.worker.connections import Connections
 from export_worker.worker.leases import Leases
@@ -80,7 +79,7 @@ async def open_runtime(
         base = _build_base(config, redactor, redis, instrument)
         queue = StepQueue(redis, base.keys, _build_record_store(base), base.clock.now, base.owner)
         storage = await asyncio.to_thread(build_storage, config, stack, redactor, instrument)
-        runner = _build_step_runner(base, queue.store, storage.writer, stack)
+        runner = _build_step_runner(base, queue.store, storage, stack)
         sweepers = Sweepers(
             Sweeper(redis, base.keys, base.owner, base.timings),
             build_upload_sweeper(
@@ -121,14 +120,14 @@ def _build_record_store(base: _Base) -> Store:
     return Store(base.redis, base.keys, sinks, limits, base.timings, owner=base.owner)
 
 
-def _build_step_runner(base: _Base, store: Store, writer: ExportWriter, stack: AsyncExitStack) -> StepRunner:
+def _build_step_runner(base: _Base, store: Store, storage: Storage, stack: AsyncExitStack) -> StepRunner:
     rate_limits = build_rate_limits(base.config, base.redis, base.keys, base.clock.now)
     connections = build_connections(base.config, base.redactor, rate_limits, stack)
     leases = Leases(store, base.clock.now, base.timings.lease_s)
     return StepRunner(
         leases,
         Connections(connections, fallback_policy(base.config)),
-        TransferStep(leases, writer, base.clock, base.instrument),
+        TransferStep(leases, storage.writer, base.clock, base.instrument, storage.gates),
         redactor=base.redactor,
         clock=base.clock,
         instrument=base.instrument,

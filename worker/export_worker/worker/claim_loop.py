@@ -144,6 +144,7 @@ class ClaimLoop(Worker):
             search=SEARCH_MAX if is_search_due else 0,
             running=self._slots,
             per_connection=self._per_connection,
+            closed_stores=self._runner.gates.closed() if self.role == "transfer" else {},
         )
 
     def _set_unhealthy(self, error: Exception) -> None:
@@ -153,6 +154,10 @@ class ClaimLoop(Worker):
             _log.error(event, role=self.role, error=str(error))
         self.healthy = False
 
+    def wake(self) -> None:
+        """Claims at once."""
+        self._wake.set()
+
     def _start(self, claimed: ClaimedStep) -> None:
         # The id has the version, because this worker may claim a lost step again before its first task has ended.
         job_id = f"{claimed.export.export_id}:{claimed.step}:{claimed.version}"
@@ -160,6 +165,8 @@ class ClaimLoop(Worker):
         self.tasks[job_id] = task
         if not claimed.slotless:
             self._slots[claimed.export.request.connection] += 1
+            if self.role == "transfer":
+                self._runner.gates.begin(claimed.export.request.connection)
         task.add_done_callback(partial(self._finished, job_id, claimed))
 
     def _finished(self, job_id: str, claimed: ClaimedStep, task: asyncio.Task[None]) -> None:

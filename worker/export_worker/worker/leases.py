@@ -152,6 +152,11 @@ class Leases:
             else:
                 return
 
+    async def offer_to_others(self, held: HeldStep) -> None:
+        """Hands back a step that has changed nothing yet and that this worker cannot run now."""
+        held.saving = True
+        await self._store.hand_back(held.claimed, self._clock(), refused=True)
+
     async def run(self) -> None:
         """Renews all leases until cancelled."""
         while True:

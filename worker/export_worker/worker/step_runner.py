@@ -22,6 +22,7 @@ from export_worker.errors import (
     PlatformThrottledError,
     PlatformUnclearError,
     StepError,
+    StorageError,
 )
 from export_worker.lifecycle import decisions, endings, submits, transitions
 from export_worker.lifecycle.decisions import Decision, StepHistory
@@ -39,6 +40,10 @@ from export_worker.worker.step_submits import count_submit, note_failure, watchi
 from export_worker.worker.transfer_step import TransferStep
 
 _log = structlog.get_logger(__name__)
+
+
+class _RestartDelayedError(Exception):
+    """An export cannot be restarted now. Nothing was changed."""
 
 
 class StepRunner:
@@ -64,6 +69,7 @@ class StepRunner:
         instrument: Instrument = NULL_INSTRUMENT,
     ) -> None:
         self.leases = leases
+        self.gates = transfer_step.gates
         self._connections = connections
         self._transfer_step = transfer_step
         self._redactor = redactor
@@ -91,6 +97,9 @@ class StepRunner:
                 _log.warning("lease.lost", reason=str(error))
                 self._instrument.on(LeaseLost(claimed.export.export_id, claimed.role))
                 return
+            except _RestartDelayedError as delayed:
+                _log.warning("restart.delayed", error=str(delayed))
+                return
             _log_step(claimed.export, decision)
             for detail in step_details(claimed, decision.export, time.monotonic() - started_s):
                 self._instrument.on(detail)
@@ -100,7 +109,7 @@ class StepRunner:
     async def _decide(self, held: HeldStep) -> tuple[Decision, PlatformSignal]:
         claimed, export = held.claimed, held.claimed.export
         if claimed.retry:
-            return transitions.restart(export, claimed.retry, self._clock.moment()), NO_SIGNAL
+            return await self._restart(held), NO_SIGNAL
         if isinstance(export.state, Ended):
             # The record is damaged: its index says that the export is open. To save the end again repairs the index.
             _log.info("step.export_has_ended", phase=export.phase.value)
@@ -134,6 +143,25 @@ class StepRunner:
             # The platform refuses to cancel the operation. The export ends here all the same, as requested.
             decision = endings.after_cancel(export, moment, claims=claimed.claims)
         return decision, _signal_of(failure, export)
+
+    async def _restart(self, held: HeldStep) -> Decision:
+        """Reopens an ended export. An earlier `_SUCCESS` is removed before: its phase is not succeeded any more.
+
+        Raises:
+            _RestartDelayedError: S3 does not answer. The step was handed back.
+        """
+        export, retry, note = held.claimed.export, held.claimed.retry, None
+        decision = transitions.restart(export, retry, self._clock.moment())
+        if transitions.leaves_success(export, decision.export):
+            try:
+                await self._transfer_step.remove_success(held)
+            except StepError as error:
+                self._mask(error)
+                if error.outage:
+                    await self.leases.offer_to_others(held)
+                    raise _RestartDelayedError(str(error)) from None
+                note = f"{decision.note}; _SUCCESS of its earlier end is still in S3: {error}"
+        return decision if note is None else replace(decision, note=note)
 
     async def _confirm_end(self, held: HeldStep, ending: Decision) -> Decision:
         """Returns how the export ends. While S3 does not answer whether it is complete, the export does not end."""
@@ -251,8 +279,10 @@ async def _within(left_s: float, acting: Coroutine[None, None, Decision]) -> Dec
 def _signal_of(failure: StepError, export: Export) -> PlatformSignal:
     """Returns what a failure shows about the platform, for all exports of the connection.
 
-    For a transfer, the platform and S3 count together.
+    Failures of S3 say nothing about the platform; `store_gates` handles them.
     """
+    if isinstance(failure, StorageError):
+        return NO_SIGNAL
     if isinstance(export.state, Transferring):
         # A pause is not used: the server that requests it may be another host than the platform's API.
         return PlatformSignal("down") if failure.outage else NO_SIGNAL

@@ -1,12 +1,13 @@
 """The transfer step: streams an export's files into S3, and saves each one that is stored."""
 
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 
 import structlog
 
 from export_worker.contract.status import ManifestObject
-from export_worker.errors import StorageError
+from export_worker.errors import ObjectExistsError, StorageError
 from export_worker.lifecycle import transitions
 from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.export import Running, Transferring
@@ -20,6 +21,7 @@ from export_worker.worker.clock import ClockAndRandom
 from export_worker.worker.connections import Connection, Connections
 from export_worker.worker.leases import HeldStep, Leases
 from export_worker.worker.step_details import Stopwatch, file_stored, timed_open
+from export_worker.worker.store_gates import NO_GATES, StoreGates
 
 _log = structlog.get_logger(__name__)
 
@@ -32,6 +34,7 @@ class TransferStep:
         writer: Writes files into S3.
         clock: The time and random numbers.
         instrument: Receives the details of calls and stored files.
+        gates: Decide whether a failure of S3 is one of the export or of its store.
     """
 
     def __init__(
@@ -40,11 +43,13 @@ class TransferStep:
         writer: ExportWriter,
         clock: ClockAndRandom,
         instrument: Instrument = NULL_INSTRUMENT,
+        gates: StoreGates = NO_GATES,
     ) -> None:
         self._leases = leases
         self._writer = writer
         self._clock = clock
         self._instrument = instrument
+        self.gates = gates
 
     async def run(self, held: HeldStep, connection: Connection) -> Decision:
         """Stores every file that is not in S3 yet, then the manifest and `_SUCCESS`.
@@ -55,6 +60,12 @@ class TransferStep:
             StepError: A download, a transform or a call to S3 failed.
             LeaseLostError: Another worker has the export now.
         """
+        async with self._judged(held):
+            decision = await self._run(held, connection)
+        self.gates.stored(_connection_of(held))
+        return decision
+
+    async def _run(self, held: HeldStep, connection: Connection) -> Decision:
         export, state = held.claimed.export, _transferring(held)
         # A worker that died, or a call whose response was lost, may have left an upload that is not in the record.
         if held.claimed.claims > 1 or export.attempt:
@@ -70,6 +81,19 @@ class TransferStep:
         stored = await writer.write_success(export, state)
         return transitions.after_transfer(export, state, stored, self._clock.moment(), removed_files=removed_files)
 
+    async def remove_success(self, held: HeldStep) -> None:
+        """Removes `_SUCCESS` and the manifest of the export's earlier end.
+
+        If the keys belong to another export by now, nothing is removed.
+
+        Raises:
+            StorageError: S3 refused or did not answer.
+        """
+        export = held.claimed.export
+        with suppress(ObjectExistsError):
+            async with self._judged(held):
+                await self._writer.for_export(export).remove_success(export)
+
     async def confirm_end(self, held: HeldStep, ending: Decision, connections: Connections) -> Decision:
         """Returns how an export ends that is about to fail or to be cancelled.
 
@@ -83,10 +107,22 @@ class TransferStep:
         if not isinstance(state, Transferring) or state.landed_at is None:
             return ending
         connections.get(export)  # another bucket may be configured for a connection that this worker does not have
-        stored = await self._writer.for_export(export).find_success(export, state)
+        async with self._judged(held):
+            stored = await self._writer.for_export(export).find_success(export, state)
         if stored is None:
             return ending
         return transitions.after_seal_found(export, state, stored, ending, self._clock.moment())
+
+    @asynccontextmanager
+    async def _judged(self, held: HeldStep) -> AsyncIterator[None]:
+        """Replaces an error of S3 by `StoragePausedError` if the store is to blame for it, and not the export."""
+        try:
+            yield
+        except StorageError as error:
+            judged = await self.gates.judge(_connection_of(held), held.claimed.export.export_id, error)
+            for note in getattr(error, "__notes__", ()) if judged is not error else ():
+                judged.add_note(note)
+            raise judged from None
 
     async def abort_leftovers(self, held: HeldStep, keep: ResumableUpload | None = None) -> None:
         """Aborts uploads that earlier attempts have left open, except for the one that is resumed.
@@ -127,6 +163,7 @@ class TransferStep:
         export = held.claimed.export
         self._instrument.on(file_stored(export, stored, stopwatch.lap_s()))
         decision = transitions.after_file(export, _transferring(held), stored, self._clock.moment())
+        self.gates.stored(_connection_of(held))
         await self._leases.checkpoint(held, decision, PlatformSignal("up"))
 
     async def _save_upload(self, held: HeldStep, upload: ResumableUpload | None, note: str | None) -> None:
@@ -135,6 +172,10 @@ class TransferStep:
         # Platform and S3 have both answered, so the steps that wait for this probe need not wait for its last byte.
         signal = PlatformSignal("up") if upload is not None and held.claimed.probe else NO_SIGNAL
         await self._leases.checkpoint(held, decision, signal)
+
+
+def _connection_of(held: HeldStep) -> str:
+    return held.claimed.export.request.connection
 
 
 def _transferring(held: HeldStep) -> Transferring:

@@ -41,7 +41,7 @@ from export_worker.platforms.growingio_rest.operations import (
     call_of,
 )
 from export_worker.platforms.growingio_rest.settings import GrowingioRestSettings, growingio_rest_auth
-from export_worker.platforms.http.client import Call, HttpClient
+from export_worker.platforms.http.client import SUBMIT_TIMEOUT_S, Call, HttpClient
 from export_worker.platforms.http.downloads import Downloader
 from export_worker.platforms.http.responses import one_line, storable_text
 from export_worker.platforms.operations import Operation
@@ -92,7 +92,8 @@ class GrowingioRestDriver:
             PlatformError: The platform did not give a usable response.
         """
         operation, arguments = _submission(export)
-        call = replace(call_of(operation, arguments, self._settings.space_id), starts_work=True)
+        call = call_of(operation, arguments, self._settings.space_id)
+        call = replace(call, starts_work=True, timeout_s=SUBMIT_TIMEOUT_S)
         job = _unwrapped(await self._send(call))
         job_id = storable_text(job.get("id"), _TEXT_MAX_CHARS) if isinstance(job, dict) else None
         # The id becomes part of a path when the job is polled.

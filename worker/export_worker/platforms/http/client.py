@@ -19,6 +19,7 @@ from export_worker.egress.address_policy import AddressPolicy
 from export_worker.egress.connector import PolicyConnector, origin
 from export_worker.errors import PlatformMalformedError, PlatformUnavailableError
 from export_worker.platforms.http.bodies import ERROR_BODY_MAX_BYTES, read_up_to
+from export_worker.platforms.http.delivery import Delivery, delivery_trace
 from export_worker.platforms.http.responses import HttpResponse, error_for, json_value, one_line
 from export_worker.platforms.http.urls import parse_base_url, with_query
 from export_worker.step_context import check_submit, wait_for_gate
@@ -124,25 +125,6 @@ class Call:
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
-
-
-@dataclass(slots=True)
-class Delivery:
-    """How far a request came.
-
-    Args:
-        starts_work: See `Call`.
-        connected: The request has a connection, so the platform may have received it. Before that, only the name
-            resolution, the connection or the TLS handshake can have failed.
-    """
-
-    starts_work: bool = False
-    connected: bool = False
-
-    @property
-    def unclear(self) -> bool:
-        """Whether the request may have started work on the platform."""
-        return self.starts_work and self.connected
 
 
 class HttpClient:
@@ -334,22 +316,9 @@ class HttpClient:
                 # A cookie would be a credential that is not in the configuration.
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "export-worker"},
-                trace_configs=[_delivery_trace()],
+                trace_configs=[delivery_trace()],
             )
         return self._opened
-
-
-def _delivery_trace() -> aiohttp.TraceConfig:
-    """Returns the hooks of a session that note in the `Delivery` of a request that it has a connection."""
-
-    async def note(_: aiohttp.ClientSession, context: Any, __: object) -> None:
-        if isinstance(context.trace_request_ctx, Delivery):
-            context.trace_request_ctx.connected = True
-
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_create_end.append(note)
-    trace.on_connection_reuseconn.append(note)
-    return trace
 
 
 def _pauses(longest_s: float) -> aiohttp.ClientTimeout:

@@ -252,9 +252,10 @@ class Downloader:
         media_type = _media_type(head.response)
         if media_type not in self._file_content_types and _is_page(media_type, file_name):
             what = self._clean(media_type)
-            advice = "if the platform labels its files so, add it to `file_content_types` of the connection"
             excerpt = await self._excerpt(head)
-            raise DownloadInvalidError(f"{head.label}: {what} where a file was announced ({advice}){excerpt}")
+            raise DownloadInvalidError(
+                f"{head.label}: {what}, which is not in file_content_types, where a file was announced{excerpt}"
+            )
 
     async def _error_for(self, head: _Head) -> Exception:
         status = head.response.status

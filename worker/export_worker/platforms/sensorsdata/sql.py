@@ -177,7 +177,10 @@ class EnvelopeLines:
     def end(self) -> None:
         """Refuses a response that has other lines but no envelope: it is an error page."""
         if self._first_other_line and not self._has_envelope:
-            raise DownloadInvalidError("the response has no line that could be parsed")
+            size = len(self._first_other_line)
+            raise DownloadInvalidError(
+                f"the response has no line that could be parsed: its first line has {size} bytes"
+            )
 
     def _rows_of(self, data: dict[str, Any]) -> list[Row]:
         columns, values = data.get("columns") or self._columns, data.get("data") or []

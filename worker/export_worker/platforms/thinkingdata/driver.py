@@ -11,7 +11,7 @@ from export_worker.credentials import Redactor
 from export_worker.errors import PlatformMalformedError, PlatformRefusedError, ResultMissingError
 from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
 from export_worker.platforms.base import Download
-from export_worker.platforms.http.client import UPLOAD_TIMEOUT_S, Call, HttpClient
+from export_worker.platforms.http.client import SUBMIT_TIMEOUT_S, UPLOAD_TIMEOUT_S, Call, HttpClient
 from export_worker.platforms.http.downloads import Downloader
 from export_worker.platforms.http.responses import one_line, storable_text
 from export_worker.platforms.operations import Operation
@@ -91,7 +91,8 @@ class ThinkingdataDriver:
             time_before=_refresh_time(detail),
             progress_before=_progress_before(detail),
         )
-        await self._api.data(replace(_call("POST", "user-cluster-refresh", request), starts_work=True))
+        call = _call("POST", "user-cluster-refresh", request)
+        await self._api.data(replace(call, starts_work=True, timeout_s=SUBMIT_TIMEOUT_S))
         return Submitted(str(refresh), WAITING)
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:
@@ -172,7 +173,7 @@ class ThinkingdataDriver:
         }
         if self._settings.sql_timeout_s is not None:
             form["timeoutSeconds"] = str(self._settings.sql_timeout_s)
-        call = Call("POST", "/open/submit-sql", form=form, starts_work=True)
+        call = Call("POST", "/open/submit-sql", form=form, timeout_s=SUBMIT_TIMEOUT_S, starts_work=True)
         task_id = _text((await self._api.object(call)).get("taskId"))
         if task_id is None:
             raise PlatformMalformedError(f"{call}: the response has no taskId", unclear=True)

@@ -14,7 +14,7 @@
 -- `silence_ms`, the script protects every held step for `spare_ms`, so that its worker can save its result.
 --
 -- A step whose lease ended without a commit, release or hand-back may have killed its worker. Each such death is counted
--- in the record (`lost`). The first one delays nothing; after each further one the step waits twice as long as before.
+-- in the record (`lost`). The first one delays nothing; after each further one the step waits about twice as long as before.
 -- From `deaths_max` on, the step is claimed only to end its export, so it bypasses all limits as well.
 --
 -- Expired exports bypass all limits. A step whose export is past its deadline makes no call to the platform, so it needs
@@ -40,6 +40,8 @@
 --   timeline_max         how many notes a timeline keeps
 --   deaths_max           how many workers may die in one step
 --   limits               connection -> {slots, interval_ms, deadline_ms}
+--   closed_stores        transfers only, may be missing: connection -> {name, admits}. This worker cannot use the store
+--                        of the connection now, so it claims `admits` transfers at most for each name
 -- Answer: JSON object
 --   time_ms              the time that all processes use (clock.lua)
 --   set_back_ms          by how much the clock of Redis was set back since the last claim; missing when it was not
@@ -155,6 +157,17 @@ local function add_note(export, note)
   end
 end
 
+-- How many deaths this run of the script has counted.
+local counted = 0
+
+-- Returns the wait after a further death. All steps of a dead worker are due at once. Their waits differ, so that the step
+-- that kills its workers is not claimed together with the same others each time.
+local function death_wait_s(deaths)
+  counted = counted + 1
+  local spread = (args.fence + counted * 389) % 997 / 997
+  return math.min(2 ^ (deaths - 2), death_wait_max_s) * (1 - spread / 2)
+end
+
 -- Counts the death of the worker that held this step. Returns for how many ms no worker may claim the step.
 local function count_death(export)
   local key = export_key(export.id)
@@ -164,9 +177,9 @@ local function count_death(export)
   if export.deaths == 1 or export.deaths == args.deaths_max or export.cancel or export.retry then
     return 0
   end
-  local wait_s = math.min(2 ^ (export.deaths - 2), death_wait_max_s)
+  local wait_s = death_wait_s(export.deaths)
   add_note(export, string.format('worker stopped responding, number %d in this step; the next worker may claim it '
-    .. 'after %d s', export.deaths, wait_s))
+    .. 'after %.1f s', export.deaths, wait_s))
   return wait_s * 1000
 end
 

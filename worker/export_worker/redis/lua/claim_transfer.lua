@@ -6,8 +6,8 @@
 --
 -- Of one connection, a worker runs at most `connection_max` transfers, so that slow ones cannot use all of its slots.
 --
--- A connection whose transfers are paused (the platform's download host, or S3, is unreachable) is skipped until its
--- circuit breaker allows a probe.
+-- A connection whose transfers are paused (the platform's download host is unreachable) is skipped until its circuit
+-- breaker allows a probe. A connection whose store this worker cannot use is skipped by this worker only.
 
 -- How often a transfer that was begun goes first. After that it waits in the row: it may kill every worker that runs it.
 local priority_claims_max = 5
@@ -34,6 +34,25 @@ local function move_to_row(job)
   wait_in_row(row_of(export.connection), since, export)
   if not redis.call('ZSCORE', ring, export.connection) then
     move_to_end_of_ring(export.connection)
+  end
+end
+
+-- By the name of a closed store: how many transfers for it this run of the script has claimed.
+local admitted = {}
+
+local function closed_store(connection)
+  return args.closed_stores and args.closed_stores[connection]
+end
+
+local function may_use_store(connection)
+  local store = closed_store(connection)
+  return not store or (admitted[store.name] or 0) < store.admits
+end
+
+local function count_admitted(connection)
+  local store = closed_store(connection)
+  if store then
+    admitted[store.name] = (admitted[store.name] or 0) + 1
   end
 end
 
@@ -65,6 +84,7 @@ local function serve(connection)
       end
       claim(export, probe)
       args.running[connection] = running + 1
+      count_admitted(connection)
     end
   end)
   move_to_end_of_ring(connection)
@@ -84,7 +104,7 @@ local function serve_ring()
   for _, connection in ipairs(redis.call('ZRANGE', ring, 0, -1)) do
     if not args.limits[connection] then
       drop_if_empty(connection)
-    elseif taken < args.max and serve(connection) then
+    elseif taken < args.max and may_use_store(connection) and serve(connection) then
       served = true
     end
   end

@@ -1,11 +1,11 @@
 -- Hands back a claimed step as if it had never been claimed. The step was not started, because this worker cannot read
--- the record, or because the worker shuts down.
+-- the record, cannot reach the store, or shuts down.
 --
 -- KEYS: export, queue, open, aside
 -- ARGV[1]: JSON object
 --   version              of the record when the step was claimed (string)
 --   export_id, job_id, now_ms, prefix, wake (channel)
---   refused_by           the name of this worker, which cannot read the record: only other workers may claim the step
+--   refused_by           the name of this worker, which cannot run the step now: only other workers may claim the step
 --                        until offered_until_ms; missing: every worker may claim it at once
 -- Answer: handed_back, or lease_lost when another worker has claimed the step; then nothing was changed.
 local args = cjson.decode(ARGV[1])

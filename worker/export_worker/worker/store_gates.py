@@ -1,0 +1,209 @@
+"""Keeps a worker from transfers whose store it cannot use: the circuit breaker of the worker's stores.
+
+What is wrong with a store may concern one worker only: its bucket, its credentials, its clock. Without a gate, such a
+worker would claim and fail every export at once, beside workers that could store them. So each worker judges its stores
+by itself. No other worker's transfers are paused.
+
+When a call to S3 fails, the gate makes a small call. If that call fails as well, the failure is not one of the export,
+so it uses no attempt. The gate closes: the worker claims no transfer for this store until the small call succeeds.
+
+The small call may succeed, or not be allowed, while transfers fail. If that happens to several exports in a row, the
+gate closes too, and one transfer after each pause tests the store.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from export_worker.errors import (
+    IntegrityError,
+    ObjectExistsError,
+    StorageError,
+    StoragePausedError,
+    StorageRefusedError,
+    StorageUnavailableError,
+)
+from export_worker.redis.claims import ClosedStore
+from export_worker.s3.store_check import CheckResult, StoreCheck
+from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument, StoreChecked
+
+PAUSE_FIRST_S = 1.0
+"""The first pause between two checks of a store that cannot be used. Each further pause is twice as long."""
+PAUSE_MAX_S = 15.0
+"""The longest pause. A check is one small request, so a worker may repeat it often."""
+FAILED_EXPORTS_MAX = 3
+"""Exports that the store fails in a row while the small call succeeds. Two may fail for reasons of their own."""
+
+_log = structlog.get_logger(__name__)
+
+
+class StoreGate:
+    """The gate of one store. It is closed until the first check succeeds.
+
+    Args:
+        name: The section with the settings of the store, for messages.
+        check: The small call.
+        instrument: Receives whether the store can be used.
+    """
+
+    def __init__(self, name: str, check: StoreCheck, instrument: Instrument = NULL_INSTRUMENT) -> None:
+        self.name = name
+        self.problem: str | None = "has not been checked yet"
+        self.listeners: Sequence[Callable[[], None]] = ()
+        self._check = check
+        self._instrument = instrument
+        self._closed = asyncio.Event()
+        self._closed.set()
+        self._checking = asyncio.Lock()
+        self._checked_at_s, self._result = float("-inf"), CheckResult()
+        self._is_refused = False
+        self._is_watched = False
+        self._failed: set[str] = set()
+        self._needs_trial = False
+        self._trial_is_due = False
+
+    @property
+    def admits(self) -> bool:
+        """Whether a transfer may be claimed. While there is a problem, this is one transfer, which tests the store."""
+        return self.problem is None or self._trial_is_due
+
+    def begin_trial(self) -> None:
+        """Admits no further transfer until the next pause is over, or this one has stored something."""
+        self._trial_is_due = False
+
+    async def run(self) -> None:
+        """Checks a closed store at intervals, until cancelled."""
+        self._is_watched = True
+        while True:
+            await self._closed.wait()
+            pause_s = PAUSE_FIRST_S
+            while self._closed.is_set():
+                self._apply(await self._checked(time.monotonic()))
+                if self._closed.is_set():
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, PAUSE_MAX_S)
+                    if self._needs_trial:
+                        self._trial_is_due = True
+                        self._notify()
+
+    def _apply(self, result: CheckResult) -> None:
+        if result.problem is not None and not result.denied:
+            self._close(result.problem, needs_trial=False)
+        elif not self._needs_trial:
+            self.open()
+
+    async def judge(self, export_id: str, error: StorageError) -> StorageError:
+        """Returns the error of a failed transfer: the same, or one that uses no attempt if the store is to blame."""
+        if isinstance(error, ObjectExistsError | IntegrityError):
+            return error
+        if self.problem is None or self._needs_trial or not self._is_watched:
+            result = await self._checked(time.monotonic())
+            self._conclude(export_id, error, result)
+        return error if self.problem is None else StoragePausedError(f"{self.name}: {self.problem}")
+
+    def _conclude(self, export_id: str, error: StorageError, result: CheckResult) -> None:
+        """Closes the gate if the check failed, or if transfers show that the store cannot be used."""
+        if result.problem is not None and not result.denied:
+            self._close(result.problem, needs_trial=False)
+        elif result.denied and isinstance(error, StorageRefusedError) and self._is_watched:
+            self._close(error, needs_trial=True)
+        elif error.outage:
+            self._failed.add(export_id)
+            if len(self._failed) >= FAILED_EXPORTS_MAX:
+                self._close(error, needs_trial=True)
+        elif not self._is_watched:
+            self.open()
+
+    async def _checked(self, since_s: float) -> CheckResult:
+        """Returns the result of a check that began after `since_s`. Callers that wait at the same time share one."""
+        async with self._checking:
+            if self._checked_at_s < since_s:
+                self._checked_at_s = time.monotonic()
+                self._result = await self._check.run(reload=self._is_refused)
+                self._is_refused = self._result.problem is not None and not isinstance(
+                    self._result.problem, StorageUnavailableError
+                )
+            return self._result
+
+    def _notify(self) -> None:
+        for listener in self.listeners:
+            listener()
+
+    def open(self) -> None:
+        """Opens the gate: the check succeeded, or a transfer has stored something."""
+        self._failed.clear()
+        self._needs_trial = self._trial_is_due = False
+        if self.problem is not None:
+            self.problem = None
+            self._closed.clear()
+            _log.info("store.usable", store=self.name)
+            self._instrument.on(StoreChecked(self.name, usable=True))
+            self._notify()
+
+    def _close(self, error: StorageError, *, needs_trial: bool) -> None:
+        self._needs_trial, self._trial_is_due = needs_trial, False
+        if self.problem != str(error):
+            self.problem = str(error)
+            _log.error("store.unusable", store=self.name, error=self.problem)
+            self._instrument.on(StoreChecked(self.name, usable=False))
+        self._closed.set()
+
+
+class StoreGates:
+    """The gates of all stores of one worker.
+
+    Args:
+        by_connection: The gate of each configured connection. Connections with the same store share one.
+    """
+
+    def __init__(self, by_connection: Mapping[str, StoreGate]) -> None:
+        self._by_connection = by_connection
+        self._gates = tuple(dict.fromkeys(by_connection.values()))
+
+    def watch(self, listeners: Sequence[Callable[[], None]]) -> None:
+        """Sets what is called when transfers may be claimed that could not be claimed before."""
+        for gate in self._gates:
+            gate.listeners = listeners
+
+    async def run(self) -> None:
+        """Checks closed stores until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for gate in self._gates:
+                tasks.create_task(gate.run())
+
+    def closed(self) -> dict[str, ClosedStore]:
+        """Returns the connections of which this worker must claim no transfer, or only one that tests the store."""
+        return {
+            name: ClosedStore(gate.name, 1 if gate.admits else 0)
+            for name, gate in self._by_connection.items()
+            if gate.problem is not None
+        }
+
+    def begin(self, connection: str) -> None:
+        """Notes that a transfer of this connection was claimed."""
+        if (gate := self._by_connection.get(connection)) is not None:
+            gate.begin_trial()
+
+    def problems(self) -> dict[str, str]:
+        """Returns why stores cannot be used, by section. A store that the next transfer tests is not among them."""
+        return {gate.name: gate.problem for gate in self._gates if gate.problem is not None and not gate.admits}
+
+    def connection_problems(self) -> dict[str, str]:
+        """Returns why the store of a connection cannot be used, by connection."""
+        return {name: gate.problem for name, gate in self._by_connection.items() if gate.problem is not None}
+
+    async def judge(self, connection: str, export_id: str, error: StorageError) -> StorageError:
+        """See `StoreGate.judge`."""
+        gate = self._by_connection.get(connection)
+        return error if gate is None else await gate.judge(export_id, error)
+
+    def stored(self, connection: str) -> None:
+        """Notes that a transfer of this connection has stored something."""
+        if (gate := self._by_connection.get(connection)) is not None:
+            gate.open()
+
+
+NO_GATES = StoreGates({})
+"""For parts of a worker in tests: every failure is one of the export."""
