@@ -12,23 +12,23 @@ from uuid import uuid4
 
 from redis.exceptions import NoScriptError
 
-from export_producers.explain import Facts, explanation
+from export_producers.explain import explanation
+from export_producers.facts import read_facts
 from export_producers.lua import script
+from export_producers.paging import positions_after
 from export_producers.records import (
     Offer,
     Page,
-    Position,
     Restart,
     Start,
     decode_cursor,
-    read_status,
     retried,
     wrong_connection,
 )
-from export_producers.worker_records import store_problem
+from export_producers.statuses import read_statuses
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.parsing import parse_request
-from export_worker.contract.redis_keys import Keys, Role
+from export_worker.contract.redis_keys import Keys
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Accepted, Phase, Status
 from export_worker.contract.trace import TraceContext
@@ -74,8 +74,7 @@ class ExportQueue:
         self._keys = Keys(namespace)
         self._connections = connections
         self._clock, self._next_clock_sync_s = SharedClock(), 0.0
-        client = open_redis(redis_url)
-        self._client = client
+        self._client = client = open_redis(redis_url)
         self._redis = commands(client)
         self._enqueue, self._cancel, self._retry = (
             Script(client, script(name)) for name in ("enqueue", "cancel", "retry")
@@ -217,24 +216,10 @@ class ExportQueue:
             ExportNotFoundError: The export does not exist.
         """
         async with translate_redis_errors(self._url):
-            (found,) = await self._read([export_id])
+            (found,) = await read_statuses(self._client, self._keys, [export_id])
         if found is None:
             raise ExportNotFoundError(export_id)
         return found
-
-    async def _read(self, export_ids: Sequence[str]) -> list[Status | None]:
-        """Returns the statuses of exports; None for one that does not exist."""
-        keys = self._keys
-        async with self._client.pipeline(transaction=False) as pipe:
-            for export_id in export_ids:
-                # Read first: a transfer that ends in between removes its list, and its status has all files then.
-                pipe.lrange(keys.stored(export_id), 0, -1)
-                pipe.hmget(keys.export(export_id), ["status", "progress"])
-            answers = iter(await pipe.execute())
-        return [
-            None if status is None else read_status(status, progress, stored)
-            for stored, (status, progress) in zip(answers, answers, strict=True)
-        ]
 
     async def list_exports(self, phase: Phase | None = None, limit: int = 50) -> list[Status]:
         """Returns the newest exports, newest first, of one phase or of all: at most `limit` (1 to 1,000)."""
@@ -254,23 +239,14 @@ class ExportQueue:
         index = self._keys.created if phase is None else self._keys.phase(phase)
         limit = max(1, min(limit, LIST_MAX))
         async with translate_redis_errors(self._url):
-            found = await self._after(index, limit + 1, None if cursor is None else decode_cursor(cursor))
-            statuses = await self._read([position.export_id for position in found[:limit]])
+            position = None if cursor is None else decode_cursor(cursor)
+            found = await positions_after(self._client, index, limit + 1, position)
+            export_ids = [position.export_id for position in found[:limit]]
+            statuses = await read_statuses(self._client, self._keys, export_ids)
         return Page(
             [status for status in statuses if status is not None],
             found[limit - 1].cursor if len(found) > limit else None,
         )
-
-    async def _after(self, index: str, most: int, position: Position | None) -> list[Position]:
-        """Returns up to `most` entries of an index after a position. Entries of one millisecond are sorted by id."""
-        if position is None:
-            return _positions(await self._client.zrevrange(index, 0, most - 1, withscores=True))
-        created_ms = position.created_ms
-        async with self._client.pipeline(transaction=False) as pipe:
-            pipe.zrevrangebyscore(index, created_ms, created_ms, withscores=True)
-            pipe.zrevrangebyscore(index, f"({created_ms}", "-inf", start=0, num=most, withscores=True)
-            same, older = map(_positions, await pipe.execute())
-        return [*(entry for entry in same if entry.export_id < position.export_id), *older][:most]
 
     async def timeline(self, export_id: str) -> list[dict[str, Any]]:
         """Returns every transition of one export, oldest first, with `at`, `phase`, `step` and `note`."""
@@ -365,40 +341,6 @@ class ExportQueue:
         Raises:
             ExportNotFoundError: The export does not exist.
         """
-        status = await self.status(export_id)
-        keys, connection = self._keys, status.connection
-        role: Role = "transfer" if status.phase is Phase.TRANSFERRING else "control"
+        status, now = await self.status(export_id), await self._now()
         async with translate_redis_errors(self._url):
-            step, claims, released, cancel = await self._redis.hmget(
-                keys.export(export_id), "step", "claims", "released", "cancel"
-            )
-            job_id = keys.job_id(export_id, int(step or 0))
-            async with self._client.pipeline(transaction=False) as pipe:
-                pipe.zscore(keys.queue(role), job_id)
-                pipe.zrank(keys.parked(connection), job_id)
-                pipe.zrank(keys.waiting(connection), job_id)
-                pipe.zscore(keys.aside(role), job_id)
-                pipe.zcard(keys.slots(connection))
-                pipe.hmget(keys.breaker(connection, role), ["failures", "until"])
-                due_ms, parked, waiting, aside, slots, (failures, until_ms) = await pipe.execute()
-            problem = await store_problem(self._client, keys, connection) if role == "transfer" else None
-        return explanation(
-            Facts(
-                status=status,
-                now=await self._now(),
-                due_ms=due_ms,
-                claimed=claims is not None and released is None,
-                cancel_requested=cancel is not None,
-                parked=parked,
-                waiting=waiting,
-                offered_to_others=aside is not None,
-                slots=slots,
-                failures=int(failures or 0),
-                paused_until_ms=float(until_ms) if until_ms else None,
-                store_problem=problem,
-            )
-        )
-
-
-def _positions(scored: Iterable[tuple[bytes, float]]) -> list[Position]:
-    return [Position(int(created_ms), export_id.decode()) for export_id, created_ms in scored]
+            return explanation(await read_facts(self._client, self._keys, status, now))

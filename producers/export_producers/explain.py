@@ -4,7 +4,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from export_worker.contract.model import isoformat
+from export_worker.contract.redis_keys import CallKind
 from export_worker.contract.status import Phase, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """An open circuit breaker.
+
+    Args:
+        until_ms: When the next call may be made, in ms since the epoch.
+        failures: Checks that failed in a row, or exports for which calls of one kind failed.
+    """
+
+    until_ms: float
+    failures: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +33,10 @@ class Facts:
         waiting: How many transfers of its connection wait before it for a worker; None if it does not wait for one.
         offered_to_others: The last worker that claimed its step could not run the step, so other workers get it first.
         slots: Exports of its connection that are running on the platform.
-        failures: Consecutive failures of the service that its next step calls: the platform of its connection, or for a
-            transfer the host of its files.
-        paused_until_ms: When that service may be called again, in ms since the epoch; None if calls are not paused.
+        platform: The pause of all calls to the platform of its connection; None for a transfer, which such a pause does
+            not concern.
+        kind: The pause of the exports whose calls of the next step's kind have failed; None if this export is not one
+            of them.
         store_problem: Why no running transfer worker can use the store of its connection; None if one can.
     """
 
@@ -34,8 +49,8 @@ class Facts:
     waiting: int | None
     offered_to_others: bool
     slots: int
-    failures: int
-    paused_until_ms: float | None
+    platform: Pause | None
+    kind: Pause | None
     store_problem: str | None = None
 
 
@@ -76,9 +91,8 @@ def _waiting(facts: Facts) -> str:
             "runs an older version, or cannot use its store. "
             "Other workers can claim the export at once. After some seconds, every worker can claim it again."
         )
-    paused = _paused(facts)
     if facts.waiting is not None:
-        return paused or (
+        return _store_problem(facts) or (
             "Waiting for a transfer worker with free capacity. "
             f"Exports of connection {connection} ahead of it: {facts.waiting}. Connections take turns."
         )
@@ -90,31 +104,52 @@ def _waiting(facts: Facts) -> str:
             f"A worker is running its {_step(facts.status)} step. "
             f"If that worker stops responding, another worker claims the step after {isoformat(due_at)}."
         )
-    return paused or _due(facts, due_at)
+    return _store_problem(facts) or _paused(facts) or _due(facts, due_at)
+
+
+def _store_problem(facts: Facts) -> str | None:
+    if facts.store_problem is None:
+        return None
+    return (
+        f"No transfer worker can use the store of connection {facts.status.connection}: {facts.store_problem}. "
+        "Each worker checks its store every few seconds, and then claims transfers again."
+    )
 
 
 def _paused(facts: Facts) -> str | None:
-    """Returns why calls to the service that the next step needs are paused, or None if they are not."""
-    status, paused_ms = facts.status, facts.paused_until_ms
-    if facts.store_problem is not None:
+    """Returns why the next call for the export is paused, or None if it is not."""
+    status = facts.status
+    if (until := _pause_end(facts.platform, facts)) is not None and facts.platform is not None:
         return (
-            f"No transfer worker can use the store of connection {status.connection}: {facts.store_problem}. "
-            "Each worker checks its store every few seconds, and then claims transfers again."
+            f"Connection {status.connection} is paused until {until}: its platform did not answer "
+            f"{facts.platform.failures} checks in a row. "
+            "Then a worker checks the platform again. If the platform answers, all exports resume."
         )
-    if paused_ms is None or paused_ms <= facts.now.timestamp() * 1000:
+    if (until := _pause_end(facts.kind, facts)) is not None and facts.kind is not None:
+        return (
+            f"{_step(status).capitalize()}s of connection {status.connection} are paused until {until} for this and "
+            f"all other exports for which one has failed: {facts.kind.failures} exports, without a success "
+            f"in between. Then one export is tried. If it succeeds, all exports resume.{_reason(status)}"
+        )
+    return None
+
+
+def call_kind(phase: Phase) -> CallKind:
+    """Returns which calls the next step of an export makes."""
+    if phase is Phase.TRANSFERRING:
+        return "transfer"
+    return "poll" if phase is Phase.RUNNING else "submit"
+
+
+def pause_of(until_ms: bytes | None, failures: bytes | None) -> Pause | None:
+    """Returns the pause that the fields of a circuit breaker state."""
+    return None if until_ms is None else Pause(float(until_ms), int(failures or 0))
+
+
+def _pause_end(pause: Pause | None, facts: Facts) -> str | None:
+    if pause is None or pause.until_ms <= facts.now.timestamp() * 1000:
         return None
-    until = isoformat(datetime.fromtimestamp(paused_ms / 1000, UTC))
-    if status.phase is Phase.TRANSFERRING:
-        return (
-            f"Transfers of connection {status.connection} are paused until {until}: the host of its files was "
-            f"unreachable {facts.failures} times in a row. Then one export tests that service. "
-            "If the service answers, all transfers resume."
-        )
-    return (
-        f"Connection {status.connection} is paused until {until}: its platform did not answer "
-        f"{facts.failures} times in a row. "
-        "Then one export tests the platform. If the platform answers, all exports resume."
-    )
+    return isoformat(datetime.fromtimestamp(pause.until_ms / 1000, UTC))
 
 
 def _due(facts: Facts, due_at: datetime) -> str:
@@ -129,7 +164,7 @@ def _due(facts: Facts, due_at: datetime) -> str:
 
 
 def _step(status: Status) -> str:
-    return {Phase.QUEUED: "submit", Phase.RUNNING: "poll"}.get(status.phase, "transfer")
+    return call_kind(status.phase)
 
 
 def _reason(status: Status) -> str:

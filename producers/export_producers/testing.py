@@ -236,8 +236,8 @@ class InMemoryExportQueue:
                 waiting=None,
                 offered_to_others=False,
                 slots=0,
-                failures=0,
-                paused_until_ms=None,
+                platform=None,
+                kind=None,
             )
         )
 

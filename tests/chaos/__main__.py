@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import logging
 import random
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -26,7 +27,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=100, help="processes to kill (default 100)")
     parser.add_argument("--seconds", type=float, default=3600.0, help="longest time of the kills (default 3600)")
     parser.add_argument("--seed", type=int, help="replays the decisions of a run (default: random)")
-    parser.add_argument("--keep", type=Path, help="a new directory for logs and journals (default: removed at the end)")
+    parser.add_argument("--keep", type=Path, help="directory for the logs (default: kept only if a promise was broken)")
     return parser.parse_args()
 
 
@@ -47,18 +48,20 @@ def main() -> int:
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     seed = random.randrange(10**6) if arguments.seed is None else arguments.seed
     console, failed = Console(), False
+    parent = Path(tempfile.mkdtemp(prefix="chaos-", dir=arguments.keep))
     for name in arguments.scenario or SCENARIOS:
-        with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
-            directory = (arguments.keep or Path(temporary)) / name
-            console.print(f"{name}: seed {seed}")
-            report = asyncio.run(_run(name, directory, seed, arguments))
-            secret_canaries.search_files(directory)
+        console.print(f"{name}: seed {seed}, logs in {parent / name}", markup=False, soft_wrap=True)
+        report = asyncio.run(_run(name, parent / name, seed, arguments))
+        secret_canaries.search_files(parent)
         report.print(console)
         failed = failed or report.failed
-    again = f"repeat it with ARGS='--seed {seed} --kills {arguments.kills} --keep DIRECTORY', and read the logs there"
-    console.print(
-        f"promises were broken; {again}" if failed else "every promise was kept", markup=False, soft_wrap=True
-    )
+    if failed:
+        again = f"repeat it with ARGS='--seed {seed} --kills {arguments.kills}'"
+        console.print(f"promises were broken: read {parent}, and {again}", markup=False, soft_wrap=True)
+    else:
+        console.print("every promise was kept")
+        if arguments.keep is None:
+            shutil.rmtree(parent)
     return 1 if failed else 0
 
 

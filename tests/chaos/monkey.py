@@ -81,7 +81,7 @@ class Monkey:
             self._terminate: 1.0,
             self._freeze_redis: 0.5,
             self._restart_redis: 0.25,
-            self._store_outage: 0.5,
+            self._store_outage: 1.0,
         }
 
     @property

@@ -45,7 +45,7 @@ REQUEST = json.dumps(
         "export": {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"},
     }
 )
-TIMED = {"redis:renew", "redis:SET"}
+TIMED = {"redis:renew", "redis:lock"}
 """Heartbeat and sweep run at intervals, independent of the export's progress. Only the first of each is tested."""
 UNSAVED_SUBMIT = {"http:POST#1:after", "redis:commit#1:before"}
 """Between the platform's acceptance and the commit of it. Nowhere else may an export be submitted twice."""

@@ -1,5 +1,6 @@
 """Every kind of export through a real worker: without faults, and with every fault that a retry overcomes."""
 
+import asyncio
 import csv
 import gzip
 import json
@@ -20,6 +21,8 @@ from export_worker.simulator.world import World
 from support import worker_site
 from support.worker_site import Site
 
+MANY_FILES = 60
+"""More than the state of a record has."""
 SPECIAL_TITLE = "a&b#c+d %41?e f 下载用户列表"
 
 
@@ -204,3 +207,21 @@ async def test_parquet_with_unknown_column_fails_without_retry_and_leaves_nothin
     assert "output.schema names the column 'unknown'" in status.error.message
     assert site.objects() == {}
     assert site.open_uploads() == []
+
+
+async def test_export_of_many_files_continues_at_another_worker(site: Site, world: World) -> None:
+    world.scenario = world.scenario.model_copy(update={"files": MANY_FILES, "rows": 3})
+    site.settings = {"worker": {"lease_s": 3.0, "drain_s": 0.0}}
+    async with site.queue() as queue:
+        accepted = await queue.enqueue(request(SEGMENT))
+        for _ in range(2):
+            before = len((await queue.status(accepted.export_id)).objects)
+            async with worker_site.worker(site), asyncio.timeout(30):
+                while len((await queue.status(accepted.export_id)).objects) <= before:
+                    await asyncio.sleep(0.005)
+        async with worker_site.worker(site):
+            status = await queue.wait(accepted.export_id, 30)
+    assert status.phase is Phase.SUCCEEDED
+    assert len({item.key for item in status.objects}) == MANY_FILES
+    manifest = json.loads(next(body for key, body in site.objects().items() if key.endswith("/manifest.json")))
+    assert [item["key"] for item in manifest["objects"]] == [item.key for item in status.objects]

@@ -197,6 +197,15 @@ async def test_several_base_times_are_computed_and_exported(site: Site, world: W
     assert status.counters.polls > 6
 
 
+async def test_short_response_is_repeated_although_the_number_of_users_is_not_known(site: Site, world: World) -> None:
+    world.faults.add(Fault(on="download", fault="short"))
+    async with worker_site.worker(site):
+        status = await worker_site.export(site, request(base_times=[BEFORE]))
+
+    await assert_stored(site, status, DEFAULT_COLUMNS)
+    assert status.counters.retries == 1
+
+
 async def test_user_count_of_older_base_time_is_not_checked(site: Site, world: World) -> None:
     async with worker_site.worker(site):
         await worker_site.export(site, request(execute=True))

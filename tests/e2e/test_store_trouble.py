@@ -13,8 +13,11 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
+from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Phase, Status
 from export_worker.demo.processes import free_port
+from export_worker.doctor.workers import check_workers
+from export_worker.redis.client import close_redis, open_redis
 from export_worker.s3.client import CallLimits, build_client
 from export_worker.wiring import storage
 from support import s3_server, secret_canaries, worker_site
@@ -88,10 +91,25 @@ async def test_missing_bucket_is_waited_for(site: Site) -> None:
     absent = replace(site, bucket=f"late-{uuid4().hex[:12]}")
     async with worker_site.worker(absent), waiting_exports(absent):
         assert "NoSuchBucket" in await problem_while(absent)
+        assert "claims no transfer of gio: list_objects_v2 on bucket late-" in await reported_by_doctor(absent)
         client = site.s3()
         await asyncio.to_thread(client.create_bucket, Bucket=absent.bucket)
         client.close()
     assert await asyncio.to_thread(absent.open_uploads) == []
+
+
+async def reported_by_doctor(site: Site) -> str:
+    """Waits until `doctor` warns of a worker, and returns the warning."""
+    redis, keys = open_redis(site.redis_url), Keys(site.namespace)
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            while True:
+                found = [finding for finding in await check_workers(redis, keys) if finding.level == "warning"]
+                if found:
+                    return found[0].says
+                await asyncio.sleep(0.1)
+    finally:
+        await close_redis(redis)
 
 
 async def test_credentials_that_come_late_are_found(

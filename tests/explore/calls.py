@@ -35,6 +35,8 @@ S3_OPERATIONS = (
     "ListParts",
     "HeadBucket",
 )
+NOT_RECEIVED = ("fail", "hang")
+"""Faults of calls that do not reach the service."""
 READS = ("HGETALL", "GET", "LRANGE", "ZCARD", "TIME", "EXISTS")
 """Commands that change nothing, and on whose answer no change depends."""
 RESULT_FIELDS = {"claim": "steps", "take_deliveries": "deliveries", "sweep": "lost"}
@@ -78,8 +80,8 @@ async def perform(call: str, effect: Callable[[], T], refused: MakeError, lost: 
     run = RUN.get()
     assert run is not None
     _, fault = await run.scheduler.arrive(call)
-    await _wait_if(fault, "slow")
-    if fault == "fail":
+    await _wait_if(fault, "slow", "hang")
+    if fault in NOT_RECEIVED:
         raise refused()
     answer = effect()
     await _wait_if(fault, "late", "stop")
@@ -109,8 +111,8 @@ async def redis_call(command: tuple[Any, ...], effect: Callable[[], Awaitable[An
 
 async def _redis_call_once(run: Run, call: str, command: tuple[Any, ...], effect: Callable[[], Awaitable[Any]]) -> Any:
     point, fault = await run.scheduler.arrive(call)
-    await _wait_if(fault, "slow")
-    if fault == "fail":
+    await _wait_if(fault, "slow", "hang")
+    if fault in NOT_RECEIVED:
         raise RedisConnectionError("the explorer closed the connection")
     run.scheduler.loop.change_busy(1)
     try:
@@ -150,9 +152,9 @@ def s3_answer(request: AWSPreparedRequest, event_name: str, **_: Any) -> AWSResp
     if run is None:
         return None
     fault = run.thread.fault
-    if fault == "slow":
+    if fault in {"slow", "hang"}:
         run.scheduler.sleep_in_thread(WAIT_S)
-    if fault == "fail":
+    if fault in NOT_RECEIVED:
         raise EndpointConnectionError(endpoint_url=request.url)
     response = run.s3.execute(event_name.rsplit(".", 1)[-1], request)
     if fault in {"late", "stop"}:

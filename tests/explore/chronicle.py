@@ -128,6 +128,8 @@ class Chronicle:
         export_id, now_s = arguments["export_id"], self._clock()
         phase, step, retry = self._read(export_id)
         verdict = answer["verdict"] if isinstance(answer, dict) else answer
+        if verdict == "lease_lost":
+            return
         if script in {"cancel", "retry"} and verdict in {"requested", "restarted"}:
             before = next((change.phase for change in reversed(self.changes) if change.export_id == export_id), "")
             self.requests.append(Request(now_s, script, export_id, before))

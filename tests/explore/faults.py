@@ -282,6 +282,12 @@ SEEDED_FAULTS = (
         [TextChange("commit", "'HDEL', export, 'progress',", "'HDEL', export, 'cancel', 'progress',")],
     ),
     SeededFault(
+        "a cancel takes a step from a worker that is stopping",
+        _walk("cancel-after-fault", "hang", "PutObject"),
+        "a_held_step_has_one_worker",
+        [TextChange("cancel", "(not released or released == 'ending')", "not released")],
+    ),
+    SeededFault(
         "a claim leaves its entry in the queue",
         _walk("plain"),
         "one_operation",

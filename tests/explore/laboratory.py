@@ -134,8 +134,13 @@ def _replace_parts(patch: pytest.MonkeyPatch, laboratory: Laboratory) -> None:
         return await redis_call(command, lambda: send(self, *command, **options))
 
     async def send_pipeline(self: Any, *arguments: Any, **options: Any) -> Any:
-        names = "+".join(str(command[0][0]) for command in self.command_stack)
-        return await redis_call((names,), lambda: execute(self, *arguments, **options))
+        stack = list(self.command_stack)
+
+        async def send_stack() -> Any:
+            self.command_stack = list(stack)  # the client has forgotten it when it repeats the call
+            return await execute(self, *arguments, **options)
+
+        return await redis_call(("+".join(str(command[0][0]) for command in stack),), send_stack)
 
     def load_script(self: Any, redis: ArqRedis, source: str) -> None:
         register(self, redis, laboratory.load(source))

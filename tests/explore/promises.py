@@ -18,7 +18,7 @@ Broken = Iterator[str]
 
 NOTICE_S = 30.0
 """A worker that is killed is noticed within this time."""
-FAULTS_THAT_HIDE_SUBMITS = {"kill", "freeze", "late", "lose", "fail", "stop", "slow"}
+FAULTS_THAT_HIDE_SUBMITS = {"kill", "freeze", "late", "lose", "fail", "stop", "hang", "slow"}
 
 
 class FinishedExport:
@@ -222,6 +222,7 @@ def a_failure_has_a_reason(export: FinishedExport) -> Broken:
     reasons = {
         "submit_unclear": len(world.schedule) >= 2,
         "deadline_exceeded": world.scenario.deadline_s is not None,
+        "platform_error": any(job.cancelled for job in export.jobs),
         "worker_died": any(job.operation_id in world.scenario.poison for job in export.jobs),
     }
     if not reasons.get(code):
@@ -239,6 +240,7 @@ def a_cancelled_export_does_not_continue(export: FinishedExport) -> Broken:
 
 def nothing_crashes(world: World) -> Broken:
     """2.8 Whatever is answered, there is never a traceback in the log of a worker."""
+    yield from world.crashes
     for entry in world.logged:
         if entry["event"].endswith(".crashed") or entry.get("exc_info"):
             yield f"the log has {entry['event']}: {entry.get('exc_info', '')!r}"

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 from explore.virtual_loop import PROCESS, STARTED_S, Process, ThreadGate, VirtualLoop
 
-Fault = Literal["kill", "freeze", "slow", "late", "lose", "fail", "stop"]
+Fault = Literal["kill", "freeze", "slow", "late", "lose", "fail", "stop", "hang"]
 """What may happen to a call.
 
 - kill: the process dies before the call. Another one starts a second later.
@@ -22,6 +22,7 @@ Fault = Literal["kill", "freeze", "slow", "late", "lose", "fail", "stop"]
 - lose: the service executes the call, and its answer is lost. The client repeats the call if it does so by itself.
 - fail: the call does not reach the service. The client repeats it if it does so by itself.
 - stop: the service executes the call, and the process is asked to stop before the answer arrives.
+- hang: the process is asked to stop while the call hangs. After a wait the call fails, as with `fail`.
 """
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 FREEZE_S = 9.0

@@ -76,6 +76,7 @@ class World:
             services.redis, self.keys, self.s3, self.scheduler.loop.time, copies=scenario.fail_over is not None
         )
         self.logged: list[Any] = []
+        self.crashes: list[str] = []
         self.deaths: list[tuple[str, float]] = []
         self.export_ids: list[str] = []
         self.timed_out = False
@@ -136,7 +137,12 @@ class World:
         context.run(PROCESS.set, process)
         task = self.scheduler.loop.create_task(main(), context=context)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._ended, process))
+
+    def _ended(self, process: Process, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.crashes.append(f"{process.name}: {task.exception()!r}")
 
     def _start_worker(self, name: str) -> None:
         process = Process(name, 10 + len(self._workers))
@@ -189,9 +195,9 @@ class World:
                 self._producing = False
             return
         self._request("after a fault")
-        if fault == "stop":
+        if fault in {"stop", "hang"}:
             self._start(process, worker.stop)
-        if fault in {"stop", "kill"}:
+        if fault in {"stop", "hang", "kill"}:
             self.deaths.append((process.name, self.scheduler.loop.now_s))
             name = f"w{len(self._workers) + 1}"
             self.scheduler.loop.call_later(RESTART_S, self._start_worker, name, context=self._context)

@@ -27,7 +27,7 @@ from redis.exceptions import NoScriptError
 
 from export_worker import cli
 from export_worker.platforms.http.client import HttpClient
-from export_worker.redis.lua import script
+from export_worker.redis.lua import claim_script, script
 from export_worker.s3.client import build_client
 from export_worker.wiring import storage
 
@@ -35,11 +35,11 @@ WRITES = {"HSET", "SET", "ZADD", "ZREM", "XADD", "DEL"}
 SOURCES = {
     sha1(source.encode()).hexdigest(): (name, source)
     for name, source in (
-        ("claim", script("claim", "claim_control")),
-        ("claim", script("claim", "claim_transfer")),
+        ("claim", claim_script("control")),
+        ("claim", claim_script("transfer")),
         *(
             (name, script(name))
-            for name in ("commit", "hand_back", "rate_limit", "renew", "release", "sweep", "take_deliveries")
+            for name in ("commit", "hand_back", "lock", "rate_limit", "renew", "release", "sweep", "take_deliveries")
         ),
     )
 }

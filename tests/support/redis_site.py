@@ -185,12 +185,17 @@ class QueueSite:
         self, claimed: ClaimedStep, error: StepError = UNAVAILABLE, signal: PlatformSignal = NO_SIGNAL
     ) -> None:
         """Saves that the step failed. If it may be retried, it is due at once."""
-        decision = endings.after_failure(claimed.export, error, self.moment(), POLICY, probe=claimed.probe)
+        spared = signal.check == "down" or (claimed.spared and error.outage)
+        decision = endings.after_failure(claimed.export, error, self.moment(), POLICY, spared=spared)
         await self.commit(claimed, decision, signal)
 
     async def down(self, claimed: ClaimedStep) -> None:
-        """Saves that the platform did not answer."""
-        await self.fail(claimed, UNAVAILABLE, PlatformSignal("down"))
+        """Saves that the platform answered neither the step's call nor its check."""
+        await self.fail(claimed, UNAVAILABLE, PlatformSignal(check="down"))
+
+    async def fail_alone(self, claimed: ClaimedStep) -> None:
+        """Saves that the platform failed the step's call, but answers its check."""
+        await self.fail(claimed, UNAVAILABLE, PlatformSignal("failed", check="up"))
 
     async def running(self, connection: str = "gio") -> str:
         """Returns an export whose poll is due now. Nothing else may be due."""

@@ -224,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.settings.calls.append(call)
         action = self.settings.action(call)
         if isinstance(action, Refusal):
-            self._answer(action.status, {"content-type": "application/xml"}, _error_body(action.code))
+            self._answer(action.status, {"content-type": "application/xml"}, _error_body(action.code, call))
             return
         if isinstance(action, Damaged):
             body = body[:-1] + bytes([body[-1] ^ 1])
@@ -269,5 +269,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Logs nothing."""
 
 
-def _error_body(code: str) -> bytes:
-    return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>as the test wants</Message></Error>".encode()
+def _error_body(code: str, call: Call) -> bytes:
+    error = f"<Error><Code>{code}</Code><Message>as the test wants</Message></Error>"
+    # S3 has no call with this path and method. SNS and STS have no other.
+    is_query = (call.method, call.path) == ("POST", "/")
+    return f"<?xml version='1.0'?>{f'<ErrorResponse>{error}</ErrorResponse>' if is_query else error}".encode()

@@ -18,6 +18,7 @@ ExportWorkerError
     │   ├── TooManyFilesError        the result has more files than an export may have
     │   ├── PlatformMalformedError   the answer is not what the platform's documentation describes
     │   ├── PlatformUnavailableError no answer, or a server error
+    │   │   ├── PlatformDownError    the platform does not answer the check either
     │   │   └── PlatformUnclearError a server error that may concern this export only
     │   ├── PlatformThrottledError   the platform asks for fewer calls
     │   │   └── PlatformPausedError  export-worker holds the call back to observe the rate limit
@@ -259,6 +260,10 @@ class PlatformUnavailableError(PlatformError):
     code = ErrorCode.PLATFORM_UNAVAILABLE
     retryable = True
     outage = True
+
+
+class PlatformDownError(PlatformUnavailableError):
+    """The platform does not answer the driver's cheap check, so the call of the step was not made."""
 
 
 class PlatformUnclearError(PlatformUnavailableError):

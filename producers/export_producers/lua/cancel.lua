@@ -20,7 +20,9 @@ if phase == 'succeeded' or phase == 'failed' or phase == 'cancelled' then
   return cjson.encode({verdict = 'ended', phase = phase})
 end
 redis.call('HSET', export, 'cancel', args.now_ms)
-if not claims or released then
+-- A worker that stops still holds its step until its lease ends (`ending`), and may write to S3 until then.
+local is_held = claims and (not released or released == 'ending')
+if not is_held then
   local job = args.prefix .. args.export_id .. ':' .. step
   local role = phase == 'transferring' and 'transfer' or 'control'
   for _, row in ipairs({'parked:' .. connection, 'waiting:' .. connection, 'aside:' .. role}) do

@@ -89,6 +89,16 @@ async def test_certificate_of_an_unknown_authority_is_reported(endpoint: str, tm
     assert "AWS_CA_BUNDLE" in found.fix
 
 
+@pytest.mark.parametrize(("ahead_s", "named"), [(3600.0, "behind"), (-1200.0, "ahead of")])
+async def test_skewed_clock_is_reported_with_its_seconds(
+    proxy: S3Proxy, bucket: str, ahead_s: float, named: str
+) -> None:
+    proxy.clock_ahead_s = ahead_s
+    (found,) = await s3_findings(proxy.endpoint_url, bucket)
+    assert f" s {named} the clock of S3" in found.says
+    assert (found.fix, found.status) == ("synchronize the clock of this machine", 4)
+
+
 CALLS = {
     "put_object": 0,
     "head_object": 0,

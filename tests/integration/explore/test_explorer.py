@@ -15,7 +15,7 @@ RUNS_MAX = 12
 SMALL_WALKS = (
     Walk(SCENARIOS["plain"], ("kill", "lose")),
     Walk(SCENARIOS["parts"], ("freeze",), ("s3", "commit")),
-    Walk(SCENARIOS["cancel-after-fault"], ("kill",)),
+    Walk(SCENARIOS["cancel-after-fault"], ("kill", "hang"), ("s3", "commit")),
     Walk(SCENARIOS["poison"], depth=0),
     Walk(SCENARIOS["retry-renamed"], ("freeze",), ("s3",)),
 )

@@ -311,7 +311,7 @@ async def commit_next_phase(site: QueueSite, claimed: ClaimedStep) -> None:
     """Commits the step with the next phase, and with a signal that writes every key of the connection."""
     match claimed.export.phase:
         case Phase.QUEUED:
-            await site.submit(claimed, PlatformSignal("down", pause_s=0.2))
+            await site.submit(claimed, PlatformSignal(check="down", pause_s=0.2))
         case Phase.RUNNING:
             await site.ready(claimed, PlatformSignal("up", duration_s=1.0))
         case _:

@@ -1,4 +1,4 @@
-"""The limits of a connection: slots, rate, and the circuit breaker that pauses calls to a platform that is down."""
+"""The limits of a connection: slots and rate."""
 
 from itertools import pairwise
 
@@ -7,7 +7,7 @@ import pytest
 from export_worker.contract.status import Phase
 from export_worker.errors import ResultMissingError
 from export_worker.lifecycle import endings, transitions
-from export_worker.redis.claims import NO_SIGNAL, ConnectionLimits, PlatformSignal, Timings
+from export_worker.redis.claims import ConnectionLimits, PlatformSignal, Timings
 from support.redis_site import MANY, POLICY, REFUSED, UNAVAILABLE, QueueSite, ids_of, notices
 
 BREAKER = Timings(lease_s=15.0, breaker_first_s=5.0, breaker_max_s=60.0, breaker_threshold=3)
@@ -223,143 +223,6 @@ async def test_free_slot_does_not_release_a_held_step(queue_site: QueueSite) -> 
     assert await queue_site.ids() == [export_id]
     await queue_site.ready(first)
     assert await queue_site.claim() == []
-
-
-# The breaker
-
-
-async def opened(site: QueueSite, exports: int = 5) -> list[str]:
-    """Opens the breaker, and returns the exports that wait for it."""
-    site.timings = BREAKER
-    enqueued = [await site.enqueue() for _ in range(exports)]
-    for claimed in (await site.claim())[: BREAKER.breaker_threshold]:
-        await site.down(claimed)
-    return enqueued
-
-
-async def breaker(site: QueueSite) -> tuple[int, int]:
-    """Returns the failures, and for how many seconds the breaker is open."""
-    failures, until_ms = await site.redis.hmget(site.keys.breaker("gio"), "failures", "until")
-    return int(failures), (int(until_ms or site.now_ms) - site.now_ms) // 1000
-
-
-async def test_breaker_opens_at_the_threshold(queue_site: QueueSite) -> None:
-    queue_site.timings = BREAKER
-    await queue_site.enqueue()
-    for failure in (1, 2):
-        await queue_site.down(await queue_site.one())
-        assert await breaker(queue_site) == (failure, 0)
-    await queue_site.down(await queue_site.one())
-    assert await breaker(queue_site) == (3, 5)
-    assert await queue_site.claim() == []
-
-
-async def test_answer_between_failures_closes_the_breaker(queue_site: QueueSite) -> None:
-    queue_site.timings = BREAKER
-    await queue_site.enqueue()
-    for _ in range(3):
-        await queue_site.down(await queue_site.one())
-        await queue_site.down(await queue_site.one())
-        await queue_site.fail(await queue_site.one(), UNAVAILABLE, PlatformSignal("up"))
-        assert await queue_site.redis.exists(queue_site.keys.breaker("gio")) == 0
-
-
-async def test_step_without_a_call_leaves_the_breaker_unchanged(queue_site: QueueSite) -> None:
-    queue_site.timings = BREAKER
-    await queue_site.enqueue()
-    await queue_site.down(await queue_site.one())
-    await queue_site.fail(await queue_site.one(), UNAVAILABLE, NO_SIGNAL)
-    assert await breaker(queue_site) == (1, 0)
-
-
-async def test_one_probe_runs_and_its_success_resumes_all_exports(queue_site: QueueSite) -> None:
-    enqueued = await opened(queue_site, 3)
-    queue_site.later(4.9)
-    assert await queue_site.claim() == []
-    queue_site.later(0.1)
-    probe = await queue_site.one()
-    assert probe.probe
-    assert await queue_site.claim() == []
-    await queue_site.submit(probe, PlatformSignal("up"))
-    assert await queue_site.redis.exists(queue_site.keys.breaker("gio")) == 0
-    queue_site.later(15)
-    steps = await queue_site.claim()
-    assert sorted(ids_of(steps)) == sorted(enqueued)
-    assert not any(claimed.probe for claimed in steps)
-
-
-async def test_each_failed_probe_doubles_the_pause_up_to_the_maximum(queue_site: QueueSite) -> None:
-    await opened(queue_site, 3)
-    for failures, pause_s in ((4, 10), (5, 20), (6, 40), (7, 60), (8, 60)):
-        queue_site.later((await breaker(queue_site))[1])
-        probe = await queue_site.one()
-        attempt = probe.export.attempt
-        await queue_site.down(probe)
-        assert await breaker(queue_site) == (failures, pause_s)
-        saved = await queue_site.queue.status(probe.export.export_id)
-        assert (saved.phase, saved.counters.retries, attempt) == (Phase.QUEUED, 1, 1)
-
-
-async def test_calls_from_before_the_pause_do_not_lengthen_it(queue_site: QueueSite) -> None:
-    queue_site.timings = BREAKER
-    for _ in range(10):
-        await queue_site.enqueue()
-    for claimed in await queue_site.claim():
-        await queue_site.down(claimed)
-    assert await breaker(queue_site) == (3, 5)
-
-
-async def test_probe_whose_worker_dies_is_followed_by_another_probe(queue_site: QueueSite) -> None:
-    await opened(queue_site, 3)
-    queue_site.later(5)
-    assert (await queue_site.one()).probe
-    queue_site.later(15)
-    claimed = await queue_site.one()
-    assert claimed.probe
-
-
-async def test_export_whose_probe_failed_lets_another_export_probe(queue_site: QueueSite) -> None:
-    """Only one export gets this answer. Its id sorts before the ids of the others that are due at the same time."""
-    queue_site.timings = BREAKER
-    failing, *fine = sorted([await queue_site.enqueue() for _ in range(3)])
-    for claimed in await queue_site.claim():
-        await queue_site.submit(claimed)
-    polls = {claimed.export.export_id: claimed for claimed in await queue_site.claim()}
-    for export_id in fine:
-        await queue_site.pend(polls[export_id], draw=1.0)
-    await queue_site.down(polls[failing])
-    for _ in range(2):
-        await queue_site.down(await queue_site.one())
-    for _ in range(20):
-        queue_site.later(5)
-        for claimed in await queue_site.claim():
-            if claimed.export.export_id in fine:
-                return
-            await queue_site.down(claimed)
-    pytest.fail("no other export has probed within 100 s")
-
-
-async def test_export_without_a_slot_is_no_probe(queue_site: QueueSite) -> None:
-    queue_site.limits = {"gio": ConnectionLimits(1, 1e6)}
-    running = await queue_site.running()
-    await queue_site.pend(await queue_site.one(), draw=1.0)
-    parked = [queue_site.keys.job_id(await queue_site.enqueue(), 0) for _ in range(3)]
-    queue_site.later(60)
-    await queue_site.redis.hset(queue_site.keys.breaker("gio"), "until", queue_site.now_ms - 1)
-    claimed = await queue_site.one()
-    assert (claimed.export.export_id, claimed.probe) == (running, True)
-    assert await queue_site.members(queue_site.keys.parked("gio")) == parked
-
-
-async def test_unused_breaker_expires(queue_site: QueueSite) -> None:
-    await opened(queue_site, 3)
-    assert 0 < await queue_site.redis.pttl(queue_site.keys.breaker("gio")) <= 120_000
-
-
-async def test_explain_says_that_the_connection_is_paused(queue_site: QueueSite) -> None:
-    export_id, *_ = await opened(queue_site, 3)
-    assert await queue_site.claim() == []
-    assert "Connection gio is paused until" in await queue_site.queue.explain(export_id)
 
 
 # Waiting for the rate

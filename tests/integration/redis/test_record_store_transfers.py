@@ -5,11 +5,12 @@ import asyncio
 import pytest
 
 from export_worker.contract.status import Phase
-from export_worker.errors import DownloadInterruptedError, StorageUnavailableError
-from export_worker.redis.claims import PlatformSignal, Timings
+from export_worker.errors import DownloadInterruptedError, PlatformUnavailableError, StorageUnavailableError
+from export_worker.redis.claims import ClaimRoom, ClosedStore, PlatformSignal, Timings
 from support.redis_site import MANY, REFUSED, UNAVAILABLE, QueueSite, ids_of
 
 S3_AWAY = StorageUnavailableError("put_object on bucket b: S3 cannot be reached")
+HOST_AWAY = PlatformUnavailableError("GET /download: the response is HTTP 503")
 
 
 async def ready(site: QueueSite, **counts: int) -> dict[str, list[str]]:
@@ -142,6 +143,9 @@ async def test_explain_gives_the_position_of_a_waiting_transfer(queue_site: Queu
 # Outages
 
 
+FAILED = PlatformSignal("failed")
+
+
 @pytest.fixture
 async def open_breaker(queue_site: QueueSite) -> list[str]:
     """Three exports of a connection whose transfers fail, and one of another connection."""
@@ -149,7 +153,7 @@ async def open_breaker(queue_site: QueueSite) -> list[str]:
     waiting = await ready(queue_site, gio=3, other=1)
     for claimed in await queue_site.claim(4, "transfer"):
         if claimed.export.request.connection == "gio":
-            await queue_site.fail(claimed, S3_AWAY, PlatformSignal("down"))
+            await queue_site.fail(claimed, HOST_AWAY, FAILED)
         else:
             await queue_site.store.release(claimed, queue_site.now)
     return [*waiting["gio"], *waiting["other"]]
@@ -160,45 +164,53 @@ async def test_transfers_use_no_attempts_during_an_outage(queue_site: QueueSite,
     queue_site.later(1)
     assert await queue_site.ids(role="transfer") == [other], "only the other connection continues"
     for pause_s in (5, 10, 20, 40, 60, 60):
-        queue_site.later(pause_s)
-        probe = next(claimed for claimed in await queue_site.claim(role="transfer") if claimed.probe)
-        assert probe.export.attempt == 1
-        await queue_site.fail(probe, S3_AWAY, PlatformSignal("down"))
+        queue_site.later(pause_s + 0.1)
+        (trial,) = (claimed for claimed in await queue_site.claim(role="transfer") if claimed.spared)
+        assert trial.export.attempt == 1
+        await queue_site.fail(trial, HOST_AWAY, FAILED)
     for export_id in ours:
         status = await queue_site.queue.status(export_id)
         assert (status.phase, status.counters.retries) == (Phase.TRANSFERRING, 1)
 
 
-async def test_claim_returns_the_time_of_the_probe_as_the_next_due_time(
+async def test_transfer_that_has_not_failed_is_claimed_while_others_are_paused(
     queue_site: QueueSite, open_breaker: list[str]
 ) -> None:
     assert open_breaker
     await queue_site.claim(role="transfer")
-    assert (await queue_site.claimed(role="transfer")).next_due_ms == queue_site.now_ms + 5000
+    fresh = await queue_site.transferring()
+    claimed = await queue_site.one("transfer")
+    assert (claimed.export.export_id, claimed.spared) == (fresh, True)
 
 
-async def test_checkpoint_of_a_successful_probe_resumes_all_transfers(
+async def test_claim_returns_the_time_of_the_trial_as_the_next_due_time(
+    queue_site: QueueSite, open_breaker: list[str]
+) -> None:
+    assert open_breaker
+    await queue_site.claim(role="transfer")
+    assert (await queue_site.claimed(role="transfer")).next_due_ms == queue_site.now_ms + 5001
+
+
+async def test_checkpoint_of_a_successful_trial_resumes_all_transfers(
     queue_site: QueueSite, open_breaker: list[str]
 ) -> None:
     await queue_site.claim(role="transfer")
-    queue_site.later(5)
-    (probe,) = await queue_site.claim(role="transfer")
-    assert probe.probe
+    queue_site.later(5.1)
+    (trial,) = (claimed for claimed in await queue_site.claim(role="transfer") if claimed.spared)
     assert await queue_site.claim(role="transfer") == []
-    await queue_site.store.checkpoint(probe, queue_site.file_stored(probe), queue_site.now, PlatformSignal("up"))
+    await queue_site.store.checkpoint(trial, queue_site.file_stored(trial), queue_site.now, PlatformSignal("up"))
+    queue_site.later(2.1)
     rest = await queue_site.claim(role="transfer")
-    assert {probe.export.export_id, *ids_of(rest)} == set(open_breaker[:3])
-    assert not any(claimed.probe for claimed in rest)
+    assert {trial.export.export_id, *ids_of(rest)} == set(open_breaker[:3])
+    assert not any(claimed.spared for claimed in rest)
 
 
-async def test_transfers_and_control_steps_have_separate_breakers(
+async def test_failed_transfers_do_not_open_the_breakers_of_control_steps(
     queue_site: QueueSite, open_breaker: list[str]
 ) -> None:
     assert open_breaker
-    await queue_site.running()
-    poll = await queue_site.one()
-    await queue_site.fail(poll, UNAVAILABLE, PlatformSignal("down"))
-    assert await queue_site.redis.hget(queue_site.keys.breaker("gio"), "failures") == b"1"
+    for kind in (None, "submit", "poll"):
+        assert not await queue_site.redis.exists(queue_site.keys.breaker("gio", kind))
     assert await queue_site.redis.hget(queue_site.keys.breaker("gio", "transfer"), "failures") == b"3"
 
 
@@ -212,3 +224,30 @@ async def test_only_outages_count_for_other_exports(queue_site: QueueSite) -> No
     assert not DownloadInterruptedError.outage
     assert S3_AWAY.outage
     assert UNAVAILABLE.outage
+
+
+# Stores that this worker cannot use
+
+
+async def test_transfers_of_a_closed_store_wait_for_another_worker(queue_site: QueueSite) -> None:
+    waiting = await ready(queue_site, bad=2, good=2)
+    room = ClaimRoom(10, 10, closed_stores={"bad": ClosedStore("s3", 0)})
+    assert initials(ids_of((await queue_site.claimed_in(room, "transfer")).steps), waiting) == "gg"
+    queue_site.owner = "w2"
+    assert await queue_site.ids(10, "transfer") == waiting["bad"]
+
+
+async def test_one_transfer_of_all_connections_with_the_store_tests_it(queue_site: QueueSite) -> None:
+    waiting = await ready(queue_site, bad=2, worse=2, good=2)
+    on_trial = ClosedStore("s3", 1)
+    room = ClaimRoom(10, 10, closed_stores={"bad": on_trial, "worse": on_trial})
+    claimed = initials(ids_of((await queue_site.claimed_in(room, "transfer")).steps), waiting)
+    assert sorted(claimed) == ["b", "g", "g"]
+
+
+async def test_cancelled_transfer_of_a_closed_store_is_claimed(queue_site: QueueSite) -> None:
+    """To end an export that has stored nothing needs no store."""
+    (export_id,) = (await ready(queue_site, gio=1))["gio"]
+    await queue_site.cancel(export_id)
+    room = ClaimRoom(10, 10, closed_stores={"gio": ClosedStore("s3", 0)})
+    assert ids_of((await queue_site.claimed_in(room, "transfer")).steps) == [export_id]

@@ -23,28 +23,38 @@ async def read(site: QueueSite) -> QueueSnapshot:
     return await QueueStats(site.redis, site.keys, ["gio", "other"], SINKS).read(site.now)
 
 
+async def open_breakers(site: QueueSite) -> set[tuple[str, str]]:
+    return {names for names, is_open in (await read(site)).breaker_open.items() if is_open}
+
+
 async def test_breaker_is_open_until_platform_answers(queue_site: QueueSite) -> None:
     queue_site.timings = BREAKER
     await queue_site.enqueue()
+    await queue_site.fail_alone(await queue_site.one())
+    assert await open_breakers(queue_site) == set(), "one failure opened the breaker"
     await queue_site.down(await queue_site.one())
-    assert not (await read(queue_site)).breaker_open["gio"], "one failure opened the breaker"
-    await queue_site.down(await queue_site.one())
-    assert (await read(queue_site)).breaker_open == {"gio": True, "other": False}
+    assert await open_breakers(queue_site) == {("gio", "platform")}
     queue_site.later(6)
-    assert (await read(queue_site)).breaker_open["gio"], "closed before a probe"
+    assert await open_breakers(queue_site) == {("gio", "platform")}, "closed before a probe"
     probe = await queue_site.one()
     queue_site.later(BREAKER.lease_s + 1)
-    assert (await read(queue_site)).breaker_open["gio"], "closed before the probe answered"
+    assert await open_breakers(queue_site) == {("gio", "platform")}, "closed before the probe answered"
     await queue_site.submit(probe, PlatformSignal("up"))
-    assert not (await read(queue_site)).breaker_open["gio"]
+    assert await open_breakers(queue_site) == set()
 
 
-async def test_breaker_of_downloads_counts_as_open(queue_site: QueueSite) -> None:
+async def test_each_kind_of_calls_has_a_separate_breaker(queue_site: QueueSite) -> None:
     await queue_site.redis.hset(queue_site.keys.breaker("other", "transfer"), "until", queue_site.now_ms)
-    assert (await read(queue_site)).breaker_open == {"gio": False, "other": True}
+    await queue_site.redis.hset(queue_site.keys.breaker("gio", "submit"), "until", queue_site.now_ms)
+    snapshot = await read(queue_site)
+    assert await open_breakers(queue_site) == {("other", "transfer"), ("gio", "submit")}
+    assert len(snapshot.breaker_open) == 8
+    text = (await Metrics().text(snapshot)).decode()
+    assert 'export_worker_breaker_open{connection="gio",kind="submit"} 1.0' in text
+    assert 'export_worker_breaker_open{connection="gio",kind="platform"} 0.0' in text
 
 
-async def test_waiting_transfers_are_due_unless_downloads_are_paused(queue_site: QueueSite) -> None:
+async def test_waiting_transfers_are_due(queue_site: QueueSite) -> None:
     for _ in range(3):
         await queue_site.transferring()
     # The claim moves all of them to the set of their connection, and takes the first.
@@ -53,8 +63,6 @@ async def test_waiting_transfers_are_due_unless_downloads_are_paused(queue_site:
     snapshot = await read(queue_site)
     assert snapshot.due_now["transfer"] == 2
     assert snapshot.oldest_due_age_s["transfer"] == pytest.approx(10, abs=2)
-    await queue_site.redis.hset(queue_site.keys.breaker("gio", "transfer"), "until", queue_site.now_ms)
-    assert (await read(queue_site)).due_now["transfer"] == 0, "counted although no worker can run them"
 
 
 async def test_refused_event_has_an_age_until_it_is_delivered(queue_site: QueueSite) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from export_worker.doctor.s3 import check_s3
-from export_worker.errors import IntegrityError, ObjectExistsError, StorageRefusedError
+from export_worker.errors import IntegrityError, ObjectExistsError, StorageRefusedError, StorageUnusableError
 from export_worker.lifecycle.observations import ResumableUpload
 from export_worker.s3.checksums import ALGORITHMS, Algorithm, Checksum, content_md5
 from export_worker.s3.objects import Target
@@ -165,7 +165,7 @@ async def test_wrong_secret_key_fails_with_advice(world: World, endpoint: str, m
     with (
         s3_client(endpoint) as client,
         ThreadPoolExecutor(1) as executor,
-        pytest.raises(StorageRefusedError, match=message),
+        pytest.raises(StorageUnusableError, match=message),
     ):
         await S3Store(client, executor).put(world.target(), b"x")
 

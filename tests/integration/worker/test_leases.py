@@ -167,6 +167,18 @@ async def test_last_renewal_ends_the_lease_early_and_its_end_is_no_death(queue_s
     assert (await queue_site.notes(again.export.export_id))[-1] == "resumed: its previous worker shut down"
 
 
+async def test_cancel_does_not_take_a_step_from_a_stopping_worker_that_still_holds_it(queue_site: QueueSite) -> None:
+    export_id = await queue_site.enqueue()
+    claimed = await queue_site.one()
+    await queue_site.store.renew([(claimed, None)], queue_site.now, last_s=8.0)
+    await queue_site.cancel(export_id)
+    queue_site.later(7.9)
+    assert await queue_site.claim() == []
+    queue_site.later(0.2)
+    (again,) = await queue_site.claim()
+    assert again.cancel
+
+
 async def test_renewal_that_was_on_its_way_keeps_the_count_of_deaths_after_the_last_one(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue()
     await queue_site.one()

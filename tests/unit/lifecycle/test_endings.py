@@ -18,9 +18,7 @@ from export_worker.errors import (
     PlatformRefusedError,
     PlatformThrottledError,
     PlatformUnavailableError,
-    ResultMissingError,
     StepError,
-    StorageError,
 )
 from export_worker.lifecycle import decisions, endings, transitions
 from export_worker.lifecycle.export import Cancelled, Export, Failed, Running
@@ -126,26 +124,15 @@ def test_defect_is_retried() -> None:
 
 
 @given(st.integers(1, 50))
-def test_probe_of_unreachable_platform_uses_no_attempt(count: int) -> None:
+def test_spared_failure_uses_no_attempt(count: int) -> None:
     export = running()
     for number in range(count):
         error = PlatformUnavailableError("HTTP 502")
-        decision = endings.after_failure(export, error, at(number), POLICY, probe=True)
+        decision = endings.after_failure(export, error, at(number), POLICY, spared=True)
         export = decision.export
         assert due_in_s(decision, at(number)) == POLICY.retry.ceiling_s(number)
     assert (export.attempt, export.throttled, export.counters.retries) == (0, count, 0)
     assert code_of(export) == ErrorCode.PLATFORM_UNAVAILABLE
-
-
-@pytest.mark.parametrize("error", [DefectError("KeyError"), StorageError("slow down"), ResultMissingError("404")])
-def test_probe_that_fails_for_another_reason_uses_an_attempt(error: StepError) -> None:
-    export = endings.after_failure(running(), error, at(1), POLICY, probe=True).export
-    assert (export.attempt, export.counters.retries) == (1, 1)
-
-
-def test_refused_probe_fails_export() -> None:
-    error = PlatformNotFoundError("no")
-    assert endings.after_failure(running(), error, at(1), POLICY, probe=True).export.phase is Phase.FAILED
 
 
 # The deadline

@@ -131,12 +131,12 @@ class Walk(RuleBasedStateMachine):
             assert self.now <= decision.export.due_at <= latest
         self.save(decision, may_step_back=may_step_back)
 
-    def fail(self, error: StepError, draw: float, *, probe: bool = False) -> None:
+    def fail(self, error: StepError, draw: float, *, spared: bool = False) -> None:
         missing = isinstance(error, ResultMissingError)
         before = self.export
-        decision = endings.after_failure(self.export, error, self.moment(draw), self.policy, probe=probe)
+        decision = endings.after_failure(self.export, error, self.moment(draw), self.policy, spared=spared)
         self.commit(decision, may_step_back=missing)
-        if probe and isinstance(error, PlatformUnavailableError) and not error.unclear:
+        if spared and not error.unclear:
             assert (self.open, self.export.attempt) == (True, before.attempt)
 
     @precondition(lambda self: self.open and isinstance(self.export.state, Queued))
@@ -147,7 +147,7 @@ class Walk(RuleBasedStateMachine):
         done=st.booleans(),
         error=st.none() | failures | unclear_failures,
         dies=st.booleans(),
-        probe=st.booleans(),
+        spared=st.booleans(),
         durations_s=durations,
     )
     def submit(
@@ -158,7 +158,7 @@ class Walk(RuleBasedStateMachine):
         done: bool,
         error: StepError | None,
         dies: bool,
-        probe: bool,
+        spared: bool,
         durations_s: list[float],
     ) -> None:
         if not self.is_in_time(delay_s, draw):
@@ -179,7 +179,7 @@ class Walk(RuleBasedStateMachine):
         self.export = submits.count_submit(self.export)
         if error is not None:
             self.unclear += error.unclear
-            self.fail(error, draw, probe=probe)
+            self.fail(error, draw, spared=spared and error.outage)
             assert not error.unclear or self.open or code_of(self.export) == ErrorCode.SUBMIT_UNCLEAR
         else:
             submitted = Submitted("op1", stage, done)
@@ -202,7 +202,7 @@ class Walk(RuleBasedStateMachine):
             st.just(OperationFailed("ERROR", "no such tag")),
             failures,
         ),
-        probe=st.booleans(),
+        spared=st.booleans(),
         durations_s=durations,
     )
     def poll(
@@ -210,13 +210,13 @@ class Walk(RuleBasedStateMachine):
         delay_s: float,
         draw: float,
         seen: Pending | Ready | OperationFailed | StepError,
-        probe: bool,
+        spared: bool,
         durations_s: list[float],
     ) -> None:
         if not self.is_in_time(delay_s, draw):
             return
         if isinstance(seen, StepError):
-            self.fail(seen, draw, probe=probe)
+            self.fail(seen, draw, spared=spared and seen.outage)
             return
         state = running_state(self.export)
         self.commit(

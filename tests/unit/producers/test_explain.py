@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export_producers.explain import Facts, explanation
+from export_producers.explain import Facts, Pause, explanation
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.status import Counters, ErrorReport, Phase, Status, StoredObject
 
@@ -48,8 +48,8 @@ def explained(phase: Phase = Phase.RUNNING, *, about: dict[str, Any] | None = No
         "waiting": None,
         "offered_to_others": False,
         "slots": 0,
-        "failures": 0,
-        "paused_until_ms": None,
+        "platform": None,
+        "kind": None,
     }
     return explanation(Facts(status=status_of(phase, **(about or {})), now=NOW, **(facts | found)))
 
@@ -86,8 +86,8 @@ def test_ended_export_is_not_explained_by_facts_of_its_queue_entry(phase: Phase)
         "parked": 3,
         "claimed": True,
         "cancel_requested": True,
-        "paused_until_ms": epoch_ms(LATER),
-        "failures": 9,
+        "platform": Pause(epoch_ms(LATER), 9),
+        "kind": Pause(epoch_ms(LATER), 9),
     }
     assert explained(phase, **leftovers) == explained(phase)
 
@@ -132,22 +132,26 @@ def test_claimed_step_has_the_time_at_which_another_worker_may_claim_it(phase: P
 
 @pytest.mark.parametrize("phase", [Phase.QUEUED, Phase.RUNNING])
 def test_paused_connection_has_the_end_of_the_pause_and_the_reason(phase: Phase) -> None:
-    assert explained(phase, failures=7, paused_until_ms=epoch_ms(LATER)) == (
-        "Connection gio is paused until 2026-11-22T03:05:00.000Z: its platform did not answer 7 times in a row. "
-        "Then one export tests the platform. If the platform answers, all exports resume."
+    pause = Pause(epoch_ms(LATER), 7)
+    assert explained(phase, platform=pause, kind=pause) == (
+        "Connection gio is paused until 2026-11-22T03:05:00.000Z: its platform did not answer 7 checks in a row. "
+        "Then a worker checks the platform again. If the platform answers, all exports resume."
     )
 
 
 @pytest.mark.parametrize("until", [EARLIER, NOW])
 def test_pause_that_has_ended_is_ignored(until: datetime) -> None:
-    assert explained(failures=7, paused_until_ms=epoch_ms(until)) == explained()
+    assert explained(platform=Pause(epoch_ms(until), 7), kind=Pause(epoch_ms(until), 7)) == explained()
 
 
-def test_paused_transfers_have_the_end_of_the_pause_and_the_reason() -> None:
-    assert explained(Phase.TRANSFERRING, failures=7, paused_until_ms=epoch_ms(LATER)) == (
-        "Transfers of connection gio are paused until 2026-11-22T03:05:00.000Z: the host of its files was "
-        "unreachable 7 times in a row. Then one export tests that service. "
-        "If the service answers, all transfers resume."
+@pytest.mark.parametrize(
+    ("phase", "calls"), [(Phase.QUEUED, "Submits"), (Phase.RUNNING, "Polls"), (Phase.TRANSFERRING, "Transfers")]
+)
+def test_export_whose_kind_of_calls_is_paused_has_the_end_of_the_pause_and_the_error(phase: Phase, calls: str) -> None:
+    assert explained(phase, about={"error": ERROR}, kind=Pause(epoch_ms(LATER), 7)) == (
+        f"{calls} of connection gio are paused until 2026-11-22T03:05:00.000Z for this and all other exports for which "
+        "one has failed: 7 exports, without a success in between. Then one export is tried. "
+        "If it succeeds, all exports resume. Last error: [platform_unavailable] HTTP 502."
     )
 
 
@@ -210,6 +214,7 @@ def test_due_step_that_no_worker_claims_names_the_missing_role(
 
 # All combinations
 
+pauses = st.none() | st.builds(Pause, st.integers(0, 4 * 10**12).map(float), st.integers(0, 10**6))
 waiting = st.fixed_dictionaries(
     {
         "due_ms": st.none() | st.integers(0, 4 * 10**12).map(float),
@@ -218,8 +223,8 @@ waiting = st.fixed_dictionaries(
         "waiting": st.none() | st.integers(0, 10**6),
         "offered_to_others": st.booleans(),
         "slots": st.integers(0, 10**6),
-        "failures": st.integers(0, 10**6),
-        "paused_until_ms": st.none() | st.integers(0, 4 * 10**12).map(float),
+        "platform": pauses,
+        "kind": pauses,
     }
 )
 

@@ -54,11 +54,12 @@ class WorkerSettings(Section):
     retention_s: Annotated[float, Field(ge=60)] = 7 * 86_400.0
     """Seconds that the status of an ended export is kept. Default 604,800 (7 days), at least 60."""
     breaker_first_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
-    """The first pause of calls to a platform that does not answer (seconds). It doubles after each failed probe.
+    """The first pause of calls that fail: all calls to a platform that is down, or the submits, polls or transfers
+    that fail for several exports (seconds). It doubles after each failed probe.
 
     Default 5, above 0, at most 3600."""
     breaker_max_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
-    """The longest pause of calls to a platform that does not answer (seconds). Default 300, above 0, at most 3600."""
+    """The longest pause of calls that fail (seconds). Default 300, above 0, at most 3600."""
     health_host: str = "127.0.0.1"
     """The address on which `/healthz`, `/readyz` and `/metrics` are served. Default: this machine only."""
     health_port: Annotated[int, Field(ge=0, le=65535)] | None = None

@@ -13,6 +13,9 @@ from export_worker.contract.status import Phase
 Role = Literal["control", "transfer"]
 """`control` steps call the platform: submit, poll, cancel. `transfer` steps move files into S3."""
 
+CallKind = Literal["submit", "poll", "transfer"]
+"""The kinds of calls that are judged separately: what a step does, by the phase of its export."""
+
 
 @dataclass(frozen=True, slots=True)
 class Keys:
@@ -32,8 +35,8 @@ class Keys:
         - `step`: the number of the only step that may run next;
         - `claims`: how often that step was claimed;
         - `lost`: how many workers stopped responding while they ran that step;
-        - `released`: no worker holds the step. The last one has returned it (`1`), or was counted as lost (`died`). A
-          worker that stops sets `1` also while it still holds the step and cannot end it;
+        - `released`: no worker holds the step. The last one has returned it (`1`), or was counted as lost (`died`).
+          With `ending`, a worker that stops holds the step until its lease ends, and then does not count as lost;
         - `refused`: the workers that cannot run the step, or `all` when no other worker has claimed it in time;
         - `going`: the time (ms) from which its deadline counts;
         - `progress`: how far a transfer is;
@@ -195,13 +198,20 @@ class Keys:
         """String: when (ms) the rate of one connection has room again for the requests that were counted."""
         return f"{self.namespace}:rate:{connection}"
 
-    def breaker(self, connection: str, role: Role = "control") -> str:
-        """Hash: the circuit breaker of one connection.
+    def breaker(self, connection: str, kind: CallKind | None = None) -> str:
+        """Hash: a circuit breaker of one connection. It does not exist while calls succeed.
 
-        `failures` in a row; `until` when (ms) it is open; `vain:ID`, how often the probe of that export has failed.
-        Control steps have a breaker for the connection's platform. Transfers have one for the host of the files and S3.
+        - `until`: until when (ms) calls are paused; missing while the breaker is closed;
+        - `pauses`: how many pauses there were in a row;
+        - `probing`: a probe runs, and `until` is when the next one may start if the first one does not end.
+
+        Without a kind, it is the breaker of the platform: it pauses all submits and polls. The breaker of one kind
+        pauses only the exports for which such a call has failed, and has also:
+
+        - `failed:ID`: how often that export's calls have failed since the last success of any export;
+        - `failures`: the number of these exports.
         """
-        return f"{self.namespace}:breaker:{connection}{':transfer' if role == 'transfer' else ''}"
+        return f"{self.namespace}:breaker:{connection}" + (f":{kind}" if kind else "")
 
     def job_id(self, export_id: str, step: int) -> str:
         """The export's step as an arq job. The step number is in the id, so an export has one queue entry at most."""

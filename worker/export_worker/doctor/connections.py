@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from export_worker.credentials import Redactor
 from export_worker.doctor.finding import Finding, good, unreachable, warning, wrong
 from export_worker.errors import AuthFailedError, ConfigError, InvalidRequestError, PlatformError, PlatformRefusedError
-from export_worker.platforms.base import Catalog, Checking, Driver
+from export_worker.platforms.base import Driver, cheap_check
 
 CHECK_TIMEOUT_S = 30.0
 
@@ -27,7 +27,7 @@ async def check_connection(name: str, platform: str, open_driver: DriverOpener, 
     about = f"connection {name}"
     try:
         async with open_driver(name) as driver, asyncio.timeout(CHECK_TIMEOUT_S):
-            answer = await _cheap_call(driver)
+            answer = await cheap_check(driver)
     except ConfigError as error:
         return wrong(about, redactor.text(str(error)), "correct this setting")
     except TimeoutError:
@@ -49,15 +49,3 @@ def _failure(about: str, name: str, error: Exception, redactor: Redactor) -> Fin
             return wrong(about, says, "check the permissions of this credential on the platform")
         case _:
             return unreachable(about, says, f"check connections.{name}.base_url and the network")
-
-
-async def _cheap_call(driver: Driver) -> str | None:
-    """Makes one cheap call. Returns its result as text, or None if the driver has no such call."""
-    match driver:
-        case Checking():
-            return await driver.check()
-        case Catalog() if driver.resources:
-            items = await driver.catalog(driver.resources[0], None)
-            return f"{len(items)} {driver.resources[0]}"
-        case _:
-            return None

@@ -10,6 +10,7 @@ from export_worker.config.sinks import RedisStreamSink
 from export_worker.config.triggers import RedisStreamTrigger
 from export_worker.contract.redis_keys import Keys
 from export_worker.credentials import Redactor, reveal
+from export_worker.doctor.breakers import check_breakers
 from export_worker.doctor.connections import check_connection
 from export_worker.doctor.finding import Finding, good, unreachable, warning, wrong
 from export_worker.doctor.redis import check_redis
@@ -103,7 +104,10 @@ async def _redis(config: Config) -> list[Finding]:
     keys = Keys(config.namespace)
     async with open_probe_redis(config) as redis:
         findings = [finding async for finding in check_redis(redis, keys, config.redis_url)]
-        return findings + (await check_workers(redis, keys) if _has_no_error(findings) else [])
+        if _has_no_error(findings):
+            findings += await check_workers(redis, keys)
+            findings += await check_breakers(redis, keys, list(config.connections))
+        return findings
 
 
 def _has_no_error(findings: list[Finding]) -> bool:

@@ -47,7 +47,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class StepHistory:
-    """What was known about a step when it was claimed.
+    """What was known about operations like that of a step when the step was claimed.
 
     Args:
         durations_s: How long the last operations of this kind took on this connection.
@@ -57,7 +57,7 @@ class StepHistory:
 
 
 NO_HISTORY = StepHistory()
-"""The history of a step that no worker has started before, without known durations."""
+"""The history of a step without known durations."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def after_failure(
     moment: Moment,
     policy: Policy,
     *,
-    probe: bool = False,
+    spared: bool = False,
     refusal_is_final: bool = False,
 ) -> Decision:
     """Decides after a failed step: retry later, or fail the export.
@@ -55,13 +55,13 @@ def after_failure(
     A failure that leaves a submit unclear is retried only if the connection allows it.
 
     Args:
-        probe: The platform was known to be unreachable, and this step tested whether it is back. Such a failure uses
-            no attempt of this export.
+        spared: The failure is not the export's own: the platform is down, or such calls fail for several exports. It
+            uses no attempt of this export.
         refusal_is_final: The platform has refused a submit or a cancellation that a poll step requested.
     """
     if error.unclear:
         export = with_unclear_submit(export)
-    throttled = isinstance(error, PlatformThrottledError | StoragePausedError) or (probe and error.outage)
+    throttled = spared or isinstance(error, PlatformThrottledError | StoragePausedError)
     retryable = error.retryable or _may_be_temporary(export, error, refusal_is_final=refusal_is_final)
     attempt = export.attempt + (0 if throttled else 1)
     exhausted = not retryable or (attempt >= policy.max_attempts and not throttled)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from export_worker.contract.event import Event
 from export_worker.contract.model import Model, Timestamp
-from export_worker.contract.redis_keys import Role
+from export_worker.contract.redis_keys import CallKind, Role
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Counters, ErrorReport, ManifestObject, Phase, Progress, Status, StoredObject
 from export_worker.lifecycle.observations import RemoteFile, ResumableUpload
@@ -155,7 +155,7 @@ class Export(_Record):
         return "transfer" if isinstance(self.state, Transferring) else "control"
 
     @property
-    def step_name(self) -> str:
+    def step_name(self) -> CallKind:
         """The next step: submit, poll or transfer."""
         match self.state:
             case Queued():

@@ -157,9 +157,10 @@ class Catalog(Protocol):
 
 @runtime_checkable
 class Checking(Protocol):
-    """Capability: one cheap call that shows whether the platform accepts the credential.
+    """Capability: one cheap call that shows whether the platform answers and accepts the credential.
 
-    For platforms on which a listing of the catalog does not prove this.
+    For platforms on which a listing of the catalog does not prove this. After a failed submit, poll or download, this
+    call decides whether the platform is down.
     """
 
     async def check(self) -> str:
@@ -168,6 +169,26 @@ class Checking(Protocol):
         Raises:
             PlatformError: The platform refused the credential, or did not give a usable response.
         """
+
+
+async def cheap_check(driver: Driver) -> str | None:
+    """Makes one cheap call: `check`, or the driver's first listing.
+
+    Returns:
+        What was checked, as text; None if the driver has no such call.
+
+    Raises:
+        InvalidRequestError: The listing needs an argument.
+        PlatformError: The platform refused the credential, or did not give a usable response.
+    """
+    match driver:
+        case Checking():
+            return await driver.check()
+        case Catalog() if driver.resources:
+            items = await driver.catalog(driver.resources[0], None)
+            return f"{len(items)} {driver.resources[0]}"
+        case _:
+            return None
 
 
 @runtime_checkable

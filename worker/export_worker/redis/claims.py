@@ -29,7 +29,8 @@ class ClaimedStep:
             finish it.
         deaths: How many workers stopped responding while they ran this step, since its transfer last got
             further.
-        probe: The step makes the call that tests a connection whose circuit breaker is open. Its failure uses no
+        probe: The platform did not answer its last check. The step repeats the check before its own call.
+        spared: The calls of this step's kind fail for several exports of the connection. Such a failure uses no
             attempt.
         slotless: The step needs no slot of the worker: it only ends or restarts an export.
         cancel: Cancellation of the export was requested.
@@ -47,6 +48,7 @@ class ClaimedStep:
     claims: int = 1
     deaths: int = 0
     probe: bool = False
+    spared: bool = False
     slotless: bool = False
     cancel: bool = False
     retry: str = ""
@@ -115,9 +117,10 @@ class Timings:
         lease_s: A worker that has not renewed its lease for this time loses its step.
         grace_s: A queue entry may be late by this time before the sweep examines its export.
         retention_s: An ended export is kept for this time.
-        breaker_first_s: The first pause of calls to a platform that does not answer. Each probe that fails doubles it.
+        breaker_first_s: The first pause of a circuit breaker. Each probe that fails doubles it.
         breaker_max_s: The longest pause.
-        breaker_threshold: Failures in a row, over all exports of a connection, that open the breaker.
+        breaker_threshold: For so many exports in a row the calls of one kind must fail until they are paused. Two
+            exports may be wrong themselves; for the platform as a whole, one failed check is enough.
     """
 
     lease_s: float = 15.0
@@ -125,7 +128,7 @@ class Timings:
     retention_s: float = 7 * 86_400.0
     breaker_first_s: float = 5.0
     breaker_max_s: float = 300.0
-    breaker_threshold: int = 5
+    breaker_threshold: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +149,18 @@ class ConnectionLimits:
 
 @dataclass(frozen=True, slots=True)
 class PlatformSignal:
-    """What a step has learned about the platform, for all exports of the connection.
+    """What a step has learned for all exports of the connection.
 
     Args:
-        platform: Whether the platform answered; None when the step did not call it.
+        call: Whether the step's own call was answered. "failed": not, or with a server error. None when there was no
+            call, or when its failure concerns one export only.
+        check: Whether the platform answered the driver's cheap call; None when it was not made.
         pause_s: How long the platform asked for a pause of its calls.
         duration_s: How long the operation took that has just ended.
     """
 
-    platform: Literal["up", "down"] | None = None
+    call: Literal["up", "failed"] | None = None
+    check: Literal["up", "down"] | None = None
     pause_s: float = 0.0
     duration_s: float | None = None
 
@@ -186,6 +192,7 @@ def read_claimed_step(item: Mapping[str, Any], role: Role, since_s: float) -> Cl
         claims=item["claims"],
         deaths=item["deaths"],
         probe=item["probe"],
+        spared=item["spared"],
         slotless=item["slotless"],
         cancel=item["cancel"],
         retry=item.get("retry", ""),

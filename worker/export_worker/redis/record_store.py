@@ -41,7 +41,7 @@ from export_worker.redis.claims import (
     read_claimed_step,
 )
 from export_worker.redis.file_lists import encode_lists, encode_record, is_apart
-from export_worker.redis.lua import script
+from export_worker.redis.lua import claim_script, script
 from export_worker.redis.scripts import Script
 
 TIMELINE_MAX = 200
@@ -104,9 +104,7 @@ class Store:
             for name, limit in limits.items()
         }
         self._timings = timings
-        self._claim: dict[Role, Script] = {
-            role: Script(redis, script("clock", "claim", f"claim_{role}")) for role in get_args(Role)
-        }
+        self._claim: dict[Role, Script] = {role: Script(redis, claim_script(role)) for role in get_args(Role)}
         self._save, self._renew, self._release, self._hand_back = (
             Script(redis, script(name)) for name in ("commit", "renew", "release", "hand_back")
         )
@@ -265,8 +263,10 @@ class Store:
     def _signal_fields(self, claimed: ClaimedStep, signal: PlatformSignal) -> dict[str, object]:
         timings = self._timings
         return {
-            "platform": signal.platform,
+            "call": signal.call,
+            "check": signal.check,
             "probe": claimed.probe,
+            "spared": claimed.spared,
             "pause_ms": _ms(signal.pause_s),
             "breaker_threshold": timings.breaker_threshold,
             "breaker_first_ms": _ms(timings.breaker_first_s),
@@ -291,7 +291,8 @@ class Store:
             keys.event(event_id),
             keys.events,
             keys.dedupe(request.idempotency_key or ""),
-            keys.breaker(request.connection, claimed.role),
+            keys.breaker(request.connection),
+            keys.breaker(request.connection, claimed.export.step_name),
             keys.rate(request.connection),
             keys.durations(request.connection, request.kind),
             keys.slots(request.connection),

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from export_worker.s3.checksum_modes import CHECKSUM_MODES, ChecksumMode, ModeArguments
 from export_worker.s3.checksums import content_md5
 from export_worker.s3.client import S3Client
-from export_worker.s3.errors import CALL_ERRORS, code_of, may_reject_checksums, status_of, storage_error
+from export_worker.s3.errors import CALL_ERRORS, code_of, may_lack_support, status_of, storage_error
 from export_worker.s3.threads import run_in_thread
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument, StorageCalled
 
@@ -30,7 +30,7 @@ _SINGLE, _MULTIPART = "single", "multipart"
 
 
 class S3Calls:
-    """Calls of one S3 endpoint. Remembers which checksum modes the store supports.
+    """Calls of one S3 endpoint. Remembers which checksum modes and conditions the store supports.
 
     A store may support a mode for single puts but not for multipart uploads, so the two are remembered separately.
 
@@ -48,6 +48,7 @@ class S3Calls:
         self.executor = executor
         self._modes = {_SINGLE: CHECKSUM_MODES, _MULTIPART: CHECKSUM_MODES}
         self._confirmed: set[tuple[str, ChecksumMode]] = set()
+        self._deletes_conditionally = True
 
     async def call(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Makes one call without a checksum. Raises botocore's errors; see `storage_errors`."""
@@ -55,6 +56,32 @@ class S3Calls:
             send = partial(getattr(self._client, operation), **arguments)
             response: dict[str, Any] = await run_in_thread(self.executor, send)
         return response
+
+    async def delete(self, address: dict[str, Any], etag: str) -> bool:
+        """Deletes an object if it still has this ETag. On a store without this condition, deletes it in any case.
+
+        Returns:
+            False if another object has the key now.
+        """
+        if self._deletes_conditionally:
+            try:
+                await self.call(DELETE, address | {"IfMatch": f'"{etag}"'})
+            except ClientError as error:
+                if status_of(error) in {409, 412}:
+                    return False
+                if code_of(error) == "NoSuchKey":
+                    return True
+                if not may_lack_support(error):
+                    raise
+            else:
+                return True
+        await self.delete_unconditionally(address)
+        return True
+
+    async def delete_unconditionally(self, address: dict[str, Any]) -> None:
+        """Deletes an object. Later deletes have no condition either: the store refuses conditions, or ignores ETags."""
+        await self.call(DELETE, address)
+        self._deletes_conditionally = False
 
     @contextmanager
     def _measured(self, operation: str, sent_bytes: int) -> Iterator[None]:
@@ -104,7 +131,7 @@ class S3Calls:
                     send = partial(self._send, operation, arguments, mode_arguments, mode)
                     response = await run_in_thread(self.executor, send)
             except ClientError as error:
-                if mode == modes[-1] or (operation, mode) in self._confirmed or not may_reject_checksums(error):
+                if mode == modes[-1] or (operation, mode) in self._confirmed or not may_lack_support(error):
                     raise
                 continue
             if mode != modes[0] and upload_mode in {None, self._modes[kind][0]}:

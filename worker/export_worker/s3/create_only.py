@@ -64,7 +64,7 @@ class CreateOnlyWrite:
                 checksum = _comparable_checksum(head.checksums, content) or content.checksum
                 return Written(head.etag, self._size_bytes, checksum, adopted=True)
             else:
-                await delete_own_object(self._calls, self._target)
+                await delete_own_object(self._calls, self._target, head.etag)
         raise StorageError(
             f"{operation} on bucket {self._target.bucket}: another writer keeps changing {self._target.key}"
         )
@@ -96,7 +96,7 @@ class CreateOnlyWrite:
         stored = checksums_in(response)
         if await self._agrees(stored, content) is False:
             with suppress(StorageError):  # the next attempt replaces the object; the error below matters more
-                await delete_own_object(self._calls, self._target)
+                await delete_own_object(self._calls, self._target, unquoted(response["ETag"]))
             checksum, uri = _comparable_checksum(stored, content), f"s3://{self._target.bucket}/{self._target.key}"
             raise IntegrityError(f"{uri}: S3 stored {checksum}, but the worker sent {content.checksum}")
         return Written(unquoted(response["ETag"]), self._size_bytes, content.checksum)

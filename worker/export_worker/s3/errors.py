@@ -203,7 +203,7 @@ def _clock_skew(error: ClientError, code: str, status: int) -> str | None:
     return f"the clock of this machine is {abs(ahead_s)} s {'ahead of' if ahead_s > 0 else 'behind'} the clock of S3"
 
 
-def may_reject_checksums(error: ClientError) -> bool:
-    """Whether the store may have refused the call because it does not support the checksum's algorithm."""
+def may_lack_support(error: ClientError) -> bool:
+    """Whether the store may have refused the call because it does not support an argument, such as a checksum."""
     known_otherwise = _INTEGRITY_CODES | _TRANSIENT_CODES | _UNUSABLE_CODES
     return status_of(error) in {400, 501} and code_of(error) not in known_otherwise

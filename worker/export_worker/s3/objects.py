@@ -111,10 +111,28 @@ async def head_object(calls: S3Calls, target: Target) -> ObjectHead | None:
     return head
 
 
-async def delete_own_object(calls: S3Calls, target: Target) -> None:
-    """Deletes an object. The caller has checked by `head_object` that it belongs to the same export."""
+async def delete_own_object(calls: S3Calls, target: Target, etag: str) -> bool:
+    """Deletes an object of the same export, if it is still the one that the caller has examined.
+
+    A request may arrive late, after another worker has resumed the export and has written the object again. On a store
+    without conditional deletes, such a request deletes the new object.
+
+    Args:
+        etag: The object's ETag, as the caller has found it.
+
+    Returns:
+        False if another object has the key now.
+    """
     with storage_errors(DELETE, target.bucket):
-        await calls.call(DELETE, target.address)
+        if await calls.delete(target.address, etag):
+            return True
+    head = await head_object(calls, target)
+    if head is None or head.etag != etag:
+        return head is None
+    # It is the same object after all, so the store compares ETags in another way.
+    with storage_errors(DELETE, target.bucket):
+        await calls.delete_unconditionally(target.address)
+    return True
 
 
 def unquoted(etag: str) -> str:

@@ -11,7 +11,7 @@ from export_worker.s3.calls import ABORT, COMPLETE, CREATE, DELETE, HEAD, LIST, 
 from export_worker.s3.checksum_modes import ChecksumMode, RequestBody
 from export_worker.s3.checksums import Checksum
 from export_worker.s3.client import S3Client
-from export_worker.s3.errors import CALL_ERRORS, CallError, code_of, may_reject_checksums, status_of, storage_error
+from export_worker.s3.errors import CALL_ERRORS, CallError, code_of, may_lack_support, status_of, storage_error
 from export_worker.s3.objects import OWNER_FIELD
 
 LIFECYCLE = "get_bucket_lifecycle_configuration"
@@ -35,7 +35,7 @@ class ScratchCallError(Exception):
         refusal = error if isinstance(error, ClientError) else None
         self.status = 0 if refusal is None else status_of(refusal)
         self.code = "" if refusal is None else code_of(refusal)
-        self.may_reject_checksums = refusal is not None and may_reject_checksums(refusal)
+        self.may_reject_checksums = refusal is not None and may_lack_support(refusal)
 
 
 @dataclass(frozen=True, slots=True)

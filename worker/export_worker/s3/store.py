@@ -21,7 +21,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from export_worker.errors import StorageError
-from export_worker.s3.calls import CREATE, LIST, LIST_PARTS, PUT, S3Calls, storage_errors
+from export_worker.s3.calls import CREATE, DELETE, LIST, LIST_PARTS, PUT, S3Calls, storage_errors
 from export_worker.s3.checksum_modes import CHECKSUM_MODES, ChecksumMode, RequestBody, checksums_in
 from export_worker.s3.checksums import CRC64NVME, Algorithm, Checksum
 from export_worker.s3.client import S3Client
@@ -31,6 +31,10 @@ from export_worker.s3.multipart import MultipartUpload
 from export_worker.s3.objects import ObjectHead, Target, Written, delete_own_object, head_object
 from export_worker.s3.threads import finish
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument
+
+REMOVALS_MAX = 3
+"""How often an object is examined and deleted that another writer replaces in between. Only a worker that has lost its
+lease does that, and only once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +143,13 @@ class S3Store:
 
     async def remove(self, target: Target) -> bool:
         """Deletes an object of the same export. Returns whether there was one. Raises what `head_object` raises."""
-        if await head_object(self._calls, target) is None:
-            return False
-        await delete_own_object(self._calls, target)
-        return True
+        for _ in range(REMOVALS_MAX):
+            head = await head_object(self._calls, target)
+            if head is None:
+                return False
+            if await delete_own_object(self._calls, target, head.etag):
+                return True
+        raise StorageError(f"{DELETE} on bucket {target.bucket}: another writer keeps changing {target.key}")
 
     async def head_object(self, target: Target) -> ObjectHead | None:
         """See `objects.head_object`."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from export_worker.s3.sessions import late_credentials, process_session
 from export_worker.sinks.base import SinkDeniedError, SinkError, SinkNotFoundError, SinkRefusedError
 
 CONNECT_TIMEOUT_S = 5
@@ -22,6 +22,14 @@ ATTEMPTS = 2
 REFUSED = {"InvalidMessageContents", "BatchRequestTooLong", "MessageTooLong", "ValidationException"}
 """Error codes about the event itself: it is too long, or contains characters that are not allowed."""
 
+BAD_CREDENTIALS = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}
 DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "AuthorizationErrorException"}
 NOT_FOUND = {"NonExistentQueue", "QueueDoesNotExist", "NotFound", "NotFoundException", "ResourceNotFoundException"}
 
@@ -50,7 +58,9 @@ class AwsCalls:
     def __init__(self, service: str, endpoint: AwsEndpoint, at_once: int) -> None:
         self._service = service
         self._executor = ThreadPoolExecutor(at_once, thread_name_prefix=service)
-        self._client: Any = boto3.session.Session().client(
+        session = process_session()
+        self._credentials = late_credentials(session)
+        self._client: Any = session.client(
             service,  # type: ignore[call-overload] # the stubs have one overload for each literal name
             region_name=endpoint.region,
             endpoint_url=endpoint.endpoint_url,
@@ -73,6 +83,8 @@ class AwsCalls:
             return await asyncio.get_running_loop().run_in_executor(self._executor, partial(method, **fields))
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", "unknown"))
+            if code in BAD_CREDENTIALS:
+                self._credentials.reload()  # they may have been replaced at their source
             raise _error_class(code)(f"{self._service} refused {operation}: {code}") from None
         except BotoCoreError as error:
             raise SinkError(f"{self._service} cannot be called: {type(error).__name__}") from None

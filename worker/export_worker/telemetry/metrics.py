@@ -46,36 +46,36 @@ AGE_BUCKETS_S = (0.1, 0.5, 1, 5, 15, 60, 300, 3600)
 PREFIX = "export_worker_"
 OTHER = "other"
 """The label of every connection that is not configured here. Requests must not create series by inventing names."""
-QUEUE_METRICS = {
-    "queue_due": ("due_now", "role", "Steps that are due or running"),
+QUEUE_METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "queue_due": ("due_now", ("role",), "Steps that are due or running"),
     "queue_oldest_due_age_seconds": (
         "oldest_due_age_s",
-        "role",
+        ("role",),
         "Seconds since the oldest due step that no worker runs became due",
     ),
-    "transfer_left_bytes": ("left_bytes", "", "Known bytes that transferring exports have left to move"),
-    "exports": ("exports", "phase", "Exports by phase"),
+    "transfer_left_bytes": ("left_bytes", (), "Known bytes that transferring exports have left to move"),
+    "exports": ("exports", ("phase",), "Exports by phase"),
     "breaker_open": (
         "breaker_open",
-        "connection",
-        "Whether calls to a platform are paused or probed, because it did not answer",
+        ("connection", "kind"),
+        "Whether calls are paused or probed: those to a platform that is down, or failing submits, polls or transfers",
     ),
-    "parked_exports": ("parked", "connection", "Exports that wait for a slot of their connection"),
-    "events_pending": ("events_pending", "sink", "Events that are not yet delivered to a sink"),
-    "events_undelivered": ("events_undelivered", "sink", "Events that were given up for a sink"),
+    "parked_exports": ("parked", ("connection",), "Exports that wait for a slot of their connection"),
+    "events_pending": ("events_pending", ("sink",), "Events that are not yet delivered to a sink"),
+    "events_undelivered": ("events_undelivered", ("sink",), "Events that were given up for a sink"),
     "oldest_event_due_age_seconds": (
         "oldest_event_due_age_s",
-        "sink",
+        ("sink",),
         "Seconds since the oldest due delivery became due",
     ),
     "oldest_event_refused_age_seconds": (
         "oldest_refusal_age_s",
-        "sink",
+        ("sink",),
         "Seconds since the first refusal of the event that a sink has refused for the longest time",
     ),
-    "workers": ("workers", "", "Workers whose last heartbeat is recent"),
+    "workers": ("workers", (), "Workers whose last heartbeat is recent"),
 }
-"""Metrics of the namespace: name → field of the snapshot, label or none, and help text."""
+"""Metrics of the namespace: name → field of the snapshot, labels, and help text."""
 
 
 class Metrics:
@@ -340,11 +340,11 @@ class _QueueMetrics(Collector):
         up = GaugeMetricFamily(f"{PREFIX}redis_up", "Whether Redis accepts writes and returned these metrics")
         up.add_metric([], float(self._redis_up))
         yield up
-        for name, (field, label, text) in QUEUE_METRICS.items():
-            family = GaugeMetricFamily(PREFIX + name, text, labels=[label] if label else [])
+        for name, (field, labels, text) in QUEUE_METRICS.items():
+            family = GaugeMetricFamily(PREFIX + name, text, labels=labels)
             value = None if snapshot is None else getattr(snapshot, field)
-            for key, number in value.items() if label and value is not None else ():
-                family.add_metric([key], float(number))
-            if not label and value is not None:
+            for key, number in value.items() if labels and value is not None else ():
+                family.add_metric([key] if isinstance(key, str) else key, float(number))
+            if not labels and value is not None:
                 family.add_metric([], float(value))
             yield family

@@ -6,19 +6,21 @@ sizes and first entries of sorted sets, the progress of at most `TRANSFERS_MAX` 
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
 from arq.connections import ArqRedis
 
 from export_worker.contract.model import epoch_ms
-from export_worker.contract.redis_keys import Keys, Role
+from export_worker.contract.redis_keys import CallKind, Keys, Role
 from export_worker.contract.status import Phase
 from export_worker.contract.worker_record import WorkerRecord
 
 ROLES: tuple[Role, ...] = get_args(Role)
+BREAKERS: dict[str, CallKind | None] = {"platform": None, **{kind: kind for kind in get_args(CallKind)}}
+"""The circuit breakers of a connection by their names in metrics and reports."""
 ALIVE_S = 15.0
 """A worker whose record is older has stopped; a running worker writes its record every few seconds."""
 TRANSFERS_MAX = 500
@@ -39,8 +41,8 @@ class QueueSnapshot:
         oldest_due_age_s: By role: seconds since the oldest waiting step became due; 0 when none waits.
         left_bytes: Bytes that are announced and not yet moved. A transfer of unknown size adds nothing.
         exports: Number of exports by phase.
-        breaker_open: By connection: whether the circuit breaker of its calls or of its downloads is open. It stays open
-            while a probe runs, and closes when the platform has answered.
+        breaker_open: By connection and kind of calls (platform, submit, poll, transfer): whether that circuit breaker
+            is open. It stays open while a probe runs, and closes with its success.
         parked: By connection: exports that wait for a slot.
         events_pending: By sink: events that are not yet delivered.
         events_undelivered: By sink: events that were given up and not replayed since.
@@ -54,7 +56,7 @@ class QueueSnapshot:
     oldest_due_age_s: dict[str, float]
     left_bytes: int
     exports: dict[str, int]
-    breaker_open: dict[str, bool]
+    breaker_open: dict[tuple[str, str], bool]
     parked: dict[str, int]
     events_pending: dict[str, int]
     events_undelivered: dict[str, int]
@@ -67,16 +69,10 @@ class QueueSnapshot:
 class _Platform:
     """The answers of Redis about one connection, in the order of the commands."""
 
-    calls_open: int
-    transfers_open: int
+    breakers_open: dict[str, bool]
     parked: int
     waiting: int
     first: list[tuple[bytes, float]]
-
-    @property
-    def is_open(self) -> bool:
-        """Returns whether the calls or the downloads of the connection are paused."""
-        return bool(self.calls_open or self.transfers_open)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +105,7 @@ class QueueStats:
             answers = iter(await pipe.execute())
         due = {name: _due(next(answers), next(answers), now_ms) for name in (*ROLES, *self._sinks)}
         exports = {phase.value: int(next(answers)) for phase in Phase}
-        platforms = {name: _Platform(*(next(answers) for _ in fields(_Platform))) for name in self._connections}
+        platforms = {name: _read_platform(answers) for name in self._connections}
         events = {name: (int(next(answers)), int(next(answers)), next(answers)) for name in self._sinks}
         pending = {name: ids for name, (*_, ids) in events.items() if ids}
         transfers = [due["transfer"], *_waiting_transfers(platforms.values(), now_ms)]
@@ -120,8 +116,10 @@ class QueueStats:
             oldest_due_age_s={role: max(age_s for _, age_s in waiting[role]) for role in ROLES},
             left_bytes=_estimated(details.left_bytes, exports[Phase.TRANSFERRING]),
             exports=exports,
-            breaker_open={name: each.is_open for name, each in platforms.items()},
-            parked={name: int(each.parked) for name, each in platforms.items()},
+            breaker_open={
+                (name, kind): each.breakers_open[kind] for name, each in platforms.items() for kind in BREAKERS
+            },
+            parked={name: each.parked for name, each in platforms.items()},
             events_pending={name: waits for name, (waits, _, _) in events.items()},
             events_undelivered={name: given_up for name, (_, given_up, _) in events.items()},
             oldest_event_due_age_s={name: due[name][1] for name in self._sinks},
@@ -138,8 +136,8 @@ class QueueStats:
         for phase in Phase:
             pipe.zcard(keys.phase(phase))
         for connection in self._connections:
-            for role in ROLES:
-                pipe.hexists(keys.breaker(connection, role), "until")
+            for kind in BREAKERS.values():
+                pipe.hexists(keys.breaker(connection, kind), "until")
             pipe.zcard(keys.parked(connection))
             # Claims move due transfers from the queue to a set of their connection; a resumed transfer has the score 0.
             pipe.zcard(keys.waiting(connection))
@@ -171,12 +169,14 @@ class QueueStats:
         return _Details(left, running, len(records), refused_for_s)
 
 
-def _waiting_transfers(platforms: Iterable[_Platform], now_ms: int) -> list[tuple[int, float]]:
-    """Returns the number of waiting transfers and the age of the first (seconds), for each connection.
+def _read_platform(answers: Iterator[Any]) -> _Platform:
+    breakers_open = {name: bool(next(answers)) for name in BREAKERS}
+    return _Platform(breakers_open, int(next(answers)), int(next(answers)), next(answers))
 
-    Connections whose downloads are paused are left out: another worker could not run their transfers.
-    """
-    return [_due(each.waiting, each.first, now_ms) for each in platforms if not each.transfers_open]
+
+def _waiting_transfers(platforms: Iterable[_Platform], now_ms: int) -> list[tuple[int, float]]:
+    """Returns the number of waiting transfers and the age of the first (seconds), for each connection."""
+    return [_due(each.waiting, each.first, now_ms) for each in platforms]
 
 
 def _due(count: int, first: list[tuple[bytes, float]], now_ms: int) -> tuple[int, float]:

@@ -163,6 +163,8 @@ class Runtime:
         await asyncio.sleep(self._config.worker.sweep_s)
 
     async def _sweep_uploads(self, uploads: UploadSweeper) -> None:
+        # A worker that can use no store would take the turn of a worker that can.
+        await self._runner.gates.until_usable()
         await uploads.sweep(self._queue.clock())
         await asyncio.sleep(UPLOAD_SWEEP_S)
 

@@ -17,12 +17,8 @@ from export_worker.credentials import Redactor
 from export_worker.errors import (
     DefectError,
     LeaseLostError,
-    PlatformError,
-    PlatformPausedError,
-    PlatformThrottledError,
-    PlatformUnclearError,
+    PlatformDownError,
     StepError,
-    StorageError,
 )
 from export_worker.lifecycle import decisions, endings, submits, transitions
 from export_worker.lifecycle.decisions import Decision, StepHistory
@@ -35,6 +31,7 @@ from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument,
 from export_worker.worker.clock import ClockAndRandom
 from export_worker.worker.connections import Connection, Connections
 from export_worker.worker.leases import HeldStep, Leases
+from export_worker.worker.outages import PlatformChecks, platform_is_down, signal_of_failure, signal_of_success
 from export_worker.worker.step_details import step_details, timed_call, unclear_submits
 from export_worker.worker.step_submits import count_submit, note_failure, watching_submits
 from export_worker.worker.transfer_step import TransferStep
@@ -73,6 +70,7 @@ class StepRunner:
         self._connections = connections
         self._transfer_step = transfer_step
         self._redactor = redactor
+        self._checks = PlatformChecks(redactor)
         self._clock = clock
         self._instrument = instrument
 
@@ -127,6 +125,7 @@ class StepRunner:
             failure = DefectError(f"unexpected {type(error).__name__}; the worker's log has the traceback")
         for note in getattr(failure, "__notes__", ()):
             _log.warning("step.cleanup_failed", note=self._redactor.text(note))
+        signal = await self._signal_of_failure(held, failure)
         self._mask(failure)
         note_failure(held, failure)
         moment = self._clock.moment()
@@ -136,13 +135,13 @@ class StepRunner:
             failure,
             moment,
             policy,
-            probe=claimed.probe,
+            spared=signal.check == "down" or (claimed.spared and signal.call == "failed"),
             refusal_is_final=held.submit_sent or claimed.cancel,
         )
         if claimed.cancel and isinstance(decision.export.state, Failed):
             # The platform refuses to cancel the operation. The export ends here all the same, as requested.
             decision = endings.after_cancel(export, moment, claims=claimed.claims)
-        return decision, _signal_of(failure, export)
+        return decision, signal
 
     async def _restart(self, held: HeldStep) -> Decision:
         """Reopens an ended export. An earlier `_SUCCESS` is removed before: its phase is not succeeded any more.
@@ -171,6 +170,19 @@ class StepRunner:
             self._mask(error)
             export, moment = held.claimed.export, self._clock.moment()
             return endings.after_unclear_seal(export, ending, error, moment, self._connections.policy_of(export))
+
+    async def _signal_of_failure(self, held: HeldStep, failure: StepError) -> PlatformSignal:
+        export = held.claimed.export
+        if held.claimed.cancel:
+            # The platform does not cancel the operation. That says nothing about submits and polls.
+            return NO_SIGNAL
+        if isinstance(failure, PlatformDownError):
+            return signal_of_failure(failure, export, down=True)
+        # The failure must be saved, so a cancel does not interrupt the check.
+        held.defer_cancel = True
+        connection = self._connections.find(export)
+        down = await platform_is_down(failure, self._checks, export.request.connection, connection)
+        return signal_of_failure(failure, export, down=down)
 
     def _mask(self, failure: StepError) -> None:
         failure.args = (self._redactor.text(str(failure)),)
@@ -202,7 +214,7 @@ class StepRunner:
             with gated(connection.request_gate(held.claimed)), watching_submits(held, policy):
                 decision = await _within(left_s, self._act(held, connection))
             if decision is not None:
-                return decision, _signal_after(export, decision)
+                return decision, signal_of_success(export, decision)
         moment, claimed = self._clock.moment(), held.claimed
         expired = endings.after_deadline(claimed.export, moment, policy, interrupted=left_s > 0, claims=claimed.claims)
         return expired, NO_SIGNAL
@@ -210,6 +222,8 @@ class StepRunner:
     async def _act(self, held: HeldStep, connection: Connection) -> Decision:
         export = held.claimed.export
         held.check()
+        if held.claimed.probe:
+            await self._probe(held, connection)
         match export.state:
             case Queued():
                 return await self._submit(held, connection)
@@ -221,6 +235,18 @@ class StepRunner:
                 raise TypeError(f"an export in phase {export.phase} takes no step")
             case _:
                 assert_never(export.state)
+
+    async def _probe(self, held: HeldStep, connection: Connection) -> None:
+        """Checks a platform that was down. If it answers, all exports of the connection resume at once.
+
+        Raises:
+            PlatformDownError: The platform is still down.
+        """
+        export = held.claimed.export
+        reason = await self._checks.reason_down(export.request.connection, connection)
+        if reason is not None:
+            raise PlatformDownError(f"the platform does not answer a cheap call: {reason}")
+        await self.leases.checkpoint(held, Decision(export), PlatformSignal(check="up"))
 
     async def _submit(self, held: HeldStep, connection: Connection) -> Decision:
         # Counted here and not with the request, because a driver of another package may send it unnoticed.
@@ -274,36 +300,6 @@ async def _within(left_s: float, acting: Coroutine[None, None, Decision]) -> Dec
         if not timeout.expired():
             raise
         return None
-
-
-def _signal_of(failure: StepError, export: Export) -> PlatformSignal:
-    """Returns what a failure shows about the platform, for all exports of the connection.
-
-    Failures of S3 say nothing about the platform; `store_gates` handles them.
-    """
-    if isinstance(failure, StorageError):
-        return NO_SIGNAL
-    if isinstance(export.state, Transferring):
-        # A pause is not used: the server that requests it may be another host than the platform's API.
-        return PlatformSignal("down") if failure.outage else NO_SIGNAL
-    if isinstance(failure, PlatformUnclearError | PlatformPausedError):
-        return NO_SIGNAL
-    if isinstance(failure, PlatformThrottledError):
-        return PlatformSignal("up", pause_s=failure.retry_after_s or 0.0)
-    if failure.outage:
-        return PlatformSignal("down", pause_s=failure.retry_after_s or 0.0)
-    return PlatformSignal("up") if isinstance(failure, PlatformError) else NO_SIGNAL
-
-
-def _signal_after(before: Export, decision: Decision) -> PlatformSignal:
-    """Returns that the platform answered and, if its operation has ended, how long that took."""
-    after, state = decision.export, before.state
-    if not isinstance(state, Running) or state.submitted_at is None or not isinstance(after.state, Transferring):
-        return PlatformSignal("up")
-    # The operation ended at an unknown time between the last two polls.
-    polled_at = state.looked_at or state.submitted_at
-    ended_at = polled_at + (after.updated_at - polled_at) / 2
-    return PlatformSignal("up", duration_s=(ended_at - state.submitted_at).total_seconds())
 
 
 def _log_step(before: Export, decision: Decision) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from export_worker.errors import DefectError, StepError, SubmitUnclearError
 from export_worker.lifecycle import submits
 from export_worker.lifecycle.decisions import Policy
+from export_worker.lifecycle.export import Queued
 from export_worker.step_context import checking_submits
 from export_worker.worker.leases import HeldStep
 
@@ -49,7 +50,15 @@ def count_submit(held: HeldStep, policy: Policy) -> None:
 
 
 def note_failure(held: HeldStep, failure: StepError) -> None:
-    """Counts a failure that leaves a submit unclear. A crash of the driver does so if it came after the request."""
+    """Counts a failure that leaves a submit unclear. A crash of the driver does so if it came after the request.
+
+    Submits of earlier workers are counted here if the step failed before it could submit.
+    """
+    claimed = held.claimed
+    if isinstance(claimed.export.state, Queued) and not held.submit_counted:
+        held.submit_counted = True
+        held.unclear_submits += claimed.claims - 1
+        held.claimed = replace(claimed, export=submits.count_earlier(claimed.export, claimed.claims))
     if isinstance(failure, DefectError):
         failure.unclear = held.submit_sent
     held.unclear_submits += failure.unclear

@@ -25,6 +25,7 @@ from export_worker.errors import (
     StorageRefusedError,
     StorageUnavailableError,
 )
+from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.claims import ClosedStore
 from export_worker.s3.store_check import CheckResult, StoreCheck
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument, StoreChecked
@@ -35,6 +36,8 @@ PAUSE_MAX_S = 15.0
 """The longest pause. A check is one small request, so a worker may repeat it often."""
 FAILED_EXPORTS_MAX = 3
 """Exports that the store fails in a row while the small call succeeds. Two may fail for reasons of their own."""
+
+UNCHECKED = "has not been checked yet"
 
 _log = structlog.get_logger(__name__)
 
@@ -50,11 +53,11 @@ class StoreGate:
 
     def __init__(self, name: str, check: StoreCheck, instrument: Instrument = NULL_INSTRUMENT) -> None:
         self.name = name
-        self.problem: str | None = "has not been checked yet"
+        self.problem: str | None = UNCHECKED
         self.listeners: Sequence[Callable[[], None]] = ()
         self._check = check
         self._instrument = instrument
-        self._closed = asyncio.Event()
+        self._closed, self.usable = asyncio.Event(), asyncio.Event()
         self._closed.set()
         self._checking = asyncio.Lock()
         self._checked_at_s, self._result = float("-inf"), CheckResult()
@@ -138,6 +141,7 @@ class StoreGate:
         if self.problem is not None:
             self.problem = None
             self._closed.clear()
+            self.usable.set()
             _log.info("store.usable", store=self.name)
             self._instrument.on(StoreChecked(self.name, usable=True))
             self._notify()
@@ -149,6 +153,7 @@ class StoreGate:
             _log.error("store.unusable", store=self.name, error=self.problem)
             self._instrument.on(StoreChecked(self.name, usable=False))
         self._closed.set()
+        self.usable.clear()
 
 
 class StoreGates:
@@ -173,6 +178,15 @@ class StoreGates:
             for gate in self._gates:
                 tasks.create_task(gate.run())
 
+    async def until_usable(self) -> None:
+        """Waits until one of the stores can be used."""
+        waiting = [asyncio.create_task(gate.usable.wait()) for gate in self._gates]
+        try:
+            if waiting:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await cancel_and_wait(*waiting)
+
     def closed(self) -> dict[str, ClosedStore]:
         """Returns the connections of which this worker must claim no transfer, or only one that tests the store."""
         return {
@@ -191,8 +205,12 @@ class StoreGates:
         return {gate.name: gate.problem for gate in self._gates if gate.problem is not None and not gate.admits}
 
     def connection_problems(self) -> dict[str, str]:
-        """Returns why the store of a connection cannot be used, by connection."""
-        return {name: gate.problem for name, gate in self._by_connection.items() if gate.problem is not None}
+        """Returns why the store of a connection cannot be used, by connection, as far as that is known."""
+        return {
+            name: gate.problem
+            for name, gate in self._by_connection.items()
+            if gate.problem is not None and gate.problem != UNCHECKED
+        }
 
     async def judge(self, connection: str, export_id: str, error: StorageError) -> StorageError:
         """See `StoreGate.judge`."""

@@ -169,8 +169,8 @@ class TransferStep:
     async def _save_upload(self, held: HeldStep, upload: ResumableUpload | None, note: str | None) -> None:
         state = _transferring(held)
         decision = transitions.after_upload(held.claimed.export, state, upload, self._clock.moment(), note)
-        # Platform and S3 have both answered, so the steps that wait for this probe need not wait for its last byte.
-        signal = PlatformSignal("up") if upload is not None and held.claimed.probe else NO_SIGNAL
+        # Platform and S3 have both answered, so the exports that wait for this one need not wait for its last byte.
+        signal = PlatformSignal("up") if upload is not None and held.claimed.spared else NO_SIGNAL
         await self._leases.checkpoint(held, decision, signal)
 
 

@@ -128,7 +128,8 @@ class UserList:
 
         Raises:
             PlatformError: A query got no response, or an error.
-            DownloadInterruptedError: A response is cut, or the number of users is not the announced one.
+            DownloadInterruptedError: A response is cut, the number of users is not the announced one, or the list ends
+                early.
             DownloadInvalidError: A response contains an error, or rows that are not in the order of their keys.
         """
         if not self._spec.ndjson:
@@ -141,6 +142,7 @@ class UserList:
                     yield self._lines_of(rows)
             more = self._has_more(self._count - before)
         self._check_count()
+        await self._check_end()
 
     def _lines_of(self, rows: list[Row]) -> bytes:
         columns, listing = self._spec.columns, self._spec.listing
@@ -167,6 +169,20 @@ class UserList:
         if not requested_rows or page_rows == 0:
             return False
         return page_rows >= requested_rows or (expected is not None and self._count < expected)
+
+    async def _check_end(self) -> None:
+        """Checks that no user follows the last one, if the number of users is not known.
+
+        The rows that it finds are not added: they may be of another computation than those before.
+        """
+        if self._spec.user_count is not None or not self._spec.listing.page_rows:
+            return
+        async with aclosing(self._queries.rows(self._spec.listing.statement(self._last_key))) as pages:
+            async for _ in pages:
+                raise DownloadInterruptedError(
+                    f"more users follow the last of {self._count}: the response ended early, the group was computed "
+                    "again, or the server returns fewer rows than page_rows; for the last, lower page_rows"
+                )
 
     def _check_count(self) -> None:
         expected = self._spec.user_count

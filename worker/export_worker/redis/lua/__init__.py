@@ -7,6 +7,11 @@ from functools import cache
 from importlib.resources import files
 
 
+def claim_script(role: str) -> str:
+    """Returns the source of the claim script of one role."""
+    return script("clock", "claim", "breakers", f"claim_{role}")
+
+
 @cache
 def script(*names: str) -> str:
     """Returns the source of one script, e.g. `commit`, or of several files that are joined into one script."""

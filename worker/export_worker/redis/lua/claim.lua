@@ -1,7 +1,7 @@
 -- Claims due steps of one role: as many as may run now, up to `max`, each with everything that the step needs.
 --
--- This file has what both roles share. The script that Redis runs is `clock.lua`, then this file, then
--- `claim_control.lua` or `claim_transfer.lua`.
+-- This file has what both roles share. The script that Redis runs is `clock.lua`, then this file, then `breakers.lua`,
+-- then `claim_control.lua` or `claim_transfer.lua`.
 --
 -- Every queue entry that the script examines leaves the due range, so that no entry hides another one behind it:
 --   claimed:   the entry is due again when the lease ends
@@ -47,9 +47,11 @@
 --   set_back_ms          by how much the clock of Redis was set back since the last claim; missing when it was not
 --   next_due_ms          when the next entry is due; missing when there is none
 --   steps                missing when nothing was claimed; a list of {export_id, step, version (string), claims, deaths,
---                        probe, slotless, cancel, request, status, state, files, stored, retry, trace, durations_ms
---                        (list of strings)}. status, state, files, stored (the list of stored files), request and trace
---                        are JSON texts of the record. A field that the record does not have is missing.
+--                        probe, spared, slotless, cancel, request, status, state, files, stored, retry, trace,
+--                        durations_ms (list of strings)}. status, state, files, stored (the list of stored files),
+--                        request and trace are JSON texts of the record. A field that the record does not have is
+--                        missing. probe: the step checks the platform first. spared: the calls of its kind fail for
+--                        several exports, so such a failure uses no attempt.
 local args = cjson.decode(ARGV[1])
 local queue, open, aside, contact, spared, created, clock, ring = unpack(KEYS)
 local now = args.now_ms
@@ -119,20 +121,6 @@ local function offer_to_others(job, id, refused)
     redis.call('HSET', export_key(id), 'refused', (refused or '') .. owner_mark)
     redis.call('PUBLISH', args.wake, '')
   end
-end
-
--- Returns how many ms a circuit breaker stays open, and whether the next call is the probe that tests it.
-local function breaker_wait(key)
-  local open_until = tonumber(redis.call('HGET', key, 'until') or '')
-  if not open_until then
-    return 0, false
-  end
-  return math.max(0, open_until - now), now >= open_until
-end
-
--- Lets all others wait for the result of the probe. If the worker of the probe dies, the next claim sends another one.
-local function start_probe(key)
-  redis.call('HSET', key, 'until', int(now + args.lease_ms))
 end
 
 -- Returns when an export's deadline passes. For a record that no worker has saved yet it counts from acceptance.
@@ -258,7 +246,7 @@ local function claim(export, probe)
   end
   claimed[#claimed + 1] = {
     export_id = export.id, step = tonumber(export.step), version = version, claims = claims,
-    deaths = export.deaths, probe = probe, slotless = export.slotless or false,
+    deaths = export.deaths, probe = probe, spared = export.spared or false, slotless = export.slotless or false,
     cancel = export.cancel and true or false, retry = export.retry or nil, request = export.request or nil,
     status = record[1] or nil, state = record[2] or nil, files = record[5] or nil,
     stored = stored and '[' .. table.concat(stored, ',') .. ']' or nil, trace = record[3] or nil,

@@ -46,11 +46,10 @@ local function handle(job)
     return
   end
   local limits = export.limits
-  local breaker = args.prefix .. 'breaker:' .. export.connection
-  local wait, probe = breaker_wait(breaker)
-  if wait > 0 then
-    -- An export whose probe has failed waits behind the others: it may be the only one that fails.
-    wait = wait + tonumber(redis.call('HGET', breaker, 'vain:' .. export.id) or '0')
+  local wait, probe = pause_of(platform_breaker(export))
+  local trial = false
+  if wait == 0 then
+    wait, trial = kind_pause_of(export)
   end
   if wait == 0 and export.phase == 'queued' and not take_slot(export.connection, limits.slots, export.id) then
     park(export)
@@ -64,7 +63,10 @@ local function handle(job)
     return
   end
   if probe then
-    start_probe(breaker)
+    start_probe(platform_breaker(export))
+  end
+  if trial then
+    start_probe(kind_breaker(export))
   end
   claim(export, probe)
 end

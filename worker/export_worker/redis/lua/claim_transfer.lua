@@ -6,8 +6,8 @@
 --
 -- Of one connection, a worker runs at most `connection_max` transfers, so that slow ones cannot use all of its slots.
 --
--- A connection whose transfers are paused (the platform's download host is unreachable) is skipped until its circuit
--- breaker allows a probe. A connection whose store this worker cannot use is skipped by this worker only.
+-- A transfer that failed, and that waits until the transfers of its connection may be tried again, stays in the queue. A
+-- connection whose store this worker cannot use is skipped by this worker only.
 
 -- How often a transfer that was begun goes first. After that it waits in the row: it may kill every worker that runs it.
 local priority_claims_max = 5
@@ -27,6 +27,14 @@ local function move_to_row(job)
   local export = limited_export(job)
   if not export then
     return
+  end
+  local wait, trial = kind_pause_of(export)
+  if wait > 0 then
+    postpone(job, export.id, math.min(now + wait, export.deadline))
+    return
+  end
+  if trial then
+    start_probe(kind_breaker(export))
   end
   -- A transfer that was begun goes first: it has an upload to resume, and its download link may expire.
   local begun = export.claims and tonumber(export.claims) <= priority_claims_max
@@ -56,20 +64,14 @@ local function count_admitted(connection)
   end
 end
 
--- Claims the first transfer of a connection's row. Returns false when the row is empty, or the connection is paused or
--- has all the slots of this worker that it may have.
+-- Claims the first transfer of a connection's row. Returns false when the row is empty, or the connection has all the
+-- slots of this worker that it may have.
 local function serve(connection)
   local running = args.running[connection] or 0
   if running >= args.connection_max then
     return false
   end
   local row = row_of(connection)
-  local breaker = args.prefix .. 'breaker:' .. connection .. ':transfer'
-  local wait, probe = breaker_wait(breaker)
-  if wait > 0 then
-    note_next_due(now + wait)
-    return false
-  end
   local first = redis.call('ZPOPMIN', row)
   if not first[1] then
     redis.call('ZREM', ring, connection)
@@ -79,10 +81,8 @@ local function serve(connection)
     -- An entry that is in the queue as well was enqueued again meanwhile, and a worker may hold it.
     local export = not redis.call('ZSCORE', queue, job) and read(job)
     if export then
-      if probe then
-        start_probe(breaker)
-      end
-      claim(export, probe)
+      kind_pause_of(export) -- only for `spared`: the transfer may have waited in the row for a long time
+      claim(export, false)
       args.running[connection] = running + 1
       count_admitted(connection)
     end

@@ -2,8 +2,8 @@
 -- step continues, also the end of its lease, with either the next queue entry or the completion event in every outbox.
 --
 -- KEYS: export, timeline, open, ended, index of the new phase, queue of this step, queue of the next step, arq job of
---       this step, arq job of the next step, event, events, dedupe, breaker, rate, durations, slots, parked,
---       control queue, outboxes (any number)
+--       this step, arq job of the next step, event, events, dedupe, platform breaker, kind breaker, rate, durations,
+--       slots, parked, control queue, outboxes (any number)
 -- ARGV[1]: JSON object
 --   mode                 checkpoint: the step continues; next: another step follows; end: the export has ended
 --   version              of the record when the step was claimed (string)
@@ -12,7 +12,10 @@
 --   phase, created_ms, going_ms
 --   note, timeline_max   an entry of the timeline (JSON text; missing: none), and how many entries are kept
 --   role, job_id         of this step
---   platform, probe      up or down (missing: the step made no call); whether the step was the circuit breaker's probe
+--   call                 up: a call of the step's kind (submit, poll, transfer) was answered; failed: it was not, or with
+--                        a server error; missing: there was no such call, or its failure concerns one export only
+--   check                up or down: whether the platform answered the driver's cheap call (missing: it was not made)
+--   probe, spared        as the claim has returned them
 --   pause_ms             length of the pause of calls that the platform asked for; 0: none
 --   breaker_threshold, breaker_first_ms, breaker_max_ms
 --   duration_ms          of the platform's operation that has just ended (missing: none)
@@ -27,9 +30,9 @@
 --   mode end:  event_id, event (JSON text)
 -- Answer: saved, or lease_lost when another worker has claimed the step; then nothing was changed.
 local args = cjson.decode(ARGV[1])
-local export, timeline, open, ended, phase_index, queue, next_queue, job, next_job, event, events, dedupe, breaker, rate,
-  durations, slots, parked, control_queue = unpack(KEYS)
-local outboxes = {unpack(KEYS, 19)}
+local export, timeline, open, ended, phase_index, queue, next_queue, job, next_job, event, events, dedupe, platform_breaker,
+  kind_breaker, rate, durations, slots, parked, control_queue = unpack(KEYS)
+local outboxes = {unpack(KEYS, 20)}
 
 local record = redis.call('HMGET', export, 'version', 'saved', 'phase', 'cancel')
 local old_phase, cancel_requested = record[3], record[4]
@@ -74,30 +77,51 @@ local function save_record()
   end
 end
 
--- The platform did not answer: counts the failure and, from the threshold on, opens the breaker.
-local function count_failure()
-  -- Calls that were made before the breaker opened prove nothing new: only a probe makes the pause longer.
-  local open_until = tonumber(redis.call('HGET', breaker, 'until') or '0')
-  if not args.probe and open_until > args.now_ms then
-    return
-  end
-  local beyond = redis.call('HINCRBY', breaker, 'failures', 1) - args.breaker_threshold
-  if beyond >= 0 then
-    local pause_ms = math.min(args.breaker_max_ms, args.breaker_first_ms * 2 ^ math.min(beyond, 20))
-    redis.call('HSET', breaker, 'until', string.format('%.0f', args.now_ms + pause_ms))
-  end
-  if args.probe then
-    redis.call('HINCRBY', breaker, 'vain:' .. args.export_id, 1)
-  end
+-- Opens a breaker. Each further pause in a row is twice as long.
+local function pause_calls(breaker)
+  local doublings = math.min(redis.call('HINCRBY', breaker, 'pauses', 1) - 1, 20)
+  local pause_ms = math.min(args.breaker_max_ms, args.breaker_first_ms * 2 ^ doublings)
+  redis.call('HSET', breaker, 'until', string.format('%.0f', args.now_ms + pause_ms))
+  redis.call('HDEL', breaker, 'probing')
   redis.call('PEXPIRE', breaker, 2 * args.breaker_max_ms)
 end
 
--- Applies the state of the platform (up or down) to all exports of the connection.
-local function update_breaker()
-  if args.platform == 'down' then
+local function resume_calls(breaker, role)
+  if redis.call('DEL', breaker) == 1 then
+    redis.call('PUBLISH', args.prefix .. 'wake:' .. role, '')
+  end
+end
+
+-- Applies what the step has learned about the platform as a whole.
+local function update_platform_breaker()
+  if args.check == 'down' then
+    -- Calls that were made before the breaker opened prove nothing new: only a probe makes the pause longer.
+    if args.probe or tonumber(redis.call('HGET', platform_breaker, 'until') or '0') <= args.now_ms then
+      pause_calls(platform_breaker)
+    end
+  elseif args.check == 'up' or (args.call == 'up' and args.role == 'control') then
+    resume_calls(platform_breaker, 'control')
+  end
+end
+
+-- Counts a failed call. The calls of its kind are paused when they have failed for several exports without a success in
+-- between. Then only an export that is tried again makes the pause longer.
+local function count_failure()
+  local failed = redis.call('HINCRBY', kind_breaker, 'failed:' .. args.export_id, 1)
+  local failures = redis.call('HINCRBY', kind_breaker, 'failures', failed == 1 and 1 or 0)
+  redis.call('PEXPIRE', kind_breaker, 2 * args.breaker_max_ms)
+  local is_open = redis.call('HEXISTS', kind_breaker, 'until') == 1
+  if failures >= args.breaker_threshold and (not is_open or (args.spared and failed > 1)) then
+    pause_calls(kind_breaker)
+  end
+end
+
+local function update_breakers()
+  update_platform_breaker()
+  if args.call == 'failed' then
     count_failure()
-  elseif args.platform == 'up' and redis.call('DEL', breaker) == 1 then
-    redis.call('PUBLISH', args.prefix .. 'wake:' .. args.role, '')
+  elseif args.call == 'up' then
+    resume_calls(kind_breaker, args.role)
   end
 end
 
@@ -177,7 +201,7 @@ end
 
 save_record()
 save_lists()
-update_breaker()
+update_breakers()
 if args.mode == 'checkpoint' then
   if args.progressed then
     -- The step makes progress, so the workers that died in it died of something else.

@@ -32,7 +32,7 @@ local function renew(step)
     end
   end
   if args.last then
-    redis.call('HSET', export, 'released', '1')
+    redis.call('HSET', export, 'released', 'ending')
   end
   redis.call('ZADD', queues[step.role], 'XX', args.until_ms, step.job_id)
   redis.call('ZADD', open, 'XX', args.until_ms, step.export_id)

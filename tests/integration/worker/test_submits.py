@@ -1,4 +1,4 @@
-"""A worker that dies in a submit leaves it unclear: the next worker submits once more, and then none does."""
+"""Submits of a worker that dies, crashes or is refused: how often the next worker submits, and what ends the export."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from export_worker.contract.status import Phase
-from export_worker.errors import ErrorCode
+from export_worker.errors import ErrorCode, PlatformRefusedError
 from export_worker.lifecycle.decisions import Resubmit
 from export_worker.lifecycle.observations import Pending, Polled
 from export_worker.redis.claims import ClaimedStep
@@ -135,3 +135,22 @@ async def test_crash_of_the_driver_after_its_request_is_unclear(
     assert status.phase is (Phase.FAILED if ended else Phase.RUNNING)
     assert status.error.code == (ErrorCode.SUBMIT_UNCLEAR if ended else ErrorCode.INTERNAL_ERROR)
     assert "the platform may have received this submit (unexpected KeyError" in status.error.message
+
+
+@pytest.mark.parametrize(("submits", "phase"), [(True, Phase.FAILED), (False, Phase.RUNNING)])
+async def test_refusal_in_a_poll_is_final_only_for_a_submit(
+    queue_site: QueueSite, phase: Phase, *, submits: bool
+) -> None:
+    export_id = await queue_site.enqueue()
+    await queue_site.submit(await queue_site.one())
+    queue_site.later(60)
+
+    def refuse(_: int) -> Polled:
+        if submits:
+            check_submit()
+        raise PlatformRefusedError("no such column")
+
+    await worker_of(queue_site, "once", refuse).runner.run(await queue_site.one())
+    status = await queue_site.queue.status(export_id)
+    assert status.error is not None
+    assert (status.phase, status.error.code) == (phase, ErrorCode.PLATFORM_REFUSED)

@@ -1,0 +1,22 @@
+"""Reads the statuses of exports from Redis."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from export_producers.records import read_status
+from export_worker.contract.redis_keys import Keys
+from export_worker.contract.status import Status
+
+
+async def read_statuses(client: Any, keys: Keys, export_ids: Sequence[str]) -> list[Status | None]:
+    """Returns the statuses of exports with one round trip; None for an export that does not exist."""
+    async with client.pipeline(transaction=False) as pipe:
+        for export_id in export_ids:
+            # Read first: a transfer that ends in between removes its list, and its status has all files then.
+            pipe.lrange(keys.stored(export_id), 0, -1)
+            pipe.hmget(keys.export(export_id), ["status", "progress"])
+        answers = iter(await pipe.execute())
+    return [
+        None if status is None else read_status(status, progress, stored)
+        for stored, (status, progress) in zip(answers, answers, strict=True)
+    ]
