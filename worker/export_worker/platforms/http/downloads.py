@@ -30,6 +30,7 @@ from export_worker.platforms.http.client import (
     Credential,
     HttpClient,
 )
+from export_worker.platforms.http.codings import CodingError, UnknownCodingError, codings_of, decoded
 from export_worker.platforms.http.direct_body import direct_body
 from export_worker.platforms.http.ranges import is_requested_range, range_headers, validator_of
 from export_worker.platforms.http.responses import HttpResponse, error_for, one_line
@@ -44,8 +45,6 @@ EXPANSION_FREE_BYTES = 16 * 1024 * 1024
 """The ratio is not checked below this size: a small file of zeroes is harmless."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_READABLE_CODINGS = frozenset({"gzip", "deflate"})
-"""Codings that aiohttp decodes without further packages. A body in another coding would be stored undecoded."""
 _JSON_SUFFIXES = frozenset((".json", ".jsonl", ".ndjson"))
 _MARKUP_SUFFIXES = frozenset((".xml", ".html", ".htm", ".xhtml", ".svg"))
 _URL_PUNCTUATION = "%:/?#[]@!$&'()*+,;=~"
@@ -55,11 +54,18 @@ class HttpDownload:
     """A download whose head has been checked. See `platforms.base.Download`."""
 
     def __init__(
-        self, label: str, response: aiohttp.ClientResponse, client: HttpClient, resume_point: ResumePoint | None = None
+        self,
+        label: str,
+        response: aiohttp.ClientResponse,
+        client: HttpClient,
+        *,
+        codings: Sequence[str] = (),
+        resume_point: ResumePoint | None = None,
     ) -> None:
         self._label = label
         self._response = response
         self._client = client
+        self._codings = codings
         self._resume_point = resume_point
 
     @property
@@ -70,14 +76,16 @@ class HttpDownload:
     @property
     def validator(self) -> str | None:
         """Validator of the response, or None if the body is encoded; see `ranges.validator_of`."""
-        return None if _codings(self._response) else validator_of(self._response.headers)
+        return None if self._codings else validator_of(self._response.headers)
 
     @property
     def total_bytes(self) -> int | None:
         """Length of the whole file; None when the server announced none, or only that of the compressed body."""
         if self._resume_point is not None:
             return self._resume_point.total_bytes
-        return None if _codings(self._response) else self._response.content_length
+        # Beside a transfer coding, a length is to be ignored (RFC 9112, 6.3).
+        is_framed = "Transfer-Encoding" in self._response.headers
+        return None if self._codings or is_framed else self._response.content_length
 
     @property
     def content_type(self) -> str:
@@ -98,7 +106,7 @@ class HttpDownload:
         done_bytes = self.offset_bytes
         closed = self._closed()
         with _translate_interruptions(self._label, self._client):
-            async for chunk in self._response.content.iter_any():
+            async for chunk in decoded(self._response.content.iter_any(), self._codings):
                 done_bytes += len(chunk)
                 self._check_expansion(done_bytes - self.offset_bytes)
                 yield chunk
@@ -110,6 +118,8 @@ class HttpDownload:
 
     def receiver(self, progress: Callable[[int], None]) -> Receiver | None:
         """See `platforms.base.Direct`."""
+        if self._codings:
+            return None
         return direct_body(self._label, self._response, stall_s=self._client.read_timeout_s, progress=progress)
 
     def _check_expansion(self, done_bytes: int) -> None:
@@ -179,7 +189,7 @@ class Downloader:
             PlatformError: No response, an error status, or a refused credential.
         """
         head = await self._open(url, NO_HEADERS if resume_point is None else range_headers(resume_point))
-        if resume_point is not None and not is_requested_range(head.response, resume_point):
+        if resume_point is not None and not is_requested_range(head.response, resume_point, file_name):
             resume_point = None
             if head.response.status in {206, 416}:
                 # The response is neither the requested range nor the whole file.
@@ -187,7 +197,8 @@ class Downloader:
                 head = await self._open(url, NO_HEADERS)
         try:
             await self._check(head, file_name, 200 if resume_point is None else 206)
-            yield HttpDownload(head.label, head.response, self._client, resume_point)
+            codings = self._codings(head, file_name)
+            yield HttpDownload(head.label, head.response, self._client, codings=codings, resume_point=resume_point)
         finally:
             head.response.close()
 
@@ -246,9 +257,6 @@ class Downloader:
         """Raises an error unless the response is a file."""
         if head.response.status != expected_status:
             raise await self._error_for(head)
-        if unreadable := _codings(head.response) - _READABLE_CODINGS:
-            coding = self._clean(min(unreadable))
-            raise DownloadInvalidError(f"{head.label}: has a content coding that was not requested: {coding}")
         media_type = _media_type(head.response)
         if media_type not in self._file_content_types and _is_page(media_type, file_name):
             what = self._clean(media_type)
@@ -256,6 +264,12 @@ class Downloader:
             raise DownloadInvalidError(
                 f"{head.label}: {what}, which is not in file_content_types, where a file was announced{excerpt}"
             )
+
+    def _codings(self, head: _Head, file_name: str) -> tuple[str, ...]:
+        try:
+            return codings_of(head.response, file_name)
+        except UnknownCodingError as error:
+            raise DownloadInvalidError(f"{head.label}: {self._client.reason(error)}") from None
 
     async def _error_for(self, head: _Head) -> Exception:
         status = head.response.status
@@ -304,12 +318,6 @@ def _target(head: _Head) -> URL:
     return target
 
 
-def _codings(response: aiohttp.ClientResponse) -> set[str]:
-    """Returns the content codings of the response, without `identity`."""
-    names = {name.strip().lower() for name in response.headers.get("Content-Encoding", "").split(",")}
-    return names - {"", "identity"}
-
-
 def _media_type(response: aiohttp.ClientResponse) -> str:
     return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
@@ -330,5 +338,5 @@ def _translate_interruptions(label: str, client: HttpClient) -> Iterator[None]:
         yield
     except TimeoutError:
         raise DownloadInterruptedError(f"{label}: the body stalled") from None
-    except (aiohttp.ClientError, OSError) as error:
+    except (aiohttp.ClientError, CodingError, OSError) as error:
         raise DownloadInterruptedError(f"{label}: {client.reason(error)}") from None
