@@ -3,7 +3,10 @@
 import asyncio
 import json
 import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +16,8 @@ from export_worker.demo.processes import child, free_port, redis_binary, wait_un
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from export_worker.worker.claim_loop import CLEANUP_TIMEOUT_S
-from support import misbehaving_server, worker_site
+from support import s3_server, worker_site
+from support.s3_server import Call
 from support.worker_site import Running, Site
 
 SEGMENT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
@@ -42,21 +46,36 @@ async def exited(running: Running) -> None:
     assert await asyncio.to_thread(running.process.wait, 30) == 0
 
 
+@contextmanager
+def hanging_s3(upstream: str) -> Iterator[tuple[str, threading.Event]]:
+    """Yields the URL of an S3 that answers until a transfer writes, and an event that is set from then on."""
+    hanging, ended = threading.Event(), threading.Event()
+
+    def hang(call: Call) -> None:
+        # Checks of the store and the sweep of uploads only read.
+        if hanging.is_set() or call.method in {"PUT", "POST"}:
+            hanging.set()
+            ended.wait()
+
+    with s3_server.s3_proxy(upstream) as proxy:
+        proxy.rule = hang
+        yield proxy.endpoint_url, hanging
+        ended.set()
+
+
 async def test_transfer_of_a_worker_that_cannot_leave_s3_is_resumed_before_a_lease_has_passed(site: Site) -> None:
     site.settings = settings()
-    async with misbehaving_server.answering(None) as silent_url, site.queue() as queue:
-        with replace(site, s3_url=silent_url).process("run") as running:
-            export_id = (await queue.enqueue(REQUEST)).export_id
-            async with asyncio.timeout(60):
-                while (await queue.status(export_id)).phase is not Phase.TRANSFERRING:
-                    await asyncio.sleep(0.05)
-            await asyncio.sleep(1)
-            stopped_s, exiting = time.monotonic(), asyncio.create_task(exited(running))
-            async with worker_site.worker(site):
-                note = await resumed(queue, export_id)
-                took_s = time.monotonic() - stopped_s
-                status = await queue.wait(export_id, 60)
-            await exiting
+    with hanging_s3(site.s3_url) as (hanging_url, hanging):
+        async with site.queue() as queue:
+            with replace(site, s3_url=hanging_url).process("run") as running:
+                export_id = (await queue.enqueue(REQUEST)).export_id
+                assert await asyncio.to_thread(hanging.wait, 60)
+                stopped_s, exiting = time.monotonic(), asyncio.create_task(exited(running))
+                async with worker_site.worker(site):
+                    note = await resumed(queue, export_id)
+                    took_s = time.monotonic() - stopped_s
+                    status = await queue.wait(export_id, 60)
+                await exiting
     assert status.phase is Phase.SUCCEEDED, status.error
     assert took_s < DRAIN_S + CLEANUP_TIMEOUT_S + SPARE_S
     assert note == "resumed: its previous worker shut down"

@@ -1,10 +1,12 @@
 """Walks schedules and prints what it found. Run it with `make explore`; `ARGS=--help` lists the options."""
 
 import argparse
+import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.table import Table
@@ -35,6 +37,7 @@ def options() -> argparse.Namespace:
 def main() -> int:
     """Returns 1 if a promise was broken."""
     wanted = options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the Redis as well
     with own_redis() as redis_url:
         if wanted.seeded:
             return show_seeded(redis_url)
@@ -53,28 +56,47 @@ def findings(laboratory: Laboratory, wanted: argparse.Namespace) -> Iterator[Fin
         yield from walk(laboratory, Walk(scenario, tuple(wanted.what), (), wanted.depth, wanted.window))
 
 
+@dataclass
+class Report:
+    """What was run, and the first schedule of each kind that broke a promise."""
+
+    scenarios: set[str] = field(default_factory=set)
+    runs: Counter[str] = field(default_factory=Counter)
+    broken: Counter[str] = field(default_factory=Counter)
+    calls: int = 0
+
+    def add(self, found: Finding, laboratory: Laboratory) -> None:
+        """Counts a run. If it is the first of its kind that breaks a promise, prints it, shrunk."""
+        self.scenarios.add(found.scenario.name)
+        self.runs[f"{len(found.schedule)} deviation(s)"] += 1
+        self.calls += len(found.world.scheduler.trace)
+        if found.broken:
+            promises = sorted({line.partition(":")[0] for line in found.broken})
+            kind = f"{found.scenario.name} broke {', '.join(promises)}"
+            self.broken[kind] += 1
+            if self.broken[kind] == 1:
+                small = shrunk(laboratory, found)
+                OUT.print(small.command, style="bold red", markup=False)
+                OUT.print(*(f"    {line}" for line in small.broken), sep="\n", markup=False)
+
+    def print(self, duration_s: float) -> None:
+        """Prints the counts."""
+        for kind, count in (*self.runs.items(), *self.broken.items()):
+            OUT.print(f"{count:6} runs: {kind}")
+        OUT.print(f"scenarios: {' '.join(sorted(self.scenarios))}")
+        OUT.print(f"{self.runs.total()} runs, {self.calls} calls, {duration_s:.0f} s, {len(self.broken)} finding(s)")
+
+
 def explore(laboratory: Laboratory, found: Iterator[Finding], limit_s: float) -> int:
-    """Runs schedules until the time is over. Prints the first one of each kind that breaks a promise, shrunk."""
-    started_s, runs, points, kinds = time.monotonic(), Counter[str](), 0, Counter[tuple[str, ...]]()
+    """Runs schedules until the time is over."""
+    started_s, report = time.monotonic(), Report()
     for finding in found:
-        runs[f"{finding.scenario.name}, {len(finding.schedule)} deviation(s)"] += 1
-        points += len(finding.world.scheduler.trace)
-        if finding.broken:
-            kind = (finding.scenario.name, *sorted({line.partition(":")[0] for line in finding.broken}))
-            kinds[kind] += 1
-            if kinds[kind] == 1:
-                small = shrunk(laboratory, finding)
-                OUT.print(f"[bold red]{small.command}[/]")
-                OUT.print(*(f"    {line}" for line in small.broken), sep="\n")
+        report.add(finding, laboratory)
         if time.monotonic() - started_s > limit_s:
             OUT.print("The time is over.")
             break
-    OUT.print(*(f"{count:6} runs of {name}" for name, count in runs.items()), sep="\n")
-    OUT.print(
-        *(f"{count:6} runs of {name} broke {', '.join(names)}" for (name, *names), count in kinds.items()), sep="\n"
-    )
-    OUT.print(f"{sum(runs.values())} runs, {points} calls, {time.monotonic() - started_s:.0f} s")
-    return 1 if kinds else 0
+    report.print(time.monotonic() - started_s)
+    return 1 if report.broken else 0
 
 
 def replay(laboratory: Laboratory, arguments: list[str]) -> int:
@@ -86,8 +108,8 @@ def replay(laboratory: Laboratory, arguments: list[str]) -> int:
     for entry in found.world.logged:
         OUT.print(entry)
     for export_id in found.world.export_ids:
-        OUT.print(export_id, *found.world.timeline(export_id), sep="\n    ")
-    OUT.print(*(found.broken or ["No promise was broken."]), sep="\n")
+        OUT.print(export_id, *map(bytes.decode, found.world.timeline(export_id)), sep="\n    ", markup=False)
+    OUT.print(*(found.broken or ["No promise was broken."]), sep="\n", markup=False)
     return 1 if found.broken else 0
 
 

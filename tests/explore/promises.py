@@ -106,7 +106,9 @@ def a_held_step_has_one_worker(export: FinishedExport) -> Broken:
 
 
 def a_dead_worker_is_noticed(export: FinishedExport) -> Broken:
-    """2.1 A worker that is killed is noticed within 30 s, and what it did is resumed."""
+    """2.1 A worker that is killed is noticed within 30 s, and what it did is resumed, unless its step kills workers."""
+    if export.world.scenario.poison:
+        return
     for worker, died_s in export.world.deaths:
         held = [claim for claim in export.claims if claim.at_s <= died_s]
         if not held or held[-1].worker != worker or held[-1].at_s < died_s - LEASE_S:

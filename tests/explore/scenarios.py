@@ -19,6 +19,7 @@ class Scenario:
         retry_from: The step that the retry names.
         renamed: Each job of the platform names its files otherwise.
         missing_once: The first file of each job is missing when it is opened for the first time.
+        down_s: The platform refuses every call in the first seconds.
         poison: Every worker dies when it makes this call.
         deadline_s: The deadline of the exports; None for the default of a day.
         fail_over: When Redis forgets its last writes.
@@ -32,6 +33,7 @@ class Scenario:
     retry_from: Literal["submit", "poll", "transfer"] = "submit"
     renamed: bool = False
     missing_once: bool = False
+    down_s: float = 0.0
     poison: str = ""
     deadline_s: int | None = None
     fail_over: When | None = None
@@ -67,6 +69,7 @@ SCENARIOS = {
             "cancel-retry", files=TWO_PARTS, canceller="after a fault", retrier="at the end", retry_from="transfer"
         ),
         Scenario("missing", files=TWO_PARTS, missing_once=True),
+        Scenario("outage", exports=2, down_s=5.0),
         Scenario("poison", exports=2, poison="platform poll tag1-job1"),
         Scenario("deadline", deadline_s=3),
         Scenario("fail-over", fail_over="never"),

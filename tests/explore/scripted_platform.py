@@ -38,14 +38,27 @@ class ScriptedPlatform:
     Args:
         files: The files of each job.
         missing_once: The first file of each job is missing when it is opened for the first time.
+        is_down: Whether it refuses every call at this moment.
     """
 
     files: FilesOfJob
-    missing_once: bool = False
+    missing_once: bool
+    is_down: Callable[[], bool]
     jobs: list[Job] = field(default_factory=list)
+
+    def check(self) -> str:
+        """Answers a cheap call.
+
+        Raises:
+            PlatformUnavailableError: The platform is down, as for every other call.
+        """
+        if self.is_down():
+            raise PlatformUnavailableError("HTTP 503")
+        return "well"
 
     def start(self, tag: str) -> Job:
         """Starts a job. Its content differs from that of every other job."""
+        self.check()
         number = 1 + sum(job.tag == tag for job in self.jobs)
         operation_id = f"{tag}-job{number}"
         files = {name: f"{number}:{name}".encode().ljust(length, b".") for name, length in self.files(number).items()}
@@ -54,6 +67,7 @@ class ScriptedPlatform:
 
     def poll(self, operation_id: str) -> Polled:
         """Returns the state of a job."""
+        self.check()
         job = self._job(operation_id)
         job.polls += 1
         if job.cancelled:
@@ -101,6 +115,10 @@ class PlatformDriver:
         return await perform(
             f"platform poll {operation_id}", lambda: self._platform.poll(operation_id), _refused, _timeout
         )
+
+    async def check(self) -> str:
+        """Makes a cheap call."""
+        return await perform("platform check", self._platform.check, _refused, _timeout)
 
     async def cancel(self, export: ExportKind, operation_id: str) -> None:
         """Cancels a job."""

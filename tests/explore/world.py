@@ -69,8 +69,8 @@ class World:
         self.schedule = schedule
         self.keys = Keys(NAMESPACE)
         self.s3 = MemoryS3()
-        self.platform = ScriptedPlatform(scenario.files_of_job, scenario.missing_once)
         self.scheduler = Scheduler(schedule, is_over=self._is_over, on_fault=self._on_fault, poison=scenario.poison)
+        self.platform = ScriptedPlatform(scenario.files_of_job, scenario.missing_once, self._platform_is_down)
         self.sinks = {name: MemorySink(name, self.scheduler.loop.time) for name in SINKS}
         self.chronicle = Chronicle(
             services.redis, self.keys, self.s3, self.scheduler.loop.time, copies=scenario.fail_over is not None
@@ -187,6 +187,9 @@ class World:
     async def _fail_over(self) -> None:
         await self.scheduler.arrive("fail-over", on_request=True)
         self.chronicle.forget()
+
+    def _platform_is_down(self) -> bool:
+        return self.scheduler.loop.time() < STARTED_S + self.scenario.down_s
 
     def _on_fault(self, process: Process, fault: Fault) -> None:
         worker = self._workers.get(process)

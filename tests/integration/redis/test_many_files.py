@@ -106,7 +106,8 @@ async def test_status_and_listing_show_the_stored_objects_while_the_transfer_run
     (listed,) = await queue_site.queue.list_exports()
     for status in (await queue_site.queue.status(claimed.export.export_id), listed):
         assert [item.file_name for item in status.objects] == names(3)
-        assert (status.progress.files_done, status.progress.files_total) == (3, 40)
+        progress = status.progress
+        assert (progress.bytes_done, progress.files_done, progress.files_total) == (3 * STORED.source_bytes, 3, 40)
 
 
 async def test_repeated_checkpoint_stores_no_file_twice(queue_site: QueueSite) -> None:

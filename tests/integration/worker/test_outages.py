@@ -18,17 +18,19 @@ from export_worker.errors import (
     ErrorCode,
     PlatformError,
     PlatformPausedError,
+    PlatformThrottledError,
     PlatformUnavailableError,
     StepError,
     StorageUnavailableError,
 )
 from export_worker.lifecycle.decisions import Policy
+from export_worker.lifecycle.export import accepted
 from export_worker.lifecycle.observations import Submitted
-from export_worker.redis.claims import Timings
+from export_worker.redis.claims import PlatformSignal, Timings
 from export_worker.worker import outages
 from export_worker.worker.connections import Connection
-from export_worker.worker.outages import PlatformChecks, platform_is_down
-from support.redis_site import POLICY, QueueSite
+from export_worker.worker.outages import PlatformChecks, platform_is_down, signal_of_failure
+from support.redis_site import POLICY, QueueSite, request_of
 from support.scripted_worker import Parts, ScriptedDriver
 
 BREAKER = Timings(breaker_first_s=0.1, breaker_max_s=0.2)
@@ -135,6 +137,21 @@ async def test_failure_that_says_nothing_about_the_platform_needs_no_check(failu
     driver = CheckedDriver()
     assert await platform_is_down(failure, PlatformChecks(Redactor()), "gio", connection_of(driver)) is None
     assert driver.checks == 0
+
+
+EXPORT = accepted("e1", request_of(), datetime.now(UTC))
+
+
+def test_retry_after_of_one_export_does_not_pause_the_others() -> None:
+    failure = PlatformUnavailableError("HTTP 503", retry_after_s=3600)
+    assert signal_of_failure(failure, EXPORT, down=False) == PlatformSignal("failed", check="up")
+    assert signal_of_failure(failure, EXPORT, down=None) == PlatformSignal("failed")
+    assert signal_of_failure(failure, EXPORT, down=True) == PlatformSignal(check="down", pause_s=3600)
+
+
+def test_throttled_platform_pauses_all_exports() -> None:
+    failure = PlatformThrottledError("HTTP 429", retry_after_s=60)
+    assert signal_of_failure(failure, EXPORT, down=None) == PlatformSignal("up", pause_s=60)
 
 
 # Steps

@@ -12,7 +12,7 @@ from export_worker.errors import (
     ResultMissingError,
 )
 from export_worker.lifecycle import endings, transitions
-from export_worker.lifecycle.export import Export, event_of, status_of
+from export_worker.lifecycle.export import Export, Transferring, event_of, status_of
 from export_worker.lifecycle.observations import Pending
 from support.export_states import (
     POLICY,
@@ -145,3 +145,12 @@ def test_record_with_unknown_fields_is_read() -> None:
     record = json.loads(running().model_dump_json()) | {"colour": "blue"}
     record["state"]["mood"] = "good"
     assert Export.model_validate_json(json.dumps(record)) == running()
+
+
+def test_record_of_an_older_worker_counts_the_bytes_of_its_stored_files() -> None:
+    before = transferring()
+    record = json.loads(before.model_dump_json())
+    del record["state"]["stored_bytes"]
+    assert Export.model_validate_json(json.dumps(record)) == before
+    assert isinstance(before.state, Transferring)
+    assert before.state.stored_bytes == sum(item.source_bytes for item in before.state.stored)

@@ -76,7 +76,7 @@ class Walk(RuleBasedStateMachine):
     """Runs steps as the worker does: read the record, decide, save."""
 
     @initialize(
-        deadline_s=st.none() | st.floats(1, 3600),
+        deadline_s=st.none() | st.floats(1, 3600).map(lambda seconds: round(seconds, 6)),
         many_attempts=st.booleans(),
         resubmit=st.sampled_from(list(UNCLEAR_MAX)),
     )

@@ -21,7 +21,7 @@ def _checked_lease(lease_s: float) -> float:
 class RetrySettings(Section):
     """How often a step may fail in a row, and the waits between its attempts.
 
-    With the defaults a step survives an outage of about ten minutes. The circuit breaker handles a longer outage of a
+    With the defaults a step survives an outage of about ten minutes. The circuit breakers handle a longer outage of a
     platform.
     """
 

@@ -54,6 +54,7 @@ class Running(_Record):
 class Transferring(_Record):
     """The platform has finished and named its files; `stored` are those that are in S3 already.
 
+    `stored_bytes` is how many bytes of them came from the source: adding them up would take longer with each file.
     `landed_at` is the time at which the last file was stored. The manifest contains it, so that a manifest that is
     written twice has the same bytes. `upload` is the multipart upload that the next attempt resumes.
     """
@@ -63,6 +64,7 @@ class Transferring(_Record):
     stage: str | None = None
     files: list[RemoteFile]
     stored: list[ManifestObject] = []
+    stored_bytes: int = Field(default_factory=lambda data: _source_bytes(data.get("stored", [])))
     landed_at: Timestamp | None = None
     upload: ResumableUpload | None = None
 
@@ -241,9 +243,7 @@ def _progress(state: State) -> Progress:
         case Running():
             return Progress(percent=state.percent)
         case Transferring():
-            return Progress(
-                bytes_done=_source_bytes(state.stored), files_done=len(state.stored), files_total=len(state.files)
-            )
+            return Progress(bytes_done=state.stored_bytes, files_done=len(state.stored), files_total=len(state.files))
         case Succeeded():
             total = _source_bytes(state.stored)
             files = len(state.stored)

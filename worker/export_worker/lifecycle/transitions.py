@@ -136,7 +136,10 @@ def after_file(export: Export, state: Transferring, stored: ManifestObject, mome
     """Adds a file that is now stored in S3."""
     files = [*state.stored, stored]
     landed_at = moment.now if len(files) == len(state.files) else None
-    grown = state.model_copy(update={"stored": files, "landed_at": landed_at, "upload": None})
+    stored_bytes = state.stored_bytes + stored.source_bytes
+    grown = state.model_copy(
+        update={"stored": files, "stored_bytes": stored_bytes, "landed_at": landed_at, "upload": None}
+    )
     return Decision(progressed(export, moment, state=grown), f"stored {stored.key}")
 
 

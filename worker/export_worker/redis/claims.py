@@ -1,4 +1,4 @@
-"""What a claim returns, and the values that govern claims, limits and the circuit breaker."""
+"""What a claim returns, and the values that govern claims, limits and the circuit breakers."""
 
 import time
 from collections.abc import Mapping
@@ -111,7 +111,7 @@ class ClaimResult:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Durations of leases, retention and the circuit breaker.
+    """Durations of leases, retention and the circuit breakers.
 
     Args:
         lease_s: A worker that has not renewed its lease for this time loses its step.

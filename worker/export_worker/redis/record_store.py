@@ -78,7 +78,7 @@ class Store:
         keys: The namespace's keys.
         sinks: Names of the sinks that get a completion event whose request names none.
         limits: By connection.
-        timings: Durations of leases, retention and the circuit breaker.
+        timings: Durations of leases, retention and the circuit breakers.
         owner: A unique name of this process. It marks the steps that this process cannot run.
     """
 
