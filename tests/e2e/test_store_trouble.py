@@ -219,6 +219,14 @@ async def test_refusal_of_a_single_export_fails_it_and_leaves_the_worker_ready(
         assert (await worker_site.export(proxied, REQUEST)).phase is Phase.SUCCEEDED
 
 
+async def test_last_refusal_of_an_outage_does_not_fail_its_export(site: Site, proxy: S3Proxy) -> None:
+    proxied, refusals = replace(site, s3_url=proxy.endpoint_url), [Refusal(403, "RequestTimeTooSkewed")]
+    proxy.rule = lambda call: refusals.pop() if call.name == "put_object" and refusals else None
+    async with worker_site.worker(proxied):
+        ended = await worker_site.export(proxied, REQUEST)
+    assert (ended.phase, refusals) == (Phase.SUCCEEDED, [])
+
+
 async def test_failures_of_a_store_whose_check_succeeds_use_attempts(site: Site, proxy: S3Proxy) -> None:
     proxied = replace(site, s3_url=proxy.endpoint_url)
     proxy.rule = lambda call: Refusal(503, "SlowDown") if call.name == "put_object" else None

@@ -6,6 +6,7 @@ by itself. No other worker's transfers are paused.
 
 When a call to S3 fails, the gate makes a small call. If that call fails as well, the failure is not one of the export,
 so it uses no attempt. The gate closes: the worker claims no transfer for this store until the small call succeeds.
+If it succeeds after a refusal, the outage may just have ended, so the refused step is repeated once.
 
 The small call may succeed, or not be allowed, while transfers fail. If that happens to several exports in a row, the
 gate closes too, and one transfer after each pause tests the store.
@@ -13,6 +14,7 @@ gate closes too, and one transfer after each pause tests the store.
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
@@ -36,6 +38,9 @@ PAUSE_MAX_S = 15.0
 """The longest pause. A check is one small request, so a worker may repeat it often."""
 FAILED_EXPORTS_MAX = 3
 """Exports that the store fails in a row while the small call succeeds. Two may fail for reasons of their own."""
+REFUSED_MAX = 1000
+"""Exports that the store has refused once while the small call succeeded. The refusal may be the last one of an outage
+that was over before the small call, so the first one of each export is not final."""
 
 UNCHECKED = "has not been checked yet"
 
@@ -65,6 +70,7 @@ class StoreGate:
         self._is_watched = False
         self._reopened_at_s = float("-inf")
         self._failed: set[str] = set()
+        self._refused: deque[str] = deque(maxlen=REFUSED_MAX)
         self._needs_trial = False
         self._trial_is_due = False
 
@@ -114,6 +120,9 @@ class StoreGate:
             return StoragePausedError(f"{self.name}: {self.problem}")
         if self._reopened_at_s > since_s:
             return StoragePausedError(f"{self.name} was unusable until a moment ago: {error}")
+        if isinstance(error, StorageRefusedError) and export_id not in self._refused:
+            self._refused.append(export_id)
+            return StoragePausedError(f"{error}; {self.name} can be used now, so the call is repeated once")
         return error
 
     def _conclude(self, export_id: str, error: StorageError, result: CheckResult) -> None:
