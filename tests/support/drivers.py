@@ -1,6 +1,6 @@
 """Drivers whose connection leads to a scripted server, and a downloader without a driver."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -68,7 +68,12 @@ async def thinkingdata_driver(server: ScriptedServer, **options: Any) -> AsyncIt
 
 @asynccontextmanager
 async def downloader(
-    base_url: str, *allow_hosts: str, oauth: bool = False, credential: Credential | None = None, stall_s: float = 10
+    base_url: str,
+    *allow_hosts: str,
+    oauth: bool = False,
+    credential: Credential | None = None,
+    stall_s: float = 10,
+    file_content_types: Sequence[str] = (),
 ) -> AsyncIterator[Downloader]:
     """A downloader with a static token, another credential, or tokens from the OAuth grant."""
     redactor = Redactor()
@@ -79,7 +84,7 @@ async def downloader(
     if oauth:
         auth = ClientCredentialsAuth(client, CANARY, "Token")
     try:
-        yield Downloader(client, auth, allow_hosts)
+        yield Downloader(client, auth, allow_hosts, file_content_types)
     finally:
         await auth.close()
         await client.close()

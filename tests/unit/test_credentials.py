@@ -1,11 +1,14 @@
 """Secrets are read by reference, and masked in every form in which they leave the process."""
 
+import html
 import json
 import sys
 import threading
 import traceback
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
+from html.entities import codepoint2name
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus, urlencode
@@ -131,6 +134,106 @@ def test_secret_of_special_characters_is_masked_in_every_form(form: str, secret:
     masked = redactor_of(secret).text(f"<{written}>")
     assert MASK in masked
     assert written not in masked
+
+
+EVERY_CHARACTER: dict[str, Callable[[str], str]] = {
+    "\\\\u": lambda character: f"\\u{ord(character):04x}",
+    "\\\\U in JSON": lambda character: f"\\\\u{ord(character):04X}",
+    "\\\\x": lambda character: f"\\x{ord(character):02x}",
+    "percent": lambda character: "".join(f"%{byte:02X}" for byte in character.encode()),
+    "percent twice": lambda character: "".join(f"%25{byte:02x}" for byte in character.encode()),
+    "%u": lambda character: f"%u{ord(character):04X}",
+    "decimal entity": lambda character: f"&#{ord(character)};",
+    "long entity": lambda character: f"&#{ord(character):05d};",
+    "hexadecimal entity": lambda character: f"&#x{ord(character):X};",
+    "entity in HTML": lambda character: f"&amp;#{ord(character)};",
+}
+
+
+def named_entity(character: str) -> str:
+    name = codepoint2name.get(ord(character))
+    return character if name is None else f"&{name};"
+
+
+SOME_CHARACTERS: dict[str, Callable[[str], str]] = {
+    "html.escape": html.escape,
+    "named entities": lambda secret: "".join(
+        f"&{codepoint2name[ord(c)]};" if ord(c) in codepoint2name else c for c in secret
+    ),
+    "JSON of PHP": lambda secret: (
+        json.dumps(secret).replace("&", "\\u0026").replace("+", "\\u002b").replace("=", "\\u003D")
+    ),
+    "JavaScript": lambda secret: secret.replace("/", "\\x2f").replace("+", "\\x2B"),
+    "escape of JavaScript": lambda secret: quote(secret, safe="").replace("%2B", "%u002b"),
+    "base64": lambda secret: b64encode(secret.encode()).decode(),
+    "base64 for URLs": lambda secret: urlsafe_b64encode(secret.encode()).decode().rstrip("="),
+    "basic authentication": lambda secret: b64encode(f"user:{secret}".encode()).decode(),
+    "within base64": lambda secret: b64encode(f"ab{secret}\n".encode()).decode(),
+}
+
+
+@pytest.mark.parametrize("secret", [CANARY, "ca/na+ry=&<é>", "秘密的密码"])
+@pytest.mark.parametrize("form", EVERY_CHARACTER)
+def test_secret_is_masked_when_any_of_its_characters_is_escaped(form: str, secret: str) -> None:
+    if form == "\\\\x" and not all(ord(character) < 256 for character in secret):
+        secret = CANARY
+    redactor, escape = redactor_of(secret), EVERY_CHARACTER[form]
+    assert redactor.text("<" + "".join(map(escape, secret)) + ">") == f"<{MASK}>"
+    for index in range(len(secret)):
+        masked = redactor.text(f"<{secret[:index]}{escape(secret[index])}{secret[index + 1 :]}>")
+        assert masked in {f"<{MASK}>", f"<%{MASK}>"}
+
+
+@pytest.mark.parametrize("secret", [CANARY, "ca/na+ry=&<é>", "秘密的密码", "a1+/b2==c3"])
+@pytest.mark.parametrize("form", SOME_CHARACTERS)
+def test_secret_is_masked_in_what_platforms_write_and_in_base64(form: str, secret: str) -> None:
+    written = SOME_CHARACTERS[form](secret)
+    masked = redactor_of(secret).text(f"<{written}>")
+    assert MASK in masked
+    assert len(masked) <= len(MASK) + 2 + 12, "more than the borders of base64 is left"
+
+
+def test_text_with_escaped_characters_is_unchanged_if_it_has_no_secret() -> None:
+    text = "100 %25 &lt;b&gt; \\u0041 caf%C3%A9 &#65; %zz &nosuchname; \\x41 %ff%fe"
+    assert redactor_of(CANARY, AWKWARD).text(text) == text
+
+
+PADDING = st.text(st.sampled_from(' \n\t\x00ab<&%\\"中'), max_size=400)
+
+
+@given(PADDING, PADDING, st.sampled_from([*EVERY_CHARACTER.values(), str]), st.integers(1, 120))
+def test_excerpt_shows_no_part_of_a_secret_at_any_border(
+    before: str, after: str, escape: Callable[[str], str], limit: int
+) -> None:
+    secret = "T0kenWxyZ987"
+    excerpt = redactor_of(secret).excerpt(before + "".join(map(escape, secret)) + after, limit)
+    assert len(excerpt) <= limit
+    for start in range(len(secret) - MIN_SECRET_LENGTH + 1):
+        shown = secret[start : start + MIN_SECRET_LENGTH]
+        assert shown not in excerpt
+        assert "".join(map(escape, shown)) not in excerpt
+
+
+@pytest.mark.parametrize("escape", [*EVERY_CHARACTER.values(), str])
+@pytest.mark.parametrize("before", range(4000, 4110, 3))
+def test_excerpt_shows_no_part_of_a_secret_at_the_end_of_what_is_read(
+    before: int, escape: Callable[[str], str]
+) -> None:
+    secret = "T0kenWxyZ987"
+    body = "start" + "\n" * before + "".join(map(escape, secret)) + "after" * 9
+    excerpt = redactor_of(secret).excerpt(body)
+    assert excerpt.startswith("start")
+    assert not any("".join(map(escape, secret[:size])) in excerpt for size in range(4, len(secret)))
+
+
+@given(st.integers(0, 20), st.integers(0, 20))
+def test_secret_with_blanks_is_masked_before_they_are_folded(before: int, after: int) -> None:
+    redactor = redactor_of("to ken\n\nwith  blanks")
+    assert redactor.excerpt(" " * before + "<to ken\n\nwith  blanks>" + "\n" * after) == f"<{MASK}>"
+
+
+def test_secret_that_appears_only_on_one_line_is_masked() -> None:
+    assert redactor_of("two words").excerpt("two\n words, two\r\nwords") == f"{MASK}, {MASK}"
 
 
 def test_text_without_a_secret_is_unchanged() -> None:

@@ -1,10 +1,13 @@
 """Secrets: configured as references, read as late as possible, and masked in everything that leaves the process."""
 
+import html
 import json
 import os
 import re
+from base64 import b64encode
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -19,6 +22,29 @@ MASK = "***"
 MIN_SECRET_LENGTH = 4
 """Shorter values are not masked: a password `a` would mask half of every log line."""
 
+EXCERPT_CHARACTERS = 300
+"""Long enough for the sentence in an error of a platform, short enough for one log line."""
+_EXCERPT_SOURCE_CHARACTERS = 4096
+"""The beginning from which an excerpt is taken. Masking a long text would block the event loop. Bodies of errors are
+read up to 16 KiB, which is at least as much text."""
+_ESCAPED_CHARACTER_MAX = 12
+_CUT_SECRET_MAX = 2048
+"""Characters at a cut that may be a part of a secret: so many for each of its characters, but not more in total."""
+_DECODING_ROUNDS = 3
+"""Text that was escaped more often than this is not decoded further."""
+_BASE64_MIN_BYTES = 8
+"""Shorter secrets leave too few certain characters in base64, which ordinary text may contain by chance."""
+
+_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]+")
+_PERCENT_BYTE = re.compile(r"%(?:25){0,3}([0-9a-fA-F]{2})")
+_ESCAPED = re.compile(
+    r"\\+u(?P<u>[0-9a-fA-F]{4})"
+    r"|\\+x(?P<x>[0-9a-fA-F]{2})"
+    r"|%u(?P<percent_u>[0-9a-fA-F]{4})"
+    r"|(?P<percent>(?:%(?:25){0,3}[0-9a-fA-F]{2})+)"
+    r"|&(?:amp;){0,3}(?P<entity>\#[0-9]{1,7}|\#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});"
+)
+"""Every notation in which a platform's answer or a library may write a character by its number or name."""
 _PIECES = re.compile(r"\\+|[A-Za-z0-9]+|.", re.DOTALL)
 _ESCAPES = r"\\{0,8}+"
 """Each level of escaping doubles the backslashes; JSON in JSON in JSON has eight. The quantifier is possessive, so the
@@ -54,23 +80,31 @@ def reveal(secret: SecretStr, setting: str) -> str:
     return reference
 
 
+@dataclass(frozen=True, slots=True)
+class _Forms:
+    """The forms of one secret: a pattern of the plain and the escaped ones, and what it is in base64."""
+
+    escaped: re.Pattern[str]
+    in_base64: tuple[str, ...]
+
+
 class Redactor:
-    """Masks known secrets anywhere in a text: plain, percent-encoded, or escaped as in JSON or a repr."""
+    """Masks known secrets anywhere in a text: plain, in base64, or escaped as in URLs, JSON, HTML or a repr."""
 
     def __init__(self) -> None:
-        self._patterns: dict[str, re.Pattern[str]] = {}
+        self._known: dict[str, _Forms] = {}
         self._lock = Lock()
 
     def add(self, secret: str | None) -> None:
         """Masks this value from now on. None and short values are ignored."""
         if secret is None or len(secret) < MIN_SECRET_LENGTH:
             return
-        pattern = re.compile("".join(map(_any_form, _PIECES.findall(secret))))
+        forms = _Forms(re.compile("".join(map(_any_form, _PIECES.findall(secret)))), _base64_forms(secret))
         with self._lock:
             # Longest first: if a shorter secret that begins a longer one were masked first, the rest would remain. A
             # new dictionary: threads that fetch credentials add to it while other threads still use the old one.
-            known = {**self._patterns, secret: pattern}
-            self._patterns = dict(sorted(known.items(), key=lambda item: len(item[0]), reverse=True))
+            known = {**self._known, secret: forms}
+            self._known = dict(sorted(known.items(), key=lambda item: len(item[0]), reverse=True))
 
     def rotating(self, count: int) -> Callable[[str | None], None]:
         """Returns an `add` for secrets that replace each other: only the last `count` of them are masked.
@@ -81,7 +115,7 @@ class Redactor:
 
         def add(secret: str | None) -> None:
             self.add(secret)
-            if secret is None or secret not in self._patterns:
+            if secret is None or secret not in self._known:
                 return
             if secret in last:
                 last.remove(secret)
@@ -93,12 +127,43 @@ class Redactor:
 
     def _forget(self, secret: str) -> None:
         with self._lock:
-            self._patterns = {known: pattern for known, pattern in self._patterns.items() if known != secret}
+            self._known = {known: forms for known, forms in self._known.items() if known != secret}
 
     def text(self, text: str) -> str:
         """Returns the text with every known secret masked."""
-        for pattern in self._patterns.values():
-            text = pattern.sub(MASK, text)
+        for forms in self._known.values():
+            text = forms.escaped.sub(MASK, text)
+            for encoded in forms.in_base64:
+                text = text.replace(encoded, MASK)
+        # The search for one character is many times faster than that for an escaped one.
+        has_escapes = self._known and ("%" in text or "&" in text or "\\" in text) and _ESCAPED.search(text)
+        return self._text_with_escapes(text) if has_escapes else text
+
+    def excerpt(self, text: str, limit: int = EXCERPT_CHARACTERS) -> str:
+        """Returns the beginning of a text on one line: without secrets, without control characters, and cut.
+
+        Secrets are masked before anything else is done: half a secret, or one with other blanks, is not recognized.
+        """
+        is_cut = len(text) > _EXCERPT_SOURCE_CHARACTERS
+        printable = self.text(text[:_EXCERPT_SOURCE_CHARACTERS].encode(errors="replace").decode())
+        if is_cut:
+            longest = max(map(len, self._known), default=0)
+            printable = printable[: -min(_ESCAPED_CHARACTER_MAX * longest, _CUT_SECRET_MAX) or None]
+        # Masked again: without its line breaks, the text may contain a secret that it did not contain before.
+        line = self.text(_UNPRINTABLE.sub(" ", printable)).strip()
+        return line if len(line) <= limit else line[: limit - 1] + "…"
+
+    def _text_with_escapes(self, text: str) -> str:
+        """Masks secrets of which any character is written by its number or name."""
+        decoded = _Decoded(text)
+        spans = [
+            decoded.span(found.start(), found.end())
+            for forms in self._known.values()
+            for pattern in (forms.escaped, *map(re.compile, map(re.escape, forms.in_base64)))
+            for found in pattern.finditer(decoded.text)
+        ]
+        for start, end in reversed(_merged(spans)):
+            text = text[:start] + MASK + text[end:]
         return text
 
     def value(self, value: Any) -> Any:
@@ -114,6 +179,102 @@ class Redactor:
         if isinstance(value, bool | int | float | None):
             return value
         return self.text(str(value))
+
+
+class _Decoded:
+    """A text with its escaped characters decoded, that knows where each character was in the original."""
+
+    def __init__(self, original: str) -> None:
+        self.text = original
+        self._starts = list(range(len(original)))
+        self._ends = [start + 1 for start in self._starts]
+        for _ in range(_DECODING_ROUNDS):
+            if not self._decode():
+                break
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """Returns where a part of the decoded text, which must not be empty, was in the original."""
+        return self._starts[start], self._ends[end - 1]
+
+    def _decode(self) -> bool:
+        """Decodes one level. Returns false if nothing is escaped."""
+        text, starts, ends, position = [], [], [], 0
+        for found in _ESCAPED.finditer(self.text):
+            text.append(self.text[position : found.start()])
+            starts += self._starts[position : found.start()]
+            ends += self._ends[position : found.start()]
+            for character, start, end in _characters(found):
+                text.append(character)
+                starts += [self._starts[start]] * len(character)
+                ends += [self._ends[end - 1]] * len(character)
+            position = found.end()
+        text.append(self.text[position:])
+        starts += self._starts[position:]
+        ends += self._ends[position:]
+        decoded = "".join(text)
+        changed = decoded != self.text
+        self.text, self._starts, self._ends = decoded, starts, ends
+        return changed
+
+
+def _characters(found: re.Match[str]) -> Iterator[tuple[str, int, int]]:
+    """Yields the characters of an escaped text, each with its start and end."""
+    if found["percent"]:
+        yield from _percent_characters(found[0], found.start())
+    elif found["entity"]:
+        yield html.unescape(f"&{found['entity']};"), found.start(), found.end()
+    else:
+        number = int(found["u"] or found["x"] or found["percent_u"], 16)
+        yield chr(number), found.start(), found.end()
+
+
+def _percent_characters(text: str, start: int) -> Iterator[tuple[str, int, int]]:
+    """Yields the characters of percent-encoded UTF-8. Bytes that are no UTF-8 are Latin-1."""
+    places = list(_PERCENT_BYTE.finditer(text))
+    data = bytes(int(place[1], 16) for place in places)
+    index = 0
+    while index < len(data):
+        size = next((size for size in (1, 2, 3, 4) if _is_utf_8(data[index : index + size])), 0)
+        character = data[index : index + size].decode() if size else chr(data[index])
+        last = places[index + max(size, 1) - 1]
+        yield character, start + places[index].start(), start + last.end()
+        index += max(size, 1)
+
+
+def _is_utf_8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Returns the spans in order, with overlapping ones joined."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _base64_forms(secret: str) -> tuple[str, ...]:
+    """Returns the secret in base64, alone or within a longer text, such as `user:secret`.
+
+    Three bytes become four characters, so there are three forms, and each in the alphabet for URLs, too. Characters at
+    the borders also depend on the neighbours, and are left out.
+    """
+    data = secret.encode("utf-8", "surrogatepass")
+    if len(data) < _BASE64_MIN_BYTES:
+        return ()
+    forms = dict[str, None]()
+    for shift in range(3):
+        encoded = b64encode(bytes(shift) + data).decode()
+        certain = encoded[-(-shift * 8 // 6) : (shift + len(data)) * 8 // 6]
+        forms[certain] = forms[certain.replace("+", "-").replace("/", "_")] = None
+    return tuple(forms)
 
 
 def _any_form(piece: str) -> str:

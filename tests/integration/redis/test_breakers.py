@@ -116,13 +116,20 @@ async def test_export_without_a_slot_is_no_probe(queue_site: QueueSite) -> None:
 
 async def test_unused_breaker_expires(queue_site: QueueSite) -> None:
     await opened(queue_site)
-    assert 0 < await queue_site.redis.pttl(queue_site.keys.breaker("gio")) <= 120_000
+    assert 120_000 < await queue_site.redis.pttl(queue_site.keys.breaker("gio")) <= 600_000
 
 
 async def test_explain_says_that_the_connection_is_paused(queue_site: QueueSite) -> None:
     export_id, *_ = await opened(queue_site)
     assert await queue_site.claim() == []
     assert "Connection gio is paused until" in await queue_site.queue.explain(export_id)
+
+
+async def test_breaker_is_kept_longer_than_the_waits_between_attempts(queue_site: QueueSite) -> None:
+    queue_site.timings = Timings(breaker_first_s=0.1, breaker_max_s=0.2)
+    await queue_site.enqueue()
+    await queue_site.fail_alone(await queue_site.one())
+    assert await queue_site.redis.pttl(queue_site.keys.breaker("gio", "submit")) > 300_000
 
 
 # One kind of calls

@@ -211,6 +211,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     (parquet(schema={}), "output.schema", "at least 1 item"),
     (parquet(schema=["a"]), "output.schema", "must be a JSON object"),
     (parquet(schema={"a": "int"}), "output.schema.a", "must be 'string', 'int64', 'float64', 'bool', 'date' or"),
+    (parquet(null_values=["NULL"]), "output.null_values", "is allowed only with schema"),
     (parquet(column_types={"a": "int64"}), "output.column_types", "compression, count_rows, format, schema"),
     *(
         (parquet(charset=name), "output.charset", "must be UTF-8 or left out")

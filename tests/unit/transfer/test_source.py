@@ -1,14 +1,17 @@
 """Which bodies are files, and which are error pages or incomplete."""
 
+import re
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from export_worker.credentials import MASK, Redactor
 from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
 from export_worker.s3.checksums import Checksum
-from export_worker.transfer.source import SNIFF_BYTES, ValidatedSource
+from export_worker.transfer.error_pages import SNIFF_BYTES, ErrorPages
+from export_worker.transfer.source import ValidatedSource
 
 
 class Body:
@@ -31,18 +34,27 @@ class Body:
             self.closed = True
 
 
+SECRET = "canary-S3cret"
+
+
+def pages(file_name: str) -> ErrorPages:
+    redactor = Redactor()
+    redactor.add(SECRET)
+    return ErrorPages(file_name, redactor)
+
+
 async def read(pieces: Sequence[bytes], total_bytes: int | None = None, file_name: str = "a.csv") -> bytes:
-    source = ValidatedSource(Body(pieces, total_bytes), file_name, lambda _: None)
+    source = ValidatedSource(Body(pieces, total_bytes), pages(file_name), lambda _: None)
     return b"".join([chunk async for chunk in source.chunks()])
 
 
 @given(st.lists(st.binary(max_size=50)), st.booleans())
 async def test_valid_body_is_unchanged(pieces: list[bytes], known: bool) -> None:
     body = b"".join(pieces)
-    if body.strip().startswith((b"{", b"<")):
-        return
+    if body.strip().startswith((b"{", b"<", b"[")) or body.replace(b"\0", b"").strip().isascii():
+        return  # it may be a page or a message
     seen: list[int] = []
-    source = ValidatedSource(Body(pieces, len(body) if known else None), "a.csv", seen.append)
+    source = ValidatedSource(Body(pieces, len(body) if known else None), pages("a.csv"), seen.append)
     assert b"".join([chunk async for chunk in source.chunks()]) == body
     assert sum(seen) == source.bytes_read == len(body)
     assert source.checksum == Checksum.of(body)
@@ -75,7 +87,7 @@ async def test_html_page_is_refused(page: str, encoding: str, padding: int) -> N
 
 async def test_refused_page_ends_reading_before_any_chunk() -> None:
     body = Body([b"<html>", *[b" " * SNIFF_BYTES] * 10])
-    source = ValidatedSource(body, "a.csv", lambda _: None)
+    source = ValidatedSource(body, pages("a.csv"), lambda _: None)
     yielded = []
     with pytest.raises(DownloadInvalidError):
         yielded += [chunk async for chunk in source.chunks()]
@@ -90,12 +102,99 @@ async def test_json_object_is_refused(encoding: str) -> None:
         await read(['\n{"error":\x00\n"登录\texpired"}'.replace("\x00", "").replace("\t", " ").encode(encoding)])
 
 
+@pytest.mark.parametrize(
+    ("page", "what"),
+    [
+        ('<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "an XML document"),
+        ("<Error><Code>NoSuchKey</Code></Error>", "a page of markup"),
+        ("<!-- proxy --><p>gone", "a page of markup"),
+        ("<script>location='/login'</script>", "a page of markup"),
+        ("<h1>502</h1>", "a page of markup"),
+        ('<soap:Envelope xmlns:soap="x">', "a page of markup"),
+        ("</body>", "a page of markup"),
+    ],
+)
+@pytest.mark.parametrize("padding", [0, 3 * SNIFF_BYTES])
+@pytest.mark.parametrize("file_name", ["a.csv", "a.json", "users"])
+async def test_markup_is_refused_under_every_other_name(page: str, what: str, padding: int, file_name: str) -> None:
+    body = f"\n {page}".encode() + b" " * padding
+    with pytest.raises(DownloadInvalidError, match=f"the download is {what}, not a file: <"):
+        await read([body], len(body), file_name)
+
+
+@pytest.mark.parametrize("file_name", ["a.xml", "a.HTML"])
+async def test_markup_is_accepted_under_its_name(file_name: str) -> None:
+    assert await read([b"<a/>"], 4, file_name) == b"<a/>"
+
+
+@pytest.mark.parametrize("text", ["<18,>=18\n1,2\n", "< a,b\n", "<3\n", "id\n<html>\n"])
+async def test_table_that_begins_with_another_less_than_sign_is_accepted(text: str) -> None:
+    assert await read([text.encode()]) == text.encode()
+
+
+@pytest.mark.parametrize("text", ['[{"code": 401}]', "[]", '["a", "b"]', '[\n {"error": "x"}\n]'])
+async def test_json_array_is_refused_under_the_name_of_a_table_and_not_quoted(text: str) -> None:
+    with pytest.raises(DownloadInvalidError, match=r"the download is a JSON array where a table was announced$"):
+        await read([text.encode()])
+    for other_name in ("a.json", "users"):
+        assert await read([text.encode()], file_name=other_name) == text.encode()
+
+
+async def test_long_json_array_is_refused_under_the_name_of_a_table() -> None:
+    with pytest.raises(DownloadInvalidError, match=r"the download is a JSON array where a table was announced$"):
+        await read([b'[{"id": 1}, ', b"1, " * SNIFF_BYTES])
+
+
+@pytest.mark.parametrize("text", ["{a},b\n1,2\n", "[a],b\n", '"{""a"": 1}",b\n', "[1,2\n", "{,\n"])
+async def test_table_that_begins_with_a_bracket_is_accepted(text: str) -> None:
+    assert await read([text.encode()]) == text.encode()
+
+
+MESSAGES = [
+    "Service Unavailable",
+    "upstream connect error or disconnect/reset before headers. reset reason: connection failure",
+    "error code: 1020",
+    "404 page not found\n",
+    "no healthy upstream",
+    "The request could not be satisfied.",
+    "Unauthorized",
+    "null",
+    "Too many requests!",
+    "HTTP 502: Bad gateway",
+]
+
+
+@pytest.mark.parametrize("text", MESSAGES)
+async def test_line_of_plain_words_is_refused_under_the_name_of_a_table(text: str) -> None:
+    with pytest.raises(
+        DownloadInvalidError, match=re.escape(f"the download is a message, not a table: {text.strip()[:8]}")
+    ):
+        await read([text.encode()])
+    assert await read([text.encode()], file_name="a.txt") == text.encode()
+
+
+@pytest.mark.parametrize(
+    "text", ["id", "user_id\n", "用户 ID\n", "first name,last name\n", "a b\n1 2\n", "x\ty", '"two words"\n', "", "\n"]
+)
+async def test_table_without_rows_is_accepted(text: str) -> None:
+    assert await read([text.encode()]) == text.encode()
+
+
+async def test_secret_at_the_border_of_an_excerpt_is_masked() -> None:
+    for before in range(240, 310):
+        with pytest.raises(DownloadInvalidError) as caught:
+            await read([b"<p>" + b"x" * before + SECRET.encode() + b"</p>"])
+        assert "canary" not in str(caught.value)
+    with pytest.raises(DownloadInvalidError, match=re.escape(f"<p>{MASK}</p>")):
+        await read([f"<p>{SECRET}</p>".encode()])
+
+
 async def test_excerpt_in_error_is_short_and_printable() -> None:
     with pytest.raises(DownloadInvalidError) as caught:
         await read([b'{"a":\r\n"' + b"x" * 5000 + b'"}'])
     message = str(caught.value)
     assert message.isprintable()
-    assert len(message) < 300
+    assert len(message) < 400
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.JSON", "a.jsonl", "a.ndjson"])
@@ -106,12 +205,11 @@ async def test_json_object_is_accepted_for_json_file_name(name: str) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"[1, 2]",
+        b"[1, 2",
         b'{"a":1}\n{"a":2}\n',
         b"{not json",
         b'"text"',
-        b"<htm",
-        b"<xml>",
+        b"<1>",
         b"a,<html>",
         b"",
         b'{"a":' * 30_000 + b"1" + b"}" * 30_000,

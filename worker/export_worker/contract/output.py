@@ -1,17 +1,16 @@
 """How the files of an export are written."""
 
-import codecs
 from operator import not_
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from export_worker.contract.charsets import charset_codec
+from export_worker.contract.charsets import charset
 from export_worker.contract.model import Model, field_rule
 
 
 def _written_charset(name: str) -> str:
-    charset_codec(name)
+    charset(name)
     return name
 
 
@@ -24,10 +23,11 @@ ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
 
 
 class Output(Model):
-    """How the files are written. By default the files keep the platform's bytes.
+    r"""How the files are written. By default the files keep the platform's bytes.
 
     `count_rows` counts the records of CSV and NDJSON, a header line included. `format` converts CSV to Parquet.
-    A column is text unless `schema` gives it a type. In a column with a type, an empty value is null.
+    A column is text unless `schema` gives it a type. In a column with a type, an empty value is null, and so is each of
+    `null_values`, such as `NULL` or `\N`.
     """
 
     # pydantic's models have a method `schema`, so the field has another name in Python.
@@ -42,11 +42,17 @@ class Output(Model):
     column_types: Annotated[
         Annotated[dict[str, ColumnType], Field(min_length=1)] | None, Field(alias="schema", exclude_if=not_)
     ] = None
+    null_values: Annotated[
+        list[Annotated[str, StringConstraints(max_length=40)]] | None,
+        Field(min_length=1, max_length=20, exclude_if=not_),
+    ] = None
 
     @model_validator(mode="after")
     def _fits_parquet(self) -> Self:
         if self.format is None and self.column_types is not None:
             raise field_rule("schema", 'is allowed only with format "parquet"')
-        if self.format is not None and self.charset is not None and codecs.lookup(self.charset).name != "utf-8":
+        if self.column_types is None and self.null_values is not None:
+            raise field_rule("null_values", "is allowed only with schema: a column without a type has no nulls")
+        if self.format is not None and self.charset is not None and charset(self.charset).name != "utf-8":
             raise field_rule("charset", "must be UTF-8 or left out: the text of Parquet is UTF-8")
         return self

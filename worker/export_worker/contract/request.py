@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, ConfigDict, Field, GetCoreSchemaHandler, StringConstraints, model_validator
 from pydantic_core import CoreSchema
 
+from export_worker.contract.charsets import LABEL
 from export_worker.contract.kinds import OtherKind, other_kinds
 from export_worker.contract.model import Model, field_rule
 from export_worker.contract.output import Output
@@ -56,7 +57,7 @@ PATH_TEXT_PATTERN = r"^[^\x00-\x20\x7f-\xa0/\\?#%.][^\x00-\x20\x7f-\xa0/\\?#%]{0
 has no slash or backslash, no character that ends a path or begins an escape, and no dot at the beginning (`..`)."""
 PathText = Annotated[str, StringConstraints(pattern=PATH_TEXT_PATTERN)]
 """A key, in any language, that is percent-encoded in a URL's path."""
-PlatformCharset = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,39}$")]
+PlatformCharset = Annotated[str, StringConstraints(pattern=f"^{LABEL}$")]
 """Sent to the platform unchanged: no document lists the allowed values."""
 SinkName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 """The name of a sink in the configuration."""

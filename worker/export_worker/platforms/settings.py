@@ -66,6 +66,11 @@ class ConnectionSettings(BaseModel):
     allow_hosts: tuple[str, ...] = ()
     allow_networks: tuple[IPvAnyNetwork, ...] = ()
     """Private networks that a download may come from, such as 10.1.0.0/16. `base_url` is allowed in any case."""
+    file_content_types: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+$")], ...] = ()
+    """Media types of error pages that this platform also sends with files, such as `text/html` for CSV. Default none.
+
+    Without an entry, a file that is labelled as HTML, XML or JSON is refused unless its name has such an extension. The
+    beginning of the file is checked in any case."""
     s3: StorageSettings = BUCKET_DEFAULTS
     """How the files of this connection are stored, where that differs from the section `s3`."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import NoReturn
 
+from export_worker.credentials import Redactor
 from export_worker.errors import (
     DownloadInvalidError,
     IntegrityError,
@@ -29,6 +30,7 @@ from export_worker.s3.store import S3Store
 from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
 from export_worker.transfer.buffers import BufferPool, BufferShare, PartBuffer
 from export_worker.transfer.callbacks import TransferCallbacks
+from export_worker.transfer.error_pages import ErrorPages
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES, MAX_OBJECT_BYTES, part_size
 from export_worker.transfer.progress import TransferProgress
 from export_worker.transfer.reader import PartReader, open_reader
@@ -74,7 +76,7 @@ class ReadOptions:
     """How a download is read.
 
     Args:
-        file_name: Name of the file at the platform. Its extension shows whether JSON is expected.
+        file_name: Name of the file at the platform. Its extension shows whether JSON or markup is expected.
         transform: A new transform; None stores the bytes unchanged.
         bandwidth: Limit at which the source is read.
     """
@@ -134,6 +136,7 @@ class TransferEngine:
         parts_in_flight: Parts of one transfer that are sent at the same time.
         memory_bytes: Bytes in part buffers over all transfers. With less than one part, parts are sent one by one.
         pool: Buffers that are shared with other engines, instead of `memory_bytes`.
+        redactor: Masks secrets in what is quoted of an error page; None if no secret is known.
     """
 
     def __init__(
@@ -143,8 +146,10 @@ class TransferEngine:
         parts_in_flight: int = PARTS_IN_FLIGHT,
         memory_bytes: int = MEMORY_BYTES,
         pool: BufferPool | None = None,
+        redactor: Redactor | None = None,
     ) -> None:
         self._store = store
+        self._redactor = redactor or Redactor()
         self._parts_in_flight = parts_in_flight
         self._pool = pool or BufferPool(memory_bytes)
 
@@ -197,7 +202,7 @@ class TransferEngine:
         transform = options.transform
         source = ValidatedSource(
             download,
-            options.file_name,
+            ErrorPages(options.file_name, self._redactor),
             progress.add_bytes,
             bandwidth=options.bandwidth,
             hashed=transform is not None,

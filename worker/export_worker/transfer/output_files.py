@@ -27,13 +27,13 @@ class OutputFile:
         name: Its name in S3; unique within the export.
         source_name: Its name at the platform, made safe.
         output: The request's `output`.
-        charset: Charset of the source.
+        charset: Charset that the platform was asked for; None if it was not asked.
     """
 
     name: str
     source_name: str
     output: Output
-    charset: str
+    charset: str | None
 
     @property
     def content_type(self) -> str:
@@ -69,7 +69,8 @@ class OutputFile:
         # `plan_output` has loaded the module already, in a thread.
         from export_worker.transfer.transforms.parquet import CsvToParquet  # noqa: PLC0415
 
-        to_parquet = CsvToParquet(self.output.column_types or {}, self.output.compression)
+        output = self.output
+        to_parquet = CsvToParquet(output.column_types or {}, output.compression, output.null_values or ())
         return Pipeline([Transcoder(self.charset, "UTF-8"), to_parquet])
 
 
@@ -112,6 +113,6 @@ def _parquet_name(name: str) -> str:
     return safe_name(f"{name[:-_SUFFIX_LENGTH]}.parquet")
 
 
-def _charset_of(request: ExportRequest) -> str:
-    """Returns the charset that the request asks of the platform. UTF-8 is the assumed default (undocumented)."""
-    return getattr(request.export, "charset", None) or "UTF-8"
+def _charset_of(request: ExportRequest) -> str | None:
+    """Returns the charset that the request asks of the platform."""
+    return getattr(request.export, "charset", None)

@@ -12,7 +12,8 @@ from typing import Protocol
 
 from export_worker.platforms.base import Receiver
 from export_worker.s3.threads import run_in_thread
-from export_worker.transfer.source import SNIFF_BYTES, ValidatedSource, refuse_html
+from export_worker.transfer.error_pages import SNIFF_BYTES
+from export_worker.transfer.source import ValidatedSource
 from export_worker.transfer.transforms.base import Transform
 
 TRANSFORM_BYTES = 256 * 1024
@@ -62,7 +63,7 @@ class StreamReader:
 
 
 class DirectReader:
-    """Lets the socket write into the buffer. Only HTML is refused, since its body is longer than other error pages.
+    """Lets the socket write into the buffer. Only a page of markup or JSON is refused: its body is longer than others.
 
     Args:
         receiver: Nothing has been read from it.
@@ -74,18 +75,19 @@ class DirectReader:
         self._receiver = receiver
         self._bandwidth = source.bandwidth
         self._rate = source.rate
+        self._error_pages = source.error_pages
         self._at_start = not source.is_rest
 
     async def fill(self, buffer: memoryview) -> int:
         """See `PartReader`.
 
         Raises:
-            DownloadInvalidError: The body starts like an HTML page.
+            DownloadInvalidError: The body starts like an error page.
         """
         filled = await self._receive(buffer)
         if self._at_start:
             self._at_start = False
-            refuse_html(bytes(buffer[: min(filled, SNIFF_BYTES)]))
+            self._error_pages.check_beginning(bytes(buffer[: min(filled, SNIFF_BYTES)]))
         return filled
 
     async def at_end(self) -> bool:

@@ -73,7 +73,7 @@ def build_storage(
 
     Args:
         stack: Ends the threads when it is closed.
-        redactor: Masks the credentials that are fetched.
+        redactor: Masks the credentials that are fetched, and secrets in error pages.
 
     Raises:
         ConfigError: boto3 refuses the settings.
@@ -98,7 +98,7 @@ def build_storage(
         return S3Store(client, executor, instrument)
 
     def writer(store: S3Store, per_connection: dict[str, ExportWriter]) -> ExportWriter:
-        engine = TransferEngine(store, parts_in_flight=config.transfer.parts_in_flight, pool=pool)
+        engine = TransferEngine(store, parts_in_flight=config.transfer.parts_in_flight, pool=pool, redactor=redactor)
         return ExportWriter(engine, layout, per_connection)
 
     own_stores = {

@@ -68,6 +68,7 @@ class StoreGate:
         self._checked_at_s, self._result = float("-inf"), CheckResult()
         self._is_refused = False
         self._is_watched = False
+        self._reopened_at_s = float("-inf")
         self._failed: set[str] = set()
         self._refused: deque[str] = deque(maxlen=REFUSED_MAX)
         self._needs_trial = False
@@ -103,8 +104,13 @@ class StoreGate:
         elif not self._needs_trial:
             self.open()
 
-    async def judge(self, export_id: str, error: StorageError) -> StorageError:
-        """Returns the error of a failed transfer: the same, or one that uses no attempt if the store is to blame."""
+    async def judge(self, export_id: str, error: StorageError, since_s: float) -> StorageError:
+        """Returns the error of a failed transfer: the same, or one that uses no attempt if the store is to blame.
+
+        Args:
+            since_s: When the step was claimed, on the monotonic clock. If the store became usable after that, its
+                trouble may have caused the failure.
+        """
         if isinstance(error, ObjectExistsError | IntegrityError):
             return error
         if self.problem is None or self._needs_trial or not self._is_watched:
@@ -112,6 +118,8 @@ class StoreGate:
             self._conclude(export_id, error, result)
         if self.problem is not None:
             return StoragePausedError(f"{self.name}: {self.problem}")
+        if self._reopened_at_s > since_s:
+            return StoragePausedError(f"{self.name} was unusable until a moment ago: {error}")
         if isinstance(error, StorageRefusedError) and export_id not in self._refused:
             self._refused.append(export_id)
             return StoragePausedError(f"{error}; {self.name} can be used now, so the call is repeated once")
@@ -150,6 +158,8 @@ class StoreGate:
         self._failed.clear()
         self._needs_trial = self._trial_is_due = False
         if self.problem is not None:
+            if self.problem != UNCHECKED:
+                self._reopened_at_s = time.monotonic()
             self.problem = None
             self._closed.clear()
             self.usable.set()
@@ -223,10 +233,10 @@ class StoreGates:
             if gate.problem is not None and gate.problem != UNCHECKED
         }
 
-    async def judge(self, connection: str, export_id: str, error: StorageError) -> StorageError:
+    async def judge(self, connection: str, export_id: str, error: StorageError, since_s: float) -> StorageError:
         """See `StoreGate.judge`."""
         gate = self._by_connection.get(connection)
-        return error if gate is None else await gate.judge(export_id, error)
+        return error if gate is None else await gate.judge(export_id, error, since_s)
 
     def stored(self, connection: str) -> None:
         """Notes that a transfer of this connection has stored something."""

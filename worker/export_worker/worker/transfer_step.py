@@ -119,7 +119,8 @@ class TransferStep:
         try:
             yield
         except StorageError as error:
-            judged = await self.gates.judge(_connection_of(held), held.claimed.export.export_id, error)
+            claimed = held.claimed
+            judged = await self.gates.judge(_connection_of(held), claimed.export.export_id, error, claimed.since_s)
             for note in getattr(error, "__notes__", ()) if judged is not error else ():
                 judged.add_note(note)
             raise judged from None

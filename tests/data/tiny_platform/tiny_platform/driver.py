@@ -79,7 +79,7 @@ class TinyDriver:
         redactor.add(token)
         self._client = HttpClient(name, own.base_url, redactor, address_policy=own.address_policy())
         self._auth = StaticAuth(authorization("Bearer", token))
-        self._downloader = Downloader(self._client, self._auth, own.allow_hosts)
+        self._downloader = Downloader(self._client, self._auth, own.allow_hosts, own.file_content_types)
 
     async def submit(self, export: ExportKind) -> Submitted:
         """Starts a job."""

@@ -260,14 +260,6 @@ async def test_body_that_needs_more_than_copying_stays_with_aiohttp(raw_server: 
         assert not (await response.read()).strip(b"\0")
 
 
-async def test_compressed_body_stays_with_aiohttp(raw_server: RawServer) -> None:
-    async def send(writer: asyncio.StreamWriter) -> None:
-        writer.write(head(2 * DIRECT_MIN_BYTES, "Content-Encoding: gzip"))
-
-    async with raw_server.responding(send) as response:
-        assert direct_body("GET /a.csv", response, stall_s=30, progress=lambda _: None) is None
-
-
 async def test_broken_body_stays_with_aiohttp(raw_server: RawServer) -> None:
     async with raw_server.responding(then(sending(b"x", announced=len(BODY)), resetting)) as response:
         while response.connection is not None and response.content.exception() is None:

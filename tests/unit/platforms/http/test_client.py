@@ -222,7 +222,7 @@ async def test_refused_connection_raises_unavailable() -> None:
     [
         (b"", PlatformUnavailableError),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{", PlatformUnavailableError),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Encoding: gzip\r\n\r\nabc", PlatformUnavailableError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Encoding: gzip\r\n\r\nabc", PlatformMalformedError),
         (b"it is not HTTP\r\n\r\n", PlatformMalformedError),
         (b"HTTP/1.1 200 OK\r\nContent-Length: minus\r\n\r\n", PlatformMalformedError),
     ],

@@ -146,6 +146,10 @@ async def test_secret_in_error_page_is_masked() -> None:
         ("application/json", "a.csv"),
         ("application/json", "json"),
         ("application/problem+json", "a.csv"),
+        ("application/xml", "a.csv"),
+        ("text/xml", "a.json"),
+        ("application/xhtml+xml", "a.csv"),
+        ("image/svg+xml", "a"),
     ],
 )
 async def test_error_page_with_status_200_raises_invalid(content_type: str, name: str) -> None:
@@ -155,6 +159,22 @@ async def test_error_page_with_status_200_raises_invalid(content_type: str, name
     assert type(error) is DownloadInvalidError
     assert str(error).endswith("where a file was announced: sorry, ***")
     assert error.retryable
+
+
+@pytest.mark.parametrize(("content_type", "name"), [("application/xml", "a.XML"), ("text/html", "a.htm")])
+async def test_markup_is_accepted_for_its_file(content_type: str, name: str) -> None:
+    async with ScriptedServer() as server:
+        server.on("/download", replied("<a/>", content_type=content_type))
+        assert await fetch(server.url, name=name) == b"<a/>"
+
+
+@pytest.mark.parametrize("content_type", ["text/html; charset=gbk", "Application/JSON"])
+async def test_media_type_that_the_connection_allows_is_accepted(content_type: str) -> None:
+    allowed = ("Text/HTML", "application/json")
+    async with ScriptedServer() as server, downloader(server.url, file_content_types=allowed) as files:
+        server.on("/download", replied("a,b", content_type=content_type))
+        async with files.open(URL(server.url + FILE, encoded=True), "a.csv") as download:
+            assert await read(download) == b"a,b"
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.JSON", "a.jsonl", "a.ndjson"])

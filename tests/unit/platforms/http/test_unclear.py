@@ -80,7 +80,7 @@ async def test_response_above_the_size_limit_is_unclear() -> None:
 RESPONSES = {
     "disconnect after the request": b"",
     "no HTTP": b"SSH-2.0-OpenSSH\r\n\r\n",
-    "head above the limit": OK_HEAD + b"X-Trace: " + b"a" * 9000 + b"\r\nContent-Length: 2\r\n\r\n{}",
+    "head above the limit": OK_HEAD + b"X-Trace: " + b"a" * 70_000 + b"\r\nContent-Length: 2\r\n\r\n{}",
     "cut body": OK_HEAD + b"Content-Length: 100\r\n\r\n{",
     "cut compressed body": OK_HEAD + b"Content-Encoding: gzip\r\nContent-Length: 9\r\n\r\n" + gzip.compress(b"{}")[:9],
 }

@@ -139,8 +139,8 @@ def test_error_message_contains_code_of_envelope() -> None:
         rows(EnvelopeLines(["id"]), {"code": "QUERY_TIMEOUT", "message": "too long"})
 
 
-def test_response_without_envelopes_raises_invalid() -> None:
-    with pytest.raises(DownloadInvalidError, match="bad gateway"):
+def test_response_without_envelopes_raises_invalid_and_quotes_no_line() -> None:
+    with pytest.raises(DownloadInvalidError, match=r"no line that could be parsed: its first line has 11 bytes$"):
         rows(EnvelopeLines(["id"]), b"", b"bad gateway")
 
 

@@ -143,7 +143,22 @@ def test_operation_id_of_query_survives_formatting_and_parsing(task: str, cluste
     assert parse_operation_id(str(query)) == query
 
 
-@pytest.mark.parametrize("page", [b"Internal Server Error\n", b"1,2\nService Unavailable\n", b"1,2,3\n"])
-def test_message_among_rows_raises_invalid(page: bytes) -> None:
-    with pytest.raises(DownloadInvalidError, match="does not have 2 columns"):
-        converted(CsvTable(COLUMNS), [page], [4])
+@pytest.mark.parametrize(
+    ("page", "row", "values"),
+    [
+        (b"Internal Server Error\n", 1, 1),
+        (b"1,2\nService Unavailable\n", 2, 1),
+        (b"1,2,3\n", 1, 3),
+        (b"1,2\n3\n4,5,6\n", 2, 1),
+        (b'1,"a,b"\n"x","y","z"\n', 2, 3),
+        (b'1,"two\nlines, and a comma"\n2,"two\nlines",3\n', 2, 3),
+        (b'1,2\n\n"alice@example.cn"\n', 2, 1),
+    ],
+)
+@pytest.mark.parametrize("cuts", [[1] * 90, [4], [1000]])
+def test_row_with_another_number_of_values_is_refused_by_its_number_and_not_quoted(
+    page: bytes, row: int, values: int, cuts: list[int]
+) -> None:
+    with pytest.raises(DownloadInvalidError) as caught:
+        converted(CsvTable(COLUMNS), [page], cuts)
+    assert str(caught.value) == f"row {row} of the result has {values} values for 2 columns"

@@ -228,8 +228,8 @@ def test_value_that_does_not_fit_its_type_is_reported_with_row_and_column(
 @pytest.mark.parametrize(
     ("text", "types", "expected"),
     [
-        ("", {}, "the file has no header"),
-        ("\r\n\n", {}, "the file has no header"),
+        ("", {}, "the file is empty, so nothing names Parquet's columns; set output.schema"),
+        ("\r\n\n", {}, "the file is empty, so nothing names Parquet's columns; set output.schema"),
         ("a,b,a\n", {}, "the header names the column 'a' twice"),
         (f"{'x' * 81},{'x' * 81}", {}, f"the header names the column '{'x' * 80}…' twice"),
         ("a,,\n", {}, "the header names the column '' twice"),
@@ -264,6 +264,20 @@ def test_header_longer_than_a_block_is_refused() -> None:
 def test_header_alone_becomes_a_table_without_rows() -> None:
     table = table_of('id,"a ""b"""', {"id": "int64"})
     assert (table.column_names, len(table), str(table.schema.types[0])) == (["id", 'a "b"'], 0, "int64")
+
+
+@pytest.mark.parametrize("text", ["", "\r\n\n"])
+def test_empty_file_with_a_schema_becomes_a_table_without_rows(text: str) -> None:
+    table = table_of(text, {"id": "int64", "城市": "string"})
+    assert (table.column_names, len(table)) == (["id", "城市"], 0)
+    assert [str(kind) for kind in table.schema.types] == ["int64", "string"]
+
+
+def test_null_values_are_null_in_columns_with_a_type_and_text_in_others() -> None:
+    text = "i,s,plain\nNULL,\\N,NULL\n7,x,\\N\n-,NULL,\n"
+    nulls = ["NULL", "\\N", "-"]
+    stored = run(CsvToParquet({"i": "int64", "s": "string"}, null_values=nulls), [text.encode()])
+    assert rows_of(read(stored)) == [[None, None, "NULL"], [7, "x", "\\N"], [None, None, ""]]
 
 
 @pytest.mark.parametrize(("compression", "codec"), [("none", "UNCOMPRESSED"), ("gzip", "GZIP"), ("zstd", "ZSTD")])

@@ -80,7 +80,7 @@ class GrowingioDriver:
         )
         self._auth = growingio_auth(name, own, self._client)
         self._graphql = GraphQL(self._client, self._auth)
-        self._downloader = Downloader(self._client, self._auth, own.allow_hosts)
+        self._downloader = Downloader(self._client, self._auth, own.allow_hosts, own.file_content_types)
 
     async def submit(self, export: ExportKind) -> Submitted:
         """Starts the job. Its id is opaque. The `id` in a `jobResult` response is a different one and is not used.

@@ -83,7 +83,7 @@ class GrowingioRestDriver:
             name, own.base_url, redactor, address_policy=own.address_policy(), answer_max_kib=own.answer_max_kib
         )
         self._auth = growingio_rest_auth(name, own, self._client)
-        self._downloader = Downloader(self._client, self._auth, own.allow_hosts)
+        self._downloader = Downloader(self._client, self._auth, own.allow_hosts, own.file_content_types)
 
     async def submit(self, export: ExportKind) -> Submitted:
         """Starts the job. The response has an id and no stage.

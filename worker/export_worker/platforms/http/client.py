@@ -19,6 +19,7 @@ from export_worker.egress.address_policy import AddressPolicy
 from export_worker.egress.connector import PolicyConnector, origin
 from export_worker.errors import PlatformMalformedError, PlatformUnavailableError
 from export_worker.platforms.http.bodies import ERROR_BODY_MAX_BYTES, read_up_to
+from export_worker.platforms.http.codings import CodingError, UnknownCodingError
 from export_worker.platforms.http.delivery import Delivery, delivery_trace
 from export_worker.platforms.http.responses import HttpResponse, error_for, json_value, one_line
 from export_worker.platforms.http.urls import parse_base_url, with_query
@@ -67,6 +68,11 @@ class Credential:
 
 
 ANONYMOUS = Credential()
+IDENTITY: Mapping[str, str] = MappingProxyType({"Accept-Encoding": "identity"})
+"""Asks for a body without coding: neither the number of coded bytes nor their checksum is that of the file."""
+HEAD_FIELD_MAX_BYTES = 64 * 1024
+HEAD_FIELDS_MAX = 300
+"""Signed links, cookies and security policies make long heads. aiohttp's limits are 8,190 bytes and 128 fields."""
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -211,7 +217,7 @@ class HttpClient:
                 url,
                 json=call.json,
                 data=call.form if call.data is None else call.data,
-                headers={**own_headers, **credential.headers},
+                headers={**own_headers, **IDENTITY, **credential.headers},
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=CONNECT_TIMEOUT_S),
                 trace_request_ctx=delivery,
@@ -244,8 +250,7 @@ class HttpClient:
         async with asyncio.timeout(self.read_timeout_s):
             return await self._session().get(
                 credential.add_to(url),
-                # Compressed bytes are not those of the file: neither their number nor their checksum can be compared.
-                headers={"Accept-Encoding": "identity", **headers, **credential.headers},
+                headers={**IDENTITY, **headers, **credential.headers},
                 allow_redirects=False,
                 read_bufsize=DOWNLOAD_BUFFER_BYTES,
                 timeout=_pauses(self.read_timeout_s),
@@ -265,7 +270,7 @@ class HttpClient:
                 credential.add_to(with_query(self.url(call.path), call.query)),
                 json=call.json,
                 data=call.form,
-                headers=credential.headers,
+                headers={**IDENTITY, **credential.headers},
                 allow_redirects=False,
                 read_bufsize=DOWNLOAD_BUFFER_BYTES,
                 timeout=_pauses(call.timeout_s),
@@ -291,7 +296,7 @@ class HttpClient:
         except TimeoutError:
             message = f"{call}: no response within the timeout"
             raise PlatformUnavailableError(message, unclear=delivery.unclear) from None
-        except aiohttp.ClientResponseError as error:
+        except (aiohttp.ClientResponseError, CodingError, UnknownCodingError) as error:
             raise PlatformMalformedError(f"{call}: {self.reason(error)}", unclear=delivery.unclear) from None
         except (aiohttp.ClientError, OSError) as error:
             raise PlatformUnavailableError(f"{call}: {self.reason(error)}", unclear=delivery.unclear) from None
@@ -300,6 +305,10 @@ class HttpClient:
         """Returns what failed, in one line without URLs."""
         if isinstance(error, aiohttp.InvalidURL):
             return "the URL cannot be used"
+        if isinstance(error, CodingError):
+            return f"the body is not whole: {error}"
+        if isinstance(error, UnknownCodingError):
+            return f"the body has a coding that cannot be undone: {one_line(str(error), self.redactor)}"
         if isinstance(error, aiohttp.ClientResponseError):
             return f"the response is not valid HTTP: {one_line(error.message, self.redactor)}"
         return one_line(str(error), self.redactor) or type(error).__name__
@@ -317,6 +326,10 @@ class HttpClient:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "export-worker"},
                 trace_configs=[delivery_trace()],
+                auto_decompress=False,  # see `codings`
+                max_line_size=HEAD_FIELD_MAX_BYTES,
+                max_field_size=HEAD_FIELD_MAX_BYTES,
+                max_headers=HEAD_FIELDS_MAX,
             )
         return self._opened
 

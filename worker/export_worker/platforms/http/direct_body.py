@@ -152,8 +152,8 @@ def direct_body(
 
     Args:
         label: Method and URL of the download, for messages.
-        response: A response whose body has not been read. It yields nothing afterwards; closing it closes the
-            connection.
+        response: A response whose body has not been read and has no coding to undo. It yields nothing afterwards;
+            closing it closes the connection.
         stall_s: Longest time without a byte.
         progress: Called with the number of bytes that were just received.
 
@@ -162,8 +162,8 @@ def direct_body(
         unchanged then.
     """
     total_bytes, connection = response.content_length, response.connection
-    framed = {"Transfer-Encoding", "Content-Encoding"} & set(response.headers)
-    if total_bytes is None or total_bytes < DIRECT_MIN_BYTES or framed or connection is None:
+    is_framed = "Transfer-Encoding" in response.headers
+    if total_bytes is None or total_bytes < DIRECT_MIN_BYTES or is_framed or connection is None:
         return None
     protocol = connection.protocol
     if protocol is None or protocol.transport is None or response.content.exception() is not None:

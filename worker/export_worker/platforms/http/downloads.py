@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from urllib.parse import quote
 
 import aiohttp
@@ -29,6 +30,7 @@ from export_worker.platforms.http.client import (
     Credential,
     HttpClient,
 )
+from export_worker.platforms.http.codings import CodingError, UnknownCodingError, codings_of, decoded
 from export_worker.platforms.http.direct_body import direct_body
 from export_worker.platforms.http.ranges import is_requested_range, range_headers, validator_of
 from export_worker.platforms.http.responses import HttpResponse, error_for, one_line
@@ -43,9 +45,8 @@ EXPANSION_FREE_BYTES = 16 * 1024 * 1024
 """The ratio is not checked below this size: a small file of zeroes is harmless."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_READABLE_CODINGS = frozenset({"gzip", "deflate"})
-"""Codings that aiohttp decodes without further packages. A body in another coding would be stored undecoded."""
-_JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
+_JSON_SUFFIXES = frozenset((".json", ".jsonl", ".ndjson"))
+_MARKUP_SUFFIXES = frozenset((".xml", ".html", ".htm", ".xhtml", ".svg"))
 _URL_PUNCTUATION = "%:/?#[]@!$&'()*+,;=~"
 
 
@@ -53,11 +54,18 @@ class HttpDownload:
     """A download whose head has been checked. See `platforms.base.Download`."""
 
     def __init__(
-        self, label: str, response: aiohttp.ClientResponse, client: HttpClient, resume_point: ResumePoint | None = None
+        self,
+        label: str,
+        response: aiohttp.ClientResponse,
+        client: HttpClient,
+        *,
+        codings: Sequence[str] = (),
+        resume_point: ResumePoint | None = None,
     ) -> None:
         self._label = label
         self._response = response
         self._client = client
+        self._codings = codings
         self._resume_point = resume_point
 
     @property
@@ -68,14 +76,16 @@ class HttpDownload:
     @property
     def validator(self) -> str | None:
         """Validator of the response, or None if the body is encoded; see `ranges.validator_of`."""
-        return None if _codings(self._response) else validator_of(self._response.headers)
+        return None if self._codings else validator_of(self._response.headers)
 
     @property
     def total_bytes(self) -> int | None:
         """Length of the whole file; None when the server announced none, or only that of the compressed body."""
         if self._resume_point is not None:
             return self._resume_point.total_bytes
-        return None if _codings(self._response) else self._response.content_length
+        # Beside a transfer coding, a length is to be ignored (RFC 9112, 6.3).
+        is_framed = "Transfer-Encoding" in self._response.headers
+        return None if self._codings or is_framed else self._response.content_length
 
     @property
     def content_type(self) -> str:
@@ -96,7 +106,7 @@ class HttpDownload:
         done_bytes = self.offset_bytes
         closed = self._closed()
         with _translate_interruptions(self._label, self._client):
-            async for chunk in self._response.content.iter_any():
+            async for chunk in decoded(self._response.content.iter_any(), self._codings):
                 done_bytes += len(chunk)
                 self._check_expansion(done_bytes - self.offset_bytes)
                 yield chunk
@@ -108,6 +118,8 @@ class HttpDownload:
 
     def receiver(self, progress: Callable[[int], None]) -> Receiver | None:
         """See `platforms.base.Direct`."""
+        if self._codings:
+            return None
         return direct_body(self._label, self._response, stall_s=self._client.read_timeout_s, progress=progress)
 
     def _check_expansion(self, done_bytes: int) -> None:
@@ -148,12 +160,16 @@ class Downloader:
         client: Client of the connection.
         auth: Provides the credential for the connection's own origin.
         allow_hosts: Further hosts that a download may come from, each as `host` or `host:port`.
+        file_content_types: Media types of error pages that this platform also sends with files.
     """
 
-    def __init__(self, client: HttpClient, auth: Auth, allow_hosts: Sequence[str]) -> None:
+    def __init__(
+        self, client: HttpClient, auth: Auth, allow_hosts: Sequence[str], file_content_types: Sequence[str] = ()
+    ) -> None:
         self._client = client
         self._auth = auth
         self._own_origin = origin(client.base_url)
+        self._file_content_types = frozenset(name.lower() for name in file_content_types)
         self._allowed = frozenset(host.lower() for host in allow_hosts)
 
     @asynccontextmanager
@@ -164,7 +180,8 @@ class Downloader:
 
         Args:
             url: Complete URL, built with `encoded=True`; it is sent unchanged.
-            file_name: A JSON response counts as an error page unless this name ends in .json, .jsonl or .ndjson.
+            file_name: A JSON response counts as an error page unless this name ends in .json, .jsonl or .ndjson. XML
+                and HTML count as one unless the name has their extension.
             resume_point: Where to resume. The whole file is opened if the server cannot resume or has another version.
 
         Raises:
@@ -172,7 +189,7 @@ class Downloader:
             PlatformError: No response, an error status, or a refused credential.
         """
         head = await self._open(url, NO_HEADERS if resume_point is None else range_headers(resume_point))
-        if resume_point is not None and not is_requested_range(head.response, resume_point):
+        if resume_point is not None and not is_requested_range(head.response, resume_point, file_name):
             resume_point = None
             if head.response.status in {206, 416}:
                 # The response is neither the requested range nor the whole file.
@@ -180,7 +197,8 @@ class Downloader:
                 head = await self._open(url, NO_HEADERS)
         try:
             await self._check(head, file_name, 200 if resume_point is None else 206)
-            yield HttpDownload(head.label, head.response, self._client, resume_point)
+            codings = self._codings(head, file_name)
+            yield HttpDownload(head.label, head.response, self._client, codings=codings, resume_point=resume_point)
         finally:
             head.response.close()
 
@@ -239,14 +257,19 @@ class Downloader:
         """Raises an error unless the response is a file."""
         if head.response.status != expected_status:
             raise await self._error_for(head)
-        if unreadable := _codings(head.response) - _READABLE_CODINGS:
-            coding = self._clean(min(unreadable))
-            raise DownloadInvalidError(f"{head.label}: has a content coding that was not requested: {coding}")
         media_type = _media_type(head.response)
-        is_json = media_type in {"application/json", "text/json"} or media_type.endswith("+json")
-        if _is_html(media_type) or (is_json and not file_name.lower().endswith(_JSON_SUFFIXES)):
+        if media_type not in self._file_content_types and _is_page(media_type, file_name):
             what = self._clean(media_type)
-            raise DownloadInvalidError(f"{head.label}: {what} where a file was announced{await self._excerpt(head)}")
+            excerpt = await self._excerpt(head)
+            raise DownloadInvalidError(
+                f"{head.label}: {what}, which is not in file_content_types, where a file was announced{excerpt}"
+            )
+
+    def _codings(self, head: _Head, file_name: str) -> tuple[str, ...]:
+        try:
+            return codings_of(head.response, file_name)
+        except UnknownCodingError as error:
+            raise DownloadInvalidError(f"{head.label}: {self._client.reason(error)}") from None
 
     async def _error_for(self, head: _Head) -> Exception:
         status = head.response.status
@@ -295,18 +318,17 @@ def _target(head: _Head) -> URL:
     return target
 
 
-def _codings(response: aiohttp.ClientResponse) -> set[str]:
-    """Returns the content codings of the response, without `identity`."""
-    names = {name.strip().lower() for name in response.headers.get("Content-Encoding", "").split(",")}
-    return names - {"", "identity"}
-
-
 def _media_type(response: aiohttp.ClientResponse) -> str:
     return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
-def _is_html(media_type: str) -> bool:
-    return media_type in {"text/html", "application/xhtml+xml"}
+def _is_page(media_type: str, file_name: str) -> bool:
+    """Whether a media type is that of an error page, for a file of this name."""
+    extension = PurePosixPath(file_name.lower()).suffix
+    if media_type in {"application/json", "text/json"} or media_type.endswith("+json"):
+        return extension not in _JSON_SUFFIXES
+    is_markup = media_type in {"text/html", "text/xml", "application/xml"} or media_type.endswith("+xml")
+    return is_markup and extension not in _MARKUP_SUFFIXES
 
 
 @contextmanager
@@ -316,5 +338,5 @@ def _translate_interruptions(label: str, client: HttpClient) -> Iterator[None]:
         yield
     except TimeoutError:
         raise DownloadInterruptedError(f"{label}: the body stalled") from None
-    except (aiohttp.ClientError, OSError) as error:
+    except (aiohttp.ClientError, CodingError, OSError) as error:
         raise DownloadInterruptedError(f"{label}: {client.reason(error)}") from None

@@ -7,11 +7,12 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 
 from export_worker.platforms.base import ResumePoint
+from export_worker.platforms.http.codings import UnknownCodingError, codings_of
 
 LAST_MODIFIED_AGE_S = 1.0
 """A file may change twice within the second that Last-Modified states. A later Date shows that the second is over."""
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,20})-([0-9]{1,20})/([0-9]{1,20})")
 
 
 def validator_of(headers: Mapping[str, str]) -> str | None:
@@ -41,12 +42,12 @@ def range_headers(resume_point: ResumePoint) -> dict[str, str]:
     return {"Range": f"bytes={resume_point.offset_bytes}-", "If-Range": resume_point.validator}
 
 
-def is_requested_range(response: aiohttp.ClientResponse, resume_point: ResumePoint) -> bool:
-    """Returns whether the response is exactly the requested rest.
+def is_requested_range(response: aiohttp.ClientResponse, resume_point: ResumePoint, file_name: str) -> bool:
+    """Returns whether the response is exactly the requested rest of the file with this name.
 
     The check is needed because some servers support Range but ignore If-Range.
     """
-    if response.status != 206 or response.headers.get("Content-Encoding", "identity").lower() != "identity":
+    if response.status != 206 or not _has_plain_body(response, file_name):
         return False
     content_range = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
     total_bytes = resume_point.total_bytes
@@ -57,3 +58,10 @@ def is_requested_range(response: aiohttp.ClientResponse, resume_point: ResumePoi
         return response.headers.get("ETag") == resume_point.validator
     # A response to If-Range does not have to repeat Last-Modified.
     return response.headers.get("Last-Modified", resume_point.validator) == resume_point.validator
+
+
+def _has_plain_body(response: aiohttp.ClientResponse, file_name: str) -> bool:
+    try:
+        return not codings_of(response, file_name)
+    except UnknownCodingError:
+        return False

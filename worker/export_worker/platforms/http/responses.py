@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from export_worker.credentials import Redactor
+from export_worker.credentials import EXCERPT_CHARACTERS, Redactor
 from export_worker.errors import (
     AuthFailedError,
     PlatformError,
@@ -23,14 +23,8 @@ from export_worker.errors import (
     PlatformUnavailableError,
 )
 
-EXCERPT_CHARS = 300
-"""Longest excerpt of a body in a message: enough for the sentence in a JSON error, short enough for one log line."""
-MESSAGE_BODY_BYTES = 16 * 1024
-"""Bytes of a body from which the excerpt is taken: masking the secrets in a long body would block the event loop."""
 RETRY_AFTER_MAX_S = 3600.0
 """Longest accepted Retry-After: a gateway that asks for a wait until next year must not block an export."""
-
-_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +46,9 @@ class HttpResponse:
     starts_work: bool = False
 
 
-def one_line(text: str, redactor: Redactor, limit: int = EXCERPT_CHARS) -> str:
-    """Returns the text on one line, without control characters and known secrets, cut to `limit` characters.
-
-    Secrets are masked before the text is cut, because half a secret would not be recognized.
-    """
-    printable = _UNPRINTABLE.sub(" ", text.encode(errors="replace").decode())
-    masked = redactor.text(printable).strip()
-    return masked if len(masked) <= limit else masked[: limit - 1] + "…"
+def one_line(text: str, redactor: Redactor, limit: int = EXCERPT_CHARACTERS) -> str:
+    """Returns the text on one line, without control characters and known secrets, cut to `limit` characters."""
+    return redactor.excerpt(text, limit)
 
 
 def storable_text(value: Any, limit_chars: int) -> str | None:
@@ -163,6 +152,6 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
 
 
 def _message(response: HttpResponse, what: str, redactor: Redactor) -> str:
-    excerpt = one_line(response.body[:MESSAGE_BODY_BYTES].decode(errors="replace"), redactor)
+    excerpt = one_line(response.body.decode(errors="replace"), redactor)
     message = f"{response.call}: the response {what}"
     return f"{message}: {excerpt}" if excerpt else message

@@ -64,7 +64,7 @@ class Listing:
         """
         value = row.get(self.key)
         if isinstance(value, bool) or not _NUMBER.fullmatch(str(value)):
-            raise DownloadInvalidError(f"a row of the response has no whole number as {self.key}: {_excerpt(row)}")
+            raise DownloadInvalidError(f"a row of the response has no whole number as {self.key}")
         return int(str(value))
 
 
@@ -77,6 +77,10 @@ def identifier(name: str) -> str:
     if not name or _UNQUOTABLE.search(name):
         raise PlatformRefusedError(f"{name!r} cannot be the name of a column or table")
     return f"`{name}`"
+
+
+_MESSAGE_FIELDS = ("code", "error", "message", "request_id", "error_info", "return_code")
+"""The fields of the platform's errors (section "error codes" of its documents)."""
 
 
 class LineReader(Protocol):
@@ -109,7 +113,7 @@ class JsonLines:
             return []
         value = _json(line)
         if not isinstance(value, dict) or (self._key is not None and self._key not in value):
-            raise DownloadInvalidError(f"a line of the response is no row: {_excerpt(value)}")
+            raise DownloadInvalidError(f"a line of the response is no row{_message_of(value)}")
         return [value]
 
     def end(self) -> None:
@@ -131,7 +135,7 @@ class TextLines:
         cells = text.split("\t")
         if self._header is None:
             if self._key not in cells:
-                raise DownloadInvalidError(f"the response does not begin with a header: {_excerpt(text)}")
+                raise DownloadInvalidError(f"the response does not begin with a header that has {self._key}")
             self._header = cells
             return []
         if len(cells) != len(self._header):
@@ -166,21 +170,23 @@ class EnvelopeLines:
         envelope = _json(text)
         code = envelope.get("code")
         if code != "SUCCESS":
-            raise DownloadInvalidError(f"the response has a line with code {_excerpt(code)}: {_excerpt(envelope)}")
+            raise DownloadInvalidError(f"the response has a line with an error{_message_of(envelope)}")
         data = envelope.get("data")
         return self._rows_of(data) if isinstance(data, dict) else []
 
     def end(self) -> None:
         """Refuses a response that has other lines but no envelope: it is an error page."""
         if self._first_other_line and not self._has_envelope:
-            excerpt = _excerpt(self._first_other_line)
-            raise DownloadInvalidError(f"the response has no line that could be parsed: {excerpt}")
+            size = len(self._first_other_line)
+            raise DownloadInvalidError(
+                f"the response has no line that could be parsed: its first line has {size} bytes"
+            )
 
     def _rows_of(self, data: dict[str, Any]) -> list[Row]:
         columns, values = data.get("columns") or self._columns, data.get("data") or []
         are_lists = isinstance(columns, list) and isinstance(values, list)
         if not are_lists or not all(isinstance(name, str) for name in columns):
-            raise DownloadInvalidError(f"the data of a line cannot be parsed: {_excerpt(data)}")
+            raise DownloadInvalidError("the data of a line cannot be parsed")
         # A row with NULLs may list fewer columns than were selected. Such a list applies to its own line only.
         if len(columns) >= len(self._columns):
             self._columns = columns
@@ -190,7 +196,7 @@ class EnvelopeLines:
 
 def _named(columns: list[str], row: list[Any]) -> Row:
     if len(columns) != len(row):
-        raise DownloadInvalidError(f"a row has {len(row)} values for {len(columns)} columns: {_excerpt(row)}")
+        raise DownloadInvalidError(f"a row has {len(row)} values for {len(columns)} columns")
     return dict(zip(columns, row, strict=True))
 
 
@@ -198,18 +204,21 @@ def _json(line: bytes) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
-        raise DownloadInvalidError(f"a line of the response is invalid JSON: {_excerpt(line)}") from None
+        raise DownloadInvalidError("a line of the response is invalid JSON") from None
 
 
 def _text(line: bytes) -> str:
     try:
         return line.decode().rstrip("\r")
     except UnicodeDecodeError:
-        raise DownloadInvalidError(f"a line of the response is no UTF-8: {_excerpt(line)}") from None
+        raise DownloadInvalidError("a line of the response is no UTF-8") from None
 
 
-def _excerpt(value: Any) -> str:
-    """Returns the whole value as a text. The caller cuts it after masking secrets: half a secret is not recognized."""
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _message_of(value: Any) -> str:
+    """Returns the error in a platform's answer, for a message; empty if it has none. Rows of users are never quoted.
+
+    The whole text is returned. The caller cuts it after masking secrets: half a secret is not recognized.
+    """
+    fields = value if isinstance(value, dict) else {}
+    shown = {name: fields[name] for name in _MESSAGE_FIELDS if isinstance(fields.get(name), str | int)}
+    return f": {json.dumps(shown, ensure_ascii=False)}" if shown else ""

@@ -11,6 +11,7 @@ import aiohttp
 from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
 from export_worker.platforms.http.bodies import read_error_page
 from export_worker.platforms.http.client import Auth, Call, HttpClient
+from export_worker.platforms.http.codings import CodingError, UnknownCodingError, body_of
 from export_worker.platforms.http.responses import HttpResponse, error_for, one_line
 from export_worker.platforms.sensorsdata.sql import LineReader, Listing, Row
 
@@ -75,7 +76,9 @@ class QueryClient:
                 raise DownloadInvalidError(one_line(f"{call}: {error}", self._client.redactor)) from None
             except TimeoutError:
                 raise DownloadInterruptedError(f"{call}: the response stalled") from None
-            except (aiohttp.ClientError, OSError) as error:
+            except UnknownCodingError as error:
+                raise DownloadInvalidError(f"{call}: {self._client.reason(error)}") from None
+            except (aiohttp.ClientError, CodingError, OSError) as error:
                 raise DownloadInterruptedError(f"{call}: {self._client.reason(error)}") from None
 
     @asynccontextmanager
@@ -217,7 +220,7 @@ def _cell(value: Any) -> str:
 async def _lines(response: aiohttp.ClientResponse) -> AsyncGenerator[list[bytes], None]:
     """Yields the lines of a body: after each read, all complete lines. The last line may have no line end."""
     rest = bytearray()
-    async for piece in response.content.iter_any():
+    async for piece in body_of(response):
         *lines, tail = piece.split(b"\n")
         if lines:
             yield [bytes(rest) + lines[0], *lines[1:]]

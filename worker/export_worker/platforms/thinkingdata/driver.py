@@ -70,7 +70,7 @@ class ThinkingdataDriver:
         )
         self._auth = thinkingdata_auth(name, own, redactor)
         self._api = ThinkingdataApi(self._client, self._auth, own)
-        self._downloader = Downloader(self._client, self._auth, own.allow_hosts)
+        self._downloader = Downloader(self._client, self._auth, own.allow_hosts, own.file_content_types)
 
     async def submit(self, export: ExportKind) -> Submitted:
         """Requests a refresh and records the state from before it; or starts the query at once.

@@ -130,9 +130,6 @@ class Table(Protocol):
         """Ends the page and adds its rows to `rows`."""
 
 
-EXCERPT_BYTES = 120
-"""Length of the excerpt of a line that is no row, in the message."""
-
 _OPENING = re.compile(rb'(?:^|,)"')
 _CLOSING = re.compile(rb'(?:[^"]++|"")*+"')
 
@@ -141,18 +138,21 @@ class CsvTable:
     """CSV with one header and one LF after each row. Line ends within quoted values stay unchanged.
 
     Rows are counted according to RFC 4180. If the quotes on a page are not balanced, the page does not follow RFC 4180,
-    and each of its lines counts as a row.
+    and each of its lines counts as a row. A row with another number of values than the header is refused.
     """
 
     content_type = "text/csv"
 
     def __init__(self, columns: Sequence[str]) -> None:
         self._columns = columns
+        self._plain_rows = re.compile(rb"(?:(?:[^,\n]*+,){%d}[^,\n]*+\n)*+" % (len(columns) - 1))
         self.rows = 0
         self._page_rows = 0
         self._page_lines = 0
         self._within = False
         """A quoted value continues on the next line."""
+        self._separators = 0
+        """Commas between the values of the row so far."""
         self._regular = True
 
     @property
@@ -175,7 +175,7 @@ class CsvTable:
         regular = self._regular and not self._within
         self.rows += self._page_rows if regular else self._page_lines
         self._page_rows = self._page_lines = 0
-        self._within, self._regular = False, True
+        self._within, self._regular, self._separators = False, True, 0
 
     def _add_plain(self, lines: bytes) -> bytes:
         """Adds lines without quotes: each non-empty line is a row."""
@@ -183,7 +183,7 @@ class CsvTable:
         if rows.startswith(b"\n") or b"\n\n" in rows:
             rows = b"".join(row + b"\n" for row in rows.split(b"\n") if row)
         count = rows.count(b"\n")
-        if rows.count(b",") != count * (len(self._columns) - 1):
+        if self._plain_rows.fullmatch(rows) is None:
             self._refuse_other_line(rows)
         self._page_rows += count
         self._page_lines += count
@@ -192,9 +192,15 @@ class CsvTable:
     def _refuse_other_line(self, rows: bytes) -> NoReturn:
         """Raises an error for a line that is no row, such as a server's error message, so that it is not stored."""
         separators = len(self._columns) - 1
-        other = next((row for row in rows.split(b"\n") if row and row.count(b",") != separators), rows)
-        excerpt = other[:EXCERPT_BYTES].decode(errors="replace")
-        raise DownloadInvalidError(f"a line of the result does not have {len(self._columns)} columns: {excerpt}")
+        lines = [row for row in rows.split(b"\n") if row]
+        index = next(index for index, row in enumerate(lines) if row.count(b",") != separators)
+        found = lines[index].count(b",") + 1
+        self._refuse(self._page_rows + index + 1, found)
+
+    def _refuse(self, page_row: int, found: int) -> NoReturn:
+        """Refuses a row by its number. Its values are not quoted, since they belong to a user."""
+        number = self.rows + page_row
+        raise DownloadInvalidError(f"row {number} of the result has {found} values for {len(self._columns)} columns")
 
     def _add_line(self, line: bytes) -> bytes:
         plain = line.removesuffix(b"\r")
@@ -205,6 +211,9 @@ class CsvTable:
         if self._within:
             return line + b"\n"
         self._page_rows += 1
+        if self._regular and self._separators != len(self._columns) - 1:
+            self._refuse(self._page_rows, self._separators + 1)
+        self._separators = 0
         return plain + b"\n"
 
     def _ends_within(self, line: bytes) -> bool:
@@ -221,6 +230,7 @@ class CsvTable:
                 position = closing.end()
                 self._regular &= line[position : position + 1] in {b"", b",", b"\r"}
             opening = _OPENING.search(line, position)
+            self._separators += line.count(b",", position, None if opening is None else opening.end())
             if opening is None:
                 return False
             position, within = opening.end(), True

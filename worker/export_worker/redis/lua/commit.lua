@@ -77,13 +77,21 @@ local function save_record()
   end
 end
 
+-- A breaker is forgotten when no call has failed for this time. It must be longer than the waits between attempts.
+local breaker_kept_ms = 600000
+
+local function keep_breaker(breaker)
+  local kept_ms = math.max(breaker_kept_ms, 2 * args.breaker_max_ms)
+  redis.call('PEXPIRE', breaker, math.min(kept_ms, args.retention_ms))
+end
+
 -- Opens a breaker. Each further pause in a row is twice as long.
 local function pause_calls(breaker)
   local doublings = math.min(redis.call('HINCRBY', breaker, 'pauses', 1) - 1, 20)
   local pause_ms = math.min(args.breaker_max_ms, args.breaker_first_ms * 2 ^ doublings)
   redis.call('HSET', breaker, 'until', string.format('%.0f', args.now_ms + pause_ms))
   redis.call('HDEL', breaker, 'probing')
-  redis.call('PEXPIRE', breaker, 2 * args.breaker_max_ms)
+  keep_breaker(breaker)
 end
 
 local function resume_calls(breaker, role)
@@ -109,7 +117,7 @@ end
 local function count_failure()
   local failed = redis.call('HINCRBY', kind_breaker, 'failed:' .. args.export_id, 1)
   local failures = redis.call('HINCRBY', kind_breaker, 'failures', failed == 1 and 1 or 0)
-  redis.call('PEXPIRE', kind_breaker, 2 * args.breaker_max_ms)
+  keep_breaker(kind_breaker)
   local is_open = redis.call('HEXISTS', kind_breaker, 'until') == 1
   if failures >= args.breaker_threshold and (not is_open or (args.spared and failed > 1)) then
     pause_calls(kind_breaker)

@@ -6,13 +6,13 @@ from typing import Protocol
 
 import zstandard
 
-from export_worker.contract.charsets import charset_codec
+from export_worker.contract.charsets import charset
 from export_worker.contract.output import Compression
 from export_worker.errors import TransformError
+from export_worker.transfer.transforms.source_text import DEFAULT_CHARSET, SourceText
 
 _GZIP_WBITS = 31
 """Makes zlib write a gzip frame. The time in its header is 0, so equal input gives equal output."""
-_BOM = "\ufeff"
 
 
 class Transform(Protocol):
@@ -34,12 +34,12 @@ class Transform(Protocol):
 
 
 def build_transform(
-    source_charset: str, target_charset: str | None, compression: Compression = "none"
+    source_charset: str | None, target_charset: str | None, compression: Compression = "none"
 ) -> Transform | None:
     """Returns the transform of one file, or None if the bytes are stored unchanged.
 
     Args:
-        source_charset: Charset of the platform's file.
+        source_charset: Charset that the platform was asked for; None if it was not asked.
         target_charset: Charset of the stored file. None keeps the charset; `source_charset` is then ignored.
         compression: Applied last.
 
@@ -114,68 +114,42 @@ class Zstd:
 class Transcoder:
     """Decodes one charset and encodes another. An invalid byte is an error; it is not replaced by a question mark.
 
-    A byte order mark of the source is removed. The target has one only if its charset requires it (`UTF-16`, `UTF-32`
-    and `UTF-8-SIG`; not `UTF-8` and `UTF-16LE`).
+    Byte order marks at the beginning of the source are removed. The target has one only if its charset requires it
+    (`UTF-16`, `UTF-32` and `UTF-8-SIG`; not `UTF-8` and `UTF-16LE`).
+
+    Args:
+        source_charset: None if the platform was not asked for a charset; see `SourceText`.
     """
 
-    def __init__(self, source_charset: str, target_charset: str) -> None:
-        self._source_charset = source_charset
+    def __init__(self, source_charset: str | None, target_charset: str) -> None:
         self._target_charset = target_charset
         try:
-            source, target = charset_codec(source_charset), charset_codec(target_charset)
+            self._source = SourceText(source_charset)
+            self._encoder = charset(target_charset).encoder()
         except ValueError as error:
-            raise TransformError(f"cannot convert {source_charset} to {target_charset}: {error}") from None
-        self._decoder = source.incrementaldecoder("strict")
-        self._encoder = target.incrementalencoder("strict")
-        self._source = source
-        self._fed_bytes = 0
-        self._at_start = True
+            source = source_charset or DEFAULT_CHARSET
+            raise TransformError(f"cannot convert {source} to {target_charset}: {error}") from None
 
     def feed(self, data: bytes) -> bytes:
         """See `Transform`."""
-        return self._convert(data, final=False)
+        return self._encode(self._source.feed(data), final=False)
 
     def finish(self) -> bytes:
         """See `Transform`."""
-        return self._convert(b"", final=True)
-
-    def _convert(self, data: bytes, *, final: bool) -> bytes:
-        self._fed_bytes += len(data)
-        text = self._decode(data, final=final)
-        if self._at_start and text:
-            self._at_start = False
-            text = text.removeprefix(_BOM)
-        return self._encode(text, final=final)
-
-    def _decode(self, data: bytes, *, final: bool) -> str:
-        try:
-            return self._decoder.decode(data, final)
-        except UnicodeDecodeError as error:
-            # The decoder's input ends with the last byte that was fed, but may begin in an earlier piece.
-            offset = self._fed_bytes - len(error.object) + error.start
-            message = f"the file is not valid {self._source_charset}: byte {offset} is invalid ({error.reason})"
-            raise TransformError(message) from None
-        except UnicodeError as error:
-            message = f"the file is not valid {self._source_charset}: error near byte {self._fed_bytes} ({error})"
-            raise TransformError(message) from None
+        return self._encode(self._source.finish(), final=True)
 
     def _encode(self, text: str, *, final: bool) -> bytes:
         try:
             return self._encoder.encode(text, final)
         except UnicodeEncodeError as error:
             character = f"U+{ord(error.object[error.start]):04X}"
-            offset = max(0, self._fed_bytes - self._source_bytes(error.object[error.start :]))
+            offset = max(0, self._source.fed_bytes - self._source.source_bytes(error.object[error.start :]))
             message = (
                 f"{character} cannot be written in {self._target_charset} "
-                f"(about byte {offset} of the {self._source_charset} source)"
+                f"(about byte {offset} of the {self._source.name} source)"
             )
             raise TransformError(message) from None
         except UnicodeError as error:
-            message = f"the text near byte {self._fed_bytes} cannot be written in {self._target_charset} ({error})"
+            near = self._source.fed_bytes
+            message = f"the text near byte {near} cannot be written in {self._target_charset} ({error})"
             raise TransformError(message) from None
-
-    def _source_bytes(self, text: str) -> int:
-        """Returns about how many bytes a text takes in the source; exact enough for a message."""
-        encoder = self._source.incrementalencoder("replace")
-        encoder.encode("")  # removes the byte order mark from the count, if the charset has one
-        return len(encoder.encode(text, final=True))

@@ -14,7 +14,7 @@ thread.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import StringIO
 
@@ -50,10 +50,16 @@ class TablePart:
 
 
 class CsvTables:
-    """Parses one CSV file in UTF-8 whose first row is the header. The division into tables depends only on the file."""
+    """Parses one CSV file in UTF-8 whose first row is the header. The division into tables depends only on the file.
 
-    def __init__(self) -> None:
+    Args:
+        names_if_empty: The names of the columns of a file without a header, which has no rows either. If there are
+            none, such a file is refused.
+    """
+
+    def __init__(self, names_if_empty: Iterable[str] = ()) -> None:
         self.names: list[str] = []
+        self._names_if_empty = list(names_if_empty)
         self._buffer = bytearray()
         self._wanted_bytes = BLOCK_BYTES
         self._rows = 0
@@ -73,6 +79,9 @@ class CsvTables:
         """Yields the rest after the end of the file. Raises what `feed` raises, also if a quoted field is open."""
         text = bytes(self._buffer)
         self._buffer.clear()
+        if not self.names and self._names_if_empty and not text.strip(b"\r\n"):
+            self.names = self._names_if_empty
+            return
         if not self.names:
             self.names = _header(text, is_whole=True)
         block = _parse(memoryview(text), self.names)
@@ -125,7 +134,7 @@ def _header(text: bytes, *, is_whole: bool) -> list[str]:
     except csv.Error as error:
         raise TransformError(f"the header of the file cannot be read ({error})") from None
     if names is None:
-        raise TransformError("the file has no header, so there are no names for Parquet's columns")
+        raise TransformError("the file is empty, so nothing names Parquet's columns; set output.schema")
     if len(names) > COLUMNS_MAX or not (is_whole or lines.read(1)):
         raise TransformError(f"the header has more than {COLUMNS_MAX} names or {BLOCK_BYTES} bytes")
     seen = set[str]()

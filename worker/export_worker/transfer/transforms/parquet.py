@@ -6,7 +6,8 @@ of 100 MiB and of 400 MiB). Parquet also needs a footer at the end: about 120 by
 3 MB for 10 GiB of 20 columns. For CPU time see `csv_tables`.
 
 A column without a type in `output.schema` is text: its values are unchanged, and an empty value stays empty. In a
-column with a type, including `string`, an empty value is null, and Arrow parses the others:
+column with a type, including `string`, an empty value and each of `output.null_values` is null, and Arrow parses the
+others:
 
     int64       decimal digits, optionally after a minus
     float64     such as 1, -1.5, 1e-3, nan, inf
@@ -15,11 +16,13 @@ column with a type, including `string`, an empty value is null, and Arrow parses
     timestamp   2026-11-22 03:00:00 or with a T between, with up to six decimal places of the seconds; without a time
                 zone, as platforms write it. Microseconds
 
+A file without a header and rows becomes a Parquet file without rows, with the columns of `output.schema`.
+
 The compression of the request, `gzip` or `zstd`, is applied to the columns. A file that is compressed as a whole could
 not be read in part, and that is the purpose of Parquet.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 
 import pyarrow as pa
@@ -54,12 +57,19 @@ class CsvToParquet:
     Args:
         column_types: Types of the columns that are not text. Each column must be in the header.
         compression: Compression of the columns.
+        null_values: Values that are null in a column with a type, beside the empty one.
     """
 
-    def __init__(self, column_types: Mapping[str, ColumnType], compression: Compression = "none") -> None:
+    def __init__(
+        self,
+        column_types: Mapping[str, ColumnType],
+        compression: Compression = "none",
+        null_values: Sequence[str] = (),
+    ) -> None:
         self._types = column_types
         self._compression = compression
-        self._csv = CsvTables()
+        self._nulls = pa.array(["", *null_values], pa.string())
+        self._csv = CsvTables(names_if_empty=column_types)
         self._output = _Output()
         self._writer: arrow_parquet.ParquetWriter | None = None
         self._tables: list[pa.Table] = []
@@ -118,7 +128,7 @@ class CsvToParquet:
         texts = part.table.column(field.name)
         if field.name not in self._types:
             return texts
-        values = compute.if_else(compute.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+        values = compute.if_else(compute.is_in(texts, value_set=self._nulls), pa.scalar(None, pa.string()), texts)
         try:
             return _cast(values, field.type)
         except pa.ArrowInvalid:

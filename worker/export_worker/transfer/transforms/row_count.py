@@ -5,14 +5,14 @@ that is not blank. The header line of a CSV counts as a row, since nothing in a 
 row is counted when it begins, so the last row needs no line end.
 """
 
-import codecs
 import re
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from export_worker.contract.charsets import charset_codec
 from export_worker.errors import TransformError
-from export_worker.transfer.transforms.base import Pipeline, Transcoder, Transform
+from export_worker.transfer.transforms.base import Pipeline, Transform
+from export_worker.transfer.transforms.source_text import BLOCK_BYTES, SourceText, charset_of_file, without_marks
 
 _QUOTED_FIELDS = re.compile(rb'(?<![^,\r\n])"(?:[^"]++|"")*+(?:"|\Z)')
 """The rules of Python's csv: a quote opens a quoted field only at the field's beginning, and two quotes within it mean
@@ -21,22 +21,47 @@ _EMPTY_LINES = re.compile(rb"\n{2,}")
 _BLANK_LINES = re.compile(rb"\n[ \t\r\n]++")
 
 _BYTE_CHARSETS = frozenset(
-    ("ascii", "big5", "cp932", "cp949", "cp950", "euc_jp", "euc_kr", "gb18030", "gb2312", "gbk", "shift_jis", "utf-8")
-)
+    (
+        "ascii", "big5", "big5hkscs", "cp874", "cp932", "cp949", "cp950", "euc_jp", "euc_kr", "gb18030", "gb2312",
+        "gbk", "shift_jis", "utf-8",
+    )
+)  # fmt: skip
 _BYTE_CHARSET_FAMILIES = ("iso8859-", "cp125", "koi8-")
 """In these charsets, the byte of a comma, quote or line end is never a part of another character."""
 
 
 class RowCounter(Protocol):
-    """Counts the rows of one table; `count` is the number so far."""
+    """Counts the rows of one table."""
 
-    count: int
+    @property
+    def count(self) -> int | None:
+        """Returns the number of rows so far; None if it cannot be known."""
+
+    def give_up(self) -> None:
+        """Makes the count unknown, whatever follows."""
 
     def feed(self, data: bytes) -> None:
         """Accepts the next bytes. Their charset must encode line ends, commas and quotes as in ASCII."""
 
 
-class CsvRowCounter:
+class _Count:
+    """A number of rows that may be unknown."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._is_known = True
+
+    @property
+    def count(self) -> int | None:
+        """See `RowCounter`."""
+        return self._rows if self._is_known else None
+
+    def give_up(self) -> None:
+        """See `RowCounter`."""
+        self._is_known = False
+
+
+class CsvRowCounter(_Count):
     """Counts the rows of CSV: fields separated by commas, quoted with `"`; lines end with LF, CR or both.
 
     A few bytes represent everything before the next piece, so that a search needs no other state. They are `,"` for an
@@ -45,7 +70,7 @@ class CsvRowCounter:
     """
 
     def __init__(self) -> None:
-        self.count = 0
+        super().__init__()
         self._context = b"\n"
 
     def feed(self, data: bytes) -> None:
@@ -56,20 +81,34 @@ class CsvRowCounter:
         plain, quotes = _without_quoted(text)
         self._context = _next_context(text, plain, quotes)
         plain = _with_lf(plain)
-        self.count += _rows_begun(_EMPTY_LINES.sub(b"\n", plain) if b"\n\n" in plain else plain)
+        self._rows += _rows_begun(_EMPTY_LINES.sub(b"\n", plain) if b"\n\n" in plain else plain)
 
 
-class JsonRowCounter:
-    """Counts the rows of NDJSON: one JSON value a line. Strings contain no line ends, since JSON escapes them."""
+class JsonRowCounter(_Count):
+    """Counts the rows of NDJSON: one JSON object or array a line. JSON escapes line ends within strings.
+
+    A file with other lines is no NDJSON but one JSON document, such as an array over many lines. Its rows are unknown.
+    The same is true of a single line that is an array: its items may be the rows.
+    """
 
     def __init__(self) -> None:
-        self.count = 0
+        super().__init__()
         self._context = b"\n"
+        self._arrays = 0
+        self._objects = 0
+
+    @property
+    def count(self) -> int | None:
+        """See `RowCounter`."""
+        is_one_array = self._rows == self._arrays == 1
+        return None if is_one_array or self._rows != self._arrays + self._objects else super().count
 
     def feed(self, data: bytes) -> None:
         """See `RowCounter`."""
         plain = _BLANK_LINES.sub(b"\n", self._context + data)
-        self.count += _rows_begun(plain)
+        self._rows += _rows_begun(plain)
+        self._arrays += plain.count(b"\n[")
+        self._objects += plain.count(b"\n{")
         self._context = b"\n" if plain.endswith(b"\n") else b"x"
 
 
@@ -158,69 +197,72 @@ def _extension(file_name: str) -> str:
 class RowCountingTransform:
     """A transform that returns the bytes unchanged and counts their rows.
 
+    It never fails: rows are a note for the manifest, and the bytes are stored as they are. If the file is not in its
+    charset, the count is unknown.
+
     Args:
         rows: The counter.
-        charset: Charset of the bytes. A byte order mark is not a part of a row.
-
-    Raises:
-        TransformError: The charset is unknown or cannot be streamed.
+        label: Charset that the platform was asked for; None if it was not asked. A byte order mark is no row.
     """
 
-    def __init__(self, rows: RowCounter, charset: str) -> None:
+    def __init__(self, rows: RowCounter, label: str | None) -> None:
         self._rows = rows
-        name = _codec_name(charset)
-        is_direct = name in _BYTE_CHARSETS or name.startswith(_BYTE_CHARSET_FAMILIES)
-        self._transcoder = None if is_direct else Transcoder(charset, "UTF-8")
-        self._mark = _byte_order_mark(name) if is_direct else b""
-        self._head: bytes | None = b""
+        self._label = label
+        self._block: bytes | None = b""
+        self._text: SourceText | None = None
 
     def feed(self, data: bytes) -> bytes:
         """See `Transform`."""
-        self._count(data if self._transcoder is None else self._transcoder.feed(data))
+        if self._block is None:
+            self._count(data)
+        else:
+            self._block += data
+            if len(self._block) >= BLOCK_BYTES:
+                self._begin()
         return data
 
     def finish(self) -> bytes:
         """See `Transform`."""
-        if self._transcoder is not None:
-            self._count(self._transcoder.finish())
-        if self._head:
-            self._rows.feed(self._head)
+        if self._block is not None:
+            self._begin()
+        self._count_text(SourceText.finish)
         return b""
 
+    def _begin(self) -> None:
+        """Finds out by the first block whether rows can be counted by bytes, and counts those of the block."""
+        block, self._block = self._block or b"", None
+        try:
+            name, found = charset_of_file(self._label, block)
+            if found.name not in _BYTE_CHARSETS and not found.name.startswith(_BYTE_CHARSET_FAMILIES):
+                self._text = SourceText(name)
+        except (TransformError, ValueError):
+            self._rows.give_up()
+            return
+        self._count(block if self._text is not None else without_marks(block, found))
+
     def _count(self, data: bytes) -> None:
-        if self._head is not None:
-            data = self._head + data
-            if len(data) < len(self._mark) and self._mark.startswith(data):
-                self._head = data
-                return
-            self._head = None
-            data = data.removeprefix(self._mark)
-        self._rows.feed(data)
+        if self._text is None:
+            self._rows.feed(data)
+        else:
+            self._count_text(lambda text: text.feed(data))
+
+    def _count_text(self, read: Callable[[SourceText], str]) -> None:
+        if self._text is None:
+            return
+        try:
+            self._rows.feed(read(self._text).encode())
+        except TransformError:
+            self._rows.give_up()
+            self._text = None
 
 
-def with_row_count(transform: Transform | None, rows: RowCounter, charset: str) -> Transform:
+def with_row_count(transform: Transform | None, rows: RowCounter, label: str | None) -> Transform:
     """Returns a transform that counts rows before the bytes enter another transform.
 
     Args:
         transform: The other transform; None stores the bytes unchanged.
         rows: The counter.
-        charset: Charset of the bytes before the other transform.
-
-    Raises:
-        TransformError: The charset is unknown or cannot be streamed.
+        label: See `RowCountingTransform`.
     """
-    counting = RowCountingTransform(rows, charset)
+    counting = RowCountingTransform(rows, label)
     return counting if transform is None else Pipeline([counting, transform])
-
-
-def _codec_name(charset: str) -> str:
-    try:
-        name = charset_codec(charset).name
-    except ValueError as error:
-        raise TransformError(f"cannot count rows in {charset}: {error}") from None
-    return "utf-8" if name == "utf-8-sig" else name
-
-
-def _byte_order_mark(codec_name: str) -> bytes:
-    """Returns the byte order mark in a charset; empty if the charset has none."""
-    return codecs.encode("\ufeff", codec_name, "ignore")

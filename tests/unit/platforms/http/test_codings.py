@@ -1,0 +1,258 @@
+"""Codings of bodies: every form that servers send is undone, and what is cut, unknown or a bomb is refused."""
+
+import asyncio
+import gzip
+import zlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import pairwise
+from random import Random
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+from yarl import URL
+
+from export_worker.errors import DownloadInterruptedError, DownloadInvalidError, StepError
+from export_worker.platforms.base import Direct, Download, ResumePoint
+from export_worker.platforms.http.codings import MOST_BYTES, CodingError, decoded
+from support.drivers import downloader
+from support.scripted_server import raw_server
+
+TEXT = b"id\n1\n2\n" * 50
+CUTS = st.lists(st.integers(0, 400), max_size=8)
+
+
+def raw_deflate(data: bytes) -> bytes:
+    compressor = zlib.compressobj(wbits=-15)
+    return compressor.compress(data) + compressor.flush()
+
+
+def zstd(data: bytes) -> bytes:
+    return zstandard.ZstdCompressor(write_checksum=True).compress(data)
+
+
+PACKED: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "gzip": ("gzip", gzip.compress),
+    "gzip members": ("gzip", lambda data: gzip.compress(data[:7]) + gzip.compress(data[7:])),
+    "gzip with an empty member": ("gzip", lambda data: gzip.compress(data) + gzip.compress(b"")),
+    "gzip with zero bytes": ("gzip", lambda data: gzip.compress(data) + bytes(700)),
+    "deflate": ("deflate", zlib.compress),
+    "raw deflate": ("deflate", raw_deflate),
+    "zstd": ("zstd", zstd),
+    "zstd frames": ("zstd", lambda data: zstd(data[:7]) + zstd(data[7:])),
+}
+
+
+async def undone(body: bytes, codings: Sequence[str], cuts: Sequence[int] = ()) -> bytes:
+    async def pieces() -> AsyncIterator[bytes]:
+        borders = sorted({0, len(body), *(min(cut, len(body)) for cut in cuts)})
+        for start, end in pairwise(borders):
+            yield body[start:end]
+
+    return b"".join([part async for part in decoded(pieces(), codings)])
+
+
+@pytest.mark.parametrize("form", PACKED)
+@given(data=st.binary(max_size=300), cuts=CUTS)
+def test_body_is_undone_in_pieces_of_any_size(form: str, data: bytes, cuts: list[int]) -> None:
+    coding, pack = PACKED[form]
+    assert asyncio.run(undone(pack(data), [coding], cuts)) == data
+
+
+@pytest.mark.parametrize("form", [form for form in PACKED if form != "gzip with zero bytes"])
+async def test_body_that_is_cut_anywhere_is_refused(form: str) -> None:
+    coding, pack = PACKED[form]
+    body = pack(TEXT)
+    first_member = {
+        "gzip members": gzip.compress(TEXT[:7]),
+        "zstd frames": zstd(TEXT[:7]),
+        "gzip with an empty member": gzip.compress(TEXT),
+    }
+    whole_before = {len(first_member[form])} if form in first_member else set()
+    for size in range(len(body)):
+        if size not in whole_before:
+            with pytest.raises(CodingError):
+                await undone(body[:size], [coding])
+
+
+@pytest.mark.parametrize(("coding", "pack"), PACKED.values(), ids=PACKED)
+async def test_bytes_behind_a_body_are_refused(coding: str, pack: Callable[[bytes], bytes]) -> None:
+    with pytest.raises(CodingError):
+        await undone(pack(TEXT) + b"<html>", [coding])
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd", "deflate"])
+async def test_changed_body_is_refused(coding: str) -> None:
+    body = bytearray(PACKED[coding][1](TEXT))
+    body[-2] ^= 1  # in the checksum
+    with pytest.raises(CodingError):
+        await undone(bytes(body), [coding])
+
+
+async def test_two_codings_are_undone_in_order() -> None:
+    assert await undone(gzip.compress(zstd(TEXT)), ["gzip", "zstd"], range(0, 400, 3)) == TEXT
+
+
+@pytest.mark.parametrize(("coding", "pack"), PACKED.values(), ids=PACKED)
+async def test_pieces_of_a_bomb_are_small(coding: str, pack: Callable[[bytes], bytes]) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield pack(bytes(40 * 2**20))
+
+    total = 0
+    async for part in decoded(pieces(), [coding]):
+        assert len(part) <= MOST_BYTES
+        total += len(part)
+    assert total == 40 * 2**20
+
+
+def answer(*head: str, body: bytes, length: bool = True) -> bytes:
+    framing = [f"Content-Length: {len(body)}"] if length else []
+    return "\r\n".join(["HTTP/1.1 200 OK", *head, *framing, "", ""]).encode() + body
+
+
+def chunked(body: bytes) -> bytes:
+    return b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+
+
+async def read(download: Download) -> bytes:
+    return b"".join([chunk async for chunk in download.chunks()])
+
+
+async def landed(data: bytes, name: str = "users.csv") -> bytes:
+    async with (
+        raw_server(data) as url,
+        downloader(url) as files,
+        files.open(URL(f"{url}/d/{name}", encoded=True), name) as download,
+    ):
+        return await read(download)
+
+
+async def failure(data: bytes, name: str = "users.csv") -> StepError:
+    with pytest.raises(StepError) as caught:
+        await landed(data, name)
+    return caught.value
+
+
+GZIP = gzip.compress(TEXT)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        answer("Content-Encoding: gzip", body=GZIP),
+        answer("Content-Encoding: X-GZIP", body=GZIP),
+        answer("Content-Encoding: gzip, identity", body=GZIP),
+        answer("Content-Encoding: identity", "Content-Encoding: gzip", body=GZIP),
+        answer("Content-Encoding: , gzip ,", body=GZIP),
+        answer("Content-Encoding: gzip, gzip", body=gzip.compress(GZIP)),
+        answer("Content-Encoding: deflate, gzip", body=gzip.compress(zlib.compress(TEXT))),
+        answer("Content-Encoding: zstd", body=zstd(TEXT)),
+        answer("Content-Encoding: gzip", body=GZIP, length=False),
+        answer("Content-Encoding: gzip", "Transfer-Encoding: chunked", body=chunked(GZIP), length=False),
+        answer("Transfer-Encoding: gzip, chunked", body=chunked(GZIP), length=False),
+        answer(
+            "Content-Encoding: zstd", "Transfer-Encoding: gzip, chunked", body=chunked(gzip.compress(zstd(TEXT))),
+            length=False,
+        ),
+        answer("Content-Encoding: aws-chunked", body=TEXT),
+        answer("Content-Encoding: utf-8", body=TEXT),
+        answer("Content-Encoding: binary", body=TEXT),
+    ],
+)  # fmt: skip
+async def test_response_in_any_coding_becomes_the_file(data: bytes) -> None:
+    assert await landed(data) == TEXT
+
+
+@pytest.mark.parametrize("cut", [1, 8, 9, len(GZIP) - 5])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        lambda body: answer("Content-Encoding: gzip", body=body),
+        lambda body: answer("Content-Encoding: gzip", body=body, length=False),
+        lambda body: answer("Content-Encoding: gzip", "Transfer-Encoding: chunked", body=chunked(body), length=False),
+        lambda body: answer("Transfer-Encoding: gzip, chunked", body=chunked(body), length=False),
+    ],
+    ids=["length", "close", "chunked", "transfer coding"],
+)
+async def test_coding_that_is_cut_in_a_whole_frame_is_an_interruption(
+    frame: Callable[[bytes], bytes], cut: int
+) -> None:
+    error = await failure(frame(GZIP[:-cut]))
+    assert type(error) is DownloadInterruptedError
+    assert "the body is not whole: its gzip coding is cut" in str(error)
+
+
+@pytest.mark.parametrize("field", ["Content-Encoding: br", "Content-Encoding: gzip, compress", "Content-Encoding: xz"])
+async def test_unknown_coding_is_refused_by_its_name(field: str) -> None:
+    error = await failure(answer(field, body=TEXT))
+    assert type(error) is DownloadInvalidError
+    assert str(error).endswith(f"has a coding that cannot be undone: {field.rsplit(maxsplit=1)[-1]}")
+
+
+@pytest.mark.parametrize(
+    ("name", "coding", "body"),
+    [("users.csv.gz", "gzip", GZIP), ("USERS.GZ", "x-gzip", GZIP), ("users.csv.zst", "zstd", zstd(TEXT))],
+)
+async def test_coding_that_the_name_says_is_kept_with_length_and_resume(name: str, coding: str, body: bytes) -> None:
+    whole = answer(f"Content-Encoding: {coding}", 'ETag: "1"', body=body)
+    assert await landed(whole, name) == body
+    async with (
+        raw_server(whole) as url,
+        downloader(url) as files,
+        files.open(URL(f"{url}/d/{name}", encoded=True), name) as download,
+    ):
+        assert (download.total_bytes, download.validator) == (len(body), '"1"')
+    rest = b"\r\n".join(
+        [
+            b"HTTP/1.1 206 Partial Content",
+            b"Content-Encoding: " + coding.encode(),
+            b'ETag: "1"',
+            b"Content-Range: bytes 9-%d/%d" % (len(body) - 1, len(body)),
+            b"Content-Length: %d" % (len(body) - 9),
+            b"",
+            body[9:],
+        ]
+    )
+    async with raw_server(rest) as url, downloader(url) as files:
+        point = ResumePoint(offset_bytes=9, total_bytes=len(body), validator='"1"')
+        async with files.open(URL(f"{url}/d/{name}", encoded=True), name, point) as download:
+            assert await read(download) == body[9:]
+
+
+@pytest.mark.parametrize(("name", "direct"), [("users.csv", False), ("users.csv.gz", True)])
+async def test_body_with_a_coding_to_undo_is_not_received_directly(name: str, *, direct: bool) -> None:
+    data = answer("Content-Encoding: gzip", body=gzip.compress(Random(1).randbytes(2**21)))
+    async with (
+        raw_server(data) as url,
+        downloader(url) as files,
+        files.open(URL(f"{url}/d/{name}", encoded=True), name) as download,
+    ):
+        assert isinstance(download, Direct)
+        assert (download.receiver(lambda _: None) is not None) == direct
+
+
+async def test_coding_that_the_name_does_not_say_is_undone() -> None:
+    assert await landed(answer("Content-Encoding: gzip", body=GZIP), "users.csv.zst") == TEXT
+    packed_twice = answer("Content-Encoding: gzip, gzip", body=gzip.compress(GZIP))
+    assert await landed(packed_twice, "users.csv.gz") == TEXT
+
+
+async def test_empty_file_may_name_a_coding() -> None:
+    assert await landed(answer("Content-Encoding: gzip", body=b"")) == b""
+
+
+@pytest.mark.parametrize(
+    "head",
+    [["X-A: " + "a" * 8200], ["Set-Cookie: " + "c" * 60_000], [f"X-{number}: 1" for number in range(290)]],
+    ids=["8 KiB", "60 KiB", "290 fields"],
+)
+async def test_long_head_is_read(head: list[str]) -> None:
+    assert await landed(answer(*head, body=TEXT)) == TEXT
+
+
+async def test_length_beside_chunks_is_refused() -> None:
+    # RFC 9112, 6.3: the length does not apply, and the message ought to be handled as an error.
+    error = await failure(answer("Transfer-Encoding: chunked", "Content-Length: 5", body=chunked(TEXT), length=False))
+    assert type(error) is DownloadInterruptedError
+    assert "Content-Length can't be present with Transfer-Encoding" in str(error)

@@ -1,0 +1,205 @@
+"""Undoes the codings of a response body: gzip, deflate and zstd, in `Content-Encoding` and in `Transfer-Encoding`.
+
+aiohttp would undo some of them by itself. But it reads lists of codings otherwise than browsers do, ignores what
+follows the first gzip member, and accepts a body whose coding is cut while its framing is whole. A coded body is whole
+only when its last member has ended.
+"""
+
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Protocol
+
+import aiohttp
+import zstandard
+
+MOST_BYTES = 256 * 1024
+"""Most bytes of one decoded piece. A small piece of a decompression bomb becomes many pieces, so memory is bounded."""
+WINDOW_MAX_BYTES = 8 * 1024 * 1024
+"""The largest window of zstd that readers of the web accept (RFC 9659)."""
+_ZSTD_SLICE_BYTES = 1024
+"""zstd has no limit of its output. A block of 128 KiB needs four bytes at least, so this slice gives 32 MiB at most."""
+_GZIP = frozenset(("gzip", "x-gzip"))
+_NOTHING = frozenset(("", "identity", "aws-chunked", "none", "binary", "7bit", "8bit", "utf-8", "utf8"))
+"""Names that code nothing. Object stores and old servers send them."""
+_FILES_OF_CODINGS = {".gz": "gzip", ".zst": "zstd"}
+_GZIP_WBITS = 31
+_ZLIB_WBITS = 15
+_RAW_WBITS = -15
+
+
+class CodingError(ValueError):
+    """The body is not whole or not valid in its coding."""
+
+
+class UnknownCodingError(ValueError):
+    """The response names a coding that cannot be undone. The message is the name."""
+
+
+class Decoder(Protocol):
+    """Undoes one coding of one body."""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yields what the next bytes become. Raises `CodingError` if they are not valid."""
+
+    def finish(self) -> None:
+        """Checks that the body was whole. Raises `CodingError` if it was not."""
+
+
+def codings_of(response: aiohttp.ClientResponse, file_name: str = "") -> tuple[str, ...]:
+    """Returns the codings that must be undone, in this order: the last one that the server applied comes first.
+
+    Args:
+        file_name: A file whose name says its coding, such as `users.csv.gz`, keeps it.
+
+    Raises:
+        UnknownCodingError: One of them is unknown.
+    """
+    transfer = [name for name in _names(response, "Transfer-Encoding") if name != "chunked"]
+    content = _names(response, "Content-Encoding")
+    for name in (*transfer, *content):
+        if name not in {"gzip", "deflate", "zstd"}:
+            raise UnknownCodingError(name)
+    if content and not transfer and content == [_FILES_OF_CODINGS.get(PurePosixPath(file_name.lower()).suffix)]:
+        return ()
+    if response.content_length == 0:
+        return ()  # servers name the coding of an empty file, too
+    return (*reversed(transfer), *reversed(content))
+
+
+def _names(response: aiohttp.ClientResponse, field: str) -> list[str]:
+    """Returns the codings of all fields of this name, in the order in which the server applied them."""
+    listed = ",".join(response.headers.getall(field, [])).split(",")
+    names = [name.strip().lower() for name in listed]
+    return ["gzip" if name in _GZIP else name for name in names if name not in _NOTHING]
+
+
+def body_of(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Yields the body of a response without its codings. Raises what `codings_of` and `decoded` raise."""
+    return decoded(response.content.iter_any(), codings_of(response))
+
+
+async def decoded(pieces: AsyncIterator[bytes], codings: Sequence[str]) -> AsyncIterator[bytes]:
+    """Yields a body without its codings.
+
+    Raises:
+        CodingError: The body is not whole, or not valid.
+    """
+    decoders = [_DECODERS[name]() for name in codings]
+    async for piece in pieces:
+        for part in _through(decoders, piece):
+            yield part
+    for decoder in decoders:
+        decoder.finish()
+
+
+def _through(decoders: Sequence[Decoder], data: bytes) -> Iterator[bytes]:
+    if not decoders:
+        yield data
+        return
+    for part in decoders[0].feed(data):
+        yield from _through(decoders[1:], part)
+
+
+class _Gzip:
+    """One or more gzip members. Zero bytes may follow, with which writers to tapes fill their blocks."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(_GZIP_WBITS)
+        self._has_begun = False
+        self._has_ended = False
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            if not self._has_begun and self._has_ended:
+                data = data.lstrip(b"\0")
+                if not data:
+                    return
+                if not data.startswith(b"\x1f"):
+                    raise CodingError("other bytes follow its gzip coding")
+                self._member = zlib.decompressobj(_GZIP_WBITS)
+            self._has_begun = True
+            yield from _inflated(self._member, data)
+            data = self._member.unused_data
+            if self._member.eof:
+                self._has_begun, self._has_ended = False, True
+
+    def finish(self) -> None:
+        if self._has_begun or not self._has_ended:
+            raise CodingError("its gzip coding is cut")
+
+
+class _Deflate:
+    """zlib's format, as RFC 9110 says, or its bare content, as some servers send."""
+
+    def __init__(self) -> None:
+        self._stream: zlib._Decompress | None = None
+        self._head = b""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        if self._stream is None:
+            self._head += data
+            if len(self._head) < 2:
+                return
+            data = self._head
+            is_zlib = data[0] & 0x0F == 8 and int.from_bytes(data[:2], "big") % 31 == 0
+            self._stream = zlib.decompressobj(_ZLIB_WBITS if is_zlib else _RAW_WBITS)
+        if self._stream.eof and data:
+            raise CodingError("other bytes follow its deflate coding")
+        yield from _inflated(self._stream, data)
+        if self._stream.unused_data:
+            raise CodingError("other bytes follow its deflate coding")
+
+    def finish(self) -> None:
+        if self._stream is None or not self._stream.eof:
+            raise CodingError("its deflate coding is cut")
+
+
+class _Zstd:
+    """One or more zstd frames."""
+
+    def __init__(self) -> None:
+        self._frame = self._new_frame()
+        self._has_begun = False
+        self._has_ended = False
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        for start in range(0, len(data), _ZSTD_SLICE_BYTES):
+            yield from self._feed(data[start : start + _ZSTD_SLICE_BYTES])
+
+    def finish(self) -> None:
+        if self._has_begun or not self._has_ended:
+            raise CodingError("its zstd coding is cut")
+
+    def _feed(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            self._has_begun = True
+            try:
+                part = self._frame.decompress(data)
+            except zstandard.ZstdError:
+                raise CodingError("it is not valid zstd") from None
+            for start in range(0, len(part), MOST_BYTES):
+                yield part[start : start + MOST_BYTES]
+            data = self._frame.unused_data if self._frame.eof else b""
+            if self._frame.eof:
+                self._frame, self._has_begun, self._has_ended = self._new_frame(), False, True
+
+    def _new_frame(self) -> "zstandard.ZstdDecompressionObj":
+        return zstandard.ZstdDecompressor(max_window_size=WINDOW_MAX_BYTES).decompressobj()
+
+
+_DECODERS: Mapping[str, Callable[[], Decoder]] = {"gzip": _Gzip, "deflate": _Deflate, "zstd": _Zstd}
+
+
+def _inflated(stream: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
+    """Yields what the next bytes of zlib's or gzip's format become, in bounded pieces."""
+    is_full = True
+    while (data or is_full) and not stream.eof:
+        try:
+            part = stream.decompress(data, MOST_BYTES)
+        except zlib.error:
+            raise CodingError("it is not valid in its coding") from None
+        # A full piece may have left output in the decompressor, even if it has consumed all its input.
+        data, is_full = stream.unconsumed_tail, len(part) == MOST_BYTES
+        if part:
+            yield part

@@ -1,0 +1,185 @@
+"""Decodes a platform's file piece by piece, and refuses a file that is in another charset than its label says.
+
+A label is what the request asks of the platform. The platform may ignore it. A byte order mark shows the charset of the
+file for certain. Without a mark, the first block shows it in two cases that are common and would otherwise give wrong
+text without an error: UTF-8 under another label, and UTF-16 of the other byte order.
+"""
+
+import codecs
+
+from export_worker.contract.charsets import Charset, charset
+from export_worker.errors import TransformError
+
+BLOCK_BYTES = 4096
+"""The first block. The first lines of a table are in it, whatever the size of the pieces is."""
+DEFAULT_CHARSET = "UTF-8"
+"""The charset of a file without label and mark. No document of a platform says it."""
+_BOM = "\ufeff"
+_MARKS = (
+    # UTF-32 first: its mark begins with that of UTF-16.
+    (codecs.BOM_UTF32_LE, "UTF-32LE", ("utf-32", "utf-32-le")),
+    (codecs.BOM_UTF32_BE, "UTF-32BE", ("utf-32", "utf-32-be")),
+    (codecs.BOM_UTF8, "UTF-8", ("utf-8", "utf-8-sig")),
+    (codecs.BOM_UTF16_LE, "UTF-16LE", ("utf-16", "utf-16-le")),
+    (codecs.BOM_UTF16_BE, "UTF-16BE", ("utf-16", "utf-16-be")),
+    (b"\x84\x31\x95\x33", "GB18030", ("gb18030",)),
+)
+"""Byte order mark, the charset that it shows, and Python's names of the charsets whose files may begin with it."""
+_UTF_16 = {"utf-16-le": "UTF-16LE", "utf-16-be": "UTF-16BE"}
+_ASSUMED_ORDER = {"utf-16": "utf-16-le"}
+"""Python reads UTF-16 without a mark in the byte order of the machine, which is this one."""
+_SYNTAX = frozenset('\n\r,;\t"')
+"""Characters that every table has, and that text in the wrong byte order has only by chance."""
+_BEYOND_TWO_BYTES = "\u0800"
+"""The first character that takes three bytes in UTF-8. Text in another charset rarely forms valid sequences of three
+bytes, but short Chinese words in GBK do form valid sequences of two."""
+
+
+class SourceText:
+    """Decodes one file. Byte order marks at its beginning are no part of the text.
+
+    Args:
+        label: The charset that the platform was asked for; None if it was not asked.
+
+    Raises:
+        ValueError: The charset is unknown or cannot be streamed.
+    """
+
+    def __init__(self, label: str | None) -> None:
+        self._label = label
+        self._charset = charset(label or DEFAULT_CHARSET)
+        self._decoder = self._charset.decoder()
+        self._block: bytes | None = b""
+        self._at_start = True
+        self.fed_bytes = 0
+
+    @property
+    def name(self) -> str:
+        """The charset, for messages."""
+        return self._label or DEFAULT_CHARSET
+
+    def feed(self, data: bytes) -> str:
+        """Accepts the next bytes and returns the text that is ready.
+
+        Raises:
+            TransformError: The bytes are not valid in the charset, or the file is in another charset.
+        """
+        self.fed_bytes += len(data)
+        if self._block is None:
+            return self._text(data, final=False)
+        self._block += data
+        return self._begin() if len(self._block) >= BLOCK_BYTES else ""
+
+    def finish(self) -> str:
+        """Returns the rest of the text. Raises what `feed` raises, also if the file ends within a character."""
+        begun = "" if self._block is None else self._begin()
+        return begun + self._text(b"", final=True)
+
+    def source_bytes(self, text: str) -> int:
+        """Returns about how many bytes a text takes in the source; exact enough for a message."""
+        encoder = codecs.getincrementalencoder(self._charset.read_as)("replace")
+        encoder.encode("")  # removes the byte order mark from the count, if the charset has one
+        return len(encoder.encode(text, final=True))
+
+    def _begin(self) -> str:
+        """Finds the charset by the first block, and returns its text."""
+        block, self._block = self._block or b"", None
+        self._label, self._charset = charset_of_file(self._label, block)
+        self._decoder = self._charset.decoder()
+        return self._text(block, final=False)
+
+    def _text(self, data: bytes, *, final: bool) -> str:
+        text = self._decode(data, final=final)
+        if self._at_start and text:
+            text = text.lstrip(_BOM)
+            self._at_start = not text
+        for read, right in self._charset.substitutes:
+            text = text.replace(read, right)
+        return text
+
+    def _decode(self, data: bytes, *, final: bool) -> str:
+        try:
+            return self._decoder.decode(data, final)
+        except UnicodeDecodeError as error:
+            # The decoder's input ends with the last byte that was fed, but may begin in an earlier piece.
+            offset = self.fed_bytes - len(error.object) + error.start
+            message = f"the file is not valid {self.name}: byte {offset} is invalid ({error.reason})"
+            raise TransformError(message) from None
+        except UnicodeError as error:
+            message = f"the file is not valid {self.name}: error near byte {self.fed_bytes} ({error})"
+            raise TransformError(message) from None
+
+
+def charset_of_file(label: str | None, block: bytes) -> tuple[str, Charset]:
+    """Returns the name and the charset of a file.
+
+    Args:
+        label: The charset that the platform was asked for; None if it was not asked.
+        block: The first `BLOCK_BYTES` of the file, or the whole file.
+
+    Raises:
+        TransformError: The file shows another charset than the label.
+        ValueError: The charset is unknown or cannot be streamed.
+    """
+    block = block[:BLOCK_BYTES]
+    labelled = charset(label or DEFAULT_CHARSET)
+    marked = next((each for each in _MARKS if block.startswith(each[0])), None)
+    if marked is not None:
+        _, name, fitting = marked
+        if label is None:
+            return name, charset(name)
+        if labelled.name not in fitting:
+            raise _wrong_label(label, f"its byte order mark is that of {name}")
+    elif (shown := _contradiction(labelled, block)) is not None:
+        raise _wrong_label(label or DEFAULT_CHARSET, f"its beginning is {shown}")
+    return label or DEFAULT_CHARSET, labelled
+
+
+def without_marks(block: bytes, found: Charset) -> bytes:
+    """Returns the first block of a file without the byte order marks at its beginning."""
+    mark = codecs.encode(_BOM, found.read_as, "ignore")
+    while mark and block.startswith(mark):
+        block = block.removeprefix(mark)
+    return block
+
+
+def _wrong_label(label: str, found: str) -> TransformError:
+    advice = "set `charset` of the export to what the platform writes"
+    return TransformError(f"the file is not in {label}, the charset of the request: {found}; {advice}")
+
+
+def _contradiction(labelled: Charset, block: bytes) -> str | None:
+    """Returns the charset that a first block without a byte order mark shows, if it is not the labelled one."""
+    name = _ASSUMED_ORDER.get(labelled.name, labelled.name)
+    if name.startswith("utf-32"):
+        return None
+    order = _utf_16_order(block)
+    if order is not None:
+        return None if order == name else _UTF_16[order]
+    if name in _UTF_16:
+        # Without a line end or comma it could be either: two Chinese characters in UTF-16 may be four letters.
+        has_syntax = not _SYNTAX.isdisjoint(block.decode("ascii", "ignore"))
+        return "UTF-8" if has_syntax and b"\0" not in block and _is_utf_8(block) else None
+    return None if name.startswith("utf-8") or not _is_utf_8(block, beyond=_BEYOND_TWO_BYTES) else "UTF-8"
+
+
+def _utf_16_order(block: bytes) -> str | None:
+    """Returns the byte order in which a block is UTF-16; None if it is none, or nothing shows the order.
+
+    Of the two orders, only the right one has line ends and commas. No text has the character zero, but binary padding
+    in another charset has it.
+    """
+    if block.count(0) < 2:
+        return None
+    texts = {name: block.decode(name, "ignore") for name in _UTF_16}
+    fitting = [name for name, text in texts.items() if "\0" not in text and not _SYNTAX.isdisjoint(text)]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _is_utf_8(block: bytes, beyond: str = "") -> bool:
+    """Whether a block is valid UTF-8 whose last character may be cut, with a character from `beyond` on."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(block)
+    except UnicodeDecodeError:
+        return False
+    return bool(text) and max(text) >= beyond
