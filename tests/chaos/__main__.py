@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from chaos import drip, kills, poison
+from chaos.monkey import Tempo
 from chaos.report import Report
 from support import secret_canaries
 
@@ -26,6 +27,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("scenario", nargs="*", choices=[*SCENARIOS, []], help="default: all of them")
     parser.add_argument("--kills", type=int, default=100, help="processes to kill (default 100)")
     parser.add_argument("--seconds", type=float, default=3600.0, help="longest time of the kills (default 3600)")
+    parser.add_argument("--every", type=float, default=0.9, help="mean seconds between two actions (default 0.9)")
     parser.add_argument("--seed", type=int, help="replays the decisions of a run (default: random)")
     parser.add_argument("--keep", type=Path, help="directory for the logs (default: kept only if a promise was broken)")
     return parser.parse_args()
@@ -38,7 +40,8 @@ async def _run(name: str, directory: Path, seed: int, arguments: argparse.Namesp
         case "drip":
             return await drip.run(directory, seed)
         case _:
-            return await kills.run(directory, seed, kills.Bounds(arguments.kills, arguments.seconds))
+            tempo = Tempo(kill_s=(arguments.every / 2, arguments.every * 3 / 2))
+            return await kills.run(directory, seed, kills.Bounds(arguments.kills, arguments.seconds, tempo))
 
 
 def main() -> int:
@@ -56,7 +59,7 @@ def main() -> int:
         report.print(console)
         failed = failed or report.failed
     if failed:
-        again = f"repeat it with ARGS='--seed {seed} --kills {arguments.kills}'"
+        again = f"repeat it with ARGS='--seed {seed} --kills {arguments.kills} --every {arguments.every}'"
         console.print(f"promises were broken: read {parent}, and {again}", markup=False, soft_wrap=True)
     else:
         console.print("every promise was kept")
