@@ -316,7 +316,7 @@ def _success(status: Status, end: Succeeds) -> dict[str, Any]:
         )
         for name in end.file_names
     ]
-    return {"phase": Phase.SUCCEEDED, "objects": stored, "manifest": f"s3://in-memory/{prefix}/manifest.json"}
+    return {"phase": Phase.SUCCEEDED, "objects": stored, "manifest": f"s3://in-memory/{prefix}/_manifest.json"}
 
 
 def _note(record: _Record, note: str) -> None:

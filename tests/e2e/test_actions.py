@@ -168,7 +168,7 @@ async def test_retry_of_succeeded_export_removes_success_marker_and_manifest_fir
         assert (await queue.wait(export_id, 20)).phase is Phase.SUCCEEDED
         after = await asyncio.to_thread(site.objects)
 
-    assert not [key for key in between if key.endswith(("/_SUCCESS", "/manifest.json"))]
+    assert not [key for key in between if key.endswith(("/_SUCCESS", "/_manifest.json"))]
     assert set(after) == set(before)
 
 

@@ -207,7 +207,7 @@ def stored_wrongly(lab: Lab, bucket: str, status: Status, job: Job) -> list[str]
         return [f"{status.phase}: {status.error}"]
     objects = {key.rsplit("/", 1)[-1]: body for key, body in lab.objects(bucket).items()}
     name = status.objects[0].file_name
-    found = [] if set(objects) == {name, "manifest.json", "_SUCCESS"} else [f"objects {sorted(objects)}"]
+    found = [] if set(objects) == {name, "_manifest.json", "_SUCCESS"} else [f"objects {sorted(objects)}"]
     if sha256(objects.get(name, b"")).hexdigest() != digest(job.files[0].spec):
         found.append("wrong bytes")
     return found + [f"open upload of {key}" for key in lab.open_uploads(bucket)]

@@ -77,11 +77,11 @@ async def assert_stored(site: Site, status: Status) -> None:
     assert status.operation_id is not None
     assert status.manifest is not None
     stored = site.objects()
-    prefix = status.manifest.removeprefix(f"s3://{site.bucket}/").removesuffix("manifest.json")
+    prefix = status.manifest.removeprefix(f"s3://{site.bucket}/").removesuffix("_manifest.json")
     date = status.created_at.date().isoformat()
     assert prefix == f"{status.kind}/dt={date}/{status.export_id}/"
     names = [item.file_name for item in status.objects]
-    assert sorted(stored) == sorted(prefix + name for name in [*names, "manifest.json", "_SUCCESS"])
+    assert sorted(stored) == sorted(prefix + name for name in [*names, "_manifest.json", "_SUCCESS"])
     for index, item in enumerate(status.objects):
         source = await source_bytes(site, status.operation_id, index)
         assert stored[item.key] == source
@@ -89,7 +89,7 @@ async def assert_stored(site: Site, status: Status) -> None:
         assert item.checksum.startswith("CRC64NVME:")
         assert item.uri == f"s3://{site.bucket}/{item.key}"
     assert stored[prefix + "_SUCCESS"] == b""
-    manifest = json.loads(stored[prefix + "manifest.json"])
+    manifest = json.loads(stored[prefix + "_manifest.json"])
     assert manifest["version"] == 1
     assert manifest["export_id"] == status.export_id
     assert manifest["operation_id"] == status.operation_id
@@ -167,8 +167,11 @@ async def test_output_is_transcoded_and_compressed(site: Site, world: World, fau
     assert (
         status.objects[0].rows == entry["rows"] == len(list(csv.reader(StringIO(source.decode("UTF-16"), newline=""))))
     )
+    suffix = {"gzip": ".csv.gz", "zstd": ".csv.zst"}[compression]
+    assert status.objects[0].key.endswith(suffix)
+    assert status.objects[0].file_name.endswith(suffix)
     client = site.s3()
-    assert client.head_object(Bucket=site.bucket, Key=status.objects[0].key)["ContentEncoding"] == compression
+    assert "ContentEncoding" not in client.head_object(Bucket=site.bucket, Key=status.objects[0].key)
     client.close()
 
 
@@ -223,5 +226,5 @@ async def test_export_of_many_files_continues_at_another_worker(site: Site, worl
             status = await queue.wait(accepted.export_id, 30)
     assert status.phase is Phase.SUCCEEDED
     assert len({item.key for item in status.objects}) == MANY_FILES
-    manifest = json.loads(next(body for key, body in site.objects().items() if key.endswith("/manifest.json")))
+    manifest = json.loads(next(body for key, body in site.objects().items() if key.endswith("/_manifest.json")))
     assert [item["key"] for item in manifest["objects"]] == [item.key for item in status.objects]

@@ -80,7 +80,7 @@ def stored_file(site: Site, status: Status) -> bytes:
     objects = site.objects()
     prefix = item.key.removesuffix(item.file_name)
     own = [key for key in objects if key.startswith(prefix)]
-    assert sorted(own) == sorted([item.key, f"{prefix}manifest.json", f"{prefix}_SUCCESS"])
+    assert sorted(own) == sorted([item.key, f"{prefix}_manifest.json", f"{prefix}_SUCCESS"])
     return objects[item.key]
 
 

@@ -75,7 +75,7 @@ def succeeded() -> Export:
     export = transferring()
     for name in ("下载 & 列表.csv", "b.csv"):
         export = transitions.after_file(export, transferring_state(export), stored(name), at(6)).export
-    stored_all = Stored(tuple(transferring_state(export).stored), "s3://bucket/k/manifest.json")
+    stored_all = Stored(tuple(transferring_state(export).stored), "s3://bucket/k/_manifest.json")
     return transitions.after_transfer(export, transferring_state(export), stored_all, at(7)).export
 
 

@@ -176,7 +176,7 @@ class QueueSite:
     async def succeed(self, claimed: ClaimedStep) -> None:
         """Saves that the transfer has stored everything. The export has succeeded."""
         assert isinstance(claimed.export.state, Transferring)
-        stored = Stored((STORED,), "s3://bucket/k/manifest.json")
+        stored = Stored((STORED,), "s3://bucket/k/_manifest.json")
         await self.commit(
             claimed, transitions.after_transfer(claimed.export, claimed.export.state, stored, self.moment())
         )

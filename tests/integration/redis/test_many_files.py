@@ -92,7 +92,7 @@ async def test_next_worker_has_all_files_and_those_that_are_stored(queue_site: Q
     assert isinstance(state, Transferring)
     assert state.landed_at is not None
     ended = transitions.after_transfer(
-        last.export, state, Stored(tuple(state.stored), "s3://bucket/k/manifest.json"), queue_site.moment()
+        last.export, state, Stored(tuple(state.stored), "s3://bucket/k/_manifest.json"), queue_site.moment()
     )
     await queue_site.commit(last, ended)
     status = await queue_site.queue.status(last.export.export_id)

@@ -24,7 +24,7 @@ def direct(endpoint: str) -> Iterator[Any]:
 @pytest.fixture
 def target(direct: Any) -> Target:
     """A manifest of the first generation of an export."""
-    target = Target(s3_server.new_bucket(direct), "e/manifest.json", "e", "application/json")
+    target = Target(s3_server.new_bucket(direct), "e/_manifest.json", "e", "application/json")
     write(direct, target, b"first")
     return target
 

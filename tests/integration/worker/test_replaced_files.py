@@ -17,7 +17,7 @@ from support.scripted_worker import Parts, export_writer
 
 def complete(*names: str) -> list[str]:
     """Returns the names of all objects of an export that has succeeded with these files."""
-    return sorted(["_SUCCESS", "manifest.json", *names])
+    return sorted(["_SUCCESS", "_manifest.json", *names])
 
 
 def named(*polls: Sequence[str]) -> Callable[[int], Polled]:
@@ -57,7 +57,7 @@ async def retried(parts: Parts, export_id: str, start: Start = "submit") -> Phas
 
 def listed(client: Any, bucket: str, export_id: str) -> list[str]:
     """Returns the names in the manifest."""
-    body = client.get_object(Bucket=bucket, Key=f"gio/{export_id}/manifest.json")["Body"].read()
+    body = client.get_object(Bucket=bucket, Key=f"gio/{export_id}/_manifest.json")["Body"].read()
     return [item["file_name"] for item in json.loads(body)["objects"]]
 
 

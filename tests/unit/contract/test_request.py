@@ -582,7 +582,7 @@ SAMPLE_STATUS: dict[str, Any] = {
             "file_name": "下载用户列表.csv",
         }
     ],
-    "manifest": "s3://b/k/manifest.json",
+    "manifest": "s3://b/k/_manifest.json",
     "metadata": {"order": "42"},
 }
 

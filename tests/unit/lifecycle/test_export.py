@@ -73,7 +73,7 @@ def test_status_of_succeeded_export() -> None:
     status = status_of(succeeded())
     assert status.phase is Phase.SUCCEEDED
     assert (status.due_at, status.finished_at) == (None, at(7).now)
-    assert status.manifest == "s3://bucket/k/manifest.json"
+    assert status.manifest == "s3://bucket/k/_manifest.json"
     assert [item.file_name for item in status.objects] == ["下载 & 列表.csv", "b.csv"]
     assert status.progress.model_dump() == {
         "percent": 100.0,

@@ -92,7 +92,7 @@ def test_missing_file_notes_earlier_files_and_success_clears_them() -> None:
     export = endings.after_failure(half_stored(), ResultMissingError("HTTP 404"), at(8), POLICY).export
     assert [files.names for files in export.earlier_files] == [ALL_NAMES]
     complete = export.model_copy(update={"state": transferring().state})
-    state, stored_all = transferring_state(complete), Stored((), "s3://bucket/k/manifest.json")
+    state, stored_all = transferring_state(complete), Stored((), "s3://bucket/k/_manifest.json")
     ended = transitions.after_transfer(complete, state, stored_all, at(9), removed_files=2)
     assert (ended.export.earlier_files, ended.note) == ([], "succeeded; removed 2 file(s) of earlier attempts")
 

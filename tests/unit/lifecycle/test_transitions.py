@@ -231,7 +231,7 @@ def test_stored_file_resets_failures_in_a_row() -> None:
 def test_success_clears_error_and_keeps_retry_count() -> None:
     export = endings.after_failure(transferring(), StorageError("slow down"), at(6), POLICY).export
     assert export.error is not None
-    stored_all = Stored((stored(),), "s3://bucket/k/manifest.json")
+    stored_all = Stored((stored(),), "s3://bucket/k/_manifest.json")
     ended = transitions.after_transfer(export, transferring_state(export), stored_all, at(7)).export
     assert ended.error is None
     assert ended.counters.retries == 1

@@ -242,7 +242,7 @@ class Walk(RuleBasedStateMachine):
         if error is not None:
             self.fail(error, draw)
         elif not dies:
-            stored_all = Stored(tuple(state.stored), "s3://bucket/k/manifest.json")
+            stored_all = Stored(tuple(state.stored), "s3://bucket/k/_manifest.json")
             self.commit(transitions.after_transfer(self.export, state, stored_all, self.moment(draw)))
 
     @precondition(lambda self: self.open)

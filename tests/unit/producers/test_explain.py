@@ -58,9 +58,9 @@ def explained(phase: Phase = Phase.RUNNING, *, about: dict[str, Any] | None = No
 
 
 def test_success_has_its_time_and_the_manifest() -> None:
-    about = {"finished_at": NOW, "objects": [STORED], "manifest": "s3://b/k/manifest.json"}
+    about = {"finished_at": NOW, "objects": [STORED], "manifest": "s3://b/k/_manifest.json"}
     assert explained(Phase.SUCCEEDED, about=about, due_ms=None) == (
-        "The export succeeded at 2026-11-22T03:00:00.000Z. It stored 1 file(s) and the manifest s3://b/k/manifest.json."
+        "The export succeeded at 2026-11-22T03:00:00.000Z. It stored 1 file(s) and the manifest s3://b/k/_manifest.json."
     )
 
 

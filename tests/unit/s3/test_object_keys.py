@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from export_worker.s3.object_keys import (
     KEY_MAX_BYTES,
     NAME_MAX_BYTES,
+    RESERVED_NAMES,
     KeyFields,
     key_pattern,
     key_prefix,
@@ -95,7 +96,7 @@ def test_safe_name_treats_a_long_suffix_as_part_of_the_stem() -> None:
         (["a.csv.gz", "a.csv.gz"], ["a.csv.gz", "a-2.csv.gz"]),
         (["a", "a"], ["a", "a-2"]),
         ([".csv", ".csv"], [".csv", ".csv-2"]),
-        (["manifest.json", "_SUCCESS"], ["manifest-2.json", "_SUCCESS-2"]),
+        (["_manifest.json", "_SUCCESS"], ["_manifest-2.json", "_SUCCESS-2"]),
         (["manifest.json", "manifest-2.json"], ["manifest-3.json", "manifest-2.json"]),
     ],
 )
@@ -103,11 +104,12 @@ def test_unique_names_numbers_repeated_names(names: list[str], unique: list[str]
     assert unique_names(names) == unique
 
 
-@given(st.lists(st.sampled_from(["a.csv", "a-2.csv", "a-2-2.csv", "a-3.csv", "manifest.json", "_SUCCESS", "x" * 200])))
+@given(st.lists(st.sampled_from(["a.csv", "a-2.csv", "a-2-2.csv", "a-3.csv", "_manifest.json", "_SUCCESS", "x" * 200])))
 def test_unique_names_are_distinct_and_within_the_limit(names: list[str]) -> None:
     unique = unique_names(names)
     assert len(unique) == len(names)
-    assert len({*unique, "manifest.json", "_SUCCESS"}) == len(names) + 2
+    assert RESERVED_NAMES.isdisjoint(unique)
+    assert len(set(unique)) == len(names)
     assert all(len(name.encode()) <= NAME_MAX_BYTES for name in unique)
 
 

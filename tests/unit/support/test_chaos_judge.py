@@ -59,7 +59,7 @@ def status(world: World, phase: Phase = Phase.SUCCEEDED, **changes: Any) -> Stat
         updated_at=END,
         finished_at=END,
         objects=[stored],
-        manifest="s3://b/e1/manifest.json",
+        manifest="s3://b/e1/_manifest.json",
     )
     return found.model_copy(update=changes)
 
@@ -88,7 +88,7 @@ def evidence(world: World, tmp_path: Path) -> Evidence:
         generations={"e1": 1},
         timelines={"e1": [note("submitted as op1")]},
         deliveries={"stream": [delivery(found)], "hook": [delivery(found)]},
-        objects={"e1": {"f.csv": file, "manifest.json": b'{"objects": []}', "_SUCCESS": b""}},
+        objects={"e1": {"f.csv": file, "_manifest.json": b'{"objects": []}', "_SUCCESS": b""}},
         directory=tmp_path,
     )
 

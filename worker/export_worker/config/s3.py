@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from export_worker.config.section import Section
-from export_worker.s3.object_keys import validate_key_template
+from export_worker.s3.object_keys import MANIFEST_NAME, validate_key_template
 from export_worker.s3.settings import StorageSettings
 
 
@@ -24,7 +24,12 @@ class S3Settings(StorageSettings, Section):
     """The object key of a file after the prefix. It must contain `{file_name}`.
 
     The fields are `kind`, `connection`, `date` (of acceptance, in UTC), `export_id` and `file_name`."""
+    manifest_name: Annotated[str, StringConstraints(pattern=r"^([._][A-Za-z0-9._-]{1,60}|manifest)\.json$")] = (
+        MANIFEST_NAME
+    )
+    """The file name of the manifest. Default `_manifest.json`; versions before 0.2 wrote `manifest.json`.
 
+    It begins with `_` or `.`, because Spark, Athena, pandas and others read every other file of a folder as data."""
     sweep_uploads: bool = True
     """Whether to abort incomplete multipart uploads of exports that have ended or do not exist. Default: true.
 

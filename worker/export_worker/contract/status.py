@@ -1,7 +1,7 @@
 """The status document and the manifest."""
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field
 
@@ -124,8 +124,21 @@ class ManifestObject(StoredObject):
     source_checksum: str | None = None
 
 
+class ManifestEntry(_Report):
+    """One file as `COPY … MANIFEST` of Amazon Redshift expects it."""
+
+    url: str
+    mandatory: bool = True
+    meta: dict[str, Count]
+
+    @classmethod
+    def of(cls, stored: StoredObject) -> Self:
+        """Returns the entry of a stored file."""
+        return cls(url=stored.uri, meta={"content_length": stored.bytes})
+
+
 class Manifest(_Report):
-    """`manifest.json`: everything that one export has stored."""
+    """The manifest: everything that one export has stored. `entries` repeats the files for Amazon Redshift."""
 
     version: Literal[1] = 1
     export_id: str
@@ -134,4 +147,5 @@ class Manifest(_Report):
     operation_id: str | None
     finished_at: Timestamp
     objects: list[ManifestObject]
+    entries: list[ManifestEntry] = []
     total_bytes: Count

@@ -4,6 +4,7 @@ import datetime as dt
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import count
 from string import Formatter
@@ -12,8 +13,12 @@ NAME_MAX_BYTES = 200
 """Leaves more than 800 bytes of a key to the prefix and the template."""
 KEY_MAX_BYTES = 1024
 """S3 refuses longer keys."""
-RESERVED_NAMES = frozenset({"manifest.json", "_SUCCESS"})
-"""Names of the two objects that the worker writes beside the files of an export."""
+MANIFEST_NAME = "_manifest.json"
+"""Readers of folders, such as Spark and Athena, pass over names that begin with an underscore."""
+EARLIER_MANIFEST_NAME = "manifest.json"
+"""The name that versions before 0.2 gave the manifest."""
+RESERVED_NAMES = frozenset({MANIFEST_NAME, EARLIER_MANIFEST_NAME, "_SUCCESS"})
+"""Names that files of an export do not get: the worker writes, or has written, objects of these names beside them."""
 KEY_FIELDS = ("kind", "connection", "date", "export_id", "file_name")
 
 _FIELD_PATTERNS = {
@@ -67,14 +72,13 @@ def safe_name(name: str) -> str:
     return _joined(stem, extension)
 
 
-def unique_names(names: Sequence[str]) -> list[str]:
+def unique_names(names: Sequence[str], reserved: AbstractSet[str] = RESERVED_NAMES) -> list[str]:
     """Returns distinct names in the same order: a second `a.csv` becomes `a-2.csv`, a third `a-3.csv`.
 
-    A name that occurs once is unchanged, even if it looks like a numbered one. `manifest.json` and `_SUCCESS` count as
-    used.
+    A name that occurs once is unchanged, even if it looks like a numbered one. Reserved names count as used.
     """
-    originals = {*names, *RESERVED_NAMES}
-    used = set(RESERVED_NAMES)
+    originals = {*names, *reserved}
+    used = set(reserved)
     numbered = {name: _numbered(name) for name in names}
     unique = []
     for name in names:

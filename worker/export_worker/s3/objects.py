@@ -29,7 +29,6 @@ class Target:
     key: str
     export_id: str
     content_type: str
-    content_encoding: str | None = None
     token: str | None = None
 
     @property
@@ -40,10 +39,9 @@ class Target:
     @property
     def creation_arguments(self) -> dict[str, Any]:
         """The arguments of a call that creates the object."""
-        encoding = {"ContentEncoding": self.content_encoding} if self.content_encoding else {}
         token = {UPLOAD_FIELD: self.token} if self.token else {}
         metadata = {OWNER_FIELD: self.export_id} | token
-        return self.address | encoding | {"ContentType": self.content_type, "Metadata": metadata}
+        return self.address | {"ContentType": self.content_type, "Metadata": metadata}
 
 
 @dataclass(frozen=True, slots=True)

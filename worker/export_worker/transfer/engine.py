@@ -223,7 +223,7 @@ class TransferEngine:
         return _stored(target, written, source.bytes_read, source.checksum)
 
     async def store_document(self, bucket: str, key: str, body: bytes, content_type: str, export_id: str) -> StoredFile:
-        """Stores a small document of the worker, such as `manifest.json`, by the same rules as a file.
+        """Stores a small document of the worker, such as `_manifest.json`, by the same rules as a file.
 
         Raises:
             ObjectExistsError: The key belongs to another export.

@@ -1,16 +1,23 @@
-"""Writes everything of one export into S3: the files, then `manifest.json`, then `_SUCCESS`."""
+"""Writes everything of one export into S3: the files, then the manifest, then `_SUCCESS`."""
 
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC
 
-from export_worker.contract.status import Manifest, ManifestObject
+from export_worker.contract.status import Manifest, ManifestEntry, ManifestObject
 from export_worker.errors import ObjectExistsError, TransformError
 from export_worker.lifecycle.export import Export, Transferring
 from export_worker.lifecycle.observations import RemoteFile, ResumableUpload, Stored
 from export_worker.platforms.base import Download
-from export_worker.s3.object_keys import KeyFields, key_prefix, render_key
+from export_worker.s3.object_keys import (
+    EARLIER_MANIFEST_NAME,
+    MANIFEST_NAME,
+    RESERVED_NAMES,
+    KeyFields,
+    key_prefix,
+    render_key,
+)
 from export_worker.s3.objects import Target
 from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
 from export_worker.transfer.callbacks import TransferCallbacks
@@ -23,11 +30,24 @@ from export_worker.transfer.transforms.row_count import RowCounter
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where an export's objects are stored: the bucket, the prefix of every key, and the key template."""
+    """Where an export's objects are stored.
+
+    Args:
+        bucket: Name of the bucket.
+        prefix: Text before every key.
+        template: The key template.
+        manifest_name: File name of the manifest.
+    """
 
     bucket: str
     prefix: str
     template: str
+    manifest_name: str = MANIFEST_NAME
+
+    @property
+    def reserved_names(self) -> frozenset[str]:
+        """The names that no file of an export may have."""
+        return RESERVED_NAMES | {self.manifest_name}
 
     def key(self, export: Export, file_name: str) -> str:
         """Returns the key of one file. It has the date of acceptance, so that a retry writes to the same keys."""
@@ -85,7 +105,7 @@ class ExportWriter:
         Raises:
             StepError: As `TransferEngine.store_file` and `plan_output` say.
         """
-        outputs = await plan_output(export.request, [file.name for file in state.files])
+        outputs = await plan_output(export.request, [file.name for file in state.files], self._layout.reserved_names)
         done_bytes = sum(item.source_bytes for item in state.stored)
         progress = TransferProgress(len(state.files), len(state.stored), done_bytes)
         callbacks.on_progress(progress)
@@ -155,7 +175,6 @@ class ExportWriter:
             self._layout.key(export, output.name),
             export.export_id,
             output.content_type,
-            output.content_encoding,
         )
 
     async def abort_leftovers(self, export: Export, keep: ResumableUpload | None = None) -> None:
@@ -171,7 +190,9 @@ class ExportWriter:
             ObjectExistsError: They belong to another export.
             StorageError: S3 refused or did not answer.
         """
-        for name in ("_SUCCESS", "manifest.json"):
+        # The manifest may have its earlier name, by an earlier version or by an earlier setting.
+        manifests = dict.fromkeys((self._layout.manifest_name, MANIFEST_NAME, EARLIER_MANIFEST_NAME))
+        for name in ("_SUCCESS", *manifests):
             await self._engine.remove_object(self._layout.bucket, self._layout.key(export, name), export.export_id)
 
     async def remove_earlier_files(self, export: Export, state: Transferring) -> int:
@@ -200,7 +221,7 @@ class ExportWriter:
             keys.update(files.keys)
             # If the names do not fit the requested format, that attempt ended before it stored a file.
             with suppress(TransformError):
-                planned = await plan_output(export.request, files.names)
+                planned = await plan_output(export.request, files.names, self._layout.reserved_names)
                 keys.update(self._layout.key(export, output.name) for output in planned)
         prefix = self._layout.key_prefix(export)
         return {key for key in keys if key.startswith(prefix)}
@@ -216,9 +237,10 @@ class ExportWriter:
             operation_id=state.operation_id,
             finished_at=state.landed_at,
             objects=state.stored,
+            entries=[ManifestEntry.of(item) for item in state.stored],
             total_bytes=sum(item.bytes for item in state.stored),
         )
-        key = self._layout.key(export, "manifest.json")
+        key = self._layout.key(export, self._layout.manifest_name)
         await self._store_document(export, key, manifest.model_dump_json(indent=2).encode(), "application/json")
         await self._store_document(export, self._layout.key(export, "_SUCCESS"), b"", "application/octet-stream")
         return self._stored(export, state)
@@ -237,7 +259,8 @@ class ExportWriter:
         return self._stored(export, state) if is_sealed else None
 
     def _stored(self, export: Export, state: Transferring) -> Stored:
-        return Stored(tuple(state.stored), f"s3://{self._layout.bucket}/{self._layout.key(export, 'manifest.json')}")
+        key = self._layout.key(export, self._layout.manifest_name)
+        return Stored(tuple(state.stored), f"s3://{self._layout.bucket}/{key}")
 
     async def _store_document(self, export: Export, key: str, body: bytes, content_type: str) -> None:
         await self._engine.store_document(

@@ -3,18 +3,24 @@
 import asyncio
 import mimetypes
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import PurePosixPath
 
-from export_worker.contract.output import Output
+from export_worker.contract.output import Compression, Output
 from export_worker.contract.request import ExportRequest
 from export_worker.errors import TransformError
-from export_worker.s3.object_keys import safe_name, unique_names
+from export_worker.s3.object_keys import RESERVED_NAMES, safe_name, unique_names
 from export_worker.transfer.transforms.base import Pipeline, Transcoder, Transform, build_transform
 from export_worker.transfer.transforms.row_count import RowCounter, is_csv, row_counter_for, with_row_count
 
 PARQUET_TYPE = "application/vnd.apache.parquet"
 """The media type of Parquet in IANA's list."""
+COMPRESSED_TYPES = {".gz": "application/gzip", ".zst": "application/zstd"}
+"""The media types of compressed files (RFC 6713, RFC 8878)."""
+COMPRESSED_SUFFIXES: dict[Compression, str] = {"gzip": ".gz", "zstd": ".zst"}
+"""What `output.compression` adds to the name of a file."""
 _PARQUET_MODULE = "export_worker.transfer.transforms.parquet"
 _SUFFIX_LENGTH = len(".csv")
 
@@ -37,17 +43,14 @@ class OutputFile:
 
     @property
     def content_type(self) -> str:
-        """`Content-Type`, guessed from the name."""
+        """`Content-Type`, by the name. A compressed file has the type of its compression, and no `Content-Encoding`.
+
+        Readers of folders go by the name. Some undo a `Content-Encoding` as well, and others do not.
+        """
         if self.output.format == "parquet":
             return PARQUET_TYPE
-        return mimetypes.guess_type(self.name)[0] or "application/octet-stream"
-
-    @property
-    def content_encoding(self) -> str | None:
-        """`Content-Encoding`. The names of compressions are the same there (RFC 9110; RFC 8878 for zstd)."""
-        if self.output.format == "parquet" or self.output.compression == "none":
-            return None
-        return self.output.compression
+        compressed = COMPRESSED_TYPES.get(PurePosixPath(self.name.lower()).suffix)
+        return compressed or mimetypes.guess_type(self.name)[0] or "application/octet-stream"
 
     def rows(self) -> RowCounter | None:
         """Returns a new counter of the file's rows; None if no count is requested, or rows cannot be counted."""
@@ -74,11 +77,14 @@ class OutputFile:
         return Pipeline([Transcoder(self.charset, "UTF-8"), to_parquet])
 
 
-async def plan_output(request: ExportRequest, names: Sequence[str]) -> list[OutputFile]:
+async def plan_output(
+    request: ExportRequest, names: Sequence[str], reserved: AbstractSet[str] = RESERVED_NAMES
+) -> list[OutputFile]:
     """Returns the output file of each of these source files, in the same order.
 
     Args:
         names: Names of the files at the platform.
+        reserved: Names that no file may have.
 
     Raises:
         TransformError: Parquet is requested, but the name of a file does not end with .csv, or the extra `parquet` is
@@ -89,10 +95,12 @@ async def plan_output(request: ExportRequest, names: Sequence[str]) -> list[Outp
     if output.format == "parquet":
         await _load_parquet()
         wanted = [_parquet_name(name) for name in source_names]
+    elif output.compression != "none":
+        wanted = [safe_name(name + COMPRESSED_SUFFIXES[output.compression]) for name in source_names]
     charset = _charset_of(request)
     return [
         OutputFile(name, source_name, output, charset)
-        for name, source_name in zip(unique_names(wanted), source_names, strict=True)
+        for name, source_name in zip(unique_names(wanted, reserved), source_names, strict=True)
     ]
 
 

@@ -81,7 +81,7 @@ def build_storage(
     threads = config.worker.transfers * config.transfer.parts_in_flight
     executor = stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="s3"))
     pool = BufferPool(config.transfer.memory_mib * 2**20)
-    layout = Layout(config.s3.bucket, config.s3.prefix, config.s3.key_template)
+    layout = Layout(config.s3.bucket, config.s3.prefix, config.s3.key_template, config.s3.manifest_name)
 
     check_executor = stack.enter_context(ThreadPoolExecutor(CHECK_THREADS, thread_name_prefix="s3-check"))
     gates: dict[str, StoreGate] = {}
