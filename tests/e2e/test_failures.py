@@ -145,14 +145,3 @@ async def test_key_of_another_export_is_never_overwritten(site: Site, world: Wor
     assert second.error.code == ErrorCode.OBJECT_EXISTS
     assert "{export_id}" in second.error.message
     assert site.objects() == before
-
-
-async def test_missing_bucket_fails_export_without_retry(site: Site) -> None:
-    site.settings |= {"s3": {"bucket": "no-such-bucket-here", "endpoint_url": site.s3_url}}
-    async with worker_site.worker(site):
-        status = await worker_site.export(site, REQUEST)
-
-    assert status.error is not None
-    assert status.error.code == ErrorCode.STORAGE_ERROR
-    assert "no-such-bucket-here" in status.error.message
-    assert status.counters.retries == 0

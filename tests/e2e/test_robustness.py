@@ -5,7 +5,6 @@ import json
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from export_worker.redis.client import close_redis, open_redis
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from support import worker_site
-from support.scripted_server import raw_server
 from support.worker_site import Running, Site, memory_mib
 
 REQUEST = json.dumps(
@@ -171,21 +169,3 @@ async def test_export_of_a_killed_worker_is_resumed_within_30_s_by_default(site:
 
     assert status.phase is Phase.SUCCEEDED, status.error
     assert took_s < 30
-
-
-async def test_worker_exits_in_time_although_s3_does_not_answer(site: Site) -> None:
-    """A thread that waits for a response cannot be stopped; its export is claimed again when the lease ends."""
-    async with raw_server(b"", hold=True) as silent_url, site.queue() as queue:
-        with replace(site, s3_url=silent_url).process("run") as running:
-            running.until_logged("worker.started")
-            accepted = await queue.enqueue(REQUEST)
-            async with asyncio.timeout(60):
-                while (await queue.status(accepted.export_id)).phase is not Phase.TRANSFERRING:
-                    await asyncio.sleep(0.05)
-            running.process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(running.process.wait, 25) == 0
-        assert "worker.stop_forced" in running.log.read_text(encoding="utf-8")
-        with site.process("run"):
-            status = await queue.wait(accepted.export_id, 60)
-
-    assert status.phase is Phase.SUCCEEDED, status.error

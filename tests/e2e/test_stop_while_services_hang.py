@@ -76,6 +76,7 @@ async def test_transfer_of_a_worker_that_cannot_leave_s3_is_resumed_before_a_lea
                     took_s = time.monotonic() - stopped_s
                     status = await queue.wait(export_id, 60)
                 await exiting
+                assert "worker.stop_forced" in running.log.read_text(encoding="utf-8")
     assert status.phase is Phase.SUCCEEDED, status.error
     assert took_s < DRAIN_S + CLEANUP_TIMEOUT_S + SPARE_S
     assert note == "resumed: its previous worker shut down"

@@ -103,8 +103,8 @@ async def test_export_is_stored_byte_for_byte(site: Site, world: World, conditio
     assert status.operation_id is not None
     assert f"task={job.job_id}&" in status.operation_id
     # The refresh and the query are submits. When flaky, the first attempt of each is refused: the query's in a poll.
-    refreshed = export.get("refresh", True)
-    assert status.counters.submits == (1 + refreshed if condition == "good" else 2 + refreshed)
+    operations = 1 + export.get("refresh", True)
+    assert status.counters.submits == (operations if condition == "good" else 2 * operations)
     assert bool(status.counters.retries) == (condition == "flaky")
 
 

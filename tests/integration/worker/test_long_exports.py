@@ -123,7 +123,6 @@ async def test_export_of_thirty_hours_uses_no_retry_and_leaves_no_keys(
         "outbox",
         "durations",
         "sweep",
-        "clock",
     }
     for sink in SINKS:
         assert await queue_site.members(queue_site.keys.outbox(sink)) == [f"{export_id}.1"]

@@ -7,8 +7,8 @@ import pytest
 
 from export_worker.contract.status import Phase
 from export_worker.errors import ErrorCode, PlatformRefusedError
-from export_worker.lifecycle.decisions import Resubmit
 from export_worker.lifecycle.observations import Pending, Polled
+from export_worker.lifecycle.resubmit import Resubmit
 from export_worker.redis.claims import ClaimedStep
 from export_worker.step_context import check_submit
 from export_worker.telemetry.instrumentation import Detail, SubmitUnclear

@@ -14,9 +14,10 @@ from export_worker.errors import (
 )
 from export_worker.lifecycle import endings, submits
 from export_worker.lifecycle.backoff import Backoff
-from export_worker.lifecycle.decisions import Moment, Policy, Resubmit
+from export_worker.lifecycle.decisions import Moment, Policy
 from export_worker.lifecycle.endings import RESUBMIT_WAIT_S
 from export_worker.lifecycle.export import Export
+from export_worker.lifecycle.resubmit import Resubmit
 from export_worker.lifecycle.submits import UNCLEAR_MAX
 from support.export_states import POLICY, at, code_of, due_in_s, export_of, running, saved
 

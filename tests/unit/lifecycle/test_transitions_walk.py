@@ -20,7 +20,7 @@ from export_worker.errors import (
     SubmitUnclearError,
 )
 from export_worker.lifecycle import decisions, endings, submits, transitions
-from export_worker.lifecycle.decisions import Decision, Moment, Policy, Resubmit, StepHistory
+from export_worker.lifecycle.decisions import Decision, Moment, Policy, StepHistory
 from export_worker.lifecycle.export import (
     Cancelled,
     Ended,
@@ -33,6 +33,7 @@ from export_worker.lifecycle.export import (
     status_of,
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Ready, Stored, Submitted
+from export_worker.lifecycle.resubmit import Resubmit
 from export_worker.lifecycle.submits import UNCLEAR_MAX
 from support.export_states import (
     FILES,

@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from export_worker.lifecycle.backoff import Backoff
 from export_worker.lifecycle.export import Export
 from export_worker.lifecycle.poll_schedule import PollSchedule
-
-Resubmit = Literal["never", "once", "always"]
-"""How often a submit is repeated that the platform may have received."""
+from export_worker.lifecycle.resubmit import Resubmit
 
 
 @dataclass(frozen=True, slots=True)

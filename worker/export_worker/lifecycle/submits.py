@@ -6,8 +6,9 @@ setting `resubmit` of the connection states whether it may be repeated.
 
 from collections.abc import Mapping
 
-from export_worker.lifecycle.decisions import Policy, Resubmit
+from export_worker.lifecycle.decisions import Policy
 from export_worker.lifecycle.export import Export
+from export_worker.lifecycle.resubmit import Resubmit
 
 UNCLEAR_MAX: Mapping[Resubmit, float] = {"never": 0, "once": 1, "always": float("inf")}
 """How many unclear submits an export may have when it submits."""

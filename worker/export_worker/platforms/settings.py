@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 
 from export_worker.egress.address_policy import AddressPolicy, is_fixed_host
 from export_worker.errors import ConfigError
-from export_worker.lifecycle.decisions import Resubmit
+from export_worker.lifecycle.resubmit import Resubmit
 from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
 
 
