@@ -63,7 +63,7 @@ async def test_cancel_after_seal_ends_as_succeeded(parts: Parts, client: Any, ow
     status = await parts.site.queue.status(export_id)
     assert (status.phase, status.error) == (Phase.SUCCEEDED, None)
     assert status.manifest == f"s3://{own_bucket}/gio/{export_id}/_manifest.json"
-    assert file_names(client, own_bucket) == ["_SUCCESS", "b.csv", "_manifest.json"]
+    assert file_names(client, own_bucket) == ["_SUCCESS", "_manifest.json", "b.csv"]
     (note,) = (await parts.site.notes(export_id))[-1:]
     assert note == "succeeded: _SUCCESS was in S3 before the export could end as cancelled"
 
@@ -91,7 +91,7 @@ async def test_cancel_before_seal_ends_as_cancelled(parts: Parts, proxy: S3Proxy
     await parts.site.cancel(export_id)
     await run_next(parts)
     assert await phase_of(parts.site, export_id) is Phase.CANCELLED
-    assert file_names(client, own_bucket) == ["b.csv", "_manifest.json"]
+    assert file_names(client, own_bucket) == ["_manifest.json", "b.csv"]
 
 
 async def test_cancel_during_seal_ends_as_succeeded(parts: Parts, proxy: S3Proxy) -> None:
