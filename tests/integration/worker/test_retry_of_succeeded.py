@@ -51,6 +51,22 @@ def has_success(client: Any, bucket: str) -> bool:
     return "_SUCCESS" in file_names(client, bucket)
 
 
+async def test_restart_waits_while_the_bucket_is_missing_and_then_removes_the_success_marker(
+    parts: Parts, client: Any, own_bucket: str, proxy: S3Proxy
+) -> None:
+    """A missing bucket answers a HEAD as a missing object does."""
+    export_id = await succeeded(parts)
+    await retry(parts, export_id, "poll")
+    proxy.rule = lambda call: Refusal(404, "" if call.method == "HEAD" else "NoSuchBucket")
+    await parts.runner.run(await parts.site.one())
+    assert has_success(client, own_bucket)
+    proxy.reset()
+    await parts.site.cancel(export_id)
+    await run_due(parts)
+    assert await phase_of(parts, export_id) is Phase.CANCELLED
+    assert not has_success(client, own_bucket)
+
+
 @pytest.mark.parametrize("start", ["submit", "poll", "transfer"])
 @pytest.mark.parametrize("end", ["failure", "cancel", "deadline"])
 async def test_retry_that_ends_before_its_transfer_leaves_no_success_marker(

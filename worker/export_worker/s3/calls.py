@@ -25,6 +25,7 @@ LIST = "list_multipart_uploads"
 LIST_PARTS = "list_parts"
 HEAD = "head_object"
 DELETE = "delete_object"
+LIST_OBJECTS = "list_objects_v2"
 
 _SINGLE, _MULTIPART = "single", "multipart"
 

@@ -20,8 +20,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from export_worker.errors import StorageError
-from export_worker.s3.calls import CREATE, DELETE, LIST, LIST_PARTS, PUT, S3Calls, storage_errors
+from export_worker.errors import StorageError, StorageRefusedError, StorageUnavailableError
+from export_worker.s3.calls import CREATE, DELETE, HEAD, LIST, LIST_OBJECTS, LIST_PARTS, PUT, S3Calls, storage_errors
 from export_worker.s3.checksum_modes import CHECKSUM_MODES, ChecksumMode, RequestBody, checksums_in
 from export_worker.s3.checksums import CRC64NVME, Algorithm, Checksum
 from export_worker.s3.client import S3Client
@@ -146,10 +146,29 @@ class S3Store:
         for _ in range(REMOVALS_MAX):
             head = await head_object(self._calls, target)
             if head is None:
+                await self.confirm_absence(target)
                 return False
             if await delete_own_object(self._calls, target, head.etag):
                 return True
         raise StorageError(f"{DELETE} on bucket {target.bucket}: another writer keeps changing {target.key}")
+
+    async def confirm_absence(self, target: Target) -> None:
+        """Checks that a key is free after a HEAD has not found it.
+
+        The answer to a HEAD has no body, so a bucket that is missing for a while looks like a missing object. A store
+        that denies listings is believed.
+
+        Raises:
+            StorageError: S3 did not answer, its bucket is missing, or the object is there all the same.
+        """
+        page = {"Bucket": target.bucket, "Prefix": target.key, "MaxKeys": 1}
+        try:
+            with storage_errors(LIST_OBJECTS, target.bucket):
+                response = await self._calls.call(LIST_OBJECTS, page)
+        except StorageRefusedError:
+            return
+        if any(item["Key"] == target.key for item in response.get("Contents", [])):
+            raise StorageUnavailableError(f"{HEAD} on bucket {target.bucket}: did not find {target.key}, which exists")
 
     async def head_object(self, target: Target) -> ObjectHead | None:
         """See `objects.head_object`."""

@@ -7,12 +7,11 @@ from functools import partial
 from botocore.exceptions import ClientError
 
 from export_worker.errors import StorageError
+from export_worker.s3.calls import LIST_OBJECTS
 from export_worker.s3.client import S3Client
 from export_worker.s3.errors import CALL_ERRORS, CallError, code_of, status_of, storage_error
 from export_worker.s3.sessions import LateCredentials
 from export_worker.s3.threads import run_in_thread
-
-LIST_OBJECTS = "list_objects_v2"
 
 
 @dataclass(frozen=True, slots=True)

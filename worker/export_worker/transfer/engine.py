@@ -248,10 +248,14 @@ class TransferEngine:
         Raises:
             StorageError: S3 refused or did not answer.
         """
+        target = Target(bucket, key, export_id, "")
         try:
-            return await self._store.head_object(Target(bucket, key, export_id, "")) is not None
+            if await self._store.head_object(target) is not None:
+                return True
         except ObjectExistsError:
             return False
+        await self._store.confirm_absence(target)
+        return False
 
     async def abort_leftovers(self, bucket: str, prefix: str, export_id: str, keep: str | None = None) -> int:
         """See `S3Store.abort_leftovers`: after another worker died, and when an export ends."""
