@@ -33,6 +33,7 @@ S3_OPERATIONS = (
     "AbortMultipartUpload",
     "ListMultipartUploads",
     "ListParts",
+    "ListObjectsV2",
     "HeadBucket",
 )
 NOT_RECEIVED = ("fail", "hang")

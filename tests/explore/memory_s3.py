@@ -94,6 +94,7 @@ class MemoryS3:
             "DeleteObject": self._delete,
             "CreateMultipartUpload": self._create,
             "ListMultipartUploads": self._list_uploads,
+            "ListObjectsV2": self._list_objects,
             "HeadBucket": lambda _: (200, {}, ""),
         }
         self._upload_operations: dict[str, Callable[[S3Request, Upload], Answer]] = {
@@ -157,6 +158,14 @@ class MemoryS3:
     def _abort(self, request: S3Request, _: Upload) -> Answer:
         del self.uploads[request.query["uploadId"]]
         return 204, {}, ""
+
+    def _list_objects(self, request: S3Request) -> Answer:
+        listed = "".join(
+            f"<Contents><Key>{escape(key)}</Key><Size>{len(stored.body)}</Size></Contents>"
+            for key, stored in sorted(self.objects.items())
+            if key.startswith(request.query.get("prefix", ""))
+        )
+        return 200, {}, _document("ListBucketResult", f"<IsTruncated>false</IsTruncated>{listed}")
 
     def _list_uploads(self, request: S3Request) -> Answer:
         begun_at = datetime(2026, 1, 1, tzinfo=UTC).isoformat()
