@@ -7,8 +7,8 @@ proxies write. Rows of users are not quoted in the messages: only pages and mess
 import json
 import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from pathlib import PurePosixPath
 
+from export_worker.contract.file_names import JSON_EXTENSIONS, MARKUP_EXTENSIONS, extension_of
 from export_worker.credentials import Redactor
 from export_worker.errors import DownloadInvalidError
 
@@ -20,9 +20,6 @@ _LONGEST_BEGINNING = 64
 _WORDS_MAX_CHARACTERS = 400
 """Proxies write one sentence. A longer line is data."""
 
-_JSON_EXTENSIONS = frozenset((".json", ".jsonl", ".ndjson"))
-_MARKUP_EXTENSIONS = frozenset((".xml", ".html", ".htm", ".xhtml", ".svg"))
-_TABLE_EXTENSIONS = frozenset((".csv",))
 _MARKUP = re.compile(r"<[!?/]?[A-Za-z]|<!--")
 _JSON_ARRAY = re.compile(r'\[\s*\{\s*"')
 _WORD = r"[A-Za-z][A-Za-z'/-]*"
@@ -41,10 +38,10 @@ class ErrorPages:
     """
 
     def __init__(self, file_name: str, redactor: Redactor) -> None:
-        extension = PurePosixPath(file_name.lower()).suffix
-        self._is_json = extension in _JSON_EXTENSIONS
-        self._is_markup = extension in _MARKUP_EXTENSIONS
-        self._is_table = extension in _TABLE_EXTENSIONS
+        extension = extension_of(file_name)
+        self._is_json = extension in JSON_EXTENSIONS
+        self._is_markup = extension in MARKUP_EXTENSIONS
+        self._is_table = extension == ".csv"
         self._redactor = redactor
 
     def check_beginning(self, head: bytes) -> None:
@@ -55,7 +52,9 @@ class ErrorPages:
         """
         text = _beginning(head)
         if not self._is_markup and _MARKUP.match(text):
-            raise DownloadInvalidError(f"the download is {_markup_name(text)}, not a file: {self._excerpt(text)}")
+            raise DownloadInvalidError(
+                f"the download is {_markup_name(text)}, not a file: {self._redactor.excerpt(text)}"
+            )
         if self._is_table and _JSON_ARRAY.match(text):
             raise DownloadInvalidError("the download is a JSON array where a table was announced")
 
@@ -67,16 +66,13 @@ class ErrorPages:
         """
         text = _text(body).strip()
         if text.startswith("{") and not (self._is_json or self._is_markup) and _is_json_value(text):
-            raise DownloadInvalidError(f"the download is a JSON message, not a file: {self._excerpt(text)}")
+            raise DownloadInvalidError(f"the download is a JSON message, not a file: {self._redactor.excerpt(text)}")
         if text.startswith("[") and self._is_table and _is_json_value(text):
             # Not quoted: it may have rows of users.
             raise DownloadInvalidError("the download is a JSON array where a table was announced")
         self.check_beginning(body)
         if self._is_table and _is_message(text):
-            raise DownloadInvalidError(f"the download is a message, not a table: {self._excerpt(text)}")
-
-    def _excerpt(self, text: str) -> str:
-        return self._redactor.excerpt(text)
+            raise DownloadInvalidError(f"the download is a message, not a table: {self._redactor.excerpt(text)}")
 
 
 def _markup_name(text: str) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import PurePosixPath
 
+from export_worker.contract.file_names import extension_of
 from export_worker.contract.output import Compression, Output
 from export_worker.contract.request import ExportRequest
 from export_worker.errors import TransformError
@@ -49,7 +49,7 @@ class OutputFile:
         """
         if self.output.format == "parquet":
             return PARQUET_TYPE
-        compressed = COMPRESSED_TYPES.get(PurePosixPath(self.name.lower()).suffix)
+        compressed = COMPRESSED_TYPES.get(extension_of(self.name))
         return compressed or mimetypes.guess_type(self.name)[0] or "application/octet-stream"
 
     def rows(self) -> RowCounter | None:

@@ -7,11 +7,12 @@ only when its last member has ended.
 
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Protocol
 
 import aiohttp
 import zstandard
+
+from export_worker.contract.file_names import extension_of
 
 MOST_BYTES = 256 * 1024
 """Most bytes of one decoded piece. A small piece of a decompression bomb becomes many pieces, so memory is bounded."""
@@ -60,7 +61,7 @@ def codings_of(response: aiohttp.ClientResponse, file_name: str = "") -> tuple[s
     for name in (*transfer, *content):
         if name not in {"gzip", "deflate", "zstd"}:
             raise UnknownCodingError(name)
-    if content and not transfer and content == [_FILES_OF_CODINGS.get(PurePosixPath(file_name.lower()).suffix)]:
+    if content and not transfer and content == [_FILES_OF_CODINGS.get(extension_of(file_name))]:
         return ()
     if response.content_length == 0:
         return ()  # servers name the coding of an empty file, too

@@ -8,12 +8,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
 
+from export_worker.contract.file_names import JSON_EXTENSIONS, MARKUP_EXTENSIONS, extension_of
 from export_worker.egress.connector import AddressRefusedError, origin
 from export_worker.errors import (
     DownloadForbiddenError,
@@ -45,8 +45,6 @@ EXPANSION_FREE_BYTES = 16 * 1024 * 1024
 """The ratio is not checked below this size: a small file of zeroes is harmless."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_JSON_SUFFIXES = frozenset((".json", ".jsonl", ".ndjson"))
-_MARKUP_SUFFIXES = frozenset((".xml", ".html", ".htm", ".xhtml", ".svg"))
 _URL_PUNCTUATION = "%:/?#[]@!$&'()*+,;=~"
 
 
@@ -324,11 +322,11 @@ def _media_type(response: aiohttp.ClientResponse) -> str:
 
 def _is_page(media_type: str, file_name: str) -> bool:
     """Whether a media type is that of an error page, for a file of this name."""
-    extension = PurePosixPath(file_name.lower()).suffix
+    extension = extension_of(file_name)
     if media_type in {"application/json", "text/json"} or media_type.endswith("+json"):
-        return extension not in _JSON_SUFFIXES
+        return extension not in JSON_EXTENSIONS
     is_markup = media_type in {"text/html", "text/xml", "application/xml"} or media_type.endswith("+xml")
-    return is_markup and extension not in _MARKUP_SUFFIXES
+    return is_markup and extension not in MARKUP_EXTENSIONS
 
 
 @contextmanager

@@ -7,9 +7,9 @@ row is counted when it begins, so the last row needs no line end.
 
 import re
 from collections.abc import Callable
-from pathlib import PurePosixPath
 from typing import Protocol
 
+from export_worker.contract.file_names import JSON_EXTENSIONS, extension_of
 from export_worker.errors import TransformError
 from export_worker.transfer.transforms.base import Pipeline, Transform
 from export_worker.transfer.transforms.source_text import BLOCK_BYTES, SourceText, charset_of_file, without_marks
@@ -180,18 +180,14 @@ def last_record_end(text: bytes) -> int:
 
 def is_csv(file_name: str) -> bool:
     """Whether the extension of a file's name is that of CSV."""
-    return _extension(file_name) == ".csv"
+    return extension_of(file_name) == ".csv"
 
 
 def row_counter_for(file_name: str) -> RowCounter | None:
     """Returns a new counter for a file of this name, or None if its rows cannot be counted."""
-    if _extension(file_name) in {".json", ".jsonl", ".ndjson"}:
+    if extension_of(file_name) in JSON_EXTENSIONS:
         return JsonRowCounter()
     return CsvRowCounter() if is_csv(file_name) else None
-
-
-def _extension(file_name: str) -> str:
-    return PurePosixPath(file_name.lower()).suffix
 
 
 class RowCountingTransform:
