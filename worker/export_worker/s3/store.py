@@ -141,12 +141,17 @@ class S3Store:
                     raise
                 return None
 
-    async def remove(self, target: Target) -> bool:
-        """Deletes an object of the same export. Returns whether there was one. Raises what `head_object` raises."""
+    async def remove(self, target: Target, *, surely: bool = False) -> bool:
+        """Deletes an object of the same export. Returns whether there was one. Raises what `head_object` raises.
+
+        Args:
+            surely: If there seems to be none, `confirm_absence` must agree.
+        """
         for _ in range(REMOVALS_MAX):
             head = await head_object(self._calls, target)
             if head is None:
-                await self.confirm_absence(target)
+                if surely:
+                    await self.confirm_absence(target)
                 return False
             if await delete_own_object(self._calls, target, head.etag):
                 return True

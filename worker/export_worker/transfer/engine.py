@@ -233,14 +233,9 @@ class TransferEngine:
         written = await self._store.put(target, body)
         return _stored(target, written, len(body), written.checksum)
 
-    async def remove_object(self, bucket: str, key: str, export_id: str) -> bool:
-        """Removes the object with this key. Returns whether there was one.
-
-        Raises:
-            ObjectExistsError: The key belongs to another export.
-            StorageError: S3 refused or did not answer.
-        """
-        return await self._store.remove(Target(bucket, key, export_id, ""))
+    async def remove_object(self, bucket: str, key: str, export_id: str, *, surely: bool = False) -> bool:
+        """Removes the object with this key. Returns whether there was one. See `S3Store.remove`."""
+        return await self._store.remove(Target(bucket, key, export_id, ""), surely=surely)
 
     async def has_document(self, bucket: str, key: str, export_id: str) -> bool:
         """Whether an object of this export has this key. An object of another export does not count.

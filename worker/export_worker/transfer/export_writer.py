@@ -190,10 +190,11 @@ class ExportWriter:
             ObjectExistsError: They belong to another export.
             StorageError: S3 refused or did not answer.
         """
+        bucket, success = self._layout.bucket, self._layout.key(export, "_SUCCESS")
+        await self._engine.remove_object(bucket, success, export.export_id, surely=True)
         # The manifest may have its earlier name, by an earlier version or by an earlier setting.
-        manifests = dict.fromkeys((self._layout.manifest_name, MANIFEST_NAME, EARLIER_MANIFEST_NAME))
-        for name in ("_SUCCESS", *manifests):
-            await self._engine.remove_object(self._layout.bucket, self._layout.key(export, name), export.export_id)
+        for name in dict.fromkeys((self._layout.manifest_name, MANIFEST_NAME, EARLIER_MANIFEST_NAME)):
+            await self._engine.remove_object(bucket, self._layout.key(export, name), export.export_id)
 
     async def remove_earlier_files(self, export: Export, state: Transferring) -> int:
         """Removes files of earlier attempts that the manifest will not list. Returns how many there were.
