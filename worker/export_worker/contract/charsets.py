@@ -9,6 +9,7 @@ and nothing shows which.
 import codecs
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 LABEL = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,39}"
 """The form of every label. Python also finds charsets by names with blanks and line ends."""
@@ -57,6 +58,7 @@ class Charset:
         return codecs.getincrementalencoder(self.write_as)(self.errors)
 
 
+@lru_cache(maxsize=128)
 def charset(label: str) -> Charset:
     """Returns the charset of a label. Its codecs can process a text piece by piece.
 
