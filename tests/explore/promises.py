@@ -13,6 +13,7 @@ from explore.chronicle import ENDED, LEASE_S, Change, Claim
 from explore.scripted_platform import Job
 from explore.world import World
 from export_worker.lifecycle.endings import WORKER_DEATHS_MAX
+from export_worker.s3.object_keys import MANIFEST_NAME
 
 Broken = Iterator[str]
 
@@ -158,12 +159,11 @@ def success_means_complete(export: FinishedExport) -> Broken:
         yield f"it is {export.phase}, and S3 has {sorted(objects)}"
     if export.phase != "succeeded":
         return
-    if "manifest.json" not in objects and "_manifest.json" not in objects:
+    if MANIFEST_NAME not in objects:
         yield f"it has succeeded without a manifest; S3 has {sorted(objects)}"
         return
-    name = "manifest.json" if "manifest.json" in objects else "_manifest.json"
-    listed = {item["file_name"]: item for item in json.loads(objects[name])["objects"]}
-    extra = objects.keys() - listed.keys() - {"_SUCCESS", name}
+    listed = {item["file_name"]: item for item in json.loads(objects[MANIFEST_NAME])["objects"]}
+    extra = objects.keys() - listed.keys() - {"_SUCCESS", MANIFEST_NAME}
     if extra:
         yield f"S3 has files that the manifest does not list: {sorted(extra)}"
     for file_name, item in listed.items():

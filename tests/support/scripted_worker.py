@@ -161,3 +161,14 @@ class Parts:
         finally:
             await worker.drain(1.0)
             await cancel_and_wait(renewing, working)
+
+
+async def run_due(parts: Parts) -> None:
+    """Runs every step that is due, and every step that these make due within a minute."""
+    while True:
+        parts.site.later(60)
+        steps = await parts.site.claim() or await parts.site.claim(role="transfer")
+        if not steps:
+            return
+        for claimed in steps:
+            await parts.runner.run(claimed)

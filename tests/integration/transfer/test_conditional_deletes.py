@@ -91,24 +91,16 @@ async def test_holder_of_the_lease_deletes_an_object_that_changed_meanwhile(
     assert (bodies(direct, target), deletes(proxy)) == ([], [True, True])
 
 
-@pytest.mark.parametrize(("status", "code"), [(501, "NotImplemented"), (400, "InvalidArgument")])
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(501, "NotImplemented"), (400, "InvalidArgument"), (412, "PreconditionFailed")],
+    ids=["unsupported", "invalid", "ETags compared in another way"],
+)
 async def test_store_that_refuses_the_condition_is_asked_once(
     store: S3Store, proxy: S3Proxy, direct: Any, target: Target, status: int, code: str
 ) -> None:
     proxy.rule = lambda call: (
         Refusal(status, code) if call.name == "delete_object" and "if-match" in call.headers else None
-    )
-    assert await store.remove(target)
-    write(direct, target, b"second")
-    assert await store.remove(target)
-    assert (bodies(direct, target), deletes(proxy)) == ([], [True, False, False])
-
-
-async def test_store_that_compares_etags_in_another_way_is_asked_once(
-    store: S3Store, proxy: S3Proxy, direct: Any, target: Target
-) -> None:
-    proxy.rule = lambda call: (
-        Refusal(412, "PreconditionFailed") if call.name == "delete_object" and "if-match" in call.headers else None
     )
     assert await store.remove(target)
     write(direct, target, b"second")

@@ -12,7 +12,7 @@ from export_worker.lifecycle.decisions import Policy
 from export_worker.lifecycle.observations import Polled, Ready, RemoteFile
 from support.redis_site import POLICY
 from support.s3_server import Call, Lost, Refusal, S3Proxy, file_names
-from support.scripted_worker import Parts, export_writer
+from support.scripted_worker import Parts, export_writer, run_due
 
 
 def complete(*names: str) -> list[str]:
@@ -27,17 +27,6 @@ def named(*polls: Sequence[str]) -> Callable[[int], Polled]:
         return Ready("FINISH", tuple(RemoteFile(f"/{number}/{name}", name) for name in polls[number - 1]))
 
     return see
-
-
-async def run_due(parts: Parts) -> None:
-    """Runs every step that is due, and every step that these make due within a minute."""
-    while True:
-        parts.site.later(60)
-        steps = await parts.site.claim() or await parts.site.claim(role="transfer")
-        if not steps:
-            return
-        for claimed in steps:
-            await parts.runner.run(claimed)
 
 
 async def exported(parts: Parts) -> str:

@@ -9,23 +9,12 @@ from export_worker.contract.status import Phase
 from export_worker.lifecycle.observations import OperationFailed, Polled, Ready, RemoteFile
 from support.redis_site import POLICY
 from support.s3_server import Call, Refusal, S3Proxy, file_names
-from support.scripted_worker import Parts
+from support.scripted_worker import Parts, run_due
 
 
 def ready_once(number: int) -> Polled:
     """Returns a file at the first poll. Every later operation fails."""
     return Ready("FINISH", (RemoteFile("/a.csv", "a.csv"),)) if number == 1 else OperationFailed("ERROR", "no such tag")
-
-
-async def run_due(parts: Parts) -> None:
-    """Runs every step that is due, and every step that these make due within a minute."""
-    while True:
-        parts.site.later(60)
-        steps = await parts.site.claim() or await parts.site.claim(role="transfer")
-        if not steps:
-            return
-        for claimed in steps:
-            await parts.runner.run(claimed)
 
 
 async def succeeded(parts: Parts) -> str:
