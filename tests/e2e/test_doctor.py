@@ -22,6 +22,8 @@ from support.deployment import blocks
 from support.misbehaving_server import answering, http
 from support.worker_site import CommandResult, Site
 
+WAIT_TIMEOUT_S = 30.0
+
 
 async def doctor(site: Site, **environment: str) -> tuple[CommandResult, dict[str, list[dict[str, Any]]]]:
     """Runs `doctor --json`. Returns the findings by what they are about."""
@@ -59,8 +61,17 @@ def test_output_that_is_closed_early_causes_no_error(site: Site) -> None:
         assert process.stderr.read() == b""
 
 
+async def until_a_worker_is_recorded(site: Site) -> None:
+    client = open_redis(site.redis_url)
+    async with asyncio.timeout(WAIT_TIMEOUT_S):
+        while not await client.zcard(Keys(site.namespace).workers):
+            await asyncio.sleep(0.02)
+    await close_redis(client)
+
+
 async def test_working_services_have_no_error_and_nothing_remains(site: Site) -> None:
     async with worker_site.worker(site):
+        await until_a_worker_is_recorded(site)
         ran, found = await doctor(site)
     assert (ran.status, errors(found)) == (0, [])
     report = " ".join(finding["says"] for findings in found.values() for finding in findings)

@@ -110,6 +110,22 @@ async def test_start_waits_for_a_redis_that_starts_later(tmp_path: Path, caplog:
         await waiting
 
 
+async def test_stop_during_a_start_is_no_outage(redis_url: str) -> None:
+    stop = asyncio.Event()
+    stop.set()
+    await wait_for_redis(redis_url, stop)
+
+
+@SILENT
+async def test_stop_during_a_start_with_a_silent_redis_ends_the_wait(silent: Silent) -> None:
+    stop = asyncio.Event()
+    stop.set()
+    began_s = time.monotonic()
+    with silent() as port, pytest.raises(ServiceUnreachableError, match=f"cannot reach Redis at 127.0.0.1:{port}/0"):
+        await wait_for_redis(address(port), stop)
+    assert time.monotonic() - began_s < client.LAST_PING_S + BEGIN_S
+
+
 async def test_start_with_a_wrong_password_fails_at_once(tmp_path: Path) -> None:
     port = free_port()
     command = [redis_binary(), "--port", str(port), "--dir", str(tmp_path), "--requirepass", "canary-right"]

@@ -23,11 +23,11 @@ PIPE_BYTES = 4096
 class Pipe:
     """A pipe with a small buffer and a log handler that writes into it."""
 
-    def __init__(self) -> None:
+    def __init__(self, buffer_bytes: int = BUFFER_BYTES) -> None:
         self.reader, self._writer = os.pipe()
         fcntl.fcntl(self._writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self.stream = os.fdopen(self._writer, "w")
-        self.handler = LineWriter(self.stream, lambda dropped: f"dropped {dropped}", buffer_bytes=BUFFER_BYTES)
+        self.handler = LineWriter(self.stream, lambda dropped: f"dropped {dropped}", buffer_bytes=buffer_bytes)
 
     def log(self, count: int) -> None:
         for _ in range(count):
@@ -39,8 +39,8 @@ class Pipe:
 
 
 @pytest.fixture
-def pipe() -> Iterator[Pipe]:
-    pipe = Pipe()
+def pipe(request: pytest.FixtureRequest) -> Iterator[Pipe]:
+    pipe = Pipe(getattr(request, "param", BUFFER_BYTES))
     yield pipe
     with suppress(OSError):
         os.close(pipe.reader)
@@ -77,13 +77,12 @@ def test_lines_after_the_reader_has_closed_the_pipe_are_lost_without_an_error(pi
 
 
 @pytest.mark.timeout(20)
+@pytest.mark.parametrize("pipe", [100 * PIPE_BYTES], indirect=True)
 def test_pipe_that_another_process_made_non_blocking_loses_no_line(pipe: Pipe) -> None:
     os.set_blocking(pipe.stream.fileno(), False)
-    pipe.log(9)
-    reading = threading.Thread(target=pipe.log, args=(9,))
-    reading.start()
-    assert pipe.read(18) == [TEXT] * 18
-    reading.join()
+    lines = 10 * PIPE_BYTES // (len(TEXT) + 1)
+    pipe.log(lines)
+    assert pipe.read(lines) == [TEXT] * lines
 
 
 def test_closed_handler_has_written_every_line_and_ends_its_thread() -> None:

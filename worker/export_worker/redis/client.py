@@ -39,6 +39,8 @@ CALL_TIMEOUT_S = 12.0
 """For one call of a producer, with all retries: longer than a Redis that answers needs."""
 STARTUP_TIMEOUT_S = 12.0
 """For the first answer to a process that has just started: Redis and the process may start together."""
+LAST_PING_S = 1.0
+"""For the first answer to a process that is stopped while it starts. A healthy Redis needs a small part of it."""
 PING_RETRY_S = 0.2
 """Between two pings of a Redis that has not answered yet."""
 WARN_AFTER_S = 1.0
@@ -226,7 +228,7 @@ async def wait_for_redis(redis_url: str, stop: asyncio.Event | None = None) -> N
     """Waits until Redis answers a process that has just started.
 
     Args:
-        stop: Ends the wait early, with the same error.
+        stop: Ends the wait early. Redis still has `LAST_PING_S` to answer: a stop during a start is no outage.
 
     Raises:
         ConfigError: The URL is malformed.
@@ -239,6 +241,8 @@ async def wait_for_redis(redis_url: str, stop: asyncio.Event | None = None) -> N
     try:
         with _warning_if_slow(redis_url):
             await asyncio.wait({pinging, stopping}, timeout=STARTUP_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done():
+            await asyncio.wait({pinging}, timeout=LAST_PING_S)
         if not pinging.done():
             raise redis_failure(redis_url, failures[-1] if failures else TimeoutError())
         pinging.result()
