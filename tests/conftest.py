@@ -22,7 +22,7 @@ from hypothesis import settings
 
 from export_worker.demo.processes import free_port, redis_binary
 from export_worker.redis.client import close_redis, open_redis
-from support import golden_files, s3_server, secret_canaries
+from support import command_forks, golden_files, s3_server, secret_canaries
 from support.redis_clock import MovableRedis, run_movable_redis
 
 # The tests start hundreds of processes. Without bytecode on the disk, each of them compiles a thousand modules again.
@@ -114,6 +114,12 @@ def s3_url() -> Iterator[str]:
     with s3_server.s3_server() as url, secret_canaries.aws_credentials():
         yield url
         secret_canaries.search_s3(url)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forks_end() -> Iterator[None]:
+    yield
+    command_forks.SERVER.stop()
 
 
 @pytest.fixture(scope="session", autouse=True)
