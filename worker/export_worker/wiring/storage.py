@@ -94,7 +94,7 @@ def build_storage(
         check = StoreCheck(
             check_client, late_credentials(session), check_executor, bucket=config.s3.bucket, prefix=config.s3.prefix
         )
-        gates[name] = StoreGate(name, check, instrument)
+        gates[name] = StoreGate(name, check, instrument, redactor)
         return S3Store(client, executor, instrument)
 
     def writer(store: S3Store, per_connection: dict[str, ExportWriter]) -> ExportWriter:

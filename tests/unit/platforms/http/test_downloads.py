@@ -60,6 +60,15 @@ async def test_file_is_downloaded_unchanged() -> None:
     assert seen.headers["Authorization"] == f"Token {CANARY}"
 
 
+@pytest.mark.parametrize(("etag", "validator"), [('"v1"', '"v1"'), (f'"{CANARY}"', None), ('W/"v1"', None)])
+async def test_version_that_has_the_token_is_not_used(etag: str, validator: str | None) -> None:
+    """The record of an export has the version, and it is sent back unchanged."""
+    async with ScriptedServer() as server, downloader(server.url) as files:
+        server.on("/download", replied(b"id\n", headers={"ETag": etag}))
+        async with files.open(URL(server.url + FILE, encoded=True), "a.csv") as download:
+            assert download.validator == validator
+
+
 async def test_empty_file_yields_no_bytes() -> None:
     async with ScriptedServer() as server, downloader(server.url) as files:
         server.on("/download", replied(b""))

@@ -73,8 +73,10 @@ class HttpDownload:
 
     @property
     def validator(self) -> str | None:
-        """Validator of the response, or None if the body is encoded; see `ranges.validator_of`."""
-        return None if self._codings else validator_of(self._response.headers)
+        """Validator of the response; see `ranges.validator_of`. None if the body is encoded, or if it has a secret."""
+        validator = None if self._codings else validator_of(self._response.headers)
+        # The record contains it, and it must be sent unchanged.
+        return None if validator is None or self._client.redactor.text(validator) != validator else validator
 
     @property
     def total_bytes(self) -> int | None:
