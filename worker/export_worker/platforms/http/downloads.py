@@ -14,6 +14,7 @@ import aiohttp
 from yarl import URL
 
 from export_worker.contract.file_names import JSON_EXTENSIONS, MARKUP_EXTENSIONS, extension_of
+from export_worker.egress.allowed_hosts import AllowedHosts
 from export_worker.egress.connector import AddressRefusedError, origin
 from export_worker.errors import (
     DownloadForbiddenError,
@@ -159,7 +160,7 @@ class Downloader:
     Args:
         client: Client of the connection.
         auth: Provides the credential for the connection's own origin.
-        allow_hosts: Further hosts that a download may come from, each as `host` or `host:port`.
+        allow_hosts: Other hosts that a download may come from, each as `host:port`, or as `host` for all of its ports.
         file_content_types: Media types of error pages that this platform also sends with files.
     """
 
@@ -170,7 +171,7 @@ class Downloader:
         self._auth = auth
         self._own_origin = origin(client.base_url)
         self._file_content_types = frozenset(name.lower() for name in file_content_types)
-        self._allowed = frozenset(host.lower() for host in allow_hosts)
+        self._hosts = AllowedHosts(client.base_url, allow_hosts)
 
     @asynccontextmanager
     async def open(
@@ -247,11 +248,9 @@ class Downloader:
             raise DownloadForbiddenError(f"{self._label(url)}: leads from {before.scheme} to {self._clean(url.scheme)}")
         if not is_usable_url(url):
             raise DownloadInvalidError(f"{self._label(before)}: a redirect to a URL that cannot be used")
-        _, host, port = origin(url)
-        if host != self._own_origin[1] and self._allowed.isdisjoint({host, f"{host}:{port}"}):
-            raise DownloadForbiddenError(
-                f"{self._label(url)}: {self._clean(host)} is neither the connection's host nor in allow_hosts"
-            )
+        refusal = self._hosts.refusal(url)
+        if refusal is not None:
+            raise DownloadForbiddenError(f"{self._label(url)}: {self._clean(refusal)}")
 
     async def _check(self, head: _Head, file_name: str, expected_status: int) -> None:
         """Raises an error unless the response is a file."""
