@@ -34,7 +34,7 @@ from export_worker.platforms.http.client import (
 from export_worker.platforms.http.codings import CodingError, UnknownCodingError, codings_of, decoded
 from export_worker.platforms.http.direct_body import direct_body
 from export_worker.platforms.http.ranges import is_requested_range, range_headers, validator_of
-from export_worker.platforms.http.responses import HttpResponse, error_for, one_line
+from export_worker.platforms.http.responses import HttpResponse, error_for, excerpt_of_body, one_line
 from export_worker.platforms.http.urls import is_usable_url
 
 REDIRECTS_MAX = 5
@@ -284,7 +284,7 @@ class Downloader:
 
     async def _excerpt(self, head: _Head) -> str:
         """Returns an excerpt of the body, as the end of a message."""
-        excerpt = self._clean((await self._beginning(head)).decode(errors="replace"))
+        excerpt = excerpt_of_body(await self._beginning(head), self._client.redactor)
         return f": {excerpt}" if excerpt else ""
 
     async def _beginning(self, head: _Head) -> bytes:
