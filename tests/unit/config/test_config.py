@@ -242,6 +242,7 @@ REFUSALS = [
     (f"[s3]\nendpoint_url = 'http://k:{CANARY}@127.0.0.1'", "s3.endpoint_url: "),
     ("[s3]\nkey_template = '{kind}/{export_id}'", "s3.key_template must contain {file_name}"),
     ("[s3]\nkey_template = '{kind}/{oops}/{file_name}'", "s3.key_template {oops} is not allowed"),
+    ("[s3]\nkey_template = '{metadata}/{file_name}'", "s3.key_template {metadata} is not allowed"),
     ("[s3]\nkey_template = '{file_name!r}'", "s3.key_template {file_name} is not allowed in this form"),
     ("[s3]\nkey_template = '{file_name'", "s3.key_template is not a valid template"),
     ("[s3]\nkey_template = 'a\\u0007{file_name}'".replace("'", '"'), "s3.key_template must not contain control"),
