@@ -6,13 +6,13 @@ from pydantic import Field, StringConstraints, model_validator
 
 from export_worker.config.section import Section
 from export_worker.s3.object_keys import MANIFEST_NAME, validate_key_template
-from export_worker.s3.settings import StorageSettings
+from export_worker.s3.settings import BucketName, StorageSettings
 
 
 class S3Settings(StorageSettings, Section):
     """The bucket that files are written to. Credentials come only from boto3's own chain."""
 
-    bucket: Annotated[str, StringConstraints(min_length=3, max_length=255)] = "exports"
+    bucket: BucketName = "exports"
     """The name of the bucket. Default `exports`, 3 to 255 characters."""
     prefix: str = ""
     """Text before every object key, e.g. `exports/`. Default: empty."""
