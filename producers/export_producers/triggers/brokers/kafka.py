@@ -26,4 +26,4 @@ def subscribe(servers: str, topic: str, group: str, accept: Accept) -> KafkaBrok
 def message_of(raw: Any) -> Message:
     """Converts a message of aiokafka. Its id is made from topic, partition and offset."""
     headers = {name: value.decode(errors="replace") for name, value in raw.headers or ()}
-    return Message(f"{raw.topic}/{raw.partition}/{raw.offset}", raw.value or b"", headers)
+    return Message(f"{raw.topic}/{raw.partition}/{raw.offset}", raw.value or b"", headers, published_ms=raw.timestamp)
