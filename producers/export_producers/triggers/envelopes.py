@@ -37,7 +37,7 @@ def _out_of_sns(message: Message) -> Message:
     if not _has_text(notification, SNS_FIELDS):
         return message
     kind = notification.get("Type")
-    if kind in {"SubscriptionConfirmation", "UnsubscribeConfirmation"}:
+    if kind in ("SubscriptionConfirmation", "UnsubscribeConfirmation"):
         topic = notification["TopicArn"]
         raise UnusableMessageError(f"is a {kind} of SNS, not a notification: confirm the subscription to {topic}")
     if kind != "Notification":

@@ -1,5 +1,6 @@
 """Parsing of messages: requests, CloudEvents, identities, traces, and the reasons for unusable messages."""
 
+import base64
 import json
 from hashlib import sha256
 from typing import Any
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export_producers.identities import MessageIdentity
+from export_producers.triggers.cloudevents import parse_cloudevent
 from export_producers.triggers.message import BODY_MAX_BYTES, Message, UnusableMessageError
 from export_producers.triggers.parsing import parse_message, trace_of
 from export_producers.triggers.template import Template
@@ -155,3 +157,60 @@ def test_trace_is_read_from_a_header_or_from_the_cloudevent_extension(given_mess
 )
 def test_missing_or_invalid_trace_is_none(given_message: Message) -> None:
     assert trace_of(given_message) is None
+
+
+def event_with_bytes(content: bytes, **more: Any) -> Message:
+    event = {name: value for name, value in EVENT.items() if name != "data"}
+    return message(event | {"data_base64": base64.b64encode(content).decode()} | more)
+
+
+JSON_DATA = json.dumps(EVENT["data"]).encode()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"datacontenttype": None},
+        {"datacontenttype": "application/json"},
+        {"datacontenttype": "Application/JSON; charset=utf-8"},
+        {"datacontenttype": "application/vnd.segments+json"},
+        {"datacontenttype": "text/json", "data": None},
+    ],
+)
+def test_data_base64_is_read_as_json(more: dict[str, Any]) -> None:
+    assert parse_message("t", event_with_bytes(JSON_DATA, **more), TEMPLATE) == parse_message(
+        "t", message(EVENT), TEMPLATE
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "content_type", "expected"),
+    [
+        ("Grüße".encode(), "text/plain", "Grüße"),
+        (JSON_DATA, "application/jsonp", JSON_DATA.decode()),
+        (b"\xff\x00", "application/octet-stream", None),
+        (b"", "application/json", None),
+        (b"", "text/plain", ""),
+        (b"5", "application/json", 5),
+    ],
+)
+def test_data_base64_of_another_type_is_text_if_it_is_utf_8(data: bytes, content_type: str, expected: Any) -> None:
+    event = parse_cloudevent(event_with_bytes(data, datacontenttype=content_type))
+    assert event.get("data") == expected
+    assert "data_base64" not in event
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"data_base64": "eyJhIjogMX0"}, "data_base64 is not base64"),
+        ({"data_base64": "eyJ_IjogMX0="}, "data_base64 is not base64"),
+        ({"data_base64": {"a": 1}}, "data_base64 is not base64"),
+        ({"data_base64": "ü"}, "data_base64 is not base64"),
+        ({"data_base64": "eyI="}, "is not JSON"),
+        ({"data": {"project": 1}}, "both data and data_base64"),
+    ],
+)
+def test_invalid_data_base64_is_refused_with_the_reason(more: dict[str, Any], expected: str) -> None:
+    assert expected in reason(event_with_bytes(JSON_DATA, **more), TEMPLATE)
