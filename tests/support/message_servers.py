@@ -19,6 +19,8 @@ RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """The server itself. The script on the PATH switches to another user first."""
 KAFKA_ADDRESS = re.compile(rb"bootstrap\.servers=([0-9.]+:[0-9]+)")
 """How librdkafka logs the address of its broker for tests."""
+KAFKA_PARTITIONS = 4
+"""Of each topic of librdkafka's broker."""
 START_TIMEOUT_S = 90.0
 """Limit for the start of a server on a busy machine. RabbitMQ is the slowest."""
 
