@@ -431,6 +431,35 @@ async def test_checksum_refused_by_s3_is_an_integrity_error(world: World, proxy:
     await world.assert_untouched()
 
 
+@pytest.mark.parametrize(
+    ("described", "message"),
+    [
+        (Altered({"content-length": "0"}), f"S3 stored 0 bytes, but the worker sent {LONG}"),
+        (Altered({"etag": '"0123"'}), "S3 returned the ETag .* for the upload, and 0123 for the object"),
+        (Altered({"x-amz-checksum-crc64nvme": Checksum(CRC64NVME, 1).wire}), "S3 stored CRC64NVME"),
+        (Refusal(404, "NoSuchKey"), "S3 completed the upload, but there is no object"),
+    ],
+    ids=["size", "etag", "checksum", "missing"],
+)
+async def test_object_of_parts_that_differs_from_what_was_sent_is_an_integrity_error(
+    world: World, proxy: S3Proxy, described: Altered | Refusal, message: str
+) -> None:
+    proxy.rule = on_call("head_object", *[described] * 9)
+    with pytest.raises(IntegrityError, match=message) as caught:
+        await world.store(Body(NOISE[:LONG]))
+    assert caught.value.retryable
+    proxy.reset()
+    await world.store(Body(NOISE[:LONG]))
+    assert (await world.get())["Body"] == NOISE[:LONG]
+
+
+async def test_etag_that_the_store_returns_only_for_the_object_is_used(world: World, proxy: S3Proxy) -> None:
+    proxy.rule = on_call("complete_multipart_upload", Altered({"etag": ""}))
+    stored = await world.store(Body(NOISE[:LONG]))
+    assert stored.etag
+    assert proxy.names()[-1] == "head_object"
+
+
 def refuses_checksums(status: int, code: str) -> Callable[[Call], Any]:
     return lambda call: Refusal(status, code) if call.has_checksum else None
 
