@@ -117,14 +117,14 @@ class CreateOnlyWrite:
             raise IntegrityError(f"{self._uri}: S3 completed the upload, but there is no object")
         if head.bytes != self._size_bytes:
             await self._discard(head.etag, f"S3 stored {head.bytes} bytes, but the worker sent {self._size_bytes}")
-        if etag and head.etag != etag:
+        if _differ(etag, head.etag):
             await self._discard(
                 head.etag, f"S3 returned the ETag {etag} for the upload, and {head.etag} for the object"
             )
         if await self._agrees(head.checksums, content) is False:
             checksum = _comparable_checksum(head.checksums, content)
             await self._discard(head.etag, f"S3 stored {checksum}, but the worker sent {content.checksum}")
-        return head.etag
+        return head.etag or etag
 
     async def _discard(self, etag: str, reason: str) -> NoReturn:
         with suppress(StorageError):  # the next attempt replaces the object; the error below matters more
@@ -149,3 +149,13 @@ class CreateOnlyWrite:
 def _comparable_checksum(stored: dict[Algorithm, Checksum], content: ObjectContent) -> Checksum | None:
     """Returns the store's checksum by the content's own algorithm, or else the first one, if there is any."""
     return stored.get(content.checksum.algorithm) or next(iter(stored.values()), None)
+
+
+def _differ(uploaded: str, found: str) -> bool:
+    """Whether two ETags are of different objects.
+
+    Only ETags of one form can be compared. rclone returns a digest of the parts' digests, with their number behind a
+    hyphen, for the upload, and a digest of the bytes for the object.
+    """
+    is_comparable = bool(uploaded and found) and ("-" in uploaded) == ("-" in found)
+    return is_comparable and uploaded != found
