@@ -25,6 +25,7 @@ from botocore.credentials import (
 from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
 from botocore.loaders import Loader, create_loader
 
+from export_worker.s3.bounded_http import BoundedSession
 from export_worker.s3.settings import StorageSettings
 
 SESSION_NAME = "export-worker"
@@ -143,7 +144,7 @@ def _session_with(credentials: LateCredentials) -> boto3.session.Session:
 
 def _botocore_session() -> botocore.session.Session:
     """Returns a session with the process's own credentials, whose calls of STS are limited in time."""
-    session = botocore.session.Session()
+    session = BoundedSession()
     session.set_default_client_config(STS_CONFIG)
     session.register_component("data_loader", _service_models(session.get_config_variable("data_path")))
     return session
