@@ -96,6 +96,9 @@ class AwsQueue:
             "eventbridge": EventBridge(name, endpoint, 1),
         }
 
+    def set_limit(self, size: int) -> None:
+        self._sqs.set_queue_attributes(QueueUrl=self._queue_url, Attributes={"MaximumMessageSize": str(size)})
+
     def received(self) -> str:
         (message,) = self._sqs.receive_message(QueueUrl=self._queue_url, WaitTimeSeconds=10)["Messages"]
         body: dict[str, Any] = json.loads(message["Body"])
@@ -119,6 +122,19 @@ async def test_event_above_the_limit_of_an_aws_service_is_delivered_without_its_
     async with running(dispatcher_of(queue_site, hook=aws.sinks[service])):
         await until_empty(queue_site)
     assert await outbox_of(queue_site).undelivered("hook") == []
+    check_received(aws.received(), event)
+
+
+@pytest.mark.parametrize("limit", [2**16, 2**18])
+async def test_event_above_the_limit_of_its_queue_is_delivered_without_its_objects(
+    limit: int, aws: AwsQueue, queue_site: QueueSite
+) -> None:
+    aws.set_limit(limit)
+    # The server for tests counts characters.
+    event = large_event(3 * limit)
+    await put(queue_site, "hook", event)
+    async with running(dispatcher_of(queue_site, hook=aws.sinks["sqs"])):
+        await until_empty(queue_site)
     check_received(aws.received(), event)
 
 
