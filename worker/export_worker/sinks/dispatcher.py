@@ -207,7 +207,7 @@ class _SinkDispatcher:
             await self._route.sink.deliver(delivery.event_id, smaller)
 
     async def _record_failure(self, delivery: Delivery, error: SinkError) -> None:
-        now, reason = self._clock(), str(error)
+        now, reason = self._clock(), self._route.redactor.text(str(error))
         self._instrument.on(EventRefused(self._name))
         if isinstance(error, SinkDisabledError) and self._disabled_reason is None:
             self._disabled_reason = reason
