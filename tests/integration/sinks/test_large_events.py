@@ -101,16 +101,18 @@ class AwsQueue:
 
     def received(self) -> str:
         (message,) = self._sqs.receive_message(QueueUrl=self._queue_url, WaitTimeSeconds=10)["Messages"]
+        self._sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"])
         body: dict[str, Any] = json.loads(message["Body"])
         return str(body["Message"]) if "Message" in body else json.dumps(body.get("detail", body))
 
 
-@pytest.fixture
-async def aws(s3_url: str) -> AsyncIterator[AwsQueue]:
+@pytest.fixture(scope="module")
+def aws(s3_url: str) -> Iterator[AwsQueue]:
+    """One queue for all tests, because clients of AWS take long to make. Each test receives what it has sent."""
     found = AwsQueue(s3_url)
     yield found
     for sink in found.sinks.values():
-        await sink.close()
+        asyncio.run(sink.close())
 
 
 @pytest.mark.parametrize(("service", "size"), [("sns", 2**18), ("sqs", 2**20), ("eventbridge", 2**20)])
@@ -136,6 +138,7 @@ async def test_event_above_the_limit_of_its_queue_is_delivered_without_its_objec
     async with running(dispatcher_of(queue_site, hook=aws.sinks["sqs"])):
         await until_empty(queue_site)
     check_received(aws.received(), event)
+    aws.set_limit(2**20)
 
 
 async def test_event_below_the_limit_of_sns_keeps_its_objects(aws: AwsQueue) -> None:
