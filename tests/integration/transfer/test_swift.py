@@ -20,20 +20,19 @@ from export_worker.transfer.part_sizes import FIRST_PART_BYTES
 from export_worker.transfer.resume import NotResumable, recover
 from export_worker.transfer.transforms.base import Transform, build_transform
 from support.s3_server import Damaged, Refusal, Rule, new_bucket, s3_client, s3_proxy
-from support.swift_server import ACCESS_KEY, SECRET_KEY, swift_server
+from support.swift_server import AWS_ENVIRONMENT
 from support.transfers import idle_callbacks, progress_of_one_file
 
 NOISE = Random(17).randbytes(2 * FIRST_PART_BYTES + 4321)
 
 
 @pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch, swift_server(tmp_path_factory.mktemp("swift")) as url:
-        patch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+def endpoint(swift_url: str) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in AWS_ENVIRONMENT.items():
+            patch.setenv(name, value)
         patch.delenv("AWS_SESSION_TOKEN", raising=False)
-        patch.setenv("AWS_CONFIG_FILE", "/dev/null")
-        yield url
+        yield swift_url
 
 
 @pytest.fixture(scope="module")

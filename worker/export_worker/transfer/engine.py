@@ -31,7 +31,7 @@ from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
 from export_worker.transfer.buffers import BufferPool, BufferShare, PartBuffer
 from export_worker.transfer.callbacks import TransferCallbacks
 from export_worker.transfer.error_pages import ErrorPages
-from export_worker.transfer.part_sizes import FIRST_PART_BYTES, MAX_OBJECT_BYTES, part_size
+from export_worker.transfer.part_sizes import FIRST_PART_BYTES, MAX_OBJECT_BYTES, MAX_PARTS, part_size
 from export_worker.transfer.progress import TransferProgress
 from export_worker.transfer.reader import PartReader, open_reader
 from export_worker.transfer.resume import NotResumable, RecoveredUpload, recover
@@ -115,10 +115,13 @@ class _Transfer:
     progress: TransferProgress
     recorder: _Recorder | None
     recovered: RecoveredUpload | None
+    fixed_part_bytes: int | None
 
     async def read_part(self, number: int) -> PartBuffer:
         """Takes a buffer for one part, then fills it until it is full or the stream ends."""
-        size_bytes = part_size(number, self.total_bytes)
+        if number > MAX_PARTS:
+            raise StorageRefusedError(f"the file has more than {MAX_PARTS} parts; set a larger s3.part_size_mib")
+        size_bytes = part_size(number, self.total_bytes, self.fixed_part_bytes)
         if self.total_bytes is not None:
             size_bytes = min(size_bytes, self.total_bytes - (number - 1) * size_bytes)
         buffer = await self.share.take(size_bytes)
@@ -216,7 +219,9 @@ class TransferEngine:
         recorder = _recorder_of(download, total_bytes, callbacks)
         with self._pool.share() as share:
             async with open_reader(source, transform, self._store.executor) as reader:
-                transfer = _Transfer(reader, target, total_bytes, share, progress, recorder, recovered)
+                transfer = _Transfer(
+                    reader, target, total_bytes, share, progress, recorder, recovered, self._store.part_bytes
+                )
                 written = await self._move(transfer)
         if transform is None:
             return _stored(target, written, written.bytes, written.checksum)

@@ -87,7 +87,7 @@ async def recover(
         return NotResumable(f"its parts cannot be listed ({error})")
     if listed is None:
         return await _find_completed(store, target, resumable)
-    parts = fit_parts(listed, resumable.total_bytes)
+    parts = fit_parts(listed, resumable.total_bytes, store.part_bytes)
     if isinstance(parts, NotResumable):
         await upload.abort()
         return parts
@@ -107,9 +107,11 @@ async def _find_completed(store: S3Store, target: Target, resumable: ResumableUp
     return Written(head.etag, head.bytes, checksum, adopted=True)
 
 
-def fit_parts(listed: Sequence[ListedPart], total_bytes: int) -> list[SentPart] | NotResumable:
+def fit_parts(
+    listed: Sequence[ListedPart], total_bytes: int, fixed_bytes: int | None = None
+) -> list[SentPart] | NotResumable:
     """Returns the parts up to the first gap. Every listed part must have the size that `part_size` plans."""
-    size_bytes = part_size(1, total_bytes)
+    size_bytes = part_size(1, total_bytes, fixed_bytes)
     sent: list[SentPart] = []
     for part in sorted(listed, key=lambda item: item.number):
         planned_bytes = min(size_bytes, total_bytes - (part.number - 1) * size_bytes)
