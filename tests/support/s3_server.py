@@ -18,6 +18,7 @@ from uuid import uuid4
 import pytest
 
 from export_worker.s3.client import CallLimits, S3Client, build_client
+from export_worker.s3.endpoints import Endpoint
 
 REGION = "us-east-1"
 
@@ -60,7 +61,7 @@ def s3_credentials() -> Iterator[None]:
 @contextmanager
 def s3_client(endpoint_url: str, *, attempts: int = 2) -> Iterator[S3Client]:
     """Yields a client that is built as the worker builds it."""
-    client = build_client(REGION, endpoint_url, 16, limits=CallLimits(attempts=attempts))
+    client = build_client(Endpoint(REGION, endpoint_url), 16, limits=CallLimits(attempts=attempts))
     yield client
     client.close()
 

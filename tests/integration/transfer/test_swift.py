@@ -21,20 +21,19 @@ from export_worker.transfer.resume import NotResumable, RecoveredUpload, recover
 from export_worker.transfer.transforms.base import Transform, build_transform
 from export_worker.transfer.upload_notes import digest_of
 from support.s3_server import Damaged, Refusal, Rule, new_bucket, s3_client, s3_proxy
-from support.swift_server import ACCESS_KEY, SECRET_KEY, swift_server
+from support.swift_server import AWS_ENVIRONMENT
 from support.transfers import idle_callbacks, progress_of_one_file
 
 NOISE = Random(17).randbytes(2 * FIRST_PART_BYTES + 4321)
 
 
 @pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch, swift_server(tmp_path_factory.mktemp("swift")) as url:
-        patch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+def endpoint(swift_url: str) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in AWS_ENVIRONMENT.items():
+            patch.setenv(name, value)
         patch.delenv("AWS_SESSION_TOKEN", raising=False)
-        patch.setenv("AWS_CONFIG_FILE", "/dev/null")
-        yield url
+        yield swift_url
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +195,9 @@ async def test_upload_whose_parts_are_noted_is_resumed(world: World) -> None:
     resumable = await two_parts(world)
     listed = await world.store.parts(world.target(), resumable.upload_id)
     assert listed is not None
-    noted = SentParts(2, str(Checksum.of(NOISE[: 2 * FIRST_PART_BYTES])), digest_of(part.etag for part in listed))
+    sent_bytes = 2 * FIRST_PART_BYTES
+    checksum = str(Checksum.of(NOISE[:sent_bytes]))
+    noted = SentParts(2, sent_bytes, checksum, digest_of(part.etag for part in listed))
     found = await recover(world.store, world.target(), replace(resumable, sent=noted))
     assert isinstance(found, RecoveredUpload)
     last = await found.upload.send(3, bytearray(NOISE[2 * FIRST_PART_BYTES :]))

@@ -14,7 +14,7 @@ from export_worker.doctor.breakers import check_breakers
 from export_worker.doctor.connections import check_connection
 from export_worker.doctor.finding import Finding, good, unreachable, warning, wrong
 from export_worker.doctor.redis import check_redis
-from export_worker.doctor.s3 import check_s3
+from export_worker.doctor.s3 import TransferTraits, check_s3
 from export_worker.doctor.sinks import check_sink
 from export_worker.doctor.triggers import check_trigger
 from export_worker.doctor.workers import check_workers
@@ -188,6 +188,12 @@ def _storages(config: Config) -> list[tuple[list[str], StorageSettings]]:
 async def _check_storage(config: Config, redactor: Redactor, settings: StorageSettings) -> list[Finding]:
     try:
         async with open_check_client(config, redactor, settings) as client:
-            return await check_s3(client, config.s3.bucket, config.s3.prefix)
+            return await check_s3(client, config.s3.bucket, config.s3.prefix, _transfer_traits(config))
     except ConfigError as error:
         return [_wrong_setting("s3", redactor.text(str(error)).removeprefix("s3: "))]
+
+
+def _transfer_traits(config: Config) -> TransferTraits:
+    return TransferTraits(
+        has_unique_keys="{export_id}" in config.s3.key_template, has_equal_parts=config.s3.part_size_mib is not None
+    )

@@ -39,6 +39,9 @@ class S3Calls:
         client: See `build_client`.
         executor: A bounded pool; all calls of boto3 run in it.
         instrument: Receives the duration and result of each call.
+
+    Attributes:
+        creates_conditionally: The store has not been found to refuse `If-None-Match`.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class S3Calls:
         self._modes = {_SINGLE: CHECKSUM_MODES, _MULTIPART: CHECKSUM_MODES}
         self._confirmed: set[tuple[str, ChecksumMode]] = set()
         self._deletes_conditionally = True
+        self.creates_conditionally = True
 
     async def call(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Makes one call without a checksum. Raises botocore's errors; see `storage_errors`."""

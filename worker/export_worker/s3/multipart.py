@@ -73,14 +73,15 @@ class MultipartUpload:
 
         If an equal object of the same export exists, it stays, and the upload is aborted.
         """
-        checksum, arguments = whole_checksum(parts), self._address | {"IfNoneMatch": "*"}
+        checksum = whole_checksum(parts)
 
         def mode_arguments(mode: ChecksumMode) -> dict[str, Any]:
             own = mode.checksum_argument(checksum) | mode.full_object_argument if self.has_full_checksum else {}
             return own | {"MultipartUpload": {"Parts": [_part_argument(part, mode) for part in parts]}}
 
-        async def write() -> dict[str, Any]:
-            response, self._mode = await self._calls.write(COMPLETE, arguments, mode_arguments, upload_mode=self._mode)
+        async def write(condition: dict[str, str]) -> dict[str, Any]:
+            arguments, mode = self._address | condition, self._mode
+            response, self._mode = await self._calls.write(COMPLETE, arguments, mode_arguments, upload_mode=mode)
             return response
 
         size_bytes = sum(part.bytes for part in parts)

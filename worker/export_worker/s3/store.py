@@ -63,12 +63,19 @@ class S3Store:
         client: See `build_client`.
         executor: A bounded pool; all calls of boto3 run in it.
         instrument: Receives the duration and result of each call.
+        part_bytes: The size of all parts of an upload; None if they may differ.
     """
 
     def __init__(
-        self, client: S3Client, executor: ThreadPoolExecutor, instrument: Instrument = NULL_INSTRUMENT
+        self,
+        client: S3Client,
+        executor: ThreadPoolExecutor,
+        instrument: Instrument = NULL_INSTRUMENT,
+        *,
+        part_bytes: int | None = None,
     ) -> None:
         self.executor = executor
+        self.part_bytes = part_bytes
         self._calls = S3Calls(client, executor, instrument)
 
     async def put(self, target: Target, body: bytes | bytearray) -> Written:
@@ -79,9 +86,10 @@ class S3Store:
             IntegrityError: S3 stored other bytes. The object is deleted, or else the next attempt replaces it.
             StorageError: S3 refused a call or did not answer.
         """
-        request_body, arguments = RequestBody(body), target.creation_arguments | {"IfNoneMatch": "*"}
+        request_body = RequestBody(body)
 
-        async def write() -> dict[str, Any]:
+        async def write(condition: dict[str, str]) -> dict[str, Any]:
+            arguments = target.creation_arguments | condition
             response, _ = await self._calls.write(PUT, arguments, request_body.arguments, sent_bytes=len(body))
             return response
 
@@ -214,12 +222,20 @@ class S3Store:
         page = {"Bucket": bucket, "Prefix": prefix}
         with storage_errors(LIST, bucket):
             while True:
-                response = await self._calls.call(LIST, page)
+                response = await self._list_uploads(page)
                 found += map(_incomplete_upload, response.get("Uploads", []))
                 if not response.get("IsTruncated"):
                     return found
                 key, upload_id = response.get("NextKeyMarker"), response.get("NextUploadIdMarker") or ""
                 page |= _next_page(page, KeyMarker=key, UploadIdMarker=upload_id)
+
+    async def _list_uploads(self, page: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return await self._calls.call(LIST, page)
+        except ClientError as error:
+            if code_of(error) != "NoSuchUpload":
+                raise
+            return {}  # rclone answers so if the bucket has no open upload
 
     async def abort(self, bucket: str, upload: IncompleteUpload) -> None:
         """Deletes an upload and its parts. Raises what `MultipartUpload.abort` raises."""
