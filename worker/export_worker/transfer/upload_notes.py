@@ -17,7 +17,7 @@ from export_worker.s3.objects import unquoted
 from export_worker.transfer.callbacks import TransferCallbacks
 from export_worker.transfer.part_sizes import RESUMED_PARTS_MIN
 
-FIRST_WAIT_S = 0.25
+FIRST_WAIT_S = 0.05
 LAST_WAIT_S = 2.0
 """Waits between two notes. Each one is twice as long as the one before, up to the second of them. The parts that were
 sent in between are sent again after the death of a worker, and each note costs a call of Redis."""
