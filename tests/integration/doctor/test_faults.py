@@ -5,6 +5,7 @@ It reports each failure soon, keeps its earlier findings, and removes its bucket
 
 import asyncio
 import json
+import logging
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -233,6 +234,7 @@ def test_services_that_do_not_answer_are_checked_at_the_same_time(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, outputs: Path
 ) -> None:
     """Connections, and S3 with as many storage settings, are checked at the same time. Each has a finding."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # doctor replaces them
     monkeypatch.setattr("export_worker.wiring.storage.CHECK_READ_TIMEOUT_S", 1.0)
     monkeypatch.setattr("export_worker.doctor.connections.CHECK_TIMEOUT_S", 2.0)
     with socket.create_server(("127.0.0.1", 0), backlog=200) as silent:  # it accepts connections, and reads nothing
