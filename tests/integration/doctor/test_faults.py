@@ -27,7 +27,7 @@ from export_worker.s3.client import CallLimits, build_client
 from export_worker.s3.endpoints import Endpoint
 from support import certificates, s3_server, secret_canaries
 from support.misbehaving_server import HTML, answering, http
-from support.s3_server import Altered, Call, Refusal, S3Proxy
+from support.s3_server import Altered, Call, Refusal, Rewritten, S3Proxy
 
 
 @pytest.fixture
@@ -228,6 +228,21 @@ async def test_upload_is_completed_with_every_part_that_was_sent(proxy: S3Proxy,
     proxy.rule = rule
     assert errors(await s3_findings(proxy.endpoint_url, bucket)) == []
     assert sorted(map(sorted, sent.values())) == [["1"], ["1"], ["1", "2", "3"]]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "by"),
+    [(rb"<Size>\d+</Size>", b"<Size>1</Size>"), (rb"<ETag>.*?</ETag>", b"<ETag>x</ETag>"), (rb"<Part>.*</Part>", b"")],
+    ids=["size", "ETag", "no part"],
+)
+async def test_store_that_lists_parts_otherwise_than_sent_is_reported(
+    proxy: S3Proxy, bucket: str, pattern: bytes, by: bytes
+) -> None:
+    proxy.rule = lambda call: Rewritten(b"(?s)" + pattern, by) if call.name == "list_parts" else None
+    found = await s3_findings(proxy.endpoint_url, bucket)
+    assert errors(found) == []
+    (about,) = [finding for finding in found if "interrupted transfers" in finding.says]
+    assert (about.level, "restart" in about.says) == ("warning", True)
 
 
 def test_services_that_do_not_answer_are_checked_at_the_same_time(

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -11,14 +11,15 @@ import pytest
 
 from export_worker.doctor.s3 import check_s3
 from export_worker.errors import IntegrityError, ObjectExistsError, StorageRefusedError, StorageUnusableError
-from export_worker.lifecycle.observations import ResumableUpload
+from export_worker.lifecycle.observations import ResumableUpload, SentParts
 from export_worker.s3.checksums import ALGORITHMS, Algorithm, Checksum, content_md5
 from export_worker.s3.objects import Target
 from export_worker.s3.store import S3Store
 from export_worker.transfer.engine import ReadOptions, StoredFile, TransferEngine
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES
-from export_worker.transfer.resume import NotResumable, recover
+from export_worker.transfer.resume import NotResumable, RecoveredUpload, recover
 from export_worker.transfer.transforms.base import Transform, build_transform
+from export_worker.transfer.upload_notes import digest_of
 from support.s3_server import Damaged, Refusal, Rule, new_bucket, s3_client, s3_proxy
 from support.swift_server import AWS_ENVIRONMENT
 from support.transfers import idle_callbacks, progress_of_one_file
@@ -169,20 +170,38 @@ async def test_wrong_secret_key_fails_with_advice(world: World, endpoint: str, m
         await S3Store(client, executor).put(world.target(), b"x")
 
 
-async def test_upload_without_checksums_of_parts_is_aborted(world: World) -> None:
-    """Swift lists no checksums of parts, so a transfer restarts and reports the reason."""
+async def two_parts(world: World) -> ResumableUpload:
+    """Returns an upload with its first two parts, without a note of them. Swift lists no checksums of parts."""
     upload = await world.store.begin(world.target())
     for number in (1, 2):
-        await upload.send(number, bytearray(NOISE[:FIRST_PART_BYTES]))
+        part = NOISE[(number - 1) * FIRST_PART_BYTES : number * FIRST_PART_BYTES]
+        await upload.send(number, bytearray(part))
     listed = await world.store.parts(world.target(), upload.upload_id)
     assert listed is not None
     assert [(part.number, part.bytes, part.checksum) for part in listed] == [
         (number, FIRST_PART_BYTES, None) for number in (1, 2)
     ]
-    resumable = ResumableUpload("e/a.csv", upload.upload_id, "t", '"v"', len(NOISE))
-    found = await recover(world.store, world.target(), resumable)
-    assert found == NotResumable("the store does not list the checksums of its parts")
-    assert await world.store.parts(world.target(), upload.upload_id) is None
+    return ResumableUpload("e/a.csv", upload.upload_id, "t", '"v"', len(NOISE))
+
+
+async def test_upload_without_checksums_of_parts_is_aborted(world: World) -> None:
+    """A worker of an earlier version notes no parts, so the transfer restarts and reports the reason."""
+    found = await recover(world.store, world.target(), await two_parts(world))
+    assert found == NotResumable("the store does not list the checksums of its parts, and none are noted")
+    await world.assert_tidy()
+
+
+async def test_upload_whose_parts_are_noted_is_resumed(world: World) -> None:
+    resumable = await two_parts(world)
+    listed = await world.store.parts(world.target(), resumable.upload_id)
+    assert listed is not None
+    noted = SentParts(2, str(Checksum.of(NOISE[: 2 * FIRST_PART_BYTES])), digest_of(part.etag for part in listed))
+    found = await recover(world.store, world.target(), replace(resumable, sent=noted))
+    assert isinstance(found, RecoveredUpload)
+    last = await found.upload.send(3, bytearray(NOISE[2 * FIRST_PART_BYTES :]))
+    stored = await found.upload.complete([*found.parts, last])
+    assert stored.checksum == Checksum.of(NOISE)
+    assert await world.stored_bytes() == NOISE
     await world.assert_tidy()
 
 

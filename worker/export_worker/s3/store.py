@@ -124,9 +124,12 @@ class S3Store:
                 await self.abort_leftovers(target.bucket, target.key, target.export_id, upload.upload_id)
         return upload
 
-    def upload(self, target: Target, upload_id: str, algorithm: Algorithm = CRC64NVME) -> MultipartUpload:
+    def upload(
+        self, target: Target, upload_id: str, algorithm: Algorithm = CRC64NVME, *, has_full_checksum: bool = True
+    ) -> MultipartUpload:
         """Returns an upload that this or another worker created with checksums of this algorithm."""
-        return MultipartUpload(self._calls, target, upload_id, ChecksumMode(algorithm))
+        mode = ChecksumMode(algorithm)
+        return MultipartUpload(self._calls, target, upload_id, mode, has_full_checksum=has_full_checksum)
 
     async def parts(self, target: Target, upload_id: str) -> list[ListedPart] | None:
         """Returns the parts of an open upload, or None if there is no such upload.

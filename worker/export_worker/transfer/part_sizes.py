@@ -17,6 +17,8 @@ MAX_OBJECT_BYTES = 5 * 1024 * 1024 * MIB
 """5 TiB, which every S3-compatible store accepts. Some accept more, but exports are far smaller."""
 FIRST_PART_BYTES = 8 * MIB
 """Large enough that the calls cost little compared with the bytes, small enough to hold several parts in memory."""
+RESUMED_PARTS_MIN = 2
+"""A single part saves too little to justify a ranged request, which the source may not support."""
 PARTS_OF_ONE_SIZE = 1_000
 """The first 7.8 GiB of unknown length are sent in parts of 8 MiB. Ten doublings of 1,000 parts hold 7.8 TiB."""
 
