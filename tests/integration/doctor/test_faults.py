@@ -5,6 +5,7 @@ It reports each failure soon, keeps its earlier findings, and removes its bucket
 
 import asyncio
 import json
+import logging
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -26,7 +27,7 @@ from export_worker.s3.client import CallLimits, build_client
 from export_worker.s3.endpoints import Endpoint
 from support import certificates, s3_server, secret_canaries
 from support.misbehaving_server import HTML, answering, http
-from support.s3_server import Altered, Call, Refusal, S3Proxy
+from support.s3_server import Altered, Call, Refusal, Rewritten, S3Proxy
 
 
 @pytest.fixture
@@ -229,10 +230,26 @@ async def test_upload_is_completed_with_every_part_that_was_sent(proxy: S3Proxy,
     assert sorted(map(sorted, sent.values())) == [["1"], ["1"], ["1", "2", "3"]]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "by"),
+    [(rb"<Size>\d+</Size>", b"<Size>1</Size>"), (rb"<ETag>.*?</ETag>", b"<ETag>x</ETag>"), (rb"<Part>.*</Part>", b"")],
+    ids=["size", "ETag", "no part"],
+)
+async def test_store_that_lists_parts_otherwise_than_sent_is_reported(
+    proxy: S3Proxy, bucket: str, pattern: bytes, by: bytes
+) -> None:
+    proxy.rule = lambda call: Rewritten(b"(?s)" + pattern, by) if call.name == "list_parts" else None
+    found = await s3_findings(proxy.endpoint_url, bucket)
+    assert errors(found) == []
+    (about,) = [finding for finding in found if "interrupted transfers" in finding.says]
+    assert (about.level, "restart" in about.says) == ("warning", True)
+
+
 def test_services_that_do_not_answer_are_checked_at_the_same_time(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, outputs: Path
 ) -> None:
     """Connections, and S3 with as many storage settings, are checked at the same time. Each has a finding."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # doctor replaces them
     monkeypatch.setattr("export_worker.wiring.storage.CHECK_READ_TIMEOUT_S", 1.0)
     monkeypatch.setattr("export_worker.doctor.connections.CHECK_TIMEOUT_S", 2.0)
     with socket.create_server(("127.0.0.1", 0), backlog=200) as silent:  # it accepts connections, and reads nothing

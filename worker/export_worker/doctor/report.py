@@ -23,6 +23,7 @@ from export_worker.platforms.base import Driver
 from export_worker.redis.client import commands
 from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
 from export_worker.sinks.base import Sink
+from export_worker.telemetry.logs import configure_logging
 from export_worker.wiring.connections import open_driver
 from export_worker.wiring.redis import open_probe_redis
 from export_worker.wiring.secrets import build_redactor
@@ -36,6 +37,8 @@ S3_CHECKS_AT_ONCE = 32
 async def examine(environment: Mapping[str, str]) -> AsyncGenerator[Finding, None]:
     """Yields every finding. All checks run at once, so the report takes as long as the slowest of them.
 
+    What libraries log about a failing service goes to stderr, with secrets masked.
+
     Args:
         environment: The variables of the process.
     """
@@ -48,6 +51,7 @@ async def examine(environment: Mapping[str, str]) -> AsyncGenerator[Finding, Non
     for finding in _configuration(config, environment):
         yield finding
     redactor = build_redactor(config)
+    configure_logging(redactor, "ERROR")
     redis = asyncio.create_task(_findings_of("redis", _redis(config), redactor))
     parts = [
         redis,

@@ -267,14 +267,14 @@ def _check_part_list(check: _Check, upload: ScratchUpload) -> Finding:
     with check.required(LIST_PARTS):
         try:
             if check.store.lists_parts(upload):
-                return good(ABOUT, "interrupted transfers are resumed after their last part")
+                return good(ABOUT, "interrupted transfers are resumed, since the parts of an upload are listed")
         except ScratchCallError as error:
             if error.status not in {400, 403, 405, 501}:
                 raise
             says = f"the parts of an upload cannot be listed ({error.code}), so interrupted transfers restart"
             return warning(ABOUT, says, "allow s3:ListMultipartUploadParts, or use a store that lists parts")
-    says = "the store lists parts without their checksums, so interrupted transfers restart"
-    return warning(ABOUT, says, "use a store that lists the checksums of parts")
+    says = "the store lists parts with other sizes or ETags than they have, so interrupted transfers restart"
+    return warning(ABOUT, says, "use a store that lists parts as S3 does")
 
 
 def _check_abort(check: _Check) -> Iterator[Finding]:

@@ -49,6 +49,12 @@ class NotS3Error(BotoCoreError):
     fmt = "the response to {operation} has no {field}"
 
 
+class SpoiledCredentialsError(BotoCoreError):
+    """A credential has a blank or a line end around it, as after a careless copy."""
+
+    fmt = "the AWS {part} begins or ends with a blank or a line end"
+
+
 _INTEGRITY_CODES = frozenset(
     {
         "BadDigest",
@@ -153,6 +159,8 @@ def storage_error(error: CallError, operation: str, bucket: str) -> StorageError
             return _error_of_response(error, context)
         case _ if isinstance(error, _CREDENTIAL_ERRORS):
             return StorageUnusableError(f"{context}: {_credentials_problem(error)}")
+        case SpoiledCredentialsError():
+            return StorageUnusableError(f"{context}: {error}; copy it again without the blank or line end")
         case ParamValidationError():
             return StorageRefusedError(f"{context}: boto3 rejects the arguments; check s3.bucket and s3.prefix")
         case SSLError():

@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from export_worker.s3.calls import ABORT, COMPLETE, CREATE, DELETE, HEAD, LIST, LIST_PARTS, PART, PUT
-from export_worker.s3.checksum_modes import ChecksumMode, RequestBody, checksums_in
+from export_worker.s3.checksum_modes import ChecksumMode, RequestBody
 from export_worker.s3.checksums import Checksum
 from export_worker.s3.client import S3Client
 from export_worker.s3.errors import CALL_ERRORS, CallError, code_of, may_lack_support, status_of, storage_error
@@ -148,11 +148,11 @@ class ScratchStore:
             )
 
     def lists_parts(self, upload: ScratchUpload) -> bool:
-        """Whether the store lists the parts of an upload with the sizes, ETags and checksums that they have."""
+        """Whether the store lists the parts of an upload with the sizes and ETags that they have."""
         with self._reported(LIST_PARTS):
             response = self._client.list_parts(**self._address(upload))
-        listed = {item["PartNumber"]: _listed(item) for item in response.get("Parts", [])}
-        return listed == {part.number: (part.bytes, part.etag, part.checksum) for part in upload.parts.values()}
+        listed = {item["PartNumber"]: (item["Size"], item["ETag"]) for item in response.get("Parts", [])}
+        return listed == {part.number: (part.bytes, part.etag) for part in upload.parts.values()}
 
     def complete(self, upload: ScratchUpload, mode: ChecksumMode, *, create_only: bool = False) -> None:
         """Makes an object of all parts. `create_only`: only if the key is free."""
@@ -247,7 +247,3 @@ def _condition(*, create_only: bool) -> dict[str, str]:
 def _body_arguments(mode: ChecksumMode, *, wrong_checksum: bool) -> dict[str, Any]:
     announced = RequestBody(_BODY[::-1] if wrong_checksum else _BODY)
     return announced.arguments(mode) | {"Body": _BODY}
-
-
-def _listed(item: dict[str, Any]) -> tuple[int, str, Checksum | None]:
-    return item["Size"], item["ETag"], next(iter(checksums_in(item).values()), None)

@@ -129,7 +129,7 @@ def fit_parts(
     Args:
         listed: The parts, as the store lists them.
         total_bytes: Length of the file.
-        fixed_bytes: The size of all parts, if it is set.
+        fixed_bytes: The size of all parts, if the store requires one.
         noted: The parts, as the record notes them. Needed if the store lists no checksums.
     """
     size_bytes = part_size(1, total_bytes, fixed_bytes)
