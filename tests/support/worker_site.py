@@ -40,6 +40,7 @@ class Site:
     outputs: Path
     connection: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    aws_environment: dict[str, str] = field(default_factory=lambda: secret_canaries.AWS_ENVIRONMENT)
 
     @property
     def stream(self) -> str:
@@ -75,7 +76,7 @@ class Site:
     def environment(self) -> dict[str, str]:
         """Returns the environment of a process. The variables contain the whole configuration, so no file is needed."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("EXPORT_")}
-        return inherited | secret_canaries.AWS_ENVIRONMENT | dict(_variables("EXPORT", self.tree()))
+        return inherited | self.aws_environment | dict(_variables("EXPORT", self.tree()))
 
     def queue(self) -> ExportQueue:
         """Returns a client that enqueues exports."""

@@ -49,6 +49,12 @@ class NotS3Error(BotoCoreError):
     fmt = "the response to {operation} has no {field}"
 
 
+class SpoiledCredentialsError(BotoCoreError):
+    """A credential has a blank or a line end around it, as after a careless copy."""
+
+    fmt = "the AWS {part} begins or ends with a blank or a line end"
+
+
 _INTEGRITY_CODES = frozenset(
     {
         "BadDigest",
@@ -90,6 +96,7 @@ _CLOCK_CODES = frozenset({"RequestExpired", "SignatureDoesNotMatch", "SignatureE
 SKEW_MIN_S = 300
 """Such a refusal, and one without a code, counts as one about the clock if the clocks differ by this time. S3 refuses
 requests from 15 minutes on (Amazon S3 API Reference, RequestTimeTooSkewed), and STS from 5 minutes on."""
+_FIX_STYLE = 'set s3.addressing_style = "virtual": the store refuses the bucket in the path'
 _FIX_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or an IAM role of the machine"
 _FIX_CLOCK = "synchronize the clock of this machine"
 _FIX_PERMISSION = (
@@ -113,7 +120,11 @@ _FIXES = {
     "KMS.DisabledException": "enable the key of s3.sse_kms_key_id",
     "KMS.NotFoundException": "correct s3.sse_kms_key_id",
     "NoSuchBucket": "create it, or correct s3.bucket",
-    "NotImplemented": "use a store that supports all of this call, including If-None-Match",
+    "NotImplemented": "use a store that supports all of this call, or put {export_id} into s3.key_template if it "
+    "lacks only If-None-Match",
+    "InvalidPathAccess": _FIX_STYLE,  # Volcengine TOS
+    "PathStyleDomainForbidden": _FIX_STYLE,  # Tencent COS
+    "SecondLevelDomainForbidden": _FIX_STYLE,  # Alibaba OSS
     "PermanentRedirect": "set s3.region to the bucket's region",
     "SignatureDoesNotMatch": "correct the AWS secret key",
 }
@@ -148,6 +159,8 @@ def storage_error(error: CallError, operation: str, bucket: str) -> StorageError
             return _error_of_response(error, context)
         case _ if isinstance(error, _CREDENTIAL_ERRORS):
             return StorageUnusableError(f"{context}: {_credentials_problem(error)}")
+        case SpoiledCredentialsError():
+            return StorageUnusableError(f"{context}: {error}; copy it again without the blank or line end")
         case ParamValidationError():
             return StorageRefusedError(f"{context}: boto3 rejects the arguments; check s3.bucket and s3.prefix")
         case SSLError():
@@ -181,7 +194,10 @@ def _error_of_response(error: ClientError, context: str) -> StorageError:
     request_id = error.response.get("ResponseMetadata", {}).get("RequestId", "")
     message = f"{context}: {code}, HTTP {status}" + (f", request {request_id}" if request_id else "")
     if code in _INTEGRITY_CODES:
-        return IntegrityError(f"{message}: S3 received other bytes than the worker sent")
+        cause = "S3 received other bytes than the worker sent"
+        if code == "InvalidPart":
+            cause = "a part is missing or was replaced, or the store requires parts of one size; set s3.part_size_mib"
+        return IntegrityError(f"{message}: {cause}")
     if status == 429 or (status >= 500 and status != 501):
         return StorageUnavailableError(message)
     skew = _clock_skew(error, code, status)
