@@ -16,15 +16,12 @@ from export_worker.simulator.files import digest
 from export_worker.simulator.jobs import Job
 from export_worker.simulator.sensorsdata.data import GROUPS, Members, users_of
 from export_worker.simulator.world import World
+from support.unclear_submits import SUBMITS_MAX, named_submits
 
-SUBMITS_MAX = 2
-"""The operations of one start of an export, with the default `resubmit = "once"`."""
 EVENT_DELAY_MAX_S = 30.0
 SENSORS_COLUMNS = ("id", "first_id", "second_id")
 
 _SUBMITTED = re.compile(r"submitted (again .*)?as ")
-_UNCLEAR = "the platform may have received this submit"
-_INTERRUPTED = "resumed: its previous worker"
 _TASK = re.compile(r"task=([0-9a-f]+)")
 
 
@@ -62,24 +59,13 @@ def _may_fail(evidence: Evidence, status: Status) -> bool:
     notes = evidence.notes(status.export_id)
     match code:
         case "submit_unclear":
-            return len(_possible_submits(evidence, status.export_id)) >= SUBMITS_MAX
+            return named_submits(notes) >= SUBMITS_MAX
         case ErrorCode.WORKER_DIED:
             return any("stopped responding, number 6" in note for note in notes)
         case ErrorCode.DEADLINE_EXCEEDED:
             return evidence.exports[status.export_id].planned.has_deadline
         case _:
             return False
-
-
-def _possible_submits(evidence: Evidence, export_id: str) -> list[str]:
-    """Returns the notes of the submits that the platform may have executed, although no worker read an answer."""
-    # A poll of ThinkingData submits the query.
-    submitting = {"queued", "running"} if evidence.statuses[export_id].kind.startswith("thinkingdata") else {"queued"}
-    return [
-        entry["note"]
-        for entry in evidence.timelines[export_id]
-        if _UNCLEAR in entry["note"] or (_INTERRUPTED in entry["note"] and entry["phase"] in submitting)
-    ]
 
 
 def _unexplained_operations(evidence: Evidence, world: World) -> Iterator[str]:
@@ -91,7 +77,7 @@ def _unexplained_operations(evidence: Evidence, world: World) -> Iterator[str]:
     for mark, count in operations.items():
         owners = exports.get(mark, [])
         known = sum(bool(_SUBMITTED.search(note)) for owner in owners for note in evidence.notes(owner))
-        possible = sum(len(_possible_submits(evidence, owner)) for owner in owners)
+        possible = sum(named_submits(evidence.notes(owner)) for owner in owners)
         starts = sum(evidence.generations[owner] for owner in owners)
         about = f"{count} operations of {mark} (exports {', '.join(owners[:3])})"
         if count > known + possible:

@@ -47,8 +47,9 @@ REQUEST = json.dumps(
 )
 TIMED = {"redis:renew", "redis:lock"}
 """Heartbeat and sweep run at intervals, independent of the export's progress. Only the first of each is tested."""
-UNSAVED_SUBMIT = {"http:POST#1:after", "redis:commit#1:before"}
-"""Between the platform's acceptance and the commit of it. Nowhere else may an export be submitted twice."""
+UNSAVED_SUBMIT = {"http:POST#1:after", "redis:commit#2:before"}
+"""Between the platform's acceptance and the commit of it. Commit 1 saves that the submit begins. Nowhere else may
+an export be submitted twice."""
 UNSAVED_DELIVERY = {"redis:XADD#1:after", "redis:ZREM#1:before"}
 """Here, and nowhere else, an event is delivered again, with the same id."""
 STORE_CHECK = "s3:ListObjectsV2#1"

@@ -15,7 +15,7 @@ from explore.laboratory import opened
 from explore.scenarios import SCENARIOS
 from explore.search import Finding, Walk, run, walk
 from export_worker.contract.model import epoch_ms
-from export_worker.lifecycle import endings
+from export_worker.lifecycle import endings, submits
 from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.export import Ended, event_of
 from export_worker.redis import record_store
@@ -28,6 +28,7 @@ from export_worker.s3.create_only import CreateOnlyWrite
 from export_worker.s3.store import S3Store
 from export_worker.step_context import check_lease
 from export_worker.transfer.export_writer import ExportWriter
+from export_worker.worker import step_runner
 from export_worker.worker.transfer_step import TransferStep
 
 Patch = pytest.MonkeyPatch
@@ -174,6 +175,14 @@ def _do_not_count_unclear_submits(patch: Patch) -> None:
     patch.setattr(endings, "with_unclear_submit", lambda export: export)
 
 
+def _do_not_save_submits(patch: Patch) -> None:
+    patch.setattr(submits, "with_open_submit", lambda export, _: export)
+
+
+def _do_not_count_open_submits(patch: Patch) -> None:
+    patch.setattr(step_runner, "count_lost_submits", lambda _: None)
+
+
 def _leave_uploads_open(patch: Patch) -> None:
     async def abort_leftovers(*_: Any) -> int:
         return 0
@@ -258,16 +267,16 @@ SEEDED_FAULTS = (
         [TextChange("renew", "if record[1] ~= step.version then", "if false then")],
     ),
     SeededFault(
-        "a release forgets that the submit was begun",
+        "a submit is not saved before it is sent",
         _walk("plain", "stop", "platform"),
         "one_operation",
-        [TextChange("release", "redis.call('HSET', export, 'released', '1')", "redis.call('HDEL', export, 'claims')")],
+        replace=_do_not_save_submits,
     ),
     SeededFault(
-        "a claim does not count the submit of a dead worker",
-        _walk("plain", "kill", "commit"),
+        "a step does not count the submit of a dead worker",
+        _walk("plain", "kill", "platform", "commit"),
         "one_operation",
-        [TextChange("claim", "'HINCRBY', key, 'claims', 1)", "'HSET', key, 'claims', 1) * 0 + 1")],
+        replace=_do_not_count_open_submits,
     ),
     SeededFault(
         "a submit whose answer was lost is repeated without notice",
@@ -290,7 +299,7 @@ SEEDED_FAULTS = (
     SeededFault(
         "a claim leaves its entry in the queue",
         _walk("plain"),
-        "one_operation",
+        "a_held_step_has_one_worker",
         [TextChange("claim", "export.id, now + args.lease_ms)", "export.id, now)")],
     ),
     SeededFault(

@@ -5,7 +5,6 @@ its docstring states.
 """
 
 import json
-import re
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -14,6 +13,7 @@ from explore.scripted_platform import Job
 from explore.world import World
 from export_worker.lifecycle.endings import WORKER_DEATHS_MAX
 from export_worker.s3.object_keys import MANIFEST_NAME
+from support.unclear_submits import named_submits
 
 Broken = Iterator[str]
 
@@ -100,9 +100,11 @@ def an_ended_export_takes_no_step(export: FinishedExport) -> Broken:
 
 
 def a_held_step_has_one_worker(export: FinishedExport) -> Broken:
-    """2.2 What a living worker does is not begun by another: a step whose lease has not ended is not claimed."""
+    """2.2 What a living worker does is not begun by another: a step whose lease has not ended is not claimed,
+    not even by its own worker.
+    """
     for claim in export.claims:
-        if claim.held_by not in {"", claim.worker}:
+        if claim.held_by:
             yield f"{claim.worker} claimed step {claim.step} while {claim.held_by} held it"
 
 
@@ -125,7 +127,7 @@ def one_operation(export: FinishedExport) -> Broken:
     timeline says so.
     """
     asked = 1 + sum(note == "restarted from submit" for note in export.notes)
-    named = sum(map(_unclear_submits, export.notes))
+    named = named_submits(export.notes)
     submits = len(export.jobs)
     if submits > asked + named:
         yield f"the platform has {submits} operations; {asked} were asked for, and the timeline names {named} more"
@@ -134,17 +136,6 @@ def one_operation(export: FinishedExport) -> Broken:
     faults = {deviation.what for deviation in export.world.schedule}
     if submits > asked and not faults & FAULTS_THAT_HIDE_SUBMITS:
         yield f"the platform has {submits} operations, although nothing has failed"
-
-
-def _unclear_submits(note: str) -> int:
-    """Returns how many submits a note names that the platform may have received."""
-    if "may have started an operation" in note:
-        return 2
-    if earlier := re.search(r"may have received (\d+) earlier submit", note):
-        return int(earlier[1])
-    if note.startswith("failed") and "may have received this submit" in note:
-        return 1 + int((re.search(r"and (\d+) earlier one", note) or [0, 0])[1])
-    return 0
 
 
 def success_means_complete(export: FinishedExport) -> Broken:

@@ -1,7 +1,7 @@
 """A worker whose platform does what a test says. Everything except the platform is real."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -44,7 +44,7 @@ class ScriptedDriver:
         missing: Names of files that the platform does not have any more.
     """
 
-    see: Callable[[int], Polled] = lambda _: OperationFailed("ERROR", "no such tag")
+    see: Callable[[int], Polled | Awaitable[Polled]] = lambda _: OperationFailed("ERROR", "no such tag")
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     missing: set[str] = field(default_factory=set)
     submits: int = 0
@@ -63,7 +63,8 @@ class ScriptedDriver:
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:
         """Returns what `see` returns."""
         self.polls += 1
-        return self.see(self.polls)
+        seen = self.see(self.polls)
+        return await seen if isinstance(seen, Awaitable) else seen
 
     @asynccontextmanager
     async def open_result(self, export: ExportKind, file: RemoteFile) -> AsyncIterator["Content"]:

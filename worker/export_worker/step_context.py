@@ -66,12 +66,16 @@ async def wait_for_gate() -> None:
         await request_gate()
 
 
-_SUBMIT_CHECK: ContextVar[Callable[[], None] | None] = ContextVar("submit_check", default=None)
+SubmitCheck = Callable[[], Awaitable[None]]
+"""Returns when the step has saved that it begins a submit. Raises SubmitUnclearError if the step may not submit."""
+
+
+_SUBMIT_CHECK: ContextVar[SubmitCheck | None] = ContextVar("submit_check", default=None)
 
 
 @contextmanager
-def checking_submits(check: Callable[[], None]) -> Iterator[None]:
-    """Calls `check` before each request within the block that starts work on a platform. If it raises, none is sent."""
+def checking_submits(check: SubmitCheck) -> Iterator[None]:
+    """Awaits `check` before each request within the block that starts work. If it raises, no request is sent."""
     token = _SUBMIT_CHECK.set(check)
     try:
         yield
@@ -79,15 +83,16 @@ def checking_submits(check: Callable[[], None]) -> Iterator[None]:
         _SUBMIT_CHECK.reset(token)
 
 
-def check_submit() -> None:
-    """Checks that the step may start work on the platform, and records that it does.
+async def check_submit() -> None:
+    """Checks that the step may start work on the platform, and saves that it does.
 
     `HttpClient` calls this function before it sends a `Call` that starts work. A driver that sends such requests
-    without `HttpClient` must do the same.
+    without `HttpClient` must do the same. If the worker dies after it, the next worker knows of the submit.
 
     Raises:
+        LeaseLostError: Another worker has the export now.
         SubmitUnclearError: The platform may have received an earlier submit, and the connection allows no other.
     """
     check = _SUBMIT_CHECK.get()
     if check is not None:
-        check()
+        await check()

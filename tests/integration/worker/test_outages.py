@@ -23,7 +23,8 @@ from export_worker.errors import (
     StepError,
     StorageUnavailableError,
 )
-from export_worker.lifecycle.decisions import Policy
+from export_worker.lifecycle import submits
+from export_worker.lifecycle.decisions import Decision, Policy
 from export_worker.lifecycle.export import accepted
 from export_worker.lifecycle.observations import Submitted
 from export_worker.redis.claims import PlatformSignal, Timings
@@ -197,7 +198,9 @@ async def test_submit_of_a_worker_that_died_is_not_forgotten_by_a_failed_probe(q
     away = PlatformUnavailableError("connection refused")
     driver = CheckedDriver(outage=away, refusal=away)
     export_id = await queue_site.enqueue()
-    await queue_site.one()
+    first = await queue_site.one()
+    begun = submits.with_open_submit(submits.count_submit(first.export))
+    await queue_site.store.checkpoint(first, Decision(begun), queue_site.now)
     queue_site.later(16)
     await queue_site.redis.hset(queue_site.keys.breaker("gio"), "until", queue_site.now_ms - 1)
     claimed = await queue_site.one()

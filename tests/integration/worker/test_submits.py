@@ -1,14 +1,18 @@
 """Submits of a worker that dies, crashes or is refused: how often the next worker submits, and what ends the export."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
 
 from export_worker.contract.status import Phase
 from export_worker.errors import ErrorCode, PlatformRefusedError
+from export_worker.lifecycle import submits
+from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.observations import Pending, Polled
 from export_worker.lifecycle.resubmit import Resubmit
+from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.claims import ClaimedStep
 from export_worker.step_context import check_submit
 from export_worker.telemetry.instrumentation import Detail, SubmitUnclear
@@ -29,7 +33,10 @@ class Recorder:
             self.outcomes.append(detail.outcome)
 
 
-def worker_of(site: QueueSite, resubmit: Resubmit, see: Callable[[int], Polled] = lambda _: Pending("X")) -> Parts:
+See = Callable[[int], Polled | Awaitable[Polled]]
+
+
+def worker_of(site: QueueSite, resubmit: Resubmit, see: See = lambda _: Pending("X")) -> Parts:
     """Returns the parts of a worker that has the time of the site. A recorder is its instrument."""
     policy = replace(POLICY, resubmit=resubmit)
     return Parts(site, ScriptedDriver(see), lambda: site.now, policy=policy, instrument=Recorder())
@@ -41,10 +48,17 @@ def outcomes_of(parts: Parts) -> list[str]:
     return parts.instrument.outcomes
 
 
-async def claim_after_deaths(site: QueueSite, deaths: int) -> ClaimedStep:
-    """Returns the claim of the only step after this many workers have died in it."""
+async def claim_after_deaths(site: QueueSite, deaths: int, *, in_submit: bool = True) -> ClaimedStep:
+    """Returns the claim of the only step after this many workers have died in it.
+
+    Args:
+        in_submit: Each of them has saved that it begins a submit.
+    """
     claimed = await site.one()
     for _ in range(deaths):
+        if in_submit:
+            begun = submits.with_open_submit(submits.count_submit(claimed.export))
+            await site.store.checkpoint(claimed, Decision(begun), site.now)
         site.later(site.timings.lease_s)
         while not (steps := await site.claim()):
             site.later(1.0)
@@ -52,9 +66,9 @@ async def claim_after_deaths(site: QueueSite, deaths: int) -> ClaimedStep:
     return claimed
 
 
-def submits_at_poll(_: int) -> Polled:
+async def submits_at_poll(_: int) -> Polled:
     """The platform's first operation has ended, so the driver starts the second one."""
-    check_submit()
+    await check_submit()
     return Pending("QUERYING", operation_id=SECOND, submitted=True)
 
 
@@ -108,12 +122,64 @@ async def test_poll_that_submits_after_one_death_is_noted(queue_site: QueueSite)
     assert (await queue_site.notes(export_id))[-1] == note
 
 
+async def test_submit_of_a_dead_worker_is_known_although_the_next_poll_submits_nothing(queue_site: QueueSite) -> None:
+    """The platform shows another state meanwhile: another export has started the same work there."""
+    export_id = await queue_site.enqueue()
+    await queue_site.submit(await queue_site.one())
+    queue_site.later(60)
+    parts = worker_of(queue_site, "once", lambda _: Pending("REFRESHING"))
+    await parts.runner.run(await claim_after_deaths(queue_site, 1))
+    note = "stage REFRESHING; the platform may have received 1 earlier submit(s)"
+    assert (await queue_site.notes(export_id))[-1] == note
+    assert outcomes_of(parts) == ["resubmitted"]
+    queue_site.later(60)
+    parts = worker_of(queue_site, "never", submits_at_poll)
+    await parts.runner.run(await queue_site.one())
+    status = await queue_site.queue.status(export_id)
+    assert status.error is not None
+    assert status.error.code == ErrorCode.SUBMIT_UNCLEAR
+
+
+async def test_deaths_before_the_submit_do_not_matter(queue_site: QueueSite) -> None:
+    export_id = await queue_site.enqueue()
+    parts = worker_of(queue_site, "never")
+    await parts.runner.run(await claim_after_deaths(queue_site, 2, in_submit=False))
+    status = await queue_site.queue.status(export_id)
+    assert (status.phase, status.counters.submits) == (Phase.RUNNING, 1)
+
+
+async def test_worker_that_is_stopped_in_a_submit_has_saved_it(queue_site: QueueSite) -> None:
+    export_id = await queue_site.enqueue()
+    parts = worker_of(queue_site, "never")
+    parts.driver.gate.clear()
+    running = asyncio.create_task(parts.runner.run(await queue_site.one()))
+    while not parts.driver.submits:
+        await asyncio.sleep(0)
+    await cancel_and_wait(running)
+    (claimed,) = await queue_site.claim()
+    assert claimed.export.open_submits == 1
+    await worker_of(queue_site, "never").runner.run(claimed)
+    status = await queue_site.queue.status(export_id)
+    assert status.error is not None
+    assert (status.error.code, status.counters.submits) == (ErrorCode.SUBMIT_UNCLEAR, 1)
+
+
+async def test_worker_that_has_lost_its_lease_sends_no_submit(queue_site: QueueSite) -> None:
+    await queue_site.enqueue()
+    frozen = await queue_site.one()
+    queue_site.later(queue_site.timings.lease_s)
+    await queue_site.one()
+    parts = worker_of(queue_site, "always")
+    await parts.runner.run(frozen)
+    assert parts.driver.submits == 0
+
+
 async def test_deaths_in_polls_that_submit_nothing_do_not_matter(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue()
     await queue_site.submit(await queue_site.one())
     queue_site.later(60)
     parts = worker_of(queue_site, "never")
-    await parts.runner.run(await claim_after_deaths(queue_site, 3))
+    await parts.runner.run(await claim_after_deaths(queue_site, 3, in_submit=False))
     assert (await queue_site.queue.status(export_id)).phase is Phase.RUNNING
 
 
@@ -125,8 +191,8 @@ async def test_crash_of_the_driver_after_its_request_is_unclear(
     await queue_site.submit(await queue_site.one())
     queue_site.later(60)
 
-    def crash(_: int) -> Polled:
-        check_submit()
+    async def crash(_: int) -> Polled:
+        await check_submit()
         raise KeyError("taskId")
 
     await worker_of(queue_site, resubmit, crash).runner.run(await queue_site.one())
@@ -145,9 +211,9 @@ async def test_refusal_in_a_poll_is_final_only_for_a_submit(
     await queue_site.submit(await queue_site.one())
     queue_site.later(60)
 
-    def refuse(_: int) -> Polled:
+    async def refuse(_: int) -> Polled:
         if submits:
-            check_submit()
+            await check_submit()
         raise PlatformRefusedError("no such column")
 
     await worker_of(queue_site, "once", refuse).runner.run(await queue_site.one())

@@ -95,16 +95,39 @@ def test_failures_that_are_safe_to_repeat_count_as_no_unclear_submit(resubmit: R
     assert (export.phase, export.unclear_submits) == (Phase.QUEUED, 0)
 
 
+def lost_times(count: int) -> Export:
+    """Returns an export after this many workers have died in its submit."""
+    export = export_of()
+    for _ in range(count):
+        export = submits.count_open(submits.with_open_submit(submits.count_submit(export)))
+    return export
+
+
 @pytest.mark.parametrize("resubmit", ["never", "once", "always"])
-@pytest.mark.parametrize("claims", [1, 2, 3])
-def test_each_earlier_worker_of_a_submit_counts_as_unclear(resubmit: Resubmit, claims: int) -> None:
-    export = submits.count_earlier(export_of(), claims)
-    assert (export.unclear_submits, export.counters.submits) == (claims - 1, claims - 1)
-    assert submits.may_submit(export, policy_of(resubmit)) == (claims - 1 <= UNCLEAR_MAX[resubmit])
+@pytest.mark.parametrize("deaths", [0, 1, 2])
+def test_each_worker_that_dies_in_a_submit_counts_as_unclear(resubmit: Resubmit, deaths: int) -> None:
+    export = lost_times(deaths)
+    assert (export.unclear_submits, export.open_submits, export.counters.submits) == (deaths, 0, deaths)
+    assert submits.may_submit(export, policy_of(resubmit)) == (deaths <= UNCLEAR_MAX[resubmit])
+
+
+@pytest.mark.parametrize(
+    ("note", "lost", "expected"),
+    [
+        (None, 0, None),
+        ("stage X", 0, "stage X"),
+        (None, 1, "the platform may have received 1 earlier submit(s)"),
+        ("stage X", 2, "stage X; the platform may have received 2 earlier submit(s)"),
+        (f"cancelled; {submits.MAY_HAVE_STARTED}", 1, f"cancelled; {submits.MAY_HAVE_STARTED}"),
+        (submits.may_have_received("HTTP 504"), 1, submits.may_have_received("HTTP 504")),
+    ],
+)
+def test_note_of_a_step_names_the_lost_submits_once(note: str | None, lost: int, expected: str | None) -> None:
+    assert submits.with_lost_submits(note, lost) == expected
 
 
 def test_refused_submit_ends_the_export_and_names_the_death_of_the_worker() -> None:
-    export = submits.count_earlier(export_of(), 3)
+    export = lost_times(2)
     failed = endings.after_failure(export, SubmitUnclearError(submits.WORKER_LOST), at(1), POLICY).export
     assert failed.error is not None
     assert (failed.phase, failed.error.code) == (Phase.FAILED, ErrorCode.SUBMIT_UNCLEAR)

@@ -47,7 +47,7 @@ def test_submit_schedules_first_poll() -> None:
 
 
 def test_submit_after_unclear_one_warns_in_note_and_resets_the_count() -> None:
-    export = submits.count_submit(submits.count_earlier(export_of(), 2))
+    export = submits.count_submit(submits.with_unclear_submit(submits.count_submit(export_of())))
     decision = transitions.after_submit(export, Submitted("op1", "CREATED"), at(1), POLICY)
     assert decision.note == "submitted again as op1: the platform may have received 1 earlier submit(s)"
     assert (decision.export.counters.submits, decision.export.unclear_submits) == (2, 0)

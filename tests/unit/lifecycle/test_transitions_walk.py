@@ -85,7 +85,6 @@ class Walk(RuleBasedStateMachine):
         self.policy = Policy(POLICY.poll, POLICY.retry, 50 if many_attempts else 3, 600.0, resubmit)
         self.export = export_of(deadline_s=deadline_s)
         self.now = START
-        self.claims = 1
         self.generation = 1
         self.submits = 0
         self.unclear = 0
@@ -164,13 +163,6 @@ class Walk(RuleBasedStateMachine):
     ) -> None:
         if not self.is_in_time(delay_s, draw):
             return
-        if dies:
-            self.claims += 1
-            return
-        claims, self.claims = self.claims, 1
-        self.unclear += claims - 1
-        self.submits += claims - 1
-        self.export = submits.count_earlier(self.export, claims)
         if not submits.may_submit(self.export, self.policy):
             assert self.unclear > UNCLEAR_MAX[self.policy.resubmit]
             self.fail(SubmitUnclearError(submits.WORKER_LOST), draw)
@@ -178,6 +170,10 @@ class Walk(RuleBasedStateMachine):
             return
         self.submits += 1
         self.export = submits.count_submit(self.export)
+        if dies:
+            self.unclear += 1
+            self.export = submits.count_open(submits.with_open_submit(self.export))
+            return
         if error is not None:
             self.unclear += error.unclear
             self.fail(error, draw, spared=spared and error.outage)
@@ -262,7 +258,6 @@ class Walk(RuleBasedStateMachine):
         assert isinstance(before, Ended)
         self.now += timedelta(seconds=delay_s)
         again = transitions.restart(self.export, start, self.moment(draw)).export
-        self.claims = 1
         self.unclear = 0
         self.generation += 1
         reached = ["submit"] if before.operation_id is None else ["submit", "poll"]

@@ -115,8 +115,12 @@ def test_export_that_has_not_ended_is_lost(evidence: Evidence, world: World) -> 
     ("code", "notes", "lost"),
     [
         ("storage_error", [], True),
-        ("submit_unclear", ["the platform may have received this submit (HTTP 504)"], True),
-        ("submit_unclear", ["the platform may have received this submit (HTTP 504)"] * 2, False),
+        ("submit_unclear", ["failed: submit_unclear: the platform may have received this submit (HTTP 504)"], True),
+        (
+            "submit_unclear",
+            ["failed: the platform may have received this submit (HTTP 504) and 1 earlier one(s); before you retry it"],
+            False,
+        ),
         ("worker_died", [], True),
         ("worker_died", ["worker stopped responding, number 6 in this step; wait"], False),
         ("deadline_exceeded", [], True),
@@ -134,14 +138,20 @@ def test_failure_needs_reason_in_timeline(
 def test_second_operation_needs_note_of_possible_reception(evidence: Evidence, world: World) -> None:
     add_operation(world)
     assert broken(evidence, world) == ["unexplained operations"]
-    evidence.timelines["e1"] += [note("submit failed: the platform may have received this submit (cut)")]
+    evidence.timelines["e1"] += [note("submitted again as op2: the platform may have received 1 earlier submit(s)")]
     assert broken(evidence, world) == []
+
+
+def test_death_of_a_worker_explains_no_second_operation(evidence: Evidence, world: World) -> None:
+    add_operation(world)
+    evidence.timelines["e1"] += [note("resumed: its previous worker stopped responding")]
+    assert broken(evidence, world) == ["unexplained operations"]
 
 
 def test_third_operation_of_one_start_is_unexplained(evidence: Evidence, world: World) -> None:
     add_operation(world)
     add_operation(world)
-    evidence.timelines["e1"] += [note("resumed: its previous worker stopped responding")] * 2
+    evidence.timelines["e1"] += [note("stage X; the platform may have received 2 earlier submit(s)")]
     assert broken(evidence, world) == ["unexplained operations"]
 
 

@@ -28,9 +28,13 @@ from export_worker.lifecycle.export import (
     Transferring,
     with_earlier_files,
 )
-from export_worker.lifecycle.submits import failure_message, may_have_received, may_submit, with_unclear_submit
-
-_MAYBE_SUBMITTED = "a submit whose response was lost may have started an operation on the platform"
+from export_worker.lifecycle.submits import (
+    MAY_HAVE_STARTED,
+    failure_message,
+    may_have_received,
+    may_submit,
+    with_unclear_submit,
+)
 
 RESUBMIT_WAIT_S = 60.0
 """The longest wait before the only repetition of an unclear submit. A gateway or a platform that restarts is usually
@@ -107,7 +111,7 @@ def _may_be_temporary(export: Export, error: StepError, *, refusal_is_final: boo
 
 def _with_earlier(export: Export, message: str) -> str:
     """Returns the message of a failure, which also mentions earlier submits that are unclear."""
-    return f"{message}; {_MAYBE_SUBMITTED}" if export.unclear_submits else message
+    return f"{message}; {MAY_HAVE_STARTED}" if export.unclear_submits else message
 
 
 def _retry_wait_s(export: Export, error: StepError, moment: Moment, policy: Policy, *, throttled: bool) -> float:
@@ -142,21 +146,16 @@ def _open_state(export: Export) -> Open:
     return export.state
 
 
-def after_deadline(
-    export: Export, moment: Moment, policy: Policy, *, interrupted: bool = False, claims: int = 1
-) -> Decision:
+def after_deadline(export: Export, moment: Moment, policy: Policy, *, submitting: bool = False) -> Decision:
     """Fails an export whose deadline has passed.
 
     Args:
-        interrupted: The deadline passed while the step ran.
-        claims: How often the step was claimed. An earlier worker may have died in it.
+        submitting: The deadline has interrupted a submit.
     """
     limit_s = export.request.deadline_s or policy.deadline_s
     message = f"not finished within {limit_s:g} s of acceptance; its phase was {export.phase}"
-    if export.unclear_submits or (isinstance(export.state, Queued) and (interrupted or claims > 1)):
-        message += f"; {_MAYBE_SUBMITTED}"
-    elif isinstance(export.state, Running) and interrupted:
-        message += "; the deadline interrupted a poll, which may have started an operation on the platform"
+    if export.unclear_submits or submitting:
+        message += f"; {MAY_HAVE_STARTED}"
     if export.error is not None:
         message += f"; last failure: {export.error.message}"
     return fail(export, ErrorCode.DEADLINE_EXCEEDED, message, moment)
@@ -168,25 +167,20 @@ def after_worker_deaths(export: Export, deaths: int, moment: Moment) -> Decision
         f"{deaths} workers stopped responding during this step, for example because they ran out of memory; "
         "read the logs and exit codes of the workers, fix the cause, then retry the export"
     )
-    if isinstance(export.state, Queued):
-        message += f"; {_MAYBE_SUBMITTED}"
-    return fail(export, ErrorCode.WORKER_DIED, message, moment, retryable=True)
+    return fail(export, ErrorCode.WORKER_DIED, _with_earlier(export, message), moment, retryable=True)
 
 
-def after_cancel(export: Export, moment: Moment, *, on_platform: bool = False, claims: int = 1) -> Decision:
+def after_cancel(export: Export, moment: Moment, *, on_platform: bool = False) -> Decision:
     """Ends an export whose cancellation was requested.
 
     Args:
         on_platform: The platform has cancelled its operation, too.
-        claims: How often the step was claimed. An earlier worker may have died in it.
     """
     cancelled = Cancelled(**_reached(export), finished_at=moment.now)
     note = "cancelled"
-    match export.state:
-        case Running(operation_id=operation_id):
-            note += f"; {operation_id} " + ("is cancelled" if on_platform else "continues") + " on the platform"
-        case Queued() if claims > 1 or export.unclear_submits:
-            note += f"; {_MAYBE_SUBMITTED}"
+    if isinstance(export.state, Running):
+        note += f"; {export.state.operation_id} {'is cancelled' if on_platform else 'continues'} on the platform"
+    note = _with_earlier(export, note)
     return Decision(updated(export, moment, state=cancelled), note)
 
 

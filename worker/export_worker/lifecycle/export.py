@@ -129,6 +129,8 @@ class Export(_Record):
         set_going_at: Time of acceptance, or of the last retry by hand. The deadline counts from it.
         earlier_files: Files of earlier attempts. Those that the manifest does not list are removed before `_SUCCESS`.
         unclear_submits: Submits since the last known operation that the platform may have received; see `submits`.
+        open_submits: Submits that the running step has begun: saved before the request is sent, and 0 in each decision.
+            The next worker of a step finds more than 0 only if the worker before it has stopped in a submit.
     """
 
     export_id: str
@@ -145,6 +147,7 @@ class Export(_Record):
     error: ErrorReport | None = None
     earlier_files: list[EarlierFiles] = []
     unclear_submits: int = 0
+    open_submits: int = 0
 
     @property
     def phase(self) -> Phase:

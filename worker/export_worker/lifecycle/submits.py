@@ -2,6 +2,9 @@
 
 Such a submit is unclear: its response was lost or cannot be read, or its worker died before it saved the result. The
 setting `resubmit` of the connection states whether it may be repeated.
+
+A worker saves that it begins a submit before it sends the request. So the next worker of the step knows of the submit
+even if the first one dies, and whatever the platform shows by then.
 """
 
 from collections.abc import Mapping
@@ -13,30 +16,35 @@ from export_worker.lifecycle.resubmit import Resubmit
 UNCLEAR_MAX: Mapping[Resubmit, float] = {"never": 0, "once": 1, "always": float("inf")}
 """How many unclear submits an export may have when it submits."""
 
+MAY_HAVE_RECEIVED = "the platform may have received"
+MAY_HAVE_STARTED = "a submit whose response was lost may have started an operation on the platform"
+"""Each text about unclear submits has one of these."""
+
 WORKER_LOST = "its worker stopped before it saved the result"
 RESPONSE_LOST = "its response was lost"
 """Causes for which there is no error message, or no longer."""
 
 
-def count_earlier(export: Export, claims: int) -> Export:
-    """Returns the export with the submits of workers that began this step and did not report its end.
-
-    Args:
-        claims: How often this step was claimed, this claim included. Each earlier worker may have died after the
-            platform received its submit, and before the operation's id was saved.
-    """
-    earlier = claims - 1
-    return _counted(export, earlier).model_copy(update={"unclear_submits": export.unclear_submits + earlier})
+def count_open(export: Export) -> Export:
+    """Returns the export with its open submits as unclear ones: the worker that began them has stopped."""
+    unclear = export.unclear_submits + export.open_submits
+    return export.model_copy(update={"unclear_submits": unclear, "open_submits": 0})
 
 
 def count_submit(export: Export) -> Export:
     """Returns the export with one more submit, which the worker is about to make."""
-    return _counted(export, 1)
-
-
-def _counted(export: Export, submits: int) -> Export:
-    counters = export.counters.model_copy(update={"submits": export.counters.submits + submits})
+    counters = export.counters.model_copy(update={"submits": export.counters.submits + 1})
     return export.model_copy(update={"counters": counters})
+
+
+def with_open_submit(export: Export, lost: int = 0) -> Export:
+    """Returns the export as it is saved before a submit that has been counted.
+
+    Args:
+        lost: How many of the unclear submits this step has found. They stay open until its decision is saved.
+    """
+    unclear, is_open = export.unclear_submits - lost, export.open_submits + lost + 1
+    return export.model_copy(update={"unclear_submits": unclear, "open_submits": is_open})
 
 
 def with_unclear_submit(export: Export) -> Export:
@@ -51,7 +59,7 @@ def may_submit(export: Export, policy: Policy) -> bool:
 
 def may_have_received(cause: str) -> str:
     """Returns the beginning of every text about an unclear submit."""
-    return f"the platform may have received this submit ({cause})"
+    return f"{MAY_HAVE_RECEIVED} this submit ({cause})"
 
 
 def failure_message(export: Export, cause: str) -> str:
@@ -72,9 +80,18 @@ def submitted_note(export: Export, operation_id: str) -> str:
     """Returns the timeline's note of a submit. The note mentions earlier submits that are unclear."""
     if not export.unclear_submits:
         return f"submitted as {operation_id}"
-    return (
-        f"submitted again as {operation_id}: the platform may have received {export.unclear_submits} earlier submit(s)"
-    )
+    return f"submitted again as {operation_id}: {_received(export.unclear_submits)}"
+
+
+def with_lost_submits(note: str | None, lost: int) -> str | None:
+    """Returns a step's note that mentions the submits in which earlier workers of the step have stopped."""
+    if not lost or (note and (MAY_HAVE_RECEIVED in note or MAY_HAVE_STARTED in note)):
+        return note
+    return f"{note}; {_received(lost)}" if note else _received(lost)
+
+
+def _received(count: int) -> str:
+    return f"{MAY_HAVE_RECEIVED} {count} earlier submit(s)"
 
 
 def _subject(export: Export) -> str:

@@ -49,7 +49,8 @@ class HeldStep:
         cancel_delivered: The task was cancelled, because the export's cancellation was requested.
         defer_cancel: Do not cancel the task when cancellation is requested. The next step handles the request, because
             this step must first save its decision, or the answer to a call that starts an operation on the platform.
-        submit_counted: The submit of this step, and those of earlier workers in this step, are counted.
+        lost_submits: Submits that earlier workers began in this step, and whose results they did not save.
+        submit_begun: The submit of this step is counted and saved.
         submit_sent: The step has sent a request that starts work on the platform.
         unclear_submits: Submits that have turned out to be unclear in this step.
     """
@@ -63,7 +64,8 @@ class HeldStep:
     ending: bool = field(default=False, init=False)
     cancel_delivered: bool = field(default=False, init=False)
     defer_cancel: bool = field(default=False, init=False)
-    submit_counted: bool = field(default=False, init=False)
+    lost_submits: int = field(default=0, init=False)
+    submit_begun: bool = field(default=False, init=False)
     submit_sent: bool = field(default=False, init=False)
     unclear_submits: int = field(default=0, init=False)
 

@@ -33,7 +33,7 @@ from export_worker.worker.connections import Connection, Connections
 from export_worker.worker.leases import HeldStep, Leases
 from export_worker.worker.outages import PlatformChecks, platform_is_down, signal_of_failure, signal_of_success
 from export_worker.worker.step_details import step_details, timed_call, unclear_submits
-from export_worker.worker.step_submits import count_submit, note_failure, watching_submits
+from export_worker.worker.step_submits import begin_submit, count_lost_submits, note_failure, watching_submits
 from export_worker.worker.transfer_step import TransferStep
 
 _log = structlog.get_logger(__name__)
@@ -83,6 +83,7 @@ class StepRunner:
                     # A cancel interrupts transfers only. What a control step starts on the platform must be known: the
                     # next step is due at once, and can cancel it there.
                     held.defer_cancel = claimed.role == "control"
+                    count_lost_submits(held)
                     decision, signal = await self._decide(held)
                     # The decision must be saved. The next step handles a cancel that arrives from now on.
                     held.defer_cancel = True
@@ -90,6 +91,7 @@ class StepRunner:
                         decision = await self._confirm_end(held, decision)
                     if isinstance(decision.export.state, Failed | Cancelled):
                         await self._transfer_step.abort_leftovers(held)
+                    decision = replace(decision, note=submits.with_lost_submits(decision.note, held.lost_submits))
                     await self.leases.commit(held, decision, signal)
             except LeaseLostError as error:
                 _log.warning("lease.lost", reason=str(error))
@@ -140,7 +142,7 @@ class StepRunner:
         )
         if claimed.cancel and isinstance(decision.export.state, Failed):
             # The platform refuses to cancel the operation. The export ends here all the same, as requested.
-            decision = endings.after_cancel(export, moment, claims=claimed.claims)
+            decision = endings.after_cancel(export, moment)
         return decision, signal
 
     async def _restart(self, held: HeldStep) -> Decision:
@@ -191,7 +193,7 @@ class StepRunner:
         """Ends an export that may have killed its workers. Nothing is called: the call may be what kills them."""
         moment = self._clock.moment()
         if claimed.cancel:
-            return endings.after_cancel(claimed.export, moment, claims=claimed.claims)
+            return endings.after_cancel(claimed.export, moment)
         return endings.after_worker_deaths(claimed.export, claimed.deaths, moment)
 
     async def _act_or_cancel(self, held: HeldStep) -> tuple[Decision, PlatformSignal]:
@@ -211,13 +213,12 @@ class StepRunner:
         left_s = (decisions.deadline(export, policy) - self._clock.now()).total_seconds()
         if left_s > 0:
             connection = self._connections.get(export)
-            with gated(connection.request_gate(held.claimed)), watching_submits(held, policy):
+            with gated(connection.request_gate(held.claimed)), watching_submits(self.leases, held, policy):
                 decision = await _within(left_s, self._act(held, connection))
             if decision is not None:
                 return decision, signal_of_success(export, decision)
-        moment, claimed = self._clock.moment(), held.claimed
-        expired = endings.after_deadline(claimed.export, moment, policy, interrupted=left_s > 0, claims=claimed.claims)
-        return expired, NO_SIGNAL
+        moment = self._clock.moment()
+        return endings.after_deadline(held.claimed.export, moment, policy, submitting=held.submit_begun), NO_SIGNAL
 
     async def _act(self, held: HeldStep, connection: Connection) -> Decision:
         export = held.claimed.export
@@ -250,7 +251,7 @@ class StepRunner:
 
     async def _submit(self, held: HeldStep, connection: Connection) -> Decision:
         # Counted here and not with the request, because a driver of another package may send it unnoticed.
-        count_submit(held, connection.policy)
+        await begin_submit(self.leases, held, connection.policy)
         export, history = held.claimed.export, _history_of(held.claimed)
         with timed_call(self._instrument, export, "submit"):
             submitted = await connection.driver.submit(export.request.export)
@@ -262,7 +263,7 @@ class StepRunner:
             polled = await connection.driver.poll(export.request.export, state.operation_id)
         if isinstance(polled, OperationFailed):
             polled = replace(polled, message=self._redactor.text(polled.message))
-        if isinstance(polled, Pending) and polled.submitted and not held.submit_counted:
+        if isinstance(polled, Pending) and polled.submitted and not held.submit_begun:
             held.claimed = replace(held.claimed, export=submits.count_submit(export))
         export = held.claimed.export
         return transitions.after_poll(export, state, polled, self._clock.moment(), connection.policy, history=history)
@@ -270,8 +271,7 @@ class StepRunner:
     async def _cancel(self, held: HeldStep) -> Decision:
         """Ends the export, and cancels its operation on the platform if the platform supports that."""
         on_platform = await self._cancel_on_platform(held.claimed)
-        moment, claimed = self._clock.moment(), held.claimed
-        return endings.after_cancel(claimed.export, moment, on_platform=on_platform, claims=claimed.claims)
+        return endings.after_cancel(held.claimed.export, self._clock.moment(), on_platform=on_platform)
 
     async def _cancel_on_platform(self, claimed: ClaimedStep) -> bool:
         """Returns whether the platform has cancelled the operation. After the deadline, the platform is not called."""

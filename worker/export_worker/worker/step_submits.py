@@ -1,4 +1,4 @@
-"""Counts the submits of one step before they are sent, and refuses those that the connection does not allow.
+"""Counts the submits of one step, saves each before it is sent, and refuses those that the connection does not allow.
 
 A poll may submit as well, where one operation of the platform follows another.
 """
@@ -9,56 +9,56 @@ from dataclasses import replace
 
 from export_worker.errors import DefectError, StepError, SubmitUnclearError
 from export_worker.lifecycle import submits
-from export_worker.lifecycle.decisions import Policy
-from export_worker.lifecycle.export import Queued
+from export_worker.lifecycle.decisions import Decision, Policy
 from export_worker.step_context import checking_submits
-from export_worker.worker.leases import HeldStep
+from export_worker.worker.leases import HeldStep, Leases
+
+
+def count_lost_submits(held: HeldStep) -> None:
+    """Counts the submits in which earlier workers of this step have stopped. They are unclear."""
+    claimed = held.claimed
+    held.lost_submits = claimed.export.open_submits
+    held.unclear_submits += held.lost_submits
+    held.claimed = replace(claimed, export=submits.count_open(claimed.export))
 
 
 @contextmanager
-def watching_submits(held: HeldStep, policy: Policy) -> Iterator[None]:
-    """Counts the requests within the block that start work on the platform, or refuses them.
+def watching_submits(leases: Leases, held: HeldStep, policy: Policy) -> Iterator[None]:
+    """Saves the requests within the block that start work on the platform before they are sent, or refuses them.
 
     Args:
         policy: Policy of the export's connection.
     """
 
-    def check() -> None:
-        count_submit(held, policy)
+    async def check() -> None:
+        await begin_submit(leases, held, policy)
         held.submit_sent = True
 
     with checking_submits(check):
         yield
 
 
-def count_submit(held: HeldStep, policy: Policy) -> None:
-    """Counts the submit that the step is about to make. Later calls for the same step do nothing.
+async def begin_submit(leases: Leases, held: HeldStep, policy: Policy) -> None:
+    """Counts and saves the submit that the step is about to make. Later calls for the same step do nothing.
 
     Raises:
+        LeaseLostError: Another worker has the export now.
         SubmitUnclearError: The platform may have received earlier submits, and the connection allows no other.
     """
-    if held.submit_counted:
+    if held.submit_begun:
         return
-    held.submit_counted = True
-    claimed = held.claimed
-    held.unclear_submits += claimed.claims - 1
-    export = submits.count_earlier(claimed.export, claimed.claims)
-    allowed = submits.may_submit(export, policy)
-    held.claimed = replace(claimed, export=submits.count_submit(export) if allowed else export)
-    if not allowed:
-        raise SubmitUnclearError(submits.WORKER_LOST if claimed.claims > 1 else submits.RESPONSE_LOST)
+    export = held.claimed.export
+    if not submits.may_submit(export, policy):
+        raise SubmitUnclearError(submits.WORKER_LOST if held.lost_submits else submits.RESPONSE_LOST)
+    held.submit_begun = True
+    counted = submits.count_submit(export)
+    await leases.checkpoint(held, Decision(submits.with_open_submit(counted, held.lost_submits)))
+    # The open submit is saved in case this worker dies. This worker will know what became of it.
+    held.claimed = replace(held.claimed, export=counted)
 
 
 def note_failure(held: HeldStep, failure: StepError) -> None:
-    """Counts a failure that leaves a submit unclear. A crash of the driver does so if it came after the request.
-
-    Submits of earlier workers are counted here if the step failed before it could submit.
-    """
-    claimed = held.claimed
-    if isinstance(claimed.export.state, Queued) and not held.submit_counted:
-        held.submit_counted = True
-        held.unclear_submits += claimed.claims - 1
-        held.claimed = replace(claimed, export=submits.count_earlier(claimed.export, claimed.claims))
+    """Counts a failure that leaves a submit unclear. A crash of the driver does so if it came after the request."""
     if isinstance(failure, DefectError):
         failure.unclear = held.submit_sent
     held.unclear_submits += failure.unclear

@@ -159,9 +159,13 @@ async def test_token_that_cannot_be_renewed_is_safe() -> None:
 
 async def test_check_is_called_before_each_request_that_starts_work() -> None:
     seen_at_check: list[int] = []
+
+    async def note_requests() -> None:
+        seen_at_check.append(len(server.seen))
+
     async with ScriptedServer() as server:
         server.on("/submit", replied("no", 504))
-        with checking_submits(lambda: seen_at_check.append(len(server.seen))):
+        with checking_submits(note_requests):
             await failure(server.url)
             await failure(server.url, READ)
     assert (seen_at_check, len(server.seen)) == ([0], 2)

@@ -200,7 +200,7 @@ class DriverSuite(DriverHarness):
     async def test_submit_that_is_not_allowed_sends_no_request_that_starts_a_job(
         self, driver: Driver, world: World
     ) -> None:
-        def refuse() -> None:
+        async def refuse() -> None:
             raise SubmitUnclearError("not allowed")
 
         with checking_submits(refuse), pytest.raises(SubmitUnclearError):
@@ -209,7 +209,11 @@ class DriverSuite(DriverHarness):
 
     async def test_every_job_of_an_export_is_announced_before_it_starts(self, driver: Driver, world: World) -> None:
         jobs_before: list[int] = []
-        with checking_submits(lambda: jobs_before.append(len(list(world.jobs)))):
+
+        async def count_jobs() -> None:
+            jobs_before.append(len(list(world.jobs)))
+
+        with checking_submits(count_jobs):
             submitted = await driver.submit(self.export)
             results = await self.poll_until_ended(driver, submitted.operation_id)
         assert jobs_before[0] == 0

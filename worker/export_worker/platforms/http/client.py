@@ -207,7 +207,7 @@ class HttpClient:
         """
         await wait_for_gate()
         if call.starts_work:
-            check_submit()
+            await check_submit()
         url = credential.add_to(with_query(self.url(call.path), call.query))
         own_headers = {} if call.data is None else {"Content-Type": call.content_type}
         delivery = Delivery(call.starts_work)

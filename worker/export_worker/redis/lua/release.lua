@@ -12,7 +12,7 @@ if redis.call('HGET', export, 'version') ~= args.version then
   return 'lease_lost'
 end
 redis.call('HINCRBY', export, 'version', 1)
--- The claims of the step still count: a call of the step may have reached the platform.
+-- The claims of the step still count: the next worker looks for what this one has left in S3.
 redis.call('HSET', export, 'released', '1')
 redis.call('ZADD', queue, 'XX', args.now_ms, args.job_id)
 redis.call('ZADD', open, 'XX', args.now_ms, args.export_id)
