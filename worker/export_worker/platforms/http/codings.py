@@ -29,6 +29,10 @@ _ZLIB_WBITS = 15
 _RAW_WBITS = -15
 
 
+CODINGS_MAX = 4
+"""Servers apply one, and a gateway may add another. Each takes memory and a part of Python's stack."""
+
+
 class CodingError(ValueError):
     """The body is not whole or not valid in its coding."""
 
@@ -58,6 +62,8 @@ def codings_of(response: aiohttp.ClientResponse, file_name: str = "") -> tuple[s
     """
     transfer = [name for name in _names(response, "Transfer-Encoding") if name != "chunked"]
     content = _names(response, "Content-Encoding")
+    if len(transfer) + len(content) > CODINGS_MAX:
+        raise UnknownCodingError(f"{len(transfer) + len(content)} codings, one in the other")
     for name in (*transfer, *content):
         if name not in {"gzip", "deflate", "zstd"}:
             raise UnknownCodingError(name)
