@@ -101,7 +101,7 @@ def redis_failure(redis_url: str, error: RedisError | OSError) -> ServiceUnreach
 
 
 def _masked(reason: str, redis_url: str) -> str:
-    """Returns an error of Redis without passwords. A server without AUTH repeats its arguments, and cuts them."""
+    """Returns an error of Redis without passwords. A server may repeat the arguments of AUTH, and cut them."""
     redactor = Redactor()
     for password in url_passwords(redis_url):
         redactor.add(password)
