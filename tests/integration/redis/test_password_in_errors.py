@@ -1,4 +1,4 @@
-"""A server that repeats the password of Redis in its error: the message for users does not show it, nor a part of it."""
+"""A server repeats the password of Redis in its error: the message for users shows neither it nor a part of it."""
 
 import asyncio
 from collections.abc import AsyncIterator
