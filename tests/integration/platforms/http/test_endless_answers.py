@@ -91,6 +91,14 @@ async def test_result_with_more_pages_than_rows_is_refused_before_any_page(stat:
         assert len(server.seen) == 1
 
 
+async def test_code_with_thousands_of_digits_is_malformed() -> None:
+    request = ThinkingdataClusterUsers(project_id=102, cluster_id=970)
+    async with ScriptedServer() as server, thinkingdata_driver(server) as driver:
+        server.on("/open/user-cluster-detail", json_replied({"return_code": "1" * 5000}))
+        with pytest.raises(PlatformMalformedError, match="has no return_code"):
+            await driver.submit(request)
+
+
 async def test_rows_of_a_statement_have_a_limit_of_bytes() -> None:
     async def rows(_: Seen) -> web.StreamResponse:
         line = json.dumps({"n": "x" * 4 * MIB}).encode() + b"\n"
