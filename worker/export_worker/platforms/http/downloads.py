@@ -5,15 +5,17 @@ sent to a host that the connection does not allow.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import aiohttp
 from yarl import URL
 
 from export_worker.contract.file_names import JSON_EXTENSIONS, MARKUP_EXTENSIONS, extension_of
+from export_worker.credentials import Redactor
 from export_worker.egress.allowed_hosts import AllowedHosts
 from export_worker.egress.connector import AddressRefusedError, origin
 from export_worker.errors import (
@@ -48,6 +50,8 @@ EXPANSION_FREE_BYTES = 16 * 1024 * 1024
 _JSON_TYPES = frozenset(("application/json", "application/json5", "application/x-json", "text/json", "text/x-json"))
 _MARKUP_TYPES = frozenset(("application/xml", "text/html", "text/xml"))
 _SCRIPT_TYPES = frozenset(("application/javascript", "application/x-javascript", "text/javascript"))
+_LINK_SECRET = re.compile(r"(?i)sign|token|key|secret|credential|auth|policy|password")
+"""Parameters with which the links of object stores can be used by everyone who has them."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _URL_PUNCTUATION = "%:/?#[]@!$&'()*+,;=~"
 
@@ -284,12 +288,12 @@ class Downloader:
             # The credential was not sent to this host. So the link has expired, and the platform can issue another.
             return ResultMissingError(f"{head.label}: the link is refused (HTTP {status}){await self._excerpt(head)}")
         response = HttpResponse(head.label, status, head.response.headers, await self._beginning(head))
-        error = error_for(response, self._client.redactor)
+        error = error_for(response, _redactor_of(head.url, self._client.redactor))
         return error or DownloadInvalidError(f"{head.label}: HTTP {status} where a whole file was announced")
 
     async def _excerpt(self, head: _Head) -> str:
         """Returns an excerpt of the body, as the end of a message."""
-        excerpt = excerpt_of_body(await self._beginning(head), self._client.redactor)
+        excerpt = excerpt_of_body(await self._beginning(head), _redactor_of(head.url, self._client.redactor))
         return f": {excerpt}" if excerpt else ""
 
     async def _beginning(self, head: _Head) -> bytes:
@@ -320,6 +324,11 @@ def _target(head: _Head) -> URL:
     if not usable:
         raise DownloadInvalidError(f"{head.label}: a redirect without a URL that can be used")
     return target
+
+
+def _redactor_of(url: URL, redactor: Redactor) -> Redactor:
+    """Returns a redactor that also masks the signature of a link. Its server may repeat the link in an error page."""
+    return redactor.extended(value for name, value in parse_qsl(url.raw_query_string) if _LINK_SECRET.search(name))
 
 
 def _media_type(response: aiohttp.ClientResponse) -> str:
