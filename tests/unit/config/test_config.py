@@ -259,6 +259,10 @@ REFUSALS = [
     ("[sinks.a]\ntype = 'sns'\ntopic_arn = 'x'", "sinks.a.topic_arn: "),
     (BROKER.format("sinks", "nats") + "destination = 'x'", "sinks.a.stream is required for nats"),
     (BROKER.format("sinks", "kafka") + "destination = 'x'\nexchange = 'y'", "sinks.a.exchange is allowed only"),
+    (
+        BROKER.format("sinks", "rabbitmq") + "destination = 'x'\nenable_idempotence = true",
+        "sinks.a.enable_idempotence is allowed only for kafka",
+    ),
     (BROKER.format("triggers", "kafka") + "source = 'x'\nstream = 'y'", "triggers.a.stream is required for nats"),
     ("[triggers.a]\nstream = 'x'", "triggers.a.type: "),
     ("[triggers.a]\ntype = 'redis-stream'", "triggers.a.stream: is required"),

@@ -117,7 +117,7 @@ def build_storage(
         check = StoreCheck(
             check_client, late_credentials(session), check_executor, bucket=target.bucket, prefix=target.prefix
         )
-        gates[name] = StoreGate(name, check, instrument)
+        gates[name] = StoreGate(name, check, instrument, redactor)
         return S3Store(client, executor, instrument)
 
     def writer(store: S3Store, target: Destination, per_connection: dict[str, ExportWriter]) -> ExportWriter:

@@ -125,7 +125,7 @@ def _build_step_runner(base: _Base, store: Store, storage: Storage, stack: Async
     return StepRunner(
         leases,
         Connections(connections, fallback_policy(base.config)),
-        TransferStep(leases, storage.writer, base.clock, base.instrument, storage.gates),
+        TransferStep(leases, storage.writer, base.clock, base.instrument, storage.gates, redactor=base.redactor),
         redactor=base.redactor,
         clock=base.clock,
         instrument=base.instrument,
@@ -133,7 +133,7 @@ def _build_step_runner(base: _Base, store: Store, storage: Storage, stack: Async
 
 
 async def _build_dispatcher(base: _Base, stack: AsyncExitStack) -> EventDispatcher:
-    sinks = await build_sinks(base.config, commands(base.redis), stack)
+    sinks = await build_sinks(base.config, commands(base.redis), stack, base.redactor)
     outbox = Outbox(base.redis, base.keys, base.timings.retention_s)
     return EventDispatcher(outbox, sinks, base.clock.now, base.clock.draw, base.instrument)
 
