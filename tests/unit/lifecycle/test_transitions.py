@@ -272,6 +272,22 @@ def test_file_that_stays_missing_fails_export() -> None:
     assert code_of(export) == ErrorCode.RESULT_MISSING
 
 
+def test_platform_that_names_other_missing_files_at_each_poll_fails_export() -> None:
+    """One file is stored at each attempt, so the attempts are never used up."""
+    export, polls = transferring(), 0
+    while export.phase is Phase.TRANSFERRING:
+        polls += 1
+        export = transitions.after_file(export, transferring_state(export), stored(), at(polls)).export
+        export = endings.after_failure(export, ResultMissingError("404"), at(polls), POLICY).export
+        if export.phase is Phase.RUNNING:
+            files = tuple(RemoteFile("/a", f"{polls}-{number}-{'x' * 1000}.csv") for number in range(1000))
+            export = polled(export, Ready("FINISH", files), at(polls)).export
+        assert polls < 50
+    assert export.phase is Phase.FAILED
+    assert code_of(export) == ErrorCode.TOO_MANY_FILES
+    assert polls > 5
+
+
 def one_stored(then: Ready) -> Export:
     """Returns an export with two files: the first is stored, the second was missing, and a new poll returned `then`."""
     export = transferring()
