@@ -173,6 +173,7 @@ class S3Proxy:
         dropped: Headers (lower case) that are not forwarded, as if the store did not know them.
         clock_ahead_s: How far the store's clock is ahead of the clients'. Like S3, the store refuses a request whose
             time differs by more than 15 minutes.
+        skew_refusal: How it refuses such a request.
         endpoint_url: Endpoint of the proxy.
     """
 
@@ -181,11 +182,12 @@ class S3Proxy:
     calls: list[Call] = field(default_factory=list)
     dropped: frozenset[str] = frozenset()
     clock_ahead_s: float = 0.0
+    skew_refusal: Refusal = Refusal(403, "RequestTimeTooSkewed")
     endpoint_url: str = ""
 
     def action(self, call: Call) -> Action | None:
         """Returns what the proxy does with a call."""
-        return Refusal(403, "RequestTimeTooSkewed") if abs(self.clock_ahead_s) > SKEW_MAX_S else self.rule(call)
+        return self.skew_refusal if abs(self.clock_ahead_s) > SKEW_MAX_S else self.rule(call)
 
     def reset(self) -> None:
         """Clears the calls and removes the rule."""

@@ -98,13 +98,27 @@ async def test_certificate_of_an_unknown_authority_is_reported(endpoint: str, tm
 
 
 @pytest.mark.parametrize(("ahead_s", "named"), [(3600.0, "behind"), (-1200.0, "ahead of")])
+@pytest.mark.parametrize("refusal", [Refusal(403, "RequestTimeTooSkewed"), Refusal(400, "AccessDenied")], ids=str)
 async def test_skewed_clock_is_reported_with_its_seconds(
-    proxy: S3Proxy, bucket: str, ahead_s: float, named: str
+    proxy: S3Proxy, bucket: str, ahead_s: float, named: str, refusal: Refusal
 ) -> None:
-    proxy.clock_ahead_s = ahead_s
+    """The second refusal is the one of rclone for a clock that is behind."""
+    proxy.clock_ahead_s, proxy.skew_refusal = ahead_s, refusal
     (found,) = await s3_findings(proxy.endpoint_url, bucket)
     assert f" s {named} the clock of S3" in found.says
     assert (found.fix, found.status) == ("synchronize the clock of this machine", 4)
+
+
+@pytest.mark.parametrize(("ahead_s", "named"), [(300.0, "behind"), (-200.0, "ahead of"), (0.0, None)])
+async def test_clock_that_is_wrong_but_accepted_gets_a_warning(
+    proxy: S3Proxy, bucket: str, ahead_s: float, named: str | None
+) -> None:
+    proxy.clock_ahead_s = ahead_s
+    found = await s3_findings(proxy.endpoint_url, bucket)
+    about = [finding for finding in found if "the clock of S3" in finding.says]
+    assert [finding.level for finding in about] == ([] if named is None else ["warning"])
+    assert all(f" s {named} the clock of S3" in finding.says for finding in about)
+    assert errors(found) == []
 
 
 CALLS = {

@@ -15,6 +15,7 @@ from export_worker.errors import StorageRefusedError, StorageUnusableError
 from export_worker.s3.calls import ABORT, COMPLETE, CREATE, DELETE, HEAD, LIST, LIST_PARTS, PART, PUT
 from export_worker.s3.checksum_modes import CHECKSUM_MODES, ChecksumMode
 from export_worker.s3.client import S3Client
+from export_worker.s3.errors import FIX_CLOCK, SKEW_MAX_S, clock_text
 from export_worker.s3.scratch import LIFECYCLE, OWNER, ScratchCallError, ScratchStore, ScratchUpload
 from export_worker.transfer.part_sizes import MIB, MIN_PART_BYTES
 
@@ -23,10 +24,13 @@ CHECK_TIMEOUT_S = 60.0
 """For all calls together. There are about thirty calls, and a store normally answers each within a second."""
 SINGLE, MULTIPART = "single objects", "multipart uploads"
 PASSING_CODES = {"ExpiredToken", "RequestTimeTooSkewed"}
-"""Refusals whose cause is no setting: temporary credentials that were not replaced in time, and a wrong clock."""
+"""Refusals whose cause is no setting: temporary credentials that were not replaced in time, and a wrong clock. The code
+does not always name the clock."""
 EQUAL_PARTS = (MIN_PART_BYTES,)
 GROWING_PARTS = (MIN_PART_BYTES, MIN_PART_BYTES + MIB)
 """Sizes of the parts before the last one. S3 accepts no smaller ones."""
+CLOCK_WARNING_S = 60
+"""A synchronized clock differs by less than a second, and the answer to a small put takes no minute."""
 FIX_LIFECYCLE = "add a lifecycle rule with AbortIncompleteMultipartUpload, DaysAfterInitiation 7"
 
 T = TypeVar("T")
@@ -148,7 +152,8 @@ def _findings(check: _Check) -> list[Finding]:
 
 def _failure(error: ScratchCallError) -> Finding:
     says, _, fix = str(error.failure).partition("; ")
-    if isinstance(error.failure, StorageRefusedError | StorageUnusableError) and error.code not in PASSING_CODES:
+    passes = error.code in PASSING_CODES or fix == FIX_CLOCK
+    if isinstance(error.failure, StorageRefusedError | StorageUnusableError) and not passes:
         return wrong(ABOUT, says, fix or "check the section s3 and the permissions of the credentials")
     return unreachable(ABOUT, says, fix or "check s3.endpoint_url, and whether the store runs")
 
@@ -159,6 +164,10 @@ def _check_single_objects(check: _Check) -> Iterator[Finding]:
     with check.required(HEAD):
         owner = check.store.owner("put")
     yield good(ABOUT, f"bucket {check.store.bucket} accepts objects")
+    ahead_s = check.store.clock_ahead_s
+    if abs(ahead_s) >= CLOCK_WARNING_S:
+        says = f"{clock_text(ahead_s)}, which refuses every request from {SKEW_MAX_S} s on"
+        yield warning(ABOUT, says, FIX_CLOCK)
     if owner != OWNER:
         says = "object metadata is not kept, so a worker cannot see which export wrote an object"
         yield wrong(ABOUT, says, "use a store that keeps x-amz-meta- headers")

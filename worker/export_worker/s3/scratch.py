@@ -11,7 +11,15 @@ from export_worker.s3.calls import ABORT, COMPLETE, CREATE, DELETE, HEAD, LIST, 
 from export_worker.s3.checksum_modes import ChecksumMode, RequestBody
 from export_worker.s3.checksums import Checksum
 from export_worker.s3.client import S3Client
-from export_worker.s3.errors import CALL_ERRORS, CallError, code_of, may_lack_support, status_of, storage_error
+from export_worker.s3.errors import (
+    CALL_ERRORS,
+    CallError,
+    clock_ahead_s,
+    code_of,
+    may_lack_support,
+    status_of,
+    storage_error,
+)
 from export_worker.s3.objects import OWNER_FIELD, metadata_in
 
 LIFECYCLE = "get_bucket_lifecycle_configuration"
@@ -83,6 +91,7 @@ class ScratchStore:
 
     Attributes:
         abort_refusal: S3's error code if the store cannot abort uploads; else empty.
+        clock_ahead_s: How far the clock of this machine is ahead of the store's.
     """
 
     def __init__(self, client: S3Client, bucket: str, prefix: str) -> None:
@@ -90,6 +99,7 @@ class ScratchStore:
         self.bucket = bucket
         self.prefix = prefix
         self.abort_refusal = ""
+        self.clock_ahead_s = 0
         self._has_accepted_object = False
         self._keys: set[str] = set()
         self._uploads: set[ScratchUpload] = set()
@@ -106,11 +116,12 @@ class ScratchStore:
         self._keys.add(key)
         arguments = {"Bucket": self.bucket, "Key": key, "Metadata": {OWNER_FIELD: OWNER}}
         with self._reported(PUT):
-            self._client.put_object(
+            response = self._client.put_object(
                 **arguments,
                 **_body_arguments(mode, wrong_checksum=wrong_checksum),
                 **_condition(create_only=create_only),
             )
+        self.clock_ahead_s = clock_ahead_s(response)
         self._has_accepted_object = True
 
     def owner(self, name: str) -> str | None:
