@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import boto3
 from blockbuster import blockbuster_ctx
 
 from export_producers.client import ExportQueue
@@ -20,6 +19,7 @@ from export_worker.config import Config
 from export_worker.contract.event import Event
 from export_worker.contract.status import Status
 from export_worker.redis.client import close_redis, open_redis
+from export_worker.s3.sessions import process_session
 from export_worker.wiring.secrets import build_redactor
 from export_worker.wiring.worker import open_runtime
 from support import secret_canaries
@@ -84,7 +84,7 @@ class Site:
 
     def s3(self) -> Any:
         """Returns a boto3 client of the S3 server."""
-        return boto3.session.Session().client("s3", endpoint_url=self.s3_url, region_name="us-east-1")
+        return process_session().client("s3", endpoint_url=self.s3_url, region_name="us-east-1")
 
     def objects(self) -> dict[str, bytes]:
         """Returns the contents of all objects in the bucket, by key."""
