@@ -19,6 +19,7 @@ import pytest
 
 from export_worker.s3.client import CallLimits, S3Client, build_client
 from export_worker.s3.endpoints import Endpoint
+from support.certificates import Certificate
 
 REGION = "us-east-1"
 
@@ -199,15 +200,17 @@ class S3Proxy:
 
 
 @contextmanager
-def s3_proxy(upstream: str) -> Iterator[S3Proxy]:
-    """Yields a running proxy in front of a server."""
+def s3_proxy(upstream: str, tls: Certificate | None = None) -> Iterator[S3Proxy]:
+    """Yields a running proxy in front of a server, over TLS if there is a certificate."""
     proxy = S3Proxy(upstream)
 
     class Handler(_Handler):
         settings = proxy
 
     with _Server(("127.0.0.1", 0), Handler) as server:
-        proxy.endpoint_url = f"http://127.0.0.1:{server.server_port}"
+        proxy.endpoint_url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
+        if tls is not None:
+            server.socket = tls.server().wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

@@ -115,7 +115,8 @@ def export_worker_engine(workload: Workload, design: str = "direct") -> Meter:
         with ThreadPoolExecutor(threads) as executor:
             client = build_client(Endpoint(REGION, workload.endpoint), threads)
             client.put_object(Bucket=BUCKET, Key="warm", Body=b"")
-            engine = TransferEngine(S3Store(client, executor), memory_bytes=workload.at_once * 5 * PART_BYTES)
+            store = S3Store(client, executor, integrity="always" if design == "always" else "auto")
+            engine = TransferEngine(store, memory_bytes=workload.at_once * 5 * PART_BYTES)
 
             @asynccontextmanager
             async def opened() -> AsyncIterator[Download]:
@@ -124,7 +125,7 @@ def export_worker_engine(workload: Workload, design: str = "direct") -> Meter:
                         yield answer
                     return
                 async with downloader.open(URL(workload.source, encoded=True), "a.csv") as download:
-                    yield download if design == "direct" else Pieces(download)
+                    yield download if design in {"direct", "always"} else Pieces(download)
 
             async def move(key: str) -> None:
                 async with opened() as download:
@@ -319,6 +320,7 @@ DESIGNS: dict[str, Callable[[Workload], Meter]] = {
     "pieces": partial(export_worker_engine, design="pieces"),
     "direct": export_worker_engine,
     "thread": partial(export_worker_engine, design="thread"),
+    "always": partial(export_worker_engine, design="always"),
 }
 MOVERS: dict[str, Callable[[Workload], Meter]] = {
     "export-worker": export_worker_engine,

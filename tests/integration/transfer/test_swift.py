@@ -195,7 +195,9 @@ async def test_upload_whose_parts_are_noted_is_resumed(world: World) -> None:
     resumable = await two_parts(world)
     listed = await world.store.parts(world.target(), resumable.upload_id)
     assert listed is not None
-    noted = SentParts(2, str(Checksum.of(NOISE[: 2 * FIRST_PART_BYTES])), digest_of(part.etag for part in listed))
+    sent_bytes = 2 * FIRST_PART_BYTES
+    checksum = str(Checksum.of(NOISE[:sent_bytes]))
+    noted = SentParts(2, sent_bytes, checksum, digest_of(part.etag for part in listed))
     found = await recover(world.store, world.target(), replace(resumable, sent=noted))
     assert isinstance(found, RecoveredUpload)
     last = await found.upload.send(3, bytearray(NOISE[2 * FIRST_PART_BYTES :]))

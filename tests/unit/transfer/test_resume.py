@@ -66,7 +66,7 @@ def test_unexpected_parts_are_not_resumable(listed: list[ListedPart], reason: st
     assert reason in not_resumable.reason
 
 
-NOTED = SentParts(2, str(OTHER), digest_of(['"1"', '"2"']))
+NOTED = SentParts(2, 2 * FIRST_PART_BYTES, str(OTHER), digest_of(['"1"', '"2"']))
 
 
 def unlisted(count: int, etags: str = '"{}"') -> list[ListedPart]:
@@ -77,7 +77,7 @@ def unlisted(count: int, etags: str = '"{}"') -> list[ListedPart]:
 @pytest.mark.parametrize("etags", ['"{}"', "{}"], ids=["quoted", "bare"])
 @pytest.mark.parametrize("count", [2, 3])
 def test_noted_parts_are_reused_where_the_store_lists_no_checksums(count: int, etags: str) -> None:
-    parts = fit_parts(unlisted(count, etags), TOTAL_BYTES, NOTED)
+    parts = fit_parts(unlisted(count, etags), TOTAL_BYTES, noted=NOTED)
     assert numbers(parts) == [1, 2]
     assert not isinstance(parts, NotResumable)
     assert whole_checksum(parts) == OTHER
@@ -91,19 +91,19 @@ def test_noted_parts_are_reused_where_the_store_lists_no_checksums(count: int, e
         (unlisted(1), NOTED, "does not have the parts"),
         (unlisted(3, '"{}-"'), NOTED, "does not have the parts"),
         (unlisted(3), replace(NOTED, count=3), "does not have the parts"),
-        (unlisted(3), SentParts(1, str(OTHER), digest_of(['"1"'])), "1 part"),
+        (unlisted(3), SentParts(1, FIRST_PART_BYTES, str(OTHER), digest_of(['"1"'])), "1 part"),
     ],
 )
 def test_parts_that_are_not_the_noted_ones_are_not_resumable(
     listed: list[ListedPart], noted: SentParts | None, reason: str
 ) -> None:
-    not_resumable = fit_parts(listed, TOTAL_BYTES, noted)
+    not_resumable = fit_parts(listed, TOTAL_BYTES, noted=noted)
     assert isinstance(not_resumable, NotResumable)
     assert reason in not_resumable.reason
 
 
 def test_listed_checksums_are_preferred_to_the_note() -> None:
-    assert numbers(fit_parts([planned(number) for number in range(1, 4)], TOTAL_BYTES, NOTED)) == [1, 2, 3]
+    assert numbers(fit_parts([planned(number) for number in range(1, 4)], TOTAL_BYTES, noted=NOTED)) == [1, 2, 3]
 
 
 @given(

@@ -7,7 +7,7 @@ from pydantic import Field, StringConstraints, model_validator
 from export_worker.config.section import Section
 from export_worker.s3.endpoints import AddressingStyle, Endpoint, has_ip_address
 from export_worker.s3.object_keys import MANIFEST_NAME, validate_key_template
-from export_worker.s3.settings import StorageSettings
+from export_worker.s3.settings import Integrity, StorageSettings
 
 
 class S3Settings(StorageSettings, Section):
@@ -31,6 +31,11 @@ class S3Settings(StorageSettings, Section):
 
     Cloudflare R2 requires one size. It must not exceed `transfer.memory_mib`. A file whose length is not known may have
     at most 10,000 parts; parts of a longer file of known length are larger."""
+    integrity: Integrity = "auto"
+    """When Content-MD5 protects a body whose CRC the store does not confirm: `auto` or `always`. Default `auto`.
+
+    `auto` sends it only over plain HTTP, since TLS detects damage on the way. `always` sends it over TLS, too: that
+    detects damage behind the end of the TLS connection, and costs two CPU seconds a GiB."""
     key_template: str = "{kind}/dt={date}/{export_id}/{file_name}"
     """The object key of a file after the prefix. It must contain `{file_name}`.
 

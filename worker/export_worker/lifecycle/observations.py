@@ -44,12 +44,14 @@ class SentParts:
 
     Args:
         count: How many parts, from the first one on.
+        bytes: How many bytes they have.
         checksum: Algorithm and base64 of the checksum of all their bytes.
         etags: SHA-256 of their ETags, in hexadecimal digits.
         full_object: The store has confirmed that it keeps a checksum of the whole object.
     """
 
     count: int
+    bytes: int
     checksum: str
     etags: str
     full_object: bool = False

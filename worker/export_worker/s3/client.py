@@ -42,6 +42,10 @@ class S3Client(Protocol):
     Arguments and responses are those of boto3's client.
     """
 
+    @property
+    def meta(self) -> Any:
+        """boto3's description of the client, with the URL of its endpoint."""
+
     def put_object(self, **arguments: Any) -> dict[str, Any]:
         """`s3:PutObject`."""
 
@@ -147,6 +151,12 @@ def build_client(
     client.meta.events.register("after-call.s3", _check_response)
     checked: S3Client = client
     return checked
+
+
+def uses_tls(client: S3Client) -> bool:
+    """Whether the calls of a client are encrypted."""
+    url: str = client.meta.endpoint_url
+    return url.startswith("https://")
 
 
 def _check_lease(**_: Any) -> None:

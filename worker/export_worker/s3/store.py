@@ -6,8 +6,8 @@ attempt and is replaced. An object of another export is never changed.
 
 Every write carries a checksum of the whole object, and the worker compares it with the checksum in S3's response. The
 algorithm is the best one that the store supports; see `checksum_modes`. The `S3Store` remembers the choice. ETags are
-not compared: on a store that encrypts, they are not MD5 sums. On a store without CRCs, Content-MD5 protects each part,
-and the call that completes the upload names the ETags of the parts.
+not compared with the bytes: on a store that encrypts, they are not MD5 sums. On a store without CRCs, TLS or
+Content-MD5 protects each part, and the call that completes the upload names the ETags of the parts.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ from export_worker.s3.create_only import CreateOnlyWrite
 from export_worker.s3.errors import code_of
 from export_worker.s3.multipart import MultipartUpload
 from export_worker.s3.objects import ObjectHead, Target, Written, delete_own_object, head_object
+from export_worker.s3.settings import Integrity
 from export_worker.s3.threads import finish
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument
 
@@ -64,6 +65,7 @@ class S3Store:
         executor: A bounded pool; all calls of boto3 run in it.
         instrument: Receives the duration and result of each call.
         part_bytes: The size of all parts of an upload; None if they may differ.
+        integrity: Whether Content-MD5 is sent over TLS, too.
     """
 
     def __init__(
@@ -73,10 +75,11 @@ class S3Store:
         instrument: Instrument = NULL_INSTRUMENT,
         *,
         part_bytes: int | None = None,
+        integrity: Integrity = "auto",
     ) -> None:
         self.executor = executor
         self.part_bytes = part_bytes
-        self._calls = S3Calls(client, executor, instrument)
+        self._calls = S3Calls(client, executor, instrument, integrity=integrity)
 
     async def put(self, target: Target, body: bytes | bytearray) -> Written:
         """Writes a whole object with one call, if its key is free.

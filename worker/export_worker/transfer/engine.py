@@ -6,8 +6,7 @@ bytes pile up.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import NoReturn
@@ -15,11 +14,8 @@ from typing import NoReturn
 from export_worker.credentials import Redactor
 from export_worker.errors import (
     DownloadInterruptedError,
-    DownloadInvalidError,
-    IntegrityError,
     ObjectExistsError,
     StepError,
-    StorageError,
     StorageRefusedError,
 )
 from export_worker.lifecycle.observations import ResumableUpload
@@ -38,6 +34,7 @@ from export_worker.transfer.reader import PartReader, open_reader
 from export_worker.transfer.resume import NotResumable, RecoveredUpload, recover
 from export_worker.transfer.source import ValidatedSource
 from export_worker.transfer.transforms.base import Transform
+from export_worker.transfer.upload_aborts import aborted_on_error
 from export_worker.transfer.upload_notes import UploadNotes, UploadRecorder, recorder_of
 
 PARTS_IN_FLIGHT = 4
@@ -155,7 +152,7 @@ class TransferEngine:
         """
         found = await recover(self._store, target, resumable)
         if isinstance(found, RecoveredUpload) and found.is_whole:
-            async with _aborted_on_error(found.upload, is_recorded=True):
+            async with aborted_on_error(found.upload, is_recorded=True):
                 found = await found.upload.complete(found.parts)
         # Only uploads of unchanged bytes are recorded, so source and object have the same length and checksum.
         return _stored(target, found, found.bytes, found.checksum) if isinstance(found, Written) else found
@@ -210,7 +207,15 @@ class TransferEngine:
         with self._pool.share() as share:
             async with open_reader(source, transform, self._store.executor) as reader:
                 transfer = _Transfer(
-                    reader, target, total_bytes, share, progress, callbacks, recorder, recovered, self._store.part_bytes
+                    reader=reader,
+                    target=target,
+                    total_bytes=total_bytes,
+                    share=share,
+                    progress=progress,
+                    callbacks=callbacks,
+                    recorder=recorder,
+                    recovered=recovered,
+                    fixed_part_bytes=self._store.part_bytes,
                 )
                 written = await self._move(transfer)
         if transform is None:
@@ -271,13 +276,13 @@ class TransferEngine:
             return await self._store.begin(transfer.target), None
         token = token_hex(8)
         upload = await self._store.begin(replace(transfer.target, token=token))
-        async with _aborted_on_error(upload, is_recorded=False):
+        async with aborted_on_error(upload, is_recorded=False):
             return upload, await recorder.save(transfer.target.key, upload, token)
 
     async def _finish(
         self, transfer: _Transfer, upload: MultipartUpload, first: PartBuffer, notes: UploadNotes | None
     ) -> Written:
-        async with _aborted_on_error(upload, is_recorded=notes is not None):
+        async with aborted_on_error(upload, is_recorded=notes is not None):
             async with nullcontext() if notes is None else notes.saving():
                 parts = await self._send(transfer, upload, first, notes)
             return await upload.complete(parts)
@@ -350,32 +355,6 @@ class _Sending:
                 self._notes.add(task.result())
         self._share.give_back(buffer)
         self._slots.release()
-
-
-@asynccontextmanager
-async def _aborted_on_error(upload: MultipartUpload, *, is_recorded: bool) -> AsyncIterator[None]:
-    """Aborts an upload if the block fails, unless it is in the record and can be resumed."""
-    try:
-        yield
-    except BaseException as error:
-        if not is_recorded or _is_spoiled_by(error):
-            await _abort(upload, error)
-        raise
-
-
-def _is_spoiled_by(error: BaseException) -> bool:
-    """Whether an upload that ended with this error must not be resumed."""
-    if isinstance(error, IntegrityError | DownloadInvalidError):
-        return True
-    return isinstance(error, StepError) and not error.retryable
-
-
-async def _abort(upload: MultipartUpload, error: BaseException) -> None:
-    """Aborts the upload. If that fails, the first error gets a note and is still the one that is raised."""
-    try:
-        await upload.abort()
-    except StorageError as failure:
-        error.add_note(f"its multipart upload may still be open: {failure}")
 
 
 def _main_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

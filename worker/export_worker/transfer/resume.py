@@ -88,7 +88,7 @@ async def recover(
         return NotResumable(f"its parts cannot be listed ({error})")
     if listed is None:
         return await _find_completed(store, target, resumable)
-    parts = fit_parts(listed, resumable.total_bytes, resumable.sent, store.part_bytes)
+    parts = fit_parts(listed, resumable.total_bytes, store.part_bytes, noted=resumable.sent)
     if isinstance(parts, NotResumable):
         await upload.abort()
         return parts
@@ -105,30 +105,32 @@ async def _find_completed(store: S3Store, target: Target, resumable: ResumableUp
     head = await store.head_object(target)
     if head is None or (head.token, head.bytes) != (resumable.token, resumable.total_bytes):
         return NotResumable("it is no longer open")
-    checksum = next(iter(head.checksums.values()), None) or _noted_checksum(resumable, store.part_bytes)
+    checksum = next(iter(head.checksums.values()), None) or _noted_checksum(resumable)
     if checksum is None:
         return NotResumable("it is complete, but the store does not return its checksum")
     return Written(head.etag, head.bytes, checksum, adopted=True)
 
 
-def _noted_checksum(resumable: ResumableUpload, fixed_bytes: int | None) -> Checksum | None:
+def _noted_checksum(resumable: ResumableUpload) -> Checksum | None:
     """Returns the noted checksum, if all parts are noted."""
-    sent, size_bytes = resumable.sent, part_size(1, resumable.total_bytes, fixed_bytes)
-    if sent is None or sent.count < -(-resumable.total_bytes // size_bytes):
-        return None
-    return Checksum.read(sent.checksum)
+    sent = resumable.sent
+    return None if sent is None or sent.bytes != resumable.total_bytes else Checksum.read(sent.checksum)
 
 
 def fit_parts(
-    listed: Sequence[ListedPart], total_bytes: int, noted: SentParts | None = None, fixed_bytes: int | None = None
+    listed: Sequence[ListedPart],
+    total_bytes: int,
+    fixed_bytes: int | None = None,
+    *,
+    noted: SentParts | None = None,
 ) -> list[SentPart] | NotResumable:
     """Returns the parts up to the first gap. Every listed part must have the size that `part_size` plans.
 
     Args:
         listed: The parts, as the store lists them.
         total_bytes: Length of the file.
-        noted: The parts, as the record notes them. Needed if the store lists no checksums.
         fixed_bytes: The size of all parts, if the store requires one.
+        noted: The parts, as the record notes them. Needed if the store lists no checksums.
     """
     size_bytes = part_size(1, total_bytes, fixed_bytes)
     sent: list[SentPart] = []
@@ -158,7 +160,8 @@ def _noted_parts(parts: Sequence[SentPart], noted: SentParts | None) -> list[Sen
     if noted is None or checksum is None:
         return NotResumable("the store does not list the checksums of its parts, and none are noted")
     found = [replace(part, checksum=None) for part in parts[: noted.count]]
-    if len(found) < noted.count or digest_of(part.etag for part in found) != noted.etags:
+    same_bytes = sum(part.bytes for part in found) == noted.bytes
+    if len(found) < noted.count or not same_bytes or digest_of(part.etag for part in found) != noted.etags:
         return NotResumable("the store does not have the parts that were sent")
     return [*found[:-1], replace(found[-1], checksum_so_far=checksum)]
 

@@ -17,7 +17,7 @@ from export_worker.s3.objects import unquoted
 from export_worker.transfer.callbacks import TransferCallbacks
 from export_worker.transfer.part_sizes import RESUMED_PARTS_MIN
 
-FIRST_WAIT_S = 0.25
+FIRST_WAIT_S = 0.05
 LAST_WAIT_S = 2.0
 """Waits between two notes. Each one is twice as long as the one before, up to the second of them. The parts that were
 sent in between are sent again after the death of a worker, and each note costs a call of Redis."""
@@ -43,7 +43,7 @@ class UploadNotes:
         self._resumable = resumable
         self._upload = upload
         self._callbacks = callbacks
-        self._count = self._noted_count = 0
+        self._count = self._noted_count = self._bytes = 0
         self._checksum: Checksum | None = None
         self._etags = sha256()
         self._behind_gap: dict[int, SentPart] = {}
@@ -57,6 +57,7 @@ class UploadNotes:
         self._behind_gap[part.number] = part
         while following := self._behind_gap.pop(self._count + 1, None):
             self._count += 1
+            self._bytes += following.bytes
             self._checksum = checksum_with(self._checksum, following)
             self._etags.update(_digested(following.etag))
             self._has_more.set()
@@ -88,7 +89,8 @@ class UploadNotes:
     async def _save(self) -> None:
         if self._checksum is None or self._count < RESUMED_PARTS_MIN or self._count == self._noted_count:
             return
-        sent = SentParts(self._count, str(self._checksum), self._etags.hexdigest(), self._upload.has_full_checksum)
+        etags, full_object = self._etags.hexdigest(), self._upload.has_full_checksum
+        sent = SentParts(self._count, self._bytes, str(self._checksum), etags, full_object)
         await self._callbacks.on_parts_sent(replace(self._resumable, sent=sent))
         self._noted_count = sent.count
 

@@ -95,7 +95,8 @@ def build_storage(
             check_client, late_credentials(session), check_executor, bucket=config.s3.bucket, prefix=config.s3.prefix
         )
         gates[name] = StoreGate(name, check, instrument)
-        return S3Store(client, executor, instrument, part_bytes=config.s3.part_bytes)
+        s3 = config.s3
+        return S3Store(client, executor, instrument, part_bytes=s3.part_bytes, integrity=s3.integrity)
 
     def writer(store: S3Store, per_connection: dict[str, ExportWriter]) -> ExportWriter:
         engine = TransferEngine(store, parts_in_flight=config.transfer.parts_in_flight, pool=pool, redactor=redactor)
