@@ -139,7 +139,7 @@ class TransferEngine:
         redactor: Redactor | None = None,
     ) -> None:
         self._store = store
-        self._redactor = redactor or Redactor()
+        self.redactor = redactor or Redactor()
         self._parts_in_flight = parts_in_flight
         self._pool = pool or BufferPool(memory_bytes)
 
@@ -192,7 +192,7 @@ class TransferEngine:
         transform = options.transform
         source = ValidatedSource(
             download,
-            ErrorPages(options.file_name, self._redactor),
+            ErrorPages(options.file_name, self.redactor),
             progress.add_bytes,
             bandwidth=options.bandwidth,
             hashed=transform is not None,

@@ -6,9 +6,9 @@ proxies write. Rows of users are not quoted in the messages: only pages and mess
 
 import json
 import re
-from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 
 from export_worker.contract.file_names import JSON_EXTENSIONS, MARKUP_EXTENSIONS, extension_of
+from export_worker.contract.printable import readable
 from export_worker.credentials import Redactor
 from export_worker.errors import DownloadInvalidError
 
@@ -52,9 +52,8 @@ class ErrorPages:
         """
         text = _beginning(head)
         if not self._is_markup and _MARKUP.match(text):
-            raise DownloadInvalidError(
-                f"the download is {_markup_name(text)}, not a file: {self._redactor.excerpt(text)}"
-            )
+            excerpt = self._redactor.excerpt(readable(head).lstrip(), is_cut=True)
+            raise DownloadInvalidError(f"the download is {_markup_name(text)}, not a file: {excerpt}")
         if self._is_table and _JSON_ARRAY.match(text):
             raise DownloadInvalidError("the download is a JSON array where a table was announced")
 
@@ -64,7 +63,7 @@ class ErrorPages:
         Raises:
             DownloadInvalidError: It is a page or a message.
         """
-        text = _text(body).strip()
+        text = readable(body).strip()
         if text.startswith("{") and not (self._is_json or self._is_markup) and _is_json_value(text):
             raise DownloadInvalidError(f"the download is a JSON message, not a file: {self._redactor.excerpt(text)}")
         if text.startswith("[") and self._is_table and _is_json_value(text):
@@ -97,20 +96,5 @@ def _is_json_value(text: str) -> bool:
 
 def _beginning(body: bytes) -> str:
     """Returns the start of the text, without leading blanks. Decoding all of it takes a quarter of a small transfer."""
-    text = _text(body[:_PEEK_BYTES]).lstrip()
-    return text if len(text) >= _LONGEST_BEGINNING or len(body) <= _PEEK_BYTES else _text(body).lstrip()
-
-
-def _text(body: bytes) -> str:
-    """Returns the body as text, decoded approximately: without byte order marks; zero bytes show that it is UTF-16."""
-    if body.startswith(BOM_UTF8):
-        return body[len(BOM_UTF8) :].decode("utf-8", "replace")
-    if body.startswith(BOM_UTF16_LE):
-        return body[2:].decode("utf-16-le", "replace")
-    if body.startswith(BOM_UTF16_BE):
-        return body[2:].decode("utf-16-be", "replace")
-    if body[1:2] == b"\0":
-        return body.decode("utf-16-le", "replace")
-    if body[:1] == b"\0":
-        return body.decode("utf-16-be", "replace")
-    return body.decode("utf-8", "replace")
+    text = readable(body[:_PEEK_BYTES]).lstrip()
+    return text if len(text) >= _LONGEST_BEGINNING or len(body) <= _PEEK_BYTES else readable(body).lstrip()

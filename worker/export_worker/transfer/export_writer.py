@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC
 
 from export_worker.contract.status import Manifest, ManifestEntry, ManifestObject
+from export_worker.credentials import Redactor
 from export_worker.errors import ObjectExistsError, TransformError
 from export_worker.lifecycle.export import Export, Transferring
 from export_worker.lifecycle.observations import RemoteFile, ResumableUpload, Stored
@@ -64,6 +65,7 @@ def _key_fields(export: Export) -> KeyFields:
         connection=export.request.connection,
         date=export.created_at.astimezone(UTC).date(),
         export_id=export.export_id,
+        metadata=export.request.metadata,
     )
 
 
@@ -146,7 +148,7 @@ class ExportWriter:
             return await self._engine.store_file(
                 download,
                 transfer.target,
-                transfer.read_options(),
+                transfer.read_options(self._engine.redactor),
                 progress=transfer.progress,
                 callbacks=callbacks,
                 recovered=recovered,
@@ -280,8 +282,8 @@ class _FileTransfer:
     progress: TransferProgress
     rows: RowCounter | None
 
-    def read_options(self) -> ReadOptions:
-        return ReadOptions(self.output.source_name, self.output.transform(self.rows), self.bandwidth)
+    def read_options(self, redactor: Redactor) -> ReadOptions:
+        return ReadOptions(self.output.source_name, self.output.transform(self.rows, redactor), self.bandwidth)
 
     def start(self, download: Download, recovered: RecoveredUpload | None) -> None:
         if recovered is None:

@@ -14,6 +14,7 @@ import aiohttp
 from yarl import URL
 
 from export_worker.contract.file_names import JSON_EXTENSIONS, MARKUP_EXTENSIONS, extension_of
+from export_worker.egress.allowed_hosts import AllowedHosts
 from export_worker.egress.connector import AddressRefusedError, origin
 from export_worker.errors import (
     DownloadForbiddenError,
@@ -33,7 +34,7 @@ from export_worker.platforms.http.client import (
 from export_worker.platforms.http.codings import CodingError, UnknownCodingError, codings_of, decoded
 from export_worker.platforms.http.direct_body import direct_body
 from export_worker.platforms.http.ranges import is_requested_range, range_headers, validator_of
-from export_worker.platforms.http.responses import HttpResponse, error_for, one_line
+from export_worker.platforms.http.responses import HttpResponse, error_for, excerpt_of_body, one_line
 from export_worker.platforms.http.urls import is_usable_url
 
 REDIRECTS_MAX = 5
@@ -73,8 +74,10 @@ class HttpDownload:
 
     @property
     def validator(self) -> str | None:
-        """Validator of the response, or None if the body is encoded; see `ranges.validator_of`."""
-        return None if self._codings else validator_of(self._response.headers)
+        """Validator of the response; see `ranges.validator_of`. None if the body is encoded, or if it has a secret."""
+        validator = None if self._codings else validator_of(self._response.headers)
+        # The record contains it, and it must be sent unchanged.
+        return None if validator is None or self._client.redactor.text(validator) != validator else validator
 
     @property
     def total_bytes(self) -> int | None:
@@ -157,7 +160,7 @@ class Downloader:
     Args:
         client: Client of the connection.
         auth: Provides the credential for the connection's own origin.
-        allow_hosts: Further hosts that a download may come from, each as `host` or `host:port`.
+        allow_hosts: Other hosts that a download may come from, each as `host:port`, or as `host` for all of its ports.
         file_content_types: Media types of error pages that this platform also sends with files.
     """
 
@@ -168,7 +171,7 @@ class Downloader:
         self._auth = auth
         self._own_origin = origin(client.base_url)
         self._file_content_types = frozenset(name.lower() for name in file_content_types)
-        self._allowed = frozenset(host.lower() for host in allow_hosts)
+        self._hosts = AllowedHosts(client.base_url, allow_hosts)
 
     @asynccontextmanager
     async def open(
@@ -245,11 +248,9 @@ class Downloader:
             raise DownloadForbiddenError(f"{self._label(url)}: leads from {before.scheme} to {self._clean(url.scheme)}")
         if not is_usable_url(url):
             raise DownloadInvalidError(f"{self._label(before)}: a redirect to a URL that cannot be used")
-        _, host, port = origin(url)
-        if host != self._own_origin[1] and self._allowed.isdisjoint({host, f"{host}:{port}"}):
-            raise DownloadForbiddenError(
-                f"{self._label(url)}: {self._clean(host)} is neither the connection's host nor in allow_hosts"
-            )
+        refusal = self._hosts.refusal(url)
+        if refusal is not None:
+            raise DownloadForbiddenError(f"{self._label(url)}: {self._clean(refusal)}")
 
     async def _check(self, head: _Head, file_name: str, expected_status: int) -> None:
         """Raises an error unless the response is a file."""
@@ -283,7 +284,7 @@ class Downloader:
 
     async def _excerpt(self, head: _Head) -> str:
         """Returns an excerpt of the body, as the end of a message."""
-        excerpt = self._clean((await self._beginning(head)).decode(errors="replace"))
+        excerpt = excerpt_of_body(await self._beginning(head), self._client.redactor)
         return f": {excerpt}" if excerpt else ""
 
     async def _beginning(self, head: _Head) -> bytes:
