@@ -21,6 +21,7 @@ from export_worker.demo.processes import free_port, redis_binary
 from export_worker.redis.client import close_redis, open_redis
 from support import golden_files, s3_server, secret_canaries
 from support.redis_clock import MovableRedis, run_movable_redis
+from support.seaweed_server import seaweed_server
 
 # Explains failed assertions of the conformance suite, which is no test file. Before any test imports it.
 pytest.register_assert_rewrite("export_worker.platforms.conformance")
@@ -99,6 +100,14 @@ def _wait_until_answering(url: str) -> None:
 def s3_url() -> Iterator[str]:
     """The URL of a real S3 server for this test process. boto3's credential chain finds the canaries."""
     with s3_server.s3_server() as url, secret_canaries.aws_credentials():
+        yield url
+        secret_canaries.search_s3(url)
+
+
+@pytest.fixture(scope="session")
+def seaweed_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of SeaweedFS for this test process. boto3's credential chain finds the canaries."""
+    with seaweed_server(tmp_path_factory.mktemp("seaweedfs")) as url, secret_canaries.aws_credentials():
         yield url
         secret_canaries.search_s3(url)
 

@@ -1,6 +1,7 @@
 """An S3 server in a separate process, and a proxy in front of it that refuses, loses or changes calls on demand."""
 
 import http.client
+import re
 import subprocess
 import sys
 import threading
@@ -137,6 +138,14 @@ class Altered:
 
 
 @dataclass(frozen=True)
+class Rewritten:
+    """The proxy replaces a pattern in the body of the server's response."""
+
+    pattern: bytes
+    by: bytes
+
+
+@dataclass(frozen=True)
 class Lost:
     """The server executes the call, and the proxy closes the connection without a response."""
 
@@ -146,7 +155,8 @@ class Damaged:
     """The proxy flips one bit of the body."""
 
 
-Rule = Callable[[Call], Refusal | Altered | Lost | Damaged | None]
+Action = Refusal | Altered | Rewritten | Lost | Damaged
+Rule = Callable[[Call], Action | None]
 """Decides what the proxy does with a call; None forwards it unchanged."""
 
 
@@ -171,7 +181,7 @@ class S3Proxy:
     clock_ahead_s: float = 0.0
     endpoint_url: str = ""
 
-    def action(self, call: Call) -> "Refusal | Altered | Lost | Damaged | None":
+    def action(self, call: Call) -> Action | None:
         """Returns what the proxy does with a call."""
         return Refusal(403, "RequestTimeTooSkewed") if abs(self.clock_ahead_s) > SKEW_MAX_S else self.rule(call)
 
@@ -235,6 +245,8 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(action, Altered):
             changed = response_headers | action.headers
             response_headers = {name: value for name, value in changed.items() if value}
+        if isinstance(action, Rewritten):
+            content = re.sub(action.pattern, action.by, content)
         self._answer(status, response_headers, content)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle  # noqa: N815  # http.server looks for these names

@@ -6,13 +6,13 @@ from pydantic import Field, StringConstraints, model_validator
 
 from export_worker.config.section import Section
 from export_worker.s3.object_keys import MANIFEST_NAME, validate_key_template
-from export_worker.s3.settings import StorageSettings
+from export_worker.s3.settings import BucketName, StorageSettings
 
 
 class S3Settings(StorageSettings, Section):
     """The bucket that files are written to. Credentials come only from boto3's own chain."""
 
-    bucket: Annotated[str, StringConstraints(min_length=3, max_length=255)] = "exports"
+    bucket: BucketName = "exports"
     """The name of the bucket. Default `exports`, 3 to 255 characters."""
     prefix: str = ""
     """Text before every object key, e.g. `exports/`. Default: empty."""
@@ -23,7 +23,10 @@ class S3Settings(StorageSettings, Section):
     key_template: str = "{kind}/dt={date}/{export_id}/{file_name}"
     """The object key of a file after the prefix. It must contain `{file_name}`.
 
-    The fields are `kind`, `connection`, `date` (of acceptance, in UTC), `export_id` and `file_name`."""
+    The fields are `kind`, `connection`, `date` (of acceptance, in UTC), `export_id`, `file_name`, and `metadata.NAME`:
+    the value that the request's metadata has under NAME. Of such a value, at most 100 bytes are used, and all but
+    letters, digits and `-`, `_`, `.` is percent-encoded. If the request has no value, `NAME=` is followed by
+    `__HIVE_DEFAULT_PARTITION__`, which readers of partitions return as null; elsewhere the value is `none`."""
     manifest_name: Annotated[str, StringConstraints(pattern=r"^([._][A-Za-z0-9._-]{1,60}|manifest)\.json$")] = (
         MANIFEST_NAME
     )

@@ -21,13 +21,17 @@ from export_worker.doctor.workers import check_workers
 from export_worker.errors import ConfigError
 from export_worker.platforms.base import Driver
 from export_worker.redis.client import commands
-from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
 from export_worker.sinks.base import Sink
 from export_worker.wiring.connections import open_driver
 from export_worker.wiring.redis import open_probe_redis
 from export_worker.wiring.secrets import build_redactor
 from export_worker.wiring.sinks import open_sink, open_trigger_source
-from export_worker.wiring.storage import open_check_client, per_connection_storage
+from export_worker.wiring.storage import (
+    Destination,
+    default_destination,
+    open_check_client,
+    per_connection_destinations,
+)
 
 S3_CHECKS_AT_ONCE = 32
 """Each check runs in its own thread. This bounds the threads of a report with many connections."""
@@ -158,36 +162,36 @@ async def _s3(config: Config, redactor: Redactor) -> list[Finding]:
     """Checks S3 with the settings of `[s3]` and with those of each connection that overrides them."""
     limit = asyncio.Semaphore(S3_CHECKS_AT_ONCE)
 
-    async def check(sections: list[str], settings: StorageSettings) -> list[Finding]:
+    async def check(sections: list[str], destination: Destination) -> list[Finding]:
         async with limit:
-            findings = await _check_storage(config, redactor, settings)
+            findings = await _check_storage(config, redactor, destination)
         return [replace(finding, about=", ".join(sections)) for finding in findings]
 
     checks = (
-        _findings_of(", ".join(sections), check(sections, settings), redactor)
-        for sections, settings in _storages(config)
+        _findings_of(", ".join(sections), check(sections, destination), redactor)
+        for sections, destination in _destinations(config)
     )
     return [finding for findings in await asyncio.gather(*checks) for finding in findings]
 
 
-def _storages(config: Config) -> list[tuple[list[str], StorageSettings]]:
-    """Returns the storage settings that are in use, with their sections. Equal settings are checked once."""
-    own = per_connection_storage(config)
+def _destinations(config: Config) -> list[tuple[list[str], Destination]]:
+    """Returns the destinations that are in use, with their sections. Equal ones are checked once."""
+    own = per_connection_destinations(config)
     every_connection_has_own = own and own.keys() == config.connections.keys()
-    storages = [] if every_connection_has_own else [(["s3"], BUCKET_DEFAULTS.merged_over(config.s3))]
-    for name, settings in own.items():
+    destinations = [] if every_connection_has_own else [(["s3"], default_destination(config))]
+    for name, destination in own.items():
         section = f"connections.{name}.s3"
-        sections = next((sections for sections, known in storages if known == settings), None)
+        sections = next((sections for sections, known in destinations if known == destination), None)
         if sections is None:
-            storages.append(([section], settings))
+            destinations.append(([section], destination))
         else:
             sections.append(section)
-    return storages
+    return destinations
 
 
-async def _check_storage(config: Config, redactor: Redactor, settings: StorageSettings) -> list[Finding]:
+async def _check_storage(config: Config, redactor: Redactor, destination: Destination) -> list[Finding]:
     try:
-        async with open_check_client(config, redactor, settings) as client:
-            return await check_s3(client, config.s3.bucket, config.s3.prefix)
+        async with open_check_client(config, redactor, destination.settings) as client:
+            return await check_s3(client, destination.bucket, destination.prefix)
     except ConfigError as error:
         return [_wrong_setting("s3", redactor.text(str(error)).removeprefix("s3: "))]

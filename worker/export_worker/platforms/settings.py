@@ -20,7 +20,7 @@ from export_worker.egress.address_policy import AddressPolicy, is_fixed_host
 from export_worker.egress.hosts import split_host_and_port
 from export_worker.errors import ConfigError
 from export_worker.lifecycle.resubmit import Resubmit
-from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
+from export_worker.s3.settings import LIKE_ALL, ConnectionStorage
 
 
 class PollSettings(BaseModel):
@@ -90,8 +90,8 @@ class ConnectionSettings(BaseModel):
 
     Without an entry, a file that is labelled as HTML, XML or JSON is refused unless its name has such an extension. The
     beginning of the file is checked in any case."""
-    s3: StorageSettings = BUCKET_DEFAULTS
-    """How the files of this connection are stored, where that differs from the section `s3`."""
+    s3: ConnectionStorage = LIKE_ALL
+    """Bucket and prefix of this connection, and how its files are stored, where that differs from the section `s3`."""
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Yields known fields only: pydantic would show a secret whose option is misspelt."""

@@ -66,7 +66,7 @@ class S3Client(Protocol):
         """`s3:ListBucket`; called only to find out whether the worker can use the bucket."""
 
     def head_object(self, **arguments: Any) -> dict[str, Any]:
-        """`s3:GetObject`, and `s3:ListBucket`: without it S3 answers 403 for a free key."""
+        """`s3:GetObject`, and `s3:ListBucket`: without it S3 answers 403 for a free key. Also after each upload."""
 
     def delete_object(self, **arguments: Any) -> dict[str, Any]:
         """`s3:DeleteObject`; called only for an object of the same export, and by `doctor` for its own objects."""

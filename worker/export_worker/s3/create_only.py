@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from botocore.exceptions import ClientError
 
@@ -56,7 +56,11 @@ class CreateOnlyWrite:
             with storage_errors(operation, self._target.bucket):
                 response = await self._response_if_free(operation, write)
             if response is not None:
-                return await self._verified(response, content)
+                await self._verify_checksum(response, content)
+                etag = unquoted(response.get("ETag", ""))
+                if operation == COMPLETE:
+                    etag = await self._verified_etag(etag, content)
+                return Written(etag, self._size_bytes, content.checksum)
             head = await head_object(self._calls, self._target)
             if head is None:
                 await asyncio.sleep(pause_s)
@@ -92,14 +96,44 @@ class CreateOnlyWrite:
             return head.token is not None and head.token == self._target.token
         return await self._agrees(head.checksums, content) is True
 
-    async def _verified(self, response: dict[str, Any], content: ObjectContent) -> Written:
+    async def _verify_checksum(self, response: dict[str, Any], content: ObjectContent) -> None:
         stored = checksums_in(response)
         if await self._agrees(stored, content) is False:
-            with suppress(StorageError):  # the next attempt replaces the object; the error below matters more
-                await delete_own_object(self._calls, self._target, unquoted(response["ETag"]))
-            checksum, uri = _comparable_checksum(stored, content), f"s3://{self._target.bucket}/{self._target.key}"
-            raise IntegrityError(f"{uri}: S3 stored {checksum}, but the worker sent {content.checksum}")
-        return Written(unquoted(response["ETag"]), self._size_bytes, content.checksum)
+            checksum = _comparable_checksum(stored, content)
+            await self._discard(
+                unquoted(response.get("ETag", "")), f"S3 stored {checksum}, but the worker sent {content.checksum}"
+            )
+
+    async def _verified_etag(self, etag: str, content: ObjectContent) -> str:
+        """Asks the store for the object that it has made of the parts, and returns its ETag.
+
+        Some stores lose parts, or make an empty object, and answer that all is well. Others return the ETag only here.
+
+        Args:
+            etag: As the store returned it for the upload; empty if it returned none.
+        """
+        head = await head_object(self._calls, self._target)
+        if head is None:
+            raise IntegrityError(f"{self._uri}: S3 completed the upload, but there is no object")
+        if head.bytes != self._size_bytes:
+            await self._discard(head.etag, f"S3 stored {head.bytes} bytes, but the worker sent {self._size_bytes}")
+        if _differ(etag, head.etag):
+            await self._discard(
+                head.etag, f"S3 returned the ETag {etag} for the upload, and {head.etag} for the object"
+            )
+        if await self._agrees(head.checksums, content) is False:
+            checksum = _comparable_checksum(head.checksums, content)
+            await self._discard(head.etag, f"S3 stored {checksum}, but the worker sent {content.checksum}")
+        return head.etag or etag
+
+    async def _discard(self, etag: str, reason: str) -> NoReturn:
+        with suppress(StorageError):  # the next attempt replaces the object; the error below matters more
+            await delete_own_object(self._calls, self._target, etag)
+        raise IntegrityError(f"{self._uri}: {reason}")
+
+    @property
+    def _uri(self) -> str:
+        return f"s3://{self._target.bucket}/{self._target.key}"
 
     async def _agrees(self, stored: dict[Algorithm, Checksum], content: ObjectContent) -> bool | None:
         """Whether the store's checksum is that of the content. Returns None if there is none that can be compared."""
@@ -115,3 +149,13 @@ class CreateOnlyWrite:
 def _comparable_checksum(stored: dict[Algorithm, Checksum], content: ObjectContent) -> Checksum | None:
     """Returns the store's checksum by the content's own algorithm, or else the first one, if there is any."""
     return stored.get(content.checksum.algorithm) or next(iter(stored.values()), None)
+
+
+def _differ(uploaded: str, found: str) -> bool:
+    """Whether two ETags are of different objects.
+
+    Only ETags of one form can be compared. rclone returns a digest of the parts' digests, with their number behind a
+    hyphen, for the upload, and a digest of the bytes for the object.
+    """
+    is_comparable = bool(uploaded and found) and ("-" in uploaded) == ("-" in found)
+    return is_comparable and uploaded != found

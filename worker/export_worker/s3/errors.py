@@ -27,6 +27,7 @@ from export_worker.errors import (
     StorageUnavailableError,
     StorageUnusableError,
 )
+from export_worker.s3.bounded_http import AnswerTooLongError
 
 CallError = BotoCoreError | ClientError | ResponseParserError
 CALL_ERRORS = (BotoCoreError, ClientError, ResponseParserError)
@@ -152,12 +153,18 @@ def storage_error(error: CallError, operation: str, bucket: str) -> StorageError
         case SSLError():
             fix = "use a certificate of a known authority, or name the authority's file in AWS_CA_BUNDLE"
             return StorageUnavailableError(f"{context}: the TLS connection failed ({type(error).__name__}); {fix}")
-        case NotS3Error() | ResponseParserError():
-            return StorageUnavailableError(f"{context}: the response does not come from S3; {_FIX_ADDRESS}")
         case _:
-            return StorageUnavailableError(
-                f"{context}: S3 cannot be reached or did not answer ({type(error).__name__})"
-            )
+            return StorageUnavailableError(f"{context}: {_problem_of_answer(error)}")
+
+
+def _problem_of_answer(error: CallError) -> str:
+    match error:
+        case NotS3Error() | ResponseParserError():
+            return f"the response does not come from S3; {_FIX_ADDRESS}"
+        case AnswerTooLongError():
+            return f"{error}; {_FIX_ADDRESS}"
+        case _:
+            return f"S3 cannot be reached or did not answer ({type(error).__name__})"
 
 
 def _credentials_problem(error: CallError) -> str:

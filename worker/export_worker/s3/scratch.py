@@ -12,7 +12,7 @@ from export_worker.s3.checksum_modes import ChecksumMode, RequestBody
 from export_worker.s3.checksums import Checksum
 from export_worker.s3.client import S3Client
 from export_worker.s3.errors import CALL_ERRORS, CallError, code_of, may_lack_support, status_of, storage_error
-from export_worker.s3.objects import OWNER_FIELD
+from export_worker.s3.objects import OWNER_FIELD, metadata_in
 
 LIFECYCLE = "get_bucket_lifecycle_configuration"
 OWNER = "doctor"
@@ -84,8 +84,7 @@ class ScratchStore:
         """Returns the owner in an object's metadata; doctor's own objects have `OWNER`."""
         with self._reported(HEAD):
             response = self._client.head_object(Bucket=self.bucket, Key=f"{self.prefix}/{name}", ChecksumMode="ENABLED")
-        owner: str | None = response.get("Metadata", {}).get(OWNER_FIELD)
-        return owner
+        return metadata_in(response).get(OWNER_FIELD)
 
     def create_upload(self, name: str, mode: ChecksumMode) -> ScratchUpload:
         """Creates a multipart upload in a checksum mode."""

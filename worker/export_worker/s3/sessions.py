@@ -24,6 +24,7 @@ from botocore.credentials import (
 )
 from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
 
+from export_worker.s3.bounded_http import BoundedSession
 from export_worker.s3.settings import StorageSettings
 
 SESSION_NAME = "export-worker"
@@ -138,7 +139,7 @@ def _session_with(credentials: LateCredentials) -> boto3.session.Session:
 
 def _botocore_session() -> botocore.session.Session:
     """Returns a session with the process's own credentials, whose calls of STS are limited in time."""
-    session = botocore.session.Session()
+    session = BoundedSession()
     session.set_default_client_config(STS_CONFIG)
     return session
 

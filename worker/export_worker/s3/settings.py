@@ -29,6 +29,8 @@ _TAG_CHARACTERS = r"^[\w +\-=.:/@]*$"
 TagKey = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_TAG_CHARACTERS)]
 TagValue = Annotated[str, StringConstraints(max_length=256, pattern=_TAG_CHARACTERS)]
 
+BucketName = Annotated[str, StringConstraints(min_length=3, max_length=255)]
+
 _EXTERNAL_ID_CHARACTERS = r"^[A-Za-z0-9_+=,.@:/-]*$"
 _SESSION_NAME_CHARACTERS = r"^[A-Za-z0-9_+=,.@-]*$"
 """What STS accepts (API reference, AssumeRole). The lengths below have the same source."""
@@ -121,3 +123,19 @@ class StorageSettings(BaseModel):
 
 BUCKET_DEFAULTS = StorageSettings()
 """The bucket's own defaults, with the worker's own credentials."""
+
+
+class ConnectionStorage(StorageSettings):
+    """Where and how the objects of one connection are stored, where that differs from the section `s3`.
+
+    Args:
+        bucket: Name of the bucket, in the same store and region.
+        prefix: Text before every object key; empty for none.
+    """
+
+    bucket: BucketName | None = None
+    prefix: str | None = None
+
+
+LIKE_ALL = ConnectionStorage()
+"""Stores the objects of a connection as the section `s3` says."""

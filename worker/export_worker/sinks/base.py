@@ -24,6 +24,10 @@ class SinkRefusedError(SinkError):
     """The sink will never accept this event. The event is given up."""
 
 
+class EventTooLargeError(SinkRefusedError):
+    """The sink takes only smaller events. The event is delivered again without its objects, if it has any."""
+
+
 class SinkDisabledError(SinkError):
     """The receiver refuses all events from now on. This event and all later ones are given up."""
 

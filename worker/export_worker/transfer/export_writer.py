@@ -65,6 +65,7 @@ def _key_fields(export: Export) -> KeyFields:
         connection=export.request.connection,
         date=export.created_at.astimezone(UTC).date(),
         export_id=export.export_id,
+        metadata=export.request.metadata,
     )
 
 

@@ -114,6 +114,8 @@ def _as_sink(section: str, settings: AnyTrigger) -> AnySink:
                 destination=settings.source,
                 exchange=UNTOUCHED_EXCHANGE if settings.broker == "rabbitmq" else None,
                 stream=settings.stream,
+                # A user that may only read has no right to it.
+                enable_idempotence=False if settings.broker == "kafka" else None,
             )
         case _:
             raise ConfigError(f"{section}: a stream of Redis is not opened as a sink")
@@ -178,4 +180,5 @@ def _link(section: str, settings: BrokerSink) -> Callable[[], Link]:
         case "nats":
             return partial(module.NatsLink, url, settings.destination, settings.stream)
         case "kafka":
-            return partial(module.KafkaLink, url, settings.destination)
+            idempotent = settings.enable_idempotence is not False
+            return partial(module.KafkaLink, url, settings.destination, enable_idempotence=idempotent)

@@ -82,9 +82,7 @@ async def open_runtime(
         runner = _build_step_runner(base, queue.store, storage, stack)
         sweepers = Sweepers(
             Sweeper(redis, base.keys, base.owner, base.timings),
-            build_upload_sweeper(
-                config, redis, base.keys, owner=base.owner, stores=storage.stores, instrument=instrument
-            ),
+            build_upload_sweeper(config, redis, base.keys, owner=base.owner, storage=storage, instrument=instrument),
         )
         dispatcher = await _build_dispatcher(base, stack)
         health = await _open_health(base, metrics, stack)
