@@ -228,6 +228,22 @@ def test_stored_file_resets_failures_in_a_row() -> None:
     assert export.attempt == 0
 
 
+def test_move_transfers_all_files_again_and_notes_the_stored_ones() -> None:
+    export = transferring()
+    for file in FILES:
+        export = transitions.after_file(export, transferring_state(export), stored(file.name), at(6)).export
+    failing = export.model_copy(update={"attempt": 3})
+    before = transferring_state(failing)
+    assert before.landed_at is not None
+    decision = transitions.after_move(failing, before, at(7))
+    state = transferring_state(decision.export)
+    assert (state.files, state.stored, state.stored_bytes, state.landed_at) == (before.files, [], 0, None)
+    assert decision.export.attempt == 3
+    assert [files.keys for files in decision.export.earlier_files] == [[item.key for item in before.stored]]
+    assert decision.note is not None
+    assert decision.note.startswith(f"restarted all files: {len(FILES)} file(s) are stored under other keys")
+
+
 def test_success_clears_error_and_keeps_retry_count() -> None:
     export = endings.after_failure(transferring(), StorageError("slow down"), at(6), POLICY).export
     assert export.error is not None
