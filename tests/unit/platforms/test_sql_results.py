@@ -54,6 +54,7 @@ def envelope(row: str, columns: str = '"id", "first_id"') -> bytes:
     [
         (["x", "y"], b"1,2\n", b"x,y\n1,2\n"),
         (["x", "y", "z"], b"1,2,3\n", b"x,y,z\n1,2,3\n"),
+        (["x\ud800", "y"], b"1,2\n", b"x?,y\n1,2\n"),
         ([], b"1,2\n", b"a,#user_id\n1,2\n"),
         (None, b"1,2\n", b"a,#user_id\n1,2\n"),
     ],

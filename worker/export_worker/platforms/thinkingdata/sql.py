@@ -61,5 +61,6 @@ def headers_or(headers: object, columns: Sequence[str]) -> tuple[str, ...]:
     nevertheless: rows with another number of values are refused.
     """
     if isinstance(headers, list) and headers and all(isinstance(name, str) for name in headers):
-        return tuple(headers)
+        # JSON can carry half a surrogate pair, which cannot be encoded.
+        return tuple(name.encode(errors="replace").decode() for name in headers)
     return tuple(columns)
