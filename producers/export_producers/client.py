@@ -14,6 +14,7 @@ from redis.exceptions import NoScriptError
 
 from export_producers.explain import explanation
 from export_producers.facts import read_facts
+from export_producers.identities import MessageIdentity
 from export_producers.lua import script
 from export_producers.paging import positions_after
 from export_producers.records import (
@@ -105,18 +106,22 @@ class ExportQueue:
             announced = await self._redis.hgetall(self._keys.connections)
         return {name.decode(): platform.decode() for name, platform in announced.items()}
 
-    async def enqueue(self, request: AnyRequest, *, trace: TraceContext | None = None) -> Accepted:
+    async def enqueue(
+        self, request: AnyRequest, *, trace: TraceContext | None = None, message: MessageIdentity | None = None
+    ) -> Accepted:
         """Enqueues one export. Once this has returned, the export is not lost.
 
         Args:
             request: A request, or a request as JSON text.
             trace: The caller's trace context. The worker's spans and the completion event continue this trace.
+            message: The message of a trigger that holds the request. The same message with the same request returns
+                the first export, as for an idempotency key. Without effect if the request has such a key.
 
         Raises:
             InvalidRequestError: A field is invalid, or no worker has the connection. Nothing was enqueued.
             IdempotencyConflictError: The idempotency key belongs to another request. Nothing was enqueued.
         """
-        (result,) = await self._enqueue_all([request], trace)
+        (result,) = await self._enqueue_all([request], trace, message)
         if isinstance(result, Accepted):
             return result
         raise result
@@ -134,7 +139,7 @@ class ExportQueue:
         return [result for batch in batches for result in await self._enqueue_all(batch, trace)]
 
     async def _enqueue_all(
-        self, requests: Sequence[AnyRequest], trace: TraceContext | None
+        self, requests: Sequence[AnyRequest], trace: TraceContext | None, message: MessageIdentity | None = None
     ) -> list[Accepted | EnqueueError]:
         checked = [self._checked(request) for request in requests]
         if not any(isinstance(each, ExportRequest) for each in checked):
@@ -142,7 +147,7 @@ class ExportQueue:
         now = await self._now()
         offers = await self._with_checked_sinks(
             [
-                each if isinstance(each, InvalidRequestError) else Offer(each, uuid4().hex, now, trace)
+                each if isinstance(each, InvalidRequestError) else Offer(each, uuid4().hex, now, trace, message)
                 for each in checked
             ]
         )

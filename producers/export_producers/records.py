@@ -7,6 +7,7 @@ from datetime import datetime
 from json import dumps
 from typing import Literal
 
+from export_producers.identities import MessageIdentity
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX, JOB_TTL_MS, job_payload
 from export_worker.contract.redis_keys import Keys
@@ -15,18 +16,27 @@ from export_worker.contract.status import Phase, Progress, Status, StoredObject
 from export_worker.contract.trace import TraceContext
 from export_worker.errors import FieldProblem, InvalidRequestError
 
+MESSAGE_TTL_MS = 90 * 86_400_000
+"""How long the identity of a message is kept while its export is open: longer than any deadline. A worker that ends the
+export sets the exact time, but a worker of version 0.1 does not know the key."""
+
 Start = Literal["submit", "poll", "transfer"]
 """The step from which an export restarts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One request that is about to be enqueued."""
+    """One request that is about to be enqueued.
+
+    Args:
+        message: The message that requests the export. Without effect if the request has an idempotency key.
+    """
 
     request: ExportRequest
     export_id: str
     now: datetime
     trace: TraceContext | None = None
+    message: MessageIdentity | None = None
 
     def check_sinks(self, sinks: Sequence[str]) -> "Offer | InvalidRequestError":
         """Returns this offer, or an error if its request names a sink that is not among `sinks`.
@@ -42,8 +52,7 @@ class Offer:
 
     def keys(self, keys: Keys) -> list[str]:
         """The keys of `enqueue.lua`."""
-        request, export_id = self.request, self.export_id
-        dedupe = [keys.dedupe(request.idempotency_key)] if request.idempotency_key else []
+        export_id = self.export_id
         return [
             keys.export(export_id),
             keys.timeline(export_id),
@@ -53,8 +62,16 @@ class Offer:
             keys.queue("control"),
             ARQ_JOB_PREFIX + keys.job_id(export_id, 0),
             keys.connections,
-            *dedupe,
+            *self._identity_keys(keys),
         ]
+
+    def _identity_keys(self, keys: Keys) -> list[str]:
+        """The keys that recognize a repeated request or message."""
+        if self.request.idempotency_key:
+            return [keys.dedupe(self.request.idempotency_key)]
+        if self.message is not None:
+            return [keys.message(self.message.text), keys.dedupe(self.message.earlier_key)]
+        return []
 
     def arguments(self, keys: Keys) -> dict[str, object]:
         """The argument of `enqueue.lua`."""
@@ -69,8 +86,10 @@ class Offer:
             "connection": request.connection,
             "platform": request.platform,
             "kind": request.kind,
-            # The script compares fingerprints only for an idempotency key.
-            "fingerprint": request.fingerprint() if request.idempotency_key else None,
+            # The script compares fingerprints only for an idempotency key or a message.
+            "fingerprint": request.fingerprint() if request.idempotency_key or self.message else None,
+            "message_ttl_ms": MESSAGE_TTL_MS,
+            "published_ms": None if self.message is None else self.message.published_ms,
             "trace": None if self.trace is None else self.trace.model_dump_json(exclude_none=True),
             "note": dumps({"at": isoformat(self.now), "phase": Phase.QUEUED, "step": 0, "note": "accepted"}),
             "job_id": keys.job_id(export_id, 0),
@@ -167,6 +186,7 @@ class Restart:
             "job_id": keys.job_id(export_id, self.step),
             "payload": job_payload(export_id, self.step, now_ms),
             "payload_ttl_ms": JOB_TTL_MS,
+            "message_ttl_ms": MESSAGE_TTL_MS,
         }
 
 

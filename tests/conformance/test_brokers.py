@@ -1,10 +1,8 @@
-"""The sink and trigger suites for RabbitMQ and NATS, with real servers if they are installed.
+"""The sink and trigger suites for RabbitMQ, NATS and Kafka, with servers over sockets if they are installed.
 
-Kafka is tested with the in-memory broker of FastStream: neither Debian nor PyPI has a Kafka server for tests.
+Kafka is the broker that librdkafka has for tests. `test_recreated_topics.py` has the tests of its trigger.
 """
 
-import asyncio
-import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
 from uuid import uuid4
@@ -12,16 +10,14 @@ from uuid import uuid4
 import aio_pika
 import nats
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from arq.connections import ArqRedis
-from faststream.kafka import KafkaBroker, TestKafkaBroker
 
-from conformance.sink_suite import Bench, SinkSuite, check_cloudevent, new_event
-from conformance.trigger_suite import REQUEST, IntakeSite, MessageSource, TriggerSuite, open_intake_site
-from export_producers.triggers.brokers import kafka as broker_kafka
+from conformance.sink_suite import Bench, SinkSuite
+from conformance.trigger_suite import IntakeSite, MessageSource, TriggerSuite, open_intake_site
 from export_producers.triggers.brokers import nats as broker_nats
 from export_producers.triggers.brokers import rabbitmq as broker_rabbitmq
 from export_producers.triggers.brokers.trigger import BrokerTrigger
-from export_producers.triggers.intake import Intake
 from export_worker.demo.processes import free_port
 from export_worker.sinks.brokers.kafka import KafkaLink
 from export_worker.sinks.brokers.nats import NatsLink
@@ -40,6 +36,12 @@ def rabbitmq_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with message_servers.nats_server(tmp_path_factory.mktemp("nats")) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def kafka_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with message_servers.kafka_server(tmp_path_factory.mktemp("kafka")) as server:
+        yield server.address
 
 
 @pytest.fixture
@@ -142,24 +144,22 @@ class TestNatsTrigger(TriggerSuite):
         await client.close()
 
 
-async def test_kafka_publishes_events_and_reads_messages(site: IntakeSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    stop = asyncio.Event()
-    intake = Intake("t", queue=site.queue, dead_letters=site.dead_letters, template=None, stop=stop)
-    broker = broker_kafka.subscribe("127.0.0.1:9092", "requests", "g", intake.accept)
-    async with TestKafkaBroker(broker):
-        await broker.publish(json.dumps(REQUEST).encode(), "requests")
-        await site.exports(1)
+class TestKafkaSink(SinkSuite):
+    @pytest.fixture
+    async def bench(self, kafka_address: str) -> AsyncIterator[Bench]:
+        topic = f"t{uuid4().hex}"
+        consumer = AIOKafkaConsumer(bootstrap_servers=kafka_address, enable_auto_commit=False)
+        await consumer.start()
+        consumer.assign([TopicPartition(topic, number) for number in range(message_servers.KAFKA_PARTITIONS)])
+        await consumer.seek_to_beginning()
 
-    received: list[bytes] = []
-    in_memory = KafkaBroker(logger=None)
+        async def received() -> list[str]:
+            found = await consumer.getmany(timeout_ms=200)
+            return [message.value.decode() for messages in found.values() for message in messages]
 
-    @in_memory.subscriber("events", auto_offset_reset="earliest")
-    async def receive(body: bytes) -> None:
-        received.append(body)
-
-    link, event = KafkaLink("127.0.0.1:9092", "events"), new_event()
-    monkeypatch.setattr(link, "_broker", in_memory)
-    async with TestKafkaBroker(in_memory):
-        await link.publish(event.id, event.model_dump_json().encode())
-    (body,) = received
-    assert check_cloudevent(body.decode()) == event.id
+        sink = Broker("kafka", lambda: KafkaLink(kafka_address, topic))
+        broken = Broker("kafka", lambda: KafkaLink(f"127.0.0.1:{free_port()}", topic))
+        yield Bench(sink, received, broken)
+        await sink.close()
+        await broken.close()
+        await consumer.stop()

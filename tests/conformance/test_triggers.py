@@ -96,6 +96,16 @@ class TestRedisStream(TriggerSuite):
         await close_redis(unreachable)
 
 
+class TestRedisStreamOverResp3(TestRedisStream):
+    """With the third version of its protocol, Redis answers some commands in other forms."""
+
+    @pytest.fixture
+    async def arq_redis(self, redis_url: str) -> AsyncIterator[ArqRedis]:
+        client = open_redis(f"{redis_url}?protocol=3")
+        yield client
+        await close_redis(client)
+
+
 class TestSqs(TriggerSuite):
     @pytest.fixture
     async def source(self, s3_url: str) -> AsyncIterator[MessageSource]:

@@ -9,7 +9,7 @@ from export_worker.lifecycle import transitions
 from export_worker.lifecycle.backoff import Backoff
 from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.outbox import Outbox
-from export_worker.sinks.base import SinkError, SinkRoute
+from export_worker.sinks.base import Sink, SinkError, SinkRoute
 from export_worker.sinks.dispatcher import EventDispatcher
 from support.redis_site import REFUSED, QueueSite
 
@@ -46,7 +46,7 @@ def outbox_of(site: QueueSite) -> Outbox:
     return Outbox(site.redis, site.keys)
 
 
-def dispatcher_of(site: QueueSite, draw: float = 1.0, at_once: int = 4, **sinks: ScriptedSink) -> EventDispatcher:
+def dispatcher_of(site: QueueSite, draw: float = 1.0, at_once: int = 4, **sinks: Sink) -> EventDispatcher:
     """Returns the dispatcher of a worker. Its time is the time of the site."""
     routes = {name: SinkRoute(sink, at_once, RETRY, GIVE_UP_S) for name, sink in sinks.items()}
     return EventDispatcher(outbox_of(site), routes, lambda: site.now, lambda: draw)

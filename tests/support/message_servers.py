@@ -1,12 +1,14 @@
 """Message brokers for tests: real servers. If a server is not installed, the test is skipped with the reason."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,10 @@ from export_worker.demo.processes import free_port
 
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """The server itself. The script on the PATH switches to another user first."""
+KAFKA_ADDRESS = re.compile(rb"bootstrap\.servers=([0-9.]+:[0-9]+)")
+"""How librdkafka logs the address of its broker for tests."""
+KAFKA_PARTITIONS = 4
+"""Of each topic of librdkafka's broker."""
 START_TIMEOUT_S = 90.0
 """Limit for the start of a server on a busy machine. RabbitMQ is the slowest."""
 
@@ -53,6 +59,51 @@ def nats_server(directory: Path) -> Iterator[str]:
     port = free_port()
     with _running([binary, "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(directory)], port):
         yield f"nats://127.0.0.1:{port}"
+
+
+@dataclass(frozen=True)
+class KafkaServer:
+    """A Kafka broker that keeps topics and consumer groups in memory, and creates each topic when it is used.
+
+    Args:
+        address: The address, as `bootstrap.servers` has it.
+        log: The file that names each request which the broker receives.
+    """
+
+    address: str
+    log: Path
+
+    def requests(self, name: str) -> int:
+        """Returns how many requests of one kind the broker has received, e.g. `Produce`."""
+        return self.log.read_bytes().count(f"Received {name}Request".encode())
+
+
+@contextmanager
+def kafka_server(directory: Path) -> Iterator[KafkaServer]:
+    """Runs an empty Kafka broker while the block runs: the one that librdkafka has for tests, in a separate process."""
+    binary = shutil.which("kcat")
+    if binary is None:
+        pytest.skip("kcat is not installed (Debian: kcat)")
+    # kcat itself reads an unused topic for as long as it runs. It ignores the address, but demands one.
+    command = [binary, "-C", "-b", "none", "-t", "idle", "-X", "test.mock.num.brokers=1", "-d", "mock"]
+    log = directory / "kafka.log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=output) as process,
+    ):
+        try:
+            yield KafkaServer(_logged_address(process, log), log)
+        finally:
+            process.terminate()
+
+
+def _logged_address(process: "subprocess.Popen[bytes]", log: Path) -> str:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while (found := KAFKA_ADDRESS.search(log.read_bytes())) is None:
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, f"{process.args!r} logged no address within {START_TIMEOUT_S} s"
+        time.sleep(0.02)
+    return found[1].decode()
 
 
 @contextmanager

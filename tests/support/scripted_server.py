@@ -64,9 +64,14 @@ async def echoed(seen: Seen) -> web.StreamResponse:
 
 
 class ScriptedServer:
-    """Listens on a free port of the loopback interface. A path without scripted replies responds 418."""
+    """Listens on a free port of the loopback interface. A path without scripted replies responds 418.
 
-    def __init__(self) -> None:
+    Args:
+        address: The IPv4 or IPv6 address of the interface.
+    """
+
+    def __init__(self, address: str = "127.0.0.1") -> None:
+        self._address = address
         self.seen: list[Seen] = []
         self._replies: dict[str, list[Reply]] = {}
         self._runner: web.ServerRunner | None = None
@@ -83,9 +88,9 @@ class ScriptedServer:
     async def __aenter__(self) -> Self:
         self._runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        await web.TCPSite(self._runner, self._address, 0).start()
         port = self._runner.addresses[0][1]
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://[{self._address}]:{port}" if ":" in self._address else f"http://{self._address}:{port}"
         return self
 
     async def __aexit__(

@@ -1,7 +1,7 @@
 """OpenStack Swift with its S3 API: a store that checks signatures, digests, checksums, part sizes and If-None-Match.
 
-Swift runs as four processes on one disk with one replica, as in its "all in one" set-up. `python swift_server.py
-DIRECTORY` starts it, prints the port of its endpoint, and stops it when standard input ends.
+Swift runs as four processes on one disk with one replica, as in its "all in one" set-up. `python -m
+support.swift_server DIRECTORY` starts it, prints the port of its endpoint, and stops it when standard input ends.
 """
 
 import os
@@ -13,13 +13,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import boto3
 import pytest
-from botocore.exceptions import ClientError
 
 from export_worker.demo.processes import START_TIMEOUT_S, free_port
+from support import secret_canaries
+from support.store_process import store_process
 
 ACCESS_KEY, SECRET_KEY = "test:tester", "swift-secret-key"
+AWS_ENVIRONMENT = secret_canaries.AWS_ENVIRONMENT | {
+    "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+    "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+}
+"""The variables in which boto3's credential chain finds these credentials, and none of this machine."""
 STORES = ("account", "container", "object")
 """The servers behind the proxy; each has a ring file of its name."""
 
@@ -67,19 +72,8 @@ default = yes
 def swift_server(directory: Path) -> Iterator[str]:
     """Yields the endpoint of an empty store in a directory. It stops with the block and with the test process."""
     _skip_where_it_cannot_run(directory)
-    command = [sys.executable, __file__, str(directory)]
-    with (
-        (directory / "swift.log").open("wb") as log,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True) as process,
-    ):
-        assert process.stdin is not None
-        assert process.stdout is not None
-        port = process.stdout.readline()
-        assert port, (directory / "swift.log").read_text()
-        url = f"http://127.0.0.1:{int(port)}"
-        _wait_until_ready(url)
+    with store_process("swift_server", directory, ACCESS_KEY, SECRET_KEY) as url:
         yield url
-        process.stdin.close()
 
 
 def _skip_where_it_cannot_run(directory: Path) -> None:
@@ -90,23 +84,6 @@ def _skip_where_it_cannot_run(directory: Path) -> None:
         os.setxattr(directory, "user.swift", b"test")
     except OSError as error:
         pytest.skip(f"Swift needs extended attributes, which {directory} does not support ({error})")
-
-
-def _wait_until_ready(url: str) -> None:
-    """Repeats a write until it succeeds: a busy Swift refuses its first calls while it creates the account."""
-    session = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name="us-east-1")
-    client, deadline_s = session.client("s3", endpoint_url=url), time.monotonic() + START_TIMEOUT_S
-    while True:
-        try:
-            client.create_bucket(Bucket="warm")
-            client.put_object(Bucket="warm", Key="k", Body=b"")
-        except ClientError:
-            if time.monotonic() > deadline_s:
-                raise
-            time.sleep(0.2)
-        else:
-            client.close()
-            return
 
 
 def _configure(root: Path, ports: dict[str, int]) -> None:

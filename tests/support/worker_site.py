@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import boto3
 from blockbuster import blockbuster_ctx
 
 from export_producers.client import ExportQueue
@@ -20,6 +19,7 @@ from export_worker.config import Config
 from export_worker.contract.event import Event
 from export_worker.contract.status import Status
 from export_worker.redis.client import close_redis, open_redis
+from export_worker.s3.sessions import process_session
 from export_worker.wiring.secrets import build_redactor
 from export_worker.wiring.worker import open_runtime
 from support import secret_canaries
@@ -40,6 +40,7 @@ class Site:
     outputs: Path
     connection: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    aws_environment: dict[str, str] = field(default_factory=lambda: secret_canaries.AWS_ENVIRONMENT)
 
     @property
     def stream(self) -> str:
@@ -75,7 +76,7 @@ class Site:
     def environment(self) -> dict[str, str]:
         """Returns the environment of a process. The variables contain the whole configuration, so no file is needed."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("EXPORT_")}
-        return inherited | secret_canaries.AWS_ENVIRONMENT | dict(_variables("EXPORT", self.tree()))
+        return inherited | self.aws_environment | dict(_variables("EXPORT", self.tree()))
 
     def queue(self) -> ExportQueue:
         """Returns a client that enqueues exports."""
@@ -83,7 +84,7 @@ class Site:
 
     def s3(self) -> Any:
         """Returns a boto3 client of the S3 server."""
-        return boto3.session.Session().client("s3", endpoint_url=self.s3_url, region_name="us-east-1")
+        return process_session().client("s3", endpoint_url=self.s3_url, region_name="us-east-1")
 
     def objects(self) -> dict[str, bytes]:
         """Returns the contents of all objects in the bucket, by key."""

@@ -214,22 +214,72 @@ def test_excerpt_shows_no_part_of_a_secret_at_any_border(
         assert "".join(map(escape, shown)) not in excerpt
 
 
-@pytest.mark.parametrize("escape", [*EVERY_CHARACTER.values(), str])
-@pytest.mark.parametrize("before", range(4000, 4110, 3))
-def test_excerpt_shows_no_part_of_a_secret_at_the_end_of_what_is_read(
-    before: int, escape: Callable[[str], str]
-) -> None:
-    secret = "T0kenWxyZ987"
-    body = "start" + "\n" * before + "".join(map(escape, secret)) + "after" * 9
-    excerpt = redactor_of(secret).excerpt(body)
-    assert excerpt.startswith("start")
-    assert not any("".join(map(escape, secret[:size])) in excerpt for size in range(4, len(secret)))
+CUT_FORMS: dict[str, Callable[[str], str]] = {
+    "plain": str,
+    "backslashes": lambda secret: json.dumps(json.dumps(secret))[3:-3],
+    "repr": lambda secret: repr(secret)[1:-1],
+    "base64": lambda secret: b64encode(secret.encode()).decode(),
+    "escaped twice": lambda secret: quote("".join(f"&#{ord(character)};" for character in secret), safe=""),
+    **{
+        name: lambda secret, escape=escape: "".join(map(escape, secret))  # type: ignore[misc]  # one function each
+        for name, escape in EVERY_CHARACTER.items()
+    },
+}
+
+
+def parts_of(secret: str, write: Callable[[str], str]) -> set[str]:
+    """Returns all parts of a secret that are long enough to be one, plain and as they were written."""
+    written = write(secret)
+    size = max(MIN_SECRET_LENGTH, len(written) * MIN_SECRET_LENGTH // len(secret))
+    plain = (secret[start : start + MIN_SECRET_LENGTH] for start in range(len(secret) - MIN_SECRET_LENGTH + 1))
+    return {*plain, *(written[start : start + size] for start in range(len(written) - size + 1))}
+
+
+@pytest.mark.parametrize("secret", ["T0kenWxyZ987", 'a1+b2"c3\\d4 e5\nf6', "秘密的密码真长"])
+@pytest.mark.parametrize("form", CUT_FORMS)
+def test_excerpt_shows_no_part_of_a_secret_at_the_end_of_what_is_read(form: str, secret: str) -> None:
+    """The text ends at every place within the secret: because it is long, or because it was cut before."""
+    if form == "\\\\x" and not secret.isascii():
+        return
+    redactor, written, parts = redactor_of(secret), CUT_FORMS[form](secret), parts_of(secret, CUT_FORMS[form])
+    for size in range(len(written) + 1):
+        filler = "start" + "\n" * (4096 - size - 5)
+        for excerpt in (
+            redactor.excerpt(filler + written + "after" * 9),
+            redactor.excerpt("start\n" + written[:size], is_cut=True),
+        ):
+            assert excerpt.startswith("start")
+            assert not [part for part in parts if part in excerpt], excerpt
+
+
+@pytest.mark.parametrize("length", [400, 3000])
+def test_excerpt_shows_no_part_of_a_long_secret(length: int) -> None:
+    secret = "".join(chr(ord("a") + number * number % 26) + str(number) for number in range(length))[:length]
+    redactor, parts = redactor_of(secret), {secret[start : start + 4] for start in range(length - 3)}
+    for size in (*range(0, length, 97), length - 1, length):
+        excerpt = redactor.excerpt("-" * 9 + " " * (4096 - size - 9) + secret + "?" * 99)
+        assert excerpt.startswith("-" * 9)
+        assert not [part for part in parts if part in excerpt]
+    assert redactor.excerpt(f"say {secret} now", is_cut=True) == "say *** now"
+
+
+@pytest.mark.parametrize("text", ["the end", "50%", "a & b", "x = y;", "C:\\temp", "see &amp; &lt;b&gt;"])
+def test_excerpt_of_a_text_that_was_cut_is_complete_but_for_its_last_characters(text: str) -> None:
+    excerpt = redactor_of("T0kenWxyZ987", AWKWARD).excerpt(text, is_cut=True)
+    assert text.startswith(excerpt)
+    assert len(excerpt) >= len(text) - 5
 
 
 @given(st.integers(0, 20), st.integers(0, 20))
 def test_secret_with_blanks_is_masked_before_they_are_folded(before: int, after: int) -> None:
     redactor = redactor_of("to ken\n\nwith  blanks")
     assert redactor.excerpt(" " * before + "<to ken\n\nwith  blanks>" + "\n" * after) == f"<{MASK}>"
+
+
+@pytest.mark.parametrize("charset", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_secret_in_another_charset_is_masked_in_an_excerpt(charset: str) -> None:
+    text = f"<p>no {CANARY}</p>".encode(charset).decode("utf-8", "replace")
+    assert redactor_of(CANARY).excerpt(text) == f"<p>no {MASK}</p>"
 
 
 def test_secret_that_appears_only_on_one_line_is_masked() -> None:

@@ -6,7 +6,7 @@ import os
 import re
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -25,11 +25,7 @@ MIN_SECRET_LENGTH = 4
 EXCERPT_CHARACTERS = 300
 """Long enough for the sentence in an error of a platform, short enough for one log line."""
 _EXCERPT_SOURCE_CHARACTERS = 4096
-"""The beginning from which an excerpt is taken. Masking a long text would block the event loop. Bodies of errors are
-read up to 16 KiB, which is at least as much text."""
-_ESCAPED_CHARACTER_MAX = 12
-_CUT_SECRET_MAX = 2048
-"""Characters at a cut that may be a part of a secret: so many for each of its characters, but not more in total."""
+"""The beginning from which an excerpt is taken. Masking a long text would block the event loop."""
 _DECODING_ROUNDS = 3
 """Text that was escaped more often than this is not decoded further."""
 _BASE64_MIN_BYTES = 8
@@ -45,6 +41,17 @@ _ESCAPED = re.compile(
     r"|&(?:amp;){0,3}(?P<entity>\#[0-9]{1,7}|\#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});"
 )
 """Every notation in which a platform's answer or a library may write a character by its number or name."""
+_CUT_ESCAPE = re.compile(
+    r"[\x80-\xff]{0,3}(?:\\+(?:u[0-9a-fA-F]{0,3}|x[0-9a-fA-F]?)?"
+    r"|%u[0-9a-fA-F]{0,3}"
+    r"|%(?:25){0,3}[0-9a-fA-F]?"
+    r"|&(?:amp;){0,3}(?:\#[xX]?[0-9a-fA-F]{0,7}|[A-Za-z][A-Za-z0-9]{0,30})?|)\Z"
+)
+"""The beginning of an escaped character, at the end of a text that was cut: some bytes of it, or half of an escape."""
+_CUT_ESCAPE_MAX = 64
+"""Characters at the end in which such a beginning is looked for."""
+_SHORT_ESCAPES = str.maketrans({"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f", "+": " ", "\\": None})
+"""Makes a text and its forms with short escapes, such as `\\n` or `\\"`, the same."""
 _PIECES = re.compile(r"\\+|[A-Za-z0-9]+|.", re.DOTALL)
 _ESCAPES = r"\\{0,8}+"
 """Each level of escaping doubles the backslashes; JSON in JSON in JSON has eight. The quantifier is possessive, so the
@@ -82,10 +89,25 @@ def reveal(secret: SecretStr, setting: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Forms:
-    """The forms of one secret: a pattern of the plain and the escaped ones, and what it is in base64."""
+    """The forms of one secret.
+
+    Args:
+        escaped: A pattern of the plain and the escaped ones.
+        literal: The secret in base64, and in lower case, as the host of a URL or a media type is shown.
+        uncut: A text that was cut may end with the beginning of one of them.
+    """
 
     escaped: re.Pattern[str]
-    in_base64: tuple[str, ...]
+    literal: tuple[str, ...]
+    uncut: tuple[str, ...]
+
+    @classmethod
+    def of(cls, secret: str) -> "_Forms":
+        """Returns the forms of a secret."""
+        literal = tuple({secret.lower()} - {secret}) + _base64_forms(secret)
+        pattern = re.compile("".join(map(_any_form, _PIECES.findall(secret))))
+        uncut = (secret, _Decoded(secret).text, *literal)
+        return cls(pattern, literal, tuple(dict.fromkeys(each.translate(_SHORT_ESCAPES) for each in uncut)))
 
 
 class Redactor:
@@ -99,12 +121,20 @@ class Redactor:
         """Masks this value from now on. None and short values are ignored."""
         if secret is None or len(secret) < MIN_SECRET_LENGTH:
             return
-        forms = _Forms(re.compile("".join(map(_any_form, _PIECES.findall(secret)))), _base64_forms(secret))
+        forms = _Forms.of(secret)
         with self._lock:
             # Longest first: if a shorter secret that begins a longer one were masked first, the rest would remain. A
             # new dictionary: threads that fetch credentials add to it while other threads still use the old one.
             known = {**self._known, secret: forms}
             self._known = dict(sorted(known.items(), key=lambda item: len(item[0]), reverse=True))
+
+    def extended(self, secrets: Iterable[str]) -> "Redactor":
+        """Returns a redactor that masks these values as well, for one message. This one does not mask them."""
+        other = Redactor()
+        other._known = self._known
+        for secret in secrets:
+            other.add(secret)
+        return other
 
     def rotating(self, count: int) -> Callable[[str | None], None]:
         """Returns an `add` for secrets that replace each other: only the last `count` of them are masked.
@@ -133,25 +163,39 @@ class Redactor:
         """Returns the text with every known secret masked."""
         for forms in self._known.values():
             text = forms.escaped.sub(MASK, text)
-            for encoded in forms.in_base64:
-                text = text.replace(encoded, MASK)
+            for literal in forms.literal:
+                text = text.replace(literal, MASK)
         # The search for one character is many times faster than that for an escaped one.
         has_escapes = self._known and ("%" in text or "&" in text or "\\" in text) and _ESCAPED.search(text)
         return self._text_with_escapes(text) if has_escapes else text
 
-    def excerpt(self, text: str, limit: int = EXCERPT_CHARACTERS) -> str:
+    def excerpt(self, text: str, limit: int = EXCERPT_CHARACTERS, *, is_cut: bool = False) -> str:
         """Returns the beginning of a text on one line: without secrets, without control characters, and cut.
 
         Secrets are masked before anything else is done: half a secret, or one with other blanks, is not recognized.
+
+        Args:
+            is_cut: The text is the beginning of a longer one, so it may end with a part of a secret.
         """
-        is_cut = len(text) > _EXCERPT_SOURCE_CHARACTERS
-        printable = self.text(text[:_EXCERPT_SOURCE_CHARACTERS].encode(errors="replace").decode())
-        if is_cut:
-            longest = max(map(len, self._known), default=0)
-            printable = printable[: -min(_ESCAPED_CHARACTER_MAX * longest, _CUT_SECRET_MAX) or None]
+        is_cut = is_cut or len(text) > _EXCERPT_SOURCE_CHARACTERS
+        # Text in UTF-16 or UTF-32 that was read as UTF-8 has zero bytes between its characters.
+        text = text[:_EXCERPT_SOURCE_CHARACTERS].replace("\0", "").encode(errors="replace").decode()
+        line = _UNPRINTABLE.sub(" ", self.text(self._without_cut_secret(text) if is_cut else text))
         # Masked again: without its line breaks, the text may contain a secret that it did not contain before.
-        line = self.text(_UNPRINTABLE.sub(" ", printable)).strip()
+        line = self.text(self._without_cut_secret(line) if is_cut else line).strip()
         return line if len(line) <= limit else line[: limit - 1] + "…"
+
+    def _without_cut_secret(self, text: str) -> str:
+        """Returns the text without the beginning of a secret at its end."""
+        decoded = _Decoded(text)
+        found = _CUT_ESCAPE.search(decoded.text[-_CUT_ESCAPE_MAX:])
+        end = len(decoded.text) - (len(found[0]) if found else 0)
+        places = [index for index in range(end) if decoded.text[index] != "\\"]
+        plain = decoded.text[:end].translate(_SHORT_ESCAPES)
+        cut = max((_overlap(plain, each) for forms in self._known.values() for each in forms.uncut), default=0)
+        if cut:
+            end = places[-cut]
+        return text if end == len(decoded.text) else text[: decoded.span(end, end + 1)[0]]
 
     def _text_with_escapes(self, text: str) -> str:
         """Masks secrets of which any character is written by its number or name."""
@@ -159,7 +203,7 @@ class Redactor:
         spans = [
             decoded.span(found.start(), found.end())
             for forms in self._known.values()
-            for pattern in (forms.escaped, *map(re.compile, map(re.escape, forms.in_base64)))
+            for pattern in (forms.escaped, *map(re.compile, map(re.escape, forms.literal)))
             for found in pattern.finditer(decoded.text)
         ]
         for start, end in reversed(_merged(spans)):
@@ -239,6 +283,12 @@ def _percent_characters(text: str, start: int) -> Iterator[tuple[str, int, int]]
         last = places[index + max(size, 1) - 1]
         yield character, start + places[index].start(), start + last.end()
         index += max(size, 1)
+
+
+def _overlap(text: str, secret: str) -> int:
+    """Returns how many characters at the end of the text are the beginning of the secret, but not all of it."""
+    longest = min(len(text), len(secret) - 1)
+    return next((size for size in range(longest, 0, -1) if text.endswith(secret[:size])), 0)
 
 
 def _is_utf_8(data: bytes) -> bool:

@@ -1,22 +1,24 @@
 -- Accepts an export: writes its record, indexes, timeline and first queue entry, or nothing at all.
 --
--- KEYS: export, timeline, open, created, index of the phase queued, queue, arq job, connections, dedupe (only with an
---       idempotency key)
+-- KEYS: export, timeline, open, created, index of the phase queued, queue, arq job, connections, identity (dedupe of an
+--       idempotency key, or message; only with one of them), dedupe that version 0.1 gave the message (only with one)
 -- ARGV[1]: JSON object
 --   export_id, now_ms, prefix, wake (channel)
 --   request, status      JSON texts
 --   connection, platform, kind
---   fingerprint          of the request; compared when the idempotency key is known already
+--   fingerprint          of the request; compared when the idempotency key or the message is known already
+--   published_ms         when the broker stored the message (missing: unknown)
+--   message_ttl_ms       how long the identity of a message is kept while its export is open
 --   trace                the trace context (JSON text; missing: none)
 --   note                 the first entry of the timeline (JSON text)
 --   job_id, payload, payload_ttl_ms
 -- Answer: JSON object {verdict, export_id, phase, platform}
 --   accepted             also for a repeated call, whose first answer was lost
---   duplicate            the key was used with the same request; export_id and phase are those of its export
---   conflict             the key was used with another request, whose export is export_id
+--   duplicate            the identity was used with the same request; export_id and phase are those of its export
+--   conflict             the identity was used with another request, whose export is export_id
 --   wrong_connection     no worker has announced the connection, or its platform is another one (platform)
 local args = cjson.decode(ARGV[1])
-local export, timeline, open, created, phase_index, queue, job, connections, dedupe = unpack(KEYS)
+local export, timeline, open, created, phase_index, queue, job, connections, identity, earlier = unpack(KEYS)
 
 local function answer(verdict, export_id, phase)
   return cjson.encode({verdict = verdict, export_id = export_id, phase = phase})
@@ -26,24 +28,48 @@ local accepted_phase = redis.call('HGET', export, 'phase')
 if accepted_phase then
   return answer('accepted', args.export_id, accepted_phase)
 end
-if dedupe then
-  local known = redis.call('HMGET', dedupe, 'export_id', 'fingerprint')
+
+-- How far the clock of a broker, or of its publisher, may be ahead of the clock of Redis.
+local clock_skew_ms = 5000
+
+-- Returns whether an export was accepted before the message was published, so that it is the export of another one.
+local function is_older_than_message(export_id)
+  local accepted_ms = tonumber(redis.call('ZSCORE', created, export_id) or '0')
+  return args.published_ms ~= nil and accepted_ms + clock_skew_ms < args.published_ms
+end
+
+-- Returns the answer if the identity belongs to an export. An identity whose export has expired may be used again.
+local function known_answer(key, by_version_0_1)
+  local known = redis.call('HMGET', key, 'export_id', 'fingerprint', 'named_by')
   local phase = known[1] and redis.call('HGET', args.prefix .. 'export:' .. known[1], 'phase')
-  -- A key whose export has expired may be used again.
-  if phase then
-    return answer(known[2] == args.fingerprint and 'duplicate' or 'conflict', known[1], phase)
+  -- Version 0.1 kept the identity of a message as an idempotency key, without `named_by`. Its numbers of messages did
+  -- not say when a message was published.
+  if not phase or (by_version_0_1 and (known[3] or is_older_than_message(known[1]))) then
+    return nil
   end
+  return answer(known[2] == args.fingerprint and 'duplicate' or 'conflict', known[1], phase)
+end
+
+local known = identity and known_answer(identity, false) or earlier and known_answer(earlier, true)
+if known then
+  return known
 end
 -- Workers announce their connections. Before the first one has, every connection is accepted.
 local platform = redis.call('HGET', connections, args.connection)
 if platform ~= args.platform and redis.call('EXISTS', connections) == 1 then
   return cjson.encode({verdict = 'wrong_connection', platform = platform or nil})
 end
-if dedupe then
-  redis.call('HSET', dedupe, 'export_id', args.export_id, 'fingerprint', args.fingerprint)
+if identity then
+  redis.call('HSET', identity, 'export_id', args.export_id, 'fingerprint', args.fingerprint, 'named_by',
+    earlier and 'message' or 'request')
+  redis.call('PERSIST', identity)
 end
 redis.call('HSET', export, 'request', args.request, 'status', args.status, 'connection', args.connection,
   'kind', args.kind, 'phase', 'queued', 'version', 0, 'step', 0)
+if earlier then
+  redis.call('PEXPIRE', identity, args.message_ttl_ms)
+  redis.call('HSET', export, 'message', identity)
+end
 if args.trace then
   redis.call('HSET', export, 'trace', args.trace)
 end

@@ -8,6 +8,7 @@
 --   start                submit, poll or transfer
 --   created_ms           when the export was accepted
 --   job_id, payload, payload_ttl_ms
+--   message_ttl_ms       how long the identity of a message is kept while its export is open
 -- Answer: restarted, or changed when the export has changed since the caller has read it; then nothing was changed.
 local args = cjson.decode(ARGV[1])
 local export, timeline, open, ended, old_index, new_index, queue, dedupe, job = unpack(KEYS)
@@ -18,6 +19,10 @@ end
 redis.call('HSET', export, 'status', args.status, 'phase', args.phase, 'retry', args.start)
 for _, key in ipairs({export, timeline, dedupe}) do
   redis.call('PERSIST', key)
+end
+local message = redis.call('HGET', export, 'message')
+if message then
+  redis.call('PEXPIRE', message, args.message_ttl_ms)
 end
 redis.call('ZREM', ended, args.export_id)
 redis.call('ZREM', old_index, args.export_id)

@@ -11,7 +11,8 @@ from redis.exceptions import RedisError
 
 from export_producers.client import ExportQueue
 from export_producers.triggers.dead_letters import TEXT_MAX_CHARS, DeadLetters
-from export_producers.triggers.message import Message, UnusableMessageError, parse_message, trace_of
+from export_producers.triggers.message import Message, UnusableMessageError
+from export_producers.triggers.parsing import parse_message
 from export_producers.triggers.template import Template
 from export_worker.errors import IdempotencyConflictError, InvalidRequestError, ServiceUnreachableError
 
@@ -116,8 +117,8 @@ class Intake:
 
     async def _accept_once(self, message: Message) -> None:
         try:
-            request = parse_message(self._trigger, message, self._template)
-            accepted = await self._queue.enqueue(request, trace=trace_of(message))
+            parsed = parse_message(self._trigger, message, self._template)
+            accepted = await self._queue.enqueue(parsed.request, trace=parsed.trace, message=parsed.identity)
         except (UnusableMessageError, InvalidRequestError, IdempotencyConflictError) as error:
             await self._reject(message, str(error))
             return
@@ -139,5 +140,6 @@ class Intake:
     async def _reject(self, message: Message, reason: str) -> None:
         await self._dead_letters.add(message, reason)
         self._on_outcome("unusable")
-        message_id, reason = message.id[:TEXT_MAX_CHARS], reason[:TEXT_MAX_CHARS]
+        mask = self._dead_letters.mask
+        message_id, reason = mask(message.id)[:TEXT_MAX_CHARS], mask(reason)[:TEXT_MAX_CHARS]
         _log.error("trigger.unusable", trigger=self._trigger, message_id=message_id, reason=reason)

@@ -6,10 +6,11 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from export_worker.credentials import Redactor
 from export_worker.redis.outbox import Delivery
 from export_worker.redis.replay import Replay
 from export_worker.sinks.base import SinkDisabledError, SinkError, SinkRefusedError, SinkRoute
-from export_worker.sinks.dispatcher import DeliverAgain, GiveUp, after_failure
+from export_worker.sinks.dispatcher import DeliverAgain, EventDispatcher, GiveUp, after_failure
 from support.event_sinks import (
     GIVE_UP_S,
     RETRY,
@@ -54,6 +55,18 @@ async def test_dispatcher_keeps_limit_of_concurrent_deliveries(queue_site: Queue
         assert len(hook.tried) == 3
         hook.released.set()
         await until(lambda: len(hook.taken) == 6)
+
+
+async def test_reason_of_an_event_that_is_given_up_has_no_secret(queue_site: QueueSite) -> None:
+    await ended_export(queue_site)
+    redactor = Redactor()
+    redactor.add("canary-token-of-a-sink")
+    sink = ScriptedSink(SinkRefusedError("sns refused publish: No canary%2Dtoken%2Dof%2Da%2Dsink"))
+    route = SinkRoute(sink, 1, RETRY, GIVE_UP_S, redactor)
+    dispatcher = EventDispatcher(outbox_of(queue_site), {"hook": route}, lambda: queue_site.now, lambda: 1.0)
+    await dispatcher.flush()
+    (given_up,) = await outbox_of(queue_site).undelivered("hook")
+    assert given_up.reason == "sns refused publish: No ***"
 
 
 async def test_new_dispatcher_continues_count_of_failures(queue_site: QueueSite) -> None:

@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from hashlib import md5
 from random import Random
 from typing import Any
 
@@ -21,6 +22,7 @@ from export_worker.errors import (
     ObjectExistsError,
     StorageError,
     StorageRefusedError,
+    StorageUnavailableError,
     TransformError,
 )
 from export_worker.s3.checksum_modes import CHECKSUM_MODES
@@ -32,7 +34,7 @@ from export_worker.transfer.engine import ReadOptions, StoredFile, TransferEngin
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES, MIB
 from export_worker.transfer.progress import TransferProgress
 from export_worker.transfer.transforms.base import Transform, build_transform
-from support.s3_server import Altered, Call, Lost, Refusal, S3Proxy, new_bucket, s3_client, s3_proxy
+from support.s3_server import Altered, Call, Lost, Refusal, Rewritten, S3Proxy, new_bucket, s3_client, s3_proxy
 from support.transfers import idle_callbacks, progress_of_one_file
 
 PIECE_BYTES = 200_001
@@ -210,8 +212,8 @@ async def test_file_of_every_size_is_stored_byte_for_byte(world: World, proxy: S
     )
     assert world.received_bytes == size
     parts = -(-size // FIRST_PART_BYTES)
-    expected = ["put_object"] if parts <= 1 else ["create_multipart_upload", "complete_multipart_upload"]
-    assert sorted(proxy.names()) == sorted(expected + ["upload_part"] * (parts if parts > 1 else 0))
+    in_parts = ["create_multipart_upload", *["upload_part"] * parts, "complete_multipart_upload", "head_object"]
+    assert proxy.names() == (["put_object"] if parts <= 1 else in_parts)
     await world.assert_tidy()
 
 
@@ -429,6 +431,57 @@ async def test_checksum_refused_by_s3_is_an_integrity_error(world: World, proxy:
         await world.store(Body(NOISE[: SHORT if name == "put_object" else LONG]))
     assert caught.value.retryable
     await world.assert_untouched()
+
+
+@pytest.mark.parametrize(
+    ("described", "message"),
+    [
+        (Altered({"content-length": "0"}), f"S3 stored 0 bytes, but the worker sent {LONG}"),
+        (Altered({"etag": '"0123-3"'}), "S3 returned the ETag .* for the upload, and 0123-3 for the object"),
+        (Altered({"x-amz-checksum-crc64nvme": Checksum(CRC64NVME, 1).wire}), "S3 stored CRC64NVME"),
+        (Refusal(404, "NoSuchKey"), "S3 completed the upload, but there is no object"),
+    ],
+    ids=["size", "etag", "checksum", "missing"],
+)
+async def test_object_of_parts_that_differs_from_what_was_sent_is_an_integrity_error(
+    world: World, proxy: S3Proxy, described: Altered | Refusal, message: str
+) -> None:
+    proxy.rule = on_call("head_object", *[described] * 9)
+    with pytest.raises(IntegrityError, match=message) as caught:
+        await world.store(Body(NOISE[:LONG]))
+    assert caught.value.retryable
+    proxy.reset()
+    await world.store(Body(NOISE[:LONG]))
+    assert (await world.get())["Body"] == NOISE[:LONG]
+
+
+@pytest.mark.parametrize("etag", [b"<ETag></ETag>", b"<ETag/>"])
+async def test_etag_that_the_store_returns_only_for_the_object_is_used(
+    world: World, proxy: S3Proxy, etag: bytes
+) -> None:
+    """Ceph returns an empty ETag for the completed upload."""
+    proxy.rule = on_call("complete_multipart_upload", Rewritten(rb"<ETag>.*</ETag>", etag))
+    stored = await world.store(Body(NOISE[:LONG]))
+    assert stored.etag == (await world.get())["ETag"].strip('"')
+
+
+async def test_etags_of_two_forms_and_metadata_in_upper_case_are_of_the_same_object(
+    world: World, proxy: S3Proxy
+) -> None:
+    """rclone returns a digest of digests for the upload, a digest of the bytes for the object, and `Export-Id`."""
+    digest = md5(NOISE[:LONG]).hexdigest()
+    metadata = {"x-amz-meta-export-id": "", "X-Amz-Meta-Export-Id": "export-1"}
+    proxy.rule = on_call("head_object", Altered({"etag": f'"{digest}"', **metadata}))
+    assert (await world.store(Body(NOISE[:LONG]))).etag == digest
+
+
+async def test_object_that_cannot_be_examined_is_adopted_by_the_next_attempt(world: World, proxy: S3Proxy) -> None:
+    proxy.rule = on_call("head_object", *[Refusal(503, "SlowDown")] * 2)
+    with pytest.raises(StorageUnavailableError, match="head_object"):
+        await world.store(Body(NOISE[:LONG]))
+    assert (await world.store(Body(NOISE[:LONG]))).adopted
+    assert await world.keys() == ["k/a.csv"]
+    await world.assert_tidy()
 
 
 def refuses_checksums(status: int, code: str) -> Callable[[Call], Any]:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from export_worker.credentials import Redactor
 from export_worker.errors import (
     IntegrityError,
     StorageError,
@@ -14,6 +15,7 @@ from export_worker.errors import (
     StorageUnavailableError,
 )
 from export_worker.s3.client import CallLimits, build_client
+from export_worker.s3.endpoints import Endpoint
 from export_worker.s3.sessions import late_credentials, session_for
 from export_worker.s3.settings import BUCKET_DEFAULTS
 from export_worker.s3.store_check import StoreCheck
@@ -25,14 +27,20 @@ REFUSED = StorageRefusedError("put_object on bucket b: AccessDenied, HTTP 403")
 AWAY = StorageUnavailableError("put_object on bucket b: SlowDown, HTTP 503")
 
 
+SECRET = "canary-token-of-a-store"
+
+
 @pytest.fixture
 def gate(proxy: S3Proxy, own_bucket: str) -> Iterator[StoreGate]:
     """A gate whose check passes the proxy. It was not checked yet, and nothing checks it at intervals."""
     session = session_for(BUCKET_DEFAULTS, s3_server.REGION)
     limits = CallLimits(attempts=1)
-    client = build_client(s3_server.REGION, proxy.endpoint_url, 1, limits=limits, session=session)
+    client = build_client(Endpoint(s3_server.REGION, proxy.endpoint_url), 1, limits=limits, session=session)
     with ThreadPoolExecutor(1) as executor:
-        yield StoreGate("s3", StoreCheck(client, late_credentials(session), executor, bucket=own_bucket, prefix=""))
+        check = StoreCheck(client, late_credentials(session), executor, bucket=own_bucket, prefix="")
+        redactor = Redactor()
+        redactor.add(SECRET)
+        yield StoreGate("s3", check, redactor=redactor)
     client.close()
 
 
@@ -47,6 +55,16 @@ async def test_failure_is_one_of_the_export_if_the_check_succeeds(gate: StoreGat
     gate.open()
     assert not await judged(gate, AWAY)
     assert gate.admits
+
+
+async def test_problem_of_a_store_has_no_secret(gate: StoreGate, proxy: S3Proxy) -> None:
+    """Redis and the health pages have the problem."""
+    gate.open()
+    proxy.rule = lambda _: Refusal(403, SECRET)
+    assert await judged(gate, REFUSED)
+    assert gate.problem is not None
+    assert "***" in gate.problem
+    assert SECRET not in gate.problem
 
 
 async def test_refusal_is_repeated_once_if_the_check_succeeds(gate: StoreGate) -> None:

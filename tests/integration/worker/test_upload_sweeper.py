@@ -55,8 +55,7 @@ def sweeper(
         site.redis,
         site.keys,
         owner,
-        stores=[store, *others],
-        scope=UploadScope(bucket, PREFIX, pattern, DAY_S),
+        scopes=[UploadScope(each, bucket, PREFIX, pattern, DAY_S) for each in (store, *others)],
         instrument=instrument,
     )
 

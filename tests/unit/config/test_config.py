@@ -213,7 +213,10 @@ REFUSALS = [
     ("[s3]\nexternal_id = 'x7'", "s3.external_id needs role_arn"),
     (GIO + "s3 = { sse_kms_key_id = 'k' }", "connections.gio.s3.sse_kms_key_id needs server_side_encryption"),
     ("[s3]\nendpoint_url = 's3:9000'", "s3.endpoint_url: must be http://HOST or https://HOST"),
-    (GIO + "s3 = { bucket = 'other' }", "connections.gio.s3.bucket: unknown setting"),
+    (GIO + "s3 = { bucket = 'ab' }", "connections.gio.s3.bucket: "),
+    (GIO + "s3 = { prefix = '\u200e' }".replace("'", '"'), "connections.gio.s3.prefix must not contain control"),
+    (GIO + f"s3 = {{ prefix = '{'p' * 900}' }}", "connections.gio.s3.prefix the key would have up to"),
+    (GIO + "s3 = { region = 'x' }", "connections.gio.s3.region: unknown setting"),
     ("[worker]\nslots = 1", "worker.slots: unknown setting"),
     ("[gateway]\nkey = 'x'", "gateway.key: unknown setting"),
     ("[sinks.a]\ncolour = 'x'", "sinks.a.colour: unknown setting"),
@@ -242,6 +245,7 @@ REFUSALS = [
     (f"[s3]\nendpoint_url = 'http://k:{CANARY}@127.0.0.1'", "s3.endpoint_url: "),
     ("[s3]\nkey_template = '{kind}/{export_id}'", "s3.key_template must contain {file_name}"),
     ("[s3]\nkey_template = '{kind}/{oops}/{file_name}'", "s3.key_template {oops} is not allowed"),
+    ("[s3]\nkey_template = '{metadata}/{file_name}'", "s3.key_template {metadata} is not allowed"),
     ("[s3]\nkey_template = '{file_name!r}'", "s3.key_template {file_name} is not allowed in this form"),
     ("[s3]\nkey_template = '{file_name'", "s3.key_template is not a valid template"),
     ("[s3]\nkey_template = 'a\\u0007{file_name}'".replace("'", '"'), "s3.key_template must not contain control"),
@@ -255,6 +259,10 @@ REFUSALS = [
     ("[sinks.a]\ntype = 'sns'\ntopic_arn = 'x'", "sinks.a.topic_arn: "),
     (BROKER.format("sinks", "nats") + "destination = 'x'", "sinks.a.stream is required for nats"),
     (BROKER.format("sinks", "kafka") + "destination = 'x'\nexchange = 'y'", "sinks.a.exchange is allowed only"),
+    (
+        BROKER.format("sinks", "rabbitmq") + "destination = 'x'\nenable_idempotence = true",
+        "sinks.a.enable_idempotence is allowed only for kafka",
+    ),
     (BROKER.format("triggers", "kafka") + "source = 'x'\nstream = 'y'", "triggers.a.stream is required for nats"),
     ("[triggers.a]\nstream = 'x'", "triggers.a.type: "),
     ("[triggers.a]\ntype = 'redis-stream'", "triggers.a.stream: is required"),
@@ -397,3 +405,11 @@ def test_secrets_returns_every_secret_with_its_setting() -> None:
         "triggers.rabbit.url",
         "gateway.api_keys.0",
     ]
+
+
+def test_part_that_does_not_fit_into_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPORT_S3__PART_SIZE_MIB", "200")
+    with pytest.raises(ConfigError, match=r"transfer\.memory_mib must be at least s3\.part_size_mib \(200\)"):
+        load_config()
+    monkeypatch.setenv("EXPORT_TRANSFER__MEMORY_MIB", "200")
+    assert load_config().s3.part_bytes == 200 * 2**20

@@ -227,7 +227,10 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
         (body(output={"charset": name}), "output.charset", CHARSET)
         for name in ("rot13", "base64", "zip", "hex", "bz2", "uu", "quopri", "undefined")
     ),
-    *((body(output={"charset": name}), "output.charset", CHARSET) for name in ("UTF-9", "gbk\0", "ü", "aliases", ".")),
+    *(
+        (body(output={"charset": name}), "output.charset", CHARSET)
+        for name in ("UTF-9", "gbk\0", "UTF8\n", "utf-8\r\n", "\tutf-8", "utf-8\u2028", "ü", "aliases", ".")
+    ),
     *(
         (body(output={"charset": name}), "output.charset", f"must be a charset of files; {name} is")
         for name in ("idna", "punycode", "unicode-escape", "raw_unicode_escape", "UTF-7", "u7", "charmap")
@@ -264,6 +267,8 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     (body(export={"properties": ["a\nb"]}), "export.properties.0", "must match"),
     (body(export={"properties": ["a" * 513]}), "export.properties.0", "at most 512 characters"),
     (body(export={"charset": "UTF 8"}), "export.charset", "must match"),
+    (body(export={"charset": "UTF8\n"}), "export.charset", "must match"),
+    (body(connection="gio\n"), "connection", "must match"),
     (body(export={"charset": "c" * 41}), "export.charset", "must match"),
     (body(export={"detail_export": 1}), "export.detail_export", "must be a valid boolean"),
     (body(export={"detail_export": "true"}), "export.detail_export", "must be a valid boolean"),

@@ -18,7 +18,18 @@ from export_worker.platforms.http.downloads import EXPANSION_FREE_BYTES, Downloa
 from export_worker.platforms.settings import ConnectionSettings
 from support.scripted_server import CANARY, ScriptedServer, redirected, replied
 
-PUBLIC = ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "64:ff9b::101:101", "::ffff:8.8.8.8"]
+PUBLIC = [
+    "1.1.1.1",
+    "93.184.216.34",
+    "192.0.1.1",
+    "100.128.0.1",
+    "2606:4700::1111",
+    "64:ff9b::101:101",
+    "::ffff:8.8.8.8",
+    "2002:808:808::",
+    "3fff:1000::1",
+    "2620:4f:8001::1",
+]
 PRIVATE = [
     "127.0.0.1",
     "127.8.8.8",
@@ -49,6 +60,25 @@ PRIVATE = [
     "fec0::1",  # site-local, the predecessor of unique local addresses
     "2001:0:7f00:1::",  # Teredo
     "5f00::1",
+    "192.0.0.192",  # metadata of Oracle Cloud
+    "192.0.0.9",  # an address of protocols, which some versions of Python call global
+    "192.88.99.1",  # 6to4 relays
+    "192.31.196.1",
+    "192.52.193.1",
+    "192.175.48.1",
+    "198.18.0.1",
+    "203.0.113.7",
+    "::ffff:192.0.0.192",
+    "64:ff9b::c000:c0",
+    "2002:c058:6301::",  # 6to4 of 192.88.99.1
+    "2001:1::1",
+    "2001:20::1",
+    "2001:db8::1",
+    "2620:4f:8000::1",
+    "3fff::1",
+    "3fff:fff:ffff::1",
+    "4000::1",  # not assigned
+    "100::1",  # discard-only
 ]
 
 
@@ -181,6 +211,31 @@ async def test_allowed_host_with_a_private_address_needs_its_network_allowed(mon
         allowed = await fetch(server.url, allow_hosts=["files.example.cn"], allow_networks=["127.0.0.0/8"])
         assert allowed == 3
         assert "Authorization" not in storage.seen[0].headers
+
+
+@pytest.mark.parametrize("base_host", ["bücher.example", "xn--bcher-kva.example", "BÜCHER.example."])
+@pytest.mark.parametrize("target_host", ["bücher.example", "xn--bcher-kva.example"])
+async def test_own_host_in_another_script_may_have_a_private_address(
+    monkeypatch: pytest.MonkeyPatch, base_host: str, target_host: str
+) -> None:
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda _, *rest, **options: real("127.0.0.1", *rest, **options))
+    async with ScriptedServer() as server:
+        server.on("/a.csv", redirected(str(URL(server.url).with_host(target_host)) + "/b.csv"))
+        server.on("/b.csv", replied(b"abc"))
+        assert await fetch(f"http://{base_host}:{URL(server.url).port}") == 3
+
+
+async def test_host_with_an_ipv6_address_is_allowed_by_address_and_port() -> None:
+    async with ScriptedServer() as server, ScriptedServer("::1") as storage:
+        port = URL(storage.url).port
+        server.on("/a.csv", redirected(f"http://[0:0:0:0:0:0:0:1]:{port}/b.csv"))
+        storage.on("/b.csv", replied(b"abc"))
+        for refused in ([], ["[::1]:1"], [f"[::2]:{port}"]):
+            with pytest.raises(DownloadForbiddenError):
+                await fetch(server.url, allow_hosts=refused)
+        assert storage.seen == []
+        assert await fetch(server.url, allow_hosts=[f"[::1]:{port}"]) == 3
 
 
 async def test_download_that_expands_without_end_is_refused() -> None:

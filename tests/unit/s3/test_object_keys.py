@@ -3,11 +3,13 @@
 import datetime as dt
 import re
 import unicodedata
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from export_worker.s3.key_values import NULL_PARTITION
 from export_worker.s3.object_keys import (
     KEY_MAX_BYTES,
     NAME_MAX_BYTES,
@@ -23,6 +25,8 @@ from export_worker.s3.object_keys import (
 
 TEMPLATE = "{kind}/dt={date}/{export_id}/{file_name}"
 ANY_TEXT = st.text(st.characters(), max_size=300)
+BIDI_CONTROLS = (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+"""Unicode's property Bidi_Control (PropList.txt)."""
 
 
 FIELDS = KeyFields(kind="growingio.tag_users", connection="gio", date=dt.date(2026, 11, 22), export_id="e1")
@@ -42,6 +46,9 @@ def rendered(template: str = TEMPLATE, prefix: str = "", file_name: str = "a.csv
         ("a\x00\n\x7f\x85\u2028b.csv", "ab.csv"),
         ("a\ud800b.csv", "ab.csv"),
         ("a\uffffb.csv", "ab.csv"),
+        ("users\u202evsc.exe", "usersvsc.exe"),
+        *((f"a{chr(control)}b.csv", "ab.csv") for control in BIDI_CONTROLS),
+        ("नि\u200cम 👨\u200d👩.csv", "नि\u200cम 👨\u200d👩.csv"),
         ("", "download"),
         (".", "download"),
         ("..", "download"),
@@ -61,7 +68,7 @@ def test_safe_name_of_any_text_is_valid_and_unchanged_by_a_second_call(name: str
     safe = safe_name(name)
     assert 1 <= len(safe.encode()) <= NAME_MAX_BYTES
     assert safe not in {".", ".."}
-    assert not set(safe) & {"/", "\\", "\uffff"}
+    assert not set(safe) & {"/", "\\", "\uffff", *map(chr, BIDI_CONTROLS)}
     assert not {unicodedata.category(character) for character in safe} & {"Cc", "Cs"}
     assert safe_name(safe) == safe
 
@@ -146,6 +153,13 @@ def test_render_key_reads_no_value_as_a_template(name: str) -> None:
         ("{kind/{file_name}", "is not a valid template|is not allowed"),
         ("{file_name}}", "is not a valid template"),
         ("a\n/{file_name}", "control characters"),
+        ("a\u200f/{file_name}", "control characters"),
+        ("{metadata}/{file_name}", r"\{metadata\} is not allowed.*\{metadata.NAME\}"),
+        ("{metadata.}/{file_name}", r"\{metadata.\} is not allowed"),
+        ("{metadata[team]}/{file_name}", r"\{metadata\[team\]\} is not allowed"),
+        ("{metadata.a/b}/{file_name}", r"\{metadata.a/b\} is not allowed"),
+        ("{metadata.team!r}/{file_name}", r"\{metadata.team\} is not allowed in this form"),
+        ("".join(f"{{metadata.a{number}}}/" for number in range(9)) + "{file_name}", "1024"),
         ("x" * 900 + "/{file_name}", "1024"),
     ],
 )
@@ -173,6 +187,38 @@ def test_validate_key_template_counts_the_prefix() -> None:
 def test_key_prefix_is_everything_before_the_file_name(template: str, expected: str, file_name: str) -> None:
     assert key_prefix("team/", template, FIELDS) == expected
     assert rendered(template, "team/", file_name).startswith(expected + file_name)
+
+
+METADATA = {"team": "ads", "a-b.c_d": "x", "部门": "广告", "empty": ""}
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("team={metadata.team}/{file_name}", "p/team=ads/a.csv"),
+        ("{metadata.a-b.c_d}/{metadata.部门}/{file_name}", "p/x/广告/a.csv"),
+        ("{metadata.team}/{metadata.team}/{file_name}", "p/ads/ads/a.csv"),
+        ("x={metadata.empty}/y={metadata.missing}/{file_name}", f"p/x={NULL_PARTITION}/y={NULL_PARTITION}/a.csv"),
+        ("{metadata.missing}/{metadata.missing}-{file_name}", "p/none/none-a.csv"),
+    ],
+)
+def test_metadata_is_filled_in_and_missing_values_have_a_substitute(template: str, expected: str) -> None:
+    fields = replace(FIELDS, metadata=METADATA)
+    validate_key_template(template, "p/")
+    assert render_key("p/", template, fields, "a.csv") == expected
+    assert key_prefix("p/", template, fields) == expected.removesuffix("a.csv")
+
+
+def test_key_pattern_matches_keys_with_metadata() -> None:
+    export_id = "0123456789abcdef" * 2
+    template = "{metadata.team}/x={metadata.team}/{export_id}/{file_name}"
+    pattern = key_pattern("p/", template)
+    assert pattern is not None
+    for metadata in ({}, {"team": "a/b"}, {"team": export_id}, {"team": "x" * 4000}):
+        fields = replace(FIELDS, export_id=export_id, metadata=metadata)
+        found = pattern.fullmatch(render_key("p/", template, fields, "a.csv"))
+        assert found is not None
+        assert found["export_id"] == export_id
 
 
 def test_key_prefix_of_a_wrong_template_is_refused() -> None:

@@ -5,10 +5,20 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -21,6 +31,7 @@ from export_worker.config.worker import RetrySettings, WorkerSettings
 from export_worker.errors import ConfigError
 from export_worker.platforms.settings import ConnectionSettings
 from export_worker.redis.sentinel import is_sentinel_url
+from export_worker.s3.object_keys import validate_key_template
 
 DEFAULT_FILE = "export-worker.toml"
 FILE_VARIABLE = "EXPORT_CONFIG"
@@ -55,6 +66,13 @@ def _typed_sink(sink: Any) -> Any:
     return {"type": "redis-stream", **sink} if isinstance(sink, dict) else sink
 
 
+def _with_room_for_a_part(transfer: TransferSettings, info: ValidationInfo) -> TransferSettings:
+    s3: S3Settings | None = info.data.get("s3")
+    if s3 is not None and (s3.part_size_mib or 0) > transfer.memory_mib:
+        raise ValueError(f"memory_mib must be at least s3.part_size_mib ({s3.part_size_mib})")
+    return transfer
+
+
 class Config(BaseSettings):
     """All settings."""
 
@@ -84,10 +102,22 @@ class Config(BaseSettings):
     """`[gateway]`: the HTTP API."""
     retry: RetrySettings = RetrySettings()
     """`[retry]`: the attempts of a step."""
-    transfer: TransferSettings = TransferSettings()
+    transfer: Annotated[TransferSettings, AfterValidator(_with_room_for_a_part), Field(validate_default=True)] = (
+        TransferSettings()
+    )
     """`[transfer]`: the limits of transfers."""
     worker: WorkerSettings = WorkerSettings()
     """`[worker]`: the worker process."""
+
+    @model_validator(mode="after")
+    def _keys_of_connections_fit(self) -> Self:
+        for name, connection in self.connections.items():
+            try:
+                validate_key_template(self.s3.key_template, connection.s3.prefix or "")
+            except ValueError as error:
+                # The template itself is valid, or the section `s3` would have been refused.
+                raise ValueError(f"connections.{name}.s3.prefix {error}") from None
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -179,7 +209,7 @@ def _problem(file: Path, detail: Any) -> str:
     path = list(detail["loc"])
     if detail["type"].startswith("union_tag"):
         return f"{'.'.join(map(str, path))}.type: {detail['msg']}"
-    if path[0] in {"sinks", "triggers"}:
+    if path[:1] in (["sinks"], ["triggers"]):
         # pydantic puts the type of the sink or trigger into the path; the file has no such level.
         del path[2:3]
     setting = ".".join(map(str, path))
@@ -190,7 +220,8 @@ def _problem(file: Path, detail: Any) -> str:
         case "missing":
             return f"{setting}: is required"
         case "value_error":
-            return f"{setting}.{detail['ctx']['error']}"
+            # An error of the whole configuration has no path, and names the setting itself.
+            return f"{setting}.{detail['ctx']['error']}".removeprefix(".")
         case "string_pattern_mismatch":
             return f"{setting}: {_pattern_message(detail['ctx']['pattern'], detail['msg'])}"
         case _:

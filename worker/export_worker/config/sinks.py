@@ -126,10 +126,16 @@ class BrokerSink(SinkSettings):
     stream: Text | None = None
     """The JetStream that stores the subject. Required for NATS, since events could be lost without one; not allowed
     for other brokers."""
+    enable_idempotence: bool | None = None
+    """Kafka only: the broker drops an event that the client sent twice. Default: true, or false.
+
+    Set it to false for a broker or a user that cannot do this. Then a repeated request can write an event twice."""
 
     @model_validator(mode="after")
     def _fits_broker(self) -> Self:
         check_broker_fields(self.broker, exchange=self.exchange, stream=self.stream)
+        if self.enable_idempotence is not None and self.broker != "kafka":
+            raise ValueError("enable_idempotence is allowed only for kafka")
         return self
 
 

@@ -24,4 +24,6 @@ class Event(Model):
     datacontenttype: Literal["application/json"] = "application/json"
     traceparent: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
     """The trace of the request (W3C Trace Context). Missing if the request had none."""
+    objectsomitted: Annotated[int | None, Field(exclude_if=lambda value: value is None)] = None
+    """How many objects were left out of `data`, for a sink that does not take the whole event. Missing if none were."""
     data: Status

@@ -3,8 +3,11 @@
 import json
 import re
 
-_UNSHOWABLE = "\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
-"""Control characters beyond ASCII, characters that change the direction of writing, and lone surrogates."""
+BIDI_CONTROLS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""The characters with Unicode's property Bidi_Control, which change the direction of writing. With them, a name that
+ends with `.exe` can be shown as if it ended with `.csv`."""
+_UNSHOWABLE = f"\x7f-\x9f\u2028\u2029{BIDI_CONTROLS}\ud800-\udfff"
+"""Control characters beyond ASCII, line and paragraph separators, and lone surrogates."""
 _IN_TEXT = re.compile(f"[\x00-\x1f{_UNSHOWABLE}]")
 _IN_JSON = re.compile(f"[{_UNSHOWABLE}]")
 """`json` escapes the control characters of ASCII."""

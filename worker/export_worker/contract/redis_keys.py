@@ -72,8 +72,15 @@ class Keys:
         return f"{self.namespace}:phase:{phase}"
 
     def dedupe(self, idempotency_key: str) -> str:
-        """Hash: export id and fingerprint. The caller's key may have any length and alphabet, so it is hashed."""
-        return f"{self.namespace}:dedupe:{sha256(idempotency_key.encode()).hexdigest()}"
+        """Hash: export id, fingerprint, and `named_by` (`request`; version 0.1 did not set it).
+
+        The caller's key may have any length and alphabet, so it is hashed.
+        """
+        return f"{self.namespace}:dedupe:{_digest(idempotency_key)}"
+
+    def message(self, identity: str) -> str:
+        """Hash, as `dedupe`, for a trigger's message. No idempotency key of a request leads to it."""
+        return f"{self.namespace}:message:{_digest(identity)}"
 
     @property
     def connections(self) -> str:
@@ -216,3 +223,7 @@ class Keys:
     def job_id(self, export_id: str, step: int) -> str:
         """The export's step as an arq job. The step number is in the id, so an export has one queue entry at most."""
         return f"{self.namespace}:{export_id}:{step}"
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode(errors="surrogatepass")).hexdigest()

@@ -14,20 +14,25 @@ from export_worker.doctor.breakers import check_breakers
 from export_worker.doctor.connections import check_connection
 from export_worker.doctor.finding import Finding, good, unreachable, warning, wrong
 from export_worker.doctor.redis import check_redis
-from export_worker.doctor.s3 import check_s3
+from export_worker.doctor.s3 import TransferTraits, check_s3
 from export_worker.doctor.sinks import check_sink
 from export_worker.doctor.triggers import check_trigger
 from export_worker.doctor.workers import check_workers
 from export_worker.errors import ConfigError
 from export_worker.platforms.base import Driver
 from export_worker.redis.client import commands
-from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
 from export_worker.sinks.base import Sink
+from export_worker.telemetry.logs import configure_logging
 from export_worker.wiring.connections import open_driver
 from export_worker.wiring.redis import open_probe_redis
 from export_worker.wiring.secrets import build_redactor
 from export_worker.wiring.sinks import open_sink, open_trigger_source
-from export_worker.wiring.storage import open_check_client, per_connection_storage
+from export_worker.wiring.storage import (
+    Destination,
+    default_destination,
+    open_check_client,
+    per_connection_destinations,
+)
 
 S3_CHECKS_AT_ONCE = 32
 """Each check runs in its own thread. This bounds the threads of a report with many connections."""
@@ -35,6 +40,8 @@ S3_CHECKS_AT_ONCE = 32
 
 async def examine(environment: Mapping[str, str]) -> AsyncGenerator[Finding, None]:
     """Yields every finding. All checks run at once, so the report takes as long as the slowest of them.
+
+    What libraries log about a failing service goes to stderr, with secrets masked.
 
     Args:
         environment: The variables of the process.
@@ -48,6 +55,7 @@ async def examine(environment: Mapping[str, str]) -> AsyncGenerator[Finding, Non
     for finding in _configuration(config, environment):
         yield finding
     redactor = build_redactor(config)
+    configure_logging(redactor, "ERROR")
     redis = asyncio.create_task(_findings_of("redis", _redis(config), redactor))
     parts = [
         redis,
@@ -158,36 +166,42 @@ async def _s3(config: Config, redactor: Redactor) -> list[Finding]:
     """Checks S3 with the settings of `[s3]` and with those of each connection that overrides them."""
     limit = asyncio.Semaphore(S3_CHECKS_AT_ONCE)
 
-    async def check(sections: list[str], settings: StorageSettings) -> list[Finding]:
+    async def check(sections: list[str], destination: Destination) -> list[Finding]:
         async with limit:
-            findings = await _check_storage(config, redactor, settings)
+            findings = await _check_storage(config, redactor, destination)
         return [replace(finding, about=", ".join(sections)) for finding in findings]
 
     checks = (
-        _findings_of(", ".join(sections), check(sections, settings), redactor)
-        for sections, settings in _storages(config)
+        _findings_of(", ".join(sections), check(sections, destination), redactor)
+        for sections, destination in _destinations(config)
     )
     return [finding for findings in await asyncio.gather(*checks) for finding in findings]
 
 
-def _storages(config: Config) -> list[tuple[list[str], StorageSettings]]:
-    """Returns the storage settings that are in use, with their sections. Equal settings are checked once."""
-    own = per_connection_storage(config)
+def _destinations(config: Config) -> list[tuple[list[str], Destination]]:
+    """Returns the destinations that are in use, with their sections. Equal ones are checked once."""
+    own = per_connection_destinations(config)
     every_connection_has_own = own and own.keys() == config.connections.keys()
-    storages = [] if every_connection_has_own else [(["s3"], BUCKET_DEFAULTS.merged_over(config.s3))]
-    for name, settings in own.items():
+    destinations = [] if every_connection_has_own else [(["s3"], default_destination(config))]
+    for name, destination in own.items():
         section = f"connections.{name}.s3"
-        sections = next((sections for sections, known in storages if known == settings), None)
+        sections = next((sections for sections, known in destinations if known == destination), None)
         if sections is None:
-            storages.append(([section], settings))
+            destinations.append(([section], destination))
         else:
             sections.append(section)
-    return storages
+    return destinations
 
 
-async def _check_storage(config: Config, redactor: Redactor, settings: StorageSettings) -> list[Finding]:
+async def _check_storage(config: Config, redactor: Redactor, destination: Destination) -> list[Finding]:
     try:
-        async with open_check_client(config, redactor, settings) as client:
-            return await check_s3(client, config.s3.bucket, config.s3.prefix)
+        async with open_check_client(config, redactor, destination.settings) as client:
+            return await check_s3(client, destination.bucket, destination.prefix, _transfer_traits(config))
     except ConfigError as error:
         return [_wrong_setting("s3", redactor.text(str(error)).removeprefix("s3: "))]
+
+
+def _transfer_traits(config: Config) -> TransferTraits:
+    return TransferTraits(
+        has_unique_keys="{export_id}" in config.s3.key_template, has_equal_parts=config.s3.part_size_mib is not None
+    )

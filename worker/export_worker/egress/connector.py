@@ -5,6 +5,7 @@ resolves to another address a moment later (DNS rebinding), the connection still
 """
 
 import socket
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -13,6 +14,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from export_worker.egress.address_policy import AddressPolicy, parse_address
+from export_worker.egress.allowed_hosts import ascii_host
 
 
 class AddressRefusedError(aiohttp.ClientError):
@@ -34,6 +36,7 @@ class PolicyConnector(aiohttp.TCPConnector):
     """
 
     def __init__(self, policy: AddressPolicy, **options: Any) -> None:
+        policy = replace(policy, hosts=frozenset(map(ascii_host, policy.hosts)))
         super().__init__(resolver=_PolicyResolver(policy), **options)
         self._policy = policy
 
@@ -44,7 +47,7 @@ class PolicyConnector(aiohttp.TCPConnector):
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
     ) -> aiohttp.connector.Connection:
         """Checks a URL whose host is an IP address: aiohttp does not call the resolver for it."""
-        host = req.url.host or ""
+        host = req.url.raw_host or ""
         address = parse_address(host)
         if address is not None and not self._policy.allows_host(host) and not self._policy.allows(address):
             raise _refused(host)

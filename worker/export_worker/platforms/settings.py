@@ -4,13 +4,23 @@ from collections.abc import Iterator
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic_core import ErrorDetails
 
 from export_worker.egress.address_policy import AddressPolicy, is_fixed_host
+from export_worker.egress.hosts import split_host_and_port
 from export_worker.errors import ConfigError
 from export_worker.lifecycle.resubmit import Resubmit
-from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
+from export_worker.s3.settings import LIKE_ALL, ConnectionStorage
 
 
 class PollSettings(BaseModel):
@@ -27,6 +37,11 @@ class PollSettings(BaseModel):
     first_s: Annotated[float, Field(gt=0)] = 2.0
     max_s: Annotated[float, Field(gt=0)] = 60.0
     deadline_s: Annotated[float, Field(gt=0, le=30 * 86_400)] = 86_400.0
+
+
+def _checked_host(entry: str) -> str:
+    split_host_and_port(entry)
+    return entry
 
 
 class ConnectionSettings(BaseModel):
@@ -63,7 +78,11 @@ class ConnectionSettings(BaseModel):
     10,000 files with names of 100 characters need as much. A listing may have 16 MiB, whatever this setting says."""
     mib_per_second: Annotated[float, Field(gt=0)] | None = None
     """Bandwidth limit for the transfers of one worker. Several workers together read several times as much."""
-    allow_hosts: tuple[str, ...] = ()
+    allow_hosts: tuple[Annotated[str, AfterValidator(_checked_host)], ...] = ()
+    """Other hosts and ports that a download may come from, as `host:port`. Default none.
+
+    A redirect to the host of `base_url` must keep its port. An entry without a port allows all ports of its host. Case,
+    a dot at the end, the form of an IPv6 address and punycode do not matter: `[::1]:8443`, `bücher.example:8443`."""
     allow_networks: tuple[IPvAnyNetwork, ...] = ()
     """Private networks that a download may come from, such as 10.1.0.0/16. `base_url` is allowed in any case."""
     file_content_types: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+$")], ...] = ()
@@ -71,8 +90,8 @@ class ConnectionSettings(BaseModel):
 
     Without an entry, a file that is labelled as HTML, XML or JSON is refused unless its name has such an extension. The
     beginning of the file is checked in any case."""
-    s3: StorageSettings = BUCKET_DEFAULTS
-    """How the files of this connection are stored, where that differs from the section `s3`."""
+    s3: ConnectionStorage = LIKE_ALL
+    """Bucket and prefix of this connection, and how its files are stored, where that differs from the section `s3`."""
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Yields known fields only: pydantic would show a secret whose option is misspelt."""
@@ -84,7 +103,7 @@ class ConnectionSettings(BaseModel):
         The host of `base_url` may have any address. Other hosts must have public addresses or addresses within
         `allow_networks`. An entry of `allow_hosts` that is itself an address, or localhost, is allowed, too.
         """
-        named = [urlsplit(f"//{host}").hostname or "" for host in self.allow_hosts]
+        named = [split_host_and_port(entry)[0] for entry in self.allow_hosts]
         own = urlsplit(self.base_url).hostname or ""
         return AddressPolicy({own, *filter(is_fixed_host, named)}, self.allow_networks)
 

@@ -7,6 +7,7 @@ import boto3
 from botocore import auth
 from botocore.config import Config
 
+from export_worker.s3.endpoints import Endpoint
 from export_worker.s3.errors import NotS3Error
 from export_worker.s3.sessions import session_for
 from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
@@ -41,6 +42,10 @@ class S3Client(Protocol):
     Arguments and responses are those of boto3's client.
     """
 
+    @property
+    def meta(self) -> Any:
+        """boto3's description of the client, with the URL of its endpoint."""
+
     def put_object(self, **arguments: Any) -> dict[str, Any]:
         """`s3:PutObject`."""
 
@@ -66,7 +71,7 @@ class S3Client(Protocol):
         """`s3:ListBucket`; called only to find out whether the worker can use the bucket."""
 
     def head_object(self, **arguments: Any) -> dict[str, Any]:
-        """`s3:GetObject`, and `s3:ListBucket`: without it S3 answers 403 for a free key."""
+        """`s3:GetObject`, and `s3:ListBucket`: without it S3 answers 403 for a free key. Also after each upload."""
 
     def delete_object(self, **arguments: Any) -> dict[str, Any]:
         """`s3:DeleteObject`; called only for an object of the same export, and by `doctor` for its own objects."""
@@ -95,8 +100,7 @@ DEFAULT_LIMITS = CallLimits()
 
 
 def build_client(
-    region: str | None,
-    endpoint_url: str | None,
+    endpoint: Endpoint,
     max_connections: int,
     *,
     limits: CallLimits = DEFAULT_LIMITS,
@@ -110,8 +114,7 @@ def build_client(
     would cost more CPU time than all other work together.
 
     Args:
-        region: AWS region; None means the region of boto3's configuration.
-        endpoint_url: None means AWS. Other stores are addressed by path, since few have a host name for each bucket.
+        endpoint: The store.
         max_connections: Number of threads that make calls.
         limits: Attempts and timeout of one call.
         settings: Added to every call that they concern; they may name an IAM role that the client assumes.
@@ -128,15 +131,15 @@ def build_client(
         # The worker sends the CRC of the whole object; botocore would add a CRC32 and chunked signing.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        s3={"payload_signing_enabled": False, "addressing_style": "path" if endpoint_url else "auto"},
+        s3={"payload_signing_enabled": False, "addressing_style": endpoint.boto_addressing_style},
     )
     # If awscrt is installed, botocore signs with it. That copies every body, even if the payload is not signed: 8 MiB
     # for each part in the heap of each thread, twice the memory of the part buffers. botocore's own signer reads only
     # the headers.
     auth.AUTH_TYPE_MAPS["s3v4"] = auth.S3SigV4Auth
     # Never boto3's default session: it must not be used by several threads.
-    session = session or session_for(settings, region)
-    client: Any = session.client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
+    session = session or session_for(settings, endpoint.region)
+    client: Any = session.client("s3", region_name=endpoint.region, endpoint_url=endpoint.url, config=config)
 
     def add_settings(params: dict[str, Any], model: Any, **_: Any) -> None:
         params.update(settings.call_arguments(model.name, model.input_shape.members))
@@ -148,6 +151,12 @@ def build_client(
     client.meta.events.register("after-call.s3", _check_response)
     checked: S3Client = client
     return checked
+
+
+def uses_tls(client: S3Client) -> bool:
+    """Whether the calls of a client are encrypted."""
+    url: str = client.meta.endpoint_url
+    return url.startswith("https://")
 
 
 def _check_lease(**_: Any) -> None:

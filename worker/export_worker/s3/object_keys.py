@@ -5,9 +5,12 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from string import Formatter
+
+from export_worker.contract.printable import BIDI_CONTROLS
+from export_worker.s3.key_values import VALUE_MAX_BYTES, key_value
 
 NAME_MAX_BYTES = 200
 """Leaves more than 800 bytes of a key to the prefix and the template."""
@@ -20,7 +23,10 @@ EARLIER_MANIFEST_NAME = "manifest.json"
 RESERVED_NAMES = frozenset({MANIFEST_NAME, EARLIER_MANIFEST_NAME, "_SUCCESS"})
 """Names that files of an export do not get: the worker writes, or has written, objects of these names beside them."""
 KEY_FIELDS = ("kind", "connection", "date", "export_id", "file_name")
+METADATA_FIELD = "metadata."
+"""A field of this beginning is the value that the request's metadata has under the name behind it."""
 
+_METADATA_FIELD = re.compile(re.escape(METADATA_FIELD) + r"[\w.-]{1,64}")
 _FIELD_PATTERNS = {
     "kind": r"[^/]+",
     "connection": r"[A-Za-z0-9_-]{1,64}",
@@ -34,8 +40,9 @@ _EXTENSION_MAX_BYTES = 20
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 _REMOVED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Control characters, surrogates, line and paragraph separators: they break listings, logs and XML."""
-_REMOVED_CHARACTERS = frozenset("/\\\ufffe\uffff")
-"""Path separators, and two characters that XML cannot contain: a bucket with such keys cannot be listed."""
+_REMOVED_CHARACTERS = frozenset(f"/\\\ufffe\uffff{BIDI_CONTROLS}")
+"""Path separators, two characters that XML cannot contain (a bucket with such keys cannot be listed), and controls of
+the direction of writing."""
 _LONGEST_VALUE = "x" * 64
 """No kind, connection or export id is longer."""
 
@@ -48,6 +55,7 @@ class KeyFields:
     connection: str
     date: dt.date
     export_id: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def values(self) -> dict[str, str]:
         """Returns the values as text, by the name of the template's field."""
@@ -56,14 +64,14 @@ class KeyFields:
             "connection": self.connection,
             "date": self.date.isoformat(),
             "export_id": self.export_id,
-        }
+        } | {f"{METADATA_FIELD}{name}": value for name, value in self.metadata.items()}
 
 
 def safe_name(name: str) -> str:
     """Returns a name that is valid in an S3 key and as a file on any disk.
 
-    Unicode, spaces and `& # + % ?` are kept. Path separators and control characters are removed. The result has at most
-    200 bytes in UTF-8, and keeps the extension.
+    Unicode, spaces and `& # + % ?` are kept. Path separators, control characters and controls of the direction of
+    writing are removed. The result has at most 200 bytes in UTF-8, and keeps the extension.
     """
     kept = "".join(character for character in name if _is_allowed(character))
     if kept.strip() in {"", ".", ".."}:
@@ -97,12 +105,13 @@ def validate_key_template(template: str, prefix: str = "") -> None:
         ValueError: The braces are wrong, a field is not allowed, `{file_name}` is missing, or a key could be longer
             than 1,024 bytes.
     """
-    fields = {field for _, field in _pieces(template)}
-    if "file_name" not in fields:
+    pieces = _pieces(template)
+    names = {name for _, name in pieces if name is not None}
+    if "file_name" not in names:
         raise ValueError("must contain {file_name}, or the files of an export would share one key")
-    _check_text(prefix + "".join(literal for literal, _ in _pieces(template)))
+    _check_text(prefix + "".join(literal for literal, _ in pieces))
     longest = dict.fromkeys(KEY_FIELDS, _LONGEST_VALUE) | {"date": "0000-00-00", "file_name": "x" * NAME_MAX_BYTES}
-    _check_length(prefix + _filled(_pieces(template), longest))
+    _check_length(_filled(prefix, pieces, dict.fromkeys(names, "x" * VALUE_MAX_BYTES) | longest))
 
 
 def render_key(prefix: str, template: str, fields: KeyFields, file_name: str) -> str:
@@ -113,7 +122,7 @@ def render_key(prefix: str, template: str, fields: KeyFields, file_name: str) ->
     Raises:
         ValueError: The template is wrong (see `validate_key_template`), or the key is longer than 1,024 bytes.
     """
-    key = prefix + _filled(_pieces(template), fields.values() | {"file_name": file_name})
+    key = _filled(prefix, _pieces(template), fields.values() | {"file_name": file_name})
     _check_length(key)
     return key
 
@@ -125,12 +134,12 @@ def key_prefix(prefix: str, template: str, fields: KeyFields) -> str:
         ValueError: The template is wrong (see `validate_key_template`).
     """
     shared = list[Piece]()
-    for literal, field in _pieces(template):
-        if field == "file_name":
+    for literal, name in _pieces(template):
+        if name == "file_name":
             shared.append((literal, None))
             break
-        shared.append((literal, field))
-    return prefix + _filled(shared, fields.values())
+        shared.append((literal, name))
+    return _filled(prefix, shared, fields.values())
 
 
 def key_pattern(prefix: str, template: str) -> re.Pattern[str] | None:
@@ -140,11 +149,13 @@ def key_pattern(prefix: str, template: str) -> re.Pattern[str] | None:
     """
     seen = set[str]()
     pattern = re.escape(prefix)
-    for literal, field in _pieces(template):
+    for literal, name in _pieces(template):
         pattern += re.escape(literal)
-        if field is not None:
-            pattern += f"(?P={field})" if field in seen else f"(?P<{field}>{_FIELD_PATTERNS[field]})"
-            seen.add(field)
+        if name is not None and _METADATA_FIELD.fullmatch(name):
+            pattern += "[^/]+"
+        elif name is not None:
+            pattern += f"(?P={name})" if name in seen else f"(?P<{name}>{_FIELD_PATTERNS[name]})"
+            seen.add(name)
     return re.compile(pattern, re.DOTALL) if "export_id" in seen else None
 
 
@@ -190,16 +201,26 @@ def _pieces(template: str) -> list[Piece]:
     except ValueError as error:
         raise ValueError(f"is not a valid template: {error}") from None
     pieces = []
-    for literal, field, spec, conversion in parsed:
-        if field is not None and (field not in KEY_FIELDS or spec or conversion):
-            allowed = ", ".join(f"{{{name}}}" for name in KEY_FIELDS)
-            raise ValueError(f"{{{field}}} is not allowed in this form; the fields are {allowed}, without format codes")
-        pieces.append((literal, field))
+    for literal, name, spec, conversion in parsed:
+        if name is not None and (not _is_field(name) or spec or conversion):
+            allowed = ", ".join(f"{{{known}}}" for known in (*KEY_FIELDS, f"{METADATA_FIELD}NAME"))
+            raise ValueError(f"{{{name}}} is not allowed in this form; the fields are {allowed}, without format codes")
+        pieces.append((literal, name))
     return pieces
 
 
-def _filled(pieces: Sequence[Piece], values: Mapping[str, str]) -> str:
-    return "".join(literal + (values[field] if field else "") for literal, field in pieces)
+def _is_field(name: str) -> bool:
+    return name in KEY_FIELDS or _METADATA_FIELD.fullmatch(name) is not None
+
+
+def _filled(prefix: str, pieces: Sequence[Piece], values: Mapping[str, str]) -> str:
+    """Returns the prefix and the pieces with their values. Only metadata may lack a value."""
+    text = prefix
+    for literal, name in pieces:
+        text += literal
+        if name is not None:
+            text += key_value(values.get(name), text) if name.startswith(METADATA_FIELD) else values[name]
+    return text
 
 
 def _check_text(text: str) -> None:

@@ -77,12 +77,13 @@ class ObjectHead:
     @classmethod
     def of(cls, response: dict[str, Any]) -> Self:
         """Reads the response to a head_object call."""
+        metadata = metadata_in(response)
         return cls(
-            export_id=response.get("Metadata", {}).get(OWNER_FIELD),
+            export_id=metadata.get(OWNER_FIELD),
             etag=unquoted(response["ETag"]),
             bytes=response["ContentLength"],
             checksums=checksums_in(response),
-            token=response.get("Metadata", {}).get(UPLOAD_FIELD),
+            token=metadata.get(UPLOAD_FIELD),
         )
 
 
@@ -131,6 +132,11 @@ async def delete_own_object(calls: S3Calls, target: Target, etag: str) -> bool:
     with storage_errors(DELETE, target.bucket):
         await calls.delete_unconditionally(target.address)
     return True
+
+
+def metadata_in(response: dict[str, Any]) -> dict[str, str]:
+    """Returns an object's metadata, with its names in lower case. Some stores, such as rclone, return `Export-Id`."""
+    return {name.lower(): value for name, value in response.get("Metadata", {}).items()}
 
 
 def unquoted(etag: str) -> str:

@@ -22,12 +22,16 @@ StorageClass = Literal[
     "REDUCED_REDUNDANCY",
     "EXPRESS_ONEZONE",
 ]
+Integrity = Literal["auto", "always"]
+"""Whether Content-MD5 protects a body that no CRC protects: over plain HTTP only, or over TLS, too."""
 TAGS_MAX = 10
 """Limit for one object (S3 user guide, "Categorizing your storage using tags"). The lengths and characters below have
 the same source."""
 _TAG_CHARACTERS = r"^[\w +\-=.:/@]*$"
 TagKey = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_TAG_CHARACTERS)]
 TagValue = Annotated[str, StringConstraints(max_length=256, pattern=_TAG_CHARACTERS)]
+
+BucketName = Annotated[str, StringConstraints(min_length=3, max_length=255)]
 
 _EXTERNAL_ID_CHARACTERS = r"^[A-Za-z0-9_+=,.@:/-]*$"
 _SESSION_NAME_CHARACTERS = r"^[A-Za-z0-9_+=,.@-]*$"
@@ -121,3 +125,19 @@ class StorageSettings(BaseModel):
 
 BUCKET_DEFAULTS = StorageSettings()
 """The bucket's own defaults, with the worker's own credentials."""
+
+
+class ConnectionStorage(StorageSettings):
+    """Where and how the objects of one connection are stored, where that differs from the section `s3`.
+
+    Args:
+        bucket: Name of the bucket, in the same store and region.
+        prefix: Text before every object key; empty for none.
+    """
+
+    bucket: BucketName | None = None
+    prefix: str | None = None
+
+
+LIKE_ALL = ConnectionStorage()
+"""Stores the objects of a connection as the section `s3` says."""

@@ -11,7 +11,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from export_worker.s3.sessions import late_credentials, process_session
-from export_worker.sinks.base import SinkDeniedError, SinkError, SinkNotFoundError, SinkRefusedError
+from export_worker.sinks.base import EventTooLargeError, SinkDeniedError, SinkError, SinkNotFoundError, SinkRefusedError
 
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 15
@@ -21,6 +21,12 @@ ATTEMPTS = 2
 
 REFUSED = {"InvalidMessageContents", "BatchRequestTooLong", "MessageTooLong", "ValidationException"}
 """Error codes about the event itself: it is too long, or contains characters that are not allowed."""
+INVALID = {"InvalidParameter", "InvalidParameterValue", "RequestEntityTooLarge", "413"}
+"""Error codes that SNS, SQS and proxies use for a message that is too long, but also for other reasons."""
+ALWAYS_TAKEN_BYTES = 255 * 1024
+"""SNS, SQS and EventBridge take at least 256 KiB for a message with its attributes. A smaller one is never too long."""
+LARGE_MAX_BYTES = 1024 * 1024
+"""The most that SQS and EventBridge take. Older queues and regions take 256 KiB, and then refuse a larger event."""
 
 BAD_CREDENTIALS = {
     "ExpiredToken",
@@ -72,22 +78,51 @@ class AwsCalls:
             ),
         )
 
+    async def send(self, operation: str, event: str, max_bytes: int, **fields: Any) -> Mapping[str, Any]:
+        """Makes the call that sends an event.
+
+        Args:
+            event: Is in `fields`, too.
+            max_bytes: The most that the service takes.
+
+        Raises:
+            EventTooLargeError: The event is larger, or the service refuses it, and its size may be the reason.
+            SinkError: The call failed.
+        """
+        size = len(event.encode())
+        if size > max_bytes:
+            raise EventTooLargeError(f"{self._service} takes {max_bytes} bytes, and the event has {size}")
+        try:
+            return await self._called(operation, fields)
+        except ClientError as error:
+            code = _code(error)
+            if size > ALWAYS_TAKEN_BYTES and code in REFUSED | INVALID:
+                message = f"{self._service} refused {operation} of {size} bytes: {code}"
+                raise EventTooLargeError(message) from None
+            raise self._failure(operation, code) from None
+
     async def call(self, operation: str, **fields: Any) -> Mapping[str, Any]:
         """Makes one call.
 
         Raises:
             SinkError: The call failed.
         """
+        try:
+            return await self._called(operation, fields)
+        except ClientError as error:
+            raise self._failure(operation, _code(error)) from None
+
+    async def _called(self, operation: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         method: Callable[..., Mapping[str, Any]] = getattr(self._client, operation)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, partial(method, **fields))
-        except ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code", "unknown"))
-            if code in BAD_CREDENTIALS:
-                self._credentials.reload()  # they may have been replaced at their source
-            raise _error_class(code)(f"{self._service} refused {operation}: {code}") from None
         except BotoCoreError as error:
             raise SinkError(f"{self._service} cannot be called: {type(error).__name__}") from None
+
+    def _failure(self, operation: str, code: str) -> SinkError:
+        if code in BAD_CREDENTIALS:
+            self._credentials.reload()  # they may have been replaced at their source
+        return _error_class(code)(f"{self._service} refused {operation}: {code}")
 
     async def close(self) -> None:
         """Closes the connections, without waiting for a call that hangs."""
@@ -95,11 +130,14 @@ class AwsCalls:
         self._client.close()
 
 
+def _code(error: ClientError) -> str:
+    """Returns the error code. Some services put their name and a dot before it."""
+    return str(error.response.get("Error", {}).get("Code", "unknown")).rpartition(".")[2]
+
+
 def _error_class(code: str) -> type[SinkError]:
-    """Returns the error class of a code. Some codes have the name of the service and a dot before them."""
-    name = code.rpartition(".")[2]
-    if name in REFUSED:
+    if code in REFUSED:
         return SinkRefusedError
-    if name in NOT_FOUND:
+    if code in NOT_FOUND:
         return SinkNotFoundError
-    return SinkDeniedError if name in DENIED else SinkError
+    return SinkDeniedError if code in DENIED else SinkError

@@ -1,8 +1,9 @@
 """What a sink is, and the errors that a delivery can raise."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from export_worker.credentials import Redactor
 from export_worker.lifecycle.backoff import Backoff
 
 
@@ -21,6 +22,10 @@ class SinkError(Exception):
 
 class SinkRefusedError(SinkError):
     """The sink will never accept this event. The event is given up."""
+
+
+class EventTooLargeError(SinkRefusedError):
+    """The sink takes only smaller events. The event is delivered again without its objects, if it has any."""
 
 
 class SinkDisabledError(SinkError):
@@ -73,9 +78,11 @@ class SinkRoute:
         at_once: Maximum number of concurrent deliveries. With more than one, a slow delivery does not delay the others.
         retry: Waits between deliveries of one event.
         give_up_after_s: An event is given up when the sink has refused it for this long, from the first refusal.
+        redactor: Masks secrets in the reason of a refusal, which Redis keeps when the event is given up.
     """
 
     sink: Sink
     at_once: int
     retry: Backoff
     give_up_after_s: float
+    redactor: Redactor = field(default_factory=Redactor)

@@ -13,7 +13,8 @@ from redis.exceptions import RedisError
 from export_worker.contract.model import epoch_ms
 from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.outbox import Delivery, Outbox
-from export_worker.sinks.base import SinkDisabledError, SinkError, SinkRefusedError, SinkRoute
+from export_worker.sinks.base import EventTooLargeError, SinkDisabledError, SinkError, SinkRefusedError, SinkRoute
+from export_worker.sinks.large_events import without_objects
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, EventDelivered, EventRefused, Instrument
 
 OUTBOX_POLL_S = 0.25
@@ -183,7 +184,7 @@ class _SinkDispatcher:
             return SinkDisabledError(self._disabled_reason)
         try:
             async with asyncio.timeout(DELIVERY_TIMEOUT_S):
-                await self._route.sink.deliver(delivery.event_id, delivery.event)
+                await self._deliver_whole_or_smaller(delivery)
         except SinkError as error:
             return error
         except TimeoutError:
@@ -193,8 +194,20 @@ class _SinkDispatcher:
             return SinkError(f"failed unexpectedly ({type(error).__name__})")
         return None
 
+    async def _deliver_whole_or_smaller(self, delivery: Delivery) -> None:
+        """Delivers the event; without its objects if the sink does not take the whole event."""
+        try:
+            await self._route.sink.deliver(delivery.event_id, delivery.event)
+        except EventTooLargeError as error:
+            smaller = without_objects(delivery.event)
+            if smaller is None:
+                raise
+            known = {"sink": self._name, "event_id": delivery.event_id}
+            _log.info("event.objects_omitted", **known, error=str(error))
+            await self._route.sink.deliver(delivery.event_id, smaller)
+
     async def _record_failure(self, delivery: Delivery, error: SinkError) -> None:
-        now, reason = self._clock(), str(error)
+        now, reason = self._clock(), self._route.redactor.text(str(error))
         self._instrument.on(EventRefused(self._name))
         if isinstance(error, SinkDisabledError) and self._disabled_reason is None:
             self._disabled_reason = reason

@@ -5,7 +5,7 @@ Each event is one entry: the CloudEvent is the entry's detail, and the event's t
 
 import json
 
-from export_worker.sinks.aws import AwsCalls, AwsEndpoint
+from export_worker.sinks.aws import LARGE_MAX_BYTES, AwsCalls, AwsEndpoint
 from export_worker.sinks.base import SinkError
 
 SOURCE = "export-worker"
@@ -28,7 +28,7 @@ class EventBridge:
             "Detail": event,
             "EventBusName": self._event_bus,
         }
-        answer = await self._calls.call("put_events", Entries=[entry])
+        answer = await self._calls.send("put_events", event, LARGE_MAX_BYTES, Entries=[entry])
         if answer.get("FailedEntryCount"):
             code = answer["Entries"][0].get("ErrorCode", "unknown")
             raise SinkError(f"the bus {self._event_bus} did not take the event: {code}")

@@ -5,7 +5,7 @@ Each event is one message: the CloudEvent is its text, and the event's type is a
 
 import json
 
-from export_worker.sinks.aws import AwsCalls, AwsEndpoint
+from export_worker.sinks.aws import ALWAYS_TAKEN_BYTES, AwsCalls, AwsEndpoint
 from export_worker.sinks.sqs import fifo_fields
 
 
@@ -18,8 +18,10 @@ class Sns:
 
     async def deliver(self, event_id: str, event: str) -> None:
         """Publishes one event."""
-        await self._calls.call(
+        await self._calls.send(
             "publish",
+            event,
+            ALWAYS_TAKEN_BYTES,
             TopicArn=self._topic_arn,
             Message=event,
             MessageAttributes={"type": {"DataType": "String", "StringValue": json.loads(event)["type"]}},

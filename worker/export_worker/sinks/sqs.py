@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from export_worker.sinks.aws import AwsCalls, AwsEndpoint
+from export_worker.sinks.aws import LARGE_MAX_BYTES, AwsCalls, AwsEndpoint
 
 
 class Sqs:
@@ -14,9 +14,8 @@ class Sqs:
 
     async def deliver(self, event_id: str, event: str) -> None:
         """Sends one event."""
-        await self._calls.call(
-            "send_message", QueueUrl=self._queue_url, MessageBody=event, **fifo_fields(self._queue_url, event_id)
-        )
+        fields = {"QueueUrl": self._queue_url, "MessageBody": event} | fifo_fields(self._queue_url, event_id)
+        await self._calls.send("send_message", event, LARGE_MAX_BYTES, **fields)
 
     async def check(self) -> str:
         """Reads the queue's attributes. Needs the permission `sqs:GetQueueAttributes`; sending does not."""

@@ -14,7 +14,7 @@ from yarl import URL
 
 from export_worker.egress.address_policy import AddressPolicy
 from export_worker.egress.connector import AddressRefusedError, PolicyConnector
-from export_worker.sinks.base import SinkDisabledError, SinkError
+from export_worker.sinks.base import EventTooLargeError, SinkDisabledError, SinkError
 
 ANSWER_MAX_BYTES = 16 * 1024
 """An answer is read up to this size, so that its connection can be reused. Its content is ignored."""
@@ -139,6 +139,8 @@ class Webhook:
     def _check_status(self, status: int, retry_after: str | None) -> None:
         if 200 <= status < 300:
             return
+        if status == 413:
+            raise EventTooLargeError(f"{self._host} answered 413: it takes only smaller events")
         if status == 410:
             raise SinkDisabledError(f"{self._host} answered 410, so no more events are sent to it")
         if 300 <= status < 400:

@@ -52,7 +52,8 @@ class ErrorPages:
         if self._is_markup:
             return
         if (name := markup_name(text)) is not None:
-            raise DownloadInvalidError(f"the download is {name}, not a file: {self._redactor.excerpt(text)}")
+            excerpt = self._redactor.excerpt(text_of(head), is_cut=True)
+            raise DownloadInvalidError(f"the download is {name}, not a file: {excerpt}")
         if self._is_table and begins_like_json(text):
             # Not quoted: it may have rows of users.
             raise DownloadInvalidError("the download begins like JSON where a table was announced")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC
 
 from export_worker.contract.status import Manifest, ManifestEntry, ManifestObject
+from export_worker.credentials import Redactor
 from export_worker.errors import ObjectExistsError, TransformError
 from export_worker.lifecycle.export import Export, Transferring
 from export_worker.lifecycle.observations import RemoteFile, ResumableUpload, Stored
@@ -64,6 +65,7 @@ def _key_fields(export: Export) -> KeyFields:
         connection=export.request.connection,
         date=export.created_at.astimezone(UTC).date(),
         export_id=export.export_id,
+        metadata=export.request.metadata,
     )
 
 
@@ -86,6 +88,14 @@ class ExportWriter:
     def for_export(self, export: Export) -> "ExportWriter":
         """Returns the writer of this export's connection; this one if the connection has none."""
         return self._per_connection.get(export.request.connection, self)
+
+    def has_moved(self, export: Export, state: Transferring) -> bool:
+        """Whether files are stored under other keys than those that the export's files have now."""
+        bucket, prefix = self._layout.bucket, self._layout.key_prefix(export)
+        # Rendering each key would block the worker: an export may have ten thousand files.
+        return any(item.bucket != bucket or not item.key.startswith(prefix) for item in state.stored) or any(
+            item.key != self._layout.key(export, item.file_name) for item in state.stored[:1]
+        )
 
     async def store_files(
         self,
@@ -146,7 +156,7 @@ class ExportWriter:
             return await self._engine.store_file(
                 download,
                 transfer.target,
-                transfer.read_options(),
+                transfer.read_options(self._engine.redactor),
                 progress=transfer.progress,
                 callbacks=callbacks,
                 recovered=recovered,
@@ -280,8 +290,8 @@ class _FileTransfer:
     progress: TransferProgress
     rows: RowCounter | None
 
-    def read_options(self) -> ReadOptions:
-        return ReadOptions(self.output.source_name, self.output.transform(self.rows), self.bandwidth)
+    def read_options(self, redactor: Redactor) -> ReadOptions:
+        return ReadOptions(self.output.source_name, self.output.transform(self.rows, redactor), self.bandwidth)
 
     def start(self, download: Download, recovered: RecoveredUpload | None) -> None:
         if recovered is None:

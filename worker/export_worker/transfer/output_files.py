@@ -10,6 +10,7 @@ from importlib import import_module
 from export_worker.contract.file_names import extension_of
 from export_worker.contract.output import Compression, Output
 from export_worker.contract.request import ExportRequest
+from export_worker.credentials import Redactor
 from export_worker.errors import TransformError
 from export_worker.s3.object_keys import RESERVED_NAMES, safe_name, unique_names
 from export_worker.transfer.transforms.base import Pipeline, Transcoder, Transform, build_transform
@@ -56,24 +57,28 @@ class OutputFile:
         """Returns a new counter of the file's rows; None if no count is requested, or rows cannot be counted."""
         return row_counter_for(self.source_name) if self.output.count_rows else None
 
-    def transform(self, rows: RowCounter | None) -> Transform | None:
+    def transform(self, rows: RowCounter | None, redactor: Redactor | None = None) -> Transform | None:
         """Returns a new transform, which counts rows into `rows`; None if the bytes are stored unchanged.
+
+        Args:
+            redactor: Masks secrets in the names of columns, which messages contain.
 
         Raises:
             TransformError: A charset is unknown or cannot be streamed.
         """
-        transform = self._parquet() if self.output.format == "parquet" else self._plain()
+        transform = self._parquet(redactor) if self.output.format == "parquet" else self._plain()
         return transform if rows is None else with_row_count(transform, rows, self.charset)
 
     def _plain(self) -> Transform | None:
         return build_transform(self.charset, self.output.charset, self.output.compression)
 
-    def _parquet(self) -> Transform:
+    def _parquet(self, redactor: Redactor | None) -> Transform:
         # `plan_output` has loaded the module already, in a thread.
         from export_worker.transfer.transforms.parquet import CsvToParquet  # noqa: PLC0415
 
         output = self.output
-        to_parquet = CsvToParquet(output.column_types or {}, output.compression, output.null_values or ())
+        nulls = output.null_values or ()
+        to_parquet = CsvToParquet(output.column_types or {}, output.compression, nulls, redactor=redactor)
         return Pipeline([Transcoder(self.charset, "UTF-8"), to_parquet])
 
 

@@ -20,7 +20,7 @@ from export_worker.config.sinks import (
     is_web_address,
 )
 from export_worker.config.triggers import AnyTrigger, BrokerTrigger, SqsTrigger
-from export_worker.credentials import reveal
+from export_worker.credentials import Redactor, reveal
 from export_worker.errors import ConfigError
 from export_worker.lifecycle.backoff import Backoff
 from export_worker.redis.client import Commands
@@ -39,10 +39,13 @@ UNTOUCHED_EXCHANGE = "amq.direct"
 """An exchange that every RabbitMQ has. If an exchange is named, the client declares no queue when it connects."""
 
 
-async def build_sinks(config: Config, redis: Commands, stack: AsyncExitStack) -> dict[str, SinkRoute]:
+async def build_sinks(
+    config: Config, redis: Commands, stack: AsyncExitStack, redactor: Redactor
+) -> dict[str, SinkRoute]:
     """Returns every configured sink by name.
 
     Args:
+        redactor: Masks secrets in the reasons of refusals.
         stack: Closes the sinks.
 
     Raises:
@@ -54,7 +57,7 @@ async def build_sinks(config: Config, redis: Commands, stack: AsyncExitStack) ->
         # One delivery at a time keeps the order of the stream; each takes a fraction of a millisecond.
         at_once = 1 if isinstance(settings, RedisStreamSink) else settings.at_once
         retry = Backoff(settings.retry_first_s, settings.retry_max_s)
-        routes[name] = SinkRoute(sink, at_once, retry, settings.give_up_after_s)
+        routes[name] = SinkRoute(sink, at_once, retry, settings.give_up_after_s, redactor)
     return routes
 
 
@@ -111,6 +114,8 @@ def _as_sink(section: str, settings: AnyTrigger) -> AnySink:
                 destination=settings.source,
                 exchange=UNTOUCHED_EXCHANGE if settings.broker == "rabbitmq" else None,
                 stream=settings.stream,
+                # A user that may only read has no right to it.
+                enable_idempotence=False if settings.broker == "kafka" else None,
             )
         case _:
             raise ConfigError(f"{section}: a stream of Redis is not opened as a sink")
@@ -175,4 +180,5 @@ def _link(section: str, settings: BrokerSink) -> Callable[[], Link]:
         case "nats":
             return partial(module.NatsLink, url, settings.destination, settings.stream)
         case "kafka":
-            return partial(module.KafkaLink, url, settings.destination)
+            idempotent = settings.enable_idempotence is not False
+            return partial(module.KafkaLink, url, settings.destination, enable_idempotence=idempotent)

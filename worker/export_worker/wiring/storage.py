@@ -1,7 +1,7 @@
 """Builds the S3 side of a worker: a client for `[s3]`, and one for each connection that overrides its settings."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from export_worker.credentials import Redactor
 from export_worker.s3.client import CallLimits, S3Client, build_client
 from export_worker.s3.object_keys import key_pattern
 from export_worker.s3.sessions import late_credentials, session_for
-from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
+from export_worker.s3.settings import BUCKET_DEFAULTS, LIKE_ALL, StorageSettings
 from export_worker.s3.store import S3Store
 from export_worker.s3.store_check import StoreCheck
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument
@@ -33,7 +33,7 @@ CHECK_THREADS = 4
 """Checks of stores that run at the same time. A worker has as many stores as sections with storage settings, and each
 check is one small call."""
 CHECK_READ_TIMEOUT_S = 10.0
-"""A check writes objects of some bytes. S3 answers such a call sooner than a call with a part of a transfer."""
+"""A check sends parts of a few MiB at most. S3 answers such a call sooner than one with a larger part of a transfer."""
 CHECK_ATTEMPTS = 2
 """For each call of a check. One lost connection is retried and not reported, and an outage is reported soon."""
 
@@ -42,12 +42,34 @@ CHECK_LIMITS = CallLimits(attempts=1, read_timeout_s=CHECK_READ_TIMEOUT_S)
 """For the checks of a worker. They are repeated, so a single call needs no second attempt."""
 
 
-def per_connection_storage(config: Config) -> dict[str, StorageSettings]:
-    """Returns the complete storage settings of each connection that overrides those of `[s3]`."""
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where and how objects are stored: complete settings.
+
+    Args:
+        settings: How they are stored.
+    """
+
+    bucket: str
+    prefix: str
+    settings: StorageSettings
+
+
+def default_destination(config: Config) -> Destination:
+    """Returns what the section `s3` says."""
+    return Destination(config.s3.bucket, config.s3.prefix, BUCKET_DEFAULTS.merged_over(config.s3))
+
+
+def per_connection_destinations(config: Config) -> dict[str, Destination]:
+    """Returns the destination of each connection that overrides settings of `[s3]`."""
     return {
-        name: settings.s3.merged_over(config.s3)
-        for name, settings in config.connections.items()
-        if settings.s3 != BUCKET_DEFAULTS
+        name: Destination(
+            connection.s3.bucket or config.s3.bucket,
+            config.s3.prefix if connection.s3.prefix is None else connection.s3.prefix,
+            connection.s3.merged_over(config.s3),
+        )
+        for name, connection in config.connections.items()
+        if connection.s3 != LIKE_ALL
     }
 
 
@@ -57,12 +79,12 @@ class Storage:
 
     Args:
         writer: Writes exports. It contains a writer for each connection that has separate storage settings.
-        stores: One for each client.
+        stores: One for each client, with what it writes to.
         gates: Keep the worker from transfers whose store it cannot use.
     """
 
     writer: ExportWriter
-    stores: tuple[S3Store, ...]
+    stores: tuple[tuple[S3Store, Destination], ...]
     gates: StoreGates
 
 
@@ -81,50 +103,55 @@ def build_storage(
     threads = config.worker.transfers * config.transfer.parts_in_flight
     executor = stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="s3"))
     pool = BufferPool(config.transfer.memory_mib * 2**20)
-    layout = Layout(config.s3.bucket, config.s3.prefix, config.s3.key_template, config.s3.manifest_name)
 
     check_executor = stack.enter_context(ThreadPoolExecutor(CHECK_THREADS, thread_name_prefix="s3-check"))
     gates: dict[str, StoreGate] = {}
 
-    def store(name: str, settings: StorageSettings) -> S3Store:
+    def store(name: str, target: Destination) -> S3Store:
         with translate_aws_errors("s3"):
-            session = session_for(settings, config.s3.region, redactor.rotating(KNOWN_SECRETS))
-            build = partial(build_client, config.s3.region, config.s3.endpoint_url, settings=settings, session=session)
+            session = session_for(target.settings, config.s3.region, redactor.rotating(KNOWN_SECRETS))
+            build = partial(build_client, config.s3.endpoint, settings=target.settings, session=session)
             client, check_client = build(threads), build(CHECK_THREADS, limits=CHECK_LIMITS)
         check = StoreCheck(
-            check_client, late_credentials(session), check_executor, bucket=config.s3.bucket, prefix=config.s3.prefix
+            check_client, late_credentials(session), check_executor, bucket=target.bucket, prefix=target.prefix
         )
-        gates[name] = StoreGate(name, check, instrument)
-        return S3Store(client, executor, instrument)
+        gates[name] = StoreGate(name, check, instrument, redactor)
+        s3 = config.s3
+        return S3Store(client, executor, instrument, part_bytes=s3.part_bytes, integrity=s3.integrity)
 
-    def writer(store: S3Store, per_connection: dict[str, ExportWriter]) -> ExportWriter:
+    def writer(store: S3Store, target: Destination, per_connection: dict[str, ExportWriter]) -> ExportWriter:
         engine = TransferEngine(store, parts_in_flight=config.transfer.parts_in_flight, pool=pool, redactor=redactor)
+        layout = Layout(target.bucket, target.prefix, config.s3.key_template, config.s3.manifest_name)
         return ExportWriter(engine, layout, per_connection)
 
-    own_stores = {
-        name: store(f"connections.{name}.s3", settings) for name, settings in per_connection_storage(config).items()
+    own = {
+        name: (store(f"connections.{name}.s3", target), target)
+        for name, target in per_connection_destinations(config).items()
     }
-    default = store("s3", config.s3)
-    per_connection = {name: writer(own, {}) for name, own in own_stores.items()}
-    by_connection = {
-        name: gates[f"connections.{name}.s3" if name in own_stores else "s3"] for name in config.connections
-    }
-    return Storage(writer(default, per_connection), (*own_stores.values(), default), StoreGates(by_connection))
+    target = default_destination(config)
+    default = (store("s3", target), target)
+    per_connection = {name: writer(*stored, {}) for name, stored in own.items()}
+    by_connection = {name: gates[f"connections.{name}.s3" if name in own else "s3"] for name in config.connections}
+    return Storage(writer(*default, per_connection), (*own.values(), default), StoreGates(by_connection))
 
 
 def build_upload_sweeper(
-    config: Config, redis: ArqRedis, keys: Keys, *, owner: str, stores: Sequence[S3Store], instrument: Instrument
+    config: Config, redis: ArqRedis, keys: Keys, *, owner: str, storage: Storage, instrument: Instrument
 ) -> UploadSweeper | None:
     """Returns the sweeper of incomplete uploads.
 
     Returns:
         None if the settings turn the sweeper off, or if object keys do not contain the export's id.
     """
-    pattern = key_pattern(config.s3.prefix, config.s3.key_template)
-    if pattern is None or not config.s3.sweep_uploads:
+    patterns = [key_pattern(target.prefix, config.s3.key_template) for _, target in storage.stores]
+    scopes = [
+        UploadScope(store, target.bucket, target.prefix, pattern, config.s3.sweep_uploads_after_s)
+        for (store, target), pattern in zip(storage.stores, patterns, strict=True)
+        if pattern is not None
+    ]
+    if not scopes or not config.s3.sweep_uploads:
         return None
-    scope = UploadScope(config.s3.bucket, config.s3.prefix, pattern, config.s3.sweep_uploads_after_s)
-    return UploadSweeper(redis, keys, owner, stores=stores, scope=scope, instrument=instrument)
+    return UploadSweeper(redis, keys, owner, scopes=scopes, instrument=instrument)
 
 
 @asynccontextmanager
@@ -138,8 +165,7 @@ async def open_check_client(config: Config, redactor: Redactor, settings: Storag
 
     def build() -> S3Client:
         return build_client(
-            config.s3.region,
-            config.s3.endpoint_url,
+            config.s3.endpoint,
             1,
             limits=CallLimits(CHECK_ATTEMPTS, CHECK_READ_TIMEOUT_S),
             settings=settings,

@@ -38,7 +38,7 @@ async def open_trigger(
 
     Args:
         name: The trigger of the section `triggers.NAME`.
-        redactor: Masks the AWS credentials of a trigger that reads SQS.
+        redactor: Masks secrets in the dead letters. Receives the AWS credentials of a trigger that reads SQS.
         stop: Ends every wait for Redis or for the source of messages.
 
     Raises:
@@ -57,7 +57,7 @@ async def open_trigger(
     try:
         async with build_queue(config) as queue, open_probe_redis(config) as probe:
             pages = TriggerPages(name, probe, keys, _consumer_group(settings))
-            dead_letters = DeadLetters(redis, keys.dead(name))
+            dead_letters = DeadLetters(redis, keys.dead(name), redactor.text)
             intake = Intake(
                 name, queue=queue, dead_letters=dead_letters, template=template, stop=stop, on_outcome=pages.count
             )

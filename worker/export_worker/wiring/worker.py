@@ -82,9 +82,7 @@ async def open_runtime(
         runner = _build_step_runner(base, queue.store, storage, stack)
         sweepers = Sweepers(
             Sweeper(redis, base.keys, base.owner, base.timings),
-            build_upload_sweeper(
-                config, redis, base.keys, owner=base.owner, stores=storage.stores, instrument=instrument
-            ),
+            build_upload_sweeper(config, redis, base.keys, owner=base.owner, storage=storage, instrument=instrument),
         )
         dispatcher = await _build_dispatcher(base, stack)
         health = await _open_health(base, metrics, stack)
@@ -127,7 +125,7 @@ def _build_step_runner(base: _Base, store: Store, storage: Storage, stack: Async
     return StepRunner(
         leases,
         Connections(connections, fallback_policy(base.config)),
-        TransferStep(leases, storage.writer, base.clock, base.instrument, storage.gates),
+        TransferStep(leases, storage.writer, base.clock, base.instrument, storage.gates, redactor=base.redactor),
         redactor=base.redactor,
         clock=base.clock,
         instrument=base.instrument,
@@ -135,7 +133,7 @@ def _build_step_runner(base: _Base, store: Store, storage: Storage, stack: Async
 
 
 async def _build_dispatcher(base: _Base, stack: AsyncExitStack) -> EventDispatcher:
-    sinks = await build_sinks(base.config, commands(base.redis), stack)
+    sinks = await build_sinks(base.config, commands(base.redis), stack, base.redactor)
     outbox = Outbox(base.redis, base.keys, base.timings.retention_s)
     return EventDispatcher(outbox, sinks, base.clock.now, base.clock.draw, base.instrument)
 

@@ -23,11 +23,12 @@ from export_worker.errors import (
 from export_worker.lifecycle import decisions, endings, submits, transitions
 from export_worker.lifecycle.decisions import Decision, StepHistory
 from export_worker.lifecycle.export import Cancelled, Ended, Export, Failed, Queued, Running, Succeeded, Transferring
-from export_worker.lifecycle.observations import OperationFailed, Pending
+from export_worker.lifecycle.observations import Pending
 from export_worker.platforms.base import Cancelling
 from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, PlatformSignal
 from export_worker.step_context import gated
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument, LeaseLost
+from export_worker.worker.answer_masking import masked_poll, masked_submit
 from export_worker.worker.clock import ClockAndRandom
 from export_worker.worker.connections import Connection, Connections
 from export_worker.worker.leases import HeldStep, Leases
@@ -254,15 +255,14 @@ class StepRunner:
         await begin_submit(self.leases, held, connection.policy)
         export, history = held.claimed.export, _history_of(held.claimed)
         with timed_call(self._instrument, export, "submit"):
-            submitted = await connection.driver.submit(export.request.export)
+            submitted = masked_submit(await connection.driver.submit(export.request.export), self._redactor)
         return transitions.after_submit(export, submitted, self._clock.moment(), connection.policy, history=history)
 
     async def _poll(self, held: HeldStep, connection: Connection, state: Running) -> Decision:
         export, history = held.claimed.export, _history_of(held.claimed)
         with timed_call(self._instrument, export, "poll"):
             polled = await connection.driver.poll(export.request.export, state.operation_id)
-        if isinstance(polled, OperationFailed):
-            polled = replace(polled, message=self._redactor.text(polled.message))
+            polled = masked_poll(polled, self._redactor)
         if isinstance(polled, Pending) and polled.submitted and not held.submit_begun:
             held.claimed = replace(held.claimed, export=submits.count_submit(export))
         export = held.claimed.export

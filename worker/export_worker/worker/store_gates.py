@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
+from export_worker.credentials import Redactor
 from export_worker.errors import (
     IntegrityError,
     ObjectExistsError,
@@ -54,10 +55,18 @@ class StoreGate:
         name: The section with the settings of the store, for messages.
         check: The small call.
         instrument: Receives whether the store can be used.
+        redactor: Masks secrets in the problem, which the worker's record contains; None if no secret is known.
     """
 
-    def __init__(self, name: str, check: StoreCheck, instrument: Instrument = NULL_INSTRUMENT) -> None:
+    def __init__(
+        self,
+        name: str,
+        check: StoreCheck,
+        instrument: Instrument = NULL_INSTRUMENT,
+        redactor: Redactor | None = None,
+    ) -> None:
         self.name = name
+        self._redactor = redactor or Redactor()
         self.problem: str | None = UNCHECKED
         self.listeners: Sequence[Callable[[], None]] = ()
         self._check = check
@@ -169,8 +178,9 @@ class StoreGate:
 
     def _close(self, error: StorageError, *, needs_trial: bool) -> None:
         self._needs_trial, self._trial_is_due = needs_trial, False
-        if self.problem != str(error):
-            self.problem = str(error)
+        problem = self._redactor.text(str(error))
+        if self.problem != problem:
+            self.problem = problem
             _log.error("store.unusable", store=self.name, error=self.problem)
             self._instrument.on(StoreChecked(self.name, usable=False))
         self._closed.set()

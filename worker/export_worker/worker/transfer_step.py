@@ -5,22 +5,25 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from functools import partial
 
 import structlog
+from redis.exceptions import RedisError
 
 from export_worker.contract.status import ManifestObject
-from export_worker.errors import ObjectExistsError, StorageError
+from export_worker.credentials import Redactor
+from export_worker.errors import LeaseLostError, ObjectExistsError, StorageError
 from export_worker.lifecycle import transitions
 from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.export import Running, Transferring
-from export_worker.lifecycle.observations import RemoteFile, ResumableUpload
+from export_worker.lifecycle.observations import Polled, RemoteFile, ResumableUpload
 from export_worker.platforms.base import Download, Driver, ResumePoint, Resuming
 from export_worker.redis.claims import NO_SIGNAL, PlatformSignal
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument
 from export_worker.transfer.callbacks import TransferCallbacks
 from export_worker.transfer.export_writer import ExportWriter
+from export_worker.worker.answer_masking import FileAddresses
 from export_worker.worker.clock import ClockAndRandom
 from export_worker.worker.connections import Connection, Connections
 from export_worker.worker.leases import HeldStep, Leases
-from export_worker.worker.step_details import Stopwatch, file_stored, timed_open
+from export_worker.worker.step_details import Stopwatch, file_stored, timed_call, timed_open
 from export_worker.worker.store_gates import NO_GATES, StoreGates
 
 _log = structlog.get_logger(__name__)
@@ -35,6 +38,7 @@ class TransferStep:
         clock: The time and random numbers.
         instrument: Receives the details of calls and stored files.
         gates: Decide whether a failure of S3 is one of the export or of its store.
+        redactor: Has masked secrets in what the platform returned; None if no secret is known.
     """
 
     def __init__(
@@ -44,12 +48,15 @@ class TransferStep:
         clock: ClockAndRandom,
         instrument: Instrument = NULL_INSTRUMENT,
         gates: StoreGates = NO_GATES,
+        *,
+        redactor: Redactor | None = None,
     ) -> None:
         self._leases = leases
         self._writer = writer
         self._clock = clock
         self._instrument = instrument
         self.gates = gates
+        self._redactor = redactor or Redactor()
 
     async def run(self, held: HeldStep, connection: Connection) -> Decision:
         """Stores every file that is not in S3 yet, then the manifest and `_SUCCESS`.
@@ -71,6 +78,9 @@ class TransferStep:
         if held.claimed.claims > 1 or export.attempt:
             await self.abort_leftovers(held, state.upload)
         writer, callbacks = self._writer.for_export(export), self._callbacks(held, connection.driver)
+        if writer.has_moved(export, state):
+            await self._leases.checkpoint(held, transitions.after_move(export, state, self._clock.moment()))
+            export, state = held.claimed.export, _transferring(held)
         if export.generation > 1 and state.landed_at is None:
             # After a restart: the export must not seem complete while its files change.
             await writer.remove_success(export)
@@ -140,25 +150,39 @@ class TransferStep:
             _log.warning("upload.left_open", error=str(error))
 
     def _callbacks(self, held: HeldStep, driver: Driver) -> TransferCallbacks:
+        addresses = FileAddresses(partial(self._poll, held, driver), self._redactor)
         return TransferCallbacks(
-            open_file=partial(self._open_file, held, driver),
+            open_file=partial(self._open_file, held, driver, addresses),
             on_progress=held.show_progress,
             on_file_stored=partial(self._save_file, held, Stopwatch()),
             on_upload_changed=partial(self._save_upload, held),
+            on_parts_sent=partial(self._note_parts, held),
         )
 
-    def _open_file(
-        self, held: HeldStep, driver: Driver, file: RemoteFile, resume_point: ResumePoint | None
-    ) -> AbstractAsyncContextManager[Download]:
-        """Opens a file at its beginning, or at the resume point if the platform supports that."""
+    async def _poll(self, held: HeldStep, driver: Driver) -> Polled:
         export = held.claimed.export
+        with timed_call(self._instrument, export, "poll"):
+            return await driver.poll(export.request.export, _transferring(held).operation_id)
+
+    @asynccontextmanager
+    async def _open_file(
+        self,
+        held: HeldStep,
+        driver: Driver,
+        addresses: FileAddresses,
+        file: RemoteFile,
+        resume_point: ResumePoint | None,
+    ) -> AsyncIterator[Download]:
+        """Opens a file at its beginning, or at the resume point if the platform supports that."""
+        export, file = held.claimed.export, await addresses.find(file)
         if resume_point is not None and isinstance(driver, Resuming):
             opened: AbstractAsyncContextManager[Download] = driver.resume_result(
                 export.request.export, file, resume_point
             )
         else:
             opened = driver.open_result(export.request.export, file)
-        return timed_open(self._instrument, export, opened)
+        async with timed_open(self._instrument, export, opened) as download:
+            yield download
 
     async def _save_file(self, held: HeldStep, stopwatch: Stopwatch, stored: ManifestObject) -> None:
         export = held.claimed.export
@@ -173,6 +197,14 @@ class TransferStep:
         # Platform and S3 have both answered, so the exports that wait for this one need not wait for its last byte.
         signal = PlatformSignal("up") if upload is not None and held.claimed.spared else NO_SIGNAL
         await self._leases.checkpoint(held, decision, signal)
+
+    async def _note_parts(self, held: HeldStep, upload: ResumableUpload) -> None:
+        """Saves which parts were sent. If Redis fails, the transfer continues; a resume would send some parts again."""
+        decision = transitions.after_upload(
+            held.claimed.export, _transferring(held), upload, self._clock.moment(), None
+        )
+        with suppress(RedisError, OSError, LeaseLostError):
+            await self._leases.checkpoint(held, decision)
 
 
 def _connection_of(held: HeldStep) -> str:

@@ -32,15 +32,17 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class UploadScope:
-    """Which uploads may be swept.
+    """Which uploads of one store may be swept.
 
     Args:
+        store: Its credentials are used to list and abort uploads.
         bucket: Their bucket.
         prefix: Prefix of their keys.
         pattern: Matches the keys of exports, with a group `export_id`; see `key_pattern`.
         min_age_s: Younger uploads are never aborted.
     """
 
+    store: S3Store
     bucket: str
     prefix: str
     pattern: re.Pattern[str]
@@ -52,8 +54,7 @@ class UploadSweeper:
 
     Args:
         owner: Name of this worker.
-        stores: One for each set of storage settings. Its credentials are used to list and abort uploads.
-        scope: Which uploads may be swept.
+        scopes: Which uploads may be swept: one for each section with storage settings.
         instrument: Receives a detail of each aborted upload.
     """
 
@@ -63,15 +64,13 @@ class UploadSweeper:
         keys: Keys,
         owner: str,
         *,
-        stores: Sequence[S3Store],
-        scope: UploadScope,
+        scopes: Sequence[UploadScope],
         instrument: Instrument = NULL_INSTRUMENT,
     ) -> None:
         self._redis = commands(redis)
         self._keys = keys
         self._lock = TimedLock(redis, keys.upload_sweep, owner, SWEEP_INTERVAL_S)
-        self._stores = stores
-        self._scope = scope
+        self._scopes = scopes
         self._instrument = instrument
 
     async def sweep(self, now: datetime) -> list[str]:
@@ -83,21 +82,21 @@ class UploadSweeper:
         if not await self._lock.take(now):
             return []
         aborted: list[str] = []
-        for store in self._stores:
+        for scope in self._scopes:
             try:
-                uploads = await store.uploads(self._scope.bucket, self._scope.prefix)
-                aborted += await self._abort(store, uploads, now)
+                uploads = await scope.store.uploads(scope.bucket, scope.prefix)
+                aborted += await self._abort(scope, uploads, now)
             except StorageError as error:
                 _log.warning("upload.sweep_failed", error=str(error))
         return aborted
 
-    async def _abort(self, store: S3Store, uploads: Sequence[IncompleteUpload], now: datetime) -> list[str]:
+    async def _abort(self, scope: UploadScope, uploads: Sequence[IncompleteUpload], now: datetime) -> list[str]:
         """Aborts the abandoned ones of these. If the store refuses one of another connection, the sweep continues."""
         aborted, refused = list[str](), list[StorageRefusedError]()
         for upload in uploads:
-            if await self._is_abandoned(upload, now):
+            if await self._is_abandoned(scope, upload, now):
                 try:
-                    await store.abort(self._scope.bucket, upload)
+                    await scope.store.abort(scope.bucket, upload)
                 except StorageRefusedError as error:
                     refused.append(error)
                     continue
@@ -108,10 +107,10 @@ class UploadSweeper:
             _log.warning("upload.sweep_failed", error=str(refused[0]), uploads=len(refused))
         return aborted
 
-    async def _is_abandoned(self, upload: IncompleteUpload, now: datetime) -> bool:
+    async def _is_abandoned(self, scope: UploadScope, upload: IncompleteUpload, now: datetime) -> bool:
         """Whether an upload is old and its export is not open. Called right before the abort: a retry may reopen it."""
-        match = self._scope.pattern.fullmatch(upload.key)
-        if match is None or now - upload.begun_at < timedelta(seconds=self._scope.min_age_s):
+        match = scope.pattern.fullmatch(upload.key)
+        if match is None or now - upload.begun_at < timedelta(seconds=scope.min_age_s):
             return False
         (phase,) = await self._redis.hmget(self._keys.export(match["export_id"]), "phase")
         return phase is None or phase.decode() in _ENDED

@@ -12,7 +12,13 @@ from export_producers.triggers.message import Message
 def subscribe(servers: str, topic: str, group: str, accept: Accept) -> KafkaBroker:
     """Returns a broker that is not started yet."""
     broker = KafkaBroker(
-        servers.split(","), apply_types=False, decoder=keep_encoded, graceful_timeout=STOP_TIMEOUT_S, logger=None
+        servers.split(","),
+        # Otherwise FastStream would start a producer, which needs more rights, and would not close it after a failure.
+        consumer_only=True,
+        apply_types=False,
+        decoder=keep_encoded,
+        graceful_timeout=STOP_TIMEOUT_S,
+        logger=None,
     )
 
     @broker.subscriber(topic, group_id=group, auto_offset_reset="earliest", ack_policy=AckPolicy.MANUAL, no_reply=True)
@@ -26,4 +32,4 @@ def subscribe(servers: str, topic: str, group: str, accept: Accept) -> KafkaBrok
 def message_of(raw: Any) -> Message:
     """Converts a message of aiokafka. Its id is made from topic, partition and offset."""
     headers = {name: value.decode(errors="replace") for name, value in raw.headers or ()}
-    return Message(f"{raw.topic}/{raw.partition}/{raw.offset}", raw.value or b"", headers)
+    return Message(f"{raw.topic}/{raw.partition}/{raw.offset}", raw.value or b"", headers, published_ms=raw.timestamp)

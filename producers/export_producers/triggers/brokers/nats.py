@@ -8,6 +8,7 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from export_producers.triggers.brokers.trigger import STOP_TIMEOUT_S, Accept, Subscribed, keep_encoded
 from export_producers.triggers.message import Message
+from export_worker.contract.model import epoch_ms
 
 PULL_BATCH = 16
 """Messages of one pull. If the process dies, they wait `ACK_WAIT_S` for another process, so they are few."""
@@ -46,5 +47,9 @@ def subscribe(url: str, subject: str, group: str, stream: str, accept: Accept) -
 def message_of(raw: Any) -> Message:
     """Converts a message of nats-py. Its id is the publisher's `Nats-Msg-Id`, else its stream and sequence number."""
     headers = dict(raw.headers or {})
+    own_id = headers.get("Nats-Msg-Id")
+    if own_id:
+        return Message(own_id, raw.data, headers)
     metadata = raw.metadata
-    return Message(headers.get("Nats-Msg-Id") or f"{metadata.stream}/{metadata.sequence.stream}", raw.data, headers)
+    position = f"{metadata.stream}/{metadata.sequence.stream}"
+    return Message(position, raw.data, headers, published_ms=epoch_ms(metadata.timestamp))

@@ -2,9 +2,11 @@
 
 import asyncio
 import gzip
+import socket
 import traceback
 import zlib
 from collections.abc import AsyncIterator
+from urllib.parse import parse_qs
 
 import pytest
 from aiohttp import web
@@ -47,6 +49,11 @@ async def failure(base_url: str, *allow_hosts: str, target: str = FILE, name: st
     return caught.value
 
 
+def own_port(server: ScriptedServer) -> str:
+    """Returns the entry of `allow_hosts` for a server on another port of the connection's host."""
+    return server.url.removeprefix("http://")
+
+
 async def test_file_is_downloaded_unchanged() -> None:
     async with ScriptedServer() as server, downloader(server.url) as files:
         server.on("/download", replied(b"a,b\n" * 100_000, content_type="Text/CSV; charset=utf-16le"))
@@ -58,6 +65,15 @@ async def test_file_is_downloaded_unchanged() -> None:
     assert seen.target == FILE
     assert seen.headers["Accept-Encoding"] == "identity"
     assert seen.headers["Authorization"] == f"Token {CANARY}"
+
+
+@pytest.mark.parametrize(("etag", "validator"), [('"v1"', '"v1"'), (f'"{CANARY}"', None), ('W/"v1"', None)])
+async def test_version_that_has_the_token_is_not_used(etag: str, validator: str | None) -> None:
+    """The record of an export has the version, and it is sent back unchanged."""
+    async with ScriptedServer() as server, downloader(server.url) as files:
+        server.on("/download", replied(b"id\n", headers={"ETag": etag}))
+        async with files.open(URL(server.url + FILE, encoded=True), "a.csv") as download:
+            assert download.validator == validator
 
 
 async def test_empty_file_yields_no_bytes() -> None:
@@ -247,7 +263,7 @@ async def test_redirect_to_other_origin_sends_no_credential() -> None:
     async with ScriptedServer() as server, ScriptedServer() as storage:
         server.on("/download", redirected(f"{storage.url}/a.csv?X-Signature=abc", status=307))
         storage.on("/a.csv", replied(b"abc"))
-        assert await fetch(server.url) == b"abc"
+        assert await fetch(server.url, own_port(storage)) == b"abc"
     [seen] = storage.seen
     assert "Authorization" not in seen.headers
     assert CANARY not in str(seen)
@@ -259,10 +275,48 @@ async def test_redirect_to_other_origin_sends_no_credential_in_query() -> None:
         storage.on("/a.csv", replied(b"abc"))
         url = URL(server.url + FILE, encoded=True)
         in_query = Credential(query={"token": CANARY})
-        async with downloader(server.url, credential=in_query) as files, files.open(url, "a.csv") as download:
+        allowed = own_port(storage)
+        async with downloader(server.url, allowed, credential=in_query) as files, files.open(url, "a.csv") as download:
             assert await read(download) == b"abc"
     assert server.seen[0].target == f"{FILE}&token=canary-Token%2Bwith%2Fodd%3Dsigns"
     assert storage.seen[0].target == "/a.csv"
+
+
+async def test_redirect_to_another_port_of_the_own_host_needs_it_allowed() -> None:
+    async with ScriptedServer() as server, ScriptedServer() as inner:
+        server.on("/download", redirected(f"{inner.url}/a.csv"))
+        inner.on("/a.csv", replied(b"abc"))
+        port = URL(inner.url).port
+        error = await failure(server.url)
+        assert type(error) is DownloadForbiddenError
+        assert f"port {port} is not the connection's own; allow_hosts can allow it as 127.0.0.1:{port}" in str(error)
+        assert type(await failure(server.url, "127.0.0.1:1", "localhost")) is DownloadForbiddenError
+        assert inner.seen == []
+        assert await fetch(server.url, f"127.0.0.1:{port}") == b"abc"
+        assert await fetch(server.url, "127.0.0.1") == b"abc"
+
+
+async def test_first_link_to_another_port_of_the_own_host_is_refused() -> None:
+    """A driver may take a complete link from an answer."""
+    async with ScriptedServer() as server, ScriptedServer() as inner, downloader(server.url) as files:
+        with pytest.raises(DownloadForbiddenError, match="is not the connection's own"):
+            async with files.open(URL(f"{inner.url}/a.csv"), "a.csv"):
+                pass
+    assert inner.seen == []
+
+
+async def test_redirect_to_another_spelling_of_the_own_host_is_followed_without_the_credential(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda _, *rest, **options: real("127.0.0.1", *rest, **options))
+    async with ScriptedServer() as server:
+        port = URL(server.url).port
+        server.on("/download", redirected(f"http://LOCALHOST.:{port}/a.csv"))
+        server.on("/a.csv", replied(b"abc"))
+        assert await fetch(f"http://localhost:{port}") == b"abc"
+    [seen] = server.asked("/a.csv")
+    assert "Authorization" not in seen.headers
 
 
 async def test_redirect_to_forbidden_host_is_not_requested() -> None:
@@ -285,9 +339,26 @@ async def test_status_401_or_403_of_other_host_raises_result_missing(status: int
     async with ScriptedServer() as server, ScriptedServer() as storage:
         server.on("/download", redirected(f"{storage.url}/a.csv"))
         storage.on("/a.csv", replied("expired", status=status))
-        error = await failure(server.url)
+        error = await failure(server.url, own_port(storage))
     assert type(error) is kind
     assert "expired" in str(error)
+
+
+async def test_signature_of_a_link_is_masked_in_the_page_of_the_store() -> None:
+    """Everyone who knows the link can download the file until the link expires."""
+    query = "X-Amz-Signature=0123456789abcdef01&x-oss-security-token=CAIS%2Bsecret%3D%3D&response-content-type=text"
+
+    async def refuse(seen: Seen) -> web.StreamResponse:
+        shown = parse_qs(seen.target.partition("?")[2])
+        return web.Response(text=f"no: {seen.target} {shown} text", status=403)
+
+    async with ScriptedServer() as server, ScriptedServer() as storage:
+        server.on("/download", redirected(f"{storage.url}/a.csv?{query}"))
+        storage.on("/a.csv", refuse)
+        message = str(await failure(server.url, own_port(storage)))
+    assert "no: /a.csv?X-Amz-Signature=***&x-oss-security-token=***&response-content-type=text" in message
+    assert "abcdef" not in message
+    assert "CAIS" not in message
 
 
 async def test_raw_characters_in_redirect_are_encoded_once() -> None:

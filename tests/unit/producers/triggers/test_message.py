@@ -1,13 +1,18 @@
-"""Parsing of messages: requests, CloudEvents, idempotency keys, traces, and the reasons for unusable messages."""
+"""Parsing of messages: requests, CloudEvents, identities, traces, and the reasons for unusable messages."""
 
+import base64
 import json
+from hashlib import sha256
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export_producers.triggers.message import BODY_MAX_BYTES, Message, UnusableMessageError, parse_message, trace_of
+from export_producers.identities import MessageIdentity
+from export_producers.triggers.cloudevents import parse_cloudevent
+from export_producers.triggers.message import BODY_MAX_BYTES, Message, UnusableMessageError
+from export_producers.triggers.parsing import parse_message, trace_of
 from export_producers.triggers.template import Template
 
 REQUEST: dict[str, Any] = {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "t"}}
@@ -42,16 +47,42 @@ def reason(given: Message, template: Template | None = None) -> str:
     return str(caught.value)
 
 
-def test_message_id_becomes_the_idempotency_key_unless_the_request_has_one() -> None:
-    assert parse_message("t", message(REQUEST), None).idempotency_key == "t/m-1"
-    own = message(REQUEST | {"idempotency_key": "own"}, "")
-    assert parse_message("t", own, None).idempotency_key == "own"
+def test_message_is_identified_by_its_id_unless_the_request_has_an_idempotency_key() -> None:
+    parsed = parse_message("t", message(REQUEST), None)
+    assert parsed.identity == MessageIdentity("t", ("message", "m-1"), "m-1")
+    assert parsed.request.idempotency_key is None
+    own = parse_message("t", message(REQUEST | {"idempotency_key": "own"}, ""), None)
+    assert (own.request.idempotency_key, own.identity) == ("own", None)
     assert "has no message id" in reason(message(REQUEST, ""))
 
 
+def test_different_identities_never_have_the_same_text() -> None:
+    """Slashes and `#` may be in names, sources and ids."""
+    identities = [
+        MessageIdentity("a/b", ("message", "c"), ""),
+        MessageIdentity("a", ("message", "b/c"), ""),
+        MessageIdentity("a", ("event", "s#x", "y"), ""),
+        MessageIdentity("a", ("event", "s", "x#y"), ""),
+        MessageIdentity("a", ("message", "1"), ""),
+        MessageIdentity("a", ("message", "1"), "", published_ms=1),
+        MessageIdentity("a", ("message", "1", "1"), ""),
+        MessageIdentity("a", ("event", "1"), ""),
+        MessageIdentity("a", ("message", "\ud800"), ""),
+        MessageIdentity("a", ("message", "\\ud800"), ""),
+    ]
+    assert len({identity.text for identity in identities}) == len(identities)
+
+
+@given(names=st.lists(st.text(), min_size=1, max_size=4), others=st.lists(st.text(), min_size=1, max_size=4))
+def test_text_of_an_identity_depends_on_every_part(names: list[str], others: list[str]) -> None:
+    first, second = (MessageIdentity(given[0], tuple(given[1:]), "") for given in (names, others))
+    assert (first.text == second.text) is (names == others)
+
+
 def test_structured_cloudevent_is_rendered_with_the_types_of_its_values() -> None:
-    request = parse_message("t", message(EVENT), TEMPLATE)
-    assert request.idempotency_key == "t//segments#e-1"
+    parsed = parse_message("t", message(EVENT), TEMPLATE)
+    request = parsed.request
+    assert parsed.identity == MessageIdentity("t", ("event", "/segments", "e-1"), "/segments#e-1")
     assert request.model_dump(mode="json")["export"]["project_id"] == 3
     assert request.metadata == {"from": "segment.ready"}
 
@@ -64,10 +95,9 @@ def test_binary_cloudevent_makes_the_same_request_as_a_structured_one(prefix: st
     )
 
 
-def test_idempotency_key_of_a_long_message_id_is_a_digest() -> None:
-    keys = {parse_message("t", message(REQUEST, "x" * 300 + end), None).idempotency_key for end in "abaa"}
-    assert len(keys) == 2
-    assert all(key is not None and len(key) <= 255 for key in keys)
+def test_earlier_key_is_the_one_that_version_0_1_gave_the_message() -> None:
+    keys = [MessageIdentity("t", (), given).earlier_key for given in ("m-1", "x" * 253, "x" * 254)]
+    assert keys == ["t/m-1", "t/" + "x" * 253, f"t/sha256:{sha256(b'x' * 254).hexdigest()}"]
 
 
 @pytest.mark.parametrize(
@@ -127,3 +157,60 @@ def test_trace_is_read_from_a_header_or_from_the_cloudevent_extension(given_mess
 )
 def test_missing_or_invalid_trace_is_none(given_message: Message) -> None:
     assert trace_of(given_message) is None
+
+
+def event_with_bytes(content: bytes, **more: Any) -> Message:
+    event = {name: value for name, value in EVENT.items() if name != "data"}
+    return message(event | {"data_base64": base64.b64encode(content).decode()} | more)
+
+
+JSON_DATA = json.dumps(EVENT["data"]).encode()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"datacontenttype": None},
+        {"datacontenttype": "application/json"},
+        {"datacontenttype": "Application/JSON; charset=utf-8"},
+        {"datacontenttype": "application/vnd.segments+json"},
+        {"datacontenttype": "text/json", "data": None},
+    ],
+)
+def test_data_base64_is_read_as_json(more: dict[str, Any]) -> None:
+    assert parse_message("t", event_with_bytes(JSON_DATA, **more), TEMPLATE) == parse_message(
+        "t", message(EVENT), TEMPLATE
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "content_type", "expected"),
+    [
+        ("Grüße".encode(), "text/plain", "Grüße"),
+        (JSON_DATA, "application/jsonp", JSON_DATA.decode()),
+        (b"\xff\x00", "application/octet-stream", None),
+        (b"", "application/json", None),
+        (b"", "text/plain", ""),
+        (b"5", "application/json", 5),
+    ],
+)
+def test_data_base64_of_another_type_is_text_if_it_is_utf_8(data: bytes, content_type: str, expected: Any) -> None:
+    event = parse_cloudevent(event_with_bytes(data, datacontenttype=content_type))
+    assert event.get("data") == expected
+    assert "data_base64" not in event
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"data_base64": "eyJhIjogMX0"}, "data_base64 is not base64"),
+        ({"data_base64": "eyJ_IjogMX0="}, "data_base64 is not base64"),
+        ({"data_base64": {"a": 1}}, "data_base64 is not base64"),
+        ({"data_base64": "ü"}, "data_base64 is not base64"),
+        ({"data_base64": "eyI="}, "is not JSON"),
+        ({"data": {"project": 1}}, "both data and data_base64"),
+    ],
+)
+def test_invalid_data_base64_is_refused_with_the_reason(more: dict[str, Any], expected: str) -> None:
+    assert expected in reason(event_with_bytes(JSON_DATA, **more), TEMPLATE)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from export_worker.contract.output import ColumnType, Compression
+from export_worker.credentials import Redactor
 from export_worker.errors import TransformError
 from export_worker.transfer.transforms import csv_tables
 from export_worker.transfer.transforms import parquet as parquet_transform
@@ -317,3 +318,14 @@ def test_row_groups_have_a_bounded_size() -> None:
     assert min(sizes[:-1]) > 100_000
     assert max(sizes[:-1]) < 200_000
     assert sum(sizes) == 300 * 5000
+
+
+@pytest.mark.parametrize("before", range(60, 90, 3))
+def test_secret_in_the_name_of_a_column_is_masked_before_the_name_is_cut(before: int) -> None:
+    redactor = Redactor()
+    redactor.add("T0kenWxyZ987")
+    name = "x" * before + "T0kenWxyZ987" + "y" * 99
+    transform = CsvToParquet({}, redactor=redactor)
+    with pytest.raises(TransformError) as caught:
+        run(transform, [f"{name},{name}\n".encode()])
+    assert "T0k" not in str(caught.value)

@@ -10,10 +10,13 @@ from export_worker.credentials import Redactor
 from export_worker.errors import DownloadInvalidError, PlatformMalformedError
 from export_worker.lifecycle.observations import RemoteFile, check_file_count
 from export_worker.platforms.base import Direct, Receiver, Versioned
-from export_worker.platforms.http.responses import one_line
+from export_worker.platforms.http.responses import excerpt_of_body
 
 _ENCODED = re.compile(r"(?:[A-Za-z0-9._~!$'()*+,;:@/-]|%[0-9A-Fa-f]{2}){1,4096}")
 """Characters that are allowed in the value of a query parameter. Others would add parameters or end the URL."""
+
+_MAY_BE_ROWS = re.compile(rb"[,\t\n|;]|^\s*[{\[]")
+"""Separators of fields and lines, and the beginning of JSON."""
 
 SHORT_BODY_BYTES = 4096
 """Bodies up to this size are checked. The platform's error texts are short; a gateway's have a few hundred bytes."""
@@ -112,5 +115,10 @@ class UserListDownload:
         # Zero bytes are removed because the body may be UTF-16: no document names the charset.
         text = body.replace(b"\0", b"").strip()
         if text and self._id_column not in text:
-            excerpt = one_line(text.decode(errors="replace"), self._redactor)
-            raise DownloadInvalidError(f"the download is a message, not a list of users: {excerpt}")
+            raise DownloadInvalidError(f"the download is a message, not a list of users: {self._shown(text)}")
+
+    def _shown(self, text: bytes) -> str:
+        """Returns the message. A text that may be a table or JSON lines is not quoted: it may have rows of users."""
+        if _MAY_BE_ROWS.search(text):
+            return f"it has {len(text)} bytes and no column {self._id_column.decode()}; is id_column right?"
+        return excerpt_of_body(text, self._redactor)

@@ -21,7 +21,7 @@ from export_worker.errors import PlatformMalformedError, PlatformUnavailableErro
 from export_worker.platforms.http.bodies import ERROR_BODY_MAX_BYTES, read_up_to
 from export_worker.platforms.http.codings import CodingError, UnknownCodingError
 from export_worker.platforms.http.delivery import Delivery, delivery_trace
-from export_worker.platforms.http.responses import HttpResponse, error_for, json_value, one_line
+from export_worker.platforms.http.responses import HttpResponse, error_for, json_value, one_line, without_quotes
 from export_worker.platforms.http.urls import parse_base_url, with_query
 from export_worker.step_context import check_submit, wait_for_gate
 
@@ -302,7 +302,7 @@ class HttpClient:
             raise PlatformUnavailableError(f"{call}: {self.reason(error)}", unclear=delivery.unclear) from None
 
     def reason(self, error: Exception) -> str:
-        """Returns what failed, in one line without URLs."""
+        """Returns what failed, in one line without URLs and without what the response contains."""
         if isinstance(error, aiohttp.InvalidURL):
             return "the URL cannot be used"
         if isinstance(error, CodingError):
@@ -310,8 +310,8 @@ class HttpClient:
         if isinstance(error, UnknownCodingError):
             return f"the body has a coding that cannot be undone: {one_line(str(error), self.redactor)}"
         if isinstance(error, aiohttp.ClientResponseError):
-            return f"the response is not valid HTTP: {one_line(error.message, self.redactor)}"
-        return one_line(str(error), self.redactor) or type(error).__name__
+            return f"the response is not valid HTTP: {one_line(without_quotes(error.message), self.redactor)}"
+        return one_line(without_quotes(str(error)), self.redactor) or type(error).__name__
 
     async def close(self) -> None:
         """Closes the session. No call may be made afterwards."""

@@ -34,6 +34,10 @@ _ZLIB_WBITS = 15
 _RAW_WBITS = -15
 
 
+CODINGS_MAX = 4
+"""Servers apply one, and a gateway may add another. Each takes memory and a part of Python's stack."""
+
+
 class CodingError(ValueError):
     """The body is not whole or not valid in its coding."""
 
@@ -66,6 +70,8 @@ def codings_of(response: aiohttp.ClientResponse, file_name: str = "") -> tuple[s
         transfer.pop()
     # The parser removes the chunks only if they were applied last, so `chunked` that is left here is refused.
     transfer, content = _applied(transfer), _applied(_listed(response, "Content-Encoding"))
+    if len(transfer) + len(content) > CODINGS_MAX:
+        raise UnknownCodingError(f"{len(transfer) + len(content)} codings, one in the other")
     for name in (*transfer, *content):
         if name not in _DECODERS:
             raise UnknownCodingError(name)

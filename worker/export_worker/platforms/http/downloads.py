@@ -5,15 +5,18 @@ sent to a host that the connection does not allow.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import aiohttp
 from yarl import URL
 
 from export_worker.contract.file_names import JSON_EXTENSIONS, MARKUP_EXTENSIONS, extension_of
+from export_worker.credentials import Redactor
+from export_worker.egress.allowed_hosts import AllowedHosts
 from export_worker.egress.connector import AddressRefusedError, origin
 from export_worker.errors import (
     DownloadForbiddenError,
@@ -33,7 +36,7 @@ from export_worker.platforms.http.client import (
 from export_worker.platforms.http.codings import CodingError, UnknownCodingError, codings_of, decoded
 from export_worker.platforms.http.direct_body import direct_body
 from export_worker.platforms.http.ranges import is_requested_range, range_headers, validator_of
-from export_worker.platforms.http.responses import HttpResponse, error_for, one_line
+from export_worker.platforms.http.responses import HttpResponse, error_for, excerpt_of_body, one_line
 from export_worker.platforms.http.urls import is_usable_url
 
 REDIRECTS_MAX = 5
@@ -47,6 +50,8 @@ EXPANSION_FREE_BYTES = 16 * 1024 * 1024
 _JSON_TYPES = frozenset(("application/json", "application/json5", "application/x-json", "text/json", "text/x-json"))
 _MARKUP_TYPES = frozenset(("application/xml", "text/html", "text/xml"))
 _SCRIPT_TYPES = frozenset(("application/javascript", "application/x-javascript", "text/javascript"))
+_LINK_SECRET = re.compile(r"(?i)sign|token|key|secret|credential|auth|policy|password")
+"""Parameters with which the links of object stores can be used by everyone who has them."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _URL_PUNCTUATION = "%:/?#[]@!$&'()*+,;=~"
 
@@ -76,8 +81,10 @@ class HttpDownload:
 
     @property
     def validator(self) -> str | None:
-        """Validator of the response, or None if the body is encoded; see `ranges.validator_of`."""
-        return None if self._codings else validator_of(self._response.headers)
+        """Validator of the response; see `ranges.validator_of`. None if the body is encoded, or if it has a secret."""
+        validator = None if self._codings else validator_of(self._response.headers)
+        # The record contains it, and it must be sent unchanged.
+        return None if validator is None or self._client.redactor.text(validator) != validator else validator
 
     @property
     def total_bytes(self) -> int | None:
@@ -160,7 +167,7 @@ class Downloader:
     Args:
         client: Client of the connection.
         auth: Provides the credential for the connection's own origin.
-        allow_hosts: Further hosts that a download may come from, each as `host` or `host:port`.
+        allow_hosts: Other hosts that a download may come from, each as `host:port`, or as `host` for all of its ports.
         file_content_types: Media types of error pages that this platform also sends with files.
     """
 
@@ -171,7 +178,7 @@ class Downloader:
         self._auth = auth
         self._own_origin = origin(client.base_url)
         self._file_content_types = frozenset(name.lower() for name in file_content_types)
-        self._allowed = frozenset(host.lower() for host in allow_hosts)
+        self._hosts = AllowedHosts(client.base_url, allow_hosts)
 
     @asynccontextmanager
     async def open(
@@ -249,11 +256,9 @@ class Downloader:
             raise DownloadForbiddenError(f"{self._label(before)}: {what}")
         if not is_usable_url(url):
             raise DownloadInvalidError(f"{self._label(before)}: a redirect to a URL that cannot be used")
-        _, host, port = origin(url)
-        if host != self._own_origin[1] and self._allowed.isdisjoint({host, f"{host}:{port}"}):
-            raise DownloadForbiddenError(
-                f"{self._label(url)}: {self._clean(host)} is neither the connection's host nor in allow_hosts"
-            )
+        refusal = self._hosts.refusal(url)
+        if refusal is not None:
+            raise DownloadForbiddenError(f"{self._label(url)}: {self._clean(refusal)}")
 
     async def _check(self, head: _Head, file_name: str, expected_status: int) -> None:
         """Raises an error unless the response is a file."""
@@ -283,12 +288,12 @@ class Downloader:
             # The credential was not sent to this host. So the link has expired, and the platform can issue another.
             return ResultMissingError(f"{head.label}: the link is refused (HTTP {status}){await self._excerpt(head)}")
         response = HttpResponse(head.label, status, head.response.headers, await self._beginning(head))
-        error = error_for(response, self._client.redactor)
+        error = error_for(response, _redactor_of(head.url, self._client.redactor))
         return error or DownloadInvalidError(f"{head.label}: HTTP {status} where a whole file was announced")
 
     async def _excerpt(self, head: _Head) -> str:
         """Returns an excerpt of the body, as the end of a message."""
-        excerpt = self._clean((await self._beginning(head)).decode(errors="replace"))
+        excerpt = excerpt_of_body(await self._beginning(head), _redactor_of(head.url, self._client.redactor))
         return f": {excerpt}" if excerpt else ""
 
     async def _beginning(self, head: _Head) -> bytes:
@@ -319,6 +324,11 @@ def _target(head: _Head) -> URL:
     if not usable:
         raise DownloadInvalidError(f"{head.label}: a redirect without a URL that can be used")
     return target
+
+
+def _redactor_of(url: URL, redactor: Redactor) -> Redactor:
+    """Returns a redactor that also masks the signature of a link. Its server may repeat the link in an error page."""
+    return redactor.extended(value for name, value in parse_qsl(url.raw_query_string) if _LINK_SECRET.search(name))
 
 
 def _media_type(response: aiohttp.ClientResponse) -> str:

@@ -22,9 +22,16 @@ from export_worker.errors import (
     PlatformThrottledError,
     PlatformUnavailableError,
 )
+from export_worker.platforms.http.pages import text_of
 
 RETRY_AFTER_MAX_S = 3600.0
 """Longest accepted Retry-After: a gateway that asks for a wait until next year must not block an export."""
+
+_QUOTED = re.compile(
+    r":?(?:\s|\\n)*\bb\\*['\"].*"  # bytes
+    r"|(?:(?<=reading:)|(?<=header:)|(?<=status line)) ['\"].*",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,22 @@ class HttpResponse:
 def one_line(text: str, redactor: Redactor, limit: int = EXCERPT_CHARACTERS) -> str:
     """Returns the text on one line, without control characters and known secrets, cut to `limit` characters."""
     return redactor.excerpt(text, limit)
+
+
+def excerpt_of_body(body: bytes, redactor: Redactor) -> str:
+    """Returns the beginning of a body as `one_line` does.
+
+    Any body may be cut: only its first bytes are read, and only what arrives in time.
+    """
+    return redactor.excerpt(text_of(body), is_cut=True)
+
+
+def without_quotes(text: str) -> str:
+    """Returns a message of aiohttp without what it quotes of a response.
+
+    aiohttp cuts what it quotes, so half of a secret may remain. It also quotes the rows of users.
+    """
+    return _QUOTED.sub("", text)
 
 
 def storable_text(value: Any, limit_chars: int) -> str | None:
@@ -152,6 +175,6 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
 
 
 def _message(response: HttpResponse, what: str, redactor: Redactor) -> str:
-    excerpt = one_line(response.body.decode(errors="replace"), redactor)
+    excerpt = excerpt_of_body(response.body, redactor)
     message = f"{response.call}: the response {what}"
     return f"{message}: {excerpt}" if excerpt else message

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from export_worker.credentials import Redactor
 from export_worker.errors import PlatformRefusedError
 from export_worker.platforms.http.client import SUBMIT_TIMEOUT_S, Auth, Call, HttpClient
-from export_worker.platforms.http.responses import error_for, one_line
+from export_worker.platforms.http.responses import error_for, excerpt_of_body
 from export_worker.platforms.sensorsdata.operations import GROUPS_PATH, SQL_V2_PATH, SQL_V3_PATH
 from export_worker.platforms.sensorsdata.settings import SensorsdataSettings
 from export_worker.platforms.sensorsdata.sql import EnvelopeLines, JsonLines, LineReader, TextLines
@@ -114,6 +114,6 @@ class SensorsdataApi:
             return {}
         value = await self._client.json(response)
         if isinstance(value, dict) and (value.get("error") or value.get("code") not in {None, 0, "SUCCESS"}):
-            excerpt = response.body.decode(errors="replace")
-            raise PlatformRefusedError(one_line(f"{call}: the response is an error: {excerpt}", self.redactor))
+            excerpt = excerpt_of_body(response.body, self.redactor)
+            raise PlatformRefusedError(f"{call}: the response is an error: {excerpt}")
         return value

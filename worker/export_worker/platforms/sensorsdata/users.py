@@ -13,7 +13,7 @@ from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
 from export_worker.platforms.http.bodies import read_error_page
 from export_worker.platforms.http.client import Auth, Call, HttpClient
 from export_worker.platforms.http.codings import CodingError, UnknownCodingError, body_of
-from export_worker.platforms.http.responses import HttpResponse, error_for, one_line
+from export_worker.platforms.http.responses import HttpResponse, error_for, excerpt_of_body, one_line
 from export_worker.platforms.sensorsdata.sql import LineReader, Listing, Row
 
 LINE_MAX_BYTES = 8 * 1024 * 1024
@@ -103,8 +103,8 @@ class QueryClient:
         error = error_for(HttpResponse(str(call), response.status, response.headers, body), self._client.redactor)
         if error is not None:
             raise error
-        text = body.decode(errors="replace")
-        raise DownloadInvalidError(one_line(f"{call}: HTML where rows were expected: {text}", self._client.redactor))
+        excerpt = excerpt_of_body(body, self._client.redactor)
+        raise DownloadInvalidError(f"{call}: HTML where rows were expected: {excerpt}")
 
 
 class UserList:
@@ -150,25 +150,25 @@ class UserList:
 
     def _lines_of(self, rows: list[Row]) -> bytes:
         columns, listing = self._spec.columns, self._spec.listing
-        for row in rows:
-            self._check_names(row)
-            self._check_order(listing.key_of(row))
+        for number, row in enumerate(rows, self._count + 1):
+            self._check_names(row, number)
+            self._check_order(listing.key_of(row), number)
         self._count += len(rows)
         selected = ([row.get(name) for name in columns] for row in rows)
         if self._spec.ndjson:
             return b"".join(json_line(dict(zip(columns, values, strict=True))) for values in selected)
         return b"".join(map(csv_line, selected))
 
-    def _check_names(self, row: Row) -> None:
+    def _check_names(self, row: Row, number: int) -> None:
         """Refuses a row in which a column has another name. A column that is left out is a NULL."""
         missing = [name for name in self._spec.listing.columns if name not in row]
         if missing and not row.keys() <= set(self._spec.listing.columns):
-            raise DownloadInvalidError(f"a row has no {missing[0]}, but columns that were not selected")
+            raise DownloadInvalidError(f"row {number} has no {missing[0]}, but columns that were not selected")
 
-    def _check_order(self, key: int) -> None:
+    def _check_order(self, key: int, number: int) -> None:
         """Checks that keys increase, if there are pages. Otherwise pages could skip or repeat users, or never end."""
         if self._spec.listing.page_rows and self._last_key is not None and key <= self._last_key:
-            raise DownloadInvalidError(f"the rows are not in the order of their keys: {key} after {self._last_key}")
+            raise DownloadInvalidError(f"the rows are not in the order of their keys: see row {number}")
         self._last_key = key
 
     def _has_more(self, page_rows: int) -> bool:

@@ -130,5 +130,5 @@ def parse_progress(value: Any, call: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise PlatformMalformedError(f"{call}: progress is no number")
     if value != FAILED and not 0 <= value <= DONE:
-        raise PlatformMalformedError(f"{call}: progress is {str(value)[:20]}, neither -1 nor between 0 and 100")
+        raise PlatformMalformedError(f"{call}: progress is a number that is neither -1 nor between 0 and 100")
     return float(value)

@@ -202,7 +202,8 @@ local function end_export()
     redis.call('PEXPIRE', index, args.retention_ms)
   end
   redis.call('HDEL', export, 'cancel')
-  for _, key in ipairs({export, timeline, dedupe}) do
+  local message = redis.call('HGET', export, 'message') or nil
+  for _, key in ipairs({export, timeline, dedupe, message}) do
     redis.call('PEXPIRE', key, args.retention_ms)
   end
 end

@@ -1,10 +1,14 @@
 """NATS JetStream: the stream acknowledges each event, and drops duplicates by the event's id."""
 
 from faststream.nats import NatsBroker
-from nats.js.errors import NotFoundError
+from nats.errors import MaxPayloadError
+from nats.js.errors import APIError, NotFoundError
 
-from export_worker.sinks.base import SinkNotFoundError
+from export_worker.sinks.base import EventTooLargeError, SinkNotFoundError
 from export_worker.sinks.brokers.sink import CONTENT_TYPE
+
+STREAM_MESSAGE_EXCEEDS_MAXIMUM = 10054
+"""The error code of JetStream for a message above `max_msg_size` of the stream."""
 
 
 class NatsLink:
@@ -23,7 +27,14 @@ class NatsLink:
     async def publish(self, event_id: str, event: bytes) -> None:
         """Publishes one event, and waits for the stream's acknowledgement."""
         headers = {"Nats-Msg-Id": event_id, "content-type": CONTENT_TYPE}
-        await self._broker.publish(event, self._subject, headers=headers, stream=self._stream, timeout=10)
+        try:
+            await self._broker.publish(event, self._subject, headers=headers, stream=self._stream, timeout=10)
+        except MaxPayloadError:
+            raise EventTooLargeError(f"nats takes only messages smaller than {len(event)} bytes") from None
+        except APIError as error:
+            if error.err_code != STREAM_MESSAGE_EXCEEDS_MAXIMUM:
+                raise
+            raise EventTooLargeError(f"{self._stream} takes only messages smaller than {len(event)} bytes") from None
 
     async def check_destination(self) -> None:
         """Checks that the stream stores the subject."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from export_worker.sinks.base import SinkError
+from export_worker.sinks.base import EventTooLargeError, SinkError
 
 CONNECT_TIMEOUT_S = 15.0
 PUBLISH_TIMEOUT_S = 15.0
@@ -51,6 +51,9 @@ class Broker:
         link = await self._started_link()
         try:
             await self._within(PUBLISH_TIMEOUT_S, link.publish(event_id, event.encode()))
+        except EventTooLargeError:
+            # The link still works, and other deliveries use it.
+            raise
         except SinkError:
             await self._drop(link)
             raise

@@ -21,6 +21,7 @@ from io import StringIO
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
+from export_worker.credentials import Redactor
 from export_worker.errors import TransformError
 from export_worker.transfer.transforms.row_count import last_record_end
 
@@ -55,9 +56,11 @@ class CsvTables:
     Args:
         names_if_empty: The names of the columns of a file without a header, which has no rows either. If there are
             none, such a file is refused.
+        redactor: Masks secrets in names of columns, which messages contain; None if no secret is known.
     """
 
-    def __init__(self, names_if_empty: Iterable[str] = ()) -> None:
+    def __init__(self, names_if_empty: Iterable[str] = (), redactor: Redactor | None = None) -> None:
+        self._redactor = redactor or Redactor()
         self.names: list[str] = []
         self._names_if_empty = list(names_if_empty)
         self._buffer = bytearray()
@@ -83,7 +86,7 @@ class CsvTables:
             self.names = self._names_if_empty
             return
         if not self.names:
-            self.names = _header(text, is_whole=True)
+            self.names = _header(text, self._redactor, is_whole=True)
         block = _parse(memoryview(text), self.names)
         if not block.is_closed:
             raise TransformError(f"the file ends within a quoted field of row {self._rows + block.rows}")
@@ -93,7 +96,7 @@ class CsvTables:
         with memoryview(self._buffer) as buffer:
             text = bytes(buffer[: self._wanted_bytes])
         if not self.names:
-            self.names = _header(text, is_whole=False)
+            self.names = _header(text, self._redactor, is_whole=False)
         for end in _record_ends(text):
             block = _parse(memoryview(text)[:end], self.names)
             if block.is_closed:
@@ -121,12 +124,13 @@ class CsvTables:
             yield TablePart(table, first_row)
 
 
-def shown(name: str) -> str:
-    """Returns a column's name for an error message, quoted and shortened: a header may contain anything."""
+def shown(name: str, redactor: Redactor) -> str:
+    """Returns a column's name for an error message, masked, quoted and shortened: a header may contain anything."""
+    name = redactor.excerpt(name, len(name))
     return repr(name if len(name) <= SHOWN_CHARACTERS else f"{name[:SHOWN_CHARACTERS]}…")
 
 
-def _header(text: bytes, *, is_whole: bool) -> list[str]:
+def _header(text: bytes, redactor: Redactor, *, is_whole: bool) -> list[str]:
     """Returns the names of the columns, read by Python's csv: Arrow needs the names before it can parse a row."""
     lines = StringIO(text.decode("utf-8", "ignore"), newline="")  # the last character may be incomplete
     try:
@@ -140,7 +144,9 @@ def _header(text: bytes, *, is_whole: bool) -> list[str]:
     seen = set[str]()
     for name in names:
         if name in seen:
-            raise TransformError(f"the header names the column {shown(name)} twice; Parquet needs distinct names")
+            raise TransformError(
+                f"the header names the column {shown(name, redactor)} twice; Parquet needs distinct names"
+            )
         seen.add(name)
     return names
 

@@ -30,6 +30,7 @@ from pyarrow import compute
 from pyarrow import parquet as arrow_parquet
 
 from export_worker.contract.output import ColumnType, Compression
+from export_worker.credentials import Redactor
 from export_worker.errors import TransformError
 from export_worker.transfer.transforms.csv_tables import CsvTables, TablePart, shown
 
@@ -58,6 +59,7 @@ class CsvToParquet:
         column_types: Types of the columns that are not text. Each column must be in the header.
         compression: Compression of the columns.
         null_values: Values that are null in a column with a type, beside the empty one.
+        redactor: Masks secrets in the names of columns, which messages contain; None if no secret is known.
     """
 
     def __init__(
@@ -65,11 +67,14 @@ class CsvToParquet:
         column_types: Mapping[str, ColumnType],
         compression: Compression = "none",
         null_values: Sequence[str] = (),
+        *,
+        redactor: Redactor | None = None,
     ) -> None:
+        self._redactor = redactor or Redactor()
         self._types = column_types
         self._compression = compression
         self._nulls = pa.array(["", *null_values], pa.string())
-        self._csv = CsvTables(names_if_empty=column_types)
+        self._csv = CsvTables(names_if_empty=column_types, redactor=self._redactor)
         self._output = _Output()
         self._writer: arrow_parquet.ParquetWriter | None = None
         self._tables: list[pa.Table] = []
@@ -116,9 +121,8 @@ class CsvToParquet:
         if self._writer is None:
             names = self._csv.names
             if unknown := sorted(self._types.keys() - set(names)):
-                raise TransformError(
-                    f"output.schema names the column {shown(unknown[0])}, which the header does not have"
-                )
+                name = shown(unknown[0], self._redactor)
+                raise TransformError(f"output.schema names the column {name}, which the header does not have")
             schema = pa.schema([(name, _ARROW_TYPES[self._types.get(name, "string")]) for name in names])
             file = pa.PythonFile(self._output, mode="w")
             self._writer = arrow_parquet.ParquetWriter(file, schema, compression=self._compression)
@@ -134,7 +138,10 @@ class CsvToParquet:
         except pa.ArrowInvalid:
             row = part.first_row + _first_invalid(values, field.type)
             kind = self._types[field.name]
-            message = f"row {row} (the header is row 1), column {shown(field.name)}: the value is not a valid {kind}"
+            message = (
+                f"row {row} (the header is row 1), column {shown(field.name, self._redactor)}: "
+                f"the value is not a valid {kind}"
+            )
             raise TransformError(message) from None
 
 
