@@ -23,8 +23,10 @@ from hypothesis import settings
 from export_worker.demo.processes import free_port, redis_binary
 from export_worker.redis.client import close_redis, open_redis
 from support import command_forks, golden_files, redis_choice, s3_server, secret_canaries
+from support.rclone_server import rclone_server
 from support.redis_clock import MovableRedis, run_movable_redis
 from support.seaweed_server import seaweed_server
+from support.swift_server import swift_server
 
 # The tests start hundreds of processes. Without bytecode on the disk, each of them compiles a thousand modules again.
 sys.dont_write_bytecode = False
@@ -132,6 +134,21 @@ def seaweed_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with seaweed_server(tmp_path_factory.mktemp("seaweedfs")) as url, secret_canaries.aws_credentials():
         yield url
         secret_canaries.search_s3(url)
+
+
+@pytest.fixture(scope="session")
+def rclone_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of rclone's S3 server for this test process. boto3's credential chain finds the canaries."""
+    with rclone_server(tmp_path_factory.mktemp("rclone")) as url, secret_canaries.aws_credentials():
+        yield url
+        secret_canaries.search_s3(url)
+
+
+@pytest.fixture(scope="session")
+def swift_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of Swift for this test process. Its user has the credentials of `swift_server`."""
+    with swift_server(tmp_path_factory.mktemp("swift")) as url:
+        yield url
 
 
 @pytest.fixture(scope="session", autouse=True)

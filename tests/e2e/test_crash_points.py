@@ -6,12 +6,10 @@ an effect is.
 
 import asyncio
 import json
-import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -26,11 +24,10 @@ from export_worker.simulator.server import Simulator
 from export_worker.simulator.world import SimulatorSettings, World
 from export_worker.wiring.secrets import build_redactor
 from export_worker.wiring.worker import open_runtime
-from support import crash_worker, leftovers, s3_server, secret_canaries
+from support import leftovers, s3_server, secret_canaries
+from support.crashes import TIMEOUT_S, crashing_worker, killed_at
 from support.worker_site import FAST_POLL, Site
 
-TIMEOUT_S = 120.0
-"""Detects a hang: even a slow machine needs less."""
 CONCURRENT_EXPORTS = 12
 """Exports that run at the same time. They spend most of their time waiting for a lease to end."""
 SETTINGS = SimulatorSettings(
@@ -102,45 +99,6 @@ def lab(redis_url: str, s3_url: str, outputs: Path) -> Iterator[Lab]:
     """The servers for all exports of one test."""
     with s3_server.s3_client(s3_url) as client:
         yield Lab(redis_url, s3_url, outputs, client, asyncio.Semaphore(CONCURRENT_EXPORTS))
-
-
-@asynccontextmanager
-async def crashing_worker(site: Site, point: str, log: Path) -> AsyncIterator[ForkServerProcess]:
-    """Starts a worker process that kills itself at one point. It is killed at the end in any case."""
-    # Without the sweep of uploads: it runs at intervals, and its effects look like those of a resumed transfer.
-    environment = site.environment() | {"EXPORT_S3__SWEEP_UPLOADS": "false"}
-    process = crash_worker.FORKS.Process(
-        target=crash_worker.main, args=(environment, point, log, log.with_suffix(".log")), daemon=True
-    )
-    await asyncio.to_thread(process.start)
-    try:
-        yield process
-    finally:
-        process.kill()
-        await ended(process)
-
-
-async def ended(process: ForkServerProcess) -> None:
-    """Waits for a process without a thread, since many processes are waited for at the same time."""
-    exited = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(process.sentinel, exited.set)
-    try:
-        await exited.wait()
-    finally:
-        loop.remove_reader(process.sentinel)
-    process.join()
-
-
-async def killed_at(site: Site, point: str) -> bool:
-    """Runs a worker until it has killed itself. Returns False if it never reached the point."""
-    async with crashing_worker(site, point, site.outputs / f"crash-{uuid4().hex}") as process:
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                await ended(process)
-        except TimeoutError:
-            return False
-        return process.exitcode == -signal.SIGKILL
 
 
 @asynccontextmanager

@@ -359,3 +359,29 @@ def test_settings_of_a_connection_define_the_hosts_that_it_may_reach() -> None:
     )
     reach = settings.address_policy()
     assert [reach.allows_host(host) for host in ("op.example.cn", "127.0.0.1", "cdn.cn")] == [True, True, False]
+
+
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+async def test_line_end_in_an_aws_key_is_named_and_masked(site: Site, name: str) -> None:
+    ran, found = await doctor(site, **{name: f"{secret_canaries.AWS_ENVIRONMENT[name]}\n"})
+    assert ran.status == 2
+    (finding,) = found["s3"]
+    assert "begins or ends with a blank or a line end" in finding["says"]
+
+
+async def test_what_libraries_log_is_masked(site: Site) -> None:
+    """aiokafka logs the address of a broker that it cannot reach. The setting of the address is a secret."""
+    broker = f"127.0.0.1:{free_port()}"
+    site.settings = {"sinks": {"k": {"type": "broker", "broker": "kafka", "url": broker, "destination": "events"}}}
+    ran, _ = await doctor(site)
+    assert "aiokafka" in ran.stderr
+    assert broker not in ran.stdout + ran.stderr
+
+
+async def test_output_of_a_credential_process_is_not_printed(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "aws-config"
+    file.write_text('[default]\ncredential_process = sh -c "echo canary-of-the-process >&2; exit 1"\n')
+    keys = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+    ran, found = await doctor(site, AWS_CONFIG_FILE=str(file), **keys)
+    assert "Error when retrieving credentials from custom-process" in found["s3"][0]["says"]
+    assert "canary-of-the-process" not in ran.stdout + ran.stderr

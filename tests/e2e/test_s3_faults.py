@@ -177,3 +177,20 @@ def fail_once(number: int, fault: Refusal | Lost) -> s3_server.Rule:
         return fault if seen == number + 1 else None
 
     return rule
+
+
+@pytest.mark.parametrize("status", [405, 501])
+async def test_export_succeeds_on_a_store_that_cannot_abort_uploads(
+    site: Site, world: World, proxy: S3Proxy, status: int
+) -> None:
+    """The download of a file that cannot be resumed breaks, and its upload remains."""
+    proxy.rule = lambda call: Refusal(status, "MethodNotAllowed") if call.name == "abort_multipart_upload" else None
+    world.scenario = world.scenario.model_copy(update={"file_bytes": 20 * MIB, "validator": "none"})
+    world.faults.add(Fault(on="download", fault="cut", after_bytes=18 * MIB))
+    proxied = replace(site, s3_url=proxy.endpoint_url)
+    async with worker_site.worker(proxied):
+        ended = await worker_site.export(proxied, json.dumps({"connection": "gio", "export": SEGMENT}))
+    assert ended.phase is Phase.SUCCEEDED, ended.error
+    assert ended.objects[0].bytes == 20 * MIB
+    assert "abort_multipart_upload" in proxy.names()
+    assert len(site.open_uploads()) == 1

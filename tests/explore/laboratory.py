@@ -33,6 +33,7 @@ from explore.world import Services, World
 from export_worker.demo.processes import redis_binary
 from export_worker.redis.scripts import Script
 from export_worker.s3.client import build_client
+from export_worker.s3.endpoints import Endpoint
 from export_worker.sinks import dispatcher
 from export_worker.transfer import part_sizes
 from export_worker.worker.claim_loop import ClaimLoop
@@ -112,7 +113,7 @@ def opened(redis_url: str, mutate: Mutation = lambda _, source: source) -> Itera
         redis: Any = Redis.from_url(redis_url)
         stack.callback(redis.close)
         executor = stack.enter_context(CountingExecutor())
-        client: Any = build_client("us-east-1", "http://s3.invalid", 16)
+        client: Any = build_client(Endpoint("us-east-1", "http://s3.invalid"), 16)
         for operation in S3_OPERATIONS:
             client.meta.events.register_first(f"before-send.s3.{operation}", s3_point)
         client.meta.events.register("before-send.s3", s3_answer)

@@ -18,6 +18,8 @@ from uuid import uuid4
 import pytest
 
 from export_worker.s3.client import CallLimits, S3Client, build_client
+from export_worker.s3.endpoints import Endpoint
+from support.certificates import Certificate
 
 REGION = "us-east-1"
 
@@ -60,7 +62,7 @@ def s3_credentials() -> Iterator[None]:
 @contextmanager
 def s3_client(endpoint_url: str, *, attempts: int = 2) -> Iterator[S3Client]:
     """Yields a client that is built as the worker builds it."""
-    client = build_client(REGION, endpoint_url, 16, limits=CallLimits(attempts=attempts))
+    client = build_client(Endpoint(REGION, endpoint_url), 16, limits=CallLimits(attempts=attempts))
     yield client
     client.close()
 
@@ -171,6 +173,7 @@ class S3Proxy:
         dropped: Headers (lower case) that are not forwarded, as if the store did not know them.
         clock_ahead_s: How far the store's clock is ahead of the clients'. Like S3, the store refuses a request whose
             time differs by more than 15 minutes.
+        skew_refusal: How it refuses such a request.
         endpoint_url: Endpoint of the proxy.
     """
 
@@ -179,11 +182,12 @@ class S3Proxy:
     calls: list[Call] = field(default_factory=list)
     dropped: frozenset[str] = frozenset()
     clock_ahead_s: float = 0.0
+    skew_refusal: Refusal = Refusal(403, "RequestTimeTooSkewed")
     endpoint_url: str = ""
 
     def action(self, call: Call) -> Action | None:
         """Returns what the proxy does with a call."""
-        return Refusal(403, "RequestTimeTooSkewed") if abs(self.clock_ahead_s) > SKEW_MAX_S else self.rule(call)
+        return self.skew_refusal if abs(self.clock_ahead_s) > SKEW_MAX_S else self.rule(call)
 
     def reset(self) -> None:
         """Clears the calls and removes the rule."""
@@ -196,15 +200,17 @@ class S3Proxy:
 
 
 @contextmanager
-def s3_proxy(upstream: str) -> Iterator[S3Proxy]:
-    """Yields a running proxy in front of a server."""
+def s3_proxy(upstream: str, tls: Certificate | None = None) -> Iterator[S3Proxy]:
+    """Yields a running proxy in front of a server, over TLS if there is a certificate."""
     proxy = S3Proxy(upstream)
 
     class Handler(_Handler):
         settings = proxy
 
     with _Server(("127.0.0.1", 0), Handler) as server:
-        proxy.endpoint_url = f"http://127.0.0.1:{server.server_port}"
+        proxy.endpoint_url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
+        if tls is not None:
+            server.socket = tls.server().wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

@@ -16,6 +16,7 @@ from export_worker.lifecycle.decisions import Policy
 from export_worker.lifecycle.observations import OperationFailed, Polled, RemoteFile, Submitted
 from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.s3.client import CallLimits, build_client
+from export_worker.s3.endpoints import Endpoint
 from export_worker.s3.store import S3Store
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument
 from export_worker.transfer.engine import TransferEngine
@@ -100,7 +101,7 @@ def export_writer(
         template: Template of the keys.
     """
     with ThreadPoolExecutor(2) as executor:
-        client = build_client(s3_server.REGION, s3_url, 2, limits=CallLimits(attempts=attempts))
+        client = build_client(Endpoint(s3_server.REGION, s3_url), 2, limits=CallLimits(attempts=attempts))
         yield ExportWriter(TransferEngine(S3Store(client, executor), memory_bytes=2**25), Layout(bucket, "", template))
         client.close()
 

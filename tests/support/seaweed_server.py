@@ -17,6 +17,8 @@ from export_worker.demo.processes import free_port
 from support.secret_canaries import AWS_ACCESS_KEY, AWS_SECRET_KEY
 from support.store_process import store_process
 
+DOMAIN = "s3.test"
+"""A host name with a bucket and a dot before it names this bucket."""
 _SERVICES = ("master", "volume", "filer", "s3")
 _PROGRAM = Path(sys.executable).with_name("weed")
 
@@ -50,6 +52,7 @@ def _options(root: Path, ports: dict[str, int]) -> list[str]:
         "filer.localSocket": root / "filer.sock",
         "s3": "true",
         "s3.config": users,
+        "s3.domainName": DOMAIN,
         "s3.iam": "false",
         "s3.localSocket": root / "s3.sock",
         "s3.port.iceberg": 0,

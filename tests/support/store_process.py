@@ -37,6 +37,8 @@ def store_process(module: str, directory: Path, access_key: str, secret_key: str
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
+            # A signal to the group of the tests does not reach it: it would leave the store behind.
+            start_new_session=True,
         ) as process,
     ):
         assert process.stdin is not None

@@ -16,9 +16,15 @@ from pathlib import Path
 import pytest
 
 from export_worker.demo.processes import START_TIMEOUT_S, free_port
+from support import secret_canaries
 from support.store_process import store_process
 
 ACCESS_KEY, SECRET_KEY = "test:tester", "swift-secret-key"
+AWS_ENVIRONMENT = secret_canaries.AWS_ENVIRONMENT | {
+    "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+    "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+}
+"""The variables in which boto3's credential chain finds these credentials, and none of this machine."""
 STORES = ("account", "container", "object")
 """The servers behind the proxy; each has a ring file of its name."""
 

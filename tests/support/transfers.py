@@ -16,7 +16,7 @@ def progress_of_one_file() -> TransferProgress:
 
 def idle_callbacks() -> TransferCallbacks:
     """Returns callbacks that save nothing and open no file."""
-    return TransferCallbacks(_open_file, _on_progress, _on_file_stored, _on_upload_changed)
+    return TransferCallbacks(_open_file, _on_progress, _on_file_stored, _on_upload_changed, _on_parts_sent)
 
 
 def _open_file(file: RemoteFile, resume_point: ResumePoint | None) -> AbstractAsyncContextManager[Download]:
@@ -32,4 +32,8 @@ async def _on_file_stored(stored: ManifestObject) -> None:
 
 
 async def _on_upload_changed(upload: ResumableUpload | None, note: str | None) -> None:
+    """Does nothing."""
+
+
+async def _on_parts_sent(upload: ResumableUpload) -> None:
     """Does nothing."""

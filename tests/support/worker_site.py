@@ -8,10 +8,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
+import boto3
+import botocore.session
 from blockbuster import blockbuster_ctx
 
 from export_producers.client import ExportQueue
@@ -19,7 +22,6 @@ from export_worker.config import Config
 from export_worker.contract.event import Event
 from export_worker.contract.status import Status
 from export_worker.redis.client import close_redis, open_redis
-from export_worker.s3.sessions import process_session
 from export_worker.wiring.secrets import build_redactor
 from export_worker.wiring.worker import open_runtime
 from support import command_forks, secret_canaries
@@ -41,6 +43,7 @@ class Site:
     outputs: Path
     connection: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    aws_environment: dict[str, str] = field(default_factory=lambda: secret_canaries.AWS_ENVIRONMENT)
 
     @property
     def stream(self) -> str:
@@ -76,15 +79,18 @@ class Site:
     def environment(self) -> dict[str, str]:
         """Returns the environment of a process. The variables contain the whole configuration, so no file is needed."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("EXPORT_")}
-        return inherited | secret_canaries.AWS_ENVIRONMENT | dict(_variables("EXPORT", self.tree()))
+        return inherited | self.aws_environment | dict(_variables("EXPORT", self.tree()))
 
     def queue(self) -> ExportQueue:
         """Returns a client that enqueues exports."""
         return ExportQueue(self.redis_url, namespace=self.namespace, connections=self.config().platforms())
 
     def s3(self) -> Any:
-        """Returns a boto3 client of the S3 server."""
-        return process_session().client("s3", endpoint_url=self.s3_url, region_name="us-east-1")
+        """Returns a boto3 client of the S3 server. Uses no code of the worker, whose calls must not block the loop."""
+        session = botocore.session.Session()
+        session.register_component("data_loader", _service_models())
+        shared = boto3.session.Session(botocore_session=session)
+        return shared.client("s3", endpoint_url=self.s3_url, region_name="us-east-1")
 
     def objects(self) -> dict[str, bytes]:
         """Returns the contents of all objects in the bucket, by key."""
@@ -177,6 +183,12 @@ class Running:
     def until_logged(self, text: str, timeout_s: float = 60.0) -> None:
         """Waits until the output contains a text."""
         wait_until(lambda: text in self.log.read_text(encoding="utf-8"), timeout_s, f"{text!r} in {self.log}")
+
+
+@cache
+def _service_models() -> Any:
+    """Returns a reader of botocore's service models. Reading them takes longer than most calls of a test."""
+    return botocore.session.Session().get_component("data_loader")
 
 
 def memory_mib(pid: int, field: str) -> float:

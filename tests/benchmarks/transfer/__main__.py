@@ -48,6 +48,7 @@ class Case:
         at_once: The number of files that are moved concurrently.
         framing: How the source marks the end of a file.
         tls: Whether source and sink use TLS.
+        sink: `sink`, or `plain-sink`, which returns no checksums.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Case:
     at_once: int = 1
     framing: str = "length"
     tls: bool = False
+    sink: str = "sink"
 
 
 CASES = {
@@ -66,6 +68,8 @@ CASES = {
     "eight-unknown": Case("eight files at once, unknown length", GIB // 8, files=8, at_once=8, framing="chunked"),
     "eight-tls": Case("eight files at once, TLS on both sides", GIB // 8, files=8, at_once=8, tls=True),
     "unknown-tls": Case("one file, unknown length, TLS on both sides", GIB, framing="chunked", tls=True),
+    "unconfirmed": Case("one file, a store that returns no checksums", GIB, sink="plain-sink"),
+    "unconfirmed-tls": Case("one file, TLS, a store that returns no checksums", GIB, tls=True, sink="plain-sink"),
     "small": Case("500 files of 100 KiB, 16 at once", 100 * 1024, files=500, at_once=16),
 }
 DEFAULT_CASES = ["known", "unknown", "eight", "tls", "small"]
@@ -140,7 +144,7 @@ def compare(case: Case, movers: dict[str, str], runs: int) -> dict[str, list[dic
         tls = certificate(folder) if case.tls else None
         key = str(tls.path_with_key) if tls else None
         source = stack.enter_context(running("source", key))
-        endpoint = stack.enter_context(running("sink", key))
+        endpoint = stack.enter_context(running(case.sink, key))
         workload = Workload(
             source=f"{source}/a.csv?bytes={case.bytes}&framing={case.framing}",
             endpoint=endpoint,

@@ -99,6 +99,7 @@ def export_worker_engine(workload: Workload, design: str = "direct") -> Meter:
     from export_worker.platforms.http.downloads import Downloader
     from export_worker.platforms.settings import ConnectionSettings
     from export_worker.s3.client import build_client
+    from export_worker.s3.endpoints import Endpoint
     from export_worker.s3.objects import Target
     from export_worker.s3.store import S3Store
     from export_worker.transfer.engine import ReadOptions, TransferEngine
@@ -112,9 +113,10 @@ def export_worker_engine(workload: Workload, design: str = "direct") -> Meter:
         http = HttpClient("bench", base_url, Redactor(), address_policy=settings.address_policy())
         downloader = Downloader(http, StaticAuth(authorization("Token", "t")), ())
         with ThreadPoolExecutor(threads) as executor:
-            client = build_client(REGION, workload.endpoint, threads)
+            client = build_client(Endpoint(REGION, workload.endpoint), threads)
             client.put_object(Bucket=BUCKET, Key="warm", Body=b"")
-            engine = TransferEngine(S3Store(client, executor), memory_bytes=workload.at_once * 5 * PART_BYTES)
+            store = S3Store(client, executor, integrity="always" if design == "always" else "auto")
+            engine = TransferEngine(store, memory_bytes=workload.at_once * 5 * PART_BYTES)
 
             @asynccontextmanager
             async def opened() -> AsyncIterator[Download]:
@@ -123,7 +125,7 @@ def export_worker_engine(workload: Workload, design: str = "direct") -> Meter:
                         yield answer
                     return
                 async with downloader.open(URL(workload.source, encoded=True), "a.csv") as download:
-                    yield download if design == "direct" else Pieces(download)
+                    yield download if design in {"direct", "always"} else Pieces(download)
 
             async def move(key: str) -> None:
                 async with opened() as download:
@@ -318,6 +320,7 @@ DESIGNS: dict[str, Callable[[Workload], Meter]] = {
     "pieces": partial(export_worker_engine, design="pieces"),
     "direct": export_worker_engine,
     "thread": partial(export_worker_engine, design="thread"),
+    "always": partial(export_worker_engine, design="always"),
 }
 MOVERS: dict[str, Callable[[Workload], Meter]] = {
     "export-worker": export_worker_engine,

@@ -1,8 +1,8 @@
 """A source and a sink that are faster than any mover: the source sends pages of one file, the sink discards all bytes.
 
 Over plain HTTP neither copies a body: the source uses sendfile, and the sink uses MSG_TRUNC, with which the kernel
-drops received bytes. Over TLS both process every byte. Run as `python servers.py source|sink [CERTIFICATE]`: it prints
-its port, and exits at the end of its standard input. It needs only Python and Linux.
+drops received bytes. Over TLS both process every byte. Run as `python servers.py ROLE [CERTIFICATE]`: it prints its
+port, and exits at the end of its standard input. It needs only Python and Linux.
 """
 
 import itertools
@@ -23,12 +23,15 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 BLOCK_BYTES = 32 * 2**20
 """The size of the source's file. A longer body repeats it."""
 PIECE_BYTES = 1 << 20
+ETAG = '"0123456789abcdef0123456789abcdef"'
 Head = dict[str, str]
 Handler = Callable[[socket.socket, BinaryIO, str, str, Head], bool]
 
 _uploads = itertools.count(1)
 _stored: defaultdict[str, int] = defaultdict(int)
 """The number of received bytes for each key, of complete or incomplete objects. Some movers read it at the end."""
+_metadata: dict[str, list[str]] = {}
+"""The headers with the metadata of each key."""
 
 
 def read_head(stream: BinaryIO) -> tuple[str, str, Head] | None:
@@ -133,8 +136,12 @@ def _drop_in_stream(stream: BinaryIO, length: int, buffer: memoryview) -> None:
         length -= stream.readinto(buffer[:length])  # type: ignore[attr-defined]  # a BufferedReader has it
 
 
-def sink() -> Handler:
-    """Returns a handler with the part of S3 that uploads need. It answers with the checksum of the request."""
+def sink(*, returns_checksums: bool) -> Handler:
+    """Returns a handler with the part of S3 that uploads need.
+
+    Args:
+        returns_checksums: It answers with the checksum of the request.
+    """
     buffers = threading.local()
 
     def handle(connection: socket.socket, stream: BinaryIO, method: str, target: str, fields: Head) -> bool:
@@ -146,7 +153,8 @@ def sink() -> Handler:
             drop_chunks(connection, stream, buffers.buffer)
         else:
             drop(connection, stream, int(fields.get("content-length", "0")), buffers.buffer)
-        connection.sendall(_answer(method, urlsplit(target), fields))
+        seen = fields if returns_checksums else {name: fields[name] for name in fields if "checksum" not in name}
+        connection.sendall(_answer(method, urlsplit(target), seen))
         return True
 
     return handle
@@ -154,10 +162,15 @@ def sink() -> Handler:
 
 def _answer(method: str, target: SplitResult, fields: Head) -> bytes:
     status, body, query = "200 OK", "", target.query
+    if method in {"PUT", "POST"} and "uploadId" not in query:
+        _stored[target.path] = 0
+        _metadata[target.path] = [
+            f"{name}: {value}" for name, value in fields.items() if name.startswith("x-amz-meta-")
+        ]
     if method == "PUT":
         _stored[target.path] += int(fields.get("x-amz-decoded-content-length", fields.get("content-length", "0")))
     if method == "POST" and "uploadId" in query:
-        body = '<CompleteMultipartUploadResult><ETag>"0"</ETag></CompleteMultipartUploadResult>'
+        body = f"<CompleteMultipartUploadResult><ETag>{ETAG}</ETag></CompleteMultipartUploadResult>"
     elif method == "POST":
         name = "InitiateMultipartUploadResult"
         body = f"<{name}><Bucket>b</Bucket><Key>k</Key><UploadId>{next(_uploads)}</UploadId></{name}>"
@@ -166,8 +179,11 @@ def _answer(method: str, target: SplitResult, fields: Head) -> bytes:
     elif method == "GET" or not _stored.get(target.path):
         status = "200 OK" if method == "PUT" else "404 Not Found"
     checksums = [f"{name}: {value}" for name, value in fields.items() if name.startswith("x-amz-checksum-")]
-    head = ['ETag: "0123456789abcdef0123456789abcdef"', "Content-Type: application/xml", *checksums]
-    length = _stored.get(target.path, 0) if method == "HEAD" else len(body)
+    head = [f"ETag: {ETAG}", "Content-Type: application/xml", *checksums]
+    length = len(body)
+    if method == "HEAD":
+        length = _stored.get(target.path, 0)
+        head += _metadata.get(target.path, [])
     head.append("Last-Modified: Sun, 22 Nov 2026 03:00:00 GMT")
     return "\r\n".join([f"HTTP/1.1 {status}", *head, f"Content-Length: {length}", "", body]).encode()
 
@@ -187,7 +203,7 @@ def running(role: str, certificate: str | None = None) -> Iterator[str]:
     """Starts a source or a sink as a separate process, and yields its URL.
 
     Args:
-        role: `source` or `sink`.
+        role: `source`, `sink`, or `plain-sink`, which returns no checksums.
         certificate: The path of a file with certificate and key; None for plain HTTP.
     """
     command = [sys.executable, __file__, role, *([certificate] if certificate else [])]
@@ -200,7 +216,8 @@ def running(role: str, certificate: str | None = None) -> Iterator[str]:
 
 def main() -> None:
     """Serves until the end of standard input."""
-    handler = source(Block()) if sys.argv[1] == "source" else sink()
+    role = sys.argv[1]
+    handler = source(Block()) if role == "source" else sink(returns_checksums=role == "sink")
     context = None
     if len(sys.argv) > 2:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

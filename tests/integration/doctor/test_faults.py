@@ -5,6 +5,7 @@ It reports each failure soon, keeps its earlier findings, and removes its bucket
 
 import asyncio
 import json
+import logging
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -20,12 +21,13 @@ from export_worker.contract.redis_keys import Keys
 from export_worker.demo.processes import child, free_port, redis_binary, wait_until_listening
 from export_worker.doctor.finding import Finding
 from export_worker.doctor.redis import check_redis
-from export_worker.doctor.s3 import check_s3
+from export_worker.doctor.s3 import TransferTraits, check_s3
 from export_worker.redis.client import close_redis, open_redis
 from export_worker.s3.client import CallLimits, build_client
+from export_worker.s3.endpoints import Endpoint
 from support import certificates, s3_server, secret_canaries
 from support.misbehaving_server import HTML, answering, http
-from support.s3_server import Altered, Call, Refusal, S3Proxy
+from support.s3_server import Altered, Call, Refusal, Rewritten, S3Proxy
 
 
 @pytest.fixture
@@ -39,9 +41,15 @@ def bucket(endpoint: str) -> Iterator[str]:
         assert "Uploads" not in plain.list_multipart_uploads(Bucket=name)
 
 
+READ_TIMEOUT_S = 2.0
+"""Enough for parts of some MiB on a busy machine."""
+
+
 @contextmanager
 def client_with_short_timeout(url: str) -> Iterator[Any]:
-    client = build_client(s3_server.REGION, url, 1, limits=CallLimits(attempts=1, read_timeout_s=0.2))
+    client = build_client(
+        Endpoint(s3_server.REGION, url), 1, limits=CallLimits(attempts=1, read_timeout_s=READ_TIMEOUT_S)
+    )
     yield client
     client.close()
 
@@ -90,13 +98,27 @@ async def test_certificate_of_an_unknown_authority_is_reported(endpoint: str, tm
 
 
 @pytest.mark.parametrize(("ahead_s", "named"), [(3600.0, "behind"), (-1200.0, "ahead of")])
+@pytest.mark.parametrize("refusal", [Refusal(403, "RequestTimeTooSkewed"), Refusal(400, "AccessDenied")], ids=str)
 async def test_skewed_clock_is_reported_with_its_seconds(
-    proxy: S3Proxy, bucket: str, ahead_s: float, named: str
+    proxy: S3Proxy, bucket: str, ahead_s: float, named: str, refusal: Refusal
 ) -> None:
-    proxy.clock_ahead_s = ahead_s
+    """The second refusal is the one of rclone for a clock that is behind."""
+    proxy.clock_ahead_s, proxy.skew_refusal = ahead_s, refusal
     (found,) = await s3_findings(proxy.endpoint_url, bucket)
     assert f" s {named} the clock of S3" in found.says
     assert (found.fix, found.status) == ("synchronize the clock of this machine", 4)
+
+
+@pytest.mark.parametrize(("ahead_s", "named"), [(300.0, "behind"), (-200.0, "ahead of"), (0.0, None)])
+async def test_clock_that_is_wrong_but_accepted_gets_a_warning(
+    proxy: S3Proxy, bucket: str, ahead_s: float, named: str | None
+) -> None:
+    proxy.clock_ahead_s = ahead_s
+    found = await s3_findings(proxy.endpoint_url, bucket)
+    about = [finding for finding in found if "the clock of S3" in finding.says]
+    assert [finding.level for finding in about] == ([] if named is None else ["warning"])
+    assert all(f" s {named} the clock of S3" in finding.says for finding in about)
+    assert errors(found) == []
 
 
 CALLS = {
@@ -139,11 +161,12 @@ async def test_failing_conditional_write_is_not_reported_as_unsupported(
     assert [code in finding.says for finding in errors(found)] == [True]
 
 
-async def test_store_without_conditional_writes_is_an_error(proxy: S3Proxy, bucket: str) -> None:
+async def test_store_without_conditional_writes_is_an_error_if_keys_are_not_unique(proxy: S3Proxy, bucket: str) -> None:
     proxy.rule = lambda came: Refusal(501, "NotImplemented") if "if-none-match" in came.headers else None
-    first, second = errors(await s3_findings(proxy.endpoint_url, bucket))
+    with client_with_short_timeout(proxy.endpoint_url) as client:
+        first, second = errors(await check_s3(client, bucket, "p/", TransferTraits(has_unique_keys=False)))
     assert first.says == "If-None-Match is not supported for single objects (NotImplemented), so transfers fail"
-    assert "complete_multipart_upload" in second.says
+    assert second.says == "If-None-Match is not supported for multipart uploads (NotImplemented), so transfers fail"
 
 
 async def test_store_that_ignores_conditions_of_uploads_gets_a_warning(proxy: S3Proxy, bucket: str) -> None:
@@ -180,7 +203,7 @@ async def test_free_key_that_is_answered_with_403_is_an_error(proxy: S3Proxy, bu
 async def test_store_that_does_not_answer_the_last_call_keeps_all_earlier_findings(proxy: S3Proxy, bucket: str) -> None:
     def rule(call: Call) -> None:
         if "lifecycle" in call.query:
-            time.sleep(0.4)
+            time.sleep(READ_TIMEOUT_S + 1)
 
     proxy.rule = rule
     *others, last = await s3_findings(proxy.endpoint_url, bucket)
@@ -194,13 +217,53 @@ async def test_scratch_objects_that_cannot_be_removed_are_reported(proxy: S3Prox
     proxy.rule = lambda call: Refusal(403, "AccessDenied") if call.method == "DELETE" else None
     *_, refused, left = await s3_findings(proxy.endpoint_url, bucket)
     assert "abort_multipart_upload" in refused.says
-    assert "3 scratch object(s) or upload(s) could not be removed from p/export-worker-doctor/" in left.says
+    assert "4 scratch object(s) or upload(s) could not be removed from p/export-worker-doctor/" in left.says
+
+
+@pytest.mark.parametrize("status", [405, 501])
+async def test_store_that_cannot_abort_uploads_gets_a_warning_and_keeps_none(
+    proxy: S3Proxy, bucket: str, status: int
+) -> None:
+    proxy.rule = lambda call: Refusal(status, "MethodNotAllowed") if call.name == "abort_multipart_upload" else None
+    found = await s3_findings(proxy.endpoint_url, bucket)
+    assert errors(found) == []
+    (about,) = [finding for finding in found if "cannot be aborted" in finding.says]
+    assert (about.level, "AbortIncompleteMultipartUpload" in about.fix) == ("warning", True)
+
+
+async def test_upload_is_completed_with_every_part_that_was_sent(proxy: S3Proxy, bucket: str) -> None:
+    """Ceph and rclone refuse an upload that leaves a part out."""
+    sent: dict[str, set[str]] = {}
+
+    def rule(call: Call) -> None:
+        if call.name == "upload_part":
+            sent.setdefault(call.query["uploadId"][0], set()).update(call.query["partNumber"])
+
+    proxy.rule = rule
+    assert errors(await s3_findings(proxy.endpoint_url, bucket)) == []
+    assert sorted(map(sorted, sent.values())) == [["1"], ["1"], ["1", "2", "3"]]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "by"),
+    [(rb"<Size>\d+</Size>", b"<Size>1</Size>"), (rb"<ETag>.*?</ETag>", b"<ETag>x</ETag>"), (rb"<Part>.*</Part>", b"")],
+    ids=["size", "ETag", "no part"],
+)
+async def test_store_that_lists_parts_otherwise_than_sent_is_reported(
+    proxy: S3Proxy, bucket: str, pattern: bytes, by: bytes
+) -> None:
+    proxy.rule = lambda call: Rewritten(b"(?s)" + pattern, by) if call.name == "list_parts" else None
+    found = await s3_findings(proxy.endpoint_url, bucket)
+    assert errors(found) == []
+    (about,) = [finding for finding in found if "interrupted transfers" in finding.says]
+    assert (about.level, "restart" in about.says) == ("warning", True)
 
 
 def test_services_that_do_not_answer_are_checked_at_the_same_time(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, outputs: Path
 ) -> None:
     """Connections, and S3 with as many storage settings, are checked at the same time. Each has a finding."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # doctor replaces them
     monkeypatch.setattr("export_worker.wiring.storage.CHECK_READ_TIMEOUT_S", 1.0)
     monkeypatch.setattr("export_worker.doctor.connections.CHECK_TIMEOUT_S", 2.0)
     with socket.create_server(("127.0.0.1", 0), backlog=200) as silent:  # it accepts connections, and reads nothing

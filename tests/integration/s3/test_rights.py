@@ -9,6 +9,7 @@ import pytest
 
 from export_worker.doctor.s3 import check_s3
 from export_worker.s3.client import CallLimits, S3Client, build_client
+from export_worker.s3.endpoints import Endpoint
 from export_worker.s3.objects import Target
 from export_worker.s3.settings import StorageSettings
 from export_worker.s3.store import S3Store
@@ -23,7 +24,9 @@ SETTINGS = StorageSettings(server_side_encryption="aws:kms", sse_kms_key_id="ali
 @pytest.fixture
 def client(proxy: S3Proxy) -> Iterator[S3Client]:
     """The client of a worker that encrypts and tags objects."""
-    client = build_client(s3_server.REGION, proxy.endpoint_url, 2, limits=CallLimits(attempts=1), settings=SETTINGS)
+    client = build_client(
+        Endpoint(s3_server.REGION, proxy.endpoint_url), 2, limits=CallLimits(attempts=1), settings=SETTINGS
+    )
     yield client
     client.close()
 

@@ -15,6 +15,7 @@ from botocore.config import Config
 
 from export_worker.errors import StorageError, StorageRefusedError, StorageUnavailableError, StorageUnusableError
 from export_worker.s3.client import CallLimits, build_client
+from export_worker.s3.endpoints import Endpoint
 from export_worker.s3.objects import Target
 from export_worker.s3.sessions import session_for
 from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
@@ -55,8 +56,7 @@ def store_with(
     """Yields a store whose client tries each call once. `secrets` receives the secrets that are fetched."""
     on_secret = ([] if secrets is None else secrets).append
     client = build_client(
-        s3_server.REGION,
-        endpoint_url,
+        Endpoint(s3_server.REGION, endpoint_url),
         2,
         limits=CallLimits(attempts=1),
         settings=settings,

@@ -277,5 +277,5 @@ async def test_upload_without_checksums_of_parts_is_not_resumable(site: Site) ->
     site.proxy.rule = refuses(*NAMES[:-1])
     resumable = await interrupted_upload(site, site.target, 2)
     found = await site.worker().recover(site.target, resumable)
-    assert found == NotResumable("the store does not list the checksums of its parts")
+    assert found == NotResumable("the store does not list the checksums of its parts, and none are noted")
     await site.assert_untouched()

@@ -8,6 +8,7 @@ import pytest
 
 from export_worker.errors import LeaseLostError
 from export_worker.s3.client import CallLimits, build_client
+from export_worker.s3.endpoints import Endpoint
 from export_worker.s3.objects import Target
 from export_worker.s3.store import S3Store
 from export_worker.step_context import require_lease
@@ -20,7 +21,7 @@ CHANGES = ["put_object", "create_multipart_upload", "complete_multipart_upload",
 @pytest.fixture
 def client(proxy: S3Proxy) -> Iterator[Any]:
     """A client as a worker builds it: it repeats a failed call by itself."""
-    client = build_client(s3_server.REGION, proxy.endpoint_url, 2, limits=CallLimits(attempts=3))
+    client = build_client(Endpoint(s3_server.REGION, proxy.endpoint_url), 2, limits=CallLimits(attempts=3))
     yield client
     client.close()
 

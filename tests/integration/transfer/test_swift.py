@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -11,29 +11,29 @@ import pytest
 
 from export_worker.doctor.s3 import check_s3
 from export_worker.errors import IntegrityError, ObjectExistsError, StorageRefusedError, StorageUnusableError
-from export_worker.lifecycle.observations import ResumableUpload
+from export_worker.lifecycle.observations import ResumableUpload, SentParts
 from export_worker.s3.checksums import ALGORITHMS, Algorithm, Checksum, content_md5
 from export_worker.s3.objects import Target
 from export_worker.s3.store import S3Store
 from export_worker.transfer.engine import ReadOptions, StoredFile, TransferEngine
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES
-from export_worker.transfer.resume import NotResumable, recover
+from export_worker.transfer.resume import NotResumable, RecoveredUpload, recover
 from export_worker.transfer.transforms.base import Transform, build_transform
+from export_worker.transfer.upload_notes import digest_of
 from support.s3_server import Damaged, Refusal, Rule, new_bucket, s3_client, s3_proxy
-from support.swift_server import ACCESS_KEY, SECRET_KEY, swift_server
+from support.swift_server import AWS_ENVIRONMENT
 from support.transfers import idle_callbacks, progress_of_one_file
 
 NOISE = Random(17).randbytes(2 * FIRST_PART_BYTES + 4321)
 
 
 @pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch, swift_server(tmp_path_factory.mktemp("swift")) as url:
-        patch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+def endpoint(swift_url: str) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in AWS_ENVIRONMENT.items():
+            patch.setenv(name, value)
         patch.delenv("AWS_SESSION_TOKEN", raising=False)
-        patch.setenv("AWS_CONFIG_FILE", "/dev/null")
-        yield url
+        yield swift_url
 
 
 @pytest.fixture(scope="module")
@@ -170,20 +170,40 @@ async def test_wrong_secret_key_fails_with_advice(world: World, endpoint: str, m
         await S3Store(client, executor).put(world.target(), b"x")
 
 
-async def test_upload_without_checksums_of_parts_is_aborted(world: World) -> None:
-    """Swift lists no checksums of parts, so a transfer restarts and reports the reason."""
+async def two_parts(world: World) -> ResumableUpload:
+    """Returns an upload with its first two parts, without a note of them. Swift lists no checksums of parts."""
     upload = await world.store.begin(world.target())
     for number in (1, 2):
-        await upload.send(number, bytearray(NOISE[:FIRST_PART_BYTES]))
+        part = NOISE[(number - 1) * FIRST_PART_BYTES : number * FIRST_PART_BYTES]
+        await upload.send(number, bytearray(part))
     listed = await world.store.parts(world.target(), upload.upload_id)
     assert listed is not None
     assert [(part.number, part.bytes, part.checksum) for part in listed] == [
         (number, FIRST_PART_BYTES, None) for number in (1, 2)
     ]
-    resumable = ResumableUpload("e/a.csv", upload.upload_id, "t", '"v"', len(NOISE))
-    found = await recover(world.store, world.target(), resumable)
-    assert found == NotResumable("the store does not list the checksums of its parts")
-    assert await world.store.parts(world.target(), upload.upload_id) is None
+    return ResumableUpload("e/a.csv", upload.upload_id, "t", '"v"', len(NOISE))
+
+
+async def test_upload_without_checksums_of_parts_is_aborted(world: World) -> None:
+    """A worker of an earlier version notes no parts, so the transfer restarts and reports the reason."""
+    found = await recover(world.store, world.target(), await two_parts(world))
+    assert found == NotResumable("the store does not list the checksums of its parts, and none are noted")
+    await world.assert_tidy()
+
+
+async def test_upload_whose_parts_are_noted_is_resumed(world: World) -> None:
+    resumable = await two_parts(world)
+    listed = await world.store.parts(world.target(), resumable.upload_id)
+    assert listed is not None
+    sent_bytes = 2 * FIRST_PART_BYTES
+    checksum = str(Checksum.of(NOISE[:sent_bytes]))
+    noted = SentParts(2, sent_bytes, checksum, digest_of(part.etag for part in listed))
+    found = await recover(world.store, world.target(), replace(resumable, sent=noted))
+    assert isinstance(found, RecoveredUpload)
+    last = await found.upload.send(3, bytearray(NOISE[2 * FIRST_PART_BYTES :]))
+    stored = await found.upload.complete([*found.parts, last])
+    assert stored.checksum == Checksum.of(NOISE)
+    assert await world.stored_bytes() == NOISE
     await world.assert_tidy()
 
 

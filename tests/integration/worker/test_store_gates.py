@@ -15,6 +15,7 @@ from export_worker.errors import (
     StorageUnavailableError,
 )
 from export_worker.s3.client import CallLimits, build_client
+from export_worker.s3.endpoints import Endpoint
 from export_worker.s3.sessions import late_credentials, session_for
 from export_worker.s3.settings import BUCKET_DEFAULTS
 from export_worker.s3.store_check import StoreCheck
@@ -34,7 +35,7 @@ def gate(proxy: S3Proxy, own_bucket: str) -> Iterator[StoreGate]:
     """A gate whose check passes the proxy. It was not checked yet, and nothing checks it at intervals."""
     session = session_for(BUCKET_DEFAULTS, s3_server.REGION)
     limits = CallLimits(attempts=1)
-    client = build_client(s3_server.REGION, proxy.endpoint_url, 1, limits=limits, session=session)
+    client = build_client(Endpoint(s3_server.REGION, proxy.endpoint_url), 1, limits=limits, session=session)
     with ThreadPoolExecutor(1) as executor:
         check = StoreCheck(client, late_credentials(session), executor, bucket=own_bucket, prefix="")
         redactor = Redactor()

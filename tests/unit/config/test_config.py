@@ -405,3 +405,11 @@ def test_secrets_returns_every_secret_with_its_setting() -> None:
         "triggers.rabbit.url",
         "gateway.api_keys.0",
     ]
+
+
+def test_part_that_does_not_fit_into_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPORT_S3__PART_SIZE_MIB", "200")
+    with pytest.raises(ConfigError, match=r"transfer\.memory_mib must be at least s3\.part_size_mib \(200\)"):
+        load_config()
+    monkeypatch.setenv("EXPORT_TRANSFER__MEMORY_MIB", "200")
+    assert load_config().s3.part_bytes == 200 * 2**20

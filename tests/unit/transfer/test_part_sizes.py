@@ -103,3 +103,11 @@ def test_part_number_that_s3_refuses_is_refused(part_number: int, total_bytes: i
 def test_length_that_s3_refuses_is_refused(total_bytes: int) -> None:
     with pytest.raises(ValueError, match="an object of"):
         part_size(1, total_bytes)
+
+
+@given(st.integers(1, MAX_PARTS), st.one_of(st.none(), st.integers(0, MAX_OBJECT_BYTES)), st.integers(5, 512))
+def test_parts_of_one_size_fit_every_known_length(part_number: int, total_bytes: int | None, size_mib: int) -> None:
+    size = part_size(part_number, total_bytes, size_mib * MIB)
+    assert size == part_size(1, total_bytes, size_mib * MIB)
+    assert size == size_mib * MIB or (total_bytes or 0) > size_mib * MIB * MAX_PARTS
+    assert -(-(total_bytes or 0) // size) <= MAX_PARTS

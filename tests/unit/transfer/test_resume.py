@@ -1,18 +1,21 @@
 """Which parts of an upload can be reused, and which responses have the requested range."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
+from export_worker.lifecycle.observations import SentParts
 from export_worker.platforms.base import ResumePoint
 from export_worker.s3.checksums import CRC32C, CRC64NVME, Checksum
-from export_worker.s3.multipart import SentPart
+from export_worker.s3.multipart import SentPart, whole_checksum
 from export_worker.s3.store import ListedPart
-from export_worker.transfer.part_sizes import FIRST_PART_BYTES, part_size
-from export_worker.transfer.resume import PARTS_MIN, NotResumable, fit_parts
+from export_worker.transfer.part_sizes import FIRST_PART_BYTES, RESUMED_PARTS_MIN, part_size
+from export_worker.transfer.resume import NotResumable, fit_parts
+from export_worker.transfer.upload_notes import digest_of
 from support.drivers import downloader
 from support.scripted_server import Reply, ScriptedServer, replied
 
@@ -63,6 +66,46 @@ def test_unexpected_parts_are_not_resumable(listed: list[ListedPart], reason: st
     assert reason in not_resumable.reason
 
 
+NOTED = SentParts(2, 2 * FIRST_PART_BYTES, str(OTHER), digest_of(['"1"', '"2"']))
+
+
+def unlisted(count: int, etags: str = '"{}"') -> list[ListedPart]:
+    """Returns the first parts as a store lists them that lists no checksums."""
+    return [replace(planned(number), etag=etags.format(number), checksum=None) for number in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("etags", ['"{}"', "{}"], ids=["quoted", "bare"])
+@pytest.mark.parametrize("count", [2, 3])
+def test_noted_parts_are_reused_where_the_store_lists_no_checksums(count: int, etags: str) -> None:
+    parts = fit_parts(unlisted(count, etags), TOTAL_BYTES, noted=NOTED)
+    assert numbers(parts) == [1, 2]
+    assert not isinstance(parts, NotResumable)
+    assert whole_checksum(parts) == OTHER
+
+
+@pytest.mark.parametrize(
+    ("listed", "noted", "reason"),
+    [
+        (unlisted(2), None, "none are noted"),
+        (unlisted(2), replace(NOTED, checksum="CRC16:AAA="), "none are noted"),
+        (unlisted(1), NOTED, "does not have the parts"),
+        (unlisted(3, '"{}-"'), NOTED, "does not have the parts"),
+        (unlisted(3), replace(NOTED, count=3), "does not have the parts"),
+        (unlisted(3), SentParts(1, FIRST_PART_BYTES, str(OTHER), digest_of(['"1"'])), "1 part"),
+    ],
+)
+def test_parts_that_are_not_the_noted_ones_are_not_resumable(
+    listed: list[ListedPart], noted: SentParts | None, reason: str
+) -> None:
+    not_resumable = fit_parts(listed, TOTAL_BYTES, noted=noted)
+    assert isinstance(not_resumable, NotResumable)
+    assert reason in not_resumable.reason
+
+
+def test_listed_checksums_are_preferred_to_the_note() -> None:
+    assert numbers(fit_parts([planned(number) for number in range(1, 4)], TOTAL_BYTES, noted=NOTED)) == [1, 2, 3]
+
+
 @given(
     total_bytes=st.integers(2 * FIRST_PART_BYTES + 1, 5 * 2**40),
     there=st.sets(st.integers(1, 40), min_size=1),
@@ -74,7 +117,7 @@ def test_reused_parts_are_the_beginning_of_the_file(total_bytes: int, there: set
 
     parts = fit_parts(listed, total_bytes)
 
-    if unbroken < PARTS_MIN:
+    if unbroken < RESUMED_PARTS_MIN:
         assert isinstance(parts, NotResumable)
     else:
         assert numbers(parts) == list(range(1, unbroken + 1))

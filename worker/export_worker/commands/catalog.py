@@ -13,6 +13,7 @@ from export_producers.gateway.openapi import RESOURCES
 from export_worker.commands import options
 from export_worker.config import load_config
 from export_worker.contract.printable import clean, dumps
+from export_worker.telemetry.logs import configure_logging
 from export_worker.wiring.catalog import list_resource
 from export_worker.wiring.secrets import build_redactor
 
@@ -25,7 +26,9 @@ from export_worker.wiring.secrets import build_redactor
 def catalog(connection: str, resource: str, *, project: str | None, as_json: bool) -> None:
     """List the items of RESOURCE on CONNECTION's platform."""
     config = load_config()
-    items = asyncio.run(list_resource(config, build_redactor(config), connection, resource, project))
+    redactor = build_redactor(config)
+    configure_logging(redactor, "ERROR")
+    items = asyncio.run(list_resource(config, redactor, connection, resource, project))
     if as_json:
         click.echo(dumps(items))
     elif items:

@@ -16,6 +16,7 @@ from pydantic import (
     SecretStr,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -65,6 +66,13 @@ def _typed_sink(sink: Any) -> Any:
     return {"type": "redis-stream", **sink} if isinstance(sink, dict) else sink
 
 
+def _with_room_for_a_part(transfer: TransferSettings, info: ValidationInfo) -> TransferSettings:
+    s3: S3Settings | None = info.data.get("s3")
+    if s3 is not None and (s3.part_size_mib or 0) > transfer.memory_mib:
+        raise ValueError(f"memory_mib must be at least s3.part_size_mib ({s3.part_size_mib})")
+    return transfer
+
+
 class Config(BaseSettings):
     """All settings."""
 
@@ -94,7 +102,9 @@ class Config(BaseSettings):
     """`[gateway]`: the HTTP API."""
     retry: RetrySettings = RetrySettings()
     """`[retry]`: the attempts of a step."""
-    transfer: TransferSettings = TransferSettings()
+    transfer: Annotated[TransferSettings, AfterValidator(_with_room_for_a_part), Field(validate_default=True)] = (
+        TransferSettings()
+    )
     """`[transfer]`: the limits of transfers."""
     worker: WorkerSettings = WorkerSettings()
     """`[worker]`: the worker process."""

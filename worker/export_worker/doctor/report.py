@@ -14,7 +14,7 @@ from export_worker.doctor.breakers import check_breakers
 from export_worker.doctor.connections import check_connection
 from export_worker.doctor.finding import Finding, good, unreachable, warning, wrong
 from export_worker.doctor.redis import check_redis
-from export_worker.doctor.s3 import check_s3
+from export_worker.doctor.s3 import TransferTraits, check_s3
 from export_worker.doctor.sinks import check_sink
 from export_worker.doctor.triggers import check_trigger
 from export_worker.doctor.workers import check_workers
@@ -22,6 +22,7 @@ from export_worker.errors import ConfigError
 from export_worker.platforms.base import Driver
 from export_worker.redis.client import commands
 from export_worker.sinks.base import Sink
+from export_worker.telemetry.logs import configure_logging
 from export_worker.wiring.connections import open_driver
 from export_worker.wiring.redis import open_probe_redis
 from export_worker.wiring.secrets import build_redactor
@@ -40,6 +41,8 @@ S3_CHECKS_AT_ONCE = 32
 async def examine(environment: Mapping[str, str]) -> AsyncGenerator[Finding, None]:
     """Yields every finding. All checks run at once, so the report takes as long as the slowest of them.
 
+    What libraries log about a failing service goes to stderr, with secrets masked.
+
     Args:
         environment: The variables of the process.
     """
@@ -52,6 +55,7 @@ async def examine(environment: Mapping[str, str]) -> AsyncGenerator[Finding, Non
     for finding in _configuration(config, environment):
         yield finding
     redactor = build_redactor(config)
+    configure_logging(redactor, "ERROR")
     redis = asyncio.create_task(_findings_of("redis", _redis(config), redactor))
     parts = [
         redis,
@@ -192,6 +196,14 @@ def _destinations(config: Config) -> list[tuple[list[str], Destination]]:
 async def _check_storage(config: Config, redactor: Redactor, destination: Destination) -> list[Finding]:
     try:
         async with open_check_client(config, redactor, destination.settings) as client:
-            return await check_s3(client, destination.bucket, destination.prefix)
+            return await check_s3(client, destination.bucket, destination.prefix, _transfer_traits(config))
     except ConfigError as error:
         return [_wrong_setting("s3", redactor.text(str(error)).removeprefix("s3: "))]
+
+
+def _transfer_traits(config: Config) -> TransferTraits:
+    return TransferTraits(
+        has_unique_keys="{export_id}" in config.s3.key_template,
+        has_equal_parts=config.s3.part_size_mib is not None,
+        integrity=config.s3.integrity,
+    )

@@ -35,6 +35,29 @@ class RemoteFile:
 
 
 @dataclass(frozen=True, slots=True)
+class SentParts:
+    """The first parts of an upload, as the worker that sent them has noted them.
+
+    A store that lists checksums of parts does not need this note. Others list ETags only. A listed ETag shows that the
+    store has the part that was sent, and the checksum of these parts is the one noted here. The note has one size,
+    however many parts there are.
+
+    Args:
+        count: How many parts, from the first one on.
+        bytes: How many bytes they have.
+        checksum: Algorithm and base64 of the checksum of all their bytes.
+        etags: SHA-256 of their ETags, in hexadecimal digits.
+        full_object: The store has confirmed that it keeps a checksum of the whole object.
+    """
+
+    count: int
+    bytes: int
+    checksum: str
+    etags: str
+    full_object: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ResumableUpload:
     """A multipart upload that the next worker can resume.
 
@@ -45,6 +68,7 @@ class ResumableUpload:
         validator: Version of the source file whose bytes were uploaded; see `platforms.base.Versioned`.
         total_bytes: Length of that version.
         parts: How many parts the last worker that resumed it has found.
+        sent: Its first parts; None if none are noted.
     """
 
     key: str
@@ -53,6 +77,7 @@ class ResumableUpload:
     validator: str
     total_bytes: int
     parts: int = 0
+    sent: SentParts | None = None
 
 
 @dataclass(frozen=True, slots=True)

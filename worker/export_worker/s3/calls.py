@@ -9,10 +9,11 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from export_worker.s3.checksum_modes import CHECKSUM_MODES, ChecksumMode, ModeArguments
+from export_worker.s3.checksum_modes import CHECKSUM_MODES, ChecksumMode, ModeArguments, modes_over_tls
 from export_worker.s3.checksums import content_md5
-from export_worker.s3.client import S3Client
+from export_worker.s3.client import S3Client, uses_tls
 from export_worker.s3.errors import CALL_ERRORS, code_of, may_lack_support, status_of, storage_error
+from export_worker.s3.settings import Integrity
 from export_worker.s3.threads import run_in_thread
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument, StorageCalled
 
@@ -39,17 +40,29 @@ class S3Calls:
         client: See `build_client`.
         executor: A bounded pool; all calls of boto3 run in it.
         instrument: Receives the duration and result of each call.
+        integrity: Whether Content-MD5 is sent over TLS, too.
+
+    Attributes:
+        creates_conditionally: The store has not been found to refuse `If-None-Match`.
     """
 
     def __init__(
-        self, client: S3Client, executor: ThreadPoolExecutor, instrument: Instrument = NULL_INSTRUMENT
+        self,
+        client: S3Client,
+        executor: ThreadPoolExecutor,
+        instrument: Instrument = NULL_INSTRUMENT,
+        *,
+        integrity: Integrity = "auto",
     ) -> None:
         self._client = client
         self._instrument = instrument
         self.executor = executor
-        self._modes = {_SINGLE: CHECKSUM_MODES, _MULTIPART: CHECKSUM_MODES}
+        self._trusts_tls = integrity == "auto" and uses_tls(client)
+        modes = self._allowed(CHECKSUM_MODES)
+        self._modes = {_SINGLE: modes, _MULTIPART: modes}
         self._confirmed: set[tuple[str, ChecksumMode]] = set()
         self._deletes_conditionally = True
+        self.creates_conditionally = True
 
     async def call(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Makes one call without a checksum. Raises botocore's errors; see `storage_errors`."""
@@ -125,7 +138,7 @@ class S3Calls:
             The response, and the mode of the call that succeeded.
         """
         kind = _SINGLE if operation == PUT else _MULTIPART
-        modes = self._modes[kind] if upload_mode is None else upload_mode.modes_of_upload
+        modes = self._modes[kind] if upload_mode is None else self._allowed(upload_mode.modes_of_upload)
         for mode in modes:
             try:
                 with self._measured(operation, sent_bytes):
@@ -148,12 +161,16 @@ class S3Calls:
         self, operation: str, arguments: dict[str, Any], mode_arguments: ModeArguments, mode: ChecksumMode
     ) -> dict[str, Any]:
         added = mode_arguments(mode)
-        if "Body" in added and not mode.by_md5 and (operation, mode) not in self._confirmed:
+        is_unconfirmed = mode.has_crc and (operation, mode) not in self._confirmed
+        if "Body" in added and is_unconfirmed and not self._trusts_tls:
             # A store that does not support a checksum may silently ignore it. Until the store has returned a
             # checksum, each request carries MD5 as well. AWS returns one with the first response.
             added["ContentMD5"] = content_md5(added["Body"])
         response: dict[str, Any] = getattr(self._client, operation)(**arguments, **added)
         return response
+
+    def _allowed(self, modes: tuple[ChecksumMode, ...]) -> tuple[ChecksumMode, ...]:
+        return modes_over_tls(modes) if self._trusts_tls else modes
 
     def _exclude(self, kind: str, refused: ChecksumMode) -> None:
         """Starts later calls with the mode after one that the store has refused."""

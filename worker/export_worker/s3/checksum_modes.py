@@ -3,10 +3,14 @@
 A store supports one or more modes. In order of preference: CRC64NVME, CRC32C and CRC32, each stored for the whole
 object, and Content-MD5, which every store supports. MD5 costs more CPU time than all other work together, so it is the
 last choice. In that mode the store keeps no checksum; the CRC that the worker reports is computed by the worker alone.
+
+Over TLS, MD5 protects nothing that the connection does not protect. There, a request without a checksum is preferred to
+one with Content-MD5, unless the setting `s3.integrity` is `always`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Protocol
 
 from export_worker.s3.checksums import ALGORITHMS, CRC64NVME, Algorithm, Checksum, content_md5
@@ -19,15 +23,22 @@ class ChecksumMode:
     Args:
         algorithm: Algorithm of the checksum that the worker reports.
         by_md5: The request carries Content-MD5 in place of that checksum.
+        is_plain: The request carries neither, since TLS protects it.
     """
 
     algorithm: Algorithm
     by_md5: bool = False
+    is_plain: bool = False
+
+    @property
+    def has_crc(self) -> bool:
+        """Whether the request carries the checksum."""
+        return not self.by_md5 and not self.is_plain
 
     @property
     def md5_fallback(self) -> "ChecksumMode":
         """The mode for an open upload whose store refuses the checksums with which the upload was created."""
-        return replace(self, by_md5=True)
+        return replace(self, by_md5=True, is_plain=False)
 
     @property
     def modes_of_upload(self) -> tuple["ChecksumMode", ...]:
@@ -35,21 +46,28 @@ class ChecksumMode:
         return tuple(dict.fromkeys((self, self.md5_fallback)))
 
     def checksum_argument(self, checksum: Checksum) -> dict[str, Any]:
-        """Returns the argument that sends a checksum to the store; empty in MD5 mode."""
-        return {} if self.by_md5 else {self.algorithm.field: checksum.wire}
+        """Returns the argument that sends a checksum to the store; empty in a mode without a CRC."""
+        return {self.algorithm.field: checksum.wire} if self.has_crc else {}
 
     @property
     def full_object_argument(self) -> dict[str, Any]:
         """The argument that asks for a checksum of the whole object in place of a checksum of the parts' checksums."""
-        return {} if self.by_md5 else {"ChecksumType": "FULL_OBJECT"}
+        return {"ChecksumType": "FULL_OBJECT"} if self.has_crc else {}
 
     def create_upload_arguments(self) -> dict[str, Any]:
         """Returns the arguments with which a multipart upload is created."""
-        return {} if self.by_md5 else self.full_object_argument | {"ChecksumAlgorithm": self.algorithm.name}
+        return self.full_object_argument | {"ChecksumAlgorithm": self.algorithm.name} if self.has_crc else {}
 
 
 CHECKSUM_MODES = (*map(ChecksumMode, ALGORITHMS), ChecksumMode(CRC64NVME, by_md5=True))
 """All modes, in order of preference."""
+
+
+def modes_over_tls(modes: Iterable[ChecksumMode]) -> tuple[ChecksumMode, ...]:
+    """Returns these modes with a mode without a checksum before each one with Content-MD5."""
+    plain = ((replace(mode, by_md5=False, is_plain=True), mode) if mode.by_md5 else (mode,) for mode in modes)
+    return tuple(dict.fromkeys(chain.from_iterable(plain)))
+
 
 ModeArguments = Callable[[ChecksumMode], dict[str, Any]]
 """Returns the arguments that a checksum mode adds to a call."""
@@ -77,13 +95,19 @@ class RequestBody:
 
     def __init__(self, data: bytes | bytearray) -> None:
         self.data = data
-        self.checksum = Checksum(CRC64NVME)
+        self._checksum: Checksum | None = None
+
+    @property
+    def checksum(self) -> Checksum:
+        """See `ObjectContent`. Before the first attempt, it is computed here: a millisecond for 8 MiB."""
+        self._checksum = self._checksum or Checksum.of(self.data)
+        return self._checksum
 
     def arguments(self, mode: ChecksumMode) -> dict[str, Any]:
         """Returns the arguments of a call that sends these bytes in a checksum mode."""
-        self.checksum = Checksum.of(self.data, mode.algorithm)
+        checksum = self._checksum = Checksum.of(self.data, mode.algorithm)
         md5 = {"ContentMD5": content_md5(self.data)} if mode.by_md5 else {}
-        return {"Body": self.data} | md5 | mode.checksum_argument(self.checksum)
+        return {"Body": self.data} | md5 | mode.checksum_argument(checksum)
 
     def checksum_by(self, algorithm: Algorithm) -> Checksum:
         """See `ObjectContent`."""

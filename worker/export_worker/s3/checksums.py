@@ -62,6 +62,13 @@ class Checksum:
             return None
         return cls(algorithm, int.from_bytes(raw, "big")) if len(raw) == algorithm.size_bytes else None
 
+    @classmethod
+    def read(cls, text: str) -> Self | None:
+        """Reads the form in manifests and status documents; None for any other text."""
+        name, _, wire = text.partition(":")
+        algorithm = next((algorithm for algorithm in ALGORITHMS if algorithm.name == name), None)
+        return None if algorithm is None else cls.parse(algorithm, wire)
+
     def over(self, data: Bytes) -> Self:
         """Returns the checksum of all bytes so far, followed by these."""
         return type(self)(self.algorithm, self.algorithm.crc(data, self.value))

@@ -7,6 +7,7 @@ import boto3
 from botocore import auth
 from botocore.config import Config
 
+from export_worker.s3.endpoints import Endpoint
 from export_worker.s3.errors import NotS3Error
 from export_worker.s3.sessions import session_for
 from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
@@ -40,6 +41,10 @@ class S3Client(Protocol):
 
     Arguments and responses are those of boto3's client.
     """
+
+    @property
+    def meta(self) -> Any:
+        """boto3's description of the client, with the URL of its endpoint."""
 
     def put_object(self, **arguments: Any) -> dict[str, Any]:
         """`s3:PutObject`."""
@@ -95,8 +100,7 @@ DEFAULT_LIMITS = CallLimits()
 
 
 def build_client(
-    region: str | None,
-    endpoint_url: str | None,
+    endpoint: Endpoint,
     max_connections: int,
     *,
     limits: CallLimits = DEFAULT_LIMITS,
@@ -110,8 +114,7 @@ def build_client(
     would cost more CPU time than all other work together.
 
     Args:
-        region: AWS region; None means the region of boto3's configuration.
-        endpoint_url: None means AWS. Other stores are addressed by path, since few have a host name for each bucket.
+        endpoint: The store.
         max_connections: Number of threads that make calls.
         limits: Attempts and timeout of one call.
         settings: Added to every call that they concern; they may name an IAM role that the client assumes.
@@ -128,15 +131,15 @@ def build_client(
         # The worker sends the CRC of the whole object; botocore would add a CRC32 and chunked signing.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        s3={"payload_signing_enabled": False, "addressing_style": "path" if endpoint_url else "auto"},
+        s3={"payload_signing_enabled": False, "addressing_style": endpoint.boto_addressing_style},
     )
     # If awscrt is installed, botocore signs with it. That copies every body, even if the payload is not signed: 8 MiB
     # for each part in the heap of each thread, twice the memory of the part buffers. botocore's own signer reads only
     # the headers.
     auth.AUTH_TYPE_MAPS["s3v4"] = auth.S3SigV4Auth
     # Never boto3's default session: it must not be used by several threads.
-    session = session or session_for(settings, region)
-    client: Any = session.client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
+    session = session or session_for(settings, endpoint.region)
+    client: Any = session.client("s3", region_name=endpoint.region, endpoint_url=endpoint.url, config=config)
 
     def add_settings(params: dict[str, Any], model: Any, **_: Any) -> None:
         params.update(settings.call_arguments(model.name, model.input_shape.members))
@@ -145,9 +148,16 @@ def build_client(
     for operation in _NEED_LEASE:
         client.meta.events.register(f"before-send.s3.{operation}", _check_lease)
     client.meta.events.register("before-call.s3.HeadBucket", _follow_no_redirect)
+    client.meta.events.register_last("before-call.s3", _expect_no_continue)
     client.meta.events.register("after-call.s3", _check_response)
     checked: S3Client = client
     return checked
+
+
+def uses_tls(client: S3Client) -> bool:
+    """Whether the calls of a client are encrypted."""
+    url: str = client.meta.endpoint_url
+    return url.startswith("https://")
 
 
 def _check_lease(**_: Any) -> None:
@@ -170,6 +180,14 @@ def _follow_no_redirect(params: dict[str, Any], **_: Any) -> None:
     redirects without naming a region, such as a proxy that redirects http:// to https://.
     """
     params["context"].setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _expect_no_continue(params: dict[str, Any], **_: Any) -> None:
+    """Sends a body without waiting for `100 Continue`.
+
+    botocore would wait up to a second for it, and would read the header lines behind it whatever their length.
+    """
+    params["headers"].pop("Expect", None)
 
 
 def _check_response(http_response: Any, parsed: dict[str, Any], model: Any, **_: Any) -> None:

@@ -1,4 +1,9 @@
-"""Writes an object only if its key is free. Adopts or replaces an object of the same export."""
+"""Writes an object only if its key is free. Adopts or replaces an object of the same export.
+
+S3 checks with the write whether the key is free (`If-None-Match`). On a store that refuses this condition, the worker
+asks for the object first. Between the two calls, another export could write it. So this is done only for a key that
+contains the id of the export, and no other export writes it.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,19 +13,23 @@ from typing import Any, NoReturn
 
 from botocore.exceptions import ClientError
 
-from export_worker.errors import IntegrityError, StorageError
+from export_worker.errors import IntegrityError, StorageError, StorageRefusedError
 from export_worker.s3.calls import COMPLETE, S3Calls, storage_errors
 from export_worker.s3.checksum_modes import ObjectContent, checksums_in
 from export_worker.s3.checksums import Algorithm, Checksum
-from export_worker.s3.errors import code_of, status_of
+from export_worker.s3.errors import code_of, may_lack_support, status_of
 from export_worker.s3.objects import ObjectHead, Target, Written, delete_own_object, head_object, unquoted
 from export_worker.s3.threads import run_in_thread
 
 RACE_PAUSES_S = (0.2, 0.5, 1.0)
 """Waits between attempts while another writer uses the same key."""
 
-Write = Callable[[], Awaitable[dict[str, Any]]]
-"""Makes the call that writes the object, with `If-None-Match: *`; returns its response."""
+IF_FREE = {"IfNoneMatch": "*"}
+"""The condition that the key is free."""
+UNCONDITIONAL: dict[str, str] = {}
+
+Write = Callable[[dict[str, str]], Awaitable[dict[str, Any]]]
+"""Makes the call that writes the object, with a condition; returns its response."""
 
 
 class CreateOnlyWrite:
@@ -75,11 +84,33 @@ class CreateOnlyWrite:
 
     async def _response_if_free(self, operation: str, write: Write) -> dict[str, Any] | None:
         """Makes the call. Returns None if the key is taken, or may be."""
+        is_own_key = self._target.export_id in self._target.key
+        if not self._calls.creates_conditionally and is_own_key:
+            return await self._response_if_absent(operation, write)
         try:
-            return await write()
+            return await write(IF_FREE)
         except ClientError as error:
-            # An upload that does not exist may have been completed by a call whose response was lost.
-            if status_of(error) in {409, 412} or (operation == COMPLETE and code_of(error) == "NoSuchUpload"):
+            if _may_be_taken(operation, error):
+                return None
+            if not may_lack_support(error) or not is_own_key:
+                raise
+            refusal = error
+        try:
+            response = await self._response_if_absent(operation, write)
+        except StorageRefusedError:
+            raise refusal from None
+        # The success proves that the condition was the reason of the refusal.
+        self._calls.creates_conditionally = response is None
+        return response
+
+    async def _response_if_absent(self, operation: str, write: Write) -> dict[str, Any] | None:
+        """Makes the call without a condition, if there is no object. Returns None if there is one, or may be."""
+        if await head_object(self._calls, self._target) is not None:
+            return None
+        try:
+            return await write(UNCONDITIONAL)
+        except ClientError as error:
+            if _may_be_taken(operation, error):
                 return None
             raise
 
@@ -144,6 +175,11 @@ class CreateOnlyWrite:
             return checksum == own
         other = await run_in_thread(self._calls.executor, partial(content.checksum_by, checksum.algorithm))
         return None if other is None else checksum == other
+
+
+def _may_be_taken(operation: str, error: ClientError) -> bool:
+    # An upload that does not exist may have been completed by a call whose response was lost.
+    return status_of(error) in {409, 412} or (operation == COMPLETE and code_of(error) == "NoSuchUpload")
 
 
 def _comparable_checksum(stored: dict[Algorithm, Checksum], content: ObjectContent) -> Checksum | None:

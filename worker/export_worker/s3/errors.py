@@ -4,8 +4,10 @@ Messages contain the call, the bucket, S3's error code and the request id. They 
 may quote what was sent, such as an access key id.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -49,6 +51,12 @@ class NotS3Error(BotoCoreError):
     fmt = "the response to {operation} has no {field}"
 
 
+class SpoiledCredentialsError(BotoCoreError):
+    """A credential has a blank or a line end around it, as after a careless copy."""
+
+    fmt = "the AWS {part} begins or ends with a blank or a line end"
+
+
 _INTEGRITY_CODES = frozenset(
     {
         "BadDigest",
@@ -90,8 +98,11 @@ _CLOCK_CODES = frozenset({"RequestExpired", "SignatureDoesNotMatch", "SignatureE
 SKEW_MIN_S = 300
 """Such a refusal, and one without a code, counts as one about the clock if the clocks differ by this time. S3 refuses
 requests from 15 minutes on (Amazon S3 API Reference, RequestTimeTooSkewed), and STS from 5 minutes on."""
+_FIX_STYLE = 'set s3.addressing_style = "virtual": the store refuses the bucket in the path'
+SKEW_MAX_S = 900
+"""From this difference on, S3 refuses every request."""
 _FIX_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or an IAM role of the machine"
-_FIX_CLOCK = "synchronize the clock of this machine"
+FIX_CLOCK = "synchronize the clock of this machine"
 _FIX_PERMISSION = (
     "allow this call on this bucket (and on its KMS key) for the worker's IAM role or user, and check that "
     "s3.expected_bucket_owner, if it is set, is the bucket's owner"
@@ -113,7 +124,11 @@ _FIXES = {
     "KMS.DisabledException": "enable the key of s3.sse_kms_key_id",
     "KMS.NotFoundException": "correct s3.sse_kms_key_id",
     "NoSuchBucket": "create it, or correct s3.bucket",
-    "NotImplemented": "use a store that supports all of this call, including If-None-Match",
+    "NotImplemented": "use a store that supports all of this call, or put {export_id} into s3.key_template if it "
+    "lacks only If-None-Match",
+    "InvalidPathAccess": _FIX_STYLE,  # Volcengine TOS
+    "PathStyleDomainForbidden": _FIX_STYLE,  # Tencent COS
+    "SecondLevelDomainForbidden": _FIX_STYLE,  # Alibaba OSS
     "PermanentRedirect": "set s3.region to the bucket's region",
     "SignatureDoesNotMatch": "correct the AWS secret key",
 }
@@ -148,6 +163,8 @@ def storage_error(error: CallError, operation: str, bucket: str) -> StorageError
             return _error_of_response(error, context)
         case _ if isinstance(error, _CREDENTIAL_ERRORS):
             return StorageUnusableError(f"{context}: {_credentials_problem(error)}")
+        case SpoiledCredentialsError():
+            return StorageUnusableError(f"{context}: {error}; copy it again without the blank or line end")
         case ParamValidationError():
             return StorageRefusedError(f"{context}: boto3 rejects the arguments; check s3.bucket and s3.prefix")
         case SSLError():
@@ -181,12 +198,15 @@ def _error_of_response(error: ClientError, context: str) -> StorageError:
     request_id = error.response.get("ResponseMetadata", {}).get("RequestId", "")
     message = f"{context}: {code}, HTTP {status}" + (f", request {request_id}" if request_id else "")
     if code in _INTEGRITY_CODES:
-        return IntegrityError(f"{message}: S3 received other bytes than the worker sent")
+        cause = "S3 received other bytes than the worker sent"
+        if code == "InvalidPart":
+            cause = "a part is missing or was replaced, or the store requires parts of one size; set s3.part_size_mib"
+        return IntegrityError(f"{message}: {cause}")
     if status == 429 or (status >= 500 and status != 501):
         return StorageUnavailableError(message)
     skew = _clock_skew(error, code, status)
     if skew:
-        return StorageUnusableError(f"{message}: {skew}; {_FIX_CLOCK}")
+        return StorageUnusableError(f"{message}: {skew}; {FIX_CLOCK}")
     if code in _TRANSIENT_CODES or status in {409, 412}:
         return StorageError(message)
     if code in _UNUSABLE_CODES and not is_assume_role:
@@ -195,19 +215,36 @@ def _error_of_response(error: ClientError, context: str) -> StorageError:
     return StorageRefusedError(f"{message}; {fix}" if fix else message)
 
 
+def clock_ahead_s(response: Mapping[str, Any]) -> int:
+    """Returns by how many seconds the clock of this machine is ahead of the clock of S3; negative if it is behind.
+
+    Args:
+        response: A response of boto3, or the one in an error. Without a time in it, the result is 0.
+    """
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    try:
+        return round((datetime.now(UTC) - parsedate_to_datetime(headers["date"])).total_seconds())
+    except (KeyError, TypeError, ValueError):
+        return 0
+
+
+def clock_text(ahead_s: int) -> str:
+    """Returns the difference of the clocks in words."""
+    return f"the clock of this machine is {abs(ahead_s)} s {'ahead of' if ahead_s > 0 else 'behind'} the clock of S3"
+
+
 def _clock_skew(error: ClientError, code: str, status: int) -> str | None:
     """Returns the difference of the clocks in words, if it may be the reason for a refusal."""
-    is_named = code == "RequestTimeTooSkewed"
-    if not is_named and (status not in {400, 403} or code not in _CLOCK_CODES | {str(status)}):
+    ahead_s = clock_ahead_s(error.response)
+    if code == "RequestTimeTooSkewed":
+        named = "the clock of this machine differs from the clock of S3"
+        return clock_text(ahead_s) if abs(ahead_s) >= SKEW_MIN_S else named
+    if status not in {400, 403}:
         return None
-    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    try:
-        ahead_s = round((datetime.now(UTC) - parsedate_to_datetime(headers["date"])).total_seconds())
-    except (KeyError, TypeError, ValueError):
-        ahead_s = 0
-    if abs(ahead_s) < SKEW_MIN_S:
-        return "the clock of this machine differs from the clock of S3" if is_named else None
-    return f"the clock of this machine is {abs(ahead_s)} s {'ahead of' if ahead_s > 0 else 'behind'} the clock of S3"
+    # rclone refuses a late clock with AccessDenied. S3 has checked the clock before it answers so.
+    min_s = SKEW_MAX_S if code == "AccessDenied" else SKEW_MIN_S
+    may_be_reason = code in _CLOCK_CODES | {"AccessDenied", str(status)}
+    return clock_text(ahead_s) if may_be_reason and abs(ahead_s) >= min_s else None
 
 
 def may_lack_support(error: ClientError) -> bool:

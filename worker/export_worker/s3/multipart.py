@@ -22,12 +22,15 @@ class SentPart:
 
     Args:
         etag: As the store returned it.
+        checksum: Of its bytes; None if another worker has sent it and the store does not list it.
+        checksum_so_far: Of its bytes and of all bytes before them. The last part of those without a checksum has it.
     """
 
     number: int
     bytes: int
     etag: str
-    checksum: Checksum
+    checksum: Checksum | None
+    checksum_so_far: Checksum | None = None
 
 
 class MultipartUpload:
@@ -44,8 +47,8 @@ class MultipartUpload:
         self, calls: S3Calls, target: Target, upload_id: str, mode: ChecksumMode, *, has_full_checksum: bool = True
     ) -> None:
         self.upload_id = upload_id
+        self.has_full_checksum = has_full_checksum
         self._mode = mode
-        self._has_full_checksum = has_full_checksum
         self._calls = calls
         self._target = target
         self._address = target.address | {"UploadId": upload_id}
@@ -70,14 +73,15 @@ class MultipartUpload:
 
         If an equal object of the same export exists, it stays, and the upload is aborted.
         """
-        checksum, arguments = whole_checksum(parts), self._address | {"IfNoneMatch": "*"}
+        checksum = whole_checksum(parts)
 
         def mode_arguments(mode: ChecksumMode) -> dict[str, Any]:
-            own = mode.checksum_argument(checksum) | mode.full_object_argument if self._has_full_checksum else {}
+            own = mode.checksum_argument(checksum) | mode.full_object_argument if self.has_full_checksum else {}
             return own | {"MultipartUpload": {"Parts": [_part_argument(part, mode) for part in parts]}}
 
-        async def write() -> dict[str, Any]:
-            response, self._mode = await self._calls.write(COMPLETE, arguments, mode_arguments, upload_mode=self._mode)
+        async def write(condition: dict[str, str]) -> dict[str, Any]:
+            arguments, mode = self._address | condition, self._mode
+            response, self._mode = await self._calls.write(COMPLETE, arguments, mode_arguments, upload_mode=mode)
             return response
 
         size_bytes = sum(part.bytes for part in parts)
@@ -108,11 +112,21 @@ class MultipartUpload:
 
 def whole_checksum(parts: Sequence[SentPart]) -> Checksum:
     """Returns the checksum of all parts in this order. The parts' checksums must be by one algorithm."""
-    whole = parts[0].checksum
-    for part in parts[1:]:
-        whole = whole.followed_by(part.checksum, part.bytes)
+    whole: Checksum | None = None
+    for part in parts:
+        whole = checksum_with(whole, part)
+    if whole is None:
+        raise ValueError("no part has a checksum")
     return whole
 
 
+def checksum_with(before: Checksum | None, part: SentPart) -> Checksum | None:
+    """Returns the checksum of the bytes before a part and of the part; None if it is not known yet."""
+    if part.checksum is None:
+        return part.checksum_so_far
+    return part.checksum if before is None else before.followed_by(part.checksum, part.bytes)
+
+
 def _part_argument(part: SentPart, mode: ChecksumMode) -> dict[str, Any]:
-    return {"PartNumber": part.number, "ETag": part.etag} | mode.checksum_argument(part.checksum)
+    checksum = {} if part.checksum is None else mode.checksum_argument(part.checksum)
+    return {"PartNumber": part.number, "ETag": part.etag} | checksum

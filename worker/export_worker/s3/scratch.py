@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -11,12 +11,22 @@ from export_worker.s3.calls import ABORT, COMPLETE, CREATE, DELETE, HEAD, LIST, 
 from export_worker.s3.checksum_modes import ChecksumMode, RequestBody
 from export_worker.s3.checksums import Checksum
 from export_worker.s3.client import S3Client
-from export_worker.s3.errors import CALL_ERRORS, CallError, code_of, may_lack_support, status_of, storage_error
+from export_worker.s3.errors import (
+    CALL_ERRORS,
+    CallError,
+    clock_ahead_s,
+    code_of,
+    may_lack_support,
+    status_of,
+    storage_error,
+)
 from export_worker.s3.objects import OWNER_FIELD, metadata_in
 
 LIFECYCLE = "get_bucket_lifecycle_configuration"
 OWNER = "doctor"
 _BODY = b"export-worker doctor: may be deleted\n"
+_UNSUPPORTED = {405, 501}
+"""HTTP statuses with which a store shows that it does not have a call."""
 
 
 class ScratchCallError(Exception):
@@ -26,7 +36,8 @@ class ScratchCallError(Exception):
         failure: The error that a transfer would raise.
         status: The HTTP status; 0 if there was no response.
         code: S3's error code; empty if there was no response.
-        may_reject_checksums: The store may have refused the call because it does not support the checksum.
+        may_lack_support: The store may have refused the call because it does not support an argument, such as a
+            checksum or a condition.
     """
 
     def __init__(self, operation: str, bucket: str, error: CallError) -> None:
@@ -35,15 +46,41 @@ class ScratchCallError(Exception):
         refusal = error if isinstance(error, ClientError) else None
         self.status = 0 if refusal is None else status_of(refusal)
         self.code = "" if refusal is None else code_of(refusal)
-        self.may_reject_checksums = refusal is not None and may_lack_support(refusal)
+        self.may_lack_support = refusal is not None and may_lack_support(refusal)
 
 
 @dataclass(frozen=True, slots=True)
+class ScratchPart:
+    """A part that the store has accepted."""
+
+    number: int
+    bytes: int
+    etag: str
+    checksum: Checksum
+
+
+@dataclass(eq=False, slots=True)
 class ScratchUpload:
-    """A multipart upload to a scratch key."""
+    """A multipart upload to a scratch key.
+
+    Args:
+        mode: The checksum mode in which it was created.
+        parts: The parts that the store has accepted, by number.
+    """
 
     key: str
     upload_id: str
+    mode: ChecksumMode
+    parts: dict[int, ScratchPart] = field(default_factory=dict)
+
+    @property
+    def checksum(self) -> Checksum:
+        """The checksum of the object that the parts make."""
+        first, *others = (self.parts[number] for number in sorted(self.parts))
+        whole = first.checksum
+        for part in others:
+            whole = whole.followed_by(part.checksum, part.bytes)
+        return whole
 
 
 class ScratchStore:
@@ -51,12 +88,18 @@ class ScratchStore:
 
     Args:
         prefix: Prefix of every scratch key, without a slash at its end.
+
+    Attributes:
+        abort_refusal: S3's error code if the store cannot abort uploads; else empty.
+        clock_ahead_s: How far the clock of this machine is ahead of the store's.
     """
 
     def __init__(self, client: S3Client, bucket: str, prefix: str) -> None:
         self._client = client
         self.bucket = bucket
         self.prefix = prefix
+        self.abort_refusal = ""
+        self.clock_ahead_s = 0
         self._has_accepted_object = False
         self._keys: set[str] = set()
         self._uploads: set[ScratchUpload] = set()
@@ -73,11 +116,12 @@ class ScratchStore:
         self._keys.add(key)
         arguments = {"Bucket": self.bucket, "Key": key, "Metadata": {OWNER_FIELD: OWNER}}
         with self._reported(PUT):
-            self._client.put_object(
+            response = self._client.put_object(
                 **arguments,
                 **_body_arguments(mode, wrong_checksum=wrong_checksum),
                 **_condition(create_only=create_only),
             )
+        self.clock_ahead_s = clock_ahead_s(response)
         self._has_accepted_object = True
 
     def owner(self, name: str) -> str | None:
@@ -93,52 +137,81 @@ class ScratchStore:
             response = self._client.create_multipart_upload(
                 Bucket=self.bucket, Key=key, **mode.create_upload_arguments()
             )
-        upload = ScratchUpload(key, response["UploadId"])
+        upload = ScratchUpload(key, response["UploadId"], mode)
         self._uploads.add(upload)
         return upload
 
     def send_part(
-        self, upload: ScratchUpload, mode: ChecksumMode, *, number: int = 1, wrong_checksum: bool = False
-    ) -> str:
-        """Sends a part and returns its ETag. `wrong_checksum` sends the checksum of other bytes."""
+        self, upload: ScratchUpload, mode: ChecksumMode, *, number: int = 1, size_bytes: int = len(_BODY)
+    ) -> None:
+        """Sends a part of any size, and keeps its ETag for the completion."""
+        body = _BODY.ljust(size_bytes, b"\n")
+        part = RequestBody(body)
         with self._reported(PART):
-            response = self._client.upload_part(
-                **self._address(upload), PartNumber=number, **_body_arguments(mode, wrong_checksum=wrong_checksum)
+            response = self._client.upload_part(**self._address(upload), PartNumber=number, **part.arguments(mode))
+        upload.parts[number] = ScratchPart(number, len(body), response["ETag"], part.checksum)
+
+    def send_wrong_part(self, upload: ScratchUpload, mode: ChecksumMode, *, wrong_checksum: bool = True) -> None:
+        """Sends a part with the checksum of other bytes. The upload cannot be completed afterwards."""
+        with self._reported(PART):
+            self._client.upload_part(
+                **self._address(upload), PartNumber=1, **_body_arguments(mode, wrong_checksum=wrong_checksum)
             )
-        etag: str = response["ETag"]
-        return etag
 
-    def list_parts(self, upload: ScratchUpload) -> None:
-        """Lists the parts of an upload; the list is ignored."""
+    def lists_parts(self, upload: ScratchUpload) -> bool:
+        """Whether the store lists the parts of an upload with the sizes and ETags that they have."""
         with self._reported(LIST_PARTS):
-            self._client.list_parts(**self._address(upload))
+            response = self._client.list_parts(**self._address(upload))
+        listed = {item["PartNumber"]: (item["Size"], item["ETag"]) for item in response.get("Parts", [])}
+        return listed == {part.number: (part.bytes, part.etag) for part in upload.parts.values()}
 
-    def complete(self, upload: ScratchUpload, etag: str, mode: ChecksumMode, *, create_only: bool = False) -> None:
-        """Makes an object of the upload's first part. `create_only`: only if the key is free."""
+    def complete(self, upload: ScratchUpload, mode: ChecksumMode, *, create_only: bool = False) -> None:
+        """Makes an object of all parts. `create_only`: only if the key is free."""
         self._keys.add(upload.key)
-        checksum = mode.checksum_argument(Checksum.of(_BODY, mode.algorithm))
-        parts = {"Parts": [{"PartNumber": 1, "ETag": etag} | checksum]}
+        parts = [
+            {"PartNumber": number, "ETag": part.etag} | mode.checksum_argument(part.checksum)
+            for number, part in sorted(upload.parts.items())
+        ]
         with self._reported(COMPLETE):
             self._client.complete_multipart_upload(
                 **self._address(upload),
-                MultipartUpload=parts,
+                MultipartUpload={"Parts": parts},
                 **mode.full_object_argument,
-                **checksum,
+                **mode.checksum_argument(upload.checksum),
                 **_condition(create_only=create_only),
             )
         self._uploads.discard(upload)
 
     def abort_uploads(self) -> None:
-        """Aborts every open upload that these calls created."""
+        """Aborts every open upload that these calls created.
+
+        On a store that cannot abort uploads, completes them, so that they can be deleted as objects.
+        """
         for upload in list(self._uploads):
-            with self._reported(ABORT):
-                self._client.abort_multipart_upload(**self._address(upload))
+            try:
+                with self._reported(ABORT):
+                    self._client.abort_multipart_upload(**self._address(upload))
+            except ScratchCallError as error:
+                if error.status not in _UNSUPPORTED:
+                    raise
+                self._end(upload)
+                self.abort_refusal = error.code
             self._uploads.discard(upload)
+
+    def _end(self, upload: ScratchUpload) -> None:
+        upload.parts.clear()
+        self.send_part(upload, upload.mode)
+        self.complete(upload, upload.mode)
 
     def open_uploads(self) -> int:
         """Returns how many open uploads the store lists under the prefix."""
         with self._reported(LIST):
-            response = self._client.list_multipart_uploads(Bucket=self.bucket, Prefix=self.prefix)
+            try:
+                response = self._client.list_multipart_uploads(Bucket=self.bucket, Prefix=self.prefix)
+            except ClientError as error:
+                if code_of(error) != "NoSuchUpload":
+                    raise
+                return 0  # rclone answers so if the bucket has no open upload
         return len(response.get("Uploads") or [])
 
     def delete_objects(self) -> None:

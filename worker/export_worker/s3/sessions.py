@@ -7,7 +7,8 @@ fails, even after credentials exist. So the clients here get `LateCredentials`, 
 needs them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from threading import Lock
 
@@ -26,6 +27,7 @@ from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
 from botocore.loaders import Loader, create_loader
 
 from export_worker.s3.bounded_http import BoundedSession
+from export_worker.s3.errors import SpoiledCredentialsError
 from export_worker.s3.settings import StorageSettings
 
 SESSION_NAME = "export-worker"
@@ -96,27 +98,52 @@ class LateCredentials(Credentials):
         Raises:
             NoCredentialsError: There are none.
             CredentialRetrievalError: The source of the credentials gave none that are valid now.
+            SpoiledCredentialsError: There are blanks or line ends around them.
         """
-        with self._lock:
+        with self._lock, _without_output():
             loaded = self._loaded = self._loaded or self._load()
         if loaded is None:
             raise NoCredentialsError
         try:
             # Without the lock: while one thread fetches new credentials, others may use those that have not expired.
-            frozen = loaded.get_frozen_credentials()
+            with _without_output():
+                frozen = loaded.get_frozen_credentials()
         except RuntimeError as error:
             # botocore's error for credentials that have expired although they are new: the clock is ahead.
             raise CredentialRetrievalError(provider=self.method, error_msg=str(error)) from None
         if frozen != self._last:
             for secret in (frozen.access_key, frozen.secret_key, frozen.token):
-                self._on_secret(secret)
+                self._on_secret(secret and secret.strip())
             self._last = frozen
+        _refuse_blanks(frozen)
         return frozen
 
     def reload(self) -> None:
         """Looks them up again with the next call: they were refused, and may have been replaced at their source."""
         with self._lock:
             self._loaded = None
+
+
+@contextmanager
+def _without_output() -> Iterator[None]:
+    """Removes what the source of the credentials has printed from an error. It may contain a secret."""
+    try:
+        yield
+    except CredentialRetrievalError as error:
+        provider = error.kwargs["provider"]
+        raise CredentialRetrievalError(provider=provider, error_msg="what it printed is not shown here") from None
+
+
+def _refuse_blanks(credentials: ReadOnlyCredentials) -> None:
+    """Refuses credentials that no store accepts. A line end in a header would make urllib3 print the header."""
+    parts = {
+        "access key id": credentials.access_key,
+        "secret access key": credentials.secret_key,
+        "session token": credentials.token,
+    }
+    for part, secret in parts.items():
+        if secret and (secret != secret.strip() or not secret.isprintable()):
+            raise SpoiledCredentialsError(part=part)
 
 
 class _LateProvider(CredentialProvider):

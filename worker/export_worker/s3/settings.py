@@ -22,6 +22,8 @@ StorageClass = Literal[
     "REDUCED_REDUNDANCY",
     "EXPRESS_ONEZONE",
 ]
+Integrity = Literal["auto", "always"]
+"""Whether Content-MD5 protects a body that no CRC protects: over plain HTTP only, or over TLS, too."""
 TAGS_MAX = 10
 """Limit for one object (S3 user guide, "Categorizing your storage using tags"). The lengths and characters below have
 the same source."""

@@ -6,8 +6,8 @@ attempt and is replaced. An object of another export is never changed.
 
 Every write carries a checksum of the whole object, and the worker compares it with the checksum in S3's response. The
 algorithm is the best one that the store supports; see `checksum_modes`. The `S3Store` remembers the choice. ETags are
-not compared: on a store that encrypts, they are not MD5 sums. On a store without CRCs, Content-MD5 protects each part,
-and the call that completes the upload names the ETags of the parts.
+not compared with the bytes: on a store that encrypts, they are not MD5 sums. On a store without CRCs, TLS or
+Content-MD5 protects each part, and the call that completes the upload names the ETags of the parts.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ from export_worker.s3.create_only import CreateOnlyWrite
 from export_worker.s3.errors import code_of
 from export_worker.s3.multipart import MultipartUpload
 from export_worker.s3.objects import ObjectHead, Target, Written, delete_own_object, head_object
+from export_worker.s3.settings import Integrity
 from export_worker.s3.threads import finish
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument
 
@@ -63,13 +64,22 @@ class S3Store:
         client: See `build_client`.
         executor: A bounded pool; all calls of boto3 run in it.
         instrument: Receives the duration and result of each call.
+        part_bytes: The size of all parts of an upload; None if they may differ.
+        integrity: Whether Content-MD5 is sent over TLS, too.
     """
 
     def __init__(
-        self, client: S3Client, executor: ThreadPoolExecutor, instrument: Instrument = NULL_INSTRUMENT
+        self,
+        client: S3Client,
+        executor: ThreadPoolExecutor,
+        instrument: Instrument = NULL_INSTRUMENT,
+        *,
+        part_bytes: int | None = None,
+        integrity: Integrity = "auto",
     ) -> None:
         self.executor = executor
-        self._calls = S3Calls(client, executor, instrument)
+        self.part_bytes = part_bytes
+        self._calls = S3Calls(client, executor, instrument, integrity=integrity)
 
     async def put(self, target: Target, body: bytes | bytearray) -> Written:
         """Writes a whole object with one call, if its key is free.
@@ -79,9 +89,10 @@ class S3Store:
             IntegrityError: S3 stored other bytes. The object is deleted, or else the next attempt replaces it.
             StorageError: S3 refused a call or did not answer.
         """
-        request_body, arguments = RequestBody(body), target.creation_arguments | {"IfNoneMatch": "*"}
+        request_body = RequestBody(body)
 
-        async def write() -> dict[str, Any]:
+        async def write(condition: dict[str, str]) -> dict[str, Any]:
+            arguments = target.creation_arguments | condition
             response, _ = await self._calls.write(PUT, arguments, request_body.arguments, sent_bytes=len(body))
             return response
 
@@ -116,9 +127,12 @@ class S3Store:
                 await self.abort_leftovers(target.bucket, target.key, target.export_id, upload.upload_id)
         return upload
 
-    def upload(self, target: Target, upload_id: str, algorithm: Algorithm = CRC64NVME) -> MultipartUpload:
+    def upload(
+        self, target: Target, upload_id: str, algorithm: Algorithm = CRC64NVME, *, has_full_checksum: bool = True
+    ) -> MultipartUpload:
         """Returns an upload that this or another worker created with checksums of this algorithm."""
-        return MultipartUpload(self._calls, target, upload_id, ChecksumMode(algorithm))
+        mode = ChecksumMode(algorithm)
+        return MultipartUpload(self._calls, target, upload_id, mode, has_full_checksum=has_full_checksum)
 
     async def parts(self, target: Target, upload_id: str) -> list[ListedPart] | None:
         """Returns the parts of an open upload, or None if there is no such upload.
@@ -211,12 +225,20 @@ class S3Store:
         page = {"Bucket": bucket, "Prefix": prefix}
         with storage_errors(LIST, bucket):
             while True:
-                response = await self._calls.call(LIST, page)
+                response = await self._list_uploads(page)
                 found += map(_incomplete_upload, response.get("Uploads", []))
                 if not response.get("IsTruncated"):
                     return found
                 key, upload_id = response.get("NextKeyMarker"), response.get("NextUploadIdMarker") or ""
                 page |= _next_page(page, KeyMarker=key, UploadIdMarker=upload_id)
+
+    async def _list_uploads(self, page: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return await self._calls.call(LIST, page)
+        except ClientError as error:
+            if code_of(error) != "NoSuchUpload":
+                raise
+            return {}  # rclone answers so if the bucket has no open upload
 
     async def abort(self, bucket: str, upload: IncompleteUpload) -> None:
         """Deletes an upload and its parts. Raises what `MultipartUpload.abort` raises."""

@@ -21,9 +21,12 @@ class TransferCallbacks:
         on_upload_changed: Called when the open upload changes. The first argument is the upload that the next attempt
             resumes if this attempt does not complete it; None for no upload. The second is a note for the timeline, or
             None.
+        on_parts_sent: Called with the open upload when the parts that the store has confirmed are to be saved. Without
+            this note, the transfer still works, so a failure to save it must not raise.
     """
 
     open_file: Callable[[RemoteFile, ResumePoint | None], AbstractAsyncContextManager[Download]]
     on_progress: Callable[[TransferProgress], None]
     on_file_stored: Callable[[ManifestObject], Awaitable[None]]
     on_upload_changed: Callable[[ResumableUpload | None, str | None], Awaitable[None]]
+    on_parts_sent: Callable[[ResumableUpload], Awaitable[None]]

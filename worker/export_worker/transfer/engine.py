@@ -6,23 +6,20 @@ bytes pile up.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import NoReturn
 
 from export_worker.credentials import Redactor
 from export_worker.errors import (
-    DownloadInvalidError,
-    IntegrityError,
+    DownloadInterruptedError,
     ObjectExistsError,
     StepError,
-    StorageError,
     StorageRefusedError,
 )
 from export_worker.lifecycle.observations import ResumableUpload
-from export_worker.platforms.base import Download, Versioned
+from export_worker.platforms.base import Download
 from export_worker.s3.checksums import Checksum
 from export_worker.s3.multipart import MultipartUpload, SentPart
 from export_worker.s3.objects import Target, Written
@@ -31,12 +28,14 @@ from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
 from export_worker.transfer.buffers import BufferPool, BufferShare, PartBuffer
 from export_worker.transfer.callbacks import TransferCallbacks
 from export_worker.transfer.error_pages import ErrorPages
-from export_worker.transfer.part_sizes import FIRST_PART_BYTES, MAX_OBJECT_BYTES, part_size
+from export_worker.transfer.part_sizes import FIRST_PART_BYTES, MAX_OBJECT_BYTES, MAX_PARTS, part_size
 from export_worker.transfer.progress import TransferProgress
 from export_worker.transfer.reader import PartReader, open_reader
 from export_worker.transfer.resume import NotResumable, RecoveredUpload, recover
 from export_worker.transfer.source import ValidatedSource
 from export_worker.transfer.transforms.base import Transform
+from export_worker.transfer.upload_aborts import aborted_on_error
+from export_worker.transfer.upload_notes import UploadNotes, UploadRecorder, recorder_of
 
 PARTS_IN_FLIGHT = 4
 """Enough to use a fast connection fully, and little memory."""
@@ -87,19 +86,6 @@ class ReadOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class _Recorder:
-    """Saves an upload in the export's record, so that the next attempt can resume it."""
-
-    callbacks: TransferCallbacks
-    validator: str
-    total_bytes: int
-
-    async def save(self, key: str, upload_id: str, token: str) -> None:
-        upload = ResumableUpload(key, upload_id, token, self.validator, self.total_bytes)
-        await self.callbacks.on_upload_changed(upload, None)
-
-
-@dataclass(frozen=True, slots=True)
 class _Transfer:
     """What one transfer works with.
 
@@ -113,12 +99,16 @@ class _Transfer:
     total_bytes: int | None
     share: BufferShare
     progress: TransferProgress
-    recorder: _Recorder | None
+    callbacks: TransferCallbacks
+    recorder: UploadRecorder | None
     recovered: RecoveredUpload | None
+    fixed_part_bytes: int | None
 
     async def read_part(self, number: int) -> PartBuffer:
         """Takes a buffer for one part, then fills it until it is full or the stream ends."""
-        size_bytes = part_size(number, self.total_bytes)
+        if number > MAX_PARTS:
+            raise StorageRefusedError(f"the file has more than {MAX_PARTS} parts; set a larger s3.part_size_mib")
+        size_bytes = part_size(number, self.total_bytes, self.fixed_part_bytes)
         if self.total_bytes is not None:
             size_bytes = min(size_bytes, self.total_bytes - (number - 1) * size_bytes)
         buffer = await self.share.take(size_bytes)
@@ -162,7 +152,7 @@ class TransferEngine:
         """
         found = await recover(self._store, target, resumable)
         if isinstance(found, RecoveredUpload) and found.is_whole:
-            async with _aborted_on_error(found.upload, is_recorded=True):
+            async with aborted_on_error(found.upload, is_recorded=True):
                 found = await found.upload.complete(found.parts)
         # Only uploads of unchanged bytes are recorded, so source and object have the same length and checksum.
         return _stored(target, found, found.bytes, found.checksum) if isinstance(found, Written) else found
@@ -213,10 +203,20 @@ class TransferEngine:
         total_bytes = download.total_bytes if transform is None else None
         if total_bytes is not None and total_bytes > MAX_OBJECT_BYTES:
             _refuse_size()
-        recorder = _recorder_of(download, total_bytes, callbacks)
+        recorder = recorder_of(download, total_bytes, callbacks)
         with self._pool.share() as share:
             async with open_reader(source, transform, self._store.executor) as reader:
-                transfer = _Transfer(reader, target, total_bytes, share, progress, recorder, recovered)
+                transfer = _Transfer(
+                    reader=reader,
+                    target=target,
+                    total_bytes=total_bytes,
+                    share=share,
+                    progress=progress,
+                    callbacks=callbacks,
+                    recorder=recorder,
+                    recovered=recovered,
+                    fixed_part_bytes=self._store.part_bytes,
+                )
                 written = await self._move(transfer)
         if transform is None:
             return _stored(target, written, written.bytes, written.checksum)
@@ -260,51 +260,70 @@ class TransferEngine:
         recovered = transfer.recovered
         if recovered is not None:
             first = await transfer.read_part(len(recovered.parts) + 1)
-            return await self._finish(transfer, recovered.upload, first, is_recorded=True)
+            further = UploadNotes(recovered.resumable, recovered.upload, transfer.callbacks, recovered.parts)
+            return await self._finish(transfer, recovered.upload, first, further)
         first = await transfer.read_part(1)
         if await transfer.reader.at_end():
             written = await self._store.put(transfer.target, first.data)
             transfer.progress.add_part()
             return written
-        upload = await self._start_upload(transfer)
-        return await self._finish(transfer, upload, first, is_recorded=transfer.recorder is not None)
+        upload, notes = await self._start_upload(transfer)
+        return await self._finish(transfer, upload, first, notes)
 
-    async def _start_upload(self, transfer: _Transfer) -> MultipartUpload:
+    async def _start_upload(self, transfer: _Transfer) -> tuple[MultipartUpload, UploadNotes | None]:
         recorder = transfer.recorder
         if recorder is None:
-            return await self._store.begin(transfer.target)
+            return await self._store.begin(transfer.target), None
         token = token_hex(8)
         upload = await self._store.begin(replace(transfer.target, token=token))
-        async with _aborted_on_error(upload, is_recorded=False):
-            await recorder.save(transfer.target.key, upload.upload_id, token)
-        return upload
+        async with aborted_on_error(upload, is_recorded=False):
+            return upload, await recorder.save(transfer.target.key, upload, token)
 
     async def _finish(
-        self, transfer: _Transfer, upload: MultipartUpload, first: PartBuffer, *, is_recorded: bool
+        self, transfer: _Transfer, upload: MultipartUpload, first: PartBuffer, notes: UploadNotes | None
     ) -> Written:
-        async with _aborted_on_error(upload, is_recorded=is_recorded):
-            return await upload.complete(await self._send(transfer, upload, first))
+        async with aborted_on_error(upload, is_recorded=notes is not None):
+            async with nullcontext() if notes is None else notes.saving():
+                parts = await self._send(transfer, upload, first, notes)
+            return await upload.complete(parts)
 
-    async def _send(self, transfer: _Transfer, upload: MultipartUpload, first: PartBuffer) -> list[SentPart]:
-        """Reads and sends parts until the end. When it returns or raises, all its threads have ended."""
-        sending = _Sending(upload, transfer, self._parts_in_flight)
+    async def _send(
+        self, transfer: _Transfer, upload: MultipartUpload, first: PartBuffer, notes: UploadNotes | None
+    ) -> list[SentPart]:
+        """Reads and sends parts until the end. When it returns or raises, all its threads have ended.
+
+        If the connection to the source breaks, the parts that were read are sent, so that the next attempt resumes
+        behind them.
+        """
+        sending = _Sending(upload, transfer, self._parts_in_flight, notes)
+        broken: DownloadInterruptedError | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
-                await sending.start(tasks, first)
-                while not await transfer.reader.at_end():
-                    await sending.start(tasks, await transfer.read_part(sending.started + 1))
+                try:
+                    await sending.start(tasks, first)
+                    while not await transfer.reader.at_end():
+                        await sending.start(tasks, await transfer.read_part(sending.started + 1))
+                except DownloadInterruptedError as error:
+                    if notes is None:
+                        raise
+                    broken = error
         except BaseExceptionGroup as group:
-            raise _main_error(group) from None
+            raise broken or _main_error(group) from None
+        if broken is not None:
+            raise broken
         return sending.parts()
 
 
 class _Sending:
     """The parts of one upload that are being sent or have been sent."""
 
-    def __init__(self, upload: MultipartUpload, transfer: _Transfer, parts_in_flight: int) -> None:
+    def __init__(
+        self, upload: MultipartUpload, transfer: _Transfer, parts_in_flight: int, notes: UploadNotes | None
+    ) -> None:
         self._upload = upload
         self._share = transfer.share
         self._progress = transfer.progress
+        self._notes = notes
         self._slots = asyncio.Semaphore(parts_in_flight)
         self._before = () if transfer.recovered is None else transfer.recovered.parts
         self._tasks: list[asyncio.Task[SentPart]] = []
@@ -332,42 +351,10 @@ class _Sending:
     def _ended(self, task: asyncio.Task[SentPart], buffer: PartBuffer) -> None:
         if not task.cancelled() and task.exception() is None:
             self._progress.add_part()
+            if self._notes is not None:
+                self._notes.add(task.result())
         self._share.give_back(buffer)
         self._slots.release()
-
-
-@asynccontextmanager
-async def _aborted_on_error(upload: MultipartUpload, *, is_recorded: bool) -> AsyncIterator[None]:
-    """Aborts an upload if the block fails, unless it is in the record and can be resumed."""
-    try:
-        yield
-    except BaseException as error:
-        if not is_recorded or _is_spoiled_by(error):
-            await _abort(upload, error)
-        raise
-
-
-def _is_spoiled_by(error: BaseException) -> bool:
-    """Whether an upload that ended with this error must not be resumed."""
-    if isinstance(error, IntegrityError | DownloadInvalidError):
-        return True
-    return isinstance(error, StepError) and not error.retryable
-
-
-def _recorder_of(download: Download, total_bytes: int | None, callbacks: TransferCallbacks) -> _Recorder | None:
-    """Returns a recorder if the upload of this download can be resumed."""
-    validator = download.validator if isinstance(download, Versioned) else None
-    if total_bytes is None or validator is None:
-        return None
-    return _Recorder(callbacks, validator, total_bytes)
-
-
-async def _abort(upload: MultipartUpload, error: BaseException) -> None:
-    """Aborts the upload. If that fails, the first error gets a note and is still the one that is raised."""
-    try:
-        await upload.abort()
-    except StorageError as failure:
-        error.add_note(f"its multipart upload may still be open: {failure}")
 
 
 def _main_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -3,22 +3,23 @@
 Only parts of the expected sizes are reused, from the first one up to the first gap. Parts behind a gap are sent again
 with the same numbers. If anything else is unexpected, the upload is aborted: a restart costs time, but a wrong part
 would spoil the file.
+
+The checksum of a part is the one that the store lists. If it lists none, parts are reused as far as their ETags are
+those that the record notes.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from export_worker.errors import StorageRefusedError
-from export_worker.lifecycle.observations import ResumableUpload
+from export_worker.lifecycle.observations import ResumableUpload, SentParts
 from export_worker.platforms.base import Download, ResumePoint, Versioned
 from export_worker.s3.checksums import Checksum
 from export_worker.s3.multipart import MultipartUpload, SentPart, whole_checksum
 from export_worker.s3.objects import Target, Written
 from export_worker.s3.store import ListedPart, S3Store
-from export_worker.transfer.part_sizes import part_size
-
-PARTS_MIN = 2
-"""A single part saves too little to justify a ranged request, which the source may not support."""
+from export_worker.transfer.part_sizes import RESUMED_PARTS_MIN, part_size
+from export_worker.transfer.upload_notes import digest_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +88,16 @@ async def recover(
         return NotResumable(f"its parts cannot be listed ({error})")
     if listed is None:
         return await _find_completed(store, target, resumable)
-    parts = fit_parts(listed, resumable.total_bytes)
+    parts = fit_parts(listed, resumable.total_bytes, store.part_bytes, noted=resumable.sent)
     if isinstance(parts, NotResumable):
         await upload.abort()
         return parts
-    return RecoveredUpload(
-        store.upload(target, resumable.upload_id, parts[0].checksum.algorithm), target, tuple(parts), resumable
+    # A store that lists checksums keeps one of the whole object as well.
+    has_full_checksum = resumable.sent is None or resumable.sent.full_object or parts[0].checksum is not None
+    upload = store.upload(
+        target, resumable.upload_id, whole_checksum(parts).algorithm, has_full_checksum=has_full_checksum
     )
+    return RecoveredUpload(upload, target, tuple(parts), resumable)
 
 
 async def _find_completed(store: S3Store, target: Target, resumable: ResumableUpload) -> Written | NotResumable:
@@ -101,15 +105,34 @@ async def _find_completed(store: S3Store, target: Target, resumable: ResumableUp
     head = await store.head_object(target)
     if head is None or (head.token, head.bytes) != (resumable.token, resumable.total_bytes):
         return NotResumable("it is no longer open")
-    checksum = next(iter(head.checksums.values()), None)
+    checksum = next(iter(head.checksums.values()), None) or _noted_checksum(resumable)
     if checksum is None:
         return NotResumable("it is complete, but the store does not return its checksum")
     return Written(head.etag, head.bytes, checksum, adopted=True)
 
 
-def fit_parts(listed: Sequence[ListedPart], total_bytes: int) -> list[SentPart] | NotResumable:
-    """Returns the parts up to the first gap. Every listed part must have the size that `part_size` plans."""
-    size_bytes = part_size(1, total_bytes)
+def _noted_checksum(resumable: ResumableUpload) -> Checksum | None:
+    """Returns the noted checksum, if all parts are noted."""
+    sent = resumable.sent
+    return None if sent is None or sent.bytes != resumable.total_bytes else Checksum.read(sent.checksum)
+
+
+def fit_parts(
+    listed: Sequence[ListedPart],
+    total_bytes: int,
+    fixed_bytes: int | None = None,
+    *,
+    noted: SentParts | None = None,
+) -> list[SentPart] | NotResumable:
+    """Returns the parts up to the first gap. Every listed part must have the size that `part_size` plans.
+
+    Args:
+        listed: The parts, as the store lists them.
+        total_bytes: Length of the file.
+        fixed_bytes: The size of all parts, if the store requires one.
+        noted: The parts, as the record notes them. Needed if the store lists no checksums.
+    """
+    size_bytes = part_size(1, total_bytes, fixed_bytes)
     sent: list[SentPart] = []
     for part in sorted(listed, key=lambda item: item.number):
         planned_bytes = min(size_bytes, total_bytes - (part.number - 1) * size_bytes)
@@ -118,12 +141,29 @@ def fit_parts(listed: Sequence[ListedPart], total_bytes: int) -> list[SentPart] 
                 f"its part {part.number} has {part.bytes} bytes where {max(0, planned_bytes)} were planned"
             )
         if part.number == len(sent) + 1:
-            if part.checksum is None or (sent and part.checksum.algorithm != sent[0].checksum.algorithm):
-                return NotResumable("the store does not list the checksums of its parts")
             sent.append(SentPart(part.number, part.bytes, part.etag, part.checksum))
-    if len(sent) < PARTS_MIN:
-        return NotResumable(f"it has only {len(sent)} part(s) before the first gap")
-    return sent
+    fitting = sent if _have_one_algorithm(sent) else _noted_parts(sent, noted)
+    if not isinstance(fitting, NotResumable) and len(fitting) < RESUMED_PARTS_MIN:
+        return NotResumable(f"it has only {len(fitting)} part(s) before the first gap")
+    return fitting
+
+
+def _have_one_algorithm(parts: Sequence[SentPart]) -> bool:
+    """Whether the store has listed the checksum of each part, by one algorithm."""
+    algorithms = {part.checksum.algorithm if part.checksum else None for part in parts}
+    return len(algorithms) <= 1 and None not in algorithms
+
+
+def _noted_parts(parts: Sequence[SentPart], noted: SentParts | None) -> list[SentPart] | NotResumable:
+    """Returns the parts that are noted. Their ETags must be the noted ones."""
+    checksum = None if noted is None else Checksum.read(noted.checksum)
+    if noted is None or checksum is None:
+        return NotResumable("the store does not list the checksums of its parts, and none are noted")
+    found = [replace(part, checksum=None) for part in parts[: noted.count]]
+    same_bytes = sum(part.bytes for part in found) == noted.bytes
+    if len(found) < noted.count or not same_bytes or digest_of(part.etag for part in found) != noted.etags:
+        return NotResumable("the store does not have the parts that were sent")
+    return [*found[:-1], replace(found[-1], checksum_so_far=checksum)]
 
 
 def restart_reason(download: Download, resumable: ResumableUpload) -> NotResumable | None:

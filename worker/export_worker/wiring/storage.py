@@ -33,7 +33,7 @@ CHECK_THREADS = 4
 """Checks of stores that run at the same time. A worker has as many stores as sections with storage settings, and each
 check is one small call."""
 CHECK_READ_TIMEOUT_S = 10.0
-"""A check writes objects of some bytes. S3 answers such a call sooner than a call with a part of a transfer."""
+"""A check sends parts of a few MiB at most. S3 answers such a call sooner than one with a larger part of a transfer."""
 CHECK_ATTEMPTS = 2
 """For each call of a check. One lost connection is retried and not reported, and an outage is reported soon."""
 
@@ -110,15 +110,14 @@ def build_storage(
     def store(name: str, target: Destination) -> S3Store:
         with translate_aws_errors("s3"):
             session = session_for(target.settings, config.s3.region, redactor.rotating(KNOWN_SECRETS))
-            build = partial(
-                build_client, config.s3.region, config.s3.endpoint_url, settings=target.settings, session=session
-            )
+            build = partial(build_client, config.s3.endpoint, settings=target.settings, session=session)
             client, check_client = build(threads), build(CHECK_THREADS, limits=CHECK_LIMITS)
         check = StoreCheck(
             check_client, late_credentials(session), check_executor, bucket=target.bucket, prefix=target.prefix
         )
         gates[name] = StoreGate(name, check, instrument, redactor)
-        return S3Store(client, executor, instrument)
+        s3 = config.s3
+        return S3Store(client, executor, instrument, part_bytes=s3.part_bytes, integrity=s3.integrity)
 
     def writer(store: S3Store, target: Destination, per_connection: dict[str, ExportWriter]) -> ExportWriter:
         engine = TransferEngine(store, parts_in_flight=config.transfer.parts_in_flight, pool=pool, redactor=redactor)
@@ -166,8 +165,7 @@ async def open_check_client(config: Config, redactor: Redactor, settings: Storag
 
     def build() -> S3Client:
         return build_client(
-            config.s3.region,
-            config.s3.endpoint_url,
+            config.s3.endpoint,
             1,
             limits=CallLimits(CHECK_ATTEMPTS, CHECK_READ_TIMEOUT_S),
             settings=settings,

@@ -5,10 +5,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from functools import partial
 
 import structlog
+from redis.exceptions import RedisError
 
 from export_worker.contract.status import ManifestObject
 from export_worker.credentials import Redactor
-from export_worker.errors import ObjectExistsError, StorageError
+from export_worker.errors import LeaseLostError, ObjectExistsError, StorageError
 from export_worker.lifecycle import transitions
 from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.export import Running, Transferring
@@ -77,6 +78,9 @@ class TransferStep:
         if held.claimed.claims > 1 or export.attempt:
             await self.abort_leftovers(held, state.upload)
         writer, callbacks = self._writer.for_export(export), self._callbacks(held, connection.driver)
+        if writer.has_moved(export, state):
+            await self._leases.checkpoint(held, transitions.after_move(export, state, self._clock.moment()))
+            export, state = held.claimed.export, _transferring(held)
         if export.generation > 1 and state.landed_at is None:
             # After a restart: the export must not seem complete while its files change.
             await writer.remove_success(export)
@@ -152,6 +156,7 @@ class TransferStep:
             on_progress=held.show_progress,
             on_file_stored=partial(self._save_file, held, Stopwatch()),
             on_upload_changed=partial(self._save_upload, held),
+            on_parts_sent=partial(self._note_parts, held),
         )
 
     async def _poll(self, held: HeldStep, driver: Driver) -> Polled:
@@ -192,6 +197,14 @@ class TransferStep:
         # Platform and S3 have both answered, so the exports that wait for this one need not wait for its last byte.
         signal = PlatformSignal("up") if upload is not None and held.claimed.spared else NO_SIGNAL
         await self._leases.checkpoint(held, decision, signal)
+
+    async def _note_parts(self, held: HeldStep, upload: ResumableUpload) -> None:
+        """Saves which parts were sent. If Redis fails, the transfer continues; a resume would send some parts again."""
+        decision = transitions.after_upload(
+            held.claimed.export, _transferring(held), upload, self._clock.moment(), None
+        )
+        with suppress(RedisError, OSError, LeaseLostError):
+            await self._leases.checkpoint(held, decision)
 
 
 def _connection_of(held: HeldStep) -> str:
