@@ -9,7 +9,7 @@ import pytest
 from support.source_modules import PACKAGES, modules, within
 
 IMPORT_EACH = """
-import importlib, json, os, sys
+import gc, importlib, json, os, sys
 
 def report(name, to):
     try:
@@ -32,6 +32,7 @@ def begin(name):
 warm, *names = sys.argv[1:]
 for name in filter(None, warm.split(",")):
     importlib.import_module(name)
+gc.disable()  # a collection in a fork examines, and so copies, the memory of all packages
 at_once, answers = os.cpu_count() or 1, {}
 for first in range(0, len(names), at_once):
     batch = names[first:first + at_once]
