@@ -84,8 +84,9 @@ class Aws:
         return SqsTrigger(intake, queue_url=self.queue_url, new_client=new_client, visibility_s=30, wait_s=1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def aws(s3_url: str) -> Iterator[Aws]:
+    """One queue for all tests, because clients of AWS take long to make. Each test reads what it has sent."""
     found = Aws(s3_url)
     yield found
     for client in found.clients.values():

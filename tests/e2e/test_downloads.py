@@ -25,6 +25,7 @@ ZSTD = zstandard.ZstdCompressor(write_checksum=True).compress(TEXT)
 def site(redis_url: str, s3_url: str, namespace: str, bucket: str, outputs: Path) -> Site:
     """A site whose worker fails an export after two attempts. The platform of its connection is that of the cases."""
     site = Site(redis_url, s3_url, "http://127.0.0.1:1", namespace, bucket, outputs)
+    site.connection = {"resubmit": "never"}  # a repetition would take half a minute
     site.settings = {"retry": {"first_s": 0.02, "max_s": 0.1, "max_attempts": 2}}
     return site
 
@@ -187,6 +188,24 @@ MORE: dict[str, list[Case]] = {
             says="cannot be used",
         ),
         Case("a redirect to no host", download_cases.redirect(b"http://[::1"), raw=True, says="redirect"),
+    ],
+    "heads and codings of answers, after which no submit is repeated": [
+        Case("60,000 bytes", TEXT, answer_head=["Set-Cookie: " + "c" * 60_000], lands=TEXT),
+        Case("250 fields", TEXT, answer_head=[f"X-{number}: 1" for number in range(250)], lands=TEXT),
+        Case("gzip", TEXT, answer_head=[GZIP], answer_body=gzip.compress, lands=TEXT),
+        Case("deflate", TEXT, answer_head=["Content-Encoding: deflate"], answer_body=zlib.compress, lands=TEXT),
+        Case("zstd", TEXT, answer_head=["Content-Encoding: zstd"], answer_body=zstandard.compress, lands=TEXT),
+        Case("nothing coded", TEXT, answer_head=["Content-Encoding: utf-8, identity"], lands=TEXT),
+        Case("a mark", TEXT, answer_body=lambda body: b"\xef\xbb\xbf" + body, lands=TEXT),
+        Case("brotli", TEXT, answer_head=["Content-Encoding: br"], says="cannot be undone: br"),
+        Case(
+            "cut gzip",
+            TEXT,
+            answer_head=[GZIP],
+            answer_body=lambda body: gzip.compress(body)[:-1],
+            says="gzip coding is cut",
+        ),
+        Case("a length beside chunks", TEXT, answer_head=["Transfer-Encoding: chunked"], says="not valid HTTP"),
     ],
     "codings that code nothing, and other names of gzip": [
         Case("none", TEXT, [CSV, "Content-Encoding: none"], lands=TEXT),

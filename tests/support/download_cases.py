@@ -38,6 +38,8 @@ class Case:
         says: A text of the message, if the export fails.
         says_rows: The number of rows in the manifest. -1: it is not checked.
         raw: The body is the whole response.
+        answer_head: Further head fields of the platform's answers to the submit and the polls.
+        answer_body: Changes the bodies of these answers.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Case:
     says: str = ""
     says_rows: int | None = -1
     raw: bool = False
+    answer_head: Sequence[str] = ()
+    answer_body: Callable[[bytes], bytes] = bytes
 
     def response(self) -> bytes:
         """Returns the response over the socket. A response without framing ends with the connection."""
@@ -94,7 +98,7 @@ async def platform_of(cases: Sequence[Case]) -> AsyncIterator[str]:
                     writer.write(NOT_FOUND if number is None else cases[number].response())
                     await writer.drain()
                     break
-                writer.write(_json_response(_answer(cases, await _json_body(reader, head))))
+                writer.write(_answer(cases, await _json_body(reader, head)))
         writer.close()
 
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
@@ -110,14 +114,18 @@ async def _json_body(reader: asyncio.StreamReader, head: bytes) -> Any:
     return json.loads(await reader.readexactly(length))
 
 
-def _answer(cases: Sequence[Case], call: Mapping[str, Any]) -> Any:
+def _answer(cases: Sequence[Case], call: Mapping[str, Any]) -> bytes:
+    """Returns the response to a submit or a poll. The id of an operation is the number of its case."""
     variables = call["variables"]
+    number = variables.get("segmentId") or variables.get("id")
+    if number is None:
+        return _json_response({"data": {"projects": []}})  # the call that shows whether the platform is down
+    case = cases[int(number)]
+    job: dict[str, Any] = {"id": number, "stage": "FINISH", "uris": [f"/exports/{number}/{case.file_name}"]}
     if "segmentId" in variables:
-        job = {"id": variables["segmentId"], "stage": "RUNNING", "error": None}
-        return {"data": {"submitSegmentUserExportJob": job}}
-    case = cases[int(variables["id"])]
-    job = {"id": variables["id"], "stage": "FINISH", "uris": [f"/exports/{variables['id']}/{case.file_name}"]}
-    return {"data": {"jobResult": job}}
+        job = {"id": number, "stage": "RUNNING", "error": None}
+    name = "submitSegmentUserExportJob" if "segmentId" in variables else "jobResult"
+    return _json_response({"data": {name: job}}, case)
 
 
 def _number_of(target: str) -> int | None:
@@ -126,9 +134,11 @@ def _number_of(target: str) -> int | None:
     return None if found is None else int(found[1])
 
 
-def _json_response(value: Any) -> bytes:
+def _json_response(value: Any, case: Case | None = None) -> bytes:
     body = json.dumps(value).encode()
-    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    body, more = (body, ()) if case is None else (case.answer_body(body), case.answer_head)
+    head = ["HTTP/1.1 200 OK", "Content-Type: application/json", f"Content-Length: {len(body)}", *more, "", ""]
+    return "\r\n".join(head).encode() + body
 
 
 @dataclass(frozen=True)
@@ -173,6 +183,8 @@ def _below(objects: Mapping[str, bytes], export_id: str) -> dict[str, bytes]:
 def _wrong(case: Case, found: Landed) -> str:
     """Returns what is not right about the result of a case; empty if it is right."""
     status = found.status
+    if status.counters.submits > 1:
+        return f"it was submitted {status.counters.submits} times"
     if status.phase is Phase.FAILED:
         return _wrong_failure(case, found)
     if status.phase is not Phase.SUCCEEDED or SEALED not in found.objects:

@@ -17,6 +17,11 @@ _MESSAGE_MAX_LINES = 6
 """Proxies write a sentence or two. A longer text is data."""
 
 _MARKUP = re.compile(r"<(?:\s*[!?/%]|[^\W\d])")
+_PAGE = re.compile(
+    r"<(?:[!?%]|/?(?:body|br|center|div|error|fault|h\d|head|html|meta|p|pre|response|script|style|title|\w+:envelope)\b)",
+    re.IGNORECASE,
+)
+"""The beginning of a page where a value of a user may begin with another tag."""
 _JSON = re.compile(r"""\{\s*(?:["'}]|[A-Za-z_]\w*\s*:)|\[\s*[\[{"']""")
 """The beginning of an object, or of an array of anything but numbers: `[0,18)` is the name of a range of ages."""
 _SCRIPT = re.compile(
@@ -103,6 +108,18 @@ def is_message(text: str) -> bool:
     if len(lines) == 1:
         return _is_message_line(lines[0])
     return not _SEPARATORS.search(text) and all(map(_has_words, lines)) and _ERROR.search(text) is not None
+
+
+def is_error_text(text: str) -> bool:
+    """Whether a text in place of rows is the beginning of a page, or a whole message that speaks of an error.
+
+    Args:
+        text: Without blanks around it.
+    """
+    if _PAGE.match(text):
+        return True
+    says_error = _ERROR.search(text) or _HAN_ERROR.search(text) or _ERROR_CODE.fullmatch(text)
+    return says_error is not None and is_message(text)
 
 
 def _is_message_line(line: str) -> bool:
