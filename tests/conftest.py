@@ -5,7 +5,10 @@ for canaries. At the end of a test process all Redis values, all objects with th
 commands and workers are searched.
 """
 
+import gc
+import os
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import closing
@@ -19,11 +22,15 @@ from hypothesis import settings
 
 from export_worker.demo.processes import free_port, redis_binary
 from export_worker.redis.client import close_redis, open_redis
-from support import golden_files, s3_server, secret_canaries
+from support import command_forks, golden_files, s3_server, secret_canaries
 from support.rclone_server import rclone_server
 from support.redis_clock import MovableRedis, run_movable_redis
 from support.seaweed_server import seaweed_server
 from support.swift_server import swift_server
+
+# The tests start hundreds of processes. Without bytecode on the disk, each of them compiles a thousand modules again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Explains failed assertions of the conformance suite, which is no test file. Before any test imports it.
 pytest.register_assert_rewrite("export_worker.platforms.conformance")
@@ -35,6 +42,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     golden_files.updating = bool(config.getoption("--update-golden"))
+
+
+def pytest_collection_finish() -> None:
+    """Takes all modules and tests out of the garbage collector. It examined them again and again, and frees none."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -127,6 +140,12 @@ def swift_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of Swift for this test process. Its user has the credentials of `swift_server`."""
     with swift_server(tmp_path_factory.mktemp("swift")) as url:
         yield url
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forks_end() -> Iterator[None]:
+    yield
+    command_forks.SERVER.stop()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -25,6 +26,7 @@ from export_producers.triggers.redis_stream import Consumer, ConsumerGroup, Redi
 from export_producers.triggers.sqs import SqsTrigger
 from export_worker.demo.processes import free_port
 from export_worker.redis.client import close_redis, open_redis
+from export_worker.wiring.triggers import new_sqs_client
 
 REGION = "us-east-1"
 
@@ -96,6 +98,16 @@ class TestRedisStream(TriggerSuite):
         await close_redis(unreachable)
 
 
+class TestRedisStreamOverResp3(TestRedisStream):
+    """With the third version of its protocol, Redis answers some commands in other forms."""
+
+    @pytest.fixture
+    async def arq_redis(self, redis_url: str) -> AsyncIterator[ArqRedis]:
+        client = open_redis(f"{redis_url}?protocol=3")
+        yield client
+        await close_redis(client)
+
+
 class TestSqs(TriggerSuite):
     @pytest.fixture
     async def source(self, s3_url: str) -> AsyncIterator[MessageSource]:
@@ -117,7 +129,8 @@ class TestSqs(TriggerSuite):
             return sum(int(count) for count in attributes.values())
 
         def build(intake: Intake) -> Trigger:
-            return SqsTrigger(intake, queue_url=queue_url, region=REGION, endpoint_url=s3_url, visibility_s=3, wait_s=1)
+            new_client = partial(new_sqs_client, REGION, s3_url)
+            return SqsTrigger(intake, queue_url=queue_url, new_client=new_client, visibility_s=3, wait_s=1)
 
         yield MessageSource(build, publish, unacknowledged)
         client.close()

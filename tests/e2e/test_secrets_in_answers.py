@@ -1,5 +1,6 @@
 """A platform that repeats the credential in the fields of its answers: no field brings it into Redis, S3 or a log."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,8 @@ from aiohttp import web
 from arq.connections import ArqRedis
 
 from export_worker.contract.status import Phase, Status
+from export_worker.wiring.gateway import catalog_call
+from export_worker.wiring.secrets import build_redactor
 from support import secret_canaries, worker_site
 from support.drivers import GRAPHQL, root_field
 from support.scripted_server import ScriptedServer, Seen, replied
@@ -44,7 +47,7 @@ class EchoingPlatform:
     """
 
     submitted: dict[str, Any] = field(default_factory=lambda: {"id": "job-1", "stage": "CREATED"})
-    results: list[dict[str, Any]] = field(default_factory=lambda: [{"id": "x", "stage": "FINISH", "uris": [FILE]}])
+    results: list[Any] = field(default_factory=lambda: [{"id": "x", "stage": "FINISH", "uris": [FILE]}])
     files: dict[str, bytes] = field(default_factory=lambda: {FILE: ROWS})
     submits: int = 0
     polls: int = 0
@@ -173,3 +176,19 @@ async def test_file_whose_address_cannot_be_asked_for_again_is_missing(platform:
     assert status.phase is Phase.FAILED
     assert status.error is not None
     assert status.error.code == "result_missing"
+
+
+async def test_token_in_a_listing_is_masked_in_the_output(site: Site, platform: Platform) -> None:
+    platform[0].results = [[{"id": "1", f"name {TOKEN}": {"text": [write(TOKEN) for write in WRITTEN.values()]}}]]
+    here = replace(site, platform_url=platform[1])
+    ran = await asyncio.to_thread(here.command, "catalog", "gio", "segments", "--project", "WlGk4Daj", "--json")
+    assert ran.status == 0, ran.stderr
+    assert json.loads(ran.stdout) == [{"id": "1", "name ***": {"text": ["***"] * len(WRITTEN)}}]
+
+
+async def test_token_in_a_listing_is_masked_for_the_gateway(site: Site, platform: Platform) -> None:
+    platform[0].results = [[{"id": TOKEN}]]
+    config = replace(site, platform_url=platform[1]).config()
+    listing = catalog_call(config, build_redactor(config))
+    assert listing is not None
+    assert await listing("gio", "segments", "WlGk4Daj") == [{"id": "***"}]

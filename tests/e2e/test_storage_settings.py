@@ -6,8 +6,6 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
-import pytest
-
 from export_worker.contract.status import Phase
 from support import s3_server, secret_canaries, worker_site
 from support.worker_site import Site
@@ -84,21 +82,28 @@ async def configure_own_bucket(site: Site, **own: Any) -> str:
     return bucket
 
 
-@pytest.mark.parametrize(("own", "prefix"), [({"prefix": "ads/"}, "ads/"), ({"prefix": ""}, ""), ({}, "landing/")])
-async def test_connection_has_its_own_bucket_and_prefix(site: Site, own: dict[str, str], prefix: str) -> None:
-    bucket = await configure_own_bucket(site, **own)
+async def test_connection_has_its_own_bucket_and_prefix(site: Site) -> None:
+    bucket = await configure_own_bucket(site, prefix="ads/")
+    connections = site.settings["connections"]
+    connections["without"] = connections["gio"] | {"s3": {"prefix": ""}}
+    connections["inherited"] = connections["gio"] | {"s3": {"bucket": bucket}}
+    expected = {
+        "gio": f"s3://{site.bucket}/landing/",
+        "other": f"s3://{bucket}/ads/",
+        "without": f"s3://{site.bucket}/",
+        "inherited": f"s3://{bucket}/landing/",
+    }
     async with worker_site.worker(site):
-        for connection, expected in (("gio", f"s3://{site.bucket}/landing/"), ("other", f"s3://{bucket}/{prefix}")):
+        for connection, start in expected.items():
             status = await worker_site.export(site, json.dumps({"connection": connection, "export": SEGMENT}))
             assert status.phase is Phase.SUCCEEDED, status.error
-            folder = f"{expected}{status.kind}/dt={status.created_at.date().isoformat()}/{status.export_id}/"
+            folder = f"{start}{status.kind}/dt={status.created_at.date().isoformat()}/{status.export_id}/"
             assert status.manifest == f"{folder}_manifest.json"
             assert [item.uri for item in status.objects] == [folder + item.file_name for item in status.objects]
-            stored = replace(site, bucket=status.objects[0].bucket).objects()
+            objects = replace(site, bucket=status.objects[0].bucket).objects()
             names = [*(item.file_name for item in status.objects), "_manifest.json", "_SUCCESS"]
-            assert sorted(f"s3://{status.objects[0].bucket}/{key}" for key in stored) == sorted(
-                folder + name for name in names
-            )
+            stored = [f"s3://{status.objects[0].bucket}/{key}" for key in objects if status.export_id in key]
+            assert sorted(stored) == sorted(folder + name for name in names)
 
 
 async def test_doctor_checks_the_bucket_of_each_connection(site: Site) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import gzip
 import json
 import re
 from dataclasses import dataclass
@@ -9,6 +10,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+import zstandard
+from pyarrow import BufferOutputStream
+from pyarrow import table as pa_table
+from pyarrow.parquet import write_table
 
 from export_worker.contract.status import Phase, Status
 from export_worker.simulator.server import Simulator
@@ -27,6 +33,8 @@ OUTPUTS: dict[str, dict[str, Any]] = {
     "parquet": {"format": "parquet"},
 }
 """The forms of files, and the `output` of the request for each."""
+ODD_ROW = ("000000000000", '引号"和, 逗号', "第一行\n第二行")
+"""A row that a reader must not split, which the simulator does not have."""
 ODD_FORM = "广告/a b&c%2F"
 """Metadata with characters that a key has percent-encoded. Its export has Parquet files."""
 EXPORTS, FILES, ROWS = 2, 2, 20
@@ -73,7 +81,7 @@ class Day:
 
 
 async def store_day(redis_url: str, s3_url: str, outputs: Path) -> Day:
-    """Runs the exports of a day: two of each form, one with odd metadata, and one that has no `_SUCCESS` yet."""
+    """Runs the exports of a day: two of each form, and one with odd metadata. Adds those that no simulator has."""
     with s3_server.s3_client(s3_url) as client:
         bucket = await asyncio.to_thread(s3_server.new_bucket, client)
     requests = [(form, output) for form, output in OUTPUTS.items() for _ in range(EXPORTS)]
@@ -92,8 +100,8 @@ async def store_day(redis_url: str, s3_url: str, outputs: Path) -> Day:
         for status in statuses[:EXPORTS]
         for item in status.objects
     ]
-    rows = sorted(tuple(row) for _, *table in tables for row in table)
-    _add_incomplete_exports(site, statuses, objects)
+    rows = sorted([ODD_ROW, *(tuple(row) for _, *table in tables for row in table)])
+    _add_exports(site, statuses, objects, tuple(tables[0][0]))
     return Day(s3_url, bucket, tuple(tables[0][0]), rows, statuses[0].created_at.date().isoformat())
 
 
@@ -104,11 +112,27 @@ async def _export(site: Site, form: str, output: dict[str, Any]) -> Status:
     return status
 
 
-def _add_incomplete_exports(site: Site, statuses: list[Status], objects: dict[str, bytes]) -> None:
-    """Adds an export to each form whose first file is stored, and whose `_SUCCESS` is not."""
+def _add_exports(site: Site, statuses: list[Status], objects: dict[str, bytes], header: Row) -> None:
+    """Adds two exports of each form: one that is not complete, and one with the odd row."""
     client = site.s3()
-    for status in statuses[: EXPORTS * len(OUTPUTS) : EXPORTS]:
+    for form, status in zip(OUTPUTS, statuses[::EXPORTS], strict=False):
         key = status.objects[0].key
-        other = key.replace(status.export_id, uuid4().hex)
-        client.put_object(Bucket=site.bucket, Key=other, Body=objects[key])
+        incomplete, odd = (key.replace(status.export_id, uuid4().hex) for _ in range(2))
+        client.put_object(Bucket=site.bucket, Key=incomplete, Body=objects[key])
+        client.put_object(Bucket=site.bucket, Key=odd, Body=_encoded(form, [header, ODD_ROW]))
+        for name in ("_manifest.json", "_SUCCESS"):
+            client.put_object(Bucket=site.bucket, Key=f"{odd.rpartition('/')[0]}/{name}", Body=b"")
     client.close()
+
+
+def _encoded(form: str, rows: list[Row]) -> bytes:
+    """Returns a file of one of the forms."""
+    if form == "parquet":
+        target = BufferOutputStream()
+        write_table(pa_table(dict(zip(rows[0], map(list, zip(*rows[1:], strict=True)), strict=True))), target)
+        return bytes(target.getvalue())
+    text = StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    data = text.getvalue().encode()
+    packed = {"gzip": gzip.compress(data), "zstd": zstandard.compress(data)}
+    return packed.get(form, data)

@@ -276,6 +276,12 @@ def test_secret_with_blanks_is_masked_before_they_are_folded(before: int, after:
     assert redactor.excerpt(" " * before + "<to ken\n\nwith  blanks>" + "\n" * after) == f"<{MASK}>"
 
 
+@pytest.mark.parametrize("charset", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_secret_in_another_charset_is_masked_in_an_excerpt(charset: str) -> None:
+    text = f"<p>no {CANARY}</p>".encode(charset).decode("utf-8", "replace")
+    assert redactor_of(CANARY).excerpt(text) == f"<p>no {MASK}</p>"
+
+
 def test_secret_that_appears_only_on_one_line_is_masked() -> None:
     assert redactor_of("two words").excerpt("two\n words, two\r\nwords") == f"{MASK}, {MASK}"
 

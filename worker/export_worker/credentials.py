@@ -6,7 +6,7 @@ import os
 import re
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -26,6 +26,7 @@ EXCERPT_CHARACTERS = 300
 """Long enough for the sentence in an error of a platform, short enough for one log line."""
 _EXCERPT_SOURCE_CHARACTERS = 4096
 """The beginning from which an excerpt is taken. Masking a long text would block the event loop."""
+_EXCERPT_SOURCE_BYTES = 4 * _EXCERPT_SOURCE_CHARACTERS
 _DECODING_ROUNDS = 3
 """Text that was escaped more often than this is not decoded further."""
 _BASE64_MIN_BYTES = 8
@@ -128,6 +129,14 @@ class Redactor:
             known = {**self._known, secret: forms}
             self._known = dict(sorted(known.items(), key=lambda item: len(item[0]), reverse=True))
 
+    def extended(self, secrets: Iterable[str]) -> "Redactor":
+        """Returns a redactor that masks these values as well, for one message. This one does not mask them."""
+        other = Redactor()
+        other._known = self._known
+        for secret in secrets:
+            other.add(secret)
+        return other
+
     def rotating(self, count: int) -> Callable[[str | None], None]:
         """Returns an `add` for secrets that replace each other: only the last `count` of them are masked.
 
@@ -170,11 +179,24 @@ class Redactor:
             is_cut: The text is the beginning of a longer one, so it may end with a part of a secret.
         """
         is_cut = is_cut or len(text) > _EXCERPT_SOURCE_CHARACTERS
-        text = text[:_EXCERPT_SOURCE_CHARACTERS].encode(errors="replace").decode()
+        # Text in UTF-16 or UTF-32 that was read as UTF-8 has zero bytes between its characters.
+        text = text[:_EXCERPT_SOURCE_CHARACTERS].replace("\0", "").encode(errors="replace").decode()
         line = _UNPRINTABLE.sub(" ", self.text(self._without_cut_secret(text) if is_cut else text))
         # Masked again: without its line breaks, the text may contain a secret that it did not contain before.
         line = self.text(self._without_cut_secret(line) if is_cut else line).strip()
         return line if len(line) <= limit else line[: limit - 1] + "…"
+
+    def masked_bytes(self, body: bytes, *, is_cut: bool = False) -> bytes:
+        """Returns the beginning of a body of unknown charset, with secrets masked in its bytes.
+
+        Decoded by the wrong charset, the first character of a secret may become a part of the character before it.
+
+        Args:
+            is_cut: See `excerpt`.
+        """
+        text = body[:_EXCERPT_SOURCE_BYTES].decode(errors="surrogateescape")
+        masked = self.text(self._without_cut_secret(text) if is_cut else text)
+        return masked.encode(errors="surrogateescape")
 
     def _without_cut_secret(self, text: str) -> str:
         """Returns the text without the beginning of a secret at its end."""

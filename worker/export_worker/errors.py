@@ -16,7 +16,7 @@ ExportWorkerError
     │   ├── PlatformRefusedError     the platform refused the call, and would refuse it again
     │   │   └── PlatformNotFoundError the platform does not know what the call names, such as its operation
     │   ├── TooManyFilesError        the result has more files than an export may have
-    │   ├── OperationIdRefusedError  the operation id contains a secret
+    │   ├── OperationIdRefusedError  the operation id cannot be stored
     │   ├── PlatformMalformedError   the answer is not what the platform's documentation describes
     │   ├── PlatformUnavailableError no answer, or a server error
     │   │   ├── PlatformDownError    the platform does not answer the check either
@@ -256,7 +256,7 @@ class PlatformMalformedError(PlatformError):
 
 
 class OperationIdRefusedError(PlatformError):
-    """The platform returned an operation id that contains a secret, so it cannot be stored.
+    """The platform returned an operation id that cannot be stored: it contains a secret, or is too long.
 
     The platform has started the operation, so a retry would start another one.
     """

@@ -1,6 +1,8 @@
 """The dead-letter stream of a trigger: the messages that cannot become an export, each with the reason."""
 
+import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from arq.connections import ArqRedis
@@ -20,10 +22,12 @@ class DeadLetters:
     Args:
         redis: The client that writes the stream.
         stream: The stream's key.
+        mask: Masks secrets in a text. It must be safe to call in a thread.
     """
 
     redis: ArqRedis
     stream: str
+    mask: Callable[[str], str] = str
 
     async def add(self, message: Message, reason: str) -> None:
         """Appends a message with the reason why it cannot become an export.
@@ -31,11 +35,22 @@ class DeadLetters:
         Raises:
             RedisError: Redis refuses the write or cannot be reached.
         """
+        # Masking a long body takes some tenths of a second.
+        fields = await asyncio.to_thread(self._fields, message, reason)
+        await self.redis.xadd(self.stream, fields, maxlen=STREAM_LENGTH_MAX)  # type: ignore[arg-type] # dict is invariant
+
+    def _fields(self, message: Message, reason: str) -> dict[str, str | bytes]:
+        """Returns the entry. Secrets are masked before a text is cut: half of a secret is not recognized."""
         fields: dict[str, str | bytes] = {
-            "id": message.id[:TEXT_MAX_CHARS],
-            "reason": reason[:TEXT_MAX_CHARS],
-            "message": message.body[:BODY_MAX_BYTES],
+            "id": self.mask(message.id)[:TEXT_MAX_CHARS],
+            "reason": self.mask(reason)[:TEXT_MAX_CHARS],
+            "message": self._masked_body(message.body)[:BODY_MAX_BYTES],
         }
         if message.headers:
-            fields["headers"] = json.dumps(dict(message.headers), ensure_ascii=False)[:TEXT_MAX_CHARS]
-        await self.redis.xadd(self.stream, fields, maxlen=STREAM_LENGTH_MAX)  # type: ignore[arg-type] # dict is invariant
+            headers = json.dumps(dict(message.headers), ensure_ascii=False)
+            fields["headers"] = self.mask(headers)[:TEXT_MAX_CHARS]
+        return fields
+
+    def _masked_body(self, body: bytes) -> bytes:
+        text = body.decode(errors="surrogateescape")
+        return self.mask(text).encode(errors="surrogateescape")

@@ -140,5 +140,6 @@ class Intake:
     async def _reject(self, message: Message, reason: str) -> None:
         await self._dead_letters.add(message, reason)
         self._on_outcome("unusable")
-        message_id, reason = message.id[:TEXT_MAX_CHARS], reason[:TEXT_MAX_CHARS]
+        mask = self._dead_letters.mask
+        message_id, reason = mask(message.id)[:TEXT_MAX_CHARS], mask(reason)[:TEXT_MAX_CHARS]
         _log.error("trigger.unusable", trigger=self._trigger, message_id=message_id, reason=reason)

@@ -133,6 +133,9 @@ class RedisStreamTrigger:
         found = await self._redis.xreadgroup(
             self._group, self._consumer, {self._stream: ">"}, count=self._batch, block=BLOCK_MS
         )
+        if isinstance(found, dict):
+            # With RESP3 (`protocol=3` in the URL), redis-py returns stream → a list with one list of entries.
+            return [entry for lists in found.values() for entries in lists for entry in entries]
         return [entry for _, entries in found or [] for entry in entries]
 
     async def _leave(self) -> None:

@@ -228,6 +228,22 @@ def test_stored_file_resets_failures_in_a_row() -> None:
     assert export.attempt == 0
 
 
+def test_move_transfers_all_files_again_and_notes_the_stored_ones() -> None:
+    export = transferring()
+    for file in FILES:
+        export = transitions.after_file(export, transferring_state(export), stored(file.name), at(6)).export
+    failing = export.model_copy(update={"attempt": 3})
+    before = transferring_state(failing)
+    assert before.landed_at is not None
+    decision = transitions.after_move(failing, before, at(7))
+    state = transferring_state(decision.export)
+    assert (state.files, state.stored, state.stored_bytes, state.landed_at) == (before.files, [], 0, None)
+    assert decision.export.attempt == 3
+    assert [files.keys for files in decision.export.earlier_files] == [[item.key for item in before.stored]]
+    assert decision.note is not None
+    assert decision.note.startswith(f"restarted all files: {len(FILES)} file(s) are stored under other keys")
+
+
 def test_success_clears_error_and_keeps_retry_count() -> None:
     export = endings.after_failure(transferring(), StorageError("slow down"), at(6), POLICY).export
     assert export.error is not None
@@ -254,6 +270,22 @@ def test_file_that_stays_missing_fails_export() -> None:
     export = endings.after_failure(export, ResultMissingError("404"), at(9), POLICY).export
     assert export.phase is Phase.FAILED
     assert code_of(export) == ErrorCode.RESULT_MISSING
+
+
+def test_platform_that_names_other_missing_files_at_each_poll_fails_export() -> None:
+    """One file is stored at each attempt, so the attempts are never used up."""
+    export, polls = transferring(), 0
+    while export.phase is Phase.TRANSFERRING:
+        polls += 1
+        export = transitions.after_file(export, transferring_state(export), stored(), at(polls)).export
+        export = endings.after_failure(export, ResultMissingError("404"), at(polls), POLICY).export
+        if export.phase is Phase.RUNNING:
+            files = tuple(RemoteFile("/a", f"{polls}-{number}-{'x' * 1000}.csv") for number in range(1000))
+            export = polled(export, Ready("FINISH", files), at(polls)).export
+        assert polls < 50
+    assert export.phase is Phase.FAILED
+    assert code_of(export) == ErrorCode.TOO_MANY_FILES
+    assert polls > 5
 
 
 def one_stored(then: Ready) -> Export:

@@ -8,9 +8,9 @@ from urllib.parse import quote
 import pytest
 
 from export_worker.credentials import Redactor
-from export_worker.errors import OperationIdRefusedError, ResultMissingError
+from export_worker.errors import OperationIdRefusedError, PlatformMalformedError, ResultMissingError
 from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
-from export_worker.worker.answer_masking import FileAddresses, masked_poll, masked_submit
+from export_worker.worker.answer_masking import TEXT_MAX_CHARS, FileAddresses, masked_poll, masked_submit
 
 SECRET = 'canary<S3cret>&"1"'
 FORMS: dict[str, Callable[[str], str]] = {
@@ -59,6 +59,23 @@ def test_secret_is_masked_in_every_field(redactor: Redactor, form: str) -> None:
         assert FORMS[form](SECRET) not in repr(answer).replace("\\\\", "\\").replace("\\'", "'")
         assert "***" in repr(answer)
         assert "before" in repr(answer)
+
+
+def test_field_that_is_too_long_is_cut_or_refused(redactor: Redactor) -> None:
+    """A driver of another package may return a text of any length."""
+    long = "x" * (TEXT_MAX_CHARS + 1)
+    with pytest.raises(OperationIdRefusedError, match="has 4097 characters"):
+        masked_submit(Submitted(long), redactor)
+    for file in (RemoteFile(long, "a"), RemoteFile("/a", long)):
+        with pytest.raises(PlatformMalformedError, match="more than 4096 characters"):
+            masked_poll(Ready("F", (file,)), redactor)
+    for answer in (
+        masked_submit(Submitted("op-1", long), redactor),
+        masked_poll(Pending(long), redactor),
+        masked_poll(OperationFailed(long, long), redactor),
+    ):
+        assert "x" * (TEXT_MAX_CHARS - 1) + "…" in repr(answer)
+        assert long not in repr(answer)
 
 
 def test_answer_without_a_secret_is_unchanged(redactor: Redactor) -> None:

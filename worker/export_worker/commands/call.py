@@ -22,6 +22,7 @@ from export_worker.platforms.arguments import body_problem, check_arguments, des
 from export_worker.platforms.base import Driver
 from export_worker.platforms.operations import Operation, Operations, Parameter
 from export_worker.telemetry.logs import configure_logging
+from export_worker.wiring.catalog import masked_errors
 from export_worker.wiring.connections import open_driver
 from export_worker.wiring.secrets import build_redactor
 
@@ -91,7 +92,8 @@ async def _call(
                 _confirm(operation, connection, arguments)
             stream = _chunks(source) if source is not None and operation.body == "csv" else None
             # A platform may repeat a credential in its answer.
-            return redactor.value(await operations.call(operation, arguments, stream))
+            with masked_errors(redactor):
+                return redactor.value(await operations.call(operation, arguments, stream))
 
 
 def _operations(driver: Driver, platform: str) -> Operations:

@@ -3,6 +3,9 @@
 from pathlib import PurePosixPath
 
 JSON_EXTENSIONS = frozenset((".json", ".jsonl", ".ndjson"))
+TABLE_EXTENSIONS = frozenset((".csv", ".tsv"))
+BINARY_EXTENSIONS = frozenset((".gz", ".gzip", ".parquet", ".tgz", ".xls", ".xlsx", ".zip", ".zst", ".zstd"))
+"""Compressed files and tables that are no text."""
 MARKUP_EXTENSIONS = frozenset((".xml", ".html", ".htm", ".xhtml", ".svg"))
 
 

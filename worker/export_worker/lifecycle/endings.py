@@ -26,6 +26,7 @@ from export_worker.lifecycle.export import (
     Running,
     Succeeded,
     Transferring,
+    earlier_names_length,
     with_earlier_files,
 )
 from export_worker.lifecycle.submits import (
@@ -40,6 +41,9 @@ RESUBMIT_WAIT_S = 60.0
 """The longest wait before the only repetition of an unclear submit. A gateway or a platform that restarts is usually
 back by then."""
 
+EARLIER_NAMES_MAX_CHARS = 8 * 1024 * 1024
+"""Characters of the names of all earlier files in the record. A platform that names 10,000 other files at each poll may
+do so about ten times, and not until the deadline."""
 WORKER_DEATHS_MAX = 7
 """Workers that may die in one step before its export fails. With the waits in between, that takes half a minute and
 seven leases, so that workers which die for another reason have time to recover."""
@@ -80,6 +84,9 @@ def after_failure(
     state = _state_to_retry(export, error)
     if isinstance(state, Running) and isinstance(export.state, Transferring):
         export = with_earlier_files(export)
+        if earlier_names_length(export) > EARLIER_NAMES_MAX_CHARS:
+            message = f"the platform names other files at each poll, and its files are missing: {error}"
+            return fail(export, ErrorCode.TOO_MANY_FILES, message, moment)
     retried = updated(
         export,
         moment,

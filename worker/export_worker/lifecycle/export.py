@@ -209,6 +209,11 @@ def with_earlier_files(export: Export) -> Export:
     return export.model_copy(update={"earlier_files": [*export.earlier_files, files]})
 
 
+def earlier_names_length(export: Export) -> int:
+    """Returns how many characters the names of all earlier files have."""
+    return sum(len(name) for files in export.earlier_files for name in files.names)
+
+
 def status_of(export: Export, *, with_objects: bool = True) -> Status:
     """Returns the status document of an export.
 

@@ -143,6 +143,17 @@ def after_file(export: Export, state: Transferring, stored: ManifestObject, mome
     return Decision(progressed(export, moment, state=grown), f"stored {stored.key}")
 
 
+def after_move(export: Export, state: Transferring, moment: Moment) -> Decision:
+    """Transfers all files again: bucket, prefix or key template were changed since the first one was stored.
+
+    A reader takes the folder with `_SUCCESS` for the whole export, so all files must be in it.
+    """
+    note = f"restarted all files: {len(state.stored)} file(s) are stored under other keys than those of now, e.g. "
+    emptied = state.model_copy(update={"stored": [], "stored_bytes": 0, "landed_at": None, "upload": None})
+    noted = with_earlier_files(export)
+    return Decision(updated(noted, moment, state=emptied), note + state.stored[0].uri)
+
+
 def after_transfer(
     export: Export, state: Transferring, stored: Stored, moment: Moment, *, removed_files: int = 0
 ) -> Decision:

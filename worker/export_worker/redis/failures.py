@@ -15,6 +15,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from export_worker.credentials import Redactor, url_passwords
 from export_worker.errors import ConfigError, ServiceUnreachableError
 from export_worker.redis.sentinel import is_sentinel_url, parse_sentinel_url
 
@@ -69,6 +70,7 @@ _CODES: dict[type[RedisError], str] = {
     AuthenticationError: "NOAUTH",
 }
 """redis-py removes the code from the messages of these errors."""
+_ARGUMENTS = re.compile(r",? ?with args beginning with.*", re.DOTALL)
 # Redis 6.2 puts the code of an error in a script behind the position in the script.
 _CODE_IN_TEXT = re.compile(rf"(?:^|[\s-])({'|'.join(REFUSALS)})\b")
 
@@ -89,13 +91,21 @@ def is_unreachable(error: Exception) -> bool:
 
 def redis_failure(redis_url: str, error: RedisError | OSError) -> ServiceUnreachableError:
     """Returns the error for users. It names the address, and no part of the URL that may be a password."""
-    address, reason = redis_address(redis_url), str(error) or "it does not answer in time"
+    address, reason = redis_address(redis_url), _masked(str(error), redis_url) or "it does not answer in time"
     if is_unreachable(error):
         return ServiceUnreachableError(
             f"cannot reach Redis at {address} ({reason}); is it running, and is redis_url (EXPORT_REDIS_URL) right?"
         )
     refusal = _refusal(error)
     return ServiceUnreachableError(f"Redis at {address} {refusal.says} ({reason}); {refusal.fix}")
+
+
+def _masked(reason: str, redis_url: str) -> str:
+    """Returns an error of Redis without passwords. A server may repeat the arguments of AUTH, and cut them."""
+    redactor = Redactor()
+    for password in url_passwords(redis_url):
+        redactor.add(password)
+    return redactor.excerpt(_ARGUMENTS.sub("", reason))
 
 
 def _refusal(error: Exception) -> Refusal:

@@ -9,7 +9,7 @@ needs them.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from threading import Lock
 
 import boto3
@@ -24,6 +24,7 @@ from botocore.credentials import (
     ReadOnlyCredentials,
 )
 from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
+from botocore.loaders import Loader, create_loader
 
 from export_worker.s3.bounded_http import BoundedSession
 from export_worker.s3.errors import SpoiledCredentialsError
@@ -161,14 +162,29 @@ class _LateProvider(CredentialProvider):
 def _session_with(credentials: LateCredentials) -> boto3.session.Session:
     session = _botocore_session()
     session.register_component("credential_provider", CredentialResolver([_LateProvider(credentials)]))
-    return boto3.session.Session(botocore_session=session)
+    built = boto3.session.Session(botocore_session=session)
+    # Each session of boto3 adds its own folder to the paths of the shared reader.
+    paths = session.get_component("data_loader").search_paths
+    paths[:] = dict.fromkeys(paths)
+    return built
 
 
 def _botocore_session() -> botocore.session.Session:
     """Returns a session with the process's own credentials, whose calls of STS are limited in time."""
     session = BoundedSession()
     session.set_default_client_config(STS_CONFIG)
+    session.register_component("data_loader", _service_models(session.get_config_variable("data_path")))
     return session
+
+
+@cache
+def _service_models(data_path: str | None) -> Loader:
+    """Returns botocore's reader of service models, which keeps what it has read.
+
+    All sessions share it: to read the models again costs each of them about 70 ms of processor time and some MiB.
+    """
+    loader: Loader = create_loader(data_path)
+    return loader
 
 
 def _process_credentials() -> Credentials | None:

@@ -89,6 +89,14 @@ class ExportWriter:
         """Returns the writer of this export's connection; this one if the connection has none."""
         return self._per_connection.get(export.request.connection, self)
 
+    def has_moved(self, export: Export, state: Transferring) -> bool:
+        """Whether files are stored under other keys than those that the export's files have now."""
+        bucket, prefix = self._layout.bucket, self._layout.key_prefix(export)
+        # Rendering each key would block the worker: an export may have ten thousand files.
+        return any(item.bucket != bucket or not item.key.startswith(prefix) for item in state.stored) or any(
+            item.key != self._layout.key(export, item.file_name) for item in state.stored[:1]
+        )
+
     async def store_files(
         self,
         export: Export,

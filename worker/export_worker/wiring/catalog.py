@@ -1,10 +1,13 @@
 """Lists what a platform can export, for the command `catalog` and for the gateway."""
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from export_worker.config import Config
 from export_worker.credentials import Redactor
-from export_worker.errors import FieldProblem, InvalidRequestError
+from export_worker.errors import FieldProblem, InvalidRequestError, StepError
 from export_worker.platforms.base import Catalog
 from export_worker.wiring.connections import open_driver
 
@@ -28,4 +31,18 @@ async def list_resource(
             offered = ", ".join(driver.resources) if isinstance(driver, Catalog) else "no resource"
             platform = config.connections[connection].platform
             raise InvalidRequestError([FieldProblem("resource", f"{platform} lists {offered}")])
-        return await driver.catalog(resource, project)
+        with masked_errors(redactor):
+            items = await driver.catalog(resource, project)
+        # A platform may repeat a credential in its answer. Masking many MiB takes seconds.
+        masked: list[dict[str, Any]] = await asyncio.to_thread(redactor.value, items)
+        return masked
+
+
+@contextmanager
+def masked_errors(redactor: Redactor) -> Iterator[None]:
+    """Masks secrets in the message of an error that a driver raises within the block."""
+    try:
+        yield
+    except StepError as error:
+        error.args = (redactor.text(str(error)),)
+        raise

@@ -9,8 +9,11 @@ from dataclasses import replace
 from typing import assert_never
 
 from export_worker.credentials import MASK, Redactor
-from export_worker.errors import OperationIdRefusedError, ResultMissingError
+from export_worker.errors import OperationIdRefusedError, PlatformMalformedError, ResultMissingError
 from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
+
+TEXT_MAX_CHARS = 4096
+"""Limit of each field. Redis, events and manifests contain them; real ones have at most a few hundred characters."""
 
 
 def masked_submit(submitted: Submitted, redactor: Redactor) -> Submitted:
@@ -28,6 +31,7 @@ def masked_poll(polled: Polled, redactor: Redactor) -> Polled:
 
     Raises:
         OperationIdRefusedError: The new operation id contains a secret.
+        PlatformMalformedError: The address or name of a file is too long.
     """
     stage = _masked(polled.stage, redactor)
     match polled:
@@ -38,7 +42,7 @@ def masked_poll(polled: Polled, redactor: Redactor) -> Polled:
         case Ready(files=files):
             return replace(polled, stage=stage, files=tuple(_masked_file(file, redactor) for file in files))
         case OperationFailed(message=message):
-            return replace(polled, stage=stage, message=redactor.text(message))
+            return replace(polled, stage=stage, message=_shortened(redactor.text(message)))
         case _:
             assert_never(polled)
 
@@ -75,6 +79,11 @@ class FileAddresses:
 
 
 def _check_operation_id(operation_id: str, redactor: Redactor) -> None:
+    if len(operation_id) > TEXT_MAX_CHARS:
+        raise OperationIdRefusedError(
+            f"the platform has started an operation, but its operation id has {len(operation_id)} characters; at most "
+            f"{TEXT_MAX_CHARS} can be stored"
+        )
     if redactor.text(operation_id) != operation_id:
         raise OperationIdRefusedError(
             "the platform has started an operation, but its operation id contains a secret of the configuration, "
@@ -83,8 +92,14 @@ def _check_operation_id(operation_id: str, redactor: Redactor) -> None:
 
 
 def _masked(text: str | None, redactor: Redactor) -> str | None:
-    return None if text is None else redactor.text(text)
+    return None if text is None else _shortened(redactor.text(text))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= TEXT_MAX_CHARS else text[: TEXT_MAX_CHARS - 1] + "…"
 
 
 def _masked_file(file: RemoteFile, redactor: Redactor) -> RemoteFile:
+    if max(len(file.uri), len(file.name)) > TEXT_MAX_CHARS:
+        raise PlatformMalformedError(f"the address or name of a file has more than {TEXT_MAX_CHARS} characters")
     return RemoteFile(uri=redactor.text(file.uri), name=redactor.text(file.name))

@@ -78,6 +78,9 @@ class TransferStep:
         if held.claimed.claims > 1 or export.attempt:
             await self.abort_leftovers(held, state.upload)
         writer, callbacks = self._writer.for_export(export), self._callbacks(held, connection.driver)
+        if writer.has_moved(export, state):
+            await self._leases.checkpoint(held, transitions.after_move(export, state, self._clock.moment()))
+            export, state = held.claimed.export, _transferring(held)
         if export.generation > 1 and state.landed_at is None:
             # After a restart: the export must not seem complete while its files change.
             await writer.remove_success(export)

@@ -8,6 +8,8 @@ from faststream.rabbit import Channel, RabbitBroker, RabbitMessage, RabbitQueue
 from export_producers.triggers.brokers.trigger import STOP_TIMEOUT_S, Accept, Subscribed, keep_encoded
 from export_producers.triggers.message import Message
 
+CONNECT_TIMEOUT_S = 10.0
+"""Shorter than `START_TIMEOUT_S`, so that the attempt is never cancelled by it."""
 PREFETCH = 16
 """Maximum number of unacknowledged messages. More would only wait in this process while other processes are idle."""
 
@@ -16,6 +18,8 @@ def subscribe(url: str, queue: str, accept: Accept) -> Subscribed:
     """Returns a broker that is not started yet."""
     broker = RabbitBroker(
         url,
+        # Without a limit, a connection attempt that is cancelled would be repeated for ever in the background.
+        timeout=CONNECT_TIMEOUT_S,
         default_channel=Channel(prefetch_count=PREFETCH),
         apply_types=False,
         decoder=keep_encoded,

@@ -9,9 +9,14 @@ import structlog
 
 from export_producers.triggers.intake import Intake, StoppedError
 from export_producers.triggers.message import Message
+from export_worker.redis.cancellation import cancel_and_wait
 
 STOP_TIMEOUT_S = 30.0
 """Time for the messages in progress when the trigger stops. The broker delivers unacknowledged messages again."""
+
+START_TIMEOUT_S = 20.0
+"""Limit for one start. Otherwise the client of NATS tries to connect for ever, and the trigger does not report that it
+waits. A broker that answers needs a second or two."""
 
 _log = structlog.get_logger(__name__)
 
@@ -35,11 +40,19 @@ class BrokerTrigger:
     Args:
         subscribe: Returns a broker whose subscriber passes each message to the given function, and acknowledges the
             message when the function returns.
+        start_timeout_s: Limit for one start. After it, the trigger waits and starts again.
     """
 
-    def __init__(self, intake: Intake, subscribe: Callable[[Accept], Subscribed]) -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        subscribe: Callable[[Accept], Subscribed],
+        *,
+        start_timeout_s: float = START_TIMEOUT_S,
+    ) -> None:
         self._intake = intake
         self._subscribe = subscribe
+        self._start_timeout_s = start_timeout_s
 
     async def run(self, stop: asyncio.Event) -> None:
         """Receives messages until `stop` is set."""
@@ -53,9 +66,12 @@ class BrokerTrigger:
         while not stop.is_set():
             broker = self._subscribe(self._intake.accept)
             try:
-                await broker.start()
+                await self._start(broker, stop)
             except Exception as error:  # noqa: BLE001 - each broker's client has its own error classes
                 await _stop(broker)
+                if stop.is_set():
+                    # A stop during a start is no outage.
+                    break
                 # Only the class is reported: the error's text may hold the URL, which may hold a password.
                 with suppress(StoppedError):
                     await self._intake.wait_to_retry(ConnectionError(f"broker: {type(error).__name__}"))
@@ -63,6 +79,23 @@ class BrokerTrigger:
                 self._intake.mark_reachable()
                 return broker
         return None
+
+    async def _start(self, broker: Subscribed, stop: asyncio.Event) -> None:
+        """Starts the broker's client.
+
+        Raises:
+            TimeoutError: The client has not started in time, or before the stop.
+            Exception: Any error of the client.
+        """
+        starting, stopping = asyncio.create_task(broker.start()), asyncio.create_task(stop.wait())
+        try:
+            ended = asyncio.FIRST_COMPLETED
+            await asyncio.wait({starting, stopping}, timeout=self._start_timeout_s, return_when=ended)
+            if not starting.done():
+                raise TimeoutError
+            starting.result()
+        finally:
+            await cancel_and_wait(starting, stopping)
 
 
 async def _stop(broker: Subscribed) -> None:

@@ -13,6 +13,7 @@ from export_producers.triggers.intake import Intake, StoppedError
 from export_producers.triggers.message import BODY_MAX_BYTES, Message
 from export_producers.triggers.redis_stream import Consumer, ConsumerGroup, RedisStreamTrigger
 from export_worker.contract.redis_keys import Keys
+from export_worker.credentials import Redactor
 from export_worker.demo.processes import free_port
 from export_worker.redis.client import close_redis, open_redis
 
@@ -48,6 +49,22 @@ async def test_message_that_hits_a_defect_becomes_a_dead_letter_and_the_next_is_
         b"message": BODY,
         b"headers": b'{"h": "v"}',
     }
+
+
+@pytest.mark.parametrize("shift", range(0, 24, 4))
+async def test_secret_in_a_dead_letter_is_masked_before_the_text_is_cut(
+    arq_redis: ArqRedis, namespace: str, shift: int
+) -> None:
+    secret = "canary-S3cret-of-a-trigger"
+    redactor = Redactor()
+    redactor.add(secret)
+    dead_letters = DeadLetters(arq_redis, Keys(namespace).dead("t"), redactor.text)
+    text = "-" * (TEXT_MAX_CHARS - shift) + secret
+    body = b"\xff" + b"-" * (BODY_MAX_BYTES - shift - 1) + secret.encode() + b"\xfe"
+    await dead_letters.add(Message(text, body, {"h": text}), text)
+    ((_, fields),) = await arq_redis.xrange(Keys(namespace).dead("t"))
+    assert not [name for name, value in fields.items() if b"can" in value]
+    assert fields[b"message"].startswith(b"\xff---")
 
 
 async def test_size_of_a_dead_letter_is_bounded(arq_redis: ArqRedis, redis_url: str, namespace: str) -> None:

@@ -241,8 +241,39 @@ async def test_body_with_a_coding_to_undo_is_not_received_directly(name: str, *,
 
 async def test_coding_that_the_name_does_not_say_is_undone() -> None:
     assert await landed(answer("Content-Encoding: gzip", body=GZIP), "users.csv.zst") == TEXT
-    packed_twice = answer("Content-Encoding: gzip, gzip", body=packed(GZIP))
-    assert await landed(packed_twice, "users.csv.gz") == TEXT
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        ["Content-Encoding: gzip, gzip"],
+        ["Content-Encoding: gzip", "Content-Encoding: x-gzip"],
+        ["Content-Encoding: gzip", "Transfer-Encoding: gzip"],
+    ],
+)
+async def test_coding_over_the_one_that_the_name_says_is_undone(head: list[str]) -> None:
+    twice = answer(*head, body=packed(GZIP), length=False)
+    assert await landed(twice, "users.csv.gz") == GZIP
+    assert await landed(twice, "users.csv") == TEXT
+
+
+@pytest.mark.parametrize("name", ["users.tgz", "users.svgz", "users.csv.gzip", "users.CSV.GZ"])
+async def test_every_name_of_a_gzip_file_says_its_coding(name: str) -> None:
+    assert await landed(answer("Content-Encoding: gzip", body=GZIP), name) == GZIP
+
+
+@pytest.mark.parametrize(
+    "codings", ["chunked, gzip", "chunked, identity", "chunked, chunked", "chunked,", "gzip, chunked, chunked"]
+)
+async def test_chunks_that_the_parser_does_not_remove_are_refused(codings: str) -> None:
+    error = await failure(answer(f"Transfer-Encoding: {codings}", body=chunked(TEXT), length=False))
+    assert type(error) is DownloadInvalidError
+    assert str(error).endswith("has a coding that cannot be undone: chunked")
+
+
+@pytest.mark.parametrize("name", ["GB2312", "iso-8859-1", "UTF-16LE", "us-ascii", "windows-1252"])
+async def test_name_of_a_charset_is_no_coding(name: str) -> None:
+    assert await landed(answer(f"Content-Encoding: {name}", body=TEXT)) == TEXT
 
 
 async def test_empty_file_may_name_a_coding() -> None:

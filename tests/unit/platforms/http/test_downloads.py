@@ -6,6 +6,7 @@ import socket
 import traceback
 import zlib
 from collections.abc import AsyncIterator
+from urllib.parse import parse_qs
 
 import pytest
 from aiohttp import web
@@ -341,6 +342,23 @@ async def test_status_401_or_403_of_other_host_raises_result_missing(status: int
         error = await failure(server.url, own_port(storage))
     assert type(error) is kind
     assert "expired" in str(error)
+
+
+async def test_signature_of_a_link_is_masked_in_the_page_of_the_store() -> None:
+    """Everyone who knows the link can download the file until the link expires."""
+    query = "X-Amz-Signature=0123456789abcdef01&x-oss-security-token=CAIS%2Bsecret%3D%3D&response-content-type=text"
+
+    async def refuse(seen: Seen) -> web.StreamResponse:
+        shown = parse_qs(seen.target.partition("?")[2])
+        return web.Response(text=f"no: {seen.target} {shown} text", status=403)
+
+    async with ScriptedServer() as server, ScriptedServer() as storage:
+        server.on("/download", redirected(f"{storage.url}/a.csv?{query}"))
+        storage.on("/a.csv", refuse)
+        message = str(await failure(server.url, own_port(storage)))
+    assert "no: /a.csv?X-Amz-Signature=***&x-oss-security-token=***&response-content-type=text" in message
+    assert "abcdef" not in message
+    assert "CAIS" not in message
 
 
 async def test_raw_characters_in_redirect_are_encoded_once() -> None:

@@ -43,6 +43,7 @@ from export_worker.platforms.growingio_rest.operations import (
 from export_worker.platforms.growingio_rest.settings import GrowingioRestSettings, growingio_rest_auth
 from export_worker.platforms.http.client import SUBMIT_TIMEOUT_S, Call, HttpClient
 from export_worker.platforms.http.downloads import Downloader
+from export_worker.platforms.http.listings import ListingLimit
 from export_worker.platforms.http.responses import one_line, storable_text
 from export_worker.platforms.operations import Operation
 from export_worker.platforms.settings import ConnectionSettings, platform_settings
@@ -53,8 +54,6 @@ _ERROR = "ERROR"
 
 _TEXT_MAX_CHARS = 256
 """Limit of an id or a stage. Both are stored in Redis; a real stage has a dozen characters."""
-_PAGES_MAX = 1000
-"""A million items: a longer listing would probably never end."""
 _PLAIN_ERROR = "Internal Server Error"
 """Body of the response for an unknown key. The documentation's pages about users show this body, but no HTTP status."""
 
@@ -196,17 +195,18 @@ class GrowingioRestDriver:
     async def _pages(self, operation: Operation, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = []
         previous: list[dict[str, Any]] = []
-        for _ in range(_PAGES_MAX):
+        limit = ListingLimit(operation.name)
+        while True:
             page_arguments = {**arguments, "limit": PAGE_MAX, "offset": len(items)}
             call = _listing_call(operation, page_arguments, self._settings.space_id)
             page, more = _page(call, await self._send(call))
             if page and page == previous:
                 raise PlatformMalformedError(f"{call}: two pages in a row are the same")
+            limit.add(page)
             items += page
             if not more or not page:
                 return items
             previous = page
-        raise PlatformMalformedError(f"{operation.name}: the listing does not end")
 
     def _excerpt(self, response: Any) -> str:
         """Returns an excerpt of the response, as the end of a message."""

@@ -19,6 +19,10 @@ RENEW_EARLY_S = 60.0
 """Seconds before its expiry at which a token is renewed, so that it does not expire during a call. A token that lives
 less than ten times as long is renewed after nine tenths of its life."""
 
+KNOWN_TOKENS = 4
+"""Tokens that are masked: the current one, and earlier ones that late answers may repeat. Masking is slower with each,
+and a platform may issue any number of tokens."""
+
 
 def authorization(scheme: AuthScheme, token: str) -> Credential:
     """Returns a credential that sends the token in the `Authorization` header."""
@@ -82,6 +86,7 @@ class ClientCredentialsAuth:
         self._scheme: AuthScheme = scheme
         self._clock = clock
         form = {"grant_type": "client_credentials", "client_id": "api", "client_secret": secret, "scope": "system"}
+        self._mask_token = client.redactor.rotating(KNOWN_TOKENS)
         self._call = Call("POST", "/accounts/oauth/access_token", form=form)
         self._current: Credential | None = None
         self._renew_at = math.inf
@@ -133,7 +138,7 @@ class ClientCredentialsAuth:
             raise error
         grant = _grant(response, redactor)
         token = grant["access_token"]
-        redactor.add(token)
+        self._mask_token(token)
         lifetime_s = _lifetime_s(grant.get("expires_in"))
         self._renew_at = self._clock() + lifetime_s - min(RENEW_EARLY_S, lifetime_s / 10)
         self._current = authorization(self._scheme, token)

@@ -12,6 +12,7 @@ from typing import Protocol
 import aiohttp
 import zstandard
 
+from export_worker.contract.charsets import charset
 from export_worker.contract.file_names import extension_of
 
 MOST_BYTES = 256 * 1024
@@ -20,13 +21,21 @@ WINDOW_MAX_BYTES = 8 * 1024 * 1024
 """The largest window of zstd that readers of the web accept (RFC 9659)."""
 _ZSTD_SLICE_BYTES = 1024
 """zstd has no limit of its output. A block of 128 KiB needs four bytes at least, so this slice gives 32 MiB at most."""
-_GZIP = frozenset(("gzip", "x-gzip"))
-_NOTHING = frozenset(("", "identity", "aws-chunked", "none", "binary", "7bit", "8bit", "utf-8", "utf8"))
-"""Names that code nothing. Object stores and old servers send them."""
-_FILES_OF_CODINGS = {".gz": "gzip", ".zst": "zstd"}
+_CHUNKED = "chunked"
+_OTHER_NAMES = {"x-gzip": "gzip", "gz": "gzip", "application/gzip": "gzip", "application/x-gzip": "gzip"}
+_NOTHING = frozenset(("", "identity", "aws-chunked", "none", "binary", "7bit", "8bit"))
+"""Names that code nothing. Object stores and old servers send them, and the names of charsets as well."""
+_CODINGS_OF_FILES = {
+    ".gz": "gzip", ".gzip": "gzip", ".tgz": "gzip", ".svgz": "gzip",
+    ".zst": "zstd", ".zstd": "zstd", ".tzst": "zstd",
+}  # fmt: skip
 _GZIP_WBITS = 31
 _ZLIB_WBITS = 15
 _RAW_WBITS = -15
+
+
+CODINGS_MAX = 4
+"""Servers apply one, and a gateway may add another. Each takes memory and a part of Python's stack."""
 
 
 class CodingError(ValueError):
@@ -56,23 +65,42 @@ def codings_of(response: aiohttp.ClientResponse, file_name: str = "") -> tuple[s
     Raises:
         UnknownCodingError: One of them is unknown.
     """
-    transfer = [name for name in _names(response, "Transfer-Encoding") if name != "chunked"]
-    content = _names(response, "Content-Encoding")
+    transfer = _listed(response, "Transfer-Encoding")
+    if transfer[-1] == _CHUNKED:
+        transfer.pop()
+    # The parser removes the chunks only if they were applied last, so `chunked` that is left here is refused.
+    transfer, content = _applied(transfer), _applied(_listed(response, "Content-Encoding"))
+    if len(transfer) + len(content) > CODINGS_MAX:
+        raise UnknownCodingError(f"{len(transfer) + len(content)} codings, one in the other")
     for name in (*transfer, *content):
-        if name not in {"gzip", "deflate", "zstd"}:
+        if name not in _DECODERS:
             raise UnknownCodingError(name)
-    if content and not transfer and content == [_FILES_OF_CODINGS.get(extension_of(file_name))]:
-        return ()
+    if content and content[0] == _CODINGS_OF_FILES.get(extension_of(file_name)):
+        del content[0]
     if response.content_length == 0:
         return ()  # servers name the coding of an empty file, too
     return (*reversed(transfer), *reversed(content))
 
 
-def _names(response: aiohttp.ClientResponse, field: str) -> list[str]:
-    """Returns the codings of all fields of this name, in the order in which the server applied them."""
-    listed = ",".join(response.headers.getall(field, [])).split(",")
-    names = [name.strip().lower() for name in listed]
-    return ["gzip" if name in _GZIP else name for name in names if name not in _NOTHING]
+def _listed(response: aiohttp.ClientResponse, field: str) -> list[str]:
+    """Returns the members of all fields of this name, in lower case. There is at least one, which may be empty."""
+    members = ",".join(response.headers.getall(field, [])).split(",")
+    return [member.strip(" \t").lower() for member in members]
+
+
+def _applied(names: list[str]) -> list[str]:
+    """Returns the codings in the order in which the server applied them, without names that code nothing."""
+    return [_OTHER_NAMES.get(name, name) for name in names if not _codes_nothing(name)]
+
+
+def _codes_nothing(name: str) -> bool:
+    if name in _NOTHING:
+        return True
+    try:
+        charset(name)
+    except ValueError:
+        return False
+    return True
 
 
 def body_of(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -5,15 +5,17 @@ sent to a host that the connection does not allow.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import aiohttp
 from yarl import URL
 
 from export_worker.contract.file_names import JSON_EXTENSIONS, MARKUP_EXTENSIONS, extension_of
+from export_worker.credentials import Redactor
 from export_worker.egress.allowed_hosts import AllowedHosts
 from export_worker.egress.connector import AddressRefusedError, origin
 from export_worker.errors import (
@@ -45,6 +47,11 @@ EXPANSION_MAX = 200
 EXPANSION_FREE_BYTES = 16 * 1024 * 1024
 """The ratio is not checked below this size: a small file of zeroes is harmless."""
 
+_JSON_TYPES = frozenset(("application/json", "application/json5", "application/x-json", "text/json", "text/x-json"))
+_MARKUP_TYPES = frozenset(("application/xml", "text/html", "text/xml"))
+_SCRIPT_TYPES = frozenset(("application/javascript", "application/x-javascript", "text/javascript"))
+_LINK_SECRET = re.compile(r"(?i)sign|token|key|secret|credential|auth|policy|password")
+"""Parameters with which the links of object stores can be used by everyone who has them."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _URL_PUNCTUATION = "%:/?#[]@!$&'()*+,;=~"
 
@@ -245,7 +252,8 @@ class Downloader:
 
     def _check_redirect(self, before: URL, url: URL) -> None:
         if url.scheme not in {"http", "https"} or (before.scheme == "https" and url.scheme != "https"):
-            raise DownloadForbiddenError(f"{self._label(url)}: leads from {before.scheme} to {self._clean(url.scheme)}")
+            what = f"leads from {before.scheme} to {self._clean(url.scheme)}"
+            raise DownloadForbiddenError(f"{self._label(before)}: {what}")
         if not is_usable_url(url):
             raise DownloadInvalidError(f"{self._label(before)}: a redirect to a URL that cannot be used")
         refusal = self._hosts.refusal(url)
@@ -256,9 +264,10 @@ class Downloader:
         """Raises an error unless the response is a file."""
         if head.response.status != expected_status:
             raise await self._error_for(head)
-        media_type = _media_type(head.response)
-        if media_type not in self._file_content_types and _is_page(media_type, file_name):
-            what = self._clean(media_type)
+        pages = (name for name in _media_types(head.response) if _is_page(name, file_name))
+        page = next((name for name in pages if name not in self._file_content_types), None)
+        if page is not None:
+            what = self._clean(page)
             excerpt = await self._excerpt(head)
             raise DownloadInvalidError(
                 f"{head.label}: {what}, which is not in file_content_types, where a file was announced{excerpt}"
@@ -279,12 +288,12 @@ class Downloader:
             # The credential was not sent to this host. So the link has expired, and the platform can issue another.
             return ResultMissingError(f"{head.label}: the link is refused (HTTP {status}){await self._excerpt(head)}")
         response = HttpResponse(head.label, status, head.response.headers, await self._beginning(head))
-        error = error_for(response, self._client.redactor)
+        error = error_for(response, _redactor_of(head.url, self._client.redactor))
         return error or DownloadInvalidError(f"{head.label}: HTTP {status} where a whole file was announced")
 
     async def _excerpt(self, head: _Head) -> str:
         """Returns an excerpt of the body, as the end of a message."""
-        excerpt = excerpt_of_body(await self._beginning(head), self._client.redactor)
+        excerpt = excerpt_of_body(await self._beginning(head), _redactor_of(head.url, self._client.redactor))
         return f": {excerpt}" if excerpt else ""
 
     async def _beginning(self, head: _Head) -> bytes:
@@ -317,17 +326,29 @@ def _target(head: _Head) -> URL:
     return target
 
 
+def _redactor_of(url: URL, redactor: Redactor) -> Redactor:
+    """Returns a redactor that also masks the signature of a link. Its server may repeat the link in an error page."""
+    return redactor.extended(value for name, value in parse_qsl(url.raw_query_string) if _LINK_SECRET.search(name))
+
+
 def _media_type(response: aiohttp.ClientResponse) -> str:
-    return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return _media_types(response)[0]
+
+
+def _media_types(response: aiohttp.ClientResponse) -> list[str]:
+    """Returns all media types of a response, in lower case: a proxy may add a second one. There is at least one."""
+    named = ",".join(response.headers.getall("Content-Type", [])).split(",")
+    return [name.partition(";")[0].strip().lower() for name in named]
 
 
 def _is_page(media_type: str, file_name: str) -> bool:
     """Whether a media type is that of an error page, for a file of this name."""
     extension = extension_of(file_name)
-    if media_type in {"application/json", "text/json"} or media_type.endswith("+json"):
+    if media_type in _JSON_TYPES or media_type.endswith("+json"):
         return extension not in JSON_EXTENSIONS
-    is_markup = media_type in {"text/html", "text/xml", "application/xml"} or media_type.endswith("+xml")
-    return is_markup and extension not in MARKUP_EXTENSIONS
+    if media_type in _MARKUP_TYPES or media_type.endswith("+xml"):
+        return extension not in MARKUP_EXTENSIONS
+    return media_type in _SCRIPT_TYPES or media_type.startswith(("multipart/", "message/"))
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from export_worker.contract.printable import readable
 from export_worker.credentials import EXCERPT_CHARACTERS, Redactor
 from export_worker.errors import (
     AuthFailedError,
@@ -23,6 +22,7 @@ from export_worker.errors import (
     PlatformThrottledError,
     PlatformUnavailableError,
 )
+from export_worker.platforms.http.pages import text_of
 
 RETRY_AFTER_MAX_S = 3600.0
 """Longest accepted Retry-After: a gateway that asks for a wait until next year must not block an export."""
@@ -63,7 +63,7 @@ def excerpt_of_body(body: bytes, redactor: Redactor) -> str:
 
     Any body may be cut: only its first bytes are read, and only what arrives in time.
     """
-    return redactor.excerpt(readable(body), is_cut=True)
+    return redactor.excerpt(text_of(redactor.masked_bytes(body, is_cut=True)), is_cut=True)
 
 
 def without_quotes(text: str) -> str:

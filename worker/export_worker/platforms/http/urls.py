@@ -19,11 +19,11 @@ def with_query(url: URL, query: Mapping[str, str | Sequence[str]]) -> URL:
 def is_usable_url(url: URL) -> bool:
     """Returns whether a connection to the URL is possible: it has a scheme, a port and a host that IDNA can encode.
 
-    A host that cannot be encoded would raise an unexpected error deep within aiohttp.
+    A host that cannot be encoded, or decoded (`xn--`), would raise an unexpected error deep within aiohttp.
     """
     try:
         host = (url.raw_host or "").encode("idna")
-        return bool(host and url.port and url.scheme in {"http", "https"})
+        return bool(host and url.host and url.port and url.scheme in {"http", "https"})
     except ValueError:
         return False
 

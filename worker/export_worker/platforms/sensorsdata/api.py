@@ -69,7 +69,7 @@ class Calls:
         """Returns a reader for the response to a statement of the driver, whose first column is the key."""
         if v3:
             return EnvelopeLines(columns)
-        return JsonLines(columns[0]) if self._settings.sql_format == "json" else TextLines(columns[0])
+        return JsonLines(columns[0]) if self._settings.sql_format == "json" else TextLines(columns)
 
 
 def _json_form(statement: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 An export computes the group first, unless its request sets `execute` to false.
 """
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,7 +20,7 @@ from export_worker.errors import (
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
 from export_worker.platforms.base import Download
-from export_worker.platforms.http.client import HttpClient
+from export_worker.platforms.http.client import LISTING_MAX_BYTES, HttpClient
 from export_worker.platforms.operations import Operation
 from export_worker.platforms.sensorsdata.api import BASE_TIMES, Calls, SensorsdataApi
 from export_worker.platforms.sensorsdata.groups import (
@@ -220,10 +221,13 @@ class SensorsdataDriver:
             EnvelopeLines if v3 else JsonLines,
         )
         found: list[dict[str, Any]] = []
+        size_bytes = 0
         async for rows in queries.rows(arguments["sql"]):
             found += rows
-            if len(found) > CALL_ROWS_MAX:
-                raise PlatformRefusedError(f"the statement returns more than {CALL_ROWS_MAX} rows; add a LIMIT")
+            size_bytes += len(json.dumps(rows))
+            if len(found) > CALL_ROWS_MAX or size_bytes > LISTING_MAX_BYTES:
+                limits = f"{CALL_ROWS_MAX} rows or {LISTING_MAX_BYTES // 2**20} MiB"
+                raise PlatformRefusedError(f"the statement returns more than {limits}; add a LIMIT")
         return found
 
 

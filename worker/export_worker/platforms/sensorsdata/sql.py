@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from export_worker.errors import DownloadInvalidError, PlatformRefusedError
+from export_worker.platforms.http.pages import is_error_text, text_of
 
 Row = dict[str, Any]
 """One user: values by column. A NULL is None or left out."""
@@ -121,21 +122,26 @@ class JsonLines:
 
 
 class TextLines:
-    """Format of v2 without `format`: a header, then tab-separated values. An empty value may be a NULL."""
+    """Format of v2 without `format`: a header, then tab-separated values. An empty value may be a NULL.
 
-    def __init__(self, key: str) -> None:
-        self._key = key
+    Args:
+        columns: Selected columns, the key first. The header must have each of them.
+    """
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns = columns
         self._header: list[str] | None = None
 
     def rows(self, line: bytes) -> list[Row]:
         """Returns one row, or none for the header and for a blank line."""
-        text = _text(line).removeprefix("\ufeff")
+        text = _text(line)
         if not text:
             return []
         cells = text.split("\t")
         if self._header is None:
-            if self._key not in cells:
-                raise DownloadInvalidError(f"the response does not begin with a header that has {self._key}")
+            missing = [name for name in self._columns if name not in cells]
+            if missing:
+                raise DownloadInvalidError(f"the response does not begin with a header that has {missing[0]}")
             self._header = cells
             return []
         if len(cells) != len(self._header):
@@ -151,7 +157,8 @@ class TextLines:
 class EnvelopeLines:
     """Format of v3: one JSON envelope a line, with one row or a list of rows.
 
-    Blank lines and lines that are no JSON object occur between envelopes and are ignored. An envelope may leave out
+    Blank lines and lines that are no JSON object occur between envelopes and are ignored, but an error message of a
+    proxy is refused: what follows the rows before it is missing. An envelope may leave out
     `columns`: then those of the previous envelope apply, or the selected columns.
     """
 
@@ -164,6 +171,8 @@ class EnvelopeLines:
         """Returns the rows of one envelope."""
         text = line.strip()
         if not text.startswith(b"{"):
+            if is_error_text(text_of(text)):
+                raise DownloadInvalidError("the response has a line with a message in place of rows")
             self._first_other_line = self._first_other_line or text
             return []
         self._has_envelope = True

@@ -1,6 +1,7 @@
 """The users of a group as one file. Each query selects a range of keys; its rows become lines as they arrive."""
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -150,12 +151,19 @@ class UserList:
     def _lines_of(self, rows: list[Row]) -> bytes:
         columns, listing = self._spec.columns, self._spec.listing
         for number, row in enumerate(rows, self._count + 1):
+            self._check_names(row, number)
             self._check_order(listing.key_of(row), number)
         self._count += len(rows)
         selected = ([row.get(name) for name in columns] for row in rows)
         if self._spec.ndjson:
             return b"".join(json_line(dict(zip(columns, values, strict=True))) for values in selected)
         return b"".join(map(csv_line, selected))
+
+    def _check_names(self, row: Row, number: int) -> None:
+        """Refuses a row in which a column has another name. A column that is left out is a NULL."""
+        missing = [name for name in self._spec.listing.columns if name not in row]
+        if missing and not row.keys() <= set(self._spec.listing.columns):
+            raise DownloadInvalidError(f"row {number} has no {missing[0]}, but columns that were not selected")
 
     def _check_order(self, key: int, number: int) -> None:
         """Checks that keys increase, if there are pages. Otherwise pages could skip or repeat users, or never end."""
@@ -218,9 +226,12 @@ def _cell(value: Any) -> str:
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncGenerator[list[bytes], None]:
-    """Yields the lines of a body: after each read, all complete lines. The last line may have no line end."""
+    """Yields the lines of a body: after each read, all complete lines. The last line may have no line end.
+
+    Byte order marks at the beginning are no part of the first line.
+    """
     rest = bytearray()
-    async for piece in body_of(response):
+    async for piece in _without_marks(body_of(response)):
         *lines, tail = piece.split(b"\n")
         if lines:
             yield [bytes(rest) + lines[0], *lines[1:]]
@@ -230,3 +241,20 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncGenerator[list[bytes]
             raise DownloadInvalidError(f"a line of the response has more than {LINE_MAX_BYTES} bytes; lower page_rows")
     if rest:
         yield [bytes(rest)]
+
+
+async def _without_marks(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yields a body without the byte order marks at its beginning."""
+    beginning: bytes | None = b""
+    async for piece in pieces:
+        if beginning is None:
+            yield piece
+            continue
+        beginning += piece
+        while beginning.startswith(BOM_UTF8):
+            beginning = beginning.removeprefix(BOM_UTF8)
+        if not BOM_UTF8.startswith(beginning):
+            yield beginning
+            beginning = None
+    if beginning:
+        yield beginning

@@ -18,6 +18,9 @@ from export_worker.platforms.http.client import Auth, Call, HttpClient
 from export_worker.platforms.http.responses import one_line, reading_answer
 from export_worker.platforms.thinkingdata.settings import ThinkingdataSettings
 
+_CODE_MAX_CHARS = 20
+"""Python refuses to read numbers with thousands of digits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
@@ -41,7 +44,7 @@ def envelope_of(value: Any, call: str) -> Envelope | None:
     if not isinstance(value, Mapping):
         return None
     code = value.get("return_code")
-    if isinstance(code, str) and code.strip().removeprefix("-").isdecimal():
+    if isinstance(code, str) and len(code) <= _CODE_MAX_CHARS and code.strip().removeprefix("-").isdecimal():
         code = int(code)
     if not isinstance(code, int) or isinstance(code, bool):
         return None

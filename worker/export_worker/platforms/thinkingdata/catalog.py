@@ -6,6 +6,7 @@ from typing import Any
 
 from export_worker.errors import FieldProblem, InvalidRequestError, PlatformMalformedError
 from export_worker.platforms.http.client import Call
+from export_worker.platforms.http.listings import ListingLimit
 from export_worker.platforms.thinkingdata.api import ThinkingdataApi
 from export_worker.platforms.thinkingdata.operations import CATALOGS, CLUSTER_TYPES, TAG_TYPES
 
@@ -41,11 +42,12 @@ def _project_id(resource: str, project: str | None) -> int:
 
 async def _list(api: ThinkingdataApi, project_id: int, catalog: str, page_size: int) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    number = 1
+    number, limit = 1, ListingLimit(f"user-cluster-list of {catalog}")
     while True:
         call = list_call(catalog, project_id=project_id, number=number, page_size=page_size)
         data = await api.object(call)
         items = _items(data, call)
+        limit.add(items)
         # A server without paging returns all items each time. A page that has no new items ends the listing.
         known = len(found)
         found |= {json.dumps(item, sort_keys=True): item for item in items}

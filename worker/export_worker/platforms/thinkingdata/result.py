@@ -23,6 +23,9 @@ from export_worker.platforms.thinkingdata.settings import ThinkingdataSettings
 from export_worker.platforms.thinkingdata.sql import headers_or
 
 PAGE_PATH = "/open/sql-result-page"
+PAGES_MAX = 1_000_000
+"""Pages of a result whose number of rows is not known. Pages have at least 1,000 rows."""
+_DIGITS_MAX = 18
 PAGE_WAIT_MAX_S = 30.0
 """A transfer occupies a slot of the worker, so a longer wait ends the transfer and the worker retries it later."""
 
@@ -66,13 +69,15 @@ def result_stat(info: Mapping[str, Any], columns: Sequence[str], settings: Think
         pages = -(-rows // page_rows)
     if pages is None:
         raise PlatformMalformedError("sql-task-info: resultStat has no pageCount")
+    if pages > (PAGES_MAX if rows is None else rows + 1):
+        raise PlatformMalformedError(f"sql-task-info: {rows} rows cannot have {pages} pages")
     # Reportedly, a result that was submitted without a page size has one page, even if pageCount is 0.
     return ResultStat(rows, max(pages, 1) if rows else pages, headers_or(stat.get("headers"), columns))
 
 
 def _count(stat: Mapping[str, Any], name: str) -> int | None:
     value = stat.get(name)
-    if isinstance(value, str) and value.isdecimal():
+    if isinstance(value, str) and value.isdecimal() and len(value) <= _DIGITS_MAX:
         value = int(value)
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value

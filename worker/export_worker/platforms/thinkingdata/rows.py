@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
 from export_worker.errors import DownloadInvalidError
+from export_worker.platforms.http.pages import is_error_text, markup_name, text_of
 
 LINE_MAX_BYTES = 16 * 1024 * 1024
 """No real row is longer. The limit ends the download from a server that never ends its line."""
-HEAD_BYTES = 64
-"""Bytes that are needed to distinguish rows, an envelope and an HTML page."""
+HEAD_BYTES = 1024
+"""Bytes that are needed to distinguish rows, an envelope, a page of markup and a message of a proxy."""
 HEAD_MAX_BYTES = 256 * 1024
 """Longest message over several lines. A longer page that begins with `{` contains rows."""
 
@@ -45,7 +46,7 @@ class PageReader:
         """Adds a chunk and returns the lines that are complete now.
 
         Raises:
-            DownloadInvalidError: The page is HTML, or has a line without end.
+            DownloadInvalidError: The page is no page of rows, or has a line without end.
             StepError: The page contains an error in place of rows; see `check`.
         """
         self._rest += chunk
@@ -73,11 +74,10 @@ class PageReader:
     def _check_head(self, *, complete: bool) -> None:
         if self.head_known or (len(self._rest) < HEAD_BYTES and not complete):
             return
-        if self._rest.startswith(BOM_UTF8):
+        while self._rest.startswith(BOM_UTF8):
             del self._rest[: len(BOM_UTF8)]
-        beginning = bytes(self._rest[:HEAD_BYTES]).lstrip().lower()
-        if beginning.startswith((b"<!doctype html", b"<html")):
-            raise DownloadInvalidError("a page of the result is an HTML page")
+        beginning = bytes(self._rest[:HEAD_BYTES]).strip()
+        _refuse_page(beginning, is_whole=len(self._rest) <= HEAD_BYTES)
         if not beginning.startswith(b"{") or self._drop_envelope(complete=complete):
             self.head_known = True
 
@@ -106,6 +106,26 @@ class PageReader:
         except (ValueError, RecursionError):
             return False
         return self._check(value)
+
+
+def _refuse_page(beginning: bytes, *, is_whole: bool) -> None:
+    """Refuses a page of a server or proxy in place of rows.
+
+    A line with a comma is left to the table, which counts its values: the value of a user may look like markup.
+
+    Raises:
+        DownloadInvalidError: It is no page of rows.
+    """
+    text = text_of(beginning)
+    if text.lower().startswith(("<!doctype html", "<html")):
+        raise DownloadInvalidError("a page of the result is an HTML page")
+    first_line = text.partition("\n")[0]
+    if "," in first_line:
+        return
+    if (name := markup_name(first_line)) is not None and is_error_text(first_line):
+        raise DownloadInvalidError(f"a page of the result is {name}")
+    if is_whole and is_error_text(text):
+        raise DownloadInvalidError("a page of the result is a message, and not rows")
 
 
 class Table(Protocol):
@@ -138,7 +158,8 @@ class CsvTable:
     """CSV with one header and one LF after each row. Line ends within quoted values stay unchanged.
 
     Rows are counted according to RFC 4180. If the quotes on a page are not balanced, the page does not follow RFC 4180,
-    and each of its lines counts as a row. A row with another number of values than the header is refused.
+    and each of its lines counts as a row. A row with another number of values than the header is refused, and on such a
+    page a line with fewer commas.
     """
 
     content_type = "text/csv"
@@ -149,6 +170,8 @@ class CsvTable:
         self.rows = 0
         self._page_rows = 0
         self._page_lines = 0
+        self._has_short_line = False
+        """A line has fewer commas than a row has. In a quoted value with line ends it may."""
         self._within = False
         """A quoted value continues on the next line."""
         self._separators = 0
@@ -173,9 +196,16 @@ class CsvTable:
     def end_page(self) -> None:
         """See `Table`."""
         regular = self._regular and not self._within
+        if not regular and self._has_short_line:
+            self._refuse_page()
         self.rows += self._page_rows if regular else self._page_lines
         self._page_rows = self._page_lines = 0
         self._within, self._regular, self._separators = False, True, 0
+        self._has_short_line = False
+
+    def _refuse_page(self) -> NoReturn:
+        message = f"has lines with fewer than {len(self._columns)} values, and quotes that are not balanced"
+        raise DownloadInvalidError(f"the page of the result after row {self.rows} {message}")
 
     def _add_plain(self, lines: bytes) -> bytes:
         """Adds lines without quotes: each non-empty line is a row."""
@@ -205,6 +235,7 @@ class CsvTable:
     def _add_line(self, line: bytes) -> bytes:
         plain = line.removesuffix(b"\r")
         self._page_lines += bool(plain)
+        self._has_short_line |= bool(plain) and plain.count(b",") < len(self._columns) - 1
         if not plain and not self._within:
             return b""
         self._within = self._ends_within(line)

@@ -55,10 +55,12 @@ def _table(template: str, project_id: int, settings: ThinkingdataSettings) -> st
 
 
 def headers_or(headers: object, columns: Sequence[str]) -> tuple[str, ...]:
-    """Returns the platform's names of the columns, or the given ones if the platform returns no matching names.
+    """Returns the platform's names of the columns, or the given ones if the platform returns no names.
 
-    A wide select has no names in the response.
+    A wide select has no names in the response. If the number of names is not that of the columns, the names are used
+    nevertheless: rows with another number of values are refused.
     """
-    if isinstance(headers, list) and len(headers) == len(columns) and all(isinstance(name, str) for name in headers):
-        return tuple(headers)
+    if isinstance(headers, list) and headers and all(isinstance(name, str) for name in headers):
+        # JSON can carry half a surrogate pair, which cannot be encoded.
+        return tuple(name.encode(errors="replace").decode() for name in headers)
     return tuple(columns)

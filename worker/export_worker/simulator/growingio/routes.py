@@ -12,7 +12,7 @@ from export_worker.simulator.answers import json_answer, spoilt_answer, unauthor
 from export_worker.simulator.downloads import Delivery, send_file
 from export_worker.simulator.faults import JobState, Target
 from export_worker.simulator.growingio.calls import Call, GraphQLRequest, call_of, job_target, submit_target
-from export_worker.simulator.growingio.schema import UNKNOWN_STAGE, RequestContext, new_schema
+from export_worker.simulator.growingio.schema import UNKNOWN_STAGE, RequestContext, shared_schema
 from export_worker.simulator.jobs import Job, JobFile
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import RECORD, WORLD, World
@@ -33,7 +33,7 @@ class _GrowingIO:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._schema = new_schema()
+        self._schema = shared_schema()
 
     async def graphql(self, request: web.Request) -> web.StreamResponse:
         """`POST /graphql`."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any, Protocol
 
@@ -49,8 +50,12 @@ class _Info(Protocol):
     def field_name(self) -> str: ...
 
 
-def new_schema() -> GraphQLSchema:
-    """Returns the schema with its resolvers and a validated `HashId`. Execute it with a `RequestContext`."""
+@cache
+def shared_schema() -> GraphQLSchema:
+    """Returns the schema with its resolvers and a validated `HashId`. Execute it with a `RequestContext`.
+
+    All simulators of a process share it: it has no state, and to build it takes much longer than to start a server.
+    """
     schema = build_schema(SDL)
     for attribute in ("parse_value", "coerce_input_value"):  # graphql-core 3.2 calls the first, 3.3 the second
         setattr(schema.type_map["HashId"], attribute, _hash_id)

@@ -1,11 +1,13 @@
 """Decodes a platform's file piece by piece, and refuses a file that is in another charset than its label says.
 
 A label is what the request asks of the platform. The platform may ignore it. A byte order mark shows the charset of the
-file for certain. Without a mark, the first block shows it in two cases that are common and would otherwise give wrong
-text without an error: UTF-8 under another label, and UTF-16 of the other byte order.
+file for certain. Without a mark, the first block shows it in cases that would otherwise give wrong text without an
+error: UTF-8 under another label, UTF-16 of the other byte order, UTF-32, and lines of single bytes under UTF-16. UTF-8
+that begins after the first block is refused at the end of the file.
 """
 
 import codecs
+from functools import lru_cache
 
 from export_worker.contract.charsets import Charset, charset
 from export_worker.errors import TransformError
@@ -26,6 +28,7 @@ _MARKS = (
 )
 """Byte order mark, the charset that it shows, and Python's names of the charsets whose files may begin with it."""
 _UTF_16 = {"utf-16-le": "UTF-16LE", "utf-16-be": "UTF-16BE"}
+_UTF_32 = {"utf-32-le": "UTF-32LE", "utf-32-be": "UTF-32BE"}
 _ASSUMED_ORDER = {"utf-16": "utf-16-le"}
 """Python reads UTF-16 without a mark in the byte order of the machine, which is this one."""
 _SYNTAX = frozenset('\n\r,;\t"')
@@ -33,6 +36,10 @@ _SYNTAX = frozenset('\n\r,;\t"')
 _BEYOND_TWO_BYTES = "\u0800"
 """The first character that takes three bytes in UTF-8. Text in another charset rarely forms valid sequences of three
 bytes, but short Chinese words in GBK do form valid sequences of two."""
+_BEYOND_ASCII = "\x80"
+_DISTINCT_CHARACTERS = 8
+"""With so many different characters of two bytes each, a file of valid UTF-8 is no file in GBK: one character of GBK
+in seven is valid UTF-8."""
 
 
 class SourceText:
@@ -51,6 +58,7 @@ class SourceText:
         self._decoder = self._charset.decoder()
         self._block: bytes | None = b""
         self._at_start = True
+        self._utf_8: _Utf8Check | None = None
         self.fed_bytes = 0
 
     @property
@@ -73,6 +81,8 @@ class SourceText:
     def finish(self) -> str:
         """Returns the rest of the text. Raises what `feed` raises, also if the file ends within a character."""
         begun = "" if self._block is None else self._begin()
+        if self._utf_8 is not None and self._utf_8.shows_utf_8():
+            raise _wrong_label(self.name, "it is UTF-8 from its beginning to its end")
         return begun + self._text(b"", final=True)
 
     def source_bytes(self, text: str) -> int:
@@ -86,9 +96,13 @@ class SourceText:
         block, self._block = self._block or b"", None
         self._label, self._charset = charset_of_file(self._label, block)
         self._decoder = self._charset.decoder()
+        if not self._charset.name.startswith("utf-"):
+            self._utf_8 = _Utf8Check(_least_character(self._charset))
         return self._text(block, final=False)
 
     def _text(self, data: bytes, *, final: bool) -> str:
+        if self._utf_8 is not None:
+            self._utf_8.feed(data)
         text = self._decode(data, final=final)
         if self._at_start and text:
             text = text.lstrip(_BOM)
@@ -108,6 +122,38 @@ class SourceText:
         except UnicodeError as error:
             message = f"the file is not valid {self.name}: error near byte {self.fed_bytes} ({error})"
             raise TransformError(message) from None
+
+
+class _Utf8Check:
+    """Finds out whether a whole file under another label is UTF-8.
+
+    Args:
+        least: A character from here on shows it alone, if all other bytes are valid.
+    """
+
+    def __init__(self, least: str) -> None:
+        self._least = least
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._is_valid = True
+        self._seen = set[str]()
+
+    def feed(self, data: bytes) -> None:
+        """Accepts the next bytes."""
+        if not self._is_valid:
+            return
+        try:
+            text = self._decoder.decode(data)
+        except UnicodeDecodeError:
+            self._is_valid = False
+            return
+        if not text.isascii():
+            self._seen.update(text)
+
+    def shows_utf_8(self) -> bool:
+        """Returns the answer after the last byte. A file whose last character is cut is no UTF-8."""
+        beyond = {character for character in self._seen if not character.isascii()}
+        is_whole = self._is_valid and self._decoder.getstate()[0] == b""
+        return is_whole and bool(beyond) and (max(beyond) >= self._least or len(beyond) >= _DISTINCT_CHARACTERS)
 
 
 def charset_of_file(label: str | None, block: bytes) -> tuple[str, Charset]:
@@ -151,16 +197,52 @@ def _wrong_label(label: str, found: str) -> TransformError:
 def _contradiction(labelled: Charset, block: bytes) -> str | None:
     """Returns the charset that a first block without a byte order mark shows, if it is not the labelled one."""
     name = _ASSUMED_ORDER.get(labelled.name, labelled.name)
-    if name.startswith("utf-32"):
-        return None
-    order = _utf_16_order(block)
+    order = _utf_32_order(block) or _utf_16_order(block)
     if order is not None:
-        return None if order == name else _UTF_16[order]
+        # Python reads UTF-32 without a mark in one byte order, and refuses the other one.
+        return None if name in {order, "utf-32"} else (_UTF_32 | _UTF_16)[order]
     if name in _UTF_16:
-        # Without a line end or comma it could be either: two Chinese characters in UTF-16 may be four letters.
-        has_syntax = not _SYNTAX.isdisjoint(block.decode("ascii", "ignore"))
-        return "UTF-8" if has_syntax and b"\0" not in block and _is_utf_8(block) else None
-    return None if name.startswith("utf-8") or not _is_utf_8(block, beyond=_BEYOND_TWO_BYTES) else "UTF-8"
+        return _narrow_charset(block)
+    if name.startswith("utf-"):
+        return None
+    return "UTF-8" if _is_utf_8(block, beyond=_least_character(labelled)) else None
+
+
+def _narrow_charset(block: bytes) -> str | None:
+    """Returns what a first block is if it has lines or commas of single bytes, and so is no UTF-16.
+
+    Without a line end or comma it could be either: two Chinese characters in UTF-16 may be four letters.
+    """
+    if b"\0" in block or _SYNTAX.isdisjoint(block.decode("ascii", "ignore")):
+        return None
+    if _is_utf_8(block):
+        return "UTF-8"
+    return "in a charset whose line ends are single bytes" if b"\n" in block or b"," in block else None
+
+
+@lru_cache(maxsize=128)
+def _least_character(labelled: Charset) -> str:
+    """Returns the character from which on valid UTF-8 is no text in this charset.
+
+    In a charset of single bytes, every other character of UTF-8 looks like two or more unrelated ones.
+    """
+    above = bytes(range(0x80, 0x100))
+    is_single = len(above.decode(labelled.read_as, "replace")) == len(above)
+    return _BEYOND_ASCII if is_single else _BEYOND_TWO_BYTES
+
+
+def _utf_32_order(block: bytes) -> str | None:
+    """Returns the byte order in which a block is UTF-32; None if it is none. Other text is hardly ever valid in it."""
+    if b"\0" not in block:
+        return None
+    for name in _UTF_32:
+        try:
+            text = codecs.getincrementaldecoder(name)().decode(block)
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text and not _SYNTAX.isdisjoint(text):
+            return name
+    return None
 
 
 def _utf_16_order(block: bytes) -> str | None:
