@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test lock audit chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size bench-memory format clean
+.PHONY: help install demo check test test-quick lock audit chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size bench-memory format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ check: install ## Run the linter, the format check and the type checker
 
 test: install ## Run all tests; they start a real Redis and a real S3 server
 	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
+
+test-quick: install ## Run the tests that start no worker: an answer within two minutes
+	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal tests/unit tests/conformance tests/architecture $(ARGS)
 
 lock: install ## Resolve the newest compatible dependencies and write both lock files
 	@.ci/lock

@@ -73,6 +73,9 @@ def open_redis(redis_url: str, *, retries: int = PRODUCER_RETRIES, max_connectio
         "socket_timeout": SOCKET_TIMEOUT_S,
         "health_check_interval": HEALTH_CHECK_S,
         "redis_connect_func": _handshake,
+        # No CLIENT SETINFO: Redis has it from 7.2 on, and an older one refuses the whole ACL rule that allows it.
+        "lib_name": None,
+        "lib_version": None,
         "retry": retry,
     }
     try:
