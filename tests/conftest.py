@@ -22,7 +22,7 @@ from hypothesis import settings
 
 from export_worker.demo.processes import free_port, redis_binary
 from export_worker.redis.client import close_redis, open_redis
-from support import golden_files, s3_server, secret_canaries
+from support import command_forks, golden_files, s3_server, secret_canaries
 from support.rclone_server import rclone_server
 from support.redis_clock import MovableRedis, run_movable_redis
 from support.seaweed_server import seaweed_server
@@ -140,6 +140,12 @@ def swift_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of Swift for this test process. Its user has the credentials of `swift_server`."""
     with swift_server(tmp_path_factory.mktemp("swift")) as url:
         yield url
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forks_end() -> Iterator[None]:
+    yield
+    command_forks.SERVER.stop()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ from export_worker.sinks.base import Sink
 from export_worker.sinks.eventbridge import EventBridge
 from export_worker.sinks.sns import Sns
 from export_worker.sinks.sqs import Sqs
+from export_worker.wiring.triggers import new_sqs_client
 
 REGION = "us-east-1"
 Service = Literal["sqs", "sns", "eventbridge"]
@@ -78,12 +80,13 @@ class Aws:
                 self.clients["events"].put_events(Entries=[entry])
 
     def trigger(self, intake: Intake) -> SqsTrigger:
-        url = self.endpoint.endpoint_url
-        return SqsTrigger(intake, queue_url=self.queue_url, region=REGION, endpoint_url=url, visibility_s=30, wait_s=1)
+        new_client = partial(new_sqs_client, REGION, self.endpoint.endpoint_url)
+        return SqsTrigger(intake, queue_url=self.queue_url, new_client=new_client, visibility_s=30, wait_s=1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def aws(s3_url: str) -> Iterator[Aws]:
+    """One queue for all tests, because clients of AWS take long to make. Each test reads what it has sent."""
     found = Aws(s3_url)
     yield found
     for client in found.clients.values():

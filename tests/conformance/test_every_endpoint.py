@@ -1,9 +1,9 @@
 """Every endpoint of the five documents is available: through `call`, through `catalog`, or as a kind of export."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -14,6 +14,7 @@ from export_worker.platforms.base import Catalog, Driver
 from export_worker.platforms.operations import Operations
 from export_worker.platforms.registry import build_driver
 from export_worker.platforms.settings import ConnectionSettings
+from support.paths import DATA
 
 GUIDE = "growingio-graphql-guide.txt"
 REFERENCE = "growingio-graphql-reference.md"
@@ -176,39 +177,10 @@ def test_every_platform_has_a_document() -> None:
     assert set(PLATFORM_OF_DOCUMENT.values()) == set(PLATFORM_OF_KIND.values())
 
 
-def documents() -> Path | None:
-    """Returns the folder with the five documents; None if no parent folder of the checkout has one."""
-    beside = (parent / "shared" / "seeds" for parent in Path(__file__).resolve().parents)
-    return next((directory for directory in beside if directory.is_dir()), None)
-
-
-NAMED_BY: Mapping[str, str] = {
-    GUIDE: r"^(?:submit[A-Za-z]+|[a-z][A-Za-z]*)(?= ?[({])|(/download)\?file=",
-    REFERENCE: r"^\| (?:Mutation|Query) \| ([A-Za-z]+) \||^\| POST \| (/graphql)",
-    REST: r"\{api-host\}(/v1/api/[^' \n]*|/download)",
-    CLUSTERS: r"^(/open/[a-z-]+)\?",
-    GROUPS: r"\[(?:GET|POST|DELETE|PUT) (/v2/[^ ]+)",
-}
-"""A pattern that finds the names of endpoints in each document."""
-
-
 @pytest.mark.parametrize("document", PLATFORM_OF_DOCUMENT)
 def test_table_lists_every_endpoint_of_document(document: str) -> None:
-    directory = documents()
-    if directory is None:
-        pytest.skip("the documents are not beside the checkout")
-    text = (directory / document).read_text(encoding="utf-8")
-    matches = re.finditer(NAMED_BY[document], text, re.MULTILINE)
-    found = {"".join(filter(None, match.groups())) or match[0] for match in matches}
-    named = {as_template(name) for name in found} - {"query", "mutation", "id", "key", "name", "type", "enum"}
+    named = set(json.loads((DATA / "platforms" / "endpoints.json").read_text(encoding="utf-8"))[document])
     listed = {endpoint.name.rpartition(" ")[2] for endpoint in ENDPOINTS if endpoint.document == document}
     assert named
     assert named <= listed
     assert listed <= named | {"/graphql"}
-
-
-def as_template(path: str) -> str:
-    """Returns the path with `{}` for every variable segment, whether the document names it or shows an example."""
-    path = re.sub(r"\{[^}]*\}", "{}", path)
-    path = re.sub(r"(?<=/projects/)[^/]+(?=/)|(?<=/segment_profiles/)[^/]+(?=/)|(?<=/job/result/)[^/]+", "{}", path)
-    return path.partition("?")[0]

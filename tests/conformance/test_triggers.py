@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -25,6 +26,7 @@ from export_producers.triggers.redis_stream import Consumer, ConsumerGroup, Redi
 from export_producers.triggers.sqs import SqsTrigger
 from export_worker.demo.processes import free_port
 from export_worker.redis.client import close_redis, open_redis
+from export_worker.wiring.triggers import new_sqs_client
 
 REGION = "us-east-1"
 
@@ -127,7 +129,8 @@ class TestSqs(TriggerSuite):
             return sum(int(count) for count in attributes.values())
 
         def build(intake: Intake) -> Trigger:
-            return SqsTrigger(intake, queue_url=queue_url, region=REGION, endpoint_url=s3_url, visibility_s=3, wait_s=1)
+            new_client = partial(new_sqs_client, REGION, s3_url)
+            return SqsTrigger(intake, queue_url=queue_url, new_client=new_client, visibility_s=3, wait_s=1)
 
         yield MessageSource(build, publish, unacknowledged)
         client.close()

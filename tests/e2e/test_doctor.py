@@ -17,7 +17,7 @@ from export_worker.doctor.finding import FIX_FIELD
 from export_worker.doctor.redis import check_redis
 from export_worker.platforms.settings import ConnectionSettings
 from export_worker.redis.client import close_redis, open_redis
-from support import s3_server, secret_canaries, worker_site
+from support import command_forks, s3_server, secret_canaries, worker_site
 from support.deployment import blocks
 from support.misbehaving_server import answering, http
 from support.worker_site import CommandResult, Site
@@ -52,7 +52,7 @@ def test_output_that_is_closed_early_causes_no_error(site: Site) -> None:
     """`doctor | head -2` closes its output early."""
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        [*worker_site.COMMAND, "doctor"], stdout=pipe, stderr=pipe, env=site.environment()
+        [*command_forks.COMMAND, "doctor"], stdout=pipe, stderr=pipe, env=site.environment()
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None

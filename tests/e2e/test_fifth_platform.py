@@ -15,6 +15,7 @@ import pytest
 
 from export_worker.simulator.scenario import Fault
 from support import worker_site
+from support.command_forks import COMMAND
 from support.paths import ROOT
 from support.tiny_platform import (
     EXPORT,
@@ -26,7 +27,7 @@ from support.tiny_platform import (
     run_suite,
     tiny_site,
 )
-from support.worker_site import COMMAND, CommandResult, Site
+from support.worker_site import CommandResult, Site
 
 REQUEST = json.dumps({"connection": "tiny", "export": EXPORT})
 KIND = "tiny.list_users"

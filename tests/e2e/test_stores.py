@@ -8,7 +8,8 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -18,11 +19,15 @@ import zstandard
 
 from export_worker.contract.status import Phase, Status
 from export_worker.doctor.s3 import check_s3
+from export_worker.errors import IntegrityError, ObjectExistsError
+from export_worker.s3.objects import Target
+from export_worker.s3.store import IncompleteUpload, S3Store
 from export_worker.simulator.files import FileSpec, digest
 from export_worker.simulator.world import World
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES
 from support import s3_server, secret_canaries, swift_server, worker_site
 from support.crashes import killed_at
+from support.s3_server import Damaged
 from support.worker_site import Site
 
 STORES = ("moto", "swift", "seaweedfs", "rclone")
@@ -107,3 +112,44 @@ async def test_doctor_reports_that_exports_and_their_resumption_work(store: str,
     assert [finding for finding in found if finding.level == "error"] == []
     assert RESUMES in [finding.says for finding in found]
     assert site.objects() == {}
+
+
+async def test_doctor_is_right_about_damage_and_foreign_objects(store: str, site: Site) -> None:
+    with (
+        s3_server.s3_proxy(site.s3_url) as proxy,
+        s3_server.s3_client(proxy.endpoint_url) as client,
+        ThreadPoolExecutor(4) as executor,
+    ):
+        says = " · ".join([finding.says for finding in await check_s3(client, site.bucket, "")])
+        own = S3Store(client, executor)
+        for kind, write in (("single objects", put), ("multipart uploads", upload)):
+            await write(own, Target(site.bucket, f"e2/{kind}", "e2", "text/csv"))
+            is_kept = f"existing objects are not overwritten by {kind}" in says
+            assert (
+                await is_refused(ObjectExistsError, write(own, Target(site.bucket, f"e2/{kind}", "e1", ""))) == is_kept
+            )
+            proxy.rule = lambda call: Damaged() if call.name in {"put_object", "upload_part"} else None
+            is_protected = f"of {kind} is verified" in says  # by a CRC or, where none is, by Content-MD5
+            assert f"no CRC of {kind} is verified, nor" not in says
+            target = Target(site.bucket, f"e3/{kind}", "e3", "text/csv")
+            assert await is_refused(IntegrityError, write(own, target)) == is_protected
+            proxy.reset()
+        for left in open_uploads(client, site.bucket):
+            await own.abort(site.bucket, IncompleteUpload(left["Key"], left["UploadId"], left["Initiated"]))
+
+
+async def put(store: S3Store, target: Target) -> None:
+    await store.put(target, b"the bytes")
+
+
+async def upload(store: S3Store, target: Target) -> None:
+    begun = await store.begin(target)
+    await begun.complete([await begun.send(1, bytearray(b"the bytes"))])
+
+
+async def is_refused(error: type[Exception], write: Awaitable[None]) -> bool:
+    try:
+        await write
+    except error:
+        return True
+    return False

@@ -11,7 +11,8 @@ import pytest
 from export_worker.simulator.scenario import Fault, FaultName
 from export_worker.simulator.world import World
 from support import worker_site
-from support.worker_site import COMMAND, CommandResult, Site
+from support.command_forks import COMMAND
+from support.worker_site import CommandResult, Site
 
 EXPORT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
 REQUEST = json.dumps({"connection": "gio", "export": EXPORT})

@@ -15,7 +15,8 @@ import pytest
 
 from export_worker.contract.status import Phase
 from export_worker.simulator.world import World
-from support.worker_site import COMMAND, Site
+from support.command_forks import COMMAND
+from support.worker_site import Site
 
 REQUEST = json.dumps(
     {

@@ -49,7 +49,7 @@ DUE_FIELD = {"claim": "now_ms", "take_deliveries": "now_ms", "sweep": "overdue_m
 
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload([__name__, "export_worker.wiring.worker"])
+FORKS.set_forkserver_preload([__name__, "export_worker.wiring.worker", "support.service_models"])
 
 
 class Meter:

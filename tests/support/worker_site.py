@@ -3,15 +3,18 @@
 import asyncio
 import os
 import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
+import boto3
+import botocore.session
 from blockbuster import blockbuster_ctx
 
 from export_producers.client import ExportQueue
@@ -19,13 +22,13 @@ from export_worker.config import Config
 from export_worker.contract.event import Event
 from export_worker.contract.status import Status
 from export_worker.redis.client import close_redis, open_redis
-from export_worker.s3.sessions import process_session
 from export_worker.wiring.secrets import build_redactor
 from export_worker.wiring.worker import open_runtime
-from support import secret_canaries
+from support import command_forks, secret_canaries
+from support.command_forks import COMMAND, Process
 
+COMMAND_TIMEOUT_S = 50.0
 FAST_POLL = {"first_s": 0.05, "max_s": 0.2, "deadline_s": 60.0}
-COMMAND = (sys.executable, "-m", "export_worker")
 
 
 @dataclass
@@ -83,8 +86,11 @@ class Site:
         return ExportQueue(self.redis_url, namespace=self.namespace, connections=self.config().platforms())
 
     def s3(self) -> Any:
-        """Returns a boto3 client of the S3 server."""
-        return process_session().client("s3", endpoint_url=self.s3_url, region_name="us-east-1")
+        """Returns a boto3 client of the S3 server. Uses no code of the worker, whose calls must not block the loop."""
+        session = botocore.session.Session()
+        session.register_component("data_loader", _service_models())
+        shared = boto3.session.Session(botocore_session=session)
+        return shared.client("s3", endpoint_url=self.s3_url, region_name="us-east-1")
 
     def objects(self) -> dict[str, bytes]:
         """Returns the contents of all objects in the bucket, by key."""
@@ -118,37 +124,39 @@ class Site:
 
     def command(self, *arguments: str, stdin: str | None = None, **environment: str) -> "CommandResult":
         """Runs `export-worker` until it exits."""
-        done = subprocess.run(
-            [*COMMAND, *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=50,
-            env=self.environment() | environment,
-            check=False,
-        )
-        ran = CommandResult(done.returncode, done.stdout, done.stderr)
-        (self.outputs / f"command-{uuid4().hex}.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            given.write((stdin or "").encode())
+            given.seek(0)
+            process = self._start(arguments, environment, (given, out, err))
+            try:
+                process.wait(COMMAND_TIMEOUT_S)
+            finally:
+                process.kill()
+            out.seek(0)
+            err.seek(0)
+            ran = CommandResult(process.wait(), out.read().decode(), err.read().decode())
+        (self.outputs / f"command-{uuid4().hex}.txt").write_text(ran.stdout + ran.stderr, encoding="utf-8")
         return ran
 
     @contextmanager
     def process(self, *arguments: str, **environment: str) -> Iterator["Running"]:
         """Starts `export-worker`, and kills it at the end of the context if it has not exited."""
         log = self.outputs / f"process-{uuid4().hex}.log"
-        with log.open("wb") as stream:
-            process = subprocess.Popen(
-                [*COMMAND, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
-                env=self.environment() | environment,
-            )
+        with log.open("wb") as stream, Path(os.devnull).open("rb") as nothing:
+            process = self._start(arguments, environment, (nothing, stream, stream))
         try:
             yield Running(process, log)
         finally:
-            if process.poll() is None:
-                process.kill()
+            process.kill()
             process.wait()
+
+    def _start(self, arguments: Sequence[str], changes: dict[str, str], streams: Sequence[IO[bytes]]) -> Process:
+        """Starts `export-worker`; in a new interpreter if the environment may matter to its imports."""
+        environment = self.environment() | changes
+        if command_forks.SERVER.suits(environment):
+            return command_forks.SERVER.run(arguments, environment, [stream.fileno() for stream in streams])
+        given, out, err = streams
+        return subprocess.Popen([*COMMAND, *arguments], stdin=given, stdout=out, stderr=err, env=environment)
 
 
 @dataclass(frozen=True)
@@ -164,7 +172,7 @@ class CommandResult:
 class Running:
     """A running process and the file with its output."""
 
-    process: "subprocess.Popen[bytes]"
+    process: Process
     log: Path
 
     @property
@@ -175,6 +183,12 @@ class Running:
     def until_logged(self, text: str, timeout_s: float = 60.0) -> None:
         """Waits until the output contains a text."""
         wait_until(lambda: text in self.log.read_text(encoding="utf-8"), timeout_s, f"{text!r} in {self.log}")
+
+
+@cache
+def _service_models() -> Any:
+    """Returns a reader of botocore's service models. Reading them takes longer than most calls of a test."""
+    return botocore.session.Session().get_component("data_loader")
 
 
 def memory_mib(pid: int, field: str) -> float:

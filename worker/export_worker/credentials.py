@@ -26,6 +26,7 @@ EXCERPT_CHARACTERS = 300
 """Long enough for the sentence in an error of a platform, short enough for one log line."""
 _EXCERPT_SOURCE_CHARACTERS = 4096
 """The beginning from which an excerpt is taken. Masking a long text would block the event loop."""
+_EXCERPT_SOURCE_BYTES = 4 * _EXCERPT_SOURCE_CHARACTERS
 _DECODING_ROUNDS = 3
 """Text that was escaped more often than this is not decoded further."""
 _BASE64_MIN_BYTES = 8
@@ -184,6 +185,18 @@ class Redactor:
         # Masked again: without its line breaks, the text may contain a secret that it did not contain before.
         line = self.text(self._without_cut_secret(line) if is_cut else line).strip()
         return line if len(line) <= limit else line[: limit - 1] + "…"
+
+    def masked_bytes(self, body: bytes, *, is_cut: bool = False) -> bytes:
+        """Returns the beginning of a body of unknown charset, with secrets masked in its bytes.
+
+        Decoded by the wrong charset, the first character of a secret may become a part of the character before it.
+
+        Args:
+            is_cut: See `excerpt`.
+        """
+        text = body[:_EXCERPT_SOURCE_BYTES].decode(errors="surrogateescape")
+        masked = self.text(self._without_cut_secret(text) if is_cut else text)
+        return masked.encode(errors="surrogateescape")
 
     def _without_cut_secret(self, text: str) -> str:
         """Returns the text without the beginning of a secret at its end."""

@@ -8,11 +8,13 @@ from typing import Any
 from export_producers.triggers.cloudevents import binary_attributes
 from export_producers.triggers.message import Message, UnusableMessageError, json_of
 
-SNS_FIELDS = ("TopicArn", "MessageId", "Message")
-"""The fields of an SNS notification that are used. Each is text."""
+SNS_CONFIRMATIONS = ("SubscriptionConfirmation", "UnsubscribeConfirmation")
+"""What SNS sends besides notifications."""
+SNS_ID_FIELDS = ("TopicArn", "MessageId")
+"""The fields that identify an SNS notification. Each is text."""
 EVENTBRIDGE_FIELDS = ("id", "source", "detail-type")
 """The fields of an EventBridge event that are used. Each is text."""
-MARKS = (b'"TopicArn"', b'"detail-type"')
+MARKS = (b'"Message"', b'"detail-type"')
 """One of them is in every envelope. A body without them need not be parsed."""
 
 
@@ -34,19 +36,21 @@ def unwrapped(message: Message, *, as_event: bool) -> Message:
 
 def _out_of_sns(message: Message) -> Message:
     notification = _envelope(message)
-    if not _has_text(notification, SNS_FIELDS):
+    if not _has_text(notification, ("Type", "Message")):
         return message
-    kind = notification.get("Type")
-    if kind in ("SubscriptionConfirmation", "UnsubscribeConfirmation"):
-        topic = notification["TopicArn"]
+    kind = notification["Type"]
+    if kind in SNS_CONFIRMATIONS:
+        topic = notification.get("TopicArn")
         raise UnusableMessageError(f"is a {kind} of SNS, not a notification: confirm the subscription to {topic}")
     if kind != "Notification":
         return message
+    has_id = _has_text(notification, SNS_ID_FIELDS)
     return replace(
         message,
         body=notification["Message"].encode(errors="surrogatepass"),
         headers=dict(message.headers) | _sns_headers(notification.get("MessageAttributes")),
-        envelope=("sns", notification["TopicArn"], notification["MessageId"]),
+        # SNS may put one notification on the queue twice, as two messages.
+        envelope=("sns", *(notification[name] for name in SNS_ID_FIELDS)) if has_id else (),
     )
 
 

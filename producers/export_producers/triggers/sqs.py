@@ -7,7 +7,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import boto3
 import structlog
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -25,8 +24,7 @@ class SqsTrigger:
     """Reads one queue.
 
     Args:
-        region: None means the region of boto3's own configuration, which also has the credentials.
-        endpoint_url: None means AWS.
+        new_client: Returns a client of SQS with the given configuration of botocore.
         visibility_s: How long SQS hides a received message from others. It is extended while the message is handled.
         wait_s: Duration of one long poll.
     """
@@ -36,8 +34,7 @@ class SqsTrigger:
         intake: Intake,
         *,
         queue_url: str,
-        region: str | None,
-        endpoint_url: str | None,
+        new_client: Callable[[Config], Any],
         visibility_s: int,
         wait_s: int,
     ) -> None:
@@ -46,16 +43,13 @@ class SqsTrigger:
         self._visibility_s = visibility_s
         self._wait_s = wait_s
         self._executor = ThreadPoolExecutor(RECEIVE_BATCH, thread_name_prefix="sqs")
-        self._client: Any = boto3.session.Session().client(
-            "sqs",
-            region_name=region,
-            endpoint_url=endpoint_url,
-            config=Config(
+        self._client: Any = new_client(
+            Config(
                 connect_timeout=5,
                 read_timeout=wait_s + 15,
                 retries={"total_max_attempts": 3, "mode": "standard"},
                 max_pool_connections=RECEIVE_BATCH,
-            ),
+            )
         )
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -13,6 +13,7 @@ from export_worker.s3 import bounded_http
 from export_worker.s3.bounded_http import ANSWER_MAX_BYTES
 from export_worker.s3.client import CallLimits, build_client
 from export_worker.s3.endpoints import Endpoint
+from export_worker.s3.objects import Target
 from export_worker.s3.settings import StorageSettings
 from export_worker.s3.store import S3Store
 from support.s3_server import REGION, s3_client, s3_credentials
@@ -102,6 +103,20 @@ async def test_error_that_never_ends_is_given_up_after_a_time(monkeypatch: pytes
     with endless("403 Forbidden", CHUNKED, b" ") as server:
         error = await error_of(server.url)
     assert "403, HTTP 403" in str(error)
+
+
+async def test_endless_head_of_an_interim_answer_is_read_up_to_a_limit() -> None:
+    server = EndlessServer("100 Continue", b"a" * 65_536)
+    target = Target("bucket", "e/a.csv", "e", "text/csv")
+    with (
+        s3_credentials(),
+        s3_client(server.url, attempts=1) as client,
+        ThreadPoolExecutor(1) as executor,
+        pytest.raises(StorageError),
+    ):
+        await S3Store(client, executor).put(target, b"body")
+    server.close()
+    assert server.sent_bytes < SENT_MAX_BYTES
 
 
 async def test_endless_answer_of_sts_is_read_up_to_a_limit() -> None:

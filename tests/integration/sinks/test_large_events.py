@@ -96,18 +96,23 @@ class AwsQueue:
             "eventbridge": EventBridge(name, endpoint, 1),
         }
 
+    def set_limit(self, size: int) -> None:
+        self._sqs.set_queue_attributes(QueueUrl=self._queue_url, Attributes={"MaximumMessageSize": str(size)})
+
     def received(self) -> str:
         (message,) = self._sqs.receive_message(QueueUrl=self._queue_url, WaitTimeSeconds=10)["Messages"]
+        self._sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"])
         body: dict[str, Any] = json.loads(message["Body"])
         return str(body["Message"]) if "Message" in body else json.dumps(body.get("detail", body))
 
 
-@pytest.fixture
-async def aws(s3_url: str) -> AsyncIterator[AwsQueue]:
+@pytest.fixture(scope="module")
+def aws(s3_url: str) -> Iterator[AwsQueue]:
+    """One queue for all tests, because clients of AWS take long to make. Each test receives what it has sent."""
     found = AwsQueue(s3_url)
     yield found
     for sink in found.sinks.values():
-        await sink.close()
+        asyncio.run(sink.close())
 
 
 @pytest.mark.parametrize(("service", "size"), [("sns", 2**18), ("sqs", 2**20), ("eventbridge", 2**20)])
@@ -120,6 +125,20 @@ async def test_event_above_the_limit_of_an_aws_service_is_delivered_without_its_
         await until_empty(queue_site)
     assert await outbox_of(queue_site).undelivered("hook") == []
     check_received(aws.received(), event)
+
+
+@pytest.mark.parametrize("limit", [2**16, 2**18])
+async def test_event_above_the_limit_of_its_queue_is_delivered_without_its_objects(
+    limit: int, aws: AwsQueue, queue_site: QueueSite
+) -> None:
+    aws.set_limit(limit)
+    # The server for tests counts characters.
+    event = large_event(3 * limit)
+    await put(queue_site, "hook", event)
+    async with running(dispatcher_of(queue_site, hook=aws.sinks["sqs"])):
+        await until_empty(queue_site)
+    check_received(aws.received(), event)
+    aws.set_limit(2**20)
 
 
 async def test_event_below_the_limit_of_sns_keeps_its_objects(aws: AwsQueue) -> None:

@@ -203,5 +203,7 @@ async def _check_storage(config: Config, redactor: Redactor, destination: Destin
 
 def _transfer_traits(config: Config) -> TransferTraits:
     return TransferTraits(
-        has_unique_keys="{export_id}" in config.s3.key_template, has_equal_parts=config.s3.part_size_mib is not None
+        has_unique_keys="{export_id}" in config.s3.key_template,
+        has_equal_parts=config.s3.part_size_mib is not None,
+        integrity=config.s3.integrity,
     )

@@ -14,9 +14,10 @@ from export_worker.doctor.finding import Finding, good, unreachable, warning, wr
 from export_worker.errors import StorageRefusedError, StorageUnusableError
 from export_worker.s3.calls import ABORT, COMPLETE, CREATE, DELETE, HEAD, LIST, LIST_PARTS, PART, PUT
 from export_worker.s3.checksum_modes import CHECKSUM_MODES, ChecksumMode
-from export_worker.s3.client import S3Client
+from export_worker.s3.client import S3Client, uses_tls
 from export_worker.s3.errors import FIX_CLOCK, SKEW_MAX_S, clock_text
 from export_worker.s3.scratch import LIFECYCLE, OWNER, ScratchCallError, ScratchStore, ScratchUpload
+from export_worker.s3.settings import Integrity
 from export_worker.transfer.part_sizes import MIB, MIN_PART_BYTES
 
 ABOUT = "s3"
@@ -56,21 +57,28 @@ class TransferTraits:
     Args:
         has_unique_keys: Every key of an export contains the id of the export.
         has_equal_parts: All parts of an upload have one size.
+        integrity: Whether Content-MD5 is sent over TLS, too.
     """
 
     has_unique_keys: bool = True
     has_equal_parts: bool = False
+    integrity: Integrity = "auto"
 
 
 DEFAULT_TRAITS = TransferTraits()
 
 
 class _Check:
-    """The calls of one check, and its time limit."""
+    """The calls of one check, and its time limit.
 
-    def __init__(self, store: ScratchStore, traits: TransferTraits) -> None:
+    Args:
+        sends_md5: A worker sends Content-MD5 if the store returns no CRC.
+    """
+
+    def __init__(self, store: ScratchStore, traits: TransferTraits, *, sends_md5: bool) -> None:
         self.store = store
         self.traits = traits
+        self.sends_md5 = sends_md5
         self._deadline_s = time.monotonic() + CHECK_TIMEOUT_S
 
     @contextmanager
@@ -129,8 +137,9 @@ async def check_s3(
         traits: How the settings let a worker use the store.
     """
     store = ScratchStore(client, bucket, f"{prefix}export-worker-doctor/{uuid4().hex[:12]}")
+    check = _Check(store, traits, sends_md5=traits.integrity == "always" or not uses_tls(client))
     with ThreadPoolExecutor(1, thread_name_prefix="doctor") as executor:
-        return await asyncio.get_running_loop().run_in_executor(executor, partial(_findings, _Check(store, traits)))
+        return await asyncio.get_running_loop().run_in_executor(executor, partial(_findings, check))
 
 
 def _findings(check: _Check) -> list[Finding]:
@@ -172,9 +181,9 @@ def _check_single_objects(check: _Check) -> Iterator[Finding]:
         says = "object metadata is not kept, so a worker cannot see which export wrote an object"
         yield wrong(ABOUT, says, "use a store that keeps x-amz-meta- headers")
     yield from _check_free_key(check)
-    put = partial(check.store.put, "put", mode)
-    yield _create_only_finding(check, PUT, SINGLE, put)
-    yield _checksum_finding(SINGLE, mode, verified=check.refuses_wrong_checksum(PUT, put))
+    put = partial(check.store.put, "put")
+    yield _create_only_finding(check, PUT, SINGLE, partial(put, mode))
+    yield _checksum_finding(check, PUT, SINGLE, mode, put)
 
 
 def _check_free_key(check: _Check) -> Iterator[Finding]:
@@ -208,18 +217,26 @@ def _create_only_finding(check: _Check, operation: str, kind: str, write: Callab
     return warning(ABOUT, says, f"{fix}; until then keep {{export_id}} in s3.key_template, so that no two share a key")
 
 
-def _checksum_finding(kind: str, mode: ChecksumMode, *, verified: bool) -> Finding:
-    best = CHECKSUM_MODES[0].algorithm.name
-    name = "Content-MD5" if mode.by_md5 else mode.algorithm.name
-    if not verified:
-        says = (
-            f"{name} of {kind} is accepted but not verified: only TLS and sizes reveal damage on the way to the store"
-        )
-        return warning(ABOUT, says, "use https for s3.endpoint_url, or a store with newer checksums")
-    if mode.by_md5:
+def _checksum_finding(
+    check: _Check, operation: str, kind: str, mode: ChecksumMode, send: Callable[..., object]
+) -> Finding:
+    """Reports what protects a body on its way to the store.
+
+    Args:
+        mode: The best mode that the store accepts.
+        send: Sends a small body in a mode, and with the checksum of other bytes.
+    """
+    best, name = CHECKSUM_MODES[0].algorithm.name, mode.algorithm.name
+    if not mode.by_md5 and check.refuses_wrong_checksum(operation, partial(send, mode)):
+        return good(ABOUT, f"{name} of {kind} is verified" + ("" if name == best else f" ({best} is not supported)"))
+    lacks = f"no CRC of {kind} is {'supported' if mode.by_md5 else 'verified'}"
+    if not check.sends_md5:
+        return good(ABOUT, f"{lacks}; TLS protects them on the way to the store")
+    if check.refuses_wrong_checksum(operation, partial(send, mode.md5_fallback)):
         fix = "use a store with newer checksums: MD5 takes two CPU seconds a GiB"
-        return warning(ABOUT, f"no CRC of {kind} is supported, so Content-MD5 protects them", fix)
-    return good(ABOUT, f"{name} of {kind} is verified" + ("" if name == best else f" ({best} is not supported)"))
+        return warning(ABOUT, f"{lacks}, so Content-MD5 protects them", fix)
+    says = f"{lacks}, nor is Content-MD5: only sizes reveal damage on the way to the store"
+    return warning(ABOUT, says, "use https for s3.endpoint_url, or a store with newer checksums")
 
 
 def _check_multipart(check: _Check) -> Iterator[Finding]:
@@ -250,8 +267,7 @@ def _check_uploads(check: _Check) -> Iterator[Finding]:
         store.send_part(second, mode)
     yield _create_only_finding(check, COMPLETE, MULTIPART, partial(store.complete, second, mode))
     yield listing
-    verified = check.refuses_wrong_checksum(PART, partial(store.send_wrong_part, third, mode))
-    yield _checksum_finding(MULTIPART, mode, verified=verified)
+    yield _checksum_finding(check, PART, MULTIPART, mode, partial(store.send_wrong_part, third))
 
 
 def _filled_upload(check: _Check, sizes: Sequence[int]) -> tuple[ScratchUpload, ChecksumMode]:

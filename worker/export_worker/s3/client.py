@@ -148,6 +148,7 @@ def build_client(
     for operation in _NEED_LEASE:
         client.meta.events.register(f"before-send.s3.{operation}", _check_lease)
     client.meta.events.register("before-call.s3.HeadBucket", _follow_no_redirect)
+    client.meta.events.register_last("before-call.s3", _expect_no_continue)
     client.meta.events.register("after-call.s3", _check_response)
     checked: S3Client = client
     return checked
@@ -179,6 +180,14 @@ def _follow_no_redirect(params: dict[str, Any], **_: Any) -> None:
     redirects without naming a region, such as a proxy that redirects http:// to https://.
     """
     params["context"].setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _expect_no_continue(params: dict[str, Any], **_: Any) -> None:
+    """Sends a body without waiting for `100 Continue`.
+
+    botocore would wait up to a second for it, and would read the header lines behind it whatever their length.
+    """
+    params["headers"].pop("Expect", None)
 
 
 def _check_response(http_response: Any, parsed: dict[str, Any], model: Any, **_: Any) -> None:

@@ -21,10 +21,18 @@ ATTEMPTS = 2
 
 REFUSED = {"InvalidMessageContents", "BatchRequestTooLong", "MessageTooLong", "ValidationException"}
 """Error codes about the event itself: it is too long, or contains characters that are not allowed."""
-INVALID = {"InvalidParameter", "InvalidParameterValue", "RequestEntityTooLarge", "413"}
+INVALID = {
+    "InvalidParameter",
+    "InvalidParameterValue",
+    "InvalidParameterValueException",
+    "RequestEntityTooLarge",
+    "413",
+}
 """Error codes that SNS, SQS and proxies use for a message that is too long, but also for other reasons."""
+LENGTH_TEXTS = ("must be shorter than", "too long")
+"""Parts of the messages of SQS and SNS about a message that is too long. The limit of an SQS queue is a setting."""
 ALWAYS_TAKEN_BYTES = 255 * 1024
-"""SNS, SQS and EventBridge take at least 256 KiB for a message with its attributes. A smaller one is never too long."""
+"""By default, SNS, SQS and EventBridge take at least 256 KiB for a message with its attributes."""
 LARGE_MAX_BYTES = 1024 * 1024
 """The most that SQS and EventBridge take. Older queues and regions take 256 KiB, and then refuse a larger event."""
 
@@ -96,7 +104,7 @@ class AwsCalls:
             return await self._called(operation, fields)
         except ClientError as error:
             code = _code(error)
-            if size > ALWAYS_TAKEN_BYTES and code in REFUSED | INVALID:
+            if code in REFUSED | INVALID and (size > ALWAYS_TAKEN_BYTES or _names_length(error)):
                 message = f"{self._service} refused {operation} of {size} bytes: {code}"
                 raise EventTooLargeError(message) from None
             raise self._failure(operation, code) from None
@@ -133,6 +141,11 @@ class AwsCalls:
 def _code(error: ClientError) -> str:
     """Returns the error code. Some services put their name and a dot before it."""
     return str(error.response.get("Error", {}).get("Code", "unknown")).rpartition(".")[2]
+
+
+def _names_length(error: ClientError) -> bool:
+    text = str(error.response.get("Error", {}).get("Message", "")).lower()
+    return any(part in text for part in LENGTH_TEXTS)
 
 
 def _error_class(code: str) -> type[SinkError]:

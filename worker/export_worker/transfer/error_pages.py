@@ -23,6 +23,7 @@ from export_worker.platforms.http.pages import (
     markup_name,
     text_of,
 )
+from export_worker.platforms.http.responses import excerpt_of_body
 
 SNIFF_BYTES = 64 * 1024
 """No error page of a gateway is larger, and holding it costs little memory."""
@@ -57,8 +58,7 @@ class ErrorPages:
         if self._is_markup:
             return
         if (name := markup_name(text)) is not None:
-            excerpt = self._redactor.excerpt(text_of(head), is_cut=True)
-            raise DownloadInvalidError(f"the download is {name}, not a file: {excerpt}")
+            raise DownloadInvalidError(f"the download is {name}, not a file: {self._excerpt(head)}")
         if self._is_table and begins_like_json(text):
             # Not quoted: it may have rows of users.
             raise DownloadInvalidError("the download begins like JSON where a table was announced")
@@ -73,16 +73,19 @@ class ErrorPages:
         """
         text = text_of(body).rstrip(" \t\r\n\0")
         if not (self._is_json or self._is_markup):
-            self._check_json(text)
+            self._check_json(text, body)
         self.check_beginning(body)
         if (self._is_table or self._is_json) and is_message(text):
-            raise DownloadInvalidError(f"the download is a message, not a table: {self._redactor.excerpt(text)}")
+            raise DownloadInvalidError(f"the download is a message, not a table: {self._excerpt(body)}")
 
-    def _check_json(self, text: str) -> None:
+    def _check_json(self, text: str, body: bytes) -> None:
         """Refuses a JSON value. Only an error is quoted: another object, or an array, may have rows of users."""
         value = json_value(text)
         if isinstance(value, list) and self._is_table:
             raise DownloadInvalidError("the download is a JSON array where a table was announced")
         if isinstance(value, dict):
-            excerpt = f": {self._redactor.excerpt(text)}" if is_json_error(value) else ""
+            excerpt = f": {self._excerpt(body)}" if is_json_error(value) else ""
             raise DownloadInvalidError(f"the download is a JSON message, not a file{excerpt}")
+
+    def _excerpt(self, body: bytes) -> str:
+        return excerpt_of_body(body, self._redactor)

@@ -25,6 +25,7 @@ from export_worker.errors import StepError
 from export_worker.lifecycle.observations import RemoteFile
 from export_worker.platforms.base import Driver
 from export_worker.platforms.http.bodies import ERROR_BODY_MAX_BYTES
+from export_worker.platforms.http.responses import excerpt_of_body
 from export_worker.transfer.error_pages import SNIFF_BYTES, ErrorPages
 from support.drivers import (
     GRAPHQL,
@@ -183,6 +184,21 @@ def test_page_that_is_a_whole_download() -> None:
         check_error(pages.check_beginning, f"{' ' * (SNIFF_BYTES - 30)}<html>{CANARY}".encode()[:SNIFF_BYTES])
     for text in bodies('{"message": "', '"}', LIMITS[:2]):
         check_error(pages.check_whole, text.replace("\n", " ").encode())
+
+
+HALVES = (b"\x81", b"\xfe", b"\xff", b"\xe4\xb8", b"\xf0\x9f", b"\xb0\xa1\x81", b"\x810\x81")
+"""Beginnings of characters in GB18030 and UTF-8. What follows may be read as the rest of the character."""
+
+
+@pytest.mark.parametrize("half", HALVES)
+async def test_secret_after_half_a_character(half: bytes) -> None:
+    redactor = Redactor()
+    redactor.add(CANARY)
+    pages, secret = ErrorPages("users.csv", redactor), CANARY.encode()
+    for page in (b"<html>%s", b"<html>%s \xb0\xa1", b'{"error": "%s"}'):
+        for size in (*range(8, len(secret), 5), len(secret)):
+            check(excerpt_of_body(page.partition(b"%s")[0] + half + secret[:size], redactor))
+        check_error(pages.check_whole, page % (half + secret))
 
 
 def check_error(examine: Callable[[bytes], None], body: bytes) -> None:

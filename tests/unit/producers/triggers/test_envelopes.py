@@ -53,6 +53,11 @@ def test_notification_of_sns_becomes_its_message_with_its_attributes() -> None:
     assert (found.id, found.envelope) == ("sqs-1", ("sns", TOPIC, "sns-1"))
 
 
+def test_notification_without_an_id_is_identified_by_its_message_in_the_queue() -> None:
+    found = unwrapped(message({"Type": "Notification", "Message": json.dumps(EVENT)}), as_event=True)
+    assert (json.loads(found.body), found.id, found.envelope) == (EVENT, "sqs-1", ())
+
+
 def test_event_of_eventbridge_becomes_its_detail() -> None:
     found = unwrapped(message(EVENTBRIDGE), as_event=True)
     assert json.loads(found.body) == EVENT
@@ -92,9 +97,10 @@ def test_detail_that_is_no_cloudevent_is_the_data_of_one(detail: Any) -> None:
         message([SNS]),
         message(SNS, ce_id="1"),
         message(EVENTBRIDGE, ce_id="1"),
-        Message("1", b'{"TopicArn"'),
-        Message("1", b'\xff "TopicArn"'),
-        Message("1", b'"TopicArn"' + b"[" * 100_000),
+        message(EVENT | {"Type": "Notification"}),
+        Message("1", b'{"Message"'),
+        Message("1", b'\xff "Message"'),
+        Message("1", b'"Message"' + b"[" * 100_000),
         Message("1", b""),
     ],
 )

@@ -63,7 +63,7 @@ def excerpt_of_body(body: bytes, redactor: Redactor) -> str:
 
     Any body may be cut: only its first bytes are read, and only what arrives in time.
     """
-    return redactor.excerpt(text_of(body), is_cut=True)
+    return redactor.excerpt(text_of(redactor.masked_bytes(body, is_cut=True)), is_cut=True)
 
 
 def without_quotes(text: str) -> str:
