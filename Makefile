@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-quick lock audit chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size bench-memory format clean
+.PHONY: help install demo check test test-quick test-redis lock audit chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size bench-memory format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ test: install ## Run all tests; they start a real Redis and a real S3 server
 
 test-quick: install ## Run the tests that start no worker: an answer within two minutes
 	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal tests/unit tests/conformance tests/architecture $(ARGS)
+
+test-redis: install ## Run the tests of Redis, on the one of the PATH (ARGS=--redis=SERVER chooses another, or `embedded`)
+	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal tests/unit/redis tests/integration/redis \
+	  tests/e2e/test_redis_conditions.py tests/e2e/test_doctor.py tests/e2e/test_sentinel.py $(ARGS)
 
 lock: install ## Resolve the newest compatible dependencies and write both lock files
 	@.ci/lock

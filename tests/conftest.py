@@ -22,7 +22,7 @@ from hypothesis import settings
 
 from export_worker.demo.processes import free_port, redis_binary
 from export_worker.redis.client import close_redis, open_redis
-from support import command_forks, golden_files, s3_server, secret_canaries
+from support import command_forks, golden_files, redis_choice, s3_server, secret_canaries
 from support.rclone_server import rclone_server
 from support.redis_clock import MovableRedis, run_movable_redis
 from support.seaweed_server import seaweed_server
@@ -38,10 +38,19 @@ pytest.register_assert_rewrite("export_worker.platforms.conformance")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="Write the actual documents into tests/data/golden.")
+    parser.addoption(
+        "--redis", help="The Redis server to test with, or `embedded`. Default: from the PATH, else embedded."
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     golden_files.updating = bool(config.getoption("--update-golden"))
+    if (server := config.getoption("--redis")) is not None:
+        redis_choice.put_first(server)
+
+
+def pytest_unconfigure() -> None:
+    redis_choice.undo()
 
 
 def pytest_collection_finish() -> None:
