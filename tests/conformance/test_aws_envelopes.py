@@ -19,7 +19,7 @@ from export_worker.sinks.base import Sink
 from export_worker.sinks.eventbridge import EventBridge
 from export_worker.sinks.sns import Sns
 from export_worker.sinks.sqs import Sqs
-from export_worker.wiring.triggers import new_sqs_client
+from export_worker.wiring.aws import new_sqs_client
 
 REGION = "us-east-1"
 Service = Literal["sqs", "sns", "eventbridge"]

@@ -26,7 +26,7 @@ from export_producers.triggers.redis_stream import Consumer, ConsumerGroup, Redi
 from export_producers.triggers.sqs import SqsTrigger
 from export_worker.demo.processes import free_port
 from export_worker.redis.client import close_redis, open_redis
-from export_worker.wiring.triggers import new_sqs_client
+from export_worker.wiring.aws import new_sqs_client
 
 REGION = "us-east-1"
 

@@ -213,6 +213,7 @@ MORE: dict[str, list[Case]] = {
         Case("binary", TEXT, [CSV, "Content-Encoding: Binary"], lands=TEXT),
         Case("nothing", TEXT, [CSV, "Content-Encoding:"], lands=TEXT),
         Case("beside gzip", PACKED, [CSV, "Content-Encoding: aws-chunked,X-GZip"], lands=TEXT),
+        Case("chunks in the data", chunked(TEXT), [CSV, "Content-Encoding: aws-chunked"], says="framing of its chunks"),
         Case("a media type", PACKED, [CSV, "Content-Encoding: application/gzip"], lands=TEXT),
         Case("base64", b"aWQKMQo=", [CSV, "Content-Encoding: base64"], says="undone: base64"),
         Case("brotli", b"\x8b\x03\x80id\n1\n2\n\x03", [CSV, "Content-Encoding: br"], says="undone: br"),
@@ -234,6 +235,7 @@ MORE: dict[str, list[Case]] = {
         Case("nothing else", b"\xef\xbb\xbf" * 2, ask=text_of(), lands=b""),
         Case("one in a row", "id\n\ufeff\n".encode(), ask=text_of(), lands="id\n\ufeff\n".encode()),
         Case("as they are", b"\xef\xbb\xbf" * 2 + b"id\n", lands=b"\xef\xbb\xbf" * 2 + b"id\n"),
+        Case("counting rows of gzip", PACKED, ask={"output.count_rows": True}, lands=PACKED, says_rows=None),
         Case(
             "counting rows",
             b"\xef\xbb\xbf" * 2 + b"\nid\n",

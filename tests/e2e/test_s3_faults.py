@@ -194,3 +194,21 @@ async def test_export_succeeds_on_a_store_that_cannot_abort_uploads(
     assert ended.objects[0].bytes == 20 * MIB
     assert "abort_multipart_upload" in proxy.names()
     assert len(site.open_uploads()) == 1
+
+
+async def test_export_and_its_retry_succeed_on_a_store_that_refuses_conditions(
+    site: Site, world: World, proxy: S3Proxy
+) -> None:
+    proxy.rule = lambda call: Refusal(501, "NotImplemented") if "if-none-match" in call.headers else None
+    world.scenario = world.scenario.model_copy(update={"file_bytes": 9 * MIB})
+    proxied = replace(site, s3_url=proxy.endpoint_url)
+    async with worker_site.worker(proxied), proxied.queue() as queue:
+        first = await worker_site.export(proxied, json.dumps({"connection": "gio", "export": SEGMENT}))
+        before = await asyncio.to_thread(site.objects)
+        await queue.retry(first.export_id)
+        second = await queue.wait(first.export_id, 30.0)
+    assert (first.phase, second.phase) == (Phase.SUCCEEDED, Phase.SUCCEEDED), (first.error, second.error)
+    after = await asyncio.to_thread(site.objects)
+    assert sorted(before) == sorted(after)
+    assert len(after) == 3
+    assert site.open_uploads() == []

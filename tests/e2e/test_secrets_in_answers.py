@@ -16,7 +16,7 @@ from export_worker.wiring.gateway import catalog_call
 from export_worker.wiring.secrets import build_redactor
 from support import secret_canaries, worker_site
 from support.drivers import GRAPHQL, root_field
-from support.scripted_server import ScriptedServer, Seen, replied
+from support.scripted_server import ScriptedServer, Seen, raw_server, replied
 from support.worker_site import Site
 
 TOKEN = secret_canaries.TOKEN
@@ -192,3 +192,12 @@ async def test_token_in_a_listing_is_masked_for_the_gateway(site: Site, platform
     listing = catalog_call(config, build_redactor(config))
     assert listing is not None
     assert await listing("gio", "segments", "WlGk4Daj") == [{"id": "***"}]
+
+
+async def test_token_in_an_error_of_the_store_is_masked_in_the_report_of_doctor(site: Site) -> None:
+    body = f"<Error><Code>{TOKEN}</Code><Message>no</Message></Error>".encode()
+    head = b"HTTP/1.1 403 No\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with raw_server(head + body) as url:
+        ran = await asyncio.to_thread(replace(site, s3_url=url).command, "doctor", "--json")
+    assert "***, HTTP 403" in ran.stdout
+    secret_canaries.check("the report", ran.stdout.encode())

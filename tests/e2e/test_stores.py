@@ -37,7 +37,7 @@ PARTS_FILE_BYTES = 4 * FIRST_PART_BYTES + 1000
 RESUMES = "interrupted transfers are resumed, since the parts of an upload are listed"
 TIMEOUT_S = 60.0
 
-pytestmark = [pytest.mark.parametrize("store", STORES, indirect=True), pytest.mark.xdist_group("stores")]
+pytestmark = pytest.mark.parametrize("store", STORES, indirect=True)
 
 
 @pytest.fixture

@@ -53,11 +53,12 @@ class ForkedProcess:
         self._arguments = arguments
         self._reports = reports
         self.returncode: int | None = None
+        self._ending = threading.Lock()
         self.pid = self._read()
 
     def poll(self) -> int | None:
         """Returns the exit status, or None while the process runs; the negative number of the signal that ended it."""
-        if self.returncode is None and select.select([self._reports], [], [], 0)[0]:
+        if self.returncode is None and self._has_reported(0):
             self._end()
         return self.returncode
 
@@ -68,7 +69,7 @@ class ForkedProcess:
             subprocess.TimeoutExpired: The process still runs after `timeout` seconds.
         """
         if self.returncode is None:
-            if not select.select([self._reports], [], [], timeout)[0]:
+            if not self._has_reported(timeout):
                 raise subprocess.TimeoutExpired(list(self._arguments), timeout or 0.0)
             self._end()
         assert self.returncode is not None
@@ -87,9 +88,19 @@ class ForkedProcess:
         """Sends SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
+    def _has_reported(self, timeout: float | None) -> bool:
+        """Whether the process has ended. Another thread may have read the report and closed the socket meanwhile."""
+        try:
+            return bool(select.select([self._reports], [], [], timeout)[0])
+        except (OSError, ValueError):
+            return True
+
     def _end(self) -> None:
-        self.returncode = os.waitstatus_to_exitcode(self._read())
-        self._reports.close()
+        # A test may wait for the end in one thread, and read the log in another.
+        with self._ending:
+            if self.returncode is None:
+                self.returncode = os.waitstatus_to_exitcode(self._read())
+                self._reports.close()
 
     def _read(self) -> int:
         """Reads one number. The server sends the process id, then the status as `os.waitpid` returns it."""

@@ -14,7 +14,7 @@ import pytest
 
 from export_worker.demo.processes import free_port
 from support.secret_canaries import AWS_ACCESS_KEY, AWS_SECRET_KEY
-from support.store_process import store_process
+from support.store_process import run_until_input_ends, store_process
 
 _PROGRAM = Path(sys.executable).with_name("rclone")
 
@@ -31,15 +31,11 @@ def rclone_server(directory: Path) -> Iterator[str]:
 def main() -> None:
     """Runs rclone until standard input ends."""
     root, port = Path(sys.argv[1]) / "buckets", free_port()
-    root.mkdir()
+    root.mkdir(exist_ok=True)
     options = ["--config", "", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{AWS_ACCESS_KEY},{AWS_SECRET_KEY}"]
     server = subprocess.Popen([_PROGRAM, "serve", "s3", *options, root], stdout=sys.stderr)
-    try:
-        print(port, flush=True)  # noqa: T201  # the parent process reads it
-        sys.stdin.read()
-    finally:
-        server.terminate()
-        server.wait()
+    print(port, flush=True)  # noqa: T201  # the parent process reads it
+    run_until_input_ends(server)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import pytest
 
 from export_worker.demo.processes import free_port
 from support.secret_canaries import AWS_ACCESS_KEY, AWS_SECRET_KEY
-from support.store_process import store_process
+from support.store_process import run_until_input_ends, store_process
 
 DOMAIN = "s3.test"
 """A host name with a bucket and a dot before it names this bucket."""
@@ -67,12 +67,8 @@ def main() -> None:
     """Runs SeaweedFS until standard input ends."""
     root, ports = Path(sys.argv[1]), {name: free_port() for name in _SERVICES}
     server = subprocess.Popen([_PROGRAM, "-logtostderr=true", "server", *_options(root, ports)], stdout=sys.stderr)
-    try:
-        print(ports["s3"], flush=True)  # noqa: T201  # the parent process reads it
-        sys.stdin.read()
-    finally:
-        server.kill()  # nothing that it stores is kept
-        server.wait()
+    print(ports["s3"], flush=True)  # noqa: T201  # the parent process reads it
+    run_until_input_ends(server)
 
 
 if __name__ == "__main__":

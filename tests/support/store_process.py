@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,11 @@ from pathlib import Path
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from export_worker.demo.processes import START_TIMEOUT_S
-
+START_TIMEOUT_S = 120.0
+"""A store of several services needs some seconds on an idle machine, and much longer on a busy one."""
+STARTS_MAX = 3
+"""A store ends at once if another process has taken one of its ports."""
+_LOG = "store.log"
 _TESTS = Path(__file__).parents[1]
 
 
@@ -27,9 +31,19 @@ def store_process(module: str, directory: Path, access_key: str, secret_key: str
         access_key: Name of a user who may create buckets.
         secret_key: The user's key.
     """
-    log_file = directory / "store.log"
+    for _ in range(STARTS_MAX):
+        with _started(module, directory) as process:
+            url = _url_when_ready(process, access_key, secret_key)
+            if url is not None:
+                yield url
+                return
+    raise AssertionError((directory / _LOG).read_text())
+
+
+@contextmanager
+def _started(module: str, directory: Path) -> Iterator["subprocess.Popen[str]"]:
     with (
-        log_file.open("wb") as log,
+        (directory / _LOG).open("wb") as log,
         subprocess.Popen(
             [sys.executable, "-m", f"support.{module}", str(directory)],
             env=os.environ | {"PYTHONPATH": str(_TESTS)},
@@ -42,20 +56,26 @@ def store_process(module: str, directory: Path, access_key: str, secret_key: str
         ) as process,
     ):
         assert process.stdin is not None
-        assert process.stdout is not None
-        port = process.stdout.readline()
-        assert port, log_file.read_text()
-        url = f"http://127.0.0.1:{int(port)}"
-        _wait_until_ready(url, access_key, secret_key)
-        yield url
-        process.stdin.close()
+        try:
+            yield process
+        finally:
+            process.stdin.close()
 
 
-def _wait_until_ready(url: str, access_key: str, secret_key: str) -> None:
-    """Repeats a write until it succeeds: a store refuses its first calls while it starts."""
+def _url_when_ready(process: "subprocess.Popen[str]", access_key: str, secret_key: str) -> str | None:
+    """Repeats a write until it succeeds: a store refuses its first calls while it starts.
+
+    Returns:
+        The endpoint; None if the store has ended.
+    """
+    assert process.stdout is not None
+    port = process.stdout.readline()
+    if not port:
+        return None
+    url = f"http://127.0.0.1:{int(port)}"
     session = boto3.session.Session(access_key, secret_key, region_name="us-east-1")
     client, deadline_s = session.client("s3", endpoint_url=url), time.monotonic() + START_TIMEOUT_S
-    while True:
+    while process.poll() is None:
         try:
             client.create_bucket(Bucket="warm")
             client.put_object(Bucket="warm", Key="k", Body=b"x")
@@ -65,4 +85,16 @@ def _wait_until_ready(url: str, access_key: str, secret_key: str) -> None:
             time.sleep(0.2)
         else:
             client.close()
-            return
+            return url
+    return None
+
+
+def run_until_input_ends(server: "subprocess.Popen[bytes]") -> None:
+    """Waits until a server has ended. Kills it when standard input ends: nothing that it stores is kept."""
+
+    def kill_at_end() -> None:
+        sys.stdin.read()
+        server.kill()
+
+    threading.Thread(target=kill_at_end, daemon=True).start()
+    server.wait()

@@ -89,7 +89,7 @@ def _skip_where_it_cannot_run(directory: Path) -> None:
 def _configure(root: Path, ports: dict[str, int]) -> None:
     from swift.common.ring import RingBuilder  # type: ignore[import-untyped]
 
-    (root / "devices" / "disk").mkdir(parents=True)
+    (root / "devices" / "disk").mkdir(parents=True, exist_ok=True)
     (root / "swift.conf").write_text(_HASHES, encoding="ascii")
     for name, port in ports.items():
         own = _PROXY if name == "proxy" else _STORE.format(name=name)

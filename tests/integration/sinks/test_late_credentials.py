@@ -47,6 +47,18 @@ async def test_missing_credentials_are_looked_up_with_each_call(s3_url: str, cre
     await calls.close()
 
 
+async def test_credentials_with_a_line_end_are_named_and_looked_up_again(
+    s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, calls = queue_url(s3_url), AwsCalls("sqs", AwsEndpoint(REGION, s3_url), 1)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", f"{secret_canaries.AWS_SECRET_KEY}\n")
+    with pytest.raises(SinkError, match="secret access key begins or ends with a blank or a line end"):
+        await calls.call("send_message", QueueUrl=url, MessageBody="event")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret_canaries.AWS_SECRET_KEY)
+    assert (await calls.call("send_message", QueueUrl=url, MessageBody="event"))["MessageId"]
+    await calls.close()
+
+
 async def test_refused_credentials_are_looked_up_again(s3_url: str, credentials_file: Path) -> None:
     write(credentials_file, "AKIAOLD")
 

@@ -175,6 +175,43 @@ async def test_json_object_without_an_error_is_not_quoted() -> None:
         await read([b'{"id": 1, "phone": "13800000000"}'])
 
 
+SIGNED = b"7;chunk-signature=" + b"a" * 64 + b"\r\nid\n1\n2\n\r\n0;chunk-signature=" + b"b" * 64 + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"7\r\nid\n1\n2\n\r\n0\r\n\r\n",
+        b"7\r\nid\n1\n2\n\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n",
+        SIGNED,
+        b"10000;chunk-signature=" + b"a" * 64 + b"\r\n" + b"1\n" * SNIFF_BYTES,
+        b"".join([b"4000\r\n" + b"1\n" * 0x2000 + b"\r\n"] * 20),
+    ],
+    ids=["chunks", "trailer", "signed", "long and signed", "long"],
+)
+async def test_framing_of_chunks_in_the_data_is_refused(body: bytes) -> None:
+    for name in ("a.csv", "a.csv.gz", "a.json"):
+        with pytest.raises(DownloadInvalidError, match="still has the framing of its chunks"):
+            await read([body], file_name=name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1\r\n5\r\n1\r\n7\r\n",
+        "a\r\n1\r\n",
+        "0\r\n",
+        "0\r\n\r\n",
+        "3\r\nabc\r\n",
+        "1\r\n1\r\n" * 40_000,
+        "100000\r\n" * 20_000,
+    ],
+    ids=range(7),
+)
+async def test_rows_that_look_like_the_sizes_of_chunks_are_accepted(text: str) -> None:
+    assert await read([text.encode()]) == text.encode()
+
+
 async def test_table_that_begins_with_blanks_only_is_refused() -> None:
     with pytest.raises(DownloadInvalidError, match="begins with 64 KiB of blanks"):
         await read([b"\n" * 70_000 + b"<html>"])

@@ -71,12 +71,17 @@ async def examine(environment: Mapping[str, str]) -> AsyncGenerator[Finding, Non
 async def _findings_of(about: str, part: Awaitable[list[Finding]], redactor: Redactor) -> list[Finding]:
     """Returns the findings of one part of the report. A part that fails must not hide the findings of the others."""
     try:
-        return await part
+        return [_masked(finding, redactor) for finding in await part]
     except ConfigError as error:
         return [_wrong_setting(about, redactor.text(str(error)))]
     except Exception as error:  # noqa: BLE001 - see above; the checks report the errors that they expect
         message = redactor.text(f"could not be checked completely ({type(error).__name__}: {error})")
         return [unreachable(about, message, "fix what the other lines report; if this line stays, report a defect")]
+
+
+def _masked(finding: Finding, redactor: Redactor) -> Finding:
+    """Returns a finding without secrets. A service may repeat them in an error code, and a library in its message."""
+    return replace(finding, says=redactor.text(finding.says), fix=redactor.text(finding.fix))
 
 
 def _wrong_setting(about: str, problem: str) -> Finding:

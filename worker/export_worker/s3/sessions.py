@@ -115,7 +115,10 @@ class LateCredentials(Credentials):
             for secret in (frozen.access_key, frozen.secret_key, frozen.token):
                 self._on_secret(secret and secret.strip())
             self._last = frozen
-        _refuse_blanks(frozen)
+        spoiled = _spoiled_part(frozen)
+        if spoiled:
+            self.reload()  # they may be corrected at their source
+            raise SpoiledCredentialsError(part=spoiled)
         return frozen
 
     def reload(self) -> None:
@@ -134,16 +137,21 @@ def _without_output() -> Iterator[None]:
         raise CredentialRetrievalError(provider=provider, error_msg="what it printed is not shown here") from None
 
 
-def _refuse_blanks(credentials: ReadOnlyCredentials) -> None:
-    """Refuses credentials that no store accepts. A line end in a header would make urllib3 print the header."""
+def _spoiled_part(credentials: ReadOnlyCredentials) -> str | None:
+    """Returns the part with a blank or a line end around it, which no store accepts; None if there is none.
+
+    A line end in a header would make urllib3 print the header.
+    """
     parts = {
         "access key id": credentials.access_key,
         "secret access key": credentials.secret_key,
         "session token": credentials.token,
     }
-    for part, secret in parts.items():
-        if secret and (secret != secret.strip() or not secret.isprintable()):
-            raise SpoiledCredentialsError(part=part)
+    return next((part for part, secret in parts.items() if secret and _is_spoiled(secret)), None)
+
+
+def _is_spoiled(secret: str) -> bool:
+    return secret != secret.strip() or not secret.isprintable()
 
 
 class _LateProvider(CredentialProvider):

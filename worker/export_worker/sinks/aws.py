@@ -10,6 +10,7 @@ from typing import Any
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from export_worker.s3.errors import SpoiledCredentialsError
 from export_worker.s3.sessions import late_credentials, process_session
 from export_worker.sinks.base import EventTooLargeError, SinkDeniedError, SinkError, SinkNotFoundError, SinkRefusedError
 
@@ -125,7 +126,8 @@ class AwsCalls:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, partial(method, **fields))
         except BotoCoreError as error:
-            raise SinkError(f"{self._service} cannot be called: {type(error).__name__}") from None
+            reason = str(error) if isinstance(error, SpoiledCredentialsError) else type(error).__name__
+            raise SinkError(f"{self._service} cannot be called: {reason}") from None
 
     def _failure(self, operation: str, code: str) -> SinkError:
         if code in BAD_CREDENTIALS:

@@ -16,6 +16,7 @@ from export_worker.errors import DownloadInvalidError
 from export_worker.platforms.http.pages import (
     beginning_of,
     begins_like_json,
+    has_chunk_framing,
     is_json_error,
     is_message,
     json_value,
@@ -49,6 +50,10 @@ class ErrorPages:
         Raises:
             DownloadInvalidError: They are the beginning of a page, or of JSON where other content is expected.
         """
+        if has_chunk_framing(head):
+            raise DownloadInvalidError(
+                "the download still has the framing of its chunks (as of aws-chunked) in its data"
+            )
         text = beginning_of(head)
         if self._is_markup:
             return

@@ -74,6 +74,8 @@ class UploadNotes:
             raise
         else:
             await _end(saving)
+            if not saving.cancelled():
+                saving.result()  # it ends by itself only with an error
             await self._save()
         finally:
             await _end(saving)

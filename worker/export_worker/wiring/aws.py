@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
+from botocore.config import Config as BotocoreConfig
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from export_worker.credentials import Redactor
@@ -46,6 +48,17 @@ async def mask_aws_credentials(redactor: Redactor, section: str = "s3") -> None:
     with translate_aws_errors(section):
         # Reads files and may ask the metadata service of the instance: not on the event loop.
         await asyncio.to_thread(_add_aws_credentials, redactor)
+
+
+def new_sqs_client(region: str | None, endpoint_url: str | None, config: BotocoreConfig) -> Any:
+    """Returns a client of SQS that reads answers up to a limit, with the credentials of boto3's own chain.
+
+    Args:
+        region: None means the region of boto3's own configuration.
+        endpoint_url: None means AWS.
+        config: Timeouts and attempts.
+    """
+    return process_session().client("sqs", region_name=region, endpoint_url=endpoint_url, config=config)
 
 
 def _add_aws_credentials(redactor: Redactor) -> None:

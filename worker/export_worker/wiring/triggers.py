@@ -6,11 +6,10 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, assert_never
+from typing import assert_never
 from uuid import uuid4
 
 from arq.connections import ArqRedis
-from botocore.config import Config as BotocoreConfig
 
 from export_producers.triggers.brokers.trigger import Accept, BrokerTrigger, Subscribed
 from export_producers.triggers.dead_letters import DeadLetters
@@ -25,8 +24,7 @@ from export_worker.contract.redis_keys import Keys
 from export_worker.credentials import Redactor, reveal
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.redis.client import close_redis, open_redis
-from export_worker.s3.sessions import process_session
-from export_worker.wiring.aws import mask_aws_credentials
+from export_worker.wiring.aws import mask_aws_credentials, new_sqs_client
 from export_worker.wiring.brokers import import_broker
 from export_worker.wiring.queue import build_queue
 from export_worker.wiring.redis import open_probe_redis
@@ -93,17 +91,6 @@ def build_trigger(section: str, settings: settings_of.AnyTrigger, redis: ArqRedi
             return BrokerTrigger(intake, _subscribe(section, settings))
         case _:
             assert_never(settings)
-
-
-def new_sqs_client(region: str | None, endpoint_url: str | None, config: BotocoreConfig) -> Any:
-    """Returns a client of SQS that reads answers up to a limit, with the credentials of boto3's own chain.
-
-    Args:
-        region: None means the region of boto3's own configuration.
-        endpoint_url: None means AWS.
-        config: Timeouts and attempts.
-    """
-    return process_session().client("sqs", region_name=region, endpoint_url=endpoint_url, config=config)
 
 
 def _consumer_group(settings: settings_of.AnyTrigger) -> ConsumerGroup | None:

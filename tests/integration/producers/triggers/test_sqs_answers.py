@@ -13,7 +13,7 @@ from export_producers.triggers.intake import Intake
 from export_producers.triggers.sqs import SqsTrigger
 from export_worker.contract.redis_keys import Keys
 from export_worker.s3.bounded_http import ANSWER_MAX_BYTES
-from export_worker.wiring.triggers import new_sqs_client
+from export_worker.wiring.aws import new_sqs_client
 from support.secret_canaries import aws_credentials
 
 PIECE = b"a" * 65_536

@@ -30,6 +30,11 @@ _SCRIPT = re.compile(
 )
 """JSON in its wrappings for browsers, events, a response within the response, and several bodies in one."""
 
+_CHUNK_HEAD = re.compile(rb"([0-9A-Fa-f]{1,8})(;chunk-signature=[0-9a-f]{64})?\r\n")
+_CHUNK_END = re.compile(rb"(?:[A-Za-z0-9-]+:[^\r\n]*\r?\n)*\r?\n?")
+"""Trailers, such as checksums, and the end of the message."""
+_LONG_CHUNK_BYTES = 1024
+"""Rows of one or two digits may look like shorter chunks."""
 _ERROR_FIELDS = frozenset(
     (
         "code", "detail", "error", "errors", "errcode", "errmsg", "errorcode", "errordescription", "errorinfo",
@@ -108,6 +113,25 @@ def is_message(text: str) -> bool:
     if len(lines) == 1:
         return _is_message_line(lines[0])
     return not _SEPARATORS.search(text) and all(map(_has_words, lines)) and _ERROR.search(text) is not None
+
+
+def has_chunk_framing(body: bytes) -> bool:
+    """Whether a body still has the framing of chunks, which a store or a server took for data.
+
+    Args:
+        body: The whole body, or the beginning of a long one.
+    """
+    position, long_chunks = 0, 0
+    while (found := _CHUNK_HEAD.match(body, position)) is not None:
+        size = int(found[1], 16)
+        if size == 0:
+            return position > 0 and _CHUNK_END.fullmatch(body, found.end()) is not None
+        position = found.end() + size
+        if body[position : position + 2] != b"\r\n":
+            # The rest of this chunk is not known.
+            return position >= len(body) and (long_chunks > 1 or found[2] is not None)
+        position, long_chunks = position + 2, long_chunks + (size >= _LONG_CHUNK_BYTES)
+    return position >= len(body) and long_chunks > 1
 
 
 def is_error_text(text: str) -> bool:

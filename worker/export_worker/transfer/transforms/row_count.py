@@ -17,6 +17,8 @@ from export_worker.transfer.transforms.source_text import BLOCK_BYTES, SourceTex
 _QUOTED_FIELDS = re.compile(rb'(?<![^,\r\n])"(?:[^"]++|"")*+(?:"|\Z)')
 """The rules of Python's csv: a quote opens a quoted field only at the field's beginning, and two quotes within it mean
 one."""
+_PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"PAR1", b"BZh", b"\xfd7zXZ\0")
+"""How compressed files and Parquet begin: their bytes have no lines, whatever their name says."""
 _EMPTY_LINES = re.compile(rb"\n{2,}")
 _BLANK_LINES = re.compile(rb"\n[ \t\r\n]++")
 
@@ -227,6 +229,9 @@ class RowCountingTransform:
     def _begin(self) -> None:
         """Finds out by the first block whether rows can be counted by bytes, and counts those of the block."""
         block, self._block = self._block or b"", None
+        if block.startswith(_PACKED):
+            self._rows.give_up()
+            return
         try:
             name, found = charset_of_file(self._label, block)
             if found.name not in _BYTE_CHARSETS and not found.name.startswith(_BYTE_CHARSET_FAMILIES):
