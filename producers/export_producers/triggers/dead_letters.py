@@ -42,14 +42,17 @@ class DeadLetters:
     def _fields(self, message: Message, reason: str) -> dict[str, str | bytes]:
         """Returns the entry. Secrets are masked before a text is cut: half of a secret is not recognized."""
         fields: dict[str, str | bytes] = {
-            "id": self.mask(message.id)[:TEXT_MAX_CHARS],
-            "reason": self.mask(reason)[:TEXT_MAX_CHARS],
+            "id": self._masked_text(message.id),
+            "reason": self._masked_text(reason),
             "message": self._masked_body(message.body)[:BODY_MAX_BYTES],
         }
         if message.headers:
-            headers = json.dumps(dict(message.headers), ensure_ascii=False)
-            fields["headers"] = self.mask(headers)[:TEXT_MAX_CHARS]
+            fields["headers"] = self._masked_text(json.dumps(dict(message.headers), ensure_ascii=False))
         return fields
+
+    def _masked_text(self, text: str) -> bytes:
+        # JSON can escape half of a surrogate pair, which UTF-8 cannot encode.
+        return self.mask(text)[:TEXT_MAX_CHARS].encode(errors="backslashreplace")
 
     def _masked_body(self, body: bytes) -> bytes:
         text = body.decode(errors="surrogateescape")

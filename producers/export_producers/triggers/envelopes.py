@@ -1,12 +1,11 @@
 """Takes a message out of the envelope in which SNS and EventBridge put it on a queue. Pure."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from export_producers.triggers.cloudevents import binary_attributes
-from export_producers.triggers.message import Message, UnusableMessageError, json_of
+from export_producers.triggers.message import Message, UnusableMessageError, compact_json, json_of
 
 SNS_CONFIRMATIONS = ("SubscriptionConfirmation", "UnsubscribeConfirmation")
 """What SNS sends besides notifications."""
@@ -71,7 +70,7 @@ def _out_of_eventbridge(message: Message, *, as_event: bool) -> Message:
     if as_event and not (isinstance(detail, dict) and "specversion" in detail):
         detail = _as_cloudevent(event)
     envelope = ("eventbridge", event["source"], event["id"])
-    return replace(message, body=json.dumps(detail).encode(), envelope=envelope)
+    return replace(message, body=compact_json(detail), envelope=envelope)
 
 
 def _as_cloudevent(event: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,14 @@ class Message:
     envelope: tuple[str, ...] = ()
 
 
+def compact_json(value: Any) -> bytes:
+    """Returns the JSON of a value in UTF-8. The limits count bytes, and an escaped Chinese character has six."""
+    try:
+        return json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair can only be escaped
+        return json.dumps(value).encode()
+
+
 def json_of(body: bytes | str) -> Any:
     """Returns the JSON value of a body.
 

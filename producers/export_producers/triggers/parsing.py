@@ -1,13 +1,18 @@
 """Parses messages into export requests: a message is a request itself, or a CloudEvent for a template. Pure."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from export_producers.identities import MessageIdentity
 from export_producers.triggers.cloudevents import binary_attributes, parse_cloudevent
 from export_producers.triggers.envelopes import unwrapped
-from export_producers.triggers.message import BODY_MAX_BYTES, Message, UnusableMessageError, json_of
+from export_producers.triggers.message import (
+    BODY_MAX_BYTES,
+    Message,
+    UnusableMessageError,
+    compact_json,
+    json_of,
+)
 from export_producers.triggers.template import Template, TemplateError
 from export_worker.contract.parsing import parse_request
 from export_worker.contract.request import ExportRequest
@@ -46,7 +51,7 @@ def parse_message(trigger: str, message: Message, template: Template | None) -> 
             request, identity = parse_request(content.body), _identity_of_message(trigger, content)
         else:
             event = parse_cloudevent(content)
-            request = parse_request(json.dumps(template.render(event)))
+            request = parse_request(compact_json(template.render(event)))
             identity = _identity_of_event(trigger, event)
     except (InvalidRequestError, TemplateError) as error:
         raise UnusableMessageError(str(error)) from None

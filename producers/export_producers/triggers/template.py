@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jmespath
-from jmespath.exceptions import JMESPathError
+from jmespath.exceptions import JMESPathError, JMESPathTypeError
 
 from export_worker.errors import ConfigError
 
@@ -23,6 +23,14 @@ class TemplateError(Exception):
     """The event lacks a value that the template needs. The text names the expression."""
 
 
+def _reason(error: JMESPathError) -> str:
+    """Returns what is wrong, without the value of the event: an event may have data of people."""
+    if isinstance(error, JMESPathTypeError):
+        expected = ", ".join(error.expected_types)
+        return f"{error.function_name}() expects {expected}, and the value is of the type {error.actual_type}"
+    return str(error)
+
+
 @dataclass(frozen=True, slots=True)
 class _Expression:
     source: str
@@ -32,7 +40,7 @@ class _Expression:
         try:
             return self.compiled.search(event)
         except JMESPathError as error:
-            raise TemplateError(f"{{{self.source}}} cannot be evaluated: {error}") from None
+            raise TemplateError(f"{{{self.source}}} cannot be evaluated: {_reason(error)}") from None
 
     def text(self, event: Mapping[str, Any]) -> str:
         value = self.value(event)

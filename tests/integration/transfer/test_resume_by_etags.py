@@ -181,6 +181,32 @@ async def test_completed_object_whose_answer_was_lost_is_adopted(site: Site) -> 
     await site.assert_stored(stored)
 
 
+async def test_completed_object_of_other_bytes_is_not_adopted(site: Site, request: pytest.FixtureRequest) -> None:
+    """The store has made other bytes of the parts, and its worker has stopped before it could delete them."""
+    if "seaweedfs" in request.node.name:
+        pytest.skip("SeaweedFS returns no checksum of an object, so nothing shows that its bytes are others")
+    await site.transfer(Body())
+    metadata = await asyncio.to_thread(
+        lambda: site.client.head_object(Bucket=site.target.bucket, Key=site.target.key)["Metadata"]
+    )
+    await asyncio.to_thread(
+        site.client.put_object,
+        Bucket=site.target.bucket,
+        Key=site.target.key,
+        Body=bytes(len(NOISE)),
+        Metadata=metadata,
+        ChecksumAlgorithm="CRC64NVME",
+    )
+    found = await site.recover(site.notes[-1])
+    assert found == NotResumable("the store has made other bytes of it")
+
+
+async def test_completed_object_whose_parts_are_not_all_noted_is_not_adopted(site: Site) -> None:
+    await site.transfer(Body())
+    found = await site.recover(replace(site.notes[-1], sent=None))
+    assert found == NotResumable("it is complete, but the record does not note all of its parts")
+
+
 async def test_part_that_another_worker_has_replaced_does_not_change_the_object(site: Site) -> None:
     """SeaweedFS keeps both parts for a while, may list the first one, and completes the upload with the named ETag."""
     noted = await site.interrupt(3)

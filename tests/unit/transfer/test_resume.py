@@ -103,7 +103,16 @@ def test_parts_that_are_not_the_noted_ones_are_not_resumable(
 
 
 def test_listed_checksums_are_preferred_to_the_note() -> None:
-    assert numbers(fit_parts([planned(number) for number in range(1, 4)], TOTAL_BYTES, noted=NOTED)) == [1, 2, 3]
+    listed = [planned(number) for number in range(1, 4)]
+    parts = fit_parts(listed[:2], TOTAL_BYTES)
+    assert not isinstance(parts, NotResumable)
+    noted = replace(NOTED, checksum=str(whole_checksum(parts)))
+    assert numbers(fit_parts(listed, TOTAL_BYTES, noted=noted)) == [1, 2, 3]
+
+
+def test_listed_checksums_that_contradict_the_note_are_not_resumable() -> None:
+    not_resumable = fit_parts([planned(number) for number in range(1, 4)], TOTAL_BYTES, noted=NOTED)
+    assert not_resumable == NotResumable("the store does not have the parts that were sent")
 
 
 @given(

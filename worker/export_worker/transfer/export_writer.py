@@ -7,7 +7,7 @@ from datetime import UTC
 
 from export_worker.contract.status import Manifest, ManifestEntry, ManifestObject
 from export_worker.credentials import Redactor
-from export_worker.errors import ObjectExistsError, TransformError
+from export_worker.errors import IntegrityError, ObjectExistsError, TransformError
 from export_worker.lifecycle.export import Export, Transferring
 from export_worker.lifecycle.observations import RemoteFile, ResumableUpload, Stored
 from export_worker.platforms.base import Download
@@ -133,7 +133,21 @@ class ExportWriter:
     async def _resume_or_store(
         self, transfer: "_FileTransfer", resumable: ResumableUpload | None, callbacks: TransferCallbacks
     ) -> StoredFile:
-        """Stores one file. Resumes the upload of an earlier attempt if possible."""
+        """Stores one file. Resumes the upload of an earlier attempt if possible.
+
+        Raises:
+            IntegrityError: The store has made other bytes of the file. The record has forgotten the upload, so that the
+                next attempt does not take the object for the file.
+        """
+        try:
+            return await self._resume(transfer, resumable, callbacks)
+        except IntegrityError:
+            await callbacks.on_upload_changed(None, None)
+            raise
+
+    async def _resume(
+        self, transfer: "_FileTransfer", resumable: ResumableUpload | None, callbacks: TransferCallbacks
+    ) -> StoredFile:
         if resumable is None:
             return await self._store(transfer, None, callbacks)
         found = await self._engine.recover(transfer.target, resumable)

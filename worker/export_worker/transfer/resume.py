@@ -105,10 +105,16 @@ async def _find_completed(store: S3Store, target: Target, resumable: ResumableUp
     head = await store.head_object(target)
     if head is None or (head.token, head.bytes) != (resumable.token, resumable.total_bytes):
         return NotResumable("it is no longer open")
-    checksum = next(iter(head.checksums.values()), None) or _noted_checksum(resumable)
+    checksum = _noted_checksum(resumable)
     if checksum is None:
-        return NotResumable("it is complete, but the store does not return its checksum")
+        return NotResumable("it is complete, but the record does not note all of its parts")
+    if any(_contradict(stored, checksum) for stored in head.checksums.values()):
+        return NotResumable("the store has made other bytes of it")
     return Written(head.etag, head.bytes, checksum, adopted=True)
+
+
+def _contradict(stored: Checksum, noted: Checksum) -> bool:
+    return stored.algorithm == noted.algorithm and stored != noted
 
 
 def _noted_checksum(resumable: ResumableUpload) -> Checksum | None:
@@ -130,7 +136,8 @@ def fit_parts(
         listed: The parts, as the store lists them.
         total_bytes: Length of the file.
         fixed_bytes: The size of all parts, if the store requires one.
-        noted: The parts, as the record notes them. Needed if the store lists no checksums.
+        noted: The parts, as the record notes them. Needed if the store lists no checksums. If it does, the checksums
+            must fit the note.
     """
     size_bytes = part_size(1, total_bytes, fixed_bytes)
     sent: list[SentPart] = []
@@ -142,7 +149,7 @@ def fit_parts(
             )
         if part.number == len(sent) + 1:
             sent.append(SentPart(part.number, part.bytes, part.etag, part.checksum))
-    fitting = sent if _have_one_algorithm(sent) else _noted_parts(sent, noted)
+    fitting = _listed_parts(sent, noted) if _have_one_algorithm(sent) else _noted_parts(sent, noted)
     if not isinstance(fitting, NotResumable) and len(fitting) < RESUMED_PARTS_MIN:
         return NotResumable(f"it has only {len(fitting)} part(s) before the first gap")
     return fitting
@@ -152,6 +159,16 @@ def _have_one_algorithm(parts: Sequence[SentPart]) -> bool:
     """Whether the store has listed the checksum of each part, by one algorithm."""
     algorithms = {part.checksum.algorithm if part.checksum else None for part in parts}
     return len(algorithms) <= 1 and None not in algorithms
+
+
+def _listed_parts(parts: list[SentPart], noted: SentParts | None) -> list[SentPart] | NotResumable:
+    """Returns the parts, whose checksums are listed. Those that are noted must be the same as when they were sent."""
+    checksum = None if noted is None else Checksum.read(noted.checksum)
+    if noted is None or checksum is None or len(parts) < noted.count:
+        return parts
+    if _contradict(whole_checksum(parts[: noted.count]), checksum):
+        return NotResumable("the store does not have the parts that were sent")
+    return parts
 
 
 def _noted_parts(parts: Sequence[SentPart], noted: SentParts | None) -> list[SentPart] | NotResumable:
