@@ -146,6 +146,9 @@ EVERY_CHARACTER: dict[str, Callable[[str], str]] = {
     "decimal entity": lambda character: f"&#{ord(character)};",
     "long entity": lambda character: f"&#{ord(character):05d};",
     "hexadecimal entity": lambda character: f"&#x{ord(character):X};",
+    "entity with zeros": lambda character: f"&#{ord(character):012d};",
+    "long Unicode escape": lambda character: f"\\U{ord(character):08x}",
+    "Unicode escape of JavaScript": lambda character: f"\\u{{{ord(character):x}}}",
     "entity in HTML": lambda character: f"&amp;#{ord(character)};",
 }
 
@@ -163,6 +166,7 @@ SOME_CHARACTERS: dict[str, Callable[[str], str]] = {
     "JSON of PHP": lambda secret: (
         json.dumps(secret).replace("&", "\\u0026").replace("+", "\\u002b").replace("=", "\\u003D")
     ),
+    "entities without semicolons": lambda secret: "".join(f"&#{ord(character)}" for character in secret) + " ",
     "JavaScript": lambda secret: secret.replace("/", "\\x2f").replace("+", "\\x2B"),
     "escape of JavaScript": lambda secret: quote(secret, safe="").replace("%2B", "%u002b"),
     "base64": lambda secret: b64encode(secret.encode()).decode(),

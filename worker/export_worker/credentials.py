@@ -36,17 +36,20 @@ _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]+")
 _PERCENT_BYTE = re.compile(r"%(?:25){0,3}([0-9a-fA-F]{2})")
 _ESCAPED = re.compile(
     r"\\+u(?P<u>[0-9a-fA-F]{4})"
+    r"|\\+U(?P<long_u>00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4})"
+    r"|\\+u\{0{0,8}(?P<braced_u>(?:10|[0-9a-fA-F])?[0-9a-fA-F]{1,4})\}"
     r"|\\+x(?P<x>[0-9a-fA-F]{2})"
     r"|%u(?P<percent_u>[0-9a-fA-F]{4})"
     r"|(?P<percent>(?:%(?:25){0,3}[0-9a-fA-F]{2})+)"
-    r"|&(?:amp;){0,3}(?P<entity>\#[0-9]{1,7}|\#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});"
+    r"|&(?:amp;){0,3}(?:(?P<number>\#0{0,16}[0-9]{1,7}|\#[xX]0{0,16}[0-9a-fA-F]{1,6})(?:;|(?=[^0-9a-fA-F;]))"
+    r"|(?P<entity>[A-Za-z][A-Za-z0-9]{1,30});)"
 )
 """Every notation in which a platform's answer or a library may write a character by its number or name."""
 _CUT_ESCAPE = re.compile(
-    r"[\x80-\xff]{0,3}(?:\\+(?:u[0-9a-fA-F]{0,3}|x[0-9a-fA-F]?)?"
+    r"[\x80-\xff]{0,3}(?:\\+(?:u[0-9a-fA-F]{0,3}|u\{[0-9a-fA-F]{0,12}|U[0-9a-fA-F]{0,7}|x[0-9a-fA-F]?)?"
     r"|%u[0-9a-fA-F]{0,3}"
     r"|%(?:25){0,3}[0-9a-fA-F]?"
-    r"|&(?:amp;){0,3}(?:\#[xX]?[0-9a-fA-F]{0,7}|[A-Za-z][A-Za-z0-9]{0,30})?|)\Z"
+    r"|&(?:amp;){0,3}(?:\#[xX]?[0-9a-fA-F]{0,22}|[A-Za-z][A-Za-z0-9]{0,30})?|)\Z"
 )
 """The beginning of an escaped character, at the end of a text that was cut: some bytes of it, or half of an escape."""
 _CUT_ESCAPE_MAX = 64
@@ -278,10 +281,10 @@ def _characters(found: re.Match[str]) -> Iterator[tuple[str, int, int]]:
     """Yields the characters of an escaped text, each with its start and end."""
     if found["percent"]:
         yield from _percent_characters(found[0], found.start())
-    elif found["entity"]:
-        yield html.unescape(f"&{found['entity']};"), found.start(), found.end()
+    elif name := found["entity"] or found["number"]:
+        yield html.unescape(f"&{name};"), found.start(), found.end()
     else:
-        number = int(found["u"] or found["x"] or found["percent_u"], 16)
+        number = int(found["u"] or found["x"] or found["percent_u"] or found["long_u"] or found["braced_u"], 16)
         yield chr(number), found.start(), found.end()
 
 

@@ -13,9 +13,11 @@ from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.observations import Pending, Polled
 from export_worker.lifecycle.resubmit import Resubmit
 from export_worker.redis.cancellation import cancel_and_wait
-from export_worker.redis.claims import ClaimedStep
+from export_worker.redis.claims import ClaimedStep, PlatformSignal
 from export_worker.step_context import check_submit
 from export_worker.telemetry.instrumentation import Detail, SubmitUnclear
+from export_worker.worker.leases import HeldStep
+from export_worker.worker.step_submits import checkpoint, count_lost_submits
 from support.redis_site import POLICY, QueueSite
 from support.scripted_worker import Parts, ScriptedDriver
 
@@ -162,6 +164,22 @@ async def test_worker_that_is_stopped_in_a_submit_has_saved_it(queue_site: Queue
     status = await queue_site.queue.status(export_id)
     assert status.error is not None
     assert (status.error.code, status.counters.submits) == (ErrorCode.SUBMIT_UNCLEAR, 1)
+
+
+async def test_lost_submit_stays_known_if_the_worker_that_found_it_dies_after_its_probe(queue_site: QueueSite) -> None:
+    export_id = await queue_site.enqueue()
+    claimed = await claim_after_deaths(queue_site, 1)
+    held = HeldStep(claimed, asyncio.create_task(asyncio.sleep(0)), claimed.since_s + 10)
+    count_lost_submits(held)
+    parts = worker_of(queue_site, "once")
+    await checkpoint(parts.leases, held, PlatformSignal(check="up"))
+    queue_site.later(queue_site.timings.lease_s)
+    while not (steps := await queue_site.claim()):
+        queue_site.later(1.0)
+    await parts.runner.run(steps[0])
+    note = "submitted again as op1: the platform may have received 1 earlier submit(s)"
+    assert (await queue_site.notes(export_id))[-1] == note
+    assert outcomes_of(parts) == ["resubmitted"]
 
 
 async def test_worker_that_has_lost_its_lease_sends_no_submit(queue_site: QueueSite) -> None:

@@ -41,9 +41,19 @@ def with_open_submit(export: Export, lost: int = 0) -> Export:
     """Returns the export as it is saved before a submit that has been counted.
 
     Args:
-        lost: How many of the unclear submits this step has found. They stay open until its decision is saved.
+        lost: How many of the unclear submits this step has found; see `with_lost_open`.
     """
-    unclear, is_open = export.unclear_submits - lost, export.open_submits + lost + 1
+    found = with_lost_open(export, lost)
+    return found.model_copy(update={"open_submits": found.open_submits + 1})
+
+
+def with_lost_open(export: Export, lost: int) -> Export:
+    """Returns the export as it is saved in the middle of a step: what the step has found stays open until its decision.
+
+    Args:
+        lost: How many of the unclear submits this step has found.
+    """
+    unclear, is_open = export.unclear_submits - lost, export.open_submits + lost
     return export.model_copy(update={"unclear_submits": unclear, "open_submits": is_open})
 
 

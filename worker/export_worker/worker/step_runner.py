@@ -34,7 +34,13 @@ from export_worker.worker.connections import Connection, Connections
 from export_worker.worker.leases import HeldStep, Leases
 from export_worker.worker.outages import PlatformChecks, platform_is_down, signal_of_failure, signal_of_success
 from export_worker.worker.step_details import step_details, timed_call, unclear_submits
-from export_worker.worker.step_submits import begin_submit, count_lost_submits, note_failure, watching_submits
+from export_worker.worker.step_submits import (
+    begin_submit,
+    checkpoint,
+    count_lost_submits,
+    note_failure,
+    watching_submits,
+)
 from export_worker.worker.transfer_step import TransferStep
 
 _log = structlog.get_logger(__name__)
@@ -248,7 +254,7 @@ class StepRunner:
         reason = await self._checks.reason_down(export.request.connection, connection)
         if reason is not None:
             raise PlatformDownError(f"the platform does not answer a cheap call: {reason}")
-        await self.leases.checkpoint(held, Decision(export), PlatformSignal(check="up"))
+        await checkpoint(self.leases, held, PlatformSignal(check="up"))
 
     async def _submit(self, held: HeldStep, connection: Connection) -> Decision:
         # Counted here and not with the request, because a driver of another package may send it unnoticed.

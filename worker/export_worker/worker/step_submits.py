@@ -10,6 +10,7 @@ from dataclasses import replace
 from export_worker.errors import DefectError, StepError, SubmitUnclearError
 from export_worker.lifecycle import submits
 from export_worker.lifecycle.decisions import Decision, Policy
+from export_worker.redis.claims import PlatformSignal
 from export_worker.step_context import checking_submits
 from export_worker.worker.leases import HeldStep, Leases
 
@@ -31,6 +32,8 @@ def watching_submits(leases: Leases, held: HeldStep, policy: Policy) -> Iterator
     """
 
     async def check() -> None:
+        # A driver may have waited since the step began.
+        held.check()
         await begin_submit(leases, held, policy)
         held.submit_sent = True
 
@@ -55,6 +58,13 @@ async def begin_submit(leases: Leases, held: HeldStep, policy: Policy) -> None:
     await leases.checkpoint(held, Decision(submits.with_open_submit(counted, held.lost_submits)))
     # The open submit is saved in case this worker dies. This worker will know what became of it.
     held.claimed = replace(held.claimed, export=counted)
+
+
+async def checkpoint(leases: Leases, held: HeldStep, signal: PlatformSignal) -> None:
+    """Saves a signal before the step acts. Submits that earlier workers have left open stay open in the record."""
+    export = held.claimed.export
+    await leases.checkpoint(held, Decision(submits.with_lost_open(export, held.lost_submits)), signal)
+    held.claimed = replace(held.claimed, export=export)
 
 
 def note_failure(held: HeldStep, failure: StepError) -> None:

@@ -51,6 +51,22 @@ async def test_message_that_hits_a_defect_becomes_a_dead_letter_and_the_next_is_
     }
 
 
+async def test_message_whose_text_has_half_a_surrogate_pair_becomes_a_dead_letter(
+    arq_redis: ArqRedis, redis_url: str, namespace: str
+) -> None:
+    """JSON can escape it, so it can be in the id, in a header, and in what a reason quotes."""
+    confirmation = {"Type": "SubscriptionConfirmation", "Message": "x", "TopicArn": "arn:\ud800"}
+    async with ExportQueue(redis_url, namespace=namespace) as queue:
+        intake = new_intake(queue, arq_redis, namespace)
+        await intake.accept(Message("\ud800", json.dumps(confirmation).encode(), {"h": "\udfff"}))
+        await intake.accept(Message("2", BODY))
+        assert len(await queue.list_exports()) == 1
+    ((_, fields),) = await arq_redis.xrange(Keys(namespace).dead("t"))
+    assert fields[b"id"] == b"\\ud800"
+    assert b"arn:\\ud800" in fields[b"reason"]
+    assert fields[b"headers"] == b'{"h": "\\udfff"}'
+
+
 @pytest.mark.parametrize("shift", range(0, 24, 4))
 async def test_secret_in_a_dead_letter_is_masked_before_the_text_is_cut(
     arq_redis: ArqRedis, namespace: str, shift: int

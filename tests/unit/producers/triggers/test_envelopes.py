@@ -64,6 +64,13 @@ def test_event_of_eventbridge_becomes_its_detail() -> None:
     assert found.envelope == ("eventbridge", "export-worker", "eb-1")
 
 
+def test_detail_keeps_its_length_in_bytes() -> None:
+    """The limits of requests and messages count bytes."""
+    detail = EVENT | {"data": "用户" * 1000}
+    message = Message("m", json.dumps(EVENTBRIDGE | {"detail": detail}, ensure_ascii=False).encode())
+    assert unwrapped(message, as_event=True).body == json.dumps(detail, ensure_ascii=False).encode()
+
+
 def test_event_of_eventbridge_in_a_notification_of_sns_becomes_its_detail() -> None:
     found = unwrapped(message(SNS | {"Message": json.dumps(EVENTBRIDGE)}), as_event=False)
     assert json.loads(found.body) == EVENT

@@ -66,6 +66,12 @@ def test_value_that_cannot_become_text_is_refused_with_the_expression(text: str)
         rendered(text)
 
 
+def test_error_of_a_function_names_the_type_and_not_the_value() -> None:
+    with pytest.raises(TemplateError) as caught:
+        rendered("{abs(data.segment)}")
+    assert str(caught.value).endswith("abs() expects number, and the value is of the type string")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -21,7 +21,7 @@ redis.call('HINCRBY', export, 'version', 1)
 if redis.call('HINCRBY', export, 'claims', -1) < 1 then
   redis.call('HDEL', export, 'claims')
 else
-  -- Earlier claims count, but no worker holds the step: the next claim must not take this worker for dead.
+  -- No worker holds the step: the next claim must not take this worker for dead.
   redis.call('HSET', export, 'released', '1')
 end
 if phase == 'queued' then
