@@ -131,6 +131,11 @@ MORE: dict[str, list[Case]] = {
         Case("UTF-16 without a label or a mark", "id\n中\n".encode("utf-16-le"), ask=text_of(), says="UTF-16LE"),
         Case("GBK with the mark of GB18030", b"\x84\x31\x95\x33id\n", ask=text_of("GBK"), lands=b"id\n"),
         Case("GBK that is GBK", "id\n联通\n".encode("gbk"), ask=text_of("GBK"), lands="id\n联通\n".encode()),
+        Case("UTF-16 without a mark", "id,名\n".encode("utf-16-le"), ask=text_of("UTF-16"), lands="id,名\n".encode()),
+        Case("UTF-16 of one word", '"id"'.encode("utf-16-be"), ask=text_of(), says="UTF-16BE"),
+        Case("gzip", PACKED, ask=text_of("latin1"), says="compressed (gzip)"),
+        Case("gzip by its name", PACKED, ask=text_of("koi8-r"), file_name="u.csv.gz", says="compressed (gzip)"),
+        Case("gzip to Parquet", PACKED, ask=table_of("latin1"), says="compressed (gzip)"),
         Case("to Parquet", "id,名\n1,中\n".encode(), ask=table_of("GBK"), says="its beginning is UTF-8"),
         Case(
             "counting rows",

@@ -48,6 +48,20 @@ def test_names_of_big5_are_read_with_the_characters_of_hong_kong_and_of_windows(
     assert written(label, "碁\u2027中") == b"\xf9\xd6\xa1\x45\xa4\xa4"
 
 
+def test_euro_of_big5_is_read_as_it_is_written() -> None:
+    assert written("big5", "中€") == b"\xa4\xa4\xa3\xe1"
+    assert read("big5", b"\xa4\xa4\xa3\xe1") == "中€"
+    decoder = charset("big5").decoder()
+    assert decoder.decode(b"\xa3") + decoder.decode(b"\xe1", final=True) == "€"
+    with pytest.raises(UnicodeDecodeError):
+        read("big5", b"\xa3\xe2")
+
+
+def test_windows_874_is_read_and_written_as_the_web_does() -> None:
+    assert read("windows-874", b"\x80\x81\xa1") == "€\x81ก"
+    assert written("windows-874", "€ก") == b"\x80\xa1"
+
+
 @pytest.mark.parametrize("label", ["latin1", "ISO-8859-1", "l1", "windows-1252", "cp1252"])
 def test_names_of_latin1_are_read_as_windows_1252(label: str) -> None:
     assert read(label, b"\x80\x81\x9f\xe9") == "€\x81Ÿé"

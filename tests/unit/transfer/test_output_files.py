@@ -1,5 +1,7 @@
 """Names, headers and transforms of the files that an export stores."""
 
+import gzip
+import random
 import subprocess
 import sys
 from typing import Any
@@ -82,6 +84,14 @@ async def test_rows_of_source_are_counted_before_parquet() -> None:
     table = parquet.read_table(pa.BufferReader(stored), use_threads=False)
     assert table.to_pylist() == [{"id": 7, "note": "a\nb"}]
     assert rows.count == 2
+
+
+async def test_parquet_of_compressed_bytes_is_refused() -> None:
+    (file,) = await planned(["a.csv"], "latin1", format="parquet")
+    transform = file.transform(None)
+    assert transform is not None
+    with pytest.raises(TransformError, match=r"the file is compressed \(gzip\)"):
+        transform.feed(gzip.compress(random.Random(0).randbytes(8192)))
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.tsv", "a.csv.gz", "a", ".csv", "csv"])

@@ -114,6 +114,13 @@ def _euro(error: UnicodeError) -> tuple[str | bytes, int]:
     raise error
 
 
+def _euro_of_big5(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Reads the euro sign of Big5, which Python's codec with the characters of Hong Kong lacks."""
+    if isinstance(error, UnicodeDecodeError) and error.object[error.start : error.start + 2] == b"\xa3\xe1":
+        return "€", error.start + 2
+    raise error
+
+
 def _control(error: UnicodeError) -> tuple[str | bytes, int]:
     """Reads a byte that Microsoft left undefined as the control character of the same number, as the web does."""
     if isinstance(error, UnicodeDecodeError) and 0x80 <= error.object[error.start] < 0xA0:
@@ -122,6 +129,7 @@ def _control(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 codecs.register_error("export_worker.euro", _euro)
+codecs.register_error("export_worker.euro_of_big5", _euro_of_big5)
 codecs.register_error("export_worker.control", _control)
 
 _BIG5_SUBSTITUTES = (("\u2022", "\u2027"), ("\uff64", "\ufe51"))
@@ -135,7 +143,7 @@ _FAMILIES = {
     Charset("cp932", "cp932"): (
         "cp932", "csshiftjis", "ms932", "mskanji", "shiftjis", "sjis", "windows31j", "xsjis",
     ),
-    Charset("big5hkscs", "cp950", "strict", _BIG5_SUBSTITUTES): (
+    Charset("big5hkscs", "cp950", "export_worker.euro_of_big5", _BIG5_SUBSTITUTES): (
         "big5", "big5hkscs", "cnbig5", "cp950", "csbig5", "xxbig5",
     ),
     Charset("cp949", "cp949"): (
@@ -151,5 +159,6 @@ _FAMILIES = {
         "csisolatin5", "iso88599", "iso885991989", "isoir148", "l5", "latin5",
     ),
     Charset("cp874", "iso8859-11", "export_worker.control"): ("dos874", "iso885911", "tis620"),
+    Charset("cp874", "cp874", "export_worker.control"): ("windows874",),
 }  # fmt: skip
 _FAMILY_OF = {label: family for family, labels in _FAMILIES.items() for label in labels}

@@ -1,5 +1,6 @@
 """The GrowingIO REST driver against a scripted server: the requests that it sends, and the results of responses."""
 
+import gzip
 from typing import Any
 
 import pytest
@@ -283,6 +284,7 @@ JSON_FILE = RemoteFile("%2Fa.json", "a.json")
         ("Internal Server Error", "text/csv", JSON_FILE),
         ('{"code": 50010, "message": "系统维护中"}', "application/json", JSON_FILE),
         ("x" * 4096, "text/csv", FILE),
+        ("PAR1 is not found", "text/csv", FILE),
     ],
 )
 async def test_message_instead_of_user_list_raises_invalid(body: str, content_type: str, file: RemoteFile) -> None:
@@ -299,6 +301,12 @@ async def test_message_instead_of_user_list_raises_invalid(body: str, content_ty
         (b'{"gio_id": 603542}', JSON_FILE),
         ("\ufeffgio_id\n1\n".encode("utf-16-le"), FILE),
         (b"x" * 4097, FILE),
+        (gzip.compress(b"gio_id\n1\n", mtime=0), RemoteFile("%2Fa.csv.gz", "a.csv.gz")),
+        (b"\xef\xbb\xbf", FILE),
+        ("\ufeff\r\n".encode("utf-16-le"), FILE),
+        ("\ufeff".encode("utf-16-be"), FILE),
+        (b"[]", JSON_FILE),
+        (b"\xef\xbb\xbf[\n]\n", JSON_FILE),
         (b"gio_id\n" + b"1\n" * 200_000, FILE),
     ],
 )

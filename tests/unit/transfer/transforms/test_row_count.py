@@ -97,7 +97,7 @@ def test_blank_lines_of_ndjson_are_not_counted_and_other_lines_make_the_count_un
     text: str, cuts: list[int]
 ) -> None:
     lines = [line.strip() for line in text.split("\n") if line.strip()]
-    expected = len(lines) if all(line.startswith("{") for line in lines) else None
+    expected = len(lines) if all(line[0] == "{" and line[-1] == "}" for line in lines) else None
     assert count(JsonRowCounter(), text, "UTF-8", cuts) == expected
 
 
@@ -154,6 +154,29 @@ def test_byte_order_mark_shows_the_charset_if_the_platform_was_asked_for_none() 
     rows = CsvRowCounter()
     run(RowCountingTransform(rows, None), ["\ufeffa\n用\n".encode("UTF-16LE")])
     assert rows.count == 2
+
+
+@pytest.mark.parametrize("text", ["[1]\n[2]\n", "[1] \r\n\n [2]\t"])
+def test_arrays_are_rows_of_ndjson(text: str) -> None:
+    assert count(JsonRowCounter(), text, "UTF-8", list(range(60))) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[\n{"a":1},\n{"a":2}]',
+        '[\n{"a":1}, \r\n{"a":2}\n]\n',
+        '[{"a":1},\n{"a":2}]',
+        '{"a":1},\n{"a":2}\n',
+        '{"a":1},\n{"a":2},',
+        "[[1],\n[2]]",
+        '[1]\n{"a":2}\n',
+        '{"a":[\n{"b":1}]}',
+    ],
+)
+@pytest.mark.parametrize("cuts", [[], list(range(60))])
+def test_rows_of_an_array_with_an_object_on_each_line_are_unknown(text: str, cuts: list[int]) -> None:
+    assert count(JsonRowCounter(), text, "UTF-8", cuts) is None
 
 
 @pytest.mark.parametrize("text", ['[\n  {"a": 1},\n  {"a": 2}\n]\n', '[{"a": 1}, {"a": 2}]', '{\n  "a": 1\n}\n'])

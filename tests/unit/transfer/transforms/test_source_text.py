@@ -1,8 +1,14 @@
 """The charset of a file is found by its byte order mark and its beginning, and compared with its label."""
 
+import bz2
 import codecs
+import gzip
+import io
+import lzma
+import zipfile
 
 import pytest
+import zstandard
 
 from export_worker.errors import TransformError
 from export_worker.transfer.transforms.base import Transcoder
@@ -64,6 +70,7 @@ def test_byte_order_mark_of_the_label_is_accepted(label: str) -> None:
         ("UTF-8", "UTF-16LE", "UTF-16LE"),
         ("GBK", "UTF-16BE", "UTF-16BE"),
         (None, "UTF-16LE", "UTF-16LE"),
+        ("UTF-32", "UTF-16LE", "UTF-16LE"),
     ],
 )
 @pytest.mark.parametrize("text", [TABLE, LONG])
@@ -73,6 +80,62 @@ def test_beginning_that_contradicts_the_label_is_refused_and_both_are_named(
     message = f"the file is not in {label or 'UTF-8'}, the charset of the request: its beginning is {shown}"
     with pytest.raises(TransformError, match=message):
         read(label, text.encode(charset))
+
+
+@pytest.mark.parametrize("label", [None, "UTF-8", "GBK", "latin1"])
+@pytest.mark.parametrize("charset", ["UTF-16LE", "UTF-16BE"])
+@pytest.mark.parametrize("text", ["1", "id", '"id"', "x" * 5000])
+def test_latin_text_in_utf_16_without_a_line_end_is_refused(label: str | None, charset: str, text: str) -> None:
+    with pytest.raises(TransformError, match=f"its beginning is {charset}"):
+        read(label, text.encode(charset))
+
+
+@pytest.mark.parametrize("text", ["", "1", "id,名\n1,中\n", "中文", LONG])
+@pytest.mark.parametrize(("label", "charset"), [("UTF-16", "UTF-16LE"), ("utf_16", "UTF-16LE"), ("UTF-32", "UTF-32LE")])
+@pytest.mark.parametrize("piece", [1, 5000])
+def test_label_without_an_order_is_read_as_little_endian_if_there_is_no_mark(
+    text: str, label: str, charset: str, piece: int
+) -> None:
+    assert read(label, text.encode(charset), piece) == text
+
+
+def test_utf_32_without_a_mark_is_read_in_the_order_that_it_shows() -> None:
+    assert read("UTF-32", TABLE.encode("UTF-32BE")) == TABLE
+
+
+def zipped(data: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        if data:
+            archive.writestr(zipfile.ZipInfo("a.csv"), data)  # without the time
+    return file.getvalue()
+
+
+PACKED = [
+    ("is compressed (gzip)", gzip.compress(TABLE.encode(), mtime=0)),
+    ("is compressed (zstd)", zstandard.compress(TABLE.encode())),
+    ("is compressed (zip)", zipped(TABLE.encode())),
+    ("is compressed (zip)", zipped(b"")),
+    ("is compressed (xz)", lzma.compress(TABLE.encode())),
+    ("is compressed (bzip2)", bz2.compress(TABLE.encode())),
+    ("is compressed (bzip2)", bz2.compress(b"")),
+    ("is Parquet", b"PAR1\x15\0\x15"),
+]
+
+
+@pytest.mark.parametrize(("found", "data"), PACKED)
+@pytest.mark.parametrize("label", [None, "latin1", "koi8-r", "cp437", "UTF-16LE"])
+@pytest.mark.parametrize("piece", [1, 5000])
+def test_packed_file_is_refused_in_every_charset(found: str, data: bytes, label: str | None, piece: int) -> None:
+    message = f"the file {found}: output.charset and output.format: parquet cannot be applied to it"
+    with pytest.raises(TransformError) as caught:
+        read(label, data, piece)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("text", ["PAR1,a\n", "BZh,a\n", "BZh91\n", "PK\n", "PAR1"])
+def test_text_with_the_letters_of_packed_files_is_read(text: str) -> None:
+    assert read("latin1", text.encode("latin-1")) == text
 
 
 @pytest.mark.parametrize("text", ["联通\r\n", "模\n", "id\n1\n", "é\n"])

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 from urllib.parse import unquote
 
+from export_worker.contract.packed import packed_format
 from export_worker.credentials import Redactor
 from export_worker.errors import DownloadInvalidError, PlatformMalformedError
 from export_worker.lifecycle.observations import RemoteFile, check_file_count
@@ -17,6 +18,9 @@ _ENCODED = re.compile(r"(?:[A-Za-z0-9._~!$'()*+,;:@/-]|%[0-9A-Fa-f]{2}){1,4096}"
 
 _MAY_BE_ROWS = re.compile(rb"[,\t\n|;]|^\s*[{\[]")
 """Separators of fields and lines, and the beginning of JSON."""
+
+_NO_USERS = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?\s*(?:\[\s*\])?")
+"""A byte order mark of UTF-8, UTF-16 or UTF-32, and an empty array, both without their zero bytes."""
 
 SHORT_BODY_BYTES = 4096
 """Bodies up to this size are checked. The platform's error texts are short; a gateway's have a few hundred bytes."""
@@ -41,6 +45,14 @@ def _remote_file(call: str, uri: Any) -> RemoteFile:
     if not path.startswith("/") or not name:
         raise PlatformMalformedError(f"{call}: a uri is no percent-encoded absolute path of a file")
     return RemoteFile(uri=uri, name=name)
+
+
+def _is_empty_list(text: bytes) -> bool:
+    """Whether a body without zero bytes lists no user: blanks, byte order marks, or an empty JSON array.
+
+    The name of the file is not considered: where it announces a table, the transfer refuses an array.
+    """
+    return _NO_USERS.fullmatch(text) is not None
 
 
 class UserListDownload:
@@ -112,9 +124,11 @@ class UserListDownload:
         return self._download.receiver(progress) if isinstance(self._download, Direct) else None
 
     def _check(self, body: bytes) -> None:
+        if packed_format(body) is not None:  # no error text; the name of the column is packed, too
+            return
         # Zero bytes are removed because the body may be UTF-16: no document names the charset.
         text = body.replace(b"\0", b"").strip()
-        if text and self._id_column not in text:
+        if not _is_empty_list(text) and self._id_column not in text:
             raise DownloadInvalidError(f"the download is a message, not a list of users: {self._shown(text)}")
 
     def _shown(self, text: bytes) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from export_worker.contract.file_names import JSON_EXTENSIONS, extension_of
+from export_worker.contract.packed import packed_format
 from export_worker.errors import TransformError
 from export_worker.transfer.transforms.base import Pipeline, Transform
 from export_worker.transfer.transforms.source_text import BLOCK_BYTES, SourceText, charset_of_file, without_marks
@@ -17,10 +18,8 @@ from export_worker.transfer.transforms.source_text import BLOCK_BYTES, SourceTex
 _QUOTED_FIELDS = re.compile(rb'(?<![^,\r\n])"(?:[^"]++|"")*+(?:"|\Z)')
 """The rules of Python's csv: a quote opens a quoted field only at the field's beginning, and two quotes within it mean
 one."""
-_PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"PAR1", b"BZh", b"\xfd7zXZ\0")
-"""How compressed files and Parquet begin: their bytes have no lines, whatever their name says."""
 _EMPTY_LINES = re.compile(rb"\n{2,}")
-_BLANK_LINES = re.compile(rb"\n[ \t\r\n]++")
+_CLOSING = {b"{": b"}", b"[": b"]"}
 
 _BYTE_CHARSETS = frozenset(
     (
@@ -90,28 +89,39 @@ class JsonRowCounter(_Count):
     """Counts the rows of NDJSON: one JSON object or array a line. JSON escapes line ends within strings.
 
     A file with other lines is no NDJSON but one JSON document, such as an array over many lines. Its rows are unknown.
-    The same is true of a single line that is an array: its items may be the rows.
+    The same is true of a single line that is an array: its items may be the rows. Every line must end with the bracket
+    that closes it, and all lines must be of one kind: an array with an object on each line has lines that end with a
+    comma, and its first line is an array.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._context = b"\n"
-        self._arrays = 0
-        self._objects = 0
+        self._begun = dict.fromkeys(_CLOSING, 0)
+        self._closed = dict.fromkeys(_CLOSING, 0)
 
     @property
     def count(self) -> int | None:
         """See `RowCounter`."""
-        is_one_array = self._rows == self._arrays == 1
-        return None if is_one_array or self._rows != self._arrays + self._objects else super().count
+        is_known = self._are_all(b"{") or (self._rows > 1 and self._are_all(b"["))
+        return super().count if is_known else None
+
+    def _are_all(self, opening: bytes) -> bool:
+        """Whether each line begins with a bracket and ends with its counterpart; the last needs no line end."""
+        closed = self._closed[opening] + (self._context == _CLOSING[opening])
+        return self._rows == self._begun[opening] == closed
 
     def feed(self, data: bytes) -> None:
         """See `RowCounter`."""
-        plain = _BLANK_LINES.sub(b"\n", self._context + data)
+        # Blanks around lines are to be ignored, and those within lines change nothing.
+        plain = self._context + data.translate(None, b" \t\r")
+        if b"\n\n" in plain:
+            plain = _EMPTY_LINES.sub(b"\n", plain)
         self._rows += _rows_begun(plain)
-        self._arrays += plain.count(b"\n[")
-        self._objects += plain.count(b"\n{")
-        self._context = b"\n" if plain.endswith(b"\n") else b"x"
+        for opening, closing in _CLOSING.items():
+            self._begun[opening] += plain.count(b"\n" + opening)
+            self._closed[opening] += plain.count(closing + b"\n")
+        self._context = plain[-1:]
 
 
 def _without_quoted(text: bytes) -> tuple[bytes, int]:
@@ -229,7 +239,7 @@ class RowCountingTransform:
     def _begin(self) -> None:
         """Finds out by the first block whether rows can be counted by bytes, and counts those of the block."""
         block, self._block = self._block or b"", None
-        if block.startswith(_PACKED):
+        if packed_format(block) is not None:  # such bytes have no lines
             self._rows.give_up()
             return
         try:

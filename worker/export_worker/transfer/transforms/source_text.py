@@ -3,13 +3,15 @@
 A label is what the request asks of the platform. The platform may ignore it. A byte order mark shows the charset of the
 file for certain. Without a mark, the first block shows it in cases that would otherwise give wrong text without an
 error: UTF-8 under another label, UTF-16 of the other byte order, UTF-32, and lines of single bytes under UTF-16. UTF-8
-that begins after the first block is refused at the end of the file.
+that begins after the first block is refused at the end of the file. Compressed files and Parquet are no text, but a
+charset such as koi8-r would read any bytes: they are refused, too.
 """
 
 import codecs
 from functools import lru_cache
 
 from export_worker.contract.charsets import Charset, charset
+from export_worker.contract.packed import packed_format
 from export_worker.errors import TransformError
 
 BLOCK_BYTES = 4096
@@ -29,8 +31,8 @@ _MARKS = (
 """Byte order mark, the charset that it shows, and Python's names of the charsets whose files may begin with it."""
 _UTF_16 = {"utf-16-le": "UTF-16LE", "utf-16-be": "UTF-16BE"}
 _UTF_32 = {"utf-32-le": "UTF-32LE", "utf-32-be": "UTF-32BE"}
-_ASSUMED_ORDER = {"utf-16": "utf-16-le"}
-"""Python reads UTF-16 without a mark in the byte order of the machine, which is this one."""
+_WITHOUT_MARK = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}
+"""How a file without a mark is read, for UTF-16 by the WHATWG Encoding Standard. Python's decoders require a mark."""
 _SYNTAX = frozenset('\n\r,;\t"')
 """Characters that every table has, and that text in the wrong byte order has only by chance."""
 _BEYOND_TWO_BYTES = "\u0800"
@@ -94,6 +96,7 @@ class SourceText:
     def _begin(self) -> str:
         """Finds the charset by the first block, and returns its text."""
         block, self._block = self._block or b"", None
+        _refuse_packed(block)
         self._label, self._charset = charset_of_file(self._label, block)
         self._decoder = self._charset.decoder()
         if not self._charset.name.startswith("utf-"):
@@ -176,9 +179,12 @@ def charset_of_file(label: str | None, block: bytes) -> tuple[str, Charset]:
             return name, charset(name)
         if labelled.name not in fitting:
             raise _wrong_label(label, f"its byte order mark is that of {name}")
-    elif (shown := _contradiction(labelled, block)) is not None:
+        return label, labelled
+    if (shown := _contradiction(labelled, block)) is not None:
         raise _wrong_label(label or DEFAULT_CHARSET, f"its beginning is {shown}")
-    return label or DEFAULT_CHARSET, labelled
+    order = _utf_32_order(block) if labelled.name == "utf-32" else None
+    unmarked = order or _WITHOUT_MARK.get(labelled.name)
+    return label or DEFAULT_CHARSET, labelled if unmarked is None else charset(unmarked)
 
 
 def without_marks(block: bytes, found: Charset) -> bytes:
@@ -194,13 +200,25 @@ def _wrong_label(label: str, found: str) -> TransformError:
     return TransformError(f"the file is not in {label}, the charset of the request: {found}; {advice}")
 
 
+def _refuse_packed(block: bytes) -> None:
+    packed = packed_format(block)
+    if packed is None:
+        return
+    found = "the file is Parquet" if packed == "Parquet" else f"the file is compressed ({packed})"
+    raise TransformError(f"{found}: output.charset and output.format: parquet cannot be applied to it")
+
+
 def _contradiction(labelled: Charset, block: bytes) -> str | None:
     """Returns the charset that a first block without a byte order mark shows, if it is not the labelled one."""
-    name = _ASSUMED_ORDER.get(labelled.name, labelled.name)
+    # Without a mark, UTF-32 is read in the order that the block shows.
+    name = labelled.name if labelled.name == "utf-32" else _WITHOUT_MARK.get(labelled.name, labelled.name)
     order = _utf_32_order(block) or _utf_16_order(block)
+    if order is None and name not in _UTF_16:
+        # Under a label of UTF-16 this shows nothing: 4E 00 is a Chinese character in one order, and N in the other.
+        order = _utf_16_order_of_latin(block)
     if order is not None:
-        # Python reads UTF-32 without a mark in one byte order, and refuses the other one.
-        return None if name in {order, "utf-32"} else (_UTF_32 | _UTF_16)[order]
+        fits = name == order or (name == "utf-32" and order in _UTF_32)
+        return None if fits else (_UTF_32 | _UTF_16)[order]
     if name in _UTF_16:
         return _narrow_charset(block)
     if name.startswith("utf-"):
@@ -256,6 +274,14 @@ def _utf_16_order(block: bytes) -> str | None:
     texts = {name: block.decode(name, "ignore") for name in _UTF_16}
     fitting = [name for name, text in texts.items() if "\0" not in text and not _SYNTAX.isdisjoint(text)]
     return fitting[0] if len(fitting) == 1 else None
+
+
+def _utf_16_order_of_latin(block: bytes) -> str | None:
+    """Returns the byte order of UTF-16 of Latin letters alone: every second byte is zero, and no other byte is."""
+    if not block or len(block) % 2:
+        return None
+    halves = {"utf-16-le": (block[1::2], block[::2]), "utf-16-be": (block[::2], block[1::2])}
+    return next((name for name, (high, low) in halves.items() if not any(high) and 0 not in low), None)
 
 
 def _is_utf_8(block: bytes, beyond: str = "") -> bool:
