@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from export_worker.contract.request import SensorsdataUserGroupUsers, ThinkingdataClusterUsers
-from export_worker.errors import DownloadInterruptedError, DownloadInvalidError, StepError
+from export_worker.errors import DownloadInterruptedError, DownloadInvalidError, PlatformMalformedError, StepError
 from export_worker.lifecycle.observations import RemoteFile
+from export_worker.platforms.sensorsdata.sql import JsonLines
+from export_worker.platforms.sensorsdata.users import json_line
+from export_worker.platforms.thinkingdata.rows import JsonTable
 from support.drivers import sensorsdata_driver, thinkingdata_driver
 from support.scripted_server import Reply, ScriptedServer, json_replied, replied
 
@@ -20,13 +23,18 @@ SQL_V2, SQL_V3 = "/api/sql/query", "/api/v3/analytics/v1/model/sql/query"
 MARK = b"\xef\xbb\xbf"
 
 
-async def pages_of_task(page: Reply, columns: list[str], rows: int | None = 1, headers: Any = None) -> bytes:
+async def pages_of_task(
+    page: Reply, columns: list[str], rows: int | None = 1, headers: Any = None, beside: Any = None
+) -> bytes:
     """Returns the file that ThinkingData's driver makes of one page."""
     export = CLUSTER.model_copy(update={"columns": columns})
     stat = {"rowCount": rows, "pageCount": 1, "pageSize": 1000, "headers": headers}
     async with ScriptedServer() as server, thinkingdata_driver(server, row_count_required=False) as driver:
         server.on(
-            "/open/sql-task-info", json_replied({"return_code": 0, "data": {"status": "FINISHED", "resultStat": stat}})
+            "/open/sql-task-info",
+            json_replied(
+                {"return_code": 0, "data": {"status": "FINISHED", "resultStat": stat, "headers": beside}},
+            ),
         )
         server.on("/open/sql-result-page", page)
         async with driver.open_result(export, TASK) as download:
@@ -72,11 +80,80 @@ async def test_rows_that_do_not_fit_the_names_of_the_platform_are_refused(header
 
 
 @pytest.mark.parametrize(
-    "page", [b'"Error": no such table\n', b'1,"a"b\n"x" is missing\n', b'1,"never closed\nfailed\n']
+    ("page", "row", "values"),
+    [
+        (b'"Error": no such table\n', 1, 1),
+        (b'1,"a"b\n"x" is missing\n', 2, 1),
+        (b'1,"never closed\nfailed\n', 2, 1),
+        (b'"a"b,1,2,3\n', 1, 4),
+        (b'"a"b,1\n1,2,3,4\n', 2, 4),
+        (b'"a"b,1\n"x",2,3\n"y",2,3,4\n', 2, 3),
+    ],
 )
-async def test_lines_without_all_values_are_refused_beside_unbalanced_quotes(page: bytes) -> None:
-    with pytest.raises(DownloadInvalidError, match="has lines with fewer than 2 values"):
+async def test_lines_with_other_values_are_refused_beside_unbalanced_quotes(page: bytes, row: int, values: int) -> None:
+    message = f"row {row} of the result has {values} values for 2 columns, on a page with quotes that are not balanced"
+    with pytest.raises(DownloadInvalidError, match=f"{message}$"):
         await pages_of_task(replied(page), ["a"], rows=None)
+
+
+@pytest.mark.parametrize("page", [b'"a"b,"x, y"\n', b'"a \\"b, c\\"",2\n', b'1,"a"b\n"c""d, e",\n'])
+async def test_lines_with_all_values_are_kept_beside_unbalanced_quotes(page: bytes) -> None:
+    assert await pages_of_task(replied(page), ["a"], rows=page.count(b"\n")) == b"a,#user_id\n" + page
+
+
+@pytest.mark.parametrize("before", [b"", b"1,2\n", b'1,"2"\n', b'1,"two\nlines"\n', b'1,"never closed\n'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"code":500,"message":"x"}',
+        b'  {"return_code":-1,"return_message":"x"}',
+        b'[500,"x"]',
+        b"[500,1]",
+        b'{"error": {"a,b": [1]}}',
+    ],
+)
+async def test_json_is_no_row_of_two_values(before: bytes, line: bytes) -> None:
+    with pytest.raises(StepError):
+        await pages_of_task(replied(before + line + b"\n"), ["a"], rows=None)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        '<?xml version="1.0"?><a>a, b</a>',
+        "<!-- a, b -->",
+        "<!DOCTYPE x, y>",
+        "<HTML><p>a, b",
+        "<Error>a, b</Error>",
+        "系统错误,请稍后再试",
+        "系统错误500,请联系管理员\n",
+        "Error 502, please wait\n",
+        "Something failed, try again later",
+    ],
+)
+async def test_message_with_a_comma_is_no_row_of_two_values(page: str) -> None:
+    with pytest.raises(DownloadInvalidError):
+        await pages_of_task(replied(page.encode(), content_type="text/plain"), ["a"])
+
+
+@pytest.mark.parametrize(
+    "page", ["请稍后,17\n", '"please, wait",x\n', "1,2\n请联系,a\n", "[0,18)\n", "{a,b}\n", "1,<!-- x -->\n"]
+)
+async def test_row_that_resembles_a_message_is_kept(page: str) -> None:
+    content = await pages_of_task(replied(page.encode()), ["a"], rows=None)
+    assert content == b"a,#user_id\n" + page.encode()
+
+
+@pytest.mark.parametrize("headers", ["t,u", {"x": "y"}, [1, 2], ["x", None], 7, False])
+async def test_names_of_the_platform_in_another_form_are_refused(headers: Any) -> None:
+    with pytest.raises(PlatformMalformedError, match="headers of resultStat is no list of texts"):
+        await pages_of_task(replied(b"1,2\n"), ["a"], headers=headers)
+    with pytest.raises(PlatformMalformedError, match="headers of the data beside resultStat is no list of texts"):
+        await pages_of_task(replied(b"1,2\n"), ["a"], beside=headers)
+
+
+async def test_names_beside_the_size_of_the_result_are_used() -> None:
+    assert await pages_of_task(replied(b"1,2\n"), ["a"], beside=["x", "y"]) == b"x,y\n1,2\n"
 
 
 PAGES = [
@@ -112,6 +189,40 @@ async def test_message_in_place_of_users_is_refused(page: bytes, *, v3: bool) ->
 async def test_message_behind_users_is_refused(page: bytes) -> None:
     with pytest.raises(DownloadInvalidError):
         await users_of_group(envelope('[1, "a"]') + page, v3=True, page_rows=0)
+
+
+@pytest.mark.parametrize("tail", [b'"first_id"],"data":[2,"b"]}}', b"2]}}", b"}", b"Bad Gateway", b'data: {"code":'])
+async def test_part_of_an_envelope_or_message_behind_users_is_refused(tail: bytes) -> None:
+    with pytest.raises(DownloadInvalidError):
+        await users_of_group(envelope('[1, "a"]') + tail, v3=True, page_rows=0)
+
+
+@pytest.mark.parametrize("data", ['[[1, "a"]]', '"x"', "7", "false", "{}", '{"columns": ["id"], "rows": [[1]]}'])
+async def test_rows_of_users_in_another_form_are_refused(data: str) -> None:
+    with pytest.raises(DownloadInvalidError, match="is no object with rows in its field data"):
+        await users_of_group(f'{{"code": "SUCCESS", "data": {data}}}'.encode(), v3=True, page_rows=0)
+
+
+async def test_numbers_of_users_keep_their_text() -> None:
+    number = "12345678901234567.89"
+    for text in (number, "1e999", "1.50", f"[{number}, null]", f'{{"é": [{number}]}}'):
+        line = f'{{"id": 1, "first_id": {text}}}\n'.encode()
+        assert b"".join(map(json_line, JsonLines().rows(line))) == line
+    users = await users_of_group(envelope(f"[1, {number}]"), v3=True, page_rows=0)
+    assert users == f"id,first_id\n1,{number}\n".encode()
+
+
+@pytest.mark.parametrize("name", ["NaN", "Infinity", "-Infinity"])
+async def test_constants_of_scripts_are_no_json(name: str) -> None:
+    with pytest.raises(DownloadInvalidError):
+        await users_of_group(envelope(f"[1, {name}]"), v3=True, page_rows=0)
+    with pytest.raises(DownloadInvalidError):
+        JsonTable(["a", "b"]).add(f"[1,{name}]\n".encode())
+
+
+def test_names_that_would_be_equal_keys_are_refused() -> None:
+    with pytest.raises(DownloadInvalidError, match="two columns with the name 'a'"):
+        JsonTable(["a", "b", "a"])
 
 
 async def test_marks_at_the_start_of_a_result_are_no_data() -> None:

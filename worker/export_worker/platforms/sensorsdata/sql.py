@@ -8,13 +8,45 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from export_worker.errors import DownloadInvalidError, PlatformRefusedError
-from export_worker.platforms.http.pages import is_error_text, text_of
+from export_worker.platforms.http.pages import is_error_text, is_message, text_of
 
 Row = dict[str, Any]
 """One user: values by column. A NULL is None or left out."""
+
+
+class Number(float):
+    """A number with a fraction or exponent that keeps its text: as a float it may lose digits, or become infinite."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def json_text(value: Any) -> str:
+    """Returns a value of a row as JSON, its numbers as they came.
+
+    Raises:
+        DownloadInvalidError: The value is nested too deeply.
+    """
+    try:
+        return _json_text(value)
+    except RecursionError:
+        raise DownloadInvalidError("a value of the response is nested too deeply") from None
+
+
+def _json_text(value: Any) -> str:
+    if isinstance(value, Number):
+        return value.text
+    if isinstance(value, dict):
+        return f"{{{', '.join([f'{_encode(name)}: {_json_text(item)}' for name, item in value.items()])}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_json_text, value))}]"
+    return _encode(value)
+
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 _UNQUOTABLE = re.compile(r"[`\x00-\x1f\x7f]")
 _NUMBER = re.compile(r"-?[0-9]{1,40}")
@@ -154,11 +186,14 @@ class TextLines:
             raise DownloadInvalidError("the response has no header")
 
 
+_PART_OF_ENVELOPE = re.compile(rb'["{}]')
+
+
 class EnvelopeLines:
     """Format of v3: one JSON envelope a line, with one row or a list of rows.
 
-    Blank lines and lines that are no JSON object occur between envelopes and are ignored, but an error message of a
-    proxy is refused: what follows the rows before it is missing. An envelope may leave out
+    Blank lines and lines that are no JSON object occur between envelopes and are ignored, but a message of a proxy and
+    a part of an envelope are refused: rows are missing there. An envelope may leave out `data` if it has no rows, and
     `columns`: then those of the previous envelope apply, or the selected columns.
     """
 
@@ -171,8 +206,10 @@ class EnvelopeLines:
         """Returns the rows of one envelope."""
         text = line.strip()
         if not text.startswith(b"{"):
-            if is_error_text(text_of(text)):
+            if is_error_text(text_of(text)) or (self._has_envelope and is_message(text_of(text))):
                 raise DownloadInvalidError("the response has a line with a message in place of rows")
+            if _PART_OF_ENVELOPE.search(text):
+                raise DownloadInvalidError("the response has a line with only a part of an envelope")
             self._first_other_line = self._first_other_line or text
             return []
         self._has_envelope = True
@@ -181,7 +218,12 @@ class EnvelopeLines:
         if code != "SUCCESS":
             raise DownloadInvalidError(f"the response has a line with an error{_message_of(envelope)}")
         data = envelope.get("data")
-        return self._rows_of(data) if isinstance(data, dict) else []
+        if data is None:
+            return []
+        if not isinstance(data, dict) or "data" not in data:
+            # Rows in another form than the documented one must not become a list without users.
+            raise DownloadInvalidError("the data of a line is no object with rows in its field data")
+        return self._rows_of(data)
 
     def end(self) -> None:
         """Refuses a response that has other lines but no envelope: it is an error page."""
@@ -211,9 +253,13 @@ def _named(columns: list[str], row: list[Any]) -> Row:
 
 def _json(line: bytes) -> Any:
     try:
-        return json.loads(line)
+        return json.loads(line, parse_float=Number, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise DownloadInvalidError("a line of the response is invalid JSON") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _text(line: bytes) -> str:

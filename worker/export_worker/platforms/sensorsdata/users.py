@@ -1,6 +1,5 @@
 """The users of a group as one file. Each query selects a range of keys; its rows become lines as they arrive."""
 
-import json
 from codecs import BOM_UTF8
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
@@ -14,7 +13,7 @@ from export_worker.platforms.http.bodies import read_error_page
 from export_worker.platforms.http.client import Auth, Call, HttpClient
 from export_worker.platforms.http.codings import CodingError, UnknownCodingError, body_of
 from export_worker.platforms.http.responses import HttpResponse, error_for, excerpt_of_body, one_line
-from export_worker.platforms.sensorsdata.sql import LineReader, Listing, Row
+from export_worker.platforms.sensorsdata.sql import LineReader, Listing, Row, json_text
 
 LINE_MAX_BYTES = 8 * 1024 * 1024
 """A v3 line may hold a whole page; 10,000 users with a few columns are about 1 MiB."""
@@ -209,7 +208,7 @@ def csv_line(values: Iterable[Any]) -> bytes:
 
 def json_line(row: Row) -> bytes:
     """Returns one JSON object in UTF-8, ended by a line feed."""
-    return json.dumps(row, ensure_ascii=False).encode(errors="replace") + b"\n"
+    return json_text(row).encode(errors="replace") + b"\n"
 
 
 _EMPTY_FIELD = '""'
@@ -219,7 +218,7 @@ _EMPTY_FIELD = '""'
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json_text(value)
     if any(char in text for char in ',"\r\n'):
         return '"' + text.replace('"', '""') + '"'
     return text

@@ -71,8 +71,19 @@ def result_stat(info: Mapping[str, Any], columns: Sequence[str], settings: Think
         raise PlatformMalformedError("sql-task-info: resultStat has no pageCount")
     if pages > (PAGES_MAX if rows is None else rows + 1):
         raise PlatformMalformedError(f"sql-task-info: {rows} rows cannot have {pages} pages")
+    headers = _names(stat, "resultStat")
+    if headers is None:
+        headers = _names(info, "the data beside resultStat")
     # Reportedly, a result that was submitted without a page size has one page, even if pageCount is 0.
-    return ResultStat(rows, max(pages, 1) if rows else pages, headers_or(stat.get("headers"), columns))
+    return ResultStat(rows, max(pages, 1) if rows else pages, headers_or(headers, columns))
+
+
+def _names(values: Mapping[str, Any], where: str) -> list[str] | None:
+    """Returns the names of the columns, if there are any. Names in another form could be those of other columns."""
+    names = values.get("headers")
+    if names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        return names
+    raise PlatformMalformedError(f"sql-task-info: headers of {where} is no list of texts")
 
 
 def _count(stat: Mapping[str, Any], name: str) -> int | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
 from export_worker.errors import DownloadInvalidError
-from export_worker.platforms.http.pages import is_error_text, markup_name, text_of
+from export_worker.platforms.http.pages import is_error_text, json_value, markup_name, text_of
 
 LINE_MAX_BYTES = 16 * 1024 * 1024
 """No real row is longer. The limit ends the download from a server that never ends its line."""
@@ -95,9 +95,9 @@ class PageReader:
 
     def _check_messages(self, lines: bytes) -> None:
         """Checks JSON objects among the rows: an error can also follow after rows."""
-        if lines.startswith(b"{") or b"\n{" in lines:
+        if _OBJECT.search(lines):
             for line in lines.split(b"\n"):
-                if line.startswith(b"{"):
+                if _OBJECT.match(line):
                     self._is_message(line)
 
     def _is_message(self, text: bytes) -> bool:
@@ -106,6 +106,19 @@ class PageReader:
         except (ValueError, RecursionError):
             return False
         return self._check(value)
+
+
+_OBJECT = re.compile(rb"^[ \t]*\{", re.MULTILINE)
+_MARKUP_PAGE = re.compile(r"<(?:\?xml|!--|!doctype|html\b|error\b)", re.IGNORECASE)
+"""The beginning of a page that may have a comma in its first line."""
+_REQUEST = re.compile(r"请稍后|请重试|请联系|请重新|\btry again\b|\bplease [a-z]", re.IGNORECASE)
+"""What a message asks of its reader."""
+_ID = re.compile(r"(?=[^,]*[0-9])[A-Za-z0-9_.@:+#-]+")
+
+
+def _is_request(line: str) -> bool:
+    """Whether a first line with commas is a sentence of a server. A row has quotes, or a value like an id."""
+    return '"' not in line and _REQUEST.search(line) is not None and not any(map(_ID.fullmatch, line.split(",")))
 
 
 def _refuse_page(beginning: bytes, *, is_whole: bool) -> None:
@@ -117,10 +130,12 @@ def _refuse_page(beginning: bytes, *, is_whole: bool) -> None:
         DownloadInvalidError: It is no page of rows.
     """
     text = text_of(beginning)
-    if text.lower().startswith(("<!doctype html", "<html")):
-        raise DownloadInvalidError("a page of the result is an HTML page")
+    if _MARKUP_PAGE.match(text):
+        raise DownloadInvalidError(f"a page of the result is {markup_name(text)}")
     first_line = text.partition("\n")[0]
     if "," in first_line:
+        if _is_request(first_line):
+            raise DownloadInvalidError("a page of the result is a message, and not rows")
         return
     if (name := markup_name(first_line)) is not None and is_error_text(first_line):
         raise DownloadInvalidError(f"a page of the result is {name}")
@@ -152,6 +167,10 @@ class Table(Protocol):
 
 _OPENING = re.compile(rb'(?:^|,)"')
 _CLOSING = re.compile(rb'(?:[^"]++|"")*+"')
+_LENIENT = re.compile(rb'"(?:[^"]++|""|"(?!,|$))*+"(?=,|$)|[^,]*+')
+_ESCAPED = re.compile(rb'"(?:[^"\\]++|\\.)*+"(?=,|$)|[^,]*+')
+"""One value of a line that does not follow RFC 4180: with quotes within the value, or with backslashes before them."""
+_JSON_LINE = re.compile(rb"^[ \t]*[{\[]", re.MULTILINE)
 
 
 class CsvTable:
@@ -159,7 +178,8 @@ class CsvTable:
 
     Rows are counted according to RFC 4180. If the quotes on a page are not balanced, the page does not follow RFC 4180,
     and each of its lines counts as a row. A row with another number of values than the header is refused, and on such a
-    page a line with fewer commas.
+    page a line that has another number in each way to read it. A JSON object or array in place of a row of several
+    values is refused, too: it may have the right number of commas.
     """
 
     content_type = "text/csv"
@@ -170,8 +190,8 @@ class CsvTable:
         self.rows = 0
         self._page_rows = 0
         self._page_lines = 0
-        self._has_short_line = False
-        """A line has fewer commas than a row has. In a quoted value with line ends it may."""
+        self._misfit: str | None = None
+        """What is wrong with the first line that is no row. Within a quoted value with line ends nothing is."""
         self._within = False
         """A quoted value continues on the next line."""
         self._separators = 0
@@ -196,16 +216,12 @@ class CsvTable:
     def end_page(self) -> None:
         """See `Table`."""
         regular = self._regular and not self._within
-        if not regular and self._has_short_line:
-            self._refuse_page()
+        if not regular and self._misfit is not None:
+            raise DownloadInvalidError(f"{self._misfit}, on a page with quotes that are not balanced")
         self.rows += self._page_rows if regular else self._page_lines
         self._page_rows = self._page_lines = 0
         self._within, self._regular, self._separators = False, True, 0
-        self._has_short_line = False
-
-    def _refuse_page(self) -> NoReturn:
-        message = f"has lines with fewer than {len(self._columns)} values, and quotes that are not balanced"
-        raise DownloadInvalidError(f"the page of the result after row {self.rows} {message}")
+        self._misfit = None
 
     def _add_plain(self, lines: bytes) -> bytes:
         """Adds lines without quotes: each non-empty line is a row."""
@@ -215,6 +231,8 @@ class CsvTable:
         count = rows.count(b"\n")
         if self._plain_rows.fullmatch(rows) is None:
             self._refuse_other_line(rows)
+        if _JSON_LINE.search(rows):
+            self._refuse_json(rows)
         self._page_rows += count
         self._page_lines += count
         return rows
@@ -227,15 +245,42 @@ class CsvTable:
         found = lines[index].count(b",") + 1
         self._refuse(self._page_rows + index + 1, found)
 
+    def _refuse_json(self, rows: bytes) -> None:
+        for index, row in enumerate(rows.split(b"\n")):
+            if self._is_json(row):
+                raise DownloadInvalidError(self._json_problem(self._page_rows + index + 1))
+
     def _refuse(self, page_row: int, found: int) -> NoReturn:
-        """Refuses a row by its number. Its values are not quoted, since they belong to a user."""
+        raise DownloadInvalidError(self._problem(page_row, found))
+
+    def _problem(self, page_row: int, found: int) -> str:
+        """Names a row by its number. Its values are not quoted, since they belong to a user."""
         number = self.rows + page_row
-        raise DownloadInvalidError(f"row {number} of the result has {found} values for {len(self._columns)} columns")
+        return f"row {number} of the result has {found} values for {len(self._columns)} columns"
+
+    def _json_problem(self, page_row: int) -> str:
+        return f"row {self.rows + page_row} of the result is a JSON object or array"
+
+    def _is_json(self, line: bytes) -> bool:
+        """Whether a line is JSON where several values were expected."""
+        is_json = len(self._columns) > 1 and _JSON_LINE.match(line) is not None
+        return is_json and json_value(line.decode(errors="replace").strip()) is not None
+
+    def _check_line(self, line: bytes) -> None:
+        """Looks for what is wrong with a line if it is a row."""
+        if self._is_json(line):
+            self._misfit = self._json_problem(self._page_lines)
+            if not self._within:
+                raise DownloadInvalidError(self._misfit)
+        elif self._misfit is None and not _fits(line, len(self._columns)):
+            self._misfit = self._problem(self._page_lines, line.count(b",") + 1)
 
     def _add_line(self, line: bytes) -> bytes:
         plain = line.removesuffix(b"\r")
-        self._page_lines += bool(plain)
-        self._has_short_line |= bool(plain) and plain.count(b",") < len(self._columns) - 1
+        if plain:
+            self._page_lines += 1
+            if self._misfit is None or not self._within:
+                self._check_line(plain)
         if not plain and not self._within:
             return b""
         self._within = self._ends_within(line)
@@ -267,6 +312,22 @@ class CsvTable:
             position, within = opening.end(), True
 
 
+def _fits(line: bytes, columns: int) -> bool:
+    """Whether a line can be read as a row of so many values, whatever the meaning of its quotes."""
+    if line.count(b",") == columns - 1:
+        return True
+    return b'"' in line and any(_reads_as(line, columns, value) for value in (_LENIENT, _ESCAPED))
+
+
+def _reads_as(line: bytes, columns: int, value: re.Pattern[bytes]) -> bool:
+    position = -1
+    for _ in range(columns):
+        if position == len(line) or (found := value.match(line, position + 1)) is None:
+            return False
+        position = found.end()
+    return position == len(line)
+
+
 class JsonTable:
     """One JSON object a line, made from one array a line. The text of each value stays unchanged."""
 
@@ -274,6 +335,10 @@ class JsonTable:
     header = b""
 
     def __init__(self, columns: Sequence[str]) -> None:
+        """Refuses two columns of one name: an object with both would lose a value wherever it is read."""
+        twice = next((name for index, name in enumerate(columns) if name in columns[:index]), None)
+        if twice is not None:
+            raise DownloadInvalidError(f"the result has two columns with the name {twice!r}")
         self._names = [json.dumps(name, ensure_ascii=False) for name in columns]
         self.rows = 0
 
@@ -297,7 +362,11 @@ class JsonTable:
         return f"{{{','.join(fields)}}}\n".encode()
 
 
-_DECODER = json.JSONDecoder()
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 _SPACES = re.compile(r"[ \t\r\n]*")
 
 
@@ -309,7 +378,7 @@ def _elements(text: str) -> list[str]:
     """
     if not text.startswith("["):
         raise ValueError("no array")
-    json.loads(text)
+    _DECODER.decode(text)
     elements: list[str] = []
     position = _after_spaces(text, 1)
     while text[position] != "]":
