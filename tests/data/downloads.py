@@ -75,6 +75,21 @@ CASES: list[dict[str, Any]] = [
         "kind": "a coding that the name of the file already says",
     },
     {
+        "name": "users.csv.gz sent with Content-Encoding: gzip, without its end, right Content-Length",
+        "file_name": "users.csv.gz",
+        "head": {**CSV, "Content-Encoding": "gzip"},
+        "body": CUT,
+        "lands": None,
+        "kind": "a coding that the name of the file already says",
+    },
+    {
+        "name": "status 200 with the range of a part",
+        "head": {**CSV, "Content-Range": "bytes 0-7/600"},
+        "body": TEXT,
+        "lands": None,
+        "kind": "parts that say that they are parts",
+    },
+    {
         "name": "a head field of 8,200 bytes",
         "head": {**CSV, "X-A": "a" * 8200},
         "body": TEXT,

@@ -185,5 +185,10 @@ async def test_refused_range_is_followed_by_whole_file() -> None:
     assert await read_at_mark(refused, replied(FILE)) == (0, FILE, [f"bytes={OFFSET}-", None])
 
 
+async def test_range_with_status_200_is_followed_by_whole_file() -> None:
+    wrong = replied(FILE[OFFSET:], headers=GOOD)
+    assert await read_at_mark(wrong, replied(FILE)) == (0, FILE, [f"bytes={OFFSET}-", None])
+
+
 async def test_whole_file_of_server_without_ranges_is_accepted() -> None:
     assert await read_at_mark(replied(FILE)) == (0, FILE, [f"bytes={OFFSET}-"])

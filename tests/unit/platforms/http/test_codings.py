@@ -117,7 +117,7 @@ def answer(*head: str, body: bytes, length: bool = True) -> bytes:
 
 
 def chunked(body: bytes) -> bytes:
-    return b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    return (b"%x\r\n%s\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n"
 
 
 async def read(download: Download) -> bytes:
@@ -181,10 +181,11 @@ async def test_response_in_any_coding_becomes_the_file(data: bytes) -> None:
     ],
     ids=["length", "close", "chunked", "transfer coding"],
 )
+@pytest.mark.parametrize("name", ["users.csv", "users.csv.gz"])
 async def test_coding_that_is_cut_in_a_whole_frame_is_an_interruption(
-    frame: Callable[[bytes], bytes], cut: int
+    frame: Callable[[bytes], bytes], cut: int, name: str
 ) -> None:
-    error = await failure(frame(GZIP[:-cut]))
+    error = await failure(frame(GZIP[:-cut]), name)
     assert type(error) is DownloadInterruptedError
     assert "the body is not whole: its gzip coding is cut" in str(error)
 
@@ -227,9 +228,55 @@ async def test_coding_that_the_name_says_is_kept_with_length_and_resume(name: st
             assert await read(download) == body[9:]
 
 
-@pytest.mark.parametrize(("name", "direct"), [("users.csv", False), ("users.csv.gz", True)])
-async def test_body_with_a_coding_to_undo_is_not_received_directly(name: str, *, direct: bool) -> None:
-    data = answer("Content-Encoding: gzip", body=packed(Random(1).randbytes(2**21)))
+@pytest.mark.parametrize(
+    ("name", "coding", "body"),
+    [
+        ("users.csv.gz", "gzip", GZIP + GZIP[:-5]),
+        ("users.csv.gz", "gzip", TEXT),
+        ("users.csv.gz", "gzip", GZIP + b"<html>"),
+        ("users.csv.gz", "gzip, gzip", packed(GZIP[:-1])),
+        ("users.csv.gz", "gzip, gzip", GZIP),
+        ("users.csv.zst", "zstd", zstd(TEXT)[:-1]),
+        ("users.csv.zst", "zstd", TEXT),
+        ("users.csv.zst", "zstd", GZIP),
+    ],
+    ids=range(8),
+)
+async def test_coding_that_the_name_says_is_checked(name: str, coding: str, body: bytes) -> None:
+    error = await failure(answer(f"Content-Encoding: {coding}", body=body), name)
+    assert type(error) is DownloadInterruptedError
+    assert "the body is not whole" in str(error)
+
+
+@pytest.mark.parametrize("name", ["users.csv.gz", "users.csv.zst"])
+async def test_coding_that_the_name_says_may_expand_without_limit(name: str) -> None:
+    # What the check makes of it is discarded at once. So nothing fills the memory or the bucket.
+    coding, pack = ("gzip", packed) if name.endswith(".gz") else ("zstd", zstd)
+    body = pack(bytes(64 * 2**20))
+    assert await landed(answer(f"Content-Encoding: {coding}", body=body), name) == body
+
+
+async def test_zstd_file_with_a_window_that_is_too_large_to_check_is_kept() -> None:
+    parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=24)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    body = compressor.compress(TEXT) + compressor.flush()
+    with pytest.raises(CodingError):
+        await undone(body, ["zstd"])
+    assert await landed(answer("Content-Encoding: zstd", body=body), "users.csv.zst") == body
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "direct"),
+    [
+        ("users.csv", "Content-Encoding: gzip", False),
+        ("users.csv.gz", "Content-Encoding: gzip", False),
+        ("users.csv.gz", "Content-Encoding: identity", True),
+    ],
+)
+async def test_body_with_a_coding_to_undo_or_check_is_not_received_directly(
+    name: str, field: str, *, direct: bool
+) -> None:
+    data = answer(field, body=packed(Random(1).randbytes(2**21)))
     async with (
         raw_server(data) as url,
         downloader(url) as files,
@@ -276,8 +323,32 @@ async def test_name_of_a_charset_is_no_coding(name: str) -> None:
     assert await landed(answer(f"Content-Encoding: {name}", body=TEXT)) == TEXT
 
 
-async def test_empty_file_may_name_a_coding() -> None:
-    assert await landed(answer("Content-Encoding: gzip", body=b"")) == b""
+@pytest.mark.parametrize("name", ["users.csv", "users.csv.gz"])
+@pytest.mark.parametrize(
+    "framing", ["Content-Length: 0", "Transfer-Encoding: chunked", "Transfer-Encoding: gzip, chunked"]
+)
+async def test_empty_file_may_name_a_coding(framing: str, name: str) -> None:
+    body = chunked(b"") if framing.endswith("chunked") else b""
+    assert await landed(answer("Content-Encoding: gzip", framing, body=body, length=False), name) == b""
+
+
+@pytest.mark.parametrize("name", ["users.csv", "users.csv.gz"])
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [
+        ("Transfer-Encoding: chunked", b""),
+        ("Transfer-Encoding: chunked", b"0\r\n"),
+        # Nothing but the end of the connection shows that this is all, and a server that dies ends it, too.
+        ("Connection: close", b""),
+        ("Transfer-Encoding: gzip", b""),
+        # Bytes came. So the server did apply the coding, and what is below the outer one is not whole.
+        ("Content-Encoding: gzip", packed(b"")),
+    ],
+    ids=["no chunk", "half the last chunk", "close", "transfer coding and close", "two codings"],
+)
+async def test_empty_body_whose_end_is_unknown_is_an_interruption(framing: str, body: bytes, name: str) -> None:
+    error = await failure(answer("Content-Encoding: gzip", framing, body=body, length=False), name)
+    assert type(error) is DownloadInterruptedError
 
 
 @pytest.mark.parametrize(

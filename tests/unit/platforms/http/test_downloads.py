@@ -146,6 +146,24 @@ async def test_error_status_raises_matching_error(status: int, kind: type[StepEr
     assert error.retry_after_s == (9.0 if status in {429, 500, 503} else None)
 
 
+@pytest.mark.parametrize("part", ["bytes 0-5/600", "Bytes 6-599/600", "bytes 6-11/*"])
+async def test_part_with_status_200_raises_invalid(part: str) -> None:
+    async with ScriptedServer() as server:
+        server.on("/download", replied(b"id\n1\n2", headers={"Content-Range": part}))
+        error = await failure(server.url)
+    assert type(error) is DownloadInvalidError
+    assert f"{part.lower().replace('/', ' of ')} with HTTP 200 where a whole file was announced" in str(error)
+
+
+@pytest.mark.parametrize(
+    "whole", ["bytes 0-5/6", "bytes 0-5/*", "bytes */600", "bytes 0-5", "bytes 6-5/600", "bytes 0-5/5", "lines 0-5/600"]
+)
+async def test_range_that_is_whole_or_unreadable_is_accepted_with_status_200(whole: str) -> None:
+    async with ScriptedServer() as server:
+        server.on("/download", replied(b"id\n1\n2", headers={"Content-Range": whole}))
+        assert await fetch(server.url) == b"id\n1\n2"
+
+
 async def test_secret_in_error_page_is_masked() -> None:
     async with ScriptedServer() as server:
         server.on("/download", echoed)

@@ -33,7 +33,14 @@ from export_worker.platforms.http.client import (
     Credential,
     HttpClient,
 )
-from export_worker.platforms.http.codings import CodingError, UnknownCodingError, codings_of, decoded
+from export_worker.platforms.http.codings import (
+    CodingError,
+    UnknownCodingError,
+    codings_of,
+    decoded,
+    has_framed_end,
+    kept_coding_of,
+)
 from export_worker.platforms.http.direct_body import direct_body
 from export_worker.platforms.http.ranges import is_requested_range, range_headers, validator_of
 from export_worker.platforms.http.responses import HttpResponse, error_for, excerpt_of_body, one_line
@@ -53,6 +60,7 @@ _SCRIPT_TYPES = frozenset(("application/javascript", "application/x-javascript",
 _LINK_SECRET = re.compile(r"(?i)sign|token|key|secret|credential|auth|policy|password")
 """Parameters with which the links of object stores can be used by everyone who has them."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_CONTENT_RANGE = re.compile(r"(?i)bytes ([0-9]{1,20})-([0-9]{1,20})/([0-9]{1,20}|\*)")
 _URL_PUNCTUATION = "%:/?#[]@!$&'()*+,;=~"
 
 
@@ -66,12 +74,15 @@ class HttpDownload:
         client: HttpClient,
         *,
         codings: Sequence[str] = (),
+        kept: str = "",
         resume_point: ResumePoint | None = None,
     ) -> None:
         self._label = label
         self._response = response
         self._client = client
         self._codings = codings
+        # The rest of a file begins in the middle of its coding, and cannot be checked.
+        self._kept = kept if resume_point is None else ""
         self._resume_point = resume_point
 
     @property
@@ -105,7 +116,8 @@ class HttpDownload:
 
         Bytes after the announced end are not part of the HTTP message. They are detected only if they arrive together
         with the head. A body without an announced length and without chunks ends when the connection closes: a reset is
-        detected, but an orderly close in the middle cannot be detected.
+        detected, but an orderly close in the middle cannot be detected. A coding that is kept because of the file's
+        name is checked; see `codings.decoded` for what that costs.
 
         Raises:
             DownloadInterruptedError: The body is cut, stalled, or not as long as announced.
@@ -114,7 +126,8 @@ class HttpDownload:
         done_bytes = self.offset_bytes
         closed = self._closed()
         with _translate_interruptions(self._label, self._client):
-            async for chunk in decoded(self._response.content.iter_any(), self._codings):
+            pieces, may_be_empty = self._response.content.iter_any(), has_framed_end(self._response)
+            async for chunk in decoded(pieces, self._codings, kept=self._kept, may_be_empty=may_be_empty):
                 done_bytes += len(chunk)
                 self._check_expansion(done_bytes - self.offset_bytes)
                 yield chunk
@@ -126,7 +139,7 @@ class HttpDownload:
 
     def receiver(self, progress: Callable[[int], None]) -> Receiver | None:
         """See `platforms.base.Direct`."""
-        if self._codings:
+        if self._codings or self._kept:
             return None
         return direct_body(self._label, self._response, stall_s=self._client.read_timeout_s, progress=progress)
 
@@ -199,14 +212,17 @@ class Downloader:
         head = await self._open(url, NO_HEADERS if resume_point is None else range_headers(resume_point))
         if resume_point is not None and not is_requested_range(head.response, resume_point, file_name):
             resume_point = None
-            if head.response.status in {206, 416}:
+            if head.response.status in {206, 416} or _part_of(head.response):
                 # The response is neither the requested range nor the whole file.
                 head.response.close()
                 head = await self._open(url, NO_HEADERS)
         try:
             await self._check(head, file_name, 200 if resume_point is None else 206)
             codings = self._codings(head, file_name)
-            yield HttpDownload(head.label, head.response, self._client, codings=codings, resume_point=resume_point)
+            kept = kept_coding_of(head.response, file_name)
+            yield HttpDownload(
+                head.label, head.response, self._client, codings=codings, kept=kept, resume_point=resume_point
+            )
         finally:
             head.response.close()
 
@@ -264,6 +280,9 @@ class Downloader:
         """Raises an error unless the response is a file."""
         if head.response.status != expected_status:
             raise await self._error_for(head)
+        part = _part_of(head.response)
+        if part:
+            raise DownloadInvalidError(f"{head.label}: {part} with HTTP 200 where a whole file was announced")
         pages = (name for name in _media_types(head.response) if _is_page(name, file_name))
         page = next((name for name in pages if name not in self._file_content_types), None)
         if page is not None:
@@ -339,6 +358,21 @@ def _media_types(response: aiohttp.ClientResponse) -> list[str]:
     """Returns all media types of a response, in lower case: a proxy may add a second one. There is at least one."""
     named = ",".join(response.headers.getall("Content-Type", [])).split(",")
     return [name.partition(";")[0].strip().lower() for name in named]
+
+
+def _part_of(response: aiohttp.ClientResponse) -> str:
+    """Returns the range that a response with status 200 says it has, if that is not the whole file; else `""`.
+
+    With this status, the field has no meaning (RFC 9110, 14.4). But a server or a cache that sends a valid one has
+    left out the other bytes.
+    """
+    found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+    if response.status != 200 or found is None:
+        return ""
+    first, last, total = int(found[1]), int(found[2]), None if found[3] == "*" else int(found[3])
+    is_valid = first <= last and (total is None or last < total)
+    is_whole = first == 0 and total in {None, last + 1}
+    return f"bytes {first}-{last} of {found[3]}" if is_valid and not is_whole else ""
 
 
 def _is_page(media_type: str, file_name: str) -> bool:
