@@ -116,6 +116,15 @@ def test_line_without_end_raises_invalid() -> None:
         reader.feed(b"x")
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("piece", [b',"x', b'"', b"\\", b',"\\"', b'","'])
+def test_long_line_with_unbalanced_quotes_is_checked_in_linear_time(piece: bytes) -> None:
+    table = CsvTable(["a"] * 100)
+    table.add(b'"a"b,"' + piece * (2**22 // len(piece)) + b"\n")
+    with pytest.raises(DownloadInvalidError):
+        table.end_page()
+
+
 @settings(deadline=None)
 @given(st.text())
 def test_quoted_names_and_literals_are_read_by_other_parser(text: str) -> None:
