@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
 
@@ -38,6 +38,7 @@ class Case:
         says: A text of the message, if the export fails.
         says_rows: The number of rows in the manifest. -1: it is not checked.
         raw: The body is the whole response.
+        ranges: The server sends the rest of the body if it is asked for that.
         answer_head: Further head fields of the platform's answers to the submit and the polls.
         answer_body: Changes the bodies of these answers.
     """
@@ -52,6 +53,7 @@ class Case:
     says: str = ""
     says_rows: int | None = -1
     raw: bool = False
+    ranges: bool = False
     answer_head: Sequence[str] = ()
     answer_body: Callable[[bytes], bytes] = bytes
 
@@ -64,6 +66,15 @@ class Case:
         if not names & {b"content-length", b"transfer-encoding", b"x-no-framing"}:
             fields.append(b"Content-Length: %d" % len(self.body))
         return b"\r\n".join([b"HTTP/1.1 200 OK", *fields, b"Connection: close", b"", self.body])
+
+    def rest(self, request: bytes) -> bytes:
+        """Returns the response to a request that may name a range."""
+        asked = re.search(rb"(?i)\r\nrange: bytes=([0-9]+)-", request) if self.ranges else None
+        if asked is None:
+            return self.response()
+        first, total = int(asked[1]), len(self.body)
+        head = (*self.head, f"Content-Range: bytes {first}-{total - 1}/{total}")
+        return replace(self, body=self.body[first:], head=head).response().replace(b"200 OK", b"206 Rest", 1)
 
     def export(self, number: int) -> dict[str, Any]:
         """Returns the request of the export."""
@@ -95,7 +106,7 @@ async def platform_of(cases: Sequence[Case]) -> AsyncIterator[str]:
                 target = head.split(b" ", 2)[1].decode()
                 if target != "/graphql":
                     number = _number_of(target)
-                    writer.write(NOT_FOUND if number is None else cases[number].response())
+                    writer.write(NOT_FOUND if number is None else cases[number].rest(head))
                     await writer.drain()
                     break
                 writer.write(_answer(cases, await _json_body(reader, head)))

@@ -43,6 +43,10 @@ class CodingError(ValueError):
     """The body is not whole or not valid in its coding."""
 
 
+class KeptCodingError(CodingError):
+    """The same of a coding that is kept. The server sent all that it has, so its rest must not be requested."""
+
+
 class _WindowError(CodingError):
     """It may be valid zstd, but its window is larger than `WINDOW_MAX_BYTES`."""
 
@@ -148,7 +152,7 @@ async def decoded(
         may_be_empty: A body without a byte is whole: servers name the coding of an empty file, too.
 
     Raises:
-        CodingError: The body is not whole, or not valid.
+        CodingError: The body is not whole, or not valid. It is a `KeptCodingError` if that is the coding.
     """
     decoders = [_DECODERS[name]() for name in codings]
     check = _Check(kept) if kept else None
@@ -186,10 +190,16 @@ class _Check:
                     await asyncio.sleep(0)
         except _WindowError:
             self._decoder = None
+        except CodingError as error:
+            raise KeptCodingError(*error.args) from None
 
     def finish(self) -> None:
-        if self._decoder is not None:
+        if self._decoder is None:
+            return
+        try:
             self._decoder.finish()
+        except CodingError as error:
+            raise KeptCodingError(*error.args) from None
 
 
 def _through(decoders: Sequence[Decoder], data: bytes) -> Iterator[bytes]:

@@ -35,6 +35,7 @@ from export_worker.platforms.http.client import (
 )
 from export_worker.platforms.http.codings import (
     CodingError,
+    KeptCodingError,
     UnknownCodingError,
     codings_of,
     decoded,
@@ -121,7 +122,7 @@ class HttpDownload:
 
         Raises:
             DownloadInterruptedError: The body is cut, stalled, or not as long as announced.
-            DownloadInvalidError: The body expands more than exports do.
+            DownloadInvalidError: The body expands more than exports do, or is not whole in the coding that it keeps.
         """
         done_bytes = self.offset_bytes
         closed = self._closed()
@@ -392,5 +393,8 @@ def _translate_interruptions(label: str, client: HttpClient) -> Iterator[None]:
         yield
     except TimeoutError:
         raise DownloadInterruptedError(f"{label}: the body stalled") from None
+    except KeptCodingError as error:
+        # An interrupted download is resumed with its rest, which is not checked. So this one must not be resumed.
+        raise DownloadInvalidError(f"{label}: {client.reason(error)}") from None
     except (aiohttp.ClientError, CodingError, OSError) as error:
         raise DownloadInterruptedError(f"{label}: {client.reason(error)}") from None
