@@ -120,6 +120,9 @@ MORE: dict[str, list[Case]] = {
         Case("words for a gzip file", b"Access Denied", file_name="users.csv.gz", says="a message"),
         Case("words for JSON", b"Access Denied", file_name="users.json", says="a message"),
         Case("a header alone", "用户,状态\n".encode(), lands="用户,状态\n".encode()),
+        Case("a header of two words", b"Access Level\n", lands=b"Access Level\n"),
+        Case("names beside words of errors", b"full name\nReset Me\n", lands=b"full name\nReset Me\n"),
+        Case("a JSON error for JSON", b'{"error":"token expired"}', file_name="users.json", says="a JSON message"),
         Case("a page of 2 MiB", b"<Error>" + b"x" * 2**21, says="a page of markup"),
     ],
     "a label that the mark or the first block of the file contradicts": [

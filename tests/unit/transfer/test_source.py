@@ -222,82 +222,6 @@ async def test_table_that_begins_with_a_bracket_is_accepted(text: str) -> None:
     assert await read([text.encode()]) == text.encode()
 
 
-MESSAGES = [
-    "Service Unavailable",
-    "upstream connect error or disconnect/reset before headers. reset reason: connection failure",
-    "error code: 1020",
-    "404 page not found\n",
-    "no healthy upstream",
-    "The request could not be satisfied.",
-    "Unauthorized",
-    "null",
-    "Too many requests!",
-    "HTTP 502: Bad gateway",
-    "upstream connect error or disconnect/reset before headers. reset reason: connection failure, transport failure",
-    "Sorry, the page you requested was not found.",
-    "dial tcp 10.0.0.1:8080: connect: connection refused",
-    "default backend - 404",
-    "rate limit exceeded: retry after 30 seconds",
-    '"Internal Server Error"',
-    "Internal Server Error\n\nRequest ID: 8f3a\n",
-    "Bad Request\r\nInvalid header\r\n",
-    "java.lang.NullPointerException",
-    "java.lang.NullPointerException\n\tat com.example.Foo.bar(Foo.java:12)\n",
-    "Traceback (most recent call last):\n  File 'x.py', line 1\n",
-    "error=access_denied&error_description=expired",
-    "AccessDenied",
-    "NoSuchKey",
-    "ERR_NOT_FOUND",
-    "Internal_Server_Error",
-    "SignatureDoesNotMatch",
-    "OK",
-    "系统繁忙\uff0c请稍后再试",
-    "文件不存在",
-    "token已失效",
-    "Page not found · Status",
-]
-
-
-@pytest.mark.parametrize("text", MESSAGES)
-async def test_line_of_plain_words_is_refused_under_the_name_of_a_table(text: str) -> None:
-    with pytest.raises(
-        DownloadInvalidError, match=re.escape(f"the download is a message, not a table: {text.strip()[:8]}")
-    ):
-        await read([text.encode()])
-    for name in ("a.json", "a.csv.gz", "a.xlsx"):
-        with pytest.raises(DownloadInvalidError):
-            await read([text.encode()], file_name=name)
-    assert await read([text.encode()], file_name="a.txt") == text.encode()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "id",
-        "user_id\n",
-        "用户 ID\n",
-        "first name,last name\n",
-        "a b\n1 2\n",
-        "x\ty",
-        '"two words"\n',
-        "",
-        "\n",
-        "error,count\ntimeout,3\n",
-        "Error Code\tMessage\n500\tInternal Server Error\n",
-        "Error Code\n500\n404\n",
-        "id\nInternal Server Error\n",
-        "failed\nu1\n",
-        "[0,18),[18,25)\n",
-        "id, full name\n1,2\n",
-        "date,2024-01-01,2024-01-02\nx,1,2\n",
-        "login_failed\n",
-        "用户标识\n",
-    ],
-)
-async def test_table_without_rows_is_accepted(text: str) -> None:
-    assert await read([text.encode()]) == text.encode()
-
-
 async def test_secret_at_the_border_of_an_excerpt_is_masked() -> None:
     for before in range(240, 310):
         with pytest.raises(DownloadInvalidError) as caught:
@@ -313,11 +237,6 @@ async def test_excerpt_in_error_is_short_and_printable() -> None:
     message = str(caught.value)
     assert message.isprintable()
     assert len(message) < 400
-
-
-@pytest.mark.parametrize("name", ["a.json", "a.JSON", "a.jsonl", "a.ndjson"])
-async def test_json_object_is_accepted_for_json_file_name(name: str) -> None:
-    assert await read([b'{"a":1}'], file_name=name) == b'{"a":1}'
 
 
 @pytest.mark.parametrize(

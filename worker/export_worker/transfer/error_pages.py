@@ -19,8 +19,10 @@ from export_worker.platforms.http.pages import (
     has_chunk_framing,
     is_json_error,
     is_message,
+    is_quotable,
     json_value,
     markup_name,
+    size_of_unquoted,
     text_of,
 )
 from export_worker.platforms.http.responses import excerpt_of_body
@@ -72,15 +74,17 @@ class ErrorPages:
             DownloadInvalidError: It is a page or a message.
         """
         text = text_of(body).rstrip(" \t\r\n\0")
-        if not (self._is_json or self._is_markup):
+        if not self._is_markup:
             self._check_json(text, body)
         self.check_beginning(body)
         if (self._is_table or self._is_json) and is_message(text):
             raise DownloadInvalidError(f"the download is a message, not a table: {self._excerpt(body)}")
 
     def _check_json(self, text: str, body: bytes) -> None:
-        """Refuses a JSON value. Only an error is quoted: another object, or an array, may have rows of users."""
+        """Refuses a JSON value; under a JSON name, only an error. Another object may be, or have, rows of users."""
         value = json_value(text)
+        if self._is_json and not (isinstance(value, dict) and is_json_error(value)):
+            return
         if isinstance(value, list) and self._is_table:
             raise DownloadInvalidError("the download is a JSON array where a table was announced")
         if isinstance(value, dict):
@@ -88,4 +92,7 @@ class ErrorPages:
             raise DownloadInvalidError(f"the download is a JSON message, not a file{excerpt}")
 
     def _excerpt(self, body: bytes) -> str:
-        return excerpt_of_body(body, self._redactor)
+        """Returns an excerpt, or only the size of what may have rows of users."""
+        if is_quotable(text_of(body).rstrip(" \t\r\n\0")):
+            return excerpt_of_body(body, self._redactor)
+        return size_of_unquoted(body)

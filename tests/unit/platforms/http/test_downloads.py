@@ -188,11 +188,43 @@ async def test_secret_in_error_page_is_masked() -> None:
 )
 async def test_error_page_with_status_200_raises_invalid(content_type: str, name: str) -> None:
     async with ScriptedServer() as server:
-        server.on("/download", replied(f"sorry,\n{CANARY}", content_type=content_type))
+        server.on("/download", replied(f"<html>sorry,\n{CANARY}", content_type=content_type))
         error = await failure(server.url, name=name)
     assert type(error) is DownloadInvalidError
-    assert str(error).endswith("where a file was announced: sorry, ***")
+    assert str(error).endswith("where a file was announced: <html>sorry, ***")
     assert error.retryable
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("text/html", "phone,name\n13800000000,Zhang San\n"),
+        ("text/html", "full name\nZhang Denied\n"),
+        ("application/json", '[{"phone": "13800000000", "name": "Zhang"}]'),
+        ("application/json", '{"title": "Dr", "phone": "13800000000", "name": "Zhang"}'),
+        ("application/json", '{"message": "hello", "name": "Zhang"}\n{"message": "", "name": "Zhang"}\n'),
+    ],
+)
+async def test_rows_that_are_labelled_as_a_page_are_not_quoted(content_type: str, body: str) -> None:
+    async with ScriptedServer() as server:
+        server.on("/download", replied(body, content_type=content_type))
+        error = await failure(server.url)
+    assert type(error) is DownloadInvalidError
+    assert str(error).endswith(f"announced: {len(body)} bytes, not quoted since they may be rows of users")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("text/html", "Access Denied"),
+        ("application/json", '{"code": 401, "message": "expired", "data": null}'),
+        ("text/xml", "<Error><Code>NoSuchKey</Code></Error>"),
+    ],
+)
+async def test_error_with_status_200_is_quoted(content_type: str, body: str) -> None:
+    async with ScriptedServer() as server:
+        server.on("/download", replied(body, content_type=content_type))
+        assert str(await failure(server.url)).endswith(f"where a file was announced: {body}")
 
 
 @pytest.mark.parametrize(("content_type", "name"), [("application/xml", "a.XML"), ("text/html", "a.htm")])

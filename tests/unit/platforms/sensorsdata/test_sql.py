@@ -141,7 +141,7 @@ def test_error_message_contains_code_of_envelope() -> None:
 
 def test_response_without_envelopes_raises_invalid_and_quotes_no_line() -> None:
     with pytest.raises(DownloadInvalidError, match=r"no line that could be parsed: its first line has 11 bytes$"):
-        rows(EnvelopeLines(["id"]), b"", b"bad gateway")
+        rows(EnvelopeLines(["id"]), b"", b"no envelope")
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ from export_worker.platforms.http.codings import (
     kept_coding_of,
 )
 from export_worker.platforms.http.direct_body import direct_body
+from export_worker.platforms.http.pages import is_quotable, size_of_unquoted, text_of
 from export_worker.platforms.http.ranges import is_requested_range, range_headers, validator_of
 from export_worker.platforms.http.responses import HttpResponse, error_for, excerpt_of_body, one_line
 from export_worker.platforms.http.urls import is_usable_url
@@ -288,7 +289,7 @@ class Downloader:
         page = next((name for name in pages if name not in self._file_content_types), None)
         if page is not None:
             what = self._clean(page)
-            excerpt = await self._excerpt(head)
+            excerpt = await self._excerpt_of_page(head)
             raise DownloadInvalidError(
                 f"{head.label}: {what}, which is not in file_content_types, where a file was announced{excerpt}"
             )
@@ -314,6 +315,14 @@ class Downloader:
     async def _excerpt(self, head: _Head) -> str:
         """Returns an excerpt of the body, as the end of a message."""
         excerpt = excerpt_of_body(await self._beginning(head), _redactor_of(head.url, self._client.redactor))
+        return f": {excerpt}" if excerpt else ""
+
+    async def _excerpt_of_page(self, head: _Head) -> str:
+        """Returns an excerpt as `_excerpt` does, but none of rows of users, which servers may label as a page."""
+        body = await self._beginning(head)
+        if body and not is_quotable(text_of(body).rstrip()):
+            return f": {size_of_unquoted(body)}"
+        excerpt = excerpt_of_body(body, _redactor_of(head.url, self._client.redactor))
         return f": {excerpt}" if excerpt else ""
 
     async def _beginning(self, head: _Head) -> bytes:
