@@ -44,7 +44,7 @@ from export_worker.platforms.http.codings import (
 )
 from export_worker.platforms.http.direct_body import direct_body
 from export_worker.platforms.http.pages import is_quotable, size_of_unquoted, text_of
-from export_worker.platforms.http.ranges import is_requested_range, range_headers, validator_of
+from export_worker.platforms.http.ranges import is_requested_range, part_of, range_headers, validator_of
 from export_worker.platforms.http.responses import HttpResponse, error_for, excerpt_of_body, one_line
 from export_worker.platforms.http.urls import is_usable_url
 
@@ -62,7 +62,6 @@ _SCRIPT_TYPES = frozenset(("application/javascript", "application/x-javascript",
 _LINK_SECRET = re.compile(r"(?i)sign|token|key|secret|credential|auth|policy|password")
 """Parameters with which the links of object stores can be used by everyone who has them."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_CONTENT_RANGE = re.compile(r"(?i)bytes ([0-9]{1,20})-([0-9]{1,20})/([0-9]{1,20}|\*)")
 _URL_PUNCTUATION = "%:/?#[]@!$&'()*+,;=~"
 
 
@@ -214,7 +213,7 @@ class Downloader:
         head = await self._open(url, NO_HEADERS if resume_point is None else range_headers(resume_point))
         if resume_point is not None and not is_requested_range(head.response, resume_point, file_name):
             resume_point = None
-            if head.response.status in {206, 416} or _part_of(head.response):
+            if head.response.status in {206, 416} or part_of(head.response):
                 # The response is neither the requested range nor the whole file.
                 head.response.close()
                 head = await self._open(url, NO_HEADERS)
@@ -282,7 +281,7 @@ class Downloader:
         """Raises an error unless the response is a file."""
         if head.response.status != expected_status:
             raise await self._error_for(head)
-        part = _part_of(head.response)
+        part = part_of(head.response)
         if part:
             raise DownloadInvalidError(f"{head.label}: {part} with HTTP 200 where a whole file was announced")
         pages = (name for name in _media_types(head.response) if _is_page(name, file_name))
@@ -368,21 +367,6 @@ def _media_types(response: aiohttp.ClientResponse) -> list[str]:
     """Returns all media types of a response, in lower case: a proxy may add a second one. There is at least one."""
     named = ",".join(response.headers.getall("Content-Type", [])).split(",")
     return [name.partition(";")[0].strip().lower() for name in named]
-
-
-def _part_of(response: aiohttp.ClientResponse) -> str:
-    """Returns the range that a response with status 200 says it has, if that is not the whole file; else `""`.
-
-    With this status, the field has no meaning (RFC 9110, 14.4). But a server or a cache that sends a valid one has
-    left out the other bytes.
-    """
-    found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
-    if response.status != 200 or found is None:
-        return ""
-    first, last, total = int(found[1]), int(found[2]), None if found[3] == "*" else int(found[3])
-    is_valid = first <= last and (total is None or last < total)
-    is_whole = first == 0 and total in {None, last + 1}
-    return f"bytes {first}-{last} of {found[3]}" if is_valid and not is_whole else ""
 
 
 def _is_page(media_type: str, file_name: str) -> bool:

@@ -13,6 +13,7 @@ LAST_MODIFIED_AGE_S = 1.0
 """A file may change twice within the second that Last-Modified states. A later Date shows that the second is over."""
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,20})-([0-9]{1,20})/([0-9]{1,20})")
+_ANY_CONTENT_RANGE = re.compile(r"(?i)bytes ([0-9]{1,20})-([0-9]{1,20})/([0-9]{1,20}|\*)")
 
 
 def validator_of(headers: Mapping[str, str]) -> str | None:
@@ -58,6 +59,21 @@ def is_requested_range(response: aiohttp.ClientResponse, resume_point: ResumePoi
         return response.headers.get("ETag") == resume_point.validator
     # A response to If-Range does not have to repeat Last-Modified.
     return response.headers.get("Last-Modified", resume_point.validator) == resume_point.validator
+
+
+def part_of(response: aiohttp.ClientResponse) -> str:
+    """Returns the range that a response with status 200 says it has, if that is not the whole file; else `""`.
+
+    With this status, the field has no meaning (RFC 9110, 14.4). But a server or a cache that sends a valid one has
+    left out the other bytes.
+    """
+    found = _ANY_CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+    if response.status != 200 or found is None:
+        return ""
+    first, last, total = int(found[1]), int(found[2]), None if found[3] == "*" else int(found[3])
+    is_valid = first <= last and (total is None or last < total)
+    is_whole = first == 0 and total in {None, last + 1}
+    return f"bytes {first}-{last} of {found[3]}" if is_valid and not is_whole else ""
 
 
 def _has_plain_body(response: aiohttp.ClientResponse, file_name: str) -> bool:
