@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -154,6 +155,30 @@ async def test_parts_are_noted_while_the_source_stalls(site: Site) -> None:
     recovered = await site.recover(noted)
     assert isinstance(recovered, RecoveredUpload)
     await site.assert_stored(await site.transfer(Body(recovered.bytes), recovered))
+
+
+async def test_lost_cancellation_of_a_note_does_not_stop_the_transfer(site: Site) -> None:
+    """redis-py loses some cancellations that arrive during a command."""
+    noting = asyncio.Event()
+    lost: list[ResumableUpload] = []
+
+    async def on_parts_sent(upload: ResumableUpload) -> None:
+        if not lost:
+            lost.append(upload)
+            noting.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+
+    async with asyncio.timeout(30):
+        stored = await TransferEngine(site.store).store_file(
+            Body(wait=noting),
+            site.target,
+            ReadOptions("a.csv"),
+            progress=progress_of_one_file(),
+            callbacks=replace(site.callbacks(), on_parts_sent=on_parts_sent),
+        )
+    assert lost
+    await site.assert_stored(stored)
 
 
 async def test_upload_with_all_its_parts_is_completed_without_the_source(site: Site) -> None:

@@ -11,6 +11,7 @@ from hashlib import sha256
 
 from export_worker.lifecycle.observations import ResumableUpload, SentParts
 from export_worker.platforms.base import Download, Versioned
+from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.s3.checksums import Checksum
 from export_worker.s3.multipart import MultipartUpload, SentPart, checksum_with
 from export_worker.s3.objects import unquoted
@@ -69,16 +70,16 @@ class UploadNotes:
         try:
             yield
         except Exception:
-            await _end(saving)
+            await cancel_and_wait(saving)
             await self._save()
             raise
         else:
-            await _end(saving)
+            await cancel_and_wait(saving)
             if not saving.cancelled():
                 saving.result()  # it ends by itself only with an error
             await self._save()
         finally:
-            await _end(saving)
+            await cancel_and_wait(saving)
 
     async def _save_repeatedly(self) -> None:
         wait_s = FIRST_WAIT_S
@@ -128,8 +129,3 @@ def digest_of(etags: Iterable[str]) -> str:
 def _digested(etag: str) -> bytes:
     """A store may list an ETag without the quotes with which it has returned it."""
     return unquoted(etag).encode() + b"\n"
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
