@@ -19,13 +19,11 @@ from export_worker.platforms.http.pages import (
     has_chunk_framing,
     is_json_error,
     is_message,
-    is_quotable,
     json_value,
     markup_name,
-    size_of_unquoted,
     text_of,
 )
-from export_worker.platforms.http.responses import excerpt_of_body
+from export_worker.platforms.http.responses import excerpt_of_page
 
 SNIFF_BYTES = 64 * 1024
 """No error page of a gateway is larger, and holding it costs little memory."""
@@ -60,7 +58,7 @@ class ErrorPages:
         if self._is_markup:
             return
         if (name := markup_name(text)) is not None:
-            raise DownloadInvalidError(f"the download is {name}, not a file: {self._excerpt(head)}")
+            raise DownloadInvalidError(f"the download is {name}, not a file: {excerpt_of_page(head, self._redactor)}")
         if self._is_table and begins_like_json(text):
             # Not quoted: it may have rows of users.
             raise DownloadInvalidError("the download begins like JSON where a table was announced")
@@ -78,7 +76,9 @@ class ErrorPages:
             self._check_json(text, body)
         self.check_beginning(body)
         if (self._is_table or self._is_json) and is_message(text):
-            raise DownloadInvalidError(f"the download is a message, not a table: {self._excerpt(body)}")
+            raise DownloadInvalidError(
+                f"the download is a message, not a table: {excerpt_of_page(body, self._redactor)}"
+            )
 
     def _check_json(self, text: str, body: bytes) -> None:
         """Refuses a JSON value; under a JSON name, only an error. Another object may be, or have, rows of users."""
@@ -88,11 +88,5 @@ class ErrorPages:
         if isinstance(value, list) and self._is_table:
             raise DownloadInvalidError("the download is a JSON array where a table was announced")
         if isinstance(value, dict):
-            excerpt = f": {self._excerpt(body)}" if is_json_error(value) else ""
+            excerpt = f": {excerpt_of_page(body, self._redactor)}" if is_json_error(value) else ""
             raise DownloadInvalidError(f"the download is a JSON message, not a file{excerpt}")
-
-    def _excerpt(self, body: bytes) -> str:
-        """Returns an excerpt, or only the size of what may have rows of users."""
-        if is_quotable(text_of(body).rstrip(" \t\r\n\0")):
-            return excerpt_of_body(body, self._redactor)
-        return size_of_unquoted(body)

@@ -43,9 +43,8 @@ from export_worker.platforms.http.codings import (
     kept_coding_of,
 )
 from export_worker.platforms.http.direct_body import direct_body
-from export_worker.platforms.http.pages import is_quotable, size_of_unquoted, text_of
 from export_worker.platforms.http.ranges import is_requested_range, part_of, range_headers, validator_of
-from export_worker.platforms.http.responses import HttpResponse, error_for, excerpt_of_body, one_line
+from export_worker.platforms.http.responses import HttpResponse, error_for, excerpt_of_body, excerpt_of_page, one_line
 from export_worker.platforms.http.urls import is_usable_url
 
 REDIRECTS_MAX = 5
@@ -319,10 +318,7 @@ class Downloader:
     async def _excerpt_of_page(self, head: _Head) -> str:
         """Returns an excerpt as `_excerpt` does, but none of rows of users, which servers may label as a page."""
         body = await self._beginning(head)
-        if body and not is_quotable(text_of(body).rstrip()):
-            return f": {size_of_unquoted(body)}"
-        excerpt = excerpt_of_body(body, _redactor_of(head.url, self._client.redactor))
-        return f": {excerpt}" if excerpt else ""
+        return f": {excerpt_of_page(body, _redactor_of(head.url, self._client.redactor))}" if body else ""
 
     async def _beginning(self, head: _Head) -> bytes:
         with self._client.translate_errors(head.label):

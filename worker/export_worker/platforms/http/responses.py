@@ -22,7 +22,7 @@ from export_worker.errors import (
     PlatformThrottledError,
     PlatformUnavailableError,
 )
-from export_worker.platforms.http.pages import text_of
+from export_worker.platforms.http.pages import is_quotable, size_of_unquoted, text_of
 
 RETRY_AFTER_MAX_S = 3600.0
 """Longest accepted Retry-After: a gateway that asks for a wait until next year must not block an export."""
@@ -64,6 +64,11 @@ def excerpt_of_body(body: bytes, redactor: Redactor) -> str:
     Any body may be cut: only its first bytes are read, and only what arrives in time.
     """
     return redactor.excerpt(text_of(redactor.masked_bytes(body, is_cut=True)), is_cut=True)
+
+
+def excerpt_of_page(body: bytes, redactor: Redactor) -> str:
+    """Returns the excerpt of a body that stands in place of rows, or only its size if it may have rows of users."""
+    return excerpt_of_body(body, redactor) if is_quotable(text_of(body).rstrip()) else size_of_unquoted(body)
 
 
 def without_quotes(text: str) -> str:

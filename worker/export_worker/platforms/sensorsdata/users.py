@@ -12,8 +12,7 @@ from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
 from export_worker.platforms.http.bodies import read_error_page
 from export_worker.platforms.http.client import Auth, Call, HttpClient
 from export_worker.platforms.http.codings import CodingError, UnknownCodingError, body_of
-from export_worker.platforms.http.pages import is_quotable, size_of_unquoted, text_of
-from export_worker.platforms.http.responses import HttpResponse, error_for, excerpt_of_body, one_line
+from export_worker.platforms.http.responses import HttpResponse, error_for, excerpt_of_page, one_line
 from export_worker.platforms.sensorsdata.sql import LineReader, Listing, Row, json_text
 
 LINE_MAX_BYTES = 8 * 1024 * 1024
@@ -103,8 +102,7 @@ class QueryClient:
         error = error_for(HttpResponse(str(call), response.status, response.headers, body), self._client.redactor)
         if error is not None:
             raise error
-        is_page = is_quotable(text_of(body).rstrip())  # and no rows with a wrong label
-        excerpt = excerpt_of_body(body, self._client.redactor) if is_page else size_of_unquoted(body)
+        excerpt = excerpt_of_page(body, self._client.redactor)  # it may be rows with a wrong label
         raise DownloadInvalidError(f"{call}: HTML where rows were expected: {excerpt}")
 
 
