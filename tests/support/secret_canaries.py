@@ -46,10 +46,16 @@ def check(where: str, content: bytes) -> None:
 
 def search_redis(url: str) -> None:
     """Searches all keys and values."""
+    for key, value in redis_entries(url):
+        check("the name of a Redis key", key)
+        check(f"the Redis key {key.decode()}", repr(value).encode())
+
+
+def redis_entries(url: str, pattern: str = "*") -> Iterator[tuple[bytes, Any]]:
+    """Yields the keys that match a pattern, each with its whole value, whatever its type."""
     with closing(redis.Redis.from_url(url)) as client:
-        for key in client.scan_iter(count=1000):
-            check("the name of a Redis key", key)
-            check(f"the Redis key {key.decode()}", repr(_value(client, key)).encode())
+        for key in client.scan_iter(pattern, count=1000):
+            yield key, _value(client, key)
 
 
 def _value(client: Any, key: bytes) -> Any:

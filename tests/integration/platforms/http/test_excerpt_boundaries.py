@@ -92,28 +92,23 @@ async def answering(answer: Answer, *paths: str) -> AsyncIterator[ScriptedServer
         yield server
 
 
-@pytest.mark.parametrize("status", [404, 500])
-async def test_page_with_an_error_status_in_place_of_a_file(status: int) -> None:
-    answer = Answer(status=status)
+@pytest.mark.parametrize(
+    ("answer", "before", "after"),
+    [
+        (Answer(status=404), "", "end"),
+        (Answer(status=500), "", "end"),
+        (Answer(content_type="text/html"), "<html>", "</html>"),
+    ],
+    ids=["404", "500", "a page with 200"],
+)
+async def test_page_in_place_of_a_file(answer: Answer, before: str, after: str) -> None:
     async with answering(answer, "/f") as server, downloader(server.url) as files:
 
         async def open_file() -> None:
             async with files.open(URL(f"{server.url}/f"), "a.csv"):
                 pass
 
-        for answer.body in bodies("", "end"):
-            check(await message_of(open_file))
-
-
-async def test_page_with_status_200_in_place_of_a_file() -> None:
-    answer = Answer(content_type="text/html")
-    async with answering(answer, "/f") as server, downloader(server.url) as files:
-
-        async def open_file() -> None:
-            async with files.open(URL(f"{server.url}/f"), "a.csv"):
-                pass
-
-        for answer.body in bodies("<html>", "</html>"):
+        for answer.body in bodies(before, after):
             check(await message_of(open_file))
 
 
@@ -263,7 +258,7 @@ async def test_response_that_is_no_valid_http(case: str) -> None:
 @pytest.mark.parametrize("size", range(1, len(CANARY), 5))
 async def test_page_that_stalls_within_the_secret(size: int) -> None:
     answer = b"HTTP/1.1 404 No\r\nContent-Length: 99\r\n\r\nno " + CANARY.encode()[:size]
-    async with raw_server(answer, hold=True) as url, downloader(url, stall_s=0.1) as files:
+    async with raw_server(answer, hold=True) as url, downloader(url, stall_s=1.0) as files:
 
         async def open_file() -> None:
             async with files.open(URL(f"{url}/f"), "a.csv"):
