@@ -22,6 +22,15 @@ namespace = "exports"
 [s3]
 bucket = "{bucket}"
 endpoint_url = "{s3_url}"
+
+# Short waits: the demo is watched, and a simulated platform needs no time to recover.
+[retry]
+first_s = 0.2
+max_s = 1.0
+
+[worker]
+breaker_first_s = 0.5
+breaker_max_s = 1.0
 """
 
 _CONNECTION = """
@@ -68,14 +77,15 @@ async def start_services(directory: Path) -> AsyncIterator[Services]:
         redis_url = await stack.enter_async_context(redis_server(directory))
         s3_url = await stack.enter_async_context(s3_server(directory))
         platform_url = await stack.enter_async_context(simulator(directory))
-        config = _configuration(redis_url, s3_url, platform_url)
+        config = configuration(redis_url, s3_url, platform_url)
         (directory / CONFIG_FILE).write_text(config, encoding="utf-8")
         await asyncio.to_thread(_create_bucket, s3_url)
         environment = plain_environment() | S3_CREDENTIALS | TOKEN | {"EXPORT_CONFIG": str(directory / CONFIG_FILE)}
         yield Services(directory, redis_url, s3_url, platform_url, environment)
 
 
-def _configuration(redis_url: str, s3_url: str, platform_url: str) -> str:
+def configuration(redis_url: str, s3_url: str, platform_url: str) -> str:
+    """Returns the configuration of the demo as TOML."""
     connections = (
         _CONNECTION.format(
             name=name,
