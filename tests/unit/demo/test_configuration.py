@@ -16,9 +16,8 @@ WAIT_MAX_S = 1.0
 def config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Config:
     monkeypatch.setenv("DEMO_TOKEN", "some-token")
     file = tmp_path / "export-worker.toml"
-    file.write_text(
-        configuration("redis://127.0.0.1:1/0", "http://127.0.0.1:2", "http://127.0.0.1:3"), encoding="utf-8"
-    )
+    text = configuration("redis://127.0.0.1:1/0", "http://127.0.0.1:2", "http://127.0.0.1:3", 4)
+    file.write_text(text, encoding="utf-8")
     return load_config(str(file))
 
 
