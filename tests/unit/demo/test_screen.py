@@ -95,7 +95,7 @@ def test_failed_exports_are_named_in_the_line_of_their_round() -> None:
     assert "12 of 13 exports succeeded, 1 did not" in first
 
 
-@pytest.mark.parametrize(("round_name", "text"), [(GOOD, "the next round"), (FLAKY, "the events of the exports")])
+@pytest.mark.parametrize(("round_name", "text"), [(GOOD, "the next round"), (FLAKY, "the last events and processes")])
 def test_wait_after_all_exports_have_ended_is_named(round_name: str, text: str) -> None:
     assert text in waits([status(1, Phase.SUCCEEDED, round_name)], NOW)
 

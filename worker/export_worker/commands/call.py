@@ -12,7 +12,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from export_producers.commands import rendering
+from export_producers.commands import interrupts, rendering
 from export_producers.commands.options import TEXT
 from export_worker.commands import options
 from export_worker.config import Config, load_config
@@ -59,11 +59,11 @@ def call(
     if show:
         if operation is not None or params or body is not None:
             raise click.UsageError("--list takes CONNECTION and no other argument")
-        _print_list(asyncio.run(_list_operations(config, connection)), as_json=as_json)
+        _print_list(interrupts.run(_list_operations(config, connection)), as_json=as_json)
         return
     if operation is None:
         raise click.UsageError(f"OPERATION is missing; list them with: export-worker call {connection} --list")
-    answer = asyncio.run(_call(config, connection, operation, params=params, body=body, yes=yes))
+    answer = interrupts.run(_call(config, connection, operation, params=params, body=body, yes=yes))
     click.echo(dumps(answer, indent=None if as_json else 2))
 
 

@@ -97,7 +97,7 @@ def waits(statuses: Sequence[Status], now: datetime) -> str:
     """Returns in one line what the open exports wait for."""
     opened = [status for status in statuses if not status.phase.terminal]
     if not opened:
-        return "Waiting for the events of the exports" if _last_round_ended(statuses) else "Starting the next round"
+        return "Waiting for the last events and processes" if _last_round_ended(statuses) else "Starting the next round"
     retried = [status for status in opened if status.error is not None]
     counts = {phase: sum(it.phase is phase and it.error is None for it in opened) for phase in _ORDER}
     parts = (
