@@ -11,7 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field, GetCoreSchemaHandler, St
 from pydantic_core import CoreSchema
 
 from export_worker.contract.charsets import LABEL
-from export_worker.contract.kinds import OtherKind, other_kinds
+from export_worker.contract.kinds import Kind, OtherKind, other_kinds
 from export_worker.contract.model import Model, field_rule
 from export_worker.contract.output import Output
 from export_worker.errors import ConfigError
@@ -71,7 +71,7 @@ BaseTime = Annotated[
 PositiveId = Annotated[int, Field(gt=0, le=2**63 - 1)]
 
 
-class GrowingioTagUsers(Model):
+class GrowingioTagUsers(Kind):
     """The users of one tag (GrowingIO GraphQL)."""
 
     kind: Literal["growingio.tag_users"] = "growingio.tag_users"
@@ -89,7 +89,7 @@ class GrowingioTagUsers(Model):
         return self
 
 
-class GrowingioSegmentUsers(Model):
+class GrowingioSegmentUsers(Kind):
     """The users of one segment (GrowingIO GraphQL); `tags` and `properties` add columns."""
 
     kind: Literal["growingio.segment_users"] = "growingio.segment_users"
@@ -100,7 +100,7 @@ class GrowingioSegmentUsers(Model):
     charset: PlatformCharset | None = None
 
 
-class GrowingioAnalysis(Model):
+class GrowingioAnalysis(Kind):
     """The table of one analysis (GrowingIO GraphQL)."""
 
     kind: Literal["growingio.analysis"] = "growingio.analysis"
@@ -110,7 +110,7 @@ class GrowingioAnalysis(Model):
     charset: PlatformCharset | None = None
 
 
-class _RestFile(Model):
+class _RestFile(Kind):
     properties: Annotated[list[Name], Field(max_length=PROPERTIES_MAX)] | None = None
     file_format: Literal["csv", "json"] | None = None
     csv_header_type: Literal["key", "name"] | None = None
@@ -138,7 +138,7 @@ class GrowingioUserTagUsers(_RestFile):
     project_id: PathKey | None = None
 
 
-class ThinkingdataClusterUsers(Model):
+class ThinkingdataClusterUsers(Kind):
     """The users of one cluster or tag (ThinkingData). It is refreshed first unless `refresh` is false."""
 
     kind: Literal["thinkingdata.cluster_users"] = "thinkingdata.cluster_users"
@@ -157,7 +157,7 @@ class ThinkingdataClusterUsers(Model):
         return self
 
 
-class SensorsdataUserGroupUsers(Model):
+class SensorsdataUserGroupUsers(Kind):
     """The users of one user group (Sensors Data). It is computed first unless `execute` is false."""
 
     kind: Literal["sensorsdata.user_group_users"] = "sensorsdata.user_group_users"
