@@ -29,6 +29,7 @@ class Kind(Model):
     model_config = ConfigDict(json_schema_extra=_require_kind)
 
     kind: str
+    """The kind of the export. It decides which other fields the export has. Required."""
 
 
 class OtherKind(Kind):
