@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from arq.connections import ArqRedis
+from jsonschema_rs import Draft202012Validator
 
 from export_producers.gateway import server
 from export_worker.contract.status import Phase
@@ -327,6 +328,23 @@ async def test_stream_sends_each_change_and_resumes_after_the_last_event_id(gate
     assert late == rest[-1]
     done = await gateway.call("GET", f"/v1/exports/{export_id}/events", headers={"Last-Event-ID": late["id"]})
     assert (done.status, done.body) == (204, b"")
+
+
+async def test_events_of_a_stream_fit_the_schema_of_the_openapi_document(gateway: GatewaySite) -> None:
+    document = (await gateway.call("GET", "/openapi.json")).json
+    operation = document["paths"]["/v1/exports/{export_id}/events"]["get"]
+    stream = operation["responses"]["200"]["content"]["text/event-stream"]["schema"]
+    schemas = {"components": document["components"]}
+    data = document["components"]["schemas"]["StatusEvent"]["properties"]["data"]["contentSchema"]
+    export_id = await gateway.enqueue()
+    await gateway.site.submit(await gateway.site.one())
+    await gateway.site.ready(await gateway.site.one())
+    await gateway.site.succeed(await gateway.site.one("transfer"))
+    found = await followed(gateway, export_id)
+    assert found
+    Draft202012Validator(stream | schemas, validate_formats=True).validate(found)
+    for event in found:
+        Draft202012Validator(data | schemas, validate_formats=True).validate(json.loads(event["data"]))
 
 
 async def test_stream_without_events_sends_comments(arq_redis: ArqRedis, redis_url: str, namespace: str) -> None:
