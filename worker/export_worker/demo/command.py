@@ -80,9 +80,15 @@ async def _demo(console: Console, directory: Path, count: int, *, serve: bool, a
 
 
 def _stop_on_signals() -> asyncio.Event:
-    stop = asyncio.Event()
+    """Returns an event that is set by Ctrl-C, by SIGTERM, and when the terminal is closed (not under `nohup`).
+
+    The children do not receive these signals: they are in other process groups.
+    """
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, stop.set)
     return stop
 
 
