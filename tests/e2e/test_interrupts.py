@@ -10,7 +10,9 @@ from dataclasses import replace
 
 import pytest
 
-from support.worker_site import Running, Site
+from support.command_forks import COMMAND
+from support.terminal import Terminal
+from support.worker_site import Running, Site, wait_until
 
 EXPORT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
 REQUEST = json.dumps({"connection": "gio", "export": EXPORT})
@@ -100,3 +102,19 @@ def test_other_command_that_is_interrupted_says_only_that(site: Site) -> None:
             with connection:
                 connection.recv(1)
                 assert output_after_interrupt(running).lstrip() == "Interrupted.\n"
+
+
+def test_call_that_is_interrupted_at_its_question_ends_at_once(site: Site) -> None:
+    site.connection = {"platform": "sensorsdata", "project": "default"}
+    command = [*COMMAND, "call", "gio", "delete", "--param", "id=42"]
+    with Terminal(80, 24) as terminal:
+        stream = terminal.stream
+        with subprocess.Popen(command, env=site.environment(), stdin=stream, stdout=stream, stderr=stream) as call:
+            try:
+                wait_until(lambda: "Continue?" in terminal.text, 30, "the question")
+                call.send_signal(signal.SIGINT)
+                assert call.wait(20) == 1
+            finally:
+                call.kill()
+    assert "Aborted!" in terminal.text
+    assert "Traceback" not in terminal.text

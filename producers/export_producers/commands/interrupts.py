@@ -1,7 +1,9 @@
 """Ctrl-C: ends a command at once, and says what continues without it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import signal
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -55,3 +57,13 @@ async def _cancelled_until_it_ends(command: Coroutine[Any, Any, T]) -> T:
         if not running.cancelled():
             running.exception()  # marks it as read: the command ends because of Ctrl-C, whatever failed meanwhile
         raise
+
+
+@contextmanager
+def blocking_input() -> Iterator[None]:
+    """Lets Ctrl-C interrupt a read of the terminal within the event loop, which would react after the read only."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
