@@ -58,6 +58,8 @@ def document() -> Json:
         ],
         ref_template="#/components/schemas/{model}",
     )
+    # The status is read without the models of kinds, so its own schema names only the main fields of a request.
+    schemas["$defs"]["Status"]["properties"]["request"] = {"$ref": "#/components/schemas/ExportRequest"}
     return {
         "openapi": "3.1.0",
         "info": {

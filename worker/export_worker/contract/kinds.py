@@ -5,6 +5,7 @@ An entry point of the group `export_worker.kinds` has the name of the kind and r
 package keeps them in separate modules.
 """
 
+import json
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import ClassVar
@@ -45,4 +46,7 @@ def _model(point: EntryPoint) -> type[OtherKind]:
         raise ConfigError(f"the kind {point.name} ({point.value}) must be a subclass of OtherKind")
     if model.model_fields["kind"].default != point.name or not isinstance(getattr(model, "platform", None), str):
         raise ConfigError(f"the kind {point.name} ({point.value}) must have kind = {point.name!r} and a platform")
+    if '"writeOnly": true' in json.dumps(model.model_json_schema()):
+        message = "must have no secret field: a request is stored and shown; credentials belong to the connection"
+        raise ConfigError(f"the kind {point.name} ({point.value}) {message}")
     return model

@@ -1,8 +1,8 @@
 """The status document and the manifest."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 from export_worker.contract.model import Model, Timestamp
 from export_worker.contract.phase import TERMINAL_PHASES, Phase
@@ -79,6 +79,24 @@ class StoredObject(_Report):
     rows: Annotated[Count | None, Field(exclude_if=_is_none)] = None
 
 
+RequestDocument = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "The request as it was accepted. The schema `request` describes it.",
+            "required": ["connection", "export"],
+            "properties": {
+                "connection": {"type": "string"},
+                "export": {"type": "object", "required": ["kind"], "properties": {"kind": {"type": "string"}}},
+            },
+        }
+    ),
+]
+"""A request in a status. It is not parsed: the reader may not have the package that adds its kind. It has no secret: a
+request names a connection, which has the credential."""
+
+
 class Status(_Report):
     """The status of an export, as the command `status`, the HTTP API and every event report it."""
 
@@ -98,6 +116,7 @@ class Status(_Report):
     objects: list[StoredObject] = []
     manifest: str | None = None
     metadata: dict[str, str] = {}
+    request: Annotated[RequestDocument | None, Field(exclude_if=_is_none)] = None
 
 
 class Accepted(_Report):
