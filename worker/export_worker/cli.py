@@ -148,7 +148,7 @@ for command in (
 
 
 def main() -> None:
-    """Runs the command line. An error that a user can cause is printed as one line, without a traceback."""
+    """Runs the command line. Each problem that a user can cause is printed as one line, without a traceback."""
     try:
         # Commands return None. An early exit, such as that of --help, returns its status.
         ended = cli(standalone_mode=False)
@@ -168,9 +168,9 @@ def main() -> None:
 
 def _report(error: ExportWorkerError) -> int:
     """Prints an error, and returns its exit status."""
-    problems = error.problems if isinstance(error, InvalidRequestError) else ()
-    _print_json(error.code, str(error), problems)
-    click.echo(clean(f"error: {error}"), err=True)
+    _print_json(error.code, str(error), error.problems if isinstance(error, InvalidRequestError) else ())
+    for line in error.problems if isinstance(error, InvalidRequestError | ConfigError) else (error,):
+        click.echo(clean(f"error: {line}"), err=True)
     return next((status for kind, status in EXIT_STATUS.items() if isinstance(error, kind)), 1)
 
 

@@ -157,3 +157,10 @@ class Pattern:
         if not matches(self.regex, text):
             raise PydanticCustomError("pattern", "{rule}", {"rule": self.rule})
         return text
+
+
+WEB_ADDRESS = Pattern(
+    r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
+    "must be http://HOST or https://HOST, optionally with a port and a path, and nothing else",
+)
+"""The address of a service. It has no password and no query string, which could hold a secret."""

@@ -6,14 +6,17 @@ Some defaults are inferred, because no document states them. A connection can ch
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from export_worker.contract.wording import Pattern
 from export_worker.credentials import Redactor, reveal
 from export_worker.platforms.http.auth import StaticAuth, check_header_value
 from export_worker.platforms.http.client import Auth, Credential
 from export_worker.platforms.settings import ConnectionSettings
 
-SqlName = Annotated[str, StringConstraints(pattern=r"^[^`\x00-\x1f\x7f]{1,256}$")]
+SqlName = Annotated[
+    str, Pattern(r"^[^`\x00-\x1f\x7f]{1,256}$", "must have 1 to 256 characters, without ` and control characters")
+]
 """Name of a table or column. The driver puts it between backticks. A backtick cannot be escaped, so none is allowed."""
 
 
@@ -44,15 +47,17 @@ class SensorsdataSettings(ConnectionSettings):
 
     project: Annotated[str, Field(min_length=1)] = "default"
     account_id: str | None = None
-    api_prefix: Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = "/api"
+    api_prefix: Annotated[str, Pattern(r"^(/[A-Za-z0-9._~-]+)*$", "must be empty or a path, such as /api")] = "/api"
     execute_base_times: Literal["json", "query"] = "json"
     status_base_times: Literal["query", "json"] = "query"
     sql_format: Literal["json", "text"] = "json"
-    sql_comment: Annotated[str, StringConstraints(pattern=r"^(/\*[^*]*\*/)?$")] = "/*MAX_QUERY_EXECUTION_TIME=1800*/"
+    sql_comment: Annotated[str, Pattern(r"^(/\*[^*]*\*/)?$", "must be empty or a comment, such as /*X=1*/")] = (
+        "/*MAX_QUERY_EXECUTION_TIME=1800*/"
+    )
     sql_silence_s: Annotated[float, Field(gt=0)] = 1860.0
     table: SqlName = "users"
     key_column: SqlName = "id"
-    group_column: Annotated[SqlName, StringConstraints(pattern=r"\{name\}")] = "user_group_{name}"
+    group_column: Annotated[SqlName, Pattern(r"\{name\}", "must contain {name}")] = "user_group_{name}"
     columns: Annotated[tuple[SqlName, ...], Field(min_length=1)] = ("id", "first_id", "second_id")
     page_rows: Annotated[int, Field(ge=0)] = 10_000
     check_user_count: bool = True
