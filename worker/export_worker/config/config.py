@@ -37,11 +37,11 @@ from export_worker.config.transfer import TransferSettings
 from export_worker.config.triggers import AnyTrigger
 from export_worker.config.worker import RetrySettings, WorkerSettings
 from export_worker.contract.wording import Pattern, did_you_mean
-from export_worker.decoding import decode_text
 from export_worker.errors import ConfigError
 from export_worker.platforms.settings import ConnectionSettings
 from export_worker.redis.sentinel import is_sentinel_url
 from export_worker.s3.object_keys import validate_key_template
+from export_worker.texts.decoding import decode_text
 
 DEFAULT_FILE = "export-worker.toml"
 FILE_VARIABLE = "EXPORT_CONFIG"
