@@ -167,7 +167,8 @@ def main() -> None:
 
 def _report(error: ExportWorkerError) -> int:
     """Prints an error, and returns its exit status."""
-    _print_json(error.code, str(error), error.problems if isinstance(error, InvalidRequestError) else ())
+    problems = error.problems if isinstance(error, InvalidRequestError | IdempotencyConflictError) else ()
+    _print_json(error.code, str(error), problems)
     for line in error.problems if isinstance(error, InvalidRequestError | ConfigError) else (error,):
         click.echo(clean(f"error: {line}"), err=True)
     return next((status for kind, status in EXIT_STATUS.items() if isinstance(error, kind)), 1)
