@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-quick test-redis lock audit chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size bench-memory format clean
+.PHONY: help install demo first-minutes check test test-quick test-redis lock audit chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size bench-memory format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ $(VENV)/.demo: pyproject.toml requirements.lock
 
 demo: $(VENV)/.demo ## Run every kind of export on this machine, with real workers (ARGS=--serve keeps it running)
 	@$(BIN)/export-worker demo $(ARGS)
+
+first-minutes: install ## Play a new user's first minutes on a machine without packages, and save the screens (ARGS=--help)
+	@PYTHONPATH=tests $(BIN)/python -m first_minutes $(ARGS)
 
 check: install ## Run the linter, the format check and the type checker
 	$(BIN)/ruff check .
