@@ -2,7 +2,7 @@
 
 Exit status: 0 success · 1 the export failed or was cancelled, has not ended in time, or had succeeded or failed before
 `cancel` · 2 the command line, the request or the configuration is wrong, or a platform refuses the call · 3 there is no
-such export · 4 a service cannot be reached, or its answer is unusable.
+such export · 4 a service cannot be reached, or its answer is unusable · 130 Ctrl-C ended the command.
 
 The commands of the producer side need only the base install. The commands of the worker side are imported when they
 are called. If a package is missing, the command names it and states how to install it.
@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from redis.exceptions import RedisError
 
 from export_producers.client import ExportQueue
-from export_producers.commands import actions
+from export_producers.commands import actions, interrupts
 from export_producers.commands import exports as producer
 from export_producers.gateway import openapi
 from export_worker.config import Config, load_config
@@ -154,8 +154,9 @@ def main() -> None:
     except click.ClickException as error:
         sys.exit(_report_usage(error))
     except click.Abort as error:
-        click.echo("Aborted!", err=True)
-        sys.exit(130 if isinstance(error.__cause__, KeyboardInterrupt) else 1)
+        interrupted = isinstance(error.__cause__, KeyboardInterrupt)
+        click.echo(interrupts.INTERRUPTED if interrupted else "Aborted!", err=True)
+        sys.exit(interrupts.INTERRUPTED_STATUS if interrupted else 1)
     except ExportWorkerError as error:
         sys.exit(_report(error))
     except (OSError, RedisError) as error:

@@ -1,11 +1,11 @@
 """The commands cancel, retry and explain."""
 
-import asyncio
 import sys
 
 import click
 
 from export_producers.client import ExportQueue
+from export_producers.commands import interrupts
 from export_producers.commands.exports import OpenQueue, as_json, failed_exports
 from export_producers.commands.options import TEXT
 from export_producers.records import Start
@@ -25,7 +25,7 @@ def cancel(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
         async with open_queue() as queue:
             return await queue.cancel(export_id)
 
-    phase = asyncio.run(run())
+    phase = interrupts.run(run())
     if as_json:
         click.echo(dumps({"export_id": export_id, "phase": phase, "cancelling": not phase.terminal}))
     else:
@@ -71,7 +71,7 @@ def retry(
                 return [await queue.retry(export_id, start)]
             return await _retry_failed(queue, start, code, dry_run=dry_run)
 
-    restarted = asyncio.run(run())
+    restarted = interrupts.run(run())
     if as_json:
         documents = [status.model_dump(mode="json") for status in restarted]
         click.echo(dumps(documents if failed else documents[0]))
@@ -107,6 +107,6 @@ def explain(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
         async with open_queue() as queue:
             return await queue.explain(export_id)
 
-    explanation = asyncio.run(run())
+    explanation = interrupts.run(run())
     document = dumps({"export_id": export_id, "explanation": explanation})
     click.echo(document if as_json else clean(explanation))

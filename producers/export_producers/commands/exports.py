@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from export_producers.client import LIST_MAX, ExportQueue
-from export_producers.commands import rendering
+from export_producers.commands import interrupts, rendering
 from export_producers.commands.options import SECONDS, TEXT
 from export_worker.contract.parsing import REQUEST_MAX_BYTES, parse_request
 from export_worker.contract.printable import clean, dumps
@@ -46,8 +46,10 @@ def enqueue(
     if timeout_s is not None and not wait:
         raise click.UsageError("--timeout requires --wait")
     request = read_request(file, idempotency_key)
+    accepted: Accepted | None = None
 
     async def run() -> Status | None:
+        nonlocal accepted
         async with open_queue() as queue:
             if not await queue.known_connections():
                 raise InvalidRequestError([_no_connection(request)])
@@ -60,7 +62,9 @@ def enqueue(
             async with aclosing(queue.watch(accepted.export_id)) as statuses:
                 return await follow(statuses, timeout_s=timeout_s, show=not as_json)
 
-    status = asyncio.run(run())
+    status = interrupts.run(
+        run(), lambda: interrupts.continues(accepted.export_id) if accepted else interrupts.MAY_BE_ACCEPTED
+    )
     if status is None:
         return
     if as_json:
@@ -174,7 +178,7 @@ def status(open_queue: OpenQueue, *, export_id: str, timeline: bool, as_json: bo
         async with open_queue() as queue:
             return await queue.status(export_id), await queue.timeline(export_id) if timeline else []
 
-    found, entries = asyncio.run(run())
+    found, entries = interrupts.run(run())
     if as_json:
         document = found.model_dump(mode="json")
         click.echo(dumps(document | {"timeline": entries} if timeline else document))
@@ -220,7 +224,7 @@ def list_(open_queue: OpenQueue, *, phase: str | None, code: str | None, limit: 
                 return await queue.list_exports(Phase(phase) if phase else None, limit)
             return [status async for status in failed_exports(queue, code)][:limit]
 
-    found = asyncio.run(run())
+    found = interrupts.run(run())
     if as_json:
         click.echo(dumps([item.model_dump(mode="json") for item in found]))
     elif found:
@@ -245,6 +249,6 @@ def watch(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
                 click.echo(rendering.document(last))
             return last
 
-    last = asyncio.run(run())
+    last = interrupts.run(run(), lambda: interrupts.continues(export_id))
     if last is None or last.phase is not Phase.SUCCEEDED:
         sys.exit(1)

@@ -19,7 +19,9 @@ UNAVAILABLE = ErrorReport(code="platform_unavailable", message="503 " * 50, step
 KINDS = [export["kind"] for _, export in EXPORTS]
 
 
-def status(number: int, phase: Phase, round_name: str = FLAKY, *, error: ErrorReport | None = None) -> Status:
+def status(
+    number: int, phase: Phase, round_name: str = FLAKY, *, error: ErrorReport | None = None, due_s: float = 0.4
+) -> Status:
     begun = BEGUN + timedelta(seconds=2 if round_name == GOOD else 7)
     return Status(
         export_id=f"{number:032x}",
@@ -29,7 +31,7 @@ def status(number: int, phase: Phase, round_name: str = FLAKY, *, error: ErrorRe
         kind=KINDS[number % len(KINDS)],
         created_at=begun,
         updated_at=begun,
-        due_at=NOW + timedelta(seconds=0.4) if error else None,
+        due_at=NOW + timedelta(seconds=due_s) if error else None,
         finished_at=begun + timedelta(seconds=4) if phase.terminal else None,
         counters=Counters(polls=3),
         progress=Progress(bytes_done=2048, files_total=1),
@@ -95,7 +97,7 @@ def test_failed_exports_are_named_in_the_line_of_their_round() -> None:
     assert "12 of 13 exports succeeded, 1 did not" in first
 
 
-@pytest.mark.parametrize(("round_name", "text"), [(GOOD, "the next round"), (FLAKY, "the events of the exports")])
+@pytest.mark.parametrize(("round_name", "text"), [(GOOD, "the next round"), (FLAKY, "the last events and processes")])
 def test_wait_after_all_exports_have_ended_is_named(round_name: str, text: str) -> None:
     assert text in waits([status(1, Phase.SUCCEEDED, round_name)], NOW)
 
@@ -103,3 +105,8 @@ def test_wait_after_all_exports_have_ended_is_named(round_name: str, text: str) 
 def test_picture_in_the_readme_is_what_a_terminal_shows() -> None:
     picture, *_ = blocks("README.md", "console")
     assert picture.startswith("\n".join(["$ make demo", *drawn(MIXED), "…\n"]))
+
+
+def test_retry_that_is_overdue_has_no_time() -> None:
+    statuses = [status(1, Phase.RUNNING, error=UNAVAILABLE, due_s=-3.0)]
+    assert waits(statuses, NOW) == "Waiting for 1 retry"

@@ -1,12 +1,12 @@
 """`export-worker events`: delivers completion events again, and lists the events that workers have given up."""
 
-import asyncio
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 
+from export_producers.commands import interrupts
 from export_producers.commands.options import TEXT
 from export_worker.commands import options
 from export_worker.config import Config, load_config
@@ -74,7 +74,7 @@ def replay(*, moment: datetime, sink: str | None, dry_run: bool, as_json: bool) 
         async with open_replay(config, sinks) as opened:
             return await opened.since(moment, datetime.now(UTC), dry_run=dry_run)
 
-    found = asyncio.run(run())
+    found = interrupts.run(run())
     if as_json:
         click.echo(dumps([_document(item) for item in found]))
         return
@@ -92,7 +92,7 @@ def undelivered(*, sink: str | None, as_json: bool) -> None:
     """List the events that workers have given up, with the reason. `events replay` delivers such events again."""
     config = load_config()
     sinks = _chosen_sinks(config, sink)
-    found = asyncio.run(_undelivered(config, sinks))
+    found = interrupts.run(_undelivered(config, sinks))
     if as_json:
         click.echo(dumps(found))
         return

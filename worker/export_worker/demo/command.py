@@ -18,7 +18,8 @@ from export_producers.commands import rendering
 from export_worker.contract.printable import dumps
 from export_worker.demo import serving
 from export_worker.demo.display import display
-from export_worker.demo.exports import Outcome, run_exports
+from export_worker.demo.exports import Outcome, ShowStatuses, run_exports
+from export_worker.demo.processes import STOP_TIMEOUT_S
 from export_worker.demo.report import document, print_report
 from export_worker.demo.requests import EXPORTS
 from export_worker.demo.services import Services, start_gateway, start_services, start_workers
@@ -58,9 +59,13 @@ def demo(count: int, *, serve: bool, as_json: bool) -> None:
 async def _demo(console: Console, directory: Path, count: int, *, serve: bool, as_json: bool) -> bool:
     begun_s, stop = time.monotonic(), _stop_on_signals()
     async with AsyncExitStack() as stack:
-        played = await _unless(stop, _play(stack, console, directory, count, serve=serve))
+        with display(console) as show:
+            played = await _unless(stop, _play(stack, show, directory, count, serve=serve))
+            if played is None:
+                console.print("Stopping everything. The demo was interrupted before all exports ended.")
+            if played is None or not serve:
+                await stack.aclose()
         if played is None:
-            console.print("Stopping everything. The demo was interrupted before all exports ended.")
             return False
         services, outcome = played
         if as_json:
@@ -75,9 +80,15 @@ async def _demo(console: Console, directory: Path, count: int, *, serve: bool, a
 
 
 def _stop_on_signals() -> asyncio.Event:
-    stop = asyncio.Event()
+    """Returns an event that is set by Ctrl-C, by SIGTERM, and when the terminal is closed (not under `nohup`).
+
+    The children do not receive these signals: they are in other process groups.
+    """
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, stop.set)
     return stop
 
 
@@ -88,20 +99,19 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None
     if running.done():
         stopping.cancel()
         return await running
-    await cancel_and_wait(running)
+    await cancel_and_wait(running, retry_s=STOP_TIMEOUT_S)
     return None
 
 
 async def _play(
-    stack: AsyncExitStack, console: Console, directory: Path, count: int, *, serve: bool
+    stack: AsyncExitStack, show: ShowStatuses, directory: Path, count: int, *, serve: bool
 ) -> tuple[Services, Outcome]:
     """Starts everything and runs all exports. The services run until the end of the stack."""
-    with display(console) as show:
-        services = await stack.enter_async_context(start_services(directory, on_usual_ports=serve))
-        await stack.enter_async_context(start_workers(services))
-        outcome = await run_exports(services.redis_url, services.platform_url, count, show, TIMEOUT_S + count)
-        if serve:
-            await stack.enter_async_context(start_gateway(services))
+    services = await stack.enter_async_context(start_services(directory, on_usual_ports=serve))
+    await stack.enter_async_context(start_workers(services))
+    outcome = await run_exports(services.redis_url, services.platform_url, count, show, TIMEOUT_S + count)
+    if serve:
+        await stack.enter_async_context(start_gateway(services))
     return services, outcome
 
 

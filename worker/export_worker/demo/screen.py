@@ -97,7 +97,7 @@ def waits(statuses: Sequence[Status], now: datetime) -> str:
     """Returns in one line what the open exports wait for."""
     opened = [status for status in statuses if not status.phase.terminal]
     if not opened:
-        return "Waiting for the events of the exports" if _last_round_ended(statuses) else "Starting the next round"
+        return "Waiting for the last events and processes" if _last_round_ended(statuses) else "Starting the next round"
     retried = [status for status in opened if status.error is not None]
     counts = {phase: sum(it.phase is phase and it.error is None for it in opened) for phase in _ORDER}
     parts = (
@@ -115,8 +115,9 @@ def _last_round_ended(statuses: Sequence[Status]) -> bool:
 
 
 def _next_retry(retried: Sequence[Status], now: datetime) -> str:
-    due = [status.due_at for status in retried if status.due_at is not None]
-    return f" (next in {_seconds(min(due), now):.1f} s)" if due else ""
+    """Returns when the next retry is due. If it is due already, its calls are paused, and nothing is added."""
+    next_s = min(((it.due_at - now).total_seconds() for it in retried if it.due_at is not None), default=0.0)
+    return f" (next in {next_s:.1f} s)" if next_s > 0 else ""
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -137,12 +137,19 @@ def _create_bucket(s3_url: str) -> None:
 async def start_workers(services: Services) -> AsyncIterator[None]:
     """Starts a control worker and a transfer worker."""
     async with AsyncExitStack() as stack:
+        workers = []
         for role in ("control", "transfer"):
             command = [*EXPORT_WORKER, "run", "--role", role]
             name = f"worker-{role}"
             started = child(command, name=name, directory=services.directory, env=services.environment)
-            await stack.enter_async_context(started)
-        yield
+            workers.append(await stack.enter_async_context(started))
+        try:
+            yield
+        finally:
+            # Both stop at the same time. The stack then waits for their ends.
+            for worker in workers:
+                if worker.returncode is None:
+                    worker.terminate()
 
 
 @asynccontextmanager
