@@ -3,11 +3,12 @@
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from json import dumps
 from typing import Literal
 
 from export_producers.identities import MessageIdentity
+from export_worker.contract.facets import facets_of
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX, JOB_TTL_MS, job_payload
 from export_worker.contract.redis_keys import Keys
@@ -104,10 +105,15 @@ class Page:
 
     Args:
         cursor: The cursor for the next page; None if this is the last page.
+        total: How many exports match on all pages together; None if counting them would take too long.
+        searched_until: The search stopped at exports that were accepted at this time, with fewer matches than the page
+            has room for. The next page continues there.
     """
 
     statuses: list[Status]
     cursor: str | None
+    total: int | None = None
+    searched_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,11 @@ class Position:
 
     created_ms: int
     export_id: str
+
+    @property
+    def created_at(self) -> datetime:
+        """The time of creation."""
+        return datetime.fromtimestamp(self.created_ms / 1000, UTC)
 
     @property
     def cursor(self) -> str:
@@ -173,16 +184,19 @@ class Restart:
 
     def arguments(self, keys: Keys) -> dict[str, object]:
         """The argument of `retry.lua`."""
-        export_id, now_ms = self.before.export_id, epoch_ms(self.now)
+        before, now_ms = self.before, epoch_ms(self.now)
+        export_id = before.export_id
         return {
             "export_id": export_id,
             "now_ms": now_ms,
+            "prefix": keys.prefix,
             "wake": keys.wake("control"),
+            "error": facets_of(before.phase, before.connection, before.kind, before.error).get("error"),
             "step": str(self.step),
             "status": self.after.model_dump_json(),
             "phase": self.after.phase,
             "start": self.start,
-            "created_ms": epoch_ms(self.before.created_at),
+            "created_ms": epoch_ms(before.created_at),
             "job_id": keys.job_id(export_id, self.step),
             "payload": job_payload(export_id, self.step, now_ms),
             "payload_ttl_ms": JOB_TTL_MS,
