@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import Any, Literal, Self
 from uuid import uuid4
 
-from export_producers.client import LIST_MAX, AnyRequest, EnqueueError
+from export_producers.choices import LIST_MAX
+from export_producers.client import AnyRequest, EnqueueError
 from export_producers.explain import Facts, explanation
 from export_producers.filters import EVERY_EXPORT, ExportFilter
 from export_producers.records import Page, Position, Start, decode_cursor, first_status, retried, wrong_connection

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from export_worker.contract.request import PLATFORM_OF_KIND
+from export_worker.contract.kind_names import PLATFORM_OF_KIND
 from support import worker_site
 from support.worker_site import Site
 

@@ -7,24 +7,13 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from export_producers.client import LIST_MAX
+from export_producers.choices import LIST_MAX, RESOURCES
 from export_producers.gateway.schemas import PROBLEM_TYPE, Cancelling, ExportPage, Health, Problem, RetryOrder
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Accepted, Phase, Status
 
 Json = dict[str, Any]
 
-RESOURCES = (
-    "projects",
-    "tags",
-    "segments",
-    "funnels",
-    "events",
-    "retentions",
-    "frequencies",
-    "clusters",
-    "user-groups",
-)
 KEY_MAX_CHARS = 255
 """Limit of an idempotency key, as the contract sets it."""
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from export_worker.config import Config
 from export_worker.contract.event import Event
+from export_worker.contract.kind_names import PLATFORM_OF_KIND
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.parsing import PROBLEMS_MAX, REQUEST_MAX_BYTES, parse_request
 from export_worker.contract.request import (
-    PLATFORM_OF_KIND,
     ExportRequest,
     GrowingioAnalysis,
     GrowingioSegmentProfileUsers,

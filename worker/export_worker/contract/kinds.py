@@ -9,10 +9,9 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import ClassVar
 
+from export_worker.contract.kind_names import GROUP
 from export_worker.contract.model import Model
 from export_worker.errors import ConfigError
-
-GROUP = "export_worker.kinds"
 
 
 class OtherKind(Model):

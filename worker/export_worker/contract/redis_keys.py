@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Literal
 
 from export_worker.contract.facets import Facet
-from export_worker.contract.status import Phase
+from export_worker.contract.phase import Phase
 
 Role = Literal["control", "transfer"]
 """`control` steps call the platform: submit, poll, cancel. `transfer` steps move files into S3."""

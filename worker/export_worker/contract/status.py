@@ -1,31 +1,27 @@
 """The status document and the manifest."""
 
-from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field
 
 from export_worker.contract.model import Model, Timestamp
+from export_worker.contract.phase import TERMINAL_PHASES, Phase
 from export_worker.errors import ErrorCode
 
-
-class Phase(StrEnum):
-    """The phase of an export."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    TRANSFERRING = "transferring"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def terminal(self) -> bool:
-        """Whether the export has ended. Only a retry leaves a terminal phase."""
-        return self in TERMINAL_PHASES
-
-
-TERMINAL_PHASES = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED})
+__all__ = [
+    "TERMINAL_PHASES",
+    "Accepted",
+    "Count",
+    "Counters",
+    "ErrorReport",
+    "Manifest",
+    "ManifestEntry",
+    "ManifestObject",
+    "Phase",
+    "Progress",
+    "Status",
+    "StoredObject",
+]
 
 Count = Annotated[int, Field(ge=0)]
 
