@@ -245,13 +245,13 @@ def retried(status: Status, start: Start | None, now: datetime) -> tuple[Start, 
     if not status.phase.terminal:
         message = f"{status.export_id} is {status.phase}; only an ended export can be retried"
         raise InvalidRequestError([FieldProblem("export_id", message)])
-    start = start or _failed_step(status)
+    start = start or start_of_retry(status)
     phase = Phase.QUEUED if start == "submit" or status.operation_id is None else Phase.RUNNING
     change = {"phase": phase, "updated_at": now, "due_at": now, "finished_at": None, "error": None}
     return start, status.model_copy(update=change)
 
 
-def _failed_step(status: Status) -> Start:
+def start_of_retry(status: Status) -> Start:
     """Returns the default step of a retry: the step that failed, or submit if no step failed."""
     steps: dict[str, Start] = {"poll": "poll", "transfer": "transfer"}
     return "submit" if status.error is None else steps.get(status.error.step, "submit")

@@ -11,7 +11,6 @@ import click
 from rich.live import Live
 from rich.text import Text
 
-from export_producers.choices import LIST_MAX
 from export_producers.client import ExportQueue
 from export_producers.commands import rendering
 from export_worker.contract.parsing import REQUEST_MAX_BYTES, parse_request
@@ -165,40 +164,6 @@ def status(open_queue: OpenQueue, *, export_id: str, timeline: bool, as_json: bo
     rendering.console().print(rendering.details(found))
     for entry in entries:
         click.echo(clean(f"{entry['at']}  {entry['phase']:<12}  {entry['note']}"))
-
-
-async def failed_exports(queue: ExportQueue, code: str | None) -> AsyncIterator[Status]:
-    """Yields the failed exports, newest first: all of them, or those with one error code."""
-    cursor: str | None = None
-    while True:
-        page = await queue.page(Phase.FAILED, LIST_MAX, cursor)
-        for status in page.statuses:
-            if code is None or (status.error is not None and status.error.code == code):
-                yield status
-        cursor = page.cursor
-        if cursor is None:
-            return
-
-
-@click.pass_obj
-def list_(open_queue: OpenQueue, *, phase: str | None, code: str | None, limit: int, as_json: bool) -> None:
-    """See `declarations.list_`."""
-    if code is not None and phase not in {None, Phase.FAILED}:
-        raise click.UsageError("--error requires --phase failed")
-
-    async def run() -> list[Status]:
-        async with open_queue() as queue:
-            if code is None:
-                return await queue.list_exports(Phase(phase) if phase else None, limit)
-            return [status async for status in failed_exports(queue, code)][:limit]
-
-    found = asyncio.run(run())
-    if as_json:
-        click.echo(dumps([item.model_dump(mode="json") for item in found]))
-    elif found:
-        rendering.console().print(rendering.table(found))
-    else:
-        click.echo("no exports" + (f" in phase {phase}" if phase else "") + (f" with error {code}" if code else ""))
 
 
 @click.pass_obj
