@@ -142,6 +142,8 @@ class InMemoryExportQueue:
                 raise IdempotencyConflictError(first.status.export_id)
             return Accepted(export_id=first.status.export_id, phase=first.status.phase, deduplicated=True)
         status = first_status(checked, uuid4().hex, self._tick())
+        document = checked.model_dump(mode="json", exclude_none=True)
+        status = status.model_copy(update={"request": document})
         record = _Record(checked, status, self._then.popleft() if self._then else self._otherwise, trace)
         self._records[status.export_id] = record
         _note(record, "accepted")

@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import click
@@ -63,7 +63,8 @@ def retry_failed(open_queue: OpenQueue, order: BulkRetry, *, dry_run: bool, yes:
     _report_left_out(left_out)
     if chosen and not yes and sys.stdin is not None and sys.stdin.isatty():
         # Asked outside of the event loop, in which Ctrl-C would wait for the end of the line.
-        click.echo(clean(_summary(chosen, order)), err=True)
+        for line in _summary(chosen, order):
+            click.echo(clean(line), err=True)
         click.confirm(f"Retry {_count(len(chosen))}?", abort=True, err=True)
     run = _Run(order, _Output("retrying", as_json=as_json), len(chosen))
     try:
@@ -126,7 +127,7 @@ class _Output:
         if self._documents is not None:
             click.echo(dumps(self._documents))
         elif not self._count:
-            click.echo(clean(f"no failed export matches{described(order.where)}"))
+            click.echo(clean(f"no failed export matches{described(replace(order.where, phase=None))}"))
 
 
 @dataclass(slots=True)
@@ -165,13 +166,13 @@ class _Run:
             click.echo(f"stopped after {self.done} of {self.total}; {left} not retried", err=True)
 
 
-def _summary(chosen: Sequence[Chosen], order: BulkRetry) -> str:
-    """Returns which exports are about to be retried, by connection and error code, and how long it takes."""
+def _summary(chosen: Sequence[Chosen], order: BulkRetry) -> list[str]:
+    """Returns, in lines, which exports are about to be retried, by connection and error code, and how long it takes."""
     groups = Counter((export.connection, export.code) for export in chosen)
     lines = [f"{number:>7} {code} on {connection}" for (connection, code), number in groups.most_common()]
     if order.per_second is not None:
         lines.append(f"At {order.per_second:g} per second, this takes {len(chosen) / order.per_second:.0f} s.")
-    return "\n".join(lines)
+    return lines
 
 
 def _report_left_out(left_out: Counter[str]) -> None:

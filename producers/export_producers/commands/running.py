@@ -23,7 +23,9 @@ class RunsFunction(click.Command):
         try:
             function = getattr(import_module(module), name)
         except ModuleNotFoundError as error:
-            raise missing_package(self.name or name, error.name or "a package") from None
+            from export_worker.contract.extras import missing_package  # noqa: PLC0415 - reads the installation
+
+            raise click.UsageError(missing_package(self.name or name, error.name or "a package")) from None
         return function(**arguments)
 
 
@@ -47,8 +49,3 @@ def runs(
         return command
 
     return declare
-
-
-def missing_package(name: str, package: str) -> click.UsageError:
-    """Returns the error of a command that needs a package that is not installed."""
-    return click.UsageError(f"{name} needs {package}; install it with: pip install 'export-worker[all]'")

@@ -135,12 +135,15 @@ def simulate() -> None:
     metavar="N",
     help="Number of exports in the first round; at least one of each kind.",
 )
-@click.option("--serve", is_flag=True, help="Keep everything running until Ctrl-C, and print the addresses.")
+@click.option("--serve", is_flag=True, help="Keep everything running until Ctrl-C, and print commands to try.")
 @click.option("--json", "as_json", is_flag=True, help="Print only JSON on stdout.")
 def demo() -> None:
     """Run every kind of export with an embedded Redis, an embedded S3 server and simulated platforms.
 
     There are two rounds. In the second round, the platforms fail some calls, and the workers retry.
+
+    With --serve, the services listen on the ports of the documents' examples (6379, 9000, 8099, and 8080 for the HTTP
+    API), if they are free.
     """
 
 

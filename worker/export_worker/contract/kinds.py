@@ -5,16 +5,34 @@ An entry point of the group `export_worker.kinds` has the name of the kind and r
 package keeps them in separate modules.
 """
 
+import json
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict
 
 from export_worker.contract.kind_names import GROUP
 from export_worker.contract.model import Model
 from export_worker.errors import ConfigError
 
 
-class OtherKind(Model):
+def _require_kind(schema: dict[str, Any]) -> None:
+    """Lists `kind` as required in the JSON Schema: requests must name it, and only code in Python may omit it."""
+    schema["required"] = list(dict.fromkeys(["kind", *schema.get("required", ())]))
+    schema["properties"]["kind"].pop("default", None)
+
+
+class Kind(Model):
+    """Base of every kind: its fields, and `kind` as a `Literal` that is its own default."""
+
+    model_config = ConfigDict(json_schema_extra=_require_kind)
+
+    kind: str
+    """The kind of the export. It decides which other fields the export has. Required."""
+
+
+class OtherKind(Kind):
     """Base of every kind that another package adds.
 
     A subclass sets `platform`, narrows `kind` to a `Literal` with the same default, and adds its fields.
@@ -22,7 +40,6 @@ class OtherKind(Model):
 
     platform: ClassVar[str]
     """The platform, as connections name it."""
-    kind: str
 
 
 @cache
@@ -45,4 +62,7 @@ def _model(point: EntryPoint) -> type[OtherKind]:
         raise ConfigError(f"the kind {point.name} ({point.value}) must be a subclass of OtherKind")
     if model.model_fields["kind"].default != point.name or not isinstance(getattr(model, "platform", None), str):
         raise ConfigError(f"the kind {point.name} ({point.value}) must have kind = {point.name!r} and a platform")
+    if '"writeOnly": true' in json.dumps(model.model_json_schema()):
+        message = "must have no secret field: a request is stored and shown; credentials belong to the connection"
+        raise ConfigError(f"the kind {point.name} ({point.value}) {message}")
     return model
