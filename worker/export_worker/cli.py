@@ -15,18 +15,13 @@ from itertools import takewhile
 from typing import Any
 
 import click
-from pydantic import BaseModel
 from redis.exceptions import RedisError
 
 from export_producers.client import ExportQueue
 from export_producers.commands import actions
 from export_producers.commands import exports as producer
-from export_producers.gateway import openapi
-from export_worker.config import Config, load_config
-from export_worker.contract.event import Event
+from export_worker.config import load_config
 from export_worker.contract.printable import clean, dumps
-from export_worker.contract.request import ExportRequest
-from export_worker.contract.status import Status
 from export_worker.errors import (
     AuthFailedError,
     ConfigError,
@@ -42,6 +37,7 @@ from export_worker.errors import (
     PlatformUnavailableError,
     ServiceUnreachableError,
 )
+from export_worker.schemas.documents import DOCUMENTS
 from export_worker.wiring.queue import build_queue
 
 EXIT_STATUS: dict[type[ExportWorkerError], int] = {
@@ -120,19 +116,10 @@ def open_queue() -> ExportQueue:
 
 
 @cli.command()
-@click.argument("document", type=click.Choice(["request", "status", "event", "config", "openapi"]))
+@click.argument("document", type=click.Choice(list(DOCUMENTS)))
 def schema(document: str) -> None:
-    """Print the JSON Schema of a document, or the OpenAPI document."""
-    if document == "openapi":
-        click.echo(dumps(openapi.document()))
-        return
-    written: dict[str, type[BaseModel]] = {"request": ExportRequest, "config": Config}
-    read: dict[str, type[BaseModel]] = {"status": Status, "event": Event}
-    if document in written:
-        found: dict[str, Any] = written[document].model_json_schema(mode="validation")
-    else:
-        found = read[document].model_json_schema(mode="serialization")
-    click.echo(dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **found}))
+    """Print the JSON Schema of a document, the OpenAPI document, or the reference of all settings and fields."""
+    click.echo(DOCUMENTS[document]())
 
 
 for command in (
