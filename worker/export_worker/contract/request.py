@@ -14,6 +14,7 @@ from export_worker.contract.charsets import LABEL
 from export_worker.contract.kinds import Kind, OtherKind, other_kinds
 from export_worker.contract.model import Model, field_rule
 from export_worker.contract.output import Output
+from export_worker.contract.wording import Pattern
 from export_worker.errors import ConfigError
 
 METADATA_MAX_BYTES = 4096
@@ -44,27 +45,50 @@ def _small_metadata(metadata: dict[str, str]) -> dict[str, str]:
     return metadata
 
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Name = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=512),
+    Pattern(r"^[^\x00-\x1f\x7f]+$", "must not contain control characters, such as line ends"),
+]
 """A name that a platform uses, without control characters."""
-HashId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{8}$")]
+HashId = Annotated[str, Pattern(r"^[A-Za-z0-9]{8}$", "must be 8 letters or digits, such as WlGk4Daj")]
 """GrowingIO: 8 letters or digits (GraphQL reference)."""
-Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_$#.:-]{1,256}$")]
+Key = Annotated[
+    str,
+    Pattern(
+        r"^[A-Za-z0-9_$#.:-]{1,256}$", "must have 1 to 256 characters: letters, digits and _$#.:-, such as tag_gender"
+    ),
+]
 """A platform's key of a tag, segment or property. It is used in paths, so it has no slash."""
-PathKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
+PathKey = Annotated[
+    str,
+    Pattern(r"^[A-Za-z0-9_-]{1,128}$", "must have 1 to 128 characters: letters, digits, _ and -, such as WlGk4Daj"),
+]
 """A project's id, which is one segment of a URL's path."""
 PATH_TEXT_PATTERN = r"^[^\x00-\x20\x7f-\xa0/\\?#%.][^\x00-\x20\x7f-\xa0/\\?#%]{0,127}$"
 """Text that stays one segment of a URL's path once it is percent-encoded, even if proxies decode it several times. It
 has no slash or backslash, no character that ends a path or begins an escape, and no dot at the beginning (`..`)."""
-PathText = Annotated[str, StringConstraints(pattern=PATH_TEXT_PATTERN)]
+PathText = Annotated[
+    str,
+    Pattern(
+        PATH_TEXT_PATTERN,
+        "must have 1 to 128 characters, without spaces, control characters and / \\ ? # %, and no dot at the beginning",
+    ),
+]
 """A key, in any language, that is percent-encoded in a URL's path."""
-PlatformCharset = Annotated[str, StringConstraints(pattern=f"^{LABEL}$")]
+PlatformCharset = Annotated[str, Pattern(f"^{LABEL}$", "must be the name of a charset, such as UTF-8 or GB18030")]
 """Sent to the platform unchanged: no document lists the allowed values."""
-SinkName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-"""The name of a sink in the configuration."""
+SectionName = Annotated[
+    str, Pattern(r"^[A-Za-z0-9_-]{1,64}$", "must have 1 to 64 characters: letters, digits, _ and -")
+]
+"""The name of a connection or a sink in the configuration."""
 Seconds = Annotated[float, Field(ge=0.001, le=30 * 86400, allow_inf_nan=False)]
 BaseTime = Annotated[
     str,
-    StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$"),
+    Pattern(
+        r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$",
+        "must be a date and time such as 2026-11-22 00:00:00",
+    ),
     AfterValidator(_real_time),
 ]
 """Sensors Data: the time of one partition of a user group (user-group document)."""
@@ -272,7 +296,7 @@ class ExportRequest(Model):
     # The kinds of other packages are loaded with the first request, not when this module is imported.
     model_config = ConfigDict(defer_build=True)
 
-    connection: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    connection: SectionName
     """The name of a connection in the configuration of the workers: 1 to 64 letters, digits, `_` or `-`. Required."""
     export: ExportKind
     """What is exported. Its `kind` decides its other fields. Required."""
@@ -288,7 +312,7 @@ class ExportRequest(Model):
     0.001 to 2,592,000 (30 days). Default: `poll.deadline_s` of the connection."""
     metadata: Annotated[dict[str, str], AfterValidator(_small_metadata)] = {}
     """Texts that every status and event of the export repeats. At most 4,096 bytes as JSON. Default: none."""
-    notify: Annotated[list[SinkName], Field(min_length=1, max_length=20)] | None = None
+    notify: Annotated[list[SectionName], Field(min_length=1, max_length=20)] | None = None
     """The names of the sinks that get the completion event, 1 to 20. Default: all sinks."""
 
     @model_validator(mode="after")
