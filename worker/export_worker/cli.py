@@ -117,7 +117,7 @@ def open_queue() -> ExportQueue:
 @cli.command()
 @click.argument("document", type=click.Choice(list(DOCUMENTS)))
 def schema(document: str) -> None:
-    """Print the JSON Schema of a document, the OpenAPI document, or the reference of all settings and fields."""
+    """Print the JSON Schema of a document, the OpenAPI or AsyncAPI document, or the reference of all settings."""
     click.echo(DOCUMENTS[document]())
 
 

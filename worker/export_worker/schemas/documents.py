@@ -9,6 +9,7 @@ from export_worker.contract.event import Event
 from export_worker.contract.printable import dumps
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Status
+from export_worker.schemas.asyncapi import asyncapi_document
 from export_worker.schemas.reference import reference_page
 from export_worker.schemas.settings import DIALECT, Json, settings_schema
 
@@ -29,5 +30,6 @@ DOCUMENTS: dict[str, Callable[[], str]] = {
     "event": lambda: dumps(_read(Event)),
     "config": lambda: dumps(settings_schema(), indent=2),
     "openapi": lambda: dumps(openapi.document()),
+    "asyncapi": lambda: dumps(asyncapi_document()),
     "reference": lambda: reference_page().removesuffix("\n"),
 }
