@@ -23,6 +23,7 @@ from export_producers.records import (
     Restart,
     Start,
     decode_cursor,
+    differing_fields,
     retried,
     wrong_connection,
 )
@@ -208,11 +209,18 @@ class ExportQueue:
     async def _answer(self, offer: Offer, answer: Mapping[str, Any]) -> Accepted | EnqueueError:
         verdict = answer["verdict"]
         if verdict == "conflict":
-            return IdempotencyConflictError(answer["export_id"])
+            return await self._conflict(offer, answer["export_id"])
         if verdict == "wrong_connection":
             return wrong_connection(offer.request, answer.get("platform"), await self.known_connections())
         phase = Phase(answer["phase"])
         return Accepted(export_id=answer["export_id"], phase=phase, deduplicated=verdict == "duplicate")
+
+    async def _conflict(self, offer: Offer, export_id: str) -> IdempotencyConflictError:
+        """Returns the error for a key or message of another request, with the fields in which the requests differ."""
+        async with translate_redis_errors(self._url):
+            (first,) = await self._redis.hmget(self._keys.export(export_id), "request")
+        fields = differing_fields(offer.request, first)
+        return IdempotencyConflictError(export_id, fields, of_message=offer.request.idempotency_key is None)
 
     async def status(self, export_id: str) -> Status:
         """Returns the status of one export.

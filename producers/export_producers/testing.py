@@ -136,7 +136,7 @@ class InMemoryExportQueue:
         first = self._with_key(checked.idempotency_key)
         if first is not None:
             if first.request.fingerprint() != checked.fingerprint():
-                raise IdempotencyConflictError(first.status.export_id)
+                raise IdempotencyConflictError(first.status.export_id, first.request.differences(checked))
             return Accepted(export_id=first.status.export_id, phase=first.status.phase, deduplicated=True)
         status = first_status(checked, uuid4().hex, self._tick())
         record = _Record(checked, status, self._then.popleft() if self._then else self._otherwise, trace)

@@ -134,7 +134,7 @@ for command in (
 
 
 def main() -> None:
-    """Runs the command line. An error that a user can cause is printed as one line, without a traceback."""
+    """Runs the command line. Each problem that a user can cause is printed as one line, without a traceback."""
     try:
         # Commands return None. An early exit, such as that of --help, returns its status.
         ended = cli(standalone_mode=False)
@@ -154,9 +154,10 @@ def main() -> None:
 
 def _report(error: ExportWorkerError) -> int:
     """Prints an error, and returns its exit status."""
-    problems = error.problems if isinstance(error, InvalidRequestError) else ()
+    problems = error.problems if isinstance(error, InvalidRequestError | IdempotencyConflictError) else ()
     _print_json(error.code, str(error), problems)
-    click.echo(clean(f"error: {error}"), err=True)
+    for line in error.problems if isinstance(error, InvalidRequestError | ConfigError) else (error,):
+        click.echo(clean(f"error: {line}"), err=True)
     return next((status for kind, status in EXIT_STATUS.items() if isinstance(error, kind)), 1)
 
 

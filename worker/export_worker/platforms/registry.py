@@ -3,6 +3,7 @@
 from importlib.metadata import entry_points
 
 from export_worker.contract.extras import how_to_install
+from export_worker.contract.wording import did_you_mean
 from export_worker.credentials import Redactor
 from export_worker.errors import ConfigError
 from export_worker.platforms.base import Driver
@@ -47,8 +48,10 @@ def build_driver(name: str, settings: ConnectionSettings, redactor: Redactor) ->
     """
     points = [point for point in entry_points(group=GROUP) if point.name == settings.platform]
     if not points:
-        known = ", ".join(installed_platforms()) or "none"
-        raise ConfigError(f"connections.{name}.platform: {settings.platform!r} is not installed; installed are {known}")
+        installed = installed_platforms()
+        meant = did_you_mean(settings.platform, installed)
+        known = f"installed are {', '.join(installed) or 'none'}"
+        raise ConfigError(f"connections.{name}.platform: {settings.platform!r} is not installed{meant}; {known}")
     try:
         driver_class = points[0].load()
     except ImportError as error:
