@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo first-minutes check test test-quick test-redis lock audit chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size bench-memory format clean
+.PHONY: help install demo first-minutes check test test-quick test-redis reference lock audit chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size bench-memory format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ test-quick: install ## Run the tests that start no worker: an answer within two 
 test-redis: install ## Run the tests of Redis, on the one of the PATH (ARGS=--redis=SERVER chooses another, or `embedded`)
 	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal tests/unit/redis tests/integration/redis \
 	  tests/e2e/test_redis_conditions.py tests/e2e/test_doctor.py tests/e2e/test_sentinel.py $(ARGS)
+
+reference: install ## Write the reference page and the schema of the settings, after a change of a setting or a field
+	$(BIN)/export-worker schema reference > worker/REFERENCE.md
+	$(BIN)/export-worker schema config > worker/export-worker.schema.json
 
 lock: install ## Resolve the newest compatible dependencies and write both lock files
 	@.ci/lock

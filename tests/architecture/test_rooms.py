@@ -18,7 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("transfer", "config"),
     ("worker",),
     ("wiring",),
-    ("doctor",),
+    ("doctor", "schemas"),
     ("commands", "demo"),
     ("cli",),
     ("__main__",),

@@ -12,6 +12,7 @@ from export_producers.commands.running import runs
 
 HERE = "export_worker.commands"
 SHELLS = ("bash", "zsh", "fish")
+DOCUMENTS = ("request", "status", "event", "config", "openapi", "asyncapi", "reference")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 log_level = click.option(
@@ -148,9 +149,9 @@ def demo() -> None:
 
 
 @runs(f"{HERE}.schema:schema")
-@click.argument("document", type=click.Choice(["request", "status", "event", "config", "openapi"]))
+@click.argument("document", type=click.Choice(DOCUMENTS))
 def schema() -> None:
-    """Print the JSON Schema of a document, or the OpenAPI document."""
+    """Print the JSON Schema of a document, the OpenAPI or AsyncAPI document, or the reference of all settings."""
 
 
 @runs(f"{HERE}.completion:completion")

@@ -95,7 +95,7 @@ class Config(Documented, BaseSettings):
     )
 
     redis_url: Annotated[str, AfterValidator(_checked_url), Field(repr=False)] = "redis://127.0.0.1:6379/0"
-    """The address of Redis: redis://, rediss://, unix:// or sentinel://. It may contain a password, so `repr` omits it.
+    """The address of Redis: redis://, rediss://, unix:// or sentinel://. It may contain a password, which is masked.
 
     Default `redis://127.0.0.1:6379/0`: this machine."""
     namespace: Namespace = "exports"
