@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo first-minutes check test test-quick test-redis reference lock audit chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size bench-memory format clean
+.PHONY: help install demo first-minutes check test test-quick test-redis reference lock audit policies chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size bench-memory format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ lock: install ## Resolve the newest compatible dependencies and write both lock 
 
 audit: install ## Check the pinned dependencies for known vulnerabilities, if the advisory source is reachable
 	@.ci/audit
+
+policies: install ## Check the manifests, the Helm chart and the Dockerfile with the policies of checkov
+	@.ci/policies
 
 chaos: install ## Kill, freeze and cut off workers of all platforms, and check every promise (ARGS='--kills 1000 --seed 7')
 	@PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)

@@ -184,7 +184,7 @@ class Keys:
         return f"{self.namespace}:wake:{role}"
 
     def slots(self, connection: str) -> str:
-        """Sorted set of the exports of one connection that are on its platform now."""
+        """Sorted set of the exports of one connection that are on its platform now, by the time (ms) since when."""
         return f"{self.namespace}:slots:{connection}"
 
     def parked(self, connection: str) -> str:
