@@ -42,7 +42,7 @@ _SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|U
 _PYDANTIC_SUBJECT = re.compile(r"^[A-Z][a-z]+ should")
 """The start of pydantic's messages, such as `Input should`. Our messages start with the name of the setting."""
 _NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
-_NAMESPACE_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
+_NAMESPACE_PATTERN = r"^([A-Za-z0-9_.-]+|[A-Za-z0-9_.-]*\{[A-Za-z0-9_.-]+\}[A-Za-z0-9_.-]*)$"
 SectionName = Annotated[str, StringConstraints(pattern=_NAME_PATTERN)]
 
 
@@ -88,8 +88,10 @@ class Config(BaseSettings):
     """The address of Redis: redis://, rediss://, unix:// or sentinel://. It may contain a password, so `repr` omits it.
 
     Default: this machine, port 6379, database 0."""
-    namespace: Annotated[str, StringConstraints(pattern=_NAMESPACE_PATTERN)] = "exports"
-    """The first part of every Redis key. Default `exports`, 1 to 64 characters: letters, digits, `_`, `.` and `-`."""
+    namespace: Annotated[str, StringConstraints(pattern=_NAMESPACE_PATTERN, max_length=64)] = "exports"
+    """The first part of every Redis key. Default `exports`, 1 to 64 characters: letters, digits, `_`, `.` and `-`.
+
+    For a Redis cluster, a part of it must be in braces, for example `{exports}`: then all keys are in one slot."""
     s3: S3Settings = S3Settings()
     """`[s3]`: the bucket, and how objects are stored in it."""
     connections: dict[SectionName, ConnectionSettings] = {}
@@ -234,7 +236,7 @@ def _pattern_message(pattern: str, message: str) -> str:
     if pattern == _NAME_PATTERN:
         return "the name must have 1 to 64 characters: letters, digits, _ and -"
     if pattern == _NAMESPACE_PATTERN:
-        return "must have 1 to 64 characters: letters, digits, _, . and -"
+        return "must have letters, digits, _, . and - only; for a Redis cluster, one part in braces, e.g. {exports}"
     return _PYDANTIC_SUBJECT.sub("must", message)
 
 
