@@ -14,12 +14,15 @@ help: ## List the targets
 install: $(VENV)/.installed ## Install all commands and the development tools into .venv
 
 $(VENV)/.installed: pyproject.toml requirements.lock
-	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("export-worker needs Python 3.11 or newer")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[all,dev]'
+	@PYTHON=$(PYTHON) .ci/install all,dev
+	@touch $(VENV)/.demo $@
+
+# The demo needs a quarter of the packages. A later `make install` adds the others.
+$(VENV)/.demo: pyproject.toml requirements.lock
+	@PYTHON=$(PYTHON) .ci/install demo
 	@touch $@
 
-demo: install ## Run every kind of export on this machine, with real workers (ARGS=--serve keeps it running)
+demo: $(VENV)/.demo ## Run every kind of export on this machine, with real workers (ARGS=--serve keeps it running)
 	@$(BIN)/export-worker demo $(ARGS)
 
 check: install ## Run the linter, the format check and the type checker

@@ -14,6 +14,7 @@ from export_worker.contract.redis_keys import Keys
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Phase, Progress, Status, StoredObject
 from export_worker.contract.trace import TraceContext
+from export_worker.contract.wording import did_you_mean, unknown_name
 from export_worker.errors import FieldProblem, InvalidRequestError
 
 MESSAGE_TTL_MS = 90 * 86_400_000
@@ -47,8 +48,7 @@ class Offer:
         unknown = [name for name in self.request.notify or () if name not in sinks]
         if not sinks or not unknown:
             return self
-        message = f"unknown sink {unknown[0]!r}; known: {', '.join(sinks)}"
-        return InvalidRequestError([FieldProblem("notify", message)])
+        return InvalidRequestError([FieldProblem("notify", unknown_name("sink", unknown[0], sinks))])
 
     def keys(self, keys: Keys) -> list[str]:
         """The keys of `enqueue.lua`."""
@@ -247,7 +247,7 @@ def wrong_connection(request: ExportRequest, platform: str | None, known: Mappin
     """Returns the error for an unknown connection, or for one whose platform does not offer the kind."""
     names = ", ".join(f"{name} ({offered})" for name, offered in sorted(known.items())) or "none is configured"
     if platform is None:
-        message = f"unknown connection {request.connection!r}; known: {names}"
+        message = f"unknown connection {request.connection!r}{did_you_mean(request.connection, known)}; known: {names}"
     else:
         needed = f"but {request.kind} needs {request.platform}"
         message = f"{request.connection!r} is of platform {platform}, {needed}; known: {names}"

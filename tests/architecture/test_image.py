@@ -28,7 +28,7 @@ def test_dockerignore_admits_exactly_what_the_image_copies() -> None:
 def test_image_copies_every_file_that_the_build_reads() -> None:
     packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     named = {PROJECT["project"]["readme"], *PROJECT["project"]["license-files"]}
-    assert set(copied()) == {"pyproject.toml", "worker/requirements.lock", *packages, *named}
+    assert set(copied()) == {"pyproject.toml", "worker/requirements.lock", "worker/build.lock", *packages, *named}
 
 
 def test_image_runs_the_command_as_unprivileged_user() -> None:
@@ -71,6 +71,24 @@ def test_image_installs_the_versions_that_tests_use() -> None:
     wanted = [Requirement(line) for line in metadata.requires("export-worker") or []]
     needed = [each for each in wanted if each.marker is None or each.marker.evaluate({"extra": "all"})]
     assert {canonicalize_name(each.name) for each in needed} <= image.keys()
+
+
+def test_image_takes_nothing_from_an_index_without_a_hash() -> None:
+    commands = [command for words in instructions("RUN") for command in " ".join(words).split(" && ")]
+    installing = [command for command in commands if re.search(r"\bpip\b", command)]
+    assert len(installing) == 4
+    # Without isolation, pip takes the build requirements from the environment, and not from the index.
+    assert [command for command in installing if not re.search(r"--require-hashes|--no-index", command)] == []
+    assert all("--no-build-isolation" in command for command in installing if " wheel " in command)
+
+
+def test_build_requirements_have_hashes() -> None:
+    text = read("worker/build.lock")
+    needed = [Requirement(line) for line in PROJECT["build-system"]["requires"]]
+    assert {(each.name, str(each.specifier)) for each in needed} <= {
+        (name, f"=={version}") for name, version in locked("worker/build.lock").items()
+    }
+    assert all("--hash=sha256:" in entry for entry in re.split(r"\n(?=\w)", text))
 
 
 def test_build_requirements_are_pinned() -> None:

@@ -10,7 +10,7 @@ import pytest
 from support.source_modules import Module, modules, our_imports, parsed, within
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "egress", "step_context", "simulator"),
+    ("errors", "egress", "step_context", "simulator", "decoding"),
     ("contract", "credentials"),
     ("lifecycle", "telemetry"),
     ("redis", "s3"),

@@ -5,21 +5,32 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from export_worker.contract.request import PLATFORM_OF_KIND
+from export_worker.demo.screen import STARTING
+from export_worker.demo.services import USUAL_PORTS
 from support import worker_site
+from support.deployment import blocks
+from support.terminal import Terminal
 from support.worker_site import Site
 
 COMMAND = [sys.executable, "-m", "export_worker", "demo"]
+IN_A_SMALL_TERMINAL = (80, 24)
 
 
 @pytest.mark.timeout(120)
 def test_demo_completes_every_kind_in_both_rounds_and_exits_0() -> None:
-    done = subprocess.run([*COMMAND, "--json"], capture_output=True, text=True, timeout=110, check=False)
+    with Terminal(*IN_A_SMALL_TERMINAL) as terminal:
+        done = subprocess.run(
+            [*COMMAND, "--json"], stdout=subprocess.PIPE, stderr=terminal.stream, text=True, timeout=110, check=False
+        )
 
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, terminal.text
     document = json.loads(done.stdout)
     exports = document["exports"]
     assert [status["phase"] for status in exports] == ["succeeded"] * 26
@@ -31,31 +42,75 @@ def test_demo_completes_every_kind_in_both_rounds_and_exits_0() -> None:
     assert any(counters["retries"] for counters in flaky)
     assert {event["subject"] for event in document["events"]} == {status["export_id"] for status in exports}
     assert len({event["id"] for event in document["events"]}) == 26
+    for text in (STARTING, "Round 1 of 2", "Round 2 of 2", "Waiting for "):
+        assert text in terminal.text
 
 
-@pytest.mark.timeout(120)
-def test_demo_with_serve_accepts_further_exports_until_interrupted(site: Site) -> None:
-    log = site.outputs / "demo-serve.txt"
+@contextmanager
+def serving(log: Path) -> Iterator[list[str]]:
+    """Runs `demo --serve` until the context ends, and yields the lines that it has printed."""
     with log.open("w", encoding="utf-8") as stream:
         demo = subprocess.Popen([*COMMAND, "--serve"], stdout=stream, stderr=stream)
     try:
         worker_site.wait_until(lambda: "Press Ctrl-C to stop" in log.read_text(encoding="utf-8"), 90, "the demo is up")
-        line = next(line for line in log.read_text(encoding="utf-8").splitlines() if "export EXPORT_CONFIG" in line)
-        environment = dict(pair.split("=", 1) for pair in line.split()[1:])
-        request = {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "tag_payment_times"}}
-        ran = subprocess.run(
-            [sys.executable, "-m", "export_worker", "enqueue", "-", "--wait", "--json"],
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env=dict(os.environ) | environment,
-            check=False,
-        )
-        assert json.loads(ran.stdout)["phase"] == "succeeded"
+        yield log.read_text(encoding="utf-8").splitlines()
     finally:
         demo.send_signal(signal.SIGINT)
         assert demo.wait(40) == 0
+
+
+def pasted(script: str, directory: Path) -> str:
+    """Returns what a shell prints into which a script is pasted. The directory has nothing of this repository."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("EXPORT_", "AWS_"))}
+    done = subprocess.run(
+        ["bash", "-eu"],
+        input=script,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment,
+        cwd=directory,
+        check=False,
+    )
+    assert done.returncode == 0, done
+    return done.stdout
+
+
+@pytest.mark.timeout(120)
+def test_commands_that_demo_with_serve_prints_can_be_pasted(site: Site, tmp_path: Path) -> None:
+    log = site.outputs / "demo-serve.txt"
+    with serving(log) as lines:
+        start = next(number for number, line in enumerate(lines) if line.startswith("# "))
+        printed = pasted("\n".join(lines[start:-1]), tmp_path)
+        (example,) = blocks("README.md", "python")
+        redis_url = next(line.split()[1] for line in lines if line.startswith("Redis "))
+        # Another program may use the port of the example here. Then the page says which address to use.
+        example = example.replace(f"redis://127.0.0.1:{USUAL_PORTS['redis']}/0", redis_url)
+        (tmp_path / "example.py").write_text(example, encoding="utf-8")
+        from_readme = pasted(f"{sys.executable} example.py", tmp_path)
+
+    command, python, http, listed = "file(s)", "succeeded ['s3://", '"phase":"queued"', "succeeded"
+    assert all(text in printed for text in (command, python, listed)), printed
+    assert http in printed.replace(" ", ""), printed
+    assert from_readme.startswith("succeeded ['s3://demo-exports/")
     text = log.read_text(encoding="utf-8")
     assert "26 of 26 exports succeeded, 26 events received" in text
     assert "Traceback" not in text
+
+
+@pytest.mark.timeout(60)
+def test_demo_that_is_interrupted_while_it_starts_stops_everything(tmp_path: Path) -> None:
+    environment = dict(os.environ) | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        COMMAND, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, bufsize=1
+    ) as demo:
+        assert demo.stdout is not None
+        first = demo.stdout.readline()
+        demo.send_signal(signal.SIGINT)
+        rest = demo.stdout.read()
+        assert demo.wait(40) == 1
+
+    assert first.rstrip() == STARTING
+    assert rest.startswith("Stopping everything. The demo was interrupted")
+    assert rest.count("\n") == 1, rest
+    assert list(tmp_path.iterdir()) == [], "the directory of the demo is left"

@@ -11,6 +11,7 @@ from export_worker.errors import ErrorCode
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from support import secret_canaries, worker_site
+from support.simulated_faults import add_fault
 from support.worker_site import Site
 
 SEGMENT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
@@ -55,7 +56,7 @@ CASES: list[tuple[Fault, ErrorCode, str]] = [
 async def test_permanent_fault_fails_export_with_its_code_and_leaves_nothing(
     site: Site, world: World, fault: Fault, code: ErrorCode, step: str
 ) -> None:
-    world.faults.add(fault)
+    add_fault(world, fault)
     async with worker_site.worker(site):
         status = await worker_site.export(site, REQUEST)
         events = await site.events(status.export_id)

@@ -13,6 +13,7 @@ from export_worker.errors import ErrorCode
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from support import secret_canaries, worker_site
+from support.simulated_faults import add_fault
 from support.worker_site import Site
 
 AWKWARD_TITLE = "a&b#c+d %41?e=f;下载用户列表"
@@ -184,7 +185,7 @@ async def test_failure_has_code_and_event_and_leaves_no_objects(
     site: Site, world: World, fault: Fault, code: ErrorCode, step: str, file_format: str
 ) -> None:
     site.settings = {"retry": {"first_s": 0.02, "max_s": 0.1, "max_attempts": 3}}
-    world.faults.add(fault)
+    add_fault(world, fault)
     async with worker_site.worker(site):
         request = {"connection": "gio", "export": {**SEGMENT, "file_format": file_format}}
         status = await worker_site.export(site, json.dumps(request))

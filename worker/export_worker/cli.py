@@ -24,6 +24,7 @@ from export_producers.commands import exports as producer
 from export_producers.gateway import openapi
 from export_worker.config import Config, load_config
 from export_worker.contract.event import Event
+from export_worker.contract.extras import missing_package
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Status
@@ -93,12 +94,10 @@ class Commands(click.Group):
 
 
 def _missing(name: str, package: str) -> click.Command:
-    message = f"needs {package}; install it with: pip install 'export-worker[all]'"
-
-    @click.command(name, short_help=f"({message})", context_settings={"ignore_unknown_options": True})
+    @click.command(name, short_help=f"(needs {package})", context_settings={"ignore_unknown_options": True})
     @click.argument("arguments", nargs=-1)
     def missing(**_: Any) -> None:
-        raise click.UsageError(f"{name} {message}")
+        raise click.UsageError(missing_package(name, package))
 
     return missing
 

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import SecretStr
 
+from export_worker.decoding import decode_text
 from export_worker.errors import ConfigError
 
 MASK = "***"
@@ -82,13 +83,17 @@ def reveal(secret: SecretStr, setting: str) -> str:
     if reference.startswith("file:"):
         path = Path(reference.removeprefix("file:"))
         try:
-            value = path.read_text(encoding="utf-8").strip()
+            value = decode_text(path.read_bytes()).strip()
         except (OSError, ValueError) as error:
-            raise ConfigError(f"{setting}: cannot read {path} ({type(error).__name__})") from None
+            raise ConfigError(f"{setting}: cannot read {path} ({_reason(error)})") from None
         if not value:
             raise ConfigError(f"{setting}: {path} is empty")
         return value
     return reference
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
 
 
 @dataclass(frozen=True, slots=True)

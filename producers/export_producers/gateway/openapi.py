@@ -8,7 +8,15 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from export_producers.client import LIST_MAX
-from export_producers.gateway.schemas import PROBLEM_TYPE, Cancelling, ExportPage, Health, Problem, RetryOrder
+from export_producers.gateway.schemas import (
+    PROBLEM_TYPE,
+    Cancelling,
+    ExportPage,
+    Health,
+    Problem,
+    RetryOrder,
+    StatusEvent,
+)
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Accepted, Phase, Status
 
@@ -42,9 +50,32 @@ PROBLEMS = {
     502: "The platform refuses the call, or its response is not usable.",
     503: "Redis or the platform is unreachable.",
 }
+TAGS = {
+    "exports": "Request exports and follow them.",
+    "catalog": "Find out what can be exported.",
+    "service": "Watch the gateway itself. These calls need no key.",
+}
+KEY = "A key of the setting `gateway.api_keys`. A gateway without keys listens only on a loopback address."
+DESCRIPTIONS = {
+    "enqueue": "The request is validated first: an unknown field or a wrong value is refused with its name. With an "
+    "idempotency key, the call can be repeated safely.",
+    "list": "The newest exports are first. To read on, send the cursor of a page, or follow its `Link`.",
+    "status": "To follow an export, read its event stream, or ask again after the seconds of `Retry-After`.",
+    "cancel": "An export can be cancelled in any phase. An export that has ended is not changed.",
+    "retry": "Without a step, the export restarts from the step that failed. Its next end sends another event.",
+    "events": "Server-sent events. The first has the current status, the next ones each changed status, and the stream "
+    "ends after the terminal status.",
+    "catalog": "Each item is as the platform returns it. The gateway needs the extra `worker` for this call.",
+    "openapi": "The document describes the gateway that serves it, with the kinds of all installed packages.",
+    "alive": "For liveness probes. The answer does not depend on Redis.",
+    "ready": "For readiness probes. The gateway writes to Redis, and is not ready while it stops.",
+    "metrics": "Counters and durations of requests, and whether Redis accepts writes.",
+}
+"""What each operation does, beyond its summary."""
 _ID = {
     "name": "export_id",
     "in": "path",
+    "description": "The id of the export, as the answer to the request returns it.",
     "required": True,
     "schema": {"type": "string", "pattern": "^[0-9A-Za-z-]{1,64}$"},
 }
@@ -64,6 +95,7 @@ def document() -> Json:
             (Status, "serialization"),
             (ExportPage, "serialization"),
             (Cancelling, "serialization"),
+            (StatusEvent, "serialization"),
             (Problem, "serialization"),
             (Health, "serialization"),
         ],
@@ -75,14 +107,16 @@ def document() -> Json:
             "title": "export-worker",
             "version": version("export-worker"),
             "description": "Exports data from customer-data platforms to S3, and reports the status of each export.",
+            "contact": {"name": "The operators of this gateway"},
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": "/", "description": "The gateway that serves this document."}],
         "security": [{"key": []}, {}],
+        "tags": [{"name": name, "description": about} for name, about in TAGS.items()],
         "paths": _paths(),
         "components": {
             "schemas": schemas["$defs"],
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": KEY}},
         },
     }
 
@@ -168,8 +202,9 @@ def _events() -> Json:
         "description": "The id of the last event that was received. If it is the current status, it is not sent again.",
         "schema": {"type": "string", "maxLength": 100, "pattern": "^[!-~]+$"},
     }
+    stream = {"text/event-stream": {"schema": {"type": "array", "items": _ref("StatusEvent")}}}
     answers = {
-        200: _answer("Server-sent events `status`, each with a status document as data.", {"text/event-stream": {}}),
+        200: _answer("Server-sent events `status`, each with a status document as data.", stream),
         204: {"description": "The export has ended and the client has its last event. Do not reconnect."},
     }
     return _operation("events", "Follow an export until it ends.", answers, (404,), [_ID, last])
@@ -177,8 +212,8 @@ def _events() -> Json:
 
 def _catalog() -> Json:
     parameters = [
-        {"name": "connection", "in": "path", "required": True, "schema": {"type": "string"}},
-        {"name": "resource", "in": "path", "required": True, "schema": {"type": "string", "enum": list(RESOURCES)}},
+        _segment("connection", {"type": "string"}, "The name of a connection in the configuration."),
+        _segment("resource", {"type": "string", "enum": list(RESOURCES)}, "What to list."),
         _query("project", {"type": "string", "minLength": 1}, "The project, if the resource belongs to one."),
     ]
     items = {"application/json": {"schema": {"type": "array", "items": {"type": "object"}}}}
@@ -188,8 +223,8 @@ def _catalog() -> Json:
 
 def _open(name: str, about: str, content: Json, *problems: int) -> Json:
     """Returns an operation that is open to every client: it needs no key and has no rate limit."""
-    answers = {"200": _answer(about, content)} | _problems((*problems, 500))
-    return {"operationId": name, "summary": about, "security": [], "responses": answers}
+    answers = {"200": _answer(about, content)} | _problems((*problems, 400, 500))
+    return _named(name, "service", about) | {"security": [], "responses": answers}
 
 
 def _operation(
@@ -197,7 +232,12 @@ def _operation(
 ) -> Json:
     responses = {str(status): answer for status, answer in answers.items()}
     responses |= _problems((*problems, 400, 401, 429, 500, 503))
-    return {"operationId": name, "summary": about, "parameters": parameters, "responses": responses}
+    tag = "catalog" if name == "catalog" else "exports"
+    return _named(name, tag, about) | {"parameters": parameters, "responses": responses}
+
+
+def _named(name: str, tag: str, about: str) -> Json:
+    return {"operationId": name, "tags": [tag], "summary": about, "description": DESCRIPTIONS[name]}
 
 
 def _problems(statuses: tuple[int, ...]) -> Json:
@@ -207,6 +247,10 @@ def _problems(statuses: tuple[int, ...]) -> Json:
 
 def _answer(about: str, content: Json) -> Json:
     return {"description": about, "content": content}
+
+
+def _segment(name: str, schema: Json, about: str) -> Json:
+    return {"name": name, "in": "path", "required": True, "schema": schema, "description": about}
 
 
 def _query(name: str, schema: Json, about: str) -> Json:

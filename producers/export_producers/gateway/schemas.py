@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 from export_worker.contract.model import Model
 from export_worker.contract.status import Phase, Status
@@ -42,6 +42,30 @@ class ExportPage(_Answer):
     exports: list[Status]
     next_cursor: str | None
     """The `cursor` of the next page; null on the last page."""
+
+
+StatusText = Annotated[
+    str,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/Status"},
+        }
+    ),
+]
+"""A status document as text."""
+
+
+class StatusEvent(_Answer):
+    """One server-sent event of an event stream."""
+
+    id: Annotated[str, Field(pattern=r"^[0-9]+-[0-9a-f]{12}$")]
+    """Identifies the status. A client that reconnects sends it as `Last-Event-ID`."""
+    event: Literal["status"]
+    """The type of the event."""
+    data: StatusText
+    """The status of the export as JSON, in one line."""
 
 
 class Cancelling(_Answer):

@@ -124,7 +124,7 @@ async def test_stalled_source_fails_and_leaves_nothing(world: World, framing: st
     head = f"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\n{rest}".encode()
     async with raw_server(head + NOISE[:size], hold=True) as base_url:
         with pytest.raises(DownloadInterruptedError, match="the body stalled"):
-            await world.store(base_url, stall_s=0.3)
+            await world.store(base_url, stall_s=1)
     await world.assert_untouched()
 
 

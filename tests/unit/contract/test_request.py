@@ -163,26 +163,33 @@ def test_deadline_within_the_bounds_is_accepted(deadline_s: float | None) -> Non
 ALL_KINDS = f"must be one of {', '.join(MINIMAL)}"
 ONE_TAG = "exactly one of tag_key and tag_id"
 ONE_CLUSTER = "exactly one of cluster_id and cluster_name"
-HASH_ID = "must match ^[A-Za-z0-9]{8}$"
-PATH_TEXT = r"must match ^[^\x00-\x20\x7f-\xa0/\\?#%.][^\x00-\x20\x7f-\xa0/\\?#%]{0,127}$"
-PATH_KEY = "must match ^[A-Za-z0-9_-]{1,128}$"
+HASH_ID = "must be 8 letters or digits, such as WlGk4Daj"
+PATH_TEXT = (
+    "must have 1 to 128 characters, without spaces, control characters and / \\ ? # %, and no dot at the beginning"
+)
+PATH_KEY = "must have 1 to 128 characters: letters, digits, _ and -, such as WlGk4Daj"
+KEY = "must have 1 to 256 characters: letters, digits and _$#.:-, such as tag_gender"
+NAME = "must not contain control characters, such as line ends"
+SECTION = "must have 1 to 64 characters: letters, digits, _ and -"
+PLATFORM_CHARSET = "must be the name of a charset, such as UTF-8 or GB18030"
+BASE_TIME = "must be a date and time such as 2026-11-22 00:00:00"
 NO_TEXT: list[Any] = [42, 1.5, True, None, [], {}]
 CHARSET = "must be a charset that Python knows"
 REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     # The request itself.
     (without(body(), "connection"), "connection", "is required"),
     (without(body(), "export"), "export", "is required"),
-    (body() | {"connection": "a b"}, "connection", "must match ^[A-Za-z0-9_-]{1,64}$"),
-    (body() | {"connection": "a" * 65}, "connection", "must match"),
-    (body() | {"connection": ""}, "connection", "must match"),
-    (body() | {"connection": "gio\n"}, "connection", "must match"),
-    (body() | {"connection": 7}, "connection", "must be a valid string"),
-    (body() | {"connection": None}, "connection", "must be a valid string"),
+    (body() | {"connection": "a b"}, "connection", SECTION),
+    (body() | {"connection": "a" * 65}, "connection", SECTION),
+    (body() | {"connection": ""}, "connection", SECTION),
+    (body() | {"connection": "gio\n"}, "connection", SECTION),
+    (body() | {"connection": 7}, "connection", "must be text in quotes, not "),
+    (body() | {"connection": None}, "connection", "must be text in quotes, not "),
     (body() | {"export": None}, "export", "must be a JSON object"),
     (body() | {"export": [1]}, "export", "must be a JSON object"),
     (body(idempotency_key=""), "idempotency_key", "at least 1 character"),
     (body(idempotency_key="k" * 256), "idempotency_key", "at most 255 characters"),
-    (body(idempotency_key=42), "idempotency_key", "must be a valid string"),
+    (body(idempotency_key=42), "idempotency_key", "must be text in quotes, not "),
     # Unknown fields, at each level.
     (body(tokn="x"), "tokn", "unknown field; allowed here: connection, export, output"),
     (body() | {"kind": TAG}, "kind", "unknown field"),
@@ -205,7 +212,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     (body(output="gzip"), "output", "must be a JSON object"),
     (body(output={"compression": "zip"}), "output.compression", "must be 'none', 'gzip' or 'zstd'"),
     (body(output={"compression": None}), "output.compression", "must be 'none', 'gzip' or 'zstd'"),
-    (body(output={"count_rows": "yes"}), "output.count_rows", "must be a valid boolean"),
+    (body(output={"count_rows": "yes"}), "output.count_rows", "must be true or false, not "),
     (body(output={"format": "csv"}), "output.format", "must be 'parquet'"),
     (body(output={"schema": {"a": "int64"}}), "output.schema", 'is allowed only with format "parquet"'),
     (parquet(schema={}), "output.schema", "at least 1 item"),
@@ -220,7 +227,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     (parquet(PROFILE, {"file_format": "json"}), "output.format", "Parquet is made from CSV"),
     (parquet(CLUSTER, {"file_format": "json"}), "output.format", "Parquet is made from CSV"),
     (parquet(GROUP, {"file_format": "json"}), "output.format", "leave out export.file_format, or set it to csv"),
-    (body(output={"charset": 8}), "output.charset", "must be a valid string"),
+    (body(output={"charset": 8}), "output.charset", "must be text in quotes, not "),
     (body(output={"charset": "c" * 41}), "output.charset", "at most 40 characters"),
     (body(output={"charset": ""}), "output.charset", "at least 1 character"),
     *(
@@ -237,16 +244,19 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     ),
     # The deadline.
     *(
-        (body(deadline_s=value), "deadline_s", "must be greater than or equal to 0.001")
+        (body(deadline_s=value), "deadline_s", "must be at least 0.001, not ")
         for value in (0, -1, -0.5, 5e-324, 0.0009)
     ),
-    *((body(deadline_s=value), "deadline_s", "less than or equal to 2592000") for value in (2592001, 1e300, 10**30)),
-    *((body(deadline_s=float(value)), "deadline_s", "must be a finite number") for value in ("nan", "inf", "-inf")),
-    *((body(deadline_s=value), "deadline_s", "must be a valid number") for value in ("7200", "soon", "", True, [1])),
+    *((body(deadline_s=value), "deadline_s", "must be at most 2592000, not ") for value in (2592001, 1e300, 10**30)),
+    *(
+        (body(deadline_s=float(value)), "deadline_s", "must be a finite number, not ")
+        for value in ("nan", "inf", "-inf")
+    ),
+    *((body(deadline_s=value), "deadline_s", "must be a number, not ") for value in ("7200", "soon", "", True, [1])),
     # The metadata.
     (body(metadata=None), "metadata", "must be a JSON object"),
     (body(metadata=["order"]), "metadata", "must be a JSON object"),
-    *((body(metadata={"a": value}), "metadata.a", "must be a valid string") for value in NO_TEXT),
+    *((body(metadata={"a": value}), "metadata.a", "must be text in quotes, not ") for value in NO_TEXT),
     (body(metadata={"a": "x" * 4088}), "metadata", "has 4097 bytes as JSON; at most 4096 are allowed"),
     (body(metadata={"a": "中" * 1363}), "metadata", "has 4098 bytes as JSON"),
     (body(metadata={"k" * 4096: ""}), "metadata", "at most 4096"),
@@ -258,27 +268,27 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     (body(export={"tag_key": None, "tag_id": "qgQMXnD34"}), "export.tag_id", HASH_ID),
     (body(export={"tag_key": None, "tag_id": "qgQMXnD\n"}), "export.tag_id", HASH_ID),
     (body(export={"tag_key": None, "tag_id": "qgQ-XnD3"}), "export.tag_id", HASH_ID),
-    (body(export={"tag_key": ""}), "export.tag_key", "must match"),
-    (body(export={"tag_key": "a/b"}), "export.tag_key", "must match"),
-    (body(export={"tag_key": "k" * 257}), "export.tag_key", "must match"),
-    (body(export={"properties": "city"}), "export.properties", "must be a valid array"),
-    (body(export={"properties": [1]}), "export.properties.0", "must be a valid string"),
+    (body(export={"tag_key": ""}), "export.tag_key", KEY),
+    (body(export={"tag_key": "a/b"}), "export.tag_key", KEY),
+    (body(export={"tag_key": "k" * 257}), "export.tag_key", KEY),
+    (body(export={"properties": "city"}), "export.properties", "must be a list in square brackets, not "),
+    (body(export={"properties": [1]}), "export.properties.0", "must be text in quotes, not "),
     (body(export={"properties": ["a", ""]}), "export.properties.1", "at least 1 character"),
-    (body(export={"properties": ["a\nb"]}), "export.properties.0", "must match"),
+    (body(export={"properties": ["a\nb"]}), "export.properties.0", NAME),
     (body(export={"properties": ["a" * 513]}), "export.properties.0", "at most 512 characters"),
-    (body(export={"charset": "UTF 8"}), "export.charset", "must match"),
-    (body(export={"charset": "UTF8\n"}), "export.charset", "must match"),
-    (body(connection="gio\n"), "connection", "must match"),
-    (body(export={"charset": "c" * 41}), "export.charset", "must match"),
-    (body(export={"detail_export": 1}), "export.detail_export", "must be a valid boolean"),
-    (body(export={"detail_export": "true"}), "export.detail_export", "must be a valid boolean"),
+    (body(export={"charset": "UTF 8"}), "export.charset", PLATFORM_CHARSET),
+    (body(export={"charset": "UTF8\n"}), "export.charset", PLATFORM_CHARSET),
+    (body(connection="gio\n"), "connection", SECTION),
+    (body(export={"charset": "c" * 41}), "export.charset", PLATFORM_CHARSET),
+    (body(export={"detail_export": 1}), "export.detail_export", "must be true or false, not "),
+    (body(export={"detail_export": "true"}), "export.detail_export", "must be true or false, not "),
     (body(export={"file_name": ""}), "export.file_name", "at least 1 character"),
-    (body(export={"file_name": "a\x00"}), "export.file_name", "must match"),
+    (body(export={"file_name": "a\x00"}), "export.file_name", NAME),
     # growingio.segment_users
     (without(body(SEGMENT), "export", "project_id"), "export.project_id", "is required"),
     (without(body(SEGMENT), "export", "segment_id"), "export.segment_id", "is required"),
     (body(SEGMENT, {"project_id": "short"}), "export.project_id", HASH_ID),
-    (body(SEGMENT, {"segment_id": 12345678}), "export.segment_id", "must be a valid string"),
+    (body(SEGMENT, {"segment_id": 12345678}), "export.segment_id", "must be text in quotes, not "),
     (body(SEGMENT, {"tags": ["abcd1234", "x"]}), "export.tags.1", HASH_ID),
     # growingio.analysis
     (without(body(ANALYSIS), "export", "analysis_id"), "export.analysis_id", "is required"),
@@ -312,31 +322,35 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     ),
     # thinkingdata.cluster_users
     *(
-        (body(CLUSTER, {"project_id": bad}), "export.project_id", "must be a valid integer")
+        (body(CLUSTER, {"project_id": bad}), "export.project_id", "must be a whole number, not ")
         for bad in ("12", True, 1.5)
     ),
-    *((body(CLUSTER, {"project_id": bad}), "export.project_id", "must be greater than 0") for bad in (0, -1)),
-    (body(CLUSTER, {"project_id": 2**63}), "export.project_id", "less than or equal to 9223372036854775807"),
-    (body(CLUSTER, {"cluster_id": "12"}), "export.cluster_id", "must be a valid integer"),
+    *((body(CLUSTER, {"project_id": bad}), "export.project_id", f"must be above 0, not {bad}") for bad in (0, -1)),
+    (
+        body(CLUSTER, {"project_id": 2**63}),
+        "export.project_id",
+        "must be at most 9223372036854775807, not this large number",
+    ),
+    (body(CLUSTER, {"cluster_id": "12"}), "export.cluster_id", "must be a whole number, not "),
     (body(CLUSTER, {"cluster_name": "both"}), "export.cluster_id", ONE_CLUSTER),
     (without(body(CLUSTER), "export", "cluster_id"), "export.cluster_id", ONE_CLUSTER),
     (body(CLUSTER, {"cluster_id": None, "cluster_name": ""}), "export.cluster_name", "at least 1 character"),
     (body(CLUSTER, {"catalog": "tags"}), "export.catalog", "must be 'cluster' or 'tag'"),
-    (body(CLUSTER, {"refresh": 1}), "export.refresh", "must be a valid boolean"),
+    (body(CLUSTER, {"refresh": 1}), "export.refresh", "must be true or false, not "),
     (body(CLUSTER, {"columns": []}), "export.columns", "at least 1 item"),
     (body(CLUSTER, {"file_format": "CSV"}), "export.file_format", "must be 'csv' or 'json'"),
     # sensorsdata.user_group_users
     (without(body(GROUP), "export", "group_id"), "export.group_id", "is required"),
-    *((body(GROUP, {"group_id": bad}), "export.group_id", "must be a valid integer") for bad in ("7", True, 0.5)),
-    (body(GROUP, {"group_id": 0}), "export.group_id", "must be greater than 0"),
-    (body(GROUP, {"execute": "yes"}), "export.execute", "must be a valid boolean"),
+    *((body(GROUP, {"group_id": bad}), "export.group_id", "must be a whole number, not ") for bad in ("7", True, 0.5)),
+    (body(GROUP, {"group_id": 0}), "export.group_id", "must be above 0, not 0"),
+    (body(GROUP, {"execute": "yes"}), "export.execute", "must be true or false, not "),
     (body(GROUP, {"base_times": []}), "export.base_times", "at least 1 item"),
-    (body(GROUP, {"base_times": ["2026-11-22"]}), "export.base_times.0", "must match"),
-    (body(GROUP, {"base_times": ["2026-11-22T00:00:00"]}), "export.base_times.0", "must match"),
-    (body(GROUP, {"base_times": ["٢٠٢٦-01-01 00:00:00"]}), "export.base_times.0", "must match"),
+    (body(GROUP, {"base_times": ["2026-11-22"]}), "export.base_times.0", BASE_TIME),
+    (body(GROUP, {"base_times": ["2026-11-22T00:00:00"]}), "export.base_times.0", BASE_TIME),
+    (body(GROUP, {"base_times": ["٢٠٢٦-01-01 00:00:00"]}), "export.base_times.0", BASE_TIME),
     (body(GROUP, {"base_times": ["2026-02-30 00:00:00"]}), "export.base_times.0", "must be an existing date and time"),
     (body(GROUP, {"base_times": ["2026-02-03 00:00:00"] * 2}), "export.base_times", "must not contain a value twice"),
-    (body(GROUP, {"columns": [None]}), "export.columns.0", "must be a valid string"),
+    (body(GROUP, {"columns": [None]}), "export.columns.0", "must be text in quotes, not "),
     (body(GROUP, {"file_format": "gzip"}), "export.file_format", "must be 'csv' or 'json'"),
 ]
 

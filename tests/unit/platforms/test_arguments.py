@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from export_worker.contract.wording import shown
 from export_worker.errors import InvalidRequestError
 from export_worker.platforms.arguments import body_problem, check_arguments, describe, find_operation
 from export_worker.platforms.operations import Operation, Parameter
@@ -91,11 +92,11 @@ def test_arguments_are_in_order_of_table() -> None:
         ("projectId", "param", "'projectId' must be like NAME=VALUE"),
         ("=5", "param", "'=5' must be like NAME=VALUE"),
         ("clusterCatlog=x", "clusterCatlog", "unknown parameter; allowed: kind, projectId, clusterName, catalog"),
-        ("level=x", "level", "must be an integer"),
-        ("level=1.0", "level", "must be an integer"),
-        ("level=\u0661", "level", "must be an integer"),
-        ("level= 1", "level", "must be an integer"),
-        ("level=12345678901234567890", "level", "must be an integer"),
+        ("level=x", "level", "must be a whole number, not "),
+        ("level=1.0", "level", "must be a whole number, not "),
+        ("level=\u0661", "level", "must be a whole number, not "),
+        ("level= 1", "level", "must be a whole number, not "),
+        ("level=12345678901234567890", "level", "must be a whole number, not "),
         ("level=3", "level", "must be one of 1, 2"),
         ("level=1 & level=2", "level", "is given 2 times, but is no list"),
         ("routine=True", "routine", "must be true or false"),
@@ -206,8 +207,8 @@ def test_texts_and_body_are_merged() -> None:
         ({"qp": "text"}, "qp", "must be a JSON object"),
         ({"types": "a"}, "types", "must be a list of texts"),
         ({"types": ["c"]}, "types", "must be one of a, b"),
-        ({"catalog": None}, "catalog", "must be a text"),
-        ({"catalog": 1}, "catalog", "must be a text"),
+        ({"catalog": None}, "catalog", "must be text in quotes, not "),
+        ({"catalog": 1}, "catalog", "must be text in quotes, not "),
         ({"projectId": 102}, "projectId", "is given twice: as --param and in the body"),
         ({"level": 1}, "body.level", "does not belong in the body; give it as --param"),
         ({"clusterCatlog": "x"}, "body.clusterCatlog", "unknown field; allowed: projectId, clusterName, catalog"),
@@ -221,12 +222,20 @@ def test_wrong_field_of_body_is_refused_with_its_name(fields: dict[str, Any], fi
 
 @pytest.mark.parametrize("value", ["102", 102.0, True, None, [102]])
 def test_body_value_of_other_type_than_integer_is_refused(value: Any) -> None:
-    assert problems(OPERATION, NEEDED[1:], {"projectId": value}) == {"projectId": "must be an integer"}
+    assert problems(OPERATION, NEEDED[1:], {"projectId": value}) == {
+        "projectId": f"must be a whole number, not {shown(value)}"
+    }
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"\xff{}", b'{"qp": NaN}', b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b'{"qp": NaN}', b"[" * 100_000])
 def test_body_that_is_no_object_is_refused(body: bytes) -> None:
-    assert problems(OPERATION, NEEDED, body) == {"body": "must be a JSON object in UTF-8"}
+    assert problems(OPERATION, NEEDED, body) == {"body": "must be a JSON object"}
+
+
+def test_body_in_another_encoding_than_utf8() -> None:
+    expected = "is not text in UTF-8 (byte 1); save the file as UTF-8"
+    assert problems(OPERATION, NEEDED, b"\xff{}") == {"body": expected}
+    assert check_arguments(OPERATION, NEEDED, '{"qp": {}}'.encode("utf-16")) == CHECKED | {"qp": {}}
 
 
 TWICE = Operation(

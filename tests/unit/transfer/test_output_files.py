@@ -107,7 +107,7 @@ async def test_parquet_without_extra_fails_without_retry(monkeypatch: pytest.Mon
     for name in ("parquet", "csv_tables"):
         monkeypatch.delitem(sys.modules, f"export_worker.transfer.transforms.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(TransformError, match=r"needs pyarrow, .* pip install 'export-worker\[parquet\]'") as caught:
+    with pytest.raises(TransformError, match=r"needs pyarrow, .* pip install '\.\[parquet\]'") as caught:
         await planned(["a.csv"], format="parquet")
     assert not caught.value.retryable
     assert [file.name for file in await planned(["a.csv"])] == ["a.csv"]

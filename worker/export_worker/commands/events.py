@@ -12,6 +12,7 @@ from export_worker.commands import options
 from export_worker.config import Config, load_config
 from export_worker.contract.model import isoformat
 from export_worker.contract.printable import clean, dumps
+from export_worker.contract.wording import unknown_name
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.redis.replay import Replayed
 from export_worker.wiring.events import open_outbox, open_replay
@@ -131,6 +132,5 @@ def _chosen_sinks(config: Config, sink: str | None) -> list[str]:
     if sink is None:
         return list(config.sinks)
     if sink not in config.sinks:
-        known = ", ".join(sorted(config.sinks)) or "none is configured"
-        raise InvalidRequestError([FieldProblem("--sink", f"unknown sink {sink!r}; known: {known}")])
+        raise InvalidRequestError([FieldProblem("--sink", unknown_name("sink", sink, config.sinks))])
     return [sink]

@@ -28,6 +28,7 @@ from export_worker.config.sinks import AnySink, RedisStreamSink
 from export_worker.config.transfer import TransferSettings
 from export_worker.config.triggers import AnyTrigger
 from export_worker.config.worker import RetrySettings, WorkerSettings
+from export_worker.contract.documented import Documented
 from export_worker.errors import ConfigError
 from export_worker.platforms.settings import ConnectionSettings
 from export_worker.redis.sentinel import is_sentinel_url
@@ -73,7 +74,7 @@ def _with_room_for_a_part(transfer: TransferSettings, info: ValidationInfo) -> T
     return transfer
 
 
-class Config(BaseSettings):
+class Config(Documented, BaseSettings):
     """All settings."""
 
     model_config = SettingsConfigDict(
@@ -87,7 +88,7 @@ class Config(BaseSettings):
     redis_url: Annotated[str, AfterValidator(_checked_url), Field(repr=False)] = "redis://127.0.0.1:6379/0"
     """The address of Redis: redis://, rediss://, unix:// or sentinel://. It may contain a password, so `repr` omits it.
 
-    Default: this machine, port 6379, database 0."""
+    Default `redis://127.0.0.1:6379/0`: this machine."""
     namespace: Annotated[str, StringConstraints(pattern=_NAMESPACE_PATTERN, max_length=64)] = "exports"
     """The first part of every Redis key. Default `exports`, 1 to 64 characters: letters, digits, `_`, `.` and `-`.
 

@@ -11,13 +11,13 @@ class GatewaySettings(Section):
     """The settings of `export-worker gateway`."""
 
     host: str = "127.0.0.1"
-    """The address to listen on. Default: this machine only."""
+    """The address to listen on. Default `127.0.0.1`: this machine only."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """The TCP port. 0 picks a free port. Default 8080, at most 65535."""
     api_keys: tuple[SecretStr, ...] = ()
     """Bearer keys that clients send. Without a key, only a loopback address is allowed as `host`. Default: none."""
     requests_per_second: Annotated[float, Field(gt=0)] = 100.0
-    """The sustained request rate of one key, for each gateway process. Default 100, above 0."""
+    """Requests per second that one key may send for long, to each gateway process. Default 100, above 0."""
     burst: Annotated[int, Field(ge=1)] = 200
     """The number of requests that one key may send at once. Default 200, at least 1."""
     max_streams: Annotated[int, Field(ge=0)] = 1000

@@ -39,10 +39,13 @@ class S3Settings(StorageSettings, Section):
     key_template: str = "{kind}/dt={date}/{export_id}/{file_name}"
     """The object key of a file after the prefix. It must contain `{file_name}`.
 
-    The fields are `kind`, `connection`, `date` (of acceptance, in UTC), `export_id`, `file_name`, and `metadata.NAME`:
-    the value that the request's metadata has under NAME. Of such a value, at most 100 bytes are used, and all but
-    letters, digits and `-`, `_`, `.` is percent-encoded. If the request has no value, `NAME=` is followed by
-    `__HIVE_DEFAULT_PARTITION__`, which readers of partitions return as null; elsewhere the value is `none`."""
+    Default `{kind}/dt={date}/{export_id}/{file_name}`.
+
+    The fields are `kind`, `connection`, `date` (of acceptance, in UTC), `export_id`, `file_name`, and
+    `metadata.NAME`: the value that the request's metadata has under NAME. Of such a value, at most 100 bytes are
+    used, and all but letters, digits and `-`, `_`, `.` is percent-encoded. If the request has no value, `NAME=` is
+    followed by `__HIVE_DEFAULT_PARTITION__`, which readers of partitions return as null; elsewhere the value is
+    `none`."""
     manifest_name: Annotated[str, StringConstraints(pattern=r"^([._][A-Za-z0-9._-]{1,60}|manifest)\.json$")] = (
         MANIFEST_NAME
     )

@@ -55,6 +55,7 @@ class RedisStreamSink(SinkSettings):
     """Appends events to a Redis stream, in the field `event`."""
 
     type: Literal["redis-stream"] = "redis-stream"
+    """`redis-stream`. Default `redis-stream`."""
     stream: Annotated[str, StringConstraints(min_length=1)] = "exports:events"
     """The key of the stream. Default `exports:events`, at least 1 character."""
     max_length: Annotated[int, Field(ge=1)] = 100_000
@@ -65,6 +66,7 @@ class WebhookSink(SinkSettings):
     """Posts events to an address, signed by the rules of Standard Webhooks."""
 
     type: Literal["webhook"]
+    """`webhook`. Required."""
     url: Annotated[SecretStr, AfterValidator(_checked_url)]
     """The receiver's address, http:// or https://. It may contain a secret, so it is masked. Required."""
     secret: SecretStr
@@ -76,13 +78,14 @@ class WebhookSink(SinkSettings):
     timeout_s: Annotated[float, Field(gt=0, le=30)] = 15.0
     """Seconds that one delivery may take. Default 15, above 0, at most 30."""
     retry_max_s: Annotated[float, Field(gt=0)] = 3600.0
+    """The longest wait between deliveries of one event (seconds). Default 3,600, above 0."""
 
 
 class AwsSinkSettings(SinkSettings):
     """The common settings of the sinks on AWS. Credentials come only from boto3's own chain."""
 
     region: Text | None = None
-    """The AWS region. Default: the region of boto3's configuration."""
+    """The AWS region, 1 to 1,024 characters. Default: the region of boto3's configuration."""
     endpoint_url: Endpoint | None = None
     """The address of a service other than AWS, http:// or https://. Default: AWS."""
 
@@ -91,6 +94,7 @@ class SqsSink(AwsSinkSettings):
     """Sends events to an SQS queue, standard or FIFO."""
 
     type: Literal["sqs"]
+    """`sqs`. Required."""
     queue_url: Endpoint
     """The queue's URL, http:// or https://; that of a FIFO queue ends in `.fifo`. Required."""
 
@@ -99,6 +103,7 @@ class SnsSink(AwsSinkSettings):
     """Publishes events to an SNS topic."""
 
     type: Literal["sns"]
+    """`sns`. Required."""
     topic_arn: Annotated[str, StringConstraints(pattern=r"^arn:[^\s]+$")]
     """The topic's ARN. Required."""
 
@@ -107,25 +112,30 @@ class EventBridgeSink(AwsSinkSettings):
     """Puts events on an EventBridge bus."""
 
     type: Literal["eventbridge"]
+    """`eventbridge`. Required."""
     event_bus: Text = "default"
-    """The name or ARN of the bus. Default `default`, 1 to 1024 characters."""
+    """The name or ARN of the bus. Default `default`, 1 to 1,024 characters."""
 
 
 class BrokerSink(SinkSettings):
     """Publishes events to RabbitMQ, NATS JetStream or Kafka."""
 
     type: Literal["broker"]
+    """`broker`. Required."""
     broker: BrokerName
     """`rabbitmq`, `nats` or `kafka`. Each needs the extra of its name. Required."""
     url: SecretStr
     """`amqp://…`, `nats://…`, or for Kafka `host:port`, several with commas. It may contain a password. Required."""
     destination: Text
-    """RabbitMQ: the queue, or with `exchange` the routing key. NATS: the subject. Kafka: the topic. Required."""
+    """RabbitMQ: the queue, or with `exchange` the routing key. NATS: the subject. Kafka: the topic.
+
+    1 to 1,024 characters. Required."""
     exchange: Text | None = None
-    """RabbitMQ only: an exchange that exists. Default: none; then events are sent to the queue."""
+    """RabbitMQ only: an exchange that exists, 1 to 1,024 characters. Default: none; then events are sent to the
+    queue."""
     stream: Text | None = None
-    """The JetStream that stores the subject. Required for NATS, since events could be lost without one; not allowed
-    for other brokers."""
+    """The JetStream that stores the subject, 1 to 1,024 characters. Required for NATS, since events could be lost
+    without one; not allowed for other brokers. Default: none."""
     enable_idempotence: bool | None = None
     """Kafka only: the broker drops an event that the client sent twice. Default: true, or false.
 

@@ -21,12 +21,13 @@ class RedisStreamTrigger(TriggerSettings):
     """Reads a Redis stream in a consumer group."""
 
     type: Literal["redis-stream"]
+    """`redis-stream`. Required."""
     stream: Text
-    """The key of the stream, 1 to 1024 characters. Required."""
+    """The key of the stream, 1 to 1,024 characters. Required."""
     group: Text = "export-worker"
     """The consumer group. If it does not exist, it is created and starts at the oldest entry.
 
-    Default `export-worker`, 1 to 1024 characters."""
+    Default `export-worker`, 1 to 1,024 characters."""
     claim_after_s: Annotated[float, Field(gt=0)] = 60.0
     """Seconds after which an entry that another consumer has read, but not acknowledged, is claimed.
 
@@ -37,10 +38,11 @@ class SqsTrigger(TriggerSettings):
     """Reads an SQS queue. Credentials come only from boto3's own chain."""
 
     type: Literal["sqs"]
+    """`sqs`. Required."""
     queue_url: Endpoint
     """The queue's URL, http:// or https://. Required."""
     region: Text | None = None
-    """The AWS region. Default: the region of boto3's configuration."""
+    """The AWS region, 1 to 1,024 characters. Default: the region of boto3's configuration."""
     endpoint_url: Endpoint | None = None
     """The address of a service other than AWS, http:// or https://. Default: AWS."""
     visibility_s: Annotated[int, Field(ge=3, le=43_200)] = 30
@@ -55,16 +57,20 @@ class BrokerTrigger(TriggerSettings):
     """Reads RabbitMQ, NATS JetStream or Kafka."""
 
     type: Literal["broker"]
+    """`broker`. Required."""
     broker: BrokerName
     """`rabbitmq`, `nats` or `kafka`. Each needs the extra of its name. Required."""
     url: SecretStr
     """The broker's address, as for a broker sink. Required."""
     source: Text
-    """RabbitMQ: the queue. NATS: the subject. Kafka: the topic. 1 to 1024 characters. Required."""
+    """RabbitMQ: the queue. NATS: the subject. Kafka: the topic. 1 to 1,024 characters. Required."""
     group: Text = "export-worker"
-    """NATS: the durable consumer. Kafka: the consumer group. RabbitMQ does not use it. Default `export-worker`."""
+    """NATS: the durable consumer. Kafka: the consumer group. RabbitMQ does not use it.
+
+    Default `export-worker`, 1 to 1,024 characters."""
     stream: Text | None = None
-    """The stream of JetStream that stores the subject. Required for NATS, not allowed for other brokers."""
+    """The stream of JetStream that stores the subject, 1 to 1,024 characters. Required for NATS, not allowed for
+    other brokers. Default: none."""
 
     @model_validator(mode="after")
     def _fits_broker(self) -> Self:

@@ -61,7 +61,7 @@ class WorkerSettings(Section):
     breaker_max_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
     """The longest pause of calls that fail (seconds). Default 300, above 0, at most 3600."""
     health_host: str = "127.0.0.1"
-    """The address on which `/healthz`, `/readyz` and `/metrics` are served. Default: this machine only."""
+    """The address on which `/healthz`, `/readyz` and `/metrics` are served. Default `127.0.0.1`: this machine only."""
     health_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     """The TCP port of these pages. 0 picks a free port, which is logged. At most 65535. Default: no pages."""
     tracing: bool = False

@@ -16,14 +16,22 @@ class Event(Model):
     model_config = ConfigDict(extra="ignore", strict=False)
 
     specversion: Literal["1.0"] = "1.0"
+    """The version of CloudEvents."""
     id: str
+    """The id of the event. Every delivery of the event has the same id."""
     type: EventType
+    """How the export ended."""
     source: str
+    """The namespace of the workers, as `/export-worker/{namespace}`."""
     subject: str
+    """The id of the export."""
     time: Timestamp
+    """When the export ended."""
     datacontenttype: Literal["application/json"] = "application/json"
+    """The media type of `data`."""
     traceparent: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
     """The trace of the request (W3C Trace Context). Missing if the request had none."""
     objectsomitted: Annotated[int | None, Field(exclude_if=lambda value: value is None)] = None
     """How many objects were left out of `data`, for a sink that does not take the whole event. Missing if none were."""
     data: Status
+    """The status of the export."""

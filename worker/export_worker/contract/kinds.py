@@ -7,7 +7,9 @@ package keeps them in separate modules.
 
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict
 
 from export_worker.contract.model import Model
 from export_worker.errors import ConfigError
@@ -15,7 +17,22 @@ from export_worker.errors import ConfigError
 GROUP = "export_worker.kinds"
 
 
-class OtherKind(Model):
+def _require_kind(schema: dict[str, Any]) -> None:
+    """Lists `kind` as required in the JSON Schema: requests must name it, and only code in Python may omit it."""
+    schema["required"] = list(dict.fromkeys(["kind", *schema.get("required", ())]))
+    schema["properties"]["kind"].pop("default", None)
+
+
+class Kind(Model):
+    """Base of every kind: its fields, and `kind` as a `Literal` that is its own default."""
+
+    model_config = ConfigDict(json_schema_extra=_require_kind)
+
+    kind: str
+    """The kind of the export. It decides which other fields the export has. Required."""
+
+
+class OtherKind(Kind):
     """Base of every kind that another package adds.
 
     A subclass sets `platform`, narrows `kind` to a `Literal` with the same default, and adds its fields.
@@ -23,7 +40,6 @@ class OtherKind(Model):
 
     platform: ClassVar[str]
     """The platform, as connections name it."""
-    kind: str
 
 
 @cache

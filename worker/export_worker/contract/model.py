@@ -3,8 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer
+from pydantic import ConfigDict, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
+
+from export_worker.contract.documented import Documented
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -17,10 +19,10 @@ def field_rule(field: str, rule: str) -> PydanticCustomError:
     return PydanticCustomError(FIELD_RULE, "{field}: {rule}", {"field": field, "rule": rule})
 
 
-class Model(BaseModel):
+class Model(Documented):
     """Immutable. Refuses unknown fields, so that a misspelt option is not ignored silently."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 def isoformat(moment: datetime) -> str:
@@ -28,7 +30,11 @@ def isoformat(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-Timestamp = Annotated[datetime, PlainSerializer(isoformat, return_type=str)]
+Timestamp = Annotated[
+    datetime,
+    PlainSerializer(isoformat, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 """A time with a zone. In JSON it is RFC 3339 in UTC with milliseconds."""
 
 

@@ -34,18 +34,25 @@ class Output(Model):
     model_config = ConfigDict(serialize_by_alias=True)
 
     charset: Charset | None = None
+    """The charset that the text is converted to, 1 to 40 characters. Default: none; then the bytes stay as they are."""
     compression: Compression = "none"
+    """The compression of the whole file, or of the columns of Parquet. Default `none`."""
     # The fields below were added later, and are left out of the JSON unless the request sets them. So an older worker
     # can read the request, and the fingerprint of a request from before the fields existed stays the same.
     count_rows: Annotated[bool, Field(exclude_if=not_)] = False
+    """Whether the rows of CSV and NDJSON files are counted, including the header line of a CSV file. Default: false."""
     format: Annotated[Literal["parquet"] | None, Field(exclude_if=not_)] = None
+    """`parquet` converts CSV files to Parquet. Workers need the extra `parquet`. Default: none."""
     column_types: Annotated[
         Annotated[dict[str, ColumnType], Field(min_length=1)] | None, Field(alias="schema", exclude_if=not_)
     ] = None
+    """The types of columns of a Parquet file, by name. Default: every column is text."""
     null_values: Annotated[
         list[Annotated[str, StringConstraints(max_length=40)]] | None,
         Field(min_length=1, max_length=20, exclude_if=not_),
     ] = None
+    """With `schema`: 1 to 20 values that mean null in columns with a type, each at most 40 characters. Default:
+    none."""
 
     @model_validator(mode="after")
     def _fits_parquet(self) -> Self:

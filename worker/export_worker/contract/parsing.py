@@ -8,6 +8,8 @@ from pydantic_core import ErrorDetails
 from export_worker.contract.model import FIELD_RULE, Model
 from export_worker.contract.output import Output
 from export_worker.contract.request import ExportRequest, kind_models
+from export_worker.contract.wording import did_you_mean, plain_message
+from export_worker.decoding import decode_text
 from export_worker.errors import FieldProblem, InvalidRequestError
 
 REQUEST_MAX_BYTES = 64 * 1024
@@ -29,16 +31,25 @@ def parse_request(body: bytes | str) -> ExportRequest:
     if len(data) > REQUEST_MAX_BYTES:
         raise InvalidRequestError([FieldProblem("request", f"must have at most {REQUEST_MAX_BYTES} bytes")])
     try:
-        return ExportRequest.model_validate_json(data)
+        return ExportRequest.model_validate_json(_in_utf8(data))
     except ValidationError as error:
         raise InvalidRequestError([_problem(detail) for detail in error.errors()[:PROBLEMS_MAX]]) from None
 
 
+def _in_utf8(data: bytes) -> bytes:
+    """Returns JSON in UTF-8 without a byte order mark. PowerShell and Notepad write it in other ways."""
+    try:
+        return decode_text(data).encode(errors="surrogatepass")
+    except ValueError as error:
+        raise InvalidRequestError([FieldProblem("request", f"is not JSON: it {error}")]) from None
+
+
 def _problem(detail: ErrorDetails) -> FieldProblem:
-    location = detail["loc"]
-    if detail["type"] == "union_tag_invalid" or detail["type"] == "union_tag_not_found":
-        return FieldProblem("export.kind", f"must be one of {', '.join(kind_models())}")
-    path = [str(part) for part in location if part not in kind_models()]
+    location, kinds = detail["loc"], kind_models()
+    if detail["type"] in {"union_tag_invalid", "union_tag_not_found"}:
+        tag = detail.get("ctx", {}).get("tag", "")
+        return FieldProblem("export.kind", f"must be one of {', '.join(kinds)}{did_you_mean(tag, kinds)}")
+    path = [str(part) for part in location if part not in kinds]
     if detail["type"] == FIELD_RULE:
         path.append(detail["ctx"]["field"])
     return FieldProblem(".".join(path) or "request", _message(location, detail))
@@ -47,25 +58,24 @@ def _problem(detail: ErrorDetails) -> FieldProblem:
 def _message(location: tuple[int | str, ...], detail: ErrorDetails) -> str:
     context: dict[str, Any] = detail.get("ctx", {})
     match detail["type"]:
-        case "missing":
-            message = "is required"
         case "extra_forbidden":
-            message = f"unknown field; allowed here: {', '.join(_allowed(location))}"
-        case "literal_error":
-            message = f"must be {context['expected']}"
-        case "string_pattern_mismatch":
-            message = f"must match {context['pattern']}"
-        case "value_error":
-            message = str(context["error"])
+            allowed = _allowed(location)
+            return f"unknown field{did_you_mean(str(location[-1]), allowed)}; allowed here: {', '.join(allowed)}"
         case _ if detail["type"] == FIELD_RULE:
-            message = context["rule"]
+            return str(context["rule"])
         case "json_invalid":
-            message = f"is not JSON ({context['error']})"
-        case "model_type" | "model_attributes_type" | "dict_type":
-            message = "must be a JSON object"
+            return f"is not JSON ({context['error']}){_json_hint(context['error'])}"
         case _:
-            message = detail["msg"].replace("Input should", "must")
-    return message
+            return plain_message(detail, table="a JSON object")
+
+
+def _json_hint(error: str) -> str:
+    """Returns what usually causes an error of the JSON parser."""
+    if error.startswith("key must be a string"):
+        return "; JSON needs double quotes"
+    if error.startswith("EOF while parsing a value at line 1 column 0"):
+        return "; it is empty"
+    return ""
 
 
 def _allowed(location: tuple[int | str, ...]) -> list[str]:

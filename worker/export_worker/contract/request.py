@@ -11,9 +11,10 @@ from pydantic import AfterValidator, ConfigDict, Field, GetCoreSchemaHandler, St
 from pydantic_core import CoreSchema
 
 from export_worker.contract.charsets import LABEL
-from export_worker.contract.kinds import OtherKind, other_kinds
+from export_worker.contract.kinds import Kind, OtherKind, other_kinds
 from export_worker.contract.model import Model, field_rule
 from export_worker.contract.output import Output
+from export_worker.contract.wording import Pattern
 from export_worker.errors import ConfigError
 
 METADATA_MAX_BYTES = 4096
@@ -44,43 +45,77 @@ def _small_metadata(metadata: dict[str, str]) -> dict[str, str]:
     return metadata
 
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Name = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=512),
+    Pattern(r"^[^\x00-\x1f\x7f]+$", "must not contain control characters, such as line ends"),
+]
 """A name that a platform uses, without control characters."""
-HashId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{8}$")]
+HashId = Annotated[str, Pattern(r"^[A-Za-z0-9]{8}$", "must be 8 letters or digits, such as WlGk4Daj")]
 """GrowingIO: 8 letters or digits (GraphQL reference)."""
-Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_$#.:-]{1,256}$")]
+Key = Annotated[
+    str,
+    Pattern(
+        r"^[A-Za-z0-9_$#.:-]{1,256}$", "must have 1 to 256 characters: letters, digits and _$#.:-, such as tag_gender"
+    ),
+]
 """A platform's key of a tag, segment or property. It is used in paths, so it has no slash."""
-PathKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
+PathKey = Annotated[
+    str,
+    Pattern(r"^[A-Za-z0-9_-]{1,128}$", "must have 1 to 128 characters: letters, digits, _ and -, such as WlGk4Daj"),
+]
 """A project's id, which is one segment of a URL's path."""
 PATH_TEXT_PATTERN = r"^[^\x00-\x20\x7f-\xa0/\\?#%.][^\x00-\x20\x7f-\xa0/\\?#%]{0,127}$"
 """Text that stays one segment of a URL's path once it is percent-encoded, even if proxies decode it several times. It
 has no slash or backslash, no character that ends a path or begins an escape, and no dot at the beginning (`..`)."""
-PathText = Annotated[str, StringConstraints(pattern=PATH_TEXT_PATTERN)]
+PathText = Annotated[
+    str,
+    Pattern(
+        PATH_TEXT_PATTERN,
+        "must have 1 to 128 characters, without spaces, control characters and / \\ ? # %, and no dot at the beginning",
+    ),
+]
 """A key, in any language, that is percent-encoded in a URL's path."""
-PlatformCharset = Annotated[str, StringConstraints(pattern=f"^{LABEL}$")]
+PlatformCharset = Annotated[str, Pattern(f"^{LABEL}$", "must be the name of a charset, such as UTF-8 or GB18030")]
 """Sent to the platform unchanged: no document lists the allowed values."""
-SinkName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-"""The name of a sink in the configuration."""
+SectionName = Annotated[
+    str, Pattern(r"^[A-Za-z0-9_-]{1,64}$", "must have 1 to 64 characters: letters, digits, _ and -")
+]
+"""The name of a connection or a sink in the configuration."""
 Seconds = Annotated[float, Field(ge=0.001, le=30 * 86400, allow_inf_nan=False)]
 BaseTime = Annotated[
     str,
-    StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$"),
+    Pattern(
+        r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$",
+        "must be a date and time such as 2026-11-22 00:00:00",
+    ),
     AfterValidator(_real_time),
 ]
 """Sensors Data: the time of one partition of a user group (user-group document)."""
 PositiveId = Annotated[int, Field(gt=0, le=2**63 - 1)]
 
 
-class GrowingioTagUsers(Model):
+class GrowingioTagUsers(Kind):
     """The users of one tag (GrowingIO GraphQL)."""
 
     kind: Literal["growingio.tag_users"] = "growingio.tag_users"
     tag_key: Key | None = None
+    """The key of the tag: 1 to 256 letters, digits or `_$#.:-`. Default: none; then `tag_id` is needed."""
     tag_id: HashId | None = None
+    """The id of the tag: 8 letters or digits, such as `WlGk4Daj`. Default: none; then `tag_key` is needed."""
     properties: list[Name] | None = None
+    """User properties that the file also has, each 1 to 512 characters. Default: what the platform chooses."""
     charset: PlatformCharset | None = None
+    """The charset in which the platform writes the file, such as `UTF-16LE`, at most 40 characters.
+
+    Default: the charset that the platform chooses."""
     detail_export: bool | None = None
+    """Whether the file has the detailed layout (true) or the concise one (false). Default: what the platform
+    chooses."""
     file_name: Name | None = None
+    """The name of the file, without its extension, 1 to 512 characters. Not every deployment supports it.
+
+    Default: what the platform chooses."""
 
     @model_validator(mode="after")
     def _one_tag(self) -> Self:
@@ -89,31 +124,49 @@ class GrowingioTagUsers(Model):
         return self
 
 
-class GrowingioSegmentUsers(Model):
+class GrowingioSegmentUsers(Kind):
     """The users of one segment (GrowingIO GraphQL); `tags` and `properties` add columns."""
 
     kind: Literal["growingio.segment_users"] = "growingio.segment_users"
     project_id: HashId
+    """The id of the project: 8 letters or digits, such as `WlGk4Daj`. Required."""
     segment_id: HashId
+    """The id of the segment: 8 letters or digits, such as `qgQMXnD3`. Required."""
     tags: list[HashId] | None = None
+    """Ids of tags that become further columns, each 8 letters or digits. Default: none."""
     properties: list[Name] | None = None
+    """User properties that become further columns, each 1 to 512 characters. Default: none."""
     charset: PlatformCharset | None = None
+    """The charset in which the platform writes the file, such as `UTF-16LE`, at most 40 characters.
+
+    Default: the charset that the platform chooses."""
 
 
-class GrowingioAnalysis(Model):
+class GrowingioAnalysis(Kind):
     """The table of one analysis (GrowingIO GraphQL)."""
 
     kind: Literal["growingio.analysis"] = "growingio.analysis"
     project_id: HashId
+    """The id of the project: 8 letters or digits, such as `WlGk4Daj`. Required."""
     analysis_id: HashId
+    """The id of the analysis: 8 letters or digits, such as `qgQMXnD3`. Required."""
     analysis_type: Literal["CHARTS", "FUNNELS", "RETENTIONS", "FREQUENCIES"]
+    """The type of the analysis. Required."""
     charset: PlatformCharset | None = None
+    """The charset in which the platform writes the file, such as `UTF-16LE`, at most 40 characters.
+
+    Default: the charset that the platform chooses."""
 
 
-class _RestFile(Model):
+class _RestFile(Kind):
     properties: Annotated[list[Name], Field(max_length=PROPERTIES_MAX)] | None = None
+    """User properties that the file has, at most 60, each 1 to 512 characters. Default: what the platform chooses."""
     file_format: Literal["csv", "json"] | None = None
+    """The format of the file: `csv` or `json`. Default: what the platform chooses."""
     csv_header_type: Literal["key", "name"] | None = None
+    """Whether the header of a CSV file has the keys or the names of the properties: `key` or `name`.
+
+    Default: what the platform chooses."""
 
     @model_validator(mode="after")
     def _header_of_csv(self) -> Self:
@@ -127,7 +180,11 @@ class GrowingioSegmentProfileUsers(_RestFile):
 
     kind: Literal["growingio.segment_profile_users"] = "growingio.segment_profile_users"
     project_id: PathKey
+    """The id of the project: 1 to 128 letters, digits, `_` or `-`. Required."""
     segment_key: PathText
+    """The key of the segment, in any language: 1 to 128 characters without spaces, `/`, `\\`, `?`, `#` and `%`.
+
+    Required."""
 
 
 class GrowingioUserTagUsers(_RestFile):
@@ -135,20 +192,32 @@ class GrowingioUserTagUsers(_RestFile):
 
     kind: Literal["growingio.user_tag_users"] = "growingio.user_tag_users"
     tag_key: PathText
+    """The key of the tag, in any language: 1 to 128 characters without spaces, `/`, `\\`, `?`, `#` and `%`.
+    Required."""
     project_id: PathKey | None = None
+    """The id of the project: 1 to 128 letters, digits, `_` or `-`. Default: none; then the tag is one of the data
+    centre."""
 
 
-class ThinkingdataClusterUsers(Model):
+class ThinkingdataClusterUsers(Kind):
     """The users of one cluster or tag (ThinkingData). It is refreshed first unless `refresh` is false."""
 
     kind: Literal["thinkingdata.cluster_users"] = "thinkingdata.cluster_users"
     project_id: PositiveId
+    """The number of the project, above 0. Required."""
     cluster_id: PositiveId | None = None
+    """The number of the cluster or tag, above 0. Default: none; then `cluster_name` is needed."""
     cluster_name: Name | None = None
+    """The name of the cluster or tag, 1 to 512 characters. Default: none; then `cluster_id` is needed."""
     catalog: Literal["cluster", "tag"] = "cluster"
+    """Whether the users of a cluster or of a tag are exported: `cluster` or `tag`. Default `cluster`."""
     refresh: bool = True
+    """Whether the platform computes the cluster again first. Default: true."""
     columns: Annotated[list[Name], Field(min_length=1)] | None = None
+    """Columns of the table of users, at least one, each 1 to 512 characters. Default: `user_columns` of the
+    connection."""
     file_format: Literal["csv", "json"] | None = None
+    """The format of the file: `csv` or `json`. Default: `csv`."""
 
     @model_validator(mode="after")
     def _one_cluster(self) -> Self:
@@ -157,15 +226,20 @@ class ThinkingdataClusterUsers(Model):
         return self
 
 
-class SensorsdataUserGroupUsers(Model):
+class SensorsdataUserGroupUsers(Kind):
     """The users of one user group (Sensors Data). It is computed first unless `execute` is false."""
 
     kind: Literal["sensorsdata.user_group_users"] = "sensorsdata.user_group_users"
     group_id: PositiveId
+    """The number of the user group, above 0. Required."""
     execute: bool = True
+    """Whether the platform computes the group again first. Default: true."""
     base_times: Annotated[list[BaseTime], Field(min_length=1), AfterValidator(_once_each)] | None = None
+    """The times of partitions, at least one, such as `2026-11-22 03:00:00`. Default: the latest partition."""
     columns: Annotated[list[Name], Field(min_length=1)] | None = None
+    """Columns of the table of users, at least one, each 1 to 512 characters. Default: `columns` of the connection."""
     file_format: Literal["csv", "json"] | None = None
+    """The format of the file: `csv` or `json`. Default: `csv`."""
 
 
 OurKind = (
@@ -222,14 +296,24 @@ class ExportRequest(Model):
     # The kinds of other packages are loaded with the first request, not when this module is imported.
     model_config = ConfigDict(defer_build=True)
 
-    connection: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    connection: SectionName
+    """The name of a connection in the configuration of the workers: 1 to 64 letters, digits, `_` or `-`. Required."""
     export: ExportKind
+    """What is exported. Its `kind` decides its other fields. Required."""
     output: Output = Output()
+    """How the files are written. Default: as the platform sends them."""
     idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
+    """The same key with the same request returns the first export. With another request, it is refused.
+
+    1 to 255 characters. Default: none."""
     deadline_s: Seconds | None = None
+    """Seconds from the acceptance, or from the last retry, until the export fails.
+
+    0.001 to 2,592,000 (30 days). Default: `poll.deadline_s` of the connection."""
     metadata: Annotated[dict[str, str], AfterValidator(_small_metadata)] = {}
-    notify: Annotated[list[SinkName], Field(min_length=1, max_length=20)] | None = None
-    """The names of the sinks that get the completion event; by default all of them."""
+    """Texts that every status and event of the export repeats. At most 4,096 bytes as JSON. Default: none."""
+    notify: Annotated[list[SectionName], Field(min_length=1, max_length=20)] | None = None
+    """The names of the sinks that get the completion event, 1 to 20. Default: all sinks."""
 
     @model_validator(mode="after")
     def _parquet_of_csv(self) -> Self:

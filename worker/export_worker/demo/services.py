@@ -1,4 +1,4 @@
-"""The services of the demo: Redis, S3, the simulator and two workers, each as a separate process."""
+"""The services of the demo: Redis, S3, the simulator, two workers and the gateway, each as a separate process."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -6,7 +6,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from export_worker.demo.processes import EXPORT_WORKER, child, plain_environment, redis_server, s3_server, simulator
+from export_worker.demo.processes import (
+    EXPORT_WORKER,
+    child,
+    free_port,
+    plain_environment,
+    redis_server,
+    s3_server,
+    simulator,
+    wait_until_listening,
+)
 from export_worker.demo.requests import CONNECTIONS
 from export_worker.s3.buckets import create_bucket
 
@@ -22,6 +31,18 @@ namespace = "exports"
 [s3]
 bucket = "{bucket}"
 endpoint_url = "{s3_url}"
+
+# Short waits: the demo is watched, and a simulated platform needs no time to recover.
+[retry]
+first_s = 0.2
+max_s = 1.0
+
+[worker]
+breaker_first_s = 0.5
+breaker_max_s = 1.0
+
+[gateway]
+port = {gateway_port}
 """
 
 _CONNECTION = """
@@ -37,6 +58,10 @@ TOKEN = {"DEMO_TOKEN": "sim-token"}
 """The simulator's token. The references in the configuration name this variable."""
 
 
+USUAL_PORTS = {"redis": 6379, "s3": 9000, "platform": 8099, "gateway": 8080}
+"""The ports that the documents name, so that their examples work with a demo that keeps running."""
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """The addresses of the running services.
@@ -46,6 +71,7 @@ class Services:
         redis_url: The Redis.
         s3_url: The S3 server.
         platform_url: The simulator.
+        gateway_url: The HTTP API. It is reachable only within `start_gateway`.
         environment: The variables with which `export-worker` commands use these services.
     """
 
@@ -53,6 +79,7 @@ class Services:
     redis_url: str
     s3_url: str
     platform_url: str
+    gateway_url: str
     environment: Mapping[str, str]
 
     @property
@@ -62,20 +89,29 @@ class Services:
 
 
 @asynccontextmanager
-async def start_services(directory: Path) -> AsyncIterator[Services]:
-    """Starts the services, creates the bucket and writes the configuration."""
+async def start_services(directory: Path, *, on_usual_ports: bool = False) -> AsyncIterator[Services]:
+    """Starts Redis, S3 and the simulator, creates the bucket and writes the configuration.
+
+    Args:
+        directory: The directory of the configuration, the logs and the append-only file of Redis.
+        on_usual_ports: Listen on the usual ports, if they are free.
+    """
+    ports = USUAL_PORTS if on_usual_ports else {}
     async with AsyncExitStack() as stack:
-        redis_url = await stack.enter_async_context(redis_server(directory))
-        s3_url = await stack.enter_async_context(s3_server(directory))
-        platform_url = await stack.enter_async_context(simulator(directory))
-        config = _configuration(redis_url, s3_url, platform_url)
+        redis_url = await stack.enter_async_context(redis_server(directory, ports.get("redis")))
+        s3_url = await stack.enter_async_context(s3_server(directory, ports.get("s3")))
+        platform_url = await stack.enter_async_context(simulator(directory, ports.get("platform")))
+        gateway_port = free_port(ports.get("gateway"))
+        config = configuration(redis_url, s3_url, platform_url, gateway_port)
         (directory / CONFIG_FILE).write_text(config, encoding="utf-8")
         await asyncio.to_thread(_create_bucket, s3_url)
         environment = plain_environment() | S3_CREDENTIALS | TOKEN | {"EXPORT_CONFIG": str(directory / CONFIG_FILE)}
-        yield Services(directory, redis_url, s3_url, platform_url, environment)
+        gateway_url = f"http://127.0.0.1:{gateway_port}"
+        yield Services(directory, redis_url, s3_url, platform_url, gateway_url, environment)
 
 
-def _configuration(redis_url: str, s3_url: str, platform_url: str) -> str:
+def configuration(redis_url: str, s3_url: str, platform_url: str, gateway_port: int) -> str:
+    """Returns the configuration of the demo as TOML."""
     connections = (
         _CONNECTION.format(
             name=name,
@@ -84,7 +120,8 @@ def _configuration(redis_url: str, s3_url: str, platform_url: str) -> str:
         )
         for name, settings in CONNECTIONS.items()
     )
-    return _CONFIG.format(redis_url=redis_url, s3_url=s3_url, bucket=BUCKET) + "".join(connections)
+    common = _CONFIG.format(redis_url=redis_url, s3_url=s3_url, bucket=BUCKET, gateway_port=gateway_port)
+    return common + "".join(connections)
 
 
 def _create_bucket(s3_url: str) -> None:
@@ -105,4 +142,15 @@ async def start_workers(services: Services) -> AsyncIterator[None]:
             name = f"worker-{role}"
             started = child(command, name=name, directory=services.directory, env=services.environment)
             await stack.enter_async_context(started)
+        yield
+
+
+@asynccontextmanager
+async def start_gateway(services: Services) -> AsyncIterator[None]:
+    """Starts the HTTP API, and waits until it listens."""
+    command = [*EXPORT_WORKER, "gateway"]
+    process = child(command, name="gateway", directory=services.directory, env=services.environment)
+    port = int(services.gateway_url.rpartition(":")[2])
+    async with process as running:
+        await wait_until_listening(running, port, name="gateway", directory=services.directory)
         yield

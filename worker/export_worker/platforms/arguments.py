@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
+from export_worker.contract.wording import did_you_mean, shown, unknown_name
+from export_worker.decoding import decode_text
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.platforms.operations import Operation, Parameter
 
@@ -32,9 +34,7 @@ def find_operation(operations: Mapping[str, Operation], name: str) -> Operation:
     for operation in operations.values():
         if name == operation.name or name in operation.aliases:
             return operation
-    raise InvalidRequestError(
-        [FieldProblem("operation", f"unknown operation {name!r}; known: {', '.join(sorted(operations))}")]
-    )
+    raise InvalidRequestError([FieldProblem("operation", unknown_name("operation", name, operations))])
 
 
 def check_arguments(operation: Operation, texts: Sequence[str], body: bytes | None = None) -> dict[str, Any]:
@@ -95,18 +95,21 @@ class _Check:
         for name, given in values.items():
             parameter = self._parameters.get(name)
             if parameter is None:
-                self._add_problem(name, self._unknown())
+                self._add_problem(name, self._unknown(name))
             else:
                 self._add(parameter, partial(_from_texts, parameter, given))
 
     def add_body(self, body: bytes) -> None:
         """Adds the fields of a JSON body."""
         try:
-            fields = _json(body.decode("utf-8-sig"))
-        except (_WrongValueError, UnicodeDecodeError):
+            fields = _json(decode_text(body))
+        except _WrongValueError:
             fields = None
+        except ValueError as error:
+            self._add_problem(BODY, str(error))
+            return
         if not isinstance(fields, dict):
-            self._add_problem(BODY, "must be a JSON object in UTF-8")
+            self._add_problem(BODY, "must be a JSON object")
             return
         for name, value in fields.items():
             self._add_field(name, value)
@@ -123,7 +126,9 @@ class _Check:
         elif name in self._parameters:
             self._add_problem(f"{BODY}.{name}", "does not belong in the body; give it as --param")
         elif self._body_fields:
-            self._add_problem(f"{BODY}.{name}", f"unknown field; allowed: {', '.join(self._body_fields)}")
+            allowed = ", ".join(self._body_fields)
+            meant = did_you_mean(name, self._body_fields)
+            self._add_problem(f"{BODY}.{name}", f"unknown field{meant}; allowed: {allowed}")
         else:
             self._given[name] = value
 
@@ -154,8 +159,9 @@ class _Check:
             self._invalid.add(parameter.name)
             self._add_problem(parameter.name, str(error))
 
-    def _unknown(self) -> str:
-        return f"unknown parameter; allowed: {', '.join(self._parameters) or 'none'}"
+    def _unknown(self, name: str) -> str:
+        meant = did_you_mean(name, self._parameters)
+        return f"unknown parameter{meant}; allowed: {', '.join(self._parameters) or 'none'}"
 
     def _add_problem(self, field: str, message: str) -> None:
         self._problems.append(FieldProblem(field, message))
@@ -172,7 +178,7 @@ def describe(parameter: Parameter) -> str:
     if parameter.max_items is not None:
         limits.append(f"at most {parameter.max_items} items")
     if parameter.pattern is not None:
-        limits.append(f"like {parameter.pattern}")
+        limits.append(parameter.form or f"like {parameter.pattern}")
     if parameter.choices:
         limits.append("one of " + ", ".join(parameter.choices))
     return ", ".join(limits)
@@ -211,19 +217,19 @@ def _checked(parameter: Parameter, value: Any) -> Any:
         case "list", list() if all(isinstance(item, str) for item in value):
             _check_list(parameter, value)
         case _:
-            _refuse_type(parameter)
+            _refuse_type(parameter, value)
     return value
 
 
-def _refuse_type(parameter: Parameter) -> NoReturn:
+def _refuse_type(parameter: Parameter, value: Any) -> NoReturn:
     type_names = {
-        "integer": "an integer",
-        "text": "a text",
+        "integer": "a whole number",
+        "text": "text in quotes",
         "boolean": "true or false",
         "list": "a list of texts",
         "object": "a JSON object",
     }
-    raise _WrongValueError(f"must be {type_names[parameter.type]}")
+    raise _WrongValueError(f"must be {type_names[parameter.type]}, not {shown(value)}")
 
 
 def _check_number(parameter: Parameter, number: int) -> None:
@@ -258,9 +264,9 @@ def _text_problems(parameter: Parameter, text: str) -> Iterator[str]:
     if parameter.max_chars is not None and len(text) > parameter.max_chars:
         yield f"must have at most {parameter.max_chars} characters, not {len(text)}"
     if parameter.choices and text not in parameter.choices:
-        yield f"must be one of {', '.join(parameter.choices)}"
+        yield f"must be one of {', '.join(parameter.choices)}{did_you_mean(text, parameter.choices)}"
     if parameter.pattern is not None and not re.fullmatch(parameter.pattern, text):
-        yield f"must match {parameter.pattern}"
+        yield f"must be {parameter.form}" if parameter.form else f"must match {parameter.pattern}"
 
 
 def _json(text: str) -> Any:

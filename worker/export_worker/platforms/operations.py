@@ -21,6 +21,7 @@ class Parameter:
         about: A short description for people.
         maximum: Limit that the document states for a number.
         max_items: Limit that the document states for a list.
+        form: What `pattern` allows, in words and with an example: `8 letters or digits, such as WlGk4Daj`.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Parameter:
     about: str = ""
     maximum: int | None = None
     max_items: int | None = None
+    form: str = ""
 
 
 @dataclass(frozen=True, slots=True)

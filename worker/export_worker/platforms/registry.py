@@ -2,6 +2,7 @@
 
 from importlib.metadata import entry_points
 
+from export_worker.contract.extras import how_to_install
 from export_worker.credentials import Redactor
 from export_worker.errors import ConfigError
 from export_worker.platforms.base import Driver
@@ -35,8 +36,10 @@ def build_driver(name: str, settings: ConnectionSettings, redactor: Redactor) ->
     try:
         driver_class = points[0].load()
     except ImportError as error:
+        own = points[0].module.startswith("export_worker.")
+        advice = f"; {how_to_install('worker')}" if own else ""
         raise ConfigError(
-            f"connections.{name}.platform: the driver of {settings.platform} needs {error.name}"
+            f"connections.{name}.platform: the driver of {settings.platform} needs {error.name}{advice}"
         ) from None
     driver: Driver = driver_class(name, settings, redactor)
     return driver

@@ -6,7 +6,6 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     IPvAnyNetwork,
@@ -16,6 +15,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from export_worker.contract.documented import Documented
 from export_worker.egress.address_policy import AddressPolicy, is_fixed_host
 from export_worker.egress.hosts import split_host_and_port
 from export_worker.errors import ConfigError
@@ -23,20 +23,19 @@ from export_worker.lifecycle.resubmit import Resubmit
 from export_worker.s3.settings import LIKE_ALL, ConnectionStorage
 
 
-class PollSettings(BaseModel):
-    """How often exports of this connection are polled, and for how long.
-
-    Args:
-        first_s: Longest first wait, in seconds. The limit doubles with each further wait.
-        max_s: No wait is longer than this.
-        deadline_s: Seconds from acceptance until the export fails. A request can state its own deadline.
-    """
+class PollSettings(Documented):
+    """How often exports of this connection are polled, and for how long."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     first_s: Annotated[float, Field(gt=0)] = 2.0
+    """The longest first wait between polls (seconds). The limit doubles with each further wait. Default 2, above 0."""
     max_s: Annotated[float, Field(gt=0)] = 60.0
+    """The longest wait between polls (seconds). Default 60, above 0."""
     deadline_s: Annotated[float, Field(gt=0, le=30 * 86_400)] = 86_400.0
+    """Seconds from acceptance until an export fails. A request can set its own deadline.
+
+    Default 86,400 (a day), above 0, at most 2,592,000 (30 days)."""
 
 
 def _checked_host(entry: str) -> str:
@@ -44,7 +43,7 @@ def _checked_host(entry: str) -> str:
     return entry
 
 
-class ConnectionSettings(BaseModel):
+class ConnectionSettings(Documented):
     """A platform with its address, credential and limits.
 
     Fields that are not named here belong to the platform's driver. The driver checks them when it is built, because
@@ -54,37 +53,49 @@ class ConnectionSettings(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     platform: Annotated[str, StringConstraints(min_length=1)]
+    """`growingio`, `growingio-rest`, `thinkingdata`, `sensorsdata`, or the platform of another package. Required."""
     base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")]
+    """The address of the platform, http:// or https://. Required."""
     token: SecretStr | None = None
+    """Credential: a token, or a reference to it (`env:NAME`, `file:/path`). Default: none."""
     client_secret: SecretStr | None = None
+    """Credential: a secret for the platform's OAuth grant, or a reference to it. Default: none."""
     api_key: SecretStr | None = None
+    """Credential: an API key, or a reference to it. Default: none."""
     poll: PollSettings = PollSettings()
+    """`poll`: how often exports of this connection are polled, and for how long."""
     resubmit: Resubmit = "once"
-    """How often a submit is repeated that the platform may have received, although its operation is unknown: because of
-    a timeout, a broken connection, a status 5xx, an unreadable response, or the death of a worker. With `never` such an
-    export fails with `submit_unclear`. With `once` it submits once more, and the next such submit fails it. With
-    `always` it submits until its attempts are used up, and the platform may run its operation many times.
-    """
-    max_in_flight: Annotated[int, Field(ge=1)] = 8
-    requests_per_second: Annotated[float, Field(gt=0)] = 5.0
-    """Rate limit for requests to the platform, over all workers. A burst may have one second's requests and one more.
+    """How often a submit is repeated that the platform may have received: `never`, `once` or `always`. Default `once`.
 
-    Every request to the origin of `base_url` counts: submits, polls, pages of a result, downloads, tokens. Files from
-    other hosts (object stores, CDNs) do not count. The calls of `call`, `catalog` and `doctor` do not count either.
-    """
+    Its operation is unknown because of a timeout, a broken connection, a status 5xx, an unreadable response, or the
+    death of a worker. With `never` such an export fails with `submit_unclear`. With `once` it submits once more, and
+    the next such submit fails it. With `always` it submits until its attempts are used up, and the platform may run
+    its operation many times."""
+    max_in_flight: Annotated[int, Field(ge=1)] = 8
+    """The number of exports that run on the platform at once, over all workers. Default 8, at least 1."""
+    requests_per_second: Annotated[float, Field(gt=0)] = 5.0
+    """Requests to the platform per second, over all workers. Default 5, above 0.
+
+    A burst may have one second's requests and one more. Every request to the origin of `base_url` counts: submits,
+    polls, pages of a result, downloads, tokens. Files from other hosts (object stores, CDNs) do not count. The calls
+    of `call`, `catalog` and `doctor` do not count either."""
     answer_max_kib: Annotated[int, Field(ge=64, le=16 * 1024)] = 1024
-    """KiB of the longest answer to a submit or a poll. A longer one is refused as malformed. Default 1024, 64 to 16384.
+    """KiB of the longest answer to a submit or a poll. A longer one is refused as malformed. Default 1,024, 64 to
+    16,384.
 
     10,000 files with names of 100 characters need as much. A listing may have 16 MiB, whatever this setting says."""
     mib_per_second: Annotated[float, Field(gt=0)] | None = None
-    """Bandwidth limit for the transfers of one worker. Several workers together read several times as much."""
+    """MiB a second that the transfers of one worker may read from this connection. Above 0. Default: no limit.
+
+    Several workers together read several times as much."""
     allow_hosts: tuple[Annotated[str, AfterValidator(_checked_host)], ...] = ()
     """Other hosts and ports that a download may come from, as `host:port`. Default none.
 
     A redirect to the host of `base_url` must keep its port. An entry without a port allows all ports of its host. Case,
     a dot at the end, the form of an IPv6 address and punycode do not matter: `[::1]:8443`, `bücher.example:8443`."""
     allow_networks: tuple[IPvAnyNetwork, ...] = ()
-    """Private networks that a download may come from, such as 10.1.0.0/16. `base_url` is allowed in any case."""
+    """Private networks that a download may come from, such as 10.1.0.0/16. `base_url` is allowed in any case.
+    Default: none."""
     file_content_types: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+$")], ...] = ()
     """Media types of error pages that this platform also sends with files, such as `text/html` for CSV. Default none.
 

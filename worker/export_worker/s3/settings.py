@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlencode
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
+
+from export_worker.contract.documented import Documented
 
 Encryption = Literal["AES256", "aws:kms", "aws:kms:dsse"]
 StorageClass = Literal[
@@ -53,37 +55,38 @@ _REPLACED_TOGETHER = (
 """Settings that a connection replaces together: a key is useless without its algorithm, and an id without its role."""
 
 
-class StorageSettings(BaseModel):
-    """How the objects of all connections, or of one connection, are stored.
-
-    Args:
-        server_side_encryption: Encryption of new objects. Default: the bucket's own setting.
-        sse_kms_key_id: Key id, alias or ARN. Default: the account's AWS managed key for S3.
-        tags: Tags of every object, including the manifest and `_SUCCESS`.
-        expected_bucket_owner: Id of an AWS account. S3 refuses calls if the bucket belongs to another account.
-        storage_class: Storage class of new objects. Default: the store's own.
-        role_arn: IAM role that the worker assumes through STS for all calls. New credentials are fetched before the old
-            ones expire.
-        external_id: External id that the role's trust policy requires.
-        role_session_name: Name of the session in CloudTrail.
-        sts_endpoint_url: Address of STS. Default: AWS.
-    """
+class StorageSettings(Documented):
+    """How the objects of all connections, or of one connection, are stored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     server_side_encryption: Encryption | None = None
+    """The encryption of new objects. Default: the bucket's own setting."""
     sse_kms_key_id: Annotated[str, StringConstraints(max_length=2048, pattern=r"^[A-Za-z0-9:/_-]+$")] | None = None
+    """The KMS key: id, alias or ARN, at most 2,048 characters. It needs `server_side_encryption`.
+
+    Default: the account's AWS managed key for S3."""
     tags: Annotated[dict[TagKey, TagValue], Field(max_length=TAGS_MAX)] = {}
+    """Tags of every object, including the manifest and `_SUCCESS`, at most 10. Default: none."""
     expected_bucket_owner: Annotated[str, StringConstraints(pattern=r"^\d{12}$")] | None = None
+    """The AWS account (12 digits) that must own the bucket; S3 refuses calls to a bucket of another one. Default:
+    none."""
     storage_class: StorageClass | None = None
+    """The storage class of new objects. Default: the store's own."""
     role_arn: RoleArn | None = None
+    """The IAM role that the worker assumes through STS for all calls, at most 2,048 characters. Default: none.
+
+    New credentials are fetched before the old ones expire."""
     external_id: (
         Annotated[str, StringConstraints(min_length=2, max_length=1224, pattern=_EXTERNAL_ID_CHARACTERS)] | None
     ) = None
+    """The external id that the role's trust policy requires, 2 to 1,224 characters. Default: none."""
     role_session_name: (
         Annotated[str, StringConstraints(min_length=2, max_length=64, pattern=_SESSION_NAME_CHARACTERS)] | None
     ) = None
+    """The name of the session in CloudTrail, 2 to 64 characters. Default: `export-worker`."""
     sts_endpoint_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")] | None = None
+    """The address of an STS other than that of AWS, http:// or https://. Default: AWS."""
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
@@ -128,15 +131,12 @@ BUCKET_DEFAULTS = StorageSettings()
 
 
 class ConnectionStorage(StorageSettings):
-    """Where and how the objects of one connection are stored, where that differs from the section `s3`.
-
-    Args:
-        bucket: Name of the bucket, in the same store and region.
-        prefix: Text before every object key; empty for none.
-    """
+    """Where and how the objects of one connection are stored, where that differs from the section `s3`."""
 
     bucket: BucketName | None = None
+    """The bucket, in the same store and region, 3 to 255 characters. Default: `s3.bucket`."""
     prefix: str | None = None
+    """Text before every object key; empty for none. Default: `s3.prefix`."""
 
 
 LIKE_ALL = ConnectionStorage()

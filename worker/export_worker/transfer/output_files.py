@@ -114,7 +114,8 @@ async def _load_parquet() -> None:
         # Imported here, because the extra is large and few exports need it. In a thread, because it takes 0.3 s.
         await asyncio.to_thread(import_module, _PARQUET_MODULE)
     except ModuleNotFoundError as error:
-        advice = "install it there with: pip install 'export-worker[parquet]'"
+        # The requester reads this error, so the command does not depend on where the worker runs.
+        advice = "install the extra parquet there, in a checkout of export-worker: pip install '.[parquet]'"
         raise TransformError(
             f"output.format: parquet needs {error.name}, which is not installed at this worker; {advice}"
         ) from None

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import Any
 
 from export_worker.config.sinks import BrokerName
+from export_worker.contract.extras import how_to_install
 from export_worker.errors import ConfigError
 
 
@@ -22,5 +23,5 @@ def import_broker(package: str, broker: BrokerName, section: str) -> Any:
     try:
         return import_module(f"{package}.{broker}")
     except ImportError:
-        advice = f"pip install 'export-worker[{broker}]'"
-        raise ConfigError(f"{section}: the client for {broker} is not installed; install it with: {advice}") from None
+        advice = how_to_install(broker)
+        raise ConfigError(f"{section}: the client for {broker} is not installed; {advice}") from None

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from export_worker.config import Config
+from export_worker.contract.wording import did_you_mean
 from export_worker.credentials import Redactor
 from export_worker.errors import FieldProblem, InvalidRequestError, StepError
 from export_worker.platforms.base import Catalog
@@ -28,9 +29,11 @@ async def list_resource(
     """
     async with open_driver(config, connection, redactor) as driver:
         if not isinstance(driver, Catalog) or resource not in driver.resources:
-            offered = ", ".join(driver.resources) if isinstance(driver, Catalog) else "no resource"
+            resources = driver.resources if isinstance(driver, Catalog) else ()
+            offered = ", ".join(resources) or "no resource"
             platform = config.connections[connection].platform
-            raise InvalidRequestError([FieldProblem("resource", f"{platform} lists {offered}")])
+            message = f"{platform} lists {offered}{did_you_mean(resource, resources)}"
+            raise InvalidRequestError([FieldProblem("resource", message)])
         with masked_errors(redactor):
             items = await driver.catalog(resource, project)
         # A platform may repeat a credential in its answer. Masking many MiB takes seconds.

@@ -9,6 +9,7 @@ from arq.connections import ArqRedis
 
 from export_worker.config import Config
 from export_worker.contract.redis_keys import Keys
+from export_worker.contract.wording import unknown_name
 from export_worker.credentials import Redactor
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.lifecycle.backoff import Backoff
@@ -36,8 +37,9 @@ async def open_driver(config: Config, connection: str, redactor: Redactor) -> As
     """
     settings = config.connections.get(connection)
     if settings is None:
-        known = ", ".join(sorted(config.connections)) or "none is configured"
-        raise InvalidRequestError([FieldProblem("connection", f"unknown connection {connection!r}; known: {known}")])
+        raise InvalidRequestError(
+            [FieldProblem("connection", unknown_name("connection", connection, config.connections))]
+        )
     driver = build_driver(connection, settings, redactor)
     try:
         yield driver

@@ -27,6 +27,6 @@ def catalog_call(config: Config, redactor: Redactor) -> CatalogCall | None:
     Returns:
         None if the extra `worker` is not installed: drivers need its packages, but the gateway does not.
     """
-    if find_spec("boto3") is None:
+    if find_spec("zstandard") is None:  # which no other extra has, so its other packages are installed, too
         return None
     return partial(list_resource, config, redactor)

@@ -21,6 +21,7 @@ from export_producers.triggers.template import Template
 from export_worker.config import Config
 from export_worker.config import triggers as settings_of
 from export_worker.contract.redis_keys import Keys
+from export_worker.contract.wording import unknown_name
 from export_worker.credentials import Redactor, reveal
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.redis.client import PRODUCER_RETRIES, close_redis, open_redis
@@ -47,8 +48,7 @@ async def open_trigger(
     """
     settings = config.triggers.get(name)
     if settings is None:
-        known = ", ".join(sorted(config.triggers)) or "none is configured"
-        raise InvalidRequestError([FieldProblem("NAME", f"unknown trigger {name!r}; known: {known}")])
+        raise InvalidRequestError([FieldProblem("NAME", unknown_name("trigger", name, config.triggers))])
     section, keys = f"triggers.{name}", Keys(config.namespace)
     if isinstance(settings, settings_of.SqsTrigger):
         await mask_aws_credentials(redactor, section)

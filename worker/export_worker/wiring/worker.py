@@ -13,6 +13,7 @@ from uuid import uuid4
 from arq.connections import ArqRedis
 
 from export_worker.config import Config
+from export_worker.contract.extras import how_to_install
 from export_worker.contract.redis_keys import Keys
 from export_worker.credentials import Redactor
 from export_worker.errors import ConfigError
@@ -156,8 +157,7 @@ async def _open_tracing(config: Config, redactor: Redactor, stack: AsyncExitStac
             redactor.add(secret)
         spans = await asyncio.to_thread(tracing.open_tracing, config.namespace)
     except ModuleNotFoundError as error:
-        advice = "install it with: pip install 'export-worker[tracing]'"
-        raise ConfigError(f"worker.tracing: needs {error.name}; {advice}") from None
+        raise ConfigError(f"worker.tracing: needs {error.name}; {how_to_install('tracing')}") from None
     except ValueError as error:
         raise ConfigError(f"worker.tracing: {error}; check the OTEL_ variables") from None
     stack.push_async_callback(spans.close)

@@ -109,7 +109,7 @@ def test_earlier_key_is_the_one_that_version_0_1_gave_the_message() -> None:
         ([1], "the body is not a JSON object"),
         ({"id": "1"}, "specversion, source, type must be a non-empty string"),
         (EVENT | {"id": 5}, "id must be a non-empty string"),
-        (EVENT | {"data": {"project": "3", "cluster": "c"}}, "export.project_id: must be a valid integer"),
+        (EVENT | {"data": {"project": "3", "cluster": "c"}}, 'export.project_id: must be a whole number, not "3"'),
         (EVENT | {"data": {}}, "export.project_id: is required"),
         (EVENT | {"data": None}, "export.project_id: is required"),
     ],

@@ -245,7 +245,7 @@ def _listing(resource: str, project: str | None) -> Document:
     if listing is None:
         raise InvalidRequestError([FieldProblem("resource", f"must be one of {', '.join(LISTINGS)}")])
     if project is not None and not _HASH_ID.fullmatch(project):
-        raise InvalidRequestError([FieldProblem("project", "must be 8 letters or digits")])
+        raise InvalidRequestError([FieldProblem("project", "must be 8 letters or digits, such as WlGk4Daj")])
     document = listing.of_all if project is None else listing.of_project
     if document is None:
         message = f"is required to list {resource}" if project is None else f"is not used to list {resource}"

@@ -20,8 +20,11 @@ from export_worker.platforms.http.graphql import Document
 from export_worker.platforms.operations import Operation, Parameter
 
 _HASH_ID = r"[A-Za-z0-9]{8}"
-_PROJECT = Parameter("projectId", "text", "variables", required=True, pattern=_HASH_ID, about="the project's id")
-_TAGS = Parameter("tags", "list", "variables", pattern=_HASH_ID, about="ids of tags")
+_ID_FORM = "8 letters or digits, such as WlGk4Daj"
+_PROJECT = Parameter(
+    "projectId", "text", "variables", required=True, pattern=_HASH_ID, form=_ID_FORM, about="the project's id"
+)
+_TAGS = Parameter("tags", "list", "variables", pattern=_HASH_ID, form=_ID_FORM, about="ids of tags")
 _PROPERTIES = Parameter("properties", "list", "variables", about="keys of user properties")
 
 

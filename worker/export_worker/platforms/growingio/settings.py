@@ -22,6 +22,7 @@ class GrowingioSettings(ConnectionSettings):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     auth_scheme: AuthScheme = "Token"
+    """The scheme before the token: `Token`, `Bearer`, or `raw` for the token alone. Default `Token`."""
 
     @model_validator(mode="after")
     def _one_credential(self) -> Self:

@@ -15,8 +15,11 @@ _PROPERTIES_OF_A_PAGE_MAX = 20
 """A listing with more properties fails on the platform; an export may have 60."""
 
 
+_PATH_FORM = "text without spaces, control characters and / \\ ? # %, and without a dot at the beginning"
+
+
 def _in_path(name: str, about: str) -> Parameter:
-    return Parameter(name, "text", "path", required=True, pattern=PATH_TEXT_PATTERN, about=about)
+    return Parameter(name, "text", "path", required=True, pattern=PATH_TEXT_PATTERN, form=_PATH_FORM, about=about)
 
 
 _PROJECT = _in_path("project_ID", "the project")

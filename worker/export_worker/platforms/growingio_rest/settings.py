@@ -24,24 +24,24 @@ def _result_path(path: str) -> str:
 
 
 class GrowingioRestSettings(ConnectionSettings):
-    """A GrowingIO REST connection.
-
-    Args:
-        language: Sent in the header of that name. The platform's default is CH.
-        space_id: Added to the paths of a project's segment profiles and tags, as version 4.x requires.
-        result_path: Path of a job's result. `{project_id}` is replaced by the export's project. If the path contains
-            `{project_id}`, the result of an export without a project (of the data centre) is requested at the default
-            path.
-        id_column: A text that every list of users contains. A short body without it counts as an error text. Empty
-            turns this check off.
-    """
+    """A GrowingIO REST connection."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     language: Literal["CH", "US"] | None = None
+    """Sent in the header of that name. Default: none; then the platform's own, CH."""
     space_id: PathKey | None = None
+    """Added to the paths of a project's segment profiles and tags, as version 4.x requires. Default: none.
+
+    1 to 128 letters, digits, `_` or `-`."""
     result_path: Annotated[str, AfterValidator(_result_path)] = RESULT_PATH
+    """The path of a job's result. Default `/v1/api/job/result/{id}`.
+
+    `{project_id}` is replaced by the export's project. If the path contains `{project_id}`, the result of an export
+    without a project (of the data centre) is requested at the default path."""
     id_column: str = "gio_id"
+    """A text that every list of users contains. A short body without it counts as an error text. Empty turns this
+    check off. Default `gio_id`."""
 
     @model_validator(mode="after")
     def _token_alone(self) -> Self:

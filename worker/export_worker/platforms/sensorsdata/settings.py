@@ -21,41 +21,50 @@ class SensorsdataSettings(ConnectionSettings):
     """A Sensors Data connection: the token of a project for the v2 API, an api-key for the v3 API, or both.
 
     With both, calls about user groups use the token and queries of users use the api-key.
-
-    Args:
-        project: The platform's project. A token belongs to one project.
-        account_id: Sent in the header `account-id` of the v3 API, which does not require it.
-        api_prefix: Put before every path. The document prints no prefix; every known deployment has `/api`.
-        execute_base_times: Where `base_time_list` is sent when a group is executed. The document says "in path".
-        status_base_times: Where `base_time_list` is sent when the status is requested.
-        sql_format: Response format of the v2 query: `json` has one object a line, `text` has tab-separated lines below
-            a header. With `text`, values that contain tabs or line ends cannot be parsed correctly.
-        sql_comment: Appended to every statement. The query server reads its time limit from this comment.
-        sql_silence_s: Longest pause in the response to a query, in seconds. Must exceed the limit in `sql_comment`.
-        table: Table of the users.
-        key_column: Column with a different whole number for each user. Pages are ranges of this key.
-        group_column: Column that is 1 for the members of a group; `{name}` is replaced by the group's name.
-        columns: Columns that are exported unless a request names others.
-        page_rows: Users in one query (the documents limit it); 0 requests all users in one query.
-        check_user_count: Fail if the number of users differs from the number that the platform states for the group.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     project: Annotated[str, Field(min_length=1)] = "default"
+    """The platform's project. A token belongs to one project. Default `default`, at least 1 character."""
     account_id: str | None = None
+    """Sent in the header `account-id` of the v3 API, which does not require it. Default: none."""
     api_prefix: Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = "/api"
+    """Put before every path. The document prints no prefix; every known deployment has `/api`. Default `/api`."""
     execute_base_times: Literal["json", "query"] = "json"
+    """Where `base_time_list` is sent when a group is executed: `json` or `query`. The document says "in path".
+    Default `json`."""
     status_base_times: Literal["query", "json"] = "query"
+    """Where `base_time_list` is sent when the status is requested: `query` or `json`. Default `query`."""
     sql_format: Literal["json", "text"] = "json"
+    """The response format of the v2 query. Default `json`.
+
+    `json` has one object a line, `text` has tab-separated lines below a header. With `text`, values that contain
+    tabs or line ends cannot be parsed correctly."""
     sql_comment: Annotated[str, StringConstraints(pattern=r"^(/\*[^*]*\*/)?$")] = "/*MAX_QUERY_EXECUTION_TIME=1800*/"
+    """Appended to every statement. The query server reads its time limit from this comment.
+
+    Default `/*MAX_QUERY_EXECUTION_TIME=1800*/`."""
     sql_silence_s: Annotated[float, Field(gt=0)] = 1860.0
+    """The longest pause in the response to a query (seconds). It must exceed the limit in `sql_comment`.
+
+    Default 1,860, above 0."""
     table: SqlName = "users"
+    """The table of the users. Default `users`."""
     key_column: SqlName = "id"
+    """A column with a different whole number for each user. Pages are ranges of this key. Default `id`."""
     group_column: Annotated[SqlName, StringConstraints(pattern=r"\{name\}")] = "user_group_{name}"
+    """The column that is 1 for the members of a group; `{name}` is replaced by the group's name.
+
+    Default `user_group_{name}`."""
     columns: Annotated[tuple[SqlName, ...], Field(min_length=1)] = ("id", "first_id", "second_id")
+    """Columns that are exported unless a request names others, at least one. Default `id`, `first_id` and
+    `second_id`."""
     page_rows: Annotated[int, Field(ge=0)] = 10_000
+    """The number of users in one query (the documents limit it); 0 requests all users in one query. Default 10,000,
+    at least 0."""
     check_user_count: bool = True
+    """Fail if the number of users differs from the number that the platform states for the group. Default: true."""
 
     @model_validator(mode="after")
     def _credentials(self) -> Self:

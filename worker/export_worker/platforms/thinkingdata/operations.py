@@ -50,6 +50,7 @@ def _new_name(location: ParameterLocation, *, required: bool) -> Parameter:
         required=required,
         max_chars=NAME_MAX_CHARS,
         pattern=NAME_PATTERN,
+        form="letters, digits and _, such as buyers_2026",
         about="name of the new cluster or tag",
     )
 

@@ -23,45 +23,47 @@ Fragments = tuple[Annotated[str, StringConstraints(min_length=1)], ...]
 
 
 class ThinkingdataSettings(ConnectionSettings):
-    """A ThinkingData connection: its token, and how its deployment differs from others.
-
-    Args:
-        table_prefix: Put before each table. Published statements have `ta.`, or no prefix.
-        cluster_table: Table with the members of clusters and tags.
-        user_table: Table with the user properties.
-        user_columns: Columns of the user table that are exported unless a request names others.
-        page_rows: Rows on one page of a result.
-        sql_timeout_s: Sent to the platform, if set: the platform stops queries that take longer.
-        throttled_codes: Values of `return_code` that ask for fewer calls.
-        retry_codes: Values of `return_code` for temporary failures. All other values are final refusals.
-        gone_codes: Values of `return_code` that mean that an SQL task, or a page of its result, does not exist.
-        gone_messages: Parts of messages that mean the same, whatever the code. Upper and lower case are equal.
-        auth_messages: Parts of messages that mean that the token is refused. Upper and lower case are equal.
-        sql_restarts: How often a query is restarted because its task has expired.
-        page_retries: How often a page is requested again after a temporary failure before the transfer fails.
-        page_retry_s: Seconds before the first retry of a page; the wait doubles with each further retry.
-        row_count_required: Fail if the platform states no number of rows, because the result cannot be checked.
-        list_page_size: Clusters on one page of a listing.
-    """
+    """A ThinkingData connection: its token, and how its deployment differs from others."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     table_prefix: TablePrefix = "ta."
+    """Put before each table, at most 64 characters. Published statements have `ta.`, or no prefix. Default `ta.`."""
     cluster_table: TableName = "user_result_cluster_{project_id}"
+    """The table with the members of clusters and tags, at most 64 characters. Default
+    `user_result_cluster_{project_id}`."""
     user_table: TableName = "v_user_{project_id}"
+    """The table with the user properties, at most 64 characters. Default `v_user_{project_id}`."""
     user_columns: Annotated[tuple[Column, ...], Field(min_length=1)] = ("#account_id", "#distinct_id")
+    """Columns of the user table that are exported unless a request names others, at least one.
+
+    Default `#account_id` and `#distinct_id`."""
     page_rows: Annotated[int, Field(ge=PAGE_ROWS_MIN)] = 10_000
+    """The number of rows on one page of a result. Default 10,000, at least 1,000."""
     sql_timeout_s: Annotated[int, Field(ge=1)] | None = None
+    """Seconds after which the platform stops a query, at least 1. Default: none; then nothing is sent."""
     throttled_codes: tuple[int, ...] = (-1005,)
+    """Values of `return_code` that ask for fewer calls. Default -1005."""
     retry_codes: tuple[int, ...] = ()
+    """Values of `return_code` for temporary failures. All other values are final refusals. Default: none."""
     gone_codes: tuple[int, ...] = (-1008,)
+    """Values of `return_code` that mean that an SQL task, or a page of its result, does not exist. Default -1008."""
     gone_messages: Fragments = ("不存在", "过期", "失效", "expired", "not exist", "not found", "no such")
+    """Parts of messages that mean the same, whatever the code, in either case. Default: Chinese and English texts."""
     auth_messages: Fragments = ("(token)", "token无效", "token错误", "token过期", "invalid token", "token expired")
+    """Parts of messages that mean that the token is refused, in either case. Default: Chinese and English texts."""
     sql_restarts: Annotated[int, Field(ge=0)] = 3
+    """How often a query is restarted because its task has expired. Default 3, at least 0."""
     page_retries: Annotated[int, Field(ge=0, le=10)] = 4
+    """How often a page is requested again after a temporary failure before the transfer fails. Default 4, 0 to 10."""
     page_retry_s: Annotated[float, Field(gt=0, le=60)] = 1.0
+    """Seconds before the first retry of a page; the wait doubles with each further retry.
+
+    Default 1, above 0, at most 60."""
     row_count_required: bool = True
+    """Fail if the platform states no number of rows, because the result cannot be checked. Default: true."""
     list_page_size: Annotated[int, Field(ge=1, le=1000)] = 100
+    """The number of clusters on one page of a listing. Default 100, 1 to 1,000."""
 
     @model_validator(mode="after")
     def _one_credential(self) -> Self:

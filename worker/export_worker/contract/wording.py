@@ -1,0 +1,159 @@
+"""Says in plain words what is wrong with a value, and which name was probably meant. Pure."""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
+
+SHOWN_MAX_CHARS = 12
+"""A longer text is not shown: it may be a secret that was written to the wrong place."""
+NAME_MAX_CHARS = 64
+"""No known name is longer, and the search for a similar name takes longer with each character."""
+SIMILARITY_MIN = 0.7
+"""Finds one wrong or missing letter also in names of four letters. Swapped letters are found in every name."""
+
+_WHOLE_NUMBER = "must be a whole number"
+_TRUE_OR_FALSE = "must be true or false"
+_LIST = "must be a list in square brackets"
+_VALUES = {
+    "int_type": _WHOLE_NUMBER,
+    "int_parsing": _WHOLE_NUMBER,
+    "int_parsing_size": _WHOLE_NUMBER,
+    "int_from_float": _WHOLE_NUMBER,
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": _TRUE_OR_FALSE,
+    "bool_parsing": _TRUE_OR_FALSE,
+    "string_type": "must be text in quotes",
+    "list_type": _LIST,
+    "tuple_type": _LIST,
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "ip_any_network": "must be a network, such as 10.1.0.0/16",
+    "literal_error": "must be {expected}",
+}
+"""What is allowed, by pydantic's type of the error. The wrong value is added."""
+_LENGTHS = {
+    "string_too_short": ("at least", "min_length", "character"),
+    "string_too_long": ("at most", "max_length", "character"),
+    "too_short": ("at least", "min_length", "item"),
+    "too_long": ("at most", "max_length", "item"),
+}
+_TABLES = {"model_type", "model_attributes_type", "dict_type"}
+
+
+def plain_message(detail: ErrorDetails, *, table: str) -> str:
+    """Returns what one of pydantic's errors says, as a sentence without its subject: `must be true or false, not 1`.
+
+    Args:
+        table: What the file format calls a group of named values, e.g. `a JSON object`.
+    """
+    kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
+    if kind in _VALUES:
+        allowed = {name: _number(limit) for name, limit in context.items()}
+        return _VALUES[kind].format_map(allowed) + f", not {shown(value)}" + _hint(kind, context, value)
+    if kind in _LENGTHS:
+        bound, key, unit = _LENGTHS[kind]
+        count = context[key]
+        return f"must have {bound} {count} {unit}{'' if count == 1 else 's'}, not {len(value)}"
+    if kind in _TABLES:
+        return f"must be {table}"
+    other = {"missing": "is required", "value_error": str(context.get("error"))}
+    return other.get(kind) or detail["msg"].replace("Input should", "must")
+
+
+def _number(limit: Any) -> Any:
+    """Returns a limit as people write it: pydantic says 60.0 for a limit of 60 of a number that may have decimals."""
+    return int(limit) if isinstance(limit, float) and limit.is_integer() else limit
+
+
+def _hint(kind: str, context: dict[str, Any], value: Any) -> str:
+    if not isinstance(value, str):
+        return ""
+    if value.startswith(("env:", "file:")):
+        return "; env: and file: are read only where the setting is a secret"
+    if kind == "literal_error":
+        return did_you_mean(value, re.findall(r"'([^']*)'", context["expected"]))
+    return ""
+
+
+def shown(value: Any) -> str:
+    """Returns how a message names a wrong value. A long text is not shown, because it may be a secret."""
+    match value:
+        case None | bool():
+            text = json.dumps(value)
+        case int() | float():
+            is_large = abs(value) >= 10**SHOWN_MAX_CHARS
+            text = "this large number" if is_large else str(value)
+        case str():
+            is_short = len(value) <= SHOWN_MAX_CHARS
+            text = json.dumps(value, ensure_ascii=False) if is_short else f"a text of {len(value)} characters"
+        case list() | tuple():
+            text = "a list"
+        case dict():
+            text = "a group of named values"
+        case _:
+            text = "a value of another type"
+    return text
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns `; did you mean X?` with the known name that is most similar, or nothing if none is."""
+    if len(name) > NAME_MAX_CHARS:
+        return ""
+    letters, names = _letters(name), {_letters(each): each for each in known}
+    swapped = [each for each in names if sorted(each) == sorted(letters)]
+    close = swapped or get_close_matches(letters, names, n=1, cutoff=SIMILARITY_MIN)
+    return f"; did you mean {names[close[0]]}?" if close else ""
+
+
+def _letters(name: str) -> str:
+    """Returns a name without its case and its separators: `baseUrl`, `base-url` and `base_url` are the same."""
+    return re.sub(r"[-_. ]", "", name).lower()
+
+
+def unknown_name(what: str, name: str, known: Iterable[str], *, none: str = "none is configured") -> str:
+    """Returns the message for a name that does not exist, with the similar one and all that exist.
+
+    Args:
+        what: What the name is of, e.g. `connection`.
+        none: Listed if no name exists.
+    """
+    names = sorted(known)
+    return f"unknown {what} {name!r}{did_you_mean(name, names)}; known: {', '.join(names) or none}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Constrains a text to a regular expression, and says in words what it allows.
+
+    Args:
+        regex: With `^` and `$`, the whole text must match.
+        rule: The message for a text that does not match, e.g. `must be 8 letters or digits, such as WlGk4Daj`.
+    """
+
+    regex: str
+    rule: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Returns the schema that checks the text."""
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Returns the JSON Schema of the text, with the regular expression."""
+        return handler(schema) | {"pattern": self.regex}
+
+    def _checked(self, text: str) -> str:
+        # `$` of Python matches before a line end, too.
+        matches = re.fullmatch if self.regex.startswith("^") else re.search
+        if not matches(self.regex, text):
+            raise PydanticCustomError("pattern", "{rule}", {"rule": self.rule})
+        return text
