@@ -63,7 +63,7 @@ class ExportQueue:
 
     Args:
         redis_url: `redis://`, `rediss://` or `unix://`.
-        namespace: The namespace of the workers.
+        namespace: The namespace of the workers. With a part in braces, Redis is a cluster.
         connections: Connection → platform, if the caller knows them. Otherwise a request may name the connections that
             workers have announced.
 
@@ -77,7 +77,7 @@ class ExportQueue:
         self._keys = Keys(namespace)
         self._connections = connections
         self._clock, self._next_clock_sync_s = SharedClock(), 0.0
-        self._client = client = open_redis(redis_url)
+        self._client = client = open_redis(redis_url, home=self._keys.home)
         self._redis = commands(client)
         self._listing = Listing(client, self._keys)
         self._enqueue, self._cancel, self._retry = (

@@ -58,7 +58,7 @@ MESSAGES = {
     "OOM": ("has no memory left", "raise maxmemory"),
     "NOPERM": ("does not permit", "give the user the permissions that k8s/README.md lists"),
     "NOREPLICAS": ("has too few replicas", "min-replicas-to-write"),
-    "CROSSSLOT": ("cluster mode, which export-worker does not support (CROSSSLOT ", "use a Redis without cluster mode"),
+    "CROSSSLOT": ("cluster mode, and the namespace has no hash tag (CROSSSLOT ", 'namespace = "{exports}"'),
 }
 
 
