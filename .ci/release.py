@@ -14,15 +14,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 KINDS = ("added", "changed", "deprecated", "removed", "fixed", "security")
 """The kinds of Keep a Changelog, in the order of its sections."""
-HISTORY = (
-    "CHANGELOG.md",
-    ".changelog/",
-    "tests/",
-    "requirements.lock",
-    "worker/requirements.lock",
-    "worker/build.lock",
-)
-"""Files whose versions are of the past, of other packages, or of tests."""
+LOCK_FILES = ("requirements.lock", "worker/requirements.lock", "worker/build.lock")
+OTHER_VERSIONS = ("CHANGELOG.md", ".changelog/", "tests/", *LOCK_FILES)
+"""Files whose versions are of the past, of tests, or of other packages."""
 
 
 def section(version: str, day: date, fragments: Mapping[str, str]) -> str:
@@ -64,9 +58,9 @@ def problem(old: str, new: str, fragments: Mapping[str, str]) -> str | None:
 
 
 def versioned_files() -> Iterable[Path]:
-    """Yields the text files that git tracks and that name the current version."""
+    """Yields the files that git tracks and that may name the current version."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S607
-    return (ROOT / name for name in listed.stdout.splitlines() if not name.startswith(HISTORY))
+    return (ROOT / name for name in listed.stdout.splitlines() if not name.startswith(OTHER_VERSIONS))
 
 
 def main(new: str) -> str | None:

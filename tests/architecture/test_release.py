@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def release(checkout: Path, version: str) -> "subprocess.CompletedProcess[str]":
-    command = ["make", "--silent", "release", f"VERSION={version}"]
+    command = ["make", "--silent", "release", f"VERSION={version}", f"PYTHON={sys.executable}"]
     return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
 
 
