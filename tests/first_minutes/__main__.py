@@ -17,13 +17,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from first_minutes.machine import Machine, Session, prepare, running
+from first_minutes.computer import Computer, Session, prepare, running
 from first_minutes.screens import Recording
 from support.deployment import blocks
 
 SIZES = ("80x24", "120x50")
 TIMEOUT_S = 400.0
-"""Far longer than a person waits. pip alone takes more than a minute on a slow machine."""
+"""Far longer than a person waits. pip alone takes more than a minute on a slow computer."""
 ALL_SUCCEEDED = re.compile(r"(\d+) of \1 exports succeeded, \1 events received")
 STARTED, SERVING = "Starting Redis", "Press Ctrl-C to stop everything."
 INTERRUPTED = (0, -signal.SIGINT, 128 + signal.SIGINT)
@@ -48,33 +48,33 @@ class Step:
     complete: bool
 
 
-def play(machine: Machine, columns: int, lines: int) -> Iterator[Step]:
+def play(computer: Computer, columns: int, lines: int) -> Iterator[Step]:
     """Yields each step when it has ended."""
-    with running(machine, ["make", "demo"], columns, lines) as session:
+    with running(computer, ["make", "demo"], columns, lines) as session:
         session.wait(lambda: False, TIMEOUT_S)
         status = session.end()
     cold = session.recording
     times = {"the packages are installed": cold.seconds_of(STARTED), "the demo has ended": cold.seconds}
     yield Step("make demo", cold, _known(times), status == 0 and bool(ALL_SUCCEEDED.search(cold.text)))
-    with running(machine, ["make", "demo", "ARGS=--serve"], columns, lines) as serving:
+    with running(computer, ["make", "demo", "ARGS=--serve"], columns, lines) as serving:
         serving.wait(lambda: SERVING in serving.recording.text, TIMEOUT_S)
         up = serving.recording.seconds_of(SERVING)
         if up is not None:
-            yield from _other_terminal(machine, serving)
+            yield from _other_terminal(computer, serving)
         yield _interrupted(serving, up)
 
 
-def _other_terminal(machine: Machine, serving: Session) -> Iterator[Step]:
+def _other_terminal(computer: Computer, serving: Session) -> Iterator[Step]:
     """Pastes the printed commands, and runs the example of the README."""
     columns, lines = serving.recording.columns, serving.recording.lines
     printed = serving.recording.text
-    (machine.checkout / "example.py").write_text(_example(printed), encoding="utf-8")
+    (computer.checkout / "example.py").write_text(_example(printed), encoding="utf-8")
     scripts = {
         "the printed commands": printed[printed.index("\n# ") : printed.index(SERVING)],
         "the example of the README": ".venv/bin/python example.py",
     }
     for name, script in scripts.items():
-        with running(machine, ["bash", "-eu", "-c", script], columns, lines) as session:
+        with running(computer, ["bash", "-eu", "-c", script], columns, lines) as session:
             session.wait(lambda: False, TIMEOUT_S)
             status = session.end()
         shown = session.recording
@@ -135,9 +135,9 @@ def main(arguments: argparse.Namespace, console: Console) -> bool:
     for size in arguments.size or SIZES:
         columns, lines = map(int, size.split("x"))
         with tempfile.TemporaryDirectory(prefix="first-minutes-") as directory:
-            machine = prepare(Path(directory))
-            machine.environment.update({"UV_DEFAULT_INDEX": NO_INDEX} if arguments.pip else {})
-            for step in play(machine, columns, lines):
+            computer = prepare(Path(directory))
+            computer.environment.update({"UV_DEFAULT_INDEX": NO_INDEX} if arguments.pip else {})
+            for step in play(computer, columns, lines):
                 steps.setdefault(size, []).append(step)
                 save(step, arguments.screens / size)
     console.print(table(steps))

@@ -8,11 +8,10 @@ from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 
 import click
-from rich.live import Live
-from rich.text import Text
 
 from export_producers.client import ExportQueue
 from export_producers.commands import interrupts, rendering
+from export_producers.commands.following import following
 from export_worker.contract.parsing import REQUEST_MAX_BYTES, parse_request
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.request import ExportRequest
@@ -141,15 +140,15 @@ async def follow(statuses: AsyncIterator[Status], *, timeout_s: float | None, sh
 
 @contextmanager
 def _display(*, show: bool) -> Iterator[Callable[[Status], None]]:
-    """Yields a function that shows a status: in a terminal in one line that changes, else in a new line each time."""
+    """Yields a function that shows a status: in a terminal in place of the one before, else in a new line each time."""
     console = rendering.console()
     if not show:
         yield lambda _: None
     elif not console.is_terminal:
         yield lambda status: click.echo(rendering.line(status))
     else:
-        with Live(console=console, auto_refresh=False) as live:
-            yield lambda status: live.update(Text(rendering.line(status), rendering.STYLE[status.phase]), refresh=True)
+        with following(console) as show_in_place:
+            yield show_in_place
 
 
 @click.pass_obj
@@ -165,7 +164,11 @@ def status(open_queue: OpenQueue, *, export_id: str, timeline: bool, as_json: bo
         document = found.model_dump(mode="json")
         click.echo(dumps(document | {"timeline": entries} if timeline else document))
         return
-    rendering.console().print(rendering.details(found))
+    console = rendering.console()
+    console.print(rendering.details(found))
+    if console.is_terminal and entries:
+        console.print(rendering.Timeline(entries))
+        return
     for entry in entries:
         click.echo(clean(f"{entry['at']}  {entry['phase']:<12}  {entry['note']}"))
 

@@ -1,4 +1,4 @@
-"""A machine as a new user has it: a checkout, an empty home directory, and no packages and caches."""
+"""A computer as a new user has it: a checkout, an empty home directory, and no packages and caches."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ CACHE_VARIABLES = ("PIP_CACHE_DIR", "UV_CACHE_DIR", "PIP_CONSTRAINT")
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class Computer:
     """Directories that nothing else uses.
 
     Args:
@@ -65,8 +65,8 @@ class Session:
         return status
 
 
-def prepare(directory: Path) -> Machine:
-    """Creates a machine in an empty directory."""
+def prepare(directory: Path) -> Computer:
+    """Creates a computer in an empty directory."""
     checkout, home, programs = directory / "export-worker", directory / "home", directory / "bin"
     for folder in (checkout, home, programs):
         folder.mkdir(parents=True)
@@ -77,18 +77,18 @@ def prepare(directory: Path) -> Machine:
     (programs / "python3").symlink_to(Path(sys.base_prefix) / "bin" / "python3")
     network = {name: value for name, value in os.environ.items() if name.upper().startswith(NETWORK_VARIABLES)}
     shell = {"HOME": str(home), "PATH": f"{programs}:/usr/bin:/bin", "TERM": "xterm-256color", "LANG": "C.UTF-8"}
-    return Machine(checkout, {name: network[name] for name in network.keys() - set(CACHE_VARIABLES)} | shell)
+    return Computer(checkout, {name: network[name] for name in network.keys() - set(CACHE_VARIABLES)} | shell)
 
 
 @contextmanager
-def running(machine: Machine, command: Sequence[str], columns: int, lines: int) -> Iterator[Session]:
+def running(computer: Computer, command: Sequence[str], columns: int, lines: int) -> Iterator[Session]:
     """Runs a command in the checkout, in a terminal that it is interrupted from."""
     with Terminal(columns, lines) as terminal:
         # setsid makes the terminal the one that Ctrl-C is typed into.
         process = subprocess.Popen(
             ["setsid", "--ctty", *command],
-            cwd=machine.checkout,
-            env=machine.environment,
+            cwd=computer.checkout,
+            env=computer.environment,
             stdin=terminal.stream,
             stdout=terminal.stream,
             stderr=terminal.stream,
