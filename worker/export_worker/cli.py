@@ -82,9 +82,7 @@ def main() -> None:
     except click.ClickException as error:
         sys.exit(_report_usage(error))
     except click.Abort as error:
-        interrupted = isinstance(error.__cause__, KeyboardInterrupt)
-        click.echo(interrupts.INTERRUPTED if interrupted else "Aborted!", err=True)
-        sys.exit(interrupts.INTERRUPTED_STATUS if interrupted else 1)
+        sys.exit(_report_abort(error))
     except ExportWorkerError as error:
         sys.exit(_report(error))
     except Exception as error:
@@ -94,6 +92,15 @@ def main() -> None:
         reason = str(error) or type(error).__name__
         sys.exit(_report(ServiceUnreachableError(f"a connection or a file failed: {reason}")))
     sys.exit(ended or 0)
+
+
+def _report_abort(error: click.Abort) -> int:
+    """Prints that Ctrl-C or a refused question has ended the command, and returns the exit status."""
+    if not isinstance(error.__cause__, KeyboardInterrupt):
+        click.echo("Aborted!", err=True)
+        return 1
+    click.echo(interrupts.INTERRUPTED, err=True)
+    return interrupts.INTERRUPTED_STATUS
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -37,6 +37,7 @@ def status(
         progress=Progress(bytes_done=2048, files_total=1),
         error=error,
         metadata={"weather": round_name},
+        request={"export": EXPORTS[number % len(EXPORTS)][1]},
     )
 
 
@@ -78,6 +79,12 @@ def test_open_exports_are_first_and_ended_ones_are_counted() -> None:
 def test_line_of_a_round_ends_with_its_time() -> None:
     first, second, *_ = drawn(MIXED)
     assert [line.rpartition("  ")[2] for line in (first, second)] == ["4 s", "5 s"]
+
+
+def test_wide_screen_says_what_each_export_asks_for() -> None:
+    _, _, header, *rows, _ = drawn(MIXED, 120, 50)
+    assert header.split() == ["KIND", "WHAT", "PHASE", "NOW"]
+    assert "cluster 971" in rows[-1]
 
 
 def test_exports_without_room_are_counted() -> None:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from export_producers.commands import rendering
+from export_producers.commands.asked import subject
 from export_worker.contract.printable import clean
 from export_worker.contract.status import Phase, Status
 from export_worker.demo.requests import FLAKY, GOOD, ROUND_KEY
@@ -23,6 +24,8 @@ ROUNDS = {GOOD: "the platforms work", FLAKY: "the platforms fail some calls"}
 
 _LINES_AROUND_ROWS = 6
 """Both rounds, the header, two lines below the rows, and the line of the cursor."""
+_SUBJECT_WIDTH_MIN = 110
+"""Columns of a terminal that has room for what each export asks for."""
 _PHASE_WIDTH = max(map(len, Phase))
 
 _ORDER = {Phase.TRANSFERRING: 0, Phase.RUNNING: 1, Phase.QUEUED: 2}
@@ -128,12 +131,18 @@ def _listed(parts: Sequence[str]) -> str:
 
 def _table(rows: Sequence[Status], width: int) -> Table:
     """Returns the rows as a table with one line for each. Only its last column is cut."""
+    with_subject = width >= _SUBJECT_WIDTH_MIN
     grid = Table(box=None, pad_edge=False, header_style="bold", width=width)
     grid.add_column("KIND", no_wrap=True, min_width=max(len(status.kind) for status in rows))
+    if with_subject:
+        grid.add_column("WHAT", no_wrap=True, overflow="ellipsis")
     grid.add_column("PHASE", no_wrap=True, min_width=_PHASE_WIDTH)
     grid.add_column("NOW", no_wrap=True, overflow="ellipsis", ratio=1)
     for status in rows:
-        grid.add_row(Text(clean(status.kind)), Text(status.phase, rendering.STYLE[status.phase]), Text(_now(status)))
+        what = [Text(subject(status))] if with_subject else []
+        grid.add_row(
+            Text(clean(status.kind)), *what, Text(status.phase, rendering.STYLE[status.phase]), Text(_now(status))
+        )
     return grid
 
 
