@@ -27,7 +27,7 @@ HANGING = "S3 or a sink did not answer; other workers resume the steps of this w
 @click.option(
     "--role", type=click.Choice(list(ROLES)), default="all", show_default=True, help="Which steps the worker runs."
 )
-@click.option("--burst", is_flag=True, help="Stop when no export is open.")
+@click.option("--burst", is_flag=True, help="Stop when no export is open and every event is delivered.")
 @options.log_level
 def run(role: str, *, burst: bool, log_level: str) -> None:
     """Run a worker.
