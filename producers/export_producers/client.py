@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from redis.exceptions import NoScriptError
 
+from export_producers.choices import LIST_MAX
 from export_producers.explain import explanation
 from export_producers.facts import read_facts
 from export_producers.identities import MessageIdentity
@@ -46,9 +47,6 @@ EnqueueError = InvalidRequestError | IdempotencyConflictError
 
 ENQUEUE_BATCH = 1000
 """Requests in one round trip. They take Redis some hundred milliseconds, in which it serves no other client."""
-
-LIST_MAX = 1000
-"""Statuses that one call reads, so that a listing needs bounded memory."""
 
 CLOCK_SYNC_S = 60.0
 """Time between two synchronizations of the clock. A host's clock drifts by less than 1 ms in this time."""

@@ -4,7 +4,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from json import dumps
+from json import dumps, loads
 from typing import Literal
 
 from pydantic import ValidationError
@@ -181,7 +181,7 @@ class Restart:
             "now_ms": now_ms,
             "wake": keys.wake("control"),
             "step": str(self.step),
-            "status": self.after.model_dump_json(),
+            "status": self.after.model_dump_json(exclude={"request"}),
             "phase": self.after.phase,
             "start": self.start,
             "created_ms": epoch_ms(self.before.created_at),
@@ -206,19 +206,22 @@ def first_status(request: ExportRequest, export_id: str, now: datetime) -> Statu
     )
 
 
-def read_status(status: bytes, progress: bytes | None, stored: Sequence[bytes] = ()) -> Status:
+def read_status(
+    status: bytes, progress: bytes | None, stored: Sequence[bytes] = (), request: bytes | None = None
+) -> Status:
     """Returns the status of a record.
 
     Args:
         progress: A transfer writes its progress to a separate field, which is newer.
         stored: The files that a transfer of many files has stored; see `Keys.stored`.
+        request: The request of the record. The stored status does not repeat it.
     """
     read = Status.model_validate_json(status)
     if progress is not None:
         read = read.model_copy(update={"progress": Progress.model_validate_json(progress)})
     if stored and read.phase is Phase.TRANSFERRING:
         read = read.model_copy(update={"objects": [StoredObject.model_validate_json(item) for item in stored]})
-    return read
+    return read if request is None else read.model_copy(update={"request": loads(request)})
 
 
 def retried(status: Status, start: Start | None, now: datetime) -> tuple[Start, Status]:

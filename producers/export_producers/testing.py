@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import Any, Literal, Self
 from uuid import uuid4
 
-from export_producers.client import LIST_MAX, AnyRequest, EnqueueError
+from export_producers.choices import LIST_MAX
+from export_producers.client import AnyRequest, EnqueueError
 from export_producers.explain import Facts, explanation
 from export_producers.records import Page, Position, Start, decode_cursor, first_status, retried, wrong_connection
 from export_worker.contract.model import epoch_ms, isoformat
@@ -139,6 +140,8 @@ class InMemoryExportQueue:
                 raise IdempotencyConflictError(first.status.export_id, first.request.differences(checked))
             return Accepted(export_id=first.status.export_id, phase=first.status.phase, deduplicated=True)
         status = first_status(checked, uuid4().hex, self._tick())
+        document = checked.model_dump(mode="json", exclude_none=True)
+        status = status.model_copy(update={"request": document})
         record = _Record(checked, status, self._then.popleft() if self._then else self._otherwise, trace)
         self._records[status.export_id] = record
         _note(record, "accepted")

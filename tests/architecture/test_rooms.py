@@ -19,7 +19,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("worker",),
     ("wiring",),
     ("doctor", "schemas"),
-    ("commands", "demo", "cli"),
+    ("commands", "demo"),
+    ("cli",),
     ("__main__",),
 )
 """The rooms of `export_worker`, from the ground up. A room imports only rooms on floors strictly below its own: not one

@@ -1,6 +1,7 @@
 """Tests that all queues of the producer side must pass: the real, the synchronous and the in-memory queue."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from export_producers import Accepted, ExportRequest, Phase, Queue, Status, TraceContext
+from export_worker.contract.parsing import parse_request
 from export_worker.errors import ExportNotFoundError, IdempotencyConflictError, InvalidRequestError
 from support.redis_site import request_of
 
@@ -39,6 +41,8 @@ class QueueSuite:
         assert accepted == Accepted(export_id=status.export_id, phase=Phase.QUEUED, deduplicated=False)
         assert (status.connection, status.kind, status.phase) == ("gio", "growingio.tag_users", Phase.QUEUED)
         assert status.metadata == {"order": "42"}
+        assert status.request is not None
+        assert parse_request(json.dumps(status.request)) == request_of(metadata={"order": "42"})
         assert status.due_at == status.created_at == status.updated_at
         assert [entry["note"] for entry in await subject.queue.timeline(accepted.export_id)] == ["accepted"]
 

@@ -151,6 +151,15 @@ async def test_cancel_during_submit_cancels_job_on_platform(site: Site, packages
         ("import no_such_package", "cannot be loaded: No module named 'no_such_package'"),
         ("class TinyListUsers: pass", "must be a subclass of OtherKind"),
         ("from export_worker.contract.kinds import OtherKind as TinyListUsers", "must have kind = 'tiny.list_users'"),
+        (
+            (
+                "from typing import Literal\nfrom pydantic import SecretStr\n"
+                "from export_worker.contract.kinds import OtherKind\n"
+                "class TinyListUsers(OtherKind):\n    platform = 'tiny'\n    password: SecretStr\n"
+                "    kind: Literal['tiny.list_users'] = 'tiny.list_users'"
+            ),
+            "must have no secret field",
+        ),
     ],
 )
 async def test_unusable_kind_stops_command_with_its_name(

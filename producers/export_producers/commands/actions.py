@@ -6,20 +6,16 @@ import sys
 import click
 
 from export_producers.client import ExportQueue
-from export_producers.commands.exports import OpenQueue, as_json, failed_exports
-from export_producers.commands.options import TEXT
+from export_producers.commands.exports import OpenQueue, failed_exports
 from export_producers.records import Start
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.status import Phase, Status
 from export_worker.errors import ExportWorkerError
 
 
-@click.command()
-@click.argument("export_id", type=TEXT)
-@as_json
 @click.pass_obj
 def cancel(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
-    """Cancel the export EXPORT_ID, and its operation on the platform if the platform can cancel it."""
+    """See `declarations.cancel`."""
 
     async def run() -> Phase:
         async with open_queue() as queue:
@@ -36,18 +32,6 @@ def cancel(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
         sys.exit(1)
 
 
-@click.command()
-@click.argument("export_id", type=TEXT, required=False)
-@click.option(
-    "--from",
-    "start",
-    type=click.Choice(["submit", "poll", "transfer"]),
-    help="The step to restart from. [default: the step that failed]",
-)
-@click.option("--failed", is_flag=True, help="Retry every failed export.")
-@click.option("--error", "code", type=TEXT, metavar="CODE", help="With --failed: only exports with this error code.")
-@click.option("--dry-run", is_flag=True, help="With --failed: only list the exports.")
-@as_json
 @click.pass_obj
 def retry(
     open_queue: OpenQueue,
@@ -59,7 +43,7 @@ def retry(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Restart the export EXPORT_ID, or all failed exports."""
+    """See `declarations.retry`."""
     if (export_id is None) != failed:
         raise click.UsageError("pass either EXPORT_ID or --failed")
     if (code is not None or dry_run) and not failed:
@@ -96,12 +80,9 @@ async def _retry_failed(queue: ExportQueue, start: Start | None, code: str | Non
     return restarted
 
 
-@click.command()
-@click.argument("export_id", type=TEXT)
-@as_json
 @click.pass_obj
 def explain(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
-    """Explain why the export EXPORT_ID waits and until when, or how it ended."""
+    """See `declarations.explain`."""
 
     async def run() -> str:
         async with open_queue() as queue:

@@ -11,9 +11,9 @@ import click
 from rich.live import Live
 from rich.text import Text
 
-from export_producers.client import LIST_MAX, ExportQueue
+from export_producers.choices import LIST_MAX
+from export_producers.client import ExportQueue
 from export_producers.commands import rendering
-from export_producers.commands.options import SECONDS, TEXT
 from export_worker.contract.parsing import REQUEST_MAX_BYTES, parse_request
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.request import ExportRequest
@@ -24,25 +24,12 @@ from export_worker.errors import FieldProblem, InvalidRequestError
 OpenQueue = Callable[[], ExportQueue]
 """Opens the queue that the configuration names. The click context passes it to the commands."""
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 
-
-@click.command()
-@click.argument("file", type=click.Path(allow_dash=True))
-@click.option(
-    "--idempotency-key", type=TEXT, metavar="K", help="The same key with the same request returns the first export."
-)
-@click.option("--wait", is_flag=True, help="Show progress until the export ends.")
-@click.option("--timeout", "timeout_s", type=SECONDS, metavar="S", help="With --wait: stop waiting after S seconds.")
-@as_json
 @click.pass_obj
 def enqueue(
     open_queue: OpenQueue, *, file: str, idempotency_key: str | None, wait: bool, timeout_s: float | None, as_json: bool
 ) -> None:
-    """Request the export that FILE describes as JSON. If FILE is -, the request is read from standard input.
-
-    If the environment variables TRACEPARENT and TRACESTATE are set, the export belongs to that trace.
-    """
+    """See `declarations.enqueue`."""
     if timeout_s is not None and not wait:
         raise click.UsageError("--timeout requires --wait")
     request = read_request(file, idempotency_key)
@@ -162,13 +149,9 @@ def _display(*, show: bool) -> Iterator[Callable[[Status], None]]:
             yield lambda status: live.update(Text(rendering.line(status), rendering.STYLE[status.phase]), refresh=True)
 
 
-@click.command()
-@click.argument("export_id", type=TEXT)
-@click.option("--timeline", is_flag=True, help="Also show every transition.")
-@as_json
 @click.pass_obj
 def status(open_queue: OpenQueue, *, export_id: str, timeline: bool, as_json: bool) -> None:
-    """Show the status of the export EXPORT_ID."""
+    """See `declarations.status`."""
 
     async def run() -> tuple[Status, list[dict[str, object]]]:
         async with open_queue() as queue:
@@ -197,20 +180,9 @@ async def failed_exports(queue: ExportQueue, code: str | None) -> AsyncIterator[
             return
 
 
-@click.command("list")
-@click.option("--phase", type=click.Choice([phase.value for phase in Phase]), help="Only exports in this phase.")
-@click.option("--error", "code", type=TEXT, metavar="CODE", help="Only exports that failed with this code.")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, LIST_MAX),
-    default=50,
-    show_default=True,
-    help="Maximum number of exports.",
-)
-@as_json
 @click.pass_obj
 def list_(open_queue: OpenQueue, *, phase: str | None, code: str | None, limit: int, as_json: bool) -> None:
-    """List exports, newest first. The exports in phase failed are the dead letters."""
+    """See `declarations.list_`."""
     if code is not None and phase not in {None, Phase.FAILED}:
         raise click.UsageError("--error requires --phase failed")
 
@@ -229,12 +201,9 @@ def list_(open_queue: OpenQueue, *, phase: str | None, code: str | None, limit: 
         click.echo("no exports" + (f" in phase {phase}" if phase else "") + (f" with error {code}" if code else ""))
 
 
-@click.command()
-@click.argument("export_id", type=TEXT)
-@as_json
 @click.pass_obj
 def watch(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
-    """Follow the export EXPORT_ID until it ends."""
+    """See `declarations.watch`."""
 
     async def run() -> Status | None:
         async with open_queue() as queue, aclosing(queue.watch(export_id)) as statuses:

@@ -1,9 +1,15 @@
-"""Parameter types for click: text that is valid UTF-8, and a number of seconds."""
+"""Parameters that several commands share, and parameter types for click. Imports no large package."""
 
 import math
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
+
+from export_producers.commands import completion
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class _Text(click.types.StringParamType):
@@ -30,5 +36,36 @@ class _Seconds(click.FloatRange):
         return seconds
 
 
+def since(text: str, now: datetime) -> datetime:
+    """Returns the date and time that a text states.
+
+    Args:
+        text: An RFC 3339 date and time, in UTC unless it has a time zone, or a time ago such as `30m`.
+        now: The current time, with its time zone.
+
+    Raises:
+        ValueError: The text has neither form.
+    """
+    ago = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    if ago:
+        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def moment(_: click.Context, option: click.Parameter, value: str | None) -> datetime | None:
+    """Returns the date and time of an option; see `since`. The callback of options such as `--since`."""
+    try:
+        return None if value is None else since(value, datetime.now(UTC))
+    except (ValueError, OverflowError):
+        message = f"{value} is neither a date and time (2026-11-22T03:00:00Z) nor a time ago (30m, 6h, 2d)"
+        raise click.BadParameter(message, param=option) from None
+
+
 TEXT = _Text()
 SECONDS = _Seconds(min=0, min_open=True)
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+export_id = click.argument("export_id", type=TEXT, shell_complete=completion.export_ids)
+optional_export_id = click.argument("export_id", type=TEXT, required=False, shell_complete=completion.export_ids)
+connection = click.argument("connection", type=TEXT, shell_complete=completion.connections)

@@ -13,8 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from export_producers.commands import rendering
-from export_producers.commands.options import TEXT
-from export_worker.commands import options
 from export_worker.config import Config, load_config
 from export_worker.contract.printable import dumps
 from export_worker.errors import FieldProblem, InvalidRequestError
@@ -32,18 +30,6 @@ JSON_BODY_MAX_BYTES = 4 * 1024 * 1024
 """The definition of a group has some kilobytes; a much larger body belongs to another call."""
 
 
-@click.command()
-@click.argument("connection", type=TEXT)
-@click.argument("operation", type=TEXT, required=False)
-@click.option(
-    "--param", "params", type=TEXT, metavar="K=V", multiple=True, help="A parameter; repeat the option for a list."
-)
-@click.option(
-    "--body", "body", metavar="FILE|-", help="JSON or CSV, as the operation requires; - reads standard input."
-)
-@click.option("--yes", is_flag=True, help="Delete without asking.")
-@click.option("--list", "show", is_flag=True, help="List every operation of CONNECTION, and call none.")
-@options.as_json
 def call(
     connection: str,
     operation: str | None,
@@ -54,7 +40,7 @@ def call(
     show: bool,
     as_json: bool,
 ) -> None:
-    """Call an operation of CONNECTION's platform. The answer is printed as JSON."""
+    """See `declarations.call`."""
     config = load_config()
     if show:
         if operation is not None or params or body is not None:

@@ -9,7 +9,6 @@ from contextlib import aclosing
 
 import click
 
-from export_worker.commands import options
 from export_worker.contract.printable import clean, dumps
 from export_worker.doctor.finding import Finding
 from export_worker.doctor.report import examine
@@ -17,13 +16,8 @@ from export_worker.doctor.report import examine
 LABELS = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
 
 
-@click.command()
-@options.as_json
 def doctor(*, as_json: bool) -> None:
-    """Check everything that a worker needs.
-
-    Checks the configuration, Redis, S3, connections, sinks, triggers and workers with real calls.
-    """
+    """See `declarations.doctor`."""
     findings = asyncio.run(_report(as_json=as_json))
     status = max((finding.status for finding in findings), default=0)
     if as_json:

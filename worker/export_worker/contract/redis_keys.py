@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal
 
-from export_worker.contract.status import Phase
+from export_worker.contract.phase import Phase
 
 Role = Literal["control", "transfer"]
 """`control` steps call the platform: submit, poll, cancel. `transfer` steps move files into S3."""

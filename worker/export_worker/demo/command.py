@@ -30,28 +30,12 @@ TIMEOUT_S = 120.0
 """The timeout of a round with one export of each kind. Each further export adds a second."""
 
 
-@click.command()
-@click.option(
-    "--exports",
-    "count",
-    type=click.IntRange(1, 10_000),
-    metavar="N",
-    default=len(EXPORTS),
-    help="Number of exports in the first round; at least one of each kind.",
-)
-@click.option("--serve", is_flag=True, help="Keep everything running until Ctrl-C, and print commands to try.")
-@click.option("--json", "as_json", is_flag=True, help="Print only JSON on stdout.")
-def demo(count: int, *, serve: bool, as_json: bool) -> None:
-    """Run every kind of export with an embedded Redis, an embedded S3 server and simulated platforms.
-
-    There are two rounds. In the second round, the platforms fail some calls, and the workers retry.
-
-    With --serve, the services listen on the ports of the documents' examples (6379, 9000, 8099, and 8080 for the HTTP
-    API), if they are free.
-    """
+def demo(count: int | None, *, serve: bool, as_json: bool) -> None:
+    """See `declarations.demo`."""
     console = rendering.console(stderr=as_json)
     with tempfile.TemporaryDirectory(prefix="export-worker-demo-") as directory:
-        complete = asyncio.run(_demo(console, Path(directory), count, serve=serve, as_json=as_json))
+        running = _demo(console, Path(directory), count or len(EXPORTS), serve=serve, as_json=as_json)
+        complete = asyncio.run(running)
     sys.exit(0 if complete else 1)
 
 
