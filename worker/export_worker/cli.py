@@ -16,7 +16,6 @@ from itertools import takewhile
 import click
 
 from export_producers.commands import declarations as producers
-from export_producers.commands import interrupts
 from export_worker.commands import declarations
 from export_worker.contract.printable import clean, dumps
 from export_worker.errors import (
@@ -99,6 +98,8 @@ def _report_abort(error: click.Abort) -> int:
     if not isinstance(error.__cause__, KeyboardInterrupt):
         click.echo("Aborted!", err=True)
         return 1
+    from export_producers.commands import interrupts  # noqa: PLC0415 - imports asyncio
+
     click.echo(interrupts.INTERRUPTED, err=True)
     return interrupts.INTERRUPTED_STATUS
 

@@ -1,10 +1,10 @@
-"""`export-worker schema`: prints the JSON Schema of a document, or a document that is made from the schemas."""
+"""`export-worker schema`: prints a document that describes the configuration or an interface."""
 
 import click
 
-from export_worker.schemas.documents import DOCUMENTS
+from export_worker.schemas.documents import text_of
 
 
 def schema(document: str) -> None:
     """Prints one document."""
-    click.echo(DOCUMENTS[document]())
+    click.echo(text_of(document))

@@ -1,7 +1,5 @@
 """The documents that `export-worker schema` prints, by name."""
 
-from collections.abc import Callable
-
 from pydantic import BaseModel
 
 from export_producers.gateway import openapi
@@ -13,23 +11,27 @@ from export_worker.schemas.asyncapi import asyncapi_document
 from export_worker.schemas.reference import reference_page
 from export_worker.schemas.settings import DIALECT, Json, settings_schema
 
-
-def _written(model: type[BaseModel]) -> Json:
-    """Returns the schema of what users write."""
-    return {"$schema": DIALECT, **model.model_json_schema(mode="validation")}
+READ: dict[str, type[BaseModel]] = {"status": Status, "event": Event}
+"""The documents that export-worker writes; users write the others."""
 
 
-def _read(model: type[BaseModel]) -> Json:
-    """Returns the schema of what export-worker writes."""
-    return {"$schema": DIALECT, **model.model_json_schema(mode="serialization")}
+def text_of(name: str) -> str:
+    """Returns the text of a document: JSON, or Markdown for the reference."""
+    if name == "reference":
+        return reference_page()
+    # The schema of the configuration is kept in a file, where each difference should be one line.
+    return dumps(_document(name), indent=2 if name == "config" else None)
 
 
-DOCUMENTS: dict[str, Callable[[], str]] = {
-    "request": lambda: dumps(_written(ExportRequest)),
-    "status": lambda: dumps(_read(Status)),
-    "event": lambda: dumps(_read(Event)),
-    "config": lambda: dumps(settings_schema(), indent=2),
-    "openapi": lambda: dumps(openapi.document()),
-    "asyncapi": lambda: dumps(asyncapi_document()),
-    "reference": lambda: reference_page().removesuffix("\n"),
-}
+def _document(name: str) -> Json:
+    match name:
+        case "request":
+            return {"$schema": DIALECT, **ExportRequest.model_json_schema(mode="validation")}
+        case "config":
+            return settings_schema()
+        case "openapi":
+            return openapi.document()
+        case "asyncapi":
+            return asyncapi_document()
+        case _:
+            return {"$schema": DIALECT, **READ[name].model_json_schema(mode="serialization")}

@@ -39,7 +39,7 @@ def reference_page() -> str:
     settings, request = settings_schema(), ExportRequest.model_json_schema(schema_generator=TomlSchema)
     found = [*_settings(settings), *_request(request)]
     contents = "\n".join(f"- [{section.title.replace('`', '')}](#{_slug(section.title)})" for section in found)
-    return HEAD.format(contents=contents) + "".join(_text(section, "##") for section in found)
+    return (HEAD.format(contents=contents) + "".join(_text(section, "##") for section in found)).rstrip("\n")
 
 
 def _text(section: Section, level: str) -> str:
