@@ -122,6 +122,7 @@ def test_help_of_every_command_imports_nothing_else() -> None:
         (("retry", "--failed", "--error", "platform_u"), "plain,platform_unavailable"),
         (("catalog", "gio", "seg"), "plain,segments"),
         (("events", ""), "plain,replay"),
+        (("events", "undelivered", "--sink", ""), "plain,stream"),
         (("enqueue", "req"), "file,req"),
     ],
     ids=lambda it: " ".join(it) if isinstance(it, tuple) else "",
