@@ -17,6 +17,7 @@ from export_worker.lifecycle.observations import OperationFailed, Polled, Remote
 from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.s3.client import CallLimits, build_client
 from export_worker.s3.endpoints import Endpoint
+from export_worker.s3.object_keys import MANIFEST_NAME
 from export_worker.s3.store import S3Store
 from export_worker.step_context import check_submit
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument
@@ -100,17 +101,23 @@ class Content:
 
 @contextmanager
 def export_writer(
-    s3_url: str, bucket: str, attempts: int = CallLimits().attempts, template: str = TEMPLATE
+    s3_url: str,
+    bucket: str,
+    attempts: int = CallLimits().attempts,
+    template: str = TEMPLATE,
+    manifest_name: str = MANIFEST_NAME,
 ) -> Iterator[ExportWriter]:
     """Builds a writer as a worker does. It connects with the first transfer.
 
     Args:
         attempts: How often a call to S3 is tried.
         template: Template of the keys.
+        manifest_name: File name of the manifest.
     """
     with ThreadPoolExecutor(2) as executor:
         client = build_client(Endpoint(s3_server.REGION, s3_url), 2, limits=CallLimits(attempts=attempts))
-        yield ExportWriter(TransferEngine(S3Store(client, executor), memory_bytes=2**25), Layout(bucket, "", template))
+        layout = Layout(bucket, "", template, manifest_name)
+        yield ExportWriter(TransferEngine(S3Store(client, executor), memory_bytes=2**25), layout)
         client.close()
 
 
