@@ -15,9 +15,8 @@ from export_producers.commands import rendering
 from export_producers.commands.asked import subject
 from export_worker.contract.printable import clean
 from export_worker.contract.status import Phase, Status
+from export_worker.demo.command import STARTING
 from export_worker.demo.requests import FLAKY, GOOD, ROUND_KEY
-
-STARTING = "Starting Redis, an S3 server, the platform simulator and two workers …"
 
 ROUNDS = {GOOD: "the platforms work", FLAKY: "the platforms fail some calls"}
 """The rounds in their order, as a sentence says what is different in each."""
