@@ -11,6 +11,7 @@ from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Phase, Status
 from export_worker.errors import ServiceUnreachableError
 from export_worker.simulator.world import World
+from support.redis_acl import PASSWORD, documented_acl, documented_rights_of_trigger
 from support.redis_cluster import Cluster, redis_cluster
 from support.worker_site import Site
 
@@ -23,7 +24,7 @@ TIMEOUT_S = 60.0
 
 
 def use(site: Site, cluster: Cluster) -> None:
-    """Lets a site use a cluster, by the address of a node that does not own the namespace."""
+    """Makes a site use a cluster, by the address of a node that does not own the namespace."""
     site.namespace = NAMESPACE
     site.redis_url = cluster.stranger(NAMESPACE).url
     site.settings = {
@@ -32,9 +33,15 @@ def use(site: Site, cluster: Cluster) -> None:
     }
 
 
-async def test_whole_export_runs_on_a_cluster_of_three_nodes(site: Site, tmp_path: Path) -> None:
+async def test_whole_export_runs_on_a_cluster_of_three_nodes_with_the_documented_rights(
+    site: Site, tmp_path: Path
+) -> None:
     async with redis_cluster(tmp_path, NAMESPACE) as cluster, asyncio.timeout(TIMEOUT_S):
         use(site, cluster)
+        rights = [*documented_acl(NAMESPACE), *documented_rights_of_trigger(MESSAGES), f"~{EVENTS}", "+cluster|slots"]
+        for node in cluster.primaries:
+            await node.call("ACL", "SETUSER", "export-worker", *rights)
+        site.redis_url = site.redis_url.replace("://", f"://export-worker:{PASSWORD}@")
         await cluster.owner(MESSAGES).call("XADD", MESSAGES, "*", "request", REQUEST)
         async with site.queue() as queue:
             with site.process("run"), site.process("trigger", "in") as trigger:
