@@ -74,7 +74,7 @@ def open_queue() -> object:
 
 
 def main() -> None:
-    """Runs the command line. An error that a user can cause is printed as one line, without a traceback."""
+    """Runs the command line. Each problem that a user can cause is printed as one line, without a traceback."""
     try:
         # Commands return None. An early exit, such as that of --help, returns its status.
         ended = cli(prog_name=PROGRAM, standalone_mode=False)
@@ -95,11 +95,11 @@ def main() -> None:
 
 def _report_abort(error: click.Abort) -> int:
     """Prints that Ctrl-C or a refused question has ended the command, and returns the exit status."""
-    from export_producers.commands import interrupts  # noqa: PLC0415 - imports asyncio
-
     if not isinstance(error.__cause__, KeyboardInterrupt):
         click.echo("Aborted!", err=True)
         return 1
+    from export_producers.commands import interrupts  # noqa: PLC0415 - imports asyncio
+
     click.echo(interrupts.INTERRUPTED, err=True)
     return interrupts.INTERRUPTED_STATUS
 
@@ -113,9 +113,10 @@ def _failures() -> tuple[type[Exception], ...]:
 
 def _report(error: ExportWorkerError) -> int:
     """Prints an error, and returns its exit status."""
-    problems = error.problems if isinstance(error, InvalidRequestError) else ()
+    problems = error.problems if isinstance(error, InvalidRequestError | IdempotencyConflictError) else ()
     _print_json(error.code, str(error), problems)
-    click.echo(clean(f"error: {error}"), err=True)
+    for line in error.problems if isinstance(error, InvalidRequestError | ConfigError) else (error,):
+        click.echo(clean(f"error: {line}"), err=True)
     return next((status for kind, status in EXIT_STATUS.items() if isinstance(error, kind)), 1)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 
-from export_producers.choices import LIST_MAX
 from export_producers.client import ExportQueue
 from export_producers.commands import interrupts, rendering
 from export_producers.commands.following import following
@@ -172,40 +171,6 @@ def status(open_queue: OpenQueue, *, export_id: str, timeline: bool, as_json: bo
         return
     for entry in entries:
         click.echo(clean(f"{entry['at']}  {entry['phase']:<12}  {entry['note']}"))
-
-
-async def failed_exports(queue: ExportQueue, code: str | None) -> AsyncIterator[Status]:
-    """Yields the failed exports, newest first: all of them, or those with one error code."""
-    cursor: str | None = None
-    while True:
-        page = await queue.page(Phase.FAILED, LIST_MAX, cursor)
-        for status in page.statuses:
-            if code is None or (status.error is not None and status.error.code == code):
-                yield status
-        cursor = page.cursor
-        if cursor is None:
-            return
-
-
-@click.pass_obj
-def list_(open_queue: OpenQueue, *, phase: str | None, code: str | None, limit: int, as_json: bool) -> None:
-    """See `declarations.list_`."""
-    if code is not None and phase not in {None, Phase.FAILED}:
-        raise click.UsageError("--error requires --phase failed")
-
-    async def run() -> list[Status]:
-        async with open_queue() as queue:
-            if code is None:
-                return await queue.list_exports(Phase(phase) if phase else None, limit)
-            return [status async for status in failed_exports(queue, code)][:limit]
-
-    found = interrupts.run(run())
-    if as_json:
-        click.echo(dumps([item.model_dump(mode="json") for item in found]))
-    elif found:
-        rendering.console().print(rendering.table(found))
-    else:
-        click.echo("no exports" + (f" in phase {phase}" if phase else "") + (f" with error {code}" if code else ""))
 
 
 @click.pass_obj

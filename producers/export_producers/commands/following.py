@@ -13,7 +13,7 @@ from rich.text import Text
 
 from export_producers.commands import rendering
 from export_producers.commands.asked import subject
-from export_producers.commands.durations import duration
+from export_producers.durations import duration
 from export_worker.contract.printable import clean
 from export_worker.contract.status import Phase, Status
 

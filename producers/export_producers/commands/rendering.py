@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from export_producers.commands.asked import asked, subject
-from export_producers.commands.durations import age, duration
+from export_producers.durations import age, duration
 from export_worker.contract.model import isoformat
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.status import Phase, Progress, Status, StoredObject

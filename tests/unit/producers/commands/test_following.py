@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from export_producers.commands.durations import age, duration, short
 from export_producers.commands.following import Following, following
+from export_producers.durations import age, duration, short
 from export_worker.contract.status import Status
 
 NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
