@@ -377,10 +377,10 @@ def test_refusal_names_every_problem() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is not JSON"),
+        ("", "; it is empty"),
         (b"", "is not JSON"),
         (b"\xff\xfe", "is not JSON"),
-        ("{", "is not JSON"),
+        ("{", "; it ends too early"),
         ("{} {}", "is not JSON"),
         ("{'connection': 'gio'}", '; JSON needs double quotes (")'),
         ("[" * 5000, "is not JSON"),

@@ -85,8 +85,8 @@ def _json_hint(error: str) -> str:
     """Returns what usually causes an error of the JSON parser."""
     if error.startswith("key must be a string"):
         return '; JSON needs double quotes (")'
-    if error.startswith("EOF while parsing a value at line 1 column 0"):
-        return "; it is empty"
+    if error.startswith("EOF while parsing"):
+        return "; it is empty" if error.endswith("line 1 column 0") else "; it ends too early"
     return ""
 
 
