@@ -18,8 +18,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("transfer", "config"),
     ("worker",),
     ("wiring",),
-    ("doctor",),
-    ("commands", "demo", "cli"),
+    ("doctor", "schemas"),
+    ("commands", "demo"),
+    ("cli",),
     ("__main__",),
 )
 """The rooms of `export_worker`, from the ground up. A room imports only rooms on floors strictly below its own: not one

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from export_worker.config import Config
 from export_worker.contract.event import Event
+from export_worker.contract.kind_names import PLATFORM_OF_KIND
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.parsing import PROBLEMS_MAX, REQUEST_MAX_BYTES, parse_request
 from export_worker.contract.request import (
-    PLATFORM_OF_KIND,
     ExportRequest,
     GrowingioAnalysis,
     GrowingioSegmentProfileUsers,
@@ -607,6 +607,7 @@ SAMPLE_STATUS: dict[str, Any] = {
     ],
     "manifest": "s3://b/k/_manifest.json",
     "metadata": {"order": "42"},
+    "request": {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "k"}},
 }
 
 
@@ -623,6 +624,11 @@ def test_status_of_a_newer_worker_is_read_without_its_unknown_fields() -> None:
     status = Status.model_validate_json(json.dumps(newer))
     assert status.error is not None
     assert status.error.code == "code_of_tomorrow"
+
+
+def test_status_of_an_older_worker_has_no_request() -> None:
+    older = {name: value for name, value in SAMPLE_STATUS.items() if name != "request"}
+    assert json.loads(Status.model_validate_json(json.dumps(older)).model_dump_json()) == older
 
 
 def test_timestamps_are_written_in_utc_with_milliseconds() -> None:

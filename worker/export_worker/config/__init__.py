@@ -4,7 +4,6 @@ Most sections have a module here. The rooms on lower floors do not import this o
 """
 
 from export_worker.config.config import (
-    DEFAULT_FILE,
     Config,
     ignored_variables,
     load_config,
@@ -12,6 +11,7 @@ from export_worker.config.config import (
     settings_file,
     similar_variable,
 )
+from export_worker.contract.settings_file import DEFAULT_FILE
 
 __all__ = [
     "DEFAULT_FILE",

@@ -37,6 +37,7 @@ from export_worker.config.transfer import TransferSettings
 from export_worker.config.triggers import AnyTrigger
 from export_worker.config.worker import RetrySettings, WorkerSettings
 from export_worker.contract.documented import Documented
+from export_worker.contract.settings_file import FILE_VARIABLE, settings_path
 from export_worker.contract.wording import Pattern, did_you_mean
 from export_worker.errors import ConfigError
 from export_worker.platforms.settings import ConnectionSettings
@@ -44,9 +45,6 @@ from export_worker.redis.sentinel import is_sentinel_url
 from export_worker.s3.object_keys import validate_key_template
 from export_worker.texts.decoding import decode_text
 
-DEFAULT_FILE = "export-worker.toml"
-FILE_VARIABLE = "EXPORT_CONFIG"
-"""The variable that names the file. No setting has this name."""
 _SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$")
 """The ends of the variables that Kubernetes sets in every pod for each Service, e.g. one named `export-gateway`."""
 
@@ -54,7 +52,12 @@ SectionName = Annotated[
     str, Pattern(r"^[A-Za-z0-9_-]{1,64}$", "the name must have 1 to 64 characters: letters, digits, _ and -")
 ]
 Namespace = Annotated[
-    str, Pattern(r"^[A-Za-z0-9_.-]{1,64}$", "must have 1 to 64 characters: letters, digits, _, . and -")
+    str,
+    Field(max_length=64),
+    Pattern(
+        r"^([A-Za-z0-9_.-]+|[A-Za-z0-9_.-]*\{[A-Za-z0-9_.-]+\}[A-Za-z0-9_.-]*)$",
+        "must have 1 to 64 characters: letters, digits, _, . and -; for a Redis cluster, one part in braces: {exports}",
+    ),
 ]
 
 
@@ -96,11 +99,13 @@ class Config(Documented, BaseSettings):
     )
 
     redis_url: Annotated[str, AfterValidator(_checked_url), Field(repr=False)] = "redis://127.0.0.1:6379/0"
-    """The address of Redis: redis://, rediss://, unix:// or sentinel://. It may contain a password, so `repr` omits it.
+    """The address of Redis: redis://, rediss://, unix:// or sentinel://. It may contain a password, which is masked.
 
     Default `redis://127.0.0.1:6379/0`: this machine."""
     namespace: Namespace = "exports"
-    """The first part of every Redis key. Default `exports`, 1 to 64 characters: letters, digits, `_`, `.` and `-`."""
+    """The first part of every Redis key. Default `exports`, 1 to 64 characters: letters, digits, `_`, `.` and `-`.
+
+    For a Redis cluster, a part of it must be in braces, for example `{exports}`: then all keys are in one slot."""
     s3: S3Settings = S3Settings()
     """`[s3]`: the bucket, and how objects are stored in it."""
     connections: dict[SectionName, ConnectionSettings] = {}
@@ -228,9 +233,7 @@ def located_errors() -> Iterator[None]:
 
 def settings_file() -> Path | None:
     """Returns the file that `EXPORT_CONFIG` names, else `export-worker.toml` if it exists."""
-    named = os.environ.get(FILE_VARIABLE)
-    file = Path(named or DEFAULT_FILE)
-    return file if named or file.exists() else None
+    return settings_path(os.environ)
 
 
 def ignored_variables(environment: Mapping[str, str]) -> list[str]:

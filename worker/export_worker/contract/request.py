@@ -12,6 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, GetCoreSchemaHandler, St
 from pydantic_core import CoreSchema
 
 from export_worker.contract.charsets import LABEL
+from export_worker.contract.kind_names import PLATFORM_OF_KIND
 from export_worker.contract.kinds import Kind, OtherKind, other_kinds
 from export_worker.contract.model import Model, field_rule
 from export_worker.contract.output import Output
@@ -252,17 +253,6 @@ OurKind = (
     | ThinkingdataClusterUsers
     | SensorsdataUserGroupUsers
 )
-
-PLATFORM_OF_KIND: dict[str, str] = {
-    "growingio.tag_users": "growingio",
-    "growingio.segment_users": "growingio",
-    "growingio.analysis": "growingio",
-    "growingio.segment_profile_users": "growingio-rest",
-    "growingio.user_tag_users": "growingio-rest",
-    "thinkingdata.cluster_users": "thinkingdata",
-    "sensorsdata.user_group_users": "sensorsdata",
-}
-"""The platform of each built-in kind."""
 
 
 def kind_models() -> dict[str, type[Model]]:

@@ -1,7 +1,7 @@
 """The settings that connections of all platforms have. Each driver adds its own in a subclass."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar, runtime_checkable
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -120,6 +120,14 @@ class ConnectionSettings(Documented):
         named = [split_host_and_port(entry)[0] for entry in self.allow_hosts]
         own = urlsplit(self.base_url).hostname or ""
         return AddressPolicy({own, *filter(is_fixed_host, named)}, self.allow_networks)
+
+
+@runtime_checkable
+class Configured(Protocol):
+    """Capability: the driver's class names the model of its settings, for the JSON Schema of the configuration."""
+
+    settings_model: type[ConnectionSettings]
+    """The model that the driver passes to `platform_settings`."""
 
 
 S = TypeVar("S", bound=ConnectionSettings)
