@@ -135,6 +135,10 @@ async def test_cancel_and_wait_repeats_a_cancellation_that_is_lost() -> None:
         (ResponseError("BUSY Redis is busy running a script."), "runs a script of another client"),
         (BusyLoadingError("Redis is loading the dataset in memory"), "still loads its data"),
         (AuthenticationError("WRONGPASS"), "refuses the user or the password"),
+        (
+            ResponseError("DB index is out of range"),
+            "has no database with this number (DB index is out of range); correct",
+        ),
         (ResponseError("unknown command 'FOO'"), "refuses a command (unknown command 'FOO')"),
     ],
 )

@@ -61,10 +61,13 @@ REFUSALS = {
     "MASTERDOWN": Refusal("is a replica that has lost its primary", "wait for the end of a fail-over"),
     "LOADING": Refusal("still loads its data", "retry when it has started"),
     "BUSY": Refusal("runs a script of another client", "retry later, or end the script with SCRIPT KILL"),
+    "DB index is out of range": Refusal(
+        "has no database with this number", "correct the number at the end of redis_url (EXPORT_REDIS_URL), e.g. /0"
+    ),
     "NOAUTH": _CREDENTIALS,
     "WRONGPASS": _CREDENTIALS,
 }
-"""Refusals by the code with which the error of Redis begins."""
+"""Refusals by the code with which the error of Redis begins; one without a code, by its text."""
 _OTHER = Refusal("refuses a command", "run export-worker doctor, which checks Redis")
 _CODES: dict[type[RedisError], str] = {
     ReadOnlyError: "READONLY",
