@@ -258,7 +258,7 @@ async def test_wrong_password_of_redis_is_reported_without_the_password(site: Si
 
 
 async def test_replica_of_redis_is_reported_as_read_only(site: Site, tmp_path: Path) -> None:
-    async with own_redis(site, tmp_path, "--replicaof", "127.0.0.1 1"):
+    async with own_redis(site, tmp_path, "--replicaof", "127.0.0.1", "1"):
         ran, found = await doctor(site)
     assert ran.status == 2
     assert any("read-only" in finding["says"] for finding in found["redis"])

@@ -2,7 +2,7 @@
 
 Exit status: 0 success · 1 the export failed or was cancelled, has not ended in time, or had succeeded or failed before
 `cancel` · 2 the command line, the request or the configuration is wrong, or a platform refuses the call · 3 there is no
-such export · 4 a service cannot be reached, or its answer is unusable.
+such export · 4 a service cannot be reached, or its answer is unusable · 130 Ctrl-C ended the command.
 
 Commands are declared apart from what they do, which is imported when a command runs. So `--help` and completion import
 only click. The commands of the producer side need only the base install. If a package is missing, the command names it
@@ -81,8 +81,7 @@ def main() -> None:
     except click.ClickException as error:
         sys.exit(_report_usage(error))
     except click.Abort as error:
-        click.echo("Aborted!", err=True)
-        sys.exit(130 if isinstance(error.__cause__, KeyboardInterrupt) else 1)
+        sys.exit(_report_abort(error))
     except ExportWorkerError as error:
         sys.exit(_report(error))
     except Exception as error:
@@ -92,6 +91,17 @@ def main() -> None:
         reason = str(error) or type(error).__name__
         sys.exit(_report(ServiceUnreachableError(f"a connection or a file failed: {reason}")))
     sys.exit(ended or 0)
+
+
+def _report_abort(error: click.Abort) -> int:
+    """Prints that Ctrl-C or a refused question has ended the command, and returns the exit status."""
+    if not isinstance(error.__cause__, KeyboardInterrupt):
+        click.echo("Aborted!", err=True)
+        return 1
+    from export_producers.commands import interrupts  # noqa: PLC0415 - imports asyncio
+
+    click.echo(interrupts.INTERRUPTED, err=True)
+    return interrupts.INTERRUPTED_STATUS
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -147,7 +147,8 @@ class IdempotencyConflictError(ExportWorkerError):
     code = ErrorCode.IDEMPOTENCY_CONFLICT
 
     def __init__(self, export_id: str, fields: Sequence[str] = (), *, of_message: bool = False) -> None:
-        other = f"with another request{_differing(fields)}"
+        named = ", ".join(fields[:5]) + (" and more" if len(fields) > 5 else "")
+        other = "with another request" + (f" ({named} {'differs' if len(fields) == 1 else 'differ'})" if fields else "")
         key = f"idempotency_key: was used for export {export_id} {other}; use a new key"
         super().__init__(f"the message was accepted before, as export {export_id}, {other}" if of_message else key)
         self.export_id = export_id
@@ -158,19 +159,6 @@ class IdempotencyConflictError(ExportWorkerError):
         """The fields in which the two requests differ, each as a problem."""
         message = f"differs from the request of export {self.export_id}"
         return tuple(FieldProblem(field, message) for field in self.fields)
-
-
-DIFFERENCES_SHOWN_MAX = 5
-"""Fields that the message of a conflict names. `fields` has all of them."""
-
-
-def _differing(fields: Sequence[str]) -> str:
-    """Returns ` (deadline_s, metadata.a differ)`, or nothing without fields."""
-    if not fields:
-        return ""
-    more = len(fields) - DIFFERENCES_SHOWN_MAX
-    named = ", ".join(fields[:DIFFERENCES_SHOWN_MAX]) + (f" and {more} more" if more > 0 else "")
-    return f" ({named} {'differs' if len(fields) == 1 else 'differ'})"
 
 
 class ExportNotFoundError(ExportWorkerError):

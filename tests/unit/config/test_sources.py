@@ -92,3 +92,4 @@ def test_place_is_added_in_front_of_the_advice() -> None:
     assert sources.located("s3.buket: unknown setting; did you mean bucket?") == located
     assert sources.located("s3.bucket needs more") == "s3.bucket needs more (in f.toml, line 1)"
     assert sources.located("gateway.port: is wrong") == "gateway.port: is wrong"
+    assert sources.located(located) == located

@@ -52,7 +52,12 @@ SectionName = Annotated[
     str, Pattern(r"^[A-Za-z0-9_-]{1,64}$", "the name must have 1 to 64 characters: letters, digits, _ and -")
 ]
 Namespace = Annotated[
-    str, Pattern(r"^[A-Za-z0-9_.-]{1,64}$", "must have 1 to 64 characters: letters, digits, _, . and -")
+    str,
+    Field(max_length=64),
+    Pattern(
+        r"^([A-Za-z0-9_.-]+|[A-Za-z0-9_.-]*\{[A-Za-z0-9_.-]+\}[A-Za-z0-9_.-]*)$",
+        "must have 1 to 64 characters: letters, digits, _, . and -; for a Redis cluster, one part in braces: {exports}",
+    ),
 ]
 
 
@@ -99,7 +104,9 @@ class Config(Documented, BaseSettings):
 
     Default `redis://127.0.0.1:6379/0`: this machine."""
     namespace: Namespace = "exports"
-    """The first part of every Redis key. Default `exports`, 1 to 64 characters: letters, digits, `_`, `.` and `-`."""
+    """The first part of every Redis key. Default `exports`, 1 to 64 characters: letters, digits, `_`, `.` and `-`.
+
+    For a Redis cluster, a part of it must be in braces, for example `{exports}`: then all keys are in one slot."""
     s3: S3Settings = S3Settings()
     """`[s3]`: the bucket, and how objects are stored in it."""
     connections: dict[SectionName, ConnectionSettings] = {}

@@ -71,7 +71,7 @@ class WebhookSink(SinkSettings):
     url: Annotated[SecretStr, AfterValidator(_checked_url)]
     """The receiver's address, http:// or https://. It may contain a secret, so it is masked. Required."""
     secret: SecretStr
-    """The signing key: base64, with or without the prefix `whsec_`. Required."""
+    """The signing key: base64 of at least 24 bytes, with or without the prefix `whsec_`. Required."""
     previous_secret: SecretStr | None = None
     """The previous signing key, while the key is changed: events are signed with both. Default: none."""
     allow_private: bool = False

@@ -46,6 +46,8 @@ class Sources:
         Args:
             problem: Begins with the setting: `gateway.port: must be …`.
         """
+        if f" (in {self.file}, line " in problem or f" (in {ENV_PREFIX}" in problem:
+            return problem  # it has been located already
         setting = problem.partition(" ")[0].rstrip(":")
         source = self.of(setting.split("."))
         message, separator, advice = problem.partition("; ")

@@ -65,7 +65,7 @@ def plain_message(detail: ErrorDetails, *, table: str) -> str:
         count = context[key]
         return f"must have {bound} {count} {unit}{'' if count == 1 else 's'}, not {len(value)}"
     if kind in _TABLES:
-        return f"must be {table}"
+        return f"must be {table}, not {shown(value)}"
     other = {
         "missing": "is required",
         "value_error": str(context.get("error")),
