@@ -12,6 +12,7 @@ import redis
 import redis.asyncio
 
 from export_producers.client import ExportQueue
+from export_producers.filters import ExportFilter
 from export_producers.triggers.metrics import TriggerPages
 from export_worker.contract.redis_keys import Keys
 from export_worker.demo.processes import free_port, redis_binary
@@ -59,7 +60,7 @@ MESSAGES = {
     "OOM": ("has no memory left", "raise maxmemory"),
     "NOPERM": ("does not permit", "give the user the permissions that k8s/README.md lists"),
     "NOREPLICAS": ("has too few replicas", "min-replicas-to-write"),
-    "CROSSSLOT": ("cluster mode, which export-worker does not support (CROSSSLOT ", "use a Redis without cluster mode"),
+    "CROSSSLOT": ("cluster mode, and the namespace has no hash tag (CROSSSLOT ", 'namespace = "{exports}"'),
 }
 
 
@@ -124,9 +125,18 @@ async def test_check_by_a_write_finds_a_redis_that_only_answers_reads(
     tmp_path: Path, refuse: Refusing, options: tuple[str, ...], code: str
 ) -> None:
     async with refusing(tmp_path, refuse, options) as url, ExportQueue(url, namespace="exports") as queue:
-        assert await queue.list_exports() == []
+        assert await queue.known_connections() == {}
         with pytest.raises(ServiceUnreachableError, match=MESSAGES[code][0]):
             await queue.check()
+
+
+@pytest.mark.parametrize(("refuse", "options"), [(read_only, ()), (full, ()), (without_replicas, ())])
+async def test_exports_are_listed_on_a_redis_that_refuses_writes(
+    tmp_path: Path, refuse: Refusing, options: tuple[str, ...]
+) -> None:
+    async with refusing(tmp_path, refuse, options) as url, ExportQueue(url, namespace="exports") as queue:
+        assert await queue.list_exports() == []
+        assert (await queue.page(where=ExportFilter(connection="gio", error="storage_error"))).statuses == []
 
 
 async def test_check_by_a_write_leaves_a_key_that_expires(redis_url: str, namespace: str) -> None:
