@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from export_worker.contract.request import PLATFORM_OF_KIND
+from export_worker.contract.kind_names import PLATFORM_OF_KIND
 from export_worker.credentials import Redactor
 from export_worker.platforms.base import Catalog, Driver
 from export_worker.platforms.operations import Operations

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from export_worker import cli
+from export_producers.commands.running import RunsFunction
 from export_worker.contract.extras import EXTRAS
-from support import partial_install
+from support import command_tree, partial_install
 from support.paths import ROOT
 
 DRIVER = "export_worker.platforms.growingio.driver"
@@ -47,8 +47,11 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def commands_without_packages(packages: Path) -> set[str]:
     """Returns the commands that cannot import their modules."""
-    targets = {name: target.partition(":")[0] for name, target in cli.WORKER_COMMANDS.items()}
-    modules = {name: [target, *filter(None, [LATER.get(name)])] for name, target in targets.items()}
+    modules = {
+        path[0]: [command.target.partition(":")[0], *filter(None, [LATER.get(path[0])])]
+        for path, command in command_tree.commands()
+        if isinstance(command, RunsFunction)
+    }
     ran = partial_install.run(packages, "-c", IMPORT_COMMANDS, json.dumps(modules))
     assert ran.returncode == 0, ran.stderr
     return set(json.loads(ran.stdout))
@@ -87,6 +90,6 @@ def test_no_text_installs_the_project_from_a_package_index() -> None:
     """The name on the index is not registered. Its first owner could run code on the machines of our users."""
     texts = [path for folder in ("worker", "producers", "k8s") for path in (ROOT / folder).rglob("*") if path.is_file()]
     texts = [path for path in texts if path.suffix in {".py", ".md", ".yaml", ".toml"}]
-    named = re.compile(r"""install (-\S+ )*["']?export-worker""")
+    named = re.compile(r"""(?:pip|pipx|uv|tool) install (-\S+ )*["']?export-worker""")
     found = [str(path) for path in [ROOT / "README.md", *texts] if named.search(path.read_text(encoding="utf-8"))]
     assert found == []

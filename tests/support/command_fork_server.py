@@ -13,6 +13,7 @@ import struct
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 NUMBER = struct.Struct("!I")
@@ -46,10 +47,10 @@ def forget_ended_keepers() -> None:
 
 def import_modules() -> None:
     """Imports what commands import, and lets botocore read its models of S3."""
-    from export_worker import cli
     from export_worker.s3 import sessions
 
-    for target in (*cli.WORKER_COMMANDS.values(), *EXTRA):
+    targets = runpy.run_path(str(Path(__file__).with_name("command_tree.py")))["targets"]()
+    for target in (*targets, *EXTRA):
         import_module(target.partition(":")[0])
     sessions.process_session().client("s3", region_name="us-east-1").close()
     gc.collect()

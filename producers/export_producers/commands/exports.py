@@ -8,12 +8,10 @@ from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 
 import click
-from rich.live import Live
-from rich.text import Text
 
-from export_producers.client import LIST_MAX, ExportQueue
-from export_producers.commands import rendering
-from export_producers.commands.options import SECONDS, TEXT
+from export_producers.client import ExportQueue
+from export_producers.commands import interrupts, rendering
+from export_producers.commands.following import following
 from export_worker.contract.parsing import REQUEST_MAX_BYTES, parse_request
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.request import ExportRequest
@@ -24,30 +22,19 @@ from export_worker.errors import FieldProblem, InvalidRequestError
 OpenQueue = Callable[[], ExportQueue]
 """Opens the queue that the configuration names. The click context passes it to the commands."""
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 
-
-@click.command()
-@click.argument("file", type=click.Path(allow_dash=True))
-@click.option(
-    "--idempotency-key", type=TEXT, metavar="K", help="The same key with the same request returns the first export."
-)
-@click.option("--wait", is_flag=True, help="Show progress until the export ends.")
-@click.option("--timeout", "timeout_s", type=SECONDS, metavar="S", help="With --wait: stop waiting after S seconds.")
-@as_json
 @click.pass_obj
 def enqueue(
     open_queue: OpenQueue, *, file: str, idempotency_key: str | None, wait: bool, timeout_s: float | None, as_json: bool
 ) -> None:
-    """Request the export that FILE describes as JSON. If FILE is -, the request is read from standard input.
-
-    If the environment variables TRACEPARENT and TRACESTATE are set, the export belongs to that trace.
-    """
+    """See `declarations.enqueue`."""
     if timeout_s is not None and not wait:
         raise click.UsageError("--timeout requires --wait")
     request = read_request(file, idempotency_key)
+    accepted: Accepted | None = None
 
     async def run() -> Status | None:
+        nonlocal accepted
         async with open_queue() as queue:
             if not await queue.known_connections():
                 raise InvalidRequestError([_no_connection(request)])
@@ -60,7 +47,9 @@ def enqueue(
             async with aclosing(queue.watch(accepted.export_id)) as statuses:
                 return await follow(statuses, timeout_s=timeout_s, show=not as_json)
 
-    status = asyncio.run(run())
+    status = interrupts.run(
+        run(), lambda: interrupts.continues(accepted.export_id) if accepted else interrupts.MAY_BE_ACCEPTED
+    )
     if status is None:
         return
     if as_json:
@@ -151,90 +140,42 @@ async def follow(statuses: AsyncIterator[Status], *, timeout_s: float | None, sh
 
 @contextmanager
 def _display(*, show: bool) -> Iterator[Callable[[Status], None]]:
-    """Yields a function that shows a status: in a terminal in one line that changes, else in a new line each time."""
+    """Yields a function that shows a status: in a terminal in place of the one before, else in a new line each time."""
     console = rendering.console()
     if not show:
         yield lambda _: None
     elif not console.is_terminal:
         yield lambda status: click.echo(rendering.line(status))
     else:
-        with Live(console=console, auto_refresh=False) as live:
-            yield lambda status: live.update(Text(rendering.line(status), rendering.STYLE[status.phase]), refresh=True)
+        with following(console) as show_in_place:
+            yield show_in_place
 
 
-@click.command()
-@click.argument("export_id", type=TEXT)
-@click.option("--timeline", is_flag=True, help="Also show every transition.")
-@as_json
 @click.pass_obj
 def status(open_queue: OpenQueue, *, export_id: str, timeline: bool, as_json: bool) -> None:
-    """Show the status of the export EXPORT_ID."""
+    """See `declarations.status`."""
 
     async def run() -> tuple[Status, list[dict[str, object]]]:
         async with open_queue() as queue:
             return await queue.status(export_id), await queue.timeline(export_id) if timeline else []
 
-    found, entries = asyncio.run(run())
+    found, entries = interrupts.run(run())
     if as_json:
         document = found.model_dump(mode="json")
         click.echo(dumps(document | {"timeline": entries} if timeline else document))
         return
-    rendering.console().print(rendering.details(found))
+    console = rendering.console()
+    console.print(rendering.details(found))
+    if console.is_terminal and entries:
+        console.print(rendering.Timeline(entries))
+        return
     for entry in entries:
         click.echo(clean(f"{entry['at']}  {entry['phase']:<12}  {entry['note']}"))
 
 
-async def failed_exports(queue: ExportQueue, code: str | None) -> AsyncIterator[Status]:
-    """Yields the failed exports, newest first: all of them, or those with one error code."""
-    cursor: str | None = None
-    while True:
-        page = await queue.page(Phase.FAILED, LIST_MAX, cursor)
-        for status in page.statuses:
-            if code is None or (status.error is not None and status.error.code == code):
-                yield status
-        cursor = page.cursor
-        if cursor is None:
-            return
-
-
-@click.command("list")
-@click.option("--phase", type=click.Choice([phase.value for phase in Phase]), help="Only exports in this phase.")
-@click.option("--error", "code", type=TEXT, metavar="CODE", help="Only exports that failed with this code.")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, LIST_MAX),
-    default=50,
-    show_default=True,
-    help="Maximum number of exports.",
-)
-@as_json
-@click.pass_obj
-def list_(open_queue: OpenQueue, *, phase: str | None, code: str | None, limit: int, as_json: bool) -> None:
-    """List exports, newest first. The exports in phase failed are the dead letters."""
-    if code is not None and phase not in {None, Phase.FAILED}:
-        raise click.UsageError("--error requires --phase failed")
-
-    async def run() -> list[Status]:
-        async with open_queue() as queue:
-            if code is None:
-                return await queue.list_exports(Phase(phase) if phase else None, limit)
-            return [status async for status in failed_exports(queue, code)][:limit]
-
-    found = asyncio.run(run())
-    if as_json:
-        click.echo(dumps([item.model_dump(mode="json") for item in found]))
-    elif found:
-        rendering.console().print(rendering.table(found))
-    else:
-        click.echo("no exports" + (f" in phase {phase}" if phase else "") + (f" with error {code}" if code else ""))
-
-
-@click.command()
-@click.argument("export_id", type=TEXT)
-@as_json
 @click.pass_obj
 def watch(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
-    """Follow the export EXPORT_ID until it ends."""
+    """See `declarations.watch`."""
 
     async def run() -> Status | None:
         async with open_queue() as queue, aclosing(queue.watch(export_id)) as statuses:
@@ -245,6 +186,6 @@ def watch(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
                 click.echo(rendering.document(last))
             return last
 
-    last = asyncio.run(run())
+    last = interrupts.run(run(), lambda: interrupts.continues(export_id))
     if last is None or last.phase is not Phase.SUCCEEDED:
         sys.exit(1)

@@ -1,9 +1,16 @@
-"""Parameter types for click: text that is valid UTF-8, and a number of seconds."""
+"""Parameters that several commands share, and parameter types for click. Imports no large package."""
 
 import math
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
+
+from export_producers.commands import completion
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class _Text(click.types.StringParamType):
@@ -19,16 +26,82 @@ class _Text(click.types.StringParamType):
         return text
 
 
-class _Seconds(click.FloatRange):
-    """A finite number of seconds above zero. click's own float types accept `nan` and `inf`."""
+class _Positive(click.FloatRange):
+    """A finite number above zero. click's own float types accept `nan` and `inf`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """See `click.ParamType`."""
-        seconds = float(super().convert(value, param, ctx))
-        if not math.isfinite(seconds):
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
             self.fail(f"{value} is not a finite number", param, ctx)
-        return seconds
+        return number
+
+
+def since(text: str, now: datetime) -> datetime:
+    """Returns the date and time that a text states.
+
+    Args:
+        text: An RFC 3339 date and time, in UTC unless it has a time zone, or a time ago such as `30m`.
+        now: The current time, with its time zone.
+
+    Raises:
+        ValueError: The text has neither form.
+    """
+    ago = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    if ago:
+        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def moment(_: click.Context, option: click.Parameter, value: str | None) -> datetime | None:
+    """Returns the date and time of an option; see `since`. The callback of options such as `--since`."""
+    try:
+        return None if value is None else since(value, datetime.now(UTC))
+    except (ValueError, OverflowError):
+        message = f"{value} is neither a date and time (2026-11-22T03:00:00Z) nor a time ago (30m, 6h, 2d)"
+        raise click.BadParameter(message, param=option) from None
 
 
 TEXT = _Text()
-SECONDS = _Seconds(min=0, min_open=True)
+SECONDS = RATE = _Positive(min=0, min_open=True)
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+export_id = click.argument("export_id", type=TEXT, shell_complete=completion.export_ids)
+optional_export_id = click.argument("export_id", type=TEXT, required=False, shell_complete=completion.export_ids)
+connection = click.argument("connection", type=TEXT, shell_complete=completion.connections)
+
+_FILTERS = (
+    click.option(
+        "--error",
+        "code",
+        type=TEXT,
+        metavar="CODE",
+        shell_complete=completion.codes,
+        help="Only exports that failed with this code.",
+    ),
+    click.option(
+        "--connection",
+        type=TEXT,
+        metavar="NAME",
+        shell_complete=completion.connections,
+        help="Only exports of this connection.",
+    ),
+    click.option(
+        "--kind", type=TEXT, metavar="KIND", shell_complete=completion.kinds, help="Only exports of this kind."
+    ),
+    click.option(
+        "--since",
+        type=TEXT,
+        callback=moment,
+        metavar="WHEN",
+        help="Only exports accepted since a time ago such as 6h, or since a date and time.",
+    ),
+)
+
+
+def filters(command: Callable[[], None]) -> Callable[[], None]:
+    """Adds the options that select exports."""
+    for option in reversed(_FILTERS):
+        command = option(command)
+    return command

@@ -3,9 +3,9 @@
 from aiohttp import web
 from pydantic import ValidationError
 
-from export_producers.client import LIST_MAX
+from export_producers.choices import LIST_MAX, RESOURCES
 from export_producers.gateway.context import CONTEXT, json_body, json_response, location, query, retry_after
-from export_producers.gateway.openapi import KEY_MAX_CHARS, RESOURCES
+from export_producers.gateway.openapi import KEY_MAX_CHARS
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.gateway.schemas import Cancelling, ExportPage, RetryOrder
 from export_producers.records import Start

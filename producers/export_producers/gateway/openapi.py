@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from export_producers.client import LIST_MAX
+from export_producers.choices import LIST_MAX, RESOURCES
 from export_producers.gateway.schemas import (
     PROBLEM_TYPE,
     Cancelling,
@@ -22,17 +22,6 @@ from export_worker.contract.status import Accepted, Phase, Status
 
 Json = dict[str, Any]
 
-RESOURCES = (
-    "projects",
-    "tags",
-    "segments",
-    "funnels",
-    "events",
-    "retentions",
-    "frequencies",
-    "clusters",
-    "user-groups",
-)
 KEY_MAX_CHARS = 255
 """Limit of an idempotency key, as the contract sets it."""
 
@@ -101,6 +90,8 @@ def document() -> Json:
         ],
         ref_template="#/components/schemas/{model}",
     )
+    # The status is read without the models of kinds, so its own schema names only the main fields of a request.
+    schemas["$defs"]["Status"]["properties"]["request"] = {"$ref": "#/components/schemas/ExportRequest"}
     return {
         "openapi": "3.1.0",
         "info": {

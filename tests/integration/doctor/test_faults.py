@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from export_worker.commands.doctor import doctor
+from export_worker.commands.declarations import doctor
 from export_worker.contract.redis_keys import Keys
 from export_worker.demo.processes import child, free_port, redis_binary, wait_until_listening
 from export_worker.doctor.finding import Finding

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from export_worker.config import Config
 from export_worker.contract.event import Event
+from export_worker.contract.kind_names import PLATFORM_OF_KIND
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.parsing import PROBLEMS_MAX, REQUEST_MAX_BYTES, parse_request
 from export_worker.contract.request import (
-    PLATFORM_OF_KIND,
     ExportRequest,
     GrowingioAnalysis,
     GrowingioSegmentProfileUsers,
@@ -382,10 +382,10 @@ def test_refusal_names_every_problem() -> None:
         ("[" * 5000, "is not JSON"),
         ('{"connection": "\\ud800"}', "is not JSON"),
         ('"\ud800"', "is not JSON"),
-        ("[]", "must be a JSON object"),
+        ("[]", "must be a JSON object, not a list"),
         ('"text"', "must be a JSON object"),
         ("null", "must be a JSON object"),
-        ("7", "must be a JSON object"),
+        ("7", "must be a JSON object, not 7"),
     ],
 )
 def test_body_that_is_no_json_object_is_refused(text: bytes | str, message: str) -> None:
@@ -603,6 +603,7 @@ SAMPLE_STATUS: dict[str, Any] = {
     ],
     "manifest": "s3://b/k/_manifest.json",
     "metadata": {"order": "42"},
+    "request": {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "k"}},
 }
 
 
@@ -619,6 +620,11 @@ def test_status_of_a_newer_worker_is_read_without_its_unknown_fields() -> None:
     status = Status.model_validate_json(json.dumps(newer))
     assert status.error is not None
     assert status.error.code == "code_of_tomorrow"
+
+
+def test_status_of_an_older_worker_has_no_request() -> None:
+    older = {name: value for name, value in SAMPLE_STATUS.items() if name != "request"}
+    assert json.loads(Status.model_validate_json(json.dumps(older)).model_dump_json()) == older
 
 
 def test_timestamps_are_written_in_utc_with_milliseconds() -> None:
@@ -693,3 +699,11 @@ def test_schema_of_a_status_has_every_documented_field() -> None:
     assert set(schema["properties"]) == set(SAMPLE_STATUS)
     assert set(schema["$defs"]["StoredObject"]["properties"]) == {*SAMPLE_STATUS["objects"][0], "rows"}
     assert schema["$defs"]["Phase"]["enum"] == [phase.value for phase in Phase]
+
+
+def test_differences_of_two_requests_are_named_by_field() -> None:
+    first = parse(body(SEGMENT, metadata={"a": "1"}, idempotency_key="k"))
+    assert first.differences(parse(body(SEGMENT, metadata={"a": "1"}))) == ()
+    other = body(SEGMENT, {"segment_id": "AVpZBzpK"}, output={"compression": "gzip"}, metadata={"b": "1"})
+    assert first.differences(parse(other)) == ("export.segment_id", "metadata.a", "metadata.b", "output.compression")
+    assert first.differences(parse(body(TAG)))[:2] == ("export.kind", "export.project_id")

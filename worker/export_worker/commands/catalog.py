@@ -1,16 +1,12 @@
 """`export-worker catalog`: lists what a platform can export."""
 
-import asyncio
 from typing import Any
 
 import click
 from rich.table import Table
 from rich.text import Text
 
-from export_producers.commands import rendering
-from export_producers.commands.options import TEXT
-from export_producers.gateway.openapi import RESOURCES
-from export_worker.commands import options
+from export_producers.commands import interrupts, rendering
 from export_worker.config import load_config
 from export_worker.contract.printable import clean, dumps
 from export_worker.telemetry.logs import configure_logging
@@ -18,17 +14,12 @@ from export_worker.wiring.catalog import list_resource
 from export_worker.wiring.secrets import build_redactor
 
 
-@click.command()
-@click.argument("connection", type=TEXT)
-@click.argument("resource", type=click.Choice(RESOURCES))
-@click.option("--project", type=TEXT, metavar="ID", help="The platform's project, for a resource that belongs to one.")
-@options.as_json
 def catalog(connection: str, resource: str, *, project: str | None, as_json: bool) -> None:
-    """List the items of RESOURCE on CONNECTION's platform."""
+    """See `declarations.catalog`."""
     config = load_config()
     redactor = build_redactor(config)
     configure_logging(redactor, "ERROR")
-    items = asyncio.run(list_resource(config, redactor, connection, resource, project))
+    items = interrupts.run(list_resource(config, redactor, connection, resource, project))
     if as_json:
         click.echo(dumps(items))
     elif items:

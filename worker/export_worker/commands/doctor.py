@@ -3,13 +3,12 @@
 Exit status: 0 no error (there may be warnings) · 2 a setting is wrong · 4 a service cannot be reached.
 """
 
-import asyncio
 import os
 from contextlib import aclosing
 
 import click
 
-from export_worker.commands import options
+from export_producers.commands import interrupts
 from export_worker.contract.printable import clean, dumps
 from export_worker.doctor.finding import Finding
 from export_worker.doctor.report import examine
@@ -17,14 +16,9 @@ from export_worker.doctor.report import examine
 LABELS = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
 
 
-@click.command()
-@options.as_json
 def doctor(*, as_json: bool) -> None:
-    """Check everything that a worker needs.
-
-    Checks the configuration, Redis, S3, connections, sinks, triggers and workers with real calls.
-    """
-    findings = asyncio.run(_report(as_json=as_json))
+    """See `declarations.doctor`."""
+    findings = interrupts.run(_report(as_json=as_json))
     status = max((finding.status for finding in findings), default=0)
     if as_json:
         click.echo(dumps({"ok": status == 0, "findings": [finding.document() for finding in findings]}))

@@ -1,14 +1,11 @@
 """`export-worker events`: delivers completion events again, and lists the events that workers have given up."""
 
-import asyncio
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from export_producers.commands.options import TEXT
-from export_worker.commands import options
+from export_producers.commands import interrupts
 from export_worker.config import Config, load_config
 from export_worker.contract.model import isoformat
 from export_worker.contract.printable import clean, dumps
@@ -17,56 +14,9 @@ from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.redis.replay import Replayed
 from export_worker.wiring.events import open_outbox, open_replay
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
-only_sink = click.option("--sink", type=TEXT, metavar="NAME", help="Only this sink.")
-
-
-def _moment(_: click.Context, option: click.Parameter, value: str) -> datetime:
-    try:
-        return since(value, datetime.now(UTC))
-    except (ValueError, OverflowError):
-        message = f"{value} is neither a date and time (2026-11-22T03:00:00Z) nor a time ago (30m, 6h, 2d)"
-        raise click.BadParameter(message, param=option) from None
-
-
-def since(text: str, now: datetime) -> datetime:
-    """Returns the date and time that a text states.
-
-    Args:
-        text: An RFC 3339 date and time, in UTC unless it has a time zone, or a time ago such as `30m`.
-        now: The current time, with its time zone.
-
-    Raises:
-        ValueError: The text has neither form.
-    """
-    ago = re.fullmatch(r"(\d{1,9})([smhd])", text)
-    if ago:
-        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
-@click.group()
-def events() -> None:
-    """Deliver events again, or list the events that workers have given up."""
-
-
-@events.command()
-@click.option(
-    "--since",
-    "moment",
-    type=TEXT,
-    callback=_moment,
-    required=True,
-    metavar="WHEN",
-    help="A time ago such as 6h, or a date and time.",
-)
-@only_sink
-@click.option("--dry-run", is_flag=True, help="Only list the events.")
-@options.as_json
 def replay(*, moment: datetime, sink: str | None, dry_run: bool, as_json: bool) -> None:
-    """Deliver every event since WHEN again, with the same id. Running workers deliver them."""
+    """See `declarations.replay`."""
     config = load_config()
     sinks = _chosen_sinks(config, sink)
 
@@ -74,7 +24,7 @@ def replay(*, moment: datetime, sink: str | None, dry_run: bool, as_json: bool) 
         async with open_replay(config, sinks) as opened:
             return await opened.since(moment, datetime.now(UTC), dry_run=dry_run)
 
-    found = asyncio.run(run())
+    found = interrupts.run(run())
     if as_json:
         click.echo(dumps([_document(item) for item in found]))
         return
@@ -85,14 +35,11 @@ def replay(*, moment: datetime, sink: str | None, dry_run: bool, as_json: bool) 
         click.echo("no such event is stored")
 
 
-@events.command()
-@only_sink
-@options.as_json
 def undelivered(*, sink: str | None, as_json: bool) -> None:
-    """List the events that workers have given up, with the reason. `events replay` delivers such events again."""
+    """See `declarations.undelivered`."""
     config = load_config()
     sinks = _chosen_sinks(config, sink)
-    found = asyncio.run(_undelivered(config, sinks))
+    found = interrupts.run(_undelivered(config, sinks))
     if as_json:
         click.echo(dumps(found))
         return

@@ -2,10 +2,7 @@
 
 import asyncio
 
-import click
-
 from export_producers.gateway.server import serve
-from export_worker.commands import options
 from export_worker.commands.stopping import stop_on_signals
 from export_worker.config import load_config
 from export_worker.redis.client import wait_for_redis
@@ -19,10 +16,8 @@ CLOSING_S = 10.0
 HANGING = "a client or Redis did not answer; clients can repeat their requests"
 
 
-@click.command()
-@options.log_level
 def gateway(log_level: str) -> None:
-    """Serve the HTTP API. Through it, services in any language can request exports."""
+    """See `declarations.gateway`."""
     config = load_config()
     settings = gateway_options(config)
     settings.check()

@@ -2,9 +2,6 @@
 
 import asyncio
 
-import click
-
-from export_worker.commands import options
 from export_worker.commands.stopping import stop_on_signals
 from export_worker.config import load_config
 from export_worker.contract.redis_keys import Role
@@ -23,18 +20,8 @@ CLOSING_S = 5.0
 HANGING = "S3 or a sink did not answer; other workers resume the steps of this worker"
 
 
-@click.command()
-@click.option(
-    "--role", type=click.Choice(list(ROLES)), default="all", show_default=True, help="Which steps the worker runs."
-)
-@click.option("--burst", is_flag=True, help="Stop when no export is open.")
-@options.log_level
 def run(role: str, *, burst: bool, log_level: str) -> None:
-    """Run a worker.
-
-    The role `control` submits and polls exports. The role `transfer` moves files to S3. The role `all` does both.
-    Workers of every role deliver completion events.
-    """
+    """See `declarations.run`."""
     config = load_config()
     redactor = build_redactor(config)
     configure_logging(redactor, log_level)

@@ -5,19 +5,12 @@ import errno
 import os
 import socket
 
-import click
-
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.simulator.server import serve
 
 
-@click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8099, show_default=True, help="The port; 0 picks a free port."
-)
 def simulate(host: str, port: int) -> None:
-    """Simulate the platforms until Ctrl-C. Their jobs take time, and faults can be requested."""
+    """See `declarations.simulate`."""
     try:
         asyncio.run(serve(host, port))
     except (OSError, UnicodeError) as error:

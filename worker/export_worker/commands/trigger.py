@@ -2,11 +2,8 @@
 
 import asyncio
 
-import click
 import structlog
 
-from export_producers.commands.options import TEXT
-from export_worker.commands import options
 from export_worker.commands.stopping import stop_on_signals
 from export_worker.config import load_config
 from export_worker.redis.client import wait_for_redis
@@ -22,11 +19,8 @@ HANGING = "Redis or the source of the messages did not answer; the source delive
 _log = structlog.get_logger(__name__)
 
 
-@click.command()
-@click.argument("name", type=TEXT)
-@options.log_level
 def trigger(name: str, *, log_level: str) -> None:
-    """Enqueue the exports that messages request. [triggers.NAME] describes the source of the messages."""
+    """See `declarations.trigger`."""
     config = load_config()
     redactor = build_redactor(config)
     configure_logging(redactor, log_level)

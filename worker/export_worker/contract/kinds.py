@@ -5,16 +5,16 @@ An entry point of the group `export_worker.kinds` has the name of the kind and r
 package keeps them in separate modules.
 """
 
+import json
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
+from export_worker.contract.kind_names import GROUP
 from export_worker.contract.model import Model
 from export_worker.errors import ConfigError
-
-GROUP = "export_worker.kinds"
 
 
 def _require_kind(schema: dict[str, Any]) -> None:
@@ -62,4 +62,7 @@ def _model(point: EntryPoint) -> type[OtherKind]:
         raise ConfigError(f"the kind {point.name} ({point.value}) must be a subclass of OtherKind")
     if model.model_fields["kind"].default != point.name or not isinstance(getattr(model, "platform", None), str):
         raise ConfigError(f"the kind {point.name} ({point.value}) must have kind = {point.name!r} and a platform")
+    if '"writeOnly": true' in json.dumps(model.model_json_schema()):
+        message = "must have no secret field: a request is stored and shown; credentials belong to the connection"
+        raise ConfigError(f"the kind {point.name} ({point.value}) {message}")
     return model

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal
 
-from export_worker.contract.status import Phase
+from export_worker.contract.facets import Facet
+from export_worker.contract.phase import Phase
 
 Role = Literal["control", "transfer"]
 """`control` steps call the platform: submit, poll, cancel. `transfer` steps move files into S3."""
@@ -82,6 +83,19 @@ class Keys:
     def phase(self, phase: Phase) -> str:
         """Sorted set of the exports in one phase by creation (ms)."""
         return f"{self.namespace}:phase:{phase}"
+
+    def by_facet(self, facet: Facet) -> str:
+        """Sorted set of the values of one facet that exports have, each with the score 0."""
+        return f"{self.namespace}:by-{facet}"
+
+    def by_value(self, facet: Facet, value: str) -> str:
+        """Sorted set of the exports with one value of a facet by creation (ms). See `lua/indexes.lua`."""
+        return f"{self.by_facet(facet)}:{value}"
+
+    @property
+    def index_repair(self) -> str:
+        """String with a TTL, as JSON: how far the repair of the indexes by facet is. Missing while none is needed."""
+        return f"{self.namespace}:index-repair"
 
     def dedupe(self, idempotency_key: str) -> str:
         """Hash: export id, fingerprint, and `named_by` (`request`; version 0.1 did not set it).
@@ -182,7 +196,7 @@ class Keys:
         return f"{self.namespace}:wake:{role}"
 
     def slots(self, connection: str) -> str:
-        """Sorted set of the exports of one connection that are on its platform now."""
+        """Sorted set of the exports of one connection that are on its platform now, by the time (ms) since when."""
         return f"{self.namespace}:slots:{connection}"
 
     def parked(self, connection: str) -> str:

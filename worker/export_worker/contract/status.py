@@ -1,31 +1,27 @@
 """The status document and the manifest."""
 
-from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 from export_worker.contract.model import Model, Timestamp
+from export_worker.contract.phase import TERMINAL_PHASES, Phase
 from export_worker.errors import ErrorCode
 
-
-class Phase(StrEnum):
-    """The phase of an export."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    TRANSFERRING = "transferring"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def terminal(self) -> bool:
-        """Whether the export has ended. Only a retry leaves a terminal phase."""
-        return self in TERMINAL_PHASES
-
-
-TERMINAL_PHASES = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED})
+__all__ = [
+    "TERMINAL_PHASES",
+    "Accepted",
+    "Count",
+    "Counters",
+    "ErrorReport",
+    "Manifest",
+    "ManifestEntry",
+    "ManifestObject",
+    "Phase",
+    "Progress",
+    "Status",
+    "StoredObject",
+]
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -105,6 +101,24 @@ class StoredObject(_Report):
     """The number of rows. Missing unless the request sets `output.count_rows` and the file is a table."""
 
 
+RequestDocument = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "The request as it was accepted. The schema `request` describes it.",
+            "required": ["connection", "export"],
+            "properties": {
+                "connection": {"type": "string"},
+                "export": {"type": "object", "required": ["kind"], "properties": {"kind": {"type": "string"}}},
+            },
+        }
+    ),
+]
+"""A request in a status. It is not parsed: the reader may not have the package that adds its kind. It has no secret: a
+request names a connection, which has the credential."""
+
+
 class Status(_Report):
     """The status of an export, as the command `status`, the HTTP API and every event report it."""
 
@@ -140,6 +154,8 @@ class Status(_Report):
     """The address of the manifest. Null until the export has succeeded."""
     metadata: dict[str, str] = {}
     """The metadata of the request."""
+    request: Annotated[RequestDocument | None, Field(exclude_if=_is_none)] = None
+    """The request as it was accepted."""
 
 
 class Accepted(_Report):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from arq.connections import ArqRedis
 
-from export_worker.config import DEFAULT_FILE, Config, ignored_variables, load_config, settings_file
+from export_worker.config import DEFAULT_FILE, Config, ignored_variables, load_config, settings_file, similar_variable
 from export_worker.config.sinks import RedisStreamSink
 from export_worker.config.triggers import RedisStreamTrigger
 from export_worker.contract.redis_keys import Keys
@@ -95,7 +95,8 @@ def _configuration(config: Config, environment: Mapping[str, str]) -> list[Findi
     source = settings_file() or f"{DEFAULT_FILE} does not exist; only EXPORT_ variables are used"
     findings = [good("configuration", f"every setting is known ({source})")]
     for name in ignored_variables(environment):
-        advice = "correct its name (export-worker schema config lists all settings), or remove it"
+        otherwise = "correct its name (export-worker schema config lists all settings), or remove it"
+        advice = similar_variable(name) or otherwise
         findings.append(warning("configuration", f"{name} names no setting and is ignored", advice))
     return findings + _secrets(config)
 

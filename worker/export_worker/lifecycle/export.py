@@ -216,7 +216,7 @@ def earlier_names_length(export: Export) -> int:
 
 
 def status_of(export: Export, *, with_objects: bool = True) -> Status:
-    """Returns the status document of an export.
+    """Returns the status document of an export without its request, which has a field of its own in the record.
 
     Args:
         with_objects: Whether it lists the stored objects.
@@ -277,7 +277,8 @@ def event_of(export: Export, namespace: str, trace: str = "") -> Event:
     Args:
         trace: The W3C traceparent of the request, so that consumers of the event continue the caller's trace.
     """
-    status = status_of(export)
+    request = export.request.model_dump(mode="json", exclude_none=True)
+    status = status_of(export).model_copy(update={"request": request})
     if status.finished_at is None:
         raise ValueError("only an ended export has an event")
     return Event.model_validate(

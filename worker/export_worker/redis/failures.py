@@ -18,6 +18,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from export_worker.credentials import Redactor, url_passwords
 from export_worker.errors import ConfigError, ServiceUnreachableError
 from export_worker.redis.sentinel import is_sentinel_url, parse_sentinel_url
+from export_worker.texts.reasons import system_reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ def _masked(reason: str, redis_url: str) -> str:
     redactor = Redactor()
     for password in url_passwords(redis_url):
         redactor.add(password)
-    return redactor.excerpt(_ARGUMENTS.sub("", reason))
+    return redactor.excerpt(_ARGUMENTS.sub("", system_reason(reason)))
 
 
 def _refusal(error: Exception) -> Refusal:

@@ -1,7 +1,7 @@
 """Builds the producer's queue from the configuration. Imports no package that only workers need."""
 
 from export_producers.client import ExportQueue
-from export_worker.config import Config
+from export_worker.config import Config, load_config
 
 
 def build_queue(config: Config) -> ExportQueue:
@@ -10,3 +10,8 @@ def build_queue(config: Config) -> ExportQueue:
     Without configured connections the queue accepts the connections that workers have announced in Redis.
     """
     return ExportQueue(config.redis_url, namespace=config.namespace, connections=config.platforms() or None)
+
+
+def configured_queue() -> ExportQueue:
+    """Loads the configuration, and returns the queue of its namespace."""
+    return build_queue(load_config())

@@ -32,7 +32,7 @@ from export_worker.sinks.eventbridge import EventBridge
 from export_worker.sinks.redis_stream import RedisStream
 from export_worker.sinks.sns import Sns
 from export_worker.sinks.sqs import Sqs
-from export_worker.sinks.webhook import Webhook, signing_key
+from export_worker.sinks.webhook import KEY_MIN_BYTES, Webhook, signing_key
 from export_worker.wiring.aws import translate_aws_errors
 from export_worker.wiring.brokers import import_broker
 from export_worker.wiring.redis import open_stream_redis
@@ -160,17 +160,18 @@ def _webhook(section: str, settings: WebhookSink) -> Webhook:
     url = reveal(settings.url, f"{section}.url")
     if not is_web_address(url):
         raise ConfigError(f"{section}.url: must be an http:// or https:// address")
-    keys = [_signing_key(settings.secret, f"{section}.secret")]
+    keys = [_signing_key(settings.secret, f"{section}.secret", KEY_MIN_BYTES)]
     if settings.previous_secret is not None:
+        # It may be short, so that receivers can change from a short key to a longer one.
         keys.append(_signing_key(settings.previous_secret, f"{section}.previous_secret"))
     return Webhook(
         url, keys, timeout_s=settings.timeout_s, allow_private=settings.allow_private, at_once=settings.at_once
     )
 
 
-def _signing_key(secret: SecretStr, setting: str) -> bytes:
+def _signing_key(secret: SecretStr, setting: str, min_bytes: int = 1) -> bytes:
     try:
-        return signing_key(reveal(secret, setting))
+        return signing_key(reveal(secret, setting), min_bytes=min_bytes)
     except ValueError as error:
         raise ConfigError(f"{setting}: {error}") from None
 

@@ -18,7 +18,7 @@ from export_producers.triggers.metrics import TriggerPages
 from export_producers.triggers.redis_stream import Consumer, ConsumerGroup, RedisStreamTrigger
 from export_producers.triggers.sqs import SqsTrigger
 from export_producers.triggers.template import Template
-from export_worker.config import Config
+from export_worker.config import Config, located_errors
 from export_worker.config import triggers as settings_of
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.wording import unknown_name
@@ -52,7 +52,8 @@ async def open_trigger(
     section, keys = f"triggers.{name}", Keys(config.namespace)
     if isinstance(settings, settings_of.SqsTrigger):
         await mask_aws_credentials(redactor, section)
-    template = Template(f"{section}.request", settings.request) if settings.request is not None else None
+    with located_errors():
+        template = Template(f"{section}.request", settings.request) if settings.request is not None else None
     redis = open_redis(config.redis_url, home=keys.home)
     try:
         async with (

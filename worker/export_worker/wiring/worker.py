@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from arq.connections import ArqRedis
 
-from export_worker.config import Config
+from export_worker.config import Config, located_errors
 from export_worker.contract.extras import how_to_install
 from export_worker.contract.redis_keys import Keys
 from export_worker.credentials import Redactor
@@ -73,6 +73,7 @@ async def open_runtime(
         ConfigError: A setting is wrong, a secret is missing, or an extra is not installed.
     """
     async with AsyncExitStack() as stack:
+        stack.enter_context(located_errors())
         redis = _open_worker_redis(config, stack)
         await mask_aws_credentials(redactor)
         metrics = Metrics(list(config.connections), list(config.sinks))

@@ -1,0 +1,17 @@
+"""What callers may choose, on the command line and in the HTTP API. Help and completion import this module."""
+
+LIST_MAX = 1000
+"""Statuses that one call reads, so that a listing needs bounded memory."""
+
+RESOURCES = (
+    "projects",
+    "tags",
+    "segments",
+    "funnels",
+    "events",
+    "retentions",
+    "frequencies",
+    "clusters",
+    "user-groups",
+)
+"""What a catalog lists."""

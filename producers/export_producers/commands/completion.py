@@ -1,0 +1,97 @@
+"""Completes names in a shell: connections, kinds, error codes and recent exports.
+
+A shell asks with each TAB, so nothing here reads the whole configuration. If settings are wrong, or Redis does not
+answer, nothing is offered.
+"""
+
+import os
+import re
+from typing import Any
+
+import click
+
+from export_worker.contract.redis_keys import Keys
+from export_worker.contract.settings_file import settings_path
+from export_worker.errors import ErrorCode
+
+RECENT_MAX = 50
+"""Exports that are offered. A shell shows more only after a question."""
+REDIS_TIMEOUT_S = 0.5
+"""For each answer of Redis. People do not wait longer for a completion."""
+_VARIABLE = re.compile(r"EXPORT_(CONNECTIONS|SINKS|TRIGGERS)__([A-Z0-9-]+(?:_[A-Z0-9-]+)*)__")
+"""The start of a variable with a setting of a named section. A variable with a whole section is not read."""
+
+
+def connections(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Returns the names of the configured connections; if there are none, those that workers have announced."""
+    return _matching(_configured("connections") or _announced(), incomplete)
+
+
+def sinks(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Returns the names of the configured sinks."""
+    return _matching(_configured("sinks") or ["stream"], incomplete)
+
+
+def triggers(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Returns the names of the configured triggers."""
+    return _matching(_configured("triggers"), incomplete)
+
+
+def kinds(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Returns the names of the kinds of export."""
+    from export_worker.contract.kind_names import kind_names  # noqa: PLC0415 - reads the installed packages
+
+    return _matching(kind_names(), incomplete)
+
+
+def codes(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Returns the published error codes."""
+    return _matching(list(ErrorCode), incomplete)
+
+
+def export_ids(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Returns the ids of the newest exports."""
+    return _matching([name.decode() for name in _ask("zrevrange", "created", 0, RECENT_MAX - 1)], incomplete)
+
+
+def _configured(section: str) -> list[str]:
+    """Returns the names that the settings file and the environment have in a section."""
+    in_file = _settings().get(section)
+    variables = filter(None, (_VARIABLE.match(name.upper()) for name in os.environ))
+    in_environment = (found[2].lower() for found in variables if found[1] == section.upper())
+    return sorted({*(in_file if isinstance(in_file, dict) else ()), *in_environment})
+
+
+def _announced() -> list[str]:
+    return sorted(name.decode() for name in _ask("hkeys", "connections"))
+
+
+def _ask(command: str, key: str, *arguments: Any) -> list[bytes]:
+    """Returns the answer of Redis to one command about a key of the namespace; nothing if Redis does not answer."""
+    settings = _settings()
+    url = os.environ.get("EXPORT_REDIS_URL") or settings.get("redis_url") or "redis://127.0.0.1:6379/0"
+    namespace = os.environ.get("EXPORT_NAMESPACE") or settings.get("namespace") or "exports"
+    import redis  # noqa: PLC0415 - takes longer to import than all other completions take
+
+    try:
+        options: dict[str, Any] = {"socket_timeout": REDIS_TIMEOUT_S, "socket_connect_timeout": REDIS_TIMEOUT_S}
+        with redis.Redis.from_url(url, lib_name=None, lib_version=None, **options) as client:
+            answer: list[bytes] = getattr(client, command)(getattr(Keys(namespace), key), *arguments)
+            return answer
+    except (redis.RedisError, OSError, ValueError, TypeError, AttributeError):
+        return []
+
+
+def _settings() -> dict[str, Any]:
+    """Returns the content of the settings file; nothing if it cannot be read."""
+    import tomllib  # noqa: PLC0415 - only dynamic completions need it
+
+    file = settings_path(os.environ)
+    try:
+        return {} if file is None else tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _matching(names: list[str], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]

@@ -1,0 +1,98 @@
+"""The commands of the producer side, as they are called: names, parameters and help. They need no extra."""
+
+import click
+
+from export_producers.choices import LIST_MAX
+from export_producers.commands import options
+from export_producers.commands.options import RATE, SECONDS, TEXT
+from export_producers.commands.running import runs
+from export_worker.contract.phase import Phase
+
+EXPORTS = "export_producers.commands.exports"
+LISTING = "export_producers.commands.listing"
+ACTIONS = "export_producers.commands.actions"
+
+
+@runs(f"{EXPORTS}:enqueue")
+@click.argument("file", type=click.Path(allow_dash=True))
+@click.option(
+    "--idempotency-key", type=TEXT, metavar="K", help="The same key with the same request returns the first export."
+)
+@click.option("--wait", is_flag=True, help="Show progress until the export ends.")
+@click.option("--timeout", "timeout_s", type=SECONDS, metavar="S", help="With --wait: stop waiting after S seconds.")
+@options.as_json
+def enqueue() -> None:
+    """Request the export that FILE describes as JSON. If FILE is -, the request is read from standard input.
+
+    If the environment variables TRACEPARENT and TRACESTATE are set, the export belongs to that trace.
+    """
+
+
+@runs(f"{EXPORTS}:status")
+@options.export_id
+@click.option("--timeline", is_flag=True, help="Also show every transition.")
+@options.as_json
+def status() -> None:
+    """Show the status of the export EXPORT_ID."""
+
+
+@runs(f"{LISTING}:list_", name="list")
+@click.option("--phase", type=click.Choice([phase.value for phase in Phase]), help="Only exports in this phase.")
+@options.filters
+@click.option(
+    "--limit",
+    type=click.IntRange(1, LIST_MAX),
+    default=50,
+    show_default=True,
+    help="Maximum number of exports.",
+)
+@options.as_json
+def list_() -> None:
+    """List exports, newest first. The exports in phase failed are the dead letters."""
+
+
+@runs(f"{EXPORTS}:watch")
+@options.export_id
+@options.as_json
+def watch() -> None:
+    """Follow the export EXPORT_ID until it ends."""
+
+
+@runs(f"{ACTIONS}:cancel")
+@options.export_id
+@options.as_json
+def cancel() -> None:
+    """Cancel the export EXPORT_ID, and its operation on the platform if the platform can cancel it."""
+
+
+@runs(f"{ACTIONS}:retry")
+@options.optional_export_id
+@click.option(
+    "--from",
+    "start",
+    type=click.Choice(["submit", "poll", "transfer"]),
+    help="The step to restart from. [default: the step that failed]",
+)
+@click.option("--failed", is_flag=True, help="Retry every failed export that a retry can help.")
+@options.filters
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Retry N exports at most, the newest ones.")
+@click.option("--per-second", type=RATE, metavar="N", help="Retry N exports in each second at most.")
+@click.option("--dry-run", is_flag=True, help="Only list the exports.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@options.as_json
+def retry() -> None:
+    """Restart the export EXPORT_ID, or with --failed all failed exports.
+
+    All other options than --from require --failed. In a terminal, the command asks first. It leaves out exports whose
+    error a retry cannot fix. To retry them, too, fix the cause and name the code with --error.
+    """
+
+
+@runs(f"{ACTIONS}:explain")
+@options.export_id
+@options.as_json
+def explain() -> None:
+    """Explain why the export EXPORT_ID waits and until when, or how it ended."""
+
+
+COMMANDS = (enqueue, status, list_, watch, cancel, retry, explain)

@@ -1,0 +1,51 @@
+"""Commands that are declared apart from what they do, so that help and completion import no large package."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import click
+
+
+class RunsFunction(click.Command):
+    """A command whose function is imported when the command runs.
+
+    Args:
+        target: The function, as `module:name`. It takes the parameters of the command as keyword arguments.
+    """
+
+    def __init__(self, name: str, *, target: str, params: list[click.Parameter], help: str | None) -> None:  # noqa: A002
+        self.target = target
+        super().__init__(name, callback=self._run, params=params, help=help)
+
+    def _run(self, **arguments: Any) -> Any:
+        module, _, name = self.target.partition(":")
+        try:
+            function = getattr(import_module(module), name)
+        except ModuleNotFoundError as error:
+            from export_worker.contract.extras import missing_package  # noqa: PLC0415 - reads the installation
+
+            raise click.UsageError(missing_package(self.name or name, error.name or "a package")) from None
+        return function(**arguments)
+
+
+def runs(
+    target: str, *, name: str | None = None, group: click.Group | None = None
+) -> Callable[[Callable[[], None]], RunsFunction]:
+    """Makes a command of a declaration, which has its parameters as decorators and its help as docstring.
+
+    Args:
+        target: The function that the command runs, as `module:name`.
+        name: The name of the command; by default that of the declaration.
+        group: The group to which the command belongs.
+    """
+
+    def declare(declaration: Callable[[], None]) -> RunsFunction:
+        parameters = list(reversed(getattr(declaration, "__click_params__", [])))
+        own_name = name or declaration.__name__
+        command = RunsFunction(own_name, target=target, params=parameters, help=declaration.__doc__)
+        if group is not None:
+            group.add_command(command)
+        return command
+
+    return declare

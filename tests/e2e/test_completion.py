@@ -1,0 +1,61 @@
+"""Completion in a real bash, of names that are known only from settings and from Redis."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from export_worker.commands.declarations import SHELLS
+from support.worker_site import Site
+
+SEGMENT = '{"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "k"}}'
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """The folder of the command under the name that the scripts of shells complete."""
+    path = tmp_path / "export-worker"
+    path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m export_worker "$@"\n')
+    path.chmod(0o755)
+    return tmp_path
+
+
+def completed(program: Path, environment: dict[str, str], *words: str) -> list[str]:
+    """Returns what bash offers for the last word."""
+    shown = " ".join(shlex.quote(word) for word in ("export-worker", *words))
+    script = (
+        'eval "$(export-worker completion bash)"\n'
+        f"COMP_WORDS=({shown})\nCOMP_CWORD={len(words)}\n"
+        "_export_worker_completion export-worker\n"
+        'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    variables = environment | {"PATH": f"{program}{os.pathsep}{os.environ['PATH']}"}
+    command = ["bash", "--norc", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, env=variables, check=True)
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+async def test_bash_completes_connections_ids_and_commands(site: Site, program: Path) -> None:
+    async with site.queue() as queue:
+        ids = {(await queue.enqueue(SEGMENT)).export_id for _ in range(2)}
+    here = site.environment()
+
+    assert set(completed(program, here, "status", "")) == ids
+    assert "gio" in completed(program, here, "catalog", "")
+    assert completed(program, here | {"EXPORT_TRIGGERS__NEW_ONES__TYPE": "sqs"}, "trigger", "") == ["new_ones"]
+    nothing = here | {"EXPORT_REDIS_URL": "redis://127.0.0.1:1/0"}
+    assert completed(program, nothing, "watch", "") == []
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_script_is_valid_for_its_shell(program: Path, shell: str) -> None:
+    printed = subprocess.run([program / "export-worker", "completion", shell], capture_output=True, check=True)
+    assert b"_EXPORT_WORKER_COMPLETE" in printed.stdout
+    if shutil.which(shell) is not None:
+        subprocess.run([shell, "-n"], input=printed.stdout, check=True)

@@ -1,0 +1,173 @@
+"""The commands of the worker side, as they are called: names, parameters and help. They need extras.
+
+What a command does is imported when it runs. So help and completion are fast, and complete without the extras.
+"""
+
+import click
+
+from export_producers.choices import RESOURCES
+from export_producers.commands import completion as completion_of
+from export_producers.commands import options
+from export_producers.commands.options import TEXT
+from export_producers.commands.running import runs
+
+HERE = "export_worker.commands"
+DOCUMENTS = ("request", "status", "event", "config", "openapi", "asyncapi", "reference")
+SHELLS = ("bash", "zsh", "fish")
+DOCUMENTS = ("request", "status", "event", "config", "openapi", "asyncapi", "reference")
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+log_level = click.option(
+    "--log-level",
+    type=click.Choice(LOG_LEVELS),
+    default="INFO",
+    show_default=True,
+    help="The least severe level that is logged.",
+)
+only_sink = click.option(
+    "--sink", type=TEXT, metavar="NAME", shell_complete=completion_of.sinks, help="Only this sink."
+)
+
+
+@runs(f"{HERE}.run:run")
+@click.option(
+    "--role",
+    type=click.Choice(["all", "control", "transfer"]),
+    default="all",
+    show_default=True,
+    help="Which steps the worker runs.",
+)
+@click.option("--burst", is_flag=True, help="Stop when no export is open and every event is delivered.")
+@log_level
+def run() -> None:
+    """Run a worker.
+
+    The role `control` submits and polls exports. The role `transfer` moves files to S3. The role `all` does both.
+    Workers of every role deliver completion events.
+    """
+
+
+@runs(f"{HERE}.catalog:catalog")
+@options.connection
+@click.argument("resource", type=click.Choice(RESOURCES))
+@click.option("--project", type=TEXT, metavar="ID", help="The platform's project, for a resource that belongs to one.")
+@options.as_json
+def catalog() -> None:
+    """List the items of RESOURCE on CONNECTION's platform."""
+
+
+@runs(f"{HERE}.call:call")
+@options.connection
+@click.argument("operation", type=TEXT, required=False)
+@click.option(
+    "--param", "params", type=TEXT, metavar="K=V", multiple=True, help="A parameter; repeat the option for a list."
+)
+@click.option(
+    "--body", "body", metavar="FILE|-", help="JSON or CSV, as the operation requires; - reads standard input."
+)
+@click.option("--yes", is_flag=True, help="Delete without asking.")
+@click.option("--list", "show", is_flag=True, help="List every operation of CONNECTION, and call none.")
+@options.as_json
+def call() -> None:
+    """Call an operation of CONNECTION's platform. The answer is printed as JSON."""
+
+
+@click.group()
+def events() -> None:
+    """Deliver events again, or list the events that workers have given up."""
+
+
+@runs(f"{HERE}.events:replay", group=events)
+@click.option(
+    "--since",
+    "moment",
+    type=TEXT,
+    callback=options.moment,
+    required=True,
+    metavar="WHEN",
+    help="A time ago such as 6h, or a date and time.",
+)
+@only_sink
+@click.option("--dry-run", is_flag=True, help="Only list the events.")
+@options.as_json
+def replay() -> None:
+    """Deliver every event since WHEN again, with the same id. Running workers deliver them."""
+
+
+@runs(f"{HERE}.events:undelivered", group=events)
+@only_sink
+@options.as_json
+def undelivered() -> None:
+    """List the events that workers have given up, with the reason. `events replay` delivers such events again."""
+
+
+@runs(f"{HERE}.doctor:doctor")
+@options.as_json
+def doctor() -> None:
+    """Check everything that a worker needs.
+
+    Checks the configuration, Redis, S3, connections, sinks, triggers and workers with real calls.
+    """
+
+
+@runs(f"{HERE}.gateway:gateway")
+@log_level
+def gateway() -> None:
+    """Serve the HTTP API. Through it, services in any language can request exports."""
+
+
+@runs(f"{HERE}.trigger:trigger")
+@click.argument("name", type=TEXT, shell_complete=completion_of.triggers)
+@log_level
+def trigger() -> None:
+    """Enqueue the exports that messages request. [triggers.NAME] describes the source of the messages."""
+
+
+@runs(f"{HERE}.simulate:simulate")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8099, show_default=True, help="The port; 0 picks a free port."
+)
+def simulate() -> None:
+    """Simulate the platforms until Ctrl-C. Their jobs take time, and faults can be requested."""
+
+
+@runs("export_worker.demo.command:demo")
+@click.option(
+    "--exports",
+    "count",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    help="Number of exports in the first round; at least one of each kind.",
+)
+@click.option("--serve", is_flag=True, help="Keep everything running until Ctrl-C, and print commands to try.")
+@click.option("--json", "as_json", is_flag=True, help="Print only JSON on stdout.")
+def demo() -> None:
+    """Run every kind of export with an embedded Redis, an embedded S3 server and simulated platforms.
+
+    There are two rounds. In the second round, the platforms fail some calls, and the workers retry.
+
+    With --serve, the services listen on the ports of the documents' examples (6379, 9000, 8099, and 8080 for the HTTP
+    API), if they are free.
+    """
+
+
+@runs(f"{HERE}.schema:schema")
+@click.argument("document", type=click.Choice(DOCUMENTS))
+def schema() -> None:
+    """Print the JSON Schema of a document, the OpenAPI or AsyncAPI document, or the reference of all settings."""
+
+
+@runs(f"{HERE}.completion:completion")
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion() -> None:
+    """Print the script with which SHELL completes commands, options and names.
+
+    \b
+    bash, in ~/.bashrc:  eval "$(export-worker completion bash)"
+    zsh, in ~/.zshrc:    eval "$(export-worker completion zsh)"
+    fish:  export-worker completion fish > ~/.config/fish/completions/export-worker.fish
+    """  # noqa: D301 - click keeps the lines after the control character
+
+
+COMMANDS = (run, catalog, call, events, doctor, gateway, trigger, simulate, demo, schema, completion)
