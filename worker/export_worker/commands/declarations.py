@@ -35,7 +35,7 @@ only_sink = click.option(
     show_default=True,
     help="Which steps the worker runs.",
 )
-@click.option("--burst", is_flag=True, help="Stop when no export is open.")
+@click.option("--burst", is_flag=True, help="Stop when no export is open and every event is delivered.")
 @log_level
 def run() -> None:
     """Run a worker.
