@@ -13,6 +13,7 @@ from importlib import import_module
 _HOME = {
     "Accepted": "export_worker.contract.status",
     "EnqueueError": "export_producers.client",
+    "ExportFilter": "export_producers.filters",
     "ExportQueue": "export_producers.client",
     "ExportRequest": "export_worker.contract.request",
     "Page": "export_producers.records",

@@ -1,5 +1,6 @@
 from export_producers.client import EnqueueError as EnqueueError
 from export_producers.client import ExportQueue as ExportQueue
+from export_producers.filters import ExportFilter as ExportFilter
 from export_producers.queue import Queue as Queue
 from export_producers.records import Page as Page
 from export_producers.sync import SyncExportQueue as SyncExportQueue

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -15,19 +16,22 @@ from redis.exceptions import NoScriptError
 from export_producers.choices import LIST_MAX
 from export_producers.explain import explanation
 from export_producers.facts import read_facts
+from export_producers.filters import EVERY_EXPORT, ExportFilter
 from export_producers.identities import MessageIdentity
 from export_producers.lua import script
-from export_producers.paging import positions_after
+from export_producers.paging import Listing
 from export_producers.records import (
     Offer,
     Page,
     Restart,
     Start,
     decode_cursor,
+    differing_fields,
     retried,
     wrong_connection,
 )
 from export_producers.statuses import read_statuses
+from export_worker.contract.facets import Facet
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.parsing import parse_request
 from export_worker.contract.redis_keys import Keys
@@ -59,7 +63,7 @@ class ExportQueue:
 
     Args:
         redis_url: `redis://`, `rediss://` or `unix://`.
-        namespace: The namespace of the workers.
+        namespace: The namespace of the workers. With a part in braces, Redis is a cluster.
         connections: Connection → platform, if the caller knows them. Otherwise a request may name the connections that
             workers have announced.
 
@@ -73,8 +77,9 @@ class ExportQueue:
         self._keys = Keys(namespace)
         self._connections = connections
         self._clock, self._next_clock_sync_s = SharedClock(), 0.0
-        self._client = client = open_redis(redis_url)
+        self._client = client = open_redis(redis_url, home=self._keys.home)
         self._redis = commands(client)
+        self._listing = Listing(client, self._keys)
         self._enqueue, self._cancel, self._retry = (
             Script(client, script(name)) for name in ("enqueue", "cancel", "retry")
         )
@@ -206,11 +211,18 @@ class ExportQueue:
     async def _answer(self, offer: Offer, answer: Mapping[str, Any]) -> Accepted | EnqueueError:
         verdict = answer["verdict"]
         if verdict == "conflict":
-            return IdempotencyConflictError(answer["export_id"])
+            return await self._conflict(offer, answer["export_id"])
         if verdict == "wrong_connection":
             return wrong_connection(offer.request, answer.get("platform"), await self.known_connections())
         phase = Phase(answer["phase"])
         return Accepted(export_id=answer["export_id"], phase=phase, deduplicated=verdict == "duplicate")
+
+    async def _conflict(self, offer: Offer, export_id: str) -> IdempotencyConflictError:
+        """Returns the error for a key or message of another request, with the fields in which the requests differ."""
+        async with translate_redis_errors(self._url):
+            (first,) = await self._redis.hmget(self._keys.export(export_id), "request")
+        fields = differing_fields(offer.request, first)
+        return IdempotencyConflictError(export_id, fields, of_message=offer.request.idempotency_key is None)
 
     async def status(self, export_id: str) -> Status:
         """Returns the status of one export.
@@ -228,28 +240,37 @@ class ExportQueue:
         """Returns the newest exports, newest first, of one phase or of all: at most `limit` (1 to 1,000)."""
         return (await self.page(phase, limit)).statuses
 
-    async def page(self, phase: Phase | None = None, limit: int = 50, cursor: str | None = None) -> Page:
+    async def page(
+        self,
+        phase: Phase | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        *,
+        where: ExportFilter = EVERY_EXPORT,
+    ) -> Page:
         """Returns one page of a listing. Exports that are accepted later do not shift the next pages.
 
+        A page reads 5,000 entries of an index at most. It can have fewer exports than `limit` and still have a cursor.
+
         Args:
-            phase: Only exports in this phase; all if it is None.
+            phase: Only exports in this phase, whatever phase `where` has.
             limit: Maximum size of the page (1 to 1,000).
             cursor: The cursor of the previous page; None for the first page.
+            where: Only exports that match.
 
         Raises:
             InvalidRequestError: The cursor is invalid.
         """
-        index = self._keys.created if phase is None else self._keys.phase(phase)
-        limit = max(1, min(limit, LIST_MAX))
+        position = None if cursor is None else decode_cursor(cursor)
+        where = where if phase is None else replace(where, phase=phase)
         async with translate_redis_errors(self._url):
-            position = None if cursor is None else decode_cursor(cursor)
-            found = await positions_after(self._client, index, limit + 1, position)
-            export_ids = [position.export_id for position in found[:limit]]
-            statuses = await read_statuses(self._client, self._keys, export_ids)
-        return Page(
-            [status for status in statuses if status is not None],
-            found[limit - 1].cursor if len(found) > limit else None,
-        )
+            return await self._listing.page(where, max(1, min(limit, LIST_MAX)), position)
+
+    async def values_in_use(self, facet: Facet) -> list[str]:
+        """Returns the connections, kinds or error codes of the stored exports, sorted."""
+        async with translate_redis_errors(self._url):
+            found = await self._redis.zrevrange(self._keys.by_facet(facet), 0, -1)
+        return sorted(value.decode() for value in found)
 
     async def timeline(self, export_id: str) -> list[dict[str, Any]]:
         """Returns every transition of one export, oldest first, with `at`, `phase`, `step` and `note`."""

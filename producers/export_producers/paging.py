@@ -1,29 +1,99 @@
-"""Reads the pages of a listing from an index in Redis."""
+"""Reads the pages of a listing from Redis, with two round trips for each page."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 from arq.connections import ArqRedis
 
-from export_producers.records import Position
+from export_producers.filters import ExportFilter
+from export_producers.lua import script
+from export_producers.records import Page, Position
+from export_producers.statuses import read_statuses
+from export_worker.contract.redis_keys import Keys
+from export_worker.contract.status import Phase, Status
+from export_worker.redis.scripts import Script
+
+EXAMINED_MAX = 5000
+"""Entries of an index that one page reads: some milliseconds of Redis's time. The page then has a cursor."""
+
+UNSURE_MAX = 1000
+"""Statuses that one page reads and compares with the filter while the indexes are incomplete."""
 
 
-async def positions_after(redis: ArqRedis, index: str, most: int, position: Position | None) -> list[Position]:
-    """Returns up to `most` entries of an index after a position, newest first.
-
-    Entries of one millisecond are sorted by id.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What `list.lua` found.
 
     Args:
-        position: The last entry of the previous page; None for the first page.
+        positions: The exports, newest first.
+        next: The position from which the next page continues; None if there is no next page.
+        total: How many exports match; None if that is unknown.
     """
-    if position is None:
-        return _positions(await redis.zrevrange(index, 0, most - 1, withscores=True))
-    created_ms = position.created_ms
-    async with redis.pipeline(transaction=False) as pipe:
-        pipe.zrevrangebyscore(index, created_ms, created_ms, withscores=True)
-        pipe.zrevrangebyscore(index, f"({created_ms}", "-inf", start=0, num=most, withscores=True)
-        same, older = map(_positions, await pipe.execute())
-    return [*(entry for entry in same if entry.export_id < position.export_id), *older][:most]
+
+    positions: Sequence[Position]
+    next: Position | None
+    total: int | None
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Self:
+        """Reads the answer of the script."""
+        positions = [_position(pair) for pair in answer.get("found", ())]
+        return cls(positions, _position(answer["next"]) if "next" in answer else None, answer.get("total"))
 
 
-def _positions(scored: Iterable[tuple[bytes, float]]) -> list[Position]:
-    return [Position(int(created_ms), export_id.decode()) for export_id, created_ms in scored]
+def _position(pair: Sequence[str]) -> Position:
+    export_id, created_ms = pair
+    return Position(int(created_ms), export_id)
+
+
+class Listing:
+    """Reads pages of the exports of one namespace."""
+
+    def __init__(self, redis: ArqRedis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._script = Script(redis, script("list"))
+
+    async def page(self, where: ExportFilter, limit: int, after: Position | None) -> Page:
+        """Returns up to `limit` exports after a position.
+
+        Args:
+            after: The position from the cursor of the previous page; None for the first page.
+        """
+        keys, phase = self._keys, where.indexed_phase
+        answer = await self._script.document(
+            [keys.created, keys.phase(Phase.FAILED), *([keys.phase(phase)] if phase else [])],
+            {
+                "prefix": keys.prefix,
+                "facets": where.facets,
+                "first": where.first,
+                "last": where.last,
+                "after_ms": None if after is None else after.created_ms,
+                "after_id": None if after is None else after.export_id,
+                "limit": limit,
+                "unsure_limit": max(limit, UNSURE_MAX),
+                "examine_max": EXAMINED_MAX,
+            },
+        )
+        found = Found.of(answer)
+        statuses = await read_statuses(self._redis, keys, [position.export_id for position in found.positions])
+        return page_of(found, statuses, where, limit)
+
+
+def page_of(found: Found, statuses: Sequence[Status | None], where: ExportFilter, limit: int) -> Page:
+    """Returns the page of the exports that match.
+
+    Args:
+        statuses: The status of each export that was found; None if it exists no longer.
+    """
+    matching = [
+        (position, status)
+        for position, status in zip(found.positions, statuses, strict=True)
+        if status is not None and where.matches(status)
+    ]
+    page = [status for _, status in matching[:limit]]
+    following = matching[limit - 1][0] if len(matching) > limit else found.next
+    if following is None:
+        return Page(page, None, found.total)
+    return Page(page, following.cursor, found.total, following.created_at if len(page) < limit else None)

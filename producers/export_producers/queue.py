@@ -4,7 +4,9 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any, Protocol
 
 from export_producers.client import AnyRequest, EnqueueError
+from export_producers.filters import EVERY_EXPORT, ExportFilter
 from export_producers.records import Page, Start
+from export_worker.contract.facets import Facet
 from export_worker.contract.status import Accepted, Phase, Status
 from export_worker.contract.trace import TraceContext
 
@@ -32,8 +34,18 @@ class Queue(Protocol):
     async def list_exports(self, phase: Phase | None = None, limit: int = 50) -> list[Status]:
         """Returns the newest exports, newest first."""
 
-    async def page(self, phase: Phase | None = None, limit: int = 50, cursor: str | None = None) -> Page:
+    async def page(
+        self,
+        phase: Phase | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        *,
+        where: ExportFilter = EVERY_EXPORT,
+    ) -> Page:
         """Returns one page of a listing."""
+
+    async def values_in_use(self, facet: Facet) -> list[str]:
+        """Returns the connections, kinds or error codes of the stored exports."""
 
     async def timeline(self, export_id: str) -> list[dict[str, Any]]:
         """Returns every transition of one export."""

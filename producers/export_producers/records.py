@@ -3,11 +3,14 @@
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from json import dumps, loads
 from typing import Literal
 
+from pydantic import ValidationError
+
 from export_producers.identities import MessageIdentity
+from export_worker.contract.facets import facets_of
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX, JOB_TTL_MS, job_payload
 from export_worker.contract.redis_keys import Keys
@@ -104,10 +107,15 @@ class Page:
 
     Args:
         cursor: The cursor for the next page; None if this is the last page.
+        total: How many exports match on all pages together; None if counting them would take too long.
+        searched_until: The search stopped at exports that were accepted at this time, with fewer matches than the page
+            has room for. The next page continues there.
     """
 
     statuses: list[Status]
     cursor: str | None
+    total: int | None = None
+    searched_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +124,11 @@ class Position:
 
     created_ms: int
     export_id: str
+
+    @property
+    def created_at(self) -> datetime:
+        """The time of creation."""
+        return datetime.fromtimestamp(self.created_ms / 1000, UTC)
 
     @property
     def cursor(self) -> str:
@@ -173,16 +186,19 @@ class Restart:
 
     def arguments(self, keys: Keys) -> dict[str, object]:
         """The argument of `retry.lua`."""
-        export_id, now_ms = self.before.export_id, epoch_ms(self.now)
+        before, now_ms = self.before, epoch_ms(self.now)
+        export_id = before.export_id
         return {
             "export_id": export_id,
             "now_ms": now_ms,
+            "prefix": keys.prefix,
             "wake": keys.wake("control"),
+            "error": facets_of(before.phase, before.connection, before.kind, before.error).get("error"),
             "step": str(self.step),
             "status": self.after.model_dump_json(exclude={"request"}),
             "phase": self.after.phase,
             "start": self.start,
-            "created_ms": epoch_ms(self.before.created_at),
+            "created_ms": epoch_ms(before.created_at),
             "job_id": keys.job_id(export_id, self.step),
             "payload": job_payload(export_id, self.step, now_ms),
             "payload_ttl_ms": JOB_TTL_MS,
@@ -234,16 +250,24 @@ def retried(status: Status, start: Start | None, now: datetime) -> tuple[Start, 
     if not status.phase.terminal:
         message = f"{status.export_id} is {status.phase}; only an ended export can be retried"
         raise InvalidRequestError([FieldProblem("export_id", message)])
-    start = start or _failed_step(status)
+    start = start or start_of_retry(status)
     phase = Phase.QUEUED if start == "submit" or status.operation_id is None else Phase.RUNNING
     change = {"phase": phase, "updated_at": now, "due_at": now, "finished_at": None, "error": None}
     return start, status.model_copy(update=change)
 
 
-def _failed_step(status: Status) -> Start:
+def start_of_retry(status: Status) -> Start:
     """Returns the default step of a retry: the step that failed, or submit if no step failed."""
     steps: dict[str, Start] = {"poll": "poll", "transfer": "transfer"}
     return "submit" if status.error is None else steps.get(status.error.step, "submit")
+
+
+def differing_fields(request: ExportRequest, stored: bytes | None) -> tuple[str, ...]:
+    """Returns the fields in which a request differs from a stored one; none if that one cannot be read."""
+    try:
+        return () if stored is None else ExportRequest.model_validate_json(stored).differences(request)
+    except ValidationError:  # it was accepted by a newer version, or before its kind was removed
+        return ()
 
 
 def wrong_connection(request: ExportRequest, platform: str | None, known: Mapping[str, str]) -> InvalidRequestError:

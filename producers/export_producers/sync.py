@@ -10,7 +10,9 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from export_producers.client import WATCH_INTERVAL_S, AnyRequest, EnqueueError, ExportQueue
+from export_producers.filters import EVERY_EXPORT, ExportFilter
 from export_producers.records import Page, Start
+from export_worker.contract.facets import Facet
 from export_worker.contract.status import Accepted, Phase, Status
 from export_worker.contract.trace import TraceContext
 from export_worker.redis.cancellation import cancel_and_wait
@@ -107,9 +109,20 @@ class SyncExportQueue:
         """See `ExportQueue.list_exports`."""
         return self._run(self._queue.list_exports(phase, limit))
 
-    def page(self, phase: Phase | None = None, limit: int = 50, cursor: str | None = None) -> Page:
+    def page(
+        self,
+        phase: Phase | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        *,
+        where: ExportFilter = EVERY_EXPORT,
+    ) -> Page:
         """See `ExportQueue.page`."""
-        return self._run(self._queue.page(phase, limit, cursor))
+        return self._run(self._queue.page(phase, limit, cursor, where=where))
+
+    def values_in_use(self, facet: Facet) -> list[str]:
+        """See `ExportQueue.values_in_use`."""
+        return self._run(self._queue.values_in_use(facet))
 
     def timeline(self, export_id: str) -> list[dict[str, Any]]:
         """See `ExportQueue.timeline`."""

@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -20,7 +20,9 @@ from uuid import uuid4
 from export_producers.choices import LIST_MAX
 from export_producers.client import AnyRequest, EnqueueError
 from export_producers.explain import Facts, explanation
+from export_producers.filters import EVERY_EXPORT, ExportFilter
 from export_producers.records import Page, Position, Start, decode_cursor, first_status, retried, wrong_connection
+from export_worker.contract.facets import Facet, facets_of
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.parsing import parse_request
 from export_worker.contract.request import ExportRequest
@@ -137,7 +139,7 @@ class InMemoryExportQueue:
         first = self._with_key(checked.idempotency_key)
         if first is not None:
             if first.request.fingerprint() != checked.fingerprint():
-                raise IdempotencyConflictError(first.status.export_id)
+                raise IdempotencyConflictError(first.status.export_id, first.request.differences(checked))
             return Accepted(export_id=first.status.export_id, phase=first.status.phase, deduplicated=True)
         status = first_status(checked, uuid4().hex, self._tick())
         document = checked.model_dump(mode="json", exclude_none=True)
@@ -167,18 +169,30 @@ class InMemoryExportQueue:
         """See `ExportQueue.list_exports`."""
         return (await self.page(phase, limit)).statuses
 
-    async def page(self, phase: Phase | None = None, limit: int = 50, cursor: str | None = None) -> Page:
+    async def page(
+        self,
+        phase: Phase | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        *,
+        where: ExportFilter = EVERY_EXPORT,
+    ) -> Page:
         """See `ExportQueue.page`."""
+        where = where if phase is None else replace(where, phase=phase)
         limit = max(1, min(limit, LIST_MAX))
         after = None if cursor is None else decode_cursor(cursor).created_ms
-        matching = [
-            record.status
-            for record in reversed(self._records.values())
-            if phase in {None, record.status.phase} and (after is None or epoch_ms(record.status.created_at) < after)
-        ]
+        every = [record.status for record in reversed(self._records.values()) if where.matches(record.status)]
+        matching = [status for status in every if after is None or epoch_ms(status.created_at) < after]
         page = matching[:limit]
         more = len(matching) > limit
-        return Page(page, Position(epoch_ms(page[-1].created_at), page[-1].export_id).cursor if more else None)
+        cursor = Position(epoch_ms(page[-1].created_at), page[-1].export_id).cursor if more else None
+        return Page(page, cursor, len(every))
+
+    async def values_in_use(self, facet: Facet) -> list[str]:
+        """See `ExportQueue.values_in_use`."""
+        statuses = [record.status for record in self._records.values()]
+        facets = [facets_of(status.phase, status.connection, status.kind, status.error) for status in statuses]
+        return sorted({found[facet] for found in facets if facet in found})
 
     async def timeline(self, export_id: str) -> list[dict[str, Any]]:
         """See `ExportQueue.timeline`."""

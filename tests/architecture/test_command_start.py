@@ -58,6 +58,7 @@ OURS = {
     "export_producers.commands.running",
     "export_worker",
     "export_worker.cli",
+    "export_worker.contract.facets",
     "export_worker.commands",
     "export_worker.commands.declarations",
     "export_worker.contract",

@@ -2,8 +2,8 @@
 
     make bench-memory ARGS=--exports=600
 
-Prints MEMORY USAGE of the keys of each export, and the growth of the server's memory per export. The growth also
-includes the entries in the namespace's sorted sets and the allocator's rounding.
+Prints MEMORY USAGE of the keys of each export and of the sorted sets that index them, and the growth of the server's
+memory per export. The growth also includes the allocator's rounding and what does not grow with the exports.
 """
 
 import asyncio
@@ -22,15 +22,18 @@ from export_worker.redis.client import close_redis, open_redis
 
 TIMEOUT_S = 600.0
 EXPORT_ID = re.compile(rb"[0-9a-f]{32}")
+INDEX = re.compile(rb":(by-|phase:|created$|ended$)")
 
 
 async def _by_key(redis: Any) -> dict[str, list[int]]:
-    """Returns the sizes of the keys that belong to one export, by their names without the export id."""
+    """Returns the sizes of keys by name: of the keys of one export without its id, and of all indexes together."""
     sizes = defaultdict(list)
     async for key in redis.scan_iter(count=1000):
         if EXPORT_ID.search(key):
             kind = EXPORT_ID.sub(b"ID", key).decode()
             sizes[kind].append(await redis.memory_usage(key, samples=0))
+        elif INDEX.search(key):
+            sizes["indexes of exports"].append(await redis.memory_usage(key, samples=0))
     return sizes
 
 

@@ -5,10 +5,11 @@ import json
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from export_producers import Accepted, ExportRequest, Phase, Queue, Status, TraceContext
+from export_producers import Accepted, ExportFilter, ExportRequest, Phase, Queue, Status, TraceContext
 from export_worker.contract.parsing import parse_request
 from export_worker.errors import ExportNotFoundError, IdempotencyConflictError, InvalidRequestError
 from support.redis_site import request_of
@@ -74,9 +75,30 @@ class QueueSuite:
         assert {answer.export_id for answer in answers} == {first.export_id}
         assert {answer.deduplicated for answer in answers} == {True}
         with pytest.raises(IdempotencyConflictError) as refused:
-            await subject.queue.enqueue(request_of(idempotency_key="k", deadline_s=5.0))
-        assert refused.value.export_id == first.export_id
+            await subject.queue.enqueue(request_of(idempotency_key="k", deadline_s=5.0, metadata={"a": "b"}))
+        assert (refused.value.export_id, refused.value.fields) == (first.export_id, ("deadline_s", "metadata.a"))
+        assert f"export {first.export_id} with another request (deadline_s, metadata.a differ)" in str(refused.value)
         assert len(await subject.queue.list_exports()) == 1
+
+    async def test_page_has_the_exports_that_match_a_filter(self, subject: Subject) -> None:
+        failed = (await subject.queue.enqueue(request_of())).export_id
+        await subject.end(failed, False)
+        waiting = (await subject.queue.enqueue(request_of())).export_id
+        status = await subject.queue.status(failed)
+        assert status.error is not None
+
+        async def found(**conditions: Any) -> list[str]:
+            page = await subject.queue.page(where=ExportFilter(**conditions))
+            assert page.total in {None, len(page.statuses)}
+            return [status.export_id for status in page.statuses]
+
+        assert await found(connection="gio", kind=status.kind) == [waiting, failed]
+        assert await found(connection="sa") == []
+        assert await found(error=status.error.code) == [failed]
+        assert await found(until=(await subject.queue.status(waiting)).created_at) == [failed]
+        assert await found(since=(await subject.queue.status(waiting)).created_at) == [waiting]
+        assert [each.export_id for each in (await subject.queue.page(Phase.QUEUED)).statuses] == [waiting]
+        assert await subject.queue.values_in_use("error") == [status.error.code]
 
     async def test_enqueue_many_answers_each_request_in_order(self, subject: Subject) -> None:
         requests: list[ExportRequest | str | bytes] = [

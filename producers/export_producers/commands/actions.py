@@ -1,16 +1,17 @@
 """The commands cancel, retry and explain."""
 
-import asyncio
 import sys
+from datetime import datetime
 
 import click
 
-from export_producers.client import ExportQueue
-from export_producers.commands.exports import OpenQueue, failed_exports
+from export_producers.commands import interrupts, rendering
+from export_producers.commands.bulk_retry import BulkRetry, retry_failed
+from export_producers.commands.exports import OpenQueue
+from export_producers.filters import ExportFilter
 from export_producers.records import Start
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.status import Phase, Status
-from export_worker.errors import ExportWorkerError
 
 
 @click.pass_obj
@@ -21,7 +22,7 @@ def cancel(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
         async with open_queue() as queue:
             return await queue.cancel(export_id)
 
-    phase = asyncio.run(run())
+    phase = interrupts.run(run())
     if as_json:
         click.echo(dumps({"export_id": export_id, "phase": phase, "cancelling": not phase.terminal}))
     else:
@@ -40,44 +41,45 @@ def retry(
     start: Start | None,
     failed: bool,
     code: str | None,
+    connection: str | None,
+    kind: str | None,
+    since: datetime | None,
+    limit: int | None,
+    per_second: float | None,
     dry_run: bool,
+    yes: bool,
     as_json: bool,
 ) -> None:
     """See `declarations.retry`."""
     if (export_id is None) != failed:
         raise click.UsageError("pass either EXPORT_ID or --failed")
-    if (code is not None or dry_run) and not failed:
-        raise click.UsageError("--error and --dry-run require --failed")
-
-    async def run() -> list[Status]:
-        async with open_queue() as queue:
-            if export_id is not None:
-                return [await queue.retry(export_id, start)]
-            return await _retry_failed(queue, start, code, dry_run=dry_run)
-
-    restarted = asyncio.run(run())
-    if as_json:
-        documents = [status.model_dump(mode="json") for status in restarted]
-        click.echo(dumps(documents if failed else documents[0]))
+    if failed:
+        where = ExportFilter(phase=Phase.FAILED, connection=connection, kind=kind, error=code, since=since)
+        order = BulkRetry(where=where, start=start, limit=limit, per_second=per_second)
+        retry_failed(open_queue, order, dry_run=dry_run, yes=yes, as_json=as_json)
         return
-    for status in restarted:
-        click.echo(clean(f"{'would retry' if dry_run else 'retrying'} {status.export_id} ({status.kind})"))
-    if not restarted:
-        click.echo("no failed export matches")
+    given = {
+        "--error": code,
+        "--connection": connection,
+        "--kind": kind,
+        "--since": since,
+        "--limit": limit,
+        "--per-second": per_second,
+        "--dry-run": dry_run or None,
+    }
+    if of_many := [option for option, value in given.items() if value is not None]:
+        raise click.UsageError(f"{', '.join(of_many)}: only with --failed")
+    _retry_one(open_queue, str(export_id), start, as_json=as_json)
 
 
-async def _retry_failed(queue: ExportQueue, start: Start | None, code: str | None, *, dry_run: bool) -> list[Status]:
-    matching = [status async for status in failed_exports(queue, code)]
-    if dry_run:
-        return matching
-    restarted: list[Status] = []
-    for status in matching:
-        try:
-            restarted.append(await queue.retry(status.export_id, start))
-        except ExportWorkerError as error:
-            # Another caller has already restarted it, or its retention has ended. The other exports are still retried.
-            click.echo(clean(f"{status.export_id}: {error}"), err=True)
-    return restarted
+def _retry_one(open_queue: OpenQueue, export_id: str, start: Start | None, *, as_json: bool) -> None:
+    async def run() -> Status:
+        async with open_queue() as queue:
+            return await queue.retry(export_id, start)
+
+    restarted = interrupts.run(run())
+    text = f"retrying {restarted.export_id} ({restarted.kind})"
+    click.echo(rendering.document(restarted) if as_json else clean(text))
 
 
 @click.pass_obj
@@ -88,6 +90,6 @@ def explain(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
         async with open_queue() as queue:
             return await queue.explain(export_id)
 
-    explanation = asyncio.run(run())
+    explanation = interrupts.run(run())
     document = dumps({"export_id": export_id, "explanation": explanation})
     click.echo(document if as_json else clean(explanation))

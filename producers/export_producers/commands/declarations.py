@@ -3,12 +3,13 @@
 import click
 
 from export_producers.choices import LIST_MAX
-from export_producers.commands import completion, options
-from export_producers.commands.options import SECONDS, TEXT
+from export_producers.commands import options
+from export_producers.commands.options import RATE, SECONDS, TEXT
 from export_producers.commands.running import runs
 from export_worker.contract.phase import Phase
 
 EXPORTS = "export_producers.commands.exports"
+LISTING = "export_producers.commands.listing"
 ACTIONS = "export_producers.commands.actions"
 
 
@@ -35,16 +36,9 @@ def status() -> None:
     """Show the status of the export EXPORT_ID."""
 
 
-@runs(f"{EXPORTS}:list_", name="list")
+@runs(f"{LISTING}:list_", name="list")
 @click.option("--phase", type=click.Choice([phase.value for phase in Phase]), help="Only exports in this phase.")
-@click.option(
-    "--error",
-    "code",
-    type=TEXT,
-    metavar="CODE",
-    shell_complete=completion.codes,
-    help="Only exports that failed with this code.",
-)
+@options.filters
 @click.option(
     "--limit",
     type=click.IntRange(1, LIST_MAX),
@@ -79,19 +73,19 @@ def cancel() -> None:
     type=click.Choice(["submit", "poll", "transfer"]),
     help="The step to restart from. [default: the step that failed]",
 )
-@click.option("--failed", is_flag=True, help="Retry every failed export.")
-@click.option(
-    "--error",
-    "code",
-    type=TEXT,
-    metavar="CODE",
-    shell_complete=completion.codes,
-    help="With --failed: only exports with this error code.",
-)
-@click.option("--dry-run", is_flag=True, help="With --failed: only list the exports.")
+@click.option("--failed", is_flag=True, help="Retry every failed export that a retry can help.")
+@options.filters
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Retry N exports at most, the newest ones.")
+@click.option("--per-second", type=RATE, metavar="N", help="Retry N exports in each second at most.")
+@click.option("--dry-run", is_flag=True, help="Only list the exports.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @options.as_json
 def retry() -> None:
-    """Restart the export EXPORT_ID, or all failed exports."""
+    """Restart the export EXPORT_ID, or with --failed all failed exports.
+
+    All other options than --from require --failed. In a terminal, the command asks first. It leaves out exports whose
+    error a retry cannot fix. To retry them, too, fix the cause and name the code with --error.
+    """
 
 
 @runs(f"{ACTIONS}:explain")

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import click
 
-from export_producers.choices import LIST_MAX
 from export_producers.client import ExportQueue
-from export_producers.commands import rendering
+from export_producers.commands import interrupts, rendering
 from export_producers.commands.following import following
 from export_worker.contract.parsing import REQUEST_MAX_BYTES, parse_request
 from export_worker.contract.printable import clean, dumps
@@ -32,8 +31,10 @@ def enqueue(
     if timeout_s is not None and not wait:
         raise click.UsageError("--timeout requires --wait")
     request = read_request(file, idempotency_key)
+    accepted: Accepted | None = None
 
     async def run() -> Status | None:
+        nonlocal accepted
         async with open_queue() as queue:
             if not await queue.known_connections():
                 raise InvalidRequestError([_no_connection(request)])
@@ -46,7 +47,9 @@ def enqueue(
             async with aclosing(queue.watch(accepted.export_id)) as statuses:
                 return await follow(statuses, timeout_s=timeout_s, show=not as_json)
 
-    status = asyncio.run(run())
+    status = interrupts.run(
+        run(), lambda: interrupts.continues(accepted.export_id) if accepted else interrupts.MAY_BE_ACCEPTED
+    )
     if status is None:
         return
     if as_json:
@@ -156,7 +159,7 @@ def status(open_queue: OpenQueue, *, export_id: str, timeline: bool, as_json: bo
         async with open_queue() as queue:
             return await queue.status(export_id), await queue.timeline(export_id) if timeline else []
 
-    found, entries = asyncio.run(run())
+    found, entries = interrupts.run(run())
     if as_json:
         document = found.model_dump(mode="json")
         click.echo(dumps(document | {"timeline": entries} if timeline else document))
@@ -168,40 +171,6 @@ def status(open_queue: OpenQueue, *, export_id: str, timeline: bool, as_json: bo
         return
     for entry in entries:
         click.echo(clean(f"{entry['at']}  {entry['phase']:<12}  {entry['note']}"))
-
-
-async def failed_exports(queue: ExportQueue, code: str | None) -> AsyncIterator[Status]:
-    """Yields the failed exports, newest first: all of them, or those with one error code."""
-    cursor: str | None = None
-    while True:
-        page = await queue.page(Phase.FAILED, LIST_MAX, cursor)
-        for status in page.statuses:
-            if code is None or (status.error is not None and status.error.code == code):
-                yield status
-        cursor = page.cursor
-        if cursor is None:
-            return
-
-
-@click.pass_obj
-def list_(open_queue: OpenQueue, *, phase: str | None, code: str | None, limit: int, as_json: bool) -> None:
-    """See `declarations.list_`."""
-    if code is not None and phase not in {None, Phase.FAILED}:
-        raise click.UsageError("--error requires --phase failed")
-
-    async def run() -> list[Status]:
-        async with open_queue() as queue:
-            if code is None:
-                return await queue.list_exports(Phase(phase) if phase else None, limit)
-            return [status async for status in failed_exports(queue, code)][:limit]
-
-    found = asyncio.run(run())
-    if as_json:
-        click.echo(dumps([item.model_dump(mode="json") for item in found]))
-    elif found:
-        rendering.console().print(rendering.table(found))
-    else:
-        click.echo("no exports" + (f" in phase {phase}" if phase else "") + (f" with error {code}" if code else ""))
 
 
 @click.pass_obj
@@ -217,6 +186,6 @@ def watch(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
                 click.echo(rendering.document(last))
             return last
 
-    last = asyncio.run(run())
+    last = interrupts.run(run(), lambda: interrupts.continues(export_id))
     if last is None or last.phase is not Phase.SUCCEEDED:
         sys.exit(1)

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,15 +26,15 @@ class _Text(click.types.StringParamType):
         return text
 
 
-class _Seconds(click.FloatRange):
-    """A finite number of seconds above zero. click's own float types accept `nan` and `inf`."""
+class _Positive(click.FloatRange):
+    """A finite number above zero. click's own float types accept `nan` and `inf`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """See `click.ParamType`."""
-        seconds = float(super().convert(value, param, ctx))
-        if not math.isfinite(seconds):
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
             self.fail(f"{value} is not a finite number", param, ctx)
-        return seconds
+        return number
 
 
 def since(text: str, now: datetime) -> datetime:
@@ -63,9 +64,44 @@ def moment(_: click.Context, option: click.Parameter, value: str | None) -> date
 
 
 TEXT = _Text()
-SECONDS = _Seconds(min=0, min_open=True)
+SECONDS = RATE = _Positive(min=0, min_open=True)
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 export_id = click.argument("export_id", type=TEXT, shell_complete=completion.export_ids)
 optional_export_id = click.argument("export_id", type=TEXT, required=False, shell_complete=completion.export_ids)
 connection = click.argument("connection", type=TEXT, shell_complete=completion.connections)
+
+_FILTERS = (
+    click.option(
+        "--error",
+        "code",
+        type=TEXT,
+        metavar="CODE",
+        shell_complete=completion.codes,
+        help="Only exports that failed with this code.",
+    ),
+    click.option(
+        "--connection",
+        type=TEXT,
+        metavar="NAME",
+        shell_complete=completion.connections,
+        help="Only exports of this connection.",
+    ),
+    click.option(
+        "--kind", type=TEXT, metavar="KIND", shell_complete=completion.kinds, help="Only exports of this kind."
+    ),
+    click.option(
+        "--since",
+        type=TEXT,
+        callback=moment,
+        metavar="WHEN",
+        help="Only exports accepted since a time ago such as 6h, or since a date and time.",
+    ),
+)
+
+
+def filters(command: Callable[[], None]) -> Callable[[], None]:
+    """Adds the options that select exports."""
+    for option in reversed(_FILTERS):
+        command = option(command)
+    return command

@@ -1,11 +1,13 @@
-"""Lua scripts of the producer side. Each is one atomic write in Redis.
+"""Lua scripts of the producer side. Each is atomic in Redis.
 
 `export_worker.redis.scripts` describes how they are called.
 """
 
 from importlib.resources import files
 
+from export_worker.redis.scripts import INDEXES
+
 
 def script(name: str) -> str:
-    """Returns the source of one script, e.g. `enqueue`."""
-    return (files(__name__) / f"{name}.lua").read_text(encoding="utf-8")
+    """Returns the source of one script, e.g. `enqueue`. It can use the indexes as the scripts of the worker do."""
+    return INDEXES + (files(__name__) / f"{name}.lua").read_text(encoding="utf-8")

@@ -1,4 +1,5 @@
--- Accepts an export: writes its record, indexes, timeline and first queue entry, or nothing at all.
+-- Accepts an export: writes its record, indexes, timeline and first queue entry, or nothing at all. `indexes.lua` of the
+-- worker is loaded before this file.
 --
 -- KEYS: export, timeline, open, created, index of the phase queued, queue, arq job, connections, identity (dedupe of an
 --       idempotency key, or message; only with one of them), dedupe that version 0.1 gave the message (only with one)
@@ -77,6 +78,8 @@ redis.call('RPUSH', timeline, args.note)
 for _, index in ipairs({open, created, phase_index}) do
   redis.call('ZADD', index, args.now_ms, args.export_id)
 end
+add_to_index(args.prefix, 'connection', args.connection, args.now_ms, args.export_id)
+add_to_index(args.prefix, 'kind', args.kind, args.now_ms, args.export_id)
 redis.call('SET', job, args.payload, 'PX', args.payload_ttl_ms)
 redis.call('ZADD', queue, args.now_ms, args.job_id)
 redis.call('PUBLISH', args.wake, '')

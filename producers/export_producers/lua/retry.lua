@@ -1,10 +1,12 @@
--- Restarts an ended export. A worker then decides from where, according to what the record still has.
+-- Restarts an ended export. A worker then decides from where, according to what the record still has. `indexes.lua` of
+-- the worker is loaded before this file.
 --
 -- KEYS: export, timeline, open, ended, index of the old phase, index of the new phase, control queue, dedupe, arq job
 -- ARGV[1]: JSON object
---   export_id, now_ms, wake (channel)
+--   export_id, now_ms, prefix, wake (channel)
 --   step                 that the caller has read (string)
 --   status, phase        the new status (JSON text), and its phase
+--   error                the code with which the export has failed (missing: it has not)
 --   start                submit, poll or transfer
 --   created_ms           when the export was accepted
 --   job_id, payload, payload_ttl_ms
@@ -27,6 +29,9 @@ end
 redis.call('ZREM', ended, args.export_id)
 redis.call('ZREM', old_index, args.export_id)
 redis.call('ZADD', new_index, args.created_ms, args.export_id)
+if args.error then
+  remove_from_index(args.prefix, 'error', args.error, {args.export_id})
+end
 redis.call('ZADD', open, args.now_ms, args.export_id)
 redis.call('SET', job, args.payload, 'PX', args.payload_ttl_ms)
 redis.call('ZADD', queue, args.now_ms, args.job_id)

@@ -12,7 +12,9 @@ from export_producers.commands.options import TEXT
 from export_producers.commands.running import runs
 
 HERE = "export_worker.commands"
+DOCUMENTS = ("request", "status", "event", "config", "openapi", "asyncapi", "reference")
 SHELLS = ("bash", "zsh", "fish")
+DOCUMENTS = ("request", "status", "event", "config", "openapi", "asyncapi", "reference")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 log_level = click.option(
@@ -151,9 +153,9 @@ def demo() -> None:
 
 
 @runs(f"{HERE}.schema:schema")
-@click.argument("document", type=click.Choice(["request", "status", "event", "config", "openapi"]))
+@click.argument("document", type=click.Choice(DOCUMENTS))
 def schema() -> None:
-    """Print the JSON Schema of a document, or the OpenAPI document."""
+    """Print the JSON Schema of a document, the OpenAPI or AsyncAPI document, or the reference of all settings."""
 
 
 @runs(f"{HERE}.completion:completion")

@@ -21,6 +21,7 @@ from typing import get_args
 
 from arq.connections import ArqRedis
 
+from export_worker.contract.facets import facets_of
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX, JOB_TTL_MS, job_payload
 from export_worker.contract.redis_keys import Keys, Role
@@ -106,7 +107,7 @@ class Store:
         self._timings = timings
         self._claim: dict[Role, Script] = {role: Script(redis, claim_script(role)) for role in get_args(Role)}
         self._save, self._renew, self._release, self._hand_back = (
-            Script(redis, script(name)) for name in ("commit", "renew", "release", "hand_back")
+            Script(redis, script(*names)) for names in (("indexes", "commit"), ("renew",), ("release",), ("hand_back",))
         )
 
     async def claim(self, role: Role, room: ClaimRoom, now: datetime) -> ClaimResult:
@@ -253,6 +254,7 @@ class Store:
             **encode_lists(claimed.export if claimed.has_lists else None, export),
             "phase": export.phase,
             "created_ms": epoch_ms(export.created_at),
+            "facets": facets_of(export.phase, export.request.connection, export.request.kind, export.error),
             "going_ms": epoch_ms(export.set_going_at),
             "note": note,
             "timeline_max": TIMELINE_MAX,

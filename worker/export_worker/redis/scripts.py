@@ -19,6 +19,11 @@ from typing import Any
 from arq.connections import ArqRedis
 from pydantic_core import from_json, to_json
 
+from export_worker.redis.lua import script
+
+INDEXES = script("indexes")
+"""The Lua functions that read and write the indexes of exports. Scripts of workers and of producers begin with them."""
+
 
 class Script:
     """One Lua script, registered with a client. The client loads it into Redis with the first call.

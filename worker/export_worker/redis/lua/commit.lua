@@ -10,6 +10,7 @@
 --   export_id, prefix, now_ms, retention_ms
 --   state, status        JSON texts
 --   phase, created_ms, going_ms
+--   facets               facet -> value: the indexes in which the export is (indexes.lua, which is loaded before this file)
 --   note, timeline_max   an entry of the timeline (JSON text; missing: none), and how many entries are kept
 --   role, job_id         of this step
 --   call                 up: a call of the step's kind (submit, poll, transfer) was answered; failed: it was not, or with
@@ -74,6 +75,9 @@ local function save_record()
   if old_phase ~= args.phase then
     redis.call('ZREM', args.prefix .. 'phase:' .. old_phase, args.export_id)
     redis.call('ZADD', phase_index, args.created_ms, args.export_id)
+    for facet, value in pairs(args.facets) do
+      add_to_index(args.prefix, facet, value, args.created_ms, args.export_id)
+    end
   end
 end
 

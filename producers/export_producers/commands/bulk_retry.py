@@ -1,0 +1,194 @@
+"""`export-worker retry --failed`: retries many failed exports."""
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import click
+
+from export_producers.client import ExportQueue
+from export_producers.commands import interrupts
+from export_producers.commands.exports import OpenQueue
+from export_producers.commands.listing import check_names, described, matching
+from export_producers.filters import ExportFilter
+from export_producers.records import Start
+from export_producers.retries import ADVICE, may_succeed
+from export_worker.contract.printable import clean, dumps
+from export_worker.contract.status import Status
+from export_worker.errors import ExportNotFoundError, InvalidRequestError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkRetry:
+    """One call of the command.
+
+    Args:
+        where: Which failed exports to retry.
+        start: The step to restart from; None for the step that failed.
+        limit: How many exports to retry at most; None for all.
+        per_second: How many exports to retry in each second at most; None for as many as Redis can.
+    """
+
+    where: ExportFilter
+    start: Start | None
+    limit: int | None
+    per_second: float | None
+
+
+class Chosen(NamedTuple):
+    """What the command remembers of an export that it retries: there may be a hundred thousand of them."""
+
+    export_id: str
+    connection: str
+    code: str
+
+
+def retry_failed(open_queue: OpenQueue, order: BulkRetry, *, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Retries the failed exports that match. In a terminal it asks first.
+
+    Args:
+        dry_run: Only list the exports.
+        yes: Do not ask.
+    """
+    left_out: Counter[str] = Counter()
+    if dry_run:
+        output = _Output("would retry", as_json=as_json)
+        interrupts.run(_list(open_queue, order, left_out, output))
+        _report_left_out(left_out)
+        output.end(order)
+        return
+    chosen = interrupts.run(_choose(open_queue, order, left_out))
+    _report_left_out(left_out)
+    if chosen and not yes and sys.stdin is not None and sys.stdin.isatty():
+        # Asked outside of the event loop, in which Ctrl-C would wait for the end of the line.
+        for line in _summary(chosen, order):
+            click.echo(clean(line), err=True)
+        click.confirm(f"Retry {_count(len(chosen))}?", abort=True, err=True)
+    run = _Run(order, _Output("retrying", as_json=as_json), len(chosen))
+    try:
+        interrupts.run(run.restart(open_queue, chosen))
+    finally:
+        run.report_rest()
+    run.output.end(order)
+
+
+async def _list(open_queue: OpenQueue, order: BulkRetry, left_out: Counter[str], output: "_Output") -> None:
+    async with open_queue() as queue:
+        async for status in _selected(queue, order, left_out):
+            output.add(status)
+
+
+async def _choose(open_queue: OpenQueue, order: BulkRetry, left_out: Counter[str]) -> list[Chosen]:
+    async with open_queue() as queue:
+        return [
+            Chosen(status.export_id, status.connection, _code(status))
+            async for status in _selected(queue, order, left_out)
+        ]
+
+
+async def _selected(queue: ExportQueue, order: BulkRetry, left_out: Counter[str]) -> AsyncIterator[Status]:
+    """Yields the exports to retry, newest first.
+
+    Args:
+        left_out: Counts the others by error code. Who names a code has fixed its cause, so none of them is left out.
+    """
+    await check_names(queue, order.where)
+    selected = 0
+    async for status in matching(queue, order.where):
+        if order.where.error is None and not may_succeed(status, order.start):
+            left_out[_code(status)] += 1
+            continue
+        selected += 1
+        yield status
+        if selected == order.limit:
+            return
+
+
+class _Output:
+    """Prints exports: each as a line at once, or all as JSON at the end."""
+
+    def __init__(self, verb: str, *, as_json: bool) -> None:
+        self._verb = verb
+        self._documents: list[Any] | None = [] if as_json else None
+        self._count = 0
+
+    def add(self, status: Status) -> None:
+        """Prints one export, or keeps it for the JSON."""
+        self._count += 1
+        if self._documents is None:
+            click.echo(clean(f"{self._verb} {status.export_id} ({status.kind})"))
+        else:
+            self._documents.append(status.model_dump(mode="json"))
+
+    def end(self, order: BulkRetry) -> None:
+        """Prints the JSON, or that no export matched."""
+        if self._documents is not None:
+            click.echo(dumps(self._documents))
+        elif not self._count:
+            click.echo(clean(f"no failed export matches{described(replace(order.where, phase=None))}"))
+
+
+@dataclass(slots=True)
+class _Run:
+    """Restarts exports one by one, and counts them.
+
+    Args:
+        total: How many exports there are.
+    """
+
+    order: BulkRetry
+    output: _Output
+    total: int
+    done: int = 0
+
+    async def restart(self, open_queue: OpenQueue, chosen: Sequence[Chosen]) -> None:
+        """Restarts the exports, and prints each."""
+        async with open_queue() as queue:
+            for export in chosen:
+                if self.done and self.order.per_second is not None:
+                    await asyncio.sleep(1 / self.order.per_second)
+                await self._restart_one(queue, export.export_id)
+                self.done += 1
+
+    async def _restart_one(self, queue: ExportQueue, export_id: str) -> None:
+        try:
+            self.output.add(await queue.retry(export_id, self.order.start))
+        except (InvalidRequestError, ExportNotFoundError) as error:
+            # Another caller has already restarted it, or its retention has ended. The other exports are still retried.
+            click.echo(clean(f"{export_id}: {error}"), err=True)
+
+    def report_rest(self) -> None:
+        """Reports how many exports are unchanged, if the run has stopped early."""
+        if self.done < self.total:
+            left = _count(self.total - self.done)
+            click.echo(f"stopped after {self.done} of {self.total}; {left} not retried", err=True)
+
+
+def _summary(chosen: Sequence[Chosen], order: BulkRetry) -> list[str]:
+    """Returns, in lines, which exports are about to be retried, by connection and error code, and how long it takes."""
+    groups = Counter((export.connection, export.code) for export in chosen)
+    lines = [f"{number:>7} {code} on {connection}" for (connection, code), number in groups.most_common()]
+    if order.per_second is not None:
+        lines.append(f"At {order.per_second:g} per second, this takes {len(chosen) / order.per_second:.0f} s.")
+    return lines
+
+
+def _report_left_out(left_out: Counter[str]) -> None:
+    """Reports the exports that a retry cannot help, with what to do. To standard error, because stdout may be JSON."""
+    if not left_out:
+        return
+    click.echo(f"left out {_count(left_out.total())}, because a retry alone cannot help:", err=True)
+    for code, number in left_out.most_common():
+        advice = ADVICE.get(code, f"fix the cause, then run retry --failed --error {code}")
+        click.echo(clean(f"{number:>7} {code}: {advice}"), err=True)
+
+
+def _code(status: Status) -> str:
+    return "unknown" if status.error is None else str(status.error.code)
+
+
+def _count(number: int) -> str:
+    return f"{number} export" + ("" if number == 1 else "s")

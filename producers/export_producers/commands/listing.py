@@ -1,0 +1,103 @@
+"""The command list, and how commands select exports."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+import click
+
+from export_producers.choices import LIST_MAX
+from export_producers.client import ExportQueue
+from export_producers.commands import interrupts, rendering
+from export_producers.commands.exports import OpenQueue
+from export_producers.filters import ExportFilter
+from export_worker.contract.kind_names import kind_names
+from export_worker.contract.model import isoformat
+from export_worker.contract.printable import clean, dumps
+from export_worker.contract.status import Phase, Status
+from export_worker.contract.wording import unknown_name
+from export_worker.errors import ErrorCode, FieldProblem, InvalidRequestError
+
+
+@click.pass_obj
+def list_(
+    open_queue: OpenQueue,
+    *,
+    phase: str | None,
+    code: str | None,
+    connection: str | None,
+    kind: str | None,
+    since: datetime | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """See `declarations.list_`."""
+    if code is not None and phase not in {None, Phase.FAILED}:
+        raise click.UsageError(f"--error selects failed exports, but --phase is {phase}; leave out --phase")
+    where = ExportFilter(
+        phase=Phase(phase) if phase else None, connection=connection, kind=kind, error=code, since=since
+    )
+
+    async def run() -> list[Status]:
+        async with open_queue() as queue:
+            await check_names(queue, where)
+            return [status async for status in matching(queue, where, limit)]
+
+    found = interrupts.run(run())
+    if as_json:
+        click.echo(dumps([item.model_dump(mode="json") for item in found]))
+    elif found:
+        rendering.console().print(rendering.table(found))
+    else:
+        click.echo(clean(f"no exports{described(where)}"))
+
+
+async def matching(queue: ExportQueue, where: ExportFilter, limit: int | None = None) -> AsyncIterator[Status]:
+    """Yields the exports that match, newest first, with a call to Redis for each page.
+
+    Args:
+        limit: Maximum number of exports; None for all.
+    """
+    left, cursor = limit, None
+    while left is None or left > 0:
+        page = await queue.page(limit=LIST_MAX if left is None else min(left, LIST_MAX), cursor=cursor, where=where)
+        for status in page.statuses:
+            yield status
+        if left is not None:
+            left -= len(page.statuses)
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+async def check_names(queue: ExportQueue, where: ExportFilter) -> None:
+    """Checks the names in a filter. A misspelt name would match nothing.
+
+    Stored exports can have names that are not configured here, of an earlier configuration or of another package.
+
+    Raises:
+        InvalidRequestError: A name is not known here, and no stored export has it.
+    """
+    problems = []
+    if where.error is not None and where.error not in {*ErrorCode, *await queue.values_in_use("error")}:
+        problems.append(FieldProblem("--error", unknown_name("error code", where.error, ErrorCode)))
+    if where.kind is not None and where.kind not in {*kind_names(), *await queue.values_in_use("kind")}:
+        problems.append(FieldProblem("--kind", unknown_name("kind", where.kind, kind_names())))
+    if where.connection is not None:
+        known = {*await queue.known_connections(), *await queue.values_in_use("connection")}
+        # Without any connection and export, the name may be right.
+        if known and where.connection not in known:
+            problems.append(FieldProblem("--connection", unknown_name("connection", where.connection, known)))
+    if problems:
+        raise InvalidRequestError(problems)
+
+
+def described(where: ExportFilter) -> str:
+    """Returns the conditions of a filter as text that follows "exports"."""
+    conditions = (
+        ("in phase", where.phase),
+        ("with error", where.error),
+        ("of connection", where.connection),
+        ("of kind", where.kind),
+        ("accepted since", where.since and isoformat(where.since)),
+    )
+    return "".join(f" {text} {value}" for text, value in conditions if value)

@@ -1,0 +1,99 @@
+-- Returns one page of the exports that match a filter, newest first. It writes nothing. `indexes.lua` of the worker is
+-- loaded before this file.
+--
+-- The script reads the smallest index of the filter, and looks each export up in the other ones. The indexes of a facet
+-- are used only if they are complete (see `repair_indexes.lua`). Otherwise the answer also has exports that do not match,
+-- and the caller, who reads the status of each export anyway, leaves them out.
+--
+-- KEYS: created, index of the phase failed, index of the filter's phase (only if it has a phase)
+-- ARGV[1]: JSON object
+--   prefix               the namespace with its colon
+--   facets               facet -> value
+--   first, last          the highest and lowest time (ms) of creation, as ZREVRANGEBYSCORE has them
+--   after_ms, after_id   the position of the last export of the page before (missing: this is the first page)
+--   limit, examine_max   how many exports to return, and how many entries of the index to read
+--   unsure_limit         as `limit`, if the answer may have exports that do not match
+-- Answer: JSON object
+--   found                list of {id, ms (strings)}; missing when nothing was found
+--   next                 the position {id, ms} from which the next page continues; missing when there is no next page
+--   unsure               true when there may be exports that do not match, else missing
+--   total                how many exports match; missing when that is unknown
+local args = cjson.decode(ARGV[1])
+local created, failed, phase_index = unpack(KEYS)
+local all_of = {connection = created, kind = created, error = failed}
+
+local unsure = nil
+local indexes = {phase_index}
+for facet, value in pairs(args.facets) do
+  if is_complete(args.prefix, facet, all_of[facet]) then
+    indexes[#indexes + 1] = args.prefix .. 'by-' .. facet .. ':' .. value
+  else
+    unsure = true
+    indexes[#indexes + 1] = all_of[facet]
+  end
+end
+if #indexes == 0 then
+  indexes = {created}
+end
+
+-- Moves the smallest index to the front, and returns its size.
+local function put_smallest_first()
+  local smallest_size
+  for position, index in ipairs(indexes) do
+    local size = redis.call('ZCOUNT', index, args.last, args.first)
+    if not smallest_size or size < smallest_size then
+      smallest_size = size
+      indexes[1], indexes[position] = index, indexes[1]
+    end
+  end
+  return smallest_size
+end
+
+local size = put_smallest_first()
+local total = #indexes == 1 and not unsure and size or nil
+local limit = unsure and args.unsure_limit or args.limit
+
+local function is_in_all(id)
+  for position = 2, #indexes do
+    if not redis.call('ZSCORE', indexes[position], id) then
+      return false
+    end
+  end
+  return true
+end
+
+-- Exports of one millisecond are sorted by id.
+local function is_after(id, ms)
+  return not args.after_ms or tonumber(ms) < args.after_ms or id < args.after_id
+end
+
+local found, examined = {}, 0
+
+-- Reads a piece of the index. Returns the position from which the next page continues, or nil.
+local function read_piece(piece)
+  for position = 1, #piece, 2 do
+    local entry = {piece[position], piece[position + 1]}
+    if is_after(entry[1], entry[2]) then
+      examined = examined + 1
+      if is_in_all(entry[1]) then
+        if #found == limit then
+          return found[limit]
+        end
+        found[#found + 1] = entry
+      end
+      if examined == args.examine_max then
+        return entry
+      end
+    end
+  end
+  return nil
+end
+
+local step = #indexes > 1 and 500 or limit + 1
+local highest, offset, next_position = args.after_ms or args.first, 0, nil
+repeat
+  local piece = redis.call('ZREVRANGEBYSCORE', indexes[1], highest, args.last, 'WITHSCORES', 'LIMIT', offset, step)
+  offset = offset + #piece / 2
+  next_position = read_piece(piece)
+until next_position or #piece == 0
+return cjson.encode({found = #found > 0 and found or nil, next = next_position, unsure = unsure, total = total})

@@ -1,0 +1,201 @@
+"""`retry --failed` and the filters of `list`: what they select, leave out, ask and refuse."""
+
+import asyncio
+import json
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+import pytest
+from arq.connections import ArqRedis
+
+from export_worker.contract.redis_keys import Keys
+from export_worker.contract.status import Phase
+from export_worker.errors import OperationFailedError, PlatformUnavailableError, StepError
+from export_worker.lifecycle import endings
+from support.command_forks import COMMAND
+from support.redis_site import MANY, POLICY, REFUSED, QueueSite
+from support.terminal import Terminal
+from support.worker_site import CommandResult, Site
+
+TEMPORARY = PlatformUnavailableError("HTTP 503")
+ONE_ATTEMPT = replace(POLICY, max_attempts=1)
+
+
+@dataclass
+class Failures:
+    """Makes failed exports without a worker process, and runs commands."""
+
+    site: Site
+    records: QueueSite
+
+    async def add(self, error: StepError = TEMPORARY, connection: str = "gio") -> str:
+        """Returns an export that has failed in its submit, as its last attempt."""
+        export_id = await self.records.enqueue(connection)
+        claimed = await self.records.one()
+        decision = endings.after_failure(claimed.export, error, self.records.moment(), ONE_ATTEMPT)
+        await self.records.commit(claimed, decision)
+        return export_id
+
+    async def run(self, *arguments: str) -> CommandResult:
+        """Runs a command."""
+        return await asyncio.to_thread(self.site.command, *arguments)
+
+    async def phases(self, *export_ids: str) -> list[Phase]:
+        """Returns the phases of exports."""
+        return [(await self.records.queue.status(export_id)).phase for export_id in export_ids]
+
+
+@pytest.fixture
+async def failures(site: Site, arq_redis: ArqRedis) -> AsyncIterator[Failures]:
+    gio = site.tree()["connections"]["gio"]
+    site.settings = {"connections": {"gio": gio, "other": gio}}
+    async with site.queue() as queue:
+        limits = {"gio": MANY, "other": MANY}
+        yield Failures(site, QueueSite(arq_redis, queue, Keys(site.namespace), limits))
+
+
+async def test_list_is_filtered_by_error_connection_kind_and_time(failures: Failures) -> None:
+    refused, temporary = await failures.add(REFUSED), await failures.add()
+    elsewhere = await failures.add(REFUSED, "other")
+
+    async def listed(*options: str) -> list[str]:
+        ran = await failures.run("list", *options, "--json")
+        return [status["export_id"] for status in json.loads(ran.stdout)]
+
+    assert await listed("--error", "platform_refused") == [elsewhere, refused]
+    assert await listed("--error", "platform_refused", "--phase", "failed", "--connection", "gio") == [refused]
+    assert await listed("--kind", "growingio.tag_users", "--since", "1h", "--limit", "2") == [elsewhere, temporary]
+    assert await listed("--kind", "growingio.analysis") == []
+    none = await failures.run("list", "--error", "auth_failed", "--connection", "other")
+    assert none.stdout == "no exports with error auth_failed of connection other\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--error", "platform_refussed"), "unknown error code 'platform_refussed'; did you mean platform_refused?"),
+        (("--connection", "oter"), "unknown connection 'oter'; did you mean other?"),
+        (("--kind", "growingio.tag_user"), "did you mean growingio.tag_users?"),
+        (("--since", "yesterday"), "neither a date and time"),
+    ],
+)
+async def test_misspelt_name_of_a_filter_is_refused(failures: Failures, options: tuple[str, str], message: str) -> None:
+    for command in (("list",), ("retry", "--failed")):
+        ran = await failures.run(*command, *options)
+        assert ran.status == 2
+        assert options[0] in ran.stderr
+        assert message in ran.stderr
+
+
+async def test_list_by_error_in_another_phase_says_which_option_to_leave_out(failures: Failures) -> None:
+    ran = await failures.run("list", "--error", "platform_error", "--phase", "queued")
+    assert ran.status == 2
+    assert "--error selects failed exports, but --phase is queued; leave out --phase" in ran.stderr
+
+
+async def test_bulk_retry_leaves_out_what_a_retry_cannot_help(failures: Failures) -> None:
+    temporary = await failures.add()
+    refused = await failures.add(REFUSED)
+    ran = await failures.run("retry", "--failed")
+    assert (ran.status, ran.stdout) == (0, f"retrying {temporary} (growingio.tag_users)\n")
+    assert ran.stderr.splitlines() == [
+        "left out 1 export, because a retry alone cannot help:",
+        "      1 platform_refused: fix the cause, then run retry --failed --error platform_refused",
+    ]
+    assert await failures.phases(temporary, refused) == [Phase.QUEUED, Phase.FAILED]
+    named = await failures.run("retry", "--failed", "--error", "platform_refused", "--json")
+    assert [status["export_id"] for status in json.loads(named.stdout)] == [refused]
+
+
+async def test_operation_that_ended_in_error_is_retried_only_by_another_operation(failures: Failures) -> None:
+    site = failures.records
+    export_id = await site.running()
+    await site.fail(await site.one(), OperationFailedError("the platform's job ended in ERROR"))
+    ran = await failures.run("retry", "--failed", "--dry-run")
+    assert ran.stdout == "no failed export matches\n"
+    assert "1 platform_error: restart with --from submit" in ran.stderr
+    again = await failures.run("retry", "--failed", "--from", "submit")
+    assert again.stdout == f"retrying {export_id} (growingio.tag_users)\n"
+
+
+async def test_bulk_retry_selects_by_connection_and_limit(failures: Failures) -> None:
+    first, second = await failures.add(), await failures.add()
+    elsewhere = await failures.add(connection="other")
+    dry = await failures.run("retry", "--failed", "--connection", "gio", "--dry-run", "--json")
+    assert [status["export_id"] for status in json.loads(dry.stdout)] == [second, first]
+    await failures.run("retry", "--failed", "--connection", "gio", "--limit", "1", "--per-second", "1000")
+    assert await failures.phases(first, second, elsewhere) == [Phase.FAILED, Phase.QUEUED, Phase.FAILED]
+
+
+async def test_options_for_many_exports_require_failed(failures: Failures) -> None:
+    ran = await failures.run("retry", "0" * 32, "--connection", "gio", "--per-second", "2", "--dry-run")
+    assert ran.status == 2
+    assert "--connection, --per-second, --dry-run: only with --failed" in ran.stderr
+
+
+@pytest.mark.parametrize(("answer", "phase", "status"), [(b"n\n", Phase.FAILED, 1), (b"y\n", Phase.QUEUED, 0)])
+async def test_bulk_retry_asks_in_a_terminal(failures: Failures, answer: bytes, phase: Phase, status: int) -> None:
+    export_id = await failures.add()
+    with Terminal(80, 24) as terminal:
+        running = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            "retry",
+            "--failed",
+            "--per-second",
+            "5",
+            env=failures.site.environment(),
+            stdin=terminal.stream,
+            stdout=subprocess.DEVNULL,
+            stderr=terminal.stream,
+        )
+        async with asyncio.timeout(30):
+            while "Retry 1 export? [y/N]" not in terminal.text:
+                await asyncio.sleep(0.02)
+            assert await failures.phases(export_id) == [Phase.FAILED]
+            terminal.type(answer)
+            assert await running.wait() == status
+    assert "      1 platform_unavailable on gio" in terminal.text
+    assert "At 5 per second, this takes 0 s." in terminal.text
+    assert await failures.phases(export_id) == [phase]
+
+
+async def test_bulk_retry_with_yes_does_not_ask_in_a_terminal(failures: Failures) -> None:
+    export_id = await failures.add()
+    with Terminal(80, 24) as terminal:
+        running = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            "retry",
+            "--failed",
+            "--yes",
+            env=failures.site.environment(),
+            stdin=terminal.stream,
+            stdout=terminal.stream,
+            stderr=terminal.stream,
+        )
+        async with asyncio.timeout(30):
+            assert await running.wait() == 0
+    assert f"retrying {export_id}" in terminal.text
+
+
+async def test_interrupted_bulk_retry_reports_how_many_are_left(failures: Failures) -> None:
+    first, second = await failures.add(), await failures.add()
+    arguments = ("retry", "--failed", "--per-second", "0.01")
+    running = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *arguments,
+        env=failures.site.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert running.stdout is not None
+    async with asyncio.timeout(30):
+        assert await running.stdout.readline() == f"retrying {second} (growingio.tag_users)\n".encode()
+        running.send_signal(signal.SIGINT)
+        _, printed = await running.communicate()
+    assert running.returncode == 130
+    assert b"stopped after 1 of 2; 1 export not retried\n" in printed
+    assert b"Traceback" not in printed
+    assert await failures.phases(first, second) == [Phase.FAILED, Phase.QUEUED]

@@ -1,0 +1,34 @@
+-- The indexes by which exports are listed. Other scripts are joined to this file.
+--
+-- For each value of a facet (connection, kind, error), `by-FACET:VALUE` is a sorted set of the exports that have it, by
+-- creation. `by-FACET` has these values, each with the score 0. The prefix is the namespace with its colon.
+--
+-- Every export has one connection and one kind, and every failed export has one error. So the indexes of a facet are
+-- complete if their sizes add up to the number of these exports. A worker or producer of version 0.1 does not write them.
+
+local function values_of(prefix, facet)
+  return redis.call('ZRANGE', prefix .. 'by-' .. facet, 0, -1)
+end
+
+local function add_to_index(prefix, facet, value, created_ms, id)
+  local values = prefix .. 'by-' .. facet
+  redis.call('ZADD', values .. ':' .. value, created_ms, id)
+  redis.call('ZADD', values, 0, value)
+end
+
+local function remove_from_index(prefix, facet, value, ids)
+  local values = prefix .. 'by-' .. facet
+  redis.call('ZREM', values .. ':' .. value, unpack(ids))
+  if redis.call('EXISTS', values .. ':' .. value) == 0 then
+    redis.call('ZREM', values, value)
+  end
+end
+
+-- Whether the indexes of a facet have every export that they must have: those of the sorted set `all`.
+local function is_complete(prefix, facet, all)
+  local indexed = 0
+  for _, value in ipairs(values_of(prefix, facet)) do
+    indexed = indexed + redis.call('ZCARD', prefix .. 'by-' .. facet .. ':' .. value)
+  end
+  return indexed == redis.call('ZCARD', all)
+end
