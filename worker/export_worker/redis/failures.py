@@ -57,9 +57,6 @@ REFUSALS = {
     "SELECT is not allowed": Refusal(
         "is a cluster, which has only database 0", "remove the number at the end of redis_url (EXPORT_REDIS_URL)"
     ),
-    "DB index is out of range": Refusal(
-        "does not have a database of this number", "correct the number at the end of redis_url (EXPORT_REDIS_URL)"
-    ),
     "MISCONF": Refusal("cannot write to its disk and saves nothing", "free disk space, and read the log of Redis"),
     "NOREPLICAS": Refusal(
         "has too few replicas and saves nothing", "start the replicas, or reduce min-replicas-to-write"
