@@ -54,6 +54,9 @@ REFUSALS = {
     "CLUSTERDOWN": _CLUSTER_CHANGES,
     "ASK": _CLUSTER_CHANGES,
     "TRYAGAIN": _CLUSTER_CHANGES,
+    "SELECT is not allowed": Refusal(
+        "is a cluster, which has only database 0", "remove the number at the end of redis_url (EXPORT_REDIS_URL)"
+    ),
     "MISCONF": Refusal("cannot write to its disk and saves nothing", "free disk space, and read the log of Redis"),
     "NOREPLICAS": Refusal(
         "has too few replicas and saves nothing", "start the replicas, or reduce min-replicas-to-write"
@@ -67,7 +70,7 @@ REFUSALS = {
     "NOAUTH": _CREDENTIALS,
     "WRONGPASS": _CREDENTIALS,
 }
-"""Refusals by the code with which the error of Redis begins; one without a code, by its text."""
+"""Refusals by the code, or the first words, of the error of Redis."""
 _OTHER = Refusal("refuses a command", "run export-worker doctor, which checks Redis")
 _CODES: dict[type[RedisError], str] = {
     ReadOnlyError: "READONLY",
