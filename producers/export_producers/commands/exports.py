@@ -26,17 +26,30 @@ OpenQueue = Callable[[], ExportQueue]
 
 @click.pass_obj
 def enqueue(
-    open_queue: OpenQueue, *, file: str, idempotency_key: str | None, wait: bool, timeout_s: float | None, as_json: bool
+    open_queue: OpenQueue,
+    *,
+    file: str,
+    idempotency_key: str | None,
+    dry_run: bool,
+    wait: bool,
+    timeout_s: float | None,
+    as_json: bool,
 ) -> None:
     """See `declarations.enqueue`."""
     if timeout_s is not None and not wait:
         raise click.UsageError("--timeout requires --wait")
+    if dry_run and wait:
+        raise click.UsageError("--dry-run enqueues nothing that --wait can wait for")
     request = read_request(file, idempotency_key)
+    if dry_run:
+        from export_producers.commands import dry_run as check  # noqa: PLC0415 - uses this module
+
+        check.dry_run(open_queue, request, as_json=as_json)
+        return
 
     async def run() -> Status | None:
         async with open_queue() as queue:
-            if not await queue.known_connections():
-                raise InvalidRequestError([_no_connection(request)])
+            await check_connections(queue, request)
             # The names are those of OpenTelemetry ("Environment Variables as Context Propagation Carriers").
             carrier = {name: os.environ.get(name.upper()) for name in ("traceparent", "tracestate")}
             accepted = await queue.enqueue(request, trace=TraceContext.of(carrier))
@@ -57,12 +70,18 @@ def enqueue(
         sys.exit(1)
 
 
-def _no_connection(request: ExportRequest) -> FieldProblem:
-    return FieldProblem(
-        "connection",
-        f"{request.connection!r} is unknown: no connection is configured here (is EXPORT_CONFIG set?), "
-        "and no worker has announced one",
-    )
+async def check_connections(queue: ExportQueue, request: ExportRequest) -> None:
+    """Checks that any connection is known.
+
+    Raises:
+        InvalidRequestError: None is.
+    """
+    if not await queue.known_connections():
+        message = (
+            f"{request.connection!r} is unknown: no connection is configured here (is EXPORT_CONFIG set?), "
+            "and no worker has announced one"
+        )
+        raise InvalidRequestError([FieldProblem("connection", message)])
 
 
 def _print_accepted(accepted: Accepted, *, wait: bool, as_json: bool) -> None:
