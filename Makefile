@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-quick test-redis lock audit chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size bench-memory format clean
+.PHONY: help install demo first-minutes check test test-quick test-redis reference lock release dist audit policies chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-size bench-memory format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ $(VENV)/.demo: pyproject.toml requirements.lock
 demo: $(VENV)/.demo ## Run every kind of export on this machine, with real workers (ARGS=--serve keeps it running)
 	@$(BIN)/export-worker demo $(ARGS)
 
+first-minutes: install ## Play a new user's first minutes on a machine without packages, and save the screens (ARGS=--help)
+	@PYTHONPATH=tests $(BIN)/python -m first_minutes $(ARGS)
+
 check: install ## Run the linter, the format check and the type checker
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,11 +43,24 @@ test-redis: install ## Run the tests of Redis, on the one of the PATH (ARGS=--re
 	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal tests/unit/redis tests/integration/redis \
 	  tests/e2e/test_redis_conditions.py tests/e2e/test_doctor.py tests/e2e/test_sentinel.py $(ARGS)
 
+reference: install ## Write the reference page and the schema of the settings, after a change of a setting or a field
+	$(BIN)/export-worker schema reference > worker/REFERENCE.md
+	$(BIN)/export-worker schema config > worker/export-worker.schema.json
+
 lock: install ## Resolve the newest compatible dependencies and write both lock files
 	@.ci/lock
 
+release: ## Prepare the release of a version: changelog, and the version in all files (VERSION=0.2.0)
+	@$(PYTHON) .ci/release.py $(VERSION)
+
+dist: install ## Build wheel and sdist into dist/, check them, and run the demo from the wheel elsewhere
+	@.ci/dist
+
 audit: install ## Check the pinned dependencies for known vulnerabilities, if the advisory source is reachable
 	@.ci/audit
+
+policies: install ## Check the manifests, the Helm chart and the Dockerfile with the policies of checkov
+	@.ci/policies
 
 chaos: install ## Kill, freeze and cut off workers of all platforms, and check every promise (ARGS='--kills 1000 --seed 7')
 	@PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)

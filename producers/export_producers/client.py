@@ -30,7 +30,7 @@ from export_producers.records import (
     retried,
     wrong_connection,
 )
-from export_producers.statuses import read_existing, read_statuses
+from export_producers.statuses import read_conflict, read_existing, read_statuses
 from export_worker.contract.dry_run import DryRun, Preview
 from export_worker.contract.facets import Facet
 from export_worker.contract.model import epoch_ms
@@ -64,7 +64,7 @@ class ExportQueue:
 
     Args:
         redis_url: `redis://`, `rediss://` or `unix://`.
-        namespace: The namespace of the workers.
+        namespace: The namespace of the workers. With a part in braces, Redis is a cluster.
         connections: Connection → platform, if the caller knows them. Otherwise a request may name the connections that
             workers have announced.
 
@@ -78,7 +78,7 @@ class ExportQueue:
         self._keys = Keys(namespace)
         self._connections = connections
         self._clock, self._next_clock_sync_s = SharedClock(), 0.0
-        self._client = client = open_redis(redis_url)
+        self._client = client = open_redis(redis_url, home=self._keys.home)
         self._redis = commands(client)
         self._listing = Listing(client, self._keys)
         self._enqueue, self._cancel, self._retry = (
@@ -212,7 +212,8 @@ class ExportQueue:
     async def _answer(self, offer: Offer, answer: Mapping[str, Any]) -> Accepted | EnqueueError:
         verdict = answer["verdict"]
         if verdict == "conflict":
-            return IdempotencyConflictError(answer["export_id"])
+            async with translate_redis_errors(self._url):
+                return await read_conflict(self._client, self._keys, offer.request, answer["export_id"])
         if verdict == "wrong_connection":
             return wrong_connection(offer.request, answer.get("platform"), await self.known_connections())
         phase = Phase(answer["phase"])

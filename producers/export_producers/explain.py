@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from export_producers.durations import age
 from export_worker.contract.model import isoformat
 from export_worker.contract.redis_keys import CallKind
 from export_worker.contract.status import Phase, Status
@@ -57,13 +58,14 @@ class Facts:
 def explanation(facts: Facts) -> str:
     """Returns the explanation as one line of whole sentences."""
     if facts.status.phase.terminal:
-        return _ended(facts.status)
+        return _ended(facts)
     requested = "Cancellation requested. " if facts.cancel_requested else ""
     return requested + _waiting(facts)
 
 
-def _ended(status: Status) -> str:
-    at = "" if status.finished_at is None else f" at {isoformat(status.finished_at)}"
+def _ended(facts: Facts) -> str:
+    status = facts.status
+    at = "" if status.finished_at is None else f" at {_at(status.finished_at, facts)}"
     restart = f"To restart it, run `export-worker retry {status.export_id}`."
     match status.phase:
         case Phase.SUCCEEDED:
@@ -102,7 +104,7 @@ def _waiting(facts: Facts) -> str:
     if facts.claimed:
         return (
             f"A worker is running its {_step(facts.status)} step. "
-            f"If that worker stops responding, another worker claims the step after {isoformat(due_at)}."
+            f"If that worker stops responding, another worker claims the step after {_at(due_at, facts)}."
         )
     return _store_problem(facts) or _paused(facts) or _due(facts, due_at)
 
@@ -149,16 +151,21 @@ def pause_of(until_ms: bytes | None, failures: bytes | None) -> Pause | None:
 def _pause_end(pause: Pause | None, facts: Facts) -> str | None:
     if pause is None or pause.until_ms <= facts.now.timestamp() * 1000:
         return None
-    return isoformat(datetime.fromtimestamp(pause.until_ms / 1000, UTC))
+    return _at(datetime.fromtimestamp(pause.until_ms / 1000, UTC), facts)
+
+
+def _at(moment: datetime, facts: Facts) -> str:
+    """Returns a time with its age: `2026-11-22T03:05:00.000Z (in 5 min)`."""
+    return f"{isoformat(moment)} ({age(moment, facts.now)})"
 
 
 def _due(facts: Facts, due_at: datetime) -> str:
     status = facts.status
     if due_at > facts.now:
-        return f"Waiting until {isoformat(due_at)} for its next {_step(status)} step.{_reason(status)}"
+        return f"Waiting until {_at(due_at, facts)} for its next {_step(status)} step.{_reason(status)}"
     role = "transfer" if status.phase is Phase.TRANSFERRING else "control"
     return (
-        f"Its {_step(status)} step has been due since {isoformat(due_at)}, but no worker has claimed it. "
+        f"Its {_step(status)} step has been due since {_at(due_at, facts)}, but no worker has claimed it. "
         f"Check that a {role} worker is running."
     )
 

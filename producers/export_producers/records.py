@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from json import dumps, loads
 from typing import Literal
 
+from pydantic import ValidationError
+
 from export_producers.identities import MessageIdentity
 from export_worker.contract.facets import facets_of
 from export_worker.contract.model import epoch_ms, isoformat
@@ -258,6 +260,14 @@ def start_of_retry(status: Status) -> Start:
     """Returns the default step of a retry: the step that failed, or submit if no step failed."""
     steps: dict[str, Start] = {"poll": "poll", "transfer": "transfer"}
     return "submit" if status.error is None else steps.get(status.error.step, "submit")
+
+
+def differing_fields(request: ExportRequest, stored: bytes | None) -> tuple[str, ...]:
+    """Returns the fields in which a request differs from a stored one; none if that one cannot be read."""
+    try:
+        return () if stored is None else ExportRequest.model_validate_json(stored).differences(request)
+    except ValidationError:  # it was accepted by a newer version, or before its kind was removed
+        return ()
 
 
 def wrong_connection(request: ExportRequest, platform: str | None, known: Mapping[str, str]) -> InvalidRequestError:

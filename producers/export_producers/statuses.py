@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from export_producers.records import read_status
+from export_producers.records import differing_fields, read_status
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Status
@@ -37,5 +37,11 @@ async def read_existing(client: Any, keys: Keys, request: ExportRequest) -> Stat
         return None
     (existing,) = await read_statuses(client, keys, [export_id.decode()])
     if existing is not None and fingerprint != request.fingerprint().encode():
-        raise IdempotencyConflictError(existing.export_id)
+        raise await read_conflict(client, keys, request, existing.export_id)
     return existing
+
+
+async def read_conflict(client: Any, keys: Keys, request: ExportRequest, export_id: str) -> IdempotencyConflictError:
+    """Returns the error for a key or message of another request, with the fields in which the requests differ."""
+    fields = differing_fields(request, await client.hget(keys.export(export_id), "request"))
+    return IdempotencyConflictError(export_id, fields, of_message=request.idempotency_key is None)

@@ -285,7 +285,7 @@ class InMemoryExportQueue:
             (record for record in self._records.values() if key and record.request.idempotency_key == key), None
         )
         if first is not None and first.request.fingerprint() != request.fingerprint():
-            raise IdempotencyConflictError(first.status.export_id)
+            raise IdempotencyConflictError(first.status.export_id, first.request.differences(request))
         return first
 
     def _tick(self) -> datetime:

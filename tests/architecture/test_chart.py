@@ -14,7 +14,7 @@ from kubernetes_validate import validate
 
 from export_worker.egress.address_policy import SPECIAL_NETWORKS
 from support.deployment import PROJECT, blocks, read
-from support.helm_chart import CHART, ChartRefusedError, rendered
+from support.helm_chart import CHART, ChartRefusedError, packaged, rendered
 from support.manifests import K8S, built, kustomized
 
 VERSIONS = ("1.33", "1.36")
@@ -166,6 +166,34 @@ def test_documented_values_and_policy_are_those_of_the_chart() -> None:
     found = comparable(rendered(values | private))
     assert found["NetworkPolicy", "egress-private"]["spec"] == policy["spec"]
     assert {("ScaledObject", "control"), ("PodMonitor", "export-worker")} <= found.keys()
+
+
+def test_empty_list_of_sources_opens_nothing() -> None:
+    """In a policy, a rule without sources would open its ports to every address."""
+    closed = {"clients": [], "monitoringNamespaces": [], "redis": {"cidrs": [], "namespaces": []}}
+    found = comparable(rendered({"network": closed}))
+    assert "ingress" not in found["NetworkPolicy", "gateway"]["spec"]
+    assert "ingress" not in found["NetworkPolicy", "export-worker"]["spec"]
+    assert "egress" not in found["NetworkPolicy", "egress-redis"]["spec"]
+
+
+def test_named_namespaces_replace_the_default_ones() -> None:
+    clients = [{"team": "data"}, {"team": "web", "stage": "live"}]
+    (rule,) = comparable(rendered({"network": {"clients": clients}}))["NetworkPolicy", "gateway"]["spec"]["ingress"]
+    assert rule["from"] == [{"namespaceSelector": {"matchLabels": each}} for each in clients]
+
+
+def test_trigger_of_any_name_gets_a_valid_deployment() -> None:
+    found = comparable(rendered({"triggers": ["Segment_Ready"]}))
+    deployment = found["Deployment", "trigger-segment-ready"]
+    validate(deployment, VERSIONS[0], strict=True)
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["args"] == ["trigger", "Segment_Ready"]
+    assert found["PodDisruptionBudget", "trigger-segment-ready"]
+
+
+def test_packaged_chart_renders_the_same(tmp_path: Path) -> None:
+    package = packaged(tmp_path)
+    assert comparable(rendered(MONITORED, package)) == comparable(rendered(MONITORED))
 
 
 def test_chart_without_policies_has_none() -> None:

@@ -10,7 +10,7 @@ import pytest
 from support.source_modules import Module, modules, our_imports, parsed, within
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "egress", "step_context", "simulator", "decoding"),
+    ("errors", "egress", "step_context", "simulator", "texts"),
     ("contract", "credentials"),
     ("lifecycle", "telemetry"),
     ("redis", "s3"),
@@ -18,7 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("transfer", "config"),
     ("worker",),
     ("wiring",),
-    ("doctor",),
+    ("doctor", "schemas"),
     ("commands", "demo"),
     ("cli",),
     ("__main__",),

@@ -76,8 +76,9 @@ class QueueSuite:
         assert {answer.export_id for answer in answers} == {first.export_id}
         assert {answer.deduplicated for answer in answers} == {True}
         with pytest.raises(IdempotencyConflictError) as refused:
-            await subject.queue.enqueue(request_of(idempotency_key="k", deadline_s=5.0))
-        assert refused.value.export_id == first.export_id
+            await subject.queue.enqueue(request_of(idempotency_key="k", deadline_s=5.0, metadata={"a": "b"}))
+        assert (refused.value.export_id, refused.value.fields) == (first.export_id, ("deadline_s", "metadata.a"))
+        assert f"export {first.export_id} with another request (deadline_s, metadata.a differ)" in str(refused.value)
         assert len(await subject.queue.list_exports()) == 1
 
     async def test_dry_run_reports_equal_open_exports_and_enqueues_nothing(self, subject: Subject) -> None:

@@ -186,7 +186,12 @@ def test_enqueue_with_same_key_returns_first_export_or_refuses_other_body(site: 
 
     assert again == {**first, "deduplicated": True}
     assert other.status == 2
-    assert json.loads(other.stdout)["error"]["code"] == "idempotency_conflict"
+    error = json.loads(other.stdout)["error"]
+    assert (error["code"], [field["field"] for field in error["fields"]]) == (
+        "idempotency_conflict",
+        ["export.segment_id"],
+    )
+    assert "with another request (export.segment_id differs); use a new key" in other.stderr
     assert len(json.loads(site.command("list", "--json").stdout)) == 1
 
 

@@ -6,13 +6,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from export_worker.contract.kind_names import PLATFORM_OF_KIND
-from export_worker.demo.screen import STARTING
+from export_worker.demo.command import STARTING
 from export_worker.demo.services import USUAL_PORTS
 from support import worker_site
 from support.deployment import blocks
@@ -98,15 +98,25 @@ def test_commands_that_demo_with_serve_prints_can_be_pasted(site: Site, tmp_path
     assert "Traceback" not in text
 
 
+def processes_with(text: str) -> list[str]:
+    """Returns the command lines of all processes that contain a text."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # the process has ended
+            found.append(file.read_text(encoding="utf-8", errors="replace"))
+    return [line for line in found if text in line]
+
+
 @pytest.mark.timeout(60)
-def test_demo_that_is_interrupted_while_it_starts_stops_everything(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=["Ctrl-C", "closed terminal"])
+def test_demo_that_is_interrupted_while_it_starts_stops_everything(tmp_path: Path, number: signal.Signals) -> None:
     environment = dict(os.environ) | {"TMPDIR": str(tmp_path)}
     with subprocess.Popen(
         COMMAND, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, bufsize=1
     ) as demo:
         assert demo.stdout is not None
         first = demo.stdout.readline()
-        demo.send_signal(signal.SIGINT)
+        demo.send_signal(number)
         rest = demo.stdout.read()
         assert demo.wait(40) == 1
 
@@ -114,3 +124,4 @@ def test_demo_that_is_interrupted_while_it_starts_stops_everything(tmp_path: Pat
     assert rest.startswith("Stopping everything. The demo was interrupted")
     assert rest.count("\n") == 1, rest
     assert list(tmp_path.iterdir()) == [], "the directory of the demo is left"
+    assert processes_with(str(tmp_path)) == []

@@ -136,8 +136,11 @@ async def test_ignored_variable_is_a_warning_except_those_of_kubernetes(site: Si
     ran, found = await doctor(site, EXPORT_REDISURL="x", EXPORT_WORKR__TRANSFERS="3", **links)
     assert ran.status == 0
     warnings = [finding for finding in found["configuration"] if finding["level"] == "warning"]
-    warned = [finding["says"].partition(" ")[0] for finding in warnings]
-    assert warned == ["EXPORT_REDISURL", "EXPORT_WORKR__TRANSFERS"]
+    warned = {finding["says"].partition(" ")[0]: finding[FIX_FIELD] for finding in warnings}
+    assert warned == {
+        "EXPORT_REDISURL": "did you mean EXPORT_REDIS_URL?",
+        "EXPORT_WORKR__TRANSFERS": "did you mean EXPORT_WORKER__TRANSFERS?",
+    }
 
 
 async def test_failure_in_one_part_keeps_the_findings_of_the_others(site: Site, tmp_path: Path) -> None:
@@ -167,7 +170,8 @@ async def test_unknown_and_wrong_settings_are_named_in_findings(site: Site) -> N
     ran, found = await doctor(site, EXPORT_S3__BUKET="x", EXPORT_WORKER__TRANSFERS="0")
     assert ran.status == 2
     report = " ".join(finding["says"] for finding in found["configuration"])
-    assert "s3.buket: unknown setting" in report
+    assert "s3.buket: unknown setting (in EXPORT_S3__BUKET)" in report
+    assert "did you mean bucket?" in [finding[FIX_FIELD] for finding in found["configuration"]]
     assert "worker.transfers" in report
 
 
@@ -254,7 +258,7 @@ async def test_wrong_password_of_redis_is_reported_without_the_password(site: Si
 
 
 async def test_replica_of_redis_is_reported_as_read_only(site: Site, tmp_path: Path) -> None:
-    async with own_redis(site, tmp_path, "--replicaof", "127.0.0.1 1"):
+    async with own_redis(site, tmp_path, "--replicaof", "127.0.0.1", "1"):
         ran, found = await doctor(site)
     assert ran.status == 2
     assert any("read-only" in finding["says"] for finding in found["redis"])

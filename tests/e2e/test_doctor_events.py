@@ -18,7 +18,7 @@ from support import secret_canaries
 from support.worker_site import CommandResult, Site
 
 REGION = "us-east-1"
-SECRET = "whsec_Y2FuYXJ5LWhvb2s="
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 REQUEST = {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "{data.key}"}}
 
 
@@ -112,6 +112,7 @@ async def test_broken_sinks_and_triggers_are_errors_with_advice(site: Site) -> N
             "gone": hook(gone),
             "away": hook(f"http://127.0.0.1:{free_port()}/?token={secret_canaries.TOKEN}"),
             "unsigned": hook(gone) | {"secret": "whsec_!"},
+            "guessed": hook(gone) | {"secret": "whsec_Y2FuYXJ5LWhvb2s="},
             "queue": {"type": "sqs", "queue_url": f"{queue_url}-not", **server},
             "topic": {"type": "sns", "topic_arn": f"{topic_arn}-not", **server},
             "bus": {"type": "eventbridge", "event_bus": f"{bus}-not", **server},
@@ -132,6 +133,8 @@ async def test_broken_sinks_and_triggers_are_errors_with_advice(site: Site) -> N
     assert advice["sink gone"] == "correct sinks.gone.url, or remove this sink"
     assert advice["sink away"] == "check sinks.away.url, and whether the receiver runs"
     assert advice["sink unsigned"] == "correct this setting"
+    assert found["sink guessed"]["says"] == "sinks.guessed.secret: must have at least 24 bytes before base64, not 11"
+    assert advice["sink guessed"] == "make one with: openssl rand -base64 24"
     for name in ("queue", "topic", "bus"):
         assert advice[f"sink {name}"] == f"correct sinks.{name}, or create what it names"
     assert advice["sink cloud"].startswith("check region and endpoint_url of sinks.cloud")

@@ -148,6 +148,7 @@ def test_since_accepts_durations_and_times(text: str, moment: str) -> None:
     [
         ({"secret": "env:NO_SUCH_VARIABLE"}, "sinks.hook.secret: environment variable NO_SUCH_VARIABLE is not set"),
         ({"secret": "no base64!"}, "sinks.hook.secret: must be base64"),
+        ({"secret": "whsec_" + "QQ" * 11}, "sinks.hook.secret: must have at least 24 bytes before base64, not 16"),
         ({"url": "env:HOME"}, "sinks.hook.url: must be an http:// or https:// address"),
     ],
 )

@@ -90,6 +90,6 @@ def test_no_text_installs_the_project_from_a_package_index() -> None:
     """The name on the index is not registered. Its first owner could run code on the machines of our users."""
     texts = [path for folder in ("worker", "producers", "k8s") for path in (ROOT / folder).rglob("*") if path.is_file()]
     texts = [path for path in texts if path.suffix in {".py", ".md", ".yaml", ".toml"}]
-    named = re.compile(r"""install (-\S+ )*["']?export-worker""")
+    named = re.compile(r"""(?:pip|pipx|uv|tool) install (-\S+ )*["']?export-worker""")
     found = [str(path) for path in [ROOT / "README.md", *texts] if named.search(path.read_text(encoding="utf-8"))]
     assert found == []

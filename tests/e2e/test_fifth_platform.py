@@ -93,8 +93,18 @@ async def test_schema_contains_kind_only_where_package_is_installed(site: Site, 
     here = json.loads((await asyncio.to_thread(site.command, "schema", "request")).stdout)
 
     kinds = there["properties"]["export"]["discriminator"]["mapping"]
-    assert there["$defs"][kinds[KIND].rpartition("/")[2]]["required"] == ["list_name"]
+    kind = there["$defs"][kinds[KIND].rpartition("/")[2]]
+    assert kind["required"] == ["kind", "list_name"]
+    assert kind["properties"]["list_name"]["description"].startswith("The name of the list")
     assert kinds.keys() - here["properties"]["export"]["discriminator"]["mapping"].keys() == {KIND}
+
+
+async def test_schema_of_settings_has_platform_only_where_package_is_installed(site: Site, packages: Path) -> None:
+    async with tiny_site(site, packages) as tiny:
+        there = json.loads((await tiny.run("schema", "config")).stdout)
+    here = json.loads((await asyncio.to_thread(site.command, "schema", "config")).stdout)
+    assert there["$defs"]["TinySettings"]["properties"]["platform"]["enum"] == ["tiny"]
+    assert there["$defs"].keys() - here["$defs"].keys() == {"TinySettings"}
 
 
 async def test_kind_and_platform_are_refused_without_package(site: Site, packages: Path) -> None:
@@ -105,7 +115,8 @@ async def test_kind_and_platform_are_refused_without_package(site: Site, package
     assert message.startswith("must be one of growingio.tag_users, ")
     assert KIND not in message
     assert worked.status == 2
-    assert "connections.tiny.platform: 'tiny' is not installed; installed are growingio" in worked.stderr
+    assert "connections.tiny.platform: 'tiny' is not installed (in " in worked.stderr
+    assert "; installed are growingio" in worked.stderr
 
 
 async def test_export_is_run_by_worker_that_has_the_package(site: Site, packages: Path) -> None:

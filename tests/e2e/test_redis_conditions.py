@@ -16,6 +16,7 @@ from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from support import worker_site
 from support.paths import ROOT
+from support.redis_acl import PASSWORD, documented_acl, documented_rights_of_trigger
 from support.redis_choice import startable
 from support.worker_site import Site
 
@@ -46,13 +47,6 @@ async def test_worker_refuses_a_redis_that_may_evict_records(site: Site, tmp_pat
     assert "Traceback" not in ran.stderr
 
 
-def documented_acl() -> str:
-    """Returns the ACL rule of the operations guide."""
-    guide = ROOT / "k8s" / "README.md"
-    line = next(line for line in guide.read_text(encoding="utf-8").splitlines() if "ACL SETUSER export-worker" in line)
-    return line.strip().removeprefix("ACL SETUSER export-worker ")
-
-
 every_redis = pytest.mark.parametrize("binary", [pytest.param(path, id=name) for name, path in startable().items()])
 
 
@@ -60,15 +54,14 @@ every_redis = pytest.mark.parametrize("binary", [pytest.param(path, id=name) for
 async def test_documented_acl_is_sufficient_and_denies_other_keys(site: Site, tmp_path: Path, binary: str) -> None:
     port = free_port()
     site.namespace = "exports"
-    rights = documented_acl().replace(">PASSWORD", ">canary-redis-word-44d1")
     command = server(port, tmp_path, "--bind", "127.0.0.1", binary=binary)
     async with child(command, name="redis", directory=tmp_path) as process:
         await wait_until_listening(process, port, name="redis", directory=tmp_path)
         administrator = redis.asyncio.Redis(port=port)
         set_user: Any = administrator.execute_command  # redis-py leaves it untyped
-        await set_user("ACL", "SETUSER", "export-worker", *rights.split())
+        await set_user("ACL", "SETUSER", "export-worker", *documented_acl())
         await administrator.set("other-application", "private")
-        site.redis_url = f"redis://export-worker:canary-redis-word-44d1@127.0.0.1:{port}/0"
+        site.redis_url = f"redis://export-worker:{PASSWORD}@127.0.0.1:{port}/0"
         async with worker_site.worker(site), site.queue() as queue:
             done = await worker_site.export(site, REQUEST)
             cancelled = (await queue.enqueue(REQUEST)).export_id
@@ -94,7 +87,7 @@ async def test_documented_acl_is_sufficient_and_denies_other_keys(site: Site, tm
 @every_redis
 async def test_documented_acl_of_a_producer_is_sufficient(site: Site, tmp_path: Path, binary: str) -> None:
     site.namespace, port = "exports", free_port()
-    rights = documented_acl().replace(">PASSWORD", ">canary-redis-word-44d1").split()
+    rights = documented_acl()
     unneeded = re.search(r"but not `(\w+)`, `(\w+)` and `(\w+)`", (ROOT / "k8s/README.md").read_text(encoding="utf-8"))
     assert unneeded is not None
     less = [right for right in rights if right.removeprefix("+") not in unneeded.groups()]
@@ -104,7 +97,7 @@ async def test_documented_acl_of_a_producer_is_sufficient(site: Site, tmp_path: 
         await wait_until_listening(process, port, name="redis", directory=tmp_path)
         administrator: Any = redis.asyncio.Redis(port=port)
         await administrator.execute_command("ACL", "SETUSER", "export-worker", *less)
-        site.redis_url = f"redis://export-worker:canary-redis-word-44d1@127.0.0.1:{port}/0"
+        site.redis_url = f"redis://export-worker:{PASSWORD}@127.0.0.1:{port}/0"
         async with site.queue() as queue:
             export_id = (await queue.enqueue(REQUEST)).export_id
             assert (await queue.status(export_id)).phase is Phase.QUEUED
@@ -117,23 +110,16 @@ async def test_documented_acl_of_a_producer_is_sufficient(site: Site, tmp_path: 
     assert denied == []
 
 
-def documented_acl_of_a_trigger() -> list[str]:
-    """Returns what the guide adds to the ACL rule for a trigger on the stream `segment-events`."""
-    guide = ROOT / "k8s" / "README.md"
-    (rule,) = re.findall(r"^`(~segment-events [^`]+)`", guide.read_text(encoding="utf-8"), re.MULTILINE)
-    return str(rule).split()
-
-
 @every_redis
 async def test_documented_acl_of_a_trigger_is_sufficient(site: Site, tmp_path: Path, binary: str) -> None:
     site.namespace, port = "exports", free_port()
-    rights = documented_acl().replace(">PASSWORD", ">canary-redis-word-44d1").split()
+    rights = [*documented_acl(), *documented_rights_of_trigger("segment-events")]
     command = server(port, tmp_path, "--bind", "127.0.0.1", binary=binary)
     async with child(command, name="redis", directory=tmp_path) as process:
         await wait_until_listening(process, port, name="redis", directory=tmp_path)
         administrator: Any = redis.asyncio.Redis(port=port)
-        await administrator.execute_command("ACL", "SETUSER", "export-worker", *rights, *documented_acl_of_a_trigger())
-        site.redis_url = f"redis://export-worker:canary-redis-word-44d1@127.0.0.1:{port}/0"
+        await administrator.execute_command("ACL", "SETUSER", "export-worker", *rights)
+        site.redis_url = f"redis://export-worker:{PASSWORD}@127.0.0.1:{port}/0"
         pages = free_port()
         site.settings = {"worker": {"health_port": pages}}
         triggers = {"t": {"type": "redis-stream", "stream": "segment-events"}}

@@ -98,6 +98,20 @@ async def test_missing_bucket_is_waited_for(site: Site) -> None:
     assert await asyncio.to_thread(absent.open_uploads) == []
 
 
+async def test_burst_says_which_store_it_waits_for(site: Site) -> None:
+    absent = replace(site, bucket=f"late-{uuid4().hex[:12]}", settings={**site.settings, "worker": {"lease_s": 3.0}})
+    async with absent.queue() as queue:
+        await queue.enqueue(REQUEST)
+    with absent.process("run", "--burst") as running:
+        await asyncio.to_thread(running.until_logged, "burst.waiting")
+        (line,) = [line for line in running.log.read_text(encoding="utf-8").splitlines() if "burst.waiting" in line]
+        assert "NoSuchBucket" in line
+        client = site.s3()
+        await asyncio.to_thread(client.create_bucket, Bucket=absent.bucket)
+        client.close()
+        assert await asyncio.to_thread(running.process.wait, TIMEOUT_S) == 0
+
+
 async def reported_by_doctor(site: Site) -> str:
     """Waits until `doctor` warns of a worker, and returns the warning."""
     redis, keys = open_redis(site.redis_url), Keys(site.namespace)

@@ -12,6 +12,7 @@ from export_worker.simulator.scenario import Fault, FaultName
 from export_worker.simulator.world import World
 from support import worker_site
 from support.command_forks import COMMAND
+from support.terminal import Terminal
 from support.worker_site import CommandResult, Site
 
 EXPORT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
@@ -79,6 +80,37 @@ def test_enqueue_with_shortest_wait_prints_the_export_id(site: Site) -> None:
     export_id = accepted.removeprefix("accepted: export ").removesuffix(" is queued")
     assert export_id in queued
     assert site.command("status", export_id).status == 0
+
+
+async def test_terminal_shows_subject_phases_and_files_of_an_export(site: Site) -> None:
+    command = [*COMMAND, "enqueue", "-", "--wait"]
+    with Terminal(80, 24) as terminal:
+        async with worker_site.worker(site):
+            done = await asyncio.to_thread(
+                subprocess.run,
+                command,
+                input=REQUEST.encode(),
+                stdout=terminal.stream,
+                stderr=terminal.stream,
+                env=site.environment() | {"TERM": "xterm"},
+                timeout=50,
+                check=False,
+            )
+        listed = site.command("list", "--json")
+        (export,) = json.loads(listed.stdout)
+        timeline = subprocess.run(
+            [*COMMAND, "status", export["export_id"], "--timeline"],
+            stdout=terminal.stream,
+            env=site.environment() | {"TERM": "xterm"},
+            timeout=50,
+            check=False,
+        )
+    assert (done.returncode, timeline.returncode) == (0, 0)
+    assert "growingio.segment_users segment qgQMXnD3 on gio" in terminal.text
+    assert "\x1b[1;32msucceeded" in terminal.text
+    assert export["manifest"] in terminal.text.replace("\r\n", "")
+    assert "project_id = WlGk4Daj, segment_id = qgQMXnD3" in terminal.text
+    assert "s ago)" in terminal.text
 
 
 @pytest.mark.parametrize("arguments", [("--port", "taken"), ("--host", "nonsense.invalid"), ("--host", "a..b")])

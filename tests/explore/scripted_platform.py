@@ -9,6 +9,7 @@ from export_worker.contract.request import ExportKind, GrowingioTagUsers
 from export_worker.errors import DownloadInterruptedError, PlatformUnavailableError, ResultMissingError
 from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
 from export_worker.platforms.base import ResumePoint
+from export_worker.step_context import check_submit
 
 FilesOfJob = Callable[[int], dict[str, int]]
 """Returns the names and lengths of the files of the nth job of an export, counted from one."""
@@ -106,6 +107,7 @@ class PlatformDriver:
     async def submit(self, export: ExportKind) -> Submitted:
         """Starts a job."""
         assert isinstance(export, GrowingioTagUsers)
+        await check_submit()
         tag = str(export.tag_key)
         job = await perform(f"platform submit {tag}", lambda: self._platform.start(tag), _refused, _unclear)
         return Submitted(job.operation_id, "CREATED")

@@ -17,7 +17,9 @@ from export_worker.lifecycle.observations import OperationFailed, Polled, Remote
 from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.s3.client import CallLimits, build_client
 from export_worker.s3.endpoints import Endpoint
+from export_worker.s3.object_keys import MANIFEST_NAME
 from export_worker.s3.store import S3Store
+from export_worker.step_context import check_submit
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument
 from export_worker.transfer.engine import TransferEngine
 from export_worker.transfer.export_writer import ExportWriter, Layout
@@ -41,21 +43,28 @@ class ScriptedDriver:
 
     Args:
         see: Returns the result of the nth poll, counted from one. By default the operation fails.
+        reads: Calls before each submit, which start no work, wait until it is set. It is set by default.
         gate: Submits wait until it is set. It is set by default.
         missing: Names of files that the platform does not have any more.
     """
 
     see: Callable[[int], Polled | Awaitable[Polled]] = lambda _: OperationFailed("ERROR", "no such tag")
+    reads: asyncio.Event = field(default_factory=asyncio.Event)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     missing: set[str] = field(default_factory=set)
+    preparations: int = 0
     submits: int = 0
     polls: int = 0
 
     def __post_init__(self) -> None:
+        self.reads.set()
         self.gate.set()
 
     async def submit(self, export: ExportKind) -> Submitted:
-        """Starts an operation."""
+        """Reads what the submit needs, then starts an operation."""
+        self.preparations += 1
+        await self.reads.wait()
+        await check_submit()
         self.submits += 1
         number = self.submits
         await self.gate.wait()
@@ -92,17 +101,23 @@ class Content:
 
 @contextmanager
 def export_writer(
-    s3_url: str, bucket: str, attempts: int = CallLimits().attempts, template: str = TEMPLATE
+    s3_url: str,
+    bucket: str,
+    attempts: int = CallLimits().attempts,
+    template: str = TEMPLATE,
+    manifest_name: str = MANIFEST_NAME,
 ) -> Iterator[ExportWriter]:
     """Builds a writer as a worker does. It connects with the first transfer.
 
     Args:
         attempts: How often a call to S3 is tried.
         template: Template of the keys.
+        manifest_name: File name of the manifest.
     """
     with ThreadPoolExecutor(2) as executor:
         client = build_client(Endpoint(s3_server.REGION, s3_url), 2, limits=CallLimits(attempts=attempts))
-        yield ExportWriter(TransferEngine(S3Store(client, executor), memory_bytes=2**25), Layout(bucket, "", template))
+        layout = Layout(bucket, "", template, manifest_name)
+        yield ExportWriter(TransferEngine(S3Store(client, executor), memory_bytes=2**25), layout)
         client.close()
 
 

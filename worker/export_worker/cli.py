@@ -2,7 +2,7 @@
 
 Exit status: 0 success · 1 the export failed or was cancelled, has not ended in time, or had succeeded or failed before
 `cancel` · 2 the command line, the request or the configuration is wrong, or a platform refuses the call · 3 there is no
-such export · 4 a service cannot be reached, or its answer is unusable.
+such export · 4 a service cannot be reached, or its answer is unusable · 130 Ctrl-C ended the command.
 
 Commands are declared apart from what they do, which is imported when a command runs. So `--help` and completion import
 only click. The commands of the producer side need only the base install. If a package is missing, the command names it
@@ -84,15 +84,14 @@ async def preview(request: Any) -> object:
 
 
 def main() -> None:
-    """Runs the command line. An error that a user can cause is printed as one line, without a traceback."""
+    """Runs the command line. Each problem that a user can cause is printed as one line, without a traceback."""
     try:
         # Commands return None. An early exit, such as that of --help, returns its status.
         ended = cli(prog_name=PROGRAM, standalone_mode=False)
     except click.ClickException as error:
         sys.exit(_report_usage(error))
     except click.Abort as error:
-        click.echo("Aborted!", err=True)
-        sys.exit(130 if isinstance(error.__cause__, KeyboardInterrupt) else 1)
+        sys.exit(_report_abort(error))
     except ExportWorkerError as error:
         sys.exit(_report(error))
     except Exception as error:
@@ -104,6 +103,17 @@ def main() -> None:
     sys.exit(ended or 0)
 
 
+def _report_abort(error: click.Abort) -> int:
+    """Prints that Ctrl-C or a refused question has ended the command, and returns the exit status."""
+    if not isinstance(error.__cause__, KeyboardInterrupt):
+        click.echo("Aborted!", err=True)
+        return 1
+    from export_producers.commands import interrupts  # noqa: PLC0415 - imports asyncio
+
+    click.echo(interrupts.INTERRUPTED, err=True)
+    return interrupts.INTERRUPTED_STATUS
+
+
 def _failures() -> tuple[type[Exception], ...]:
     """Returns the errors of files and of Redis that no command has foreseen."""
     from redis.exceptions import RedisError  # noqa: PLC0415 - imports large packages
@@ -113,9 +123,10 @@ def _failures() -> tuple[type[Exception], ...]:
 
 def _report(error: ExportWorkerError) -> int:
     """Prints an error, and returns its exit status."""
-    problems = error.problems if isinstance(error, InvalidRequestError) else ()
+    problems = error.problems if isinstance(error, InvalidRequestError | IdempotencyConflictError) else ()
     _print_json(error.code, str(error), problems)
-    click.echo(clean(f"error: {error}"), err=True)
+    for line in error.problems if isinstance(error, InvalidRequestError | ConfigError) else (error,):
+        click.echo(clean(f"error: {line}"), err=True)
     return next((status for kind, status in EXIT_STATUS.items() if isinstance(error, kind)), 1)
 
 

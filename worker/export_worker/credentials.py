@@ -15,8 +15,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import SecretStr
 
-from export_worker.decoding import decode_text
 from export_worker.errors import ConfigError
+from export_worker.texts.decoding import decode_text
 
 MASK = "***"
 

@@ -136,13 +136,29 @@ class InvalidRequestError(ExportWorkerError):
 
 
 class IdempotencyConflictError(ExportWorkerError):
-    """The idempotency key was used before, with another request. `export_id` is the export of that request."""
+    """The idempotency key was used before, with another request, or the message of a trigger was.
+
+    Args:
+        export_id: The export of that request.
+        fields: The fields in which the two requests differ; none if the first one cannot be read any more.
+        of_message: The message of a trigger has been accepted before, and not an idempotency key.
+    """
 
     code = ErrorCode.IDEMPOTENCY_CONFLICT
 
-    def __init__(self, export_id: str) -> None:
-        super().__init__(f"idempotency_key: was used for export {export_id} with another request; use a new key")
+    def __init__(self, export_id: str, fields: Sequence[str] = (), *, of_message: bool = False) -> None:
+        named = ", ".join(fields[:5]) + (" and more" if len(fields) > 5 else "")
+        other = "with another request" + (f" ({named} {'differs' if len(fields) == 1 else 'differ'})" if fields else "")
+        key = f"idempotency_key: was used for export {export_id} {other}; use a new key"
+        super().__init__(f"the message was accepted before, as export {export_id}, {other}" if of_message else key)
         self.export_id = export_id
+        self.fields = tuple(fields)
+
+    @property
+    def problems(self) -> tuple[FieldProblem, ...]:
+        """The fields in which the two requests differ, each as a problem."""
+        message = f"differs from the request of export {self.export_id}"
+        return tuple(FieldProblem(field, message) for field in self.fields)
 
 
 class ExportNotFoundError(ExportWorkerError):

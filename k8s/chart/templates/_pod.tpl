@@ -4,6 +4,11 @@ app.kubernetes.io/name: export-worker
 app.kubernetes.io/component: {{ . }}
 {{- end -}}
 
+{{- /* The component of a trigger. Arguments: its name in the configuration. */ -}}
+{{- define "export-worker.trigger" -}}
+trigger-{{ . | lower | replace "_" "-" }}
+{{- end -}}
+
 {{- /* Name, namespace and labels of an object. Arguments: root, name, component (optional). */ -}}
 {{- define "export-worker.metadata" -}}
 name: {{ .name }}
@@ -129,8 +134,9 @@ spec:
           env:
             - name: EXPORT_CONFIG
               value: /etc/export-worker/export-worker.toml
-            {{- $variables := concat $values.secret.variables (.variables | default list) }}
-            {{- include "export-worker.variables" (dict "secret" $values.secret.name "variables" $variables) | trim | nindent 12 }}
+            {{- $all := concat $values.secret.variables (.variables | default list) }}
+            {{- $read := dict "secret" $values.secret.name "variables" $all }}
+            {{- include "export-worker.variables" $read | trim | nindent 12 }}
             {{- with $values.env }}
             {{- toYaml . | nindent 12 }}
             {{- end }}

@@ -1,14 +1,13 @@
 """The commands cancel, retry and explain."""
 
-import asyncio
 import sys
 from datetime import datetime
 
 import click
 
-from export_producers.commands import rendering
+from export_producers.commands import interrupts, rendering
 from export_producers.commands.bulk_retry import BulkRetry, retry_failed
-from export_producers.commands.exports import OpenQueue
+from export_producers.commands.opening import OpenQueue
 from export_producers.filters import ExportFilter
 from export_producers.records import Start
 from export_worker.contract.printable import clean, dumps
@@ -23,7 +22,7 @@ def cancel(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
         async with open_queue() as queue:
             return await queue.cancel(export_id)
 
-    phase = asyncio.run(run())
+    phase = interrupts.run(run())
     if as_json:
         click.echo(dumps({"export_id": export_id, "phase": phase, "cancelling": not phase.terminal}))
     else:
@@ -78,7 +77,7 @@ def _retry_one(open_queue: OpenQueue, export_id: str, start: Start | None, *, as
         async with open_queue() as queue:
             return await queue.retry(export_id, start)
 
-    restarted = asyncio.run(run())
+    restarted = interrupts.run(run())
     text = f"retrying {restarted.export_id} ({restarted.kind})"
     click.echo(rendering.document(restarted) if as_json else clean(text))
 
@@ -91,6 +90,6 @@ def explain(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
         async with open_queue() as queue:
             return await queue.explain(export_id)
 
-    explanation = asyncio.run(run())
+    explanation = interrupts.run(run())
     document = dumps({"export_id": export_id, "explanation": explanation})
     click.echo(document if as_json else clean(explanation))

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import click
 
 from export_producers.client import ExportQueue
-from export_producers.commands.exports import OpenQueue
+from export_producers.commands import interrupts
 from export_producers.commands.listing import check_names, described, matching
+from export_producers.commands.opening import OpenQueue
 from export_producers.filters import ExportFilter
 from export_producers.records import Start
 from export_producers.retries import ADVICE, may_succeed
@@ -55,11 +56,11 @@ def retry_failed(open_queue: OpenQueue, order: BulkRetry, *, dry_run: bool, yes:
     left_out: Counter[str] = Counter()
     if dry_run:
         output = _Output("would retry", as_json=as_json)
-        asyncio.run(_list(open_queue, order, left_out, output))
+        interrupts.run(_list(open_queue, order, left_out, output))
         _report_left_out(left_out)
         output.end(order)
         return
-    chosen = asyncio.run(_choose(open_queue, order, left_out))
+    chosen = interrupts.run(_choose(open_queue, order, left_out))
     _report_left_out(left_out)
     if chosen and not yes and sys.stdin is not None and sys.stdin.isatty():
         # Asked outside of the event loop, in which Ctrl-C would wait for the end of the line.
@@ -68,7 +69,7 @@ def retry_failed(open_queue: OpenQueue, order: BulkRetry, *, dry_run: bool, yes:
         click.confirm(f"Retry {_count(len(chosen))}?", abort=True, err=True)
     run = _Run(order, _Output("retrying", as_json=as_json), len(chosen))
     try:
-        asyncio.run(run.restart(open_queue, chosen))
+        interrupts.run(run.restart(open_queue, chosen))
     finally:
         run.report_rest()
     run.output.end(order)

@@ -18,16 +18,23 @@ RECENT_MAX = 50
 """Exports that are offered. A shell shows more only after a question."""
 REDIS_TIMEOUT_S = 0.5
 """For each answer of Redis. People do not wait longer for a completion."""
-_CONNECTION_VARIABLE = re.compile(r"EXPORT_CONNECTIONS__([A-Za-z0-9-]+(?:_[A-Za-z0-9-]+)*)__")
-"""The start of a variable with a setting of a connection. A variable with a whole section is not read."""
+_VARIABLE = re.compile(r"EXPORT_(CONNECTIONS|SINKS|TRIGGERS)__([A-Z0-9-]+(?:_[A-Z0-9-]+)*)__")
+"""The start of a variable with a setting of a named section. A variable with a whole section is not read."""
 
 
 def connections(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Returns the names of the configured connections; if there are none, those that workers have announced."""
-    variables = (_CONNECTION_VARIABLE.match(name.upper()) for name in os.environ)
-    section = _settings().get("connections")
-    names = {*(section if isinstance(section, dict) else ()), *(found[1].lower() for found in variables if found)}
-    return _matching(sorted(names) or _announced(), incomplete)
+    return _matching(_configured("connections") or _announced(), incomplete)
+
+
+def sinks(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Returns the names of the configured sinks."""
+    return _matching(_configured("sinks") or ["stream"], incomplete)
+
+
+def triggers(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Returns the names of the configured triggers."""
+    return _matching(_configured("triggers"), incomplete)
 
 
 def kinds(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
@@ -45,6 +52,14 @@ def codes(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
 def export_ids(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Returns the ids of the newest exports."""
     return _matching([name.decode() for name in _ask("zrevrange", "created", 0, RECENT_MAX - 1)], incomplete)
+
+
+def _configured(section: str) -> list[str]:
+    """Returns the names that the settings file and the environment have in a section."""
+    in_file = _settings().get(section)
+    variables = filter(None, (_VARIABLE.match(name.upper()) for name in os.environ))
+    in_environment = (found[2].lower() for found in variables if found[1] == section.upper())
+    return sorted({*(in_file if isinstance(in_file, dict) else ()), *in_environment})
 
 
 def _announced() -> list[str]:

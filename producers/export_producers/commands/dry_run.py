@@ -5,7 +5,7 @@ import asyncio
 import click
 
 from export_producers.commands import rendering
-from export_producers.commands.exports import OpenQueue, check_connections
+from export_producers.commands.opening import OpenQueue, check_connections
 from export_producers.commands.options import PREVIEW
 from export_worker.contract.dry_run import DryRun, Preview, PreviewCall
 from export_worker.contract.model import isoformat
@@ -13,7 +13,7 @@ from export_worker.contract.printable import clean
 from export_worker.contract.request import ExportRequest
 
 
-def dry_run(open_queue: OpenQueue, request: ExportRequest, *, as_json: bool) -> None:
+def print_dry_run(open_queue: OpenQueue, request: ExportRequest, *, as_json: bool) -> None:
     """Prints what would happen to a request."""
     preview: PreviewCall = click.get_current_context().meta[PREVIEW]
 

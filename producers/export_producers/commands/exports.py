@@ -8,20 +8,17 @@ from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 
 import click
-from rich.live import Live
-from rich.text import Text
 
-from export_producers.client import ExportQueue
-from export_producers.commands import rendering
+from export_producers.commands import interrupts, rendering
+from export_producers.commands.dry_run import print_dry_run
+from export_producers.commands.following import following
+from export_producers.commands.opening import OpenQueue, check_connections
 from export_worker.contract.parsing import REQUEST_MAX_BYTES, parse_request
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Accepted, Phase, Status
 from export_worker.contract.trace import TraceContext
 from export_worker.errors import FieldProblem, InvalidRequestError
-
-OpenQueue = Callable[[], ExportQueue]
-"""Opens the queue that the configuration names. The click context passes it to the commands."""
 
 
 @click.pass_obj
@@ -42,12 +39,12 @@ def enqueue(
         raise click.UsageError("--dry-run enqueues nothing that --wait can wait for")
     request = read_request(file, idempotency_key)
     if dry_run:
-        from export_producers.commands import dry_run as check  # noqa: PLC0415 - uses this module
-
-        check.dry_run(open_queue, request, as_json=as_json)
+        print_dry_run(open_queue, request, as_json=as_json)
         return
+    accepted: Accepted | None = None
 
     async def run() -> Status | None:
+        nonlocal accepted
         async with open_queue() as queue:
             await check_connections(queue, request)
             # The names are those of OpenTelemetry ("Environment Variables as Context Propagation Carriers").
@@ -59,7 +56,9 @@ def enqueue(
             async with aclosing(queue.watch(accepted.export_id)) as statuses:
                 return await follow(statuses, timeout_s=timeout_s, show=not as_json)
 
-    status = asyncio.run(run())
+    status = interrupts.run(
+        run(), lambda: interrupts.continues(accepted.export_id) if accepted else interrupts.MAY_BE_ACCEPTED
+    )
     if status is None:
         return
     if as_json:
@@ -68,20 +67,6 @@ def enqueue(
         click.echo(f"still {status.phase} after {timeout_s:g} s; the export continues", err=True)
     if status.phase is not Phase.SUCCEEDED:
         sys.exit(1)
-
-
-async def check_connections(queue: ExportQueue, request: ExportRequest) -> None:
-    """Checks that any connection is known.
-
-    Raises:
-        InvalidRequestError: None is.
-    """
-    if not await queue.known_connections():
-        message = (
-            f"{request.connection!r} is unknown: no connection is configured here (is EXPORT_CONFIG set?), "
-            "and no worker has announced one"
-        )
-        raise InvalidRequestError([FieldProblem("connection", message)])
 
 
 def _print_accepted(accepted: Accepted, *, wait: bool, as_json: bool) -> None:
@@ -156,15 +141,15 @@ async def follow(statuses: AsyncIterator[Status], *, timeout_s: float | None, sh
 
 @contextmanager
 def _display(*, show: bool) -> Iterator[Callable[[Status], None]]:
-    """Yields a function that shows a status: in a terminal in one line that changes, else in a new line each time."""
+    """Yields a function that shows a status: in a terminal in place of the one before, else in a new line each time."""
     console = rendering.console()
     if not show:
         yield lambda _: None
     elif not console.is_terminal:
         yield lambda status: click.echo(rendering.line(status))
     else:
-        with Live(console=console, auto_refresh=False) as live:
-            yield lambda status: live.update(Text(rendering.line(status), rendering.STYLE[status.phase]), refresh=True)
+        with following(console) as show_in_place:
+            yield show_in_place
 
 
 @click.pass_obj
@@ -175,12 +160,16 @@ def status(open_queue: OpenQueue, *, export_id: str, timeline: bool, as_json: bo
         async with open_queue() as queue:
             return await queue.status(export_id), await queue.timeline(export_id) if timeline else []
 
-    found, entries = asyncio.run(run())
+    found, entries = interrupts.run(run())
     if as_json:
         document = found.model_dump(mode="json")
         click.echo(dumps(document | {"timeline": entries} if timeline else document))
         return
-    rendering.console().print(rendering.details(found))
+    console = rendering.console()
+    console.print(rendering.details(found))
+    if console.is_terminal and entries:
+        console.print(rendering.Timeline(entries))
+        return
     for entry in entries:
         click.echo(clean(f"{entry['at']}  {entry['phase']:<12}  {entry['note']}"))
 
@@ -198,6 +187,6 @@ def watch(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
                 click.echo(rendering.document(last))
             return last
 
-    last = asyncio.run(run())
+    last = interrupts.run(run(), lambda: interrupts.continues(export_id))
     if last is None or last.phase is not Phase.SUCCEEDED:
         sys.exit(1)

@@ -1,6 +1,5 @@
 """The command list, and how commands select exports."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
 
@@ -8,8 +7,8 @@ import click
 
 from export_producers.choices import LIST_MAX
 from export_producers.client import ExportQueue
-from export_producers.commands import rendering
-from export_producers.commands.exports import OpenQueue
+from export_producers.commands import interrupts, rendering
+from export_producers.commands.opening import OpenQueue
 from export_producers.filters import ExportFilter
 from export_worker.contract.kind_names import kind_names
 from export_worker.contract.model import isoformat
@@ -43,7 +42,7 @@ def list_(
             await check_names(queue, where)
             return [status async for status in matching(queue, where, limit)]
 
-    found = asyncio.run(run())
+    found = interrupts.run(run())
     if as_json:
         click.echo(dumps([item.model_dump(mode="json") for item in found]))
     elif found:

@@ -128,7 +128,7 @@ def _from_our_error(error: ExportWorkerError) -> web.Response:
             status = 400 if any(item.field == WHOLE_BODY for item in error.problems) else 422
             return problem_response(status, error.code, str(error), errors=error.problems)
         case IdempotencyConflictError():
-            return problem_response(422, error.code, str(error))
+            return problem_response(422, error.code, str(error), errors=error.problems)
         case ExportNotFoundError():
             return problem_response(404, error.code, str(error))
         case StepError(retryable=True):

@@ -26,11 +26,15 @@ class TriggerPages:
         redis: A client that does not retry: a scrape must not wait for an unreachable Redis.
         group: The consumer group whose lag is reported; None if the trigger does not read a Redis stream. CloudWatch
             has the age of an SQS queue, and brokers have metrics of their own.
+        stream: A client for the stream of the group, if another node of a Redis cluster owns it.
     """
 
-    def __init__(self, name: str, redis: ArqRedis, keys: Keys, group: ConsumerGroup | None) -> None:
+    def __init__(
+        self, name: str, redis: ArqRedis, keys: Keys, group: ConsumerGroup | None, stream: ArqRedis | None = None
+    ) -> None:
         self._name = name
         self._redis = redis
+        self._stream = stream or redis
         self._keys = keys
         self._group = group
         self._registry = registry = CollectorRegistry()
@@ -87,6 +91,6 @@ class TriggerPages:
     async def _read(self) -> None:
         self._dead.labels(self._name).set(await self._redis.xlen(self._keys.dead(self._name)))
         if self._group is not None:
-            lag = await lag_s(self._redis, self._group, time.time())
+            lag = await lag_s(self._stream, self._group, time.time())
             if lag is not None:
                 self._lag.labels(self._name).set(lag)

@@ -334,10 +334,11 @@ async def test_each_permission_that_a_worker_needs_is_reported_if_denied(tmp_pat
         await close_redis(administrator)
 
 
-async def test_redis_in_cluster_mode_is_an_error(tmp_path: Path) -> None:
+async def test_redis_in_cluster_mode_is_an_error_if_the_namespace_has_no_hash_tag(tmp_path: Path) -> None:
     async with own_redis(tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(free_port())) as address:
         first = errors(await redis_findings(f"redis://{address}"))[0]
-    assert first.says.startswith("cluster mode is enabled")
+    assert first.says.startswith("cluster mode is enabled, and the namespace has no hash tag")
+    assert 'namespace = "{exports}"' in first.fix
 
 
 async def test_redis_that_stops_answering_during_the_check_is_reported(

@@ -14,6 +14,7 @@ from export_worker.redis.client import close_redis, open_redis
 from export_worker.redis.outbox import Outbox
 from export_worker.telemetry.metrics import QUEUE_METRICS, Metrics
 from export_worker.telemetry.queue_stats import QueueSnapshot, QueueStats
+from export_worker.telemetry.slow_exports import DURATIONS_MIN, SLOW_FACTOR, SLOW_MIN_S
 from support.redis_site import REFUSED, SINKS, QueueSite
 
 BREAKER = Timings(breaker_threshold=2, breaker_first_s=5.0, breaker_max_s=60.0, lease_s=3.0)
@@ -65,6 +66,22 @@ async def test_waiting_transfers_are_due(queue_site: QueueSite) -> None:
     assert snapshot.oldest_due_age_s["transfer"] == pytest.approx(10, abs=2)
 
 
+async def test_export_is_slow_when_it_runs_much_longer_than_the_last_ones_of_its_kind(queue_site: QueueSite) -> None:
+    for _ in range(DURATIONS_MIN):
+        await queue_site.running()
+        await queue_site.ready(await queue_site.one(), PlatformSignal("up", duration_s=200.0))
+        await queue_site.succeed(await queue_site.one("transfer"))
+    await queue_site.running()
+    queue_site.later(SLOW_FACTOR * 200 - 10)
+    assert (await read(queue_site)).slow == {("gio", "growingio.tag_users"): 0}
+    queue_site.later(20)
+    snapshot = await read(queue_site)
+    assert snapshot.slow == {("gio", "growingio.tag_users"): 1}
+    assert 'slow_exports{connection="gio",kind="growingio.tag_users"} 1.0' in (await Metrics().text(snapshot)).decode()
+    await queue_site.ready(await queue_site.one())
+    assert (await read(queue_site)).slow == {}
+
+
 async def test_refused_event_has_an_age_until_it_is_delivered(queue_site: QueueSite) -> None:
     outbox = Outbox(queue_site.redis, queue_site.keys)
     event_id = f"{await queue_site.ended(REFUSED)}.1"
@@ -83,6 +100,8 @@ async def test_refused_event_has_an_age_until_it_is_delivered(queue_site: QueueS
 async def test_metrics_of_queue_are_absent_without_redis(queue_site: QueueSite) -> None:
     metrics = Metrics()
     names = {f"export_worker_{name}" for name in QUEUE_METRICS}
+    await queue_site.running()
+    queue_site.later(SLOW_MIN_S + 1)
     for snapshot, present in ((await read(queue_site), True), (None, False)):
         text = (await metrics.text(snapshot)).decode()
         found = {

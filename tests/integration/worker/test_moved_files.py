@@ -84,6 +84,24 @@ async def test_files_are_stored_again_where_the_manifest_and_success_are(
         assert file_names(client, own_bucket) == names[:-1]
 
 
+async def test_stored_file_that_has_the_new_name_of_the_manifest_gets_another_name(
+    parts: Parts, proxy: S3Proxy, client: Any, own_bucket: str
+) -> None:
+    once, export_id = await fail_at_last_file(parts, proxy, 2)
+    with moved(once, proxy.endpoint_url, own_bucket, manifest_name="000.csv") as worker:
+        await parts.site.queue.retry(export_id, "transfer")
+        parts.site.catch_up()
+        await run_due(worker)
+
+    status = await parts.site.queue.status(export_id)
+    assert status.phase is Phase.SUCCEEDED, status.error
+    assert file_names(client, own_bucket) == ["000-2.csv", "000.csv", "001.csv", "_SUCCESS"]
+    assert [item.file_name for item in status.objects] == ["000-2.csv", "001.csv"]
+    assert status.manifest is not None
+    manifest = client.get_object(Bucket=own_bucket, Key=status.manifest.removeprefix(f"s3://{own_bucket}/"))
+    assert [item["file_name"] for item in json.loads(manifest["Body"].read())["objects"]] == ["000-2.csv", "001.csv"]
+
+
 async def test_stored_files_are_kept_if_nothing_has_changed(parts: Parts, proxy: S3Proxy) -> None:
     once, export_id = await fail_at_last_file(parts, proxy, 3)
     before = len(proxy.calls)

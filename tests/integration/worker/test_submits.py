@@ -166,6 +166,24 @@ async def test_worker_that_is_stopped_in_a_submit_has_saved_it(queue_site: Queue
     assert (status.error.code, status.counters.submits) == (ErrorCode.SUBMIT_UNCLEAR, 1)
 
 
+async def test_worker_that_is_stopped_before_the_request_that_starts_work_has_begun_no_submit(
+    queue_site: QueueSite,
+) -> None:
+    """Some drivers read the state of the platform before they submit."""
+    export_id = await queue_site.enqueue()
+    parts = worker_of(queue_site, "never")
+    parts.driver.reads.clear()
+    running = asyncio.create_task(parts.runner.run(await queue_site.one()))
+    while not parts.driver.preparations:
+        await asyncio.sleep(0)
+    await cancel_and_wait(running)
+    (claimed,) = await queue_site.claim()
+    assert claimed.export.open_submits == 0
+    await worker_of(queue_site, "never").runner.run(claimed)
+    status = await queue_site.queue.status(export_id)
+    assert (status.phase, status.counters.submits) == (Phase.RUNNING, 1)
+
+
 async def test_lost_submit_stays_known_if_the_worker_that_found_it_dies_after_its_probe(queue_site: QueueSite) -> None:
     export_id = await queue_site.enqueue()
     claimed = await claim_after_deaths(queue_site, 1)

@@ -238,8 +238,12 @@ REFUSALS = [
     (GIO + "requests_per_second = inf", "connections.gio.requests_per_second: "),
     (f"connections = '{CANARY}'", "connections: "),
     (f"[connections]\ngio = '{CANARY}'", "connections.gio: "),
-    ("namespace = 'a b'", "namespace: "),
+    ("namespace = 'a b'", "namespace: must have 1 to 64 characters: letters, digits, _, . and -"),
     ("namespace = ''", "namespace: "),
+    ("namespace = '{}'", "namespace: must have 1 to 64 characters: letters, digits, _, . and -"),
+    ("namespace = '{a'", "namespace: "),
+    ("namespace = '{a}{b}'", "namespace: "),
+    (f"namespace = '{65 * 'a'}'", "namespace: "),
     ("[s3]\nbucket = 'ab'", "s3.bucket: "),
     ("[s3]\nendpoint_url = '127.0.0.1:9000'", "s3.endpoint_url: "),
     (f"[s3]\nendpoint_url = 'http://k:{CANARY}@127.0.0.1'", "s3.endpoint_url: "),
@@ -250,7 +254,14 @@ REFUSALS = [
     ("[s3]\nkey_template = '{file_name'", "s3.key_template is not a valid template"),
     ("[s3]\nkey_template = 'a\\u0007{file_name}'".replace("'", '"'), "s3.key_template must not contain control"),
     (f"[s3]\nprefix = '{'p' * 900}'", "s3.key_template the key would have up to"),
-    ("[sinks.a]\ntype = 'pigeon'", "sinks.a.type: "),
+    (
+        "[sinks.a]\ntype = 'pigeon'",
+        "sinks.a.type: must be one of broker, eventbridge, redis-stream, sns, sqs, webhook, not",
+    ),
+    (
+        "[sinks.a]\ntype = 'webhok'",
+        "sinks.a.type: must be one of broker, eventbridge, redis-stream, sns, sqs, webhook, not",
+    ),
     (HOOK + "colour = 'x'", "sinks.a.colour: unknown setting"),
     (HOOK + "timeout_s = 31", "sinks.a.timeout_s: "),
     (f"[sinks.a]\ntype = 'webhook'\nurl = 'ftp://{CANARY}'\nsecret = 'x'", "sinks.a.url: must be an http"),
@@ -264,10 +275,40 @@ REFUSALS = [
         "sinks.a.enable_idempotence is allowed only for kafka",
     ),
     (BROKER.format("triggers", "kafka") + "source = 'x'\nstream = 'y'", "triggers.a.stream is required for nats"),
-    ("[triggers.a]\nstream = 'x'", "triggers.a.type: "),
+    (
+        "[triggers.a]\nstream = 'x'",
+        "triggers.a.type: is required (in export-worker.toml, line 1); one of broker, redis-stream",
+    ),
     ("[triggers.a]\ntype = 'redis-stream'", "triggers.a.stream: is required"),
     ("[triggers.a]\ntype = 'sqs'\nqueue_url = 'http://q'\nvisibility_s = 2", "triggers.a.visibility_s: "),
-    ("[gateway]\nport = 65536", "gateway.port: "),
+    ("[gateway]\nport = 65536", "gateway.port: must be at most 65535, not 65536 (in export-worker.toml, line 2)"),
+    (
+        "[gateway]\nport = 'env:PORT'",
+        'gateway.port: must be a whole number, not "env:PORT" (in export-worker.toml, line 2); env:',
+    ),
+    ("[gateway]\nport = 80.5", "gateway.port: must be a whole number, not 80.5"),
+    ("[gateway]\nport = true\nhost = 1", "gateway.host: must be text in quotes, not 1"),
+    ("gateway = 8080", "gateway: must be a section with settings"),
+    ("[worker]\ntracing = 'maybe'", 'worker.tracing: must be true or false, not "maybe"'),
+    (
+        GIO + "allow_networks = ['intranet']",
+        'connections.gio.allow_networks.0: must be a network, such as 10.1.0.0/16, not "i',
+    ),
+    ("bucket = 'abc'", "bucket: unknown setting (in export-worker.toml, line 1); it belongs into [s3]"),
+    (
+        "[s3]\nnamespace = 'x'",
+        "s3.namespace: unknown setting (in export-worker.toml, line 2); it belongs to the top of the",
+    ),
+    ("[s3]\nBucket = 'x'", "s3.Bucket: unknown setting (in export-worker.toml, line 2); did you mean bucket?"),
+    (
+        "[s3]\nkolour = 'x'",
+        "s3.kolour: unknown setting (in export-worker.toml, line 2); export-worker schema config lists",
+    ),
+    (
+        "[conections.gio]\nplatform = 'x'",
+        "conections: unknown setting (in export-worker.toml, line 1); did you mean connections?",
+    ),
+    (HOOK + "timeout = 3", "sinks.a.timeout: unknown setting (in export-worker.toml, line 5); did you mean timeout_s?"),
     (f"[gateway]\napi_keys = '{CANARY}'", "gateway.api_keys: "),
     (f"[gateway]\napi_keys = [['{CANARY}']]", "gateway.api_keys.0: "),
     ("[worker]\nlease_s = inf", "worker.lease_s: "),
@@ -294,25 +335,35 @@ def test_error_names_the_setting(write: Write, toml: str, message: str) -> None:
 def test_error_names_every_wrong_setting(write: Write) -> None:
     file = write("namespace = ''\n[s3]\nbuket = 'x'\nbucket = ''\n" + GIO + "max_in_flight = 0")
     message = load_error()
-    assert f"s3.buket: unknown setting (in {file.name})" in message
+    assert f"s3.buket: unknown setting (in {file.name}, line 3); did you mean bucket?" in message
     assert all(f"{name}: " in message for name in ("namespace", "s3.bucket", "connections.gio.max_in_flight"))
 
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("EXPORT_S3__BUKET", CANARY, "s3.buket: unknown setting (in EXPORT_S3__BUKET)"),
+        ("EXPORT_S3__BUKET", CANARY, "s3.buket: unknown setting (in EXPORT_S3__BUKET); did you mean bucket?"),
         ("EXPORT_REDIS_URL", f"redis://u:{CANARY}/x@h", "redis_url: must be"),
-        ("EXPORT_GATEWAY__PORT", CANARY, "gateway.port: "),
-        ("EXPORT_GATEWAY__API_KEYS", CANARY, 'environment: error parsing value for field "gateway"'),
+        (
+            "EXPORT_GATEWAY__PORT",
+            CANARY,
+            "gateway.port: must be a whole number, not a text of 13 characters (in EXPORT_G",
+        ),
+        ("EXPORT_GATEWAY__PORT", "many", 'gateway.port: must be a whole number, not "many" (in EXPORT_GATEWAY__PORT)'),
+        ("EXPORT_GATEWAY__API_KEYS", CANARY, 'EXPORT_GATEWAY__API_KEYS: must be JSON: ["a", "b"] for a list'),
+        ("EXPORT_S3", '{"buket": "x"}', "s3.buket: unknown setting (in EXPORT_S3); did you mean bucket?"),
         ("EXPORT_GATEWAY__API_KEYS", "5", "gateway.api_keys: "),
-        ("EXPORT_CONNECTIONS", CANARY, 'environment: error parsing value for field "connections"'),
+        ("EXPORT_CONNECTIONS", CANARY, "EXPORT_CONNECTIONS: must be JSON"),
         ("EXPORT_CONNECTIONS", f'"{CANARY}"', "connections: "),
         ("EXPORT_CONNECTIONS__GIO", CANARY, "connections.gio: "),
-        ("EXPORT_CONNECTIONS__GIO__ALLOW_HOSTS", CANARY, 'environment: error parsing value for field "connections"'),
+        ("EXPORT_CONNECTIONS__GIO__ALLOW_HOSTS", CANARY, "EXPORT_CONNECTIONS__GIO__ALLOW_HOSTS: must be JSON"),
         ("EXPORT_CONNECTIONS__GIO__POLL__FIRST_S", CANARY, "connections.gio.poll.first_s: "),
-        ("EXPORT_CONNECTIONS__NEW__TOKEN", CANARY, "connections.new.platform: is required"),
-        ("EXPORT_S3", "", 'environment: error parsing value for field "s3"'),
+        (
+            "EXPORT_CONNECTIONS__NEW__TOKEN",
+            CANARY,
+            "connections.new.platform: is required (in EXPORT_CONNECTIONS__NEW__T",
+        ),
+        ("EXPORT_S3", "", "EXPORT_S3: must be JSON"),
     ],
 )
 def test_error_names_the_setting_of_a_variable(
@@ -336,18 +387,38 @@ def test_named_file_that_is_a_directory_is_an_error(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    "broken", [f"token = {CANARY}", f"token = '{CANARY}", f"[connections\n'{CANARY}'", f"a = '{CANARY}'\na = 1"]
+    ("broken", "hint"),
+    [
+        (f"token = {CANARY}", "text needs quotes"),
+        (f"token = '{CANARY}", ""),
+        (f"[connections\n'{CANARY}'", ""),
+        (f"a = '{CANARY}'\na = 1", ""),
+        (f"token = \u201c{CANARY}\u201d", "replace the typographic quotes"),
+        (f'a = "C:\\{CANARY}"', "write a text with backslashes in single quotes"),
+        ("a = True", "write true or false"),
+        ("a = yes", "write true or false"),
+        (f"s3:\n  bucket: {CANARY}", "this looks like YAML"),
+        (f'{{"s3": "{CANARY}"}}', "this looks like JSON"),
+    ],
 )
-def test_file_with_invalid_toml_is_an_error(write: Write, broken: str) -> None:
+def test_file_with_invalid_toml_is_an_error(write: Write, broken: str, hint: str) -> None:
     write(broken)
     message = load_error()
     assert message.startswith("export-worker.toml is not valid TOML: ")
     assert " (at " in message
+    assert hint in message
 
 
 def test_file_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "export-worker.toml").write_bytes(b"\xff\xfe" + CANARY.encode())
-    assert load_error().startswith("export-worker.toml is not valid TOML: ")
+    (tmp_path / "export-worker.toml").write_bytes(b"a = '\xff'\n" + CANARY.encode())
+    expected = "export-worker.toml is not valid TOML: it is not text in UTF-8 (byte 6); save the file as UTF-8"
+    assert load_error() == expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_file_with_a_byte_order_mark_is_read(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "export-worker.toml").write_bytes("namespace = 'marked' # 名\r\n".encode(encoding))
+    assert load_config().namespace == "marked"
 
 
 # Secrets

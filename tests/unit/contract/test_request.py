@@ -383,10 +383,10 @@ def test_refusal_names_every_problem() -> None:
         ("[" * 5000, "is not JSON"),
         ('{"connection": "\\ud800"}', "is not JSON"),
         ('"\ud800"', "is not JSON"),
-        ("[]", "must be a JSON object"),
+        ("[]", "must be a JSON object, not a list"),
         ('"text"', "must be a JSON object"),
         ("null", "must be a JSON object"),
-        ("7", "must be a JSON object"),
+        ("7", "must be a JSON object, not 7"),
     ],
 )
 def test_body_that_is_no_json_object_is_refused(text: bytes | str, message: str) -> None:
@@ -700,3 +700,11 @@ def test_schema_of_a_status_has_every_documented_field() -> None:
     assert set(schema["properties"]) == set(SAMPLE_STATUS)
     assert set(schema["$defs"]["StoredObject"]["properties"]) == {*SAMPLE_STATUS["objects"][0], "rows"}
     assert schema["$defs"]["Phase"]["enum"] == [phase.value for phase in Phase]
+
+
+def test_differences_of_two_requests_are_named_by_field() -> None:
+    first = parse(body(SEGMENT, metadata={"a": "1"}, idempotency_key="k"))
+    assert first.differences(parse(body(SEGMENT, metadata={"a": "1"}))) == ()
+    other = body(SEGMENT, {"segment_id": "AVpZBzpK"}, output={"compression": "gzip"}, metadata={"b": "1"})
+    assert first.differences(parse(other)) == ("export.segment_id", "metadata.a", "metadata.b", "output.compression")
+    assert first.differences(parse(body(TAG)))[:2] == ("export.kind", "export.project_id")

@@ -9,8 +9,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from export_worker.contract.status import Counters, ErrorReport, Phase, Progress, Status
+from export_worker.demo.command import STARTING
 from export_worker.demo.requests import EXPORTS, FLAKY, GOOD
-from export_worker.demo.screen import STARTING, Screen, waits
+from export_worker.demo.screen import Screen, waits
 from support.deployment import blocks
 
 BEGUN = datetime(2026, 11, 22, 12, 42, 17, tzinfo=UTC)
@@ -19,7 +20,9 @@ UNAVAILABLE = ErrorReport(code="platform_unavailable", message="503 " * 50, step
 KINDS = [export["kind"] for _, export in EXPORTS]
 
 
-def status(number: int, phase: Phase, round_name: str = FLAKY, *, error: ErrorReport | None = None) -> Status:
+def status(
+    number: int, phase: Phase, round_name: str = FLAKY, *, error: ErrorReport | None = None, due_s: float = 0.4
+) -> Status:
     begun = BEGUN + timedelta(seconds=2 if round_name == GOOD else 7)
     return Status(
         export_id=f"{number:032x}",
@@ -29,12 +32,13 @@ def status(number: int, phase: Phase, round_name: str = FLAKY, *, error: ErrorRe
         kind=KINDS[number % len(KINDS)],
         created_at=begun,
         updated_at=begun,
-        due_at=NOW + timedelta(seconds=0.4) if error else None,
+        due_at=NOW + timedelta(seconds=due_s) if error else None,
         finished_at=begun + timedelta(seconds=4) if phase.terminal else None,
         counters=Counters(polls=3),
         progress=Progress(bytes_done=2048, files_total=1),
         error=error,
         metadata={"weather": round_name},
+        request={"export": EXPORTS[number % len(EXPORTS)][1]},
     )
 
 
@@ -78,6 +82,12 @@ def test_line_of_a_round_ends_with_its_time() -> None:
     assert [line.rpartition("  ")[2] for line in (first, second)] == ["4 s", "5 s"]
 
 
+def test_wide_screen_says_what_each_export_asks_for() -> None:
+    _, _, header, *rows, _ = drawn(MIXED, 120, 50)
+    assert header.split() == ["KIND", "WHAT", "PHASE", "NOW"]
+    assert "cluster 971" in rows[-1]
+
+
 def test_exports_without_room_are_counted() -> None:
     *_, more, last = drawn([*GOOD_ROUND, *(status(number, Phase.RUNNING) for number in range(40))])
     assert more == "… and 22 more"
@@ -95,7 +105,7 @@ def test_failed_exports_are_named_in_the_line_of_their_round() -> None:
     assert "12 of 13 exports succeeded, 1 did not" in first
 
 
-@pytest.mark.parametrize(("round_name", "text"), [(GOOD, "the next round"), (FLAKY, "the events of the exports")])
+@pytest.mark.parametrize(("round_name", "text"), [(GOOD, "the next round"), (FLAKY, "the last events and processes")])
 def test_wait_after_all_exports_have_ended_is_named(round_name: str, text: str) -> None:
     assert text in waits([status(1, Phase.SUCCEEDED, round_name)], NOW)
 
@@ -103,3 +113,8 @@ def test_wait_after_all_exports_have_ended_is_named(round_name: str, text: str) 
 def test_picture_in_the_readme_is_what_a_terminal_shows() -> None:
     picture, *_ = blocks("README.md", "console")
     assert picture.startswith("\n".join(["$ make demo", *drawn(MIXED), "…\n"]))
+
+
+def test_retry_that_is_overdue_has_no_time() -> None:
+    statuses = [status(1, Phase.RUNNING, error=UNAVAILABLE, due_s=-3.0)]
+    assert waits(statuses, NOW) == "Waiting for 1 retry"

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from export_producers.durations import age
 from export_producers.explain import Facts, Pause, explanation
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.status import Counters, ErrorReport, Phase, Status, StoredObject
@@ -60,13 +61,14 @@ def explained(phase: Phase = Phase.RUNNING, *, about: dict[str, Any] | None = No
 def test_success_has_its_time_and_the_manifest() -> None:
     about = {"finished_at": NOW, "objects": [STORED], "manifest": "s3://b/k/_manifest.json"}
     assert explained(Phase.SUCCEEDED, about=about, due_ms=None) == (
-        "The export succeeded at 2026-11-22T03:00:00.000Z. It stored 1 file(s) and the manifest s3://b/k/_manifest.json."
+        "The export succeeded at 2026-11-22T03:00:00.000Z (0 s ago). It stored 1 file(s) and the manifest s3://b/k/_manifest.json."
     )
 
 
 def test_failure_has_its_time_its_error_and_the_command_to_retry() -> None:
     assert explained(Phase.FAILED, about={"finished_at": NOW, "error": ERROR}, due_ms=None) == (
-        "The export failed at 2026-11-22T03:00:00.000Z in its poll step: [platform_unavailable] HTTP 502. " + RESTART
+        "The export failed at 2026-11-22T03:00:00.000Z (0 s ago) in its poll step: [platform_unavailable] HTTP 502. "
+        + RESTART
     )
 
 
@@ -76,7 +78,7 @@ def test_failure_without_an_error_report_has_the_command_to_retry() -> None:
 
 def test_cancelled_export_has_its_time_and_the_command_to_retry() -> None:
     assert explained(Phase.CANCELLED, about={"finished_at": NOW, "error": ERROR}) == (
-        f"The export was cancelled at 2026-11-22T03:00:00.000Z. {RESTART}"
+        f"The export was cancelled at 2026-11-22T03:00:00.000Z (0 s ago). {RESTART}"
     )
 
 
@@ -126,7 +128,7 @@ def test_missing_queue_entry_is_reported() -> None:
 def test_claimed_step_has_the_time_at_which_another_worker_may_claim_it(phase: Phase, step: str) -> None:
     assert explained(phase, claimed=True) == (
         f"A worker is running its {step} step. "
-        "If that worker stops responding, another worker claims the step after 2026-11-22T03:05:00.000Z."
+        "If that worker stops responding, another worker claims the step after 2026-11-22T03:05:00.000Z (in 5 min)."
     )
 
 
@@ -134,7 +136,8 @@ def test_claimed_step_has_the_time_at_which_another_worker_may_claim_it(phase: P
 def test_paused_connection_has_the_end_of_the_pause_and_the_reason(phase: Phase) -> None:
     pause = Pause(epoch_ms(LATER), 7)
     assert explained(phase, platform=pause, kind=pause) == (
-        "Connection gio is paused until 2026-11-22T03:05:00.000Z: its platform did not answer 7 checks in a row. "
+        "Connection gio is paused until 2026-11-22T03:05:00.000Z (in 5 min): "
+        "its platform did not answer 7 checks in a row. "
         "Then a worker checks the platform again. If the platform answers, all exports resume."
     )
 
@@ -149,7 +152,8 @@ def test_pause_that_has_ended_is_ignored(until: datetime) -> None:
 )
 def test_export_whose_kind_of_calls_is_paused_has_the_end_of_the_pause_and_the_error(phase: Phase, calls: str) -> None:
     assert explained(phase, about={"error": ERROR}, kind=Pause(epoch_ms(LATER), 7)) == (
-        f"{calls} of connection gio are paused until 2026-11-22T03:05:00.000Z for this and all other exports for which "
+        f"{calls} of connection gio are paused until 2026-11-22T03:05:00.000Z (in 5 min) "
+        "for this and all other exports for which "
         "one has failed: 7 exports, without a success in between. Then one export is tried. "
         "If it succeeds, all exports resume. Last error: [platform_unavailable] HTTP 502."
     )
@@ -174,7 +178,7 @@ def test_transfer_that_waits_for_a_worker_has_its_position() -> None:
 def test_export_that_waits_for_a_poll_has_the_last_stage_of_the_platform() -> None:
     about = {"platform_stage": "EXECUTING", "counters": Counters(polls=3)}
     assert explained(about=about) == (
-        "Waiting until 2026-11-22T03:05:00.000Z for its next poll step. "
+        "Waiting until 2026-11-22T03:05:00.000Z (in 5 min) for its next poll step. "
         "The platform reports stage EXECUTING after 3 poll(s)."
     )
 
@@ -190,7 +194,7 @@ def test_export_that_waits_after_an_error_has_the_error(phase: Phase) -> None:
 
 @pytest.mark.parametrize(("phase", "step"), [(Phase.QUEUED, "submit"), (Phase.TRANSFERRING, "transfer")])
 def test_export_that_waits_without_an_error_has_only_the_time(phase: Phase, step: str) -> None:
-    assert explained(phase) == f"Waiting until 2026-11-22T03:05:00.000Z for its next {step} step."
+    assert explained(phase) == f"Waiting until 2026-11-22T03:05:00.000Z (in 5 min) for its next {step} step."
 
 
 @pytest.mark.parametrize(
@@ -207,7 +211,7 @@ def test_due_step_that_no_worker_claims_names_the_missing_role(
 ) -> None:
     since = due.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     assert explained(phase, due_ms=epoch_ms(due)) == (
-        f"Its {step} step has been due since {since}, but no worker has claimed it. "
+        f"Its {step} step has been due since {since} ({age(due, NOW)}), but no worker has claimed it. "
         f"Check that a {role} worker is running."
     )
 

@@ -11,8 +11,8 @@ from support.paths import ROOT
 
 FOLDERS = (ROOT / "worker/export_worker/redis/lua", ROOT / "producers/export_producers/lua")
 SCRIPTS = sorted(path for folder in FOLDERS for path in folder.glob("*.lua"))
-PARTS = {"clock", "breakers", "claim_control", "claim_transfer"}
-"""Files that Redis runs with `claim.lua`, which documents the whole script."""
+PARTS = {"clock", "breakers", "claim_control", "claim_transfer", "indexes"}
+"""Files that Redis runs with another one, such as `claim.lua`, which documents the whole script."""
 
 
 def test_arguments_are_one_json_object_without_the_fields_that_are_none() -> None:

@@ -1,9 +1,9 @@
 """Keys of objects: safe and distinct file names, and the key template."""
 
 import datetime as dt
-import re
 import unicodedata
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
 from hypothesis import example, given
@@ -216,9 +216,16 @@ def test_key_pattern_matches_keys_with_metadata() -> None:
     assert pattern is not None
     for metadata in ({}, {"team": "a/b"}, {"team": export_id}, {"team": "x" * 4000}):
         fields = replace(FIELDS, export_id=export_id, metadata=metadata)
-        found = pattern.fullmatch(render_key("p/", template, fields, "a.csv"))
-        assert found is not None
-        assert found["export_id"] == export_id
+        assert pattern.export_ids(render_key("p/", template, fields, "a.csv")) == {export_id}
+
+
+@given(st.text("0123456789abcdef-x", min_size=1, max_size=90), st.text("0123456789abcdef-x", max_size=90), st.uuids())
+def test_right_export_is_always_among_those_that_may_have_a_key(a: str, b: str, export_id: UUID) -> None:
+    template = "{metadata.a}{export_id}{metadata.b}-{connection}{file_name}"
+    pattern = key_pattern("p/", template)
+    assert pattern is not None
+    fields = replace(FIELDS, export_id=export_id.hex, metadata={"a": a, "b": b})
+    assert export_id.hex in pattern.export_ids(render_key("p/", template, fields, b or "x"))
 
 
 def test_key_prefix_of_a_wrong_template_is_refused() -> None:
@@ -232,10 +239,8 @@ def test_key_pattern_matches_rendered_keys_and_finds_the_export_id() -> None:
     template = "{kind}/{export_id}/dt={date}/{connection}/{export_id}/{file_name}"
     pattern = key_pattern("team+/", template)
     assert pattern is not None
-    found = pattern.fullmatch(render_key("team+/", template, fields, "a\nb.csv"))
-    assert found is not None
-    assert found["export_id"] == export_id
-    assert re.fullmatch(pattern, "team+/k.x/e1/dt=2026-11-22/gio/e1/a.csv") is None
+    assert pattern.export_ids(render_key("team+/", template, fields, f"{'0' * 32}\nb.csv")) == {export_id}
+    assert pattern.export_ids("team+/k.x/e1/dt=2026-11-22/gio/e1/a.csv") == set()
     assert key_pattern("", "{kind}/{file_name}") is None
 
 

@@ -1,6 +1,7 @@
 """The webhook sink: the library of Standard Webhooks verifies its signatures, and each answer has its meaning."""
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from standardwebhooks.webhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from export_worker.sinks.base import SinkDisabledError, SinkError
-from export_worker.sinks.webhook import Webhook, retry_after_s, signature, signing_key
+from export_worker.sinks.webhook import KEY_MIN_BYTES, Webhook, retry_after_s, signature, signing_key
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OLD_SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
@@ -108,6 +109,13 @@ def test_signing_key_refuses_text_that_is_no_secret(secret: str) -> None:
 
 def test_signing_key_accepts_secret_without_prefix_or_padding() -> None:
     assert signing_key("whsec_YWI") == signing_key("YWI=") == b"ab"
+
+
+def test_key_that_is_shorter_than_the_standard_allows_is_refused() -> None:
+    assert signing_key(SECRET, min_bytes=KEY_MIN_BYTES)
+    short = b64encode(b"k" * 23).decode()
+    with pytest.raises(ValueError, match="must have at least 24 bytes before base64, not 23; make one with: openssl"):
+        signing_key(short, min_bytes=KEY_MIN_BYTES)
 
 
 @pytest.mark.parametrize("status", [300, 400, 401, 404, 429, 500, 503])

@@ -12,7 +12,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from export_producers.commands import rendering
+from export_producers.commands import interrupts, rendering
 from export_worker.config import Config, load_config
 from export_worker.contract.printable import dumps
 from export_worker.errors import FieldProblem, InvalidRequestError
@@ -45,11 +45,12 @@ def call(
     if show:
         if operation is not None or params or body is not None:
             raise click.UsageError("--list takes CONNECTION and no other argument")
-        _print_list(asyncio.run(_list_operations(config, connection)), as_json=as_json)
+        _print_list(interrupts.run(_list_operations(config, connection)), as_json=as_json)
         return
     if operation is None:
         raise click.UsageError(f"OPERATION is missing; list them with: export-worker call {connection} --list")
-    answer = asyncio.run(_call(config, connection, operation, params=params, body=body, yes=yes))
+    called = _call(config, connection, operation, params=params, body=body, yes=yes)
+    answer = interrupts.run(called, lambda: "The platform may have received the call.")
     click.echo(dumps(answer, indent=None if as_json else 2))
 
 
@@ -94,7 +95,8 @@ def _confirm(operation: Operation, connection: str, arguments: dict[str, Any]) -
         message = f"is required: {operation.name} deletes, and there is no terminal for a confirmation"
         raise InvalidRequestError([FieldProblem("--yes", message)])
     shown = ", ".join(f"{name}={value}" for name, value in arguments.items())
-    click.confirm(f"{operation.name} on {connection} deletes ({shown}). Continue?", abort=True, err=True)
+    with interrupts.blocking_input():
+        click.confirm(f"{operation.name} on {connection} deletes ({shown}). Continue?", abort=True, err=True)
 
 
 @contextmanager
@@ -115,7 +117,8 @@ def _open_body(body: str | None) -> Iterator[BinaryIO | None]:
 
 
 def _json_body(source: BinaryIO) -> bytes:
-    document = source.read(JSON_BODY_MAX_BYTES + 1)
+    with interrupts.blocking_input():
+        document = source.read(JSON_BODY_MAX_BYTES + 1)
     if len(document) > JSON_BODY_MAX_BYTES:
         raise InvalidRequestError([FieldProblem("body", f"must have at most {JSON_BODY_MAX_BYTES} bytes")])
     return document

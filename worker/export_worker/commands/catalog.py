@@ -1,13 +1,12 @@
 """`export-worker catalog`: lists what a platform can export."""
 
-import asyncio
 from typing import Any
 
 import click
 from rich.table import Table
 from rich.text import Text
 
-from export_producers.commands import rendering
+from export_producers.commands import interrupts, rendering
 from export_worker.config import load_config
 from export_worker.contract.printable import clean, dumps
 from export_worker.telemetry.logs import configure_logging
@@ -20,7 +19,7 @@ def catalog(connection: str, resource: str, *, project: str | None, as_json: boo
     config = load_config()
     redactor = build_redactor(config)
     configure_logging(redactor, "ERROR")
-    items = asyncio.run(list_resource(config, redactor, connection, resource, project))
+    items = interrupts.run(list_resource(config, redactor, connection, resource, project))
     if as_json:
         click.echo(dumps(items))
     elif items:

@@ -6,12 +6,15 @@ What a command does is imported when it runs. So help and completion are fast, a
 import click
 
 from export_producers.choices import RESOURCES
+from export_producers.commands import completion as completion_of
 from export_producers.commands import options
 from export_producers.commands.options import TEXT
 from export_producers.commands.running import runs
 
 HERE = "export_worker.commands"
+DOCUMENTS = ("request", "status", "event", "config", "openapi", "asyncapi", "reference")
 SHELLS = ("bash", "zsh", "fish")
+DOCUMENTS = ("request", "status", "event", "config", "openapi", "asyncapi", "reference")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 log_level = click.option(
@@ -21,7 +24,9 @@ log_level = click.option(
     show_default=True,
     help="The least severe level that is logged.",
 )
-only_sink = click.option("--sink", type=TEXT, metavar="NAME", help="Only this sink.")
+only_sink = click.option(
+    "--sink", type=TEXT, metavar="NAME", shell_complete=completion_of.sinks, help="Only this sink."
+)
 
 
 @runs(f"{HERE}.run:run")
@@ -32,7 +37,7 @@ only_sink = click.option("--sink", type=TEXT, metavar="NAME", help="Only this si
     show_default=True,
     help="Which steps the worker runs.",
 )
-@click.option("--burst", is_flag=True, help="Stop when no export is open.")
+@click.option("--burst", is_flag=True, help="Stop when no export is open and every event is delivered.")
 @log_level
 def run() -> None:
     """Run a worker.
@@ -112,7 +117,7 @@ def gateway() -> None:
 
 
 @runs(f"{HERE}.trigger:trigger")
-@click.argument("name", type=TEXT)
+@click.argument("name", type=TEXT, shell_complete=completion_of.triggers)
 @log_level
 def trigger() -> None:
     """Enqueue the exports that messages request. [triggers.NAME] describes the source of the messages."""
@@ -148,9 +153,9 @@ def demo() -> None:
 
 
 @runs(f"{HERE}.schema:schema")
-@click.argument("document", type=click.Choice(["request", "status", "event", "config", "openapi"]))
+@click.argument("document", type=click.Choice(DOCUMENTS))
 def schema() -> None:
-    """Print the JSON Schema of a document, or the OpenAPI document."""
+    """Print the JSON Schema of a document, the OpenAPI or AsyncAPI document, or the reference of all settings."""
 
 
 @runs(f"{HERE}.completion:completion")
@@ -158,8 +163,11 @@ def schema() -> None:
 def completion() -> None:
     """Print the script with which SHELL completes commands, options and names.
 
-    For bash, add this line to ~/.bashrc: eval "$(export-worker completion bash)"
-    """
+    \b
+    bash, in ~/.bashrc:  eval "$(export-worker completion bash)"
+    zsh, in ~/.zshrc:    eval "$(export-worker completion zsh)"
+    fish:  export-worker completion fish > ~/.config/fish/completions/export-worker.fish
+    """  # noqa: D301 - click keeps the lines after the control character
 
 
 COMMANDS = (run, catalog, call, events, doctor, gateway, trigger, simulate, demo, schema, completion)

@@ -3,12 +3,12 @@
 Exit status: 0 no error (there may be warnings) · 2 a setting is wrong · 4 a service cannot be reached.
 """
 
-import asyncio
 import os
 from contextlib import aclosing
 
 import click
 
+from export_producers.commands import interrupts
 from export_worker.contract.printable import clean, dumps
 from export_worker.doctor.finding import Finding
 from export_worker.doctor.report import examine
@@ -18,7 +18,7 @@ LABELS = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
 
 def doctor(*, as_json: bool) -> None:
     """See `declarations.doctor`."""
-    findings = asyncio.run(_report(as_json=as_json))
+    findings = interrupts.run(_report(as_json=as_json))
     status = max((finding.status for finding in findings), default=0)
     if as_json:
         click.echo(dumps({"ok": status == 0, "findings": [finding.document() for finding in findings]}))

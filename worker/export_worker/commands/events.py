@@ -1,11 +1,11 @@
 """`export-worker events`: delivers completion events again, and lists the events that workers have given up."""
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
+from export_producers.commands import interrupts
 from export_worker.config import Config, load_config
 from export_worker.contract.model import isoformat
 from export_worker.contract.printable import clean, dumps
@@ -24,7 +24,7 @@ def replay(*, moment: datetime, sink: str | None, dry_run: bool, as_json: bool) 
         async with open_replay(config, sinks) as opened:
             return await opened.since(moment, datetime.now(UTC), dry_run=dry_run)
 
-    found = asyncio.run(run())
+    found = interrupts.run(run())
     if as_json:
         click.echo(dumps([_document(item) for item in found]))
         return
@@ -39,7 +39,7 @@ def undelivered(*, sink: str | None, as_json: bool) -> None:
     """See `declarations.undelivered`."""
     config = load_config()
     sinks = _chosen_sinks(config, sink)
-    found = asyncio.run(_undelivered(config, sinks))
+    found = interrupts.run(_undelivered(config, sinks))
     if as_json:
         click.echo(dumps(found))
         return

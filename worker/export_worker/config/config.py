@@ -3,7 +3,8 @@
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
@@ -14,35 +15,50 @@ from pydantic import (
     BeforeValidator,
     Field,
     SecretStr,
-    StringConstraints,
     ValidationError,
     ValidationInfo,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from export_worker.config.gateway import GatewaySettings
+from export_worker.config.problems import not_json, setting_problem, toml_hint, variable_names
 from export_worker.config.s3 import S3Settings
 from export_worker.config.sinks import AnySink, RedisStreamSink
+from export_worker.config.sources import ENV_DELIMITER, ENV_PREFIX, Sources
 from export_worker.config.transfer import TransferSettings
 from export_worker.config.triggers import AnyTrigger
 from export_worker.config.worker import RetrySettings, WorkerSettings
 from export_worker.contract.documented import Documented
-from export_worker.contract.settings_file import DEFAULT_FILE, FILE_VARIABLE, settings_path
+from export_worker.contract.settings_file import FILE_VARIABLE, settings_path
+from export_worker.contract.wording import Pattern, did_you_mean
 from export_worker.errors import ConfigError
 from export_worker.platforms.settings import ConnectionSettings
 from export_worker.redis.sentinel import is_sentinel_url
 from export_worker.s3.object_keys import validate_key_template
+from export_worker.texts.decoding import decode_text
 
 _SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$")
 """The ends of the variables that Kubernetes sets in every pod for each Service, e.g. one named `export-gateway`."""
 
-_PYDANTIC_SUBJECT = re.compile(r"^[A-Z][a-z]+ should")
-"""The start of pydantic's messages, such as `Input should`. Our messages start with the name of the setting."""
-_NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
-_NAMESPACE_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
-SectionName = Annotated[str, StringConstraints(pattern=_NAME_PATTERN)]
+SectionName = Annotated[
+    str, Pattern(r"^[A-Za-z0-9_-]{1,64}$", "the name must have 1 to 64 characters: letters, digits, _ and -")
+]
+Namespace = Annotated[
+    str,
+    Field(max_length=64),
+    Pattern(
+        r"^([A-Za-z0-9_.-]+|[A-Za-z0-9_.-]*\{[A-Za-z0-9_.-]+\}[A-Za-z0-9_.-]*)$",
+        "must have 1 to 64 characters: letters, digits, _, . and -; for a Redis cluster, one part in braces: {exports}",
+    ),
+]
 
 
 def _checked_url(url: str) -> str:
@@ -76,19 +92,21 @@ class Config(Documented, BaseSettings):
     """All settings."""
 
     model_config = SettingsConfigDict(
-        env_prefix="EXPORT_",
-        env_nested_delimiter="__",
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter=ENV_DELIMITER,
         extra="forbid",
         frozen=True,
         nested_model_default_partial_update=True,
     )
 
     redis_url: Annotated[str, AfterValidator(_checked_url), Field(repr=False)] = "redis://127.0.0.1:6379/0"
-    """The address of Redis: redis://, rediss://, unix:// or sentinel://. It may contain a password, so `repr` omits it.
+    """The address of Redis: redis://, rediss://, unix:// or sentinel://. It may contain a password, which is masked.
 
     Default `redis://127.0.0.1:6379/0`: this machine."""
-    namespace: Annotated[str, StringConstraints(pattern=_NAMESPACE_PATTERN)] = "exports"
-    """The first part of every Redis key. Default `exports`, 1 to 64 characters: letters, digits, `_`, `.` and `-`."""
+    namespace: Namespace = "exports"
+    """The first part of every Redis key. Default `exports`, 1 to 64 characters: letters, digits, `_`, `.` and `-`.
+
+    For a Redis cluster, a part of it must be in braces, for example `{exports}`: then all keys are in one slot."""
     s3: S3Settings = S3Settings()
     """`[s3]`: the bucket, and how objects are stored in it."""
     connections: dict[SectionName, ConnectionSettings] = {}
@@ -162,15 +180,56 @@ def load_config(path: str | None = None) -> Config:
         ConfigError: The file cannot be read, is not TOML, or a setting is wrong. Every wrong setting is named.
     """
     file = Path(path) if path else settings_file()
-    settings = _read(file) if file else {}
+    text = _text(file) if file else ""
+    settings = _parsed(file, text) if file else {}
+    try:
+        with _located(Sources(str(file), text, os.environ)):
+            return _checked(settings)
+    except SettingsError:
+        raise ConfigError(*not_json(_variables_that_are_not_json())) from None
+
+
+def _checked(settings: dict[str, Any]) -> Config:
     try:
         return Config(**settings)
     except ValidationError as error:
-        details = error.errors(include_input=False)
-        raise ConfigError(*(_problem(file or Path(DEFAULT_FILE), detail) for detail in details)) from None
-    except ValueError as error:
-        # Raised by pydantic-settings for a variable that must be JSON.
-        raise ConfigError(f"environment: {error}; a variable for a list or a whole section must be JSON") from None
+        schema = Config.model_json_schema()
+        raise ConfigError(*(setting_problem(detail, schema) for detail in error.errors())) from None
+
+
+def _variables_that_are_not_json() -> list[str]:
+    source, found = EnvSettingsSource(Config), []
+    for name, value in os.environ.items():
+        source.env_vars = {name.lower(): value}
+        try:
+            source()
+        except SettingsError:
+            found.append(name)
+    return found
+
+
+@contextmanager
+def _located(sources: Sources) -> Iterator[None]:
+    """Adds to every problem the line or the variable that causes it."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(*map(sources.located, error.problems)) from None
+
+
+@contextmanager
+def located_errors() -> Iterator[None]:
+    """Adds the line or the variable to the problems of the block, which checks settings that have been loaded.
+
+    Settings of a platform are checked when its driver is built, because producers need no drivers.
+    """
+    file = settings_file()
+    try:
+        text = _text(file) if file else ""
+    except ConfigError:  # it was readable when it was loaded
+        text = ""
+    with _located(Sources(str(file), text, os.environ)):
+        yield
 
 
 def settings_file() -> Path | None:
@@ -192,50 +251,22 @@ def ignored_variables(environment: Mapping[str, str]) -> list[str]:
     )
 
 
-def _read(file: Path) -> dict[str, Any]:
+def similar_variable(name: str) -> str:
+    """Returns `did you mean EXPORT_S3__BUCKET?` for an ignored variable, or nothing if no name is similar."""
+    return did_you_mean(name, variable_names(Config.model_json_schema())).removeprefix("; ")
+
+
+def _text(file: Path) -> str:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return decode_text(file.read_bytes())
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {file} ({error.strerror}); check EXPORT_CONFIG") from None
     except ValueError as error:
-        raise ConfigError(f"{file} is not valid TOML: {error}") from None
+        raise ConfigError(f"{file} is not valid TOML: it {error}") from None
 
 
-def _problem(file: Path, detail: Any) -> str:
-    """Returns one error of pydantic as `SETTING: what is wrong or allowed`."""
-    path = list(detail["loc"])
-    if detail["type"].startswith("union_tag"):
-        return f"{'.'.join(map(str, path))}.type: {detail['msg']}"
-    if path[:1] in (["sinks"], ["triggers"]):
-        # pydantic puts the type of the sink or trigger into the path; the file has no such level.
-        del path[2:3]
-    setting = ".".join(map(str, path))
-    match detail["type"]:
-        case "extra_forbidden":
-            source = _source(file, path)
-            return f"{setting}: unknown setting (in {source}); export-worker schema config lists all settings"
-        case "missing":
-            return f"{setting}: is required"
-        case "value_error":
-            # An error of the whole configuration has no path, and names the setting itself.
-            return f"{setting}.{detail['ctx']['error']}".removeprefix(".")
-        case "string_pattern_mismatch":
-            return f"{setting}: {_pattern_message(detail['ctx']['pattern'], detail['msg'])}"
-        case _:
-            return f"{setting}: {_PYDANTIC_SUBJECT.sub('must', detail['msg'])}"
-
-
-def _pattern_message(pattern: str, message: str) -> str:
-    if pattern.startswith("^https?://"):
-        return "must be http://HOST or https://HOST, optionally with a port and a path, and nothing else"
-    if pattern == _NAME_PATTERN:
-        return "the name must have 1 to 64 characters: letters, digits, _ and -"
-    if pattern == _NAMESPACE_PATTERN:
-        return "must have 1 to 64 characters: letters, digits, _, . and -"
-    return _PYDANTIC_SUBJECT.sub("must", message)
-
-
-def _source(file: Path, path: list[Any]) -> str:
-    """Returns the variable that sets a setting, else the file."""
-    variable = "EXPORT_" + "__".join(map(str, path)).upper()
-    return variable if variable in map(str.upper, os.environ) else str(file)
+def _parsed(file: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}{toml_hint(text, error)}") from None

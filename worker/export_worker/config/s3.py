@@ -2,9 +2,10 @@
 
 from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
 from export_worker.config.section import Section
+from export_worker.contract.wording import WEB_ADDRESS, Pattern
 from export_worker.s3.endpoints import AddressingStyle, Endpoint, has_ip_address
 from export_worker.s3.object_keys import MANIFEST_NAME, validate_key_template
 from export_worker.s3.settings import BucketName, Integrity, StorageSettings
@@ -19,7 +20,7 @@ class S3Settings(StorageSettings, Section):
     """Text before every object key, e.g. `exports/`. Default: empty."""
     region: str = "us-east-1"
     """The AWS region. Default `us-east-1`."""
-    endpoint_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")] | None = None
+    endpoint_url: Annotated[str, WEB_ADDRESS] | None = None
     """The address of a store other than AWS, http:// or https://. Default: AWS."""
     addressing_style: AddressingStyle = "auto"
     """Where requests name the bucket: `path`, `virtual` (in the host name) or `auto`. Default `auto`.
@@ -46,9 +47,13 @@ class S3Settings(StorageSettings, Section):
     used, and all but letters, digits and `-`, `_`, `.` is percent-encoded. If the request has no value, `NAME=` is
     followed by `__HIVE_DEFAULT_PARTITION__`, which readers of partitions return as null; elsewhere the value is
     `none`."""
-    manifest_name: Annotated[str, StringConstraints(pattern=r"^([._][A-Za-z0-9._-]{1,60}|manifest)\.json$")] = (
-        MANIFEST_NAME
-    )
+    manifest_name: Annotated[
+        str,
+        Pattern(
+            r"^([._][A-Za-z0-9._-]{1,60}|manifest)\.json$",
+            "must begin with _ or ., end with .json, and have letters, digits, ., _ and -, such as _manifest.json",
+        ),
+    ] = MANIFEST_NAME
     """The file name of the manifest. Default `_manifest.json`; versions before 0.2 wrote `manifest.json`.
 
     It begins with `_` or `.`, because Spark, Athena, pandas and others read every other file of a folder as data."""

@@ -7,10 +7,11 @@ from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_
 from pydantic_core import PydanticCustomError
 
 from export_worker.config.section import Section
+from export_worker.contract.wording import WEB_ADDRESS, Pattern
 
 BrokerName = Literal["rabbitmq", "nats", "kafka"]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
-Endpoint = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")]
+Endpoint = Annotated[str, WEB_ADDRESS]
 
 
 def is_reference(secret: SecretStr) -> bool:
@@ -70,7 +71,7 @@ class WebhookSink(SinkSettings):
     url: Annotated[SecretStr, AfterValidator(_checked_url)]
     """The receiver's address, http:// or https://. It may contain a secret, so it is masked. Required."""
     secret: SecretStr
-    """The signing key: base64, with or without the prefix `whsec_`. Required."""
+    """The signing key: base64 of at least 24 bytes, with or without the prefix `whsec_`. Required."""
     previous_secret: SecretStr | None = None
     """The previous signing key, while the key is changed: events are signed with both. Default: none."""
     allow_private: bool = False
@@ -104,7 +105,9 @@ class SnsSink(AwsSinkSettings):
 
     type: Literal["sns"]
     """`sns`. Required."""
-    topic_arn: Annotated[str, StringConstraints(pattern=r"^arn:[^\s]+$")]
+    topic_arn: Annotated[
+        str, Pattern(r"^arn:[^\s]+$", "must be an ARN, such as arn:aws:sns:eu-west-1:123456789012:exports")
+    ]
     """The topic's ARN. Required."""
 
 

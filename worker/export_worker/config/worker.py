@@ -43,7 +43,7 @@ class WorkerSettings(Section):
 
     A worker with several connections gives each of them one slot less, so that slow downloads of one connection do not
     delay the others."""
-    lease_s: Annotated[float, AfterValidator(_checked_lease)] = 15.0
+    lease_s: Annotated[float, AfterValidator(_checked_lease), Field(json_schema_extra={"minimum": LEASE_MIN_S})] = 15.0
     """A worker that does not renew its lease for this time (seconds) loses the step. Default 15, at least 3.
 
     Below 8 s, an outage of Redis of 2 to 3 s may end a lease although its worker lives."""

@@ -9,8 +9,8 @@ from export_worker.contract.model import FIELD_RULE, Model
 from export_worker.contract.output import Output
 from export_worker.contract.request import ExportRequest, kind_models
 from export_worker.contract.wording import did_you_mean, plain_message
-from export_worker.decoding import decode_text
 from export_worker.errors import FieldProblem, InvalidRequestError
+from export_worker.texts.decoding import decode_text
 
 REQUEST_MAX_BYTES = 64 * 1024
 """Much more than 60 property names and 4 KiB of metadata need."""

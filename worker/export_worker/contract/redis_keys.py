@@ -2,8 +2,12 @@
 
 Every key of export-worker begins with the namespace. arq's own keys (`arq:job:…`) begin with a prefix that cannot be
 configured; the namespace is in the job id behind it.
+
+A Redis cluster puts a key into a slot by the text between its first braces, the hash tag. So all keys of a namespace
+with a hash tag, such as `{exports}`, are in one slot, and those of arq as well.
 """
 
+import re
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal
@@ -18,11 +22,19 @@ CallKind = Literal["submit", "poll", "transfer"]
 """The kinds of calls that are judged separately: what a step does, by the phase of its export."""
 
 
+_HASH_TAG = re.compile(r"\{[^{}]+\}")
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
     """Every key of one namespace."""
 
     namespace: str
+
+    @property
+    def home(self) -> str | None:
+        """A key in the slot of all keys of this namespace; None if it has no hash tag, and Redis is no cluster."""
+        return self.open if _HASH_TAG.search(self.namespace) else None
 
     def export(self, export_id: str) -> str:
         """Hash: the export's record.
@@ -184,7 +196,7 @@ class Keys:
         return f"{self.namespace}:wake:{role}"
 
     def slots(self, connection: str) -> str:
-        """Sorted set of the exports of one connection that are on its platform now."""
+        """Sorted set of the exports of one connection that are on its platform now, by the time (ms) since when."""
         return f"{self.namespace}:slots:{connection}"
 
     def parked(self, connection: str) -> str:

@@ -1,6 +1,7 @@
 """The export request: what is exported, from which platform, and how the files are written."""
 
 import json
+from collections.abc import Iterator
 from datetime import datetime
 from functools import reduce
 from hashlib import sha256
@@ -337,5 +338,22 @@ class ExportRequest(Model):
 
     def fingerprint(self) -> str:
         """Returns a digest of everything but the idempotency key. Equal requests have equal fingerprints."""
-        body = self.model_dump(mode="json", exclude={"idempotency_key"}, exclude_none=True)
-        return sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+        return sha256(json.dumps(self.compared(), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+    def differences(self, other: "ExportRequest") -> tuple[str, ...]:
+        """Returns the fields in which two requests differ, sorted. Equal fingerprints have no differences."""
+        ours, theirs = dict(_fields(self.compared())), dict(_fields(other.compared()))
+        return tuple(sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)))
+
+    def compared(self) -> dict[str, Any]:
+        """Returns what makes two requests with the same idempotency key the same."""
+        return self.model_dump(mode="json", exclude={"idempotency_key"}, exclude_none=True)
+
+
+def _fields(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields each value of a document with the path of its field, e.g. `export.segment_id`."""
+    for name, value in document.items():
+        if isinstance(value, dict):
+            yield from _fields(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

@@ -65,8 +65,12 @@ def plain_message(detail: ErrorDetails, *, table: str) -> str:
         count = context[key]
         return f"must have {bound} {count} {unit}{'' if count == 1 else 's'}, not {len(value)}"
     if kind in _TABLES:
-        return f"must be {table}"
-    other = {"missing": "is required", "value_error": str(context.get("error"))}
+        return f"must be {table}, not {shown(value)}"
+    other = {
+        "missing": "is required",
+        "value_error": str(context.get("error")),
+        "string_pattern_mismatch": f"must match {context.get('pattern')}",
+    }
     return other.get(kind) or detail["msg"].replace("Input should", "must")
 
 
@@ -157,3 +161,10 @@ class Pattern:
         if not matches(self.regex, text):
             raise PydanticCustomError("pattern", "{rule}", {"rule": self.rule})
         return text
+
+
+WEB_ADDRESS = Pattern(
+    r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
+    "must be http://HOST or https://HOST, optionally with a port and a path, and nothing else",
+)
+"""The address of a service. It has no password and no query string, which could hold a secret."""

@@ -1,102 +1,23 @@
-"""The command `export-worker demo`: starts everything, runs the exports, and prints what has happened."""
+"""The command `export-worker demo`. It prints its first line before the imports, which take seconds the first time."""
 
-import asyncio
-import signal
+import shutil
 import sys
-import tempfile
-import time
-from collections.abc import Coroutine
-from contextlib import AsyncExitStack
-from pathlib import Path
-from typing import Any, TypeVar
 
-import click
-from rich.console import Console
-from rich.text import Text
-
-from export_producers.commands import rendering
-from export_worker.contract.printable import dumps
-from export_worker.demo import serving
-from export_worker.demo.display import display
-from export_worker.demo.exports import Outcome, run_exports
-from export_worker.demo.report import document, print_report
-from export_worker.demo.requests import EXPORTS
-from export_worker.demo.services import Services, start_gateway, start_services, start_workers
-from export_worker.redis.cancellation import cancel_and_wait
-
-T = TypeVar("T")
-
-TIMEOUT_S = 120.0
-"""The timeout of a round with one export of each kind. Each further export adds a second."""
+STARTING = "Starting Redis, an S3 server, the platform simulator and two workers …"
+"""The first line of the demo."""
+_CLEAR_LINE = "\r\x1b[K"
 
 
 def demo(count: int | None, *, serve: bool, as_json: bool) -> None:
     """See `declarations.demo`."""
-    console = rendering.console(stderr=as_json)
-    with tempfile.TemporaryDirectory(prefix="export-worker-demo-") as directory:
-        running = _demo(console, Path(directory), count or len(EXPORTS), serve=serve, as_json=as_json)
-        complete = asyncio.run(running)
-    sys.exit(0 if complete else 1)
+    stream = sys.stderr if as_json else sys.stdout
+    announced = stream is not None and stream.isatty()
+    if announced:
+        stream.write(STARTING[: shutil.get_terminal_size().columns - 1])
+        stream.flush()
+    from export_worker.demo.play import play  # noqa: PLC0415 - after the first line
 
-
-async def _demo(console: Console, directory: Path, count: int, *, serve: bool, as_json: bool) -> bool:
-    begun_s, stop = time.monotonic(), _stop_on_signals()
-    async with AsyncExitStack() as stack:
-        played = await _unless(stop, _play(stack, console, directory, count, serve=serve))
-        if played is None:
-            console.print("Stopping everything. The demo was interrupted before all exports ended.")
-            return False
-        services, outcome = played
-        if as_json:
-            click.echo(dumps(document(services, outcome)))
-        else:
-            print_report(console, outcome, time.monotonic() - begun_s)
-        if serve:
-            _print_commands(console, services)
-            await stop.wait()
-            console.print("Stopping everything.")
-    return outcome.complete
-
-
-def _stop_on_signals() -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
-
-
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """Returns what the work returns. If the event is set before, cancels the work and returns None."""
-    running, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
-    await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if running.done():
-        stopping.cancel()
-        return await running
-    await cancel_and_wait(running)
-    return None
-
-
-async def _play(
-    stack: AsyncExitStack, console: Console, directory: Path, count: int, *, serve: bool
-) -> tuple[Services, Outcome]:
-    """Starts everything and runs all exports. The services run until the end of the stack."""
-    with display(console) as show:
-        services = await stack.enter_async_context(start_services(directory, on_usual_ports=serve))
-        await stack.enter_async_context(start_workers(services))
-        outcome = await run_exports(services.redis_url, services.platform_url, count, show, TIMEOUT_S + count)
-        if serve:
-            await stack.enter_async_context(start_gateway(services))
-    return services, outcome
-
-
-def _print_commands(console: Console, services: Services) -> None:
-    """Prints the addresses and commands. No line is wrapped: a command must be pasted as a whole."""
-    console.print()
-    for name, address in serving.addresses(services).items():
-        console.print(Text(f"{name:<9}  {address}"), soft_wrap=True)
-    for sentence in serving.other_ports(services):
-        console.print(Text(sentence, "yellow"), soft_wrap=True)
-    console.print("\nIn another terminal, paste these commands.", style="bold")
-    for title, command in serving.commands(services, serving.this_installation()).items():
-        console.print(Text(f"\n# {title}\n", "dim").append(command, "default not dim"), soft_wrap=True)
-    console.print("\nPress Ctrl-C to stop everything.", style="bold")
+    if announced:
+        stream.write(_CLEAR_LINE)
+        stream.flush()
+    sys.exit(0 if play(count, serve=serve, as_json=as_json) else 1)

@@ -11,9 +11,10 @@ from rich.text import Text
 from export_producers.commands import rendering
 from export_worker.contract.model import isoformat
 from export_worker.contract.status import Status
+from export_worker.demo.command import STARTING
 from export_worker.demo.exports import ShowStatuses
 from export_worker.demo.requests import ROUND_KEY
-from export_worker.demo.screen import STARTING, Screen
+from export_worker.demo.screen import Screen
 
 DRAWN_PER_SECOND = 5.0
 """The elapsed time shows tenths of the wait for a retry."""

@@ -72,10 +72,14 @@ def _show_after(show: ShowStatuses, before: Sequence[Status], statuses: Sequence
 async def _watch(queue: ExportQueue, ids: Sequence[str], show: ShowStatuses, timeout_s: float) -> list[Status]:
     """Shows the statuses until all exports have ended or the timeout is reached, and returns the last ones."""
     deadline = asyncio.get_running_loop().time() + timeout_s
+    latest: dict[str, Status] = {}
+    opened = list(ids)
     while True:
-        statuses = [await queue.status(export_id) for export_id in ids]
+        latest |= {export_id: await queue.status(export_id) for export_id in opened}
+        statuses = [latest[export_id] for export_id in ids]
         show(statuses)
-        if all(status.phase.terminal for status in statuses) or asyncio.get_running_loop().time() > deadline:
+        opened = [status.export_id for status in statuses if not status.phase.terminal]
+        if not opened or asyncio.get_running_loop().time() > deadline:
             return statuses
         await asyncio.sleep(STATUS_POLL_S)
 

@@ -1,4 +1,4 @@
-"""What the demo prints at its end: the rounds, the objects, the events and the result."""
+"""What the demo prints at its end: the events, the objects, the rounds and the result."""
 
 from datetime import UTC, datetime
 
@@ -19,9 +19,9 @@ CHECKSUM_WIDTH_MIN = 110
 def print_report(console: Console, outcome: Outcome, elapsed_s: float) -> None:
     """Prints the tables, and last the lines that a short terminal still shows."""
     console.print()
-    console.print(_objects_table(outcome, with_checksums=console.width >= CHECKSUM_WIDTH_MIN))
-    console.print()
     console.print(_events_table(outcome))
+    console.print()
+    console.print(_objects_table(outcome, with_checksums=console.width >= CHECKSUM_WIDTH_MIN))
     console.print()
     for line in round_lines(outcome.statuses, datetime.now(UTC)):
         console.print(Text(f"{line.text} ({line.seconds:.0f} s)"))

@@ -12,17 +12,19 @@ from rich.table import Table
 from rich.text import Text
 
 from export_producers.commands import rendering
+from export_producers.commands.asked import subject
 from export_worker.contract.printable import clean
 from export_worker.contract.status import Phase, Status
+from export_worker.demo.command import STARTING
 from export_worker.demo.requests import FLAKY, GOOD, ROUND_KEY
-
-STARTING = "Starting Redis, an S3 server, the platform simulator and two workers …"
 
 ROUNDS = {GOOD: "the platforms work", FLAKY: "the platforms fail some calls"}
 """The rounds in their order, as a sentence says what is different in each."""
 
 _LINES_AROUND_ROWS = 6
 """Both rounds, the header, two lines below the rows, and the line of the cursor."""
+_SUBJECT_WIDTH_MIN = 110
+"""Columns of a terminal that has room for what each export asks for."""
 _PHASE_WIDTH = max(map(len, Phase))
 
 _ORDER = {Phase.TRANSFERRING: 0, Phase.RUNNING: 1, Phase.QUEUED: 2}
@@ -97,7 +99,7 @@ def waits(statuses: Sequence[Status], now: datetime) -> str:
     """Returns in one line what the open exports wait for."""
     opened = [status for status in statuses if not status.phase.terminal]
     if not opened:
-        return "Waiting for the events of the exports" if _last_round_ended(statuses) else "Starting the next round"
+        return "Waiting for the last events and processes" if _last_round_ended(statuses) else "Starting the next round"
     retried = [status for status in opened if status.error is not None]
     counts = {phase: sum(it.phase is phase and it.error is None for it in opened) for phase in _ORDER}
     parts = (
@@ -115,8 +117,9 @@ def _last_round_ended(statuses: Sequence[Status]) -> bool:
 
 
 def _next_retry(retried: Sequence[Status], now: datetime) -> str:
-    due = [status.due_at for status in retried if status.due_at is not None]
-    return f" (next in {_seconds(min(due), now):.1f} s)" if due else ""
+    """Returns when the next retry is due. If it is due already, its calls are paused, and nothing is added."""
+    next_s = min(((it.due_at - now).total_seconds() for it in retried if it.due_at is not None), default=0.0)
+    return f" (next in {next_s:.1f} s)" if next_s > 0 else ""
 
 
 def _listed(parts: Sequence[str]) -> str:
@@ -127,12 +130,18 @@ def _listed(parts: Sequence[str]) -> str:
 
 def _table(rows: Sequence[Status], width: int) -> Table:
     """Returns the rows as a table with one line for each. Only its last column is cut."""
+    with_subject = width >= _SUBJECT_WIDTH_MIN
     grid = Table(box=None, pad_edge=False, header_style="bold", width=width)
     grid.add_column("KIND", no_wrap=True, min_width=max(len(status.kind) for status in rows))
+    if with_subject:
+        grid.add_column("WHAT", no_wrap=True, overflow="ellipsis")
     grid.add_column("PHASE", no_wrap=True, min_width=_PHASE_WIDTH)
     grid.add_column("NOW", no_wrap=True, overflow="ellipsis", ratio=1)
     for status in rows:
-        grid.add_row(Text(clean(status.kind)), Text(status.phase, rendering.STYLE[status.phase]), Text(_now(status)))
+        what = [Text(subject(status))] if with_subject else []
+        grid.add_row(
+            Text(clean(status.kind)), *what, Text(status.phase, rendering.STYLE[status.phase]), Text(_now(status))
+        )
     return grid
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,9 +98,12 @@ async def start_services(directory: Path, *, on_usual_ports: bool = False) -> As
     """
     ports = USUAL_PORTS if on_usual_ports else {}
     async with AsyncExitStack() as stack:
-        redis_url = await stack.enter_async_context(redis_server(directory, ports.get("redis")))
-        s3_url = await stack.enter_async_context(s3_server(directory, ports.get("s3")))
-        platform_url = await stack.enter_async_context(simulator(directory, ports.get("platform")))
+        redis_url, s3_url, platform_url = await _enter_together(
+            stack,
+            redis_server(directory, ports.get("redis")),
+            s3_server(directory, ports.get("s3")),
+            simulator(directory, ports.get("platform")),
+        )
         gateway_port = free_port(ports.get("gateway"))
         config = configuration(redis_url, s3_url, platform_url, gateway_port)
         (directory / CONFIG_FILE).write_text(config, encoding="utf-8")
@@ -108,6 +111,18 @@ async def start_services(directory: Path, *, on_usual_ports: bool = False) -> As
         environment = plain_environment() | S3_CREDENTIALS | TOKEN | {"EXPORT_CONFIG": str(directory / CONFIG_FILE)}
         gateway_url = f"http://127.0.0.1:{gateway_port}"
         yield Services(directory, redis_url, s3_url, platform_url, gateway_url, environment)
+
+
+async def _enter_together(stack: AsyncExitStack, *servers: AbstractAsyncContextManager[str]) -> list[str]:
+    """Starts servers at the same time, and returns their URLs. The end of the stack stops them.
+
+    The first error is raised after every other server has started, so that the stack stops those, too.
+    """
+    results = await asyncio.gather(*map(stack.enter_async_context, servers), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if isinstance(result, str)]
 
 
 def configuration(redis_url: str, s3_url: str, platform_url: str, gateway_port: int) -> str:
@@ -137,12 +152,19 @@ def _create_bucket(s3_url: str) -> None:
 async def start_workers(services: Services) -> AsyncIterator[None]:
     """Starts a control worker and a transfer worker."""
     async with AsyncExitStack() as stack:
+        workers = []
         for role in ("control", "transfer"):
             command = [*EXPORT_WORKER, "run", "--role", role]
             name = f"worker-{role}"
             started = child(command, name=name, directory=services.directory, env=services.environment)
-            await stack.enter_async_context(started)
-        yield
+            workers.append(await stack.enter_async_context(started))
+        try:
+            yield
+        finally:
+            # Both stop at the same time. The stack then waits for their ends.
+            for worker in workers:
+                if worker.returncode is None:
+                    worker.terminate()
 
 
 @asynccontextmanager

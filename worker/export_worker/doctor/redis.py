@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from arq.connections import ArqRedis
+from redis.crc import key_slot
 from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyError, RedisError, ResponseError
 
 from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX
@@ -42,7 +43,7 @@ async def check_redis(redis: ArqRedis, keys: Keys, redis_url: str) -> Findings:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
             await redis.ping()
             info = await _info(redis)
-        for finding in _check_settings(info):
+        for finding in (*_check_settings(info), *_check_cluster(info, keys)):
             yield finding
         checks = (partial(_check_durability, info=info), _check_clock, partial(_check_offset, keys=keys))
         for check in (*checks, partial(_check_permissions, keys=keys)):
@@ -74,9 +75,6 @@ def _check_settings(info: Mapping[str, Any]) -> list[Finding]:
     reported = str(info.get("valkey_version") or info.get("redis_version", "0"))
     version = tuple(int(part) for part in reported.split(".")[:2] if part.isdecimal())
     findings = [good(ABOUT, f"{name} {reported} answers")]
-    if info.get("cluster_enabled"):
-        says = "cluster mode is enabled, but the worker's scripts use keys of several slots"
-        findings.append(wrong(ABOUT, says, "use a Redis without cluster mode, and Sentinel for failover"))
     if version < VERSION_MIN:
         findings[0] = warning(ABOUT, f"{name} {reported} answers, but is too old", "use Redis 6.2 or newer, or Valkey")
     if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
@@ -86,6 +84,17 @@ def _check_settings(info: Mapping[str, Any]) -> list[Finding]:
         findings.append(good(ABOUT, "Redis deletes no keys to free memory (maxmemory-policy noeviction)"))
     findings.append(_check_memory(int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))))
     return findings
+
+
+def _check_cluster(info: Mapping[str, Any], keys: Keys) -> list[Finding]:
+    """Reports whether a Redis in cluster mode has all keys in one slot. The scripts find some keys only at run time."""
+    if not info.get("cluster_enabled"):
+        return []
+    if keys.home is None:
+        says = "cluster mode is enabled, and the namespace has no hash tag: its keys are in many slots"
+        return [wrong(ABOUT, says, f'set namespace = "{{{keys.namespace}}}" everywhere (EXPORT_NAMESPACE)')]
+    slot = key_slot(keys.home.encode())
+    return [good(ABOUT, f"cluster mode is enabled, and all keys of {keys.prefix}* are in slot {slot} of one node")]
 
 
 def _check_memory(used: int, limit: int) -> Finding:

@@ -5,7 +5,9 @@ from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
-from export_worker.config import DEFAULT_FILE, Config, ignored_variables, load_config, settings_file
+from arq.connections import ArqRedis
+
+from export_worker.config import DEFAULT_FILE, Config, ignored_variables, load_config, settings_file, similar_variable
 from export_worker.config.sinks import RedisStreamSink
 from export_worker.config.triggers import RedisStreamTrigger
 from export_worker.contract.redis_keys import Keys
@@ -20,11 +22,10 @@ from export_worker.doctor.triggers import check_trigger
 from export_worker.doctor.workers import check_workers
 from export_worker.errors import ConfigError
 from export_worker.platforms.base import Driver
-from export_worker.redis.client import commands
 from export_worker.sinks.base import Sink
 from export_worker.telemetry.logs import configure_logging
 from export_worker.wiring.connections import open_driver
-from export_worker.wiring.redis import open_probe_redis
+from export_worker.wiring.redis import open_probe_redis, open_stream_redis
 from export_worker.wiring.secrets import build_redactor
 from export_worker.wiring.sinks import open_sink, open_trigger_source
 from export_worker.wiring.storage import (
@@ -94,7 +95,8 @@ def _configuration(config: Config, environment: Mapping[str, str]) -> list[Findi
     source = settings_file() or f"{DEFAULT_FILE} does not exist; only EXPORT_ variables are used"
     findings = [good("configuration", f"every setting is known ({source})")]
     for name in ignored_variables(environment):
-        advice = "correct its name (export-worker schema config lists all settings), or remove it"
+        otherwise = "correct its name (export-worker schema config lists all settings), or remove it"
+        advice = similar_variable(name) or otherwise
         findings.append(warning("configuration", f"{name} names no setting and is ignored", advice))
     return findings + _secrets(config)
 
@@ -149,18 +151,22 @@ async def _sinks_and_triggers(
     async with open_probe_redis(config) as redis:
 
         def open_named_sink(name: str) -> AbstractAsyncContextManager[Sink]:
-            return open_sink(config, name, commands(redis))
+            return open_sink(config, name, redis)
 
         def open_source(name: str) -> AbstractAsyncContextManager[Sink]:
-            return open_trigger_source(config, name, commands(redis))
+            return open_trigger_source(config, name, redis)
 
         sinks = (
             check_sink(name, sink, open_named_sink, redactor)
             for name, sink in config.sinks.items()
             if redis_works or not isinstance(sink, RedisStreamSink)
         )
+
+        def open_stream(name: str) -> AbstractAsyncContextManager[ArqRedis]:
+            return open_stream_redis(config, name, redis, retries=0)
+
         triggers = (
-            check_trigger(name, trigger, redis, open_source, redactor)
+            check_trigger(name, trigger, open_stream, open_source, redactor)
             for name, trigger in config.triggers.items()
             if redis_works or not isinstance(trigger, RedisStreamTrigger)
         )

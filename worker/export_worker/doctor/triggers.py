@@ -20,19 +20,21 @@ from export_worker.sinks.base import Sink
 
 CHECK_TIMEOUT_S = 10.0
 
+StreamOpener = Callable[[str], AbstractAsyncContextManager[ArqRedis]]
+"""Opens a client for the stream with this name."""
 SourceOpener = Callable[[str], AbstractAsyncContextManager[Sink]]
 """Opens, as a sink, the queue or broker of the trigger with this name. Raises ConfigError."""
 
 
 async def check_trigger(
-    name: str, settings: AnyTrigger, redis: ArqRedis, open_source: SourceOpener, redactor: Redactor
+    name: str, settings: AnyTrigger, open_stream: StreamOpener, open_source: SourceOpener, redactor: Redactor
 ) -> Finding:
     """Checks one trigger.
 
     Args:
         name: Name of the trigger.
         settings: Its settings.
-        redis: Client for triggers that read a stream of Redis.
+        open_stream: Opens a client for triggers that read a stream of Redis.
         open_source: Opens the source of all other triggers.
         redactor: Masks the secrets in error messages.
     """
@@ -44,7 +46,8 @@ async def check_trigger(
             return wrong(about, redactor.text(str(error)), "correct this template")
     match settings:
         case RedisStreamTrigger():
-            return await _check_stream(about, section, settings.stream, redis)
+            async with open_stream(settings.stream) as redis:
+                return await _check_stream(about, section, settings.stream, redis)
         case SqsTrigger() | BrokerTrigger():
             return await check_endpoint(about, section, settings, open_source(name), redactor)
 

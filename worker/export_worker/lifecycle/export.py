@@ -6,6 +6,7 @@ for None. An export is immutable: `transitions` returns the next value, and the 
 
 from datetime import datetime
 from typing import Annotated, Literal, assert_never
+from urllib.parse import quote
 
 from pydantic import Field
 
@@ -284,7 +285,7 @@ def event_of(export: Export, namespace: str, trace: str = "") -> Event:
         {
             "id": f"{export.export_id}.{export.generation}",
             "type": f"export.{export.phase}",
-            "source": f"/export-worker/{namespace}",
+            "source": f"/export-worker/{quote(namespace)}",
             "subject": export.export_id,
             "time": status.finished_at,
             "traceparent": trace or None,

@@ -144,7 +144,7 @@ def after_file(export: Export, state: Transferring, stored: ManifestObject, mome
 
 
 def after_move(export: Export, state: Transferring, moment: Moment) -> Decision:
-    """Transfers all files again: bucket, prefix or key template were changed since the first one was stored.
+    """Transfers all files again: bucket, prefix, key template or manifest name were changed since the first was stored.
 
     A reader takes the folder with `_SUCCESS` for the whole export, so all files must be in it.
     """

@@ -18,6 +18,7 @@ _MODULE_OF = {
     "Checking": "export_worker.platforms.base",
     "ClientCredentialsAuth": "export_worker.platforms.http.auth",
     "Computed": "export_worker.platforms.base",
+    "Configured": "export_worker.platforms.settings",
     "ConnectionSettings": "export_worker.platforms.settings",
     "Credential": "export_worker.platforms.http.client",
     "Direct": "export_worker.platforms.base",

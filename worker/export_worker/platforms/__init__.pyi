@@ -41,6 +41,7 @@ from export_worker.platforms.http.responses import storable_text as storable_tex
 from export_worker.platforms.operations import Operation as Operation
 from export_worker.platforms.operations import Operations as Operations
 from export_worker.platforms.operations import Parameter as Parameter
+from export_worker.platforms.settings import Configured as Configured
 from export_worker.platforms.settings import ConnectionSettings as ConnectionSettings
 from export_worker.platforms.settings import platform_settings as platform_settings
 from export_worker.step_context import check_submit as check_submit

@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any, NoReturn
 
 from export_worker.contract.wording import did_you_mean, shown, unknown_name
-from export_worker.decoding import decode_text
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.platforms.operations import Operation, Parameter
+from export_worker.texts.decoding import decode_text
 
 BODY = "body"
 """Field name of a problem that concerns the whole body."""

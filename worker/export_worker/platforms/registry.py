@@ -3,10 +3,11 @@
 from importlib.metadata import entry_points
 
 from export_worker.contract.extras import how_to_install
+from export_worker.contract.wording import did_you_mean
 from export_worker.credentials import Redactor
 from export_worker.errors import ConfigError
 from export_worker.platforms.base import Driver
-from export_worker.platforms.settings import ConnectionSettings
+from export_worker.platforms.settings import Configured, ConnectionSettings
 
 GROUP = "export_worker.platforms"
 """Entry points of drivers: the name is the platform's, the object is a class built as `(name, settings, redactor)`."""
@@ -15,6 +16,22 @@ GROUP = "export_worker.platforms"
 def installed_platforms() -> list[str]:
     """Returns the platforms that a connection can name, sorted."""
     return sorted({point.name for point in entry_points(group=GROUP)})
+
+
+def settings_models() -> dict[str, type[ConnectionSettings]]:
+    """Returns the model of the settings of each installed platform, sorted by platform.
+
+    Leaves out drivers that name no model, and those that cannot be imported because a package is missing.
+    """
+    found = {}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        try:
+            driver_class = point.load()
+        except ImportError:
+            continue
+        if isinstance(driver_class, Configured):
+            found[point.name] = driver_class.settings_model
+    return found
 
 
 def build_driver(name: str, settings: ConnectionSettings, redactor: Redactor) -> Driver:
@@ -31,8 +48,10 @@ def build_driver(name: str, settings: ConnectionSettings, redactor: Redactor) ->
     """
     points = [point for point in entry_points(group=GROUP) if point.name == settings.platform]
     if not points:
-        known = ", ".join(installed_platforms()) or "none"
-        raise ConfigError(f"connections.{name}.platform: {settings.platform!r} is not installed; installed are {known}")
+        installed = installed_platforms()
+        meant = did_you_mean(settings.platform, installed)
+        known = f"installed are {', '.join(installed) or 'none'}"
+        raise ConfigError(f"connections.{name}.platform: {settings.platform!r} is not installed{meant}; {known}")
     try:
         driver_class = points[0].load()
     except ImportError as error:

@@ -1,7 +1,7 @@
 """The settings that connections of all platforms have. Each driver adds its own in a subclass."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar, runtime_checkable
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -16,6 +16,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from export_worker.contract.documented import Documented
+from export_worker.contract.wording import WEB_ADDRESS, Pattern, did_you_mean, plain_message
 from export_worker.egress.address_policy import AddressPolicy, is_fixed_host
 from export_worker.egress.hosts import split_host_and_port
 from export_worker.errors import ConfigError
@@ -54,7 +55,7 @@ class ConnectionSettings(Documented):
 
     platform: Annotated[str, StringConstraints(min_length=1)]
     """`growingio`, `growingio-rest`, `thinkingdata`, `sensorsdata`, or the platform of another package. Required."""
-    base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")]
+    base_url: Annotated[str, WEB_ADDRESS]
     """The address of the platform, http:// or https://. Required."""
     token: SecretStr | None = None
     """Credential: a token, or a reference to it (`env:NAME`, `file:/path`). Default: none."""
@@ -96,7 +97,9 @@ class ConnectionSettings(Documented):
     allow_networks: tuple[IPvAnyNetwork, ...] = ()
     """Private networks that a download may come from, such as 10.1.0.0/16. `base_url` is allowed in any case.
     Default: none."""
-    file_content_types: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+$")], ...] = ()
+    file_content_types: tuple[
+        Annotated[str, Pattern(r"^[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+$", "must be a media type, such as text/html")], ...
+    ] = ()
     """Media types of error pages that this platform also sends with files, such as `text/html` for CSV. Default none.
 
     Without an entry, a file that is labelled as HTML, XML or JSON is refused unless its name has such an extension. The
@@ -119,6 +122,14 @@ class ConnectionSettings(Documented):
         return AddressPolicy({own, *filter(is_fixed_host, named)}, self.allow_networks)
 
 
+@runtime_checkable
+class Configured(Protocol):
+    """Capability: the driver's class names the model of its settings, for the JSON Schema of the configuration."""
+
+    settings_model: type[ConnectionSettings]
+    """The model that the driver passes to `platform_settings`."""
+
+
 S = TypeVar("S", bound=ConnectionSettings)
 
 
@@ -137,18 +148,15 @@ def platform_settings(name: str, settings: ConnectionSettings, model: type[S]) -
     try:
         return model.model_validate(settings.model_dump())
     except ValidationError as error:
-        problems = (_problem(name, model, detail) for detail in error.errors(include_input=False))
-        raise ConfigError("; ".join(problems)) from None
+        raise ConfigError(*(_problem(name, model, detail) for detail in error.errors())) from None
 
 
 def _problem(name: str, model: type[ConnectionSettings], detail: ErrorDetails) -> str:
     setting = ".".join(["connections", name, *map(str, detail["loc"])])
     match detail["type"]:
         case "extra_forbidden":
-            return f"{setting}: unknown option; known are {', '.join(sorted(model.model_fields))}"
-        case "literal_error":
-            return f"{setting}: must be {detail['ctx']['expected']}"
-        case "value_error":
-            return f"{setting}: {detail['ctx']['error']}"
+            known = sorted(model.model_fields)
+            meant = did_you_mean(str(detail["loc"][-1]), known)
+            return f"{setting}: unknown option{meant}; known are {', '.join(known)}"
         case _:
-            return f"{setting}: {detail['msg'].replace('Input should', 'must')}"
+            return f"{setting}: {plain_message(detail, table='a section with settings')}"

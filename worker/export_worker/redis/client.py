@@ -23,6 +23,7 @@ from export_worker.contract.queue_jobs import dump_job, load_job
 from export_worker.contract.redis_keys import Keys
 from export_worker.errors import ConfigError
 from export_worker.redis.cancellation import cancel_and_wait
+from export_worker.redis.cluster import ClusterPool
 from export_worker.redis.failures import redis_address, redis_failure
 from export_worker.redis.sentinel import is_sentinel_url, sentinel_pool
 
@@ -52,11 +53,14 @@ WRITE_CHECK_TTL_MS = 60_000
 _log = logging.getLogger(__name__)
 
 
-def open_redis(redis_url: str, *, retries: int = PRODUCER_RETRIES, max_connections: int = 64) -> ArqRedis:
+def open_redis(
+    redis_url: str, *, home: str | None = None, retries: int = PRODUCER_RETRIES, max_connections: int = 64
+) -> ArqRedis:
     """Returns a client for `redis://`, `rediss://`, `unix://` or `sentinel(s)://`. It connects with the first command.
 
     Args:
         redis_url: A password in it is percent-decoded.
+        home: A key of a Redis cluster. The client connects to the node that owns it. None: Redis is no cluster.
         retries: How often a call that has lost its connection is repeated.
         max_connections: When all are in use, further calls wait for a free one.
 
@@ -64,7 +68,8 @@ def open_redis(redis_url: str, *, retries: int = PRODUCER_RETRIES, max_connectio
         ConfigError: The URL is malformed.
     """
     redis_address(redis_url)  # refuses a malformed URL before redis-py quotes it in a message
-    retry = Retry(ExponentialWithJitterBackoff(base=0.1, cap=2.0), retries)
+    backoff = ExponentialWithJitterBackoff(base=0.1, cap=2.0)
+    retry = Retry(backoff, retries)
     # redis-py does not retry a refused connection by default: at that point the refusal is still an OSError.
     retry.update_supported_errors([OSError])
     options = _options_of(redis_url) | {
@@ -81,6 +86,8 @@ def open_redis(redis_url: str, *, retries: int = PRODUCER_RETRIES, max_connectio
     try:
         if is_sentinel_url(redis_url):
             pool: BlockingConnectionPool = sentinel_pool(redis_url, **options)
+        elif home is not None and urlsplit(redis_url).scheme != "unix":
+            pool = ClusterPool.from_url(redis_url, key=home, backoff=backoff, retries=retries, **options)
         else:
             pool = BlockingConnectionPool.from_url(redis_url, **options)
         # Finds an option that redis-py does not know. Otherwise the first command would fail.

@@ -18,6 +18,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from export_worker.credentials import Redactor, url_passwords
 from export_worker.errors import ConfigError, ServiceUnreachableError
 from export_worker.redis.sentinel import is_sentinel_url, parse_sentinel_url
+from export_worker.texts.reasons import system_reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +35,10 @@ class Refusal:
 
 
 _CLUSTER = Refusal(
-    "runs in cluster mode, which export-worker does not support",
-    "use a Redis without cluster mode, and Sentinel for fail-over",
+    "runs in cluster mode, and the namespace has no hash tag",
+    'put a part of the namespace in braces everywhere, for example namespace = "{exports}"',
 )
+_CLUSTER_CHANGES = Refusal("is a cluster that has no owner for a key now", "wait for the end of a fail-over or a move")
 _CREDENTIALS = Refusal("refuses the user or the password", "correct redis_url (EXPORT_REDIS_URL)")
 REFUSALS = {
     "READONLY": Refusal(
@@ -49,7 +51,9 @@ REFUSALS = {
     ),
     "CROSSSLOT": _CLUSTER,
     "MOVED": _CLUSTER,
-    "CLUSTERDOWN": _CLUSTER,
+    "CLUSTERDOWN": _CLUSTER_CHANGES,
+    "ASK": _CLUSTER_CHANGES,
+    "TRYAGAIN": _CLUSTER_CHANGES,
     "MISCONF": Refusal("cannot write to its disk and saves nothing", "free disk space, and read the log of Redis"),
     "NOREPLICAS": Refusal(
         "has too few replicas and saves nothing", "start the replicas, or reduce min-replicas-to-write"
@@ -105,7 +109,7 @@ def _masked(reason: str, redis_url: str) -> str:
     redactor = Redactor()
     for password in url_passwords(redis_url):
         redactor.add(password)
-    return redactor.excerpt(_ARGUMENTS.sub("", reason))
+    return redactor.excerpt(_ARGUMENTS.sub("", system_reason(reason)))
 
 
 def _refusal(error: Exception) -> Refusal:

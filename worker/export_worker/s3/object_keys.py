@@ -34,6 +34,8 @@ _FIELD_PATTERNS = {
     "export_id": r"[0-9a-f]{32}",
     "file_name": r".+",
 }
+_EXPORT_IDS = re.compile(f"(?=({_FIELD_PATTERNS['export_id']}))")
+"""Finds all ids in a text, overlapping ones too."""
 _DEFAULT_NAME = "download"
 _EXTENSION_MAX_BYTES = 20
 """A longer suffix after a dot is part of a title and not an extension."""
@@ -142,13 +144,34 @@ def key_prefix(prefix: str, template: str, fields: KeyFields) -> str:
     return _filled(prefix, shared, fields.values())
 
 
-def key_pattern(prefix: str, template: str) -> re.Pattern[str] | None:
-    """Returns a pattern for every key of `render_key`, with the export's id in the group `export_id`.
+@dataclass(frozen=True, slots=True)
+class KeyPattern:
+    """Finds the exports that may have a key.
+
+    Args:
+        id_and_key: Matches an export's id, a line end, and a key of this export.
+    """
+
+    id_and_key: re.Pattern[str]
+
+    def export_ids(self, key: str) -> set[str]:
+        """Returns the ids of the exports that may have this key. The right one is always among them.
+
+        There are several if the text beside the id in the key looks like an id, for example a value of metadata. There
+        is none if no export has such a key.
+        """
+        return {found for found in _EXPORT_IDS.findall(key) if self.id_and_key.fullmatch(f"{found}\n{key}")}
+
+
+def key_pattern(prefix: str, template: str) -> KeyPattern | None:
+    """Returns a pattern for every key of `render_key`.
 
     Returns None for a template without `{export_id}`: its keys do not show which export they belong to.
     """
-    seen = set[str]()
-    pattern = re.escape(prefix)
+    if all(name != "export_id" for _, name in _pieces(template)):
+        return None
+    seen = {"export_id"}
+    pattern = f"(?P<export_id>{_FIELD_PATTERNS['export_id']})\n{re.escape(prefix)}"
     for literal, name in _pieces(template):
         pattern += re.escape(literal)
         if name is not None and _METADATA_FIELD.fullmatch(name):
@@ -156,7 +179,7 @@ def key_pattern(prefix: str, template: str) -> re.Pattern[str] | None:
         elif name is not None:
             pattern += f"(?P={name})" if name in seen else f"(?P<{name}>{_FIELD_PATTERNS[name]})"
             seen.add(name)
-    return re.compile(pattern, re.DOTALL) if "export_id" in seen else None
+    return KeyPattern(re.compile(pattern, re.DOTALL))
 
 
 def _is_allowed(character: str) -> bool:

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from export_worker.contract.documented import Documented
+from export_worker.contract.wording import WEB_ADDRESS, Pattern
 
 Encryption = Literal["AES256", "aws:kms", "aws:kms:dsse"]
 StorageClass = Literal[
@@ -29,17 +30,22 @@ Integrity = Literal["auto", "always"]
 TAGS_MAX = 10
 """Limit for one object (S3 user guide, "Categorizing your storage using tags"). The lengths and characters below have
 the same source."""
-_TAG_CHARACTERS = r"^[\w +\-=.:/@]*$"
-TagKey = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_TAG_CHARACTERS)]
-TagValue = Annotated[str, StringConstraints(max_length=256, pattern=_TAG_CHARACTERS)]
+_TAG_CHARACTERS = Pattern(r"^[\w +\-=.:/@]*$", "must have only letters, digits, spaces and + - = . : / @ _")
+TagKey = Annotated[str, StringConstraints(min_length=1, max_length=128), _TAG_CHARACTERS]
+TagValue = Annotated[str, StringConstraints(max_length=256), _TAG_CHARACTERS]
 
 BucketName = Annotated[str, StringConstraints(min_length=3, max_length=255)]
 
-_EXTERNAL_ID_CHARACTERS = r"^[A-Za-z0-9_+=,.@:/-]*$"
-_SESSION_NAME_CHARACTERS = r"^[A-Za-z0-9_+=,.@-]*$"
+_EXTERNAL_ID_CHARACTERS = Pattern(r"^[A-Za-z0-9_+=,.@:/-]*$", "must have only letters, digits and _ + = , . @ : / -")
+_SESSION_NAME_CHARACTERS = Pattern(r"^[A-Za-z0-9_+=,.@-]*$", "must have only letters, digits and _ + = , . @ -")
 """What STS accepts (API reference, AssumeRole). The lengths below have the same source."""
 RoleArn = Annotated[
-    str, StringConstraints(max_length=2048, pattern=r"^arn:[a-z0-9-]+:iam::[A-Za-z0-9_-]*:role/[A-Za-z0-9_+=,.@/-]+$")
+    str,
+    StringConstraints(max_length=2048),
+    Pattern(
+        r"^arn:[a-z0-9-]+:iam::[A-Za-z0-9_-]*:role/[A-Za-z0-9_+=,.@/-]+$",
+        "must be the ARN of a role, such as arn:aws:iam::123456789012:role/exports",
+    ),
 ]
 """In other stores the account may be empty or a tenant's name (Ceph, "STS in Ceph")."""
 
@@ -62,13 +68,20 @@ class StorageSettings(Documented):
 
     server_side_encryption: Encryption | None = None
     """The encryption of new objects. Default: the bucket's own setting."""
-    sse_kms_key_id: Annotated[str, StringConstraints(max_length=2048, pattern=r"^[A-Za-z0-9:/_-]+$")] | None = None
+    sse_kms_key_id: (
+        Annotated[
+            str,
+            StringConstraints(max_length=2048),
+            Pattern(r"^[A-Za-z0-9:/_-]+$", "must be the id, the alias or the ARN of a key"),
+        ]
+        | None
+    ) = None
     """The KMS key: id, alias or ARN, at most 2,048 characters. It needs `server_side_encryption`.
 
     Default: the account's AWS managed key for S3."""
     tags: Annotated[dict[TagKey, TagValue], Field(max_length=TAGS_MAX)] = {}
     """Tags of every object, including the manifest and `_SUCCESS`, at most 10. Default: none."""
-    expected_bucket_owner: Annotated[str, StringConstraints(pattern=r"^\d{12}$")] | None = None
+    expected_bucket_owner: Annotated[str, Pattern(r"^\d{12}$", "must be the 12 digits of an AWS account")] | None = None
     """The AWS account (12 digits) that must own the bucket; S3 refuses calls to a bucket of another one. Default:
     none."""
     storage_class: StorageClass | None = None
@@ -77,15 +90,13 @@ class StorageSettings(Documented):
     """The IAM role that the worker assumes through STS for all calls, at most 2,048 characters. Default: none.
 
     New credentials are fetched before the old ones expire."""
-    external_id: (
-        Annotated[str, StringConstraints(min_length=2, max_length=1224, pattern=_EXTERNAL_ID_CHARACTERS)] | None
-    ) = None
+    external_id: Annotated[str, StringConstraints(min_length=2, max_length=1224), _EXTERNAL_ID_CHARACTERS] | None = None
     """The external id that the role's trust policy requires, 2 to 1,224 characters. Default: none."""
     role_session_name: (
-        Annotated[str, StringConstraints(min_length=2, max_length=64, pattern=_SESSION_NAME_CHARACTERS)] | None
+        Annotated[str, StringConstraints(min_length=2, max_length=64), _SESSION_NAME_CHARACTERS] | None
     ) = None
     """The name of the session in CloudTrail, 2 to 64 characters. Default: `export-worker`."""
-    sts_endpoint_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")] | None = None
+    sts_endpoint_url: Annotated[str, WEB_ADDRESS] | None = None
     """The address of an STS other than that of AWS, http:// or https://. Default: AWS."""
 
     @model_validator(mode="after")

@@ -19,13 +19,15 @@ from export_worker.sinks.base import EventTooLargeError, SinkDisabledError, Sink
 ANSWER_MAX_BYTES = 16 * 1024
 """An answer is read up to this size, so that its connection can be reused. Its content is ignored."""
 KEY_PREFIX = "whsec_"
+KEY_MIN_BYTES = 24
+"""Standard Webhooks, "Signature scheme": a key has 24 to 64 bytes. A shorter one could be guessed."""
 
 
-def signing_key(secret: str) -> bytes:
+def signing_key(secret: str, *, min_bytes: int = 1) -> bytes:
     """Returns the key in a secret: base64, with or without the prefix `whsec_`.
 
     Raises:
-        ValueError: The secret is not base64, or is empty.
+        ValueError: The secret is not base64, or is empty, or its key is too short.
     """
     try:
         # Some generators of secrets omit the padding.
@@ -35,6 +37,9 @@ def signing_key(secret: str) -> bytes:
         raise ValueError("must be base64, as in whsec_…") from None
     if not key:
         raise ValueError("must not be empty")
+    if len(key) < min_bytes:
+        advice = f"make one with: openssl rand -base64 {KEY_MIN_BYTES}"
+        raise ValueError(f"must have at least {min_bytes} bytes before base64, not {len(key)}; {advice}")
     return key
 
 

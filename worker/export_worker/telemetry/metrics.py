@@ -61,6 +61,11 @@ QUEUE_METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
         "Whether calls are paused or probed: those to a platform that is down, or failing submits, polls or transfers",
     ),
     "parked_exports": ("parked", ("connection",), "Exports that wait for a slot of their connection"),
+    "slow_exports": (
+        "slow",
+        ("connection", "kind"),
+        "Exports that run on the platform for much longer than the last ones of their kind",
+    ),
     "events_pending": ("events_pending", ("sink",), "Events that are not yet delivered to a sink"),
     "events_undelivered": ("events_undelivered", ("sink",), "Events that were given up for a sink"),
     "oldest_event_due_age_seconds": (

@@ -1,8 +1,8 @@
 """Statistics of the namespace in Redis: what is due, what waits, and how many bytes are left.
 
-The statistics are read once for each scrape, in two round trips. The cost does not grow with the backlog: the reads are
-sizes and first entries of sorted sets, the progress of at most `TRANSFERS_MAX` exports, and the refusals of
-`EVENTS_MAX` events.
+The statistics are read once for each scrape, in two round trips, and two more while an export runs for long. The cost
+does not grow with the backlog: the reads are sizes and first entries of sorted sets, the progress of at most
+`TRANSFERS_MAX` exports, and the refusals of `EVENTS_MAX` events.
 """
 
 import json
@@ -17,6 +17,7 @@ from export_worker.contract.model import epoch_ms
 from export_worker.contract.redis_keys import CallKind, Keys, Role
 from export_worker.contract.status import Phase
 from export_worker.contract.worker_record import WorkerRecord
+from export_worker.telemetry.slow_exports import RUNNING_MAX, running_exports, slow_exports
 
 ROLES: tuple[Role, ...] = get_args(Role)
 BREAKERS: dict[str, CallKind | None] = {"platform": None, **{kind: kind for kind in get_args(CallKind)}}
@@ -44,6 +45,7 @@ class QueueSnapshot:
         breaker_open: By connection and kind of calls (platform, submit, poll, transfer): whether that circuit breaker
             is open. It stays open while a probe runs, and closes with its success.
         parked: By connection: exports that wait for a slot.
+        slow: By connection and kind of export: exports that run on the platform for much longer than usual.
         events_pending: By sink: events that are not yet delivered.
         events_undelivered: By sink: events that were given up and not replayed since.
         oldest_event_due_age_s: By sink: seconds since the oldest due delivery became due.
@@ -58,6 +60,7 @@ class QueueSnapshot:
     exports: dict[str, int]
     breaker_open: dict[tuple[str, str], bool]
     parked: dict[str, int]
+    slow: dict[tuple[str, str], int]
     events_pending: dict[str, int]
     events_undelivered: dict[str, int]
     oldest_event_due_age_s: dict[str, float]
@@ -73,6 +76,7 @@ class _Platform:
     parked: int
     waiting: int
     first: list[tuple[bytes, float]]
+    slots: list[tuple[bytes, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,7 @@ class QueueStats:
         pending = {name: ids for name, (*_, ids) in events.items() if ids}
         transfers = [due["transfer"], *_waiting_transfers(platforms.values(), now_ms)]
         waiting = {"control": [due["control"]], "transfer": transfers}
+        running = [found for name, each in platforms.items() for found in running_exports(name, each.slots, now_ms)]
         details = await self._details(next(answers), next(answers), pending, now_ms)
         return QueueSnapshot(
             due_now={role: sum(count for count, _ in waiting[role]) + details.running.get(role, 0) for role in ROLES},
@@ -120,6 +125,7 @@ class QueueStats:
                 (name, kind): each.breakers_open[kind] for name, each in platforms.items() for kind in BREAKERS
             },
             parked={name: each.parked for name, each in platforms.items()},
+            slow=await slow_exports(self._redis, self._keys, running),
             events_pending={name: waits for name, (waits, _, _) in events.items()},
             events_undelivered={name: given_up for name, (_, given_up, _) in events.items()},
             oldest_event_due_age_s={name: due[name][1] for name in self._sinks},
@@ -142,6 +148,7 @@ class QueueStats:
             # Claims move due transfers from the queue to a set of their connection; a resumed transfer has the score 0.
             pipe.zcard(keys.waiting(connection))
             pipe.zrangebyscore(keys.waiting(connection), "(0", "+inf", 0, 1, withscores=True)
+            pipe.zrange(keys.slots(connection), 0, RUNNING_MAX - 1, withscores=True)
         for sink in self._sinks:
             pipe.zcard(keys.outbox(sink))
             pipe.hlen(keys.undelivered(sink))
@@ -171,7 +178,7 @@ class QueueStats:
 
 def _read_platform(answers: Iterator[Any]) -> _Platform:
     breakers_open = {name: bool(next(answers)) for name in BREAKERS}
-    return _Platform(breakers_open, int(next(answers)), int(next(answers)), next(answers))
+    return _Platform(breakers_open, int(next(answers)), int(next(answers)), next(answers), next(answers))
 
 
 def _waiting_transfers(platforms: Iterable[_Platform], now_ms: int) -> list[tuple[int, float]]:

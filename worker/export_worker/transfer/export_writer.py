@@ -90,12 +90,17 @@ class ExportWriter:
         return self._per_connection.get(export.request.connection, self)
 
     def has_moved(self, export: Export, state: Transferring) -> bool:
-        """Whether files are stored under other keys than those that the export's files have now."""
+        """Whether files are stored under other keys than those that the export's files have now.
+
+        A stored file may also have the name of the manifest, if the setting of this name was changed since then.
+        """
         bucket, prefix = self._layout.bucket, self._layout.key_prefix(export)
         # Rendering each key would block the worker: an export may have ten thousand files.
-        return any(item.bucket != bucket or not item.key.startswith(prefix) for item in state.stored) or any(
-            item.key != self._layout.key(export, item.file_name) for item in state.stored[:1]
-        )
+        reserved = self._layout.reserved_names
+        return any(
+            item.bucket != bucket or not item.key.startswith(prefix) or item.file_name in reserved
+            for item in state.stored
+        ) or any(item.key != self._layout.key(export, item.file_name) for item in state.stored[:1])
 
     async def store_files(
         self,

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from arq.connections import ArqRedis
 
-from export_worker.config import Config
+from export_worker.config import Config, located_errors
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.wording import unknown_name
 from export_worker.credentials import Redactor
@@ -40,7 +40,8 @@ async def open_driver(config: Config, connection: str, redactor: Redactor) -> As
         raise InvalidRequestError(
             [FieldProblem("connection", unknown_name("connection", connection, config.connections))]
         )
-    driver = build_driver(connection, settings, redactor)
+    with located_errors():
+        driver = build_driver(connection, settings, redactor)
     try:
         yield driver
     finally:
@@ -61,7 +62,8 @@ def build_connections(
     connections: dict[str, Connection] = {}
     process_limit = BandwidthLimit(_bytes_per_s(config.transfer.mib_per_second))
     for name, settings in config.connections.items():
-        driver = build_driver(name, settings, redactor)
+        with located_errors():
+            driver = build_driver(name, settings, redactor)
         stack.push_async_callback(driver.close)
         bandwidth = BandwidthLimit(
             _bytes_per_s(settings.mib_per_second),

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import assert_never
 
+from arq.connections import ArqRedis
 from pydantic import SecretStr
 
 from export_worker.config import Config
@@ -23,7 +24,7 @@ from export_worker.config.triggers import AnyTrigger, BrokerTrigger, SqsTrigger
 from export_worker.credentials import Redactor, reveal
 from export_worker.errors import ConfigError
 from export_worker.lifecycle.backoff import Backoff
-from export_worker.redis.client import Commands
+from export_worker.redis.client import Commands, commands
 from export_worker.sinks.aws import AwsEndpoint
 from export_worker.sinks.base import Sink, SinkRoute
 from export_worker.sinks.brokers.sink import Broker, Link
@@ -31,16 +32,17 @@ from export_worker.sinks.eventbridge import EventBridge
 from export_worker.sinks.redis_stream import RedisStream
 from export_worker.sinks.sns import Sns
 from export_worker.sinks.sqs import Sqs
-from export_worker.sinks.webhook import Webhook, signing_key
+from export_worker.sinks.webhook import KEY_MIN_BYTES, Webhook, signing_key
 from export_worker.wiring.aws import translate_aws_errors
 from export_worker.wiring.brokers import import_broker
+from export_worker.wiring.redis import open_stream_redis
 
 UNTOUCHED_EXCHANGE = "amq.direct"
 """An exchange that every RabbitMQ has. If an exchange is named, the client declares no queue when it connects."""
 
 
 async def build_sinks(
-    config: Config, redis: Commands, stack: AsyncExitStack, redactor: Redactor
+    config: Config, redis: ArqRedis, stack: AsyncExitStack, redactor: Redactor
 ) -> dict[str, SinkRoute]:
     """Returns every configured sink by name.
 
@@ -62,18 +64,21 @@ async def build_sinks(
 
 
 @asynccontextmanager
-async def open_sink(config: Config, name: str, redis: Commands) -> AsyncIterator[Sink]:
+async def open_sink(config: Config, name: str, redis: ArqRedis) -> AsyncIterator[Sink]:
     """Opens one configured sink, and closes it at the end of the block.
 
     Raises:
         ConfigError: A secret is missing or wrong, boto3 refuses the settings, or a broker's extra is not installed.
     """
-    async with _opened(f"sinks.{name}", config.sinks[name], redis) as sink:
-        yield sink
+    settings = config.sinks[name]
+    async with AsyncExitStack() as stack:
+        if isinstance(settings, RedisStreamSink):
+            redis = await stack.enter_async_context(open_stream_redis(config, settings.stream, redis))
+        yield await stack.enter_async_context(_opened(f"sinks.{name}", settings, commands(redis)))
 
 
 @asynccontextmanager
-async def open_trigger_source(config: Config, name: str, redis: Commands) -> AsyncIterator[Sink]:
+async def open_trigger_source(config: Config, name: str, redis: ArqRedis) -> AsyncIterator[Sink]:
     """Opens the queue or broker that a trigger reads as a sink, and closes it at the end of the block.
 
     `doctor` checks the source in the way in which it checks a sink. No message is read or written.
@@ -82,7 +87,7 @@ async def open_trigger_source(config: Config, name: str, redis: Commands) -> Asy
         ConfigError: As for `open_sink`; or the trigger reads a stream of Redis, which is not opened in this way.
     """
     section = f"triggers.{name}"
-    async with _opened(section, _as_sink(section, config.triggers[name]), redis) as sink:
+    async with _opened(section, _as_sink(section, config.triggers[name]), commands(redis)) as sink:
         yield sink
 
 
@@ -155,17 +160,18 @@ def _webhook(section: str, settings: WebhookSink) -> Webhook:
     url = reveal(settings.url, f"{section}.url")
     if not is_web_address(url):
         raise ConfigError(f"{section}.url: must be an http:// or https:// address")
-    keys = [_signing_key(settings.secret, f"{section}.secret")]
+    keys = [_signing_key(settings.secret, f"{section}.secret", KEY_MIN_BYTES)]
     if settings.previous_secret is not None:
+        # It may be short, so that receivers can change from a short key to a longer one.
         keys.append(_signing_key(settings.previous_secret, f"{section}.previous_secret"))
     return Webhook(
         url, keys, timeout_s=settings.timeout_s, allow_private=settings.allow_private, at_once=settings.at_once
     )
 
 
-def _signing_key(secret: SecretStr, setting: str) -> bytes:
+def _signing_key(secret: SecretStr, setting: str, min_bytes: int = 1) -> bytes:
     try:
-        return signing_key(reveal(secret, setting))
+        return signing_key(reveal(secret, setting), min_bytes=min_bytes)
     except ValueError as error:
         raise ConfigError(f"{setting}: {error}") from None
 

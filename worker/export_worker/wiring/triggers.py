@@ -18,17 +18,17 @@ from export_producers.triggers.metrics import TriggerPages
 from export_producers.triggers.redis_stream import Consumer, ConsumerGroup, RedisStreamTrigger
 from export_producers.triggers.sqs import SqsTrigger
 from export_producers.triggers.template import Template
-from export_worker.config import Config
+from export_worker.config import Config, located_errors
 from export_worker.config import triggers as settings_of
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.wording import unknown_name
 from export_worker.credentials import Redactor, reveal
 from export_worker.errors import FieldProblem, InvalidRequestError
-from export_worker.redis.client import close_redis, open_redis
+from export_worker.redis.client import PRODUCER_RETRIES, close_redis, open_redis
 from export_worker.wiring.aws import mask_aws_credentials, new_sqs_client
 from export_worker.wiring.brokers import import_broker
 from export_worker.wiring.queue import build_queue
-from export_worker.wiring.redis import open_probe_redis
+from export_worker.wiring.redis import open_probe_redis, open_stream_redis
 
 
 @asynccontextmanager
@@ -52,19 +52,37 @@ async def open_trigger(
     section, keys = f"triggers.{name}", Keys(config.namespace)
     if isinstance(settings, settings_of.SqsTrigger):
         await mask_aws_credentials(redactor, section)
-    template = Template(f"{section}.request", settings.request) if settings.request is not None else None
-    redis = open_redis(config.redis_url)
+    with located_errors():
+        template = Template(f"{section}.request", settings.request) if settings.request is not None else None
+    redis = open_redis(config.redis_url, home=keys.home)
     try:
-        async with build_queue(config) as queue, open_probe_redis(config) as probe:
-            pages = TriggerPages(name, probe, keys, _consumer_group(settings))
+        async with (
+            build_queue(config) as queue,
+            open_probe_redis(config) as probe,
+            _open_stream(config, settings, redis) as stream,
+            _open_stream(config, settings, probe, retries=0) as stream_probe,
+        ):
+            pages = TriggerPages(name, probe, keys, _consumer_group(settings), stream_probe)
             dead_letters = DeadLetters(redis, keys.dead(name), redactor.text)
             intake = Intake(
                 name, queue=queue, dead_letters=dead_letters, template=template, stop=stop, on_outcome=pages.count
             )
             pages.intake = intake
-            yield build_trigger(section, settings, redis, intake), pages
+            yield build_trigger(section, settings, stream, intake), pages
     finally:
         await close_redis(redis)
+
+
+@asynccontextmanager
+async def _open_stream(
+    config: Config, settings: settings_of.AnyTrigger, shared: ArqRedis, *, retries: int = PRODUCER_RETRIES
+) -> AsyncIterator[ArqRedis]:
+    """Yields the client for the trigger's stream: the shared one unless Redis is a cluster."""
+    if isinstance(settings, settings_of.RedisStreamTrigger):
+        async with open_stream_redis(config, settings.stream, shared, retries=retries) as redis:
+            yield redis
+    else:
+        yield shared
 
 
 def build_trigger(section: str, settings: settings_of.AnyTrigger, redis: ArqRedis, intake: Intake) -> Trigger:

@@ -12,13 +12,13 @@ from uuid import uuid4
 
 from arq.connections import ArqRedis
 
-from export_worker.config import Config
+from export_worker.config import Config, located_errors
 from export_worker.contract.extras import how_to_install
 from export_worker.contract.redis_keys import Keys
 from export_worker.credentials import Redactor
 from export_worker.errors import ConfigError
 from export_worker.redis.claims import Timings
-from export_worker.redis.client import WORKER_RETRIES, close_redis, commands, open_redis
+from export_worker.redis.client import WORKER_RETRIES, close_redis, open_redis
 from export_worker.redis.clock import SharedClock
 from export_worker.redis.outbox import Outbox
 from export_worker.redis.record_store import Store
@@ -73,6 +73,7 @@ async def open_runtime(
         ConfigError: A setting is wrong, a secret is missing, or an extra is not installed.
     """
     async with AsyncExitStack() as stack:
+        stack.enter_context(located_errors())
         redis = _open_worker_redis(config, stack)
         await mask_aws_credentials(redactor)
         metrics = Metrics(list(config.connections), list(config.sinks))
@@ -91,7 +92,7 @@ async def open_runtime(
 
 
 def _open_worker_redis(config: Config, stack: AsyncExitStack) -> ArqRedis:
-    redis = open_redis(config.redis_url, retries=WORKER_RETRIES)
+    redis = open_redis(config.redis_url, home=Keys(config.namespace).home, retries=WORKER_RETRIES)
     stack.push_async_callback(close_redis, redis)
     return redis
 
@@ -134,7 +135,7 @@ def _build_step_runner(base: _Base, store: Store, storage: Storage, stack: Async
 
 
 async def _build_dispatcher(base: _Base, stack: AsyncExitStack) -> EventDispatcher:
-    sinks = await build_sinks(base.config, commands(base.redis), stack, base.redactor)
+    sinks = await build_sinks(base.config, base.redis, stack, base.redactor)
     outbox = Outbox(base.redis, base.keys, base.timings.retention_s)
     return EventDispatcher(outbox, sinks, base.clock.now, base.clock.draw, base.instrument)
 

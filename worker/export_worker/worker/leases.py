@@ -50,8 +50,7 @@ class HeldStep:
         defer_cancel: Do not cancel the task when cancellation is requested. The next step handles the request, because
             this step must first save its decision, or the answer to a call that starts an operation on the platform.
         lost_submits: Submits that earlier workers began in this step, and whose results they did not save.
-        submit_begun: The submit of this step is counted and saved.
-        submit_sent: The step has sent a request that starts work on the platform.
+        submit_begun: The submit of this step is counted and saved, and the request that starts work may be sent.
         unclear_submits: Submits that have turned out to be unclear in this step.
     """
 
@@ -66,7 +65,6 @@ class HeldStep:
     defer_cancel: bool = field(default=False, init=False)
     lost_submits: int = field(default=0, init=False)
     submit_begun: bool = field(default=False, init=False)
-    submit_sent: bool = field(default=False, init=False)
     unclear_submits: int = field(default=0, init=False)
 
     def check(self) -> None:

@@ -19,6 +19,7 @@ from export_worker.redis.sweeper import Sweeper
 from export_worker.sinks.dispatcher import EventDispatcher
 from export_worker.telemetry.health import Health
 from export_worker.telemetry.health_pages import pages_served
+from export_worker.worker.burst import Burst
 from export_worker.worker.claim_loop import ClaimLoop
 from export_worker.worker.step_queue import StepQueue
 from export_worker.worker.step_runner import StepRunner
@@ -28,8 +29,6 @@ REDIS_RETRY_S = 1.0
 """Between attempts while Redis is unreachable."""
 UPLOAD_SWEEP_S = 300.0
 """Between attempts to sweep uploads that are left in S3. One attempt in an hour, of any worker, does it."""
-BURST_POLL_S = 0.2
-"""Between checks of a worker in burst mode for open exports."""
 
 
 _log = structlog.get_logger(__name__)
@@ -127,7 +126,8 @@ class Runtime:
         if self._sweepers.uploads and "transfer" in roles:
             loops.append(_persistent(partial(self._sweep_uploads, self._sweepers.uploads)))
         if burst:
-            loops.append(_persistent(partial(self._stop_when_done, stop)))
+            burst_mode = Burst(self._queue, self._dispatcher, self._runner.gates)
+            loops.append(_persistent(partial(burst_mode.stop_when_done, stop)))
         return loops
 
     async def _check_redis(self) -> None:
@@ -167,12 +167,6 @@ class Runtime:
         await self._runner.gates.until_usable()
         await uploads.sweep(self._queue.clock())
         await asyncio.sleep(UPLOAD_SWEEP_S)
-
-    async def _stop_when_done(self, stop: asyncio.Event) -> None:
-        # Other workers end exports, too, and send no notification of it: only Redis has all open exports.
-        if not await self._queue.redis.zcard(self._queue.keys.open) and await self._dispatcher.is_empty():
-            stop.set()
-        await asyncio.sleep(BURST_POLL_S)
 
 
 async def _persistent(repeated: Callable[[], Awaitable[None]]) -> None:

@@ -35,10 +35,11 @@ from export_worker.worker.leases import HeldStep, Leases
 from export_worker.worker.outages import PlatformChecks, platform_is_down, signal_of_failure, signal_of_success
 from export_worker.worker.step_details import step_details, timed_call, unclear_submits
 from export_worker.worker.step_submits import (
-    begin_submit,
     checkpoint,
     count_lost_submits,
+    count_silent_submit,
     note_failure,
+    require_submit_allowed,
     watching_submits,
 )
 from export_worker.worker.transfer_step import TransferStep
@@ -145,7 +146,7 @@ class StepRunner:
             moment,
             policy,
             spared=signal.check == "down" or (claimed.spared and signal.call == "failed"),
-            refusal_is_final=held.submit_sent or claimed.cancel,
+            refusal_is_final=held.submit_begun or claimed.cancel,
         )
         if claimed.cancel and isinstance(decision.export.state, Failed):
             # The platform refuses to cancel the operation. The export ends here all the same, as requested.
@@ -257,11 +258,13 @@ class StepRunner:
         await checkpoint(self.leases, held, PlatformSignal(check="up"))
 
     async def _submit(self, held: HeldStep, connection: Connection) -> Decision:
-        # Counted here and not with the request, because a driver of another package may send it unnoticed.
-        await begin_submit(self.leases, held, connection.policy)
+        # The driver may read from the platform first. The submit is saved just before the request that starts work.
+        require_submit_allowed(held, connection.policy)
         export, history = held.claimed.export, _history_of(held.claimed)
         with timed_call(self._instrument, export, "submit"):
             submitted = masked_submit(await connection.driver.submit(export.request.export), self._redactor)
+        count_silent_submit(held)
+        export = held.claimed.export
         return transitions.after_submit(export, submitted, self._clock.moment(), connection.policy, history=history)
 
     async def _poll(self, held: HeldStep, connection: Connection, state: Running) -> Decision:
@@ -269,8 +272,8 @@ class StepRunner:
         with timed_call(self._instrument, export, "poll"):
             polled = await connection.driver.poll(export.request.export, state.operation_id)
             polled = masked_poll(polled, self._redactor)
-        if isinstance(polled, Pending) and polled.submitted and not held.submit_begun:
-            held.claimed = replace(held.claimed, export=submits.count_submit(export))
+        if isinstance(polled, Pending) and polled.submitted:
+            count_silent_submit(held)
         export = held.claimed.export
         return transitions.after_poll(export, state, polled, self._clock.moment(), connection.policy, history=history)
 

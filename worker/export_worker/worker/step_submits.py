@@ -34,14 +34,13 @@ def watching_submits(leases: Leases, held: HeldStep, policy: Policy) -> Iterator
     async def check() -> None:
         # A driver may have waited since the step began.
         held.check()
-        await begin_submit(leases, held, policy)
-        held.submit_sent = True
+        await _begin_submit(leases, held, policy)
 
     with checking_submits(check):
         yield
 
 
-async def begin_submit(leases: Leases, held: HeldStep, policy: Policy) -> None:
+async def _begin_submit(leases: Leases, held: HeldStep, policy: Policy) -> None:
     """Counts and saves the submit that the step is about to make. Later calls for the same step do nothing.
 
     Raises:
@@ -50,14 +49,28 @@ async def begin_submit(leases: Leases, held: HeldStep, policy: Policy) -> None:
     """
     if held.submit_begun:
         return
-    export = held.claimed.export
-    if not submits.may_submit(export, policy):
-        raise SubmitUnclearError(submits.WORKER_LOST if held.lost_submits else submits.RESPONSE_LOST)
-    held.submit_begun = True
-    counted = submits.count_submit(export)
+    require_submit_allowed(held, policy)
+    counted = submits.count_submit(held.claimed.export)
     await leases.checkpoint(held, Decision(submits.with_open_submit(counted, held.lost_submits)))
     # The open submit is saved in case this worker dies. This worker will know what became of it.
     held.claimed = replace(held.claimed, export=counted)
+    held.submit_begun = True
+
+
+def require_submit_allowed(held: HeldStep, policy: Policy) -> None:
+    """Checks that the connection allows a submit after the unclear ones.
+
+    Raises:
+        SubmitUnclearError: The platform may have received earlier submits, and the connection allows no other.
+    """
+    if not submits.may_submit(held.claimed.export, policy):
+        raise SubmitUnclearError(submits.WORKER_LOST if held.lost_submits else submits.RESPONSE_LOST)
+
+
+def count_silent_submit(held: HeldStep) -> None:
+    """Counts a submit whose driver has sent no request that starts work: the platform had the result already."""
+    if not held.submit_begun:
+        held.claimed = replace(held.claimed, export=submits.count_submit(held.claimed.export))
 
 
 async def checkpoint(leases: Leases, held: HeldStep, signal: PlatformSignal) -> None:
@@ -70,5 +83,5 @@ async def checkpoint(leases: Leases, held: HeldStep, signal: PlatformSignal) -> 
 def note_failure(held: HeldStep, failure: StepError) -> None:
     """Counts a failure that leaves a submit unclear. A crash of the driver does so if it came after the request."""
     if isinstance(failure, DefectError):
-        failure.unclear = held.submit_sent
+        failure.unclear = held.submit_begun
     held.unclear_submits += failure.unclear

@@ -5,7 +5,6 @@ otherwise: after a worker died and no other resumed its export, or after S3 did 
 an upload cost as much as objects do, and no listing of objects shows them. One worker sweeps in each hour.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +17,7 @@ from export_worker.contract.status import Phase
 from export_worker.errors import StorageError, StorageRefusedError
 from export_worker.redis.client import commands
 from export_worker.redis.lock import TimedLock
+from export_worker.s3.object_keys import KeyPattern
 from export_worker.s3.store import IncompleteUpload, S3Store
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument, UploadSwept
 
@@ -38,14 +38,14 @@ class UploadScope:
         store: Its credentials are used to list and abort uploads.
         bucket: Their bucket.
         prefix: Prefix of their keys.
-        pattern: Matches the keys of exports, with a group `export_id`; see `key_pattern`.
+        pattern: Finds the exports that may have a key; see `key_pattern`.
         min_age_s: Younger uploads are never aborted.
     """
 
     store: S3Store
     bucket: str
     prefix: str
-    pattern: re.Pattern[str]
+    pattern: KeyPattern
     min_age_s: float
 
 
@@ -109,8 +109,11 @@ class UploadSweeper:
 
     async def _is_abandoned(self, scope: UploadScope, upload: IncompleteUpload, now: datetime) -> bool:
         """Whether an upload is old and its export is not open. Called right before the abort: a retry may reopen it."""
-        match = scope.pattern.fullmatch(upload.key)
-        if match is None or now - upload.begun_at < timedelta(seconds=scope.min_age_s):
+        if now - upload.begun_at < timedelta(seconds=scope.min_age_s):
             return False
-        (phase,) = await self._redis.hmget(self._keys.export(match["export_id"]), "phase")
-        return phase is None or phase.decode() in _ENDED
+        export_ids = scope.pattern.export_ids(upload.key)
+        return bool(export_ids) and not any([await self._is_open(export_id) for export_id in export_ids])
+
+    async def _is_open(self, export_id: str) -> bool:
+        (phase,) = await self._redis.hmget(self._keys.export(export_id), "phase")
+        return phase is not None and phase.decode() not in _ENDED

@@ -67,10 +67,11 @@ class TinySettings(ConnectionSettings):
 
 
 class TinyDriver:
-    """Implements `Driver`, `Cancelling`, `Catalog` and `Operations`."""
+    """Implements `Driver`, `Cancelling`, `Catalog`, `Configured` and `Operations`."""
 
     resources: Sequence[str] = ("segments",)
     operations: Mapping[str, Operation] = OPERATIONS
+    settings_model = TinySettings
 
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
         own = platform_settings(name, settings, TinySettings)

@@ -13,3 +13,4 @@ class TinyListUsers(OtherKind):
     platform: ClassVar[str] = "tiny"
     kind: Literal["tiny.list_users"] = "tiny.list_users"
     list_name: Annotated[str, StringConstraints(pattern=r"^[a-z]{1,24}$")]
+    """The name of the list, 1 to 24 lower-case letters. Required."""

@@ -85,6 +85,9 @@ async def test_enqueue_with_the_same_key_returns_the_same_export_or_a_conflict(g
     other = await gateway.call("POST", "/v1/exports", REQUEST | {"deadline_s": 5}, headers=headers)
     assert (other.status, other.json["code"]) == (422, "idempotency_conflict")
     assert first.json["export_id"] in other.json["detail"]
+    assert other.json["errors"] == [
+        {"field": "deadline_s", "message": f"differs from the request of export {first.json['export_id']}"}
+    ]
     differs = await gateway.call("POST", "/v1/exports", REQUEST | {"idempotency_key": "other"}, headers=headers)
     assert (differs.status, differs.json["errors"][0]["field"]) == (400, "Idempotency-Key")
 

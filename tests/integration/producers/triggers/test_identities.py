@@ -33,8 +33,10 @@ async def test_message_that_is_delivered_twice_makes_one_export(queue_site: Queu
     export_id, deduplicated = await enqueue(queue_site, MESSAGE)
     assert not deduplicated
     assert await enqueue(queue_site, MESSAGE) == (export_id, True)
-    with pytest.raises(IdempotencyConflictError):
+    with pytest.raises(IdempotencyConflictError) as refused:
         await enqueue(queue_site, MESSAGE, metadata={"a": "b"})
+    expected = f"the message was accepted before, as export {export_id}, with another request (metadata.a differs)"
+    assert str(refused.value) == expected
 
 
 @pytest.mark.parametrize("message", [MESSAGE, EVENT])

@@ -39,7 +39,9 @@ def test_build_driver_finds_driver_by_platform() -> None:
 
 def test_unknown_platform_is_refused() -> None:
     message = refusal(platform="growing", token=CANARY)
-    assert message.startswith("connections.gio.platform: 'growing' is not installed; installed are ")
+    assert message.startswith(
+        "connections.gio.platform: 'growing' is not installed; did you mean growingio?; installed are "
+    )
     assert "growingio" in message
 
 
@@ -55,7 +57,7 @@ def test_driver_of_other_package_is_found(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_unknown_option_is_refused_without_its_value() -> None:
     message = refusal(token=CANARY, tokn=CANARY)
-    assert message.startswith("connections.gio.tokn: unknown option; known are allow_hosts, ")
+    assert message.startswith("connections.gio.tokn: unknown option; did you mean token?; known are allow_hosts, ")
     assert "auth_scheme" in message
 
 

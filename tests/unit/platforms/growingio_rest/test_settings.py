@@ -42,7 +42,7 @@ def test_build_driver_finds_driver_by_platform() -> None:
         ({"token": CANARY, "api_key": CANARY}, "connections.rest: growingio-rest takes neither"),
         ({"token": f"{CANARY}\n"}, "connections.rest.token: must be printable ASCII"),
         ({"token": "env:NO_SUCH_VARIABLE_HERE"}, "connections.rest.token: environment variable NO_SUCH_VARIABLE_HERE"),
-        ({"token": CANARY, "tokn": CANARY}, "connections.rest.tokn: unknown option; known are allow_hosts, "),
+        ({"token": CANARY, "tokn": CANARY}, "connections.rest.tokn: unknown option; did you mean token?; known are "),
         ({"token": CANARY, "auth_scheme": "Token"}, "connections.rest.auth_scheme: unknown option"),
         ({"token": CANARY, "language": "DE"}, "connections.rest.language: must be 'CH' or 'US'"),
         ({"token": CANARY, "space_id": "../x"}, "connections.rest.space_id: "),

@@ -212,8 +212,10 @@ async def test_response_without_end_raises_unavailable_after_timeout() -> None:
 async def test_refused_connection_raises_unavailable() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        error = await failure(f"http://127.0.0.1:{bound.getsockname()[1]}", Call("GET", "/x"))
+        port = bound.getsockname()[1]
+        error = await failure(f"http://127.0.0.1:{port}", Call("GET", "/x"))
     assert type(error) is PlatformUnavailableError
+    assert str(error) == f"GET /x: cannot connect to 127.0.0.1:{port} (connection refused)"
     assert error.__suppress_context__
 
 

@@ -75,7 +75,7 @@ def test_driver_implements_catalog_and_operations() -> None:
         ({"token": None}, "connections.ta: token is needed"),
         ({"api_key": CANARY}, "connections.ta: thinkingdata takes neither api_key nor client_secret"),
         ({"token": f"{CANARY}\n"}, "connections.ta.token: must be printable"),
-        ({"pagerows": 1}, "connections.ta.pagerows: unknown option; known are "),
+        ({"pagerows": 1}, "connections.ta.pagerows: unknown option; did you mean page_rows?; known are "),
         ({"page_rows": 999}, "connections.ta.page_rows: "),
         ({"cluster_table": "a; drop"}, "connections.ta.cluster_table: "),
         ({"table_prefix": 'a"'}, "connections.ta.table_prefix: "),

@@ -2,13 +2,14 @@
 
 import io
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
 
 from export_producers.commands import rendering
+from export_producers.commands.following import Following
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.status import Status
 
@@ -60,7 +61,74 @@ def test_activity_of_a_transfer_has_bytes_files_parts_and_rate() -> None:
     progress = {"bytes_done": 3 * 2**20, "bytes_total": 2**23, "files_done": 1, "files_total": 2}
     assert rendering.activity(status(progress=progress)) == "3.0 MiB of 8.0 MiB, file 2 of 2"
     moving = progress | {"parts_done": 4, "bytes_per_s": 2**21}
-    assert rendering.activity(status(progress=moving)) == "3.0 MiB of 8.0 MiB, file 2 of 2, 4 part(s), 2.0 MiB/s"
+    assert rendering.activity(status(progress=moving)) == (
+        "3.0 MiB of 8.0 MiB, file 2 of 2, 4 part(s), 2.0 MiB/s, 2 s left"
+    )
+
+
+@pytest.mark.parametrize(
+    ("phase", "progress", "expected"),
+    [
+        ("running", {}, None),
+        ("running", {"percent": 40.0}, 0.4),
+        ("transferring", {"percent": 37.5, "bytes_done": 3}, 0.375),
+        ("transferring", {"bytes_done": 1, "bytes_total": 4}, 0.25),
+        ("transferring", {"bytes_done": 5, "bytes_total": 4}, 1.0),
+        ("transferring", {"bytes_done": 5, "files_done": 1, "files_total": 4}, 0.25),
+        ("transferring", {"bytes_done": 5, "files_total": 1}, None),
+    ],
+)
+def test_fraction_is_known_from_percent_bytes_or_files(
+    phase: str, progress: dict[str, Any], expected: float | None
+) -> None:
+    assert rendering.fraction(status(phase=phase, progress=progress)) == expected
+
+
+REQUEST = {
+    "connection": "gio",
+    "export": {"kind": KINDS[0], "project_id": "p", "segment_key": "vip", "properties": ["a", "b"]},
+    "output": {"charset": "UTF-8", "compression": "none"},
+    "idempotency_key": "order-42",
+    "deadline_s": 7200.0,
+    "notify": ["stream"],
+}
+
+
+def test_details_show_what_the_export_asks_for_and_ages_beside_times() -> None:
+    due = NOW + timedelta(minutes=3)
+    text = shown(rendering.details(status(request=REQUEST, due_at=due), NOW + timedelta(hours=2)), 120)
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "asks for project_id = p, segment_key = vip, properties = a, b" in lines
+    assert "output charset = UTF-8" in lines
+    assert {"key order-42", "deadline 7200 s", "sinks stream"} <= set(lines)
+    assert "created 2026-11-22T03:00:00.000Z (2 h ago)" in lines
+    assert "due 2026-11-22T03:03:00.000Z (1 h ago)" in lines
+
+
+@pytest.mark.parametrize("width", [46, 80, 240])
+def test_listing_shows_segment_connection_and_age(width: int) -> None:
+    listing = rendering.Listing([status(request=REQUEST)], NOW + timedelta(seconds=90))
+    text = " ".join(shown(listing, width).split())
+    assert f"{KINDS[0]} segment vip" in text
+    assert "gio" in text
+    assert ("1 min ago" in text) == (width > 46)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_timeline_indents_the_continuation_of_a_note(width: int) -> None:
+    entry = {"at": "2026-11-22T03:00:00.000Z", "phase": "transferring", "note": "word " * 40}
+    first, *more = shown(rendering.Timeline([entry, entry | {"note": "end"}]), width).rstrip().splitlines()
+    assert first.startswith("2026-11-22T03:00:00.000Z  transferring")
+    continued = [line for line in more if line.strip().startswith("word")]
+    assert continued
+    assert {len(line) - len(line.lstrip()) for line in continued} == {2 if width < 70 else 40}
+
+
+def test_timeline_of_unknown_phase_is_shown() -> None:
+    entry = {"at": "t", "phase": "phase_of_tomorrow", "note": EVIL}
+    text = shown(rendering.Timeline([entry]), 100)
+    assert "phase_of_tomorrow" in text
+    assert not set(text) & set("\x1b\x9b\u202e")
 
 
 def test_rich_markup_in_a_status_is_shown_as_text() -> None:
@@ -87,6 +155,7 @@ def test_control_characters_in_a_status_never_reach_the_terminal(width: int) -> 
         rendering.activity(written),
         rendering.line(written.model_copy(update={"phase": "running"})),
         rendering.document(written),
+        shown(Following(written.model_copy(update={"request": {"export": {EVIL: EVIL, "tag_key": EVIL}}}), NOW), width),
     ]
     for text in texts:
         assert not set(text) & set("\x1b\x9b\u202e\u200f\u061c\r"), text

@@ -73,9 +73,10 @@ class GrowingioDriver:
 
     resources: Sequence[str] = tuple(LISTINGS)
     operations: Mapping[str, Operation] = OPERATIONS
+    settings_model = GrowingioSettings
 
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
-        own = platform_settings(name, settings, GrowingioSettings)
+        own = platform_settings(name, settings, self.settings_model)
         self._redactor = redactor
         self._client = HttpClient(
             name, own.base_url, redactor, address_policy=own.address_policy(), answer_max_kib=own.answer_max_kib

@@ -73,9 +73,10 @@ class GrowingioRestDriver:
 
     resources: Sequence[str] = ("projects", "segments", "tags")
     operations: Mapping[str, Operation] = OPERATIONS
+    settings_model = GrowingioRestSettings
 
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
-        own = platform_settings(name, settings, GrowingioRestSettings)
+        own = platform_settings(name, settings, self.settings_model)
         self._settings = own
         self._redactor = redactor
         self._client = HttpClient(

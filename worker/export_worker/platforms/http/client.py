@@ -24,6 +24,7 @@ from export_worker.platforms.http.delivery import Delivery, delivery_trace
 from export_worker.platforms.http.responses import HttpResponse, error_for, json_value, one_line, without_quotes
 from export_worker.platforms.http.urls import parse_base_url, with_query
 from export_worker.step_context import check_submit, wait_for_gate
+from export_worker.texts.reasons import system_reason
 
 CONNECT_TIMEOUT_S = 10.0
 """Long enough for two lost SYN packets (repeated after 1 s and 3 s), short enough to report a dead host soon."""
@@ -311,6 +312,9 @@ class HttpClient:
             return f"the body has a coding that cannot be undone: {one_line(str(error), self.redactor)}"
         if isinstance(error, aiohttp.ClientResponseError):
             return f"the response is not valid HTTP: {one_line(without_quotes(error.message), self.redactor)}"
+        if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
+            why = one_line(without_quotes(system_reason(str(error.os_error))), self.redactor)
+            return f"cannot connect to {error.host}:{error.port} ({why})"
         return one_line(without_quotes(str(error)), self.redactor) or type(error).__name__
 
     async def close(self) -> None:

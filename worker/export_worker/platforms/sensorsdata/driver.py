@@ -59,9 +59,10 @@ class SensorsdataDriver:
 
     resources: Sequence[str] = (USER_GROUPS,)
     operations: Mapping[str, Operation] = OPERATIONS
+    settings_model = SensorsdataSettings
 
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
-        self._settings = own = platform_settings(name, settings, SensorsdataSettings)
+        self._settings = own = platform_settings(name, settings, self.settings_model)
         self._auth = sensorsdata_auth(name, own, redactor)
         self._client = HttpClient(
             name, own.base_url, redactor, address_policy=own.address_policy(), answer_max_kib=own.answer_max_kib

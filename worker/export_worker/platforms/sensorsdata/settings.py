@@ -6,14 +6,17 @@ Some defaults are inferred, because no document states them. A connection can ch
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from export_worker.contract.wording import Pattern
 from export_worker.credentials import Redactor, reveal
 from export_worker.platforms.http.auth import StaticAuth, check_header_value
 from export_worker.platforms.http.client import Auth, Credential
 from export_worker.platforms.settings import ConnectionSettings
 
-SqlName = Annotated[str, StringConstraints(pattern=r"^[^`\x00-\x1f\x7f]{1,256}$")]
+SqlName = Annotated[
+    str, Pattern(r"^[^`\x00-\x1f\x7f]{1,256}$", "must have 1 to 256 characters, without ` and control characters")
+]
 """Name of a table or column. The driver puts it between backticks. A backtick cannot be escaped, so none is allowed."""
 
 
@@ -29,7 +32,7 @@ class SensorsdataSettings(ConnectionSettings):
     """The platform's project. A token belongs to one project. Default `default`, at least 1 character."""
     account_id: str | None = None
     """Sent in the header `account-id` of the v3 API, which does not require it. Default: none."""
-    api_prefix: Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = "/api"
+    api_prefix: Annotated[str, Pattern(r"^(/[A-Za-z0-9._~-]+)*$", "must be empty or a path, such as /api")] = "/api"
     """Put before every path. The document prints no prefix; every known deployment has `/api`. Default `/api`."""
     execute_base_times: Literal["json", "query"] = "json"
     """Where `base_time_list` is sent when a group is executed: `json` or `query`. The document says "in path".
@@ -41,7 +44,9 @@ class SensorsdataSettings(ConnectionSettings):
 
     `json` has one object a line, `text` has tab-separated lines below a header. With `text`, values that contain
     tabs or line ends cannot be parsed correctly."""
-    sql_comment: Annotated[str, StringConstraints(pattern=r"^(/\*[^*]*\*/)?$")] = "/*MAX_QUERY_EXECUTION_TIME=1800*/"
+    sql_comment: Annotated[str, Pattern(r"^(/\*[^*]*\*/)?$", "must be empty or a comment, such as /*X=1*/")] = (
+        "/*MAX_QUERY_EXECUTION_TIME=1800*/"
+    )
     """Appended to every statement. The query server reads its time limit from this comment.
 
     Default `/*MAX_QUERY_EXECUTION_TIME=1800*/`."""
@@ -53,7 +58,7 @@ class SensorsdataSettings(ConnectionSettings):
     """The table of the users. Default `users`."""
     key_column: SqlName = "id"
     """A column with a different whole number for each user. Pages are ranges of this key. Default `id`."""
-    group_column: Annotated[SqlName, StringConstraints(pattern=r"\{name\}")] = "user_group_{name}"
+    group_column: Annotated[SqlName, Pattern(r"\{name\}", "must contain {name}")] = "user_group_{name}"
     """The column that is 1 for the members of a group; `{name}` is replaced by the group's name.
 
     Default `user_group_{name}`."""

@@ -61,9 +61,10 @@ class ThinkingdataDriver:
 
     resources: Sequence[str] = RESOURCES
     operations: Mapping[str, Operation] = OPERATIONS
+    settings_model = ThinkingdataSettings
 
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
-        own = platform_settings(name, settings, ThinkingdataSettings)
+        own = platform_settings(name, settings, self.settings_model)
         self._settings = own
         self._redactor = redactor
         self._client = HttpClient(

@@ -7,6 +7,8 @@ from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, SecretStr, StringConstraints, model_validator
 
+from export_worker.contract.request import Name
+from export_worker.contract.wording import Pattern
 from export_worker.credentials import Redactor, reveal
 from export_worker.errors import ConfigError
 from export_worker.platforms.http.auth import StaticAuth
@@ -16,9 +18,17 @@ from export_worker.platforms.settings import ConnectionSettings
 PAGE_ROWS_MIN = 1000
 """The SQL API refuses smaller pages."""
 
-TablePrefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]*$", max_length=64)]
-TableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]*\{project_id\}[A-Za-z0-9_]*$", max_length=64)]
-Column = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
+TablePrefix = Annotated[
+    str, StringConstraints(max_length=64), Pattern(r"^[A-Za-z0-9_.]*$", "must have only letters, digits, _ and .")
+]
+TableName = Annotated[
+    str,
+    StringConstraints(max_length=64),
+    Pattern(
+        r"^[A-Za-z0-9_]*\{project_id\}[A-Za-z0-9_]*$",
+        "must have letters, digits, _ and once {project_id}, such as v_user_{project_id}",
+    ),
+]
 Fragments = tuple[Annotated[str, StringConstraints(min_length=1)], ...]
 
 
@@ -34,7 +44,7 @@ class ThinkingdataSettings(ConnectionSettings):
     `user_result_cluster_{project_id}`."""
     user_table: TableName = "v_user_{project_id}"
     """The table with the user properties, at most 64 characters. Default `v_user_{project_id}`."""
-    user_columns: Annotated[tuple[Column, ...], Field(min_length=1)] = ("#account_id", "#distinct_id")
+    user_columns: Annotated[tuple[Name, ...], Field(min_length=1)] = ("#account_id", "#distinct_id")
     """Columns of the user table that are exported unless a request names others, at least one.
 
     Default `#account_id` and `#distinct_id`."""

@@ -3,8 +3,8 @@
 import pytest
 
 from export_worker.contract.parsing import parse_request
-from export_worker.decoding import decode_text
 from export_worker.errors import InvalidRequestError
+from export_worker.texts.decoding import decode_text
 
 TEXT = '{"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "t"}, "metadata": {"名": "值"}}'
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]

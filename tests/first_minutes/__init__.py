@@ -1,0 +1,1 @@
+"""The first minutes of a new user: a machine without packages and caches, and a terminal of a usual size."""

@@ -1,0 +1,108 @@
+"""Says in plain words what is wrong with a configuration. Pure."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pydantic_core import ErrorDetails
+
+from export_worker.config.sources import ENV_DELIMITER, ENV_PREFIX
+from export_worker.contract.wording import did_you_mean, plain_message, shown
+
+Json = Mapping[str, Any]
+
+_AT_LINE = re.compile(r"at line (\d+)")
+_TOML_HINTS = (
+    (re.compile("[\u2018\u2019\u201c\u201d\u201e]"), "replace the typographic quotes by \" or '"),
+    (re.compile(r'=\s*".*\\'), "write a text with backslashes in single quotes"),
+    (re.compile(r"=\s*(True|False|TRUE|FALSE|yes|no|on|off)\s*(#.*)?$"), "write true or false"),
+    (re.compile(r"=\s*[^\s\"'\[{\d]"), "text needs quotes"),
+    (re.compile(r"^\s*(- |[\w.-]+:(\s|$))"), "this looks like YAML; the configuration is TOML"),
+    (re.compile(r"^\s*\{"), "this looks like JSON; the configuration is TOML"),
+)
+"""What usually is wrong with a line that is not TOML."""
+
+
+def setting_problem(detail: ErrorDetails, schema: Json) -> str:
+    """Returns one of pydantic's errors as `SETTING: what is wrong or allowed`.
+
+    Args:
+        schema: The JSON Schema of the configuration, which has the names of all settings.
+    """
+    path = list(map(str, detail["loc"]))
+    tag, choices = detail.get("ctx", {}).get("tag"), _choices(schema, path)
+    if path[:1] in (["sinks"], ["triggers"]):
+        # pydantic puts the type of the sink or trigger into the path; the file has no such level.
+        del path[2:3]
+    setting = ".".join(path)
+    match detail["type"]:
+        case "union_tag_invalid":
+            meant = did_you_mean(str(tag), choices)
+            return f"{setting}.type: must be one of {', '.join(choices)}, not {shown(tag)}{meant}"
+        case "union_tag_not_found":
+            return f"{setting}.type: is required; one of {', '.join(choices)}"
+        case "extra_forbidden":
+            return f"{setting}: unknown setting; {_advice(path[-1], detail['loc'], schema)}"
+        case "value_error":
+            # An error of the whole configuration has no path, and names the setting itself.
+            return f"{setting}.{detail['ctx']['error']}".removeprefix(".")
+        case _:
+            return f"{setting}: {plain_message(detail, table='a section with settings')}"
+
+
+def _advice(name: str, location: Sequence[Any], schema: Json) -> str:
+    """Returns which setting was probably meant by an unknown one."""
+    places = _places(schema)
+    if name in places:
+        return f"it belongs {places[name]}"
+    known = _properties(_at(schema, list(map(str, location[:-1]))))
+    return did_you_mean(name, known).removeprefix("; ") or "export-worker schema config lists all settings"
+
+
+def _places(schema: Json) -> dict[str, str]:
+    """Returns where the settings belong that only one section has, or the top of the file."""
+    sections = {name: _properties(_at(schema, [name])) for name in _properties(schema)}
+    inner = {name: f"into [{section}]" for section, names in sections.items() for name in names}
+    return inner | dict.fromkeys(sections, "to the top of the file, before the first section")
+
+
+def _choices(schema: Json, path: Sequence[str]) -> list[str]:
+    return list(_at(schema, path).get("discriminator", {}).get("mapping", {}))
+
+
+def _properties(schema: Json) -> list[str]:
+    return list(schema.get("properties", {}))
+
+
+def _at(schema: Json, path: Sequence[str]) -> Json:
+    """Returns the schema of a section; an empty one if it cannot be found."""
+    definitions, found = schema.get("$defs", {}), schema
+    for part in path:
+        tagged = found.get("discriminator", {}).get("mapping", {}).get(part)
+        named = [*found.get("patternProperties", {}).values(), found.get("additionalProperties")]
+        members = next((each for each in named if isinstance(each, Mapping)), {})
+        found = {"$ref": tagged} if tagged else found.get("properties", {}).get(part, members)
+        if "$ref" in found:
+            found = definitions.get(found["$ref"].rpartition("/")[2], {})
+    return found
+
+
+def variable_names(schema: Json) -> list[str]:
+    """Returns the variables of all settings, apart from those in sections with a name of the user's choice."""
+    sections = {name: _properties(_at(schema, [name])) for name in _properties(schema)}
+    paths = [(section, *inner) for section, names in sections.items() for inner in [(), *((name,) for name in names)]]
+    return [ENV_PREFIX + ENV_DELIMITER.join(path).upper() for path in paths]
+
+
+def not_json(variables: Iterable[str]) -> list[str]:
+    """Returns the problems of variables that must be JSON, and are not."""
+    allowed = 'must be JSON: ["a", "b"] for a list, {"name": "value"} for a section'
+    return [f"{name}: {allowed}" for name in variables]
+
+
+def toml_hint(text: str, error: ValueError) -> str:
+    """Returns `; ` and what usually causes an error of the TOML parser, or nothing."""
+    at = _AT_LINE.search(str(error))
+    lines = text.split("\n")
+    line = lines[int(at[1]) - 1] if at and int(at[1]) <= len(lines) else ""
+    return next((f"; {hint}" for pattern, hint in _TOML_HINTS if pattern.search(line)), "")

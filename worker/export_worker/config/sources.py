@@ -1,0 +1,111 @@
+"""Finds where a setting is set: the line of the file, or the environment variable. Pure."""
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+ENV_PREFIX = "EXPORT_"
+ENV_DELIMITER = "__"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The sources of one configuration.
+
+    Args:
+        file: The name of the file, for messages.
+        text: Its content, which is valid TOML; empty if there is no file.
+    """
+
+    file: str
+    text: str
+    environment: Mapping[str, str]
+
+    def of(self, path: Sequence[str]) -> str | None:
+        """Returns where the setting is set, or the section that it is missing in; None if no source has either.
+
+        Args:
+            path: E.g. `("gateway", "port")`.
+        """
+        # The index of an item in a list is no part of the file's text.
+        path = list(takewhile(lambda part: not part.isdigit(), path))
+        in_file, line = _line(self.text, path)
+        variables = ((_depth_of_variable(name, value, path), name) for name, value in self.environment.items())
+        in_variable, variable = max(variables, default=(0, ""))
+        if in_variable > in_file or in_variable == len(path):
+            return variable
+        return f"{self.file}, line {line}" if in_file else None
+
+    def located(self, problem: str) -> str:
+        """Returns a problem with the place of its setting, in front of the advice that follows a semicolon.
+
+        Args:
+            problem: Begins with the setting: `gateway.port: must be …`.
+        """
+        if f" (in {self.file}, line " in problem or f" (in {ENV_PREFIX}" in problem:
+            return problem  # it has been located already
+        setting = problem.partition(" ")[0].rstrip(":")
+        source = self.of(setting.split("."))
+        message, separator, advice = problem.partition("; ")
+        return f"{message} (in {source}){separator}{advice}" if source else problem
+
+
+def _line(text: str, path: Sequence[str]) -> tuple[int, int]:
+    """Returns how many parts of a path the file has, and the first line with all of these."""
+    found, section = (0, 0), tuple[str, ...]()
+    for line, document, is_header in _statements(text):
+        if is_header:
+            section = _path_of_header(document)
+        whole = document if is_header else _nested(section, document)
+        depth = _depth(whole, path)
+        if depth > found[0]:
+            found = (depth, line)
+    return found
+
+
+def _statements(text: str) -> Iterator[tuple[int, dict[str, Any], bool]]:
+    """Yields the first line of every statement, what it says, and whether it is the header of a section."""
+    start, chunk = 1, ""
+    for number, line in enumerate(text.split("\n"), 1):
+        chunk += line + "\n"
+        # A value may have several lines: the statement is complete when it can be parsed.
+        with suppress(tomllib.TOMLDecodeError):
+            yield start, tomllib.loads(chunk), chunk.lstrip().startswith("[")
+            start, chunk = number + 1, ""
+
+
+def _path_of_header(document: Any) -> tuple[str, ...]:
+    if isinstance(document, list):  # [[header]]
+        return _path_of_header(document[0])
+    return next(((name, *_path_of_header(inner)) for name, inner in document.items()), ())
+
+
+def _nested(section: Sequence[str], document: dict[str, Any]) -> dict[str, Any]:
+    for name in reversed(section):
+        document = {name: document}
+    return document
+
+
+def _depth(document: Any, path: Sequence[str]) -> int:
+    """Returns how many parts of a path the document has."""
+    if not path or not isinstance(document, dict) or path[0] not in document:
+        return 0
+    return 1 + _depth(document[path[0]], path[1:])
+
+
+def _depth_of_variable(name: str, value: str, path: Sequence[str]) -> int:
+    """Returns how many parts of a path a variable sets; its value may be the JSON of a section."""
+    if not name.upper().startswith(ENV_PREFIX):
+        return 0
+    parts = name[len(ENV_PREFIX) :].lower().split(ENV_DELIMITER)
+    matching = takewhile(lambda pair: pair[0] == pair[1].lower(), zip(parts, path, strict=False))
+    depth = sum(1 for _ in matching)
+    if depth < len(parts):
+        return depth
+    with suppress(ValueError, RecursionError):
+        depth += _depth(json.loads(value), path[depth:])
+    return depth

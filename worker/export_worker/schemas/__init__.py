@@ -1,0 +1,1 @@
+"""The documents that describe the configuration and the interfaces, made from the models and their docstrings."""

@@ -1,0 +1,1 @@
+"""Texts of files that people write, with the standard library only."""
