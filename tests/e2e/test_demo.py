@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from export_worker.contract.kind_names import PLATFORM_OF_KIND
-from export_worker.demo.command import STARTING
+from export_worker.demo.first_line import STARTING
 from export_worker.demo.services import USUAL_PORTS
 from support import worker_site
 from support.deployment import blocks

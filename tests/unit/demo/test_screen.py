@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from export_worker.contract.status import Counters, ErrorReport, Phase, Progress, Status
-from export_worker.demo.command import STARTING
+from export_worker.demo.first_line import STARTING
 from export_worker.demo.requests import EXPORTS, FLAKY, GOOD
 from export_worker.demo.screen import Screen, waits
 from support.deployment import blocks

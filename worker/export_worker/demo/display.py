@@ -11,8 +11,8 @@ from rich.text import Text
 from export_producers.commands import rendering
 from export_worker.contract.model import isoformat
 from export_worker.contract.status import Status
-from export_worker.demo.command import STARTING
 from export_worker.demo.exports import ShowStatuses
+from export_worker.demo.first_line import STARTING
 from export_worker.demo.requests import ROUND_KEY
 from export_worker.demo.screen import Screen
 

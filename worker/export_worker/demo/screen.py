@@ -15,7 +15,7 @@ from export_producers.commands import rendering
 from export_producers.commands.asked import subject
 from export_worker.contract.printable import clean
 from export_worker.contract.status import Phase, Status
-from export_worker.demo.command import STARTING
+from export_worker.demo.first_line import STARTING
 from export_worker.demo.requests import FLAKY, GOOD, ROUND_KEY
 
 ROUNDS = {GOOD: "the platforms work", FLAKY: "the platforms fail some calls"}
