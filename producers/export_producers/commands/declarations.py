@@ -18,6 +18,11 @@ ACTIONS = "export_producers.commands.actions"
 @click.option(
     "--idempotency-key", type=TEXT, metavar="K", help="The same key with the same request returns the first export."
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Check the request, look up what it names on the platform, and enqueue nothing.",
+)
 @click.option("--wait", is_flag=True, help="Show progress until the export ends.")
 @click.option("--timeout", "timeout_s", type=SECONDS, metavar="S", help="With --wait: stop waiting after S seconds.")
 @options.as_json

@@ -8,7 +8,7 @@ import click
 from export_producers.choices import LIST_MAX
 from export_producers.client import ExportQueue
 from export_producers.commands import interrupts, rendering
-from export_producers.commands.exports import OpenQueue
+from export_producers.commands.opening import OpenQueue
 from export_producers.filters import ExportFilter
 from export_worker.contract.kind_names import kind_names
 from export_worker.contract.model import isoformat

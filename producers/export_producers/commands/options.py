@@ -66,6 +66,9 @@ def moment(_: click.Context, option: click.Parameter, value: str | None) -> date
 TEXT = _Text()
 SECONDS = RATE = _Positive(min=0, min_open=True)
 
+PREVIEW = "export_worker.preview"
+"""The key in the context's `meta` of the function that asks a platform what it has of a request."""
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 export_id = click.argument("export_id", type=TEXT, shell_complete=completion.export_ids)
 optional_export_id = click.argument("export_id", type=TEXT, required=False, shell_complete=completion.export_ids)
