@@ -1,11 +1,13 @@
 """Explains in one line why an export waits and until when, or how it ended. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from export_producers.durations import age
 from export_worker.contract.model import isoformat
 from export_worker.contract.redis_keys import CallKind
+from export_worker.contract.slowness import is_slow, usual_s
 from export_worker.contract.status import Phase, Status
 
 
@@ -38,6 +40,8 @@ class Facts:
             not concern.
         kind: The pause of the exports whose calls of the next step's kind have failed; None if this export is not one
             of them.
+        running_s: Seconds since it got its slot on the platform; 0 if it has none.
+        durations_s: How long the last operations of its kind took on its connection.
         store_problem: Why no running transfer worker can use the store of its connection; None if one can.
     """
 
@@ -52,6 +56,8 @@ class Facts:
     slots: int
     platform: Pause | None
     kind: Pause | None
+    running_s: float = 0.0
+    durations_s: Sequence[float] = ()
     store_problem: str | None = None
 
 
@@ -60,7 +66,7 @@ def explanation(facts: Facts) -> str:
     if facts.status.phase.terminal:
         return _ended(facts)
     requested = "Cancellation requested. " if facts.cancel_requested else ""
-    return requested + _waiting(facts)
+    return requested + _waiting(facts) + _slow(facts)
 
 
 def _ended(facts: Facts) -> str:
@@ -107,6 +113,22 @@ def _waiting(facts: Facts) -> str:
             f"If that worker stops responding, another worker claims the step after {_at(due_at, facts)}."
         )
     return _store_problem(facts) or _paused(facts) or _due(facts, due_at)
+
+
+def _slow(facts: Facts) -> str:
+    """Returns how long it runs and its kind usually takes, if it runs for much longer."""
+    usual = usual_s(facts.durations_s)
+    if usual is None or not is_slow(facts.running_s, facts.durations_s):
+        return ""
+    return (
+        f" It has been on the platform for {_span(facts.running_s)}, much longer than usual: "
+        f"nine tenths of the last {len(facts.durations_s)} exports of its kind took at most {_span(usual)}."
+    )
+
+
+def _span(seconds: float) -> str:
+    units = ((2 * 3600, 3600, "hours"), (120, 60, "minutes"), (0, 1, "seconds"))
+    return next(f"{seconds / each:.0f} {unit}" for least, each, unit in units if seconds >= least)
 
 
 def _store_problem(facts: Facts) -> str | None:

@@ -27,7 +27,19 @@ async def read_facts(redis: ArqRedis, keys: Keys, status: Status, now: datetime)
         pipe.zcard(keys.slots(connection))
         pipe.hmget(keys.breaker(connection), ["until", "pauses"])
         pipe.hmget(keys.breaker(connection, kind), ["until", "failures", f"failed:{export_id}"])
-        due_ms, parked, waiting, aside, slots, platform, (*calls, has_failed) = await pipe.execute()
+        pipe.zscore(keys.slots(connection), export_id)
+        pipe.lrange(keys.durations(connection, status.kind), 0, -1)
+        (
+            due_ms,
+            parked,
+            waiting,
+            aside,
+            slots,
+            platform,
+            (*calls, has_failed),
+            since_ms,
+            durations_ms,
+        ) = await pipe.execute()
     return Facts(
         status=status,
         now=now,
@@ -40,5 +52,7 @@ async def read_facts(redis: ArqRedis, keys: Keys, status: Status, now: datetime)
         slots=slots,
         platform=None if role == "transfer" else pause_of(*platform),
         kind=None if has_failed is None else pause_of(*calls),
+        running_s=0.0 if since_ms is None else now.timestamp() - since_ms / 1000,
+        durations_s=[int(each) / 1000 for each in durations_ms],
         store_problem=await store_problem(redis, keys, connection) if role == "transfer" else None,
     )

@@ -58,22 +58,45 @@ def test_right_settings_fit_the_schema(text: str) -> None:
     CHECK.validate(tomllib.loads(text))
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        pytest.param("namespase = 'x'", id="misspelt setting"),
-        pytest.param("[s3]\nbuckte = 'x'", id="misspelt setting of a section"),
-        pytest.param("[s3]\npart_size_mib = 4", id="below its limit"),
-        pytest.param("[worker]\nlease_s = 1", id="shorter than a lease may be"),
-        pytest.param("[worker]\ncontrol_steps = '50'", id="text for a number"),
-        pytest.param(f"[connections.gio]\n{CONNECTION}page_rows = 1000", id="option of another platform"),
-        pytest.param("[connections.gio]\nplatform = 'growingio'", id="without a required setting"),
-        pytest.param(f"[connections.'g/o']\n{CONNECTION}", id="name with a slash"),
-        pytest.param("[sinks.x]\ntype = 'mail'", id="unknown type"),
-    ],
-)
-def test_wrong_settings_do_not_fit_the_schema(text: str) -> None:
-    assert not CHECK.is_valid(tomllib.loads(text))
+WRONG = [
+    pytest.param("namespase = 'x'", "'namespase' was unexpected", id="misspelt setting"),
+    pytest.param("[s3]\nbuckte = 'x'", "'buckte' was unexpected", id="misspelt setting of a section"),
+    pytest.param("[s3]\npart_size_mib = 4", "less than the minimum of 5", id="below its limit"),
+    pytest.param("[worker]\nlease_s = 1", "less than the minimum of 3", id="shorter than a lease may be"),
+    pytest.param("[worker]\ncontrol_steps = '50'", 'not of type "integer"', id="text for a number"),
+    pytest.param(f"[connections.gio]\n{CONNECTION}page_rows = 1000", "'page_rows' was unexpected", id="foreign option"),
+    pytest.param(
+        f"[connections.gio]\n{CONNECTION}max_in_flight = 0", "less than the minimum of 1", id="common setting"
+    ),
+    pytest.param("[connections.gio]\nplatform = 'growingio'", '"base_url" is a required', id="no required setting"),
+    pytest.param("[connections.gio]\nbase_url = 'https://x.example'", '"platform" is a required', id="no platform"),
+    pytest.param(f"[connections.'g/o']\n{CONNECTION}", "'g/o' was unexpected", id="name with a slash"),
+    pytest.param("[sinks.x]\ntype = 'mail'", '"mail" is not one of', id="unknown type"),
+    pytest.param("[sinks.x]\nstrem = 'x'", "'strem' was unexpected", id="misspelt setting of a sink without a type"),
+    pytest.param("[triggers.x]\ntype = 'sqs'", '"queue_url" is a required', id="trigger without its queue"),
+    pytest.param("[triggers.x]\nstream = 's'", '"type" is a required', id="trigger without a type"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG)
+def test_mistake_is_found_with_the_setting_that_is_wrong(text: str, message: str) -> None:
+    (found,) = [error.message for error in CHECK.iter_errors(tomllib.loads(text))]
+    assert message in found
+
+
+def test_editor_finds_the_schema_by_the_first_line_and_marks_the_mistake(tmp_path: Path) -> None:
+    """Taplo is what editors use for TOML. They run it as a language server; here it checks files."""
+    example, *_ = blocks("worker/OPERATING.md", "toml")
+    (tmp_path / "export-worker.schema.json").write_text(text_of("config"), encoding="utf-8")
+    checks = {}
+    for name, text in (("right", example), ("wrong", example.replace('"Token"', '"Tokn"'))):
+        (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")
+        command = [str(Path(sys.executable).with_name("taplo")), "lint", "--colors", "never", f"{name}.toml"]
+        checks[name] = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path)
+    assert checks["right"].returncode == 0, checks["right"].stderr
+    assert checks["wrong"].returncode == 1
+    assert '"Tokn" is not one of ["Token","Bearer","raw"]' in checks["wrong"].stderr
+    assert re.search(r"^ *\d+ │ auth_scheme", checks["wrong"].stderr, re.MULTILINE)
 
 
 def test_every_driver_of_this_package_names_its_settings() -> None:

@@ -4,7 +4,9 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
 from redis.crc import key_slot
+from redis.exceptions import ResponseError
 
 from export_producers import ExportQueue
 from export_worker.contract.redis_keys import Keys
@@ -84,6 +86,24 @@ async def test_clients_follow_the_owner_when_it_changes_and_when_it_dies(
                 assert running.process.poll() is None
                 assert "Traceback" not in running.log.read_text(encoding="utf-8")
     assert [status.phase for status in ended] == [Phase.SUCCEEDED] * 10
+
+
+async def test_producers_follow_a_slot_that_is_moved_at_once(site: Site, tmp_path: Path) -> None:
+    async with redis_cluster(tmp_path, NAMESPACE) as cluster, asyncio.timeout(TIMEOUT_S):
+        use(site, cluster)
+        before, after = cluster.owner(NAMESPACE), cluster.stranger(NAMESPACE)
+        slot, owner_id = key_slot(b"exports"), await after.node_id()
+        async with site.queue() as queue:
+            accepted = [(await queue.enqueue(REQUEST)).export_id]
+            try:
+                await before.call("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", owner_id)
+            except ResponseError:
+                pytest.skip("this Redis cannot move a slot at once")
+            while not await after.call("CLUSTER", "COUNTKEYSINSLOT", slot) or len(accepted) < 20:
+                accepted.append((await queue.enqueue(REQUEST)).export_id)
+            found = {status.export_id for status in await queue.list_exports(limit=1000)}
+        assert found == set(accepted)
+        assert not await before.call("CLUSTER", "COUNTKEYSINSLOT", slot)
 
 
 async def end_of(queue: ExportQueue, export_id: str) -> Status:

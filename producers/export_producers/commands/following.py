@@ -13,7 +13,7 @@ from rich.text import Text
 
 from export_producers.commands import rendering
 from export_producers.commands.asked import subject
-from export_producers.durations import duration
+from export_producers.durations import age, duration
 from export_worker.contract.printable import clean
 from export_worker.contract.status import Phase, Status
 
@@ -60,11 +60,18 @@ class Following:
         title = " ".join(filter(None, (status.kind, subject(status), f"on {status.connection}")))
         yield Text(clean(title), style="dim", overflow="fold")
         yield self._phase(options.max_width)
-        activity = rendering.activity(status)
+        activity = ", ".join(filter(None, (rendering.activity(status), self._next_step())))
         if activity:
             yield Text(activity, overflow="fold")
         for name in self._results():
             yield Text(clean(name), overflow="fold")
+
+    def _next_step(self) -> str:
+        """Returns when the next step is due, unless it is due or the export transfers or has ended."""
+        status = self.status
+        if status.due_at is None or status.due_at <= self.now or status.phase is Phase.TRANSFERRING:
+            return ""
+        return f"next step {age(status.due_at, self.now)}"
 
     def _phase(self, width: int) -> Table:
         """Returns the line with phase, bar, percentage and elapsed time. A narrow terminal has no room for the bar."""

@@ -37,6 +37,9 @@ NOW_WIDTH_MIN = 24
 COLUMNS = ("EXPORT", "WHAT", "CONNECTION", "PHASE", "CREATED (UTC)", "AGE")
 """The columns of a listing before that with the current activity."""
 
+BLOCK_INDENT = 2
+"""Columns by which the lines below the first one of a block are indented."""
+
 TIMELINE_WIDTH_MIN = 70
 """From this width on, time and phase leave enough room for the note of a transition."""
 
@@ -138,7 +141,8 @@ class Listing:
         if options.max_width >= needed:
             yield self._table(rows)
         else:
-            yield from (self._block(status, row) for status, row in zip(self.statuses, rows, strict=True))
+            room = options.max_width - BLOCK_INDENT
+            yield from (self._block(status, row, room) for status, row in zip(self.statuses, rows, strict=True))
 
     def _row(self, status: Status) -> list[str]:
         created = isoformat(status.created_at).replace("T", " ")[:-5]
@@ -157,13 +161,15 @@ class Listing:
             grid.add_row(Text(export_id), Text(what), Text(connection), styled, *cells)
         return grid
 
-    def _block(self, status: Status, row: Sequence[str]) -> Group:
+    def _block(self, status: Status, row: Sequence[str], room: int) -> Group:
         export_id, what, connection, phase, _, since = row
         # The id comes first: what a very narrow terminal cuts off is the age.
         head = Text(export_id, "bold", no_wrap=True, overflow="crop")
         head.append("  ").append(phase, STYLE[status.phase]).append(f"  {since}", "not bold")
-        lines = (f"{what} on {connection}", activity(status))
-        return Group(head, *(Padding(Text(text, overflow="fold"), (0, 0, 0, 2)) for text in lines if text))
+        subject_line, now = f"{what} on {connection}", activity(status)
+        joined = f"{subject_line}  {now}".rstrip()
+        lines = (joined,) if cell_len(joined) <= room else (subject_line, now)
+        return Group(head, *(Padding(Text(text, overflow="fold"), (0, 0, 0, BLOCK_INDENT)) for text in lines))
 
 
 def table(statuses: Sequence[Status]) -> Listing:

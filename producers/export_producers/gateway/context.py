@@ -1,7 +1,7 @@
 """What the handlers share: the state of one gateway, and how requests are read and responses are written."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_worker.contract.dry_run import PreviewCall
 from export_worker.contract.status import Status
+from export_worker.contract.wording import NAME_MAX_CHARS, did_you_mean
 
 CatalogCall = Callable[[str, str, str | None], Awaitable[list[dict[str, Any]]]]
 """Lists a resource of a connection. Takes connection, resource, and project or None."""
@@ -104,10 +105,16 @@ def query(request: web.Request, *allowed: str) -> dict[str, str]:
     """
     for name in request.query:
         if name not in allowed:
-            raise invalid_parameter("query", f"unknown parameter; allowed here: {', '.join(allowed) or 'none'}")
+            raise invalid_parameter("query", unknown_parameter(name, allowed))
         if len(request.query.getall(name)) > 1:
             raise invalid_parameter(name, "is given twice")
     return dict(request.query)
+
+
+def unknown_parameter(name: str, allowed: Sequence[str]) -> str:
+    """Returns the message for a parameter that a route does not have."""
+    named = f" {name!r}" if len(name) <= NAME_MAX_CHARS else ""
+    return f"unknown parameter{named}{did_you_mean(name, allowed)}; allowed here: {', '.join(allowed) or 'none'}"
 
 
 async def json_body(request: web.Request) -> bytes:

@@ -21,6 +21,7 @@ from export_worker.contract.parsing import parse_request
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Phase
 from export_worker.contract.trace import TraceContext
+from export_worker.contract.wording import did_you_mean
 from export_worker.errors import ErrorCode, InvalidRequestError
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -86,7 +87,7 @@ async def list_exports(request: web.Request) -> web.Response:
     parameters = query(request, "phase", "limit", "cursor")
     phase = parameters.get("phase")
     if phase is not None and phase not in set(Phase):
-        raise invalid_parameter("phase", f"must be one of {', '.join(Phase)}")
+        raise invalid_parameter("phase", f"must be one of {', '.join(Phase)}{did_you_mean(phase, Phase)}")
     limit, cursor = _limit(parameters.get("limit", "50")), parameters.get("cursor")
     try:
         page = await request.app[CONTEXT].queue.page(Phase(phase) if phase else None, limit, cursor)
@@ -101,7 +102,7 @@ async def list_exports(request: web.Request) -> web.Response:
 
 def _limit(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= len(str(LIST_MAX)) and 1 <= int(text) <= LIST_MAX):
-        raise invalid_parameter("limit", f"must be an integer from 1 to {LIST_MAX}")
+        raise invalid_parameter("limit", f"must be a whole number from 1 to {LIST_MAX}")
     return int(text)
 
 
@@ -156,7 +157,9 @@ async def catalog(request: web.Request) -> web.Response:
     connection, resource = request.match_info["connection"], request.match_info["resource"]
     project = query(request, "project").get("project")
     if resource not in RESOURCES:
-        raise ProblemError(404, ErrorCode.NOT_FOUND, f"unknown resource; the resources are {', '.join(RESOURCES)}")
+        meant = did_you_mean(resource, RESOURCES)
+        detail = f"unknown resource{meant}; the resources are {', '.join(RESOURCES)}"
+        raise ProblemError(404, ErrorCode.NOT_FOUND, detail)
     if call is None:
         detail = "the catalog needs the extra [worker] of export-worker, which is not installed with this gateway"
         raise ProblemError(501, "not_installed", detail)

@@ -6,15 +6,17 @@ from datetime import timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from export_producers.explain import explanation
+from export_producers.facts import read_facts
 from export_producers.triggers.metrics import TriggerPages
 from export_producers.triggers.redis_stream import ConsumerGroup, lag_s
 from export_worker.contract.redis_keys import Keys
+from export_worker.contract.slowness import DURATIONS_MIN, SLOW_FACTOR, SLOW_MIN_S
 from export_worker.redis.claims import PlatformSignal, Timings
 from export_worker.redis.client import close_redis, open_redis
 from export_worker.redis.outbox import Outbox
 from export_worker.telemetry.metrics import QUEUE_METRICS, Metrics
 from export_worker.telemetry.queue_stats import QueueSnapshot, QueueStats
-from export_worker.telemetry.slow_exports import DURATIONS_MIN, SLOW_FACTOR, SLOW_MIN_S
 from support.redis_site import REFUSED, SINKS, QueueSite
 
 BREAKER = Timings(breaker_threshold=2, breaker_first_s=5.0, breaker_max_s=60.0, lease_s=3.0)
@@ -71,13 +73,17 @@ async def test_export_is_slow_when_it_runs_much_longer_than_the_last_ones_of_its
         await queue_site.running()
         await queue_site.ready(await queue_site.one(), PlatformSignal("up", duration_s=200.0))
         await queue_site.succeed(await queue_site.one("transfer"))
-    await queue_site.running()
+    export_id = await queue_site.running()
     queue_site.later(SLOW_FACTOR * 200 - 10)
     assert (await read(queue_site)).slow == {("gio", "growingio.tag_users"): 0}
     queue_site.later(20)
     snapshot = await read(queue_site)
     assert snapshot.slow == {("gio", "growingio.tag_users"): 1}
     assert 'slow_exports{connection="gio",kind="growingio.tag_users"} 1.0' in (await Metrics().text(snapshot)).decode()
+    facts = await read_facts(
+        queue_site.redis, queue_site.keys, await queue_site.queue.status(export_id), queue_site.now
+    )
+    assert "much longer than usual" in explanation(facts)
     await queue_site.ready(await queue_site.one())
     assert (await read(queue_site)).slow == {}
 

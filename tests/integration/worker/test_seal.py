@@ -11,7 +11,7 @@ from export_worker.lifecycle.export import Transferring
 from export_worker.redis.claims import ClaimedStep
 from support.redis_site import POLICY, QueueSite
 from support.s3_server import Call, Refusal, S3Proxy, file_names
-from support.scripted_worker import Parts
+from support.scripted_worker import Parts, export_writer
 
 LEASE_S = 20.0
 """Longer than any lease in these tests."""
@@ -66,6 +66,19 @@ async def test_cancel_after_seal_ends_as_succeeded(parts: Parts, client: Any, ow
     assert file_names(client, own_bucket) == ["_SUCCESS", "_manifest.json", "b.csv"]
     (note,) = (await parts.site.notes(export_id))[-1:]
     assert note == "succeeded: _SUCCESS was in S3 before the export could end as cancelled"
+
+
+async def test_manifest_of_sealed_export_exists_under_the_name_that_is_configured_now(
+    parts: Parts, proxy: S3Proxy, client: Any, own_bucket: str
+) -> None:
+    export_id = await sealed(parts)
+    await parts.site.cancel(export_id)
+    with export_writer(proxy.endpoint_url, own_bucket, manifest_name="_list.json") as writer:
+        await run_next(Parts(parts.site, parts.driver, parts.clock, writer))
+    status = await parts.site.queue.status(export_id)
+    assert (status.phase, status.manifest) == (Phase.SUCCEEDED, f"s3://{own_bucket}/gio/{export_id}/_list.json")
+    manifest = client.get_object(Bucket=own_bucket, Key=f"gio/{export_id}/_list.json")["Body"].read()
+    assert manifest == client.get_object(Bucket=own_bucket, Key=f"gio/{export_id}/_manifest.json")["Body"].read()
 
 
 async def test_deadline_after_seal_ends_as_succeeded(parts: Parts) -> None:

@@ -240,6 +240,25 @@ REFUSALS = [
     (f"[connections]\ngio = '{CANARY}'", "connections.gio: "),
     ("namespace = 'a b'", "namespace: must have 1 to 64 characters: letters, digits, _, . and -"),
     ("namespace = ''", "namespace: "),
+    (GIO + "allow_hosts = ['http://a']", "connections.gio.allow_hosts.0: must be a host or host:port"),
+    (
+        GIO + "allow_networks = ['10.0.0.1/8']",
+        (
+            "connections.gio.allow_networks.0: must be a network, such as 10.1.0.0/16, not "
+            '"10.0.0.1/8" (in export-worker.toml, line 4); did you mean 10.0.0.0/8?'
+        ),
+    ),
+    (
+        "[sinks.a]\ntype = 'kafka'",
+        (
+            "sinks.a.type: must be one of broker, eventbridge, redis-stream, sns, sqs, webhook, not "
+            '"kafka" (in export-worker.toml, line 2); write type = "broker" and broker = "kafka"'
+        ),
+    ),
+    (
+        BROKER.format("triggers", "rabbit") + "source = 'x'",
+        "triggers.a.broker: must be 'rabbitmq', 'nats' or 'kafka', not",
+    ),
     ("namespace = '{}'", "namespace: must have 1 to 64 characters: letters, digits, _, . and -"),
     ("namespace = '{a'", "namespace: "),
     ("namespace = '{a}{b}'", "namespace: "),
@@ -392,7 +411,9 @@ def test_named_file_that_is_a_directory_is_an_error(monkeypatch: pytest.MonkeyPa
         (f"token = {CANARY}", "text needs quotes"),
         (f"token = '{CANARY}", ""),
         (f"[connections\n'{CANARY}'", ""),
-        (f"a = '{CANARY}'\na = 1", ""),
+        (f"a = '{CANARY}'\na = 1", "each setting and each section is written once"),
+        ("[connections.gio]\n[connections.gio]", "Cannot declare [connections.gio] twice (at line 2"),
+        ("[s3]\n[s3]", "Cannot declare [s3] twice (at line 2"),
         (f"token = \u201c{CANARY}\u201d", "replace the typographic quotes"),
         (f'a = "C:\\{CANARY}"', "write a text with backslashes in single quotes"),
         ("a = True", "write true or false"),

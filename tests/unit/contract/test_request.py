@@ -192,7 +192,11 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     (body(idempotency_key=42), "idempotency_key", "must be text in quotes, not "),
     # Unknown fields, at each level.
     (body(tokn="x"), "tokn", "unknown field; allowed here: connection, export, output"),
-    (body() | {"kind": TAG}, "kind", "unknown field"),
+    (body() | {"kind": TAG}, "kind", "unknown field; it belongs into export; allowed here: connection"),
+    (body() | {"tag_key": "x"}, "tag_key", "unknown field; it belongs into export"),
+    (body() | {"schema": {}}, "schema", "unknown field; it belongs into output"),
+    (body() | {"charset": "UTF-8"}, "charset", "unknown field; it belongs into output or export"),
+    (body(outputs={}), "outputs", "unknown field; did you mean output?"),
     (body(output={"compresion": "gzip"}), "output.compresion", "allowed here: charset, compression"),
     (body(export={"tag_ky": "x"}), "export.tag_ky", "allowed here: kind, tag_key, tag_id, properties, charset"),
     (body(SEGMENT, {"tag_key": "x"}), "export.tag_key", "allowed here: kind, project_id, segment_id, tags"),
@@ -374,12 +378,12 @@ def test_refusal_names_every_problem() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is not JSON"),
+        ("", "; it is empty"),
         (b"", "is not JSON"),
         (b"\xff\xfe", "is not JSON"),
-        ("{", "is not JSON"),
+        ("{", "; it ends too early"),
         ("{} {}", "is not JSON"),
-        ("{'connection': 'gio'}", "is not JSON"),
+        ("{'connection': 'gio'}", '; JSON needs double quotes (")'),
         ("[" * 5000, "is not JSON"),
         ('{"connection": "\\ud800"}', "is not JSON"),
         ('"\ud800"', "is not JSON"),

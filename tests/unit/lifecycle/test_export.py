@@ -121,6 +121,8 @@ def test_event_of_same_end_is_equal_and_restart_changes_its_id(make: Any, kind: 
     assert event.data == status_of(export).model_copy(update={"request": request})
     assert event.time == event.data.finished_at
     assert event_of(saved(export), "exports").model_dump_json() == event.model_dump_json()
+    # A hash tag in the namespace is no valid part of a URI reference.
+    assert event_of(export, "{exports}").source == "/export-worker/%7Bexports%7D"
     again = endings.after_cancel(transitions.restart(export, "submit", at(50)).export, at(51)).export
     assert event_of(again, "exports").id == "e1.2"
 

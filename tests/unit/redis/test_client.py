@@ -130,11 +130,16 @@ async def test_cancel_and_wait_repeats_a_cancellation_that_is_lost() -> None:
         (ResponseError("MISCONF Redis is configured to save RDB snapshots"), "cannot write to its disk"),
         (ResponseError("MOVED 5 10.0.0.1:6379"), "cluster mode"),
         (ResponseError("CLUSTERDOWN Hash slot not served"), "a cluster that has no owner for a key now"),
+        (ResponseError("SELECT is not allowed in cluster mode"), "a cluster, which has only database 0"),
         (ResponseError("TRYAGAIN Multiple keys request"), "a cluster that has no owner for a key now"),
         (ResponseError("MASTERDOWN Link with MASTER is down"), "has lost its primary"),
         (ResponseError("BUSY Redis is busy running a script."), "runs a script of another client"),
         (BusyLoadingError("Redis is loading the dataset in memory"), "still loads its data"),
         (AuthenticationError("WRONGPASS"), "refuses the user or the password"),
+        (
+            ResponseError("DB index is out of range"),
+            "has no database with this number (DB index is out of range); correct",
+        ),
         (ResponseError("unknown command 'FOO'"), "refuses a command (unknown command 'FOO')"),
     ],
 )

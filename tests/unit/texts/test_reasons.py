@@ -17,7 +17,7 @@ from export_worker.texts.reasons import system_reason
         ("Error 111 connecting to 127.0.0.1:1. Connect call failed ('127.0.0.1', 1).", "connection refused"),
         ("[Errno 104] Connection reset by peer", "connection reset by peer"),
         ("Multiple exceptions: [Errno 111] Connect call failed ('::1', 1), [Errno 111] …", "connection refused"),
-        ("Error -2 connecting to h:1. Name or service not known.", None),
+        ("Error -2 connecting to h:1. Name or service not known.", "name or service not known"),
         ("Connection closed by server.", None),
         ("", None),
     ],

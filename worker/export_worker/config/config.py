@@ -29,7 +29,7 @@ from pydantic_settings import (
 )
 
 from export_worker.config.gateway import GatewaySettings
-from export_worker.config.problems import not_json, setting_problem, toml_hint, variable_names
+from export_worker.config.problems import not_json, setting_problem, toml_problem, variable_names
 from export_worker.config.s3 import S3Settings
 from export_worker.config.sinks import AnySink, RedisStreamSink
 from export_worker.config.sources import ENV_DELIMITER, ENV_PREFIX, Sources
@@ -69,10 +69,9 @@ def _checked_url(url: str) -> str:
     except ValueError:
         known = False
     if not known:
-        allowed = "redis://, rediss://, unix:// or sentinel://"
-        raise PydanticCustomError(
-            "redis_url", f"must be {allowed}, with special characters in the password percent-encoded"
-        )
+        allowed = "redis://, rediss://, unix:// or sentinel://, such as redis://127.0.0.1:6379/0"
+        advice = "special characters in the password must be percent-encoded"
+        raise PydanticCustomError("redis_url", f"must be {allowed}; {advice}")
     return url
 
 
@@ -269,4 +268,4 @@ def _parsed(file: Path, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except ValueError as error:
-        raise ConfigError(f"{file} is not valid TOML: {error}{toml_hint(text, error)}") from None
+        raise ConfigError(f"{file} is not valid TOML: {toml_problem(text, error)}") from None

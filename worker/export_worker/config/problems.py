@@ -2,16 +2,20 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic_core import ErrorDetails
 
+from export_worker.config.sinks import BrokerName
 from export_worker.config.sources import ENV_DELIMITER, ENV_PREFIX
 from export_worker.contract.wording import did_you_mean, plain_message, shown
 
 Json = Mapping[str, Any]
 
 _AT_LINE = re.compile(r"at line (\d+)")
+_QUOTED = re.compile(r"'([^']*)'")
+_DECLARED = re.compile(r"\(('[^']*'(, )?)+,?\)")
+"""How the TOML parser names a section: `('connections', 'gio')`."""
 _TOML_HINTS = (
     (re.compile("[\u2018\u2019\u201c\u201d\u201e]"), "replace the typographic quotes by \" or '"),
     (re.compile(r'=\s*".*\\'), "write a text with backslashes in single quotes"),
@@ -37,17 +41,29 @@ def setting_problem(detail: ErrorDetails, schema: Json) -> str:
     setting = ".".join(path)
     match detail["type"]:
         case "union_tag_invalid":
-            meant = did_you_mean(str(tag), choices)
+            meant = _broker(tag, choices) or did_you_mean(str(tag), choices)
             return f"{setting}.type: must be one of {', '.join(choices)}, not {shown(tag)}{meant}"
         case "union_tag_not_found":
             return f"{setting}.type: is required; one of {', '.join(choices)}"
         case "extra_forbidden":
             return f"{setting}: unknown setting; {_advice(path[-1], detail['loc'], schema)}"
         case "value_error":
-            # An error of the whole configuration has no path, and names the setting itself.
-            return f"{setting}.{detail['ctx']['error']}".removeprefix(".")
+            return _of_section(setting, str(detail["ctx"]["error"]), _at(schema, list(map(str, detail["loc"]))))
         case _:
             return f"{setting}: {plain_message(detail, table='a section with settings')}"
+
+
+def _of_section(setting: str, error: str, section: Json) -> str:
+    """Returns an error of a validator. That of a section names the setting itself, that of a setting does not."""
+    names_setting = re.split(r"[ .]", error, maxsplit=1)[0] in _properties(section)
+    separator = "." if names_setting else ": "
+    return f"{setting}{separator}{error}" if setting else error
+
+
+def _broker(tag: Any, choices: Sequence[str]) -> str:
+    """Returns how a sink or trigger of a message broker is written, if its type names the broker."""
+    is_broker = tag in get_args(BrokerName) and "broker" in choices
+    return f'; write type = "broker" and broker = "{tag}"' if is_broker else ""
 
 
 def _advice(name: str, location: Sequence[Any], schema: Json) -> str:
@@ -100,9 +116,12 @@ def not_json(variables: Iterable[str]) -> list[str]:
     return [f"{name}: {allowed}" for name in variables]
 
 
-def toml_hint(text: str, error: ValueError) -> str:
-    """Returns `; ` and what usually causes an error of the TOML parser, or nothing."""
-    at = _AT_LINE.search(str(error))
+def toml_problem(text: str, error: ValueError) -> str:
+    """Returns an error of the TOML parser, and what usually causes it."""
+    message = _DECLARED.sub(lambda found: f"[{'.'.join(re.findall(_QUOTED, found[0]))}]", str(error))
+    at = _AT_LINE.search(message)
     lines = text.split("\n")
     line = lines[int(at[1]) - 1] if at and int(at[1]) <= len(lines) else ""
-    return next((f"; {hint}" for pattern, hint in _TOML_HINTS if pattern.search(line)), "")
+    if message.startswith(("Cannot overwrite", "Cannot declare")):
+        return f"{message}; each setting and each section is written once"
+    return message + next((f"; {hint}" for pattern, hint in _TOML_HINTS if pattern.search(line)), "")

@@ -59,8 +59,9 @@ def _message(location: tuple[int | str, ...], detail: ErrorDetails) -> str:
     context: dict[str, Any] = detail.get("ctx", {})
     match detail["type"]:
         case "extra_forbidden":
-            allowed = _allowed(location)
-            return f"unknown field{did_you_mean(str(location[-1]), allowed)}; allowed here: {', '.join(allowed)}"
+            allowed, name = _allowed(location), str(location[-1])
+            meant = _other_place(name) if len(location) == 1 else ""
+            return f"unknown field{meant or did_you_mean(name, allowed)}; allowed here: {', '.join(allowed)}"
         case _ if detail["type"] == FIELD_RULE:
             return str(context["rule"])
         case "json_invalid":
@@ -69,12 +70,23 @@ def _message(location: tuple[int | str, ...], detail: ErrorDetails) -> str:
             return plain_message(detail, table="a JSON object")
 
 
+def _other_place(name: str) -> str:
+    """Returns where a field belongs that stands beside `export` and `output`, and not in them."""
+    places: dict[str, list[type[Model]]] = {"output": [Output], "export": list(kind_models().values())}
+    found = [place for place, models in places.items() if any(name in _names(model) for model in models)]
+    return f"; it belongs into {' or '.join(found)}" if found else ""
+
+
+def _names(model: type[Model]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
 def _json_hint(error: str) -> str:
     """Returns what usually causes an error of the JSON parser."""
     if error.startswith("key must be a string"):
-        return "; JSON needs double quotes"
-    if error.startswith("EOF while parsing a value at line 1 column 0"):
-        return "; it is empty"
+        return '; JSON needs double quotes (")'
+    if error.startswith("EOF while parsing"):
+        return "; it is empty" if error.endswith("line 1 column 0") else "; it ends too early"
     return ""
 
 
@@ -86,4 +98,4 @@ def _allowed(location: tuple[int | str, ...]) -> list[str]:
         if part == "output":
             model = Output
         model = models.get(str(part), model)
-    return [field.alias or name for name, field in model.model_fields.items()]
+    return _names(model)

@@ -3,8 +3,10 @@
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
+from ipaddress import ip_network
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -86,6 +88,9 @@ def _hint(kind: str, context: dict[str, Any], value: Any) -> str:
         return "; env: and file: are read only where the setting is a secret"
     if kind == "literal_error":
         return did_you_mean(value, re.findall(r"'([^']*)'", context["expected"]))
+    if kind == "ip_any_network":
+        with suppress(ValueError):  # it is a network, but with the address of a host in it
+            return f"; did you mean {ip_network(value, strict=False)}?"
     return ""
 
 

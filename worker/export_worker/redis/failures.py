@@ -54,6 +54,9 @@ REFUSALS = {
     "CLUSTERDOWN": _CLUSTER_CHANGES,
     "ASK": _CLUSTER_CHANGES,
     "TRYAGAIN": _CLUSTER_CHANGES,
+    "SELECT is not allowed": Refusal(
+        "is a cluster, which has only database 0", "remove the number at the end of redis_url (EXPORT_REDIS_URL)"
+    ),
     "MISCONF": Refusal("cannot write to its disk and saves nothing", "free disk space, and read the log of Redis"),
     "NOREPLICAS": Refusal(
         "has too few replicas and saves nothing", "start the replicas, or reduce min-replicas-to-write"
@@ -61,10 +64,13 @@ REFUSALS = {
     "MASTERDOWN": Refusal("is a replica that has lost its primary", "wait for the end of a fail-over"),
     "LOADING": Refusal("still loads its data", "retry when it has started"),
     "BUSY": Refusal("runs a script of another client", "retry later, or end the script with SCRIPT KILL"),
+    "DB index is out of range": Refusal(
+        "has no database with this number", "correct the number at the end of redis_url (EXPORT_REDIS_URL), e.g. /0"
+    ),
     "NOAUTH": _CREDENTIALS,
     "WRONGPASS": _CREDENTIALS,
 }
-"""Refusals by the code with which the error of Redis begins."""
+"""Refusals by the code, or the first words, of the error of Redis."""
 _OTHER = Refusal("refuses a command", "run export-worker doctor, which checks Redis")
 _CODES: dict[type[RedisError], str] = {
     ReadOnlyError: "READONLY",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from export_worker.contract.request import ExportRequest
-from export_worker.schemas.settings import TomlSchema, settings_schema
+from export_worker.schemas.settings import TomlSchema, choices, settings_schema
 
 Json = dict[str, Any]
 
@@ -81,7 +81,7 @@ def _section(name: str, schema: Json, definitions: Json) -> Section:
 def _named_section(name: str, schema: Json, definitions: Json) -> Section:
     """Returns a section that is named by the user: what all of its types share, then what each of them adds."""
     (each,) = schema["patternProperties"].values()
-    members = [_definition(member, definitions) for member in each["oneOf"]]
+    members = [_definition(member, definitions) for member in choices(each)]
     shared = {
         key: found
         for key, found in members[-1]["properties"].items()

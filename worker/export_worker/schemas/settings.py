@@ -1,6 +1,5 @@
 """The JSON Schema of the configuration file, with the options of every installed platform."""
 
-from collections import defaultdict
 from typing import Any
 
 from pydantic import BaseModel
@@ -48,24 +47,54 @@ def settings_schema() -> Json:
     definitions: dict[str, Json] = found["$defs"]
     names = {model: _name(references[model, "validation"]) for model in models}
     root = definitions.pop(names[Config])
-    connection = {"oneOf": _alternatives(platforms, names, definitions)}
-    connections: Json = root["properties"]["connections"]
-    connections["patternProperties"] = dict.fromkeys(list(connections["patternProperties"]), connection)
+    sections: dict[str, Json] = root["properties"]
+    for name in ("sinks", "triggers"):
+        ((pattern, union),) = sections[name]["patternProperties"].items()
+        types = {definitions[_name(part)]["properties"]["type"]["const"]: _name(part) for part in union["oneOf"]}
+        sections[name]["patternProperties"] = {pattern: _choice("type", types, definitions)}
+    own = {platform: names[model] for platform, model in platforms.items()}
+    for platform, name in own.items():
+        definitions[name]["properties"]["platform"].setdefault("enum", []).append(platform)
+    (pattern,) = sections["connections"]["patternProperties"]
+    connection = _choice("platform", own, definitions, other=names[ConnectionSettings])
+    sections["connections"]["patternProperties"] = {pattern: connection}
     return {"$schema": DIALECT} | root | {"title": "export-worker", "$defs": definitions}
 
 
-def _alternatives(
-    platforms: dict[str, type[ConnectionSettings]], names: dict[type[BaseModel], str], definitions: dict[str, Json]
-) -> list[Json]:
-    """Returns one schema for each platform, and one for the platforms that are not installed here."""
-    platforms_of = defaultdict(list)
-    for platform, model in platforms.items():
-        platforms_of[names[model]].append(platform)
-    for name, own in platforms_of.items():
-        definitions[name]["properties"]["platform"]["enum"] = own
-    other = names[ConnectionSettings]
-    definitions[other]["properties"]["platform"]["not"] = {"enum": list(platforms)}
-    return [{"$ref": f"#/$defs/{name}"} for name in (*platforms_of, other)]
+def choices(schema: Json) -> list[Json]:
+    """Returns the schemas between which a setting chooses, in a schema that `_choice` has made."""
+    return [part for part in schema["anyOf"] if "$ref" in part]
+
+
+def _choice(key: str, names: dict[str, str], definitions: dict[str, Json], *, other: str | None = None) -> Json:
+    """Returns the schema of a section whose setting `key` decides which other settings it has.
+
+    An editor completes the settings of `anyOf`, which accepts every section. A mistake is found by the rules of
+    `allOf`: the one whose `if` applies names the wrong setting, and not only the section.
+
+    Args:
+        names: The name of the definition for each value of the setting.
+        other: The definition for all other values. Without it, they are refused.
+    """
+    rules = [{"if": _is(value, key, definitions[name]), "then": _ref(name)} for value, name in names.items()]
+    known: Json = {"properties": {key: {"enum": list(names)}}}
+    if other is not None:
+        rules.append({"if": {"not": known | {"required": [key]}}, "then": _ref(other)})
+    else:
+        has_default = any(key not in definitions[name].get("required", ()) for name in names.values())
+        rules.append(known if has_default else known | {"required": [key]})
+    shown = dict.fromkeys([*names.values(), *([other] if other else [])])
+    return {"type": "object", "anyOf": [*map(_ref, shown), {"type": "object"}], "allOf": rules}
+
+
+def _is(value: str, key: str, definition: Json) -> Json:
+    """Returns a condition: the setting has this value, or is missing where the value is the default."""
+    required = {"required": [key]} if key in definition.get("required", ()) else {}
+    return {"properties": {key: {"const": value}}} | required
+
+
+def _ref(name: str) -> Json:
+    return {"$ref": f"#/$defs/{name}"}
 
 
 def _name(reference: Json) -> str:

@@ -10,16 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from export_worker.contract.redis_keys import Keys
+from export_worker.contract.slowness import SLOW_MIN_S, is_slow
 
-SLOW_FACTOR = 3.0
-"""An export is slow when it runs this many times as long as usual: far outside of the spread of normal durations."""
-SLOW_MIN_S = 300.0
-"""A shorter export is never slow. Where exports take seconds, three times as long is no reason to call a person."""
-USUAL_SHARE = 0.9
-"""The usual duration is one that this share of the last operations did not exceed. One slow operation, which is then
-among the last ones, does not change it."""
-DURATIONS_MIN = 5
-"""With fewer durations, the usual one cannot be estimated."""
 RUNNING_MAX = 100
 """Exports of one connection that are examined, those that run for the longest time first."""
 
@@ -37,14 +29,6 @@ class RunningExport:
     connection: str
     export_id: str
     running_s: float
-
-
-def is_slow(running_s: float, durations_s: Sequence[float]) -> bool:
-    """Whether an operation that still runs is slow, compared with the last ones of its kind that ended."""
-    if len(durations_s) < DURATIONS_MIN:
-        return False
-    usual_s = sorted(durations_s)[int(USUAL_SHARE * (len(durations_s) - 1))]
-    return running_s > max(SLOW_FACTOR * usual_s, SLOW_MIN_S)
 
 
 def running_exports(connection: str, slots: Sequence[tuple[bytes, float]], now_ms: int) -> list[RunningExport]:

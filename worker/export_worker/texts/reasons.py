@@ -4,6 +4,8 @@ import os
 import re
 
 _NUMBER = re.compile(r"\b(?:Errno|Error) ([1-9][0-9]{0,3})\b")
+_LOOKUP = re.compile(r"Error -[0-9]+ connecting to \S+\. (.+)\.")
+"""An error of a name's lookup: its number is none of the operating system."""
 
 
 def system_reason(text: str) -> str:
@@ -12,5 +14,8 @@ def system_reason(text: str) -> str:
     asyncio, aiohttp and redis-py put the number of the error into a text that repeats addresses as Python shows them:
     `Error 111 connecting to 127.0.0.1:1. Connect call failed ('127.0.0.1', 1).`
     """
+    lookup = _LOOKUP.fullmatch(text)
+    if lookup:
+        return lookup[1].lower()
     found = _NUMBER.search(text)
     return os.strerror(int(found[1])).lower() if found else text

@@ -258,6 +258,11 @@ class ExportWriter:
 
     async def write_success(self, export: Export, state: Transferring) -> Stored:
         """Writes the manifest, then `_SUCCESS`. A reader that finds `_SUCCESS` finds everything complete."""
+        await self._store_manifest(export, state)
+        await self._store_document(export, self._layout.key(export, "_SUCCESS"), b"", "application/octet-stream")
+        return self._stored(export, state)
+
+    async def _store_manifest(self, export: Export, state: Transferring) -> None:
         if state.landed_at is None:
             raise ValueError("_SUCCESS is written after the last file is stored")
         manifest = Manifest(
@@ -272,11 +277,11 @@ class ExportWriter:
         )
         key = self._layout.key(export, self._layout.manifest_name)
         await self._store_document(export, key, manifest.model_dump_json(indent=2).encode(), "application/json")
-        await self._store_document(export, self._layout.key(export, "_SUCCESS"), b"", "application/octet-stream")
-        return self._stored(export, state)
 
     async def find_success(self, export: Export, state: Transferring) -> Stored | None:
         """Returns what `write_success` has stored, if `_SUCCESS` is in S3. Returns None if it is not.
+
+        Stores the manifest again if the setting of its name was changed since then.
 
         An earlier generation of the export cannot have left it, if all files are stored now (`landed_at`): before the
         first of them, `remove_success` has removed the earlier one.
@@ -284,9 +289,14 @@ class ExportWriter:
         Raises:
             StorageError: S3 refused or did not answer.
         """
-        key = self._layout.key(export, "_SUCCESS")
-        is_sealed = await self._engine.has_document(self._layout.bucket, key, export.export_id)
-        return self._stored(export, state) if is_sealed else None
+        if not await self._has_document(export, "_SUCCESS"):
+            return None
+        if not await self._has_document(export, self._layout.manifest_name):
+            await self._store_manifest(export, state)
+        return self._stored(export, state)
+
+    async def _has_document(self, export: Export, name: str) -> bool:
+        return await self._engine.has_document(self._layout.bucket, self._layout.key(export, name), export.export_id)
 
     def _stored(self, export: Export, state: Transferring) -> Stored:
         key = self._layout.key(export, self._layout.manifest_name)

@@ -69,6 +69,27 @@ async def test_trace_headers_of_the_request_are_stored_with_the_export(gateway: 
     assert json.loads(record["trace"]) == {"traceparent": parent, "tracestate": "a=b"}
 
 
+@pytest.mark.parametrize(
+    ("path", "detail"),
+    [
+        (
+            "/v1/exports?phas=failed",
+            "query: unknown parameter 'phas'; did you mean phase?; allowed here: phase, limit, cursor",
+        ),
+        (
+            "/v1/exports?phase=failled",
+            "phase: must be one of queued, running, transferring, succeeded, failed, cancelled; did you",
+        ),
+        ("/v1/exports?limit=many", "limit: must be a whole number from 1 to 1000"),
+        ("/v1/catalog/gio/tag", "unknown resource; did you mean tags?; the resources are projects, tags, "),
+    ],
+)
+async def test_misspelt_parameter_is_answered_with_the_one_that_was_meant(
+    gateway: GatewaySite, path: str, detail: str
+) -> None:
+    assert (await gateway.call("GET", path)).json["detail"].startswith(detail)
+
+
 # Idempotency
 
 

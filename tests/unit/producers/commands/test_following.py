@@ -55,6 +55,12 @@ def test_operation_without_percentage_has_no_bar() -> None:
     assert lines[1:] == ["running for 0 s", "platform says EXECUTING, 0 polls"]
 
 
+def test_wait_for_the_next_step_counts_down() -> None:
+    waiting = status("running", due_at=NOW + timedelta(seconds=30))
+    assert shown(Following(waiting, NOW + timedelta(seconds=10)), 80)[2].endswith("0 polls, next step in 20 s")
+    assert shown(Following(waiting, NOW + timedelta(seconds=40)), 80)[2].endswith("0 polls")
+
+
 def test_end_shows_how_long_it_took_and_where_the_files_are() -> None:
     item = {"bucket": "b", "key": "k", "bytes": 1024, "etag": "e", "checksum": "c", "file_name": "k"}
     ended = status(

@@ -114,6 +114,11 @@ def test_listing_shows_segment_connection_and_age(width: int) -> None:
     assert ("1 min ago" in text) == (width > 46)
 
 
+def test_export_takes_two_lines_where_its_activity_fits_beside_its_subject() -> None:
+    listing = rendering.Listing([status(request=REQUEST)] * 2, NOW)
+    assert [len(shown(listing, width).splitlines()) for width in (60, 120)] == [6, 4]
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_timeline_indents_the_continuation_of_a_note(width: int) -> None:
     entry = {"at": "2026-11-22T03:00:00.000Z", "phase": "transferring", "note": "word " * 40}

@@ -2,7 +2,8 @@
 
 import pytest
 
-from export_worker.telemetry.slow_exports import SLOW_MIN_S, is_slow, running_exports
+from export_worker.contract.slowness import SLOW_MIN_S, is_slow
+from export_worker.telemetry.slow_exports import running_exports
 
 STEADY_S = [600.0] * 20
 HOUR_S = 3600.0

@@ -1,0 +1,26 @@
+"""Whether an export runs on its platform for much longer than the last ones of its kind. Pure."""
+
+from collections.abc import Sequence
+
+SLOW_FACTOR = 3.0
+"""An export is slow when it runs this many times as long as usual: far outside of the spread of normal durations."""
+SLOW_MIN_S = 300.0
+"""A shorter export is never slow. Where exports take seconds, three times as long is no reason to call a person."""
+USUAL_SHARE = 0.9
+"""The usual duration is one that this share of the last operations did not exceed. One slow operation, which is then
+among the last ones, does not change it."""
+DURATIONS_MIN = 5
+"""With fewer durations, the usual one cannot be estimated."""
+
+
+def usual_s(durations_s: Sequence[float]) -> float | None:
+    """Returns the usual duration of operations, of which the last ones are known; None if too few are known."""
+    if len(durations_s) < DURATIONS_MIN:
+        return None
+    return sorted(durations_s)[int(USUAL_SHARE * (len(durations_s) - 1))]
+
+
+def is_slow(running_s: float, durations_s: Sequence[float]) -> bool:
+    """Whether an operation that still runs is slow, compared with the last ones of its kind that ended."""
+    usual = usual_s(durations_s)
+    return usual is not None and running_s > max(SLOW_FACTOR * usual, SLOW_MIN_S)
