@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from export_producers.durations import age
+from export_producers.durations import age, duration
 from export_worker.contract.model import isoformat
 from export_worker.contract.redis_keys import CallKind
 from export_worker.contract.slowness import is_slow, usual_s
@@ -121,14 +121,9 @@ def _slow(facts: Facts) -> str:
     if usual is None or not is_slow(facts.running_s, facts.durations_s):
         return ""
     return (
-        f" It has been on the platform for {_span(facts.running_s)}, much longer than usual: "
-        f"nine tenths of the last {len(facts.durations_s)} exports of its kind took at most {_span(usual)}."
+        f" It has been on the platform for {duration(facts.running_s)}, much longer than usual: "
+        f"nine tenths of the last {len(facts.durations_s)} exports of its kind took at most {duration(usual)}."
     )
-
-
-def _span(seconds: float) -> str:
-    units = ((2 * 3600, 3600, "hours"), (120, 60, "minutes"), (0, 1, "seconds"))
-    return next(f"{seconds / each:.0f} {unit}" for least, each, unit in units if seconds >= least)
 
 
 def _store_problem(facts: Facts) -> str | None:

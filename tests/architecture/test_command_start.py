@@ -120,6 +120,7 @@ def test_help_of_every_command_imports_nothing_else() -> None:
         (("list", "--"), "plain,--phase"),
         (("list", "--phase", "f"), "plain,failed"),
         (("retry", "--failed", "--error", "platform_u"), "plain,platform_unavailable"),
+        (("list", "--kind", "growingio.s"), "plain,growingio.segment_users"),
         (("catalog", "gio", "seg"), "plain,segments"),
         (("events", ""), "plain,replay"),
         (("events", "undelivered", "--sink", ""), "plain,stream"),

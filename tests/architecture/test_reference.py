@@ -11,6 +11,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+import yaml  # type: ignore[import-untyped]  # moto installs it; its type stubs are not installed
 
 from export_worker.platforms.registry import installed_platforms, settings_models
 from export_worker.platforms.settings import ConnectionSettings
@@ -43,6 +44,10 @@ def test_example_begins_with_its_schema_and_fits_it() -> None:
 @pytest.mark.parametrize("path", ["k8s/base/export-worker.toml", "k8s/overlays/dev/export-worker.toml"])
 def test_configuration_of_a_deployment_fits_the_schema(path: str) -> None:
     CHECK.validate(tomllib.loads(read(path)))
+
+
+def test_configuration_of_the_chart_fits_the_schema() -> None:
+    CHECK.validate(tomllib.loads(yaml.safe_load(read("k8s/chart/values.yaml"))["config"]))
 
 
 @pytest.mark.parametrize(

@@ -75,10 +75,11 @@ def test_command_without_its_extra_names_a_command_that_installs_it_here(environ
     assert re.search(r"from the extra gateway; install it with: .+ install .*'\.\[gateway\]'$", ran.stderr.strip())
 
 
-def test_demo_without_its_extra_says_so_before_it_starts_exports(environments: dict[str, Path]) -> None:
-    ran = partial_install.run(environments["worker"], "-m", "export_worker", "demo")
-    assert ran.returncode == 2
-    assert re.search(r"\.\[demo\]'$", ran.stderr.strip())
+@pytest.mark.parametrize("installed", ["", "worker"])
+def test_demo_without_its_extra_says_so_before_it_starts_exports(environments: dict[str, Path], installed: str) -> None:
+    ran = partial_install.run(environments[installed], "-m", "export_worker", "demo")
+    assert ran.returncode == 2, ran.stderr
+    assert re.search(r"demo needs .+\.\[demo\]'$", ran.stderr.strip())
 
 
 def test_gateway_offers_no_catalog_without_the_packages_of_drivers(environments: dict[str, Path]) -> None:

@@ -6,6 +6,9 @@ from typing import Any
 
 import click
 
+OWN_PACKAGES = ("export_producers", "export_worker")
+"""No extra installs a module that is missing there."""
+
 
 class RunsFunction(click.Command):
     """A command whose function is imported when the command runs.
@@ -21,12 +24,13 @@ class RunsFunction(click.Command):
     def _run(self, **arguments: Any) -> Any:
         module, _, name = self.target.partition(":")
         try:
-            function = getattr(import_module(module), name)
-        except ModuleNotFoundError as error:
+            return getattr(import_module(module), name)(**arguments)
+        except ModuleNotFoundError as error:  # of the module, or of one that its function imports
+            if error.name is None or error.name.startswith(OWN_PACKAGES):
+                raise
             from export_worker.contract.extras import missing_package  # noqa: PLC0415 - reads the installation
 
-            raise click.UsageError(missing_package(self.name or name, error.name or "a package")) from None
-        return function(**arguments)
+            raise click.UsageError(missing_package(self.name or name, error.name)) from None
 
 
 def runs(

@@ -306,8 +306,8 @@ REFUSALS = [
         'gateway.port: must be a whole number, not "env:PORT" (in export-worker.toml, line 2); env:',
     ),
     ("[gateway]\nport = 80.5", "gateway.port: must be a whole number, not 80.5"),
-    ("[gateway]\nport = true\nhost = 1", "gateway.host: must be text in quotes, not 1"),
-    ("gateway = 8080", "gateway: must be a section with settings"),
+    ("[gateway]\nport = true\nhost = 1", "gateway.host: must be text in quotes, not a number"),
+    ("gateway = 8080", "gateway: must be a section with settings, not a number"),
     ("[worker]\ntracing = 'maybe'", 'worker.tracing: must be true or false, not "maybe"'),
     (
         GIO + "allow_networks = ['intranet']",
@@ -443,6 +443,25 @@ def test_file_with_a_byte_order_mark_is_read(tmp_path: Path, encoding: str) -> N
 
 
 # Secrets
+
+
+@pytest.mark.parametrize(
+    "toml",
+    [
+        GIO + "token = 4711",
+        GIO + "token = [4711]",
+        "[gateway]\napi_keys = '4711'",
+        "[gateway]\napi_keys = [4711]",
+        "[sinks.a]\ntype = 'webhook'\nurl = 'https://a'\nsecret = 4711",
+        "[sinks]\na = '4711'",
+        "redis_url = 4711",
+        "redis_url = '4711'",
+        GIO + "tokn = '4711'\nmax_in_flight = 0",
+    ],
+)
+def test_short_secret_in_the_wrong_place_is_not_shown(write: Write, toml: str) -> None:
+    write(toml)
+    assert "4711" not in load_error()
 
 
 def config_with_secrets() -> Config:

@@ -390,7 +390,7 @@ def test_refusal_names_every_problem() -> None:
         ("[]", "must be a JSON object, not a list"),
         ('"text"', "must be a JSON object"),
         ("null", "must be a JSON object"),
-        ("7", "must be a JSON object, not 7"),
+        ("7", "must be a JSON object, not a number"),
     ],
 )
 def test_body_that_is_no_json_object_is_refused(text: bytes | str, message: str) -> None:

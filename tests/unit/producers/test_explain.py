@@ -253,8 +253,8 @@ def test_explanation_is_always_one_line_of_complete_sentences(
 def test_slow_export_has_its_time_on_the_platform_and_the_usual_time() -> None:
     text = explained(running_s=7500.0, durations_s=[600.0] * 20)
     assert text.endswith(
-        " It has been on the platform for 2 hours, much longer than usual: "
-        "nine tenths of the last 20 exports of its kind took at most 10 minutes."
+        " It has been on the platform for 2 h 5 min, much longer than usual: "
+        "nine tenths of the last 20 exports of its kind took at most 10 min."
     )
     assert "longer" not in explained(running_s=1700.0, durations_s=[600.0] * 20)
     assert "longer" not in explained(running_s=7500.0, durations_s=[600.0] * 4)

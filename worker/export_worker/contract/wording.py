@@ -32,9 +32,6 @@ _VALUES = {
     "finite_number": "must be a finite number",
     "bool_type": _TRUE_OR_FALSE,
     "bool_parsing": _TRUE_OR_FALSE,
-    "string_type": "must be text in quotes",
-    "list_type": _LIST,
-    "tuple_type": _LIST,
     "greater_than": "must be above {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be below {lt}",
@@ -42,7 +39,9 @@ _VALUES = {
     "ip_any_network": "must be a network, such as 10.1.0.0/16",
     "literal_error": "must be {expected}",
 }
-"""What is allowed, by pydantic's type of the error. The wrong value is added."""
+"""What is allowed, by pydantic's type of the error. The wrong value is added: no such setting holds a secret."""
+_TYPES = {"string_type": "must be text in quotes", "list_type": _LIST, "tuple_type": _LIST}
+"""The same for settings that may hold secrets, so that only the type of the value is added."""
 _LENGTHS = {
     "string_too_short": ("at least", "min_length", "character"),
     "string_too_long": ("at most", "max_length", "character"),
@@ -67,7 +66,9 @@ def plain_message(detail: ErrorDetails, *, table: str) -> str:
         count = context[key]
         return f"must have {bound} {count} {unit}{'' if count == 1 else 's'}, not {len(value)}"
     if kind in _TABLES:
-        return f"must be {table}, not {shown(value)}"
+        return f"must be {table}, not {type_of(value)}"
+    if kind in _TYPES:
+        return f"{_TYPES[kind]}, not {type_of(value)}"
     other = {
         "missing": "is required",
         "value_error": str(context.get("error")),
@@ -105,13 +106,24 @@ def shown(value: Any) -> str:
         case str():
             is_short = len(value) <= SHOWN_MAX_CHARS
             text = json.dumps(value, ensure_ascii=False) if is_short else f"a text of {len(value)} characters"
-        case list() | tuple():
-            text = "a list"
-        case dict():
-            text = "a group of named values"
         case _:
-            text = "a value of another type"
+            text = type_of(value)
     return text
+
+
+def type_of(value: Any) -> str:
+    """Returns the type of a value in plain words, with an article."""
+    names = {
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        str: "a text",
+        list: "a list",
+        tuple: "a list",
+        dict: "a group of named values",
+        type(None): "null",
+    }
+    return names.get(type(value), "a value of another type")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

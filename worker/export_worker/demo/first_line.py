@@ -18,6 +18,8 @@ def shown_first_line(*, on_stderr: bool) -> Iterator[None]:
         return
     stream.write(STARTING[: shutil.get_terminal_size().columns - 1])
     stream.flush()
-    yield
-    stream.write(_CLEAR_LINE)
-    stream.flush()
+    try:
+        yield
+    finally:
+        stream.write(_CLEAR_LINE)
+        stream.flush()
