@@ -15,7 +15,8 @@ OWN_SIGNALS = {
 
 
 def runs_a_loop(module: Module) -> bool:
-    return any(isinstance(node, ast.Call) and ast.unparse(node.func) == "asyncio.run" for node in ast.walk(module.tree))
+    loops = {"asyncio.run", "asyncio.Runner"}
+    return any(isinstance(node, ast.Call) and ast.unparse(node.func) in loops for node in ast.walk(module.tree))
 
 
 def test_every_command_runs_through_the_function_that_handles_interrupts() -> None:
