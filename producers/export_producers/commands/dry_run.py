@@ -1,10 +1,8 @@
 """`export-worker enqueue --dry-run`: checks a request, and enqueues nothing."""
 
-import asyncio
-
 import click
 
-from export_producers.commands import rendering
+from export_producers.commands import interrupts, rendering
 from export_producers.commands.opening import OpenQueue, check_connections
 from export_producers.commands.options import PREVIEW
 from export_worker.contract.dry_run import DryRun, Preview, PreviewCall
@@ -24,7 +22,7 @@ def print_dry_run(open_queue: OpenQueue, request: ExportRequest, *, as_json: boo
             await queue.dry_run(request)
             return await queue.dry_run(request, await preview(request))
 
-    result = asyncio.run(run())
+    result = interrupts.run(run())
     if as_json:
         click.echo(rendering.document(result))
         return
