@@ -14,7 +14,6 @@ from export_producers.commands.running import runs
 HERE = "export_worker.commands"
 DOCUMENTS = ("request", "status", "event", "config", "openapi", "asyncapi", "reference")
 SHELLS = ("bash", "zsh", "fish")
-DOCUMENTS = ("request", "status", "event", "config", "openapi", "asyncapi", "reference")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 log_level = click.option(
