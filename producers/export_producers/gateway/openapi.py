@@ -17,6 +17,7 @@ from export_producers.gateway.schemas import (
     RetryOrder,
     StatusEvent,
 )
+from export_producers.reads.overview_document import Overview
 from export_worker.contract.dry_run import DryRun
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Accepted, Phase, Status
@@ -43,6 +44,7 @@ PROBLEMS = {
 TAGS = {
     "exports": "Request exports and follow them.",
     "catalog": "Find out what can be exported.",
+    "overview": "Watch everything together.",
     "service": "Watch the gateway itself. These calls need no key.",
 }
 KEY = "A key of the setting `gateway.api_keys`. A gateway without keys listens only on a loopback address."
@@ -56,6 +58,7 @@ DESCRIPTIONS = {
     "events": "Server-sent events. The first has the current status, the next ones each changed status, and the stream "
     "ends after the terminal status.",
     "catalog": "Each item is as the platform returns it. The gateway needs the extra `worker` for this call.",
+    "overview": "The gateway reads Redis for it once a second at most, so it may be requested often.",
     "openapi": "The document describes the gateway that serves it, with the kinds of all installed packages.",
     "alive": "For liveness probes. The answer does not depend on Redis.",
     "ready": "For readiness probes. The gateway writes to Redis, and is not ready while it stops.",
@@ -87,6 +90,7 @@ def document() -> Json:
             (Cancelling, "serialization"),
             (DryRun, "serialization"),
             (StatusEvent, "serialization"),
+            (Overview, "serialization"),
             (Problem, "serialization"),
             (Health, "serialization"),
         ],
@@ -123,6 +127,7 @@ def _paths() -> Json:
         "/v1/exports/{export_id}/retry": {"post": _retry()},
         "/v1/exports/{export_id}/events": {"get": _events()},
         "/v1/catalog/{connection}/{resource}": {"get": _catalog()},
+        "/v1/overview": {"get": _overview()},
         "/openapi.json": {"get": _open("openapi", "Get this document.", _OBJECT)},
         "/healthz": {"get": _open("alive", "Check whether the process runs.", _json("Health"))},
         "/readyz": {"get": _open("ready", "Check whether Redis is reachable.", _json("Health"), 503)},
@@ -224,6 +229,11 @@ def _catalog() -> Json:
     return _operation("catalog", "List what can be exported.", answers, (404, 422, 501, 502), parameters)
 
 
+def _overview() -> Json:
+    answers = {200: _answer("The state at one moment.", _json("Overview"))}
+    return _operation("overview", "Get the state of everything.", answers, (), [])
+
+
 def _open(name: str, about: str, content: Json, *problems: int) -> Json:
     """Returns an operation that is open to every client: it needs no key and has no rate limit."""
     answers = {"200": _answer(about, content)} | _problems((*problems, 400, 500))
@@ -235,7 +245,7 @@ def _operation(
 ) -> Json:
     responses = {str(status): answer for status, answer in answers.items()}
     responses |= _problems((*problems, 400, 401, 429, 500, 503))
-    tag = "catalog" if name == "catalog" else "exports"
+    tag = name if name in TAGS else "exports"
     return _named(name, tag, about) | {"parameters": parameters, "responses": responses}
 
 
