@@ -12,7 +12,7 @@ and states how to install it.
 import sys
 from collections.abc import Sequence
 from itertools import takewhile
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -100,7 +100,17 @@ def main() -> None:
         # An unexpected failure of a connection or file. A traceback would show its address.
         reason = str(error) or type(error).__name__
         sys.exit(_report(ServiceUnreachableError(f"a connection or a file failed: {reason}")))
-    sys.exit(ended or 0)
+    _end(ended or 0)
+
+
+def _end(status: int) -> NoReturn:
+    """Ends the process, after an interrupt without waiting for its threads."""
+    if status:
+        from export_producers.commands import interrupts  # noqa: PLC0415 - imports asyncio
+
+        if status == interrupts.INTERRUPTED_STATUS:
+            interrupts.leave()
+    sys.exit(status)
 
 
 def _report_abort(error: click.Abort) -> int:

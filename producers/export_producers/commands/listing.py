@@ -12,9 +12,9 @@ from export_producers.commands.opening import OpenQueue
 from export_producers.filters import ExportFilter
 from export_worker.contract.kind_names import kind_names
 from export_worker.contract.model import isoformat
+from export_worker.contract.names import unknown_name
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.status import Phase, Status
-from export_worker.contract.wording import unknown_name
 from export_worker.errors import ErrorCode, FieldProblem, InvalidRequestError
 
 

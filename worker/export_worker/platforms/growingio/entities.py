@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from export_worker.contract.dry_run import Preview
+from export_worker.contract.names import did_you_mean
 from export_worker.contract.request import ExportKind, GrowingioAnalysis, GrowingioSegmentUsers, GrowingioTagUsers
-from export_worker.contract.wording import did_you_mean
 from export_worker.credentials import Redactor
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.platforms.http.listings import NAME_MAX_CHARS, look_up
