@@ -91,6 +91,7 @@ async def test_dry_run_does_not_wait(site: Site) -> None:
         ("sensorsdata", {"kind": "sensorsdata.user_group_users", "group_id": 42}, 100),
         ("sensorsdata", {"kind": "sensorsdata.user_group_users", "group_id": 44}, None),
         ("growingio", {"kind": "growingio.tag_users", "tag_key": "tag_payment_times"}, None),
+        ("growingio-rest", {"kind": "growingio.user_tag_users", "tag_key": "tag_rfm"}, 1203),
         (
             "growingio",
             {"kind": "growingio.analysis", "project_id": "WlGk4Daj", "analysis_id": "zqQR3po3"}

@@ -44,7 +44,8 @@ def _lines(result: DryRun) -> list[str]:
 
 def _platform_lines(preview: Preview | None, connection: str) -> list[str]:
     if preview is None:
-        return [f"platform: not asked, because connection {connection} or the extra [worker] is missing here"]
+        reason = f"connection {connection} or the extra [worker] is missing here, or its driver has no such call"
+        return [f"platform: not asked ({reason})"]
     name = "" if preview.name is None else f" {preview.name}"
     found = {True: f"found{name}", False: "not found in the catalog; the platform may refuse the export"}
     lines = [f"platform: {found[preview.found]}"] if preview.found is not None else []

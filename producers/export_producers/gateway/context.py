@@ -17,8 +17,8 @@ from export_producers.gateway.metrics import Metrics
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_worker.contract.dry_run import PreviewCall
+from export_worker.contract.names import NAME_MAX_CHARS, did_you_mean
 from export_worker.contract.status import Status
-from export_worker.contract.wording import NAME_MAX_CHARS, did_you_mean
 
 CatalogCall = Callable[[str, str, str | None], Awaitable[list[dict[str, Any]]]]
 """Lists a resource of a connection. Takes connection, resource, and project or None."""

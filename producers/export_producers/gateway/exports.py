@@ -17,11 +17,11 @@ from export_producers.gateway.openapi import KEY_MAX_CHARS
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.gateway.schemas import Cancelling, ExportPage, RetryOrder
 from export_producers.records import Start
+from export_worker.contract.names import did_you_mean
 from export_worker.contract.parsing import parse_request
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Phase
 from export_worker.contract.trace import TraceContext
-from export_worker.contract.wording import did_you_mean
 from export_worker.errors import ErrorCode, InvalidRequestError
 
 IDEMPOTENCY_KEY = "Idempotency-Key"

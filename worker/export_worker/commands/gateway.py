@@ -3,6 +3,7 @@
 import asyncio
 
 from export_producers.gateway.server import serve
+from export_worker.commands.ignored_settings import log_ignored_variables
 from export_worker.commands.stopping import stop_on_signals
 from export_worker.config import load_config
 from export_worker.redis.client import wait_for_redis
@@ -24,6 +25,7 @@ def gateway(log_level: str) -> None:
     settings.check()
     redactor = build_redactor(config)
     configure_logging(redactor, log_level)
+    log_ignored_variables()
 
     async def run() -> None:
         stop = stop_on_signals("gateway.stop_forced", settings.stop_s + CLOSING_S, HANGING)

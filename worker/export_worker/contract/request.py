@@ -133,7 +133,9 @@ class GrowingioSegmentUsers(Kind):
     project_id: HashId
     """The id of the project: 8 letters or digits, such as `WlGk4Daj`. Required."""
     segment_id: HashId | None = None
-    """The id of the segment: 8 letters or digits, such as `qgQMXnD3`. Required, unless `segment_name` is given."""
+    """The id of the segment: 8 letters or digits, such as `qgQMXnD3`. Required, unless `segment_name` is given.
+
+    Default: none."""
     tags: list[HashId] | None = None
     """Ids of tags that become further columns, each 8 letters or digits. Default: none."""
     properties: list[Name] | None = None

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from export_worker.contract.dry_run import Preview
+from export_worker.contract.names import did_you_mean
 from export_worker.contract.request import ExportKind, GrowingioAnalysis, GrowingioSegmentUsers, GrowingioTagUsers
-from export_worker.contract.wording import did_you_mean
 from export_worker.credentials import Redactor
 from export_worker.errors import FieldProblem, InvalidRequestError
+from export_worker.platforms.http.listings import NAME_MAX_CHARS, look_up
 from export_worker.platforms.http.responses import one_line, storable_text
 
-_NAME_MAX_CHARS = 512
-"""Limit of a name in a request. Longer names of the platform are not shown."""
 _RESOURCE_OF_ANALYSIS: Mapping[str, str] = {
     "CHARTS": "events",
     "FUNNELS": "funnels",
@@ -37,10 +36,6 @@ class Entity:
     column: Literal["id", "key", "name"]
     value: str
 
-    def find(self, items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """Returns the items of the listing that the entity may be."""
-        return [item for item in items if item.get(self.column) == self.value]
-
 
 def entity_of(export: ExportKind) -> Entity | None:
     """Returns what an export names; None if this platform does not offer the kind."""
@@ -61,16 +56,14 @@ def entity_of(export: ExportKind) -> Entity | None:
 
 
 def preview_of(entity: Entity, items: Sequence[Mapping[str, Any]], redactor: Redactor) -> Preview:
-    """Returns what the listing has of an entity. The platform states no number of users.
+    """Returns what the listing has of an entity.
 
     Raises:
         InvalidRequestError: The entity is a segment's name, which no segment has, or several.
     """
     if entity.column == "name":
         return Preview(found=True, name=entity.value, ids={"segment_id": segment_id(entity, items, redactor)})
-    found = entity.find(items)
-    name = storable_text(found[0].get("name"), _NAME_MAX_CHARS) if found else None
-    return Preview(found=bool(found), name=name)
+    return look_up(items, entity.column, entity.value)
 
 
 def segment_id(entity: Entity, items: Sequence[Mapping[str, Any]], redactor: Redactor) -> str:
@@ -79,7 +72,8 @@ def segment_id(entity: Entity, items: Sequence[Mapping[str, Any]], redactor: Red
     Raises:
         InvalidRequestError: No segment has this name, or several have.
     """
-    ids = [text for item in entity.find(items) if (text := storable_text(item.get("id"), _NAME_MAX_CHARS))]
+    named = [item.get("id") for item in items if item.get("name") == entity.value]
+    ids = [text for item_id in named if (text := storable_text(item_id, NAME_MAX_CHARS))]
     if len(ids) == 1:
         return ids[0]
     where = f"project {entity.project} has"
