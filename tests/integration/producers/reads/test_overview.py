@@ -15,9 +15,9 @@ from export_producers.reads.overview import EVENTS_MAX, durations_of
 from export_producers.reads.overview_document import Breaker, Durations, Ended, Overview, RedisOverview
 from export_worker.contract.worker_record import WorkerRecord
 from export_worker.redis.claims import ConnectionLimits
-from export_worker.redis.client import close_redis, open_redis
 from support.gateway_site import OPTIONS, GatewaySite, open_gateway
 from support.redis_acl import PASSWORD, documented_acl, documented_rights_of_trigger
+from support.redis_monitor import commands_during
 from support.redis_site import MANY, REFUSED, QueueSite
 
 KIND = "growingio.tag_users"
@@ -39,20 +39,6 @@ def two_connections(queue_site: QueueSite) -> QueueSite:
 async def read(site: QueueSite) -> Overview:
     """Returns the overview."""
     return await site.queue.reads.overview()
-
-
-async def commands_of(redis: Any, client_call: Any) -> list[str]:
-    """Returns the names of the commands that clients send while the call runs, without those inside of scripts."""
-    async with redis.monitor() as monitor:
-        await client_call
-        await redis.echo("the end")
-        found: list[str] = []
-        while True:
-            command = await monitor.next_command()
-            if "the end" in command["command"]:
-                return found
-            if command["client_type"] != "lua":
-                found.append(command["command"].split()[0])
 
 
 async def test_overview_of_an_empty_namespace_has_only_zeros(queue_site: QueueSite) -> None:
@@ -232,11 +218,7 @@ async def test_overview_costs_one_round_trip_whatever_is_stored(
     for connection in ("gio", "other", "gio"):
         await site.enqueue(connection)
     await read(site)
-    watcher = open_redis(redis_url)
-    try:
-        assert await commands_of(watcher, read(site)) == ["EVALSHA"]
-    finally:
-        await close_redis(watcher)
+    assert await commands_during(redis_url, read(site)) == ["EVALSHA"]
 
 
 async def test_overview_writes_nothing(queue_site: QueueSite) -> None:
@@ -248,15 +230,8 @@ async def test_overview_writes_nothing(queue_site: QueueSite) -> None:
 
 async def test_many_callers_at_once_share_one_read(gateway: GatewaySite, redis_url: str) -> None:
     await gateway.enqueue()
-    watcher = open_redis(redis_url)
-
-    async def ask() -> list[Any]:
-        return await asyncio.gather(*(gateway.call("GET", "/v1/overview") for _ in range(50)))
-
-    try:
-        commands = await commands_of(watcher, ask())
-    finally:
-        await close_redis(watcher)
+    calls = asyncio.gather(*(gateway.call("GET", "/v1/overview") for _ in range(50)))
+    commands = await commands_during(redis_url, calls)
     # The clock of this gateway is at a stand: all calls are within one second.
     assert commands.count("EVALSHA") + commands.count("EVAL") <= 2, commands
     gateway.now_s[0] += 2
