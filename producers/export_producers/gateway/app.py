@@ -7,7 +7,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.gateway import exports, overviews, streams
+from export_producers.gateway import change_stream, exports, overviews, streams
 from export_producers.gateway.context import CONTEXT, GatewayContext, json_response
 from export_producers.gateway.metrics import route_of
 from export_producers.gateway.openapi import document
@@ -43,6 +43,7 @@ def build_app(context: GatewayContext) -> web.Application:
             web.get(f"{EXPORT}/events", streams.events, allow_head=False),
             web.get("/v1/catalog/{connection}/{resource}", exports.catalog),
             *overviews.ROUTES,
+            *change_stream.ROUTES,
             web.get("/openapi.json", openapi),
             web.get("/healthz", healthz),
             web.get("/readyz", readyz),

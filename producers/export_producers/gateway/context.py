@@ -16,6 +16,7 @@ from export_producers.gateway.auth import ApiKeys, RateLimit
 from export_producers.gateway.metrics import Metrics
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import ProblemError, invalid_parameter
+from export_producers.reads.change_feed import ChangeFeed
 from export_producers.reads.overview_document import Overview
 from export_producers.reads.shared import SharedRead
 from export_worker.contract.dry_run import PreviewCall
@@ -34,6 +35,7 @@ class GatewayContext:
     """The state of one gateway.
 
     Args:
+        changes: Reads the changes of exports once for all clients.
         overview: Reads the overview once for all callers of a second.
         catalog: None if the packages that call platforms are not installed.
         preview: Asks a platform what it has of a request; None if this gateway asks no platform.
@@ -46,6 +48,7 @@ class GatewayContext:
     api_keys: ApiKeys
     rate_limit: RateLimit
     overview: SharedRead[Overview]
+    changes: ChangeFeed
     catalog: CatalogCall | None
     options: GatewayOptions
     preview: PreviewCall | None = None

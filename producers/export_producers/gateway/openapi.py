@@ -11,6 +11,8 @@ from export_producers.choices import LIST_MAX, RESOURCES
 from export_producers.gateway.schemas import (
     PROBLEM_TYPE,
     Cancelling,
+    ChangedExports,
+    ChangeEvent,
     ExportPage,
     Health,
     Problem,
@@ -62,6 +64,9 @@ DESCRIPTIONS = {
     "catalog": "Each item is as the platform returns it. The gateway needs the extra `worker` for this call.",
     "overview": "The gateway reads Redis for it once a second at most, so it may be requested often.",
     "stats": "Workers count an export in the write that ends it, so no export is missing and none counts twice.",
+    "stream": "One stream for everything that a page shows. A gateway reads Redis once for all of its streams. An "
+    "`export` event is sent four times a second at most, with the last change of each export. After a `reset`, read "
+    "again.",
     "openapi": "The document describes the gateway that serves it, with the kinds of all installed packages.",
     "alive": "For liveness probes. The answer does not depend on Redis.",
     "ready": "For readiness probes. The gateway writes to Redis, and is not ready while it stops.",
@@ -74,6 +79,12 @@ _ID = {
     "description": "The id of the export, as the answer to the request returns it.",
     "required": True,
     "schema": {"type": "string", "pattern": "^[0-9A-Za-z-]{1,64}$"},
+}
+_LAST_EVENT = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "The id of the last event that was received. What the client has already is not sent again.",
+    "schema": {"type": "string", "maxLength": 100, "pattern": "^[!-~]+$"},
 }
 _OBJECT = {"application/json": {"schema": {"type": "object"}}}
 _SECONDS = {"description": "Seconds until the status may change.", "schema": {"type": "integer", "minimum": 1}}
@@ -93,6 +104,8 @@ def document() -> Json:
             (Cancelling, "serialization"),
             (DryRun, "serialization"),
             (StatusEvent, "serialization"),
+            (ChangeEvent, "serialization"),
+            (ChangedExports, "serialization"),
             (Overview, "serialization"),
             (Stats, "serialization"),
             (Problem, "serialization"),
@@ -133,6 +146,7 @@ def _paths() -> Json:
         "/v1/catalog/{connection}/{resource}": {"get": _catalog()},
         "/v1/overview": {"get": _overview()},
         "/v1/stats": {"get": _stats()},
+        "/v1/stream": {"get": _stream()},
         "/openapi.json": {"get": _open("openapi", "Get this document.", _OBJECT)},
         "/healthz": {"get": _open("alive", "Check whether the process runs.", _json("Health"))},
         "/readyz": {"get": _open("ready", "Check whether Redis is reachable.", _json("Health"), 503)},
@@ -209,18 +223,12 @@ def _retry() -> Json:
 
 
 def _events() -> Json:
-    last = {
-        "name": "Last-Event-ID",
-        "in": "header",
-        "description": "The id of the last event that was received. If it is the current status, it is not sent again.",
-        "schema": {"type": "string", "maxLength": 100, "pattern": "^[!-~]+$"},
-    }
     stream = {"text/event-stream": {"schema": {"type": "array", "items": _ref("StatusEvent")}}}
     answers = {
         200: _answer("Server-sent events `status`, each with a status document as data.", stream),
         204: {"description": "The export has ended and the client has its last event. Do not reconnect."},
     }
-    return _operation("events", "Follow an export until it ends.", answers, (404,), [_ID, last])
+    return _operation("events", "Follow an export until it ends.", answers, (404,), [_ID, _LAST_EVENT])
 
 
 def _catalog() -> Json:
@@ -251,6 +259,18 @@ def _stats() -> Json:
     return _operation("stats", "Count the exports that ended, by hour.", answers, (), parameters)
 
 
+def _stream() -> Json:
+    topics = {"type": "string", "pattern": "^(overview|exports)(,(overview|exports))*$", "default": "overview,exports"}
+    parameters = [
+        _query("topics", topics, "What to send."),
+        _query("filter", {"type": "string"}, "Only exports that match, e.g. `connection=gio&phase=failed`, encoded."),
+        _LAST_EVENT,
+    ]
+    events = {"text/event-stream": {"schema": {"type": "array", "items": _ref("ChangeEvent")}}}
+    answers = {200: _answer("Server-sent events, until the client disconnects.", events)}
+    return _operation("stream", "Follow everything.", answers, (), parameters)
+
+
 def _open(name: str, about: str, content: Json, *problems: int) -> Json:
     """Returns an operation that is open to every client: it needs no key and has no rate limit."""
     answers = {"200": _answer(about, content)} | _problems((*problems, 400, 500))
@@ -262,7 +282,7 @@ def _operation(
 ) -> Json:
     responses = {str(status): answer for status, answer in answers.items()}
     responses |= _problems((*problems, 400, 401, 429, 500, 503))
-    tag = {"catalog": "catalog", "overview": "overview", "stats": "overview"}.get(name, "exports")
+    tag = {"catalog": "catalog", "overview": "overview", "stats": "overview", "stream": "overview"}.get(name, "exports")
     return _named(name, tag, about) | {"parameters": parameters, "responses": responses}
 
 

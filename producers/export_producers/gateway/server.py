@@ -18,6 +18,7 @@ from export_producers.gateway.auth import ApiKeys, RateLimit
 from export_producers.gateway.context import CatalogCall, GatewayContext
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import error_response, status_response
+from export_producers.reads.change_feed import ChangeFeed
 from export_producers.reads.shared import SharedRead
 from export_worker.contract.dry_run import PreviewCall
 from export_worker.errors import ConfigError
@@ -78,6 +79,7 @@ async def listening(
         api_keys=ApiKeys(options.api_keys),
         rate_limit=RateLimit(options.requests_per_second, options.burst, clock),
         overview=SharedRead(queue.reads.overview, clock=clock),
+        changes=ChangeFeed(queue.reads.changes),
         catalog=catalog,
         options=options,
         preview=preview,

@@ -109,6 +109,11 @@ class Keys:
         return f"{self.namespace}:recent:{connection}:{_hour_ms(moment)}"
 
     @property
+    def changes(self) -> str:
+        """Stream of the last changes of exports: `id`, `connection`, `kind`, `phase`, and `was`, the phase before."""
+        return f"{self.namespace}:changes"
+
+    @property
     def index_repair(self) -> str:
         """String with a TTL, as JSON: how far the repair of the indexes by facet is. Missing while none is needed."""
         return f"{self.namespace}:index-repair"

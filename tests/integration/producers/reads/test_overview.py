@@ -18,7 +18,7 @@ from export_worker.redis.claims import ConnectionLimits
 from support.gateway_site import OPTIONS, GatewaySite, open_gateway
 from support.redis_acl import PASSWORD, documented_acl, documented_rights_of_trigger
 from support.redis_monitor import commands_during
-from support.redis_site import MANY, REFUSED, QueueSite
+from support.redis_site import MANY, REFUSED, QueueSite, request_of
 
 KIND = "growingio.tag_users"
 
@@ -182,10 +182,10 @@ async def test_redis_reports_its_memory_and_persistence(queue_site: QueueSite) -
     assert found.memory > 100_000
 
 
-async def test_user_with_the_documented_rights_reads_the_overview(
+async def test_user_with_the_documented_rights_enqueues_and_reads_the_overview(
     redis_url: str, arq_redis: ArqRedis, namespace: str
 ) -> None:
-    """A producer has neither the right to run INFO, nor to read the streams of triggers."""
+    """A producer has neither the right to run INFO or XADD, nor to read the streams of triggers."""
     acl: Any = arq_redis.execute_command  # redis-py leaves it untyped
     user, stream = f"u{namespace}", f"{namespace}-in"
     rights = documented_acl(namespace)
@@ -196,11 +196,13 @@ async def test_user_with_the_documented_rights_reads_the_overview(
     try:
         for words, known in (
             ([*rights, *documented_rights_of_trigger(stream)], True),
-            ([word for word in rights if word != "+info"], False),
+            ([word for word in rights if word not in {"+info", "+xadd"}], False),
         ):
             await acl("ACL", "SETUSER", user, "reset", *words)
             async with ExportQueue(address, namespace=namespace) as queue:
+                await queue.enqueue(request_of())
                 overview = await queue.reads.overview()
+            assert overview.connections["gio"].open > 0
             assert (overview.redis != RedisOverview()) is known
             assert (overview.triggers["ready"].lag_s == 0.0, overview.triggers["ready"].dead_letters == 0) == (
                 known,
