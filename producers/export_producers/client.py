@@ -7,12 +7,14 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
 from redis.exceptions import NoScriptError
 
+from export_producers.activity import ActivityLog
 from export_producers.choices import LIST_MAX
 from export_producers.explain import explanation
 from export_producers.facts import read_facts
@@ -80,6 +82,7 @@ class ExportQueue:
         self._client = client = open_redis(redis_url, home=self._keys.home)
         self._redis = commands(client)
         self._listing = Listing(client, self._keys)
+        self.activity = ActivityLog(client, self._keys, redis_url)
         self._enqueue, self._cancel, self._retry = (
             Script(client, script(name)) for name in ("enqueue", "cancel", "retry")
         )
@@ -110,7 +113,12 @@ class ExportQueue:
         return {name.decode(): platform.decode() for name, platform in announced.items()}
 
     async def enqueue(
-        self, request: AnyRequest, *, trace: TraceContext | None = None, message: MessageIdentity | None = None
+        self,
+        request: AnyRequest,
+        *,
+        trace: TraceContext | None = None,
+        message: MessageIdentity | None = None,
+        owner: str | None = None,
     ) -> Accepted:
         """Enqueues one export. Once this has returned, the export is not lost.
 
@@ -119,12 +127,13 @@ class ExportQueue:
             trace: The caller's trace context. The worker's spans and the completion event continue this trace.
             message: The message of a trigger that holds the request. The same message with the same request returns
                 the first export, as for an idempotency key. Without effect if the request has such a key.
+            owner: Whose idempotency key the request has. Keys of different owners are different keys.
 
         Raises:
             InvalidRequestError: A field is invalid, or no worker has the connection. Nothing was enqueued.
             IdempotencyConflictError: The idempotency key belongs to another request. Nothing was enqueued.
         """
-        (result,) = await self._enqueue_all([request], trace, message)
+        (result,) = await self._enqueue_all([request], partial(Offer, trace=trace, message=message, owner=owner))
         if isinstance(result, Accepted):
             return result
         raise result
@@ -139,20 +148,18 @@ class ExportQueue:
         """
         every = list(requests)
         batches = [every[first : first + ENQUEUE_BATCH] for first in range(0, len(every), ENQUEUE_BATCH)]
-        return [result for batch in batches for result in await self._enqueue_all(batch, trace)]
+        offer = partial(Offer, trace=trace)
+        return [result for batch in batches for result in await self._enqueue_all(batch, offer)]
 
     async def _enqueue_all(
-        self, requests: Sequence[AnyRequest], trace: TraceContext | None, message: MessageIdentity | None = None
+        self, requests: Sequence[AnyRequest], offer: Callable[[ExportRequest, str, datetime], Offer]
     ) -> list[Accepted | EnqueueError]:
         checked = [self._checked(request) for request in requests]
         if not any(isinstance(each, ExportRequest) for each in checked):
             return [each for each in checked if isinstance(each, InvalidRequestError)]
         now = await self._now()
         offers = await self._with_checked_sinks(
-            [
-                each if isinstance(each, InvalidRequestError) else Offer(each, uuid4().hex, now, trace, message)
-                for each in checked
-            ]
+            [each if isinstance(each, InvalidRequestError) else offer(each, uuid4().hex, now) for each in checked]
         )
         answers = iter(await self._send([offer for offer in offers if isinstance(offer, Offer)]))
         return [await self._answer(offer, next(answers)) if isinstance(offer, Offer) else offer for offer in offers]
@@ -235,6 +242,12 @@ class ExportQueue:
         if found is None:
             raise ExportNotFoundError(export_id)
         return found
+
+    async def connection_of(self, export_id: str) -> str | None:
+        """Returns the connection of an export; None if the export does not exist."""
+        async with translate_redis_errors(self._url):
+            (connection,) = await self._redis.hmget(self._keys.export(export_id), "connection")
+        return None if connection is None else connection.decode()
 
     async def list_exports(self, phase: Phase | None = None, limit: int = 50) -> list[Status]:
         """Returns the newest exports, newest first, of one phase or of all: at most `limit` (1 to 1,000)."""

@@ -3,9 +3,21 @@
 from aiohttp import web
 from pydantic import ValidationError
 
-from export_producers.choices import LIST_MAX, RESOURCES
-from export_producers.gateway.context import CONTEXT, json_body, json_response, location, query, retry_after
+from export_producers.choices import RESOURCES
+from export_producers.filters import ExportFilter
+from export_producers.gateway.activity import ABOUT
+from export_producers.gateway.context import (
+    CONTEXT,
+    json_body,
+    json_response,
+    limit_of,
+    location,
+    next_link,
+    query,
+    retry_after,
+)
 from export_producers.gateway.openapi import KEY_MAX_CHARS
+from export_producers.gateway.principals import PRINCIPAL, allowed_connections, require
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.gateway.schemas import Cancelling, ExportPage, RetryOrder
 from export_producers.records import Start
@@ -25,9 +37,13 @@ async def enqueue(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     query(request)
     key = _idempotency_key(request)
-    with context.hold_key(key):
+    owner, about = request[PRINCIPAL].owner, request[ABOUT]
+    with context.hold_key(owner, key):
         export_request = _with_key(parse_request(await json_body(request)), key)
-        accepted = await context.queue.enqueue(export_request, trace=_trace(request))
+        about.connection = export_request.connection
+        require(request, export_request.connection)
+        accepted = await context.queue.enqueue(export_request, trace=_trace(request), owner=owner)
+        about.export_id = accepted.export_id
     headers = location(accepted.export_id) | {"Retry-After": "1"}
     if accepted.deduplicated:
         headers |= retry_after(await context.queue.status(accepted.export_id))
@@ -63,22 +79,14 @@ async def list_exports(request: web.Request) -> web.Response:
     phase = parameters.get("phase")
     if phase is not None and phase not in set(Phase):
         raise invalid_parameter("phase", f"must be one of {', '.join(Phase)}{did_you_mean(phase, Phase)}")
-    limit, cursor = _limit(parameters.get("limit", "50")), parameters.get("cursor")
+    limit, cursor = limit_of(parameters.get("limit", "50")), parameters.get("cursor")
     try:
-        page = await request.app[CONTEXT].queue.page(Phase(phase) if phase else None, limit, cursor)
+        where = ExportFilter(phase=Phase(phase) if phase else None, connections=allowed_connections(request))
+        page = await request.app[CONTEXT].queue.page(None, limit, cursor, where=where)
     except InvalidRequestError as error:
         raise ProblemError(400, error.code, str(error), errors=error.problems) from None
-    headers = {}
-    if page.cursor is not None:
-        next_url = request.rel_url.update_query(cursor=page.cursor)
-        headers["Link"] = f'<{next_url}>; rel="next"'
-    return json_response(ExportPage(exports=page.statuses, next_cursor=page.cursor), headers=headers)
-
-
-def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(LIST_MAX)) and 1 <= int(text) <= LIST_MAX):
-        raise invalid_parameter("limit", f"must be a whole number from 1 to {LIST_MAX}")
-    return int(text)
+    answer = ExportPage(exports=page.statuses, next_cursor=page.cursor)
+    return json_response(answer, headers=next_link(request, page.cursor))
 
 
 async def status(request: web.Request) -> web.Response:
