@@ -12,12 +12,12 @@ from pydantic import ValidationError
 from export_producers.identities import MessageIdentity
 from export_worker.contract.facets import facets_of
 from export_worker.contract.model import epoch_ms, isoformat
+from export_worker.contract.names import did_you_mean, unknown_name
 from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX, JOB_TTL_MS, job_payload
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Phase, Progress, Status, StoredObject
 from export_worker.contract.trace import TraceContext
-from export_worker.contract.wording import did_you_mean, unknown_name
 from export_worker.errors import FieldProblem, InvalidRequestError
 
 MESSAGE_TTL_MS = 90 * 86_400_000
@@ -68,10 +68,10 @@ class Offer:
             keys.queue("control"),
             ARQ_JOB_PREFIX + keys.job_id(export_id, 0),
             keys.connections,
-            *self._identity_keys(keys),
+            *self.identity_keys(keys),
         ]
 
-    def _identity_keys(self, keys: Keys) -> list[str]:
+    def identity_keys(self, keys: Keys) -> list[str]:
         """The keys that recognize a repeated request or message."""
         if self.request.idempotency_key and self.owner:
             return [keys.owned(self.owner, self.request.idempotency_key)]

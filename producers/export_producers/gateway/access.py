@@ -86,7 +86,7 @@ async def _check(request: web.Request, principal: Principal, call: Call | None) 
 async def _check_export(request: web.Request, principal: Principal, export_id: str) -> None:
     if principal.connections is None:
         return
-    connection = await request.app[CONTEXT].queue.connection_of(export_id)
+    connection = (await request.app[CONTEXT].queue.status(export_id)).connection
     if connection not in principal.connections:
         raise ExportNotFoundError(export_id)
     request[ABOUT].connection = connection

@@ -1,5 +1,6 @@
 """Records who changes what, and serves `GET /v1/activity`."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,13 +16,16 @@ from export_producers.gateway.context import CONTEXT, json_response, limit_of, n
 from export_producers.gateway.principals import PRINCIPAL, Principal, Role
 from export_producers.gateway.problems import ProblemError, code_of, invalid_parameter
 from export_producers.gateway.schemas import Activity
-from export_worker.errors import ErrorCode, InvalidRequestError, ServiceUnreachableError
+from export_worker.errors import ErrorCode, ExportNotFoundError, InvalidRequestError, ServiceUnreachableError
 
 DETAIL_MAX_CHARS = 300
 """Limit of one text of a detail, such as the reason that a caller gives."""
 DONE = "done"
 UNCLEAR = {ErrorCode.INTERNAL_ERROR, ErrorCode.SERVICE_UNREACHABLE}
 """The codes of calls that failed while or after they changed something."""
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+"""RFC 3339. Python reads further forms, in which a time may have no zone."""
 
 _log = structlog.get_logger(__name__)
 
@@ -32,11 +36,13 @@ class About:
 
     Args:
         detail: Further facts, for people. Texts are cut to 300 characters.
+        is_change: False for a dry run, which is not recorded.
     """
 
     export_id: str | None = None
     connection: str | None = None
     detail: dict[str, str] = field(default_factory=dict)
+    is_change: bool = True
 
 
 ABOUT = web.RequestKey("about", About)
@@ -64,6 +70,8 @@ async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def _add(request: web.Request, principal: Principal, action: str, outcome: str) -> None:
     about, queue = request[ABOUT], request.app[CONTEXT].queue
+    if not about.is_change:
+        return
     act = Act(
         who=principal.name,
         kind=principal.kind,
@@ -77,9 +85,9 @@ async def _add(request: web.Request, principal: Principal, action: str, outcome:
     )
     try:
         if act.export_id is not None and act.connection is None:
-            act = act.model_copy(update={"connection": await queue.connection_of(act.export_id)})
+            act = act.model_copy(update={"connection": (await queue.status(act.export_id)).connection})
         await queue.activity.add(act)
-    except ServiceUnreachableError as error:
+    except (ServiceUnreachableError, ExportNotFoundError) as error:
         # The act has happened. If the caller got an error, it would be repeated.
         _log.warning("activity.lost", error=str(error), **act.model_dump(exclude={"detail"}))
 
@@ -117,10 +125,10 @@ def _time(name: str, text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text) if _TIME.fullmatch(text) else None
     except ValueError:
         moment = None
-    if moment is None or moment.tzinfo is None:
+    if moment is None:
         raise invalid_parameter(name, "must be a date and time with a zone, such as 2026-11-22T03:00:00Z")
     return moment
 

@@ -21,11 +21,11 @@ from export_producers.gateway.principals import PRINCIPAL, allowed_connections, 
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.gateway.schemas import Cancelling, ExportPage, RetryOrder
 from export_producers.records import Start
+from export_worker.contract.names import did_you_mean
 from export_worker.contract.parsing import parse_request
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Phase
 from export_worker.contract.trace import TraceContext
-from export_worker.contract.wording import did_you_mean
 from export_worker.errors import ErrorCode, InvalidRequestError
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -35,19 +35,37 @@ STARTS: dict[str, Start] = {"submit": "submit", "poll": "poll", "transfer": "tra
 async def enqueue(request: web.Request) -> web.Response:
     """Accepts an export. The same idempotency key with the same request returns the first export."""
     context = request.app[CONTEXT]
-    query(request)
+    is_dry_run = _is_dry_run(query(request, "dry_run").get("dry_run", "0"))
     key = _idempotency_key(request)
+    if is_dry_run:
+        return await _dry_run(request, await _offered(request, key))
     owner, about = request[PRINCIPAL].owner, request[ABOUT]
     with context.hold_key(owner, key):
-        export_request = _with_key(parse_request(await json_body(request)), key)
+        export_request = await _offered(request, key)
         about.connection = export_request.connection
-        require(request, export_request.connection)
         accepted = await context.queue.enqueue(export_request, trace=_trace(request), owner=owner)
         about.export_id = accepted.export_id
     headers = location(accepted.export_id) | {"Retry-After": "1"}
     if accepted.deduplicated:
         headers |= retry_after(await context.queue.status(accepted.export_id))
     return json_response(accepted, status=202, headers=headers)
+
+
+def _is_dry_run(text: str) -> bool:
+    known = {"1": True, "true": True, "0": False, "false": False}
+    if text not in known:
+        raise invalid_parameter("dry_run", f"must be one of {', '.join(known)}")
+    return known[text]
+
+
+async def _dry_run(request: web.Request, export_request: ExportRequest) -> web.Response:
+    """Returns what would happen to a request. It is checked before its platform is called."""
+    context, owner = request.app[CONTEXT], request[PRINCIPAL].owner
+    request[ABOUT].is_change = False
+    result = await context.queue.dry_run(export_request, owner=owner)
+    if context.preview is not None:
+        result = await context.queue.dry_run(export_request, await context.preview(export_request), owner=owner)
+    return json_response(result)
 
 
 def _idempotency_key(request: web.Request) -> str | None:
@@ -58,6 +76,13 @@ def _idempotency_key(request: web.Request) -> str | None:
     if more or not 1 <= len(key) <= KEY_MAX_CHARS or not all("!" <= letter <= "~" for letter in key):
         raise invalid_parameter(IDEMPOTENCY_KEY, f"must be one key of 1 to {KEY_MAX_CHARS} visible ASCII characters")
     return key
+
+
+async def _offered(request: web.Request, key: str | None) -> ExportRequest:
+    """Reads the body: a request for a connection that the caller may use."""
+    export_request = _with_key(parse_request(await json_body(request)), key)
+    require(request, export_request.connection)
+    return export_request
 
 
 def _with_key(export_request: ExportRequest, key: str | None) -> ExportRequest:

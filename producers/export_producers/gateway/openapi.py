@@ -19,6 +19,7 @@ from export_producers.gateway.schemas import (
     RetryOrder,
     StatusEvent,
 )
+from export_worker.contract.dry_run import DryRun
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Accepted, Phase, Status
 
@@ -56,7 +57,7 @@ KEY = (
 )
 DESCRIPTIONS = {
     "enqueue": "The request is validated first: an unknown field or a wrong value is refused with its name. With an "
-    "idempotency key, the call can be repeated safely.",
+    "idempotency key, the call can be repeated safely. A dry run also asks the platform for the names in the request.",
     "list": "The newest exports are first. To read on, send the cursor of a page, or follow its `Link`.",
     "status": "To follow an export, read its event stream, or ask again after the seconds of `Retry-After`.",
     "cancel": "An export can be cancelled in any phase. An export that has ended is not changed.",
@@ -96,6 +97,7 @@ def document() -> Json:
             (Status, "serialization"),
             (ExportPage, "serialization"),
             (Cancelling, "serialization"),
+            (DryRun, "serialization"),
             (StatusEvent, "serialization"),
             (Problem, "serialization"),
             (Health, "serialization"),
@@ -105,7 +107,8 @@ def document() -> Json:
         ref_template="#/components/schemas/{model}",
     )
     # The status is read without the models of kinds, so its own schema names only the main fields of a request.
-    schemas["$defs"]["Status"]["properties"]["request"] = {"$ref": "#/components/schemas/ExportRequest"}
+    for model in ("Status", "DryRun"):
+        schemas["$defs"][model]["properties"]["request"] = {"$ref": "#/components/schemas/ExportRequest"}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -162,7 +165,16 @@ def _enqueue() -> Json:
         name: {"operationId": name, "parameters": {"export_id": "$response.body#/export_id"}}
         for name in ("status", "cancel", "retry")
     }
-    return _operation("enqueue", "Request an export.", {202: accepted}, (409, 413, 415, 422), [key]) | {
+    dry_run = _query(
+        "dry_run",
+        {"type": "string", "enum": ["0", "1", "false", "true"], "default": "0"},
+        "With 1, nothing is enqueued: the answer says what would happen.",
+    )
+    answers = {
+        202: accepted,
+        200: _answer("The request is valid. It was a dry run, so nothing was enqueued.", _json("DryRun")),
+    }
+    return _operation("enqueue", "Request an export.", answers, (409, 413, 415, 422, 502), [key, dry_run]) | {
         "requestBody": {"required": True, "content": _json("ExportRequest")}
     }
 
@@ -229,7 +241,7 @@ def _catalog() -> Json:
 
 
 def _activity() -> Json:
-    text, time = {"type": "string", "maxLength": 200}, {"type": "string", "format": "date-time"}
+    text, time = {"type": "string"}, {"type": "string", "format": "date-time"}
     limits = {"type": "integer", "minimum": 1, "maximum": LIST_MAX, "default": 50}
     parameters = [
         _query("who", text, "Only acts of this key or user."),
