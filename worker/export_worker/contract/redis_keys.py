@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from json import dumps
 from typing import Literal
 
 from export_worker.contract.facets import Facet
@@ -44,7 +45,8 @@ class Keys:
         """Hash: the export's record.
 
         Producers write `request`, `status`, `connection`, `kind`, `cancel` and `retry` (what a caller has requested),
-        and `trace` (the W3C trace context of the request as JSON, if it has one). Workers write:
+        `message` (the key of the identity that expires with the record: of a message, or of an idempotency key of a
+        caller with a name), and `trace` (the W3C trace context of the request as JSON, if it has one). Workers write:
 
         - `state`, `status`, `phase`;
         - `version`: a random number that each claim sets, so that a worker that has lost the step can change nothing;
@@ -123,6 +125,15 @@ class Keys:
     def message(self, identity: str) -> str:
         """Hash, as `dedupe`, for a trigger's message. No idempotency key of a request leads to it."""
         return f"{self.namespace}:message:{_digest(identity)}"
+
+    def owned(self, owner: str, idempotency_key: str) -> str:
+        """Hash, as `dedupe`, for an idempotency key of a caller with a name. The export's record has this key."""
+        return f"{self.namespace}:owned:{_digest(dumps([owner, idempotency_key]))}"
+
+    @property
+    def activity(self) -> str:
+        """Stream with a TTL: who has changed what through the HTTP API, as JSON in the field `act`."""
+        return f"{self.namespace}:activity"
 
     @property
     def connections(self) -> str:
