@@ -20,6 +20,7 @@ from export_producers.filters import EVERY_EXPORT, ExportFilter
 from export_producers.identities import MessageIdentity
 from export_producers.lua import script
 from export_producers.paging import Listing
+from export_producers.reasons import Explanation
 from export_producers.records import (
     Offer,
     Page,
@@ -31,6 +32,7 @@ from export_producers.records import (
     wrong_connection,
 )
 from export_producers.statuses import read_statuses
+from export_producers.storage import Storage
 from export_worker.contract.facets import Facet
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.parsing import parse_request
@@ -95,6 +97,11 @@ class ExportQueue:
     async def close(self) -> None:
         """Closes the connections to Redis."""
         await close_redis(self._client)
+
+    @property
+    def storage(self) -> Storage:
+        """Where the exports are stored."""
+        return Storage(self._client, self._keys, self._url)
 
     async def check(self) -> None:
         """Checks that Redis accepts writes: that an export could be enqueued now."""
@@ -361,6 +368,14 @@ class ExportQueue:
 
     async def explain(self, export_id: str) -> str:
         """Explains in one line why the export waits and until when, or how it ended.
+
+        Raises:
+            ExportNotFoundError: The export does not exist.
+        """
+        return (await self.explanation(export_id)).text()
+
+    async def explanation(self, export_id: str) -> Explanation:
+        """Explains as `explain`, with a code, its arguments, and a text in each language.
 
         Raises:
             ExportNotFoundError: The export does not exist.

@@ -21,6 +21,7 @@ from export_producers.choices import LIST_MAX
 from export_producers.client import AnyRequest, EnqueueError
 from export_producers.explain import Facts, explanation
 from export_producers.filters import EVERY_EXPORT, ExportFilter
+from export_producers.reasons import Explanation
 from export_producers.records import Page, Position, Start, decode_cursor, first_status, retried, wrong_connection
 from export_worker.contract.facets import Facet, facets_of
 from export_worker.contract.model import epoch_ms, isoformat
@@ -241,6 +242,10 @@ class InMemoryExportQueue:
 
     async def explain(self, export_id: str) -> str:
         """See `ExportQueue.explain`."""
+        return (await self.explanation(export_id)).text()
+
+    async def explanation(self, export_id: str) -> Explanation:
+        """See `ExportQueue.explanation`."""
         record = self._record(export_id)
         return explanation(
             Facts(

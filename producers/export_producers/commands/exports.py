@@ -12,6 +12,7 @@ import click
 from export_producers.client import ExportQueue
 from export_producers.commands import interrupts, rendering
 from export_producers.commands.following import following
+from export_producers.facts import with_eta
 from export_worker.contract.parsing import REQUEST_MAX_BYTES, parse_request
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.request import ExportRequest
@@ -157,7 +158,8 @@ def status(open_queue: OpenQueue, *, export_id: str, timeline: bool, as_json: bo
 
     async def run() -> tuple[Status, list[dict[str, object]]]:
         async with open_queue() as queue:
-            return await queue.status(export_id), await queue.timeline(export_id) if timeline else []
+            found = await with_eta(queue.storage, await queue.status(export_id))
+            return found, await queue.timeline(export_id) if timeline else []
 
     found, entries = interrupts.run(run())
     if as_json:
