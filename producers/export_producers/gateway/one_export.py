@@ -8,7 +8,7 @@ from export_producers.gateway.context import CONTEXT, EXPORT, json_response, que
 from export_producers.gateway.problems import invalid_parameter
 from export_producers.gateway.schemas import Deliveries, Timeline, TimelineEntry
 from export_producers.languages import preferred
-from export_worker.contract.wording import did_you_mean
+from export_worker.contract.names import did_you_mean
 from export_worker.errors import ExportNotFoundError
 
 
