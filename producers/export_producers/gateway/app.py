@@ -7,10 +7,10 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.gateway import exports, streams
+from export_producers.gateway import exports, one_export, streams
 from export_producers.gateway.access import authenticate, authorize
 from export_producers.gateway.activity import activity, record
-from export_producers.gateway.context import CONTEXT, GatewayContext, json_response
+from export_producers.gateway.context import CONTEXT, EXPORT, GatewayContext, json_response
 from export_producers.gateway.me import me
 from export_producers.gateway.metrics import route_of
 from export_producers.gateway.openapi import document
@@ -21,7 +21,6 @@ from export_worker.contract.parsing import REQUEST_MAX_BYTES
 from export_worker.contract.printable import dumps
 from export_worker.errors import ServiceUnreachableError
 
-EXPORT = "/v1/exports/{export_id:[0-9A-Za-z-]{1,64}}"
 REDIS_CHECK_TIMEOUT_S = 2.0
 """Limit for the write to Redis in one scrape. If this small write takes longer, Redis counts as unreachable."""
 STATUS_CLIENT_CLOSED = 499
@@ -45,6 +44,7 @@ def build_app(context: GatewayContext) -> web.Application:
             web.post(f"{EXPORT}/cancel", exports.cancel),
             web.post(f"{EXPORT}/retry", exports.retry),
             web.get(f"{EXPORT}/events", streams.events, allow_head=False),
+            *one_export.ROUTES,
             web.get("/v1/catalog/{connection}/{resource}", exports.catalog),
             web.get("/v1/activity", activity),
             web.get("/v1/me", me),

@@ -146,6 +146,10 @@ class Keys:
         """Hash of event id → `failures:first`: how often one sink has refused it, and since when (ms)."""
         return f"{self.namespace}:refusals:{sink}"
 
+    def answers(self, sink: str) -> str:
+        """Hash of event id → text: the last answer of one sink that has refused it. Version 0.2 does not write it."""
+        return f"{self.namespace}:answers:{sink}"
+
     def undelivered(self, sink: str) -> str:
         """Hash of event id → JSON: an event whose delivery to one sink was given up, when and why."""
         return f"{self.namespace}:undelivered:{sink}"

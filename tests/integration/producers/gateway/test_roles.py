@@ -180,7 +180,7 @@ async def test_list_has_only_exports_of_the_connections_of_the_key(gateway: Gate
 
 
 async def test_me_says_what_the_caller_may(gateway: GatewaySite) -> None:
-    headers = {"Authorization": "Bearer secret-of-two", "Accept-Language": "fr, en;q=0.3, zh-CN;q=0.8"}
+    headers = {"Authorization": "Bearer secret-of-two", "Accept-Language": "fr, zh-CN;q=0.8, en;q=0.3"}
     assert (await gateway.call("GET", "/v1/me", headers=headers)).json == {
         "name": "two",
         "kind": "key",
