@@ -18,6 +18,8 @@ from export_producers.gateway.metrics import Metrics
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.principals import PRINCIPAL, Principal
 from export_producers.gateway.problems import ProblemError, invalid_parameter
+from export_producers.reads.overview_document import Overview
+from export_producers.reads.shared import SharedRead
 from export_worker.contract.dry_run import PreviewCall
 from export_worker.contract.names import NAME_MAX_CHARS, did_you_mean
 from export_worker.contract.status import Status
@@ -37,6 +39,7 @@ class GatewayContext:
     """The state of one gateway.
 
     Args:
+        overview: Reads the overview once for all callers of a second.
         catalog: None if the packages that call platforms are not installed.
         preview: Asks a platform what it has of a request; None if this gateway asks no platform.
         streams: The requests of the open event streams.
@@ -47,6 +50,7 @@ class GatewayContext:
     queue: ExportQueue
     callers: Callers
     rate_limit: RateLimit
+    overview: SharedRead[Overview]
     catalog: CatalogCall | None
     options: GatewayOptions
     preview: PreviewCall | None = None

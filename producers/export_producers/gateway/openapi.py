@@ -21,6 +21,9 @@ from export_producers.gateway.schemas import (
     StatusEvent,
     Timeline,
 )
+from export_producers.reads.overview_document import Overview
+from export_producers.reads.stats import DAYS_MAX
+from export_producers.reads.stats_document import Stats
 from export_producers.reasons import ExplanationDocument
 from export_worker.contract.dry_run import DryRun
 from export_worker.contract.request import ExportRequest
@@ -50,9 +53,16 @@ TAGS = {
     "exports": "Request exports and follow them.",
     "catalog": "Find out what can be exported.",
     "callers": "Find out who may do what, and who has done what.",
+    "overview": "Watch everything together.",
     "service": "Watch the gateway itself. These calls need no key.",
 }
-TAG_OF = {"catalog": "catalog", "me": "callers", "activity": "callers"}
+TAG_OF = {
+    "catalog": "catalog",
+    "me": "callers",
+    "activity": "callers",
+    "overview": "overview",
+    "stats": "overview",
+}
 """The tag of each operation that is not about exports."""
 KEY = (
     "A key of the setting `gateway.api_keys` or of `gateway.keys`, which also has a role and connections. A gateway "
@@ -75,6 +85,8 @@ DESCRIPTIONS = {
     "me": "A key of `gateway.api_keys` has the role `service`. Each role may do what the roles before it may do.",
     "activity": "Operators see all acts on their connections, others only their own acts. Acts are kept for 90 days, "
     "and at most 100,000 of them. A page reads 1,000 acts: it may have fewer than `limit` and still have a cursor.",
+    "overview": "The gateway reads Redis for it once a second at most, so it may be requested often.",
+    "stats": "Workers count an export in the write that ends it, so no export is missing and none counts twice.",
     "openapi": "The document describes the gateway that serves it, with the kinds of all installed packages.",
     "alive": "For liveness probes. The answer does not depend on Redis.",
     "ready": "For readiness probes. The gateway writes to Redis, and is not ready while it stops.",
@@ -109,6 +121,8 @@ def document() -> Json:
             (Deliveries, "serialization"),
             (DryRun, "serialization"),
             (StatusEvent, "serialization"),
+            (Overview, "serialization"),
+            (Stats, "serialization"),
             (Problem, "serialization"),
             (Health, "serialization"),
             (Me, "serialization"),
@@ -152,6 +166,8 @@ def _paths() -> Json:
         "/v1/catalog/{connection}/{resource}": {"get": _catalog()},
         "/v1/activity": {"get": _activity()},
         "/v1/me": {"get": _me()},
+        "/v1/overview": {"get": _overview()},
+        "/v1/stats": {"get": _stats()},
         "/openapi.json": {"get": _open("openapi", "Get this document.", _OBJECT)},
         "/healthz": {"get": _open("alive", "Check whether the process runs.", _json("Health"))},
         "/readyz": {"get": _open("ready", "Check whether Redis is reachable.", _json("Health"), 503)},
@@ -292,6 +308,23 @@ def _activity() -> Json:
 
 def _me() -> Json:
     return _operation("me", "Get the caller's name, role and connections.", {200: _answer("You.", _json("Me"))}, (), [])
+
+
+def _overview() -> Json:
+    answers = {200: _answer("The state at one moment.", _json("Overview"))}
+    return _operation("overview", "Get the state of everything.", answers, (), [])
+
+
+def _stats() -> Json:
+    moment = {"type": "string", "format": "date-time"}
+    parameters = [
+        _query("connection", {"type": "string", "minLength": 1}, "Only exports of this connection."),
+        _query("from", moment, f"A time in the first hour, at most {DAYS_MAX} days before `to`. Default: a day."),
+        _query("to", moment, "A time in the last hour. By default now."),
+        _query("step", {"type": "string", "enum": ["hour"]}, "The length of each period."),
+    ]
+    answers = {200: _answer("What ended in each hour.", _json("Stats"))}
+    return _operation("stats", "Count the exports that ended, by hour.", answers, (), parameters)
 
 
 def _open(name: str, about: str, content: Json, *problems: int) -> Json:
