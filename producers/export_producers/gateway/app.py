@@ -7,7 +7,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.gateway import activity, exports, me, one_export, overviews, streams
+from export_producers.gateway import activity, connections, exports, me, one_export, overviews, streams
 from export_producers.gateway.access import authenticate, authorize
 from export_producers.gateway.context import CONTEXT, GatewayContext, json_response
 from export_producers.gateway.metrics import route_of
@@ -34,6 +34,7 @@ ROUTES = [
     *streams.ROUTES,
     *one_export.ROUTES,
     *overviews.ROUTES,
+    *connections.ROUTES,
     *activity.ROUTES,
     *me.ROUTES,
 ]

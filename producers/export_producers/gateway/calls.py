@@ -63,7 +63,7 @@ CALLS: Mapping[str, Call] = {
     "POST /v1/bulk": _act(Reach.EVERYTHING, "bulk"),
     "GET /v1/bulk/{}": _look(Reach.EVERYTHING),
     "POST /v1/bulk/{}/stop": _act(Reach.EVERYTHING, "bulk_stop"),
-    "GET /v1/connections": _look(Reach.EVERYTHING),
+    "GET /v1/connections": _look(Reach.CHECKED),
     "POST /v1/connections/{}/pause": _act(Reach.CONNECTION, "connection_pause"),
     "POST /v1/connections/{}/resume": _act(Reach.CONNECTION, "connection_resume"),
     "GET /v1/events": _look(Reach.EVERYTHING),
