@@ -36,7 +36,8 @@ CALLS = (
         tag="callers",
         about="List who has changed what.",
         description="Operators see all acts on their connections, others only their own acts. Acts are kept for 90 "
-        "days, and at most 100,000 of them. A page reads 1,000 acts: it may have fewer than `limit` and still have a cursor.",
+        "days, and at most 100,000 of them. A page reads 1,000 acts: it may have fewer than `limit` and still have a "
+        "cursor.",
         answers={200: ("Acts, newest first.", Activity)},
         parameters=(
             _query("who", _TEXT, "Only acts of this key or user."),
