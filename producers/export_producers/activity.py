@@ -23,7 +23,7 @@ KEPT_MS = 90 * 86_400_000
 EXAMINED_MAX = 1000
 """Entries that one page reads: some 300 KB, and 10 ms to parse them. The page then has a cursor."""
 
-_CURSOR = re.compile(r"[0-9]{1,15}-[0-9]{1,10}")
+_CURSOR = re.compile(r"[1-9][0-9]{0,14}-[0-9]{1,10}", re.ASCII)
 
 
 class Act(Model):
@@ -79,12 +79,17 @@ class ActivityRange:
         """The highest id, as XREVRANGE has it."""
         if self.before is not None:
             return f"({self.before}"
-        return "+" if self.until is None else f"({epoch_ms(self.until)}-0"
+        return "+" if self.until is None else f"({_entry_ms(self.until)}-0"
 
     @property
     def lowest(self) -> str:
         """The lowest id, as XREVRANGE has it."""
-        return "-" if self.since is None else f"{epoch_ms(self.since)}-0"
+        return "-" if self.since is None else f"{_entry_ms(self.since)}-0"
+
+
+def _entry_ms(moment: datetime) -> int:
+    """Returns the part of an id that is a time. Redis has no entry before the epoch, and refuses such ids."""
+    return max(1, epoch_ms(moment))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,12 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from export_producers.choices import RESOURCES
+from export_producers.facts import with_eta
 from export_producers.filters import ExportFilter
 from export_producers.gateway.activity import ABOUT
 from export_producers.gateway.context import (
     CONTEXT,
+    EXPORT,
     json_body,
     json_response,
     limit_of,
@@ -117,7 +119,8 @@ async def list_exports(request: web.Request) -> web.Response:
 async def status(request: web.Request) -> web.Response:
     """Returns the status of an export."""
     query(request)
-    found = await request.app[CONTEXT].queue.status(request.match_info["export_id"])
+    queue = request.app[CONTEXT].queue
+    found = await with_eta(queue.storage, await queue.status(request.match_info["export_id"]))
     return json_response(found, headers=retry_after(found))
 
 
@@ -179,3 +182,13 @@ async def catalog(request: web.Request) -> web.Response:
         code = ErrorCode.NOT_FOUND if missing else error.code
         raise ProblemError(404 if missing else 422, code, str(error), errors=error.problems) from None
     return web.json_response(items)
+
+
+ROUTES = [
+    web.post("/v1/exports", enqueue),
+    web.get("/v1/exports", list_exports),
+    web.get(EXPORT, status),
+    web.post(f"{EXPORT}/cancel", cancel),
+    web.post(f"{EXPORT}/retry", retry),
+    web.get("/v1/catalog/{connection}/{resource}", catalog),
+]

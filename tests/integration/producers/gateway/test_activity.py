@@ -126,7 +126,25 @@ async def test_conditions_and_cursor_select_acts(gateway: GatewaySite) -> None:
     assert seen == ids[::-1]
 
 
-@pytest.mark.parametrize("query", ["cursor=x", "cursor=1", "since=yesterday", "until=2026-11-22T03:00:00", "limit=0"])
+@pytest.mark.parametrize("name", ["since", "until"])
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00%2B14:00", "1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+async def test_every_time_can_be_asked_for(gateway: GatewaySite, name: str, time: str) -> None:
+    await gateway.call("POST", "/v1/exports", REQUEST, **by("ci"))
+    assert len(await acts(gateway, f"?{name}={time}")) == ((name == "since") is not time.startswith("9"))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "cursor=x",
+        "cursor=1",
+        "cursor=0-0",
+        "since=20261122T030000Z",
+        "since=yesterday",
+        "until=2026-11-22T03:00:00",
+        "limit=0",
+    ],
+)
 async def test_wrong_parameter_is_refused(gateway: GatewaySite, query: str) -> None:
     response = await gateway.call("GET", f"/v1/activity?{query}", **by("oncall"))
     assert (response.status, response.json["code"]) == (400, "invalid_request")
