@@ -7,14 +7,15 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
-from redis.exceptions import NoScriptError
-
+from export_producers.activity import ActivityLog
 from export_producers.choices import LIST_MAX
 from export_producers.dry_run import OPEN_PHASES, dry_run_of
+from export_producers.enqueuing import send_offers
 from export_producers.explain import explanation
 from export_producers.facts import read_facts
 from export_producers.filters import EVERY_EXPORT, ExportFilter
@@ -22,6 +23,7 @@ from export_producers.identities import MessageIdentity
 from export_producers.lua import script
 from export_producers.paging import Listing
 from export_producers.reads.reads import Reads
+from export_producers.reasons import Explanation
 from export_producers.records import (
     Offer,
     Page,
@@ -32,6 +34,7 @@ from export_producers.records import (
     wrong_connection,
 )
 from export_producers.statuses import read_conflict, read_existing, read_statuses
+from export_producers.storage import Storage
 from export_worker.contract.dry_run import DryRun, Preview
 from export_worker.contract.facets import Facet
 from export_worker.contract.model import epoch_ms
@@ -43,7 +46,7 @@ from export_worker.contract.trace import TraceContext
 from export_worker.errors import ExportNotFoundError, IdempotencyConflictError, InvalidRequestError
 from export_worker.redis.client import check_writes, close_redis, commands, open_redis, translate_redis_errors
 from export_worker.redis.clock import SharedClock, set_clock
-from export_worker.redis.scripts import Script, decode_document, encode_arguments
+from export_worker.redis.scripts import Script
 
 AnyRequest = ExportRequest | str | bytes
 """A request, or a request as JSON text."""
@@ -82,6 +85,7 @@ class ExportQueue:
         self._client = client = open_redis(redis_url, home=self._keys.home)
         self._redis = commands(client)
         self._listing = Listing(client, self._keys)
+        self.activity = ActivityLog(client, self._keys, redis_url)
         self.reads = Reads(client, self._keys, redis_url, self._now)
         """Reads that concern no single export."""
         self._enqueue, self._cancel, self._retry = (
@@ -100,6 +104,11 @@ class ExportQueue:
         """Closes the connections to Redis."""
         await close_redis(self._client)
 
+    @property
+    def storage(self) -> Storage:
+        """Where the exports are stored."""
+        return Storage(self._client, self._keys, self._url)
+
     async def check(self) -> None:
         """Checks that Redis accepts writes: that an export could be enqueued now."""
         async with translate_redis_errors(self._url):
@@ -114,21 +123,26 @@ class ExportQueue:
         return {name.decode(): platform.decode() for name, platform in announced.items()}
 
     async def enqueue(
-        self, request: AnyRequest, *, trace: TraceContext | None = None, message: MessageIdentity | None = None
+        self,
+        request: AnyRequest,
+        *,
+        trace: TraceContext | None = None,
+        message: MessageIdentity | None = None,
+        owner: str | None = None,
     ) -> Accepted:
         """Enqueues one export. Once this has returned, the export is not lost.
 
         Args:
-            request: A request, or a request as JSON text.
             trace: The caller's trace context. The worker's spans and the completion event continue this trace.
             message: The message of a trigger that holds the request. The same message with the same request returns
                 the first export, as for an idempotency key. Without effect if the request has such a key.
+            owner: Whose idempotency key the request has. Keys of different owners are different keys.
 
         Raises:
             InvalidRequestError: A field is invalid, or no worker has the connection. Nothing was enqueued.
             IdempotencyConflictError: The idempotency key belongs to another request. Nothing was enqueued.
         """
-        (result,) = await self._enqueue_all([request], trace, message)
+        (result,) = await self._enqueue_all([request], partial(Offer, trace=trace, message=message, owner=owner))
         if isinstance(result, Accepted):
             return result
         raise result
@@ -143,22 +157,22 @@ class ExportQueue:
         """
         every = list(requests)
         batches = [every[first : first + ENQUEUE_BATCH] for first in range(0, len(every), ENQUEUE_BATCH)]
-        return [result for batch in batches for result in await self._enqueue_all(batch, trace)]
+        offer = partial(Offer, trace=trace)
+        return [result for batch in batches for result in await self._enqueue_all(batch, offer)]
 
     async def _enqueue_all(
-        self, requests: Sequence[AnyRequest], trace: TraceContext | None, message: MessageIdentity | None = None
+        self, requests: Sequence[AnyRequest], offer: Callable[[ExportRequest, str, datetime], Offer]
     ) -> list[Accepted | EnqueueError]:
         checked = [self._checked(request) for request in requests]
         if not any(isinstance(each, ExportRequest) for each in checked):
             return [each for each in checked if isinstance(each, InvalidRequestError)]
         now = await self._now()
         offers = await self._with_checked_sinks(
-            [
-                each if isinstance(each, InvalidRequestError) else Offer(each, uuid4().hex, now, trace, message)
-                for each in checked
-            ]
+            [each if isinstance(each, InvalidRequestError) else offer(each, uuid4().hex, now) for each in checked]
         )
-        answers = iter(await self._send([offer for offer in offers if isinstance(offer, Offer)]))
+        async with translate_redis_errors(self._url):
+            valid = [offer for offer in offers if isinstance(offer, Offer)]
+            answers = iter(await send_offers(self._client, self._keys, self._enqueue, valid))
         return [await self._answer(offer, next(answers)) if isinstance(offer, Offer) else offer for offer in offers]
 
     def _checked(self, request: AnyRequest) -> ExportRequest | InvalidRequestError:
@@ -192,26 +206,6 @@ class ExportQueue:
         known = sorted(name.decode() for name in announced)
         return [offer.check_sinks(known) if isinstance(offer, Offer) else offer for offer in offers]
 
-    async def _send(self, offers: Sequence[Offer]) -> list[dict[str, Any]]:
-        """Returns the script's answer to each offer. A Redis that does not have the script yet gets it first."""
-        calls = [(offer.keys(self._keys), offer.arguments(self._keys)) for offer in offers]
-        async with translate_redis_errors(self._url):
-            if len(calls) == 1:
-                ((keys, arguments),) = calls
-                return [await self._enqueue.document(keys, arguments)]
-            try:
-                return await self._pipelined(calls)
-            except NoScriptError:
-                # Nothing was enqueued. Even a repeated request is enqueued once: its export id stays the same.
-                await self._client.script_load(self._enqueue.source)
-                return await self._pipelined(calls)
-
-    async def _pipelined(self, calls: Sequence[tuple[list[str], dict[str, object]]]) -> list[dict[str, Any]]:
-        async with self._client.pipeline(transaction=False) as pipe:
-            for keys, arguments in calls:
-                pipe.evalsha(self._enqueue.sha, len(keys), *keys, encode_arguments(arguments))
-            return [decode_document(answer) for answer in await pipe.execute()]
-
     async def _answer(self, offer: Offer, answer: Mapping[str, Any]) -> Accepted | EnqueueError:
         verdict = answer["verdict"]
         if verdict == "conflict":
@@ -222,30 +216,32 @@ class ExportQueue:
         phase = Phase(answer["phase"])
         return Accepted(export_id=answer["export_id"], phase=phase, deduplicated=verdict == "duplicate")
 
-    async def dry_run(self, request: AnyRequest, platform: Preview | None = None) -> DryRun:
+    async def dry_run(
+        self, request: AnyRequest, platform: Preview | None = None, *, owner: str | None = None
+    ) -> DryRun:
         """Checks a request as `enqueue` does, and enqueues nothing.
 
         Args:
             platform: What the platform has of the export, if the caller has asked it.
+            owner: As for `enqueue`.
 
         Raises:
             InvalidRequestError: A field is invalid, or no worker has the connection.
             IdempotencyConflictError: The idempotency key belongs to another request.
         """
-        checked = self._checked(request)
-        if isinstance(checked, InvalidRequestError):
+        if isinstance(checked := self._checked(request), InvalidRequestError):
             raise checked
         known = await self.known_connections()
         if known and known.get(checked.connection) != checked.platform:
             raise wrong_connection(checked, known.get(checked.connection), known)
-        (offer,) = await self._with_checked_sinks([Offer(checked, uuid4().hex, await self._now())])
+        (offer,) = await self._with_checked_sinks([Offer(checked, uuid4().hex, await self._now(), owner=owner)])
         if isinstance(offer, InvalidRequestError):
             raise offer
         where = ExportFilter(connection=checked.connection, kind=checked.kind)
         pages = [await self.page(phase, LIST_MAX, where=where) for phase in OPEN_PHASES]
         open_exports = [status for page in pages for status in page.statuses]
         async with translate_redis_errors(self._url):
-            existing = await read_existing(self._client, self._keys, checked)
+            existing = await read_existing(self._client, self._keys, offer)
         return dry_run_of(checked, existing, open_exports, platform)
 
     async def status(self, export_id: str) -> Status:
@@ -385,6 +381,14 @@ class ExportQueue:
 
     async def explain(self, export_id: str) -> str:
         """Explains in one line why the export waits and until when, or how it ended.
+
+        Raises:
+            ExportNotFoundError: The export does not exist.
+        """
+        return (await self.explanation(export_id)).text()
+
+    async def explanation(self, export_id: str) -> Explanation:
+        """Explains as `explain`, with a code, its arguments, and a text in each language.
 
         Raises:
             ExportNotFoundError: The export does not exist.

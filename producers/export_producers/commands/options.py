@@ -1,6 +1,7 @@
 """Parameters that several commands share, and parameter types for click. Imports no large package."""
 
 import math
+import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ from typing import Any
 
 import click
 
+from export_producers.choices import LANGUAGES
 from export_producers.commands import completion
 from export_worker.contract.names import did_you_mean
 
@@ -80,6 +82,21 @@ def since(text: str, now: datetime) -> datetime:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
+def until(text: str, now: datetime) -> datetime:
+    """Returns the date and time in the future that a text states; see `since`. `30m` is in 30 minutes."""
+    stated = since(text, now)
+    return stated if not re.fullmatch(r"\d{1,9}[smhd]", text) else now + (now - stated)
+
+
+def future_moment(_: click.Context, option: click.Parameter, value: str | None) -> datetime | None:
+    """Returns the date and time of an option; see `until`. The callback of options such as `--until`."""
+    try:
+        return None if value is None else until(value, datetime.now(UTC))
+    except (ValueError, OverflowError):
+        message = f"{value} is neither a date and time (2026-11-22T03:00:00Z) nor a time from now (30m, 6h, 2d)"
+        raise click.BadParameter(message, param=option) from None
+
+
 def moment(_: click.Context, option: click.Parameter, value: str | None) -> datetime | None:
     """Returns the date and time of an option; see `since`. The callback of options such as `--since`."""
     try:
@@ -87,6 +104,12 @@ def moment(_: click.Context, option: click.Parameter, value: str | None) -> date
     except (ValueError, OverflowError):
         message = f"{value} is neither a date and time (2026-11-22T03:00:00Z) nor a time ago (30m, 6h, 2d)"
         raise click.BadParameter(message, param=option) from None
+
+
+def language_of_environment() -> str:
+    """Returns the language of messages that the environment requests, if we have it; else English."""
+    wish = next(filter(None, (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
+    return next((language for language in LANGUAGES if wish.startswith(language)), LANGUAGES[0])
 
 
 TEXT = _Text()
@@ -98,6 +121,13 @@ PREVIEW = "export_worker.preview"
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 export_id = click.argument("export_id", type=TEXT, shell_complete=completion.export_ids)
 optional_export_id = click.argument("export_id", type=TEXT, required=False, shell_complete=completion.export_ids)
+language = click.option(
+    "--lang",
+    "language",
+    type=click.Choice(LANGUAGES),
+    default=language_of_environment,
+    help="The language of the text. [default: that of LANG if it exists, else en]",
+)
 connection = click.argument("connection", type=TEXT, shell_complete=completion.connections)
 
 _FILTERS = (

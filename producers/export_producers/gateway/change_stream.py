@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -10,6 +11,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from export_producers.gateway.context import CONTEXT, GatewayContext, query, unknown_parameter
+from export_producers.gateway.principals import allowed_connections, require
 from export_producers.gateway.problems import invalid_parameter
 from export_producers.gateway.schemas import ChangedExport, ChangedExports
 from export_producers.gateway.streams import RECONNECT_MS
@@ -34,7 +36,10 @@ async def stream(request: web.Request) -> web.StreamResponse:
     context = request.app[CONTEXT]
     parameters = query(request, "topics", "filter")
     topics = _topics(parameters.get("topics", ",".join(TOPICS)))
-    where = _filter(parameters.get("filter", ""))
+    allowed = allowed_connections(request)
+    where = replace(_filter(parameters.get("filter", "")), connections=allowed)
+    if where.connection is not None:
+        require(request, where.connection)
     if "filter" in parameters and "exports" not in topics:
         raise invalid_parameter("filter", "selects exports, but exports are not among the topics")
     feed = context.changes.follow(request.headers.get("Last-Event-ID"))
@@ -47,7 +52,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
             sender = _Sender(response, context)
             parts: list[Coroutine[Any, Any, None]] = [sender.keep_alive(), sender.until_stopped()]
             if "overview" in topics:
-                parts.append(sender.overviews())
+                parts.append(sender.overviews(allowed))
             if "exports" in topics:
                 parts.append(sender.changes(feed, first, where))
             await _first_of(parts)
@@ -81,10 +86,11 @@ class _Sender:
     async def until_stopped(self) -> None:
         await self._context.stopping.wait()
 
-    async def overviews(self) -> None:
+    async def overviews(self, allowed: frozenset[str] | None) -> None:
         last: Overview | None = None
         while True:
-            found = await self._context.overview.get()
+            state = await self._context.overview.get()
+            found = state if allowed is None else state.of_connections(allowed)
             if last is None or found.model_copy(update={"now": last.now}) != last:
                 await self._send("overview", found)
                 last = found

@@ -7,21 +7,26 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from export_producers.choices import LIST_MAX, RESOURCES
+from export_producers.choices import LANGUAGES, LIST_MAX, RESOURCES
+from export_producers.gateway import act_documents, caller_documents
+from export_producers.gateway.act_documents import ACTS, Act
 from export_producers.gateway.schemas import (
     PROBLEM_TYPE,
     Cancelling,
     ChangedExports,
     ChangeEvent,
+    Deliveries,
     ExportPage,
     Health,
     Problem,
     RetryOrder,
     StatusEvent,
+    Timeline,
 )
 from export_producers.reads.overview_document import Overview
 from export_producers.reads.stats import DAYS_MAX
 from export_producers.reads.stats_document import Stats
+from export_producers.reasons import ExplanationDocument
 from export_worker.contract.dry_run import DryRun
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Accepted, Phase, Status
@@ -34,6 +39,7 @@ KEY_MAX_CHARS = 255
 PROBLEMS = {
     400: "The request is not JSON, or a parameter or a header is invalid.",
     401: "The bearer key is missing or invalid.",
+    403: "The caller has not the role or not the connection that the call needs, or a page of another site made it.",
     404: "The export, connection or resource does not exist.",
     409: "A request with the same idempotency key is in progress, or the export has not ended yet.",
     413: "The body is too large.",
@@ -50,8 +56,20 @@ TAGS = {
     "catalog": "Find out what can be exported.",
     "overview": "Watch everything together.",
     "service": "Watch the gateway itself. These calls need no key.",
+    **act_documents.TAGS,
+    **caller_documents.TAGS,
 }
-KEY = "A key of the setting `gateway.api_keys`. A gateway without keys listens only on a loopback address."
+TAG_OF = {
+    "catalog": "catalog",
+    "overview": "overview",
+    "stats": "overview",
+    "stream": "overview",
+}
+"""The tag of each operation that is not about exports."""
+KEY = (
+    "A key of the setting `gateway.api_keys` or of `gateway.keys`, which also has a role and connections. A gateway "
+    "without keys listens only on a loopback address, and answers only requests whose `Host` is such an address."
+)
 DESCRIPTIONS = {
     "enqueue": "The request is validated first: an unknown field or a wrong value is refused with its name. With an "
     "idempotency key, the call can be repeated safely. A dry run also asks the platform for the names in the request.",
@@ -61,6 +79,10 @@ DESCRIPTIONS = {
     "retry": "Without a step, the export restarts from the step that failed. Its next end sends another event.",
     "events": "Server-sent events. The first has the current status, the next ones each changed status, and the stream "
     "ends after the terminal status.",
+    "timeline": "Each entry has the time, the phase after it, and what happened.",
+    "explain": "The reason is a code with arguments for programs, and a text for people. A retry is advised only if it "
+    "can help.",
+    "deliveries": "Each end of an export has one event, which every sink of its request gets.",
     "catalog": "Each item is as the platform returns it. The gateway needs the extra `worker` for this call.",
     "overview": "The gateway reads Redis for it once a second at most, so it may be requested often.",
     "stats": "Workers count an export in the write that ends it, so no export is missing and none counts twice.",
@@ -71,6 +93,8 @@ DESCRIPTIONS = {
     "alive": "For liveness probes. The answer does not depend on Redis.",
     "ready": "For readiness probes. The gateway writes to Redis, and is not ready while it stops.",
     "metrics": "Counters and durations of requests, and whether Redis accepts writes.",
+    **act_documents.DESCRIPTIONS,
+    **caller_documents.DESCRIPTIONS,
 }
 """What each operation does, beyond its summary."""
 _ID = {
@@ -102,6 +126,9 @@ def document() -> Json:
             (Status, "serialization"),
             (ExportPage, "serialization"),
             (Cancelling, "serialization"),
+            (Timeline, "serialization"),
+            (ExplanationDocument, "serialization"),
+            (Deliveries, "serialization"),
             (DryRun, "serialization"),
             (StatusEvent, "serialization"),
             (ChangeEvent, "serialization"),
@@ -110,6 +137,8 @@ def document() -> Json:
             (Stats, "serialization"),
             (Problem, "serialization"),
             (Health, "serialization"),
+            *((model, "validation") for model in act_documents.ORDERS),
+            *((model, "serialization") for model in (*act_documents.ANSWERS, *caller_documents.ANSWERS)),
         ],
         ref_template="#/components/schemas/{model}",
     )
@@ -137,12 +166,19 @@ def document() -> Json:
 
 
 def _paths() -> Json:
+    acts: Json = {}
+    for act in (*ACTS, *caller_documents.CALLS):
+        acts.setdefault(act.path, {})[act.method] = _act(act)
     return {
+        **acts,
         "/v1/exports": {"post": _enqueue(), "get": _list()},
         "/v1/exports/{export_id}": {"get": _status()},
         "/v1/exports/{export_id}/cancel": {"post": _cancel()},
         "/v1/exports/{export_id}/retry": {"post": _retry()},
         "/v1/exports/{export_id}/events": {"get": _events()},
+        "/v1/exports/{export_id}/timeline": {"get": _timeline()},
+        "/v1/exports/{export_id}/explain": {"get": _explain()},
+        "/v1/exports/{export_id}/deliveries": {"get": _deliveries()},
         "/v1/catalog/{connection}/{resource}": {"get": _catalog()},
         "/v1/overview": {"get": _overview()},
         "/v1/stats": {"get": _stats()},
@@ -231,6 +267,25 @@ def _events() -> Json:
     return _operation("events", "Follow an export until it ends.", answers, (404,), [_ID, _LAST_EVENT])
 
 
+def _timeline() -> Json:
+    answer = _answer("The transitions of the export.", _json("Timeline"))
+    return _operation("timeline", "Get the transitions of an export.", {200: answer}, (404,), [_ID])
+
+
+def _explain() -> Json:
+    about = "The language of the texts. By default, the first one of `Accept-Language` that exists."
+    language = _query("lang", {"type": "string", "enum": list(LANGUAGES)}, about)
+    answer = _answer("The reason as a code, its arguments and a text.", _json("ExplanationDocument"))
+    return _operation(
+        "explain", "Explain why an export waits, or how it ended.", {200: answer}, (404,), [_ID, language]
+    )
+
+
+def _deliveries() -> Json:
+    answer = _answer("The completion events of the export, with their sinks.", _json("Deliveries"))
+    return _operation("deliveries", "Get the deliveries of an export.", {200: answer}, (404,), [_ID])
+
+
 def _catalog() -> Json:
     parameters = [
         _segment("connection", {"type": "string"}, "The name of a connection in the configuration."),
@@ -271,6 +326,14 @@ def _stream() -> Json:
     return _operation("stream", "Follow everything.", answers, (), parameters)
 
 
+def _act(act: Act) -> Json:
+    answers = {status: _answer(about, _json(model.__name__)) for status, (about, model) in act.answers.items()}
+    operation = _operation(act.name, act.about, answers, act.problems, act.all_parameters) | {"tags": [act.tag]}
+    if act.order is None:
+        return operation
+    return operation | {"requestBody": {"required": act.order_required, "content": _json(act.order.__name__)}}
+
+
 def _open(name: str, about: str, content: Json, *problems: int) -> Json:
     """Returns an operation that is open to every client: it needs no key and has no rate limit."""
     answers = {"200": _answer(about, content)} | _problems((*problems, 400, 500))
@@ -281,8 +344,8 @@ def _operation(
     name: str, about: str, answers: Mapping[int, Json], problems: tuple[int, ...], parameters: list[Json]
 ) -> Json:
     responses = {str(status): answer for status, answer in answers.items()}
-    responses |= _problems((*problems, 400, 401, 429, 500, 503))
-    tag = {"catalog": "catalog", "overview": "overview", "stats": "overview", "stream": "overview"}.get(name, "exports")
+    responses |= _problems((*problems, 400, 401, 403, 429, 500, 503))
+    tag = TAG_OF.get(name, "exports")
     return _named(name, tag, about) | {"parameters": parameters, "responses": responses}
 
 

@@ -36,8 +36,13 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class ChangeFilter:
-    """Which changes a client wants: those that meet every condition that is not None."""
+    """Which changes a client gets: those that meet every condition that is not None.
 
+    Args:
+        connections: The connections that the client may see; None for all.
+    """
+
+    connections: frozenset[str] | None = None
     connection: str | None = None
     kind: str | None = None
     phase: Phase | None = None
@@ -45,7 +50,8 @@ class ChangeFilter:
     def matches(self, change: Change) -> bool:
         """Returns whether a change meets all conditions. An export that leaves the phase has changed as well."""
         return (
-            self.connection in {None, change.connection}
+            (self.connections is None or change.connection in self.connections)
+            and self.connection in {None, change.connection}
             and self.kind in {None, change.kind}
             and (self.phase is None or self.phase in {change.phase, change.was})
         )

@@ -5,15 +5,17 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
 import pytest
 from arq.connections import ArqRedis
 
+from export_producers.gateway.options import NamedKey
+from export_producers.gateway.principals import Role
 from export_producers.reads.change_feed import READ_INTERVAL_S
-from support.gateway_site import GatewaySite, open_gateway
+from support.gateway_site import OPTIONS, GatewaySite, open_gateway
 from support.redis_monitor import commands_during
 from support.redis_site import MANY, REFUSED, QueueSite
 
@@ -54,9 +56,11 @@ class Listener:
 
 
 @asynccontextmanager
-async def listening(gateway: GatewaySite, query: str, last_id: str | None = None) -> AsyncIterator[Listener]:
+async def listening(
+    gateway: GatewaySite, query: str, last_id: str | None = None, **more: str
+) -> AsyncIterator[Listener]:
     """Opens a stream, and waits until it follows the changes."""
-    headers = {} if last_id is None else {"Last-Event-ID": last_id}
+    headers = more if last_id is None else {"Last-Event-ID": last_id, **more}
     async with gateway.client.get(f"{gateway.url}/v1/stream?{query}", headers=headers) as response:
         assert response.status == 200, await response.read()
         assert response.headers["Content-Type"] == "text/event-stream"
@@ -169,6 +173,20 @@ async def streams(gateway: GatewaySite, count: int) -> AsyncIterator[None]:
         return
     async with listening(gateway, "topics=overview,exports"), streams(gateway, count - 1):
         yield
+
+
+async def test_key_of_one_connection_gets_only_its_changes(arq_redis: ArqRedis, redis_url: str, namespace: str) -> None:
+    keys = (NamedKey("one", "secret-of-one", Role.VIEWER, frozenset({"other"})),)
+    options, names = replace(OPTIONS, keys=keys), ("gio", "other")
+    async with open_gateway(arq_redis, redis_url, namespace, options, connections=names) as gateway:
+        headers = {"Authorization": "Bearer secret-of-one"}
+        refused = await gateway.call("GET", "/v1/stream?filter=connection%3Dgio", headers=headers)
+        assert refused.status == 403
+        async with listening(gateway, "topics=overview,exports", **headers) as listener:
+            assert list((await listener.event("overview"))["connections"]) == []
+            await gateway.site.enqueue("gio")
+            mine = await gateway.site.enqueue("other")
+            assert seen(await listener.changes(1)) == [(mine, "queued")]
 
 
 @pytest.mark.parametrize(
