@@ -31,6 +31,7 @@ from export_producers.records import (
     wrong_connection,
 )
 from export_producers.statuses import read_statuses
+from export_producers.storage import Storage
 from export_worker.contract.facets import Facet
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.parsing import parse_request
@@ -95,6 +96,11 @@ class ExportQueue:
     async def close(self) -> None:
         """Closes the connections to Redis."""
         await close_redis(self._client)
+
+    @property
+    def storage(self) -> Storage:
+        """Where the exports are stored."""
+        return Storage(self._client, self._keys, self._url)
 
     async def check(self) -> None:
         """Checks that Redis accepts writes: that an export could be enqueued now."""

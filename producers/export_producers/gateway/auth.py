@@ -21,15 +21,25 @@ class ApiKeys:
         # Digests have equal lengths. So the time of a comparison reveals nothing, not even the length of a key.
         self._digests = [_digest(key) for key in keys]
 
+    @property
+    def digests(self) -> Sequence[bytes]:
+        """The SHA-256 of each key."""
+        return self._digests
+
+    def index(self, key: str) -> int | None:
+        """Returns the index of a key, or None if it is not valid."""
+        digest = _digest(key)
+        # Every key is compared, so that the time does not depend on which key matches.
+        matches = [compare_digest(digest, known) for known in self._digests]
+        return matches.index(True) if any(matches) else None
+
     def caller(self, authorization: str | None) -> int | None:
         """Returns the index of the key in the header `Authorization`, or None if it holds no valid key."""
         if not self._digests:
             return ANONYMOUS
         scheme, _, key = (authorization or "").partition(" ")
-        digest = _digest(key.strip())
-        # Every key is compared, so that the time does not depend on which key matches.
-        matches = [compare_digest(digest, known) for known in self._digests]
-        return matches.index(True) if scheme.lower() == "bearer" and any(matches) else None
+        index = self.index(key.strip())
+        return index if scheme.lower() == "bearer" else None
 
 
 def _digest(key: str) -> bytes:

@@ -12,6 +12,7 @@ class GatewayOptions:
 
     Args:
         api_keys: The bearer keys, in clear. Without keys, every caller is accepted.
+        console: Whether to serve the console. None: only without keys, when only this machine can reach the gateway.
         requests_per_second: Sustained rate of one key in this process.
         burst: Requests that one key may send at once.
         max_streams: Event streams that may be open at the same time.
@@ -27,6 +28,12 @@ class GatewayOptions:
     max_streams: int
     keep_alive_s: float
     stop_s: float
+    console: bool | None = None
+
+    @property
+    def serves_console(self) -> bool:
+        """Whether the gateway serves the console."""
+        return not self.api_keys if self.console is None else self.console
 
     def check(self) -> None:
         """Checks that a gateway with these options is not open to everyone on the network.

@@ -16,6 +16,10 @@ class GatewaySettings(Section):
     """The TCP port. 0 picks a free port. Default 8080, at most 65535."""
     api_keys: tuple[SecretStr, ...] = ()
     """Bearer keys that clients send. Without a key, only a loopback address is allowed as `host`. Default: none."""
+    console: bool | None = None
+    """Whether the gateway serves the web console under `/console/`.
+
+    Default: only if there are no keys, so that the gateway is bound to a loopback address."""
     requests_per_second: Annotated[float, Field(gt=0)] = 100.0
     """Requests per second that one key may send for long, to each gateway process. Default 100, above 0."""
     burst: Annotated[int, Field(ge=1)] = 200

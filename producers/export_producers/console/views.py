@@ -1,0 +1,218 @@
+"""What the pages show of exports: typed values, made from the documents of the API. Pure."""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from export_producers.commands.asked import asked, subject
+from export_producers.durations import duration, short
+from export_worker.contract.kind_names import PLATFORM_OF_KIND
+from export_worker.contract.model import isoformat
+from export_worker.contract.printable import dumps
+from export_worker.contract.status import Phase, Status
+
+SYMBOLS: Mapping[Phase, str] = {
+    Phase.QUEUED: "○",
+    Phase.RUNNING: "◔",
+    Phase.TRANSFERRING: "◑",
+    Phase.SUCCEEDED: "✓",
+    Phase.FAILED: "✕",
+    Phase.CANCELLED: "⊘",
+}
+"""A shape for each phase, so that no phase is known by its colour alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text of the console with its arguments, in no language yet."""
+
+    key: str
+    arguments: Mapping[str, object]
+
+
+def said(key: str, **arguments: object) -> Text:
+    """Returns a text with its arguments."""
+    return Text(key, arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An export in a list.
+
+    Args:
+        kind_key: The text that names the kind; None for a kind of another package.
+        subject: What is exported, such as `segment qgQMXnD3`.
+        now: What the export does, or how it ended.
+        percent: How far it is; None while that is not known.
+        age: Time since it was accepted.
+        took: Time from its acceptance to its end, or to now.
+    """
+
+    status: Status
+    symbol: str
+    kind_key: str | None
+    subject: str
+    now: Sequence[Text]
+    percent: int | None
+    age: str
+    took: str
+
+
+def row(status: Status, now: datetime) -> Row:
+    """Returns the row of an export."""
+    percent = status.progress.percent
+    return Row(
+        status=status,
+        symbol=SYMBOLS[status.phase],
+        kind_key=kind_key(status.kind),
+        subject=subject(status),
+        now=list(activity(status, now)),
+        percent=None if percent is None or status.phase.terminal else round(percent),
+        age=short((now - status.created_at).total_seconds()),
+        took=duration(((status.finished_at or now) - status.created_at).total_seconds()),
+    )
+
+
+def kind_key(kind: str) -> str | None:
+    """Returns the text that names a kind; None if it is of another package."""
+    return f"kind.{kind}" if kind in PLATFORM_OF_KIND else None
+
+
+def activity(status: Status, now: datetime) -> Iterator[Text]:
+    """Yields what an export does at the moment, or how it ended, in short texts."""
+    due = status.due_at
+    match status.phase:
+        case Phase.QUEUED:
+            yield said("now.queued")
+        case Phase.RUNNING if status.platform_stage:
+            yield said("now.running", stage=status.platform_stage, polls=status.counters.polls)
+        case Phase.RUNNING:
+            yield said("now.no_stage", polls=status.counters.polls)
+        case Phase.TRANSFERRING:
+            yield from _transfer(status)
+        case Phase.SUCCEEDED:
+            stored = sum(item.bytes for item in status.objects)
+            yield said("now.succeeded", files=len(status.objects), size=human_bytes(stored))
+        case Phase.FAILED | Phase.CANCELLED:
+            pass
+    if status.error is not None:
+        yield said("now.error", code=status.error.code, message=status.error.message)
+    if due is not None and due > now and status.phase is not Phase.TRANSFERRING:
+        yield said("now.due", span=duration((due - now).total_seconds()))
+
+
+def _transfer(status: Status) -> Iterator[Text]:
+    progress = status.progress
+    if progress.bytes_total:
+        yield said("now.bytes_of", done=human_bytes(progress.bytes_done), total=human_bytes(progress.bytes_total))
+    else:
+        yield said("now.bytes", done=human_bytes(progress.bytes_done))
+    if progress.files_total:
+        yield said("now.files", done=progress.files_done, total=progress.files_total)
+    if progress.bytes_per_s:
+        yield said("now.rate", rate=human_bytes(progress.bytes_per_s))
+        if progress.bytes_total and progress.bytes_total > progress.bytes_done:
+            left_s = (progress.bytes_total - progress.bytes_done) / progress.bytes_per_s
+            yield said("now.left", span=duration(left_s))
+
+
+def human_bytes(count: float) -> str:
+    """Formats a number of bytes, e.g. `1536` as `1.5 KiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """An entry of a timeline.
+
+    Args:
+        times: How often the same was noted in a row.
+        after: Time since the entry before; empty for the first one.
+    """
+
+    at: datetime
+    phase: str
+    symbol: str
+    note: str
+    times: int
+    after: str
+
+
+def transitions(entries: Sequence[Mapping[str, Any]]) -> list[Transition]:
+    """Returns the entries of a timeline, oldest first. Equal ones in a row become one."""
+    found: list[Transition] = []
+    last_at: datetime | None = None
+    for entry in entries:
+        at = datetime.fromisoformat(str(entry["at"]))
+        phase, note = str(entry["phase"]), str(entry["note"])
+        after = "" if last_at is None else duration((at - last_at).total_seconds())
+        last_at = at
+        if found and (found[-1].phase, found[-1].note) == (phase, note):
+            before = found[-1]
+            found[-1] = Transition(before.at, phase, before.symbol, note, before.times + 1, before.after)
+        else:
+            symbol = SYMBOLS[Phase(phase)] if phase in set(Phase) else ""
+            found.append(Transition(at, phase, symbol, note, 1, after))
+    return found
+
+
+def asked_for(status: Status) -> list[tuple[str, str]]:
+    """Returns the parts of a request with their names."""
+    return list(asked(status))
+
+
+def json_lines(document: Any) -> list[str]:
+    """Returns a document as lines of JSON."""
+    return dumps(document, indent=2).splitlines()
+
+
+def starts(status: Status) -> list[str]:
+    """Returns the steps from which a retry can restart an export. A later step needs what the earlier one had."""
+    steps = ["submit"]
+    if status.operation_id is not None:
+        steps.append("poll")
+        if status.error is not None and status.error.step == "transfer":
+            steps.append("transfer")
+    return steps
+
+
+def command(*words: str) -> str:
+    """Returns a call of the command line that can be copied."""
+    return shlex.join(["export-worker", *words])
+
+
+def address(path: str, query: Mapping[str, str | None]) -> str:
+    """Returns a path with the parameters that have a value."""
+    text = urlencode({name: value for name, value in query.items() if value})
+    return f"{path}?{text}" if text else path
+
+
+def since_of(text: str, now: datetime) -> datetime:
+    """Returns the time that a text such as `24h` or `2026-11-22T03:00:00Z` states.
+
+    Raises:
+        ValueError: The text states none.
+    """
+    units = {"m": "minutes", "h": "hours", "d": "days"}
+    count, unit = text[:-1], text[-1:]
+    if unit in units and count.isascii() and count.isdecimal() and len(count) <= 5:
+        return now - timedelta(**{units[unit]: int(count)})
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=now.tzinfo)
+
+
+def iso(moment: datetime) -> str:
+    """Returns a time as programs read it."""
+    return isoformat(moment)
+
+
+def clock_text(moment: datetime) -> str:
+    """Returns a time as people read it, in UTC."""
+    return f"{isoformat(moment)[:19].replace('T', ' ')} UTC"
