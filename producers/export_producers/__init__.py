@@ -12,6 +12,7 @@ from importlib import import_module
 
 _HOME = {
     "Accepted": "export_worker.contract.status",
+    "DryRun": "export_worker.contract.dry_run",
     "EnqueueError": "export_producers.client",
     "ExportFilter": "export_producers.filters",
     "ExportQueue": "export_producers.client",

@@ -14,6 +14,7 @@ from uuid import uuid4
 from redis.exceptions import NoScriptError
 
 from export_producers.choices import LIST_MAX
+from export_producers.dry_run import OPEN_PHASES, dry_run_of
 from export_producers.explain import explanation
 from export_producers.facts import read_facts
 from export_producers.filters import EVERY_EXPORT, ExportFilter
@@ -26,12 +27,12 @@ from export_producers.records import (
     Restart,
     Start,
     decode_cursor,
-    differing_fields,
     retried,
     wrong_connection,
 )
-from export_producers.statuses import read_statuses
+from export_producers.statuses import read_conflict, read_existing, read_statuses
 from export_producers.storage import Storage
+from export_worker.contract.dry_run import DryRun, Preview
 from export_worker.contract.facets import Facet
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.parsing import parse_request
@@ -217,18 +218,38 @@ class ExportQueue:
     async def _answer(self, offer: Offer, answer: Mapping[str, Any]) -> Accepted | EnqueueError:
         verdict = answer["verdict"]
         if verdict == "conflict":
-            return await self._conflict(offer, answer["export_id"])
+            async with translate_redis_errors(self._url):
+                return await read_conflict(self._client, self._keys, offer.request, answer["export_id"])
         if verdict == "wrong_connection":
             return wrong_connection(offer.request, answer.get("platform"), await self.known_connections())
         phase = Phase(answer["phase"])
         return Accepted(export_id=answer["export_id"], phase=phase, deduplicated=verdict == "duplicate")
 
-    async def _conflict(self, offer: Offer, export_id: str) -> IdempotencyConflictError:
-        """Returns the error for a key or message of another request, with the fields in which the requests differ."""
+    async def dry_run(self, request: AnyRequest, platform: Preview | None = None) -> DryRun:
+        """Checks a request as `enqueue` does, and enqueues nothing.
+
+        Args:
+            platform: What the platform has of the export, if the caller has asked it.
+
+        Raises:
+            InvalidRequestError: A field is invalid, or no worker has the connection.
+            IdempotencyConflictError: The idempotency key belongs to another request.
+        """
+        checked = self._checked(request)
+        if isinstance(checked, InvalidRequestError):
+            raise checked
+        known = await self.known_connections()
+        if known and known.get(checked.connection) != checked.platform:
+            raise wrong_connection(checked, known.get(checked.connection), known)
+        (offer,) = await self._with_checked_sinks([Offer(checked, uuid4().hex, await self._now())])
+        if isinstance(offer, InvalidRequestError):
+            raise offer
+        where = ExportFilter(connection=checked.connection, kind=checked.kind)
+        pages = [await self.page(phase, LIST_MAX, where=where) for phase in OPEN_PHASES]
+        open_exports = [status for page in pages for status in page.statuses]
         async with translate_redis_errors(self._url):
-            (first,) = await self._redis.hmget(self._keys.export(export_id), "request")
-        fields = differing_fields(offer.request, first)
-        return IdempotencyConflictError(export_id, fields, of_message=offer.request.idempotency_key is None)
+            existing = await read_existing(self._client, self._keys, checked)
+        return dry_run_of(checked, existing, open_exports, platform)
 
     async def status(self, export_id: str) -> Status:
         """Returns the status of one export.

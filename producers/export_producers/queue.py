@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from export_producers.client import AnyRequest, EnqueueError
 from export_producers.filters import EVERY_EXPORT, ExportFilter
 from export_producers.records import Page, Start
+from export_worker.contract.dry_run import DryRun, Preview
 from export_worker.contract.facets import Facet
 from export_worker.contract.status import Accepted, Phase, Status
 from export_worker.contract.trace import TraceContext
@@ -27,6 +28,9 @@ class Queue(Protocol):
         self, requests: Iterable[AnyRequest], *, trace: TraceContext | None = None
     ) -> list[Accepted | EnqueueError]:
         """Enqueues many exports independently of each other."""
+
+    async def dry_run(self, request: AnyRequest, platform: Preview | None = None) -> DryRun:
+        """Checks a request, and enqueues nothing."""
 
     async def status(self, export_id: str) -> Status:
         """Returns the status of one export."""

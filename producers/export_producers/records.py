@@ -12,12 +12,12 @@ from pydantic import ValidationError
 from export_producers.identities import MessageIdentity
 from export_worker.contract.facets import facets_of
 from export_worker.contract.model import epoch_ms, isoformat
+from export_worker.contract.names import did_you_mean, unknown_name
 from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX, JOB_TTL_MS, job_payload
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Phase, Progress, Status, StoredObject
 from export_worker.contract.trace import TraceContext
-from export_worker.contract.wording import did_you_mean, unknown_name
 from export_worker.errors import FieldProblem, InvalidRequestError
 
 MESSAGE_TTL_MS = 90 * 86_400_000

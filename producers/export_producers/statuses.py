@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from export_producers.records import read_status
+from export_producers.records import differing_fields, read_status
 from export_worker.contract.redis_keys import Keys
+from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Status
+from export_worker.errors import IdempotencyConflictError
 
 
 async def read_statuses(client: Any, keys: Keys, export_ids: Sequence[str]) -> list[Status | None]:
@@ -20,3 +22,26 @@ async def read_statuses(client: Any, keys: Keys, export_ids: Sequence[str]) -> l
         None if status is None else read_status(status, progress, stored, request)
         for stored, (status, progress, request) in zip(answers, answers, strict=True)
     ]
+
+
+async def read_existing(client: Any, keys: Keys, request: ExportRequest) -> Status | None:
+    """Returns the status of the export that has the idempotency key of a request; None if there is none.
+
+    Raises:
+        IdempotencyConflictError: The key belongs to another request.
+    """
+    if request.idempotency_key is None:
+        return None
+    export_id, fingerprint = await client.hmget(keys.dedupe(request.idempotency_key), ["export_id", "fingerprint"])
+    if export_id is None:
+        return None
+    (existing,) = await read_statuses(client, keys, [export_id.decode()])
+    if existing is not None and fingerprint != request.fingerprint().encode():
+        raise await read_conflict(client, keys, request, existing.export_id)
+    return existing
+
+
+async def read_conflict(client: Any, keys: Keys, request: ExportRequest, export_id: str) -> IdempotencyConflictError:
+    """Returns the error for a key or message of another request, with the fields in which the requests differ."""
+    fields = differing_fields(request, await client.hget(keys.export(export_id), "request"))
+    return IdempotencyConflictError(export_id, fields, of_message=request.idempotency_key is None)

@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 from export_producers.client import WATCH_INTERVAL_S, AnyRequest, EnqueueError, ExportQueue
 from export_producers.filters import EVERY_EXPORT, ExportFilter
 from export_producers.records import Page, Start
+from export_worker.contract.dry_run import DryRun, Preview
 from export_worker.contract.facets import Facet
 from export_worker.contract.status import Accepted, Phase, Status
 from export_worker.contract.trace import TraceContext
@@ -100,6 +101,10 @@ class SyncExportQueue:
         """See `ExportQueue.enqueue_many`."""
         # The iterable is read in the caller's thread, because a generator may block.
         return self._run(self._queue.enqueue_many(list(requests), trace=trace))
+
+    def dry_run(self, request: AnyRequest, platform: Preview | None = None) -> DryRun:
+        """See `ExportQueue.dry_run`."""
+        return self._run(self._queue.dry_run(request, platform))
 
     def status(self, export_id: str) -> Status:
         """See `ExportQueue.status`."""

@@ -19,9 +19,11 @@ from uuid import uuid4
 
 from export_producers.choices import LIST_MAX
 from export_producers.client import AnyRequest, EnqueueError
+from export_producers.dry_run import dry_run_of
 from export_producers.explain import Facts, explanation
 from export_producers.filters import EVERY_EXPORT, ExportFilter
 from export_producers.records import Page, Position, Start, decode_cursor, first_status, retried, wrong_connection
+from export_worker.contract.dry_run import DryRun, Preview
 from export_worker.contract.facets import Facet, facets_of
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.parsing import parse_request
@@ -131,15 +133,9 @@ class InMemoryExportQueue:
 
     async def enqueue(self, request: AnyRequest, *, trace: TraceContext | None = None) -> Accepted:
         """See `ExportQueue.enqueue`."""
-        checked = request if isinstance(request, ExportRequest) else parse_request(request)
-        if self._connections is not None:
-            platform = self._connections.get(checked.connection)
-            if platform != checked.platform:
-                raise wrong_connection(checked, platform, self._connections)
-        first = self._with_key(checked.idempotency_key)
+        checked = self._checked(request)
+        first = self._existing(checked)
         if first is not None:
-            if first.request.fingerprint() != checked.fingerprint():
-                raise IdempotencyConflictError(first.status.export_id, first.request.differences(checked))
             return Accepted(export_id=first.status.export_id, phase=first.status.phase, deduplicated=True)
         status = first_status(checked, uuid4().hex, self._tick())
         document = checked.model_dump(mode="json", exclude_none=True)
@@ -160,6 +156,14 @@ class InMemoryExportQueue:
             except (InvalidRequestError, IdempotencyConflictError) as error:
                 results.append(error)
         return results
+
+    async def dry_run(self, request: AnyRequest, platform: Preview | None = None) -> DryRun:
+        """See `ExportQueue.dry_run`."""
+        checked = self._checked(request)
+        first = self._existing(checked)
+        statuses = [record.status for record in reversed(self._records.values()) if not record.status.phase.terminal]
+        matching = ExportFilter(connection=checked.connection, kind=checked.kind).matches
+        return dry_run_of(checked, None if first is None else first.status, filter(matching, statuses), platform)
 
     async def status(self, export_id: str) -> Status:
         """See `ExportQueue.status`."""
@@ -266,10 +270,23 @@ class InMemoryExportQueue:
             raise ExportNotFoundError(export_id)
         return record
 
-    def _with_key(self, key: str | None) -> _Record | None:
-        return next(
+    def _checked(self, request: AnyRequest) -> ExportRequest:
+        checked = request if isinstance(request, ExportRequest) else parse_request(request)
+        if self._connections is not None:
+            platform = self._connections.get(checked.connection)
+            if platform != checked.platform:
+                raise wrong_connection(checked, platform, self._connections)
+        return checked
+
+    def _existing(self, request: ExportRequest) -> _Record | None:
+        """Returns the export that has the idempotency key of a request."""
+        key = request.idempotency_key
+        first = next(
             (record for record in self._records.values() if key and record.request.idempotency_key == key), None
         )
+        if first is not None and first.request.fingerprint() != request.fingerprint():
+            raise IdempotencyConflictError(first.status.export_id, first.request.differences(request))
+        return first
 
     def _tick(self) -> datetime:
         """Advances the queue's clock by 1 ms, so that no two times are equal, and returns the new time."""

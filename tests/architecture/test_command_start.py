@@ -63,6 +63,7 @@ OURS = {
     "export_worker.commands.declarations",
     "export_worker.contract",
     "export_worker.contract.kind_names",
+    "export_worker.contract.names",
     "export_worker.contract.phase",
     "export_worker.contract.printable",
     "export_worker.contract.redis_keys",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from export_producers import Accepted, ExportFilter, ExportRequest, Phase, Queue, Status, TraceContext
+from export_worker.contract.output import Output
 from export_worker.contract.parsing import parse_request
 from export_worker.errors import ExportNotFoundError, IdempotencyConflictError, InvalidRequestError
 from support.redis_site import request_of
@@ -79,6 +80,29 @@ class QueueSuite:
         assert (refused.value.export_id, refused.value.fields) == (first.export_id, ("deadline_s", "metadata.a"))
         assert f"export {first.export_id} with another request (deadline_s, metadata.a differ)" in str(refused.value)
         assert len(await subject.queue.list_exports()) == 1
+
+    async def test_dry_run_reports_equal_open_exports_and_enqueues_nothing(self, subject: Subject) -> None:
+        equal = await subject.queue.enqueue(request_of(metadata={"order": "41"}))
+        await subject.queue.enqueue(request_of(output=Output(compression="gzip")))
+        result = await subject.queue.dry_run(request_of(metadata={"order": "42"}))
+        assert [export.export_id for export in result.equal] == [equal.export_id]
+        assert (result.kind, result.existing, result.platform) == ("growingio.tag_users", None, None)
+        assert result.request["metadata"] == {"order": "42"}
+        assert len(await subject.queue.list_exports()) == 2
+
+    async def test_dry_run_reports_the_export_of_the_idempotency_key(self, subject: Subject) -> None:
+        first = await subject.queue.enqueue(request_of(idempotency_key="k"))
+        result = await subject.queue.dry_run(request_of(idempotency_key="k"))
+        assert result.existing is not None
+        assert result.existing.export_id == first.export_id
+        with pytest.raises(IdempotencyConflictError):
+            await subject.queue.dry_run(request_of(idempotency_key="k", deadline_s=5.0))
+
+    @pytest.mark.parametrize("request_", ["{}", request_of("unknown"), request_of("sa")])
+    async def test_dry_run_refuses_what_enqueue_refuses(self, subject: Subject, request_: ExportRequest | str) -> None:
+        with pytest.raises(InvalidRequestError) as refused:
+            await subject.queue.dry_run(request_)
+        assert refused.value.problems[0].field == "connection"
 
     async def test_page_has_the_exports_that_match_a_filter(self, subject: Subject) -> None:
         failed = (await subject.queue.enqueue(request_of())).export_id

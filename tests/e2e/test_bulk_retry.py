@@ -68,6 +68,8 @@ async def test_list_is_filtered_by_error_connection_kind_and_time(failures: Fail
     assert await listed("--error", "platform_refused", "--phase", "failed", "--connection", "gio") == [refused]
     assert await listed("--kind", "growingio.tag_users", "--since", "1h", "--limit", "2") == [elsewhere, temporary]
     assert await listed("--kind", "growingio.analysis") == []
+    newest = await failures.run("list", "--error", "platform_refused", "--limit", "1")
+    assert newest.stderr == "the newest 1 of 2 exports; --limit shows more\n"
     none = await failures.run("list", "--error", "auth_failed", "--connection", "other")
     assert none.stdout == "no exports with error auth_failed of connection other\n"
 

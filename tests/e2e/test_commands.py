@@ -309,6 +309,13 @@ def test_run_with_wrong_setting_exits_2_and_names_it(site: Site, variable: str, 
     assert "Traceback" not in ran.stderr
 
 
+def test_worker_warns_of_a_variable_that_is_probably_a_misspelt_setting(site: Site) -> None:
+    ran = site.command("run", "--burst", EXPORT_S3_BUCKET="other", EXPORT_OF_THE_DAY="x")
+    (warning,) = [line for line in map(json.loads, ran.stderr.splitlines()) if line["event"] == "setting.ignored"]
+    assert (ran.status, warning["level"]) == (0, "warning")
+    assert (warning["variable"], warning["advice"]) == ("EXPORT_S3_BUCKET", "did you mean EXPORT_S3__BUCKET?")
+
+
 async def test_run_with_burst_exits_when_no_export_is_open(site: Site) -> None:
     import asyncio
 

@@ -104,6 +104,17 @@ def test_other_command_that_is_interrupted_says_only_that(site: Site) -> None:
                 assert output_after_interrupt(running).lstrip() == "Interrupted.\n"
 
 
+def test_doctor_that_is_interrupted_does_not_wait_for_its_threads(site: Site) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        elsewhere = replace(site, s3_url=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with elsewhere.process("doctor") as running:
+            connection, _ = silent.accept()
+            with connection:
+                connection.recv(1)
+                # Without the connection's end, the thread would wait for S3's timeouts.
+                assert "Interrupted. The check of S3 may leave objects" in output_after_interrupt(running)
+
+
 def test_call_that_is_interrupted_at_its_question_ends_at_once(site: Site) -> None:
     site.connection = {"platform": "sensorsdata", "project": "default"}
     command = [*COMMAND, "call", "gio", "delete", "--param", "id=42"]

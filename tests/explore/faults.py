@@ -94,7 +94,7 @@ def _sweep_in_two_steps(patch: Patch) -> None:
     """The sweep lists open exports, and enqueues those without a queue entry with further calls of Redis."""
 
     async def enqueue_overdue(self: Any, now: datetime) -> list[str]:
-        keys, redis, now_ms = self._keys, self._client, epoch_ms(now)
+        keys, redis, now_ms = self._keys, self._overdue._script.registered_client, epoch_ms(now)
         for member in await redis.zrangebyscore(keys.open, "-inf", "+inf"):
             export_id = member.decode()
             (step,) = await redis.hmget(keys.export(export_id), "step")

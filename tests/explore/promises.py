@@ -231,6 +231,17 @@ def a_cancelled_export_does_not_continue(export: FinishedExport) -> Broken:
             yield f"its cancellation was accepted while it was {request.phase}, and it has succeeded"
 
 
+def it_is_in_the_right_indexes(export: FinishedExport) -> Broken:
+    """A listing by connection, kind or error code has the export if and only if it matches."""
+    record = export.record
+    expected = {("connection", record.get("connection")), ("kind", record.get("kind"))}
+    if export.phase == "failed":
+        expected.add(("error", json.loads(record["status"])["error"]["code"]))
+    found = export.world.facets(export.export_id)
+    if found != expected:
+        yield f"it is in the indexes {sorted(found)}, not in {sorted(map(str, expected))}"
+
+
 def nothing_crashes(world: World) -> Broken:
     """2.8 Whatever is answered, there is never a traceback in the log of a worker."""
     yield from world.crashes
@@ -252,6 +263,7 @@ OF_EXPORTS = (
     no_litter,
     a_failure_has_a_reason,
     a_cancelled_export_does_not_continue,
+    it_is_in_the_right_indexes,
 )
 NOT_AFTER_A_FAIL_OVER = (only_a_retry_leaves_an_end, a_held_step_has_one_worker, one_operation)
 """A Redis that forgets writes breaks these: the forgotten writes are unknown to every worker."""

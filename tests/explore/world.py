@@ -21,6 +21,7 @@ from explore.scripted_platform import ScriptedPlatform
 from explore.virtual_loop import PROCESS, STARTED_S, CountingExecutor, Process
 from explore.workers import MemorySink, Surroundings, Worker
 from export_producers.client import ExportQueue
+from export_worker.contract.facets import FACETS
 from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX
 from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.request import ExportRequest, GrowingioTagUsers
@@ -242,6 +243,12 @@ class World:
         """Returns the fields of a record."""
         found = self._services.redis.hgetall(self.keys.export(export_id))
         return {name.decode(): value.decode() for name, value in found.items()}
+
+    def facets(self, export_id: str) -> set[tuple[str, str]]:
+        """Returns the facets and values whose indexes have an export."""
+        redis, keys = self._services.redis, self.keys
+        values = [(facet, value.decode()) for facet in FACETS for value in redis.zrange(keys.by_facet(facet), 0, -1)]
+        return {(facet, value) for facet, value in values if redis.zscore(keys.by_value(facet, value), export_id)}
 
     def timeline(self, export_id: str) -> list[bytes]:
         """Returns the timeline of an export, as JSON texts."""

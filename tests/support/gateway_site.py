@@ -14,6 +14,7 @@ from export_producers.client import ExportQueue
 from export_producers.gateway.context import CatalogCall
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.server import listening
+from export_worker.contract.dry_run import PreviewCall
 from export_worker.contract.redis_keys import Keys
 from support.redis_site import QueueSite
 
@@ -93,12 +94,13 @@ async def open_gateway(
     namespace: str,
     options: GatewayOptions = OPTIONS,
     catalog: CatalogCall | None = None,
+    preview: PreviewCall | None = None,
 ) -> AsyncIterator[GatewaySite]:
     """Runs a gateway with the connection `gio` while the block runs."""
     now_s = [0.0]
     async with (
         ExportQueue(redis_url, namespace=namespace, connections={"gio": "growingio"}) as queue,
-        listening(options, queue, catalog, lambda: now_s[0]) as url,
+        listening(options, queue, catalog, lambda: now_s[0], preview=preview) as url,
         aiohttp.ClientSession() as client,
     ):
         yield GatewaySite(url, client, QueueSite(redis, queue, Keys(namespace)), now_s)

@@ -6,7 +6,9 @@ from typing import assert_type
 
 from export_producers import (
     Accepted,
+    DryRun,
     EnqueueError,
+    ExportFilter,
     ExportQueue,
     ExportRequest,
     Page,
@@ -31,6 +33,8 @@ async def request_exports(queue: Queue) -> str:
         if isinstance(result, Accepted):
             await queue.cancel(result.export_id)
     assert_type(await queue.page(Phase.QUEUED, limit=10), Page)
+    assert_type(await queue.page(where=ExportFilter(connection="gio", error="storage_error")), Page)
+    assert_type(await queue.dry_run("{}"), DryRun)
     return accepted.export_id
 
 

@@ -12,10 +12,12 @@ and states how to install it.
 import sys
 from collections.abc import Sequence
 from itertools import takewhile
+from typing import Any, NoReturn
 
 import click
 
 from export_producers.commands import declarations as producers
+from export_producers.commands.options import PREVIEW
 from export_worker.commands import declarations
 from export_worker.contract.printable import clean, dumps
 from export_worker.errors import (
@@ -64,6 +66,7 @@ def cli(ctx: click.Context) -> None:
     The configuration is export-worker.toml, or the file that EXPORT_CONFIG names. EXPORT_… variables override it.
     """
     ctx.obj = open_queue
+    ctx.meta[PREVIEW] = preview
 
 
 def open_queue() -> object:
@@ -71,6 +74,13 @@ def open_queue() -> object:
     from export_worker.wiring.queue import configured_queue  # noqa: PLC0415 - imports large packages
 
     return configured_queue()
+
+
+async def preview(request: Any) -> object:
+    """Asks the platform of a request what it has, for a dry run."""
+    from export_worker.wiring.preview import configured_preview  # noqa: PLC0415 - imports large packages
+
+    return await configured_preview(request)
 
 
 def main() -> None:
@@ -90,7 +100,17 @@ def main() -> None:
         # An unexpected failure of a connection or file. A traceback would show its address.
         reason = str(error) or type(error).__name__
         sys.exit(_report(ServiceUnreachableError(f"a connection or a file failed: {reason}")))
-    sys.exit(ended or 0)
+    _end(ended or 0)
+
+
+def _end(status: int) -> NoReturn:
+    """Ends the process, after an interrupt without waiting for its threads."""
+    if status:
+        from export_producers.commands import interrupts  # noqa: PLC0415 - imports asyncio
+
+        if status == interrupts.INTERRUPTED_STATUS:
+            interrupts.leave()
+    sys.exit(status)
 
 
 def _report_abort(error: click.Abort) -> int:

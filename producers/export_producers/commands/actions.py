@@ -7,7 +7,7 @@ import click
 
 from export_producers.commands import interrupts, rendering
 from export_producers.commands.bulk_retry import BulkRetry, retry_failed
-from export_producers.commands.exports import OpenQueue
+from export_producers.commands.opening import OpenQueue
 from export_producers.filters import ExportFilter
 from export_producers.records import Start
 from export_worker.contract.printable import clean, dumps

@@ -11,8 +11,8 @@ import click
 
 from export_producers.client import ExportQueue
 from export_producers.commands import interrupts
-from export_producers.commands.exports import OpenQueue
 from export_producers.commands.listing import check_names, described, matching
+from export_producers.commands.opening import OpenQueue
 from export_producers.filters import ExportFilter
 from export_producers.records import Start
 from export_producers.retries import ADVICE, may_succeed

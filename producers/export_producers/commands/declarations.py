@@ -18,6 +18,11 @@ ACTIONS = "export_producers.commands.actions"
 @click.option(
     "--idempotency-key", type=TEXT, metavar="K", help="The same key with the same request returns the first export."
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Check the request, look up what it names on the platform, and enqueue nothing.",
+)
 @click.option("--wait", is_flag=True, help="Show progress until the export ends.")
 @click.option("--timeout", "timeout_s", type=SECONDS, metavar="S", help="With --wait: stop waiting after S seconds.")
 @options.as_json
@@ -37,11 +42,11 @@ def status() -> None:
 
 
 @runs(f"{LISTING}:list_", name="list")
-@click.option("--phase", type=click.Choice([phase.value for phase in Phase]), help="Only exports in this phase.")
+@click.option("--phase", type=options.Choice([phase.value for phase in Phase]), help="Only exports in this phase.")
 @options.filters
 @click.option(
     "--limit",
-    type=click.IntRange(1, LIST_MAX),
+    type=options.WholeNumber(1, LIST_MAX),
     default=50,
     show_default=True,
     help="Maximum number of exports.",
@@ -70,12 +75,12 @@ def cancel() -> None:
 @click.option(
     "--from",
     "start",
-    type=click.Choice(["submit", "poll", "transfer"]),
+    type=options.Choice(["submit", "poll", "transfer"]),
     help="The step to restart from. [default: the step that failed]",
 )
 @click.option("--failed", is_flag=True, help="Retry every failed export that a retry can help.")
 @options.filters
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Retry N exports at most, the newest ones.")
+@click.option("--limit", type=options.WholeNumber(min=1), metavar="N", help="Retry N exports at most, the newest ones.")
 @click.option("--per-second", type=RATE, metavar="N", help="Retry N exports in each second at most.")
 @click.option("--dry-run", is_flag=True, help="Only list the exports.")
 @click.option("--yes", is_flag=True, help="Do not ask.")

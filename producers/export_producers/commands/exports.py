@@ -9,9 +9,10 @@ from pathlib import Path
 
 import click
 
-from export_producers.client import ExportQueue
 from export_producers.commands import interrupts, rendering
+from export_producers.commands.dry_run import print_dry_run
 from export_producers.commands.following import following
+from export_producers.commands.opening import OpenQueue, check_connections
 from export_worker.contract.parsing import REQUEST_MAX_BYTES, parse_request
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.request import ExportRequest
@@ -19,25 +20,33 @@ from export_worker.contract.status import Accepted, Phase, Status
 from export_worker.contract.trace import TraceContext
 from export_worker.errors import FieldProblem, InvalidRequestError
 
-OpenQueue = Callable[[], ExportQueue]
-"""Opens the queue that the configuration names. The click context passes it to the commands."""
-
 
 @click.pass_obj
 def enqueue(
-    open_queue: OpenQueue, *, file: str, idempotency_key: str | None, wait: bool, timeout_s: float | None, as_json: bool
+    open_queue: OpenQueue,
+    *,
+    file: str,
+    idempotency_key: str | None,
+    dry_run: bool,
+    wait: bool,
+    timeout_s: float | None,
+    as_json: bool,
 ) -> None:
     """See `declarations.enqueue`."""
     if timeout_s is not None and not wait:
         raise click.UsageError("--timeout requires --wait")
+    if dry_run and wait:
+        raise click.UsageError("--dry-run enqueues nothing that --wait can wait for")
     request = read_request(file, idempotency_key)
+    if dry_run:
+        print_dry_run(open_queue, request, as_json=as_json)
+        return
     accepted: Accepted | None = None
 
     async def run() -> Status | None:
         nonlocal accepted
         async with open_queue() as queue:
-            if not await queue.known_connections():
-                raise InvalidRequestError([_no_connection(request)])
+            await check_connections(queue, request)
             # The names are those of OpenTelemetry ("Environment Variables as Context Propagation Carriers").
             carrier = {name: os.environ.get(name.upper()) for name in ("traceparent", "tracestate")}
             accepted = await queue.enqueue(request, trace=TraceContext.of(carrier))
@@ -58,14 +67,6 @@ def enqueue(
         click.echo(f"still {status.phase} after {timeout_s:g} s; the export continues", err=True)
     if status.phase is not Phase.SUCCEEDED:
         sys.exit(1)
-
-
-def _no_connection(request: ExportRequest) -> FieldProblem:
-    return FieldProblem(
-        "connection",
-        f"{request.connection!r} is unknown: no connection is configured here (is EXPORT_CONFIG set?), "
-        "and no worker has announced one",
-    )
 
 
 def _print_accepted(accepted: Accepted, *, wait: bool, as_json: bool) -> None:

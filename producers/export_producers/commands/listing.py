@@ -8,13 +8,13 @@ import click
 from export_producers.choices import LIST_MAX
 from export_producers.client import ExportQueue
 from export_producers.commands import interrupts, rendering
-from export_producers.commands.exports import OpenQueue
+from export_producers.commands.opening import OpenQueue
 from export_producers.filters import ExportFilter
 from export_worker.contract.kind_names import kind_names
 from export_worker.contract.model import isoformat
+from export_worker.contract.names import unknown_name
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.status import Phase, Status
-from export_worker.contract.wording import unknown_name
 from export_worker.errors import ErrorCode, FieldProblem, InvalidRequestError
 
 
@@ -37,16 +37,20 @@ def list_(
         phase=Phase(phase) if phase else None, connection=connection, kind=kind, error=code, since=since
     )
 
-    async def run() -> list[Status]:
+    async def run() -> tuple[list[Status], int | None]:
         async with open_queue() as queue:
             await check_names(queue, where)
-            return [status async for status in matching(queue, where, limit)]
+            found = [status async for status in matching(queue, where, limit)]
+            is_full = len(found) == limit and not as_json
+            return found, (await queue.page(limit=1, where=where)).total if is_full else None
 
-    found = interrupts.run(run())
+    found, total = interrupts.run(run())
     if as_json:
         click.echo(dumps([item.model_dump(mode="json") for item in found]))
     elif found:
         rendering.console().print(rendering.table(found))
+        if total is not None and total > limit:
+            click.echo(f"the newest {limit} of {total} exports; --limit shows more", err=True)
     else:
         click.echo(clean(f"no exports{described(where)}"))
 

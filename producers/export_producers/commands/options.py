@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from export_producers.commands import completion
+from export_worker.contract.names import did_you_mean
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -31,10 +32,35 @@ class _Positive(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """See `click.ParamType`."""
-        number = float(super().convert(value, param, ctx))
+        try:
+            number = float(super().convert(value, param, ctx))
+        except click.BadParameter:
+            number = math.nan
         if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number", param, ctx)
+            self.fail(f"must be a number above 0, not {value}", param, ctx)
         return number
+
+
+class WholeNumber(click.IntRange):
+    """A whole number within limits, one of which may be missing."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See `click.ParamType`."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            limits = f"of at least {self.min}" if self.max is None else f"from {self.min} to {self.max}"
+            self.fail(f"must be a whole number {limits}, not {value}", param, ctx)
+
+
+class Choice(click.Choice[str]):
+    """One of some words. A misspelt one is answered with the one that was probably meant."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """Returns the message for a value that is no choice."""
+        del ctx
+        meant = did_you_mean(str(value), self.choices)
+        return f"must be one of {', '.join(self.choices)}, not {value}{meant}"
 
 
 def since(text: str, now: datetime) -> datetime:
@@ -65,6 +91,9 @@ def moment(_: click.Context, option: click.Parameter, value: str | None) -> date
 
 TEXT = _Text()
 SECONDS = RATE = _Positive(min=0, min_open=True)
+
+PREVIEW = "export_worker.preview"
+"""The key in the context's `meta` of the function that asks a platform what it has of a request."""
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 export_id = click.argument("export_id", type=TEXT, shell_complete=completion.export_ids)

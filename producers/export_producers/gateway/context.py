@@ -16,8 +16,9 @@ from export_producers.gateway.auth import ApiKeys, RateLimit
 from export_producers.gateway.metrics import Metrics
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import ProblemError, invalid_parameter
+from export_worker.contract.dry_run import PreviewCall
+from export_worker.contract.names import NAME_MAX_CHARS, did_you_mean
 from export_worker.contract.status import Status
-from export_worker.contract.wording import NAME_MAX_CHARS, did_you_mean
 
 CatalogCall = Callable[[str, str, str | None], Awaitable[list[dict[str, Any]]]]
 """Lists a resource of a connection. Takes connection, resource, and project or None."""
@@ -32,6 +33,7 @@ class GatewayContext:
 
     Args:
         catalog: None if the packages that call platforms are not installed.
+        preview: Asks a platform what it has of a request; None if this gateway asks no platform.
         streams: The requests of the open event streams.
         in_flight: The idempotency keys of the requests in progress.
         stopping: Set when the gateway stops. Event streams then end.
@@ -42,6 +44,7 @@ class GatewayContext:
     rate_limit: RateLimit
     catalog: CatalogCall | None
     options: GatewayOptions
+    preview: PreviewCall | None = None
     streams: list[web.Request] = field(default_factory=list)
     metrics: Metrics = field(default_factory=Metrics)
     in_flight: set[str] = field(default_factory=set)

@@ -4,16 +4,24 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from export_producers.choices import LIST_MAX, RESOURCES
-from export_producers.gateway.context import CONTEXT, json_body, json_response, location, query, retry_after
+from export_producers.gateway.context import (
+    CONTEXT,
+    GatewayContext,
+    json_body,
+    json_response,
+    location,
+    query,
+    retry_after,
+)
 from export_producers.gateway.openapi import KEY_MAX_CHARS
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.gateway.schemas import Cancelling, ExportPage, RetryOrder
 from export_producers.records import Start
+from export_worker.contract.names import did_you_mean
 from export_worker.contract.parsing import parse_request
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Phase
 from export_worker.contract.trace import TraceContext
-from export_worker.contract.wording import did_you_mean
 from export_worker.errors import ErrorCode, InvalidRequestError
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -23,8 +31,10 @@ STARTS: dict[str, Start] = {"submit": "submit", "poll": "poll", "transfer": "tra
 async def enqueue(request: web.Request) -> web.Response:
     """Accepts an export. The same idempotency key with the same request returns the first export."""
     context = request.app[CONTEXT]
-    query(request)
+    is_dry_run = _is_dry_run(query(request, "dry_run").get("dry_run", "0"))
     key = _idempotency_key(request)
+    if is_dry_run:
+        return await _dry_run(context, _with_key(parse_request(await json_body(request)), key))
     with context.hold_key(key):
         export_request = _with_key(parse_request(await json_body(request)), key)
         accepted = await context.queue.enqueue(export_request, trace=_trace(request))
@@ -32,6 +42,21 @@ async def enqueue(request: web.Request) -> web.Response:
     if accepted.deduplicated:
         headers |= retry_after(await context.queue.status(accepted.export_id))
     return json_response(accepted, status=202, headers=headers)
+
+
+def _is_dry_run(text: str) -> bool:
+    known = {"1": True, "true": True, "0": False, "false": False}
+    if text not in known:
+        raise invalid_parameter("dry_run", f"must be one of {', '.join(known)}")
+    return known[text]
+
+
+async def _dry_run(context: GatewayContext, export_request: ExportRequest) -> web.Response:
+    """Returns what would happen to a request. It is checked before its platform is called."""
+    result = await context.queue.dry_run(export_request)
+    if context.preview is not None:
+        result = await context.queue.dry_run(export_request, await context.preview(export_request))
+    return json_response(result)
 
 
 def _idempotency_key(request: web.Request) -> str | None:

@@ -17,6 +17,7 @@ from export_producers.gateway.schemas import (
     RetryOrder,
     StatusEvent,
 )
+from export_worker.contract.dry_run import DryRun
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Accepted, Phase, Status
 
@@ -47,7 +48,7 @@ TAGS = {
 KEY = "A key of the setting `gateway.api_keys`. A gateway without keys listens only on a loopback address."
 DESCRIPTIONS = {
     "enqueue": "The request is validated first: an unknown field or a wrong value is refused with its name. With an "
-    "idempotency key, the call can be repeated safely.",
+    "idempotency key, the call can be repeated safely. A dry run also asks the platform for the names in the request.",
     "list": "The newest exports are first. To read on, send the cursor of a page, or follow its `Link`.",
     "status": "To follow an export, read its event stream, or ask again after the seconds of `Retry-After`.",
     "cancel": "An export can be cancelled in any phase. An export that has ended is not changed.",
@@ -84,6 +85,7 @@ def document() -> Json:
             (Status, "serialization"),
             (ExportPage, "serialization"),
             (Cancelling, "serialization"),
+            (DryRun, "serialization"),
             (StatusEvent, "serialization"),
             (Problem, "serialization"),
             (Health, "serialization"),
@@ -91,7 +93,8 @@ def document() -> Json:
         ref_template="#/components/schemas/{model}",
     )
     # The status is read without the models of kinds, so its own schema names only the main fields of a request.
-    schemas["$defs"]["Status"]["properties"]["request"] = {"$ref": "#/components/schemas/ExportRequest"}
+    for model in ("Status", "DryRun"):
+        schemas["$defs"][model]["properties"]["request"] = {"$ref": "#/components/schemas/ExportRequest"}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -146,7 +149,16 @@ def _enqueue() -> Json:
         name: {"operationId": name, "parameters": {"export_id": "$response.body#/export_id"}}
         for name in ("status", "cancel", "retry")
     }
-    return _operation("enqueue", "Request an export.", {202: accepted}, (409, 413, 415, 422), [key]) | {
+    dry_run = _query(
+        "dry_run",
+        {"type": "string", "enum": ["0", "1", "false", "true"], "default": "0"},
+        "With 1, nothing is enqueued: the answer says what would happen.",
+    )
+    answers = {
+        202: accepted,
+        200: _answer("The request is valid. It was a dry run, so nothing was enqueued.", _json("DryRun")),
+    }
+    return _operation("enqueue", "Request an export.", answers, (409, 413, 415, 422, 502), [key, dry_run]) | {
         "requestBody": {"required": True, "content": _json("ExportRequest")}
     }
 

@@ -18,6 +18,7 @@ from export_producers.gateway.auth import ApiKeys, RateLimit
 from export_producers.gateway.context import CatalogCall, GatewayContext
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import error_response, status_response
+from export_worker.contract.dry_run import PreviewCall
 from export_worker.errors import ConfigError
 
 HEADER_MAX_BYTES = 8190
@@ -33,8 +34,12 @@ async def serve(
     queue: ExportQueue,
     catalog: CatalogCall | None,
     stop: asyncio.Event,
+    preview: PreviewCall | None = None,
 ) -> None:
     """Prints one line with the address, then serves until `stop` is set and finishes running requests.
+
+    Args:
+        preview: Asks a platform what it has of a request, for dry runs.
 
     Raises:
         ConfigError: The address cannot be bound, or would open the gateway to everyone.
@@ -42,7 +47,7 @@ async def serve(
     """
     options.check()
     await queue.list_exports(limit=1)
-    async with listening(options, queue, catalog) as url:
+    async with listening(options, queue, catalog, preview=preview) as url:
         sys.stdout.write(f"gateway: {url}\n")
         sys.stdout.flush()
         _log.info("gateway.started", url=url, keys=len(options.api_keys))
@@ -56,6 +61,8 @@ async def listening(
     queue: ExportQueue,
     catalog: CatalogCall | None = None,
     clock: Callable[[], float] = monotonic,
+    *,
+    preview: PreviewCall | None = None,
 ) -> AsyncIterator[str]:
     """Serves while the block runs. Yields the base URL, without a slash at the end.
 
@@ -71,6 +78,7 @@ async def listening(
         rate_limit=RateLimit(options.requests_per_second, options.burst, clock),
         catalog=catalog,
         options=options,
+        preview=preview,
     )
     runner = _Runner(build_app(context), shutdown_timeout=options.stop_s, access_log=None)
     await runner.setup()

@@ -291,6 +291,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     # growingio.segment_users
     (without(body(SEGMENT), "export", "project_id"), "export.project_id", "is required"),
     (without(body(SEGMENT), "export", "segment_id"), "export.segment_id", "is required"),
+    (body(SEGMENT, {"segment_name": "x"}), "export.segment_name", "must not be given together with segment_id"),
     (body(SEGMENT, {"project_id": "short"}), "export.project_id", HASH_ID),
     (body(SEGMENT, {"segment_id": 12345678}), "export.segment_id", "must be text in quotes, not "),
     (body(SEGMENT, {"tags": ["abcd1234", "x"]}), "export.tags.1", HASH_ID),

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from export_worker.contract.wording import Pattern, did_you_mean, plain_message, shown, unknown_name
+from export_worker.contract.names import did_you_mean, unknown_name
+from export_worker.contract.wording import Pattern, plain_message, shown
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,11 @@ from export_producers.commands.running import runs
 HERE = "export_worker.commands"
 DOCUMENTS = ("request", "status", "event", "config", "openapi", "asyncapi", "reference")
 SHELLS = ("bash", "zsh", "fish")
-DOCUMENTS = ("request", "status", "event", "config", "openapi", "asyncapi", "reference")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 log_level = click.option(
     "--log-level",
-    type=click.Choice(LOG_LEVELS),
+    type=options.Choice(LOG_LEVELS),
     default="INFO",
     show_default=True,
     help="The least severe level that is logged.",
@@ -32,7 +31,7 @@ only_sink = click.option(
 @runs(f"{HERE}.run:run")
 @click.option(
     "--role",
-    type=click.Choice(["all", "control", "transfer"]),
+    type=options.Choice(["all", "control", "transfer"]),
     default="all",
     show_default=True,
     help="Which steps the worker runs.",
@@ -49,7 +48,7 @@ def run() -> None:
 
 @runs(f"{HERE}.catalog:catalog")
 @options.connection
-@click.argument("resource", type=click.Choice(RESOURCES))
+@click.argument("resource", type=options.Choice(RESOURCES))
 @click.option("--project", type=TEXT, metavar="ID", help="The platform's project, for a resource that belongs to one.")
 @options.as_json
 def catalog() -> None:
@@ -126,7 +125,7 @@ def trigger() -> None:
 @runs(f"{HERE}.simulate:simulate")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8099, show_default=True, help="The port; 0 picks a free port."
+    "--port", type=options.WholeNumber(0, 65535), default=8099, show_default=True, help="The port; 0 picks a free port."
 )
 def simulate() -> None:
     """Simulate the platforms until Ctrl-C. Their jobs take time, and faults can be requested."""
@@ -136,7 +135,7 @@ def simulate() -> None:
 @click.option(
     "--exports",
     "count",
-    type=click.IntRange(1, 10_000),
+    type=options.WholeNumber(1, 10_000),
     metavar="N",
     help="Number of exports in the first round; at least one of each kind.",
 )
@@ -153,13 +152,13 @@ def demo() -> None:
 
 
 @runs(f"{HERE}.schema:schema")
-@click.argument("document", type=click.Choice(DOCUMENTS))
+@click.argument("document", type=options.Choice(DOCUMENTS))
 def schema() -> None:
     """Print the JSON Schema of a document, the OpenAPI or AsyncAPI document, or the reference of all settings."""
 
 
 @runs(f"{HERE}.completion:completion")
-@click.argument("shell", type=click.Choice(SHELLS))
+@click.argument("shell", type=options.Choice(SHELLS))
 def completion() -> None:
     """Print the script with which SHELL completes commands, options and names.
 

@@ -13,12 +13,14 @@ from export_worker.contract.printable import clean, dumps
 from export_worker.doctor.finding import Finding
 from export_worker.doctor.report import examine
 
+MAY_LEAVE_OBJECTS = "The check of S3 may leave objects below export-worker-doctor/."
+
 LABELS = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
 
 
 def doctor(*, as_json: bool) -> None:
     """See `declarations.doctor`."""
-    findings = interrupts.run(_report(as_json=as_json))
+    findings = interrupts.run(_report(as_json=as_json), lambda: MAY_LEAVE_OBJECTS)
     status = max((finding.status for finding in findings), default=0)
     if as_json:
         click.echo(dumps({"ok": status == 0, "findings": [finding.document() for finding in findings]}))

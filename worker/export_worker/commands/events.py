@@ -8,8 +8,8 @@ import click
 from export_producers.commands import interrupts
 from export_worker.config import Config, load_config
 from export_worker.contract.model import isoformat
+from export_worker.contract.names import unknown_name
 from export_worker.contract.printable import clean, dumps
-from export_worker.contract.wording import unknown_name
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.redis.replay import Replayed
 from export_worker.wiring.events import open_outbox, open_replay

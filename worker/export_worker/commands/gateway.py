@@ -3,11 +3,13 @@
 import asyncio
 
 from export_producers.gateway.server import serve
+from export_worker.commands.ignored_settings import log_ignored_variables
 from export_worker.commands.stopping import stop_on_signals
 from export_worker.config import load_config
 from export_worker.redis.client import wait_for_redis
 from export_worker.telemetry.logs import configure_logging
 from export_worker.wiring.gateway import catalog_call, gateway_options
+from export_worker.wiring.preview import preview_call
 from export_worker.wiring.queue import build_queue
 from export_worker.wiring.secrets import build_redactor
 
@@ -23,12 +25,13 @@ def gateway(log_level: str) -> None:
     settings.check()
     redactor = build_redactor(config)
     configure_logging(redactor, log_level)
+    log_ignored_variables()
 
     async def run() -> None:
         stop = stop_on_signals("gateway.stop_forced", settings.stop_s + CLOSING_S, HANGING)
         # If Redis never answers, the address is probably wrong, and the process ends. Later outages only fail /readyz.
         await wait_for_redis(config.redis_url, stop)
         async with build_queue(config) as queue:
-            await serve(settings, queue, catalog_call(config, redactor), stop)
+            await serve(settings, queue, catalog_call(config, redactor), stop, preview_call(config, redactor))
 
     asyncio.run(run())

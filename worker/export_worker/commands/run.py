@@ -2,6 +2,7 @@
 
 import asyncio
 
+from export_worker.commands.ignored_settings import log_ignored_variables
 from export_worker.commands.stopping import stop_on_signals
 from export_worker.config import load_config
 from export_worker.contract.redis_keys import Role
@@ -25,6 +26,7 @@ def run(role: str, *, burst: bool, log_level: str) -> None:
     config = load_config()
     redactor = build_redactor(config)
     configure_logging(redactor, log_level)
+    log_ignored_variables()
 
     async def work() -> None:
         limit_s = config.worker.drain_s + CLEANUP_TIMEOUT_S + CLOSING_S

@@ -4,6 +4,7 @@ import asyncio
 
 import structlog
 
+from export_worker.commands.ignored_settings import log_ignored_variables
 from export_worker.commands.stopping import stop_on_signals
 from export_worker.config import load_config
 from export_worker.redis.client import wait_for_redis
@@ -24,6 +25,7 @@ def trigger(name: str, *, log_level: str) -> None:
     config = load_config()
     redactor = build_redactor(config)
     configure_logging(redactor, log_level)
+    log_ignored_variables()
 
     async def run() -> None:
         stop = stop_on_signals("trigger.stop_forced", STOP_LIMIT_S, HANGING)

@@ -37,8 +37,9 @@ from export_worker.config.transfer import TransferSettings
 from export_worker.config.triggers import AnyTrigger
 from export_worker.config.worker import RetrySettings, WorkerSettings
 from export_worker.contract.documented import Documented
+from export_worker.contract.names import similar_name
 from export_worker.contract.settings_file import FILE_VARIABLE, settings_path
-from export_worker.contract.wording import Pattern, did_you_mean
+from export_worker.contract.wording import Pattern
 from export_worker.errors import ConfigError
 from export_worker.platforms.settings import ConnectionSettings
 from export_worker.redis.sentinel import is_sentinel_url
@@ -252,7 +253,9 @@ def ignored_variables(environment: Mapping[str, str]) -> list[str]:
 
 def similar_variable(name: str) -> str:
     """Returns `did you mean EXPORT_S3__BUCKET?` for an ignored variable, or nothing if no name is similar."""
-    return did_you_mean(name, variable_names(Config.model_json_schema())).removeprefix("; ")
+    # Without the prefix, which would make every two names similar.
+    meant = similar_name(name.removeprefix(ENV_PREFIX), variable_names(Config.model_json_schema()))
+    return f"did you mean {ENV_PREFIX}{meant}?" if meant else ""
 
 
 def _text(file: Path) -> str:

@@ -7,8 +7,9 @@ from typing import Any, get_args
 from pydantic_core import ErrorDetails
 
 from export_worker.config.sinks import BrokerName
-from export_worker.config.sources import ENV_DELIMITER, ENV_PREFIX
-from export_worker.contract.wording import did_you_mean, plain_message, shown
+from export_worker.config.sources import ENV_DELIMITER
+from export_worker.contract.names import did_you_mean
+from export_worker.contract.wording import plain_message, shown
 
 Json = Mapping[str, Any]
 
@@ -104,10 +105,10 @@ def _at(schema: Json, path: Sequence[str]) -> Json:
 
 
 def variable_names(schema: Json) -> list[str]:
-    """Returns the variables of all settings, apart from those in sections with a name of the user's choice."""
+    """Returns the variables of settings without their prefix, apart from those in sections with a name of the user."""
     sections = {name: _properties(_at(schema, [name])) for name in _properties(schema)}
     paths = [(section, *inner) for section, names in sections.items() for inner in [(), *((name,) for name in names)]]
-    return [ENV_PREFIX + ENV_DELIMITER.join(path).upper() for path in paths]
+    return [ENV_DELIMITER.join(path).upper() for path in paths]
 
 
 def not_json(variables: Iterable[str]) -> list[str]:

@@ -6,9 +6,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from export_worker.contract.model import FIELD_RULE, Model
+from export_worker.contract.names import did_you_mean
 from export_worker.contract.output import Output
 from export_worker.contract.request import ExportRequest, kind_models
-from export_worker.contract.wording import did_you_mean, plain_message
+from export_worker.contract.wording import plain_message
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.texts.decoding import decode_text
 

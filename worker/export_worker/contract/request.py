@@ -132,8 +132,10 @@ class GrowingioSegmentUsers(Kind):
     kind: Literal["growingio.segment_users"] = "growingio.segment_users"
     project_id: HashId
     """The id of the project: 8 letters or digits, such as `WlGk4Daj`. Required."""
-    segment_id: HashId
-    """The id of the segment: 8 letters or digits, such as `qgQMXnD3`. Required."""
+    segment_id: HashId | None = None
+    """The id of the segment: 8 letters or digits, such as `qgQMXnD3`. Required, unless `segment_name` is given.
+
+    Default: none."""
     tags: list[HashId] | None = None
     """Ids of tags that become further columns, each 8 letters or digits. Default: none."""
     properties: list[Name] | None = None
@@ -142,6 +144,17 @@ class GrowingioSegmentUsers(Kind):
     """The charset in which the platform writes the file, such as `UTF-16LE`, at most 40 characters.
 
     Default: the charset that the platform chooses."""
+    segment_name: Name | None = None
+    """The name of the segment, in place of its id, 1 to 512 characters. Default: none. The worker looks the id up when
+    it submits the export. Two segments of the project must not have this name."""
+
+    @model_validator(mode="after")
+    def _one_segment(self) -> Self:
+        if self.segment_id is None and self.segment_name is None:
+            raise field_rule("segment_id", "is required, unless segment_name is given")
+        if self.segment_id is not None and self.segment_name is not None:
+            raise field_rule("segment_name", "must not be given together with segment_id")
+        return self
 
 
 class GrowingioAnalysis(Kind):

@@ -1,23 +1,19 @@
-"""Says in plain words what is wrong with a value, and which name was probably meant. Pure."""
+"""Says in plain words what is wrong with a value. Pure."""
 
 import json
 import re
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
 from ipaddress import ip_network
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
+from export_worker.contract.names import did_you_mean
+
 SHOWN_MAX_CHARS = 12
 """A longer text is not shown: it may be a secret that was written to the wrong place."""
-NAME_MAX_CHARS = 64
-"""No known name is longer, and the search for a similar name takes longer with each character."""
-SIMILARITY_MIN = 0.7
-"""Finds one wrong or missing letter also in names of four letters. Swapped letters are found in every name."""
 
 _WHOLE_NUMBER = "must be a whole number"
 _TRUE_OR_FALSE = "must be true or false"
@@ -124,32 +120,6 @@ def type_of(value: Any) -> str:
         type(None): "null",
     }
     return names.get(type(value), "a value of another type")
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Returns `; did you mean X?` with the known name that is most similar, or nothing if none is."""
-    if len(name) > NAME_MAX_CHARS:
-        return ""
-    letters, names = _letters(name), {_letters(each): each for each in known}
-    swapped = [each for each in names if sorted(each) == sorted(letters)]
-    close = swapped or get_close_matches(letters, names, n=1, cutoff=SIMILARITY_MIN)
-    return f"; did you mean {names[close[0]]}?" if close else ""
-
-
-def _letters(name: str) -> str:
-    """Returns a name without its case and its separators: `baseUrl`, `base-url` and `base_url` are the same."""
-    return re.sub(r"[-_. ]", "", name).lower()
-
-
-def unknown_name(what: str, name: str, known: Iterable[str], *, none: str = "none is configured") -> str:
-    """Returns the message for a name that does not exist, with the similar one and all that exist.
-
-    Args:
-        what: What the name is of, e.g. `connection`.
-        none: Listed if no name exists.
-    """
-    names = sorted(known)
-    return f"unknown {what} {name!r}{did_you_mean(name, names)}; known: {', '.join(names) or none}"
 
 
 @dataclass(frozen=True, slots=True)

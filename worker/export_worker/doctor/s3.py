@@ -138,8 +138,12 @@ async def check_s3(
     """
     store = ScratchStore(client, bucket, f"{prefix}export-worker-doctor/{uuid4().hex[:12]}")
     check = _Check(store, traits, sends_md5=traits.integrity == "always" or not uses_tls(client))
-    with ThreadPoolExecutor(1, thread_name_prefix="doctor") as executor:
+    executor = ThreadPoolExecutor(1, thread_name_prefix="doctor")
+    try:
         return await asyncio.get_running_loop().run_in_executor(executor, partial(_findings, check))
+    finally:
+        # After a cancellation the thread may wait for S3. A wait for its end would block the event loop.
+        executor.shutdown(wait=False)
 
 
 def _findings(check: _Check) -> list[Finding]:

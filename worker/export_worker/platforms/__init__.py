@@ -36,6 +36,8 @@ _MODULE_OF = {
     "Parameter": "export_worker.platforms.operations",
     "Pending": "export_worker.lifecycle.observations",
     "Polled": "export_worker.lifecycle.observations",
+    "Preview": "export_worker.contract.dry_run",
+    "Previewing": "export_worker.platforms.base",
     "Ready": "export_worker.lifecycle.observations",
     "Receiver": "export_worker.platforms.base",
     "Redactor": "export_worker.credentials",

@@ -1,3 +1,4 @@
+from export_worker.contract.dry_run import Preview as Preview
 from export_worker.contract.request import ExportKind as ExportKind
 from export_worker.credentials import Redactor as Redactor
 from export_worker.credentials import reveal as reveal
@@ -14,6 +15,7 @@ from export_worker.platforms.base import Computed as Computed
 from export_worker.platforms.base import Direct as Direct
 from export_worker.platforms.base import Download as Download
 from export_worker.platforms.base import Driver as Driver
+from export_worker.platforms.base import Previewing as Previewing
 from export_worker.platforms.base import Receiver as Receiver
 from export_worker.platforms.base import ResumePoint as ResumePoint
 from export_worker.platforms.base import Resuming as Resuming

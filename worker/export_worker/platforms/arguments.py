@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
-from export_worker.contract.wording import did_you_mean, shown, unknown_name
+from export_worker.contract.names import did_you_mean, unknown_name
+from export_worker.contract.wording import shown
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.platforms.operations import Operation, Parameter
 from export_worker.texts.decoding import decode_text

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from export_worker.contract.dry_run import Preview
 from export_worker.contract.request import ExportKind
 from export_worker.lifecycle.observations import Polled, RemoteFile, Submitted
 
@@ -152,6 +153,19 @@ class Catalog(Protocol):
         Raises:
             InvalidRequestError: The resource is unknown, or `project` is needed and missing.
             PlatformError: The platform did not give a usable response.
+        """
+
+
+@runtime_checkable
+class Previewing(Protocol):
+    """Capability: the driver can look up what an export names, without starting anything."""
+
+    async def preview(self, export: ExportKind) -> Preview:
+        """Returns what the platform has of an export.
+
+        Raises:
+            InvalidRequestError: A name in the request stands for nothing, or for several things.
+            PlatformError: The platform refused the call, or did not give a usable response.
         """
 
 

@@ -3,7 +3,7 @@
 from importlib.metadata import entry_points
 
 from export_worker.contract.extras import how_to_install
-from export_worker.contract.wording import did_you_mean
+from export_worker.contract.names import did_you_mean
 from export_worker.credentials import Redactor
 from export_worker.errors import ConfigError
 from export_worker.platforms.base import Driver

@@ -16,7 +16,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from export_worker.contract.documented import Documented
-from export_worker.contract.wording import WEB_ADDRESS, Pattern, did_you_mean, plain_message
+from export_worker.contract.names import did_you_mean
+from export_worker.contract.wording import WEB_ADDRESS, Pattern, plain_message
 from export_worker.egress.address_policy import AddressPolicy, is_fixed_host
 from export_worker.egress.hosts import split_host_and_port
 from export_worker.errors import ConfigError

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from export_worker.config import Config
-from export_worker.contract.wording import did_you_mean
+from export_worker.contract.names import did_you_mean
 from export_worker.credentials import Redactor
 from export_worker.errors import FieldProblem, InvalidRequestError, StepError
 from export_worker.platforms.base import Catalog

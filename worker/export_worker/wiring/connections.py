@@ -8,8 +8,8 @@ from datetime import datetime
 from arq.connections import ArqRedis
 
 from export_worker.config import Config, located_errors
+from export_worker.contract.names import unknown_name
 from export_worker.contract.redis_keys import Keys
-from export_worker.contract.wording import unknown_name
 from export_worker.credentials import Redactor
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.lifecycle.backoff import Backoff

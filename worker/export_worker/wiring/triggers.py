@@ -20,8 +20,8 @@ from export_producers.triggers.sqs import SqsTrigger
 from export_producers.triggers.template import Template
 from export_worker.config import Config, located_errors
 from export_worker.config import triggers as settings_of
+from export_worker.contract.names import unknown_name
 from export_worker.contract.redis_keys import Keys
-from export_worker.contract.wording import unknown_name
 from export_worker.credentials import Redactor, reveal
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.redis.client import PRODUCER_RETRIES, close_redis, open_redis

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from yarl import URL
 
+from export_worker.contract.dry_run import Preview
 from export_worker.contract.request import ExportKind, GrowingioAnalysis, GrowingioSegmentUsers, GrowingioTagUsers
 from export_worker.credentials import Redactor
 from export_worker.errors import (
@@ -28,6 +29,7 @@ from export_worker.lifecycle.observations import (
     check_file_count,
 )
 from export_worker.platforms.base import Download, ResumePoint, Versioned
+from export_worker.platforms.growingio.entities import entity_of, preview_of
 from export_worker.platforms.growingio.operations import DOCUMENT_OF, OPERATIONS
 from export_worker.platforms.growingio.queries import (
     JOB_RESULT,
@@ -57,7 +59,7 @@ _HASH_ID = re.compile(r"[A-Za-z0-9]{8}")
 
 
 class GrowingioDriver:
-    """Implements `Driver`, `Resuming`, `Catalog` and `Operations`. Can be built outside of an event loop.
+    """Implements `Driver`, `Resuming`, `Catalog`, `Previewing` and `Operations`. Can be built outside of an event loop.
 
     Args:
         name: Name of the connection.
@@ -93,7 +95,7 @@ class GrowingioDriver:
                 response does not.
             PlatformError: The platform did not give a usable response.
         """
-        document, variables = _submission(export)
+        document, variables = _submission(await self._with_segment_id(export))
         data = await self._graphql.execute(
             document,
             variables,
@@ -108,6 +110,23 @@ class GrowingioDriver:
         if stage == _ERROR:
             raise OperationFailedError(self._job_error(document, job))
         return Submitted(operation_id, stage, done=stage == _FINISH)
+
+    async def _with_segment_id(self, export: ExportKind) -> ExportKind:
+        """Returns the export with the id of its segment, if the request has only the segment's name."""
+        if not isinstance(export, GrowingioSegmentUsers) or export.segment_id is not None:
+            return export
+        try:
+            preview = await self.preview(export)
+        except InvalidRequestError as error:
+            raise PlatformRefusedError(str(error)) from None
+        return export.model_copy(update={"segment_id": preview.ids["segment_id"]})
+
+    async def preview(self, export: ExportKind) -> Preview:
+        """Looks up the tag, segment or analysis of an export; see `preview_of`."""
+        entity = entity_of(export)
+        if entity is None:
+            raise PlatformRefusedError(f"a connection to growingio cannot export {export.kind}")
+        return preview_of(entity, await self.catalog(entity.resource, entity.project), self._redactor)
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:  # noqa: ARG002 - the protocol's argument
         """Queries `jobResult` once. A response with all that the poll needs is used, also if it has unrelated errors.

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from yarl import URL
 
+from export_worker.contract.dry_run import Preview
 from export_worker.contract.request import (
     PATH_TEXT_PATTERN,
     ExportKind,
@@ -27,6 +28,7 @@ from export_worker.errors import (
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
 from export_worker.platforms.base import Download, ResumePoint, Versioned
+from export_worker.platforms.growingio_rest.entities import entity_of, users_of
 from export_worker.platforms.growingio_rest.files import UserListDownload, remote_files
 from export_worker.platforms.growingio_rest.operations import (
     DC_USER_TAGS,
@@ -43,7 +45,7 @@ from export_worker.platforms.growingio_rest.operations import (
 from export_worker.platforms.growingio_rest.settings import GrowingioRestSettings, growingio_rest_auth
 from export_worker.platforms.http.client import SUBMIT_TIMEOUT_S, Call, HttpClient
 from export_worker.platforms.http.downloads import Downloader
-from export_worker.platforms.http.listings import ListingLimit
+from export_worker.platforms.http.listings import ListingLimit, look_up
 from export_worker.platforms.http.responses import one_line, storable_text
 from export_worker.platforms.operations import Operation
 from export_worker.platforms.settings import ConnectionSettings, platform_settings
@@ -59,7 +61,7 @@ _PLAIN_ERROR = "Internal Server Error"
 
 
 class GrowingioRestDriver:
-    """Implements `Driver`, `Resuming`, `Catalog` and `Operations`. Can be built outside of an event loop.
+    """Implements `Driver`, `Resuming`, `Catalog`, `Previewing` and `Operations`. Can be built outside of an event loop.
 
     Args:
         name: Name of the connection.
@@ -157,6 +159,20 @@ class GrowingioRestDriver:
             call = _listing_call(operation, {})
             return _page(call, await self._send(call))[0]
         return await self._pages(operation, {"project_ID": project})
+
+    async def preview(self, export: ExportKind) -> Preview:
+        """Looks up the segment profile or tag of an export, and the number of its users."""
+        entity = entity_of(export)
+        if entity is None:
+            raise PlatformRefusedError(f"a connection to growingio-rest cannot export {export.kind}")
+        found = look_up(await self.catalog(entity.resource, entity.project), "key", entity.key)
+        name, arguments = entity.users
+        try:
+            page = await self.call(OPERATIONS[name], arguments, None)
+        except PlatformRefusedError:
+            # Not every token may read users page by page. The export is another call.
+            return found
+        return found.model_copy(update={"users": users_of(_unwrapped(page))})
 
     async def call(
         self,

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
+from export_worker.contract.dry_run import Preview
 from export_worker.contract.request import ExportKind, SensorsdataUserGroupUsers
 from export_worker.credentials import Redactor
 from export_worker.errors import (
@@ -44,7 +45,7 @@ CALL_ROWS_MAX = 10_000
 
 
 class SensorsdataDriver:
-    """Implements `Driver`, `Catalog` and `Operations`. Can be built outside of an event loop.
+    """Implements `Driver`, `Catalog`, `Previewing` and `Operations`. Can be built outside of an event loop.
 
     Args:
         name: Name of the connection.
@@ -139,6 +140,11 @@ class SensorsdataDriver:
         if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
             raise PlatformMalformedError(f"{self._calls.listing()}: the response is no list of user groups")
         return groups
+
+    async def preview(self, export: ExportKind) -> Preview:
+        """Requests the user group of an export, with the number of members in its newest partition."""
+        group = await self._group(_user_group_users(export).group_id)
+        return Preview(found=True, name=group.name, users=group.last_succeed and group.last_succeed.user_count)
 
     async def call(
         self,

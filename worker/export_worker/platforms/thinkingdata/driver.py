@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
+from export_worker.contract.dry_run import Preview
 from export_worker.contract.request import ExportKind, ThinkingdataClusterUsers
 from export_worker.credentials import Redactor
 from export_worker.errors import PlatformMalformedError, PlatformRefusedError, ResultMissingError
@@ -47,7 +48,7 @@ _TEXT_MAX_CHARS = 4096
 
 
 class ThinkingdataDriver:
-    """Implements `Driver`, `Catalog`, `Checking` and `Operations`. Can be built outside of an event loop.
+    """Implements `Driver`, `Catalog`, `Previewing`, `Checking` and `Operations`. Can be built outside of an event loop.
 
     Args:
         name: Name of the connection.
@@ -209,6 +210,19 @@ class ThinkingdataDriver:
     async def catalog(self, resource: str, project: str | None) -> list[dict[str, Any]]:
         """Lists one resource of a project; see `list_clusters`."""
         return await list_clusters(self._api, resource, project, self._settings.list_page_size)
+
+    async def preview(self, export: ExportKind) -> Preview:
+        """Requests the cluster or tag of an export, with the number of its users as of the last refresh."""
+        request = _cluster_users(export)
+        detail = await self._detail(request)
+        cluster_id, users = detail.get("id"), detail.get("usersNum")
+        is_id = request.cluster_id is None and isinstance(cluster_id, int)
+        return Preview(
+            found=True,
+            name=_text(detail.get("displayName")) or _text(detail.get("clusterName")),
+            ids={"cluster_id": str(cluster_id)} if is_id else {},
+            users=users if isinstance(users, int) and not isinstance(users, bool) and users >= 0 else None,
+        )
 
     async def check(self) -> str:
         """Lists the clusters of project 0, which cannot exist.

@@ -1,0 +1,54 @@
+"""`export-worker enqueue --dry-run`: checks a request, and enqueues nothing."""
+
+import click
+
+from export_producers.commands import interrupts, rendering
+from export_producers.commands.opening import OpenQueue, check_connections
+from export_producers.commands.options import PREVIEW
+from export_worker.contract.dry_run import DryRun, Preview, PreviewCall
+from export_worker.contract.model import isoformat
+from export_worker.contract.printable import clean
+from export_worker.contract.request import ExportRequest
+
+
+def print_dry_run(open_queue: OpenQueue, request: ExportRequest, *, as_json: bool) -> None:
+    """Prints what would happen to a request."""
+    preview: PreviewCall = click.get_current_context().meta[PREVIEW]
+
+    async def run() -> DryRun:
+        async with open_queue() as queue:
+            await check_connections(queue, request)
+            # Checked before the platform is called, and again with what the platform has.
+            await queue.dry_run(request)
+            return await queue.dry_run(request, await preview(request))
+
+    result = interrupts.run(run())
+    if as_json:
+        click.echo(rendering.document(result))
+        return
+    for line in _lines(result):
+        click.echo(clean(line))
+
+
+def _lines(result: DryRun) -> list[str]:
+    lines = [f"valid: {result.kind} on {result.connection}", *_platform_lines(result.platform, result.connection)]
+    if result.existing is not None:
+        existing = result.existing
+        lines.append(f"idempotency key: export {existing.export_id} has it and is {existing.phase}; it is returned")
+    lines += [
+        f"equal export: {equal.export_id} is {equal.phase}, accepted at {isoformat(equal.created_at)}"
+        for equal in result.equal
+    ] or ["equal export: none is open"]
+    return [*lines, "nothing was enqueued"]
+
+
+def _platform_lines(preview: Preview | None, connection: str) -> list[str]:
+    if preview is None:
+        reason = f"connection {connection} or the extra [worker] is missing here, or its driver has no such call"
+        return [f"platform: not asked ({reason})"]
+    name = "" if preview.name is None else f" {preview.name}"
+    found = {True: f"found{name}", False: "not found in the catalog; the platform may refuse the export"}
+    lines = [f"platform: {found[preview.found]}"] if preview.found is not None else []
+    lines += [f"{field}: {value}" for field, value in preview.ids.items()]
+    users = "the platform states no number" if preview.users is None else f"{preview.users:,}"
+    return [*lines, f"users: {users}"]
