@@ -9,6 +9,8 @@ from urllib.parse import urlencode
 
 from export_producers.commands.asked import asked, subject
 from export_producers.durations import duration, short
+from export_producers.records import Start
+from export_producers.retries import may_succeed
 from export_worker.contract.kind_names import PLATFORM_OF_KIND
 from export_worker.contract.model import isoformat
 from export_worker.contract.printable import dumps
@@ -45,7 +47,8 @@ class Row:
     Args:
         kind_key: The text that names the kind; None for a kind of another package.
         subject: What is exported, such as `segment qgQMXnD3`.
-        now: What the export does, or how it ended.
+        now: What the export does, or what it has stored.
+        error: Its last failure.
         percent: How far it is; None while that is not known.
         age: Time since it was accepted.
         took: Time from its acceptance to its end, or to now.
@@ -56,6 +59,7 @@ class Row:
     kind_key: str | None
     subject: str
     now: Sequence[Text]
+    error: Text | None
     percent: int | None
     age: str
     took: str
@@ -70,6 +74,7 @@ def row(status: Status, now: datetime) -> Row:
         kind_key=kind_key(status.kind),
         subject=subject(status),
         now=list(activity(status, now)),
+        error=None if status.error is None else said("now.error", code=status.error.code, message=status.error.message),
         percent=None if percent is None or status.phase.terminal else round(percent),
         age=short((now - status.created_at).total_seconds()),
         took=duration(((status.finished_at or now) - status.created_at).total_seconds()),
@@ -82,7 +87,7 @@ def kind_key(kind: str) -> str | None:
 
 
 def activity(status: Status, now: datetime) -> Iterator[Text]:
-    """Yields what an export does at the moment, or how it ended, in short texts."""
+    """Yields what an export does at the moment, or what it has stored, in short texts."""
     due = status.due_at
     match status.phase:
         case Phase.QUEUED:
@@ -98,8 +103,6 @@ def activity(status: Status, now: datetime) -> Iterator[Text]:
             yield said("now.succeeded", files=len(status.objects), size=human_bytes(stored))
         case Phase.FAILED | Phase.CANCELLED:
             pass
-    if status.error is not None:
-        yield said("now.error", code=status.error.code, message=status.error.message)
     if due is not None and due > now and status.phase is not Phase.TRANSFERRING:
         yield said("now.due", span=duration((due - now).total_seconds()))
 
@@ -164,8 +167,8 @@ def transitions(entries: Sequence[Mapping[str, Any]]) -> list[Transition]:
 
 
 def asked_for(status: Status) -> list[tuple[str, str]]:
-    """Returns the parts of a request with their names."""
-    return list(asked(status))
+    """Returns the parts of a request with the keys of their names."""
+    return [(f"asked.{name.replace(' ', '_')}", value) for name, value in asked(status)]
 
 
 def json_lines(document: Any) -> list[str]:
@@ -173,14 +176,14 @@ def json_lines(document: Any) -> list[str]:
     return dumps(document, indent=2).splitlines()
 
 
-def starts(status: Status) -> list[str]:
-    """Returns the steps from which a retry can restart an export. A later step needs what the earlier one had."""
-    steps = ["submit"]
+def starts(status: Status) -> list[tuple[Start, bool]]:
+    """Returns the steps from which a retry can restart an export, and whether each can end otherwise than before."""
+    steps: list[Start] = ["submit"]
     if status.operation_id is not None:
         steps.append("poll")
         if status.error is not None and status.error.step == "transfer":
             steps.append("transfer")
-    return steps
+    return [(step, may_succeed(status, step)) for step in steps]
 
 
 def command(*words: str) -> str:

@@ -14,7 +14,7 @@ from support.paths import ROOT
 CONSOLE = ROOT / "producers" / "export_producers" / "console"
 TEMPLATES = sorted((CONSOLE / "templates").glob("*.html"))
 SOURCES = [*TEMPLATES, *sorted(CONSOLE.glob("*.py"))]
-PREFIXES = ("done.", "field.", "frame.theme_", "kind.", "nav.", "phase.", "retry.from_", "retry.what_")
+PREFIXES = ("asked.", "done.", "field.", "frame.theme_", "kind.", "nav.", "phase.", "retry.from_", "retry.what_")
 """The beginnings of keys whose ends are values, such as the name of a phase."""
 
 
@@ -53,7 +53,7 @@ def test_every_phase_and_kind_has_a_name() -> None:
 
 
 def test_text_gets_its_arguments() -> None:
-    assert text("zh", "exports.total", count=3) == "共有 3 个导出符合条件。"
+    assert text("zh", "exports.total", count=3) == "符合条件的导出\uff1a3"
     with pytest.raises(KeyError):
         text("en", "exports.total")
 

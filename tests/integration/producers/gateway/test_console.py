@@ -216,7 +216,7 @@ async def test_list_shows_each_export_and_links_to_it(console: GatewaySite) -> N
     page = text(await console.call("GET", "/console/exports"))
     assert re.findall(r'<tr id="export-(\w+)"', page) == [second, first]
     assert f'href="/console/exports/{first}"' in page
-    assert 'Users of tag <bdi class="subject">tag t</bdi>' in page
+    assert 'Tag users <bdi class="subject">tag t</bdi>' in page
     chinese = text(await console.call("GET", "/console/exports?lang=zh"))
     assert "标签用户" in chinese
 
