@@ -11,16 +11,16 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
-from redis.exceptions import NoScriptError
-
 from export_producers.choices import LIST_MAX
 from export_producers.dry_run import OPEN_PHASES, dry_run_of
+from export_producers.enqueuing import send_offers
 from export_producers.explain import explanation
 from export_producers.facts import read_facts
 from export_producers.filters import EVERY_EXPORT, ExportFilter
 from export_producers.identities import MessageIdentity
 from export_producers.lua import script
 from export_producers.paging import Listing
+from export_producers.reasons import Explanation
 from export_producers.records import (
     Offer,
     Page,
@@ -43,7 +43,7 @@ from export_worker.contract.trace import TraceContext
 from export_worker.errors import ExportNotFoundError, IdempotencyConflictError, InvalidRequestError
 from export_worker.redis.client import check_writes, close_redis, commands, open_redis, translate_redis_errors
 from export_worker.redis.clock import SharedClock, set_clock
-from export_worker.redis.scripts import Script, decode_document, encode_arguments
+from export_worker.redis.scripts import Script
 
 AnyRequest = ExportRequest | str | bytes
 """A request, or a request as JSON text."""
@@ -161,7 +161,9 @@ class ExportQueue:
                 for each in checked
             ]
         )
-        answers = iter(await self._send([offer for offer in offers if isinstance(offer, Offer)]))
+        async with translate_redis_errors(self._url):
+            valid = [offer for offer in offers if isinstance(offer, Offer)]
+            answers = iter(await send_offers(self._client, self._keys, self._enqueue, valid))
         return [await self._answer(offer, next(answers)) if isinstance(offer, Offer) else offer for offer in offers]
 
     def _checked(self, request: AnyRequest) -> ExportRequest | InvalidRequestError:
@@ -194,26 +196,6 @@ class ExportQueue:
             announced = await self._redis.hgetall(self._keys.sinks)
         known = sorted(name.decode() for name in announced)
         return [offer.check_sinks(known) if isinstance(offer, Offer) else offer for offer in offers]
-
-    async def _send(self, offers: Sequence[Offer]) -> list[dict[str, Any]]:
-        """Returns the script's answer to each offer. A Redis that does not have the script yet gets it first."""
-        calls = [(offer.keys(self._keys), offer.arguments(self._keys)) for offer in offers]
-        async with translate_redis_errors(self._url):
-            if len(calls) == 1:
-                ((keys, arguments),) = calls
-                return [await self._enqueue.document(keys, arguments)]
-            try:
-                return await self._pipelined(calls)
-            except NoScriptError:
-                # Nothing was enqueued. Even a repeated request is enqueued once: its export id stays the same.
-                await self._client.script_load(self._enqueue.source)
-                return await self._pipelined(calls)
-
-    async def _pipelined(self, calls: Sequence[tuple[list[str], dict[str, object]]]) -> list[dict[str, Any]]:
-        async with self._client.pipeline(transaction=False) as pipe:
-            for keys, arguments in calls:
-                pipe.evalsha(self._enqueue.sha, len(keys), *keys, encode_arguments(arguments))
-            return [decode_document(answer) for answer in await pipe.execute()]
 
     async def _answer(self, offer: Offer, answer: Mapping[str, Any]) -> Accepted | EnqueueError:
         verdict = answer["verdict"]
@@ -388,6 +370,14 @@ class ExportQueue:
 
     async def explain(self, export_id: str) -> str:
         """Explains in one line why the export waits and until when, or how it ended.
+
+        Raises:
+            ExportNotFoundError: The export does not exist.
+        """
+        return (await self.explanation(export_id)).text()
+
+    async def explanation(self, export_id: str) -> Explanation:
+        """Explains as `explain`, with a code, its arguments, and a text in each language.
 
         Raises:
             ExportNotFoundError: The export does not exist.

@@ -22,6 +22,7 @@ from export_producers.client import AnyRequest, EnqueueError
 from export_producers.dry_run import dry_run_of
 from export_producers.explain import Facts, explanation
 from export_producers.filters import EVERY_EXPORT, ExportFilter
+from export_producers.reasons import Explanation
 from export_producers.records import Page, Position, Start, decode_cursor, first_status, retried, wrong_connection
 from export_worker.contract.dry_run import DryRun, Preview
 from export_worker.contract.facets import Facet, facets_of
@@ -245,6 +246,10 @@ class InMemoryExportQueue:
 
     async def explain(self, export_id: str) -> str:
         """See `ExportQueue.explain`."""
+        return (await self.explanation(export_id)).text()
+
+    async def explanation(self, export_id: str) -> Explanation:
+        """See `ExportQueue.explanation`."""
         record = self._record(export_id)
         return explanation(
             Facts(

@@ -95,6 +95,7 @@ def retry() -> None:
 
 @runs(f"{ACTIONS}:explain")
 @options.export_id
+@options.language
 @options.as_json
 def explain() -> None:
     """Explain why the export EXPORT_ID waits and until when, or how it ended."""

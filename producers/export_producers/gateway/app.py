@@ -8,8 +8,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from export_producers.console.app import console_app
-from export_producers.gateway import exports, streams
-from export_producers.gateway.context import CONTEXT, GatewayContext, json_response
+from export_producers.gateway import exports, one_export, streams
+from export_producers.gateway.context import CONTEXT, EXPORT, GatewayContext, json_response
 from export_producers.gateway.metrics import route_of
 from export_producers.gateway.openapi import document
 from export_producers.gateway.problems import SECURITY_HEADERS, ProblemError, error_response
@@ -18,7 +18,6 @@ from export_worker.contract.parsing import REQUEST_MAX_BYTES
 from export_worker.contract.printable import dumps
 from export_worker.errors import ServiceUnreachableError
 
-EXPORT = "/v1/exports/{export_id:[0-9A-Za-z-]{1,64}}"
 KEY_REQUIRED_PREFIX = "/v1/"
 """Paths with this prefix need a key. All other paths reveal nothing about exports."""
 REDIS_CHECK_TIMEOUT_S = 2.0
@@ -42,6 +41,7 @@ def build_app(context: GatewayContext) -> web.Application:
             web.post(f"{EXPORT}/cancel", exports.cancel),
             web.post(f"{EXPORT}/retry", exports.retry),
             web.get(f"{EXPORT}/events", streams.events, allow_head=False),
+            *one_export.ROUTES,
             web.get("/v1/catalog/{connection}/{resource}", exports.catalog),
             web.get("/openapi.json", openapi),
             web.get("/healthz", healthz),

@@ -23,6 +23,9 @@ from export_worker.contract.status import Status
 CatalogCall = Callable[[str, str, str | None], Awaitable[list[dict[str, Any]]]]
 """Lists a resource of a connection. Takes connection, resource, and project or None."""
 
+EXPORT = "/v1/exports/{export_id:[0-9A-Za-z-]{1,64}}"
+"""The path of one export."""
+
 BODY_TIMEOUT_S = 20.0
 """Limit for receiving a body, which has some kilobytes. A slower client would hold a connection for nothing."""
 

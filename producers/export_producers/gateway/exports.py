@@ -4,6 +4,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from export_producers.choices import LIST_MAX, RESOURCES
+from export_producers.facts import with_eta
 from export_producers.gateway.context import (
     CONTEXT,
     GatewayContext,
@@ -109,7 +110,8 @@ def _limit(text: str) -> int:
 async def status(request: web.Request) -> web.Response:
     """Returns the status of an export."""
     query(request)
-    found = await request.app[CONTEXT].queue.status(request.match_info["export_id"])
+    queue = request.app[CONTEXT].queue
+    found = await with_eta(queue.storage, await queue.status(request.match_info["export_id"]))
     return json_response(found, headers=retry_after(found))
 
 

@@ -7,16 +7,19 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from export_producers.choices import LIST_MAX, RESOURCES
+from export_producers.choices import LANGUAGES, LIST_MAX, RESOURCES
 from export_producers.gateway.schemas import (
     PROBLEM_TYPE,
     Cancelling,
+    Deliveries,
     ExportPage,
     Health,
     Problem,
     RetryOrder,
     StatusEvent,
+    Timeline,
 )
+from export_producers.reasons import ExplanationDocument
 from export_worker.contract.dry_run import DryRun
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Accepted, Phase, Status
@@ -55,6 +58,10 @@ DESCRIPTIONS = {
     "retry": "Without a step, the export restarts from the step that failed. Its next end sends another event.",
     "events": "Server-sent events. The first has the current status, the next ones each changed status, and the stream "
     "ends after the terminal status.",
+    "timeline": "Each entry has the time, the phase after it, and what happened.",
+    "explain": "The reason is a code with arguments for programs, and a text for people. A retry is advised only if it "
+    "can help.",
+    "deliveries": "Each end of an export has one event, which every sink of its request gets.",
     "catalog": "Each item is as the platform returns it. The gateway needs the extra `worker` for this call.",
     "openapi": "The document describes the gateway that serves it, with the kinds of all installed packages.",
     "alive": "For liveness probes. The answer does not depend on Redis.",
@@ -85,6 +92,9 @@ def document() -> Json:
             (Status, "serialization"),
             (ExportPage, "serialization"),
             (Cancelling, "serialization"),
+            (Timeline, "serialization"),
+            (ExplanationDocument, "serialization"),
+            (Deliveries, "serialization"),
             (DryRun, "serialization"),
             (StatusEvent, "serialization"),
             (Problem, "serialization"),
@@ -122,6 +132,9 @@ def _paths() -> Json:
         "/v1/exports/{export_id}/cancel": {"post": _cancel()},
         "/v1/exports/{export_id}/retry": {"post": _retry()},
         "/v1/exports/{export_id}/events": {"get": _events()},
+        "/v1/exports/{export_id}/timeline": {"get": _timeline()},
+        "/v1/exports/{export_id}/explain": {"get": _explain()},
+        "/v1/exports/{export_id}/deliveries": {"get": _deliveries()},
         "/v1/catalog/{connection}/{resource}": {"get": _catalog()},
         "/openapi.json": {"get": _open("openapi", "Get this document.", _OBJECT)},
         "/healthz": {"get": _open("alive", "Check whether the process runs.", _json("Health"))},
@@ -211,6 +224,25 @@ def _events() -> Json:
         204: {"description": "The export has ended and the client has its last event. Do not reconnect."},
     }
     return _operation("events", "Follow an export until it ends.", answers, (404,), [_ID, last])
+
+
+def _timeline() -> Json:
+    answer = _answer("The transitions of the export.", _json("Timeline"))
+    return _operation("timeline", "Get the transitions of an export.", {200: answer}, (404,), [_ID])
+
+
+def _explain() -> Json:
+    about = "The language of the texts. By default, the first one of `Accept-Language` that exists."
+    language = _query("lang", {"type": "string", "enum": list(LANGUAGES)}, about)
+    answer = _answer("The reason as a code, its arguments and a text.", _json("ExplanationDocument"))
+    return _operation(
+        "explain", "Explain why an export waits, or how it ended.", {200: answer}, (404,), [_ID, language]
+    )
+
+
+def _deliveries() -> Json:
+    answer = _answer("The completion events of the export, with their sinks.", _json("Deliveries"))
+    return _operation("deliveries", "Get the deliveries of an export.", {200: answer}, (404,), [_ID])
 
 
 def _catalog() -> Json:

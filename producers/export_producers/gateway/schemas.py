@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, WithJsonSchema
 
-from export_worker.contract.model import Model
+from export_producers.deliveries import Delivery
+from export_worker.contract.model import Model, Timestamp
 from export_worker.contract.status import Phase, Status
 
 PROBLEM_TYPE = "application/problem+json"
@@ -42,6 +43,37 @@ class ExportPage(_Answer):
     exports: list[Status]
     next_cursor: str | None
     """The `cursor` of the next page; null on the last page."""
+
+
+class TimelineEntry(_Answer):
+    """One transition of an export."""
+
+    at: Timestamp
+    """When the transition was saved."""
+    phase: str
+    """The phase after the transition."""
+    step: Annotated[int, Field(ge=0)]
+    """The number of the step that made the transition."""
+    note: str
+    """What happened, for people."""
+
+
+class Timeline(_Answer):
+    """The transitions of an export."""
+
+    export_id: str
+    """The id of the export."""
+    entries: list[TimelineEntry]
+    """The last transitions, the oldest first."""
+
+
+class Deliveries(_Answer):
+    """How far the completion events of an export are delivered."""
+
+    export_id: str
+    """The id of the export."""
+    deliveries: list[Delivery]
+    """Each event with each sink that gets it, the newest event first. Events are removed with their retention."""
 
 
 StatusText = Annotated[
