@@ -20,6 +20,7 @@ from export_producers.filters import EVERY_EXPORT, ExportFilter
 from export_producers.identities import MessageIdentity
 from export_producers.lua import script
 from export_producers.paging import Listing
+from export_producers.reads.reads import Reads
 from export_producers.reasons import Explanation
 from export_producers.records import (
     Offer,
@@ -82,6 +83,8 @@ class ExportQueue:
         self._client = client = open_redis(redis_url, home=self._keys.home)
         self._redis = commands(client)
         self._listing = Listing(client, self._keys)
+        self.reads = Reads(client, self._keys, redis_url, self._now)
+        """Reads that concern no single export."""
         self._enqueue, self._cancel, self._retry = (
             Script(client, script(name)) for name in ("enqueue", "cancel", "retry")
         )

@@ -197,6 +197,8 @@ class Restart:
             "step": str(self.step),
             "status": self.after.model_dump_json(exclude={"request"}),
             "phase": self.after.phase,
+            "connection": before.connection,
+            "old_phase": before.phase,
             "start": self.start,
             "created_ms": epoch_ms(before.created_at),
             "job_id": keys.job_id(export_id, self.step),

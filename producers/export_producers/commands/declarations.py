@@ -10,6 +10,7 @@ from export_worker.contract.phase import Phase
 
 EXPORTS = "export_producers.commands.exports"
 LISTING = "export_producers.commands.listing"
+OVERVIEW = "export_producers.commands.overview"
 ACTIONS = "export_producers.commands.actions"
 
 
@@ -54,6 +55,12 @@ def status() -> None:
 @options.as_json
 def list_() -> None:
     """List exports, newest first. The exports in phase failed are the dead letters."""
+
+
+@runs(f"{OVERVIEW}:overview")
+@options.as_json
+def overview() -> None:
+    """Show the state of everything: exports, connections, queue, workers, sinks, triggers and Redis."""
 
 
 @runs(f"{EXPORTS}:watch")
@@ -101,4 +108,4 @@ def explain() -> None:
     """Explain why the export EXPORT_ID waits and until when, or how it ended."""
 
 
-COMMANDS = (enqueue, status, list_, watch, cancel, retry, explain)
+COMMANDS = (enqueue, status, list_, overview, watch, cancel, retry, explain)

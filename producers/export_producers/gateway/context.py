@@ -16,6 +16,8 @@ from export_producers.gateway.auth import ApiKeys, RateLimit
 from export_producers.gateway.metrics import Metrics
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import ProblemError, invalid_parameter
+from export_producers.reads.overview_document import Overview
+from export_producers.reads.shared import SharedRead
 from export_worker.contract.dry_run import PreviewCall
 from export_worker.contract.names import NAME_MAX_CHARS, did_you_mean
 from export_worker.contract.status import Status
@@ -35,6 +37,7 @@ class GatewayContext:
     """The state of one gateway.
 
     Args:
+        overview: Reads the overview once for all callers of a second.
         catalog: None if the packages that call platforms are not installed.
         preview: Asks a platform what it has of a request; None if this gateway asks no platform.
         streams: The requests of the open event streams.
@@ -45,6 +48,7 @@ class GatewayContext:
     queue: ExportQueue
     api_keys: ApiKeys
     rate_limit: RateLimit
+    overview: SharedRead[Overview]
     catalog: CatalogCall | None
     options: GatewayOptions
     preview: PreviewCall | None = None

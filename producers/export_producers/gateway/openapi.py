@@ -19,6 +19,9 @@ from export_producers.gateway.schemas import (
     StatusEvent,
     Timeline,
 )
+from export_producers.reads.overview_document import Overview
+from export_producers.reads.stats import DAYS_MAX
+from export_producers.reads.stats_document import Stats
 from export_producers.reasons import ExplanationDocument
 from export_worker.contract.dry_run import DryRun
 from export_worker.contract.request import ExportRequest
@@ -46,6 +49,7 @@ PROBLEMS = {
 TAGS = {
     "exports": "Request exports and follow them.",
     "catalog": "Find out what can be exported.",
+    "overview": "Watch everything together.",
     "service": "Watch the gateway itself. These calls need no key.",
 }
 KEY = "A key of the setting `gateway.api_keys`. A gateway without keys listens only on a loopback address."
@@ -63,6 +67,8 @@ DESCRIPTIONS = {
     "can help.",
     "deliveries": "Each end of an export has one event, which every sink of its request gets.",
     "catalog": "Each item is as the platform returns it. The gateway needs the extra `worker` for this call.",
+    "overview": "The gateway reads Redis for it once a second at most, so it may be requested often.",
+    "stats": "Workers count an export in the write that ends it, so no export is missing and none counts twice.",
     "openapi": "The document describes the gateway that serves it, with the kinds of all installed packages.",
     "alive": "For liveness probes. The answer does not depend on Redis.",
     "ready": "For readiness probes. The gateway writes to Redis, and is not ready while it stops.",
@@ -97,6 +103,8 @@ def document() -> Json:
             (Deliveries, "serialization"),
             (DryRun, "serialization"),
             (StatusEvent, "serialization"),
+            (Overview, "serialization"),
+            (Stats, "serialization"),
             (Problem, "serialization"),
             (Health, "serialization"),
         ],
@@ -136,6 +144,8 @@ def _paths() -> Json:
         "/v1/exports/{export_id}/explain": {"get": _explain()},
         "/v1/exports/{export_id}/deliveries": {"get": _deliveries()},
         "/v1/catalog/{connection}/{resource}": {"get": _catalog()},
+        "/v1/overview": {"get": _overview()},
+        "/v1/stats": {"get": _stats()},
         "/openapi.json": {"get": _open("openapi", "Get this document.", _OBJECT)},
         "/healthz": {"get": _open("alive", "Check whether the process runs.", _json("Health"))},
         "/readyz": {"get": _open("ready", "Check whether Redis is reachable.", _json("Health"), 503)},
@@ -256,6 +266,23 @@ def _catalog() -> Json:
     return _operation("catalog", "List what can be exported.", answers, (404, 422, 501, 502), parameters)
 
 
+def _overview() -> Json:
+    answers = {200: _answer("The state at one moment.", _json("Overview"))}
+    return _operation("overview", "Get the state of everything.", answers, (), [])
+
+
+def _stats() -> Json:
+    moment = {"type": "string", "format": "date-time"}
+    parameters = [
+        _query("connection", {"type": "string", "minLength": 1}, "Only exports of this connection."),
+        _query("from", moment, f"A time in the first hour, at most {DAYS_MAX} days before `to`. Default: a day."),
+        _query("to", moment, "A time in the last hour. By default now."),
+        _query("step", {"type": "string", "enum": ["hour"]}, "The length of each period."),
+    ]
+    answers = {200: _answer("What ended in each hour.", _json("Stats"))}
+    return _operation("stats", "Count the exports that ended, by hour.", answers, (), parameters)
+
+
 def _open(name: str, about: str, content: Json, *problems: int) -> Json:
     """Returns an operation that is open to every client: it needs no key and has no rate limit."""
     answers = {"200": _answer(about, content)} | _problems((*problems, 400, 500))
@@ -267,7 +294,7 @@ def _operation(
 ) -> Json:
     responses = {str(status): answer for status, answer in answers.items()}
     responses |= _problems((*problems, 400, 401, 429, 500, 503))
-    tag = "catalog" if name == "catalog" else "exports"
+    tag = {"catalog": "catalog", "overview": "overview", "stats": "overview"}.get(name, "exports")
     return _named(name, tag, about) | {"parameters": parameters, "responses": responses}
 
 

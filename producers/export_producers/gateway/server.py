@@ -18,6 +18,7 @@ from export_producers.gateway.auth import ApiKeys, RateLimit
 from export_producers.gateway.context import CatalogCall, GatewayContext
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import error_response, status_response
+from export_producers.reads.shared import SharedRead
 from export_worker.contract.dry_run import PreviewCall
 from export_worker.errors import ConfigError
 
@@ -67,7 +68,7 @@ async def listening(
     """Serves while the block runs. Yields the base URL, without a slash at the end.
 
     Args:
-        clock: The clock of the rate limit.
+        clock: The clock of the rate limit and of shared reads.
 
     Raises:
         ConfigError: The address cannot be bound.
@@ -76,6 +77,7 @@ async def listening(
         queue=queue,
         api_keys=ApiKeys(options.api_keys),
         rate_limit=RateLimit(options.requests_per_second, options.burst, clock),
+        overview=SharedRead(queue.reads.overview, clock=clock),
         catalog=catalog,
         options=options,
         preview=preview,

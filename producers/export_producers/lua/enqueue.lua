@@ -80,6 +80,7 @@ for _, index in ipairs({open, created, phase_index}) do
 end
 add_to_index(args.prefix, 'connection', args.connection, args.now_ms, args.export_id)
 add_to_index(args.prefix, 'kind', args.kind, args.now_ms, args.export_id)
+add_to_index(args.prefix, 'place', place_of(args.connection, 'queued'), args.now_ms, args.export_id)
 redis.call('SET', job, args.payload, 'PX', args.payload_ttl_ms)
 redis.call('ZADD', queue, args.now_ms, args.job_id)
 redis.call('PUBLISH', args.wake, '')

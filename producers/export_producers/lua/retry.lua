@@ -6,6 +6,7 @@
 --   export_id, now_ms, prefix, wake (channel)
 --   step                 that the caller has read (string)
 --   status, phase        the new status (JSON text), and its phase
+--   connection, old_phase
 --   error                the code with which the export has failed (missing: it has not)
 --   start                submit, poll or transfer
 --   created_ms           when the export was accepted
@@ -29,6 +30,8 @@ end
 redis.call('ZREM', ended, args.export_id)
 redis.call('ZREM', old_index, args.export_id)
 redis.call('ZADD', new_index, args.created_ms, args.export_id)
+remove_from_index(args.prefix, 'place', place_of(args.connection, args.old_phase), {args.export_id})
+add_to_index(args.prefix, 'place', place_of(args.connection, args.phase), args.created_ms, args.export_id)
 if args.error then
   remove_from_index(args.prefix, 'error', args.error, {args.export_id})
 end

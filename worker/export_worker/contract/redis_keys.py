@@ -9,6 +9,7 @@ with a hash tag, such as `{exports}`, are in one slot, and those of arq as well.
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from typing import Literal
 
@@ -21,6 +22,9 @@ Role = Literal["control", "transfer"]
 CallKind = Literal["submit", "poll", "transfer"]
 """The kinds of calls that are judged separately: what a step does, by the phase of its export."""
 
+
+HOUR_S = 3600
+"""The length of the time for which statistics have one hash."""
 
 _HASH_TAG = re.compile(r"\{[^{}]+\}")
 
@@ -92,6 +96,18 @@ class Keys:
         """Sorted set of the exports with one value of a facet by creation (ms). See `lua/indexes.lua`."""
         return f"{self.by_facet(facet)}:{value}"
 
+    def hour(self, connection: str, moment: datetime) -> str:
+        """Hash, kept for 14 days: what was counted about the exports that ended in one hour. See `lua/statistics.lua`.
+
+        Its fields are `ended:PHASE`, `error:CODE`, `bytes` (in S3, of those that succeeded), and `duration:SECONDS`:
+        the exports that took at most so long, and longer than the next smaller bucket (see `contract.durations`).
+        """
+        return f"{self.namespace}:hour:{connection}:{_hour_ms(moment)}"
+
+    def recent(self, connection: str, moment: datetime) -> str:
+        """Hash, kept for two hours: the exports that ended in one hour, in fields `PHASE:START_MS` of five minutes."""
+        return f"{self.namespace}:recent:{connection}:{_hour_ms(moment)}"
+
     @property
     def index_repair(self) -> str:
         """String with a TTL, as JSON: how far the repair of the indexes by facet is. Missing while none is needed."""
@@ -112,6 +128,16 @@ class Keys:
     def connections(self) -> str:
         """Hash of connection → platform. Workers announce theirs when they start."""
         return f"{self.namespace}:connections"
+
+    @property
+    def limits(self) -> str:
+        """Hash of connection → how many exports may run on its platform. Workers announce theirs when they start."""
+        return f"{self.namespace}:limits"
+
+    @property
+    def triggers(self) -> str:
+        """Hash of trigger → JSON: `type`, and of a Redis stream `stream` and `group`. Triggers announce themselves."""
+        return f"{self.namespace}:triggers"
 
     @property
     def sinks(self) -> str:
@@ -253,6 +279,10 @@ class Keys:
     def job_id(self, export_id: str, step: int) -> str:
         """The export's step as an arq job. The step number is in the id, so an export has one queue entry at most."""
         return f"{self.namespace}:{export_id}:{step}"
+
+
+def _hour_ms(moment: datetime) -> int:
+    return int(moment.timestamp() // HOUR_S) * HOUR_S * 1000
 
 
 def _digest(text: str) -> str:
