@@ -139,7 +139,7 @@ async def show_one(request: web.Request) -> web.Response:
     done = query(request, "done", *CHOICES).get("done")
     try:
         status = await queue.status(export_id)
-        reason, entries = await asyncio.gather(queue.explain(export_id), queue.timeline(export_id))
+        reason, entries = await asyncio.gather(queue.explanation(export_id), queue.timeline(export_id))
     except ExportNotFoundError:
         return page(request, "not_found", status=404, title="gone.title", searched=export_id)
     now = datetime.now(UTC)

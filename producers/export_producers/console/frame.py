@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from export_producers.console import views
 from export_producers.console.access import TOKEN_FIELD, VISITOR
-from export_producers.console.language import text
 from export_producers.console.preferences import CHOICES, keep, preferences_of
+from export_producers.languages import text
 from export_worker.contract.printable import clean
 
 NAVIGATION = (("exports", "/console/exports"),)
@@ -65,6 +65,8 @@ def page(request: web.Request, template: str, *, status: int = 200, **arguments:
     visitor = request.get(VISITOR)
     frame = {
         "t": partial(text, preferences.lang),
+        "say": partial(views.say, preferences.lang),
+        "span": partial(views.span, preferences.lang),
         "preferences": preferences,
         "links": {name: _links(request, name) for name in CHOICES},
         "navigation": NAVIGATION,

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from export_producers.console.language import LANGUAGES, Language, preferred
+from export_producers.choices import LANGUAGES, Language
+from export_producers.languages import preferred
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "lang": LANGUAGES,
@@ -30,9 +31,8 @@ class Preferences:
 def preferences_of(request: web.Request) -> Preferences:
     """Returns the preferences of a request: from its query string, its cookies, or the defaults."""
     chosen = {name: _chosen(request, name) for name in CHOICES}
-    language: Language | None = next((each for each in LANGUAGES if each == chosen["lang"]), None)
     return Preferences(
-        lang=language or preferred(request.headers.get("Accept-Language", "")),
+        lang=preferred(chosen["lang"], request.headers.get("Accept-Language")),
         theme=chosen["theme"] or CHOICES["theme"][0],
         clock=chosen["clock"] or CHOICES["clock"][0],
     )

@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
+from export_producers.choices import Language
 from export_producers.commands.asked import asked, subject
-from export_producers.durations import duration, short
+from export_producers.languages import duration, text
 from export_producers.records import Start
 from export_producers.retries import may_succeed
 from export_worker.contract.kind_names import PLATFORM_OF_KIND
@@ -29,7 +30,7 @@ SYMBOLS: Mapping[Phase, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text of the console with its arguments, in no language yet."""
+    """A text of the console with its arguments, in no language yet. An argument can be a duration."""
 
     key: str
     arguments: Mapping[str, object]
@@ -38,6 +39,20 @@ class Text:
 def said(key: str, **arguments: object) -> Text:
     """Returns a text with its arguments."""
     return Text(key, arguments)
+
+
+def say(language: Language, said_text: Text) -> str:
+    """Returns a text in a language."""
+    arguments = {
+        name: span(language, value) if isinstance(value, timedelta) else value
+        for name, value in said_text.arguments.items()
+    }
+    return text(language, said_text.key, **arguments)
+
+
+def span(language: Language, time: timedelta) -> str:
+    """Returns a duration in a language, with its two largest units. A negative one counts as 0."""
+    return duration(language, max(0.0, time.total_seconds()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +76,8 @@ class Row:
     now: Sequence[Text]
     error: Text | None
     percent: int | None
-    age: str
-    took: str
+    age: timedelta
+    took: timedelta
 
 
 def row(status: Status, now: datetime) -> Row:
@@ -76,8 +91,8 @@ def row(status: Status, now: datetime) -> Row:
         now=list(activity(status, now)),
         error=None if status.error is None else said("now.error", code=status.error.code, message=status.error.message),
         percent=None if percent is None or status.phase.terminal else round(percent),
-        age=short((now - status.created_at).total_seconds()),
-        took=duration(((status.finished_at or now) - status.created_at).total_seconds()),
+        age=now - status.created_at,
+        took=(status.finished_at or now) - status.created_at,
     )
 
 
@@ -104,7 +119,7 @@ def activity(status: Status, now: datetime) -> Iterator[Text]:
         case Phase.FAILED | Phase.CANCELLED:
             pass
     if due is not None and due > now and status.phase is not Phase.TRANSFERRING:
-        yield said("now.due", span=duration((due - now).total_seconds()))
+        yield said("now.due", span=due - now)
 
 
 def _transfer(status: Status) -> Iterator[Text]:
@@ -119,7 +134,7 @@ def _transfer(status: Status) -> Iterator[Text]:
         yield said("now.rate", rate=human_bytes(progress.bytes_per_s))
         if progress.bytes_total and progress.bytes_total > progress.bytes_done:
             left_s = (progress.bytes_total - progress.bytes_done) / progress.bytes_per_s
-            yield said("now.left", span=duration(left_s))
+            yield said("now.left", span=timedelta(seconds=left_s))
 
 
 def human_bytes(count: float) -> str:
@@ -137,7 +152,7 @@ class Transition:
 
     Args:
         times: How often the same was noted in a row.
-        after: Time since the entry before; empty for the first one.
+        after: Time since the entry before; None for the first one.
     """
 
     at: datetime
@@ -145,7 +160,7 @@ class Transition:
     symbol: str
     note: str
     times: int
-    after: str
+    after: timedelta | None
 
 
 def transitions(entries: Sequence[Mapping[str, Any]]) -> list[Transition]:
@@ -155,7 +170,7 @@ def transitions(entries: Sequence[Mapping[str, Any]]) -> list[Transition]:
     for entry in entries:
         at = datetime.fromisoformat(str(entry["at"]))
         phase, note = str(entry["phase"]), str(entry["note"])
-        after = "" if last_at is None else duration((at - last_at).total_seconds())
+        after = None if last_at is None else at - last_at
         last_at = at
         if found and (found[-1].phase, found[-1].note) == (phase, note):
             before = found[-1]
@@ -193,21 +208,21 @@ def command(*words: str) -> str:
 
 def address(path: str, query: Mapping[str, str | None]) -> str:
     """Returns a path with the parameters that have a value."""
-    text = urlencode({name: value for name, value in query.items() if value})
-    return f"{path}?{text}" if text else path
+    encoded = urlencode({name: value for name, value in query.items() if value})
+    return f"{path}?{encoded}" if encoded else path
 
 
-def since_of(text: str, now: datetime) -> datetime:
+def since_of(stated: str, now: datetime) -> datetime:
     """Returns the time that a text such as `24h` or `2026-11-22T03:00:00Z` states.
 
     Raises:
         ValueError: The text states none.
     """
     units = {"m": "minutes", "h": "hours", "d": "days"}
-    count, unit = text[:-1], text[-1:]
+    count, unit = stated[:-1], stated[-1:]
     if unit in units and count.isascii() and count.isdecimal() and len(count) <= 5:
         return now - timedelta(**{units[unit]: int(count)})
-    moment = datetime.fromisoformat(text)
+    moment = datetime.fromisoformat(stated)
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=now.tzinfo)
 
 
