@@ -6,7 +6,7 @@ from time import monotonic
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.console import exports, login
+from export_producers.console import exports, login, overview
 from export_producers.console.access import KEYS, PAGE_HEADERS, SESSIONS, check_form, check_origin, identify
 from export_producers.console.frame import ASSETS, asset, asset_url, page, templates
 from export_producers.console.login import WRONG_KEYS, WrongKeys
@@ -29,7 +29,8 @@ def console_app(context: GatewayContext) -> web.Application:
     app[KEYS] = context.api_keys
     app[SESSIONS] = Sessions(context.queue.storage)
     app[WRONG_KEYS] = WrongKeys(monotonic)
-    app.add_routes([*login.ROUTES, *exports.ROUTES, web.get("/static/{name}", static)])
+    app[overview.STATS] = overview.shared_stats(context.queue)
+    app.add_routes([*login.ROUTES, *overview.ROUTES, *exports.ROUTES, web.get("/static/{name}", static)])
     app.on_response_prepare.append(_add_headers)
     return app
 

@@ -183,14 +183,7 @@ async def retry(request: web.Request) -> web.Response:
     return see_other(f"{PATH}/{export_id}?done=retried")
 
 
-async def home(request: web.Request) -> web.Response:
-    """Leads to the first page."""
-    del request
-    return see_other(PATH)
-
-
 ROUTES = [
-    web.get("/", home),
     web.get("/exports", show_list),
     web.get(EXPORT, show_one),
     web.post(f"{EXPORT}/cancel", cancel),

@@ -15,7 +15,19 @@ from support.paths import ROOT
 CONSOLE = ROOT / "producers" / "export_producers" / "console"
 TEMPLATES = sorted((CONSOLE / "templates").glob("*.html"))
 SOURCES = [*TEMPLATES, *sorted(CONSOLE.glob("*.py"))]
-PREFIXES = ("asked.", "done.", "field.", "frame.theme_", "kind.", "nav.", "phase.", "retry.from_", "retry.what_")
+PREFIXES = (
+    "asked.",
+    "done.",
+    "field.",
+    "frame.theme_",
+    "kind.",
+    "nav.",
+    "phase.",
+    "retry.from_",
+    "retry.what_",
+    "role.",
+    "state.",
+)
 """The beginnings of keys whose ends are values, such as the name of a phase."""
 TEXTS = CONSOLE.parent / "languages" / "console.en.toml"
 

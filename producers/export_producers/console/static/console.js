@@ -26,7 +26,7 @@ document.addEventListener("click", (event) => {
 
 // Keys
 
-const pages = { e: "/console/exports" };
+const pages = { o: "/console/", e: "/console/exports" };
 let leader = false;
 
 function rows() {

@@ -1,5 +1,6 @@
 """The console over real sockets with a real Redis: pages, logins, forms, and what it refuses."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from export_worker.contract.status import Phase
 from export_worker.errors import PlatformNotFoundError
 from support import secret_canaries
 from support.gateway_site import OPTIONS, GatewaySite, Response, open_gateway
+from support.redis_monitor import commands_during
 from support.redis_site import REFUSED
 
 KEY = secret_canaries.GATEWAY_KEY
@@ -206,6 +208,36 @@ async def test_form_without_the_token_of_the_visitor_is_refused(console: Gateway
 async def test_without_a_key_only_names_of_this_machine_are_answered(console: GatewaySite) -> None:
     assert (await console.call("GET", "/console/exports", headers={"Host": "evil.example"})).status == 403
     assert (await console.call("GET", "/console/exports", headers={"Host": "localhost:1"})).status == 200
+
+
+# Overview
+
+
+async def test_empty_overview_says_how_to_request_the_first_export(console: GatewaySite) -> None:
+    page = text(await console.call("GET", "/console/"))
+    assert "No worker is running" in page
+    assert "export-worker enqueue FILE --wait" in page
+
+
+async def test_overview_counts_exports_and_links_to_them(console: GatewaySite) -> None:
+    await console.site.ended(None)
+    await console.site.ended(PlatformNotFoundError(HOSTILE))
+    await console.enqueue()
+    page = text(await console.call("GET", "/console/"))
+    assert "Exports that failed in the last hour: 1." in page
+    numbers = dict(re.findall(r'phase=(\w+)"><b>(\d+)</b>', page))
+    assert numbers == {"queued": "1", "running": "0", "transferring": "0", "succeeded": "1", "failed": "1"} | {
+        "cancelled": "0"
+    }
+    assert 'href="/console/exports?connection=gio"' in page
+    assert len(re.findall(r'<rect class="(?:succeeded|failed)"', page)) == 4
+    assert "最近一小时有 1 个导出失败" in text(await console.call("GET", "/console/?lang=zh"))
+
+
+async def test_visitors_of_one_second_share_one_read_of_redis(console: GatewaySite, redis_url: str) -> None:
+    await console.call("GET", "/console/")
+    visits = asyncio.gather(*(console.call("GET", "/console/") for _ in range(20)))
+    assert await commands_during(redis_url, visits) == []
 
 
 # Exports

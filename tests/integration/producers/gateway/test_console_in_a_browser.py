@@ -85,6 +85,8 @@ async def test_operator_finds_a_failed_export_and_retries_it(
 
     def journey() -> None:
         driver.get(f"{console.url}/console/")
+        browser.picture(driver, pictures, "overview")
+        click(driver, ".pages li:nth-child(2) a")
         assert len(rows(driver)) == len(ids)
         browser.picture(driver, pictures, "exports")
         click(driver, ".chips .failed")
@@ -172,6 +174,10 @@ async def test_phone_shows_every_page_without_sideways_scrolling_in_chinese(
         driver.get(f"{console.url}/console/exports")
         click(driver, ".preferences a[hreflang=zh-Hans]")
         assert heading(driver) == "导出"
+        driver.get(f"{console.url}/console/")
+        browser.picture(driver, pictures, "overview-phone-zh")
+        assert not browser.is_wider_than_the_window(driver)
+        driver.get(f"{console.url}/console/exports")
         browser.picture(driver, pictures, "exports-phone-zh")
         assert not browser.is_wider_than_the_window(driver)
         for phase in (Phase.FAILED, Phase.SUCCEEDED):
@@ -188,7 +194,13 @@ async def test_rules_of_accessibility_find_nothing(
     console: GatewaySite, driver: Chrome, pictures: Path, look: str
 ) -> None:
     ids = await several(console)
-    paths = ["exports", "exports?connection=none", f"exports/{ids[Phase.FAILED]}", f"exports/{ids[Phase.SUCCEEDED]}"]
+    paths = [
+        "",
+        "exports",
+        "exports?connection=none",
+        f"exports/{ids[Phase.FAILED]}",
+        f"exports/{ids[Phase.SUCCEEDED]}",
+    ]
 
     def journey() -> None:
         for path in paths:
