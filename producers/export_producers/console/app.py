@@ -7,11 +7,13 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from export_producers.console import exports, login, overview
-from export_producers.console.access import KEYS, PAGE_HEADERS, SESSIONS, check_form, check_origin, identify
+from export_producers.console.access import PAGE_HEADERS, SESSIONS, check_form, check_origin, identify
 from export_producers.console.frame import ASSETS, asset, asset_url, page, templates
 from export_producers.console.login import WRONG_KEYS, WrongKeys
 from export_producers.console.sessions import Sessions
-from export_producers.gateway.context import GatewayContext
+from export_producers.gateway.access import authorize
+from export_producers.gateway.activity import record
+from export_producers.gateway.context import CONTEXT, GatewayContext
 from export_producers.gateway.problems import error_response
 from export_producers.gateway.schemas import Problem
 from export_worker.errors import ErrorCode
@@ -25,8 +27,8 @@ PASSED_HEADERS = ("Allow", "Retry-After")
 def console_app(context: GatewayContext) -> web.Application:
     """Builds the console of one gateway."""
     templates()
-    app = web.Application(middlewares=[error_pages, check_origin, identify, check_form])
-    app[KEYS] = context.api_keys
+    app = web.Application(middlewares=[error_pages, check_origin, identify, check_form, record, authorize])
+    app[CONTEXT] = context
     app[SESSIONS] = Sessions(context.queue.storage)
     app[WRONG_KEYS] = WrongKeys(monotonic)
     app[overview.STATS] = overview.shared_stats(context.queue)
@@ -56,7 +58,8 @@ async def error_pages(request: web.Request, handler: Handler) -> web.StreamRespo
 
 def _error_page(request: web.Request, problem: Problem) -> web.Response:
     if problem.status == HTTPStatus.NOT_FOUND:
-        return page(request, "not_found", status=problem.status, title="gone.title", searched=None)
+        searched = request.match_info.get("export_id")
+        return page(request, "not_found", status=problem.status, title="gone.title", searched=searched)
     away = problem.code == ErrorCode.SERVICE_UNREACHABLE
     title = "error.away" if away else "error.title"
     return page(request, "error", status=problem.status, title=title, detail=problem.detail, code=problem.code)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from export_producers.console.access import require_action, see_other
+from export_producers.console.access import see_other
 from export_producers.console.frame import page
 from export_producers.console.preferences import CHOICES
 from export_producers.console.views import (
@@ -23,6 +23,7 @@ from export_producers.console.views import (
 from export_producers.filters import ExportFilter
 from export_producers.gateway.context import CONTEXT, query
 from export_producers.gateway.exports import STARTS
+from export_producers.gateway.principals import PRINCIPAL, allowed_connections
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_worker.contract.kind_names import kind_names
 from export_worker.contract.status import Phase
@@ -54,8 +55,11 @@ class Query:
         given = query(request, *FILTERS, "cursor", *CHOICES)
         return cls({name: given[name].strip() for name in FILTERS if given.get(name, "").strip()}, given.get("cursor"))
 
-    def where(self, now: datetime) -> ExportFilter:
+    def where(self, now: datetime, allowed: frozenset[str] | None) -> ExportFilter:
         """Returns the filter.
+
+        Args:
+            allowed: The connections that the visitor may see; None for all.
 
         Raises:
             ProblemError: A value is invalid.
@@ -73,6 +77,7 @@ class Query:
             kind=self.values.get("kind"),
             error=self.values.get("error"),
             since=moment,
+            connections=allowed,
         )
 
     def link(self, **change: str | None) -> str:
@@ -94,12 +99,12 @@ class Query:
 
 async def show_list(request: web.Request) -> web.Response:
     """Shows one page of exports, newest first. Two round trips, and one for the login."""
-    queue, now, wanted = request.config_dict[CONTEXT].queue, datetime.now(UTC), Query.of(request)
+    queue, now, wanted = request.app[CONTEXT].queue, datetime.now(UTC), Query.of(request)
     if "q" in wanted.values:
         return await _search(request, wanted)
-    where = wanted.where(now)
+    allowed = allowed_connections(request)
     try:
-        found = await queue.page(limit=PAGE_ROWS, cursor=wanted.cursor, where=where)
+        found = await queue.page(limit=PAGE_ROWS, cursor=wanted.cursor, where=wanted.where(now, allowed))
     except InvalidRequestError as error:
         raise ProblemError(400, error.code, str(error), errors=error.problems) from None
     return page(
@@ -110,7 +115,7 @@ async def show_list(request: web.Request) -> web.Response:
         query=wanted,
         phases=[(phase, SYMBOLS[phase]) for phase in Phase],
         choices={
-            "connection": sorted(await queue.known_connections()),
+            "connection": sorted(allowed if allowed is not None else await queue.known_connections()),
             "kind": kind_names(),
             "error": sorted(ErrorCode),
             "since": SINCE,
@@ -127,15 +132,17 @@ async def _search(request: web.Request, wanted: Query) -> web.Response:
     """Shows the export with the id that was searched for."""
     export_id = wanted.values["q"]
     try:
-        await request.config_dict[CONTEXT].queue.status(export_id)
+        connection: str | None = (await request.app[CONTEXT].queue.status(export_id)).connection
     except ExportNotFoundError:
+        connection = None
+    if connection is None or not request[PRINCIPAL].may_use(connection):
         return page(request, "not_found", status=404, title="gone.title", searched=export_id)
     return see_other(f"{PATH}/{export_id}")
 
 
 async def show_one(request: web.Request) -> web.Response:
     """Shows everything about one export."""
-    queue, export_id = request.config_dict[CONTEXT].queue, request.match_info["export_id"]
+    queue, export_id = request.app[CONTEXT].queue, request.match_info["export_id"]
     done = query(request, "done", *CHOICES).get("done")
     try:
         status = await queue.status(export_id)
@@ -164,20 +171,18 @@ async def show_one(request: web.Request) -> web.Response:
 
 async def cancel(request: web.Request) -> web.Response:
     """Requests the cancellation of an export."""
-    require_action(request)
     export_id = request.match_info["export_id"]
-    await request.config_dict[CONTEXT].queue.cancel(export_id)
+    await request.app[CONTEXT].queue.cancel(export_id)
     return see_other(f"{PATH}/{export_id}?done=cancelled")
 
 
 async def retry(request: web.Request) -> web.Response:
     """Restarts an export that has ended."""
-    require_action(request)
     export_id, start = request.match_info["export_id"], str((await request.post()).get("from", ""))
     if start not in STARTS:
         raise invalid_parameter("from", f"must be one of {', '.join(STARTS)}")
     try:
-        await request.config_dict[CONTEXT].queue.retry(export_id, STARTS[start])
+        await request.app[CONTEXT].queue.retry(export_id, STARTS[start])
     except InvalidRequestError as error:
         raise ProblemError(409, "not_ended", str(error)) from None
     return see_other(f"{PATH}/{export_id}?done=retried")

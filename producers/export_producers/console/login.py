@@ -7,7 +7,6 @@ import structlog
 from aiohttp import web
 
 from export_producers.console.access import (
-    KEYS,
     LOGIN_PATH,
     SECURE_COOKIE,
     SESSIONS,
@@ -18,6 +17,8 @@ from export_producers.console.access import (
 )
 from export_producers.console.frame import page
 from export_producers.console.preferences import preferences_of
+from export_producers.gateway.context import CONTEXT
+from export_producers.gateway.principals import Role
 
 WRONG_KEYS_MAX = 10
 """Wrong keys that one address may send in a minute."""
@@ -68,23 +69,23 @@ def _form(request: web.Request, target: str, *, status: int = 200, wrong: str | 
 
 async def login(request: web.Request) -> web.StreamResponse:
     """Opens a session for a key."""
-    form, address, wrong_keys = await request.post(), request.remote or "", request.config_dict[WRONG_KEYS]
+    form, address, wrong_keys = await request.post(), request.remote or "", request.app[WRONG_KEYS]
     target, key = target_of(str(form.get("next", ""))), str(form.get("key", "")).strip()
     if wait_s := wrong_keys.wait_s(address):
         response = _form(request, target, status=429, wrong="login.too_many")
         response.headers["Retry-After"] = str(wait_s)
         return response
-    index = request.config_dict[KEYS].index(key)
-    if index is None:
+    owner = request.app[CONTEXT].callers.with_key(key)
+    if owner is None:
         wrong_keys.add(address)
         _log.warning("console.login_refused")
         return _form(request, target, status=401, wrong="login.wrong")
     if cookie_name(request) == SECURE_COOKIE and request.headers.get("Origin", "").startswith("http://"):
         return _form(request, target, status=400, wrong="login.insecure")
-    digest = request.config_dict[KEYS].digests[index]
-    language = preferences_of(request).lang
-    session_id = await request.config_dict[SESSIONS].open(digest, f"key-{index}", "service", language)
-    _log.info("console.login", key=index)
+    if owner.role is Role.SERVICE:
+        return _form(request, target, status=403, wrong="login.service")
+    session_id = await request.app[SESSIONS].open(key, owner, preferences_of(request).lang)
+    _log.info("console.login", caller=owner.name)
     response = see_other(target)
     set_cookie(request, response, session_id)
     return response
@@ -92,7 +93,7 @@ async def login(request: web.Request) -> web.StreamResponse:
 
 async def logout(request: web.Request) -> web.StreamResponse:
     """Ends the session."""
-    await request.config_dict[SESSIONS].close(request[VISITOR].cookie)
+    await request.app[SESSIONS].close(request[VISITOR].cookie)
     response = see_other(LOGIN_PATH)
     response.del_cookie(cookie_name(request), path="/", secure=cookie_name(request) == SECURE_COOKIE)
     return response

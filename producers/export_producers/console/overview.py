@@ -19,6 +19,7 @@ from export_producers.console.overview_views import (
 from export_producers.console.preferences import CHOICES
 from export_producers.console.views import SYMBOLS, command
 from export_producers.gateway.context import CONTEXT, query
+from export_producers.gateway.principals import allowed_connections
 from export_producers.reads.shared import SharedRead
 from export_producers.reads.stats import summed
 from export_producers.reads.stats_document import StatsHour
@@ -46,8 +47,10 @@ def shared_stats(queue: ExportQueue) -> SharedRead[Hours]:
 async def show(request: web.Request) -> web.Response:
     """Shows the state of everything. One round trip a second for all visitors, and two a minute for the charts."""
     query(request, *CHOICES)
-    overview = await request.config_dict[CONTEXT].overview.get()
-    hours = await request.config_dict[STATS].get()
+    overview, hours = await request.app[CONTEXT].overview.get(), await request.app[STATS].get()
+    if (allowed := allowed_connections(request)) is not None:
+        overview = overview.of_connections(allowed)
+        hours = {name: each for name, each in hours.items() if name in allowed}
     return page(
         request,
         "overview",

@@ -9,6 +9,8 @@ from secrets import token_urlsafe
 
 from pydantic import BaseModel, ValidationError
 
+from export_producers.gateway.auth import digest_of
+from export_producers.gateway.principals import Principal
 from export_producers.storage import Storage
 from export_worker.contract.model import Timestamp
 
@@ -40,12 +42,15 @@ class Sessions:
 
     storage: Storage
 
-    async def open(self, key_digest: bytes, name: str, role: str, language: str) -> str:
-        """Stores a login and returns the value of its cookie. One round trip."""
+    async def open(self, key: str, owner: Principal, language: str) -> str:
+        """Stores a login with a key and returns the value of its cookie. One round trip."""
         session_id = token_urlsafe(ID_BYTES)
-        ends_at = datetime.now(UTC) + SESSION_MAX
         session = Session(
-            name=name, role=role, language=language, proof=proof_of(session_id, key_digest), ends_at=ends_at
+            name=owner.name,
+            role=owner.role,
+            language=language,
+            proof=proof_of(session_id, digest_of(key)),
+            ends_at=datetime.now(UTC) + SESSION_MAX,
         )
         async with self.storage.calls():
             await self.storage.client.set(self._key(session_id), session.model_dump_json(), ex=IDLE_MAX)
@@ -78,10 +83,14 @@ def proof_of(session_id: str, key_digest: bytes) -> str:
     return new(session_id.encode(), key_digest, sha256).hexdigest()
 
 
-def key_of(session_id: str, session: Session, key_digests: Iterable[bytes]) -> int | None:
-    """Returns the index of the key with which a login was made; None if it is not configured any more."""
-    found = [compare_digest(proof_of(session_id, digest), session.proof) for digest in key_digests]
-    return found.index(True) if any(found) else None
+def owner_of(session_id: str, session: Session, known: Iterable[tuple[bytes, Principal]]) -> Principal | None:
+    """Returns the caller with whose key a login was made; None if that key is not configured any more.
+
+    Args:
+        known: The digest of each configured key with its caller.
+    """
+    found = [who for digest, who in known if compare_digest(proof_of(session_id, digest), session.proof)]
+    return found[0] if found else None
 
 
 def form_token(session_id: str) -> str:

@@ -10,10 +10,12 @@ from pydantic.json_schema import models_json_schema
 from export_producers.choices import LANGUAGES, LIST_MAX, RESOURCES
 from export_producers.gateway.schemas import (
     PROBLEM_TYPE,
+    Activity,
     Cancelling,
     Deliveries,
     ExportPage,
     Health,
+    Me,
     Problem,
     RetryOrder,
     StatusEvent,
@@ -35,6 +37,7 @@ KEY_MAX_CHARS = 255
 PROBLEMS = {
     400: "The request is not JSON, or a parameter or a header is invalid.",
     401: "The bearer key is missing or invalid.",
+    403: "The caller has not the role or not the connection that the call needs, or a page of another site made it.",
     404: "The export, connection or resource does not exist.",
     409: "A request with the same idempotency key is in progress, or the export has not ended yet.",
     413: "The body is too large.",
@@ -50,9 +53,15 @@ TAGS = {
     "exports": "Request exports and follow them.",
     "catalog": "Find out what can be exported.",
     "overview": "Watch everything together.",
+    "callers": "Find out who may do what, and who has done what.",
     "service": "Watch the gateway itself. These calls need no key.",
 }
-KEY = "A key of the setting `gateway.api_keys`. A gateway without keys listens only on a loopback address."
+TAG_OF = {"catalog": "catalog", "overview": "overview", "stats": "overview", "me": "callers", "activity": "callers"}
+"""The tag of each operation that is not about exports."""
+KEY = (
+    "A key of the setting `gateway.api_keys` or of `gateway.keys`, which also has a role and connections. A gateway "
+    "without keys listens only on a loopback address, and answers only requests whose `Host` is such an address."
+)
 DESCRIPTIONS = {
     "enqueue": "The request is validated first: an unknown field or a wrong value is refused with its name. With an "
     "idempotency key, the call can be repeated safely. A dry run also asks the platform for the names in the request.",
@@ -69,6 +78,9 @@ DESCRIPTIONS = {
     "catalog": "Each item is as the platform returns it. The gateway needs the extra `worker` for this call.",
     "overview": "The gateway reads Redis for it once a second at most, so it may be requested often.",
     "stats": "Workers count an export in the write that ends it, so no export is missing and none counts twice.",
+    "me": "A key of `gateway.api_keys` has the role `service`. Each role may do what the roles before it may do.",
+    "activity": "Operators see all acts on their connections, others only their own acts. Acts are kept for 90 days, "
+    "and at most 100,000 of them. A page reads 1,000 acts: it may have fewer than `limit` and still have a cursor.",
     "openapi": "The document describes the gateway that serves it, with the kinds of all installed packages.",
     "alive": "For liveness probes. The answer does not depend on Redis.",
     "ready": "For readiness probes. The gateway writes to Redis, and is not ready while it stops.",
@@ -107,6 +119,8 @@ def document() -> Json:
             (Stats, "serialization"),
             (Problem, "serialization"),
             (Health, "serialization"),
+            (Me, "serialization"),
+            (Activity, "serialization"),
         ],
         ref_template="#/components/schemas/{model}",
     )
@@ -146,6 +160,8 @@ def _paths() -> Json:
         "/v1/catalog/{connection}/{resource}": {"get": _catalog()},
         "/v1/overview": {"get": _overview()},
         "/v1/stats": {"get": _stats()},
+        "/v1/activity": {"get": _activity()},
+        "/v1/me": {"get": _me()},
         "/openapi.json": {"get": _open("openapi", "Get this document.", _OBJECT)},
         "/healthz": {"get": _open("alive", "Check whether the process runs.", _json("Health"))},
         "/readyz": {"get": _open("ready", "Check whether Redis is reachable.", _json("Health"), 503)},
@@ -283,6 +299,28 @@ def _stats() -> Json:
     return _operation("stats", "Count the exports that ended, by hour.", answers, (), parameters)
 
 
+def _activity() -> Json:
+    text, time = {"type": "string"}, {"type": "string", "format": "date-time"}
+    limits = {"type": "integer", "minimum": 1, "maximum": LIST_MAX, "default": 50}
+    parameters = [
+        _query("who", text, "Only acts of this key or user."),
+        _query("action", text, "Only acts of this kind, such as `cancel`."),
+        _query("export_id", text, "Only acts on this export."),
+        _query("connection", text, "Only acts on this connection."),
+        _query("outcome", text, "Only acts with this outcome, such as `done`."),
+        _query("since", time, "Only acts at this time or later."),
+        _query("until", time, "Only acts before this time."),
+        _query("limit", limits, "Maximum number of acts."),
+        _query("cursor", {"type": "string", "maxLength": 40}, "The `next_cursor` of the previous page."),
+    ]
+    answers = {200: _answer("Acts, newest first.", _json("Activity"))}
+    return _operation("activity", "List who has done what.", answers, (), parameters)
+
+
+def _me() -> Json:
+    return _operation("me", "Get the caller's name, role and connections.", {200: _answer("You.", _json("Me"))}, (), [])
+
+
 def _open(name: str, about: str, content: Json, *problems: int) -> Json:
     """Returns an operation that is open to every client: it needs no key and has no rate limit."""
     answers = {"200": _answer(about, content)} | _problems((*problems, 400, 500))
@@ -293,8 +331,8 @@ def _operation(
     name: str, about: str, answers: Mapping[int, Json], problems: tuple[int, ...], parameters: list[Json]
 ) -> Json:
     responses = {str(status): answer for status, answer in answers.items()}
-    responses |= _problems((*problems, 400, 401, 429, 500, 503))
-    tag = {"catalog": "catalog", "overview": "overview", "stats": "overview"}.get(name, "exports")
+    responses |= _problems((*problems, 400, 401, 403, 429, 500, 503))
+    tag = TAG_OF.get(name, "exports")
     return _named(name, tag, about) | {"parameters": parameters, "responses": responses}
 
 

@@ -20,10 +20,11 @@ if redis.call('HGET', export, 'step') ~= args.step or not redis.call('ZSCORE', e
   return 'changed'
 end
 redis.call('HSET', export, 'status', args.status, 'phase', args.phase, 'retry', args.start)
-for _, key in ipairs({export, timeline, dedupe}) do
+local message = redis.call('HGET', export, 'message') or nil
+-- With an identity of its own, the export has no idempotency key of the common ones: that may be of another export.
+for _, key in ipairs({export, timeline, not message and dedupe or nil}) do
   redis.call('PERSIST', key)
 end
-local message = redis.call('HGET', export, 'message')
 if message then
   redis.call('PEXPIRE', message, args.message_ttl_ms)
 end

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from json import dumps
 from typing import Literal
 
 from export_worker.contract.facets import Facet
@@ -44,7 +45,8 @@ class Keys:
         """Hash: the export's record.
 
         Producers write `request`, `status`, `connection`, `kind`, `cancel` and `retry` (what a caller has requested),
-        and `trace` (the W3C trace context of the request as JSON, if it has one). Workers write:
+        `message` (the key of the identity that expires with the record: of a message, or of an idempotency key of a
+        caller with a name), and `trace` (the W3C trace context of the request as JSON, if it has one). Workers write:
 
         - `state`, `status`, `phase`;
         - `version`: a random number that each claim sets, so that a worker that has lost the step can change nothing;
@@ -124,6 +126,15 @@ class Keys:
         """Hash, as `dedupe`, for a trigger's message. No idempotency key of a request leads to it."""
         return f"{self.namespace}:message:{_digest(identity)}"
 
+    def owned(self, owner: str, idempotency_key: str) -> str:
+        """Hash, as `dedupe`, for an idempotency key of a caller with a name. The export's record has this key."""
+        return f"{self.namespace}:owned:{_digest(dumps([owner, idempotency_key]))}"
+
+    @property
+    def activity(self) -> str:
+        """Stream with a TTL: who has changed what through the HTTP API, as JSON in the field `act`."""
+        return f"{self.namespace}:activity"
+
     @property
     def connections(self) -> str:
         """Hash of connection → platform. Workers announce theirs when they start."""
@@ -160,6 +171,10 @@ class Keys:
     def refusals(self, sink: str) -> str:
         """Hash of event id → `failures:first`: how often one sink has refused it, and since when (ms)."""
         return f"{self.namespace}:refusals:{sink}"
+
+    def answers(self, sink: str) -> str:
+        """Hash of event id → text: the last answer of one sink that has refused it. Version 0.2 does not write it."""
+        return f"{self.namespace}:answers:{sink}"
 
     def undelivered(self, sink: str) -> str:
         """Hash of event id → JSON: an event whose delivery to one sink was given up, when and why."""

@@ -10,8 +10,11 @@ import aiohttp
 import pytest
 from arq.connections import ArqRedis
 
-from export_producers.console import login
+from export_producers.console import exports, login, overview
 from export_producers.console.access import PAGE_HEADERS
+from export_producers.gateway.calls import PAGES, name_of
+from export_producers.gateway.options import NamedKey
+from export_producers.gateway.principals import Role
 from export_worker.contract.status import Phase
 from export_worker.errors import PlatformNotFoundError
 from support import secret_canaries
@@ -20,6 +23,7 @@ from support.redis_monitor import commands_during
 from support.redis_site import REFUSED
 
 KEY = secret_canaries.GATEWAY_KEY
+ONCALL = NamedKey("oncall", KEY, Role.OPERATOR, None)
 HOSTILE = "<script>alert(1)</script>\u202e\"'&"
 
 
@@ -33,7 +37,7 @@ async def console(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncI
 @pytest.fixture
 async def locked(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIterator[GatewaySite]:
     """A console with a key."""
-    options = replace(OPTIONS, api_keys=(KEY,), console=True)
+    options = replace(OPTIONS, keys=(ONCALL,))
     async with (
         open_gateway(arq_redis, redis_url, namespace, options) as gateway,
         # By default, the client keeps no cookie of a host that is named by its address.
@@ -162,8 +166,9 @@ async def test_session_ends_when_its_key_leaves_the_configuration(
     locked: GatewaySite, arq_redis: ArqRedis, redis_url: str
 ) -> None:
     cookie = (await log_in(locked)).headers["Set-Cookie"].partition(";")[0]
-    for keys, status in (((f"{KEY}-2", KEY), 200), ((f"{KEY}-2",), 303)):
-        options = replace(OPTIONS, api_keys=keys, console=True)
+    other_key = replace(ONCALL, name="other", key=f"{KEY}-2")
+    for keys, status in (((other_key, ONCALL), 200), ((other_key,), 303)):
+        options = replace(OPTIONS, keys=keys)
         async with open_gateway(arq_redis, redis_url, locked.site.keys.namespace, options) as other:
             page = await other.call("GET", "/console/exports", headers={"Cookie": cookie}, allow_redirects=False)
             assert page.status == status
@@ -174,6 +179,69 @@ async def test_eleventh_wrong_key_of_a_minute_is_refused_unread(locked: GatewayS
         assert (await log_in(locked, key="wrong")).status == 401
     refused = await log_in(locked)
     assert (refused.status, 0 < int(refused.headers["Retry-After"]) <= 60) == (429, True)
+
+
+# Roles
+
+
+@pytest.fixture
+async def shared(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIterator[GatewaySite]:
+    """A console with keys of several roles. A key is its name with a suffix, and `gio` may use only that connection."""
+    keys = [NamedKey(role, f"{KEY}-{role}", role, None) for role in Role]
+    keys += [NamedKey("gio", f"{KEY}-gio", Role.OPERATOR, frozenset({"gio"}))]
+    keys += [NamedKey("ta", f"{KEY}-ta", Role.OPERATOR, frozenset({"ta"}))]
+    async with (
+        open_gateway(arq_redis, redis_url, namespace, replace(OPTIONS, keys=tuple(keys))) as gateway,
+        aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as client,
+    ):
+        yield replace(gateway, client=client)
+
+
+def test_every_route_of_the_console_has_a_row_in_the_table_of_pages() -> None:
+    routes = [*login.ROUTES, *overview.ROUTES, *exports.ROUTES]
+    paths = [(route.method, re.sub(r":.+?[}](?=/|$)", "}", route.path)) for route in routes]
+    assert {name_of(method, f"/console{path}") for method, path in paths} == set(PAGES)
+
+
+async def test_viewer_gets_no_buttons_and_may_not_act(shared: GatewaySite) -> None:
+    export_id = await shared.site.enqueue()
+    await log_in(shared, key=f"{KEY}-viewer")
+    page = await shared.call("GET", f"/console/exports/{export_id}")
+    assert "/cancel" not in text(page)
+    form = {"token": token_of(page)}
+    refused = await shared.call("POST", f"/console/exports/{export_id}/cancel", data=form)
+    assert (refused.status, "needs the role" in text(refused)) == (403, True)
+    await log_in(shared, key=f"{KEY}-operator")
+    page = await shared.call("GET", f"/console/exports/{export_id}")
+    done = await shared.call("POST", f"/console/exports/{export_id}/cancel", data={"token": token_of(page)})
+    assert "Cancellation requested." in text(done)
+    acts = await shared.call("GET", "/v1/activity", headers={"Authorization": f"Bearer {KEY}-admin"})
+    assert [(act["who"], act["action"], act["export_id"]) for act in acts.json["entries"]] == [
+        ("operator", "cancel", export_id)
+    ]
+
+
+async def test_key_of_a_service_may_not_log_in(shared: GatewaySite) -> None:
+    refused = await log_in(shared, key=f"{KEY}-service")
+    assert (refused.status, "which is for programs" in text(refused)) == (403, True)
+
+
+async def test_key_of_other_connections_sees_nothing_of_an_export(shared: GatewaySite) -> None:
+    export_id = await shared.site.enqueue()
+    for key, rows in (("ta", 0), ("gio", 1)):
+        await log_in(shared, key=f"{KEY}-{key}")
+        listed = text(await shared.call("GET", "/console/exports"))
+        assert len(re.findall(r'<tr id="export-', listed)) == rows
+        status = 200 if rows else 404
+        assert (await shared.call("GET", f"/console/exports/{export_id}")).status == status
+        assert (await shared.call("GET", f"/console/exports?q={export_id}")).status == status
+        overview = text(await shared.call("GET", "/console/"))
+        assert ('href="/console/exports?connection=gio"' in overview) == bool(rows)
+        assert re.findall(r'phase=queued"><b>(\d+)</b>', overview) == (["1"] if rows else [])
+    await log_in(shared, key=f"{KEY}-ta")
+    page = await shared.call("GET", "/console/exports")
+    path = f"/console/exports/{export_id}/cancel"
+    assert (await shared.call("POST", path, data={"token": token_of(page)})).status == 404
 
 
 # Requests of other sites

@@ -11,6 +11,8 @@ from arq.connections import ArqRedis
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 
+from export_producers.gateway.options import NamedKey
+from export_producers.gateway.principals import Role
 from export_worker.contract.status import Phase
 from export_worker.errors import PlatformNotFoundError
 from support import browser, secret_canaries
@@ -144,7 +146,7 @@ async def test_console_is_used_without_scripts(console: GatewaySite) -> None:
 async def test_person_logs_in_and_out_with_a_key(
     arq_redis: ArqRedis, redis_url: str, namespace: str, driver: Chrome, pictures: Path
 ) -> None:
-    options = replace(OPTIONS, api_keys=(secret_canaries.GATEWAY_KEY,), console=True)
+    options = replace(OPTIONS, keys=(NamedKey("oncall", secret_canaries.GATEWAY_KEY, Role.OPERATOR, None),))
     async with open_gateway(arq_redis, redis_url, namespace, options) as locked:
 
         def journey() -> None:

@@ -210,7 +210,8 @@ local function end_export()
   end
   redis.call('HDEL', export, 'cancel')
   local message = redis.call('HGET', export, 'message') or nil
-  for _, key in ipairs({export, timeline, dedupe, message}) do
+  -- With an identity of its own, the export has no idempotency key of the common ones: that may be of another export.
+  for _, key in ipairs({export, timeline, message or dedupe}) do
     redis.call('PEXPIRE', key, args.retention_ms)
   end
 end
