@@ -85,9 +85,9 @@ class ExportQueue:
         self._client = client = open_redis(redis_url, home=self._keys.home)
         self._redis = commands(client)
         self._listing = Listing(client, self._keys)
+        self.activity = ActivityLog(client, self._keys, redis_url)
         self.reads = Reads(client, self._keys, redis_url, self._now)
         """Reads that concern no single export."""
-        self.activity = ActivityLog(client, self._keys, redis_url)
         self._enqueue, self._cancel, self._retry = (
             Script(client, script(name)) for name in ("enqueue", "cancel", "retry")
         )

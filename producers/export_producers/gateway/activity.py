@@ -147,3 +147,6 @@ def is_visible(act: Act, principal: Principal) -> bool:
     if not principal.role.includes(Role.OPERATOR):
         return False
     return principal.connections is None or (act.connection is not None and principal.may_use(act.connection))
+
+
+ROUTES = [web.get("/v1/activity", activity)]

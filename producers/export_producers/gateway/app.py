@@ -8,11 +8,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from export_producers.console.app import console_app
-from export_producers.gateway import exports, one_export, overviews, streams
+from export_producers.gateway import activity, connections, exports, me, one_export, overviews, streams
 from export_producers.gateway.access import authenticate, authorize
-from export_producers.gateway.activity import activity, record
-from export_producers.gateway.context import CONTEXT, EXPORT, GatewayContext, json_response
-from export_producers.gateway.me import me
+from export_producers.gateway.context import CONTEXT, GatewayContext, json_response
 from export_producers.gateway.metrics import route_of
 from export_producers.gateway.openapi import document
 from export_producers.gateway.principals import PRINCIPAL
@@ -26,10 +24,22 @@ REDIS_CHECK_TIMEOUT_S = 2.0
 """Limit for the write to Redis in one scrape. If this small write takes longer, Redis counts as unreachable."""
 STATUS_CLIENT_CLOSED = 499
 """Counted for a request whose client disconnected before the response. nginx uses the same number."""
-MIDDLEWARES_OF_CALLERS = (authenticate, record, authorize)
+MIDDLEWARES_OF_CALLERS = (authenticate, activity.record, authorize)
 """In this order: the activity has the calls that a caller may not make, but no calls without a valid key."""
 
 _log = structlog.get_logger(__name__)
+
+
+ROUTES = [
+    *exports.ROUTES,
+    *streams.ROUTES,
+    *one_export.ROUTES,
+    *overviews.ROUTES,
+    *connections.ROUTES,
+    *activity.ROUTES,
+    *me.ROUTES,
+]
+"""The calls of the API. `calls.py` states for each of them which role it needs."""
 
 
 def build_app(context: GatewayContext) -> web.Application:
@@ -37,25 +47,7 @@ def build_app(context: GatewayContext) -> web.Application:
     middlewares = [access_log, error_middleware, *MIDDLEWARES_OF_CALLERS]
     app = web.Application(client_max_size=REQUEST_MAX_BYTES, middlewares=middlewares)
     app[CONTEXT] = context
-    app.add_routes(
-        [
-            web.post("/v1/exports", exports.enqueue),
-            web.get("/v1/exports", exports.list_exports),
-            web.get(EXPORT, exports.status),
-            web.post(f"{EXPORT}/cancel", exports.cancel),
-            web.post(f"{EXPORT}/retry", exports.retry),
-            web.get(f"{EXPORT}/events", streams.events, allow_head=False),
-            *one_export.ROUTES,
-            web.get("/v1/catalog/{connection}/{resource}", exports.catalog),
-            *overviews.ROUTES,
-            web.get("/v1/activity", activity),
-            web.get("/v1/me", me),
-            web.get("/openapi.json", openapi),
-            web.get("/healthz", healthz),
-            web.get("/readyz", readyz),
-            web.get("/metrics", metrics),
-        ]
-    )
+    app.add_routes([*ROUTES, *OPEN_ROUTES])
     if context.options.serves_console:
         app.router.add_get("/console", console)
         app.add_subapp("/console/", console_app(context))
@@ -136,3 +128,12 @@ async def metrics(request: web.Request) -> web.Response:
     else:
         redis_up = True
     return await context.metrics.response(redis_up=redis_up)
+
+
+OPEN_ROUTES = [
+    web.get("/openapi.json", openapi),
+    web.get("/healthz", healthz),
+    web.get("/readyz", readyz),
+    web.get("/metrics", metrics),
+]
+"""What every client may call. It reveals nothing about exports."""

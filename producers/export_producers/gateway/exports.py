@@ -9,6 +9,7 @@ from export_producers.filters import ExportFilter
 from export_producers.gateway.activity import ABOUT
 from export_producers.gateway.context import (
     CONTEXT,
+    EXPORT,
     json_body,
     json_response,
     limit_of,
@@ -181,3 +182,13 @@ async def catalog(request: web.Request) -> web.Response:
         code = ErrorCode.NOT_FOUND if missing else error.code
         raise ProblemError(404 if missing else 422, code, str(error), errors=error.problems) from None
     return web.json_response(items)
+
+
+ROUTES = [
+    web.post("/v1/exports", enqueue),
+    web.get("/v1/exports", list_exports),
+    web.get(EXPORT, status),
+    web.post(f"{EXPORT}/cancel", cancel),
+    web.post(f"{EXPORT}/retry", retry),
+    web.get("/v1/catalog/{connection}/{resource}", catalog),
+]

@@ -20,3 +20,6 @@ async def me(request: web.Request) -> web.Response:
         language=preferred(None, request.headers.get("Accept-Language")),
     )
     return json_response(answer)
+
+
+ROUTES = [web.get("/v1/me", me)]

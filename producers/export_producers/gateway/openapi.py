@@ -8,14 +8,14 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from export_producers.choices import LANGUAGES, LIST_MAX, RESOURCES
+from export_producers.gateway import act_documents, caller_documents
+from export_producers.gateway.act_documents import ACTS, Act
 from export_producers.gateway.schemas import (
     PROBLEM_TYPE,
-    Activity,
     Cancelling,
     Deliveries,
     ExportPage,
     Health,
-    Me,
     Problem,
     RetryOrder,
     StatusEvent,
@@ -53,10 +53,15 @@ TAGS = {
     "exports": "Request exports and follow them.",
     "catalog": "Find out what can be exported.",
     "overview": "Watch everything together.",
-    "callers": "Find out who may do what, and who has done what.",
     "service": "Watch the gateway itself. These calls need no key.",
+    **act_documents.TAGS,
+    **caller_documents.TAGS,
 }
-TAG_OF = {"catalog": "catalog", "overview": "overview", "stats": "overview", "me": "callers", "activity": "callers"}
+TAG_OF = {
+    "catalog": "catalog",
+    "overview": "overview",
+    "stats": "overview",
+}
 """The tag of each operation that is not about exports."""
 KEY = (
     "A key of the setting `gateway.api_keys` or of `gateway.keys`, which also has a role and connections. A gateway "
@@ -78,13 +83,12 @@ DESCRIPTIONS = {
     "catalog": "Each item is as the platform returns it. The gateway needs the extra `worker` for this call.",
     "overview": "The gateway reads Redis for it once a second at most, so it may be requested often.",
     "stats": "Workers count an export in the write that ends it, so no export is missing and none counts twice.",
-    "me": "A key of `gateway.api_keys` has the role `service`. Each role may do what the roles before it may do.",
-    "activity": "Operators see all acts on their connections, others only their own acts. Acts are kept for 90 days, "
-    "and at most 100,000 of them. A page reads 1,000 acts: it may have fewer than `limit` and still have a cursor.",
     "openapi": "The document describes the gateway that serves it, with the kinds of all installed packages.",
     "alive": "For liveness probes. The answer does not depend on Redis.",
     "ready": "For readiness probes. The gateway writes to Redis, and is not ready while it stops.",
     "metrics": "Counters and durations of requests, and whether Redis accepts writes.",
+    **act_documents.DESCRIPTIONS,
+    **caller_documents.DESCRIPTIONS,
 }
 """What each operation does, beyond its summary."""
 _ID = {
@@ -119,8 +123,8 @@ def document() -> Json:
             (Stats, "serialization"),
             (Problem, "serialization"),
             (Health, "serialization"),
-            (Me, "serialization"),
-            (Activity, "serialization"),
+            *((model, "validation") for model in act_documents.ORDERS),
+            *((model, "serialization") for model in (*act_documents.ANSWERS, *caller_documents.ANSWERS)),
         ],
         ref_template="#/components/schemas/{model}",
     )
@@ -148,7 +152,11 @@ def document() -> Json:
 
 
 def _paths() -> Json:
+    acts: Json = {}
+    for act in (*ACTS, *caller_documents.CALLS):
+        acts.setdefault(act.path, {})[act.method] = _act(act)
     return {
+        **acts,
         "/v1/exports": {"post": _enqueue(), "get": _list()},
         "/v1/exports/{export_id}": {"get": _status()},
         "/v1/exports/{export_id}/cancel": {"post": _cancel()},
@@ -160,8 +168,6 @@ def _paths() -> Json:
         "/v1/catalog/{connection}/{resource}": {"get": _catalog()},
         "/v1/overview": {"get": _overview()},
         "/v1/stats": {"get": _stats()},
-        "/v1/activity": {"get": _activity()},
-        "/v1/me": {"get": _me()},
         "/openapi.json": {"get": _open("openapi", "Get this document.", _OBJECT)},
         "/healthz": {"get": _open("alive", "Check whether the process runs.", _json("Health"))},
         "/readyz": {"get": _open("ready", "Check whether Redis is reachable.", _json("Health"), 503)},
@@ -299,26 +305,12 @@ def _stats() -> Json:
     return _operation("stats", "Count the exports that ended, by hour.", answers, (), parameters)
 
 
-def _activity() -> Json:
-    text, time = {"type": "string"}, {"type": "string", "format": "date-time"}
-    limits = {"type": "integer", "minimum": 1, "maximum": LIST_MAX, "default": 50}
-    parameters = [
-        _query("who", text, "Only acts of this key or user."),
-        _query("action", text, "Only acts of this kind, such as `cancel`."),
-        _query("export_id", text, "Only acts on this export."),
-        _query("connection", text, "Only acts on this connection."),
-        _query("outcome", text, "Only acts with this outcome, such as `done`."),
-        _query("since", time, "Only acts at this time or later."),
-        _query("until", time, "Only acts before this time."),
-        _query("limit", limits, "Maximum number of acts."),
-        _query("cursor", {"type": "string", "maxLength": 40}, "The `next_cursor` of the previous page."),
-    ]
-    answers = {200: _answer("Acts, newest first.", _json("Activity"))}
-    return _operation("activity", "List who has done what.", answers, (), parameters)
-
-
-def _me() -> Json:
-    return _operation("me", "Get the caller's name, role and connections.", {200: _answer("You.", _json("Me"))}, (), [])
+def _act(act: Act) -> Json:
+    answers = {status: _answer(about, _json(model.__name__)) for status, (about, model) in act.answers.items()}
+    operation = _operation(act.name, act.about, answers, act.problems, act.all_parameters) | {"tags": [act.tag]}
+    if act.order is None:
+        return operation
+    return operation | {"requestBody": {"required": act.order_required, "content": _json(act.order.__name__)}}
 
 
 def _open(name: str, about: str, content: Json, *problems: int) -> Json:

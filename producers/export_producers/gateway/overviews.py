@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from aiohttp import web
 
 from export_producers.gateway.context import CONTEXT, json_response, query
+from export_producers.gateway.principals import allowed_connections, require
 from export_producers.gateway.problems import invalid_parameter
 from export_producers.reads.stats import DAYS_MAX, empty_hours, summed, too_long
 from export_producers.reads.stats_document import Stats
@@ -19,7 +20,8 @@ FIRST_YEAR, LAST_YEAR = 2000, 3000
 async def overview(request: web.Request) -> web.Response:
     """Returns the state of everything. Redis is read once a second at most."""
     query(request)
-    return json_response(await request.app[CONTEXT].overview.get())
+    state, allowed = await request.app[CONTEXT].overview.get(), allowed_connections(request)
+    return json_response(state if allowed is None else state.of_connections(allowed))
 
 
 async def stats(request: web.Request) -> web.Response:
@@ -31,7 +33,12 @@ async def stats(request: web.Request) -> web.Response:
     if parameters.get("step", "hour") != "hour":
         raise invalid_parameter("step", "must be hour")
     first, last = _period(parameters.get("from"), parameters.get("to"))
-    names = None if connection is None else [connection]
+    if connection is None:
+        allowed = allowed_connections(request)
+        names = None if allowed is None else sorted(allowed)
+    else:
+        require(request, connection)
+        names = [connection]
     series = await request.app[CONTEXT].queue.reads.stats(names, first, last)
     hours = summed(list(series.values()) or [empty_hours(first, last)])
     return json_response(Stats(connection=connection, buckets_s=list(BUCKETS_S), hours=hours))

@@ -9,16 +9,14 @@ import pytest
 from aiohttp import web
 from arq.connections import ArqRedis
 
-from export_producers.client import ExportQueue
 from export_producers.gateway import auth
-from export_producers.gateway.app import build_app
-from export_producers.gateway.auth import Callers, RateLimit
+from export_producers.gateway.app import ROUTES as API
+from export_producers.gateway.auth import RateLimit
 from export_producers.gateway.calls import CALLS, Call, Reach, name_of
-from export_producers.gateway.context import GatewayContext, stream_shares
+from export_producers.gateway.context import stream_shares
 from export_producers.gateway.options import NamedKey
 from export_producers.gateway.principals import Role
 from export_producers.gateway.proxy import ProxyOptions
-from export_producers.reads.shared import SharedRead
 from support.gateway_site import OPTIONS, REQUEST, GatewaySite, Response, open_gateway
 from support.redis_site import MANY, REFUSED
 
@@ -55,21 +53,13 @@ async def gateway(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncI
 
 
 def routes() -> list[tuple[str, str]]:
-    """Returns method and path of each route under `/v1`."""
-    queue = ExportQueue("redis://127.0.0.1:1")
-    context = GatewayContext(
-        queue=queue,
-        callers=Callers(OPTIONS),
-        rate_limit=RateLimit(1, 1, lambda: 0.0),
-        overview=SharedRead(queue.reads.overview),
-        catalog=None,
-        options=OPTIONS,
-    )
+    """Returns method and path of each call of the API."""
+    app = web.Application()
+    app.add_routes(API)
     return [
         (route.method, route.resource.canonical)
-        for route in build_app(context).router.routes()
-        if isinstance(route, web.ResourceRoute) and route.resource is not None and route.method != "HEAD"
-        if route.resource.canonical.startswith("/v1/")
+        for route in app.router.routes()
+        if route.resource is not None and route.method != "HEAD"
     ]
 
 
@@ -180,6 +170,21 @@ async def test_list_has_only_exports_of_the_connections_of_the_key(gateway: Gate
     assert sorted(seen) == sorted(ids["gio"] + ids["third"])
     alone = await gateway.call("GET", "/v1/exports?phase=queued", **by("viewer-of-gio"))
     assert {status["export_id"] for status in alone.json["exports"]} == set(ids["gio"])
+
+
+async def test_overview_and_statistics_count_only_the_connections_of_the_key(gateway: GatewaySite) -> None:
+    for connection in ("gio", "ta", "ta"):
+        await gateway.call("POST", "/v1/exports", REQUEST | {"connection": connection}, **by("admin"))
+    gateway.site.catch_up()
+    for step in await gateway.site.claim():
+        await gateway.site.fail(step, REFUSED)
+    for key, failed in (("admin", 3), ("viewer-of-gio", 1)):
+        overview = (await gateway.call("GET", "/v1/overview", **by(key))).json
+        assert overview["phases"]["failed"] == failed
+        hours = (await gateway.call("GET", "/v1/stats", **by(key))).json["hours"]
+        assert sum(hour["ended"]["failed"] for hour in hours) == failed
+    other = await gateway.call("GET", "/v1/stats?connection=ta", **by("viewer-of-gio"))
+    assert other.status == 403
 
 
 async def test_me_says_what_the_caller_may(gateway: GatewaySite) -> None:
