@@ -7,11 +7,10 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
-
-from redis.exceptions import NoScriptError
 
 from export_producers.choices import LIST_MAX
 from export_producers.dry_run import OPEN_PHASES, dry_run_of
@@ -30,6 +29,8 @@ from export_producers.records import (
     retried,
     wrong_connection,
 )
+from export_producers.requesters import LIBRARY
+from export_producers.sending import run_each
 from export_producers.statuses import read_conflict, read_existing, read_statuses
 from export_worker.contract.dry_run import DryRun, Preview
 from export_worker.contract.facets import Facet
@@ -42,7 +43,7 @@ from export_worker.contract.trace import TraceContext
 from export_worker.errors import ExportNotFoundError, IdempotencyConflictError, InvalidRequestError
 from export_worker.redis.client import check_writes, close_redis, commands, open_redis, translate_redis_errors
 from export_worker.redis.clock import SharedClock, set_clock
-from export_worker.redis.scripts import Script, decode_document, encode_arguments
+from export_worker.redis.scripts import Script
 
 AnyRequest = ExportRequest | str | bytes
 """A request, or a request as JSON text."""
@@ -67,16 +68,23 @@ class ExportQueue:
         namespace: The namespace of the workers. With a part in braces, Redis is a cluster.
         connections: Connection → platform, if the caller knows them. Otherwise a request may name the connections that
             workers have announced.
+        requested_by: The name of the service that enqueues. Each name has an index, so it is no end user.
 
     Every method raises `ServiceUnreachableError` if Redis is unreachable or refuses a command.
     """
 
     def __init__(
-        self, redis_url: str, *, namespace: str = "exports", connections: Mapping[str, str] | None = None
+        self,
+        redis_url: str,
+        *,
+        namespace: str = "exports",
+        connections: Mapping[str, str] | None = None,
+        requested_by: str = LIBRARY,
     ) -> None:
         self._url = redis_url
         self._keys = Keys(namespace)
         self._connections = connections
+        self._requested_by = requested_by
         self._clock, self._next_clock_sync_s = SharedClock(), 0.0
         self._client = client = open_redis(redis_url, home=self._keys.home)
         self._redis = commands(client)
@@ -111,7 +119,12 @@ class ExportQueue:
         return {name.decode(): platform.decode() for name, platform in announced.items()}
 
     async def enqueue(
-        self, request: AnyRequest, *, trace: TraceContext | None = None, message: MessageIdentity | None = None
+        self,
+        request: AnyRequest,
+        *,
+        trace: TraceContext | None = None,
+        message: MessageIdentity | None = None,
+        requested_by: str | None = None,
     ) -> Accepted:
         """Enqueues one export. Once this has returned, the export is not lost.
 
@@ -120,12 +133,15 @@ class ExportQueue:
             trace: The caller's trace context. The worker's spans and the completion event continue this trace.
             message: The message of a trigger that holds the request. The same message with the same request returns
                 the first export, as for an idempotency key. Without effect if the request has such a key.
+            requested_by: Who requests this export; by default the service that the queue was opened for.
 
         Raises:
             InvalidRequestError: A field is invalid, or no worker has the connection. Nothing was enqueued.
             IdempotencyConflictError: The idempotency key belongs to another request. Nothing was enqueued.
         """
-        (result,) = await self._enqueue_all([request], trace, message)
+        requester = requested_by or self._requested_by
+        offer = partial(Offer, trace=trace, message=message, requested_by=requester)
+        (result,) = await self._enqueue_all([request], offer)
         if isinstance(result, Accepted):
             return result
         raise result
@@ -140,23 +156,21 @@ class ExportQueue:
         """
         every = list(requests)
         batches = [every[first : first + ENQUEUE_BATCH] for first in range(0, len(every), ENQUEUE_BATCH)]
-        return [result for batch in batches for result in await self._enqueue_all(batch, trace)]
+        offer = partial(Offer, trace=trace, requested_by=self._requested_by)
+        return [result for batch in batches for result in await self._enqueue_all(batch, offer)]
 
     async def _enqueue_all(
-        self, requests: Sequence[AnyRequest], trace: TraceContext | None, message: MessageIdentity | None = None
+        self, requests: Sequence[AnyRequest], offer: Callable[[ExportRequest, str, datetime], Offer]
     ) -> list[Accepted | EnqueueError]:
         checked = [self._checked(request) for request in requests]
         if not any(isinstance(each, ExportRequest) for each in checked):
             return [each for each in checked if isinstance(each, InvalidRequestError)]
         now = await self._now()
         offers = await self._with_checked_sinks(
-            [
-                each if isinstance(each, InvalidRequestError) else Offer(each, uuid4().hex, now, trace, message)
-                for each in checked
-            ]
+            [each if isinstance(each, InvalidRequestError) else offer(each, uuid4().hex, now) for each in checked]
         )
-        answers = iter(await self._send([offer for offer in offers if isinstance(offer, Offer)]))
-        return [await self._answer(offer, next(answers)) if isinstance(offer, Offer) else offer for offer in offers]
+        answers = iter(await self._send([each for each in offers if isinstance(each, Offer)]))
+        return [await self._answer(each, next(answers)) if isinstance(each, Offer) else each for each in offers]
 
     def _checked(self, request: AnyRequest) -> ExportRequest | InvalidRequestError:
         try:
@@ -190,24 +204,11 @@ class ExportQueue:
         return [offer.check_sinks(known) if isinstance(offer, Offer) else offer for offer in offers]
 
     async def _send(self, offers: Sequence[Offer]) -> list[dict[str, Any]]:
-        """Returns the script's answer to each offer. A Redis that does not have the script yet gets it first."""
+        """Returns the script's answer to each offer."""
         calls = [(offer.keys(self._keys), offer.arguments(self._keys)) for offer in offers]
         async with translate_redis_errors(self._url):
-            if len(calls) == 1:
-                ((keys, arguments),) = calls
-                return [await self._enqueue.document(keys, arguments)]
-            try:
-                return await self._pipelined(calls)
-            except NoScriptError:
-                # Nothing was enqueued. Even a repeated request is enqueued once: its export id stays the same.
-                await self._client.script_load(self._enqueue.source)
-                return await self._pipelined(calls)
-
-    async def _pipelined(self, calls: Sequence[tuple[list[str], dict[str, object]]]) -> list[dict[str, Any]]:
-        async with self._client.pipeline(transaction=False) as pipe:
-            for keys, arguments in calls:
-                pipe.evalsha(self._enqueue.sha, len(keys), *keys, encode_arguments(arguments))
-            return [decode_document(answer) for answer in await pipe.execute()]
+            # Even a repeated request is enqueued once: its export id stays the same.
+            return await run_each(self._client, self._enqueue, calls)
 
     async def _answer(self, offer: Offer, answer: Mapping[str, Any]) -> Accepted | EnqueueError:
         verdict = answer["verdict"]
@@ -288,7 +289,7 @@ class ExportQueue:
             return await self._listing.page(where, max(1, min(limit, LIST_MAX)), position)
 
     async def values_in_use(self, facet: Facet) -> list[str]:
-        """Returns the connections, kinds or error codes of the stored exports, sorted."""
+        """Returns the connections, kinds, requesters or error codes of the stored exports, sorted."""
         async with translate_redis_errors(self._url):
             found = await self._redis.zrevrange(self._keys.by_facet(facet), 0, -1)
         return sorted(value.decode() for value in found)

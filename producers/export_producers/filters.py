@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from export_worker.contract.facets import Facet, facets_of
+from export_worker.contract.facets import UNKNOWN, Facet, facets_of
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.status import Phase, Status
 
@@ -16,6 +16,7 @@ class ExportFilter:
         phase: The current phase.
         connection: The connection.
         kind: The kind, e.g. `growingio.segment_users`.
+        requested_by: Who requested the export; `?` for the exports that an earlier version accepted.
         error: The error code of a failed export. No other export matches, not even one that is to be retried.
         since: Accepted at this time or later. It needs a time zone.
         until: Accepted before this time. It needs a time zone.
@@ -24,6 +25,7 @@ class ExportFilter:
     phase: Phase | None = None
     connection: str | None = None
     kind: str | None = None
+    requested_by: str | None = None
     error: str | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -31,7 +33,12 @@ class ExportFilter:
     @property
     def facets(self) -> dict[Facet, str]:
         """The conditions that have indexes."""
-        conditions: dict[Facet, str | None] = {"connection": self.connection, "kind": self.kind, "error": self.error}
+        conditions: dict[Facet, str | None] = {
+            "connection": self.connection,
+            "kind": self.kind,
+            "requested_by": self.requested_by,
+            "error": self.error,
+        }
         return {facet: value for facet, value in conditions.items() if value is not None}
 
     @property
@@ -51,7 +58,7 @@ class ExportFilter:
 
     def matches(self, status: Status) -> bool:
         """Returns whether an export meets all conditions."""
-        facets = facets_of(status.phase, status.connection, status.kind, status.error)
+        facets = facets_of_status(status)
         return (
             self.phase in {None, status.phase}
             and all(facets.get(facet) == value for facet, value in self.facets.items())
@@ -61,3 +68,9 @@ class ExportFilter:
 
 
 EVERY_EXPORT = ExportFilter()
+
+
+def facets_of_status(status: Status) -> dict[Facet, str]:
+    """Returns the value of each facet of an export."""
+    facets = facets_of(status.phase, status.connection, status.kind, status.error)
+    return facets | {"requested_by": status.requested_by or UNKNOWN}

@@ -21,10 +21,11 @@ from export_producers.choices import LIST_MAX
 from export_producers.client import AnyRequest, EnqueueError
 from export_producers.dry_run import dry_run_of
 from export_producers.explain import Facts, explanation
-from export_producers.filters import EVERY_EXPORT, ExportFilter
+from export_producers.filters import EVERY_EXPORT, ExportFilter, facets_of_status
 from export_producers.records import Page, Position, Start, decode_cursor, first_status, retried, wrong_connection
+from export_producers.requesters import LIBRARY
 from export_worker.contract.dry_run import DryRun, Preview
-from export_worker.contract.facets import Facet, facets_of
+from export_worker.contract.facets import Facet
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.parsing import parse_request
 from export_worker.contract.request import ExportRequest
@@ -139,7 +140,7 @@ class InMemoryExportQueue:
             return Accepted(export_id=first.status.export_id, phase=first.status.phase, deduplicated=True)
         status = first_status(checked, uuid4().hex, self._tick())
         document = checked.model_dump(mode="json", exclude_none=True)
-        status = status.model_copy(update={"request": document})
+        status = status.model_copy(update={"request": document, "requested_by": LIBRARY})
         record = _Record(checked, status, self._then.popleft() if self._then else self._otherwise, trace)
         self._records[status.export_id] = record
         _note(record, "accepted")
@@ -195,7 +196,7 @@ class InMemoryExportQueue:
     async def values_in_use(self, facet: Facet) -> list[str]:
         """See `ExportQueue.values_in_use`."""
         statuses = [record.status for record in self._records.values()]
-        facets = [facets_of(status.phase, status.connection, status.kind, status.error) for status in statuses]
+        facets = [facets_of_status(status) for status in statuses]
         return sorted({found[facet] for found in facets if facet in found})
 
     async def timeline(self, export_id: str) -> list[dict[str, Any]]:

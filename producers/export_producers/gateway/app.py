@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from export_producers.gateway import exports, streams
-from export_producers.gateway.context import CONTEXT, GatewayContext, json_response
+from export_producers.gateway.context import CALLER, CONTEXT, GatewayContext, json_response
 from export_producers.gateway.metrics import route_of
 from export_producers.gateway.openapi import document
 from export_producers.gateway.problems import SECURITY_HEADERS, ProblemError, error_response
@@ -24,7 +24,6 @@ REDIS_CHECK_TIMEOUT_S = 2.0
 """Limit for the write to Redis in one scrape. If this small write takes longer, Redis counts as unreachable."""
 STATUS_CLIENT_CLOSED = 499
 """Counted for a request whose client disconnected before the response. nginx uses the same number."""
-CALLER = web.RequestKey("caller", int)
 
 _log = structlog.get_logger(__name__)
 

@@ -89,6 +89,7 @@ class GatewayContext:
 
 
 CONTEXT = web.AppKey("context", GatewayContext)
+CALLER = web.RequestKey("caller", int)
 
 
 def json_response(document: BaseModel, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

@@ -4,7 +4,9 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from export_producers.choices import LIST_MAX, RESOURCES
+from export_producers.gateway.auth import ANONYMOUS
 from export_producers.gateway.context import (
+    CALLER,
     CONTEXT,
     GatewayContext,
     json_body,
@@ -37,7 +39,7 @@ async def enqueue(request: web.Request) -> web.Response:
         return await _dry_run(context, _with_key(parse_request(await json_body(request)), key))
     with context.hold_key(key):
         export_request = _with_key(parse_request(await json_body(request)), key)
-        accepted = await context.queue.enqueue(export_request, trace=_trace(request))
+        accepted = await context.queue.enqueue(export_request, trace=_trace(request), requested_by=_requester(request))
     headers = location(accepted.export_id) | {"Retry-After": "1"}
     if accepted.deduplicated:
         headers |= retry_after(await context.queue.status(accepted.export_id))
@@ -75,6 +77,12 @@ def _with_key(export_request: ExportRequest, key: str | None) -> ExportRequest:
     if export_request.idempotency_key is not None:
         raise invalid_parameter(IDEMPOTENCY_KEY, "differs from the idempotency_key of the body")
     return export_request.model_copy(update={"idempotency_key": key})
+
+
+def _requester(request: web.Request) -> str:
+    """Returns the name of the caller."""
+    caller = request[CALLER]
+    return "anonymous" if caller == ANONYMOUS else f"key-{caller}"
 
 
 def _trace(request: web.Request) -> TraceContext | None:

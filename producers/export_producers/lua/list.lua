@@ -20,7 +20,7 @@
 --   total                how many exports match; missing when that is unknown
 local args = cjson.decode(ARGV[1])
 local created, failed, phase_index = unpack(KEYS)
-local all_of = {connection = created, kind = created, error = failed}
+local all_of = {connection = created, kind = created, requested_by = created, error = failed}
 
 local unsure = nil
 local indexes = {phase_index}

@@ -40,7 +40,7 @@ class Keys:
         """Hash: the export's record.
 
         Producers write `request`, `status`, `connection`, `kind`, `cancel` and `retry` (what a caller has requested),
-        and `trace` (the W3C trace context of the request as JSON, if it has one). Workers write:
+        `trace` (the W3C trace context of the request as JSON, if it has one) and `requested_by`. Workers write:
 
         - `state`, `status`, `phase`;
         - `version`: a random number that each claim sets, so that a worker that has lost the step can change nothing;

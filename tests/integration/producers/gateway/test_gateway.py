@@ -47,6 +47,7 @@ async def test_enqueue_returns_the_location_of_the_status(gateway: GatewaySite) 
     assert accepted.headers["Retry-After"] == "1"
     found = await gateway.call("GET", accepted.headers["Location"])
     assert (found.status, found.json["phase"], found.json["metadata"]) == (200, "queued", {"order": "42"})
+    assert found.json["requested_by"] == "anonymous"
 
 
 async def test_retry_after_is_the_time_until_the_next_step_is_due(gateway: GatewaySite) -> None:
