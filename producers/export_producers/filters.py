@@ -1,11 +1,16 @@
 """What a listing is filtered by. Pure."""
 
+import json
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
 from export_worker.contract.facets import UNKNOWN, Facet, facets_of
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.status import Phase, Status
+
+_ID = re.compile("[0-9A-Za-z-]{8,64}")
+"""An export's id, or the beginning of one. Fewer characters would be the beginning of many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +25,8 @@ class ExportFilter:
         error: The error code of a failed export. No other export matches, not even one that is to be retried.
         since: Accepted at this time or later. It needs a time zone.
         until: Accepted before this time. It needs a time zone.
+        search: The export's id or the first 8 or more characters of it, its idempotency key, the platform's id of its
+            operation, or `KEY=VALUE` of its metadata.
     """
 
     phase: Phase | None = None
@@ -29,6 +36,7 @@ class ExportFilter:
     error: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    search: str | None = None
 
     @property
     def facets(self) -> dict[Facet, str]:
@@ -56,6 +64,19 @@ class ExportFilter:
         """The lowest time of creation, as a score of Redis."""
         return "-inf" if self.since is None else str(epoch_ms(self.since))
 
+    @property
+    def sought_id(self) -> str | None:
+        """The text of the search, if it may be an export's id or the beginning of one."""
+        return self.search if self.search is not None and _ID.fullmatch(self.search) else None
+
+    @property
+    def sought_texts(self) -> list[str] | None:
+        """The JSON texts of which an export's record has at least one if the export matches the search."""
+        if self.search is None:
+            return None
+        _, _, value = self.search.partition("=")
+        return [json.dumps(text, ensure_ascii=False) for text in (self.search, value) if text]
+
     def matches(self, status: Status) -> bool:
         """Returns whether an export meets all conditions."""
         facets = facets_of_status(status)
@@ -64,7 +85,18 @@ class ExportFilter:
             and all(facets.get(facet) == value for facet, value in self.facets.items())
             and (self.since is None or epoch_ms(status.created_at) >= epoch_ms(self.since))
             and (self.until is None or epoch_ms(status.created_at) < epoch_ms(self.until))
+            and (self.search is None or self._names(status))
         )
+
+    def _names(self, status: Status) -> bool:
+        """Returns whether the search names an export."""
+        names = {
+            status.export_id,
+            status.operation_id,
+            (status.request or {}).get("idempotency_key"),
+            *(f"{key}={value}" for key, value in status.metadata.items()),
+        }
+        return self.search in names or (self.sought_id is not None and status.export_id.startswith(self.sought_id))
 
 
 EVERY_EXPORT = ExportFilter()

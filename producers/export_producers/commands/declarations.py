@@ -44,6 +44,7 @@ def status() -> None:
 @runs(f"{LISTING}:list_", name="list")
 @click.option("--phase", type=options.Choice([phase.value for phase in Phase]), help="Only exports in this phase.")
 @options.filters
+@options.more_filters
 @click.option(
     "--limit",
     type=options.WholeNumber(1, LIST_MAX),

@@ -27,6 +27,9 @@ def list_(
     connection: str | None,
     kind: str | None,
     since: datetime | None,
+    until: datetime | None,
+    requested_by: str | None,
+    search: str | None,
     limit: int,
     as_json: bool,
 ) -> None:
@@ -34,7 +37,14 @@ def list_(
     if code is not None and phase not in {None, Phase.FAILED}:
         raise click.UsageError(f"--error selects failed exports, but --phase is {phase}; leave out --phase")
     where = ExportFilter(
-        phase=Phase(phase) if phase else None, connection=connection, kind=kind, error=code, since=since
+        phase=Phase(phase) if phase else None,
+        connection=connection,
+        kind=kind,
+        requested_by=requested_by,
+        error=code,
+        since=since,
+        until=until,
+        search=search,
     )
 
     async def run() -> tuple[list[Status], int | None]:
@@ -91,6 +101,10 @@ async def check_names(queue: ExportQueue, where: ExportFilter) -> None:
         # Without any connection and export, the name may be right.
         if known and where.connection not in known:
             problems.append(FieldProblem("--connection", unknown_name("connection", where.connection, known)))
+    if where.requested_by is not None:
+        requesters = await queue.values_in_use("requested_by")
+        if requesters and where.requested_by not in requesters:
+            problems.append(FieldProblem("--requested-by", unknown_name("requester", where.requested_by, requesters)))
     if problems:
         raise InvalidRequestError(problems)
 
@@ -102,6 +116,9 @@ def described(where: ExportFilter) -> str:
         ("with error", where.error),
         ("of connection", where.connection),
         ("of kind", where.kind),
+        ("requested by", where.requested_by),
         ("accepted since", where.since and isoformat(where.since)),
+        ("accepted before", where.until and isoformat(where.until)),
+        ("with the id, key or metadata", where.search),
     )
     return "".join(f" {text} {value}" for text, value in conditions if value)

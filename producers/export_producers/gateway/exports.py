@@ -15,6 +15,7 @@ from export_producers.gateway.context import (
     query,
     retry_after,
 )
+from export_producers.gateway.filters import FILTERS, export_filter
 from export_producers.gateway.openapi import KEY_MAX_CHARS
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.gateway.schemas import Cancelling, ExportPage, RetryOrder
@@ -22,7 +23,6 @@ from export_producers.records import Start
 from export_worker.contract.names import did_you_mean
 from export_worker.contract.parsing import parse_request
 from export_worker.contract.request import ExportRequest
-from export_worker.contract.status import Phase
 from export_worker.contract.trace import TraceContext
 from export_worker.errors import ErrorCode, InvalidRequestError
 
@@ -92,20 +92,21 @@ def _trace(request: web.Request) -> TraceContext | None:
 
 async def list_exports(request: web.Request) -> web.Response:
     """Returns one page of exports."""
-    parameters = query(request, "phase", "limit", "cursor")
-    phase = parameters.get("phase")
-    if phase is not None and phase not in set(Phase):
-        raise invalid_parameter("phase", f"must be one of {', '.join(Phase)}{did_you_mean(phase, Phase)}")
+    parameters = query(request, *FILTERS, "limit", "cursor")
+    where = export_filter(parameters)
     limit, cursor = _limit(parameters.get("limit", "50")), parameters.get("cursor")
     try:
-        page = await request.app[CONTEXT].queue.page(Phase(phase) if phase else None, limit, cursor)
+        page = await request.app[CONTEXT].queue.page(limit=limit, cursor=cursor, where=where)
     except InvalidRequestError as error:
         raise ProblemError(400, error.code, str(error), errors=error.problems) from None
     headers = {}
     if page.cursor is not None:
         next_url = request.rel_url.update_query(cursor=page.cursor)
         headers["Link"] = f'<{next_url}>; rel="next"'
-    return json_response(ExportPage(exports=page.statuses, next_cursor=page.cursor), headers=headers)
+    answer = ExportPage(
+        exports=page.statuses, next_cursor=page.cursor, total=page.total, searched_until=page.searched_until
+    )
+    return json_response(answer, headers=headers)
 
 
 def _limit(text: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from export_producers.choices import LIST_MAX, RESOURCES
+from export_producers.choices import FILTER_MAX_CHARS, LIST_MAX, RESOURCES
 from export_producers.gateway.schemas import (
     PROBLEM_TYPE,
     Cancelling,
@@ -17,6 +17,7 @@ from export_producers.gateway.schemas import (
     RetryOrder,
     StatusEvent,
 )
+from export_producers.moments import FORMS
 from export_worker.contract.dry_run import DryRun
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Accepted, Phase, Status
@@ -49,7 +50,8 @@ KEY = "A key of the setting `gateway.api_keys`. A gateway without keys listens o
 DESCRIPTIONS = {
     "enqueue": "The request is validated first: an unknown field or a wrong value is refused with its name. With an "
     "idempotency key, the call can be repeated safely. A dry run also asks the platform for the names in the request.",
-    "list": "The newest exports are first. To read on, send the cursor of a page, or follow its `Link`.",
+    "list": "The newest exports are first. To read on, send the cursor of a page, or follow its `Link`. A page with "
+    "several filters, or with `q`, can have fewer exports than `limit` and still have a cursor.",
     "status": "To follow an export, read its event stream, or ask again after the seconds of `Retry-After`.",
     "cancel": "An export can be cancelled in any phase. An export that has ended is not changed.",
     "retry": "Without a step, the export restarts from the step that failed. Its next end sends another event.",
@@ -166,13 +168,29 @@ def _enqueue() -> Json:
 def _list() -> Json:
     limits = {"type": "integer", "minimum": 1, "maximum": LIST_MAX, "default": 50}
     parameters = [
-        _query("phase", {"type": "string", "enum": [phase.value for phase in Phase]}, "Only exports in this phase."),
+        *_filters(),
         _query("limit", limits, "Maximum number of exports."),
         _query("cursor", {"type": "string", "maxLength": 200}, "The `next_cursor` of the previous page."),
     ]
     page = _answer("Exports, newest first. Exports accepted later do not shift the next pages.", _json("ExportPage"))
     page["headers"] = {"Link": {"description": 'The next page, as rel="next".', "schema": {"type": "string"}}}
     return _operation("list", "List exports.", {200: page}, (), parameters)
+
+
+def _filters() -> list[Json]:
+    text = {"type": "string", "maxLength": FILTER_MAX_CHARS}
+    phases = {"type": "string", "enum": [phase.value for phase in Phase]}
+    search = "Only exports with this id (or its first 8 characters), idempotency key, operation id of the platform, "
+    return [
+        _query("phase", phases, "Only exports in this phase."),
+        _query("connection", text, "Only exports of this connection."),
+        _query("kind", text, "Only exports of this kind."),
+        _query("error", text, "Only exports that failed with this code."),
+        _query("requested_by", text, "Only exports that this caller requested."),
+        _query("since", text, f"Only exports accepted since {FORMS}."),
+        _query("until", text, f"Only exports accepted before {FORMS}."),
+        _query("q", text, search + "or `KEY=VALUE` of the metadata."),
+    ]
 
 
 def _status() -> Json:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, WithJsonSchema
 
-from export_worker.contract.model import Model
+from export_worker.contract.model import Model, Timestamp
 from export_worker.contract.status import Phase, Status
 
 PROBLEM_TYPE = "application/problem+json"
@@ -42,6 +42,11 @@ class ExportPage(_Answer):
     exports: list[Status]
     next_cursor: str | None
     """The `cursor` of the next page; null on the last page."""
+    total: int | None
+    """How many exports match on all pages; null if counting them would take too long."""
+    searched_until: Timestamp | None
+    """The search stopped at exports that were accepted at this time. The next page continues there. Null if the page is
+    full, or if everything was searched."""
 
 
 StatusText = Annotated[
