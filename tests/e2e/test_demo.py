@@ -35,11 +35,12 @@ def test_demo_completes_every_kind_in_both_rounds_and_exits_0() -> None:
     exports = document["exports"]
     assert [status["phase"] for status in exports] == ["succeeded"] * 26
     assert {status["kind"] for status in exports} == set(PLATFORM_OF_KIND)
-    flaky = [status["counters"] for status in exports if status["metadata"]["weather"] == "flaky"]
-    # The platform refuses the first submit of each. While the calls of a kind fail for several exports, a failure uses
-    # no attempt, so not every export has counted one.
-    assert {counters["submits"] > 1 for counters in flaky} == {True}
-    assert any(counters["retries"] for counters in flaky)
+    flaky = [status for status in exports if status["metadata"]["weather"] == "flaky"]
+    # The platform refuses the first submit of each, and two connections submit the same user group. While the calls of
+    # a kind fail for several exports, a failure uses no attempt, so not every export has counted one.
+    assert {status["kind"] for status in flaky if status["counters"]["submits"] > 1} == set(PLATFORM_OF_KIND)
+    assert sum(status["counters"]["submits"] > 1 for status in flaky) >= len(flaky) - 1
+    assert any(status["counters"]["retries"] for status in flaky)
     assert {event["subject"] for event in document["events"]} == {status["export_id"] for status in exports}
     assert len({event["id"] for event in document["events"]}) == 26
     for text in (STARTING, "Round 1 of 2", "Round 2 of 2", "Waiting for "):
