@@ -118,6 +118,23 @@ async def test_misspelt_name_of_a_filter_is_refused(failures: Failures, options:
         assert message in ran.stderr
 
 
+async def test_failures_shows_each_cause_with_how_many_a_retry_cannot_help(failures: Failures) -> None:
+    await failures.add(REFUSED)
+    refused = await failures.add(REFUSED)
+    await failures.add()
+    ran = await failures.run("failures")
+    first, second, third, fourth = ran.stdout.splitlines()
+    assert first == "      2 platform_refused on gio in step submit: growingio.tag_users"
+    assert second.startswith("        no such tag  (last ")
+    assert second.endswith(f", e.g. {refused}; a retry alone cannot help 2)")
+    assert third == "      1 platform_unavailable on gio in step submit: growingio.tag_users"
+    assert fourth.startswith("        HTTP 503  (last ")
+    groups = json.loads((await failures.run("failures", "--error", "platform_refused", "--json")).stdout)["groups"]
+    assert [(group["count"], group["hopeless"]) for group in groups] == [(2, 2)]
+    none = await failures.run("failures", "--since", "0s")
+    assert none.stdout.startswith("no failed exports accepted since ")
+
+
 async def test_list_by_error_in_another_phase_says_which_option_to_leave_out(failures: Failures) -> None:
     ran = await failures.run("list", "--error", "platform_error", "--phase", "queued")
     assert ran.status == 2

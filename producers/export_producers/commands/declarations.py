@@ -57,6 +57,16 @@ def list_() -> None:
     """List exports, newest first. The exports in phase failed are the dead letters."""
 
 
+@runs(f"{LISTING}:failures")
+@options.filters
+@options.as_json
+def failures() -> None:
+    """Show why exports have failed: the failed exports in groups by cause, the largest first.
+
+    Without --since, these are the exports that were accepted in the last 24 hours. At most 5,000 are read.
+    """
+
+
 @runs(f"{EXPORTS}:watch")
 @options.export_id
 @options.as_json
@@ -101,4 +111,4 @@ def explain() -> None:
     """Explain why the export EXPORT_ID waits and until when, or how it ended."""
 
 
-COMMANDS = (enqueue, status, list_, watch, cancel, retry, explain)
+COMMANDS = (enqueue, status, list_, failures, watch, cancel, retry, explain)

@@ -7,7 +7,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.gateway import exports, streams
+from export_producers.gateway import exports, failures, streams
 from export_producers.gateway.context import CALLER, CONTEXT, GatewayContext, json_response
 from export_producers.gateway.metrics import route_of
 from export_producers.gateway.openapi import document
@@ -41,6 +41,7 @@ def build_app(context: GatewayContext) -> web.Application:
             web.post(f"{EXPORT}/retry", exports.retry),
             web.get(f"{EXPORT}/events", streams.events, allow_head=False),
             web.get("/v1/catalog/{connection}/{resource}", exports.catalog),
+            *failures.ROUTES,
             web.get("/openapi.json", openapi),
             web.get("/healthz", healthz),
             web.get("/readyz", readyz),

@@ -13,6 +13,9 @@ from export_worker.contract.status import Phase
 FILTERS = ("phase", "connection", "kind", "error", "requested_by", "since", "until", "q")
 """The parameters. A filter without a value is no filter: forms of web pages send their empty fields."""
 
+FAILURE_FILTERS = tuple(name for name in FILTERS if name != "phase")
+"""The parameters that select failed exports."""
+
 
 def export_filter(parameters: Mapping[str, str]) -> ExportFilter:
     """Returns the filter that the parameters of a query string describe.

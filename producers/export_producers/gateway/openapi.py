@@ -18,6 +18,7 @@ from export_producers.gateway.schemas import (
     StatusEvent,
 )
 from export_producers.moments import FORMS
+from export_producers.reads.failures_document import Failures
 from export_worker.contract.dry_run import DryRun
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Accepted, Phase, Status
@@ -52,6 +53,8 @@ DESCRIPTIONS = {
     "idempotency key, the call can be repeated safely. A dry run also asks the platform for the names in the request.",
     "list": "The newest exports are first. To read on, send the cursor of a page, or follow its `Link`. A page with "
     "several filters, or with `q`, can have fewer exports than `limit` and still have a cursor.",
+    "failures": "At most the newest 5,000 failed exports are read, by default those accepted in the last 24 hours. A "
+    "cause has the connection, kind, step, error code, and the message without ids, numbers and names.",
     "status": "To follow an export, read its event stream, or ask again after the seconds of `Retry-After`.",
     "cancel": "An export can be cancelled in any phase. An export that has ended is not changed.",
     "retry": "Without a step, the export restarts from the step that failed. Its next end sends another event.",
@@ -86,6 +89,7 @@ def document() -> Json:
             (Accepted, "serialization"),
             (Status, "serialization"),
             (ExportPage, "serialization"),
+            (Failures, "serialization"),
             (Cancelling, "serialization"),
             (DryRun, "serialization"),
             (StatusEvent, "serialization"),
@@ -124,6 +128,7 @@ def _paths() -> Json:
         "/v1/exports/{export_id}/cancel": {"post": _cancel()},
         "/v1/exports/{export_id}/retry": {"post": _retry()},
         "/v1/exports/{export_id}/events": {"get": _events()},
+        "/v1/failures": {"get": _failures()},
         "/v1/catalog/{connection}/{resource}": {"get": _catalog()},
         "/openapi.json": {"get": _open("openapi", "Get this document.", _OBJECT)},
         "/healthz": {"get": _open("alive", "Check whether the process runs.", _json("Health"))},
@@ -175,6 +180,12 @@ def _list() -> Json:
     page = _answer("Exports, newest first. Exports accepted later do not shift the next pages.", _json("ExportPage"))
     page["headers"] = {"Link": {"description": 'The next page, as rel="next".', "schema": {"type": "string"}}}
     return _operation("list", "List exports.", {200: page}, (), parameters)
+
+
+def _failures() -> Json:
+    parameters = [parameter for parameter in _filters() if parameter["name"] != "phase"]
+    groups = _answer("The groups, the largest first.", _json("Failures"))
+    return _operation("failures", "Group failed exports by cause.", {200: groups}, (), parameters)
 
 
 def _filters() -> list[Json]:
