@@ -1,5 +1,11 @@
 """What callers may choose, on the command line and in the HTTP API. Help and completion import this module."""
 
+from typing import Literal
+
+Language = Literal["en", "zh"]
+"""The languages of texts for people: English, and Simplified Chinese."""
+LANGUAGES: tuple[Language, ...] = ("en", "zh")
+
 LIST_MAX = 1000
 """Statuses that one call reads, so that a listing needs bounded memory."""
 

@@ -8,18 +8,22 @@ from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from uuid import uuid4
 
+from export_producers.activity import ActivityLog
 from export_producers.choices import LIST_MAX
+from export_producers.closing import Closing
 from export_producers.dry_run import OPEN_PHASES, dry_run_of
+from export_producers.enqueuing import send_offers, with_checked_sinks
 from export_producers.explain import explanation
 from export_producers.facts import read_facts
 from export_producers.filters import EVERY_EXPORT, ExportFilter
 from export_producers.identities import MessageIdentity
 from export_producers.lua import script
 from export_producers.paging import Listing
+from export_producers.reads.reads import Reads
+from export_producers.reasons import Explanation
 from export_producers.records import (
     Offer,
     Page,
@@ -30,8 +34,8 @@ from export_producers.records import (
     wrong_connection,
 )
 from export_producers.requesters import LIBRARY
-from export_producers.sending import run_each
 from export_producers.statuses import read_conflict, read_existing, read_statuses
+from export_producers.storage import Storage
 from export_worker.contract.dry_run import DryRun, Preview
 from export_worker.contract.facets import Facet
 from export_worker.contract.model import epoch_ms
@@ -60,7 +64,7 @@ WATCH_INTERVAL_S = 0.2
 """Interval at which a waiting producer reads the status: fast enough for people, and cheap for Redis (one HMGET)."""
 
 
-class ExportQueue:
+class ExportQueue(Closing):
     """Enqueues exports and follows them. Use it as an async context manager, or call `close` at the end.
 
     Args:
@@ -89,21 +93,21 @@ class ExportQueue:
         self._client = client = open_redis(redis_url, home=self._keys.home)
         self._redis = commands(client)
         self._listing = Listing(client, self._keys)
+        self.activity = ActivityLog(client, self._keys, redis_url)
+        self.reads = Reads(client, self._keys, redis_url, self._now)
+        """Reads that concern no single export."""
         self._enqueue, self._cancel, self._retry = (
             Script(client, script(name)) for name in ("enqueue", "cancel", "retry")
         )
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
     async def close(self) -> None:
         """Closes the connections to Redis."""
         await close_redis(self._client)
+
+    @property
+    def storage(self) -> Storage:
+        """Where the exports are stored."""
+        return Storage(self._client, self._keys, self._url)
 
     async def check(self) -> None:
         """Checks that Redis accepts writes: that an export could be enqueued now."""
@@ -125,22 +129,24 @@ class ExportQueue:
         trace: TraceContext | None = None,
         message: MessageIdentity | None = None,
         requested_by: str | None = None,
+        owner: str | None = None,
     ) -> Accepted:
         """Enqueues one export. Once this has returned, the export is not lost.
 
         Args:
-            request: A request, or a request as JSON text.
             trace: The caller's trace context. The worker's spans and the completion event continue this trace.
             message: The message of a trigger that holds the request. The same message with the same request returns
                 the first export, as for an idempotency key. Without effect if the request has such a key.
             requested_by: Who requests this export; by default the service that the queue was opened for.
+            owner: Whose idempotency key the request has. Keys of different owners are different keys.
 
         Raises:
             InvalidRequestError: A field is invalid, or no worker has the connection. Nothing was enqueued.
             IdempotencyConflictError: The idempotency key belongs to another request. Nothing was enqueued.
         """
-        requester = requested_by or self._requested_by
-        offer = partial(Offer, trace=trace, message=message, requested_by=requester)
+        offer = partial(
+            Offer, trace=trace, message=message, owner=owner, requested_by=requested_by or self._requested_by
+        )
         (result,) = await self._enqueue_all([request], offer)
         if isinstance(result, Accepted):
             return result
@@ -169,8 +175,10 @@ class ExportQueue:
         offers = await self._with_checked_sinks(
             [each if isinstance(each, InvalidRequestError) else offer(each, uuid4().hex, now) for each in checked]
         )
-        answers = iter(await self._send([each for each in offers if isinstance(each, Offer)]))
-        return [await self._answer(each, next(answers)) if isinstance(each, Offer) else each for each in offers]
+        async with translate_redis_errors(self._url):
+            valid = [offer for offer in offers if isinstance(offer, Offer)]
+            answers = iter(await send_offers(self._client, self._keys, self._enqueue, valid))
+        return [await self._answer(offer, next(answers)) if isinstance(offer, Offer) else offer for offer in offers]
 
     def _checked(self, request: AnyRequest) -> ExportRequest | InvalidRequestError:
         try:
@@ -196,19 +204,8 @@ class ExportQueue:
         self, offers: Sequence[Offer | InvalidRequestError]
     ) -> Sequence[Offer | InvalidRequestError]:
         """Replaces offers that name an unknown sink by errors. Until workers have announced sinks, all are allowed."""
-        if all(isinstance(offer, InvalidRequestError) or offer.request.notify is None for offer in offers):
-            return offers
         async with translate_redis_errors(self._url):
-            announced = await self._redis.hgetall(self._keys.sinks)
-        known = sorted(name.decode() for name in announced)
-        return [offer.check_sinks(known) if isinstance(offer, Offer) else offer for offer in offers]
-
-    async def _send(self, offers: Sequence[Offer]) -> list[dict[str, Any]]:
-        """Returns the script's answer to each offer."""
-        calls = [(offer.keys(self._keys), offer.arguments(self._keys)) for offer in offers]
-        async with translate_redis_errors(self._url):
-            # Even a repeated request is enqueued once: its export id stays the same.
-            return await run_each(self._client, self._enqueue, calls)
+            return await with_checked_sinks(self._client, self._keys, offers)
 
     async def _answer(self, offer: Offer, answer: Mapping[str, Any]) -> Accepted | EnqueueError:
         verdict = answer["verdict"]
@@ -220,30 +217,32 @@ class ExportQueue:
         phase = Phase(answer["phase"])
         return Accepted(export_id=answer["export_id"], phase=phase, deduplicated=verdict == "duplicate")
 
-    async def dry_run(self, request: AnyRequest, platform: Preview | None = None) -> DryRun:
+    async def dry_run(
+        self, request: AnyRequest, platform: Preview | None = None, *, owner: str | None = None
+    ) -> DryRun:
         """Checks a request as `enqueue` does, and enqueues nothing.
 
         Args:
             platform: What the platform has of the export, if the caller has asked it.
+            owner: As for `enqueue`.
 
         Raises:
             InvalidRequestError: A field is invalid, or no worker has the connection.
             IdempotencyConflictError: The idempotency key belongs to another request.
         """
-        checked = self._checked(request)
-        if isinstance(checked, InvalidRequestError):
+        if isinstance(checked := self._checked(request), InvalidRequestError):
             raise checked
         known = await self.known_connections()
         if known and known.get(checked.connection) != checked.platform:
             raise wrong_connection(checked, known.get(checked.connection), known)
-        (offer,) = await self._with_checked_sinks([Offer(checked, uuid4().hex, await self._now())])
+        (offer,) = await self._with_checked_sinks([Offer(checked, uuid4().hex, await self._now(), owner=owner)])
         if isinstance(offer, InvalidRequestError):
             raise offer
         where = ExportFilter(connection=checked.connection, kind=checked.kind)
         pages = [await self.page(phase, LIST_MAX, where=where) for phase in OPEN_PHASES]
         open_exports = [status for page in pages for status in page.statuses]
         async with translate_redis_errors(self._url):
-            existing = await read_existing(self._client, self._keys, checked)
+            existing = await read_existing(self._client, self._keys, offer)
         return dry_run_of(checked, existing, open_exports, platform)
 
     async def status(self, export_id: str) -> Status:
@@ -383,6 +382,14 @@ class ExportQueue:
 
     async def explain(self, export_id: str) -> str:
         """Explains in one line why the export waits and until when, or how it ended.
+
+        Raises:
+            ExportNotFoundError: The export does not exist.
+        """
+        return (await self.explanation(export_id)).text()
+
+    async def explanation(self, export_id: str) -> Explanation:
+        """Explains as `explain`, with a code, its arguments, and a text in each language.
 
         Raises:
             ExportNotFoundError: The export does not exist.

@@ -1,14 +1,46 @@
-"""Explains in one line why an export waits and until when, or how it ended. Pure."""
+"""Finds out why an export waits and until when, or how it ended. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from export_producers.durations import age, duration
-from export_worker.contract.model import isoformat
+from export_producers.reasons import (
+    AnyNote,
+    AnyReason,
+    CallsPaused,
+    Cancelled,
+    CancelRequested,
+    ConnectionPaused,
+    EntryMissing,
+    Explanation,
+    Failed,
+    Fix,
+    LastError,
+    NoStage,
+    OfferedToOthers,
+    Overdue,
+    Paused,
+    Retry,
+    Scheduled,
+    Slow,
+    Stage,
+    StepRuns,
+    StoreUnusable,
+    Succeeded,
+    Usual,
+    WaitingForSlot,
+    WaitingForWorker,
+)
+from export_producers.retries import ENDED_BY_TIME
 from export_worker.contract.redis_keys import CallKind
-from export_worker.contract.slowness import is_slow, usual_s
-from export_worker.contract.status import Phase, Status
+from export_worker.contract.slowness import DURATIONS_MIN, at_most_s, is_slow, usual_s
+from export_worker.contract.status import ErrorReport, Phase, Status
+from export_worker.errors import ErrorCode
+
+UNKNOWN_ERROR = ErrorReport(
+    code=ErrorCode.INTERNAL_ERROR, message="the record has no error", step="unknown", retryable=True
+)
+"""Of a failed export whose record has no error. No worker writes such a record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +54,19 @@ class Pause:
 
     until_ms: float
     failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorPause:
+    """A pause of a connection that an operator has requested. Submits stop; polls and transfers continue.
+
+    Args:
+        until: When the pause ends; None if only an operator ends it.
+        reason: What the operator has stated; None if there is no reason.
+    """
+
+    until: datetime | None
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +88,7 @@ class Facts:
         running_s: Seconds since it got its slot on the platform; 0 if it has none.
         durations_s: How long the last operations of its kind took on its connection.
         store_problem: Why no running transfer worker can use the store of its connection; None if one can.
+        operator_pause: The pause of its connection that an operator has requested; None if there is none.
     """
 
     status: Status
@@ -59,98 +105,124 @@ class Facts:
     running_s: float = 0.0
     durations_s: Sequence[float] = ()
     store_problem: str | None = None
+    operator_pause: OperatorPause | None = None
+
+    def at(self, ms: float) -> datetime:
+        """Returns the time of a score."""
+        return datetime.fromtimestamp(ms / 1000, UTC)
+
+    @property
+    def step(self) -> CallKind:
+        """What the next step of the export does."""
+        return call_kind(self.status.phase)
 
 
-def explanation(facts: Facts) -> str:
-    """Returns the explanation as one line of whole sentences."""
-    if facts.status.phase.terminal:
-        return _ended(facts)
-    requested = "Cancellation requested. " if facts.cancel_requested else ""
-    return requested + _waiting(facts) + _slow(facts)
+def explanation(facts: Facts) -> Explanation:
+    """Returns why an export waits and until when, or how it ended."""
+    status, now = facts.status, facts.now
+    if status.phase.terminal:
+        return Explanation(status.export_id, now, _end(status), after=_advice(status))
+    reason = _wait(facts)
+    before = (CancelRequested(),) if facts.cancel_requested else ()
+    return Explanation(status.export_id, now, reason, before, (*_cause(reason, status), *_comparison(facts)))
 
 
-def _ended(facts: Facts) -> str:
-    status = facts.status
-    at = "" if status.finished_at is None else f" at {_at(status.finished_at, facts)}"
-    restart = f"To restart it, run `export-worker retry {status.export_id}`."
+def _end(status: Status) -> AnyReason:
+    finished_at = status.finished_at or status.updated_at
     match status.phase:
         case Phase.SUCCEEDED:
-            return (
-                f"The export succeeded{at}. It stored {len(status.objects)} file(s) and the manifest {status.manifest}."
-            )
+            return Succeeded(finished_at=finished_at, files=len(status.objects), manifest=str(status.manifest))
         case Phase.CANCELLED:
-            return f"The export was cancelled{at}. {restart}"
+            return Cancelled(finished_at=finished_at)
         case _:
-            error = status.error
-            reason = "" if error is None else f" in its {error.step} step: [{error.code}] {error.message}"
-            return f"The export failed{at}{reason}. {restart}"
+            error = status.error or UNKNOWN_ERROR
+            return Failed(
+                finished_at=finished_at,
+                step=error.step,
+                error_code=error.code,
+                message=error.message,
+                retryable=error.retryable,
+            )
 
 
-def _waiting(facts: Facts) -> str:
+def _advice(status: Status) -> tuple[AnyNote, ...]:
+    """Returns what to do about an export that has not succeeded. No retry is advised that cannot help."""
+    if status.phase is Phase.SUCCEEDED:
+        return ()
+    error = status.error
+    if status.phase is Phase.CANCELLED or error is None or error.retryable or error.code == ENDED_BY_TIME:
+        return (Retry(export_id=status.export_id),)
+    return (Fix(error_code=error.code),)
+
+
+def _wait(facts: Facts) -> AnyReason:
     connection = facts.status.connection
     if facts.parked is not None:
-        return (
-            f"Waiting for a free slot of connection {connection} (max_in_flight). Exports ahead of it: {facts.parked}. "
-            f"Exports running on the platform: {facts.slots}."
-        )
+        return _operator_pause(facts) or WaitingForSlot(connection=connection, ahead=facts.parked, running=facts.slots)
     if facts.offered_to_others:
-        return (
-            f"The last worker that claimed this export does not know connection {connection}, "
-            "runs an older version, or cannot use its store. "
-            "Other workers can claim the export at once. After some seconds, every worker can claim it again."
-        )
+        return OfferedToOthers(connection=connection)
     if facts.waiting is not None:
-        return _store_problem(facts) or (
-            "Waiting for a transfer worker with free capacity. "
-            f"Exports of connection {connection} ahead of it: {facts.waiting}. Connections take turns."
-        )
+        return _store_problem(facts) or WaitingForWorker(connection=connection, ahead=facts.waiting)
     if facts.due_ms is None:
-        return "The queue entry of this export is missing. The sweep of a worker restores the entry within one minute."
-    due_at = datetime.fromtimestamp(facts.due_ms / 1000, UTC)
+        return EntryMissing()
     if facts.claimed:
-        return (
-            f"A worker is running its {_step(facts.status)} step. "
-            f"If that worker stops responding, another worker claims the step after {_at(due_at, facts)}."
-        )
-    return _store_problem(facts) or _paused(facts) or _due(facts, due_at)
+        return StepRuns(step=facts.step, until=facts.at(facts.due_ms))
+    return _operator_pause(facts) or _store_problem(facts) or _pause(facts) or _due(facts, facts.at(facts.due_ms))
 
 
-def _slow(facts: Facts) -> str:
-    """Returns how long it runs and its kind usually takes, if it runs for much longer."""
-    usual = usual_s(facts.durations_s)
-    if usual is None or not is_slow(facts.running_s, facts.durations_s):
-        return ""
-    return (
-        f" It has been on the platform for {duration(facts.running_s)}, much longer than usual: "
-        f"nine tenths of the last {len(facts.durations_s)} exports of its kind took at most {duration(usual)}."
-    )
+def _operator_pause(facts: Facts) -> ConnectionPaused | None:
+    """Returns the pause by an operator, which only submits respect."""
+    pause = facts.operator_pause
+    if pause is None or facts.step != "submit" or (pause.until is not None and pause.until <= facts.now):
+        return None
+    return ConnectionPaused(connection=facts.status.connection, until=pause.until, reason=pause.reason)
 
 
-def _store_problem(facts: Facts) -> str | None:
+def _store_problem(facts: Facts) -> StoreUnusable | None:
     if facts.store_problem is None:
         return None
-    return (
-        f"No transfer worker can use the store of connection {facts.status.connection}: {facts.store_problem}. "
-        "Each worker checks its store every few seconds, and then claims transfers again."
-    )
+    return StoreUnusable(connection=facts.status.connection, problem=facts.store_problem)
 
 
-def _paused(facts: Facts) -> str | None:
+def _pause(facts: Facts) -> AnyReason | None:
     """Returns why the next call for the export is paused, or None if it is not."""
-    status = facts.status
-    if (until := _pause_end(facts.platform, facts)) is not None and facts.platform is not None:
-        return (
-            f"Connection {status.connection} is paused until {until}: its platform did not answer "
-            f"{facts.platform.failures} checks in a row. "
-            "Then a worker checks the platform again. If the platform answers, all exports resume."
-        )
-    if (until := _pause_end(facts.kind, facts)) is not None and facts.kind is not None:
-        return (
-            f"{_step(status).capitalize()}s of connection {status.connection} are paused until {until} for this and "
-            f"all other exports for which one has failed: {facts.kind.failures} exports, without a success "
-            f"in between. Then one export is tried. If it succeeds, all exports resume.{_reason(status)}"
-        )
+    connection = facts.status.connection
+    if (pause := facts.platform) is not None and (until := facts.at(pause.until_ms)) > facts.now:
+        return Paused(connection=connection, until=until, failures=pause.failures)
+    if (pause := facts.kind) is not None and (until := facts.at(pause.until_ms)) > facts.now:
+        return CallsPaused(connection=connection, step=facts.step, until=until, failures=pause.failures)
     return None
+
+
+def _due(facts: Facts, due_at: datetime) -> AnyReason:
+    if due_at > facts.now:
+        return Scheduled(step=facts.step, due_at=due_at)
+    return Overdue(step=facts.step, due_at=due_at, role="transfer" if facts.step == "transfer" else "control")
+
+
+def _cause(reason: AnyReason, status: Status) -> tuple[AnyNote, ...]:
+    """Returns why an export waits for the time of its next step: its last error, or what the platform reports."""
+    if not isinstance(reason, Scheduled | CallsPaused):
+        return ()
+    if (error := status.error) is not None:
+        return (LastError(error_code=error.code, message=error.message),)
+    if status.phase is not Phase.RUNNING:
+        return ()
+    polls = status.counters.polls
+    return (Stage(stage=status.platform_stage, polls=polls) if status.platform_stage else NoStage(polls=polls),)
+
+
+def _comparison(facts: Facts) -> tuple[AnyNote, ...]:
+    """Returns how long the export is on its platform, compared with the last ones of its kind, if enough are known."""
+    running_s, durations_s = facts.running_s, facts.durations_s
+    samples = len(durations_s)
+    if not running_s or samples < DURATIONS_MIN:
+        return ()
+    usual = usual_s(durations_s)
+    if usual is not None and is_slow(running_s, durations_s):
+        return (Slow(running_s=running_s, p90_s=usual, samples=samples),)
+    p50_s, p95_s = (at_most_s(durations_s, share) for share in (0.5, 0.95))
+    return (Usual(running_s=running_s, p50_s=p50_s, p95_s=p95_s, samples=samples),)
 
 
 def call_kind(phase: Phase) -> CallKind:
@@ -163,38 +235,3 @@ def call_kind(phase: Phase) -> CallKind:
 def pause_of(until_ms: bytes | None, failures: bytes | None) -> Pause | None:
     """Returns the pause that the fields of a circuit breaker state."""
     return None if until_ms is None else Pause(float(until_ms), int(failures or 0))
-
-
-def _pause_end(pause: Pause | None, facts: Facts) -> str | None:
-    if pause is None or pause.until_ms <= facts.now.timestamp() * 1000:
-        return None
-    return _at(datetime.fromtimestamp(pause.until_ms / 1000, UTC), facts)
-
-
-def _at(moment: datetime, facts: Facts) -> str:
-    """Returns a time with its age: `2026-11-22T03:05:00.000Z (in 5 min)`."""
-    return f"{isoformat(moment)} ({age(moment, facts.now)})"
-
-
-def _due(facts: Facts, due_at: datetime) -> str:
-    status = facts.status
-    if due_at > facts.now:
-        return f"Waiting until {_at(due_at, facts)} for its next {_step(status)} step.{_reason(status)}"
-    role = "transfer" if status.phase is Phase.TRANSFERRING else "control"
-    return (
-        f"Its {_step(status)} step has been due since {_at(due_at, facts)}, but no worker has claimed it. "
-        f"Check that a {role} worker is running."
-    )
-
-
-def _step(status: Status) -> str:
-    return call_kind(status.phase)
-
-
-def _reason(status: Status) -> str:
-    if status.error is not None:
-        return f" Last error: [{status.error.code}] {status.error.message}."
-    if status.phase is Phase.RUNNING:
-        stage = f"reports stage {status.platform_stage}" if status.platform_stage else "has not reported a stage"
-        return f" The platform {stage} after {status.counters.polls} poll(s)."
-    return ""

@@ -1,14 +1,20 @@
 """Reads from Redis what explains why an export waits."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from arq.connections import ArqRedis
 
 from export_producers.explain import Facts, call_kind, pause_of
+from export_producers.storage import Storage
 from export_producers.worker_records import store_problem
 from export_worker.contract.redis_keys import Keys, Role
-from export_worker.contract.status import Status
+from export_worker.contract.slowness import at_most_s
+from export_worker.contract.status import Eta, Status
 from export_worker.redis.client import commands
+
+DURATIONS_READ_MAX = 100
+"""Durations that are read. Workers keep fewer."""
 
 
 async def read_facts(redis: ArqRedis, keys: Keys, status: Status, now: datetime) -> Facts:
@@ -28,7 +34,7 @@ async def read_facts(redis: ArqRedis, keys: Keys, status: Status, now: datetime)
         pipe.hmget(keys.breaker(connection), ["until", "pauses"])
         pipe.hmget(keys.breaker(connection, kind), ["until", "failures", f"failed:{export_id}"])
         pipe.zscore(keys.slots(connection), export_id)
-        pipe.lrange(keys.durations(connection, status.kind), 0, -1)
+        pipe.lrange(keys.durations(connection, status.kind), 0, DURATIONS_READ_MAX - 1)
         (
             due_ms,
             parked,
@@ -53,6 +59,25 @@ async def read_facts(redis: ArqRedis, keys: Keys, status: Status, now: datetime)
         platform=None if role == "transfer" else pause_of(*platform),
         kind=None if has_failed is None else pause_of(*calls),
         running_s=0.0 if since_ms is None else now.timestamp() - since_ms / 1000,
-        durations_s=[int(each) / 1000 for each in durations_ms],
+        durations_s=_seconds(durations_ms),
         store_problem=await store_problem(redis, keys, connection) if role == "transfer" else None,
     )
+
+
+async def with_eta(storage: Storage, status: Status) -> Status:
+    """Returns a status with the usual durations of its kind. Needs one round trip.
+
+    Raises:
+        ServiceUnreachableError: Redis cannot be reached or refuses a command.
+    """
+    key = storage.keys.durations(status.connection, status.kind)
+    async with storage.calls() as redis:
+        durations_s = _seconds(await redis.lrange(key, 0, DURATIONS_READ_MAX - 1))
+    if not durations_s:
+        return status
+    p50, p95 = (at_most_s(durations_s, share) for share in (0.5, 0.95))
+    return status.model_copy(update={"eta": Eta(p50=p50, p95=p95, samples=len(durations_s))})
+
+
+def _seconds(durations_ms: Sequence[bytes]) -> list[float]:
+    return [int(each) / 1000 for each in durations_ms]

@@ -20,6 +20,7 @@ class ExportFilter:
     Args:
         phase: The current phase.
         connection: The connection.
+        connections: The export is of one of these connections.
         kind: The kind, e.g. `growingio.segment_users`.
         requested_by: Who requested the export; `?` for the exports that an earlier version accepted.
         error: The error code of a failed export. No other export matches, not even one that is to be retried.
@@ -31,6 +32,7 @@ class ExportFilter:
 
     phase: Phase | None = None
     connection: str | None = None
+    connections: frozenset[str] | None = None
     kind: str | None = None
     requested_by: str | None = None
     error: str | None = None
@@ -82,6 +84,7 @@ class ExportFilter:
         facets = facets_of_status(status)
         return (
             self.phase in {None, status.phase}
+            and (self.connections is None or status.connection in self.connections)
             and all(facets.get(facet) == value for facet, value in self.facets.items())
             and (self.since is None or epoch_ms(status.created_at) >= epoch_ms(self.since))
             and (self.until is None or epoch_ms(status.created_at) < epoch_ms(self.until))

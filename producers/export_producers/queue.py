@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from export_producers.client import AnyRequest, EnqueueError
 from export_producers.filters import EVERY_EXPORT, ExportFilter
+from export_producers.reasons import Explanation
 from export_producers.records import Page, Start
 from export_worker.contract.dry_run import DryRun, Preview
 from export_worker.contract.facets import Facet
@@ -70,3 +71,6 @@ class Queue(Protocol):
 
     async def explain(self, export_id: str) -> str:
         """Explains in one line why the export waits, or how it ended."""
+
+    async def explanation(self, export_id: str) -> Explanation:
+        """Explains as `explain`, with a code, its arguments, and a text in each language."""

@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 
 from export_producers.client import WATCH_INTERVAL_S, AnyRequest, EnqueueError, ExportQueue
 from export_producers.filters import EVERY_EXPORT, ExportFilter
+from export_producers.reasons import Explanation
 from export_producers.records import Page, Start
 from export_producers.requesters import LIBRARY
 from export_worker.contract.dry_run import DryRun, Preview
@@ -170,3 +171,7 @@ class SyncExportQueue:
     def explain(self, export_id: str) -> str:
         """See `ExportQueue.explain`."""
         return self._run(self._queue.explain(export_id))
+
+    def explanation(self, export_id: str) -> Explanation:
+        """See `ExportQueue.explanation`."""
+        return self._run(self._queue.explanation(export_id))

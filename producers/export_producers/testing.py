@@ -13,15 +13,16 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 from uuid import uuid4
 
 from export_producers.choices import LIST_MAX
 from export_producers.client import AnyRequest, EnqueueError
+from export_producers.closing import Closing
 from export_producers.dry_run import dry_run_of
 from export_producers.explain import Facts, explanation
 from export_producers.filters import EVERY_EXPORT, ExportFilter, facets_of_status
+from export_producers.reasons import Explanation
 from export_producers.records import Page, Position, Start, decode_cursor, first_status, retried, wrong_connection
 from export_producers.requesters import LIBRARY
 from export_worker.contract.dry_run import DryRun, Preview
@@ -71,7 +72,7 @@ class _Record:
     timeline: list[dict[str, Any]] = field(default_factory=list)
 
 
-class InMemoryExportQueue:
+class InMemoryExportQueue(Closing):
     """See `ExportQueue`. An export advances by one phase with each status that is watched or waited for, not by time.
 
     Args:
@@ -88,14 +89,6 @@ class InMemoryExportQueue:
         self._otherwise = otherwise
         self._records: dict[str, _Record] = {}
         self._now = datetime.now(UTC)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def close(self) -> None:
         """Does nothing: there are no connections."""
@@ -246,6 +239,10 @@ class InMemoryExportQueue:
 
     async def explain(self, export_id: str) -> str:
         """See `ExportQueue.explain`."""
+        return (await self.explanation(export_id)).text()
+
+    async def explanation(self, export_id: str) -> Explanation:
+        """See `ExportQueue.explanation`."""
         record = self._record(export_id)
         return explanation(
             Facts(

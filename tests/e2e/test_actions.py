@@ -222,7 +222,25 @@ async def test_explain_names_the_reason_of_each_wait(site: Site, world: World) -
             assert "was cancelled" in await queue.explain(first)
             await wait_for_phase(queue, second, Phase.RUNNING)
     explanation = await asyncio.to_thread(site.command, "explain", second, "--json")
-    assert json.loads(explanation.stdout)["export_id"] == second
+    found = json.loads(explanation.stdout)
+    assert (found["export_id"], found["explanation"]) == (second, found["text"])
+    assert found["code"] in {"scheduled", "overdue", "step_runs"}
+    assert found["args"]["step"] == "poll"
+
+
+@pytest.mark.parametrize("choice", [{"LC_ALL": "", "LANG": "zh_CN.UTF-8"}, {"LC_ALL": "C.UTF-8"}])
+async def test_explain_uses_the_language_of_the_environment_or_of_its_option(
+    site: Site, choice: dict[str, str]
+) -> None:
+    async with site.queue() as queue:
+        export_id = (await queue.enqueue(REQUEST)).export_id
+    by_environment = await asyncio.to_thread(site.command, "explain", export_id, **choice)
+    is_chinese = "LANG" in choice
+    assert by_environment.stdout.startswith("它的提交步骤从" if is_chinese else "Its submit step has been due since")
+    other = await asyncio.to_thread(
+        site.command, "explain", export_id, "--lang", "en" if is_chinese else "zh", **choice
+    )
+    assert other.stdout.startswith("Its submit step" if is_chinese else "它的提交步骤")
 
 
 async def explained(queue: ExportQueue, export_id: str, right: Callable[[str], bool]) -> None:

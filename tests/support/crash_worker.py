@@ -27,7 +27,7 @@ from redis.exceptions import NoScriptError
 
 from export_worker import cli
 from export_worker.platforms.http.client import HttpClient
-from export_worker.redis.lua import claim_script, script
+from export_worker.redis.lua import claim_script, commit_script, script
 from export_worker.s3.client import build_client
 from export_worker.wiring import storage
 
@@ -37,9 +37,10 @@ SOURCES = {
     for name, source in (
         ("claim", claim_script("control")),
         ("claim", claim_script("transfer")),
+        ("commit", commit_script()),
         *(
             (name, script(name))
-            for name in ("commit", "hand_back", "lock", "rate_limit", "renew", "release", "sweep", "take_deliveries")
+            for name in ("hand_back", "lock", "rate_limit", "renew", "release", "sweep", "take_deliveries")
         ),
     )
 }

@@ -5,10 +5,12 @@ from datetime import datetime
 
 import click
 
+from export_producers.choices import Language
 from export_producers.commands import interrupts, rendering
 from export_producers.commands.bulk_retry import BulkRetry, retry_failed
 from export_producers.commands.opening import OpenQueue
 from export_producers.filters import ExportFilter
+from export_producers.reasons import Explanation
 from export_producers.records import Start
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.status import Phase, Status
@@ -83,13 +85,17 @@ def _retry_one(open_queue: OpenQueue, export_id: str, start: Start | None, *, as
 
 
 @click.pass_obj
-def explain(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
+def explain(open_queue: OpenQueue, *, export_id: str, language: Language, as_json: bool) -> None:
     """See `declarations.explain`."""
 
-    async def run() -> str:
+    async def run() -> Explanation:
         async with open_queue() as queue:
-            return await queue.explain(export_id)
+            return await queue.explanation(export_id)
 
     explanation = interrupts.run(run())
-    document = dumps({"export_id": export_id, "explanation": explanation})
-    click.echo(document if as_json else clean(explanation))
+    text = explanation.text(language)
+    if as_json:
+        # Scripts of earlier versions read the text in this field.
+        click.echo(dumps({"explanation": text} | explanation.document(language).model_dump(mode="json")))
+    else:
+        click.echo(clean(text))

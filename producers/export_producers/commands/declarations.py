@@ -10,6 +10,7 @@ from export_worker.contract.phase import Phase
 
 EXPORTS = "export_producers.commands.exports"
 LISTING = "export_producers.commands.listing"
+OVERVIEW = "export_producers.commands.overview"
 ACTIONS = "export_producers.commands.actions"
 
 
@@ -67,6 +68,12 @@ def failures() -> None:
     """
 
 
+@runs(f"{OVERVIEW}:overview")
+@options.as_json
+def overview() -> None:
+    """Show the state of everything: exports, connections, queue, workers, sinks, triggers and Redis."""
+
+
 @runs(f"{EXPORTS}:watch")
 @options.export_id
 @options.as_json
@@ -106,9 +113,10 @@ def retry() -> None:
 
 @runs(f"{ACTIONS}:explain")
 @options.export_id
+@options.language
 @options.as_json
 def explain() -> None:
     """Explain why the export EXPORT_ID waits and until when, or how it ended."""
 
 
-COMMANDS = (enqueue, status, list_, failures, watch, cancel, retry, explain)
+COMMANDS = (enqueue, status, list_, failures, overview, watch, cancel, retry, explain)

@@ -13,6 +13,7 @@ from export_producers.commands import interrupts, rendering
 from export_producers.commands.dry_run import print_dry_run
 from export_producers.commands.following import following
 from export_producers.commands.opening import OpenQueue, check_connections
+from export_producers.facts import with_eta
 from export_worker.contract.parsing import REQUEST_MAX_BYTES, parse_request
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.request import ExportRequest
@@ -158,7 +159,8 @@ def status(open_queue: OpenQueue, *, export_id: str, timeline: bool, as_json: bo
 
     async def run() -> tuple[Status, list[dict[str, object]]]:
         async with open_queue() as queue:
-            return await queue.status(export_id), await queue.timeline(export_id) if timeline else []
+            found = await with_eta(queue.storage, await queue.status(export_id))
+            return found, await queue.timeline(export_id) if timeline else []
 
     found, entries = interrupts.run(run())
     if as_json:

@@ -1,12 +1,14 @@
 """Parameters that several commands share, and parameter types for click. Imports no large package."""
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
+from export_producers.choices import LANGUAGES
 from export_producers.commands import completion
 from export_producers.moments import since
 from export_worker.contract.names import did_you_mean
@@ -70,6 +72,12 @@ def moment(_: click.Context, option: click.Parameter, value: str | None) -> date
         raise click.BadParameter(message, param=option) from None
 
 
+def language_of_environment() -> str:
+    """Returns the language of messages that the environment requests, if we have it; else English."""
+    wish = next(filter(None, (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
+    return next((language for language in LANGUAGES if wish.startswith(language)), LANGUAGES[0])
+
+
 TEXT = _Text()
 SECONDS = RATE = _Positive(min=0, min_open=True)
 
@@ -79,6 +87,13 @@ PREVIEW = "export_worker.preview"
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 export_id = click.argument("export_id", type=TEXT, shell_complete=completion.export_ids)
 optional_export_id = click.argument("export_id", type=TEXT, required=False, shell_complete=completion.export_ids)
+language = click.option(
+    "--lang",
+    "language",
+    type=click.Choice(LANGUAGES),
+    default=language_of_environment,
+    help="The language of the text. [default: that of LANG if it exists, else en]",
+)
 connection = click.argument("connection", type=TEXT, shell_complete=completion.connections)
 
 Option = Callable[[Callable[[], None]], Callable[[], None]]

@@ -225,6 +225,7 @@ def details(status: Status, now: datetime | None = None) -> Table:
         ("phase", Text.assemble((status.phase, STYLE[status.phase]), f"  {activity(status)}")),
         ("operation", status.operation_id),
         *((name, None if at is None else f"{isoformat(at)} ({age(at, now)})") for name, at in times.items()),
+        ("usual", _usual(status)),
         ("counters", f"{counters.submits} submits, {counters.polls} polls, {counters.retries} retries"),
         ("manifest", status.manifest),
         *(("object", _object(item)) for item in status.objects),
@@ -234,6 +235,12 @@ def details(status: Status, now: datetime | None = None) -> Table:
         if fact is not None:
             grid.add_row(name, fact if isinstance(fact, Text) else Text(clean(fact)))
     return grid
+
+
+def _usual(status: Status) -> str | None:
+    if (eta := status.eta) is None:
+        return None
+    return f"{duration(eta.p50)} on the platform, {duration(eta.p95)} at most in 95 % of {eta.samples} exports"
 
 
 def _object(item: StoredObject) -> str:

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from export_producers.gateway.context import CONTEXT, json_response, query
 from export_producers.gateway.filters import FAILURE_FILTERS, export_filter
+from export_producers.gateway.principals import allowed_connections
 from export_producers.moments import since
 from export_producers.reads.failures import read_failures
 
@@ -16,7 +17,7 @@ FAILURES_SINCE = "24h"
 
 async def failures(request: web.Request) -> web.Response:
     """Returns failed exports in groups by cause."""
-    where = export_filter(query(request, *FAILURE_FILTERS))
+    where = export_filter(query(request, *FAILURE_FILTERS), allowed_connections(request))
     if where.since is None:
         where = replace(where, since=since(FAILURES_SINCE, datetime.now(UTC)))
     return json_response(await read_failures(request.app[CONTEXT].queue, where))

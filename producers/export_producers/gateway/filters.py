@@ -17,8 +17,11 @@ FAILURE_FILTERS = tuple(name for name in FILTERS if name != "phase")
 """The parameters that select failed exports."""
 
 
-def export_filter(parameters: Mapping[str, str]) -> ExportFilter:
+def export_filter(parameters: Mapping[str, str], connections: frozenset[str] | None) -> ExportFilter:
     """Returns the filter that the parameters of a query string describe.
+
+    Args:
+        connections: Those that the caller may see; None for all.
 
     Raises:
         ProblemError: A value is invalid.
@@ -30,6 +33,7 @@ def export_filter(parameters: Mapping[str, str]) -> ExportFilter:
     return ExportFilter(
         phase=Phase(phase) if phase else None,
         connection=given.get("connection"),
+        connections=connections,
         kind=given.get("kind"),
         requested_by=given.get("requested_by"),
         error=given.get("error"),

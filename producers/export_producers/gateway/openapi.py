@@ -7,18 +7,26 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from export_producers.choices import FILTER_MAX_CHARS, LIST_MAX, RESOURCES
+from export_producers.choices import FILTER_MAX_CHARS, LANGUAGES, LIST_MAX, RESOURCES
 from export_producers.gateway.schemas import (
     PROBLEM_TYPE,
+    Activity,
     Cancelling,
+    Deliveries,
     ExportPage,
     Health,
+    Me,
     Problem,
     RetryOrder,
     StatusEvent,
+    Timeline,
 )
 from export_producers.moments import FORMS
 from export_producers.reads.failures_document import Failures
+from export_producers.reads.overview_document import Overview
+from export_producers.reads.stats import DAYS_MAX
+from export_producers.reads.stats_document import Stats
+from export_producers.reasons import ExplanationDocument
 from export_worker.contract.dry_run import DryRun
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Accepted, Phase, Status
@@ -31,6 +39,7 @@ KEY_MAX_CHARS = 255
 PROBLEMS = {
     400: "The request is not JSON, or a parameter or a header is invalid.",
     401: "The bearer key is missing or invalid.",
+    403: "The caller has not the role or not the connection that the call needs, or a page of another site made it.",
     404: "The export, connection or resource does not exist.",
     409: "A request with the same idempotency key is in progress, or the export has not ended yet.",
     413: "The body is too large.",
@@ -45,9 +54,22 @@ PROBLEMS = {
 TAGS = {
     "exports": "Request exports and follow them.",
     "catalog": "Find out what can be exported.",
+    "callers": "Find out who may do what, and who has done what.",
+    "overview": "Watch everything together.",
     "service": "Watch the gateway itself. These calls need no key.",
 }
-KEY = "A key of the setting `gateway.api_keys`. A gateway without keys listens only on a loopback address."
+TAG_OF = {
+    "catalog": "catalog",
+    "me": "callers",
+    "activity": "callers",
+    "overview": "overview",
+    "stats": "overview",
+}
+"""The tag of each operation that is not about exports."""
+KEY = (
+    "A key of the setting `gateway.api_keys` or of `gateway.keys`, which also has a role and connections. A gateway "
+    "without keys listens only on a loopback address, and answers only requests whose `Host` is such an address."
+)
 DESCRIPTIONS = {
     "enqueue": "The request is validated first: an unknown field or a wrong value is refused with its name. With an "
     "idempotency key, the call can be repeated safely. A dry run also asks the platform for the names in the request.",
@@ -60,7 +82,16 @@ DESCRIPTIONS = {
     "retry": "Without a step, the export restarts from the step that failed. Its next end sends another event.",
     "events": "Server-sent events. The first has the current status, the next ones each changed status, and the stream "
     "ends after the terminal status.",
+    "timeline": "Each entry has the time, the phase after it, and what happened.",
+    "explain": "The reason is a code with arguments for programs, and a text for people. A retry is advised only if it "
+    "can help.",
+    "deliveries": "Each end of an export has one event, which every sink of its request gets.",
     "catalog": "Each item is as the platform returns it. The gateway needs the extra `worker` for this call.",
+    "me": "A key of `gateway.api_keys` has the role `service`. Each role may do what the roles before it may do.",
+    "activity": "Operators see all acts on their connections, others only their own acts. Acts are kept for 90 days, "
+    "and at most 100,000 of them. A page reads 1,000 acts: it may have fewer than `limit` and still have a cursor.",
+    "overview": "The gateway reads Redis for it once a second at most, so it may be requested often.",
+    "stats": "Workers count an export in the write that ends it, so no export is missing and none counts twice.",
     "openapi": "The document describes the gateway that serves it, with the kinds of all installed packages.",
     "alive": "For liveness probes. The answer does not depend on Redis.",
     "ready": "For readiness probes. The gateway writes to Redis, and is not ready while it stops.",
@@ -91,10 +122,17 @@ def document() -> Json:
             (ExportPage, "serialization"),
             (Failures, "serialization"),
             (Cancelling, "serialization"),
+            (Timeline, "serialization"),
+            (ExplanationDocument, "serialization"),
+            (Deliveries, "serialization"),
             (DryRun, "serialization"),
             (StatusEvent, "serialization"),
+            (Overview, "serialization"),
+            (Stats, "serialization"),
             (Problem, "serialization"),
             (Health, "serialization"),
+            (Me, "serialization"),
+            (Activity, "serialization"),
         ],
         ref_template="#/components/schemas/{model}",
     )
@@ -128,8 +166,15 @@ def _paths() -> Json:
         "/v1/exports/{export_id}/cancel": {"post": _cancel()},
         "/v1/exports/{export_id}/retry": {"post": _retry()},
         "/v1/exports/{export_id}/events": {"get": _events()},
+        "/v1/exports/{export_id}/timeline": {"get": _timeline()},
+        "/v1/exports/{export_id}/explain": {"get": _explain()},
+        "/v1/exports/{export_id}/deliveries": {"get": _deliveries()},
         "/v1/failures": {"get": _failures()},
         "/v1/catalog/{connection}/{resource}": {"get": _catalog()},
+        "/v1/activity": {"get": _activity()},
+        "/v1/me": {"get": _me()},
+        "/v1/overview": {"get": _overview()},
+        "/v1/stats": {"get": _stats()},
         "/openapi.json": {"get": _open("openapi", "Get this document.", _OBJECT)},
         "/healthz": {"get": _open("alive", "Check whether the process runs.", _json("Health"))},
         "/readyz": {"get": _open("ready", "Check whether Redis is reachable.", _json("Health"), 503)},
@@ -242,6 +287,25 @@ def _events() -> Json:
     return _operation("events", "Follow an export until it ends.", answers, (404,), [_ID, last])
 
 
+def _timeline() -> Json:
+    answer = _answer("The transitions of the export.", _json("Timeline"))
+    return _operation("timeline", "Get the transitions of an export.", {200: answer}, (404,), [_ID])
+
+
+def _explain() -> Json:
+    about = "The language of the texts. By default, the first one of `Accept-Language` that exists."
+    language = _query("lang", {"type": "string", "enum": list(LANGUAGES)}, about)
+    answer = _answer("The reason as a code, its arguments and a text.", _json("ExplanationDocument"))
+    return _operation(
+        "explain", "Explain why an export waits, or how it ended.", {200: answer}, (404,), [_ID, language]
+    )
+
+
+def _deliveries() -> Json:
+    answer = _answer("The completion events of the export, with their sinks.", _json("Deliveries"))
+    return _operation("deliveries", "Get the deliveries of an export.", {200: answer}, (404,), [_ID])
+
+
 def _catalog() -> Json:
     parameters = [
         _segment("connection", {"type": "string"}, "The name of a connection in the configuration."),
@@ -251,6 +315,45 @@ def _catalog() -> Json:
     items = {"application/json": {"schema": {"type": "array", "items": {"type": "object"}}}}
     answers = {200: _answer("The items that the platform has.", items)}
     return _operation("catalog", "List what can be exported.", answers, (404, 422, 501, 502), parameters)
+
+
+def _activity() -> Json:
+    text, time = {"type": "string"}, {"type": "string", "format": "date-time"}
+    limits = {"type": "integer", "minimum": 1, "maximum": LIST_MAX, "default": 50}
+    parameters = [
+        _query("who", text, "Only acts of this key or user."),
+        _query("action", text, "Only acts of this kind, such as `cancel`."),
+        _query("export_id", text, "Only acts on this export."),
+        _query("connection", text, "Only acts on this connection."),
+        _query("outcome", text, "Only acts with this outcome, such as `done`."),
+        _query("since", time, "Only acts at this time or later."),
+        _query("until", time, "Only acts before this time."),
+        _query("limit", limits, "Maximum number of acts."),
+        _query("cursor", {"type": "string", "maxLength": 40}, "The `next_cursor` of the previous page."),
+    ]
+    answers = {200: _answer("Acts, newest first.", _json("Activity"))}
+    return _operation("activity", "List who has done what.", answers, (), parameters)
+
+
+def _me() -> Json:
+    return _operation("me", "Get the caller's name, role and connections.", {200: _answer("You.", _json("Me"))}, (), [])
+
+
+def _overview() -> Json:
+    answers = {200: _answer("The state at one moment.", _json("Overview"))}
+    return _operation("overview", "Get the state of everything.", answers, (), [])
+
+
+def _stats() -> Json:
+    moment = {"type": "string", "format": "date-time"}
+    parameters = [
+        _query("connection", {"type": "string", "minLength": 1}, "Only exports of this connection."),
+        _query("from", moment, f"A time in the first hour, at most {DAYS_MAX} days before `to`. Default: a day."),
+        _query("to", moment, "A time in the last hour. By default now."),
+        _query("step", {"type": "string", "enum": ["hour"]}, "The length of each period."),
+    ]
+    answers = {200: _answer("What ended in each hour.", _json("Stats"))}
+    return _operation("stats", "Count the exports that ended, by hour.", answers, (), parameters)
 
 
 def _open(name: str, about: str, content: Json, *problems: int) -> Json:
@@ -263,8 +366,8 @@ def _operation(
     name: str, about: str, answers: Mapping[int, Json], problems: tuple[int, ...], parameters: list[Json]
 ) -> Json:
     responses = {str(status): answer for status, answer in answers.items()}
-    responses |= _problems((*problems, 400, 401, 429, 500, 503))
-    tag = "catalog" if name == "catalog" else "exports"
+    responses |= _problems((*problems, 400, 401, 403, 429, 500, 503))
+    tag = TAG_OF.get(name, "exports")
     return _named(name, tag, about) | {"parameters": parameters, "responses": responses}
 
 

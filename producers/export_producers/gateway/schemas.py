@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, WithJsonSchema
 
+from export_producers.activity import ActivityEntry
+from export_producers.deliveries import Delivery
 from export_worker.contract.model import Model, Timestamp
 from export_worker.contract.status import Phase, Status
 
@@ -49,6 +51,37 @@ class ExportPage(_Answer):
     full, or if everything was searched."""
 
 
+class TimelineEntry(_Answer):
+    """One transition of an export."""
+
+    at: Timestamp
+    """When the transition was saved."""
+    phase: str
+    """The phase after the transition."""
+    step: Annotated[int, Field(ge=0)]
+    """The number of the step that made the transition."""
+    note: str
+    """What happened, for people."""
+
+
+class Timeline(_Answer):
+    """The transitions of an export."""
+
+    export_id: str
+    """The id of the export."""
+    entries: list[TimelineEntry]
+    """The last transitions, the oldest first."""
+
+
+class Deliveries(_Answer):
+    """How far the completion events of an export are delivered."""
+
+    export_id: str
+    """The id of the export."""
+    deliveries: list[Delivery]
+    """Each event with each sink that gets it, the newest event first. Events are removed with their retention."""
+
+
 StatusText = Annotated[
     str,
     WithJsonSchema(
@@ -86,6 +119,29 @@ class RetryOrder(Model):
     """The step from which a retry restarts the export; by default the step that failed."""
 
     start: Annotated[Literal["submit", "poll", "transfer"] | None, Field(alias="from")] = None
+
+
+class Activity(_Answer):
+    """A page of the activity, newest first."""
+
+    entries: list[ActivityEntry]
+    next_cursor: str | None
+    """The `cursor` of the next page; null on the last page. A page may have fewer entries than `limit`."""
+
+
+class Me(_Answer):
+    """Who the caller is."""
+
+    name: str
+    """The name of the key, or of the user behind the proxy."""
+    kind: Literal["anonymous", "api_key", "key", "person"]
+    """What the name is. `anonymous`: the gateway has no keys."""
+    role: Literal["viewer", "service", "operator", "admin"]
+    """What the caller may do."""
+    connections: list[str] | None
+    """The connections that the caller may see and use; null for all."""
+    language: Literal["en", "zh"]
+    """The language of texts for the caller, from `Accept-Language`."""
 
 
 class Health(_Answer):

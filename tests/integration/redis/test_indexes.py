@@ -183,7 +183,7 @@ async def test_expired_exports_leave_no_index(queue_site: QueueSite) -> None:
     queue_site.later(10)
     await queue_site.sweep()
     assert {name for name in await queue_site.left() if name.startswith("by-")} == set()
-    assert [await queue_site.members(queue_site.keys.by_facet(facet)) for facet in FACETS] == [[], [], [], []]
+    assert [await queue_site.members(queue_site.keys.by_facet(facet)) for facet in FACETS] == [[]] * len(FACETS)
 
 
 async def test_listing_is_filtered_by_requester_and_knows_its_total(queue_site: QueueSite) -> None:

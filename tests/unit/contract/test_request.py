@@ -609,6 +609,7 @@ SAMPLE_STATUS: dict[str, Any] = {
     "manifest": "s3://b/k/_manifest.json",
     "metadata": {"order": "42"},
     "request": {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "k"}},
+    "eta": {"p50": 4.0, "p95": 12.5, "samples": 20},
 }
 
 
@@ -627,8 +628,8 @@ def test_status_of_a_newer_worker_is_read_without_its_unknown_fields() -> None:
     assert status.error.code == "code_of_tomorrow"
 
 
-def test_status_of_an_older_worker_has_no_request() -> None:
-    older = {name: value for name, value in SAMPLE_STATUS.items() if name != "request"}
+def test_status_of_an_older_worker_has_neither_request_nor_eta() -> None:
+    older = {name: value for name, value in SAMPLE_STATUS.items() if name not in {"request", "eta"}}
     assert json.loads(Status.model_validate_json(json.dumps(older)).model_dump_json()) == older
 
 

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from export_producers.choices import LANGUAGES, Language
 from export_producers.durations import age
-from export_producers.explain import Facts, Pause, explanation
+from export_producers.explain import Facts, OperatorPause, Pause, explanation
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.status import Counters, ErrorReport, Phase, Status, StoredObject
+from export_worker.errors import ErrorCode
 
 NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=5)
@@ -34,25 +36,32 @@ def status_of(phase: Phase, **more: Any) -> Status:
     )
 
 
-def explained(phase: Phase = Phase.RUNNING, *, about: dict[str, Any] | None = None, **found: Any) -> str:
+NOTHING_KNOWN: dict[str, Any] = {
+    "due_ms": None,
+    "claimed": False,
+    "cancel_requested": False,
+    "parked": None,
+    "waiting": None,
+    "offered_to_others": False,
+    "slots": 0,
+    "platform": None,
+    "kind": None,
+}
+
+
+def explained(
+    phase: Phase = Phase.RUNNING, *, about: dict[str, Any] | None = None, language: Language = "en", **found: Any
+) -> str:
     """Explains an export that waits until `LATER`.
 
     Args:
         about: Fields of its status.
+        language: The language of the text.
         found: Facts that differ from those of such an export.
     """
-    facts: dict[str, Any] = {
-        "due_ms": epoch_ms(LATER),
-        "claimed": False,
-        "cancel_requested": False,
-        "parked": None,
-        "waiting": None,
-        "offered_to_others": False,
-        "slots": 0,
-        "platform": None,
-        "kind": None,
-    }
-    return explanation(Facts(status=status_of(phase, **(about or {})), now=NOW, **(facts | found)))
+    facts = NOTHING_KNOWN | {"due_ms": epoch_ms(LATER)}
+    status = status_of(phase, **(about or {}))
+    return explanation(Facts(status=status, now=NOW, **(facts | found))).text(language)
 
 
 # Exports that have ended
@@ -73,7 +82,24 @@ def test_failure_has_its_time_its_error_and_the_command_to_retry() -> None:
 
 
 def test_failure_without_an_error_report_has_the_command_to_retry() -> None:
-    assert explained(Phase.FAILED) == f"The export failed. {RESTART}"
+    assert explained(Phase.FAILED) == (
+        "The export failed at 2026-11-22T03:00:00.000Z (0 s ago) in its unknown step: "
+        f"[internal_error] the record has no error. {RESTART}"
+    )
+
+
+@pytest.mark.parametrize("code", sorted(ErrorCode))
+@pytest.mark.parametrize("step", ["submit", "poll", "transfer"])
+def test_retry_is_advised_exactly_if_a_retry_from_the_same_step_can_help(code: ErrorCode, step: str) -> None:
+    for retryable in (True, False):
+        error = ErrorReport(code=code, message="m", step=step, retryable=retryable)
+        status = status_of(Phase.FAILED, error=error)
+        notes = explanation(Facts(status=status, now=NOW, **NOTHING_KNOWN)).after
+        can_help = retryable or code is ErrorCode.DEADLINE_EXCEEDED
+        assert [note.code for note in notes] == ["retry" if can_help else "fix"]
+        if not can_help:
+            for language in LANGUAGES:
+                assert "export-worker retry" not in explained(Phase.FAILED, about={"error": error}, language=language)
 
 
 def test_cancelled_export_has_its_time_and_the_command_to_retry() -> None:
@@ -157,6 +183,25 @@ def test_export_whose_kind_of_calls_is_paused_has_the_end_of_the_pause_and_the_e
         "one has failed: 7 exports, without a success in between. Then one export is tried. "
         "If it succeeds, all exports resume. Last error: [platform_unavailable] HTTP 502."
     )
+
+
+@pytest.mark.parametrize("parked", [None, 3])
+def test_connection_that_an_operator_has_paused_has_the_end_and_the_reason(parked: int | None) -> None:
+    pause = OperatorPause(LATER, "maintenance of the platform")
+    assert explained(Phase.QUEUED, operator_pause=pause, parked=parked) == (
+        "Connection gio is paused by an operator until 2026-11-22T03:05:00.000Z (in 5 min). "
+        "Reason: maintenance of the platform. "
+        "Until then, no export of the connection is submitted. Polls and transfers continue."
+    )
+    endless = explained(Phase.QUEUED, operator_pause=OperatorPause(None, None), parked=parked)
+    assert "is paused by an operator until it is resumed. Reason: none." in endless
+
+
+@pytest.mark.parametrize("phase", [Phase.RUNNING, Phase.TRANSFERRING])
+def test_pause_by_an_operator_concerns_submits_only(phase: Phase) -> None:
+    assert explained(phase, operator_pause=OperatorPause(None, None)) == explained(phase)
+    ended = OperatorPause(EARLIER, None)
+    assert explained(Phase.QUEUED, operator_pause=ended) == explained(Phase.QUEUED)
 
 
 def test_transfer_whose_store_no_worker_can_use_has_the_reason() -> None:
@@ -258,3 +303,13 @@ def test_slow_export_has_its_time_on_the_platform_and_the_usual_time() -> None:
     )
     assert "longer" not in explained(running_s=1700.0, durations_s=[600.0] * 20)
     assert "longer" not in explained(running_s=7500.0, durations_s=[600.0] * 4)
+
+
+def test_export_on_its_platform_has_the_usual_time_for_comparison() -> None:
+    durations_s = [float(each) for each in range(60, 1260, 60)]
+    assert explained(running_s=90.0, durations_s=durations_s).endswith(
+        " It has been on the platform for 1 min 30 s. Half of the last 20 exports of its kind took at most 10 min, "
+        "and 95 % of them at most 19 min."
+    )
+    assert "kind" not in explained(running_s=90.0, durations_s=durations_s[:4])
+    assert "kind" not in explained(running_s=0.0, durations_s=durations_s)

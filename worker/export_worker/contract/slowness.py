@@ -17,7 +17,12 @@ def usual_s(durations_s: Sequence[float]) -> float | None:
     """Returns the usual duration of operations, of which the last ones are known; None if too few are known."""
     if len(durations_s) < DURATIONS_MIN:
         return None
-    return sorted(durations_s)[int(USUAL_SHARE * (len(durations_s) - 1))]
+    return at_most_s(durations_s, USUAL_SHARE)
+
+
+def at_most_s(durations_s: Sequence[float], share: float) -> float:
+    """Returns the duration that a share of the known ones, of which there is at least one, did not exceed."""
+    return sorted(durations_s)[int(share * (len(durations_s) - 1))]
 
 
 def is_slow(running_s: float, durations_s: Sequence[float]) -> bool:

@@ -14,6 +14,7 @@ __all__ = [
     "Count",
     "Counters",
     "ErrorReport",
+    "Eta",
     "Manifest",
     "ManifestEntry",
     "ManifestObject",
@@ -78,6 +79,20 @@ class ErrorReport(_Report):
     """The step that failed: `submit`, `poll` or `transfer`."""
     retryable: bool
     """Whether a retry may succeed."""
+
+
+class Eta(_Report):
+    """How long the last operations of the same kind took on the same connection, in seconds on the platform.
+
+    The time of the transfer is not included.
+    """
+
+    p50: float
+    """Half of the operations took at most so many seconds."""
+    p95: float
+    """95 % of the operations took at most so many seconds."""
+    samples: Count
+    """How many operations are compared. With a few, the two durations are rough."""
 
 
 class StoredObject(_Report):
@@ -159,6 +174,8 @@ class Status(_Report):
     requested_by: Annotated[str | None, Field(exclude_if=_is_none)] = None
     """Who requested the export: the name of a key or user of the HTTP API, `trigger:NAME`, `cli:USER`, `library`, or
     the name that a service gives itself. Missing in events, and if an earlier version accepted the export."""
+    eta: Annotated[Eta | None, Field(exclude_if=_is_none)] = None
+    """How long such exports usually take on the platform. Missing in listings and events, and if none is known."""
 
 
 class Accepted(_Report):

@@ -1,0 +1,113 @@
+"""Reads from Redis how far the events of one export are delivered."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import ConfigDict
+
+from export_producers.storage import Storage
+from export_worker.contract.model import Model, Timestamp
+from export_worker.errors import ExportNotFoundError
+
+EVENTS_MAX = 100
+"""Events of one export that are searched for. An export that is retried more often has its first ones listed."""
+
+
+class Delivery(Model):
+    """One event of an export, and one sink."""
+
+    model_config = ConfigDict(extra="ignore", strict=False)
+
+    event_id: str
+    """The id of the event: the same in every delivery of it."""
+    event_at: Timestamp
+    """When the export ended with this event."""
+    sink: str
+    """The name of the sink."""
+    type: str
+    """The type of the sink, such as `webhook`."""
+    state: Literal["pending", "delivered", "given_up"]
+    """Whether the event waits for its next delivery, has left the outbox of the sink, or is not delivered any more."""
+    failures: int = 0
+    """How often the sink has refused the event."""
+    due_at: Timestamp | None = None
+    """When the event is delivered next. Null unless it is pending."""
+    refused_since: Timestamp | None = None
+    """When the sink first refused the event. Null if it is not pending, or was not refused."""
+    given_up_at: Timestamp | None = None
+    """When the delivery was given up. Null unless it was."""
+    answer: str | None = None
+    """The last answer of the sink, if the sink has refused the event and the answer is known."""
+
+
+async def read_deliveries(storage: Storage, export_id: str) -> list[Delivery]:
+    """Returns every event of an export with every sink that gets it, the newest event first.
+
+    Needs two round trips: one for the export's events and the sinks, one for the deliveries.
+
+    Raises:
+        ExportNotFoundError: The export does not exist.
+        ServiceUnreachableError: Redis cannot be reached or refuses a command.
+    """
+    keys = storage.keys
+    event_ids = [f"{export_id}.{number}" for number in range(1, EVENTS_MAX + 1)]
+    async with storage.calls(), storage.client.pipeline(transaction=False) as pipe:
+        pipe.hmget(keys.export(export_id), ["request"])
+        pipe.hgetall(keys.sinks)
+        for event_id in event_ids:
+            pipe.zscore(keys.events, event_id)
+        (request,), announced, *times = await pipe.execute()
+    if request is None:
+        raise ExportNotFoundError(export_id)
+    types = {name.decode(): kind.decode() for name, kind in announced.items()}
+    notify = json.loads(request).get("notify")
+    sinks = sorted(types if notify is None else notify)
+    events = [(event_id, at) for event_id, at in zip(event_ids, times, strict=True) if at is not None]
+    pairs = [(event_id, sink) for event_id, _ in reversed(events) for sink in sinks]
+    states = await _states(storage, pairs)
+    known = {event_id: datetime.fromtimestamp(at / 1000, UTC) for event_id, at in events}
+    return [
+        Delivery(event_id=event_id, event_at=known[event_id], sink=sink, type=types.get(sink, "unknown"), **state)
+        for (event_id, sink), state in zip(pairs, states, strict=True)
+    ]
+
+
+async def _states(storage: Storage, pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Returns the fields that describe the state of each delivery, in one round trip."""
+    if not pairs:
+        return []
+    keys = storage.keys
+    async with storage.calls(), storage.client.pipeline(transaction=False) as pipe:
+        for event_id, sink in pairs:
+            pipe.zscore(keys.outbox(sink), event_id)
+            pipe.hget(keys.refusals(sink), event_id)
+            pipe.hget(keys.answers(sink), event_id)
+            pipe.hget(keys.undelivered(sink), event_id)
+        found = iter(await pipe.execute())
+    return [_state(*each) for each in zip(found, found, found, found, strict=True)]
+
+
+def _state(due_ms: float | None, refusals: bytes | None, answer: bytes | None, note: bytes | None) -> dict[str, Any]:
+    """Returns the fields of one delivery. An event that was given up and is replayed is pending again."""
+    if due_ms is not None:
+        failures, _, first_ms = (refusals or b"0").decode().partition(":")
+        since = datetime.fromtimestamp(int(first_ms) / 1000, UTC) if first_ms else None
+        due_at = datetime.fromtimestamp(due_ms / 1000, UTC)
+        return {
+            "state": "pending",
+            "due_at": due_at,
+            "failures": int(failures),
+            "refused_since": since,
+            "answer": answer.decode() if answer else None,
+        }
+    if note is not None:
+        given_up: Mapping[str, Any] = json.loads(note)
+        return {
+            "state": "given_up",
+            "failures": given_up["failures"],
+            "given_up_at": given_up["at"],
+            "answer": given_up["reason"],
+        }
+    return {"state": "delivered"}

@@ -1,0 +1,53 @@
+"""The texts that people read, in English and in Simplified Chinese: one TOML file for each language. Pure."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+
+from export_producers.choices import LANGUAGES, Language
+from export_producers.durations import in_units
+
+
+def text(language: Language, key: str, /, **arguments: object) -> str:
+    """Returns one text with its arguments, e.g. `text("en", "explain.entry_missing")`.
+
+    Raises:
+        KeyError: There is no such text, or it needs another argument.
+    """
+    return texts(language)[key].format_map(arguments)
+
+
+@cache
+def texts(language: Language) -> Mapping[str, str]:
+    """Returns the texts of a language, by the name of their table, a dot, and their own name."""
+    tables = tomllib.loads((files(__name__) / f"{language}.toml").read_text(encoding="utf-8"))
+    return {f"{table}.{name}": each for table, named in tables.items() for name, each in named.items()}
+
+
+def duration(language: Language, seconds: float) -> str:
+    """Returns a duration with its two largest units, e.g. `185` as `3 min 5 s`."""
+    return _in_units(language, round(seconds), 2)
+
+
+def age(language: Language, seconds: float) -> str:
+    """Returns how long ago something was, e.g. `3 min ago`; with a negative number how far ahead: `in 3 min`."""
+    key = "age.ahead" if seconds <= -1 else "age.ago"
+    return text(language, key, span=_in_units(language, abs(int(seconds)), 1))
+
+
+def _in_units(language: Language, seconds: int, most: int) -> str:
+    parts = in_units(seconds, most)
+    return " ".join(text(language, f"unit.{unit}", count=count) for count, unit in parts)
+
+
+def preferred(*wishes: str | None) -> Language:
+    """Returns the first language that a wish names and that we have; English if there is none.
+
+    Args:
+        wishes: Each one language, or several, the preferred one first: `zh_CN.UTF-8` or `zh-CN,zh;q=0.9,en;q=0.8`.
+    """
+    tags = [tag.strip().lower() for wish in wishes if wish for tag in wish.split(",")]
+    known: dict[str, Language] = {language: language for language in LANGUAGES}
+    return next((known[name] for tag in tags if (name := re.split(r"[-_.;@]", tag)[0]) in known), "en")
