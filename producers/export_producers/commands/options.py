@@ -10,7 +10,7 @@ import click
 
 from export_producers.choices import LANGUAGES
 from export_producers.commands import completion
-from export_producers.moments import since
+from export_producers.moments import since, until
 from export_worker.contract.names import did_you_mean
 
 
@@ -61,6 +61,15 @@ class Choice(click.Choice[str]):
         del ctx
         meant = did_you_mean(str(value), self.choices)
         return f"must be one of {', '.join(self.choices)}, not {value}{meant}"
+
+
+def future_moment(_: click.Context, option: click.Parameter, value: str | None) -> datetime | None:
+    """Returns the date and time of an option; see `until`. The callback of options such as `--until`."""
+    try:
+        return None if value is None else until(value, datetime.now(UTC))
+    except ValueError:
+        message = f"{value} is neither a date and time (2026-11-22T03:00:00Z) nor a time from now (30m, 6h, 2d)"
+        raise click.BadParameter(message, param=option) from None
 
 
 def moment(_: click.Context, option: click.Parameter, value: str | None) -> datetime | None:

@@ -7,7 +7,8 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.gateway import activity, exports, failures, me, one_export, overviews, streams
+from export_producers.console.app import console_app
+from export_producers.gateway import activity, connections, exports, failures, me, one_export, overviews, streams
 from export_producers.gateway.access import authenticate, authorize
 from export_producers.gateway.context import CONTEXT, GatewayContext, json_response
 from export_producers.gateway.metrics import route_of
@@ -35,6 +36,7 @@ ROUTES = [
     *one_export.ROUTES,
     *failures.ROUTES,
     *overviews.ROUTES,
+    *connections.ROUTES,
     *activity.ROUTES,
     *me.ROUTES,
 ]
@@ -47,6 +49,9 @@ def build_app(context: GatewayContext) -> web.Application:
     app = web.Application(client_max_size=REQUEST_MAX_BYTES, middlewares=middlewares)
     app[CONTEXT] = context
     app.add_routes([*ROUTES, *OPEN_ROUTES])
+    if context.options.serves_console:
+        app.router.add_get("/console", console)
+        app.add_subapp("/console/", console_app(context))
     app.on_response_prepare.append(_add_security_headers)
     app.on_shutdown.append(_stop_streams)
     return app
@@ -92,6 +97,11 @@ async def error_middleware(request: web.Request, handler: Handler) -> web.Stream
 async def openapi(_: web.Request) -> web.Response:
     """Returns the OpenAPI document."""
     return web.json_response(document(), dumps=dumps)
+
+
+async def console(_: web.Request) -> web.Response:
+    """Leads to the console."""
+    return web.Response(status=308, headers={"Location": "/console/"})
 
 
 async def healthz(_: web.Request) -> web.Response:

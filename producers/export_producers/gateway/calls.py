@@ -63,7 +63,7 @@ CALLS: Mapping[str, Call] = {
     "POST /v1/bulk": _act(Reach.EVERYTHING, "bulk"),
     "GET /v1/bulk/{}": _look(Reach.EVERYTHING),
     "POST /v1/bulk/{}/stop": _act(Reach.EVERYTHING, "bulk_stop"),
-    "GET /v1/connections": _look(Reach.EVERYTHING),
+    "GET /v1/connections": _look(Reach.CHECKED),
     "POST /v1/connections/{}/pause": _act(Reach.CONNECTION, "connection_pause"),
     "POST /v1/connections/{}/resume": _act(Reach.CONNECTION, "connection_resume"),
     "GET /v1/events": _look(Reach.EVERYTHING),
@@ -76,6 +76,18 @@ CALLS: Mapping[str, Call] = {
     "GET /v1/me": _look(Reach.CHECKED),
 }
 """Each method and path of the API. A route without a row cannot be called, and a test fails."""
+
+PAGES: Mapping[str, Call] = {
+    "GET /console/": _look(Reach.CHECKED),
+    "GET /console/exports": CALLS["GET /v1/exports"],
+    "GET /console/exports/{}": CALLS["GET /v1/exports/{}"],
+    "POST /console/exports/{}/cancel": CALLS["POST /v1/exports/{}/cancel"],
+    "POST /console/exports/{}/retry": CALLS["POST /v1/exports/{}/retry"],
+    "GET /console/login": CALLS["GET /v1/me"],
+    "POST /console/login": CALLS["GET /v1/me"],
+    "POST /console/logout": CALLS["GET /v1/me"],
+}
+"""Each page and form of the console. A form is allowed to those who may make the same call of the API."""
 
 _PARAMETER = re.compile(r"\{[^{}]*\}")
 
@@ -92,4 +104,7 @@ def name_of(method: str, path: str) -> str:
 def call_of(request: web.Request) -> Call | None:
     """Returns the row of a request; None if there is no such route."""
     resource = request.match_info.route.resource
-    return None if resource is None else CALLS.get(name_of(request.method, resource.canonical))
+    if resource is None:
+        return None
+    name = name_of(request.method, resource.canonical)
+    return CALLS.get(name) or PAGES.get(name)

@@ -8,14 +8,14 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from export_producers.choices import FILTER_MAX_CHARS, LANGUAGES, LIST_MAX, RESOURCES
+from export_producers.gateway import act_documents, caller_documents
+from export_producers.gateway.act_documents import ACTS, Act
 from export_producers.gateway.schemas import (
     PROBLEM_TYPE,
-    Activity,
     Cancelling,
     Deliveries,
     ExportPage,
     Health,
-    Me,
     Problem,
     RetryOrder,
     StatusEvent,
@@ -54,14 +54,13 @@ PROBLEMS = {
 TAGS = {
     "exports": "Request exports and follow them.",
     "catalog": "Find out what can be exported.",
-    "callers": "Find out who may do what, and who has done what.",
     "overview": "Watch everything together.",
     "service": "Watch the gateway itself. These calls need no key.",
+    **act_documents.TAGS,
+    **caller_documents.TAGS,
 }
 TAG_OF = {
     "catalog": "catalog",
-    "me": "callers",
-    "activity": "callers",
     "overview": "overview",
     "stats": "overview",
 }
@@ -87,15 +86,14 @@ DESCRIPTIONS = {
     "can help.",
     "deliveries": "Each end of an export has one event, which every sink of its request gets.",
     "catalog": "Each item is as the platform returns it. The gateway needs the extra `worker` for this call.",
-    "me": "A key of `gateway.api_keys` has the role `service`. Each role may do what the roles before it may do.",
-    "activity": "Operators see all acts on their connections, others only their own acts. Acts are kept for 90 days, "
-    "and at most 100,000 of them. A page reads 1,000 acts: it may have fewer than `limit` and still have a cursor.",
     "overview": "The gateway reads Redis for it once a second at most, so it may be requested often.",
     "stats": "Workers count an export in the write that ends it, so no export is missing and none counts twice.",
     "openapi": "The document describes the gateway that serves it, with the kinds of all installed packages.",
     "alive": "For liveness probes. The answer does not depend on Redis.",
     "ready": "For readiness probes. The gateway writes to Redis, and is not ready while it stops.",
     "metrics": "Counters and durations of requests, and whether Redis accepts writes.",
+    **act_documents.DESCRIPTIONS,
+    **caller_documents.DESCRIPTIONS,
 }
 """What each operation does, beyond its summary."""
 _ID = {
@@ -131,8 +129,8 @@ def document() -> Json:
             (Stats, "serialization"),
             (Problem, "serialization"),
             (Health, "serialization"),
-            (Me, "serialization"),
-            (Activity, "serialization"),
+            *((model, "validation") for model in act_documents.ORDERS),
+            *((model, "serialization") for model in (*act_documents.ANSWERS, *caller_documents.ANSWERS)),
         ],
         ref_template="#/components/schemas/{model}",
     )
@@ -160,7 +158,11 @@ def document() -> Json:
 
 
 def _paths() -> Json:
+    acts: Json = {}
+    for act in (*ACTS, *caller_documents.CALLS):
+        acts.setdefault(act.path, {})[act.method] = _act(act)
     return {
+        **acts,
         "/v1/exports": {"post": _enqueue(), "get": _list()},
         "/v1/exports/{export_id}": {"get": _status()},
         "/v1/exports/{export_id}/cancel": {"post": _cancel()},
@@ -171,8 +173,6 @@ def _paths() -> Json:
         "/v1/exports/{export_id}/deliveries": {"get": _deliveries()},
         "/v1/failures": {"get": _failures()},
         "/v1/catalog/{connection}/{resource}": {"get": _catalog()},
-        "/v1/activity": {"get": _activity()},
-        "/v1/me": {"get": _me()},
         "/v1/overview": {"get": _overview()},
         "/v1/stats": {"get": _stats()},
         "/openapi.json": {"get": _open("openapi", "Get this document.", _OBJECT)},
@@ -317,28 +317,6 @@ def _catalog() -> Json:
     return _operation("catalog", "List what can be exported.", answers, (404, 422, 501, 502), parameters)
 
 
-def _activity() -> Json:
-    text, time = {"type": "string"}, {"type": "string", "format": "date-time"}
-    limits = {"type": "integer", "minimum": 1, "maximum": LIST_MAX, "default": 50}
-    parameters = [
-        _query("who", text, "Only acts of this key or user."),
-        _query("action", text, "Only acts of this kind, such as `cancel`."),
-        _query("export_id", text, "Only acts on this export."),
-        _query("connection", text, "Only acts on this connection."),
-        _query("outcome", text, "Only acts with this outcome, such as `done`."),
-        _query("since", time, "Only acts at this time or later."),
-        _query("until", time, "Only acts before this time."),
-        _query("limit", limits, "Maximum number of acts."),
-        _query("cursor", {"type": "string", "maxLength": 40}, "The `next_cursor` of the previous page."),
-    ]
-    answers = {200: _answer("Acts, newest first.", _json("Activity"))}
-    return _operation("activity", "List who has done what.", answers, (), parameters)
-
-
-def _me() -> Json:
-    return _operation("me", "Get the caller's name, role and connections.", {200: _answer("You.", _json("Me"))}, (), [])
-
-
 def _overview() -> Json:
     answers = {200: _answer("The state at one moment.", _json("Overview"))}
     return _operation("overview", "Get the state of everything.", answers, (), [])
@@ -354,6 +332,14 @@ def _stats() -> Json:
     ]
     answers = {200: _answer("What ended in each hour.", _json("Stats"))}
     return _operation("stats", "Count the exports that ended, by hour.", answers, (), parameters)
+
+
+def _act(act: Act) -> Json:
+    answers = {status: _answer(about, _json(model.__name__)) for status, (about, model) in act.answers.items()}
+    operation = _operation(act.name, act.about, answers, act.problems, act.all_parameters) | {"tags": [act.tag]}
+    if act.order is None:
+        return operation
+    return operation | {"requestBody": {"required": act.order_required, "content": _json(act.order.__name__)}}
 
 
 def _open(name: str, about: str, content: Json, *problems: int) -> Json:

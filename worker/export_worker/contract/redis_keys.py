@@ -26,6 +26,8 @@ CallKind = Literal["submit", "poll", "transfer"]
 
 HOUR_S = 3600
 """The length of the time for which statistics have one hash."""
+NO_END_MS = 253_402_300_799_000
+"""The score of a pause without an end: the last second that RFC 3339 can state."""
 
 _HASH_TAG = re.compile(r"\{[^{}]+\}")
 
@@ -223,6 +225,10 @@ class Keys:
         """String with a TTL: written by health checks, because a read-only Redis answers reads as usual."""
         return f"{self.namespace}:write-check"
 
+    def session(self, digest: str) -> str:
+        """String with a TTL: a login at the console, as JSON. It is named by the SHA-256 of the cookie."""
+        return f"{self.namespace}:session:{digest}"
+
     @property
     def clock(self) -> str:
         """Hash: `seen`, the clock (ms) of Redis at the last claim; `offset`, what (ms) all processes add to it."""
@@ -287,6 +293,19 @@ class Keys:
         - `failures`: the number of these exports.
         """
         return f"{self.namespace}:breaker:{connection}" + (f":{kind}" if kind else "")
+
+    @property
+    def paused(self) -> str:
+        """Sorted set of the connections that an operator has paused, by the time (ms) until when they submit nothing.
+
+        A pause that only an operator ends has the score `NO_END_MS`. The first claim after its end removes a pause.
+        """
+        return f"{self.namespace}:paused"
+
+    @property
+    def pauses(self) -> str:
+        """Hash of connection → JSON: since when, by whom and why it is paused. See `paused`."""
+        return f"{self.namespace}:pauses"
 
     def job_id(self, export_id: str, step: int) -> str:
         """The export's step as an arq job. The step number is in the id, so an export has one queue entry at most."""
