@@ -78,6 +78,8 @@ class Listing:
                 "limit": limit,
                 "unsure_limit": max(limit, UNSURE_MAX),
                 "examine_max": EXAMINED_MAX,
+                "sought_name": where.sought_name,
+                "sought_index": None if where.sought_name is None else keys.metadata(str(where.search)),
                 "sought_id": where.sought_id,
                 "sought_key": None if where.search is None else keys.dedupe(where.search),
                 "sought_texts": where.sought_texts,

@@ -10,7 +10,7 @@ with a hash tag, such as `{exports}`, are in one slot, and those of arq as well.
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
+from hashlib import sha1, sha256
 from json import dumps
 from typing import Literal
 
@@ -112,6 +112,20 @@ class Keys:
     def recent(self, connection: str, moment: datetime) -> str:
         """Hash, kept for two hours: the exports that ended in one hour, in fields `PHASE:START_MS` of five minutes."""
         return f"{self.namespace}:recent:{connection}:{_hour_ms(moment)}"
+
+    @property
+    def search_metadata(self) -> str:
+        """Sorted set of the names of metadata that have indexes, by the time (ms) from which exports are in them."""
+        return f"{self.namespace}:search-metadata"
+
+    def metadata(self, text: str) -> str:
+        """Sorted set of the exports whose metadata has one `NAME=VALUE`, by creation (ms)."""
+        return f"{self.namespace}:metadata:{sha1(text.encode(), usedforsecurity=False).hexdigest()}"
+
+    @property
+    def metadata_of(self) -> str:
+        """Hash of export id → the digests of the indexes `metadata` that have the export, separated by spaces."""
+        return f"{self.namespace}:metadata-of"
 
     @property
     def index_repair(self) -> str:
