@@ -12,6 +12,7 @@ RoleName = Literal["viewer", "service", "operator", "admin"]
 KeyName = Annotated[
     str, Pattern(r"^[A-Za-z0-9_-]{1,64}$", "the name must have 1 to 64 characters: letters, digits, _ and -")
 ]
+MetadataName = Annotated[str, Pattern(r"^[^=]{1,100}$", "must have 1 to 100 characters without =")]
 HeaderName = Annotated[str, Pattern(r"^[A-Za-z0-9-]{1,64}$", "must be the name of a header")]
 
 
@@ -78,6 +79,10 @@ class GatewaySettings(Section):
     """Whether the gateway serves the web console under `/console/`.
 
     Default: only with a key in `keys`, with a `proxy`, or without any key."""
+    search_metadata: Annotated[tuple[MetadataName, ...], Field(max_length=20)] = ()
+    """The names of metadata by which many exports can be searched at once, such as `order`. Default: none, at most 20.
+
+    Producers index the exports that they accept after the start of a gateway. All gateways must have the same names."""
     requests_per_second: Annotated[float, Field(gt=0)] = 100.0
     """Requests per second that one key may send for long, to each gateway process. Default 100, above 0."""
     burst: Annotated[int, Field(ge=1)] = 200

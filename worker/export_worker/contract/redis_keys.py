@@ -10,7 +10,7 @@ with a hash tag, such as `{exports}`, are in one slot, and those of arq as well.
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
+from hashlib import sha1, sha256
 from json import dumps
 from typing import Literal
 
@@ -48,7 +48,8 @@ class Keys:
 
         Producers write `request`, `status`, `connection`, `kind`, `cancel` and `retry` (what a caller has requested),
         `message` (the key of the identity that expires with the record: of a message, or of an idempotency key of a
-        caller with a name), and `trace` (the W3C trace context of the request as JSON, if it has one). Workers write:
+        caller with a name), `trace` (the W3C trace context of the request as JSON, if it has one), and `requested_by`.
+        Workers write:
 
         - `state`, `status`, `phase`;
         - `version`: a random number that each claim sets, so that a worker that has lost the step can change nothing;
@@ -116,6 +117,20 @@ class Keys:
     def changes(self) -> str:
         """Stream of the last changes of exports: `id`, `connection`, `kind`, `phase`, and `was`, the phase before."""
         return f"{self.namespace}:changes"
+
+    @property
+    def search_metadata(self) -> str:
+        """Sorted set of the names of metadata that have indexes, by the time (ms) from which exports are in them."""
+        return f"{self.namespace}:search-metadata"
+
+    def metadata(self, text: str) -> str:
+        """Sorted set of the exports whose metadata has one `NAME=VALUE`, by creation (ms)."""
+        return f"{self.namespace}:metadata:{sha1(text.encode(), usedforsecurity=False).hexdigest()}"
+
+    @property
+    def metadata_of(self) -> str:
+        """Hash of export id → the digests of the indexes `metadata` that have the export, separated by spaces."""
+        return f"{self.namespace}:metadata-of"
 
     @property
     def index_repair(self) -> str:
