@@ -9,6 +9,9 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh")
 LIST_MAX = 1000
 """Statuses that one call reads, so that a listing needs bounded memory."""
 
+FILTER_MAX_CHARS = 512
+"""The longest text in a filter of a listing. No name, id or key is longer."""
+
 RESOURCES = (
     "projects",
     "tags",

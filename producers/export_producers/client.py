@@ -8,14 +8,14 @@ from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from uuid import uuid4
 
 from export_producers.activity import ActivityLog
 from export_producers.choices import LIST_MAX
+from export_producers.closing import Closing
 from export_producers.dry_run import OPEN_PHASES, dry_run_of
-from export_producers.enqueuing import send_offers
+from export_producers.enqueuing import send_offers, with_checked_sinks
 from export_producers.explain import explanation
 from export_producers.facts import read_facts
 from export_producers.filters import EVERY_EXPORT, ExportFilter
@@ -33,6 +33,7 @@ from export_producers.records import (
     retried,
     wrong_connection,
 )
+from export_producers.requesters import LIBRARY
 from export_producers.statuses import read_conflict, read_existing, read_statuses
 from export_producers.storage import Storage
 from export_worker.contract.dry_run import DryRun, Preview
@@ -63,7 +64,7 @@ WATCH_INTERVAL_S = 0.2
 """Interval at which a waiting producer reads the status: fast enough for people, and cheap for Redis (one HMGET)."""
 
 
-class ExportQueue:
+class ExportQueue(Closing):
     """Enqueues exports and follows them. Use it as an async context manager, or call `close` at the end.
 
     Args:
@@ -71,16 +72,23 @@ class ExportQueue:
         namespace: The namespace of the workers. With a part in braces, Redis is a cluster.
         connections: Connection → platform, if the caller knows them. Otherwise a request may name the connections that
             workers have announced.
+        requested_by: The name of the service that enqueues. Each name has an index, so it is no end user.
 
     Every method raises `ServiceUnreachableError` if Redis is unreachable or refuses a command.
     """
 
     def __init__(
-        self, redis_url: str, *, namespace: str = "exports", connections: Mapping[str, str] | None = None
+        self,
+        redis_url: str,
+        *,
+        namespace: str = "exports",
+        connections: Mapping[str, str] | None = None,
+        requested_by: str = LIBRARY,
     ) -> None:
         self._url = redis_url
         self._keys = Keys(namespace)
         self._connections = connections
+        self._requested_by = requested_by
         self._clock, self._next_clock_sync_s = SharedClock(), 0.0
         self._client = client = open_redis(redis_url, home=self._keys.home)
         self._redis = commands(client)
@@ -91,14 +99,6 @@ class ExportQueue:
         self._enqueue, self._cancel, self._retry = (
             Script(client, script(name)) for name in ("enqueue", "cancel", "retry")
         )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def close(self) -> None:
         """Closes the connections to Redis."""
@@ -128,6 +128,7 @@ class ExportQueue:
         *,
         trace: TraceContext | None = None,
         message: MessageIdentity | None = None,
+        requested_by: str | None = None,
         owner: str | None = None,
     ) -> Accepted:
         """Enqueues one export. Once this has returned, the export is not lost.
@@ -136,13 +137,17 @@ class ExportQueue:
             trace: The caller's trace context. The worker's spans and the completion event continue this trace.
             message: The message of a trigger that holds the request. The same message with the same request returns
                 the first export, as for an idempotency key. Without effect if the request has such a key.
+            requested_by: Who requests this export; by default the service that the queue was opened for.
             owner: Whose idempotency key the request has. Keys of different owners are different keys.
 
         Raises:
             InvalidRequestError: A field is invalid, or no worker has the connection. Nothing was enqueued.
             IdempotencyConflictError: The idempotency key belongs to another request. Nothing was enqueued.
         """
-        (result,) = await self._enqueue_all([request], partial(Offer, trace=trace, message=message, owner=owner))
+        offer = partial(
+            Offer, trace=trace, message=message, owner=owner, requested_by=requested_by or self._requested_by
+        )
+        (result,) = await self._enqueue_all([request], offer)
         if isinstance(result, Accepted):
             return result
         raise result
@@ -157,7 +162,7 @@ class ExportQueue:
         """
         every = list(requests)
         batches = [every[first : first + ENQUEUE_BATCH] for first in range(0, len(every), ENQUEUE_BATCH)]
-        offer = partial(Offer, trace=trace)
+        offer = partial(Offer, trace=trace, requested_by=self._requested_by)
         return [result for batch in batches for result in await self._enqueue_all(batch, offer)]
 
     async def _enqueue_all(
@@ -199,12 +204,8 @@ class ExportQueue:
         self, offers: Sequence[Offer | InvalidRequestError]
     ) -> Sequence[Offer | InvalidRequestError]:
         """Replaces offers that name an unknown sink by errors. Until workers have announced sinks, all are allowed."""
-        if all(isinstance(offer, InvalidRequestError) or offer.request.notify is None for offer in offers):
-            return offers
         async with translate_redis_errors(self._url):
-            announced = await self._redis.hgetall(self._keys.sinks)
-        known = sorted(name.decode() for name in announced)
-        return [offer.check_sinks(known) if isinstance(offer, Offer) else offer for offer in offers]
+            return await with_checked_sinks(self._client, self._keys, offers)
 
     async def _answer(self, offer: Offer, answer: Mapping[str, Any]) -> Accepted | EnqueueError:
         verdict = answer["verdict"]
@@ -287,7 +288,7 @@ class ExportQueue:
             return await self._listing.page(where, max(1, min(limit, LIST_MAX)), position)
 
     async def values_in_use(self, facet: Facet) -> list[str]:
-        """Returns the connections, kinds or error codes of the stored exports, sorted."""
+        """Returns the connections, kinds, requesters or error codes of the stored exports, sorted."""
         async with translate_redis_errors(self._url):
             found = await self._redis.zrevrange(self._keys.by_facet(facet), 0, -1)
         return sorted(value.decode() for value in found)

@@ -8,6 +8,8 @@ from redis.exceptions import NoScriptError
 
 from export_producers.records import Offer
 from export_worker.contract.redis_keys import Keys
+from export_worker.errors import InvalidRequestError
+from export_worker.redis.client import commands
 from export_worker.redis.scripts import Script, decode_document, encode_arguments
 
 _Call = tuple[list[str], dict[str, object]]
@@ -29,6 +31,19 @@ async def send_offers(redis: ArqRedis, keys: Keys, enqueue: Script, offers: Sequ
         # Nothing was enqueued. Even a repeated request is enqueued once: its export id stays the same.
         await redis.script_load(enqueue.source)
         return await _pipelined(redis, enqueue, calls)
+
+
+async def with_checked_sinks(
+    redis: ArqRedis, keys: Keys, offers: Sequence[Offer | InvalidRequestError]
+) -> Sequence[Offer | InvalidRequestError]:
+    """Replaces offers that name an unknown sink by errors. Until workers have announced sinks, all are allowed.
+
+    Needs one round trip, or none if no offer names a sink. Raises the errors of redis-py.
+    """
+    if all(isinstance(offer, InvalidRequestError) or offer.request.notify is None for offer in offers):
+        return offers
+    known = sorted(name.decode() for name in await commands(redis).hgetall(keys.sinks))
+    return [offer.check_sinks(known) if isinstance(offer, Offer) else offer for offer in offers]
 
 
 async def _pipelined(redis: ArqRedis, enqueue: Script, calls: Sequence[_Call]) -> list[dict[str, Any]]:

@@ -17,6 +17,9 @@ from export_worker.redis.scripts import Script
 EXAMINED_MAX = 5000
 """Entries of an index that one page reads: some milliseconds of Redis's time. The page then has a cursor."""
 
+LARGE_RECORD_BYTES = 4000
+"""A search reads records. A record of this size counts as two entries, one of twice this size as three, and so on."""
+
 UNSURE_MAX = 1000
 """Statuses that one page reads and compares with the filter while the indexes are incomplete."""
 
@@ -75,6 +78,10 @@ class Listing:
                 "limit": limit,
                 "unsure_limit": max(limit, UNSURE_MAX),
                 "examine_max": EXAMINED_MAX,
+                "sought_id": where.sought_id,
+                "sought_key": None if where.search is None else keys.dedupe(where.search),
+                "sought_texts": where.sought_texts,
+                "large_bytes": LARGE_RECORD_BYTES,
             },
         )
         found = Found.of(answer)

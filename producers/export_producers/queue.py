@@ -50,7 +50,7 @@ class Queue(Protocol):
         """Returns one page of a listing."""
 
     async def values_in_use(self, facet: Facet) -> list[str]:
-        """Returns the connections, kinds or error codes of the stored exports."""
+        """Returns the connections, kinds, requesters or error codes of the stored exports."""
 
     async def timeline(self, export_id: str) -> list[dict[str, Any]]:
         """Returns every transition of one export."""

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from export_producers.identities import MessageIdentity
+from export_producers.requesters import LIBRARY, shown_requester
 from export_worker.contract.facets import facets_of
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.names import did_you_mean, unknown_name
@@ -36,6 +37,7 @@ class Offer:
     Args:
         message: The message that requests the export. Without effect if the request has an idempotency key.
         owner: Whose idempotency key the request has; None for the keys that callers without a name share.
+        requested_by: Who requests the export.
     """
 
     request: ExportRequest
@@ -44,6 +46,7 @@ class Offer:
     trace: TraceContext | None = None
     message: MessageIdentity | None = None
     owner: str | None = None
+    requested_by: str = LIBRARY
 
     def check_sinks(self, sinks: Sequence[str]) -> "Offer | InvalidRequestError":
         """Returns this offer, or an error if its request names a sink that is not among `sinks`.
@@ -94,6 +97,7 @@ class Offer:
             "connection": request.connection,
             "platform": request.platform,
             "kind": request.kind,
+            "requested_by": shown_requester(self.requested_by),
             # The script compares fingerprints only for an idempotency key or a message.
             "fingerprint": request.fingerprint() if request.idempotency_key or self.message else None,
             "is_owned": True if self.request.idempotency_key and self.owner else None,
@@ -201,7 +205,7 @@ class Restart:
             "wake": keys.wake("control"),
             "error": facets_of(before.phase, before.connection, before.kind, before.error).get("error"),
             "step": str(self.step),
-            "status": self.after.model_dump_json(exclude={"request"}),
+            "status": self.after.model_dump_json(exclude={"request", "requested_by"}),
             "phase": self.after.phase,
             "connection": before.connection,
             "old_phase": before.phase,
@@ -229,7 +233,11 @@ def first_status(request: ExportRequest, export_id: str, now: datetime) -> Statu
 
 
 def read_status(
-    status: bytes, progress: bytes | None, stored: Sequence[bytes] = (), request: bytes | None = None
+    status: bytes,
+    progress: bytes | None,
+    stored: Sequence[bytes] = (),
+    request: bytes | None = None,
+    requested_by: bytes | None = None,
 ) -> Status:
     """Returns the status of a record.
 
@@ -237,13 +245,18 @@ def read_status(
         progress: A transfer writes its progress to a separate field, which is newer.
         stored: The files that a transfer of many files has stored; see `Keys.stored`.
         request: The request of the record. The stored status does not repeat it.
+        requested_by: Who requested the export. The stored status does not have it either.
     """
     read = Status.model_validate_json(status)
     if progress is not None:
         read = read.model_copy(update={"progress": Progress.model_validate_json(progress)})
     if stored and read.phase is Phase.TRANSFERRING:
         read = read.model_copy(update={"objects": [StoredObject.model_validate_json(item) for item in stored]})
-    return read if request is None else read.model_copy(update={"request": loads(request)})
+    beside = {
+        "request": None if request is None else loads(request),
+        "requested_by": None if requested_by is None else requested_by.decode(errors="replace"),
+    }
+    return read.model_copy(update={name: value for name, value in beside.items() if value is not None})
 
 
 def retried(status: Status, start: Start | None, now: datetime) -> tuple[Start, Status]:

@@ -16,11 +16,11 @@ async def read_statuses(client: Any, keys: Keys, export_ids: Sequence[str]) -> l
         for export_id in export_ids:
             # Read first: a transfer that ends in between removes its list, and its status has all files then.
             pipe.lrange(keys.stored(export_id), 0, -1)
-            pipe.hmget(keys.export(export_id), ["status", "progress", "request"])
+            pipe.hmget(keys.export(export_id), ["status", "progress", "request", "requested_by"])
         answers = iter(await pipe.execute())
     return [
-        None if status is None else read_status(status, progress, stored, request)
-        for stored, (status, progress, request) in zip(answers, answers, strict=True)
+        None if status is None else read_status(status, progress, stored, *beside)
+        for stored, (status, progress, *beside) in zip(answers, answers, strict=True)
     ]
 
 

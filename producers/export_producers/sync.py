@@ -13,6 +13,7 @@ from export_producers.client import WATCH_INTERVAL_S, AnyRequest, EnqueueError, 
 from export_producers.filters import EVERY_EXPORT, ExportFilter
 from export_producers.reasons import Explanation
 from export_producers.records import Page, Start
+from export_producers.requesters import LIBRARY
 from export_worker.contract.dry_run import DryRun, Preview
 from export_worker.contract.facets import Facet
 from export_worker.contract.status import Accepted, Phase, Status
@@ -36,9 +37,14 @@ class SyncExportQueue:
     """
 
     def __init__(
-        self, redis_url: str, *, namespace: str = "exports", connections: Mapping[str, str] | None = None
+        self,
+        redis_url: str,
+        *,
+        namespace: str = "exports",
+        connections: Mapping[str, str] | None = None,
+        requested_by: str = LIBRARY,
     ) -> None:
-        self._queue = ExportQueue(redis_url, namespace=namespace, connections=connections)
+        self._queue = ExportQueue(redis_url, namespace=namespace, connections=connections, requested_by=requested_by)
         self._loop = asyncio.new_event_loop()
         # A daemon thread, so that a service that does not close the queue can still exit.
         self._thread = Thread(target=self._loop.run_forever, name="export-queue", daemon=True)

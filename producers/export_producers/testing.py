@@ -13,19 +13,20 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 from uuid import uuid4
 
 from export_producers.choices import LIST_MAX
 from export_producers.client import AnyRequest, EnqueueError
+from export_producers.closing import Closing
 from export_producers.dry_run import dry_run_of
 from export_producers.explain import Facts, explanation
-from export_producers.filters import EVERY_EXPORT, ExportFilter
+from export_producers.filters import EVERY_EXPORT, ExportFilter, facets_of_status
 from export_producers.reasons import Explanation
 from export_producers.records import Page, Position, Start, decode_cursor, first_status, retried, wrong_connection
+from export_producers.requesters import LIBRARY
 from export_worker.contract.dry_run import DryRun, Preview
-from export_worker.contract.facets import Facet, facets_of
+from export_worker.contract.facets import Facet
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.parsing import parse_request
 from export_worker.contract.request import ExportRequest
@@ -71,7 +72,7 @@ class _Record:
     timeline: list[dict[str, Any]] = field(default_factory=list)
 
 
-class InMemoryExportQueue:
+class InMemoryExportQueue(Closing):
     """See `ExportQueue`. An export advances by one phase with each status that is watched or waited for, not by time.
 
     Args:
@@ -88,14 +89,6 @@ class InMemoryExportQueue:
         self._otherwise = otherwise
         self._records: dict[str, _Record] = {}
         self._now = datetime.now(UTC)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def close(self) -> None:
         """Does nothing: there are no connections."""
@@ -140,7 +133,7 @@ class InMemoryExportQueue:
             return Accepted(export_id=first.status.export_id, phase=first.status.phase, deduplicated=True)
         status = first_status(checked, uuid4().hex, self._tick())
         document = checked.model_dump(mode="json", exclude_none=True)
-        status = status.model_copy(update={"request": document})
+        status = status.model_copy(update={"request": document, "requested_by": LIBRARY})
         record = _Record(checked, status, self._then.popleft() if self._then else self._otherwise, trace)
         self._records[status.export_id] = record
         _note(record, "accepted")
@@ -196,7 +189,7 @@ class InMemoryExportQueue:
     async def values_in_use(self, facet: Facet) -> list[str]:
         """See `ExportQueue.values_in_use`."""
         statuses = [record.status for record in self._records.values()]
-        facets = [facets_of(status.phase, status.connection, status.kind, status.error) for status in statuses]
+        facets = [facets_of_status(status) for status in statuses]
         return sorted({found[facet] for found in facets if facet in found})
 
     async def timeline(self, export_id: str) -> list[dict[str, Any]]:

@@ -2,20 +2,23 @@
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from arq.connections import ArqRedis
 
+from export_producers.requesters import of_command_line
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Phase
 from export_worker.errors import OperationFailedError, PlatformUnavailableError, StepError
 from export_worker.lifecycle import endings
 from support.command_forks import COMMAND
-from support.redis_site import MANY, POLICY, REFUSED, QueueSite
+from support.redis_site import MANY, POLICY, REFUSED, QueueSite, request_of
 from support.terminal import Terminal
 from support.worker_site import CommandResult, Site
 
@@ -74,6 +77,30 @@ async def test_list_is_filtered_by_error_connection_kind_and_time(failures: Fail
     assert none.stdout == "no exports with error auth_failed of connection other\n"
 
 
+async def test_list_is_filtered_by_requester_end_of_time_and_search(failures: Failures, tmp_path: Path) -> None:
+    request = tmp_path / "request.json"
+    request.write_text(request_of(metadata={"order": "42"}).model_dump_json(exclude_none=True))
+    enqueued = await failures.run("enqueue", str(request), "--json")
+    by_command = json.loads(enqueued.stdout)["export_id"]
+    by_library = (await failures.records.queue.enqueue(request_of())).export_id
+    status = json.loads((await failures.run("status", by_command, "--json")).stdout)
+    assert status["requested_by"] == of_command_line()
+    for options, expected in (
+        (("--requested-by", status["requested_by"]), [by_command]),
+        (("--requested-by", "library"), [by_library]),
+        (("--until", "1h"), []),
+        (("--until", "0s"), [by_library, by_command]),
+        (("--search", "order=42"), [by_command]),
+        (("--search", by_library[:8]), [by_library]),
+    ):
+        ran = await failures.run("list", *options, "--json")
+        assert [each["export_id"] for each in json.loads(ran.stdout)] == expected
+    unknown = await failures.run("list", "--requested-by", "libary")
+    assert (unknown.status, "unknown requester 'libary'; did you mean library?" in unknown.stderr) == (2, True)
+    shown = (await failures.run("status", by_command)).stdout
+    assert re.search(f"requested by +{re.escape(status['requested_by'])}", shown)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -89,6 +116,23 @@ async def test_misspelt_name_of_a_filter_is_refused(failures: Failures, options:
         assert ran.status == 2
         assert options[0] in ran.stderr
         assert message in ran.stderr
+
+
+async def test_failures_shows_each_cause_with_how_many_a_retry_cannot_help(failures: Failures) -> None:
+    await failures.add(REFUSED)
+    refused = await failures.add(REFUSED)
+    await failures.add()
+    ran = await failures.run("failures")
+    first, second, third, fourth = ran.stdout.splitlines()
+    assert first == "      2 platform_refused on gio in step submit: growingio.tag_users"
+    assert second.startswith("        no such tag  (last ")
+    assert second.endswith(f", e.g. {refused}; a retry alone cannot help 2)")
+    assert third == "      1 platform_unavailable on gio in step submit: growingio.tag_users"
+    assert fourth.startswith("        HTTP 503  (last ")
+    groups = json.loads((await failures.run("failures", "--error", "platform_refused", "--json")).stdout)["groups"]
+    assert [(group["count"], group["hopeless"]) for group in groups] == [(2, 2)]
+    none = await failures.run("failures", "--since", "0s")
+    assert none.stdout.startswith("no failed exports accepted since ")
 
 
 async def test_list_by_error_in_another_phase_says_which_option_to_leave_out(failures: Failures) -> None:

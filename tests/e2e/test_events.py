@@ -11,7 +11,7 @@ from aiohttp import web
 from arq.connections import ArqRedis
 from standardwebhooks.webhooks import Webhook as Verifier
 
-from export_producers.commands.options import since
+from export_producers.moments import since
 from export_worker.contract.redis_keys import Keys
 from export_worker.demo.processes import free_port
 from export_worker.errors import ConfigError, InvalidRequestError

@@ -46,6 +46,7 @@ def status() -> None:
 @runs(f"{LISTING}:list_", name="list")
 @click.option("--phase", type=options.Choice([phase.value for phase in Phase]), help="Only exports in this phase.")
 @options.filters
+@options.more_filters
 @click.option(
     "--limit",
     type=options.WholeNumber(1, LIST_MAX),
@@ -56,6 +57,16 @@ def status() -> None:
 @options.as_json
 def list_() -> None:
     """List exports, newest first. The exports in phase failed are the dead letters."""
+
+
+@runs(f"{LISTING}:failures")
+@options.filters
+@options.as_json
+def failures() -> None:
+    """Show why exports have failed: the failed exports in groups by cause, the largest first.
+
+    Without --since, these are the exports that were accepted in the last 24 hours. At most 5,000 are read.
+    """
 
 
 @runs(f"{OVERVIEW}:overview")
@@ -142,4 +153,4 @@ def resume() -> None:
     """End the pause of CONNECTION. Workers submit its exports at once."""
 
 
-COMMANDS = (enqueue, status, list_, overview, watch, cancel, retry, explain, connections)
+COMMANDS = (enqueue, status, list_, failures, overview, watch, cancel, retry, explain, connections)

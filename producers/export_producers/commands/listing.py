@@ -1,7 +1,7 @@
-"""The command list, and how commands select exports."""
+"""The commands list and failures, and how commands select exports."""
 
-from collections.abc import AsyncIterator
-from datetime import datetime
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 
 import click
 
@@ -10,12 +10,17 @@ from export_producers.client import ExportQueue
 from export_producers.commands import interrupts, rendering
 from export_producers.commands.opening import OpenQueue
 from export_producers.filters import ExportFilter
+from export_producers.reads.failures import read_failures
+from export_producers.reads.failures_document import Failures
 from export_worker.contract.kind_names import kind_names
 from export_worker.contract.model import isoformat
 from export_worker.contract.names import unknown_name
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.status import Phase, Status
 from export_worker.errors import ErrorCode, FieldProblem, InvalidRequestError
+
+FAILURES_SINCE = timedelta(hours=24)
+"""The failures that are grouped unless `--since` is set."""
 
 
 @click.pass_obj
@@ -27,6 +32,9 @@ def list_(
     connection: str | None,
     kind: str | None,
     since: datetime | None,
+    until: datetime | None,
+    requested_by: str | None,
+    search: str | None,
     limit: int,
     as_json: bool,
 ) -> None:
@@ -34,7 +42,14 @@ def list_(
     if code is not None and phase not in {None, Phase.FAILED}:
         raise click.UsageError(f"--error selects failed exports, but --phase is {phase}; leave out --phase")
     where = ExportFilter(
-        phase=Phase(phase) if phase else None, connection=connection, kind=kind, error=code, since=since
+        phase=Phase(phase) if phase else None,
+        connection=connection,
+        kind=kind,
+        requested_by=requested_by,
+        error=code,
+        since=since,
+        until=until,
+        search=search,
     )
 
     async def run() -> tuple[list[Status], int | None]:
@@ -53,6 +68,50 @@ def list_(
             click.echo(f"the newest {limit} of {total} exports; --limit shows more", err=True)
     else:
         click.echo(clean(f"no exports{described(where)}"))
+
+
+@click.pass_obj
+def failures(
+    open_queue: OpenQueue,
+    *,
+    code: str | None,
+    connection: str | None,
+    kind: str | None,
+    since: datetime | None,
+    as_json: bool,
+) -> None:
+    """See `declarations.failures`."""
+    since = since or datetime.now(UTC) - FAILURES_SINCE
+    where = ExportFilter(connection=connection, kind=kind, error=code, since=since)
+
+    async def run() -> Failures:
+        async with open_queue() as queue:
+            await check_names(queue, where)
+            return await read_failures(queue, where)
+
+    found = interrupts.run(run())
+    if as_json:
+        click.echo(rendering.document(found))
+        return
+    for line in failure_lines(found):
+        click.echo(clean(line))
+    if not found.groups:
+        click.echo(clean(f"no failed exports{described(where)}"))
+
+
+def failure_lines(found: Failures) -> Iterator[str]:
+    """Yields the lines about the causes of failures: two for each."""
+    for group in found.groups:
+        step = f" in step {group.step}" if group.step else ""
+        yield f"{group.count:>7} {group.code} on {group.connection}{step}: {group.kind}"
+        hopeless = f"; a retry alone cannot help {group.hopeless}" if group.hopeless else ""
+        yield f"        {group.message}  (last {isoformat(group.last_at)}, e.g. {group.export_ids[0]}{hopeless})"
+    if found.groups_left_out:
+        yield f"{found.groups_left_out} smaller groups are left out"
+    if found.searched_until is not None:
+        total = "" if found.total is None else f" of {found.total}"
+        count = sum(group.count for group in found.groups)
+        yield f"these are {count}{total}; older ones, before {isoformat(found.searched_until)}, were not read"
 
 
 async def matching(queue: ExportQueue, where: ExportFilter, limit: int | None = None) -> AsyncIterator[Status]:
@@ -91,6 +150,10 @@ async def check_names(queue: ExportQueue, where: ExportFilter) -> None:
         # Without any connection and export, the name may be right.
         if known and where.connection not in known:
             problems.append(FieldProblem("--connection", unknown_name("connection", where.connection, known)))
+    if where.requested_by is not None:
+        requesters = await queue.values_in_use("requested_by")
+        if requesters and where.requested_by not in requesters:
+            problems.append(FieldProblem("--requested-by", unknown_name("requester", where.requested_by, requesters)))
     if problems:
         raise InvalidRequestError(problems)
 
@@ -102,6 +165,9 @@ def described(where: ExportFilter) -> str:
         ("with error", where.error),
         ("of connection", where.connection),
         ("of kind", where.kind),
+        ("requested by", where.requested_by),
         ("accepted since", where.since and isoformat(where.since)),
+        ("accepted before", where.until and isoformat(where.until)),
+        ("with the id, key or metadata", where.search),
     )
     return "".join(f" {text} {value}" for text, value in conditions if value)

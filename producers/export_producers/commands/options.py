@@ -2,18 +2,16 @@
 
 import math
 import os
-import re
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from export_producers.choices import LANGUAGES
 from export_producers.commands import completion
+from export_producers.moments import since, until
 from export_worker.contract.names import did_you_mean
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class _Text(click.types.StringParamType):
@@ -65,34 +63,11 @@ class Choice(click.Choice[str]):
         return f"must be one of {', '.join(self.choices)}, not {value}{meant}"
 
 
-def since(text: str, now: datetime) -> datetime:
-    """Returns the date and time that a text states.
-
-    Args:
-        text: An RFC 3339 date and time, in UTC unless it has a time zone, or a time ago such as `30m`.
-        now: The current time, with its time zone.
-
-    Raises:
-        ValueError: The text has neither form.
-    """
-    ago = re.fullmatch(r"(\d{1,9})([smhd])", text)
-    if ago:
-        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
-def until(text: str, now: datetime) -> datetime:
-    """Returns the date and time in the future that a text states; see `since`. `30m` is in 30 minutes."""
-    stated = since(text, now)
-    return stated if not re.fullmatch(r"\d{1,9}[smhd]", text) else now + (now - stated)
-
-
 def future_moment(_: click.Context, option: click.Parameter, value: str | None) -> datetime | None:
     """Returns the date and time of an option; see `until`. The callback of options such as `--until`."""
     try:
         return None if value is None else until(value, datetime.now(UTC))
-    except (ValueError, OverflowError):
+    except ValueError:
         message = f"{value} is neither a date and time (2026-11-22T03:00:00Z) nor a time from now (30m, 6h, 2d)"
         raise click.BadParameter(message, param=option) from None
 
@@ -101,7 +76,7 @@ def moment(_: click.Context, option: click.Parameter, value: str | None) -> date
     """Returns the date and time of an option; see `since`. The callback of options such as `--since`."""
     try:
         return None if value is None else since(value, datetime.now(UTC))
-    except (ValueError, OverflowError):
+    except ValueError:
         message = f"{value} is neither a date and time (2026-11-22T03:00:00Z) nor a time ago (30m, 6h, 2d)"
         raise click.BadParameter(message, param=option) from None
 
@@ -129,6 +104,9 @@ language = click.option(
     help="The language of the text. [default: that of LANG if it exists, else en]",
 )
 connection = click.argument("connection", type=TEXT, shell_complete=completion.connections)
+
+Option = Callable[[Callable[[], None]], Callable[[], None]]
+"""A decorator that adds an option to a command."""
 
 _FILTERS = (
     click.option(
@@ -158,9 +136,36 @@ _FILTERS = (
     ),
 )
 
+_MORE_FILTERS = (
+    click.option(
+        "--until",
+        type=TEXT,
+        callback=moment,
+        metavar="WHEN",
+        help="Only exports accepted before a time ago such as 6h, or before a date and time.",
+    ),
+    click.option("--requested-by", type=TEXT, metavar="NAME", help="Only exports that NAME has requested."),
+    click.option(
+        "--search",
+        type=TEXT,
+        metavar="TEXT",
+        help="Only exports with this id (or its first 8 characters), idempotency key, operation id of the platform, or "
+        "KEY=VALUE of the metadata.",
+    ),
+)
+
 
 def filters(command: Callable[[], None]) -> Callable[[], None]:
     """Adds the options that select exports."""
-    for option in reversed(_FILTERS):
+    return _with(_FILTERS, command)
+
+
+def more_filters(command: Callable[[], None]) -> Callable[[], None]:
+    """Adds the other options that select exports of a list."""
+    return _with(_MORE_FILTERS, command)
+
+
+def _with(options: Sequence[Option], command: Callable[[], None]) -> Callable[[], None]:
+    for option in reversed(options):
         command = option(command)
     return command

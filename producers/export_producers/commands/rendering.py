@@ -221,6 +221,7 @@ def details(status: Status, now: datetime | None = None) -> Table:
         ("export", status.export_id),
         ("kind", f"{status.kind} (connection {status.connection})"),
         *asked(status),
+        ("requested by", status.requested_by),
         ("phase", Text.assemble((status.phase, STYLE[status.phase]), f"  {activity(status)}")),
         ("operation", status.operation_id),
         *((name, None if at is None else f"{isoformat(at)} ({age(at, now)})") for name, at in times.items()),

@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from export_producers.console.app import console_app
-from export_producers.gateway import activity, connections, exports, me, one_export, overviews, streams
+from export_producers.gateway import activity, connections, exports, failures, me, one_export, overviews, streams
 from export_producers.gateway.access import authenticate, authorize
 from export_producers.gateway.context import CONTEXT, GatewayContext, json_response
 from export_producers.gateway.metrics import route_of
@@ -34,6 +34,7 @@ ROUTES = [
     *exports.ROUTES,
     *streams.ROUTES,
     *one_export.ROUTES,
+    *failures.ROUTES,
     *overviews.ROUTES,
     *connections.ROUTES,
     *activity.ROUTES,

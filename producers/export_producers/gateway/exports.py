@@ -5,7 +5,6 @@ from pydantic import ValidationError
 
 from export_producers.choices import RESOURCES
 from export_producers.facts import with_eta
-from export_producers.filters import ExportFilter
 from export_producers.gateway.activity import ABOUT
 from export_producers.gateway.context import (
     CONTEXT,
@@ -18,6 +17,7 @@ from export_producers.gateway.context import (
     query,
     retry_after,
 )
+from export_producers.gateway.filters import FILTERS, export_filter
 from export_producers.gateway.openapi import KEY_MAX_CHARS
 from export_producers.gateway.principals import PRINCIPAL, allowed_connections, require
 from export_producers.gateway.problems import ProblemError, invalid_parameter
@@ -26,7 +26,6 @@ from export_producers.records import Start
 from export_worker.contract.names import did_you_mean
 from export_worker.contract.parsing import parse_request
 from export_worker.contract.request import ExportRequest
-from export_worker.contract.status import Phase
 from export_worker.contract.trace import TraceContext
 from export_worker.errors import ErrorCode, InvalidRequestError
 
@@ -41,11 +40,13 @@ async def enqueue(request: web.Request) -> web.Response:
     key = _idempotency_key(request)
     if is_dry_run:
         return await _dry_run(request, await _offered(request, key))
-    owner, about = request[PRINCIPAL].owner, request[ABOUT]
-    with context.hold_key(owner, key):
+    principal, about = request[PRINCIPAL], request[ABOUT]
+    with context.hold_key(principal.owner, key):
         export_request = await _offered(request, key)
         about.connection = export_request.connection
-        accepted = await context.queue.enqueue(export_request, trace=_trace(request), owner=owner)
+        accepted = await context.queue.enqueue(
+            export_request, trace=_trace(request), owner=principal.owner, requested_by=principal.name
+        )
         about.export_id = accepted.export_id
     headers = location(accepted.export_id) | {"Retry-After": "1"}
     if accepted.deduplicated:
@@ -102,17 +103,16 @@ def _trace(request: web.Request) -> TraceContext | None:
 
 async def list_exports(request: web.Request) -> web.Response:
     """Returns one page of exports."""
-    parameters = query(request, "phase", "limit", "cursor")
-    phase = parameters.get("phase")
-    if phase is not None and phase not in set(Phase):
-        raise invalid_parameter("phase", f"must be one of {', '.join(Phase)}{did_you_mean(phase, Phase)}")
+    parameters = query(request, *FILTERS, "limit", "cursor")
+    where = export_filter(parameters, allowed_connections(request))
     limit, cursor = limit_of(parameters.get("limit", "50")), parameters.get("cursor")
     try:
-        where = ExportFilter(phase=Phase(phase) if phase else None, connections=allowed_connections(request))
-        page = await request.app[CONTEXT].queue.page(None, limit, cursor, where=where)
+        page = await request.app[CONTEXT].queue.page(limit=limit, cursor=cursor, where=where)
     except InvalidRequestError as error:
         raise ProblemError(400, error.code, str(error), errors=error.problems) from None
-    answer = ExportPage(exports=page.statuses, next_cursor=page.cursor)
+    answer = ExportPage(
+        exports=page.statuses, next_cursor=page.cursor, total=page.total, searched_until=page.searched_until
+    )
     return json_response(answer, headers=next_link(request, page.cursor))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from export_producers.choices import LANGUAGES, LIST_MAX, RESOURCES
+from export_producers.choices import FILTER_MAX_CHARS, LANGUAGES, LIST_MAX, RESOURCES
 from export_producers.gateway import act_documents, caller_documents
 from export_producers.gateway.act_documents import ACTS, Act
 from export_producers.gateway.schemas import (
@@ -21,6 +21,8 @@ from export_producers.gateway.schemas import (
     StatusEvent,
     Timeline,
 )
+from export_producers.moments import FORMS
+from export_producers.reads.failures_document import Failures
 from export_producers.reads.overview_document import Overview
 from export_producers.reads.stats import DAYS_MAX
 from export_producers.reads.stats_document import Stats
@@ -70,7 +72,10 @@ KEY = (
 DESCRIPTIONS = {
     "enqueue": "The request is validated first: an unknown field or a wrong value is refused with its name. With an "
     "idempotency key, the call can be repeated safely. A dry run also asks the platform for the names in the request.",
-    "list": "The newest exports are first. To read on, send the cursor of a page, or follow its `Link`.",
+    "list": "The newest exports are first. To read on, send the cursor of a page, or follow its `Link`. A page with "
+    "several filters, or with `q`, can have fewer exports than `limit` and still have a cursor.",
+    "failures": "At most the newest 5,000 failed exports are read, by default those accepted in the last 24 hours. A "
+    "cause has the connection, kind, step, error code, and the message without ids, numbers and names.",
     "status": "To follow an export, read its event stream, or ask again after the seconds of `Retry-After`.",
     "cancel": "An export can be cancelled in any phase. An export that has ended is not changed.",
     "retry": "Without a step, the export restarts from the step that failed. Its next end sends another event.",
@@ -113,6 +118,7 @@ def document() -> Json:
             (Accepted, "serialization"),
             (Status, "serialization"),
             (ExportPage, "serialization"),
+            (Failures, "serialization"),
             (Cancelling, "serialization"),
             (Timeline, "serialization"),
             (ExplanationDocument, "serialization"),
@@ -165,6 +171,7 @@ def _paths() -> Json:
         "/v1/exports/{export_id}/timeline": {"get": _timeline()},
         "/v1/exports/{export_id}/explain": {"get": _explain()},
         "/v1/exports/{export_id}/deliveries": {"get": _deliveries()},
+        "/v1/failures": {"get": _failures()},
         "/v1/catalog/{connection}/{resource}": {"get": _catalog()},
         "/v1/overview": {"get": _overview()},
         "/v1/stats": {"get": _stats()},
@@ -211,13 +218,35 @@ def _enqueue() -> Json:
 def _list() -> Json:
     limits = {"type": "integer", "minimum": 1, "maximum": LIST_MAX, "default": 50}
     parameters = [
-        _query("phase", {"type": "string", "enum": [phase.value for phase in Phase]}, "Only exports in this phase."),
+        *_filters(),
         _query("limit", limits, "Maximum number of exports."),
         _query("cursor", {"type": "string", "maxLength": 200}, "The `next_cursor` of the previous page."),
     ]
     page = _answer("Exports, newest first. Exports accepted later do not shift the next pages.", _json("ExportPage"))
     page["headers"] = {"Link": {"description": 'The next page, as rel="next".', "schema": {"type": "string"}}}
     return _operation("list", "List exports.", {200: page}, (), parameters)
+
+
+def _failures() -> Json:
+    parameters = [parameter for parameter in _filters() if parameter["name"] != "phase"]
+    groups = _answer("The groups, the largest first.", _json("Failures"))
+    return _operation("failures", "Group failed exports by cause.", {200: groups}, (), parameters)
+
+
+def _filters() -> list[Json]:
+    text = {"type": "string", "maxLength": FILTER_MAX_CHARS}
+    phases = {"type": "string", "enum": [phase.value for phase in Phase]}
+    search = "Only exports with this id (or its first 8 characters), idempotency key, operation id of the platform, "
+    return [
+        _query("phase", phases, "Only exports in this phase."),
+        _query("connection", text, "Only exports of this connection."),
+        _query("kind", text, "Only exports of this kind."),
+        _query("error", text, "Only exports that failed with this code."),
+        _query("requested_by", text, "Only exports that this caller requested."),
+        _query("since", text, f"Only exports accepted since {FORMS}."),
+        _query("until", text, f"Only exports accepted before {FORMS}."),
+        _query("q", text, search + "or `KEY=VALUE` of the metadata."),
+    ]
 
 
 def _status() -> Json:

@@ -44,6 +44,11 @@ class ExportPage(_Answer):
     exports: list[Status]
     next_cursor: str | None
     """The `cursor` of the next page; null on the last page."""
+    total: int | None
+    """How many exports match on all pages; null if counting them would take too long."""
+    searched_until: Timestamp | None
+    """The search stopped at exports that were accepted at this time. The next page continues there. Null if the page is
+    full, or if everything was searched."""
 
 
 class TimelineEntry(_Answer):

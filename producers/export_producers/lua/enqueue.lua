@@ -6,7 +6,7 @@
 -- ARGV[1]: JSON object
 --   export_id, now_ms, prefix, wake (channel)
 --   request, status      JSON texts
---   connection, platform, kind
+--   connection, platform, kind, requested_by
 --   fingerprint          of the request; compared when the idempotency key or the message is known already
 --   published_ms         when the broker stored the message (missing: unknown)
 --   is_owned             true if the identity is an idempotency key of a caller with a name (missing: it is not)
@@ -67,7 +67,7 @@ if identity then
   redis.call('PERSIST', identity)
 end
 redis.call('HSET', export, 'request', args.request, 'status', args.status, 'connection', args.connection,
-  'kind', args.kind, 'phase', 'queued', 'version', 0, 'step', 0)
+  'kind', args.kind, 'requested_by', args.requested_by, 'phase', 'queued', 'version', 0, 'step', 0)
 if earlier or args.is_owned then
   redis.call('PEXPIRE', identity, args.message_ttl_ms)
   redis.call('HSET', export, 'message', identity)
@@ -81,6 +81,7 @@ for _, index in ipairs({open, created, phase_index}) do
 end
 add_to_index(args.prefix, 'connection', args.connection, args.now_ms, args.export_id)
 add_to_index(args.prefix, 'kind', args.kind, args.now_ms, args.export_id)
+add_to_index(args.prefix, 'requested_by', args.requested_by, args.now_ms, args.export_id)
 add_to_index(args.prefix, 'place', place_of(args.connection, 'queued'), args.now_ms, args.export_id)
 redis.call('SET', job, args.payload, 'PX', args.payload_ttl_ms)
 redis.call('ZADD', queue, args.now_ms, args.job_id)

@@ -14,6 +14,11 @@
 --   after_ms, after_id   the position of the last export of the page before (missing: this is the first page)
 --   limit, examine_max   how many exports to return, and how many entries of the index to read
 --   unsure_limit         as `limit`, if the answer may have exports that do not match
+--   sought_texts         the record of the export has one of these texts (missing: no search). The search also stops when
+--                        it has read too many bytes: each `large_bytes` of a record count as an entry of the index
+--   sought_id            or the id of the export begins with this text (missing: with none). An export with this id is
+--                        the only result, if it exists
+--   sought_key           the key of the idempotency key that is sought; its export is the only result, if it exists
 -- Answer: JSON object
 --   found                list of {id, ms (strings)}; missing when nothing was found
 --   next                 the position {id, ms} from which the next page continues; missing when there is no next page
@@ -21,7 +26,7 @@
 --   total                how many exports match; missing when that is unknown
 local args = cjson.decode(ARGV[1])
 local created, failed, phase_index = unpack(KEYS)
-local all_of = {connection = created, kind = created, error = failed}
+local all_of = {connection = created, kind = created, requested_by = created, error = failed}
 
 local unsure = nil
 local indexes = {phase_index}
@@ -64,11 +69,28 @@ local function put_smallest_first()
   return smallest_size
 end
 
+-- Returns the export that the search names, if no index is needed to find it.
+local function named_export()
+  local of_key = redis.call('HGET', args.sought_key, 'export_id')
+  for _, id in ipairs({args.sought_id or of_key, of_key}) do
+    local ms = id and redis.call('ZSCORE', created, id)
+    if ms then
+      return {id, ms}
+    end
+  end
+  return nil
+end
+
+local named = args.sought_texts and not args.after_ms and named_export()
+if named then
+  return cjson.encode({found = {named}})
+end
+
 local size = put_smallest_first()
 
 -- Returns how many exports match, or nil if counting them would take too long.
 local function total_of()
-  if #indexes > 1 or unsure or (of_connections and indexes[1] ~= created) then
+  if #indexes > 1 or unsure or args.sought_texts or (of_connections and indexes[1] ~= created) then
     return nil
   end
   local total = of_connections and 0 or size
@@ -102,19 +124,35 @@ end
 
 local found, examined = {}, 0
 
+-- Returns whether an export may be one that is sought: the caller, who reads its status anyway, compares it exactly.
+local function may_be_sought(id)
+  if not args.sought_texts or (args.sought_id and string.sub(id, 1, #args.sought_id) == args.sought_id) then
+    return true
+  end
+  for _, document in ipairs(redis.call('HMGET', args.prefix .. 'export:' .. id, 'status', 'request')) do
+    examined = examined + math.floor(#(document or '') / args.large_bytes)
+    for _, text in ipairs(args.sought_texts) do
+      if string.find(document or '', text, 1, true) then
+        return true
+      end
+    end
+  end
+  return false
+end
+
 -- Reads a piece of the index. Returns the position from which the next page continues, or nil.
 local function read_piece(piece)
   for position = 1, #piece, 2 do
     local entry = {piece[position], piece[position + 1]}
     if is_after(entry[1], entry[2]) then
       examined = examined + 1
-      if is_in_all(entry[1]) then
+      if is_in_all(entry[1]) and may_be_sought(entry[1]) then
         if #found == limit then
           return found[limit]
         end
         found[#found + 1] = entry
       end
-      if examined == args.examine_max then
+      if examined >= args.examine_max then
         return entry
       end
     end
@@ -122,7 +160,7 @@ local function read_piece(piece)
   return nil
 end
 
-local step = (#indexes > 1 or of_connections) and 500 or limit + 1
+local step = (#indexes > 1 or of_connections or args.sought_texts) and 500 or limit + 1
 local highest, offset, next_position = args.after_ms or args.first, 0, nil
 repeat
   local piece = redis.call('ZREVRANGEBYSCORE', indexes[1], highest, args.last, 'WITHSCORES', 'LIMIT', offset, step)

@@ -10,6 +10,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from export_producers.client import ExportQueue
+from export_producers.requesters import of_trigger
 from export_producers.triggers.dead_letters import TEXT_MAX_CHARS, DeadLetters
 from export_producers.triggers.message import Message, UnusableMessageError
 from export_producers.triggers.parsing import parse_message
@@ -118,7 +119,9 @@ class Intake:
     async def _accept_once(self, message: Message) -> None:
         try:
             parsed = parse_message(self._trigger, message, self._template)
-            accepted = await self._queue.enqueue(parsed.request, trace=parsed.trace, message=parsed.identity)
+            accepted = await self._queue.enqueue(
+                parsed.request, trace=parsed.trace, message=parsed.identity, requested_by=of_trigger(self._trigger)
+            )
         except (UnusableMessageError, InvalidRequestError, IdempotencyConflictError) as error:
             await self._reject(message, str(error))
             return

@@ -7,7 +7,7 @@ import pytest
 
 from export_producers import ExportFilter, Page
 from export_producers.paging import EXAMINED_MAX
-from export_worker.contract.facets import FACETS
+from export_worker.contract.facets import FACETS, UNKNOWN
 from export_worker.contract.status import Phase
 from export_worker.errors import OperationFailedError
 from export_worker.lifecycle import transitions
@@ -184,3 +184,36 @@ async def test_expired_exports_leave_no_index(queue_site: QueueSite) -> None:
     await queue_site.sweep()
     assert {name for name in await queue_site.left() if name.startswith("by-")} == set()
     assert [await queue_site.members(queue_site.keys.by_facet(facet)) for facet in FACETS] == [[]] * len(FACETS)
+
+
+async def test_listing_is_filtered_by_requester_and_knows_its_total(queue_site: QueueSite) -> None:
+    by_ci = await queue_site.queue.enqueue(request_of(), requested_by="ci")
+    for_library = await queue_site.enqueue()
+    page = await matching(queue_site, requested_by="ci")
+    assert [(status.export_id, status.requested_by) for status in page.statuses] == [(by_ci.export_id, "ci")]
+    assert page.total == 1
+    assert await ids(queue_site, requested_by="library") == [for_library]
+    assert await ids(queue_site, requested_by="another") == []
+    assert await queue_site.queue.values_in_use("requested_by") == ["ci", "library"]
+
+
+async def test_export_of_an_earlier_version_has_an_unknown_requester(queue_site: QueueSite) -> None:
+    known, earlier = await queue_site.enqueue(), await queue_site.enqueue()
+    await queue_site.redis.hdel(queue_site.keys.export(earlier), "requested_by")
+    await queue_site.redis.zrem(queue_site.keys.by_value("requested_by", "library"), earlier)
+    for _ in range(2):  # the second time with complete indexes
+        assert await ids(queue_site, requested_by=UNKNOWN) == [earlier]
+        assert await ids(queue_site, requested_by="library") == [known]
+        await queue_site.sweep()
+    assert (await queue_site.queue.status(earlier)).requested_by is None
+    assert (await matching(queue_site, requested_by=UNKNOWN)).total == 1
+
+
+async def test_requester_survives_the_steps_and_a_retry(queue_site: QueueSite) -> None:
+    accepted = await queue_site.queue.enqueue(request_of(), requested_by="on\x1bcall\u202e")
+    queue_site.catch_up()
+    shown = "on\ufffdcall\ufffd"
+    await queue_site.fail(await queue_site.one(), REFUSED)
+    assert (await queue_site.queue.status(accepted.export_id)).requested_by == shown
+    assert (await queue_site.queue.retry(accepted.export_id)).requested_by == shown
+    assert await ids(queue_site, requested_by=shown) == [accepted.export_id]

@@ -23,7 +23,9 @@ def test_status_is_read_with_the_request_that_is_stored_beside_it() -> None:
     request: ExportRequest = request_of(metadata={"order": "42"})
     status, beside = stored(Offer(request, "e1", NOW).arguments(KEYS))
     assert "request" not in json.loads(status)
-    read = read_status(status, None, (), beside)
+    read = read_status(status, None, (), beside, b"ci")
+    assert read.requested_by == "ci"
+    assert "requested_by" not in json.loads(status)
     assert read.request == json.loads(beside)
     assert read_status(status, None).request is None
 

@@ -4,11 +4,14 @@ from typing import Literal, Protocol, get_args
 
 from export_worker.contract.phase import Phase
 
-Facet = Literal["connection", "kind", "error", "place"]
+Facet = Literal["connection", "kind", "error", "requested_by", "place"]
 """A facet has few different values. A value that only a few exports share, such as one of metadata, needs another kind
 of key: each removal of expired exports visits every index."""
 
 FACETS: tuple[Facet, ...] = get_args(Facet)
+
+UNKNOWN = "?"
+"""The value of a facet that a record does not have: it is damaged, or an earlier version accepted it."""
 
 
 class Error(Protocol):
@@ -20,7 +23,7 @@ class Error(Protocol):
 
 
 def facets_of(phase: Phase, connection: str, kind: str, error: Error | None) -> dict[Facet, str]:
-    """Returns the value of each facet of an export. Only a failed export has the facet `error`: the code."""
+    """Returns the facets of an export that a worker knows. Only a failed export has the facet `error`: the code."""
     facets: dict[Facet, str] = {"connection": connection, "kind": kind, "place": place_of(connection, phase)}
     return facets | {"error": error.code} if phase is Phase.FAILED and error is not None else facets
 

@@ -48,7 +48,8 @@ class Keys:
 
         Producers write `request`, `status`, `connection`, `kind`, `cancel` and `retry` (what a caller has requested),
         `message` (the key of the identity that expires with the record: of a message, or of an idempotency key of a
-        caller with a name), and `trace` (the W3C trace context of the request as JSON, if it has one). Workers write:
+        caller with a name), `trace` (the W3C trace context of the request as JSON, if it has one), and `requested_by`.
+        Workers write:
 
         - `state`, `status`, `phase`;
         - `version`: a random number that each claim sets, so that a worker that has lost the step can change nothing;

@@ -171,6 +171,9 @@ class Status(_Report):
     """The metadata of the request."""
     request: Annotated[RequestDocument | None, Field(exclude_if=_is_none)] = None
     """The request as it was accepted."""
+    requested_by: Annotated[str | None, Field(exclude_if=_is_none)] = None
+    """Who requested the export: the name of a key or user of the HTTP API, `trigger:NAME`, `cli:USER`, `library`, or
+    the name that a service gives itself. Missing in events, and if an earlier version accepted the export."""
     eta: Annotated[Eta | None, Field(exclude_if=_is_none)] = None
     """How long such exports usually take on the platform. Missing in listings and events, and if none is known."""
 

@@ -47,6 +47,7 @@ async def test_enqueue_returns_the_location_of_the_status(gateway: GatewaySite) 
     assert accepted.headers["Retry-After"] == "1"
     found = await gateway.call("GET", accepted.headers["Location"])
     assert (found.status, found.json["phase"], found.json["metadata"]) == (200, "queued", {"order": "42"})
+    assert found.json["requested_by"] == "anonymous"
 
 
 async def test_retry_after_is_the_time_until_the_next_step_is_due(gateway: GatewaySite) -> None:
@@ -74,7 +75,7 @@ async def test_trace_headers_of_the_request_are_stored_with_the_export(gateway: 
     [
         (
             "/v1/exports?phas=failed",
-            "query: unknown parameter 'phas'; did you mean phase?; allowed here: phase, limit, cursor",
+            "query: unknown parameter 'phas'; did you mean phase?; allowed here: phase, connection, kind, error, ",
         ),
         (
             "/v1/exports?phase=failled",
@@ -492,4 +493,5 @@ async def test_catalog_errors_have_the_status_of_their_cause(
 
 async def test_list_accepts_every_phase_of_the_contract(gateway: GatewaySite) -> None:
     for phase in Phase:
-        assert (await gateway.call("GET", f"/v1/exports?phase={phase}")).json == {"exports": [], "next_cursor": None}
+        answer = (await gateway.call("GET", f"/v1/exports?phase={phase}")).json
+        assert answer == {"exports": [], "next_cursor": None, "total": 0, "searched_until": None}

@@ -172,6 +172,26 @@ async def test_list_has_only_exports_of_the_connections_of_the_key(gateway: Gate
     assert {status["export_id"] for status in alone.json["exports"]} == set(ids["gio"])
 
 
+async def test_searches_and_failures_have_only_exports_of_the_connections_of_the_key(gateway: GatewaySite) -> None:
+    body = REQUEST | {"metadata": {"order": "42"}, "idempotency_key": "daily"}
+    ids: dict[str, str] = {}
+    for connection in ("gio", "ta"):
+        request = body | {"connection": connection, "idempotency_key": f"daily-{connection}"}
+        ids[connection] = (await gateway.call("POST", "/v1/exports", request, **by("admin"))).json["export_id"]
+        gateway.site.catch_up()
+        await gateway.site.fail(await gateway.site.one(), REFUSED)
+    texts = ("order%3D42", ids["ta"], ids["ta"][:8], "daily-ta", ids["gio"])
+    found = [await gateway.call("GET", f"/v1/exports?q={text}", **by("viewer-of-gio")) for text in texts]
+    assert [[each["export_id"] for each in response.json["exports"]] for response in found] == [
+        *([ids["gio"]], [], [], [], [ids["gio"]])
+    ]
+    owned = await gateway.call("GET", "/v1/exports?q=daily-ta&requested_by=admin", **by("admin"))
+    assert [each["export_id"] for each in owned.json["exports"]] == [ids["ta"]]
+    failures = await gateway.call("GET", "/v1/failures", **by("viewer-of-gio"))
+    assert [(group["connection"], group["count"]) for group in failures.json["groups"]] == [("gio", 1)]
+    assert (await gateway.call("GET", "/v1/failures?connection=ta", **by("viewer-of-gio"))).json["groups"] == []
+
+
 async def test_overview_and_statistics_count_only_the_connections_of_the_key(gateway: GatewaySite) -> None:
     for connection in ("gio", "ta", "ta"):
         await gateway.call("POST", "/v1/exports", REQUEST | {"connection": connection}, **by("admin"))

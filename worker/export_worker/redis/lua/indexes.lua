@@ -1,10 +1,12 @@
 -- The indexes by which exports are listed. Other scripts are joined to this file.
 --
--- For each value of a facet (connection, kind, error, place), `by-FACET:VALUE` is a sorted set of the exports that have it, by
--- creation. `by-FACET` has these values, each with the score 0. The prefix is the namespace with its colon.
+-- For each value of a facet (connection, kind, requested_by, error, place), `by-FACET:VALUE` is a sorted set of the
+-- exports that have it, by creation. `by-FACET` has these values, each with the score 0. The prefix is the namespace with
+-- its colon.
 --
--- Every export has one connection and one kind, and every failed export has one error. So the indexes of a facet are
--- complete if their sizes add up to the number of these exports. A worker or producer of version 0.1 does not write them.
+-- Every export has one connection, one kind and one requester, and every failed export has one error. So the indexes of a
+-- facet are complete if their sizes add up to the number of these exports. A worker or producer of version 0.1 does not
+-- write them.
 
 local function values_of(prefix, facet)
   return redis.call('ZRANGE', prefix .. 'by-' .. facet, 0, -1)

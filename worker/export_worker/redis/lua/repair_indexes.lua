@@ -14,8 +14,9 @@
 local args = cjson.decode(ARGV[1])
 local created, failed, repair = unpack(KEYS)
 local prefix = args.prefix
-local all_of = {connection = created, kind = created, error = failed, place = created}
--- Stands for what a damaged record does not have, so that the sizes of the indexes are right all the same.
+local all_of = {connection = created, kind = created, requested_by = created, error = failed, place = created}
+-- Stands for what a record does not have, so that the sizes of the indexes are right all the same: the record is damaged,
+-- or an earlier version accepted it.
 local unknown = '?'
 
 local function is_right()
@@ -49,8 +50,8 @@ local function facets_of(id)
   if not created_ms then
     return {}, nil
   end
-  local record = redis.call('HMGET', prefix .. 'export:' .. id, 'connection', 'kind')
-  local facets = {connection = record[1] or unknown, kind = record[2] or unknown}
+  local record = redis.call('HMGET', prefix .. 'export:' .. id, 'connection', 'kind', 'requested_by')
+  local facets = {connection = record[1] or unknown, kind = record[2] or unknown, requested_by = record[3] or unknown}
   facets.place = place_of(facets.connection, phase_of(id))
   if redis.call('ZSCORE', failed, id) then
     facets.error = error_of(redis.call('HGET', prefix .. 'export:' .. id, 'status'))

@@ -1,0 +1,57 @@
+"""Reads the filters of exports from a query string."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from export_producers.choices import FILTER_MAX_CHARS
+from export_producers.filters import ExportFilter
+from export_producers.gateway.problems import invalid_parameter
+from export_producers.moments import FORMS, since
+from export_worker.contract.names import did_you_mean
+from export_worker.contract.status import Phase
+
+FILTERS = ("phase", "connection", "kind", "error", "requested_by", "since", "until", "q")
+"""The parameters. A filter without a value is no filter: forms of web pages send their empty fields."""
+
+FAILURE_FILTERS = tuple(name for name in FILTERS if name != "phase")
+"""The parameters that select failed exports."""
+
+
+def export_filter(parameters: Mapping[str, str], connections: frozenset[str] | None) -> ExportFilter:
+    """Returns the filter that the parameters of a query string describe.
+
+    Args:
+        connections: Those that the caller may see; None for all.
+
+    Raises:
+        ProblemError: A value is invalid.
+    """
+    given = {name: _text(name, parameters[name]) for name in FILTERS if parameters.get(name)}
+    phase = given.get("phase")
+    if phase is not None and phase not in set(Phase):
+        raise invalid_parameter("phase", f"must be one of {', '.join(Phase)}{did_you_mean(phase, Phase)}")
+    return ExportFilter(
+        phase=Phase(phase) if phase else None,
+        connection=given.get("connection"),
+        connections=connections,
+        kind=given.get("kind"),
+        requested_by=given.get("requested_by"),
+        error=given.get("error"),
+        since=_moment(given, "since"),
+        until=_moment(given, "until"),
+        search=given.get("q"),
+    )
+
+
+def _text(name: str, text: str) -> str:
+    if len(text) > FILTER_MAX_CHARS:
+        raise invalid_parameter(name, f"must have at most {FILTER_MAX_CHARS} characters")
+    # Bytes that are no UTF-8 are in no name, and cannot be sent to Redis.
+    return text.encode(errors="replace").decode()
+
+
+def _moment(given: Mapping[str, str], name: str) -> datetime | None:
+    try:
+        return since(given[name], datetime.now(UTC)) if name in given else None
+    except ValueError:
+        raise invalid_parameter(name, f"must be {FORMS}") from None

@@ -1,0 +1,54 @@
+"""The cause of a failure: its message without what differs from export to export. Pure."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from export_worker.contract.printable import clean
+
+LEFT_OUT = "…"
+MESSAGE_MAX_CHARS = 200
+"""A longer cause is cut. What differs is usually at the end of a long message."""
+READ_MAX_CHARS = 2000
+"""So much of a message is examined."""
+NAMES_MAX = 100
+"""So many names of one request are left out."""
+NAME_MIN_CHARS = 2
+"""A name of one letter would be left out of many words."""
+
+_ID = re.compile(r"(?<![\w:.-])(?=[\w:.-]*\d)\w[\w:.-]{6,}\w", re.ASCII)
+"""At least eight characters with a digit, such as `WlGk4Daj`, an address, a UUID or a time."""
+_NUMBER = re.compile(r"(?<!HTTP )(?<![\w.])\d+(?:[.,]\d+)*", re.ASCII)
+"""A status of HTTP is no number: it is the cause."""
+_SEVERAL = re.compile(f"{LEFT_OUT}(?:[:.,/-]{LEFT_OUT})+")
+
+
+def cause_of(message: str, request: Mapping[str, Any] | None, more_names: Sequence[str | None]) -> str:
+    """Returns the message of a failure without ids, numbers and the names that its export asks for.
+
+    Args:
+        request: The request of the export, as its status has it.
+        more_names: Other names of the export, such as the id of its operation.
+    """
+    text = clean(message[:READ_MAX_CHARS])
+    export = (request or {}).get("export")
+    names = {name for name in more_names if name} | set(_texts(export if isinstance(export, dict) else {}))
+    # The longest first: a name can be a part of another one.
+    for name in sorted(names, key=len, reverse=True)[:NAMES_MAX]:
+        if name in text:
+            text = re.sub(rf"(?<![A-Za-z0-9_]){re.escape(name)}(?![A-Za-z0-9_])", LEFT_OUT, text)
+    text = _SEVERAL.sub(LEFT_OUT, _NUMBER.sub(LEFT_OUT, _ID.sub(LEFT_OUT, text))).strip()
+    return text if len(text) <= MESSAGE_MAX_CHARS else text[: MESSAGE_MAX_CHARS - 1] + LEFT_OUT
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yields the texts in a part of a request, except its kind."""
+    if isinstance(value, str) and len(value) >= NAME_MIN_CHARS:
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            if name != "kind":
+                yield from _texts(item)

@@ -1,0 +1,99 @@
+"""The filters of `GET /v1/exports`: what they match, and how wrong values are refused."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from arq.connections import ArqRedis
+
+from export_producers.gateway.openapi import document
+from support.gateway_site import REQUEST, GatewaySite, open_gateway
+from support.redis_site import REFUSED
+
+
+@pytest.fixture
+async def gateway(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIterator[GatewaySite]:
+    async with open_gateway(arq_redis, redis_url, namespace) as gateway:
+        yield gateway
+
+
+async def listed(gateway: GatewaySite, query: str) -> Any:
+    """Returns the answer to a listing."""
+    response = await gateway.call("GET", f"/v1/exports?{query}")
+    assert response.status == 200, response.body
+    return response.json
+
+
+async def test_each_filter_selects_exports_and_the_answer_has_their_total(gateway: GatewaySite) -> None:
+    site = gateway.site
+    refused = await gateway.enqueue(metadata={"order": "42"})
+    await site.fail(await site.one(), REFUSED)
+    by_ci = (await site.queue.enqueue(str(REQUEST).replace("'", '"'), requested_by="ci")).export_id
+    created = (await gateway.call("GET", f"/v1/exports/{by_ci}")).json["created_at"]
+    matching = {
+        "phase=failed": [refused],
+        "connection=gio": [by_ci, refused],
+        "connection=other": [],
+        "kind=growingio.tag_users": [by_ci, refused],
+        "error=platform_refused": [refused],
+        "requested_by=ci": [by_ci],
+        "requested_by=anonymous": [refused],
+        f"since={created}": [by_ci],
+        "since=1h": [by_ci, refused],
+        f"until={created}": [refused],
+        "": [by_ci, refused],
+        "phase=&connection=&kind=&error=&since=&until=&q=&requested_by=": [by_ci, refused],
+    }
+    for query, expected in matching.items():
+        answer = await listed(gateway, query)
+        assert ([status["export_id"] for status in answer["exports"]], answer["total"]) == (expected, len(expected))
+        assert (answer["next_cursor"], answer["searched_until"]) == (None, None)
+    for query in (f"q={refused[:8]}", "q=order%3D42", "phase=failed&connection=gio"):
+        answer = await listed(gateway, query)
+        assert ([status["export_id"] for status in answer["exports"]], answer["total"]) == ([refused], None)
+
+
+async def test_search_that_stops_says_until_when_it_has_searched(gateway: GatewaySite) -> None:
+    export_id = await gateway.enqueue(metadata={"order": "42"})
+    site = gateway.site
+    await site.redis.zadd(site.keys.created, {f"{number:032d}": site.now_ms + number for number in range(1, 5002)})
+    first = await gateway.call("GET", "/v1/exports?q=order%3D42")
+    assert first.json["exports"] == []
+    assert first.json["searched_until"] > (await gateway.call("GET", f"/v1/exports/{export_id}")).json["created_at"]
+    following = first.headers["Link"].removeprefix("<").partition(">")[0]
+    second = await gateway.call("GET", following)
+    assert [status["export_id"] for status in second.json["exports"]] == [export_id]
+    assert second.json["searched_until"] is None
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("since=yesterday", "since: must be a date and time (2026-11-22T03:00:00Z) or a time ago (30m, 6h, 2d)"),
+        ("until=999999999d", "until: must be a date and time"),
+        ("since=0001-01-01T00:00:00%2B14:00", "since: must be a date and time"),
+        (f"q={'x' * 513}", "q: must have at most 512 characters"),
+        ("requested_by=a&requested_by=b", "requested_by: is given twice"),
+        ("conection=gio", "query: unknown parameter 'conection'; did you mean connection?"),
+    ],
+)
+async def test_wrong_filter_is_refused_with_its_name(gateway: GatewaySite, query: str, detail: str) -> None:
+    response = await gateway.call("GET", f"/v1/exports?{query}")
+    assert response.status == 400
+    assert response.json["detail"].startswith(detail)
+
+
+@pytest.mark.parametrize("text", ["%ff", "%00", "%ED%A0%80", quote('"*?[]{}:'), quote("分群")])
+async def test_odd_text_matches_nothing(gateway: GatewaySite, text: str) -> None:
+    await gateway.enqueue()
+    for name in ("connection", "kind", "error", "requested_by", "q"):
+        assert (await listed(gateway, f"{name}={text}"))["exports"] == []
+
+
+def test_openapi_document_has_every_filter() -> None:
+    parameters = {item["name"] for item in document()["paths"]["/v1/exports"]["get"]["parameters"]}
+    assert parameters == {
+        *("phase", "connection", "kind", "error", "requested_by", "since", "until", "q"),
+        *("limit", "cursor"),
+    }
