@@ -3,12 +3,16 @@
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from aiohttp import web
 
+from export_producers.choices import Language
+from export_producers.client import ExportQueue
 from export_producers.console.access import see_other
-from export_producers.console.frame import page
-from export_producers.console.preferences import CHOICES
+from export_producers.console.frame import page, parts, rendered
+from export_producers.console.live import Parts, stream
+from export_producers.console.preferences import CHOICES, preferences_of
 from export_producers.console.views import (
     SYMBOLS,
     address,
@@ -26,7 +30,7 @@ from export_producers.gateway.exports import STARTS
 from export_producers.gateway.principals import PRINCIPAL, allowed_connections
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_worker.contract.kind_names import kind_names
-from export_worker.contract.status import Phase
+from export_worker.contract.status import Phase, Status
 from export_worker.errors import ErrorCode, ExportNotFoundError, InvalidRequestError
 
 PAGE_ROWS = 50
@@ -85,6 +89,11 @@ class Query:
         return address(PATH, {**self.values, **change})
 
     @property
+    def live_url(self) -> str:
+        """The address of the stream of this list."""
+        return address("/console/live/exports", {**self.values, "cursor": self.cursor})
+
+    @property
     def command(self) -> str:
         """The same list on the command line."""
         options = [word for name in FILTERS if name in self.values for word in (f"--{name}", self.values[name])]
@@ -122,10 +131,26 @@ async def show_list(request: web.Request) -> web.Response:
         },
         total=found.total,
         searched_until=found.searched_until,
+        live_url=wanted.live_url,
         older=None if found.cursor is None else wanted.link(cursor=found.cursor),
         command=wanted.command,
         json_url=wanted.json_url,
     )
+
+
+async def live_list(request: web.Request) -> web.StreamResponse:
+    """Follows one page of exports."""
+    queue, language, wanted = request.app[CONTEXT].queue, preferences_of(request).lang, Query.of(request)
+    allowed = allowed_connections(request)
+    wanted.where(datetime.now(UTC), allowed)
+
+    async def read() -> Parts:
+        now = datetime.now(UTC)
+        found = await queue.page(limit=PAGE_ROWS, cursor=wanted.cursor, where=wanted.where(now, allowed))
+        rows = {f"export-{each.export_id}": rendered(language, "row", each=row(each, now)) for each in found.statuses}
+        return {**parts(language, "exports", {"total": found.total}), **rows}
+
+    return await stream(request, (wanted.live_url, language, allowed), read)
 
 
 async def _search(request: web.Request, wanted: Query) -> web.Response:
@@ -140,29 +165,50 @@ async def _search(request: web.Request, wanted: Query) -> web.Response:
     return see_other(f"{PATH}/{export_id}")
 
 
+async def _one(queue: ExportQueue, export_id: str, language: Language) -> dict[str, Any]:
+    """Reads one export, and returns what its page shows and what changes while it is open."""
+    status = await queue.status(export_id)
+    reason, entries = await asyncio.gather(queue.explanation(export_id), queue.timeline(export_id))
+    return {
+        "row": row(status, datetime.now(UTC)),
+        "export": status,
+        "reason": reason.text(language),
+        "transitions": transitions(entries),
+    }
+
+
+async def live_one(request: web.Request) -> web.StreamResponse:
+    """Follows one export."""
+    query(request, *CHOICES)
+    queue, export_id = request.app[CONTEXT].queue, request.match_info["export_id"]
+    language = preferences_of(request).lang
+
+    async def read() -> Parts:
+        return parts(language, "export", await _one(queue, export_id, language))
+
+    return await stream(request, (export_id, language), read)
+
+
 async def show_one(request: web.Request) -> web.Response:
     """Shows everything about one export."""
     queue, export_id = request.app[CONTEXT].queue, request.match_info["export_id"]
     done = query(request, "done", *CHOICES).get("done")
     try:
-        status = await queue.status(export_id)
-        reason, entries = await asyncio.gather(queue.explanation(export_id), queue.timeline(export_id))
+        shown = await _one(queue, export_id, preferences_of(request).lang)
     except ExportNotFoundError:
         return page(request, "not_found", status=404, title="gone.title", searched=export_id)
-    now = datetime.now(UTC)
+    status: Status = shown["export"]
     return page(
         request,
         "export",
         title="export.title",
         titled={"id": export_id[:8]},
-        row=row(status, now),
-        export=status,
-        reason=reason,
+        **shown,
+        live_url=f"/console/live/exports/{export_id}",
         done=done if done in DONE else None,
         objects_max=OBJECTS_MAX,
         asked=asked_for(status),
         request_lines=json_lines(status.request or {}),
-        transitions=transitions(entries),
         starts=starts(status),
         command=command("explain", export_id),
         json_url=f"/v1/exports/{export_id}",
@@ -190,7 +236,9 @@ async def retry(request: web.Request) -> web.Response:
 
 ROUTES = [
     web.get("/exports", show_list),
+    web.get("/live/exports", live_list, allow_head=False),
     web.get(EXPORT, show_one),
+    web.get(f"/live{EXPORT}", live_one, allow_head=False),
     web.post(f"{EXPORT}/cancel", cancel),
     web.post(f"{EXPORT}/retry", retry),
 ]

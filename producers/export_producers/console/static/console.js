@@ -24,6 +24,64 @@ document.addEventListener("click", (event) => {
   if (element && getSelection().isCollapsed) copy(element);
 });
 
+// Live parts
+
+const main = document.getElementById("main");
+const state = document.getElementById("live");
+let source = null;
+let paused = false;
+
+function showState(name) {
+  if (main.dataset.live) state.textContent = state.dataset[name];
+}
+
+function replacePart(id, html) {
+  const old = document.getElementById(id);
+  if (!old) return;
+  const range = document.createRange();
+  range.selectNode(old);
+  const part = range.createContextualFragment(html).firstElementChild;
+  if (part.dataset.reload && part.dataset.reload !== old.dataset.reload) return location.reload();
+  if (part.isEqualNode(old)) return;
+  const links = [...old.querySelectorAll("a, summary, [tabindex]")];
+  const focused = links.indexOf(document.activeElement);
+  if (old.classList.contains("at")) part.classList.add("at");
+  old.replaceWith(part);
+  showTimes(part);
+  if (focused >= 0) part.querySelectorAll("a, summary, [tabindex]")[focused]?.focus();
+}
+
+function showNew(ids) {
+  const link = document.getElementById("new");
+  const count = ids.filter((id) => id.startsWith("export-") && !document.getElementById(id)).length;
+  if (!link || !count) return;
+  link.textContent = link.dataset.text.replace("{count}", Number(link.dataset.count ?? 0) + count);
+  link.dataset.count = Number(link.dataset.count ?? 0) + count;
+  link.hidden = false;
+}
+
+function follow() {
+  if (!main.dataset.live || source || paused || document.hidden) return;
+  source = new EventSource(main.dataset.live);
+  const known = new Set();
+  source.addEventListener("parts", (event) => {
+    const parts = JSON.parse(event.data);
+    for (const [id, html] of Object.entries(parts)) replacePart(id, html);
+    showNew(Object.keys(parts).filter((id) => !known.has(id)));
+    Object.keys(parts).forEach((id) => known.add(id));
+    showState("live");
+  });
+  source.addEventListener("away", () => showState("away"));
+}
+
+function leave() {
+  source?.close();
+  source = null;
+}
+
+document.addEventListener("visibilitychange", () => (document.hidden ? leave() : follow()));
+addEventListener("pagehide", leave);
+
 // Keys
 
 const pages = { o: "/console/", e: "/console/exports" };
@@ -57,6 +115,12 @@ const commands = {
   "c": () => openForm("cancel"),
   "r": () => openForm("retry"),
   "[": () => document.querySelector("a[rel=next]")?.click(),
+  ".": () => {
+    paused = !paused;
+    leave();
+    follow();
+    showState(paused ? "paused" : "live");
+  },
   "]": () => document.querySelector("a[rel=first]")?.click(),
 };
 
@@ -83,3 +147,4 @@ document.addEventListener("keydown", (event) => {
 });
 
 showTimes(document);
+follow();

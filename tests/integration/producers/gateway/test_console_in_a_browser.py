@@ -10,6 +10,8 @@ import pytest
 from arq.connections import ArqRedis
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.expected_conditions import text_to_be_present_in_element
+from selenium.webdriver.support.wait import WebDriverWait
 
 from export_producers.gateway.options import NamedKey
 from export_producers.gateway.principals import Role
@@ -125,6 +127,37 @@ async def test_operator_cancels_an_export_by_keyboard_only(console: GatewaySite,
 
     await drive(journey)
     assert await console.site.record(export_id) | {"cancel": ""} != await console.site.record(export_id)
+
+
+async def test_open_pages_follow_their_exports(console: GatewaySite, driver: Chrome) -> None:
+    export_id = await console.enqueue()
+    loop = asyncio.get_running_loop()
+
+    def wait_for(selector: str, shown: str) -> None:
+        WebDriverWait(driver, 20).until(text_to_be_present_in_element((By.CSS_SELECTOR, selector), shown))
+
+    def fail() -> None:
+        asyncio.run_coroutine_threadsafe(fail_the_only_one(console), loop).result()
+
+    def journey() -> None:
+        driver.get(f"{console.url}/console/exports")
+        driver.execute_script("window.isSamePage = true")
+        link = driver.find_element(By.CSS_SELECTOR, "tbody th a")
+        link.send_keys("")
+        assert driver.switch_to.active_element == link
+        wait_for("#live", "Live.")
+        fail()
+        wait_for("tbody .phase", "failed")
+        assert driver.execute_script("return window.isSamePage")
+        assert export_id in str(driver.switch_to.active_element.get_attribute("href"))
+        asyncio.run_coroutine_threadsafe(console.enqueue(), loop).result()
+        wait_for("#new", "Show 1 new exports")
+
+    await drive(journey)
+
+
+async def fail_the_only_one(console: GatewaySite) -> None:
+    await console.site.fail(await console.site.one(), PlatformNotFoundError("no such tag"))
 
 
 async def test_console_is_used_without_scripts(console: GatewaySite) -> None:
