@@ -83,18 +83,25 @@ async def _states(storage: Storage, pairs: Sequence[tuple[str, str]]) -> list[di
         for event_id, sink in pairs:
             pipe.zscore(keys.outbox(sink), event_id)
             pipe.hget(keys.refusals(sink), event_id)
+            pipe.hget(keys.answers(sink), event_id)
             pipe.hget(keys.undelivered(sink), event_id)
-        answers = iter(await pipe.execute())
-    return [_state(due_ms, refusals, note) for due_ms, refusals, note in zip(answers, answers, answers, strict=True)]
+        found = iter(await pipe.execute())
+    return [_state(*each) for each in zip(found, found, found, found, strict=True)]
 
 
-def _state(due_ms: float | None, refusals: bytes | None, note: bytes | None) -> dict[str, Any]:
+def _state(due_ms: float | None, refusals: bytes | None, answer: bytes | None, note: bytes | None) -> dict[str, Any]:
     """Returns the fields of one delivery. An event that was given up and is replayed is pending again."""
     if due_ms is not None:
         failures, _, first_ms = (refusals or b"0").decode().partition(":")
         since = datetime.fromtimestamp(int(first_ms) / 1000, UTC) if first_ms else None
         due_at = datetime.fromtimestamp(due_ms / 1000, UTC)
-        return {"state": "pending", "due_at": due_at, "failures": int(failures), "refused_since": since}
+        return {
+            "state": "pending",
+            "due_at": due_at,
+            "failures": int(failures),
+            "refused_since": since,
+            "answer": answer.decode() if answer else None,
+        }
     if note is not None:
         given_up: Mapping[str, Any] = json.loads(note)
         return {

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from export_producers.records import differing_fields, read_status
+from export_producers.records import Offer, differing_fields, read_status
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Status
@@ -24,15 +24,16 @@ async def read_statuses(client: Any, keys: Keys, export_ids: Sequence[str]) -> l
     ]
 
 
-async def read_existing(client: Any, keys: Keys, request: ExportRequest) -> Status | None:
-    """Returns the status of the export that has the idempotency key of a request; None if there is none.
+async def read_existing(client: Any, keys: Keys, offer: Offer) -> Status | None:
+    """Returns the status of the export that has the idempotency key of an offer; None if there is none.
 
     Raises:
         IdempotencyConflictError: The key belongs to another request.
     """
+    request = offer.request
     if request.idempotency_key is None:
         return None
-    export_id, fingerprint = await client.hmget(keys.dedupe(request.idempotency_key), ["export_id", "fingerprint"])
+    export_id, fingerprint = await client.hmget(offer.identity_keys(keys)[0], ["export_id", "fingerprint"])
     if export_id is None:
         return None
     (existing,) = await read_statuses(client, keys, [export_id.decode()])

@@ -1,5 +1,6 @@
 """The documents of bulk runs: what a caller orders, what would happen, and how far a run is."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -64,13 +65,18 @@ class BulkRequest(Model):
             raise field_rule("filter.error", "selects failed exports, so it needs the action retry, and no other phase")
         return self
 
-    def order(self, now: datetime) -> BulkOrder:
-        """Returns the order. It never has exports that are accepted after this moment."""
+    def order(self, now: datetime, connections: Iterable[str] | None = None) -> BulkOrder:
+        """Returns the order. It never has exports that are accepted after this moment.
+
+        Args:
+            connections: The connections that the caller may use; None for all.
+        """
         conditions = {name: getattr(self.filter, name) for name in BulkFilter.model_fields}
         until = now if self.filter.until is None else min(now, self.filter.until)
+        allowed = None if connections is None else frozenset(connections)
         return BulkOrder(
             action=self.action,
-            where=ExportFilter(**conditions | {"until": until}),
+            where=ExportFilter(**conditions | {"until": until, "connections": allowed}),
             start=self.start,
             hopeless=self.include_hopeless,
             per_second=self.per_second,
@@ -109,6 +115,7 @@ class Progress(_Answer):
     created_at: Timestamp
     updated_at: Timestamp
     by: str | None = None
+    connections: list[str] | None = None
 
     @property
     def position(self) -> Position:
@@ -145,3 +152,5 @@ class BulkRun(_Answer):
     """When the run has last changed. Runs are kept for seven days after it."""
     by: str | None
     """Who has ordered the run; null if that is not known."""
+    connections: list[str] | None
+    """The only connections that the run concerns, because its caller may use no others; null for all."""

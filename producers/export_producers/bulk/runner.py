@@ -51,16 +51,13 @@ class BulkRunner:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._added = asyncio.Event()
 
-    async def add(self, request: BulkRequest, total: int, now: datetime, by: str | None = None) -> BulkRun:
+    async def add(self, request: BulkRequest, progress: Progress) -> BulkRun:
         """Adds a run, and starts it.
-
-        Args:
-            by: Who orders it.
 
         Raises:
             TooManyRunsError: There are too many.
         """
-        run = await self._bulks.add(request, Progress(total=total, created_at=now, updated_at=now, by=by))
+        run = await self._bulks.add(request, progress)
         self._added.set()
         return run
 
@@ -105,7 +102,7 @@ class _Run:
         self._queue = queue
         self._bulks = bulks
         self._id = claimed.bulk_id
-        self._order = claimed.request.order(claimed.progress.created_at)
+        self._order = claimed.request.order(claimed.progress.created_at, claimed.progress.connections)
         self._progress = claimed.progress
         self._stop = asyncio.Event()
         if claimed.stop:

@@ -135,4 +135,5 @@ def run_of(bulk_id: str, request: BulkRequest, progress: Progress, *, stop: bool
         created_at=progress.created_at,
         updated_at=progress.updated_at,
         by=progress.by,
+        connections=progress.connections,
     )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export_worker.credentials import Redactor
-from export_worker.redis.outbox import Delivery
+from export_worker.redis.outbox import ANSWER_MAX_CHARS, Delivery
 from export_worker.redis.replay import Replay
 from export_worker.sinks.base import SinkDisabledError, SinkError, SinkRefusedError, SinkRoute
 from export_worker.sinks.dispatcher import DeliverAgain, EventDispatcher, GiveUp, after_failure
@@ -80,12 +80,24 @@ async def test_new_dispatcher_continues_count_of_failures(queue_site: QueueSite)
         waits.append((delivery_due - queue_site.now_ms) / 1000)
         kept = await queue_site.redis.hget(queue_site.keys.refusals("hook"), event_id)
         assert kept.decode().startswith(f"{failures + 1}:")
+        assert await queue_site.redis.hget(queue_site.keys.answers("hook"), event_id) == b"HTTP 500"
         queue_site.later(waits[-1])
     assert waits == [10, 20, 40, 80]
     hook = ScriptedSink()
     await dispatcher_of(queue_site, hook=hook).flush()
     assert hook.taken == [event_id]
     assert not await queue_site.redis.exists(queue_site.keys.refusals("hook"))
+    assert not await queue_site.redis.exists(queue_site.keys.answers("hook"))
+
+
+async def test_answer_of_an_event_that_has_expired_is_removed(queue_site: QueueSite) -> None:
+    event_id = await ended_export(queue_site)
+    await dispatcher_of(queue_site, hook=ScriptedSink(SinkError("x" * 5000))).flush()
+    assert await queue_site.redis.hstrlen(queue_site.keys.answers("hook"), event_id) == ANSWER_MAX_CHARS
+    await queue_site.redis.delete(queue_site.keys.event(event_id))
+    queue_site.later(3600)
+    await dispatcher_of(queue_site, hook=ScriptedSink()).flush()
+    assert not await queue_site.redis.exists(queue_site.keys.answers("hook"))
 
 
 async def test_event_refused_for_too_long_is_given_up_listed_and_replayed(queue_site: QueueSite) -> None:

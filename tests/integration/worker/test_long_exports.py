@@ -115,8 +115,13 @@ async def test_export_of_thirty_hours_uses_no_retry_and_leaves_no_keys(
     assert left - {"rate", "clock", "contact", "spared"} == {
         "export",
         "timeline",
+        "by-connection",
+        "by-kind",
+        "by-place",
         "created",
         "ended",
+        "hour",
+        "recent",
         "phase",
         "event",
         "events-at",

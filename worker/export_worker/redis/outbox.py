@@ -29,6 +29,9 @@ ORDER_RECHECK_S = 1.0
 SCAN_MAX = 500
 """Due events that one call examines when most wait for earlier ones: about a millisecond of Redis's time."""
 
+ANSWER_MAX_CHARS = 500
+"""Of the last answer of a sink that is stored for each refused event. It is enough for a status and a sentence."""
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
@@ -77,7 +80,7 @@ class Outbox:
     async def take(self, sink: str, now: datetime, most: int = DELIVERIES_MAX) -> list[Delivery]:
         """Takes due deliveries of one sink. Each is due again when its lease ends, unless it is acknowledged."""
         answer = await self._take.document(
-            [self._keys.outbox(sink), self._keys.refusals(sink)],
+            [self._keys.outbox(sink), self._keys.refusals(sink), self._keys.answers(sink)],
             {
                 "now_ms": epoch_ms(now),
                 "lease_until_ms": epoch_ms(now + timedelta(seconds=self.lease_s)),
@@ -100,11 +103,16 @@ class Outbox:
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.zrem(self._keys.outbox(sink), event_id)
             pipe.hdel(self._keys.refusals(sink), event_id)
+            pipe.hdel(self._keys.answers(sink), event_id)
             pipe.hdel(self._keys.undelivered(sink), event_id)
             await pipe.execute()
 
-    async def postpone(self, sink: str, delivery: Delivery, now: datetime, wait_s: float) -> None:
-        """Counts a refusal, and schedules the delivery to be retried after `wait_s` seconds."""
+    async def postpone(self, sink: str, delivery: Delivery, now: datetime, wait_s: float, answer: str = "") -> None:
+        """Counts a refusal, and schedules the delivery to be retried after `wait_s` seconds.
+
+        Args:
+            answer: What the sink has answered, without secrets.
+        """
         first_ms = epoch_ms(now) if delivery.first_ms is None else delivery.first_ms
         async with self._client.pipeline(transaction=True) as pipe:
             due_ms = epoch_ms(now + timedelta(seconds=wait_s))
@@ -112,6 +120,8 @@ class Outbox:
             pipe.zadd(self._keys.outbox(sink), {delivery.event_id: due_ms}, xx=True)
             pipe.hset(self._keys.refusals(sink), delivery.event_id, f"{delivery.failures + 1}:{first_ms}")
             pipe.pexpire(self._keys.refusals(sink), self._retention_ms)
+            pipe.hset(self._keys.answers(sink), delivery.event_id, answer[:ANSWER_MAX_CHARS])
+            pipe.pexpire(self._keys.answers(sink), self._retention_ms)
             await pipe.execute()
 
     async def give_up(self, sink: str, delivery: Delivery, now: datetime, reason: str) -> None:
@@ -120,6 +130,7 @@ class Outbox:
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.zrem(self._keys.outbox(sink), delivery.event_id)
             pipe.hdel(self._keys.refusals(sink), delivery.event_id)
+            pipe.hdel(self._keys.answers(sink), delivery.event_id)
             pipe.hset(self._keys.undelivered(sink), delivery.event_id, json.dumps(note, ensure_ascii=False))
             pipe.pexpire(self._keys.undelivered(sink), self._retention_ms)
             await pipe.execute()

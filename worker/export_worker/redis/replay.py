@@ -90,4 +90,5 @@ class Replay:
                     pipe.pexpire(self._keys.outbox(sink), OUTBOX_TTL_MS)
                     # Earlier refusals do not count: the time until the delivery is given up starts again.
                     pipe.hdel(self._keys.refusals(sink), *entries)
+                    pipe.hdel(self._keys.answers(sink), *entries)
             await pipe.execute()

@@ -216,7 +216,7 @@ class _SinkDispatcher:
         match after_failure(self._route, delivery, error, epoch_ms(now), self._draw()):
             case DeliverAgain(wait_s):
                 _log.warning("event.refused", **known, error=reason, wait_s=round(wait_s, 1))
-                await self._outbox.postpone(self._name, delivery, now, wait_s)
+                await self._outbox.postpone(self._name, delivery, now, wait_s, reason)
             case GiveUp():
                 if not isinstance(error, SinkDisabledError):
                     _log.error("event.given_up", **known, error=reason)

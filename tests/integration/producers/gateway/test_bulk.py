@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from arq.connections import ArqRedis
 
+from export_producers.gateway.options import NamedKey
+from export_producers.gateway.principals import Role
 from export_worker.contract.status import Phase
 from export_worker.errors import OperationFailedError, PlatformUnavailableError, StepError
 from export_worker.lifecycle import endings
-from support.gateway_site import GatewaySite, open_gateway
-from support.redis_site import POLICY, REFUSED, QueueSite
+from support.gateway_site import OPTIONS, GatewaySite, Response, open_gateway
+from support.redis_site import MANY, POLICY, REFUSED, QueueSite
 
 TEMPORARY = PlatformUnavailableError("HTTP 503")
 ONE_ATTEMPT = replace(POLICY, max_attempts=1)
@@ -26,9 +28,9 @@ async def gateway(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncI
         yield opened
 
 
-async def failed(site: QueueSite, count: int, error: StepError = TEMPORARY) -> list[str]:
+async def failed(site: QueueSite, count: int, error: StepError = TEMPORARY, connection: str = "gio") -> list[str]:
     """Returns exports that have failed in their submit, the oldest first."""
-    export_ids = [await site.enqueue() for _ in range(count)]
+    export_ids = [await site.enqueue(connection) for _ in range(count)]
     for claimed in await site.claim():
         await site.commit(claimed, endings.after_failure(claimed.export, error, site.moment(), ONE_ATTEMPT))
     return export_ids
@@ -189,6 +191,40 @@ async def test_wrong_order_is_refused(gateway: GatewaySite, order: dict[str, Any
     answer = await gateway.call("POST", "/v1/bulk", order)
     assert answer.status == 422
     assert detail in answer.json["detail"]
+
+
+async def test_run_of_a_limited_caller_concerns_its_connections_only(
+    arq_redis: ArqRedis, redis_url: str, namespace: str
+) -> None:
+    async def call(key: str, method: str, path: str, document: Any = None) -> Response:
+        return await opened.call(method, path, document, headers={"Authorization": f"Bearer {key}"})
+
+    keys = (
+        NamedKey("all", "secret-of-all", Role.OPERATOR),
+        NamedKey("of-gio", "secret-of-gio", Role.OPERATOR, frozenset({"gio"})),
+        NamedKey("of-ta", "secret-of-ta", Role.OPERATOR, frozenset({"ta"})),
+    )
+    options, names = replace(OPTIONS, keys=keys), ("gio", "ta")
+    async with open_gateway(arq_redis, redis_url, namespace, options, connections=names) as opened:
+        opened.site.limits = dict.fromkeys(names, MANY)
+        own, other = await failed(opened.site, 2), await failed(opened.site, 2, connection="ta")
+        everything = {"action": "retry", "per_second": 1000}
+        refused = await call("secret-of-gio", "POST", "/v1/bulk", RETRY | {"filter": {"connection": "ta"}})
+        assert refused.status == 403
+        counted = await call("secret-of-gio", "POST", "/v1/bulk", everything | {"dry_run": True})
+        assert {status["connection"] for status in counted.json["sample"]} == {"gio"}
+        run = await call("secret-of-gio", "POST", "/v1/bulk", everything)
+        assert (run.json["total"], run.json["by"], run.json["connections"]) == (2, "of-gio", ["gio"])
+        path = f"/v1/bulk/{run.json['bulk_id']}"
+        assert (await call("secret-of-ta", "GET", path)).status == 404
+        assert (await call("secret-of-ta", "POST", f"{path}/stop")).status == 404
+        async with asyncio.timeout(30):
+            while (await call("secret-of-all", "GET", path)).json["state"] != "done":
+                await asyncio.sleep(0.02)
+        assert set(await phases(opened.site, own)) == {Phase.QUEUED}
+        assert set(await phases(opened.site, other)) == {Phase.FAILED}
+        acts = (await call("secret-of-all", "GET", "/v1/activity?action=bulk")).json["entries"]
+        assert [(act["who"], act["detail"]["count"]) for act in acts] == [("of-gio", "2")], "no dry run is recorded"
 
 
 async def test_unknown_run_is_not_found(gateway: GatewaySite) -> None:

@@ -166,10 +166,11 @@ async def test_delivery_has_its_state_its_attempts_and_the_last_answer(gateway: 
     }
     assert first["hook"]["event_id"] == event_id
     await outbox.acknowledge("stream", event_id)
-    await outbox.postpone("hook", Delivery(event_id, "{}"), site.now, 60.0)
+    await outbox.postpone("hook", Delivery(event_id, "{}"), site.now, 60.0, ANSWER)
     later = await found()
     assert (later["stream"]["state"], later["stream"]["due_at"]) == ("delivered", None)
     assert (later["hook"]["state"], later["hook"]["failures"]) == ("pending", 1)
+    assert later["hook"]["answer"] == ANSWER
     assert later["hook"]["refused_since"] is not None
     assert later["hook"]["due_at"] > later["hook"]["refused_since"]
     await outbox.give_up("hook", Delivery(event_id, "{}", 1), site.now, ANSWER)

@@ -3,7 +3,7 @@
 -- The events of one export are delivered in their order: while an earlier event of an export is in the outbox, no later
 -- one is taken. The earlier one may be with a worker that has died, or the sink may have refused it.
 --
--- KEYS: outbox, refusals
+-- KEYS: outbox, refusals, answers
 -- ARGV[1]: JSON object
 --   now_ms
 --   lease_until_ms       when the lease of the deliveries ends
@@ -13,7 +13,7 @@
 -- Answer: JSON object {deliveries}; missing when nothing is due; a list of {event_id, event, refusals}, where event is
 --         JSON text, and refusals is 'failures:first', or missing when the sink has not refused the event yet.
 local args = cjson.decode(ARGV[1])
-local outbox, refusals = unpack(KEYS)
+local outbox, refusals, answers = unpack(KEYS)
 
 local taken = {}
 
@@ -34,6 +34,7 @@ local function take(id)
     -- The event's retention has passed before the sink accepted it: nothing is left to deliver.
     redis.call('ZREM', outbox, id)
     redis.call('HDEL', refusals, id)
+    redis.call('HDEL', answers, id)
   elseif must_wait(id) then
     redis.call('ZADD', outbox, args.recheck_ms, id)
   else
