@@ -10,6 +10,7 @@ from aiohttp.typedefs import Handler
 from export_producers.console.app import console_app
 from export_producers.gateway import (
     activity,
+    bulk,
     change_stream,
     connections,
     exports,
@@ -48,6 +49,7 @@ ROUTES = [
     *overviews.ROUTES,
     *change_stream.ROUTES,
     *connections.ROUTES,
+    *bulk.ROUTES,
     *activity.ROUTES,
     *me.ROUTES,
 ]
@@ -63,6 +65,7 @@ def build_app(context: GatewayContext) -> web.Application:
     if context.options.serves_console:
         app.router.add_get("/console", console)
         app.add_subapp("/console/", console_app(context))
+    app.cleanup_ctx.append(bulk.running)
     app.on_response_prepare.append(_add_security_headers)
     app.on_shutdown.append(_stop_streams)
     return app
