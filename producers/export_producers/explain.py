@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from export_producers.pauses import ConnectionPause
 from export_producers.reasons import (
     AnyNote,
     AnyReason,
@@ -57,19 +58,6 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
-class OperatorPause:
-    """A pause of a connection that an operator has requested. Submits stop; polls and transfers continue.
-
-    Args:
-        until: When the pause ends; None if only an operator ends it.
-        reason: What the operator has stated; None if there is no reason.
-    """
-
-    until: datetime | None
-    reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Facts:
     """What Redis has about one export.
 
@@ -105,7 +93,7 @@ class Facts:
     running_s: float = 0.0
     durations_s: Sequence[float] = ()
     store_problem: str | None = None
-    operator_pause: OperatorPause | None = None
+    operator_pause: ConnectionPause | None = None
 
     def at(self, ms: float) -> datetime:
         """Returns the time of a score."""
@@ -175,7 +163,7 @@ def _operator_pause(facts: Facts) -> ConnectionPaused | None:
     pause = facts.operator_pause
     if pause is None or facts.step != "submit" or (pause.until is not None and pause.until <= facts.now):
         return None
-    return ConnectionPaused(connection=facts.status.connection, until=pause.until, reason=pause.reason)
+    return ConnectionPaused(connection=facts.status.connection, until=pause.until, by=pause.by, reason=pause.reason)
 
 
 def _store_problem(facts: Facts) -> StoreUnusable | None:

@@ -6,6 +6,7 @@ from datetime import datetime
 from arq.connections import ArqRedis
 
 from export_producers.explain import Facts, call_kind, pause_of
+from export_producers.pauses import ConnectionPause
 from export_producers.storage import Storage
 from export_producers.worker_records import store_problem
 from export_worker.contract.redis_keys import Keys, Role
@@ -35,6 +36,7 @@ async def read_facts(redis: ArqRedis, keys: Keys, status: Status, now: datetime)
         pipe.hmget(keys.breaker(connection, kind), ["until", "failures", f"failed:{export_id}"])
         pipe.zscore(keys.slots(connection), export_id)
         pipe.lrange(keys.durations(connection, status.kind), 0, DURATIONS_READ_MAX - 1)
+        pipe.hget(keys.pauses, connection)
         (
             due_ms,
             parked,
@@ -45,6 +47,7 @@ async def read_facts(redis: ArqRedis, keys: Keys, status: Status, now: datetime)
             (*calls, has_failed),
             since_ms,
             durations_ms,
+            operator_pause,
         ) = await pipe.execute()
     return Facts(
         status=status,
@@ -60,6 +63,7 @@ async def read_facts(redis: ArqRedis, keys: Keys, status: Status, now: datetime)
         kind=None if has_failed is None else pause_of(*calls),
         running_s=0.0 if since_ms is None else now.timestamp() - since_ms / 1000,
         durations_s=_seconds(durations_ms),
+        operator_pause=None if operator_pause is None else ConnectionPause.model_validate_json(operator_pause),
         store_problem=await store_problem(redis, keys, connection) if role == "transfer" else None,
     )
 

@@ -109,6 +109,8 @@ class ConnectionPaused(Reason):
     connection: str
     until: Timestamp | None
     """When the pause ends; null if only an operator ends it."""
+    by: str | None
+    """Who has paused it; null if that is not known."""
     reason: str | None
 
 

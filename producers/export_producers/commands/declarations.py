@@ -11,6 +11,7 @@ from export_worker.contract.phase import Phase
 EXPORTS = "export_producers.commands.exports"
 LISTING = "export_producers.commands.listing"
 ACTIONS = "export_producers.commands.actions"
+CONNECTIONS = "export_producers.commands.connections"
 
 
 @runs(f"{EXPORTS}:enqueue")
@@ -101,4 +102,37 @@ def explain() -> None:
     """Explain why the export EXPORT_ID waits and until when, or how it ended."""
 
 
-COMMANDS = (enqueue, status, list_, watch, cancel, retry, explain)
+@click.group()
+def connections() -> None:
+    """List connections, pause them, or resume them."""
+
+
+@runs(f"{CONNECTIONS}:list_", name="list", group=connections)
+@options.as_json
+def list_connections() -> None:
+    """List the connections, with their pauses by an operator."""
+
+
+@runs(f"{CONNECTIONS}:pause", group=connections)
+@options.connection
+@click.option(
+    "--until",
+    type=TEXT,
+    callback=options.future_moment,
+    metavar="WHEN",
+    help="When the pause ends: a time from now such as 30m, or a date and time. [default: with `resume`]",
+)
+@click.option("--reason", type=TEXT, metavar="TEXT", help="One line for other operators.")
+@options.as_json
+def pause() -> None:
+    """Pause CONNECTION: none of its exports is submitted. Polls and transfers continue."""
+
+
+@runs(f"{CONNECTIONS}:resume", group=connections)
+@options.connection
+@options.as_json
+def resume() -> None:
+    """End the pause of CONNECTION. Workers submit its exports at once."""
+
+
+COMMANDS = (enqueue, status, list_, watch, cancel, retry, explain, connections)

@@ -82,6 +82,21 @@ def since(text: str, now: datetime) -> datetime:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
+def until(text: str, now: datetime) -> datetime:
+    """Returns the date and time in the future that a text states; see `since`. `30m` is in 30 minutes."""
+    stated = since(text, now)
+    return stated if not re.fullmatch(r"\d{1,9}[smhd]", text) else now + (now - stated)
+
+
+def future_moment(_: click.Context, option: click.Parameter, value: str | None) -> datetime | None:
+    """Returns the date and time of an option; see `until`. The callback of options such as `--until`."""
+    try:
+        return None if value is None else until(value, datetime.now(UTC))
+    except (ValueError, OverflowError):
+        message = f"{value} is neither a date and time (2026-11-22T03:00:00Z) nor a time from now (30m, 6h, 2d)"
+        raise click.BadParameter(message, param=option) from None
+
+
 def moment(_: click.Context, option: click.Parameter, value: str | None) -> datetime | None:
     """Returns the date and time of an option; see `since`. The callback of options such as `--since`."""
     try:

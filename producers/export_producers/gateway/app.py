@@ -7,7 +7,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.gateway import exports, one_export, streams
+from export_producers.gateway import connections, exports, one_export, streams
 from export_producers.gateway.context import CONTEXT, EXPORT, GatewayContext, json_response
 from export_producers.gateway.metrics import route_of
 from export_producers.gateway.openapi import document
@@ -42,6 +42,7 @@ def build_app(context: GatewayContext) -> web.Application:
             web.get(f"{EXPORT}/events", streams.events, allow_head=False),
             *one_export.ROUTES,
             web.get("/v1/catalog/{connection}/{resource}", exports.catalog),
+            *connections.ROUTES,
             web.get("/openapi.json", openapi),
             web.get("/healthz", healthz),
             web.get("/readyz", readyz),

@@ -8,6 +8,8 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from export_producers.choices import LANGUAGES, LIST_MAX, RESOURCES
+from export_producers.gateway import act_documents
+from export_producers.gateway.act_documents import ACTS, Act
 from export_producers.gateway.schemas import (
     PROBLEM_TYPE,
     Cancelling,
@@ -47,6 +49,7 @@ TAGS = {
     "exports": "Request exports and follow them.",
     "catalog": "Find out what can be exported.",
     "service": "Watch the gateway itself. These calls need no key.",
+    **act_documents.TAGS,
 }
 KEY = "A key of the setting `gateway.api_keys`. A gateway without keys listens only on a loopback address."
 DESCRIPTIONS = {
@@ -67,6 +70,7 @@ DESCRIPTIONS = {
     "alive": "For liveness probes. The answer does not depend on Redis.",
     "ready": "For readiness probes. The gateway writes to Redis, and is not ready while it stops.",
     "metrics": "Counters and durations of requests, and whether Redis accepts writes.",
+    **act_documents.DESCRIPTIONS,
 }
 """What each operation does, beyond its summary."""
 _ID = {
@@ -99,6 +103,8 @@ def document() -> Json:
             (StatusEvent, "serialization"),
             (Problem, "serialization"),
             (Health, "serialization"),
+            *((model, "validation") for model in act_documents.ORDERS),
+            *((model, "serialization") for model in act_documents.ANSWERS),
         ],
         ref_template="#/components/schemas/{model}",
     )
@@ -126,7 +132,11 @@ def document() -> Json:
 
 
 def _paths() -> Json:
+    acts: Json = {}
+    for act in ACTS:
+        acts.setdefault(act.path, {})[act.method] = _act(act)
     return {
+        **acts,
         "/v1/exports": {"post": _enqueue(), "get": _list()},
         "/v1/exports/{export_id}": {"get": _status()},
         "/v1/exports/{export_id}/cancel": {"post": _cancel()},
@@ -254,6 +264,14 @@ def _catalog() -> Json:
     items = {"application/json": {"schema": {"type": "array", "items": {"type": "object"}}}}
     answers = {200: _answer("The items that the platform has.", items)}
     return _operation("catalog", "List what can be exported.", answers, (404, 422, 501, 502), parameters)
+
+
+def _act(act: Act) -> Json:
+    answers = {status: _answer(about, _json(model.__name__)) for status, (about, model) in act.answers.items()}
+    operation = _operation(act.name, act.about, answers, act.problems, act.all_parameters) | {"tags": [act.tag]}
+    if act.order is None:
+        return operation
+    return operation | {"requestBody": {"required": act.order_required, "content": _json(act.order.__name__)}}
 
 
 def _open(name: str, about: str, content: Json, *problems: int) -> Json:

@@ -22,6 +22,9 @@ CallKind = Literal["submit", "poll", "transfer"]
 """The kinds of calls that are judged separately: what a step does, by the phase of its export."""
 
 
+NO_END_MS = 253_402_300_799_000
+"""The score of a pause without an end: the last second that RFC 3339 can state."""
+
 _HASH_TAG = re.compile(r"\{[^{}]+\}")
 
 
@@ -249,6 +252,19 @@ class Keys:
         - `failures`: the number of these exports.
         """
         return f"{self.namespace}:breaker:{connection}" + (f":{kind}" if kind else "")
+
+    @property
+    def paused(self) -> str:
+        """Sorted set of the connections that an operator has paused, by the time (ms) until when they submit nothing.
+
+        A pause that only an operator ends has the score `NO_END_MS`. The first claim after its end removes a pause.
+        """
+        return f"{self.namespace}:paused"
+
+    @property
+    def pauses(self) -> str:
+        """Hash of connection → JSON: since when, by whom and why it is paused. See `paused`."""
+        return f"{self.namespace}:pauses"
 
     def job_id(self, export_id: str, step: int) -> str:
         """The export's step as an arq job. The step number is in the id, so an export has one queue entry at most."""

@@ -2,6 +2,7 @@
 --
 -- A control step calls the platform of its connection, so it is claimed only if the connection's limits allow a call.
 -- Otherwise its entry is postponed until the connection may be called again, or parked until a slot is free.
+-- While an operator pauses the connection, its submits are parked as well. Its polls continue.
 
 -- By connection: how many entries this run of the script has postponed because of the rate limit.
 local postponed = {}
@@ -39,6 +40,47 @@ local function park(export)
   wait_in_row(args.prefix .. 'parked:' .. export.connection, since, export)
 end
 
+-- While a connection is paused, a submit that has a slot is examined this often.
+local pause_poll_ms = 2000
+local paused, pauses = args.prefix .. 'paused', args.prefix .. 'pauses'
+-- By connection: how many ms of the pause by an operator are left; 0 when there is none.
+local pauses_left = {}
+
+local function pause_left(connection)
+  if not pauses_left[connection] then
+    local until_ms = tonumber(redis.call('ZSCORE', paused, connection) or '0')
+    pauses_left[connection] = math.max(0, until_ms - now)
+  end
+  return pauses_left[connection]
+end
+
+-- Keeps a submit until the pause of its connection ends. An export that has a slot stays in the queue: parked exports
+-- wait for a free slot, and its own may be the last one.
+local function hold(export)
+  if redis.call('ZSCORE', args.prefix .. 'slots:' .. export.connection, export.id) then
+    local wait = math.min(pause_left(export.connection), pause_poll_ms)
+    postpone(export.job, export.id, math.min(now + wait, export.deadline))
+  else
+    park(export)
+  end
+end
+
+-- Ends the pauses that are over: for each free slot of such a connection, one parked export is due.
+local function end_pauses()
+  for _, connection in ipairs(redis.call('ZRANGEBYSCORE', paused, '-inf', int(now), 'LIMIT', 0, 100)) do
+    local limits = args.limits[connection]
+    if limits then
+      redis.call('ZREM', paused, connection)
+      redis.call('HDEL', pauses, connection)
+      local free = limits.slots - redis.call('ZCARD', args.prefix .. 'slots:' .. connection)
+      local first = free > 0 and redis.call('ZPOPMIN', args.prefix .. 'parked:' .. connection, free) or {}
+      for i = 1, #first, 2 do
+        redis.call('ZADD', queue, 'NX', first[i + 1], first[i])
+      end
+    end
+  end
+end
+
 -- Claims a step if the limits of its connection allow it.
 local function handle(job)
   local export = limited_export(job)
@@ -46,6 +88,10 @@ local function handle(job)
     return
   end
   local limits = export.limits
+  if export.phase == 'queued' and pause_left(export.connection) > 0 then
+    hold(export)
+    return
+  end
   local wait, probe = pause_of(platform_breaker(export))
   local trial = false
   if wait == 0 then
@@ -71,6 +117,7 @@ local function handle(job)
   claim(export, probe)
 end
 
+end_pauses()
 claim_expired()
 if args.max > 0 then
   each_offered(handle)

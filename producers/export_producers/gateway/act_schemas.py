@@ -1,0 +1,39 @@
+"""The documents of the calls by which operators act on more than one export. Needs only pydantic."""
+
+from typing import Annotated
+
+from pydantic import AwareDatetime, ConfigDict, Field
+
+from export_producers.pauses import REASON_MAX_CHARS, ConnectionPause
+from export_worker.contract.model import Model
+
+
+class _Answer(Model):
+    model_config = ConfigDict(extra="ignore", strict=False)
+
+
+class PauseOrder(Model):
+    """How long a connection is paused, and why."""
+
+    until: AwareDatetime | None = None
+    """When the pause ends; by default, only `resume` ends it."""
+    reason: Annotated[str, Field(max_length=REASON_MAX_CHARS)] | None = None
+    """One line for people."""
+
+
+class ConnectionState(_Answer):
+    """A connection, and whether an operator has paused it."""
+
+    connection: str
+    """The name of the connection."""
+    platform: str
+    """Its platform."""
+    pause: ConnectionPause | None
+    """Its pause by an operator; null if there is none. Circuit breakers are apart from it."""
+
+
+class Connections(_Answer):
+    """The connections of this gateway, by name."""
+
+    connections: list[ConnectionState]
+    """Every connection, sorted by name."""
