@@ -28,6 +28,7 @@ from export_producers.reasons import (
     StepRuns,
     StoreUnusable,
     Succeeded,
+    Turn,
     Usual,
     WaitingForSlot,
     WaitingForWorker,
@@ -66,6 +67,7 @@ class Facts:
         claimed: A worker has claimed its step and has not released it.
         cancel_requested: Its cancellation was requested.
         parked: How many exports wait before it for a slot of its connection; None if it does not wait for a slot.
+        parked_s: Seconds since it waits for a slot; 0 if it does not.
         waiting: How many transfers of its connection wait before it for a worker; None if it does not wait for one.
         offered_to_others: The last worker that claimed its step could not run the step, so other workers get it first.
         slots: Exports of its connection that are running on the platform.
@@ -91,6 +93,7 @@ class Facts:
     platform: Pause | None
     kind: Pause | None
     running_s: float = 0.0
+    parked_s: float = 0.0
     durations_s: Sequence[float] = ()
     store_problem: str | None = None
     operator_pause: ConnectionPause | None = None
@@ -112,7 +115,7 @@ def explanation(facts: Facts) -> Explanation:
         return Explanation(status.export_id, now, _end(status), after=_advice(status))
     reason = _wait(facts)
     before = (CancelRequested(),) if facts.cancel_requested else ()
-    return Explanation(status.export_id, now, reason, before, (*_cause(reason, status), *_comparison(facts)))
+    return Explanation(status.export_id, now, reason, before, (*_cause(reason, status), *_comparison(reason, facts)))
 
 
 def _end(status: Status) -> AnyReason:
@@ -200,11 +203,17 @@ def _cause(reason: AnyReason, status: Status) -> tuple[AnyNote, ...]:
     return (Stage(stage=status.platform_stage, polls=polls) if status.platform_stage else NoStage(polls=polls),)
 
 
-def _comparison(facts: Facts) -> tuple[AnyNote, ...]:
-    """Returns how long the export is on its platform, compared with the last ones of its kind, if enough are known."""
+def _comparison(reason: AnyReason, facts: Facts) -> tuple[AnyNote, ...]:
+    """Returns how usual the wait is, compared with the last exports of its kind, if enough are known."""
     running_s, durations_s = facts.running_s, facts.durations_s
     samples = len(durations_s)
-    if not running_s or samples < DURATIONS_MIN:
+    if samples < DURATIONS_MIN:
+        return ()
+    if isinstance(reason, WaitingForSlot) and reason.running:
+        # Each of the running exports frees a slot once in the usual time.
+        left_s = at_most_s(durations_s, 0.5) * (reason.ahead + 1) / reason.running
+        return (Turn(waited_s=facts.parked_s, left_s=left_s, samples=samples),)
+    if not running_s:
         return ()
     usual = usual_s(durations_s)
     if usual is not None and is_slow(running_s, durations_s):

@@ -37,6 +37,7 @@ async def read_facts(redis: ArqRedis, keys: Keys, status: Status, now: datetime)
         pipe.zscore(keys.slots(connection), export_id)
         pipe.lrange(keys.durations(connection, status.kind), 0, DURATIONS_READ_MAX - 1)
         pipe.hget(keys.pauses, connection)
+        pipe.zscore(keys.parked(connection), job_id)
         (
             due_ms,
             parked,
@@ -48,6 +49,7 @@ async def read_facts(redis: ArqRedis, keys: Keys, status: Status, now: datetime)
             since_ms,
             durations_ms,
             operator_pause,
+            parked_ms,
         ) = await pipe.execute()
     return Facts(
         status=status,
@@ -61,7 +63,8 @@ async def read_facts(redis: ArqRedis, keys: Keys, status: Status, now: datetime)
         slots=slots,
         platform=None if role == "transfer" else pause_of(*platform),
         kind=None if has_failed is None else pause_of(*calls),
-        running_s=0.0 if since_ms is None else now.timestamp() - since_ms / 1000,
+        running_s=_passed_s(since_ms, now),
+        parked_s=_passed_s(parked_ms, now),
         durations_s=_seconds(durations_ms),
         operator_pause=None if operator_pause is None else ConnectionPause.model_validate_json(operator_pause),
         store_problem=await store_problem(redis, keys, connection) if role == "transfer" else None,
@@ -81,6 +84,10 @@ async def with_eta(storage: Storage, status: Status) -> Status:
         return status
     p50, p95 = (at_most_s(durations_s, share) for share in (0.5, 0.95))
     return status.model_copy(update={"eta": Eta(p50=p50, p95=p95, samples=len(durations_s))})
+
+
+def _passed_s(since_ms: float | None, now: datetime) -> float:
+    return 0.0 if since_ms is None else max(0.0, now.timestamp() - since_ms / 1000)
 
 
 def _seconds(durations_ms: Sequence[bytes]) -> list[float]:

@@ -201,6 +201,17 @@ class Usual(Note):
     """How many exports are compared."""
 
 
+class Turn(Note):
+    """How long it has waited for a slot, and an estimate of how long it still waits."""
+
+    code = "turn"
+    waited_s: float
+    left_s: float
+    """The estimate, if the exports before it take as long as half of the last ones of its kind."""
+    samples: int
+    """How many exports the estimate is made from."""
+
+
 class Slow(Note):
     """It has been on the platform for much longer than the last exports of its kind."""
 
@@ -241,7 +252,7 @@ AnyReason = (
     | Scheduled
     | Overdue
 )
-AnyNote = CancelRequested | LastError | Stage | NoStage | Usual | Slow | Retry | Fix
+AnyNote = CancelRequested | LastError | Stage | NoStage | Usual | Turn | Slow | Retry | Fix
 
 
 def _codes(kinds: Sequence[type[Reason]]) -> WithJsonSchema:

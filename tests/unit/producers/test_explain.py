@@ -131,6 +131,16 @@ def test_export_that_waits_for_a_slot_has_its_position() -> None:
     )
 
 
+def test_export_that_waits_for_a_slot_has_its_wait_and_an_estimate_of_the_rest() -> None:
+    text = explained(Phase.QUEUED, parked=3, slots=2, parked_s=90.0, durations_s=[600.0] * 20)
+    assert text.endswith(
+        " It has waited for 1 min 30 s. "
+        "If the exports before it take as long as usual, its slot is free in about 20 min."
+    )
+    assert "usual" not in explained(Phase.QUEUED, parked=3, slots=2, parked_s=90.0, durations_s=[600.0] * 4)
+    assert "usual" not in explained(Phase.QUEUED, parked=3, slots=0, parked_s=90.0, durations_s=[600.0] * 20)
+
+
 def test_first_export_that_waits_for_a_slot_has_position_zero() -> None:
     assert "Exports ahead of it: 0." in explained(Phase.QUEUED, parked=0, due_ms=None)
 
