@@ -23,12 +23,12 @@ from export_producers.reasons import (
     Paused,
     Retry,
     Scheduled,
+    SlotEstimate,
     Slow,
     Stage,
     StepRuns,
     StoreUnusable,
     Succeeded,
-    Turn,
     Usual,
     WaitingForSlot,
     WaitingForWorker,
@@ -212,7 +212,7 @@ def _comparison(reason: AnyReason, facts: Facts) -> tuple[AnyNote, ...]:
     if isinstance(reason, WaitingForSlot) and reason.running:
         # Each of the running exports frees a slot once in the usual time.
         left_s = at_most_s(durations_s, 0.5) * (reason.ahead + 1) / reason.running
-        return (Turn(waited_s=facts.parked_s, left_s=left_s, samples=samples),)
+        return (SlotEstimate(waited_s=facts.parked_s, left_s=left_s, samples=samples),)
     if not running_s:
         return ()
     usual = usual_s(durations_s)

@@ -201,10 +201,10 @@ class Usual(Note):
     """How many exports are compared."""
 
 
-class Turn(Note):
+class SlotEstimate(Note):
     """How long it has waited for a slot, and an estimate of how long it still waits."""
 
-    code = "turn"
+    code = "slot_estimate"
     waited_s: float
     left_s: float
     """The estimate, if the exports before it take as long as half of the last ones of its kind."""
@@ -252,7 +252,7 @@ AnyReason = (
     | Scheduled
     | Overdue
 )
-AnyNote = CancelRequested | LastError | Stage | NoStage | Usual | Turn | Slow | Retry | Fix
+AnyNote = CancelRequested | LastError | Stage | NoStage | Usual | SlotEstimate | Slow | Retry | Fix
 
 
 def _codes(kinds: Sequence[type[Reason]]) -> WithJsonSchema:
