@@ -88,7 +88,8 @@ async def test_every_request_of_several_workers_counts_including_transfers(site:
 
 
 CLAIM, COMMIT, RATE = (
-    sha1(source.encode()).hexdigest() for source in (claim_script("control"), script("commit"), script("rate_limit"))
+    sha1(source.encode()).hexdigest()
+    for source in (claim_script("control"), script("indexes", "commit"), script("rate_limit"))
 )
 """The names of the scripts in Redis."""
 

@@ -197,7 +197,12 @@ def _seal_before_the_manifest(patch: Patch) -> None:
         await self._store_document(export, self._layout.key(export, "_SUCCESS"), b"", "application/octet-stream")
         return await write_success(self, export, state)
 
+    async def has_document(self: Any, export: Any, name: str) -> bool:
+        return name != "_SUCCESS" or await has_one(self, export, name)
+
+    has_one = ExportWriter._has_document
     patch.setattr(ExportWriter, "write_success", seal_first)
+    patch.setattr(ExportWriter, "_has_document", has_document)
 
 
 def _adopt_any_object(patch: Patch) -> None:
@@ -340,7 +345,7 @@ SEEDED_FAULTS = (
         replace=_leave_uploads_open,
     ),
     SeededFault(
-        "_SUCCESS is written before the manifest",
+        "_SUCCESS is written before the manifest, and counts as its proof",
         _walk("cancel-after-fault", "kill", "PutObject"),
         "success_means_complete",
         replace=_seal_before_the_manifest,

@@ -37,15 +37,18 @@ SOURCES = {
     for name, source in (
         ("claim", claim_script("control")),
         ("claim", claim_script("transfer")),
+        *((name, script("indexes", name)) for name in ("commit", "forget", "repair_indexes")),
         *(
             (name, script(name))
-            for name in ("commit", "hand_back", "lock", "rate_limit", "renew", "release", "sweep", "take_deliveries")
+            for name in ("hand_back", "lock", "rate_limit", "renew", "release", "sweep", "take_deliveries")
         ),
     )
 }
 
-DUE_FIELD = {"claim": "now_ms", "take_deliveries": "now_ms", "sweep": "overdue_ms"}
+DUE_FIELD = {"claim": "now_ms", "take_deliveries": "now_ms", "sweep": "overdue_ms", "forget": "until_ms"}
 """Scripts that write only if their first key has members with a score up to this field of their argument."""
+IDLE = "repair_indexes"
+"""Writes only after an update from a version without indexes, or after a loss of keys."""
 
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -114,7 +117,7 @@ def meter_redis(meter: Meter) -> None:
         keys = int(command[2])
         queue, arguments = command[3], command[3 + keys]
         if name not in DUE_FIELD:
-            return True
+            return name != IDLE
         return bool(await send(client, "ZCOUNT", queue, "-inf", json.loads(arguments)[DUE_FIELD[name]]))
 
     patched: Any = ArqRedis

@@ -34,7 +34,7 @@ async def request_exports(queue: Queue) -> str:
             await queue.cancel(result.export_id)
     assert_type(await queue.page(Phase.QUEUED, limit=10), Page)
     assert_type(await queue.page(where=ExportFilter(connection="gio", error="storage_error")), Page)
-    assert_type(await queue.dry_run("{}"), DryRun)
+    assert_type(await queue.dry_run(REQUEST), DryRun)
     return accepted.export_id
 
 

@@ -115,6 +115,8 @@ async def test_export_of_thirty_hours_uses_no_retry_and_leaves_no_keys(
     assert left - {"rate", "clock", "contact", "spared"} == {
         "export",
         "timeline",
+        "by-connection",
+        "by-kind",
         "created",
         "ended",
         "phase",

@@ -18,6 +18,11 @@ from export_worker.texts.reasons import system_reason
         ("[Errno 104] Connection reset by peer", "connection reset by peer"),
         ("Multiple exceptions: [Errno 111] Connect call failed ('::1', 1), [Errno 111] …", "connection refused"),
         ("Error -2 connecting to h:1. Name or service not known.", "name or service not known"),
+        (
+            "Error 1 connecting to h:1. [SSL: CERTIFICATE_VERIFY_FAILED] verify failed: for '::1'. (_ssl.c:1).",
+            "verify failed: for '::1'.",
+        ),
+        ("Error 1 connecting to h:1. [SSL] record layer failure (_ssl.c:1006).", "record layer failure"),
         ("Connection closed by server.", None),
         ("", None),
     ],
