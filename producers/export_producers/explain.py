@@ -33,7 +33,7 @@ from export_producers.reasons import (
     WaitingForSlot,
     WaitingForWorker,
 )
-from export_producers.retries import ENDED_BY_TIME
+from export_producers.retries import ENDED_BY_TIME, OF_ONE_OPERATION
 from export_worker.contract.redis_keys import CallKind
 from export_worker.contract.slowness import DURATIONS_MIN, at_most_s, is_slow, usual_s
 from export_worker.contract.status import ErrorReport, Phase, Status
@@ -143,7 +143,7 @@ def _advice(status: Status) -> tuple[AnyNote, ...]:
     error = status.error
     if status.phase is Phase.CANCELLED or error is None or error.retryable or error.code == ENDED_BY_TIME:
         return (Retry(export_id=status.export_id),)
-    return (Fix(error_code=error.code),)
+    return (Fix(error_code=error.code, start="submit" if error.code in OF_ONE_OPERATION else None),)
 
 
 def _wait(facts: Facts) -> AnyReason:

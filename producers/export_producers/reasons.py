@@ -13,6 +13,7 @@ from pydantic import ConfigDict, WithJsonSchema
 
 from export_producers.choices import Language
 from export_producers.languages import age, duration, text, texts
+from export_producers.records import Start
 from export_worker.contract.model import Model, Timestamp, isoformat
 from export_worker.contract.redis_keys import CallKind, Role
 
@@ -234,6 +235,8 @@ class Fix(Note):
 
     code = "fix"
     error_code: str
+    start: Start | None
+    """The step from which a restart may succeed without a fix; null if there is none."""
 
 
 AnyReason = (
@@ -349,7 +352,7 @@ def _shown(name: str, value: object, now: datetime, language: Language) -> str:
     """Returns how a text shows one argument."""
     match value:
         case None:
-            return text(language, f"word.no_{name}")
+            return texts(language).get(f"word.no_{name}", "")
         case datetime():
             passed_s = (now - value).total_seconds()
             return text(language, "age.at", time=isoformat(value), age=age(language, passed_s))

@@ -121,6 +121,13 @@ def test_ended_export_is_not_explained_by_facts_of_its_queue_entry(phase: Phase)
     assert explained(phase, **leftovers) == explained(phase)
 
 
+@pytest.mark.parametrize(("code", "start"), [("platform_error", "submit"), ("platform_refused", None)])
+def test_advice_names_the_step_from_which_a_restart_may_succeed(code: str, start: str | None) -> None:
+    error = ErrorReport(code=code, message="m", step="poll", retryable=False)
+    (note,) = explanation(Facts(status=status_of(Phase.FAILED, error=error), now=NOW, **NOTHING_KNOWN)).after
+    assert note.model_dump() == {"error_code": code, "start": start}
+
+
 # Exports that wait
 
 
