@@ -35,7 +35,7 @@ from export_producers.reasons import (
 )
 from export_producers.retries import ENDED_BY_TIME, OF_ONE_OPERATION
 from export_worker.contract.redis_keys import CallKind
-from export_worker.contract.slowness import DURATIONS_MIN, at_most_s, is_slow, usual_s
+from export_worker.contract.slowness import DURATIONS_MIN, eta_of, is_slow, usual_s
 from export_worker.contract.status import ErrorReport, Phase, Status
 from export_worker.errors import ErrorCode
 
@@ -211,15 +211,15 @@ def _comparison(reason: AnyReason, facts: Facts) -> tuple[AnyNote, ...]:
         return ()
     if isinstance(reason, WaitingForSlot) and reason.running:
         # Each of the running exports frees a slot once in the usual time.
-        left_s = at_most_s(durations_s, 0.5) * (reason.ahead + 1) / reason.running
+        left_s = eta_of(durations_s).p50 * (reason.ahead + 1) / reason.running
         return (SlotEstimate(waited_s=facts.parked_s, left_s=left_s, samples=samples),)
     if not running_s:
         return ()
     usual = usual_s(durations_s)
     if usual is not None and is_slow(running_s, durations_s):
         return (Slow(running_s=running_s, p90_s=usual, samples=samples),)
-    p50_s, p95_s = (at_most_s(durations_s, share) for share in (0.5, 0.95))
-    return (Usual(running_s=running_s, p50_s=p50_s, p95_s=p95_s, samples=samples),)
+    eta = eta_of(durations_s)
+    return (Usual(running_s=running_s, p50_s=eta.p50, p95_s=eta.p95, samples=samples),)
 
 
 def call_kind(phase: Phase) -> CallKind:

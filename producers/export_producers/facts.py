@@ -10,8 +10,8 @@ from export_producers.pauses import ConnectionPause
 from export_producers.storage import Storage
 from export_producers.worker_records import store_problem
 from export_worker.contract.redis_keys import Keys, Role
-from export_worker.contract.slowness import at_most_s
-from export_worker.contract.status import Eta, Status
+from export_worker.contract.slowness import eta_of
+from export_worker.contract.status import Status
 from export_worker.redis.client import commands
 
 DURATIONS_READ_MAX = 100
@@ -80,10 +80,7 @@ async def with_eta(storage: Storage, status: Status) -> Status:
     key = storage.keys.durations(status.connection, status.kind)
     async with storage.calls() as redis:
         durations_s = _seconds(await redis.lrange(key, 0, DURATIONS_READ_MAX - 1))
-    if not durations_s:
-        return status
-    p50, p95 = (at_most_s(durations_s, share) for share in (0.5, 0.95))
-    return status.model_copy(update={"eta": Eta(p50=p50, p95=p95, samples=len(durations_s))})
+    return status.model_copy(update={"eta": eta_of(durations_s)}) if durations_s else status
 
 
 def _passed_s(since_ms: float | None, now: datetime) -> float:
