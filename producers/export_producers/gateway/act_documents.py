@@ -6,15 +6,19 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from export_producers.bulk.documents import BulkPreview, BulkRequest, BulkRun
 from export_producers.gateway.act_schemas import Connections, ConnectionState, PauseOrder
 
 Json = dict[str, Any]
 
-ORDERS: tuple[type[BaseModel], ...] = (PauseOrder,)
+ORDERS: tuple[type[BaseModel], ...] = (PauseOrder, BulkRequest)
 """The models of bodies."""
-ANSWERS: tuple[type[BaseModel], ...] = (Connections, ConnectionState)
+ANSWERS: tuple[type[BaseModel], ...] = (Connections, ConnectionState, BulkPreview, BulkRun)
 """The models of answers."""
-TAGS = {"connections": "Watch connections, and pause them before the maintenance of a platform."}
+TAGS = {
+    "connections": "Watch connections, and pause them before the maintenance of a platform.",
+    "bulk": "Retry or cancel many exports.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,7 @@ class Act:
 
 
 _CONNECTION = {"connection": "The name of a connection in the configuration."}
+_BULK = {"bulk_id": "The id of the bulk run, as the answer to the order returns it."}
 _BODY_PROBLEMS = (413, 415, 422)
 
 ACTS = (
@@ -86,6 +91,46 @@ ACTS = (
         answers={200: ("The connection is not paused.", ConnectionState)},
         problems=(404,),
         segments=_CONNECTION,
+    ),
+    Act(
+        path="/v1/bulk",
+        name="bulk",
+        tag="bulk",
+        about="Retry or cancel every export that matches.",
+        description="A dry run counts the exports and changes nothing. A run acts on the exports that were accepted "
+        "before it was ordered. It leaves out failed exports that a retry alone cannot help. If its gateway stops, "
+        "another gateway continues it.",
+        answers={
+            200: ("What would happen. It was a dry run.", BulkPreview),
+            202: ("The run is accepted. `Location` is its address.", BulkRun),
+        },
+        problems=(409, *_BODY_PROBLEMS),
+        order=BulkRequest,
+        order_required=True,
+    ),
+    Act(
+        path="/v1/bulk/{bulk_id}",
+        method="get",
+        name="bulk_run",
+        tag="bulk",
+        about="Get the state of a bulk run.",
+        description="Runs are kept for seven days after their last change.",
+        answers={200: ("The run.", BulkRun)},
+        problems=(404,),
+        segments=_BULK,
+    ),
+    Act(
+        path="/v1/bulk/{bulk_id}/stop",
+        name="stop_bulk",
+        tag="bulk",
+        about="Stop a bulk run.",
+        description="The exports that the run has acted on are not changed back.",
+        answers={
+            202: ("The run stops within a second or two.", BulkRun),
+            200: ("The run had already ended.", BulkRun),
+        },
+        problems=(404,),
+        segments=_BULK,
     ),
 )
 """Every operation."""

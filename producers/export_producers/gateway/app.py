@@ -7,7 +7,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.gateway import connections, exports, one_export, streams
+from export_producers.gateway import bulk, connections, exports, one_export, streams
 from export_producers.gateway.context import CONTEXT, EXPORT, GatewayContext, json_response
 from export_producers.gateway.metrics import route_of
 from export_producers.gateway.openapi import document
@@ -43,12 +43,14 @@ def build_app(context: GatewayContext) -> web.Application:
             *one_export.ROUTES,
             web.get("/v1/catalog/{connection}/{resource}", exports.catalog),
             *connections.ROUTES,
+            *bulk.ROUTES,
             web.get("/openapi.json", openapi),
             web.get("/healthz", healthz),
             web.get("/readyz", readyz),
             web.get("/metrics", metrics),
         ]
     )
+    app.cleanup_ctx.append(bulk.running)
     app.on_response_prepare.append(_add_security_headers)
     app.on_shutdown.append(_stop_streams)
     return app

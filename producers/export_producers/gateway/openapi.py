@@ -34,8 +34,9 @@ KEY_MAX_CHARS = 255
 PROBLEMS = {
     400: "The request is not JSON, or a parameter or a header is invalid.",
     401: "The bearer key is missing or invalid.",
-    404: "The export, connection or resource does not exist.",
-    409: "A request with the same idempotency key is in progress, or the export has not ended yet.",
+    404: "The export, connection, resource or run does not exist.",
+    409: "A request with the same idempotency key is in progress, the export has not ended yet, or more "
+    "exports match than expected.",
     413: "The body is too large.",
     415: "The body must be application/json.",
     422: "A field is invalid, or the idempotency key belongs to another request.",

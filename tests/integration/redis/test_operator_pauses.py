@@ -135,3 +135,12 @@ async def test_pauses_are_listed_until_they_end(queue_site: QueueSite) -> None:
     }
     await pauses.resume("gio")
     assert list(await pauses.all()) == ["ta"]
+
+
+async def test_explain_says_who_has_paused_the_connection_and_until_when(queue_site: QueueSite) -> None:
+    export_id = await queue_site.enqueue()
+    await pauses_of(queue_site).pause("gio", until=queue_site.now + timedelta(minutes=5), reason="maintenance")
+    assert await queue_site.claim() == []
+    explained = await queue_site.queue.explain(export_id)
+    assert "paused by an operator until" in explained
+    assert "maintenance" in explained
