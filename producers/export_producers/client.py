@@ -60,6 +60,9 @@ ENQUEUE_BATCH = 1000
 CLOCK_SYNC_S = 60.0
 """Time between two synchronizations of the clock. A host's clock drifts by less than 1 ms in this time."""
 
+TIMELINE_READ_MAX = 1000
+"""Transitions that are read. Workers keep fewer."""
+
 WATCH_INTERVAL_S = 0.2
 """Interval at which a waiting producer reads the status: fast enough for people, and cheap for Redis (one HMGET)."""
 
@@ -296,7 +299,7 @@ class ExportQueue(Closing):
     async def timeline(self, export_id: str) -> list[dict[str, Any]]:
         """Returns every transition of one export, oldest first, with `at`, `phase`, `step` and `note`."""
         async with translate_redis_errors(self._url):
-            entries = await self._redis.lrange(self._keys.timeline(export_id), 0, -1)
+            entries = await self._redis.lrange(self._keys.timeline(export_id), -TIMELINE_READ_MAX, -1)
         return [json.loads(entry) for entry in entries]
 
     async def watch(self, export_id: str, interval_s: float = WATCH_INTERVAL_S) -> AsyncGenerator[Status, None]:
@@ -390,6 +393,8 @@ class ExportQueue(Closing):
 
     async def explanation(self, export_id: str) -> Explanation:
         """Explains as `explain`, with a code, its arguments, and a text in each language.
+
+        Needs at most four round trips, and for a transfer at most six.
 
         Raises:
             ExportNotFoundError: The export does not exist.

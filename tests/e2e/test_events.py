@@ -77,6 +77,15 @@ async def test_event_is_delivered_to_every_sink_and_replayed_with_the_same_id(
         (sent,) = await wait_for_events(verified, 1)
         assert (sent["id"], sent["data"]["phase"]) == (event.id, "succeeded")
 
+        shown = await asyncio.to_thread(site.command, "status", status.export_id, "--deliveries", "--json")
+        deliveries = json.loads(shown.stdout)["deliveries"]
+        assert {(each["sink"], each["type"], each["event_id"]) for each in deliveries} == {
+            ("stream", "redis-stream", event.id),
+            ("hook", "webhook", event.id),
+        }
+        lines = (await asyncio.to_thread(site.command, "status", status.export_id, "--deliveries")).stdout
+        assert [line for line in lines.splitlines() if "hook (webhook)" in line]
+
         ran = await asyncio.to_thread(site.command, "events", "replay", "--since", "1h", "--dry-run", "--json")
         assert ran.status == 0, ran.stderr
         (listed,) = json.loads(ran.stdout)
