@@ -39,7 +39,7 @@ class GatewayKey(Section):
 
     `viewer` looks. `service` requests, cancels and retries exports. `operator` also pauses connections, delivers events
     and acts on many exports. `admin` also sees the configuration."""
-    connections: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    connections: Annotated[tuple[str, ...] | None, Field(min_length=1)] = None
     """The connections that the key may see and use. Default: all."""
 
 

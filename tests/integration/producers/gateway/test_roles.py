@@ -160,6 +160,15 @@ async def test_unknown_connection_is_answered_as_one_of_others(gateway: GatewayS
     assert b"ta" not in answers[0].json["detail"].encode()
 
 
+async def test_wrong_platform_is_answered_without_the_names_of_other_connections(gateway: GatewaySite) -> None:
+    request = {"connection": "gio", "export": {"kind": "sensorsdata.user_group_users", "group_id": 1}}
+    for path in ("/v1/exports", "/v1/exports?dry_run=1"):
+        response = await gateway.call("POST", path, request, **by("service-of-gio"))
+        assert (response.status, response.json["errors"][0]["field"]) == (422, "connection")
+        assert "known: gio (growingio)" in response.json["detail"]
+        assert "third" not in response.json["detail"]
+
+
 @pytest.mark.parametrize("complete", [True, False], ids=["indexes", "no indexes"])
 async def test_list_has_only_exports_of_the_connections_of_the_key(gateway: GatewaySite, complete: bool) -> None:
     ids: dict[str, list[str]] = {"gio": [], "ta": [], "third": []}
