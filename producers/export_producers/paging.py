@@ -15,7 +15,8 @@ from export_worker.contract.status import Phase, Status
 from export_worker.redis.scripts import Script
 
 EXAMINED_MAX = 5000
-"""Entries of an index that one page reads: some milliseconds of Redis's time. The page then has a cursor."""
+"""Entries of an index that one page reads: some milliseconds of Redis's time, or 40 ms if a search reads the record of
+each. The page then has a cursor."""
 
 LARGE_RECORD_BYTES = 4000
 """A search reads records. A record of this size counts as two entries, one of twice this size as three, and so on."""
