@@ -233,20 +233,6 @@ def address(path: str, query: Mapping[str, str | None]) -> str:
     return f"{path}?{encoded}" if encoded else path
 
 
-def since_of(stated: str, now: datetime) -> datetime:
-    """Returns the time that a text such as `24h` or `2026-11-22T03:00:00Z` states.
-
-    Raises:
-        ValueError: The text states none.
-    """
-    units = {"m": "minutes", "h": "hours", "d": "days"}
-    count, unit = stated[:-1], stated[-1:]
-    if unit in units and count.isascii() and count.isdecimal() and len(count) <= 5:
-        return now - timedelta(**{units[unit]: int(count)})
-    moment = datetime.fromisoformat(stated)
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=now.tzinfo)
-
-
 def iso(moment: datetime) -> str:
     """Returns a time as programs read it."""
     return isoformat(moment)

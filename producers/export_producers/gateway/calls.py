@@ -86,6 +86,7 @@ PAGES: Mapping[str, Call] = {
     "GET /console/live/overview": _look(Reach.CHECKED),
     "GET /console/live/exports": CALLS["GET /v1/exports"],
     "GET /console/live/exports/{}": CALLS["GET /v1/exports/{}"],
+    "GET /console/failures": CALLS["GET /v1/failures"],
     "GET /console/login": CALLS["GET /v1/me"],
     "POST /console/login": CALLS["GET /v1/me"],
     "POST /console/logout": CALLS["GET /v1/me"],

@@ -35,20 +35,35 @@ function showState(name) {
   if (main.dataset.live) state.textContent = state.dataset[name];
 }
 
-function replacePart(id, html) {
+// Changes only what differs, so that focus, selection and opened details stay.
+function morph(old, fresh) {
+  if (old.isEqualNode(fresh)) return;
+  if (old.nodeName !== fresh.nodeName) return old.replaceWith(fresh);
+  if (old.nodeType !== Node.ELEMENT_NODE) return void (old.data = fresh.data);
+  for (const { name } of [...old.attributes]) {
+    if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name);
+  }
+  for (const { name, value } of fresh.attributes) {
+    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  }
+  const children = [...fresh.childNodes];
+  children.forEach((child, index) => {
+    if (old.childNodes[index]) morph(old.childNodes[index], child);
+    else old.append(child);
+  });
+  while (old.childNodes.length > children.length) old.lastChild.remove();
+}
+
+function changePart(id, html) {
   const old = document.getElementById(id);
   if (!old) return;
   const range = document.createRange();
   range.selectNode(old);
-  const part = range.createContextualFragment(html).firstElementChild;
-  if (part.dataset.reload && part.dataset.reload !== old.dataset.reload) return location.reload();
-  if (part.isEqualNode(old)) return;
-  const links = [...old.querySelectorAll("a, summary, [tabindex]")];
-  const focused = links.indexOf(document.activeElement);
-  if (old.classList.contains("at")) part.classList.add("at");
-  old.replaceWith(part);
-  showTimes(part);
-  if (focused >= 0) part.querySelectorAll("a, summary, [tabindex]")[focused]?.focus();
+  const fresh = range.createContextualFragment(html).firstElementChild;
+  if (fresh.dataset.reload && fresh.dataset.reload !== old.dataset.reload) return location.reload();
+  showTimes(fresh);
+  if (old.classList.contains("at")) fresh.classList.add("at");
+  morph(old, fresh);
 }
 
 function showNew(ids) {
@@ -66,7 +81,7 @@ function follow() {
   const known = new Set();
   source.addEventListener("parts", (event) => {
     const parts = JSON.parse(event.data);
-    for (const [id, html] of Object.entries(parts)) replacePart(id, html);
+    for (const [id, html] of Object.entries(parts)) changePart(id, html);
     showNew(Object.keys(parts).filter((id) => !known.has(id)));
     Object.keys(parts).forEach((id) => known.add(id));
     showState("live");
@@ -84,7 +99,7 @@ addEventListener("pagehide", leave);
 
 // Keys
 
-const pages = { o: "/console/", e: "/console/exports" };
+const pages = { o: "/console/", e: "/console/exports", f: "/console/failures" };
 let leader = false;
 
 function rows() {

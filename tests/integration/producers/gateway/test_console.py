@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from arq.connections import ArqRedis
 
-from export_producers.console import exports, login, overview
+from export_producers.console import exports, failures, login, overview
 from export_producers.console.access import PAGE_HEADERS
 from export_producers.gateway.calls import PAGES, name_of
 from export_producers.gateway.options import NamedKey
@@ -258,7 +258,7 @@ async def shared(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIt
 
 
 def test_every_route_of_the_console_has_a_row_in_the_table_of_pages() -> None:
-    routes = [*login.ROUTES, *overview.ROUTES, *exports.ROUTES]
+    routes = [*login.ROUTES, *overview.ROUTES, *exports.ROUTES, *failures.ROUTES]
     paths = [(route.method, re.sub(r":.+?[}](?=/|$)", "}", route.path)) for route in routes]
     assert {name_of(method, f"/console{path}") for method, path in paths} == set(PAGES)
 
@@ -294,7 +294,8 @@ async def test_key_of_other_connections_sees_nothing_of_an_export(shared: Gatewa
         assert len(re.findall(r'<tr id="export-', listed)) == rows
         status = 200 if rows else 404
         assert (await shared.call("GET", f"/console/exports/{export_id}")).status == status
-        assert (await shared.call("GET", f"/console/exports?q={export_id}")).status == status
+        searched = text(await shared.call("GET", f"/console/exports?q={export_id}"))
+        assert ("Nothing matches" in searched) is not bool(rows)
         overview = text(await shared.call("GET", "/console/"))
         assert ('href="/console/exports?connection=gio"' in overview) == bool(rows)
         assert re.findall(r'phase=queued"><b>(\d+)</b>', overview) == [str(rows)]
@@ -411,7 +412,29 @@ async def test_search_finds_an_export_by_its_id(console: GatewaySite) -> None:
     found = await console.call("GET", f"/console/exports?q={export_id}", allow_redirects=False)
     assert found.headers["Location"] == f"/console/exports/{export_id}"
     missing = await console.call("GET", "/console/exports?q=%3Cb%3E")
-    assert (missing.status, "&lt;b&gt;" in text(missing)) == (404, True)
+    assert ("Nothing matches" in text(missing), "&lt;b&gt;" in text(missing)) == (True, True)
+
+
+async def test_search_finds_an_export_by_its_metadata(console: GatewaySite) -> None:
+    await console.enqueue(metadata={"order": "41"})
+    export_id = await console.enqueue(metadata={"order": "42"})
+    found = await console.call("GET", "/console/exports?q=order%3D42", allow_redirects=False)
+    assert found.headers["Location"] == f"/console/exports/{export_id}"
+
+
+async def test_failures_are_grouped_by_cause_with_advice(console: GatewaySite) -> None:
+    assert "Nothing has failed" in text(await console.call("GET", "/console/failures"))
+    for message in ("no tag 17", "no tag 18", HOSTILE):
+        await console.site.ended(PlatformNotFoundError(message))
+    page = text(await console.call("GET", "/console/failures"))
+    assert re.findall(r"✕ (\d+)</span>", page) == ["2", "1"]
+    assert "Exports that failed: 3" in page
+    assert "<script>" not in page
+    (target, *_) = re.findall(r'href="(/console/exports\?phase=failed[^"]+)"', page)
+    listed = text(await console.call("GET", unescape(target)))
+    assert len(re.findall(r'<tr id="export-', listed)) == 3
+    assert "export-worker retry --failed --error" in page
+    assert "失败的导出" in text(await console.call("GET", "/console/failures?lang=zh&since=1h"))
 
 
 async def test_export_is_cancelled_and_retried_with_its_buttons(console: GatewaySite) -> None:
