@@ -86,8 +86,13 @@ async def with_eta(storage: Storage, status: Status) -> Status:
         durations_s = _seconds(await redis.lrange(key, 0, DURATIONS_READ_MAX - 1))
     if not durations_s:
         return status
+    return status.model_copy(update={"eta": eta_of(durations_s)})
+
+
+def eta_of(durations_s: Sequence[float]) -> Eta:
+    """Returns how long operations usually take, of which at least one duration is known. Pure."""
     p50, p95 = (at_most_s(durations_s, share) for share in (0.5, 0.95))
-    return status.model_copy(update={"eta": Eta(p50=p50, p95=p95, samples=len(durations_s))})
+    return Eta(p50=p50, p95=p95, samples=len(durations_s))
 
 
 def _seconds(durations_ms: Sequence[bytes]) -> list[float]:
