@@ -1,16 +1,17 @@
 """`ExportQueue`: the queue through which a service requests exports and follows them."""
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
+from export_producers.activity import ActivityLog
 from export_producers.choices import LIST_MAX
 from export_producers.dry_run import OPEN_PHASES, dry_run_of
 from export_producers.enqueuing import send_offers
@@ -20,6 +21,7 @@ from export_producers.filters import EVERY_EXPORT, ExportFilter
 from export_producers.identities import MessageIdentity
 from export_producers.lua import script
 from export_producers.paging import Listing
+from export_producers.reads.reads import Reads
 from export_producers.reasons import Explanation
 from export_producers.records import (
     Offer,
@@ -30,7 +32,7 @@ from export_producers.records import (
     retried,
     wrong_connection,
 )
-from export_producers.statuses import read_conflict, read_existing, read_statuses
+from export_producers.statuses import read_conflict, read_existing, read_statuses, read_timeline
 from export_producers.storage import Storage
 from export_worker.contract.dry_run import DryRun, Preview
 from export_worker.contract.facets import Facet
@@ -55,9 +57,6 @@ ENQUEUE_BATCH = 1000
 
 CLOCK_SYNC_S = 60.0
 """Time between two synchronizations of the clock. A host's clock drifts by less than 1 ms in this time."""
-
-TIMELINE_READ_MAX = 1000
-"""Transitions that are read. Workers keep fewer."""
 
 WATCH_INTERVAL_S = 0.2
 """Interval at which a waiting producer reads the status: fast enough for people, and cheap for Redis (one HMGET)."""
@@ -84,7 +83,11 @@ class ExportQueue:
         self._clock, self._next_clock_sync_s = SharedClock(), 0.0
         self._client = client = open_redis(redis_url, home=self._keys.home)
         self._redis = commands(client)
+        self.storage = Storage(client, self._keys, redis_url)
         self._listing = Listing(client, self._keys)
+        self.activity = ActivityLog(client, self._keys, redis_url)
+        self.reads = Reads(client, self._keys, redis_url, self._now)
+        """Reads that concern no single export."""
         self._enqueue, self._cancel, self._retry = (
             Script(client, script(name)) for name in ("enqueue", "cancel", "retry")
         )
@@ -101,11 +104,6 @@ class ExportQueue:
         """Closes the connections to Redis."""
         await close_redis(self._client)
 
-    @property
-    def storage(self) -> Storage:
-        """Where the exports are stored."""
-        return Storage(self._client, self._keys, self._url)
-
     async def check(self) -> None:
         """Checks that Redis accepts writes: that an export could be enqueued now."""
         async with translate_redis_errors(self._url):
@@ -120,21 +118,26 @@ class ExportQueue:
         return {name.decode(): platform.decode() for name, platform in announced.items()}
 
     async def enqueue(
-        self, request: AnyRequest, *, trace: TraceContext | None = None, message: MessageIdentity | None = None
+        self,
+        request: AnyRequest,
+        *,
+        trace: TraceContext | None = None,
+        message: MessageIdentity | None = None,
+        owner: str | None = None,
     ) -> Accepted:
         """Enqueues one export. Once this has returned, the export is not lost.
 
         Args:
-            request: A request, or a request as JSON text.
             trace: The caller's trace context. The worker's spans and the completion event continue this trace.
             message: The message of a trigger that holds the request. The same message with the same request returns
                 the first export, as for an idempotency key. Without effect if the request has such a key.
+            owner: Whose idempotency key the request has. Keys of different owners are different keys.
 
         Raises:
             InvalidRequestError: A field is invalid, or no worker has the connection. Nothing was enqueued.
             IdempotencyConflictError: The idempotency key belongs to another request. Nothing was enqueued.
         """
-        (result,) = await self._enqueue_all([request], trace, message)
+        (result,) = await self._enqueue_all([request], partial(Offer, trace=trace, message=message, owner=owner))
         if isinstance(result, Accepted):
             return result
         raise result
@@ -149,20 +152,18 @@ class ExportQueue:
         """
         every = list(requests)
         batches = [every[first : first + ENQUEUE_BATCH] for first in range(0, len(every), ENQUEUE_BATCH)]
-        return [result for batch in batches for result in await self._enqueue_all(batch, trace)]
+        offer = partial(Offer, trace=trace)
+        return [result for batch in batches for result in await self._enqueue_all(batch, offer)]
 
     async def _enqueue_all(
-        self, requests: Sequence[AnyRequest], trace: TraceContext | None, message: MessageIdentity | None = None
+        self, requests: Sequence[AnyRequest], offer: Callable[[ExportRequest, str, datetime], Offer]
     ) -> list[Accepted | EnqueueError]:
         checked = [self._checked(request) for request in requests]
         if not any(isinstance(each, ExportRequest) for each in checked):
             return [each for each in checked if isinstance(each, InvalidRequestError)]
         now = await self._now()
         offers = await self._with_checked_sinks(
-            [
-                each if isinstance(each, InvalidRequestError) else Offer(each, uuid4().hex, now, trace, message)
-                for each in checked
-            ]
+            [each if isinstance(each, InvalidRequestError) else offer(each, uuid4().hex, now) for each in checked]
         )
         async with translate_redis_errors(self._url):
             valid = [offer for offer in offers if isinstance(offer, Offer)]
@@ -210,30 +211,32 @@ class ExportQueue:
         phase = Phase(answer["phase"])
         return Accepted(export_id=answer["export_id"], phase=phase, deduplicated=verdict == "duplicate")
 
-    async def dry_run(self, request: AnyRequest, platform: Preview | None = None) -> DryRun:
+    async def dry_run(
+        self, request: AnyRequest, platform: Preview | None = None, *, owner: str | None = None
+    ) -> DryRun:
         """Checks a request as `enqueue` does, and enqueues nothing.
 
         Args:
             platform: What the platform has of the export, if the caller has asked it.
+            owner: As for `enqueue`.
 
         Raises:
             InvalidRequestError: A field is invalid, or no worker has the connection.
             IdempotencyConflictError: The idempotency key belongs to another request.
         """
-        checked = self._checked(request)
-        if isinstance(checked, InvalidRequestError):
+        if isinstance(checked := self._checked(request), InvalidRequestError):
             raise checked
         known = await self.known_connections()
         if known and known.get(checked.connection) != checked.platform:
             raise wrong_connection(checked, known.get(checked.connection), known)
-        (offer,) = await self._with_checked_sinks([Offer(checked, uuid4().hex, await self._now())])
+        (offer,) = await self._with_checked_sinks([Offer(checked, uuid4().hex, await self._now(), owner=owner)])
         if isinstance(offer, InvalidRequestError):
             raise offer
         where = ExportFilter(connection=checked.connection, kind=checked.kind)
         pages = [await self.page(phase, LIST_MAX, where=where) for phase in OPEN_PHASES]
         open_exports = [status for page in pages for status in page.statuses]
         async with translate_redis_errors(self._url):
-            existing = await read_existing(self._client, self._keys, checked)
+            existing = await read_existing(self._client, self._keys, offer)
         return dry_run_of(checked, existing, open_exports, platform)
 
     async def status(self, export_id: str) -> Status:
@@ -287,8 +290,7 @@ class ExportQueue:
     async def timeline(self, export_id: str) -> list[dict[str, Any]]:
         """Returns every transition of one export, oldest first, with `at`, `phase`, `step` and `note`."""
         async with translate_redis_errors(self._url):
-            entries = await self._redis.lrange(self._keys.timeline(export_id), -TIMELINE_READ_MAX, -1)
-        return [json.loads(entry) for entry in entries]
+            return await read_timeline(self._client, self._keys, export_id)
 
     async def watch(self, export_id: str, interval_s: float = WATCH_INTERVAL_S) -> AsyncGenerator[Status, None]:
         """Yields the current status, then every changed status until the terminal one.

@@ -15,6 +15,7 @@ class ExportFilter:
     Args:
         phase: The current phase.
         connection: The connection.
+        connections: The export is of one of these connections.
         kind: The kind, e.g. `growingio.segment_users`.
         error: The error code of a failed export. No other export matches, not even one that is to be retried.
         since: Accepted at this time or later. It needs a time zone.
@@ -23,6 +24,7 @@ class ExportFilter:
 
     phase: Phase | None = None
     connection: str | None = None
+    connections: frozenset[str] | None = None
     kind: str | None = None
     error: str | None = None
     since: datetime | None = None
@@ -54,6 +56,7 @@ class ExportFilter:
         facets = facets_of(status.phase, status.connection, status.kind, status.error)
         return (
             self.phase in {None, status.phase}
+            and (self.connections is None or status.connection in self.connections)
             and all(facets.get(facet) == value for facet, value in self.facets.items())
             and (self.since is None or epoch_ms(status.created_at) >= epoch_ms(self.since))
             and (self.until is None or epoch_ms(status.created_at) < epoch_ms(self.until))

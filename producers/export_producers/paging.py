@@ -67,6 +67,7 @@ class Listing:
             {
                 "prefix": keys.prefix,
                 "facets": where.facets,
+                "connections": None if where.connections is None else sorted(where.connections),
                 "first": where.first,
                 "last": where.last,
                 "after_ms": None if after is None else after.created_ms,

@@ -21,8 +21,9 @@ from export_worker.contract.trace import TraceContext
 from export_worker.errors import FieldProblem, InvalidRequestError
 
 MESSAGE_TTL_MS = 90 * 86_400_000
-"""How long the identity of a message is kept while its export is open: longer than any deadline. A worker that ends the
-export sets the exact time, but a worker of version 0.1 does not know the key."""
+"""How long the identity of a message, or the idempotency key of a caller with a name, is kept while its export is open:
+longer than any deadline. A worker that ends the export sets the exact time, but a worker of version 0.1 does not know
+the key."""
 
 Start = Literal["submit", "poll", "transfer"]
 """The step from which an export restarts."""
@@ -34,6 +35,7 @@ class Offer:
 
     Args:
         message: The message that requests the export. Without effect if the request has an idempotency key.
+        owner: Whose idempotency key the request has; None for the keys that callers without a name share.
     """
 
     request: ExportRequest
@@ -41,6 +43,7 @@ class Offer:
     now: datetime
     trace: TraceContext | None = None
     message: MessageIdentity | None = None
+    owner: str | None = None
 
     def check_sinks(self, sinks: Sequence[str]) -> "Offer | InvalidRequestError":
         """Returns this offer, or an error if its request names a sink that is not among `sinks`.
@@ -65,11 +68,13 @@ class Offer:
             keys.queue("control"),
             ARQ_JOB_PREFIX + keys.job_id(export_id, 0),
             keys.connections,
-            *self._identity_keys(keys),
+            *self.identity_keys(keys),
         ]
 
-    def _identity_keys(self, keys: Keys) -> list[str]:
+    def identity_keys(self, keys: Keys) -> list[str]:
         """The keys that recognize a repeated request or message."""
+        if self.request.idempotency_key and self.owner:
+            return [keys.owned(self.owner, self.request.idempotency_key)]
         if self.request.idempotency_key:
             return [keys.dedupe(self.request.idempotency_key)]
         if self.message is not None:
@@ -91,6 +96,7 @@ class Offer:
             "kind": request.kind,
             # The script compares fingerprints only for an idempotency key or a message.
             "fingerprint": request.fingerprint() if request.idempotency_key or self.message else None,
+            "is_owned": True if self.request.idempotency_key and self.owner else None,
             "message_ttl_ms": MESSAGE_TTL_MS,
             "published_ms": None if self.message is None else self.message.published_ms,
             "trace": None if self.trace is None else self.trace.model_dump_json(exclude_none=True),
@@ -197,6 +203,8 @@ class Restart:
             "step": str(self.step),
             "status": self.after.model_dump_json(exclude={"request"}),
             "phase": self.after.phase,
+            "connection": before.connection,
+            "old_phase": before.phase,
             "start": self.start,
             "created_ms": epoch_ms(before.created_at),
             "job_id": keys.job_id(export_id, self.step),

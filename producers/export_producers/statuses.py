@@ -1,13 +1,17 @@
-"""Reads the statuses of exports from Redis."""
+"""Reads the statuses and timelines of exports from Redis."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
-from export_producers.records import differing_fields, read_status
+from export_producers.records import Offer, differing_fields, read_status
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Status
 from export_worker.errors import IdempotencyConflictError
+
+TIMELINE_READ_MAX = 1000
+"""Transitions that are read. Workers keep fewer."""
 
 
 async def read_statuses(client: Any, keys: Keys, export_ids: Sequence[str]) -> list[Status | None]:
@@ -24,15 +28,22 @@ async def read_statuses(client: Any, keys: Keys, export_ids: Sequence[str]) -> l
     ]
 
 
-async def read_existing(client: Any, keys: Keys, request: ExportRequest) -> Status | None:
-    """Returns the status of the export that has the idempotency key of a request; None if there is none.
+async def read_timeline(client: Any, keys: Keys, export_id: str) -> list[dict[str, Any]]:
+    """Returns the transitions of an export with one round trip, oldest first; none if the export does not exist."""
+    entries = await client.lrange(keys.timeline(export_id), -TIMELINE_READ_MAX, -1)
+    return [json.loads(entry) for entry in entries]
+
+
+async def read_existing(client: Any, keys: Keys, offer: Offer) -> Status | None:
+    """Returns the status of the export that has the idempotency key of an offer; None if there is none.
 
     Raises:
         IdempotencyConflictError: The key belongs to another request.
     """
+    request = offer.request
     if request.idempotency_key is None:
         return None
-    export_id, fingerprint = await client.hmget(keys.dedupe(request.idempotency_key), ["export_id", "fingerprint"])
+    export_id, fingerprint = await client.hmget(offer.identity_keys(keys)[0], ["export_id", "fingerprint"])
     if export_id is None:
         return None
     (existing,) = await read_statuses(client, keys, [export_id.decode()])

@@ -8,7 +8,7 @@ from hashlib import sha1
 from arq.connections import ArqRedis
 
 from export_worker.contract.status import Phase
-from export_worker.redis.lua import claim_script, script
+from export_worker.redis.lua import claim_script, commit_script, script
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from support import worker_site
@@ -88,8 +88,7 @@ async def test_every_request_of_several_workers_counts_including_transfers(site:
 
 
 CLAIM, COMMIT, RATE = (
-    sha1(source.encode()).hexdigest()
-    for source in (claim_script("control"), script("indexes", "commit"), script("rate_limit"))
+    sha1(source.encode()).hexdigest() for source in (claim_script("control"), commit_script(), script("rate_limit"))
 )
 """The names of the scripts in Redis."""
 

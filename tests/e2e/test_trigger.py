@@ -11,6 +11,7 @@ import pytest
 from arq.connections import ArqRedis
 
 from export_producers.client import ExportQueue
+from export_producers.reads.overview_document import Overview
 from export_worker.contract.redis_keys import Keys
 from support import worker_site
 from support.paths import SUPPORT
@@ -80,8 +81,23 @@ async def test_cloudevent_on_a_stream_becomes_a_file_in_s3(site: Site, arq_redis
             assert (await queue.wait(found[0].export_id, 30)).phase == "succeeded"
             running.until_logged('"deduplicated": true')
             assert len(await queue.list_exports()) == 1
+            await check_overview(await queue.reads.overview(), site)
         running.process.terminate()
         assert await asyncio.to_thread(running.process.wait, 30) == 0
+
+
+async def check_overview(overview: Overview, site: Site) -> None:
+    """Checks what a worker and a trigger report about themselves, and what the command prints."""
+    gio, trigger, (worker,) = overview.connections["gio"], overview.triggers["ready"], overview.workers
+    assert (gio.platform, gio.slots.limit, gio.open, gio.last_hour.succeeded) == ("growingio", 1000, 0, 1)
+    assert (trigger.type, trigger.lag_s, trigger.dead_letters) == ("redis-stream", 0.0, 0)
+    assert (worker.roles, overview.complete) == (["control", "transfer"], True)
+    printed = await asyncio.to_thread(site.command, "overview")
+    assert (printed.status, printed.stderr) == (0, "")
+    texts = ("exports: 1 succeeded", "growingio", "0/1000", "1 ended", worker.id, "trigger ready", "Redis: ")
+    assert [text for text in texts if text not in printed.stdout] == []
+    document = json.loads((await asyncio.to_thread(site.command, "overview", "--json")).stdout)
+    assert document["connections"]["gio"]["platform"] == "growingio"
 
 
 STREAM = {"type": "redis-stream", "stream": "s"}

@@ -232,14 +232,22 @@ def a_cancelled_export_does_not_continue(export: FinishedExport) -> Broken:
 
 
 def it_is_in_the_right_indexes(export: FinishedExport) -> Broken:
-    """A listing by connection, kind or error code has the export if and only if it matches."""
+    """A listing by connection, kind or error code has the export if and only if it matches, and so has its place."""
     record = export.record
-    expected = {("connection", record.get("connection")), ("kind", record.get("kind"))}
+    place = f"{record.get('connection')}:{record.get('phase')}"
+    expected = {("connection", record.get("connection")), ("kind", record.get("kind")), ("place", place)}
     if export.phase == "failed":
         expected.add(("error", json.loads(record["status"])["error"]["code"]))
     found = export.world.facets(export.export_id)
     if found != expected:
         yield f"it is in the indexes {sorted(found)}, not in {sorted(map(str, expected))}"
+
+
+def each_end_is_counted_once(world: World) -> Broken:
+    """The statistics have every end of every export once, whichever answers were lost."""
+    ends = sum(1 + FinishedExport(world, export_id).requests("retry") for export_id in world.export_ids)
+    if not world.chronicle.forgot and world.counted_ends() != ends:
+        yield f"{world.counted_ends()} ends were counted, and there were {ends}"
 
 
 def nothing_crashes(world: World) -> Broken:
@@ -272,9 +280,10 @@ NOT_AFTER_A_FAIL_OVER = (only_a_retry_leaves_an_end, a_held_step_has_one_worker,
 def broken(world: World) -> list[str]:
     """Returns every promise that a run broke, with how."""
     found = [f"nothing_crashes: {line}" for line in nothing_crashes(world)]
+    found_last = [f"each_end_is_counted_once: {line}" for line in each_end_is_counted_once(world)]
     for export_id in world.export_ids:
         export = FinishedExport(world, export_id)
         for promise in OF_EXPORTS:
             if not (world.chronicle.forgot and promise in NOT_AFTER_A_FAIL_OVER):
                 found += [f"{promise.__name__}: export {export_id[-2:]}: {line}" for line in promise(export)]
-    return found
+    return found + found_last

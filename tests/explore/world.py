@@ -250,6 +250,12 @@ class World:
         values = [(facet, value.decode()) for facet in FACETS for value in redis.zrange(keys.by_facet(facet), 0, -1)]
         return {(facet, value) for facet, value in values if redis.zscore(keys.by_value(facet, value), export_id)}
 
+    def counted_ends(self) -> int:
+        """Returns how many ends of exports the statistics have."""
+        redis = self._services.redis
+        hours = [redis.hgetall(name) for name in redis.keys(f"{self.keys.prefix}hour:*")]
+        return sum(int(count) for hour in hours for field, count in hour.items() if field.startswith(b"ended:"))
+
     def timeline(self, export_id: str) -> list[bytes]:
         """Returns the timeline of an export, as JSON texts."""
         entries: list[bytes] = self._services.redis.lrange(self.keys.timeline(export_id), 0, -1)

@@ -27,7 +27,7 @@ from redis.exceptions import NoScriptError
 
 from export_worker import cli
 from export_worker.platforms.http.client import HttpClient
-from export_worker.redis.lua import claim_script, script
+from export_worker.redis.lua import claim_script, commit_script, script
 from export_worker.s3.client import build_client
 from export_worker.wiring import storage
 
@@ -37,7 +37,8 @@ SOURCES = {
     for name, source in (
         ("claim", claim_script("control")),
         ("claim", claim_script("transfer")),
-        *((name, script("indexes", name)) for name in ("commit", "forget", "repair_indexes")),
+        ("commit", commit_script()),
+        *((name, script("indexes", name)) for name in ("forget", "repair_indexes")),
         *(
             (name, script(name))
             for name in ("hand_back", "lock", "rate_limit", "renew", "release", "sweep", "take_deliveries")

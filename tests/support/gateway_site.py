@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -95,11 +95,12 @@ async def open_gateway(
     options: GatewayOptions = OPTIONS,
     catalog: CatalogCall | None = None,
     preview: PreviewCall | None = None,
+    connections: Sequence[str] = ("gio",),
 ) -> AsyncIterator[GatewaySite]:
-    """Runs a gateway with the connection `gio` while the block runs."""
+    """Runs a gateway with connections of the platform GrowingIO while the block runs."""
     now_s = [0.0]
     async with (
-        ExportQueue(redis_url, namespace=namespace, connections={"gio": "growingio"}) as queue,
+        ExportQueue(redis_url, namespace=namespace, connections=dict.fromkeys(connections, "growingio")) as queue,
         listening(options, queue, catalog, lambda: now_s[0], preview=preview) as url,
         aiohttp.ClientSession() as client,
     ):

@@ -10,6 +10,7 @@ from export_worker.contract.phase import Phase
 
 EXPORTS = "export_producers.commands.exports"
 LISTING = "export_producers.commands.listing"
+OVERVIEW = "export_producers.commands.overview"
 ACTIONS = "export_producers.commands.actions"
 CONNECTIONS = "export_producers.commands.connections"
 
@@ -56,6 +57,12 @@ def status() -> None:
 @options.as_json
 def list_() -> None:
     """List exports, newest first. The exports in phase failed are the dead letters."""
+
+
+@runs(f"{OVERVIEW}:overview")
+@options.as_json
+def overview() -> None:
+    """Show the state of everything: exports, connections, queue, workers, sinks, triggers and Redis."""
 
 
 @runs(f"{EXPORTS}:watch")
@@ -136,4 +143,4 @@ def resume() -> None:
     """End the pause of CONNECTION. Workers submit its exports at once."""
 
 
-COMMANDS = (enqueue, status, list_, watch, cancel, retry, explain, connections)
+COMMANDS = (enqueue, status, list_, overview, watch, cancel, retry, explain, connections)

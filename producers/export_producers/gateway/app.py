@@ -7,50 +7,52 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.gateway import bulk, connections, exports, one_export, streams
-from export_producers.gateway.context import CONTEXT, EXPORT, GatewayContext, json_response
+from export_producers.console.app import console_app
+from export_producers.gateway import activity, bulk, connections, exports, me, one_export, overviews, streams
+from export_producers.gateway.access import authenticate, authorize
+from export_producers.gateway.context import CONTEXT, GatewayContext, json_response
 from export_producers.gateway.metrics import route_of
 from export_producers.gateway.openapi import document
+from export_producers.gateway.principals import PRINCIPAL
 from export_producers.gateway.problems import SECURITY_HEADERS, ProblemError, error_response
 from export_producers.gateway.schemas import Health
 from export_worker.contract.parsing import REQUEST_MAX_BYTES
 from export_worker.contract.printable import dumps
 from export_worker.errors import ServiceUnreachableError
 
-KEY_REQUIRED_PREFIX = "/v1/"
-"""Paths with this prefix need a key. All other paths reveal nothing about exports."""
 REDIS_CHECK_TIMEOUT_S = 2.0
 """Limit for the write to Redis in one scrape. If this small write takes longer, Redis counts as unreachable."""
 STATUS_CLIENT_CLOSED = 499
 """Counted for a request whose client disconnected before the response. nginx uses the same number."""
-CALLER = web.RequestKey("caller", int)
+MIDDLEWARES_OF_CALLERS = (authenticate, activity.record, authorize)
+"""In this order: the activity has the calls that a caller may not make, but no calls without a valid key."""
 
 _log = structlog.get_logger(__name__)
 
 
+ROUTES = [
+    *exports.ROUTES,
+    *streams.ROUTES,
+    *one_export.ROUTES,
+    *overviews.ROUTES,
+    *connections.ROUTES,
+    *bulk.ROUTES,
+    *activity.ROUTES,
+    *me.ROUTES,
+]
+"""The calls of the API. `calls.py` states for each of them which role it needs."""
+
+
 def build_app(context: GatewayContext) -> web.Application:
     """Builds the application of one gateway."""
-    app = web.Application(client_max_size=REQUEST_MAX_BYTES, middlewares=[access_log, error_middleware, authenticate])
+    middlewares = [access_log, error_middleware, *MIDDLEWARES_OF_CALLERS]
+    app = web.Application(client_max_size=REQUEST_MAX_BYTES, middlewares=middlewares)
     app[CONTEXT] = context
-    app.add_routes(
-        [
-            web.post("/v1/exports", exports.enqueue),
-            web.get("/v1/exports", exports.list_exports),
-            web.get(EXPORT, exports.status),
-            web.post(f"{EXPORT}/cancel", exports.cancel),
-            web.post(f"{EXPORT}/retry", exports.retry),
-            web.get(f"{EXPORT}/events", streams.events, allow_head=False),
-            *one_export.ROUTES,
-            web.get("/v1/catalog/{connection}/{resource}", exports.catalog),
-            *connections.ROUTES,
-            *bulk.ROUTES,
-            web.get("/openapi.json", openapi),
-            web.get("/healthz", healthz),
-            web.get("/readyz", readyz),
-            web.get("/metrics", metrics),
-        ]
-    )
     app.cleanup_ctx.append(bulk.running)
+    app.add_routes([*ROUTES, *OPEN_ROUTES])
+    if context.options.serves_console:
+        app.router.add_get("/console", console)
+        app.add_subapp("/console/", console_app(context))
     app.on_response_prepare.append(_add_security_headers)
     app.on_shutdown.append(_stop_streams)
     return app
@@ -80,7 +82,8 @@ async def access_log(request: web.Request, handler: Handler) -> web.StreamRespon
         fields = {"method": request.method, "route": route, "status": status, "duration_s": round(seconds, 4)}
         if "export_id" in request.match_info:
             fields["export_id"] = request.match_info["export_id"]
-        _log.info("request.served", **fields, key=request.get(CALLER))
+        principal = request.get(PRINCIPAL)
+        _log.info("request.served", **fields, caller=None if principal is None else principal.id)
 
 
 @web.middleware
@@ -92,28 +95,14 @@ async def error_middleware(request: web.Request, handler: Handler) -> web.Stream
         return error_response(error)
 
 
-@web.middleware
-async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuses requests without a valid key, and requests above the rate limit of their key."""
-    if not request.path.startswith(KEY_REQUIRED_PREFIX):
-        return await handler(request)
-    context = request.app[CONTEXT]
-    caller = context.api_keys.caller(request.headers.get("Authorization"))
-    if caller is None:
-        headers = {"WWW-Authenticate": 'Bearer realm="export-worker"'}
-        detail = "send a key of this gateway in the header: Authorization: Bearer KEY"
-        raise ProblemError(401, "unauthorized", detail, headers=headers)
-    request[CALLER] = caller
-    wait_s = context.rate_limit.wait_s(caller)
-    if wait_s:
-        detail = f"too many requests with this key; retry in {wait_s} s"
-        raise ProblemError(429, "too_many_requests", detail, headers={"Retry-After": str(wait_s)})
-    return await handler(request)
-
-
 async def openapi(_: web.Request) -> web.Response:
     """Returns the OpenAPI document."""
     return web.json_response(document(), dumps=dumps)
+
+
+async def console(_: web.Request) -> web.Response:
+    """Leads to the console."""
+    return web.Response(status=308, headers={"Location": "/console/"})
 
 
 async def healthz(_: web.Request) -> web.Response:
@@ -141,3 +130,12 @@ async def metrics(request: web.Request) -> web.Response:
     else:
         redis_up = True
     return await context.metrics.response(redis_up=redis_up)
+
+
+OPEN_ROUTES = [
+    web.get("/openapi.json", openapi),
+    web.get("/healthz", healthz),
+    web.get("/readyz", readyz),
+    web.get("/metrics", metrics),
+]
+"""What every client may call. It reveals nothing about exports."""

@@ -3,8 +3,10 @@
 from aiohttp import web
 
 from export_producers.gateway.act_schemas import Connections, ConnectionState, PauseOrder
+from export_producers.gateway.activity import ABOUT
 from export_producers.gateway.context import CONTEXT, json_response, query
 from export_producers.gateway.orders import read_order
+from export_producers.gateway.principals import allowed_connections
 from export_producers.gateway.problems import ProblemError
 from export_producers.pauses import ConnectionPause, Pauses
 from export_worker.contract.names import unknown_name
@@ -16,7 +18,8 @@ CONNECTION = "/v1/connections/{connection}"
 async def connections(request: web.Request) -> web.Response:
     """Returns every connection with its pause."""
     query(request)
-    known = await request.app[CONTEXT].queue.known_connections()
+    every, allowed = await request.app[CONTEXT].queue.known_connections(), allowed_connections(request)
+    known = {name: platform for name, platform in every.items() if allowed is None or name in allowed}
     found = await Pauses(request.app[CONTEXT].queue.storage, known).all()
     states = [ConnectionState(connection=name, platform=known[name], pause=found.get(name)) for name in sorted(known)]
     return json_response(Connections(connections=states))
@@ -28,6 +31,9 @@ async def pause(request: web.Request) -> web.Response:
     name, platform, pauses = await _pauses(request)
     order = await read_order(request, PauseOrder)
     paused = await pauses.pause(name, until=order.until, reason=order.reason)
+    request[ABOUT].detail |= {
+        field: str(value) for field, value in order.model_dump(mode="json").items() if value is not None
+    }
     return _state(name, platform, paused)
 
 

@@ -11,11 +11,15 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
+from export_producers.choices import LIST_MAX
 from export_producers.client import ExportQueue
-from export_producers.gateway.auth import ApiKeys, RateLimit
+from export_producers.gateway.auth import Callers, RateLimit
 from export_producers.gateway.metrics import Metrics
 from export_producers.gateway.options import GatewayOptions
+from export_producers.gateway.principals import PRINCIPAL, Principal
 from export_producers.gateway.problems import ProblemError, invalid_parameter
+from export_producers.reads.overview_document import Overview
+from export_producers.reads.shared import SharedRead
 from export_worker.contract.dry_run import PreviewCall
 from export_worker.contract.names import NAME_MAX_CHARS, did_you_mean
 from export_worker.contract.status import Status
@@ -35,27 +39,32 @@ class GatewayContext:
     """The state of one gateway.
 
     Args:
+        overview: Reads the overview once for all callers of a second.
         catalog: None if the packages that call platforms are not installed.
         preview: Asks a platform what it has of a request; None if this gateway asks no platform.
         streams: The requests of the open event streams.
-        in_flight: The idempotency keys of the requests in progress.
+        in_flight: The owners and idempotency keys of the requests in progress.
         stopping: Set when the gateway stops. Event streams then end.
     """
 
     queue: ExportQueue
-    api_keys: ApiKeys
+    callers: Callers
     rate_limit: RateLimit
+    overview: SharedRead[Overview]
     catalog: CatalogCall | None
     options: GatewayOptions
     preview: PreviewCall | None = None
     streams: list[web.Request] = field(default_factory=list)
     metrics: Metrics = field(default_factory=Metrics)
-    in_flight: set[str] = field(default_factory=set)
+    in_flight: set[tuple[str | None, str]] = field(default_factory=set)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     @contextmanager
-    def hold_key(self, key: str | None) -> Iterator[None]:
+    def hold_key(self, owner: str | None, key: str | None) -> Iterator[None]:
         """Reserves an idempotency key while its request is in progress.
+
+        Args:
+            owner: See `Principal.owner`.
 
         Raises:
             ProblemError: Another request with this key is in progress.
@@ -63,25 +72,23 @@ class GatewayContext:
         if key is None:
             yield
             return
-        if key in self.in_flight:
+        if (owner, key) in self.in_flight:
             detail = "another request with this Idempotency-Key is in progress; retry in a moment"
             raise ProblemError(409, "in_flight", detail, headers={"Retry-After": "1"})
-        self.in_flight.add(key)
+        self.in_flight.add((owner, key))
         try:
             yield
         finally:
-            self.in_flight.discard(key)
+            self.in_flight.discard((owner, key))
 
     @contextmanager
     def open_stream(self, request: web.Request) -> Iterator[None]:
         """Counts an event stream while it is open.
 
         Raises:
-            ProblemError: Too many event streams are open.
+            ProblemError: Too many event streams are open, or the caller has as many as its share.
         """
-        if len(self.streams) >= self.options.max_streams:
-            detail = "too many event streams are open; retry later"
-            raise ProblemError(503, "too_many_streams", detail, headers={"Retry-After": "5"})
+        self._check_streams(request[PRINCIPAL])
         self.streams.append(request)
         self.metrics.streams.set(len(self.streams))
         try:
@@ -90,8 +97,29 @@ class GatewayContext:
             self.streams.remove(request)
             self.metrics.streams.set(len(self.streams))
 
+    def _check_streams(self, principal: Principal) -> None:
+        if len(self.streams) >= self.options.max_streams:
+            detail = "too many event streams are open; retry later"
+            raise ProblemError(503, "too_many_streams", detail, headers={"Retry-After": "5"})
+        share, person = stream_shares(self.options.max_streams, self.callers.count)
+        open_by = [request[PRINCIPAL] for request in self.streams]
+        of_person = sum(each.id == principal.id for each in open_by)
+        of_share = sum(each.kind == "person" for each in open_by) if principal.kind == "person" else of_person
+        if of_share >= share or (principal.kind == "person" and of_person >= person):
+            detail = f"{principal.name} has {of_person} open event streams, which is its share; close some first"
+            raise ProblemError(429, "too_many_streams", detail, headers={"Retry-After": "5"})
+
 
 CONTEXT = web.AppKey("context", GatewayContext)
+
+
+def stream_shares(max_streams: int, callers: int) -> tuple[int, int]:
+    """Returns how many event streams one key may have open, and how many one person.
+
+    All keys have equal shares. All people together have the share of one key, and each of them a tenth of it.
+    """
+    share = max(1, max_streams // callers)
+    return share, max(1, share // 10)
 
 
 def json_response(document: BaseModel, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -134,6 +162,22 @@ async def json_body(request: web.Request) -> bytes:
             return await request.read()
     except TimeoutError:
         raise ProblemError(408, "request_timeout", f"the body did not arrive within {BODY_TIMEOUT_S:g} s") from None
+
+
+def limit_of(text: str) -> int:
+    """Returns the parameter `limit`: the size of a page.
+
+    Raises:
+        ProblemError: It is no number, or out of range.
+    """
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(LIST_MAX)) and 1 <= int(text) <= LIST_MAX):
+        raise invalid_parameter("limit", f"must be a whole number from 1 to {LIST_MAX}")
+    return int(text)
+
+
+def next_link(request: web.Request, cursor: str | None) -> dict[str, str]:
+    """Returns the header `Link` with the address of the next page, if there is one."""
+    return {} if cursor is None else {"Link": f'<{request.rel_url.update_query(cursor=cursor)}>; rel="next"'}
 
 
 def retry_after(status: Status) -> dict[str, str]:

@@ -3,18 +3,23 @@
 from aiohttp import web
 from pydantic import ValidationError
 
-from export_producers.choices import LIST_MAX, RESOURCES
+from export_producers.choices import RESOURCES
 from export_producers.facts import with_eta
+from export_producers.filters import ExportFilter
+from export_producers.gateway.activity import ABOUT
 from export_producers.gateway.context import (
     CONTEXT,
-    GatewayContext,
+    EXPORT,
     json_body,
     json_response,
+    limit_of,
     location,
+    next_link,
     query,
     retry_after,
 )
 from export_producers.gateway.openapi import KEY_MAX_CHARS
+from export_producers.gateway.principals import PRINCIPAL, allowed_connections, require
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.gateway.schemas import Cancelling, ExportPage, RetryOrder
 from export_producers.records import Start
@@ -35,10 +40,13 @@ async def enqueue(request: web.Request) -> web.Response:
     is_dry_run = _is_dry_run(query(request, "dry_run").get("dry_run", "0"))
     key = _idempotency_key(request)
     if is_dry_run:
-        return await _dry_run(context, _with_key(parse_request(await json_body(request)), key))
-    with context.hold_key(key):
-        export_request = _with_key(parse_request(await json_body(request)), key)
-        accepted = await context.queue.enqueue(export_request, trace=_trace(request))
+        return await _dry_run(request, await _offered(request, key))
+    owner, about = request[PRINCIPAL].owner, request[ABOUT]
+    with context.hold_key(owner, key):
+        export_request = await _offered(request, key)
+        about.connection = export_request.connection
+        accepted = await context.queue.enqueue(export_request, trace=_trace(request), owner=owner)
+        about.export_id = accepted.export_id
     headers = location(accepted.export_id) | {"Retry-After": "1"}
     if accepted.deduplicated:
         headers |= retry_after(await context.queue.status(accepted.export_id))
@@ -52,11 +60,13 @@ def _is_dry_run(text: str) -> bool:
     return known[text]
 
 
-async def _dry_run(context: GatewayContext, export_request: ExportRequest) -> web.Response:
+async def _dry_run(request: web.Request, export_request: ExportRequest) -> web.Response:
     """Returns what would happen to a request. It is checked before its platform is called."""
-    result = await context.queue.dry_run(export_request)
+    context, owner = request.app[CONTEXT], request[PRINCIPAL].owner
+    request[ABOUT].is_change = False
+    result = await context.queue.dry_run(export_request, owner=owner)
     if context.preview is not None:
-        result = await context.queue.dry_run(export_request, await context.preview(export_request))
+        result = await context.queue.dry_run(export_request, await context.preview(export_request), owner=owner)
     return json_response(result)
 
 
@@ -68,6 +78,13 @@ def _idempotency_key(request: web.Request) -> str | None:
     if more or not 1 <= len(key) <= KEY_MAX_CHARS or not all("!" <= letter <= "~" for letter in key):
         raise invalid_parameter(IDEMPOTENCY_KEY, f"must be one key of 1 to {KEY_MAX_CHARS} visible ASCII characters")
     return key
+
+
+async def _offered(request: web.Request, key: str | None) -> ExportRequest:
+    """Reads the body: a request for a connection that the caller may use."""
+    export_request = _with_key(parse_request(await json_body(request)), key)
+    require(request, export_request.connection)
+    return export_request
 
 
 def _with_key(export_request: ExportRequest, key: str | None) -> ExportRequest:
@@ -89,22 +106,14 @@ async def list_exports(request: web.Request) -> web.Response:
     phase = parameters.get("phase")
     if phase is not None and phase not in set(Phase):
         raise invalid_parameter("phase", f"must be one of {', '.join(Phase)}{did_you_mean(phase, Phase)}")
-    limit, cursor = _limit(parameters.get("limit", "50")), parameters.get("cursor")
+    limit, cursor = limit_of(parameters.get("limit", "50")), parameters.get("cursor")
     try:
-        page = await request.app[CONTEXT].queue.page(Phase(phase) if phase else None, limit, cursor)
+        where = ExportFilter(phase=Phase(phase) if phase else None, connections=allowed_connections(request))
+        page = await request.app[CONTEXT].queue.page(None, limit, cursor, where=where)
     except InvalidRequestError as error:
         raise ProblemError(400, error.code, str(error), errors=error.problems) from None
-    headers = {}
-    if page.cursor is not None:
-        next_url = request.rel_url.update_query(cursor=page.cursor)
-        headers["Link"] = f'<{next_url}>; rel="next"'
-    return json_response(ExportPage(exports=page.statuses, next_cursor=page.cursor), headers=headers)
-
-
-def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(LIST_MAX)) and 1 <= int(text) <= LIST_MAX):
-        raise invalid_parameter("limit", f"must be a whole number from 1 to {LIST_MAX}")
-    return int(text)
+    answer = ExportPage(exports=page.statuses, next_cursor=page.cursor)
+    return json_response(answer, headers=next_link(request, page.cursor))
 
 
 async def status(request: web.Request) -> web.Response:
@@ -173,3 +182,13 @@ async def catalog(request: web.Request) -> web.Response:
         code = ErrorCode.NOT_FOUND if missing else error.code
         raise ProblemError(404 if missing else 422, code, str(error), errors=error.problems) from None
     return web.json_response(items)
+
+
+ROUTES = [
+    web.post("/v1/exports", enqueue),
+    web.get("/v1/exports", list_exports),
+    web.get(EXPORT, status),
+    web.post(f"{EXPORT}/cancel", cancel),
+    web.post(f"{EXPORT}/retry", retry),
+    web.get("/v1/catalog/{connection}/{resource}", catalog),
+]

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from export_producers.choices import LANGUAGES, LIST_MAX, RESOURCES
-from export_producers.gateway import act_documents
+from export_producers.gateway import act_documents, caller_documents
 from export_producers.gateway.act_documents import ACTS, Act
 from export_producers.gateway.schemas import (
     PROBLEM_TYPE,
@@ -21,6 +21,9 @@ from export_producers.gateway.schemas import (
     StatusEvent,
     Timeline,
 )
+from export_producers.reads.overview_document import Overview
+from export_producers.reads.stats import DAYS_MAX
+from export_producers.reads.stats_document import Stats
 from export_producers.reasons import ExplanationDocument
 from export_worker.contract.dry_run import DryRun
 from export_worker.contract.request import ExportRequest
@@ -34,6 +37,7 @@ KEY_MAX_CHARS = 255
 PROBLEMS = {
     400: "The request is not JSON, or a parameter or a header is invalid.",
     401: "The bearer key is missing or invalid.",
+    403: "The caller has not the role or not the connection that the call needs, or a page of another site made it.",
     404: "The export, connection, resource or run does not exist.",
     409: "A request with the same idempotency key is in progress, the export has not ended yet, or more "
     "exports match than expected.",
@@ -49,10 +53,21 @@ PROBLEMS = {
 TAGS = {
     "exports": "Request exports and follow them.",
     "catalog": "Find out what can be exported.",
+    "overview": "Watch everything together.",
     "service": "Watch the gateway itself. These calls need no key.",
     **act_documents.TAGS,
+    **caller_documents.TAGS,
 }
-KEY = "A key of the setting `gateway.api_keys`. A gateway without keys listens only on a loopback address."
+TAG_OF = {
+    "catalog": "catalog",
+    "overview": "overview",
+    "stats": "overview",
+}
+"""The tag of each operation that is not about exports."""
+KEY = (
+    "A key of the setting `gateway.api_keys` or of `gateway.keys`, which also has a role and connections. A gateway "
+    "without keys listens only on a loopback address, and answers only requests whose `Host` is such an address."
+)
 DESCRIPTIONS = {
     "enqueue": "The request is validated first: an unknown field or a wrong value is refused with its name. With an "
     "idempotency key, the call can be repeated safely. A dry run also asks the platform for the names in the request.",
@@ -67,11 +82,14 @@ DESCRIPTIONS = {
     "can help.",
     "deliveries": "Each end of an export has one event, which every sink of its request gets.",
     "catalog": "Each item is as the platform returns it. The gateway needs the extra `worker` for this call.",
+    "overview": "The gateway reads Redis for it once a second at most, so it may be requested often.",
+    "stats": "Workers count an export in the write that ends it, so no export is missing and none counts twice.",
     "openapi": "The document describes the gateway that serves it, with the kinds of all installed packages.",
     "alive": "For liveness probes. The answer does not depend on Redis.",
     "ready": "For readiness probes. The gateway writes to Redis, and is not ready while it stops.",
     "metrics": "Counters and durations of requests, and whether Redis accepts writes.",
     **act_documents.DESCRIPTIONS,
+    **caller_documents.DESCRIPTIONS,
 }
 """What each operation does, beyond its summary."""
 _ID = {
@@ -102,10 +120,12 @@ def document() -> Json:
             (Deliveries, "serialization"),
             (DryRun, "serialization"),
             (StatusEvent, "serialization"),
+            (Overview, "serialization"),
+            (Stats, "serialization"),
             (Problem, "serialization"),
             (Health, "serialization"),
             *((model, "validation") for model in act_documents.ORDERS),
-            *((model, "serialization") for model in act_documents.ANSWERS),
+            *((model, "serialization") for model in (*act_documents.ANSWERS, *caller_documents.ANSWERS)),
         ],
         ref_template="#/components/schemas/{model}",
     )
@@ -134,7 +154,7 @@ def document() -> Json:
 
 def _paths() -> Json:
     acts: Json = {}
-    for act in ACTS:
+    for act in (*ACTS, *caller_documents.CALLS):
         acts.setdefault(act.path, {})[act.method] = _act(act)
     return {
         **acts,
@@ -147,6 +167,8 @@ def _paths() -> Json:
         "/v1/exports/{export_id}/explain": {"get": _explain()},
         "/v1/exports/{export_id}/deliveries": {"get": _deliveries()},
         "/v1/catalog/{connection}/{resource}": {"get": _catalog()},
+        "/v1/overview": {"get": _overview()},
+        "/v1/stats": {"get": _stats()},
         "/openapi.json": {"get": _open("openapi", "Get this document.", _OBJECT)},
         "/healthz": {"get": _open("alive", "Check whether the process runs.", _json("Health"))},
         "/readyz": {"get": _open("ready", "Check whether Redis is reachable.", _json("Health"), 503)},
@@ -267,6 +289,23 @@ def _catalog() -> Json:
     return _operation("catalog", "List what can be exported.", answers, (404, 422, 501, 502), parameters)
 
 
+def _overview() -> Json:
+    answers = {200: _answer("The state at one moment.", _json("Overview"))}
+    return _operation("overview", "Get the state of everything.", answers, (), [])
+
+
+def _stats() -> Json:
+    moment = {"type": "string", "format": "date-time"}
+    parameters = [
+        _query("connection", {"type": "string", "minLength": 1}, "Only exports of this connection."),
+        _query("from", moment, f"A time in the first hour, at most {DAYS_MAX} days before `to`. Default: a day."),
+        _query("to", moment, "A time in the last hour. By default now."),
+        _query("step", {"type": "string", "enum": ["hour"]}, "The length of each period."),
+    ]
+    answers = {200: _answer("What ended in each hour.", _json("Stats"))}
+    return _operation("stats", "Count the exports that ended, by hour.", answers, (), parameters)
+
+
 def _act(act: Act) -> Json:
     answers = {status: _answer(about, _json(model.__name__)) for status, (about, model) in act.answers.items()}
     operation = _operation(act.name, act.about, answers, act.problems, act.all_parameters) | {"tags": [act.tag]}
@@ -285,8 +324,8 @@ def _operation(
     name: str, about: str, answers: Mapping[int, Json], problems: tuple[int, ...], parameters: list[Json]
 ) -> Json:
     responses = {str(status): answer for status, answer in answers.items()}
-    responses |= _problems((*problems, 400, 401, 429, 500, 503))
-    tag = "catalog" if name == "catalog" else "exports"
+    responses |= _problems((*problems, 400, 401, 403, 429, 500, 503))
+    tag = TAG_OF.get(name, "exports")
     return _named(name, tag, about) | {"parameters": parameters, "responses": responses}
 
 

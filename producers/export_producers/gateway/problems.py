@@ -64,6 +64,19 @@ def invalid_parameter(name: str, message: str) -> ProblemError:
     return ProblemError(400, ErrorCode.INVALID_REQUEST, str(problem), errors=[problem])
 
 
+def code_of(error: Exception) -> str:
+    """Returns the code of the problem that an error becomes."""
+    match error:
+        case ProblemError() | ExportWorkerError():
+            return str(error.code)
+        case web.HTTPException():
+            return HTTPStatus(error.status).name.lower()
+        case web.RequestPayloadError():
+            return "bad_request"
+        case _:
+            return str(ErrorCode.INTERNAL_ERROR)
+
+
 def error_response(error: Exception) -> web.Response:
     """Returns the problem response for an error. An unexpected error is logged, and its text is not sent."""
     match error:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, WithJsonSchema
 
+from export_producers.activity import ActivityEntry
 from export_producers.deliveries import Delivery
 from export_worker.contract.model import Model, Timestamp
 from export_worker.contract.status import Phase, Status
@@ -113,6 +114,29 @@ class RetryOrder(Model):
     """The step from which a retry restarts the export; by default the step that failed."""
 
     start: Annotated[Literal["submit", "poll", "transfer"] | None, Field(alias="from")] = None
+
+
+class Activity(_Answer):
+    """A page of the activity, newest first."""
+
+    entries: list[ActivityEntry]
+    next_cursor: str | None
+    """The `cursor` of the next page; null on the last page. A page may have fewer entries than `limit`."""
+
+
+class Me(_Answer):
+    """Who the caller is."""
+
+    name: str
+    """The name of the key, or of the user behind the proxy."""
+    kind: Literal["anonymous", "api_key", "key", "person"]
+    """What the name is. `anonymous`: the gateway has no keys."""
+    role: Literal["viewer", "service", "operator", "admin"]
+    """What the caller may do."""
+    connections: list[str] | None
+    """The connections that the caller may see and use; null for all."""
+    language: Literal["en", "zh"]
+    """The language of texts for the caller, from `Accept-Language`."""
 
 
 class Health(_Answer):

@@ -14,10 +14,11 @@ from aiohttp import web
 
 from export_producers.client import ExportQueue
 from export_producers.gateway.app import build_app
-from export_producers.gateway.auth import ApiKeys, RateLimit
+from export_producers.gateway.auth import Callers, RateLimit
 from export_producers.gateway.context import CatalogCall, GatewayContext
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import error_response, status_response
+from export_producers.reads.shared import SharedRead
 from export_worker.contract.dry_run import PreviewCall
 from export_worker.errors import ConfigError
 
@@ -50,7 +51,7 @@ async def serve(
     async with listening(options, queue, catalog, preview=preview) as url:
         sys.stdout.write(f"gateway: {url}\n")
         sys.stdout.flush()
-        _log.info("gateway.started", url=url, keys=len(options.api_keys))
+        _log.info("gateway.started", url=url, keys=len(options.api_keys) + len(options.keys))
         await stop.wait()
         _log.info("gateway.stopping")
 
@@ -67,15 +68,16 @@ async def listening(
     """Serves while the block runs. Yields the base URL, without a slash at the end.
 
     Args:
-        clock: The clock of the rate limit.
+        clock: The clock of the rate limit and of shared reads.
 
     Raises:
         ConfigError: The address cannot be bound.
     """
     context = GatewayContext(
         queue=queue,
-        api_keys=ApiKeys(options.api_keys),
+        callers=Callers(options),
         rate_limit=RateLimit(options.requests_per_second, options.burst, clock),
+        overview=SharedRead(queue.reads.overview, clock=clock),
         catalog=catalog,
         options=options,
         preview=preview,

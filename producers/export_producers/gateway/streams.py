@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 from aiohttp import web
 
-from export_producers.gateway.context import CONTEXT, GatewayContext, query
+from export_producers.gateway.context import CONTEXT, EXPORT, GatewayContext, query
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.status import Status
 from export_worker.errors import ExportWorkerError
@@ -68,3 +68,6 @@ def event_id(status: Status) -> str:
     """Returns the event id of a status. All gateways return the same id for the same status."""
     digest = blake2b(status.model_dump_json().encode(), digest_size=6).hexdigest()
     return f"{epoch_ms(status.updated_at)}-{digest}"
+
+
+ROUTES = [web.get(f"{EXPORT}/events", events, allow_head=False)]

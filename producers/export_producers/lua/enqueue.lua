@@ -9,7 +9,8 @@
 --   connection, platform, kind
 --   fingerprint          of the request; compared when the idempotency key or the message is known already
 --   published_ms         when the broker stored the message (missing: unknown)
---   message_ttl_ms       how long the identity of a message is kept while its export is open
+--   is_owned             true if the identity is an idempotency key of a caller with a name (missing: it is not)
+--   message_ttl_ms       how long the identity of a message or of such a caller is kept while its export is open
 --   trace                the trace context (JSON text; missing: none)
 --   note                 the first entry of the timeline (JSON text)
 --   job_id, payload, payload_ttl_ms
@@ -67,7 +68,7 @@ if identity then
 end
 redis.call('HSET', export, 'request', args.request, 'status', args.status, 'connection', args.connection,
   'kind', args.kind, 'phase', 'queued', 'version', 0, 'step', 0)
-if earlier then
+if earlier or args.is_owned then
   redis.call('PEXPIRE', identity, args.message_ttl_ms)
   redis.call('HSET', export, 'message', identity)
 end
@@ -80,6 +81,7 @@ for _, index in ipairs({open, created, phase_index}) do
 end
 add_to_index(args.prefix, 'connection', args.connection, args.now_ms, args.export_id)
 add_to_index(args.prefix, 'kind', args.kind, args.now_ms, args.export_id)
+add_to_index(args.prefix, 'place', place_of(args.connection, 'queued'), args.now_ms, args.export_id)
 redis.call('SET', job, args.payload, 'PX', args.payload_ttl_ms)
 redis.call('ZADD', queue, args.now_ms, args.job_id)
 redis.call('PUBLISH', args.wake, '')

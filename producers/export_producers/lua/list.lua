@@ -9,6 +9,7 @@
 -- ARGV[1]: JSON object
 --   prefix               the namespace with its colon
 --   facets               facet -> value
+--   connections          the export is of one of these connections (missing: of any)
 --   first, last          the highest and lowest time (ms) of creation, as ZREVRANGEBYSCORE has them
 --   after_ms, after_id   the position of the last export of the page before (missing: this is the first page)
 --   limit, examine_max   how many exports to return, and how many entries of the index to read
@@ -32,6 +33,20 @@ for facet, value in pairs(args.facets) do
     indexes[#indexes + 1] = all_of[facet]
   end
 end
+-- The indexes of the connections, of which an export must be in one; nil if it may be of any connection.
+local of_connections = nil
+if args.connections and is_complete(args.prefix, 'connection', created) then
+  of_connections = {}
+  for _, connection in ipairs(args.connections) do
+    of_connections[#of_connections + 1] = args.prefix .. 'by-connection:' .. connection
+  end
+  if #of_connections == 1 then
+    indexes[#indexes + 1] = of_connections[1]
+    of_connections = nil
+  end
+elseif args.connections then
+  unsure = true
+end
 if #indexes == 0 then
   indexes = {created}
 end
@@ -50,7 +65,20 @@ local function put_smallest_first()
 end
 
 local size = put_smallest_first()
-local total = #indexes == 1 and not unsure and size or nil
+
+-- Returns how many exports match, or nil if counting them would take too long.
+local function total_of()
+  if #indexes > 1 or unsure or (of_connections and indexes[1] ~= created) then
+    return nil
+  end
+  local total = of_connections and 0 or size
+  for _, index in ipairs(of_connections or {}) do
+    total = total + redis.call('ZCOUNT', index, args.last, args.first)
+  end
+  return total
+end
+
+local total = total_of()
 local limit = unsure and args.unsure_limit or args.limit
 
 local function is_in_all(id)
@@ -59,7 +87,12 @@ local function is_in_all(id)
       return false
     end
   end
-  return true
+  for _, index in ipairs(of_connections or {}) do
+    if redis.call('ZSCORE', index, id) then
+      return true
+    end
+  end
+  return not of_connections
 end
 
 -- Exports of one millisecond are sorted by id.
@@ -89,7 +122,7 @@ local function read_piece(piece)
   return nil
 end
 
-local step = #indexes > 1 and 500 or limit + 1
+local step = (#indexes > 1 or of_connections) and 500 or limit + 1
 local highest, offset, next_position = args.after_ms or args.first, 0, nil
 repeat
   local piece = redis.call('ZREVRANGEBYSCORE', indexes[1], highest, args.last, 'WITHSCORES', 'LIMIT', offset, step)

@@ -6,6 +6,7 @@
 --   export_id, now_ms, prefix, wake (channel)
 --   step                 that the caller has read (string)
 --   status, phase        the new status (JSON text), and its phase
+--   connection, old_phase
 --   error                the code with which the export has failed (missing: it has not)
 --   start                submit, poll or transfer
 --   created_ms           when the export was accepted
@@ -19,16 +20,19 @@ if redis.call('HGET', export, 'step') ~= args.step or not redis.call('ZSCORE', e
   return 'changed'
 end
 redis.call('HSET', export, 'status', args.status, 'phase', args.phase, 'retry', args.start)
-for _, key in ipairs({export, timeline, dedupe}) do
+local message = redis.call('HGET', export, 'message') or nil
+-- With an identity of its own, the export has no idempotency key of the common ones: that may be of another export.
+for _, key in ipairs({export, timeline, not message and dedupe or nil}) do
   redis.call('PERSIST', key)
 end
-local message = redis.call('HGET', export, 'message')
 if message then
   redis.call('PEXPIRE', message, args.message_ttl_ms)
 end
 redis.call('ZREM', ended, args.export_id)
 redis.call('ZREM', old_index, args.export_id)
 redis.call('ZADD', new_index, args.created_ms, args.export_id)
+remove_from_index(args.prefix, 'place', place_of(args.connection, args.old_phase), {args.export_id})
+add_to_index(args.prefix, 'place', place_of(args.connection, args.phase), args.created_ms, args.export_id)
 if args.error then
   remove_from_index(args.prefix, 'error', args.error, {args.export_id})
 end

@@ -183,4 +183,4 @@ async def test_expired_exports_leave_no_index(queue_site: QueueSite) -> None:
     queue_site.later(10)
     await queue_site.sweep()
     assert {name for name in await queue_site.left() if name.startswith("by-")} == set()
-    assert [await queue_site.members(queue_site.keys.by_facet(facet)) for facet in FACETS] == [[], [], []]
+    assert [await queue_site.members(queue_site.keys.by_facet(facet)) for facet in FACETS] == [[]] * len(FACETS)

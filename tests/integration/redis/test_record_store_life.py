@@ -318,6 +318,11 @@ async def commit_next_phase(site: QueueSite, claimed: ClaimedStep) -> None:
             await site.succeed(claimed)
 
 
+async def without_statistics(site: QueueSite) -> set[str]:
+    """Returns the keys that are left, without the statistics: they name no export, and expire after 14 days."""
+    return {name for name in await site.left() if name.partition(":")[0] not in {"hour", "recent"}}
+
+
 async def test_no_key_of_an_export_remains_after_the_retention(queue_site: QueueSite) -> None:
     queue_site.timings = Timings(grace_s=0.05, retention_s=0.5, breaker_max_s=0.1, breaker_threshold=1)
     queue_site.limits = {"gio": ConnectionLimits(1, 1000.0)}
@@ -338,7 +343,7 @@ async def test_no_key_of_an_export_remains_after_the_retention(queue_site: Queue
             await outbox.acknowledge(sink, event_id)
     queue_site.later(1)
     async with asyncio.timeout(20):
-        while await queue_site.left() != {"clock", "connections", "contact"}:
+        while await without_statistics(queue_site) != {"clock", "connections", "contact"}:
             await queue_site.sweep()
             await asyncio.sleep(0.1)
 

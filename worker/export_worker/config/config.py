@@ -37,7 +37,7 @@ from export_worker.config.transfer import TransferSettings
 from export_worker.config.triggers import AnyTrigger
 from export_worker.config.worker import RetrySettings, WorkerSettings
 from export_worker.contract.documented import Documented
-from export_worker.contract.names import similar_name
+from export_worker.contract.names import similar_name, unknown_name
 from export_worker.contract.settings_file import FILE_VARIABLE, settings_path
 from export_worker.contract.wording import Pattern
 from export_worker.errors import ConfigError
@@ -136,6 +136,16 @@ class Config(Documented, BaseSettings):
                 raise ValueError(f"connections.{name}.s3.prefix {error}") from None
         return self
 
+    @model_validator(mode="after")
+    def _keys_of_the_gateway_name_connections(self) -> Self:
+        # A gateway may have no connections: it then accepts those that workers have announced.
+        for name, key in self.gateway.keys.items():
+            for connection in key.connections or ():
+                if self.connections and connection not in self.connections:
+                    unknown = unknown_name("connection", connection, sorted(self.connections))
+                    raise ValueError(f"gateway.keys.{name}.connections: {unknown}")
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -167,7 +177,8 @@ class Config(Documented, BaseSettings):
             for field, value in settings
             if isinstance(value, SecretStr)
         ]
-        return found + [(f"gateway.api_keys.{index}", key) for index, key in enumerate(self.gateway.api_keys)]
+        found += [(f"gateway.api_keys.{index}", key) for index, key in enumerate(self.gateway.api_keys)]
+        return found + [(f"gateway.keys.{name}.key", each.key) for name, each in self.gateway.keys.items()]
 
 
 def load_config(path: str | None = None) -> Config:

@@ -1,10 +1,62 @@
 """The section `gateway`: the HTTP API."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, IPvAnyNetwork, SecretStr
 
 from export_worker.config.section import Section
+from export_worker.contract.wording import Pattern
+
+RoleName = Literal["viewer", "service", "operator", "admin"]
+KeyName = Annotated[
+    str, Pattern(r"^[A-Za-z0-9_-]{1,64}$", "the name must have 1 to 64 characters: letters, digits, _ and -")
+]
+HeaderName = Annotated[str, Pattern(r"^[A-Za-z0-9-]{1,64}$", "must be the name of a header")]
+
+
+def _not_numbered(keys: dict[str, "GatewayKey"]) -> dict[str, "GatewayKey"]:
+    for name in keys:
+        if re.fullmatch(r"key-[0-9]+", name):
+            raise ValueError(f"{name} is the name of a key of api_keys; choose another name")
+    return keys
+
+
+def _not_everyone(networks: tuple[IPvAnyNetwork, ...]) -> tuple[IPvAnyNetwork, ...]:
+    if any(network.prefixlen == 0 for network in networks):
+        raise ValueError("must not contain all addresses: everyone could name any user")
+    return networks
+
+
+class GatewayKey(Section):
+    """`[gateway.keys.NAME]`: a key with a name, which the activity shows."""
+
+    key: SecretStr
+    """The key, or a reference to it: `env:NAME` or `file:/path`."""
+    role: RoleName
+    """What the key may do. Each role may also do what the roles before it may do.
+
+    `viewer` looks. `service` requests, cancels and retries exports. `operator` also pauses connections, delivers events
+    and acts on many exports. `admin` also sees the configuration."""
+    connections: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """The connections that the key may see and use. Default: all."""
+
+
+class GatewayProxy(Section):
+    """`[gateway.proxy]`: people who log in at an authenticating proxy in front of the gateway."""
+
+    user_header: HeaderName = "X-Forwarded-User"
+    """The header with the name of the user. The proxy must replace this header if a client sends it.
+
+    Default `X-Forwarded-User`."""
+    groups_header: HeaderName = "X-Forwarded-Groups"
+    """The header with the groups of the user, separated by commas. Default `X-Forwarded-Groups`."""
+    trusted: Annotated[tuple[IPvAnyNetwork, ...], Field(min_length=1), AfterValidator(_not_everyone)]
+    """The addresses of the proxy, such as `10.2.0.0/16`. The headers of other addresses are ignored."""
+    roles: dict[str, RoleName]
+    """The role of each group. `*` is the group of all users. A user has the highest role of all groups.
+
+    A user without a role has no access."""
 
 
 class GatewaySettings(Section):
@@ -15,7 +67,17 @@ class GatewaySettings(Section):
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """The TCP port. 0 picks a free port. Default 8080, at most 65535."""
     api_keys: tuple[SecretStr, ...] = ()
-    """Bearer keys that clients send. Without a key, only a loopback address is allowed as `host`. Default: none."""
+    """Bearer keys that clients send, with the role `service`. Default: none.
+
+    Without any key and without a proxy, only a loopback address is allowed as `host`."""
+    keys: Annotated[dict[KeyName, GatewayKey], AfterValidator(_not_numbered)] = {}
+    """`[gateway.keys.NAME]`: bearer keys with a name, a role and connections. Default: none."""
+    proxy: GatewayProxy | None = None
+    """`[gateway.proxy]`: an authenticating proxy that names the users. Default: none."""
+    console: bool | None = None
+    """Whether the gateway serves the web console under `/console/`.
+
+    Default: only with a key in `keys`, with a `proxy`, or without any key."""
     requests_per_second: Annotated[float, Field(gt=0)] = 100.0
     """Requests per second that one key may send for long, to each gateway process. Default 100, above 0."""
     burst: Annotated[int, Field(ge=1)] = 200

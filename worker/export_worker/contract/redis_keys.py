@@ -9,7 +9,9 @@ with a hash tag, such as `{exports}`, are in one slot, and those of arq as well.
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
+from json import dumps
 from typing import Literal
 
 from export_worker.contract.facets import Facet
@@ -22,6 +24,8 @@ CallKind = Literal["submit", "poll", "transfer"]
 """The kinds of calls that are judged separately: what a step does, by the phase of its export."""
 
 
+HOUR_S = 3600
+"""The length of the time for which statistics have one hash."""
 NO_END_MS = 253_402_300_799_000
 """The score of a pause without an end: the last second that RFC 3339 can state."""
 
@@ -43,7 +47,8 @@ class Keys:
         """Hash: the export's record.
 
         Producers write `request`, `status`, `connection`, `kind`, `cancel` and `retry` (what a caller has requested),
-        and `trace` (the W3C trace context of the request as JSON, if it has one). Workers write:
+        `message` (the key of the identity that expires with the record: of a message, or of an idempotency key of a
+        caller with a name), and `trace` (the W3C trace context of the request as JSON, if it has one). Workers write:
 
         - `state`, `status`, `phase`;
         - `version`: a random number that each claim sets, so that a worker that has lost the step can change nothing;
@@ -95,6 +100,18 @@ class Keys:
         """Sorted set of the exports with one value of a facet by creation (ms). See `lua/indexes.lua`."""
         return f"{self.by_facet(facet)}:{value}"
 
+    def hour(self, connection: str, moment: datetime) -> str:
+        """Hash, kept for 14 days: what was counted about the exports that ended in one hour. See `lua/statistics.lua`.
+
+        Its fields are `ended:PHASE`, `error:CODE`, `bytes` (in S3, of those that succeeded), and `duration:SECONDS`:
+        the exports that took at most so long, and longer than the next smaller bucket (see `contract.durations`).
+        """
+        return f"{self.namespace}:hour:{connection}:{_hour_ms(moment)}"
+
+    def recent(self, connection: str, moment: datetime) -> str:
+        """Hash, kept for two hours: the exports that ended in one hour, in fields `PHASE:START_MS` of five minutes."""
+        return f"{self.namespace}:recent:{connection}:{_hour_ms(moment)}"
+
     @property
     def index_repair(self) -> str:
         """String with a TTL, as JSON: how far the repair of the indexes by facet is. Missing while none is needed."""
@@ -111,10 +128,29 @@ class Keys:
         """Hash, as `dedupe`, for a trigger's message. No idempotency key of a request leads to it."""
         return f"{self.namespace}:message:{_digest(identity)}"
 
+    def owned(self, owner: str, idempotency_key: str) -> str:
+        """Hash, as `dedupe`, for an idempotency key of a caller with a name. The export's record has this key."""
+        return f"{self.namespace}:owned:{_digest(dumps([owner, idempotency_key]))}"
+
+    @property
+    def activity(self) -> str:
+        """Stream with a TTL: who has changed what through the HTTP API, as JSON in the field `act`."""
+        return f"{self.namespace}:activity"
+
     @property
     def connections(self) -> str:
         """Hash of connection → platform. Workers announce theirs when they start."""
         return f"{self.namespace}:connections"
+
+    @property
+    def limits(self) -> str:
+        """Hash of connection → how many exports may run on its platform. Workers announce theirs when they start."""
+        return f"{self.namespace}:limits"
+
+    @property
+    def triggers(self) -> str:
+        """Hash of trigger → JSON: `type`, and of a Redis stream `stream` and `group`. Triggers announce themselves."""
+        return f"{self.namespace}:triggers"
 
     @property
     def sinks(self) -> str:
@@ -187,6 +223,10 @@ class Keys:
     def write_check(self) -> str:
         """String with a TTL: written by health checks, because a read-only Redis answers reads as usual."""
         return f"{self.namespace}:write-check"
+
+    def session(self, digest: str) -> str:
+        """String with a TTL: a login at the console, as JSON. It is named by the SHA-256 of the cookie."""
+        return f"{self.namespace}:session:{digest}"
 
     @property
     def clock(self) -> str:
@@ -283,6 +323,10 @@ class Keys:
     def job_id(self, export_id: str, step: int) -> str:
         """The export's step as an arq job. The step number is in the id, so an export has one queue entry at most."""
         return f"{self.namespace}:{export_id}:{step}"
+
+
+def _hour_ms(moment: datetime) -> int:
+    return int(moment.timestamp() // HOUR_S) * HOUR_S * 1000
 
 
 def _digest(text: str) -> str:

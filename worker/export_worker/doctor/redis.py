@@ -237,6 +237,8 @@ def _commands(scratch: _ScratchKeys) -> dict[str, Callable[[Any], Any]]:
         "ZREM": lambda pipe: pipe.zrem(scratch.set, "b"),
         "XADD": lambda pipe: pipe.xadd(scratch.stream, {"event": "{}"}),
         "XRANGE": lambda pipe: pipe.xrange(scratch.stream, count=1),
+        "XREVRANGE": lambda pipe: pipe.xrevrange(scratch.stream, count=1),
+        "XTRIM": lambda pipe: pipe.xtrim(scratch.stream, maxlen=1),
         "EVAL": lambda pipe: pipe.eval(SCRIPT, 1, scratch.hash),
         "SCRIPT LOAD": lambda pipe: pipe.script_load(SCRIPT),
         "EVALSHA": lambda pipe: pipe.evalsha(SCRIPT_ID, 1, scratch.hash),

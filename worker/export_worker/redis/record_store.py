@@ -42,8 +42,9 @@ from export_worker.redis.claims import (
     read_claimed_step,
 )
 from export_worker.redis.file_lists import encode_lists, encode_record, is_apart
-from export_worker.redis.lua import claim_script, script
+from export_worker.redis.lua import claim_script, commit_script, script
 from export_worker.redis.scripts import Script
+from export_worker.redis.statistics import counted_end
 
 TIMELINE_MAX = 200
 """Notes kept of one export: 20 KiB at most, and many more than a healthy export has."""
@@ -106,8 +107,9 @@ class Store:
         }
         self._timings = timings
         self._claim: dict[Role, Script] = {role: Script(redis, claim_script(role)) for role in get_args(Role)}
-        self._save, self._renew, self._release, self._hand_back = (
-            Script(redis, script(*names)) for names in (("indexes", "commit"), ("renew",), ("release",), ("hand_back",))
+        self._save = Script(redis, commit_script())
+        self._renew, self._release, self._hand_back = (
+            Script(redis, script(name)) for name in ("renew", "release", "hand_back")
         )
 
     async def claim(self, role: Role, room: ClaimRoom, now: datetime) -> ClaimResult:
@@ -210,7 +212,12 @@ class Store:
         export = decision.export
         if isinstance(export.state, Ended):
             event = event_of(export, self._keys.namespace, claimed.trace)
-            ending: dict[str, object] = {"mode": "end", "event_id": event.id, "event": event.model_dump_json()}
+            ending: dict[str, object] = {
+                "mode": "end",
+                "event_id": event.id,
+                "event": event.model_dump_json(),
+                "counted": counted_end(export),
+            }
         else:
             ending = {"mode": "next", "cancel_delivered": claimed.cancel} | self._schedule(
                 export, claimed.step + 1, now

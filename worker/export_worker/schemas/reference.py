@@ -73,9 +73,14 @@ def _settings(schema: Json) -> Iterator[Section]:
 def _section(name: str, schema: Json, definitions: Json) -> Section:
     """Returns a section, with its subsections below it."""
     properties = _definition(schema, definitions)["properties"]
-    below = [_section(f"{name}.{inner}", found, definitions) for inner, found in properties.items() if "$ref" in found]
-    plain = {inner: found for inner, found in properties.items() if "$ref" not in found}
-    return Section(f"`[{name}]`", _about(schema), list(_rows(plain)), below)
+    below = {
+        inner: _section(f"{name}.{inner}{'' if '$ref' in found else '.NAME'}", section | found, definitions)
+        for inner, found in properties.items()
+        for section in ([found] if "$ref" in found else found.get("patternProperties", {}).values())
+        if "$ref" in section
+    }
+    plain = {inner: found for inner, found in properties.items() if inner not in below}
+    return Section(f"`[{name}]`", _about(schema), list(_rows(plain)), list(below.values()))
 
 
 def _named_section(name: str, schema: Json, definitions: Json) -> Section:

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from export_worker.contract.durations import BUCKETS_S
 from export_worker.contract.redis_keys import Role
 from export_worker.errors import ErrorCode
 from export_worker.telemetry.instrumentation import (
@@ -36,8 +37,6 @@ CALL_BUCKETS_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 """From an answer within one network to the longest submit."""
 STEP_BUCKETS_S = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200)
 """From a poll to the transfer of a very large file."""
-EXPORT_BUCKETS_S = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 86_400)
-"""Exports take seconds to hours; the default deadline is a day."""
 POLL_BUCKETS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 100, 300, 1000)
 """From an export that was ready at the first poll to one that is polled for a day."""
 AGE_BUCKETS_S = (0.1, 0.5, 1, 5, 15, 60, 300, 3600)
@@ -120,7 +119,7 @@ class Metrics:
             "export_worker_export_duration_seconds",
             "Time from the start of an export to its end",
             ("connection", "kind"),
-            buckets=EXPORT_BUCKETS_S,
+            buckets=BUCKETS_S,
             registry=registry,
         )
         self._polls = Histogram(

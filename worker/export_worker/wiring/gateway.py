@@ -4,21 +4,36 @@ from functools import partial
 from importlib.util import find_spec
 
 from export_producers.gateway.context import CatalogCall
-from export_producers.gateway.options import GatewayOptions
+from export_producers.gateway.options import GatewayOptions, NamedKey
+from export_producers.gateway.principals import Role
+from export_producers.gateway.proxy import ProxyOptions
 from export_worker.config import Config
+from export_worker.config.gateway import GatewayKey
 from export_worker.credentials import Redactor, reveal
 from export_worker.wiring.catalog import list_resource
 
 
 def gateway_options(config: Config) -> GatewayOptions:
-    """Returns the settings of the section `gateway`, with its API keys in clear text.
+    """Returns the settings of the section `gateway`, with its keys in clear text.
 
     Raises:
-        ConfigError: An API key cannot be read.
+        ConfigError: A key cannot be read.
     """
     settings = config.gateway
-    keys = tuple(reveal(key, f"gateway.api_keys.{index}") for index, key in enumerate(settings.api_keys))
-    return GatewayOptions(**(dict(settings) | {"api_keys": keys}))
+    unnamed = tuple(reveal(key, f"gateway.api_keys.{index}") for index, key in enumerate(settings.api_keys))
+    named = tuple(_named_key(name, key) for name, key in settings.keys.items())
+    proxy = settings.proxy and ProxyOptions(
+        user_header=settings.proxy.user_header,
+        groups_header=settings.proxy.groups_header,
+        trusted=settings.proxy.trusted,
+        roles={group: Role(role) for group, role in settings.proxy.roles.items()},
+    )
+    return GatewayOptions(**(vars(settings) | {"api_keys": unnamed, "keys": named, "proxy": proxy}))
+
+
+def _named_key(name: str, key: GatewayKey) -> NamedKey:
+    connections = None if key.connections is None else frozenset(key.connections)
+    return NamedKey(name, reveal(key.key, f"gateway.keys.{name}.key"), Role(key.role), connections)
 
 
 def catalog_call(config: Config, redactor: Redactor) -> CatalogCall | None:

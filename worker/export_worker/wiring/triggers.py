@@ -4,12 +4,14 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
+from json import dumps
 from typing import assert_never
 from uuid import uuid4
 
 from arq.connections import ArqRedis
+from redis.exceptions import RedisError
 
 from export_producers.triggers.brokers.trigger import Accept, BrokerTrigger, Subscribed
 from export_producers.triggers.dead_letters import DeadLetters
@@ -24,7 +26,7 @@ from export_worker.contract.names import unknown_name
 from export_worker.contract.redis_keys import Keys
 from export_worker.credentials import Redactor, reveal
 from export_worker.errors import FieldProblem, InvalidRequestError
-from export_worker.redis.client import PRODUCER_RETRIES, close_redis, open_redis
+from export_worker.redis.client import PRODUCER_RETRIES, close_redis, commands, open_redis
 from export_worker.wiring.aws import mask_aws_credentials, new_sqs_client
 from export_worker.wiring.brokers import import_broker
 from export_worker.wiring.queue import build_queue
@@ -71,6 +73,16 @@ async def open_trigger(
             yield build_trigger(section, settings, stream, intake), pages
     finally:
         await close_redis(redis)
+
+
+async def announce_trigger(config: Config, name: str) -> None:
+    """Writes the type and the stream of a trigger to Redis, for the overview. Without Redis, it is left out there."""
+    settings = config.triggers[name]
+    group = _consumer_group(settings)
+    about = {"type": settings.type} | ({} if group is None else {"stream": group.stream, "group": group.name})
+    with suppress(RedisError, OSError):
+        async with open_probe_redis(config) as redis:
+            await commands(redis).hset(Keys(config.namespace).triggers, mapping={name: dumps(about)})
 
 
 @asynccontextmanager

@@ -145,6 +145,8 @@ class Runtime:
         redis, keys = commands(self._queue.redis), self._queue.keys
         if self._config.connections:
             await redis.hset(keys.connections, mapping=self._config.platforms())
+            limits = {name: str(settings.max_in_flight) for name, settings in self._config.connections.items()}
+            await redis.hset(keys.limits, mapping=limits)
         if self._config.sinks:
             await redis.hset(keys.sinks, mapping={name: sink.type for name, sink in self._config.sinks.items()})
 

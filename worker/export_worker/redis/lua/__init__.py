@@ -12,6 +12,11 @@ def claim_script(role: str) -> str:
     return script("clock", "claim", "breakers", f"claim_{role}")
 
 
+def commit_script() -> str:
+    """Returns the source of the script that saves decisions."""
+    return script("indexes", "statistics", "commit")
+
+
 @cache
 def script(*names: str) -> str:
     """Returns the source of one script, e.g. `commit`, or of several files that are joined into one script."""

@@ -10,7 +10,8 @@
 --   export_id, prefix, now_ms, retention_ms
 --   state, status        JSON texts
 --   phase, created_ms, going_ms
---   facets               facet -> value: the indexes in which the export is (indexes.lua, which is loaded before this file)
+--   facets               facet -> value: the indexes in which the export is. indexes.lua, which has the functions for
+--                        them, and statistics.lua are loaded before this file
 --   note, timeline_max   an entry of the timeline (JSON text; missing: none), and how many entries are kept
 --   role, job_id         of this step
 --   call                 up: a call of the step's kind (submit, poll, transfer) was answered; failed: it was not, or with
@@ -28,7 +29,7 @@
 --                        unchanged). They are appended to the list of stored files
 --   mode next: next_role, next_job_id, payload, payload_ttl_ms, due_ms, wake (channel),
 --              cancel_delivered (whether the step had received the request to cancel)
---   mode end:  event_id, event (JSON text)
+--   mode end:  event_id, event (JSON text), counted (what is counted about the export; see statistics.lua)
 -- Answer: saved, or lease_lost when another worker has claimed the step; then nothing was changed.
 local args = cjson.decode(ARGV[1])
 local export, timeline, open, ended, phase_index, queue, next_queue, job, next_job, event, events, dedupe, platform_breaker,
@@ -75,6 +76,7 @@ local function save_record()
   if old_phase ~= args.phase then
     redis.call('ZREM', args.prefix .. 'phase:' .. old_phase, args.export_id)
     redis.call('ZADD', phase_index, args.created_ms, args.export_id)
+    remove_from_index(args.prefix, 'place', place_of(args.facets.connection, old_phase), {args.export_id})
     for facet, value in pairs(args.facets) do
       add_to_index(args.prefix, facet, value, args.created_ms, args.export_id)
     end
@@ -197,6 +199,7 @@ end
 local function end_export()
   redis.call('ZREM', open, args.export_id)
   redis.call('ZADD', ended, args.now_ms, args.export_id)
+  count_end(args.prefix, args.facets.connection, args.now_ms, args.counted)
   redis.call('SET', event, args.event, 'PX', args.retention_ms)
   redis.call('ZREMRANGEBYSCORE', events, '-inf', args.now_ms - args.retention_ms)
   for _, index in ipairs({events, unpack(outboxes)}) do
@@ -207,7 +210,8 @@ local function end_export()
   end
   redis.call('HDEL', export, 'cancel')
   local message = redis.call('HGET', export, 'message') or nil
-  for _, key in ipairs({export, timeline, dedupe, message}) do
+  -- With an identity of its own, the export has no idempotency key of the common ones: that may be of another export.
+  for _, key in ipairs({export, timeline, message or dedupe}) do
     redis.call('PEXPIRE', key, args.retention_ms)
   end
 end

@@ -8,6 +8,13 @@
 --   facets               the facets that have indexes
 -- Answer: forgotten
 local args = cjson.decode(ARGV[1])
+
+-- Whether a place is one of ended exports. No other place has an expired export.
+local function is_of_ended_exports(place)
+  local phase = string.match(place, '[^:]*$')
+  return phase == 'succeeded' or phase == 'failed' or phase == 'cancelled'
+end
+
 local expired = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', args.until_ms, 'LIMIT', 0, args.max)
 if #expired > 0 then
   for _, index in ipairs(KEYS) do
@@ -16,7 +23,9 @@ if #expired > 0 then
   -- A record that has expired does not say in which indexes it was. There are few of them.
   for _, facet in ipairs(args.facets) do
     for _, value in ipairs(values_of(args.prefix, facet)) do
-      remove_from_index(args.prefix, facet, value, expired)
+      if facet ~= 'place' or is_of_ended_exports(value) then
+        remove_from_index(args.prefix, facet, value, expired)
+      end
     end
   end
 end

@@ -1,6 +1,6 @@
 -- The indexes by which exports are listed. Other scripts are joined to this file.
 --
--- For each value of a facet (connection, kind, error), `by-FACET:VALUE` is a sorted set of the exports that have it, by
+-- For each value of a facet (connection, kind, error, place), `by-FACET:VALUE` is a sorted set of the exports that have it, by
 -- creation. `by-FACET` has these values, each with the score 0. The prefix is the namespace with its colon.
 --
 -- Every export has one connection and one kind, and every failed export has one error. So the indexes of a facet are
@@ -24,8 +24,32 @@ local function remove_from_index(prefix, facet, value, ids)
   end
 end
 
+-- The place of an export is its connection and its phase.
+local function place_of(connection, phase)
+  return connection .. ':' .. phase
+end
+
+-- Whether each phase has as many exports as the places with this phase. A worker or producer of an earlier version moves
+-- an export to another phase, and not to another place.
+local function are_places_complete(prefix)
+  local sizes = {}
+  for _, place in ipairs(values_of(prefix, 'place')) do
+    local phase = string.match(place, '[^:]*$')
+    sizes[phase] = (sizes[phase] or 0) + redis.call('ZCARD', prefix .. 'by-place:' .. place)
+  end
+  for _, phase in ipairs({'queued', 'running', 'transferring', 'succeeded', 'failed', 'cancelled'}) do
+    if (sizes[phase] or 0) ~= redis.call('ZCARD', prefix .. 'phase:' .. phase) then
+      return false
+    end
+  end
+  return true
+end
+
 -- Whether the indexes of a facet have every export that they must have: those of the sorted set `all`.
 local function is_complete(prefix, facet, all)
+  if facet == 'place' then
+    return are_places_complete(prefix)
+  end
   local indexed = 0
   for _, value in ipairs(values_of(prefix, facet)) do
     indexed = indexed + redis.call('ZCARD', prefix .. 'by-' .. facet .. ':' .. value)

@@ -14,7 +14,7 @@
 local args = cjson.decode(ARGV[1])
 local created, failed, repair = unpack(KEYS)
 local prefix = args.prefix
-local all_of = {connection = created, kind = created, error = failed}
+local all_of = {connection = created, kind = created, error = failed, place = created}
 -- Stands for what a damaged record does not have, so that the sizes of the indexes are right all the same.
 local unknown = '?'
 
@@ -33,6 +33,16 @@ local function error_of(status)
   return type(error) == 'table' and type(error.code) == 'string' and error.code or unknown
 end
 
+-- Returns the phase in whose index an export is.
+local function phase_of(id)
+  for _, phase in ipairs({'queued', 'running', 'transferring', 'succeeded', 'failed', 'cancelled'}) do
+    if redis.call('ZSCORE', prefix .. 'phase:' .. phase, id) then
+      return phase
+    end
+  end
+  return unknown
+end
+
 -- Returns the value of each facet of an export, and when the export was created; nil if there is no such export.
 local function facets_of(id)
   local created_ms = redis.call('ZSCORE', created, id)
@@ -41,6 +51,7 @@ local function facets_of(id)
   end
   local record = redis.call('HMGET', prefix .. 'export:' .. id, 'connection', 'kind')
   local facets = {connection = record[1] or unknown, kind = record[2] or unknown}
+  facets.place = place_of(facets.connection, phase_of(id))
   if redis.call('ZSCORE', failed, id) then
     facets.error = error_of(redis.call('HGET', prefix .. 'export:' .. id, 'status'))
   end

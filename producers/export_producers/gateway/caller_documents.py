@@ -1,0 +1,60 @@
+"""The part of the OpenAPI document about callers: who may do what, and who has done what."""
+
+from pydantic import BaseModel
+
+from export_producers.choices import LIST_MAX
+from export_producers.gateway.act_documents import Act, Json
+from export_producers.gateway.schemas import Activity, Me
+
+TAGS = {"callers": "Find out who may do what, and who has done what."}
+ANSWERS: tuple[type[BaseModel], ...] = (Me, Activity)
+"""The models of answers."""
+
+
+def _query(name: str, schema: Json, about: str) -> Json:
+    return {"name": name, "in": "query", "schema": schema, "description": about}
+
+
+_TEXT: Json = {"type": "string"}
+_TIME: Json = {"type": "string", "format": "date-time"}
+
+CALLS = (
+    Act(
+        path="/v1/me",
+        method="get",
+        name="me",
+        tag="callers",
+        about="Get the caller's name, role and connections.",
+        description="A key of `gateway.api_keys` has the role `service`. Each role may do what the roles before it may "
+        "do.",
+        answers={200: ("The caller.", Me)},
+    ),
+    Act(
+        path="/v1/activity",
+        method="get",
+        name="activity",
+        tag="callers",
+        about="List who has changed what.",
+        description="Operators see all acts on their connections, others only their own acts. Acts are kept for 90 "
+        "days, and at most 100,000 of them. A page reads 1,000 acts: it may have fewer than `limit` and still have a "
+        "cursor.",
+        answers={200: ("Acts, newest first.", Activity)},
+        parameters=(
+            _query("who", _TEXT, "Only acts of this key or user."),
+            _query("action", _TEXT, "Only acts of this kind, such as `cancel`."),
+            _query("export_id", _TEXT, "Only acts on this export."),
+            _query("connection", _TEXT, "Only acts on this connection."),
+            _query("outcome", _TEXT, "Only acts with this outcome, such as `done`."),
+            _query("since", _TIME, "Only acts at this time or later."),
+            _query("until", _TIME, "Only acts before this time."),
+            _query(
+                "limit",
+                {"type": "integer", "minimum": 1, "maximum": LIST_MAX, "default": 50},
+                "Maximum number of acts.",
+            ),
+            _query("cursor", {"type": "string", "maxLength": 40}, "The `next_cursor` of the previous page."),
+        ),
+    ),
+)
+"""Every operation."""
+DESCRIPTIONS = {call.name: call.description for call in CALLS}

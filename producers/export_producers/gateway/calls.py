@@ -1,0 +1,110 @@
+"""The table of calls under `/v1`: which role each call needs, what it acts on, and its name in the activity."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from aiohttp import web
+
+from export_producers.gateway.principals import Role
+
+
+class Reach(Enum):
+    """What a call shows or changes. A caller that is limited to some connections reaches only those."""
+
+    EXPORT = auto()
+    """The export in the path. Exports of other connections do not exist for the caller."""
+    CONNECTION = auto()
+    """The connection in the path."""
+    CHECKED = auto()
+    """The handler applies `allowed_connections` or `require`."""
+    EVERYTHING = auto()
+    """All connections. A caller that is limited to some may not make the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of the API.
+
+    Args:
+        role: The least role that may make it.
+        action: Its name in the activity; None for a call that changes nothing.
+    """
+
+    role: Role
+    reach: Reach
+    action: str | None = None
+
+
+def _look(reach: Reach) -> Call:
+    return Call(Role.VIEWER, reach)
+
+
+def _act(reach: Reach, action: str, role: Role = Role.OPERATOR) -> Call:
+    return Call(role, reach, action)
+
+
+CALLS: Mapping[str, Call] = {
+    "POST /v1/exports": _act(Reach.CHECKED, "enqueue", Role.SERVICE),
+    "GET /v1/exports": _look(Reach.CHECKED),
+    "GET /v1/exports/{}": _look(Reach.EXPORT),
+    "GET /v1/exports/{}/events": _look(Reach.EXPORT),
+    "GET /v1/exports/{}/timeline": _look(Reach.EXPORT),
+    "GET /v1/exports/{}/explain": _look(Reach.EXPORT),
+    "GET /v1/exports/{}/deliveries": _look(Reach.EXPORT),
+    "POST /v1/exports/{}/cancel": _act(Reach.EXPORT, "cancel", Role.SERVICE),
+    "POST /v1/exports/{}/retry": _act(Reach.EXPORT, "retry", Role.SERVICE),
+    "GET /v1/catalog/{}/{}": _look(Reach.CONNECTION),
+    "GET /v1/overview": _look(Reach.CHECKED),
+    "GET /v1/stats": _look(Reach.CHECKED),
+    "GET /v1/failures": _look(Reach.EVERYTHING),
+    "GET /v1/stream": _look(Reach.EVERYTHING),
+    "POST /v1/bulk": _act(Reach.EVERYTHING, "bulk"),
+    "GET /v1/bulk/{}": _look(Reach.EVERYTHING),
+    "POST /v1/bulk/{}/stop": _act(Reach.EVERYTHING, "bulk_stop"),
+    "GET /v1/connections": _look(Reach.CHECKED),
+    "POST /v1/connections/{}/pause": _act(Reach.CONNECTION, "connection_pause"),
+    "POST /v1/connections/{}/resume": _act(Reach.CONNECTION, "connection_resume"),
+    "GET /v1/events": _look(Reach.EVERYTHING),
+    "POST /v1/events/{}/deliver": _act(Reach.EVERYTHING, "event_deliver"),
+    "POST /v1/sinks/{}/test": _act(Reach.EVERYTHING, "sink_test"),
+    "GET /v1/triggers/{}/dead": _look(Reach.EVERYTHING),
+    "POST /v1/triggers/{}/dead/{}/again": _act(Reach.EVERYTHING, "dead_letter_again"),
+    "DELETE /v1/triggers/{}/dead/{}": _act(Reach.EVERYTHING, "dead_letter_drop"),
+    "GET /v1/activity": _look(Reach.CHECKED),
+    "GET /v1/me": _look(Reach.CHECKED),
+}
+"""Each method and path of the API. A route without a row cannot be called, and a test fails."""
+
+PAGES: Mapping[str, Call] = {
+    "GET /console/": _look(Reach.CHECKED),
+    "GET /console/exports": CALLS["GET /v1/exports"],
+    "GET /console/exports/{}": CALLS["GET /v1/exports/{}"],
+    "POST /console/exports/{}/cancel": CALLS["POST /v1/exports/{}/cancel"],
+    "POST /console/exports/{}/retry": CALLS["POST /v1/exports/{}/retry"],
+    "GET /console/login": CALLS["GET /v1/me"],
+    "POST /console/login": CALLS["GET /v1/me"],
+    "POST /console/logout": CALLS["GET /v1/me"],
+}
+"""Each page and form of the console. A form is allowed to those who may make the same call of the API."""
+
+_PARAMETER = re.compile(r"\{[^{}]*\}")
+
+
+def name_of(method: str, path: str) -> str:
+    """Returns the row of a route in the table.
+
+    Args:
+        path: The template, e.g. `/v1/exports/{export_id}`. The names of its parameters are left out.
+    """
+    return f"{'GET' if method == 'HEAD' else method} {_PARAMETER.sub('{}', path)}"
+
+
+def call_of(request: web.Request) -> Call | None:
+    """Returns the row of a request; None if there is no such route."""
+    resource = request.match_info.route.resource
+    if resource is None:
+        return None
+    name = name_of(request.method, resource.canonical)
+    return CALLS.get(name) or PAGES.get(name)

@@ -1,0 +1,204 @@
+"""The overview: the state of everything at one moment. Needs only pydantic."""
+
+from typing import Annotated, Self
+
+from pydantic import ConfigDict, Field
+
+from export_worker.contract.model import Model, Timestamp
+from export_worker.contract.redis_keys import Role
+from export_worker.contract.status import Count, Phase
+
+
+class _Report(Model):
+    """A part of the overview. Fields may be added."""
+
+    model_config = ConfigDict(extra="ignore", strict=False)
+
+
+class Slots(_Report):
+    """How many exports of a connection run on its platform."""
+
+    used: Count
+    """The exports that run on the platform."""
+    limit: Count | None
+    """The setting `max_in_flight`. Null until a worker of this version has announced it."""
+
+
+class Breaker(_Report):
+    """A circuit breaker after failed calls."""
+
+    failures: Count
+    """For the platform: failed checks in a row. For one kind of calls: exports for which such a call has failed."""
+    until: Timestamp | None
+    """Until when calls are paused. Null while they are not paused."""
+
+
+class Breakers(_Report):
+    """The circuit breakers of a connection. Each is null while calls succeed."""
+
+    platform: Breaker | None
+    """Pauses all submits and polls, because the platform does not answer."""
+    submit: Breaker | None
+    """Pauses submits of the exports for which one has failed."""
+    poll: Breaker | None
+    """Pauses polls of the exports for which one has failed."""
+    transfer: Breaker | None
+    """Pauses downloads of files of the exports for which one has failed."""
+
+
+class Durations(_Report):
+    """How long the last operations of one kind took on the platform, in seconds."""
+
+    p50: float
+    """Half of them took at most so long."""
+    p95: float
+    """19 of 20 took at most so long."""
+    samples: Count
+    """The number of these operations, 20 at most."""
+
+
+class Ended(_Report):
+    """The exports that ended in the last hour, as counted in pieces of five minutes."""
+
+    ended: Count
+    """All of them."""
+    succeeded: Count
+    """Those that succeeded."""
+    failed: Count
+    """Those that failed."""
+    cancelled: Count
+    """Those that were cancelled."""
+
+
+class ConnectionOverview(_Report):
+    """One connection."""
+
+    platform: str | None
+    """Its platform. Null if no worker has announced the connection."""
+    phases: dict[Phase, Count]
+    """Its exports by phase."""
+    open: Count
+    """Its exports that have not ended."""
+    oldest_open_at: Timestamp | None
+    """When the oldest of these was accepted. Null if there is none."""
+    slots: Slots
+    """How many of its exports run on the platform, and how many may."""
+    waiting: Count
+    """Its exports that wait for a slot."""
+    transfers_waiting: Count
+    """Its exports that wait for a transfer worker."""
+    breaker: Breakers
+    """Its circuit breakers."""
+    durations: dict[str, Durations]
+    """How long its last operations took, by kind of export."""
+    last_hour: Ended
+    """Its exports that ended in the last hour."""
+
+
+class QueueOverview(_Report):
+    """The steps of one role of workers."""
+
+    due: Count
+    """Steps that are due, and that no worker runs."""
+    oldest_due_age_s: Annotated[float, Field(ge=0)]
+    """Seconds since the first of them became due. 0 when none is due."""
+    aside: Count
+    """Steps that a worker could not run, and that are offered to the other workers for some seconds."""
+
+
+class WorkerOverview(_Report):
+    """A worker that runs."""
+
+    id: str
+    """Its name: host, process id and a random part."""
+    version: str
+    """Its version of export-worker."""
+    roles: list[str]
+    """Its roles: `control`, `transfer` or both."""
+    steps: dict[str, Count]
+    """The number of steps that it runs, by role."""
+    started_at: Timestamp
+    """When it started."""
+    seen: Timestamp
+    """When it wrote its record last. It does so every two seconds."""
+    store_problems: dict[str, str]
+    """Why it cannot use the store of a connection, by connection."""
+
+
+class SinkOverview(_Report):
+    """One sink of events."""
+
+    type: str
+    """Its type, such as `webhook`."""
+    pending: Count
+    """Events that are not delivered yet."""
+    refused_since: Timestamp | None
+    """When one of the next events was refused first. Null if none was refused."""
+    given_up: Count
+    """Events whose delivery was given up."""
+
+
+class TriggerOverview(_Report):
+    """One trigger."""
+
+    type: str
+    """The type of its source, such as `redis-stream`."""
+    lag_s: Annotated[float, Field(ge=0)] | None
+    """Seconds since the oldest unread entry of a Redis stream was added. Null for other sources, or if unknown."""
+    dead_letters: Count | None
+    """Messages that could not become an export. Null if the user in Redis may not count them."""
+
+
+class RedisOverview(_Report):
+    """Redis itself. A field is null if the user may not run INFO."""
+
+    memory: Count | None = None
+    """The bytes that it uses."""
+    maxmemory: Count | None = None
+    """The bytes that it may use. 0 for no limit."""
+    policy: str | None = None
+    """What it does when its memory is full: `noeviction` is needed."""
+    aof: bool | None = None
+    """Whether it writes every change to its append-only file."""
+
+
+class Overview(_Report):
+    """The state of everything at one moment."""
+
+    now: Timestamp
+    """The time of this state."""
+    version: str
+    """The version of export-worker that has read it."""
+    namespace: str
+    """The namespace in Redis."""
+    phases: dict[Phase, Count]
+    """The exports by phase."""
+    complete: bool
+    """Whether the numbers by connection are exact. They are not for some minutes after an update from version 0.1."""
+    connections: dict[str, ConnectionOverview]
+    """The connections that workers have announced, or of which exports are stored."""
+    queue: dict[Role, QueueOverview]
+    """The queue by role of workers."""
+    workers: list[WorkerOverview]
+    """The workers that run, the last started first."""
+    sinks: dict[str, SinkOverview]
+    """The sinks that workers have announced."""
+    triggers: dict[str, TriggerOverview]
+    """The triggers that have been started."""
+    redis: RedisOverview
+    """Redis itself."""
+
+    def of_connections(self, allowed: frozenset[str]) -> Self:
+        """Returns the overview as a caller sees it who may see only these connections.
+
+        It has their numbers, and those parts that concern no connection.
+        """
+        connections = {name: each for name, each in self.connections.items() if name in allowed}
+        phases = {phase: sum(each.phases[phase] for each in connections.values()) for phase in Phase}
+        workers = [
+            worker.model_copy(
+                update={"store_problems": {name: why for name, why in worker.store_problems.items() if name in allowed}}
+            )
+            for worker in self.workers
+        ]
+        return self.model_copy(update={"connections": connections, "phases": phases, "workers": workers})

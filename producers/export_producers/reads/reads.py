@@ -1,0 +1,49 @@
+"""`Reads`: what can be read about all exports together."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+
+from arq.connections import ArqRedis
+
+from export_producers.reads.overview import OverviewReader
+from export_producers.reads.overview_document import Overview
+from export_producers.reads.stats import StatsReader
+from export_producers.reads.stats_document import StatsHour
+from export_worker.contract.redis_keys import Keys
+from export_worker.redis.client import translate_redis_errors
+
+
+class Reads:
+    """Reads what concerns no single export. An `ExportQueue` has it as `reads`.
+
+    Args:
+        url: The address of Redis, for error messages.
+        now: Returns the time that all processes use.
+
+    Every method raises `ServiceUnreachableError` if Redis is unreachable or refuses a command.
+    """
+
+    def __init__(self, redis: ArqRedis, keys: Keys, url: str, now: Callable[[], Awaitable[datetime]]) -> None:
+        self._url = url
+        self._now = now
+        self._overview = OverviewReader(redis, keys)
+        self._stats = StatsReader(redis, keys)
+
+    async def overview(self) -> Overview:
+        """Returns the state of exports, connections, queue, workers, sinks, triggers and Redis, in one round trip."""
+        now = await self._now()
+        async with translate_redis_errors(self._url):
+            return await self._overview.read(now)
+
+    async def stats(
+        self, connections: Sequence[str] | None, first: datetime, last: datetime
+    ) -> dict[str, list[StatsHour]]:
+        """Returns what ended in each hour by connection, with a round trip for each 1,000 hours of all connections.
+
+        Args:
+            connections: None for all connections, which costs one more round trip.
+            first: A time in the first hour.
+            last: A time in the last hour.
+        """
+        async with translate_redis_errors(self._url):
+            return await self._stats.read(connections, first, last)
