@@ -47,7 +47,7 @@ json.dump(answers, sys.stdout)
 LIGHT = ("export_producers", "export_worker.contract", "export_worker.errors", "export_worker.cli")
 """Modules that services import beside their own code: they must not import large packages."""
 
-SERVERS = ("export_producers.gateway",)
+SERVERS = ("export_producers.gateway", "export_producers.console")
 """Packages that run as a separate process, and may import more. What the command line imports of them is checked."""
 
 

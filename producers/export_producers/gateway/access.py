@@ -30,11 +30,21 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
         raise ProblemError(401, "unauthorized", detail, headers=headers)
     check_origin(request, principal)
     request[PRINCIPAL] = principal
-    wait_s = context.rate_limit.wait_s(principal.id)
+    check_rate(request)
+    return await handler(request)
+
+
+def check_rate(request: web.Request) -> None:
+    """Counts a request of its caller.
+
+    Raises:
+        ProblemError: The caller has sent too many requests.
+    """
+    principal = request[PRINCIPAL]
+    wait_s = request.app[CONTEXT].rate_limit.wait_s(principal.id)
     if wait_s:
         detail = f"too many requests of {principal.name}; retry in {wait_s} s"
         raise ProblemError(429, "too_many_requests", detail, headers={"Retry-After": str(wait_s)})
-    return await handler(request)
 
 
 def check_origin(request: web.Request, principal: Principal) -> None:

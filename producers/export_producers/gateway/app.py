@@ -7,7 +7,8 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.gateway import activity, bulk, connections, exports, me, one_export, overviews, streams
+from export_producers.console.app import console_app
+from export_producers.gateway import activity, bulk, connections, events, exports, me, one_export, overviews, streams
 from export_producers.gateway.access import authenticate, authorize
 from export_producers.gateway.context import CONTEXT, GatewayContext, json_response
 from export_producers.gateway.metrics import route_of
@@ -36,6 +37,7 @@ ROUTES = [
     *overviews.ROUTES,
     *connections.ROUTES,
     *bulk.ROUTES,
+    *events.ROUTES,
     *activity.ROUTES,
     *me.ROUTES,
 ]
@@ -49,6 +51,9 @@ def build_app(context: GatewayContext) -> web.Application:
     app[CONTEXT] = context
     app.add_routes([*ROUTES, *OPEN_ROUTES])
     app.cleanup_ctx.append(bulk.running)
+    if context.options.serves_console:
+        app.router.add_get("/console", console)
+        app.add_subapp("/console/", console_app(context))
     app.on_response_prepare.append(_add_security_headers)
     app.on_shutdown.append(_stop_streams)
     return app
@@ -94,6 +99,11 @@ async def error_middleware(request: web.Request, handler: Handler) -> web.Stream
 async def openapi(_: web.Request) -> web.Response:
     """Returns the OpenAPI document."""
     return web.json_response(document(), dumps=dumps)
+
+
+async def console(_: web.Request) -> web.Response:
+    """Leads to the console."""
+    return web.Response(status=308, headers={"Location": "/console/"})
 
 
 async def healthz(_: web.Request) -> web.Response:

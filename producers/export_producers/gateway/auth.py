@@ -1,6 +1,6 @@
 """Who a request is from, and the rate limit of each caller. Pure, except for the clock that the caller passes in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
@@ -24,7 +24,7 @@ class Callers:
         ]
         named = [(key.key, Principal(key.name, key.role, key.connections)) for key in options.keys]
         # Digests have equal lengths. So the time of a comparison reveals nothing, not even the length of a key.
-        self._known = [(_digest(key), principal) for key, principal in unnamed + named]
+        self._known = [(digest_of(key), principal) for key, principal in unnamed + named]
         self._proxy = options.proxy
 
     @property
@@ -37,9 +37,14 @@ class Callers:
         """How many callers share the gateway. All people behind the proxy are one of them."""
         return max(1, len(self._known) + (self._proxy is not None))
 
+    @property
+    def known(self) -> Sequence[tuple[bytes, Principal]]:
+        """The digest of each key with the caller that it belongs to."""
+        return self._known
+
     def with_key(self, key: str) -> Principal | None:
         """Returns the caller that a key belongs to."""
-        digest = _digest(key)
+        digest = digest_of(key)
         # Every key is compared, so that the time does not depend on which key matches.
         matches = [principal for known, principal in self._known if compare_digest(digest, known)]
         return matches[0] if matches else None
@@ -59,7 +64,8 @@ class Callers:
         return self._proxy.person(headers) if self._proxy and self._proxy.trusts(address) else None
 
 
-def _digest(key: str) -> bytes:
+def digest_of(key: str) -> bytes:
+    """Returns the digest of a key."""
     return sha256(key.encode(errors="surrogateescape")).digest()
 
 

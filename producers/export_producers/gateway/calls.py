@@ -77,6 +77,18 @@ CALLS: Mapping[str, Call] = {
 }
 """Each method and path of the API. A route without a row cannot be called, and a test fails."""
 
+PAGES: Mapping[str, Call] = {
+    "GET /console/": _look(Reach.CHECKED),
+    "GET /console/exports": CALLS["GET /v1/exports"],
+    "GET /console/exports/{}": CALLS["GET /v1/exports/{}"],
+    "POST /console/exports/{}/cancel": CALLS["POST /v1/exports/{}/cancel"],
+    "POST /console/exports/{}/retry": CALLS["POST /v1/exports/{}/retry"],
+    "GET /console/login": CALLS["GET /v1/me"],
+    "POST /console/login": CALLS["GET /v1/me"],
+    "POST /console/logout": CALLS["GET /v1/me"],
+}
+"""Each page and form of the console. A form is allowed to those who may make the same call of the API."""
+
 _PARAMETER = re.compile(r"\{[^{}]*\}")
 
 
@@ -92,4 +104,7 @@ def name_of(method: str, path: str) -> str:
 def call_of(request: web.Request) -> Call | None:
     """Returns the row of a request; None if there is no such route."""
     resource = request.match_info.route.resource
-    return None if resource is None else CALLS.get(name_of(request.method, resource.canonical))
+    if resource is None:
+        return None
+    name = name_of(request.method, resource.canonical)
+    return CALLS.get(name) or PAGES.get(name)

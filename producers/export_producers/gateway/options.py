@@ -29,6 +29,8 @@ class GatewayOptions:
 
     Args:
         api_keys: The bearer keys without a name, in clear. Without keys and proxy, every caller is accepted.
+        console: Whether to serve the console. None: only with named keys, with a proxy, or without any key, when only
+            this machine can reach the gateway.
         requests_per_second: Sustained rate of one key in this process.
         burst: Requests that one key may send at once.
         max_streams: Event streams that may be open at the same time.
@@ -46,6 +48,14 @@ class GatewayOptions:
     stop_s: float
     keys: tuple[NamedKey, ...] = ()
     proxy: ProxyOptions | None = None
+    console: bool | None = None
+
+    @property
+    def serves_console(self) -> bool:
+        """Whether the gateway serves the console."""
+        if self.console is not None:
+            return self.console
+        return bool(self.keys or self.proxy) or not self.api_keys
 
     def check(self) -> None:
         """Checks that a gateway with these options is not open to everyone on the network.

@@ -40,11 +40,13 @@ def _is_loopback(name: str | None) -> bool:
 def is_of_own_site(headers: CIMultiDictProxy[str], hosts: Sequence[str]) -> bool:
     """Returns whether a request comes from no browser, from a page of the gateway, or from the user.
 
+    A page that sends no referrer, such as those of the console, has the origin `null`. Then only the site counts.
+
     Args:
         hosts: The names, each with its port, under which the browser may know the gateway.
     """
     sites = headers.getall("Sec-Fetch-Site", [])
     if sites and not set(sites) <= OWN_SITES:
         return False
-    origins = headers.getall("Origin", [])
+    origins = [origin for origin in headers.getall("Origin", []) if not (sites and origin == "null")]
     return all(urlsplit(origin).netloc.lower() in {host.lower() for host in hosts} for origin in origins)

@@ -1,4 +1,4 @@
-"""The texts that people read, in English and in Simplified Chinese: one TOML file for each language. Pure."""
+"""The texts that people read, in English and in Simplified Chinese: TOML files for each language. Pure."""
 
 import re
 import tomllib
@@ -22,8 +22,12 @@ def text(language: Language, key: str, /, **arguments: object) -> str:
 @cache
 def texts(language: Language) -> Mapping[str, str]:
     """Returns the texts of a language, by the name of their table, a dot, and their own name."""
-    tables = tomllib.loads((files(__name__) / f"{language}.toml").read_text(encoding="utf-8"))
-    return {f"{table}.{name}": each for table, named in tables.items() for name, each in named.items()}
+    tables = [_tables(f"{language}.toml"), _tables(f"console.{language}.toml")]
+    return {f"{table}.{name}": each for file in tables for table, named in file.items() for name, each in named.items()}
+
+
+def _tables(file: str) -> dict[str, dict[str, str]]:
+    return tomllib.loads((files(__name__) / file).read_text(encoding="utf-8"))
 
 
 def duration(language: Language, seconds: float) -> str:

@@ -74,6 +74,10 @@ class GatewaySettings(Section):
     """`[gateway.keys.NAME]`: bearer keys with a name, a role and connections. Default: none."""
     proxy: GatewayProxy | None = None
     """`[gateway.proxy]`: an authenticating proxy that names the users. Default: none."""
+    console: bool | None = None
+    """Whether the gateway serves the web console under `/console/`.
+
+    Default: only with a key in `keys`, with a `proxy`, or without any key."""
     requests_per_second: Annotated[float, Field(gt=0)] = 100.0
     """Requests per second that one key may send for long, to each gateway process. Default 100, above 0."""
     burst: Annotated[int, Field(ge=1)] = 200

@@ -224,6 +224,10 @@ class Keys:
         """String with a TTL: written by health checks, because a read-only Redis answers reads as usual."""
         return f"{self.namespace}:write-check"
 
+    def session(self, digest: str) -> str:
+        """String with a TTL: a login at the console, as JSON. It is named by the SHA-256 of the cookie."""
+        return f"{self.namespace}:session:{digest}"
+
     @property
     def clock(self) -> str:
         """Hash: `seen`, the clock (ms) of Redis at the last claim; `offset`, what (ms) all processes add to it."""

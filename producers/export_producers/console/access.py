@@ -1,0 +1,131 @@
+"""Who may see a page and who may change something: the middlewares before every handler of the console."""
+
+from dataclasses import dataclass, field
+from hmac import compare_digest
+from secrets import token_urlsafe
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from yarl import URL
+
+from export_producers.console.sessions import ID_BYTES, Sessions, form_token, owner_of
+from export_producers.gateway.access import SAFE_METHODS, check_rate
+from export_producers.gateway.calls import PAGES
+from export_producers.gateway.context import CONTEXT
+from export_producers.gateway.origins import is_local, is_of_own_site
+from export_producers.gateway.principals import PRINCIPAL, Principal, forbidden
+
+PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""Sent with every response of the console, with the headers of the gateway. No page needs anything of other origins."""
+
+SECURE_COOKIE = "__Host-ew"
+"""A browser accepts it only over HTTPS, and no other host can set it."""
+LOOPBACK_COOKIE = "ew"
+"""Over plain HTTP. It is used on loopback only, where no network can read it."""
+TOKEN_FIELD = "token"  # noqa: S105 - the name of a field
+LOGIN_PATH = "/console/login"
+STATIC_PATH = "/console/static/"
+"""Every visitor gets these files, so a request for one needs no look at its login."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """The person who looks at a page.
+
+    Args:
+        cookie: The value of the visitor's cookie, which only the browser and the gateway know.
+        has_login: Whether the visitor has logged in here, and can log out.
+    """
+
+    principal: Principal
+    cookie: str = field(repr=False)
+    has_login: bool
+
+    @property
+    def may_act(self) -> bool:
+        """Whether the visitor may cancel and retry exports."""
+        return self.principal.role.includes(PAGES["POST /console/exports/{}/cancel"].role)
+
+    @property
+    def token(self) -> str:
+        """The token of the visitor's forms."""
+        return form_token(self.cookie)
+
+
+VISITOR = web.RequestKey("visitor", Visitor)
+SESSIONS = web.AppKey("sessions", Sessions)
+
+
+@web.middleware
+async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Finds out who asks. Without a login, the visitor is sent to the login page."""
+    if request.path.startswith(STATIC_PATH):
+        return await handler(request)
+    visitor = await _visitor(request)
+    if visitor is None and request.path != LOGIN_PATH:
+        return see_other(str(URL(LOGIN_PATH).with_query(next=str(request.rel_url))))
+    if visitor is None:
+        return await handler(request)
+    request[VISITOR], request[PRINCIPAL] = visitor, visitor.principal
+    check_rate(request)
+    response = await handler(request)
+    if request.cookies.get(cookie_name(request)) != visitor.cookie and not response.prepared:
+        set_cookie(request, response, visitor.cookie)
+    return response
+
+
+async def _visitor(request: web.Request) -> Visitor | None:
+    callers, cookie = request.app[CONTEXT].callers, request.cookies.get(cookie_name(request))
+    session = await request.app[SESSIONS].read(cookie) if cookie and callers.known else None
+    owner = owner_of(cookie, session, callers.known) if cookie and session else None
+    if cookie is not None and owner is not None:
+        return Visitor(owner, cookie, has_login=True)
+    principal = callers.of(request.headers, request.remote)
+    # Nothing is stored: the cookie only ties the forms to the browser that got them.
+    return None if principal is None else Visitor(principal, cookie or token_urlsafe(ID_BYTES), has_login=False)
+
+
+@web.middleware
+async def check_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuses changes that a page of another site requests, and, without keys, names that are not of this machine."""
+    headers = request.headers
+    if request.app[CONTEXT].callers.are_anonymous and not is_local(headers):
+        raise forbidden("without a key, the console answers only requests whose Host is a loopback address")
+    hosts = [headers[name] for name in ("Host", "X-Forwarded-Host") if name in headers]
+    if request.method not in SAFE_METHODS and not is_of_own_site(headers, hosts):
+        raise forbidden("the console refuses changes that pages of other sites request")
+    return await handler(request)
+
+
+@web.middleware
+async def check_form(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuses changes without the token that the visitor's forms carry. A login has no visitor yet."""
+    if request.method not in SAFE_METHODS and request.path != LOGIN_PATH:
+        token = (await request.post()).get(TOKEN_FIELD)
+        if not isinstance(token, str) or not compare_digest(token.encode(), request[VISITOR].token.encode()):
+            raise forbidden("the form is not of your login; open the page again and repeat the action")
+    return await handler(request)
+
+
+def see_other(target: str) -> web.Response:
+    """Returns the answer to a form: the browser shows another page."""
+    return web.Response(status=303, headers={"Location": target})
+
+
+def cookie_name(request: web.Request) -> str:
+    """Returns the name of the cookie of a visitor."""
+    return LOOPBACK_COOKIE if is_local(request.headers) else SECURE_COOKIE
+
+
+def set_cookie(request: web.Request, response: web.StreamResponse, value: str) -> None:
+    """Gives the browser the cookie of its visitor. The browser forgets it when it is closed."""
+    name = cookie_name(request)
+    response.set_cookie(name, value, path="/", secure=name == SECURE_COOKIE, httponly=True, samesite="Strict")

@@ -1,0 +1,75 @@
+"""The application under `/console/`: its routes and the middlewares around them."""
+
+from http import HTTPStatus
+from time import monotonic
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from export_producers.console import exports, login, overview
+from export_producers.console.access import PAGE_HEADERS, SESSIONS, check_form, check_origin, identify
+from export_producers.console.frame import ASSETS, asset, asset_url, page, templates
+from export_producers.console.login import WRONG_KEYS, WrongKeys
+from export_producers.console.sessions import Sessions
+from export_producers.gateway.access import authorize
+from export_producers.gateway.activity import record
+from export_producers.gateway.context import CONTEXT, GatewayContext
+from export_producers.gateway.problems import error_response
+from export_producers.gateway.schemas import Problem
+from export_worker.errors import ErrorCode
+
+ASSET_CACHING = "public, max-age=31536000, immutable"
+"""The address of an asset has a digest of its content."""
+
+PASSED_HEADERS = ("Allow", "Retry-After")
+
+
+def console_app(context: GatewayContext) -> web.Application:
+    """Builds the console of one gateway."""
+    templates()
+    app = web.Application(middlewares=[error_pages, check_origin, identify, check_form, record, authorize])
+    app[CONTEXT] = context
+    app[SESSIONS] = Sessions(context.queue.storage)
+    app[WRONG_KEYS] = WrongKeys(monotonic)
+    app[overview.STATS] = overview.shared_stats(context.queue)
+    app.add_routes([*login.ROUTES, *overview.ROUTES, *exports.ROUTES, web.get("/static/{name}", static)])
+    app.on_response_prepare.append(_add_headers)
+    return app
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(PAGE_HEADERS)
+    name = request.match_info.get("name")
+    if name in ASSETS and response.status == HTTPStatus.OK and str(request.rel_url) == asset_url(name):
+        response.headers["Cache-Control"] = ASSET_CACHING
+
+
+@web.middleware
+async def error_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turns every error into a page."""
+    try:
+        return await handler(request)
+    except Exception as error:  # noqa: BLE001 - every error becomes a page; the log gets the details
+        response = error_response(error)
+        shown = _error_page(request, Problem.model_validate_json(str(response.text)))
+        shown.headers.update({name: response.headers[name] for name in PASSED_HEADERS if name in response.headers})
+        return shown
+
+
+def _error_page(request: web.Request, problem: Problem) -> web.Response:
+    if problem.status == HTTPStatus.NOT_FOUND:
+        searched = request.match_info.get("export_id")
+        return page(request, "not_found", status=problem.status, title="gone.title", searched=searched)
+    away = problem.code == ErrorCode.SERVICE_UNREACHABLE
+    title = "error.away" if away else "error.title"
+    return page(request, "error", status=problem.status, title=title, detail=problem.detail, code=problem.code)
+
+
+async def static(request: web.Request) -> web.Response:
+    """Returns a static file."""
+    name = request.match_info["name"]
+    if name not in ASSETS:
+        raise web.HTTPNotFound
+    response = web.Response(body=asset(name), content_type=ASSETS[name], charset="utf-8")
+    response.enable_compression()
+    return response

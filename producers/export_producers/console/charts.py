@@ -1,0 +1,73 @@
+"""Charts as shapes of SVG, without a style of their own: the style sheet colours them by their classes. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from export_producers.reads.stats_document import StatsHour
+
+HEIGHT = 100.0
+BAR_WIDTH = 10.0
+GAP = 2.0
+OUTCOMES = ("succeeded", "failed", "cancelled")
+"""The parts of a bar, from the bottom up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A rectangle of a bar.
+
+    Args:
+        name: Its class in the style sheet.
+    """
+
+    name: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """What one hour has, as rectangles and as numbers for the table behind the chart."""
+
+    start: datetime
+    counts: dict[str, int]
+    parts: Sequence[Part]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart with one bar for each hour."""
+
+    width: float
+    height: float
+    highest: int
+    bars: Sequence[Bar]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to show."""
+        return self.highest == 0
+
+
+def ended_by_hour(hours: Sequence[StatsHour]) -> Chart:
+    """Returns the chart of the exports that ended in each hour, stacked by their outcome."""
+    counts = [{name: int(getattr(hour.ended, name)) for name in OUTCOMES} for hour in hours]
+    highest = max((sum(each.values()) for each in counts), default=0)
+    bars = [
+        Bar(hour.start, each, list(_stacked(each, position * (BAR_WIDTH + GAP), highest)))
+        for position, (hour, each) in enumerate(zip(hours, counts, strict=True))
+    ]
+    return Chart(len(bars) * (BAR_WIDTH + GAP), HEIGHT, highest, bars)
+
+
+def _stacked(counts: dict[str, int], x: float, highest: int) -> list[Part]:
+    parts, top = [], HEIGHT
+    for name, count in counts.items():
+        height = HEIGHT * count / highest if highest else 0.0
+        top -= height
+        if count:
+            parts.append(Part(name, x, round(top, 2), BAR_WIDTH, round(height, 2)))
+    return parts

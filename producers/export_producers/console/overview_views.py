@@ -1,0 +1,129 @@
+"""What the page Overview shows: sentences by rules, and rows, made from the overview document. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from export_producers.console.charts import Chart, ended_by_hour
+from export_producers.console.views import Text, said
+from export_producers.reads.overview_document import Breaker, ConnectionOverview, Overview, WorkerOverview
+from export_producers.reads.stats_document import StatsHour
+from export_worker.contract.status import TERMINAL_PHASES, Phase
+
+MEMORY_SHOWN = 0.6
+"""From this part of Redis's memory on, the page shows how much is used."""
+MEMORY_FULL = 0.9
+"""From this part on, Redis may soon refuse new exports."""
+LATE = timedelta(minutes=1)
+"""A step that is due for longer shows that the workers do not keep up."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionRow:
+    """One connection.
+
+    Args:
+        state: Whether its calls succeed.
+        is_well: Whether they do.
+        usual: Half of its last operations took at most so long, of the kind that has most of them.
+        chart: The exports that ended in each of the last hours.
+    """
+
+    name: str
+    overview: ConnectionOverview
+    state: Text
+    is_well: bool
+    usual: timedelta | None
+    oldest: timedelta | None
+    chart: Chart
+
+
+def sentences(overview: Overview) -> list[Text]:
+    """Returns what an operator must know, the worst first; one sentence if all is well."""
+    found = list(_problems(overview))
+    if found:
+        return found
+    count = sum(count for phase, count in overview.phases.items() if phase not in TERMINAL_PHASES)
+    return [said("overview.well", open=count, age=oldest_due(overview))]
+
+
+def _problems(overview: Overview) -> Iterator[Text]:
+    if not overview.workers:
+        yield said("overview.no_worker")
+    redis = overview.redis
+    if redis.memory and redis.maxmemory and redis.memory >= MEMORY_FULL * redis.maxmemory:
+        yield said("overview.memory_full", percent=round(100 * redis.memory / redis.maxmemory))
+    for name, connection in overview.connections.items():
+        breaker = connection.breaker.platform
+        if _is_open(breaker, overview.now) and breaker is not None and breaker.until is not None:
+            left = breaker.until - overview.now
+            yield said("overview.paused", name=name, left=left, failures=breaker.failures, open=connection.open)
+    for name, sink in overview.sinks.items():
+        if sink.refused_since is not None:
+            yield said("overview.refused", name=name, age=overview.now - sink.refused_since, pending=sink.pending)
+    if overview.workers and oldest_due(overview) >= LATE:
+        yield said("overview.late", age=oldest_due(overview))
+    failed = sum(connection.last_hour.failed for connection in overview.connections.values())
+    if failed:
+        yield said("overview.failed", count=failed)
+
+
+def oldest_due(overview: Overview) -> timedelta:
+    """Returns for how long the oldest step has been due."""
+    return timedelta(seconds=max((each.oldest_due_age_s for each in overview.queue.values()), default=0.0))
+
+
+def _is_open(breaker: Breaker | None, now: datetime) -> bool:
+    return breaker is not None and breaker.until is not None and breaker.until > now
+
+
+def connection_rows(overview: Overview, hours: Mapping[str, Sequence[StatsHour]]) -> list[ConnectionRow]:
+    """Returns a row for each connection."""
+    return [
+        ConnectionRow(
+            name=name,
+            overview=each,
+            state=(state := _state(each, overview.now)),
+            is_well=state.key == "state.well",
+            usual=_usual(each),
+            oldest=None if each.oldest_open_at is None else overview.now - each.oldest_open_at,
+            chart=ended_by_hour(hours.get(name, [])[-24:]),
+        )
+        for name, each in overview.connections.items()
+    ]
+
+
+def _state(connection: ConnectionOverview, now: datetime) -> Text:
+    breaker = connection.breaker.platform
+    if _is_open(breaker, now) and breaker is not None and breaker.until is not None:
+        return said("state.paused", left=breaker.until - now)
+    kinds = {"submit": connection.breaker.submit, "poll": connection.breaker.poll}
+    kinds["transfer"] = connection.breaker.transfer
+    failing = [kind for kind, each in kinds.items() if _is_open(each, now)]
+    return said(f"state.failing_{failing[0]}") if failing else said("state.well")
+
+
+def _usual(connection: ConnectionOverview) -> timedelta | None:
+    known = max(connection.durations.values(), key=lambda each: each.samples, default=None)
+    return None if known is None else timedelta(seconds=known.p50)
+
+
+def versions(workers: Sequence[WorkerOverview]) -> list[tuple[str, int]]:
+    """Returns the versions of the workers with how many have each, the version of most workers first."""
+    counts: dict[str, int] = {}
+    for worker in workers:
+        counts[worker.version] = counts.get(worker.version, 0) + 1
+    return sorted(counts.items(), key=lambda item: -item[1])
+
+
+def memory_percent(overview: Overview) -> int | None:
+    """Returns how much of Redis's memory is used, in percent; None if that is little, or not known."""
+    redis = overview.redis
+    if not redis.memory or not redis.maxmemory or redis.memory < MEMORY_SHOWN * redis.maxmemory:
+        return None
+    return round(100 * redis.memory / redis.maxmemory)
+
+
+def is_empty(overview: Overview) -> bool:
+    """Returns whether there is no export at all."""
+    return not any(overview.phases.get(phase, 0) for phase in Phase)

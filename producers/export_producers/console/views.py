@@ -1,0 +1,236 @@
+"""What the pages show of exports: typed values, made from the documents of the API. Pure."""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from export_producers.choices import Language
+from export_producers.commands.asked import asked, subject
+from export_producers.languages import duration, text
+from export_producers.records import Start
+from export_producers.retries import may_succeed
+from export_worker.contract.kind_names import PLATFORM_OF_KIND
+from export_worker.contract.model import isoformat
+from export_worker.contract.printable import dumps
+from export_worker.contract.status import Phase, Status
+
+SYMBOLS: Mapping[Phase, str] = {
+    Phase.QUEUED: "○",
+    Phase.RUNNING: "◔",
+    Phase.TRANSFERRING: "◑",
+    Phase.SUCCEEDED: "✓",
+    Phase.FAILED: "✕",
+    Phase.CANCELLED: "⊘",
+}
+"""A shape for each phase, so that no phase is known by its colour alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text of the console with its arguments, in no language yet. An argument can be a duration."""
+
+    key: str
+    arguments: Mapping[str, object]
+
+
+def said(key: str, **arguments: object) -> Text:
+    """Returns a text with its arguments."""
+    return Text(key, arguments)
+
+
+def say(language: Language, said_text: Text) -> str:
+    """Returns a text in a language."""
+    arguments = {
+        name: span(language, value) if isinstance(value, timedelta) else value
+        for name, value in said_text.arguments.items()
+    }
+    return text(language, said_text.key, **arguments)
+
+
+def span(language: Language, time: timedelta) -> str:
+    """Returns a duration in a language, with its two largest units. A negative one counts as 0."""
+    return duration(language, max(0.0, time.total_seconds()))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An export in a list.
+
+    Args:
+        kind_key: The text that names the kind; None for a kind of another package.
+        subject: What is exported, such as `segment qgQMXnD3`.
+        now: What the export does, or what it has stored.
+        error: Its last failure.
+        percent: How far it is; None while that is not known.
+        age: Time since it was accepted.
+        took: Time from its acceptance to its end, or to now.
+    """
+
+    status: Status
+    symbol: str
+    kind_key: str | None
+    subject: str
+    now: Sequence[Text]
+    error: Text | None
+    percent: int | None
+    age: timedelta
+    took: timedelta
+
+
+def row(status: Status, now: datetime) -> Row:
+    """Returns the row of an export."""
+    percent = status.progress.percent
+    return Row(
+        status=status,
+        symbol=SYMBOLS[status.phase],
+        kind_key=kind_key(status.kind),
+        subject=subject(status),
+        now=list(activity(status, now)),
+        error=None if status.error is None else said("now.error", code=status.error.code, message=status.error.message),
+        percent=None if percent is None or status.phase.terminal else round(percent),
+        age=now - status.created_at,
+        took=(status.finished_at or now) - status.created_at,
+    )
+
+
+def kind_key(kind: str) -> str | None:
+    """Returns the text that names a kind; None if it is of another package."""
+    return f"kind.{kind}" if kind in PLATFORM_OF_KIND else None
+
+
+def activity(status: Status, now: datetime) -> Iterator[Text]:
+    """Yields what an export does at the moment, or what it has stored, in short texts."""
+    due = status.due_at
+    match status.phase:
+        case Phase.QUEUED:
+            yield said("now.queued")
+        case Phase.RUNNING if status.platform_stage:
+            yield said("now.running", stage=status.platform_stage, polls=status.counters.polls)
+        case Phase.RUNNING:
+            yield said("now.no_stage", polls=status.counters.polls)
+        case Phase.TRANSFERRING:
+            yield from _transfer(status)
+        case Phase.SUCCEEDED:
+            stored = sum(item.bytes for item in status.objects)
+            yield said("now.succeeded", files=len(status.objects), size=human_bytes(stored))
+        case Phase.FAILED | Phase.CANCELLED:
+            pass
+    if due is not None and due > now and status.phase is not Phase.TRANSFERRING:
+        yield said("now.due", span=due - now)
+
+
+def _transfer(status: Status) -> Iterator[Text]:
+    progress = status.progress
+    if progress.bytes_total:
+        yield said("now.bytes_of", done=human_bytes(progress.bytes_done), total=human_bytes(progress.bytes_total))
+    else:
+        yield said("now.bytes", done=human_bytes(progress.bytes_done))
+    if progress.files_total:
+        yield said("now.files", done=progress.files_done, total=progress.files_total)
+    if progress.bytes_per_s:
+        yield said("now.rate", rate=human_bytes(progress.bytes_per_s))
+        if progress.bytes_total and progress.bytes_total > progress.bytes_done:
+            left_s = (progress.bytes_total - progress.bytes_done) / progress.bytes_per_s
+            yield said("now.left", span=timedelta(seconds=left_s))
+
+
+def human_bytes(count: float) -> str:
+    """Formats a number of bytes, e.g. `1536` as `1.5 KiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """An entry of a timeline.
+
+    Args:
+        times: How often the same was noted in a row.
+        after: Time since the entry before; None for the first one.
+    """
+
+    at: datetime
+    phase: str
+    symbol: str
+    note: str
+    times: int
+    after: timedelta | None
+
+
+def transitions(entries: Sequence[Mapping[str, Any]]) -> list[Transition]:
+    """Returns the entries of a timeline, oldest first. Equal ones in a row become one."""
+    found: list[Transition] = []
+    last_at: datetime | None = None
+    for entry in entries:
+        at = datetime.fromisoformat(str(entry["at"]))
+        phase, note = str(entry["phase"]), str(entry["note"])
+        after = None if last_at is None else at - last_at
+        last_at = at
+        if found and (found[-1].phase, found[-1].note) == (phase, note):
+            before = found[-1]
+            found[-1] = Transition(before.at, phase, before.symbol, note, before.times + 1, before.after)
+        else:
+            symbol = SYMBOLS[Phase(phase)] if phase in set(Phase) else ""
+            found.append(Transition(at, phase, symbol, note, 1, after))
+    return found
+
+
+def asked_for(status: Status) -> list[tuple[str, str]]:
+    """Returns the parts of a request with the keys of their names."""
+    return [(f"asked.{name.replace(' ', '_')}", value) for name, value in asked(status)]
+
+
+def json_lines(document: Any) -> list[str]:
+    """Returns a document as lines of JSON."""
+    return dumps(document, indent=2).splitlines()
+
+
+def starts(status: Status) -> list[tuple[Start, bool]]:
+    """Returns the steps from which a retry can restart an export, and whether each can end otherwise than before."""
+    steps: list[Start] = ["submit"]
+    if status.operation_id is not None:
+        steps.append("poll")
+        if status.error is not None and status.error.step == "transfer":
+            steps.append("transfer")
+    return [(step, may_succeed(status, step)) for step in steps]
+
+
+def command(*words: str) -> str:
+    """Returns a call of the command line that can be copied."""
+    return shlex.join(["export-worker", *words])
+
+
+def address(path: str, query: Mapping[str, str | None]) -> str:
+    """Returns a path with the parameters that have a value."""
+    encoded = urlencode({name: value for name, value in query.items() if value})
+    return f"{path}?{encoded}" if encoded else path
+
+
+def since_of(stated: str, now: datetime) -> datetime:
+    """Returns the time that a text such as `24h` or `2026-11-22T03:00:00Z` states.
+
+    Raises:
+        ValueError: The text states none.
+    """
+    units = {"m": "minutes", "h": "hours", "d": "days"}
+    count, unit = stated[:-1], stated[-1:]
+    if unit in units and count.isascii() and count.isdecimal() and len(count) <= 5:
+        return now - timedelta(**{units[unit]: int(count)})
+    moment = datetime.fromisoformat(stated)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=now.tzinfo)
+
+
+def iso(moment: datetime) -> str:
+    """Returns a time as programs read it."""
+    return isoformat(moment)
+
+
+def clock_text(moment: datetime) -> str:
+    """Returns a time as people read it, in UTC."""
+    return f"{isoformat(moment)[:19].replace('T', ' ')} UTC"

@@ -1,0 +1,213 @@
+"""The console in a real browser: journeys of an operator, the policy, accessibility, and what a phone shows."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from arq.connections import ArqRedis
+from selenium.webdriver import Chrome, Keys
+from selenium.webdriver.common.by import By
+
+from export_producers.gateway.options import NamedKey
+from export_producers.gateway.principals import Role
+from export_worker.contract.status import Phase
+from export_worker.errors import PlatformNotFoundError
+from support import browser, secret_canaries
+from support.gateway_site import OPTIONS, GatewaySite, open_gateway
+from support.redis_site import UNAVAILABLE
+
+NAME = "分群用户 " * 20 + '<script>alert("x")</script>'
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Chrome]:
+    with browser.browser() as driver:
+        yield driver
+
+
+@pytest.fixture
+def driver(chrome: Chrome) -> Iterator[Chrome]:
+    """A browser without cookies. At the end of a test it has nothing to complain about."""
+    browser.resize(chrome, browser.DESKTOP)
+    browser.complaints(chrome)
+    yield chrome
+    complaints = browser.complaints(chrome)
+    chrome.delete_all_cookies()
+    assert complaints == []
+
+
+@pytest.fixture
+async def console(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIterator[GatewaySite]:
+    async with open_gateway(arq_redis, redis_url, namespace) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Where pictures are written: into the folder that CONSOLE_PICTURES names, so that people can look at them."""
+    folder = Path(os.environ.get("CONSOLE_PICTURES", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+async def several(console: GatewaySite) -> dict[Phase, str]:
+    """Makes an export in each phase, and returns their ids."""
+    site = console.site
+    found = {Phase.SUCCEEDED: await site.ended(None), Phase.FAILED: await site.ended(PlatformNotFoundError(NAME))}
+    found[Phase.TRANSFERRING], found[Phase.RUNNING] = await site.transferring(), await site.running()
+    found[Phase.QUEUED] = await console.enqueue(metadata={"order": "42", "name": NAME})
+    await site.fail((await site.claim())[-1], UNAVAILABLE)
+    return found
+
+
+def rows(driver: Chrome) -> list[str]:
+    return [str(row.get_attribute("id")) for row in driver.find_elements(By.CSS_SELECTOR, "tbody tr")]
+
+
+def heading(driver: Chrome) -> str:
+    return driver.find_element(By.TAG_NAME, "h1").text
+
+
+def click(driver: Chrome, selector: str) -> None:
+    driver.find_element(By.CSS_SELECTOR, selector).click()
+
+
+async def drive(journey: Callable[[], None]) -> None:
+    """Runs what a person does, while the gateway serves in the event loop."""
+    await asyncio.to_thread(journey)
+
+
+async def test_operator_finds_a_failed_export_and_retries_it(
+    console: GatewaySite, driver: Chrome, pictures: Path
+) -> None:
+    ids = await several(console)
+
+    def journey() -> None:
+        driver.get(f"{console.url}/console/")
+        browser.picture(driver, pictures, "overview")
+        click(driver, ".pages li:nth-child(2) a")
+        assert len(rows(driver)) == len(ids)
+        browser.picture(driver, pictures, "exports")
+        click(driver, ".chips .failed")
+        assert rows(driver) == [f"export-{ids[Phase.FAILED]}"]
+        click(driver, "tbody th a")
+        assert "Tag users" in heading(driver)
+        browser.picture(driver, pictures, "export-failed")
+        click(driver, ".actions summary")
+        click(driver, ".actions button[value=submit]")
+        assert driver.find_element(By.CSS_SELECTOR, "[role=status]").text == "The export was restarted."
+
+    await drive(journey)
+    assert (await console.site.queue.status(ids[Phase.FAILED])).phase is Phase.QUEUED
+
+
+async def test_operator_cancels_an_export_by_keyboard_only(console: GatewaySite, driver: Chrome) -> None:
+    export_id = await console.enqueue()
+
+    def press(*keys: str) -> None:
+        driver.switch_to.active_element.send_keys(*keys)
+
+    def journey() -> None:
+        driver.get(f"{console.url}/console/exports?phase=queued")
+        press("j")
+        press(Keys.ENTER)
+        press("c")
+        press(Keys.ENTER)
+        assert "Cancellation requested" in driver.find_element(By.CSS_SELECTOR, "[role=status]").text
+        press("ge")
+        assert heading(driver) == "Exports"
+        press("/")
+        press("c", export_id[1:], Keys.ENTER)
+        assert heading(driver) == "Not found"
+
+    await drive(journey)
+    assert await console.site.record(export_id) | {"cancel": ""} != await console.site.record(export_id)
+
+
+async def test_console_is_used_without_scripts(console: GatewaySite) -> None:
+    ids = await several(console)
+
+    def journey() -> None:
+        with browser.browser(scripts=False) as driver:
+            driver.get(f"{console.url}/console/exports?phase=queued")
+            assert rows(driver) == [f"export-{ids[Phase.QUEUED]}"]
+            click(driver, "tbody th a")
+            assert "UTC" in driver.find_element(By.TAG_NAME, "time").text
+            click(driver, ".actions summary")
+            click(driver, ".actions button")
+            assert "Cancellation requested" in driver.find_element(By.CSS_SELECTOR, "[role=status]").text
+
+    await drive(journey)
+
+
+async def test_person_logs_in_and_out_with_a_key(
+    arq_redis: ArqRedis, redis_url: str, namespace: str, driver: Chrome, pictures: Path
+) -> None:
+    options = replace(OPTIONS, keys=(NamedKey("oncall", secret_canaries.GATEWAY_KEY, Role.OPERATOR, None),))
+    async with open_gateway(arq_redis, redis_url, namespace, options) as locked:
+
+        def journey() -> None:
+            driver.get(f"{locked.url}/console/exports?phase=failed")
+            driver.find_element(By.NAME, "key").send_keys("wrong", Keys.ENTER)
+            assert driver.find_element(By.ID, "wrong").text == "This key is not valid."
+            browser.picture(driver, pictures, "login")
+            driver.find_element(By.NAME, "key").send_keys(secret_canaries.GATEWAY_KEY, Keys.ENTER)
+            assert driver.current_url == f"{locked.url}/console/exports?phase=failed"
+            cookie = driver.get_cookie("ew")
+            assert cookie is not None
+            assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+            click(driver, ".visitor button")
+            driver.get(f"{locked.url}/console/exports")
+            assert heading(driver) == "Log in"
+
+        await drive(journey)
+
+
+async def test_phone_shows_every_page_without_sideways_scrolling_in_chinese(
+    console: GatewaySite, driver: Chrome, pictures: Path
+) -> None:
+    ids = await several(console)
+
+    def journey() -> None:
+        browser.resize(driver, browser.PHONE)
+        driver.get(f"{console.url}/console/exports")
+        click(driver, ".preferences a[hreflang=zh-Hans]")
+        assert heading(driver) == "导出"
+        driver.get(f"{console.url}/console/")
+        browser.picture(driver, pictures, "overview-phone-zh")
+        assert not browser.is_wider_than_the_window(driver)
+        driver.get(f"{console.url}/console/exports")
+        browser.picture(driver, pictures, "exports-phone-zh")
+        assert not browser.is_wider_than_the_window(driver)
+        for phase in (Phase.FAILED, Phase.SUCCEEDED):
+            driver.get(f"{console.url}/console/exports/{ids[phase]}")
+            browser.picture(driver, pictures, f"export-{phase}-phone-zh")
+            assert not browser.is_wider_than_the_window(driver)
+        assert driver.find_element(By.ID, "timeline").text == "时间线"
+
+    await drive(journey)
+
+
+@pytest.mark.parametrize("look", ["lang=en&theme=light", "lang=zh&theme=dark"])
+async def test_rules_of_accessibility_find_nothing(
+    console: GatewaySite, driver: Chrome, pictures: Path, look: str
+) -> None:
+    ids = await several(console)
+    paths = [
+        "",
+        "exports",
+        "exports?connection=none",
+        f"exports/{ids[Phase.FAILED]}",
+        f"exports/{ids[Phase.SUCCEEDED]}",
+    ]
+
+    def journey() -> None:
+        for path in paths:
+            driver.get(f"{console.url}/console/{path}{'&' if '?' in path else '?'}{look}")
+            assert browser.accessibility_findings(driver) == [], path
+        browser.picture(driver, pictures, f"export-{look[5:7]}")
+
+    await drive(journey)

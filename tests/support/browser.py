@@ -1,0 +1,92 @@
+"""Drives a real browser: Debian's Chromium, which `.ci/run` installs. Without it, tests are skipped."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+
+from support.paths import ROOT
+
+AXE = ROOT / ".venv" / "npm" / "node_modules" / "axe-core" / "axe.min.js"
+AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+DESKTOP = (1280, 900)
+PHONE = (390, 844)
+"""The width and the height of a usual phone, in CSS pixels."""
+
+LOADING_S = 10.0
+"""How long an element may be missing, while its page loads."""
+
+
+def has_browser() -> bool:
+    """Returns whether a browser and its driver are installed."""
+    return bool(shutil.which("chromium") and shutil.which("chromedriver"))
+
+
+@contextmanager
+def browser(*, scripts: bool = True) -> Iterator[Chrome]:
+    """Runs a browser while the block runs. Skips the test if there is none."""
+    if not has_browser():
+        pytest.skip("chromium and chromium-driver are not installed (apt; see .ci/run)")
+    options = ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--lang=en"):
+        options.add_argument(argument)
+    options.binary_location = str(shutil.which("chromium"))
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    if not scripts:
+        options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})
+    driver = Chrome(options, ChromeService(shutil.which("chromedriver")))
+    try:
+        driver.implicitly_wait(LOADING_S)
+        resize(driver, DESKTOP)
+        yield driver
+    finally:
+        driver.quit()
+
+
+def resize(driver: Chrome, size: tuple[int, int]) -> None:
+    """Sets the size of the page in CSS pixels. A window cannot be as narrow as a phone."""
+    width, height = size
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def complaints(driver: Chrome) -> list[str]:
+    """Returns the warnings and errors since the last call, such as violations of the content security policy.
+
+    The browser also logs each response with an error status, which tests check themselves.
+    """
+    logged: list[dict[str, str]] = driver.get_log("browser")  # type: ignore[no-untyped-call]
+    serious = [entry for entry in logged if entry["level"] in {"WARNING", "SEVERE"} and entry["source"] != "network"]
+    return [entry["message"] for entry in serious]
+
+
+def accessibility_findings(driver: Chrome) -> list[str]:
+    """Returns what the rules of axe find on the page, as `RULE: ELEMENT`. Skips the test without axe."""
+    if not AXE.exists():
+        pytest.skip("axe-core is not installed (npm; see .ci/run)")
+    driver.execute_script(AXE.read_text(encoding="utf-8"))
+    run = "axe.run({runOnly: arguments[0]}).then(arguments[1], (error) => arguments[1]({error: String(error)}))"
+    found: dict[str, Any] = driver.execute_async_script(run, AXE_TAGS)
+    assert "error" not in found, found
+    return [
+        f"{item['id']}: {node['html'][:150]} {json.dumps(node['any'][:1])[:300]}"
+        for item in found["violations"]
+        for node in item["nodes"]
+    ]
+
+
+def is_wider_than_the_window(driver: Chrome) -> bool:
+    """Returns whether the page has to be scrolled sideways."""
+    return bool(driver.execute_script("return document.documentElement.scrollWidth > innerWidth"))
+
+
+def picture(driver: Chrome, folder: Path, name: str) -> Path:
+    """Writes a picture of the window."""
+    path = folder / f"{name}.png"
+    driver.save_screenshot(str(path))
+    return path
