@@ -7,17 +7,20 @@ from typing import Any
 from pydantic import BaseModel
 
 from export_producers.bulk.documents import BulkPreview, BulkRequest, BulkRun
-from export_producers.gateway.act_schemas import Connections, ConnectionState, PauseOrder
+from export_producers.choices import LIST_MAX
+from export_producers.gateway.act_schemas import Connections, ConnectionState, Delivering, Events, PauseOrder
+from export_producers.sink_events import STATES
 
 Json = dict[str, Any]
 
 ORDERS: tuple[type[BaseModel], ...] = (PauseOrder, BulkRequest)
 """The models of bodies."""
-ANSWERS: tuple[type[BaseModel], ...] = (Connections, ConnectionState, BulkPreview, BulkRun)
+ANSWERS: tuple[type[BaseModel], ...] = (Connections, ConnectionState, BulkPreview, BulkRun, Events, Delivering)
 """The models of answers."""
 TAGS = {
     "connections": "Watch connections, and pause them before the maintenance of a platform.",
     "bulk": "Retry or cancel many exports.",
+    "events": "Watch completion events, and deliver them now.",
 }
 
 
@@ -54,6 +57,10 @@ class Act:
             for name, about in (self.segments or {}).items()
         ]
         return [*segments, *self.parameters]
+
+
+def _parameter(name: str, schema: Json, about: str) -> Json:
+    return {"name": name, "in": "query", "schema": schema, "description": about}
 
 
 _CONNECTION = {"connection": "The name of a connection in the configuration."}
@@ -131,6 +138,36 @@ ACTS = (
         },
         problems=(404,),
         segments=_BULK,
+    ),
+    Act(
+        path="/v1/events",
+        method="get",
+        name="sink_events",
+        tag="events",
+        about="List events that sinks have not taken.",
+        description="An event is pending until its sink takes it, or until it is given up. If there are more than "
+        "`limit` events that were given up, the answer has some of them.",
+        answers={200: ("The events.", Events)},
+        parameters=(
+            _parameter("sink", {"type": "string"}, "Only events of this sink."),
+            _parameter("state", {"type": "string", "enum": list(STATES), "default": "pending"}, "Only events so."),
+            _parameter(
+                "limit",
+                {"type": "integer", "minimum": 1, "maximum": LIST_MAX, "default": 50},
+                "Maximum number of events of each sink.",
+            ),
+        ),
+    ),
+    Act(
+        path="/v1/events/{event_id}/deliver",
+        name="deliver",
+        tag="events",
+        about="Deliver an event now.",
+        description="Every sink of its request gets the event, with the same id. Also a sink that has taken it, or for "
+        "which it was given up.",
+        answers={202: ("A worker delivers the event within a second or two.", Delivering)},
+        problems=(404,),
+        segments={"event_id": "The id of the event."},
     ),
 )
 """Every operation."""

@@ -13,6 +13,7 @@ from export_producers.gateway import (
     bulk,
     change_stream,
     connections,
+    events,
     exports,
     failures,
     me,
@@ -50,6 +51,7 @@ ROUTES = [
     *change_stream.ROUTES,
     *connections.ROUTES,
     *bulk.ROUTES,
+    *events.ROUTES,
     *activity.ROUTES,
     *me.ROUTES,
 ]
