@@ -8,9 +8,9 @@ from datetime import datetime
 from aiohttp import web
 
 from export_producers.bulk.documents import BulkRequest, BulkRun, Progress
-from export_producers.bulk.runner import BulkRunner, preview
 from export_producers.bulk.runs import Bulks, TooManyRunsError
 from export_producers.gateway.activity import ABOUT
+from export_producers.gateway.bulk_runner import BulkRunner, preview
 from export_producers.gateway.context import CONTEXT, json_response, query
 from export_producers.gateway.orders import read_order
 from export_producers.gateway.principals import PRINCIPAL, allowed_connections, require
