@@ -27,6 +27,7 @@ from export_producers.records import (
     Restart,
     Start,
     decode_cursor,
+    ended_otherwise,
     retried,
     wrong_connection,
 )
@@ -354,31 +355,39 @@ class ExportQueue:
             raise ExportNotFoundError(export_id)
         return Phase(answer["phase"])
 
-    async def retry(self, export_id: str, start: Start | None = None) -> Status:
+    async def retry(self, export_id: str, start: Start | None = None, *, ended_at: datetime | None = None) -> Status:
         """Restarts an export that has ended. When it ends again, another completion event is sent.
 
         Args:
             start: The step to restart from; by default the step that failed. If the record has no operation any more,
                 the export restarts from submit; if it has no files, from poll.
+            ended_at: The `finished_at` that the caller has read: an export that has been restarted since is refused.
 
         Returns:
             The export's status after the restart.
 
         Raises:
             ExportNotFoundError: The export does not exist.
-            InvalidRequestError: The export has not ended.
+            InvalidRequestError: The export has not ended, or not at `ended_at`.
         """
-        status, now = await self.status(export_id), await self._now()
-        start, restarted = retried(status, start, now)
         async with translate_redis_errors(self._url):
+            # Read before the status: every later end changes the step, which the script compares.
             step, request = await self._redis.hmget(self._keys.export(export_id), "step", "request")
-            if step is None or request is None:
-                raise ExportNotFoundError(export_id)
-            key = ExportRequest.model_validate_json(request).idempotency_key or ""
+        status, now = await self.status(export_id), await self._now()
+        if step is None or request is None:
+            raise ExportNotFoundError(export_id)
+        start, restarted = retried(status, start, now, ended_at)
+        async with translate_redis_errors(self._url):
+            # Not parsed as a request: its kind may be of a package that is missing here.
+            key = json.loads(request).get("idempotency_key") or ""
             restart = Restart(status, restarted, int(step), start, now)
             answer = await self._retry.word(restart.keys(self._keys, key), restart.arguments(self._keys))
-        # If another caller has restarted the export in the meantime, its current status is returned.
-        return restarted if answer == "restarted" else await self.status(export_id)
+        if answer == "restarted":
+            return restarted
+        if ended_at is not None:
+            raise ended_otherwise(export_id)
+        # Another caller has restarted the export in the meantime.
+        return await self.status(export_id)
 
     async def explain(self, export_id: str) -> str:
         """Explains in one line why the export waits and until when, or how it ended.

@@ -3,8 +3,9 @@
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import click
@@ -18,7 +19,7 @@ from export_producers.records import Start
 from export_producers.retries import ADVICE, may_succeed
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.status import Status
-from export_worker.errors import ExportNotFoundError, InvalidRequestError
+from export_worker.errors import ErrorCode, ExportNotFoundError, InvalidRequestError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,7 @@ class Chosen(NamedTuple):
     export_id: str
     connection: str
     code: str
+    ended_at: datetime | None
 
 
 def retry_failed(open_queue: OpenQueue, order: BulkRetry, *, dry_run: bool, yes: bool, as_json: bool) -> None:
@@ -84,7 +86,7 @@ async def _list(open_queue: OpenQueue, order: BulkRetry, left_out: Counter[str],
 async def _choose(open_queue: OpenQueue, order: BulkRetry, left_out: Counter[str]) -> list[Chosen]:
     async with open_queue() as queue:
         return [
-            Chosen(status.export_id, status.connection, _code(status))
+            Chosen(status.export_id, status.connection, _code(status), status.finished_at)
             async for status in _selected(queue, order, left_out)
         ]
 
@@ -93,18 +95,31 @@ async def _selected(queue: ExportQueue, order: BulkRetry, left_out: Counter[str]
     """Yields the exports to retry, newest first.
 
     Args:
-        left_out: Counts the others by error code. Who names a code has fixed its cause, so none of them is left out.
+        left_out: Counts the others by error code.
     """
     await check_names(queue, order.where)
-    selected = 0
+    known, selected = await queue.known_connections(), 0
     async for status in matching(queue, order.where):
-        if order.where.error is None and not may_succeed(status, order.start):
-            left_out[_code(status)] += 1
+        if obstacle := _obstacle(status, order, known):
+            left_out[obstacle] += 1
             continue
         selected += 1
         yield status
         if selected == order.limit:
             return
+
+
+def _obstacle(status: Status, order: BulkRetry, known: Collection[str]) -> str | None:
+    """Returns the error code with which the retry of an export would end; None if it can succeed.
+
+    Who names a code has fixed its cause. Who names a connection knows that workers have it.
+
+    Args:
+        known: The known connections; empty if none is known.
+    """
+    if known and order.where.connection is None and status.connection not in known:
+        return ErrorCode.UNKNOWN_CONNECTION
+    return None if order.where.error is not None or may_succeed(status, order.start) else _code(status)
 
 
 class _Output:
@@ -150,15 +165,18 @@ class _Run:
             for export in chosen:
                 if self.done and self.order.per_second is not None:
                     await asyncio.sleep(1 / self.order.per_second)
-                await self._restart_one(queue, export.export_id)
+                await self._restart_one(queue, export)
                 self.done += 1
 
-    async def _restart_one(self, queue: ExportQueue, export_id: str) -> None:
+    async def _restart_one(self, queue: ExportQueue, export: Chosen) -> None:
         try:
-            self.output.add(await queue.retry(export_id, self.order.start))
-        except (InvalidRequestError, ExportNotFoundError) as error:
-            # Another caller has already restarted it, or its retention has ended. The other exports are still retried.
-            click.echo(clean(f"{export_id}: {error}"), err=True)
+            self.output.add(await queue.retry(export.export_id, self.order.start, ended_at=export.ended_at))
+        except InvalidRequestError as error:
+            # Another caller has restarted it, and it may have succeeded. The other exports are still retried.
+            for problem in error.problems:
+                click.echo(clean(f"not retried: {problem.message}"), err=True)
+        except ExportNotFoundError as error:  # its retention has ended
+            click.echo(clean(f"not retried: {error}"), err=True)
 
     def report_rest(self) -> None:
         """Reports how many exports are unchanged, if the run has stopped early."""
