@@ -29,6 +29,8 @@ from export_producers.records import (
     Restart,
     Start,
     decode_cursor,
+    ended_otherwise,
+    idempotency_key_of,
     retried,
     wrong_connection,
 )
@@ -95,7 +97,6 @@ class ExportQueue(Closing):
         self._listing = Listing(client, self._keys)
         self.activity = ActivityLog(client, self._keys, redis_url)
         self.reads = Reads(client, self._keys, redis_url, self._now)
-        """Reads that concern no single export."""
         self._enqueue, self._cancel, self._retry = (
             Script(client, script(name)) for name in ("enqueue", "cancel", "retry")
         )
@@ -348,29 +349,33 @@ class ExportQueue(Closing):
             raise ExportNotFoundError(export_id)
         return Phase(answer["phase"])
 
-    async def retry(self, export_id: str, start: Start | None = None) -> Status:
+    async def retry(self, export_id: str, start: Start | None = None, *, ended_at: datetime | None = None) -> Status:
         """Restarts an export that has ended. When it ends again, another completion event is sent.
 
         Args:
             start: The step to restart from; by default the step that failed. If the record has no operation any more,
                 the export restarts from submit; if it has no files, from poll.
+            ended_at: The `finished_at` that the caller has read: an export that has been restarted since is refused.
 
         Returns:
             The export's status after the restart.
 
         Raises:
             ExportNotFoundError: The export does not exist.
-            InvalidRequestError: The export has not ended.
+            InvalidRequestError: The export has not ended, or not at `ended_at`.
         """
-        status, now = await self.status(export_id), await self._now()
-        start, restarted = retried(status, start, now)
         async with translate_redis_errors(self._url):
+            # Read before the status: every later end changes the step, which the script compares.
             step, request = await self._redis.hmget(self._keys.export(export_id), "step", "request")
-            if step is None or request is None:
-                raise ExportNotFoundError(export_id)
-            key = ExportRequest.model_validate_json(request).idempotency_key or ""
-            restart = Restart(status, restarted, int(step), start, now)
+        status, now = await self.status(export_id), await self._now()
+        if step is None or request is None:
+            raise ExportNotFoundError(export_id)
+        start, restarted = retried(status, start, now, ended_at)
+        restart, key = Restart(status, restarted, int(step), start, now), idempotency_key_of(request)
+        async with translate_redis_errors(self._url):
             answer = await self._retry.word(restart.keys(self._keys, key), restart.arguments(self._keys))
+        if answer != "restarted" and ended_at is not None:
+            raise ended_otherwise(export_id)
         # If another caller has restarted the export in the meantime, its current status is returned.
         return restarted if answer == "restarted" else await self.status(export_id)
 

@@ -1,6 +1,7 @@
 """The interface of the real queue, and of the in-memory queue for tests of services."""
 
 from collections.abc import AsyncGenerator, Callable, Iterable
+from datetime import datetime
 from typing import Any, Protocol
 
 from export_producers.client import AnyRequest, EnqueueError
@@ -66,7 +67,7 @@ class Queue(Protocol):
     async def cancel(self, export_id: str) -> Phase:
         """Requests the cancellation of an export."""
 
-    async def retry(self, export_id: str, start: Start | None = None) -> Status:
+    async def retry(self, export_id: str, start: Start | None = None, *, ended_at: datetime | None = None) -> Status:
         """Restarts an export that has ended."""
 
     async def explain(self, export_id: str) -> str:

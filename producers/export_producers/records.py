@@ -261,22 +261,37 @@ def read_status(
     return read.model_copy(update={name: value for name, value in beside.items() if value is not None})
 
 
-def retried(status: Status, start: Start | None, now: datetime) -> tuple[Start, Status]:
+def retried(
+    status: Status, start: Start | None, now: datetime, ended_at: datetime | None = None
+) -> tuple[Start, Status]:
     """Returns the step from which an export restarts, and its status after the restart.
 
     Args:
         start: The step that the caller chose; None for the default.
+        ended_at: When the export must have ended; None for any time.
 
     Raises:
-        InvalidRequestError: The export has not ended.
+        InvalidRequestError: The export has not ended, or not at this time.
     """
     if not status.phase.terminal:
         message = f"{status.export_id} is {status.phase}; only an ended export can be retried"
         raise InvalidRequestError([FieldProblem("export_id", message)])
+    if ended_at is not None and status.finished_at != ended_at:
+        raise ended_otherwise(status.export_id)
     start = start or start_of_retry(status)
     phase = Phase.QUEUED if start == "submit" or status.operation_id is None else Phase.RUNNING
     change = {"phase": phase, "updated_at": now, "due_at": now, "finished_at": None, "error": None}
     return start, status.model_copy(update=change)
+
+
+def idempotency_key_of(request: bytes) -> str:
+    """Returns the idempotency key of a stored request, whose kind may be of a package that is missing here."""
+    return str(loads(request).get("idempotency_key") or "")
+
+
+def ended_otherwise(export_id: str) -> InvalidRequestError:
+    """Returns the error for an export that was restarted after the caller has read how it ended."""
+    return InvalidRequestError([FieldProblem("export_id", f"{export_id} has been restarted in the meantime")])
 
 
 def start_of_retry(status: Status) -> Start:

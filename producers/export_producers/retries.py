@@ -15,6 +15,7 @@ ADVICE: Mapping[str, str] = {
     ErrorCode.PLATFORM_ERROR: "restart with --from submit, so that the platform starts another operation",
     ErrorCode.RESULT_EMPTY: "restart with --from submit, so that the platform starts another operation",
     ErrorCode.RESULT_MISSING: "restart with --from submit, so that the platform starts another operation",
+    ErrorCode.UNKNOWN_CONNECTION: "configure their connections, or name one that the workers have with --connection",
     ErrorCode.SUBMIT_UNCLEAR: "search the platform for the operation first; a retry may start a second one",
 }
 """What to do about an error that a plain retry does not fix. For every other one: fix its cause first."""

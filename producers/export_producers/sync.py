@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Mapping
 from concurrent.futures import CancelledError
 from contextlib import suppress
+from datetime import datetime
 from threading import Lock, Thread
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -164,9 +165,9 @@ class SyncExportQueue:
         """See `ExportQueue.cancel`."""
         return self._run(self._queue.cancel(export_id))
 
-    def retry(self, export_id: str, start: Start | None = None) -> Status:
+    def retry(self, export_id: str, start: Start | None = None, *, ended_at: datetime | None = None) -> Status:
         """See `ExportQueue.retry`."""
-        return self._run(self._queue.retry(export_id, start))
+        return self._run(self._queue.retry(export_id, start, ended_at=ended_at))
 
     def explain(self, export_id: str) -> str:
         """See `ExportQueue.explain`."""

@@ -229,10 +229,10 @@ class InMemoryExportQueue(Closing):
         record.cancelled = not record.status.phase.terminal
         return record.status.phase
 
-    async def retry(self, export_id: str, start: Start | None = None) -> Status:
+    async def retry(self, export_id: str, start: Start | None = None, *, ended_at: datetime | None = None) -> Status:
         """See `ExportQueue.retry`. The export then ends as the next accepted export would."""
         record = self._record(export_id)
-        start, record.status = retried(record.status, start, self._tick())
+        start, record.status = retried(record.status, start, self._tick(), ended_at)
         record.end = self._then.popleft() if self._then else self._otherwise
         _note(record, f"retried from {start}")
         return record.status

@@ -148,6 +148,11 @@ def test_changed_configuration_restarts_the_pods() -> None:
     assert before != after
 
 
+def test_configuration_may_begin_with_spaces() -> None:
+    text = '  [s3]\nbucket = "b"\n'
+    assert comparable(rendered({"config": text}))["ConfigMap", "export-worker"]["data"] == {"export-worker.toml": text}
+
+
 def test_chart_contains_no_secret() -> None:
     assert [item for item in rendered(PRODUCTION | MONITORED) if item["kind"] == "Secret"] == []
 
@@ -210,6 +215,21 @@ def test_chart_without_policies_has_none() -> None:
         ({"autoscaling": {"by": "vpa"}}, "/autoscaling/by"),
         ({"config": ""}, "/config"),
         ({"terminationGracePeriodSeconds": 10}, "/terminationGracePeriodSeconds"),
+        ({"config": " \n"}, "/config"),
+        ({"image": {"repository": "registry/worker:1"}}, "/image/repository"),
+        ({"image": {"tag": "a b"}}, "/image/tag"),
+        ({"secret": {"name": "A_B"}}, "/secret/name"),
+        ({"secret": {"variables": [{"name": "A B", "key": "a"}]}}, "/secret/variables/0/name"),
+        ({"env": [{"name": "A", "value": 1}]}, "/env/0/value"),
+        ({"podLabels": {"app.kubernetes.io/name": "mine"}}, "app.kubernetes.io/name"),
+        ({"network": {"redis": {"cidrs": ["10.0.0.1"]}}}, "/network/redis/cidrs/0"),
+        ({"network": {"private": [{"cidr": "db.internal", "port": 443}]}}, "/network/private/0/cidr"),
+        ({"network": {"monitoringNamespaces": [""]}}, "/network/monitoringNamespaces/0"),
+        ({"control": {"resources": {"limits": {"memory": "lots"}}}}, "/control/resources/limits/memory"),
+        ({"autoscaling": {"by": "keda", "control": {"min": 0}}}, "/autoscaling/control/min"),
+        ({"autoscaling": {"by": "keda", "control": {"min": 5, "max": 2}}}, "autoscaling.control: max must be at least"),
+        ({"autoscaling": {"by": "hpa", "transfer": {"max": 1}}}, "autoscaling.transfer: max must be at least 2, not 1"),
+        ({"triggers": ["a_b", "A-b"]}, "triggers: two of them get the same Deployment"),
     ],
 )
 def test_wrong_value_is_refused_by_its_name(values: dict[str, Any], named: str) -> None:

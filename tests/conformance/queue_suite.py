@@ -198,9 +198,14 @@ class QueueSuite:
             await subject.queue.retry(accepted.export_id)
         await subject.end(accepted.export_id, False)
         assert await subject.queue.cancel(accepted.export_id) is Phase.FAILED
-        again = await subject.queue.retry(accepted.export_id, "submit")
+        ended_at = (await subject.queue.status(accepted.export_id)).finished_at
+        again = await subject.queue.retry(accepted.export_id, "submit", ended_at=ended_at)
         assert (again.phase, again.error, again.finished_at) == (Phase.QUEUED, None, None)
         assert (await subject.queue.status(accepted.export_id)).phase is Phase.QUEUED
+        await subject.end(accepted.export_id, True)
+        with pytest.raises(InvalidRequestError, match="has been restarted in the meantime"):
+            await subject.queue.retry(accepted.export_id, ended_at=ended_at)
+        assert (await subject.queue.status(accepted.export_id)).phase is Phase.SUCCEEDED
 
     async def test_pages_neither_repeat_nor_miss_exports_while_others_are_enqueued(self, subject: Subject) -> None:
         answers = await subject.queue.enqueue_many([request_of() for _ in range(7)])

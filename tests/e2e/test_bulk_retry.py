@@ -16,7 +16,8 @@ from export_producers.requesters import of_command_line
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Phase
 from export_worker.errors import OperationFailedError, PlatformUnavailableError, StepError
-from export_worker.lifecycle import endings
+from export_worker.lifecycle import endings, transitions
+from export_worker.redis.client import commands
 from support.command_forks import COMMAND
 from support.redis_site import MANY, POLICY, REFUSED, QueueSite, request_of
 from support.terminal import Terminal
@@ -173,6 +174,52 @@ async def test_bulk_retry_selects_by_connection_and_limit(failures: Failures) ->
     assert [status["export_id"] for status in json.loads(dry.stdout)] == [second, first]
     await failures.run("retry", "--failed", "--connection", "gio", "--limit", "1", "--per-second", "1000")
     assert await failures.phases(first, second, elsewhere) == [Phase.FAILED, Phase.QUEUED, Phase.FAILED]
+
+
+async def test_bulk_retry_leaves_out_exports_of_removed_connections_unless_they_are_named(failures: Failures) -> None:
+    here, elsewhere = await failures.add(), await failures.add(connection="other")
+    failures.site.settings = {}
+    ran = await failures.run("retry", "--failed", "--error", "platform_unavailable")
+    assert (ran.status, ran.stdout) == (0, f"retrying {here} (growingio.tag_users)\n")
+    assert "      1 unknown_connection: configure their connections" in ran.stderr
+    named = await failures.run("retry", "--failed", "--connection", "other")
+    assert (named.status, named.stdout) == (0, f"retrying {elsewhere} (growingio.tag_users)\n")
+
+
+async def test_bulk_retry_restarts_an_export_whose_kind_is_unknown_here(failures: Failures) -> None:
+    export_id, keys = await failures.add(), failures.records.keys
+    request = json.loads((await failures.records.record(export_id))["request"])
+    request["export"] = {"kind": "growingio.removed"}
+    await commands(failures.records.redis).hset(keys.export(export_id), mapping={"request": json.dumps(request)})
+    ran = await failures.run("retry", "--failed")
+    assert (ran.status, ran.stdout) == (0, f"retrying {export_id} (growingio.tag_users)\n")
+
+
+async def test_export_that_another_caller_has_retried_is_not_restarted_again(failures: Failures) -> None:
+    export_id, queue = await failures.add(), failures.records.queue
+    with Terminal(80, 24) as terminal:
+        running = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            "retry",
+            "--failed",
+            env=failures.site.environment(),
+            stdin=terminal.stream,
+            stdout=subprocess.DEVNULL,
+            stderr=terminal.stream,
+        )
+        async with asyncio.timeout(30):
+            while "Retry 1 export? [y/N]" not in terminal.text:
+                await asyncio.sleep(0.02)
+            await queue.retry(export_id)
+            failures.records.catch_up()
+            claimed, moment = await failures.records.one(), failures.records.moment()
+            await failures.records.commit(claimed, transitions.restart(claimed.export, "submit", moment))
+            claimed = await failures.records.one()
+            await failures.records.commit(claimed, endings.after_cancel(claimed.export, moment))
+            terminal.type(b"y\n")
+            assert await running.wait() == 0
+    assert "has been restarted in the meantime" in " ".join(terminal.text.split())
+    assert await failures.phases(export_id) == [Phase.CANCELLED]
 
 
 async def test_options_for_many_exports_require_failed(failures: Failures) -> None:

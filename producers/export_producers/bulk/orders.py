@@ -1,7 +1,8 @@
 """What is done to many exports, which exports it is done to, and how it is done to one."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal
 
 from export_producers.dry_run import OPEN_PHASES
@@ -10,7 +11,7 @@ from export_producers.queue import Queue
 from export_producers.records import Start
 from export_producers.retries import may_succeed
 from export_worker.contract.status import Phase, Status
-from export_worker.errors import ExportNotFoundError, InvalidRequestError
+from export_worker.errors import ErrorCode, ExportNotFoundError, InvalidRequestError
 
 Action = Literal["retry", "cancel"]
 
@@ -43,9 +44,19 @@ class BulkOrder:
         phases = (Phase.FAILED,) if self.action == "retry" else OPEN_PHASES
         return tuple(replace(self.where, phase=phase) for phase in phases)
 
-    def helps(self, status: Status) -> bool:
-        """Returns whether the action can help this export."""
-        return self.action == "cancel" or self.hopeless or may_succeed(status, self.start)
+    def obstacle(self, status: Status, known: Collection[str]) -> str | None:
+        """Returns the error code with which the retry of an export would end; None if the action can help.
+
+        A filter by connection says that workers have the connection.
+
+        Args:
+            known: The known connections; empty if none is known.
+        """
+        if self.action == "cancel":
+            return None
+        if known and self.where.connection is None and status.connection not in known:
+            return ErrorCode.UNKNOWN_CONNECTION
+        return None if self.hopeless or may_succeed(status, self.start) else code_of(status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +94,11 @@ async def pieces(queue: Queue, order: BulkOrder, position: Position = Position()
         position = following
 
 
-async def act(queue: Queue, order: BulkOrder, export_id: str) -> Status | None:
+async def act(queue: Queue, order: BulkOrder, export_id: str, ended_at: datetime | None = None) -> Status | None:
     """Acts on one export. Needs four round trips at most.
+
+    Args:
+        ended_at: Its `finished_at` when it was selected: an export that has been restarted since is left as it is.
 
     Returns:
         Its status: after the restart, or before the cancellation. None if it no longer matches, because another caller
@@ -95,7 +109,7 @@ async def act(queue: Queue, order: BulkOrder, export_id: str) -> Status | None:
         if not any(where.matches(status) for where in order.passes):
             return None
         if order.action == "retry":
-            return await queue.retry(export_id, order.start)
+            return await queue.retry(export_id, order.start, ended_at=ended_at)
         return None if (await queue.cancel(export_id)).terminal else status
     except (InvalidRequestError, ExportNotFoundError):
         return None

@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import click
@@ -25,6 +26,7 @@ class Chosen(NamedTuple):
     export_id: str
     connection: str
     code: str
+    ended_at: datetime | None
 
 
 def retry_failed(
@@ -70,7 +72,7 @@ async def _list(
 async def _choose(open_queue: OpenQueue, order: BulkOrder, limit: int | None, left_out: Counter[str]) -> list[Chosen]:
     async with open_queue() as queue:
         return [
-            Chosen(status.export_id, status.connection, code_of(status))
+            Chosen(status.export_id, status.connection, code_of(status), status.finished_at)
             async for status in _selected(queue, order, limit, left_out)
         ]
 
@@ -84,11 +86,11 @@ async def _selected(
         left_out: Counts the others by error code.
     """
     await check_names(queue, order.where)
-    selected = 0
+    known, selected = await queue.known_connections(), 0
     async for piece in pieces(queue, order):
         for status in piece.statuses:
-            if not order.helps(status):
-                left_out[code_of(status)] += 1
+            if obstacle := order.obstacle(status, known):
+                left_out[obstacle] += 1
                 continue
             selected += 1
             yield status
@@ -139,15 +141,18 @@ class _Run:
             for export in chosen:
                 if self.done and self.order.per_second is not None:
                     await asyncio.sleep(1 / self.order.per_second)
-                await self._restart_one(queue, export.export_id)
+                await self._restart_one(queue, export)
                 self.done += 1
 
-    async def _restart_one(self, queue: ExportQueue, export_id: str) -> None:
-        restarted = await act(queue, self.order, export_id)
+    async def _restart_one(self, queue: ExportQueue, export: Chosen) -> None:
+        restarted = await act(queue, self.order, export.export_id, export.ended_at)
         if restarted is not None:
             self.output.add(restarted)
         else:
-            click.echo(clean(f"{export_id}: not retried; it no longer matches"), err=True)
+            click.echo(
+                clean(f"{export.export_id}: not retried; it has been restarted in the meantime, or has expired"),
+                err=True,
+            )
 
     def report_rest(self) -> None:
         """Reports how many exports are unchanged, if the run has stopped early."""

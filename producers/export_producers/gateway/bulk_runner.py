@@ -29,8 +29,9 @@ async def preview(queue: Queue, order: BulkOrder) -> BulkPreview:
     """Counts the exports that an order would act on, and changes nothing."""
     codes: Counter[str] = Counter()
     hopeless, sample, complete = 0, list[Status](), True
+    known = await queue.known_connections()
     async for piece in pieces(queue, order):
-        helped = [status for status in piece.statuses if order.helps(status)]
+        helped = [status for status in piece.statuses if order.obstacle(status, known) is None]
         hopeless += len(piece.statuses) - len(helped)
         codes.update(map(code_of, helped))
         sample += helped[: SAMPLE - len(sample)]
@@ -125,8 +126,9 @@ class _Run:
         """Returns whether this gateway still has the run."""
         if self._stop.is_set():
             return True
+        known = await self._queue.known_connections()
         async for piece in pieces(self._queue, self._order, self._progress.position):
-            helped = [status for status in piece.statuses if self._order.helps(status)]
+            helped = [status for status in piece.statuses if self._order.obstacle(status, known) is None]
             for status in helped:
                 if not await self._act_on(status):
                     return False
@@ -142,7 +144,8 @@ class _Run:
         if not await self._wait_for_turn():
             return False
         if not self._stop.is_set():
-            self._count("done" if await act(self._queue, self._order, status.export_id) else "skipped")
+            acted = await act(self._queue, self._order, status.export_id, status.finished_at)
+            self._count("done" if acted else "skipped")
         return True
 
     def _count(self, name: str) -> None:
