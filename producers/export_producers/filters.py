@@ -72,6 +72,12 @@ class ExportFilter:
         return self.search if self.search is not None and _ID.fullmatch(self.search) else None
 
     @property
+    def sought_name(self) -> str | None:
+        """The name in the text of the search, if it may be `KEY=VALUE` of metadata."""
+        name, equals, _ = (self.search or "").partition("=")
+        return name if name and equals else None
+
+    @property
     def sought_texts(self) -> list[str] | None:
         """The JSON texts of which an export's record has at least one if the export matches the search."""
         if self.search is None:

@@ -15,7 +15,8 @@ from export_worker.contract.status import Phase, Status
 from export_worker.redis.scripts import Script
 
 EXAMINED_MAX = 5000
-"""Entries of an index that one page reads: some milliseconds of Redis's time. The page then has a cursor."""
+"""Entries of an index that one page reads: some milliseconds of Redis's time, or 40 ms if a search reads the record of
+each. The page then has a cursor."""
 
 LARGE_RECORD_BYTES = 4000
 """A search reads records. A record of this size counts as two entries, one of twice this size as three, and so on."""
@@ -78,6 +79,8 @@ class Listing:
                 "limit": limit,
                 "unsure_limit": max(limit, UNSURE_MAX),
                 "examine_max": EXAMINED_MAX,
+                "sought_name": where.sought_name,
+                "sought_index": None if where.sought_name is None else keys.metadata(str(where.search)),
                 "sought_id": where.sought_id,
                 "sought_key": None if where.search is None else keys.dedupe(where.search),
                 "sought_texts": where.sought_texts,

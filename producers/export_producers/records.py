@@ -98,6 +98,7 @@ class Offer:
             "platform": request.platform,
             "kind": request.kind,
             "requested_by": shown_requester(self.requested_by),
+            "metadata": request.metadata or None,
             # The script compares fingerprints only for an idempotency key or a message.
             "fingerprint": request.fingerprint() if request.idempotency_key or self.message else None,
             "is_owned": True if self.request.idempotency_key and self.owner else None,
@@ -208,6 +209,7 @@ class Restart:
             "status": self.after.model_dump_json(exclude={"request", "requested_by"}),
             "phase": self.after.phase,
             "connection": before.connection,
+            "kind": before.kind,
             "old_phase": before.phase,
             "start": self.start,
             "created_ms": epoch_ms(before.created_at),

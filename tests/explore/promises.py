@@ -232,10 +232,10 @@ def a_cancelled_export_does_not_continue(export: FinishedExport) -> Broken:
 
 
 def it_is_in_the_right_indexes(export: FinishedExport) -> Broken:
-    """A listing by connection, kind or error code has the export if and only if it matches, and so has its place."""
+    """A listing by connection, kind, requester or error code has the export if and only if it matches."""
     record = export.record
-    place = f"{record.get('connection')}:{record.get('phase')}"
-    expected = {("connection", record.get("connection")), ("kind", record.get("kind")), ("place", place)}
+    expected = {(facet, record.get(facet)) for facet in ("connection", "kind", "requested_by")}
+    expected.add(("place", f"{record.get('connection')}:{record.get('phase')}"))
     if export.phase == "failed":
         expected.add(("error", json.loads(record["status"])["error"]["code"]))
     found = export.world.facets(export.export_id)

@@ -36,6 +36,7 @@ class GatewayOptions:
         max_streams: Event streams that may be open at the same time.
         keep_alive_s: Interval of comments on an event stream without events. Proxies close silent connections.
         stop_s: Time for running requests when the gateway stops.
+        search_metadata: The names of the metadata by which exports are indexed.
     """
 
     host: str
@@ -49,6 +50,7 @@ class GatewayOptions:
     keys: tuple[NamedKey, ...] = ()
     proxy: ProxyOptions | None = None
     console: bool | None = None
+    search_metadata: tuple[str, ...] = ()
 
     @property
     def serves_console(self) -> bool:

@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from http import HTTPStatus
 from time import monotonic
 
@@ -18,7 +19,9 @@ from export_producers.gateway.auth import Callers, RateLimit
 from export_producers.gateway.context import CatalogCall, GatewayContext
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import error_response, status_response
+from export_producers.reads.change_feed import ChangeFeed
 from export_producers.reads.shared import SharedRead
+from export_producers.searching import index_metadata
 from export_worker.contract.dry_run import PreviewCall
 from export_worker.errors import ConfigError
 
@@ -47,7 +50,7 @@ async def serve(
         ServiceUnreachableError: Redis is unreachable at the start.
     """
     options.check()
-    await queue.list_exports(limit=1)
+    await index_metadata(queue.storage, options.search_metadata, datetime.now(UTC))
     async with listening(options, queue, catalog, preview=preview) as url:
         sys.stdout.write(f"gateway: {url}\n")
         sys.stdout.flush()
@@ -78,6 +81,7 @@ async def listening(
         callers=Callers(options),
         rate_limit=RateLimit(options.requests_per_second, options.burst, clock),
         overview=SharedRead(queue.reads.overview, clock=clock),
+        changes=ChangeFeed(queue.reads.changes),
         catalog=catalog,
         options=options,
         preview=preview,

@@ -7,6 +7,7 @@
 --   export_id, now_ms, prefix, wake (channel)
 --   request, status      JSON texts
 --   connection, platform, kind, requested_by
+--   metadata             name -> value (missing: none)
 --   fingerprint          of the request; compared when the idempotency key or the message is known already
 --   published_ms         when the broker stored the message (missing: unknown)
 --   is_owned             true if the identity is an idempotency key of a caller with a name (missing: it is not)
@@ -83,6 +84,18 @@ add_to_index(args.prefix, 'connection', args.connection, args.now_ms, args.expor
 add_to_index(args.prefix, 'kind', args.kind, args.now_ms, args.export_id)
 add_to_index(args.prefix, 'requested_by', args.requested_by, args.now_ms, args.export_id)
 add_to_index(args.prefix, 'place', place_of(args.connection, 'queued'), args.now_ms, args.export_id)
+add_change(args.prefix, args.export_id, args.connection, args.kind, 'queued', nil)
+-- Exports are found by the metadata that the setting `gateway.search_metadata` names.
+local digests = {}
+for _, name in ipairs(args.metadata and redis.call('ZRANGE', args.prefix .. 'search-metadata', 0, -1) or {}) do
+  if args.metadata[name] then
+    digests[#digests + 1] = redis.sha1hex(name .. '=' .. args.metadata[name])
+    redis.call('ZADD', args.prefix .. 'metadata:' .. digests[#digests], args.now_ms, args.export_id)
+  end
+end
+if #digests > 0 then
+  redis.call('HSET', args.prefix .. 'metadata-of', args.export_id, table.concat(digests, ' '))
+end
 redis.call('SET', job, args.payload, 'PX', args.payload_ttl_ms)
 redis.call('ZADD', queue, args.now_ms, args.job_id)
 redis.call('PUBLISH', args.wake, '')

@@ -16,6 +16,9 @@
 --   unsure_limit         as `limit`, if the answer may have exports that do not match
 --   sought_texts         the record of the export has one of these texts (missing: no search). The search also stops when
 --                        it has read too many bytes: each `large_bytes` of a record count as an entry of the index
+--   sought_name, sought_index
+--                        the name of the metadata that is sought, and the index of the exports with its value. If the
+--                        index has all these exports, no record is read (missing: other texts are sought)
 --   sought_id            or the id of the export begins with this text (missing: with none). An export with this id is
 --                        the only result, if it exists
 --   sought_key           the key of the idempotency key that is sought; its export is the only result, if it exists
@@ -51,6 +54,18 @@ if args.connections and is_complete(args.prefix, 'connection', created) then
   end
 elseif args.connections then
   unsure = true
+end
+-- Whether the index of the metadata that is sought has every export with it: none is older than the index.
+local function has_metadata_index()
+  local complete_from = args.sought_name and redis.call('ZSCORE', args.prefix .. 'search-metadata', args.sought_name)
+  local oldest_ms = redis.call('ZRANGE', created, 0, 0, 'WITHSCORES')[2]
+  return complete_from and (not oldest_ms or tonumber(oldest_ms) >= tonumber(complete_from))
+end
+
+local texts = args.sought_texts
+if texts and has_metadata_index() then
+  indexes[#indexes + 1] = args.sought_index
+  texts = nil
 end
 if #indexes == 0 then
   indexes = {created}
@@ -90,7 +105,7 @@ local size = put_smallest_first()
 
 -- Returns how many exports match, or nil if counting them would take too long.
 local function total_of()
-  if #indexes > 1 or unsure or args.sought_texts or (of_connections and indexes[1] ~= created) then
+  if #indexes > 1 or unsure or texts or (of_connections and indexes[1] ~= created) then
     return nil
   end
   local total = of_connections and 0 or size
@@ -126,12 +141,12 @@ local found, examined = {}, 0
 
 -- Returns whether an export may be one that is sought: the caller, who reads its status anyway, compares it exactly.
 local function may_be_sought(id)
-  if not args.sought_texts or (args.sought_id and string.sub(id, 1, #args.sought_id) == args.sought_id) then
+  if not texts or (args.sought_id and string.sub(id, 1, #args.sought_id) == args.sought_id) then
     return true
   end
   for _, document in ipairs(redis.call('HMGET', args.prefix .. 'export:' .. id, 'status', 'request')) do
     examined = examined + math.floor(#(document or '') / args.large_bytes)
-    for _, text in ipairs(args.sought_texts) do
+    for _, text in ipairs(texts) do
       if string.find(document or '', text, 1, true) then
         return true
       end
@@ -160,7 +175,7 @@ local function read_piece(piece)
   return nil
 end
 
-local step = (#indexes > 1 or of_connections or args.sought_texts) and 500 or limit + 1
+local step = (#indexes > 1 or of_connections or texts) and 500 or limit + 1
 local highest, offset, next_position = args.after_ms or args.first, 0, nil
 repeat
   local piece = redis.call('ZREVRANGEBYSCORE', indexes[1], highest, args.last, 'WITHSCORES', 'LIMIT', offset, step)

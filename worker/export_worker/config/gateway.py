@@ -12,6 +12,7 @@ RoleName = Literal["viewer", "service", "operator", "admin"]
 KeyName = Annotated[
     str, Pattern(r"^[A-Za-z0-9_-]{1,64}$", "the name must have 1 to 64 characters: letters, digits, _ and -")
 ]
+MetadataName = Annotated[str, Pattern(r"^[^=]{1,100}$", "must have 1 to 100 characters without =")]
 HeaderName = Annotated[str, Pattern(r"^[A-Za-z0-9-]{1,64}$", "must be the name of a header")]
 
 
@@ -32,13 +33,13 @@ class GatewayKey(Section):
     """`[gateway.keys.NAME]`: a key with a name, which the activity shows."""
 
     key: SecretStr
-    """The key, or a reference to it: `env:NAME` or `file:/path`."""
+    """The key, or a reference to it: `env:NAME` or `file:/path`. Required."""
     role: RoleName
     """What the key may do. Each role may also do what the roles before it may do.
 
     `viewer` looks. `service` requests, cancels and retries exports. `operator` also pauses connections, delivers events
-    and acts on many exports. `admin` also sees the configuration."""
-    connections: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    and acts on many exports. `admin` also sees the configuration. Required."""
+    connections: Annotated[tuple[str, ...] | None, Field(min_length=1)] = None
     """The connections that the key may see and use. Default: all."""
 
 
@@ -52,11 +53,13 @@ class GatewayProxy(Section):
     groups_header: HeaderName = "X-Forwarded-Groups"
     """The header with the groups of the user, separated by commas. Default `X-Forwarded-Groups`."""
     trusted: Annotated[tuple[IPvAnyNetwork, ...], Field(min_length=1), AfterValidator(_not_everyone)]
-    """The addresses of the proxy, such as `10.2.0.0/16`. The headers of other addresses are ignored."""
+    """The addresses of the proxy, such as `10.2.0.0/16`. The headers of other addresses are ignored.
+
+    Required."""
     roles: dict[str, RoleName]
     """The role of each group. `*` is the group of all users. A user has the highest role of all groups.
 
-    A user without a role has no access."""
+    A user without a role has no access. Required."""
 
 
 class GatewaySettings(Section):
@@ -78,6 +81,10 @@ class GatewaySettings(Section):
     """Whether the gateway serves the web console under `/console/`.
 
     Default: only with a key in `keys`, with a `proxy`, or without any key."""
+    search_metadata: Annotated[tuple[MetadataName, ...], Field(max_length=20)] = ()
+    """The names of metadata by which many exports can be searched at once, such as `order`. Default: none, at most 20.
+
+    Producers index the exports that they accept after the start of a gateway. All gateways must have the same names."""
     requests_per_second: Annotated[float, Field(gt=0)] = 100.0
     """Requests per second that one key may send for long, to each gateway process. Default 100, above 0."""
     burst: Annotated[int, Field(ge=1)] = 200

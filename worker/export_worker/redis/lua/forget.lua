@@ -28,5 +28,12 @@ if #expired > 0 then
       end
     end
   end
+  local digests = redis.call('HMGET', args.prefix .. 'metadata-of', unpack(expired))
+  for position, id in ipairs(expired) do
+    for digest in string.gmatch(digests[position] or '', '%S+') do
+      redis.call('ZREM', args.prefix .. 'metadata:' .. digest, id)
+    end
+  end
+  redis.call('HDEL', args.prefix .. 'metadata-of', unpack(expired))
 end
 return 'forgotten'
