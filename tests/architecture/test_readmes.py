@@ -216,6 +216,6 @@ async def test_code_of_the_producers_readme_works(redis_url: str, namespace: str
 
 
 def test_producers_readme_lists_all_calls_of_the_api() -> None:
-    documented = set(re.findall(r"`(?:GET|POST) (/[^`?]*)", read("producers/README.md")))
+    documented = set(re.findall(r"`(?:GET|POST|DELETE) (/[^`?]*)", read("producers/README.md")))
     paths = {path.replace("{export_id}", "{id}") for path in openapi.document()["paths"]}
     assert {path for path in paths if path.startswith("/v1/")} <= documented

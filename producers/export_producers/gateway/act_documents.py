@@ -8,18 +8,35 @@ from pydantic import BaseModel
 
 from export_producers.bulk.documents import BulkPreview, BulkRequest, BulkRun
 from export_producers.choices import LIST_MAX
-from export_producers.gateway.act_schemas import Connections, ConnectionState, Delivering, Events, PauseOrder
+from export_producers.gateway.act_schemas import (
+    Connections,
+    ConnectionState,
+    DeadLetters,
+    Delivering,
+    Events,
+    PauseOrder,
+)
 from export_producers.sink_events import STATES
+from export_producers.triggers.dead_letter_list import LIST_MAX as DEAD_LETTERS_MAX
 
 Json = dict[str, Any]
 
 ORDERS: tuple[type[BaseModel], ...] = (PauseOrder, BulkRequest)
 """The models of bodies."""
-ANSWERS: tuple[type[BaseModel], ...] = (Connections, ConnectionState, BulkPreview, BulkRun, Events, Delivering)
+ANSWERS: tuple[type[BaseModel], ...] = (
+    Connections,
+    ConnectionState,
+    BulkPreview,
+    BulkRun,
+    Events,
+    Delivering,
+    DeadLetters,
+)
 """The models of answers."""
 TAGS = {
     "connections": "Watch connections, and pause them before the maintenance of a platform.",
     "bulk": "Retry or cancel many exports.",
+    "triggers": "Watch the messages that triggers could not use.",
     "events": "Watch completion events, and deliver them now.",
 }
 
@@ -41,7 +58,7 @@ class Act:
     tag: str
     about: str
     description: str
-    answers: Mapping[int, tuple[str, type[BaseModel]]]
+    answers: Mapping[int, tuple[str, type[BaseModel] | None]]
     method: str = "post"
     problems: tuple[int, ...] = ()
     order: type[BaseModel] | None = None
@@ -64,6 +81,7 @@ def _parameter(name: str, schema: Json, about: str) -> Json:
 
 
 _CONNECTION = {"connection": "The name of a connection in the configuration."}
+_TRIGGER = {"trigger": "The name of a trigger in the configuration."}
 _BULK = {"bulk_id": "The id of the bulk run, as the answer to the order returns it."}
 _BODY_PROBLEMS = (413, 415, 422)
 
@@ -168,6 +186,36 @@ ACTS = (
         answers={202: ("A worker delivers the event within a second or two.", Delivering)},
         problems=(404,),
         segments={"event_id": "The id of the event."},
+    ),
+    Act(
+        path="/v1/triggers/{trigger}/dead",
+        method="get",
+        name="dead_letters",
+        tag="triggers",
+        about="List the dead letters of a trigger.",
+        description="The newest are first. A message is untrusted text.",
+        answers={200: ("The dead letters.", DeadLetters)},
+        problems=(404,),
+        segments=_TRIGGER,
+        parameters=(
+            _parameter(
+                "limit",
+                {"type": "integer", "minimum": 1, "maximum": DEAD_LETTERS_MAX, "default": 20},
+                "Maximum number of dead letters.",
+            ),
+            _parameter("cursor", {"type": "string", "maxLength": 41}, "The `next_cursor` of the previous page."),
+        ),
+    ),
+    Act(
+        path="/v1/triggers/{trigger}/dead/{entry}",
+        method="delete",
+        name="drop_dead_letter",
+        tag="triggers",
+        about="Remove a dead letter.",
+        description="The message is lost.",
+        answers={204: ("The dead letter is removed.", None)},
+        problems=(404,),
+        segments=_TRIGGER | {"entry": "The `entry` of the dead letter."},
     ),
 )
 """Every operation."""

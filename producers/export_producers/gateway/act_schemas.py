@@ -6,6 +6,7 @@ from pydantic import AwareDatetime, ConfigDict, Field
 
 from export_producers.deliveries import Delivery
 from export_producers.pauses import REASON_MAX_CHARS, ConnectionPause
+from export_producers.triggers.dead_letter_list import DeadLetter
 from export_worker.contract.model import Model
 
 
@@ -58,3 +59,12 @@ class Delivering(_Answer):
     """The export of the event."""
     sinks: list[str]
     """The sinks that get it."""
+
+
+class DeadLetters(_Answer):
+    """A page of dead letters, the newest first."""
+
+    dead_letters: list[DeadLetter]
+    """The messages that the trigger could not use."""
+    next_cursor: str | None
+    """The `cursor` of the next page; null on the last page."""

@@ -13,6 +13,7 @@ from export_producers.gateway import (
     bulk,
     change_stream,
     connections,
+    dead_letters,
     events,
     exports,
     failures,
@@ -52,6 +53,7 @@ ROUTES = [
     *connections.ROUTES,
     *bulk.ROUTES,
     *events.ROUTES,
+    *dead_letters.ROUTES,
     *activity.ROUTES,
     *me.ROUTES,
 ]

@@ -293,7 +293,10 @@ def _stream() -> Json:
 
 
 def _act(act: Act) -> Json:
-    answers = {status: _answer(about, _json(model.__name__)) for status, (about, model) in act.answers.items()}
+    answers = {
+        status: {"description": about} if model is None else _answer(about, _json(model.__name__))
+        for status, (about, model) in act.answers.items()
+    }
     operation = _operation(act.name, act.about, answers, act.problems, act.all_parameters) | {"tags": [act.tag]}
     if act.order is None:
         return operation
