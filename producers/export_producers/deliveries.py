@@ -66,7 +66,7 @@ async def read_deliveries(storage: Storage, export_id: str) -> list[Delivery]:
     sinks = sorted(types if notify is None else notify)
     events = [(event_id, at) for event_id, at in zip(event_ids, times, strict=True) if at is not None]
     pairs = [(event_id, sink) for event_id, _ in reversed(events) for sink in sinks]
-    states = await _states(storage, pairs)
+    states = await states_of(storage, pairs)
     known = {event_id: datetime.fromtimestamp(at / 1000, UTC) for event_id, at in events}
     return [
         Delivery(event_id=event_id, event_at=known[event_id], sink=sink, type=types.get(sink, "unknown"), **state)
@@ -74,7 +74,7 @@ async def read_deliveries(storage: Storage, export_id: str) -> list[Delivery]:
     ]
 
 
-async def _states(storage: Storage, pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+async def states_of(storage: Storage, pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
     """Returns the fields that describe the state of each delivery, in one round trip."""
     if not pairs:
         return []

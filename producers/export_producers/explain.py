@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from export_producers.pauses import ConnectionPause
 from export_producers.reasons import (
     AnyNote,
     AnyReason,
@@ -22,6 +23,7 @@ from export_producers.reasons import (
     Paused,
     Retry,
     Scheduled,
+    SlotEstimate,
     Slow,
     Stage,
     StepRuns,
@@ -31,9 +33,9 @@ from export_producers.reasons import (
     WaitingForSlot,
     WaitingForWorker,
 )
-from export_producers.retries import ENDED_BY_TIME
+from export_producers.retries import ENDED_BY_TIME, OF_ONE_OPERATION
 from export_worker.contract.redis_keys import CallKind
-from export_worker.contract.slowness import DURATIONS_MIN, at_most_s, is_slow, usual_s
+from export_worker.contract.slowness import DURATIONS_MIN, eta_of, is_slow, usual_s
 from export_worker.contract.status import ErrorReport, Phase, Status
 from export_worker.errors import ErrorCode
 
@@ -57,19 +59,6 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
-class OperatorPause:
-    """A pause of a connection that an operator has requested. Submits stop; polls and transfers continue.
-
-    Args:
-        until: When the pause ends; None if only an operator ends it.
-        reason: What the operator has stated; None if there is no reason.
-    """
-
-    until: datetime | None
-    reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Facts:
     """What Redis has about one export.
 
@@ -78,6 +67,7 @@ class Facts:
         claimed: A worker has claimed its step and has not released it.
         cancel_requested: Its cancellation was requested.
         parked: How many exports wait before it for a slot of its connection; None if it does not wait for a slot.
+        parked_s: Seconds since it waits for a slot; 0 if it does not.
         waiting: How many transfers of its connection wait before it for a worker; None if it does not wait for one.
         offered_to_others: The last worker that claimed its step could not run the step, so other workers get it first.
         slots: Exports of its connection that are running on the platform.
@@ -103,9 +93,10 @@ class Facts:
     platform: Pause | None
     kind: Pause | None
     running_s: float = 0.0
+    parked_s: float = 0.0
     durations_s: Sequence[float] = ()
     store_problem: str | None = None
-    operator_pause: OperatorPause | None = None
+    operator_pause: ConnectionPause | None = None
 
     def at(self, ms: float) -> datetime:
         """Returns the time of a score."""
@@ -124,7 +115,7 @@ def explanation(facts: Facts) -> Explanation:
         return Explanation(status.export_id, now, _end(status), after=_advice(status))
     reason = _wait(facts)
     before = (CancelRequested(),) if facts.cancel_requested else ()
-    return Explanation(status.export_id, now, reason, before, (*_cause(reason, status), *_comparison(facts)))
+    return Explanation(status.export_id, now, reason, before, (*_cause(reason, status), *_comparison(reason, facts)))
 
 
 def _end(status: Status) -> AnyReason:
@@ -152,7 +143,7 @@ def _advice(status: Status) -> tuple[AnyNote, ...]:
     error = status.error
     if status.phase is Phase.CANCELLED or error is None or error.retryable or error.code == ENDED_BY_TIME:
         return (Retry(export_id=status.export_id),)
-    return (Fix(error_code=error.code),)
+    return (Fix(error_code=error.code, start="submit" if error.code in OF_ONE_OPERATION else None),)
 
 
 def _wait(facts: Facts) -> AnyReason:
@@ -175,7 +166,7 @@ def _operator_pause(facts: Facts) -> ConnectionPaused | None:
     pause = facts.operator_pause
     if pause is None or facts.step != "submit" or (pause.until is not None and pause.until <= facts.now):
         return None
-    return ConnectionPaused(connection=facts.status.connection, until=pause.until, reason=pause.reason)
+    return ConnectionPaused(connection=facts.status.connection, until=pause.until, by=pause.by, reason=pause.reason)
 
 
 def _store_problem(facts: Facts) -> StoreUnusable | None:
@@ -212,17 +203,23 @@ def _cause(reason: AnyReason, status: Status) -> tuple[AnyNote, ...]:
     return (Stage(stage=status.platform_stage, polls=polls) if status.platform_stage else NoStage(polls=polls),)
 
 
-def _comparison(facts: Facts) -> tuple[AnyNote, ...]:
-    """Returns how long the export is on its platform, compared with the last ones of its kind, if enough are known."""
+def _comparison(reason: AnyReason, facts: Facts) -> tuple[AnyNote, ...]:
+    """Returns how usual the wait is, compared with the last exports of its kind, if enough are known."""
     running_s, durations_s = facts.running_s, facts.durations_s
     samples = len(durations_s)
-    if not running_s or samples < DURATIONS_MIN:
+    if samples < DURATIONS_MIN:
+        return ()
+    if isinstance(reason, WaitingForSlot) and reason.running:
+        # Each of the running exports frees a slot once in the usual time.
+        left_s = eta_of(durations_s).p50 * (reason.ahead + 1) / reason.running
+        return (SlotEstimate(waited_s=facts.parked_s, left_s=left_s, samples=samples),)
+    if not running_s:
         return ()
     usual = usual_s(durations_s)
     if usual is not None and is_slow(running_s, durations_s):
         return (Slow(running_s=running_s, p90_s=usual, samples=samples),)
-    p50_s, p95_s = (at_most_s(durations_s, share) for share in (0.5, 0.95))
-    return (Usual(running_s=running_s, p50_s=p50_s, p95_s=p95_s, samples=samples),)
+    eta = eta_of(durations_s)
+    return (Usual(running_s=running_s, p50_s=eta.p50, p95_s=eta.p95, samples=samples),)
 
 
 def call_kind(phase: Phase) -> CallKind:

@@ -5,13 +5,13 @@ from datetime import datetime
 
 from arq.connections import ArqRedis
 
-from export_producers.explain import Facts, OperatorPause, call_kind, pause_of
+from export_producers.explain import Facts, call_kind, pause_of
 from export_producers.pauses import ConnectionPause
 from export_producers.storage import Storage
 from export_producers.worker_records import store_problem
 from export_worker.contract.redis_keys import Keys, Role
-from export_worker.contract.slowness import at_most_s
-from export_worker.contract.status import Eta, Status
+from export_worker.contract.slowness import eta_of
+from export_worker.contract.status import Status
 from export_worker.redis.client import commands
 
 DURATIONS_READ_MAX = 100
@@ -37,6 +37,7 @@ async def read_facts(redis: ArqRedis, keys: Keys, status: Status, now: datetime)
         pipe.zscore(keys.slots(connection), export_id)
         pipe.lrange(keys.durations(connection, status.kind), 0, DURATIONS_READ_MAX - 1)
         pipe.hget(keys.pauses, connection)
+        pipe.zscore(keys.parked(connection), job_id)
         (
             due_ms,
             parked,
@@ -47,7 +48,8 @@ async def read_facts(redis: ArqRedis, keys: Keys, status: Status, now: datetime)
             (*calls, has_failed),
             since_ms,
             durations_ms,
-            pause,
+            operator_pause,
+            parked_ms,
         ) = await pipe.execute()
     return Facts(
         status=status,
@@ -61,18 +63,12 @@ async def read_facts(redis: ArqRedis, keys: Keys, status: Status, now: datetime)
         slots=slots,
         platform=None if role == "transfer" else pause_of(*platform),
         kind=None if has_failed is None else pause_of(*calls),
-        running_s=0.0 if since_ms is None else now.timestamp() - since_ms / 1000,
+        running_s=_passed_s(since_ms, now),
+        parked_s=_passed_s(parked_ms, now),
         durations_s=_seconds(durations_ms),
+        operator_pause=None if operator_pause is None else ConnectionPause.model_validate_json(operator_pause),
         store_problem=await store_problem(redis, keys, connection) if role == "transfer" else None,
-        operator_pause=_operator_pause(pause),
     )
-
-
-def _operator_pause(text: bytes | None) -> OperatorPause | None:
-    if text is None:
-        return None
-    pause = ConnectionPause.model_validate_json(text)
-    return OperatorPause(pause.until, pause.reason)
 
 
 async def with_eta(storage: Storage, status: Status) -> Status:
@@ -84,10 +80,11 @@ async def with_eta(storage: Storage, status: Status) -> Status:
     key = storage.keys.durations(status.connection, status.kind)
     async with storage.calls() as redis:
         durations_s = _seconds(await redis.lrange(key, 0, DURATIONS_READ_MAX - 1))
-    if not durations_s:
-        return status
-    p50, p95 = (at_most_s(durations_s, share) for share in (0.5, 0.95))
-    return status.model_copy(update={"eta": Eta(p50=p50, p95=p95, samples=len(durations_s))})
+    return status.model_copy(update={"eta": eta_of(durations_s)}) if durations_s else status
+
+
+def _passed_s(since_ms: float | None, now: datetime) -> float:
+    return 0.0 if since_ms is None else max(0.0, now.timestamp() - since_ms / 1000)
 
 
 def _seconds(durations_ms: Sequence[bytes]) -> list[float]:

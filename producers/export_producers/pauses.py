@@ -1,21 +1,21 @@
 """Pauses of connections by an operator: submits stop, polls and transfers continue.
 
-Workers read the pauses with each claim; see `claim_control.lua`. Workers of version 0.2 and older ignore them.
+Workers read the pauses with each claim; see `claim_control.lua`. Workers of version 0.1 ignore them.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
+from export_producers.shared_time import shared_now
 from export_producers.storage import Storage
 from export_worker.contract.model import Model, Timestamp, epoch_ms
 from export_worker.contract.names import unknown_name
 from export_worker.contract.printable import clean
 from export_worker.contract.redis_keys import NO_END_MS
 from export_worker.errors import FieldProblem, InvalidRequestError
-from export_worker.redis.clock import SharedClock, set_clock
 
 REASON_MAX_CHARS = 200
 """Limit of a reason: one line in a list."""
@@ -60,7 +60,7 @@ class Pauses:
         Raises:
             InvalidRequestError: The connection is unknown, the end is in the past, or the reason is too long.
         """
-        now = await self._now()
+        now = await shared_now(self._storage)
         self._check(connection, until, reason, now)
         pause = ConnectionPause(since=now, until=until, reason=reason and clean(reason), by=by)
         until_ms = NO_END_MS if until is None else epoch_ms(until)
@@ -80,7 +80,7 @@ class Pauses:
         Raises:
             InvalidRequestError: The connection is unknown.
         """
-        now = await self._now()
+        now = await shared_now(self._storage)
         self._check(connection, None, None, now)
         keys = self._storage.keys
         async with self._storage.calls(), self._storage.client.pipeline(transaction=True) as pipe:
@@ -93,7 +93,7 @@ class Pauses:
 
     async def all(self) -> dict[str, ConnectionPause]:
         """Returns the pauses that have not ended, by connection, sorted. Needs two round trips."""
-        now = await self._now()
+        now = await shared_now(self._storage)
         async with self._storage.calls() as redis:
             # Bounded: only connections that exist can be paused.
             found = await redis.hgetall(self._storage.keys.pauses)
@@ -110,10 +110,3 @@ class Pauses:
             problems.append(FieldProblem("reason", f"must have at most {REASON_MAX_CHARS} characters"))
         if problems:
             raise InvalidRequestError(problems)
-
-    async def _now(self) -> datetime:
-        """Returns the time that all processes use, in one round trip. See `SharedClock`."""
-        clock = SharedClock()
-        async with self._storage.calls():
-            await set_clock(clock, self._storage.client, self._storage.keys)
-        return clock().astimezone(UTC)

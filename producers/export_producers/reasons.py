@@ -13,6 +13,7 @@ from pydantic import ConfigDict, WithJsonSchema
 
 from export_producers.choices import Language
 from export_producers.languages import age, duration, text, texts
+from export_producers.records import Start
 from export_worker.contract.model import Model, Timestamp, isoformat
 from export_worker.contract.redis_keys import CallKind, Role
 
@@ -109,6 +110,8 @@ class ConnectionPaused(Reason):
     connection: str
     until: Timestamp | None
     """When the pause ends; null if only an operator ends it."""
+    by: str | None
+    """Who has paused it; null if that is not known."""
     reason: str | None
 
 
@@ -199,6 +202,17 @@ class Usual(Note):
     """How many exports are compared."""
 
 
+class SlotEstimate(Note):
+    """How long it has waited for a slot, and an estimate of how long it still waits."""
+
+    code = "slot_estimate"
+    waited_s: float
+    left_s: float
+    """The estimate, if the exports before it take as long as half of the last ones of its kind."""
+    samples: int
+    """How many exports the estimate is made from."""
+
+
 class Slow(Note):
     """It has been on the platform for much longer than the last exports of its kind."""
 
@@ -221,6 +235,8 @@ class Fix(Note):
 
     code = "fix"
     error_code: str
+    start: Start | None
+    """The step from which a restart may succeed without a fix; null if there is none."""
 
 
 AnyReason = (
@@ -239,7 +255,7 @@ AnyReason = (
     | Scheduled
     | Overdue
 )
-AnyNote = CancelRequested | LastError | Stage | NoStage | Usual | Slow | Retry | Fix
+AnyNote = CancelRequested | LastError | Stage | NoStage | Usual | SlotEstimate | Slow | Retry | Fix
 
 
 def _codes(kinds: Sequence[type[Reason]]) -> WithJsonSchema:
@@ -336,7 +352,7 @@ def _shown(name: str, value: object, now: datetime, language: Language) -> str:
     """Returns how a text shows one argument."""
     match value:
         case None:
-            return text(language, f"word.no_{name}")
+            return texts(language).get(f"word.no_{name}", "")
         case datetime():
             passed_s = (now - value).total_seconds()
             return text(language, "age.at", time=isoformat(value), age=age(language, passed_s))

@@ -209,6 +209,7 @@ class Restart:
             "status": self.after.model_dump_json(exclude={"request", "requested_by"}),
             "phase": self.after.phase,
             "connection": before.connection,
+            "kind": before.kind,
             "old_phase": before.phase,
             "start": self.start,
             "created_ms": epoch_ms(before.created_at),

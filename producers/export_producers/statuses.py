@@ -1,5 +1,6 @@
-"""Reads the statuses of exports from Redis."""
+"""Reads the statuses and timelines of exports from Redis."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,9 @@ from export_worker.contract.redis_keys import Keys
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Status
 from export_worker.errors import IdempotencyConflictError
+
+TIMELINE_READ_MAX = 1000
+"""Transitions that are read. Workers keep fewer."""
 
 
 async def read_statuses(client: Any, keys: Keys, export_ids: Sequence[str]) -> list[Status | None]:
@@ -22,6 +26,12 @@ async def read_statuses(client: Any, keys: Keys, export_ids: Sequence[str]) -> l
         None if status is None else read_status(status, progress, stored, *beside)
         for stored, (status, progress, *beside) in zip(answers, answers, strict=True)
     ]
+
+
+async def read_timeline(client: Any, keys: Keys, export_id: str) -> list[dict[str, Any]]:
+    """Returns the transitions of an export with one round trip, oldest first; none if the export does not exist."""
+    entries = await client.lrange(keys.timeline(export_id), -TIMELINE_READ_MAX, -1)
+    return [json.loads(entry) for entry in entries]
 
 
 async def read_existing(client: Any, keys: Keys, offer: Offer) -> Status | None:

@@ -172,7 +172,9 @@ class QueueSuite:
         status = await subject.queue.wait(accepted.export_id, 10)
         assert status.phase is Phase.FAILED
         assert status.error is not None
-        assert "failed" in await subject.queue.explain(accepted.export_id)
+        explanation = await subject.queue.explanation(accepted.export_id)
+        assert await subject.queue.explain(accepted.export_id) == explanation.text()
+        assert explanation.reason.code == "failed"
 
     async def test_watch_of_an_ended_export_yields_its_final_status_only(self, subject: Subject) -> None:
         accepted = await subject.queue.enqueue(request_of())
@@ -220,7 +222,7 @@ class QueueSuite:
         with pytest.raises(InvalidRequestError, match="cursor"):
             await subject.queue.page(None, 3, cursor)
 
-    @pytest.mark.parametrize("call", ["status", "wait", "cancel", "retry", "explain"])
+    @pytest.mark.parametrize("call", ["status", "wait", "cancel", "retry", "explain", "explanation"])
     async def test_unknown_export_is_not_found(self, subject: Subject, call: str) -> None:
         with pytest.raises(ExportNotFoundError):
             await getattr(subject.queue, call)(UNKNOWN_ID)

@@ -77,6 +77,15 @@ async def test_event_is_delivered_to_every_sink_and_replayed_with_the_same_id(
         (sent,) = await wait_for_events(verified, 1)
         assert (sent["id"], sent["data"]["phase"]) == (event.id, "succeeded")
 
+        shown = await asyncio.to_thread(site.command, "status", status.export_id, "--deliveries", "--json")
+        deliveries = json.loads(shown.stdout)["deliveries"]
+        assert {(each["sink"], each["type"], each["event_id"]) for each in deliveries} == {
+            ("stream", "redis-stream", event.id),
+            ("hook", "webhook", event.id),
+        }
+        lines = (await asyncio.to_thread(site.command, "status", status.export_id, "--deliveries")).stdout
+        assert [line for line in lines.splitlines() if "hook (webhook)" in line]
+
         ran = await asyncio.to_thread(site.command, "events", "replay", "--since", "1h", "--dry-run", "--json")
         assert ran.status == 0, ran.stderr
         (listed,) = json.loads(ran.stdout)
@@ -157,3 +166,33 @@ async def test_worker_with_wrong_webhook_setting_does_not_start(site: Site, hook
     with pytest.raises(ConfigError, match=message):
         async with worker_site.worker(site):
             pass
+
+
+async def test_pending_event_is_listed_and_delivered_on_request(site: Site) -> None:
+    # No receiver listens there.
+    add_hook(site, f"http://127.0.0.1:{free_port()}/hook")
+    async with worker_site.worker(site):
+        ended = await worker_site.export(site, json.dumps(REQUEST))
+        async with asyncio.timeout(30):
+            while not (await pending_events(site))["failures"]:
+                await asyncio.sleep(0.1)
+    found = await pending_events(site)
+    assert (found["event_id"], found["sink"], found["type"]) == (f"{ended.export_id}.1", "hook", "webhook")
+    assert found["answer"]
+    listed = await asyncio.to_thread(site.command, "events", "pending", "--sink", "hook")
+    assert found["event_id"] in listed.stdout
+    delivered = await asyncio.to_thread(site.command, "events", "deliver", found["event_id"])
+    assert delivered.stdout == f"delivering {found['event_id']} (export.succeeded) to stream, hook\n"
+    assert (await pending_events(site))["failures"] == 0
+    unknown = await asyncio.to_thread(site.command, "events", "deliver", "none.1")
+    assert (unknown.status, "is not stored" in unknown.stderr) == (2, True)
+
+
+async def pending_events(site: Site) -> dict[str, Any]:
+    """Returns the only pending event of the webhook."""
+    async with asyncio.timeout(30):
+        while True:
+            ran = await asyncio.to_thread(site.command, "events", "pending", "--sink", "hook", "--json")
+            events: list[dict[str, Any]] = json.loads(ran.stdout)
+            if events:
+                return events[0]

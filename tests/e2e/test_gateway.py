@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import aiohttp
 import pytest
@@ -196,3 +197,26 @@ async def test_export_that_is_requested_over_http_is_stored_in_s3(
     assert json.loads(last.removeprefix(b"data: "))["phase"] == "succeeded"
     assert projects
     assert len(world.jobs) == 1
+
+
+def test_keys_with_names_and_roles_come_from_the_configuration_and_are_masked(site: Site, tmp_path: Path) -> None:
+    secret = tmp_path / "oncall.txt"
+    secret.write_text(f"{secret_canaries.OAUTH_SECRET}\n", encoding="utf-8")
+    site.settings["gateway"]["keys"] = {
+        "ci": {"key": "env:CI_KEY", "role": "viewer", "connections": '["gio"]'},
+        "oncall": {"key": f"file:{secret}", "role": "operator"},
+    }
+    with running(site, CI_KEY=secret_canaries.GATEWAY_KEY) as (url, process):
+        found = json.loads(_get(f"{url}/v1/me", AUTHORIZED))
+        assert (found["name"], found["role"], found["connections"]) == ("ci", "viewer", ["gio"])
+        oncall = {"Authorization": f"Bearer {secret_canaries.OAUTH_SECRET}"}
+        assert json.loads(_get(f"{url}/v1/me", oncall))["role"] == "operator"
+        process.until_logged("key:oncall")
+    secret_canaries.check("the log", process.log.read_bytes())
+    secret_canaries.search_redis(site.redis_url)
+
+
+def _get(url: str, headers: dict[str, str]) -> bytes:
+    with urlopen(Request(url, headers=headers), timeout=20) as response:
+        body: bytes = response.read()
+        return body

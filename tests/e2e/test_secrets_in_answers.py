@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 from aiohttp import web
 
+from export_producers.deliveries import read_deliveries
 from export_worker.contract.status import Phase, Status
 from export_worker.wiring.gateway import catalog_call
 from export_worker.wiring.secrets import build_redactor
@@ -90,10 +91,20 @@ def exported(site: Site, platform: tuple[EchoingPlatform, str]) -> Callable[[], 
             [event] = await here.events(status.export_id)
             async with here.queue() as queue:
                 timeline = json.dumps(await queue.timeline(status.export_id))
+                explanation = (await queue.explanation(status.export_id)).document("zh").model_dump_json()
+                deliveries = repr(await read_deliveries(queue.storage, status.export_id))
         entries = secret_canaries.redis_entries(here.redis_url, f"{site.namespace}*")
         stored = [repr(entry) for entry in await asyncio.to_thread(list, entries)]
         objects = [f"{key} {body.decode()}" for key, body in here.objects().items()]
-        for text in (status.model_dump_json(), event.model_dump_json(), timeline, *stored, *objects):
+        for text in (
+            status.model_dump_json(),
+            event.model_dump_json(),
+            timeline,
+            explanation,
+            deliveries,
+            *stored,
+            *objects,
+        ):
             for form in WRITTEN.values():
                 assert form(TOKEN) not in text
                 assert form(TOKEN) not in text.replace("\\\\", "\\")

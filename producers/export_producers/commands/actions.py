@@ -5,9 +5,10 @@ from datetime import datetime
 
 import click
 
+from export_producers.bulk.orders import BulkOrder
 from export_producers.choices import Language
 from export_producers.commands import interrupts, rendering
-from export_producers.commands.bulk_retry import BulkRetry, retry_failed
+from export_producers.commands.bulk_retry import retry_failed
 from export_producers.commands.opening import OpenQueue
 from export_producers.filters import ExportFilter
 from export_producers.reasons import Explanation
@@ -57,8 +58,9 @@ def retry(
         raise click.UsageError("pass either EXPORT_ID or --failed")
     if failed:
         where = ExportFilter(phase=Phase.FAILED, connection=connection, kind=kind, error=code, since=since)
-        order = BulkRetry(where=where, start=start, limit=limit, per_second=per_second)
-        retry_failed(open_queue, order, dry_run=dry_run, yes=yes, as_json=as_json)
+        # Who names a code has fixed its cause, so none of these exports is left out.
+        order = BulkOrder(action="retry", where=where, start=start, hopeless=code is not None, per_second=per_second)
+        retry_failed(open_queue, order, limit, dry_run=dry_run, yes=yes, as_json=as_json)
         return
     given = {
         "--error": code,

@@ -9,33 +9,14 @@ from typing import Any, NamedTuple
 
 import click
 
+from export_producers.bulk.orders import BulkOrder, act, code_of, pieces
 from export_producers.client import ExportQueue
 from export_producers.commands import interrupts
-from export_producers.commands.listing import check_names, described, matching
+from export_producers.commands.listing import check_names, described
 from export_producers.commands.opening import OpenQueue
-from export_producers.filters import ExportFilter
-from export_producers.records import Start
-from export_producers.retries import ADVICE, may_succeed
+from export_producers.retries import ADVICE
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.status import Status
-from export_worker.errors import ExportNotFoundError, InvalidRequestError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BulkRetry:
-    """One call of the command.
-
-    Args:
-        where: Which failed exports to retry.
-        start: The step to restart from; None for the step that failed.
-        limit: How many exports to retry at most; None for all.
-        per_second: How many exports to retry in each second at most; None for as many as Redis can.
-    """
-
-    where: ExportFilter
-    start: Start | None
-    limit: int | None
-    per_second: float | None
 
 
 class Chosen(NamedTuple):
@@ -46,21 +27,24 @@ class Chosen(NamedTuple):
     code: str
 
 
-def retry_failed(open_queue: OpenQueue, order: BulkRetry, *, dry_run: bool, yes: bool, as_json: bool) -> None:
+def retry_failed(
+    open_queue: OpenQueue, order: BulkOrder, limit: int | None, *, dry_run: bool, yes: bool, as_json: bool
+) -> None:
     """Retries the failed exports that match. In a terminal it asks first.
 
     Args:
+        limit: How many exports to retry at most; None for all.
         dry_run: Only list the exports.
         yes: Do not ask.
     """
     left_out: Counter[str] = Counter()
     if dry_run:
         output = _Output("would retry", as_json=as_json)
-        interrupts.run(_list(open_queue, order, left_out, output))
+        interrupts.run(_list(open_queue, order, limit, left_out, output))
         _report_left_out(left_out)
         output.end(order)
         return
-    chosen = interrupts.run(_choose(open_queue, order, left_out))
+    chosen = interrupts.run(_choose(open_queue, order, limit, left_out))
     _report_left_out(left_out)
     if chosen and not yes and sys.stdin is not None and sys.stdin.isatty():
         # Asked outside of the event loop, in which Ctrl-C would wait for the end of the line.
@@ -75,36 +59,41 @@ def retry_failed(open_queue: OpenQueue, order: BulkRetry, *, dry_run: bool, yes:
     run.output.end(order)
 
 
-async def _list(open_queue: OpenQueue, order: BulkRetry, left_out: Counter[str], output: "_Output") -> None:
+async def _list(
+    open_queue: OpenQueue, order: BulkOrder, limit: int | None, left_out: Counter[str], output: "_Output"
+) -> None:
     async with open_queue() as queue:
-        async for status in _selected(queue, order, left_out):
+        async for status in _selected(queue, order, limit, left_out):
             output.add(status)
 
 
-async def _choose(open_queue: OpenQueue, order: BulkRetry, left_out: Counter[str]) -> list[Chosen]:
+async def _choose(open_queue: OpenQueue, order: BulkOrder, limit: int | None, left_out: Counter[str]) -> list[Chosen]:
     async with open_queue() as queue:
         return [
-            Chosen(status.export_id, status.connection, _code(status))
-            async for status in _selected(queue, order, left_out)
+            Chosen(status.export_id, status.connection, code_of(status))
+            async for status in _selected(queue, order, limit, left_out)
         ]
 
 
-async def _selected(queue: ExportQueue, order: BulkRetry, left_out: Counter[str]) -> AsyncIterator[Status]:
+async def _selected(
+    queue: ExportQueue, order: BulkOrder, limit: int | None, left_out: Counter[str]
+) -> AsyncIterator[Status]:
     """Yields the exports to retry, newest first.
 
     Args:
-        left_out: Counts the others by error code. Who names a code has fixed its cause, so none of them is left out.
+        left_out: Counts the others by error code.
     """
     await check_names(queue, order.where)
     selected = 0
-    async for status in matching(queue, order.where):
-        if order.where.error is None and not may_succeed(status, order.start):
-            left_out[_code(status)] += 1
-            continue
-        selected += 1
-        yield status
-        if selected == order.limit:
-            return
+    async for piece in pieces(queue, order):
+        for status in piece.statuses:
+            if not order.helps(status):
+                left_out[code_of(status)] += 1
+                continue
+            selected += 1
+            yield status
+            if selected == limit:
+                return
 
 
 class _Output:
@@ -123,7 +112,7 @@ class _Output:
         else:
             self._documents.append(status.model_dump(mode="json"))
 
-    def end(self, order: BulkRetry) -> None:
+    def end(self, order: BulkOrder) -> None:
         """Prints the JSON, or that no export matched."""
         if self._documents is not None:
             click.echo(dumps(self._documents))
@@ -139,7 +128,7 @@ class _Run:
         total: How many exports there are.
     """
 
-    order: BulkRetry
+    order: BulkOrder
     output: _Output
     total: int
     done: int = 0
@@ -154,11 +143,11 @@ class _Run:
                 self.done += 1
 
     async def _restart_one(self, queue: ExportQueue, export_id: str) -> None:
-        try:
-            self.output.add(await queue.retry(export_id, self.order.start))
-        except (InvalidRequestError, ExportNotFoundError) as error:
-            # Another caller has already restarted it, or its retention has ended. The other exports are still retried.
-            click.echo(clean(f"{export_id}: {error}"), err=True)
+        restarted = await act(queue, self.order, export_id)
+        if restarted is not None:
+            self.output.add(restarted)
+        else:
+            click.echo(clean(f"{export_id}: not retried; it no longer matches"), err=True)
 
     def report_rest(self) -> None:
         """Reports how many exports are unchanged, if the run has stopped early."""
@@ -167,7 +156,7 @@ class _Run:
             click.echo(f"stopped after {self.done} of {self.total}; {left} not retried", err=True)
 
 
-def _summary(chosen: Sequence[Chosen], order: BulkRetry) -> list[str]:
+def _summary(chosen: Sequence[Chosen], order: BulkOrder) -> list[str]:
     """Returns, in lines, which exports are about to be retried, by connection and error code, and how long it takes."""
     groups = Counter((export.connection, export.code) for export in chosen)
     lines = [f"{number:>7} {code} on {connection}" for (connection, code), number in groups.most_common()]
@@ -184,10 +173,6 @@ def _report_left_out(left_out: Counter[str]) -> None:
     for code, number in left_out.most_common():
         advice = ADVICE.get(code, f"fix the cause, then run retry --failed --error {code}")
         click.echo(clean(f"{number:>7} {code}: {advice}"), err=True)
-
-
-def _code(status: Status) -> str:
-    return "unknown" if status.error is None else str(status.error.code)
 
 
 def _count(number: int) -> str:

@@ -38,6 +38,7 @@ def enqueue() -> None:
 @runs(f"{EXPORTS}:status")
 @options.export_id
 @click.option("--timeline", is_flag=True, help="Also show every transition.")
+@click.option("--deliveries", is_flag=True, help="Also show every completion event with every sink.")
 @options.as_json
 def status() -> None:
     """Show the status of the export EXPORT_ID."""

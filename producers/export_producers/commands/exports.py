@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,6 +14,7 @@ from export_producers.commands import interrupts, rendering
 from export_producers.commands.dry_run import print_dry_run
 from export_producers.commands.following import following
 from export_producers.commands.opening import OpenQueue, check_connections
+from export_producers.deliveries import Delivery, read_deliveries
 from export_producers.facts import with_eta
 from export_worker.contract.parsing import REQUEST_MAX_BYTES, parse_request
 from export_worker.contract.printable import clean, dumps
@@ -154,26 +156,33 @@ def _display(*, show: bool) -> Iterator[Callable[[Status], None]]:
 
 
 @click.pass_obj
-def status(open_queue: OpenQueue, *, export_id: str, timeline: bool, as_json: bool) -> None:
+def status(open_queue: OpenQueue, *, export_id: str, timeline: bool, deliveries: bool, as_json: bool) -> None:
     """See `declarations.status`."""
 
-    async def run() -> tuple[Status, list[dict[str, object]]]:
+    async def run() -> tuple[Status, list[dict[str, Any]], list[Delivery]]:
         async with open_queue() as queue:
             found = await with_eta(queue.storage, await queue.status(export_id))
-            return found, await queue.timeline(export_id) if timeline else []
+            entries = await queue.timeline(export_id) if timeline else []
+            return found, entries, await read_deliveries(queue.storage, export_id) if deliveries else []
 
-    found, entries = interrupts.run(run())
+    found, entries, sent = interrupts.run(run())
     if as_json:
         document = found.model_dump(mode="json")
-        click.echo(dumps(document | {"timeline": entries} if timeline else document))
+        document |= {"timeline": entries} if timeline else {}
+        document |= {"deliveries": [each.model_dump(mode="json") for each in sent]} if deliveries else {}
+        click.echo(dumps(document))
         return
     console = rendering.console()
     console.print(rendering.details(found))
     if console.is_terminal and entries:
         console.print(rendering.Timeline(entries))
-        return
+        entries = []
     for entry in entries:
         click.echo(clean(f"{entry['at']}  {entry['phase']:<12}  {entry['note']}"))
+    for each in sent:
+        click.echo(rendering.delivery(each))
+    if deliveries and not sent:
+        click.echo("no completion event of this export is stored")
 
 
 @click.pass_obj

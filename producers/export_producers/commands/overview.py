@@ -76,6 +76,9 @@ def row(name: str, connection: ConnectionOverview, now: datetime) -> list[str]:
 
 
 def _pauses(connection: ConnectionOverview, now: datetime) -> Iterator[str]:
+    if (pause := connection.pause) is not None:
+        until = "" if pause.until is None else f" until {isoformat(pause.until)}"
+        yield f"paused by an operator{until}" + (f" ({pause.reason})" if pause.reason else "")
     for kind, breaker in connection.breaker:
         if breaker is not None and breaker.until is not None and breaker.until > now:
             calls = "paused" if kind == "platform" else f"failing {kind}s paused"

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from export_producers.commands.asked import asked, subject
+from export_producers.deliveries import Delivery
 from export_producers.durations import age, duration
 from export_worker.contract.model import isoformat
 from export_worker.contract.printable import clean, dumps
@@ -235,6 +236,17 @@ def details(status: Status, now: datetime | None = None) -> Table:
         if fact is not None:
             grid.add_row(name, fact if isinstance(fact, Text) else Text(clean(fact)))
     return grid
+
+
+def delivery(item: Delivery) -> str:
+    """Returns one plain line with an event, a sink, and how far the delivery is."""
+    facts = [item.state.replace("_", " ")]
+    if item.due_at is not None:
+        facts.append(f"due at {isoformat(item.due_at)}")
+    if item.failures:
+        facts.append(f"refused {item.failures} time(s)")
+    answer = f": {item.answer}" if item.answer else ""
+    return clean(f"{isoformat(item.event_at)}  {item.event_id}  {item.sink} ({item.type})  {', '.join(facts)}{answer}")
 
 
 def _usual(status: Status) -> str | None:

@@ -6,9 +6,10 @@ from time import monotonic
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.console import exports, login, overview
+from export_producers.console import exports, failures, login, overview
 from export_producers.console.access import PAGE_HEADERS, SESSIONS, check_form, check_origin, identify
 from export_producers.console.frame import ASSETS, asset, asset_url, page, templates
+from export_producers.console.live import LIVE_PAGES, LivePages
 from export_producers.console.login import WRONG_KEYS, WrongKeys
 from export_producers.console.sessions import Sessions
 from export_producers.gateway.access import authorize
@@ -32,7 +33,10 @@ def console_app(context: GatewayContext) -> web.Application:
     app[SESSIONS] = Sessions(context.queue.storage)
     app[WRONG_KEYS] = WrongKeys(monotonic)
     app[overview.STATS] = overview.shared_stats(context.queue)
-    app.add_routes([*login.ROUTES, *overview.ROUTES, *exports.ROUTES, web.get("/static/{name}", static)])
+    app[LIVE_PAGES] = LivePages()
+    app.add_routes(
+        [*login.ROUTES, *overview.ROUTES, *exports.ROUTES, *failures.ROUTES, web.get("/static/{name}", static)]
+    )
     app.on_response_prepare.append(_add_headers)
     return app
 

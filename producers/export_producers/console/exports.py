@@ -3,12 +3,16 @@
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from aiohttp import web
 
+from export_producers.choices import Language
+from export_producers.client import ExportQueue
 from export_producers.console.access import see_other
-from export_producers.console.frame import page
-from export_producers.console.preferences import CHOICES
+from export_producers.console.frame import page, parts, rendered
+from export_producers.console.live import Parts, stream
+from export_producers.console.preferences import CHOICES, preferences_of
 from export_producers.console.views import (
     SYMBOLS,
     address,
@@ -16,17 +20,17 @@ from export_producers.console.views import (
     command,
     json_lines,
     row,
-    since_of,
     starts,
     transitions,
 )
 from export_producers.filters import ExportFilter
 from export_producers.gateway.context import CONTEXT, query
 from export_producers.gateway.exports import STARTS
-from export_producers.gateway.principals import PRINCIPAL, allowed_connections
+from export_producers.gateway.filters import FILTERS, export_filter
+from export_producers.gateway.principals import allowed_connections
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_worker.contract.kind_names import kind_names
-from export_worker.contract.status import Phase
+from export_worker.contract.status import Phase, Status
 from export_worker.errors import ErrorCode, ExportNotFoundError, InvalidRequestError
 
 PAGE_ROWS = 50
@@ -34,9 +38,8 @@ OBJECTS_MAX = 100
 """Files that a page shows. The manifest has all of them."""
 SINCE = ("1h", "24h", "7d")
 """The ages that the filter offers."""
-FILTERS = ("phase", "connection", "kind", "error", "since", "q")
-API_FILTERS = {"phase"}
-"""The filters that `/v1/exports` has."""
+OPTIONS = {"q": "--search", "requested_by": "--requested-by"}
+"""The options of the command `list` that have other names than the filters."""
 PATH = "/console/exports"
 EXPORT = r"/exports/{export_id:[0-9A-Za-z-]{1,64}}"
 DONE = ("cancelled", "retried")
@@ -55,7 +58,7 @@ class Query:
         given = query(request, *FILTERS, "cursor", *CHOICES)
         return cls({name: given[name].strip() for name in FILTERS if given.get(name, "").strip()}, given.get("cursor"))
 
-    def where(self, now: datetime, allowed: frozenset[str] | None) -> ExportFilter:
+    def where(self, allowed: frozenset[str] | None) -> ExportFilter:
         """Returns the filter.
 
         Args:
@@ -64,49 +67,42 @@ class Query:
         Raises:
             ProblemError: A value is invalid.
         """
-        phase, since = self.values.get("phase"), self.values.get("since")
-        if phase is not None and phase not in set(Phase):
-            raise invalid_parameter("phase", f"must be one of {', '.join(Phase)}")
-        try:
-            moment = None if since is None else since_of(since, now)
-        except (ValueError, OverflowError):
-            raise invalid_parameter("since", "must be a date and time, or a time ago such as 24h") from None
-        return ExportFilter(
-            phase=Phase(phase) if phase else None,
-            connection=self.values.get("connection"),
-            kind=self.values.get("kind"),
-            error=self.values.get("error"),
-            since=moment,
-            connections=allowed,
-        )
+        return export_filter(self.values, allowed)
 
     def link(self, **change: str | None) -> str:
         """Returns the address of the list with some values changed, from its first page on."""
         return address(PATH, {**self.values, **change})
 
     @property
+    def live_url(self) -> str:
+        """The address of the stream of this list."""
+        return address("/console/live/exports", {**self.values, "cursor": self.cursor})
+
+    @property
     def command(self) -> str:
         """The same list on the command line."""
-        options = [word for name in FILTERS if name in self.values for word in (f"--{name}", self.values[name])]
+        options = [word for name, value in self.values.items() for word in (OPTIONS.get(name, f"--{name}"), value)]
         return command("list", *options)
 
     @property
-    def json_url(self) -> str | None:
-        """The same list in the API; None if the API does not have these filters."""
-        query = {**self.values, "cursor": self.cursor, "limit": str(PAGE_ROWS)}
-        return address("/v1/exports", query) if self.values.keys() <= API_FILTERS else None
+    def json_url(self) -> str:
+        """The same list in the API."""
+        return address("/v1/exports", {**self.values, "cursor": self.cursor, "limit": str(PAGE_ROWS)})
 
 
 async def show_list(request: web.Request) -> web.Response:
-    """Shows one page of exports, newest first. Two round trips, and one for the login."""
+    """Shows one page of exports, newest first, or the only export that a search finds.
+
+    Two round trips, and one for the login.
+    """
     queue, now, wanted = request.app[CONTEXT].queue, datetime.now(UTC), Query.of(request)
-    if "q" in wanted.values:
-        return await _search(request, wanted)
     allowed = allowed_connections(request)
     try:
-        found = await queue.page(limit=PAGE_ROWS, cursor=wanted.cursor, where=wanted.where(now, allowed))
+        found = await queue.page(limit=PAGE_ROWS, cursor=wanted.cursor, where=wanted.where(allowed))
     except InvalidRequestError as error:
         raise ProblemError(400, error.code, str(error), errors=error.problems) from None
+    if "q" in wanted.values and wanted.cursor is None and found.cursor is None and len(found.statuses) == 1:
+        return see_other(f"{PATH}/{found.statuses[0].export_id}")
     return page(
         request,
         "exports",
@@ -122,22 +118,50 @@ async def show_list(request: web.Request) -> web.Response:
         },
         total=found.total,
         searched_until=found.searched_until,
+        live_url=wanted.live_url,
         older=None if found.cursor is None else wanted.link(cursor=found.cursor),
         command=wanted.command,
         json_url=wanted.json_url,
     )
 
 
-async def _search(request: web.Request, wanted: Query) -> web.Response:
-    """Shows the export with the id that was searched for."""
-    export_id = wanted.values["q"]
-    try:
-        connection: str | None = (await request.app[CONTEXT].queue.status(export_id)).connection
-    except ExportNotFoundError:
-        connection = None
-    if connection is None or not request[PRINCIPAL].may_use(connection):
-        return page(request, "not_found", status=404, title="gone.title", searched=export_id)
-    return see_other(f"{PATH}/{export_id}")
+async def live_list(request: web.Request) -> web.StreamResponse:
+    """Follows one page of exports."""
+    queue, language, wanted = request.app[CONTEXT].queue, preferences_of(request).lang, Query.of(request)
+    allowed = allowed_connections(request)
+    wanted.where(allowed)
+
+    async def read() -> Parts:
+        now = datetime.now(UTC)
+        found = await queue.page(limit=PAGE_ROWS, cursor=wanted.cursor, where=wanted.where(allowed))
+        rows = {f"export-{each.export_id}": rendered(language, "row", each=row(each, now)) for each in found.statuses}
+        return {**parts(language, "exports", {"total": found.total}), **rows}
+
+    return await stream(request, (wanted.live_url, language, allowed), read)
+
+
+async def _one(queue: ExportQueue, export_id: str, language: Language) -> dict[str, Any]:
+    """Reads one export, and returns what its page shows and what changes while it is open."""
+    status = await queue.status(export_id)
+    reason, entries = await asyncio.gather(queue.explanation(export_id), queue.timeline(export_id))
+    return {
+        "row": row(status, datetime.now(UTC)),
+        "export": status,
+        "reason": reason.text(language),
+        "transitions": transitions(entries),
+    }
+
+
+async def live_one(request: web.Request) -> web.StreamResponse:
+    """Follows one export."""
+    query(request, *CHOICES)
+    queue, export_id = request.app[CONTEXT].queue, request.match_info["export_id"]
+    language = preferences_of(request).lang
+
+    async def read() -> Parts:
+        return parts(language, "export", await _one(queue, export_id, language))
+
+    return await stream(request, (export_id, language), read)
 
 
 async def show_one(request: web.Request) -> web.Response:
@@ -145,24 +169,21 @@ async def show_one(request: web.Request) -> web.Response:
     queue, export_id = request.app[CONTEXT].queue, request.match_info["export_id"]
     done = query(request, "done", *CHOICES).get("done")
     try:
-        status = await queue.status(export_id)
-        reason, entries = await asyncio.gather(queue.explanation(export_id), queue.timeline(export_id))
+        shown = await _one(queue, export_id, preferences_of(request).lang)
     except ExportNotFoundError:
         return page(request, "not_found", status=404, title="gone.title", searched=export_id)
-    now = datetime.now(UTC)
+    status: Status = shown["export"]
     return page(
         request,
         "export",
         title="export.title",
         titled={"id": export_id[:8]},
-        row=row(status, now),
-        export=status,
-        reason=reason,
+        **shown,
+        live_url=f"/console/live/exports/{export_id}",
         done=done if done in DONE else None,
         objects_max=OBJECTS_MAX,
         asked=asked_for(status),
         request_lines=json_lines(status.request or {}),
-        transitions=transitions(entries),
         starts=starts(status),
         command=command("explain", export_id),
         json_url=f"/v1/exports/{export_id}",
@@ -190,7 +211,9 @@ async def retry(request: web.Request) -> web.Response:
 
 ROUTES = [
     web.get("/exports", show_list),
+    web.get("/live/exports", live_list, allow_head=False),
     web.get(EXPORT, show_one),
+    web.get(f"/live{EXPORT}", live_one, allow_head=False),
     web.post(f"{EXPORT}/cancel", cancel),
     web.post(f"{EXPORT}/retry", retry),
 ]

@@ -11,13 +11,14 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from export_producers.choices import Language
 from export_producers.console import views
 from export_producers.console.access import TOKEN_FIELD, VISITOR
 from export_producers.console.preferences import CHOICES, keep, preferences_of
 from export_producers.languages import text
 from export_worker.contract.printable import clean
 
-NAVIGATION = (("overview", "/console/"), ("exports", "/console/exports"))
+NAVIGATION = (("overview", "/console/"), ("exports", "/console/exports"), ("failures", "/console/failures"))
 """The pages of the left bar: the name in `nav` of the texts, and the path."""
 ASSETS = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
 """The static files with their types. All of them are our own."""
@@ -64,9 +65,7 @@ def page(request: web.Request, template: str, *, status: int = 200, **arguments:
     preferences = preferences_of(request)
     visitor = request.get(VISITOR)
     frame = {
-        "t": partial(text, preferences.lang),
-        "say": partial(views.say, preferences.lang),
-        "span": partial(views.span, preferences.lang),
+        **spoken(preferences.lang),
         "preferences": preferences,
         "links": {name: _links(request, name) for name in CHOICES},
         "navigation": NAVIGATION,
@@ -77,6 +76,7 @@ def page(request: web.Request, template: str, *, status: int = 200, **arguments:
         "titled": {},
         "command": None,
         "json_url": None,
+        "live_url": None,
     }
     body = templates()[f"{template}.html"].render(frame | arguments)
     response = web.Response(status=status, text=body, content_type="text/html")
@@ -85,6 +85,32 @@ def page(request: web.Request, template: str, *, status: int = 200, **arguments:
     response.enable_compression()
     keep(request, response)
     return response
+
+
+def spoken(language: Language) -> dict[str, Any]:
+    """Returns the functions with which templates say something in a language."""
+    return {
+        "t": partial(text, language),
+        "say": partial(views.say, language),
+        "span": partial(views.span, language),
+        "ago": partial(views.ago, language),
+    }
+
+
+def rendered(language: Language, template: str, **arguments: Any) -> str:
+    """Returns a template without the frame of a page."""
+    return templates()[f"{template}.html"].render(**spoken(language), **arguments).strip()
+
+
+def parts(language: Language, template: str, arguments: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the parts of a page that change while it is open, by their ids: its blocks `live_ID`."""
+    found = templates()[f"{template}.html"]
+    context = found.new_context({**spoken(language), **arguments})
+    blocks = {name: block for name, block in found.blocks.items() if name.startswith("live_")}
+    return {
+        name.removeprefix("live_").replace("part_", "part-"): "".join(block(context)).strip()
+        for name, block in blocks.items()
+    }
 
 
 def _links(request: web.Request, name: str) -> dict[str, str]:

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from aiohttp import web
 
 from export_producers.client import ExportQueue
 from export_producers.console.charts import ended_by_hour
-from export_producers.console.frame import page
+from export_producers.console.frame import page, parts
+from export_producers.console.live import Parts, stream
 from export_producers.console.overview_views import (
     connection_rows,
     is_empty,
@@ -16,7 +18,7 @@ from export_producers.console.overview_views import (
     sentences,
     versions,
 )
-from export_producers.console.preferences import CHOICES
+from export_producers.console.preferences import CHOICES, preferences_of
 from export_producers.console.views import SYMBOLS, command
 from export_producers.gateway.context import CONTEXT, query
 from export_producers.gateway.principals import allowed_connections
@@ -44,31 +46,51 @@ def shared_stats(queue: ExportQueue) -> SharedRead[Hours]:
     return SharedRead(read, STATS_KEPT_S)
 
 
-async def show(request: web.Request) -> web.Response:
-    """Shows the state of everything. One round trip a second for all visitors, and two a minute for the charts."""
-    query(request, *CHOICES)
-    overview, hours = await request.app[CONTEXT].overview.get(), await request.app[STATS].get()
-    if (allowed := allowed_connections(request)) is not None:
+async def _state(app: web.Application, allowed: frozenset[str] | None) -> dict[str, Any]:
+    """Reads the state of everything. One round trip a second for all visitors, and two a minute for the charts."""
+    overview, hours = await app[CONTEXT].overview.get(), await app[STATS].get()
+    if allowed is not None:
         overview = overview.of_connections(allowed)
         hours = {name: each for name, each in hours.items() if name in allowed}
+    return {
+        "overview": overview,
+        "sentences": sentences(overview),
+        "is_empty": is_empty(overview),
+        "phases": [(phase, SYMBOLS[phase], overview.phases.get(phase, 0)) for phase in Phase],
+        "connections": connection_rows(overview, hours),
+        "chart": ended_by_hour(summed(list(hours.values())) if hours else []),
+        "sinks": {name: sink for name, sink in overview.sinks.items() if sink.pending or sink.given_up},
+        "triggers": {name: each for name, each in overview.triggers.items() if each.lag_s or each.dead_letters},
+        "oldest_due": oldest_due(overview),
+        "versions": versions(overview.workers),
+        "memory_percent": memory_percent(overview),
+    }
+
+
+async def show(request: web.Request) -> web.Response:
+    """Shows the state of everything."""
+    query(request, *CHOICES)
+    state = await _state(request.app, allowed_connections(request))
     return page(
         request,
         "overview",
         title="overview.title",
-        overview=overview,
-        sentences=sentences(overview),
-        is_empty=is_empty(overview),
-        phases=[(phase, SYMBOLS[phase], overview.phases.get(phase, 0)) for phase in Phase],
-        connections=connection_rows(overview, hours),
-        chart=ended_by_hour(summed(list(hours.values())) if hours else []),
-        sinks={name: sink for name, sink in overview.sinks.items() if sink.pending or sink.given_up},
-        triggers={name: each for name, each in overview.triggers.items() if each.lag_s or each.dead_letters},
-        oldest_due=oldest_due(overview),
-        versions=versions(overview.workers),
-        memory_percent=memory_percent(overview),
         command=command("overview"),
         json_url="/v1/overview",
+        live_url="/console/live/overview",
+        **state,
     )
 
 
-ROUTES = [web.get("/", show)]
+async def live(request: web.Request) -> web.StreamResponse:
+    """Follows the state of everything."""
+    query(request, *CHOICES)
+    app, language, allowed = request.app, preferences_of(request).lang, allowed_connections(request)
+
+    async def read() -> Parts:
+        return parts(language, "overview", await _state(app, allowed))
+
+    return await stream(request, ("overview", language, allowed), read)
+
+
+ROUTES = [web.get("/", show), web.get("/live/overview", live, allow_head=False)]

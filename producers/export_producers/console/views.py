@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from export_producers.choices import Language
 from export_producers.commands.asked import asked, subject
-from export_producers.languages import duration, text
+from export_producers.languages import age, duration, text
 from export_producers.records import Start
 from export_producers.retries import may_succeed
 from export_worker.contract.kind_names import PLATFORM_OF_KIND
@@ -17,6 +17,8 @@ from export_worker.contract.model import isoformat
 from export_worker.contract.printable import dumps
 from export_worker.contract.status import Phase, Status
 
+SHOWN_WAIT = timedelta(minutes=1)
+"""A shorter wait for the next step is not shown, because it would change with each look."""
 SYMBOLS: Mapping[Phase, str] = {
     Phase.QUEUED: "○",
     Phase.RUNNING: "◔",
@@ -41,18 +43,37 @@ def said(key: str, **arguments: object) -> Text:
     return Text(key, arguments)
 
 
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """A time in the future, as an argument of a text: `in 3 min`."""
+
+    left: timedelta
+
+
 def say(language: Language, said_text: Text) -> str:
     """Returns a text in a language."""
-    arguments = {
-        name: span(language, value) if isinstance(value, timedelta) else value
-        for name, value in said_text.arguments.items()
-    }
+    arguments = {name: _argument(language, value) for name, value in said_text.arguments.items()}
     return text(language, said_text.key, **arguments)
+
+
+def _argument(language: Language, value: object) -> object:
+    match value:
+        case Ahead():
+            return age(language, -value.left.total_seconds())
+        case timedelta():
+            return span(language, value)
+        case _:
+            return value
 
 
 def span(language: Language, time: timedelta) -> str:
     """Returns a duration in a language, with its two largest units. A negative one counts as 0."""
     return duration(language, max(0.0, time.total_seconds()))
+
+
+def ago(language: Language, time: timedelta) -> str:
+    """Returns how long ago something was. It changes once a minute, or less often, unless that was just now."""
+    return age(language, max(0.0, time.total_seconds()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +139,8 @@ def activity(status: Status, now: datetime) -> Iterator[Text]:
             yield said("now.succeeded", files=len(status.objects), size=human_bytes(stored))
         case Phase.FAILED | Phase.CANCELLED:
             pass
-    if due is not None and due > now and status.phase is not Phase.TRANSFERRING:
-        yield said("now.due", span=due - now)
+    if due is not None and due - now >= SHOWN_WAIT and status.phase is not Phase.TRANSFERRING:
+        yield said("now.due", wait=Ahead(due - now))
 
 
 def _transfer(status: Status) -> Iterator[Text]:
@@ -210,20 +231,6 @@ def address(path: str, query: Mapping[str, str | None]) -> str:
     """Returns a path with the parameters that have a value."""
     encoded = urlencode({name: value for name, value in query.items() if value})
     return f"{path}?{encoded}" if encoded else path
-
-
-def since_of(stated: str, now: datetime) -> datetime:
-    """Returns the time that a text such as `24h` or `2026-11-22T03:00:00Z` states.
-
-    Raises:
-        ValueError: The text states none.
-    """
-    units = {"m": "minutes", "h": "hours", "d": "days"}
-    count, unit = stated[:-1], stated[-1:]
-    if unit in units and count.isascii() and count.isdecimal() and len(count) <= 5:
-        return now - timedelta(**{units[unit]: int(count)})
-    moment = datetime.fromisoformat(stated)
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=now.tzinfo)
 
 
 def iso(moment: datetime) -> str:

@@ -6,15 +6,22 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from export_producers.gateway.act_schemas import Connections, ConnectionState, PauseOrder
+from export_producers.bulk.documents import BulkPreview, BulkRequest, BulkRun
+from export_producers.choices import LIST_MAX
+from export_producers.gateway.act_schemas import Connections, ConnectionState, Delivering, Events, PauseOrder
+from export_producers.sink_events import STATES
 
 Json = dict[str, Any]
 
-ORDERS: tuple[type[BaseModel], ...] = (PauseOrder,)
+ORDERS: tuple[type[BaseModel], ...] = (PauseOrder, BulkRequest)
 """The models of bodies."""
-ANSWERS: tuple[type[BaseModel], ...] = (Connections, ConnectionState)
+ANSWERS: tuple[type[BaseModel], ...] = (Connections, ConnectionState, BulkPreview, BulkRun, Events, Delivering)
 """The models of answers."""
-TAGS = {"connections": "Watch connections, and pause them before the maintenance of a platform."}
+TAGS = {
+    "connections": "Watch connections, and pause them before the maintenance of a platform.",
+    "bulk": "Retry or cancel many exports.",
+    "events": "Watch completion events, and deliver them now.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +59,12 @@ class Act:
         return [*segments, *self.parameters]
 
 
+def _parameter(name: str, schema: Json, about: str) -> Json:
+    return {"name": name, "in": "query", "schema": schema, "description": about}
+
+
 _CONNECTION = {"connection": "The name of a connection in the configuration."}
+_BULK = {"bulk_id": "The id of the bulk run, as the answer to the order returns it."}
 _BODY_PROBLEMS = (413, 415, 422)
 
 ACTS = (
@@ -86,6 +98,76 @@ ACTS = (
         answers={200: ("The connection is not paused.", ConnectionState)},
         problems=(404,),
         segments=_CONNECTION,
+    ),
+    Act(
+        path="/v1/bulk",
+        name="bulk",
+        tag="bulk",
+        about="Retry or cancel every export that matches.",
+        description="A dry run counts the exports and changes nothing. A run acts on the exports that were accepted "
+        "before it was ordered. It leaves out failed exports that a retry alone cannot help. If its gateway stops, "
+        "another gateway continues it.",
+        answers={
+            200: ("What would happen. It was a dry run.", BulkPreview),
+            202: ("The run is accepted. `Location` is its address.", BulkRun),
+        },
+        problems=(409, *_BODY_PROBLEMS),
+        order=BulkRequest,
+        order_required=True,
+    ),
+    Act(
+        path="/v1/bulk/{bulk_id}",
+        method="get",
+        name="bulk_run",
+        tag="bulk",
+        about="Get the state of a bulk run.",
+        description="Runs are kept for seven days after their last change.",
+        answers={200: ("The run.", BulkRun)},
+        problems=(404,),
+        segments=_BULK,
+    ),
+    Act(
+        path="/v1/bulk/{bulk_id}/stop",
+        name="stop_bulk",
+        tag="bulk",
+        about="Stop a bulk run.",
+        description="The exports that the run has acted on are not changed back.",
+        answers={
+            202: ("The run stops within a second or two.", BulkRun),
+            200: ("The run had already ended.", BulkRun),
+        },
+        problems=(404,),
+        segments=_BULK,
+    ),
+    Act(
+        path="/v1/events",
+        method="get",
+        name="sink_events",
+        tag="events",
+        about="List events that sinks have not taken.",
+        description="An event is pending until its sink takes it, or until it is given up. If there are more than "
+        "`limit` events that were given up, the answer has some of them.",
+        answers={200: ("The events.", Events)},
+        parameters=(
+            _parameter("sink", {"type": "string"}, "Only events of this sink."),
+            _parameter("state", {"type": "string", "enum": list(STATES), "default": "pending"}, "Only events so."),
+            _parameter(
+                "limit",
+                {"type": "integer", "minimum": 1, "maximum": LIST_MAX, "default": 50},
+                "Maximum number of events of each sink.",
+            ),
+        ),
+    ),
+    Act(
+        path="/v1/events/{event_id}/deliver",
+        name="deliver",
+        tag="events",
+        about="Deliver an event now.",
+        description="Every sink of its request gets the event, with the same id. Also a sink that has taken it, or for "
+        "which it was given up.",
+        answers={202: ("A worker delivers the event within a second or two.", Delivering)},
+        problems=(404,),
+        segments={"event_id": "The id of the event."},
     ),
 )
 """Every operation."""

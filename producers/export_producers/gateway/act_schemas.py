@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, ConfigDict, Field
 
+from export_producers.deliveries import Delivery
 from export_producers.pauses import REASON_MAX_CHARS, ConnectionPause
 from export_worker.contract.model import Model
 
@@ -37,3 +38,23 @@ class Connections(_Answer):
 
     connections: list[ConnectionState]
     """Every connection, sorted by name."""
+
+
+class Events(_Answer):
+    """The events of sinks in one state, each with one sink."""
+
+    deliveries: list[Delivery]
+    """Pending ones by the time of their next delivery, given-up ones by the time of the event, the oldest first."""
+    total: int
+    """How many there are."""
+
+
+class Delivering(_Answer):
+    """An event that is delivered now."""
+
+    event_id: str
+    """The id of the event."""
+    export_id: str
+    """The export of the event."""
+    sinks: list[str]
+    """The sinks that get it."""

@@ -8,7 +8,19 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from export_producers.console.app import console_app
-from export_producers.gateway import activity, connections, exports, failures, me, one_export, overviews, streams
+from export_producers.gateway import (
+    activity,
+    bulk,
+    change_stream,
+    connections,
+    events,
+    exports,
+    failures,
+    me,
+    one_export,
+    overviews,
+    streams,
+)
 from export_producers.gateway.access import authenticate, authorize
 from export_producers.gateway.context import CONTEXT, GatewayContext, json_response
 from export_producers.gateway.metrics import route_of
@@ -36,7 +48,10 @@ ROUTES = [
     *one_export.ROUTES,
     *failures.ROUTES,
     *overviews.ROUTES,
+    *change_stream.ROUTES,
     *connections.ROUTES,
+    *bulk.ROUTES,
+    *events.ROUTES,
     *activity.ROUTES,
     *me.ROUTES,
 ]
@@ -52,6 +67,7 @@ def build_app(context: GatewayContext) -> web.Application:
     if context.options.serves_console:
         app.router.add_get("/console", console)
         app.add_subapp("/console/", console_app(context))
+    app.cleanup_ctx.append(bulk.running)
     app.on_response_prepare.append(_add_security_headers)
     app.on_shutdown.append(_stop_streams)
     return app

@@ -6,7 +6,7 @@ from export_producers.gateway.act_schemas import Connections, ConnectionState, P
 from export_producers.gateway.activity import ABOUT
 from export_producers.gateway.context import CONTEXT, json_response, query
 from export_producers.gateway.orders import read_order
-from export_producers.gateway.principals import allowed_connections
+from export_producers.gateway.principals import PRINCIPAL, allowed_connections
 from export_producers.gateway.problems import ProblemError
 from export_producers.pauses import ConnectionPause, Pauses
 from export_worker.contract.names import unknown_name
@@ -30,7 +30,7 @@ async def pause(request: web.Request) -> web.Response:
     query(request)
     name, platform, pauses = await _pauses(request)
     order = await read_order(request, PauseOrder)
-    paused = await pauses.pause(name, until=order.until, reason=order.reason)
+    paused = await pauses.pause(name, until=order.until, reason=order.reason, by=request[PRINCIPAL].name)
     request[ABOUT].detail |= {
         field: str(value) for field, value in order.model_dump(mode="json").items() if value is not None
     }

@@ -18,6 +18,7 @@ from export_producers.gateway.metrics import Metrics
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.principals import PRINCIPAL, Principal
 from export_producers.gateway.problems import ProblemError, invalid_parameter
+from export_producers.reads.change_feed import ChangeFeed
 from export_producers.reads.overview_document import Overview
 from export_producers.reads.shared import SharedRead
 from export_worker.contract.dry_run import PreviewCall
@@ -39,6 +40,7 @@ class GatewayContext:
     """The state of one gateway.
 
     Args:
+        changes: Reads the changes of exports once for all clients.
         overview: Reads the overview once for all callers of a second.
         catalog: None if the packages that call platforms are not installed.
         preview: Asks a platform what it has of a request; None if this gateway asks no platform.
@@ -51,6 +53,7 @@ class GatewayContext:
     callers: Callers
     rate_limit: RateLimit
     overview: SharedRead[Overview]
+    changes: ChangeFeed
     catalog: CatalogCall | None
     options: GatewayOptions
     preview: PreviewCall | None = None

@@ -22,7 +22,7 @@ from export_producers.gateway.openapi import KEY_MAX_CHARS
 from export_producers.gateway.principals import PRINCIPAL, allowed_connections, require
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.gateway.schemas import Cancelling, ExportPage, RetryOrder
-from export_producers.records import Start
+from export_producers.records import Start, wrong_connection
 from export_worker.contract.names import did_you_mean
 from export_worker.contract.parsing import parse_request
 from export_worker.contract.request import ExportRequest
@@ -82,9 +82,19 @@ def _idempotency_key(request: web.Request) -> str | None:
 
 
 async def _offered(request: web.Request, key: str | None) -> ExportRequest:
-    """Reads the body: a request for a connection that the caller may use."""
-    export_request = _with_key(parse_request(await json_body(request)), key)
+    """Reads the body: a request for a connection that the caller may use.
+
+    Raises:
+        InvalidRequestError: The request is invalid. A caller that is limited to some connections gets only their names.
+        ProblemError: The caller may not use the connection.
+    """
+    export_request, allowed = _with_key(parse_request(await json_body(request)), key), allowed_connections(request)
     require(request, export_request.connection)
+    every = {} if allowed is None else await request.app[CONTEXT].queue.known_connections()
+    known = {name: platform for name, platform in every.items() if allowed is not None and name in allowed}
+    platform = known.get(export_request.connection)
+    if every and platform != export_request.platform:
+        raise wrong_connection(export_request, platform, known)
     return export_request
 
 

@@ -10,9 +10,12 @@ from pydantic.json_schema import models_json_schema
 from export_producers.choices import FILTER_MAX_CHARS, LANGUAGES, LIST_MAX, RESOURCES
 from export_producers.gateway import act_documents, caller_documents
 from export_producers.gateway.act_documents import ACTS, Act
+from export_producers.gateway.openapi_texts import DESCRIPTIONS, KEY, PROBLEMS, TAG_OF, TAGS
 from export_producers.gateway.schemas import (
     PROBLEM_TYPE,
     Cancelling,
+    ChangedExports,
+    ChangeEvent,
     Deliveries,
     ExportPage,
     Health,
@@ -36,72 +39,18 @@ Json = dict[str, Any]
 KEY_MAX_CHARS = 255
 """Limit of an idempotency key, as the contract sets it."""
 
-PROBLEMS = {
-    400: "The request is not JSON, or a parameter or a header is invalid.",
-    401: "The bearer key is missing or invalid.",
-    403: "The caller has not the role or not the connection that the call needs, or a page of another site made it.",
-    404: "The export, connection or resource does not exist.",
-    409: "A request with the same idempotency key is in progress, or the export has not ended yet.",
-    413: "The body is too large.",
-    415: "The body must be application/json.",
-    422: "A field is invalid, or the idempotency key belongs to another request.",
-    429: "Too many requests with this key.",
-    500: "The gateway failed unexpectedly.",
-    501: "The gateway is installed without the packages that call platforms.",
-    502: "The platform refuses the call, or its response is not usable.",
-    503: "Redis or the platform is unreachable.",
-}
-TAGS = {
-    "exports": "Request exports and follow them.",
-    "catalog": "Find out what can be exported.",
-    "overview": "Watch everything together.",
-    "service": "Watch the gateway itself. These calls need no key.",
-    **act_documents.TAGS,
-    **caller_documents.TAGS,
-}
-TAG_OF = {
-    "catalog": "catalog",
-    "overview": "overview",
-    "stats": "overview",
-}
-"""The tag of each operation that is not about exports."""
-KEY = (
-    "A key of the setting `gateway.api_keys` or of `gateway.keys`, which also has a role and connections. A gateway "
-    "without keys listens only on a loopback address, and answers only requests whose `Host` is such an address."
-)
-DESCRIPTIONS = {
-    "enqueue": "The request is validated first: an unknown field or a wrong value is refused with its name. With an "
-    "idempotency key, the call can be repeated safely. A dry run also asks the platform for the names in the request.",
-    "list": "The newest exports are first. To read on, send the cursor of a page, or follow its `Link`. A page with "
-    "several filters, or with `q`, can have fewer exports than `limit` and still have a cursor.",
-    "failures": "At most the newest 5,000 failed exports are read, by default those accepted in the last 24 hours. A "
-    "cause has the connection, kind, step, error code, and the message without ids, numbers and names.",
-    "status": "To follow an export, read its event stream, or ask again after the seconds of `Retry-After`.",
-    "cancel": "An export can be cancelled in any phase. An export that has ended is not changed.",
-    "retry": "Without a step, the export restarts from the step that failed. Its next end sends another event.",
-    "events": "Server-sent events. The first has the current status, the next ones each changed status, and the stream "
-    "ends after the terminal status.",
-    "timeline": "Each entry has the time, the phase after it, and what happened.",
-    "explain": "The reason is a code with arguments for programs, and a text for people. A retry is advised only if it "
-    "can help.",
-    "deliveries": "Each end of an export has one event, which every sink of its request gets.",
-    "catalog": "Each item is as the platform returns it. The gateway needs the extra `worker` for this call.",
-    "overview": "The gateway reads Redis for it once a second at most, so it may be requested often.",
-    "stats": "Workers count an export in the write that ends it, so no export is missing and none counts twice.",
-    "openapi": "The document describes the gateway that serves it, with the kinds of all installed packages.",
-    "alive": "For liveness probes. The answer does not depend on Redis.",
-    "ready": "For readiness probes. The gateway writes to Redis, and is not ready while it stops.",
-    "metrics": "Counters and durations of requests, and whether Redis accepts writes.",
-    **act_documents.DESCRIPTIONS,
-    **caller_documents.DESCRIPTIONS,
-}
-"""What each operation does, beyond its summary."""
 _ID = {
     "name": "export_id",
     "in": "path",
     "description": "The id of the export, as the answer to the request returns it.",
     "required": True,
     "schema": {"type": "string", "pattern": "^[0-9A-Za-z-]{1,64}$"},
+}
+_LAST_EVENT = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "The id of the last event that was received. What the client has already is not sent again.",
+    "schema": {"type": "string", "maxLength": 100, "pattern": "^[!-~]+$"},
 }
 _OBJECT = {"application/json": {"schema": {"type": "object"}}}
 _SECONDS = {"description": "Seconds until the status may change.", "schema": {"type": "integer", "minimum": 1}}
@@ -125,6 +74,8 @@ def document() -> Json:
             (Deliveries, "serialization"),
             (DryRun, "serialization"),
             (StatusEvent, "serialization"),
+            (ChangeEvent, "serialization"),
+            (ChangedExports, "serialization"),
             (Overview, "serialization"),
             (Stats, "serialization"),
             (Problem, "serialization"),
@@ -175,6 +126,7 @@ def _paths() -> Json:
         "/v1/catalog/{connection}/{resource}": {"get": _catalog()},
         "/v1/overview": {"get": _overview()},
         "/v1/stats": {"get": _stats()},
+        "/v1/stream": {"get": _stream()},
         "/openapi.json": {"get": _open("openapi", "Get this document.", _OBJECT)},
         "/healthz": {"get": _open("alive", "Check whether the process runs.", _json("Health"))},
         "/readyz": {"get": _open("ready", "Check whether Redis is reachable.", _json("Health"), 503)},
@@ -273,18 +225,12 @@ def _retry() -> Json:
 
 
 def _events() -> Json:
-    last = {
-        "name": "Last-Event-ID",
-        "in": "header",
-        "description": "The id of the last event that was received. If it is the current status, it is not sent again.",
-        "schema": {"type": "string", "maxLength": 100, "pattern": "^[!-~]+$"},
-    }
     stream = {"text/event-stream": {"schema": {"type": "array", "items": _ref("StatusEvent")}}}
     answers = {
         200: _answer("Server-sent events `status`, each with a status document as data.", stream),
         204: {"description": "The export has ended and the client has its last event. Do not reconnect."},
     }
-    return _operation("events", "Follow an export until it ends.", answers, (404,), [_ID, last])
+    return _operation("events", "Follow an export until it ends.", answers, (404,), [_ID, _LAST_EVENT])
 
 
 def _timeline() -> Json:
@@ -332,6 +278,18 @@ def _stats() -> Json:
     ]
     answers = {200: _answer("What ended in each hour.", _json("Stats"))}
     return _operation("stats", "Count the exports that ended, by hour.", answers, (), parameters)
+
+
+def _stream() -> Json:
+    topics = {"type": "string", "pattern": "^(overview|exports)(,(overview|exports))*$", "default": "overview,exports"}
+    parameters = [
+        _query("topics", topics, "What to send."),
+        _query("filter", {"type": "string"}, "Only exports that match, e.g. `connection=gio&phase=failed`, encoded."),
+        _LAST_EVENT,
+    ]
+    events = {"text/event-stream": {"schema": {"type": "array", "items": _ref("ChangeEvent")}}}
+    answers = {200: _answer("Server-sent events, until the client disconnects.", events)}
+    return _operation("stream", "Follow everything.", answers, (), parameters)
 
 
 def _act(act: Act) -> Json:

@@ -106,6 +106,50 @@ class StatusEvent(_Answer):
     """The status of the export as JSON, in one line."""
 
 
+class ChangedExport(_Answer):
+    """An export that has changed."""
+
+    export_id: str
+    connection: str
+    kind: str
+    phase: str
+    """Its phase after the change."""
+    was: str | None
+    """Its phase before; the same one after a change within a phase. Null for an export that was just accepted."""
+
+
+class ChangedExports(_Answer):
+    """The exports that have changed since the last event, each with its last change."""
+
+    changed: list[ChangedExport]
+
+
+ChangesText = Annotated[
+    str,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {
+                "anyOf": [{"$ref": "#/components/schemas/Overview"}, {"$ref": "#/components/schemas/ChangedExports"}]
+            },
+        }
+    ),
+]
+"""An overview, or changed exports, as text."""
+
+
+class ChangeEvent(_Answer):
+    """One server-sent event of the stream of changes."""
+
+    id: str | None = None
+    """The position in the stream of changes. A client that reconnects sends it as `Last-Event-ID`."""
+    event: Literal["overview", "export", "reset"]
+    """`overview`: it has changed. `export`: exports have changed. `reset`: changes are missing, so read again."""
+    data: ChangesText
+    """The overview, or the exports that have changed, as JSON in one line. `{}` for `reset`."""
+
+
 class Cancelling(_Answer):
     """The result of a cancel request."""
 

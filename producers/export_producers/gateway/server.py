@@ -19,6 +19,7 @@ from export_producers.gateway.auth import Callers, RateLimit
 from export_producers.gateway.context import CatalogCall, GatewayContext
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import error_response, status_response
+from export_producers.reads.change_feed import ChangeFeed
 from export_producers.reads.shared import SharedRead
 from export_producers.searching import index_metadata
 from export_worker.contract.dry_run import PreviewCall
@@ -80,6 +81,7 @@ async def listening(
         callers=Callers(options),
         rate_limit=RateLimit(options.requests_per_second, options.burst, clock),
         overview=SharedRead(queue.reads.overview, clock=clock),
+        changes=ChangeFeed(queue.reads.changes),
         catalog=catalog,
         options=options,
         preview=preview,

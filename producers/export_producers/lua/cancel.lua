@@ -11,8 +11,8 @@
 local args = cjson.decode(ARGV[1])
 local export, open, control_queue, transfer_queue = unpack(KEYS)
 
-local record = redis.call('HMGET', export, 'phase', 'step', 'claims', 'connection', 'released')
-local phase, step, claims, connection, released = unpack(record)
+local record = redis.call('HMGET', export, 'phase', 'step', 'claims', 'connection', 'released', 'kind')
+local phase, step, claims, connection, released, kind = unpack(record)
 if not phase then
   return cjson.encode({verdict = 'not_found'})
 end
@@ -20,6 +20,7 @@ if phase == 'succeeded' or phase == 'failed' or phase == 'cancelled' then
   return cjson.encode({verdict = 'ended', phase = phase})
 end
 redis.call('HSET', export, 'cancel', args.now_ms)
+add_change(args.prefix, args.export_id, connection, kind, phase, phase)
 -- A worker that stops still holds its step until its lease ends (`ending`), and may write to S3 until then.
 local is_held = claims and (not released or released == 'ending')
 if not is_held then

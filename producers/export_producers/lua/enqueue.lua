@@ -84,6 +84,7 @@ add_to_index(args.prefix, 'connection', args.connection, args.now_ms, args.expor
 add_to_index(args.prefix, 'kind', args.kind, args.now_ms, args.export_id)
 add_to_index(args.prefix, 'requested_by', args.requested_by, args.now_ms, args.export_id)
 add_to_index(args.prefix, 'place', place_of(args.connection, 'queued'), args.now_ms, args.export_id)
+add_change(args.prefix, args.export_id, args.connection, args.kind, 'queued', nil)
 -- Exports are found by the metadata that the setting `gateway.search_metadata` names.
 local digests = {}
 for _, name in ipairs(args.metadata and redis.call('ZRANGE', args.prefix .. 'search-metadata', 0, -1) or {}) do

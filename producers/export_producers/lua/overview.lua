@@ -1,7 +1,7 @@
 -- Returns the state of the whole namespace at one moment. It writes nothing. `indexes.lua` of the worker is loaded before
 -- this file. The work grows with the number of connections, kinds, sinks, triggers and workers, and not with the exports.
 --
--- KEYS: connections, limits, sinks, triggers, workers
+-- KEYS: connections, limits, pauses, sinks, triggers, workers
 -- ARGV[1]: JSON object
 --   prefix               the namespace with its colon
 --   now_ms, alive_ms     the time, and when a running worker has written its record at the earliest
@@ -18,7 +18,7 @@
 --   triggers             name -> {about (JSON text), dead, first_unread (id of an entry, or "" when all are read)}
 --   memory, persistence  the sections of INFO; missing when the user may not read them
 local args = cjson.decode(ARGV[1])
-local connections, limits, sinks, triggers, workers = unpack(KEYS)
+local connections, limits, pauses, sinks, triggers, workers = unpack(KEYS)
 local prefix = args.prefix
 local phases = {'queued', 'running', 'transferring', 'succeeded', 'failed', 'cancelled'}
 local open_phases = 3
@@ -91,6 +91,7 @@ local function connection_of(name, platform)
     oldest_ms = oldest_ms,
     used = redis.call('ZCARD', prefix .. 'slots:' .. name),
     limit = redis.call('HGET', limits, name) or nil,
+    pause = redis.call('HGET', pauses, name) or nil,
     parked = redis.call('ZCARD', prefix .. 'parked:' .. name),
     waiting = redis.call('ZCARD', prefix .. 'waiting:' .. name),
     breakers = {

@@ -6,7 +6,7 @@
 --   export_id, now_ms, prefix, wake (channel)
 --   step                 that the caller has read (string)
 --   status, phase        the new status (JSON text), and its phase
---   connection, old_phase
+--   connection, kind, old_phase
 --   error                the code with which the export has failed (missing: it has not)
 --   start                submit, poll or transfer
 --   created_ms           when the export was accepted
@@ -36,6 +36,7 @@ add_to_index(args.prefix, 'place', place_of(args.connection, args.phase), args.c
 if args.error then
   remove_from_index(args.prefix, 'error', args.error, {args.export_id})
 end
+add_change(args.prefix, args.export_id, args.connection, args.kind, args.phase, args.old_phase)
 redis.call('ZADD', open, args.now_ms, args.export_id)
 redis.call('SET', job, args.payload, 'PX', args.payload_ttl_ms)
 redis.call('ZADD', queue, args.now_ms, args.job_id)

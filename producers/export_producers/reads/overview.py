@@ -10,11 +10,11 @@ from arq.connections import ArqRedis
 from pydantic import ValidationError
 
 from export_producers.lua import script
+from export_producers.pauses import ConnectionPause
 from export_producers.reads.overview_document import (
     Breaker,
     Breakers,
     ConnectionOverview,
-    Durations,
     Ended,
     Overview,
     QueueOverview,
@@ -26,6 +26,7 @@ from export_producers.reads.overview_document import (
 )
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.redis_keys import HOUR_S, Keys, Role
+from export_worker.contract.slowness import eta_of
 from export_worker.contract.status import Phase
 from export_worker.contract.worker_record import WorkerRecord
 from export_worker.redis.scripts import Script
@@ -52,7 +53,7 @@ class OverviewReader:
         keys = self._keys
         this_hour_ms = int(now.timestamp() // HOUR_S) * HOUR_S * 1000
         answer = await self._script.document(
-            [keys.connections, keys.limits, keys.sinks, keys.triggers, keys.workers],
+            [keys.connections, keys.limits, keys.pauses, keys.sinks, keys.triggers, keys.workers],
             {
                 "prefix": keys.prefix,
                 "now_ms": epoch_ms(now),
@@ -93,8 +94,9 @@ def _connection(found: Mapping[str, Any], now: datetime) -> ConnectionOverview:
         slots=Slots(used=found["used"], limit=None if limit is None else int(limit)),
         waiting=found["parked"],
         transfers_waiting=found["waiting"],
+        pause=_pause(found.get("pause"), now),
         breaker=Breakers(**{kind: _breaker(found["breakers"].get(kind)) for kind in Breakers.model_fields}),
-        durations={kind: durations_of(_seconds(each)) for kind, each in sorted(found["durations"].items())},
+        durations={kind: eta_of(_seconds(each)) for kind, each in sorted(found["durations"].items())},
         last_hour=_ended(found["recent"], now),
     )
 
@@ -103,15 +105,13 @@ def _breaker(found: Mapping[str, Any] | None) -> Breaker | None:
     return None if found is None else Breaker(failures=int(found["failures"]), until=_moment(found.get("until")))
 
 
+def _pause(stored: str | None, now: datetime) -> ConnectionPause | None:
+    pause = None if stored is None else ConnectionPause.model_validate_json(stored)
+    return None if pause is None or (pause.until is not None and pause.until <= now) else pause
+
+
 def _seconds(durations_ms: Sequence[str]) -> list[float]:
     return [int(each) / 1000 for each in durations_ms]
-
-
-def durations_of(durations_s: Sequence[float]) -> Durations:
-    """Returns the median and the 95th percentile of durations, of which there is at least one."""
-    ordered = sorted(durations_s)
-    p50, p95 = (ordered[int(share * (len(ordered) - 1))] for share in (0.5, 0.95))
-    return Durations(p50=p50, p95=p95, samples=len(ordered))
 
 
 def _ended(recent: Mapping[str, str], now: datetime) -> Ended:

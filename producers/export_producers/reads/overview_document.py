@@ -1,12 +1,13 @@
-"""The overview: the state of everything at one moment. Needs only pydantic."""
+"""The overview: the state of everything at one moment."""
 
 from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field
 
+from export_producers.pauses import ConnectionPause
 from export_worker.contract.model import Model, Timestamp
 from export_worker.contract.redis_keys import Role
-from export_worker.contract.status import Count, Phase
+from export_worker.contract.status import Count, Eta, Phase
 
 
 class _Report(Model):
@@ -46,17 +47,6 @@ class Breakers(_Report):
     """Pauses downloads of files of the exports for which one has failed."""
 
 
-class Durations(_Report):
-    """How long the last operations of one kind took on the platform, in seconds."""
-
-    p50: float
-    """Half of them took at most so long."""
-    p95: float
-    """19 of 20 took at most so long."""
-    samples: Count
-    """The number of these operations, 20 at most."""
-
-
 class Ended(_Report):
     """The exports that ended in the last hour, as counted in pieces of five minutes."""
 
@@ -87,9 +77,11 @@ class ConnectionOverview(_Report):
     """Its exports that wait for a slot."""
     transfers_waiting: Count
     """Its exports that wait for a transfer worker."""
+    pause: ConnectionPause | None = None
+    """Its pause by an operator: no export is submitted. Null if it is not paused."""
     breaker: Breakers
     """Its circuit breakers."""
-    durations: dict[str, Durations]
+    durations: dict[str, Eta]
     """How long its last operations took, by kind of export."""
     last_hour: Ended
     """Its exports that ended in the last hour."""

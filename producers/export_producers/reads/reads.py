@@ -5,6 +5,7 @@ from datetime import datetime
 
 from arq.connections import ArqRedis
 
+from export_producers.reads.changes import ChangeReader
 from export_producers.reads.overview import OverviewReader
 from export_producers.reads.overview_document import Overview
 from export_producers.reads.stats import StatsReader
@@ -28,6 +29,8 @@ class Reads:
         self._now = now
         self._overview = OverviewReader(redis, keys)
         self._stats = StatsReader(redis, keys)
+        self.changes = ChangeReader(redis, keys, url)
+        """Reads which exports have changed."""
 
     async def overview(self) -> Overview:
         """Returns the state of exports, connections, queue, workers, sinks, triggers and Redis, in one round trip."""

@@ -319,8 +319,8 @@ async def commit_next_phase(site: QueueSite, claimed: ClaimedStep) -> None:
 
 
 async def without_statistics(site: QueueSite) -> set[str]:
-    """Returns the keys that are left, without the statistics: they name no export, and expire after 14 days."""
-    return {name for name in await site.left() if name.partition(":")[0] not in {"hour", "recent"}}
+    """Returns the keys that are left, without the statistics and the last changes, which expire by themselves."""
+    return {name for name in await site.left() if name.partition(":")[0] not in {"hour", "recent", "changes"}}
 
 
 async def test_no_key_of_an_export_remains_after_the_retention(queue_site: QueueSite) -> None:

@@ -113,7 +113,13 @@ def test_gateway_does_not_start_with_unusable_keys(text: str, problem: str) -> N
     assert "a-1234" not in str(refused.value)
 
 
-def test_variables_define_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_define_keys_and_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPORT_GATEWAY__KEYS__CI__CONNECTIONS", '["gio"]')
+    monkeypatch.setenv("EXPORT_GATEWAY__PROXY__TRUSTED", '["10.2.0.0/16"]')
+    monkeypatch.setenv("EXPORT_GATEWAY__PROXY__ROLES", '{"sre": "operator", "*": "viewer"}')
     monkeypatch.setenv("EXPORT_GATEWAY__KEYS__CI__KEY", "a-1234")
     monkeypatch.setenv("EXPORT_GATEWAY__KEYS__CI__ROLE", "operator")
-    assert gateway_options(load_config()).keys == (NamedKey("ci", "a-1234", Role.OPERATOR),)
+    options = gateway_options(load_config())
+    assert options.keys == (NamedKey("ci", "a-1234", Role.OPERATOR, frozenset({"gio"})),)
+    assert options.proxy is not None
+    assert options.proxy.roles == {"sre": Role.OPERATOR, "*": Role.VIEWER}

@@ -609,8 +609,8 @@ SAMPLE_STATUS: dict[str, Any] = {
     "manifest": "s3://b/k/_manifest.json",
     "metadata": {"order": "42"},
     "request": {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "k"}},
+    "requested_by": "library",
     "eta": {"p50": 4.0, "p95": 12.5, "samples": 20},
-    "requested_by": "ci",
 }
 
 
@@ -630,7 +630,7 @@ def test_status_of_a_newer_worker_is_read_without_its_unknown_fields() -> None:
 
 
 def test_status_of_an_older_worker_has_neither_request_nor_eta() -> None:
-    older = {name: value for name, value in SAMPLE_STATUS.items() if name not in {"request", "eta", "requested_by"}}
+    older = {name: value for name, value in SAMPLE_STATUS.items() if name not in {"request", "requested_by", "eta"}}
     assert json.loads(Status.model_validate_json(json.dumps(older)).model_dump_json()) == older
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from export_producers.choices import LANGUAGES, Language
 from export_producers.durations import age
-from export_producers.explain import Facts, OperatorPause, Pause, explanation
+from export_producers.explain import Facts, Pause, explanation
+from export_producers.pauses import ConnectionPause
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.status import Counters, ErrorReport, Phase, Status, StoredObject
 from export_worker.errors import ErrorCode
@@ -120,6 +121,13 @@ def test_ended_export_is_not_explained_by_facts_of_its_queue_entry(phase: Phase)
     assert explained(phase, **leftovers) == explained(phase)
 
 
+@pytest.mark.parametrize(("code", "start"), [("platform_error", "submit"), ("platform_refused", None)])
+def test_advice_names_the_step_from_which_a_restart_may_succeed(code: str, start: str | None) -> None:
+    error = ErrorReport(code=code, message="m", step="poll", retryable=False)
+    (note,) = explanation(Facts(status=status_of(Phase.FAILED, error=error), now=NOW, **NOTHING_KNOWN)).after
+    assert note.model_dump() == {"error_code": code, "start": start}
+
+
 # Exports that wait
 
 
@@ -128,6 +136,16 @@ def test_export_that_waits_for_a_slot_has_its_position() -> None:
         "Waiting for a free slot of connection gio (max_in_flight). Exports ahead of it: 2. "
         "Exports running on the platform: 4."
     )
+
+
+def test_export_that_waits_for_a_slot_has_its_wait_and_an_estimate_of_the_rest() -> None:
+    text = explained(Phase.QUEUED, parked=3, slots=2, parked_s=90.0, durations_s=[600.0] * 20)
+    assert text.endswith(
+        " It has waited for 1 min 30 s. "
+        "If the exports before it take as long as usual, its slot is free in about 20 min."
+    )
+    assert "usual" not in explained(Phase.QUEUED, parked=3, slots=2, parked_s=90.0, durations_s=[600.0] * 4)
+    assert "usual" not in explained(Phase.QUEUED, parked=3, slots=0, parked_s=90.0, durations_s=[600.0] * 20)
 
 
 def test_first_export_that_waits_for_a_slot_has_position_zero() -> None:
@@ -187,20 +205,20 @@ def test_export_whose_kind_of_calls_is_paused_has_the_end_of_the_pause_and_the_e
 
 @pytest.mark.parametrize("parked", [None, 3])
 def test_connection_that_an_operator_has_paused_has_the_end_and_the_reason(parked: int | None) -> None:
-    pause = OperatorPause(LATER, "maintenance of the platform")
+    pause = ConnectionPause(since=EARLIER, until=LATER, by="oncall", reason="maintenance of the platform")
     assert explained(Phase.QUEUED, operator_pause=pause, parked=parked) == (
-        "Connection gio is paused by an operator until 2026-11-22T03:05:00.000Z (in 5 min). "
+        "Connection gio is paused by oncall until 2026-11-22T03:05:00.000Z (in 5 min). "
         "Reason: maintenance of the platform. "
         "Until then, no export of the connection is submitted. Polls and transfers continue."
     )
-    endless = explained(Phase.QUEUED, operator_pause=OperatorPause(None, None), parked=parked)
+    endless = explained(Phase.QUEUED, operator_pause=ConnectionPause(since=EARLIER), parked=parked)
     assert "is paused by an operator until it is resumed. Reason: none." in endless
 
 
 @pytest.mark.parametrize("phase", [Phase.RUNNING, Phase.TRANSFERRING])
 def test_pause_by_an_operator_concerns_submits_only(phase: Phase) -> None:
-    assert explained(phase, operator_pause=OperatorPause(None, None)) == explained(phase)
-    ended = OperatorPause(EARLIER, None)
+    assert explained(phase, operator_pause=ConnectionPause(since=EARLIER)) == explained(phase)
+    ended = ConnectionPause(since=EARLIER, until=EARLIER)
     assert explained(Phase.QUEUED, operator_pause=ended) == explained(Phase.QUEUED)
 
 

@@ -60,7 +60,7 @@ def test_a_text_shows_braces_of_its_arguments_unchanged() -> None:
 
 def test_every_part_of_a_sentence_is_used() -> None:
     steps = {f"{prefix}{step}" for prefix in ("", "calls_") for step in get_args(CallKind)}
-    optional = {f"no_{name}" for name in ("until", "reason")}
+    optional = {f"no_{name}" for name in ("until", "reason", "by")}
     assert {key.partition(".")[2] for key in texts("en") if key.startswith("word.")} == {"space", *steps, *optional}
     tables = {key.partition(".")[0] for key in texts("en")}
     assert tables >= {"unit", "age", "word", "explain", "note", "fix"}

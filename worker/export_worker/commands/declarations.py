@@ -5,7 +5,7 @@ What a command does is imported when it runs. So help and completion are fast, a
 
 import click
 
-from export_producers.choices import RESOURCES
+from export_producers.choices import LIST_MAX, RESOURCES
 from export_producers.commands import completion as completion_of
 from export_producers.commands import options
 from export_producers.commands.options import TEXT
@@ -73,7 +73,28 @@ def call() -> None:
 
 @click.group()
 def events() -> None:
-    """Deliver events again, or list the events that workers have given up."""
+    """List the events that sinks have not taken, or deliver events again."""
+
+
+@runs(f"{HERE}.events:pending", group=events)
+@only_sink
+@click.option(
+    "--limit",
+    type=options.WholeNumber(1, LIST_MAX),
+    default=50,
+    show_default=True,
+    help="Maximum number of events of each sink.",
+)
+@options.as_json
+def pending() -> None:
+    """List the events that a sink has not taken yet, with its last answer."""
+
+
+@runs(f"{HERE}.events:deliver", group=events)
+@click.argument("event_id", type=TEXT)
+@options.as_json
+def deliver() -> None:
+    """Deliver the event EVENT_ID now, to every sink of its request. Running workers deliver it."""
 
 
 @runs(f"{HERE}.events:replay", group=events)

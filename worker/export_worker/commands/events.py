@@ -1,4 +1,4 @@
-"""`export-worker events`: delivers completion events again, and lists the events that workers have given up."""
+"""`export-worker events`: lists the completion events that sinks have not taken, and delivers events again."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -6,6 +6,9 @@ from typing import Any
 import click
 
 from export_producers.commands import interrupts
+from export_producers.commands.opening import OpenQueue
+from export_producers.deliveries import Delivery
+from export_producers.sink_events import deliver_now, read_events
 from export_worker.config import Config, load_config
 from export_worker.contract.model import isoformat
 from export_worker.contract.names import unknown_name
@@ -33,6 +36,47 @@ def replay(*, moment: datetime, sink: str | None, dry_run: bool, as_json: bool) 
         click.echo(clean(f"{action} {item.event_id} ({item.type}) to {', '.join(item.sinks)}"))
     if not found:
         click.echo("no such event is stored")
+
+
+@click.pass_obj
+def pending(open_queue: OpenQueue, *, sink: str | None, limit: int, as_json: bool) -> None:
+    """See `declarations.pending`."""
+    config = load_config()
+    types = {name: config.sinks[name].type for name in _chosen_sinks(config, sink)}
+
+    async def run() -> tuple[list[Delivery], int]:
+        async with open_queue() as queue:
+            return await read_events(queue.storage, types, "pending", limit)
+
+    found, total = interrupts.run(run())
+    if as_json:
+        click.echo(dumps([delivery.model_dump(mode="json") for delivery in found]))
+        return
+    for each in found:
+        due = f"next delivery {isoformat(each.due_at)}" if each.due_at else "not due"
+        refused = f", after {each.failures} refusals: {each.answer or 'unknown'}" if each.failures else ""
+        click.echo(clean(f"{isoformat(each.event_at)}  {each.sink}  {each.event_id}  {due}{refused}"))
+    if total > len(found):
+        click.echo(f"{len(found)} of {total} events; --limit shows more", err=True)
+    if not found:
+        click.echo("every event is delivered or given up")
+
+
+@click.pass_obj
+def deliver(open_queue: OpenQueue, *, event_id: str, as_json: bool) -> None:
+    """See `declarations.deliver`."""
+    config = load_config()
+
+    async def run() -> Replayed | None:
+        async with open_queue() as queue:
+            return await deliver_now(queue.storage, list(config.sinks), event_id)
+
+    found = interrupts.run(run())
+    if found is None:
+        message = "is not stored: the id is wrong, its retention has ended, or no sink gets it"
+        raise InvalidRequestError([FieldProblem("EVENT_ID", message)])
+    text = f"delivering {found.event_id} ({found.type}) to {', '.join(found.sinks)}"
+    click.echo(dumps(_document(found)) if as_json else clean(text))
 
 
 def undelivered(*, sink: str | None, as_json: bool) -> None:

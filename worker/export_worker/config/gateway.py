@@ -33,13 +33,13 @@ class GatewayKey(Section):
     """`[gateway.keys.NAME]`: a key with a name, which the activity shows."""
 
     key: SecretStr
-    """The key, or a reference to it: `env:NAME` or `file:/path`."""
+    """The key, or a reference to it: `env:NAME` or `file:/path`. Required."""
     role: RoleName
     """What the key may do. Each role may also do what the roles before it may do.
 
     `viewer` looks. `service` requests, cancels and retries exports. `operator` also pauses connections, delivers events
-    and acts on many exports. `admin` also sees the configuration."""
-    connections: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    and acts on many exports. `admin` also sees the configuration. Required."""
+    connections: Annotated[tuple[str, ...] | None, Field(min_length=1)] = None
     """The connections that the key may see and use. Default: all."""
 
 
@@ -53,11 +53,13 @@ class GatewayProxy(Section):
     groups_header: HeaderName = "X-Forwarded-Groups"
     """The header with the groups of the user, separated by commas. Default `X-Forwarded-Groups`."""
     trusted: Annotated[tuple[IPvAnyNetwork, ...], Field(min_length=1), AfterValidator(_not_everyone)]
-    """The addresses of the proxy, such as `10.2.0.0/16`. The headers of other addresses are ignored."""
+    """The addresses of the proxy, such as `10.2.0.0/16`. The headers of other addresses are ignored.
+
+    Required."""
     roles: dict[str, RoleName]
     """The role of each group. `*` is the group of all users. A user has the highest role of all groups.
 
-    A user without a role has no access."""
+    A user without a role has no access. Required."""
 
 
 class GatewaySettings(Section):

@@ -114,6 +114,11 @@ class Keys:
         return f"{self.namespace}:recent:{connection}:{_hour_ms(moment)}"
 
     @property
+    def changes(self) -> str:
+        """Stream of the last changes of exports: `id`, `connection`, `kind`, `phase`, and `was`, the phase before."""
+        return f"{self.namespace}:changes"
+
+    @property
     def search_metadata(self) -> str:
         """Sorted set of the names of metadata that have indexes, by the time (ms) from which exports are in them."""
         return f"{self.namespace}:search-metadata"
@@ -320,6 +325,20 @@ class Keys:
     def pauses(self) -> str:
         """Hash of connection → JSON: since when, by whom and why it is paused. See `paused`."""
         return f"{self.namespace}:pauses"
+
+    @property
+    def bulks(self) -> str:
+        """Sorted set of the bulk runs that have not ended, by the time (ms) at which they were ordered."""
+        return f"{self.namespace}:bulks"
+
+    def bulk(self, bulk_id: str) -> str:
+        """Hash with a TTL: one bulk run.
+
+        - `order`, `progress`: JSON texts;
+        - `stop`: a caller has requested that it stops;
+        - `owner`, `until`: the gateway that runs it, and until when (ms) without a further save.
+        """
+        return f"{self.namespace}:bulk:{bulk_id}"
 
     def job_id(self, export_id: str, step: int) -> str:
         """The export's step as an arq job. The step number is in the id, so an export has one queue entry at most."""

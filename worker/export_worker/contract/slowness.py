@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from export_worker.contract.status import Eta
+
 SLOW_FACTOR = 3.0
 """An export is slow when it runs this many times as long as usual: far outside of the spread of normal durations."""
 SLOW_MIN_S = 300.0
@@ -17,10 +19,15 @@ def usual_s(durations_s: Sequence[float]) -> float | None:
     """Returns the usual duration of operations, of which the last ones are known; None if too few are known."""
     if len(durations_s) < DURATIONS_MIN:
         return None
-    return at_most_s(durations_s, USUAL_SHARE)
+    return _at_most_s(durations_s, USUAL_SHARE)
 
 
-def at_most_s(durations_s: Sequence[float], share: float) -> float:
+def eta_of(durations_s: Sequence[float]) -> Eta:
+    """Returns the usual durations of operations, of which at least one is known."""
+    return Eta(p50=_at_most_s(durations_s, 0.5), p95=_at_most_s(durations_s, 0.95), samples=len(durations_s))
+
+
+def _at_most_s(durations_s: Sequence[float], share: float) -> float:
     """Returns the duration that a share of the known ones, of which there is at least one, did not exceed."""
     return sorted(durations_s)[int(share * (len(durations_s) - 1))]
 

@@ -60,6 +60,18 @@ class Replay:
             found += chosen
         return found
 
+    async def deliver(self, event_id: str, now: datetime) -> Replayed | None:
+        """Delivers one event now, to the sinks that its request names. Needs two round trips.
+
+        Returns:
+            The event; None if it is not kept, or none of these sinks gets it.
+        """
+        chosen = await self._read([event_id])
+        if not chosen:
+            return None
+        await self._enqueue(chosen, epoch_ms(now))
+        return chosen[0]
+
     async def _read(self, ids: Sequence[str]) -> list[Replayed]:
         """Reads events, without those that have expired or that no configured sink gets."""
         async with self._redis.pipeline(transaction=False) as pipe:

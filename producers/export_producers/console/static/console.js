@@ -24,9 +24,82 @@ document.addEventListener("click", (event) => {
   if (element && getSelection().isCollapsed) copy(element);
 });
 
+// Live parts
+
+const main = document.getElementById("main");
+const state = document.getElementById("live");
+let source = null;
+let paused = false;
+
+function showState(name) {
+  if (main.dataset.live) state.textContent = state.dataset[name];
+}
+
+// Changes only what differs, so that focus, selection and opened details stay.
+function morph(old, fresh) {
+  if (old.isEqualNode(fresh)) return;
+  if (old.nodeName !== fresh.nodeName) return old.replaceWith(fresh);
+  if (old.nodeType !== Node.ELEMENT_NODE) return void (old.data = fresh.data);
+  for (const { name } of [...old.attributes]) {
+    if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name);
+  }
+  for (const { name, value } of fresh.attributes) {
+    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  }
+  const children = [...fresh.childNodes];
+  children.forEach((child, index) => {
+    if (old.childNodes[index]) morph(old.childNodes[index], child);
+    else old.append(child);
+  });
+  while (old.childNodes.length > children.length) old.lastChild.remove();
+}
+
+function changePart(id, html) {
+  const old = document.getElementById(id);
+  if (!old) return;
+  const range = document.createRange();
+  range.selectNode(old);
+  const fresh = range.createContextualFragment(html).firstElementChild;
+  if (fresh.dataset.reload && fresh.dataset.reload !== old.dataset.reload) return location.reload();
+  showTimes(fresh);
+  if (old.classList.contains("at")) fresh.classList.add("at");
+  morph(old, fresh);
+}
+
+function showNew(ids) {
+  const link = document.getElementById("new");
+  const count = ids.filter((id) => id.startsWith("export-") && !document.getElementById(id)).length;
+  if (!link || !count) return;
+  link.textContent = link.dataset.text.replace("{count}", Number(link.dataset.count ?? 0) + count);
+  link.dataset.count = Number(link.dataset.count ?? 0) + count;
+  link.hidden = false;
+}
+
+function follow() {
+  if (!main.dataset.live || source || paused || document.hidden) return;
+  source = new EventSource(main.dataset.live);
+  const known = new Set();
+  source.addEventListener("parts", (event) => {
+    const parts = JSON.parse(event.data);
+    for (const [id, html] of Object.entries(parts)) changePart(id, html);
+    showNew(Object.keys(parts).filter((id) => !known.has(id)));
+    Object.keys(parts).forEach((id) => known.add(id));
+    showState("live");
+  });
+  source.addEventListener("away", () => showState("away"));
+}
+
+function leave() {
+  source?.close();
+  source = null;
+}
+
+document.addEventListener("visibilitychange", () => (document.hidden ? leave() : follow()));
+addEventListener("pagehide", leave);
+
 // Keys
 
-const pages = { o: "/console/", e: "/console/exports" };
+const pages = { o: "/console/", e: "/console/exports", f: "/console/failures" };
 let leader = false;
 
 function rows() {
@@ -57,6 +130,12 @@ const commands = {
   "c": () => openForm("cancel"),
   "r": () => openForm("retry"),
   "[": () => document.querySelector("a[rel=next]")?.click(),
+  ".": () => {
+    paused = !paused;
+    leave();
+    follow();
+    showState(paused ? "paused" : "live");
+  },
   "]": () => document.querySelector("a[rel=first]")?.click(),
 };
 
@@ -83,3 +162,4 @@ document.addEventListener("keydown", (event) => {
 });
 
 showTimes(document);
+follow();

@@ -1,6 +1,7 @@
 """The console over real sockets with a real Redis: pages, logins, forms, and what it refuses."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -10,7 +11,7 @@ import aiohttp
 import pytest
 from arq.connections import ArqRedis
 
-from export_producers.console import exports, login, overview
+from export_producers.console import exports, failures, login, overview
 from export_producers.console.access import PAGE_HEADERS
 from export_producers.gateway.calls import PAGES, name_of
 from export_producers.gateway.options import NamedKey
@@ -181,6 +182,65 @@ async def test_eleventh_wrong_key_of_a_minute_is_refused_unread(locked: GatewayS
     assert (refused.status, 0 < int(refused.headers["Retry-After"]) <= 60) == (429, True)
 
 
+# Live pages
+
+
+async def events(stream: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, dict[str, str]]]:
+    """Yields name and data of each event of a stream."""
+    name = ""
+    async for line in stream.content:
+        key, _, value = line.decode().rstrip("\n").partition(": ")
+        if key == "event":
+            name = value
+        elif key == "data":
+            yield name, json.loads(value)
+
+
+async def test_stream_of_a_list_sends_rows_that_have_changed(console: GatewaySite) -> None:
+    ids = [await console.enqueue(), await console.enqueue()]
+    page = text(await console.call("GET", "/console/exports"))
+    (path,) = re.findall(r'data-live="(/[^"]+)"', page)
+    async with console.client.get(console.url + path) as stream:
+        assert stream.content_type == "text/event-stream"
+        received = events(stream)
+        _, first = await anext(received)
+        assert set(first) == {"total", *(f"export-{each}" for each in ids)}
+        assert all(html in re.sub(r"\s+", " ", page) for html in [re.sub(r"\s+", " ", first[f"export-{ids[0]}"])])
+        await console.site.submit((await console.site.claim())[0])
+        changed: dict[str, str] = {}
+        while "after 0 poll(s)" not in str(changed):  # the ages of young exports change as well
+            _, changed = await anext(received)
+        assert set(changed) <= set(first)
+
+
+async def test_stream_of_an_export_sends_its_state_until_its_end(console: GatewaySite) -> None:
+    export_id = await console.enqueue()
+    async with console.client.get(f"{console.url}/console/live/exports/{export_id}?lang=zh") as stream:
+        received = events(stream)
+        name, parts = await anext(received)
+        assert (name, set(parts)) == (
+            "parts",
+            {"state", "part-why", "part-platform", "part-times", "part-timeline"},
+        )
+        assert "排队中" in parts["state"]
+        await console.site.fail(await console.site.one(), PlatformNotFoundError(HOSTILE))
+        while 'data-reload="True"' not in parts.get("state", ""):
+            _, parts = await anext(received)
+        assert "<script" not in str(parts)
+
+
+async def test_tabs_with_the_same_page_share_its_reads(console: GatewaySite, redis_url: str) -> None:
+    await console.enqueue()
+
+    async def tab() -> None:
+        async with console.client.get(f"{console.url}/console/live/exports") as stream:
+            await anext(events(stream))
+
+    options = [tab() for _ in range(OPTIONS.max_streams)]
+    found = await commands_during(redis_url, asyncio.gather(*options))
+    assert len(found) <= 2 * 3, found
+
+
 # Roles
 
 
@@ -198,7 +258,7 @@ async def shared(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIt
 
 
 def test_every_route_of_the_console_has_a_row_in_the_table_of_pages() -> None:
-    routes = [*login.ROUTES, *overview.ROUTES, *exports.ROUTES]
+    routes = [*login.ROUTES, *overview.ROUTES, *exports.ROUTES, *failures.ROUTES]
     paths = [(route.method, re.sub(r":.+?[}](?=/|$)", "}", route.path)) for route in routes]
     assert {name_of(method, f"/console{path}") for method, path in paths} == set(PAGES)
 
@@ -234,10 +294,11 @@ async def test_key_of_other_connections_sees_nothing_of_an_export(shared: Gatewa
         assert len(re.findall(r'<tr id="export-', listed)) == rows
         status = 200 if rows else 404
         assert (await shared.call("GET", f"/console/exports/{export_id}")).status == status
-        assert (await shared.call("GET", f"/console/exports?q={export_id}")).status == status
+        searched = text(await shared.call("GET", f"/console/exports?q={export_id}"))
+        assert ("Nothing matches" in searched) is not bool(rows)
         overview = text(await shared.call("GET", "/console/"))
         assert ('href="/console/exports?connection=gio"' in overview) == bool(rows)
-        assert re.findall(r'phase=queued"><b>(\d+)</b>', overview) == (["1"] if rows else [])
+        assert re.findall(r'phase=queued"><b>(\d+)</b>', overview) == [str(rows)]
     await log_in(shared, key=f"{KEY}-ta")
     page = await shared.call("GET", "/console/exports")
     path = f"/console/exports/{export_id}/cancel"
@@ -351,7 +412,29 @@ async def test_search_finds_an_export_by_its_id(console: GatewaySite) -> None:
     found = await console.call("GET", f"/console/exports?q={export_id}", allow_redirects=False)
     assert found.headers["Location"] == f"/console/exports/{export_id}"
     missing = await console.call("GET", "/console/exports?q=%3Cb%3E")
-    assert (missing.status, "&lt;b&gt;" in text(missing)) == (404, True)
+    assert ("Nothing matches" in text(missing), "&lt;b&gt;" in text(missing)) == (True, True)
+
+
+async def test_search_finds_an_export_by_its_metadata(console: GatewaySite) -> None:
+    await console.enqueue(metadata={"order": "41"})
+    export_id = await console.enqueue(metadata={"order": "42"})
+    found = await console.call("GET", "/console/exports?q=order%3D42", allow_redirects=False)
+    assert found.headers["Location"] == f"/console/exports/{export_id}"
+
+
+async def test_failures_are_grouped_by_cause_with_advice(console: GatewaySite) -> None:
+    assert "Nothing has failed" in text(await console.call("GET", "/console/failures"))
+    for message in ("no tag 17", "no tag 18", HOSTILE):
+        await console.site.ended(PlatformNotFoundError(message))
+    page = text(await console.call("GET", "/console/failures"))
+    assert re.findall(r"✕ (\d+)</span>", page) == ["2", "1"]
+    assert "Exports that failed: 3" in page
+    assert "<script>" not in page
+    (target, *_) = re.findall(r'href="(/console/exports\?phase=failed[^"]+)"', page)
+    listed = text(await console.call("GET", unescape(target)))
+    assert len(re.findall(r'<tr id="export-', listed)) == 3
+    assert "export-worker retry --failed --error" in page
+    assert "失败的导出" in text(await console.call("GET", "/console/failures?lang=zh&since=1h"))
 
 
 async def test_export_is_cancelled_and_retried_with_its_buttons(console: GatewaySite) -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 from arq.connections import ArqRedis
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.expected_conditions import text_to_be_present_in_element
+from selenium.webdriver.support.wait import WebDriverWait
 
 from export_producers.gateway.options import NamedKey
 from export_producers.gateway.principals import Role
@@ -19,6 +22,8 @@ from support import browser, secret_canaries
 from support.gateway_site import OPTIONS, GatewaySite, open_gateway
 from support.redis_site import UNAVAILABLE
 
+WAIT_S = 30.0
+"""How long a loaded machine may take to show a page."""
 NAME = "分群用户 " * 20 + '<script>alert("x")</script>'
 
 
@@ -67,12 +72,21 @@ def rows(driver: Chrome) -> list[str]:
     return [str(row.get_attribute("id")) for row in driver.find_elements(By.CSS_SELECTOR, "tbody tr")]
 
 
-def heading(driver: Chrome) -> str:
-    return driver.find_element(By.TAG_NAME, "h1").text
-
-
 def click(driver: Chrome, selector: str) -> None:
     driver.find_element(By.CSS_SELECTOR, selector).click()
+
+
+def shown(driver: Chrome, selector: str, part: str) -> None:
+    """Waits until an element of the page has a text, whichever page is open at first."""
+    WebDriverWait(driver, WAIT_S).until(text_to_be_present_in_element((By.CSS_SELECTOR, selector), part))
+
+
+def listed(driver: Chrome, *export_ids: str) -> None:
+    """Waits until the page lists these exports and no others."""
+    wanted = [f"export-{export_id}" for export_id in export_ids]
+    WebDriverWait(driver, WAIT_S, ignored_exceptions=[StaleElementReferenceException]).until(
+        lambda _: rows(driver) == wanted
+    )
 
 
 async def drive(journey: Callable[[], None]) -> None:
@@ -89,16 +103,17 @@ async def test_operator_finds_a_failed_export_and_retries_it(
         driver.get(f"{console.url}/console/")
         browser.picture(driver, pictures, "overview")
         click(driver, ".pages li:nth-child(2) a")
+        shown(driver, "h1", "Exports")
         assert len(rows(driver)) == len(ids)
         browser.picture(driver, pictures, "exports")
         click(driver, ".chips .failed")
-        assert rows(driver) == [f"export-{ids[Phase.FAILED]}"]
+        listed(driver, ids[Phase.FAILED])
         click(driver, "tbody th a")
-        assert "Tag users" in heading(driver)
+        shown(driver, "h1", "Tag users")
         browser.picture(driver, pictures, "export-failed")
         click(driver, ".actions summary")
         click(driver, ".actions button[value=submit]")
-        assert driver.find_element(By.CSS_SELECTOR, "[role=status]").text == "The export was restarted."
+        shown(driver, "[role=status]", "The export was restarted.")
 
     await drive(journey)
     assert (await console.site.queue.status(ids[Phase.FAILED])).phase is Phase.QUEUED
@@ -114,17 +129,46 @@ async def test_operator_cancels_an_export_by_keyboard_only(console: GatewaySite,
         driver.get(f"{console.url}/console/exports?phase=queued")
         press("j")
         press(Keys.ENTER)
+        shown(driver, "h1", "Tag users")
         press("c")
         press(Keys.ENTER)
-        assert "Cancellation requested" in driver.find_element(By.CSS_SELECTOR, "[role=status]").text
+        shown(driver, "[role=status]", "Cancellation requested")
         press("ge")
-        assert heading(driver) == "Exports"
+        shown(driver, "h1", "Exports")
         press("/")
-        press("c", export_id[1:], Keys.ENTER)
-        assert heading(driver) == "Not found"
+        press("order=43", Keys.ENTER)
+        shown(driver, ".empty", "Nothing matches")
 
     await drive(journey)
     assert await console.site.record(export_id) | {"cancel": ""} != await console.site.record(export_id)
+
+
+async def test_open_pages_follow_their_exports(console: GatewaySite, driver: Chrome) -> None:
+    export_id = await console.enqueue()
+    loop = asyncio.get_running_loop()
+
+    def fail() -> None:
+        asyncio.run_coroutine_threadsafe(fail_the_only_one(console), loop).result()
+
+    def journey() -> None:
+        driver.get(f"{console.url}/console/exports")
+        driver.execute_script("window.isSamePage = true")
+        link = driver.find_element(By.CSS_SELECTOR, "tbody th a")
+        link.send_keys("")
+        assert driver.switch_to.active_element == link
+        shown(driver, "#live", "Live.")
+        fail()
+        shown(driver, "tbody .phase", "failed")
+        assert driver.execute_script("return window.isSamePage")
+        assert export_id in str(driver.switch_to.active_element.get_attribute("href"))
+        asyncio.run_coroutine_threadsafe(console.enqueue(), loop).result()
+        shown(driver, "#new", "Show 1 new exports")
+
+    await drive(journey)
+
+
+async def fail_the_only_one(console: GatewaySite) -> None:
+    await console.site.fail(await console.site.one(), PlatformNotFoundError("no such tag"))
 
 
 async def test_console_is_used_without_scripts(console: GatewaySite) -> None:
@@ -133,12 +177,13 @@ async def test_console_is_used_without_scripts(console: GatewaySite) -> None:
     def journey() -> None:
         with browser.browser(scripts=False) as driver:
             driver.get(f"{console.url}/console/exports?phase=queued")
-            assert rows(driver) == [f"export-{ids[Phase.QUEUED]}"]
+            listed(driver, ids[Phase.QUEUED])
             click(driver, "tbody th a")
+            shown(driver, "h1", "Tag users")
             assert "UTC" in driver.find_element(By.TAG_NAME, "time").text
             click(driver, ".actions summary")
             click(driver, ".actions button")
-            assert "Cancellation requested" in driver.find_element(By.CSS_SELECTOR, "[role=status]").text
+            shown(driver, "[role=status]", "Cancellation requested")
 
     await drive(journey)
 
@@ -152,16 +197,18 @@ async def test_person_logs_in_and_out_with_a_key(
         def journey() -> None:
             driver.get(f"{locked.url}/console/exports?phase=failed")
             driver.find_element(By.NAME, "key").send_keys("wrong", Keys.ENTER)
-            assert driver.find_element(By.ID, "wrong").text == "This key is not valid."
+            shown(driver, "#wrong", "This key is not valid.")
             browser.picture(driver, pictures, "login")
             driver.find_element(By.NAME, "key").send_keys(secret_canaries.GATEWAY_KEY, Keys.ENTER)
+            shown(driver, "h1", "Exports")
             assert driver.current_url == f"{locked.url}/console/exports?phase=failed"
             cookie = driver.get_cookie("ew")
             assert cookie is not None
             assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
             click(driver, ".visitor button")
+            shown(driver, "h1", "Log in")
             driver.get(f"{locked.url}/console/exports")
-            assert heading(driver) == "Log in"
+            shown(driver, "h1", "Log in")
 
         await drive(journey)
 
@@ -175,7 +222,7 @@ async def test_phone_shows_every_page_without_sideways_scrolling_in_chinese(
         browser.resize(driver, browser.PHONE)
         driver.get(f"{console.url}/console/exports")
         click(driver, ".preferences a[hreflang=zh-Hans]")
-        assert heading(driver) == "导出"
+        shown(driver, "h1", "导出")
         driver.get(f"{console.url}/console/")
         browser.picture(driver, pictures, "overview-phone-zh")
         assert not browser.is_wider_than_the_window(driver)
@@ -209,5 +256,7 @@ async def test_rules_of_accessibility_find_nothing(
             driver.get(f"{console.url}/console/{path}{'&' if '?' in path else '?'}{look}")
             assert browser.accessibility_findings(driver) == [], path
         browser.picture(driver, pictures, f"export-{look[5:7]}")
+        driver.get(f"{console.url}/console/failures")
+        browser.picture(driver, pictures, f"failures-{look[5:7]}")
 
     await drive(journey)

@@ -119,6 +119,20 @@ async def test_paused_export_is_explained_with_the_end_of_the_pause(gateway: Gat
     assert found["args"]["until"] in found["text"]
 
 
+async def test_connection_that_an_operator_has_paused_is_explained_with_the_reason(gateway: GatewaySite) -> None:
+    order = {"until": "2126-11-22T03:00:00Z", "reason": "maintenance <b>"}
+    assert (await gateway.call("POST", "/v1/connections/gio/pause", order)).status == 200
+    export_id = await gateway.enqueue()
+    for _ in range(2):  # before and after a worker has parked it
+        found = await detail(gateway, export_id, "explain")
+        assert found["code"] == "connection_paused"
+        assert found["args"]["until"] == "2126-11-22T03:00:00.000Z"
+        assert found["args"]["reason"] == "maintenance <b>"
+        assert await gateway.site.ids() == []
+    assert (await gateway.call("POST", "/v1/connections/gio/resume", {})).status == 200
+    assert (await detail(gateway, export_id, "explain"))["code"] != "connection_paused"
+
+
 async def test_export_on_its_platform_is_explained_with_the_usual_duration(gateway: GatewaySite) -> None:
     site = gateway.site
     await site.redis.rpush(site.keys.durations("gio", "growingio.tag_users"), *range(1000, 21_000, 1000))

@@ -90,8 +90,16 @@ async def answer(gateway: GatewaySite, route: tuple[str, str, Call], key: str, c
     for step in await gateway.site.claim():
         if step.export.export_id == accepted.json["export_id"]:
             await gateway.site.fail(step, REFUSED)
+    if template == "/v1/stream":
+        return await beginning(gateway, template, key)
     body = request if template == "/v1/exports" and method == "POST" else None
     return await gateway.call(method, path_of(template, accepted.json["export_id"], connection), body, **by(key))
+
+
+async def beginning(gateway: GatewaySite, path: str, key: str) -> Response:
+    """Returns the response with the first part of an endless body."""
+    async with gateway.client.get(gateway.url + path, headers=by(key)["headers"]) as found:
+        return Response(found.status, found.headers, await found.content.readany())
 
 
 def is_refusal(response: Response) -> bool:
@@ -126,6 +134,8 @@ async def test_key_of_another_connection_gets_nothing_of_the_others(
         Reach.EVERYTHING: {403},
         Reach.CHECKED: {403} if template == "/v1/exports" and call.action else {200},
     }
+    if template.startswith("/v1/bulk"):
+        expected[Reach.CHECKED] = {404, 422}
     assert other.status in expected[call.reach], other.body
     own = await answer(gateway, route, "admin-of-gio", "gio")
     assert is_refusal(own) is (call.reach is Reach.EVERYTHING), own.body
@@ -148,6 +158,15 @@ async def test_unknown_connection_is_answered_as_one_of_others(gateway: GatewayS
     assert {response.status for response in answers} == {403}
     assert answers[0].body == answers[1].body
     assert b"ta" not in answers[0].json["detail"].encode()
+
+
+async def test_wrong_platform_is_answered_without_the_names_of_other_connections(gateway: GatewaySite) -> None:
+    request = {"connection": "gio", "export": {"kind": "sensorsdata.user_group_users", "group_id": 1}}
+    for path in ("/v1/exports", "/v1/exports?dry_run=1"):
+        response = await gateway.call("POST", path, request, **by("service-of-gio"))
+        assert (response.status, response.json["errors"][0]["field"]) == (422, "connection")
+        assert "known: gio (growingio)" in response.json["detail"]
+        assert "third" not in response.json["detail"]
 
 
 @pytest.mark.parametrize("complete", [True, False], ids=["indexes", "no indexes"])

@@ -11,14 +11,17 @@ import pytest
 from arq.connections import ArqRedis
 
 from export_producers.client import ExportQueue
-from export_producers.reads.overview import EVENTS_MAX, durations_of
-from export_producers.reads.overview_document import Breaker, Durations, Ended, Overview, RedisOverview
+from export_producers.commands.overview import row
+from export_producers.pauses import Pauses
+from export_producers.reads.overview import EVENTS_MAX
+from export_producers.reads.overview_document import Breaker, Ended, Overview, RedisOverview
+from export_worker.contract.status import Eta
 from export_worker.contract.worker_record import WorkerRecord
 from export_worker.redis.claims import ConnectionLimits
 from support.gateway_site import OPTIONS, GatewaySite, open_gateway
 from support.redis_acl import PASSWORD, documented_acl, documented_rights_of_trigger
 from support.redis_monitor import commands_during
-from support.redis_site import MANY, REFUSED, QueueSite
+from support.redis_site import MANY, REFUSED, QueueSite, request_of
 
 KIND = "growingio.tag_users"
 
@@ -95,6 +98,20 @@ async def test_breakers_have_their_failures_and_the_end_of_their_pause(queue_sit
     assert (await read(queue_site)).connections["gio"].breaker.transfer == Breaker(failures=2, until=None)
 
 
+async def test_paused_connection_has_its_pause_until_it_ends(queue_site: QueueSite) -> None:
+    await queue_site.enqueue()
+    pauses = Pauses(queue_site.queue.storage, {"gio": "growingio"})
+    pause = await pauses.pause("gio", reason="maintenance", by="oncall")
+    overview = await read(queue_site)
+    found = overview.connections["gio"].pause
+    assert found is not None
+    assert found.model_dump_json() == pause.model_dump_json()
+    assert row("gio", overview.connections["gio"], overview.now)[-1] == "paused by an operator (maintenance)"
+    ended = pause.model_copy(update={"until": overview.now - timedelta(seconds=1)})
+    await queue_site.redis.hset(queue_site.keys.pauses, "gio", ended.model_dump_json())
+    assert (await read(queue_site)).connections["gio"].pause is None
+
+
 async def test_last_hour_counts_what_ended_within_an_hour(queue_site: QueueSite) -> None:
     await queue_site.ended()
     await queue_site.ended(error=None)
@@ -110,8 +127,7 @@ async def test_durations_of_a_kind_have_median_and_95th_percentile(queue_site: Q
     await queue_site.enqueue()
     key = queue_site.keys.durations("gio", KIND)
     await queue_site.redis.rpush(key, *(str(number * 1000) for number in range(1, 21)))
-    assert (await read(queue_site)).connections["gio"].durations == {KIND: Durations(p50=10.0, p95=19.0, samples=20)}
-    assert durations_of([4.0]) == Durations(p50=4.0, p95=4.0, samples=1)
+    assert (await read(queue_site)).connections["gio"].durations == {KIND: Eta(p50=10.0, p95=19.0, samples=20)}
 
 
 async def test_due_steps_have_the_age_of_the_oldest(queue_site: QueueSite) -> None:
@@ -182,10 +198,10 @@ async def test_redis_reports_its_memory_and_persistence(queue_site: QueueSite) -
     assert found.memory > 100_000
 
 
-async def test_user_with_the_documented_rights_reads_the_overview(
+async def test_user_with_the_documented_rights_enqueues_and_reads_the_overview(
     redis_url: str, arq_redis: ArqRedis, namespace: str
 ) -> None:
-    """A producer has neither the right to run INFO, nor to read the streams of triggers."""
+    """A producer has neither the right to run INFO or XADD, nor to read the streams of triggers."""
     acl: Any = arq_redis.execute_command  # redis-py leaves it untyped
     user, stream = f"u{namespace}", f"{namespace}-in"
     rights = documented_acl(namespace)
@@ -196,11 +212,13 @@ async def test_user_with_the_documented_rights_reads_the_overview(
     try:
         for words, known in (
             ([*rights, *documented_rights_of_trigger(stream)], True),
-            ([word for word in rights if word != "+info"], False),
+            ([word for word in rights if word not in {"+info", "+xadd"}], False),
         ):
             await acl("ACL", "SETUSER", user, "reset", *words)
             async with ExportQueue(address, namespace=namespace) as queue:
+                await queue.enqueue(request_of())
                 overview = await queue.reads.overview()
+            assert overview.connections["gio"].open > 0
             assert (overview.redis != RedisOverview()) is known
             assert (overview.triggers["ready"].lag_s == 0.0, overview.triggers["ready"].dead_letters == 0) == (
                 known,

@@ -217,6 +217,7 @@ local function end_export()
 end
 
 save_record()
+add_change(args.prefix, args.export_id, args.facets.connection, args.facets.kind, args.phase, old_phase)
 save_lists()
 update_breakers()
 if args.mode == 'checkpoint' then

@@ -1,4 +1,4 @@
--- The indexes by which exports are listed. Other scripts are joined to this file.
+-- The indexes by which exports are listed, and the stream of their changes. Other scripts are joined to this file.
 --
 -- For each value of a facet (connection, kind, requested_by, error, place), `by-FACET:VALUE` is a sorted set of the
 -- exports that have it, by creation. `by-FACET` has these values, each with the score 0. The prefix is the namespace with
@@ -57,4 +57,17 @@ local function is_complete(prefix, facet, all)
     indexed = indexed + redis.call('ZCARD', prefix .. 'by-' .. facet .. ':' .. value)
   end
   return indexed == redis.call('ZCARD', all)
+end
+
+-- How many changes are kept, and for how long: a client that was disconnected for longer reads its page again.
+local changes_max = 5000
+local changes_kept_ms = 3600000
+
+-- Appends to the stream of changes that an export is in a phase now, and was in another one, or in none (nil). The user
+-- of a producer may not have the right to do so; then it is left out.
+local function add_change(prefix, id, connection, kind, phase, was)
+  local changes = prefix .. 'changes'
+  redis.pcall('XADD', changes, 'MAXLEN', '~', changes_max, '*', 'id', id, 'connection', connection, 'kind', kind,
+    'phase', phase, 'was', was or '')
+  redis.call('PEXPIRE', changes, changes_kept_ms)
 end

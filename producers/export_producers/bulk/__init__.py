@@ -1,0 +1,1 @@
+"""Acts on many exports: retries or cancels every export that matches a filter."""

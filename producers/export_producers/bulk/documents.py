@@ -1,0 +1,156 @@
+"""The documents of bulk runs: what a caller orders, what would happen, and how far a run is."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AwareDatetime, ConfigDict, Field, model_validator
+
+from export_producers.bulk.orders import Action, BulkOrder, Position
+from export_producers.filters import ExportFilter
+from export_worker.contract.model import Model, Timestamp, field_rule
+from export_worker.contract.status import Phase, Status
+
+PER_SECOND = 50.0
+"""The default rate: a hundred thousand exports take half an hour, and Redis is nearly idle."""
+PER_SECOND_MAX = 1000.0
+"""About as many as one gateway can act on."""
+NAME_MAX_CHARS = 200
+"""Limit of a name in a filter."""
+
+Name = Annotated[str, Field(min_length=1, max_length=NAME_MAX_CHARS)]
+
+
+class BulkFilter(Model):
+    """Which exports: those that meet every condition."""
+
+    phase: Phase | None = None
+    """The current phase. By default, a retry is for failed exports, and a cancellation for all open ones."""
+    connection: Name | None = None
+    """The connection."""
+    kind: Name | None = None
+    """The kind."""
+    error: Name | None = None
+    """The error code of failed exports."""
+    since: AwareDatetime | None = None
+    """Accepted at this time or later."""
+    until: AwareDatetime | None = None
+    """Accepted before this time."""
+
+
+class BulkRequest(Model):
+    """An action on every export that matches."""
+
+    action: Action
+    """What to do with each export."""
+    filter: BulkFilter = BulkFilter()
+    """Which exports."""
+    start: Annotated[Literal["submit", "poll", "transfer"] | None, Field(alias="from")] = None
+    """The step to restart from; by default the step that failed."""
+    include_hopeless: bool = False
+    """Also retry exports whose error a retry alone cannot fix. Set it after you have fixed the cause."""
+    dry_run: bool = False
+    """Only count the exports."""
+    expect: Annotated[int, Field(ge=0)] | None = None
+    """The count of the dry run. If it has grown by more than a tenth, nothing is done."""
+    per_second: Annotated[float, Field(gt=0, le=PER_SECOND_MAX)] = PER_SECOND
+    """How many exports in each second at most."""
+
+    @model_validator(mode="after")
+    def _check_phase(self) -> Self:
+        phase = self.filter.phase
+        if phase is not None and phase.terminal != (self.action == "retry"):
+            raise field_rule("filter.phase", f"a {self.action} is not for exports in phase {phase}")
+        if self.filter.error is not None and (self.action != "retry" or phase not in {None, Phase.FAILED}):
+            raise field_rule("filter.error", "selects failed exports, so it needs the action retry, and no other phase")
+        return self
+
+    def order(self, now: datetime, connections: Iterable[str] | None = None) -> BulkOrder:
+        """Returns the order. It never has exports that are accepted after this moment.
+
+        Args:
+            connections: The connections that the caller may use; None for all.
+        """
+        conditions = {name: getattr(self.filter, name) for name in BulkFilter.model_fields}
+        until = now if self.filter.until is None else min(now, self.filter.until)
+        allowed = None if connections is None else frozenset(connections)
+        return BulkOrder(
+            action=self.action,
+            where=ExportFilter(**conditions | {"until": until, "connections": allowed}),
+            start=self.start,
+            hopeless=self.include_hopeless,
+            per_second=self.per_second,
+        )
+
+
+class _Answer(Model):
+    model_config = ConfigDict(extra="ignore", strict=False)
+
+
+class BulkPreview(_Answer):
+    """What a bulk run would do."""
+
+    count: int
+    """How many exports it would act on."""
+    hopeless: int
+    """How many exports it would leave out, because a retry alone cannot help them."""
+    by_code: dict[str, int]
+    """How many of `count` there are by error code, or by phase for exports that have not failed."""
+    sample: list[Status]
+    """Some of `count`, the newest first."""
+    complete: bool
+    """Whether every export was counted. Otherwise there are more."""
+
+
+class Progress(_Answer):
+    """How far a run is, as Redis keeps it."""
+
+    state: Literal["running", "stopped", "done"] = "running"
+    total: int
+    done: int = 0
+    skipped: int = 0
+    hopeless: int = 0
+    passed: int = 0
+    cursor: str | None = None
+    created_at: Timestamp
+    updated_at: Timestamp
+    by: str | None = None
+    connections: list[str] | None = None
+
+    @property
+    def position(self) -> Position:
+        """Where the run reads on."""
+        return Position(self.passed, self.cursor)
+
+    def changed(self, now: datetime, **fields: Any) -> "Progress":
+        """Returns the progress with other values."""
+        return self.model_copy(update={"updated_at": now, **fields})
+
+
+class BulkRun(_Answer):
+    """A bulk run."""
+
+    bulk_id: str
+    """Identifies the run."""
+    action: Action
+    """What is done with each export."""
+    state: Literal["running", "stopping", "stopped", "done"]
+    """`stopping`: a caller has requested the stop, and the gateway acts on one more export at most."""
+    total: int
+    """How many exports matched when the run was ordered."""
+    done: int
+    """How many exports were acted on."""
+    skipped: int
+    """How many exports no longer matched when their turn came."""
+    hopeless: int
+    """How many exports were left out, because a retry alone cannot help them."""
+    per_second: float | None
+    """How many exports in each second at most."""
+    created_at: Timestamp
+    """When the run was ordered."""
+    updated_at: Timestamp
+    """When the run has last changed. Runs are kept for seven days after it."""
+    by: str | None
+    """Who has ordered the run; null if that is not known."""
+    connections: list[str] | None
+    """The only connections that the run concerns, because its caller may use no others; null for all."""

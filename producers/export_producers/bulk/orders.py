@@ -1,0 +1,106 @@
+"""What is done to many exports, which exports it is done to, and how it is done to one."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from export_producers.dry_run import OPEN_PHASES
+from export_producers.filters import ExportFilter
+from export_producers.queue import Queue
+from export_producers.records import Start
+from export_producers.retries import may_succeed
+from export_worker.contract.status import Phase, Status
+from export_worker.errors import ExportNotFoundError, InvalidRequestError
+
+Action = Literal["retry", "cancel"]
+
+PIECE = 500
+"""Exports that are read at once: some 10 ms of Redis's time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkOrder:
+    """An action on every export that matches.
+
+    Args:
+        where: Which exports. Without a phase: failed exports for a retry, open ones for a cancellation.
+        start: The step to restart from; None for the step that failed.
+        hopeless: Also retry exports whose error a retry alone cannot fix, because the cause is fixed now.
+        per_second: How many exports in each second at most; None for as many as Redis can.
+    """
+
+    action: Action
+    where: ExportFilter
+    start: Start | None = None
+    hopeless: bool = False
+    per_second: float | None = None
+
+    @property
+    def passes(self) -> tuple[ExportFilter, ...]:
+        """One filter for each phase, in the order in which exports change their phase."""
+        if self.where.phase is not None:
+            return (self.where,)
+        phases = (Phase.FAILED,) if self.action == "retry" else OPEN_PHASES
+        return tuple(replace(self.where, phase=phase) for phase in phases)
+
+    def helps(self, status: Status) -> bool:
+        """Returns whether the action can help this export."""
+        return self.action == "cancel" or self.hopeless or may_succeed(status, self.start)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where the exports of an order are read on.
+
+    Args:
+        passed: How many of the order's passes are complete.
+        cursor: The cursor of the next page in the pass that runs.
+    """
+
+    passed: int = 0
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some of the exports that match, newest first.
+
+    Args:
+        next: The position after this piece.
+    """
+
+    statuses: Sequence[Status]
+    next: Position
+
+
+async def pieces(queue: Queue, order: BulkOrder, position: Position = Position()) -> AsyncIterator[Piece]:
+    """Yields the exports that match from a position on, with two round trips for each piece."""
+    passes = order.passes
+    while position.passed < len(passes):
+        page = await queue.page(limit=PIECE, cursor=position.cursor, where=passes[position.passed])
+        following = Position(position.passed + 1) if page.cursor is None else replace(position, cursor=page.cursor)
+        yield Piece(page.statuses, following)
+        position = following
+
+
+async def act(queue: Queue, order: BulkOrder, export_id: str) -> Status | None:
+    """Acts on one export. Needs four round trips at most.
+
+    Returns:
+        Its status: after the restart, or before the cancellation. None if it no longer matches, because another caller
+        has acted on it, it has changed its phase, or its retention has ended.
+    """
+    try:
+        status = await queue.status(export_id)
+        if not any(where.matches(status) for where in order.passes):
+            return None
+        if order.action == "retry":
+            return await queue.retry(export_id, order.start)
+        return None if (await queue.cancel(export_id)).terminal else status
+    except (InvalidRequestError, ExportNotFoundError):
+        return None
+
+
+def code_of(status: Status) -> str:
+    """Returns the error code of a failed export, or the phase of any other."""
+    return str(status.phase) if status.error is None or not status.phase.terminal else str(status.error.code)

@@ -1,0 +1,80 @@
+"""The page Failures: why exports have failed, in groups by cause."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from export_producers.choices import Language
+from export_producers.console.exports import PATH as EXPORTS_PATH
+from export_producers.console.frame import page
+from export_producers.console.preferences import CHOICES, preferences_of
+from export_producers.console.views import address, command, kind_key
+from export_producers.gateway.context import CONTEXT, query
+from export_producers.gateway.failures import FAILURES_SINCE
+from export_producers.gateway.filters import FAILURE_FILTERS, export_filter
+from export_producers.gateway.principals import allowed_connections
+from export_producers.reads.failures import read_failures
+from export_producers.reads.failures_document import FailureGroup
+from export_producers.reasons import fix
+
+SINCE = ("1h", "24h", "7d")
+"""The periods that the page offers."""
+PATH = "/console/failures"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A group of failed exports.
+
+    Args:
+        kind_key: The text that names the kind; None for a kind of another package.
+        url: The list of these exports.
+        advice: What to do about the error code.
+        retry: The command that retries them, as a dry run.
+    """
+
+    group: FailureGroup
+    kind_key: str | None
+    url: str
+    advice: str
+    retry: str
+
+
+def causes(groups: Sequence[FailureGroup], since: str, language: Language) -> list[Cause]:
+    """Returns what the page shows of each group. Pure."""
+    return [_cause(group, since, language) for group in groups]
+
+
+def _cause(group: FailureGroup, since: str, language: Language) -> Cause:
+    where = {"connection": group.connection, "kind": group.kind, "since": since}
+    options = [word for name, value in where.items() for word in (f"--{name}", value)]
+    return Cause(
+        group=group,
+        kind_key=kind_key(group.kind),
+        url=address(EXPORTS_PATH, {"phase": "failed", "error": group.code, **where}),
+        advice=fix(group.code, language),
+        retry=command("retry", "--failed", "--error", group.code, *options, "--dry-run"),
+    )
+
+
+async def show(request: web.Request) -> web.Response:
+    """Shows the causes of failures, the largest first. At most 5,000 exports are read."""
+    given = query(request, *FAILURE_FILTERS, *CHOICES)
+    wanted = {name: value for name, value in given.items() if name in FAILURE_FILTERS and value}
+    wanted = {"since": FAILURES_SINCE} | wanted
+    found = await read_failures(request.app[CONTEXT].queue, export_filter(wanted, allowed_connections(request)))
+    return page(
+        request,
+        "failures",
+        title="failures.title",
+        causes=causes(found.groups, wanted["since"], preferences_of(request).lang),
+        found=found,
+        since=wanted["since"],
+        periods=[(each, address(PATH, {**wanted, "since": each})) for each in SINCE],
+        command=command("failures", "--since", wanted["since"]),
+        json_url=address("/v1/failures", wanted),
+    )
+
+
+ROUTES = [web.get("/failures", show)]

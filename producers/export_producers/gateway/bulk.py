@@ -1,0 +1,110 @@
+"""The handlers of the routes that retry or cancel many exports."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+from aiohttp import web
+
+from export_producers.bulk.documents import BulkRequest, BulkRun, Progress
+from export_producers.bulk.runs import Bulks, TooManyRunsError
+from export_producers.gateway.activity import ABOUT
+from export_producers.gateway.bulk_runner import BulkRunner, preview
+from export_producers.gateway.context import CONTEXT, json_response, query
+from export_producers.gateway.orders import read_order
+from export_producers.gateway.principals import PRINCIPAL, allowed_connections, require
+from export_producers.gateway.problems import ProblemError
+from export_producers.shared_time import shared_now
+from export_worker.errors import ErrorCode
+
+BULK = "/v1/bulk/{bulk_id}"
+GROWTH_MAX = 1.1
+"""So many times as many exports as expected may match: some may have failed since the dry run."""
+BULKS = web.AppKey("bulks", Bulks)
+RUNNER = web.AppKey("bulk_runner", BulkRunner)
+
+
+async def running(app: web.Application) -> AsyncIterator[None]:
+    """Runs bulk orders while the gateway runs."""
+    queue = app[CONTEXT].queue
+    app[BULKS] = Bulks(queue.storage, secrets.token_hex(8))
+    app[RUNNER] = BulkRunner(queue, app[BULKS])
+    task = asyncio.create_task(app[RUNNER].run())
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def order(request: web.Request) -> web.Response:
+    """Counts the exports of a dry run, or starts a run."""
+    query(request)
+    ordered = await read_order(request, BulkRequest)
+    queue, allowed = request.app[CONTEXT].queue, allowed_connections(request)
+    if ordered.filter.connection is not None:
+        require(request, ordered.filter.connection)
+    now = await shared_now(queue.storage)
+    found = await preview(queue, ordered.order(now, allowed))
+    request[ABOUT].is_change = not ordered.dry_run
+    if ordered.dry_run:
+        return json_response(found)
+    if ordered.expect is not None and found.count > ordered.expect * GROWTH_MAX:
+        detail = f"{found.count} exports match, but {ordered.expect} were expected; repeat the dry run"
+        raise ProblemError(409, "more_than_expected", detail)
+    try:
+        run = await request.app[RUNNER].add(ordered, _progress(request, found.count, now))
+    except TooManyRunsError as error:
+        raise ProblemError(503, "too_many_runs", str(error), headers={"Retry-After": "5"}) from None
+    conditions = ordered.filter.model_dump_json(exclude_none=True)
+    request[ABOUT].connection = ordered.filter.connection
+    request[ABOUT].detail |= {
+        "bulk_id": run.bulk_id,
+        "action": ordered.action,
+        "filter": conditions,
+        "count": str(found.count),
+    }
+    headers = {"Location": f"/v1/bulk/{run.bulk_id}", "Retry-After": "1"}
+    return json_response(run, status=202, headers=headers)
+
+
+def _progress(request: web.Request, total: int, now: datetime) -> Progress:
+    allowed = allowed_connections(request)
+    return Progress(
+        total=total,
+        created_at=now,
+        updated_at=now,
+        by=request[PRINCIPAL].name,
+        connections=None if allowed is None else sorted(allowed),
+    )
+
+
+async def status(request: web.Request) -> web.Response:
+    """Returns how far a run is."""
+    query(request)
+    return json_response(await _run(request))
+
+
+async def stop(request: web.Request) -> web.Response:
+    """Requests that a run stops. A run that has ended is not changed."""
+    query(request)
+    run = await _run(request)
+    request[ABOUT].detail["bulk_id"] = run.bulk_id
+    if run.state == "running":
+        await request.app[BULKS].stop(run.bulk_id)
+        run = await _run(request)
+    return json_response(run, status=202 if run.state == "stopping" else 200)
+
+
+async def _run(request: web.Request) -> BulkRun:
+    run = await request.app[BULKS].get(request.match_info["bulk_id"])
+    if run is None or not _is_visible(run, allowed_connections(request)):
+        raise ProblemError(404, ErrorCode.NOT_FOUND, "there is no such bulk run; runs are kept for seven days")
+    return run
+
+
+def _is_visible(run: BulkRun, allowed: frozenset[str] | None) -> bool:
+    """Returns whether a caller may use every connection that a run concerns."""
+    return allowed is None or (run.connections is not None and allowed.issuperset(run.connections))
+
+
+ROUTES = [web.post("/v1/bulk", order), web.get(BULK, status), web.post(f"{BULK}/stop", stop)]

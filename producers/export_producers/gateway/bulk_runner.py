@@ -1,0 +1,171 @@
+"""Runs bulk orders in the background of a gateway, in pieces, and continues those of gateways that have stopped."""
+
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime
+from time import monotonic
+
+import structlog
+
+from export_producers.bulk.documents import BulkPreview, BulkRequest, BulkRun, Progress
+from export_producers.bulk.orders import BulkOrder, act, code_of, pieces
+from export_producers.bulk.runs import Bulks, ClaimedRun
+from export_producers.queue import Queue
+from export_worker.contract.status import Status
+
+COUNT_MAX = 100_000
+"""Exports that a dry run counts: some seconds of reading."""
+SAMPLE = 20
+"""Exports that a dry run returns."""
+SAVE_S = 1.0
+"""Longest time between two saves while a run acts. A requested stop takes this long."""
+SEARCH_S = 5.0
+"""Time between two searches for runs of other gateways that have stopped."""
+
+_log = structlog.get_logger(__name__)
+
+
+async def preview(queue: Queue, order: BulkOrder) -> BulkPreview:
+    """Counts the exports that an order would act on, and changes nothing."""
+    codes: Counter[str] = Counter()
+    hopeless, sample, complete = 0, list[Status](), True
+    async for piece in pieces(queue, order):
+        helped = [status for status in piece.statuses if order.helps(status)]
+        hopeless += len(piece.statuses) - len(helped)
+        codes.update(map(code_of, helped))
+        sample += helped[: SAMPLE - len(sample)]
+        if codes.total() >= COUNT_MAX:
+            complete = False
+            break
+    return BulkPreview(
+        count=codes.total(), hopeless=hopeless, by_code=dict(codes.most_common()), sample=sample, complete=complete
+    )
+
+
+class BulkRunner:
+    """Runs the bulk orders of one gateway."""
+
+    def __init__(self, queue: Queue, bulks: Bulks) -> None:
+        self._queue = queue
+        self._bulks = bulks
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._added = asyncio.Event()
+
+    async def add(self, request: BulkRequest, progress: Progress) -> BulkRun:
+        """Adds a run, and starts it.
+
+        Raises:
+            TooManyRunsError: There are too many.
+        """
+        run = await self._bulks.add(request, progress)
+        self._added.set()
+        return run
+
+    async def run(self) -> None:
+        """Runs orders until it is cancelled. Then other gateways may continue them."""
+        try:
+            while True:
+                self._added.clear()
+                try:
+                    await self._start_all()
+                except Exception as error:  # noqa: BLE001 - Redis is away, or another version wrote a run
+                    _log.warning("bulk.not_searched", error=str(error))
+                try:
+                    async with asyncio.timeout(SEARCH_S):
+                        await self._added.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            tasks = list(self._running.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _start_all(self) -> None:
+        for bulk_id in await self._bulks.open():
+            if bulk_id not in self._running and (claimed := await self._bulks.claim(bulk_id)):
+                self._running[bulk_id] = asyncio.create_task(self._finish(claimed))
+
+    async def _finish(self, claimed: ClaimedRun) -> None:
+        try:
+            await _Run(self._queue, self._bulks, claimed).finish()
+        except Exception as error:  # noqa: BLE001 - the lease ends, and the next search continues the run
+            _log.warning("bulk.interrupted", bulk_id=claimed.bulk_id, error=str(error))
+        finally:
+            self._running.pop(claimed.bulk_id, None)
+
+
+class _Run:
+    """One run that this gateway has claimed."""
+
+    def __init__(self, queue: Queue, bulks: Bulks, claimed: ClaimedRun) -> None:
+        self._queue = queue
+        self._bulks = bulks
+        self._id = claimed.bulk_id
+        self._order = claimed.request.order(claimed.progress.created_at, claimed.progress.connections)
+        self._progress = claimed.progress
+        self._stop = asyncio.Event()
+        if claimed.stop:
+            self._stop.set()
+        self._saved_s = monotonic()
+        self._due_s = monotonic()
+
+    async def finish(self) -> None:
+        """Acts on the exports that are left, unless a stop is requested or another gateway has claimed the run."""
+        try:
+            held = await self._act_on_all()
+        except asyncio.CancelledError:
+            await self._save(release=True)
+            raise
+        if held:
+            await self._save(state="stopped" if self._stop.is_set() else "done")
+            _log.info("bulk.ended", bulk_id=self._id, state=self._progress.state, done=self._progress.done)
+
+    async def _act_on_all(self) -> bool:
+        """Returns whether this gateway still has the run."""
+        if self._stop.is_set():
+            return True
+        async for piece in pieces(self._queue, self._order, self._progress.position):
+            helped = [status for status in piece.statuses if self._order.helps(status)]
+            for status in helped:
+                if not await self._act_on(status):
+                    return False
+                if self._stop.is_set():
+                    return True
+            # Counted with the end of the piece: another gateway would read the same ones again.
+            hopeless = self._progress.hopeless + len(piece.statuses) - len(helped)
+            if not await self._save(passed=piece.next.passed, cursor=piece.next.cursor, hopeless=hopeless):
+                return False
+        return True
+
+    async def _act_on(self, status: Status) -> bool:
+        if not await self._wait_for_turn():
+            return False
+        if not self._stop.is_set():
+            self._count("done" if await act(self._queue, self._order, status.export_id) else "skipped")
+        return True
+
+    def _count(self, name: str) -> None:
+        self._progress = self._progress.changed(datetime.now(UTC), **{name: getattr(self._progress, name) + 1})
+
+    async def _wait_for_turn(self) -> bool:
+        """Waits for the rate of the order. Meanwhile it renews the lease, and reads whether the run is to stop."""
+        rate = self._order.per_second
+        while not self._stop.is_set():
+            now_s = monotonic()
+            if now_s - self._saved_s >= SAVE_S and not await self._save():
+                return False
+            wait_s = self._due_s - monotonic()
+            if wait_s <= 0:
+                self._due_s = max(self._due_s, monotonic() - 1) + (1 / rate if rate else 0)
+                return True
+            await asyncio.sleep(min(wait_s, SAVE_S))
+        return True
+
+    async def _save(self, *, release: bool = False, **fields: object) -> bool:
+        self._progress = self._progress.changed(datetime.now(UTC), **fields)
+        held, stop = await self._bulks.save(self._id, self._progress, release=release)
+        if stop:
+            self._stop.set()
+        self._saved_s = monotonic()
+        return held
