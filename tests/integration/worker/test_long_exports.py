@@ -118,6 +118,7 @@ async def test_export_of_thirty_hours_uses_no_retry_and_leaves_no_keys(
         "by-connection",
         "by-kind",
         "by-place",
+        "by-requested_by",
         "changes",
         "created",
         "ended",

@@ -173,7 +173,7 @@ class Status(_Report):
     """The request as it was accepted."""
     requested_by: Annotated[str | None, Field(exclude_if=_is_none)] = None
     """Who requested the export: the name of a key or user of the HTTP API, `trigger:NAME`, `cli:USER`, `library`, or
-    the name that a service gives itself. Missing in events, and if an earlier version accepted the export."""
+    the name that a service gives itself. Missing if an earlier version accepted the export."""
     eta: Annotated[Eta | None, Field(exclude_if=_is_none)] = None
     """How long such exports usually take on the platform. Missing in listings and events, and if none is known."""
 

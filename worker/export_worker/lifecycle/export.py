@@ -271,14 +271,15 @@ def _stored(item: ManifestObject) -> StoredObject:
     return StoredObject.model_validate(item.model_dump())
 
 
-def event_of(export: Export, namespace: str, trace: str = "") -> Event:
+def event_of(export: Export, namespace: str, trace: str = "", requested_by: str | None = None) -> Event:
     """Returns the completion event of an ended export. The same export gives the same event, with the same id.
 
     Args:
         trace: The W3C traceparent of the request, so that consumers of the event continue the caller's trace.
+        requested_by: Who requested the export, if it is known.
     """
     request = export.request.model_dump(mode="json", exclude_none=True)
-    status = status_of(export).model_copy(update={"request": request})
+    status = status_of(export).model_copy(update={"request": request, "requested_by": requested_by})
     if status.finished_at is None:
         raise ValueError("only an ended export has an event")
     return Event.model_validate(

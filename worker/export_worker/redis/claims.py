@@ -37,6 +37,7 @@ class ClaimedStep:
         retry: The step from which a retry was requested: submit, poll, transfer, or empty.
         durations_s: How long the last operations of this kind took on this connection.
         trace: The W3C traceparent of the request, or empty.
+        requested_by: Who requested the export; None if an earlier version accepted it.
         has_lists: Redis has the lists of the export's files apart from its state; see `file_lists`.
         since_s: When the claim was sent, on the monotonic clock. The lease began then or later.
     """
@@ -54,6 +55,7 @@ class ClaimedStep:
     retry: str = ""
     durations_s: tuple[float, ...] = ()
     trace: str = ""
+    requested_by: str | None = None
     has_lists: bool = False
     since_s: float = field(default_factory=time.monotonic)
 
@@ -198,6 +200,7 @@ def read_claimed_step(item: Mapping[str, Any], role: Role, since_s: float) -> Cl
         retry=item.get("retry", ""),
         durations_s=tuple(int(duration) / 1000 for duration in item.get("durations_ms", ())),
         trace=_traceparent(item.get("trace", "")),
+        requested_by=_readable(item.get("requested_by")),
         has_lists="files" in item,
         since_s=since_s,
     )
@@ -210,6 +213,10 @@ def _read_export(item: Mapping[str, Any]) -> Export:
     status = Status.model_validate_json(original_bytes(item.get("status", "")))
     request = ExportRequest.model_validate_json(original_bytes(item.get("request", "")))
     return accepted(status.export_id, request, status.created_at.astimezone(UTC))
+
+
+def _readable(text: str | None) -> str | None:
+    return None if text is None else original_bytes(text).decode(errors="replace")
 
 
 def _traceparent(trace: str) -> str:

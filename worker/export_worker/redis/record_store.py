@@ -211,7 +211,7 @@ class Store:
         """
         export = decision.export
         if isinstance(export.state, Ended):
-            event = event_of(export, self._keys.namespace, claimed.trace)
+            event = event_of(export, self._keys.namespace, claimed.trace, claimed.requested_by)
             ending: dict[str, object] = {
                 "mode": "end",
                 "event_id": event.id,

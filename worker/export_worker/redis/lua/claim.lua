@@ -48,6 +48,7 @@
 --   next_due_ms          when the next entry is due; missing when there is none
 --   steps                missing when nothing was claimed; a list of {export_id, step, version (string), claims, deaths,
 --                        probe, spared, slotless, cancel, request, status, state, files, stored, retry, trace,
+--                        requested_by,
 --                        durations_ms (list of strings)}. status, state, files, stored (the list of stored files),
 --                        request and trace are JSON texts of the record. A field that the record does not have is
 --                        missing. probe: the step checks the platform first. spared: the calls of its kind fail for
@@ -237,7 +238,7 @@ local function claim(export, probe)
     add_note(export, export.released == 'died' and 'resumed: its previous worker stopped responding'
       or 'resumed: its previous worker shut down')
   end
-  local record = redis.call('HMGET', key, 'status', 'state', 'trace', 'kind', 'files')
+  local record = redis.call('HMGET', key, 'status', 'state', 'trace', 'kind', 'files', 'requested_by')
   local stored = record[5] and redis.call('LRANGE', args.prefix .. 'stored:' .. export.id, 0, -1)
   if export.slotless then
     slotless = slotless + 1
@@ -250,6 +251,7 @@ local function claim(export, probe)
     cancel = export.cancel and true or false, retry = export.retry or nil, request = export.request or nil,
     status = record[1] or nil, state = record[2] or nil, files = record[5] or nil,
     stored = stored and '[' .. table.concat(stored, ',') .. ']' or nil, trace = record[3] or nil,
+    requested_by = record[6] or nil,
     durations_ms = durations_of(export.connection, record[4]),
   }
 end
