@@ -86,10 +86,12 @@ def _settings() -> dict[str, Any]:
     """Returns the content of the settings file; nothing if it cannot be read."""
     import tomllib  # noqa: PLC0415 - only dynamic completions need it
 
+    from export_worker.texts.decoding import decode_text  # noqa: PLC0415 - as above
+
     file = settings_path(os.environ)
     try:
-        return {} if file is None else tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return {} if file is None else tomllib.loads(decode_text(file.read_bytes()))
+    except (OSError, ValueError, RecursionError):
         return {}
 
 
