@@ -31,6 +31,7 @@ from export_worker.redis.claims import (
     Renewal,
     Timings,
 )
+from export_worker.redis.client import commands
 from export_worker.redis.record_store import Store
 from export_worker.redis.sweeper import Sweeper
 
@@ -247,9 +248,18 @@ class QueueSite:
         return [entry["note"] for entry in await self.queue.timeline(export_id)]
 
     async def everything(self) -> dict[str, bytes]:
-        """Returns every key of the namespace with its value, as Redis dumps it."""
+        """Returns every key of the namespace with its value: a hash sorted by its fields, any other as Redis dumps it.
+
+        Redis may sort a hash differently after a read.
+        """
         names = sorted([key async for key in self.redis.scan_iter(f"*{self.keys.prefix}*", count=1000)])
-        return {name.decode(): await self.redis.dump(name) for name in names}
+        return {name.decode(): await self._value(name) for name in names}
+
+    async def _value(self, name: bytes) -> bytes:
+        if await self.redis.type(name) == b"hash":
+            return repr(sorted((await commands(self.redis).hgetall(name.decode())).items())).encode()
+        dumped: bytes = await self.redis.dump(name)
+        return dumped
 
     async def left(self) -> set[str]:
         """Returns the names of all keys of the namespace, without the namespace."""

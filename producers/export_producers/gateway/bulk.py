@@ -17,6 +17,7 @@ from export_producers.gateway.principals import PRINCIPAL, allowed_connections, 
 from export_producers.gateway.problems import ProblemError
 from export_producers.shared_time import shared_now
 from export_worker.errors import ErrorCode
+from export_worker.redis.cancellation import cancel_and_wait
 
 BULK = "/v1/bulk/{bulk_id}"
 GROWTH_MAX = 1.1
@@ -32,8 +33,8 @@ async def running(app: web.Application) -> AsyncIterator[None]:
     app[RUNNER] = BulkRunner(queue, app[BULKS])
     task = asyncio.create_task(app[RUNNER].run())
     yield
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await cancel_and_wait(task)
+    await app[RUNNER].stop()
 
 
 async def order(request: web.Request) -> web.Response:

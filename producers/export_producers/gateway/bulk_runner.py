@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic
 
@@ -12,6 +13,7 @@ from export_producers.bulk.orders import BulkOrder, act, code_of, pieces
 from export_producers.bulk.runs import Bulks, ClaimedRun
 from export_producers.queue import Queue
 from export_worker.contract.status import Status
+from export_worker.redis.cancellation import cancel_and_wait
 
 COUNT_MAX = 100_000
 """Exports that a dry run counts: some seconds of reading."""
@@ -63,24 +65,20 @@ class BulkRunner:
         return run
 
     async def run(self) -> None:
-        """Runs orders until it is cancelled. Then other gateways may continue them."""
-        try:
-            while True:
-                self._added.clear()
-                try:
-                    await self._start_all()
-                except Exception as error:  # noqa: BLE001 - Redis is away, or another version wrote a run
-                    _log.warning("bulk.not_searched", error=str(error))
-                try:
-                    async with asyncio.timeout(SEARCH_S):
-                        await self._added.wait()
-                except TimeoutError:
-                    continue
-        finally:
-            tasks = list(self._running.values())
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        """Starts orders until it is cancelled."""
+        while True:
+            self._added.clear()
+            try:
+                await self._start_all()
+            except Exception as error:  # noqa: BLE001 - Redis is away, or another version wrote a run
+                _log.warning("bulk.not_searched", error=str(error))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SEARCH_S):
+                    await self._added.wait()
+
+    async def stop(self) -> None:
+        """Stops the runs of this gateway. Other gateways may continue them."""
+        await cancel_and_wait(*self._running.values())
 
     async def _start_all(self) -> None:
         for bulk_id in await self._bulks.open():

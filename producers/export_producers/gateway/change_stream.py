@@ -21,6 +21,7 @@ from export_producers.reads.overview_document import Overview
 from export_worker.contract.names import did_you_mean
 from export_worker.contract.status import Phase
 from export_worker.errors import ExportWorkerError
+from export_worker.redis.cancellation import cancel_and_wait
 
 TOPICS = ("overview", "exports")
 CONDITIONS = ("connection", "kind", "phase")
@@ -68,9 +69,7 @@ async def _first_of(parts: Sequence[Coroutine[Any, Any, None]]) -> None:
             for task in done:
                 task.result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_and_wait(*tasks)
 
 
 class _Sender:
