@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from export_producers import reasons
 from export_producers.gateway import openapi
 from export_worker.contract.request import kind_models
 from support.document_linters import redocly_findings, spectral_findings
@@ -32,6 +33,18 @@ def test_redocly_finds_nothing(tmp_path: Path) -> None:
 def test_schema_of_a_kind_requires_the_kind(model: str) -> None:
     assert SCHEMAS[model]["required"][0] == "kind"
     assert "const" in SCHEMAS[model]["properties"]["kind"]
+
+
+def test_every_field_is_described() -> None:
+    # The fields of a reason are the parts of its sentence, which is its description.
+    fields = {
+        f"{model}.{name}": field
+        for model, schema in SCHEMAS.items()
+        if not hasattr(reasons, model)
+        for name, field in schema.get("properties", {}).items()
+    }
+    assert "RetryOrder.from" in fields
+    assert [name for name, field in fields.items() if not field.get("description")] == []
 
 
 def test_every_time_has_the_format_date_time() -> None:

@@ -130,7 +130,9 @@ def document() -> Json:
     )
     # The status is read without the models of kinds, so its own schema names only the main fields of a request.
     for model in ("Status", "DryRun"):
-        schemas["$defs"][model]["properties"]["request"] = {"$ref": "#/components/schemas/ExportRequest"}
+        fields = schemas["$defs"][model]["properties"]
+        described = {"description": fields["request"]["description"]}
+        fields["request"] = described | {"$ref": "#/components/schemas/ExportRequest"}
     return {
         "openapi": "3.1.0",
         "info": {

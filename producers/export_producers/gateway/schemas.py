@@ -22,16 +22,22 @@ class FieldError(_Answer):
     """One error in one field."""
 
     field: str
+    """The path of the field in the request, such as `export.segment_id`, or the name of a parameter or a header."""
     message: str
+    """What is wrong, and what is allowed."""
 
 
 class Problem(_Answer):
     """An error, in the form of RFC 9457."""
 
     type: str
+    """The kind of the problem: `urn:export-worker:problem:` and the code."""
     title: str
+    """The HTTP status in words."""
     status: Annotated[int, Field(ge=400, le=599)]
+    """The HTTP status of the response."""
     detail: str
+    """What is wrong in this case."""
     code: str
     """A code of the published list, or the standard name of the HTTP status in one word."""
     errors: list[FieldError] = []
@@ -42,6 +48,7 @@ class ExportPage(_Answer):
     """A page of exports, newest first."""
 
     exports: list[Status]
+    """The statuses of the exports."""
     next_cursor: str | None
     """The `cursor` of the next page; null on the last page."""
 
@@ -105,21 +112,25 @@ class Cancelling(_Answer):
     """The result of a cancel request."""
 
     export_id: str
+    """The id of the export."""
     phase: Phase
     """The phase when the request arrived. An export in a terminal phase is not changed."""
     cancelling: bool
+    """Whether a worker will end the export. False if it had ended already."""
 
 
 class RetryOrder(Model):
     """The step from which a retry restarts the export; by default the step that failed."""
 
     start: Annotated[Literal["submit", "poll", "transfer"] | None, Field(alias="from")] = None
+    """The step: `submit`, `poll` or `transfer`. Default: the step that failed."""
 
 
 class Activity(_Answer):
     """A page of the activity, newest first."""
 
     entries: list[ActivityEntry]
+    """Who did what, and when."""
     next_cursor: str | None
     """The `cursor` of the next page; null on the last page. A page may have fewer entries than `limit`."""
 
@@ -143,3 +154,4 @@ class Health(_Answer):
     """The process runs, or is ready."""
 
     status: Literal["ok"] = "ok"
+    """Always `ok`: otherwise the response is a problem."""
