@@ -206,7 +206,7 @@ REFUSALS = [
     ("[s3]\nserver_side_encryption = 'AES256'\nsse_kms_key_id = 'k'", "s3.sse_kms_key_id needs server_side_encryption"),
     ("[s3]\nstorage_class = 'COLD'", "s3.storage_class: must be 'STANDARD'"),
     ("[s3]\nexpected_bucket_owner = 'me'", "s3.expected_bucket_owner: "),
-    ("[s3]\ntags = { 'a&b' = 'x' }", "s3.tags.a&b.[key]: "),
+    ("[s3]\ntags = { 'a&b' = 'x' }", "s3.tags.a&b: "),
     ("[s3]\ntags = { 'aws:x' = 'x' }", "s3.tags must not begin with aws:"),
     ("[s3.tags]\n" + "\n".join(f"t{n} = 'x'" for n in range(11)), "s3.tags: "),
     ("[s3]\nrole_arn = 'exports'", "s3.role_arn: "),
@@ -238,6 +238,8 @@ REFUSALS = [
     (GIO + "requests_per_second = inf", "connections.gio.requests_per_second: "),
     (f"connections = '{CANARY}'", "connections: "),
     (f"[connections]\ngio = '{CANARY}'", "connections.gio: "),
+    ("[gateway]\nport = 2026-11-30", "gateway.port: must be a whole number, not a date"),
+    ("[sinks.'a b']\ntype = 'sns'\ntopic_arn = ''", "sinks.a b: the name must have 1 to 64 characters: letters"),
     ("namespace = 'a b'", "namespace: must have 1 to 64 characters: letters, digits, _, . and -"),
     ("namespace = ''", "namespace: "),
     (GIO + "allow_hosts = ['http://a']", "connections.gio.allow_hosts.0: must be a host or host:port"),
@@ -428,6 +430,11 @@ def test_file_with_invalid_toml_is_an_error(write: Write, broken: str, hint: str
     assert message.startswith("export-worker.toml is not valid TOML: ")
     assert " (at " in message
     assert hint in message
+
+
+def test_file_with_thousands_of_brackets_is_an_error(write: Write) -> None:
+    write(f"a = {'[' * 5_000}{']' * 5_000}")
+    assert load_error() == "export-worker.toml is not valid TOML: its brackets are nested too deeply"
 
 
 def test_file_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:

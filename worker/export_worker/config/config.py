@@ -283,3 +283,5 @@ def _parsed(file: Path, text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except ValueError as error:
         raise ConfigError(f"{file} is not valid TOML: {toml_problem(text, error)}") from None
+    except RecursionError:
+        raise ConfigError(f"{file} is not valid TOML: its brackets are nested too deeply") from None

@@ -34,7 +34,8 @@ def setting_problem(detail: ErrorDetails, schema: Json) -> str:
     Args:
         schema: The JSON Schema of the configuration, which has the names of all settings.
     """
-    path = list(map(str, detail["loc"]))
+    # "[key]" is how pydantic says that the name of a section is wrong.
+    path = [part for part in map(str, detail["loc"]) if part != "[key]"]
     tag, choices = detail.get("ctx", {}).get("tag"), _choices(schema, path)
     if path[:1] in (["sinks"], ["triggers"]):
         # pydantic puts the type of the sink or trigger into the path; the file has no such level.

@@ -4,6 +4,7 @@ import json
 import re
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date, datetime, time
 from ipaddress import ip_network
 from typing import Any
 
@@ -118,6 +119,9 @@ def type_of(value: Any) -> str:
         tuple: "a list",
         dict: "a group of named values",
         type(None): "null",
+        datetime: "a date and time",
+        date: "a date",
+        time: "a time",
     }
     return names.get(type(value), "a value of another type")
 
