@@ -69,6 +69,8 @@ OURS = {
     "export_worker.contract.redis_keys",
     "export_worker.contract.settings_file",
     "export_worker.errors",
+    "export_worker.texts",
+    "export_worker.texts.decoding",
 }
 """The modules of this project that help and completion may import. None of them imports a large package."""
 SLOW_STANDARD_MODULES = {"asyncio", "tomllib", "email", "urllib.request", "multiprocessing"}

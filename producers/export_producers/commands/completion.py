@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from export_worker.contract.redis_keys import Keys
-from export_worker.contract.settings_file import settings_path
+from export_worker.contract.settings_file import settings_path, settings_text
 from export_worker.errors import ErrorCode
 
 RECENT_MAX = 50
@@ -88,8 +88,8 @@ def _settings() -> dict[str, Any]:
 
     file = settings_path(os.environ)
     try:
-        return {} if file is None else tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return {} if file is None else tomllib.loads(settings_text(file))
+    except (OSError, ValueError, RecursionError):
         return {}
 
 
