@@ -82,6 +82,33 @@ def test_enqueue_with_shortest_wait_prints_the_export_id(site: Site) -> None:
     assert site.command("status", export_id).status == 0
 
 
+@pytest.mark.parametrize("arguments", [("--help",), ("schema", "reference"), ("status", "\u540d")])
+def test_characters_that_an_encoding_lacks_are_escaped(site: Site, arguments: tuple[str, ...]) -> None:
+    variables = site.environment() | {"PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, timeout=50, env=variables, check=False)
+    output = (done.stdout + done.stderr).decode("latin-1")
+    assert "Traceback" not in output
+    assert "\\u540d" in output or "\\u2026" in output
+
+
+async def test_terminal_of_type_dumb_gets_a_line_for_each_change(site: Site) -> None:
+    with Terminal(80, 24) as terminal:
+        async with worker_site.worker(site):
+            done = await asyncio.to_thread(
+                subprocess.run,
+                [*COMMAND, "enqueue", "-", "--wait"],
+                input=REQUEST.encode(),
+                stdout=terminal.stream,
+                env=site.environment() | {"TERM": "dumb"},
+                timeout=50,
+                check=False,
+            )
+    assert done.returncode == 0
+    assert "\x1b" not in terminal.text
+    assert terminal.text.count("growingio") <= 1
+    assert [line.split()[2] for line in terminal.text.splitlines()[1:]][-1] == "succeeded"
+
+
 async def test_terminal_shows_subject_phases_and_files_of_an_export(site: Site) -> None:
     command = [*COMMAND, "enqueue", "-", "--wait"]
     with Terminal(80, 24) as terminal:

@@ -11,6 +11,7 @@ and states how to install it.
 
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from itertools import takewhile
 from typing import Any, NoReturn
 
@@ -85,6 +86,7 @@ async def preview(request: Any) -> object:
 
 def main() -> None:
     """Runs the command line. Each problem that a user can cause is printed as one line, without a traceback."""
+    _escape_what_streams_cannot_write()
     try:
         # Commands return None. An early exit, such as that of --help, returns its status.
         ended = cli(prog_name=PROGRAM, standalone_mode=False)
@@ -101,6 +103,14 @@ def main() -> None:
         reason = str(error) or type(error).__name__
         sys.exit(_report(ServiceUnreachableError(f"a connection or a file failed: {reason}")))
     _end(ended or 0)
+
+
+def _escape_what_streams_cannot_write() -> None:
+    """Lets standard output and error escape the characters that their encoding lacks, e.g. Chinese names in Latin-1."""
+    for stream in (sys.stdout, sys.stderr):
+        # A stream is None if it was closed before the process started.
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _end(status: int) -> NoReturn:
