@@ -146,7 +146,7 @@ def _display(*, show: bool) -> Iterator[Callable[[Status], None]]:
     console = rendering.console()
     if not show:
         yield lambda _: None
-    elif not console.is_terminal:
+    elif not rendering.redraws(console):
         yield lambda status: click.echo(rendering.line(status))
     else:
         with following(console) as show_in_place:

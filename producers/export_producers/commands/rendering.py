@@ -57,6 +57,14 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=None if terminal else PIPE_WIDTH, highlight=False)
 
 
+def redraws(console: Console) -> bool:
+    """Returns whether lines can be drawn again in place. A pipe, and a terminal of the type `dumb`, only append.
+
+    A stream is asked itself, because `FORCE_COLOR` makes rich call every stream a terminal.
+    """
+    return console.file.isatty() and not console.is_dumb_terminal
+
+
 def human_bytes(count: float) -> str:
     """Formats a number of bytes, e.g. `1536` as `1.5 KiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):

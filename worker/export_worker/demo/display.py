@@ -27,7 +27,7 @@ def display(console: Console) -> Iterator[ShowStatuses]:
     A terminal is redrawn also while no status changes, so that the elapsed time shows that the demo runs. At the end
     the screen is removed.
     """
-    if console.is_terminal:
+    if rendering.redraws(console):
         with _drawn(console) as show:
             yield show
     else:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from export_producers.commands import rendering
 from export_producers.commands.following import Following
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.status import Status
+from support.terminal import Terminal
 
 NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
 KINDS = ["growingio.segment_profile_users", "sensorsdata.user_group_users"]
@@ -177,3 +179,19 @@ def test_dumps_is_valid_utf_8_and_parses_to_the_same_value(indent: int | None) -
     text = dumps(value, indent=indent)
     assert "用户" in text
     assert json.loads(text.encode()) == value
+
+
+@pytest.mark.parametrize(("kind", "redraws"), [("xterm-256color", True), ("dumb", False), ("unknown", False)])
+def test_terminals_that_only_append_are_not_drawn_again(
+    monkeypatch: pytest.MonkeyPatch, kind: str, redraws: bool
+) -> None:
+    monkeypatch.setenv("TERM", kind)
+    with Terminal(80, 24) as terminal, os.fdopen(os.dup(terminal.stream), "w") as stream:
+        assert rendering.redraws(Console(file=stream)) is redraws
+
+
+def test_forced_colours_do_not_make_a_file_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    console = Console(file=io.StringIO())
+    assert console.is_terminal
+    assert not rendering.redraws(console)
