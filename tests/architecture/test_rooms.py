@@ -43,7 +43,6 @@ PRODUCERS_MAY_IMPORT = (
     "export_worker.redis.clock",
     "export_worker.redis.cancellation",
     "export_worker.redis.scripts",
-    "export_worker.texts.decoding",
     "export_worker.redis.replay",
 )
 PRODUCERS_ARE_KNOWN_FROM = FLOOR_OF["wiring"]

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from export_worker.contract.redis_keys import Keys
-from export_worker.contract.settings_file import settings_path
+from export_worker.contract.settings_file import settings_path, settings_text
 from export_worker.errors import ErrorCode
 
 RECENT_MAX = 50
@@ -86,11 +86,9 @@ def _settings() -> dict[str, Any]:
     """Returns the content of the settings file; nothing if it cannot be read."""
     import tomllib  # noqa: PLC0415 - only dynamic completions need it
 
-    from export_worker.texts.decoding import decode_text  # noqa: PLC0415 - as above
-
     file = settings_path(os.environ)
     try:
-        return {} if file is None else tomllib.loads(decode_text(file.read_bytes()))
+        return {} if file is None else tomllib.loads(settings_text(file))
     except (OSError, ValueError, RecursionError):
         return {}
 

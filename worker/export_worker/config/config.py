@@ -38,13 +38,12 @@ from export_worker.config.triggers import AnyTrigger
 from export_worker.config.worker import RetrySettings, WorkerSettings
 from export_worker.contract.documented import Documented
 from export_worker.contract.names import similar_name, unknown_name
-from export_worker.contract.settings_file import FILE_VARIABLE, settings_path
+from export_worker.contract.settings_file import FILE_VARIABLE, settings_path, settings_text
 from export_worker.contract.wording import Pattern
 from export_worker.errors import ConfigError
 from export_worker.platforms.settings import ConnectionSettings
 from export_worker.redis.sentinel import is_sentinel_url
 from export_worker.s3.object_keys import validate_key_template
-from export_worker.texts.decoding import decode_text
 
 _SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$")
 """The ends of the variables that Kubernetes sets in every pod for each Service, e.g. one named `export-gateway`."""
@@ -271,7 +270,7 @@ def similar_variable(name: str) -> str:
 
 def _text(file: Path) -> str:
     try:
-        return decode_text(file.read_bytes())
+        return settings_text(file)
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {file} ({error.strerror}); check EXPORT_CONFIG") from None
     except ValueError as error:
