@@ -117,8 +117,11 @@ class ChangedExport(_Answer):
     """An export that has changed."""
 
     export_id: str
+    """The id of the export."""
     connection: str
+    """The connection of the export."""
     kind: str
+    """What is exported."""
     phase: str
     """Its phase after the change."""
     was: str | None
@@ -129,6 +132,7 @@ class ChangedExports(_Answer):
     """The exports that have changed since the last event, each with its last change."""
 
     changed: list[ChangedExport]
+    """Each export once."""
 
 
 ChangesText = Annotated[
