@@ -59,6 +59,7 @@ def addresses(services: Services) -> dict[str, str]:
         "S3": services.s3_url,
         "Platform": services.platform_url,
         "HTTP API": services.gateway_url,
+        "Console": f"{services.gateway_url}/console/",
         "Logs": str(services.directory),
     }
 
