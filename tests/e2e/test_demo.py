@@ -89,10 +89,13 @@ def test_commands_that_demo_with_serve_prints_can_be_pasted(site: Site, tmp_path
         example = example.replace(f"redis://127.0.0.1:{USUAL_PORTS['redis']}/0", redis_url)
         (tmp_path / "example.py").write_text(example, encoding="utf-8")
         from_readme = pasted(f"{sys.executable} example.py", tmp_path)
+        console = next(line.split()[1] for line in lines if line.startswith("Console "))
+        page = pasted(f"curl -sSf {console}", tmp_path)
 
     command, python, http, listed = "file(s)", "succeeded ['s3://", '"phase":"queued"', "succeeded"
     assert all(text in printed for text in (command, python, listed)), printed
     assert http in printed.replace(" ", ""), printed
+    assert "<html" in page
     assert from_readme.startswith("succeeded ['s3://demo-exports/")
     text = log.read_text(encoding="utf-8")
     assert "26 of 26 exports succeeded, 26 events received" in text

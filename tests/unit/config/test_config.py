@@ -240,6 +240,8 @@ REFUSALS = [
     (f"[connections]\ngio = '{CANARY}'", "connections.gio: "),
     ("[gateway]\nport = 2026-11-30", "gateway.port: must be a whole number, not a date"),
     ("[sinks.'a b']\ntype = 'sns'\ntopic_arn = ''", "sinks.a b: the name must have 1 to 64 characters: letters"),
+    (f"redis_url = 'redis://:p@{CANARY}/x@redis:6379/0'", "redis_url: must be redis://"),
+    (f"redis_url = 'rediss://:p@{CANARY}#x@redis:6379'", "redis_url: must be redis://"),
     ("namespace = 'a b'", "namespace: must have 1 to 64 characters: letters, digits, _, . and -"),
     ("namespace = ''", "namespace: "),
     (GIO + "allow_hosts = ['http://a']", "connections.gio.allow_hosts.0: must be a host or host:port"),

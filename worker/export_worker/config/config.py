@@ -48,6 +48,9 @@ from export_worker.s3.object_keys import validate_key_template
 _SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$")
 """The ends of the variables that Kubernetes sets in every pod for each Service, e.g. one named `export-gateway`."""
 
+_DATABASE = re.compile(r"(/[0-9]*)?")
+"""The path of the address of Redis: none, or the number of the database."""
+
 SectionName = Annotated[
     str, Pattern(r"^[A-Za-z0-9_-]{1,64}$", "the name must have 1 to 64 characters: letters, digits, _ and -")
 ]
@@ -65,7 +68,9 @@ def _checked_url(url: str) -> str:
     """Refuses text that is not a Redis URL. The message does not show it: it may contain a password."""
     try:
         parts = urlsplit(url)
-        known = is_sentinel_url(url) or (parts.scheme in {"redis", "rediss", "unix"} and parts.port != 0)
+        # After a `/` or `#` of a password, the rest of it would be read as database or fragment, and shown in errors.
+        is_network = parts.scheme in {"redis", "rediss"} and _DATABASE.fullmatch(parts.path) and not parts.fragment
+        known = is_sentinel_url(url) or ((is_network or parts.scheme == "unix") and parts.port != 0)
     except ValueError:
         known = False
     if not known:
