@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 import pytest
 from arq.connections import ArqRedis
@@ -58,6 +59,22 @@ async def failures(site: Site, arq_redis: ArqRedis) -> AsyncIterator[Failures]:
     async with site.queue() as queue:
         limits = {"gio": MANY, "other": MANY}
         yield Failures(site, QueueSite(arq_redis, queue, Keys(site.namespace), limits))
+
+
+async def begun_in(
+    terminal: Terminal, failures: Failures, *options: str, stdout: IO[bytes] | int = subprocess.DEVNULL
+) -> asyncio.subprocess.Process:
+    """Starts a retry of the failed exports, which reads from a terminal and writes its messages to it."""
+    return await asyncio.create_subprocess_exec(
+        *COMMAND,
+        "retry",
+        "--failed",
+        *options,
+        env=failures.site.environment(),
+        stdin=terminal.stream,
+        stdout=stdout,
+        stderr=terminal.stream,
+    )
 
 
 async def test_list_is_filtered_by_error_connection_kind_and_time(failures: Failures) -> None:
@@ -198,15 +215,7 @@ async def test_bulk_retry_restarts_an_export_whose_kind_is_unknown_here(failures
 async def test_export_that_another_caller_has_retried_is_not_restarted_again(failures: Failures) -> None:
     export_id, queue = await failures.add(), failures.records.queue
     with Terminal(80, 24) as terminal:
-        running = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            "retry",
-            "--failed",
-            env=failures.site.environment(),
-            stdin=terminal.stream,
-            stdout=subprocess.DEVNULL,
-            stderr=terminal.stream,
-        )
+        running = await begun_in(terminal, failures)
         async with asyncio.timeout(30):
             while "Retry 1 export? [y/N]" not in terminal.text:
                 await asyncio.sleep(0.02)
@@ -232,17 +241,7 @@ async def test_options_for_many_exports_require_failed(failures: Failures) -> No
 async def test_bulk_retry_asks_in_a_terminal(failures: Failures, answer: bytes, phase: Phase, status: int) -> None:
     export_id = await failures.add()
     with Terminal(80, 24) as terminal:
-        running = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            "retry",
-            "--failed",
-            "--per-second",
-            "5",
-            env=failures.site.environment(),
-            stdin=terminal.stream,
-            stdout=subprocess.DEVNULL,
-            stderr=terminal.stream,
-        )
+        running = await begun_in(terminal, failures, "--per-second", "5")
         async with asyncio.timeout(30):
             while "Retry 1 export? [y/N]" not in terminal.text:
                 await asyncio.sleep(0.02)
@@ -257,16 +256,7 @@ async def test_bulk_retry_asks_in_a_terminal(failures: Failures, answer: bytes, 
 async def test_bulk_retry_with_yes_does_not_ask_in_a_terminal(failures: Failures) -> None:
     export_id = await failures.add()
     with Terminal(80, 24) as terminal:
-        running = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            "retry",
-            "--failed",
-            "--yes",
-            env=failures.site.environment(),
-            stdin=terminal.stream,
-            stdout=terminal.stream,
-            stderr=terminal.stream,
-        )
+        running = await begun_in(terminal, failures, "--yes", stdout=terminal.stream)
         async with asyncio.timeout(30):
             assert await running.wait() == 0
     assert f"retrying {export_id}" in terminal.text
