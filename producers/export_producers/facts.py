@@ -1,6 +1,5 @@
 """Reads from Redis what explains why an export waits."""
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from arq.connections import ArqRedis
@@ -10,7 +9,7 @@ from export_producers.pauses import ConnectionPause
 from export_producers.storage import Storage
 from export_producers.worker_records import store_problem
 from export_worker.contract.redis_keys import Keys, Role
-from export_worker.contract.slowness import eta_of
+from export_worker.contract.slowness import eta_of, in_seconds
 from export_worker.contract.status import Status
 from export_worker.redis.client import commands
 
@@ -65,7 +64,7 @@ async def read_facts(redis: ArqRedis, keys: Keys, status: Status, now: datetime)
         kind=None if has_failed is None else pause_of(*calls),
         running_s=_passed_s(since_ms, now),
         parked_s=_passed_s(parked_ms, now),
-        durations_s=_seconds(durations_ms),
+        durations_s=in_seconds(durations_ms),
         operator_pause=None if operator_pause is None else ConnectionPause.model_validate_json(operator_pause),
         store_problem=await store_problem(redis, keys, connection) if role == "transfer" else None,
     )
@@ -79,13 +78,9 @@ async def with_eta(storage: Storage, status: Status) -> Status:
     """
     key = storage.keys.durations(status.connection, status.kind)
     async with storage.calls() as redis:
-        durations_s = _seconds(await redis.lrange(key, 0, DURATIONS_READ_MAX - 1))
+        durations_s = in_seconds(await redis.lrange(key, 0, DURATIONS_READ_MAX - 1))
     return status.model_copy(update={"eta": eta_of(durations_s)}) if durations_s else status
 
 
 def _passed_s(since_ms: float | None, now: datetime) -> float:
     return 0.0 if since_ms is None else max(0.0, now.timestamp() - since_ms / 1000)
-
-
-def _seconds(durations_ms: Sequence[bytes]) -> list[float]:
-    return [int(each) / 1000 for each in durations_ms]

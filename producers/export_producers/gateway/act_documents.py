@@ -41,6 +41,16 @@ TAGS = {
 }
 
 
+def path_parameter(name: str, schema: Json, about: str) -> Json:
+    """Returns a parameter of the path."""
+    return {"name": name, "in": "path", "required": True, "schema": schema, "description": about}
+
+
+def query_parameter(name: str, schema: Json, about: str) -> Json:
+    """Returns a parameter of the query string."""
+    return {"name": name, "in": "query", "schema": schema, "description": about}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
     """One operation.
@@ -69,15 +79,8 @@ class Act:
     @property
     def all_parameters(self) -> list[Json]:
         """The parameters of the path and of the query string."""
-        segments = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, "description": about}
-            for name, about in (self.segments or {}).items()
-        ]
+        segments = [path_parameter(name, {"type": "string"}, about) for name, about in (self.segments or {}).items()]
         return [*segments, *self.parameters]
-
-
-def _parameter(name: str, schema: Json, about: str) -> Json:
-    return {"name": name, "in": "query", "schema": schema, "description": about}
 
 
 _CONNECTION = {"connection": "The name of a connection in the configuration."}
@@ -167,9 +170,9 @@ ACTS = (
         "`limit` events that were given up, the answer has some of them.",
         answers={200: ("The events.", Events)},
         parameters=(
-            _parameter("sink", {"type": "string"}, "Only events of this sink."),
-            _parameter("state", {"type": "string", "enum": list(STATES), "default": "pending"}, "Only events so."),
-            _parameter(
+            query_parameter("sink", {"type": "string"}, "Only events of this sink."),
+            query_parameter("state", {"type": "string", "enum": list(STATES), "default": "pending"}, "Only events so."),
+            query_parameter(
                 "limit",
                 {"type": "integer", "minimum": 1, "maximum": LIST_MAX, "default": 50},
                 "Maximum number of events of each sink.",
@@ -198,12 +201,12 @@ ACTS = (
         problems=(404,),
         segments=_TRIGGER,
         parameters=(
-            _parameter(
+            query_parameter(
                 "limit",
                 {"type": "integer", "minimum": 1, "maximum": DEAD_LETTERS_MAX, "default": 20},
                 "Maximum number of dead letters.",
             ),
-            _parameter("cursor", {"type": "string", "maxLength": 41}, "The `next_cursor` of the previous page."),
+            query_parameter("cursor", {"type": "string", "maxLength": 41}, "The `next_cursor` of the previous page."),
         ),
     ),
     Act(

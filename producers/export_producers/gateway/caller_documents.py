@@ -3,16 +3,12 @@
 from pydantic import BaseModel
 
 from export_producers.choices import LIST_MAX
-from export_producers.gateway.act_documents import Act, Json
+from export_producers.gateway.act_documents import Act, Json, query_parameter
 from export_producers.gateway.schemas import Activity, Me
 
 TAGS = {"callers": "Find out who may do what, and who has done what."}
 ANSWERS: tuple[type[BaseModel], ...] = (Me, Activity)
 """The models of answers."""
-
-
-def _query(name: str, schema: Json, about: str) -> Json:
-    return {"name": name, "in": "query", "schema": schema, "description": about}
 
 
 _TEXT: Json = {"type": "string"}
@@ -40,19 +36,19 @@ CALLS = (
         "cursor.",
         answers={200: ("Acts, newest first.", Activity)},
         parameters=(
-            _query("who", _TEXT, "Only acts of this key or user."),
-            _query("action", _TEXT, "Only acts of this kind, such as `cancel`."),
-            _query("export_id", _TEXT, "Only acts on this export."),
-            _query("connection", _TEXT, "Only acts on this connection."),
-            _query("outcome", _TEXT, "Only acts with this outcome, such as `done`."),
-            _query("since", _TIME, "Only acts at this time or later."),
-            _query("until", _TIME, "Only acts before this time."),
-            _query(
+            query_parameter("who", _TEXT, "Only acts of this key or user."),
+            query_parameter("action", _TEXT, "Only acts of this kind, such as `cancel`."),
+            query_parameter("export_id", _TEXT, "Only acts on this export."),
+            query_parameter("connection", _TEXT, "Only acts on this connection."),
+            query_parameter("outcome", _TEXT, "Only acts with this outcome, such as `done`."),
+            query_parameter("since", _TIME, "Only acts at this time or later."),
+            query_parameter("until", _TIME, "Only acts before this time."),
+            query_parameter(
                 "limit",
                 {"type": "integer", "minimum": 1, "maximum": LIST_MAX, "default": 50},
                 "Maximum number of acts.",
             ),
-            _query("cursor", {"type": "string", "maxLength": 40}, "The `next_cursor` of the previous page."),
+            query_parameter("cursor", {"type": "string", "maxLength": 40}, "The `next_cursor` of the previous page."),
         ),
     ),
 )

@@ -167,14 +167,14 @@ async def json_body(request: web.Request) -> bytes:
         raise ProblemError(408, "request_timeout", f"the body did not arrive within {BODY_TIMEOUT_S:g} s") from None
 
 
-def limit_of(text: str) -> int:
-    """Returns the parameter `limit`: the size of a page.
+def limit_of(text: str, most: int = LIST_MAX) -> int:
+    """Returns the parameter `limit`: the size of a page, at most `most`.
 
     Raises:
         ProblemError: It is no number, or out of range.
     """
-    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(LIST_MAX)) and 1 <= int(text) <= LIST_MAX):
-        raise invalid_parameter("limit", f"must be a whole number from 1 to {LIST_MAX}")
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
+        raise invalid_parameter("limit", f"must be a whole number from 1 to {most}")
     return int(text)
 
 

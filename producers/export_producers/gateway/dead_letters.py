@@ -17,9 +17,7 @@ DEAD = "/v1/triggers/{trigger}/dead"
 async def dead_letters(request: web.Request) -> web.Response:
     """Returns one page of the dead letters of a trigger."""
     parameters = query(request, "limit", "cursor")
-    cursor, limit = parameters.get("cursor"), limit_of(parameters.get("limit", "20"))
-    if limit > LIST_MAX:
-        raise invalid_parameter("limit", f"must be a whole number from 1 to {LIST_MAX}")
+    cursor, limit = parameters.get("cursor"), limit_of(parameters.get("limit", "20"), LIST_MAX)
     if cursor is not None and not is_entry(cursor):
         raise invalid_parameter("cursor", "must be the next_cursor of another page")
     storage, trigger = await _trigger(request)

@@ -9,7 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from export_producers.choices import FILTER_MAX_CHARS, LANGUAGES, LIST_MAX, RESOURCES
 from export_producers.gateway import act_documents, caller_documents
-from export_producers.gateway.act_documents import ACTS, Act
+from export_producers.gateway.act_documents import ACTS, Act, path_parameter, query_parameter
 from export_producers.gateway.openapi_texts import DESCRIPTIONS, KEY, PROBLEMS, TAG_OF, TAGS
 from export_producers.gateway.schemas import (
     PROBLEM_TYPE,
@@ -155,7 +155,7 @@ def _enqueue() -> Json:
         name: {"operationId": name, "parameters": {"export_id": "$response.body#/export_id"}}
         for name in ("status", "cancel", "retry")
     }
-    dry_run = _query(
+    dry_run = query_parameter(
         "dry_run",
         {"type": "string", "enum": ["0", "1", "false", "true"], "default": "0"},
         "With 1, nothing is enqueued: the answer says what would happen.",
@@ -173,8 +173,8 @@ def _list() -> Json:
     limits = {"type": "integer", "minimum": 1, "maximum": LIST_MAX, "default": 50}
     parameters = [
         *_filters(),
-        _query("limit", limits, "Maximum number of exports."),
-        _query("cursor", {"type": "string", "maxLength": 200}, "The `next_cursor` of the previous page."),
+        query_parameter("limit", limits, "Maximum number of exports."),
+        query_parameter("cursor", {"type": "string", "maxLength": 200}, "The `next_cursor` of the previous page."),
     ]
     page = _answer("Exports, newest first. Exports accepted later do not shift the next pages.", _json("ExportPage"))
     page["headers"] = {"Link": {"description": 'The next page, as rel="next".', "schema": {"type": "string"}}}
@@ -192,14 +192,14 @@ def _filters() -> list[Json]:
     phases = {"type": "string", "enum": [phase.value for phase in Phase]}
     search = "Only exports with this id (or its first 8 characters), idempotency key, operation id of the platform, "
     return [
-        _query("phase", phases, "Only exports in this phase."),
-        _query("connection", text, "Only exports of this connection."),
-        _query("kind", text, "Only exports of this kind."),
-        _query("error", text, "Only exports that failed with this code."),
-        _query("requested_by", text, "Only exports that this caller requested."),
-        _query("since", text, f"Only exports accepted since {FORMS}."),
-        _query("until", text, f"Only exports accepted before {FORMS}."),
-        _query("q", text, search + "or `KEY=VALUE` of the metadata."),
+        query_parameter("phase", phases, "Only exports in this phase."),
+        query_parameter("connection", text, "Only exports of this connection."),
+        query_parameter("kind", text, "Only exports of this kind."),
+        query_parameter("error", text, "Only exports that failed with this code."),
+        query_parameter("requested_by", text, "Only exports that this caller requested."),
+        query_parameter("since", text, f"Only exports accepted since {FORMS}."),
+        query_parameter("until", text, f"Only exports accepted before {FORMS}."),
+        query_parameter("q", text, search + "or `KEY=VALUE` of the metadata."),
     ]
 
 
@@ -217,7 +217,9 @@ def _cancel() -> Json:
 
 
 def _retry() -> Json:
-    start = _query("from", {"type": "string", "enum": ["submit", "poll", "transfer"]}, "The step to restart from.")
+    start = query_parameter(
+        "from", {"type": "string", "enum": ["submit", "poll", "transfer"]}, "The step to restart from."
+    )
     answer = _answer("Restarted.", _json("Status"))
     answer["headers"] = {"Location": _LOCATION, "Retry-After": _SECONDS}
     operation = _operation(
@@ -242,7 +244,7 @@ def _timeline() -> Json:
 
 def _explain() -> Json:
     about = "The language of the texts. By default, the first one of `Accept-Language` that exists."
-    language = _query("lang", {"type": "string", "enum": list(LANGUAGES)}, about)
+    language = query_parameter("lang", {"type": "string", "enum": list(LANGUAGES)}, about)
     answer = _answer("The reason as a code, its arguments and a text.", _json("ExplanationDocument"))
     return _operation(
         "explain", "Explain why an export waits, or how it ended.", {200: answer}, (404,), [_ID, language]
@@ -256,9 +258,9 @@ def _deliveries() -> Json:
 
 def _catalog() -> Json:
     parameters = [
-        _segment("connection", {"type": "string"}, "The name of a connection in the configuration."),
-        _segment("resource", {"type": "string", "enum": list(RESOURCES)}, "What to list."),
-        _query("project", {"type": "string", "minLength": 1}, "The project, if the resource belongs to one."),
+        path_parameter("connection", {"type": "string"}, "The name of a connection in the configuration."),
+        path_parameter("resource", {"type": "string", "enum": list(RESOURCES)}, "What to list."),
+        query_parameter("project", {"type": "string", "minLength": 1}, "The project, if the resource belongs to one."),
     ]
     items = {"application/json": {"schema": {"type": "array", "items": {"type": "object"}}}}
     answers = {200: _answer("The items that the platform has.", items)}
@@ -273,10 +275,12 @@ def _overview() -> Json:
 def _stats() -> Json:
     moment = {"type": "string", "format": "date-time"}
     parameters = [
-        _query("connection", {"type": "string", "minLength": 1}, "Only exports of this connection."),
-        _query("from", moment, f"A time in the first hour, at most {DAYS_MAX} days before `to`. Default: a day."),
-        _query("to", moment, "A time in the last hour. By default now."),
-        _query("step", {"type": "string", "enum": ["hour"]}, "The length of each period."),
+        query_parameter("connection", {"type": "string", "minLength": 1}, "Only exports of this connection."),
+        query_parameter(
+            "from", moment, f"A time in the first hour, at most {DAYS_MAX} days before `to`. Default: a day."
+        ),
+        query_parameter("to", moment, "A time in the last hour. By default now."),
+        query_parameter("step", {"type": "string", "enum": ["hour"]}, "The length of each period."),
     ]
     answers = {200: _answer("What ended in each hour.", _json("Stats"))}
     return _operation("stats", "Count the exports that ended, by hour.", answers, (), parameters)
@@ -285,8 +289,10 @@ def _stats() -> Json:
 def _stream() -> Json:
     topics = {"type": "string", "pattern": "^(overview|exports)(,(overview|exports))*$", "default": "overview,exports"}
     parameters = [
-        _query("topics", topics, "What to send."),
-        _query("filter", {"type": "string"}, "Only exports that match, e.g. `connection=gio&phase=failed`, encoded."),
+        query_parameter("topics", topics, "What to send."),
+        query_parameter(
+            "filter", {"type": "string"}, "Only exports that match, e.g. `connection=gio&phase=failed`, encoded."
+        ),
         _LAST_EVENT,
     ]
     events = {"text/event-stream": {"schema": {"type": "array", "items": _ref("ChangeEvent")}}}
@@ -331,14 +337,6 @@ def _problems(statuses: tuple[int, ...]) -> Json:
 
 def _answer(about: str, content: Json) -> Json:
     return {"description": about, "content": content}
-
-
-def _segment(name: str, schema: Json, about: str) -> Json:
-    return {"name": name, "in": "path", "required": True, "schema": schema, "description": about}
-
-
-def _query(name: str, schema: Json, about: str) -> Json:
-    return {"name": name, "in": "query", "schema": schema, "description": about}
 
 
 def _json(model: str) -> Json:

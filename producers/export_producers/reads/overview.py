@@ -26,7 +26,7 @@ from export_producers.reads.overview_document import (
 )
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.redis_keys import HOUR_S, Keys, Role
-from export_worker.contract.slowness import eta_of
+from export_worker.contract.slowness import eta_of, in_seconds
 from export_worker.contract.status import Phase
 from export_worker.contract.worker_record import WorkerRecord
 from export_worker.redis.scripts import Script
@@ -96,7 +96,7 @@ def _connection(found: Mapping[str, Any], now: datetime) -> ConnectionOverview:
         transfers_waiting=found["waiting"],
         pause=_pause(found.get("pause"), now),
         breaker=Breakers(**{kind: _breaker(found["breakers"].get(kind)) for kind in Breakers.model_fields}),
-        durations={kind: eta_of(_seconds(each)) for kind, each in sorted(found["durations"].items())},
+        durations={kind: eta_of(in_seconds(each)) for kind, each in sorted(found["durations"].items())},
         last_hour=_ended(found["recent"], now),
     )
 
@@ -108,10 +108,6 @@ def _breaker(found: Mapping[str, Any] | None) -> Breaker | None:
 def _pause(stored: str | None, now: datetime) -> ConnectionPause | None:
     pause = None if stored is None else ConnectionPause.model_validate_json(stored)
     return None if pause is None or (pause.until is not None and pause.until <= now) else pause
-
-
-def _seconds(durations_ms: Sequence[str]) -> list[float]:
-    return [int(each) / 1000 for each in durations_ms]
 
 
 def _ended(recent: Mapping[str, str], now: datetime) -> Ended:

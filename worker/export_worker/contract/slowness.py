@@ -1,6 +1,6 @@
 """Whether an export runs on its platform for much longer than the last ones of its kind. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from export_worker.contract.status import Eta
 
@@ -13,6 +13,11 @@ USUAL_SHARE = 0.9
 among the last ones, does not change it."""
 DURATIONS_MIN = 5
 """With fewer durations, the usual one cannot be estimated."""
+
+
+def in_seconds(durations_ms: Iterable[bytes | str | int]) -> list[float]:
+    """Returns durations as Redis has them, whole numbers of ms, in seconds."""
+    return [int(duration) / 1000 for duration in durations_ms]
 
 
 def usual_s(durations_s: Sequence[float]) -> float | None:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from export_worker.contract.redis_keys import Role
 from export_worker.contract.request import ExportRequest
+from export_worker.contract.slowness import in_seconds
 from export_worker.contract.status import Status
 from export_worker.contract.trace import TraceContext
 from export_worker.lifecycle.export import Export, accepted
@@ -198,7 +199,7 @@ def read_claimed_step(item: Mapping[str, Any], role: Role, since_s: float) -> Cl
         slotless=item["slotless"],
         cancel=item["cancel"],
         retry=item.get("retry", ""),
-        durations_s=tuple(int(duration) / 1000 for duration in item.get("durations_ms", ())),
+        durations_s=tuple(in_seconds(item.get("durations_ms", ()))),
         trace=_traceparent(item.get("trace", "")),
         requested_by=_readable(item.get("requested_by")),
         has_lists="files" in item,

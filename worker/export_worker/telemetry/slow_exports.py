@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from export_worker.contract.redis_keys import Keys
-from export_worker.contract.slowness import SLOW_MIN_S, is_slow
+from export_worker.contract.slowness import SLOW_MIN_S, in_seconds, is_slow
 
 RUNNING_MAX = 100
 """Exports of one connection that are examined, those that run for the longest time first."""
@@ -53,6 +53,6 @@ async def slow_exports(redis: Any, keys: Keys, running: Sequence[RunningExport])
         for connection, kind in names:
             pipe.lrange(keys.durations(connection, kind), 0, -1)
         stored = dict(zip(names, await pipe.execute(), strict=True))
-    durations_s = {name: [int(duration) / 1000 for duration in found] for name, found in stored.items()}
+    durations_s = {name: in_seconds(found) for name, found in stored.items()}
     slow = Counter((name, kind) for name, kind, running_s in operations if is_slow(running_s, durations_s[name, kind]))
     return {name: slow[name] for name in names}
