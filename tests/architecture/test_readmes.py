@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from export_producers import ExportQueue
-from export_producers.gateway import openapi
+from export_producers.gateway.documents import openapi
 from export_worker.cli import cli
 from export_worker.config import Config, load_config
 from export_worker.config.sinks import AnySink, SinkSettings

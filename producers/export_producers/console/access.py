@@ -9,11 +9,11 @@ from aiohttp.typedefs import Handler
 from yarl import URL
 
 from export_producers.console.sessions import ID_BYTES, Sessions, form_token, owner_of
-from export_producers.gateway.access import SAFE_METHODS, check_rate
+from export_producers.gateway.callers.access import SAFE_METHODS, check_rate
+from export_producers.gateway.callers.origins import is_local, is_of_own_site
+from export_producers.gateway.callers.principals import PRINCIPAL, Principal, forbidden
 from export_producers.gateway.calls import PAGES
 from export_producers.gateway.context import CONTEXT
-from export_producers.gateway.origins import is_local, is_of_own_site
-from export_producers.gateway.principals import PRINCIPAL, Principal, forbidden
 
 PAGE_HEADERS = {
     "Content-Security-Policy": (

@@ -12,11 +12,11 @@ from export_producers.console.frame import ASSETS, asset, asset_url, page, templ
 from export_producers.console.live import LIVE_PAGES, LivePages
 from export_producers.console.login import WRONG_KEYS, WrongKeys
 from export_producers.console.sessions import Sessions
-from export_producers.gateway.access import authorize
-from export_producers.gateway.activity import record
+from export_producers.gateway.callers.access import authorize
 from export_producers.gateway.context import CONTEXT, GatewayContext
+from export_producers.gateway.documents.schemas import Problem
+from export_producers.gateway.handlers.activity import record
 from export_producers.gateway.problems import error_response
-from export_producers.gateway.schemas import Problem
 from export_worker.errors import ErrorCode
 
 ASSET_CACHING = "public, max-age=31536000, immutable"

@@ -24,10 +24,10 @@ from export_producers.console.views import (
     transitions,
 )
 from export_producers.filters import ExportFilter
+from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, query
-from export_producers.gateway.exports import STARTS
-from export_producers.gateway.filters import FILTERS, export_filter
-from export_producers.gateway.principals import allowed_connections
+from export_producers.gateway.handlers.exports import STARTS
+from export_producers.gateway.handlers.filters import FILTERS, export_filter
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_worker.contract.kind_names import kind_names
 from export_worker.contract.status import Phase, Status

@@ -10,10 +10,10 @@ from export_producers.console.exports import PATH as EXPORTS_PATH
 from export_producers.console.frame import page
 from export_producers.console.preferences import CHOICES, preferences_of
 from export_producers.console.views import address, command, kind_key
+from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, query
-from export_producers.gateway.failures import FAILURES_SINCE
-from export_producers.gateway.filters import FAILURE_FILTERS, export_filter
-from export_producers.gateway.principals import allowed_connections
+from export_producers.gateway.handlers.failures import FAILURES_SINCE
+from export_producers.gateway.handlers.filters import FAILURE_FILTERS, export_filter
 from export_producers.reads.failures import read_failures
 from export_producers.reads.failures_document import FailureGroup
 from export_producers.reasons import fix

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from export_producers.gateway.context import CONTEXT, GatewayContext
-from export_producers.gateway.streams import RECONNECT_MS
+from export_producers.gateway.handlers.streams import RECONNECT_MS
 from export_producers.reads.shared import SharedRead
 from export_worker.errors import ExportWorkerError
 

@@ -17,8 +17,8 @@ from export_producers.console.access import (
 )
 from export_producers.console.frame import page
 from export_producers.console.preferences import preferences_of
+from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.context import CONTEXT
-from export_producers.gateway.principals import Role
 
 WRONG_KEYS_MAX = 10
 """Wrong keys that one address may send in a minute."""

@@ -20,8 +20,8 @@ from export_producers.console.overview_views import (
 )
 from export_producers.console.preferences import CHOICES, preferences_of
 from export_producers.console.views import SYMBOLS, command
+from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, query
-from export_producers.gateway.principals import allowed_connections
 from export_producers.reads.shared import SharedRead
 from export_producers.reads.stats import summed
 from export_producers.reads.stats_document import StatsHour

@@ -8,7 +8,12 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from export_producers.console.app import console_app
-from export_producers.gateway import (
+from export_producers.gateway.callers.access import authenticate, authorize
+from export_producers.gateway.callers.principals import PRINCIPAL
+from export_producers.gateway.context import CONTEXT, GatewayContext, json_response
+from export_producers.gateway.documents.openapi import document
+from export_producers.gateway.documents.schemas import Health
+from export_producers.gateway.handlers import (
     activity,
     bulk,
     change_stream,
@@ -22,13 +27,8 @@ from export_producers.gateway import (
     overviews,
     streams,
 )
-from export_producers.gateway.access import authenticate, authorize
-from export_producers.gateway.context import CONTEXT, GatewayContext, json_response
 from export_producers.gateway.metrics import route_of
-from export_producers.gateway.openapi import document
-from export_producers.gateway.principals import PRINCIPAL
 from export_producers.gateway.problems import SECURITY_HEADERS, ProblemError, error_response
-from export_producers.gateway.schemas import Health
 from export_worker.contract.parsing import REQUEST_MAX_BYTES
 from export_worker.contract.printable import dumps
 from export_worker.errors import ServiceUnreachableError

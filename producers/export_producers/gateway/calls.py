@@ -7,7 +7,7 @@ from enum import Enum, auto
 
 from aiohttp import web
 
-from export_producers.gateway.principals import Role
+from export_producers.gateway.callers.principals import Role
 
 
 class Reach(Enum):

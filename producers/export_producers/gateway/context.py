@@ -13,10 +13,10 @@ from pydantic import BaseModel
 
 from export_producers.choices import LIST_MAX
 from export_producers.client import ExportQueue
-from export_producers.gateway.auth import Callers, RateLimit
+from export_producers.gateway.callers.auth import Callers, RateLimit
+from export_producers.gateway.callers.principals import PRINCIPAL, Principal
 from export_producers.gateway.metrics import Metrics
 from export_producers.gateway.options import GatewayOptions
-from export_producers.gateway.principals import PRINCIPAL, Principal
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.reads.change_feed import ChangeFeed
 from export_producers.reads.overview_document import Overview

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from export_producers.client import ExportQueue
 from export_producers.gateway.app import build_app
-from export_producers.gateway.auth import Callers, RateLimit
+from export_producers.gateway.callers.auth import Callers, RateLimit
 from export_producers.gateway.context import CatalogCall, GatewayContext
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import error_response, status_response

@@ -1,10 +1,14 @@
-"""The texts that people read, in English and in Simplified Chinese: TOML files for each language. Pure."""
+"""The texts that people read, in English and in Simplified Chinese: a folder of TOML files for each language. Pure.
+
+The files of `console` are for the pages, one file for a page. Both languages have the same keys and arguments.
+"""
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 from export_producers.choices import LANGUAGES, Language
 from export_producers.durations import in_units
@@ -22,12 +26,16 @@ def text(language: Language, key: str, /, **arguments: object) -> str:
 @cache
 def texts(language: Language) -> Mapping[str, str]:
     """Returns the texts of a language, by the name of their table, a dot, and their own name."""
-    tables = [_tables(f"{language}.toml"), _tables(f"console.{language}.toml")]
+    tables = [tomllib.loads(each.read_text(encoding="utf-8")) for each in _files(files(__name__) / language)]
     return {f"{table}.{name}": each for file in tables for table, named in file.items() for name, each in named.items()}
 
 
-def _tables(file: str) -> dict[str, dict[str, str]]:
-    return tomllib.loads((files(__name__) / file).read_text(encoding="utf-8"))
+def _files(folder: Traversable) -> Iterator[Traversable]:
+    for each in sorted(folder.iterdir(), key=lambda file: file.name):
+        if each.is_dir():
+            yield from _files(each)
+        elif each.name.endswith(".toml"):
+            yield each
 
 
 def duration(language: Language, seconds: float) -> str:

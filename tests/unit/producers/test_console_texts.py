@@ -29,12 +29,12 @@ PREFIXES = (
     "state.",
 )
 """The beginnings of keys whose ends are values, such as the name of a phase."""
-TEXTS = CONSOLE.parent / "languages" / "console.en.toml"
+TEXTS = sorted((CONSOLE.parent / "languages" / "en" / "console").glob("*.toml"))
 
 
 def own_keys() -> set[str]:
-    tables = tomllib.loads(TEXTS.read_text(encoding="utf-8"))
-    return {f"{table}.{name}" for table, named in tables.items() for name in named}
+    files = [tomllib.loads(path.read_text(encoding="utf-8")) for path in TEXTS]
+    return {f"{table}.{name}" for tables in files for table, named in tables.items() for name in named}
 
 
 def used_keys() -> set[str]:

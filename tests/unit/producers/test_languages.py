@@ -1,5 +1,6 @@
 """The texts for people: the same in both languages, complete, and each of them used."""
 
+import tomllib
 from string import Formatter
 from typing import get_args
 
@@ -10,7 +11,9 @@ from export_producers.languages import age, duration, preferred, text, texts
 from export_producers.reasons import AnyNote, AnyReason, Reason, fix
 from export_worker.contract.redis_keys import CallKind
 from export_worker.errors import ErrorCode
+from support.paths import ROOT
 
+LANGUAGE = ROOT / "producers" / "export_producers" / "languages" / "en"
 KINDS: tuple[type[Reason], ...] = (*get_args(AnyReason), *get_args(AnyNote))
 NEVER_THE_END_OF_AN_EXPORT = {
     ErrorCode.INVALID_REQUEST,
@@ -33,6 +36,12 @@ def test_both_languages_have_the_same_keys_and_arguments() -> None:
     assert list(english) == list(chinese)
     for key in english:
         assert arguments(english[key]) == arguments(chinese[key]), key
+
+
+def test_each_table_is_in_one_file() -> None:
+    tables = [table for path in sorted(LANGUAGE.rglob("*.toml")) for table in tomllib.loads(path.read_text("utf-8"))]
+    assert tables
+    assert len(tables) == len(set(tables))
 
 
 def test_every_code_has_a_text_and_every_text_has_a_code() -> None:

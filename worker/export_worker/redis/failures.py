@@ -99,6 +99,12 @@ def is_unreachable(error: Exception) -> bool:
     return isinstance(error, RedisConnectionError | RedisTimeoutError | OSError) and refusal_code(error) is None
 
 
+def outage_event(error: Exception) -> str:
+    """Returns the name of the log event for a failed call. Redis that loads its data starts, and refuses nothing."""
+    is_down = is_unreachable(error) or refusal_code(error) == "LOADING"
+    return "redis.unreachable" if is_down else "redis.refused"
+
+
 def redis_failure(redis_url: str, error: RedisError | OSError) -> ServiceUnreachableError:
     """Returns the error for users. It names the address, and no part of the URL that may be a password."""
     address, reason = redis_address(redis_url), _masked(str(error), redis_url) or "it does not answer in time"

@@ -3,10 +3,10 @@
 from functools import partial
 from importlib.util import find_spec
 
+from export_producers.gateway.callers.principals import Role
+from export_producers.gateway.callers.proxy import ProxyOptions
 from export_producers.gateway.context import CatalogCall
 from export_producers.gateway.options import GatewayOptions, NamedKey
-from export_producers.gateway.principals import Role
-from export_producers.gateway.proxy import ProxyOptions
 from export_worker.config import Config
 from export_worker.config.gateway import GatewayKey
 from export_worker.credentials import Redactor, reveal

@@ -28,7 +28,7 @@ from export_worker.contract.redis_keys import Role
 from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.claims import ClaimedStep, ClaimRoom
 from export_worker.redis.clock import SharedClock
-from export_worker.redis.failures import is_unreachable
+from export_worker.redis.failures import outage_event
 from export_worker.worker.step_queue import StepQueue
 from export_worker.worker.step_runner import StepRunner
 
@@ -150,8 +150,7 @@ class ClaimLoop(Worker):
     def _set_unhealthy(self, error: Exception) -> None:
         """Logs once why no step is claimed: Redis is unreachable, or refuses (read-only, full, no permission)."""
         if self.healthy:
-            event = "redis.unreachable" if is_unreachable(error) else "redis.refused"
-            _log.error(event, role=self.role, error=str(error))
+            _log.error(outage_event(error), role=self.role, error=str(error))
         self.healthy = False
 
     def wake(self) -> None:

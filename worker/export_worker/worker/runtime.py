@@ -14,7 +14,7 @@ from export_worker.errors import ConfigError
 from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.client import commands, wait_for_redis
 from export_worker.redis.clock import SharedClock, set_clock
-from export_worker.redis.failures import is_unreachable, redis_failure
+from export_worker.redis.failures import outage_event, redis_failure
 from export_worker.redis.sweeper import Sweeper
 from export_worker.sinks.dispatcher import EventDispatcher
 from export_worker.telemetry.health import Health
@@ -180,6 +180,6 @@ async def _persistent(repeated: Callable[[], Awaitable[None]]) -> None:
             failing = False
         except (RedisError, OSError) as error:
             if not failing:
-                _log.warning("redis.unreachable" if is_unreachable(error) else "redis.refused", error=str(error))
+                _log.warning(outage_event(error), error=str(error))
             failing = True
             await asyncio.sleep(REDIS_RETRY_S)

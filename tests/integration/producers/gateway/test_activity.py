@@ -11,10 +11,10 @@ from arq.connections import ArqRedis
 
 from export_producers import activity
 from export_producers.activity import Act, ActivityLog, ActivityRange
-from export_producers.gateway.activity import is_visible
+from export_producers.gateway.callers.principals import Principal, Role
+from export_producers.gateway.callers.proxy import ProxyOptions
+from export_producers.gateway.handlers.activity import is_visible
 from export_producers.gateway.options import NamedKey
-from export_producers.gateway.principals import Principal, Role
-from export_producers.gateway.proxy import ProxyOptions
 from export_worker.contract.redis_keys import Keys
 from support.gateway_site import OPTIONS, REQUEST, GatewaySite, open_gateway
 

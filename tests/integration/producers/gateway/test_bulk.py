@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from arq.connections import ArqRedis
 
+from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.options import NamedKey
-from export_producers.gateway.principals import Role
 from export_worker.contract.status import Phase
 from export_worker.errors import OperationFailedError, PlatformUnavailableError, StepError
 from export_worker.lifecycle import endings

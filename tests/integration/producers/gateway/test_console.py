@@ -13,9 +13,9 @@ from arq.connections import ArqRedis
 
 from export_producers.console import exports, failures, login, overview
 from export_producers.console.access import PAGE_HEADERS
+from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.calls import PAGES, name_of
 from export_producers.gateway.options import NamedKey
-from export_producers.gateway.principals import Role
 from export_worker.contract.status import Phase
 from export_worker.errors import PlatformNotFoundError
 from support import secret_canaries

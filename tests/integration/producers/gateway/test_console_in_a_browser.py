@@ -14,8 +14,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import text_to_be_present_in_element
 from selenium.webdriver.support.wait import WebDriverWait
 
+from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.options import NamedKey
-from export_producers.gateway.principals import Role
 from export_worker.contract.status import Phase
 from export_worker.errors import PlatformNotFoundError
 from support import browser, secret_canaries

@@ -9,14 +9,14 @@ import pytest
 from aiohttp import web
 from arq.connections import ArqRedis
 
-from export_producers.gateway import auth
 from export_producers.gateway.app import ROUTES as API
-from export_producers.gateway.auth import RateLimit
+from export_producers.gateway.callers import auth
+from export_producers.gateway.callers.auth import RateLimit
+from export_producers.gateway.callers.principals import Role
+from export_producers.gateway.callers.proxy import ProxyOptions
 from export_producers.gateway.calls import CALLS, Call, Reach, name_of
 from export_producers.gateway.context import stream_shares
 from export_producers.gateway.options import NamedKey
-from export_producers.gateway.principals import Role
-from export_producers.gateway.proxy import ProxyOptions
 from support.gateway_site import OPTIONS, REQUEST, GatewaySite, Response, open_gateway
 from support.redis_site import MANY, REFUSED
 

@@ -10,11 +10,11 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from pydantic import BaseModel
 
+from export_producers.gateway.callers.principals import allowed_connections, require
 from export_producers.gateway.context import CONTEXT, GatewayContext, query, unknown_parameter
-from export_producers.gateway.principals import allowed_connections, require
+from export_producers.gateway.documents.schemas import ChangedExport, ChangedExports
+from export_producers.gateway.handlers.streams import RECONNECT_MS
 from export_producers.gateway.problems import invalid_parameter
-from export_producers.gateway.schemas import ChangedExport, ChangedExports
-from export_producers.gateway.streams import RECONNECT_MS
 from export_producers.reads.change_feed import Batch
 from export_producers.reads.changes import Change, ChangeFilter
 from export_producers.reads.overview_document import Overview

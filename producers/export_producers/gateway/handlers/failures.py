@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
+from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, json_response, query
-from export_producers.gateway.filters import FAILURE_FILTERS, export_filter
-from export_producers.gateway.principals import allowed_connections
+from export_producers.gateway.handlers.filters import FAILURE_FILTERS, export_filter
 from export_producers.moments import since
 from export_producers.reads.failures import read_failures
 

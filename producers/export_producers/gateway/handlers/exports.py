@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from export_producers.choices import RESOURCES
 from export_producers.facts import with_eta
-from export_producers.gateway.activity import ABOUT
+from export_producers.gateway.callers.principals import PRINCIPAL, allowed_connections, require
 from export_producers.gateway.context import (
     CONTEXT,
     EXPORT,
@@ -17,11 +17,11 @@ from export_producers.gateway.context import (
     query,
     retry_after,
 )
-from export_producers.gateway.filters import FILTERS, export_filter
-from export_producers.gateway.openapi import KEY_MAX_CHARS
-from export_producers.gateway.principals import PRINCIPAL, allowed_connections, require
+from export_producers.gateway.documents.openapi import KEY_MAX_CHARS
+from export_producers.gateway.documents.schemas import Cancelling, ExportPage, RetryOrder
+from export_producers.gateway.handlers.activity import ABOUT
+from export_producers.gateway.handlers.filters import FILTERS, export_filter
 from export_producers.gateway.problems import ProblemError, invalid_parameter
-from export_producers.gateway.schemas import Cancelling, ExportPage, RetryOrder
 from export_producers.records import Start, wrong_connection
 from export_worker.contract.names import did_you_mean
 from export_worker.contract.parsing import parse_request

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from export_producers.bulk.documents import BulkPreview, BulkRequest, BulkRun
 from export_producers.choices import LIST_MAX
-from export_producers.gateway.act_schemas import (
+from export_producers.gateway.documents.act_schemas import (
     Connections,
     ConnectionState,
     DeadLetters,

@@ -2,11 +2,11 @@
 
 from aiohttp import web
 
-from export_producers.gateway.act_schemas import Connections, ConnectionState, PauseOrder
-from export_producers.gateway.activity import ABOUT
+from export_producers.gateway.callers.principals import PRINCIPAL, allowed_connections
 from export_producers.gateway.context import CONTEXT, json_response, query
-from export_producers.gateway.orders import read_order
-from export_producers.gateway.principals import PRINCIPAL, allowed_connections
+from export_producers.gateway.documents.act_schemas import Connections, ConnectionState, PauseOrder
+from export_producers.gateway.handlers.activity import ABOUT
+from export_producers.gateway.handlers.orders import read_order
 from export_producers.gateway.problems import ProblemError
 from export_producers.pauses import ConnectionPause, Pauses
 from export_worker.contract.names import unknown_name

@@ -9,11 +9,11 @@ from aiohttp import web
 
 from export_producers.bulk.documents import BulkRequest, BulkRun, Progress
 from export_producers.bulk.runs import Bulks, TooManyRunsError
-from export_producers.gateway.activity import ABOUT
-from export_producers.gateway.bulk_runner import BulkRunner, preview
+from export_producers.gateway.callers.principals import PRINCIPAL, allowed_connections, require
 from export_producers.gateway.context import CONTEXT, json_response, query
-from export_producers.gateway.orders import read_order
-from export_producers.gateway.principals import PRINCIPAL, allowed_connections, require
+from export_producers.gateway.handlers.activity import ABOUT
+from export_producers.gateway.handlers.bulk_runner import BulkRunner, preview
+from export_producers.gateway.handlers.orders import read_order
 from export_producers.gateway.problems import ProblemError
 from export_producers.shared_time import shared_now
 from export_worker.errors import ErrorCode

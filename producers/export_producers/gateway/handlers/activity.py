@@ -11,11 +11,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from export_producers.activity import Act, ActivityRange, checked_cursor
+from export_producers.gateway.callers.principals import PRINCIPAL, Principal, Role
 from export_producers.gateway.calls import call_of
 from export_producers.gateway.context import CONTEXT, json_response, limit_of, next_link, query
-from export_producers.gateway.principals import PRINCIPAL, Principal, Role
+from export_producers.gateway.documents.schemas import Activity
 from export_producers.gateway.problems import ProblemError, code_of, invalid_parameter
-from export_producers.gateway.schemas import Activity
 from export_worker.errors import ErrorCode, ExportNotFoundError, InvalidRequestError, ServiceUnreachableError
 
 DETAIL_MAX_CHARS = 300

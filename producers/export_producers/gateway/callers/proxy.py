@@ -6,7 +6,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from multidict import CIMultiDictProxy
 
-from export_producers.gateway.principals import Principal, Role
+from export_producers.gateway.callers.principals import Principal, Role
 
 USER_MAX_CHARS = 128
 """Limit of a user's name. It is longer than every address of mail in practice."""

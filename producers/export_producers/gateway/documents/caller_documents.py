@@ -3,8 +3,8 @@
 from pydantic import BaseModel
 
 from export_producers.choices import LIST_MAX
-from export_producers.gateway.act_documents import Act, Json, query_parameter
-from export_producers.gateway.schemas import Activity, Me
+from export_producers.gateway.documents.act_documents import Act, Json, query_parameter
+from export_producers.gateway.documents.schemas import Activity, Me
 
 TAGS = {"callers": "Find out who may do what, and who has done what."}
 ANSWERS: tuple[type[BaseModel], ...] = (Me, Activity)

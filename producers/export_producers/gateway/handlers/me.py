@@ -2,9 +2,9 @@
 
 from aiohttp import web
 
+from export_producers.gateway.callers.principals import PRINCIPAL
 from export_producers.gateway.context import json_response, query
-from export_producers.gateway.principals import PRINCIPAL
-from export_producers.gateway.schemas import Me
+from export_producers.gateway.documents.schemas import Me
 from export_producers.languages import preferred
 
 

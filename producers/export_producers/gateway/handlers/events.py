@@ -2,9 +2,9 @@
 
 from aiohttp import web
 
-from export_producers.gateway.act_schemas import Delivering, Events
-from export_producers.gateway.activity import ABOUT
 from export_producers.gateway.context import CONTEXT, json_response, limit_of, query
+from export_producers.gateway.documents.act_schemas import Delivering, Events
+from export_producers.gateway.handlers.activity import ABOUT
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.sink_events import STATES, deliver_now, read_events, sink_types
 from export_worker.contract.names import unknown_name

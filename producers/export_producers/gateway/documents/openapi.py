@@ -8,10 +8,10 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from export_producers.choices import FILTER_MAX_CHARS, LANGUAGES, LIST_MAX, RESOURCES
-from export_producers.gateway import act_documents, caller_documents
-from export_producers.gateway.act_documents import ACTS, Act, path_parameter, query_parameter
-from export_producers.gateway.openapi_texts import DESCRIPTIONS, KEY, PROBLEMS, TAG_OF, TAGS
-from export_producers.gateway.schemas import (
+from export_producers.gateway.documents import act_documents, caller_documents
+from export_producers.gateway.documents.act_documents import ACTS, Act, path_parameter, query_parameter
+from export_producers.gateway.documents.openapi_texts import DESCRIPTIONS, KEY, PROBLEMS, TAG_OF, TAGS
+from export_producers.gateway.documents.schemas import (
     PROBLEM_TYPE,
     Cancelling,
     ChangedExports,

@@ -3,11 +3,11 @@
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.gateway.activity import ABOUT
+from export_producers.gateway.callers.origins import is_local, is_of_own_site
+from export_producers.gateway.callers.principals import PRINCIPAL, Principal, forbidden, require
 from export_producers.gateway.calls import Call, Reach, call_of
 from export_producers.gateway.context import CONTEXT
-from export_producers.gateway.origins import is_local, is_of_own_site
-from export_producers.gateway.principals import PRINCIPAL, Principal, forbidden, require
+from export_producers.gateway.handlers.activity import ABOUT
 from export_producers.gateway.problems import ProblemError
 from export_worker.errors import ExportNotFoundError
 

@@ -2,9 +2,9 @@
 
 from aiohttp import web
 
-from export_producers.gateway.act_schemas import DeadLetters
-from export_producers.gateway.activity import ABOUT
 from export_producers.gateway.context import CONTEXT, json_response, limit_of, next_link, query
+from export_producers.gateway.documents.act_schemas import DeadLetters
+from export_producers.gateway.handlers.activity import ABOUT
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.storage import Storage
 from export_producers.triggers.dead_letter_list import LIST_MAX, drop_dead_letter, is_entry, read_dead_letters

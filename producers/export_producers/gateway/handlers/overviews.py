@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
 
+from export_producers.gateway.callers.principals import allowed_connections, require
 from export_producers.gateway.context import CONTEXT, json_response, query
-from export_producers.gateway.principals import allowed_connections, require
 from export_producers.gateway.problems import invalid_parameter
 from export_producers.reads.stats import DAYS_MAX, empty_hours, summed, too_long
 from export_producers.reads.stats_document import Stats

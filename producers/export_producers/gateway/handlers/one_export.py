@@ -5,8 +5,8 @@ from aiohttp import web
 from export_producers.choices import LANGUAGES
 from export_producers.deliveries import read_deliveries
 from export_producers.gateway.context import CONTEXT, EXPORT, json_response, query
+from export_producers.gateway.documents.schemas import Deliveries, Timeline, TimelineEntry
 from export_producers.gateway.problems import invalid_parameter
-from export_producers.gateway.schemas import Deliveries, Timeline, TimelineEntry
 from export_producers.languages import preferred
 from export_worker.contract.names import did_you_mean
 from export_worker.errors import ExportNotFoundError

@@ -1,6 +1,6 @@
 """The texts of the OpenAPI document."""
 
-from export_producers.gateway import act_documents, caller_documents
+from export_producers.gateway.documents import act_documents, caller_documents
 
 PROBLEMS = {
     400: "The request is not JSON, or a parameter or a header is invalid.",

@@ -8,8 +8,8 @@ from math import ceil
 
 from multidict import CIMultiDictProxy
 
+from export_producers.gateway.callers.principals import ANONYMOUS, Principal, Role
 from export_producers.gateway.options import GatewayOptions
-from export_producers.gateway.principals import ANONYMOUS, Principal, Role
 
 BUCKETS_MAX = 10_000
 """Callers whose rate is remembered. A proxy may pass on any number of users."""
