@@ -37,7 +37,7 @@ def test_settings_file_that_cannot_be_parsed_offers_nothing(monkeypatch: pytest.
         ("growingio-rest", "export_j", ["export_jobs"]),
         ("thinkingdata", "no-such", []),
         ("sensorsdata", "del", ["delete"]),
-        ("platform-of-nobody", "", []),
+        ("platform-of-another-package", "", []),
     ],
 )
 def test_operations_of_the_platform_of_a_connection_are_offered(
