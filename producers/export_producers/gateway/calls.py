@@ -69,9 +69,9 @@ CALLS: Mapping[str, Call] = {
     "GET /v1/events": _look(Reach.EVERYTHING),
     "POST /v1/events/{}/deliver": _act(Reach.EVERYTHING, "event_deliver"),
     "POST /v1/sinks/{}/test": _act(Reach.EVERYTHING, "sink_test"),
-    "GET /v1/triggers/{}/dead": _look(Reach.EVERYTHING),
-    "POST /v1/triggers/{}/dead/{}/again": _act(Reach.EVERYTHING, "dead_letter_again"),
-    "DELETE /v1/triggers/{}/dead/{}": _act(Reach.EVERYTHING, "dead_letter_drop"),
+    "GET /v1/triggers/{}/dead": _look(Reach.CHECKED),
+    "POST /v1/triggers/{}/dead/{}/again": _act(Reach.CHECKED, "dead_letter_again"),
+    "DELETE /v1/triggers/{}/dead/{}": _act(Reach.CHECKED, "dead_letter_drop"),
     "GET /v1/activity": _look(Reach.CHECKED),
     "GET /v1/me": _look(Reach.CHECKED),
 }

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from export_producers.bulk.documents import BulkPreview, BulkRequest, BulkRun
-from export_producers.choices import LIST_MAX
+from export_producers.choices import DEAD_LETTERS_MAX, LIST_MAX
 from export_producers.gateway.documents.act_schemas import (
     Connections,
     ConnectionState,
@@ -17,7 +17,7 @@ from export_producers.gateway.documents.act_schemas import (
     PauseOrder,
 )
 from export_producers.sink_events import STATES
-from export_producers.triggers.dead_letter_list import LIST_MAX as DEAD_LETTERS_MAX
+from export_worker.contract.status import Accepted
 
 Json = dict[str, Any]
 
@@ -208,6 +208,17 @@ ACTS = (
             ),
             query_parameter("cursor", {"type": "string", "maxLength": 41}, "The `next_cursor` of the previous page."),
         ),
+    ),
+    Act(
+        path="/v1/triggers/{trigger}/dead/{entry}/again",
+        name="try_dead_letter_again",
+        tag="triggers",
+        about="Try a dead letter again.",
+        description="The gateway reads the message with the template that its configuration has now. The dead letter "
+        "is removed only after its export is enqueued, and makes one export, however often it is tried.",
+        answers={202: ("The export is enqueued, and the dead letter is removed.", Accepted)},
+        problems=(404, 422, 501),
+        segments=_TRIGGER | {"entry": "The `entry` of the dead letter."},
     ),
     Act(
         path="/v1/triggers/{trigger}/dead/{entry}",
