@@ -86,7 +86,7 @@ def events() -> None:
     type=options.WholeNumber(1, LIST_MAX),
     default=50,
     show_default=True,
-    help="Maximum number of events of each sink.",
+    help="Maximum number of events.",
 )
 @options.as_json
 def pending() -> None:
@@ -98,6 +98,13 @@ def pending() -> None:
 @options.as_json
 def deliver() -> None:
     """Deliver the event EVENT_ID now, to every sink of its request. Running workers deliver it."""
+
+
+@runs(f"{HERE}.events:test", group=events)
+@click.argument("sink", type=TEXT, shell_complete=completion_of.sinks)
+@options.as_json
+def test() -> None:
+    """Send a test event to SINK, and print what the sink answers. A running worker delivers it."""
 
 
 @runs(f"{HERE}.events:replay", group=events)
