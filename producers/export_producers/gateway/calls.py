@@ -15,6 +15,8 @@ class Reach(Enum):
 
     EXPORT = auto()
     """The export in the path. Exports of other connections do not exist for the caller."""
+    EVENT = auto()
+    """The event in the path. It is an event of an export, and a test event concerns no connection."""
     CONNECTION = auto()
     """The connection in the path."""
     CHECKED = auto()
@@ -66,12 +68,14 @@ CALLS: Mapping[str, Call] = {
     "GET /v1/connections": _look(Reach.CHECKED),
     "POST /v1/connections/{}/pause": _act(Reach.CONNECTION, "connection_pause"),
     "POST /v1/connections/{}/resume": _act(Reach.CONNECTION, "connection_resume"),
-    "GET /v1/events": _look(Reach.EVERYTHING),
-    "POST /v1/events/{}/deliver": _act(Reach.EVERYTHING, "event_deliver"),
-    "POST /v1/sinks/{}/test": _act(Reach.EVERYTHING, "sink_test"),
-    "GET /v1/triggers/{}/dead": _look(Reach.EVERYTHING),
-    "POST /v1/triggers/{}/dead/{}/again": _act(Reach.EVERYTHING, "dead_letter_again"),
-    "DELETE /v1/triggers/{}/dead/{}": _act(Reach.EVERYTHING, "dead_letter_drop"),
+    "GET /v1/events": _look(Reach.CHECKED),
+    "GET /v1/events/{}": _look(Reach.EVENT),
+    "POST /v1/events/deliver": _act(Reach.CHECKED, "events_deliver"),
+    "POST /v1/events/{}/deliver": _act(Reach.EVENT, "event_deliver"),
+    "POST /v1/sinks/{}/test": _act(Reach.CHECKED, "sink_test"),
+    "GET /v1/triggers/{}/dead": _look(Reach.CHECKED),
+    "POST /v1/triggers/{}/dead/{}/again": _act(Reach.CHECKED, "dead_letter_again"),
+    "DELETE /v1/triggers/{}/dead/{}": _act(Reach.CHECKED, "dead_letter_drop"),
     "GET /v1/activity": _look(Reach.CHECKED),
     "GET /v1/me": _look(Reach.CHECKED),
 }

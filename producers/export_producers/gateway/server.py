@@ -16,7 +16,7 @@ from aiohttp import web
 from export_producers.client import ExportQueue
 from export_producers.gateway.app import build_app
 from export_producers.gateway.callers.auth import Callers, RateLimit
-from export_producers.gateway.context import CatalogCall, GatewayContext
+from export_producers.gateway.context import CatalogCall, GatewayContext, TriggersCall
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import error_response, status_response
 from export_producers.reads.change_feed import ChangeFeed
@@ -38,12 +38,15 @@ async def serve(
     queue: ExportQueue,
     catalog: CatalogCall | None,
     stop: asyncio.Event,
+    *,
     preview: PreviewCall | None = None,
+    triggers: TriggersCall | None = None,
 ) -> None:
     """Prints one line with the address, then serves until `stop` is set and finishes running requests.
 
     Args:
         preview: Asks a platform what it has of a request, for dry runs.
+        triggers: Reads the configured triggers, for dead letters.
 
     Raises:
         ConfigError: The address cannot be bound, or would open the gateway to everyone.
@@ -51,7 +54,7 @@ async def serve(
     """
     options.check()
     await index_metadata(queue.storage, options.search_metadata, datetime.now(UTC))
-    async with listening(options, queue, catalog, preview=preview) as url:
+    async with listening(options, queue, catalog, preview=preview, triggers=triggers) as url:
         sys.stdout.write(f"gateway: {url}\n")
         sys.stdout.flush()
         _log.info("gateway.started", url=url, keys=len(options.api_keys) + len(options.keys))
@@ -67,6 +70,7 @@ async def listening(
     clock: Callable[[], float] = monotonic,
     *,
     preview: PreviewCall | None = None,
+    triggers: TriggersCall | None = None,
 ) -> AsyncIterator[str]:
     """Serves while the block runs. Yields the base URL, without a slash at the end.
 
@@ -85,6 +89,7 @@ async def listening(
         catalog=catalog,
         options=options,
         preview=preview,
+        triggers=triggers,
     )
     runner = _Runner(build_app(context), shutdown_timeout=options.stop_s, access_log=None)
     await runner.setup()

@@ -12,6 +12,7 @@ from export_worker.wiring.gateway import catalog_call, gateway_options
 from export_worker.wiring.preview import preview_call
 from export_worker.wiring.queue import build_queue
 from export_worker.wiring.secrets import build_redactor
+from export_worker.wiring.trigger_templates import read_triggers
 
 CLOSING_S = 10.0
 """Added to the time for running requests: to close connections."""
@@ -32,6 +33,7 @@ def gateway(log_level: str) -> None:
         # If Redis never answers, the address is probably wrong, and the process ends. Later outages only fail /readyz.
         await wait_for_redis(config.redis_url, stop)
         async with build_queue(config) as queue:
-            await serve(settings, queue, catalog_call(config, redactor), stop, preview_call(config, redactor))
+            catalog, preview = catalog_call(config, redactor), preview_call(config, redactor)
+            await serve(settings, queue, catalog, stop, preview=preview, triggers=read_triggers)
 
     asyncio.run(run())
