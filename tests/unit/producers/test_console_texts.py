@@ -17,6 +17,7 @@ TEMPLATES = sorted((CONSOLE / "templates").glob("*.html"))
 SOURCES = [*TEMPLATES, *sorted(CONSOLE.glob("*.py"))]
 PREFIXES = (
     "asked.",
+    "breaker.",
     "done.",
     "field.",
     "frame.theme_",

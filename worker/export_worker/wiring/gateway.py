@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.callers.proxy import ProxyOptions
 from export_producers.gateway.context import CatalogCall
+from export_producers.gateway.installation import ConfiguredConnection, Installation
 from export_producers.gateway.options import GatewayOptions, NamedKey
 from export_worker.config import Config
 from export_worker.config.gateway import GatewayKey
@@ -34,6 +35,15 @@ def gateway_options(config: Config) -> GatewayOptions:
 def _named_key(name: str, key: GatewayKey) -> NamedKey:
     connections = None if key.connections is None else frozenset(key.connections)
     return NamedKey(name, reveal(key.key, f"gateway.keys.{name}.key"), Role(key.role), connections)
+
+
+def installation_of(config: Config) -> Installation:
+    """Returns what the gateway shows of the configuration."""
+    connections = {
+        name: ConfiguredConnection(each.base_url, each.requests_per_second, each.mib_per_second)
+        for name, each in config.connections.items()
+    }
+    return Installation(connections)
 
 
 def catalog_call(config: Config, redactor: Redactor) -> CatalogCall | None:

@@ -99,7 +99,12 @@ addEventListener("pagehide", leave);
 
 // Keys
 
-const pages = { o: "/console/", e: "/console/exports", f: "/console/failures" };
+const pages = {
+  o: "/console/",
+  e: "/console/exports",
+  f: "/console/failures",
+  c: "/console/connections",
+};
 let leader = false;
 
 function rows() {
