@@ -23,6 +23,7 @@ NAVIGATION = (
     ("exports", "/console/exports"),
     ("failures", "/console/failures"),
     ("connections", "/console/connections"),
+    ("activity", "/console/activity"),
 )
 """The pages of the left bar: the name in `nav` of the texts, and the path."""
 ASSETS = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}

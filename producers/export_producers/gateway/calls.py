@@ -95,6 +95,7 @@ PAGES: Mapping[str, Call] = {
     "GET /console/connections/{}/catalog": CALLS["GET /v1/catalog/{}/{}"],
     "POST /console/connections/{}/pause": CALLS["POST /v1/connections/{}/pause"],
     "POST /console/connections/{}/resume": CALLS["POST /v1/connections/{}/resume"],
+    "GET /console/activity": CALLS["GET /v1/activity"],
     "GET /console/login": CALLS["GET /v1/me"],
     "POST /console/login": CALLS["GET /v1/me"],
     "POST /console/logout": CALLS["GET /v1/me"],

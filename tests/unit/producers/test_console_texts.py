@@ -16,6 +16,8 @@ CONSOLE = ROOT / "producers" / "export_producers" / "console"
 TEMPLATES = sorted((CONSOLE / "templates").glob("*.html"))
 SOURCES = [*TEMPLATES, *sorted(CONSOLE.glob("*.py"))]
 PREFIXES = (
+    "act.",
+    "action.",
     "asked.",
     "breaker.",
     "done.",
