@@ -11,7 +11,8 @@ import aiohttp
 from arq.connections import ArqRedis
 
 from export_producers.client import ExportQueue
-from export_producers.gateway.context import CatalogCall, TriggersCall
+from export_producers.gateway.context import CatalogCall
+from export_producers.gateway.installation import Installation, TriggersCall
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.server import listening
 from export_worker.contract.dry_run import PreviewCall
@@ -99,10 +100,10 @@ async def open_gateway(
     triggers: TriggersCall | None = None,
 ) -> AsyncIterator[GatewaySite]:
     """Runs a gateway with connections of the platform GrowingIO while the block runs."""
-    now_s = [0.0]
+    now_s, installation = [0.0], Installation(triggers=triggers)
     async with (
         ExportQueue(redis_url, namespace=namespace, connections=dict.fromkeys(connections, "growingio")) as queue,
-        listening(options, queue, catalog, lambda: now_s[0], preview=preview, triggers=triggers) as url,
+        listening(options, queue, catalog, lambda: now_s[0], preview=preview, installation=installation) as url,
         aiohttp.ClientSession() as client,
     ):
         yield GatewaySite(url, client, QueueSite(redis, queue, Keys(namespace)), now_s)

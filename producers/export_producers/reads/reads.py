@@ -6,6 +6,7 @@ from datetime import datetime
 from arq.connections import ArqRedis
 
 from export_producers.reads.changes import ChangeReader
+from export_producers.reads.connection import ConnectionFacts, read_connection
 from export_producers.reads.overview import OverviewReader
 from export_producers.reads.overview_document import Overview
 from export_producers.reads.stats import StatsReader
@@ -27,6 +28,7 @@ class Reads:
     def __init__(self, redis: ArqRedis, keys: Keys, url: str, now: Callable[[], Awaitable[datetime]]) -> None:
         self._url = url
         self._now = now
+        self._redis, self._keys = redis, keys
         self._overview = OverviewReader(redis, keys)
         self._stats = StatsReader(redis, keys)
         self.changes = ChangeReader(redis, keys, url)
@@ -37,6 +39,16 @@ class Reads:
         now = await self._now()
         async with translate_redis_errors(self._url):
             return await self._overview.read(now)
+
+    async def connection(self, name: str, kinds: Sequence[str]) -> ConnectionFacts:
+        """Returns what the overview does not have of a connection, in one round trip.
+
+        Args:
+            kinds: The kinds whose durations are read.
+        """
+        now = await self._now()
+        async with translate_redis_errors(self._url):
+            return await read_connection(self._redis, self._keys, name, kinds, now)
 
     async def stats(
         self, connections: Sequence[str] | None, first: datetime, last: datetime

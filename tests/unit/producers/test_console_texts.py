@@ -16,7 +16,10 @@ CONSOLE = ROOT / "producers" / "export_producers" / "console"
 TEMPLATES = sorted((CONSOLE / "templates").glob("*.html"))
 SOURCES = [*TEMPLATES, *sorted(CONSOLE.glob("*.py"))]
 PREFIXES = (
+    "act.",
+    "action.",
     "asked.",
+    "breaker.",
     "done.",
     "field.",
     "frame.theme_",
