@@ -17,6 +17,12 @@ TEMPLATES = sorted((CONSOLE / "templates").glob("*.html"))
 SOURCES = [*TEMPLATES, *sorted(CONSOLE.glob("*.py"))]
 PREFIXES = (
     "asked.",
+    "bulk.ask_",
+    "bulk.do_",
+    "bulk.none_",
+    "bulk.state_",
+    "bulk.title_",
+    "bulk.what_",
     "done.",
     "field.",
     "frame.theme_",

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from arq.connections import ArqRedis
 
-from export_producers.console import exports, failures, login, overview
+from export_producers.console import bulk, exports, failures, login, overview
 from export_producers.console.access import PAGE_HEADERS
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.calls import PAGES, name_of
@@ -258,7 +258,7 @@ async def shared(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIt
 
 
 def test_every_route_of_the_console_has_a_row_in_the_table_of_pages() -> None:
-    routes = [*login.ROUTES, *overview.ROUTES, *exports.ROUTES, *failures.ROUTES]
+    routes = [*login.ROUTES, *overview.ROUTES, *exports.ROUTES, *failures.ROUTES, *bulk.ROUTES]
     paths = [(route.method, re.sub(r":.+?[}](?=/|$)", "}", route.path)) for route in routes]
     assert {name_of(method, f"/console{path}") for method, path in paths} == set(PAGES)
 
