@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from aiohttp import web
@@ -87,6 +87,8 @@ PAGES: Mapping[str, Call] = {
     "GET /console/live/exports": CALLS["GET /v1/exports"],
     "GET /console/live/exports/{}": CALLS["GET /v1/exports/{}"],
     "GET /console/failures": CALLS["GET /v1/failures"],
+    "GET /console/new": replace(CALLS["POST /v1/exports"], action=None),
+    "POST /console/new": CALLS["POST /v1/exports"],
     "GET /console/login": CALLS["GET /v1/me"],
     "POST /console/login": CALLS["GET /v1/me"],
     "POST /console/logout": CALLS["GET /v1/me"],
