@@ -193,6 +193,18 @@ async def test_bulk_retry_selects_by_connection_and_limit(failures: Failures) ->
     assert await failures.phases(first, second, elsewhere) == [Phase.FAILED, Phase.QUEUED, Phase.FAILED]
 
 
+async def test_bulk_retry_selects_by_search_requester_and_end_of_time(failures: Failures) -> None:
+    export_id = await failures.add()
+    await failures.add()
+    for options, count in (
+        (("--search", export_id[:8]), 1),
+        (("--requested-by", "library"), 2),
+        (("--until", "1h"), 0),
+    ):
+        ran = await failures.run("retry", "--failed", *options, "--dry-run", "--json")
+        assert len(json.loads(ran.stdout)) == count, options
+
+
 async def test_bulk_retry_leaves_out_exports_of_removed_connections_unless_they_are_named(failures: Failures) -> None:
     here, elsewhere = await failures.add(), await failures.add(connection="other")
     failures.site.settings = {}

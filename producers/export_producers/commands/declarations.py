@@ -100,6 +100,7 @@ def cancel() -> None:
 )
 @click.option("--failed", is_flag=True, help="Retry every failed export that a retry can help.")
 @options.filters
+@options.more_filters
 @click.option("--limit", type=options.WholeNumber(min=1), metavar="N", help="Retry N exports at most, the newest ones.")
 @click.option("--per-second", type=RATE, metavar="N", help="Retry N exports in each second at most.")
 @click.option("--dry-run", is_flag=True, help="Only list the exports.")

@@ -29,19 +29,25 @@ _log = structlog.get_logger(__name__)
 
 async def preview(queue: Queue, order: BulkOrder) -> BulkPreview:
     """Counts the exports that an order would act on, and changes nothing."""
-    codes: Counter[str] = Counter()
-    hopeless, sample, complete = 0, list[Status](), True
+    codes, obstacles = Counter[str](), Counter[str]()
+    sample, complete = list[Status](), True
     known = await queue.known_connections()
     async for piece in pieces(queue, order):
-        helped = [status for status in piece.statuses if order.obstacle(status, known) is None]
-        hopeless += len(piece.statuses) - len(helped)
+        found = [(status, order.obstacle(status, known)) for status in piece.statuses]
+        helped = [status for status, obstacle in found if obstacle is None]
+        obstacles.update(obstacle for _, obstacle in found if obstacle is not None)
         codes.update(map(code_of, helped))
         sample += helped[: SAMPLE - len(sample)]
         if codes.total() >= COUNT_MAX:
             complete = False
             break
     return BulkPreview(
-        count=codes.total(), hopeless=hopeless, by_code=dict(codes.most_common()), sample=sample, complete=complete
+        count=codes.total(),
+        hopeless=obstacles.total(),
+        hopeless_by_code=dict(obstacles.most_common()),
+        by_code=dict(codes.most_common()),
+        sample=sample,
+        complete=complete,
     )
 
 
