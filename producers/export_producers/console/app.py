@@ -13,6 +13,7 @@ from export_producers.console import (
     exports,
     failures,
     login,
+    new_export,
     overview,
 )
 from export_producers.console.access import PAGE_HEADERS, SESSIONS, check_form, check_origin, identify
@@ -32,7 +33,6 @@ ASSET_CACHING = "public, max-age=31536000, immutable"
 
 PASSED_HEADERS = ("Allow", "Retry-After")
 
-
 ROUTES = [
     *login.ROUTES,
     *overview.ROUTES,
@@ -41,6 +41,7 @@ ROUTES = [
     *failures.ROUTES,
     *connections.ROUTES,
     *activity.ROUTES,
+    *new_export.ROUTES,
 ]
 """The pages and forms. `PAGES` in `gateway/calls.py` states for each of them which role it needs."""
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from aiohttp import web
@@ -105,6 +105,8 @@ PAGES: Mapping[str, Call] = {
     "GET /console/bulk/{}": CALLS["GET /v1/bulk/{}"],
     "GET /console/live/bulk/{}": CALLS["GET /v1/bulk/{}"],
     "POST /console/bulk/{}/stop": CALLS["POST /v1/bulk/{}/stop"],
+    "GET /console/new": replace(CALLS["POST /v1/exports"], action=None),
+    "POST /console/new": CALLS["POST /v1/exports"],
     "GET /console/login": CALLS["GET /v1/me"],
     "POST /console/login": CALLS["GET /v1/me"],
     "POST /console/logout": CALLS["GET /v1/me"],
