@@ -1,8 +1,7 @@
 """The console in a real browser: journeys of an operator, the policy, accessibility, and what a phone shows."""
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,35 +26,10 @@ WAIT_S = 30.0
 NAME = "分群用户 " * 20 + '<script>alert("x")</script>'
 
 
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Chrome]:
-    with browser.browser() as driver:
-        yield driver
-
-
-@pytest.fixture
-def driver(chrome: Chrome) -> Iterator[Chrome]:
-    """A browser without cookies. At the end of a test it has nothing to complain about."""
-    browser.resize(chrome, browser.DESKTOP)
-    browser.complaints(chrome)
-    yield chrome
-    complaints = browser.complaints(chrome)
-    chrome.delete_all_cookies()
-    assert complaints == []
-
-
 @pytest.fixture
 async def console(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIterator[GatewaySite]:
     async with open_gateway(arq_redis, redis_url, namespace) as gateway:
         yield gateway
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Where pictures are written: into the folder that CONSOLE_PICTURES names, so that people can look at them."""
-    folder = Path(os.environ.get("CONSOLE_PICTURES", tmp_path))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 async def several(console: GatewaySite) -> dict[Phase, str]:
@@ -234,29 +208,5 @@ async def test_phone_shows_every_page_without_sideways_scrolling_in_chinese(
             browser.picture(driver, pictures, f"export-{phase}-phone-zh")
             assert not browser.is_wider_than_the_window(driver)
         assert driver.find_element(By.ID, "timeline").text == "时间线"
-
-    await drive(journey)
-
-
-@pytest.mark.parametrize("look", ["lang=en&theme=light", "lang=zh&theme=dark"])
-async def test_rules_of_accessibility_find_nothing(
-    console: GatewaySite, driver: Chrome, pictures: Path, look: str
-) -> None:
-    ids = await several(console)
-    paths = [
-        "",
-        "exports",
-        "exports?connection=none",
-        f"exports/{ids[Phase.FAILED]}",
-        f"exports/{ids[Phase.SUCCEEDED]}",
-    ]
-
-    def journey() -> None:
-        for path in paths:
-            driver.get(f"{console.url}/console/{path}{'&' if '?' in path else '?'}{look}")
-            assert browser.accessibility_findings(driver) == [], path
-        browser.picture(driver, pictures, f"export-{look[5:7]}")
-        driver.get(f"{console.url}/console/failures")
-        browser.picture(driver, pictures, f"failures-{look[5:7]}")
 
     await drive(journey)
