@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 from arq.connections import ArqRedis
+from yarl import URL
 
 from export_producers.client import ExportQueue
 from export_producers.gateway.context import CatalogCall
@@ -60,11 +61,12 @@ class GatewaySite:
     site: QueueSite
     now_s: list[float] = field(default_factory=lambda: [0.0])
 
-    async def call(self, method: str, path: str, document: Any = None, **more: Any) -> Response:
-        """Sends one request, with a document as JSON."""
+    async def call(self, method: str, path: str | URL, document: Any = None, **more: Any) -> Response:
+        """Sends one request, with a document as JSON. A path that is a URL is sent as it is."""
         if document is not None:
             more["json"] = document
-        async with self.client.request(method, self.url + path, **more) as response:
+        url = URL(f"{self.url}{path}", encoded=True) if isinstance(path, URL) else self.url + path
+        async with self.client.request(method, url, **more) as response:
             return Response(response.status, response.headers, await response.read())
 
     async def enqueue(self, **more: Any) -> str:

@@ -226,29 +226,3 @@ async def test_phone_shows_every_page_without_sideways_scrolling_in_chinese(
         assert driver.find_element(By.ID, "timeline").text == "时间线"
 
     await drive(journey)
-
-
-@pytest.mark.parametrize("look", ["lang=en&theme=light", "lang=zh&theme=dark"])
-async def test_rules_of_accessibility_find_nothing(
-    console: GatewaySite, driver: Chrome, pictures: Path, look: str
-) -> None:
-    ids = await several(console)
-    paths = [
-        "",
-        "exports",
-        "exports?connection=none",
-        f"exports/{ids[Phase.FAILED]}",
-        f"exports/{ids[Phase.SUCCEEDED]}",
-        "connections",
-        "connections/gio",
-    ]
-
-    def journey() -> None:
-        for path in paths:
-            driver.get(f"{console.url}/console/{path}{'&' if '?' in path else '?'}{look}")
-            assert browser.accessibility_findings(driver) == [], path
-        browser.picture(driver, pictures, f"export-{look[5:7]}")
-        driver.get(f"{console.url}/console/failures")
-        browser.picture(driver, pictures, f"failures-{look[5:7]}")
-
-    await drive(journey)
