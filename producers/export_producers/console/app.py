@@ -6,7 +6,7 @@ from time import monotonic
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.console import exports, failures, login, overview
+from export_producers.console import events, exports, failures, login, overview, triggers
 from export_producers.console.access import PAGE_HEADERS, SESSIONS, check_form, check_origin, identify
 from export_producers.console.frame import ASSETS, asset, asset_url, page, templates
 from export_producers.console.live import LIVE_PAGES, LivePages
@@ -35,7 +35,15 @@ def console_app(context: GatewayContext) -> web.Application:
     app[overview.STATS] = overview.shared_stats(context.queue)
     app[LIVE_PAGES] = LivePages()
     app.add_routes(
-        [*login.ROUTES, *overview.ROUTES, *exports.ROUTES, *failures.ROUTES, web.get("/static/{name}", static)]
+        [
+            *login.ROUTES,
+            *overview.ROUTES,
+            *exports.ROUTES,
+            *failures.ROUTES,
+            *events.ROUTES,
+            *triggers.ROUTES,
+            web.get("/static/{name}", static),
+        ]
     )
     app.on_response_prepare.append(_add_headers)
     return app

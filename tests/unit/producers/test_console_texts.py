@@ -17,7 +17,9 @@ TEMPLATES = sorted((CONSOLE / "templates").glob("*.html"))
 SOURCES = [*TEMPLATES, *sorted(CONSOLE.glob("*.py"))]
 PREFIXES = (
     "asked.",
+    "delivery.",
     "done.",
+    "events.none_",
     "field.",
     "frame.theme_",
     "kind.",

@@ -99,7 +99,9 @@ addEventListener("pagehide", leave);
 
 // Keys
 
-const pages = { o: "/console/", e: "/console/exports", f: "/console/failures" };
+const pages = {
+  o: "/console/", e: "/console/exports", f: "/console/failures", v: "/console/events", t: "/console/triggers",
+};
 let leader = false;
 
 function rows() {

@@ -11,7 +11,8 @@ import aiohttp
 import pytest
 from arq.connections import ArqRedis
 
-from export_producers.console import exports, failures, login, overview
+from export_producers.console import events as events_page
+from export_producers.console import exports, failures, login, overview, triggers
 from export_producers.console.access import PAGE_HEADERS
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.calls import PAGES, name_of
@@ -220,7 +221,7 @@ async def test_stream_of_an_export_sends_its_state_until_its_end(console: Gatewa
         name, parts = await anext(received)
         assert (name, set(parts)) == (
             "parts",
-            {"state", "part-why", "part-platform", "part-times", "part-timeline"},
+            {"state", "part-why", "part-platform", "part-times", "part-deliveries", "part-timeline"},
         )
         assert "排队中" in parts["state"]
         await console.site.fail(await console.site.one(), PlatformNotFoundError(HOSTILE))
@@ -258,7 +259,7 @@ async def shared(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIt
 
 
 def test_every_route_of_the_console_has_a_row_in_the_table_of_pages() -> None:
-    routes = [*login.ROUTES, *overview.ROUTES, *exports.ROUTES, *failures.ROUTES]
+    routes = [*login.ROUTES, *overview.ROUTES, *exports.ROUTES, *failures.ROUTES, *events_page.ROUTES, *triggers.ROUTES]
     paths = [(route.method, re.sub(r":.+?[}](?=/|$)", "}", route.path)) for route in routes]
     assert {name_of(method, f"/console{path}") for method, path in paths} == set(PAGES)
 
