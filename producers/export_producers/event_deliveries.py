@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from export_producers.given_up import index_given_up
-from export_producers.shared_time import shared_now
 from export_producers.sink_events import Position, Which, visible
 from export_producers.storage import Storage
 from export_worker.contract.event import TEST_PREFIX
@@ -39,7 +38,7 @@ async def deliver_now(storage: Storage, sinks: Sequence[str], event_id: str) -> 
     """
     if event_id.startswith(TEST_PREFIX):
         return None
-    now = await shared_now(storage)
+    now = await storage.now()
     async with storage.calls():
         return await Replay(storage.client, storage.keys, sinks).deliver(event_id, now)
 
@@ -52,7 +51,7 @@ async def deliver_given_up(storage: Storage, which: Which, since: datetime) -> G
     Args:
         which: The sinks, and the connections that the caller may see.
     """
-    sinks, now = list(which.types), await shared_now(storage)
+    sinks, now = list(which.types), await storage.now()
     await index_given_up(storage, sinks)
     async with storage.calls(), storage.client.pipeline(transaction=False) as pipe:
         for sink in sinks:

@@ -10,7 +10,6 @@ from urllib.parse import quote
 from pydantic import ConfigDict
 
 from export_producers.deliveries import states_of
-from export_producers.shared_time import shared_now
 from export_producers.storage import Storage
 from export_worker.contract.event import TEST_PREFIX, SinkTestData, SinkTestEvent
 from export_worker.contract.model import Model, epoch_ms, isoformat
@@ -44,7 +43,7 @@ async def send_test(storage: Storage, sink: str) -> SinkTest:
 
     A refused test event is not tried again. Needs three round trips, and ten a second while it waits.
     """
-    now = await shared_now(storage)
+    now = await storage.now()
     event = _event(storage.keys.namespace, sink, now)
     async with storage.calls(), storage.client.pipeline(transaction=False) as pipe:
         pipe.set(storage.keys.event(event.id), event.model_dump_json(), px=KEPT_MS)

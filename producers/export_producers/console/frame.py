@@ -24,6 +24,9 @@ NAVIGATION = (
     ("failures", "/console/failures"),
     ("events", "/console/events"),
     ("triggers", "/console/triggers"),
+    ("connections", "/console/connections"),
+    ("activity", "/console/activity"),
+    ("new", "/console/new"),
 )
 """The pages of the left bar: the name in `nav` of the texts, and the path."""
 ASSETS = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from aiohttp import web
@@ -66,6 +66,7 @@ CALLS: Mapping[str, Call] = {
     "GET /v1/bulk/{}": _look(Reach.CHECKED),
     "POST /v1/bulk/{}/stop": _act(Reach.CHECKED, "bulk_stop"),
     "GET /v1/connections": _look(Reach.CHECKED),
+    "GET /v1/connections/{}": _look(Reach.CONNECTION),
     "POST /v1/connections/{}/pause": _act(Reach.CONNECTION, "connection_pause"),
     "POST /v1/connections/{}/resume": _act(Reach.CONNECTION, "connection_resume"),
     "GET /v1/events": _look(Reach.CHECKED),
@@ -101,6 +102,21 @@ PAGES: Mapping[str, Call] = {
     "GET /console/triggers/{}": CALLS["GET /v1/triggers/{}/dead"],
     "POST /console/triggers/{}/dead/{}/again": CALLS["POST /v1/triggers/{}/dead/{}/again"],
     "POST /console/triggers/{}/dead/{}/drop": CALLS["DELETE /v1/triggers/{}/dead/{}"],
+    "GET /console/connections": CALLS["GET /v1/connections"],
+    "GET /console/live/connections": CALLS["GET /v1/connections"],
+    "GET /console/connections/{}": CALLS["GET /v1/connections/{}"],
+    "GET /console/live/connections/{}": CALLS["GET /v1/connections/{}"],
+    "GET /console/connections/{}/catalog": CALLS["GET /v1/catalog/{}/{}"],
+    "POST /console/connections/{}/pause": CALLS["POST /v1/connections/{}/pause"],
+    "POST /console/connections/{}/resume": CALLS["POST /v1/connections/{}/resume"],
+    "GET /console/activity": CALLS["GET /v1/activity"],
+    "GET /console/bulk/new": Call(Role.OPERATOR, Reach.CHECKED),
+    "POST /console/bulk": CALLS["POST /v1/bulk"],
+    "GET /console/bulk/{}": CALLS["GET /v1/bulk/{}"],
+    "GET /console/live/bulk/{}": CALLS["GET /v1/bulk/{}"],
+    "POST /console/bulk/{}/stop": CALLS["POST /v1/bulk/{}/stop"],
+    "GET /console/new": replace(CALLS["POST /v1/exports"], action=None),
+    "POST /console/new": CALLS["POST /v1/exports"],
     "GET /console/login": CALLS["GET /v1/me"],
     "POST /console/login": CALLS["GET /v1/me"],
     "POST /console/logout": CALLS["GET /v1/me"],

@@ -1,7 +1,7 @@
 """What the handlers share: the state of one gateway, and how requests are read and responses are written."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,21 +15,19 @@ from export_producers.choices import LIST_MAX
 from export_producers.client import ExportQueue
 from export_producers.gateway.callers.auth import Callers, RateLimit
 from export_producers.gateway.callers.principals import PRINCIPAL, Principal
+from export_producers.gateway.installation import Installation
 from export_producers.gateway.metrics import Metrics
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.reads.change_feed import ChangeFeed
 from export_producers.reads.overview_document import Overview
 from export_producers.reads.shared import SharedRead
-from export_producers.triggers.configured import ConfiguredTrigger
 from export_worker.contract.dry_run import PreviewCall
 from export_worker.contract.names import NAME_MAX_CHARS, did_you_mean
 from export_worker.contract.status import Status
 
 CatalogCall = Callable[[str, str, str | None], Awaitable[list[dict[str, Any]]]]
 """Lists a resource of a connection. Takes connection, resource, and project or None."""
-TriggersCall = Callable[[], Awaitable[Mapping[str, ConfiguredTrigger]]]
-"""Reads the triggers that the configuration has at this moment."""
 
 EXPORT = "/v1/exports/{export_id:[0-9A-Za-z-]{1,64}}"
 """The path of one export."""
@@ -47,7 +45,7 @@ class GatewayContext:
         overview: Reads the overview once for all callers of a second.
         catalog: None if the packages that call platforms are not installed.
         preview: Asks a platform what it has of a request; None if this gateway asks no platform.
-        triggers: None if this gateway reads no configuration.
+        installation: What this gateway knows beyond Redis.
         streams: The requests of the open event streams.
         in_flight: The owners and idempotency keys of the requests in progress.
         stopping: Set when the gateway stops. Event streams then end.
@@ -61,7 +59,7 @@ class GatewayContext:
     catalog: CatalogCall | None
     options: GatewayOptions
     preview: PreviewCall | None = None
-    triggers: TriggersCall | None = None
+    installation: Installation = field(default_factory=Installation)
     streams: list[web.Request] = field(default_factory=list)
     metrics: Metrics = field(default_factory=Metrics)
     in_flight: set[tuple[str | None, str]] = field(default_factory=set)

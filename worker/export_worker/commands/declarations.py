@@ -51,7 +51,7 @@ def run() -> None:
 
 @runs(f"{HERE}.catalog:catalog")
 @options.connection
-@click.argument("resource", type=options.Choice(RESOURCES))
+@options.word("resource", RESOURCES)
 @click.option("--project", type=TEXT, metavar="ID", help="The platform's project, for a resource that belongs to one.")
 @options.as_json
 def catalog() -> None:
@@ -220,13 +220,13 @@ def demo() -> None:
 
 
 @runs(f"{HERE}.schema:schema")
-@click.argument("document", type=options.Choice(DOCUMENTS))
+@options.word("document", DOCUMENTS)
 def schema() -> None:
     """Print the JSON Schema of a document, the OpenAPI or AsyncAPI document, or the reference of all settings."""
 
 
 @runs(f"{HERE}.completion:completion")
-@click.argument("shell", type=options.Choice(SHELLS))
+@options.word("shell", SHELLS)
 def completion() -> None:
     """Print the script with which SHELL completes commands, options and names.
 

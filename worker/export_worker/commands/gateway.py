@@ -8,11 +8,10 @@ from export_worker.commands.stopping import stop_on_signals
 from export_worker.config import load_config
 from export_worker.redis.client import wait_for_redis
 from export_worker.telemetry.logs import configure_logging
-from export_worker.wiring.gateway import catalog_call, gateway_options
+from export_worker.wiring.gateway import catalog_call, gateway_options, installation_of
 from export_worker.wiring.preview import preview_call
 from export_worker.wiring.queue import build_queue
 from export_worker.wiring.secrets import build_redactor
-from export_worker.wiring.trigger_templates import read_triggers
 
 CLOSING_S = 10.0
 """Added to the time for running requests: to close connections."""
@@ -34,6 +33,7 @@ def gateway(log_level: str) -> None:
         await wait_for_redis(config.redis_url, stop)
         async with build_queue(config) as queue:
             catalog, preview = catalog_call(config, redactor), preview_call(config, redactor)
-            await serve(settings, queue, catalog, stop, preview=preview, triggers=read_triggers)
+            installation = installation_of(config)
+            await serve(settings, queue, catalog, stop, preview=preview, installation=installation)
 
     asyncio.run(run())

@@ -10,6 +10,7 @@ from export_producers.bulk.documents import BulkPreview, BulkRequest, BulkRun
 from export_producers.choices import DEAD_LETTERS_MAX, LIST_MAX
 from export_producers.event_detail import EventDetail
 from export_producers.gateway.documents.act_schemas import (
+    ConnectionDetail,
     Connections,
     ConnectionState,
     DeadLetters,
@@ -28,6 +29,7 @@ Json = dict[str, Any]
 ORDERS: tuple[type[BaseModel], ...] = (PauseOrder, BulkRequest, DeliverOrder)
 """The models of bodies."""
 ANSWERS: tuple[type[BaseModel], ...] = (
+    ConnectionDetail,
     Connections,
     ConnectionState,
     BulkPreview,
@@ -105,6 +107,17 @@ ACTS = (
         about="List connections.",
         description="Each connection has its pause, if an operator has paused it.",
         answers={200: ("The connections.", Connections)},
+    ),
+    Act(
+        path="/v1/connections/{connection}",
+        method="get",
+        name="connection",
+        tag="connections",
+        about="Get everything about a connection.",
+        description="Its address, limits, use, circuit breakers and durations. Its credential is in no answer.",
+        answers={200: ("The connection.", ConnectionDetail)},
+        problems=(404,),
+        segments=_CONNECTION,
     ),
     Act(
         path="/v1/connections/{connection}/pause",

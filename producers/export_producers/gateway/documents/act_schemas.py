@@ -6,8 +6,10 @@ from pydantic import AwareDatetime, ConfigDict, Field
 
 from export_producers.deliveries import Delivery
 from export_producers.pauses import REASON_MAX_CHARS, ConnectionPause
+from export_producers.reads.overview_document import ConnectionOverview
 from export_producers.triggers.dead_letter_list import DeadLetter
 from export_worker.contract.model import Model
+from export_worker.contract.status import Count
 
 
 class _Answer(Model):
@@ -32,6 +34,45 @@ class ConnectionState(_Answer):
     """Its platform."""
     pause: ConnectionPause | None
     """Its pause by an operator; null if there is none. Circuit breakers are apart from it."""
+
+
+class ConnectionLimits(_Answer):
+    """The limits of a connection. A limit that this gateway does not know is null."""
+
+    max_in_flight: Count | None
+    """How many exports may run on the platform at once, over all workers."""
+    requests_per_second: float | None
+    """Requests to the platform for each second, over all workers."""
+    mib_per_second: float | None
+    """MiB a second that the transfers of one worker may read. Null also if there is no limit."""
+
+
+class ConnectionUse(_Answer):
+    """How much of its limits a connection uses now."""
+
+    slots: Count
+    """The exports that run on the platform."""
+    rate_wait_s: Annotated[float, Field(ge=0)]
+    """Seconds until the rate limit allows another request. 0 if it allows one now."""
+    transfers: Count
+    """The exports whose files are transferred."""
+    bytes_per_s: Annotated[float, Field(ge=0)]
+    """Bytes a second that the newest 50 of these transfers read, as workers have reported them last."""
+
+
+class ConnectionDetail(ConnectionState):
+    """A connection with everything that is known of it."""
+
+    address: str | None
+    """The address of the platform. Null if this gateway has no settings of the connection."""
+    limits: ConnectionLimits
+    """Its limits."""
+    use: ConnectionUse
+    """How much of them is used."""
+    durations_s: dict[str, list[float]]
+    """How many seconds its last operations took on the platform, by kind, the newest first."""
+    state: ConnectionOverview
+    """Its part of the overview, with its circuit breakers. It is some seconds old at most."""
 
 
 class Connections(_Answer):

@@ -111,7 +111,7 @@ async def announced_trigger(request: web.Request) -> tuple[Storage, str]:
 
 async def configured_triggers(request: web.Request) -> dict[str, ConfiguredTrigger]:
     """Returns the triggers of the configuration; none if this gateway has no configuration."""
-    triggers = request.app[CONTEXT].triggers
+    triggers = request.app[CONTEXT].installation.triggers
     return {} if triggers is None else dict(await triggers())
 
 
