@@ -6,7 +6,16 @@ from time import monotonic
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.console import exports, failures, login, new_export, overview
+from export_producers.console import (
+    activity,
+    bulk,
+    connections,
+    exports,
+    failures,
+    login,
+    new_export,
+    overview,
+)
 from export_producers.console.access import PAGE_HEADERS, SESSIONS, check_form, check_origin, identify
 from export_producers.console.frame import ASSETS, asset, asset_url, page, templates
 from export_producers.console.live import LIVE_PAGES, LivePages
@@ -24,8 +33,17 @@ ASSET_CACHING = "public, max-age=31536000, immutable"
 
 PASSED_HEADERS = ("Allow", "Retry-After")
 
-ROUTES = [*login.ROUTES, *overview.ROUTES, *exports.ROUTES, *failures.ROUTES, *new_export.ROUTES]
-"""The pages and forms. `calls.py` states for each of them which role it needs."""
+ROUTES = [
+    *login.ROUTES,
+    *overview.ROUTES,
+    *exports.ROUTES,
+    *bulk.ROUTES,
+    *failures.ROUTES,
+    *connections.ROUTES,
+    *activity.ROUTES,
+    *new_export.ROUTES,
+]
+"""The pages and forms. `PAGES` in `gateway/calls.py` states for each of them which role it needs."""
 
 
 def console_app(context: GatewayContext) -> web.Application:

@@ -23,6 +23,8 @@ NAVIGATION = (
     ("overview", "/console/"),
     ("exports", "/console/exports"),
     ("failures", "/console/failures"),
+    ("connections", "/console/connections"),
+    ("activity", "/console/activity"),
     ("new", "/console/new"),
 )
 """The pages of the left bar: the name in `nav` of the texts, and the path."""

@@ -16,7 +16,16 @@ CONSOLE = ROOT / "producers" / "export_producers" / "console"
 TEMPLATES = sorted((CONSOLE / "templates").glob("*.html"))
 SOURCES = [*TEMPLATES, *sorted(CONSOLE.glob("*.py"))]
 PREFIXES = (
+    "act.",
+    "action.",
     "asked.",
+    "breaker.",
+    "bulk.ask_",
+    "bulk.do_",
+    "bulk.none_",
+    "bulk.state_",
+    "bulk.title_",
+    "bulk.what_",
     "done.",
     "field.",
     "frame.theme_",

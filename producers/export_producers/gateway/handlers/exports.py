@@ -1,5 +1,7 @@
 """The handlers of the routes under `/v1`, except the event streams."""
 
+from typing import Any
+
 from aiohttp import web
 from pydantic import ValidationError
 
@@ -185,9 +187,17 @@ async def _start(request: web.Request) -> Start | None:
 
 async def catalog(request: web.Request) -> web.Response:
     """Returns what a connection's platform has of a resource."""
-    call = request.app[CONTEXT].catalog
-    connection, resource = request.match_info["connection"], request.match_info["resource"]
-    project = query(request, "project").get("project")
+    project, resource = query(request, "project").get("project"), request.match_info["resource"]
+    return web.json_response(await catalog_items(request, resource, project))
+
+
+async def catalog_items(request: web.Request, resource: str, project: str | None) -> list[dict[str, Any]]:
+    """Returns what the platform of the connection in the path has of a resource.
+
+    Raises:
+        ProblemError: There is no such resource, or the packages that call platforms are not installed.
+    """
+    call, connection = request.app[CONTEXT].catalog, request.match_info["connection"]
     if resource not in RESOURCES:
         meant = did_you_mean(resource, RESOURCES)
         detail = f"unknown resource{meant}; the resources are {', '.join(RESOURCES)}"
@@ -196,13 +206,12 @@ async def catalog(request: web.Request) -> web.Response:
         detail = "the catalog needs the extra [worker] of export-worker, which is not installed with this gateway"
         raise ProblemError(501, "not_installed", detail)
     try:
-        items = await call(connection, resource, project)
+        return await call(connection, resource, project)
     except InvalidRequestError as error:
         # A wrong part of the path is "not found". A wrong parameter of the query string is an invalid request.
         missing = any(item.field in {"connection", "resource"} for item in error.problems)
         code = ErrorCode.NOT_FOUND if missing else error.code
         raise ProblemError(404 if missing else 422, code, str(error), errors=error.problems) from None
-    return web.json_response(items)
 
 
 ROUTES = [

@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 from arq.connections import ArqRedis
 
-from export_producers.console import login
 from export_producers.console.access import PAGE_HEADERS
 from export_producers.console.app import ROUTES
+from export_producers.console.login import WRONG_KEYS_MAX
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.calls import PAGES, name_of
 from export_producers.gateway.options import NamedKey
@@ -177,7 +177,7 @@ async def test_session_ends_when_its_key_leaves_the_configuration(
 
 
 async def test_eleventh_wrong_key_of_a_minute_is_refused_unread(locked: GatewaySite) -> None:
-    for _ in range(login.WRONG_KEYS_MAX):
+    for _ in range(WRONG_KEYS_MAX):
         assert (await log_in(locked, key="wrong")).status == 401
     refused = await log_in(locked)
     assert (refused.status, 0 < int(refused.headers["Retry-After"]) <= 60) == (429, True)
