@@ -14,6 +14,7 @@ from markupsafe import Markup
 from export_producers.choices import Language
 from export_producers.console import views
 from export_producers.console.access import TOKEN_FIELD, VISITOR
+from export_producers.console.descriptions import described
 from export_producers.console.preferences import CHOICES, keep, preferences_of
 from export_producers.languages import text
 from export_worker.contract.printable import clean
@@ -103,6 +104,7 @@ def spoken(language: Language) -> dict[str, Any]:
         "say": partial(views.say, language),
         "span": partial(views.span, language),
         "ago": partial(views.ago, language),
+        "described": partial(described, language),
     }
 
 
