@@ -14,9 +14,12 @@ from export_producers.client import ExportQueue
 from export_producers.console.access import VISITOR, see_other
 from export_producers.console.frame import page, parts, rendered
 from export_producers.console.live import Parts, stream
+from export_producers.console.numbers import OVERVIEW, phase_counts, recent_overview
 from export_producers.console.preferences import CHOICES, preferences_of
+from export_producers.console.slowness import slowed
 from export_producers.console.views import (
     SYMBOLS,
+    Row,
     address,
     asked_for,
     command,
@@ -31,6 +34,7 @@ from export_producers.gateway.context import CONTEXT, query
 from export_producers.gateway.handlers.exports import STARTS
 from export_producers.gateway.handlers.filters import FILTERS, export_filter
 from export_producers.gateway.problems import ProblemError, invalid_parameter
+from export_producers.reads.overview_document import Overview
 from export_worker.contract.kind_names import kind_names
 from export_worker.contract.status import Phase, Status
 from export_worker.errors import ErrorCode, ExportNotFoundError, InvalidRequestError
@@ -109,9 +113,10 @@ async def show_list(request: web.Request) -> web.Response:
         request,
         "exports",
         title="exports.title",
-        rows=[row(status, now) for status in found.statuses],
+        rows=rows_of(found.statuses, request.get(OVERVIEW), now),
         query=wanted,
         phases=[(phase, SYMBOLS[phase]) for phase in Phase],
+        counts=phase_counts(request.get(OVERVIEW), wanted.values),
         choices={
             "connection": sorted(allowed if allowed is not None else await queue.known_connections()),
             "kind": kind_names(),
@@ -139,12 +144,22 @@ async def live_list(request: web.Request) -> web.StreamResponse:
         now = datetime.now(UTC)
         found = await queue.page(limit=PAGE_ROWS, cursor=wanted.cursor, where=wanted.where(allowed))
         rows = {
-            f"export-{each.export_id}": rendered(language, "row", each=row(each, now), may_act=may_act)
-            for each in found.statuses
+            f"export-{each.status.export_id}": rendered(language, "row", each=each, may_act=may_act)
+            for each in rows_of(found.statuses, await recent_overview(request.app, allowed), now)
         }
         return {**parts(language, "exports", {"total": found.total}), **rows}
 
     return await stream(request, (wanted.live_url, language, allowed, may_act), read)
+
+
+def rows_of(statuses: Sequence[Status], overview: Overview | None, now: datetime) -> list[Row]:
+    """Returns the rows of a list. Pure.
+
+    Args:
+        overview: None if it is not known what slows the exports.
+    """
+    connections = {} if overview is None else overview.connections
+    return [row(status, now, slowed(status, connections.get(status.connection), now)) for status in statuses]
 
 
 def actions(phase: str | None) -> Sequence[Action]:

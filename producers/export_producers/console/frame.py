@@ -14,6 +14,7 @@ from markupsafe import Markup
 from export_producers.choices import Language
 from export_producers.console import views
 from export_producers.console.access import TOKEN_FIELD, VISITOR
+from export_producers.console.numbers import OVERVIEW, badges
 from export_producers.console.preferences import CHOICES, keep, preferences_of
 from export_producers.languages import text
 from export_worker.contract.printable import clean
@@ -64,11 +65,14 @@ def page(request: web.Request, template: str, *, status: int = 200, **arguments:
     """
     preferences = preferences_of(request)
     visitor = request.get(VISITOR)
+    numbers = badges(request.get(OVERVIEW), visitor.principal.connections if visitor else None)
     frame = {
         **spoken(preferences.lang),
         "preferences": preferences,
         "links": {name: _links(request, name) for name in CHOICES},
         "navigation": NAVIGATION,
+        "badges": numbers,
+        "badge": next((numbers.get(name) for name, target in NAVIGATION if request.path == target), None),
         "path": request.path,
         "visitor": visitor,
         "token_field": TOKEN_FIELD,

@@ -101,15 +101,19 @@ class Row:
     took: timedelta
 
 
-def row(status: Status, now: datetime) -> Row:
-    """Returns the row of an export."""
+def row(status: Status, now: datetime, slowed: Sequence[Text] = ()) -> Row:
+    """Returns the row of an export.
+
+    Args:
+        slowed: What else is known about its duration.
+    """
     percent = status.progress.percent
     return Row(
         status=status,
         symbol=SYMBOLS[status.phase],
         kind_key=kind_key(status.kind),
         subject=subject(status),
-        now=list(activity(status, now)),
+        now=[*activity(status, now), *slowed],
         error=None if status.error is None else said("now.error", code=status.error.code, message=status.error.message),
         percent=None if percent is None or status.phase.terminal else round(percent),
         age=now - status.created_at,
@@ -124,7 +128,9 @@ def kind_key(kind: str) -> str | None:
 
 def activity(status: Status, now: datetime) -> Iterator[Text]:
     """Yields what an export does at the moment, or what it has stored, in short texts."""
-    due = status.due_at
+    due, percent = status.due_at, status.progress.percent
+    if percent is not None and not status.phase.terminal:
+        yield said("now.percent", percent=round(percent))
     match status.phase:
         case Phase.QUEUED:
             yield said("now.queued")
