@@ -53,6 +53,7 @@ def templates() -> Mapping[str, Template]:
         lstrip_blocks=True,
     )
     environment.globals |= {"asset_url": asset_url, "iso": views.iso, "clock_text": views.clock_text}
+    environment.globals["human_bytes"] = views.human_bytes
     return {name: environment.get_template(name) for name in environment.list_templates()}
 
 

@@ -16,7 +16,7 @@ from export_worker.contract.status import Phase
 from export_worker.errors import ExportWorkerError
 
 KEPT_S = 10.0
-"""For how long pages show the same numbers, so that pages cost Redis one more call in this time, however many people look."""
+"""For how long pages show the same numbers: all pages together cost Redis one more call in this time."""
 WAIT_S = 1.0
 """A page does not wait longer for its numbers, because Redis may be away."""
 

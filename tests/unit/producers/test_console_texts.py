@@ -28,6 +28,7 @@ PREFIXES = (
     "frame.theme_",
     "kind.",
     "nav.",
+    "overview.failing_",
     "phase.",
     "retry.from_",
     "retry.what_",

@@ -28,6 +28,14 @@ def counts(page: str) -> dict[str, int]:
     return {phase: int(count) for phase, count in found}
 
 
+async def test_overview_shows_the_bytes_of_each_hour_as_a_chart_and_a_table(console: GatewaySite) -> None:
+    await console.site.ended(None)
+    page = text(await console.call("GET", "/console/"))
+    assert "Bytes stored by hour, at most 5 B" in page
+    assert len(re.findall('<rect class="bytes"', page)) == 1
+    assert "<td>1</td><td>0</td><td>0</td><td>5 B</td>" in page
+
+
 async def test_pages_show_how_many_need_attention_in_their_frame(console: GatewaySite, redis_url: str) -> None:
     await console.site.failed(3, TEMPORARY)
     failures = text(await console.call("GET", "/console/failures"))
