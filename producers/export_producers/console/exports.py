@@ -48,7 +48,7 @@ OPTIONS = {"q": "--search", "requested_by": "--requested-by"}
 """The options of the command `list` that have other names than the filters."""
 PATH = "/console/exports"
 EXPORT = r"/exports/{export_id:[0-9A-Za-z-]{1,64}}"
-DONE = ("cancelled", "retried")
+DONE = ("cancelled", "retried", "requested", "known")
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ SYMBOLS: Mapping[Phase, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text of the console with its arguments, in no language yet. An argument can be a duration."""
+    """A text of the console with its arguments, in no language yet. An argument can be a duration or a text."""
 
     key: str
     arguments: Mapping[str, object]
@@ -62,6 +62,8 @@ def _argument(language: Language, value: object) -> object:
             return age(language, -value.left.total_seconds())
         case timedelta():
             return span(language, value)
+        case Text():
+            return say(language, value)
         case _:
             return value
 

@@ -16,7 +16,10 @@ CONSOLE = ROOT / "producers" / "export_producers" / "console"
 TEMPLATES = sorted((CONSOLE / "templates").glob("*.html"))
 SOURCES = [*TEMPLATES, *sorted(CONSOLE.glob("*.py"))]
 PREFIXES = (
+    "act.",
+    "action.",
     "asked.",
+    "breaker.",
     "bulk.ask_",
     "bulk.do_",
     "bulk.none_",
@@ -26,10 +29,12 @@ PREFIXES = (
     "done.",
     "field.",
     "frame.theme_",
+    "group.",
     "kind.",
     "nav.",
     "overview.failing_",
     "phase.",
+    "program.",
     "retry.from_",
     "retry.what_",
     "role.",

