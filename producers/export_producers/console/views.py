@@ -175,41 +175,6 @@ def human_bytes(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """An entry of a timeline.
-
-    Args:
-        times: How often the same was noted in a row.
-        after: Time since the entry before; None for the first one.
-    """
-
-    at: datetime
-    phase: str
-    symbol: str
-    note: str
-    times: int
-    after: timedelta | None
-
-
-def transitions(entries: Sequence[Mapping[str, Any]]) -> list[Transition]:
-    """Returns the entries of a timeline, oldest first. Equal ones in a row become one."""
-    found: list[Transition] = []
-    last_at: datetime | None = None
-    for entry in entries:
-        at = datetime.fromisoformat(str(entry["at"]))
-        phase, note = str(entry["phase"]), str(entry["note"])
-        after = None if last_at is None else at - last_at
-        last_at = at
-        if found and (found[-1].phase, found[-1].note) == (phase, note):
-            before = found[-1]
-            found[-1] = Transition(before.at, phase, before.symbol, note, before.times + 1, before.after)
-        else:
-            symbol = SYMBOLS[Phase(phase)] if phase in set(Phase) else ""
-            found.append(Transition(at, phase, symbol, note, 1, after))
-    return found
-
-
 def asked_for(status: Status) -> list[tuple[str, str]]:
     """Returns the parts of a request with the keys of their names."""
     return [(f"asked.{name.replace(' ', '_')}", value) for name, value in asked(status)]

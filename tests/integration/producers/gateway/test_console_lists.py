@@ -68,3 +68,17 @@ async def test_list_says_that_a_connection_is_paused_and_what_is_usual(console: 
     page = text(await console.call("GET", "/console/exports"))
     assert "paused by an operator, resumes in 5 min" in page
     assert "usually 4" in page
+
+
+async def test_export_shows_its_usual_duration_its_due_time_and_its_files(console: GatewaySite) -> None:
+    site = console.site
+    stored = await site.ended(None)
+    page = text(await console.call("GET", f"/console/exports/{stored}"))
+    assert "aws s3 cp s3://bucket/k/b.csv ." in page
+    assert "Timeline as JSON" in page
+    await site.redis.lpush(site.keys.durations("gio", "growingio.tag_users"), 40_000, 90_000)
+    export_id = await site.running()
+    page = text(await console.call("GET", f"/console/exports/{export_id}"))
+    assert "Half of such exports take at most" in page
+    assert '<svg class="strip"' in page
+    assert 'data-text="(in {seconds} s)"' in page
