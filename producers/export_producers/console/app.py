@@ -10,12 +10,14 @@ from export_producers.console import (
     activity,
     bulk,
     connections,
+    events,
     export,
     exports,
     failures,
     login,
     new_export,
     overview,
+    triggers,
 )
 from export_producers.console.access import PAGE_HEADERS, SESSIONS, check_form, check_origin, identify
 from export_producers.console.frame import ASSETS, asset, asset_url, page, templates
@@ -42,6 +44,8 @@ ROUTES = [
     *export.ROUTES,
     *bulk.ROUTES,
     *failures.ROUTES,
+    *events.ROUTES,
+    *triggers.ROUTES,
     *connections.ROUTES,
     *activity.ROUTES,
     *new_export.ROUTES,

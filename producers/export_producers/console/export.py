@@ -8,6 +8,7 @@ from aiohttp import web
 
 from export_producers.choices import Language
 from export_producers.console.access import see_other
+from export_producers.console.event_views import event_rows
 from export_producers.console.export_views import copy_command, last_restart, transitions, usual_duration
 from export_producers.console.exports import PATH
 from export_producers.console.frame import page, parts
@@ -16,6 +17,7 @@ from export_producers.console.numbers import recent_overview
 from export_producers.console.preferences import CHOICES, preferences_of
 from export_producers.console.slowness import slowed
 from export_producers.console.views import asked_for, command, json_lines, row, starts
+from export_producers.deliveries import read_deliveries
 from export_producers.facts import with_eta
 from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, query
@@ -41,6 +43,7 @@ async def _one(request: web.Request, export_id: str, language: Language) -> dict
         queue.timeline(export_id),
         recent_overview(request.app, allowed_connections(request)),
     )
+    deliveries = await read_deliveries(queue.storage, export_id) if status.phase.terminal else []
     connection = None if overview is None else overview.connections.get(status.connection)
     return {
         "row": row(status, now, slowed(status, connection, now)),
@@ -50,6 +53,7 @@ async def _one(request: web.Request, export_id: str, language: Language) -> dict
         "transitions": transitions(entries),
         "usual": usual_duration(status.eta, entries, now),
         "again": last_restart(entries),
+        "deliveries": event_rows(deliveries),
     }
 
 
@@ -83,6 +87,7 @@ async def show_one(request: web.Request) -> web.Response:
         done=done if done in DONE else None,
         objects=[(each, copy_command(each.uri)) for each in status.objects[:OBJECTS_MAX]],
         timeline_lines=json_lines(shown["entries"][-ENTRIES_MAX:]),
+        event_ids=list(dict.fromkeys(each.delivery.event_id for each in shown["deliveries"])),
         asked=asked_for(status),
         request_lines=json_lines(status.request or {}),
         starts=starts(status),
