@@ -15,6 +15,7 @@ from export_producers.choices import Language
 from export_producers.console import views
 from export_producers.console.access import TOKEN_FIELD, VISITOR
 from export_producers.console.descriptions import described
+from export_producers.console.numbers import OVERVIEW, badges
 from export_producers.console.preferences import CHOICES, keep, preferences_of
 from export_producers.languages import text
 from export_worker.contract.printable import clean
@@ -62,6 +63,7 @@ def templates() -> Mapping[str, Template]:
         lstrip_blocks=True,
     )
     environment.globals |= {"asset_url": asset_url, "iso": views.iso, "clock_text": views.clock_text}
+    environment.globals["human_bytes"] = views.human_bytes
     return {name: environment.get_template(name) for name in environment.list_templates()}
 
 
@@ -74,11 +76,14 @@ def page(request: web.Request, template: str, *, status: int = 200, **arguments:
     """
     preferences = preferences_of(request)
     visitor = request.get(VISITOR)
+    numbers = badges(request.get(OVERVIEW), visitor.principal.connections if visitor else None)
     frame = {
         **spoken(preferences.lang),
         "preferences": preferences,
         "links": {name: _links(request, name) for name in CHOICES},
         "navigation": NAVIGATION,
+        "badges": numbers,
+        "badge": next((numbers.get(name) for name, target in NAVIGATION if request.path == target), None),
         "path": request.path,
         "visitor": visitor,
         "token_field": TOKEN_FIELD,
