@@ -18,7 +18,7 @@ from export_worker.redis.outbox import Outbox
 from support.redis_site import POLICY, QueueSite
 
 HOSTILE = "<script>alert(1)</script>{{7*191}}${7*191}\u202e\u2066分群😀\"'&<img src=x onerror=alert(2)>" + "长" * 300
-"""A name that somebody chose at a platform. A page that runs or evaluates it contains `1337` or a tag of ours."""
+"""A name that a user chose at a platform. A page that runs or evaluates it contains `1337` or a tag of ours."""
 CONNECTION, TRIGGER, SINK, OTHER_SINK = "gio", "ready", "stream", "hook"
 
 
