@@ -4,6 +4,8 @@ import json
 import re
 from dataclasses import dataclass
 
+from export_producers.bulk.documents import BulkFilter, BulkRequest, Progress
+from export_producers.bulk.runs import Bulks
 from export_producers.gateway.calls import PAGES
 from export_producers.pauses import Pauses
 from export_producers.triggers.dead_letters import DeadLetters
@@ -18,7 +20,9 @@ from export_worker.redis.outbox import Outbox
 from support.redis_site import POLICY, QueueSite
 
 HOSTILE = "<script>alert(1)</script>{{7*191}}${7*191}\u202e\u2066分群😀\"'&<img src=x onerror=alert(2)>" + "长" * 300
-"""A name that a user chose at a platform. A page that runs or evaluates it contains `1337` or a tag of ours."""
+"""A name of a platform, whose users choose it. A page that runs or evaluates it contains `1337` or a tag of ours."""
+QUERIES = {"/catalog": "?resource=projects", "/bulk/new": "?action=retry&all=1"}
+"""The query string of pages that need one, by the end of their path."""
 CONNECTION, TRIGGER, SINK, OTHER_SINK = "gio", "ready", "stream", "hook"
 
 
@@ -30,11 +34,13 @@ class World:
         exports: The id of an export in each phase.
         event_id: An event that its sink refuses.
         entry: A dead letter of the trigger.
+        bulk_id: A bulk run that matches no export.
     """
 
     exports: dict[Phase, str]
     event_id: str
     entry: str
+    bulk_id: str
 
     def paths(self) -> list[str]:
         """Returns the path of each page, with every phase of an export. A parameter has the value of this world."""
@@ -57,9 +63,10 @@ class World:
             "triggers": TRIGGER,
             "dead": self.entry,
             "events": self.event_id,
-            "bulk": "none",
+            "bulk": self.bulk_id,
         }
-        return re.sub(r"(\w+)/\{\}", lambda found: f"{found[1]}/{values[found[1]]}", row)
+        path = re.sub(r"(\w+)/\{\}", lambda found: f"{found[1]}/{values[found[1]]}", row)
+        return path + next((query for end, query in QUERIES.items() if path.endswith(end)), "")
 
 
 async def fill(site: QueueSite, text: str = HOSTILE) -> World:
@@ -86,7 +93,10 @@ async def fill(site: QueueSite, text: str = HOSTILE) -> World:
     await dead.add(Message("m2", b"\xff\x00" + text.encode()), text)
     ((entry, _),) = await redis.xrevrange(keys.dead(TRIGGER), count=1)
     await Pauses(site.queue.storage, {"ta": "thinkingdata"}).pause("ta", reason=text[:200], by="oncall")
-    return World(exports, event_id, entry.decode())
+    nothing = BulkRequest(action="cancel", filter=BulkFilter(q="of-no-export"))
+    progress = Progress(total=0, created_at=site.now, updated_at=site.now)
+    run = await Bulks(site.queue.storage, "g1").add(nothing, progress)
+    return World(exports, event_id, entry.decode(), run.bulk_id)
 
 
 async def _exports(site: QueueSite, text: str) -> dict[Phase, str]:

@@ -51,7 +51,7 @@ class Visitor:
 
     @property
     def may_act(self) -> bool:
-        """Whether the visitor may cancel and retry exports."""
+        """Whether the visitor may request, cancel and retry exports."""
         return self.principal.role.includes(PAGES["POST /console/exports/{}/cancel"].role)
 
     @property

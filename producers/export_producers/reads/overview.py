@@ -107,7 +107,7 @@ def _breaker(found: Mapping[str, Any] | None) -> Breaker | None:
 
 def _pause(stored: str | None, now: datetime) -> ConnectionPause | None:
     pause = None if stored is None else ConnectionPause.model_validate_json(stored)
-    return None if pause is None or (pause.until is not None and pause.until <= now) else pause
+    return None if pause is None or pause.has_ended(now) else pause
 
 
 def _ended(recent: Mapping[str, str], now: datetime) -> Ended:

@@ -86,6 +86,22 @@ class ConnectionOverview(_Report):
     last_hour: Ended
     """Its exports that ended in the last hour."""
 
+    @classmethod
+    def unseen(cls, platform: str) -> Self:
+        """Returns the state of a configured connection that no worker has announced, and that has no exports."""
+        return cls(
+            platform=platform,
+            phases=dict.fromkeys(Phase, 0),
+            open=0,
+            oldest_open_at=None,
+            slots=Slots(used=0, limit=None),
+            waiting=0,
+            transfers_waiting=0,
+            breaker=Breakers(platform=None, submit=None, poll=None, transfer=None),
+            durations={},
+            last_hour=Ended(ended=0, succeeded=0, failed=0, cancelled=0),
+        )
+
 
 class QueueOverview(_Report):
     """The steps of one role of workers."""

@@ -99,7 +99,13 @@ addEventListener("pagehide", leave);
 
 // Keys
 
-const pages = { o: "/console/", e: "/console/exports", f: "/console/failures" };
+const pages = {
+  o: "/console/",
+  e: "/console/exports",
+  f: "/console/failures",
+  c: "/console/connections",
+  a: "/console/activity",
+};
 let leader = false;
 
 function rows() {
@@ -118,7 +124,7 @@ function moveBy(step) {
 function openForm(action) {
   const form = document.querySelector(`form[action$="/${action}"]`);
   const details = form?.closest("details");
-  if (!details) return;
+  if (!details) return document.querySelector(`button[name=action][value=${action}]`)?.click();
   details.open = true;
   details.querySelector("button").focus();
 }
@@ -127,6 +133,7 @@ const commands = {
   "/": () => document.getElementById("q")?.focus(),
   "j": () => moveBy(1),
   "k": () => moveBy(-1),
+  "x": () => document.querySelector("tr.at input[type=checkbox]")?.click(),
   "c": () => openForm("cancel"),
   "r": () => openForm("retry"),
   "[": () => document.querySelector("a[rel=next]")?.click(),
@@ -140,7 +147,7 @@ const commands = {
 };
 
 function isTyping(target) {
-  return target.closest("input, select, textarea, [contenteditable]") !== null;
+  return target.closest("input:not([type=checkbox]), select, textarea, [contenteditable]") !== null;
 }
 
 document.addEventListener("keydown", (event) => {

@@ -1,4 +1,4 @@
-"""A browser for the tests of the console."""
+"""A real browser for the tests of the console."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from selenium.webdriver import Chrome
 from support import browser
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chrome() -> Iterator[Chrome]:
     with browser.browser() as driver:
         yield driver

@@ -1,7 +1,7 @@
 """The console in a real browser: journeys of an operator, the policy, accessibility, and what a phone shows."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,6 @@ from arq.connections import ArqRedis
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.expected_conditions import text_to_be_present_in_element
 from selenium.webdriver.support.wait import WebDriverWait
 
 from export_producers.gateway.callers.principals import Role
@@ -18,11 +17,10 @@ from export_producers.gateway.options import NamedKey
 from export_worker.contract.status import Phase
 from export_worker.errors import PlatformNotFoundError
 from support import browser, secret_canaries
+from support.console_browser import WAIT_S, click, drive, press, shown
 from support.gateway_site import OPTIONS, GatewaySite, open_gateway
 from support.redis_site import UNAVAILABLE
 
-WAIT_S = 30.0
-"""How long a loaded machine may take to show a page."""
 NAME = "分群用户 " * 20 + '<script>alert("x")</script>'
 
 
@@ -46,26 +44,12 @@ def rows(driver: Chrome) -> list[str]:
     return [str(row.get_attribute("id")) for row in driver.find_elements(By.CSS_SELECTOR, "tbody tr")]
 
 
-def click(driver: Chrome, selector: str) -> None:
-    driver.find_element(By.CSS_SELECTOR, selector).click()
-
-
-def shown(driver: Chrome, selector: str, part: str) -> None:
-    """Waits until an element of the page has a text, whichever page is open at first."""
-    WebDriverWait(driver, WAIT_S).until(text_to_be_present_in_element((By.CSS_SELECTOR, selector), part))
-
-
 def listed(driver: Chrome, *export_ids: str) -> None:
     """Waits until the page lists these exports and no others."""
     wanted = [f"export-{export_id}" for export_id in export_ids]
     WebDriverWait(driver, WAIT_S, ignored_exceptions=[StaleElementReferenceException]).until(
         lambda _: rows(driver) == wanted
     )
-
-
-async def drive(journey: Callable[[], None]) -> None:
-    """Runs what a person does, while the gateway serves in the event loop."""
-    await asyncio.to_thread(journey)
 
 
 async def test_operator_finds_a_failed_export_and_retries_it(
@@ -96,25 +80,57 @@ async def test_operator_finds_a_failed_export_and_retries_it(
 async def test_operator_cancels_an_export_by_keyboard_only(console: GatewaySite, driver: Chrome) -> None:
     export_id = await console.enqueue()
 
-    def press(*keys: str) -> None:
-        driver.switch_to.active_element.send_keys(*keys)
-
     def journey() -> None:
         driver.get(f"{console.url}/console/exports?phase=queued")
-        press("j")
-        press(Keys.ENTER)
+        press(driver, "j")
+        press(driver, Keys.ENTER)
         shown(driver, "h1", "Tag users")
-        press("c")
-        press(Keys.ENTER)
+        press(driver, "c")
+        press(driver, Keys.ENTER)
         shown(driver, "[role=status]", "Cancellation requested")
-        press("ge")
+        press(driver, "ge")
         shown(driver, "h1", "Exports")
-        press("/")
-        press("order=43", Keys.ENTER)
+        press(driver, "/")
+        press(driver, "order=43", Keys.ENTER)
         shown(driver, ".empty", "Nothing matches")
 
     await drive(journey)
     assert await console.site.record(export_id) | {"cancel": ""} != await console.site.record(export_id)
+
+
+async def test_operator_pauses_a_connection_before_maintenance(
+    console: GatewaySite, driver: Chrome, pictures: Path
+) -> None:
+    export_id = await console.enqueue()
+    loop = asyncio.get_running_loop()
+
+    def claimed() -> list[str]:
+        return asyncio.run_coroutine_threadsafe(console.site.ids(), loop).result()
+
+    def journey() -> None:
+        driver.get(f"{console.url}/console/connections")
+        click(driver, "tbody th a")
+        shown(driver, "h1", "gio")
+        click(driver, ".actions summary")
+        driver.find_element(By.NAME, "until").send_keys("30m")
+        driver.find_element(By.NAME, "reason").send_keys("maintenance of the platform")
+        click(driver, ".actions details button")
+        shown(driver, "[role=status]", "The connection is paused.")
+        browser.picture(driver, pictures, "connection-paused")
+        assert claimed() == []
+        console.now_s[0] += 60  # the overview and the explanations are read again
+        driver.get(f"{console.url}/console/")
+        shown(driver, "#lead", "Connection gio is paused by anonymous")
+        shown(driver, "#lead", "maintenance of the platform")
+        driver.get(f"{console.url}/console/exports/{export_id}")
+        shown(driver, "#part-why", "maintenance of the platform")
+        driver.get(f"{console.url}/console/connections/gio")
+        click(driver, ".actions .resume button")
+        shown(driver, "[role=status]", "The connection is not paused.")
+
+    await drive(journey)
+    console.site.catch_up()
+    assert await console.site.ids() == [export_id]
 
 
 async def test_open_pages_follow_their_exports(console: GatewaySite, driver: Chrome) -> None:

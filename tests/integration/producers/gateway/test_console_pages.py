@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from itertools import product
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -20,7 +21,7 @@ from export_producers.gateway.calls import PAGES, Call, Reach
 from export_producers.gateway.options import NamedKey
 from export_worker.contract.printable import BIDI_CONTROLS
 from export_worker.contract.status import Phase
-from support.console_world import CONNECTION, World, fill
+from support.console_world import CONNECTION, HOSTILE, World, fill
 from support.gateway_site import OPTIONS, GatewaySite, Response, open_gateway
 from support.redis_site import MANY
 
@@ -62,9 +63,16 @@ class Page(HTMLParser):
         return [link for link in self.values("a", "href") if link.startswith(("/console/", "/v1/"))]
 
 
+async def catalog(connection: str, resource: str, project: str | None) -> list[dict[str, Any]]:
+    """Lists one item with a hostile name."""
+    return [{"id": f"{connection}-{resource}", "name": HOSTILE, "project": project}]
+
+
 @pytest.fixture
 async def console(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIterator[GatewaySite]:
-    async with open_gateway(arq_redis, redis_url, namespace, connections=(CONNECTION, OTHER)) as gateway:
+    async with open_gateway(
+        arq_redis, redis_url, namespace, catalog=catalog, connections=(CONNECTION, OTHER)
+    ) as gateway:
         yield gateway
 
 
@@ -198,7 +206,7 @@ async def test_key_of_another_connection_sees_and_changes_nothing_here(shared: G
 async def test_form_without_the_token_or_from_another_site_changes_nothing(
     shared: GatewaySite, row: str, refused: tuple[dict[str, str], dict[str, str]]
 ) -> None:
-    world = World(dict.fromkeys(Phase, "0" * 32), "0.1", "1-1")
+    world = World(dict.fromkeys(Phase, "0" * 32), "0.1", "1-1", "0" * 32)
     form, headers = refused
     path = world.path(row.removeprefix("POST "))
     response = await shared.call("POST", path, data=form, headers=by("admin") | headers, allow_redirects=False)
