@@ -27,8 +27,8 @@ PATH = "/console/events"
 EXPORTS_PATH = "/console/exports"
 PAGE_ROWS = 50
 DONE = ("delivering", "tested")
-COMMANDS = {"pending": "pending", "given_up": "undelivered", "delivered": "pending"}
-"""The command that lists the events in a state. None lists those that were taken."""
+COMMANDS = {"pending": "pending", "given_up": "undelivered"}
+"""The command that lists the events in a state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ async def show(request: web.Request) -> web.Response:
         older=None if found.cursor is None else address(PATH, wanted | {"cursor": found.cursor}),
         first=address(PATH, {"sink": sink, "state": state}) if "cursor" in wanted else None,
         delivering=count if given.get("done") == "delivering_many" and count.isdecimal() else None,
-        command=command("events", COMMANDS[state], *(["--sink", sink] if sink else [])),
+        command=command("events", COMMANDS[state], *(["--sink", sink] if sink else [])) if state in COMMANDS else None,
         json_url=address("/v1/events", wanted | {"limit": str(PAGE_ROWS)}),
     )
 
