@@ -17,7 +17,7 @@ from export_producers.console.access import TOKEN_FIELD, VISITOR
 from export_producers.console.descriptions import described
 from export_producers.console.numbers import OVERVIEW, badges
 from export_producers.console.preferences import CHOICES, keep, preferences_of
-from export_producers.languages import text
+from export_producers.languages import text, texts
 from export_worker.contract.printable import clean
 
 NAVIGATION = (
@@ -89,6 +89,7 @@ def page(request: web.Request, template: str, *, status: int = 200, **arguments:
         "token_field": TOKEN_FIELD,
         "now": datetime.now(UTC),
         "titled": {},
+        "done": _done(request, preferences.lang),
         "command": None,
         "json_url": None,
         "live_url": None,
@@ -100,6 +101,11 @@ def page(request: web.Request, template: str, *, status: int = 200, **arguments:
     response.enable_compression()
     keep(request, response)
     return response
+
+
+def _done(request: web.Request, language: Language) -> str | None:
+    """Returns the result of the visitor's form, which leads to `?done=NAME`; None for a name without a text."""
+    return texts(language).get(f"done.{request.query.get('done')}")
 
 
 def spoken(language: Language) -> dict[str, Any]:
