@@ -6,7 +6,7 @@ from time import monotonic
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.console import activity, connections, exports, failures, login, overview
+from export_producers.console import activity, connections, exports, failures, login, overview, workers
 from export_producers.console.access import PAGE_HEADERS, SESSIONS, check_form, check_origin, identify
 from export_producers.console.frame import ASSETS, asset, asset_url, page, templates
 from export_producers.console.live import LIVE_PAGES, LivePages
@@ -41,6 +41,7 @@ def console_app(context: GatewayContext) -> web.Application:
             *exports.ROUTES,
             *failures.ROUTES,
             *connections.ROUTES,
+            *workers.ROUTES,
             *activity.ROUTES,
             web.get("/static/{name}", static),
         ]

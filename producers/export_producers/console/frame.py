@@ -23,6 +23,7 @@ NAVIGATION = (
     ("exports", "/console/exports"),
     ("failures", "/console/failures"),
     ("connections", "/console/connections"),
+    ("workers", "/console/workers"),
     ("activity", "/console/activity"),
 )
 """The pages of the left bar: the name in `nav` of the texts, and the path."""

@@ -11,6 +11,7 @@ from export_producers.reads.overview import OverviewReader
 from export_producers.reads.overview_document import Overview
 from export_producers.reads.stats import StatsReader
 from export_producers.reads.stats_document import StatsHour
+from export_producers.reads.workers import WorkerState, read_workers
 from export_worker.contract.redis_keys import Keys
 from export_worker.redis.client import translate_redis_errors
 
@@ -49,6 +50,11 @@ class Reads:
         now = await self._now()
         async with translate_redis_errors(self._url):
             return await read_connection(self._redis, self._keys, name, kinds, now)
+
+    async def workers(self) -> list[WorkerState]:
+        """Returns the workers that run with the steps that they run, in two round trips."""
+        async with translate_redis_errors(self._url):
+            return await read_workers(self._redis, self._keys)
 
     async def stats(
         self, connections: Sequence[str] | None, first: datetime, last: datetime

@@ -104,6 +104,7 @@ const pages = {
   e: "/console/exports",
   f: "/console/failures",
   c: "/console/connections",
+  w: "/console/workers",
   a: "/console/activity",
 };
 let leader = false;

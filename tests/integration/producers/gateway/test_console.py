@@ -6,12 +6,15 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from html import unescape
+from importlib import import_module
+from pkgutil import iter_modules
 
 import aiohttp
 import pytest
 from arq.connections import ArqRedis
 
-from export_producers.console import activity, connections, exports, failures, login, overview
+from export_producers import console as console_room
+from export_producers.console import login
 from export_producers.console.access import PAGE_HEADERS
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.calls import PAGES, name_of
@@ -258,7 +261,9 @@ async def shared(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIt
 
 
 def test_every_route_of_the_console_has_a_row_in_the_table_of_pages() -> None:
-    routes = [*login.ROUTES, *overview.ROUTES, *exports.ROUTES, *failures.ROUTES, *connections.ROUTES, *activity.ROUTES]
+    modules = [import_module(f"{console_room.__name__}.{found.name}") for found in iter_modules(console_room.__path__)]
+    routes = [route for module in modules for route in getattr(module, "ROUTES", ())]
+    assert len(routes) > 10, "the routes were not found"
     paths = [(route.method, re.sub(r":.+?[}](?=/|$)", "}", route.path)) for route in routes]
     assert {name_of(method, f"/console{path}") for method, path in paths} == set(PAGES)
 

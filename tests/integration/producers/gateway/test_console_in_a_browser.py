@@ -286,6 +286,8 @@ async def test_rules_of_accessibility_find_nothing(
         f"exports/{ids[Phase.SUCCEEDED]}",
         "connections",
         "connections/gio",
+        "activity",
+        "workers",
     ]
 
     def journey() -> None:
