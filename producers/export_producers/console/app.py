@@ -6,7 +6,7 @@ from time import monotonic
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.console import activity, connections, exports, failures, login, overview, workers
+from export_producers.console import about, activity, connections, exports, failures, login, overview, workers
 from export_producers.console.access import PAGE_HEADERS, SESSIONS, check_form, check_origin, identify
 from export_producers.console.frame import ASSETS, asset, asset_url, page, templates
 from export_producers.console.live import LIVE_PAGES, LivePages
@@ -43,6 +43,7 @@ def console_app(context: GatewayContext) -> web.Application:
             *connections.ROUTES,
             *workers.ROUTES,
             *activity.ROUTES,
+            *about.ROUTES,
             web.get("/static/{name}", static),
         ]
     )

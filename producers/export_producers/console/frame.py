@@ -25,6 +25,7 @@ NAVIGATION = (
     ("connections", "/console/connections"),
     ("workers", "/console/workers"),
     ("activity", "/console/activity"),
+    ("about", "/console/about"),
 )
 """The pages of the left bar: the name in `nav` of the texts, and the path."""
 ASSETS = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -69,6 +70,20 @@ def page(request: web.Request, template: str, *, status: int = 200, **arguments:
         template: The name of the template, without `.html`.
         arguments: What the template shows. `title` is the key of its title, `titled` are the arguments of that text.
     """
+    response = web.Response(status=status, text=html(request, template, **arguments), content_type="text/html")
+    response.headers.update(document_headers(request))
+    response.enable_compression()
+    keep(request, response)
+    return response
+
+
+def document_headers(request: web.Request) -> dict[str, str]:
+    """Returns the headers of every page."""
+    return {"Content-Language": preferences_of(request).lang, "Vary": "Accept-Language, Cookie"}
+
+
+def html(request: web.Request, template: str, **arguments: Any) -> str:
+    """Returns the text of a page; see `page`."""
     preferences = preferences_of(request)
     visitor = request.get(VISITOR)
     frame = {
@@ -85,13 +100,7 @@ def page(request: web.Request, template: str, *, status: int = 200, **arguments:
         "json_url": None,
         "live_url": None,
     }
-    body = templates()[f"{template}.html"].render(frame | arguments)
-    response = web.Response(status=status, text=body, content_type="text/html")
-    response.headers["Content-Language"] = preferences.lang
-    response.headers["Vary"] = "Accept-Language, Cookie"
-    response.enable_compression()
-    keep(request, response)
-    return response
+    return templates()[f"{template}.html"].render(frame | arguments)
 
 
 def spoken(language: Language) -> dict[str, Any]:

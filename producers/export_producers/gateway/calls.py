@@ -75,6 +75,8 @@ CALLS: Mapping[str, Call] = {
     "POST /v1/triggers/{}/dead/{}/again": _act(Reach.EVERYTHING, "dead_letter_again"),
     "DELETE /v1/triggers/{}/dead/{}": _act(Reach.EVERYTHING, "dead_letter_drop"),
     "GET /v1/activity": _look(Reach.CHECKED),
+    "GET /v1/configuration": Call(Role.ADMIN, Reach.EVERYTHING),
+    "POST /v1/doctor": _act(Reach.EVERYTHING, "doctor", Role.ADMIN),
     "GET /v1/me": _look(Reach.CHECKED),
 }
 """Each method and path of the API. A route without a row cannot be called, and a test fails."""
@@ -99,6 +101,8 @@ PAGES: Mapping[str, Call] = {
     "GET /console/workers": CALLS["GET /v1/workers"],
     "GET /console/live/workers": CALLS["GET /v1/workers"],
     "GET /console/activity": CALLS["GET /v1/activity"],
+    "GET /console/about": CALLS["GET /v1/me"],
+    "POST /console/about/doctor": CALLS["POST /v1/doctor"],
     "GET /console/login": CALLS["GET /v1/me"],
     "POST /console/login": CALLS["GET /v1/me"],
     "POST /console/logout": CALLS["GET /v1/me"],

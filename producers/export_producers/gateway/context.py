@@ -50,6 +50,7 @@ class GatewayContext:
         installation: What this gateway knows beyond Redis.
         streams: The requests of the open event streams.
         in_flight: The owners and idempotency keys of the requests in progress.
+        doctor_running: Held while the checks of `doctor` run.
         stopping: Set when the gateway stops. Event streams then end.
     """
 
@@ -66,6 +67,7 @@ class GatewayContext:
     streams: list[web.Request] = field(default_factory=list)
     metrics: Metrics = field(default_factory=Metrics)
     in_flight: set[tuple[str | None, str]] = field(default_factory=set)
+    doctor_running: asyncio.Lock = field(default_factory=asyncio.Lock)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     @contextmanager

@@ -24,6 +24,7 @@ PREFIXES = (
     "field.",
     "frame.theme_",
     "kind.",
+    "level.",
     "nav.",
     "phase.",
     "retry.from_",

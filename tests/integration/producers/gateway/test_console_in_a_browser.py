@@ -288,6 +288,7 @@ async def test_rules_of_accessibility_find_nothing(
         "connections/gio",
         "activity",
         "workers",
+        "about",
     ]
 
     def journey() -> None:
