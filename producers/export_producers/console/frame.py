@@ -27,8 +27,10 @@ NAVIGATION = (
     ("events", "/console/events"),
     ("triggers", "/console/triggers"),
     ("connections", "/console/connections"),
+    ("workers", "/console/workers"),
     ("activity", "/console/activity"),
     ("new", "/console/new"),
+    ("about", "/console/about"),
 )
 """The pages of the left bar: the name in `nav` of the texts, and the path."""
 ASSETS = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -74,6 +76,20 @@ def page(request: web.Request, template: str, *, status: int = 200, **arguments:
         template: The name of the template, without `.html`.
         arguments: What the template shows. `title` is the key of its title, `titled` are the arguments of that text.
     """
+    response = web.Response(status=status, text=html(request, template, **arguments), content_type="text/html")
+    response.headers.update(document_headers(request))
+    response.enable_compression()
+    keep(request, response)
+    return response
+
+
+def document_headers(request: web.Request) -> dict[str, str]:
+    """Returns the headers of every page."""
+    return {"Content-Language": preferences_of(request).lang, "Vary": "Accept-Language, Cookie"}
+
+
+def html(request: web.Request, template: str, **arguments: Any) -> str:
+    """Returns the text of a page; see `page`."""
     preferences = preferences_of(request)
     visitor = request.get(VISITOR)
     numbers = badges(request.get(OVERVIEW), visitor.principal.connections if visitor else None)
@@ -94,13 +110,7 @@ def page(request: web.Request, template: str, *, status: int = 200, **arguments:
         "json_url": None,
         "live_url": None,
     }
-    body = templates()[f"{template}.html"].render(frame | arguments)
-    response = web.Response(status=status, text=body, content_type="text/html")
-    response.headers["Content-Language"] = preferences.lang
-    response.headers["Vary"] = "Accept-Language, Cookie"
-    response.enable_compression()
-    keep(request, response)
-    return response
+    return templates()[f"{template}.html"].render(frame | arguments)
 
 
 def _done(request: web.Request, language: Language) -> str | None:
