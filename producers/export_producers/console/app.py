@@ -14,6 +14,7 @@ from export_producers.console import (
     export,
     exports,
     failures,
+    keys,
     login,
     new_export,
     overview,
@@ -49,6 +50,7 @@ ROUTES = [
     *connections.ROUTES,
     *activity.ROUTES,
     *new_export.ROUTES,
+    *keys.ROUTES,
 ]
 """The pages and forms. `PAGES` in `gateway/calls.py` states for each of them which role it needs."""
 

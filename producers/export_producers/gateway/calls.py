@@ -117,6 +117,7 @@ PAGES: Mapping[str, Call] = {
     "POST /console/bulk/{}/stop": CALLS["POST /v1/bulk/{}/stop"],
     "GET /console/new": replace(CALLS["POST /v1/exports"], action=None),
     "POST /console/new": CALLS["POST /v1/exports"],
+    "GET /console/keys": CALLS["GET /v1/me"],
     "GET /console/login": CALLS["GET /v1/me"],
     "POST /console/login": CALLS["GET /v1/me"],
     "POST /console/logout": CALLS["GET /v1/me"],
