@@ -15,6 +15,7 @@ from export_producers.console import (
     export,
     exports,
     failures,
+    keys,
     login,
     new_export,
     overview,
@@ -53,6 +54,7 @@ ROUTES = [
     *activity.ROUTES,
     *about.ROUTES,
     *new_export.ROUTES,
+    *keys.ROUTES,
 ]
 """The pages and forms. `PAGES` in `gateway/calls.py` states for each of them which role it needs."""
 

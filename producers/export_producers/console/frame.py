@@ -33,6 +33,33 @@ NAVIGATION = (
     ("about", "/console/about"),
 )
 """The pages of the left bar: the name in `nav` of the texts, and the path."""
+LETTERS = {
+    "overview": "o",
+    "exports": "e",
+    "failures": "f",
+    "events": "v",
+    "triggers": "t",
+    "connections": "c",
+    "workers": "w",
+    "activity": "a",
+}
+"""The key that opens a page, after `g`."""
+KEYS = (
+    ("?", "keys.help"),
+    ("/", "keys.search"),
+    ("j", "keys.down"),
+    ("k", "keys.up"),
+    ("Enter", "keys.open"),
+    ("x", "keys.select"),
+    ("r", "keys.retry"),
+    ("c", "keys.cancel"),
+    ("[", "keys.older"),
+    ("]", "keys.newest"),
+    (".", "keys.pause"),
+    ("Esc", "keys.leave"),
+    *((f"g {LETTERS[name]}", f"nav.{name}") for name, _ in NAVIGATION if name in LETTERS),
+)
+"""The keys of `console.js`, and the texts that say what they do."""
 ASSETS = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
 """The static files with their types. All of them are our own."""
 
@@ -65,6 +92,7 @@ def templates() -> Mapping[str, Template]:
         lstrip_blocks=True,
     )
     environment.globals |= {"asset_url": asset_url, "iso": views.iso, "clock_text": views.clock_text}
+    environment.globals["key_names"] = KEYS
     environment.globals["human_bytes"] = views.human_bytes
     return {name: environment.get_template(name) for name in environment.list_templates()}
 

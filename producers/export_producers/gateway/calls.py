@@ -124,6 +124,7 @@ PAGES: Mapping[str, Call] = {
     "POST /console/new": CALLS["POST /v1/exports"],
     "GET /console/about": CALLS["GET /v1/me"],
     "POST /console/about/doctor": CALLS["POST /v1/doctor"],
+    "GET /console/keys": CALLS["GET /v1/me"],
     "GET /console/login": CALLS["GET /v1/me"],
     "POST /console/login": CALLS["GET /v1/me"],
     "POST /console/logout": CALLS["GET /v1/me"],

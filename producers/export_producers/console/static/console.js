@@ -136,12 +136,13 @@ function moveBy(step) {
 function openForm(action) {
   const form = document.querySelector(`form[action$="/${action}"]`);
   const details = form?.closest("details");
-  if (!details) return document.querySelector(`button[name=action][value=${action}]`)?.click();
+  if (!details) return document.querySelector(`button[value=${action}], [data-act=${action}]`)?.click();
   details.open = true;
   details.querySelector("button").focus();
 }
 
 const commands = {
+  "?": () => document.getElementById("help")?.showModal(),
   "/": () => document.getElementById("q")?.focus(),
   "j": () => moveBy(1),
   "k": () => moveBy(-1),
@@ -163,6 +164,9 @@ function isTyping(target) {
 }
 
 document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") document.activeElement.blur();
+  if (event.key === "Enter" && event.target.classList.contains("copied")) copy(event.target);
+  if (root.dataset.keys === "off" || document.querySelector("dialog[open]")) return;
   if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
   if (leader && pages[event.key]) {
     event.preventDefault();
@@ -174,8 +178,6 @@ document.addEventListener("keydown", (event) => {
   } else if (commands[event.key]) {
     event.preventDefault();
     commands[event.key]();
-  } else if (event.key === "Enter" && event.target.classList.contains("copied")) {
-    copy(event.target);
   }
   leader = false;
 });
