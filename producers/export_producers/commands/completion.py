@@ -27,34 +27,42 @@ _MOVED = re.compile(r"MOVED \d+ (.*):(\d+)$")
 
 def connections(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Returns the names of the configured connections; if there are none, those that workers have announced."""
-    return _matching(_configured("connections") or _announced(), incomplete)
+    return matching(_configured("connections") or _announced(), incomplete)
 
 
 def sinks(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Returns the names of the configured sinks."""
-    return _matching(_configured("sinks") or ["stream"], incomplete)
+    return matching(_configured("sinks") or ["stream"], incomplete)
 
 
 def triggers(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Returns the names of the configured triggers."""
-    return _matching(_configured("triggers"), incomplete)
+    return matching(_configured("triggers"), incomplete)
 
 
 def kinds(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Returns the names of the kinds of export."""
     from export_worker.contract.kind_names import kind_names  # noqa: PLC0415 - reads the installed packages
 
-    return _matching(kind_names(), incomplete)
+    return matching(kind_names(), incomplete)
 
 
 def codes(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Returns the published error codes."""
-    return _matching(list(ErrorCode), incomplete)
+    return matching(list(ErrorCode), incomplete)
 
 
 def export_ids(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Returns the ids of the newest exports."""
-    return _matching([name.decode() for name in _ask("zrevrange", "created", 0, RECENT_MAX - 1)], incomplete)
+    return matching([name.decode() for name in _ask("zrevrange", "created", 0, RECENT_MAX - 1)], incomplete)
+
+
+def platform_of(connection: str) -> str:
+    """Returns the platform of a configured connection; nothing if there is no such connection."""
+    sections = _settings().get("connections")
+    section = sections.get(connection) if isinstance(sections, dict) else None
+    in_file = section.get("platform", "") if isinstance(section, dict) else ""
+    return os.environ.get(f"EXPORT_CONNECTIONS__{connection.upper()}__PLATFORM", str(in_file))
 
 
 def _configured(section: str) -> list[str]:
@@ -114,5 +122,6 @@ def _settings() -> dict[str, Any]:
         return {}
 
 
-def _matching(names: list[str], incomplete: str) -> list[str]:
+def matching(names: list[str], incomplete: str) -> list[str]:
+    """Returns the names that begin with what was typed."""
     return [name for name in names if name.startswith(incomplete)]

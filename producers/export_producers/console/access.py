@@ -54,6 +54,10 @@ class Visitor:
         """Whether the visitor may request, cancel and retry exports."""
         return self.principal.role.includes(PAGES["POST /console/exports/{}/cancel"].role)
 
+    def may(self, form: str) -> bool:
+        """Returns whether the visitor has the role for a form, such as `POST /console/events/deliver`."""
+        return self.principal.role.includes(PAGES[form].role)
+
     @property
     def token(self) -> str:
         """The token of the visitor's forms."""

@@ -10,11 +10,13 @@ from export_producers.console import (
     activity,
     bulk,
     connections,
+    events,
     exports,
     failures,
     login,
     new_export,
     overview,
+    triggers,
 )
 from export_producers.console.access import PAGE_HEADERS, SESSIONS, check_form, check_origin, identify
 from export_producers.console.frame import ASSETS, asset, asset_url, page, templates
@@ -39,6 +41,8 @@ ROUTES = [
     *exports.ROUTES,
     *bulk.ROUTES,
     *failures.ROUTES,
+    *events.ROUTES,
+    *triggers.ROUTES,
     *connections.ROUTES,
     *activity.ROUTES,
     *new_export.ROUTES,

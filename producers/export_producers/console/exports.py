@@ -12,6 +12,7 @@ from export_producers.bulk.orders import Action
 from export_producers.choices import Language
 from export_producers.client import ExportQueue
 from export_producers.console.access import VISITOR, see_other
+from export_producers.console.event_views import event_rows
 from export_producers.console.frame import page, parts, rendered
 from export_producers.console.live import Parts, stream
 from export_producers.console.preferences import CHOICES, preferences_of
@@ -25,6 +26,7 @@ from export_producers.console.views import (
     starts,
     transitions,
 )
+from export_producers.deliveries import read_deliveries
 from export_producers.filters import ExportFilter
 from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, query
@@ -44,7 +46,7 @@ OPTIONS = {"q": "--search", "requested_by": "--requested-by"}
 """The options of the command `list` that have other names than the filters."""
 PATH = "/console/exports"
 EXPORT = r"/exports/{export_id:[0-9A-Za-z-]{1,64}}"
-DONE = ("cancelled", "retried", "requested", "known")
+DONE = ("again", "cancelled", "delivering", "known", "requested", "retried")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +160,13 @@ async def _one(queue: ExportQueue, export_id: str, language: Language) -> dict[s
     """Reads one export, and returns what its page shows and what changes while it is open."""
     status = await queue.status(export_id)
     reason, entries = await asyncio.gather(queue.explanation(export_id), queue.timeline(export_id))
+    deliveries = await read_deliveries(queue.storage, export_id) if status.phase.terminal else []
     return {
         "row": row(status, datetime.now(UTC)),
         "export": status,
         "reason": reason.text(language),
         "transitions": transitions(entries),
+        "deliveries": event_rows(deliveries),
     }
 
 
@@ -196,6 +200,7 @@ async def show_one(request: web.Request) -> web.Response:
         live_url=f"/console/live/exports/{export_id}",
         done=done if done in DONE else None,
         objects_max=OBJECTS_MAX,
+        event_ids=list(dict.fromkeys(each.delivery.event_id for each in shown["deliveries"])),
         asked=asked_for(status),
         request_lines=json_lines(status.request or {}),
         starts=starts(status),

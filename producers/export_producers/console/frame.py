@@ -22,6 +22,8 @@ NAVIGATION = (
     ("overview", "/console/"),
     ("exports", "/console/exports"),
     ("failures", "/console/failures"),
+    ("events", "/console/events"),
+    ("triggers", "/console/triggers"),
     ("connections", "/console/connections"),
     ("activity", "/console/activity"),
     ("new", "/console/new"),

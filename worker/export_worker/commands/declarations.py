@@ -10,6 +10,7 @@ from export_producers.commands import completion as completion_of
 from export_producers.commands import options
 from export_producers.commands.options import TEXT
 from export_producers.commands.running import runs
+from export_worker.commands.operation_names import operations
 
 HERE = "export_worker.commands"
 DOCUMENTS = ("request", "status", "event", "config", "openapi", "asyncapi", "reference")
@@ -60,7 +61,7 @@ def catalog() -> None:
 
 @runs(f"{HERE}.call:call")
 @options.connection
-@click.argument("operation", type=TEXT, required=False)
+@click.argument("operation", type=TEXT, required=False, shell_complete=operations)
 @click.option(
     "--param", "params", type=TEXT, metavar="K=V", multiple=True, help="A parameter; repeat the option for a list."
 )

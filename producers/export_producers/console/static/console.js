@@ -103,6 +103,8 @@ const pages = {
   o: "/console/",
   e: "/console/exports",
   f: "/console/failures",
+  v: "/console/events",
+  t: "/console/triggers",
   c: "/console/connections",
   a: "/console/activity",
 };

@@ -25,14 +25,9 @@ UNUSABLE = "unusable_message"
 async def dead_letters(request: web.Request) -> web.Response:
     """Returns one page of the dead letters of a trigger."""
     parameters = query(request, "limit", "cursor")
-    cursor, limit = parameters.get("cursor"), limit_of(parameters.get("limit", "20"), DEAD_LETTERS_MAX)
-    if cursor is not None and not is_entry(cursor):
-        raise invalid_parameter("cursor", "must be the next_cursor of another page")
-    storage, trigger = await announced_trigger(request)
-    found = await read_dead_letters(storage, trigger, limit, cursor)
-    following = found[-1].entry if len(found) == limit else None
-    answer = DeadLetters(dead_letters=found, next_cursor=following)
-    return json_response(answer, headers=next_link(request, following))
+    limit = limit_of(parameters.get("limit", "20"), DEAD_LETTERS_MAX)
+    answer = await dead_letter_page(request, parameters.get("cursor"), limit)
+    return json_response(answer, headers=next_link(request, answer.next_cursor))
 
 
 async def again(request: web.Request) -> web.Response:
@@ -47,6 +42,19 @@ async def drop(request: web.Request) -> web.Response:
     query(request)
     await remove(request)
     return web.Response(status=204)
+
+
+async def dead_letter_page(request: web.Request, cursor: str | None, limit: int) -> DeadLetters:
+    """Returns one page of the dead letters of the trigger in the path. Needs two round trips.
+
+    Raises:
+        ProblemError: The cursor is wrong, there is no such trigger, or the caller may not use it.
+    """
+    if cursor is not None and not is_entry(cursor):
+        raise invalid_parameter("cursor", "must be the next_cursor of another page")
+    storage, trigger = await announced_trigger(request)
+    found = await read_dead_letters(storage, trigger, limit, cursor)
+    return DeadLetters(dead_letters=found, next_cursor=found[-1].entry if len(found) == limit else None)
 
 
 async def enqueue_again(request: web.Request) -> Accepted:

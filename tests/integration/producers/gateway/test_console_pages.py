@@ -159,7 +159,8 @@ async def test_each_form_is_taken_from_its_least_role_and_the_roles_above(shared
         path = world.path(row.removeprefix("POST "))
         response = await shared.call("POST", path, data=form, headers=by(role), allow_redirects=False)
         assert (response.status in {401, 403}) is not role.includes(PAGES[row].role), (role, response.body)
-        assert response.status < 500, response.body
+        # This gateway has no configuration, so it has no templates of triggers.
+        assert response.status < 500 or response.status == 501, response.body
 
 
 @pytest.mark.parametrize("row", [*LOOKS, *FORMS])
@@ -176,10 +177,8 @@ async def test_key_of_another_connection_sees_and_changes_nothing_here(shared: G
     expected = {Reach.EXPORT: {404}, Reach.CONNECTION: {403, 404}, Reach.EVERYTHING: {403}}
     if call.reach in expected:
         assert response.status in expected[call.reach], response.body
-    # A page says which export it has not found.
-    hidden = [
-        each for phase, each in world.exports.items() if phase is not Phase.FAILED or call.reach is not Reach.EXPORT
-    ]
+    # A page says which export or event it has not found.
+    hidden = [each for each in world.exports.values() if each not in world.path(path)]
     assert not [each for each in hidden if each.encode() in response.body]
     assert f">{CONNECTION}<".encode() not in response.body
     if method == "POST" and call.reach is not Reach.CHECKED:
