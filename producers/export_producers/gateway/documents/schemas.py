@@ -203,6 +203,15 @@ class Me(_Answer):
     """The language of texts for the caller, from `Accept-Language`."""
 
 
+class Root(_Answer):
+    """What serves here, and where."""
+
+    service: Literal["export-worker"] = "export-worker"
+    """The name of this service."""
+    links: dict[str, str]
+    """The paths of what it serves, by name."""
+
+
 class Health(_Answer):
     """The process runs, or is ready."""
 
