@@ -21,6 +21,7 @@ from export_producers.gateway.documents.schemas import (
     Health,
     Problem,
     RetryOrder,
+    Root,
     StatusEvent,
     Timeline,
 )
@@ -82,6 +83,7 @@ def document() -> Json:
             (Stats, "serialization"),
             (Problem, "serialization"),
             (Health, "serialization"),
+            (Root, "serialization"),
             *((model, "validation") for model in act_documents.ORDERS),
             *((model, "serialization") for model in (*act_documents.ANSWERS, *caller_documents.ANSWERS)),
         ],
@@ -132,6 +134,7 @@ def _paths() -> Json:
         "/v1/workers": {"get": _workers()},
         "/v1/stats": {"get": _stats()},
         "/v1/stream": {"get": _stream()},
+        "/": {"get": _root()},
         "/openapi.json": {"get": _open("openapi", "Get this document.", _OBJECT)},
         "/healthz": {"get": _open("alive", "Check whether the process runs.", _json("Health"))},
         "/readyz": {"get": _open("ready", "Check whether Redis is reachable.", _json("Health"), 503)},
@@ -323,6 +326,13 @@ def _open(name: str, about: str, content: Json, *problems: int) -> Json:
     """Returns an operation that is open to every client: it needs no key and has no rate limit."""
     answers = {"200": _answer(about, content)} | _problems((*problems, 400, 500))
     return _named(name, "service", about) | {"security": [], "responses": answers}
+
+
+def _root() -> Json:
+    document = _open("root", "Get the paths of what this gateway serves.", _json("Root"))
+    location = _LOCATION | {"description": "The path of the console."}
+    console = {"description": "The gateway serves the console.", "headers": {"Location": location}}
+    return document | {"responses": {"302": console} | document["responses"]}
 
 
 def _operation(
