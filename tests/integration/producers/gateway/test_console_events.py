@@ -25,7 +25,7 @@ REQUEST = {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_k
 
 
 class Configuration:
-    """The triggers of the configuration. While somebody edits it, it is wrong."""
+    """The triggers of the configuration. While an operator edits it, it is wrong."""
 
     is_wrong = False
 
