@@ -6,7 +6,20 @@ from time import monotonic
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.console import about, activity, connections, exports, failures, login, overview, workers
+from export_producers.console import (
+    about,
+    activity,
+    bulk,
+    connections,
+    events,
+    exports,
+    failures,
+    login,
+    new_export,
+    overview,
+    triggers,
+    workers,
+)
 from export_producers.console.access import PAGE_HEADERS, SESSIONS, check_form, check_origin, identify
 from export_producers.console.frame import ASSETS, asset, asset_url, page, templates
 from export_producers.console.live import LIVE_PAGES, LivePages
@@ -24,6 +37,22 @@ ASSET_CACHING = "public, max-age=31536000, immutable"
 
 PASSED_HEADERS = ("Allow", "Retry-After")
 
+ROUTES = [
+    *login.ROUTES,
+    *overview.ROUTES,
+    *exports.ROUTES,
+    *bulk.ROUTES,
+    *failures.ROUTES,
+    *events.ROUTES,
+    *triggers.ROUTES,
+    *connections.ROUTES,
+    *workers.ROUTES,
+    *activity.ROUTES,
+    *new_export.ROUTES,
+    *about.ROUTES,
+]
+"""The pages and forms. `PAGES` in `gateway/calls.py` states for each of them which role it needs."""
+
 
 def console_app(context: GatewayContext) -> web.Application:
     """Builds the console of one gateway."""
@@ -34,19 +63,7 @@ def console_app(context: GatewayContext) -> web.Application:
     app[WRONG_KEYS] = WrongKeys(monotonic)
     app[overview.STATS] = overview.shared_stats(context.queue)
     app[LIVE_PAGES] = LivePages()
-    app.add_routes(
-        [
-            *login.ROUTES,
-            *overview.ROUTES,
-            *exports.ROUTES,
-            *failures.ROUTES,
-            *connections.ROUTES,
-            *workers.ROUTES,
-            *activity.ROUTES,
-            *about.ROUTES,
-            web.get("/static/{name}", static),
-        ]
-    )
+    app.add_routes([*ROUTES, web.get("/static/{name}", static)])
     app.on_response_prepare.append(_add_headers)
     return app
 

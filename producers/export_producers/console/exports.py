@@ -1,15 +1,18 @@
 """The pages Exports and Export, and what can be done there."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
+from export_producers.bulk.orders import Action
 from export_producers.choices import Language
 from export_producers.client import ExportQueue
-from export_producers.console.access import see_other
+from export_producers.console.access import VISITOR, see_other
+from export_producers.console.event_views import event_rows
 from export_producers.console.frame import page, parts, rendered
 from export_producers.console.live import Parts, stream
 from export_producers.console.preferences import CHOICES, preferences_of
@@ -23,6 +26,7 @@ from export_producers.console.views import (
     starts,
     transitions,
 )
+from export_producers.deliveries import read_deliveries
 from export_producers.filters import ExportFilter
 from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, query
@@ -42,7 +46,7 @@ OPTIONS = {"q": "--search", "requested_by": "--requested-by"}
 """The options of the command `list` that have other names than the filters."""
 PATH = "/console/exports"
 EXPORT = r"/exports/{export_id:[0-9A-Za-z-]{1,64}}"
-DONE = ("cancelled", "retried")
+DONE = ("again", "cancelled", "delivering", "known", "requested", "retried")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,8 @@ async def show_list(request: web.Request) -> web.Response:
             "error": sorted(ErrorCode),
             "since": SINCE,
         },
+        may_act=request[VISITOR].may_act,
+        actions=actions(wanted.values.get("phase")),
         total=found.total,
         searched_until=found.searched_until,
         live_url=wanted.live_url,
@@ -128,27 +134,39 @@ async def show_list(request: web.Request) -> web.Response:
 async def live_list(request: web.Request) -> web.StreamResponse:
     """Follows one page of exports."""
     queue, language, wanted = request.app[CONTEXT].queue, preferences_of(request).lang, Query.of(request)
-    allowed = allowed_connections(request)
+    allowed, may_act = allowed_connections(request), request[VISITOR].may_act
     wanted.where(allowed)
 
     async def read() -> Parts:
         now = datetime.now(UTC)
         found = await queue.page(limit=PAGE_ROWS, cursor=wanted.cursor, where=wanted.where(allowed))
-        rows = {f"export-{each.export_id}": rendered(language, "row", each=row(each, now)) for each in found.statuses}
+        rows = {
+            f"export-{each.export_id}": rendered(language, "row", each=row(each, now), may_act=may_act)
+            for each in found.statuses
+        }
         return {**parts(language, "exports", {"total": found.total}), **rows}
 
-    return await stream(request, (wanted.live_url, language, allowed), read)
+    return await stream(request, (wanted.live_url, language, allowed, may_act), read)
+
+
+def actions(phase: str | None) -> Sequence[Action]:
+    """Returns what can be done to many exports of a phase. Pure."""
+    if phase is None:
+        return ("retry", "cancel")
+    return ("retry",) if Phase(phase).terminal else ("cancel",)
 
 
 async def _one(queue: ExportQueue, export_id: str, language: Language) -> dict[str, Any]:
     """Reads one export, and returns what its page shows and what changes while it is open."""
     status = await queue.status(export_id)
     reason, entries = await asyncio.gather(queue.explanation(export_id), queue.timeline(export_id))
+    deliveries = await read_deliveries(queue.storage, export_id) if status.phase.terminal else []
     return {
         "row": row(status, datetime.now(UTC)),
         "export": status,
         "reason": reason.text(language),
         "transitions": transitions(entries),
+        "deliveries": event_rows(deliveries),
     }
 
 
@@ -182,6 +200,7 @@ async def show_one(request: web.Request) -> web.Response:
         live_url=f"/console/live/exports/{export_id}",
         done=done if done in DONE else None,
         objects_max=OBJECTS_MAX,
+        event_ids=list(dict.fromkeys(each.delivery.event_id for each in shown["deliveries"])),
         asked=asked_for(status),
         request_lines=json_lines(status.request or {}),
         starts=starts(status),

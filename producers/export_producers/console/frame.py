@@ -22,9 +22,12 @@ NAVIGATION = (
     ("overview", "/console/"),
     ("exports", "/console/exports"),
     ("failures", "/console/failures"),
+    ("events", "/console/events"),
+    ("triggers", "/console/triggers"),
     ("connections", "/console/connections"),
     ("workers", "/console/workers"),
     ("activity", "/console/activity"),
+    ("new", "/console/new"),
     ("about", "/console/about"),
 )
 """The pages of the left bar: the name in `nav` of the texts, and the path."""

@@ -229,9 +229,10 @@ def command(*words: str) -> str:
     return shlex.join(["export-worker", *words])
 
 
-def address(path: str, query: Mapping[str, str | None]) -> str:
+def address(path: str, query: Mapping[str, str | None] | Sequence[tuple[str, str | None]]) -> str:
     """Returns a path with the parameters that have a value."""
-    encoded = urlencode({name: value for name, value in query.items() if value})
+    pairs = query.items() if isinstance(query, Mapping) else query
+    encoded = urlencode([(name, value) for name, value in pairs if value])
     return f"{path}?{encoded}" if encoded else path
 
 

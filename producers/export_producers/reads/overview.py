@@ -152,20 +152,28 @@ def facts_of(record: WorkerRecord) -> dict[str, Any]:
 
 
 def _sink(found: Mapping[str, Any]) -> SinkOverview:
+    delivered = [entry.split() for entry in found.get("delivered", ())]
     return SinkOverview(
         type=found["type"],
         pending=found["pending"],
         refused_since=_moment(found.get("refused_ms")),
         given_up=found["given_up"],
+        last_success_at=_moment(delivered[0][1]) if delivered else None,
+        age_p95_s=eta_of(in_seconds(age_ms for _, _, age_ms in delivered)).p95 if delivered else None,
     )
 
 
 def _trigger(found: Mapping[str, Any], now: datetime) -> TriggerOverview:
-    unread = found.get("first_unread")
+    unread, last_read = found.get("first_unread"), found.get("last_read", "0-0").partition("-")[0]
     lag_s = None if unread is None else 0.0
     if unread:
         lag_s = max(0.0, now.timestamp() - int(unread.partition("-")[0]) / 1000)
-    return TriggerOverview(type=_type_of(found["about"]), lag_s=lag_s, dead_letters=found.get("dead"))
+    return TriggerOverview(
+        type=_type_of(found["about"]),
+        lag_s=lag_s,
+        last_message_at=_moment(last_read) if last_read != "0" else None,
+        dead_letters=found.get("dead"),
+    )
 
 
 def _type_of(announced: str) -> str:

@@ -13,6 +13,7 @@ from export_worker.config.gateway import GatewayKey
 from export_worker.credentials import Redactor, reveal
 from export_worker.wiring.catalog import list_resource
 from export_worker.wiring.shown_settings import shown_settings
+from export_worker.wiring.trigger_templates import read_triggers
 
 
 def gateway_options(config: Config) -> GatewayOptions:
@@ -48,7 +49,8 @@ def installation_of(config: Config, redactor: Redactor, doctor: DoctorCall) -> I
         name: ConfiguredConnection(each.base_url, each.requests_per_second, each.mib_per_second)
         for name, each in config.connections.items()
     }
-    return Installation(connections, partial(shown_settings, config, redactor), doctor if _calls_platforms() else None)
+    settings = partial(shown_settings, config, redactor)
+    return Installation(connections, read_triggers, settings, doctor if _calls_platforms() else None)
 
 
 def _calls_platforms() -> bool:

@@ -86,9 +86,12 @@ class Events(_Answer):
     """The events of sinks in one state, each with one sink."""
 
     deliveries: list[Delivery]
-    """Pending ones by the time of their next delivery, given-up ones by the time of the event, the oldest first."""
-    total: int
-    """How many there are."""
+    """Pending ones by the time of their next delivery, the first one first. Others by the time at which they were given
+    up or taken, the last one first."""
+    next_cursor: str | None
+    """The `cursor` of the next page; null on the last page."""
+    total: int | None
+    """How many there are. Null for a caller who may not see every connection."""
 
 
 class Delivering(_Answer):
@@ -100,6 +103,26 @@ class Delivering(_Answer):
     """The export of the event."""
     sinks: list[str]
     """The sinks that get it."""
+
+
+class DeliverOrder(Model):
+    """Which of the events that were given up are delivered now."""
+
+    since: AwareDatetime
+    """Only events that were given up since this time."""
+    sink: str | None = None
+    """Only events of this sink; by default of every sink."""
+
+
+class DeliveringGivenUp(_Answer):
+    """What became of the events that were given up."""
+
+    delivering: int
+    """How many are delivered now, each to the sink for which it was given up."""
+    expired: int
+    """How many are pending already, or are not kept any more."""
+    has_more: bool
+    """Whether more than 1,000 were given up for one sink. Then another call delivers the next ones."""
 
 
 class DeadLetters(_Answer):

@@ -28,6 +28,7 @@ from export_producers.records import Start, wrong_connection
 from export_worker.contract.names import did_you_mean
 from export_worker.contract.parsing import parse_request
 from export_worker.contract.request import ExportRequest
+from export_worker.contract.status import Accepted
 from export_worker.contract.trace import TraceContext
 from export_worker.errors import ErrorCode, InvalidRequestError
 
@@ -42,18 +43,23 @@ async def enqueue(request: web.Request) -> web.Response:
     key = _idempotency_key(request)
     if is_dry_run:
         return await _dry_run(request, await _offered(request, key))
-    principal, about = request[PRINCIPAL], request[ABOUT]
-    with context.hold_key(principal.owner, key):
-        export_request = await _offered(request, key)
-        about.connection = export_request.connection
-        accepted = await context.queue.enqueue(
-            export_request, trace=_trace(request), owner=principal.owner, requested_by=principal.name
-        )
-        about.export_id = accepted.export_id
+    with context.hold_key(request[PRINCIPAL].owner, key):
+        accepted = await accept(request, await _offered(request, key))
     headers = location(accepted.export_id) | {"Retry-After": "1"}
     if accepted.deduplicated:
         headers |= retry_after(await context.queue.status(accepted.export_id))
     return json_response(accepted, status=202, headers=headers)
+
+
+async def accept(request: web.Request, export_request: ExportRequest) -> Accepted:
+    """Enqueues an export in the name of the caller."""
+    principal, about = request[PRINCIPAL], request[ABOUT]
+    about.connection = export_request.connection
+    accepted = await request.app[CONTEXT].queue.enqueue(
+        export_request, trace=_trace(request), owner=principal.owner, requested_by=principal.name
+    )
+    about.export_id = accepted.export_id
+    return accepted
 
 
 def _is_dry_run(text: str) -> bool:
@@ -84,13 +90,18 @@ def _idempotency_key(request: web.Request) -> str | None:
 
 
 async def _offered(request: web.Request, key: str | None) -> ExportRequest:
-    """Reads the body: a request for a connection that the caller may use.
+    """Reads the body: a request for a connection that the caller may use. Raises the errors of `usable`."""
+    return await usable(request, _with_key(parse_request(await json_body(request)), key))
+
+
+async def usable(request: web.Request, export_request: ExportRequest) -> ExportRequest:
+    """Returns the request if the caller may use its connection.
 
     Raises:
-        InvalidRequestError: The request is invalid. A caller that is limited to some connections gets only their names.
+        InvalidRequestError: There is no such connection. A caller that is limited to some gets only their names.
         ProblemError: The caller may not use the connection.
     """
-    export_request, allowed = _with_key(parse_request(await json_body(request)), key), allowed_connections(request)
+    allowed = allowed_connections(request)
     require(request, export_request.connection)
     every = {} if allowed is None else await request.app[CONTEXT].queue.known_connections()
     known = {name: platform for name, platform in every.items() if allowed is not None and name in allowed}
