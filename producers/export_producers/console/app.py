@@ -7,6 +7,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from export_producers.console import (
+    about,
     activity,
     bulk,
     connections,
@@ -19,6 +20,7 @@ from export_producers.console import (
     new_export,
     overview,
     triggers,
+    workers,
 )
 from export_producers.console.access import PAGE_HEADERS, SESSIONS, check_form, check_origin, identify
 from export_producers.console.frame import ASSETS, asset, asset_url, page, templates
@@ -48,7 +50,9 @@ ROUTES = [
     *events.ROUTES,
     *triggers.ROUTES,
     *connections.ROUTES,
+    *workers.ROUTES,
     *activity.ROUTES,
+    *about.ROUTES,
     *new_export.ROUTES,
     *keys.ROUTES,
 ]

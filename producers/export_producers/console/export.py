@@ -31,7 +31,6 @@ OBJECTS_MAX = 100
 ENTRIES_MAX = 200
 """Transitions that a page shows as JSON, the last ones. The API has all of them."""
 EXPORT = r"/exports/{export_id:[0-9A-Za-z-]{1,64}}"
-DONE = ("cancelled", "retried")
 
 
 async def _one(request: web.Request, export_id: str, language: Language) -> dict[str, Any]:
@@ -71,7 +70,7 @@ async def live_one(request: web.Request) -> web.StreamResponse:
 async def show_one(request: web.Request) -> web.Response:
     """Shows everything about one export."""
     export_id = request.match_info["export_id"]
-    done = query(request, "done", *CHOICES).get("done")
+    query(request, "done", *CHOICES)
     try:
         shown = await _one(request, export_id, preferences_of(request).lang)
     except ExportNotFoundError:
@@ -84,7 +83,6 @@ async def show_one(request: web.Request) -> web.Response:
         titled={"id": export_id[:8]},
         **shown,
         live_url=f"/console/live/exports/{export_id}",
-        done=done if done in DONE else None,
         objects=[(each, copy_command(each.uri)) for each in status.objects[:OBJECTS_MAX]],
         timeline_lines=json_lines(shown["entries"][-ENTRIES_MAX:]),
         event_ids=list(dict.fromkeys(each.delivery.event_id for each in shown["deliveries"])),

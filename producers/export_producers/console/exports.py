@@ -37,7 +37,6 @@ OPTIONS = {"q": "--search", "requested_by": "--requested-by"}
 """The options of the command `list` that have other names than the filters."""
 PATH = "/console/exports"
 EXPORT = r"/exports/{export_id:[0-9A-Za-z-]{1,64}}"
-DONE = ("again", "cancelled", "delivering", "known", "requested", "retried")
 
 
 @dataclass(frozen=True, slots=True)

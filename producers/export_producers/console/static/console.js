@@ -145,6 +145,7 @@ const pages = {
   v: "/console/events",
   t: "/console/triggers",
   c: "/console/connections",
+  w: "/console/workers",
   a: "/console/activity",
 };
 let leader = false;

@@ -29,6 +29,7 @@ from export_producers.reads.failures_document import Failures
 from export_producers.reads.overview_document import Overview
 from export_producers.reads.stats import DAYS_MAX
 from export_producers.reads.stats_document import Stats
+from export_producers.reads.workers import Fleet
 from export_producers.reasons import ExplanationDocument
 from export_worker.contract.dry_run import DryRun
 from export_worker.contract.request import ExportRequest
@@ -77,6 +78,7 @@ def document() -> Json:
             (ChangeEvent, "serialization"),
             (ChangedExports, "serialization"),
             (Overview, "serialization"),
+            (Fleet, "serialization"),
             (Stats, "serialization"),
             (Problem, "serialization"),
             (Health, "serialization"),
@@ -127,6 +129,7 @@ def _paths() -> Json:
         "/v1/failures": {"get": _failures()},
         "/v1/catalog/{connection}/{resource}": {"get": _catalog()},
         "/v1/overview": {"get": _overview()},
+        "/v1/workers": {"get": _workers()},
         "/v1/stats": {"get": _stats()},
         "/v1/stream": {"get": _stream()},
         "/openapi.json": {"get": _open("openapi", "Get this document.", _OBJECT)},
@@ -270,6 +273,11 @@ def _catalog() -> Json:
 def _overview() -> Json:
     answers = {200: _answer("The state at one moment.", _json("Overview"))}
     return _operation("overview", "Get the state of everything.", answers, (), [])
+
+
+def _workers() -> Json:
+    answers = {200: _answer("The workers that run, and the queue.", _json("Fleet"))}
+    return _operation("workers", "Get the workers and the queue.", answers, (), [])
 
 
 def _stats() -> Json:
