@@ -106,6 +106,36 @@ function leave() {
 document.addEventListener("visibilitychange", () => (document.hidden ? leave() : follow()));
 addEventListener("pagehide", leave);
 
+// Views: addresses of this page that the visitor has named. Only this browser keeps them.
+
+const keeper = document.querySelector("form[data-keep]");
+const views = document.querySelector("[data-views]");
+
+function showViews(change) {
+  const key = `views ${location.pathname}`;
+  const kept = JSON.parse(localStorage.getItem(key) ?? "{}");
+  if (change) localStorage.setItem(key, JSON.stringify(change(kept)));
+  views.querySelectorAll(".kept").forEach((each) => each.remove());
+  for (const [name, search] of Object.entries(kept)) {
+    const item = views.appendChild(document.createElement("li"));
+    item.className = "kept";
+    const link = item.appendChild(document.createElement("a"));
+    Object.assign(link, { href: location.pathname + search, textContent: name });
+    if (search === location.search) link.setAttribute("aria-current", "true");
+  }
+}
+
+keeper?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const name = keeper.elements.name.value.trim();
+  showViews((kept) => {
+    if (event.submitter.name !== "remove") return Object.assign(kept, { [name]: location.search });
+    for (const each of Object.keys(kept)) if (kept[each] === location.search) delete kept[each];
+    return kept;
+  });
+});
+if (views) showViews();
+
 // Keys
 
 const pages = {

@@ -154,3 +154,25 @@ async def test_keys_are_listed_and_can_be_switched_off(console: GatewaySite, dri
         shown(driver, "h1", "Failures")
 
     await drive(journey)
+
+
+async def test_view_is_named_kept_by_the_browser_and_forgotten(
+    console: GatewaySite, driver: Chrome, pictures: Path
+) -> None:
+    await console.site.failed(1, TEMPORARY)
+
+    def journey() -> None:
+        driver.get(f"{console.url}/console/exports")
+        click(driver, "#views li a")
+        shown(driver, "main", "Exports that match: 1")
+        driver.find_element(By.NAME, "name").send_keys("<b>on call</b>", Keys.ENTER)
+        shown(driver, "#views .kept", "<b>on call</b>")
+        browser.picture(driver, pictures, "views")
+        assert browser.accessibility_findings(driver) == []
+        driver.get(f"{console.url}/console/exports")
+        click(driver, "#views .kept a")
+        assert driver.current_url.endswith("?phase=failed&since=24h")
+        click(driver, "button[name=remove]")
+        waiting(driver).until(lambda page: "on call" not in page.find_element(By.ID, "views").text)
+
+    await drive(journey)
