@@ -5,6 +5,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from export_producers.choices import FILTER_MAX_CHARS, LANGUAGES, LIST_MAX, RESOURCES
@@ -59,34 +60,38 @@ _SECONDS = {"description": "Seconds until the status may change.", "schema": {"t
 _LOCATION = {"description": "The path of the export's status.", "schema": {"type": "string"}}
 
 
+ORDERS: tuple[type[BaseModel], ...] = (ExportRequest, RetryOrder, *act_documents.ORDERS)
+"""The models of bodies."""
+ANSWERS: tuple[type[BaseModel], ...] = (
+    Accepted,
+    Status,
+    ExportPage,
+    Failures,
+    Cancelling,
+    Timeline,
+    ExplanationDocument,
+    Deliveries,
+    DryRun,
+    StatusEvent,
+    ChangeEvent,
+    ChangedExports,
+    Overview,
+    Fleet,
+    Stats,
+    Problem,
+    Health,
+    Root,
+    *act_documents.ANSWERS,
+    *caller_documents.ANSWERS,
+)
+"""The models of answers."""
+
+
 @cache
 def document() -> Json:
     """Returns the document. It is cached, so callers must not modify it."""
     _, schemas = models_json_schema(
-        [
-            (ExportRequest, "validation"),
-            (RetryOrder, "validation"),
-            (Accepted, "serialization"),
-            (Status, "serialization"),
-            (ExportPage, "serialization"),
-            (Failures, "serialization"),
-            (Cancelling, "serialization"),
-            (Timeline, "serialization"),
-            (ExplanationDocument, "serialization"),
-            (Deliveries, "serialization"),
-            (DryRun, "serialization"),
-            (StatusEvent, "serialization"),
-            (ChangeEvent, "serialization"),
-            (ChangedExports, "serialization"),
-            (Overview, "serialization"),
-            (Fleet, "serialization"),
-            (Stats, "serialization"),
-            (Problem, "serialization"),
-            (Health, "serialization"),
-            (Root, "serialization"),
-            *((model, "validation") for model in act_documents.ORDERS),
-            *((model, "serialization") for model in (*act_documents.ANSWERS, *caller_documents.ANSWERS)),
-        ],
+        [*((model, "validation") for model in ORDERS), *((model, "serialization") for model in ANSWERS)],
         ref_template="#/components/schemas/{model}",
     )
     # The status is read without the models of kinds, so its own schema names only the main fields of a request.
