@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from arq.connections import ArqRedis
 from pydantic import ConfigDict, ValidationError
 
+from export_producers.storage import Storage
 from export_worker.contract.model import Model, Timestamp, epoch_ms
-from export_worker.contract.redis_keys import Keys
 from export_worker.errors import FieldProblem, InvalidRequestError
-from export_worker.redis.client import translate_redis_errors
 
 ENTRIES_MAX = 100_000
 """Entries that are kept: some 40 MB in Redis."""
@@ -107,10 +105,10 @@ class ActivityPage:
 class ActivityLog:
     """Writes and reads the activity of one namespace."""
 
-    def __init__(self, redis: ArqRedis, keys: Keys, redis_url: str) -> None:
-        self._redis: Any = redis
-        self._key = keys.activity
-        self._url = redis_url
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._redis: Any = storage.client
+        self._key = storage.keys.activity
 
     async def add(self, act: Act) -> None:
         """Adds an entry and removes old ones, with one round trip. An entry without a successor for 90 days expires.
@@ -118,7 +116,7 @@ class ActivityLog:
         Raises:
             ServiceUnreachableError: Redis is unreachable, or refuses the command.
         """
-        async with translate_redis_errors(self._url), self._redis.pipeline(transaction=False) as pipe:
+        async with self._storage.calls(), self._redis.pipeline(transaction=False) as pipe:
             pipe.xadd(self._key, {"act": act.model_dump_json(exclude_none=True)}, maxlen=ENTRIES_MAX)
             pipe.xtrim(self._key, minid=int(time.time() * 1000) - KEPT_MS, approximate=False)
             pipe.pexpire(self._key, KEPT_MS)
@@ -132,7 +130,7 @@ class ActivityLog:
         Raises:
             ServiceUnreachableError: Redis is unreachable, or refuses the command.
         """
-        async with translate_redis_errors(self._url):
+        async with self._storage.calls():
             read = await self._redis.xrevrange(self._key, part.highest, part.lowest, count=EXAMINED_MAX)
         found = [entry for raw in read if (entry := _entry(*raw)) is not None and wanted(entry)]
         if len(found) > limit:

@@ -9,7 +9,6 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from export_producers.shared_time import shared_now
 from export_producers.storage import Storage
 from export_worker.contract.model import Model, Timestamp, epoch_ms
 from export_worker.contract.names import unknown_name
@@ -60,7 +59,7 @@ class Pauses:
         Raises:
             InvalidRequestError: The connection is unknown, the end is in the past, or the reason is too long.
         """
-        now = await shared_now(self._storage)
+        now = await self._storage.now()
         self._check(connection, until, reason, now)
         pause = ConnectionPause(since=now, until=until, reason=reason and clean(reason), by=by)
         until_ms = NO_END_MS if until is None else epoch_ms(until)
@@ -80,7 +79,7 @@ class Pauses:
         Raises:
             InvalidRequestError: The connection is unknown.
         """
-        now = await shared_now(self._storage)
+        now = await self._storage.now()
         self._check(connection, None, None, now)
         keys = self._storage.keys
         async with self._storage.calls(), self._storage.client.pipeline(transaction=True) as pipe:
@@ -93,7 +92,7 @@ class Pauses:
 
     async def all(self) -> dict[str, ConnectionPause]:
         """Returns the pauses that have not ended, by connection, sorted. Needs two round trips."""
-        now = await shared_now(self._storage)
+        now = await self._storage.now()
         async with self._storage.calls() as redis:
             # Bounded: only connections that exist can be paused.
             found = await redis.hgetall(self._storage.keys.pauses)

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from export_producers.deliveries import Delivery, states_of
-from export_producers.shared_time import shared_now
 from export_producers.storage import Storage
 from export_worker.redis.replay import Replay, Replayed
 
@@ -73,6 +72,6 @@ async def deliver_now(storage: Storage, sinks: Sequence[str], event_id: str) -> 
     Returns:
         The event; None if it is not kept, or none of the sinks gets it.
     """
-    now = await shared_now(storage)
+    now = await storage.now()
     async with storage.calls():
         return await Replay(storage.client, storage.keys, sinks).deliver(event_id, now)

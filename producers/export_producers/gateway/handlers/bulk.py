@@ -15,7 +15,6 @@ from export_producers.gateway.handlers.activity import ABOUT
 from export_producers.gateway.handlers.bulk_runner import BulkRunner, preview
 from export_producers.gateway.handlers.orders import read_order
 from export_producers.gateway.problems import ProblemError
-from export_producers.shared_time import shared_now
 from export_worker.errors import ErrorCode
 from export_worker.redis.cancellation import cancel_and_wait
 
@@ -44,7 +43,7 @@ async def order(request: web.Request) -> web.Response:
     queue, allowed = request.app[CONTEXT].queue, allowed_connections(request)
     if ordered.filter.connection is not None:
         require(request, ordered.filter.connection)
-    now = await shared_now(queue.storage)
+    now = await queue.storage.now()
     found = await preview(queue, ordered.order(now, allowed))
     request[ABOUT].is_change = not ordered.dry_run
     if ordered.dry_run:
