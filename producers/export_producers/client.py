@@ -382,4 +382,5 @@ class ExportQueue(Closing):
         """
         status, now = await self.status(export_id), await self.storage.now()
         async with translate_redis_errors(self._url):
-            return explanation(await read_facts(self._client, self._keys, status, now))
+            (facts,) = await read_facts(self._client, self._keys, [status], now)
+            return explanation(facts)

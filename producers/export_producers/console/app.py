@@ -33,7 +33,8 @@ def console_app(context: GatewayContext) -> web.Application:
     app[SESSIONS] = Sessions(context.queue.storage)
     app[WRONG_KEYS] = WrongKeys(monotonic)
     app[overview.STATS] = overview.shared_stats(context.queue)
-    app[LIVE_PAGES] = LivePages()
+    app[exports.CONNECTIONS] = exports.shared_connections(context.queue)
+    app[LIVE_PAGES] = LivePages(context)
     app.add_routes(
         [*login.ROUTES, *overview.ROUTES, *exports.ROUTES, *failures.ROUTES, web.get("/static/{name}", static)]
     )

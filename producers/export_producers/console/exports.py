@@ -1,17 +1,17 @@
 """The pages Exports and Export, and what can be done there."""
 
-import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
-from export_producers.choices import Language
 from export_producers.client import ExportQueue
 from export_producers.console.access import see_other
-from export_producers.console.frame import page, parts, rendered
-from export_producers.console.live import Parts, stream
+from export_producers.console.frame import page, parts
+from export_producers.console.live import LIVE_PAGES, Parts, stream
+from export_producers.console.live_rows import PAGE_ROWS, LiveRows
 from export_producers.console.preferences import CHOICES, preferences_of
 from export_producers.console.views import (
     SYMBOLS,
@@ -29,11 +29,12 @@ from export_producers.gateway.context import CONTEXT, query
 from export_producers.gateway.handlers.exports import STARTS
 from export_producers.gateway.handlers.filters import FILTERS, export_filter
 from export_producers.gateway.problems import ProblemError, invalid_parameter
+from export_producers.reads.changes import Change
+from export_producers.reads.shared import SharedRead
 from export_worker.contract.kind_names import kind_names
 from export_worker.contract.status import Phase, Status
 from export_worker.errors import ErrorCode, ExportNotFoundError, InvalidRequestError
 
-PAGE_ROWS = 50
 OBJECTS_MAX = 100
 """Files that a page shows. The manifest has all of them."""
 SINCE = ("1h", "24h", "7d")
@@ -43,6 +44,14 @@ OPTIONS = {"q": "--search", "requested_by": "--requested-by"}
 PATH = "/console/exports"
 EXPORT = r"/exports/{export_id:[0-9A-Za-z-]{1,64}}"
 DONE = ("cancelled", "retried")
+CONNECTIONS_KEPT_S = 60.0
+"""The filter of connections offers a new one after this time at the latest."""
+CONNECTIONS = web.AppKey("connections", SharedRead[Mapping[str, str]])
+
+
+def shared_connections(queue: ExportQueue) -> SharedRead[Mapping[str, str]]:
+    """Returns the read of the known connections, which all visitors share."""
+    return SharedRead(queue.known_connections, CONNECTIONS_KEPT_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +102,7 @@ class Query:
 async def show_list(request: web.Request) -> web.Response:
     """Shows one page of exports, newest first, or the only export that a search finds.
 
-    Two round trips, and one for the login.
+    Two round trips, one for the login, and one a minute for the names of all connections.
     """
     queue, now, wanted = request.app[CONTEXT].queue, datetime.now(UTC), Query.of(request)
     allowed = allowed_connections(request)
@@ -111,7 +120,7 @@ async def show_list(request: web.Request) -> web.Response:
         query=wanted,
         phases=[(phase, SYMBOLS[phase]) for phase in Phase],
         choices={
-            "connection": sorted(allowed if allowed is not None else await queue.known_connections()),
+            "connection": sorted(allowed if allowed is not None else await request.app[CONNECTIONS].get()),
             "kind": kind_names(),
             "error": sorted(ErrorCode),
             "since": SINCE,
@@ -129,47 +138,49 @@ async def live_list(request: web.Request) -> web.StreamResponse:
     """Follows one page of exports."""
     queue, language, wanted = request.app[CONTEXT].queue, preferences_of(request).lang, Query.of(request)
     allowed = allowed_connections(request)
-    wanted.where(allowed)
-
-    async def read() -> Parts:
-        now = datetime.now(UTC)
-        found = await queue.page(limit=PAGE_ROWS, cursor=wanted.cursor, where=wanted.where(allowed))
-        rows = {f"export-{each.export_id}": rendered(language, "row", each=row(each, now)) for each in found.statuses}
-        return {**parts(language, "exports", {"total": found.total}), **rows}
-
-    return await stream(request, (wanted.live_url, language, allowed), read)
+    rows = LiveRows(queue, request.app[LIVE_PAGES].statuses, wanted.where(allowed), wanted.cursor, language)
+    return await stream(request, (wanted.live_url, language, allowed), rows.read, rows.update)
 
 
-async def _one(queue: ExportQueue, export_id: str, language: Language) -> dict[str, Any]:
-    """Reads one export, and returns what its page shows and what changes while it is open."""
-    status = await queue.status(export_id)
-    reason, entries = await asyncio.gather(queue.explanation(export_id), queue.timeline(export_id))
+async def _one(request: web.Request, export_id: str) -> dict[str, Any]:
+    """Reads one export, and returns what its page shows and what changes while it is open.
+
+    Four round trips, six for a transfer. Pages that are read at the same moment share them.
+
+    Raises:
+        ExportNotFoundError: The export does not exist.
+    """
+    details = (await request.app[LIVE_PAGES].details.get([export_id]))[export_id]
+    if details is None:
+        raise ExportNotFoundError(export_id)
     return {
-        "row": row(status, datetime.now(UTC)),
-        "export": status,
-        "reason": reason.text(language),
-        "transitions": transitions(entries),
+        "row": row(details.status, datetime.now(UTC)),
+        "export": details.status,
+        "reason": details.reason.text(preferences_of(request).lang),
+        "transitions": transitions(details.timeline),
     }
 
 
 async def live_one(request: web.Request) -> web.StreamResponse:
     """Follows one export."""
     query(request, *CHOICES)
-    queue, export_id = request.app[CONTEXT].queue, request.match_info["export_id"]
-    language = preferences_of(request).lang
+    export_id, language = request.match_info["export_id"], preferences_of(request).lang
 
     async def read() -> Parts:
-        return parts(language, "export", await _one(queue, export_id, language))
+        return parts(language, "export", await _one(request, export_id))
 
-    return await stream(request, (export_id, language), read)
+    async def update(changes: Sequence[Change]) -> Parts:
+        return await read() if any(change.export_id == export_id for change in changes) else {}
+
+    return await stream(request, (export_id, language), read, update)
 
 
 async def show_one(request: web.Request) -> web.Response:
     """Shows everything about one export."""
-    queue, export_id = request.app[CONTEXT].queue, request.match_info["export_id"]
+    export_id = request.match_info["export_id"]
     done = query(request, "done", *CHOICES).get("done")
     try:
-        shown = await _one(queue, export_id, preferences_of(request).lang)
+        shown = await _one(request, export_id)
     except ExportNotFoundError:
         return page(request, "not_found", status=404, title="gone.title", searched=export_id)
     status: Status = shown["export"]
