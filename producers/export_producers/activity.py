@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +20,8 @@ KEPT_MS = 90 * 86_400_000
 """How long entries are kept. Afterwards, names of people are no longer needed to explain an export."""
 EXAMINED_MAX = 1000
 """Entries that one page reads: some 300 KB, and 10 ms to parse them. The page then has a cursor."""
+CONDITIONS = ("who", "action", "export_id", "connection", "outcome")
+"""The fields of an act by which the activity is filtered."""
 
 _CURSOR = re.compile(r"[1-9][0-9]{0,14}-[0-9]{1,10}", re.ASCII)
 
@@ -47,6 +49,14 @@ class Act(Model):
     """`done`; `service_unreachable` or `internal_error` if it is not known whether it was done."""
     detail: dict[str, str] = {}
     """What else is known, such as the reason that the caller has given."""
+
+    def meets(self, conditions: Mapping[str, str]) -> bool:
+        """Returns whether the act has these values.
+
+        Args:
+            conditions: Names of `CONDITIONS` with the values that they must have.
+        """
+        return all(getattr(self, name) == value for name, value in conditions.items())
 
 
 class ActivityEntry(Act):

@@ -221,10 +221,9 @@ class ExportQueue(Closing):
             raise offer
         where = ExportFilter(connection=checked.connection, kind=checked.kind)
         pages = [await self.page(phase, LIST_MAX, where=where) for phase in OPEN_PHASES]
-        open_exports = [status for page in pages for status in page.statuses]
         async with translate_redis_errors(self._url):
             existing = await read_existing(self._client, self._keys, offer)
-        return dry_run_of(checked, existing, open_exports, platform)
+        return dry_run_of(checked, existing, pages, platform)
 
     async def status(self, export_id: str) -> Status:
         """Returns the status of one export.

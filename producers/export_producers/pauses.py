@@ -34,6 +34,10 @@ class ConnectionPause(Model):
     by: str | None = None
     """Who has paused it; null if that is not known."""
 
+    def has_ended(self, now: datetime) -> bool:
+        """Returns whether the pause is over. The next claim of a worker then removes it."""
+        return self.until is not None and self.until <= now
+
 
 class Pauses:
     """Pauses and resumes the connections of one namespace.
@@ -97,7 +101,7 @@ class Pauses:
             # Bounded: only connections that exist can be paused.
             found = await redis.hgetall(self._storage.keys.pauses)
         pauses = {name.decode(): ConnectionPause.model_validate_json(pause) for name, pause in sorted(found.items())}
-        return {name: pause for name, pause in pauses.items() if pause.until is None or pause.until > now}
+        return {name: pause for name, pause in pauses.items() if not pause.has_ended(now)}
 
     def _check(self, connection: str, until: datetime | None, reason: str | None, now: datetime) -> None:
         problems = []

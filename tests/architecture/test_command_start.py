@@ -62,6 +62,7 @@ OURS = {
     "export_worker.contract.facets",
     "export_worker.commands",
     "export_worker.commands.declarations",
+    "export_worker.commands.operation_names",
     "export_worker.contract",
     "export_worker.contract.kind_names",
     "export_worker.contract.names",

@@ -48,6 +48,7 @@ async def test_bash_completes_connections_ids_and_commands(site: Site, program: 
 
     assert set(completed(program, here, "status", "")) == ids
     assert "gio" in completed(program, here, "catalog", "")
+    assert completed(program, here, "call", "gio", "proj") == ["projects"]
     assert completed(program, here | {"EXPORT_TRIGGERS__NEW_ONES__TYPE": "sqs"}, "trigger", "") == ["new_ones"]
     nothing = here | {"EXPORT_REDIS_URL": "redis://127.0.0.1:1/0"}
     assert completed(program, nothing, "watch", "") == []

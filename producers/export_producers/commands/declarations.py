@@ -3,7 +3,7 @@
 import click
 
 from export_producers.choices import LIST_MAX
-from export_producers.commands import options
+from export_producers.commands import completion, options
 from export_producers.commands.options import RATE, SECONDS, TEXT
 from export_producers.commands.running import runs
 from export_worker.contract.phase import Phase
@@ -12,6 +12,7 @@ EXPORTS = "export_producers.commands.exports"
 LISTING = "export_producers.commands.listing"
 OVERVIEW = "export_producers.commands.overview"
 ACTIONS = "export_producers.commands.actions"
+ACTIVITY = "export_producers.commands.activity"
 CONNECTIONS = "export_producers.commands.connections"
 
 
@@ -122,6 +123,45 @@ def explain() -> None:
     """Explain why the export EXPORT_ID waits and until when, or how it ended."""
 
 
+@runs(f"{ACTIVITY}:activity")
+@click.option("--who", type=TEXT, metavar="NAME", help="Only acts of this key or user.")
+@click.option("--action", type=TEXT, metavar="NAME", help="Only acts of this kind, such as `cancel`.")
+@click.option(
+    "--export-id", type=TEXT, metavar="ID", shell_complete=completion.export_ids, help="Only acts on this export."
+)
+@click.option(
+    "--connection",
+    type=TEXT,
+    metavar="NAME",
+    shell_complete=completion.connections,
+    help="Only acts on this connection.",
+)
+@click.option("--outcome", type=TEXT, metavar="NAME", help="Only acts with this outcome, such as `done`.")
+@click.option(
+    "--since",
+    type=TEXT,
+    callback=options.moment,
+    metavar="WHEN",
+    help="Only acts since a time ago such as 6h, or since a date and time.",
+)
+@click.option(
+    "--until",
+    type=TEXT,
+    callback=options.moment,
+    metavar="WHEN",
+    help="Only acts before a time ago such as 6h, or before a date and time.",
+)
+@click.option(
+    "--limit", type=options.WholeNumber(1, LIST_MAX), default=50, show_default=True, help="Maximum number of acts."
+)
+@options.as_json
+def activity() -> None:
+    """Show who has changed what through the HTTP API and the console, newest first.
+
+    Acts are kept for 90 days, and at most 100,000 of them. Acts on the command line are not recorded.
+    """
+
+
 @click.group()
 def connections() -> None:
     """List connections, pause them, or resume them."""
@@ -155,4 +195,4 @@ def resume() -> None:
     """End the pause of CONNECTION. Workers submit its exports at once."""
 
 
-COMMANDS = (enqueue, status, list_, failures, overview, watch, cancel, retry, explain, connections)
+COMMANDS = (enqueue, status, list_, failures, overview, watch, cancel, retry, explain, activity, connections)

@@ -13,6 +13,9 @@ from export_producers.commands import completion
 from export_producers.moments import since, until
 from export_worker.contract.names import did_you_mean
 
+Option = Callable[[Callable[[], None]], Callable[[], None]]
+"""A decorator that adds an option or an argument to a command."""
+
 
 class _Text(click.types.StringParamType):
     """Text that is valid UTF-8. A command line may hold other bytes, which neither Redis nor JSON can store."""
@@ -63,6 +66,20 @@ class Choice(click.Choice[str]):
         return f"must be one of {', '.join(self.choices)}, not {value}{meant}"
 
 
+class _NamedArgument(click.Argument):
+    """An argument that messages call by its name. click calls it by its choices: `'{bash|zsh|fish}'`."""
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """Returns how a message names the argument."""
+        del ctx
+        return f"'{(self.name or '').upper()}'"
+
+
+def word(name: str, choices: Sequence[str]) -> Option:
+    """Adds a required argument that is one of some words."""
+    return click.argument(name, type=Choice(choices), cls=_NamedArgument)
+
+
 def future_moment(_: click.Context, option: click.Parameter, value: str | None) -> datetime | None:
     """Returns the date and time of an option; see `until`. The callback of options such as `--until`."""
     try:
@@ -104,9 +121,6 @@ language = click.option(
     help="The language of the text. [default: that of LANG if it exists, else en]",
 )
 connection = click.argument("connection", type=TEXT, shell_complete=completion.connections)
-
-Option = Callable[[Callable[[], None]], Callable[[], None]]
-"""A decorator that adds an option to a command."""
 
 _FILTERS = (
     click.option(

@@ -51,8 +51,12 @@ class Visitor:
 
     @property
     def may_act(self) -> bool:
-        """Whether the visitor may cancel and retry exports."""
+        """Whether the visitor may request, cancel and retry exports."""
         return self.principal.role.includes(PAGES["POST /console/exports/{}/cancel"].role)
+
+    def may(self, form: str) -> bool:
+        """Returns whether the visitor has the role for a form, such as `POST /console/events/deliver`."""
+        return self.principal.role.includes(PAGES[form].role)
 
     @property
     def token(self) -> str:

@@ -6,7 +6,18 @@ from time import monotonic
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.console import exports, failures, login, overview
+from export_producers.console import (
+    activity,
+    bulk,
+    connections,
+    events,
+    exports,
+    failures,
+    login,
+    new_export,
+    overview,
+    triggers,
+)
 from export_producers.console.access import PAGE_HEADERS, SESSIONS, check_form, check_origin, identify
 from export_producers.console.frame import ASSETS, asset, asset_url, page, templates
 from export_producers.console.live import LIVE_PAGES, LivePages
@@ -24,6 +35,20 @@ ASSET_CACHING = "public, max-age=31536000, immutable"
 
 PASSED_HEADERS = ("Allow", "Retry-After")
 
+ROUTES = [
+    *login.ROUTES,
+    *overview.ROUTES,
+    *exports.ROUTES,
+    *bulk.ROUTES,
+    *failures.ROUTES,
+    *events.ROUTES,
+    *triggers.ROUTES,
+    *connections.ROUTES,
+    *activity.ROUTES,
+    *new_export.ROUTES,
+]
+"""The pages and forms. `PAGES` in `gateway/calls.py` states for each of them which role it needs."""
+
 
 def console_app(context: GatewayContext) -> web.Application:
     """Builds the console of one gateway."""
@@ -35,9 +60,7 @@ def console_app(context: GatewayContext) -> web.Application:
     app[overview.STATS] = overview.shared_stats(context.queue)
     app[exports.CONNECTIONS] = exports.shared_connections(context.queue)
     app[LIVE_PAGES] = LivePages(context)
-    app.add_routes(
-        [*login.ROUTES, *overview.ROUTES, *exports.ROUTES, *failures.ROUTES, web.get("/static/{name}", static)]
-    )
+    app.add_routes([*ROUTES, web.get("/static/{name}", static)])
     app.on_response_prepare.append(_add_headers)
     return app
 

@@ -7,8 +7,10 @@ from typing import Any
 
 from aiohttp import web
 
+from export_producers.bulk.orders import Action
 from export_producers.client import ExportQueue
-from export_producers.console.access import see_other
+from export_producers.console.access import VISITOR, see_other
+from export_producers.console.event_views import event_rows
 from export_producers.console.frame import page, parts
 from export_producers.console.live import LIVE_PAGES, Parts, stream
 from export_producers.console.live_rows import PAGE_ROWS, LiveRows
@@ -23,6 +25,7 @@ from export_producers.console.views import (
     starts,
     transitions,
 )
+from export_producers.deliveries import read_deliveries
 from export_producers.filters import ExportFilter
 from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, query
@@ -43,7 +46,7 @@ OPTIONS = {"q": "--search", "requested_by": "--requested-by"}
 """The options of the command `list` that have other names than the filters."""
 PATH = "/console/exports"
 EXPORT = r"/exports/{export_id:[0-9A-Za-z-]{1,64}}"
-DONE = ("cancelled", "retried")
+DONE = ("again", "cancelled", "delivering", "known", "requested", "retried")
 CONNECTIONS_KEPT_S = 60.0
 """The filter of connections offers a new one after this time at the latest."""
 CONNECTIONS = web.AppKey("connections", SharedRead[Mapping[str, str]])
@@ -125,6 +128,8 @@ async def show_list(request: web.Request) -> web.Response:
             "error": sorted(ErrorCode),
             "since": SINCE,
         },
+        may_act=request[VISITOR].may_act,
+        actions=actions(wanted.values.get("phase")),
         total=found.total,
         searched_until=found.searched_until,
         live_url=wanted.live_url,
@@ -137,9 +142,16 @@ async def show_list(request: web.Request) -> web.Response:
 async def live_list(request: web.Request) -> web.StreamResponse:
     """Follows one page of exports."""
     queue, language, wanted = request.app[CONTEXT].queue, preferences_of(request).lang, Query.of(request)
-    allowed = allowed_connections(request)
-    rows = LiveRows(queue, request.app[LIVE_PAGES].statuses, wanted.where(allowed), wanted.cursor, language)
-    return await stream(request, (wanted.live_url, language, allowed), rows.read, rows.update)
+    allowed, may_act = allowed_connections(request), request[VISITOR].may_act
+    rows = LiveRows(queue, request.app[LIVE_PAGES].statuses, wanted.where(allowed), wanted.cursor, language, may_act)
+    return await stream(request, (wanted.live_url, language, allowed, may_act), rows.read, rows.update)
+
+
+def actions(phase: str | None) -> Sequence[Action]:
+    """Returns what can be done to many exports of a phase. Pure."""
+    if phase is None:
+        return ("retry", "cancel")
+    return ("retry",) if Phase(phase).terminal else ("cancel",)
 
 
 async def _one(request: web.Request, export_id: str) -> dict[str, Any]:
@@ -153,11 +165,13 @@ async def _one(request: web.Request, export_id: str) -> dict[str, Any]:
     details = (await request.app[LIVE_PAGES].details.get([export_id]))[export_id]
     if details is None:
         raise ExportNotFoundError(export_id)
+    storage, is_ended = request.app[CONTEXT].queue.storage, details.status.phase.terminal
     return {
         "row": row(details.status, datetime.now(UTC)),
         "export": details.status,
         "reason": details.reason.text(preferences_of(request).lang),
         "transitions": transitions(details.timeline),
+        "deliveries": event_rows(await read_deliveries(storage, export_id) if is_ended else []),
     }
 
 
@@ -193,6 +207,7 @@ async def show_one(request: web.Request) -> web.Response:
         live_url=f"/console/live/exports/{export_id}",
         done=done if done in DONE else None,
         objects_max=OBJECTS_MAX,
+        event_ids=list(dict.fromkeys(each.delivery.event_id for each in shown["deliveries"])),
         asked=asked_for(status),
         request_lines=json_lines(status.request or {}),
         starts=starts(status),

@@ -18,7 +18,16 @@ from export_producers.console.preferences import CHOICES, keep, preferences_of
 from export_producers.languages import text
 from export_worker.contract.printable import clean
 
-NAVIGATION = (("overview", "/console/"), ("exports", "/console/exports"), ("failures", "/console/failures"))
+NAVIGATION = (
+    ("overview", "/console/"),
+    ("exports", "/console/exports"),
+    ("failures", "/console/failures"),
+    ("events", "/console/events"),
+    ("triggers", "/console/triggers"),
+    ("connections", "/console/connections"),
+    ("activity", "/console/activity"),
+    ("new", "/console/new"),
+)
 """The pages of the left bar: the name in `nav` of the texts, and the path."""
 ASSETS = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
 """The static files with their types. All of them are our own."""

@@ -24,6 +24,7 @@ class LiveRows:
 
     Args:
         statuses: Reads the exports that have changed, once for all pages.
+        may_act: Whether the visitors may select rows.
         shown: The exports in the rows.
         oldest: The creation of the last export that has room on the page; None if there is room for any.
     """
@@ -33,6 +34,7 @@ class LiveRows:
     where: ExportFilter
     cursor: str | None
     language: Language
+    may_act: bool
     shown: dict[str, None] = field(default_factory=dict)
     oldest: datetime | None = None
 
@@ -58,7 +60,10 @@ class LiveRows:
 
     def _rendered(self, statuses: Sequence[Status]) -> dict[str, str]:
         now = datetime.now(UTC)
-        return {part_of(status): rendered(self.language, "row", each=row(status, now)) for status in statuses}
+        return {
+            part_of(status): rendered(self.language, "row", each=row(status, now), may_act=self.may_act)
+            for status in statuses
+        }
 
     def _may_enter(self, change: Change) -> bool:
         """Returns whether a change may bring an export to the first page."""

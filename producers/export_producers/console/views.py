@@ -32,7 +32,7 @@ SYMBOLS: Mapping[Phase, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text of the console with its arguments, in no language yet. An argument can be a duration."""
+    """A text of the console with its arguments, in no language yet. An argument can be a duration or a text."""
 
     key: str
     arguments: Mapping[str, object]
@@ -62,6 +62,8 @@ def _argument(language: Language, value: object) -> object:
             return age(language, -value.left.total_seconds())
         case timedelta():
             return span(language, value)
+        case Text():
+            return say(language, value)
         case _:
             return value
 
@@ -227,9 +229,10 @@ def command(*words: str) -> str:
     return shlex.join(["export-worker", *words])
 
 
-def address(path: str, query: Mapping[str, str | None]) -> str:
+def address(path: str, query: Mapping[str, str | None] | Sequence[tuple[str, str | None]]) -> str:
     """Returns a path with the parameters that have a value."""
-    encoded = urlencode({name: value for name, value in query.items() if value})
+    pairs = query.items() if isinstance(query, Mapping) else query
+    encoded = urlencode([(name, value) for name, value in pairs if value])
     return f"{path}?{encoded}" if encoded else path
 
 

@@ -15,6 +15,7 @@ from export_producers.choices import LIST_MAX
 from export_producers.client import ExportQueue
 from export_producers.gateway.callers.auth import Callers, RateLimit
 from export_producers.gateway.callers.principals import PRINCIPAL, Principal
+from export_producers.gateway.installation import Installation
 from export_producers.gateway.metrics import Metrics
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import ProblemError, invalid_parameter
@@ -44,6 +45,7 @@ class GatewayContext:
         overview: Reads the overview once for all callers of a second.
         catalog: None if the packages that call platforms are not installed.
         preview: Asks a platform what it has of a request; None if this gateway asks no platform.
+        installation: What this gateway knows beyond Redis.
         streams: The requests of the open event streams.
         in_flight: The owners and idempotency keys of the requests in progress.
         stopping: Set when the gateway stops. Event streams then end.
@@ -57,6 +59,7 @@ class GatewayContext:
     catalog: CatalogCall | None
     options: GatewayOptions
     preview: PreviewCall | None = None
+    installation: Installation = field(default_factory=Installation)
     streams: list[web.Request] = field(default_factory=list)
     metrics: Metrics = field(default_factory=Metrics)
     in_flight: set[tuple[str | None, str]] = field(default_factory=set)

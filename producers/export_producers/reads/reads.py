@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from export_producers.reads.changes import ChangeReader
+from export_producers.reads.connection import ConnectionFacts, read_connection
 from export_producers.reads.overview import OverviewReader
 from export_producers.reads.overview_document import Overview
 from export_producers.reads.stats import StatsReader
@@ -29,6 +30,16 @@ class Reads:
         now = await self._storage.now()
         async with self._storage.calls():
             return await self._overview.read(now)
+
+    async def connection(self, name: str, kinds: Sequence[str]) -> ConnectionFacts:
+        """Returns what the overview does not have of a connection, in one round trip.
+
+        Args:
+            kinds: The kinds whose durations are read.
+        """
+        now = await self._storage.now()
+        async with self._storage.calls():
+            return await read_connection(self._storage.client, self._storage.keys, name, kinds, now)
 
     async def stats(
         self, connections: Sequence[str] | None, first: datetime, last: datetime

@@ -8,7 +8,7 @@ from export_worker.commands.stopping import stop_on_signals
 from export_worker.config import load_config
 from export_worker.redis.client import wait_for_redis
 from export_worker.telemetry.logs import configure_logging
-from export_worker.wiring.gateway import catalog_call, gateway_options
+from export_worker.wiring.gateway import catalog_call, gateway_options, installation_of
 from export_worker.wiring.preview import preview_call
 from export_worker.wiring.queue import build_queue
 from export_worker.wiring.secrets import build_redactor
@@ -32,6 +32,8 @@ def gateway(log_level: str) -> None:
         # If Redis never answers, the address is probably wrong, and the process ends. Later outages only fail /readyz.
         await wait_for_redis(config.redis_url, stop)
         async with build_queue(config) as queue:
-            await serve(settings, queue, catalog_call(config, redactor), stop, preview_call(config, redactor))
+            catalog, preview = catalog_call(config, redactor), preview_call(config, redactor)
+            installation = installation_of(config)
+            await serve(settings, queue, catalog, stop, preview=preview, installation=installation)
 
     asyncio.run(run())

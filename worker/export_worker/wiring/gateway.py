@@ -6,11 +6,13 @@ from importlib.util import find_spec
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.callers.proxy import ProxyOptions
 from export_producers.gateway.context import CatalogCall
+from export_producers.gateway.installation import ConfiguredConnection, Installation
 from export_producers.gateway.options import GatewayOptions, NamedKey
 from export_worker.config import Config
 from export_worker.config.gateway import GatewayKey
 from export_worker.credentials import Redactor, reveal
 from export_worker.wiring.catalog import list_resource
+from export_worker.wiring.trigger_templates import read_triggers
 
 
 def gateway_options(config: Config) -> GatewayOptions:
@@ -34,6 +36,15 @@ def gateway_options(config: Config) -> GatewayOptions:
 def _named_key(name: str, key: GatewayKey) -> NamedKey:
     connections = None if key.connections is None else frozenset(key.connections)
     return NamedKey(name, reveal(key.key, f"gateway.keys.{name}.key"), Role(key.role), connections)
+
+
+def installation_of(config: Config) -> Installation:
+    """Returns what the gateway shows of the configuration."""
+    connections = {
+        name: ConfiguredConnection(each.base_url, each.requests_per_second, each.mib_per_second)
+        for name, each in config.connections.items()
+    }
+    return Installation(connections, read_triggers)
 
 
 def catalog_call(config: Config, redactor: Redactor) -> CatalogCall | None:

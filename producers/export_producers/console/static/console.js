@@ -100,7 +100,15 @@ addEventListener("pagehide", leave);
 
 // Keys
 
-const pages = { o: "/console/", e: "/console/exports", f: "/console/failures" };
+const pages = {
+  o: "/console/",
+  e: "/console/exports",
+  f: "/console/failures",
+  v: "/console/events",
+  t: "/console/triggers",
+  c: "/console/connections",
+  a: "/console/activity",
+};
 let leader = false;
 
 function rows() {
@@ -119,7 +127,7 @@ function moveBy(step) {
 function openForm(action) {
   const form = document.querySelector(`form[action$="/${action}"]`);
   const details = form?.closest("details");
-  if (!details) return;
+  if (!details) return document.querySelector(`button[name=action][value=${action}]`)?.click();
   details.open = true;
   details.querySelector("button").focus();
 }
@@ -128,6 +136,7 @@ const commands = {
   "/": () => document.getElementById("q")?.focus(),
   "j": () => moveBy(1),
   "k": () => moveBy(-1),
+  "x": () => document.querySelector("tr.at input[type=checkbox]")?.click(),
   "c": () => openForm("cancel"),
   "r": () => openForm("retry"),
   "[": () => document.querySelector("a[rel=next]")?.click(),
@@ -141,7 +150,7 @@ const commands = {
 };
 
 function isTyping(target) {
-  return target.closest("input, select, textarea, [contenteditable]") !== null;
+  return target.closest("input:not([type=checkbox]), select, textarea, [contenteditable]") !== null;
 }
 
 document.addEventListener("keydown", (event) => {

@@ -9,6 +9,7 @@ from export_producers.gateway.calls import Call, Reach, call_of
 from export_producers.gateway.context import CONTEXT
 from export_producers.gateway.handlers.activity import ABOUT
 from export_producers.gateway.problems import ProblemError
+from export_worker.contract.event import TEST_PREFIX
 from export_worker.errors import ExportNotFoundError
 
 KEY_REQUIRED_PREFIX = "/v1/"
@@ -85,6 +86,8 @@ async def _check(request: web.Request, principal: Principal, call: Call | None) 
         case Reach.EXPORT:
             request[ABOUT].export_id = first
             await _check_export(request, principal, first)
+        case Reach.EVENT if not first.startswith(TEST_PREFIX):
+            await _check_export(request, principal, first.partition(".")[0])
         case Reach.CONNECTION:
             require(request, first)
             request[ABOUT].connection = first

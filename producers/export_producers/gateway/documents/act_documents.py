@@ -7,29 +7,38 @@ from typing import Any
 from pydantic import BaseModel
 
 from export_producers.bulk.documents import BulkPreview, BulkRequest, BulkRun
-from export_producers.choices import LIST_MAX
+from export_producers.choices import DEAD_LETTERS_MAX, LIST_MAX
+from export_producers.event_detail import EventDetail
 from export_producers.gateway.documents.act_schemas import (
+    ConnectionDetail,
     Connections,
     ConnectionState,
     DeadLetters,
     Delivering,
+    DeliveringGivenUp,
+    DeliverOrder,
     Events,
     PauseOrder,
 )
 from export_producers.sink_events import STATES
-from export_producers.triggers.dead_letter_list import LIST_MAX as DEAD_LETTERS_MAX
+from export_producers.sink_tests import SinkTest
+from export_worker.contract.status import Accepted
 
 Json = dict[str, Any]
 
-ORDERS: tuple[type[BaseModel], ...] = (PauseOrder, BulkRequest)
+ORDERS: tuple[type[BaseModel], ...] = (PauseOrder, BulkRequest, DeliverOrder)
 """The models of bodies."""
 ANSWERS: tuple[type[BaseModel], ...] = (
+    ConnectionDetail,
     Connections,
     ConnectionState,
     BulkPreview,
     BulkRun,
     Events,
+    EventDetail,
     Delivering,
+    DeliveringGivenUp,
+    SinkTest,
     DeadLetters,
 )
 """The models of answers."""
@@ -84,6 +93,7 @@ class Act:
 
 
 _CONNECTION = {"connection": "The name of a connection in the configuration."}
+_EVENT = {"event_id": "The id of the event."}
 _TRIGGER = {"trigger": "The name of a trigger in the configuration."}
 _BULK = {"bulk_id": "The id of the bulk run, as the answer to the order returns it."}
 _BODY_PROBLEMS = (413, 415, 422)
@@ -97,6 +107,17 @@ ACTS = (
         about="List connections.",
         description="Each connection has its pause, if an operator has paused it.",
         answers={200: ("The connections.", Connections)},
+    ),
+    Act(
+        path="/v1/connections/{connection}",
+        method="get",
+        name="connection",
+        tag="connections",
+        about="Get everything about a connection.",
+        description="Its address, limits, use, circuit breakers and durations. Its credential is in no answer.",
+        answers={200: ("The connection.", ConnectionDetail)},
+        problems=(404,),
+        segments=_CONNECTION,
     ),
     Act(
         path="/v1/connections/{connection}/pause",
@@ -165,9 +186,10 @@ ACTS = (
         method="get",
         name="sink_events",
         tag="events",
-        about="List events that sinks have not taken.",
-        description="An event is pending until its sink takes it, or until it is given up. If there are more than "
-        "`limit` events that were given up, the answer has some of them.",
+        about="List the events of sinks.",
+        description="An event is pending until its sink takes it, or until it is given up. Of the events that a sink "
+        "has taken, the last 100 are listed. A caller who may not see every connection gets events of its connections: "
+        "a page can then have fewer than `limit` and still have a cursor.",
         answers={200: ("The events.", Events)},
         parameters=(
             query_parameter("sink", {"type": "string"}, "Only events of this sink."),
@@ -175,9 +197,32 @@ ACTS = (
             query_parameter(
                 "limit",
                 {"type": "integer", "minimum": 1, "maximum": LIST_MAX, "default": 50},
-                "Maximum number of events of each sink.",
+                "Maximum number of events.",
             ),
+            query_parameter("cursor", {"type": "string", "maxLength": 170}, "The `next_cursor` of the previous page."),
         ),
+    ),
+    Act(
+        path="/v1/events/{event_id}",
+        method="get",
+        name="sink_event",
+        tag="events",
+        about="Get an event.",
+        description="The CloudEvent, and how far each sink has it. Events are removed with their retention.",
+        answers={200: ("The event.", EventDetail)},
+        problems=(404,),
+        segments=_EVENT,
+    ),
+    Act(
+        path="/v1/events/deliver",
+        name="deliver_given_up",
+        tag="events",
+        about="Deliver the events that were given up.",
+        description="Each is delivered to the sink for which it was given up, with the same id.",
+        answers={202: ("Workers deliver the events within seconds.", DeliveringGivenUp)},
+        problems=(404, *_BODY_PROBLEMS),
+        order=DeliverOrder,
+        order_required=True,
     ),
     Act(
         path="/v1/events/{event_id}/deliver",
@@ -188,7 +233,21 @@ ACTS = (
         "which it was given up.",
         answers={202: ("A worker delivers the event within a second or two.", Delivering)},
         problems=(404,),
-        segments={"event_id": "The id of the event."},
+        segments=_EVENT,
+    ),
+    Act(
+        path="/v1/sinks/{sink}/test",
+        name="test_sink",
+        tag="events",
+        about="Test a sink with an event.",
+        description="A worker delivers an event of the type `sink.test` in the way of all events. The gateway waits "
+        "five seconds for the result. A refused test event is not tried again.",
+        answers={
+            200: ("The sink has taken or refused the event.", SinkTest),
+            202: ("A worker will deliver the event within ten minutes. `Location` is its address.", SinkTest),
+        },
+        problems=(404,),
+        segments={"sink": "The name of a sink in the configuration of the workers."},
     ),
     Act(
         path="/v1/triggers/{trigger}/dead",
@@ -208,6 +267,17 @@ ACTS = (
             ),
             query_parameter("cursor", {"type": "string", "maxLength": 41}, "The `next_cursor` of the previous page."),
         ),
+    ),
+    Act(
+        path="/v1/triggers/{trigger}/dead/{entry}/again",
+        name="try_dead_letter_again",
+        tag="triggers",
+        about="Try a dead letter again.",
+        description="The gateway reads the message with the template that its configuration has now. The dead letter "
+        "is removed only after its export is enqueued, and makes one export, however often it is tried.",
+        answers={202: ("The export is enqueued, and the dead letter is removed.", Accepted)},
+        problems=(404, 422, 501),
+        segments=_TRIGGER | {"entry": "The `entry` of the dead letter."},
     ),
     Act(
         path="/v1/triggers/{trigger}/dead/{entry}",

@@ -5,6 +5,7 @@ from pydantic import BaseModel
 from export_producers.choices import LIST_MAX
 from export_producers.gateway.documents.act_documents import Act, Json, query_parameter
 from export_producers.gateway.documents.schemas import Activity, Me
+from export_producers.moments import FORMS
 
 TAGS = {"callers": "Find out who may do what, and who has done what."}
 ANSWERS: tuple[type[BaseModel], ...] = (Me, Activity)
@@ -12,7 +13,6 @@ ANSWERS: tuple[type[BaseModel], ...] = (Me, Activity)
 
 
 _TEXT: Json = {"type": "string"}
-_TIME: Json = {"type": "string", "format": "date-time"}
 
 CALLS = (
     Act(
@@ -41,8 +41,8 @@ CALLS = (
             query_parameter("export_id", _TEXT, "Only acts on this export."),
             query_parameter("connection", _TEXT, "Only acts on this connection."),
             query_parameter("outcome", _TEXT, "Only acts with this outcome, such as `done`."),
-            query_parameter("since", _TIME, "Only acts at this time or later."),
-            query_parameter("until", _TIME, "Only acts before this time."),
+            query_parameter("since", _TEXT, f"Only acts since {FORMS}. A date and time needs a zone."),
+            query_parameter("until", _TEXT, f"Only acts before {FORMS}. A date and time needs a zone."),
             query_parameter(
                 "limit",
                 {"type": "integer", "minimum": 1, "maximum": LIST_MAX, "default": 50},

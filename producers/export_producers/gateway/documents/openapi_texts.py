@@ -14,7 +14,7 @@ PROBLEMS = {
     422: "A field is invalid, or the idempotency key belongs to another request.",
     429: "Too many requests with this key.",
     500: "The gateway failed unexpectedly.",
-    501: "The gateway is installed without the packages that call platforms.",
+    501: "The gateway is installed without the packages that call platforms, or its configuration has no such trigger.",
     502: "The platform refuses the call, or its response is not usable.",
     503: "Redis or the platform is unreachable.",
 }

@@ -1,21 +1,22 @@
 """Records who changes what, and serves `GET /v1/activity`."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from ipaddress import ip_address
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.activity import Act, ActivityRange, checked_cursor
+from export_producers.activity import CONDITIONS, Act, ActivityPage, ActivityRange, checked_cursor
 from export_producers.gateway.callers.principals import PRINCIPAL, Principal, Role
 from export_producers.gateway.calls import call_of
 from export_producers.gateway.context import CONTEXT, json_response, limit_of, next_link, query
 from export_producers.gateway.documents.schemas import Activity
 from export_producers.gateway.problems import ProblemError, code_of, invalid_parameter
+from export_producers.moments import since
 from export_worker.errors import ErrorCode, ExportNotFoundError, InvalidRequestError, ServiceUnreachableError
 
 DETAIL_MAX_CHARS = 300
@@ -26,6 +27,10 @@ UNCLEAR = {ErrorCode.INTERNAL_ERROR, ErrorCode.SERVICE_UNREACHABLE}
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 """RFC 3339. Python reads further forms, in which a time may have no zone."""
+
+_AGO = re.compile(r"[0-9]{1,9}[smhd]", re.ASCII)
+FILTERS = (*CONDITIONS, "since", "until")
+"""The parameters that select acts."""
 
 _log = structlog.get_logger(__name__)
 
@@ -105,19 +110,31 @@ def _address(request: web.Request, principal: Principal) -> str | None:
 
 async def activity(request: web.Request) -> web.Response:
     """Returns one page of the activity. Operators see all acts on their connections, others only their own acts."""
-    names = ("who", "action", "export_id", "connection", "outcome")
-    parameters = query(request, *names, "since", "until", "limit", "cursor")
-    cursor = parameters.get("cursor")
+    parameters = query(request, *FILTERS, "limit", "cursor")
+    page = await read_acts(request, parameters, limit_of(parameters.get("limit", "50")))
+    return json_response(
+        Activity(entries=page.entries, next_cursor=page.cursor), headers=next_link(request, page.cursor)
+    )
+
+
+async def read_acts(request: web.Request, parameters: Mapping[str, str], limit: int) -> ActivityPage:
+    """Returns the acts that the caller may see and that match, newest first, in one round trip.
+
+    Args:
+        parameters: Values of `FILTERS`, and the cursor.
+
+    Raises:
+        ProblemError: A value is invalid.
+    """
+    cursor, principal = parameters.get("cursor"), request[PRINCIPAL]
     try:
         before = None if cursor is None else checked_cursor(cursor)
     except InvalidRequestError as error:
         raise ProblemError(400, error.code, str(error), errors=error.problems) from None
     part = ActivityRange(before, *(_time(name, parameters.get(name)) for name in ("since", "until")))
-    wanted = _filter({name: parameters[name] for name in names if name in parameters}, request[PRINCIPAL])
-    limit = limit_of(parameters.get("limit", "50"))
-    page = await request.app[CONTEXT].queue.activity.page(wanted, part, limit)
-    return json_response(
-        Activity(entries=page.entries, next_cursor=page.cursor), headers=next_link(request, page.cursor)
+    conditions = {name: parameters[name] for name in CONDITIONS if name in parameters}
+    return await request.app[CONTEXT].queue.activity.page(
+        lambda act: is_visible(act, principal) and act.meets(conditions), part, limit
     )
 
 
@@ -125,19 +142,15 @@ def _time(name: str, text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
+        if _AGO.fullmatch(text):
+            return since(text, datetime.now(UTC))
         moment = datetime.fromisoformat(text) if _TIME.fullmatch(text) else None
     except ValueError:
         moment = None
     if moment is None:
-        raise invalid_parameter(name, "must be a date and time with a zone, such as 2026-11-22T03:00:00Z")
+        form = "a date and time with a zone, such as 2026-11-22T03:00:00Z, or a time ago (30m, 6h, 2d)"
+        raise invalid_parameter(name, f"must be {form}")
     return moment
-
-
-def _filter(conditions: dict[str, str], principal: Principal) -> Callable[[Act], bool]:
-    def is_wanted(act: Act) -> bool:
-        return is_visible(act, principal) and all(getattr(act, name) == value for name, value in conditions.items())
-
-    return is_wanted
 
 
 def is_visible(act: Act, principal: Principal) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from aiohttp import web
 
-from export_producers.bulk.documents import BulkRequest, BulkRun, Progress
+from export_producers.bulk.documents import BulkPreview, BulkRequest, BulkRun, Progress
 from export_producers.bulk.runs import Bulks, TooManyRunsError
 from export_producers.gateway.callers.principals import PRINCIPAL, allowed_connections, require
 from export_producers.gateway.context import CONTEXT, json_response, query
@@ -40,19 +40,41 @@ async def order(request: web.Request) -> web.Response:
     """Counts the exports of a dry run, or starts a run."""
     query(request)
     ordered = await read_order(request, BulkRequest)
+    request[ABOUT].is_change = not ordered.dry_run
+    if ordered.dry_run:
+        found, _ = await count(request, ordered)
+        return json_response(found)
+    run = await start(request, ordered)
+    headers = {"Location": f"/v1/bulk/{run.bulk_id}", "Retry-After": "1"}
+    return json_response(run, status=202, headers=headers)
+
+
+async def count(request: web.Request, ordered: BulkRequest) -> tuple[BulkPreview, datetime]:
+    """Returns what an order would do, and the time of this state.
+
+    Raises:
+        ProblemError: The caller may not use the connection of the filter.
+    """
     queue, allowed = request.app[CONTEXT].queue, allowed_connections(request)
     if ordered.filter.connection is not None:
         require(request, ordered.filter.connection)
     now = await queue.storage.now()
-    found = await preview(queue, ordered.order(now, allowed))
-    request[ABOUT].is_change = not ordered.dry_run
-    if ordered.dry_run:
-        return json_response(found)
+    return await preview(queue, ordered.order(now, allowed)), now
+
+
+async def start(request: web.Request, ordered: BulkRequest) -> BulkRun:
+    """Starts a run.
+
+    Raises:
+        ProblemError: The caller may not use the connection, more exports match than expected, or too many runs are
+            open.
+    """
+    found, now = await count(request, ordered)
     if ordered.expect is not None and found.count > ordered.expect * GROWTH_MAX:
         detail = f"{found.count} exports match, but {ordered.expect} were expected; repeat the dry run"
         raise ProblemError(409, "more_than_expected", detail)
     try:
-        run = await request.app[RUNNER].add(ordered, _progress(request, found.count, now))
+        run = await request.config_dict[RUNNER].add(ordered, _progress(request, found.count, now))
     except TooManyRunsError as error:
         raise ProblemError(503, "too_many_runs", str(error), headers={"Retry-After": "5"}) from None
     conditions = ordered.filter.model_dump_json(exclude_none=True)
@@ -63,8 +85,7 @@ async def order(request: web.Request) -> web.Response:
         "filter": conditions,
         "count": str(found.count),
     }
-    headers = {"Location": f"/v1/bulk/{run.bulk_id}", "Retry-After": "1"}
-    return json_response(run, status=202, headers=headers)
+    return run
 
 
 def _progress(request: web.Request, total: int, now: datetime) -> Progress:
@@ -81,22 +102,33 @@ def _progress(request: web.Request, total: int, now: datetime) -> Progress:
 async def status(request: web.Request) -> web.Response:
     """Returns how far a run is."""
     query(request)
-    return json_response(await _run(request))
+    return json_response(await read_run(request))
 
 
 async def stop(request: web.Request) -> web.Response:
     """Requests that a run stops. A run that has ended is not changed."""
     query(request)
-    run = await _run(request)
-    request[ABOUT].detail["bulk_id"] = run.bulk_id
-    if run.state == "running":
-        await request.app[BULKS].stop(run.bulk_id)
-        run = await _run(request)
+    run = await request_stop(request)
     return json_response(run, status=202 if run.state == "stopping" else 200)
 
 
-async def _run(request: web.Request) -> BulkRun:
-    run = await request.app[BULKS].get(request.match_info["bulk_id"])
+async def request_stop(request: web.Request) -> BulkRun:
+    """Requests that the run in the path stops, and returns it. A run that has ended is not changed."""
+    run = await read_run(request)
+    request[ABOUT].detail["bulk_id"] = run.bulk_id
+    if run.state != "running":
+        return run
+    await request.config_dict[BULKS].stop(run.bulk_id)
+    return await read_run(request)
+
+
+async def read_run(request: web.Request) -> BulkRun:
+    """Returns the run in the path. Needs one round trip.
+
+    Raises:
+        ProblemError: There is no such run, or the caller may not use its connections.
+    """
+    run = await request.config_dict[BULKS].get(request.match_info["bulk_id"])
     if run is None or not _is_visible(run, allowed_connections(request)):
         raise ProblemError(404, ErrorCode.NOT_FOUND, "there is no such bulk run; runs are kept for seven days")
     return run

@@ -1,5 +1,7 @@
 """The handlers of the routes under `/v1`, except the event streams."""
 
+from typing import Any
+
 from aiohttp import web
 from pydantic import ValidationError
 
@@ -26,6 +28,7 @@ from export_producers.records import Start, wrong_connection
 from export_worker.contract.names import did_you_mean
 from export_worker.contract.parsing import parse_request
 from export_worker.contract.request import ExportRequest
+from export_worker.contract.status import Accepted
 from export_worker.contract.trace import TraceContext
 from export_worker.errors import ErrorCode, InvalidRequestError
 
@@ -40,18 +43,23 @@ async def enqueue(request: web.Request) -> web.Response:
     key = _idempotency_key(request)
     if is_dry_run:
         return await _dry_run(request, await _offered(request, key))
-    principal, about = request[PRINCIPAL], request[ABOUT]
-    with context.hold_key(principal.owner, key):
-        export_request = await _offered(request, key)
-        about.connection = export_request.connection
-        accepted = await context.queue.enqueue(
-            export_request, trace=_trace(request), owner=principal.owner, requested_by=principal.name
-        )
-        about.export_id = accepted.export_id
+    with context.hold_key(request[PRINCIPAL].owner, key):
+        accepted = await accept(request, await _offered(request, key))
     headers = location(accepted.export_id) | {"Retry-After": "1"}
     if accepted.deduplicated:
         headers |= retry_after(await context.queue.status(accepted.export_id))
     return json_response(accepted, status=202, headers=headers)
+
+
+async def accept(request: web.Request, export_request: ExportRequest) -> Accepted:
+    """Enqueues an export in the name of the caller."""
+    principal, about = request[PRINCIPAL], request[ABOUT]
+    about.connection = export_request.connection
+    accepted = await request.app[CONTEXT].queue.enqueue(
+        export_request, trace=_trace(request), owner=principal.owner, requested_by=principal.name
+    )
+    about.export_id = accepted.export_id
+    return accepted
 
 
 def _is_dry_run(text: str) -> bool:
@@ -82,13 +90,18 @@ def _idempotency_key(request: web.Request) -> str | None:
 
 
 async def _offered(request: web.Request, key: str | None) -> ExportRequest:
-    """Reads the body: a request for a connection that the caller may use.
+    """Reads the body: a request for a connection that the caller may use. Raises the errors of `usable`."""
+    return await usable(request, _with_key(parse_request(await json_body(request)), key))
+
+
+async def usable(request: web.Request, export_request: ExportRequest) -> ExportRequest:
+    """Returns the request if the caller may use its connection.
 
     Raises:
-        InvalidRequestError: The request is invalid. A caller that is limited to some connections gets only their names.
+        InvalidRequestError: There is no such connection. A caller that is limited to some gets only their names.
         ProblemError: The caller may not use the connection.
     """
-    export_request, allowed = _with_key(parse_request(await json_body(request)), key), allowed_connections(request)
+    allowed = allowed_connections(request)
     require(request, export_request.connection)
     every = {} if allowed is None else await request.app[CONTEXT].queue.known_connections()
     known = {name: platform for name, platform in every.items() if allowed is not None and name in allowed}
@@ -174,9 +187,17 @@ async def _start(request: web.Request) -> Start | None:
 
 async def catalog(request: web.Request) -> web.Response:
     """Returns what a connection's platform has of a resource."""
-    call = request.app[CONTEXT].catalog
-    connection, resource = request.match_info["connection"], request.match_info["resource"]
-    project = query(request, "project").get("project")
+    project, resource = query(request, "project").get("project"), request.match_info["resource"]
+    return web.json_response(await catalog_items(request, resource, project))
+
+
+async def catalog_items(request: web.Request, resource: str, project: str | None) -> list[dict[str, Any]]:
+    """Returns what the platform of the connection in the path has of a resource.
+
+    Raises:
+        ProblemError: There is no such resource, or the packages that call platforms are not installed.
+    """
+    call, connection = request.app[CONTEXT].catalog, request.match_info["connection"]
     if resource not in RESOURCES:
         meant = did_you_mean(resource, RESOURCES)
         detail = f"unknown resource{meant}; the resources are {', '.join(RESOURCES)}"
@@ -185,13 +206,12 @@ async def catalog(request: web.Request) -> web.Response:
         detail = "the catalog needs the extra [worker] of export-worker, which is not installed with this gateway"
         raise ProblemError(501, "not_installed", detail)
     try:
-        items = await call(connection, resource, project)
+        return await call(connection, resource, project)
     except InvalidRequestError as error:
         # A wrong part of the path is "not found". A wrong parameter of the query string is an invalid request.
         missing = any(item.field in {"connection", "resource"} for item in error.problems)
         code = ErrorCode.NOT_FOUND if missing else error.code
         raise ProblemError(404 if missing else 422, code, str(error), errors=error.problems) from None
-    return web.json_response(items)
 
 
 ROUTES = [

@@ -27,7 +27,15 @@ async def read_order(request: web.Request, kind: type[Order]) -> Order:
         InvalidRequestError: The body is not JSON, or a field is wrong.
         ProblemError: The content type is not JSON, or the body takes too long to arrive.
     """
-    body = await json_body(request) if request.can_read_body else b""
+    return parse_order(await json_body(request) if request.can_read_body else b"", kind)
+
+
+def parse_order(body: bytes, kind: type[Order]) -> Order:
+    """Returns the order in a body.
+
+    Raises:
+        InvalidRequestError: The body is not JSON, or a field is wrong.
+    """
     try:
         return kind.model_validate_json(body or b"{}")
     except ValidationError as error:

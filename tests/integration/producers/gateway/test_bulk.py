@@ -13,12 +13,10 @@ from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.options import NamedKey
 from export_worker.contract.status import Phase
 from export_worker.errors import OperationFailedError, PlatformUnavailableError, StepError
-from export_worker.lifecycle import endings
 from support.gateway_site import OPTIONS, GatewaySite, Response, open_gateway
-from support.redis_site import MANY, POLICY, REFUSED, QueueSite, request_of
+from support.redis_site import MANY, REFUSED, QueueSite, request_of
 
 TEMPORARY = PlatformUnavailableError("HTTP 503")
-ONE_ATTEMPT = replace(POLICY, max_attempts=1)
 RETRY = {"action": "retry", "filter": {"connection": "gio"}}
 
 
@@ -30,10 +28,7 @@ async def gateway(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncI
 
 async def failed(site: QueueSite, count: int, error: StepError = TEMPORARY, connection: str = "gio") -> list[str]:
     """Returns exports that have failed in their submit, the oldest first."""
-    export_ids = [await site.enqueue(connection) for _ in range(count)]
-    for claimed in await site.claim():
-        await site.commit(claimed, endings.after_failure(claimed.export, error, site.moment(), ONE_ATTEMPT))
-    return export_ids
+    return await site.failed(count, error, connection)
 
 
 async def phases(site: QueueSite, export_ids: list[str]) -> list[Phase]:

@@ -130,11 +130,12 @@ async def test_key_of_another_connection_gets_nothing_of_the_others(
     assert b'"ta"' not in other.body
     expected = {
         Reach.EXPORT: {404},
+        Reach.EVENT: {404},
         Reach.CONNECTION: {403},
         Reach.EVERYTHING: {403},
         Reach.CHECKED: {403} if template == "/v1/exports" and call.action else {200},
     }
-    if template.startswith("/v1/bulk"):
+    if template.startswith(("/v1/bulk", "/v1/triggers", "/v1/sinks", "/v1/events/deliver")):
         expected[Reach.CHECKED] = {404, 422}
     assert other.status in expected[call.reach], other.body
     own = await answer(gateway, route, "admin-of-gio", "gio")
