@@ -11,6 +11,7 @@ from export_producers.console import (
     bulk,
     connections,
     events,
+    export,
     exports,
     failures,
     login,
@@ -22,6 +23,7 @@ from export_producers.console.access import PAGE_HEADERS, SESSIONS, check_form, 
 from export_producers.console.frame import ASSETS, asset, asset_url, page, templates
 from export_producers.console.live import LIVE_PAGES, LivePages
 from export_producers.console.login import WRONG_KEYS, WrongKeys
+from export_producers.console.numbers import NUMBERS, read_numbers, shared_numbers
 from export_producers.console.sessions import Sessions
 from export_producers.gateway.callers.access import authorize
 from export_producers.gateway.context import CONTEXT, GatewayContext
@@ -39,6 +41,7 @@ ROUTES = [
     *login.ROUTES,
     *overview.ROUTES,
     *exports.ROUTES,
+    *export.ROUTES,
     *bulk.ROUTES,
     *failures.ROUTES,
     *events.ROUTES,
@@ -53,13 +56,15 @@ ROUTES = [
 def console_app(context: GatewayContext) -> web.Application:
     """Builds the console of one gateway."""
     templates()
-    app = web.Application(middlewares=[error_pages, check_origin, identify, check_form, record, authorize])
+    app = web.Application(
+        middlewares=[error_pages, check_origin, identify, check_form, record, authorize, read_numbers]
+    )
     app[CONTEXT] = context
     app[SESSIONS] = Sessions(context.queue.storage)
     app[WRONG_KEYS] = WrongKeys(monotonic)
     app[overview.STATS] = overview.shared_stats(context.queue)
-    app[exports.CONNECTIONS] = exports.shared_connections(context.queue)
     app[LIVE_PAGES] = LivePages(context)
+    app[NUMBERS] = shared_numbers(context)
     app.add_routes([*ROUTES, web.get("/static/{name}", static)])
     app.on_response_prepare.append(_add_headers)
     return app

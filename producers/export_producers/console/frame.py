@@ -14,8 +14,10 @@ from markupsafe import Markup
 from export_producers.choices import Language
 from export_producers.console import views
 from export_producers.console.access import TOKEN_FIELD, VISITOR
+from export_producers.console.descriptions import described
+from export_producers.console.numbers import OVERVIEW, badges
 from export_producers.console.preferences import CHOICES, keep, preferences_of
-from export_producers.languages import text
+from export_producers.languages import text, texts
 from export_worker.contract.printable import clean
 
 NAVIGATION = (
@@ -61,6 +63,7 @@ def templates() -> Mapping[str, Template]:
         lstrip_blocks=True,
     )
     environment.globals |= {"asset_url": asset_url, "iso": views.iso, "clock_text": views.clock_text}
+    environment.globals["human_bytes"] = views.human_bytes
     return {name: environment.get_template(name) for name in environment.list_templates()}
 
 
@@ -73,16 +76,20 @@ def page(request: web.Request, template: str, *, status: int = 200, **arguments:
     """
     preferences = preferences_of(request)
     visitor = request.get(VISITOR)
+    numbers = badges(request.get(OVERVIEW), visitor.principal.connections if visitor else None)
     frame = {
         **spoken(preferences.lang),
         "preferences": preferences,
         "links": {name: _links(request, name) for name in CHOICES},
         "navigation": NAVIGATION,
+        "badges": numbers,
+        "badge": next((numbers.get(name) for name, target in NAVIGATION if request.path == target), None),
         "path": request.path,
         "visitor": visitor,
         "token_field": TOKEN_FIELD,
         "now": datetime.now(UTC),
         "titled": {},
+        "done": _done(request, preferences.lang),
         "command": None,
         "json_url": None,
         "live_url": None,
@@ -96,6 +103,11 @@ def page(request: web.Request, template: str, *, status: int = 200, **arguments:
     return response
 
 
+def _done(request: web.Request, language: Language) -> str | None:
+    """Returns the result of the visitor's form, which leads to `?done=NAME`; None for a name without a text."""
+    return texts(language).get(f"done.{request.query.get('done')}")
+
+
 def spoken(language: Language) -> dict[str, Any]:
     """Returns the functions with which templates say something in a language."""
     return {
@@ -103,6 +115,7 @@ def spoken(language: Language) -> dict[str, Any]:
         "say": partial(views.say, language),
         "span": partial(views.span, language),
         "ago": partial(views.ago, language),
+        "described": partial(described, language),
     }
 
 

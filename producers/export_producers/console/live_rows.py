@@ -1,13 +1,12 @@
 """The live part of the page Exports: which rows of it change, and which exports are new."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from export_producers.choices import Language
 from export_producers.client import ExportQueue
-from export_producers.console.frame import parts, rendered
-from export_producers.console.views import row
+from export_producers.console.frame import parts
 from export_producers.filters import ExportFilter
 from export_producers.reads.batched import BatchedRead
 from export_producers.reads.changes import Change, ChangeFilter
@@ -24,7 +23,7 @@ class LiveRows:
 
     Args:
         statuses: Reads the exports that have changed, once for all pages.
-        may_act: Whether the visitors may select rows.
+        render: Renders the rows of exports, by the names of their parts.
         shown: The exports in the rows.
         oldest: The creation of the last export that has room on the page; None if there is room for any.
     """
@@ -33,8 +32,8 @@ class LiveRows:
     statuses: BatchedRead[Status | None]
     where: ExportFilter
     cursor: str | None
+    render: Callable[[Sequence[Status]], Awaitable[Mapping[str, str]]]
     language: Language
-    may_act: bool
     shown: dict[str, None] = field(default_factory=dict)
     oldest: datetime | None = None
 
@@ -43,7 +42,7 @@ class LiveRows:
         found = await self.queue.page(limit=PAGE_ROWS, cursor=self.cursor, where=self.where)
         self._show(status.export_id for status in found.statuses)
         self.oldest = found.statuses[-1].created_at if found.cursor is not None and found.statuses else None
-        return {**parts(self.language, "exports", {"total": found.total}), **self._rendered(found.statuses)}
+        return {**parts(self.language, "exports", {"total": found.total}), **await self.render(found.statuses)}
 
     async def update(self, changes: Sequence[Change]) -> Mapping[str, str]:
         """Returns the rows that have changed, and the names of new ones, after one round trip for all pages."""
@@ -51,19 +50,12 @@ class LiveRows:
         statuses = [status for status in (await self.statuses.get(wanted)).values() if status is not None]
         new = [status for status in statuses if status.export_id not in self.shown and self._enters(status)]
         changed = [status for status in statuses if status.export_id in self.shown]
-        return self._rendered(changed) | {part_of(status): "" for status in new}
+        return {**await self.render(changed), **{part_of(status): "" for status in new}}
 
     def _show(self, export_ids: Iterable[str]) -> None:
         newest = dict.fromkeys(export_ids)
         kept = [export_id for export_id in self.shown if export_id not in newest]
         self.shown = dict.fromkeys([*kept, *newest][-ROWS_MAX:])
-
-    def _rendered(self, statuses: Sequence[Status]) -> dict[str, str]:
-        now = datetime.now(UTC)
-        return {
-            part_of(status): rendered(self.language, "row", each=row(status, now), may_act=self.may_act)
-            for status in statuses
-        }
 
     def _may_enter(self, change: Change) -> bool:
         """Returns whether a change may bring an export to the first page."""

@@ -138,7 +138,7 @@ def _form(request: web.Request, draft: Draft, known: Mapping[str, str], outcome:
         title="new.title",
         draft=draft,
         kind_key=None if draft.kind is None else kind_key(draft.kind),
-        about=None if draft.kind is None else about_kind(draft.kind),
+        about_kind=None if draft.kind is None else about_kind(draft.kind),
         platform=known.get(draft.connection),
         groups=grouped(fields),
         json_lines=draft.text.split("\n"),

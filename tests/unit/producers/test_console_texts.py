@@ -34,6 +34,7 @@ PREFIXES = (
     "group.",
     "kind.",
     "nav.",
+    "overview.failing_",
     "phase.",
     "program.",
     "retry.from_",

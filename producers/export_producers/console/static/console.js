@@ -12,6 +12,14 @@ function showTimes(within) {
   }
 }
 
+// Counts down to the times that elements have in data-due.
+function showDue() {
+  for (const element of document.querySelectorAll("[data-due]")) {
+    const seconds = Math.max(0, Math.round((new Date(element.dataset.due) - Date.now()) / 1000));
+    element.textContent = element.dataset.text.replace("{seconds}", seconds);
+  }
+}
+
 function copy(element) {
   navigator.clipboard?.writeText(element.textContent).then(() => {
     element.classList.add("done");
@@ -64,6 +72,7 @@ function changePart(id, html) {
   showTimes(fresh);
   if (old.classList.contains("at")) fresh.classList.add("at");
   morph(old, fresh);
+  showDue();
 }
 
 const added = new Set();
@@ -172,4 +181,6 @@ document.addEventListener("keydown", (event) => {
 });
 
 showTimes(document);
+showDue();
+setInterval(showDue, 1000);
 follow();

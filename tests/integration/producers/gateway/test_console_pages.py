@@ -19,9 +19,10 @@ from export_producers.console.sessions import form_token
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.calls import PAGES, Call, Reach
 from export_producers.gateway.options import NamedKey
+from export_producers.triggers.configured import ConfiguredTrigger
 from export_worker.contract.printable import BIDI_CONTROLS
 from export_worker.contract.status import Phase
-from support.console_world import CONNECTION, HOSTILE, World, fill
+from support.console_world import CONNECTION, HOSTILE, TRIGGER, World, fill
 from support.gateway_site import OPTIONS, GatewaySite, Response, open_gateway
 from support.redis_site import MANY
 
@@ -68,10 +69,15 @@ async def catalog(connection: str, resource: str, project: str | None) -> list[d
     return [{"id": f"{connection}-{resource}", "name": HOSTILE, "project": project}]
 
 
+async def triggers() -> dict[str, ConfiguredTrigger]:
+    """Returns the only trigger, whose messages are requests."""
+    return {TRIGGER: ConfiguredTrigger(None)}
+
+
 @pytest.fixture
 async def console(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIterator[GatewaySite]:
     async with open_gateway(
-        arq_redis, redis_url, namespace, catalog=catalog, connections=(CONNECTION, OTHER)
+        arq_redis, redis_url, namespace, catalog=catalog, connections=(CONNECTION, OTHER), triggers=triggers
     ) as gateway:
         yield gateway
 
@@ -80,7 +86,8 @@ async def console(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncI
 async def shared(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIterator[GatewaySite]:
     """A console with a key for each role, and one for another connection."""
     options = replace(OPTIONS, keys=KEYS)
-    async with open_gateway(arq_redis, redis_url, namespace, options, connections=(CONNECTION, OTHER)) as gateway:
+    names = (CONNECTION, OTHER)
+    async with open_gateway(arq_redis, redis_url, namespace, options, connections=names, triggers=triggers) as gateway:
         gateway.site.limits = dict.fromkeys((CONNECTION, OTHER), MANY)
         yield gateway
 
@@ -174,7 +181,7 @@ async def test_key_of_another_connection_sees_and_changes_nothing_here(shared: G
     else:
         response = await shared.call("POST", world.path(path), data={"token": form_token(COOKIE)}, **arguments)
     call: Call = PAGES[row]
-    expected = {Reach.EXPORT: {404}, Reach.CONNECTION: {403, 404}, Reach.EVERYTHING: {403}}
+    expected = {Reach.EXPORT: {404}, Reach.EVENT: {404}, Reach.CONNECTION: {403, 404}, Reach.EVERYTHING: {403}}
     if call.reach in expected:
         assert response.status in expected[call.reach], response.body
     # A page says which export or event it has not found.
