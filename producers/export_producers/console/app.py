@@ -7,6 +7,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from export_producers.console import (
+    about,
     activity,
     bulk,
     connections,
@@ -14,10 +15,12 @@ from export_producers.console import (
     export,
     exports,
     failures,
+    keys,
     login,
     new_export,
     overview,
     triggers,
+    workers,
 )
 from export_producers.console.access import PAGE_HEADERS, SESSIONS, check_form, check_origin, identify
 from export_producers.console.frame import ASSETS, asset, asset_url, page, templates
@@ -47,8 +50,11 @@ ROUTES = [
     *events.ROUTES,
     *triggers.ROUTES,
     *connections.ROUTES,
+    *workers.ROUTES,
     *activity.ROUTES,
+    *about.ROUTES,
     *new_export.ROUTES,
+    *keys.ROUTES,
 ]
 """The pages and forms. `PAGES` in `gateway/calls.py` states for each of them which role it needs."""
 

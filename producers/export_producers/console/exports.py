@@ -1,6 +1,6 @@
 """The page Exports: a filtered list."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -21,7 +21,7 @@ from export_producers.console.views import (
     row,
 )
 from export_producers.filters import ExportFilter
-from export_producers.gateway.callers.principals import allowed_connections
+from export_producers.gateway.callers.principals import PRINCIPAL, Principal, allowed_connections
 from export_producers.gateway.context import CONTEXT, query
 from export_producers.gateway.handlers.filters import FILTERS, export_filter
 from export_producers.gateway.problems import ProblemError
@@ -67,6 +67,10 @@ class Query:
         """Returns the address of the list with some values changed, from its first page on."""
         return address(PATH, {**self.values, **change})
 
+    def view(self, values: Mapping[str, str]) -> str:
+        """Returns the address of the list with other values."""
+        return address(PATH, values)
+
     @property
     def live_url(self) -> str:
         """The address of the stream of this list."""
@@ -103,6 +107,7 @@ async def show_list(request: web.Request) -> web.Response:
         title="exports.title",
         rows=rows_of(found.statuses, request.get(OVERVIEW), now),
         query=wanted,
+        presets=presets(request[PRINCIPAL]),
         phases=[(phase, SYMBOLS[phase]) for phase in Phase],
         counts=phase_counts(request.get(OVERVIEW), wanted.values),
         choices={
@@ -138,6 +143,12 @@ async def live_list(request: web.Request) -> web.StreamResponse:
         return {**parts(language, "exports", {"total": found.total}), **rows}
 
     return await stream(request, (wanted.live_url, language, allowed, may_act), read)
+
+
+def presets(principal: Principal) -> list[tuple[str, Mapping[str, str]]]:
+    """Returns the views that every visitor has: the keys of their names, and their filters. Pure."""
+    mine = [("exports.mine", {"requested_by": principal.name})] if principal.kind != "anonymous" else []
+    return [("exports.failed_today", {"phase": "failed", "since": "24h"}), *mine]
 
 
 def rows_of(statuses: Sequence[Status], overview: Overview | None, now: datetime) -> list[Row]:
