@@ -59,7 +59,7 @@ async def show(request: web.Request) -> web.Response:
         doctor=command("doctor"),
         settings=None if settings is None else list(setting_lines(settings)),
         command=command("schema", "reference"),
-        json_url="/v1/configuration" if is_admin else "/v1/me",
+        json_url="/v1/me" if settings is None else "/v1/configuration",
     )
 
 

@@ -12,8 +12,10 @@ from export_producers.console import (
     bulk,
     connections,
     events,
+    export,
     exports,
     failures,
+    keys,
     login,
     new_export,
     overview,
@@ -24,6 +26,7 @@ from export_producers.console.access import PAGE_HEADERS, SESSIONS, check_form, 
 from export_producers.console.frame import ASSETS, asset, asset_url, page, templates
 from export_producers.console.live import LIVE_PAGES, LivePages
 from export_producers.console.login import WRONG_KEYS, WrongKeys
+from export_producers.console.numbers import NUMBERS, read_numbers, shared_numbers
 from export_producers.console.sessions import Sessions
 from export_producers.gateway.callers.access import authorize
 from export_producers.gateway.context import CONTEXT, GatewayContext
@@ -41,6 +44,7 @@ ROUTES = [
     *login.ROUTES,
     *overview.ROUTES,
     *exports.ROUTES,
+    *export.ROUTES,
     *bulk.ROUTES,
     *failures.ROUTES,
     *events.ROUTES,
@@ -48,8 +52,9 @@ ROUTES = [
     *connections.ROUTES,
     *workers.ROUTES,
     *activity.ROUTES,
-    *new_export.ROUTES,
     *about.ROUTES,
+    *new_export.ROUTES,
+    *keys.ROUTES,
 ]
 """The pages and forms. `PAGES` in `gateway/calls.py` states for each of them which role it needs."""
 
@@ -57,12 +62,15 @@ ROUTES = [
 def console_app(context: GatewayContext) -> web.Application:
     """Builds the console of one gateway."""
     templates()
-    app = web.Application(middlewares=[error_pages, check_origin, identify, check_form, record, authorize])
+    app = web.Application(
+        middlewares=[error_pages, check_origin, identify, check_form, record, authorize, read_numbers]
+    )
     app[CONTEXT] = context
     app[SESSIONS] = Sessions(context.queue.storage)
     app[WRONG_KEYS] = WrongKeys(monotonic)
     app[overview.STATS] = overview.shared_stats(context.queue)
     app[LIVE_PAGES] = LivePages()
+    app[NUMBERS] = shared_numbers(context)
     app.add_routes([*ROUTES, web.get("/static/{name}", static)])
     app.on_response_prepare.append(_add_headers)
     return app

@@ -14,8 +14,10 @@ from markupsafe import Markup
 from export_producers.choices import Language
 from export_producers.console import views
 from export_producers.console.access import TOKEN_FIELD, VISITOR
+from export_producers.console.descriptions import described
+from export_producers.console.numbers import OVERVIEW, badges
 from export_producers.console.preferences import CHOICES, keep, preferences_of
-from export_producers.languages import text
+from export_producers.languages import text, texts
 from export_worker.contract.printable import clean
 
 NAVIGATION = (
@@ -31,6 +33,33 @@ NAVIGATION = (
     ("about", "/console/about"),
 )
 """The pages of the left bar: the name in `nav` of the texts, and the path."""
+LETTERS = {
+    "overview": "o",
+    "exports": "e",
+    "failures": "f",
+    "events": "v",
+    "triggers": "t",
+    "connections": "c",
+    "workers": "w",
+    "activity": "a",
+}
+"""The key that opens a page, after `g`."""
+KEYS = (
+    ("?", "keys.help"),
+    ("/", "keys.search"),
+    ("j", "keys.down"),
+    ("k", "keys.up"),
+    ("Enter", "keys.open"),
+    ("x", "keys.select"),
+    ("r", "keys.retry"),
+    ("c", "keys.cancel"),
+    ("[", "keys.older"),
+    ("]", "keys.newest"),
+    (".", "keys.pause"),
+    ("Esc", "keys.leave"),
+    *((f"g {LETTERS[name]}", f"nav.{name}") for name, _ in NAVIGATION if name in LETTERS),
+)
+"""The keys of `console.js`, and the texts that say what they do."""
 ASSETS = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
 """The static files with their types. All of them are our own."""
 
@@ -63,6 +92,8 @@ def templates() -> Mapping[str, Template]:
         lstrip_blocks=True,
     )
     environment.globals |= {"asset_url": asset_url, "iso": views.iso, "clock_text": views.clock_text}
+    environment.globals["key_names"] = KEYS
+    environment.globals["human_bytes"] = views.human_bytes
     return {name: environment.get_template(name) for name in environment.list_templates()}
 
 
@@ -89,21 +120,30 @@ def html(request: web.Request, template: str, **arguments: Any) -> str:
     """Returns the text of a page; see `page`."""
     preferences = preferences_of(request)
     visitor = request.get(VISITOR)
+    numbers = badges(request.get(OVERVIEW), visitor.principal.connections if visitor else None)
     frame = {
         **spoken(preferences.lang),
         "preferences": preferences,
         "links": {name: _links(request, name) for name in CHOICES},
         "navigation": NAVIGATION,
+        "badges": numbers,
+        "badge": next((numbers.get(name) for name, target in NAVIGATION if request.path == target), None),
         "path": request.path,
         "visitor": visitor,
         "token_field": TOKEN_FIELD,
         "now": datetime.now(UTC),
         "titled": {},
+        "done": _done(request, preferences.lang),
         "command": None,
         "json_url": None,
         "live_url": None,
     }
     return templates()[f"{template}.html"].render(frame | arguments)
+
+
+def _done(request: web.Request, language: Language) -> str | None:
+    """Returns the result of the visitor's form, which leads to `?done=NAME`; None for a name without a text."""
+    return texts(language).get(f"done.{request.query.get('done')}")
 
 
 def spoken(language: Language) -> dict[str, Any]:
@@ -113,6 +153,7 @@ def spoken(language: Language) -> dict[str, Any]:
         "say": partial(views.say, language),
         "span": partial(views.span, language),
         "ago": partial(views.ago, language),
+        "described": partial(described, language),
     }
 
 

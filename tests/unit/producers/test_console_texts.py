@@ -35,6 +35,7 @@ PREFIXES = (
     "kind.",
     "level.",
     "nav.",
+    "overview.failing_",
     "phase.",
     "program.",
     "retry.from_",
