@@ -46,6 +46,11 @@ def duration(language: Language, seconds: float) -> str:
     return _in_units(language, round(seconds), 2)
 
 
+def short(language: Language, seconds: float) -> str:
+    """Returns a duration with its largest unit only, e.g. `185` as `3 min`."""
+    return _in_units(language, int(seconds), 1)
+
+
 def age(language: Language, seconds: float) -> str:
     """Returns how long ago something was, e.g. `3 min ago`; with a negative number how far ahead: `in 3 min`."""
     key = "age.ahead" if seconds <= -1 else "age.ago"
