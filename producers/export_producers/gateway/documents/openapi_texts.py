@@ -63,6 +63,7 @@ DESCRIPTIONS = {
     "`export` event is sent four times a second at most, with the last change of each export. After a `reset`, read "
     "again.",
     "openapi": "The document describes the gateway that serves it, with the kinds of all installed packages.",
+    "root": "Needs no key. With the console, the response is a redirect to it; else it has the paths.",
     "alive": "For liveness probes. The answer does not depend on Redis.",
     "ready": "For readiness probes. The gateway writes to Redis, and is not ready while it stops.",
     "metrics": "Counters and durations of requests, and whether Redis accepts writes.",

@@ -232,6 +232,15 @@ class DoctorReport(_Answer):
     """Every finding."""
 
 
+class Root(_Answer):
+    """What serves here, and where."""
+
+    service: Literal["export-worker"] = "export-worker"
+    """The name of this service."""
+    links: dict[str, str]
+    """The paths of what it serves, by name."""
+
+
 class Health(_Answer):
     """The process runs, or is ready."""
 
